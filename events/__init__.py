@@ -1,0 +1,1 @@
+"""The event log: facts, values, stores, projections. Imports nothing of ours."""

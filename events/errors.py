@@ -1,0 +1,51 @@
+"""Everything the project raises on purpose.
+
+GaspError
+├── BadInput            what the user gave is wrong: config, files, directories (exit code 2)
+├── LogError            the log cannot be read or written
+│   ├── Conflict        another writer was faster: re-read and retry
+│   └── LogCorrupt      hash chain or blob does not match
+├── SandboxError        Docker engine, image or container failed (a failing program is a verdict, not an error)
+├── ModelError          a model or its server failed, or serves other weights than asked
+└── TrainerError        the trainer died or cannot replay the log
+
+Messages say what, which, and what to do. Every command prints them as one sentence, without a traceback.
+"""
+
+from __future__ import annotations
+
+
+class GaspError(Exception):
+    """Base of all our errors; `exit_code` is what a command ends with."""
+
+    exit_code = 1
+
+
+class BadInput(GaspError, ValueError):
+    """Something the user gave is wrong."""
+
+    exit_code = 2
+
+
+class LogError(GaspError):
+    """The log cannot be read or written."""
+
+
+class Conflict(LogError):
+    """The stream is not at the expected version."""
+
+
+class LogCorrupt(LogError):
+    """Hash chain, schema or blob does not match."""
+
+
+class SandboxError(GaspError):
+    """The engine, the image or a container failed."""
+
+
+class ModelError(GaspError):
+    """A model failed, or serves other weights than asked."""
+
+
+class TrainerError(GaspError):
+    """The trainer died, or cannot replay the log."""

@@ -1,0 +1,144 @@
+"""Values that travel between the layers: ids, questions, generations, verdicts.
+
+Law: every value is frozen and closed (unknown fields are errors), and holds plain data only, so that it can be hashed,
+logged and read again in ten years. It does not judge, sample or store anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal, NewType
+
+from pydantic import BaseModel, ConfigDict, Field
+
+BlobHash = NewType("BlobHash", str)
+"""SHA-256 (hex) of a blob's uncompressed content."""
+QuestionId = NewType("QuestionId", str)
+"""First 16 hex digits of the question's blob hash: equal questions have equal ids."""
+Digest = NewType("Digest", str)
+"""SHA-256 (hex) of a policy's weights; its folder is `weights/<digest>`."""
+
+Axis = Literal["io", "function"]
+"""What a variant varies: the instances (`io`) or the mapping itself (`function`). Paper, section 3.2."""
+Seat = Literal["easy", "hard"]
+"""The teacher's two seats: `easy` writes lemmas, `hard` writes lifts."""
+Task = Literal["induction", "deduction", "abduction"]
+"""The form in which a question is asked: find the program, the output, or an input."""
+Role = Literal["teacher", "student"]
+"""Who sampled a generation; also the name of the policy that a role plays with."""
+Outcome = Literal[
+    "passed",
+    "wrong_answer",
+    "runtime_error",
+    "syntax_error",
+    "time_limit",
+    "memory_limit",
+    "output_limit",
+    "forbidden",
+    "tampered",
+    "malformed",
+]
+"""What the verifier found. `malformed`: the completion held no answer of the asked form."""
+
+
+class Value(BaseModel):
+    """A frozen, closed value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def canonical(value: BaseModel) -> bytes:
+    """The one JSON text of a value (sorted keys, no spaces, ASCII), as it is hashed and stored."""
+    data = value.model_dump(mode="json")
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+class Pair(Value):
+    """One example of what a program does."""
+
+    input: str
+    """Mode `function`: the arguments as Python literals, comma separated (`'ab', 3`). Mode `stdin`: the input text."""
+    output: str
+    """Mode `function`: the returned value as a Python literal. Mode `stdin`: what is printed."""
+
+
+class Question(Value):
+    """A statement with the pairs that judge an answer, and its reference program if anyone knows one."""
+
+    statement: str
+    """What is asked, in words."""
+    program: str | None = None
+    """Reference program; None for real questions that come without a solution."""
+    entry: str = "f"
+    """Function to call: `f`, or `Solution.method` for class-style questions."""
+    mode: Literal["function", "stdin"] = "function"
+    """How inputs reach the program."""
+    public: tuple[Pair, ...] = ()
+    """Pairs that are shown to the student."""
+    private: Annotated[tuple[Pair, ...], Field(min_length=1)]
+    """Pairs that only the verifier sees. No private pair means nothing to verify, hence at least one."""
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """All pairs, the public ones first."""
+        return self.public + self.private
+
+    @property
+    def id(self) -> QuestionId:
+        """Content id: the first 16 hex digits of the blob hash."""
+        return QuestionId(hashlib.sha256(canonical(self)).hexdigest()[:16])
+
+
+class Sampling(Value):
+    """How tokens are drawn; part of what a logprob means."""
+
+    temperature: float = Field(default=1.0, ge=0.0)
+    """0 means greedy."""
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Nucleus mass; 1 keeps the whole distribution."""
+    max_tokens: int = Field(default=128, ge=1)
+    """Most tokens of one completion, end token included."""
+
+
+class Generation(Value):
+    """`count` completions of one prompt by one policy. Text and arrays are blobs; ids and logprobs are as sampled."""
+
+    policy: Digest
+    """Weights that sampled it."""
+    template: str
+    """Hash of the prompt file that the prompt was rendered from."""
+    prompt: BlobHash
+    """The prompt text."""
+    texts: BlobHash
+    """JSON list of `count` completion texts."""
+    tokens: BlobHash
+    """Token arrays, see `events.rollouts`: prompt ids, and for each completion its ids and logprobs."""
+    count: int
+    """Number of completions."""
+    seed: int
+    """Seed of the request."""
+    sampling: Sampling
+    """How the tokens were drawn."""
+
+
+class Verdict(Value):
+    """What the verifier found out about one attempt. A program's failure is a verdict; Docker's failure never is."""
+
+    outcome: Outcome
+    """The finding; anything but `passed` is a failure."""
+    passed: int
+    """Tests passed."""
+    total: int
+    """Tests there were."""
+    detail: str = ""
+    """A short reason for people, at most 200 characters; hostile text, escape it."""
+
+
+class Provenance(Value):
+    """Under which conditions verdicts were reached, so that they can be reached again."""
+
+    image: str
+    """Digest of the container image."""
+    limits: dict[str, float]
+    """Limits in force, by name."""

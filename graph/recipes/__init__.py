@@ -1,0 +1,1 @@
+"""Implementations, one a file."""

@@ -1,0 +1,75 @@
+"""The contract of a language model: prompts in, completions with token ids and logprobs out.
+
+Law: a reply names the policy that sampled it, and its ids and logprobs are those of sampling; nobody tokenises text
+again. A model does not know roles, questions or rewards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from events.values import Digest, Sampling
+
+
+@dataclass(frozen=True)
+class Request:
+    """Ask for `count` completions of one prompt."""
+
+    prompt: str
+    count: int
+    seed: int
+    """Same seed, same weights, same batch: same tokens."""
+    sampling: Sampling
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled answer."""
+
+    text: str
+    """Decoded without the end token."""
+    token_ids: tuple[int, ...]
+    """As sampled, the end token included when there was one."""
+    logprobs: tuple[float, ...]
+    """Natural-log probability of each id under the sampling distribution (after temperature), same length."""
+    stop: Literal["end", "length"]
+    """Why it ended."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """All completions of one request."""
+
+    policy: Digest
+    """Weights that sampled them."""
+    prompt_ids: tuple[int, ...]
+    """The prompt as the model saw it (cut from the left when it did not fit)."""
+    completions: tuple[Completion, ...]
+
+
+class Model(Protocol):
+    """Generates. Implementations in `roles/models/`."""
+
+    @property
+    def policy(self) -> Digest:
+        """Digest of the weights that are being served."""
+        ...
+
+    async def generate(self, requests: Sequence[Request]) -> list[Reply]:
+        """Answer every request, in order. The whole sequence is one batch.
+
+        Raises:
+            ModelError: the model or its server failed; never a property of the text.
+        """
+        ...
+
+    async def serve(self, weights: Path, policy: Digest) -> None:
+        """Load other weights and prove that they are in use.
+
+        Raises:
+            ModelError: the weights are missing or their digest is not `policy`.
+        """
+        ...

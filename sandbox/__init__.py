@@ -1,0 +1,1 @@
+"""Runs untrusted programs in Docker containers. Knows nothing of models."""

@@ -1,0 +1,1 @@
+"""The learner: replays the log and updates the weights."""
