@@ -45,7 +45,7 @@ class Job(Value):
 RunStatus = Literal[
     "ok", "runtime_error", "syntax_error", "time_limit", "memory_limit", "output_limit", "unprintable", "exited"
 ]
-"""What became of one input. `unprintable`: not plain data, or lying about its type. `exited`: the process ended early."""
+"""What became of one input. `unprintable`: not plain data. `exited`: the process ended before it answered."""
 
 
 class Run(Value):
