@@ -1,0 +1,381 @@
+"""The facts: one frozen class per kind of event, past tense, in one discriminated union.
+
+Law: a fact is dumb. It holds what happened and nothing that a clock, a machine or the log has to say (see
+`events.log.Event`). Texts, questions and token arrays are blobs; facts carry their hashes. A changed shape gets a new
+`SCHEMA` number and an upcaster; old facts stay readable.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, TypeAdapter
+
+from events.values import (
+    Axis,
+    BlobHash,
+    Digest,
+    Generation,
+    Provenance,
+    QuestionId,
+    Role,
+    Sampling,
+    Seat,
+    Task,
+    Value,
+    Verdict,
+)
+
+Phase = Literal["lemma", "lift", "solve", "practice"]
+"""The part of an iteration that a reward belongs to; the trainer takes one optimizer step a phase, in this order."""
+Purpose = Literal["gap", "pass_rate", "solve", "practice", "evaluation"]
+"""What attempts were made for."""
+Reason = Literal[
+    "malformed", "unsafe", "broken", "nondeterministic", "degenerate", "not_novel", "too_easy", "too_hard", "exhausted"
+]
+"""Why a proposal was rejected. `broken`: the program fails on its own inputs. `exhausted`: `max_attempts` reached."""
+
+
+class Fact(Value):
+    """Base of all facts."""
+
+    SCHEMA: ClassVar[int] = 1
+
+
+class RunStarted(Fact):
+    """A run began; the log explains itself from here."""
+
+    kind: Literal["run_started"] = "run_started"
+    config: dict[str, Any]
+    """The resolved configuration."""
+    versions: dict[str, str]
+    """Version of Python and of every package that can change a result."""
+    commit: str
+    """Git commit of the code, or `unknown`."""
+    policies: dict[Role, Digest]
+    """Weights that each role starts with."""
+
+
+class RunResumed(Fact):
+    """A stopped run goes on."""
+
+    kind: Literal["run_resumed"] = "run_resumed"
+    position: int
+    """Last position before the resume."""
+
+
+class GoalpostAdded(Fact):
+    """A goalpost was put up."""
+
+    kind: Literal["goalpost_added"] = "goalpost_added"
+    question: QuestionId
+    """The goalpost's question id, which is also its name."""
+    blob: BlobHash
+    """The question."""
+    source: str
+    """Name of the question set it comes from."""
+
+
+class IterationStarted(Fact):
+    """An iteration began: its episodes play with these policies."""
+
+    kind: Literal["iteration_started"] = "iteration_started"
+    iteration: int
+    """Counts from 1."""
+    policies: dict[Role, Digest]
+    """Weights in use."""
+    episodes: int
+    """Guided episodes and practice episodes together."""
+
+
+class EpisodeStarted(Fact):
+    """One walk through the graph began."""
+
+    kind: Literal["episode_started"] = "episode_started"
+    iteration: int
+    """Iteration it belongs to."""
+    purpose: Literal["guided", "practice"]
+    """`guided`: goalpost to lemma to lift. `practice`: real-data RL on one question."""
+    question: QuestionId
+    """The goalpost, or the practice question."""
+    blob: BlobHash
+    """That question."""
+    axis: Axis
+    """Drawn per episode and kept for its lift."""
+    seed: int
+    """Every seed inside the episode derives from it."""
+
+
+class GapMeasured(Fact):
+    """The student tried the goalpost itself."""
+
+    kind: Literal["gap_measured"] = "gap_measured"
+    question: QuestionId
+    """The goalpost."""
+    successes: int
+    """Attempts that passed all tests."""
+    attempts: int
+    """Attempts made."""
+    best_share: float
+    """Largest share of tests that one attempt passed, 0 to 1."""
+    gap: float
+    """1 - successes / attempts."""
+
+
+class QuestionProposed(Fact):
+    """The teacher proposed a lemma or a lift."""
+
+    kind: Literal["question_proposed"] = "question_proposed"
+    seat: Seat
+    """Which seat proposed."""
+    attempt: int
+    """Counts from 1 within the episode and seat."""
+    parent: QuestionId
+    """The goalpost of a lemma, the lemma of a lift."""
+    generation: Generation
+    """What the teacher wrote, one completion."""
+
+
+class QuestionRejected(Fact):
+    """A proposal was turned down."""
+
+    kind: Literal["question_rejected"] = "question_rejected"
+    seat: Seat
+    """Which seat had proposed."""
+    reason: Reason
+    """Why."""
+    detail: str = ""
+    """The same in words, at most 200 characters; hostile text."""
+    question: QuestionId | None = None
+    """The question, if the proposal got far enough to be one."""
+    blob: BlobHash | None = None
+    """That question."""
+
+
+class QuestionValidated(Fact):
+    """A proposal is well-formed, safe, deterministic, not degenerate and novel. Its pass rate is not known yet."""
+
+    kind: Literal["question_validated"] = "question_validated"
+    seat: Seat
+    """Which seat proposed it."""
+    question: QuestionId
+    """Its id."""
+    blob: BlobHash
+    """The question, with its pairs split in public and private."""
+    similarity: float
+    """Largest cosine similarity to an accepted question, 0 when there is none."""
+    aligned: bool | None
+    """Whether statement and program agree by the world's own truth; None where the world cannot say."""
+
+
+class QuestionAccepted(Fact):
+    """A validated question fell into its band."""
+
+    kind: Literal["question_accepted"] = "question_accepted"
+    seat: Seat
+    """`easy`: it is now a lemma. `hard`: it is now a lift."""
+    question: QuestionId
+    """Its id."""
+    blob: BlobHash
+    """The question."""
+    axis: Axis
+    """The axis it was asked to vary."""
+
+
+class AttemptsMade(Fact):
+    """The student answered a question `count` times."""
+
+    kind: Literal["attempts_made"] = "attempts_made"
+    purpose: Purpose
+    """What for."""
+    question: QuestionId
+    """Which question."""
+    task: Task
+    """In which form it was asked."""
+    pair: int | None = None
+    """Deduction and abduction: index of the asked pair in `Question.pairs`."""
+    generation: Generation
+    """The answers."""
+
+
+class AttemptsVerified(Fact):
+    """The verifier judged the attempts of an earlier event of this stream."""
+
+    kind: Literal["attempts_verified"] = "attempts_verified"
+    of: int
+    """Version of the `AttemptsMade` in this stream."""
+    verdicts: tuple[Verdict, ...]
+    """One an attempt, in order."""
+    provenance: Provenance
+    """Image and limits."""
+
+
+class PassRateMeasured(Fact):
+    """The student's pass rate on a proposal is known."""
+
+    kind: Literal["pass_rate_measured"] = "pass_rate_measured"
+    seat: Seat
+    """Which seat proposed the question."""
+    question: QuestionId
+    """Which question."""
+    successes: int
+    """Attempts that passed; bands are integer bands on this count."""
+    attempts: int
+    """Attempts made."""
+
+
+class RewardGiven(Fact):
+    """The recipe rewarded the completions of an earlier event of this stream. Exactly these are trained on."""
+
+    kind: Literal["reward_given"] = "reward_given"
+    of: int
+    """Version of the `QuestionProposed` or `AttemptsMade` in this stream."""
+    phase: Phase
+    """Which optimizer step of the iteration it feeds."""
+    role: Role
+    """Who wrote the completions, hence which policy learns."""
+    task: Seat | Task
+    """Teacher's seat or student's task; with the role, the group that TRR++ normalises in."""
+    rewards: tuple[float, ...]
+    """One a completion, in order."""
+
+
+class EpisodeFinished(Fact):
+    """An episode came to its end."""
+
+    kind: Literal["episode_finished"] = "episode_finished"
+    reason: Literal["played", "goalpost_solved", "no_lemma", "no_lift"]
+    """`played`: a lemma and a lift were accepted, or the practice is over."""
+
+
+class EpisodeFailed(Fact):
+    """An episode broke off on an error of the infrastructure. Nothing of it is trained on; its siblings go on."""
+
+    kind: Literal["episode_failed"] = "episode_failed"
+    error: str
+    """Class of the error."""
+    message: str
+    """Its message."""
+
+
+class IterationFinished(Fact):
+    """Every episode of an iteration has ended: the trainer may learn from it."""
+
+    kind: Literal["iteration_finished"] = "iteration_finished"
+    iteration: int
+    """Counts from 1."""
+    finished: int
+    """Episodes that finished."""
+    failed: int
+    """Episodes that failed."""
+
+
+class StepTaken(Value):
+    """One optimizer step."""
+
+    phase: Phase
+    """What it learned from."""
+    groups: int
+    """Reward groups in the batch."""
+    silent_groups: int
+    """Groups whose advantages are all zero; they carry no signal."""
+    samples: int
+    """Completions with a non-zero advantage, which are all that is computed."""
+    tokens: int
+    """Their completion tokens."""
+    reward: float
+    """Mean reward over all groups' completions."""
+    metrics: dict[str, float]
+    """Loss, gradient norm and the rest, named as TRL names them."""
+
+
+class PolicyUpdated(Fact):
+    """A policy learned from an iteration. This append is the commit point of the update."""
+
+    kind: Literal["policy_updated"] = "policy_updated"
+    policy: str
+    """`shared`, `teacher` or `student`."""
+    parent: Digest
+    """Weights before."""
+    digest: Digest
+    """Weights after; stored under `weights/<digest>`."""
+    iteration: int
+    """Iteration it learned from."""
+    after: int
+    """Consumed positions are those > `after` ..."""
+    until: int
+    """... and <= `until`."""
+    samples: str
+    """SHA-256 of the sample stream, to prove that a replay saw the same."""
+    step: int
+    """Optimizer steps taken since the run began."""
+    steps: tuple[StepTaken, ...]
+    """What each step did."""
+
+
+class PolicyServed(Fact):
+    """A role's model proved that it serves these weights."""
+
+    kind: Literal["policy_served"] = "policy_served"
+    role: Role
+    """Whose model."""
+    policy: Digest
+    """Weights now in use."""
+
+
+class EvaluationFinished(Fact):
+    """A policy was examined on a question set."""
+
+    kind: Literal["evaluation_finished"] = "evaluation_finished"
+    name: str
+    """The question set, e.g. `test` or `goalposts`."""
+    iteration: int
+    """Iterations learned from so far; 0 is the start."""
+    policy: Digest
+    """Who was examined."""
+    sampling: Sampling
+    """How answers were drawn."""
+    attempts: int
+    """Answers a question."""
+    successes: dict[QuestionId, int]
+    """Passed answers by question."""
+    pass_at: dict[int, float]
+    """Unbiased pass@k, mean over questions."""
+
+
+class RunFinished(Fact):
+    """A run is over."""
+
+    kind: Literal["run_finished"] = "run_finished"
+    iterations: int
+    """Iterations played."""
+
+
+AnyFact = Annotated[
+    RunStarted
+    | RunResumed
+    | GoalpostAdded
+    | IterationStarted
+    | EpisodeStarted
+    | GapMeasured
+    | QuestionProposed
+    | QuestionRejected
+    | QuestionValidated
+    | QuestionAccepted
+    | AttemptsMade
+    | AttemptsVerified
+    | PassRateMeasured
+    | RewardGiven
+    | EpisodeFinished
+    | EpisodeFailed
+    | IterationFinished
+    | PolicyUpdated
+    | PolicyServed
+    | EvaluationFinished
+    | RunFinished,
+    Field(discriminator="kind"),
+]
+"""Every kind of fact."""
+
+FACTS: TypeAdapter[AnyFact] = TypeAdapter(AnyFact)
+"""Validates facts from JSON."""

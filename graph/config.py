@@ -1,0 +1,128 @@
+"""The settings of a run: one typed, closed tree with vetted defaults.
+
+Law: what is not set here has no effect on a run, and the resolved tree is the first event of the log. Precedence:
+`--set key=value`, then the TOML file, then the defaults below. It reads no environment and starts nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from events.values import Sampling, Value
+
+
+class PlaySettings(Value):
+    """How an iteration is played. Numbers marked [paper] are GASP's; the others are open there and chosen here."""
+
+    iterations: Annotated[int, Field(ge=0)] = 40
+    """Iterations of play and learning [paper: about 50]."""
+    episodes: Annotated[int, Field(ge=0)] = 16
+    """Guided episodes an iteration, each from one goalpost drawn uniformly without replacement."""
+    attempts: Annotated[int, Field(ge=1)] = 10
+    """Attempts that measure a pass rate [paper: N = 10]."""
+    max_attempts: Annotated[int, Field(ge=1)] = 3
+    """Proposals a teacher's seat may make in one episode before it is exhausted."""
+    solve_attempts: Annotated[int, Field(ge=1)] = 4
+    """Answers to a lemma or lift that was turned into deduction or abduction; induction keeps its pass-rate attempts."""
+    practice: Annotated[int, Field(ge=0)] = 24
+    """Real questions an iteration, drawn uniformly from the training set (real-data RL)."""
+    practice_attempts: Annotated[int, Field(ge=2)] = 8
+    """Answers a real question [paper: 8]."""
+    pairs: Annotated[int, Field(ge=2)] = 5
+    """Input/output pairs of a proposed question [paper: 5]."""
+    public_pairs: Annotated[int, Field(ge=0)] = 2
+    """How many of them the student is shown [paper: 2]."""
+    solved_at: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Pass rate at which a goalpost counts as closed, so that its episode ends without a lemma."""
+    student: Sampling = Sampling(max_tokens=96)
+    """How answers are sampled [paper: T = 1]."""
+    teacher: Sampling = Sampling(max_tokens=224)
+    """How proposals are sampled [paper: T = 1]."""
+
+
+class VerifySettings(Value):
+    """What a question and an answer must withstand."""
+
+    similarity: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """A proposal whose cosine similarity to an accepted one is above this is not novel [paper: 0.95]."""
+    distinct: Annotated[int, Field(ge=1)] = 3
+    """Fewest different outputs that a question's pairs must have; fewer is degenerate."""
+    wall_seconds: Annotated[float, Field(gt=0)] = 6.0
+    """Wall-clock limit of one program on all its inputs."""
+    memory_mb: Annotated[int, Field(ge=32)] = 256
+    """Memory limit of one program."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Sandbox containers; 0 takes one a core."""
+
+
+class LearnSettings(Value):
+    """How the trainer updates weights."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    """AdamW, constant [paper: 1e-6 for 7B weights; tiny models need more]."""
+    clip: Annotated[float, Field(gt=0)] = 0.2
+    """PPO clip range of the token ratio."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradient norm is clipped to this."""
+    batch_tokens: Annotated[int, Field(ge=512)] = 16384
+    """Most padded tokens of one forward pass; gradients are accumulated over passes."""
+    teacher_scale: Annotated[float, Field(ge=0)] = 1.0
+    """Factor on the teacher's advantages; 0 never updates the teacher."""
+    keep: Annotated[int, Field(ge=1)] = 2
+    """Newest weights kept on disk, besides the first."""
+
+
+class EvaluateSettings(Value):
+    """How progress is examined."""
+
+    questions: Annotated[int, Field(ge=1)] = 100
+    """Most questions of each set."""
+    attempts: Annotated[int, Field(ge=1)] = 20
+    """Answers a question; pass@k needs at least k."""
+    every: Annotated[int, Field(ge=0)] = 0
+    """Iterations between examinations; 0 examines at the start and the end only."""
+    sampling: Sampling = Sampling(temperature=0.6, max_tokens=96)
+    """How answers are sampled [paper: T = 0.6]."""
+
+
+class Config(Value):
+    """The whole run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "pocket"
+    """Name of the run; its folder is `runs/<name>`."""
+    runs: Path = Path("runs")
+    """Folder that holds the runs."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Every random choice of the run derives from it."""
+    recipe: Literal["gasp", "gasp_real"] = "gasp_real"
+    """The algorithm, by name."""
+    model: str = "pocket"
+    """`pocket`, or a folder with a causal LM in Hugging Face format."""
+    prompts: str = "pocket"
+    """Prompt set: a folder name under `roles/prompts/`, or a path."""
+    policies: Literal["shared", "separate"] = "shared"
+    """Whether teacher and student share weights [paper: shared]."""
+    max_prompt_tokens: Annotated[int, Field(ge=16)] = 256
+    """Longer prompts are cut from the left."""
+    goalposts: str = "pocket"
+    """`pocket`, or a JSONL file of questions (ours, or LiveCodeBench records)."""
+    practice: str = "pocket"
+    """Training questions for real-data RL: `pocket`, `goalposts`, or a JSONL file."""
+    test: str = "pocket"
+    """Held-out questions: `pocket`, `none`, or a JSONL file."""
+    play: PlaySettings = PlaySettings()
+    """How an iteration is played."""
+    verify: VerifySettings = VerifySettings()
+    """What a question and an answer must withstand."""
+    learn: LearnSettings = LearnSettings()
+    """How the trainer updates weights."""
+    evaluate: EvaluateSettings = EvaluateSettings()
+    """How progress is examined."""
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.runs / self.name

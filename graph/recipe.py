@@ -1,0 +1,54 @@
+"""The contract of a recipe: an algorithm by name, as pure functions from facts to rewards and credit.
+
+Law: a recipe samples nothing, stores nothing and sees no tokens, so that a recorded run can be credited again under another
+recipe. Its class defaults are the paper's setting; tests pin them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from events.types import Phase
+from events.values import Role, Seat, Task, Verdict
+
+
+@dataclass(frozen=True)
+class Rewarded:
+    """The rewards of one group: all completions of one prompt."""
+
+    phase: Phase
+    role: Role
+    task: Seat | Task
+    rewards: tuple[float, ...]
+
+
+class Recipe(Protocol):
+    """An algorithm. Implementations in `graph/recipes/`, one a file."""
+
+    @property
+    def guided(self) -> bool:
+        """Whether episodes are played from goalposts."""
+        ...
+
+    @property
+    def practices(self) -> bool:
+        """Whether real questions are trained on (real-data RL)."""
+        ...
+
+    def in_band(self, seat: Seat, successes: int, attempts: int) -> bool:
+        """Whether a proposal with this pass rate is accepted."""
+        ...
+
+    def teacher_reward(self, seat: Seat, successes: int | None, attempts: int) -> float:
+        """Reward of one proposal; `successes` is None when it was malformed or unfit to be asked."""
+        ...
+
+    def student_reward(self, verdict: Verdict, task: Task) -> float:
+        """Reward of one answer."""
+        ...
+
+    def credit(self, groups: Sequence[Rewarded]) -> list[tuple[float, ...]]:
+        """Advantages of all groups of one iteration, in order, one number a completion."""
+        ...

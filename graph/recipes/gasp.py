@@ -1,0 +1,61 @@
+"""GASP: guided asymmetric self-play, arXiv 2603.15957.
+
+The teacher's easy seat turns a goalpost into a lemma (accepted at 3..7 successes of 10), its hard seat turns the lemma into a
+lift (1..5 of 10), and the student learns from both. Rewards: r_lemma(p) = [4p(1-p)]^5 and r_lift(p) = 10p((1-p)/0.9)^9 inside
+the band, -0.5 outside, -1 for a proposal that cannot be asked. Advantages by TRR++.
+
+How we differ: (1) a proposal that repeats an accepted one gets -0.5 (the paper does not say); (2) all phases of an iteration
+play with the same weights and are learned one after the other at its end; the paper updates after each phase.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from events.values import Seat, Task, Verdict
+from graph.credit import grpo, trr_plus_plus
+from graph.recipe import Rewarded
+
+
+def family(p: float, a: float, b: float) -> float:
+    """R(p; a, b) = [(p/a) ((1-p)/(1-a))^((1-a)/a)]^b, which is 1 at p = a. Lemma: (0.5, 5); lift: (0.1, 1)."""
+    return float(((p / a) * ((1 - p) / (1 - a)) ** ((1 - a) / a)) ** b)
+
+
+@dataclass(frozen=True)
+class Gasp:
+    """The paper's setting. Bands are on tenths of the pass rate, as integers, so that no float falls off an edge."""
+
+    easy_band: tuple[int, int] = (3, 7)
+    hard_band: tuple[int, int] = (1, 5)
+    outside: float = -0.5
+    unfit: float = -1.0
+    practices: bool = False
+    guided: bool = True
+
+    def in_band(self, seat: Seat, successes: int, attempts: int) -> bool:
+        """Whether low/10 <= successes/attempts <= high/10, in integers."""
+        low, high = self.easy_band if seat == "easy" else self.hard_band
+        return low * attempts <= 10 * successes <= high * attempts
+
+    def teacher_reward(self, seat: Seat, successes: int | None, attempts: int) -> float:
+        """r_lemma or r_lift inside the band, -0.5 outside, -1 for what cannot be asked. Section 3.3."""
+        if successes is None:
+            return self.unfit
+        if not self.in_band(seat, successes, attempts):
+            return self.outside
+        p = successes / attempts
+        return family(p, 0.5, 5) if seat == "easy" else family(p, 0.1, 1)
+
+    def student_reward(self, verdict: Verdict, task: Task) -> float:
+        """1 if passed; -0.5 if wrong; -1 if malformed (the shaping of AZR, which GASP builds on)."""
+        if verdict.outcome == "passed":
+            return 1.0
+        return -1.0 if verdict.outcome == "malformed" else -0.5
+
+    def credit(self, groups: Sequence[Rewarded]) -> list[tuple[float, ...]]:
+        """TRR++ over self-play, GRPO within each practice question."""
+        played = iter(trr_plus_plus([group for group in groups if group.phase != "practice"]))
+        practised = iter(grpo([group for group in groups if group.phase == "practice"]))
+        return [next(practised if group.phase == "practice" else played) for group in groups]
