@@ -116,6 +116,8 @@ class Generation(Value):
     """Token arrays, see `events.rollouts`: prompt ids, and for each completion its ids and logprobs."""
     count: int
     """Number of completions."""
+    length: int
+    """Completion tokens, all completions together."""
     seed: int
     """Seed of the request."""
     sampling: Sampling

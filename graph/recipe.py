@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from events.types import Phase
+from events.types import Phase, Reason
 from events.values import Role, Seat, Task, Verdict
 
 
@@ -41,8 +41,12 @@ class Recipe(Protocol):
         """Whether a proposal with this pass rate is accepted."""
         ...
 
-    def teacher_reward(self, seat: Seat, successes: int | None, attempts: int) -> float:
-        """Reward of one proposal; `successes` is None when it was malformed or unfit to be asked."""
+    def teacher_reward(self, seat: Seat, successes: int, attempts: int) -> float:
+        """Reward of a proposal whose pass rate was measured, inside or outside its band."""
+        ...
+
+    def rejection_reward(self, reason: Reason) -> float:
+        """Reward of a proposal that was rejected before anyone tried it."""
         ...
 
     def student_reward(self, verdict: Verdict, task: Task) -> float:

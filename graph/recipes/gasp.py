@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from events.types import Reason
 from events.values import Seat, Task, Verdict
 from graph.credit import grpo, trr_plus_plus
 from graph.recipe import Rewarded
@@ -39,14 +40,16 @@ class Gasp:
         low, high = self.easy_band if seat == "easy" else self.hard_band
         return low * attempts <= 10 * successes <= high * attempts
 
-    def teacher_reward(self, seat: Seat, successes: int | None, attempts: int) -> float:
-        """r_lemma or r_lift inside the band, -0.5 outside, -1 for what cannot be asked. Section 3.3."""
-        if successes is None:
-            return self.unfit
+    def teacher_reward(self, seat: Seat, successes: int, attempts: int) -> float:
+        """r_lemma or r_lift inside the band, -0.5 outside. Section 3.3."""
         if not self.in_band(seat, successes, attempts):
             return self.outside
         p = successes / attempts
         return family(p, 0.5, 5) if seat == "easy" else family(p, 0.1, 1)
+
+    def rejection_reward(self, reason: Reason) -> float:
+        """-1 for what cannot be asked, -0.5 for what was asked before."""
+        return self.outside if reason == "not_novel" else self.unfit
 
     def student_reward(self, verdict: Verdict, task: Task) -> float:
         """1 if passed; -0.5 if wrong; -1 if malformed (the shaping of AZR, which GASP builds on)."""
