@@ -1,1 +1,1 @@
-"""Implementations, one a file."""
+"""Question sets, one source a file."""

@@ -1,0 +1,46 @@
+"""The solver: the student answers questions.
+
+Law: it sees the statement and the public pairs, never a private one (deduction and abduction show one pair's other half). It
+does not judge its answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from events.log import Log
+from events.values import Generation, Question, Sampling, Task
+from roles.model import Model, Request
+from roles.prompt import Prompts, Rendered, lines
+from roles.record import record
+
+
+@dataclass(frozen=True)
+class Solver:
+    """Answers in one of the three task forms."""
+
+    model: Model
+    prompts: Prompts
+    log: Log
+
+    async def answer(
+        self, question: Question, task: Task, pair: int | None, count: int, seed: int, sampling: Sampling
+    ) -> Generation:
+        """`count` answers to one question; `pair` indexes `question.pairs` for deduction and abduction.
+
+        Raises:
+            ModelError: the model failed.
+        """
+        prompt = self._prompt(question, task, pair)
+        request = Request(prompt.text, count, seed, sampling)
+        (reply,) = await self.model.generate([request])
+        return record(self.log, request, reply, prompt.template)
+
+    def _prompt(self, question: Question, task: Task, pair: int | None) -> Rendered:
+        if task == "induction":
+            return self.prompts.render(task, statement=question.statement, pairs=lines(question.public))
+        assert pair is not None, f"{task} asks about one pair"
+        shown = question.pairs[pair]
+        if task == "deduction":
+            return self.prompts.render(task, program=question.program or "", input=shown.input)
+        return self.prompts.render(task, program=question.program or "", output=shown.output)

@@ -1,0 +1,39 @@
+"""The teacher: one role, two seats. The easy seat writes lemmas, the hard seat writes lifts.
+
+Law: the easy seat is shown the goalpost; the hard seat is shown the lemma and never the goalpost, so that difficulty grows from
+the student's frontier (paper, section 3.1). It does not judge its proposals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from events.log import Log
+from events.values import Axis, Generation, Question, Sampling, Seat
+from roles.model import Model, Request
+from roles.prompt import Prompts, lines
+from roles.record import record
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Proposes variants of a question."""
+
+    model: Model
+    prompts: Prompts
+    log: Log
+    sampling: Sampling
+
+    async def propose(self, seat: Seat, axis: Axis, parent: Question, seed: int) -> Generation:
+        """One proposal. `parent` is the goalpost for the easy seat, the lemma for the hard one.
+
+        Raises:
+            ModelError: the model failed.
+        """
+        shown = {"statement": parent.statement, "pairs": lines(parent.public), "axis": axis}
+        if seat == "hard":
+            shown["program"] = parent.program or ""
+        prompt = self.prompts.render(seat, **shown)
+        request = Request(prompt.text, 1, seed, self.sampling)
+        (reply,) = await self.model.generate([request])
+        return record(self.log, request, reply, prompt.template)

@@ -1,0 +1,172 @@
+"""The verifier: judges answers and examines proposals, in the sandbox.
+
+Law: expected answers stay on this side; only programs and inputs enter the sandbox, and what comes out is compared as values.
+An infrastructure failure raises and never becomes a verdict. It gives no rewards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from events.types import Reason
+from events.values import Outcome, Pair, Provenance, Question, Task, Verdict
+from roles.parse import Malformed, parse_program, parse_proposal, parse_value
+from roles.safety import objection, parse, without_each_statement
+from sandbox.compare import same
+from sandbox.runner import Execution, Job, Run, Runner, RunStatus
+
+OUTCOMES: dict[RunStatus, Outcome] = {
+    "runtime_error": "runtime_error",
+    "syntax_error": "syntax_error",
+    "time_limit": "time_limit",
+    "memory_limit": "memory_limit",
+    "output_limit": "output_limit",
+    "unprintable": "wrong_answer",
+    "exited": "runtime_error",
+}
+"""What a failed run means for the verdict."""
+
+
+class Truth(Protocol):
+    """What a world knows about its own language: the reference program of a statement, None where it cannot say."""
+
+    def __call__(self, statement: str) -> str | None: ...
+
+
+class Rejected(NamedTuple):
+    """A proposal that cannot be asked, and why."""
+
+    reason: Reason
+    detail: str
+    question: Question | None = None
+
+
+class Valid(NamedTuple):
+    """A proposal that can be asked."""
+
+    question: Question
+    aligned: bool | None
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """Runs programs and compares values."""
+
+    runner: Runner
+    pairs: int
+    public_pairs: int
+    distinct: int
+    truth: Truth | None = None
+
+    @property
+    def provenance(self) -> Provenance:
+        """Conditions of its verdicts."""
+        return self.runner.provenance
+
+    async def judge(self, question: Question, task: Task, pair: int | None, texts: Sequence[str]) -> list[Verdict]:
+        """One verdict an answer, in order.
+
+        Raises:
+            SandboxError: the sandbox failed.
+        """
+        if task == "induction":
+            return await self._judge_programs(question, texts)
+        assert pair is not None, f"{task} asks about one pair"
+        asked = question.pairs[pair]
+        if task == "deduction":
+            return [_judged_value(parse_value(text, "output"), asked.output) for text in texts]
+        return await self._judge_inputs(question, asked.output, texts)
+
+    async def examine(self, text: str) -> Valid | Rejected:
+        """Whether a teacher's text is a question that can be asked: parsed, safe, run twice, not degenerate.
+
+        Raises:
+            SandboxError: the sandbox failed.
+        """
+        proposal = parse_proposal(text, self.pairs)
+        if isinstance(proposal, Malformed):
+            return Rejected("malformed", proposal.reason)
+        tree = parse(proposal.program)
+        if tree is None:
+            return Rejected("broken", "the program does not parse")
+        if (why := objection(tree)) is not None:
+            return Rejected("unsafe", why)
+        inputs = tuple(proposal.inputs)
+        shorter = without_each_statement(tree, "f")
+        known = self.truth(proposal.statement) if self.truth else None
+        sources = [proposal.program, proposal.program, *shorter, *([known] if known is not None else [])]
+        runs = await self.runner.run([Job(source=source, inputs=inputs) for source in sources])
+        first, second, others = runs[0], runs[1], runs[2 : 2 + len(shorter)]
+        if failed := next((run for run in first.runs if run.status != "ok"), None):
+            return Rejected("broken", f"{failed.status}: {failed.detail}"[:200])
+        if _values(first) != _values(second):
+            return Rejected("nondeterministic", "two runs gave different outputs")
+        question = self._question(proposal.statement, proposal.program, inputs, first)
+        if len(set(_values(first))) < min(self.distinct, len(inputs)):
+            return Rejected("degenerate", "the outputs hardly differ", question)
+        if any(_values(other) == _values(first) for other in others):
+            return Rejected("degenerate", "an operation is without effect", question)
+        aligned = None if self.truth is None else known is not None and _values(runs[-1]) == _values(first)
+        return Valid(question, aligned)
+
+    def _question(self, statement: str, program: str, inputs: Sequence[str], execution: Execution) -> Question:
+        pairs = tuple(Pair(input=given, output=run.value) for given, run in zip(inputs, execution.runs, strict=True))
+        cut = self.public_pairs
+        return Question(statement=statement, program=program, public=pairs[:cut], private=pairs[cut:])
+
+    async def _judge_programs(self, question: Question, texts: Sequence[str]) -> list[Verdict]:
+        answers = [parse_program(text) for text in texts]
+        programs = list(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
+        inputs = tuple(pair.input for pair in question.pairs)
+        jobs = [Job(source=program, inputs=inputs, entry=question.entry, mode=question.mode) for program in programs]
+        executions = await self.runner.run(jobs) if jobs else []
+        verdicts = {
+            program: _judged_runs(question, execution.runs) for program, execution in zip(programs, executions, strict=True)
+        }
+        return [verdicts[answer] if isinstance(answer, str) else _malformed(answer) for answer in answers]
+
+    async def _judge_inputs(self, question: Question, expected: str, texts: Sequence[str]) -> list[Verdict]:
+        answers = [parse_value(text, "input") for text in texts]
+        inputs = list(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
+        jobs = [Job(source=question.program or "", inputs=(given,), entry=question.entry) for given in inputs]
+        executions = await self.runner.run(jobs) if jobs else []
+        runs = {given: execution.runs[0] for given, execution in zip(inputs, executions, strict=True)}
+        return [_judged_run(runs[answer], expected) if isinstance(answer, str) else _malformed(answer) for answer in answers]
+
+
+def _values(execution: Execution) -> tuple[str, ...]:
+    return tuple(run.value if run.status == "ok" else f"<{run.status}>" for run in execution.runs)
+
+
+def _malformed(answer: Malformed) -> Verdict:
+    return Verdict(outcome="malformed", passed=0, total=1, detail=answer.reason[:200])
+
+
+def _judged_value(answer: str | Malformed, expected: str) -> Verdict:
+    if isinstance(answer, Malformed):
+        return _malformed(answer)
+    right = same(expected, answer)
+    return Verdict(outcome="passed" if right else "wrong_answer", passed=int(right), total=1)
+
+
+def _judged_run(run: Run, expected: str) -> Verdict:
+    if run.status != "ok":
+        return Verdict(outcome=OUTCOMES[run.status], passed=0, total=1, detail=run.detail[:200])
+    return _judged_value(run.value, expected)
+
+
+def _judged_runs(question: Question, runs: Sequence[Run]) -> Verdict:
+    """All tests must pass; the first failure names the verdict."""
+    passed = 0
+    failure: Verdict | None = None
+    for pair, run in zip(question.pairs, runs, strict=True):
+        if run.status == "ok" and same(pair.output, run.value, question.mode):
+            passed += 1
+        elif failure is None:
+            outcome: Outcome = "wrong_answer" if run.status == "ok" else OUTCOMES[run.status]
+            failure = Verdict(outcome=outcome, passed=0, total=len(runs), detail=run.detail[:200])
+    if failure is None:
+        return Verdict(outcome="passed", passed=passed, total=len(runs))
+    return failure.model_copy(update={"passed": passed})
