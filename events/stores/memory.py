@@ -1,0 +1,120 @@
+"""The log in memory, for tests and small studies.
+
+It keeps the contract of `events.log.Log` in every point but durability.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from events.errors import Conflict
+from events.hashing import ZERO, digest
+from events.log import Broken, Event, Head
+from events.stores.rows import EMPTY, End, Row, checked, first_broken, open_row, seal
+from events.types import Fact
+from events.values import BlobHash
+
+
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+class MemoryLog:
+    """A `Log` that ends with the process."""
+
+    def __init__(self, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._rows: list[Row] = []
+        self._ends: dict[str, End] = {}
+        self._staged: dict[BlobHash, bytes] = {}
+        self._blobs: dict[BlobHash, bytes] = {}
+
+    def append(
+        self,
+        stream: str,
+        facts: Sequence[Fact],
+        *,
+        expected: int | None = None,
+        causation: int | None = None,
+        observed: Mapping[str, Any] | None = None,
+    ) -> list[Event]:
+        """See `events.log.Log.append`."""
+        with self._lock:
+            end = self._ends.get(stream, EMPTY)
+            check_expected(stream, end, expected)
+            rows = seal(
+                facts, stream=stream, end=end, tip=self.head(), time=self._clock(), causation=causation, observed=observed
+            )
+            events = [open_row(row) for row in rows]
+            self._rows += rows
+            if rows:
+                self._ends[stream] = End(rows[-1].version, rows[-1].hash)
+            self._blobs |= self._staged
+            self._staged = {}
+            return events
+
+    def read(
+        self, stream: str | None = None, *, after: int = 0, kinds: Collection[str] | None = None, limit: int | None = None
+    ) -> Iterator[Event]:
+        """See `events.log.Log.read`. Ends where the log ended when reading began."""
+        until = len(self._rows)
+        for position in range(max(after, 0), until):
+            if limit is not None and limit <= 0:
+                return
+            row = self._rows[position]
+            if (stream is None or row.stream == stream) and (kinds is None or row.kind in kinds):
+                yield open_row(row)
+                limit = None if limit is None else limit - 1
+
+    def version(self, stream: str) -> int:
+        """See `events.log.Log.version`."""
+        return self._ends.get(stream, EMPTY).version
+
+    def head(self) -> Head:
+        """See `events.log.Log.head`."""
+        with self._lock:
+            return Head(self._rows[-1].position, self._rows[-1].head) if self._rows else Head(0, ZERO)
+
+    def changed(self) -> bool:
+        """Never: nobody else can append to it."""
+        return False
+
+    def verify(self) -> Broken | None:
+        """See `events.log.Log.verify`."""
+        with self._lock:
+            return first_broken(list(self._rows), self.head(), self.get)
+
+    def put(self, content: bytes) -> BlobHash:
+        """See `events.log.Log.put`."""
+        blob = digest(content)
+        with self._lock:
+            if blob not in self._blobs:
+                self._staged[blob] = bytes(content)
+        return blob
+
+    def get(self, blob: BlobHash) -> bytes:
+        """See `events.log.Log.get`."""
+        with self._lock:
+            return checked(blob, self._staged.get(blob, self._blobs.get(blob)))
+
+    def close(self) -> None:
+        """Drop staged blobs; the rest stays readable."""
+        self._staged = {}
+
+
+def check_expected(stream: str, end: End, expected: int | None) -> None:
+    """Refuse an append that was decided on an older state of the stream.
+
+    Raises:
+        Conflict: the stream is at another version.
+    """
+    if expected is not None and expected != end.version:
+        message = (
+            f"stream {stream!r} is at version {end.version}, not at {expected}; another writer was faster, re-read and retry"
+        )
+        raise Conflict(message)

@@ -1,0 +1,196 @@
+"""The stored form of an event, shared by every store: seal facts into rows, open rows as events, find a break.
+
+Law: what a store keeps is exactly a `Row`; all hashing, upcasting and validating happens here, once for all stores.
+It does not do input or output.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any, NamedTuple, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from events.errors import LogCorrupt, LogError
+from events.hashing import ZERO, advance, data_of, digest, kind_of, link
+from events.log import Broken, Event, Head
+from events.types import FACTS, Fact
+from events.upcast import KINDS, UPCASTERS, Upcaster, upcast
+from events.values import BlobHash, Generation
+
+
+class Row(NamedTuple):
+    """One event as stored; the order of the fields is the order of the table's columns."""
+
+    position: int
+    stream: str
+    version: int
+    kind: str
+    schema_version: int
+    data: str
+    causation: int | None
+    prev_hash: str
+    hash: str
+    head: str
+    time: str
+    observed: str
+
+
+class End(NamedTuple):
+    """Where a stream ends."""
+
+    version: int
+    hash: str
+
+
+EMPTY = End(0, ZERO)
+"""The end of a stream that has no event yet."""
+
+
+def seal(
+    facts: Sequence[Fact],
+    *,
+    stream: str,
+    end: End,
+    tip: Head,
+    time: datetime,
+    causation: int | None,
+    observed: Mapping[str, Any] | None,
+) -> list[Row]:
+    """The rows that append `facts` to a stream that ends in `end`, in a log that ends in `tip`."""
+    rows: list[Row] = []
+    version, prev_hash = end
+    position, head = tip
+    measures = json.dumps(dict(observed or {}), sort_keys=True, separators=(",", ":"))
+    for fact in facts:
+        position, version = position + 1, version + 1
+        kind, schema, data = kind_of(fact), type(fact).SCHEMA, data_of(fact)
+        own = link(prev_hash, stream=stream, version=version, kind=kind, schema=schema, data=data, causation=causation)
+        head = advance(head, own)
+        stamp = time.isoformat()
+        rows.append(Row(position, stream, version, kind, schema, data, causation, prev_hash, own, head, stamp, measures))
+        prev_hash, measures = own, "{}"
+    return rows
+
+
+def open_row(row: Row, upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS) -> Event:
+    """The event in a row.
+
+    Raises:
+        LogError: a newer version of the program wrote it.
+        LogCorrupt: its data does not fit its kind.
+    """
+    known = KINDS.get(row.kind)
+    if known is None:
+        raise LogError(f"position {row.position} has the unknown kind {row.kind!r}; read the log with a newer version")
+    try:
+        if row.schema_version == known.SCHEMA:
+            fact = FACTS.validate_json(row.data)
+        else:
+            fact = FACTS.validate_python(upcast(row.kind, row.schema_version, json.loads(row.data), known.SCHEMA, upcasters))
+        if fact.kind != row.kind:
+            raise LogCorrupt(f"position {row.position} says {row.kind} but holds {fact.kind}; run verify")
+        return _event(row, fact)
+    except ValueError as error:
+        what = f"{error.error_count()} wrong fields" if isinstance(error, ValidationError) else str(error)
+        raise LogCorrupt(f"position {row.position} ({row.kind}) cannot be read: {what}; run verify") from error
+
+
+def _event(row: Row, fact: Any) -> Event:
+    return Event(
+        position=row.position,
+        stream=row.stream,
+        version=row.version,
+        fact=fact,
+        causation=row.causation,
+        prev_hash=row.prev_hash,
+        hash=row.hash,
+        head=row.head,
+        time=datetime.fromisoformat(row.time),
+        observed=json.loads(row.observed) if row.observed != "{}" else {},
+    )
+
+
+@cache
+def _blob_fields(cls: type[BaseModel]) -> tuple[str, ...]:
+    fields = cls.model_fields.items()
+    return tuple(name for name, field in fields if BlobHash in (field.annotation, *get_args(field.annotation)))
+
+
+def blobs_of(fact: Fact) -> Iterator[BlobHash]:
+    """Every blob that a fact names, its generation's included."""
+    generation = getattr(fact, "generation", None)
+    for value in (fact, generation) if isinstance(generation, Generation) else (fact,):
+        for name in _blob_fields(type(value)):
+            if (blob := getattr(value, name)) is not None:
+                yield blob
+
+
+def first_broken(rows: Iterable[Row], tip: Head, get: Callable[[BlobHash], bytes]) -> Broken | None:
+    """Recompute everything that hashes promise, up to `tip`.
+
+    Args:
+        rows: every row, in order of position.
+        tip: where the log says it ends.
+        get: gives a blob, and raises `LogCorrupt` for a missing or changed one.
+    """
+    position, head = 0, ZERO
+    ends: dict[str, End] = {}
+    seen: set[bytes] = set()
+    try:
+        for row in rows:
+            problem = _problem(row, position, head, ends.get(row.stream, EMPTY))
+            if problem is not None:
+                return Broken(position + 1, problem)
+            for blob in blobs_of(open_row(row).fact):
+                if bytes.fromhex(blob) not in seen:
+                    get(blob)
+                    seen.add(bytes.fromhex(blob))
+            position, head = row.position, row.head
+            ends[row.stream] = End(row.version, row.hash)
+    except (LogError, ValueError, TypeError) as error:
+        return Broken(position + 1, str(error))
+    if (position, head) != tip:
+        return Broken(
+            position + 1, f"the log promises {tip.position} events with another head; the tail was cut off or changed"
+        )
+    return None
+
+
+def _problem(row: Row, position: int, head: str, end: End) -> str | None:
+    if row.position != position + 1:
+        return f"the event is missing; the next one is at {row.position}"
+    if row.version != end.version + 1:
+        return f"stream {row.stream!r} goes from version {end.version} to {row.version}"
+    if row.prev_hash != end.hash:
+        return f"it does not follow on from version {end.version} of stream {row.stream!r}"
+    own = link(
+        row.prev_hash,
+        stream=row.stream,
+        version=row.version,
+        kind=row.kind,
+        schema=row.schema_version,
+        data=row.data,
+        causation=row.causation,
+    )
+    if own != row.hash:
+        return "its content does not match its hash"
+    if advance(head, own) != row.head:
+        return "its head does not follow on from the one before"
+    return None
+
+
+def checked(blob: BlobHash, content: bytes | None) -> bytes:
+    """The content, if it is what the hash names.
+
+    Raises:
+        LogCorrupt: it is missing or does not match.
+    """
+    if content is None:
+        raise LogCorrupt(f"blob {blob} is missing; the log is incomplete, run verify and restore a backup")
+    if digest(content) != blob:
+        raise LogCorrupt(f"blob {blob} does not match its hash; the log was changed, run verify and restore a backup")
+    return content

@@ -1,0 +1,45 @@
+"""What SQLite's errors mean for a person: one sentence each, with what, which and what to do.
+
+It does not handle an error, it only names it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from events.errors import BadInput, LogCorrupt, LogError
+
+_LOG_ERRORS = {
+    sqlite3.SQLITE_FULL: "the disk is full, so the log {path} took nothing of this append; free space and resume the run",
+    sqlite3.SQLITE_READONLY: "the log {path} is read-only; make the file and its directory writable, or copy them",
+    sqlite3.SQLITE_PERM: "the log {path} may not be opened; check the permissions of the file and its directory",
+    sqlite3.SQLITE_CANTOPEN: "the log {path} cannot be opened; check the permissions and the space of its directory",
+    sqlite3.SQLITE_BUSY: "another process has kept the log {path} locked for too long; find it, end it and resume the run",
+    sqlite3.SQLITE_IOERR: "the log {path} cannot be read or written ({error}); check the disk and resume the run",
+}
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn errors of the driver into ours.
+
+    Raises:
+        BadInput: the file is not a database at all.
+        LogCorrupt: the file is damaged.
+        LogError: anything else that keeps the log from being read or written.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        # The low byte is the primary code, the rest says more about it.
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_NOTADB:
+            raise BadInput(f"{path} is not a GASP log; give the directory or the log.sqlite of a run") from error
+        if code == sqlite3.SQLITE_CORRUPT or "decode" in str(error):
+            message = f"the log {path} is damaged ({error}); restore a backup, or ask verify how far it is good"
+            raise LogCorrupt(message) from error
+        sentence = _LOG_ERRORS.get(code, "the log {path} cannot be used ({error}); resume the run once that is fixed")
+        raise LogError(sentence.format(path=path, error=error)) from error

@@ -1,0 +1,41 @@
+"""Upcasters: pure functions that bring an old fact's data to the shape of today, one schema number at a time.
+
+Law: stored data is never rewritten; upcasting happens on every read, before validation, and the hashes stay those of
+the stored text. An upcaster gets the data of (kind, schema) and returns the data of (kind, schema + 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, get_args
+
+from events.errors import LogError
+from events.types import AnyFact, Fact
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+"""Data of one schema to data of the next."""
+
+UPCASTERS: Mapping[tuple[str, int], Upcaster] = MappingProxyType({})
+"""By kind and schema. Empty as long as every kind has its first shape."""
+
+_UNION = get_args(get_args(AnyFact)[0])
+KINDS: Mapping[str, type[Fact]] = MappingProxyType({cls.model_fields["kind"].default: cls for cls in _UNION})
+"""Every kind this version knows."""
+
+
+def upcast(
+    kind: str, schema: int, data: dict[str, Any], target: int, upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS
+) -> dict[str, Any]:
+    """The data in the shape of schema `target`.
+
+    Raises:
+        LogError: no way leads there, most likely because a newer version of the program wrote the event.
+    """
+    while schema != target:
+        step = upcasters.get((kind, schema))
+        if step is None:
+            raise LogError(f"no way to read {kind} of schema {schema}, this version knows {target}; use a newer version")
+        data = step(data)
+        schema += 1
+    return data
