@@ -31,9 +31,9 @@ Phase = Literal["lemma", "lift", "solve", "practice"]
 Purpose = Literal["gap", "pass_rate", "solve", "practice", "evaluation"]
 """What attempts were made for."""
 Reason = Literal[
-    "malformed", "unsafe", "broken", "nondeterministic", "degenerate", "not_novel", "too_easy", "too_hard", "exhausted"
+    "malformed", "unsafe", "broken", "nondeterministic", "degenerate", "not_novel", "too_easy", "too_hard"
 ]
-"""Why a proposal was rejected. `broken`: the program fails on its own inputs. `exhausted`: `max_attempts` reached."""
+"""Why a proposal was rejected. `broken`: the program fails on its own inputs."""
 
 
 class Fact(Value):

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from events.types import Phase, Reason
 from events.values import Role, Seat, Task, Verdict
+
+Place = Literal["too_hard", "in_band", "too_easy"]
+"""Where a pass rate lies relative to the band of its seat."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class Recipe(Protocol):
         """Whether real questions are trained on (real-data RL)."""
         ...
 
-    def in_band(self, seat: Seat, successes: int, attempts: int) -> bool:
-        """Whether a proposal with this pass rate is accepted."""
+    def place(self, seat: Seat, successes: int, attempts: int) -> Place:
+        """Where a proposal with this pass rate lies; only those in band are accepted."""
         ...
 
     def teacher_reward(self, seat: Seat, successes: int, attempts: int) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from events.log import Log
 from events.values import Generation, Question, Sampling, Task
 from roles.model import Model, Request
-from roles.prompt import Prompts, Rendered, lines
+from roles.prompt import Prompts, Rendered
 from roles.record import record
 
 
@@ -24,7 +24,7 @@ class Solver:
     log: Log
 
     async def answer(
-        self, question: Question, task: Task, pair: int | None, count: int, seed: int, sampling: Sampling
+        self, question: Question, task: Task, pair: int | None, *, count: int, seed: int, sampling: Sampling
     ) -> Generation:
         """`count` answers to one question; `pair` indexes `question.pairs` for deduction and abduction.
 
@@ -38,9 +38,7 @@ class Solver:
 
     def _prompt(self, question: Question, task: Task, pair: int | None) -> Rendered:
         if task == "induction":
-            return self.prompts.render(task, statement=question.statement, pairs=lines(question.public))
+            return self.prompts.induction(question)
         assert pair is not None, f"{task} asks about one pair"
-        shown = question.pairs[pair]
-        if task == "deduction":
-            return self.prompts.render(task, program=question.program or "", input=shown.input)
-        return self.prompts.render(task, program=question.program or "", output=shown.output)
+        ask = self.prompts.deduction if task == "deduction" else self.prompts.abduction
+        return ask(question.program or "", question.pairs[pair])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from events.log import Log
 from events.values import Axis, Generation, Question, Sampling, Seat
 from roles.model import Model, Request
-from roles.prompt import Prompts, lines
+from roles.prompt import Prompts
 from roles.record import record
 
 
@@ -30,10 +30,7 @@ class Teacher:
         Raises:
             ModelError: the model failed.
         """
-        shown = {"statement": parent.statement, "pairs": lines(parent.public), "axis": axis}
-        if seat == "hard":
-            shown["program"] = parent.program or ""
-        prompt = self.prompts.render(seat, **shown)
+        prompt = self.prompts.easy(parent, axis) if seat == "easy" else self.prompts.hard(parent, axis)
         request = Request(prompt.text, 1, seed, self.sampling)
         (reply,) = await self.model.generate([request])
         return record(self.log, request, reply, prompt.template)

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from events.types import Reason
 from events.values import Outcome, Pair, Provenance, Question, Task, Verdict
-from roles.parse import Malformed, parse_program, parse_proposal, parse_value
+from roles.parse import Malformed, parse_input, parse_output, parse_program, parse_proposal
 from roles.safety import objection, parse, without_each_statement
 from sandbox.compare import same
 from sandbox.runner import Execution, Job, Run, Runner, RunStatus
@@ -32,7 +32,9 @@ OUTCOMES: dict[RunStatus, Outcome] = {
 class Truth(Protocol):
     """What a world knows about its own language: the reference program of a statement, None where it cannot say."""
 
-    def __call__(self, statement: str) -> str | None: ...
+    def __call__(self, statement: str) -> str | None:
+        """The reference program, or None."""
+        ...
 
 
 class Rejected(NamedTuple):
@@ -76,7 +78,7 @@ class Verifier:
         assert pair is not None, f"{task} asks about one pair"
         asked = question.pairs[pair]
         if task == "deduction":
-            return [_judged_value(parse_value(text, "output"), asked.output) for text in texts]
+            return [_judged_value(parse_output(text), asked.output) for text in texts]
         return await self._judge_inputs(question, asked.output, texts)
 
     async def examine(self, text: str) -> Valid | Rejected:
@@ -95,7 +97,7 @@ class Verifier:
             return Rejected("unsafe", why)
         inputs = tuple(proposal.inputs)
         shorter = without_each_statement(tree, "f")
-        known = self.truth(proposal.statement) if self.truth else None
+        known = self.truth(proposal.message) if self.truth else None
         sources = [proposal.program, proposal.program, *shorter, *([known] if known is not None else [])]
         runs = await self.runner.run([Job(source=source, inputs=inputs) for source in sources])
         first, second, others = runs[0], runs[1], runs[2 : 2 + len(shorter)]
@@ -103,7 +105,7 @@ class Verifier:
             return Rejected("broken", f"{failed.status}: {failed.detail}"[:200])
         if _values(first) != _values(second):
             return Rejected("nondeterministic", "two runs gave different outputs")
-        question = self._question(proposal.statement, proposal.program, inputs, first)
+        question = self._question(proposal.message, proposal.program, inputs, first)
         if len(set(_values(first))) < min(self.distinct, len(inputs)):
             return Rejected("degenerate", "the outputs hardly differ", question)
         if any(_values(other) == _values(first) for other in others):
@@ -128,7 +130,7 @@ class Verifier:
         return [verdicts[answer] if isinstance(answer, str) else _malformed(answer) for answer in answers]
 
     async def _judge_inputs(self, question: Question, expected: str, texts: Sequence[str]) -> list[Verdict]:
-        answers = [parse_value(text, "input") for text in texts]
+        answers = [parse_input(text) for text in texts]
         inputs = list(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
         jobs = [Job(source=question.program or "", inputs=(given,), entry=question.entry) for given in inputs]
         executions = await self.runner.run(jobs) if jobs else []

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from events.types import Reason
 from events.values import Seat, Task, Verdict
 from graph.credit import grpo, trr_plus_plus
-from graph.recipe import Rewarded
+from graph.recipe import Place, Rewarded
 
 
 def family(p: float, a: float, b: float) -> float:
@@ -35,14 +35,16 @@ class Gasp:
     practices: bool = False
     guided: bool = True
 
-    def in_band(self, seat: Seat, successes: int, attempts: int) -> bool:
-        """Whether low/10 <= successes/attempts <= high/10, in integers."""
+    def place(self, seat: Seat, successes: int, attempts: int) -> Place:
+        """In band if low/10 <= successes/attempts <= high/10, in integers."""
         low, high = self.easy_band if seat == "easy" else self.hard_band
-        return low * attempts <= 10 * successes <= high * attempts
+        if 10 * successes < low * attempts:
+            return "too_hard"
+        return "too_easy" if 10 * successes > high * attempts else "in_band"
 
     def teacher_reward(self, seat: Seat, successes: int, attempts: int) -> float:
         """r_lemma or r_lift inside the band, -0.5 outside. Section 3.3."""
-        if not self.in_band(seat, successes, attempts):
+        if self.place(seat, successes, attempts) != "in_band":
             return self.outside
         p = successes / attempts
         return family(p, 0.5, 5) if seat == "easy" else family(p, 0.1, 1)

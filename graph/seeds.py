@@ -1,0 +1,17 @@
+"""Seeds derived from the run's seed and a place, so that no random choice depends on timing or on what was played before."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+
+def derive(seed: int, *place: object) -> int:
+    """A 63-bit seed for a place, e.g. `derive(seed, "episode", 3, 12)`."""
+    text = "/".join(str(part) for part in (seed, *place))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def rng(seed: int, *place: object) -> random.Random:
+    """A generator for a place."""
+    return random.Random(derive(seed, *place))  # noqa: S311 (draws, not secrets)

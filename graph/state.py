@@ -1,0 +1,178 @@
+"""An episode's state: ids and counters, folded from the episode's events.
+
+Law: the state is a pure function of the stream. It holds no texts and nothing that the log does not hold, so that resuming is
+folding. It decides nothing; `graph.edges` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, TypedDict
+
+from pydantic import Field
+
+from events.log import Event
+from events.types import (
+    AttemptsMade,
+    AttemptsVerified,
+    EpisodeFailed,
+    EpisodeFinished,
+    EpisodeStarted,
+    GapMeasured,
+    Purpose,
+    QuestionAccepted,
+    QuestionProposed,
+    QuestionRejected,
+    QuestionValidated,
+)
+from events.values import Axis, BlobHash, Seat, Task, Value
+from graph.seeds import rng
+
+TASKS: tuple[Task, ...] = ("induction", "deduction", "abduction")
+
+
+class Pending(Value):
+    """Attempts that wait for their verdicts."""
+
+    version: int
+    """Version of the `AttemptsMade`."""
+    purpose: Purpose
+    """What they were made for."""
+    question: BlobHash
+    """The question they answer."""
+    task: Task
+    """In which form."""
+    pair: int | None
+    """The asked pair, for deduction and abduction."""
+
+
+class Accepted(Value):
+    """A lemma or lift, and the form in which the student learns from it."""
+
+    seat: Seat
+    """`easy` for a lemma, `hard` for a lift."""
+    question: BlobHash
+    """The question."""
+    task: Task
+    """Drawn uniformly from the three forms; induction keeps its pass-rate attempts. Paper, section 3.5."""
+
+
+class Episode(Value):
+    """One walk through the graph, so far."""
+
+    stream: str
+    """Its stream in the log."""
+    version: int = 0
+    """Events folded; what the next append expects."""
+    iteration: int = 0
+    """Iteration it belongs to."""
+    purpose: Literal["guided", "practice"] = "guided"
+    """Guided self-play, or practice on a real question."""
+    question: BlobHash = BlobHash("")
+    """The goalpost, or the practice question."""
+    axis: Axis = "function"
+    """What its variants vary."""
+    seed: int = 0
+    """Every seed inside derives from it."""
+    gap: float | None = None
+    """The measured gap; None before."""
+    proposals: dict[Seat, int] = Field(default_factory=dict)
+    """Proposals made by each seat."""
+    proposal: int | None = None
+    """Version of a `QuestionProposed` that waits for the verifier."""
+    candidate: BlobHash | None = None
+    """A validated question whose pass rate is not known yet."""
+    proposed: int = 0
+    """Version of the `QuestionProposed` that the candidate came from."""
+    seat: Seat = "easy"
+    """The seat whose turn it is."""
+    pending: tuple[Pending, ...] = ()
+    """Attempts that wait for the verifier."""
+    accepted: tuple[Accepted, ...] = ()
+    """The lemma, then the lift."""
+    unsolved: tuple[Accepted, ...] = ()
+    """Accepted questions that the student has not answered in their drawn form yet."""
+    attempted: bool = False
+    """Whether the student has answered the episode's own question: the goalpost, or the practice question."""
+    ended: bool = False
+    """Whether the episode finished or failed."""
+
+
+class PlayState(TypedDict):
+    """What LangGraph carries from node to node."""
+
+    episode: Episode
+
+
+def fold(episode: Episode, events: Iterable[Event]) -> Episode:
+    """The state after more events of its stream."""
+    for event in events:
+        episode = _after(episode, event).model_copy(update={"version": event.version})
+    return episode
+
+
+def _after(state: Episode, event: Event) -> Episode:
+    match event.fact:
+        case EpisodeStarted() as fact:
+            return state.model_copy(
+                update={
+                    "iteration": fact.iteration,
+                    "purpose": fact.purpose,
+                    "question": fact.blob,
+                    "axis": fact.axis,
+                    "seed": fact.seed,
+                }
+            )
+        case AttemptsMade():
+            return _attempted(state, event.version, event.fact)
+        case AttemptsVerified(of=of):
+            return state.model_copy(update={"pending": tuple(item for item in state.pending if item.version != of)})
+        case GapMeasured(gap=gap):
+            return state.model_copy(update={"gap": gap})
+        case QuestionProposed(seat=seat, attempt=attempt):
+            return state.model_copy(
+                update={
+                    "proposal": event.version,
+                    "proposed": event.version,
+                    "proposals": state.proposals | {seat: attempt},
+                }
+            )
+        case QuestionRejected():
+            return state.model_copy(update={"proposal": None, "candidate": None})
+        case QuestionValidated(blob=blob):
+            return state.model_copy(update={"proposal": None, "candidate": blob})
+        case QuestionAccepted(seat=seat, blob=blob):
+            return _accepted(state, Accepted(seat=seat, question=blob, task=drawn_task(state.seed, seat)))
+        case EpisodeFinished() | EpisodeFailed():
+            return state.model_copy(update={"ended": True})
+        case _:
+            return state
+
+
+def _attempted(state: Episode, version: int, fact: AttemptsMade) -> Episode:
+    known = [state.question, *([state.candidate] if state.candidate else []), *(item.question for item in state.accepted)]
+    blob = next(blob for blob in known if blob.startswith(fact.question))
+    pending = Pending(version=version, purpose=fact.purpose, question=blob, task=fact.task, pair=fact.pair)
+    return state.model_copy(
+        update={
+            "pending": (*state.pending, pending),
+            "unsolved": tuple(item for item in state.unsolved if fact.purpose != "solve" or item.question != blob),
+            "attempted": state.attempted or fact.purpose in {"gap", "practice"},
+        }
+    )
+
+
+def _accepted(state: Episode, accepted: Accepted) -> Episode:
+    return state.model_copy(
+        update={
+            "candidate": None,
+            "seat": "hard",
+            "accepted": (*state.accepted, accepted),
+            "unsolved": state.unsolved if accepted.task == "induction" else (*state.unsolved, accepted),
+        }
+    )
+
+
+def drawn_task(seed: int, seat: Seat) -> Task:
+    """The form in which the student learns from a lemma or lift, uniform over the three."""
+    return rng(seed, "task", seat).choice(TASKS)
