@@ -1,0 +1,183 @@
+"""What a child of the fork server does: drop every right, then run one untrusted program and say what came out.
+
+Law: rights go before the program's first byte is compiled. After that the program owns this process and may do what it
+likes with it, so nothing here is trusted by anyone; the server looks only at well-formed replies and the wait status.
+Stdlib only: this file lies in the container. It does not enforce time and does not judge.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import resource
+import struct
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from sandbox import literal
+
+SCRATCH = "/tmp"  # noqa: S108  # the container's own tmpfs; nothing is deleted by this path
+"""The only writable place; it must be a mount of its own."""
+NOBODY = 65534
+"""Uid and gid of the programs."""
+STARTED = b"\x01"
+"""First byte of a child's answers: rights are dropped and limits are set."""
+STACK = 64 << 20
+"""Bytes of stack at most, for programs that recurse in C."""
+
+Reply = tuple[str, str, str]
+"""Status, value and detail of one input."""
+Say = Callable[[Reply], None]
+"""Sends a reply to the server."""
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write every byte."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def enter(body: Callable[[Say], None], limits: dict[str, Any], inner: dict[str, int], shut: tuple[int, ...]) -> NoReturn:
+    """Become a child: close the server's descriptors, set limits, drop rights, run `body`, and never return."""
+    code = 0
+    try:
+        for fd in shut:
+            os.close(fd)
+        if "stdin" in inner:
+            _use_standard_streams(inner.pop("stdin"), inner.pop("stdout"))
+        os.setsid()
+        os.chdir(SCRATCH)
+        _limit(limits)
+        drop()
+        answers = inner["answers"]
+        write_all(answers, STARTED)
+        dumps = json.dumps
+
+        def say(reply: Reply) -> None:
+            text = dumps(reply, ensure_ascii=False).encode("utf-8", "replace")
+            write_all(answers, struct.pack("!I", len(text)) + text)
+
+        body(say)
+    except BaseException:  # whatever a program does to us, the server only looks at the wait status
+        code = 1
+    finally:
+        os._exit(code)
+
+
+def _limit(limits: dict[str, Any]) -> None:
+    """Set the limits of one process.
+
+    How many processes there may be is up to the container's pids cgroup: RLIMIT_NPROC would count those of uid 65534 on
+    the whole machine, and so let one program starve another.
+    """
+    space = limits["memory_mb"] << 20
+    stack = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    stack = STACK if stack == resource.RLIM_INFINITY else min(STACK, stack)
+    for what, value in (
+        (resource.RLIMIT_STACK, stack),
+        (resource.RLIMIT_AS, space),
+        (resource.RLIMIT_CPU, limits["cpu_seconds"]),
+        (resource.RLIMIT_FSIZE, 8 << 20),
+        (resource.RLIMIT_NOFILE, 64),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+    ):
+        resource.setrlimit(what, (value, value))
+
+
+def drop() -> None:
+    """Become nobody; capabilities go with the uid."""
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+
+
+def _use_standard_streams(stdin: int, stdout: int) -> None:
+    os.dup2(stdin, 0)
+    os.dup2(stdout, 1)
+    os.close(stdin)
+    os.close(stdout)
+    sys.stdin = sys.__stdin__ = os.fdopen(0, "r", encoding="utf-8", errors="surrogateescape", closefd=False)  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]
+
+
+def function_child(job: dict[str, Any], limits: dict[str, Any], say: Say) -> None:
+    """Define the program once, then call its entry on every input."""
+    try:
+        space = _define(job["source"], "solution")
+        cls, _, method = job["entry"].rpartition(".")
+        if (cls or method) not in space:
+            raise NameError(f"the program defines no {cls or method}")
+    except BaseException as error:  # a program may raise anything
+        failed = _failure(error)
+        for _ in job["inputs"]:
+            say(failed)
+        return
+    for text in job["inputs"]:
+        say(_call(space, cls, method, text, limits["output_kb"] * 1024))
+
+
+def _call(space: dict[str, Any], cls: str, method: str, text: str, room: int) -> Reply:
+    try:
+        try:
+            arguments = literal.read_arguments(text)
+        except literal.NotLiteral as error:
+            return "runtime_error", "", f"the input is not a list of literals: {error}"
+        result = (getattr(space[cls](), method) if cls else space[method])(*arguments)
+        value = literal.write(result, room)
+        return ("ok", value, "") if len(value.encode()) <= room else ("output_limit", "", "result is too long")
+    except literal.NotLiteral as error:
+        return "unprintable", "", str(error)[:200]
+    except literal.TooLarge as error:
+        return "output_limit", "", str(error)
+    except BaseException as error:  # a program may raise anything
+        return _failure(error)
+
+
+def stdin_child(job: dict[str, Any], say: Say) -> None:
+    """Run the program as `__main__`, to the end of its threads and exit handlers. `sys.exit` of any code is an end."""
+    stdout = sys.stdout
+    atexit._clear()
+    try:
+        with contextlib.suppress(SystemExit):
+            _define(job["source"], "__main__")
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, stdout):
+            if not stream.closed:
+                stream.flush()
+        say(("ok", "", ""))
+    except BaseException as error:  # a program may raise anything
+        say(_failure(error))
+
+
+def _define(source: str, name: str) -> dict[str, Any]:
+    try:
+        code = compile(source, f"{name}.py", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, OverflowError) as error:
+        raise _NotPython(f"{type(error).__name__}: {error}") from None
+    module = type(sys)(name)
+    sys.modules[name] = module
+    exec(code, module.__dict__)  # noqa: S102  # this is what the container is for
+    return module.__dict__
+
+
+class _NotPython(Exception):
+    """The source does not compile."""
+
+
+def _failure(error: BaseException) -> Reply:
+    if isinstance(error, MemoryError):
+        return "memory_limit", "", "MemoryError"
+    if isinstance(error, _NotPython):
+        return "syntax_error", "", str(error)[:200]
+    try:
+        detail = f"{type(error).__name__}: {error}"[:200]
+    except BaseException:  # __str__ is the program's, too
+        detail = "an exception that cannot be printed"
+    return ("exited" if isinstance(error, SystemExit) else "runtime_error"), "", detail

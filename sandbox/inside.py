@@ -1,0 +1,340 @@
+"""The program that runs inside the container, as its pid 1: a fork server that plays jobs one after another.
+
+Law: it refuses to start outside its container, deletes only through a descriptor of its own scratch mount, and never
+sees an expected answer. One fresh child a job (mode `stdin`: one an input), as uid 65534 with limits; when the child
+has answered, died or run out of time, every process in the container is killed. Stdlib only. It does not judge.
+
+Frames on stdin and stdout: 4 bytes length, then JSON. In: `{limits, jobs}`. Out: `{ready}` once, then `{runs, clean}`
+for each job. A child answers through a pipe of its own, so nothing that a program prints is taken for an answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import shutil
+import signal
+import struct
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from sandbox.child import SCRATCH, STARTED, Reply, Say, drop, enter, function_child, stdin_child, write_all
+
+FLAG = "GASP_INSIDE"
+"""Environment flag that only our containers set."""
+PRELOADED = (
+    "abc array ast base64 bisect calendar cmath collections collections.abc contextlib copy dataclasses datetime decimal"
+    " enum fractions functools hashlib heapq io itertools json math numbers operator queue random re statistics string"
+    " struct textwrap threading time traceback types typing unicodedata zlib"
+)
+"""Imported once here, so that programs find them warm."""
+
+
+def refuse_outside() -> None:
+    """Stop unless this is pid 1 of a container of ours: the server kills every process it can see."""
+    inside = os.getpid() == 1 and os.path.exists("/.dockerenv") and os.environ.get(FLAG) == "1"
+    if not inside:
+        sys.stderr.write("inside.py runs only as pid 1 of a GASP sandbox container; use sandbox.docker.DockerRunner.\n")
+        raise SystemExit(78)
+
+
+# --- frames ---------------------------------------------------------------------------------------------------------
+
+
+def read_frame(fd: int) -> Any | None:
+    """The next frame, or None when the other side has gone."""
+    head = _read_exactly(fd, 4)
+    body = _read_exactly(fd, struct.unpack("!I", head)[0]) if head else b""
+    return json.loads(body) if body else None
+
+
+def write_frame(fd: int, message: object) -> None:
+    """Write one frame whole."""
+    body = json.dumps(message).encode()
+    write_all(fd, struct.pack("!I", len(body)) + body)
+
+
+def _read_exactly(fd: int, size: int) -> bytes:
+    parts = []
+    while size:
+        part = os.read(fd, min(size, 1 << 20))
+        if not part:
+            return b""
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+# --- the server's side of one child ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Ending:
+    """How a child ended."""
+
+    answers: bytes
+    """What came through its private pipe."""
+    output: bytes
+    """What it printed, where that is captured."""
+    cause: str
+    """Why the server ended it: `time_limit`, `output_limit`, or empty."""
+    status: int
+    """Wait status of the child."""
+    cpu: float
+    """CPU seconds of the child and its reaped children."""
+
+
+class Server:
+    """Serves frames until the host goes away."""
+
+    def __init__(self, requests: int, replies: int) -> None:
+        self._requests = requests
+        self._replies = replies
+        self._scratch = os.open(SCRATCH, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if os.fstat(self._scratch).st_dev == os.stat("/").st_dev:
+            raise SystemExit("scratch folder is not a mount of its own")
+
+    def serve(self) -> None:
+        """Answer requests; one frame a job, as soon as it is done."""
+        write_frame(self._replies, {"ready": sys.version.split()[0]})
+        while (request := read_frame(self._requests)) is not None:
+            for job in request["jobs"]:
+                play = self._play_stdin if job["mode"] == "stdin" else self._play_function
+                runs = play(job, request["limits"])
+                write_frame(self._replies, {"runs": runs, "clean": self._tidy()})
+
+    def _play_function(self, job: dict[str, Any], limits: dict[str, Any]) -> list[Reply]:
+        room = len(job["inputs"]) * (limits["output_kb"] * 1024 + 4096) + 1024
+        deadline = time.monotonic() + limits["wall_seconds"]
+        end = self._spawn(lambda say: function_child(job, limits, say), limits, deadline, answer_room=room)
+        runs = list(_replies(end.answers, len(job["inputs"])))
+        status, detail = explain(end, limits["cpu_seconds"])
+        while len(runs) < len(job["inputs"]):
+            runs.append((status, "", detail))
+        return runs
+
+    def _play_stdin(self, job: dict[str, Any], limits: dict[str, Any]) -> list[Reply]:
+        deadline = time.monotonic() + limits["wall_seconds"]
+        cpu_left = float(limits["cpu_seconds"])
+        runs: list[Reply] = []
+        for text in job["inputs"]:
+            if cpu_left <= 0 or time.monotonic() >= deadline:
+                runs.append(("time_limit", "", "not reached: earlier inputs used up the job's time"))
+                continue
+            now = {**limits, "cpu_seconds": max(1, round(cpu_left))}
+            end = self._spawn(lambda say: stdin_child(job, say), now, deadline, 4096, text.encode("utf-8", "replace"))
+            cpu_left -= end.cpu
+            runs.append(_printed(end, now["cpu_seconds"]))
+        return runs
+
+    def _spawn(
+        self,
+        body: Callable[[Say], None],
+        limits: dict[str, Any],
+        deadline: float,
+        answer_room: int,
+        stdin: bytes | None = None,
+    ) -> Ending:
+        answers, answers_w = os.pipe()
+        captured = {answers: answer_room}
+        inner = {"answers": answers_w}
+        if stdin is not None:
+            output, inner["stdout"] = os.pipe()
+            captured[output] = limits["output_kb"] * 1024
+            inner["stdin"] = os.memfd_create("stdin")
+            write_all(inner["stdin"], stdin)
+            os.lseek(inner["stdin"], 0, os.SEEK_SET)
+        pid = os.fork()
+        if pid == 0:
+            enter(body, limits, inner, (self._requests, self._replies, self._scratch, *captured))
+        for fd in inner.values():
+            os.close(fd)
+        try:
+            data, cause, status, cpu = self._watch(pid, captured, deadline)
+        finally:
+            for fd in captured:
+                os.close(fd)
+        if not data[answers].startswith(STARTED):
+            raise SystemExit("a child could not drop its rights or set its limits")
+        return Ending(data[answers][1:], b"".join(data[fd] for fd in list(captured)[1:]), cause, status, cpu)
+
+    def _watch(self, pid: int, captured: dict[int, int], deadline: float) -> tuple[dict[int, bytes], str, int, float]:
+        """Collect what the child writes until it exits, overflows or is out of time; then leave no process behind."""
+        data = dict.fromkeys(captured, b"")
+        exited = os.pidfd_open(pid)
+        poll = select.poll()
+        poll.register(exited, select.POLLIN)
+        poll.register(self._requests, 0)
+        for fd in captured:
+            poll.register(fd, select.POLLIN)
+        cause, running = "", True
+        try:
+            while running and not cause:
+                left = deadline - time.monotonic()
+                cause = "" if left > 0 else "time_limit"
+                for fd, event in poll.poll(max(0.0, left) * 1000):
+                    if fd == self._requests:
+                        if event & (select.POLLHUP | select.POLLERR):
+                            raise SystemExit(0)
+                    elif fd == exited:
+                        running = False
+                    elif not _take(fd, data, captured[fd]):
+                        cause = "output_limit" if len(data[fd]) > captured[fd] else cause
+                        poll.unregister(fd)
+        finally:
+            os.close(exited)
+            status, cpu = kill_all(pid)
+        for fd, room in captured.items():
+            while not cause and _take(fd, data, room):
+                pass
+            cause = cause or ("output_limit" if len(data[fd]) > room else "")
+        return data, cause, status, cpu
+
+    def _tidy(self) -> bool:
+        """Empty the scratch mount; False if something is left, then the host replaces this container."""
+        if os.listdir(self._scratch):
+            pid = os.fork()
+            if pid == 0:
+                _sweep(self._scratch)
+            kill_all(pid, at_once=False)
+        return not os.listdir(self._scratch)
+
+
+def kill_all(pid: int, at_once: bool = True) -> tuple[int, float]:
+    """Kill every other process of the container and reap them; wait status and CPU seconds of `pid`.
+
+    As pid 1 the server adopts all orphans, hence no child left to wait for means no process left at all.
+    """
+    status, cpu = 0, 0.0
+    first = None if at_once else os.wait4(pid, 0)
+    while True:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
+        try:
+            gone, code, usage = first or os.wait4(-1, 0)
+        except ChildProcessError:
+            return status, cpu
+        first = None
+        if gone == pid:
+            status, cpu = code, usage.ru_utime + usage.ru_stime
+
+
+def _take(fd: int, data: dict[int, bytes], room: int) -> bool:
+    """Read once; False at the end of the pipe or when there is more than `room`."""
+    part = os.read(fd, 1 << 16)
+    data[fd] += part
+    return bool(part) and len(data[fd]) <= room
+
+
+def _replies(answers: bytes, count: int) -> list[Reply]:
+    """The well-formed replies of a child, which may be hostile: anything else ends the list."""
+    replies: list[Reply] = []
+    place = 0
+    while len(replies) < count and place + 4 <= len(answers):
+        size = struct.unpack_from("!I", answers, place)[0]
+        body = answers[place + 4 : place + 4 + size]
+        place += 4 + size
+        try:
+            status, value, detail = json.loads(body)
+        except (ValueError, TypeError, RecursionError):
+            break
+        if len(body) != size or not all(isinstance(part, str) for part in (status, value, detail)):
+            break
+        replies.append((status if status in STATUSES else "exited", value, detail[:200]))
+    return replies
+
+
+STATUSES = ("ok", "runtime_error", "syntax_error", "memory_limit", "output_limit", "unprintable", "exited")
+"""What a child may say about an input; the time limit is the server's to find."""
+
+
+def _printed(end: Ending, cpu_seconds: int) -> Reply:
+    said = next(iter(_replies(end.answers, 1)), None)
+    if end.cause == "" and said is not None and said[0] != "ok":
+        return said
+    if end.cause == "" and end.status == 0:
+        return "ok", end.output.decode("utf-8", "replace"), ""
+    status, detail = explain(end, cpu_seconds)
+    return status, "", detail
+
+
+def explain(end: Ending, cpu_seconds: int) -> tuple[str, str]:
+    """Status and detail of inputs that a child never answered for."""
+    if end.cause:
+        return end.cause, "wall-clock time" if end.cause == "time_limit" else "more output than allowed"
+    if not os.WIFSIGNALED(end.status):
+        return "exited", f"exit code {os.waitstatus_to_exitcode(end.status)} before an answer"
+    number = os.WTERMSIG(end.status)
+    if number == signal.SIGXCPU or (number == signal.SIGKILL and end.cpu >= cpu_seconds - 0.1):
+        return "time_limit", "CPU time"
+    if number == signal.SIGKILL and oom_kills():
+        return "memory_limit", "killed, the container was out of memory"
+    return "exited", f"killed by {signal.Signals(number).name}"
+
+
+_oom_seen = 0
+
+
+def oom_kills() -> int:
+    """How many processes the kernel has killed for memory since the last call."""
+    global _oom_seen  # the kernel's counter only grows
+    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
+        with contextlib.suppress(OSError), open(path) as file:
+            seen = sum(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
+            new, _oom_seen = seen - _oom_seen, seen
+            return new
+    return 0
+
+
+def _sweep(scratch: int) -> NoReturn:
+    """In a child: remove what the programs left, with their rights and not with ours."""
+    try:
+        drop()
+        for name in os.listdir(scratch):
+            _open_up(name, scratch)
+            try:
+                shutil.rmtree(name, dir_fd=scratch)
+            except OSError:
+                os.unlink(name, dir_fd=scratch)
+    finally:
+        os._exit(0)
+
+
+def _open_up(name: str, parent: int) -> None:
+    """Make folders without permissions removable, from the top down, never following links."""
+    with contextlib.suppress(OSError):
+        if os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode & 0o170000 != 0o040000:
+            return
+        os.chmod(name, 0o700, dir_fd=parent)
+        folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        try:
+            for inner in os.listdir(folder):
+                _open_up(inner, folder)
+        finally:
+            os.close(folder)
+
+
+def main() -> None:
+    """Take the protocol's descriptors away from the standard streams, warm up, serve."""
+    refuse_outside()
+    requests, replies = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1):
+        os.dup2(nothing, fd)
+    for name in PRELOADED.split():
+        importlib.import_module(name)
+    oom_kills()
+    gc.collect()
+    gc.freeze()
+    Server(requests, replies).serve()
+
+
+if __name__ == "__main__":
+    main()
