@@ -1,17 +1,17 @@
 """The settings of a run: one typed, closed tree with vetted defaults.
 
-Law: what is not set here has no effect on a run, and the resolved tree is the first event of the log. Precedence:
-`--set key=value`, then the TOML file, then the defaults below. It reads no environment and starts nothing.
+Law: what is not set here has no effect on a run, and the resolved tree is the first event of the log. It reads no environment
+and starts nothing; `graph.configure` reads files and overrides.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from events.values import Sampling, Value
+from events.values import Role, Sampling, Value
 
 
 class PlaySettings(Value):
@@ -88,13 +88,11 @@ class EvaluateSettings(Value):
     """How answers are sampled [paper: T = 0.6]."""
 
 
-class Config(Value):
+class Config(BaseSettings):
     """The whole run."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "pocket"
-    """Name of the run; its folder is `runs/<name>`."""
-    runs: Path = Path("runs")
-    """Folder that holds the runs."""
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
     seed: Annotated[int, Field(ge=0)] = 0
     """Every random choice of the run derives from it."""
     recipe: Literal["gasp", "gasp_real"] = "gasp_real"
@@ -122,7 +120,21 @@ class Config(Value):
     evaluate: EvaluateSettings = EvaluateSettings()
     """How progress is examined."""
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is passed in, then the TOML file if a subclass names one; no environment, no dotenv, no secrets folder."""
+        return (init_settings, TomlConfigSettingsSource(settings_cls))
+
     @property
-    def folder(self) -> Path:
-        """The run's folder."""
-        return self.runs / self.name
+    def policy_of(self) -> dict[Role, str]:
+        """Name of the policy that each role plays with."""
+        if self.policies == "shared":
+            return {"teacher": "shared", "student": "shared"}
+        return {"teacher": "teacher", "student": "student"}

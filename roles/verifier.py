@@ -32,7 +32,7 @@ OUTCOMES: dict[RunStatus, Outcome] = {
 class Truth(Protocol):
     """What a world knows about its own language: the reference program of a statement, None where it cannot say."""
 
-    def __call__(self, statement: str) -> str | None:
+    def __call__(self, statement: str, /) -> str | None:
         """The reference program, or None."""
         ...
 

@@ -1,0 +1,84 @@
+"""From a TOML file and `--set` overrides to a validated `Config`.
+
+Precedence: `--set key=value`, then the file, then the defaults. Every mistake is one sentence that names the key.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import SettingsConfigDict
+
+from events.errors import BadInput
+from graph.config import Config
+
+
+def configure(file: Path | None, overrides: Sequence[str]) -> Config:
+    """The resolved configuration.
+
+    Raises:
+        BadInput: unreadable file, broken TOML, unknown key, value out of range.
+    """
+    if file is not None and not file.is_file():
+        raise BadInput(f"There is no config file {file}; check the path, or leave it out to use the defaults.")
+
+    class FromFile(Config):
+        model_config = SettingsConfigDict(toml_file=file)
+
+    try:
+        resolved = FromFile(**_tree(overrides))
+        return Config(**resolved.model_dump())
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"Config file {file} is not valid TOML: {error}; mend that line.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"Config file {file} cannot be read: {error}.") from error
+    except ValidationError as error:
+        raise BadInput(_sentence(error)) from error
+
+
+def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Every setting: dotted key, default, description."""
+    for name, field in model.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel):
+            yield from keys(type(default), f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", default, field.description or ""
+
+
+def _tree(overrides: Sequence[str]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for override in overrides:
+        key, found, text = override.partition("=")
+        path = key.strip().split(".")
+        if not found or not all(path):
+            raise BadInput(f"--set {override!r} is not of the form key=value, for example --set play.episodes=8.")
+        branch = tree
+        for part in path[:-1]:
+            branch = branch.setdefault(part, {})
+            if not isinstance(branch, dict):
+                raise BadInput(f"--set {override!r} sets something inside {part!r}, which was already set to a value.")
+        branch[path[-1]] = _value(text.strip())
+    return tree
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        close = get_close_matches(key, [name for name, _, _ in keys()], n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "see --help for the list."
+        return f"There is no setting {key!r}; {hint}"
+    return f"Setting {key!r} cannot be {first['input']!r}: {first['msg']}; see --help for what it takes."

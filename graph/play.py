@@ -1,0 +1,177 @@
+"""The only loop on this side: iterations of play, each followed by the trainer's update and its proof of service.
+
+Law: every step looks into the log first and does only what is missing there, so that starting, resuming and finishing are one
+code path. Infrastructure failures stop the run and leave it resumable; a failure of one episode is data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from events.errors import GaspError, LogError, ModelError, SandboxError
+from events.log import Log
+from events.types import (
+    EpisodeFailed,
+    EpisodeFinished,
+    EpisodeStarted,
+    IterationFinished,
+    IterationStarted,
+    PolicyServed,
+    PolicyUpdated,
+    RunFinished,
+)
+from events.values import Axis, Digest, Question, Role
+from graph.build import Graph
+from graph.config import Config
+from graph.edges import ending
+from graph.examine import Examiner
+from graph.learner import Learner
+from graph.lockstep import Lockstep
+from graph.seeds import derive, rng
+from graph.state import Episode, fold
+from graph.table import Table
+from roles.model import Model
+from roles.record import put_question
+
+AXES: tuple[Axis, ...] = ("io", "function")
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How an episode starts."""
+
+    stream: str
+    fact: EpisodeStarted
+
+
+@dataclass
+class Play:
+    """A run being played."""
+
+    folder: Path
+    config: Config
+    log: Log
+    table: Table
+    graph: Graph
+    lockstep: Lockstep
+    models: dict[Role, Model]
+    examiner: Examiner
+    learner: Learner
+    goalposts: Sequence[Question]
+    practice: Sequence[Question]
+    test: Sequence[Question]
+    policies: dict[Role, Digest] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Play what the log says is still to be played.
+
+        Raises:
+            GaspError: infrastructure failed; the run can be resumed.
+        """
+        if any(True for _ in self.log.read("run", kinds={"run_finished"})):
+            return
+        iterations = self.config.play.iterations
+        learned = min(max(self._updates(policy), default=0) for policy in self._policy_names)
+        await self._serve(learned)
+        await self._examine(learned)
+        for iteration in range(learned + 1, iterations + 1):
+            await self._iterate(iteration)
+            await self._serve(iteration)
+            await self._examine(iteration)
+        self.log.append("run", [RunFinished(iterations=iterations)])
+
+    @property
+    def _policy_names(self) -> list[str]:
+        return sorted(set(self.config.policy_of.values()))
+
+    def _updates(self, policy: str) -> dict[int, Digest]:
+        events = self.log.read(f"policy/{policy}")
+        return {event.fact.iteration: event.fact.digest for event in events if isinstance(event.fact, PolicyUpdated)}
+
+    async def _iterate(self, iteration: int) -> None:
+        openings = list(self._openings(iteration))
+        said = list(self.log.read("run", kinds={"iteration_started", "iteration_finished"}))
+        facts = [event.fact for event in said]
+        if not any(isinstance(fact, IterationStarted) and fact.iteration == iteration for fact in facts):
+            started = IterationStarted(iteration=iteration, policies=self.policies, episodes=len(openings))
+            self.log.append("run", [started])
+        if not any(isinstance(fact, IterationFinished) and fact.iteration == iteration for fact in facts):
+            await self.lockstep.play([self._walk(opening) for opening in openings])
+            self._finish(iteration, openings)
+        for policy in self._policy_names:
+            self.lockstep.doing = f"learning from iteration {iteration}"
+            await self.learner.updated(policy, iteration)
+
+    def _finish(self, iteration: int, openings: Sequence[Opening]) -> None:
+        failures = [
+            event.fact
+            for opening in openings
+            for event in self.log.read(opening.stream, kinds={"episode_failed"})
+            if isinstance(event.fact, EpisodeFailed)
+        ]
+        if openings and len(failures) == len(openings):
+            first = failures[0]
+            raise GaspError(f"Every episode of iteration {iteration} failed, the first with {first.error}: {first.message}")
+        fact = IterationFinished(iteration=iteration, finished=len(openings) - len(failures), failed=len(failures))
+        self.log.append("run", [fact])
+
+    def _openings(self, iteration: int) -> Iterator[Opening]:
+        seed, play = self.config.seed, self.config.play
+        number = 0
+        for purpose, pool, count in (
+            ("guided", self.goalposts, play.episodes),
+            ("practice", self.practice, play.practice),
+        ):
+            drawn = rng(seed, purpose, iteration)
+            for question in drawn.sample(list(pool), min(count, len(pool))):
+                fact = EpisodeStarted(
+                    iteration=iteration,
+                    purpose="guided" if purpose == "guided" else "practice",
+                    question=question.id,
+                    blob=put_question(self.log, question),
+                    axis=drawn.choice(AXES),
+                    seed=derive(seed, "episode", iteration, number),
+                )
+                yield Opening(f"episode/{iteration:05}/{number:03}", fact)
+                number += 1
+
+    async def _walk(self, opening: Opening) -> None:
+        """One episode, from wherever the log says it is. This is the one place where an error becomes data."""
+        stream = opening.stream
+        episode = fold(Episode(stream=stream), self.log.read(stream))
+        try:
+            if episode.version == 0:
+                episode = fold(episode, self.log.append(stream, [opening.fact], expected=0))
+            if episode.ended:
+                return
+            final = await self.graph.ainvoke({"episode": episode}, context=self.table)
+            episode = final["episode"]
+            reason = ending(episode, self.config.play.solved_at)
+            self.log.append(stream, [EpisodeFinished(reason=reason)], expected=episode.version)
+        except (LogError, SandboxError, ModelError):
+            raise
+        except Exception as error:
+            failed = EpisodeFailed(error=type(error).__name__, message=str(error)[:500])
+            self.log.append(stream, [failed])
+
+    async def _serve(self, iteration: int) -> None:
+        """Serve the weights that exist after an iteration, and record the proof."""
+        for role, policy in self.config.policy_of.items():
+            digest = self._updates(policy).get(iteration, self.policies[role])
+            await self.models[role].serve(self.folder / "weights" / digest, digest)
+            served = [event.fact for event in self.log.read("run", kinds={"policy_served"})]
+            last = next((f.policy for f in reversed(served) if isinstance(f, PolicyServed) and f.role == role), None)
+            if last != digest:
+                self.log.append("run", [PolicyServed(role=role, policy=digest)])
+            self.policies[role] = digest
+
+    async def _examine(self, iteration: int) -> None:
+        """Examine the student at the start, at the end, and as often between as is set."""
+        every, most = self.config.evaluate.every, self.config.evaluate.questions
+        if iteration not in {0, self.config.play.iterations} and (every == 0 or iteration % every):
+            return
+        for name, questions in (("goalposts", self.goalposts), ("test", self.test)):
+            if questions:
+                await self.examiner.examine(name, questions[:most], iteration)
