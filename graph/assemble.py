@@ -38,17 +38,6 @@ from sandbox.runner import Limits, Runner
 LOG = "log.sqlite"
 LEAST_FREE = 500 * 2**20
 """Bytes that must be free on disk before a run starts."""
-    "torch",
-    "transformers",
-    "trl",
-    "tokenizers",
-    "numpy",
-    "langgraph",
-    "pydantic",
-    "sqlmodel",
-    "docker",
-    "scikit-learn",
-)
 
 
 def model_folder(spec: str) -> Path:
@@ -166,7 +155,7 @@ def put_up(log: Log, goalposts: QuestionSet) -> None:
     if not known:
         log.append("goalposts", facts, expected=0)
     elif known != facts:
-        raise BadInput(f"The goalposts of {goalposts.name} changed since the run started; put the old file back, or start anew.")
+        raise BadInput(f"The goalposts of {goalposts.name} changed since the run started; put the old file back.")
 
 
 def seat(folder: Path, config: Config, log: Log, sets: Sets, runner: Runner) -> Play:
