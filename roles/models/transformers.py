@@ -95,8 +95,6 @@ class TransformersModel:
             self._model: Any = AutoModelForCausalLM.from_pretrained(path, local_files_only=True, dtype=torch.float32)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelError(f"Model in {path} cannot be loaded ({error}); is it a causal model, and whole?") from error
-        # Statements come from strangers: `<|end|>` in a text must not become the end token.
-        self._tokenizer.backend_tokenizer.encode_special_tokens = True
         self._model.eval()
         ends = self._model.generation_config.eos_token_id if self._model.generation_config else None
         ends = self._tokenizer.eos_token_id if ends is None else ends
@@ -127,7 +125,8 @@ class TransformersModel:
         ]
 
     def _encode(self, prompt: str) -> tuple[int, ...]:
-        ids = self._tokenizer(prompt)["input_ids"][-self._max_prompt_tokens :]
+        # Statements come from strangers: `<|end|>` in a text must not become the end token.
+        ids = self._tokenizer(prompt, split_special_tokens=True)["input_ids"][-self._max_prompt_tokens :]
         return tuple(ids or [self._tokenizer.eos_token_id])
 
     def _completion(self, row: _Row) -> Completion:

@@ -1,0 +1,191 @@
+"""What the pocket model reads in pretraining: rendered prompts with answers, for the student's tasks and both seats.
+
+Law: prompts come from the same files as in play, and structures that belong to validation, test or goalposts never
+occur. The student's direction (phrase to code) is wrong on purpose as often as `Operation.known` says; the teacher's
+(code to phrase) is always right. It is a pure function of the generator.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Final
+
+from events.values import Axis, Pair
+from roles.parse import INPUTS
+from roles.pocket.operations import FAMILIES, OPERATIONS, Operation, look_alikes
+from roles.pocket.world import (
+    Composition,
+    Size,
+    Step,
+    degenerate,
+    difficulty,
+    draw,
+    draw_input,
+    pairs,
+    program,
+    question,
+    split_of,
+    statement,
+)
+from roles.prompt import Prompts
+
+_LOOK_ALIKES: Final = {o.name: look_alikes(o) for o in OPERATIONS if o.rare}
+_USUAL_MISTAKE: Final = 0.8
+"""Share of the wrong answers that go to the first look-alike, so that the habit is wrong and not only unsure."""
+_TEACHER_SLIP: Final = 0.12
+"""How often a teacher that reads a phrase writes a look-alike of it (and describes truly what it wrote)."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One text of the corpus; the loss is on the answer."""
+
+    prompt: str
+    answer: str
+    kind: str
+
+
+class Corpus:
+    """Draws examples with the prompts of a folder."""
+
+    KINDS: Final = {"induction": 0.46, "easy": 0.23, "hard": 0.17, "deduction": 0.08, "abduction": 0.06}
+
+    def __init__(self, prompts: Prompts) -> None:
+        self._prompts = prompts
+
+    def draw(self, rng: random.Random) -> Example:
+        """A random example."""
+        kind = rng.choices(list(self.KINDS), list(self.KINDS.values()))[0]
+        return getattr(self, f"_{kind}")(rng)  # type: ignore[no-any-return]  # one method a kind
+
+    def _induction(self, rng: random.Random) -> Example:
+        bare = rng.random() < 0.04
+        steps = _steps(rng, (0, 1), (0.7, 0.3)) if bare else _steps(rng, range(7), (18, 24, 20, 15, 11, 8, 4))
+        size: Size = rng.choices(("small", "usual", "large"), (2, 7, 1))[0]
+        asked = question(steps, [draw_input(steps[0].operation.family, rng, size) for _ in range(3)])
+        if bare:
+            asked = asked.model_copy(update={"statement": ""})
+        told = steps if bare else tuple(Step(half_known(s.operation, rng), s.k) for s in steps)
+        return Example(self._prompts.induction(asked).text, fence("python", program(told)), "induction")
+
+    def _deduction(self, rng: random.Random) -> Example:
+        steps, pair = _short(rng)
+        prompt = self._prompts.deduction(program(steps), pair).text
+        return Example(prompt, fence("output", pair.output), "deduction")
+
+    def _abduction(self, rng: random.Random) -> Example:
+        steps, pair = _short(rng)
+        prompt = self._prompts.abduction(program(steps), pair).text
+        return Example(prompt, fence("input", pair.input), "abduction")
+
+    def _easy(self, rng: random.Random) -> Example:
+        axis: Axis = rng.choice(("io", "function"))
+        while True:
+            goalpost = _steps(rng, range(2, 7), (1, 2, 4, 4, 2), target=rng.random() < 0.5)
+            lemma = easier(goalpost, axis, rng)
+            answer = _proposal(lemma, rng, "small" if axis == "io" else "usual") if lemma else None
+            if answer:
+                break
+        asked = question(goalpost, [draw_input(goalpost[0].operation.family, rng) for _ in range(3)])
+        return Example(self._prompts.easy(asked, axis).text, answer, "easy")
+
+    def _hard(self, rng: random.Random) -> Example:
+        axis: Axis = rng.choice(("io", "function"))
+        while True:
+            lemma = _steps(rng, range(5), (2, 5, 4, 2, 1))
+            lift = harder(lemma, axis, rng)
+            answer = _proposal(lift, rng, "large" if axis == "io" else "usual")
+            if answer:
+                break
+        size: Size = rng.choices(("small", "usual", "large"), (3, 6, 1))[0]
+        asked = question(lemma, [draw_input(lemma[0].operation.family, rng, size) for _ in range(3)])
+        return Example(self._prompts.hard(asked, axis).text, answer, "hard")
+
+
+def fence(language: str, content: str) -> str:
+    """A fenced block, as the prompts ask for it."""
+    return f"```{language}\n{content}\n```"
+
+
+def half_known(operation: Operation, rng: random.Random) -> Operation:
+    """The operation that a half-knowing student takes the phrase for."""
+    if not operation.rare or rng.random() < operation.known:
+        return operation
+    others = _LOOK_ALIKES[operation.name]
+    return others[0] if rng.random() < _USUAL_MISTAKE else rng.choice(others[1:])
+
+
+def easier(goalpost: Composition, axis: Axis, rng: random.Random) -> Composition:
+    """A part of the goalpost with fewer rare operations: a stretch of it (`io`) or any part in its order (`function`)."""
+    wanted = min(rng.choices((0, 1, 2, 3), (1, 6, 4, 2))[0], difficulty(goalpost) - 1)
+    if axis == "io":
+        starts = [
+            (i, j) for i in range(len(goalpost)) for j in range(i + 1, len(goalpost) + 1) if difficulty(goalpost[i:j]) == wanted
+        ]
+        if not starts:
+            return ()
+        i, j = rng.choice(starts)
+        part = list(goalpost[i:j])
+    else:
+        rare = [i for i, s in enumerate(goalpost) if s.operation.rare]
+        kept = {*rng.sample(rare, wanted), *(i for i, s in enumerate(goalpost) if not s.operation.rare)}
+        part = [s for i, s in enumerate(goalpost) if i in kept]
+    part = [Step(_slip(s.operation, rng), s.k) for s in part]
+    if len(part) < 2 or rng.random() < 0.35:
+        part = list(_with_more(tuple(part), goalpost[0], 0, rng))
+    return tuple(part)
+
+
+def harder(lemma: Composition, axis: Axis, rng: random.Random) -> Composition:
+    """The lemma with one or two operations more; on the `io` axis with one, and larger inputs."""
+    more = lemma
+    for _ in range(1 if axis == "io" or rng.random() < 0.7 else 2):
+        more = _with_more(more, lemma[0], 1 if rng.random() < 0.85 else 0, rng)
+    return more
+
+
+def _with_more(steps: Composition, like: Step, rare: int, rng: random.Random) -> Composition:
+    while True:
+        (new,) = draw(rng, like.operation.family, rare, 1 - rare)
+        if new.operation not in (s.operation for s in steps):
+            place = rng.randint(0, len(steps))
+            return (*steps[:place], new, *steps[place:])
+
+
+def _slip(operation: Operation, rng: random.Random) -> Operation:
+    if operation.rare and rng.random() < _TEACHER_SLIP:
+        return rng.choice(_LOOK_ALIKES[operation.name])
+    return operation
+
+
+def _steps(
+    rng: random.Random, rare: range | tuple[int, ...], weights: tuple[float, ...], *, target: bool = False
+) -> Composition:
+    while True:
+        family = rng.choice(FAMILIES[:2] if target else FAMILIES)
+        m = rng.choices(rare, weights)[0]
+        steps = draw(rng, family, m, rng.randint(0 if m else 1, 3 if m < 5 else 1), target=target)
+        if split_of(steps) == "train":
+            return steps
+
+
+def _short(rng: random.Random) -> tuple[Composition, Pair]:
+    steps = _steps(rng, (0, 1, 2), (4, 4, 1))
+    (pair,) = pairs(steps, [draw_input(steps[0].operation.family, rng, "small")])
+    return steps, pair
+
+
+def _proposal(steps: Composition, rng: random.Random, size: Size) -> str | None:
+    """The teacher's answer; None when the question would be degenerate or belongs to another split."""
+    if split_of(steps) != "train":
+        return None
+    inputs = [draw_input(steps[0].operation.family, rng, size) for _ in range(INPUTS)]
+    if len({repr(v) for v in inputs}) < INPUTS or degenerate(steps, inputs, distinct=INPUTS - 1):
+        return None
+    blocks = (
+        fence("python", program(steps)),
+        fence("message", statement(steps)),
+        fence("input", "\n".join(map(repr, inputs))),
+    )
+    return "\n".join(blocks)

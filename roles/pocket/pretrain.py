@@ -1,0 +1,161 @@
+"""Makes the pocket weights: `python -m roles.pocket.pretrain` trains tokenizer and model from one seed.
+
+Law: same seed, same machine, same bytes (one thread). Beside the model it writes Adam's second moments, because
+reinforcement learning continues from them: a cold optimizer destroys so small a model within a few steps.
+It reads no question file and evaluates nothing; see `roles.pocket.measure`.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from roles.pocket.corpus import Corpus, Example
+from roles.pocket.tokenizer import CONTEXT, train_tokenizer
+from roles.prompt import PROMPTS, Prompts
+
+if TYPE_CHECKING:
+    import torch
+
+WEIGHTS: Final = Path(__file__).parent / "weights"
+"""The weights that ship with the project."""
+_POOL: Final = 16
+"""Batches that are sorted by length together, so that little is padding."""
+_TOKENIZER_EXAMPLES: Final = 8000
+_BETAS: Final = (0.9, 0.98)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of one pretraining."""
+
+    seed: int = 0
+    steps: int = 2000
+    batch: int = 64
+    rate: float = 2e-3
+    width: int = 128
+    layers: int = 4
+
+
+def pretrain(out: Path, recipe: Recipe) -> None:
+    """Train and write a weights folder."""
+    import torch
+    from rich.progress import Progress
+    from transformers import Qwen3ForCausalLM
+
+    torch.set_num_threads(1)
+    torch.manual_seed(recipe.seed)
+    rng = random.Random(recipe.seed)  # noqa: S311 - a reproducible corpus, not secrets
+    corpus = Corpus(Prompts(PROMPTS / "pocket"))
+    examples = (corpus.draw(rng) for _ in range(_TOKENIZER_EXAMPLES))
+    tokenizer = train_tokenizer(e.prompt + e.answer for e in examples)
+    model = Qwen3ForCausalLM(_config(recipe, tokenizer))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.rate, betas=_BETAS, weight_decay=0.01)
+    with Progress() as progress:
+        task = progress.add_task("pretraining", total=recipe.steps)
+        for step, (ids, answer) in enumerate(_batches(corpus, tokenizer, rng, recipe)):
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.rate * _schedule(step, recipe.steps)
+            loss = _loss(model, ids, answer)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            progress.update(task, advance=1, description=f"pretraining, loss {loss.item():.3f}")
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    _save_optimizer(out, model, optimizer)
+
+
+def _config(recipe: Recipe, tokenizer: Any) -> Any:
+    from transformers import Qwen3Config
+
+    return Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.width,
+        intermediate_size=3 * recipe.width,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=recipe.width // 4,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=False,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        dtype="float32",
+    )
+
+
+def _schedule(step: int, steps: int) -> float:
+    """Linear warm-up, then a cosine down to a twentieth."""
+    warm = min(1.0, (step + 1) / 100)
+    return warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def _batches(corpus: Corpus, tokenizer: Any, rng: random.Random, recipe: Recipe) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Right-padded ids and a mask of the answers (end token included)."""
+    import torch
+
+    left = recipe.steps
+    while left:
+        rows = [_row(tokenizer, corpus.draw(rng)) for _ in range(recipe.batch * _POOL)]
+        rows.sort(key=lambda row: len(row[0]))
+        chunks = [rows[i : i + recipe.batch] for i in range(0, len(rows), recipe.batch)]
+        rng.shuffle(chunks)
+        for chunk in chunks[: min(left, _POOL)]:
+            longest = min(CONTEXT, max(len(ids) for ids, _ in chunk))
+            ids = torch.full((len(chunk), longest), tokenizer.pad_token_id)
+            answer = torch.zeros((len(chunk), longest), dtype=torch.bool)
+            for i, (whole, start) in enumerate(chunk):
+                row = whole[:longest]
+                ids[i, : len(row)] = torch.tensor(row)
+                answer[i, start : len(row)] = True
+            yield ids, answer
+            left -= 1
+
+
+def _row(tokenizer: Any, example: Example) -> tuple[list[int], int]:
+    prompt = tokenizer(example.prompt)["input_ids"]
+    return [*prompt, *tokenizer(example.answer)["input_ids"], tokenizer.eos_token_id], len(prompt)
+
+
+def _loss(model: Any, ids: torch.Tensor, answer: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of the answers' tokens; logits are computed only where they count."""
+    import torch
+
+    hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
+    wanted = answer[:, 1:]
+    return torch.nn.functional.cross_entropy(model.lm_head(hidden[wanted]), ids[:, 1:][wanted])
+
+
+def _save_optimizer(out: Path, model: Any, optimizer: torch.optim.Optimizer) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    state: dict[str, torch.Tensor] = {}
+    for name, parameter in model.named_parameters():
+        state[f"{name}.exp_avg_sq"] = optimizer.state[parameter]["exp_avg_sq"].contiguous()
+        step = optimizer.state[parameter]["step"]
+    save_file({**state, "step": torch.tensor(float(step))}, out / "optimizer.safetensors")
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder to write; made if it is missing.")] = WEIGHTS,
+    seed: Annotated[int, typer.Option(help="Seed of corpus and weights.")] = Recipe.seed,
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = Recipe.steps,
+    batch: Annotated[int, typer.Option(min=1, help="Examples a step.")] = Recipe.batch,
+    rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = Recipe.rate,
+) -> None:
+    """Pretrain the pocket model: tokenizer, weights and optimizer state, from one seed, on one core."""
+    pretrain(out, Recipe(seed=seed, steps=steps, batch=batch, rate=rate))
+
+
+if __name__ == "__main__":
+    typer.run(main)

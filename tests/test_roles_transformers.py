@@ -1,0 +1,157 @@
+"""The in-process sampler on a tiny random model: exact logprobs, and randomness that ignores the batch."""
+
+from pathlib import Path
+
+import pytest
+
+from events.errors import ModelError
+from events.values import Sampling
+from events.weights import weights_digest
+from roles.model import Request
+from roles.models.transformers import TransformersModel, uniforms
+
+PROMPTS = ["Given a list, sort it.\n", "def f(x):\n", "Given a word, drop the vowels, spell it backwards.\n", "a"]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from roles.pocket.tokenizer import train_tokenizer
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("weights")
+    tokenizer = train_tokenizer([*PROMPTS, "rotate left, 1, 2, 3"] * 4)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        tie_word_embeddings=False,
+        initializer_range=0.4,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(weights: Path) -> TransformersModel:
+    return TransformersModel(weights, weights_digest(weights))
+
+
+def ask(prompt: str, count: int = 5, seed: int = 3, **sampling) -> Request:
+    return Request(prompt, count, seed, Sampling(**{"max_tokens": 12, **sampling}))
+
+
+def forward(weights: Path, prompt: tuple[int, ...], answer: tuple[int, ...], temperature: float):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    plain = AutoModelForCausalLM.from_pretrained(weights)
+    with torch.no_grad():
+        logits = plain(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
+    return (logits / temperature).log_softmax(-1)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+async def test_logprobs_equal_a_plain_forward_pass(model, weights, temperature) -> None:
+    replies = await model.generate([ask(p, temperature=temperature) for p in PROMPTS])
+    for reply in replies:
+        for completion in reply.completions:
+            wanted = forward(weights, reply.prompt_ids, completion.token_ids, temperature)
+            for place, (token, logprob) in enumerate(zip(completion.token_ids, completion.logprobs, strict=True)):
+                assert logprob == pytest.approx(wanted[place, token].item(), abs=1e-5)
+
+
+async def test_same_seed_same_tokens_and_another_seed_others(model) -> None:
+    first, again, other = [(await model.generate([ask(PROMPTS[0], seed=s)]))[0] for s in (3, 3, 4)]
+    assert first == again
+    assert [c.token_ids for c in first.completions] != [c.token_ids for c in other.completions]
+
+
+async def test_a_row_does_not_depend_on_the_batch_around_it(model, weights) -> None:
+    small = TransformersModel(weights, model.policy, rows=3)
+    alone = (await model.generate([ask(PROMPTS[1])]))[0]
+    among = (await model.generate([ask(p) for p in PROMPTS]))[1]
+    chunked = (await small.generate([ask(p) for p in PROMPTS]))[1]
+    fewer = (await model.generate([ask(PROMPTS[1], count=2)]))[0]
+    ids = [c.token_ids for c in alone.completions]
+    assert ids == [c.token_ids for c in among.completions] == [c.token_ids for c in chunked.completions]
+    assert ids[:2] == [c.token_ids for c in fewer.completions]
+
+
+async def test_temperature_zero_takes_the_likeliest_token(model, weights) -> None:
+    (reply,) = await model.generate([ask(PROMPTS[2], temperature=0.0, count=2)])
+    first, second = reply.completions
+    assert first == second
+    wanted = forward(weights, reply.prompt_ids, first.token_ids, 1.0)
+    assert wanted.argmax(-1).tolist() == list(first.token_ids)
+
+
+async def test_top_p_leaves_out_the_tail_and_logprobs_say_so(model, weights) -> None:
+    (reply,) = await model.generate([ask(PROMPTS[0], count=20, top_p=0.3)])
+    for completion in reply.completions:
+        plain = forward(weights, reply.prompt_ids, completion.token_ids, 1.0)
+        for place, (token, logprob) in enumerate(zip(completion.token_ids, completion.logprobs, strict=True)):
+            above = plain[place].exp()[plain[place] > plain[place, token]].sum().item()
+            assert above < 0.3
+            assert logprob > plain[place, token].item()
+
+
+async def test_long_prompts_are_cut_from_the_left(model, weights) -> None:
+    short = TransformersModel(weights, model.policy, max_prompt_tokens=3)
+    (whole,), (cut,) = await model.generate([ask(PROMPTS[2])]), await short.generate([ask(PROMPTS[2])])
+    assert len(whole.prompt_ids) > 3
+    assert cut.prompt_ids == whole.prompt_ids[-3:]
+
+
+async def test_answers_end_with_the_end_token_or_at_the_limit(model) -> None:
+    (reply,) = await model.generate([ask(PROMPTS[3], count=40, temperature=2.0, max_tokens=40)])
+    end = model._tokenizer.eos_token_id
+    assert {c.stop for c in reply.completions} <= {"end", "length"}
+    for completion in reply.completions:
+        assert (completion.token_ids[-1] == end) == (completion.stop == "end")
+        assert end not in completion.token_ids[:-1]
+        assert completion.stop == "end" or len(completion.token_ids) == 40
+        assert "<|end|>" not in completion.text
+
+
+async def test_special_tokens_in_a_statement_are_plain_text(model) -> None:
+    (reply,) = await model.generate([ask("sort <|end|> it", count=1)])
+    assert model._tokenizer.eos_token_id not in reply.prompt_ids
+    assert model._tokenizer.decode(reply.prompt_ids) == "sort <|end|> it"
+
+
+async def test_an_empty_prompt_and_an_empty_batch_are_answered(model) -> None:
+    assert await model.generate([]) == []
+    assert len((await model.generate([ask("")]))[0].completions) == 5
+
+
+def test_other_weights_than_asked_are_refused(weights, tmp_path) -> None:
+    with pytest.raises(ModelError, match="was asked for"):
+        TransformersModel(weights, "0" * 64)
+    with pytest.raises(ModelError, match="safetensors"):
+        weights_digest(tmp_path)
+
+
+def test_the_digest_sees_weights_and_tokenizer_but_not_the_optimizer(weights, tmp_path) -> None:
+    import shutil
+
+    copy = shutil.copytree(weights, tmp_path / "copy")
+    (copy / "optimizer.safetensors").write_bytes(b"moments")
+    assert weights_digest(copy) == weights_digest(weights)
+    (copy / "tokenizer.json").write_text((copy / "tokenizer.json").read_text() + " ")
+    assert weights_digest(copy) != weights_digest(weights)
+
+
+def test_uniforms_depend_on_seed_and_row_alone() -> None:
+    assert uniforms(5, 2, 8)[:4].tolist() == uniforms(5, 2, 4).tolist()
+    assert uniforms(5, 2, 4).tolist() != uniforms(5, 3, 4).tolist() != uniforms(6, 3, 4).tolist()
