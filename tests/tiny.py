@@ -1,0 +1,109 @@
+"""A tiny random model in Hugging Face format, and scenes whose logprobs are really its own.
+
+Law: everything follows from the seed. Scenes draw their tokens at random, not from the model: the logprobs are right, the text is
+noise, which is all that a trainer can see.
+"""
+
+from __future__ import annotations
+
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from events.log import Log
+from events.rollouts import pack, unpack
+from events.values import Digest, Generation, Role, Sampling
+from events.weights import weights_digest
+from tests.scenes import Scene
+from trainer.trl import offline
+
+VOCABULARY = 64
+
+
+def tiny_weights(store: Path, *, seed: int = 0, tied: bool = False, width: int = 32, layers: int = 2) -> Digest:
+    """Write random weights under their digest."""
+    offline()
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        vocab_size=VOCABULARY,
+        hidden_size=width,
+        intermediate_size=3 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=width // 4,
+        max_position_embeddings=512,
+        tie_word_embeddings=tied,
+        initializer_range=0.2,
+        eos_token_id=1,
+        pad_token_id=0,
+        bos_token_id=None,
+    )
+    folder = store / "new"
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+    _tokenizer().save_pretrained(folder)
+    digest = weights_digest(folder)
+    shutil.rmtree(store / digest, ignore_errors=True)
+    folder.rename(store / digest)
+    return digest
+
+
+def _tokenizer() -> Any:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = {"<pad>": 0, "<end>": 1, **{f"t{n}": n for n in range(2, VOCABULARY)}}
+    plain = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="<pad>", eos_token="<end>")
+
+
+@cache
+def loaded(folder: Path) -> Any:
+    """The model in a folder, to look at."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder).eval()
+
+
+def logprobs(model: Any, prompt: list[int], ids: list[int], temperature: float = 1.0) -> Any:
+    """Natural-log probability of each id after the prompt, in the model's own precision."""
+    import torch
+
+    with torch.no_grad():
+        logits = model(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1] / temperature
+    return logits.log_softmax(-1).gather(-1, torch.tensor(ids)[:, None])[:, 0]
+
+
+class TinyScene(Scene):
+    """A scene played by the weights in `store`; they stay the same, as in asynchronous play."""
+
+    def __init__(
+        self, log: Log, store: Path, digest: Digest, *, seed: int = 0, sampling: Sampling | None = None, honest: bool = True
+    ) -> None:
+        super().__init__(log, seed=seed, vocabulary=VOCABULARY, policy=digest, sampling=sampling or Sampling())
+        self._model = loaded(store / digest) if honest else None
+
+    def generation(self, prompt: str, count: int, role: Role = "student") -> Generation:
+        """Random tokens with the model's logprobs."""
+        made = super().generation(prompt, count, role)
+        if self._model is None:
+            return made
+        rollouts = unpack(self.log.get(made.tokens))
+        prompt_ids = rollouts.prompt.tolist()
+        rows = [row.tolist() for row in rollouts.ids]
+        found = [logprobs(self._model, prompt_ids, row, made.sampling.temperature).tolist() for row in rows]
+        return made.model_copy(update={"tokens": self.log.put(pack(prompt_ids, rows, found))})
+
+
+def arrays(log: Log, generation: Generation) -> list[tuple[list[int], list[int], np.ndarray]]:
+    """Prompt ids, ids and logprobs of every completion."""
+    rollouts = unpack(log.get(generation.tokens))
+    return [(rollouts.prompt.tolist(), ids.tolist(), old) for ids, old in zip(rollouts.ids, rollouts.logprobs, strict=True)]

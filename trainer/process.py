@@ -1,0 +1,80 @@
+"""The trainer as a process: alone on its run, quiet, and gone when it should be.
+
+Law: two trainers never work on one run; what libraries print goes to the run's `trainer.log`, never to the screen. A
+stop loses nothing, since whatever is not in the log yet is done again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+from events.errors import BadInput
+
+TERMINATED = 143
+"""Exit code after SIGTERM."""
+
+
+@contextmanager
+def alone(run: Path) -> Iterator[None]:
+    """Hold the run's lock.
+
+    Raises:
+        BadInput: another trainer holds it.
+    """
+    path = run / "trainer.lock"
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise BadInput(
+                f"Another trainer (process {holder}) is working on {run}; wait for it or stop it, then try again"
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+@contextmanager
+def quiet(path: Path) -> Iterator[TextIO]:
+    """Send standard output and error of the whole process to the file, and give back the screen that was standard error."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    out, err = os.dup(1), os.dup(2)
+    with path.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    with os.fdopen(os.dup(err), "w", buffering=1, errors="replace") as screen:
+        try:
+            yield screen
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os.dup2(out, 1)
+            os.dup2(err, 2)
+            os.close(out)
+            os.close(err)
+
+
+def stop_on_sigterm() -> None:
+    """Make SIGTERM unwind the process in order."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(TERMINATED)
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def orphaned(parent: int | None) -> bool:
+    """Whether the process that we were started for is gone."""
+    return parent is not None and os.getppid() != parent

@@ -1,0 +1,130 @@
+"""Command line of the trainer: `python -m trainer.run RUN` learns what a run has played and not yet learned.
+
+Law: RUN holds all it needs and gets all it makes: `log.sqlite`, `weights/<digest>`, `trainer.lock`, `trainer.log`. It
+plays nothing and talks to no other process; it meets play in the log.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, TextIO
+
+import typer
+
+from events.errors import BadInput, GaspError
+
+if TYPE_CHECKING:
+    from events.log import Event, Log
+    from trainer.loop import Trainer
+
+POLL_S: Final = 0.03
+"""Seconds between looks at the log."""
+INTERRUPTED: Final = 130
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    run: Annotated[Path, typer.Argument(help="Run directory, with log.sqlite and weights/ in it.")],
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for more iterations until the run is finished.")] = False,
+    parent: Annotated[
+        int | None, typer.Option(min=1, help="With --follow: also end when the parent process is no longer this one.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads. Other numbers change the last bits of the weights.")] = 1,
+) -> None:
+    """Learn every finished iteration of a run that is not learned yet, in order.
+
+    Each update writes weights/<digest> and then appends PolicyUpdated to the log. Stop it whenever you like, with Ctrl-C or
+    kill -9: an update counts once it is in the log, and an unfinished one is done again, with the same result. What the
+    libraries print is in RUN/trainer.log.
+    """
+    try:
+        _work(run, follow=follow, parent=parent, threads=threads)
+    except GaspError as error:
+        typer.echo(f"Error: {error}.", err=True)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt:
+        typer.echo("Stopped; nothing is lost. The same command goes on.", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _work(run: Path, *, follow: bool, parent: int | None, threads: int) -> None:
+    from events.stores import open_log
+    from trainer.process import alone, quiet, stop_on_sigterm
+
+    stop_on_sigterm()
+    with closing(open_log(run / "log.sqlite")) as log, alone(run), quiet(run / "trainer.log") as screen:
+        say = reporter(screen)
+        trainer = _trainer(run, log, threads, follow=follow, parent=parent)
+        if trainer is None:
+            return
+        if not follow:
+            for event in trainer.catch_up():
+                say(event)
+            return
+        trainer.prepare()
+        _follow(trainer, log, parent, say)
+
+
+def _trainer(run: Path, log: Log, threads: int, *, follow: bool, parent: int | None) -> Trainer | None:
+    """The trainer, once the run has started; None if its parent is gone before."""
+    from trainer import replay
+    from trainer.process import orphaned
+    from trainer.trl import offline
+
+    start = replay.started(log)
+    while start is None:
+        if not follow:
+            raise BadInput(f"The run in {run} has not started yet; start it with python -m graph.run, or wait with --follow")
+        if orphaned(parent):
+            return None
+        time.sleep(POLL_S)
+        start = replay.started(log)
+    offline()
+    import torch
+
+    from trainer.loop import Trainer
+
+    torch.set_num_threads(threads)
+    return Trainer(log, run, start)
+
+
+def _follow(trainer: Trainer, log: Log, parent: int | None, say: Callable[[Event], None]) -> None:
+    from trainer.process import orphaned
+
+    while not orphaned(parent):
+        # Asked first: what was finished before the end of the run is then certainly seen below.
+        done = trainer.done()
+        for event in trainer.catch_up():
+            say(event)
+        if done:
+            return
+        while not log.changed() and not orphaned(parent):
+            time.sleep(POLL_S)
+
+
+def reporter(screen: TextIO) -> Callable[[Event], None]:
+    """Tells of updates: a line for people on a terminal, key=value lines elsewhere."""
+    import structlog
+
+    from trainer.report import line, pairs
+
+    if screen.isatty():
+        return lambda event: print(line(event), file=screen)
+    log = structlog.wrap_logger(
+        structlog.PrintLogger(screen),
+        processors=[
+            structlog.processors.TimeStamper("iso"),
+            structlog.processors.LogfmtRenderer(key_order=("timestamp", "event")),
+        ],
+    )
+    return lambda event: log.info("policy_updated", **pairs(event))
+
+
+if __name__ == "__main__":
+    sys.exit(app())

@@ -1,0 +1,147 @@
+"""The seam to TRL, and the only file that imports it: the clipped token loss of `trl.GRPOTrainer` on our batches.
+
+Law: the loss is TRL's own `_compute_loss`, a private method, hence the pin `trl==1.16.*` and the parity test against the
+formula in float64. Old logprobs are the logged ones. Losses of micro-batches add up to the token mean over the whole
+lesson (`loss_type="dapo"`), however it is cut. TRL neither samples, nor steps, nor saves here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from events.errors import TrainerError
+from trainer.batch import Batch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+DRIFT: Final = "sampling/sampling_logp_difference/mean"
+"""Metric: mean distance between logged and recomputed logprobs; near 0 when the weights are those that sampled."""
+_METRICS: Final = {
+    "entropy": "entropy",
+    "clip_ratio/low_mean": "clip_ratio/low_mean",
+    "clip_ratio/high_mean": "clip_ratio/high_mean",
+    "clip_ratio/region_mean": "clip_ratio/region_mean",
+}
+
+
+def offline() -> None:
+    """Keep every Hugging Face library off the network and quiet; call it before anything imports one."""
+    quiet = {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TRL_EXPERIMENTAL_SILENCE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    os.environ.update(quiet)
+
+
+class ClippedLoss:
+    """-min(ratio A, clip(ratio) A), averaged over tokens; ratio = p / p_sampled. PPO's clip, GRPO's family, no KL."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, clip: float, seed: int, folder: Path
+    ) -> None:
+        import torch
+        from datasets import Dataset
+        from trl import GRPOConfig, GRPOTrainer
+
+        settings = GRPOConfig(
+            output_dir=str(folder),
+            loss_type="dapo",
+            epsilon=clip,
+            beta=0.0,
+            seed=seed,
+            use_cpu=not torch.cuda.is_available(),
+            bf16=False,
+            gradient_checkpointing=False,
+            per_device_train_batch_size=2,
+            num_generations=2,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+            dataloader_pin_memory=False,
+        )
+        self._plain = model.forward
+        self._forward: dict[float, Any] = {}
+        self._trainer: Any = GRPOTrainer(
+            model,
+            reward_funcs=_unused_reward,
+            args=settings,
+            train_dataset=Dataset.from_dict({"prompt": ["", ""]}),
+            processing_class=tokenizer,
+        )
+        # One lesson is one accumulation window; `items` already spans all of its micro-batches.
+        self._trainer.current_gradient_accumulation_steps = 1
+        self._score: Callable[..., Any] = self._trainer._get_per_token_logps_and_entropies
+        self._trainer._get_per_token_logps_and_entropies = self._keep_logprobs
+        self._logprobs: Tensor | None = None
+        self._model = model.train()
+
+    def __call__(self, batch: Batch, items: int) -> tuple[Tensor, dict[str, float]]:
+        """The batch's share of the loss (with gradient), and its metrics as means over its tokens.
+
+        Args:
+            batch: completions of one lesson.
+            items: completion tokens of the whole lesson; shares of all batches sum to the mean over them.
+
+        Raises:
+            TrainerError: the batch holds ids that the model does not know.
+        """
+        import torch
+
+        size = self._model.get_input_embeddings().weight.shape[0]
+        if batch.ids.max() >= size or batch.ids.min() < 0:
+            raise TrainerError(f"The log holds token ids beyond the model's {size}; these weights did not sample them")
+        self._use(batch.temperature)
+        device = self._model.device
+        ids = torch.from_numpy(batch.ids).to(device)
+        scored = torch.from_numpy(batch.scored).to(device)
+        old = torch.from_numpy(batch.logprobs).to(device)
+        # All-ones attention is exact, since padding stands behind every real token, and lets torch take its causal
+        # kernel. What is not to be learned is masked as TRL masks tokens of a tool.
+        inputs = {
+            "prompt_ids": ids[:, : batch.shared],
+            "prompt_mask": torch.ones_like(ids[:, : batch.shared]),
+            "completion_ids": ids[:, batch.shared :],
+            "completion_mask": torch.ones_like(scored),
+            "tool_mask": scored,
+            "old_per_token_logps": old,
+            "advantages": torch.from_numpy(batch.advantages).to(device),
+            "num_items_in_batch": torch.tensor(float(items), device=device),
+        }
+        loss = self._trainer._compute_loss(self._model, inputs)
+        kept = self._trainer._metrics["train"]
+        metrics = {ours: float(kept[theirs][-1]) for ours, theirs in _METRICS.items()}
+        kept.clear()
+        assert self._logprobs is not None
+        apart = (self._logprobs - old).abs() * scored
+        metrics[DRIFT] = float(apart.sum() / scored.sum())
+        return loss, metrics
+
+    def _keep_logprobs(self, *args: Any, **kwargs: Any) -> Any:
+        found = self._score(*args, **kwargs)
+        self._logprobs = found[0].detach()
+        return found
+
+    def _use(self, temperature: float) -> None:
+        """Score tokens under the distribution they were sampled from; TRL fixes one temperature a model."""
+        from trl.trainer.utils import add_fused_lm_head
+
+        if temperature not in self._forward:
+            self._model.forward = self._plain
+            add_fused_lm_head(self._model, temperature=temperature, outputs=("log_probs", "entropy"))
+            self._forward[temperature] = self._model.forward
+        self._model.forward = self._forward[temperature]
+
+
+def _unused_reward(**_: object) -> list[float]:
+    """GRPOTrainer demands a reward function; rewards come from the log, so nobody calls it."""
+    raise AssertionError
