@@ -38,7 +38,8 @@ class DockerRunner:
         *,
         workers: int | None = None,
         run: str = "adhoc",
-        connect: Callable[[], docker.DockerClient] = engine.connect,
+        connect: Callable[[engine.Say], docker.DockerClient] = engine.connect,
+        say: engine.Say = engine.quiet,
     ) -> None:
         """Nothing starts yet.
 
@@ -47,11 +48,13 @@ class DockerRunner:
             workers: containers at most; as many as there are cores by default.
             run: name of the run, for the containers' labels.
             connect: gives a client of the engine to use, starting that engine if need be.
+            say: is told what takes long: starting an engine, building the image.
         """
         self._limits = limits or Limits()
         self._size = workers or len(os.sched_getaffinity(0))
         self._run = run
         self._connect = connect
+        self._say = say
         self._lock = threading.Lock()
         self._client: docker.DockerClient | None = None
         self._image = ""
@@ -121,7 +124,8 @@ class DockerRunner:
         worker = self._take()
         keep = False
         try:
-            done.extend(worker.play(jobs))
+            for execution in worker.play(jobs):
+                done.append(execution)  # noqa: PERF402  # what is done stays done when the worker dies
             keep = worker.clean
         finally:
             self._give_back(worker, keep)
@@ -163,8 +167,8 @@ class DockerRunner:
         """The engine's client, with the image there and dead owners' containers gone."""
         with self._lock:
             if self._client is None:
-                client = self._connect()
-                self._image = image_build.ensure(client, lambda _: None)
+                client = self._connect(self._say)
+                self._image = image_build.ensure(client, self._say)
                 owner.remove_orphans(client)
                 self._client = client
             return self._client

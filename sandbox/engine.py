@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 """Tells a person what is going on."""
 
+DEFAULT_URL = "unix:///var/run/docker.sock"
+"""Where a machine's own engine listens."""
 SECONDS_TO_START = 60.0
 """How long a private engine may take until it answers; an idle machine needs one second."""
 _MARK = ".gasp-engine"
@@ -38,10 +40,12 @@ _INSIDE = 'dockerd "$@" & child=$!; trap "kill -TERM $child" TERM; wait $child; 
 """Process 1 of the engine: reaps orphans, which dockerd does not, and ends when dockerd ends."""
 
 
-def _quiet(_: str) -> None: ...
+def quiet(_: str) -> None:
+    """Tell nobody."""
 
 
-def _tell(text: str) -> None:
+def tell(text: str) -> None:
+    """Tell the person at the terminal."""
     sys.stderr.write(f"{text}\n")
 
 
@@ -73,7 +77,7 @@ class Engine:
             return None
         return int(pid) if started_at(int(pid)) == started else None
 
-    def up(self, say: Say = _quiet) -> None:
+    def up(self, say: Say = quiet) -> None:
         """Start it unless it answers already; two callers at once are safe.
 
         Raises:
@@ -92,7 +96,7 @@ class Engine:
             self._kill()
             self._start(self._programs(say), say)
 
-    def down(self, say: Say = _quiet) -> None:
+    def down(self, say: Say = quiet) -> None:
         """Stop it, with everything that runs in it. Its images stay."""
         if not self.state.is_dir():
             return
@@ -107,7 +111,7 @@ class Engine:
             for name in ("engine.pid", "docker.sock", "docker.pid"):
                 (self.state / name).unlink(missing_ok=True)
 
-    def purge(self, say: Say = _quiet) -> None:
+    def purge(self, say: Say = quiet) -> None:
         """Stop it and remove both of its folders."""
         self.down(say)
         for folder in (self.data, self.state):
@@ -201,26 +205,46 @@ def answers(url: str) -> bool:
     return client is not None and not client.close()
 
 
-def connect(say: Say = _quiet) -> docker.DockerClient:
-    """A client of the engine to use: `DOCKER_HOST`, else the default socket, else the private one, started if need be.
+@dataclass(frozen=True)
+class Found:
+    """An engine that answers."""
+
+    client: docker.DockerClient
+    """A client of it."""
+    url: str
+    """Where it listens."""
+
+
+def find() -> Found | None:
+    """The engine that answers: `DOCKER_HOST` if that is set, else the default socket, else the private one.
+
+    Raises:
+        SandboxError: `DOCKER_HOST` is set and does not answer; then no other engine is looked for.
+    """
+    named = os.environ.get("DOCKER_HOST")
+    for url in (named,) if named else (DEFAULT_URL, Engine.default().url):
+        client = _client(None if named else url)
+        if client is not None:
+            return Found(client, url)
+    if named:
+        raise SandboxError(f"No Docker engine answers at DOCKER_HOST={named}; start it, or unset DOCKER_HOST.")
+    return None
+
+
+def connect(say: Say = quiet) -> docker.DockerClient:
+    """A client of the engine that answers; where none does, the private one is started.
 
     Raises:
         SandboxError: none answers and none can be started here.
     """
-    named = os.environ.get("DOCKER_HOST")
-    if named:
-        client = _client(None)
-        if client is None:
-            raise SandboxError(f"No Docker engine answers at DOCKER_HOST={named}; start it, or unset DOCKER_HOST.")
-        return client
-    private = Engine.default()
-    found = _client("unix:///var/run/docker.sock") or _client(private.url)
+    found = find()
     if found is None:
-        private.up(say)
-        found = _client(private.url)
+        Engine.default().up(say)
+        found = find()
     if found is None:
-        raise SandboxError(f"The private Docker engine at {private.url} stopped; see {private.state}/engine.log.")
-    return found
+        log = Engine.default().state / "engine.log"
+        raise SandboxError(f"The private Docker engine stopped as soon as it was up; see {log}.")
+    return found.client
 
 
 def _client(url: str | None) -> docker.DockerClient | None:
@@ -256,3 +280,9 @@ def _wait_until(condition: Callable[[], object], seconds: float) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+if __name__ == "__main__":
+    from sandbox.commands import engine_app
+
+    engine_app()

@@ -69,6 +69,11 @@ def ensure(client: docker.DockerClient, say: Say) -> str:
         raise SandboxError(f"The sandbox image {name} could not be built: {error}; is the disk full?") from error
 
 
+def installed(client: docker.DockerClient) -> list[str]:
+    """Names of the sandbox images that the engine has."""
+    return sorted(name for image in client.images.list(REPOSITORY) for name in image.tags)
+
+
 def remove(client: docker.DockerClient) -> None:
     """Remove every version of the image from the engine."""
     for image in client.images.list(REPOSITORY):

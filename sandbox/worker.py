@@ -102,10 +102,11 @@ class Worker:
 
     def close(self) -> None:
         """Remove the container. Safe to call twice."""
-        if self._stream is not None:
-            self._stream.close()
+        # The container first: then a thread that reads from the stream sees its end.
         if self.id:
             owner.remove(self._client, self.id)
+        if self._stream is not None:
+            self._stream.close()
 
 
 def _confinement(limits: Limits) -> dict[str, Any]:
@@ -191,3 +192,4 @@ class _Stream:
 
     def close(self) -> None:
         self._attached.close()
+        self._socket.close()

@@ -1,0 +1,119 @@
+"""The command lines of the sandbox: `python -m sandbox.engine` and `python -m sandbox`.
+
+Law: every failure is one sentence and an exit code, never a traceback. What the commands do lies in the modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from events.errors import GaspError
+from sandbox import engine, image_build, owner
+
+engine_app = typer.Typer(
+    name="engine",
+    help="The Docker engine that sandboxes run in: DOCKER_HOST, else the default socket, else a private one of our own "
+    "(root on Debian or Ubuntu; own data folder, socket and network namespace, the host's networking is untouched).",
+    no_args_is_help=True,
+    add_completion=False,
+)
+sandbox_app = typer.Typer(
+    name="sandbox",
+    help="Containers that run model-written programs. See also: python -m sandbox.engine --help",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+@engine_app.command()
+def up() -> None:
+    """Make sure that an engine answers and has the sandbox image. Fast when that is so already."""
+    _run(_up)
+
+
+@engine_app.command()
+def down() -> None:
+    """Stop the private engine, with everything that runs in it. Images stay; other engines are left alone."""
+    _run(lambda: engine.Engine.default().down(engine.tell))
+
+
+@engine_app.command()
+def status() -> None:
+    """Show which engine answers, its version and the sandbox image. Starts nothing; exit code 1 when none answers."""
+    _run(_status)
+
+
+@engine_app.command()
+def purge() -> None:
+    """Remove the sandbox image and orphaned containers, and the private engine with all of its data."""
+    _run(_purge)
+
+
+@sandbox_app.command("status")
+def containers() -> None:
+    """List the sandbox containers with their run and owner."""
+    _run(_containers)
+
+
+@sandbox_app.command()
+def clean(
+    everything: Annotated[bool, typer.Option("--all", help="Also containers whose owner is alive.")] = False,
+) -> None:
+    """Remove the containers whose owner is gone."""
+    _run(lambda: _clean(everything))
+
+
+def _run(action: Callable[[], None]) -> None:
+    try:
+        action()
+    except GaspError as error:
+        engine.tell(f"Error: {error}")
+        raise typer.Exit(error.exit_code) from None
+
+
+def _up() -> None:
+    client = engine.connect(engine.tell)
+    image = image_build.ensure(client, engine.tell)
+    engine.tell(f"Docker {client.version()['Version']} is up, sandbox image {image_build.tag()} ({image[:19]}).")
+
+
+def _status() -> None:
+    found = engine.find()
+    if found is None:
+        engine.tell("No Docker engine answers; start one with `python -m sandbox.engine up`.")
+        raise typer.Exit(1)
+    private = engine.Engine.default()
+    where = f"private, process {private.pid()}" if found.url == private.url else "not ours"
+    images = ", ".join(image_build.installed(found.client)) or "none yet"
+    engine.tell(f"Docker {found.client.version()['Version']} at {found.url} ({where}); sandbox images: {images}.")
+
+
+def _purge() -> None:
+    found = engine.find()
+    if found is not None:
+        owner.remove_orphans(found.client)
+        image_build.remove(found.client)
+    engine.Engine.default().purge(engine.tell)
+
+
+def _containers() -> None:
+    found = engine.find()
+    table = Table("container", "run", "owner", "state", box=None)
+    for item in owner.containers(found.client) if found else ():
+        table.add_row(item.id[:12], escape(item.run), f"{item.owner}{' (gone)' if item.orphan else ''}", item.state)
+    Console().print(table if table.row_count else "No sandbox containers.")
+
+
+def _clean(everything: bool) -> None:
+    found = engine.find()
+    chosen = [item for item in owner.containers(found.client) if everything or item.orphan] if found else []
+    for item in chosen:
+        assert found is not None
+        owner.remove(found.client, item.id)
+    engine.tell(f"Removed {len(chosen)} containers.")
