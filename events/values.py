@@ -45,7 +45,7 @@ Outcome = Literal[
 class Value(BaseModel):
     """A frozen, closed value."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="constants")
 
 
 def canonical(value: BaseModel) -> bytes:

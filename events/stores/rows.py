@@ -129,13 +129,19 @@ def blobs_of(fact: Fact) -> Iterator[BlobHash]:
                 yield blob
 
 
-def first_broken(rows: Iterable[Row], tip: Head, get: Callable[[BlobHash], bytes]) -> Broken | None:
+def first_broken(
+    rows: Iterable[Row],
+    tip: Head,
+    get: Callable[[BlobHash], bytes],
+    upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS,
+) -> Broken | None:
     """Recompute everything that hashes promise, up to `tip`.
 
     Args:
         rows: every row, in order of position.
         tip: where the log says it ends.
         get: gives a blob, and raises `LogCorrupt` for a missing or changed one.
+        upcasters: bring old facts to the shape of today.
     """
     position, head = 0, ZERO
     ends: dict[str, End] = {}
@@ -145,7 +151,7 @@ def first_broken(rows: Iterable[Row], tip: Head, get: Callable[[BlobHash], bytes
             problem = _problem(row, position, head, ends.get(row.stream, EMPTY))
             if problem is not None:
                 return Broken(position + 1, problem)
-            for blob in blobs_of(open_row(row).fact):
+            for blob in blobs_of(open_row(row, upcasters).fact):
                 if bytes.fromhex(blob) not in seen:
                     get(blob)
                     seen.add(bytes.fromhex(blob))

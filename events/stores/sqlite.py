@@ -172,7 +172,7 @@ class SqliteLog:
     def verify(self) -> Broken | None:
         """See `events.log.Log.verify`. Also asks SQLite for the file's own integrity."""
         tip = self.head()
-        broken = first_broken(self._rows(after=0, until=tip.position), tip, self._stored)
+        broken = first_broken(self._rows(after=0, until=tip.position), tip, self._stored, self._upcasters)
         if broken is None:
             with self._lock, translated(self.path):
                 last = self._db.execute("SELECT max(events.position), tip.position FROM events, tip").fetchone()
@@ -245,8 +245,6 @@ def create(path: Path) -> None:
         BadInput: the file holds something else.
         LogError: it cannot be written.
     """
-    from events.stores.schema import sqlite_ddl
-
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -254,6 +252,8 @@ def create(path: Path) -> None:
         raise LogError(f"the log {path} cannot be made ({error.strerror}); choose a directory that can be written") from error
     with translated(path), closing(connect(path)) as db:
         if _is_empty(db):
+            from events.stores.schema import sqlite_ddl
+
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("BEGIN IMMEDIATE")
             if _is_empty(db):

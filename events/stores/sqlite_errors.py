@@ -16,7 +16,7 @@ _LOG_ERRORS = {
     sqlite3.SQLITE_FULL: "the disk is full, so the log {path} took nothing of this append; free space and resume the run",
     sqlite3.SQLITE_READONLY: "the log {path} is read-only; make the file and its directory writable, or copy them",
     sqlite3.SQLITE_PERM: "the log {path} may not be opened; check the permissions of the file and its directory",
-    sqlite3.SQLITE_CANTOPEN: "the log {path} cannot be opened; check the permissions and the space of its directory",
+    sqlite3.SQLITE_CANTOPEN: "the log {path} cannot be opened; its directory must be writable and have space",
     sqlite3.SQLITE_BUSY: "another process has kept the log {path} locked for too long; find it, end it and resume the run",
     sqlite3.SQLITE_IOERR: "the log {path} cannot be read or written ({error}); check the disk and resume the run",
 }
