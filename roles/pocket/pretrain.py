@@ -28,7 +28,9 @@ WEIGHTS: Final = Path(__file__).parent / "weights"
 _POOL: Final = 16
 """Batches that are sorted by length together, so that little is padding."""
 _TOKENIZER_EXAMPLES: Final = 8000
-_BETAS: Final = (0.9, 0.98)
+_BETAS: Final = (0.9, 0.99)
+_REPORT: Final = 100
+"""Steps between lines that stay on the screen."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ def pretrain(out: Path, recipe: Recipe) -> None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             progress.update(task, advance=1, description=f"pretraining, loss {loss.item():.3f}")
+            if (step + 1) % _REPORT == 0:
+                progress.console.print(f"step {step + 1} of {recipe.steps}: loss {loss.item():.4f}")
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     _save_optimizer(out, model, optimizer)
