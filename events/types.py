@@ -30,9 +30,7 @@ Phase = Literal["lemma", "lift", "solve", "practice"]
 """The part of an iteration that a reward belongs to; the trainer takes one optimizer step a phase, in this order."""
 Purpose = Literal["gap", "pass_rate", "solve", "practice", "evaluation"]
 """What attempts were made for."""
-Reason = Literal[
-    "malformed", "unsafe", "broken", "nondeterministic", "degenerate", "not_novel", "too_easy", "too_hard"
-]
+Reason = Literal["malformed", "unsafe", "broken", "nondeterministic", "degenerate", "not_novel", "too_easy", "too_hard"]
 """Why a proposal was rejected. `broken`: the program fails on its own inputs."""
 
 
