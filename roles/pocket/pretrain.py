@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from roles.pocket import WEIGHTS
 from roles.pocket.corpus import Corpus, Example
 from roles.pocket.tokenizer import CONTEXT, train_tokenizer
 from roles.prompt import PROMPTS, Prompts
@@ -23,8 +24,6 @@ from roles.prompt import PROMPTS, Prompts
 if TYPE_CHECKING:
     import torch
 
-WEIGHTS: Final = Path(__file__).parent / "weights"
-"""The weights that ship with the project."""
 _POOL: Final = 16
 """Batches that are sorted by length together, so that little is padding."""
 _TOKENIZER_EXAMPLES: Final = 8000

@@ -18,14 +18,12 @@ from events.errors import GaspError
 from events.values import Question, Sampling
 from events.weights import weights_digest
 from roles.model import Model, Request
-from roles.pocket.pretrain import WEIGHTS
+from roles.pocket import QUESTIONS, WEIGHTS
 from roles.pocket.world import Split, generate
 from roles.prompt import PROMPTS, Prompts
 from roles.verifier import Verifier
 from sandbox.runner import Runner
 
-QUESTIONS: Final = Path(__file__).parent / "questions"
-"""The files that ship with the project, one a split."""
 SAMPLES: Final = 100
 """Samples of the goalpost filter [GASP: pass@100 = 0]."""
 _ANSWER: Final = Sampling(temperature=1.0, max_tokens=48)
