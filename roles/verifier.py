@@ -98,13 +98,14 @@ class Verifier:
         inputs = tuple(proposal.inputs)
         shorter = without_each_statement(tree, "f")
         known = self.truth(proposal.message) if self.truth else None
-        sources = [proposal.program, proposal.program, *shorter, *([known] if known is not None else [])]
-        runs = await self.runner.run([Job(source=source, inputs=inputs) for source in sources])
-        first, second, others = runs[0], runs[1], runs[2 : 2 + len(shorter)]
+        sources = [proposal.program, *shorter, *([known] if known is not None else [])]
+        backwards = Job(source=proposal.program, inputs=inputs[::-1])
+        runs = await self.runner.run([backwards, *(Job(source=source, inputs=inputs) for source in sources)])
+        second, first, others = runs[0], runs[1], runs[2 : 2 + len(shorter)]
         if failed := next((run for run in first.runs if run.status != "ok"), None):
             return Rejected("broken", f"{failed.status}: {failed.detail}"[:200])
-        if _values(first) != _values(second):
-            return Rejected("nondeterministic", "two runs gave different outputs")
+        if _values(first) != _values(second)[::-1]:
+            return Rejected("nondeterministic", "a second run, in another order, gave other outputs")
         question = self._question(proposal.message, proposal.program, inputs, first)
         if len(set(_values(first))) < min(self.distinct, len(inputs)):
             return Rejected("degenerate", "the outputs hardly differ", question)

@@ -1,0 +1,37 @@
+"""The README's diagram, drawn from the compiled graph: `python -m graph.diagram README.md` writes it, a test keeps it current.
+
+A start that resumes enters wherever the episode broke off; the diagram shows the fresh start only.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from graph.build import build
+from graph.config import PlaySettings
+
+BEGIN, END = "<!-- graph: begin (made by `make diagram`) -->", "<!-- graph: end -->"
+FRESH = "solver"
+"""Where a fresh episode starts."""
+
+
+def mermaid() -> str:
+    """The graph as a Mermaid flow chart."""
+    drawn = build(PlaySettings()).get_graph()
+    names = {"__start__": "start([start])", "__end__": "finish([end])"}
+    steps = sorted((edge.source, edge.target) for edge in drawn.edges if edge.source != "__start__" or edge.target == FRESH)
+    lines = [f"    {names.get(source, source)} --> {names.get(target, target)}" for source, target in steps]
+    return "\n".join(["```mermaid", "flowchart LR", *lines, "```"])
+
+
+def placed(text: str) -> str:
+    """The text with the diagram between its marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{mermaid()}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    readme = Path(sys.argv[1])
+    readme.write_text(placed(readme.read_text()))

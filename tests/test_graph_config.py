@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from events.errors import BadInput
+from graph.config import Config
+from graph.configure import configure, keys
+
+
+def test_overrides_beat_the_file_and_the_file_beats_defaults(tmp_path):
+    file = tmp_path / "c.toml"
+    file.write_text("seed = 3\n[play]\nepisodes = 2\niterations = 7\n")
+    config = configure(file, ["play.iterations=1", "learn.learning_rate=3e-4"])
+    assert (config.seed, config.play.episodes, config.play.iterations, config.learn.learning_rate) == (3, 2, 1, 3e-4)
+    assert config.play.attempts == Config().play.attempts
+
+
+def test_the_environment_changes_nothing(monkeypatch):
+    monkeypatch.setenv("SEED", "9")
+    monkeypatch.setenv("seed", "9")
+    assert configure(None, []) == Config()
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("play.epsodes=4", ["play.epsodes", "did you mean 'play.episodes'"]),
+        ("nothing=4", ["no setting 'nothing'", "--help"]),
+        ("play.episodes=many", ["play.episodes", "'many'", "integer"]),
+        ("play.episodes=-1", ["play.episodes", "-1"]),
+        ("recipe=alphazero", ["recipe", "alphazero", "gasp"]),
+        ("seed", ["key=value"]),
+        ("seed.x.y=1", ["seed"]),
+    ],
+)
+def test_a_bad_override_is_one_sentence_that_names_the_key(override, words):
+    with pytest.raises(BadInput) as caught:
+        configure(None, [override])
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+
+
+def test_broken_toml_names_file_and_line(tmp_path):
+    file = tmp_path / "c.toml"
+    file.write_text("seed = 1\nplay = [\n")
+    with pytest.raises(BadInput, match=r"c\.toml.*line"):
+        configure(file, [])
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(BadInput, match="no config file"):
+        configure(tmp_path / "absent.toml", [])
+
+
+def test_every_setting_is_described():
+    assert [key for key, _, description in keys() if not description.strip()] == []
+
+
+def test_a_config_survives_the_log():
+    config = configure(None, ["play.episodes=3", "goalposts=x.jsonl"])
+    assert Config(**config.model_dump(mode="json")) == config

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from statistics import fmean, pstdev
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events.values import Verdict
+from graph.credit import grpo, trr_plus_plus
+from graph.recipe import Rewarded
+from graph.recipes import RECIPES
+from graph.recipes.gasp import Gasp
+
+LEMMA = [-0.5, -0.5, -0.5, 0.418, 0.815, 1.0, 0.815, 0.418, -0.5, -0.5, -0.5]
+LIFT = [-0.5, 1.0, 0.693, 0.312, 0.104, 0.025, -0.5, -0.5, -0.5, -0.5, -0.5]
+
+
+@pytest.mark.parametrize(("seat", "paper"), [("easy", LEMMA), ("hard", LIFT)])
+def test_teacher_rewards_are_the_papers_on_the_grid_of_ten(seat, paper):
+    assert [round(Gasp().teacher_reward(seat, n, 10), 3) for n in range(11)] == paper
+
+
+def test_bands_are_integer_bands_and_name_the_side():
+    places = {seat: [Gasp().place(seat, n, 10) for n in range(11)] for seat in ("easy", "hard")}
+    assert places["easy"] == ["too_hard"] * 3 + ["in_band"] * 5 + ["too_easy"] * 3
+    assert places["hard"] == ["too_hard"] * 1 + ["in_band"] * 5 + ["too_easy"] * 5
+
+
+def test_a_band_edge_does_not_fall_off_by_float_error():
+    assert Gasp().place("easy", 21, 30) == "in_band"
+    assert Gasp().place("easy", 9, 30) == "in_band"
+
+
+def test_what_cannot_be_asked_costs_more_than_what_was_asked_before():
+    assert Gasp().rejection_reward("malformed") == -1.0
+    assert Gasp().rejection_reward("degenerate") == -1.0
+    assert Gasp().rejection_reward("not_novel") == -0.5
+
+
+def test_the_student_is_rewarded_for_passing_only():
+    rewards = [
+        Gasp().student_reward(Verdict(outcome=o, passed=0, total=1), "induction") for o in ("passed", "time_limit", "malformed")
+    ]
+    assert rewards == [1.0, -0.5, -1.0]
+
+
+def test_gasp_real_differs_from_gasp_by_practice_alone():
+    assert RECIPES["gasp_real"] == Gasp(practices=True)
+    assert RECIPES["gasp"] == Gasp()
+
+
+numbers = st.lists(st.floats(-1, 1).map(lambda x: round(x, 3)), min_size=1, max_size=8).map(tuple)
+groups = st.lists(
+    st.builds(
+        Rewarded,
+        phase=st.sampled_from(["lemma", "lift", "solve", "practice"]),
+        role=st.sampled_from(["teacher", "student"]),
+        task=st.sampled_from(["easy", "hard", "induction", "deduction"]),
+        rewards=numbers,
+    ),
+    max_size=12,
+)
+
+
+@given(groups)
+def test_trr_pp_standardises_over_role_and_task(batch):
+    advantages = trr_plus_plus(batch)
+    assert [len(a) for a in advantages] == [len(g.rewards) for g in batch]
+    for key in {(g.role, g.task) for g in batch}:
+        pool = [a for g, row in zip(batch, advantages, strict=True) if (g.role, g.task) == key for a in row]
+        assert fmean(pool) == pytest.approx(0, abs=1e-6)
+        assert pstdev(pool) == pytest.approx(1, abs=1e-6) or not any(pool)
+
+
+@given(groups)
+def test_grpo_standardises_within_each_group(batch):
+    for group, row in zip(batch, grpo(batch), strict=True):
+        assert fmean(row) == pytest.approx(0, abs=1e-6)
+        assert (len(set(group.rewards)) == 1) == (not any(row))
+
+
+@given(groups)
+def test_gasp_credits_practice_by_question_and_play_by_task_in_the_given_order(batch):
+    advantages = Gasp().credit(batch)
+    practice = [i for i, g in enumerate(batch) if g.phase == "practice"]
+    play = [i for i, g in enumerate(batch) if g.phase != "practice"]
+    assert [advantages[i] for i in practice] == grpo([batch[i] for i in practice])
+    assert [advantages[i] for i in play] == trr_plus_plus([batch[i] for i in play])
