@@ -1,20 +1,32 @@
-"""Makes hostile text safe to show: control characters become visible marks, so that no completion can steer a terminal."""
+"""Makes hostile text safe to show: programs, statements and error messages come from models and from the outside.
+
+Law: whatever goes to a terminal or into rich markup and was not written by us passes through here. It does not judge
+content.
+"""
 
 from __future__ import annotations
 
-import unicodedata
+import re
 
-KEPT = {"\n", "\t"}
-HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-"""Unicode categories that can steer or disguise: controls, formats (bidirectional marks), surrogates, private use, separators."""
+from rich.markup import escape
 
-
-def safe(text: str, limit: int | None = None) -> str:
-    r"""The text with every control, format and surrogate character written as `\xNN` or `\uNNNN`, cut to `limit` characters."""
-    if limit is not None and len(text) > limit:
-        text = text[: limit - 1] + "…"
-    return "".join(c if c in KEPT or unicodedata.category(c) not in HIDDEN else _escaped(c) for c in text)
+# C0 and C1 control characters (escape sequences start with one), marks that reorder or hide text, halves of surrogate pairs.
+_UNSAFE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
 
 
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+def clean(text: str) -> str:
+    """The text without control characters, in which line ends and tabs stay."""
+    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
+
+
+def one_line(text: str, limit: int | None = None) -> str:
+    """The clean text on one line, cut to `limit` characters if asked."""
+    line = " ".join(clean(text).split())
+    return line if limit is None or len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def markup(text: str, limit: int | None = None) -> str:
+    """The same for rich: on one line, and no tag of it takes effect."""
+    return escape(one_line(text, limit))
