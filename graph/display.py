@@ -1,0 +1,224 @@
+"""What a person sees of a run: live while it is played, a table when it is over. A reader of the log, like every other.
+
+Law: every figure comes from the log, so that a resumed run shows what an undisturbed one would. It changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from events.log import Log
+from events.projections import IterationFigures, RunSummary, fold
+from events.types import EvaluationFinished
+from events.values import Seat
+
+PERIOD = 0.5
+"""Seconds between looks at the log."""
+SHOWN = 10
+"""Iterations in the live table."""
+NEXT_NODE = {
+    "episode_started": "solver",
+    "attempts_made": "verifier",
+    "attempts_verified": "goalpost_gap",
+    "gap_measured": "teacher_easy",
+    "question_proposed": "verifier",
+    "question_validated": "solver",
+    "question_accepted": "teacher_hard",
+    "question_rejected": "teacher",
+    "reward_given": "solver",
+}
+"""Which node works after which fact; for the eye only, `graph.edges` decides."""
+
+
+class Watch:
+    """A summary that keeps up with a growing log."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.summary = RunSummary()
+        self._last: dict[str, str] = {}
+
+    def look(self) -> None:
+        """Take in what is new."""
+        for event in self._log.read(after=self.summary.position):
+            self.summary.apply(event)
+            if event.fact.kind in {"episode_finished", "episode_failed"}:
+                self._last.pop(event.stream, None)
+            elif event.stream.startswith("episode/"):
+                self._last[event.stream] = event.fact.kind
+
+    @property
+    def nodes(self) -> Counter[str]:
+        """Open episodes by the node that works on them."""
+        return Counter(NEXT_NODE.get(kind, "?") for kind in self._last.values())
+
+
+async def show(log: Log, console: Console, iterations: int, doing: Callable[[], str], *, plain: bool) -> None:
+    """Show a run until cancelled: live on a terminal, one line an iteration otherwise."""
+    watch = Watch(log)
+    if plain:
+        told: set[object] = set()
+        while True:
+            watch.look()
+            for key, line in lines(watch.summary):
+                if key not in told:
+                    told.add(key)
+                    console.print(line, highlight=False, soft_wrap=True)
+            await asyncio.sleep(PERIOD)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            watch.look()
+            live.update(screen(watch, iterations, doing()), refresh=True)
+            await asyncio.sleep(PERIOD)
+
+
+def lines(summary: RunSummary) -> Iterator[tuple[object, str]]:
+    """One line for every examination and learned iteration, with a key that names it."""
+    for evaluation in summary.evaluations:
+        if evaluation.iteration == 0:
+            yield (evaluation.name, 0), _examined(evaluation)
+    for figures in summary.iterations.values():
+        if figures.updates:
+            yield (
+                figures.number,
+                f"iteration {figures.number}: "
+                + ", ".join(f"{name} {value}" for name, value in zip(COLUMNS[1:], _row(figures)[1:], strict=True) if value),
+            )
+    for evaluation in summary.evaluations:
+        if evaluation.iteration:
+            yield (evaluation.name, evaluation.iteration), _examined(evaluation)
+
+
+def _examined(evaluation: EvaluationFinished) -> str:
+    scores = ", ".join(f"pass@{k} {value:.3f}" for k, value in evaluation.pass_at.items() if k in {1, 20})
+    return f"{evaluation.name} after {evaluation.iteration} iterations: {scores} ({len(evaluation.successes)} questions)"
+
+
+def screen(watch: Watch, iterations: int, doing: str) -> RenderableType:
+    """The live display."""
+    summary = watch.summary
+    done = sum(bool(figures.updates) for figures in summary.iterations.values())
+    elapsed = _seconds(summary.began, datetime.now(UTC))
+    head = Text.assemble(
+        ("GASP ", "bold"),
+        f"iteration {min(done + 1, iterations)} of {iterations}   {_clock(elapsed)} played, {_left(summary, iterations)} left   ",
+        f"{summary.tokens / max(elapsed, 1):,.0f} tokens/s   {summary.lemmas} lemmas, {summary.lifts} lifts",
+    )
+    nodes = "  ".join(f"{node} {count}" for node, count in sorted(watch.nodes.items()))
+    now = Text(f"{doing or 'waiting'}   {nodes}", style="dim", no_wrap=True, overflow="ellipsis")
+    table = Table(*COLUMNS, box=None, pad_edge=False, header_style="bold")
+    for figures in list(summary.iterations.values())[-SHOWN:]:
+        table.add_row(*_row(figures))
+    examined = [Text(_examined(evaluation)) for evaluation in summary.evaluations[-2:]]
+    return Group(head, ProgressBar(total=max(iterations, 1), completed=done, width=60), now, table, *examined)
+
+
+COLUMNS = ("it", "gap", "lemma p", "lemmas", "lift p", "lifts", "practice", "aligned", "diversity", "rejected", "kl", "silent")
+
+
+def _row(figures: IterationFigures) -> list[str]:
+    easy, hard = figures.seats["easy"], figures.seats["hard"]
+    rejected = (easy.rejected + hard.rejected).most_common(2)
+    aligned, fresh = easy.aligned.total + hard.aligned.total, easy.aligned.count + hard.aligned.count
+    steps = [step for update in figures.updates for step in update.steps]
+    silent = sum(step.silent_groups for step in steps), sum(step.groups for step in steps)
+    kl = max((abs(step.metrics.get("kl", step.metrics.get("approx_kl", 0.0))) for step in steps), default=None)
+    return [
+        str(figures.number),
+        _share(figures.gap.value),
+        _share(easy.pass_rate.value),
+        f"{easy.accepted}/{easy.proposed}",
+        _share(hard.pass_rate.value),
+        f"{hard.accepted}/{hard.proposed}",
+        _share(figures.practice.value),
+        _share(aligned / fresh if fresh else None),
+        _share(_diversity(figures)),
+        " ".join(f"{reason} {count}" for reason, count in rejected),
+        "" if kl is None else f"{kl:.3f}",
+        f"{silent[0]}/{silent[1]}" if steps else "",
+    ]
+
+
+def _diversity(figures: IterationFigures) -> float | None:
+    seats: tuple[Seat, ...] = ("easy", "hard")
+    total = sum(figures.seats[seat].similarity.total for seat in seats)
+    count = sum(figures.seats[seat].similarity.count for seat in seats)
+    return 1 - total / count if count else None
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _seconds(start: datetime | None, end: datetime | None) -> float:
+    return (end - start).total_seconds() if start and end else 0.0
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+def _left(summary: RunSummary, iterations: int) -> str:
+    """Time left, from the pace of the last iterations."""
+    ended = [figures for figures in summary.iterations.values() if figures.updates][-5:]
+    if len(ended) < 2:
+        return "?"
+    pace = _seconds(ended[0].began, ended[-1].began) / (len(ended) - 1)
+    return _clock(pace * (iterations - ended[-1].number))
+
+
+def ending(log: Log, folder: Path) -> RenderableType:
+    """The table at the end of a run, and where to look deeper."""
+    summary = fold(RunSummary(), log.read())
+    table = Table("", "before", "after", box=None, pad_edge=False, header_style="bold", title_justify="left")
+    for name, label in (("goalposts", "goalposts"), ("test", "held-out questions")):
+        scores = [evaluation for evaluation in summary.evaluations if evaluation.name == name]
+        if not scores:
+            continue
+        first, last = scores[0], scores[-1]
+        if name == "goalposts":
+            table.add_row(f"mean gap to {len(first.successes)} goalposts", *(f"{1 - e.pass_at[1]:.3f}" for e in (first, last)))
+            table.add_row("goalposts with a success", *(str(sum(map(bool, e.successes.values()))) for e in (first, last)))
+        for k in (1, 20):
+            if k in first.pass_at and k in last.pass_at:
+                table.add_row(
+                    f"pass@{k} on {len(first.successes)} {label}", f"{first.pass_at[k]:.3f}", f"{last.pass_at[k]:.3f}"
+                )
+    rejected: Counter[str] = Counter()
+    for figures in summary.iterations.values():
+        rejected += figures.seats["easy"].rejected + figures.seats["hard"].rejected
+    ended = list(summary.iterations.values())
+    third = max(1, len(ended) // 3)
+    for label, of in (("statements that say what their program does", _aligned), ("diversity of questions", _fresh)):
+        table.add_row(label, _share(of(ended[:third])), _share(of(ended[-third:])))
+    facts = (
+        f"{len(ended)} iterations in {_clock(_seconds(summary.began, summary.latest))}, {summary.tokens:,} tokens; "
+        f"accepted {summary.lemmas} lemmas and {summary.lifts} lifts; rejected "
+        + (", ".join(f"{count} {reason}" for reason, count in rejected.most_common()) or "none")
+    )
+    deeper = Text.assemble(
+        ("look deeper: ", "bold"),
+        f"python -m events.trace {folder}   python -m events.trace {folder} GOALPOST   python -m events verify {folder}",
+    )
+    return Group(Text(), table, Text(facts), deeper, Text(f"head {log.head().digest} at {log.head().position}", style="dim"))
+
+
+def _aligned(iterations: list[IterationFigures]) -> float | None:
+    seats = [seat for figures in iterations for seat in figures.seats.values()]
+    count = sum(seat.aligned.count for seat in seats)
+    return sum(seat.aligned.total for seat in seats) / count if count else None
+
+
+def _fresh(iterations: list[IterationFigures]) -> float | None:
+    found = [value for figures in iterations if (value := _diversity(figures)) is not None]
+    return sum(found) / len(found) if found else None

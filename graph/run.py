@@ -1,0 +1,161 @@
+"""The main command: `python -m graph.run` plays a run, live, and ends with a table of what was gained.
+
+It parses the command line, puts the run together and shows the log; everything else is elsewhere. Heavy packages load only when
+a run really starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from events.cli import run_app
+from events.errors import BadInput
+from graph.config import Config
+from graph.configure import configure, keys
+
+if TYPE_CHECKING:
+    from events.log import Log
+    from graph.assemble import Sets
+
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+
+HELP = """Play guided asymmetric self-play (GASP) and learn from it.
+
+Without arguments: the pocket world, GASP + real-data RL, about ten minutes on two cores, no GPU and nothing to download. Progress
+is shown live; everything that happens is in `runs/NAME/log.sqlite`. Stop with Ctrl-C at any moment and go on with `--resume`.
+
+- `python -m graph.run` plays the default run
+- `python -m graph.run --set seed=1 --set play.iterations=10` changes settings (`--settings` lists them)
+- `python -m graph.run my.toml --dry-run` shows what a file resolves to
+- `python -m graph.run --resume run-001` goes on after a stop or a crash
+- `python -m graph.run --set goalposts=questions.jsonl` plays towards your own (or LiveCodeBench) questions
+"""
+
+
+@app.command(help=HELP)
+def main(
+    config_file: Annotated[Path | None, typer.Argument(metavar="[CONFIG.toml]", help="Settings to start from.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the new run; the next free run-NNN by default.")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run, by name or folder.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved settings as TOML and stop.")] = False,
+    settings: Annotated[bool, typer.Option("--settings", help="List every setting with its default and stop.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="One line an iteration instead of a live display.")] = False,
+) -> None:
+    """Parse, then play."""
+    console = Console()
+    if settings:
+        console.print(_settings())
+        return
+    if resume is not None and (config_file or overrides or name):
+        raise BadInput("--resume goes on with the settings that the run was started with; leave out CONFIG, --set and --name.")
+    config = None if resume else configure(config_file, overrides or [])
+    if dry_run:
+        if config is None:
+            raise BadInput("--dry-run shows what a new run would use; leave out --resume.")
+        print(_toml(config), end="")  # noqa: T201 (the resolved settings are the output)
+        return
+    folder = _folder(runs, name, resume)
+    _interruptible()
+    _play(folder, config, console, plain or not console.is_terminal)
+
+
+def _folder(runs: Path, name: str | None, resume: str | None) -> Path:
+    if resume is not None:
+        return Path(resume) if Path(resume).is_dir() else runs / resume
+    if name is None:
+        taken = {path.name for path in runs.glob("run-*")}
+        name = next(f"run-{number:03}" for number in range(1, 10**6) if f"run-{number:03}" not in taken)
+    if Path(name).name != name or not name.strip(".") or not name.isprintable():
+        raise BadInput(f"--name {name!r} is not a folder name; use letters, digits, '-' and '_'.")
+    return runs / name
+
+
+def _interruptible() -> None:
+    """SIGTERM ends a run as Ctrl-C does, so that containers and the trainer are put away."""
+
+    def interrupt(number: int, _: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def _play(folder: Path, config: Config | None, console: Console, plain: bool) -> None:
+    from graph.assemble import create, locked, question_sets
+    from graph.assemble import resume as reopen
+    from graph.display import ending
+
+    if config is None:
+        log, config = reopen(folder)
+        sets = question_sets(config)
+    else:
+        sets = question_sets(config)
+        log = create(folder, config)
+    with closing(log), locked(folder):
+        try:
+            asyncio.run(_played(folder, config, log, sets, console, plain))
+        except BaseException:
+            console.print(f"The run is kept; go on with: python -m graph.run --resume {folder}", style="dim")
+            raise
+        console.print(ending(log, folder))
+
+
+async def _played(folder: Path, config: Config, log: Log, sets: Sets, console: Console, plain: bool) -> None:
+    """Play with everything put away at the end, however it ends."""
+    from graph.assemble import limits, seat
+    from graph.display import PERIOD, show
+    from sandbox.docker import DockerRunner
+
+    runner = DockerRunner(limits(config), workers=config.verify.workers or None, run=folder.name)
+    play = seat(folder, config, log, sets, runner)
+    play.learner.start()
+    display = asyncio.create_task(show(log, console, config.play.iterations, lambda: play.lockstep.doing, plain=plain))
+    try:
+        await play.run()
+        await asyncio.sleep(2 * PERIOD if plain else 0)
+    finally:
+        display.cancel()
+        await asyncio.gather(display, return_exceptions=True)
+        play.learner.stop()
+        await runner.close()
+
+
+def _settings() -> RichTable:
+    table = RichTable("setting", "default", "meaning", box=None, pad_edge=False)
+    for key, default, description in keys():
+        table.add_row(key, str(default), " ".join(description.split()).replace("[", r"\["))
+    return table
+
+
+def _toml(config: Config) -> str:
+    """The settings as a TOML file that `graph.run` reads back."""
+    sections: dict[str, dict[str, object]] = {}
+    for key, _, _ in keys():
+        value: object = config
+        for part in key.split("."):
+            value = getattr(value, part)
+        section, _, last = key.rpartition(".")
+        sections.setdefault(section, {})[last] = value
+    blocks = []
+    for section, values in sorted(sections.items()):
+        lines = [f"[{section}]"] if section else []
+        lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(run_app(app))
