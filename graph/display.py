@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from rich.text import Text
 
 from events.log import Log
 from events.projections import IterationFigures, RunSummary, fold
-from events.types import EvaluationFinished
+from events.types import EvaluationFinished, StepTaken
 from events.values import Seat
 
 PERIOD = 0.5
@@ -87,13 +87,10 @@ def lines(summary: RunSummary) -> Iterator[tuple[object, str]]:
     for evaluation in summary.evaluations:
         if evaluation.iteration == 0:
             yield (evaluation.name, 0), _examined(evaluation)
-    for figures in summary.iterations.values():
-        if figures.updates:
-            yield (
-                figures.number,
-                f"iteration {figures.number}: "
-                + ", ".join(f"{name} {value}" for name, value in zip(COLUMNS[1:], _row(figures)[1:], strict=True) if value),
-            )
+    for number, steps in _learned(summary).items():
+        row = _row(summary.iterations[number], steps)
+        figures = ", ".join(f"{name} {value}" for name, value in zip(COLUMNS[1:], row[1:], strict=True) if value)
+        yield number, f"iteration {number}: {figures}"
     for evaluation in summary.evaluations:
         if evaluation.iteration:
             yield (evaluation.name, evaluation.iteration), _examined(evaluation)
@@ -107,18 +104,20 @@ def _examined(evaluation: EvaluationFinished) -> str:
 def screen(watch: Watch, iterations: int, doing: str) -> RenderableType:
     """The live display."""
     summary = watch.summary
-    done = sum(bool(figures.updates) for figures in summary.iterations.values())
+    learned = _learned(summary)
+    done = len(learned)
     elapsed = _seconds(summary.began, datetime.now(UTC))
     head = Text.assemble(
         ("GASP ", "bold"),
-        f"iteration {min(done + 1, iterations)} of {iterations}   {_clock(elapsed)} played, {_left(summary, iterations)} left   ",
+        f"iteration {min(done + 1, iterations)} of {iterations}   ",
+        f"{_clock(elapsed)} played, {_left(summary, iterations)} left   ",
         f"{summary.tokens / max(elapsed, 1):,.0f} tokens/s   {summary.lemmas} lemmas, {summary.lifts} lifts",
     )
     nodes = "  ".join(f"{node} {count}" for node, count in sorted(watch.nodes.items()))
     now = Text(f"{doing or 'waiting'}   {nodes}", style="dim", no_wrap=True, overflow="ellipsis")
     table = Table(*COLUMNS, box=None, pad_edge=False, header_style="bold")
     for figures in list(summary.iterations.values())[-SHOWN:]:
-        table.add_row(*_row(figures))
+        table.add_row(*_row(figures, learned.get(figures.number, [])))
     examined = [Text(_examined(evaluation)) for evaluation in summary.evaluations[-2:]]
     return Group(head, ProgressBar(total=max(iterations, 1), completed=done, width=60), now, table, *examined)
 
@@ -126,11 +125,18 @@ def screen(watch: Watch, iterations: int, doing: str) -> RenderableType:
 COLUMNS = ("it", "gap", "lemma p", "lemmas", "lift p", "lifts", "practice", "aligned", "diversity", "rejected", "kl", "silent")
 
 
-def _row(figures: IterationFigures) -> list[str]:
+def _learned(summary: RunSummary) -> dict[int, list[StepTaken]]:
+    """The optimizer steps taken for each learned iteration."""
+    steps: dict[int, list[StepTaken]] = {}
+    for update in summary.updates:
+        steps.setdefault(update.iteration, []).extend(update.steps)
+    return steps
+
+
+def _row(figures: IterationFigures, steps: Sequence[StepTaken]) -> list[str]:
     easy, hard = figures.seats["easy"], figures.seats["hard"]
     rejected = (easy.rejected + hard.rejected).most_common(2)
     aligned, fresh = easy.aligned.total + hard.aligned.total, easy.aligned.count + hard.aligned.count
-    steps = [step for update in figures.updates for step in update.steps]
     silent = sum(step.silent_groups for step in steps), sum(step.groups for step in steps)
     kl = max((abs(step.metrics.get("kl", step.metrics.get("approx_kl", 0.0))) for step in steps), default=None)
     return [
@@ -170,7 +176,7 @@ def _clock(seconds: float) -> str:
 
 def _left(summary: RunSummary, iterations: int) -> str:
     """Time left, from the pace of the last iterations."""
-    ended = [figures for figures in summary.iterations.values() if figures.updates][-5:]
+    ended = [summary.iterations[number] for number in _learned(summary)][-5:]
     if len(ended) < 2:
         return "?"
     pace = _seconds(ended[0].began, ended[-1].began) / (len(ended) - 1)

@@ -31,8 +31,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exce
 
 HELP = """Play guided asymmetric self-play (GASP) and learn from it.
 
-Without arguments: the pocket world, GASP + real-data RL, about ten minutes on two cores, no GPU and nothing to download. Progress
-is shown live; everything that happens is in `runs/NAME/log.sqlite`. Stop with Ctrl-C at any moment and go on with `--resume`.
+Without arguments: the pocket world, GASP + real-data RL, about ten minutes on two cores, no GPU and nothing to download.
+Progress is shown live; everything that happens is in `runs/NAME/log.sqlite`. Stop with Ctrl-C at any moment and go on with `--resume`.
 
 - `python -m graph.run` plays the default run
 - `python -m graph.run --set seed=1 --set play.iterations=10` changes settings (`--settings` lists them)
