@@ -29,6 +29,8 @@ from sandbox.child import SCRATCH, STARTED, Reply, Say, drop, enter, function_ch
 
 FLAG = "GASP_INSIDE"
 """Environment flag that only our containers set."""
+SWEEP_SECONDS = 10
+"""How long removing the leftovers of one job may take."""
 PRELOADED = (
     "abc array ast base64 bisect calendar cmath collections collections.abc contextlib copy dataclasses datetime decimal"
     " enum fractions functools hashlib heapq io itertools json math numbers operator queue random re statistics string"
@@ -297,12 +299,14 @@ def _sweep(scratch: int) -> NoReturn:
     """In a child: remove what the programs left, with their rights and not with ours."""
     try:
         drop()
+        signal.alarm(SWEEP_SECONDS)
         for name in os.listdir(scratch):
             _open_up(name, scratch)
+            # Unlink first: rmtree would open a FIFO and wait for ever.
             try:
-                shutil.rmtree(name, dir_fd=scratch)
-            except OSError:
                 os.unlink(name, dir_fd=scratch)
+            except OSError:
+                shutil.rmtree(name, ignore_errors=True, dir_fd=scratch)
     finally:
         os._exit(0)
 
