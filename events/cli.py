@@ -1,36 +1,75 @@
-"""The edge of every command: errors become one sentence and an exit code, never a traceback.
+"""What every command of ours shares: errors as one sentence, polite ends, and how a run is named.
 
-Law: what we raise on purpose (`GaspError`) is printed as it is; Ctrl-C is exit 130; a reader that closed the pipe is no error.
-Anything else is a bug and shows its traceback.
+Law: a `GaspError` never shows a traceback, and anything else always does, because then the program is wrong. It knows no
+command.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
+from typing import NoReturn
 
-import click
 import typer
 
-from events.errors import GaspError
-from events.safe_text import safe
+from events.errors import BadInput, GaspError
+from events.safe_text import one_line
+from events.stores import open_log
+from events.stores.sqlite import SqliteLog
+
+LOG_NAME = "log.sqlite"
+"""The log's file in the directory of a run."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+BROKEN_PIPE = 141
+"""Exit code when nobody reads the output any more, as shells have it."""
 
 
-def run_app(app: typer.Typer) -> int:
-    """Run a command and return its exit code."""
+def run_app(app: typer.Typer) -> NoReturn:
+    """Run a command line and end the process with its exit code."""
+    app.pretty_exceptions_enable = False
+    code: int | str | None = 0
     try:
-        code = app(standalone_mode=False)
-    except GaspError as error:
-        print(f"error: {safe(str(error))}", file=sys.stderr)  # noqa: T201 (the one place where errors are shown)
-        return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        print("stopped", file=sys.stderr)  # noqa: T201
-        return 130
+        try:
+            app()
+        except SystemExit as end:
+            code = end.code
+        except GaspError as error:
+            say_error(error)
+            code = error.exit_code
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     except BrokenPipeError:
-        # The reader has gone; a later flush at exit must not complain about it.
+        # Python flushes once more at its end, which must have somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return code if isinstance(code, int) else 0
+        code = BROKEN_PIPE
+    sys.exit(code)
+
+
+def say_error(error: GaspError) -> None:
+    """Print an error as one line on stderr."""
+    sys.stderr.write(f"error: {one_line(str(error))}\n")
+
+
+def find_log(run: Path) -> Path:
+    """The log's file of a run: the directory that holds it, or the file itself.
+
+    Raises:
+        BadInput: there is none.
+    """
+    path = run / LOG_NAME if run.is_dir() else run
+    if not path.is_file():
+        raise BadInput(f"there is no log at {path}; give the directory of a run, or its {LOG_NAME}")
+    return path
+
+
+def open_run(run: Path) -> SqliteLog:
+    """The log of a run, for reading.
+
+    Raises:
+        BadInput: there is none, or one of another version.
+        LogError: it cannot be opened.
+    """
+    return open_log(find_log(run))

@@ -1,0 +1,274 @@
+"""Projections: what readers of a log want to know, folded from its events in one pass.
+
+Law: a projection is a pure fold. `apply` takes events in order of position and looks at nothing else, so the same figures
+come out live, after a resume and years later. It prints nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from events.log import Event
+from events.types import (
+    AttemptsMade,
+    AttemptsVerified,
+    EpisodeFailed,
+    EpisodeFinished,
+    EpisodeStarted,
+    EvaluationFinished,
+    GapMeasured,
+    GoalpostAdded,
+    IterationFinished,
+    IterationStarted,
+    PassRateMeasured,
+    PolicyServed,
+    PolicyUpdated,
+    QuestionAccepted,
+    QuestionProposed,
+    QuestionRejected,
+    QuestionValidated,
+    RewardGiven,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+)
+from events.values import BlobHash, Digest, QuestionId, Role, Seat
+
+
+class Projection(Protocol):
+    """A fold over events."""
+
+    def apply(self, event: Event) -> None:
+        """Take one more event into account."""
+        ...
+
+
+P = TypeVar("P", bound=Projection)
+
+
+def fold(projection: P, events: Iterable[Event]) -> P:
+    """The projection after all these events."""
+    for event in events:
+        projection.apply(event)
+    return projection
+
+
+@dataclass
+class Mean:
+    """A mean that grows."""
+
+    total: float = 0.0
+    count: int = 0
+
+    def add(self, value: float, count: int = 1) -> None:
+        """Take `count` values with the sum `value` into account."""
+        self.total += value
+        self.count += count
+
+    @property
+    def value(self) -> float | None:
+        """The mean, None of nothing."""
+        return self.total / self.count if self.count else None
+
+
+@dataclass
+class Buffers:
+    """Accepted questions of each seat, in the order of their acceptance. New proposals must differ from them."""
+
+    easy: list[BlobHash] = field(default_factory=list)
+    hard: list[BlobHash] = field(default_factory=list)
+
+    def apply(self, event: Event) -> None:
+        """See `Projection.apply`."""
+        if isinstance(event.fact, QuestionAccepted):
+            self.of(event.fact.seat).append(event.fact.blob)
+
+    def of(self, seat: Seat) -> list[BlobHash]:
+        """The seat's buffer."""
+        return self.easy if seat == "easy" else self.hard
+
+
+@dataclass
+class SeatFigures:
+    """One teacher's seat in one iteration."""
+
+    proposed: int = 0
+    accepted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    """By reason."""
+    pass_rate: Mean = field(default_factory=Mean)
+    """Over validated questions whose pass rate was measured."""
+    aligned: Mean = field(default_factory=Mean)
+    """Share of questions whose statement and program agree, where the world can say."""
+    similarity: Mean = field(default_factory=Mean)
+    """Mean over validated questions of the largest similarity to an accepted one; grows when the teacher narrows."""
+    reward: Mean = field(default_factory=Mean)
+    """Over the seat's completions."""
+    parents: set[QuestionId] = field(default_factory=set)
+    """What was varied."""
+
+    @property
+    def diversity(self) -> float | None:
+        """1 - mean similarity: 1 when every question is new, 0 when all repeat."""
+        return None if self.similarity.value is None else 1 - self.similarity.value
+
+
+@dataclass
+class IterationFigures:
+    """One iteration."""
+
+    number: int
+    began: datetime
+    episodes: int
+    """Announced, guided and practice together."""
+    ended: datetime | None = None
+    finished: int = 0
+    failed: int = 0
+    endings: Counter[str] = field(default_factory=Counter)
+    """Why guided episodes ended."""
+    gap: Mean = field(default_factory=Mean)
+    """Over the goalposts that were tried."""
+    practice: Mean = field(default_factory=Mean)
+    """Share of passed practice attempts."""
+    student_reward: Mean = field(default_factory=Mean)
+    """Over the student's rewarded completions."""
+    tokens: int = 0
+    """Completion tokens sampled while playing."""
+    seats: dict[Seat, SeatFigures] = field(default_factory=lambda: {"easy": SeatFigures(), "hard": SeatFigures()})
+
+
+@dataclass
+class GoalpostFigures:
+    """One goalpost."""
+
+    source: str
+    measured: int = 0
+    """How often its gap was measured."""
+    first_gap: float | None = None
+    last_gap: float | None = None
+    best_share: float = 0.0
+    """Largest share of tests that any attempt passed."""
+
+
+@dataclass
+class _Open:
+    """An episode that has not ended."""
+
+    figures: IterationFigures
+    guided: bool
+    waiting: set[int] = field(default_factory=set)
+    """Versions of practice attempts without verdicts."""
+
+
+@dataclass
+class RunSummary:
+    """The whole run, for the live display, the final table and the trace. It grows with iterations and goalposts only."""
+
+    position: int = 0
+    """Last position applied."""
+    began: datetime | None = None
+    latest: datetime | None = None
+    """When the last event was appended."""
+    started: RunStarted | None = None
+    resumed: int = 0
+    finished: bool = False
+    iterations: dict[int, IterationFigures] = field(default_factory=dict)
+    goalposts: dict[QuestionId, GoalpostFigures] = field(default_factory=dict)
+    evaluations: list[EvaluationFinished] = field(default_factory=list)
+    updates: list[PolicyUpdated] = field(default_factory=list)
+    policies: dict[Role, Digest] = field(default_factory=dict)
+    """Weights in use."""
+    lemmas: int = 0
+    lifts: int = 0
+    tokens: int = 0
+    """Completion tokens of the whole run, evaluations included."""
+    _open: dict[str, _Open] = field(default_factory=dict, repr=False)
+    """Episodes that have not ended, by stream."""
+
+    def apply(self, event: Event) -> None:
+        """See `Projection.apply`."""
+        self.position, self.latest = event.position, event.time
+        self.began = self.began or event.time
+        match event.fact:
+            case RunStarted() as fact:
+                self.started, self.policies = fact, dict(fact.policies)
+            case RunResumed():
+                self.resumed, self.finished = self.resumed + 1, False
+            case RunFinished():
+                self.finished = True
+            case GoalpostAdded(question=question, source=source):
+                self.goalposts.setdefault(question, GoalpostFigures(source))
+            case IterationStarted(iteration=number, policies=policies, episodes=episodes):
+                self.policies = dict(policies)
+                self.iterations[number] = IterationFigures(number, event.time, episodes)
+            case IterationFinished(iteration=number):
+                self.iterations[number].ended = event.time
+            case PolicyUpdated() as fact:
+                self.updates.append(fact)
+            case PolicyServed(role=role, policy=policy):
+                self.policies[role] = policy
+            case EvaluationFinished() as fact:
+                self.evaluations.append(fact)
+            case EpisodeStarted() as fact:
+                self._open[event.stream] = _Open(self.iterations[fact.iteration], fact.purpose == "guided")
+            case AttemptsMade(generation=generation) | QuestionProposed(generation=generation):
+                self.tokens += generation.length
+        if event.stream in self._open:
+            self._episode(event, self._open[event.stream])
+
+    def _episode(self, event: Event, episode: _Open) -> None:
+        figures = episode.figures
+        match event.fact:
+            case GapMeasured() as fact:
+                figures.gap.add(fact.gap)
+                self._gap(fact)
+            case AttemptsMade(generation=generation):
+                figures.tokens += generation.length
+                if not episode.guided:
+                    episode.waiting.add(event.version)
+            case AttemptsVerified(of=of, verdicts=verdicts) if of in episode.waiting:
+                episode.waiting.discard(of)
+                figures.practice.add(sum(verdict.outcome == "passed" for verdict in verdicts), len(verdicts))
+            case RewardGiven(role="student", rewards=rewards):
+                figures.student_reward.add(sum(rewards), len(rewards))
+            case EpisodeFinished(reason=reason):
+                figures.finished += 1
+                figures.endings.update([reason] if episode.guided else [])
+                del self._open[event.stream]
+            case EpisodeFailed():
+                figures.failed += 1
+                del self._open[event.stream]
+            case _:
+                self._teacher(event, figures)
+
+    def _gap(self, fact: GapMeasured) -> None:
+        goalpost = self.goalposts.setdefault(fact.question, GoalpostFigures("unknown"))
+        goalpost.measured += 1
+        goalpost.first_gap = fact.gap if goalpost.first_gap is None else goalpost.first_gap
+        goalpost.last_gap = fact.gap
+        goalpost.best_share = max(goalpost.best_share, fact.best_share)
+
+    def _teacher(self, event: Event, figures: IterationFigures) -> None:
+        match event.fact:
+            case QuestionProposed(seat=seat, parent=parent, generation=generation):
+                figures.tokens += generation.length
+                figures.seats[seat].proposed += 1
+                figures.seats[seat].parents.add(parent)
+            case QuestionRejected(seat=seat, reason=reason):
+                figures.seats[seat].rejected[reason] += 1
+            case QuestionValidated(seat=seat, similarity=similarity, aligned=aligned):
+                figures.seats[seat].similarity.add(similarity)
+                if aligned is not None:
+                    figures.seats[seat].aligned.add(float(aligned))
+            case PassRateMeasured(seat=seat, successes=successes, attempts=attempts):
+                figures.seats[seat].pass_rate.add(successes / attempts)
+            case RewardGiven(role="teacher", task=("easy" | "hard") as seat, rewards=rewards):
+                figures.seats[seat].reward.add(sum(rewards), len(rewards))
+            case QuestionAccepted(seat=seat):
+                figures.seats[seat].accepted += 1
+                self.lemmas += seat == "easy"
+                self.lifts += seat == "hard"
