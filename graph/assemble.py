@@ -13,7 +13,7 @@ from pathlib import Path
 from events.errors import BadInput
 from events.log import Log
 from events.stores import open_log
-from events.types import GoalpostAdded, RunResumed, RunStarted
+from events.types import GoalpostAdded, RunStarted
 from events.values import Digest, Question, Role
 from events.weights import weights_digest
 from graph.build import build
@@ -96,7 +96,7 @@ def create(folder: Path, config: Config) -> Log:
     return log
 
 
-def resume(folder: Path) -> tuple[Log, Config]:
+def reopen(folder: Path) -> tuple[Log, Config]:
     """An existing run, with the config it was started with.
 
     Raises:
@@ -106,7 +106,6 @@ def resume(folder: Path) -> tuple[Log, Config]:
         raise BadInput(f"There is no run in {folder} (no {LOG}); give the folder or the name of a run.")
     log = open_log(folder / LOG)
     config = Config(**started(log).config)
-    log.append("run", [RunResumed(position=log.head().position)])
     return log, config
 
 
@@ -123,24 +122,27 @@ def started(log: Log) -> RunStarted:
 
 
 @dataclass(frozen=True)
-class Sets:
-    """The questions of a run."""
+class Inputs:
+    """What a run reads from files."""
 
     goalposts: QuestionSet
     practice: tuple[Question, ...]
     test: tuple[Question, ...]
+    prompts: Prompts
 
 
-def question_sets(config: Config) -> Sets:
-    """The question sets that a config names.
+def inputs(config: Config) -> Inputs:
+    """The question sets and prompts that a config names.
 
     Raises:
         BadInput: one cannot be read.
     """
-    return Sets(
+    folder = PROMPTS / config.prompts
+    return Inputs(
         goalposts=load(config.goalposts, "goalposts"),
         practice=load(config.practice, "train").questions if RECIPES[config.recipe].practices else (),
         test=() if config.test == "none" else load(config.test, "test").questions,
+        prompts=Prompts(folder if folder.is_dir() else Path(config.prompts)),
     )
 
 
@@ -158,14 +160,13 @@ def put_up(log: Log, goalposts: QuestionSet) -> None:
         raise BadInput(f"The goalposts of {goalposts.name} changed since the run started; put the old file back.")
 
 
-def seat(folder: Path, config: Config, log: Log, sets: Sets, runner: Runner) -> Play:
+def seat(folder: Path, config: Config, log: Log, given: Inputs, runner: Runner) -> Play:
     """Everybody at the table, ready to play."""
-    put_up(log, sets.goalposts)
+    put_up(log, given.goalposts)
     lockstep = Lockstep()
     policies = dict(started(log).policies)
     models = _models(folder, config, policies)
-    prompts = Prompts(PROMPTS / config.prompts if (PROMPTS / config.prompts).is_dir() else Path(config.prompts))
-    solver = Solver(lockstep.model(models["student"]), prompts, log)
+    solver = Solver(lockstep.model(models["student"]), given.prompts, log)
     verifier = Verifier(
         lockstep.runner(runner),
         config.play.pairs,
@@ -175,7 +176,7 @@ def seat(folder: Path, config: Config, log: Log, sets: Sets, runner: Runner) -> 
     )
     table = Table(
         log=log,
-        teacher=Teacher(lockstep.model(models["teacher"]), prompts, log, config.play.teacher),
+        teacher=Teacher(lockstep.model(models["teacher"]), given.prompts, log, config.play.teacher),
         solver=solver,
         verifier=verifier,
         novelty=Novelty(NgramEmbedding()),
@@ -194,9 +195,9 @@ def seat(folder: Path, config: Config, log: Log, sets: Sets, runner: Runner) -> 
         models=models,
         examiner=Examiner(log, solver, verifier, lockstep, config.evaluate, config.seed),
         learner=Learner(folder, log),
-        goalposts=sets.goalposts.questions,
-        practice=sets.practice,
-        test=sets.test,
+        goalposts=given.goalposts.questions,
+        practice=given.practice,
+        test=given.test,
         policies=policies,
     )
 

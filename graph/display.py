@@ -26,6 +26,8 @@ PERIOD = 0.5
 """Seconds between looks at the log."""
 SHOWN = 10
 """Iterations in the live table."""
+DRIFT = "sampling/sampling_logp_difference/mean"
+"""Metric: mean distance between the logprobs of the sampler and those of the trainer, as TRL names it."""
 NEXT_NODE = {
     "episode_started": "solver",
     "attempts_made": "verifier",
@@ -122,7 +124,20 @@ def screen(watch: Watch, iterations: int, doing: str) -> RenderableType:
     return Group(head, ProgressBar(total=max(iterations, 1), completed=done, width=60), now, table, *examined)
 
 
-COLUMNS = ("it", "gap", "lemma p", "lemmas", "lift p", "lifts", "practice", "aligned", "diversity", "rejected", "kl", "silent")
+COLUMNS = (
+    "it",
+    "gap",
+    "lemma p",
+    "lemmas",
+    "lift p",
+    "lifts",
+    "practice",
+    "aligned",
+    "diversity",
+    "rejected",
+    "drift",
+    "silent",
+)
 
 
 def _learned(summary: RunSummary) -> dict[int, list[StepTaken]]:
@@ -138,7 +153,7 @@ def _row(figures: IterationFigures, steps: Sequence[StepTaken]) -> list[str]:
     rejected = (easy.rejected + hard.rejected).most_common(2)
     aligned, fresh = easy.aligned.total + hard.aligned.total, easy.aligned.count + hard.aligned.count
     silent = sum(step.silent_groups for step in steps), sum(step.groups for step in steps)
-    kl = max((abs(step.metrics.get("kl", step.metrics.get("approx_kl", 0.0))) for step in steps), default=None)
+    drift = max((step.metrics.get(DRIFT, 0.0) for step in steps), default=None)
     return [
         str(figures.number),
         _share(figures.gap.value),
@@ -150,7 +165,7 @@ def _row(figures: IterationFigures, steps: Sequence[StepTaken]) -> list[str]:
         _share(aligned / fresh if fresh else None),
         _share(_diversity(figures)),
         " ".join(f"{reason} {count}" for reason, count in rejected),
-        "" if kl is None else f"{kl:.3f}",
+        "" if drift is None else f"{drift:.3f}",
         f"{silent[0]}/{silent[1]}" if steps else "",
     ]
 

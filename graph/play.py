@@ -70,8 +70,6 @@ class Play:
         Raises:
             GaspError: infrastructure failed; the run can be resumed.
         """
-        if any(True for _ in self.log.read("run", kinds={"run_finished"})):
-            return
         iterations = self.config.play.iterations
         learned = min(max(self._updates(policy), default=0) for policy in self._policy_names)
         await self._serve(learned)

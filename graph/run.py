@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,19 +19,21 @@ from rich.table import Table as RichTable
 
 from events.cli import run_app
 from events.errors import BadInput
+from events.types import RunResumed
 from graph.config import Config
 from graph.configure import configure, keys
 
 if TYPE_CHECKING:
     from events.log import Log
-    from graph.assemble import Sets
+    from graph.assemble import Inputs
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 
 HELP = """Play guided asymmetric self-play (GASP) and learn from it.
 
 Without arguments: the pocket world, GASP + real-data RL, about ten minutes on two cores, no GPU and nothing to download.
-Progress is shown live; everything that happens is in `runs/NAME/log.sqlite`. Stop with Ctrl-C at any moment and go on with `--resume`.
+Progress is shown live; everything that happens is in `runs/NAME/log.sqlite`. Stop with Ctrl-C at any moment, go on with
+`--resume`.
 
 - `python -m graph.run` plays the default run
 - `python -m graph.run --set seed=1 --set play.iterations=10` changes settings (`--settings` lists them)
@@ -70,7 +71,7 @@ def main(
         return
     folder = _folder(runs, name, resume)
     _interruptible()
-    _play(folder, config, console, plain or not console.is_terminal)
+    _play(folder, config, console, plain=plain or not console.is_terminal)
 
 
 def _folder(runs: Path, name: str | None, resume: str | None) -> Path:
@@ -93,34 +94,38 @@ def _interruptible() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-def _play(folder: Path, config: Config | None, console: Console, plain: bool) -> None:
-    from graph.assemble import create, locked, question_sets
-    from graph.assemble import resume as reopen
+def _play(folder: Path, config: Config | None, console: Console, *, plain: bool) -> None:
+    """Play a new run, or go on with one when there is no config."""
+    from graph.assemble import create, inputs, locked, reopen
     from graph.display import ending
 
     if config is None:
         log, config = reopen(folder)
-        sets = question_sets(config)
+        given, fresh = inputs(config), False
     else:
-        sets = question_sets(config)
+        given, fresh = inputs(config), True
         log = create(folder, config)
     with closing(log), locked(folder):
+        finished = any(True for _ in log.read("run", kinds={"run_finished"}))
+        if not fresh and not finished:
+            log.append("run", [RunResumed(position=log.head().position)])
         try:
-            asyncio.run(_played(folder, config, log, sets, console, plain))
+            if not finished:
+                asyncio.run(_played(folder, config, log, given, console, plain=plain))
         except BaseException:
-            console.print(f"The run is kept; go on with: python -m graph.run --resume {folder}", style="dim")
+            console.print(f"The run is kept; go on with: python -m graph.run --resume {folder}", style="dim", soft_wrap=True)
             raise
         console.print(ending(log, folder))
 
 
-async def _played(folder: Path, config: Config, log: Log, sets: Sets, console: Console, plain: bool) -> None:
+async def _played(folder: Path, config: Config, log: Log, given: Inputs, console: Console, *, plain: bool) -> None:
     """Play with everything put away at the end, however it ends."""
     from graph.assemble import limits, seat
     from graph.display import PERIOD, show
     from sandbox.docker import DockerRunner
 
     runner = DockerRunner(limits(config), workers=config.verify.workers or None, run=folder.name)
-    play = seat(folder, config, log, sets, runner)
+    play = seat(folder, config, log, given, runner)
     play.learner.start()
     display = asyncio.create_task(show(log, console, config.play.iterations, lambda: play.lockstep.doing, plain=plain))
     try:
@@ -158,4 +163,4 @@ def _toml(config: Config) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run_app(app))
+    run_app(app)

@@ -1,0 +1,146 @@
+"""The main command's edge: every mistake is one sentence, an exit code, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from events.cli import run_app
+from graph.run import app
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def graph_run(monkeypatch, capsys, tmp_path):
+    """Runs the command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["graph.run", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            run_app(app)
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+def one_sentence(err: str) -> bool:
+    return err.startswith("error: ") and err.count("\n") == 1 and "Traceback" not in err
+
+
+def test_help_reads_well_and_starts_at_once():
+    command = [sys.executable, "-X", "importtime", "-m", "graph.run", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True, env={**os.environ, "COLUMNS": "100"})
+    assert "--resume" in done.stdout
+    heavy = ("torch", "transformers", "trl", "langgraph", "docker", "sklearn")
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert loaded.isdisjoint(heavy)
+
+
+def test_dry_run_prints_settings_that_can_be_read_back(graph_run, tmp_path):
+    code, out, _ = graph_run("--set", "seed=7", "--set", "play.episodes=3", "--dry-run")
+    assert code == 0
+    (tmp_path / "again.toml").write_text(out)
+    assert graph_run("again.toml", "--dry-run")[1] == out
+    assert "seed = 7" in out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_every_setting_is_listed(graph_run):
+    code, out, _ = graph_run("--settings")
+    assert code == 0
+    assert "play.max_attempts" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "play.epsodes=4"], ["play.epsodes", "did you mean"]),
+        (["absent.toml"], ["absent.toml"]),
+        (["--set", "model=/no/such/model"], ["/no/such/model", "config.json"]),
+        (["--set", "goalposts=/no/such/file.jsonl"], ["/no/such/file.jsonl"]),
+        (["--set", "prompts=/no/such/prompts"], ["/no/such/prompts"]),
+        (["--resume", "run-999"], ["run-999", "no run"]),
+        (["--resume", "run-999", "--set", "seed=1"], ["--resume", "leave out"]),
+        (["--name", "../elsewhere"], ["../elsewhere", "--name"]),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(graph_run, tmp_path, arguments, words):
+    code, _, err = graph_run(*arguments)
+    assert code == 2
+    assert one_sentence(err), err
+    assert all(word in err for word in words), err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_broken_toml_is_named_with_its_line(graph_run, tmp_path):
+    (tmp_path / "bad.toml").write_text("seed = 1\n[play\n")
+    code, _, err = graph_run("bad.toml")
+    assert (code, one_sentence(err)) == (2, True)
+    assert "bad.toml" in err
+    assert "line 2" in err
+
+
+def test_a_malformed_goalpost_is_named_with_file_line_and_field(graph_run, tmp_path):
+    good = {"statement": "s", "private": [{"input": "1", "output": "1"}]}
+    bad = {"statement": "s", "private": [{"input": 1, "output": "1"}]}
+    (tmp_path / "goals.jsonl").write_text(json.dumps(good) + "\n" + json.dumps(bad) + "\n")
+    code, _, err = graph_run("--set", "goalposts=goals.jsonl")
+    assert (code, one_sentence(err)) == (2, True)
+    assert "goals.jsonl, line 2, field private.0.input" in err
+
+
+def test_a_run_of_another_schema_is_refused_and_kept(graph_run, tmp_path):
+    folder = tmp_path / "runs" / "old"
+    folder.mkdir(parents=True)
+    with sqlite3.connect(folder / "log.sqlite") as database:
+        database.execute("CREATE TABLE something (else_ TEXT)")
+    before = (folder / "log.sqlite").read_bytes()
+    code, _, err = graph_run("--resume", "old")
+    assert (code, one_sentence(err)) == (2, True)
+    assert (folder / "log.sqlite").read_bytes() == before
+
+
+def test_an_existing_run_is_not_overwritten(graph_run, tmp_path):
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    code, _, err = graph_run("--name", "mine")
+    assert (code, one_sentence(err)) == (2, True)
+    assert "--resume" in err
+
+
+def test_without_docker_the_run_stops_with_the_cure_and_can_go_on(tmp_path):
+    environment = {**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/nobody.sock"}
+    small = ["play.iterations=0", "evaluate.questions=1", "evaluate.attempts=1"]
+    command = [sys.executable, "-m", "graph.run", "--plain", "--name", "x", "--runs", str(tmp_path / "runs")]
+    command += [part for setting in small for part in ("--set", setting)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "DOCKER_HOST" in done.stderr
+    assert "--resume" in done.stdout
+    assert (tmp_path / "runs" / "x" / "log.sqlite").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_a_full_disk_is_said_before_anything_starts(tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(small)], check=False).returncode:
+        pytest.skip("no right to mount here")
+    try:
+        command = [sys.executable, "-m", "graph.run", "--runs", str(small / "runs")]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
+        assert done.returncode == 2
+        assert "free" in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert not list((small / "runs").iterdir())
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
