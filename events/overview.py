@@ -7,6 +7,7 @@ It reads no log.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -165,9 +166,9 @@ def _goalposts(summary: RunSummary) -> Table:
     return table
 
 
-def counts(counter: Counter[str]) -> str:
+def counts(counter: Mapping[str, int]) -> str:
     """`3 wrong answer, 2 passed`."""
-    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counter.most_common())
+    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in Counter(counter).most_common())
 
 
 def number(value: float | None) -> str:

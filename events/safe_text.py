@@ -28,5 +28,5 @@ def one_line(text: str, limit: int | None = None) -> str:
 
 
 def markup(text: str, limit: int | None = None) -> str:
-    """The same for rich: on one line, and no tag of it takes effect."""
+    """The same for rich: on one line, and no tag of it takes effect. A backslash at its end may show twice."""
     return escape(one_line(text, limit))

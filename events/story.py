@@ -40,7 +40,7 @@ class AttemptsStory:
     purpose: Purpose
     question: QuestionId
     task: Task
-    outcomes: Counter[str] = field(default_factory=Counter)
+    outcomes: dict[str, int] = field(default_factory=dict)
     """How many answers ended how; empty without verdicts."""
     rewards: tuple[float, ...] = ()
 
@@ -157,7 +157,7 @@ def _episode(started: EpisodeStarted, event: Event, rest: Iterable[Event]) -> Ep
                 proposal = next(about, None)
                 (story.answers if proposal is None else proposal.answers).append(told)
             case AttemptsVerified(of=of, verdicts=verdicts):
-                answers[of].outcomes = Counter(verdict.outcome for verdict in verdicts)
+                answers[of].outcomes = dict(Counter(verdict.outcome for verdict in verdicts))
             case RewardGiven(of=of, rewards=rewards) if of in answers:
                 answers[of].rewards = rewards
             case EpisodeFinished(reason=reason):

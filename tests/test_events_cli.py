@@ -1,0 +1,144 @@
+"""Commands end in one sentence, politely, with the exit code that a shell expects."""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from events.stores import open_log
+from tests.scenes import scene
+
+ROOT = Path(__file__).parent.parent
+
+
+def events(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "events", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    log = open_log(tmp_path / "log.sqlite", create=True)
+    scene(log).run().goalpost().play()
+    log.close()
+    return tmp_path
+
+
+def test_verify_says_that_a_log_is_sound_and_gives_its_head(run: Path) -> None:
+    ended = events("verify", run)
+    head = open_log(run / "log.sqlite").head()
+    assert (ended.returncode, ended.stdout) == (0, f"sound: {head.position} events, head {head.digest}\n")
+    assert events("verify", run / "log.sqlite", "--head", head.digest).returncode == 0
+
+
+def test_verify_compares_with_a_published_head(run: Path) -> None:
+    ended = events("verify", run, "--head", "0" * 64)
+    assert ended.returncode == 1
+    assert ended.stdout.startswith("another log: it is sound, but its head is")
+
+
+def test_verify_names_a_broken_position_and_fails(run: Path) -> None:
+    db = sqlite3.connect(run / "log.sqlite")
+    db.executescript("DROP TRIGGER events_no_delete; DELETE FROM events WHERE position = 4")
+    db.close()
+    ended = events("verify", run)
+    assert (ended.returncode, ended.stdout) == (1, "broken at position 4: the event is missing; the next one is at 5\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(None, "there is no log at"), (b"x" * 5000, "is not a GASP log; give the directory")],
+)
+def test_bad_input_is_one_sentence_on_stderr(tmp_path: Path, content: bytes | None, sentence: str) -> None:
+    if content is not None:
+        (tmp_path / "log.sqlite").write_bytes(content)
+    ended = events("verify", tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("error: ")
+    assert sentence in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_wrong_option_is_told_without_a_traceback() -> None:
+    ended = events("verify", "--nope")
+    assert ended.returncode == 2
+    assert "No such option" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_closed_pipe_ends_a_command_quietly(run: Path) -> None:
+    command = f"{sys.executable} -m events.trace {run} --json | true; echo ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert ended.stderr == ""
+    assert ended.stdout.strip() in {"1", "141"}
+
+
+APP = """
+import asyncio, sys, typer
+from events.cli import run_app
+from events.errors import SandboxError
+app = typer.Typer()
+@app.command()
+def main(what: str) -> None:
+    if what == "wait":
+        print("ready", flush=True)
+        asyncio.run(asyncio.sleep(60))
+    elif what == "raise":
+        raise SandboxError("the engine\\n\\x1b[31mis gone; start it")
+    elif what == "bug":
+        raise ZeroDivisionError
+run_app(app)
+"""
+
+
+def test_ctrl_c_ends_a_command_quietly_with_130() -> None:
+    process = subprocess.Popen([sys.executable, "-c", APP, "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+
+
+def test_an_error_of_ours_is_one_clean_line_and_a_bug_is_a_traceback() -> None:
+    ours = subprocess.run([sys.executable, "-c", APP, "raise"], capture_output=True, text=True, check=False)
+    assert (ours.returncode, ours.stderr) == (1, "error: the engine \ufffd[31mis gone; start it\n")
+    bug = subprocess.run([sys.executable, "-c", APP, "bug"], capture_output=True, text=True, check=False)
+    assert bug.returncode == 1
+    assert "ZeroDivisionError" in bug.stderr
+
+
+LOGGER = """
+import sys, structlog
+from pathlib import Path
+from events.logging import configure
+configure(level="info", file=Path(sys.argv[1]) if len(sys.argv) > 1 else None)
+structlog.contextvars.bind_contextvars(run="pocket", episode="00001/002")
+log = structlog.get_logger()
+log.debug("hidden")
+log.info("served", policy="abc", tokens=5, api_key="k-123", headers={"Authorization": "Bearer k-123"})
+"""
+
+
+def test_operational_logs_are_json_lines_in_a_file_without_secrets(tmp_path: Path) -> None:
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", LOGGER, str(tmp_path / "run.jsonl")], check=True, cwd=ROOT)
+    lines = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["served", "served"]
+    assert (lines[0]["run"], lines[0]["episode"], lines[0]["level"], lines[0]["tokens"]) == ("pocket", "00001/002", "info", 5)
+    assert (lines[0]["api_key"], lines[0]["headers"]) == ("***", {"Authorization": "***"})
+
+
+def test_operational_logs_are_lines_for_people_on_stderr() -> None:
+    ended = subprocess.run([sys.executable, "-c", LOGGER], check=True, cwd=ROOT, capture_output=True, text=True)
+    assert "served" in ended.stderr
+    assert "episode=00001/002" in ended.stderr
+    assert "k-123" not in ended.stderr
+    assert ended.stdout == ""
