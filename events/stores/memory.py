@@ -7,20 +7,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from events.errors import Conflict
 from events.hashing import ZERO, digest
 from events.log import Broken, Event, Head
-from events.stores.rows import EMPTY, End, Row, checked, first_broken, open_row, seal
+from events.stores.rows import EMPTY, End, Row, check_expected, checked, first_broken, open_row, seal, utc_now
 from events.types import Fact
 from events.values import BlobHash
-
-
-def utc_now() -> datetime:
-    """The wall clock."""
-    return datetime.now(UTC)
 
 
 class MemoryLog:
@@ -105,16 +99,3 @@ class MemoryLog:
     def close(self) -> None:
         """Drop staged blobs; the rest stays readable."""
         self._staged = {}
-
-
-def check_expected(stream: str, end: End, expected: int | None) -> None:
-    """Refuse an append that was decided on an older state of the stream.
-
-    Raises:
-        Conflict: the stream is at another version.
-    """
-    if expected is not None and expected != end.version:
-        message = (
-            f"stream {stream!r} is at version {end.version}, not at {expected}; another writer was faster, re-read and retry"
-        )
-        raise Conflict(message)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from events.errors import LogCorrupt, LogError
+from events.errors import Conflict, LogCorrupt, LogError
 from events.hashing import ZERO, advance, data_of, digest, kind_of, link
 from events.log import Broken, Event, Head
 from events.types import FACTS, Fact
@@ -48,6 +48,24 @@ class End(NamedTuple):
 
 EMPTY = End(0, ZERO)
 """The end of a stream that has no event yet."""
+
+
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+def check_expected(stream: str, end: End, expected: int | None) -> None:
+    """Refuse an append that was decided on an older state of the stream.
+
+    Raises:
+        Conflict: the stream is at another version.
+    """
+    if expected is not None and expected != end.version:
+        message = (
+            f"stream {stream!r} is at version {end.version}, not at {expected}; another writer was faster, re-read and retry"
+        )
+        raise Conflict(message)
 
 
 def seal(

@@ -19,8 +19,7 @@ from typing import Any
 from events.errors import BadInput, LogError
 from events.hashing import digest
 from events.log import Broken, Event, Head
-from events.stores.memory import check_expected, utc_now
-from events.stores.rows import EMPTY, End, Row, checked, first_broken, open_row, seal
+from events.stores.rows import EMPTY, End, Row, check_expected, checked, first_broken, open_row, seal, utc_now
 from events.stores.sqlite_errors import translated
 from events.types import Fact
 from events.upcast import UPCASTERS, Upcaster
