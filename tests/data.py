@@ -1,0 +1,17 @@
+"""Where real benchmark records lie, for tests that need them. The project ships none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+
+
+def record_file(name: str) -> Path:
+    """A file of real records; skips the test where it is absent."""
+    path = DATA / name
+    if not path.is_file():
+        pytest.skip(f"real benchmark file {name} is not on this machine")
+    return path
