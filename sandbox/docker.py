@@ -84,7 +84,11 @@ class DockerRunner:
         batches = [
             loop.run_in_executor(self._threads, self._serve, jobs[start : start + size]) for start in range(0, len(jobs), size)
         ]
-        return [execution for batch in await asyncio.gather(*batches) for execution in batch]
+        try:
+            return [execution for batch in await asyncio.gather(*batches) for execution in batch]
+        finally:
+            for batch in batches:
+                batch.cancel()
 
     async def close(self) -> None:
         """Remove every container this runner made. Safe to call twice."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import shutil
 import signal
@@ -68,6 +69,11 @@ class Engine:
     def url(self) -> str:
         """Where it listens."""
         return f"unix://{self.state}/docker.sock"
+
+    @property
+    def cgroup(self) -> str:
+        """Control group of its containers, beside the caller's own."""
+        return f"gasp-{hashlib.sha256(str(self.data).encode()).hexdigest()[:8]}"
 
     def pid(self) -> int | None:
         """The process that everything else dies with, if it is alive."""
@@ -161,7 +167,7 @@ class Engine:
             "--ip-masq=false",
             "--storage-driver=overlay2",
             "--exec-opt=native.cgroupdriver=cgroupfs",
-            "--cgroup-parent=/gasp",
+            f"--cgroup-parent=/{self.cgroup}",
         ]
         alone = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
         with (self.state / "engine.log").open("wb") as log:
@@ -188,6 +194,19 @@ class Engine:
             _wait_until(lambda: self.pid() is None, 10)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
+        # Its processes die a moment after it; when the control groups can go, they have.
+        _wait_until(self._without_groups, 10)
+
+    def _without_groups(self) -> bool:
+        """Remove the control groups, deepest first; the kernel refuses those that still hold a process."""
+        root = Path("/sys/fs/cgroup")
+        groups = [group for group in (root / self.cgroup, *root.glob(f"*/{self.cgroup}")) if group.is_dir()]
+        for group in groups:
+            with contextlib.suppress(OSError):
+                for folder in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
+                    folder.rmdir()
+                group.rmdir()
+        return not any(group.is_dir() for group in groups)
 
 
 def started_at(pid: int) -> str:

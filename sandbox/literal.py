@@ -74,10 +74,11 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self._tokens = _tokens(text)
         self._depth = 0
+        self._token = ("", "")
         self._next()
 
     def _next(self) -> tuple[str, str]:
-        taken = getattr(self, "_token", ("", ""))
+        taken = self._token
         self._token = next(self._tokens, ("end", ""))
         return taken
 

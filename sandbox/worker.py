@@ -125,6 +125,8 @@ def _confinement(limits: Limits) -> dict[str, Any]:
         "memswap_limit": memory,
         "nano_cpus": 1_000_000_000,
         "auto_remove": True,
+        # No System V objects and no message queues: they would outlive the program that made them.
+        "sysctls": {"kernel.shmmni": "0", "kernel.msgmni": "0", "kernel.sem": "0 0 0 0", "fs.mqueue.queues_max": "0"},
         "log_config": {"Type": "none"},
     }
 

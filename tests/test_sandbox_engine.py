@@ -45,6 +45,7 @@ def private():
     assert not private.state.exists()
     assert processes_naming(str(folder)) == []
     assert str(folder) not in Path("/proc/mounts").read_text()
+    assert list(Path("/sys/fs/cgroup").glob(f"*/{private.cgroup}")) == []
     shutil.rmtree(folder)
 
 
@@ -73,9 +74,7 @@ async def test_an_engine_killed_in_the_middle_is_an_error_and_the_next_start_wor
     private.up()
     pid = private.pid()
     client = connect_to(private)(engine.quiet)
-    other = engine.connect()
-    image_build.ensure(other, engine.quiet)
-    client.images.load(b"".join(other.images.get(image_build.tag()).save(named=True)))
+    image_build.ensure(client, engine.quiet)
     runner = DockerRunner(workers=2, connect=lambda _: client)
     try:
         running = asyncio.create_task(runner.run(JOBS))
@@ -95,6 +94,17 @@ async def test_an_engine_killed_in_the_middle_is_an_error_and_the_next_start_wor
     finally:
         await again.close()
     assert client.containers.list(all=True) == []
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_two_private_engines_build_an_image_of_the_same_id(private):
+    engine.connect()
+    found = engine.find()
+    if found.url != engine.Engine.default().url:
+        pytest.skip("the other engine is not private, it may have its image from a hub")
+    ids = {image_build.ensure(client, engine.quiet) for client in (found.client, connect_to(private)(engine.quiet))}
+    assert len(ids) == 1
 
 
 @pytest.mark.docker
