@@ -227,11 +227,11 @@ def ending(log: Log, folder: Path) -> RenderableType:
         f"accepted {summary.lemmas} lemmas and {summary.lifts} lifts; rejected "
         + (", ".join(f"{count} {reason}" for reason, count in rejected.most_common()) or "none")
     )
-    deeper = Text.assemble(
-        ("look deeper: ", "bold"),
-        f"python -m events.trace {folder}   python -m events.trace {folder} GOALPOST   python -m events verify {folder}",
-    )
-    return Group(Text(), table, Text(facts), deeper, Text(f"head {log.head().digest} at {log.head().position}", style="dim"))
+    deeper = Table("look deeper", "", box=None, pad_edge=False, header_style="bold", show_header=False)
+    deeper.add_row("the curriculum", f"python -m events.trace {folder}")
+    deeper.add_row("one goalpost", f"python -m events.trace {folder} {next(iter(summary.goalposts), 'GOALPOST')}")
+    deeper.add_row("every hash", f"python -m events verify {folder}")
+    return Group(Text(), table, Text(facts), Text(), deeper, Text(f"head {log.head().digest}", style="dim"))
 
 
 def _aligned(iterations: list[IterationFigures]) -> float | None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from langgraph.runtime import Runtime
 
+from events.safe_text import one_line
 from events.types import (
     AttemptsMade,
     AttemptsVerified,
@@ -137,7 +138,7 @@ async def _examined(table: Table, episode: Episode, version: int) -> list[Fact]:
         QuestionRejected(
             seat=seat,
             reason=found.reason,
-            detail=found.detail[:200],
+            detail=one_line(found.detail, 200),
             question=found.question.id if found.question else None,
             blob=put_question(table.log, found.question) if found.question else None,
         ),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from events.errors import GaspError, LogError, ModelError, SandboxError
 from events.log import Log
+from events.safe_text import one_line
 from events.types import (
     EpisodeFailed,
     EpisodeFinished,
@@ -151,7 +152,7 @@ class Play:
         except (LogError, SandboxError, ModelError):
             raise
         except Exception as error:
-            failed = EpisodeFailed(error=type(error).__name__, message=str(error)[:500])
+            failed = EpisodeFailed(error=type(error).__name__, message=one_line(str(error), 500))
             self.log.append(stream, [failed])
 
     async def _serve(self, iteration: int) -> None:

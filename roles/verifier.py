@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from events.safe_text import one_line
 from events.types import Reason
 from events.values import Outcome, Pair, Provenance, Question, Task, Verdict
 from roles.parse import Malformed, parse_input, parse_output, parse_program, parse_proposal
@@ -103,7 +104,7 @@ class Verifier:
         runs = await self.runner.run([backwards, *(Job(source=source, inputs=inputs) for source in sources)])
         second, first, others = runs[0], runs[1], runs[2 : 2 + len(shorter)]
         if failed := next((run for run in first.runs if run.status != "ok"), None):
-            return Rejected("broken", f"{failed.status}: {failed.detail}"[:200])
+            return Rejected("broken", one_line(f"{failed.status}: {failed.detail}", 200))
         if _values(first) != _values(second)[::-1]:
             return Rejected("nondeterministic", "a second run, in another order, gave other outputs")
         question = self._question(proposal.message, proposal.program, inputs, first)
@@ -144,7 +145,7 @@ def _values(execution: Execution) -> tuple[str, ...]:
 
 
 def _malformed(answer: Malformed) -> Verdict:
-    return Verdict(outcome="malformed", passed=0, total=1, detail=answer.reason[:200])
+    return Verdict(outcome="malformed", passed=0, total=1, detail=one_line(answer.reason, 200))
 
 
 def _judged_value(answer: str | Malformed, expected: str) -> Verdict:
@@ -156,7 +157,7 @@ def _judged_value(answer: str | Malformed, expected: str) -> Verdict:
 
 def _judged_run(run: Run, expected: str) -> Verdict:
     if run.status != "ok":
-        return Verdict(outcome=OUTCOMES[run.status], passed=0, total=1, detail=run.detail[:200])
+        return Verdict(outcome=OUTCOMES[run.status], passed=0, total=1, detail=one_line(run.detail, 200))
     return _judged_value(run.value, expected)
 
 
@@ -169,7 +170,7 @@ def _judged_runs(question: Question, runs: Sequence[Run]) -> Verdict:
             passed += 1
         elif failure is None:
             outcome: Outcome = "wrong_answer" if run.status == "ok" else OUTCOMES[run.status]
-            failure = Verdict(outcome=outcome, passed=0, total=len(runs), detail=run.detail[:200])
+            failure = Verdict(outcome=outcome, passed=0, total=len(runs), detail=one_line(run.detail, 200))
     if failure is None:
         return Verdict(outcome="passed", passed=passed, total=len(runs))
     return failure.model_copy(update={"passed": passed})
