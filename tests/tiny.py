@@ -1,7 +1,7 @@
 """A tiny random model in Hugging Face format, and scenes whose logprobs are really its own.
 
-Law: everything follows from the seed. Scenes draw their tokens at random, not from the model: the logprobs are right, the text is
-noise, which is all that a trainer can see.
+Law: everything follows from the seed. Scenes draw their tokens at random, not from the model: the logprobs are right, the
+text is noise, and a trainer sees no more.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from events.log import Log
 from events.rollouts import pack, unpack
@@ -101,9 +99,3 @@ class TinyScene(Scene):
         rows = [row.tolist() for row in rollouts.ids]
         found = [logprobs(self._model, prompt_ids, row, made.sampling.temperature).tolist() for row in rows]
         return made.model_copy(update={"tokens": self.log.put(pack(prompt_ids, rows, found))})
-
-
-def arrays(log: Log, generation: Generation) -> list[tuple[list[int], list[int], np.ndarray]]:
-    """Prompt ids, ids and logprobs of every completion."""
-    rollouts = unpack(log.get(generation.tokens))
-    return [(rollouts.prompt.tolist(), ids.tolist(), old) for ids, old in zip(rollouts.ids, rollouts.logprobs, strict=True)]

@@ -1,31 +1,39 @@
-"""Micro-batches: completions sorted by length and padded on the right, within a budget of tokens.
+"""Micro-batches: completions sorted by length, each prompt once, within a budget of tokens.
 
-Law: deterministic, and a completion is never cut. Each row is a prompt and its completion without a gap, so that all
-padding stands at the end, where a causal model cannot see it from any real token.
+Law: deterministic, and nothing is ever cut. Completions of one prompt share its row, because a group repeats its prompt
+many times and the model need not read it again. Padding stands on the right.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.credit import Credited
 
+_Number = TypeVar("_Number", bound=np.generic)
+
 
 @dataclass(frozen=True)
 class Batch:
-    """B rows of L tokens. The first `shared` tokens of every row belong to its prompt; S = L - shared."""
+    """B completions of up to T tokens, on Q prompts of up to P tokens."""
 
+    prompts: NDArray[np.int64]
+    """Shape [Q, P]."""
+    lengths: NDArray[np.int64]
+    """Shape [Q]: tokens of each prompt."""
+    prompt: NDArray[np.int64]
+    """Shape [B]: row of each completion's prompt."""
     ids: NDArray[np.int64]
-    """Shape [B, L]."""
-    shared: int
-    scored: NDArray[np.int64]
-    """Shape [B, S]: 1 on completion tokens, 0 on the rest of the prompt and on padding."""
+    """Shape [B, T]."""
+    mask: NDArray[np.int64]
+    """Shape [B, T]: 1 on completion tokens, 0 on padding."""
     logprobs: NDArray[np.float32]
-    """Shape [B, S]: of the completion tokens, as sampled; 0 elsewhere."""
+    """Shape [B, T]: as sampled; 0 on padding."""
     advantages: NDArray[np.float32]
     """Shape [B]."""
     temperature: float
@@ -33,39 +41,46 @@ class Batch:
     @property
     def tokens(self) -> int:
         """Completion tokens."""
-        return int(self.scored.sum())
+        return int(self.mask.sum())
 
 
 def batches(credited: Sequence[Credited], batch_tokens: int) -> list[Batch]:
     """All completions in batches of at most `batch_tokens` padded tokens, or of one completion where it is longer."""
-    order = sorted(range(len(credited)), key=lambda n: (credited[n].sample.temperature, _length(credited[n]), n))
-    rows: list[Credited] = []
-    found = []
+    order = sorted(range(len(credited)), key=lambda n: (credited[n].sample.temperature, len(credited[n].sample.ids), n))
+    found: list[list[Credited]] = []
+    prompts: dict[bytes, int] = {}
     for one in (credited[n] for n in order):
-        new = rows and one.sample.temperature != rows[0].sample.temperature
-        if new or (len(rows) + 1) * _length(one) > batch_tokens:
-            found.append(rows)
-            rows = []
-        rows.append(one)
-    found.append(rows)
-    return [_pad(rows) for rows in found if rows]
+        prompts[_key(one)] = len(one.sample.prompt_ids)
+        padded = len(prompts) * max(prompts.values()) + (len(found[-1]) + 1 if found else 1) * len(one.sample.ids)
+        other = found and one.sample.temperature != found[-1][0].sample.temperature
+        if not found or other or padded > batch_tokens:
+            found.append([])
+            prompts = {_key(one): len(one.sample.prompt_ids)}
+        found[-1].append(one)
+    return [_pad(rows) for rows in found]
 
 
-def _length(one: Credited) -> int:
-    return len(one.sample.prompt_ids) + len(one.sample.ids)
+def _key(one: Credited) -> bytes:
+    return one.sample.prompt_ids.tobytes()
 
 
 def _pad(rows: Sequence[Credited]) -> Batch:
-    width = max(_length(one) for one in rows)
-    shared = min(len(one.sample.prompt_ids) for one in rows)
-    ids = np.zeros((len(rows), width), np.int64)
-    scored = np.zeros((len(rows), width), np.int64)
-    logprobs = np.zeros((len(rows), width), np.float32)
-    for n, one in enumerate(rows):
-        start, end = len(one.sample.prompt_ids), _length(one)
-        ids[n, :start] = one.sample.prompt_ids
-        ids[n, start:end] = one.sample.ids
-        scored[n, start:end] = 1
-        logprobs[n, start:end] = one.sample.logprobs
-    advantages = np.asarray([one.advantage for one in rows], np.float32)
-    return Batch(ids, shared, scored[:, shared:], logprobs[:, shared:], advantages, rows[0].sample.temperature)
+    prompts = {_key(one): one.sample.prompt_ids for one in rows}
+    place = {key: n for n, key in enumerate(prompts)}
+    return Batch(
+        prompts=_matrix(list(prompts.values()), np.int64),
+        lengths=np.asarray([len(ids) for ids in prompts.values()], np.int64),
+        prompt=np.asarray([place[_key(one)] for one in rows], np.int64),
+        ids=_matrix([one.sample.ids for one in rows], np.int64),
+        mask=_matrix([np.ones_like(one.sample.ids) for one in rows], np.int64),
+        logprobs=_matrix([one.sample.logprobs for one in rows], np.float32),
+        advantages=np.asarray([one.advantage for one in rows], np.float32),
+        temperature=rows[0].sample.temperature,
+    )
+
+
+def _matrix(rows: Sequence[NDArray[Any]], kind: type[_Number]) -> NDArray[_Number]:
+    found = np.zeros((len(rows), max(map(len, rows))), kind)
+    for n, row in enumerate(rows):
+        found[n, : len(row)] = row
+    return found

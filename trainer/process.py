@@ -10,6 +10,7 @@ import fcntl
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,26 +24,32 @@ TERMINATED = 143
 
 
 @contextmanager
-def alone(run: Path) -> Iterator[None]:
-    """Hold the run's lock.
+def alone(run: Path, *, patience_s: float = 0) -> Iterator[None]:
+    """Hold the run's lock, waiting `patience_s` for it.
 
     Raises:
         BadInput: another trainer holds it.
     """
-    path = run / "trainer.lock"
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise BadInput(
-                f"Another trainer (process {holder}) is working on {run}; wait for it or stop it, then try again"
-            ) from None
+    with (run / "trainer.lock").open("a+") as file:
+        deadline = time.monotonic() + patience_s
+        while not _locked(file):
+            if time.monotonic() >= deadline:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise BadInput(f"another trainer (process {holder}) is working on {run}; stop it or wait, then try again")
+            time.sleep(0.05)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

@@ -6,7 +6,6 @@ plays nothing and talks to no other process; it meets play in the log.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Final, TextIO
 
 import typer
 
-from events.errors import BadInput, GaspError
+from events.cli import open_run, run_app
+from events.errors import BadInput
 
 if TYPE_CHECKING:
     from events.log import Event, Log
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 
 POLL_S: Final = 0.03
 """Seconds between looks at the log."""
-INTERRUPTED: Final = 130
+PATIENCE_S: Final = 60.0
+"""How long a trainer with a parent waits for the trainer of a parent that died, which may still finish an update."""
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def main(
-    run: Annotated[Path, typer.Argument(help="Run directory, with log.sqlite and weights/ in it.")],
+    run: Annotated[Path, typer.Argument(help="Directory of a run, with log.sqlite and weights/ in it.")],
     follow: Annotated[bool, typer.Option("--follow", help="Wait for more iterations until the run is finished.")] = False,
     parent: Annotated[
         int | None, typer.Option(min=1, help="With --follow: also end when the parent process is no longer this one.")
@@ -39,36 +40,27 @@ def main(
 ) -> None:
     """Learn every finished iteration of a run that is not learned yet, in order.
 
-    Each update writes weights/<digest> and then appends PolicyUpdated to the log. Stop it whenever you like, with Ctrl-C or
-    kill -9: an update counts once it is in the log, and an unfinished one is done again, with the same result. What the
-    libraries print is in RUN/trainer.log.
+    Each update writes weights/<digest> and then appends PolicyUpdated
+    to the log. Stop it whenever you like, with Ctrl-C or kill -9: an
+    update counts once it is in the log, and an unfinished one is done
+    again, with the same result. RUN/trainer.log has what libraries print.
     """
-    try:
-        _work(run, follow=follow, parent=parent, threads=threads)
-    except GaspError as error:
-        typer.echo(f"Error: {error}.", err=True)
-        raise typer.Exit(error.exit_code) from error
-    except KeyboardInterrupt:
-        typer.echo("Stopped; nothing is lost. The same command goes on.", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def _work(run: Path, *, follow: bool, parent: int | None, threads: int) -> None:
-    from events.stores import open_log
     from trainer.process import alone, quiet, stop_on_sigterm
 
     stop_on_sigterm()
-    with closing(open_log(run / "log.sqlite")) as log, alone(run), quiet(run / "trainer.log") as screen:
-        say = reporter(screen)
-        trainer = _trainer(run, log, threads, follow=follow, parent=parent)
-        if trainer is None:
-            return
-        if not follow:
-            for event in trainer.catch_up():
-                say(event)
-            return
-        trainer.prepare()
-        _follow(trainer, log, parent, say)
+    with closing(open_run(run)) as log:
+        folder = log.path.parent
+        with alone(folder, patience_s=0 if parent is None else PATIENCE_S), quiet(folder / "trainer.log") as screen:
+            say = reporter(screen)
+            trainer = _trainer(folder, log, threads, follow=follow, parent=parent)
+            if trainer is None:
+                return
+            if follow:
+                trainer.prepare()
+                _follow(trainer, log, parent, say)
+            else:
+                for event in trainer.catch_up():
+                    say(event)
 
 
 def _trainer(run: Path, log: Log, threads: int, *, follow: bool, parent: int | None) -> Trainer | None:
@@ -127,4 +119,4 @@ def reporter(screen: TextIO) -> Callable[[Event], None]:
 
 
 if __name__ == "__main__":
-    sys.exit(app())
+    run_app(app)

@@ -2,7 +2,8 @@
 
 Law: the loss is TRL's own `_compute_loss`, a private method, hence the pin `trl==1.16.*` and the parity test against the
 formula in float64. Old logprobs are the logged ones. Losses of micro-batches add up to the token mean over the whole
-lesson (`loss_type="dapo"`), however it is cut. TRL neither samples, nor steps, nor saves here.
+lesson (`loss_type="dapo"`), however it is cut. TRL neither samples, nor steps, nor saves here. What is ours is that a prompt
+is read once for all its completions, through the model's own cache, gradient included.
 """
 
 from __future__ import annotations
@@ -98,33 +99,56 @@ class ClippedLoss:
         import torch
 
         size = self._model.get_input_embeddings().weight.shape[0]
-        if batch.ids.max() >= size or batch.ids.min() < 0:
+        if max(batch.ids.max(), batch.prompts.max()) >= size or min(batch.ids.min(), batch.prompts.min()) < 0:
             raise TrainerError(f"The log holds token ids beyond the model's {size}; these weights did not sample them")
         self._use(batch.temperature)
         device = self._model.device
-        ids = torch.from_numpy(batch.ids).to(device)
-        scored = torch.from_numpy(batch.scored).to(device)
+        mask = torch.from_numpy(batch.mask).to(device)
         old = torch.from_numpy(batch.logprobs).to(device)
-        # All-ones attention is exact, since padding stands behind every real token, and lets torch take its causal
-        # kernel. What is not to be learned is masked as TRL masks tokens of a tool.
+        last = batch.prompts[batch.prompt, batch.lengths[batch.prompt] - 1]
         inputs = {
-            "prompt_ids": ids[:, : batch.shared],
-            "prompt_mask": torch.ones_like(ids[:, : batch.shared]),
-            "completion_ids": ids[:, batch.shared :],
-            "completion_mask": torch.ones_like(scored),
-            "tool_mask": scored,
+            "prompt_ids": torch.from_numpy(last).to(device)[:, None],
+            "prompt_mask": torch.ones_like(mask[:, :1]),
+            "completion_ids": torch.from_numpy(batch.ids).to(device),
+            "completion_mask": mask,
             "old_per_token_logps": old,
             "advantages": torch.from_numpy(batch.advantages).to(device),
             "num_items_in_batch": torch.tensor(float(items), device=device),
         }
-        loss = self._trainer._compute_loss(self._model, inputs)
+        loss = self._trainer._compute_loss(self._after_prompts(batch), inputs)
         kept = self._trainer._metrics["train"]
         metrics = {ours: float(kept[theirs][-1]) for ours, theirs in _METRICS.items()}
         kept.clear()
         assert self._logprobs is not None
-        apart = (self._logprobs - old).abs() * scored
-        metrics[DRIFT] = float(apart.sum() / scored.sum())
+        metrics[DRIFT] = float(((self._logprobs - old).abs() * mask).sum() / mask.sum())
         return loss, metrics
+
+    def _after_prompts(self, batch: Batch) -> Callable[..., Any]:
+        """The model as TRL is to call it: with all but the last token of every prompt read already, once for its group."""
+        import torch
+
+        model: Callable[..., Any] = self._model
+        device = self._model.device
+        prefixes = torch.from_numpy(batch.prompts[:, :-1]).to(device)
+        if prefixes.shape[1] == 0:
+            return model
+        # Right padding needs no mask here: a causal model does not look ahead.
+        cache = self._model.base_model(input_ids=prefixes, use_cache=True).past_key_values
+        rows = torch.from_numpy(batch.prompt).to(device)
+        cache.batch_select_indices(rows)
+        known = torch.from_numpy(batch.lengths).to(device)[rows][:, None] - 1
+        read = torch.arange(prefixes.shape[1], device=device)[None, :] < known
+
+        def call(*, input_ids: Tensor, attention_mask: Tensor, **rest: Any) -> Any:
+            return model(
+                input_ids=input_ids,
+                attention_mask=torch.cat([read.to(attention_mask), attention_mask], dim=1),
+                position_ids=known + torch.arange(input_ids.shape[1], device=device)[None, :],
+                past_key_values=cache,
+                **rest,
+            )
+
+        return call
 
     def _keep_logprobs(self, *args: Any, **kwargs: Any) -> Any:
         found = self._score(*args, **kwargs)
