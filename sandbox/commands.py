@@ -5,7 +5,6 @@ Law: every failure is one sentence and an exit code, never a traceback. What the
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -13,7 +12,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from events.errors import GaspError
 from sandbox import engine, image_build, owner
 
 engine_app = typer.Typer(
@@ -34,56 +32,29 @@ sandbox_app = typer.Typer(
 @engine_app.command()
 def up() -> None:
     """Make sure that an engine answers and has the sandbox image. Fast when that is so already."""
-    _run(_up)
-
-
-@engine_app.command()
-def down() -> None:
-    """Stop the private engine, with everything that runs in it. Images stay; other engines are left alone."""
-    _run(lambda: engine.Engine.default().down(engine.tell))
-
-
-@engine_app.command()
-def status() -> None:
-    """Show which engine answers, its version and the sandbox image. Starts nothing; exit code 1 when none answers."""
-    _run(_status)
-
-
-@engine_app.command()
-def purge() -> None:
-    """Remove the sandbox image and orphaned containers, and the private engine with all of its data."""
-    _run(_purge)
-
-
-@sandbox_app.command("status")
-def containers() -> None:
-    """List the sandbox containers with their run and owner."""
-    _run(_containers)
-
-
-@sandbox_app.command()
-def clean(
-    everything: Annotated[bool, typer.Option("--all", help="Also containers whose owner is alive.")] = False,
-) -> None:
-    """Remove the containers whose owner is gone."""
-    _run(lambda: _clean(everything))
-
-
-def _run(action: Callable[[], None]) -> None:
-    try:
-        action()
-    except GaspError as error:
-        engine.tell(f"Error: {error}")
-        raise typer.Exit(error.exit_code) from None
-
-
-def _up() -> None:
     client = engine.connect(engine.tell)
     image = image_build.ensure(client, engine.tell)
     engine.tell(f"Docker {client.version()['Version']} is up, sandbox image {image_build.tag()} ({image[:19]}).")
 
 
-def _status() -> None:
+@engine_app.command()
+def down(
+    idle: Annotated[
+        bool, typer.Option("--idle", help="Leave it up while any container with a living owner runs in it.")
+    ] = False,
+) -> None:
+    """Stop the private engine, with everything that runs in it. Images stay; other engines are left alone."""
+    private = engine.Engine.default()
+    found = engine.find() if idle else None
+    if found is not None and found.url == private.url and any(not item.orphan for item in owner.containers(found.client)):
+        engine.tell("The private Docker engine is in use and stays up.")
+        return
+    private.down(engine.tell)
+
+
+@engine_app.command()
+def status() -> None:
+    """Show which engine answers, its version and the sandbox image. Starts nothing; exit code 1 when none answers."""
     found = engine.find()
     if found is None:
         engine.tell("No Docker engine answers; start one with `python -m sandbox.engine up`.")
@@ -94,7 +65,9 @@ def _status() -> None:
     engine.tell(f"Docker {found.client.version()['Version']} at {found.url} ({where}); sandbox images: {images}.")
 
 
-def _purge() -> None:
+@engine_app.command()
+def purge() -> None:
+    """Remove the sandbox image and orphaned containers, and the private engine with all of its data."""
     found = engine.find()
     if found is not None:
         owner.remove_orphans(found.client)
@@ -102,7 +75,9 @@ def _purge() -> None:
     engine.Engine.default().purge(engine.tell)
 
 
-def _containers() -> None:
+@sandbox_app.command("status")
+def containers() -> None:
+    """List the sandbox containers with their run and owner."""
     found = engine.find()
     table = Table("container", "run", "owner", "state", box=None)
     for item in owner.containers(found.client) if found else ():
@@ -110,7 +85,11 @@ def _containers() -> None:
     Console().print(table if table.row_count else "No sandbox containers.")
 
 
-def _clean(everything: bool) -> None:
+@sandbox_app.command()
+def clean(
+    everything: Annotated[bool, typer.Option("--all", help="Also containers whose owner is alive.")] = False,
+) -> None:
+    """Remove the containers whose owner is gone."""
     found = engine.find()
     chosen = [item for item in owner.containers(found.client) if everything or item.orphan] if found else []
     for item in chosen:

@@ -302,6 +302,7 @@ def _wait_until(condition: Callable[[], object], seconds: float) -> bool:
 
 
 if __name__ == "__main__":
+    from events.cli import run_app
     from sandbox.commands import engine_app
 
-    engine_app()
+    run_app(engine_app)
