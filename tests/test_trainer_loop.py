@@ -1,0 +1,237 @@
+"""From finished iterations to a chain of updates, in this process."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from events.errors import Conflict, LogCorrupt, TrainerError
+from events.log import Event, Log
+from events.stores.memory import MemoryLog
+from events.types import EpisodeFailed, IterationStarted, PolicyServed, PolicyUpdated
+from events.values import Digest
+from events.weights import weights_digest
+from tests.tiny import TinyScene, tiny_weights
+from trainer import replay
+from trainer.loop import Trainer
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple[Path, Digest]:
+    store = tmp_path_factory.mktemp("weights")
+    return store, tiny_weights(store)
+
+
+@pytest.fixture
+def run(made, tmp_path) -> Path:
+    shutil.copytree(made[0], tmp_path / "weights")
+    return tmp_path
+
+
+@pytest.fixture
+def tell(made):
+    """Begins a scene that the tiny weights play."""
+
+    def begin(log: Log | None = None, *, honest: bool = True, **config) -> TinyScene:
+        scene = TinyScene(log or MemoryLog(), made[0], made[1], honest=honest)
+        return scene.run(**config).goalpost(2)
+
+    return begin
+
+
+def trainer(told: TinyScene, run: Path) -> Trainer:
+    start = replay.started(told.log)
+    assert start is not None
+    return Trainer(told.log, run, start)
+
+
+def learn(told: TinyScene, run: Path) -> list[PolicyUpdated]:
+    return [fact(event) for event in trainer(told, run).catch_up()]
+
+
+def fact(event: Event) -> PolicyUpdated:
+    assert isinstance(event.fact, PolicyUpdated)
+    return event.fact
+
+
+def test_updates_form_a_chain_over_all_finished_iterations(tell, run, made) -> None:
+    told = tell().play().play().play(guided=1)
+    ends = [event.position for event in told.log.read(kinds=("iteration_finished",))]
+    updates = learn(told.start().episode(), run)
+    assert [one.iteration for one in updates] == [1, 2, 3]
+    assert [one.until for one in updates] == ends
+    assert [one.after for one in updates] == [0, *ends[:-1]]
+    assert [one.parent for one in updates] == [made[1], *[one.digest for one in updates[:-1]]]
+    assert len({one.digest for one in updates}) == 3
+    for one in updates[1:]:
+        assert weights_digest(run / "weights" / one.digest) == one.digest
+    assert told.log.version("policy/shared") == 3
+    assert learn(told, run) == []
+
+
+def test_each_phase_with_signal_is_one_optimizer_step(tell, run) -> None:
+    told = tell().start(3).episode(lemma=3).episode(lemma=5, lift=None).practice().finish()
+    [update] = learn(told, run)
+    assert [step.phase for step in update.steps] == ["lemma", "lift", "solve", "practice"]
+    assert [step.samples > 0 for step in update.steps] == [True, True, True, True]
+    assert update.step == 4
+    assert update.steps[0].groups == 2
+    assert update.steps[3].reward == pytest.approx((4 * 1.0 - 4 * 0.5) / 8)
+
+
+def test_update_statistics_are_finite_and_named_as_trl_names_them(tell, run) -> None:
+    [update] = learn(tell().play(), run)
+    names = {"loss", "grad_norm", "learning_rate", "entropy", "clip_ratio/region_mean"}
+    assert all(names <= step.metrics.keys() for step in update.steps if step.samples)
+
+
+def test_what_clocks_say_stays_outside_of_the_hash(tell, run) -> None:
+    [event] = list(trainer(tell().play(), run).catch_up())
+    assert set(event.observed) == {"seconds", "tokens_per_second"}
+
+
+def test_an_iteration_without_signal_is_consumed_with_the_same_weights(tell, run, made) -> None:
+    told = tell().start(1).practice(passing=0).finish().play()
+    first, second = learn(told, run)
+    assert (first.parent, first.digest, first.step) == (made[1], made[1], 0)
+    assert [(step.samples, step.silent_groups) for step in first.steps] == [(0, 1)]
+    assert second.parent == made[1] != second.digest
+
+
+def test_an_iteration_without_episodes_is_consumed(tell, run, made) -> None:
+    [update] = learn(tell().start(0).finish(), run)
+    assert (update.digest, update.steps) == (made[1], ())
+
+
+def test_failed_episodes_are_not_trained(tell, run) -> None:
+    def story() -> TinyScene:
+        return tell().start(2).practice(passing=3)
+
+    failed = story().practice(passing=5)
+    failed.log.append(failed.stream, [EpisodeFailed(error="SandboxError", message="gone")])
+    alone = story().fail()
+    [one], [other] = learn(failed.finish(), run), learn(alone.finish(), run)
+    assert one.steps[0].groups == 1
+    assert (one.samples, one.digest) == (other.samples, other.digest)
+
+
+def test_separate_policies_have_separate_lineages(tell, run, made) -> None:
+    told = tell(policies="separate").start(3).episode(lemma=3).episode().practice().finish().play()
+    updates = learn(told, run)
+    assert [(one.policy, one.iteration) for one in updates] == [("teacher", 1), ("student", 1), ("teacher", 2), ("student", 2)]
+    for name in ("teacher", "student"):
+        chain = [one for one in updates if one.policy == name]
+        assert [one.parent for one in chain] == [made[1], chain[0].digest]
+        assert told.log.version(f"policy/{name}") == 2
+    teacher, student = updates[:2]
+    assert {step.phase for step in teacher.steps} == {"lemma", "lift"}
+    assert {step.phase for step in student.steps} == {"solve", "practice"}
+    assert teacher.digest != student.digest
+    assert told.log.version("policy/shared") == 0
+
+
+def test_a_new_trainer_goes_on_exactly_where_the_last_one_stopped(tell, run, tmp_path) -> None:
+    straight, stopped = tell().play().play().play(), tell().play().play().play()
+    whole = learn(straight, run)
+    other = tmp_path / "other"
+    shutil.copytree(run / "weights" / whole[0].parent, other / "weights" / whole[0].parent)
+    parts = [fact(next(trainer(stopped, other).catch_up())) for _ in range(3)]
+    assert parts == whole
+
+
+def test_an_update_whose_append_was_lost_is_made_again_with_the_same_digest(tell, run) -> None:
+    lost, kept = tell().play(), tell().play()
+    [first] = learn(lost, run)
+    # The weights of the lost update lie there already, as after a crash just before the append.
+    [again] = learn(kept, run)
+    assert again == first
+
+
+def test_stale_weights_stop_the_trainer_before_anything_is_learned(tell, run) -> None:
+    told = tell().start(1)
+    told.policies = {"teacher": Digest("f" * 64), "student": Digest("f" * 64)}
+    told.practice().finish()
+    with pytest.raises(TrainerError, match="stale weights"):
+        learn(told, run)
+    assert told.log.version("policy/shared") == 0
+
+
+def test_logprobs_that_the_weights_did_not_give_stop_the_trainer(tell, run, made) -> None:
+    told = tell(honest=False).play()
+    with pytest.raises(TrainerError, match=r"differ by .* nats"):
+        learn(told, run)
+    assert told.log.version("policy/shared") == 0
+    assert [folder.name for folder in (run / "weights").iterdir()] == [made[1]]
+
+
+def test_a_corrupted_rollouts_blob_stops_the_trainer(tell, run, tmp_path) -> None:
+    import sqlite3
+    import zlib
+    from contextlib import closing
+
+    from events.stores import open_log
+
+    path = tmp_path / "log.sqlite"
+    with closing(open_log(path, create=True)) as log:
+        told = tell(log).play()
+        reward = next(event for event in log.read(kinds=("reward_given",)))
+        made = next(event for event in log.read(reward.stream) if event.version == reward.fact.of)
+        with closing(sqlite3.connect(path)) as db:
+            for (trigger,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+                db.execute(f"DROP TRIGGER {trigger}")
+            db.execute("UPDATE blobs SET content = ? WHERE hash = ?", (zlib.compress(b"x"), made.fact.generation.tokens))
+            db.commit()
+        with pytest.raises(LogCorrupt):
+            learn(told, run)
+        assert log.version("policy/shared") == 0
+
+
+def test_a_second_writer_is_noticed_at_the_commit(tell, run) -> None:
+    told = tell().play()
+    one = trainer(told, run)
+    learn(told, run)
+    with pytest.raises(Conflict):
+        list(one.catch_up())
+    assert told.log.version("policy/shared") == 1
+
+
+def test_only_the_first_the_newest_and_the_named_weights_stay(tell, run, made) -> None:
+    told = tell(learn={"keep": 1}).play()
+    [first] = learn(told, run)
+    told.log.append("run", [PolicyServed(role="student", policy=first.digest)])
+    updates = learn(told.play().play().play(), run)
+    # The last update's parent counts as named.
+    expected = {made[1], first.digest, updates[-2].digest, updates[-1].digest}
+    assert {folder.name for folder in (run / "weights").iterdir()} == expected
+    assert {event.fact.policies["student"] for event in told.log.read(kinds=("iteration_started",))} == {made[1]}
+
+
+def test_weights_of_the_iteration_being_played_stay(tell, run) -> None:
+    told = tell(learn={"keep": 1}).play()
+    [first] = learn(told, run)
+    told.play().play()
+    policies = {"teacher": first.digest, "student": first.digest}
+    told.log.append("run", [IterationStarted(iteration=4, policies=policies, episodes=1)])
+    learn(told, run)
+    assert (run / "weights" / first.digest).is_dir()
+
+
+def test_carried_moments_are_taken_from_the_weights_folder(tell, run, made) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = run / "weights" / made[1]
+    names = load_file(folder / "model.safetensors")
+    moments = {f"{name}.exp_avg_sq": torch.full_like(value, 0.25) for name, value in names.items()}
+    cold = fact(next(trainer(tell().play(), run).catch_up()))
+    save_file({**moments, "step": torch.tensor(2000.0)}, folder / "optimizer.safetensors")
+    carried = fact(next(trainer(tell().play(), run).catch_up()))
+    assert carried.digest != cold.digest
+    assert carried.steps[-1].metrics["learning_rate"] == pytest.approx(1e-4)
+    assert cold.steps[-1].metrics["learning_rate"] < 1e-4
+    assert float(load_file(run / "weights" / carried.digest / "optimizer.safetensors")["step"]) == 2000 + carried.step
+
+
+def test_settings_of_another_version_are_named(tell, run) -> None:
+    with pytest.raises(TrainerError, match=r"learn\.momentum"):
+        trainer(tell(learn={"momentum": 1}), run)
