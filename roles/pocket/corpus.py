@@ -66,8 +66,8 @@ class Corpus:
         asked = question(steps, [draw_input(steps[0].operation.family, rng, size) for _ in range(3)])
         if bare:
             asked = asked.model_copy(update={"statement": ""})
-        told = steps if bare else tuple(Step(half_known(s.operation, rng), s.k) for s in steps)
-        return Example(self._prompts.induction(asked).text, fence("python", program(told)), "induction")
+        lines = None if bare else [Step(half_known(s.operation, rng), s.k).line for s in steps]
+        return Example(self._prompts.induction(asked).text, fence("python", program(steps, lines)), "induction")
 
     def _deduction(self, rng: random.Random) -> Example:
         steps, pair = _short(rng)

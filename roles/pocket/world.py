@@ -33,6 +33,7 @@ _LENGTHS: Final[dict[Family, dict[Size, tuple[int, int]]]] = {
     "numbers": {"small": (2, 3), "usual": (3, 4), "large": (5, 6)},
     "nested": {"small": (2, 2), "usual": (3, 3), "large": (4, 4)},
 }
+_COMMENT: Final = "    # "
 _LETTERS: Final = "aeioubcdfst"
 _LONGEST: Final = 64
 """Outputs whose literal is longer make a question unreadable."""
@@ -78,9 +79,14 @@ def statement(steps: Composition) -> str:
     return f"{_OPENERS[steps[0].operation.family]}, {', '.join(s.phrase for s in steps)}."
 
 
-def program(steps: Composition) -> str:
-    """The composition in Python, one line an operation."""
-    return "\n".join(["def f(x):", *(s.line for s in steps), "    return x"])
+def program(steps: Composition, lines: Sequence[str] | None = None) -> str:
+    """The composition in Python, one line an operation, each under a comment that says what it is meant to do.
+
+    `lines` stand in for the steps' own lines: a program whose author means well and does not know better.
+    """
+    lines = lines or [s.line for s in steps]
+    body = [f"{_COMMENT}{s.phrase}\n{line}" for s, line in zip(steps, lines, strict=True)]
+    return "\n".join(["def f(x):", *body, "    return x"])
 
 
 def read_statement(text: str) -> Composition | None:
@@ -94,8 +100,11 @@ def read_statement(text: str) -> Composition | None:
 
 
 def read_program(text: str, family: Family) -> Composition | None:
-    """The composition that a program of known lines stands for; None for any other text (also the identity)."""
-    lines = text.rstrip().split("\n")
+    """The composition that a program of known lines stands for; None for any other text (also the identity).
+
+    Comments are passed over: what a program does is in its code.
+    """
+    lines = [line for line in text.rstrip().split("\n") if not line.startswith(_COMMENT)]
     if len(lines) < 3 or lines[0] != "def f(x):" or lines[-1] != "    return x":
         return None
     steps = [_BY_LINE.get((family, line)) for line in lines[1:-1]]
