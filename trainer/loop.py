@@ -71,6 +71,10 @@ class Trainer:
         for place in self._places.values():
             self._pupil(place)
 
+    def behind(self) -> bool:
+        """Whether an iteration waits to be learned."""
+        return any(replay.finished(self._log, place.until) for place in self._places.values())
+
     def done(self) -> bool:
         """Whether the run is over; what it finished before may still wait to be learned."""
         return replay.over(self._log, min(place.until for place in self._places.values()))

@@ -55,8 +55,9 @@ def main(
             trainer = _trainer(folder, log, threads, follow=follow, parent=parent)
             if trainer is None:
                 return
-            if follow:
+            if follow or trainer.behind():
                 trainer.prepare()
+            if follow:
                 _follow(trainer, log, parent, say)
             else:
                 for event in trainer.catch_up():
