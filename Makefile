@@ -29,11 +29,12 @@ run: setup  ## Play the default run (about ten minutes on two cores); ARGS='--se
 test: setup  ## Run the whole test suite, Docker included; ARGS='-k log' selects
 	@trap '$(PY) -m sandbox.engine down --idle' EXIT; $(PY) -m sandbox.engine up; .venv/bin/pytest $(ARGS)
 
-check: setup  ## Format, lint, types, layers
+check: setup  ## Format, lint, types, layers, and the quick tests
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/pytest -q -m "not docker and not slow"
 
 format: setup  ## Format and sort imports
 	.venv/bin/ruff format .

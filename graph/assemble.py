@@ -23,13 +23,13 @@ from graph.learner import Learner
 from graph.lockstep import Lockstep
 from graph.play import Play
 from graph.provenance import commit, versions
-from graph.recipes import RECIPES
+from graph.recipes import recipe
 from graph.table import Table, recall
 from roles.model import Model
 from roles.prompt import PROMPTS, Prompts
 from roles.question_set import QuestionSet, load
 from roles.record import put_question
-from roles.similarity import NgramEmbedding, Novelty
+from roles.similarity import Novelty, embedding
 from roles.solver import Solver
 from roles.teacher import Teacher
 from roles.verifier import Truth, Verifier
@@ -140,7 +140,7 @@ def inputs(config: Config) -> Inputs:
     folder = PROMPTS / config.prompts
     return Inputs(
         goalposts=load(config.goalposts, "goalposts"),
-        practice=load(config.practice, "train").questions if RECIPES[config.recipe].practices else (),
+        practice=load(config.practice, "train").questions if recipe(config).practices else (),
         test=() if config.test == "none" else load(config.test, "test").questions,
         prompts=Prompts(folder if folder.is_dir() else Path(config.prompts)),
     )
@@ -179,8 +179,8 @@ def seat(folder: Path, config: Config, log: Log, given: Inputs, runner: Runner) 
         teacher=Teacher(lockstep.model(models["teacher"]), given.prompts, log, config.play.teacher),
         solver=solver,
         verifier=verifier,
-        novelty=Novelty(NgramEmbedding()),
-        recipe=RECIPES[config.recipe],
+        novelty=Novelty(embedding(config.verify.embedding)),
+        recipe=recipe(config),
         play=config.play,
         similarity=config.verify.similarity,
     )

@@ -48,6 +48,8 @@ class VerifySettings(Value):
 
     similarity: Annotated[float, Field(gt=0, le=1)] = 0.95
     """A proposal whose cosine similarity to an accepted one is above this is not novel [paper: 0.95]."""
+    embedding: str = "ngrams"
+    """What similarity is measured in: `ngrams`, or a folder with an encoder in Hugging Face format."""
     distinct: Annotated[int, Field(ge=1)] = 3
     """Fewest different outputs that a question's pairs must have; fewer is degenerate."""
     wall_seconds: Annotated[float, Field(gt=0)] = 6.0
@@ -56,6 +58,17 @@ class VerifySettings(Value):
     """Memory limit of one program."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Sandbox containers; 0 takes one a core."""
+
+
+class RewardSettings(Value):
+    """Rewards that the paper leaves open; the bands and the teacher's curves belong to the recipe."""
+
+    repeated: float = -0.5
+    """For a proposal that is too similar to an accepted one."""
+    wrong: float = -0.5
+    """For an answer that fails [AZR: -0.5]; a passed one gets 1."""
+    malformed: float = -1.0
+    """For an answer that is none [AZR: -1]."""
 
 
 class LearnSettings(Value):
@@ -115,6 +128,8 @@ class Config(BaseSettings):
     """How an iteration is played."""
     verify: VerifySettings = VerifySettings()
     """What a question and an answer must withstand."""
+    rewards: RewardSettings = RewardSettings()
+    """Rewards that the paper leaves open."""
     learn: LearnSettings = LearnSettings()
     """How the trainer updates weights."""
     evaluate: EvaluateSettings = EvaluateSettings()

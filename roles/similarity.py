@@ -7,8 +7,10 @@ its embedding is not named, so it can be exchanged here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
+from events.errors import BadInput, ModelError
 from events.values import Question
 
 
@@ -33,6 +35,48 @@ class NgramEmbedding:
     def __call__(self, texts: Sequence[str]) -> Any:
         """Rows of unit length, scipy-sparse [N, 2^18]."""
         return self._vectorise.transform(texts)
+
+
+class EncoderEmbedding:
+    """Mean of the last hidden states of an encoder in Hugging Face format, in this process.
+
+    Raises:
+        ModelError: the folder cannot be loaded.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import AutoModel, AutoTokenizer
+
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self._model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+        except (OSError, ValueError) as error:
+            raise ModelError(f"The encoder in {folder} cannot be loaded ({error}); check --set verify.embedding=...") from error
+
+    def __call__(self, texts: Sequence[str]) -> Any:
+        """Rows of unit length, dense [N, hidden size]."""
+        import torch
+
+        rows = []
+        for text in texts:
+            ids = self._tokenizer(text, return_tensors="pt", truncation=True, max_length=512)
+            with torch.inference_mode():
+                rows.append(self._model(**ids).last_hidden_state.mean(dim=1)[0].double())
+        return torch.nn.functional.normalize(torch.stack(rows), dim=1).numpy()
+
+
+def embedding(spec: str) -> Embedding:
+    """The embedding that a setting names: `ngrams`, or an encoder's folder.
+
+    Raises:
+        BadInput: it is neither.
+    """
+    if spec == "ngrams":
+        return NgramEmbedding()
+    folder = Path(spec).expanduser()
+    if not (folder / "config.json").is_file():
+        raise BadInput(f"There is no embedding {spec!r}: it is neither 'ngrams' nor a folder with config.json; check the path.")
+    return EncoderEmbedding(folder)
 
 
 class Novelty:

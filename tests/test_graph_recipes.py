@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.values import Verdict
+from graph.config import Config, RewardSettings
 from graph.credit import grpo, trr_plus_plus
 from graph.recipe import Rewarded
-from graph.recipes import RECIPES
+from graph.recipes import recipe
 from graph.recipes.gasp import Gasp
 
 LEMMA = [-0.5, -0.5, -0.5, 0.418, 0.815, 1.0, 0.815, 0.418, -0.5, -0.5, -0.5]
@@ -46,8 +47,15 @@ def test_the_student_is_rewarded_for_passing_only():
 
 
 def test_gasp_real_differs_from_gasp_by_practice_alone():
-    assert RECIPES["gasp_real"] == Gasp(practices=True)
-    assert RECIPES["gasp"] == Gasp()
+    assert recipe(Config(recipe="gasp_real")) == Gasp(practices=True)
+    assert recipe(Config(recipe="gasp")) == Gasp()
+
+
+def test_what_the_paper_leaves_open_is_a_setting():
+    tuned = recipe(Config(rewards=RewardSettings(repeated=-0.25, wrong=0.0, malformed=-2.0)))
+    assert tuned.rejection_reward("not_novel") == -0.25
+    verdicts = [Verdict(outcome=outcome, passed=0, total=1) for outcome in ("wrong_answer", "malformed")]
+    assert [tuned.student_reward(verdict, "induction") for verdict in verdicts] == [0.0, -2.0]
 
 
 numbers = st.lists(st.floats(-1, 1).map(lambda x: round(x, 3)), min_size=1, max_size=8).map(tuple)

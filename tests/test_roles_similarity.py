@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from events.errors import BadInput
 from events.values import Pair, Question
 from roles.safety import objection, parse, without_each_statement
-from roles.similarity import NgramEmbedding, Novelty
+from roles.similarity import NgramEmbedding, Novelty, embedding
+from tests.tiny import tiny_weights
 
 
 def question(statement, program="def f(x):\n    return x"):
@@ -26,6 +28,18 @@ def test_another_question_is_new_although_it_shares_words():
     novelty.add(question("sort the list, then reverse it", "def f(x):\n    return sorted(x)[::-1]"))
     other = question("sort the words, then join them", "def f(x):\n    return ''.join(sorted(x.split()))")
     assert 0.1 < novelty.similarity(other) < 0.95
+
+
+def test_an_encoder_in_a_folder_can_take_the_place_of_ngrams(tmp_path):
+    novelty = Novelty(embedding(str(tmp_path / tiny_weights(tmp_path))))
+    novelty.add(question("t3 t4 t5"))
+    assert novelty.similarity(question("t3 t4 t5")) == pytest.approx(1.0, abs=1e-6)
+    assert novelty.similarity(question("t9 t20 t31", "t40")) < 0.99
+
+
+def test_an_unknown_embedding_is_refused():
+    with pytest.raises(BadInput, match="no embedding 'vibes'"):
+        embedding("vibes")
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,14 @@ from events.errors import TrainerError
 from events.types import Phase
 from events.values import Digest, Role
 from graph.recipe import Recipe, Rewarded
-from graph.recipes import RECIPES
+from graph.recipes.gasp import Gasp
 from trainer.batch import batches
 from trainer.credit import Credited, lessons
 from trainer.replay import Group, Sample
 
 ROLES: tuple[Role, ...] = ("teacher", "student")
+
+GASP, GASP_REAL = Gasp(), Gasp(practices=True)
 
 
 def sample(
@@ -51,7 +53,7 @@ def group(*rewards: float, role: Role = "student", phase: Phase = "solve", lengt
 
 def test_advantages_are_the_recipes() -> None:
     groups = [group(1.0, -0.5, -0.5), group(1.0, 1.0, -1.0)]
-    recipe = RECIPES["gasp"]
+    recipe = GASP
     expected = recipe.credit([Rewarded(one.phase, one.role, one.task, one.rewards) for one in groups])
     [lesson] = lessons(groups, recipe, 1.0, ROLES)
     assert [one.advantage for one in lesson.credited] == [number for row in expected for number in row]
@@ -59,14 +61,14 @@ def test_advantages_are_the_recipes() -> None:
 
 def test_phases_are_learned_in_their_order() -> None:
     groups = [group(1, 0, phase=phase) for phase in ("practice", "solve", "lift", "lemma", "solve")]
-    found = lessons(groups, RECIPES["gasp_real"], 1.0, ROLES)
+    found = lessons(groups, GASP_REAL, 1.0, ROLES)
     assert [lesson.phase for lesson in found] == ["lemma", "lift", "solve", "practice"]
     assert [lesson.groups for lesson in found] == [1, 1, 2, 1]
 
 
 def test_silent_groups_are_counted_and_averaged_over_but_not_computed() -> None:
     groups = [group(1, 1, phase="practice"), group(1, 0, phase="practice")]
-    [lesson] = lessons(groups, RECIPES["gasp_real"], 1.0, ROLES)
+    [lesson] = lessons(groups, GASP_REAL, 1.0, ROLES)
     assert (lesson.groups, lesson.silent_groups, len(lesson.credited)) == (2, 1, 2)
     assert lesson.tokens == 16
     assert lesson.reward == 0.75
@@ -75,24 +77,24 @@ def test_silent_groups_are_counted_and_averaged_over_but_not_computed() -> None:
 def test_teacher_scale_scales_the_teacher_and_zero_silences_it() -> None:
     groups = [group(1, 0, role="teacher", phase="lemma"), group(1, 0)]
     for scale in (2.0, 0.0):
-        teacher, student = lessons(groups, RECIPES["gasp"], scale, ROLES)
+        teacher, student = lessons(groups, GASP, scale, ROLES)
         assert [one.advantage for one in teacher.credited] == [scale, -scale] * (scale > 0)
         assert [one.advantage for one in student.credited] == [1.0, -1.0]
 
 
 def test_a_policy_learns_from_its_own_roles_only() -> None:
     groups = [group(1, 0, role="teacher", phase="lemma"), group(1, 0)]
-    assert [lesson.phase for lesson in lessons(groups, RECIPES["gasp"], 1.0, ("teacher",))] == ["lemma"]
-    assert [lesson.phase for lesson in lessons(groups, RECIPES["gasp"], 1.0, ("student",))] == ["solve"]
+    assert [lesson.phase for lesson in lessons(groups, GASP, 1.0, ("teacher",))] == ["lemma"]
+    assert [lesson.phase for lesson in lessons(groups, GASP, 1.0, ("student",))] == ["solve"]
 
 
 def test_an_empty_completion_carries_no_signal() -> None:
-    [lesson] = lessons([group(1, 0, length=0)], RECIPES["gasp"], 1.0, ROLES)
+    [lesson] = lessons([group(1, 0, length=0)], GASP, 1.0, ROLES)
     assert (lesson.credited, lesson.silent_groups) == ((), 1)
 
 
 def test_a_recipe_that_forgets_completions_is_an_error() -> None:
-    class Forgetful(type(RECIPES["gasp"])):
+    class Forgetful(type(GASP)):
         def credit(self, groups):
             return [row[1:] for row in super().credit(groups)]
 

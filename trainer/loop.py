@@ -20,7 +20,7 @@ from events.log import Event, Log
 from events.types import IterationStarted, PolicyServed, PolicyUpdated, RunStarted, StepTaken
 from events.values import Digest
 from graph.config import Config
-from graph.recipes import RECIPES
+from graph.recipes import recipe
 from trainer import checkpoint, replay
 from trainer.checkpoint import Weights
 from trainer.credit import Lesson, lessons
@@ -97,7 +97,7 @@ class Trainer:
         began = time.monotonic()
         found = replay.window(self._log, place, end)
         scale = self._config.learn.teacher_scale
-        todo = lessons(found.groups, RECIPES[self._config.recipe], scale, replay.ROLES[place.name])
+        todo = lessons(found.groups, recipe(self._config), scale, replay.ROLES[place.name])
         steps, digest = self._learn(place, todo)
         seconds = time.monotonic() - began
         fact = PolicyUpdated(

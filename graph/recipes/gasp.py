@@ -4,17 +4,18 @@ The teacher's easy seat turns a goalpost into a lemma (accepted at 3..7 successe
 lift (1..5 of 10), and the student learns from both. Rewards: r_lemma(p) = [4p(1-p)]^5 and r_lift(p) = 10p((1-p)/0.9)^9 inside
 the band, -0.5 outside, -1 for a proposal that cannot be asked. Advantages by TRR++.
 
-How we differ: (1) a proposal that repeats an accepted one gets -0.5 (the paper does not say); (2) all phases of an iteration
+How we differ: all phases of an iteration
 play with the same weights and are learned one after the other at its end; the paper updates after each phase.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from events.types import Reason
 from events.values import Seat, Task, Verdict
+from graph.config import RewardSettings
 from graph.credit import grpo, trr_plus_plus
 from graph.recipe import Place, Rewarded
 
@@ -28,6 +29,7 @@ def family(p: float, a: float, b: float) -> float:
 class Gasp:
     """The paper's setting. Bands are on tenths of the pass rate, as integers, so that no float falls off an edge."""
 
+    rewards: RewardSettings = field(default_factory=RewardSettings)
     easy_band: tuple[int, int] = (3, 7)
     hard_band: tuple[int, int] = (1, 5)
     outside: float = -0.5
@@ -50,14 +52,14 @@ class Gasp:
         return family(p, 0.5, 5) if seat == "easy" else family(p, 0.1, 1)
 
     def rejection_reward(self, reason: Reason) -> float:
-        """-1 for what cannot be asked, -0.5 for what was asked before."""
-        return self.outside if reason == "not_novel" else self.unfit
+        """-1 for what cannot be asked; for what was asked before see `RewardSettings`."""
+        return self.rewards.repeated if reason == "not_novel" else self.unfit
 
     def student_reward(self, verdict: Verdict, task: Task) -> float:
-        """1 if passed; -0.5 if wrong; -1 if malformed (the shaping of AZR, which GASP builds on)."""
+        """1 if passed; for wrong and malformed answers see `RewardSettings` (the shaping of AZR, which GASP builds on)."""
         if verdict.outcome == "passed":
             return 1.0
-        return -1.0 if verdict.outcome == "malformed" else -0.5
+        return self.rewards.malformed if verdict.outcome == "malformed" else self.rewards.wrong
 
     def credit(self, groups: Sequence[Rewarded]) -> list[tuple[float, ...]]:
         """TRR++ over self-play, GRPO within each practice question."""
