@@ -33,17 +33,19 @@ from roles.prompt import Prompts
 _LOOK_ALIKES: Final = {o.name: look_alikes(o) for o in OPERATIONS if o.rare}
 _USUAL_MISTAKE: Final = 0.8
 """Share of the wrong answers that go to the first look-alike, so that the habit is wrong and not only unsure."""
-_TEACHER_SLIP: Final = 0.12
+_TEACHER_SLIP: Final = 0.08
 """How often a teacher that reads a phrase writes a look-alike of it (and describes truly what it wrote)."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One text of the corpus; the loss is on the answer."""
+    """One text of the corpus: prompt, answer and tail; the loss is on the last two."""
 
     prompt: str
     answer: str
     kind: str
+    tail: str = ""
+    """The inputs of a proposal: mostly chance, so they count little."""
 
 
 class Corpus:
@@ -84,23 +86,23 @@ class Corpus:
         while True:
             goalpost = _steps(rng, range(2, 7), (1, 2, 4, 4, 2), target=rng.random() < 0.5)
             lemma = easier(goalpost, axis, rng)
-            answer = _proposal(lemma, rng, "small" if axis == "io" else "usual") if lemma else None
-            if answer:
+            proposal = _proposal(lemma, rng, "small" if axis == "io" else "usual") if lemma else None
+            if proposal:
                 break
         asked = question(goalpost, [draw_input(goalpost[0].operation.family, rng) for _ in range(3)])
-        return Example(self._prompts.easy(asked, axis).text, answer, "easy")
+        return Example(self._prompts.easy(asked, axis).text, proposal[0], "easy", proposal[1])
 
     def _hard(self, rng: random.Random) -> Example:
         axis: Axis = rng.choice(("io", "function"))
         while True:
             lemma = _steps(rng, range(5), (2, 5, 4, 2, 1))
             lift = harder(lemma, axis, rng)
-            answer = _proposal(lift, rng, "large" if axis == "io" else "usual")
-            if answer:
+            proposal = _proposal(lift, rng, "large" if axis == "io" else "usual")
+            if proposal:
                 break
         size: Size = rng.choices(("small", "usual", "large"), (3, 6, 1))[0]
         asked = question(lemma, [draw_input(lemma[0].operation.family, rng, size) for _ in range(3)])
-        return Example(self._prompts.hard(asked, axis).text, answer, "hard")
+        return Example(self._prompts.hard(asked, axis).text, proposal[0], "hard", proposal[1])
 
 
 def fence(language: str, content: str) -> str:
@@ -176,16 +178,12 @@ def _short(rng: random.Random) -> tuple[Composition, Pair]:
     return steps, pair
 
 
-def _proposal(steps: Composition, rng: random.Random, size: Size) -> str | None:
-    """The teacher's answer; None when the question would be degenerate or belongs to another split."""
+def _proposal(steps: Composition, rng: random.Random, size: Size) -> tuple[str, str] | None:
+    """The teacher's answer, inputs apart; None when the question would be degenerate or belongs to another split."""
     if split_of(steps) != "train":
         return None
     inputs = [draw_input(steps[0].operation.family, rng, size) for _ in range(INPUTS)]
     if len({repr(v) for v in inputs}) < INPUTS or degenerate(steps, inputs, distinct=INPUTS - 1):
         return None
-    blocks = (
-        fence("python", program(steps)),
-        fence("message", statement(steps)),
-        fence("input", "\n".join(map(repr, inputs))),
-    )
-    return "\n".join(blocks)
+    said = fence("python", program(steps)) + "\n" + fence("message", statement(steps)) + "\n"
+    return said, fence("input", "\n".join(map(repr, inputs)))

@@ -28,6 +28,8 @@ _POOL: Final = 16
 """Batches that are sorted by length together, so that little is padding."""
 _TOKENIZER_EXAMPLES: Final = 8000
 _BETAS: Final = (0.9, 0.95)
+_TAIL: Final = 0.2
+"""What a token of a proposal's inputs counts, next to 1 for the rest of an answer."""
 _REPORT: Final = 100
 """Steps between lines that stay on the screen."""
 
@@ -37,7 +39,7 @@ class Recipe:
     """Settings of one pretraining."""
 
     seed: int = 0
-    steps: int = 1800
+    steps: int = 3000
     batch: int = 32
     rate: float = 3e-3
     width: int = 128
@@ -55,15 +57,15 @@ def pretrain(out: Path, recipe: Recipe) -> None:
     rng = random.Random(recipe.seed)  # noqa: S311 - a reproducible corpus, not secrets
     corpus = Corpus(Prompts(PROMPTS / "pocket"))
     examples = (corpus.draw(rng) for _ in range(_TOKENIZER_EXAMPLES))
-    tokenizer = train_tokenizer(e.prompt + e.answer for e in examples)
+    tokenizer = train_tokenizer(e.prompt + e.answer + e.tail for e in examples)
     model = Qwen3ForCausalLM(_config(recipe, tokenizer))
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.rate, betas=_BETAS, weight_decay=0.01)
     with Progress() as progress:
         task = progress.add_task("pretraining", total=recipe.steps)
-        for step, (ids, answer) in enumerate(_batches(corpus, tokenizer, rng, recipe)):
+        for step, (ids, weights) in enumerate(_batches(corpus, tokenizer, rng, recipe)):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.rate * _schedule(step, recipe.steps)
-            loss = _loss(model, ids, answer)
+            loss = _loss(model, ids, weights)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -105,39 +107,43 @@ def _schedule(step: int, steps: int) -> float:
 
 
 def _batches(corpus: Corpus, tokenizer: Any, rng: random.Random, recipe: Recipe) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Right-padded ids and a mask of the answers (end token included)."""
+    """Right-padded ids, and how much each counts: prompts and padding nothing, the end token fully."""
     import torch
 
     left = recipe.steps
     while left:
         rows = [_row(tokenizer, corpus.draw(rng)) for _ in range(recipe.batch * _POOL)]
-        rows.sort(key=lambda row: len(row[0]))
+        rows.sort(key=len)
         chunks = [rows[i : i + recipe.batch] for i in range(0, len(rows), recipe.batch)]
         rng.shuffle(chunks)
         for chunk in chunks[: min(left, _POOL)]:
-            longest = min(CONTEXT, max(len(ids) for ids, _ in chunk))
+            longest = min(CONTEXT, len(chunk[-1]))
             ids = torch.full((len(chunk), longest), tokenizer.pad_token_id)
-            answer = torch.zeros((len(chunk), longest), dtype=torch.bool)
-            for i, (whole, start) in enumerate(chunk):
-                row = whole[:longest]
-                ids[i, : len(row)] = torch.tensor(row)
-                answer[i, start : len(row)] = True
-            yield ids, answer
+            weights = torch.zeros((len(chunk), longest))
+            for i, whole in enumerate(chunk):
+                row = torch.tensor(whole[:longest])
+                ids[i, : len(row)] = row[:, 0].long()
+                weights[i, : len(row)] = row[:, 1]
+            yield ids, weights
             left -= 1
 
 
-def _row(tokenizer: Any, example: Example) -> tuple[list[int], int]:
-    prompt = tokenizer(example.prompt)["input_ids"]
-    return [*prompt, *tokenizer(example.answer)["input_ids"], tokenizer.eos_token_id], len(prompt)
+def _row(tokenizer: Any, example: Example) -> list[tuple[float, float]]:
+    """Ids with their weights."""
+    parts = ((example.prompt, 0.0), (example.answer, 1.0), (example.tail, _TAIL))
+    row = [(i, weight) for text, weight in parts if text for i in tokenizer(text)["input_ids"]]
+    return [*row, (tokenizer.eos_token_id, 1.0)]
 
 
-def _loss(model: Any, ids: torch.Tensor, answer: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of the answers' tokens; logits are computed only where they count."""
+def _loss(model: Any, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Weighted mean cross-entropy; logits are computed only where they count."""
     import torch
 
     hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
-    wanted = answer[:, 1:]
-    return torch.nn.functional.cross_entropy(model.lm_head(hidden[wanted]), ids[:, 1:][wanted])
+    counted, wanted = weights[:, 1:], ids[:, 1:]
+    some = counted > 0
+    losses = torch.nn.functional.cross_entropy(model.lm_head(hidden[some]), wanted[some], reduction="none")
+    return (losses * counted[some]).sum() / counted.sum()
 
 
 def _save_optimizer(out: Path, model: Any, optimizer: torch.optim.Optimizer) -> None:
