@@ -66,6 +66,7 @@ class Log(Protocol):
         expected: int | None = None,
         causation: int | None = None,
         observed: Mapping[str, Any] | None = None,
+        key: str | None = None,
     ) -> list[Event]:
         """Append all facts or none, durably, together with every staged blob.
 
@@ -75,6 +76,9 @@ class Log(Protocol):
             expected: the stream's version before the append; None accepts any.
             causation: version of the causing event in the same stream.
             observed: measurements, put on the first event of the batch.
+            key: name of this append within the stream. If the stream has events under it already, they are returned as
+                recorded and nothing is appended, whatever `facts` and `expected` say: doing it twice does it once.
+                Keys are no part of the hashes.
 
         Raises:
             Conflict: the stream is at another version.
@@ -91,6 +95,10 @@ class Log(Protocol):
         limit: int | None = None,
     ) -> Iterator[Event]:
         """Events in order of position, those > `after`; of one stream and of some kinds if asked."""
+        ...
+
+    def recorded(self, stream: str, key: str) -> list[Event] | None:
+        """The events that were appended to the stream under this key; None if there was no such append."""
         ...
 
     def version(self, stream: str) -> int:

@@ -1,4 +1,4 @@
-"""Makes the golden log of a schema: `python -m tests.make_golden tests/golden/log-schema-1.sqlite`.
+"""Makes the golden log of a schema: `python -m tests.make_golden tests/golden/log-schema-2.sqlite`.
 
 Law: a golden log is made once per schema and never again; it stands for the logs that people have.
 """
@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from events.errors import BadInput
-from events.stores.sqlite import SqliteLog, create
+from events.stores.sqlite import SqliteLog
+from events.stores.sqlite_file import create
 from events.types import PolicyServed, RunResumed
 from tests.scenes import scene
 
@@ -23,6 +24,7 @@ def main(path: Path) -> None:
     tale.episode(rejected=["degenerate"]).practice().fail().finish().update()
     log.append("run", [PolicyServed(role="student", policy=tale.policies["student"])], observed={"seconds": 0.25})
     log.append("run", [RunResumed(position=log.head().position)], causation=1)
+    log.append("run", [RunResumed(position=log.head().position)], key="resume/2")
     tale.evaluate(successes=5).end()
     log.close()
 

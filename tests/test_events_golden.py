@@ -1,29 +1,37 @@
 """Logs that people have stay readable: one golden log per schema, for ever."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from events.errors import BadInput
+from events.errors import BadInput, Conflict
 from events.log import Head
 from events.projections import RunSummary, fold
 from events.rollouts import unpack
 from events.stores import open_log
-from events.stores.sqlite import SCHEMA_VERSION, SqliteLog
+from events.stores.sqlite import SqliteLog
+from events.stores.sqlite_file import SCHEMA_VERSION
+from events.types import RunFinished
 from events.upcast import KINDS
 from events.values import BlobHash, Question
 from tests.make_golden import main
 from tests.scenes import question
 
 GOLDEN = Path(__file__).parent / "golden"
-HEADS = {1: Head(52, "8141bf003c0d3bf6033644d438e09306703fa88875517ad64c287be4ffe699b9")}
+HEADS = {
+    1: Head(52, "8141bf003c0d3bf6033644d438e09306703fa88875517ad64c287be4ffe699b9"),
+    2: Head(53, "352475b35a0dc6e54cbc387c61438b9c04d0ef7eea254d18b246296bd15bf9f8"),
+}
 """Position and head of each golden log, as they were when it was made."""
 KINDS_OF = {
     1: "attempts_made attempts_verified episode_failed episode_finished episode_started evaluation_finished gap_measured "
     "goalpost_added iteration_finished iteration_started pass_rate_measured policy_served policy_updated question_accepted "
     "question_proposed question_rejected question_validated reward_given run_finished run_resumed run_started"
 }
+KINDS_OF[2] = KINDS_OF[1]
 """Kinds of facts that each golden log holds."""
 
 
@@ -59,9 +67,58 @@ def test_questions_and_rollouts_of_a_golden_log_read_back(golden: tuple[int, Sql
 
 
 def test_a_golden_log_folds_to_its_figures(golden: tuple[int, SqliteLog]) -> None:
-    summary = fold(RunSummary(), golden[1].read())
-    assert (summary.finished, summary.resumed, summary.lemmas, summary.lifts) == (True, 1, 1, 1)
+    schema, log = golden
+    summary = fold(RunSummary(), log.read())
+    assert (summary.finished, summary.resumed, summary.lemmas, summary.lifts) == (True, schema, 1, 1)
     assert [found.pass_at[1] for found in summary.evaluations] == [0.1, 0.25]
+
+
+def test_a_golden_log_has_its_keys(golden: tuple[int, SqliteLog]) -> None:
+    schema, log = golden
+    events = log.recorded("run", "resume/2")
+    assert (None if events is None else [event.fact.kind for event in events]) == (None if schema == 1 else ["run_resumed"])
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Path:
+    path = tmp_path / "log.sqlite"
+    shutil.copy(GOLDEN / "log-schema-1.sqlite", path)
+    return path
+
+
+def schema_of(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as db:
+        return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def test_a_log_of_schema_1_is_read_and_appended_to_as_it_is(first: Path) -> None:
+    before = first.read_bytes()
+    log = open_log(first)
+    assert (len(list(log.read())), log.recorded("run", "k"), log.verify()) == (52, None, None)
+    log.close()
+    assert first.read_bytes() == before
+    log = open_log(first)
+    log.append("run", [RunFinished(iterations=1)])
+    assert (schema_of(first), log.verify()) == (1, None)
+
+
+def test_a_log_of_schema_1_takes_keys_from_its_first_one_on(first: Path) -> None:
+    log, other = open_log(first), open_log(first)
+    told = log.append("run", [RunFinished(iterations=1)], key="k")
+    assert schema_of(first) == SCHEMA_VERSION
+    assert next(log.read(after=51)).head == HEADS[1].digest
+    assert other.recorded("run", "k") == told
+    assert other.append("run", [], key="k") == told
+    assert other.append("run", [RunFinished(iterations=2)], key="l")[0].position == 54
+    assert log.verify() is None
+    assert open_log(first).verify() is None
+
+
+def test_an_upgrade_is_part_of_its_append_or_does_not_happen(first: Path) -> None:
+    log = open_log(first)
+    with pytest.raises(Conflict):
+        log.append("run", [RunFinished(iterations=1)], expected=0, key="k")
+    assert (schema_of(first), log.verify()) == (1, None)
 
 
 def test_there_is_a_golden_log_of_the_schema_of_today() -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from events.errors import BadInput, LogCorrupt, LogError
 from events.stores import open_log
-from events.stores.sqlite import SCHEMA_VERSION, SqliteLog, create
+from events.stores.sqlite import SqliteLog
+from events.stores.sqlite_file import SCHEMA_VERSION, create
 from events.types import GoalpostAdded
 from events.values import BlobHash
 from tests.contracts.log_contract import LogContract, MakeLog, failed
@@ -41,6 +42,7 @@ def told(path: Path) -> Path:
     """A log with a whole iteration, closed."""
     log = open_log(path, create=True)
     scene(log).run().goalpost(2).play().update()
+    log.append("keyed", [failed()], key="k")
     log.close()
     return path
 
@@ -87,6 +89,12 @@ def test_verify_finds_events_behind_the_tip(told: Path) -> None:
     assert broken == (last, "the log ends before this event; it was added from outside")
 
 
+def test_verify_names_a_key_whose_events_are_not_there(told: Path) -> None:
+    tamper(told, "UPDATE keys SET size = 2")
+    broken = open_log(told).verify()
+    assert broken == (open_log(told).head().position, "key 'k' of stream 'keyed' names events that are not there")
+
+
 @pytest.mark.parametrize("content", [zlib.compress(b"something else"), b"not zlib at all"])
 def test_verify_names_the_first_event_with_a_changed_blob(told: Path, content: bytes) -> None:
     log = open_log(told)
@@ -111,6 +119,9 @@ def test_verify_names_the_first_event_with_a_changed_blob(told: Path, content: b
         " prev_hash, hash, head, time, observed FROM events WHERE position = 1",
         "UPDATE blobs SET content = x''",
         "DELETE FROM blobs",
+        "UPDATE keys SET version = 2",
+        "DELETE FROM keys",
+        "INSERT OR REPLACE INTO keys SELECT stream, key, 1, 1 FROM keys",
         "DELETE FROM tip",
         "UPDATE tip SET position = 0",
     ],
@@ -203,7 +214,7 @@ def test_create_opens_an_existing_log(told: Path) -> None:
 
 def test_a_log_of_another_schema_is_bad_input(told: Path) -> None:
     tamper(told, f"PRAGMA user_version={SCHEMA_VERSION + 1}")
-    with pytest.raises(BadInput, match=r"has schema 2, this version reads schema 1; use"):
+    with pytest.raises(BadInput, match=r"has schema 3, this version reads schemas 1 to 2; use"):
         open_log(told)
 
 

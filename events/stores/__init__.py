@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from events.stores import sqlite
+from events.stores.sqlite import SqliteLog
+from events.stores.sqlite_file import create as create_file
 
 __all__ = ["open_log"]
 
 
-def open_log(path: Path, *, create: bool = False) -> sqlite.SqliteLog:
+def open_log(path: Path, *, create: bool = False) -> SqliteLog:
     """The log in the file `path`.
 
     Args:
@@ -21,5 +22,5 @@ def open_log(path: Path, *, create: bool = False) -> sqlite.SqliteLog:
         LogError: the file cannot be opened, made or read.
     """
     if create:
-        sqlite.create(path)
-    return sqlite.SqliteLog(path)
+        create_file(path)
+    return SqliteLog(path)

@@ -12,7 +12,8 @@ from typing import Any
 
 from events.hashing import ZERO, digest
 from events.log import Broken, Event, Head
-from events.stores.rows import EMPTY, End, Row, check_expected, checked, first_broken, open_row, seal, utc_now
+from events.stores.plan import Plan, Request
+from events.stores.rows import EMPTY, End, Row, checked, first_broken, open_row, utc_now
 from events.types import Fact
 from events.values import BlobHash
 
@@ -25,6 +26,7 @@ class MemoryLog:
         self._lock = threading.RLock()
         self._rows: list[Row] = []
         self._ends: dict[str, End] = {}
+        self._recorded: dict[tuple[str, str], list[Event]] = {}
         self._staged: dict[BlobHash, bytes] = {}
         self._blobs: dict[BlobHash, bytes] = {}
 
@@ -36,18 +38,13 @@ class MemoryLog:
         expected: int | None = None,
         causation: int | None = None,
         observed: Mapping[str, Any] | None = None,
+        key: str | None = None,
     ) -> list[Event]:
         """See `events.log.Log.append`."""
         with self._lock:
-            end = self._ends.get(stream, EMPTY)
-            check_expected(stream, end, expected)
-            rows = seal(
-                facts, stream=stream, end=end, tip=self.head(), time=self._clock(), causation=causation, observed=observed
-            )
-            events = [open_row(row) for row in rows]
-            self._rows += rows
-            if rows:
-                self._ends[stream] = End(rows[-1].version, rows[-1].hash)
+            plan = Plan(self.head(), self._clock, ends=self._ends, recorded=self._recorded)
+            events = plan.add(Request(stream, facts, expected, causation, observed, key))
+            self._rows += plan.rows
             self._blobs |= self._staged
             self._staged = {}
             return events
@@ -64,6 +61,12 @@ class MemoryLog:
             if (stream is None or row.stream == stream) and (kinds is None or row.kind in kinds):
                 yield open_row(row)
                 limit = None if limit is None else limit - 1
+
+    def recorded(self, stream: str, key: str) -> list[Event] | None:
+        """See `events.log.Log.recorded`."""
+        with self._lock:
+            found = self._recorded.get((stream, key))
+            return None if found is None else list(found)
 
     def version(self, stream: str) -> int:
         """See `events.log.Log.version`."""

@@ -1,7 +1,8 @@
 """The tables of a stored log, and what a database itself enforces: append-only, one place per event.
 
-Law: a changed table gets a new `SCHEMA_VERSION`. The triggers stop every UPDATE, DELETE and REPLACE that goes through
-SQL; they do not stop someone who drops them, which is what the hash chain is for. It does not run anything.
+Law: a changed table gets a new `SCHEMA_VERSION` and a way there that keeps every row as it is (1: events, blobs, tip; 2: keys
+as well). The triggers stop every UPDATE, DELETE and REPLACE that goes through SQL; they do not stop someone who drops them,
+which is what the hash chain is for. It does not run anything.
 """
 
 from __future__ import annotations
@@ -51,6 +52,18 @@ class BlobRow(Table, table=True):
     content: bytes
 
 
+class KeyRow(Table, table=True):
+    """`events.stores.plan.Key` as a table. It is apart from the events, so that only appends with a key pay for it."""
+
+    __tablename__ = "keys"
+    __table_args__ = ({"sqlite_strict": True},)
+
+    stream: str = Field(primary_key=True, sa_type=Text)
+    key: str = Field(primary_key=True, sa_type=Text)
+    version: int
+    size: int
+
+
 class TipRow(Table, table=True):
     """One row: where the log ends. It is written with every append, so that a cut-off tail shows."""
 
@@ -67,29 +80,53 @@ CREATE TRIGGER {table}_no_{verb} BEFORE {verb} ON {table} BEGIN
   SELECT RAISE(ABORT, 'the log is append-only: no {verb} on {table}');
 END"""
 
-_GUARDS = (
-    """
+_EVENTS_NO_REPLACE = """
 CREATE TRIGGER events_no_replace BEFORE INSERT ON events
 WHEN EXISTS (SELECT 1 FROM events WHERE position = NEW.position OR (stream = NEW.stream AND version = NEW.version)) BEGIN
   SELECT RAISE(ABORT, 'the log is append-only: the place is taken');
-END""",
-    """
+END"""
+
+_BLOBS_NO_REPLACE = """
 CREATE TRIGGER blobs_no_replace BEFORE INSERT ON blobs
 WHEN EXISTS (SELECT 1 FROM blobs WHERE hash = NEW.hash) BEGIN
   SELECT RAISE(IGNORE);
-END""",
-    """
+END"""
+
+_KEYS_NO_REPLACE = """
+CREATE TRIGGER keys_no_replace BEFORE INSERT ON keys
+WHEN EXISTS (SELECT 1 FROM keys WHERE stream = NEW.stream AND key = NEW.key) BEGIN
+  SELECT RAISE(ABORT, 'the log is append-only: the key is taken');
+END"""
+
+_TIP_ONLY_GROWS = """
 CREATE TRIGGER tip_only_grows BEFORE UPDATE ON tip
 WHEN NEW.id <> OLD.id OR NEW.position <= OLD.position BEGIN
   SELECT RAISE(ABORT, 'the log is append-only: the tip only grows');
-END""",
-)
+END"""
 
 
 def sqlite_ddl() -> list[str]:
     """The statements that make an empty log in SQLite."""
-    tables = Table.metadata.sorted_tables
-    statements = [str(CreateTable(table).compile(dialect=sqlite.dialect())) for table in tables]
-    statements += [_FORBIDDEN.format(table=table, verb=verb) for table in ("events", "blobs") for verb in ("update", "delete")]
-    statements += [_FORBIDDEN.format(table="tip", verb="delete"), *_GUARDS]
-    return [*statements, f"INSERT INTO tip VALUES (1, 0, '{ZERO}')"]  # noqa: S608  # a constant
+    return [
+        *_sqlite_table(EventRow, _EVENTS_NO_REPLACE),
+        *_sqlite_table(BlobRow, _BLOBS_NO_REPLACE),
+        *_sqlite_table(KeyRow, _KEYS_NO_REPLACE),
+        _created(TipRow),
+        _FORBIDDEN.format(table="tip", verb="delete"),
+        _TIP_ONLY_GROWS,
+        f"INSERT INTO tip VALUES (1, 0, '{ZERO}')",  # noqa: S608  # a constant
+    ]
+
+
+def sqlite_upgrade() -> list[str]:
+    """The statements that bring a log of schema 1 to schema 2."""
+    return _sqlite_table(KeyRow, _KEYS_NO_REPLACE)
+
+
+def _sqlite_table(row: type[Table], guard: str) -> list[str]:
+    forbidden = [_FORBIDDEN.format(table=row.__tablename__, verb=verb) for verb in ("update", "delete")]
+    return [_created(row), *forbidden, guard]
+
+
+def _created(row: type[Table]) -> str:
+    return str(CreateTable(Table.metadata.tables[str(row.__tablename__)]).compile(dialect=sqlite.dialect()))

@@ -2,16 +2,15 @@
 
 Law: one transaction an append, opened with BEGIN IMMEDIATE, so that positions grow in commit order for any number of
 threads and processes. Reading goes in chunks and holds no transaction between them. The driver is used directly: an
-object mapper costs 13 times the CPU on reads. It does not repair or migrate a file.
+object mapper costs 13 times the CPU on reads. It does not repair a file.
 """
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,23 +18,26 @@ from typing import Any
 from events.errors import BadInput, LogError
 from events.hashing import digest
 from events.log import Broken, Event, Head
-from events.stores.rows import EMPTY, End, Row, check_expected, checked, first_broken, open_row, seal, utc_now
+from events.stores.plan import Key, Plan, Request
+from events.stores.rows import EMPTY, End, Row, checked, first_broken, open_row, utc_now
 from events.stores.sqlite_errors import translated
+from events.stores.sqlite_file import check_mark, connect, schema_of, upgrade
 from events.types import Fact
 from events.upcast import UPCASTERS, Upcaster
 from events.values import BlobHash
 
-SCHEMA_VERSION = 1
-"""Shape of the tables, kept in `PRAGMA user_version`."""
-APPLICATION_ID = 0x47415350
-"""`GASP` in ASCII, kept in `PRAGMA application_id`: marks the file as a log of ours."""
 CHUNK = 500
 """Events fetched at once."""
-PATIENCE_S = 30.0
-"""How long an append waits for another writer."""
+
+KEYS_SINCE = 2
+"""Schema that brought keys."""
 
 _COLUMNS = ", ".join(Row._fields)
 _INSERT = f"INSERT INTO events ({_COLUMNS}) VALUES ({', '.join('?' * len(Row._fields))})"  # noqa: S608  # constants only
+_INSERT_KEY = "INSERT INTO keys (stream, key, version, size) VALUES (?, ?, ?, ?)"
+_LOST_KEY = """
+SELECT stream, key FROM keys WHERE version < 1 OR size < 0
+OR version + size - 1 > coalesce((SELECT max(version) FROM events WHERE events.stream = keys.stream), 0) LIMIT 1"""
 
 
 class SqliteLog:
@@ -64,7 +66,7 @@ class SqliteLog:
         with translated(path):
             self._db = connect(path)
             try:
-                check_mark(self._db, path)
+                self._keyed = check_mark(self._db, path) >= KEYS_SINCE
                 self._seen = self._data_version()
             except BaseException:
                 self._db.close()
@@ -78,20 +80,29 @@ class SqliteLog:
         expected: int | None = None,
         causation: int | None = None,
         observed: Mapping[str, Any] | None = None,
+        key: str | None = None,
     ) -> list[Event]:
         """See `events.log.Log.append`."""
+        request = Request(stream, facts, expected, causation, observed, key)
         with self._transaction():
-            end = self._end(stream)
-            check_expected(stream, end, expected)
-            tip = self.head()
-            rows = seal(facts, stream=stream, end=end, tip=tip, time=self._clock(), causation=causation, observed=observed)
-            events = [open_row(row, self._upcasters) for row in rows]
-            blobs = [(blob, size, content) for blob, (size, content) in self._staged.items()]
-            self._db.executemany("INSERT INTO blobs (hash, size, content) VALUES (?, ?, ?)", blobs)
-            self._db.executemany(_INSERT, rows)
-            if rows:
-                self._db.execute("UPDATE tip SET position = ?, head = ? WHERE id = 1", (rows[-1].position, rows[-1].head))
+            plan = Plan(self.head(), self._clock, self._upcasters)
+            plan.ends[stream] = self._end(stream)
+            if key is not None and (found := self.recorded(stream, key)) is not None:
+                plan.recorded[stream, key] = found
+            events = plan.add(request)
+            self._write(plan)
         return events
+
+    def _write(self, plan: Plan) -> None:
+        blobs = [(blob, size, content) for blob, (size, content) in self._staged.items()]
+        self._db.executemany("INSERT INTO blobs (hash, size, content) VALUES (?, ?, ?)", blobs)
+        self._db.executemany(_INSERT, plan.rows)
+        if plan.rows:
+            self._db.execute("UPDATE tip SET position = ?, head = ? WHERE id = 1", plan.tip)
+        if plan.keys:
+            if not self._has_keys():
+                upgrade(self._db)
+            self._db.executemany(_INSERT_KEY, plan.keys)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -141,6 +152,24 @@ class SqliteLog:
             after = found[-1][0]
             limit = None if limit is None else limit - size
 
+    def recorded(self, stream: str, key: str) -> list[Event] | None:
+        """See `events.log.Log.recorded`."""
+        query = "SELECT stream, key, version, size FROM keys WHERE stream = ? AND key = ?"
+        with self._lock, translated(self.path):
+            found = self._db.execute(query, (stream, key)).fetchone() if self._has_keys() else None
+            if found is None:
+                return None
+            _, _, first, size = Key._make(found)
+            query = f"SELECT {_COLUMNS} FROM events WHERE stream = ? AND version >= ? ORDER BY version LIMIT ?"  # noqa: S608
+            rows = self._db.execute(query, (stream, first, size)).fetchall()
+        return [open_row(Row._make(row), self._upcasters) for row in rows]
+
+    def _has_keys(self) -> bool:
+        # Another process may bring the file to the schema of today at any time.
+        if not self._keyed:
+            self._keyed = schema_of(self._db) >= KEYS_SINCE
+        return self._keyed
+
     def version(self, stream: str) -> int:
         """See `events.log.Log.version`."""
         with self._lock, translated(self.path):
@@ -173,14 +202,21 @@ class SqliteLog:
         tip = self.head()
         broken = first_broken(self._rows(after=0, until=tip.position), tip, self._stored, self._upcasters)
         if broken is None:
-            with self._lock, translated(self.path):
-                last = self._db.execute("SELECT max(events.position), tip.position FROM events, tip").fetchone()
-                found = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
-            if (last[0] or 0) > (last[1] or 0):
-                broken = Broken(last[1] + 1, "the log ends before this event; it was added from outside")
-            elif found != "ok":
-                broken = Broken(tip.position, f"SQLite finds the file damaged: {found}")
+            broken = self._damaged(tip)
         return broken
+
+    def _damaged(self, tip: Head) -> Broken | None:
+        with self._lock, translated(self.path):
+            last = self._db.execute("SELECT max(events.position), tip.position FROM events, tip").fetchone()
+            lost = self._db.execute(_LOST_KEY).fetchone() if self._has_keys() else None
+            found = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if (last[0] or 0) > (last[1] or 0):
+            return Broken(last[1] + 1, "the log ends before this event; it was added from outside")
+        if lost is not None:
+            return Broken(tip.position, f"key {lost[1]!r} of stream {lost[0]!r} names events that are not there")
+        if found != "ok":
+            return Broken(tip.position, f"SQLite finds the file damaged: {found}")
+        return None
 
     def put(self, content: bytes) -> BlobHash:
         """See `events.log.Log.put`."""
@@ -209,59 +245,3 @@ class SqliteLog:
         with self._lock, translated(self.path):
             self._staged = {}
             self._db.close()
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    """A connection that may be shared between threads, durable at every commit."""
-    db = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=PATIENCE_S, isolation_level=None, check_same_thread=False
-    )
-    db.execute("PRAGMA synchronous=FULL")
-    return db
-
-
-def check_mark(db: sqlite3.Connection, path: Path) -> None:
-    """Make sure that the file is a log of this version.
-
-    Raises:
-        BadInput: it is something else.
-    """
-    application = db.execute("PRAGMA application_id").fetchone()[0]
-    schema = db.execute("PRAGMA user_version").fetchone()[0]
-    if application != APPLICATION_ID:
-        raise BadInput(f"{path} is not a GASP log; give the directory or the log.sqlite of a run")
-    if schema != SCHEMA_VERSION:
-        message = (
-            f"the log {path} has schema {schema}, this version reads schema {SCHEMA_VERSION}; use the version that wrote it"
-        )
-        raise BadInput(message)
-
-
-def create(path: Path) -> None:
-    """Make an empty log at `path`, unless there is one already.
-
-    Raises:
-        BadInput: the file holds something else.
-        LogError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    except OSError as error:
-        raise LogError(f"the log {path} cannot be made ({error.strerror}); choose a directory that can be written") from error
-    with translated(path), closing(connect(path)) as db:
-        if _is_empty(db):
-            from events.stores.schema import sqlite_ddl
-
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("BEGIN IMMEDIATE")
-            if _is_empty(db):
-                for statement in sqlite_ddl():
-                    db.execute(statement)
-                db.execute(f"PRAGMA application_id={APPLICATION_ID}")
-                db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-            db.execute("COMMIT")
-
-
-def _is_empty(db: sqlite3.Connection) -> bool:
-    return not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]

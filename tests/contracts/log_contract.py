@@ -81,6 +81,79 @@ class LogContract:
         assert log.append("run", [failed()], causation=1)[0].causation == 1
         assert [event.causation for event in log.read()] == [None, 1]
 
+    def test_an_append_repeated_under_its_key_does_nothing_and_returns_what_was_recorded(self, log: Log) -> None:
+        told = log.append("run", [failed("a"), failed("b")], expected=0, key="1/solver/0", observed={"seconds": 1.5})
+        log.append("run", [failed("later")], expected=2)
+        before = log.head()
+        for batch, expected in (([failed("a"), failed("b")], 0), ([failed("another answer")], 7), ([], None)):
+            assert log.append("run", batch, expected=expected, key="1/solver/0") == told
+        assert log.head() == before
+        assert log.recorded("run", "1/solver/0") == told
+
+    def test_a_key_counts_within_its_stream(self, log: Log) -> None:
+        log.append("a", [failed("1")], key="k")
+        assert log.recorded("b", "k") is None
+        assert log.recorded("a", "l") is None
+        assert [event.position for event in log.append("b", [failed("2")], key="k")] == [2]
+        assert [event.position for event in log.append("a", [failed("3")], key="l")] == [3]
+        assert [event.fact.message for event in log.recorded("a", "k") or []] == ["1"]
+
+    def test_a_key_of_a_failed_append_is_free(self, log: Log) -> None:
+        with pytest.raises(Conflict):
+            log.append("run", [failed("a")], expected=1, key="k")
+        with pytest.raises(LogError):
+            log.append("run", [failed("\ud800")], key="k")
+        assert log.recorded("run", "k") is None
+        told = log.append("run", [failed("b")], key="k")
+        assert log.recorded("run", "k") == told
+
+    def test_an_empty_append_holds_its_key_too(self, log: Log) -> None:
+        assert log.append("run", [], key="nothing to say") == []
+        assert log.append("run", [failed()], key="nothing to say") == []
+        assert log.recorded("run", "nothing to say") == []
+        assert log.head().position == 0
+        assert log.verify() is None
+
+    def test_keys_are_no_part_of_the_head(self, make: MakeLog) -> None:
+        with_key, without = make(), make()
+        with_key.append("run", [failed()], key="k")
+        without.append("run", [failed()])
+        assert with_key.head() == without.head()
+
+    def test_a_repeated_append_still_makes_staged_blobs_durable(self, log: Log) -> None:
+        log.append("run", [failed()], key="k")
+        blob = log.put(b"late")
+        log.append("run", [failed()], key="k")
+        log.append("goalposts", [GoalpostAdded(question="q", blob=blob, source="s")])
+        assert log.get(blob) == b"late"
+        assert log.verify() is None
+
+    @pytest.mark.parametrize("name", ["", "a\0b", "half \ud800"])
+    def test_names_that_are_no_text_are_refused(self, log: Log, name: str) -> None:
+        with pytest.raises(LogError, match="cannot name a stream or a key; give"):
+            log.append(name, [failed()])
+        with pytest.raises(LogError, match="cannot name a stream or a key; give"):
+            log.append("run", [failed()], key=name)
+        assert log.head().position == 0
+
+    def test_threads_that_race_for_a_key_all_get_the_events_of_one(self, log: Log) -> None:
+        told: list[list[int]] = []
+
+        def work(name: str) -> None:
+            for number in range(20):
+                events = log.append("shared", [failed(name), failed(name)], key=str(number))
+                told.append([number, *(event.position for event in events), len({event.fact.message for event in events})])
+
+        threads = [threading.Thread(target=work, args=(str(number),)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(told) == 80
+        assert len({tuple(one) for one in told}) == 20
+        assert all(kinds == 1 for *_, kinds in told)
+        assert log.head().position == 40
+
     def test_reading_filters_by_stream_position_kind_and_limit(self, log: Log) -> None:
         # More than two chunks of any store; stream `a` holds positions 1, 2, 5, 6, 9 ...
         for number in range(600):

@@ -1,0 +1,91 @@
+"""A log's file: make it, connect to it, know it again, bring it to the schema of today.
+
+Law: reading never changes a file. One of schema 1 is read as it is and becomes schema 2 in the same transaction as its
+first append with a key. It knows nothing of events.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from events.errors import BadInput, LogError
+from events.stores.sqlite_errors import translated
+
+SCHEMA_VERSION = 2
+"""Shape of the tables that this version writes, kept in `PRAGMA user_version`. See `events.stores.schema`."""
+APPLICATION_ID = 0x47415350
+"""`GASP` in ASCII, kept in `PRAGMA application_id`: marks the file as a log of ours."""
+PATIENCE_S = 30.0
+"""How long an append waits for another writer."""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection that may be shared between threads, durable at every commit."""
+    db = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=PATIENCE_S, isolation_level=None, check_same_thread=False
+    )
+    db.execute("PRAGMA synchronous=FULL")
+    return db
+
+
+def schema_of(db: sqlite3.Connection) -> int:
+    """The file's schema number."""
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def check_mark(db: sqlite3.Connection, path: Path) -> int:
+    """The file's schema number, which this version can read.
+
+    Raises:
+        BadInput: it is something else, or newer.
+    """
+    application = db.execute("PRAGMA application_id").fetchone()[0]
+    if application != APPLICATION_ID:
+        raise BadInput(f"{path} is not a GASP log; give the directory or the log.sqlite of a run")
+    schema = schema_of(db)
+    if not 1 <= schema <= SCHEMA_VERSION:
+        known = f"schemas 1 to {SCHEMA_VERSION}"
+        raise BadInput(f"the log {path} has schema {schema}, this version reads {known}; use the version that wrote it")
+    return schema
+
+
+def create(path: Path) -> None:
+    """Make an empty log at `path`, unless there is one already.
+
+    Raises:
+        BadInput: the file holds something else.
+        LogError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise LogError(f"the log {path} cannot be made ({error.strerror}); choose a directory that can be written") from error
+    with translated(path), closing(connect(path)) as db:
+        if _is_empty(db):
+            from events.stores.schema import sqlite_ddl
+
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("BEGIN IMMEDIATE")
+            if _is_empty(db):
+                for statement in sqlite_ddl():
+                    db.execute(statement)
+                db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+                db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            db.execute("COMMIT")
+
+
+def _is_empty(db: sqlite3.Connection) -> bool:
+    return not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+
+
+def upgrade(db: sqlite3.Connection) -> None:
+    """Bring the file to the schema of today, inside the transaction that is open."""
+    if schema_of(db) < SCHEMA_VERSION:
+        from events.stores.schema import sqlite_upgrade
+
+        for statement in sqlite_upgrade():
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
