@@ -1,0 +1,132 @@
+"""Whole small runs with the shipped model, the real sandbox and the real trainer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from events.projections import RunSummary, fold
+from events.stores import open_log
+from events.types import AttemptsMade, AttemptsVerified, GapMeasured, PolicyServed, PolicyUpdated
+from tests.data import record_file
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+ROOT = Path(__file__).parent.parent
+SMALL = (
+    "play.iterations=2",
+    "play.episodes=6",
+    "play.practice=6",
+    "evaluate.questions=12",
+    "evaluate.attempts=4",
+)
+
+
+def start(runs: Path, *arguments: str, settings: tuple[str, ...] = SMALL) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "graph.run", "--plain", "--runs", str(runs), *arguments]
+    command += [part for setting in settings for part in ("--set", setting)]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, out + err
+    assert err == ""
+    return out
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """One finished small run."""
+    runs = tmp_path_factory.mktemp("runs")
+    out = finish(start(runs, "--name", "whole"))
+    log = open_log(runs / "whole" / "log.sqlite")
+    yield log, out
+    log.close()
+
+
+def test_a_run_ends_with_its_table_and_where_to_look(whole):
+    _, out = whole
+    for words in ("gap", "pass@1", "held-out", "python -m events.trace", "python -m events verify"):
+        assert words in out
+
+
+def test_every_iteration_was_learned_and_its_weights_served(whole):
+    log, _ = whole
+    events = list(log.read())
+    updates = [event for event in events if isinstance(event.fact, PolicyUpdated)]
+    assert [event.fact.iteration for event in updates] == [1, 2]
+    assert all(step.samples for event in updates for step in event.fact.steps if step.groups > step.silent_groups)
+    served = [event.fact.policy for event in events if isinstance(event.fact, PolicyServed) and event.fact.role == "student"]
+    assert served[1:] == [event.fact.digest for event in updates]
+
+
+def test_every_rollout_names_the_policy_that_sampled_it(whole):
+    log, _ = whole
+    serving = None
+    for event in log.read():
+        if isinstance(event.fact, PolicyServed) and event.fact.role == "student":
+            serving = event.fact.policy
+        if isinstance(event.fact, AttemptsMade):
+            assert event.fact.generation.policy == serving
+
+
+def test_the_log_of_a_run_verifies(whole):
+    assert whole[0].verify() is None
+
+
+def test_the_same_seed_gives_the_same_head(whole, tmp_path):
+    finish(start(tmp_path, "--name", "again"))
+    log = open_log(tmp_path / "again" / "log.sqlite")
+    assert log.head() == whole[0].head()
+    log.close()
+
+
+def test_separate_policies_learn_separately(tmp_path):
+    finish(start(tmp_path, "--name", "two", settings=(*SMALL, "policies=separate", "play.iterations=1")))
+    log = open_log(tmp_path / "two" / "log.sqlite")
+    summary = fold(RunSummary(), log.read())
+    assert {update.policy for update in summary.updates} == {"teacher", "student"}
+    assert summary.policies["teacher"] != summary.policies["student"]
+    log.close()
+
+
+def test_real_livecodebench_records_are_played_honestly(tmp_path):
+    goalposts = f"goalposts={record_file('lcb/full_records.jsonl')}"
+    finish(start(tmp_path, "--name", "lcb", settings=(*SMALL, "play.iterations=1", goalposts)))
+    log = open_log(tmp_path / "lcb" / "log.sqlite")
+    gaps = [event.fact.gap for event in log.read(kinds={"gap_measured"}) if isinstance(event.fact, GapMeasured)]
+    assert gaps == [1.0] * 6
+    verdicts = [
+        verdict
+        for event in log.read("evaluation/goalposts/00000")
+        if isinstance(event.fact, AttemptsVerified)
+        for verdict in event.fact.verdicts
+    ]
+    assert len(verdicts) == 12 * 4
+    assert not any(verdict.outcome == "passed" for verdict in verdicts)
+    assert not list(log.read(kinds={"episode_failed"}))
+    log.close()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)])
+def test_ctrl_c_ends_cleanly_and_the_run_goes_on(tmp_path, number, code):
+    process = start(tmp_path, "--name", "x")
+    log = tmp_path / "x" / "log.sqlite"
+    deadline = time.monotonic() + 120
+    while not log.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(6)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in err
+    assert "--resume" in out
+    assert not [line for line in os.popen("ps ax -o args") if str(tmp_path) in line and "trainer.run" in line]
+    finish(start(tmp_path, "--resume", "x", settings=()))
