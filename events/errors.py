@@ -4,6 +4,7 @@ GaspError
 ├── BadInput            what the user gave is wrong: config, files, directories (exit code 2)
 ├── LogError            the log cannot be read or written
 │   ├── Conflict        another writer was faster: re-read and retry
+│   ├── InDoubt         the server was lost during a commit: repeat under a key, or re-read
 │   └── LogCorrupt      hash chain or blob does not match
 ├── SandboxError        Docker engine, image or container failed (a failing program is a verdict, not an error)
 ├── ModelError          a model or its server failed, or serves other weights than asked
@@ -33,6 +34,10 @@ class LogError(GaspError):
 
 class Conflict(LogError):
     """The stream is not at the expected version."""
+
+
+class InDoubt(LogError):
+    """The connection was lost during a commit: whether the append happened is not known."""
 
 
 class LogCorrupt(LogError):

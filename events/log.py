@@ -7,6 +7,7 @@ arrays are staged with `put` and become durable together with the next `append`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -56,7 +57,7 @@ class Broken(NamedTuple):
 
 
 class Log(Protocol):
-    """An append-only log. Implementations: `events.stores.memory.MemoryLog`, `events.stores.sqlite.SqliteLog`."""
+    """An append-only log. Implementations: `MemoryLog`, `SqliteLog` and `PostgresLog` in `events.stores`."""
 
     def append(
         self,
@@ -83,6 +84,22 @@ class Log(Protocol):
         Raises:
             Conflict: the stream is at another version.
             LogError: the store failed; nothing was appended.
+        """
+        ...
+
+    def submit(
+        self,
+        stream: str,
+        facts: Sequence[Fact],
+        *,
+        expected: int | None = None,
+        causation: int | None = None,
+        observed: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> Future[list[Event]]:
+        """`append` without waiting, for coroutines: `await asyncio.wrap_future(log.submit(...))`.
+
+        Appends keep the order in which they were submitted; those that wait at the same time share a commit.
         """
         ...
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import datetime
 from typing import Any
 
@@ -48,6 +49,24 @@ class MemoryLog:
             self._blobs |= self._staged
             self._staged = {}
             return events
+
+    def submit(
+        self,
+        stream: str,
+        facts: Sequence[Fact],
+        *,
+        expected: int | None = None,
+        causation: int | None = None,
+        observed: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> Future[list[Event]]:
+        """See `events.log.Log.submit`. Done when it returns."""
+        done: Future[list[Event]] = Future()
+        try:
+            done.set_result(self.append(stream, facts, expected=expected, causation=causation, observed=observed, key=key))
+        except Exception as error:
+            done.set_exception(error)
+        return done
 
     def read(
         self, stream: str | None = None, *, after: int = 0, kinds: Collection[str] | None = None, limit: int | None = None

@@ -5,6 +5,7 @@ Law: one behaviour a test, only through the contract of `events.log.Log`.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -153,6 +154,22 @@ class LogContract:
         assert len({tuple(one) for one in told}) == 20
         assert all(kinds == 1 for *_, kinds in told)
         assert log.head().position == 40
+
+    async def test_coroutines_submit_at_once_and_each_has_an_outcome_of_its_own(self, log: Log) -> None:
+        wants = [("a", 0, "1"), ("a", 0, "2"), ("b", None, "3"), ("b", None, "\ud800"), ("a", 1, "4"), ("b", 1, "5")]
+        submitted = [log.submit(stream, [failed(text)], expected=expected) for stream, expected, text in wants]
+        told = await asyncio.gather(*map(asyncio.wrap_future, submitted), return_exceptions=True)
+        places = [(one[0].stream, one[0].version) if isinstance(one, list) else type(one) for one in told]
+        assert places == [("a", 1), Conflict, ("b", 1), LogError, ("a", 2), ("b", 2)]
+        assert [event.fact.message for event in log.read()] == ["1", "3", "4", "5"]
+        assert log.verify() is None
+
+    def test_a_mistake_of_the_caller_is_the_callers_own(self, log: Log) -> None:
+        good, bad = log.submit("a", [failed()]), log.submit("a", [failed()], observed={"at": object()})
+        with pytest.raises(TypeError):
+            bad.result(10)
+        assert log.submit("a", [failed()]).result(10)[0].version == 2
+        assert good.result(10)[0].version == 1
 
     def test_reading_filters_by_stream_position_kind_and_limit(self, log: Log) -> None:
         # More than two chunks of any store; stream `a` holds positions 1, 2, 5, 6, 9 ...

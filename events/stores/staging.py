@@ -1,0 +1,70 @@
+"""Blobs that were put and wait for the append that makes them durable. Compresses; does not store."""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections.abc import Collection
+from typing import NamedTuple
+
+from events.hashing import digest
+from events.stores.rows import checked
+from events.values import BlobHash
+
+
+class Packed(NamedTuple):
+    """A blob as stored; the order of the fields is the order of the table's columns."""
+
+    hash: BlobHash
+    size: int
+    content: bytes
+
+
+class Staging:
+    """Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._packed: dict[BlobHash, Packed] = {}
+
+    def put(self, content: bytes) -> BlobHash:
+        """Take a blob in."""
+        blob = digest(content)
+        packed = Packed(blob, len(content), zlib.compress(content))
+        with self._lock:
+            self._packed[blob] = packed
+        return blob
+
+    def get(self, blob: BlobHash) -> bytes | None:
+        """A waiting blob's content."""
+        with self._lock:
+            packed = self._packed.get(blob)
+        return None if packed is None else zlib.decompress(packed.content)
+
+    def waiting(self) -> list[Packed]:
+        """All that wait now."""
+        with self._lock:
+            return list(self._packed.values())
+
+    def forget(self, stored: Collection[Packed]) -> None:
+        """Drop these, because they are durable."""
+        with self._lock:
+            for packed in stored:
+                self._packed.pop(packed.hash, None)
+
+    def clear(self) -> None:
+        """Drop all."""
+        with self._lock:
+            self._packed.clear()
+
+
+def unpacked(blob: BlobHash, content: bytes | None) -> bytes:
+    """The content of a stored blob, if it is what the hash names.
+
+    Raises:
+        LogCorrupt: it is missing or does not match.
+    """
+    try:
+        return checked(blob, None if content is None else zlib.decompress(content))
+    except zlib.error:
+        return checked(blob, b"")
