@@ -86,7 +86,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = QUESTIONS,
     weights: Annotated[Path, typer.Option(help="Weights that the goalposts must defeat.")] = WEIGHTS,
     seed: Annotated[int, typer.Option(help="Seed of all questions.")] = 0,
-    pool: Annotated[int, typer.Option(min=1, help="Candidates for goalposts.")] = 240,
+    pool: Annotated[int, typer.Option(min=1, help="Candidates for goalposts.")] = 320,
     goalposts: Annotated[int, typer.Option(min=1, help="Most goalposts to keep.")] = 100,
 ) -> None:
     """Write train, validation, test and goalpost questions. The goalposts need a Docker engine."""
