@@ -26,6 +26,12 @@ BROKEN_PIPE = 141
 """Exit code when nobody reads the output any more, as shells have it."""
 
 
+def python() -> str:
+    """The interpreter as a person here would type it."""
+    path = Path(sys.executable)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def run_app(app: typer.Typer) -> NoReturn:
     """Run a command line and end the process with its exit code."""
     app.pretty_exceptions_enable = False

@@ -174,6 +174,8 @@ class RunSummary:
     latest: datetime | None = None
     """When the last event was appended."""
     started: RunStarted | None = None
+    played: float = 0.0
+    """Seconds between events, without the time between a stop and its resume."""
     resumed: int = 0
     finished: bool = False
     iterations: dict[int, IterationFigures] = field(default_factory=dict)
@@ -191,8 +193,7 @@ class RunSummary:
 
     def apply(self, event: Event) -> None:
         """See `Projection.apply`."""
-        self.position, self.latest = event.position, event.time
-        self.began = self.began or event.time
+        self._tick(event)
         match event.fact:
             case RunStarted() as fact:
                 self.started, self.policies = fact, dict(fact.policies)
@@ -219,6 +220,12 @@ class RunSummary:
                 self.tokens += generation.length
         if event.stream in self._open:
             self._episode(event, self._open[event.stream])
+
+    def _tick(self, event: Event) -> None:
+        if self.latest is not None and not isinstance(event.fact, RunResumed):
+            self.played += (event.time - self.latest).total_seconds()
+        self.position, self.latest = event.position, event.time
+        self.began = self.began or event.time
 
     def _episode(self, event: Event, episode: _Open) -> None:
         figures = episode.figures

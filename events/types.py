@@ -52,6 +52,8 @@ class RunStarted(Fact):
     """Git commit of the code, or `unknown`."""
     policies: dict[Role, Digest]
     """Weights that each role starts with."""
+    inputs: dict[str, str] = Field(default_factory=dict)
+    """Content digests of question sets and prompts, by name."""
 
 
 class RunResumed(Fact):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from events.errors import BadInput
 from events.log import Log
@@ -29,7 +33,7 @@ from roles.model import Model
 from roles.prompt import PROMPTS, Prompts
 from roles.question_set import QuestionSet, load
 from roles.record import put_question
-from roles.similarity import Novelty, embedding
+from roles.similarity import Embedding, Novelty, embedding
 from roles.solver import Solver
 from roles.teacher import Teacher
 from roles.verifier import Truth, Verifier
@@ -71,42 +75,58 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def create(folder: Path, config: Config) -> Log:
-    """A new run: its folder, the starting weights, and the first events of its log.
+def create(folder: Path, config: Config, given: Inputs) -> Log:
+    """A new run: its folder, the starting weights, and the first event of its log; all there, or nothing.
 
     Raises:
-        BadInput: the folder exists, the disk is full, or an input is wrong; nothing is left behind.
+        BadInput: the folder exists or cannot be made, or the disk is full.
     """
-    source = model_folder(config.model)
     if folder.exists():
         raise BadInput(f"Run folder {folder} exists; choose another --name, or go on with --resume {folder}.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(folder.parent).free < LEAST_FREE:
-        raise BadInput(f"Less than {LEAST_FREE // 2**20} MiB are free where {folder} would be; free some space or set --runs.")
-    digest = weights_digest(source)
-    shutil.copytree(source, folder / "weights" / digest, ignore=shutil.ignore_patterns("README*", "*.md"))
-    log = open_log(folder / LOG, create=True)
-    started = RunStarted(
-        config=json.loads(config.model_dump_json()),
-        versions=versions(),
-        commit=commit(),
-        policies=dict.fromkeys(config.policy_of, digest),
-    )
-    log.append("run", [started], expected=0)
-    return log
+    unfinished = folder.parent / f".new-{os.getpid()}"
+    try:
+        unfinished.mkdir(parents=True)
+        if shutil.disk_usage(unfinished).free < LEAST_FREE:
+            raise BadInput(f"Less than {LEAST_FREE // 2**20} MiB are free where {folder} would be; free some, or set --runs.")
+        shutil.copytree(given.model, unfinished / "weights" / given.digest, ignore=shutil.ignore_patterns("*.md"))
+        started = RunStarted(
+            config=json.loads(config.model_dump_json()),
+            versions=versions(),
+            commit=commit(),
+            policies=dict.fromkeys(config.policy_of, given.digest),
+            inputs=given.digests(),
+        )
+        with closing(open_log(unfinished / LOG, create=True)) as log:
+            log.append("run", [started], expected=0)
+        os.sync()
+        unfinished.rename(folder)
+    except OSError as error:
+        raise BadInput(f"Run folder {folder} cannot be made: {error}; choose another --runs, or make room.") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return open_log(folder / LOG)
 
 
-def reopen(folder: Path) -> tuple[Log, Config]:
-    """An existing run, with the config it was started with.
+def reopen(folder: Path) -> tuple[Log, Config, Inputs]:
+    """An existing run, with the config and the inputs it was started with.
 
     Raises:
-        BadInput: there is no run in the folder.
+        BadInput: there is no run in the folder, it is of another version, or an input has changed.
     """
     if not (folder / LOG).is_file():
         raise BadInput(f"There is no run in {folder} (no {LOG}); give the folder or the name of a run.")
     log = open_log(folder / LOG)
-    config = Config(**started(log).config)
-    return log, config
+    first = started(log)
+    try:
+        config = Config(**first.config)
+    except ValidationError as error:
+        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise BadInput(f"The run in {folder} has a setting {key!r} that this version does not take; use its own.") from error
+    given = inputs(config)
+    changed = sorted(name for name, digest in given.digests().items() if first.inputs.get(name) != digest)
+    if changed:
+        raise BadInput(f"The {changed[0]} of {folder} changed since the run started; put the old files back, or start anew.")
+    return log, config, given
 
 
 def started(log: Log) -> RunStarted:
@@ -123,41 +143,51 @@ def started(log: Log) -> RunStarted:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run reads from files."""
+    """What a run reads from files, read and checked before anything starts."""
 
+    model: Path
+    digest: Digest
     goalposts: QuestionSet
     practice: tuple[Question, ...]
     test: tuple[Question, ...]
     prompts: Prompts
+    embedding: Embedding
+
+    def digests(self) -> dict[str, str]:
+        """Content digests, so that a resume plays with what the run started with."""
+        sets = {"goalposts": self.goalposts.questions, "practice": self.practice, "test": self.test}
+        ids = {name: "".join(question.id for question in questions) for name, questions in sets.items()}
+        return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in ids.items()} | {
+            "prompts": self.prompts.digest
+        }
 
 
 def inputs(config: Config) -> Inputs:
-    """The question sets and prompts that a config names.
+    """The model, question sets, prompts and embedding that a config names.
 
     Raises:
         BadInput: one cannot be read.
     """
-    folder = PROMPTS / config.prompts
+    model = model_folder(config.model)
+    goalposts = load(config.goalposts, "goalposts")
+    practice = goalposts if config.practice == "goalposts" else load(config.practice, "train")
+    prompts = PROMPTS / config.prompts
     return Inputs(
-        goalposts=load(config.goalposts, "goalposts"),
-        practice=load(config.practice, "train").questions if recipe(config).practices else (),
+        model=model,
+        digest=weights_digest(model),
+        goalposts=goalposts,
+        practice=practice.questions if recipe(config).practices else (),
         test=() if config.test == "none" else load(config.test, "test").questions,
-        prompts=Prompts(folder if folder.is_dir() else Path(config.prompts)),
+        prompts=Prompts(prompts if prompts.is_dir() else Path(config.prompts)),
+        embedding=embedding(config.verify.embedding),
     )
 
 
 def put_up(log: Log, goalposts: QuestionSet) -> None:
-    """Add the goalposts to a log that has none yet.
-
-    Raises:
-        BadInput: the log has others.
-    """
-    facts = [GoalpostAdded(question=q.id, blob=put_question(log, q), source=goalposts.name) for q in goalposts.questions]
-    known = [event.fact for event in log.read("goalposts")]
-    if not known:
+    """Add the goalposts to a log that has none yet."""
+    if log.version("goalposts") == 0:
+        facts = [GoalpostAdded(question=q.id, blob=put_question(log, q), source=goalposts.name) for q in goalposts.questions]
         log.append("goalposts", facts, expected=0)
-    elif known != facts:
-        raise BadInput(f"The goalposts of {goalposts.name} changed since the run started; put the old file back.")
 
 
 def seat(folder: Path, config: Config, log: Log, given: Inputs, runner: Runner) -> Play:
@@ -179,7 +209,7 @@ def seat(folder: Path, config: Config, log: Log, given: Inputs, runner: Runner) 
         teacher=Teacher(lockstep.model(models["teacher"]), given.prompts, log, config.play.teacher),
         solver=solver,
         verifier=verifier,
-        novelty=Novelty(embedding(config.verify.embedding)),
+        novelty=Novelty(given.embedding),
         recipe=recipe(config),
         play=config.play,
         similarity=config.verify.similarity,

@@ -6,15 +6,21 @@ and starts nothing; `graph.configure` reads files and overrides.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from events.values import Role, Sampling, Value
 
 
-class PlaySettings(Value):
+class Settings(Value):
+    """A group of settings; numbers are finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class PlaySettings(Settings):
     """How an iteration is played. Numbers marked [paper] are GASP's; the others are open there and chosen here."""
 
     iterations: Annotated[int, Field(ge=0)] = 40
@@ -42,8 +48,16 @@ class PlaySettings(Value):
     teacher: Sampling = Sampling(max_tokens=224)
     """How proposals are sampled [paper: T = 1]."""
 
+    @model_validator(mode="after")
+    def _can_be_learned_from(self) -> Self:
+        if self.public_pairs >= self.pairs:
+            raise ValueError(f"public_pairs ({self.public_pairs}) must be fewer than pairs ({self.pairs})")
+        if any(how.temperature == 0 or how.top_p != 1 for how in (self.student, self.teacher)):
+            raise ValueError("student and teacher need a temperature above 0 and top_p 1, else nothing can be learned")
+        return self
 
-class VerifySettings(Value):
+
+class VerifySettings(Settings):
     """What a question and an answer must withstand."""
 
     similarity: Annotated[float, Field(gt=0, le=1)] = 0.95
@@ -60,7 +74,7 @@ class VerifySettings(Value):
     """Sandbox containers; 0 takes one a core."""
 
 
-class RewardSettings(Value):
+class RewardSettings(Settings):
     """Rewards that the paper leaves open; the bands and the teacher's curves belong to the recipe."""
 
     repeated: float = -0.5
@@ -71,7 +85,7 @@ class RewardSettings(Value):
     """For an answer that is none [AZR: -1]."""
 
 
-class LearnSettings(Value):
+class LearnSettings(Settings):
     """How the trainer updates weights."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
@@ -88,7 +102,7 @@ class LearnSettings(Value):
     """Newest weights kept on disk, besides the first."""
 
 
-class EvaluateSettings(Value):
+class EvaluateSettings(Settings):
     """How progress is examined."""
 
     questions: Annotated[int, Field(ge=1)] = 100

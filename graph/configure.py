@@ -79,6 +79,6 @@ def _sentence(error: ValidationError) -> str:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         close = get_close_matches(key, [name for name, _, _ in keys()], n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "see --help for the list."
+        hint = f"did you mean {close[0]!r}?" if close else "see --settings for the list."
         return f"There is no setting {key!r}; {hint}"
-    return f"Setting {key!r} cannot be {first['input']!r}: {first['msg']}; see --help for what it takes."
+    return f"Setting {key!r} cannot be {first['input']!r}: {first['msg']}; see --settings for what it takes."

@@ -13,14 +13,20 @@ from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from events.cli import python
 from events.log import Log
 from events.projections import IterationFigures, RunSummary, fold
 from events.types import EvaluationFinished, StepTaken
 from events.values import Seat
+from graph import state
+from graph.config import PlaySettings
+from graph.edges import after
+from graph.state import Episode
 
 PERIOD = 0.5
 """Seconds between looks at the log."""
@@ -28,46 +34,36 @@ SHOWN = 10
 """Iterations in the live table."""
 DRIFT = "sampling/sampling_logp_difference/mean"
 """Metric: mean distance between the logprobs of the sampler and those of the trainer, as TRL names it."""
-NEXT_NODE = {
-    "episode_started": "solver",
-    "attempts_made": "verifier",
-    "attempts_verified": "goalpost_gap",
-    "gap_measured": "teacher_easy",
-    "question_proposed": "verifier",
-    "question_validated": "solver",
-    "question_accepted": "teacher_hard",
-    "question_rejected": "teacher",
-    "reward_given": "solver",
-}
-"""Which node works after which fact; for the eye only, `graph.edges` decides."""
 
 
 class Watch:
     """A summary that keeps up with a growing log."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, settings: PlaySettings) -> None:
         self._log = log
+        self._settings = settings
         self.summary = RunSummary()
-        self._last: dict[str, str] = {}
+        self._episodes: dict[str, Episode] = {}
 
     def look(self) -> None:
         """Take in what is new."""
         for event in self._log.read(after=self.summary.position):
             self.summary.apply(event)
-            if event.fact.kind in {"episode_finished", "episode_failed"}:
-                self._last.pop(event.stream, None)
-            elif event.stream.startswith("episode/"):
-                self._last[event.stream] = event.fact.kind
+            if event.stream.startswith("episode/"):
+                episode = state.fold(self._episodes.pop(event.stream, Episode(stream=event.stream)), [event])
+                if not episode.ended:
+                    self._episodes[event.stream] = episode
 
     @property
     def nodes(self) -> Counter[str]:
         """Open episodes by the node that works on them."""
-        return Counter(NEXT_NODE.get(kind, "?") for kind in self._last.values())
+        most, solved = self._settings.max_attempts, self._settings.solved_at
+        return Counter(after(episode, most, solved).strip("_") for episode in self._episodes.values())
 
 
-async def show(log: Log, console: Console, iterations: int, doing: Callable[[], str], *, plain: bool) -> None:
+async def show(log: Log, console: Console, settings: PlaySettings, doing: Callable[[], str], *, plain: bool) -> None:
     """Show a run until cancelled: live on a terminal, one line an iteration otherwise."""
-    watch = Watch(log)
+    watch = Watch(log, settings)
     if plain:
         told: set[object] = set()
         while True:
@@ -80,7 +76,7 @@ async def show(log: Log, console: Console, iterations: int, doing: Callable[[], 
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             watch.look()
-            live.update(screen(watch, iterations, doing()), refresh=True)
+            live.update(screen(watch, settings.iterations, doing()), refresh=True)
             await asyncio.sleep(PERIOD)
 
 
@@ -108,7 +104,7 @@ def screen(watch: Watch, iterations: int, doing: str) -> RenderableType:
     summary = watch.summary
     learned = _learned(summary)
     done = len(learned)
-    elapsed = _seconds(summary.began, datetime.now(UTC))
+    elapsed = summary.played + _seconds(summary.latest, datetime.now(UTC))
     head = Text.assemble(
         ("GASP ", "bold"),
         f"iteration {min(done + 1, iterations)} of {iterations}   ",
@@ -156,6 +152,7 @@ def _row(figures: IterationFigures, steps: Sequence[StepTaken]) -> list[str]:
     drift = max((step.metrics.get(DRIFT, 0.0) for step in steps), default=None)
     return [
         str(figures.number),
+        str(figures.failed or ""),
         _share(figures.gap.value),
         _share(easy.pass_rate.value),
         f"{easy.accepted}/{easy.proposed}",
@@ -219,18 +216,21 @@ def ending(log: Log, folder: Path) -> RenderableType:
     for figures in summary.iterations.values():
         rejected += figures.seats["easy"].rejected + figures.seats["hard"].rejected
     ended = list(summary.iterations.values())
+    failed = sum(figures.failed for figures in ended)
     third = max(1, len(ended) // 3)
     for label, of in (("statements that say what their program does", _aligned), ("diversity of questions", _fresh)):
         table.add_row(label, _share(of(ended[:third])), _share(of(ended[-third:])))
     facts = (
-        f"{len(ended)} iterations in {_clock(_seconds(summary.began, summary.latest))}, {summary.tokens:,} tokens; "
-        f"accepted {summary.lemmas} lemmas and {summary.lifts} lifts; rejected "
+        f"{len(ended)} iterations in {_clock(summary.played)}, {summary.tokens:,} tokens; "
+        f"accepted {summary.lemmas} lemmas and {summary.lifts} lifts; {failed} episodes failed; rejected "
         + (", ".join(f"{count} {reason}" for reason, count in rejected.most_common()) or "none")
     )
-    deeper = Table("look deeper", "", box=None, pad_edge=False, header_style="bold", show_header=False)
-    deeper.add_row("the curriculum", f"python -m events.trace {folder}")
-    deeper.add_row("one goalpost", f"python -m events.trace {folder} {next(iter(summary.goalposts), 'GOALPOST')}")
-    deeper.add_row("every hash", f"python -m events verify {folder}")
+    run = escape(str(folder))
+    first = next(iter(summary.goalposts), "GOALPOST")[:8]
+    deeper = Table("", "", box=None, pad_edge=False, show_header=False)
+    deeper.add_row("the curriculum", f"{python()} -m events.trace {run}")
+    deeper.add_row("one goalpost", f"{python()} -m events.trace {run} {first}")
+    deeper.add_row("every hash", f"{python()} -m events verify {run}")
     return Group(Text(), table, Text(facts), Text(), deeper, Text(f"head {log.head().digest}", style="dim"))
 
 

@@ -44,13 +44,18 @@ def after(episode: Episode, max_attempts: int, solved_at: float) -> Next:
         return "__end__" if episode.attempted else "solver"
     if episode.gap is None:
         return "goalpost_gap" if episode.attempted else "solver"
-    if 1 - episode.gap >= solved_at:
+    if closed(episode.gap, solved_at):
         return "__end__"
     if episode.candidate is not None:
         return "solver"
     if proposing(episode, max_attempts):
         return "teacher_easy" if episode.seat == "easy" else "teacher_hard"
     return "solver" if episode.unsolved else "__end__"
+
+
+def closed(gap: float, solved_at: float) -> bool:
+    """Whether a goalpost is closed; with room for 1 - 0.9 being a little less than a tenth."""
+    return 1 - gap >= solved_at - 1e-9
 
 
 def proposing(episode: Episode, max_attempts: int) -> bool:
@@ -63,6 +68,6 @@ def ending(episode: Episode, solved_at: float) -> Literal["played", "goalpost_so
     """Why an episode whose next node is `__end__` is over."""
     if episode.purpose == "practice" or len(episode.accepted) == 2:
         return "played"
-    if episode.gap is not None and 1 - episode.gap >= solved_at:
+    if episode.gap is not None and closed(episode.gap, solved_at):
         return "goalpost_solved"
     return "no_lift" if episode.accepted else "no_lemma"

@@ -16,6 +16,9 @@ from events.log import Log
 from events.types import PolicyUpdated
 from events.values import Digest
 
+PERIOD = 0.03
+"""Seconds between looks at the log."""
+
 
 class Learner:
     """Runs `python -m trainer.run RUN --follow` and waits for its updates."""
@@ -42,12 +45,14 @@ class Learner:
         """
         while True:
             alive = self._process is not None and self._process.poll() is None
-            for event in self._log.read(f"policy/{policy}"):
-                if isinstance(event.fact, PolicyUpdated) and event.fact.iteration == iteration:
-                    return event.fact.digest
-            if not alive:
+            updates = [event.fact for event in self._log.read(f"policy/{policy}", kinds={"policy_updated"})]
+            for fact in updates:
+                if isinstance(fact, PolicyUpdated) and fact.iteration == iteration:
+                    return fact.digest
+            if self._process is None or not alive:
                 raise TrainerError(f"The trainer ended before it learned from iteration {iteration}: {self._last_words()}")
-            await asyncio.sleep(0.05)
+            while not self._log.changed() and self._process.poll() is None:
+                await asyncio.sleep(PERIOD)
 
     def stop(self) -> None:
         """End the process; before its commit point nothing is lost."""

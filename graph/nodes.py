@@ -23,6 +23,7 @@ from events.types import (
     QuestionProposed,
     QuestionRejected,
     QuestionValidated,
+    Reason,
     RewardGiven,
 )
 from events.values import BlobHash, Question, Seat, Task, Verdict
@@ -166,14 +167,18 @@ async def _judged(table: Table, episode: Episode, pending: Pending) -> list[Fact
 def _banded(table: Table, episode: Episode, pending: Pending, question: Question, verdicts: Sequence[Verdict]) -> list[Fact]:
     """Pass rate, the teacher's reward, and acceptance; an accepted question kept as induction is learned from at once."""
     seat, successes = episode.seat, sum(verdict.outcome == "passed" for verdict in verdicts)
-    reward = table.recipe.teacher_reward(seat, successes, len(verdicts))
+    place = table.recipe.place(seat, successes, len(verdicts))
+    # Asked again here: a sibling may have been accepted with the same question since it was validated.
+    novel = table.novelty.similarity(question) <= table.similarity
+    reason: Reason | None = "not_novel" if not novel else None if place == "in_band" else place
+    curve = table.recipe.teacher_reward(seat, successes, len(verdicts))
+    reward = curve if novel else table.recipe.rejection_reward("not_novel")
     facts: list[Fact] = [
         PassRateMeasured(seat=seat, question=question.id, successes=successes, attempts=len(verdicts)),
         RewardGiven(of=episode.proposed, phase=PHASE[seat], role="teacher", task=seat, rewards=(round(reward, 9),)),
     ]
-    place = table.recipe.place(seat, successes, len(verdicts))
-    if place != "in_band":
-        return [*facts, QuestionRejected(seat=seat, reason=place, question=question.id, blob=pending.question)]
+    if reason is not None:
+        return [*facts, QuestionRejected(seat=seat, reason=reason, question=question.id, blob=pending.question)]
     facts.append(QuestionAccepted(seat=seat, question=question.id, blob=pending.question, axis=episode.axis))
     if drawn_task(episode.seed, seat) == "induction":
         facts.append(_student_reward(table, pending, "solve", verdicts))

@@ -37,6 +37,8 @@ from roles.model import Model
 from roles.record import put_question
 
 AXES: tuple[Axis, ...] = ("io", "function")
+STEPS = 1000
+"""Most node visits of one episode; settings allow far fewer."""
 
 
 @dataclass(frozen=True)
@@ -104,17 +106,18 @@ class Play:
             await self.learner.updated(policy, iteration)
 
     def _finish(self, iteration: int, openings: Sequence[Opening]) -> None:
-        failures = [
-            event.fact
-            for opening in openings
-            for event in self.log.read(opening.stream, kinds={"episode_failed"})
-            if isinstance(event.fact, EpisodeFailed)
-        ]
-        if openings and len(failures) == len(openings):
-            first = failures[0]
-            raise GaspError(f"Every episode of iteration {iteration} failed, the first with {first.error}: {first.message}")
-        fact = IterationFinished(iteration=iteration, finished=len(openings) - len(failures), failed=len(failures))
-        self.log.append("run", [fact])
+        failed: dict[str, list[EpisodeFailed]] = {}
+        for opening in openings:
+            ends = [event.fact for event in self.log.read(opening.stream, kinds={"episode_failed"})]
+            failed.setdefault(opening.fact.purpose, []).extend(fact for fact in ends if isinstance(fact, EpisodeFailed))
+        count = sum(map(len, failed.values()))
+        self.log.append("run", [IterationFinished(iteration=iteration, finished=len(openings) - count, failed=count)])
+        for purpose, broken in failed.items():
+            if len(broken) == sum(opening.fact.purpose == purpose for opening in openings):
+                raise GaspError(
+                    f"Every {purpose} episode of iteration {iteration} failed, the first with {broken[0].error}: "
+                    f"{broken[0].message}; find the cause, then go on with the next iteration by --resume"
+                )
 
     def _openings(self, iteration: int) -> Iterator[Opening]:
         seed, play = self.config.seed, self.config.play
@@ -145,7 +148,7 @@ class Play:
                 episode = fold(episode, self.log.append(stream, [opening.fact], expected=0))
             if episode.ended:
                 return
-            final = await self.graph.ainvoke({"episode": episode}, context=self.table)
+            final = await self.graph.ainvoke({"episode": episode}, {"recursion_limit": STEPS}, context=self.table)
             episode = final["episode"]
             reason = ending(episode, self.config.play.solved_at)
             self.log.append(stream, [EpisodeFinished(reason=reason)], expected=episode.version)
@@ -159,7 +162,8 @@ class Play:
         """Serve the weights that exist after an iteration, and record the proof."""
         for role, policy in self.config.policy_of.items():
             digest = self._updates(policy).get(iteration, self.policies[role])
-            await self.models[role].serve(self.folder / "weights" / digest, digest)
+            if self.models[role].policy != digest:
+                await self.models[role].serve(self.folder / "weights" / digest, digest)
             served = [event.fact for event in self.log.read("run", kinds={"policy_served"})]
             last = next((f.policy for f in reversed(served) if isinstance(f, PolicyServed) and f.role == role), None)
             if last != digest:

@@ -31,11 +31,6 @@ class Recipe(Protocol):
     """An algorithm. Implementations in `graph/recipes/`, one a file."""
 
     @property
-    def guided(self) -> bool:
-        """Whether episodes are played from goalposts."""
-        ...
-
-    @property
     def practices(self) -> bool:
         """Whether real questions are trained on (real-data RL)."""
         ...

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
 
-from events.cli import run_app
+from events.cli import python, run_app
 from events.errors import BadInput
 from events.types import RunResumed
 from graph.config import Config
@@ -100,11 +101,11 @@ def _play(folder: Path, config: Config | None, console: Console, *, plain: bool)
     from graph.display import ending
 
     if config is None:
-        log, config = reopen(folder)
-        given, fresh = inputs(config), False
+        log, config, given = reopen(folder)
+        fresh = False
     else:
         given, fresh = inputs(config), True
-        log = create(folder, config)
+        log = create(folder, config, given)
     with closing(log), locked(folder):
         finished = any(True for _ in log.read("run", kinds={"run_finished"}))
         if not fresh and not finished:
@@ -113,7 +114,8 @@ def _play(folder: Path, config: Config | None, console: Console, *, plain: bool)
             if not finished:
                 asyncio.run(_played(folder, config, log, given, console, plain=plain))
         except BaseException:
-            console.print(f"The run is kept; go on with: python -m graph.run --resume {folder}", style="dim", soft_wrap=True)
+            again = f"{python()} -m graph.run --resume {escape(str(folder))}"
+            console.print(f"The run is kept; go on with: {again}", style="dim", soft_wrap=True)
             raise
         console.print(ending(log, folder))
 
@@ -126,14 +128,17 @@ async def _played(folder: Path, config: Config, log: Log, given: Inputs, console
 
     runner = DockerRunner(limits(config), workers=config.verify.workers or None, run=folder.name)
     play = seat(folder, config, log, given, runner)
+    # A missing engine is said before anything is sampled.
+    await asyncio.to_thread(lambda: runner.provenance)
     play.learner.start()
-    display = asyncio.create_task(show(log, console, config.play.iterations, lambda: play.lockstep.doing, plain=plain))
+    display = asyncio.create_task(show(log, console, config.play, lambda: play.lockstep.doing, plain=plain))
     try:
         await play.run()
         await asyncio.sleep(2 * PERIOD if plain else 0)
     finally:
         display.cancel()
-        await asyncio.gather(display, return_exceptions=True)
+        with suppress(asyncio.CancelledError):
+            await display
         play.learner.stop()
         await runner.close()
 
@@ -157,7 +162,7 @@ def _toml(config: Config) -> str:
     blocks = []
     for section, values in sorted(sections.items()):
         lines = [f"[{section}]"] if section else []
-        lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
 

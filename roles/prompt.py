@@ -50,6 +50,11 @@ class Prompts:
                 raise BadInput(f"Prompt file {path} cannot be read ({error}); a folder holds {NAMES} as .md") from error
             self._templates[name] = Rendered(text, hashlib.sha256(content).hexdigest())
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) over all prompt files."""
+        return hashlib.sha256("".join(self._templates[name].template for name in NAMES).encode()).hexdigest()
+
     def render(self, name: str, **fields: str) -> Rendered:
         """The prompt `name` with its marks filled.
 

@@ -6,6 +6,8 @@ An infrastructure failure raises and never becomes a verdict. It gives no reward
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -16,6 +18,7 @@ from events.values import Outcome, Pair, Provenance, Question, Task, Verdict
 from roles.parse import Malformed, parse_input, parse_output, parse_program, parse_proposal
 from roles.safety import objection, parse, without_each_statement
 from sandbox.compare import same
+from sandbox.literal import NotLiteral, TooLarge, read
 from sandbox.runner import Execution, Job, Run, Runner, RunStatus
 
 OUTCOMES: dict[RunStatus, Outcome] = {
@@ -97,23 +100,31 @@ class Verifier:
         if (why := objection(tree)) is not None:
             return Rejected("unsafe", why)
         inputs = tuple(proposal.inputs)
-        shorter = without_each_statement(tree, "f")
-        known = self.truth(proposal.message) if self.truth else None
-        sources = [proposal.program, *shorter, *([known] if known is not None else [])]
+        if len(set(inputs)) < len(inputs):
+            return Rejected("degenerate", "an input is repeated")
         backwards = Job(source=proposal.program, inputs=inputs[::-1])
-        runs = await self.runner.run([backwards, *(Job(source=source, inputs=inputs) for source in sources)])
-        second, first, others = runs[0], runs[1], runs[2 : 2 + len(shorter)]
+        first, second = await self.runner.run([Job(source=proposal.program, inputs=inputs), backwards])
         if failed := next((run for run in first.runs if run.status != "ok"), None):
-            return Rejected("broken", one_line(f"{failed.status}: {failed.detail}", 200))
+            return Rejected("broken", one_line(f"{failed.status}: {_detail(failed)}", 200))
         if _values(first) != _values(second)[::-1]:
             return Rejected("nondeterministic", "a second run, in another order, gave other outputs")
+        if not all(_literal(run.value) for run in first.runs):
+            return Rejected("unsafe", "an output is not a value")
         question = self._question(proposal.message, proposal.program, inputs, first)
-        if len(set(_values(first))) < min(self.distinct, len(inputs)):
+        return await self._compared(question, tree, _values(first))
+
+    async def _compared(self, question: Question, tree: ast.Module, values: tuple[str, ...]) -> Valid | Rejected:
+        """The question beside its own parts and the world's truth: not degenerate, and whether aligned."""
+        if len(set(values)) < min(self.distinct, len(values)):
             return Rejected("degenerate", "the outputs hardly differ", question)
-        if any(_values(other) == _values(first) for other in others):
+        known = self.truth(question.statement) if self.truth else None
+        sources = [*without_each_statement(tree, question.entry), *([known] if known is not None else [])]
+        inputs = tuple(pair.input for pair in question.pairs)
+        runs = await self.runner.run([Job(source=source, inputs=inputs) for source in sources]) if sources else []
+        others, truth = (runs[:-1], runs[-1]) if known is not None else (runs, None)
+        if any(_values(other) == values for other in others):
             return Rejected("degenerate", "an operation is without effect", question)
-        aligned = None if self.truth is None else known is not None and _values(runs[-1]) == _values(first)
-        return Valid(question, aligned)
+        return Valid(question, None if self.truth is None else truth is not None and _values(truth) == values)
 
     def _question(self, statement: str, program: str, inputs: Sequence[str], execution: Execution) -> Question:
         pairs = tuple(Pair(input=given, output=run.value) for given, run in zip(inputs, execution.runs, strict=True))
@@ -144,6 +155,20 @@ def _values(execution: Execution) -> tuple[str, ...]:
     return tuple(run.value if run.status == "ok" else f"<{run.status}>" for run in execution.runs)
 
 
+def _detail(run: Run) -> str:
+    """Its detail, without the addresses that differ between equal runs."""
+    return one_line(re.sub(r"0x[0-9a-f]{6,}", "0x…", run.detail), 200)
+
+
+def _literal(text: str) -> bool:
+    """Whether a value that came out of the sandbox is one; a program may forge what it sends."""
+    try:
+        read(text)
+    except (NotLiteral, TooLarge):
+        return False
+    return True
+
+
 def _malformed(answer: Malformed) -> Verdict:
     return Verdict(outcome="malformed", passed=0, total=1, detail=one_line(answer.reason, 200))
 
@@ -157,7 +182,7 @@ def _judged_value(answer: str | Malformed, expected: str) -> Verdict:
 
 def _judged_run(run: Run, expected: str) -> Verdict:
     if run.status != "ok":
-        return Verdict(outcome=OUTCOMES[run.status], passed=0, total=1, detail=one_line(run.detail, 200))
+        return Verdict(outcome=OUTCOMES[run.status], passed=0, total=1, detail=_detail(run))
     return _judged_value(run.value, expected)
 
 
@@ -170,7 +195,7 @@ def _judged_runs(question: Question, runs: Sequence[Run]) -> Verdict:
             passed += 1
         elif failure is None:
             outcome: Outcome = "wrong_answer" if run.status == "ok" else OUTCOMES[run.status]
-            failure = Verdict(outcome=outcome, passed=0, total=len(runs), detail=one_line(run.detail, 200))
+            failure = Verdict(outcome=outcome, passed=0, total=len(runs), detail=_detail(run))
     if failure is None:
         return Verdict(outcome="passed", passed=passed, total=len(runs))
     return failure.model_copy(update={"passed": passed})

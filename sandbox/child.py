@@ -81,13 +81,14 @@ def _limit(limits: dict[str, Any]) -> None:
     for what, value in (
         (resource.RLIMIT_STACK, stack),
         (resource.RLIMIT_AS, space),
-        (resource.RLIMIT_CPU, limits["cpu_seconds"]),
         (resource.RLIMIT_FSIZE, 8 << 20),
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
     ):
         resource.setrlimit(what, (value, value))
+    # The soft limit ends a program by SIGXCPU, which says why; the hard one, a second later, ends those that ignore it.
+    resource.setrlimit(resource.RLIMIT_CPU, (limits["cpu_seconds"], limits["cpu_seconds"] + 1))
 
 
 def drop() -> None:

@@ -25,7 +25,7 @@ def test_the_environment_changes_nothing(monkeypatch):
     ("override", "words"),
     [
         ("play.epsodes=4", ["play.epsodes", "did you mean 'play.episodes'"]),
-        ("nothing=4", ["no setting 'nothing'", "--help"]),
+        ("nothing=4", ["no setting 'nothing'", "--settings"]),
         ("play.episodes=many", ["play.episodes", "'many'", "integer"]),
         ("play.episodes=-1", ["play.episodes", "-1"]),
         ("recipe=alphazero", ["recipe", "alphazero", "gasp"]),

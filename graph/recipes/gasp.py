@@ -35,7 +35,6 @@ class Gasp:
     outside: float = -0.5
     unfit: float = -1.0
     practices: bool = False
-    guided: bool = True
 
     def place(self, seat: Seat, successes: int, attempts: int) -> Place:
         """In band if low/10 <= successes/attempts <= high/10, in integers."""
