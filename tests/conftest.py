@@ -1,11 +1,14 @@
-"""Fixtures that several test files share: the real Docker runner."""
+"""Fixtures that several test files share: the real Docker runner, a real PostgreSQL server."""
 
 import asyncio
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from sandbox.docker import DockerRunner
 from sandbox.runner import Limits
+from tests.postgres_server import PostgresServer, find_programs, postgres_server
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +17,26 @@ def runner():
     runner = DockerRunner(Limits(wall_seconds=3, cpu_seconds=2), workers=2, run="tests")
     yield runner
     asyncio.run(runner.close())
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of a database on a server of our own; a test adds `?run=...`, a name that no other test uses."""
+    # Nothing crashes this one, so it need not wait for the disk.
+    with postgres_server(postgres_programs(), fsync="off") as server:
+        yield server.url
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server that the test may crash and damage."""
+    with postgres_server(postgres_programs()) as server:
+        yield server
+
+
+def postgres_programs() -> Path:
+    """The server's programs; skips the test where there are none."""
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("there is no PostgreSQL server; .ci/postgres installs it")
+    return programs

@@ -4,15 +4,14 @@ python -m tests.log_writer LOG NAME COUNT
 """
 
 import sys
-from pathlib import Path
 
 from events.stores import open_log
 from events.types import EpisodeFailed, GoalpostAdded
 
 
-def main(path: str, name: str, count: int) -> None:
+def main(where: str, name: str, count: int) -> None:
     """Append batches of two facts with a blob, to a stream of its own and to a shared one in turn."""
-    log = open_log(Path(path), create=True)
+    log = open_log(where, create=True)
     say("ready")
     for number in range(count):
         blob = log.put(f"{name} {number} ".encode() * 50)

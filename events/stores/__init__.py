@@ -3,24 +3,57 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, overload
 
+from events.errors import BadInput
+from events.log import Log
 from events.stores.sqlite import SqliteLog
 from events.stores.sqlite_file import create as create_file
 
-__all__ = ["open_log"]
+if TYPE_CHECKING:
+    from events.stores.postgres import PostgresLog
+
+__all__ = ["is_url", "open_log"]
+
+_SCHEMES = ("postgresql://", "postgres://")
 
 
-def open_log(path: Path, *, create: bool = False) -> SqliteLog:
-    """The log in the file `path`.
+@overload
+def open_log(where: Path, *, create: bool = False) -> SqliteLog: ...
+@overload
+def open_log(where: Path | str, *, create: bool = False) -> Log: ...
+def open_log(where: Path | str, *, create: bool = False) -> Log:
+    """The log in a file or in a PostgreSQL database.
 
     Args:
-        path: the file, usually `log.sqlite` in the directory of a run.
+        where: the file, usually `log.sqlite` in the directory of a run, or `postgresql://user@host/database?run=NAME`.
         create: make an empty log there if there is none.
 
     Raises:
         BadInput: there is no log, something else, or a log of another schema.
-        LogError: the file cannot be opened, made or read.
+        LogError: it cannot be opened, made or read.
     """
+    if is_url(where):
+        return _open_postgres(str(where), create=create)
+    path = Path(where)
     if create:
         create_file(path)
     return SqliteLog(path)
+
+
+def is_url(where: Path | str) -> bool:
+    """Whether this names a database, and not a file."""
+    return isinstance(where, str) and where.startswith(_SCHEMES)
+
+
+def _open_postgres(url: str, *, create: bool) -> PostgresLog:
+    try:
+        from events.stores import postgres, postgres_place
+    except ModuleNotFoundError as error:
+        raise BadInput(
+            "a log in PostgreSQL needs psycopg, which is not installed; run: pip install 'gasp[postgres]'"
+        ) from error
+    place = postgres_place.Place.parse(url)
+    if create:
+        postgres_place.create(place)
+    return postgres.PostgresLog(place)

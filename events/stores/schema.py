@@ -7,13 +7,18 @@ which is what the hash chain is for. It does not run anything.
 
 from __future__ import annotations
 
-from sqlalchemy import Text
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import BigInteger, Integer, Text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import registry
 from sqlalchemy.schema import CreateTable
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
 from events.hashing import ZERO
+
+_WHOLE = BigInteger().with_variant(Integer(), "sqlite")
+"""Whole numbers of 64 bits, which SQLite calls INTEGER."""
+_GIVEN = {"autoincrement": False}
+"""For a key that the log itself counts."""
 
 
 class Table(SQLModel, registry=registry()):
@@ -26,13 +31,13 @@ class EventRow(Table, table=True):
     __tablename__ = "events"
     __table_args__ = (UniqueConstraint("stream", "version"), {"sqlite_strict": True})
 
-    position: int = Field(primary_key=True)
+    position: int = Field(primary_key=True, sa_type=_WHOLE, sa_column_kwargs=_GIVEN)
     stream: str = Field(sa_type=Text)
-    version: int
+    version: int = Field(sa_type=_WHOLE)
     kind: str = Field(sa_type=Text)
     schema_version: int
     data: str = Field(sa_type=Text)
-    causation: int | None = None
+    causation: int | None = Field(default=None, sa_type=_WHOLE)
     prev_hash: str = Field(sa_type=Text)
     hash: str = Field(sa_type=Text)
     head: str = Field(sa_type=Text)
@@ -47,7 +52,7 @@ class BlobRow(Table, table=True):
     __table_args__ = ({"sqlite_strict": True},)
 
     hash: str = Field(primary_key=True, sa_type=Text)
-    size: int
+    size: int = Field(sa_type=_WHOLE)
     """Bytes before compression."""
     content: bytes
 
@@ -60,8 +65,8 @@ class KeyRow(Table, table=True):
 
     stream: str = Field(primary_key=True, sa_type=Text)
     key: str = Field(primary_key=True, sa_type=Text)
-    version: int
-    size: int
+    version: int = Field(sa_type=_WHOLE)
+    size: int = Field(sa_type=_WHOLE)
 
 
 class TipRow(Table, table=True):
@@ -70,8 +75,8 @@ class TipRow(Table, table=True):
     __tablename__ = "tip"
     __table_args__ = ({"sqlite_strict": True},)
 
-    id: int = Field(primary_key=True)
-    position: int
+    id: int = Field(primary_key=True, sa_column_kwargs=_GIVEN)
+    position: int = Field(sa_type=_WHOLE)
     head: str = Field(sa_type=Text)
 
 
@@ -130,3 +135,44 @@ def _sqlite_table(row: type[Table], guard: str) -> list[str]:
 
 def _created(row: type[Table]) -> str:
     return str(CreateTable(Table.metadata.tables[str(row.__tablename__)]).compile(dialect=sqlite.dialect()))
+
+
+_PG_REFUSE = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION 'the log is append-only: no % on %', lower(TG_OP), TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
+END $$"""
+
+_PG_APPEND_ONLY = """
+CREATE TRIGGER {table}_append_only BEFORE {verbs} ON {table} FOR EACH STATEMENT EXECUTE FUNCTION refuse()"""
+
+_PG_TIP_GROWS = (
+    """
+CREATE FUNCTION grow() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF NEW.id <> OLD.id OR NEW.position <= OLD.position THEN
+    RAISE EXCEPTION 'the log is append-only: the tip only grows' USING ERRCODE = 'restrict_violation';
+  END IF;
+  RETURN NEW;
+END $$""",
+    "CREATE TRIGGER tip_only_grows BEFORE UPDATE ON tip FOR EACH ROW EXECUTE FUNCTION grow()",
+)
+
+
+def postgres_ddl(schema_version: int) -> list[str]:
+    """The statements that make an empty log in the current schema of a PostgreSQL database."""
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # as SQLAlchemy has it
+    statements = [str(CreateTable(table).compile(dialect=dialect)) for table in Table.metadata.sorted_tables]
+    guards = [
+        _PG_APPEND_ONLY.format(table=table, verbs="UPDATE OR DELETE OR TRUNCATE") for table in ("events", "blobs", "keys")
+    ]
+    return [
+        *statements,
+        f"INSERT INTO tip VALUES (1, 0, '{ZERO}')",  # noqa: S608  # a constant
+        "CREATE TABLE mark (application text NOT NULL, schema_version integer NOT NULL)",
+        f"INSERT INTO mark VALUES ('GASP', {schema_version})",  # noqa: S608  # a constant
+        _PG_REFUSE,
+        *guards,
+        _PG_APPEND_ONLY.format(table="tip", verbs="INSERT OR DELETE OR TRUNCATE"),
+        *_PG_TIP_GROWS,
+    ]

@@ -1,0 +1,263 @@
+"""The log in a PostgreSQL database (15 or later), for play on several machines.
+
+Law: an append locks the row of the tip until it has committed, so that positions grow in commit order for any number of
+processes, and a reader that asks for "after position p" misses nothing; appends of one process that wait at the same time
+share a transaction. Reading has a connection of its own and holds no transaction between pages. A lost connection is made
+again; an append whose commit was lost is `InDoubt`. It does not set the server up.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+from events.errors import InDoubt, LogError
+from events.log import Broken, Event, Head
+from events.stores.group import Group, Outcome, plan_all
+from events.stores.paging import COLUMNS, pages
+from events.stores.plan import Plan, Request
+from events.stores.postgres_errors import is_lost, translated
+from events.stores.postgres_place import Place, check_mark
+from events.stores.rows import EMPTY, End, Row, first_broken, open_row, utc_now
+from events.stores.staging import Packed, Staging, unpacked
+from events.types import Fact
+from events.upcast import UPCASTERS, Upcaster
+from events.values import BlobHash
+
+_TIP = "SELECT position, head FROM tip"
+_ENDS = """
+SELECT asked.stream, last.version, last.hash FROM unnest(%s::text[]) AS asked (stream) CROSS JOIN LATERAL
+(SELECT version, hash FROM events WHERE stream = asked.stream ORDER BY version DESC LIMIT 1) AS last"""
+_KEYS = f"""
+SELECT keys.stream, keys.key, {", ".join(f"events.{column}" for column in Row._fields)}
+FROM unnest(%s::text[], %s::text[]) AS asked (stream, key)
+JOIN keys ON keys.stream = asked.stream AND keys.key = asked.key
+LEFT JOIN events ON events.stream = keys.stream
+AND events.version >= keys.version AND events.version < keys.version + keys.size
+ORDER BY events.position"""  # noqa: S608  # constants only
+_INSERT = f"INSERT INTO events ({COLUMNS}) VALUES ({', '.join(['%s'] * len(Row._fields))})"  # noqa: S608  # constants only
+_INSERT_BLOB = "INSERT INTO blobs (hash, size, content) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+_INSERT_KEY = "INSERT INTO keys (stream, key, version, size) VALUES (%s, %s, %s, %s)"
+_LOST_KEY = """
+SELECT stream, key FROM keys WHERE version < 1 OR size < 0
+OR version + size - 1 > coalesce((SELECT max(version) FROM events WHERE events.stream = keys.stream), 0) LIMIT 1"""
+
+
+class PostgresLog:
+    """A `Log` in a database. Safe to share between threads; every process opens its own."""
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS,
+    ) -> None:
+        """Open an existing log; `events.stores.open_log` also makes one.
+
+        Raises:
+            BadInput: there is no log of this version at `place`.
+            LogError: the server cannot be reached.
+        """
+        self.place = place
+        self._clock = clock
+        self._upcasters = upcasters
+        self._staging = Staging()
+        self._group = Group(self._commit)
+        self._lock = threading.RLock()
+        self._reader = place.connect()
+        try:
+            with translated(place.name):
+                check_mark(self._reader, place)
+            self._writer = place.connect()
+            self._seen = self.head().position
+        except BaseException:
+            self._reader.close()
+            raise
+
+    def append(
+        self,
+        stream: str,
+        facts: Sequence[Fact],
+        *,
+        expected: int | None = None,
+        causation: int | None = None,
+        observed: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> list[Event]:
+        """See `events.log.Log.append`."""
+        return self._group.append(Request(stream, facts, expected, causation, observed, key))
+
+    def submit(
+        self,
+        stream: str,
+        facts: Sequence[Fact],
+        *,
+        expected: int | None = None,
+        causation: int | None = None,
+        observed: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> Future[list[Event]]:
+        """See `events.log.Log.submit`."""
+        return self._group.submit(Request(stream, facts, expected, causation, observed, key))
+
+    def _commit(self, requests: Sequence[Request]) -> list[Outcome]:
+        if self._writer.closed:
+            self._writer = self.place.connect()
+        try:
+            return self._try_commit(requests)
+        except psycopg.Error as error:
+            # Nothing was sent that could have been committed, so a new connection may do it.
+            if not is_lost(error):
+                with translated(self.place.name):
+                    raise
+        self._writer.close()
+        self._writer = self.place.connect()
+        with translated(self.place.name):
+            return self._try_commit(requests)
+
+    def _try_commit(self, requests: Sequence[Request]) -> list[Outcome]:
+        blobs: list[Packed] = []
+        sent = False
+        try:
+            with self._writer.pipeline(), self._writer.transaction():
+                plan = self._plan(requests)
+                before = plan.tip.position
+                outcomes = plan_all(plan, requests)
+                blobs = self._staging.waiting()
+                sent = bool(blobs or plan.rows or plan.keys)
+                self._write(plan, blobs)
+        except psycopg.Error as error:
+            if sent and is_lost(error):
+                message = (
+                    f"the connection to the log {self.place.name} was lost during a commit, so whether it happened is not known"
+                )
+                raise InDoubt(f"{message}; resume the run, or repeat the append under its key") from error
+            raise
+        self._staging.forget(blobs)
+        with self._lock:
+            if before == self._seen:
+                self._seen = plan.tip.position
+        return outcomes
+
+    def _plan(self, requests: Sequence[Request]) -> Plan:
+        """Lock the tip and ask, in one round trip, for all that the requests build on."""
+        db = self._writer
+        keyed = {(request.stream, request.key) for request in requests if request.key is not None}
+        tip = db.execute(f"{_TIP} FOR UPDATE")
+        ends = db.execute(_ENDS, (list({request.stream for request in requests}),))
+        keys = db.execute(_KEYS, ([stream for stream, _ in keyed], [key for _, key in keyed])) if keyed else None
+        plan = Plan(self._head(tip.fetchone()), self._clock, self._upcasters)
+        plan.ends = {stream: End(version, hash_) for stream, version, hash_ in ends.fetchall()}
+        if keys is not None:
+            plan.recorded = self._by_key(keys.fetchall())
+        return plan
+
+    def _write(self, plan: Plan, blobs: Sequence[Packed]) -> None:
+        cursor = self._writer.cursor()
+        if blobs:
+            cursor.executemany(_INSERT_BLOB, blobs)
+        if plan.rows:
+            cursor.executemany(_INSERT, plan.rows)
+            cursor.execute("UPDATE tip SET position = %s, head = %s WHERE id = 1", plan.tip)
+            cursor.execute("SELECT pg_notify(%s, '')", (self.place.channel,))
+        if plan.keys:
+            cursor.executemany(_INSERT_KEY, plan.keys)
+
+    def read(
+        self, stream: str | None = None, *, after: int = 0, kinds: Collection[str] | None = None, limit: int | None = None
+    ) -> Iterator[Event]:
+        """See `events.log.Log.read`. Ends where the log ended when reading began."""
+        until = self.head().position
+        for row in pages(self._fetch, stream, mark="%s", after=after, until=until, kinds=kinds, limit=limit):
+            yield open_row(row, self._upcasters)
+
+    def _fetch(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        with self._lock, translated(self.place.name):
+            try:
+                return self._ask(query, values)
+            except psycopg.Error as error:
+                if not is_lost(error):
+                    raise
+            self._reader.close()
+            return self._ask(query, values)
+
+    def _ask(self, query: str, values: Sequence[Any]) -> list[Any]:
+        if self._reader.closed:
+            self._reader = self.place.connect()
+        return self._reader.execute(query.encode(), values).fetchall()
+
+    def recorded(self, stream: str, key: str) -> list[Event] | None:
+        """See `events.log.Log.recorded`."""
+        return self._by_key(self._fetch(_KEYS, ([stream], [key]))).get((stream, key))
+
+    def _by_key(self, found: Sequence[Any]) -> dict[tuple[str, str], list[Event]]:
+        recorded: dict[tuple[str, str], list[Event]] = {}
+        for stream, key, *rest in found:
+            events = recorded.setdefault((stream, key), [])
+            # An empty append has a key and no event.
+            if rest[0] is not None:
+                events.append(open_row(Row._make(rest), self._upcasters))
+        return recorded
+
+    def version(self, stream: str) -> int:
+        """See `events.log.Log.version`."""
+        found = self._fetch(_ENDS, ([stream],))
+        return (End(*found[0][1:]) if found else EMPTY).version
+
+    def head(self) -> Head:
+        """See `events.log.Log.head`."""
+        found = self._fetch(_TIP)
+        return self._head(found[0] if found else None)
+
+    def _head(self, found: tuple[Any, ...] | None) -> Head:
+        if found is None:
+            raise LogError(f"the log {self.place.name} has lost its tip; it was changed from outside, restore a backup")
+        return Head(*found)
+
+    def changed(self) -> bool:
+        """See `events.log.Log.changed`."""
+        with self._lock:
+            before, self._seen = self._seen, self.head().position
+            return self._seen != before
+
+    def verify(self) -> Broken | None:
+        """See `events.log.Log.verify`."""
+        tip = self.head()
+        rows = pages(self._fetch, mark="%s", after=0, until=tip.position)
+        broken = first_broken(rows, tip, self._stored, self._upcasters)
+        return self._damaged() if broken is None else broken
+
+    def _damaged(self) -> Broken | None:
+        last, end = self._fetch("SELECT (SELECT max(position) FROM events), position FROM tip")[0]
+        if (last or 0) > end:
+            return Broken(end + 1, "the log ends before this event; it was added from outside")
+        if lost := self._fetch(_LOST_KEY):
+            return Broken(end, f"key {lost[0][1]!r} of stream {lost[0][0]!r} names events that are not there")
+        return None
+
+    def put(self, content: bytes) -> BlobHash:
+        """See `events.log.Log.put`."""
+        return self._staging.put(content)
+
+    def get(self, blob: BlobHash) -> bytes:
+        """See `events.log.Log.get`."""
+        staged = self._staging.get(blob)
+        return self._stored(blob) if staged is None else staged
+
+    def _stored(self, blob: BlobHash) -> bytes:
+        found = self._fetch("SELECT content FROM blobs WHERE hash = %s", (blob,))
+        return unpacked(blob, found[0][0] if found else None)
+
+    def close(self) -> None:
+        """See `events.log.Log.close`."""
+        self._group.flush()
+        with self._lock:
+            self._staging.clear()
+            self._reader.close()
+            self._writer.close()

@@ -1,0 +1,54 @@
+"""What PostgreSQL's errors mean for a person: one sentence each, with what, which and what to do.
+
+It does not handle an error, it only names it. No sentence holds a URL, because a URL may hold a password.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import errors
+
+from events.errors import LogCorrupt, LogError
+
+_LOG_ERRORS: dict[type[psycopg.Error], str] = {
+    errors.DiskFull: "the server's disk is full, so the log {name} took nothing of this append; free space and resume the run",
+    errors.ReadOnlySqlTransaction: "the server of the log {name} is read-only; connect to the primary, not to a standby",
+    errors.InsufficientPrivilege: "the log {name} may not be used ({error}); grant the user its schema",
+    errors.TooManyConnections: "the server of the log {name} takes no more connections; end some, or raise max_connections",
+    errors.QueryCanceled: "the server ended a query on the log {name} ({error}); raise its timeouts and resume the run",
+}
+
+
+@contextmanager
+def translated(name: str) -> Iterator[None]:
+    """Turn errors of the driver into ours.
+
+    Raises:
+        LogCorrupt: the database is damaged.
+        LogError: anything else that keeps the log from being read or written.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        said = " ".join(str(error).split())
+        if isinstance(error, errors.DataCorrupted | errors.IndexCorrupted):
+            raise LogCorrupt(
+                f"the log {name} is damaged ({said}); restore a backup, or ask verify how far it is good"
+            ) from error
+        kinds = (sentence for kind, sentence in _LOG_ERRORS.items() if isinstance(error, kind))
+        sentence = next(kinds, None)
+        if sentence is None and is_lost(error):
+            sentence = (
+                "the server of the log {name} cannot be reached ({error}); start it, or check the URL, and resume the run"
+            )
+        sentence = sentence or "the log {name} cannot be used ({error}); resume the run once that is fixed"
+        raise LogError(sentence.format(name=name, error=said)) from error
+
+
+def is_lost(error: psycopg.Error) -> bool:
+    """Whether the connection is gone, so that a new one may help."""
+    gone = (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow, errors.IdleSessionTimeout)
+    return isinstance(error, gone) or (isinstance(error, psycopg.OperationalError) and error.sqlstate is None)
