@@ -122,6 +122,7 @@ def screen(watch: Watch, iterations: int, doing: str) -> RenderableType:
 
 COLUMNS = (
     "it",
+    "failed",
     "gap",
     "lemma p",
     "lemmas",
@@ -226,10 +227,10 @@ def ending(log: Log, folder: Path) -> RenderableType:
         + (", ".join(f"{count} {reason}" for reason, count in rejected.most_common()) or "none")
     )
     run = escape(str(folder))
-    first = next(iter(summary.goalposts), "GOALPOST")[:8]
+    example = next(iter(summary.goalposts), "GOALPOST")[:8]
     deeper = Table("", "", box=None, pad_edge=False, show_header=False)
     deeper.add_row("the curriculum", f"{python()} -m events.trace {run}")
-    deeper.add_row("one goalpost", f"{python()} -m events.trace {run} {first}")
+    deeper.add_row("one goalpost", f"{python()} -m events.trace {run} {example}")
     deeper.add_row("every hash", f"{python()} -m events verify {run}")
     return Group(Text(), table, Text(facts), Text(), deeper, Text(f"head {log.head().digest}", style="dim"))
 

@@ -132,15 +132,22 @@ async def _played(folder: Path, config: Config, log: Log, given: Inputs, console
     await asyncio.to_thread(lambda: runner.provenance)
     play.learner.start()
     display = asyncio.create_task(show(log, console, config.play, lambda: play.lockstep.doing, plain=plain))
+    playing = asyncio.create_task(play.run())
     try:
-        await play.run()
+        # The display never ends by itself; if it does, it has failed, and nobody should go on blind.
+        await asyncio.wait({playing, display}, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.sleep(2 * PERIOD if plain else 0)
     finally:
-        display.cancel()
-        with suppress(asyncio.CancelledError):
-            await display
+        for task in (playing, display):
+            if not task.done():
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
         play.learner.stop()
         await runner.close()
+    for task in (playing, display):
+        if not task.cancelled():
+            task.result()
 
 
 def _settings() -> RichTable:

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import asyncio
+import io
+
+import pytest
+from rich.console import Console
+
+from events.stores.memory import MemoryLog
+from graph.config import PlaySettings
+from graph.display import Watch, ending, lines, screen, show
+from tests.scenes import question, scene
+
+
+def text(renderable) -> str:
+    console = Console(file=io.StringIO(), width=160)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+@pytest.fixture
+def played():
+    """A run with one learned iteration and one under way."""
+    log = MemoryLog()
+    told = scene(log).run().goalpost().evaluate().start().episode(lemma=5, lift=2).practice(passing=3).fail().finish().update()
+    told.start().open(question(), "guided")
+    return log
+
+
+def watch(log):
+    found = Watch(log, PlaySettings())
+    found.look()
+    return found
+
+
+def test_a_learned_iteration_is_one_line(played):
+    said = [line for _, line in lines(watch(played).summary)]
+    (iteration,) = [line for line in said if line.startswith("iteration")]
+    for words in ("iteration 1", "failed 1", "gap 1.00", "lemmas 1/1", "lifts 1/1"):
+        assert words in iteration
+
+
+def test_the_screen_shows_where_the_run_is(played):
+    shown = text(screen(watch(played), 40, "sampling 10 answers"))
+    for words in ("iteration 2 of 40", "left", "tokens/s", "1 lemmas, 1 lifts", "sampling 10 answers", "solver 1"):
+        assert words in shown
+
+
+def test_the_end_compares_before_and_after(played, tmp_path):
+    shown = text(ending(played, tmp_path / "[bold]run"))
+    for words in ("before", "after", "pass@1", "1 episodes failed", "[bold]run", "head"):
+        assert words in shown
+
+
+async def test_the_plain_display_tells_everything_once(played):
+    console = Console(file=io.StringIO(), width=200)
+    task = asyncio.create_task(show(played, console, PlaySettings(), lambda: "", plain=True))
+    await asyncio.sleep(1.2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert console.file.getvalue().count("iteration 1:") == 1
