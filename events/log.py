@@ -56,6 +56,18 @@ class Broken(NamedTuple):
     problem: str
 
 
+class Watch(Protocol):
+    """Hears appends, from when it was made on."""
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for an append, so long at most; False if there was none since the last call. May be wrong with True."""
+        ...
+
+    def close(self) -> None:
+        """Hear nothing any more."""
+        ...
+
+
 class Log(Protocol):
     """An append-only log. Implementations: `MemoryLog`, `SqliteLog` and `PostgresLog` in `events.stores`."""
 
@@ -128,6 +140,10 @@ class Log(Protocol):
 
     def changed(self) -> bool:
         """Whether another connection appended since the last call (cheap; for polling readers)."""
+        ...
+
+    def watch(self) -> Watch:
+        """Ears of one's own for appends by anybody, oneself included. Close them after use."""
         ...
 
     def verify(self) -> Broken | None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from events.hashing import ZERO, digest
-from events.log import Broken, Event, Head
+from events.log import Broken, Event, Head, Watch
 from events.stores.plan import Plan, Request
 from events.stores.rows import EMPTY, End, Row, checked, first_broken, open_row, utc_now
 from events.types import Fact
@@ -25,6 +25,7 @@ class MemoryLog:
     def __init__(self, *, clock: Callable[[], datetime] = utc_now) -> None:
         self._clock = clock
         self._lock = threading.RLock()
+        self._grown = threading.Condition(self._lock)
         self._rows: list[Row] = []
         self._ends: dict[str, End] = {}
         self._recorded: dict[tuple[str, str], list[Event]] = {}
@@ -48,6 +49,7 @@ class MemoryLog:
             self._rows += plan.rows
             self._blobs |= self._staged
             self._staged = {}
+            self._grown.notify_all()
             return events
 
     def submit(
@@ -100,6 +102,10 @@ class MemoryLog:
         """Never: nobody else can append to it."""
         return False
 
+    def watch(self) -> Watch:
+        """See `events.log.Log.watch`."""
+        return MemoryWatch(self._grown, lambda: len(self._rows))
+
     def verify(self) -> Broken | None:
         """See `events.log.Log.verify`."""
         with self._lock:
@@ -121,3 +127,22 @@ class MemoryLog:
     def close(self) -> None:
         """Drop staged blobs; the rest stays readable."""
         self._staged = {}
+
+
+class MemoryWatch:
+    """A `Watch` in the same process."""
+
+    def __init__(self, grown: threading.Condition, length: Callable[[], int]) -> None:
+        self._grown = grown
+        self._length = length
+        self._seen = length()
+
+    def wait(self, seconds: float) -> bool:
+        """See `events.log.Watch.wait`."""
+        with self._grown:
+            self._grown.wait_for(lambda: self._length() != self._seen, seconds)
+            before, self._seen = self._seen, self._length()
+            return self._seen != before
+
+    def close(self) -> None:
+        """Nothing to release."""

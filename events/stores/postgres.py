@@ -17,12 +17,13 @@ from typing import Any
 import psycopg
 
 from events.errors import InDoubt, LogError
-from events.log import Broken, Event, Head
+from events.log import Broken, Event, Head, Watch
 from events.stores.group import Group, Outcome, plan_all
 from events.stores.paging import COLUMNS, pages
 from events.stores.plan import Plan, Request
 from events.stores.postgres_errors import is_lost, translated
 from events.stores.postgres_place import Place, check_mark
+from events.stores.postgres_watch import PostgresWatch
 from events.stores.rows import EMPTY, End, Row, first_broken, open_row, utc_now
 from events.stores.staging import Packed, Staging, unpacked
 from events.types import Fact
@@ -225,6 +226,10 @@ class PostgresLog:
         with self._lock:
             before, self._seen = self._seen, self.head().position
             return self._seen != before
+
+    def watch(self) -> Watch:
+        """See `events.log.Log.watch`."""
+        return PostgresWatch(self.place)
 
     def verify(self) -> Broken | None:
         """See `events.log.Log.verify`."""

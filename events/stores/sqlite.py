@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from events.errors import BadInput, LogError
-from events.log import Broken, Event, Head
+from events.log import Broken, Event, Head, Watch
 from events.stores.group import Group, Outcome, plan_all
 from events.stores.paging import COLUMNS, pages
 from events.stores.plan import Plan, Request
 from events.stores.rows import EMPTY, End, Row, first_broken, open_row, utc_now
 from events.stores.sqlite_errors import translated
 from events.stores.sqlite_file import check_mark, connect, schema_of, upgrade
+from events.stores.sqlite_watch import SqliteWatch
 from events.stores.staging import Packed, Staging, unpacked
 from events.types import Fact
 from events.upcast import UPCASTERS, Upcaster
@@ -186,6 +187,10 @@ class SqliteLog:
     def _data_version(self) -> int:
         # The writer's, so that only what others append counts.
         return int(self._writer.execute("PRAGMA data_version").fetchone()[0])
+
+    def watch(self) -> Watch:
+        """See `events.log.Log.watch`."""
+        return SqliteWatch(self.path)
 
     def verify(self) -> Broken | None:
         """See `events.log.Log.verify`. Also asks SQLite for the file's own integrity."""
