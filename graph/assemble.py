@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
 
 from events.errors import BadInput
 from events.log import Log
@@ -57,6 +58,12 @@ def model_folder(spec: str) -> Path:
     folder = Path(spec).expanduser()
     if not (folder / "config.json").is_file():
         raise BadInput(f"There is no model in {spec!r}: a folder with config.json is expected; check --set model=...")
+    for file in folder.glob("*.safetensors"):
+        try:
+            with safe_open(file, framework="np"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise BadInput(f"{file} is not whole ({error}); copy the model again.") from error
     return folder
 
 

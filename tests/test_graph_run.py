@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from events.cli import run_app
+from events.stores import open_log
 from graph.run import app
+from roles.pocket import WEIGHTS
+from tests.scenes import scene
 
 ROOT = Path(__file__).parent.parent
 
@@ -70,6 +75,11 @@ def test_every_setting_is_listed(graph_run):
         (["--set", "prompts=/no/such/prompts"], ["/no/such/prompts"]),
         (["--resume", "run-999"], ["run-999", "no run"]),
         (["--resume", "run-999", "--set", "seed=1"], ["--resume", "leave out"]),
+        (["--set", "verify.embedding=vibes"], ["vibes", "ngrams"]),
+        (["--set", "play.public_pairs=5"], ["play", "fewer than pairs"]),
+        (["--set", "play.student.temperature=0"], ["temperature"]),
+        (["--set", "rewards.wrong=nan"], ["rewards.wrong", "finite"]),
+        (["--runs", "/proc/nowhere"], ["/proc/nowhere"]),
         (["--name", "../elsewhere"], ["../elsewhere", "--name"]),
     ],
 )
@@ -96,6 +106,38 @@ def test_a_malformed_goalpost_is_named_with_file_line_and_field(graph_run, tmp_p
     code, _, err = graph_run("--set", "goalposts=goals.jsonl")
     assert (code, one_sentence(err)) == (2, True)
     assert "goals.jsonl, line 2, field private.0.input" in err
+
+
+def test_broken_weights_are_named_before_anything_starts(graph_run, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(WEIGHTS, model)
+    (model / "model.safetensors").write_bytes((model / "model.safetensors").read_bytes()[:1000])
+    code, _, err = graph_run("--set", f"model={model}")
+    assert (code, one_sentence(err)) == (2, True)
+    assert "model.safetensors" in err
+    assert not (tmp_path / "runs").exists()
+
+
+def a_run(folder: Path, **config: object) -> Path:
+    """A log that holds the start of a run."""
+    folder.mkdir(parents=True)
+    with closing(open_log(folder / "log.sqlite", create=True)) as log:
+        scene(log).run(**config)
+    return folder
+
+
+def test_a_run_with_settings_of_another_version_is_refused(graph_run, tmp_path):
+    a_run(tmp_path / "runs" / "old", goblins=3)
+    code, _, err = graph_run("--resume", "old")
+    assert (code, one_sentence(err)) == (2, True)
+    assert "'goblins'" in err
+
+
+def test_a_resume_refuses_inputs_that_changed(graph_run, tmp_path):
+    a_run(tmp_path / "runs" / "mine")
+    code, _, err = graph_run("--resume", "mine")
+    assert (code, one_sentence(err)) == (2, True)
+    assert "changed since the run started" in err
 
 
 def test_a_run_of_another_schema_is_refused_and_kept(graph_run, tmp_path):

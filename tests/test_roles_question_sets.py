@@ -49,6 +49,8 @@ def test_our_own_records_come_back_as_they_were(tmp_path):
         ('{"statement": "s", "private": []}', "field private"),
         ('{"statement": "s", "private": [{"input": "1", "output": "1"}], "extra": 1}', "field extra"),
         ("[" * 100_000, "not valid JSON"),
+        ('{"statement": "\\ud800", "private": [{"input": "1", "output": "1"}]}', "surrogate"),
+        ('{"question_content": "q", "metadata": "[]", "public_test_cases": "[]"}', "mend"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, line, words):
@@ -57,6 +59,12 @@ def test_a_bad_line_is_named(tmp_path, line, words):
     file.write_text(f"{good}\n{line}\n")
     with pytest.raises(BadInput, match=f"line 2.*{words}"):
         jsonl(file)
+
+
+def test_a_line_separator_inside_a_text_does_not_end_the_line(tmp_path):
+    question = Question(statement="a\u2028b\u0085c", private=(Pair(input="1", output="2"),))
+    (tmp_path / "q.jsonl").write_text(json.dumps(question.model_dump(mode="json"), ensure_ascii=False) + "\n", encoding="utf-8")
+    assert jsonl(tmp_path / "q.jsonl").questions == (question,)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"\xff\xfe"])

@@ -90,6 +90,10 @@ async def test_equal_answers_get_equal_verdicts_in_order(verifier):
         ),
         (proposal("n = []\ndef f(x):\n    n.append(1)\n    return x + n"), "nondeterministic"),
         (proposal(SQUARES.program, inputs="[1]\n[2]"), "malformed"),
+        (proposal(SQUARES.program, inputs="[1]\n[2]\n[1]\n[2]\n[3]"), "degenerate"),
+        (proposal("import posix\ndef f(x):\n    return x"), "unsafe"),
+        (proposal("def f(x):\n    return " + "+".join(["x"] * 400)), "broken"),
+        (proposal("def f(x):\n    return x" + ".a" * 1000), "broken"),
         ("(" * 5000, "malformed"),
         (proposal("def f(x):\n    return " + "(" * 3000 + "x" + ")" * 3000), "broken"),
     ],
@@ -105,6 +109,11 @@ async def test_a_valid_question_gets_its_outputs_by_running(verifier):
     assert isinstance(found, Valid)
     assert [pair.output for pair in found.question.pairs] == ["[1, 4]", "[9]", "[25, 25]", "[0]", "[49, 1]"]
     assert (len(found.question.public), len(found.question.private)) == (2, 3)
+
+
+async def test_a_docstring_and_an_unused_guard_are_no_operations(verifier):
+    source = 'def f(x):\n    "Squares."\n    if not x:\n        return []\n    x = [v * v for v in x]\n    return x'
+    assert isinstance(await verifier.examine(proposal(source)), Valid)
 
 
 @pytest.mark.parametrize(

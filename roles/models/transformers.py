@@ -82,6 +82,7 @@ class TransformersModel:
 
     def _load(self, path: Path, policy: Digest) -> None:
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
 
@@ -93,7 +94,7 @@ class TransformersModel:
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
             self._model: Any = AutoModelForCausalLM.from_pretrained(path, local_files_only=True, dtype=torch.float32)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"Model in {path} cannot be loaded ({error}); is it a causal model, and whole?") from error
         self._model.eval()
         ends = self._model.generation_config.eos_token_id if self._model.generation_config else None
@@ -126,7 +127,7 @@ class TransformersModel:
 
     def _encode(self, prompt: str) -> tuple[int, ...]:
         # Statements come from strangers: `<|end|>` in a text must not become the end token.
-        ids = self._tokenizer(prompt, split_special_tokens=True)["input_ids"][-self._max_prompt_tokens :]
+        ids = self._tokenizer(prompt, split_special_tokens=True, verbose=False)["input_ids"][-self._max_prompt_tokens :]
         return tuple(ids or [self._tokenizer.eos_token_id])
 
     def _completion(self, row: _Row) -> Completion:
