@@ -158,7 +158,7 @@ class GoalpostFigures:
 class _Open:
     """An episode that has not ended."""
 
-    figures: IterationFigures
+    iteration: int
     guided: bool
     waiting: set[int] = field(default_factory=set)
     """Versions of practice attempts without verdicts."""
@@ -215,7 +215,7 @@ class RunSummary:
             case EvaluationFinished() as fact:
                 self.evaluations.append(fact)
             case EpisodeStarted() as fact:
-                self._open[event.stream] = _Open(self.iterations[fact.iteration], fact.purpose == "guided")
+                self._open[event.stream] = _Open(fact.iteration, fact.purpose == "guided")
             case AttemptsMade(generation=generation) | QuestionProposed(generation=generation):
                 self.tokens += generation.length
         if event.stream in self._open:
@@ -228,7 +228,7 @@ class RunSummary:
         self.began = self.began or event.time
 
     def _episode(self, event: Event, episode: _Open) -> None:
-        figures = episode.figures
+        figures = self.iterations[episode.iteration]
         match event.fact:
             case GapMeasured() as fact:
                 figures.gap.add(fact.gap)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from events.log import Event
-from events.projections import fold
+from events.projections import RunSummary, fold
 from events.snapshots import Snapshot
 from events.stores.memory import MemoryLog
 from tests.contracts.log_contract import failed
@@ -38,6 +38,17 @@ class Reading(MemoryLog):
             yield event
 
 
+class Prefix(MemoryLog):
+    """A log that holds these events."""
+
+    def __init__(self, events: list[Event]) -> None:
+        super().__init__()
+        self.events = events
+
+    def read(self, stream: str | None = None, *, after: int = 0, **options: object):
+        return iter(self.events[after:])
+
+
 @pytest.fixture
 def log() -> Reading:
     log = Reading()
@@ -58,6 +69,16 @@ def test_a_fold_goes_on_from_its_snapshot_and_comes_to_the_same(log: Reading, pa
     found = Snapshot(path, Kinds, every=1).fold(log)
     assert log.told == 3, "the event of the snapshot, and the two behind it"
     assert found == fold(Kinds(), log.read())
+
+
+def test_the_summary_of_a_run_can_go_on_from_any_position(path: Path) -> None:
+    whole = MemoryLog()
+    scene(whole).run().goalpost(2).evaluate().play().update().start(2).episode(lemma=None).practice().fail().finish().end()
+    events = list(whole.read())
+    for cut in range(1, len(events), 4):
+        path.unlink(missing_ok=True)
+        Snapshot(path, RunSummary, every=1).fold(Prefix(events[:cut]))
+        assert Snapshot(path, RunSummary).fold(Prefix(events)) == fold(RunSummary(), events), cut
 
 
 def test_a_snapshot_is_written_only_when_enough_is_new(log: Reading, path: Path) -> None:
