@@ -35,6 +35,9 @@ DEFAULT_URL = "unix:///var/run/docker.sock"
 SECONDS_TO_START = 60.0
 """How long a private engine may take until it answers; an idle machine needs one second."""
 _MARK = ".gasp-engine"
+_LONGEST_SOCKET = "exec/containerd/containerd.sock.ttrpc"
+SOCKET_PATH = 107
+"""Bytes that the kernel allows the path of a Unix socket."""
 _OUTSIDE = 'echo $$ $(cut -d" " -f22 /proc/$$/stat) > "$0" && exec "$@"'
 """Writes down its own process id and start time, then becomes what it is given: no moment without a name."""
 _INSIDE = 'dockerd "$@" & child=$!; trap "kill -TERM $child" TERM; wait $child; wait $child'
@@ -95,6 +98,10 @@ class Engine:
             raise SandboxError(
                 "No Docker engine answers, and a private one needs root on Debian or Ubuntu; "
                 "start Docker, or set DOCKER_HOST to an engine, or run `sudo python -m sandbox.engine up`."
+            )
+        if len(str(self.state / _LONGEST_SOCKET)) > SOCKET_PATH:
+            raise SandboxError(
+                f"The folder {self.state} is too long a name for Docker's sockets; set GASP_ENGINE to a shorter one."
             )
         with self._locked():
             if answers(self.url) and self.pid():

@@ -178,3 +178,9 @@ def test_help_is_readable(module):
     done = command(module, "--help")
     assert done.returncode == 0
     assert "Commands" in done.stdout
+
+
+def test_a_folder_too_long_for_sockets_is_refused_with_the_cure(tmp_path):
+    private = engine.Engine(tmp_path / "data", tmp_path / ("long" * 30))
+    with pytest.raises(SandboxError, match="GASP_ENGINE"):
+        private.up()
