@@ -1,0 +1,158 @@
+"""The whole loop of play with a scripted model: failures of one episode, of all, and a crash before any append."""
+
+from __future__ import annotations
+
+import pytest
+
+from events.errors import GaspError, SandboxError
+from events.stores.memory import MemoryLog
+from events.types import EpisodeFailed, EpisodeFinished, IterationFinished, PolicyUpdated
+from events.values import Question
+from graph.build import build
+from graph.config import Config
+from graph.examine import Examiner
+from graph.lockstep import Lockstep
+from graph.play import Play
+from graph.recipes import recipe
+from graph.table import Table, recall
+from roles.prompt import PROMPTS, Prompts
+from roles.similarity import NgramEmbedding, Novelty
+from roles.solver import Solver
+from roles.teacher import Teacher
+from roles.verifier import Verifier
+from tests.scripted import ScriptedModel
+from tests.test_graph_play import GOALPOST, Script, Tripwire
+
+pytestmark = pytest.mark.docker
+
+OTHER = GOALPOST.model_copy(update={"statement": "Given a list, do the impossible."})
+SETTINGS = {
+    "play": {"iterations": 2, "episodes": 2, "practice": 1, "practice_attempts": 2, "max_attempts": 1},
+    "evaluate": {"questions": 1, "attempts": 2},
+}
+
+
+class InstantLearner:
+    """Learns at once and nothing: the next update in the log, with the weights that there were."""
+
+    def __init__(self, log):
+        self.log = log
+
+    async def updated(self, policy, iteration):
+        stream = f"policy/{policy}"
+        done = [event.fact.iteration for event in self.log.read(stream)]
+        if iteration not in done:
+            fact = PolicyUpdated(
+                policy=policy,
+                parent="0" * 64,
+                digest="0" * 64,
+                iteration=iteration,
+                after=0,
+                until=0,
+                samples="",
+                step=0,
+                steps=(),
+            )
+            self.log.append(stream, [fact])
+        return "0" * 64
+
+
+class Stubborn(Script):
+    """Raises when it is shown one of the named statements."""
+
+    def __init__(self, *statements):
+        super().__init__()
+        self.statements = statements
+
+    def __call__(self, prompt, seed, index):
+        if any(statement in prompt for statement in self.statements):
+            raise ValueError("this prompt cannot be read")
+        return super().__call__(prompt, seed, index)
+
+
+def seated(log, runner, script, tmp_path, questions: tuple[Question, ...] = (GOALPOST, OTHER)) -> Play:
+    config, lockstep = Config(**SETTINGS), Lockstep()
+    inner = ScriptedModel(script)
+    model = Each(inner)
+    prompts = Prompts(PROMPTS / "pocket")
+    solver = Solver(model, prompts, log)
+    verifier = Verifier(lockstep.runner(runner), 5, 2, 3)
+    table = Table(
+        log=log,
+        teacher=Teacher(model, prompts, log, config.play.teacher),
+        solver=solver,
+        verifier=verifier,
+        novelty=Novelty(NgramEmbedding()),
+        recipe=recipe(config),
+        play=config.play,
+        similarity=0.95,
+    )
+    recall(log, table.novelty)
+    return Play(
+        folder=tmp_path,
+        config=config,
+        log=log,
+        table=table,
+        graph=build(config.play),
+        lockstep=lockstep,
+        models={"teacher": inner, "student": inner},
+        examiner=Examiner(log, Solver(lockstep.model(inner), prompts, log), verifier, lockstep, config.evaluate, 0),
+        learner=InstantLearner(log),
+        goalposts=questions,
+        practice=(GOALPOST,),
+        test=(),
+        policies={"teacher": "0" * 64, "student": "0" * 64},
+    )
+
+
+class Each:
+    """Asks the model outside of the common batch, so that an error is one episode's own."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    @property
+    def policy(self):
+        return self.inner.policy
+
+    async def generate(self, requests):
+        return await self.inner.generate(requests)
+
+
+def facts(log, kind):
+    return [event.fact for event in log.read() if isinstance(event.fact, kind)]
+
+
+async def test_a_bad_episode_is_data_and_its_siblings_go_on(runner, tmp_path):
+    log = MemoryLog()
+    await seated(log, runner, Stubborn(OTHER.statement), tmp_path).run()
+    failed = facts(log, EpisodeFailed)
+    assert {(fact.error, fact.message) for fact in failed} == {("ValueError", "this prompt cannot be read")}
+    assert [(fact.finished, fact.failed) for fact in facts(log, IterationFinished)] == [(2, 1), (2, 1)]
+    assert len(facts(log, EpisodeFinished)) == 4
+
+
+async def test_when_every_guided_episode_fails_the_run_stops_and_can_go_on(runner, tmp_path):
+    log = MemoryLog()
+    script = Stubborn("easier")
+    for iteration in (1, 2):
+        with pytest.raises(GaspError, match=f"Every guided episode of iteration {iteration} failed.*--resume"):
+            await seated(log, runner, script, tmp_path).run()
+    await seated(log, runner, script, tmp_path).run()
+    assert [fact.failed for fact in facts(log, IterationFinished)] == [2, 2]
+    assert log.verify() is None
+
+
+@pytest.mark.slow
+async def test_a_run_broken_off_before_any_append_ends_as_if_it_had_not_been(runner, tmp_path):
+    whole = MemoryLog()
+    counter = Tripwire(whole, 10_000)
+    await seated(counter, runner, Script(), tmp_path).run()
+    told = {stream: [event.fact for event in whole.read(stream)] for stream in {event.stream for event in whole.read()}}
+    for crash in range(10_000 - counter.left):
+        log, script = MemoryLog(), Script()
+        with pytest.raises(SandboxError):
+            await seated(Tripwire(log, crash), runner, script, tmp_path).run()
+        await seated(log, runner, script, tmp_path).run()
+        again = {stream: [event.fact for event in log.read(stream)] for stream in {event.stream for event in log.read()}}
+        assert again == told, f"crash before append {crash}"
