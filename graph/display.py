@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -117,7 +118,7 @@ def screen(watch: Watch, iterations: int, doing: str) -> RenderableType:
     for figures in list(summary.iterations.values())[-SHOWN:]:
         table.add_row(*_row(figures, learned.get(figures.number, [])))
     examined = [Text(_examined(evaluation)) for evaluation in summary.evaluations[-2:]]
-    return Group(head, ProgressBar(total=max(iterations, 1), completed=done, width=60), now, table, *examined)
+    return Group(head, Padding(ProgressBar(total=max(iterations, 1), completed=done, width=60), 0), now, table, *examined)
 
 
 COLUMNS = (
