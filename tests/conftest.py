@@ -1,6 +1,7 @@
 """Fixtures that several test files share: the real Docker runner, a real PostgreSQL server."""
 
 import asyncio
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,3 +41,15 @@ def postgres_programs() -> Path:
     if programs is None:
         pytest.skip("there is no PostgreSQL server; .ci/postgres installs it")
     return programs
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 512 kB."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(tmp_path)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("mounting needs root")
+    yield tmp_path
+    subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)

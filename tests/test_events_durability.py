@@ -3,11 +3,11 @@
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -73,16 +73,27 @@ def test_kill_9_loses_nothing_acknowledged_and_leaves_nothing_torn(tmp_path: Pat
     assert log.verify() is None
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 512 kB."""
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(tmp_path)], check=False, capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("mounting needs root")
-    yield tmp_path
-    subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+def test_a_torn_write_ahead_file_ends_the_log_at_a_whole_append(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    process = writer(path, "torn", 100_000)
+    assert process.stdout is not None
+    for _ in range(20):
+        process.stdout.readline()
+    process.send_signal(signal.SIGKILL)
+    acknowledged(process)
+    ahead = path.with_name("log.sqlite-wal").stat().st_size
+    found = []
+    for cut in (0, 1, 5_000, ahead // 3, ahead // 2):
+        torn = tmp_path / f"{cut}.sqlite"
+        for name in ("", "-wal"):
+            shutil.copy(f"{path}{name}", f"{torn}{name}")
+        os.truncate(f"{torn}-wal", ahead - cut)
+        log = open_log(torn)
+        assert log.verify() is None
+        found.append(log.head().position)
+        assert found[-1] % 2 == 0
+    assert found == sorted(found, reverse=True)
+    assert found[-1] < found[0]
 
 
 def test_a_full_disk_is_told_and_loses_nothing(small_disk: Path) -> None:

@@ -16,6 +16,7 @@ from events.stores.sqlite_file import SCHEMA_VERSION, create
 from events.types import GoalpostAdded
 from events.values import BlobHash
 from tests.contracts.log_contract import LogContract, MakeLog, failed
+from tests.damage import spoil_pages, tamper
 from tests.scenes import scene
 
 
@@ -45,16 +46,6 @@ def told(path: Path) -> Path:
     log.append("keyed", [failed()], key="k")
     log.close()
     return path
-
-
-def tamper(path: Path, *statements: str) -> None:
-    """Change the file as its owner can: without the triggers."""
-    db = sqlite3.connect(path, isolation_level=None)
-    for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-        db.execute(f"DROP TRIGGER {name}")
-    for statement in statements:
-        db.execute(statement)
-    db.close()
 
 
 @pytest.mark.parametrize(
@@ -225,11 +216,7 @@ def test_a_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_damaged_page_is_told_by_verify_and_by_reading(told: Path) -> None:
-    size = os.path.getsize(told)
-    with told.open("r+b") as file:
-        for offset in range(4096 * 2, size, 4096):
-            file.seek(offset)
-            file.write(b"\xff" * 64)
+    spoil_pages(told)
     log = open_log(told)
     with pytest.raises(LogCorrupt, match=r"is damaged .*; restore"):
         list(log.read())

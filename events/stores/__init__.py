@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from events.errors import BadInput
-from events.log import Log
+from events.stores.raw import Store
 from events.stores.sqlite import SqliteLog
 from events.stores.sqlite_file import create as create_file
 
@@ -21,8 +21,8 @@ _SCHEMES = ("postgresql://", "postgres://")
 @overload
 def open_log(where: Path, *, create: bool = False) -> SqliteLog: ...
 @overload
-def open_log(where: Path | str, *, create: bool = False) -> Log: ...
-def open_log(where: Path | str, *, create: bool = False) -> Log:
+def open_log(where: Path | str, *, create: bool = False) -> Store: ...
+def open_log(where: Path | str, *, create: bool = False) -> Store:
     """The log in a file or in a PostgreSQL database.
 
     Args:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from events.errors import InDoubt, LogError
@@ -75,6 +76,17 @@ class Group:
         """The same, without waiting."""
         with self._changed:
             return self._enqueue(request).outcome
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let nobody commit while something else uses the store."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._busy)
+            self._busy = True
+        try:
+            yield
+        finally:
+            self._rest()
 
     def flush(self) -> None:
         """Return when nothing waits any more, or when a commit takes unreasonably long."""

@@ -20,11 +20,12 @@ from events.errors import InDoubt, LogError
 from events.log import Broken, Event, Head, Watch
 from events.stores.group import Group, Outcome, plan_all
 from events.stores.paging import COLUMNS, pages
-from events.stores.plan import Plan, Request
+from events.stores.plan import Key, Plan, Request
 from events.stores.postgres_errors import is_lost, translated
 from events.stores.postgres_place import Place, check_mark
 from events.stores.postgres_watch import PostgresWatch
-from events.stores.rows import EMPTY, End, Row, first_broken, open_row, utc_now
+from events.stores.raw import Raw
+from events.stores.rows import EMPTY, End, Row, check_tip, first_broken, open_row, utc_now
 from events.stores.staging import Packed, Staging, unpacked
 from events.types import Fact
 from events.upcast import UPCASTERS, Upcaster
@@ -258,6 +259,21 @@ class PostgresLog:
     def _stored(self, blob: BlobHash) -> bytes:
         found = self._fetch("SELECT content FROM blobs WHERE hash = %s", (blob,))
         return unpacked(blob, found[0][0] if found else None)
+
+    def raw(self) -> Raw:
+        """See `events.stores.raw.Store.raw`."""
+        return Raw(self._fetch, mark="%s")
+
+    def take(self, tip: Head, rows: Sequence[Row], blobs: Sequence[Packed]) -> None:
+        """See `events.stores.raw.Store.take`."""
+        with self._group.paused(), translated(self.place.name), self._writer.pipeline(), self._writer.transaction():
+            check_tip(self.place.name, self._head(self._writer.execute(f"{_TIP} FOR UPDATE").fetchone()), tip)
+            self._write(Plan(Head(rows[-1].position, rows[-1].head), rows=list(rows)), blobs)
+
+    def take_keys(self, keys: Sequence[Key]) -> None:
+        """See `events.stores.raw.Store.take_keys`."""
+        with self._group.paused(), translated(self.place.name), self._writer.transaction():
+            self._writer.cursor().executemany(f"{_INSERT_KEY} ON CONFLICT DO NOTHING", keys)
 
     def close(self) -> None:
         """See `events.log.Log.close`."""

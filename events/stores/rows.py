@@ -68,6 +68,17 @@ def check_expected(stream: str, end: End, expected: int | None) -> None:
         raise Conflict(message)
 
 
+def check_tip(name: str, tip: Head, expected: Head) -> None:
+    """Refuse rows that follow on from another end of the log.
+
+    Raises:
+        Conflict: the log ends elsewhere.
+    """
+    if tip != expected:
+        message = f"the log {name} ends at position {tip.position}, not as expected at {expected.position}"
+        raise Conflict(f"{message}; somebody else appends to it, let nobody do so and repeat")
+
+
 def seal(
     facts: Sequence[Fact],
     *,
@@ -161,27 +172,43 @@ def first_broken(
         get: gives a blob, and raises `LogCorrupt` for a missing or changed one.
         upcasters: bring old facts to the shape of today.
     """
-    position, head = 0, ZERO
-    ends: dict[str, End] = {}
+    chain = Chain()
     seen: set[bytes] = set()
     try:
         for row in rows:
-            problem = _problem(row, position, head, ends.get(row.stream, EMPTY))
+            problem = chain.problem(row)
             if problem is not None:
-                return Broken(position + 1, problem)
+                return Broken(chain.tip.position + 1, problem)
             for blob in blobs_of(open_row(row, upcasters).fact):
                 if bytes.fromhex(blob) not in seen:
                     get(blob)
                     seen.add(bytes.fromhex(blob))
-            position, head = row.position, row.head
-            ends[row.stream] = End(row.version, row.hash)
+            chain.add(row)
     except (LogError, ValueError, TypeError) as error:
-        return Broken(position + 1, str(error))
-    if (position, head) != tip:
-        return Broken(
-            position + 1, f"the log promises {tip.position} events with another head; the tail was cut off or changed"
-        )
+        return Broken(chain.tip.position + 1, str(error))
+    if chain.tip != tip:
+        problem = f"the log promises {tip.position} events with another head; the tail was cut off or changed"
+        return Broken(chain.tip.position + 1, problem)
     return None
+
+
+class Chain:
+    """Rows that follow one another, as far as they were added."""
+
+    def __init__(self) -> None:
+        self.tip = Head(0, ZERO)
+        """Where they end."""
+        self.ends: dict[str, End] = {}
+        """Where every stream ends."""
+
+    def problem(self, row: Row) -> str | None:
+        """Why this row cannot be the next."""
+        return _problem(row, self.tip.position, self.tip.digest, self.ends.get(row.stream, EMPTY))
+
+    def add(self, row: Row) -> None:
+        """Take the row as the next."""
+        self.tip = Head(row.position, row.head)
+        self.ends[row.stream] = End(row.version, row.hash)
 
 
 def _problem(row: Row, position: int, head: str, end: End) -> str | None:

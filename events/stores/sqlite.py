@@ -21,8 +21,9 @@ from events.errors import BadInput, LogError
 from events.log import Broken, Event, Head, Watch
 from events.stores.group import Group, Outcome, plan_all
 from events.stores.paging import COLUMNS, pages
-from events.stores.plan import Plan, Request
-from events.stores.rows import EMPTY, End, Row, first_broken, open_row, utc_now
+from events.stores.plan import Key, Plan, Request
+from events.stores.raw import Raw
+from events.stores.rows import EMPTY, End, Row, check_tip, first_broken, open_row, utc_now
 from events.stores.sqlite_errors import translated
 from events.stores.sqlite_file import check_mark, connect, schema_of, upgrade
 from events.stores.sqlite_watch import SqliteWatch
@@ -37,6 +38,9 @@ KEYS_SINCE = 2
 _INSERT = f"INSERT INTO events ({COLUMNS}) VALUES ({', '.join('?' * len(Row._fields))})"  # noqa: S608  # constants only
 _INSERT_BLOB = "INSERT INTO blobs (hash, size, content) VALUES (?, ?, ?)"
 _INSERT_KEY = "INSERT INTO keys (stream, key, version, size) VALUES (?, ?, ?, ?)"
+_TAKE_KEY = """
+INSERT INTO keys (stream, key, version, size) SELECT ?, ?, ?, ?
+WHERE NOT EXISTS (SELECT 1 FROM keys WHERE stream = ? AND key = ?)"""
 _KEY = "SELECT version, size FROM keys WHERE stream = ? AND key = ?"
 _UNDER_KEY = f"SELECT {COLUMNS} FROM events WHERE stream = ? AND version >= ? ORDER BY version LIMIT ?"  # noqa: S608
 _LOST_KEY = """
@@ -53,8 +57,15 @@ class SqliteLog:
         *,
         clock: Callable[[], datetime] = utc_now,
         upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS,
+        damaged: bool = False,
     ) -> None:
         """Open an existing log; `events.stores.open_log` also makes one.
+
+        Args:
+            path: the file.
+            clock: says when events are appended.
+            upcasters: bring old facts to the shape of today.
+            damaged: read what can be read of a damaged file, and write nothing.
 
         Raises:
             BadInput: there is no log of this version at `path`.
@@ -69,10 +80,10 @@ class SqliteLog:
         if not path.is_file():
             raise BadInput(f"there is no log at {path}; give the directory or the log.sqlite of a run")
         with translated(path):
-            self._reader = connect(path)
+            self._reader = connect(path, damaged=damaged)
             try:
                 self._keyed = check_mark(self._reader, path) >= KEYS_SINCE
-                self._writer = connect(path)
+                self._writer = connect(path, damaged=damaged)
                 self._seen = self._data_version()
             except BaseException:
                 self._reader.close()
@@ -224,6 +235,23 @@ class SqliteLog:
     def _stored(self, blob: BlobHash) -> bytes:
         found = self._fetch("SELECT content FROM blobs WHERE hash = ?", (blob,))
         return unpacked(blob, found[0][0] if found else None)
+
+    def raw(self) -> Raw:
+        """See `events.stores.raw.Store.raw`."""
+        keyed = self._fetch("PRAGMA user_version", ())[0][0] >= KEYS_SINCE
+        return Raw(self._fetch, mark="?", keyed=keyed)
+
+    def take(self, tip: Head, rows: Sequence[Row], blobs: Sequence[Packed]) -> None:
+        """See `events.stores.raw.Store.take`."""
+        with self._group.paused(), self._transaction() as db:
+            check_tip(str(self.path), _tip(db, self.path), tip)
+            self._write(db, Plan(Head(rows[-1].position, rows[-1].head), rows=list(rows)), blobs)
+
+    def take_keys(self, keys: Sequence[Key]) -> None:
+        """See `events.stores.raw.Store.take_keys`."""
+        with self._group.paused(), self._transaction() as db:
+            upgrade(db)
+            db.executemany(_TAKE_KEY, [(*key, key.stream, key.key) for key in keys])
 
     def close(self) -> None:
         """See `events.log.Log.close`."""

@@ -21,11 +21,20 @@ PATIENCE_S = 30.0
 """How long an append waits for another writer."""
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """A connection that may be shared between threads, durable at every commit."""
+def connect(path: Path, *, damaged: bool = False) -> sqlite3.Connection:
+    """A connection that may be shared between threads, durable at every commit.
+
+    Args:
+        path: the file.
+        damaged: read what can be read, even of a file that is shorter than it says; and write nothing.
+    """
     db = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=PATIENCE_S, isolation_level=None, check_same_thread=False
     )
+    if damaged:
+        # SQLite refuses every page of a file that is too short, unless its schema might be under repair.
+        db.execute("PRAGMA writable_schema=ON")
+        db.execute("PRAGMA query_only=ON")
     db.execute("PRAGMA synchronous=FULL")
     return db
 

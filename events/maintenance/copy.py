@@ -1,0 +1,135 @@
+"""Copies a log into another store, row by row as it stands: hashes, heads, times, measures, keys and blobs stay.
+
+Law: every row is checked against the chain on its way, so a broken log cannot be copied unnoticed. The target is a sound
+log after every transaction, and a copy that was cut short goes on where it stopped. Blobs that no event names stay behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from events.errors import BadInput, LogCorrupt
+from events.log import Head
+from events.stores.paging import CHUNK
+from events.stores.plan import Key
+from events.stores.raw import Raw, Store
+from events.stores.rows import Chain, Row, blobs_of, open_row
+from events.stores.staging import Packed
+from events.values import BlobHash
+
+LOAD = 8_000_000
+"""Bytes of blobs that go in one transaction, about."""
+
+
+class Copied(NamedTuple):
+    """What a copy did."""
+
+    head: Head
+    """Where the target ends now."""
+    events: int
+    """Events copied; fewer than the log has when an earlier copy was cut short."""
+
+
+class Parcel:
+    """Rows on their way to a store, with the blobs they name."""
+
+    def __init__(self, source: Raw, target: Store) -> None:
+        self._source = source
+        self._target = target
+        self._tip = target.head()
+        self._rows: list[Row] = []
+        self._blobs: list[Packed] = []
+        self._known: set[BlobHash] = set()
+        self._load = 0
+        self.sent = 0
+        """Rows that arrived."""
+
+    def add(self, row: Row) -> None:
+        """Take one more row along."""
+        for blob in blobs_of(open_row(row).fact):
+            if blob not in self._known:
+                self._known.add(blob)
+                self._blobs.append(self._source.packed(blob))
+                self._load += len(self._blobs[-1].content)
+        self._rows.append(row)
+        if len(self._rows) >= CHUNK or self._load >= LOAD:
+            self.send()
+
+    def send(self) -> None:
+        """Deliver what was added."""
+        if self._rows:
+            self._target.take(self._tip, self._rows, self._blobs)
+            self._tip = Head(self._rows[-1].position, self._rows[-1].head)
+            self.sent += len(self._rows)
+            self._rows, self._blobs, self._load = [], [], 0
+
+
+def migrate(source: Store, target: Store, say: Callable[[int, int], None] = lambda done, total: None) -> Copied:
+    """Copy a whole log into an empty one, or into one that an earlier copy began; then verify the copy.
+
+    Args:
+        source: what is copied, up to where it ends now.
+        target: an empty log, or the beginning of the same log.
+        say: told now and then how many events are done, of how many.
+
+    Raises:
+        BadInput: the target holds something else.
+        LogCorrupt: the source is broken; what came before that is copied.
+    """
+    end, start = source.head(), target.head()
+    if start.position > end.position:
+        raise BadInput(f"the target has {start.position} events and the source {end.position}; give an empty target")
+    raw = source.raw()
+    chain, sent = transfer(_told(raw.rows(until=end.position), end.position, say), raw, target)
+    if chain.tip != end:
+        raise LogCorrupt(f"the source promises {end.position} events, but its tail was cut off or changed; repair it first")
+    take_keys(raw, target, chain)
+    if (broken := target.verify()) is not None:
+        raise LogCorrupt(f"the copy is wrong at position {broken.position}: {broken.problem}; empty the target and repeat")
+    return Copied(target.head(), sent)
+
+
+def _told(rows: Iterator[Row], total: int, say: Callable[[int, int], None]) -> Iterator[Row]:
+    for row in rows:
+        if row.position % CHUNK == 0 or row.position == total:
+            say(row.position, total)
+        yield row
+
+
+def transfer(rows: Iterable[Row], source: Raw, target: Store) -> tuple[Chain, int]:
+    """Copy rows, the first of which has position 1, behind those that the target has; the chain, and how many were copied.
+
+    Raises:
+        BadInput: the target holds another log.
+        LogCorrupt: a row does not follow on.
+    """
+    start, chain, parcel = target.head(), Chain(), Parcel(source, target)
+    for row in rows:
+        problem = chain.problem(row)
+        if problem is not None:
+            parcel.send()
+            raise LogCorrupt(f"the source is broken at position {chain.tip.position + 1}: {problem}; repair it first")
+        chain.add(row)
+        if row.position == start.position and chain.tip != start:
+            raise BadInput(
+                f"the target holds another log, with head {start.digest} at position {start.position}; give an empty one"
+            )
+        if row.position > start.position:
+            parcel.add(row)
+    parcel.send()
+    return chain, parcel.sent
+
+
+def take_keys(source: Raw, target: Store, chain: Chain) -> None:
+    """Copy the keys of what the chain holds."""
+    keys: list[Key] = []
+    for key in source.every_key():
+        end = chain.ends.get(key.stream)
+        if key.version + key.size - 1 <= (end.version if end else 0):
+            keys.append(key)
+        if len(keys) >= CHUNK:
+            target.take_keys(keys)
+            keys = []
+    if keys:
+        target.take_keys(keys)

@@ -1,0 +1,102 @@
+"""Rows, keys and blobs as a database keeps them: what maintenance copies, compares and checks.
+
+Law: it only reads, page by page, and gives rows as they are stored, sound or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from events.log import Head, Log
+from events.stores.paging import CHUNK, COLUMNS, Fetch, pages
+from events.stores.plan import Key
+from events.stores.rows import End, Row
+from events.stores.staging import Packed, unpacked
+from events.values import BlobHash
+
+
+class Raw:
+    """The stored form of a log."""
+
+    def __init__(self, fetch: Fetch, *, mark: str, keyed: bool = True) -> None:
+        """Read nothing yet.
+
+        Args:
+            fetch: asks the database.
+            mark: what stands for a parameter in its SQL.
+            keyed: whether its schema has keys.
+        """
+        self._fetch = fetch
+        self._mark = mark
+        self._keyed = keyed
+
+    def rows(self, *, until: int, after: int = 0) -> Iterator[Row]:
+        """Rows in order of position."""
+        return pages(self._fetch, mark=self._mark, after=after, until=until)
+
+    def row(self, position: int) -> Row | None:
+        """The row at a position."""
+        found = self._fetch(f"SELECT {COLUMNS} FROM events WHERE position = {self._mark}", (position,))  # noqa: S608
+        return Row._make(found[0]) if found else None
+
+    def ends(self) -> dict[str, End]:
+        """Where every stream ends."""
+        query = """
+            SELECT events.stream, events.version, events.hash FROM events
+            JOIN (SELECT stream, max(version) AS version FROM events GROUP BY stream) AS last
+            ON events.stream = last.stream AND events.version = last.version"""
+        return {stream: End(version, hash_) for stream, version, hash_ in self._fetch(query, ())}
+
+    def hash_at(self, stream: str, version: int) -> str | None:
+        """Hash of the event there."""
+        query = f"SELECT hash FROM events WHERE stream = {self._mark} AND version = {self._mark}"  # noqa: S608
+        found = self._fetch(query, (stream, version))
+        return str(found[0][0]) if found else None
+
+    def every_key(self) -> Iterator[Key]:
+        """All keys."""
+        mark = self._mark
+        query = f"""
+            SELECT stream, key, version, size FROM keys WHERE (stream, key) > ({mark}, {mark})
+            ORDER BY stream, key LIMIT {CHUNK}"""  # noqa: S608  # constants only
+        place = "", ""
+        while self._keyed and (found := self._fetch(query, place)):
+            for key in map(Key._make, found):
+                place = key.stream, key.key
+                yield key
+
+    def packed(self, blob: BlobHash) -> Packed:
+        """A blob as it is stored.
+
+        Raises:
+            LogCorrupt: it is missing or does not match its hash.
+        """
+        found = self._fetch(f"SELECT hash, size, content FROM blobs WHERE hash = {self._mark}", (blob,))  # noqa: S608
+        unpacked(blob, found[0][2] if found else None)
+        return Packed._make(found[0])
+
+
+class Store(Log, Protocol):
+    """A log that maintenance can copy from and to."""
+
+    def raw(self) -> Raw:
+        """What is stored."""
+        ...
+
+    def take(self, tip: Head, rows: Sequence[Row], blobs: Sequence[Packed]) -> None:
+        """Append rows that were sealed already, in one transaction.
+
+        Args:
+            tip: where the log must end for the rows to follow.
+            rows: in order of position.
+            blobs: what they name; those that are there already are left out.
+
+        Raises:
+            Conflict: the log ends elsewhere.
+        """
+        ...
+
+    def take_keys(self, keys: Sequence[Key]) -> None:
+        """Keep these keys, apart from those that are there already."""
+        ...
