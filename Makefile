@@ -27,6 +27,7 @@ run: setup  ## Play the default run (about ten minutes on two cores); ARGS='--se
 	@trap '$(PY) -m sandbox.engine down --idle' EXIT; $(PY) -m sandbox.engine up; $(PY) -m graph.run $(ARGS)
 
 test: setup  ## Run the whole test suite, Docker included; ARGS='-k log' selects
+	@.ci/postgres
 	@trap '$(PY) -m sandbox.engine down --idle' EXIT; $(PY) -m sandbox.engine up; .venv/bin/pytest $(ARGS)
 
 check: setup  ## Format, lint, types, layers, and the quick tests
