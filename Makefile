@@ -18,7 +18,7 @@ $(READY): pyproject.toml requirements.lock
 	@echo "== making .venv with pinned dependencies (a few minutes the first time)"
 	@python3 -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed")'
 	@python3 -m venv .venv || { echo "== installing python3-venv"; apt-get -qq update; apt-get -qq install -y python3-venv; python3 -m venv .venv; }
-	@.venv/bin/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[train,dev]'
+	@.venv/bin/pip install -qq --disable-pip-version-check -c requirements.lock -e '.[train,dev]'
 	@touch $(READY)
 
 setup: $(READY)  ## Make .venv and install pinned dependencies
