@@ -19,6 +19,10 @@ ZERO = "0" * 64
 """What a chain starts from."""
 
 
+# `json.dumps` would make an encoder for every event.
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def digest(content: bytes) -> BlobHash:
     """Name of a blob."""
     return BlobHash(hashlib.sha256(content).hexdigest())
@@ -49,7 +53,7 @@ def data_of(fact: Fact) -> str:
 
 def link(prev_hash: str, *, stream: str, version: int, kind: str, schema: int, data: str, causation: int | None) -> str:
     """Hash of an event. `data` goes in as stored, so that no later change of a class can change an old hash."""
-    opening = json.dumps([prev_hash, stream, version, kind, schema], separators=(",", ":"))[:-1]
+    opening = _ENCODE([prev_hash, stream, version, kind, schema])[:-1]
     content = f"{opening},{data},{'null' if causation is None else causation}]"
     return hashlib.sha256(content.encode()).hexdigest()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +32,9 @@ from events.types import Fact
 from events.upcast import UPCASTERS, Upcaster
 from events.values import BlobHash
 
+BULK = 16
+"""Facts from which on COPY is faster."""
+
 _TIP = "SELECT position, head FROM tip"
 _ENDS = """
 SELECT asked.stream, last.version, last.hash FROM unnest(%s::text[]) AS asked (stream) CROSS JOIN LATERAL
@@ -43,6 +47,7 @@ LEFT JOIN events ON events.stream = keys.stream
 AND events.version >= keys.version AND events.version < keys.version + keys.size
 ORDER BY events.position"""  # noqa: S608  # constants only
 _INSERT = f"INSERT INTO events ({COLUMNS}) VALUES ({', '.join(['%s'] * len(Row._fields))})"  # noqa: S608  # constants only
+_COPY = f"COPY events ({COLUMNS}) FROM STDIN"
 _INSERT_BLOB = "INSERT INTO blobs (hash, size, content) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
 _INSERT_KEY = "INSERT INTO keys (stream, key, version, size) VALUES (%s, %s, %s, %s)"
 _LOST_KEY = """
@@ -126,14 +131,16 @@ class PostgresLog:
     def _try_commit(self, requests: Sequence[Request]) -> list[Outcome]:
         blobs: list[Packed] = []
         sent = False
+        bulk = sum(len(request.facts) for request in requests) >= BULK
         try:
-            with self._writer.pipeline(), self._writer.transaction():
+            # Few rows go in two round trips; many go by COPY, which a pipeline cannot hold.
+            with nullcontext() if bulk else self._writer.pipeline(), self._writer.transaction():
                 plan = self._plan(requests)
                 before = plan.tip.position
                 outcomes = plan_all(plan, requests)
                 blobs = self._staging.waiting()
                 sent = bool(blobs or plan.rows or plan.keys)
-                self._write(plan, blobs)
+                self._write(plan, blobs, bulk)
         except psycopg.Error as error:
             if sent and is_lost(error):
                 message = (
@@ -160,12 +167,17 @@ class PostgresLog:
             plan.recorded = self._by_key(keys.fetchall())
         return plan
 
-    def _write(self, plan: Plan, blobs: Sequence[Packed]) -> None:
+    def _write(self, plan: Plan, blobs: Sequence[Packed], bulk: bool) -> None:
         cursor = self._writer.cursor()
         if blobs:
             cursor.executemany(_INSERT_BLOB, blobs)
-        if plan.rows:
+        if bulk:
+            with cursor.copy(_COPY) as copy:
+                for row in plan.rows:
+                    copy.write_row(row)
+        elif plan.rows:
             cursor.executemany(_INSERT, plan.rows)
+        if plan.rows:
             cursor.execute("UPDATE tip SET position = %s, head = %s WHERE id = 1", plan.tip)
             cursor.execute("SELECT pg_notify(%s, '')", (self.place.channel,))
         if plan.keys:
@@ -266,9 +278,9 @@ class PostgresLog:
 
     def take(self, tip: Head, rows: Sequence[Row], blobs: Sequence[Packed]) -> None:
         """See `events.stores.raw.Store.take`."""
-        with self._group.paused(), translated(self.place.name), self._writer.pipeline(), self._writer.transaction():
+        with self._group.paused(), translated(self.place.name), self._writer.transaction():
             check_tip(self.place.name, self._head(self._writer.execute(f"{_TIP} FOR UPDATE").fetchone()), tip)
-            self._write(Plan(Head(rows[-1].position, rows[-1].head), rows=list(rows)), blobs)
+            self._write(Plan(Head(rows[-1].position, rows[-1].head), rows=list(rows)), blobs, bulk=True)
 
     def take_keys(self, keys: Sequence[Key]) -> None:
         """See `events.stores.raw.Store.take_keys`."""

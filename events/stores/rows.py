@@ -129,18 +129,29 @@ def open_row(row: Row, upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS
 
 
 def _event(row: Row, fact: Any) -> Event:
-    return Event(
-        position=row.position,
-        stream=row.stream,
-        version=row.version,
-        fact=fact,
-        causation=row.causation,
-        prev_hash=row.prev_hash,
-        hash=row.hash,
-        head=row.head,
-        time=datetime.fromisoformat(row.time),
-        observed=json.loads(row.observed) if row.observed != "{}" else {},
-    )
+    # The fact was validated and the database keeps the columns' types; validating once more costs as much as all the rest.
+    event = _NEW(Event)
+    fields = {
+        "position": row.position,
+        "stream": row.stream,
+        "version": row.version,
+        "fact": fact,
+        "causation": row.causation,
+        "prev_hash": row.prev_hash,
+        "hash": row.hash,
+        "head": row.head,
+        "time": datetime.fromisoformat(row.time),
+        "observed": json.loads(row.observed) if row.observed != "{}" else {},
+    }
+    _SET(event, "__dict__", fields)
+    _SET(event, "__pydantic_fields_set__", _FIELDS)
+    _SET(event, "__pydantic_extra__", None)
+    _SET(event, "__pydantic_private__", None)
+    return event
+
+
+_NEW, _SET = Event.__new__, object.__setattr__
+_FIELDS = set(Event.model_fields)
 
 
 @cache
@@ -149,13 +160,15 @@ def _blob_fields(cls: type[BaseModel]) -> tuple[str, ...]:
     return tuple(name for name, field in fields if BlobHash in (field.annotation, *get_args(field.annotation)))
 
 
-def blobs_of(fact: Fact) -> Iterator[BlobHash]:
+def blobs_of(fact: Fact | Generation) -> Iterator[BlobHash]:
     """Every blob that a fact names, its generation's included."""
-    generation = getattr(fact, "generation", None)
-    for value in (fact, generation) if isinstance(generation, Generation) else (fact,):
-        for name in _blob_fields(type(value)):
-            if (blob := getattr(value, name)) is not None:
-                yield blob
+    values: dict[str, Any] = fact.__dict__
+    for name in _blob_fields(type(fact)):
+        if values[name] is not None:
+            yield values[name]
+    generation = values.get("generation")
+    if isinstance(generation, Generation):
+        yield from blobs_of(generation)
 
 
 def first_broken(
