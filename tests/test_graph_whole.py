@@ -53,7 +53,7 @@ def whole(tmp_path_factory):
 
 def test_a_run_ends_with_its_table_and_where_to_look(whole):
     _, out = whole
-    for words in ("gap", "pass@1", "held-out", "python -m events.trace", "python -m events verify"):
+    for words in ("gap", "pass@1", "held-out", "-m events.trace", "-m events verify"):
         assert words in out
 
 
