@@ -15,7 +15,8 @@ import typer
 
 from events.errors import BadInput, GaspError
 from events.safe_text import one_line
-from events.stores import open_log
+from events.stores import is_url, open_log
+from events.stores.raw import Store
 from events.stores.sqlite import SqliteLog
 
 LOG_NAME = "log.sqlite"
@@ -79,3 +80,31 @@ def open_run(run: Path) -> SqliteLog:
         LogError: it cannot be opened.
     """
     return open_log(find_log(run))
+
+
+def locate(where: str, *, new: bool = False) -> Path | str:
+    """What a command line calls a log, as `open_log` wants it: a URL, or the file of a run.
+
+    Args:
+        where: the URL, the directory of a run, or the file.
+        new: whether a file need not be there yet.
+
+    Raises:
+        BadInput: there is none.
+    """
+    if is_url(where):
+        return where
+    path = Path(where)
+    if new:
+        return path / LOG_NAME if path.is_dir() else path
+    return find_log(path)
+
+
+def open_any(where: str) -> Store:
+    """The log that a command line calls so, in a file or in a database.
+
+    Raises:
+        BadInput: there is none, or one of another version.
+        LogError: it cannot be opened.
+    """
+    return open_log(locate(where))

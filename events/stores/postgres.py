@@ -19,6 +19,7 @@ import psycopg
 
 from events.errors import InDoubt, LogError
 from events.log import Broken, Event, Head, Watch
+from events.stores.figures import POSTGRES, Figures
 from events.stores.group import Group, Outcome, plan_all
 from events.stores.paging import COLUMNS, pages
 from events.stores.plan import Key, Plan, Request
@@ -275,6 +276,10 @@ class PostgresLog:
     def raw(self) -> Raw:
         """See `events.stores.raw.Store.raw`."""
         return Raw(self._fetch, mark="%s")
+
+    def figures(self, *, until: int) -> Figures:
+        """See `events.stores.raw.Store.figures`."""
+        return Figures(self._fetch, POSTGRES, until)
 
     def take(self, tip: Head, rows: Sequence[Row], blobs: Sequence[Packed]) -> None:
         """See `events.stores.raw.Store.take`."""

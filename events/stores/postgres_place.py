@@ -7,7 +7,7 @@ so no message ever shows one. It connects, makes a new log and knows one again; 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import psycopg
@@ -63,6 +63,20 @@ class Place:
             raise BadInput(message)
         name = f"{known.get('host', 'localhost')}/{known.get('dbname', '')}, run {run}"
         return cls(conninfo, run, name)
+
+    def others(self) -> list[Place]:
+        """Every run in the same database, this one too if it is there, by name.
+
+        Raises:
+            LogError: the server cannot be reached.
+        """
+        query = """
+            SELECT nspname FROM pg_namespace WHERE EXISTS (SELECT 1 FROM pg_class
+            WHERE relnamespace = pg_namespace.oid AND relname = 'mark') ORDER BY nspname"""
+        with self.connect() as db, translated(self.name):
+            found = [str(name) for (name,) in db.execute(query)]
+        database = self.name.removesuffix(f", run {self.run}")
+        return [replace(self, run=run, name=f"{database}, run {run}") for run in found]
 
     def connect(self) -> psycopg.Connection:
         """A connection that commits each statement durably, unless a transaction is open, and sees this run only.

@@ -5,10 +5,11 @@ Law: it only reads, page by page, and gives rows as they are stored, sound or no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
 from events.log import Head, Log
+from events.stores.figures import Figures
 from events.stores.paging import CHUNK, COLUMNS, Fetch, pages
 from events.stores.plan import Key
 from events.stores.rows import End, Row
@@ -39,6 +40,22 @@ class Raw:
         """The row at a position."""
         found = self._fetch(f"SELECT {COLUMNS} FROM events WHERE position = {self._mark}", (position,))  # noqa: S608
         return Row._make(found[0]) if found else None
+
+    def before_last(self, count: int, stream: str | None = None, *, until: int, kinds: Collection[str] | None = None) -> int:
+        """The position behind which stand the last `count` events up to `until`; of one stream and of some kinds if asked."""
+        # The unary plus keeps planners on the index of the stream.
+        bounds, values = [f"{'' if stream is None else '+'}position <= {self._mark}"], [until, *(kinds or ())]
+        if kinds:
+            bounds.append(f"kind IN ({', '.join([self._mark] * len(kinds))})")
+        if stream is not None:
+            bounds.append(f"stream = {self._mark}")
+            values.append(stream)
+        order = "position" if stream is None else "version"
+        query = f"""
+            SELECT position FROM events WHERE {" AND ".join(bounds)}
+            ORDER BY {order} DESC LIMIT 1 OFFSET {self._mark}"""  # noqa: S608  # constants only
+        found = self._fetch(query, [*values, count - 1]) if count else [(until + 1,)]
+        return int(found[0][0]) - 1 if found else 0
 
     def ends(self) -> dict[str, End]:
         """Where every stream ends."""
@@ -82,6 +99,10 @@ class Store(Log, Protocol):
 
     def raw(self) -> Raw:
         """What is stored."""
+        ...
+
+    def figures(self, *, until: int) -> Figures:
+        """How much there is, up to a position."""
         ...
 
     def take(self, tip: Head, rows: Sequence[Row], blobs: Sequence[Packed]) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from events.errors import BadInput, LogError
 from events.log import Broken, Event, Head, Watch
+from events.stores.figures import SQLITE, Figures
 from events.stores.group import Group, Outcome, plan_all
 from events.stores.paging import COLUMNS, pages
 from events.stores.plan import Key, Plan, Request
@@ -240,6 +241,10 @@ class SqliteLog:
         """See `events.stores.raw.Store.raw`."""
         keyed = self._fetch("PRAGMA user_version", ())[0][0] >= KEYS_SINCE
         return Raw(self._fetch, mark="?", keyed=keyed)
+
+    def figures(self, *, until: int) -> Figures:
+        """See `events.stores.raw.Store.figures`."""
+        return Figures(self._fetch, SQLITE, until)
 
     def take(self, tip: Head, rows: Sequence[Row], blobs: Sequence[Packed]) -> None:
         """See `events.stores.raw.Store.take`."""

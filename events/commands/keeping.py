@@ -1,0 +1,140 @@
+"""`verify`, `backup`, `repair`, `merge` and `migrate`: looking after logs.
+
+Law: the work itself is in `events.maintenance`; a command that changes something says what it did, and one that finds
+something wrong ends with exit code 1.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from events import maintenance
+from events.cli import find_log, locate, open_any
+from events.commands.output import AsJson, LogName, Printer, progress, say_json, working
+from events.errors import BadInput
+from events.log import Broken
+from events.safe_text import markup
+from events.stores import is_url, open_log
+
+NewFile = Annotated[Path, typer.Argument(metavar="TARGET", help="A new file.")]
+
+
+def verify(
+    log: LogName,
+    head: Annotated[str | None, typer.Option(help="Also compare with this head, e.g. one that was published.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute every hash and every blob; name the first position that is wrong. Exit code 1 if there is one."""
+    with closing(open_any(log)) as opened, working("verifying"):
+        broken, tip = opened.verify(), opened.head()
+    other = broken is None and head is not None and head != tip.digest
+    if as_json:
+        say_json({"sound": broken is None, "same": not other, **tip._asdict(), "broken": plain(broken)})
+    elif broken is not None:
+        Printer().say(f"[red]broken[/] at position {broken.position}: {markup(broken.problem)}")
+    elif other:
+        Printer().say(f"[red]another log[/]: it is sound, but its head is {tip.digest}")
+    else:
+        Printer().say(f"[green]sound[/]: {tip.position} events, head {tip.digest}")
+    if broken is not None or other:
+        raise typer.Exit(1)
+
+
+def backup(log: LogName, target: NewFile, as_json: AsJson = False) -> None:
+    """Copy a log, which a run may be writing, into one new file, and verify the copy."""
+    with working("backing up"):
+        head = maintenance.backup(locate(log), target)
+    if as_json:
+        say_json({"target": str(target), **head._asdict()})
+    else:
+        Printer().say(f"[green]backed up[/] into {markup(str(target))}: {head.position} events, head {head.digest}")
+
+
+def repair(
+    log: Annotated[str, typer.Argument(metavar="LOG", help="Directory of a run, or its log.sqlite.")],
+    target: NewFile,
+    dry_run: Annotated[bool, typer.Option("--dry-run/--no-dry-run", help="Only say what would be rescued.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Rescue the sound beginning of a damaged file into a new one. Exit code 1 if a dry run finds damage."""
+    if is_url(log):
+        raise BadInput("repair is for files, and this is a database; restore a backup, or migrate it as far as it is sound")
+    with working("examining"):
+        found = maintenance.repair(find_log(Path(log)), target, dry_run=dry_run)
+    if as_json:
+        parts = found._asdict() | {"sound": found.sound._asdict(), "broken": plain(found.broken), "lost": found.lost}
+        say_json(parts | {"target": str(found.target) if found.target else None})
+    else:
+        _say_repair(found)
+    if found.broken is not None and dry_run:
+        raise typer.Exit(1)
+
+
+def _say_repair(found: maintenance.Repair) -> None:
+    printer = Printer()
+    if found.broken is None:
+        printer.say(f"[green]sound[/]: {found.sound.position} events, nothing to repair")
+        return
+    lost = "nobody knows how many are lost" if found.lost is None else f"{found.lost} are lost"
+    printer.say(f"[red]broken[/] at position {found.broken.position}: {markup(found.broken.problem)}")
+    printer.say(f"{found.sound.position} events are sound, up to head {found.sound.digest}; {lost}")
+    if not found.keys:
+        printer.say("the keys cannot be read: a repeated append will not be recognised")
+    if found.target is None:
+        printer.say("nothing was written; repeat with --no-dry-run to rescue them")
+    else:
+        printer.say(f"[green]rescued[/] into {markup(str(found.target))}")
+
+
+def merge(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The other log; it stays as it is.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="The log that grows; nobody else may write it meanwhile.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be merged.")] = False,
+    partly: Annotated[bool, typer.Option("--partly", help="Merge what has no conflict though something has.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Merge another log, stream by stream. Exit code 1 if there is a conflict, and then nothing is merged unless --partly."""
+    with closing(open_any(source)) as theirs, closing(open_any(target)) as mine, working("merging"):
+        report = maintenance.merge(theirs, mine, dry_run=dry_run, partly=partly)
+        head = mine.head()
+    if as_json:
+        conflicts = [conflict._asdict() for conflict in report.conflicts]
+        say_json(vars(report) | {"conflicts": conflicts, **head._asdict()})
+    else:
+        printer = Printer()
+        for conflict in report.conflicts:
+            where = f"{markup(conflict.stream)} from version {conflict.version} on"
+            printer.say(f"[red]conflict[/] in {where}: {markup(conflict.problem)}")
+        streams = f"{len(report.new)} new streams, {len(report.longer)} longer, {report.same} with nothing new"
+        done = "[green]merged[/]" if report.merged else "to merge" if dry_run else "not merged"
+        printer.say(f"{done}: {report.events} events, {streams}, {len(report.conflicts)} conflicts")
+    if report.conflicts:
+        raise typer.Exit(1)
+
+
+def migrate(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The log that is copied; it stays as it is.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="A new place: a directory, a file, or a postgresql:// URL.")],
+    as_json: AsJson = False,
+) -> None:
+    """Copy a log to another store with its hashes, and verify the copy. What was cut short goes on where it stopped."""
+    with (
+        closing(open_any(source)) as old,
+        closing(open_log(locate(target, new=True), create=True)) as new,
+        progress("migrating") as say,
+    ):
+        copied = maintenance.migrate(old, new, say)
+    if as_json:
+        say_json({"copied": copied.events, **copied.head._asdict()})
+    else:
+        position, digest = copied.head
+        Printer().say(f"[green]migrated[/]: {copied.events} events copied, {position} there, head {digest}")
+
+
+def plain(broken: Broken | None) -> dict[str, object] | None:
+    """What is broken, as plain data."""
+    return None if broken is None else broken._asdict()

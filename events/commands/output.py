@@ -1,0 +1,67 @@
+"""How every command prints: lines for people, JSON for programs, notes and progress on stderr.
+
+Law: no colour, no cut line and no progress bar goes anywhere but to a terminal. It knows no command.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from events.safe_text import one_line
+
+LogName = Annotated[str, typer.Argument(metavar="LOG", help="Directory of a run, its log.sqlite, or a postgresql:// URL.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+
+
+class Printer:
+    """Prints to stdout."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False)
+
+    def line(self, text: str) -> None:
+        """Print a line of markup, which only a window cuts."""
+        shown = self._console.is_terminal
+        self._console.print(text, no_wrap=True, crop=shown, overflow="ellipsis" if shown else "ignore", soft_wrap=not shown)
+
+    def show(self, thing: RenderableType) -> None:
+        """Print a table, which nobody's window limits in a pipe."""
+        self._console.print(thing, width=None if self._console.is_terminal else 160)
+
+    def say(self, text: str) -> None:
+        """Print a sentence of markup, as long as it is."""
+        self._console.print(text, soft_wrap=True)
+
+
+def say_json(data: Any) -> None:
+    """Print one object on one line, in ASCII."""
+    sys.stdout.write(f"{json.dumps(data)}\n")
+
+
+def note(text: str) -> None:
+    """Tell a person something that is no answer."""
+    sys.stderr.write(f"{one_line(text)}\n")
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show that something takes a while."""
+    with Console(stderr=True).status(what):
+        yield
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far something is; gives what to tell that to."""
+    columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
