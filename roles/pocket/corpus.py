@@ -1,8 +1,9 @@
 """What the pocket model reads in pretraining: rendered prompts with answers, for the student's tasks and both seats.
 
 Law: prompts come from the same files as in play, and structures that belong to validation, test or goalposts never
-occur. The student's direction (phrase to code) is wrong on purpose as often as `Operation.known` says; the teacher's
-(code to phrase) is always right. It is a pure function of the generator.
+occur. From phrase to code everybody is wrong on purpose as often as `Operation.known` says, teacher included; from code
+to phrase the teacher is always right. So nothing in the weights holds the right mapping ready: it has to be learned.
+It is a pure function of the generator.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from roles.pocket.world import (
     Composition,
     Size,
     Step,
+    annotated,
     degenerate,
     difficulty,
     draw,
@@ -33,8 +35,6 @@ from roles.prompt import Prompts
 _LOOK_ALIKES: Final = {o.name: look_alikes(o) for o in OPERATIONS if o.rare}
 _USUAL_MISTAKE: Final = 0.8
 """Share of the wrong answers that go to the first look-alike, so that the habit is wrong and not only unsure."""
-_TEACHER_SLIP: Final = 0.08
-"""How often a teacher that reads a phrase writes a look-alike of it (and describes truly what it wrote)."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Example:
 class Corpus:
     """Draws examples with the prompts of a folder."""
 
-    KINDS: Final = {"induction": 0.46, "easy": 0.23, "hard": 0.17, "deduction": 0.08, "abduction": 0.06}
+    KINDS: Final = {"induction": 0.50, "easy": 0.24, "hard": 0.18, "deduction": 0.05, "abduction": 0.03}
 
     def __init__(self, prompts: Prompts) -> None:
         self._prompts = prompts
@@ -73,12 +73,12 @@ class Corpus:
 
     def _deduction(self, rng: random.Random) -> Example:
         steps, pair = _short(rng)
-        prompt = self._prompts.deduction(program(steps), pair).text
+        prompt = self._prompts.deduction(annotated(steps), pair).text
         return Example(prompt, fence("output", pair.output), "deduction")
 
     def _abduction(self, rng: random.Random) -> Example:
         steps, pair = _short(rng)
-        prompt = self._prompts.abduction(program(steps), pair).text
+        prompt = self._prompts.abduction(annotated(steps), pair).text
         return Example(prompt, fence("input", pair.input), "abduction")
 
     def _easy(self, rng: random.Random) -> Example:
@@ -102,6 +102,7 @@ class Corpus:
                 break
         size: Size = rng.choices(("small", "usual", "large"), (3, 6, 1))[0]
         asked = question(lemma, [draw_input(lemma[0].operation.family, rng, size) for _ in range(3)])
+        asked = asked.model_copy(update={"program": annotated(lemma)})
         return Example(self._prompts.hard(asked, axis).text, proposal[0], "hard", proposal[1])
 
 
@@ -119,7 +120,10 @@ def half_known(operation: Operation, rng: random.Random) -> Operation:
 
 
 def easier(goalpost: Composition, axis: Axis, rng: random.Random) -> Composition:
-    """A part of the goalpost with fewer rare operations: a stretch of it (`io`) or any part in its order (`function`)."""
+    """A part of the goalpost with fewer rare operations: a stretch of it (`io`) or any part in its order (`function`).
+
+    The teacher half knows the phrases as the student does, so what it writes is often a look-alike.
+    """
     wanted = min(rng.choices((0, 1, 2, 3), (1, 6, 4, 2))[0], difficulty(goalpost) - 1)
     if axis == "io":
         starts = [
@@ -133,7 +137,7 @@ def easier(goalpost: Composition, axis: Axis, rng: random.Random) -> Composition
         rare = [i for i, s in enumerate(goalpost) if s.operation.rare]
         kept = {*rng.sample(rare, wanted), *(i for i, s in enumerate(goalpost) if not s.operation.rare)}
         part = [s for i, s in enumerate(goalpost) if i in kept]
-    part = [Step(_slip(s.operation, rng), s.k) for s in part]
+    part = [Step(half_known(s.operation, rng), s.k) for s in part]
     if len(part) < 2 or rng.random() < 0.35:
         part = list(_with_more(tuple(part), goalpost[0], 0, rng))
     return tuple(part)
@@ -153,12 +157,6 @@ def _with_more(steps: Composition, like: Step, rare: int, rng: random.Random) ->
         if new.operation not in (s.operation for s in steps):
             place = rng.randint(0, len(steps))
             return (*steps[:place], new, *steps[place:])
-
-
-def _slip(operation: Operation, rng: random.Random) -> Operation:
-    if operation.rare and rng.random() < _TEACHER_SLIP:
-        return rng.choice(_LOOK_ALIKES[operation.name])
-    return operation
 
 
 def _steps(
@@ -185,5 +183,5 @@ def _proposal(steps: Composition, rng: random.Random, size: Size) -> tuple[str, 
     inputs = [draw_input(steps[0].operation.family, rng, size) for _ in range(INPUTS)]
     if len({repr(v) for v in inputs}) < INPUTS or degenerate(steps, inputs, distinct=INPUTS - 1):
         return None
-    said = fence("python", program(steps)) + "\n" + fence("message", statement(steps)) + "\n"
+    said = fence("python", annotated(steps)) + "\n" + fence("message", statement(steps)) + "\n"
     return said, fence("input", "\n".join(map(repr, inputs)))

@@ -39,7 +39,7 @@ class Recipe:
     """Settings of one pretraining."""
 
     seed: int = 0
-    steps: int = 3000
+    steps: int = 2600
     batch: int = 32
     rate: float = 3e-3
     width: int = 128

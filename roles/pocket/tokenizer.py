@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 END: Final = "<|end|>"
 PAD: Final = "<|pad|>"
-VOCABULARY: Final = 1536
+VOCABULARY: Final = 1792
 CONTEXT: Final = 512
 
 # A code line | a letter of a quoted word | a number's digit with its separator | a run of anything else.
-_PIECES: Final = r"    [^\n]*\n|[a-z](?=[a-z]*')|'(?=[a-z]+')|'\n|, -?\d|\d|, [^,.\n\d']+|\.\n?|'?[^,.\n\d']+[\n']?|[\n',]"
+_PIECES: Final = r"    [^\n]*\n|[a-z](?=[a-z]*')|'(?=[a-z]+')|'\n|, -?\d|\d|, [a-z][^,.\n']*|\.\n?|'?[^,.\n\d']+[\n']?|[\n',]"
 
 
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:

@@ -89,6 +89,11 @@ def program(steps: Composition, lines: Sequence[str] | None = None) -> str:
     return "\n".join(["def f(x):", *body, "    return x"])
 
 
+def annotated(steps: Composition) -> str:
+    """The program as the teacher writes it: first the line, then a comment that says what it did."""
+    return "\n".join(["def f(x):", *(f"{s.line}\n{_COMMENT}{s.phrase}" for s in steps), "    return x"])
+
+
 def read_statement(text: str) -> Composition | None:
     """The composition that a statement of this world names; None for any other text."""
     for family, opener in _OPENERS.items():
