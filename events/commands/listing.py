@@ -5,8 +5,9 @@ Law: a run whose log cannot be read has a line as well, which says why. It verif
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ from events.commands.output import AsJson, Printer, say_json
 from events.errors import BadInput, GaspError
 from events.overview import SHORT
 from events.safe_text import markup
-from events.stores import is_url, open_log
+from events.stores import database_runs, is_url, open_log
 from events.stores.raw import Store
 from events.types import RunStarted
 
@@ -30,7 +31,8 @@ def list_runs(
     as_json: AsJson = False,
 ) -> None:
     """List runs: name, when it began, recipe, events, whether it is finished, head. Exit code 1 if one cannot be read."""
-    runs = [described(name, opener) for name, opener in (in_database(where) if is_url(where) else in_folder(Path(where)))]
+    found = database_runs(where) if is_url(where) else in_folder(Path(where))
+    runs = [described(name, opened) for name, opened in found.items()]
     for run in runs if as_json else ():
         say_json(run)
     if runs and not as_json:
@@ -39,32 +41,22 @@ def list_runs(
         raise typer.Exit(1)
 
 
-def in_folder(folder: Path) -> Iterator[tuple[str, Callable[[], Store]]]:
-    """The runs of a folder, or the folder if it is a run; by name, with what opens them.
+def in_folder(folder: Path) -> dict[str, Callable[[], Store]]:
+    """What opens the log of each run in a folder, by the run's name; the folder may be a run itself.
 
     Raises:
         BadInput: there is no such folder.
     """
     if not folder.is_dir():
         raise BadInput(f"there is no folder {folder}; give the folder that holds the directories of your runs")
-    for path in [folder, *sorted(folder.iterdir())]:
-        if (path / LOG_NAME).is_file():
-            yield path.name or str(path), lambda path=path: open_log(path / LOG_NAME)  # type: ignore[misc]  # bound now
+    runs = [path for path in [folder, *sorted(folder.iterdir())] if (path / LOG_NAME).is_file()]
+    return {path.absolute().name: partial(open_log, path / LOG_NAME) for path in runs}
 
 
-def in_database(url: str) -> Iterator[tuple[str, Callable[[], Store]]]:
-    """The runs of a database by name, with what opens them."""
-    from events.stores.postgres import PostgresLog
-    from events.stores.postgres_place import Place
-
-    for place in Place.parse(url).others():
-        yield place.run, lambda place=place: PostgresLog(place)  # type: ignore[misc]  # bound now
-
-
-def described(name: str, opener: Callable[[], Store]) -> dict[str, Any]:
+def described(name: str, opened: Callable[[], Store]) -> dict[str, Any]:
     """What the list says of a run."""
     try:
-        with closing(opener()) as log:
+        with closing(opened()) as log:
             head, raw = log.head(), log.raw()
             started = next(log.read("run", kinds=("run_started",), limit=1), None)
             first, last = raw.row(1), raw.row(raw.before_last(1, "run", until=head.position) + 1)

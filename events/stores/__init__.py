@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -13,7 +16,7 @@ from events.stores.sqlite_file import create as create_file
 if TYPE_CHECKING:
     from events.stores.postgres import PostgresLog
 
-__all__ = ["is_url", "open_log"]
+__all__ = ["database_runs", "is_url", "open_log"]
 
 _SCHEMES = ("postgresql://", "postgres://")
 
@@ -47,13 +50,31 @@ def is_url(where: Path | str) -> bool:
 
 
 def _open_postgres(url: str, *, create: bool) -> PostgresLog:
-    try:
+    with _needs_driver():
         from events.stores import postgres, postgres_place
-    except ModuleNotFoundError as error:
-        raise BadInput(
-            "a log in PostgreSQL needs psycopg, which is not installed; run: pip install 'gasp[postgres]'"
-        ) from error
     place = postgres_place.Place.parse(url)
     if create:
         postgres_place.create(place)
     return postgres.PostgresLog(place)
+
+
+def database_runs(url: str) -> dict[str, Callable[[], Store]]:
+    """What opens the log of each run in a PostgreSQL database, by the run's name.
+
+    Raises:
+        BadInput: the URL names no database.
+        LogError: the server cannot be reached.
+    """
+    with _needs_driver():
+        from events.stores import postgres, postgres_place
+    return {place.run: partial(postgres.PostgresLog, place) for place in postgres_place.Place.parse(url).others()}
+
+
+@contextmanager
+def _needs_driver() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise BadInput(
+            "a log in PostgreSQL needs psycopg, which is not installed; run: pip install 'gasp[postgres]'"
+        ) from error
