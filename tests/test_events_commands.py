@@ -265,6 +265,18 @@ def test_logs_migrate_merge_and_are_backed_up_between_stores(url: str, run: Path
     assert events("verify", url).stdout == events("verify", run).stdout
 
 
+def test_what_looks_after_logs_answers_in_json_too(run: Path, tmp_path: Path) -> None:
+    tip = {"position": len(recorded(run)), "digest": recorded(run)[-1].head}
+    assert objects("verify", run) == [{"sound": True, "same": True, **tip, "broken": None}]
+    assert objects("verify", run, "--head", "0" * 64, code=1)[0]["same"] is False
+    assert objects("backup", run, tmp_path / "copy.sqlite") == [{"target": str(tmp_path / "copy.sqlite"), **tip}]
+    assert objects("repair", run, tmp_path / "new.sqlite")[0]["broken"] is None
+    tamper(run / "log.sqlite", "DELETE FROM events WHERE position = 2")
+    assert objects("verify", run, code=1)[0]["broken"]["position"] == 2
+    (found,) = objects("repair", run, tmp_path / "new.sqlite", code=1)
+    assert (found["sound"]["position"], found["lost"], found["target"]) == (1, tip["position"] - 1, None)
+
+
 def test_a_merge_with_conflicts_merges_nothing_and_fails(run: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.sqlite"
     shutil.copytree(run, tmp_path / "copy")

@@ -25,7 +25,7 @@ _HASH = re.compile(r"[0-9a-f]{16,64}")
 
 def line_of(event: Event) -> str:
     """The event's line."""
-    when = f"[dim]{event.time:%Y-%m-%d %H:%M:%S}[/]"
+    when = f"[dim]{event.time:%m-%d %H:%M:%S}[/]"
     where = f"[cyan]{markup(event.stream)}[/] {event.version}"
     return f"{event.position:>8}  {when}  {where}  [bold]{event.fact.kind}[/]  {markup(summary(event.fact))}"
 

@@ -26,7 +26,7 @@ from events.types import RunStarted
 
 def list_runs(
     where: Annotated[
-        str, typer.Argument(metavar="[FOLDER]", help="A folder of runs, or a postgresql:// URL for all runs of its database.")
+        str, typer.Argument(metavar="FOLDER", help="A folder of runs, or a postgresql:// URL for all runs of its database.")
     ] = "runs",
     as_json: AsJson = False,
 ) -> None:

@@ -42,7 +42,8 @@ def count(where: str) -> dict[str, Any]:
     # A connection counts on one core, so half of the figures have a connection and a thread of their own.
     with closing(open_any(where)) as log, closing(open_any(where)) as second, ThreadPoolExecutor(1) as pool:
         head, raw, figures = log.head(), log.raw(), log.figures(until=log.head().position)
-        generated = pool.submit(second.figures(until=head.position).generated)
+        others = second.figures(until=head.position)
+        generated, streams = pool.submit(others.generated), pool.submit(others.streams)
         first, last = raw.row(1), raw.row(head.position)
         return {
             "events": head.position,
@@ -51,7 +52,7 @@ def count(where: str) -> dict[str, Any]:
             "last": last.time if last else None,
             "bytes": figures.size(),
             "kinds": figures.kinds(),
-            "streams": figures.streams(),
+            "streams": streams.result(),
             "blobs": figures.blobs()._asdict(),
             **generated.result()._asdict(),
         }
