@@ -88,7 +88,7 @@ class RewardSettings(Settings):
 class LearnSettings(Settings):
     """How the trainer updates weights."""
 
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
     """AdamW, constant [paper: 1e-6 for 7B weights; tiny models need more]."""
     clip: Annotated[float, Field(gt=0)] = 0.2
     """PPO clip range of the token ratio."""

@@ -14,7 +14,7 @@ from typing import Annotated, Final
 
 import typer
 
-from events.errors import GaspError
+from events.cli import run_app
 from events.values import Axis, Question, Sampling, Seat
 from events.weights import weights_digest
 from roles.model import Model, Request
@@ -105,6 +105,10 @@ async def report(model: Model, runner: Runner) -> str:
     return "\n".join(lines)
 
 
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
 def main(weights: Annotated[Path, typer.Option(help="Weights folder to measure.")] = WEIGHTS) -> None:
     """Print pass rates by number of rare operations and family, and how well both seats teach. Needs Docker."""
 
@@ -119,12 +123,8 @@ def main(weights: Annotated[Path, typer.Option(help="Weights folder to measure."
         finally:
             await runner.close()
 
-    try:
-        typer.echo(asyncio.run(measured()))
-    except GaspError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(error.exit_code) from error
+    typer.echo(asyncio.run(measured()))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_app(app)

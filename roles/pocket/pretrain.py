@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from events.cli import run_app
 from roles.pocket import WEIGHTS
 from roles.pocket.corpus import Corpus, Example
 from roles.pocket.tokenizer import CONTEXT, train_tokenizer
@@ -157,6 +158,10 @@ def _save_optimizer(out: Path, model: Any, optimizer: torch.optim.Optimizer) -> 
     save_file({**state, "step": torch.tensor(float(step))}, out / "optimizer.safetensors")
 
 
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
 def main(
     out: Annotated[Path, typer.Option(help="Folder to write; made if it is missing.")] = WEIGHTS,
     seed: Annotated[int, typer.Option(help="Seed of corpus and weights.")] = Recipe.seed,
@@ -169,4 +174,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_app(app)

@@ -14,7 +14,7 @@ from typing import Annotated, Final
 
 import typer
 
-from events.errors import GaspError
+from events.cli import run_app
 from events.values import Question, Sampling
 from events.weights import weights_digest
 from roles.model import Model, Request
@@ -82,6 +82,10 @@ async def _filter(seed: int, count: int, weights: Path) -> list[Question]:
         await runner.close()
 
 
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
 def main(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = QUESTIONS,
     weights: Annotated[Path, typer.Option(help="Weights that the goalposts must defeat.")] = WEIGHTS,
@@ -93,13 +97,8 @@ def main(
     write(out / "train.jsonl", train(seed))
     write(out / "validation.jsonl", deep("validation", seed))
     write(out / "test.jsonl", deep("test", seed))
-    try:
-        found = asyncio.run(_filter(seed, pool, weights))
-    except GaspError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(error.exit_code) from error
-    write(out / "goalposts.jsonl", found[:goalposts])
+    write(out / "goalposts.jsonl", asyncio.run(_filter(seed, pool, weights))[:goalposts])
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_app(app)
