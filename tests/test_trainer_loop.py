@@ -11,6 +11,7 @@ from events.stores.memory import MemoryLog
 from events.types import EpisodeFailed, IterationStarted, PolicyServed, PolicyUpdated
 from events.values import Digest
 from events.weights import weights_digest
+from graph.config import LearnSettings
 from tests.tiny import TinyScene, tiny_weights
 from trainer import replay
 from trainer.loop import Trainer
@@ -227,8 +228,9 @@ def test_carried_moments_are_taken_from_the_weights_folder(tell, run, made) -> N
     save_file({**moments, "step": torch.tensor(2000.0)}, folder / "optimizer.safetensors")
     carried = fact(next(trainer(tell().play(), run).catch_up()))
     assert carried.digest != cold.digest
-    assert carried.steps[-1].metrics["learning_rate"] == pytest.approx(1e-4)
-    assert cold.steps[-1].metrics["learning_rate"] < 1e-4
+    full = LearnSettings().learning_rate
+    assert carried.steps[-1].metrics["learning_rate"] == pytest.approx(full)
+    assert cold.steps[-1].metrics["learning_rate"] < full
     assert float(load_file(run / "weights" / carried.digest / "optimizer.safetensors")["step"]) == 2000 + carried.step
 
 
