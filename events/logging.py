@@ -18,6 +18,8 @@ import structlog
 Level = Literal["debug", "info", "warning", "error"]
 """How much is logged."""
 
+# Without local variables: they may hold secrets, and texts of any size.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 _SECRET = re.compile(r"(^|_)(password|secret|credential|authorization|api_?key|access_?key|token)$", re.IGNORECASE)
 
 
@@ -33,7 +35,7 @@ def configure(*, level: Level = "info", file: Path | None = None) -> None:
         last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
         stream = sys.stderr
     else:
-        last = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(sort_keys=True, default=str)]
+        last = [_TRACEBACKS, structlog.processors.JSONRenderer(sort_keys=True, default=str)]
         stream = file.open("a", encoding="utf-8", buffering=1)
     structlog.configure(
         processors=[

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import structlog
+
 from events.errors import GaspError, LogError, ModelError, SandboxError
 from events.log import Log
 from events.safe_text import one_line
@@ -112,6 +114,7 @@ class Play:
             failed.setdefault(opening.fact.purpose, []).extend(fact for fact in ends if isinstance(fact, EpisodeFailed))
         count = sum(map(len, failed.values()))
         self.log.append("run", [IterationFinished(iteration=iteration, finished=len(openings) - count, failed=count)])
+        structlog.get_logger().info("iteration_finished", iteration=iteration, episodes=len(openings), failed=count)
         for purpose, broken in failed.items():
             if len(broken) == sum(opening.fact.purpose == purpose for opening in openings):
                 raise GaspError(
@@ -155,6 +158,8 @@ class Play:
         except (LogError, SandboxError, ModelError):
             raise
         except Exception as error:
+            # The event names the error; where it came from is for whoever operates the run.
+            structlog.get_logger().exception("episode_failed", stream=stream)
             failed = EpisodeFailed(error=type(error).__name__, message=one_line(str(error), 500))
             self.log.append(stream, [failed])
 

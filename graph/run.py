@@ -97,6 +97,7 @@ def _interruptible() -> None:
 
 def _play(folder: Path, config: Config | None, console: Console, *, plain: bool) -> None:
     """Play a new run, or go on with one when there is no config."""
+    from events import logging
     from graph.assemble import create, inputs, locked, reopen
     from graph.display import ending
 
@@ -110,6 +111,7 @@ def _play(folder: Path, config: Config | None, console: Console, *, plain: bool)
         finished = any(True for _ in log.read("run", kinds={"run_finished"}))
         if not fresh and not finished:
             log.append("run", [RunResumed(position=log.head().position)])
+        logging.configure(file=folder / "run.log")
         try:
             if not finished:
                 asyncio.run(_played(folder, config, log, given, console, plain=plain))

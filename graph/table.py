@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from events.log import Log
-from events.types import QuestionAccepted
+from events.projections import Buffers, fold
 from graph.config import PlaySettings
 from graph.recipe import Recipe
 from roles.record import get_question
@@ -35,5 +35,5 @@ class Table:
 
 def recall(log: Log, novelty: Novelty) -> None:
     """Fill the novelty buffers with everything the log says was accepted."""
-    accepted = [event.fact.blob for event in log.read(kinds={"question_accepted"}) if isinstance(event.fact, QuestionAccepted)]
-    novelty.add(*(get_question(log, blob) for blob in accepted))
+    accepted = fold(Buffers(), log.read(kinds={"question_accepted"}))
+    novelty.add(*(get_question(log, blob) for blob in (*accepted.easy, *accepted.hard)))

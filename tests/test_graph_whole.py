@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -75,6 +76,12 @@ def test_every_rollout_names_the_policy_that_sampled_it(whole):
             serving = event.fact.policy
         if isinstance(event.fact, AttemptsMade):
             assert event.fact.generation.policy == serving
+
+
+def test_operations_are_logged_beside_the_events_as_json(whole, tmp_path):
+    log, _ = whole
+    lines = [json.loads(line) for line in (log.path.parent / "run.log").read_text().splitlines()]
+    assert [line["iteration"] for line in lines if line["event"] == "iteration_finished"] == [1, 2]
 
 
 def test_the_log_of_a_run_verifies(whole):
