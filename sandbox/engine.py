@@ -136,8 +136,10 @@ class Engine:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         for folder in (self.state, self.data):
-            if not folder.exists():
-                folder.mkdir(parents=True, mode=0o711)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            # Only who makes a folder marks it: one that somebody else made is never ours to remove.
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(mode=0o711)
                 (folder / _MARK).touch()
         with (self.state / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
