@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from sandbox import owner
+from sandbox.confinement import confinement
 from sandbox.runner import Execution, Job, Limits, Run
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ SECONDS_TO_START = 60.0
 """How long a container may take until its server is ready; half a second is usual."""
 GRACE_SECONDS = 30.0
 """How much longer than the job's own limit the host waits, on a machine that is busy with other things."""
-SERVER_MB = 96
-"""Memory of the container beyond a job's limit: the server itself and the scratch folder."""
-SCRATCH_MB = 16
-"""Size of the scratch folder."""
 COMMAND = ("python3.11", "-s", "-m", "sandbox.inside")
 ENVIRONMENT = {
     "GASP_INSIDE": "1",
@@ -74,7 +71,7 @@ class Worker:
             stdin_open=True,
             user="0:0",
             network_disabled=True,
-            host_config=api.create_host_config(**_confinement(self._limits)),
+            host_config=api.create_host_config(**confinement(self._limits)),
         )
         self.id = container["Id"]
         attached = api.attach_socket(self.id, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
@@ -107,28 +104,6 @@ class Worker:
             owner.remove(self._client, self.id)
         if self._stream is not None:
             self._stream.close()
-
-
-def _confinement(limits: Limits) -> dict[str, Any]:
-    memory = f"{limits.memory_mb + SERVER_MB}m"
-    return {
-        "network_mode": "none",
-        "ipc_mode": "none",
-        "read_only": True,
-        "tmpfs": {"/tmp": f"size={SCRATCH_MB}m,nr_inodes=4096,mode=1777,nosuid,nodev,noexec"},  # noqa: S108
-        "cap_drop": ["ALL"],
-        "cap_add": ["SETUID", "SETGID", "KILL"],
-        "security_opt": ["no-new-privileges"],
-        # One more than the job's processes: the server.
-        "pids_limit": limits.processes + 1,
-        "mem_limit": memory,
-        "memswap_limit": memory,
-        "nano_cpus": 1_000_000_000,
-        "auto_remove": True,
-        # No System V objects and no message queues: they would outlive the program that made them.
-        "sysctls": {"kernel.shmmni": "0", "kernel.msgmni": "0", "kernel.sem": "0 0 0 0", "fs.mqueue.queues_max": "0"},
-        "log_config": {"Type": "none"},
-    }
 
 
 def _execution(reply: Any, count: int, seconds: float) -> Execution:

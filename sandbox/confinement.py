@@ -1,0 +1,39 @@
+"""What every container of ours is held to, as the engine wants to be told.
+
+Law: every container that runs a program is made with this and nothing else; there is no flag that loosens it. It starts
+nothing and limits no single process (that is `child.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sandbox.runner import Limits
+
+SERVER_MB = 96
+"""Memory of the container beyond a job's limit: the server itself and the scratch folder."""
+SCRATCH_MB = 16
+"""Size of the scratch folder."""
+
+
+def confinement(limits: Limits) -> dict[str, Any]:
+    """Arguments for `create_host_config`: no network, no rights, one writable folder, and little of everything else."""
+    memory = f"{limits.memory_mb + SERVER_MB}m"
+    return {
+        "network_mode": "none",
+        "ipc_mode": "none",
+        "read_only": True,
+        "tmpfs": {"/tmp": f"size={SCRATCH_MB}m,nr_inodes=4096,mode=1777,nosuid,nodev,noexec"},  # noqa: S108
+        "cap_drop": ["ALL"],
+        "cap_add": ["SETUID", "SETGID", "KILL"],
+        "security_opt": ["no-new-privileges"],
+        # One more than the job's processes: the server.
+        "pids_limit": limits.processes + 1,
+        "mem_limit": memory,
+        "memswap_limit": memory,
+        "nano_cpus": 1_000_000_000,
+        "auto_remove": True,
+        # No System V objects and no message queues: they would outlive the program that made them.
+        "sysctls": {"kernel.shmmni": "0", "kernel.msgmni": "0", "kernel.sem": "0 0 0 0", "fs.mqueue.queues_max": "0"},
+        "log_config": {"Type": "none"},
+    }
