@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from events.cli import run_app
+from events.commands.export import export
 from events.commands.keeping import backup, merge, migrate, repair, verify
 from events.commands.listing import list_runs
 from events.commands.reading import show, tail
@@ -13,7 +14,7 @@ from events.commands.stats import stats
 app = typer.Typer(name="python -m events", help="Commands on event logs.", no_args_is_help=True, add_completion=False)
 
 app.command("list")(list_runs)
-for command in (show, tail, stats, verify, backup, repair, merge, migrate):
+for command in (show, tail, stats, export, verify, backup, repair, merge, migrate):
     app.command()(command)
 
 

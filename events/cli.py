@@ -15,7 +15,7 @@ import typer
 
 from events.errors import BadInput, GaspError
 from events.safe_text import one_line
-from events.stores import is_url, open_log
+from events.stores import is_url, open_log, url_run
 from events.stores.raw import Store
 from events.stores.sqlite import SqliteLog
 
@@ -98,6 +98,18 @@ def locate(where: str, *, new: bool = False) -> Path | str:
     if new:
         return path / LOG_NAME if path.is_dir() else path
     return find_log(path)
+
+
+def run_name(where: str) -> str:
+    """What a run is called: the `run` of a URL, the name of its directory, or of a file that lies elsewhere.
+
+    Raises:
+        BadInput: there is no such file, or the URL names no run.
+    """
+    if is_url(where):
+        return url_run(where)
+    path = find_log(Path(where)).absolute()
+    return path.parent.name if path.name == LOG_NAME else path.stem
 
 
 def open_any(where: str) -> Store:

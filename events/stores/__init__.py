@@ -16,7 +16,7 @@ from events.stores.sqlite_file import create as create_file
 if TYPE_CHECKING:
     from events.stores.postgres import PostgresLog
 
-__all__ = ["database_runs", "is_url", "open_log"]
+__all__ = ["database_runs", "is_url", "open_log", "url_run"]
 
 _SCHEMES = ("postgresql://", "postgres://")
 
@@ -68,6 +68,17 @@ def database_runs(url: str) -> dict[str, Callable[[], Store]]:
     with _needs_driver():
         from events.stores import postgres, postgres_place
     return {place.run: partial(postgres.PostgresLog, place) for place in postgres_place.Place.parse(url).others()}
+
+
+def url_run(url: str) -> str:
+    """The name of the run that a URL names.
+
+    Raises:
+        BadInput: it names none.
+    """
+    with _needs_driver():
+        from events.stores.postgres_place import Place
+    return Place.parse(url).run
 
 
 @contextmanager

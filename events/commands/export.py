@@ -1,0 +1,35 @@
+"""`export`: the data of a run in the formats of other tools.
+
+Law: the work itself is in `events.exports`; nothing that exists is overwritten.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from events.cli import open_any, run_name
+from events.commands.output import AsJson, LogName, Printer, say_json
+from events.exports import FORMATS, check_free, exporter
+from events.safe_text import markup
+
+
+def export(
+    log: LogName,
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.")],
+    out: Annotated[Path | None, typer.Option("--out", metavar="PATH", help="A new or empty folder; NAME-FORMAT here.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the data of a run in a format of other tools: tables, a dataset, figures."""
+    write, name = exporter(to), run_name(log)
+    place = out or Path(f"{name}-{to}")
+    check_free(place)
+    with closing(open_any(log)) as opened:
+        said = write(opened, place, name=name)
+    if as_json:
+        say_json({"format": to, "out": str(place), "written": said})
+    else:
+        Printer().say(f"[green]exported[/] {markup(said)}")

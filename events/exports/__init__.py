@@ -1,0 +1,113 @@
+"""Takes data out of a log into the formats of other tools, a module for each kind of format.
+
+Law: an exporter reads a log and writes one place; it changes no log, and equal logs give equal data. Formats load when they
+are asked for, because most of them need packages that the log does not.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from events.errors import BadInput, LogError
+from events.stores.raw import Store
+
+
+class Exporter(Protocol):
+    """Writes a log in some format."""
+
+    def __call__(self, log: Store, out: Path, *, name: str) -> str:
+        """Write it.
+
+        Args:
+            log: the log, which a run may be writing.
+            out: a new or empty place.
+            name: what the run is called.
+
+        Returns:
+            A sentence that says what was written.
+
+        Raises:
+            BadInput: the format cannot be written there.
+            LogError: the log cannot be read, or the place not be written.
+        """
+        ...
+
+
+class Format(NamedTuple):
+    """Where an exporter is, and what it needs."""
+
+    exporter: str
+    """`module:function`."""
+    extra: str
+    """The extra of the package `gasp` that installs what the module imports."""
+
+
+FORMATS = {
+    "parquet": Format("events.exports.files:parquet", "data"),
+    "jsonl": Format("events.exports.files:jsonl", "data"),
+    "huggingface": Format("events.exports.huggingface:write", "data"),
+}
+"""Every format, by the name that `python -m events export --to` knows."""
+
+
+def exporter(name: str) -> Exporter:
+    """The exporter of a format.
+
+    Raises:
+        BadInput: there is no such format, or a package that it needs is missing.
+    """
+    if name not in FORMATS:
+        raise BadInput(f"there is no format {name!r}; the formats are {', '.join(FORMATS)}")
+    module, _, function = FORMATS[name].exporter.partition(":")
+    with needs(FORMATS[name].extra):
+        found: Exporter = getattr(import_module(module), function)
+    return found
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Import packages of an extra.
+
+    Raises:
+        BadInput: one is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise BadInput(f"this needs {error.name}, which is not installed; run: pip install 'gasp[{extra}]'") from error
+
+
+def check_free(out: Path) -> None:
+    """Make sure that an export would overwrite nothing.
+
+    Raises:
+        BadInput: something is there already.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadInput(f"{out} exists and is not empty; give the export a new place with --out")
+
+
+@contextmanager
+def whole(out: Path) -> Iterator[Path]:
+    """A new folder beside `out` that gets its name once all is written, and otherwise goes.
+
+    Raises:
+        BadInput: something is there already.
+        LogError: it cannot be written.
+    """
+    check_free(out)
+    draft = out.with_name(f"{out.name}.draft-{os.getpid()}")
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        draft.rename(out)
+    except OSError as error:
+        raise LogError(f"the export {out} cannot be written ({error.strerror or error}); choose another place") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
