@@ -19,7 +19,8 @@ from events.errors import SandboxError
 from events.values import Provenance
 from sandbox import engine, image_build, owner
 from sandbox.runner import Execution, Job, Limits, Run
-from sandbox.worker import Worker, WorkerLost
+from sandbox.stream import ContainerLost
+from sandbox.worker import Worker
 
 if TYPE_CHECKING:
     import docker
@@ -99,21 +100,21 @@ class DockerRunner:
         while len(done) < len(jobs):
             try:
                 self._play(jobs[len(done) :], done)
-            except WorkerLost as lost:
+            except ContainerLost as lost:
                 done.append(self._again(jobs[len(done)], lost))
         return done
 
-    def _again(self, job: Job, lost: WorkerLost) -> Execution:
+    def _again(self, job: Job, lost: ContainerLost) -> Execution:
         """Run a job alone whose worker died under it."""
         done: list[Execution] = []
         try:
             self._play([job], done)
             return done[0]
-        except WorkerLost as error:
+        except ContainerLost as error:
             lost = error
         try:
             self._play([_HARMLESS], done)
-        except WorkerLost as error:
+        except ContainerLost as error:
             raise SandboxError(
                 f"Sandbox workers keep dying ({error}); look at `python -m sandbox.engine status`, then resume."
             ) from error
@@ -148,7 +149,7 @@ class DockerRunner:
 
         try:
             worker = Worker(client, self._image, self._limits, self._run)
-        except (docker.errors.DockerException, requests.RequestException, OSError, WorkerLost) as error:
+        except (docker.errors.DockerException, requests.RequestException, OSError, ContainerLost) as error:
             self._forget()
             raise SandboxError(
                 f"A sandbox container did not start: {str(error)[:300]}; "
