@@ -1,7 +1,7 @@
-"""The nodes: ask a role, append the facts, return the folded state.
+"""The nodes: ask a role, return the facts. `recorded` makes them real.
 
-Law: a node's work becomes real by its one append, at the version that its state expects; so every transition is in the log
-exactly once, and a node that a crash broke off has done nothing. Nodes do not decide where to go.
+Law: a node writes nothing but blobs and does not decide where to go; its facts follow from the episode's state and seed, and
+from what roles answer.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from events.types import (
     RewardGiven,
 )
 from events.values import BlobHash, Question, Seat, Task, Verdict
+from graph.recorded import recorded
 from graph.seeds import derive, rng
 from graph.state import Episode, Pending, PlayState, drawn_task, fold
 from graph.table import Table
@@ -36,60 +37,57 @@ from roles.verifier import Rejected
 PHASE: dict[Seat, Phase] = {"easy": "lemma", "hard": "lift"}
 
 
-def advance(table: Table, episode: Episode, facts: Sequence[Fact]) -> PlayState:
-    """Make the facts real and fold them."""
-    events = table.log.append(episode.stream, facts, expected=episode.version, causation=episode.version)
-    return {"episode": fold(episode, events)}
-
-
-async def goalpost_gap(state: PlayState, runtime: Runtime[Table]) -> PlayState:
+@recorded("episode", fold)
+async def goalpost_gap(state: PlayState, runtime: Runtime[Table]) -> list[Fact]:
     """Measure how far the student is from the goalpost; where to go follows from it."""
     table, episode = runtime.context, state["episode"]
     verified = [event.fact for event in table.log.read(episode.stream) if isinstance(event.fact, AttemptsVerified)]
     verdicts = verified[-1].verdicts
     successes = sum(verdict.outcome == "passed" for verdict in verdicts)
-    fact = GapMeasured(
-        question=get_question(table.log, episode.question).id,
-        successes=successes,
-        attempts=len(verdicts),
-        best_share=max(verdict.passed / verdict.total for verdict in verdicts),
-        gap=1 - successes / len(verdicts),
-    )
-    return advance(table, episode, [fact])
+    return [
+        GapMeasured(
+            question=get_question(table.log, episode.question).id,
+            successes=successes,
+            attempts=len(verdicts),
+            best_share=max(verdict.passed / verdict.total for verdict in verdicts),
+            gap=1 - successes / len(verdicts),
+        )
+    ]
 
 
-async def teacher_easy(state: PlayState, runtime: Runtime[Table]) -> PlayState:
+@recorded("episode", fold)
+async def teacher_easy(state: PlayState, runtime: Runtime[Table]) -> list[Fact]:
     """The easy seat writes a lemma for the goalpost."""
     return await _propose(runtime.context, state["episode"], "easy", state["episode"].question)
 
 
-async def teacher_hard(state: PlayState, runtime: Runtime[Table]) -> PlayState:
+@recorded("episode", fold)
+async def teacher_hard(state: PlayState, runtime: Runtime[Table]) -> list[Fact]:
     """The hard seat writes a lift of the lemma; it never sees the goalpost."""
     return await _propose(runtime.context, state["episode"], "hard", state["episode"].accepted[0].question)
 
 
-async def _propose(table: Table, episode: Episode, seat: Seat, parent_blob: BlobHash) -> PlayState:
+async def _propose(table: Table, episode: Episode, seat: Seat, parent_blob: BlobHash) -> list[Fact]:
     parent = get_question(table.log, parent_blob)
     attempt = episode.proposals.get(seat, 0) + 1
     generation = await table.teacher.propose(seat, episode.axis, parent, derive(episode.seed, seat, attempt))
-    return advance(table, episode, [QuestionProposed(seat=seat, attempt=attempt, parent=parent.id, generation=generation)])
+    return [QuestionProposed(seat=seat, attempt=attempt, parent=parent.id, generation=generation)]
 
 
-async def solver(state: PlayState, runtime: Runtime[Table]) -> PlayState:
+@recorded("episode", fold)
+async def solver(state: PlayState, runtime: Runtime[Table]) -> list[Fact]:
     """The student answers whatever is to be answered next."""
     table, episode = runtime.context, state["episode"]
     if not episode.attempted:
         own: Purpose = "gap" if episode.purpose == "guided" else "practice"
         count = table.play.attempts if own == "gap" else table.play.practice_attempts
-        return advance(table, episode, [await _answer(table, episode, own, episode.question, "induction", count=count)])
+        return [await _answer(table, episode, own, episode.question, "induction", count=count)]
     if episode.candidate is not None:
-        made = await _answer(table, episode, "pass_rate", episode.candidate, "induction", count=table.play.attempts)
-        return advance(table, episode, [made])
-    facts = [
+        return [await _answer(table, episode, "pass_rate", episode.candidate, "induction", count=table.play.attempts)]
+    return [
         await _answer(table, episode, "solve", item.question, item.task, count=table.play.solve_attempts)
         for item in episode.unsolved
     ]
-    return advance(table, episode, facts)
 
 
 async def _answer(table: Table, episode: Episode, purpose: Purpose, blob: BlobHash, task: Task, *, count: int) -> AttemptsMade:
@@ -102,17 +100,13 @@ async def _answer(table: Table, episode: Episode, purpose: Purpose, blob: BlobHa
     return AttemptsMade(purpose=purpose, question=question.id, task=task, pair=pair, generation=generation)
 
 
-async def verifier(state: PlayState, runtime: Runtime[Table]) -> PlayState:
+@recorded("episode", fold)
+async def verifier(state: PlayState, runtime: Runtime[Table]) -> list[Fact]:
     """Examine a proposal, or judge the attempts that wait."""
     table, episode = runtime.context, state["episode"]
     if episode.proposal is not None:
-        return advance(table, episode, await _examined(table, episode, episode.proposal))
-    facts: list[Fact] = []
-    for pending in episode.pending:
-        facts += await _judged(table, episode, pending)
-    played = advance(table, episode, facts)
-    table.novelty.add(*(get_question(table.log, fact.blob) for fact in facts if isinstance(fact, QuestionAccepted)))
-    return played
+        return await _examined(table, episode, episode.proposal)
+    return [fact for pending in episode.pending for fact in await _judged(table, episode, pending)]
 
 
 async def _examined(table: Table, episode: Episode, version: int) -> list[Fact]:
@@ -179,6 +173,8 @@ def _banded(table: Table, episode: Episode, pending: Pending, question: Question
     ]
     if reason is not None:
         return [*facts, QuestionRejected(seat=seat, reason=reason, question=question.id, blob=pending.question)]
+    # At once, so that no sibling is accepted with the same question before these facts are real.
+    table.novelty.add(question)
     facts.append(QuestionAccepted(seat=seat, question=question.id, blob=pending.question, axis=episode.axis))
     if drawn_task(episode.seed, seat) == "induction":
         facts.append(_student_reward(table, pending, "solve", verdicts))

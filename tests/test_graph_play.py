@@ -250,10 +250,13 @@ class Tripwire:
         return getattr(self.log, name)
 
     def append(self, *args, **kwargs):
+        return self.submit(*args, **kwargs).result()
+
+    def submit(self, *args, **kwargs):
         self.left -= 1
         if self.left < 0:
             raise SandboxError("The power is gone.")
-        return self.log.append(*args, **kwargs)
+        return self.log.submit(*args, **kwargs)
 
 
 async def test_an_episode_broken_off_anywhere_ends_as_if_it_had_not_been(runner):
