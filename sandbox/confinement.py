@@ -6,6 +6,7 @@ nothing and limits no single process (that is `child.py`).
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from sandbox.runner import Limits
@@ -14,6 +15,8 @@ SERVER_MB = 96
 """Memory of the container beyond a job's limit: the server itself and the scratch folder."""
 SCRATCH_MB = 16
 """Size of the scratch folder."""
+PROFILE = Path(__file__).with_name("seccomp.json")
+"""Which system calls there are: a list of what Python's standard library needs, all else refused."""
 
 
 def confinement(limits: Limits) -> dict[str, Any]:
@@ -26,7 +29,7 @@ def confinement(limits: Limits) -> dict[str, Any]:
         "tmpfs": {"/tmp": f"size={SCRATCH_MB}m,nr_inodes=4096,mode=1777,nosuid,nodev,noexec"},  # noqa: S108
         "cap_drop": ["ALL"],
         "cap_add": ["SETUID", "SETGID", "KILL"],
-        "security_opt": ["no-new-privileges"],
+        "security_opt": ["no-new-privileges", f"seccomp={PROFILE.read_text()}"],
         # One more than the job's processes: the server.
         "pids_limit": limits.processes + 1,
         "mem_limit": memory,
