@@ -72,6 +72,8 @@ class VerifySettings(Settings):
     """Memory limit of one program."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Sandbox containers; 0 takes one a core."""
+    runtime: str = ""
+    """Container runtime by the engine's name for it, such as gVisor's `runsc`; empty: the engine's default."""
 
 
 class RewardSettings(Settings):

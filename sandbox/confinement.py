@@ -1,15 +1,19 @@
 """What every container of ours is held to, as the engine wants to be told.
 
 Law: every container that runs a program is made with this and nothing else; there is no flag that loosens it. It starts
-nothing and limits no single process (that is `child.py`).
+nothing and limits no single process (that is `child.py`). What it keeps out, and how that is tested: docs/threat-model.md.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from events.errors import SandboxError
 from sandbox.runner import Limits
+
+if TYPE_CHECKING:
+    import docker
 
 SERVER_MB = 96
 """Memory of the container beyond a job's limit: the server itself and the scratch folder."""
@@ -19,10 +23,16 @@ PROFILE = Path(__file__).with_name("seccomp.json")
 """Which system calls there are: a list of what Python's standard library needs, all else refused."""
 
 
-def confinement(limits: Limits) -> dict[str, Any]:
-    """Arguments for `create_host_config`: no network, no rights, one writable folder, and little of everything else."""
+def confinement(limits: Limits, runtime: str = "") -> dict[str, Any]:
+    """Arguments for `create_host_config`: no network, no rights, one writable folder, and little of everything else.
+
+    Args:
+        limits: what one job may use; the container gets room for that job and the server.
+        runtime: what starts the container, by the engine's name for it (gVisor's is usually `runsc`); empty: its default.
+    """
     memory = f"{limits.memory_mb + SERVER_MB}m"
     return {
+        "runtime": runtime or None,
         "network_mode": "none",
         "ipc_mode": "none",
         "read_only": True,
@@ -40,3 +50,17 @@ def confinement(limits: Limits) -> dict[str, Any]:
         "sysctls": {"kernel.shmmni": "0", "kernel.msgmni": "0", "kernel.sem": "0 0 0 0", "fs.mqueue.queues_max": "0"},
         "log_config": {"Type": "none"},
     }
+
+
+def require_runtime(client: docker.DockerClient, runtime: str) -> None:
+    """Refuse a container runtime that the engine does not know; empty is its default.
+
+    Raises:
+        SandboxError: names those that it knows.
+    """
+    known = sorted(client.info()["Runtimes"])
+    if runtime and runtime not in known:
+        raise SandboxError(
+            f"The engine knows no container runtime {runtime!r}, only {', '.join(known)}; "
+            "register it in the engine's daemon.json, or leave verify.runtime empty for its default."
+        )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from events.errors import SandboxError
 from events.values import Provenance
 from sandbox import engine, image_build, owner
+from sandbox.confinement import require_runtime
 from sandbox.runner import Execution, Job, Limits, Run
 from sandbox.stream import ContainerLost
 from sandbox.worker import Worker
@@ -39,6 +40,7 @@ class DockerRunner:
         *,
         workers: int | None = None,
         run: str = "adhoc",
+        runtime: str = "",
         connect: Callable[[engine.Say], docker.DockerClient] = engine.connect,
         say: engine.Say = engine.quiet,
     ) -> None:
@@ -48,12 +50,14 @@ class DockerRunner:
             limits: what one job may use.
             workers: containers at most; as many as there are cores by default.
             run: name of the run, for the containers' labels.
+            runtime: what starts containers, by the engine's name for it; empty for the engine's default.
             connect: gives a client of the engine to use, starting that engine if need be.
             say: is told what takes long: starting an engine, building the image.
         """
         self._limits = limits or Limits()
         self._size = workers or len(os.sched_getaffinity(0))
         self._run = run
+        self._runtime = runtime
         self._connect = connect
         self._say = say
         self._lock = threading.Lock()
@@ -148,7 +152,7 @@ class DockerRunner:
         import requests
 
         try:
-            worker = Worker(client, self._image, self._limits, self._run)
+            worker = Worker(client, self._image, self._limits, self._run, self._runtime)
         except (docker.errors.DockerException, requests.RequestException, OSError, ContainerLost) as error:
             self._forget()
             raise SandboxError(
@@ -173,6 +177,7 @@ class DockerRunner:
         with self._lock:
             if self._client is None:
                 client = self._connect(self._say)
+                require_runtime(client, self._runtime)
                 self._image = image_build.ensure(client, self._say)
                 owner.remove_orphans(client)
                 self._client = client

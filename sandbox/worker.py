@@ -39,7 +39,7 @@ ENVIRONMENT = {
 class Worker:
     """A started container."""
 
-    def __init__(self, client: docker.DockerClient, image: str, limits: Limits, run: str) -> None:
+    def __init__(self, client: docker.DockerClient, image: str, limits: Limits, run: str, runtime: str = "") -> None:
         self._client = client
         self._limits = limits
         self.id = ""
@@ -47,12 +47,12 @@ class Worker:
         self.clean = True
         """False when a program left something that could not be removed: then this worker must go."""
         try:
-            self._start(image, run)
+            self._start(image, run, runtime)
         except Exception:
             self.close()
             raise
 
-    def _start(self, image: str, run: str) -> None:
+    def _start(self, image: str, run: str, runtime: str) -> None:
         api = self._client.api
         container = api.create_container(
             image,
@@ -63,7 +63,7 @@ class Worker:
             stdin_open=True,
             user="0:0",
             network_disabled=True,
-            host_config=api.create_host_config(**confinement(self._limits)),
+            host_config=api.create_host_config(**confinement(self._limits, runtime)),
         )
         self.id = container["Id"]
         attached = api.attach_socket(self.id, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
