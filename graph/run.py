@@ -128,7 +128,12 @@ async def _played(folder: Path, config: Config, log: Log, given: Inputs, console
     from graph.display import PERIOD, show
     from sandbox.docker import DockerRunner
 
-    runner = DockerRunner(limits(config), workers=config.verify.workers or None, run=folder.name)
+    runner = DockerRunner(
+        limits(config),
+        workers=config.verify.workers or None,
+        run=folder.name,
+        runtime=config.verify.runtime,
+    )
     play = seat(folder, config, log, given, runner)
     # A missing engine is said before anything is sampled.
     await asyncio.to_thread(lambda: runner.provenance)
