@@ -165,11 +165,12 @@ def _episode(started: EpisodeStarted, event: Event, rest: Iterable[Event]) -> Ep
             case EpisodeFailed(error=error, message=message):
                 story.ending, story.failure = "failed", f"{error}: {message}"
             case _:
-                _proposal(later, story.proposals)
+                apply_proposal(later, story.proposals)
     return story
 
 
-def _proposal(event: Event, proposals: list[ProposalStory]) -> None:
+def apply_proposal(event: Event, proposals: list[ProposalStory]) -> None:
+    """Take an event into account that tells of an episode's proposals."""
     match event.fact:
         case QuestionProposed(seat=seat, attempt=attempt, parent=parent):
             proposals.append(ProposalStory(event.version, seat, attempt, parent))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -44,13 +44,13 @@ class Format(NamedTuple):
 
     exporter: str
     """`module:function`."""
-    extra: str
-    """The extra of the package `gasp` that installs what the module imports."""
+    extra: str | None = None
+    """The extra of the package `gasp` that installs what the module imports, if the log alone does without."""
 
 
 FORMATS = {
-    "parquet": Format("events.exports.files:parquet", "data"),
-    "jsonl": Format("events.exports.files:jsonl", "data"),
+    "parquet": Format("events.exports.parquet:write", "data"),
+    "jsonl": Format("events.exports.jsonl:write"),
     "huggingface": Format("events.exports.huggingface:write", "data"),
 }
 """Every format, by the name that `python -m events export --to` knows."""
@@ -64,8 +64,9 @@ def exporter(name: str) -> Exporter:
     """
     if name not in FORMATS:
         raise BadInput(f"there is no format {name!r}; the formats are {', '.join(FORMATS)}")
-    module, _, function = FORMATS[name].exporter.partition(":")
-    with needs(FORMATS[name].extra):
+    place, extra = FORMATS[name]
+    module, _, function = place.partition(":")
+    with needs(extra) if extra else nullcontext():
         found: Exporter = getattr(import_module(module), function)
     return found
 
