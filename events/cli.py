@@ -15,12 +15,14 @@ import typer
 
 from events.errors import BadInput, GaspError
 from events.safe_text import one_line
+from events.secrets import masked
 from events.stores import is_url, open_log, url_run
 from events.stores.raw import Store
-from events.stores.sqlite import SqliteLog
 
 LOG_NAME = "log.sqlite"
 """The log's file in the directory of a run."""
+URL_NAME = "log.url"
+"""In the directory of a run whose log is in a database, the file that says where, without a password."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 BROKEN_PIPE = 141
@@ -56,48 +58,45 @@ def run_app(app: typer.Typer) -> NoReturn:
 
 
 def say_error(error: GaspError) -> None:
-    """Print an error as one line on stderr."""
-    sys.stderr.write(f"error: {one_line(str(error))}\n")
+    """Print an error as one line on stderr, without secrets."""
+    sys.stderr.write(f"error: {masked(one_line(str(error)))}\n")
 
 
-def find_log(run: Path) -> Path:
-    """The log's file of a run: the directory that holds it, or the file itself.
-
-    Raises:
-        BadInput: there is none.
-    """
-    path = run / LOG_NAME if run.is_dir() else run
-    if not path.is_file():
-        raise BadInput(f"there is no log at {path}; give the directory of a run, or its {LOG_NAME}")
-    return path
-
-
-def open_run(run: Path) -> SqliteLog:
-    """The log of a run, for reading.
-
-    Raises:
-        BadInput: there is none, or one of another version.
-        LogError: it cannot be opened.
-    """
-    return open_log(find_log(run))
+def holds_log(folder: Path) -> bool:
+    """Whether this is the directory of a run."""
+    return any((folder / name).is_file() for name in (LOG_NAME, URL_NAME))
 
 
 def locate(where: str, *, new: bool = False) -> Path | str:
-    """What a command line calls a log, as `open_log` wants it: a URL, or the file of a run.
+    """What a command line calls a log, as `open_log` wants it: a URL or a file.
 
     Args:
-        where: the URL, the directory of a run, or the file.
+        where: the URL, the file, or the directory of a run, which holds the file or says the URL.
         new: whether a file need not be there yet.
 
     Raises:
-        BadInput: there is none.
+        BadInput: there is none, or the directory holds two.
     """
     if is_url(where):
         return where
     path = Path(where)
-    if new:
-        return path / LOG_NAME if path.is_dir() else path
-    return find_log(path)
+    if path.is_dir():
+        named = path / URL_NAME
+        if named.is_file():
+            return _read_url(named)
+        path /= LOG_NAME
+    if not new and not path.is_file():
+        raise BadInput(f"there is no log at {path}; give the directory of a run, or its {LOG_NAME}")
+    return path
+
+
+def _read_url(file: Path) -> str:
+    if file.with_name(LOG_NAME).exists():
+        raise BadInput(f"{file.parent} holds both {LOG_NAME} and {URL_NAME}; move away the one that is not the run's log")
+    url = file.read_text(encoding="utf-8", errors="replace").strip()
+    if not is_url(url):
+        raise BadInput(f"{file} does not hold a postgresql:// URL; write one line such as postgresql://user@host/db?run=NAME")
+    return url
 
 
 def run_name(where: str) -> str:
@@ -106,9 +105,10 @@ def run_name(where: str) -> str:
     Raises:
         BadInput: there is no such file, or the URL names no run.
     """
-    if is_url(where):
-        return url_run(where)
-    path = find_log(Path(where)).absolute()
+    found = locate(where)
+    if isinstance(found, str):
+        return url_run(found)
+    path = found.absolute()
     return path.parent.name if path.name == LOG_NAME else path.stem
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.tree import Tree
 
-from events.cli import open_run, run_app
+from events.cli import open_any, run_app
 from events.errors import LogCorrupt
 from events.log import Log
 from events.overview import SHORT, counts, number, overview, overview_json
@@ -34,12 +33,12 @@ app = typer.Typer(name="python -m events.trace", add_completion=False)
 
 @app.command()
 def trace(
-    run: Annotated[Path, typer.Argument(help="Directory of a run, or its log.sqlite.")],
+    run: Annotated[str, typer.Argument(help="Directory of a run, its log.sqlite, or a postgresql:// URL.")],
     goalpost: Annotated[str | None, typer.Argument(help="Id of a goalpost, or its first digits.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show a run: its iterations, gap, teacher, learning, examinations and goalposts; or the story of one goalpost."""
-    log = open_run(run)
+    log = open_any(run)
     if goalpost is None:
         summary = fold(RunSummary(), log.read())
         data, shown = overview_json(summary), overview(summary)

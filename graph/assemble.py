@@ -1,23 +1,15 @@
-"""Puts a run together: folder, log, models, sandbox, roles, graph. What is wrong with the input shows here, before play."""
+"""Puts a run together: inputs, models, sandbox, roles, graph. What is wrong with the input shows here, before play."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from events.errors import BadInput
 from events.log import Log
-from events.stores import open_log
 from events.types import GoalpostAdded, RunStarted
 from events.values import Digest, Question, Role
 from events.weights import weights_digest
@@ -27,7 +19,6 @@ from graph.examine import Examiner
 from graph.learner import Learner
 from graph.lockstep import Lockstep
 from graph.play import Play
-from graph.provenance import commit, versions
 from graph.recipes import recipe
 from graph.table import Table, recall
 from roles.model import Model
@@ -39,10 +30,6 @@ from roles.solver import Solver
 from roles.teacher import Teacher
 from roles.verifier import Truth, Verifier
 from sandbox.runner import Limits, Runner
-
-LOG = "log.sqlite"
-LEAST_FREE = 500 * 2**20
-"""Bytes that must be free on disk before a run starts."""
 
 
 def model_folder(spec: str) -> Path:
@@ -65,75 +52,6 @@ def model_folder(spec: str) -> Path:
         except (OSError, SafetensorError) as error:
             raise BadInput(f"{file} is not whole ({error}); copy the model again.") from error
     return folder
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the run for this process alone.
-
-    Raises:
-        BadInput: another process plays it.
-    """
-    with (folder / "run.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise BadInput(f"Run {folder} is being played by another process; wait for it or stop it first.") from error
-        yield
-
-
-def create(folder: Path, config: Config, given: Inputs) -> Log:
-    """A new run: its folder, the starting weights, and the first event of its log; all there, or nothing.
-
-    Raises:
-        BadInput: the folder exists or cannot be made, or the disk is full.
-    """
-    if folder.exists():
-        raise BadInput(f"Run folder {folder} exists; choose another --name, or go on with --resume {folder}.")
-    unfinished = folder.parent / f".new-{os.getpid()}"
-    try:
-        unfinished.mkdir(parents=True)
-        if shutil.disk_usage(unfinished).free < LEAST_FREE:
-            raise BadInput(f"Less than {LEAST_FREE // 2**20} MiB are free where {folder} would be; free some, or set --runs.")
-        shutil.copytree(given.model, unfinished / "weights" / given.digest, ignore=shutil.ignore_patterns("*.md"))
-        started = RunStarted(
-            config=json.loads(config.model_dump_json()),
-            versions=versions(),
-            commit=commit(),
-            policies=dict.fromkeys(config.policy_of, given.digest),
-            inputs=given.digests(),
-        )
-        with closing(open_log(unfinished / LOG, create=True)) as log:
-            log.append("run", [started], expected=0)
-        os.sync()
-        unfinished.rename(folder)
-    except OSError as error:
-        raise BadInput(f"Run folder {folder} cannot be made: {error}; choose another --runs, or make room.") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return open_log(folder / LOG)
-
-
-def reopen(folder: Path) -> tuple[Log, Config, Inputs]:
-    """An existing run, with the config and the inputs it was started with.
-
-    Raises:
-        BadInput: there is no run in the folder, it is of another version, or an input has changed.
-    """
-    if not (folder / LOG).is_file():
-        raise BadInput(f"There is no run in {folder} (no {LOG}); give the folder or the name of a run.")
-    log = open_log(folder / LOG)
-    first = started(log)
-    try:
-        config = Config(**first.config)
-    except ValidationError as error:
-        key = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise BadInput(f"The run in {folder} has a setting {key!r} that this version does not take; use its own.") from error
-    given = inputs(config)
-    changed = sorted(name for name, digest in given.digests().items() if first.inputs.get(name) != digest)
-    if changed:
-        raise BadInput(f"The {changed[0]} of {folder} changed since the run started; put the old files back, or start anew.")
-    return log, config, given
 
 
 def started(log: Log) -> RunStarted:

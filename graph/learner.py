@@ -13,6 +13,7 @@ from pathlib import Path
 
 from events.errors import TrainerError
 from events.log import Log
+from events.logging import logger
 from events.types import PolicyUpdated
 from events.values import Digest
 
@@ -27,7 +28,7 @@ class Learner:
         self._folder = folder
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
-        self._output = folder / "trainer.log"
+        self._output = folder / "trainer.out"
 
     def start(self) -> None:
         """Start the trainer in a session of its own, so that Ctrl-C reaches it through us only."""
@@ -36,6 +37,7 @@ class Learner:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
+        logger().info("trainer_started", pid=self._process.pid)
 
     async def updated(self, policy: str, iteration: int) -> Digest:
         """The digest that a policy has after an iteration; waits until the trainer has appended it.
@@ -50,6 +52,7 @@ class Learner:
                 if isinstance(fact, PolicyUpdated) and fact.iteration == iteration:
                     return fact.digest
             if self._process is None or not alive:
+                logger().error("trainer_ended", code=self._process and self._process.returncode)
                 raise TrainerError(f"The trainer ended before it learned from iteration {iteration}: {self._last_words()}")
             while not self._log.changed() and self._process.poll() is None:
                 await asyncio.sleep(PERIOD)

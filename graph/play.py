@@ -6,15 +6,18 @@ code path. Infrastructure failures stop the run and leave it resumable; a failur
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import structlog
+from structlog.contextvars import bound_contextvars
 
 from events.errors import GaspError, LogError, ModelError, SandboxError
 from events.log import Log
+from events.logging import logger, seconds_since
 from events.safe_text import one_line
+from events.secrets import masked
 from events.types import (
     EpisodeFailed,
     EpisodeFinished,
@@ -80,9 +83,10 @@ class Play:
         await self._serve(learned)
         await self._examine(learned)
         for iteration in range(learned + 1, iterations + 1):
-            await self._iterate(iteration)
-            await self._serve(iteration)
-            await self._examine(iteration)
+            with bound_contextvars(iteration=iteration):
+                await self._iterate(iteration)
+                await self._serve(iteration)
+                await self._examine(iteration)
         self.log.append("run", [RunFinished(iterations=iterations)])
 
     @property
@@ -101,26 +105,31 @@ class Play:
             started = IterationStarted(iteration=iteration, policies=self.policies, episodes=len(openings))
             self.log.append("run", [started])
         if not any(isinstance(fact, IterationFinished) and fact.iteration == iteration for fact in facts):
+            began = time.monotonic()
             await self.lockstep.play([self._walk(opening) for opening in openings])
-            self._finish(iteration, openings)
+            failed = self._finish(iteration, openings)
+            logger().info("iteration_finished", episodes=len(openings), failed=failed, seconds=seconds_since(began))
         for policy in self._policy_names:
             self.lockstep.doing = f"learning from iteration {iteration}"
-            await self.learner.updated(policy, iteration)
+            began = time.monotonic()
+            digest = await self.learner.updated(policy, iteration)
+            logger().info("policy_learned", policy=policy, digest=digest, waited=seconds_since(began))
 
-    def _finish(self, iteration: int, openings: Sequence[Opening]) -> None:
+    def _finish(self, iteration: int, openings: Sequence[Opening]) -> int:
+        """Record the end of an iteration; how many of its episodes failed."""
         failed: dict[str, list[EpisodeFailed]] = {}
         for opening in openings:
             ends = [event.fact for event in self.log.read(opening.stream, kinds={"episode_failed"})]
             failed.setdefault(opening.fact.purpose, []).extend(fact for fact in ends if isinstance(fact, EpisodeFailed))
         count = sum(map(len, failed.values()))
         self.log.append("run", [IterationFinished(iteration=iteration, finished=len(openings) - count, failed=count)])
-        structlog.get_logger().info("iteration_finished", iteration=iteration, episodes=len(openings), failed=count)
         for purpose, broken in failed.items():
             if len(broken) == sum(opening.fact.purpose == purpose for opening in openings):
                 raise GaspError(
                     f"Every {purpose} episode of iteration {iteration} failed, the first with {broken[0].error}: "
                     f"{broken[0].message}; find the cause, then go on with the next iteration by --resume"
                 )
+        return count
 
     def _openings(self, iteration: int) -> Iterator[Opening]:
         seed, play = self.config.seed, self.config.play
@@ -159,8 +168,8 @@ class Play:
             raise
         except Exception as error:
             # The event names the error; where it came from is for whoever operates the run.
-            structlog.get_logger().exception("episode_failed", stream=stream)
-            failed = EpisodeFailed(error=type(error).__name__, message=one_line(str(error), 500))
+            logger().exception("episode_failed", episode=stream)
+            failed = EpisodeFailed(error=type(error).__name__, message=one_line(masked(str(error)), 500))
             self.log.append(stream, [failed])
 
     async def _serve(self, iteration: int) -> None:
@@ -168,7 +177,9 @@ class Play:
         for role, policy in self.config.policy_of.items():
             digest = self._updates(policy).get(iteration, self.policies[role])
             if self.models[role].policy != digest:
+                began = time.monotonic()
                 await self.models[role].serve(self.folder / "weights" / digest, digest)
+                logger().info("weights_served", role=role, digest=digest, seconds=seconds_since(began))
             served = [event.fact for event in self.log.read("run", kinds={"policy_served"})]
             last = next((f.policy for f in reversed(served) if isinstance(f, PolicyServed) and f.role == role), None)
             if last != digest:
@@ -182,4 +193,6 @@ class Play:
             return
         for name, questions in (("goalposts", self.goalposts), ("test", self.test)):
             if questions:
+                began = time.monotonic()
                 await self.examiner.examine(name, questions[:most], iteration)
+                logger().info("examined", set=name, learned=iteration, seconds=seconds_since(began))

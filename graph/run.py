@@ -20,6 +20,7 @@ from rich.table import Table as RichTable
 
 from events.cli import python, run_app
 from events.errors import BadInput
+from events.stores import lasting_url
 from events.types import RunResumed
 from graph.config import Config
 from graph.configure import configure, keys
@@ -33,8 +34,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exce
 HELP = """Play guided asymmetric self-play (GASP) and learn from it.
 
 Without arguments: the pocket world, GASP + real-data RL, about ten minutes on two cores, no GPU and nothing to download.
-Progress is shown live; everything that happens is in `runs/NAME/log.sqlite`. Stop with Ctrl-C at any moment, go on with
-`--resume`.
+Progress is shown live; everything that happens is in `runs/NAME/log.sqlite`, or in PostgreSQL with `--log`. Stop with Ctrl-C
+at any moment, go on with `--resume`.
 
 - `python -m graph.run` plays the default run
 - `python -m graph.run --set seed=1 --set play.iterations=10` changes settings (`--settings` lists them)
@@ -52,6 +53,13 @@ def main(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the new run; the next free run-NNN by default.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
+    log: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Keep the log in PostgreSQL, e.g. postgresql://user@host/database; its password comes from PGPASSWORD.",
+        ),
+    ] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run, by name or folder.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved settings as TOML and stop.")] = False,
     settings: Annotated[bool, typer.Option("--settings", help="List every setting with its default and stop.")] = False,
@@ -62,8 +70,11 @@ def main(
     if settings:
         console.print(_settings())
         return
-    if resume is not None and (config_file or overrides or name):
-        raise BadInput("--resume goes on with the settings that the run was started with; leave out CONFIG, --set and --name.")
+    if resume is not None and (config_file or overrides or name or log):
+        raise BadInput(
+            "--resume goes on with the settings and the log that the run was started with; "
+            "leave out CONFIG, --set, --name and --log."
+        )
     config = None if resume else configure(config_file, overrides or [])
     if dry_run:
         if config is None:
@@ -71,8 +82,9 @@ def main(
         print(_toml(config), end="")  # noqa: T201 (the resolved settings are the output)
         return
     folder = _folder(runs, name, resume)
+    url = None if log is None else lasting_url(log, folder.name)
     _interruptible()
-    _play(folder, config, console, plain=plain or not console.is_terminal)
+    _play(folder, config, url, console, plain=plain or not console.is_terminal)
 
 
 def _folder(runs: Path, name: str | None, resume: str | None) -> Path:
@@ -95,26 +107,28 @@ def _interruptible() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-def _play(folder: Path, config: Config | None, console: Console, *, plain: bool) -> None:
+def _play(folder: Path, config: Config | None, url: str | None, console: Console, *, plain: bool) -> None:
     """Play a new run, or go on with one when there is no config."""
     from events import logging
-    from graph.assemble import create, inputs, locked, reopen
+    from graph.assemble import inputs
     from graph.display import ending
+    from graph.folder import create, locked, reopen
 
     if config is None:
         log, config, given = reopen(folder)
         fresh = False
     else:
         given, fresh = inputs(config), True
-        log = create(folder, config, given)
+        log = create(folder, config, given, url)
     with closing(log), locked(folder):
         finished = any(True for _ in log.read("run", kinds={"run_finished"}))
         if not fresh and not finished:
             log.append("run", [RunResumed(position=log.head().position)])
-        logging.configure(file=folder / "run.log")
+        logging.configure(file=folder / "run.log", run=folder.name)
         try:
             if not finished:
-                asyncio.run(_played(folder, config, log, given, console, plain=plain))
+                with logging.lifetime("run", position=log.head().position):
+                    asyncio.run(_played(folder, config, log, given, console, plain=plain))
         except BaseException:
             again = f"{python()} -m graph.run --resume {escape(str(folder))}"
             console.print(f"The run is kept; go on with: {again}", style="dim", soft_wrap=True)
@@ -124,6 +138,7 @@ def _play(folder: Path, config: Config | None, console: Console, *, plain: bool)
 
 async def _played(folder: Path, config: Config, log: Log, given: Inputs, console: Console, *, plain: bool) -> None:
     """Play with everything put away at the end, however it ends."""
+    from events.logging import logger
     from graph.assemble import limits, seat
     from graph.display import PERIOD, show
     from sandbox.docker import DockerRunner
@@ -133,6 +148,7 @@ async def _played(folder: Path, config: Config, log: Log, given: Inputs, console
         workers=config.verify.workers or None,
         run=folder.name,
         runtime=config.verify.runtime,
+        say=logger().info,
     )
     play = seat(folder, config, log, given, runner)
     # A missing engine is said before anything is sampled.

@@ -1,6 +1,5 @@
 """Commands end in one sentence, politely, with the exit code that a shell expects."""
 
-import json
 import signal
 import sqlite3
 import subprocess
@@ -113,32 +112,3 @@ def test_an_error_of_ours_is_one_clean_line_and_a_bug_is_a_traceback() -> None:
     bug = subprocess.run([sys.executable, "-c", APP, "bug"], capture_output=True, text=True, check=False)
     assert bug.returncode == 1
     assert "ZeroDivisionError" in bug.stderr
-
-
-LOGGER = """
-import sys, structlog
-from pathlib import Path
-from events.logging import configure
-configure(level="info", file=Path(sys.argv[1]) if len(sys.argv) > 1 else None)
-structlog.contextvars.bind_contextvars(run="pocket", episode="00001/002")
-log = structlog.get_logger()
-log.debug("hidden")
-log.info("served", policy="abc", tokens=5, api_key="k-123", headers={"Authorization": "Bearer k-123"})
-"""
-
-
-def test_operational_logs_are_json_lines_in_a_file_without_secrets(tmp_path: Path) -> None:
-    for _ in range(2):
-        subprocess.run([sys.executable, "-c", LOGGER, str(tmp_path / "run.jsonl")], check=True, cwd=ROOT)
-    lines = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
-    assert [line["event"] for line in lines] == ["served", "served"]
-    assert (lines[0]["run"], lines[0]["episode"], lines[0]["level"], lines[0]["tokens"]) == ("pocket", "00001/002", "info", 5)
-    assert (lines[0]["api_key"], lines[0]["headers"]) == ("***", {"Authorization": "***"})
-
-
-def test_operational_logs_are_lines_for_people_on_stderr() -> None:
-    ended = subprocess.run([sys.executable, "-c", LOGGER], check=True, cwd=ROOT, capture_output=True, text=True)
-    assert "served" in ended.stderr
-    assert "episode=00001/002" in ended.stderr
-    assert "k-123" not in ended.stderr
-    assert ended.stdout == ""

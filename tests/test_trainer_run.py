@@ -140,9 +140,12 @@ def test_two_fresh_processes_make_the_same_bits(copy, straight) -> None:
     assert len({update.digest for update in one}) == ITERATIONS
     optimizers = [(run / "weights" / one[-1].digest / "optimizer.safetensors").read_bytes() for run in runs]
     assert optimizers[0] == optimizers[1]
-    for lines in said:
-        assert len(lines.splitlines()) == ITERATIONS
-        assert "policy_updated" in lines
+    for run, lines in zip(runs, said, strict=True):
+        assert [line.split(" · ")[0] for line in lines.splitlines()] == [f"iteration {n + 1}" for n in range(ITERATIONS)]
+        logged = [json.loads(line) for line in (run / "trainer.log").read_text().splitlines()]
+        assert [line["iteration"] for line in logged if line["event"] == "policy_updated"] == list(range(1, ITERATIONS + 1))
+        assert {line["run"] for line in logged} == {run.name}
+        assert (logged[0]["event"], logged[-1]["event"]) == ("trainer_started", "trainer_ended")
 
 
 def test_kill_at_any_moment_loses_nothing_and_learns_nothing_twice(nursery, copy, straight) -> None:
@@ -221,7 +224,10 @@ def test_a_polite_stop_leaves_no_traceback_and_the_rest_for_later(nursery, copy,
     wait_until(lambda: len(updates(run)) >= 2)
     os.kill(pid, number)
     assert nursery.wait(pid) in (code, 0)
-    assert "Traceback" not in (run / "screen").read_text() + (run / "trainer.log").read_text()
+    assert "Traceback" not in (run / "screen").read_text() + (run / "trainer.out").read_text()
+    stopped = json.loads((run / "trainer.log").read_text().splitlines()[-1])
+    assert stopped["event"] in ("trainer_stopped", "trainer_ended")
+    assert "exception" not in stopped
     assert nursery.train(run) == 0
     assert updates(run) == straight
 
@@ -234,7 +240,7 @@ def test_a_trainer_whose_parent_is_another_process_ends(nursery, tmp_path) -> No
 def test_libraries_are_quiet(nursery, copy) -> None:
     run = copy("quiet")
     assert nursery.train(run) == 0
-    assert all("policy_updated" in line for line in (run / "screen").read_text().splitlines())
+    assert all(line.startswith("iteration ") for line in (run / "screen").read_text().splitlines())
 
 
 def test_damaged_weights_are_one_sentence(nursery, copy) -> None:
@@ -244,6 +250,9 @@ def test_damaged_weights_are_one_sentence(nursery, copy) -> None:
     [line] = (run / "screen").read_text().splitlines()
     assert line.startswith("error: ")
     assert "restore it" in line
+    stopped = json.loads((run / "trainer.log").read_text().splitlines()[-1])
+    assert (stopped["event"], stopped["error"]) == ("trainer_stopped", "TrainerError")
+    assert f"error: {stopped['message']}" == line
 
 
 def first_weights(run: Path) -> str:

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Final
 
 from pydantic import ValidationError
+from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from events.errors import TrainerError
 from events.log import Event, Log
-from events.types import IterationStarted, PolicyServed, PolicyUpdated, RunStarted, StepTaken
+from events.logging import logger
+from events.types import IterationFinished, IterationStarted, PolicyServed, PolicyUpdated, RunStarted, StepTaken
 from events.values import Digest
 from graph.config import Config
 from graph.recipes import recipe
@@ -87,7 +89,12 @@ class Trainer:
             for name, place in self._places.items():
                 end = replay.finished(self._log, place.until)
                 if end is not None:
+                    assert isinstance(end.fact, IterationFinished)
+                    # They stay bound when the update fails, so that the last line says what was being learned.
+                    bind_contextvars(policy=name, iteration=end.fact.iteration)
+                    logger().info("update_started", until=end.position)
                     event = self._update(place, end)
+                    unbind_contextvars("policy", "iteration")
                     self._places[name] = place.behind(event)
                     self._prune()
                     yield event

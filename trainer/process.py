@@ -1,6 +1,6 @@
 """The trainer as a process: alone on its run, quiet, and gone when it should be.
 
-Law: two trainers never work on one run; what libraries print goes to the run's `trainer.log`, never to the screen. A
+Law: two trainers never work on one run; what libraries print goes to the run's `trainer.out`, never to the screen. A
 stop loses nothing, since whatever is not in the log yet is done again.
 """
 

@@ -1,7 +1,7 @@
 """Command line of the trainer: `python -m trainer.run RUN` learns what a run has played and not yet learned.
 
-Law: RUN holds all it needs and gets all it makes: `log.sqlite`, `weights/<digest>`, `trainer.lock`, `trainer.log`. It
-plays nothing and talks to no other process; it meets play in the log.
+Law: RUN holds all it needs and gets all it makes: the log or its URL, `weights/<digest>`, `trainer.lock`, `trainer.log`, and
+`trainer.out` with what libraries print. It plays nothing and talks to no other process; it meets play in the log.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TextIO
 
 import typer
 
-from events.cli import open_run, run_app
+from events.cli import open_any, run_app
 from events.errors import BadInput
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    run: Annotated[Path, typer.Argument(help="Directory of a run, with log.sqlite and weights/ in it.")],
+    run: Annotated[Path, typer.Argument(help="Directory of a run, with weights/ in it.")],
     follow: Annotated[bool, typer.Option("--follow", help="Wait for more iterations until the run is finished.")] = False,
     parent: Annotated[
         int | None, typer.Option(min=1, help="With --follow: also end when the parent process is no longer this one.")
@@ -43,25 +43,20 @@ def main(
     Each update writes weights/<digest> and then appends PolicyUpdated
     to the log. Stop it whenever you like, with Ctrl-C or kill -9: an
     update counts once it is in the log, and an unfinished one is done
-    again, with the same result. RUN/trainer.log has what libraries print.
+    again, with the same result. RUN/trainer.log tells what it does.
     """
+    from events import logging
     from trainer.process import alone, quiet, stop_on_sigterm
 
     stop_on_sigterm()
-    with closing(open_run(run)) as log:
-        folder = log.path.parent
-        with alone(folder, patience_s=0 if parent is None else PATIENCE_S), quiet(folder / "trainer.log") as screen:
-            say = reporter(screen)
-            trainer = _trainer(folder, log, threads, follow=follow, parent=parent)
-            if trainer is None:
-                return
-            if follow or trainer.behind():
-                trainer.prepare()
-            if follow:
-                _follow(trainer, log, parent, say)
-            else:
-                for event in trainer.catch_up():
-                    say(event)
+    with closing(open_any(str(run))) as log:
+        folder = run if run.is_dir() else run.parent
+        with alone(folder, patience_s=0 if parent is None else PATIENCE_S), quiet(folder / "trainer.out") as screen:
+            logging.configure(file=folder / "trainer.log", run=folder.absolute().name)
+            with logging.lifetime("trainer", position=log.head().position):
+                trainer = _trainer(folder, log, threads, follow=follow, parent=parent)
+                if trainer is not None:
+                    _train(trainer, log, parent, reporter(screen), follow=follow)
 
 
 def _trainer(run: Path, log: Log, threads: int, *, follow: bool, parent: int | None) -> Trainer | None:
@@ -87,6 +82,16 @@ def _trainer(run: Path, log: Log, threads: int, *, follow: bool, parent: int | N
     return Trainer(log, run, start)
 
 
+def _train(trainer: Trainer, log: Log, parent: int | None, say: Callable[[Event], None], *, follow: bool) -> None:
+    if follow or trainer.behind():
+        trainer.prepare()
+    if follow:
+        _follow(trainer, log, parent, say)
+    else:
+        for event in trainer.catch_up():
+            say(event)
+
+
 def _follow(trainer: Trainer, log: Log, parent: int | None, say: Callable[[Event], None]) -> None:
     from trainer.process import orphaned
 
@@ -102,21 +107,15 @@ def _follow(trainer: Trainer, log: Log, parent: int | None, say: Callable[[Event
 
 
 def reporter(screen: TextIO) -> Callable[[Event], None]:
-    """Tells of updates: a line for people on a terminal, key=value lines elsewhere."""
-    import structlog
-
+    """Tells of updates: a line for people on the screen, all figures in the operational log."""
+    from events.logging import logger
     from trainer.report import line, pairs
 
-    if screen.isatty():
-        return lambda event: print(line(event), file=screen)
-    log = structlog.wrap_logger(
-        structlog.PrintLogger(screen),
-        processors=[
-            structlog.processors.TimeStamper("iso"),
-            structlog.processors.LogfmtRenderer(key_order=("timestamp", "event")),
-        ],
-    )
-    return lambda event: log.info("policy_updated", **pairs(event))
+    def say(event: Event) -> None:
+        print(line(event), file=screen)
+        logger().info("policy_updated", **pairs(event))
+
+    return say
 
 
 if __name__ == "__main__":

@@ -13,12 +13,12 @@ from typing import Annotated
 import typer
 
 from events import maintenance
-from events.cli import find_log, locate, open_any
+from events.cli import locate, open_any
 from events.commands.output import AsJson, LogName, Printer, progress, say_json, working
 from events.errors import BadInput
 from events.log import Broken
 from events.safe_text import markup
-from events.stores import is_url, open_log
+from events.stores import open_log
 
 NewFile = Annotated[Path, typer.Argument(metavar="TARGET", help="A new file.")]
 
@@ -61,10 +61,11 @@ def repair(
     as_json: AsJson = False,
 ) -> None:
     """Rescue the sound beginning of a damaged file into a new one. Exit code 1 if a dry run finds damage."""
-    if is_url(log):
+    path = locate(log)
+    if isinstance(path, str):
         raise BadInput("repair is for files, and this is a database; restore a backup, or migrate it as far as it is sound")
     with working("examining"):
-        found = maintenance.repair(find_log(Path(log)), target, dry_run=dry_run)
+        found = maintenance.repair(path, target, dry_run=dry_run)
     if as_json:
         parts = found._asdict() | {"sound": found.sound._asdict(), "broken": plain(found.broken), "lost": found.lost}
         say_json(parts | {"target": str(found.target) if found.target else None})

@@ -14,12 +14,12 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from events.cli import LOG_NAME
+from events.cli import holds_log, open_any
 from events.commands.output import AsJson, Printer, say_json
 from events.errors import BadInput, GaspError
 from events.overview import SHORT
 from events.safe_text import markup
-from events.stores import database_runs, is_url, open_log
+from events.stores import database_runs, is_url
 from events.stores.raw import Store
 from events.types import RunStarted
 
@@ -49,8 +49,8 @@ def in_folder(folder: Path) -> dict[str, Callable[[], Store]]:
     """
     if not folder.is_dir():
         raise BadInput(f"there is no folder {folder}; give the folder that holds the directories of your runs")
-    runs = [path for path in [folder, *sorted(folder.iterdir())] if (path / LOG_NAME).is_file()]
-    return {path.absolute().name: partial(open_log, path / LOG_NAME) for path in runs}
+    runs = [path for path in [folder, *sorted(folder.iterdir())] if holds_log(path)]
+    return {path.absolute().name: partial(open_any, str(path)) for path in runs}
 
 
 def described(name: str, opened: Callable[[], Store]) -> dict[str, Any]:

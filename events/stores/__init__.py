@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from events.errors import BadInput
+from events.secrets import masked
 from events.stores.raw import Store
 from events.stores.sqlite import SqliteLog
 from events.stores.sqlite_file import create as create_file
@@ -16,7 +17,7 @@ from events.stores.sqlite_file import create as create_file
 if TYPE_CHECKING:
     from events.stores.postgres import PostgresLog
 
-__all__ = ["database_runs", "is_url", "open_log", "url_run"]
+__all__ = ["database_runs", "is_url", "lasting_url", "open_log", "url_run"]
 
 _SCHEMES = ("postgresql://", "postgres://")
 
@@ -79,6 +80,19 @@ def url_run(url: str) -> str:
     with _needs_driver():
         from events.stores.postgres_place import Place
     return Place.parse(url).run
+
+
+def lasting_url(url: str, run: str) -> str:
+    """The URL as it may be written down: it names its run, this one unless it names another, and holds no password.
+
+    Raises:
+        BadInput: it holds one, or names no log in a database.
+    """
+    if not is_url(url):
+        raise BadInput(f"a log in a database is named postgresql://user@host/database?run=NAME, not {masked(url)}")
+    with _needs_driver():
+        from events.stores.postgres_place import lasting
+    return lasting(url, run)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from events.errors import BadInput
+from events.secrets import is_secret
 from events.stores.postgres_errors import translated
 
 SCHEMA_VERSION = 2
@@ -51,9 +52,7 @@ class Place:
             conninfo = parts._replace(query=urlencode(options, quote_via=quote)).geturl()
             known = conninfo_to_dict(conninfo)
         except (ValueError, psycopg.Error):
-            message = (
-                "PostgreSQL does not understand the log's URL; write postgresql://user:password@host:port/database?run=NAME"
-            )
+            message = "PostgreSQL does not understand the log's URL; write postgresql://user@host:port/database?run=NAME"
             # Its own message may hold a part of the password.
             raise BadInput(message) from None
         if _RUN.fullmatch(run) is None or run == "information_schema":
@@ -97,6 +96,19 @@ class Place:
     def channel(self) -> str:
         """Where appends are announced."""
         return f"gasp_{self.run}"
+
+
+def lasting(url: str, run: str) -> str:
+    """See `events.stores.lasting_url`."""
+    place = Place.parse(url)
+    if any(map(is_secret, conninfo_to_dict(place.conninfo))):
+        message = f"the URL of the log {place.name} holds a password, which would be written into the run's folder"
+        raise BadInput(f"{message}; leave it out, and set PGPASSWORD or use ~/.pgpass")
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    found = parts._replace(query=urlencode({**options, "run": options.get("run", run)}, quote_via=quote)).geturl()
+    Place.parse(found)
+    return found
 
 
 def check_mark(db: psycopg.Connection, place: Place) -> None:
