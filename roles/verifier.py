@@ -29,6 +29,8 @@ OUTCOMES: dict[RunStatus, Outcome] = {
     "output_limit": "output_limit",
     "unprintable": "wrong_answer",
     "exited": "runtime_error",
+    "forbidden": "forbidden",
+    "tampered": "tampered",
 }
 """What a failed run means for the verdict."""
 

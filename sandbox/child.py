@@ -26,8 +26,6 @@ NOBODY = 65534
 """Uid and gid of the programs."""
 STARTED = b"\x01"
 """First byte of a child's answers: rights are dropped and limits are set."""
-STACK = 64 << 20
-"""Bytes of stack at most, for programs that recurse in C."""
 
 Reply = tuple[str, str, str]
 """Status, value and detail of one input."""
@@ -52,13 +50,16 @@ def enter(body: Callable[[Say], None], limits: dict[str, Any], inner: dict[str, 
             _use_standard_streams(inner.pop("stdin"), inner.pop("stdout"))
         os.setsid()
         os.chdir(SCRATCH)
-        _limit(limits)
+        limit(limits)
         drop()
-        answers = inner["answers"]
+        answers, asked = inner["answers"], os.getpid()
         write_all(answers, STARTED)
         dumps = json.dumps
 
         def say(reply: Reply) -> None:
+            if os.getpid() != asked:
+                # A program forked and forgot which half it is.
+                os._exit(0)
             text = dumps(reply, ensure_ascii=False).encode("utf-8", "replace")
             write_all(answers, struct.pack("!I", len(text)) + text)
 
@@ -69,24 +70,26 @@ def enter(body: Callable[[Say], None], limits: dict[str, Any], inner: dict[str, 
         os._exit(code)
 
 
-def _limit(limits: dict[str, Any]) -> None:
-    """Set the limits of one process.
+def limit(limits: dict[str, Any]) -> None:
+    """Set the limits of one process, and let the kernel take it before the server when memory runs out.
 
     How many processes there may be is up to the container's pids cgroup: RLIMIT_NPROC would count those of uid 65534 on
     the whole machine, and so let one program starve another.
     """
-    space = limits["memory_mb"] << 20
-    stack = resource.getrlimit(resource.RLIMIT_STACK)[1]
-    stack = STACK if stack == resource.RLIM_INFINITY else min(STACK, stack)
+    score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    os.write(score, b"1000")
+    os.close(score)
     for what, value in (
-        (resource.RLIMIT_STACK, stack),
-        (resource.RLIMIT_AS, space),
-        (resource.RLIMIT_FSIZE, 8 << 20),
-        (resource.RLIMIT_NOFILE, 64),
+        (resource.RLIMIT_STACK, limits["stack_mb"] << 20),
+        (resource.RLIMIT_AS, limits["memory_mb"] << 20),
+        (resource.RLIMIT_FSIZE, limits["file_mb"] << 20),
+        (resource.RLIMIT_NOFILE, limits["open_files"]),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
     ):
-        resource.setrlimit(what, (value, value))
+        most = resource.getrlimit(what)[1]
+        least = value if most == resource.RLIM_INFINITY else min(value, most)
+        resource.setrlimit(what, (least, least))
     # The soft limit ends a program by SIGXCPU, which says why; the hard one, a second later, ends those that ignore it.
     resource.setrlimit(resource.RLIMIT_CPU, (limits["cpu_seconds"], limits["cpu_seconds"] + 1))
 

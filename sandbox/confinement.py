@@ -15,10 +15,8 @@ from sandbox.runner import Limits
 if TYPE_CHECKING:
     import docker
 
-SERVER_MB = 96
-"""Memory of the container beyond a job's limit: the server itself and the scratch folder."""
-SCRATCH_MB = 16
-"""Size of the scratch folder."""
+SERVER_MB = 80
+"""Memory of the container beyond a job's: the server itself."""
 PROFILE = Path(__file__).with_name("seccomp.json")
 """Which system calls there are: a list of what Python's standard library needs, all else refused."""
 
@@ -30,13 +28,14 @@ def confinement(limits: Limits, runtime: str = "") -> dict[str, Any]:
         limits: what one job may use; the container gets room for that job and the server.
         runtime: what starts the container, by the engine's name for it (gVisor's is usually `runsc`); empty: its default.
     """
-    memory = f"{limits.memory_mb + SERVER_MB}m"
+    memory = f"{limits.memory_mb + limits.scratch_mb + SERVER_MB}m"
+    scratch = f"size={limits.scratch_mb}m,nr_inodes={limits.scratch_files},mode=1777,nosuid,nodev,noexec"
     return {
         "runtime": runtime or None,
         "network_mode": "none",
         "ipc_mode": "none",
         "read_only": True,
-        "tmpfs": {"/tmp": f"size={SCRATCH_MB}m,nr_inodes=4096,mode=1777,nosuid,nodev,noexec"},  # noqa: S108
+        "tmpfs": {"/tmp": scratch},  # noqa: S108
         "cap_drop": ["ALL"],
         "cap_add": ["SETUID", "SETGID", "KILL"],
         "security_opt": ["no-new-privileges", f"seccomp={PROFILE.read_text()}"],

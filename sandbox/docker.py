@@ -1,7 +1,7 @@
 """Runs jobs in warm Docker containers, one fork server each: the `Runner` that everything real uses.
 
-Law: infrastructure raises, programs return. A job whose worker dies runs once more, alone, on a new worker; only if it
-kills that one too, while a harmless job lives, is that a fact about the program. Never anything but containers.
+Law: infrastructure raises, programs return. Calls take turns, and nothing waits in line but the callers with their own jobs. A
+job whose worker is lost runs once more, alone, on another one; what is undecided then is an error and never an execution.
 """
 
 from __future__ import annotations
@@ -10,29 +10,28 @@ import asyncio
 import atexit
 import hashlib
 import os
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from events.errors import SandboxError
 from events.values import Provenance
-from sandbox import engine, image_build, owner
-from sandbox.confinement import require_runtime
-from sandbox.runner import Execution, Job, Limits, Run
+from sandbox import engine
+from sandbox.pool import Pool
+from sandbox.runner import Execution, Job, Limits
 from sandbox.stream import ContainerLost
-from sandbox.worker import Worker
 
 if TYPE_CHECKING:
     import docker
 
 LARGEST_BATCH = 16
-"""Jobs that a worker is given at once; more would let one slow batch keep the others waiting."""
-_HARMLESS = Job(source="def f():\n    return 1\n", inputs=("",))
+"""Jobs that a worker is given at once."""
+TURN_SECONDS = 0.2
+"""How long a batch should take, so that calls with quick jobs need not wait for those with slow ones."""
 
 
 class DockerRunner:
-    """A pool of warm workers, started when they are needed and shared by all concurrent calls of `run`."""
+    """Runs the jobs of all concurrent calls of `run` on a pool of warm workers, which are started when they are needed."""
 
     def __init__(
         self,
@@ -41,6 +40,7 @@ class DockerRunner:
         workers: int | None = None,
         run: str = "adhoc",
         runtime: str = "",
+        image: str = "",
         connect: Callable[[engine.Say], docker.DockerClient] = engine.connect,
         say: engine.Say = engine.quiet,
     ) -> None:
@@ -51,30 +51,21 @@ class DockerRunner:
             workers: containers at most; as many as there are cores by default.
             run: name of the run, for the containers' labels.
             runtime: what starts containers, by the engine's name for it; empty for the engine's default.
+            image: id of an image that the engine has; empty for the one that belongs to this version of the code.
             connect: gives a client of the engine to use, starting that engine if need be.
             say: is told what takes long: starting an engine, building the image.
         """
         self._limits = limits or Limits()
         self._size = workers or len(os.sched_getaffinity(0))
-        self._run = run
-        self._runtime = runtime
-        self._connect = connect
-        self._say = say
-        self._lock = threading.Lock()
-        self._client: docker.DockerClient | None = None
-        self._image = ""
-        self._idle: list[Worker] = []
-        self._busy: set[Worker] = set()
-        self._closed = False
+        self._pool = Pool(self._limits, run=run, runtime=runtime, image=image, connect=connect, say=say)
         self._threads = ThreadPoolExecutor(self._size, thread_name_prefix="sandbox")
         atexit.register(self._close)
 
     @property
     def provenance(self) -> Provenance:
         """Image digest and limits in force; connects to the engine if that has not happened yet."""
-        self._ready()
         limits = {name: float(value) for name, value in self._limits.model_dump().items()}
-        return Provenance(image=self._image, limits=limits)
+        return Provenance(image=self._pool.image, limits=limits)
 
     async def run(self, jobs: Sequence[Job]) -> list[Execution]:
         """Run the jobs, spread over the workers, and return their executions in the same order.
@@ -82,22 +73,31 @@ class DockerRunner:
         Raises:
             SandboxError: the engine or a container failed and the jobs could not be run elsewhere.
         """
-        if self._closed:
-            raise SandboxError("This DockerRunner is closed; make a new one.")
-        size = max(1, min(LARGEST_BATCH, len(jobs) // (2 * self._size)))
-        loop = asyncio.get_running_loop()
-        batches = [
-            loop.run_in_executor(self._threads, self._serve, jobs[start : start + size]) for start in range(0, len(jobs), size)
-        ]
+        call = _Call(jobs, self._size)
+
+        async def wait_in_line() -> None:
+            while batch := call.take():
+                call.put(batch, await self._in_line(jobs[batch.start : batch.stop]))
+
+        # The threads serve first come first served, and a call has two batches a worker in line at most (one runs, one waits):
+        # so calls take turns, whatever their sizes.
+        places = [asyncio.ensure_future(wait_in_line()) for _ in range(min(2 * self._size, len(jobs)))]
         try:
-            return [execution for batch in await asyncio.gather(*batches) for execution in batch]
+            await asyncio.gather(*places)
         finally:
-            for batch in batches:
-                batch.cancel()
+            for place in places:
+                place.cancel()
+        return [call.executions[number] for number in range(len(jobs))]
 
     async def close(self) -> None:
         """Remove every container this runner made. Safe to call twice."""
         await asyncio.to_thread(self._close)
+
+    def _in_line(self, jobs: Sequence[Job]) -> asyncio.Future[list[Execution]]:
+        try:
+            return asyncio.get_running_loop().run_in_executor(self._threads, self._serve, jobs)
+        except RuntimeError as error:
+            raise SandboxError("The sandbox is closed; make a new runner.") from error
 
     def _serve(self, jobs: Sequence[Job]) -> list[Execution]:
         done: list[Execution] = []
@@ -108,92 +108,50 @@ class DockerRunner:
                 done.append(self._again(jobs[len(done)], lost))
         return done
 
-    def _again(self, job: Job, lost: ContainerLost) -> Execution:
-        """Run a job alone whose worker died under it."""
+    def _again(self, job: Job, first: ContainerLost) -> Execution:
+        """Run a job alone whose worker was lost under it."""
         done: list[Execution] = []
         try:
             self._play([job], done)
-            return done[0]
-        except ContainerLost as error:
-            lost = error
-        try:
-            self._play([_HARMLESS], done)
-        except ContainerLost as error:
-            raise SandboxError(
-                f"Sandbox workers keep dying ({error}); look at `python -m sandbox.engine status`, then resume."
-            ) from error
-        if done[0].runs[0].status != "ok":
+        except ContainerLost as second:
             name = hashlib.sha256(job.source.encode()).hexdigest()[:12]
-            raise SandboxError(f"The worker of job {name} died twice ({lost}), and a harmless job fails; then resume.")
-        died = Run(status="exited", detail=f"killed its worker: {lost}"[:200])
-        return Execution(runs=(died,) * len(job.inputs), seconds=self._limits.wall_seconds)
+            raise SandboxError(
+                f"Two workers were lost under one program, so nothing is known of it (SHA-256 {name}; {first}; {second}); "
+                "look at `python -m sandbox.engine status`, then resume."
+            ) from second
+        return done[0]
 
     def _play(self, jobs: Sequence[Job], done: list[Execution]) -> None:
-        """Append executions to `done` while one worker lives and is clean."""
-        worker = self._take()
-        keep = False
-        try:
+        """Append executions to `done` while one worker lives and is fit."""
+        with self._pool.lend() as worker:
             for execution in worker.play(jobs):
-                done.append(execution)  # noqa: PERF402  # what is done stays done when the worker dies
-            keep = worker.clean
-        finally:
-            self._give_back(worker, keep)
-
-    def _take(self) -> Worker:
-        client = self._ready()
-        with self._lock:
-            if self._closed:
-                raise SandboxError("The sandbox was closed while jobs were waiting.")
-            if self._idle:
-                worker = self._idle.pop()
-                self._busy.add(worker)
-                return worker
-        import docker
-        import requests
-
-        try:
-            worker = Worker(client, self._image, self._limits, self._run, self._runtime)
-        except (docker.errors.DockerException, requests.RequestException, OSError, ContainerLost) as error:
-            self._forget()
-            raise SandboxError(
-                f"A sandbox container did not start: {str(error)[:300]}; "
-                "check the engine with `python -m sandbox.engine up`, then resume."
-            ) from error
-        with self._lock:
-            self._busy.add(worker)
-        return worker
-
-    def _give_back(self, worker: Worker, keep: bool) -> None:
-        with self._lock:
-            self._busy.discard(worker)
-            keep = keep and not self._closed
-            if keep:
-                self._idle.append(worker)
-        if not keep:
-            worker.close()
-
-    def _ready(self) -> docker.DockerClient:
-        """The engine's client, with the image there and dead owners' containers gone."""
-        with self._lock:
-            if self._client is None:
-                client = self._connect(self._say)
-                require_runtime(client, self._runtime)
-                self._image = image_build.ensure(client, self._say)
-                owner.remove_orphans(client)
-                self._client = client
-            return self._client
-
-    def _forget(self) -> None:
-        """Connect afresh next time, since the engine may have been replaced."""
-        with self._lock:
-            self._client = None
+                done.append(execution)  # noqa: PERF402  # what is done stays done when the worker is lost
 
     def _close(self) -> None:
-        with self._lock:
-            self._closed = True
-            workers = [*self._idle, *self._busy]
-            self._idle.clear()
-        for worker in workers:
-            worker.close()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._pool.close()
+        self._threads.shutdown()
         atexit.unregister(self._close)
+
+
+class _Call:
+    """The jobs of one call of `run`, handed out in batches that are as large as its jobs are quick."""
+
+    def __init__(self, jobs: Sequence[Job], workers: int) -> None:
+        self.executions: dict[int, Execution] = {}
+        self._count = len(jobs)
+        self._next = 0
+        self._workers = workers
+        self._largest = 1
+
+    def take(self) -> range:
+        """The next batch, empty at the end. Towards it batches get smaller, so that all workers end at the same time."""
+        size = max(1, min(self._largest, (self._count - self._next) // (2 * self._workers)))
+        batch = range(self._next, min(self._next + size, self._count))
+        self._next = batch.stop
+        return batch
+
+    def put(self, batch: range, executions: Sequence[Execution]) -> None:
+        """Note what came of a batch."""
+        self.executions.update(zip(batch, executions, strict=True))
+        slowest = max(execution.seconds for execution in executions)
+        self._largest = min(LARGEST_BATCH, int(TURN_SECONDS / slowest)) if slowest else LARGEST_BATCH

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 DOCKERFILE = HERE / "image" / "Dockerfile"
-PROGRAMS = ("inside.py", "child.py", "literal.py")
+PROGRAMS = ("inside.py", "child.py", "ending.py", "literal.py")
 """Our files that lie in the image, in `/gasp/sandbox`."""
 DEBS = (
     "libbz2-1.0 libc6 libcrypt1 libexpat1 libffi8 libgcc-s1 liblzma5 libpython3.11-minimal libpython3.11-stdlib"
@@ -67,6 +67,16 @@ def ensure(client: docker.DockerClient, say: Say) -> str:
         return str(client.images.get(name).id)
     except docker.errors.DockerException as error:
         raise SandboxError(f"The sandbox image {name} could not be built: {error}; is the disk full?") from error
+
+
+def there(client: docker.DockerClient, image: str) -> bool:
+    """Whether the engine has the image of this id."""
+    import docker
+
+    try:
+        return bool(client.images.get(image))
+    except docker.errors.ImageNotFound:
+        return False
 
 
 def installed(client: docker.DockerClient) -> list[str]:

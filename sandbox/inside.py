@@ -4,8 +4,9 @@ Law: it refuses to start outside its container, deletes only through a descripto
 sees an expected answer. One fresh child a job (mode `stdin`: one an input), as uid 65534 with limits; when the child
 has answered, died or run out of time, every process in the container is killed. Stdlib only. It does not judge.
 
-Frames on stdin and stdout: 4 bytes length, then JSON. In: `{limits, jobs}`. Out: `{ready}` once, then `{runs, clean}`
-for each job. A child answers through a pipe of its own, so nothing that a program prints is taken for an answer.
+Frames on stdin and stdout: 4 bytes length, then JSON. In: `{limits, jobs}`. Out: `{protocol, server}` once, then
+`{runs, cpu_seconds, peak_mb, clean, server}` for each job; `server` says how large the server itself is. A child answers
+through a pipe of its own, so nothing that a program prints is taken for an answer.
 """
 
 from __future__ import annotations
@@ -22,13 +23,18 @@ import struct
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from sandbox.child import SCRATCH, STARTED, Reply, Say, drop, enter, function_child, stdin_child, write_all
+from sandbox.ending import TAMPERED, Ending, Usage, explain, printed, read_answers
 
+PROTOCOL = 1
+"""Number of the agreement with the host; changes with the frames."""
 FLAG = "GASP_INSIDE"
 """Environment flag that only our containers set."""
+OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control", os.devnull)
+"""Where the kernel counts the processes that it kills for memory: control groups version 2, version 1, nowhere."""
+PAGE = os.sysconf("SC_PAGE_SIZE")
 SWEEP_SECONDS = 10
 """How long removing the leftovers of one job may take."""
 PRELOADED = (
@@ -77,22 +83,6 @@ def _read_exactly(fd: int, size: int) -> bytes:
 # --- the server's side of one child ---------------------------------------------------------------------------------
 
 
-@dataclass
-class Ending:
-    """How a child ended."""
-
-    answers: bytes
-    """What came through its private pipe."""
-    output: bytes
-    """What it printed, where that is captured."""
-    cause: str
-    """Why the server ended it: `time_limit`, `output_limit`, or empty."""
-    status: int
-    """Wait status of the child."""
-    cpu: float
-    """CPU seconds of the child and its reaped children."""
-
-
 class Server:
     """Serves frames until the host goes away."""
 
@@ -102,39 +92,56 @@ class Server:
         self._scratch = os.open(SCRATCH, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if os.fstat(self._scratch).st_dev == os.stat("/").st_dev:
             raise SystemExit("scratch folder is not a mount of its own")
+        self._memory = os.open("/proc/self/statm", os.O_RDONLY)
+        self._oom = os.open(next(path for path in OOM_COUNTERS if os.path.exists(path)), os.O_RDONLY)
+        self._own = (requests, replies, self._scratch, self._memory, self._oom)
 
     def serve(self) -> None:
         """Answer requests; one frame a job, as soon as it is done."""
-        write_frame(self._replies, {"ready": sys.version.split()[0]})
+        write_frame(self._replies, {"protocol": PROTOCOL, "server": self._size()})
         while (request := read_frame(self._requests)) is not None:
             for job in request["jobs"]:
                 play = self._play_stdin if job["mode"] == "stdin" else self._play_function
-                runs = play(job, request["limits"])
-                write_frame(self._replies, {"runs": runs, "clean": self._tidy()})
+                runs, usage = play(job, request["limits"])
+                reply = {"runs": runs, "cpu_seconds": round(usage.cpu, 6), "peak_mb": round(usage.peak / 1024, 2)}
+                write_frame(self._replies, {**reply, "clean": self._tidy(), "server": self._size()})
 
-    def _play_function(self, job: dict[str, Any], limits: dict[str, Any]) -> list[Reply]:
-        room = len(job["inputs"]) * (limits["output_kb"] * 1024 + 4096) + 1024
-        deadline = time.monotonic() + limits["wall_seconds"]
-        end = self._spawn(lambda say: function_child(job, limits, say), limits, deadline, answer_room=room)
-        runs = list(_replies(end.answers, len(job["inputs"])))
-        status, detail = explain(end, limits["cpu_seconds"])
-        while len(runs) < len(job["inputs"]):
-            runs.append((status, "", detail))
-        return runs
+    def _size(self) -> tuple[float, int]:
+        """Resident MiB of the server, and its lowest free descriptor: both stay, or it leaks."""
+        pages = int(os.pread(self._memory, 100, 0).split()[1])
+        free = os.dup(self._scratch)
+        os.close(free)
+        return round(pages * PAGE / 2**20, 2), free
 
-    def _play_stdin(self, job: dict[str, Any], limits: dict[str, Any]) -> list[Reply]:
+    def _oom_kills(self) -> int:
+        lines = os.pread(self._oom, 1000, 0).decode().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+
+    def _play_function(self, job: dict[str, Any], limits: dict[str, Any]) -> tuple[list[Reply], Usage]:
+        count = len(job["inputs"])
+        # JSON doubles every backslash and quote of a value at worst.
+        room = count * (2 * limits["output_kb"] * 1024 + 4096) + 1024
         deadline = time.monotonic() + limits["wall_seconds"]
-        cpu_left = float(limits["cpu_seconds"])
+        end = self._spawn(lambda say: function_child(job, limits, say), limits, deadline, room)
+        answers = read_answers(end, count)
+        if answers is None:
+            return [TAMPERED] * count, end.usage
+        return answers + [explain(end, limits["cpu_seconds"])] * (count - len(answers)), end.usage
+
+    def _play_stdin(self, job: dict[str, Any], limits: dict[str, Any]) -> tuple[list[Reply], Usage]:
+        deadline = time.monotonic() + limits["wall_seconds"]
+        used = Usage()
         runs: list[Reply] = []
         for text in job["inputs"]:
+            cpu_left = limits["cpu_seconds"] - used.cpu
             if cpu_left <= 0 or time.monotonic() >= deadline:
                 runs.append(("time_limit", "", "not reached: earlier inputs used up the job's time"))
                 continue
             now = {**limits, "cpu_seconds": max(1, round(cpu_left))}
             end = self._spawn(lambda say: stdin_child(job, say), now, deadline, 4096, text.encode("utf-8", "replace"))
-            cpu_left -= end.cpu
-            runs.append(_printed(end, now["cpu_seconds"]))
-        return runs
+            used.add(end.usage.cpu, end.usage.peak)
+            runs.append(printed(end, now["cpu_seconds"]))
+        return runs, used
 
     def _spawn(
         self,
@@ -144,30 +151,34 @@ class Server:
         answer_room: int,
         stdin: bytes | None = None,
     ) -> Ending:
-        answers, answers_w = os.pipe()
-        captured = {answers: answer_room}
-        inner = {"answers": answers_w}
+        answers, inner_answers = os.pipe()
+        captured = {answers: (answer_room, "tampered")}
+        inner = {"answers": inner_answers}
         if stdin is not None:
             output, inner["stdout"] = os.pipe()
-            captured[output] = limits["output_kb"] * 1024
+            captured[output] = (limits["output_kb"] * 1024, "output_limit")
             inner["stdin"] = os.memfd_create("stdin")
             write_all(inner["stdin"], stdin)
             os.lseek(inner["stdin"], 0, os.SEEK_SET)
+        oom_kills = self._oom_kills()
         pid = os.fork()
         if pid == 0:
-            enter(body, limits, inner, (self._requests, self._replies, self._scratch, *captured))
+            enter(body, limits, inner, (*self._own, *captured))
         for fd in inner.values():
             os.close(fd)
         try:
-            data, cause, status, cpu = self._watch(pid, captured, deadline)
+            data, cause, status, usage = self._watch(pid, captured, deadline)
         finally:
             for fd in captured:
                 os.close(fd)
         if not data[answers].startswith(STARTED):
             raise SystemExit("a child could not drop its rights or set its limits")
-        return Ending(data[answers][1:], b"".join(data[fd] for fd in list(captured)[1:]), cause, status, cpu)
+        printed = b"".join(data[fd] for fd in list(captured)[1:])
+        return Ending(data[answers][1:], printed, cause, status, usage, self._oom_kills() > oom_kills)
 
-    def _watch(self, pid: int, captured: dict[int, int], deadline: float) -> tuple[dict[int, bytes], str, int, float]:
+    def _watch(
+        self, pid: int, captured: dict[int, tuple[int, str]], deadline: float
+    ) -> tuple[dict[int, bytes], str, int, Usage]:
         """Collect what the child writes until it exits, overflows or is out of time; then leave no process behind."""
         data = dict.fromkeys(captured, b"")
         exited = os.pidfd_open(pid)
@@ -187,17 +198,17 @@ class Server:
                             raise SystemExit(0)
                     elif fd == exited:
                         running = False
-                    elif not _take(fd, data, captured[fd]):
-                        cause = "output_limit" if len(data[fd]) > captured[fd] else cause
+                    elif not _take(fd, data, captured[fd][0]):
+                        cause = captured[fd][1] if len(data[fd]) > captured[fd][0] else cause
                         poll.unregister(fd)
         finally:
             os.close(exited)
-            status, cpu = kill_all(pid)
-        for fd, room in captured.items():
+            status, usage = kill_all(pid)
+        for fd, (room, overflow) in captured.items():
             while not cause and _take(fd, data, room):
                 pass
-            cause = cause or ("output_limit" if len(data[fd]) > room else "")
-        return data, cause, status, cpu
+            cause = cause or (overflow if len(data[fd]) > room else "")
+        return data, cause, status, usage
 
     def _tidy(self) -> bool:
         """Empty the scratch mount; False if something is left, then the host replaces this container."""
@@ -209,12 +220,12 @@ class Server:
         return not os.listdir(self._scratch)
 
 
-def kill_all(pid: int, at_once: bool = True) -> tuple[int, float]:
-    """Kill every other process of the container and reap them; wait status and CPU seconds of `pid`.
+def kill_all(pid: int, at_once: bool = True) -> tuple[int, Usage]:
+    """Kill every other process of the container and reap them; wait status of `pid`, and what all of them used.
 
     As pid 1 the server adopts all orphans, hence no child left to wait for means no process left at all.
     """
-    status, cpu = 0, 0.0
+    status, used = 0, Usage()
     first = None if at_once else os.wait4(pid, 0)
     while True:
         with contextlib.suppress(ProcessLookupError):
@@ -222,10 +233,11 @@ def kill_all(pid: int, at_once: bool = True) -> tuple[int, float]:
         try:
             gone, code, usage = first or os.wait4(-1, 0)
         except ChildProcessError:
-            return status, cpu
+            return status, used
         first = None
+        used.add(usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
         if gone == pid:
-            status, cpu = code, usage.ru_utime + usage.ru_stime
+            status = code
 
 
 def _take(fd: int, data: dict[int, bytes], room: int) -> bool:
@@ -233,66 +245,6 @@ def _take(fd: int, data: dict[int, bytes], room: int) -> bool:
     part = os.read(fd, 1 << 16)
     data[fd] += part
     return bool(part) and len(data[fd]) <= room
-
-
-def _replies(answers: bytes, count: int) -> list[Reply]:
-    """The well-formed replies of a child, which may be hostile: anything else ends the list."""
-    replies: list[Reply] = []
-    place = 0
-    while len(replies) < count and place + 4 <= len(answers):
-        size = struct.unpack_from("!I", answers, place)[0]
-        body = answers[place + 4 : place + 4 + size]
-        place += 4 + size
-        try:
-            status, value, detail = json.loads(body)
-        except (ValueError, TypeError, RecursionError):
-            break
-        if len(body) != size or not all(isinstance(part, str) for part in (status, value, detail)):
-            break
-        replies.append((status if status in STATUSES else "exited", value, detail[:200]))
-    return replies
-
-
-STATUSES = ("ok", "runtime_error", "syntax_error", "memory_limit", "output_limit", "unprintable", "exited")
-"""What a child may say about an input; the time limit is the server's to find."""
-
-
-def _printed(end: Ending, cpu_seconds: int) -> Reply:
-    said = next(iter(_replies(end.answers, 1)), None)
-    if end.cause == "" and said is not None and said[0] != "ok":
-        return said
-    if end.cause == "" and end.status == 0:
-        return "ok", end.output.decode("utf-8", "replace"), ""
-    status, detail = explain(end, cpu_seconds)
-    return status, "", detail
-
-
-def explain(end: Ending, cpu_seconds: int) -> tuple[str, str]:
-    """Status and detail of inputs that a child never answered for."""
-    if end.cause:
-        return end.cause, "wall-clock time" if end.cause == "time_limit" else "more output than allowed"
-    if not os.WIFSIGNALED(end.status):
-        return "exited", f"exit code {os.waitstatus_to_exitcode(end.status)} before an answer"
-    number = os.WTERMSIG(end.status)
-    if number == signal.SIGXCPU or (number == signal.SIGKILL and end.cpu >= cpu_seconds - 0.1):
-        return "time_limit", "CPU time"
-    if number == signal.SIGKILL and oom_kills():
-        return "memory_limit", "killed, the container was out of memory"
-    return "exited", f"killed by {signal.Signals(number).name}"
-
-
-_oom_seen = 0
-
-
-def oom_kills() -> int:
-    """How many processes the kernel has killed for memory since the last call."""
-    global _oom_seen  # the kernel's counter only grows
-    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
-        with contextlib.suppress(OSError), open(path) as file:
-            seen = sum(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
-            new, _oom_seen = seen - _oom_seen, seen
-            return new
-    return 0
 
 
 def _sweep(scratch: int) -> NoReturn:
@@ -334,7 +286,6 @@ def main() -> None:
         os.dup2(nothing, fd)
     for name in PRELOADED.split():
         importlib.import_module(name)
-    oom_kills()
     gc.collect()
     gc.freeze()
     Server(requests, replies).serve()

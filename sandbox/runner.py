@@ -20,11 +20,21 @@ class Limits(Value):
     wall_seconds: Annotated[float, Field(gt=0)] = 6.0
     """Wall-clock seconds for the whole job, all inputs together."""
     cpu_seconds: Annotated[int, Field(gt=0)] = 6
-    """CPU seconds for the whole job."""
+    """CPU seconds, all inputs together. Processes that it starts have as many each, but all of them share one core."""
     memory_mb: Annotated[int, Field(gt=0)] = 256
-    """Address space in MiB."""
+    """Address space of one process, in MiB; all processes together have about as much real memory."""
+    stack_mb: Annotated[int, Field(gt=0)] = 64
+    """Stack of one process in MiB, for programs that recurse in C."""
     output_kb: Annotated[int, Field(gt=0)] = 64
     """Largest encoded result of one input, and largest standard output, in KiB."""
+    file_mb: Annotated[int, Field(gt=0)] = 8
+    """Largest file in MiB."""
+    scratch_mb: Annotated[int, Field(gt=0)] = 16
+    """All files together, in MiB."""
+    scratch_files: Annotated[int, Field(gt=0)] = 4096
+    """Files and folders, all together."""
+    open_files: Annotated[int, Field(ge=16)] = 64
+    """Open descriptors of one process."""
     processes: Annotated[int, Field(gt=0)] = 16
     """Processes and threads, the job's own included."""
 
@@ -43,9 +53,19 @@ class Job(Value):
 
 
 RunStatus = Literal[
-    "ok", "runtime_error", "syntax_error", "time_limit", "memory_limit", "output_limit", "unprintable", "exited"
+    "ok",
+    "runtime_error",
+    "syntax_error",
+    "time_limit",
+    "memory_limit",
+    "output_limit",
+    "unprintable",
+    "exited",
+    "forbidden",
+    "tampered",
 ]
-"""What became of one input. `unprintable`: not plain data. `exited`: the process ended before it answered."""
+"""What became of one input. `unprintable`: not plain data. `exited`: the process ended before it answered. `forbidden`: the
+kernel ended it for a system call. `tampered`: the process sent what is no answer, so none of its answers counts."""
 
 
 class Run(Value):
@@ -56,7 +76,7 @@ class Run(Value):
     value: str = ""
     """Mode `function`: the returned value as a Python literal. Mode `stdin`: standard output. Empty unless `ok`."""
     detail: str = ""
-    """Exception type and message, or the exit cause; at most 200 characters."""
+    """Exception type and message, or the exit cause; at most 200 characters. Empty if and only if `ok`."""
 
 
 class Execution(Value):
@@ -66,6 +86,10 @@ class Execution(Value):
     """As many as the job has inputs."""
     seconds: float
     """Wall-clock seconds, measured outside the container."""
+    cpu_seconds: float
+    """CPU seconds of all processes of the job."""
+    peak_mb: float
+    """Largest resident memory in MiB that any one process of the job had, with the interpreter that it starts with."""
 
 
 class Runner(Protocol):

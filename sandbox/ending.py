@@ -1,0 +1,114 @@
+"""How a child ended, and what that says about the inputs that it was asked for.
+
+Law: nothing that a child sent is trusted to be of any shape. Every finding but `ok` has a reason in words. Stdlib only: this
+file lies in the container. It ends nobody and judges no answer's value.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import struct
+from dataclasses import dataclass
+
+from sandbox.child import Reply
+
+STATUSES = ("runtime_error", "syntax_error", "memory_limit", "output_limit", "unprintable", "exited")
+"""What a child may say went wrong with an input; the rest is the server's to find."""
+TAMPERED: Reply = ("tampered", "", "sent what is no answer")
+CAUSES = {"time_limit": "wall-clock time", "output_limit": "more output than allowed"}
+
+
+@dataclass
+class Usage:
+    """What all processes of a job used."""
+
+    cpu: float = 0.0
+    """CPU seconds, together."""
+    peak: int = 0
+    """Resident KiB of the largest one."""
+
+    def add(self, cpu: float, peak: int) -> None:
+        """Count one more process."""
+        self.cpu += cpu
+        self.peak = max(self.peak, peak)
+
+
+@dataclass
+class Ending:
+    """How a child ended."""
+
+    answers: bytes
+    """What came through its private pipe."""
+    output: bytes
+    """What it printed, where that is captured."""
+    cause: str
+    """Why the server ended it: `time_limit`, `output_limit`, `tampered`, or empty."""
+    status: int
+    """Wait status of the child."""
+    usage: Usage
+    """What it used."""
+    out_of_memory: bool
+    """Whether the kernel killed a process of it for want of memory."""
+
+
+def read_answers(end: Ending, count: int) -> list[Reply] | None:
+    """The answers of a child, which may be hostile; None if it sent anything but whole answers, or too many.
+
+    An answer may be cut off only where the child was killed while it wrote.
+    """
+    if end.cause == "tampered":
+        return None
+    answers: list[Reply] = []
+    rest = memoryview(end.answers)
+    while rest:
+        size = struct.unpack_from("!I", rest)[0] if len(rest) >= 4 else 0
+        if len(rest) < 4 + max(1, size):
+            return answers if end.cause or os.WIFSIGNALED(end.status) else None
+        answer = _answer(bytes(rest[4 : 4 + size]))
+        if answer is None or len(answers) == count:
+            return None
+        answers.append(answer)
+        rest = rest[4 + size :]
+    return answers
+
+
+def _answer(body: bytes) -> Reply | None:
+    """One answer, None if it is none: a value or a reason, never both, and no status that is not the child's to say."""
+    try:
+        status, value, detail = json.loads(body)
+        # Halves of surrogate pairs are no text.
+        "".join((status, value, detail)).encode()
+    except (ValueError, TypeError, RecursionError):
+        return None
+    right = not detail if status == "ok" else detail and not value and status in STATUSES
+    return (status, value, detail[:200]) if right else None
+
+
+def printed(end: Ending, cpu_seconds: int) -> Reply:
+    """What is said of a program that was to print: one that ends well need not answer."""
+    answers = read_answers(end, 1)
+    if answers is None:
+        return TAMPERED
+    if end.cause == "" and answers and answers[0][0] != "ok":
+        return answers[0]
+    if end.cause == "" and end.status == 0:
+        return "ok", end.output.decode("utf-8", "replace"), ""
+    return explain(end, cpu_seconds)
+
+
+def explain(end: Ending, cpu_seconds: int) -> Reply:
+    """What is said of inputs that a child never answered for."""
+    if end.cause:
+        return end.cause, "", CAUSES[end.cause]
+    if not os.WIFSIGNALED(end.status):
+        return "exited", "", f"exit code {os.waitstatus_to_exitcode(end.status)} before an answer"
+    number = os.WTERMSIG(end.status)
+    if number == signal.SIGSYS:
+        return "forbidden", "", "killed for a system call"
+    if number == signal.SIGXCPU or (number == signal.SIGKILL and end.usage.cpu >= cpu_seconds - 0.1):
+        return "time_limit", "", "CPU time"
+    if number == signal.SIGKILL and end.out_of_memory:
+        return "memory_limit", "", "killed, the container was out of memory"
+    return "exited", "", f"killed by signal {number}: {signal.strsignal(number)}"
