@@ -31,7 +31,10 @@ _METRICS: Final = {
 
 
 def offline() -> None:
-    """Keep every Hugging Face library off the network and quiet; call it before anything imports one."""
+    """Keep every Hugging Face library, and what it would load if installed, off the network and quiet.
+
+    Call it before anything imports one.
+    """
     quiet = {
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -40,6 +43,8 @@ def offline() -> None:
         "TRANSFORMERS_VERBOSITY": "error",
         "TRL_EXPERIMENTAL_SILENCE": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        # TRL would import mlflow, which takes seconds and reports its use over the network.
+        "DISABLE_MLFLOW_INTEGRATION": "TRUE",
     }
     os.environ.update(quiet)
 

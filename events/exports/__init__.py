@@ -52,6 +52,10 @@ FORMATS = {
     "parquet": Format("events.exports.parquet:write", "data"),
     "jsonl": Format("events.exports.jsonl:write"),
     "huggingface": Format("events.exports.huggingface:write", "data"),
+    "tensorboard": Format("events.exports.tensorboard:write", "tensorboard"),
+    "wandb": Format("events.exports.wandb:write", "wandb"),
+    "mlflow": Format("events.exports.mlflow:write", "mlflow"),
+    "otel": Format("events.exports.otel:write", "otel"),
 }
 """Every format, by the name that `python -m events export --to` knows."""
 

@@ -1,0 +1,54 @@
+"""Curves and settings as a run of MLflow in a SQLite database, which `mlflow ui --backend-store-uri sqlite:///...` shows.
+
+Law: it never uses the network. Times are those of the events. Writing takes `mlflow-skinny`; showing takes all of `mlflow`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+
+from events.exports import needs, whole
+from events.exports.metrics import curves
+from events.stores.raw import Store
+
+EXPERIMENT = "gasp"
+"""The MLflow experiment that the run belongs to."""
+PARAMS, METRICS = 100, 1000
+"""How many of each MLflow takes at once."""
+
+
+def write(log: Store, out: Path, *, name: str) -> str:
+    """Write a database with one run. See `events.exports.Exporter`."""
+    # It is read when mlflow is imported.
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    with needs("mlflow"):
+        from mlflow import MlflowClient
+        from mlflow.entities import Metric, Param
+
+    for chatty in ("mlflow", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    started, settings, points = curves(log)
+    at = _milliseconds(started)
+    with whole(out) as folder:
+        client = MlflowClient(tracking_uri=f"sqlite:///{folder.absolute()}/mlflow.db")
+        experiment = client.create_experiment(EXPERIMENT, artifact_location=(out.absolute() / "artifacts").as_uri())
+        run = client.create_run(experiment, start_time=at, run_name=name).info.run_id
+        params = (Param(key, str(value)) for key, value in settings.items())
+        while some := list(islice(params, PARAMS)):
+            client.log_batch(run, params=some)
+        metrics = (
+            Metric(key, value, _milliseconds(point.time), point.step) for point in points for key, value in point.values.items()
+        )
+        while batch := list(islice(metrics, METRICS)):
+            client.log_batch(run, metrics=batch)
+            at = batch[-1].timestamp
+        client.set_terminated(run, end_time=at)
+    return f"curves of {name} to {out}; see them with: mlflow ui --backend-store-uri sqlite:///{out}/mlflow.db"
+
+
+def _milliseconds(time: datetime) -> int:
+    return round(time.timestamp() * 1000)
