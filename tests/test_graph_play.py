@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -269,6 +270,16 @@ async def test_an_episode_broken_off_anywhere_ends_as_if_it_had_not_been(runner)
             await episode(Tripwire(log, crash), runner, script)
         await episode(log, runner, script)
         assert facts(log) == facts(whole), f"crash before append {crash}"
+
+
+async def test_a_played_episode_started_over_asks_nobody(runner):
+    log = MemoryLog()
+    final = await episode(log, runner, Script())
+    head, (opening, *_) = log.head(), log.read("episode/00001/000")
+    state = fold(Episode(stream=opening.stream), [opening])
+    nobody = replace(table(log, runner, Lockstep(), Script()), teacher=None, solver=None, verifier=None)
+    assert (await build(PlaySettings()).ainvoke({"episode": state}, context=nobody))["episode"] == final
+    assert log.head() == head
 
 
 def test_a_closed_goalpost_ends_its_episode():
