@@ -36,7 +36,7 @@ class TableRow(Value):
 
     def columns(self) -> dict[str, Any]:
         """The values by column: plain ones, arrays, and lists of plain dictionaries."""
-        return {name: [one.model_dump() for one in value] if isinstance(value, tuple) else value for name, value in self}
+        return dict(self.__dict__)
 
 
 class AttemptRow(TableRow):
@@ -151,6 +151,12 @@ class QuestionRow(TableRow):
     """The one divided by the other: successes / attempts."""
     reward: float | None = None
     """What the recipe gave the teacher."""
+
+    def columns(self) -> dict[str, Any]:
+        """See `TableRow.columns`."""
+        sides = {"public": self.public, "private": self.private}
+        plain = {name: None if side is None else [pair.model_dump() for pair in side] for name, side in sides.items()}
+        return super().columns() | plain
 
 
 class UpdateRow(TableRow):
