@@ -81,6 +81,11 @@ def test_every_setting_is_listed(graph_run):
         (["--set", "rewards.wrong=nan"], ["rewards.wrong", "finite"]),
         (["--runs", "/proc/nowhere"], ["/proc/nowhere"]),
         (["--name", "../elsewhere"], ["../elsewhere", "--name"]),
+        (["--log", "runs.sqlite"], ["runs.sqlite", "postgresql://user@host/database"]),
+        (["--log", "postgresql://me:***@host/db"], ["host/db", "password", "PGPASSWORD"]),
+        (["--log", "postgresql://host/db?sslpassword=***"], ["host/db", "password", "PGPASSWORD"]),
+        (["--log", "postgresql://host/db", "--name", "Mine"], ["'Mine'", "cannot name a run"]),
+        (["--resume", "run-999", "--log", "postgresql://host/db"], ["--resume", "leave out"]),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(graph_run, tmp_path, arguments, words):
@@ -149,6 +154,32 @@ def test_a_run_of_another_schema_is_refused_and_kept(graph_run, tmp_path):
     code, _, err = graph_run("--resume", "old")
     assert (code, one_sentence(err)) == (2, True)
     assert (folder / "log.sqlite").read_bytes() == before
+
+
+def test_a_server_that_does_not_answer_is_said_and_nothing_is_left_behind(graph_run, tmp_path):
+    code, _, err = graph_run("--log", "postgresql://127.0.0.1:1/db", "--name", "mine")
+    assert (code, one_sentence(err)) == (1, True)
+    assert "127.0.0.1/db, run mine cannot be reached" in err
+    assert not list((tmp_path / "runs").iterdir())
+
+
+def test_a_run_in_the_database_is_not_overwritten(graph_run, tmp_path, postgres):
+    with closing(open_log(f"{postgres}?run=taken", create=True)) as log:
+        scene(log).run()
+        head = log.head()
+        code, _, err = graph_run("--log", f"{postgres}?run=taken", "--name", "mine")
+        assert (code, one_sentence(err)) == (2, True)
+        assert "holds a run of this name" in err
+        assert log.head() == head
+    assert not list((tmp_path / "runs").iterdir())
+
+
+def test_a_folder_with_two_logs_is_refused(graph_run, tmp_path, postgres):
+    folder = a_run(tmp_path / "runs" / "two")
+    (folder / "log.url").write_text(f"{postgres}?run=two\n")
+    code, _, err = graph_run("--resume", "two")
+    assert (code, one_sentence(err)) == (2, True)
+    assert "holds both log.sqlite and log.url" in err
 
 
 def test_an_existing_run_is_not_overwritten(graph_run, tmp_path):

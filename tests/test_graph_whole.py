@@ -1,4 +1,4 @@
-"""Whole small runs with the shipped model, the real sandbox and the real trainer."""
+"""Whole small runs with the shipped model, the real sandbox, the real trainer, and logs in both stores."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from events.cli import open_any
 from events.projections import RunSummary, fold
 from events.stores import open_log
 from events.types import AttemptsMade, AttemptsVerified, GapMeasured, PolicyServed, PolicyUpdated
@@ -82,17 +85,66 @@ def test_operations_are_logged_beside_the_events_as_json(whole, tmp_path):
     log, _ = whole
     lines = [json.loads(line) for line in (log.path.parent / "run.log").read_text().splitlines()]
     assert [line["iteration"] for line in lines if line["event"] == "iteration_finished"] == [1, 2]
+    told = {line["event"] for line in lines}
+    assert told >= {"run_started", "trainer_started", "policy_learned", "weights_served", "examined", "run_ended"}
 
 
 def test_the_log_of_a_run_verifies(whole):
     assert whole[0].verify() is None
 
 
-def test_the_same_seed_gives_the_same_head(whole, tmp_path):
-    finish(start(tmp_path, "--name", "again"))
-    log = open_log(tmp_path / "again" / "log.sqlite")
-    assert log.head() == whole[0].head()
-    log.close()
+PASSWORD = "s3cr3t-of-mine"
+TINY = ("play.iterations=1", "play.episodes=3", "play.practice=2", "evaluate.questions=2", "evaluate.attempts=2")
+
+
+@pytest.fixture
+def guarded(own_postgres, monkeypatch):
+    """A database that lets nobody in without a password, which is in the environment."""
+    with psycopg.connect(own_postgres.url) as db:
+        db.execute(f"ALTER ROLE gasp PASSWORD '{PASSWORD}'")
+        (own_postgres.data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
+        db.execute("SELECT pg_reload_conf()")
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    return own_postgres.url
+
+
+def test_the_same_seed_gives_the_same_head_in_postgresql_and_no_password_is_told(whole, guarded, tmp_path):
+    finish(start(tmp_path, "--name", "base", "--log", guarded))
+    folder = tmp_path / "base"
+    with closing(open_any(str(folder))) as log:
+        assert log.head() == whole[0].head()
+        assert not any(PASSWORD in event.model_dump_json() for event in log.read())
+    assert (folder / "log.url").read_text() == f"{guarded}?run=base\n"
+    assert not (folder / "log.sqlite").exists()
+    for path in folder.rglob("*"):
+        assert not path.is_file() or PASSWORD.encode() not in path.read_bytes(), path
+    for log_file in ("run.log", "trainer.log"):
+        lines = [json.loads(line) for line in (folder / log_file).read_text().splitlines()]
+        assert {line["run"] for line in lines} == {"base"}
+    for command in (["events.trace", folder], ["events.trace", f"{guarded}?run=base"], ["events", "list", tmp_path]):
+        shown = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert shown
+
+
+def test_a_run_in_postgresql_goes_on_after_kill_9(guarded, tmp_path):
+    process = start(tmp_path, "--name", "base", "--log", guarded, settings=TINY)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "base").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    with closing(open_any(str(tmp_path / "base"))) as log:
+        while not any(log.read(kinds={"attempts_verified"}, limit=1)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.kill()
+        process.communicate()
+        finish(start(tmp_path, "--resume", "base", settings=()))
+        assert log.verify() is None
+        kinds = [event.fact.kind for event in log.read("run")]
+        assert (kinds.count("run_resumed"), kinds.count("iteration_finished"), kinds[-1]) == (1, 1, "run_finished")
+        assert log.version("policy/shared") == 1
+        streams = {event.stream for event in log.read() if event.stream.startswith("episode/")}
+        ends = [event.stream for event in log.read(kinds={"episode_finished"})]
+        assert sorted(ends) == sorted(streams)
+        assert len(streams) == 5
 
 
 def test_separate_policies_learn_separately(tmp_path):
