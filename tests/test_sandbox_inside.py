@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from sandbox import engine, owner
-from sandbox.worker import COMMAND, ENVIRONMENT
+from sandbox.container import ENVIRONMENT
+from sandbox.worker import COMMAND
 
 
 def test_it_refuses_on_the_host_even_with_the_flag_set(tmp_path):
