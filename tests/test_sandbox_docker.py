@@ -183,6 +183,46 @@ def test_nothing_is_left_of_an_owner_that_was_killed():
     wait_until(lambda: not of_run(client, "tests-kill-owner"))
 
 
+NEIGHBOUR = """
+import asyncio, sys
+from sandbox import engine, owner
+from sandbox.docker import DockerRunner
+from sandbox.runner import Job, Limits
+
+async def main(run):
+    for _ in range(2):
+        runner = DockerRunner(Limits(wall_seconds=20), workers=1, run=run)
+        jobs = [Job(source="import time\\ndef f(x):\\n    time.sleep(0.1)\\n    return x", inputs=("1",))] * 10
+        executions = await runner.run(jobs)
+        assert [item.runs[0].value for item in executions] == ["1"] * 10
+        owner.remove_orphans(engine.connect())
+        await runner.close()
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+def test_two_runs_that_start_clean_up_and_end_beside_a_third_take_nothing_from_anybody():
+    """A worker taken away would be replaced in silence, so it must say so, and the third's container must be the same."""
+    client = engine.connect()
+    with subprocess.Popen([sys.executable, "-c", OWNER.replace("tests-kill-owner", "tests-beside")]) as third:
+        try:
+            wait_until(lambda: len([c for c in of_run(client, "tests-beside") if c.state == "running"]) == 2, 60)
+            before = {item.id for item in of_run(client, "tests-beside")}
+            runs = [[sys.executable, "-c", NEIGHBOUR, f"tests-neighbour-{number}"] for number in (1, 2)]
+            neighbours = [subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for run in runs]
+            said = [process.communicate(timeout=120)[0] for process in neighbours]
+            assert [process.returncode for process in neighbours] == [0, 0], said
+            assert not any("worker_replaced" in text for text in said), said
+            subprocess.run([sys.executable, "-m", "sandbox", "clean"], capture_output=True, check=True)
+            assert {item.id for item in of_run(client, "tests-beside")} == before
+            listed = subprocess.run([sys.executable, "-m", "sandbox", "status"], capture_output=True, text=True, check=True)
+            assert "tests-beside" in listed.stdout
+        finally:
+            third.kill()
+    wait_until(lambda: not of_run(client, "tests-beside"))
+
+
 async def test_orphans_of_dead_owners_are_removed_and_living_owners_keep_theirs(runner):
     client = engine.connect()
     image = runner.provenance.image

@@ -1,0 +1,98 @@
+"""What a child sent and how it ended, read without trusting either."""
+
+import json
+import signal
+import struct
+
+import pytest
+
+from sandbox.ending import TAMPERED, Ending, Usage, explain, printed, read_answers
+
+OK = ["ok", "42", ""]
+KILLED = int(signal.SIGKILL)
+
+
+def frame(answer):
+    body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+    return struct.pack("!I", len(body)) + body
+
+
+def ending(answers=b"", *, output=b"", cause="", status=0, cpu=0.0, out_of_memory=False):
+    return Ending(answers, output, cause, status, Usage(cpu), out_of_memory)
+
+
+def test_whole_answers_are_read():
+    assert read_answers(ending(frame(OK) + frame(["exited", "", "SystemExit: 0"])), 2) == [
+        ("ok", "42", ""),
+        ("exited", "", "SystemExit: 0"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        b"\xff" * 100,
+        b"\0\0\0\0",
+        frame(OK)[:-1],
+        frame(OK) + b"\0",
+        frame(OK) + frame(OK),
+        frame(["ok", "42", "", ""]),
+        frame(["ok", 42, ""]),
+        frame(["ok", "42", "and a reason"]),
+        frame(["runtime_error", "42", "a reason and a value"]),
+        frame(["runtime_error", "", ""]),
+        frame(["time_limit", "", "not for a child to say"]),
+        frame(["forbidden", "", "not for a child to say"]),
+        frame(["passed", "42", ""]),
+        frame(["ok", "\ud800", ""]),
+        frame([["ok"], "42", ""]),
+        frame(b"[" * 100_000),
+        frame(b"9" * 10_000),
+        frame(b"\xff\xfe"),
+        frame(b"null"),
+    ],
+)
+def test_what_is_no_answer_leaves_none_that_counts(answers):
+    assert read_answers(ending(answers), 1) is None
+    assert printed(ending(answers), 1) == TAMPERED
+
+
+def test_an_answer_may_be_cut_off_where_the_child_was_killed():
+    cut = frame(OK) + frame(OK)[:-1]
+    assert read_answers(ending(cut, cause="time_limit"), 2) == [("ok", "42", "")]
+    assert read_answers(ending(cut, status=KILLED), 2) == [("ok", "42", "")]
+    assert read_answers(ending(cut, status=1 << 8), 2) is None
+
+
+def test_more_than_all_answers_can_hold_is_tampering():
+    assert read_answers(ending(frame(OK), cause="tampered"), 1) is None
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        (ending(cause="time_limit"), "time_limit"),
+        (ending(cause="output_limit"), "output_limit"),
+        (ending(status=3 << 8), "exited"),
+        (ending(), "exited"),
+        (ending(status=int(signal.SIGXCPU)), "time_limit"),
+        (ending(status=KILLED, cpu=1.0), "time_limit"),
+        (ending(status=KILLED, out_of_memory=True), "memory_limit"),
+        (ending(status=KILLED), "exited"),
+        (ending(status=int(signal.SIGSEGV)), "exited"),
+        (ending(status=int(signal.SIGSYS)), "forbidden"),
+        (ending(status=40), "exited"),
+    ],
+)
+def test_every_end_without_an_answer_has_a_status_and_a_reason(end, status):
+    said, value, reason = explain(end, 1)
+    assert (said, value) == (status, "")
+    assert reason
+
+
+def test_a_program_that_prints_and_ends_well_need_not_answer():
+    assert printed(ending(output=b"42\n"), 1) == ("ok", "42\n", "")
+    assert printed(ending(frame(["ok", "", ""]), output=b"42\n"), 1) == ("ok", "42\n", "")
+    assert printed(ending(frame(["ok", "7", ""]), output=b"42\n"), 1) == ("ok", "42\n", "")
+    assert printed(ending(output=b"42\n", status=1 << 8), 1)[0] == "exited"
+    assert printed(ending(frame(["runtime_error", "", "KeyError: 1"]), output=b"42\n"), 1)[0] == "runtime_error"
