@@ -9,7 +9,7 @@ export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup run test check format diagram lock clean
+.PHONY: help setup run test check format drawn lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,8 +41,9 @@ format: setup  ## Format and sort imports
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-diagram: setup  ## Draw the graph into the README
+drawn: setup  ## Draw the graph into the README and the facts into docs/log.md
 	$(PY) -m graph.diagram README.md
+	$(PY) -m events.documents docs/log.md
 
 lock: setup  ## Write requirements.lock from .venv
 	(echo '# Exact versions of everything, used as pip constraints by the Makefile. Made by `make lock`.'; \

@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from events.documents import placed
 from graph.build import build
 from graph.config import PlaySettings
 
-BEGIN, END = "<!-- graph: begin (made by `make diagram`) -->", "<!-- graph: end -->"
 FRESH = "solver"
 """Where a fresh episode starts."""
 
@@ -25,13 +25,6 @@ def mermaid() -> str:
     return "\n".join(["```mermaid", "flowchart LR", *lines, "```"])
 
 
-def placed(text: str) -> str:
-    """The text with the diagram between its marks."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{mermaid()}\n{END}{after}"
-
-
 if __name__ == "__main__":
     readme = Path(sys.argv[1])
-    readme.write_text(placed(readme.read_text()))
+    readme.write_text(placed(readme.read_text(), "graph", mermaid()))

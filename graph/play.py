@@ -195,4 +195,4 @@ class Play:
             if questions:
                 began = time.monotonic()
                 await self.examiner.examine(name, questions[:most], iteration)
-                logger().info("examined", set=name, learned=iteration, seconds=seconds_since(began))
+                logger().info("examined", set=name, iteration=iteration, seconds=seconds_since(began))
