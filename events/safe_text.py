@@ -27,6 +27,11 @@ def one_line(text: str, limit: int | None = None) -> str:
     return line if limit is None or len(line) <= limit else f"{line[: limit - 1]}…"
 
 
+def printable(text: str) -> str:
+    """The text, character by character, with all that is not printed replaced, line ends too; for names."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
 def markup(text: str, limit: int | None = None) -> str:
     """The same for rich: on one line, and no tag of it takes effect. A backslash at its end may show twice."""
     return escape(one_line(text, limit))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, ConfigDict
 
+from events.safe_text import printable
 from events.types import Phase, Purpose, Reason
 from events.values import Axis, Digest, Outcome, Pair, QuestionId, Role, Seat, Task, Value
 
@@ -20,6 +21,9 @@ _HALVES = re.compile("[\ud800-\udfff]")
 
 Text = Annotated[str, BeforeValidator(lambda text: _HALVES.sub("\N{REPLACEMENT CHARACTER}", text))]
 """What somebody else wrote. Halves of surrogate pairs are replaced, because no format can hold them; the rest stays."""
+
+Name = Annotated[str, BeforeValidator(printable)]
+"""What somebody else named, and what becomes the name of a column."""
 
 
 class TableRow(Value):
@@ -82,7 +86,7 @@ class AttemptRow(TableRow):
     """Tests there were."""
     detail: str | None = None
     """The verdict in words."""
-    image: str | None = None
+    container: str | None = None
     """Digest of the container image that the verdict was reached in."""
     policy: Digest
     """Digest of the weights that sampled it."""
@@ -188,7 +192,7 @@ class UpdateRow(TableRow):
     """Their tokens."""
     reward: float | None = None
     """Mean of the steps' mean rewards, weighted by their groups."""
-    metrics: dict[str, float]
+    metrics: dict[Name, float]
     """Figures of an optimizer step, a column each, e.g. `lemma/loss`; null where the phase took no step."""
 
     def columns(self) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def _completions(log: Log, run: str, stream: _Stream, ending: str | None) -> Ite
                 reward=rewards[index],
                 phase=rewarded.phase if rewarded else None,
                 **verdicts[index],
-                image=verified.provenance.image if verified else None,
+                container=verified.provenance.image if verified else None,
                 policy=generation.policy,
                 template=generation.template,
                 seed=generation.seed,

@@ -107,7 +107,8 @@ def whole(out: Path) -> Iterator[Path]:
         LogError: it cannot be written.
     """
     check_free(out)
-    draft = out.with_name(f"{out.name}.draft-{os.getpid()}")
+    place = out.absolute()
+    draft = place.with_name(f"{place.name}.draft-{os.getpid()}")
     try:
         draft.mkdir(parents=True)
         yield draft

@@ -13,7 +13,7 @@ from itertools import takewhile
 import pyarrow as pa
 
 from events.log import Head, Log
-from events.safe_text import one_line
+from events.safe_text import printable
 from events.tabulate import TABLES
 from events.types import PolicyUpdated, RunStarted
 
@@ -125,13 +125,9 @@ def _columns(table: str, columns: pa.Schema) -> str:
     return "\n".join([f"### {table}", "", str(row.__doc__), "", "| column | type | meaning |", "|---|---|---|", *lines])
 
 
-def _printable(text: object) -> str:
-    return "".join(character if character.isprintable() else "?" for character in one_line(str(text)))
-
-
 def _quoted(text: str) -> str:
-    return json.dumps(_printable(text), ensure_ascii=False)
+    return json.dumps(printable(text), ensure_ascii=False)
 
 
 def _code(text: object) -> str:
-    return f"`{_printable(text).replace('`', chr(39)).replace('|', '¦')}`"
+    return f"`{printable(str(text)).replace('`', chr(39)).replace('|', '¦')}`"
