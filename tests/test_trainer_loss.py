@@ -2,6 +2,9 @@
 
 import copy
 import random
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -161,3 +164,11 @@ def test_silent_tokens_thin_the_loss(model, weights, tmp_path) -> None:
         learn(one, loss, Adam(model, LearnSettings(learning_rate=1e-12), None), 4096) for one in (lesson(credited), thin)
     )
     assert half.metrics["loss"] == pytest.approx(full.metrics["loss"] / 2, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_trl_does_not_load_what_reports_over_the_network() -> None:
+    assert find_spec("mlflow") is not None
+    program = "from trainer.trl import offline; offline(); import sys, trl.extras.profiling; print('mlflow' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout == "False\n"
