@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from events.errors import SandboxError
+from events.logging import logger
 from events.values import Provenance
 from sandbox import engine
 from sandbox.pool import Pool
@@ -105,6 +106,7 @@ class DockerRunner:
             try:
                 self._play(jobs[len(done) :], done)
             except ContainerLost as lost:
+                logger().warning("job_repeated", why=str(lost))
                 done.append(self._again(jobs[len(done)], lost))
         return done
 

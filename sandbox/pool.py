@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import structlog
-
 from events.errors import SandboxError
+from events.logging import logger
 from sandbox import engine, image_build, owner
 from sandbox.confinement import require_runtime
 from sandbox.runner import Limits
@@ -80,7 +79,7 @@ class Pool:
             if not keep:
                 worker.close()
             if unfit:
-                structlog.get_logger().warning("worker_replaced", container=worker.id[:12], why=unfit)
+                logger().warning("worker_replaced", container=worker.id[:12], why=unfit)
 
     def close(self) -> None:
         """Remove every container. Safe to call twice."""
@@ -139,4 +138,5 @@ class Pool:
                     raise SandboxError(f"The engine has no image {self._image}; build it where the verdicts came from.")
                 owner.remove_orphans(client)
                 self._client = client
+                logger().info("engine_ready", image=self._image, runtime=self._runtime)
             return self._client
