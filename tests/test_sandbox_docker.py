@@ -185,9 +185,12 @@ def test_nothing_is_left_of_an_owner_that_was_killed():
 
 NEIGHBOUR = """
 import asyncio, sys
+from events.logging import configure
 from sandbox import engine, owner
 from sandbox.docker import DockerRunner
 from sandbox.runner import Job, Limits
+
+configure(run=sys.argv[1])
 
 async def main(run):
     for _ in range(2):
@@ -213,6 +216,7 @@ def test_two_runs_that_start_clean_up_and_end_beside_a_third_take_nothing_from_a
             neighbours = [subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for run in runs]
             said = [process.communicate(timeout=120)[0] for process in neighbours]
             assert [process.returncode for process in neighbours] == [0, 0], said
+            assert all(text.count("engine_ready") == 2 for text in said), said
             assert not any("worker_replaced" in text for text in said), said
             subprocess.run([sys.executable, "-m", "sandbox", "clean"], capture_output=True, check=True)
             assert {item.id for item in of_run(client, "tests-beside")} == before
