@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import re
+import shlex
 import subprocess
 import sys
 from contextlib import closing
@@ -224,6 +226,21 @@ def test_a_command_writes_beside_itself_and_says_what(run: Path, tmp_path: Path,
     assert {path.name for path in Path("first-jsonl").iterdir()} == {f"{table}.jsonl" for table in TABLES}
     answer = json.loads(export(run / "log.sqlite", "--to", "parquet", "--out", "there", "--json").stdout)
     assert answer == {"format": "parquet", "out": "there", "written": expected.replace("first-jsonl", "there")}
+
+
+def test_the_readme_says_how(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = (ROOT / "README.md").read_text().split("\n## Take the data out\n")[1].split("\n## ")[0]
+    console, python = re.findall(r"^```(?:console|python)\n(.*?)^```$", said, re.DOTALL | re.MULTILINE)
+    (run.parent / "runs").mkdir()
+    run.rename(run.parent / "runs" / "run-001")
+    monkeypatch.chdir(run.parent)
+    for line in console.splitlines():
+        export(*shlex.split(line, comments=True)[4:])
+    assert len(dataset(run.parent / "run-001-huggingface")) == frames.attempts("runs/run-001").height
+    names: dict[str, Any] = {}
+    exec(compile(python, "README.md", "exec"), names)
+    assert names["rates"].filter(pl.col("purpose") == "practice")["outcome"].to_list() == [0.5]
+    assert set(FORMATS) <= set(re.findall(r"\w+", console))
 
 
 @pytest.mark.parametrize("to", FORMATS)
