@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from sandbox.docker import DockerRunner
@@ -33,6 +34,17 @@ def own_postgres() -> Iterator[PostgresServer]:
     """A server that the test may crash and damage."""
     with postgres_server(postgres_programs()) as server:
         yield server
+
+
+@pytest.fixture
+def guarded_postgres(own_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of a server that lets nobody in without a password; it is in the environment."""
+    with psycopg.connect(own_postgres.url) as db:
+        db.execute("ALTER ROLE gasp PASSWORD 's3cr3t-of-mine'")
+        (own_postgres.data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
+        db.execute("SELECT pg_reload_conf()")
+    monkeypatch.setenv("PGPASSWORD", "s3cr3t-of-mine")
+    return own_postgres.url
 
 
 def postgres_programs() -> Path:

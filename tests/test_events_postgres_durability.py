@@ -140,3 +140,15 @@ def test_a_full_disk_is_told_and_loses_nothing(own_postgres: PostgresServer, sma
     again = open_log(own_postgres.url)
     again.append("run", [failed("small")])
     assert again.verify() is None
+
+
+@pytest.mark.parametrize("given", [None, "not-this-one"])
+def test_a_missing_or_wrong_password_is_told_with_where_it_comes_from(
+    guarded_postgres: str, monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
+    open_log(guarded_postgres, create=True).close()
+    monkeypatch.delenv("PGPASSWORD")
+    if given is not None:
+        monkeypatch.setenv("PGPASSWORD", given)
+    with pytest.raises(LogError, match="without the right password; set PGPASSWORD or use"):
+        open_log(guarded_postgres)

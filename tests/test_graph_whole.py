@@ -11,7 +11,6 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from events.cli import open_any
@@ -93,41 +92,29 @@ def test_the_log_of_a_run_verifies(whole):
     assert whole[0].verify() is None
 
 
-PASSWORD = "s3cr3t-of-mine"
 TINY = ("play.iterations=1", "play.episodes=3", "play.practice=2", "evaluate.questions=2", "evaluate.attempts=2")
 
 
-@pytest.fixture
-def guarded(own_postgres, monkeypatch):
-    """A database that lets nobody in without a password, which is in the environment."""
-    with psycopg.connect(own_postgres.url) as db:
-        db.execute(f"ALTER ROLE gasp PASSWORD '{PASSWORD}'")
-        (own_postgres.data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
-        db.execute("SELECT pg_reload_conf()")
-    monkeypatch.setenv("PGPASSWORD", PASSWORD)
-    return own_postgres.url
-
-
-def test_the_same_seed_gives_the_same_head_in_postgresql_and_no_password_is_told(whole, guarded, tmp_path):
-    finish(start(tmp_path, "--name", "base", "--log", guarded))
-    folder = tmp_path / "base"
+def test_the_same_seed_gives_the_same_head_in_postgresql_and_no_password_is_told(whole, guarded_postgres, tmp_path):
+    finish(start(tmp_path, "--name", "base", "--log", guarded_postgres))
+    folder, password = tmp_path / "base", os.environ["PGPASSWORD"]
     with closing(open_any(str(folder))) as log:
         assert log.head() == whole[0].head()
-        assert not any(PASSWORD in event.model_dump_json() for event in log.read())
-    assert (folder / "log.url").read_text() == f"{guarded}?run=base\n"
+        assert not any(password in event.model_dump_json() for event in log.read())
+    assert (folder / "log.url").read_text() == f"{guarded_postgres}?run=base\n"
     assert not (folder / "log.sqlite").exists()
     for path in folder.rglob("*"):
-        assert not path.is_file() or PASSWORD.encode() not in path.read_bytes(), path
+        assert not path.is_file() or password.encode() not in path.read_bytes(), path
     for log_file in ("run.log", "trainer.log"):
         lines = [json.loads(line) for line in (folder / log_file).read_text().splitlines()]
         assert {line["run"] for line in lines} == {"base"}
-    for command in (["events.trace", folder], ["events.trace", f"{guarded}?run=base"], ["events", "list", tmp_path]):
+    for command in (["events.trace", folder], ["events.trace", f"{guarded_postgres}?run=base"], ["events", "list", tmp_path]):
         shown = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=True).stdout
         assert shown
 
 
-def test_a_run_in_postgresql_goes_on_after_kill_9(guarded, tmp_path):
-    process = start(tmp_path, "--name", "base", "--log", guarded, settings=TINY)
+def test_a_run_in_postgresql_goes_on_after_kill_9(guarded_postgres, tmp_path):
+    process = start(tmp_path, "--name", "base", "--log", guarded_postgres, settings=TINY)
     deadline = time.monotonic() + 120
     while not (tmp_path / "base").exists() and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -40,6 +40,8 @@ def translated(name: str) -> Iterator[None]:
             ) from error
         kinds = (sentence for kind, sentence in _LOG_ERRORS.items() if isinstance(error, kind))
         sentence = next(kinds, None)
+        if sentence is None and is_lost(error) and "password" in said:
+            sentence = "the server of the log {name} lets nobody in without the right password; set PGPASSWORD or use ~/.pgpass"
         if sentence is None and is_lost(error):
             sentence = (
                 "the server of the log {name} cannot be reached ({error}); start it, or check the URL, and resume the run"
