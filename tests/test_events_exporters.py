@@ -314,3 +314,11 @@ def test_what_exists_is_not_overwritten(log: Store, tmp_path: Path, to: str) -> 
     with pytest.raises(BadInput, match="is not empty"):
         exporter(to)(log, tmp_path, name="run-007")
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("to", ["otel", pytest.param("mlflow", marks=pytest.mark.slow)])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(log: Store, small_disk: Path, to: str) -> None:
+    (small_disk / "ballast").write_bytes(b"x" * 500_000)
+    with pytest.raises(LogError, match=r"^the export .* cannot be written \(.*\); choose another place$"):
+        exporter(to)(log, small_disk / "out", name="run-007")
+    assert [path.name for path in small_disk.iterdir()] == ["ballast"]

@@ -10,10 +10,17 @@ import os
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import SQLAlchemyError
+
+from events.errors import LogError
 from events.exports import needs, whole
-from events.exports.metrics import curves
+from events.exports.metrics import Curves, curves
 from events.stores.raw import Store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 EXPERIMENT = "gasp"
 """The MLflow experiment that the run belongs to."""
@@ -27,27 +34,38 @@ def write(log: Store, out: Path, *, name: str) -> str:
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     with needs("mlflow"):
         from mlflow import MlflowClient
-        from mlflow.entities import Metric, Param
+        from mlflow.exceptions import MlflowException
 
     for chatty in ("mlflow", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    started, settings, points = curves(log)
-    at = _milliseconds(started)
+    found = curves(log)
     with whole(out) as folder:
-        client = MlflowClient(tracking_uri=f"sqlite:///{folder.absolute()}/mlflow.db")
-        experiment = client.create_experiment(EXPERIMENT, artifact_location=(out.absolute() / "artifacts").as_uri())
-        run = client.create_run(experiment, start_time=at, run_name=name).info.run_id
-        params = (Param(key, str(value)) for key, value in settings.items())
-        while some := list(islice(params, PARAMS)):
-            client.log_batch(run, params=some)
-        metrics = (
-            Metric(key, value, _milliseconds(point.time), point.step) for point in points for key, value in point.values.items()
-        )
-        while batch := list(islice(metrics, METRICS)):
-            client.log_batch(run, metrics=batch)
-            at = batch[-1].timestamp
-        client.set_terminated(run, end_time=at)
+        try:
+            _fill(MlflowClient(tracking_uri=f"sqlite:///{folder.absolute()}/mlflow.db"), found, out, name)
+        except (MlflowException, SQLAlchemyError) as error:
+            message = str(error).strip().splitlines()[0]
+            raise LogError(f"the export {out} cannot be written ({message}); choose another place") from error
     return f"curves of {name} to {out}; see them with: mlflow ui --backend-store-uri sqlite:///{out}/mlflow.db"
+
+
+def _fill(client: MlflowClient, found: Curves, out: Path, name: str) -> None:
+    from mlflow.entities import Metric, Param
+
+    at = _milliseconds(found.started)
+    experiment = client.create_experiment(EXPERIMENT, artifact_location=(out.absolute() / "artifacts").as_uri())
+    run = client.create_run(experiment, start_time=at, run_name=name).info.run_id
+    params = (Param(key, str(value)) for key, value in found.settings.items())
+    while some := list(islice(params, PARAMS)):
+        client.log_batch(run, params=some)
+    metrics = (
+        Metric(key, value, _milliseconds(point.time), point.step)
+        for point in found.points
+        for key, value in point.values.items()
+    )
+    while batch := list(islice(metrics, METRICS)):
+        client.log_batch(run, metrics=batch)
+        at = batch[-1].timestamp
+    client.set_terminated(run, end_time=at)
 
 
 def _milliseconds(time: datetime) -> int:
