@@ -182,6 +182,15 @@ async def test_each_limit_holds_for_programs_that_run_well_without_it(alone, lim
         assert (await run_one(alone, source)).runs[0].status == "ok"
 
 
+async def test_time_may_be_up_before_the_program_has_begun():
+    runner = DockerRunner(Limits(wall_seconds=0.0001), workers=1, run="tests-pool-limits")
+    try:
+        executions = await runner.run([QUICK] * 5)
+        assert {run.status for execution in executions for run in execution.runs} == {"time_limit"}
+    finally:
+        await runner.close()
+
+
 async def test_an_execution_says_what_all_processes_of_the_job_used(alone):
     plain = await run_one(alone, "def f(x): return x")
     assert 1 < plain.peak_mb < 64
