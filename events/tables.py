@@ -76,6 +76,8 @@ class AttemptRow(TableRow):
     """Natural-log probability of each of them under the sampling distribution."""
     reward: float | None = None
     """What the recipe gave; null where nothing is learned from the completion."""
+    reward_position: int | None = None
+    """Position of the reward in the log. The update that consumed it (`after` < position <= `until`) learned from it."""
     phase: Phase | None = None
     """Which optimizer step of the iteration the reward feeds."""
     outcome: Outcome | None = None
@@ -164,7 +166,7 @@ class QuestionRow(TableRow):
 
 
 class UpdateRow(TableRow):
-    """An update of a policy. It learned from the attempts of its `iteration` that have a reward."""
+    """An update of a policy. It learned from the attempts whose `reward_position` is behind `after` and up to `until`."""
 
     policy: str
     """Name of the policy: `shared`, `teacher` or `student`."""

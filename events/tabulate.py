@@ -62,7 +62,8 @@ class _Stream:
     iteration: int | None = None
     made: list[Event] = field(default_factory=list)
     verified: dict[int, AttemptsVerified] = field(default_factory=dict)
-    rewarded: dict[int, RewardGiven] = field(default_factory=dict)
+    rewarded: dict[int, tuple[int, RewardGiven]] = field(default_factory=dict)
+    """With the position."""
 
 
 def attempts(log: Log, run: str, until: int) -> Iterator[AttemptRow]:
@@ -82,7 +83,7 @@ def attempts(log: Log, run: str, until: int) -> Iterator[AttemptRow]:
             case AttemptsVerified() as fact:
                 stream.verified[fact.of] = fact
             case RewardGiven() as fact:
-                stream.rewarded[fact.of] = fact
+                stream.rewarded[fact.of] = event.position, fact
             case EvaluationFinished(iteration=iteration):
                 stream.iteration = iteration
         if event.fact.kind in _ENDS:
@@ -97,7 +98,8 @@ def _completions(log: Log, run: str, stream: _Stream, ending: str | None) -> Ite
         generation = event.fact.generation
         prompt = log.get(generation.prompt).decode("utf-8", "surrogatepass")
         texts, rollouts = json.loads(log.get(generation.texts)), unpack(log.get(generation.tokens))
-        verified, rewarded = stream.verified.get(event.version), stream.rewarded.get(event.version)
+        verified = stream.verified.get(event.version)
+        rewarded_at, rewarded = stream.rewarded.get(event.version, (None, None))
         verdicts = [verdict.model_dump() for verdict in verified.verdicts] if verified else [{}] * len(texts)
         rewards = rewarded.rewards if rewarded else [None] * len(texts)
         if {len(texts), len(rollouts.ids), len(verdicts), len(rewards)} != {generation.count}:
@@ -119,6 +121,7 @@ def _completions(log: Log, run: str, stream: _Stream, ending: str | None) -> Ite
                 completion_ids=rollouts.ids[index],
                 logprobs=rollouts.logprobs[index],
                 reward=rewards[index],
+                reward_position=rewarded_at,
                 phase=rewarded.phase if rewarded else None,
                 **verdicts[index],
                 container=verified.provenance.image if verified else None,

@@ -32,8 +32,11 @@ from events.stores.memory import MemoryLog
 from events.tables import AttemptRow
 from events.tabulate import TABLES
 from events.types import AttemptsMade, PolicyUpdated
+from tests.samples import sample_digest
 from tests.scenes import Scene, question, scene
 from tests.tiny import tiny_weights
+from trainer import replay
+from trainer.replay import Cursor
 from trainer.trl import offline
 
 ROOT = Path(__file__).parent.parent
@@ -131,6 +134,17 @@ def test_a_dataset_speaks_as_trl_expects(run: Path, tmp_path: Path) -> None:
     for spoken, prompt, completion in zip(dataset(tmp_path / "set"), frame["prompt"], frame["completion"], strict=True):
         assert spoken["prompt"] == [{"role": "user", "content": prompt}]
         assert spoken["completion"] == [{"role": "assistant", "content": completion}]
+
+
+def test_a_dataset_holds_bit_for_bit_what_the_trainer_learns_from(run: Path, tmp_path: Path) -> None:
+    export(run, "--to", "huggingface", "--out", tmp_path / "set")
+    with closing(open_log(run / "log.sqlite")) as log:
+        start, end = replay.started(log), replay.finished(log, 0)
+        assert start is not None
+        assert end is not None
+        window = replay.window(log, Cursor("shared", start.policies["student"], until=0, step=0, version=0), end)
+    rows = dataset(tmp_path / "set").remove_columns(["prompt", "completion"]).to_polars()
+    assert sample_digest(rows, 0, end.position) == window.digest
 
 
 @pytest.mark.slow

@@ -44,8 +44,8 @@ solved = attempts.filter(lambda row: row["outcome"] == "passed")
 - **Learning from exactly what was sampled**: take `prompt_ids`, `completion_ids`, `logprobs` and `reward`, and tokenise no text
   again. The model saw `prompt_ids`, and no chat template beyond what they show. The trainer learned from the rows that have a
   `reward` and whose `ending` is not `failed`; `role` says who wrote them, `phase` in which optimizer step they counted.
-- **Lineage**: `policy` is the digest of the weights that sampled a completion, and the update that learned from it has the same
-  `iteration`. `run`, `stream`, `version` and `index` name a completion for ever.
+- **Lineage**: `policy` is the digest of the weights that sampled a completion. The update that learned from it has the
+  `reward_position` behind its `after` and up to its `until`. `run`, `stream`, `version` and `index` name a completion for ever.
 
 Programs and texts were written by models: run none of them outside a sandbox.
 
