@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from events import frames
 from events.cli import open_any
 from events.projections import RunSummary, fold
 from events.stores import open_log
 from events.types import AttemptsMade, AttemptsVerified, GapMeasured, PolicyServed, PolicyUpdated
 from tests.data import record_file
+from tests.samples import sample_digest
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -86,6 +88,14 @@ def test_operations_are_logged_beside_the_events_as_json(whole, tmp_path):
     assert [line["iteration"] for line in lines if line["event"] == "iteration_finished"] == [1, 2]
     told = {line["event"] for line in lines}
     assert told >= {"run_started", "trainer_started", "policy_learned", "weights_served", "examined", "run_ended"}
+
+
+def test_what_every_update_consumed_can_be_taken_out_and_proved(whole):
+    log, _ = whole
+    attempts, updates = frames.attempts(log), frames.updates(log)
+    assert updates.height == 2
+    for update in updates.iter_rows(named=True):
+        assert sample_digest(attempts, update["after"], update["until"]) == update["sample_digest"]
 
 
 def test_the_log_of_a_run_verifies(whole):
