@@ -52,7 +52,7 @@ class Examiner:
         generation = await self.solver.answer(
             question, "induction", None, count=self.settings.attempts, seed=seed, sampling=self.settings.sampling
         )
-        verdicts = await self.verifier.judge(question, "induction", None, texts(self.log, generation))
+        verdicts, used = await self.verifier.judge(question, "induction", None, texts(self.log, generation))
         version = self.log.version(stream)
         self.log.append(
             stream,
@@ -61,6 +61,7 @@ class Examiner:
                 AttemptsVerified(of=version + 1, verdicts=tuple(verdicts), provenance=self.verifier.provenance),
             ],
             expected=version,
+            observed={"used": {str(version + 1): used}},
         )
         return sum(verdict.outcome == "passed" for verdict in verdicts)
 

@@ -27,7 +27,7 @@ from events.types import (
     RewardGiven,
 )
 from events.values import BlobHash, Question, Seat, Task, Verdict
-from graph.recorded import recorded
+from graph.recorded import observe, recorded
 from graph.seeds import derive, rng
 from graph.state import Episode, Pending, PlayState, drawn_task, fold
 from graph.table import Table
@@ -145,7 +145,8 @@ async def _judged(table: Table, episode: Episode, pending: Pending) -> list[Fact
     question = get_question(table.log, pending.question)
     (made,) = (event.fact for event in table.log.read(episode.stream) if event.version == pending.version)
     assert isinstance(made, AttemptsMade)
-    verdicts = await table.verifier.judge(question, pending.task, pending.pair, texts(table.log, made.generation))
+    verdicts, used = await table.verifier.judge(question, pending.task, pending.pair, texts(table.log, made.generation))
+    observe("used", pending.version, used)
     facts: list[Fact] = [AttemptsVerified(of=pending.version, verdicts=tuple(verdicts), provenance=table.verifier.provenance)]
     match pending.purpose:
         case "pass_rate":

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any, Protocol, TypeVar
 
@@ -53,6 +54,14 @@ class Node(Protocol[StateT_contra, AnswerT_co]):
         ...
 
 
+_observed: ContextVar[dict[str, dict[str, Any]]] = ContextVar("observed")
+
+
+def observe(what: str, version: int, measures: Any) -> None:
+    """Note what clocks and machines said of an event of the stream; it is kept on this visit's first event, outside hashes."""
+    _observed.get().setdefault(what, {})[str(version)] = measures
+
+
 def recorded(
     channel: str, fold: Callable[[FoldedT, Sequence[Event]], FoldedT], *, into: str | None = None
 ) -> Callable[[Node[StateT_contra, Sequence[Fact]]], Node[StateT_contra, dict[str, Any]]]:
@@ -72,9 +81,13 @@ def recorded(
             stream, key = before.stream, f"{node.__name__}@{before.version}"
             events = log.recorded(stream, key)
             if events is None:
+                observed: dict[str, dict[str, Any]] = {}
+                _observed.set(observed)
                 with bound_contextvars(node=node.__name__, **{channel: stream}):
                     facts = await node(state, runtime)
-                told = log.submit(stream, facts, expected=before.version, causation=before.version or None, key=key)
+                told = log.submit(
+                    stream, facts, expected=before.version, causation=before.version or None, observed=observed, key=key
+                )
                 events = told.result() if told.done() else await asyncio.wrap_future(told)
             after = fold(before, events)
             return {channel: after} if into is None else {into: [after]}

@@ -125,10 +125,10 @@ class Reverifier:
 
     async def _again(self, verifier: Verifier, judgement: Judgement, question: Question) -> list[Flip]:
         event, made, verified = judgement
-        verdicts = await verifier.judge(question, made.task, made.pair, texts(self.log, made.generation))
+        again = await verifier.judge(question, made.task, made.pair, texts(self.log, made.generation))
         return [
             Flip(event.position, event.stream, made.question, attempt, old, new)
-            for attempt, (old, new) in enumerate(zip(verified.verdicts, verdicts, strict=True))
+            for attempt, (old, new) in enumerate(zip(verified.verdicts, again.verdicts, strict=True))
             if (old.outcome, old.passed, old.total) != (new.outcome, new.passed, new.total)
         ]
 

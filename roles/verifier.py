@@ -51,6 +51,15 @@ class Rejected(NamedTuple):
     question: Question | None = None
 
 
+class Judged(NamedTuple):
+    """What was found out about answers, in order."""
+
+    verdicts: list[Verdict]
+    """One an answer; equal answers have equal verdicts."""
+    used: dict[str, list[float | None]]
+    """What running them took, by name (`seconds`, `cpu_seconds`, `peak_mb`), one an answer; None for one that was not run."""
+
+
 class Valid(NamedTuple):
     """A proposal that can be asked."""
 
@@ -73,8 +82,8 @@ class Verifier:
         """Conditions of its verdicts."""
         return self.runner.provenance
 
-    async def judge(self, question: Question, task: Task, pair: int | None, texts: Sequence[str]) -> list[Verdict]:
-        """One verdict an answer, in order.
+    async def judge(self, question: Question, task: Task, pair: int | None, texts: Sequence[str]) -> Judged:
+        """A verdict for each answer, and what it took.
 
         Raises:
             SandboxError: the sandbox failed.
@@ -84,7 +93,7 @@ class Verifier:
         assert pair is not None, f"{task} asks about one pair"
         asked = question.pairs[pair]
         if task == "deduction":
-            return [_judged_value(parse_output(text), asked.output) for text in texts]
+            return _judged([(_judged_value(parse_output(text), asked.output), None) for text in texts])
         return await self._judge_inputs(question, asked.output, texts)
 
     async def examine(self, text: str) -> Valid | Rejected:
@@ -133,24 +142,28 @@ class Verifier:
         cut = self.public_pairs
         return Question(statement=statement, program=program, public=pairs[:cut], private=pairs[cut:])
 
-    async def _judge_programs(self, question: Question, texts: Sequence[str]) -> list[Verdict]:
+    async def _judge_programs(self, question: Question, texts: Sequence[str]) -> Judged:
         answers = [parse_program(text) for text in texts]
         programs = list(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
         inputs = tuple(pair.input for pair in question.pairs)
         jobs = [Job(source=program, inputs=inputs, entry=question.entry, mode=question.mode) for program in programs]
         executions = await self.runner.run(jobs) if jobs else []
-        verdicts = {
-            program: _judged_runs(question, execution.runs) for program, execution in zip(programs, executions, strict=True)
+        found = {
+            program: (_judged_runs(question, execution.runs), execution)
+            for program, execution in zip(programs, executions, strict=True)
         }
-        return [verdicts[answer] if isinstance(answer, str) else _malformed(answer) for answer in answers]
+        return _judged([found[answer] if isinstance(answer, str) else (_malformed(answer), None) for answer in answers])
 
-    async def _judge_inputs(self, question: Question, expected: str, texts: Sequence[str]) -> list[Verdict]:
+    async def _judge_inputs(self, question: Question, expected: str, texts: Sequence[str]) -> Judged:
         answers = [parse_input(text) for text in texts]
         inputs = list(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
         jobs = [Job(source=question.program or "", inputs=(given,), entry=question.entry) for given in inputs]
         executions = await self.runner.run(jobs) if jobs else []
-        runs = {given: execution.runs[0] for given, execution in zip(inputs, executions, strict=True)}
-        return [_judged_run(runs[answer], expected) if isinstance(answer, str) else _malformed(answer) for answer in answers]
+        found = {
+            given: (_judged_run(execution.runs[0], expected), execution)
+            for given, execution in zip(inputs, executions, strict=True)
+        }
+        return _judged([found[answer] if isinstance(answer, str) else (_malformed(answer), None) for answer in answers])
 
 
 def _values(execution: Execution) -> tuple[str, ...]:
@@ -169,6 +182,14 @@ def _literal(text: str) -> bool:
     except (NotLiteral, TooLarge):
         return False
     return True
+
+
+def _judged(found: Sequence[tuple[Verdict, Execution | None]]) -> Judged:
+    used: dict[str, list[float | None]] = {
+        name: [None if execution is None else round(getattr(execution, name), 6) for _, execution in found]
+        for name in ("seconds", "cpu_seconds", "peak_mb")
+    }
+    return Judged([verdict for verdict, _ in found], used)
 
 
 def _malformed(answer: Malformed) -> Verdict:

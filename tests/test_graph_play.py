@@ -241,6 +241,24 @@ async def test_equal_episodes_have_equal_heads(runner):
     assert heads[0] == heads[1]
 
 
+async def test_what_every_attempt_used_is_beside_its_verdict(runner):
+    log = MemoryLog()
+    await episode(log, runner, Script())
+    used = {}
+    for event in log.read():
+        used |= {int(version): measures for version, measures in event.observed.get("used", {}).items()}
+    tasks = {event.version: event.fact.task for event in log.read(kinds={"attempts_made"})}
+    verified = {event.fact.of: event.fact for event in log.read(kinds={"attempts_verified"})}
+    assert used.keys() == verified.keys()
+    for version, fact in verified.items():
+        assert used[version].keys() == {"seconds", "cpu_seconds", "peak_mb"}
+        for name, least in (("seconds", 0), ("cpu_seconds", 0), ("peak_mb", 1)):
+            measured = used[version][name]
+            assert len(measured) == len(fact.verdicts)
+            ran = [one.outcome != "malformed" and tasks[version] != "deduction" for one in fact.verdicts]
+            assert all((value is not None and value > least) == was for value, was in zip(measured, ran, strict=True))
+
+
 class Tripwire:
     """A log that fails at its n-th append, before anything is stored: what a crash looks like from inside."""
 

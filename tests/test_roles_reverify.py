@@ -42,7 +42,7 @@ async def record(path, runner, *, planted=(), **conditions):
     log.append("goalposts", [GoalpostAdded(question=SQUARES.id, blob=put_question(log, SQUARES), source="test")])
     for task, texts in ANSWERS.items():
         pair = None if task == "induction" else 0
-        verdicts = await verifier.judge(SQUARES, task, pair, texts)
+        verdicts, _ = await verifier.judge(SQUARES, task, pair, texts)
         told = [passed(one.total) if (task, number) in planted else one for number, one in enumerate(verdicts)]
         blob = log.put(json.dumps(texts).encode())
         generation = Generation(

@@ -46,32 +46,32 @@ def verifier(runner):
     ],
 )
 async def test_a_program_gets_the_verdict_it_earns(verifier, answer, outcome, passed):
-    (verdict,) = await verifier.judge(SQUARES, "induction", None, [answer])
+    (verdict,), _ = await verifier.judge(SQUARES, "induction", None, [answer])
     assert (verdict.outcome, verdict.passed) == (outcome, passed)
 
 
 async def test_stdin_programs_are_judged_by_what_they_print(verifier):
     right = python("a, b = map(int, input().split())\nprint(a + b)")
     wrong = python("print(7)")
-    verdicts = await verifier.judge(ECHO, "induction", None, [right, wrong])
+    verdicts, _ = await verifier.judge(ECHO, "induction", None, [right, wrong])
     assert [(v.outcome, v.passed) for v in verdicts] == [("passed", 2), ("wrong_answer", 1)]
 
 
 async def test_deduction_compares_values_not_text(verifier):
     answers = ["```output\n[ 1,4 ]\n```", "```output\n[1, 5]\n```", "```output\nopen('x')\n```", "nothing"]
-    verdicts = await verifier.judge(SQUARES, "deduction", 0, answers)
+    verdicts, _ = await verifier.judge(SQUARES, "deduction", 0, answers)
     assert [v.outcome for v in verdicts] == ["passed", "wrong_answer", "malformed", "malformed"]
 
 
 async def test_abduction_accepts_any_input_that_gives_the_output(verifier):
     answers = ["```input\n[-1, 2]\n```", "```input\n[1, 2]\n```", "```input\n[2]\n```", "```input\n'a'\n```"]
-    verdicts = await verifier.judge(SQUARES, "abduction", 0, answers)
+    verdicts, _ = await verifier.judge(SQUARES, "abduction", 0, answers)
     assert [v.outcome for v in verdicts] == ["passed", "passed", "wrong_answer", "runtime_error"]
 
 
 async def test_equal_answers_get_equal_verdicts_in_order(verifier):
     good, bad = python(SQUARES.program), python("def f(x):\n    return x")
-    verdicts = await verifier.judge(SQUARES, "induction", None, [good, bad, "?", good])
+    verdicts, _ = await verifier.judge(SQUARES, "induction", None, [good, bad, "?", good])
     assert [v.outcome for v in verdicts] == ["passed", "wrong_answer", "malformed", "passed"]
 
 

@@ -60,7 +60,7 @@ class Measure:
         asked = [Request(self._prompts.induction(q).text, samples, i, sampling) for i, q in enumerate(questions)]
         rates: list[float] = []
         for question, reply in zip(questions, await self._model.generate(asked), strict=True):
-            verdicts = await self._verifier.judge(question, "induction", None, [c.text for c in reply.completions])
+            verdicts, _ = await self._verifier.judge(question, "induction", None, [c.text for c in reply.completions])
             rates.append(fmean(verdict.outcome == "passed" for verdict in verdicts))
         return fmean(rates)
 

@@ -57,7 +57,7 @@ async def unsolved(
         batch = questions[start : start + _BATCH]
         asked = [Request(prompts.induction(q).text, samples, seed + start + i, _ANSWER) for i, q in enumerate(batch)]
         for question, reply in zip(batch, await model.generate(asked), strict=True):
-            verdicts = await verifier.judge(question, "induction", None, [c.text for c in reply.completions])
+            verdicts, _ = await verifier.judge(question, "induction", None, [c.text for c in reply.completions])
             if not any(verdict.outcome == "passed" for verdict in verdicts):
                 left.append(question)
         typer.echo(f"goalposts: {start + len(batch)} of {len(questions)} candidates tried, {len(left)} unsolved", err=True)
