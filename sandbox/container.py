@@ -41,6 +41,8 @@ class Container:
         made = api.create_container(
             image,
             list(command),
+            # One name for all: nothing that a program can see tells its worker from another.
+            hostname="sandbox",
             environment=ENVIRONMENT,
             labels=owner.labels(run),
             working_dir="/",

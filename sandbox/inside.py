@@ -17,7 +17,6 @@ import importlib
 import json
 import os
 import select
-import shutil
 import signal
 import struct
 import sys
@@ -252,29 +251,28 @@ def _sweep(scratch: int) -> NoReturn:
     try:
         drop()
         signal.alarm(SWEEP_SECONDS)
-        for name in os.listdir(scratch):
-            _open_up(name, scratch)
-            # Unlink first: rmtree would open a FIFO and wait for ever.
-            try:
-                os.unlink(name, dir_fd=scratch)
-            except OSError:
-                shutil.rmtree(name, ignore_errors=True, dir_fd=scratch)
+        while names := os.listdir(scratch):
+            for name in names:
+                try:
+                    os.unlink(name, dir_fd=scratch)
+                except IsADirectoryError:
+                    _raze(name, scratch)
     finally:
         os._exit(0)
 
 
-def _open_up(name: str, parent: int) -> None:
-    """Make folders without permissions removable, from the top down, never following links."""
-    with contextlib.suppress(OSError):
-        if os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode & 0o170000 != 0o040000:
-            return
-        os.chmod(name, 0o700, dir_fd=parent)
-        folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+def _raze(name: str, scratch: int) -> None:
+    """Remove a folder, after lifting the folders in it up to the top: no depth is too deep, and no link is followed."""
+    os.chmod(name, 0o700, dir_fd=scratch)
+    folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=scratch)
+    for inner in os.listdir(folder):
         try:
-            for inner in os.listdir(folder):
-                _open_up(inner, folder)
-        finally:
-            os.close(folder)
+            os.unlink(inner, dir_fd=folder)
+        except IsADirectoryError:
+            os.chmod(inner, 0o700, dir_fd=folder)
+            os.rename(inner, os.urandom(8).hex(), src_dir_fd=folder, dst_dir_fd=scratch)
+    os.close(folder)
+    os.rmdir(name, dir_fd=scratch)
 
 
 def main() -> None:

@@ -1,24 +1,33 @@
-"""Hostile and broken programs against the real engine: each gets its status, and harms nobody after it."""
+"""Hostile and broken programs against the real engine: each gets its status, passes nothing, and harms nobody after it."""
 
 import asyncio
 import random
+import time
 import tomllib
+import uuid
 from pathlib import Path
 
 import pytest
 
-from sandbox import compare
+from events.values import Pair, Question
+from roles.verifier import Verifier
+from sandbox import compare, engine
 from sandbox.docker import DockerRunner
 from sandbox.runner import Job, Limits
+from tests.traces import Traces
 
 pytestmark = pytest.mark.docker
 
-PROGRAMS = tomllib.loads(Path(__file__).with_name("hostile").joinpath("programs.toml").read_text())["program"]
+HERE = Path(__file__).with_name("hostile")
+CORPUS = {path.stem: tomllib.loads(path.read_text())["program"] for path in sorted(HERE.glob("*.toml"))}
+PROGRAMS = [program for programs in CORPUS.values() for program in programs]
+WORLD = Job(source=HERE.joinpath("world.py").read_text(), inputs=("",))
 GOOD = Job(
     source="import os\ndef f(x):\n    assert os.listdir('/tmp') == []\n    return sorted(x)\n",
     inputs=("[3, 1, 2]", "'ba'"),
 )
 GOOD_VALUES = ["[1, 2, 3]", "['a', 'b']"]
+SHORT = Limits(wall_seconds=1, cpu_seconds=1)
 
 
 def job(program) -> Job:
@@ -37,31 +46,106 @@ def fits(program, execution) -> bool:
     return exact and set(statuses) <= allowed and len(statuses) == len(expected)
 
 
+def nothing_left(traces, seconds=20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while (left := traces.left()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert traces.seen
+    assert left == []
+
+
 @pytest.fixture(scope="module")
 def single():
-    """One worker, so that the good program meets the worker that the hostile one had."""
-    runner = DockerRunner(Limits(wall_seconds=2, cpu_seconds=1), workers=1, run="tests-hostile")
+    """One worker, so that the next program meets the worker that the hostile one had; afterwards the host is as before."""
+    runner = DockerRunner(SHORT, workers=1, run="tests-hostile")
     yield runner
     asyncio.run(runner.close())
 
 
+@pytest.fixture(scope="module")
+def traces(single):
+    """The containers of `single`; when it is closed, nothing of them may be left."""
+    traces = Traces(engine.connect(), "tests-hostile")
+    yield traces
+    asyncio.run(single.close())
+    nothing_left(traces)
+
+
+@pytest.fixture(scope="module")
+def world(single):
+    """What the world of a program looks like before any hostile one ran."""
+    (execution,) = asyncio.run(single.run([WORLD]))
+    assert execution.runs[0].status == "ok", execution
+    return execution.runs[0].value
+
+
+def test_the_corpus_is_large_and_every_program_in_it_has_a_name_of_its_own():
+    assert len(PROGRAMS) >= 200
+    assert len({program["name"] for program in PROGRAMS}) == len(PROGRAMS)
+
+
 @pytest.mark.parametrize("program", PROGRAMS, ids=[program["name"] for program in PROGRAMS])
-async def test_a_hostile_program_gets_its_status_and_the_next_one_a_clean_world(single, program):
+async def test_a_hostile_program_gets_its_status_and_the_next_one_a_clean_world(single, traces, world, program):
     (execution,) = await single.run([job(program)])
     assert fits(program, execution), execution
     if "value" in program:
         assert execution.runs[0].value == program["value"]
-    if job(program).mode == "function":
+    if job(program).mode == "function" and program.get("literal", True):
         assert all(compare.same(run.value, run.value) for run in execution.runs if run.status == "ok")
-    (after,) = await single.run([GOOD])
-    assert [run.value for run in after.runs] == GOOD_VALUES, after
+    (after,) = await single.run([WORLD])
+    assert after.runs[0].value == world
+    traces.look()
 
 
-async def test_hostile_programs_mixed_with_good_ones_change_no_good_result(runner):
-    fast = [program for program in PROGRAMS if "time_limit" not in [*program["expect"], *program.get("also", [])]]
-    jobs = [job(program) for program in fast] + [GOOD] * 60
+async def test_hostile_programs_mixed_with_good_ones_change_no_good_result_and_leave_nothing_on_the_host():
+    runner = DockerRunner(SHORT, workers=2, run="tests-hostile-mixed")
+    traces = Traces(engine.connect(), "tests-hostile-mixed")
+    jobs = [job(program) for program in PROGRAMS] + [GOOD] * 200
     random.Random(1).shuffle(jobs)
-    executions = await runner.run(jobs)
-    good = [execution for which, execution in zip(jobs, executions, strict=True) if which == GOOD]
-    assert len(good) == 60
-    assert all([run.value for run in execution.runs] == GOOD_VALUES for execution in good)
+    try:
+        running = asyncio.create_task(runner.run(jobs))
+        while not running.done():
+            await asyncio.to_thread(traces.look)
+            await asyncio.wait([running], timeout=0.3)
+        good = [execution for which, execution in zip(jobs, running.result(), strict=True) if which == GOOD]
+    finally:
+        await runner.close()
+    assert len(good) == 200
+    assert [item.runs for item in good if [run.value for run in item.runs] != GOOD_VALUES] == []
+    nothing_left(traces)
+
+
+def asked(answer: str) -> Question:
+    return Question(statement="Guess.", private=(Pair(input="1", output=repr(answer)), Pair(input="2", output=repr(answer))))
+
+
+async def test_no_lie_about_a_result_passes(single):
+    lies = [program for name in ("answers", "interpreter") for program in CORPUS[name] if "time_limit" not in program["expect"]]
+    texts = [f"```python\n{job(program).source}\n```" for program in lies]
+    verifier = Verifier(single, pairs=2, public_pairs=0, distinct=2)
+    verdicts = await verifier.judge(asked(uuid.uuid4().hex), "induction", None, texts)
+    assert len(lies) > 60
+    assert {verdict.passed for verdict in verdicts} == {0}
+
+
+SEARCH = """
+import ctypes, re
+def f(x):
+    # A pattern, not the words, lest it find itself.
+    words = re.compile(b"gasp[-](?:secret|known)")
+    found = set()
+    for line in open("/proc/self/maps").readlines():
+        if line.split()[1].startswith("r") and "[v" not in line:
+            first, last = (int(part, 16) for part in line.split()[0].split("-"))
+            for start in range(first, last, 1 << 20):
+                found.update(words.findall(ctypes.string_at(start, min((1 << 20) + 99, last - start))))
+    raise ValueError(sorted(found))
+# gasp-known
+"""
+
+
+async def test_an_expected_answer_is_nowhere_in_the_memory_of_a_program(single):
+    verifier = Verifier(single, pairs=2, public_pairs=0, distinct=2)
+    (verdict,) = await verifier.judge(asked("gasp-secret"), "induction", None, [f"```python\n{SEARCH}\n```"])
+    assert "gasp-known" in verdict.detail, "what does enter the container must be found, or the search proves nothing"
+    assert "gasp-secret" not in verdict.detail
