@@ -1,4 +1,4 @@
-"""Makes the golden log of a schema: `python -m tests.make_golden tests/golden/log-schema-2.sqlite`.
+"""Makes the golden log of a schema: `python -m tests.make_golden tests/golden/log-schema-3.sqlite`.
 
 Law: a golden log is made once per schema and never again; it stands for the logs that people have.
 """

@@ -145,8 +145,12 @@ def test_a_log_of_schema_1_is_shown_and_counted(tmp_path: Path) -> None:
     shutil.copy(GOLDEN, tmp_path / "log.sqlite")
     with closing(open_log(tmp_path / "log.sqlite")) as log:
         total = log.head().position
+        migrate(log, open_log(tmp_path / "new" / "log.sqlite", create=True))
     assert len(objects("tail", tmp_path, "-n", total + 1)) == len(objects("show", tmp_path, "--limit", 0)) == total
-    assert objects("stats", tmp_path)[0]["events"] == total
+    old, new = objects("stats", tmp_path)[0], objects("stats", tmp_path / "new")[0]
+    del old["bytes"], new["bytes"]
+    assert old == new
+    assert (old["events"], sum(old["kinds"].values()), old["streams"]["episode"]) == (total, total, 3)
 
 
 def test_tail_follows_until_ctrl_c(run: Path) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -63,6 +64,7 @@ def tamper(url: str, *statements: str) -> None:
         ("DELETE FROM events WHERE position > 20", 21, "the tail was cut off"),
         ("UPDATE tip SET head = 'x'", None, "another head"),
         ("UPDATE tip SET position = position - 1", None, "another head"),
+        ("UPDATE tip SET tally = replace(tally, 'rollouts\":', 'rollouts\":1')", None, "the tally is not that of the events"),
         ("UPDATE keys SET size = 2", None, "key 'k' of stream 'keyed' names events that are not there"),
         ("UPDATE blobs SET content = 'not zlib at all'", 2, "does not match its hash"),
         ("DELETE FROM blobs", 2, "is missing"),
@@ -75,6 +77,17 @@ def test_verify_names_the_first_changed_position(told: str, statement: str, posi
     assert re.search(problem, broken.problem)
     if position is not None:
         assert broken.position == position
+
+
+def test_a_log_of_schema_2_is_read_counted_and_appended_to_as_it_is(told: str) -> None:
+    with closing(open_log(told)) as log:
+        before = log.figures().tally
+    tamper(told, "ALTER TABLE tip DROP COLUMN tally", "DROP INDEX events_kind", "UPDATE mark SET schema_version = 2")
+    with closing(open_log(told)) as log:
+        assert log.figures().tally == before
+        log.append("run", [failed()])
+        assert log.figures().tally.kinds["episode_failed"] == before.kinds["episode_failed"] + 1
+        assert log.verify() is None
 
 
 def test_verify_finds_events_behind_the_tip(told: str) -> None:
@@ -140,8 +153,8 @@ def test_create_leaves_other_schemas_alone(url: str) -> None:
 
 
 def test_a_log_of_another_schema_is_bad_input(told: str) -> None:
-    tamper(told, "UPDATE mark SET schema_version = 3")
-    with pytest.raises(BadInput, match=r"has schema 3, this version reads schema 2; use"):
+    tamper(told, "UPDATE mark SET schema_version = 4")
+    with pytest.raises(BadInput, match=r"has schema 4, this version reads schemas 2 to 3; use"):
         open_log(told)
 
 

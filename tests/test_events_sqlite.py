@@ -60,6 +60,7 @@ def told(path: Path) -> Path:
         ("DELETE FROM events", 1, "the tail was cut off"),
         ("UPDATE tip SET head = 'x'", None, "another head"),
         ("UPDATE tip SET position = position - 1", None, "another head"),
+        ("UPDATE tip SET tally = replace(tally, 'rollouts\":', 'rollouts\":1')", None, "the tally is not that of the events"),
     ],
 )
 def test_verify_names_the_first_changed_position(told: Path, statement: str, position: int | None, problem: str) -> None:
@@ -205,7 +206,7 @@ def test_create_opens_an_existing_log(told: Path) -> None:
 
 def test_a_log_of_another_schema_is_bad_input(told: Path) -> None:
     tamper(told, f"PRAGMA user_version={SCHEMA_VERSION + 1}")
-    with pytest.raises(BadInput, match=r"has schema 3, this version reads schemas 1 to 2; use"):
+    with pytest.raises(BadInput, match=r"has schema 4, this version reads schemas 1 to 3; use"):
         open_log(told)
 
 

@@ -1,11 +1,11 @@
 """`stats`: how much is in a log.
 
-Law: the store counts, nothing is read event by event. It says nothing about how a run went: see `events.trace`.
+Law: the store knows, nothing is read event by event. It says nothing about how a run went: see `events.trace`.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
 from contextlib import closing
 from typing import Any
 
@@ -39,23 +39,26 @@ def stats(log: LogName, as_json: AsJson = False) -> None:
 
 def count(where: str) -> dict[str, Any]:
     """The figures."""
-    # A connection counts on one core, so half of the figures have a connection and a thread of their own.
-    with closing(open_any(where)) as log, closing(open_any(where)) as second, ThreadPoolExecutor(1) as pool:
-        head, raw, figures = log.head(), log.raw(), log.figures(until=log.head().position)
-        others = second.figures(until=head.position)
-        generated, streams = pool.submit(others.generated), pool.submit(others.streams)
-        first, last = raw.row(1), raw.row(head.position)
-        return {
-            "events": head.position,
-            "head": head.digest,
-            "first": first.time if first else None,
-            "last": last.time if last else None,
-            "bytes": figures.size(),
-            "kinds": figures.kinds(),
-            "streams": streams.result(),
-            "blobs": figures.blobs()._asdict(),
-            **generated.result()._asdict(),
-        }
+    with closing(open_any(where)) as log:
+        (position, head), tally, blobs, size = log.figures()
+        first, last = log.raw().row(1), log.raw().row(position)
+    return {
+        "events": position,
+        "head": head,
+        "first": first.time if first else None,
+        "last": last.time if last else None,
+        "bytes": size,
+        "kinds": ordered(tally.kinds),
+        "streams": ordered(tally.streams),
+        "blobs": blobs._asdict(),
+        "rollouts": tally.rollouts,
+        "tokens": tally.tokens,
+    }
+
+
+def ordered(counted: Counter[str]) -> dict[str, int]:
+    """The largest number first."""
+    return dict(sorted(counted.items(), key=lambda found: (-found[1], found[0])))
 
 
 def table(title: str, counted: dict[str, int]) -> Table:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from events.errors import LogError
 from events.log import Event, Head
 from events.stores.rows import EMPTY, End, Row, check_expected, open_row, seal, utc_now
+from events.stores.tally import Tally
 from events.types import Fact
 from events.upcast import UPCASTERS, Upcaster
 
@@ -63,6 +64,8 @@ class Plan:
     """Where the streams end; one that is missing here is empty."""
     recorded: dict[tuple[str, str], list[Event]] = field(default_factory=dict)
     """Events that were appended earlier, by stream and key."""
+    tally: Tally | None = None
+    """Counts of the log, planned rows excluded; None where the log keeps none."""
     rows: list[Row] = field(default_factory=list)
     keys: list[Key] = field(default_factory=list)
 

@@ -19,7 +19,7 @@ import psycopg
 
 from events.errors import InDoubt, LogError
 from events.log import Broken, Event, Head, Watch
-from events.stores.figures import POSTGRES, Figures
+from events.stores.figures import Figures, figures
 from events.stores.group import Group, Outcome, plan_all
 from events.stores.paging import COLUMNS, pages
 from events.stores.plan import Key, Plan, Request
@@ -29,6 +29,7 @@ from events.stores.postgres_watch import PostgresWatch
 from events.stores.raw import Raw
 from events.stores.rows import EMPTY, End, Row, check_tip, first_broken, open_row, utc_now
 from events.stores.staging import Packed, Staging, unpacked
+from events.stores.tally import TALLY_SINCE, Tally
 from events.types import Fact
 from events.upcast import UPCASTERS, Upcaster
 from events.values import BlobHash
@@ -36,7 +37,9 @@ from events.values import BlobHash
 BULK = 16
 """Facts from which on COPY is faster."""
 
-_TIP = "SELECT position, head FROM tip"
+_SIZE = """
+SELECT sum(pg_total_relation_size(pg_class.oid)) FROM pg_class JOIN pg_namespace ON relnamespace = pg_namespace.oid
+WHERE nspname = current_schema() AND relkind = 'r'"""
 _ENDS = """
 SELECT asked.stream, last.version, last.hash FROM unnest(%s::text[]) AS asked (stream) CROSS JOIN LATERAL
 (SELECT version, hash FROM events WHERE stream = asked.stream ORDER BY version DESC LIMIT 1) AS last"""
@@ -81,7 +84,8 @@ class PostgresLog:
         self._reader = place.connect()
         try:
             with translated(place.name):
-                check_mark(self._reader, place)
+                self._tallied = check_mark(self._reader, place) >= TALLY_SINCE
+            self._ask_tip = f"SELECT position, head, {'tally' if self._tallied else 'NULL'} FROM tip"  # noqa: S608
             self._writer = place.connect()
             self._seen = self.head().position
         except BaseException:
@@ -159,10 +163,11 @@ class PostgresLog:
         """Lock the tip and ask, in one round trip, for all that the requests build on."""
         db = self._writer
         keyed = {(request.stream, request.key) for request in requests if request.key is not None}
-        tip = db.execute(f"{_TIP} FOR UPDATE")
+        end = db.execute(f"{self._ask_tip} FOR UPDATE")
         ends = db.execute(_ENDS, (list({request.stream for request in requests}),))
         keys = db.execute(_KEYS, ([stream for stream, _ in keyed], [key for _, key in keyed])) if keyed else None
-        plan = Plan(self._head(tip.fetchone()), self._clock, self._upcasters)
+        tip, tally = self._tip(end.fetchone())
+        plan = Plan(tip, self._clock, self._upcasters, tally=Tally.parse(tally))
         plan.ends = {stream: End(version, hash_) for stream, version, hash_ in ends.fetchall()}
         if keys is not None:
             plan.recorded = self._by_key(keys.fetchall())
@@ -179,7 +184,11 @@ class PostgresLog:
         elif plan.rows:
             cursor.executemany(_INSERT, plan.rows)
         if plan.rows:
-            cursor.execute("UPDATE tip SET position = %s, head = %s WHERE id = 1", plan.tip)
+            if plan.tally is None:
+                cursor.execute("UPDATE tip SET position = %s, head = %s WHERE id = 1", plan.tip)
+            else:
+                tally = plan.tally.add(plan.rows).text()
+                cursor.execute("UPDATE tip SET position = %s, head = %s, tally = %s WHERE id = 1", (*plan.tip, tally))
             cursor.execute("SELECT pg_notify(%s, '')", (self.place.channel,))
         if plan.keys:
             cursor.executemany(_INSERT_KEY, plan.keys)
@@ -227,13 +236,17 @@ class PostgresLog:
 
     def head(self) -> Head:
         """See `events.log.Log.head`."""
-        found = self._fetch(_TIP)
-        return self._head(found[0] if found else None)
+        return self._end()[0]
 
-    def _head(self, found: tuple[Any, ...] | None) -> Head:
+    def _end(self) -> tuple[Head, str | None]:
+        return self._tip(next(iter(self._fetch(self._ask_tip)), None))
+
+    def _tip(self, found: tuple[Any, ...] | None) -> tuple[Head, str | None]:
+        """Where the log ends, and its tally as stored."""
         if found is None:
             raise LogError(f"the log {self.place.name} has lost its tip; it was changed from outside, restore a backup")
-        return Head(*found)
+        position, head, tally = found
+        return Head(position, head), tally
 
     def changed(self) -> bool:
         """See `events.log.Log.changed`."""
@@ -247,10 +260,11 @@ class PostgresLog:
 
     def verify(self) -> Broken | None:
         """See `events.log.Log.verify`."""
-        tip = self.head()
-        rows = pages(self._fetch, mark="%s", after=0, until=tip.position)
+        tip, tally = self._end()
+        counted = Tally()
+        rows = counted.along(self.raw().rows(until=tip.position))
         broken = first_broken(rows, tip, self._stored, self._upcasters)
-        return self._damaged() if broken is None else broken
+        return broken or self._damaged() or counted.broken(tip, tally)
 
     def _damaged(self) -> Broken | None:
         last, end = self._fetch("SELECT (SELECT max(position) FROM events), position FROM tip")[0]
@@ -277,15 +291,18 @@ class PostgresLog:
         """See `events.stores.raw.Store.raw`."""
         return Raw(self._fetch, mark="%s")
 
-    def figures(self, *, until: int) -> Figures:
+    def figures(self) -> Figures:
         """See `events.stores.raw.Store.figures`."""
-        return Figures(self._fetch, POSTGRES, until)
+        tip, tally = self._end()
+        return figures(tip, tally, self.raw().rows(until=tip.position), self._fetch, _SIZE)
 
     def take(self, tip: Head, rows: Sequence[Row], blobs: Sequence[Packed]) -> None:
         """See `events.stores.raw.Store.take`."""
         with self._group.paused(), translated(self.place.name), self._writer.transaction():
-            check_tip(self.place.name, self._head(self._writer.execute(f"{_TIP} FOR UPDATE").fetchone()), tip)
-            self._write(Plan(Head(rows[-1].position, rows[-1].head), rows=list(rows)), blobs, bulk=True)
+            found, tally = self._tip(self._writer.execute(f"{self._ask_tip} FOR UPDATE").fetchone())
+            check_tip(self.place.name, found, tip)
+            plan = Plan(Head(rows[-1].position, rows[-1].head), tally=Tally.parse(tally), rows=list(rows))
+            self._write(plan, blobs, bulk=True)
 
     def take_keys(self, keys: Sequence[Key]) -> None:
         """See `events.stores.raw.Store.take_keys`."""

@@ -18,8 +18,8 @@ from events.errors import BadInput
 from events.secrets import is_secret
 from events.stores.postgres_errors import translated
 
-SCHEMA_VERSION = 2
-"""Shape of the tables, kept in the table `mark`. See `events.stores.schema`."""
+FIRST_SCHEMA, SCHEMA_VERSION = 2, 3
+"""Shapes of the tables that this version reads and writes, kept in the table `mark`. See `events.stores.schema`."""
 DEFAULT_RUN = "gasp"
 """Name of a run whose URL gives none."""
 CREATING = 0x47415350
@@ -111,8 +111,8 @@ def lasting(url: str, run: str) -> str:
     return found
 
 
-def check_mark(db: psycopg.Connection, place: Place) -> None:
-    """Make sure that the place holds a log of this version.
+def check_mark(db: psycopg.Connection, place: Place) -> int:
+    """The schema number of the log there, which this version can read.
 
     Raises:
         BadInput: it holds none, or a newer one.
@@ -122,9 +122,10 @@ def check_mark(db: psycopg.Connection, place: Place) -> None:
     found = db.execute("SELECT application, schema_version FROM mark").fetchone()
     if found is None or found[0] != "GASP":
         raise BadInput(f"{place.name} is not a GASP log; check the URL, its `run` names the run")
-    if found[1] != SCHEMA_VERSION:
-        message = f"the log {place.name} has schema {found[1]}, this version reads schema {SCHEMA_VERSION}"
-        raise BadInput(f"{message}; use the version that wrote it")
+    if not FIRST_SCHEMA <= found[1] <= SCHEMA_VERSION:
+        known = f"schemas {FIRST_SCHEMA} to {SCHEMA_VERSION}"
+        raise BadInput(f"the log {place.name} has schema {found[1]}, this version reads {known}; use the version that wrote it")
+    return int(found[1])
 
 
 def create(place: Place) -> None:

@@ -101,8 +101,8 @@ class Store(Log, Protocol):
         """What is stored."""
         ...
 
-    def figures(self, *, until: int) -> Figures:
-        """How much there is, up to a position."""
+    def figures(self) -> Figures:
+        """How much there is."""
         ...
 
     def take(self, tip: Head, rows: Sequence[Row], blobs: Sequence[Packed]) -> None:

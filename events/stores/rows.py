@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from events.errors import Conflict, LogCorrupt, LogError
 from events.hashing import ZERO, advance, data_of, digest, kind_of, link
 from events.log import Broken, Event, Head
-from events.types import FACTS, Fact
+from events.types import Fact
 from events.upcast import KINDS, UPCASTERS, Upcaster, upcast
 from events.values import BlobHash, Generation
 
@@ -112,37 +112,32 @@ def open_row(row: Row, upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS
         LogError: a newer version of the program wrote it.
         LogCorrupt: its data does not fit its kind.
     """
-    known = KINDS.get(row.kind)
-    if known is None:
-        raise LogError(f"position {row.position} has the unknown kind {row.kind!r}; read the log with a newer version")
+    position, stream, version, kind, schema, data, causation, prev_hash, own, head, time, observed = row
+    if kind not in _READERS:
+        raise LogError(f"position {position} has the unknown kind {kind!r}; read the log with a newer version")
+    today, validate = _READERS[kind]
     try:
-        if row.schema_version == known.SCHEMA:
-            fact = FACTS.validate_json(row.data)
+        if schema == today:
+            fact = validate(data)
         else:
-            fact = FACTS.validate_python(upcast(row.kind, row.schema_version, json.loads(row.data), known.SCHEMA, upcasters))
-        if fact.kind != row.kind:
-            raise LogCorrupt(f"position {row.position} says {row.kind} but holds {fact.kind}; run verify")
-        return _event(row, fact)
+            fact = KINDS[kind].model_validate(upcast(kind, schema, json.loads(data), today, upcasters))
+        fields = {
+            "position": position,
+            "stream": stream,
+            "version": version,
+            "fact": fact,
+            "causation": causation,
+            "prev_hash": prev_hash,
+            "hash": own,
+            "head": head,
+            "time": datetime.fromisoformat(time),
+            "observed": json.loads(observed) if observed != "{}" else {},
+        }
     except ValueError as error:
         what = f"{error.error_count()} wrong fields" if isinstance(error, ValidationError) else str(error)
-        raise LogCorrupt(f"position {row.position} ({row.kind}) cannot be read: {what}; run verify") from error
-
-
-def _event(row: Row, fact: Any) -> Event:
+        raise LogCorrupt(f"position {position} ({kind}) cannot be read: {what}; run verify") from error
     # The fact was validated and the database keeps the columns' types; validating once more costs as much as all the rest.
     event = _NEW(Event)
-    fields = {
-        "position": row.position,
-        "stream": row.stream,
-        "version": row.version,
-        "fact": fact,
-        "causation": row.causation,
-        "prev_hash": row.prev_hash,
-        "hash": row.hash,
-        "head": row.head,
-        "time": datetime.fromisoformat(row.time),
-        "observed": json.loads(row.observed) if row.observed != "{}" else {},
-    }
     _SET(event, "__dict__", fields)
     _SET(event, "__pydantic_fields_set__", _FIELDS)
     _SET(event, "__pydantic_extra__", None)
@@ -150,6 +145,8 @@ def _event(row: Row, fact: Any) -> Event:
     return event
 
 
+# The kind is known, so nothing need look for it in the data; and a class's attributes are slow to look up.
+_READERS = {kind: (known.SCHEMA, known.__pydantic_validator__.validate_json) for kind, known in KINDS.items()}
 _NEW, _SET = Event.__new__, object.__setattr__
 _FIELDS = set(Event.model_fields)
 

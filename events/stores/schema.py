@@ -1,19 +1,21 @@
 """The tables of a stored log, and what a database itself enforces: append-only, one place per event.
 
-Law: a changed table gets a new `SCHEMA_VERSION` and a way there that keeps every row as it is (1: events, blobs, tip; 2: keys
-as well). The triggers stop every UPDATE, DELETE and REPLACE that goes through SQL; they do not stop someone who drops them,
-which is what the hash chain is for. It does not run anything.
+Law: a changed table gets a new `SCHEMA_VERSION` and a way there that keeps every row as it is (1: events, blobs, tip; 2:
+keys as well; 3: a tally in the tip, and an index by kind). The triggers stop every UPDATE, DELETE and REPLACE that goes
+through SQL; they do not stop someone who drops them, which is what the hash chain is for. It does not run anything.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Integer, Text
+from sqlalchemy import BigInteger, Dialect, Integer, Text
+from sqlalchemy import Table as SqlTable
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import registry
-from sqlalchemy.schema import CreateTable
-from sqlmodel import Field, SQLModel, UniqueConstraint
+from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlmodel import Field, Index, SQLModel, UniqueConstraint
 
 from events.hashing import ZERO
+from events.stores.tally import Tally
 
 _WHOLE = BigInteger().with_variant(Integer(), "sqlite")
 """Whole numbers of 64 bits, which SQLite calls INTEGER."""
@@ -29,7 +31,11 @@ class EventRow(Table, table=True):
     """`events.stores.rows.Row` as a table."""
 
     __tablename__ = "events"
-    __table_args__ = (UniqueConstraint("stream", "version"), {"sqlite_strict": True})
+    __table_args__ = (
+        UniqueConstraint("stream", "version"),
+        Index("events_kind", "kind", "position"),
+        {"sqlite_strict": True},
+    )
 
     position: int = Field(primary_key=True, sa_type=_WHOLE, sa_column_kwargs=_GIVEN)
     stream: str = Field(sa_type=Text)
@@ -70,7 +76,7 @@ class KeyRow(Table, table=True):
 
 
 class TipRow(Table, table=True):
-    """One row: where the log ends. It is written with every append, so that a cut-off tail shows."""
+    """One row: where the log ends, and how much it holds. It is written with every append, so that a cut-off tail shows."""
 
     __tablename__ = "tip"
     __table_args__ = ({"sqlite_strict": True},)
@@ -78,7 +84,15 @@ class TipRow(Table, table=True):
     id: int = Field(primary_key=True, sa_column_kwargs=_GIVEN)
     position: int = Field(sa_type=_WHOLE)
     head: str = Field(sa_type=Text)
+    tally: str = Field(sa_type=Text)
+    """`events.stores.tally.Tally` as JSON."""
 
+
+def _table(row: type[Table]) -> SqlTable:
+    return Table.metadata.tables[str(row.__tablename__)]
+
+
+_FIRST_TIP = f"INSERT INTO tip VALUES (1, 0, '{ZERO}', '{Tally().text()}')"  # noqa: S608  # constants
 
 _FORBIDDEN = """
 CREATE TRIGGER {table}_no_{verb} BEFORE {verb} ON {table} BEGIN
@@ -119,22 +133,26 @@ def sqlite_ddl() -> list[str]:
         _created(TipRow),
         _FORBIDDEN.format(table="tip", verb="delete"),
         _TIP_ONLY_GROWS,
-        f"INSERT INTO tip VALUES (1, 0, '{ZERO}')",  # noqa: S608  # a constant
+        _FIRST_TIP,
     ]
 
 
-def sqlite_upgrade() -> list[str]:
+def sqlite_keys() -> list[str]:
     """The statements that bring a log of schema 1 to schema 2."""
     return _sqlite_table(KeyRow, _KEYS_NO_REPLACE)
 
 
 def _sqlite_table(row: type[Table], guard: str) -> list[str]:
     forbidden = [_FORBIDDEN.format(table=row.__tablename__, verb=verb) for verb in ("update", "delete")]
-    return [_created(row), *forbidden, guard]
+    return [_created(row), *_indexes(row, sqlite.dialect()), *forbidden, guard]
 
 
 def _created(row: type[Table]) -> str:
-    return str(CreateTable(Table.metadata.tables[str(row.__tablename__)]).compile(dialect=sqlite.dialect()))
+    return str(CreateTable(_table(row)).compile(dialect=sqlite.dialect()))
+
+
+def _indexes(row: type[Table], dialect: Dialect) -> list[str]:
+    return [str(CreateIndex(index).compile(dialect=dialect)) for index in _table(row).indexes]
 
 
 _PG_REFUSE = """
@@ -168,7 +186,8 @@ def postgres_ddl(schema_version: int) -> list[str]:
     ]
     return [
         *statements,
-        f"INSERT INTO tip VALUES (1, 0, '{ZERO}')",  # noqa: S608  # a constant
+        *_indexes(EventRow, dialect),
+        _FIRST_TIP,
         "CREATE TABLE mark (application text NOT NULL, schema_version integer NOT NULL)",
         f"INSERT INTO mark VALUES ('GASP', {schema_version})",  # noqa: S608  # a constant
         _PG_REFUSE,

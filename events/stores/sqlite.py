@@ -19,22 +19,20 @@ from typing import Any
 
 from events.errors import BadInput, LogError
 from events.log import Broken, Event, Head, Watch
-from events.stores.figures import SQLITE, Figures
+from events.stores.figures import Figures, figures
 from events.stores.group import Group, Outcome, plan_all
 from events.stores.paging import COLUMNS, pages
 from events.stores.plan import Key, Plan, Request
 from events.stores.raw import Raw
 from events.stores.rows import EMPTY, End, Row, check_tip, first_broken, open_row, utc_now
 from events.stores.sqlite_errors import translated
-from events.stores.sqlite_file import check_mark, connect, schema_of, upgrade
+from events.stores.sqlite_file import KEYS_SINCE, add_keys, check_mark, connect, schema_of
 from events.stores.sqlite_watch import SqliteWatch
 from events.stores.staging import Packed, Staging, unpacked
+from events.stores.tally import TALLY_SINCE, Tally
 from events.types import Fact
 from events.upcast import UPCASTERS, Upcaster
 from events.values import BlobHash
-
-KEYS_SINCE = 2
-"""Schema that brought keys."""
 
 _INSERT = f"INSERT INTO events ({COLUMNS}) VALUES ({', '.join('?' * len(Row._fields))})"  # noqa: S608  # constants only
 _INSERT_BLOB = "INSERT INTO blobs (hash, size, content) VALUES (?, ?, ?)"
@@ -44,6 +42,7 @@ INSERT INTO keys (stream, key, version, size) SELECT ?, ?, ?, ?
 WHERE NOT EXISTS (SELECT 1 FROM keys WHERE stream = ? AND key = ?)"""
 _KEY = "SELECT version, size FROM keys WHERE stream = ? AND key = ?"
 _UNDER_KEY = f"SELECT {COLUMNS} FROM events WHERE stream = ? AND version >= ? ORDER BY version LIMIT ?"  # noqa: S608
+_SIZE = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
 _LOST_KEY = """
 SELECT stream, key FROM keys WHERE version < 1 OR size < 0
 OR version + size - 1 > coalesce((SELECT max(version) FROM events WHERE events.stream = keys.stream), 0) LIMIT 1"""
@@ -83,7 +82,8 @@ class SqliteLog:
         with translated(path):
             self._reader = connect(path, damaged=damaged)
             try:
-                self._keyed = check_mark(self._reader, path) >= KEYS_SINCE
+                schema = check_mark(self._reader, path)
+                self._keyed, self._tallied = schema >= KEYS_SINCE, schema >= TALLY_SINCE
                 self._writer = connect(path, damaged=damaged)
                 self._seen = self._data_version()
             except BaseException:
@@ -118,7 +118,8 @@ class SqliteLog:
 
     def _commit(self, requests: Sequence[Request]) -> list[Outcome]:
         with self._transaction() as db:
-            plan = Plan(_tip(db, self.path), self._clock, self._upcasters)
+            tip, tally = self._tip(db)
+            plan = Plan(tip, self._clock, self._upcasters, tally=Tally.parse(tally))
             for request in requests:
                 if request.stream not in plan.ends:
                     plan.ends[request.stream] = _end(db, request.stream)
@@ -149,9 +150,13 @@ class SqliteLog:
             db.executemany(_INSERT_BLOB, blobs)
         if plan.rows:
             db.executemany(_INSERT, plan.rows)
-            db.execute("UPDATE tip SET position = ?, head = ? WHERE id = 1", plan.tip)
+            if plan.tally is None:
+                db.execute("UPDATE tip SET position = ?, head = ? WHERE id = 1", plan.tip)
+            else:
+                tally = plan.tally.add(plan.rows).text()
+                db.execute("UPDATE tip SET position = ?, head = ?, tally = ? WHERE id = 1", (*plan.tip, tally))
         if plan.keys:
-            upgrade(db)
+            add_keys(db)
             db.executemany(_INSERT_KEY, plan.keys)
 
     def read(
@@ -187,8 +192,19 @@ class SqliteLog:
 
     def head(self) -> Head:
         """See `events.log.Log.head`."""
+        return self._end()[0]
+
+    def _end(self) -> tuple[Head, str | None]:
         with self._lock, translated(self.path):
-            return _tip(self._reader, self.path)
+            return self._tip(self._reader)
+
+    def _tip(self, db: sqlite3.Connection) -> tuple[Head, str | None]:
+        """Where the log ends, and its tally as stored."""
+        found = db.execute(f"SELECT position, head, {'tally' if self._tallied else 'NULL'} FROM tip").fetchone()  # noqa: S608
+        if found is None:
+            raise LogError(f"the log {self.path} has lost its tip; it was changed from outside, restore a backup")
+        position, head, tally = found
+        return Head(position, head), tally
 
     def changed(self) -> bool:
         """See `events.log.Log.changed`."""
@@ -206,10 +222,11 @@ class SqliteLog:
 
     def verify(self) -> Broken | None:
         """See `events.log.Log.verify`. Also asks SQLite for the file's own integrity."""
-        tip = self.head()
-        rows = pages(self._fetch, mark="?", after=0, until=tip.position)
+        tip, tally = self._end()
+        counted = Tally()
+        rows = counted.along(self.raw().rows(until=tip.position))
         broken = first_broken(rows, tip, self._stored, self._upcasters)
-        return self._damaged() if broken is None else broken
+        return broken or self._damaged() or counted.broken(tip, tally)
 
     def _damaged(self) -> Broken | None:
         last, end = self._fetch("SELECT max(events.position), tip.position FROM events, tip", ())[0]
@@ -242,20 +259,23 @@ class SqliteLog:
         keyed = self._fetch("PRAGMA user_version", ())[0][0] >= KEYS_SINCE
         return Raw(self._fetch, mark="?", keyed=keyed)
 
-    def figures(self, *, until: int) -> Figures:
+    def figures(self) -> Figures:
         """See `events.stores.raw.Store.figures`."""
-        return Figures(self._fetch, SQLITE, until)
+        tip, tally = self._end()
+        return figures(tip, tally, self.raw().rows(until=tip.position), self._fetch, _SIZE)
 
     def take(self, tip: Head, rows: Sequence[Row], blobs: Sequence[Packed]) -> None:
         """See `events.stores.raw.Store.take`."""
         with self._group.paused(), self._transaction() as db:
-            check_tip(str(self.path), _tip(db, self.path), tip)
-            self._write(db, Plan(Head(rows[-1].position, rows[-1].head), rows=list(rows)), blobs)
+            found, tally = self._tip(db)
+            check_tip(str(self.path), found, tip)
+            plan = Plan(Head(rows[-1].position, rows[-1].head), tally=Tally.parse(tally), rows=list(rows))
+            self._write(db, plan, blobs)
 
     def take_keys(self, keys: Sequence[Key]) -> None:
         """See `events.stores.raw.Store.take_keys`."""
         with self._group.paused(), self._transaction() as db:
-            upgrade(db)
+            add_keys(db)
             db.executemany(_TAKE_KEY, [(*key, key.stream, key.key) for key in keys])
 
     def close(self) -> None:
@@ -265,13 +285,6 @@ class SqliteLog:
             self._staging.clear()
             self._reader.close()
             self._writer.close()
-
-
-def _tip(db: sqlite3.Connection, path: Path) -> Head:
-    found = db.execute("SELECT position, head FROM tip").fetchone()
-    if found is None:
-        raise LogError(f"the log {path} has lost its tip; it was changed from outside, restore a backup")
-    return Head(*found)
 
 
 def _end(db: sqlite3.Connection, stream: str) -> End:

@@ -1,7 +1,7 @@
 """A log's file: make it, connect to it, know it again, bring it to the schema of today.
 
-Law: reading never changes a file. One of schema 1 is read as it is and becomes schema 2 in the same transaction as its
-first append with a key. It knows nothing of events.
+Law: reading never changes a file. Old files are read and appended to as they are; one of schema 1 becomes schema 2 in the
+same transaction as its first append with a key, and only a copy (`migrate`) brings one to schema 3. It knows nothing of events.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from pathlib import Path
 from events.errors import BadInput, LogError
 from events.stores.sqlite_errors import translated
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Shape of the tables that this version writes, kept in `PRAGMA user_version`. See `events.stores.schema`."""
+KEYS_SINCE = 2
+"""Schema that brought keys."""
 APPLICATION_ID = 0x47415350
 """`GASP` in ASCII, kept in `PRAGMA application_id`: marks the file as a log of ours."""
 PATIENCE_S = 30.0
@@ -90,11 +92,11 @@ def _is_empty(db: sqlite3.Connection) -> bool:
     return not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
 
 
-def upgrade(db: sqlite3.Connection) -> None:
-    """Bring the file to the schema of today, inside the transaction that is open."""
-    if schema_of(db) < SCHEMA_VERSION:
-        from events.stores.schema import sqlite_upgrade
+def add_keys(db: sqlite3.Connection) -> None:
+    """Let a file of schema 1 have keys, inside the transaction that is open."""
+    if schema_of(db) < KEYS_SINCE:
+        from events.stores.schema import sqlite_keys
 
-        for statement in sqlite_upgrade():
+        for statement in sqlite_keys():
             db.execute(statement)
-        db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        db.execute(f"PRAGMA user_version={KEYS_SINCE}")

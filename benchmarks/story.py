@@ -1,0 +1,122 @@
+"""Writes a long, plausible log fast: some iterations of play, told once and then retold with other texts and tokens.
+
+Law: kinds, sizes and blobs stand in the proportions of a run of the pocket model; everything follows from the seed; the log is
+sound, and every blob reads back as what it is. It measures nothing.
+
+    python -m benchmarks.story LOG --events 1000000
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from events.cli import locate, run_app
+from events.commands.output import progress
+from events.hashing import advance, data_of, link
+from events.log import Event, Head
+from events.stores import open_log
+from events.stores.memory import MemoryLog
+from events.stores.raw import Store
+from events.stores.rows import EMPTY, End, Row, blobs_of
+from events.stores.staging import Staging
+from events.values import BlobHash
+from tests.scenes import scene
+
+LOAD = 20_000
+"""Events in a transaction, about."""
+HASH = re.compile("[0-9a-f]{64}")
+ONCE = ("run_started", "goalpost_added")
+"""Kinds that are told once."""
+BEGAN = datetime(2026, 11, 22, tzinfo=UTC).isoformat()
+ITERATIONS, GOALPOSTS, GUIDED, PRACTICE = 10, 100, 16, 24
+
+
+def told() -> MemoryLog:
+    """Some iterations of play, each of them followed by its update."""
+    log = MemoryLog()
+    story = scene(log).run(recipe="gasp").goalpost(GOALPOSTS)
+    for _ in range(ITERATIONS):
+        story.start(GUIDED + PRACTICE)
+        for number in range(GUIDED):
+            story.episode(rejected=("degenerate", "not_novel") if number % 2 else (), lift=2 if number % 3 else None)
+        for _ in range(PRACTICE):
+            story.practice()
+        story.finish().update()
+    return log
+
+
+class Retelling:
+    """A store that grows by the same story, again and again."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._tip = store.head()
+        self._ends: dict[str, End] = {}
+        log = told()
+        events = list(log.read())
+        self._story = [(event, data_of(event.fact)) for event in events]
+        self._blobs = {blob: log.get(blob) for event in events for blob in blobs_of(event.fact)}
+        self._times = 0
+
+    def go_on(self, events: int) -> Iterator[int]:
+        """Append the story until there are so many events; gives how many there are after every load."""
+        while self._tip.position < events:
+            before, staging, rows = self._tip, Staging(), list[Row]()
+            while len(rows) < LOAD and self._tip.position < events:
+                rows += self._tell(staging, events - self._tip.position)
+            self._store.take(before, rows, staging.waiting())
+            yield self._tip.position
+
+    def _tell(self, staging: Staging, most: int) -> list[Row]:
+        fresh = {blob: staging.put(varied(content, self._times)) for blob, content in self._blobs.items()}
+        told = self._story[:most]
+        rows = [self._row(event, HASH.sub(lambda found: fresh.get(BlobHash(found[0]), found[0]), data)) for event, data in told]
+        self._story = [part for part in self._story if part[0].fact.kind not in ONCE]
+        self._times += 1
+        return rows
+
+    def _row(self, event: Event, data: str) -> Row:
+        kind, schema, stream = event.fact.kind, event.fact.SCHEMA, event.stream
+        if stream.startswith("episode/"):
+            _, iteration, number = stream.split("/")
+            stream = f"episode/{int(iteration) + self._times * ITERATIONS:05}/{number}"
+        end = self._ends.get(stream, EMPTY)
+        version = end.version + 1
+        own = link(end.hash, stream=stream, version=version, kind=kind, schema=schema, data=data, causation=None)
+        self._ends[stream] = End(version, own)
+        self._tip = Head(self._tip.position + 1, advance(self._tip.digest, own))
+        return Row(self._tip.position, stream, version, kind, schema, data, None, end.hash, own, self._tip.digest, BEGAN, "{}")
+
+
+def varied(content: bytes, times: int) -> bytes:
+    """Another blob of the same form and size, a few bytes apart: JSON and text end in white space, arrays in another token."""
+    if content[8:9] == b"{":
+        return content[:-4] + times.to_bytes(4, "little")
+    return content + bytes(b" \t"[int(bit)] for bit in f"{times:b}")
+
+
+def write(store: Store, events: int, say: Callable[[int, int], None] = lambda done, total: None) -> None:
+    """Fill an empty store with so many events."""
+    for done in Retelling(store).go_on(events):
+        say(done, events)
+
+
+def main(
+    log: Annotated[str, typer.Argument(metavar="LOG", help="A new file, or a postgresql:// URL.")],
+    events: Annotated[int, typer.Option(help="How many events.", min=1)] = 1_000_000,
+) -> None:
+    """Write a long, plausible log."""
+    with closing(open_log(locate(log, new=True), create=True)) as store, progress("writing") as say:
+        write(store, events, say)
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False)
+    app.command()(main)
+    run_app(app)
