@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import secrets
 import tarfile
 import tempfile
 import urllib.error
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 DOCKERFILE = HERE / "image" / "Dockerfile"
-PROGRAMS = ("inside.py", "child.py", "ending.py", "literal.py")
+PROGRAMS = ("inside.py", "child.py", "ending.py", "literal.py", "kernel.py", "seat.py", "cell.py", "errand.py")
 """Our files that lie in the image, in `/gasp/sandbox`."""
 DEBS = (
     "libbz2-1.0 libc6 libcrypt1 libexpat1 libffi8 libgcc-s1 liblzma5 libpython3.11-minimal libpython3.11-stdlib"
@@ -128,11 +129,13 @@ def _from_packages(client: docker.DockerClient, name: str, say: Say) -> None:
         root = Path(folder, "root")
         packages.unpack(packages.fetch_exactly(DEBS, Path(folder, "debs")), root)
         files = {path.relative_to(root).as_posix(): path for path in _kept(root)}
-        _load(client, f"{name}-raw", files, {})
+        # A name of our own: somebody else may be building the same image.
+        raw = f"{name}-raw-{secrets.token_hex(4)}"
+        _load(client, raw, files, {})
         try:
-            compiled = _bytecode(client, f"{name}-raw")
+            compiled = _bytecode(client, raw)
         finally:
-            client.images.remove(f"{name}-raw", force=True)
+            client.images.remove(raw, force=True)
         _load(client, name, files, compiled)
 
 
@@ -195,7 +198,7 @@ def _load(client: docker.DockerClient, name: str, files: dict[str, Path], compil
 
 def _write_layer(layer: io.IOBase, files: dict[str, Path], compiled: dict[str, bytes]) -> None:
     data = {**compiled, **_programs("gasp/"), "etc/passwd": _PASSWD.encode()}
-    folders = {"dev": 0o755, "proc": 0o555, "sys": 0o555, "tmp": 0o1777, "etc": 0o755}
+    folders = {"dev": 0o755, "proc": 0o555, "sys": 0o555, "tmp": 0o1777, "etc": 0o755, "home": 0o755}
     for path in (*data, *files):
         folders.update({str(parent): 0o755 for parent in Path(path).parents if str(parent) not in (".", *folders)})
     with tarfile.open(fileobj=layer, mode="w", format=tarfile.PAX_FORMAT) as tar:
@@ -208,18 +211,23 @@ def _write_layer(layer: io.IOBase, files: dict[str, Path], compiled: dict[str, b
                 tar.addfile(*_file(path, data[path]))
             elif files[path].is_symlink() or files[path].is_file():
                 _add(tar, path, files[path])
+        _link(tar, "home/user", "/tmp")  # noqa: S108  # the interpreter's home is the scratch folder
 
 
 def _add(tar: tarfile.TarFile, name: str, path: Path) -> None:
     if path.is_symlink():
-        info = tarfile.TarInfo(name)
-        info.type, info.linkname = tarfile.SYMTYPE, str(path.readlink())
-        tar.addfile(info)
+        _link(tar, name, str(path.readlink()))
     else:
         # Setuid bits are dropped here; nothing in the image may raise its rights.
         info, content = _file(name, path.read_bytes())
         info.mode = path.stat().st_mode & 0o755
         tar.addfile(info, content)
+
+
+def _link(tar: tarfile.TarFile, name: str, target: str) -> None:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = tarfile.SYMTYPE, target
+    tar.addfile(info)
 
 
 def _programs(prefix: str) -> dict[str, bytes]:

@@ -6,13 +6,12 @@ container and does not know what frames mean.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import struct
 import time
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import socket
+from typing import Any
 
 LARGEST_FRAME = 1 << 28
 """Bytes of a frame that the host is willing to hold; no honest one comes near."""
@@ -82,5 +81,8 @@ class Stream:
 
     def close(self) -> None:
         """Let go of the container's streams. Safe to call twice."""
+        # A thread that waits in `receive` is woken by this, and not by closing alone.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._attached.close()
         self._socket.close()

@@ -1,0 +1,56 @@
+"""A persistent interpreter in a container: state kept between calls, files, streamed output; sync and async.
+
+The names are those of a widely used hosted interpreter; docs/interpreter.md says what is the same and what is not.
+"""
+
+from sandbox.interpreter.asynchronous import AsyncFilesystem, AsyncSandbox
+from sandbox.interpreter.errors import (
+    FileNotFoundException,
+    InvalidArgumentException,
+    NotEnoughSpaceException,
+    NotFoundException,
+    SandboxException,
+    SandboxNotFoundException,
+    SandboxNotRunningException,
+    TimeoutException,
+)
+from sandbox.interpreter.files import Filesystem, WriteEntry
+from sandbox.interpreter.sandbox import Sandbox
+from sandbox.interpreter.values import (
+    Context,
+    EntryInfo,
+    Execution,
+    ExecutionError,
+    FileType,
+    Logs,
+    OutputMessage,
+    Result,
+    SandboxInfo,
+    WriteInfo,
+)
+
+__all__ = [
+    "AsyncFilesystem",
+    "AsyncSandbox",
+    "Context",
+    "EntryInfo",
+    "Execution",
+    "ExecutionError",
+    "FileNotFoundException",
+    "FileType",
+    "Filesystem",
+    "InvalidArgumentException",
+    "Logs",
+    "NotEnoughSpaceException",
+    "NotFoundException",
+    "OutputMessage",
+    "Result",
+    "Sandbox",
+    "SandboxException",
+    "SandboxInfo",
+    "SandboxNotFoundException",
+    "SandboxNotRunningException",
+    "TimeoutException",
+    "WriteEntry",
+    "WriteInfo",
+]
