@@ -45,7 +45,8 @@ def confinement(limits: Limits, runtime: str = "") -> dict[str, Any]:
         "memswap_limit": memory,
         "nano_cpus": 1_000_000_000,
         "auto_remove": True,
-        # No System V objects and no message queues: they would outlive the program that made them.
+        # No System V objects and no message queues: they would outlive the program that made them. The profile refuses their
+        # calls as well, but queues can also be made as files in /dev/mqueue.
         "sysctls": {"kernel.shmmni": "0", "kernel.msgmni": "0", "kernel.sem": "0 0 0 0", "fs.mqueue.queues_max": "0"},
         "log_config": {"Type": "none"},
     }
