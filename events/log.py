@@ -6,7 +6,7 @@ arrays are staged with `put` and become durable together with the next `append`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
@@ -54,6 +54,14 @@ class Broken(NamedTuple):
 
     position: int
     problem: str
+
+
+Say = Callable[[int, int], None]
+"""Told now and then how many events are done, of how many."""
+
+
+def silent(done: int, total: int) -> None:
+    """Tell nobody."""
 
 
 class Watch(Protocol):
@@ -146,7 +154,7 @@ class Log(Protocol):
         """Ears of one's own for appends by anybody, oneself included. Close them after use."""
         ...
 
-    def verify(self) -> Broken | None:
+    def verify(self, say: Say = silent) -> Broken | None:
         """Recompute every hash, the heads and the blobs; None if all is well."""
         ...
 

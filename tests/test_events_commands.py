@@ -334,6 +334,20 @@ def test_output_is_plain_in_a_pipe_and_a_cut_line_in_a_window(run: Path) -> None
     assert len(window.splitlines()) == 9
 
 
+def test_progress_is_a_bar_on_a_terminal_and_nothing_elsewhere(run: Path) -> None:
+    command = [sys.executable, "-m", "events", "verify", str(run)]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stderr == ""
+    ours, theirs = pty.openpty()
+    subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=theirs, check=True, env=os.environ | {"TERM": "xterm"})
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    with closing(open_log(run / "log.sqlite")) as log:
+        total = log.head().position
+    assert f"{total}/{total}" in shown
+    assert "verifying" in shown
+
+
 @pytest.mark.parametrize("option", ["", "--json"])
 def test_a_reader_that_goes_away_ends_a_command_quietly(run: Path, option: str) -> None:
     with closing(open_log(run / "log.sqlite")) as log:

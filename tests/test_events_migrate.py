@@ -89,11 +89,11 @@ def test_what_was_appended_since_follows_with_a_second_migration(source: Store, 
     assert target.recorded("keyed", "later") == source.recorded("keyed", "later")
 
 
-def test_progress_is_told(source: Store, target: Store) -> None:
+def test_progress_is_told_of_copying_and_then_of_verifying(source: Store, target: Store) -> None:
     told: list[tuple[int, int]] = []
     migrate(source, target, lambda done, total: told.append((done, total)))
     total = source.head().position
-    assert told == [(CHUNK, total), (total, total)]
+    assert told == [(CHUNK, total), (total, total)] * 2
 
 
 def test_a_target_that_holds_another_log_is_refused_and_stays(source: Store, target: Store) -> None:

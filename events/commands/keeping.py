@@ -14,7 +14,7 @@ import typer
 
 from events import maintenance
 from events.cli import locate, open_any
-from events.commands.output import AsJson, LogName, Printer, progress, say_json, working
+from events.commands.output import AsJson, LogName, Printer, progress, say_json
 from events.errors import BadInput
 from events.log import Broken
 from events.safe_text import markup
@@ -29,8 +29,8 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Recompute every hash and every blob; name the first position that is wrong. Exit code 1 if there is one."""
-    with closing(open_any(log)) as opened, working("verifying"):
-        broken, tip = opened.verify(), opened.head()
+    with closing(open_any(log)) as opened, progress("verifying") as say:
+        broken, tip = opened.verify(say), opened.head()
     other = broken is None and head is not None and head != tip.digest
     if as_json:
         say_json({"sound": broken is None, "same": not other, **tip._asdict(), "broken": plain(broken)})
@@ -46,8 +46,8 @@ def verify(
 
 def backup(log: LogName, target: NewFile, as_json: AsJson = False) -> None:
     """Copy a log, which a run may be writing, into one new file, and verify the copy."""
-    with working("backing up"):
-        head = maintenance.backup(locate(log), target)
+    with progress("backing up") as say:
+        head = maintenance.backup(locate(log), target, say)
     if as_json:
         say_json({"target": str(target), **head._asdict()})
     else:
@@ -64,8 +64,8 @@ def repair(
     path = locate(log)
     if isinstance(path, str):
         raise BadInput("repair is for files, and this is a database; restore a backup, or migrate it as far as it is sound")
-    with working("examining"):
-        found = maintenance.repair(path, target, dry_run=dry_run)
+    with progress("examining") as say:
+        found = maintenance.repair(path, target, dry_run=dry_run, say=say)
     if as_json:
         parts = found._asdict() | {"sound": found.sound._asdict(), "broken": plain(found.broken), "lost": found.lost}
         say_json(parts | {"target": str(found.target) if found.target else None})
@@ -99,8 +99,8 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Merge another log, stream by stream. Exit code 1 if there is a conflict, and then nothing is merged unless --partly."""
-    with closing(open_any(source)) as theirs, closing(open_any(target)) as mine, working("merging"):
-        report = maintenance.merge(theirs, mine, dry_run=dry_run, partly=partly)
+    with closing(open_any(source)) as theirs, closing(open_any(target)) as mine, progress("merging") as say:
+        report = maintenance.merge(theirs, mine, dry_run=dry_run, partly=partly, say=say)
         head = mine.head()
     if as_json:
         conflicts = [conflict._asdict() for conflict in report.conflicts]

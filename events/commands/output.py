@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from events.log import Say, silent
 from events.safe_text import one_line
 
 LogName = Annotated[str, typer.Argument(metavar="LOG", help="Directory of a run, its log.sqlite, or a postgresql:// URL.")]
@@ -52,19 +53,12 @@ def note(text: str) -> None:
 
 
 @contextmanager
-def working(what: str) -> Iterator[None]:
-    """Show that something takes a while."""
-    with Console(stderr=True).status(what):
-        yield
-
-
-@contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+def progress(what: str) -> Iterator[Say]:
     """Show how far something is; gives what to tell that to."""
     console = Console(stderr=True)
     if not console.is_terminal:
         # Rich ends even a bar that nobody sees with an empty line.
-        yield lambda done, total: None
+        yield silent
         return
     columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as bar:

@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from events.errors import BadInput, LogCorrupt, LogError
-from events.log import Head
+from events.log import Head, Say, silent
 from events.maintenance.copy import migrate
 from events.stores import is_url, open_log
 from events.stores.sqlite import SqliteLog
@@ -22,7 +22,7 @@ from events.stores.sqlite_errors import translated
 from events.stores.sqlite_file import check_mark, connect, create
 
 
-def backup(where: Path | str, target: Path) -> Head:
+def backup(where: Path | str, target: Path, say: Say = silent) -> Head:
     """Copy the log at `where`, a file or a URL, into the new file `target`; where the copy ends.
 
     Raises:
@@ -38,11 +38,11 @@ def backup(where: Path | str, target: Path) -> Head:
         if is_url(where):
             create(draft)
             with closing(open_log(where)) as source, closing(SqliteLog(draft)) as copy:
-                migrate(source, copy)
+                migrate(source, copy, say)
         else:
             _copy_file(Path(where), draft)
         with closing(SqliteLog(draft)) as copy:
-            broken, head = copy.verify(), copy.head()
+            broken, head = copy.verify(say), copy.head()
         if broken is not None:
             message = f"the backup of {_name(where)} is wrong at position {broken.position}: {broken.problem}"
             raise LogCorrupt(f"{message}; verify the log, and repair it if it is broken too")

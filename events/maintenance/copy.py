@@ -6,15 +6,15 @@ log after every transaction, and a copy that was cut short goes on where it stop
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from events.errors import BadInput, LogCorrupt
-from events.log import Head
+from events.log import Head, Say, silent
 from events.stores.paging import CHUNK
 from events.stores.plan import Key
 from events.stores.raw import Raw, Store
-from events.stores.rows import Chain, Row, blobs_of, open_row
+from events.stores.rows import Chain, Row, blobs_of, open_row, told
 from events.stores.staging import Packed
 from events.values import BlobHash
 
@@ -65,13 +65,13 @@ class Parcel:
             self._rows, self._blobs, self._load = [], [], 0
 
 
-def migrate(source: Store, target: Store, say: Callable[[int, int], None] = lambda done, total: None) -> Copied:
+def migrate(source: Store, target: Store, say: Say = silent) -> Copied:
     """Copy a whole log into an empty one, or into one that an earlier copy began; then verify the copy.
 
     Args:
         source: what is copied, up to where it ends now.
         target: an empty log, or the beginning of the same log.
-        say: told now and then how many events are done, of how many.
+        say: told how far copying is, and then how far verifying is.
 
     Raises:
         BadInput: the target holds something else.
@@ -81,20 +81,13 @@ def migrate(source: Store, target: Store, say: Callable[[int, int], None] = lamb
     if start.position > end.position:
         raise BadInput(f"the target has {start.position} events and the source {end.position}; give an empty target")
     raw = source.raw()
-    chain, sent = transfer(_told(raw.rows(until=end.position), end.position, say), raw, target)
+    chain, sent = transfer(told(raw.rows(until=end.position), end.position, say), raw, target)
     if chain.tip != end:
         raise LogCorrupt(f"the source promises {end.position} events, but its tail was cut off or changed; repair it first")
     take_keys(raw, target, chain)
-    if (broken := target.verify()) is not None:
+    if (broken := target.verify(say)) is not None:
         raise LogCorrupt(f"the copy is wrong at position {broken.position}: {broken.problem}; empty the target and repeat")
     return Copied(target.head(), sent)
-
-
-def _told(rows: Iterator[Row], total: int, say: Callable[[int, int], None]) -> Iterator[Row]:
-    for row in rows:
-        if row.position % CHUNK == 0 or row.position == total:
-            say(row.position, total)
-        yield row
 
 
 def transfer(rows: Iterable[Row], source: Raw, target: Store) -> tuple[Chain, int]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from events.errors import LogCorrupt
 from events.hashing import advance
+from events.log import Say, silent
 from events.maintenance.copy import Parcel, take_keys
 from events.stores.raw import Raw, Store
 from events.stores.rows import EMPTY, Chain, End, Row
@@ -47,7 +48,7 @@ class Merge:
     """Whether they were merged."""
 
 
-def merge(source: Store, target: Store, *, dry_run: bool = True, partly: bool = False) -> Merge:
+def merge(source: Store, target: Store, *, dry_run: bool = True, partly: bool = False, say: Say = silent) -> Merge:
     """Say what merging `source` into `target` means, and do it unless it is a dry run.
 
     Args:
@@ -55,12 +56,13 @@ def merge(source: Store, target: Store, *, dry_run: bool = True, partly: bool = 
         target: what grows. Nobody else may append to it meanwhile.
         dry_run: only say it.
         partly: merge the streams without a conflict though others have one.
+        say: told how far verifying the other log is.
 
     Raises:
         LogCorrupt: the source is broken.
         Conflict: somebody else appended to the target.
     """
-    if (broken := source.verify()) is not None:
+    if (broken := source.verify(say)) is not None:
         raise LogCorrupt(f"the other log is broken at position {broken.position}: {broken.problem}; repair it first")
     theirs, mine = source.raw(), target.raw()
     until, ends = source.head().position, mine.ends()

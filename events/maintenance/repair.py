@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from events.errors import BadInput, LogCorrupt, LogError
-from events.log import Broken, Head
+from events.log import Broken, Head, Say, silent
 from events.maintenance.copy import take_keys, transfer
 from events.stores.raw import Raw
 from events.stores.rows import Chain, Row, blobs_of, open_row
@@ -49,7 +49,7 @@ class Repair(NamedTuple):
         return self._replace(broken=self.broken._replace(problem=self.broken.problem.replace(str(copy), str(path))))
 
 
-def repair(path: Path, target: Path, *, dry_run: bool = True) -> Repair:
+def repair(path: Path, target: Path, *, dry_run: bool = True, say: Say = silent) -> Repair:
     """Copy the sound beginning of the log at `path` into the new file `target`, if the log is broken and it is no dry run.
 
     Raises:
@@ -68,13 +68,13 @@ def repair(path: Path, target: Path, *, dry_run: bool = True) -> Repair:
                 if path.with_name(name).is_file():
                     shutil.copyfile(path.with_name(name), copy.with_name(name))
             with closing(SqliteLog(copy, damaged=True)) as log:
-                return _rescued(log, target, dry_run=dry_run).about(copy, path)
+                return _rescued(log, target, say, dry_run=dry_run).about(copy, path)
         except (BadInput, LogCorrupt) as error:
             raise type(error)(str(error).replace(str(copy), str(path))) from error
 
 
-def _rescued(log: SqliteLog, target: Path, *, dry_run: bool) -> Repair:
-    broken, promised = _examined(log)
+def _rescued(log: SqliteLog, target: Path, say: Say, *, dry_run: bool) -> Repair:
+    broken, promised = _examined(log, say)
     if broken is None:
         return Repair(log.head(), promised, None, None)
     rows = _sound(log.raw(), promised)
@@ -93,14 +93,14 @@ def _rescued(log: SqliteLog, target: Path, *, dry_run: bool) -> Repair:
     return Repair(chain.tip, promised, broken, target, keys)
 
 
-def _examined(log: SqliteLog) -> tuple[Broken | None, int | None]:
+def _examined(log: SqliteLog, say: Say) -> tuple[Broken | None, int | None]:
     """What is wrong with a log, and how many events it promises."""
     try:
         promised = log.head().position
     except LogError as error:
         return Broken(1, str(error)), None
     try:
-        return log.verify(), promised
+        return log.verify(say), promised
     except LogError as error:
         return Broken(promised, str(error)), promised
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from events.errors import InDoubt, LogError
 from events.log import Event
 from events.stores.plan import Plan, Request
+from events.types import Fact
 
 MOST = 512
 """Appends that share a transaction at most."""
@@ -158,3 +160,35 @@ def plan_all(plan: Plan, requests: Sequence[Request]) -> list[Outcome]:
         except Exception as error:  # an append's mistake is its own, whatever it is
             outcomes.append(error)
     return outcomes
+
+
+class Appending:
+    """The appending half of a store whose appends wait in a group."""
+
+    _group: Group
+
+    def append(
+        self,
+        stream: str,
+        facts: Sequence[Fact],
+        *,
+        expected: int | None = None,
+        causation: int | None = None,
+        observed: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> list[Event]:
+        """See `events.log.Log.append`."""
+        return self._group.append(Request(stream, facts, expected, causation, observed, key))
+
+    def submit(
+        self,
+        stream: str,
+        facts: Sequence[Fact],
+        *,
+        expected: int | None = None,
+        causation: int | None = None,
+        observed: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> Future[list[Event]]:
+        """See `events.log.Log.submit`."""
+        return self._group.submit(Request(stream, facts, expected, causation, observed, key))

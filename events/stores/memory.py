@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import Any
 
 from events.hashing import ZERO, digest
-from events.log import Broken, Event, Head, Watch
+from events.log import Broken, Event, Head, Say, Watch, silent
 from events.stores.plan import Plan, Request
-from events.stores.rows import EMPTY, End, Row, checked, first_broken, open_row, utc_now
+from events.stores.rows import EMPTY, End, Row, checked, first_broken, open_row, told, utc_now
 from events.types import Fact
 from events.values import BlobHash
 
@@ -106,10 +106,10 @@ class MemoryLog:
         """See `events.log.Log.watch`."""
         return MemoryWatch(self._grown, lambda: len(self._rows))
 
-    def verify(self) -> Broken | None:
+    def verify(self, say: Say = silent) -> Broken | None:
         """See `events.log.Log.verify`."""
         with self._lock:
-            return first_broken(list(self._rows), self.head(), self.get)
+            return first_broken(told(list(self._rows), len(self._rows), say), self.head(), self.get)
 
     def put(self, content: bytes) -> BlobHash:
         """See `events.log.Log.put`."""

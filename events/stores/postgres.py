@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
@@ -18,19 +17,18 @@ from typing import Any
 import psycopg
 
 from events.errors import InDoubt, LogError
-from events.log import Broken, Event, Head, Watch
+from events.log import Broken, Event, Head, Say, Watch, silent
 from events.stores.figures import Figures, figures
-from events.stores.group import Group, Outcome, plan_all
+from events.stores.group import Appending, Group, Outcome, plan_all
 from events.stores.paging import COLUMNS, pages
 from events.stores.plan import Key, Plan, Request
 from events.stores.postgres_errors import is_lost, translated
 from events.stores.postgres_place import Place, check_mark
 from events.stores.postgres_watch import PostgresWatch
 from events.stores.raw import Raw
-from events.stores.rows import EMPTY, End, Row, check_tip, first_broken, open_row, utc_now
+from events.stores.rows import EMPTY, End, Row, check_tip, first_broken, open_row, told, utc_now
 from events.stores.staging import Packed, Staging, unpacked
 from events.stores.tally import TALLY_SINCE, Tally
-from events.types import Fact
 from events.upcast import UPCASTERS, Upcaster
 from events.values import BlobHash
 
@@ -59,7 +57,7 @@ SELECT stream, key FROM keys WHERE version < 1 OR size < 0
 OR version + size - 1 > coalesce((SELECT max(version) FROM events WHERE events.stream = keys.stream), 0) LIMIT 1"""
 
 
-class PostgresLog:
+class PostgresLog(Appending):
     """A `Log` in a database. Safe to share between threads; every process opens its own."""
 
     def __init__(
@@ -91,32 +89,6 @@ class PostgresLog:
         except BaseException:
             self._reader.close()
             raise
-
-    def append(
-        self,
-        stream: str,
-        facts: Sequence[Fact],
-        *,
-        expected: int | None = None,
-        causation: int | None = None,
-        observed: Mapping[str, Any] | None = None,
-        key: str | None = None,
-    ) -> list[Event]:
-        """See `events.log.Log.append`."""
-        return self._group.append(Request(stream, facts, expected, causation, observed, key))
-
-    def submit(
-        self,
-        stream: str,
-        facts: Sequence[Fact],
-        *,
-        expected: int | None = None,
-        causation: int | None = None,
-        observed: Mapping[str, Any] | None = None,
-        key: str | None = None,
-    ) -> Future[list[Event]]:
-        """See `events.log.Log.submit`."""
-        return self._group.submit(Request(stream, facts, expected, causation, observed, key))
 
     def _commit(self, requests: Sequence[Request]) -> list[Outcome]:
         if self._writer.closed:
@@ -258,11 +230,11 @@ class PostgresLog:
         """See `events.log.Log.watch`."""
         return PostgresWatch(self.place)
 
-    def verify(self) -> Broken | None:
+    def verify(self, say: Say = silent) -> Broken | None:
         """See `events.log.Log.verify`."""
         tip, tally = self._end()
         counted = Tally()
-        rows = counted.along(self.raw().rows(until=tip.position))
+        rows = told(counted.along(self.raw().rows(until=tip.position)), tip.position, say)
         broken = first_broken(rows, tip, self._stored, self._upcasters)
         return broken or self._damaged() or counted.broken(tip, tally)
 

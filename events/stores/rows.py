@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from events.errors import Conflict, LogCorrupt, LogError
 from events.hashing import ZERO, advance, data_of, digest, kind_of, link
-from events.log import Broken, Event, Head
+from events.log import Broken, Event, Head, Say
 from events.types import Fact
 from events.upcast import KINDS, UPCASTERS, Upcaster, upcast
 from events.values import BlobHash, Generation
@@ -46,6 +46,8 @@ class End(NamedTuple):
     hash: str
 
 
+TELL_EVERY = 500
+"""Events between two words on how far something is."""
 EMPTY = End(0, ZERO)
 """The end of a stream that has no event yet."""
 
@@ -200,6 +202,14 @@ def first_broken(
         problem = f"the log promises {tip.position} events with another head; the tail was cut off or changed"
         return Broken(chain.tip.position + 1, problem)
     return None
+
+
+def told(rows: Iterable[Row], total: int, say: Say) -> Iterator[Row]:
+    """The rows, while somebody is told how many have gone by."""
+    for row in rows:
+        if row.position % TELL_EVERY == 0 or row.position == total:
+            say(row.position, total)
+        yield row
 
 
 class Chain:

@@ -11,26 +11,24 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from events.errors import BadInput, LogError
-from events.log import Broken, Event, Head, Watch
+from events.log import Broken, Event, Head, Say, Watch, silent
 from events.stores.figures import Figures, figures
-from events.stores.group import Group, Outcome, plan_all
+from events.stores.group import Appending, Group, Outcome, plan_all
 from events.stores.paging import COLUMNS, pages
 from events.stores.plan import Key, Plan, Request
 from events.stores.raw import Raw
-from events.stores.rows import EMPTY, End, Row, check_tip, first_broken, open_row, utc_now
+from events.stores.rows import EMPTY, End, Row, check_tip, first_broken, open_row, told, utc_now
 from events.stores.sqlite_errors import translated
 from events.stores.sqlite_file import KEYS_SINCE, add_keys, check_mark, connect, schema_of
 from events.stores.sqlite_watch import SqliteWatch
 from events.stores.staging import Packed, Staging, unpacked
 from events.stores.tally import TALLY_SINCE, Tally
-from events.types import Fact
 from events.upcast import UPCASTERS, Upcaster
 from events.values import BlobHash
 
@@ -48,7 +46,7 @@ SELECT stream, key FROM keys WHERE version < 1 OR size < 0
 OR version + size - 1 > coalesce((SELECT max(version) FROM events WHERE events.stream = keys.stream), 0) LIMIT 1"""
 
 
-class SqliteLog:
+class SqliteLog(Appending):
     """A `Log` in a file. Safe to share between threads; every process opens its own."""
 
     def __init__(
@@ -89,32 +87,6 @@ class SqliteLog:
             except BaseException:
                 self._reader.close()
                 raise
-
-    def append(
-        self,
-        stream: str,
-        facts: Sequence[Fact],
-        *,
-        expected: int | None = None,
-        causation: int | None = None,
-        observed: Mapping[str, Any] | None = None,
-        key: str | None = None,
-    ) -> list[Event]:
-        """See `events.log.Log.append`."""
-        return self._group.append(Request(stream, facts, expected, causation, observed, key))
-
-    def submit(
-        self,
-        stream: str,
-        facts: Sequence[Fact],
-        *,
-        expected: int | None = None,
-        causation: int | None = None,
-        observed: Mapping[str, Any] | None = None,
-        key: str | None = None,
-    ) -> Future[list[Event]]:
-        """See `events.log.Log.submit`."""
-        return self._group.submit(Request(stream, facts, expected, causation, observed, key))
 
     def _commit(self, requests: Sequence[Request]) -> list[Outcome]:
         with self._transaction() as db:
@@ -220,11 +192,11 @@ class SqliteLog:
         """See `events.log.Log.watch`."""
         return SqliteWatch(self.path)
 
-    def verify(self) -> Broken | None:
+    def verify(self, say: Say = silent) -> Broken | None:
         """See `events.log.Log.verify`. Also asks SQLite for the file's own integrity."""
         tip, tally = self._end()
         counted = Tally()
-        rows = counted.along(self.raw().rows(until=tip.position))
+        rows = told(counted.along(self.raw().rows(until=tip.position)), tip.position, say)
         broken = first_broken(rows, tip, self._stored, self._upcasters)
         return broken or self._damaged() or counted.broken(tip, tally)
 

@@ -247,6 +247,12 @@ class LogContract:
         assert broken.position == 2
         assert "missing" in broken.problem
 
+    def test_verify_tells_how_far_it_is(self, log: Log) -> None:
+        log.append("run", [failed()] * 1200)
+        told: list[tuple[int, int]] = []
+        assert log.verify(lambda done, total: told.append((done, total))) is None
+        assert told == [(500, 1200), (1000, 1200), (1200, 1200)]
+
     def test_a_whole_run_reads_back_and_verifies(self, log: Log) -> None:
         scene(log).run().goalpost(2).evaluate().play().update().start(2).episode(lemma=None).fail().finish().end()
         assert log.verify() is None
