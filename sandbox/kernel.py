@@ -119,12 +119,14 @@ class Kernel:
             seat.take(request)
             return
         if do == "remove":
-            del self._seats[seat.name]
             seat.close()
+        # Those that are dead already have been waited for.
         self._bury()
         if seat.pid:
             os.kill(seat.pid, signal.SIGKILL)
             seat.died(os.waitpid(seat.pid, 0)[1], "killed")
+        if do == "remove":
+            del self._seats[seat.name]
         self._say(call, "done", value=None)
 
     # --- errands ----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -9,12 +10,14 @@ import time
 
 import pytest
 
-from sandbox import engine, owner
+from sandbox import engine, interpreter, owner
 from sandbox.container import ENVIRONMENT
 from sandbox.interpreter import (
+    AsyncFilesystem,
     AsyncSandbox,
     Execution,
     FileNotFoundException,
+    Filesystem,
     FileType,
     InvalidArgumentException,
     NotEnoughSpaceException,
@@ -26,11 +29,12 @@ from sandbox.interpreter import (
     SandboxNotRunningException,
     TimeoutException,
 )
-from sandbox.interpreter import sandbox as module
-from sandbox.interpreter.sandbox import COMMAND, LIMITS
+from sandbox.interpreter.sandbox import COMMAND, LIMITS, NOT_OFFERED
+from tests.test_docs import ROOT, blocks
 
 pytestmark = pytest.mark.docker
 
+DOCUMENT = (ROOT / "docs" / "interpreter.md").read_text()
 SMALL = LIMITS.model_copy(update={"memory_mb": 128, "output_kb": 64, "scratch_mb": 8, "file_mb": 8, "processes": 16})
 
 
@@ -287,7 +291,7 @@ def test_memory_of_many_processes_is_limited_by_the_container(sandbox):
         ("import os\nos.kill(os.getpid(), 9)", "signal 9"),
         ("import os\nos.kill(os.getpid(), 40)", "signal 40"),
         ("import ctypes\nctypes.string_at(0)", "signal 11"),
-        ("import os\nos.close(3)", "signal 9"),
+        ("import os, time\nos.close(3)\ntime.sleep(5)", "signal 9"),
         ("import os\nos.write(3, b'\\xff' * 100)\nos.read(4, 1)", "signal 9"),
     ],
 )
@@ -332,6 +336,14 @@ def test_a_daemon_dies_with_its_context(sandbox):
     assert sandbox.run_code(count).text == "3"
     sandbox.restart_code_context("default")
     assert sandbox.run_code(count).text == "2"
+
+
+def test_a_context_that_dies_while_it_is_removed_harms_no_other(sandbox):
+    for number in range(20):
+        context = sandbox.create_code_context()
+        sandbox.run_code(f"import os, threading\nthreading.Timer({number} / 10000, os._exit, [1]).start()", context=context)
+        sandbox.remove_code_context(context)
+    assert alive(sandbox)
 
 
 def test_output_beyond_the_limit_is_dropped_and_what_follows_is_not(sandbox):
@@ -706,5 +718,26 @@ async def test_a_time_limit_raises_in_asyncio_too(background):
         await background.run_code("1")
 
 
-def test_everything_that_is_refused_by_name_is_really_absent():
-    assert not [name for name in module.NOT_OFFERED if hasattr(Sandbox, name) or hasattr(AsyncSandbox, name)]
+# --- the document ---------------------------------------------------------------------------------------------------
+
+
+def test_the_examples_run_and_print_what_they_say(capsys):
+    assert len(blocks(DOCUMENT, "python")) == 2
+    for code in blocks(DOCUMENT, "python"):
+        exec(compile(code, "docs/interpreter.md", "exec"), {})
+    assert capsys.readouterr().out == "adding\n6\nIndexError list index out of range\n2\n"
+
+
+def is_there(name):
+    where, _, what = name.rpartition(".")
+    both = (interpreter,) if name[0].isupper() else (Sandbox, AsyncSandbox)
+    places = {"files": (Filesystem, AsyncFilesystem), "Sandbox": (Sandbox,), "AsyncSandbox": (AsyncSandbox,)}.get(where, both)
+    return all(hasattr(place, what) for place in places)
+
+
+def test_every_name_in_the_table_is_there_or_refused_in_words():
+    rows = [line.strip("| ").split(" | ", 1) for line in DOCUMENT.split("| name | here |\n|---|---|\n")[1].splitlines()]
+    names = {name: here for row, here in rows for name in re.findall(r"`(\w[\w.]*)`", row)}
+    refused = {name for name, here in names.items() if here.startswith("not offered")}
+    assert refused == set(NOT_OFFERED)
+    assert {name for name in names if not is_there(name)} == refused

@@ -1,6 +1,6 @@
 """The interpreter for programs that use asyncio: the same names, awaited.
 
-Law: nothing here holds up the event loop, and a cell whose caller is cancelled is interrupted. What is done is done by
+Law: the event loop waits for no answer, and a cell whose caller is cancelled is interrupted. What is done is done by
 `sandbox.py` and `files.py`.
 """
 
