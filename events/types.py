@@ -32,6 +32,9 @@ Purpose = Literal["gap", "pass_rate", "solve", "practice", "evaluation"]
 """What attempts were made for."""
 Reason = Literal["malformed", "unsafe", "broken", "nondeterministic", "degenerate", "not_novel", "too_easy", "too_hard"]
 """Why a proposal was rejected. `broken`: the program fails on its own inputs."""
+Silence = Literal["all_right", "all_wrong", "alone", "average", "empty", "untaught"]
+"""Why a completion carries no signal. All of its group were rewarded alike, above 0 or not; it has no group to be compared
+with; its reward is the average; it has no tokens; the teacher's advantages are scaled to 0."""
 
 
 class Fact(Value):
@@ -279,8 +282,10 @@ class StepTaken(Value):
     """Reward groups in the batch."""
     silent_groups: int
     """Groups whose advantages are all zero; they carry no signal."""
+    silent: dict[Silence, int] = Field(default_factory=dict)
+    """Completions without signal, by reason; empty in logs of schema 1."""
     samples: int
-    """Completions with a non-zero advantage, which are all that is computed."""
+    """Completions that were computed: those with a non-zero advantage, or all where the loss has a KL or entropy term."""
     tokens: int
     """Their completion tokens."""
     reward: float
@@ -292,6 +297,7 @@ class StepTaken(Value):
 class PolicyUpdated(Fact):
     """A policy learned from an iteration. This append is the commit point of the update."""
 
+    SCHEMA: ClassVar[int] = 2
     kind: Literal["policy_updated"] = "policy_updated"
     policy: str
     """`shared`, `teacher` or `student`."""
@@ -311,6 +317,16 @@ class PolicyUpdated(Fact):
     """Optimizer steps taken since the run began."""
     steps: tuple[StepTaken, ...]
     """What each step did."""
+    optimizer: Digest | None = None
+    """SHA-256 of the optimizer's state beside the weights; None where there is none, and in logs of schema 1."""
+
+
+class WeightsPruned(Fact):
+    """Weights were given up in the course of an update: they need not be on disk any more."""
+
+    kind: Literal["weights_pruned"] = "weights_pruned"
+    digests: tuple[Digest, ...]
+    """Which, oldest first."""
 
 
 class PolicyServed(Fact):
@@ -370,6 +386,7 @@ AnyFact = Annotated[
     | EpisodeFailed
     | IterationFinished
     | PolicyUpdated
+    | WeightsPruned
     | PolicyServed
     | EvaluationFinished
     | RunFinished,

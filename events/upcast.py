@@ -16,8 +16,10 @@ from events.types import AnyFact, Fact
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 """Data of one schema to data of the next."""
 
-UPCASTERS: Mapping[tuple[str, int], Upcaster] = MappingProxyType({})
-"""By kind and schema. Empty as long as every kind has its first shape."""
+UPCASTERS: Mapping[tuple[str, int], Upcaster] = MappingProxyType(
+    {("policy_updated", 1): lambda data: {**data, "steps": [{**step, "silent": {}} for step in data["steps"]]}}
+)
+"""By kind and schema. Steps of `policy_updated` tell since schema 2 why completions carried no signal."""
 
 _UNION = get_args(get_args(AnyFact)[0])
 KINDS: Mapping[str, type[Fact]] = MappingProxyType({cls.model_fields["kind"].default: cls for cls in _UNION})

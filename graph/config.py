@@ -87,21 +87,90 @@ class RewardSettings(Settings):
     """For an answer that is none [AZR: -1]."""
 
 
+class LoraSettings(Settings):
+    """Whether policies are low-rank adapters on the run's first weights (arXiv 2106.09685), which stay as they are."""
+
+    rank: Annotated[int, Field(ge=0)] = 0
+    """Rank of the adapters; 0: none, all weights are trained."""
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    """What an adapter adds is scaled by `alpha` / `rank`."""
+    modules: tuple[str, ...] = ()
+    """Names of the linear layers that get one, such as `q_proj`; empty: all but the output head."""
+
+
 class LearnSettings(Settings):
     """How the trainer updates weights."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 3e-4
-    """AdamW, constant [paper: 1e-6 for 7B weights; tiny models need more]."""
+    """The optimizer's, once warm [paper: 1e-6 for 7B weights; tiny models need more]."""
+    teacher_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """The teacher's, where it has weights of its own; unset: the same."""
+    warm_up: Annotated[int, Field(ge=0)] = 10
+    """Steps over which the learning rate of a cold optimizer rises; carried moments are warm already."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate goes on; `linear` and `cosine` fall to 0."""
+    schedule_steps: Annotated[int, Field(ge=1)] = 160
+    """Optimizer steps of a policy until then; an iteration has up to four."""
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    """`adamw_8bit`: with moments of a byte each, by bitsandbytes (`pip install gasp[8bit]`)."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What forward and backward compute in; weights, gradients and losses are float32."""
+    gradient_checkpointing: bool = False
+    """Keep no activations inside layers and compute them again: less memory, and every completion reads its prompt anew."""
+    lora: LoraSettings = LoraSettings()
+    """Adapters instead of whole weights."""
+    credit: Literal[
+        "recipe", "grpo", "dr_grpo", "rloo", "reinforce_plus_plus", "reinforce_plus_plus_baseline", "trr_plus_plus"
+    ] = "recipe"
+    """How rewards become advantages; `recipe`: as the recipe does."""
+    filter_silent: bool = False
+    """Leave groups without signal out of the averages too, as DAPO's dynamic sampling does."""
+    loss: Literal["dapo", "grpo", "dr_grpo", "cispo", "sapo", "gspo", "luspo", "vespo"] = "dapo"
+    """TRL's loss, by name; normalised over the whole lesson, so that `bnpo` would be `dapo`."""
     clip: Annotated[float, Field(gt=0)] = 0.2
-    """PPO clip range of the token ratio."""
+    """The ratio p / p_old counts down to 1 - `clip` [GSPO: 3e-4]; `sapo` and `vespo` damp it softly instead."""
+    clip_high: Annotated[float, Field(gt=0)] | None = None
+    """... and up to 1 + `clip_high` [DAPO: 0.28, GSPO: 4e-4, CISPO: 4]; unset: `clip`."""
+    delta: Annotated[float, Field(gt=1)] | None = None
+    """Cap of the ratio where the advantage is negative, above 1 + `clip_high`, for losses that clip; unset: none."""
+    kl: Annotated[float, Field(ge=0)] = 0.0
+    """Coefficient of the KL divergence to the run's first weights; above 0 they stay loaded beside the policy."""
+    entropy: Annotated[float, Field(ge=0)] = 0.0
+    """Coefficient of the entropy bonus [AZR: 0.001]."""
+    importance: Literal["none", "truncate", "mask"] = "none"
+    """`none`: p_old is what sampled. Else it is the policy before the step: nothing is clipped then, and p_old / p_sampled
+    weighs each token."""
+    importance_cap: Annotated[float, Field(ge=1)] = 2.0
+    """Larger weights are cut to this (`truncate`) or their tokens left out (`mask`)."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradient norm is clipped to this."""
     batch_tokens: Annotated[int, Field(ge=512)] = 16384
     """Most padded tokens of one forward pass; gradients are accumulated over passes."""
+    staleness: Annotated[int, Field(ge=0)] = 0
+    """Iterations that play may be ahead of learning: iteration n is played with the weights after n - 1 - `staleness`."""
+    epochs: Annotated[int, Field(ge=1)] = 1
+    """Times that each iteration is learned; above 1 its samples are older weights' by then, see `importance`."""
     teacher_scale: Annotated[float, Field(ge=0)] = 1.0
     """Factor on the teacher's advantages; 0 never updates the teacher."""
     keep: Annotated[int, Field(ge=1)] = 2
-    """Newest weights kept on disk, besides the first."""
+    """Newest weights of each policy kept on disk, besides the first and those in use."""
+    keep_every: Annotated[int, Field(ge=0)] = 0
+    """Weights of every so many iterations are kept too; 0: of none."""
+    keep_best: str = ""
+    """... and those with the best pass@1 on the examined question set of this name, such as `test`; empty: none."""
+
+    @property
+    def ratio_cap(self) -> float:
+        """The largest ratio that counts."""
+        return 1 + (self.clip if self.clip_high is None else self.clip_high)
+
+    @model_validator(mode="after")
+    def _delta_has_an_effect(self) -> Self:
+        if self.delta is not None and self.delta <= self.ratio_cap:
+            raise ValueError(f"delta ({self.delta}) must be above 1 + clip_high ({self.ratio_cap})")
+        if self.delta is not None and self.loss in ("cispo", "sapo", "vespo"):
+            raise ValueError(f"delta ({self.delta}) means nothing to the loss {self.loss}; leave it unset")
+        return self
 
 
 class EvaluateSettings(Settings):

@@ -57,6 +57,13 @@ def test_every_setting_is_described():
     assert [key for key, _, description in keys() if not description.strip()] == []
 
 
+@pytest.mark.parametrize("override", ["learn.clip_high=0.6", "learn.loss=sapo"])
+def test_a_delta_without_effect_is_refused(override):
+    assert configure(None, ["learn.delta=1.5"]).learn.delta == 1.5
+    with pytest.raises(BadInput, match="delta"):
+        configure(None, ["learn.delta=1.5", override])
+
+
 def test_a_config_survives_the_log():
     config = configure(None, ["play.episodes=3", "goalposts=x.jsonl"])
     assert Config(**config.model_dump(mode="json")) == config

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import chain
+from math import isfinite
 from statistics import fmean, pstdev
 
 import pytest
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 
 from events.values import Verdict
 from graph.config import Config, RewardSettings
-from graph.credit import grpo, trr_plus_plus
+from graph.credit import CREDITS, grpo, trr_plus_plus
 from graph.recipe import Rewarded
 from graph.recipes import recipe
 from graph.recipes.gasp import Gasp
@@ -95,3 +98,27 @@ def test_gasp_credits_practice_by_question_and_play_by_task_in_the_given_order(b
     play = [i for i, g in enumerate(batch) if g.phase != "practice"]
     assert [advantages[i] for i in practice] == grpo([batch[i] for i in practice])
     assert [advantages[i] for i in play] == trr_plus_plus([batch[i] for i in play])
+
+
+@pytest.mark.parametrize("name", CREDITS)
+@given(groups)
+def test_credit_is_one_finite_number_a_completion_and_nothing_where_all_are_rewarded_alike(name, batch):
+    found = CREDITS[name](batch)
+    assert [len(row) for row in found] == [len(group.rewards) for group in batch]
+    assert all(map(isfinite, chain(*found)))
+    alike = [replace(group, rewards=(0.1,) * len(group.rewards)) for group in batch]
+    assert not any(chain(*CREDITS[name](alike)))
+
+
+@pytest.mark.parametrize("name", CREDITS)
+def test_a_group_of_one_is_silent_where_credit_is_within_groups(name):
+    batch = [Rewarded("lemma", "teacher", "easy", (reward,)) for reward in (1.0, -0.5)]
+    assert any(chain(*CREDITS[name](batch))) == (name in ("reinforce_plus_plus", "trr_plus_plus"))
+
+
+@given(groups)
+def test_rloo_compares_each_completion_with_the_others(batch):
+    for group, row in zip(batch, CREDITS["rloo"](batch), strict=True):
+        for n, advantage in enumerate(row):
+            others = group.rewards[:n] + group.rewards[n + 1 :]
+            assert advantage == pytest.approx(group.rewards[n] - fmean(others) if others else 0, abs=1e-9)

@@ -9,6 +9,7 @@ import pytest
 from events.errors import TrainerError
 from events.types import Phase
 from events.values import Digest, Role
+from graph.config import LearnSettings
 from graph.recipe import Recipe, Rewarded
 from graph.recipes.gasp import Gasp
 from trainer.batch import batches
@@ -55,20 +56,20 @@ def test_advantages_are_the_recipes() -> None:
     groups = [group(1.0, -0.5, -0.5), group(1.0, 1.0, -1.0)]
     recipe = GASP
     expected = recipe.credit([Rewarded(one.phase, one.role, one.task, one.rewards) for one in groups])
-    [lesson] = lessons(groups, recipe, 1.0, ROLES)
+    [lesson] = lessons(groups, recipe, LearnSettings(), ROLES)
     assert [one.advantage for one in lesson.credited] == [number for row in expected for number in row]
 
 
 def test_phases_are_learned_in_their_order() -> None:
     groups = [group(1, 0, phase=phase) for phase in ("practice", "solve", "lift", "lemma", "solve")]
-    found = lessons(groups, GASP_REAL, 1.0, ROLES)
+    found = lessons(groups, GASP_REAL, LearnSettings(), ROLES)
     assert [lesson.phase for lesson in found] == ["lemma", "lift", "solve", "practice"]
     assert [lesson.groups for lesson in found] == [1, 1, 2, 1]
 
 
 def test_silent_groups_are_counted_and_averaged_over_but_not_computed() -> None:
     groups = [group(1, 1, phase="practice"), group(1, 0, phase="practice")]
-    [lesson] = lessons(groups, GASP_REAL, 1.0, ROLES)
+    [lesson] = lessons(groups, GASP_REAL, LearnSettings(), ROLES)
     assert (lesson.groups, lesson.silent_groups, len(lesson.credited)) == (2, 1, 2)
     assert lesson.tokens == 16
     assert lesson.reward == 0.75
@@ -77,20 +78,47 @@ def test_silent_groups_are_counted_and_averaged_over_but_not_computed() -> None:
 def test_teacher_scale_scales_the_teacher_and_zero_silences_it() -> None:
     groups = [group(1, 0, role="teacher", phase="lemma"), group(1, 0)]
     for scale in (2.0, 0.0):
-        teacher, student = lessons(groups, GASP, scale, ROLES)
+        teacher, student = lessons(groups, GASP, LearnSettings(teacher_scale=scale), ROLES)
         assert [one.advantage for one in teacher.credited] == [scale, -scale] * (scale > 0)
         assert [one.advantage for one in student.credited] == [1.0, -1.0]
 
 
 def test_a_policy_learns_from_its_own_roles_only() -> None:
     groups = [group(1, 0, role="teacher", phase="lemma"), group(1, 0)]
-    assert [lesson.phase for lesson in lessons(groups, GASP, 1.0, ("teacher",))] == ["lemma"]
-    assert [lesson.phase for lesson in lessons(groups, GASP, 1.0, ("student",))] == ["solve"]
+    assert [lesson.phase for lesson in lessons(groups, GASP, LearnSettings(), ("teacher",))] == ["lemma"]
+    assert [lesson.phase for lesson in lessons(groups, GASP, LearnSettings(), ("student",))] == ["solve"]
 
 
 def test_an_empty_completion_carries_no_signal() -> None:
-    [lesson] = lessons([group(1, 0, length=0)], GASP, 1.0, ROLES)
+    [lesson] = lessons([group(1, 0, length=0)], GASP, LearnSettings(), ROLES)
     assert (lesson.credited, lesson.silent_groups) == ((), 1)
+
+
+def test_completions_without_signal_are_counted_by_reason() -> None:
+    credit = LearnSettings(credit="grpo")
+    rows = [group(1, 1), group(-0.5, -0.5, -0.5), group(0, 0), group(1), group(1, 0, -1), group(1, 0, length=0)]
+    [lesson] = lessons(rows, GASP, credit, ROLES)
+    assert lesson.silent == {"all_right": 2, "all_wrong": 5, "alone": 1, "average": 1, "empty": 2}
+    assert (lesson.groups, lesson.silent_groups, len(lesson.credited)) == (6, 5, 2)
+    [one] = lessons([group(1), group(1)], GASP, credit, ROLES)
+    assert one.silent == {"all_right": 2}
+    [untaught] = lessons([group(1, 0, role="teacher")], GASP, LearnSettings(teacher_scale=0), ROLES)
+    assert untaught.silent == {"untaught": 2}
+
+
+def test_filtered_groups_leave_the_average() -> None:
+    rows = [group(1, 1), group(1, 0, -1), group(0, 0)]
+    kept, left = (lessons(rows, GASP, LearnSettings(credit="grpo", filter_silent=on), ROLES)[0] for on in (False, True))
+    assert (kept.completions, kept.tokens, left.completions, left.tokens) == (7, 28, 3, 12)
+    assert (kept.credited, kept.silent, kept.reward) == (left.credited, left.silent, left.reward)
+
+
+@pytest.mark.parametrize("term", ["kl", "entropy"])
+def test_completions_without_signal_are_computed_where_a_term_pulls_them(term) -> None:
+    rows = [group(1, 1), group(1, 0), group(1, 0, role="teacher"), group(1, 0, length=0)]
+    [lesson] = lessons(rows, GASP, LearnSettings(credit="grpo", teacher_scale=0, **{term: 0.1}), ROLES)
+    assert [one.advantage for one in lesson.credited] == [0, 0, 1, -1]
+    assert lesson.silent == {"all_right": 2, "untaught": 2, "empty": 2}
 
 
 def test_a_recipe_that_forgets_completions_is_an_error() -> None:
@@ -100,7 +128,7 @@ def test_a_recipe_that_forgets_completions_is_an_error() -> None:
 
     recipe: Recipe = Forgetful()
     with pytest.raises(TrainerError, match="one advantage a completion"):
-        lessons([group(1, 0)], recipe, 1.0, ROLES)
+        lessons([group(1, 0)], recipe, LearnSettings(), ROLES)
 
 
 def many(seed: int = 0, count: int = 60) -> list[Credited]:

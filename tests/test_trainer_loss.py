@@ -1,6 +1,7 @@
-"""TRL's loss on our batches is the formula, and a step moves what it should."""
+"""What the loss reports, and that a step moves what it should; its formulas are in test_trainer_gradient."""
 
 import copy
+import dataclasses
 import random
 import subprocess
 import sys
@@ -11,16 +12,16 @@ import numpy as np
 import pytest
 
 from events.errors import TrainerError
+from events.types import StepTaken
 from graph.config import LearnSettings
 from tests.test_trainer_batch import sample
 from tests.tiny import VOCABULARY, logprobs, tiny_weights
 from trainer import checkpoint
 from trainer.batch import batches
 from trainer.credit import Credited, Lesson
+from trainer.importance import DRIFT, EFFECTIVE, K1, K3, RATIO
 from trainer.step import Adam, learn
-from trainer.trl import DRIFT, ClippedLoss
-
-CLIP = 0.2
+from trainer.trl import LOSSES, PolicyLoss
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +36,9 @@ def model(weights):
     return copy.deepcopy(weights.model)
 
 
-def clipped(model, weights, tmp_path: Path) -> ClippedLoss:
-    return ClippedLoss(model, weights.tokenizer, clip=CLIP, seed=0, folder=tmp_path)
+def policy_loss(model, weights, tmp_path: Path, reference=None, **learn) -> PolicyLoss:
+    settings = LearnSettings(**learn)
+    return PolicyLoss(model, weights.tokenizer, settings, seed=0, folder=tmp_path, longest=30, reference=reference)
 
 
 def story(model, *, groups: int = 5, count: int = 6, noise: float = 0.3, temperature: float = 1.0) -> list[Credited]:
@@ -60,69 +62,17 @@ def story(model, *, groups: int = 5, count: int = 6, noise: float = 0.3, tempera
 
 def lesson(credited: list[Credited]) -> Lesson:
     tokens = sum(len(one.sample.ids) for one in credited)
-    return Lesson("solve", tuple(credited), groups=5, silent_groups=0, tokens=tokens, reward=0.0)
+    return Lesson("solve", tuple(credited), 5, 0, silent={}, completions=len(credited), tokens=tokens, reward=0.0)
 
 
-def formula(model, credited: list[Credited], items: int):
-    """-min(r A, clip(r) A) / items, token by token, in float64 and with autograd."""
-    import torch
-
-    total = torch.zeros((), dtype=torch.float64)
-    for one in credited:
-        text = [*one.sample.prompt_ids.tolist(), *one.sample.ids.tolist()]
-        logits = model(torch.tensor([text])).logits[0, len(one.sample.prompt_ids) - 1 : -1] / one.sample.temperature
-        new = logits.log_softmax(-1).gather(-1, torch.tensor(one.sample.ids.astype(np.int64))[:, None])[:, 0]
-        ratio = (new - torch.tensor(one.sample.logprobs.astype(np.float64))).exp()
-        both = ratio * one.advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * one.advantage
-        total = total - torch.minimum(*both).sum() / items
-    return total
-
-
-def gradient(model) -> np.ndarray:
-    found = np.concatenate([p.grad.double().numpy().ravel() for p in model.parameters()])
-    model.zero_grad()
-    return found
-
-
-def backward(loss: ClippedLoss, credited: list[Credited], budget: int) -> tuple[float, float]:
-    """The summed loss and the token-weighted share of clipped tokens."""
-    items = sum(len(one.sample.ids) for one in credited)
-    total, cut = 0.0, 0.0
-    for batch in batches(credited, budget):
-        share, metrics = loss(batch, items)
-        share.backward()
-        total += share.item()
-        cut += metrics["clip_ratio/region_mean"] * batch.tokens / items
-    return total, cut
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_the_loss_and_its_gradient_are_the_clipped_token_loss_in_float64(model, weights, tmp_path, temperature) -> None:
-    credited = story(model, temperature=temperature)
-    exact = copy.deepcopy(model).double()
-    expected = formula(exact, credited, sum(len(one.sample.ids) for one in credited))
-    expected.backward()
-    total, cut = backward(clipped(model, weights, tmp_path), credited, 4096)
-    assert cut > 0.1, "the clip must matter in this test"
-    assert total == pytest.approx(expected.item(), abs=1e-6)
-    wanted = gradient(exact)
-    assert np.abs(gradient(model) - wanted).max() < 1e-5 * np.abs(wanted).max()
-
-
-def test_micro_batches_add_up_to_one_batch(model, weights, tmp_path) -> None:
-    credited, loss = story(model), clipped(model, weights, tmp_path)
-    assert len(batches(credited, 64)) > 8
-    assert len(batches(credited, 10**6)) == 1
-    whole, whole_gradient = backward(loss, credited, 10**6), gradient(model)
-    parts, parts_gradient = backward(loss, credited, 64), gradient(model)
-    assert parts == pytest.approx(whole, abs=1e-6)
-    assert np.abs(parts_gradient - whole_gradient).max() < 1e-5 * np.abs(whole_gradient).max()
+def step(loss: PolicyLoss, model, credited: list[Credited], batch_tokens: int = 4096, rate: float = 1e-12) -> StepTaken:
+    return learn(lesson(credited), loss, Adam(model, LearnSettings(learning_rate=rate), None), batch_tokens)
 
 
 def test_each_temperature_scores_under_its_own_distribution(model, weights, tmp_path) -> None:
     both = [*story(model, noise=0), *story(model, noise=0, temperature=0.5)]
-    loss = clipped(model, weights, tmp_path)
-    found = [loss(batch, 1)[1][DRIFT] for batch in [*batches(both, 4096), *batches(both, 4096)]]
+    loss = policy_loss(model, weights, tmp_path)
+    found = [loss(batch, lesson(both))[1][DRIFT] for batch in [*batches(both, 4096), *batches(both, 4096)]]
     assert len(found) >= 4
     assert max(found) < 1e-5
 
@@ -130,8 +80,8 @@ def test_each_temperature_scores_under_its_own_distribution(model, weights, tmp_
 def test_logprobs_of_other_weights_show_as_drift(model, weights, tmp_path) -> None:
     honest, wrong = story(model, noise=0), story(model, noise=0, temperature=0.5)
     lied = [Credited(type(one.sample)(**{**one.sample.__dict__, "temperature": 1.0}), 1.0) for one in wrong]
-    loss = clipped(model, weights, tmp_path)
-    drifts = [learn(lesson(rows), loss, Adam(model, LearnSettings(), None), 4096).metrics[DRIFT] for rows in (honest, lied)]
+    loss = policy_loss(model, weights, tmp_path)
+    drifts = [step(loss, model, rows).metrics[DRIFT] for rows in (honest, lied)]
     assert drifts[0] < 1e-5
     assert drifts[1] > 0.1
 
@@ -140,30 +90,65 @@ def test_ids_beyond_the_vocabulary_are_an_error(model, weights, tmp_path) -> Non
     one = sample()
     beyond = type(one)(**{**one.__dict__, "ids": np.array([VOCABULARY], np.int32), "logprobs": np.zeros(1, np.float32)})
     with pytest.raises(TrainerError, match="beyond the model's 64"):
-        clipped(model, weights, tmp_path)(batches([Credited(beyond, 1.0)], 512)[0], 1)
+        step(policy_loss(model, weights, tmp_path), model, [Credited(beyond, 1.0)])
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_step_moves_logprobs_with_the_sign_of_the_advantage(model, weights, tmp_path, sign) -> None:
     credited = [Credited(one.sample, sign) for one in story(model, groups=1, noise=0)]
     before = [logprobs(model, one.sample.prompt_ids.tolist(), one.sample.ids.tolist()).sum() for one in credited]
-    settings = LearnSettings(learning_rate=1e-3)
-    step = learn(lesson(credited), clipped(model, weights, tmp_path), Adam(model, settings, None), 4096)
+    taken = step(policy_loss(model, weights, tmp_path), model, credited, rate=1e-3)
     after = [logprobs(model, one.sample.prompt_ids.tolist(), one.sample.ids.tolist()).sum() for one in credited]
     moved = [float(b - a) * sign for a, b in zip(before, after, strict=True)]
     assert min(moved) > 0
-    assert step.samples == len(credited)
-    assert step.tokens == sum(len(one.sample.ids) for one in credited)
-    assert step.metrics["loss"] == pytest.approx(-sign, abs=1e-4)
+    assert taken.samples == len(credited)
+    assert taken.tokens == sum(len(one.sample.ids) for one in credited)
+    assert taken.metrics["loss"] == pytest.approx(-sign, abs=1e-4)
 
 
 def test_silent_tokens_thin_the_loss(model, weights, tmp_path) -> None:
-    credited, loss = story(model), clipped(model, weights, tmp_path)
-    thin = Lesson("solve", tuple(credited), groups=10, silent_groups=5, tokens=2 * lesson(credited).tokens, reward=0.0)
+    credited, loss = story(model), policy_loss(model, weights, tmp_path)
+    thin = dataclasses.replace(lesson(credited), tokens=2 * lesson(credited).tokens)
     full, half = (
         learn(one, loss, Adam(model, LearnSettings(learning_rate=1e-12), None), 4096) for one in (lesson(credited), thin)
     )
     assert half.metrics["loss"] == pytest.approx(full.metrics["loss"] / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_reports_entropy_clipping_and_distance_from_what_sampled(model, weights, tmp_path, loss) -> None:
+    found = step(policy_loss(model, weights, tmp_path, loss=loss), model, story(model), 64).metrics
+    names = {"loss", "grad_norm", "learning_rate", "entropy", "clip_ratio/region_mean", DRIFT, K1, K3, RATIO, EFFECTIVE}
+    assert names | {"clip_ratio/low_mean", "clip_ratio/high_mean"} >= found.keys() >= names
+    assert (found["clip_ratio/region_mean"] > 0.05) == (loss not in ("sapo", "vespo", "gspo", "luspo"))
+
+
+def test_the_weights_that_sampled_are_at_no_distance(model, weights, tmp_path) -> None:
+    found = step(policy_loss(model, weights, tmp_path), model, story(model, noise=0)).metrics
+    assert [found[name] for name in (DRIFT, K1, K3)] == pytest.approx([0, 0, 0], abs=1e-5)
+    assert [found[name] for name in (RATIO, EFFECTIVE)] == pytest.approx([1, 1], abs=1e-5)
+
+
+@pytest.mark.parametrize("importance", ["none", "truncate"])
+def test_distance_from_what_sampled_is_a_figure_of_the_whole_lesson(model, weights, tmp_path, importance) -> None:
+    credited = story(model)
+    own = [logprobs(model, one.sample.prompt_ids.tolist(), one.sample.ids.tolist()).numpy() for one in credited]
+    gone = np.concatenate(own).astype(np.float64) - np.concatenate([one.sample.logprobs for one in credited])
+    ratio = np.exp(gone)
+    found = step(policy_loss(model, weights, tmp_path, importance=importance), model, credited, 64).metrics
+    assert found[K1] == pytest.approx(-gone.mean(), abs=1e-5)
+    assert found[K3] == pytest.approx((ratio - 1 - gone).mean(), abs=1e-5)
+    assert found[RATIO] == pytest.approx(ratio.mean(), abs=1e-5)
+    assert found[EFFECTIVE] == pytest.approx(ratio.sum() ** 2 / len(ratio) / (ratio**2).sum(), abs=1e-5)
+    assert found[EFFECTIVE] < 0.95
+
+
+def test_the_divergence_from_the_reference_grows_from_zero(model, weights, tmp_path) -> None:
+    credited = story(model, noise=0)
+    loss = policy_loss(model, weights, tmp_path, reference=copy.deepcopy(weights.model), kl=0.1)
+    first = step(loss, model, credited, rate=1e-2).metrics["kl"]
+    second = step(loss, model, credited).metrics["kl"]
+    assert abs(first) < 1e-6 < 1e-4 < second
 
 
 @pytest.mark.slow

@@ -26,9 +26,10 @@ from graph.recipes import recipe
 from trainer import checkpoint, replay
 from trainer.checkpoint import Weights
 from trainer.credit import Lesson, lessons
+from trainer.importance import DRIFT
 from trainer.replay import Cursor, PolicyName
 from trainer.step import Adam, learn
-from trainer.trl import DRIFT, ClippedLoss
+from trainer.trl import PolicyLoss
 
 DRIFT_LIMIT: Final = 0.1
 """Largest mean distance, in nats, between logged and recomputed logprobs of the very weights that sampled."""
@@ -39,7 +40,7 @@ class Pupil:
     """A policy in memory: weights, loss and optimizer, as they are under `weights.digest`."""
 
     weights: Weights
-    loss: ClippedLoss
+    loss: PolicyLoss
     adam: Adam
 
 
@@ -103,8 +104,7 @@ class Trainer:
     def _update(self, place: Cursor, end: Event) -> Event:
         began = time.monotonic()
         found = replay.window(self._log, place, end)
-        scale = self._config.learn.teacher_scale
-        todo = lessons(found.groups, recipe(self._config), scale, replay.ROLES[place.name])
+        todo = lessons(found.groups, recipe(self._config), self._config.learn, replay.ROLES[place.name])
         steps, digest = self._learn(place, todo)
         seconds = time.monotonic() - began
         fact = PolicyUpdated(
@@ -147,7 +147,16 @@ class Trainer:
             return held
         settings = self._config.learn
         weights = checkpoint.load(self._store, place.digest)
-        loss = ClippedLoss(weights.model, weights.tokenizer, clip=settings.clip, seed=self._config.seed, folder=self._store)
+        first = self._start.policies[replay.ROLES[place.name][0]]
+        loss = PolicyLoss(
+            weights.model,
+            weights.tokenizer,
+            settings,
+            seed=self._config.seed,
+            folder=self._store,
+            longest=max(self._config.play.student.max_tokens, self._config.play.teacher.max_tokens),
+            reference=checkpoint.load(self._store, first).model if settings.kl else None,
+        )
         self._pupils[place.name] = Pupil(weights, loss, Adam(weights.model, settings, weights.moments))
         return self._pupils[place.name]
 
@@ -178,6 +187,7 @@ def _idle(lesson: Lesson) -> StepTaken:
         phase=lesson.phase,
         groups=lesson.groups,
         silent_groups=lesson.silent_groups,
+        silent=dict(lesson.silent),
         samples=0,
         tokens=0,
         reward=lesson.reward,

@@ -16,12 +16,13 @@ from events.types import StepTaken
 from graph.config import LearnSettings
 from trainer.batch import batches
 from trainer.credit import Lesson
+from trainer.importance import settled
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-    from trainer.trl import ClippedLoss
+    from trainer.trl import PolicyLoss
 
 BETAS: Final = (0.9, 0.98)
 """Decay of AdamW's moments: that of the pocket model's pretraining, whose second moments are carried on."""
@@ -96,23 +97,24 @@ class Adam:
         return found
 
 
-def learn(lesson: Lesson, loss: ClippedLoss, adam: Adam, batch_tokens: int) -> StepTaken:
+def learn(lesson: Lesson, loss: PolicyLoss, adam: Adam, batch_tokens: int) -> StepTaken:
     """Take the optimizer step of a lesson, or none where it has no signal."""
     sums: dict[str, float] = {}
     total = 0.0
     tokens = 0
     for batch in batches(lesson.credited, batch_tokens):
-        share, metrics = loss(batch, lesson.tokens)
+        share, metrics = loss(batch, lesson)
         share.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         total += float(share.detach())
         tokens += batch.tokens
         for name, value in metrics.items():
             sums[name] = sums.get(name, 0.0) + value * batch.tokens
-    means = {name: value / tokens for name, value in sums.items()}
+    means = settled({name: value / tokens for name, value in sums.items()})
     return StepTaken(
         phase=lesson.phase,
         groups=lesson.groups,
         silent_groups=lesson.silent_groups,
+        silent=dict(lesson.silent),
         samples=len(lesson.credited),
         tokens=tokens,
         reward=lesson.reward,

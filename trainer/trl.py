@@ -1,9 +1,9 @@
-"""The seam to TRL, and the only file that imports it: the clipped token loss of `trl.GRPOTrainer` on our batches.
+"""The seam to TRL, and the only file that imports it: the losses of `trl.GRPOTrainer` on our batches.
 
-Law: the loss is TRL's own `_compute_loss`, a private method, hence the pin `trl==1.16.*` and the parity test against the
-formula in float64. Old logprobs are the logged ones. Losses of micro-batches add up to the token mean over the whole
-lesson (`loss_type="dapo"`), however it is cut. TRL neither samples, nor steps, nor saves here. What is ours is that a prompt
-is read once for all its completions, through the model's own cache, gradient included.
+Law: the loss is TRL's own `_compute_loss`, a private method, hence the pin `trl==1.16.*` and the parity tests of every loss
+against its formula in float64. Losses of micro-batches add up to the average over the whole lesson, however it is cut. TRL
+neither samples, nor steps, nor saves here. What is ours is that a prompt is read once for all its completions, through the
+model's own cache, gradient included.
 """
 
 from __future__ import annotations
@@ -14,20 +14,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from events.errors import TrainerError
+from graph.config import LearnSettings
 from trainer.batch import Batch
+from trainer.credit import Lesson
+from trainer.importance import figures, weights
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-DRIFT: Final = "sampling/sampling_logp_difference/mean"
-"""Metric: mean distance between logged and recomputed logprobs; near 0 when the weights are those that sampled."""
+LOSSES: Final[dict[str, dict[str, str]]] = {
+    "dapo": {"loss_type": "dapo"},
+    "grpo": {"loss_type": "grpo"},
+    "dr_grpo": {"loss_type": "dr_grpo"},
+    "cispo": {"loss_type": "cispo"},
+    "sapo": {"loss_type": "sapo"},
+    "gspo": {"loss_type": "grpo", "importance_sampling_level": "sequence"},
+    "luspo": {"loss_type": "luspo", "importance_sampling_level": "sequence"},
+    "vespo": {"loss_type": "vespo"},
+}
+"""What TRL calls each `learn.loss`."""
+_BY_TOKEN: Final = ("dapo", "cispo", "vespo")
+"""Losses averaged over tokens; the others are averaged over completions."""
 _METRICS: Final = {
     "entropy": "entropy",
+    "kl": "kl",
     "clip_ratio/low_mean": "clip_ratio/low_mean",
     "clip_ratio/high_mean": "clip_ratio/high_mean",
     "clip_ratio/region_mean": "clip_ratio/region_mean",
+    "cispo_clip_ratio": "clip_ratio/region_mean",
 }
+"""TRL's names of metrics to ours."""
 
 
 def offline() -> None:
@@ -49,119 +66,175 @@ def offline() -> None:
     os.environ.update(quiet)
 
 
-class ClippedLoss:
-    """-min(ratio A, clip(ratio) A), averaged over tokens; ratio = p / p_sampled. PPO's clip, GRPO's family, no KL."""
+class PolicyLoss:
+    """A loss by name: how far the policy should move towards what was rewarded, per token or per completion."""
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, clip: float, seed: int, folder: Path
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        learn: LearnSettings,
+        *,
+        seed: int,
+        folder: Path,
+        longest: int,
+        reference: PreTrainedModel | None = None,
     ) -> None:
+        """Wrap `model`, which stays the caller's to step.
+
+        Args:
+            model: the policy, patched by TRL from now on.
+            tokenizer: its own; TRL demands it, and no text passes through it.
+            learn: which loss, and its terms.
+            seed: TRL seeds the global generators with it.
+            folder: where TRL would write, which it is not asked to.
+            longest: most tokens that a completion may have, by which Dr. GRPO divides.
+            reference: what `learn.kl` pulls to; needed where it is above 0.
+        """
         import torch
         from datasets import Dataset
         from trl import GRPOConfig, GRPOTrainer
 
-        settings = GRPOConfig(
-            output_dir=str(folder),
-            loss_type="dapo",
-            epsilon=clip,
-            beta=0.0,
-            seed=seed,
-            use_cpu=not torch.cuda.is_available(),
-            bf16=False,
-            gradient_checkpointing=False,
-            per_device_train_batch_size=2,
-            num_generations=2,
-            report_to="none",
-            save_strategy="no",
-            disable_tqdm=True,
-            dataloader_pin_memory=False,
-        )
-        self._plain = model.forward
-        self._forward: dict[float, Any] = {}
+        self._head = _Head(model)
         self._trainer: Any = GRPOTrainer(
             model,
             reward_funcs=_unused_reward,
-            args=settings,
+            args=GRPOConfig(
+                output_dir=str(folder),
+                **LOSSES[learn.loss],
+                epsilon=learn.clip,
+                # TRL's CISPO takes the cap itself, its others the distance from 1.
+                epsilon_high=learn.ratio_cap if learn.loss == "cispo" else learn.clip_high,
+                delta=learn.delta,
+                beta=0.0,
+                entropy_coef=learn.entropy,
+                max_completion_length=longest,
+                seed=seed,
+                use_cpu=not torch.cuda.is_available(),
+                bf16=False,
+                gradient_checkpointing=False,
+                per_device_train_batch_size=2,
+                num_generations=2,
+                report_to="none",
+                save_strategy="no",
+                disable_tqdm=True,
+                dataloader_pin_memory=False,
+            ),
             train_dataset=Dataset.from_dict({"prompt": ["", ""]}),
             processing_class=tokenizer,
         )
-        # One lesson is one accumulation window; `items` already spans all of its micro-batches.
-        self._trainer.current_gradient_accumulation_steps = 1
+        # Set only now: TRL would load a reference of its own for the one, and start vLLM for the other.
+        self._trainer.beta = learn.kl
+        self._trainer.use_vllm = learn.importance != "none"
         self._score: Callable[..., Any] = self._trainer._get_per_token_logps_and_entropies
-        self._trainer._get_per_token_logps_and_entropies = self._keep_logprobs
-        self._logprobs: Tensor | None = None
+        self._trainer._get_per_token_logps_and_entropies = self._watched
+        self._inputs: dict[str, Any] = {}
+        self._figures: dict[str, float] = {}
+        self._learn = learn
         self._model = model.train()
+        self._reference = None if reference is None else _Head(reference.to(model.device).eval())
 
-    def __call__(self, batch: Batch, items: int) -> tuple[Tensor, dict[str, float]]:
-        """The batch's share of the loss (with gradient), and its metrics as means over its tokens.
-
-        Args:
-            batch: completions of one lesson.
-            items: completion tokens of the whole lesson; shares of all batches sum to the mean over them.
+    def __call__(self, batch: Batch, lesson: Lesson) -> tuple[Tensor, dict[str, float]]:
+        """The batch's share of the lesson's loss (with gradient), and its metrics as means over its tokens.
 
         Raises:
             TrainerError: the batch holds ids that the model does not know.
         """
-        import torch
-
         size = self._model.get_input_embeddings().weight.shape[0]
         if max(batch.ids.max(), batch.prompts.max()) >= size or min(batch.ids.min(), batch.prompts.min()) < 0:
             raise TrainerError(f"The log holds token ids beyond the model's {size}; these weights did not sample them")
-        self._use(batch.temperature)
+        self._inputs = self._given(batch, lesson)
+        trainer = self._trainer
+        # TRL divides by the number of batches that it accumulates; the lesson's average needs the lesson's size instead.
+        parts = 1.0 if self._learn.loss in _BY_TOKEN else lesson.completions / len(batch.ids)
+        trainer.current_gradient_accumulation_steps = parts
+        # TRL averages the entropy over the batch's tokens, whatever the loss is averaged over.
+        trainer.entropy_coef = self._learn.entropy * parts * batch.tokens / lesson.tokens
+        if self._learn.kl:
+            self._inputs["ref_per_token_logps"] = self._reference_logprobs(batch)
+        loss = trainer._compute_loss(self._after_prompts(self._head, batch), self._inputs)
+        kept = trainer._metrics["train"]
+        metrics = {ours: float(kept[theirs][-1]) for theirs, ours in _METRICS.items() if theirs in kept}
+        kept.clear()
+        return loss, {"clip_ratio/region_mean": 0.0, **metrics, **self._figures}
+
+    def _given(self, batch: Batch, lesson: Lesson) -> dict[str, Any]:
+        import torch
+
         device = self._model.device
-        mask = torch.from_numpy(batch.mask).to(device)
-        old = torch.from_numpy(batch.logprobs).to(device)
         last = batch.prompts[batch.prompt, batch.lengths[batch.prompt] - 1]
         inputs = {
             "prompt_ids": torch.from_numpy(last).to(device)[:, None],
-            "prompt_mask": torch.ones_like(mask[:, :1]),
+            "prompt_mask": torch.ones((len(last), 1), dtype=torch.int64, device=device),
             "completion_ids": torch.from_numpy(batch.ids).to(device),
-            "completion_mask": mask,
-            "old_per_token_logps": old,
+            "completion_mask": torch.from_numpy(batch.mask).to(device),
+            "sampling_per_token_logps": torch.from_numpy(batch.logprobs).to(device),
             "advantages": torch.from_numpy(batch.advantages).to(device),
-            "num_items_in_batch": torch.tensor(float(items), device=device),
+            "num_items_in_batch": torch.tensor(float(lesson.tokens), device=device),
         }
-        loss = self._trainer._compute_loss(self._after_prompts(batch), inputs)
-        kept = self._trainer._metrics["train"]
-        metrics = {ours: float(kept[theirs][-1]) for ours, theirs in _METRICS.items()}
-        kept.clear()
-        assert self._logprobs is not None
-        metrics[DRIFT] = float(((self._logprobs - old).abs() * mask).sum() / mask.sum())
-        return loss, metrics
+        if self._learn.importance == "none":
+            inputs["old_per_token_logps"] = inputs["sampling_per_token_logps"]
+        return inputs
 
-    def _after_prompts(self, batch: Batch) -> Callable[..., Any]:
+    def _watched(self, *args: Any, **kwargs: Any) -> Any:
+        """TRL's scoring, and what follows from the logprobs that it finds."""
+        found = self._score(*args, **kwargs)
+        mask = self._inputs["completion_mask"]
+        log_ratio = (found[0].detach() - self._inputs["sampling_per_token_logps"]) * mask
+        self._figures = figures(log_ratio, mask)
+        if self._learn.importance != "none":
+            # Without old logprobs TRL takes those just found, so that this weight is p_old / p_sampled.
+            self._inputs["importance_sampling_ratio"] = weights(log_ratio, self._learn.importance, self._learn.importance_cap)
+        return found
+
+    def _reference_logprobs(self, batch: Batch) -> Tensor:
+        import torch
+
+        assert self._reference is not None, "learn.kl needs a reference"
+        with torch.no_grad():
+            model = self._after_prompts(self._reference, batch)
+            text = [
+                torch.cat([self._inputs[f"prompt_{what}"], self._inputs[f"completion_{what}"]], 1) for what in ("ids", "mask")
+            ]
+            logprobs: Tensor = self._score(model, *text, batch.ids.shape[1])[0]
+        return logprobs
+
+    def _after_prompts(self, head: _Head, batch: Batch) -> Any:
         """The model as TRL is to call it: with all but the last token of every prompt read already, once for its group."""
         import torch
 
-        model: Callable[..., Any] = self._model
-        device = self._model.device
-        prefixes = torch.from_numpy(batch.prompts[:, :-1]).to(device)
+        model = head.at(batch.temperature)
+        prefixes = torch.from_numpy(batch.prompts[:, :-1]).to(model.device)
         if prefixes.shape[1] == 0:
             return model
         # Right padding needs no mask here: a causal model does not look ahead.
-        cache = self._model.base_model(input_ids=prefixes, use_cache=True).past_key_values
-        rows = torch.from_numpy(batch.prompt).to(device)
+        cache = model.base_model(input_ids=prefixes, use_cache=True).past_key_values
+        rows = torch.from_numpy(batch.prompt).to(model.device)
         cache.batch_select_indices(rows)
-        known = torch.from_numpy(batch.lengths).to(device)[rows][:, None] - 1
-        read = torch.arange(prefixes.shape[1], device=device)[None, :] < known
+        known = torch.from_numpy(batch.lengths).to(model.device)[rows][:, None] - 1
+        read = torch.arange(prefixes.shape[1], device=model.device)[None, :] < known
 
         def call(*, input_ids: Tensor, attention_mask: Tensor, **rest: Any) -> Any:
             return model(
                 input_ids=input_ids,
                 attention_mask=torch.cat([read.to(attention_mask), attention_mask], dim=1),
-                position_ids=known + torch.arange(input_ids.shape[1], device=device)[None, :],
+                position_ids=known + torch.arange(input_ids.shape[1], device=model.device)[None, :],
                 past_key_values=cache,
                 **rest,
             )
 
         return call
 
-    def _keep_logprobs(self, *args: Any, **kwargs: Any) -> Any:
-        found = self._score(*args, **kwargs)
-        self._logprobs = found[0].detach()
-        return found
 
-    def _use(self, temperature: float) -> None:
-        """Score tokens under the distribution they were sampled from; TRL fixes one temperature a model."""
+class _Head:
+    """A model that scores tokens under the distribution they were sampled from; TRL fixes one temperature a model."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+        self._plain = model.forward
+        self._forward: dict[float, Any] = {}
+
+    def at(self, temperature: float) -> Any:
         from trl.trainer.utils import add_fused_lm_head
 
         if temperature not in self._forward:
@@ -169,6 +242,7 @@ class ClippedLoss:
             add_fused_lm_head(self._model, temperature=temperature, outputs=("log_probs", "entropy"))
             self._forward[temperature] = self._model.forward
         self._model.forward = self._forward[temperature]
+        return self._model
 
 
 def _unused_reward(**_: object) -> list[float]:
