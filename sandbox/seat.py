@@ -282,15 +282,24 @@ class Seat:
     def _flush(self, output: _Output, *, final: bool = False) -> None:
         text = output.decoder.decode(bytes(output.held), final)
         output.held.clear()
-        # What a thread prints between two cells belongs to none.
-        if text and self._now is not None:
-            self._spend(len(text), output.name, text=text)
+        if self._now is None:
+            # What a thread prints between two cells belongs to none.
+            return
+        fits = text[: max(0, self._left)]
+        if fits:
+            self._spend(len(fits), output.name, text=fits)
+        if len(fits) < len(text):
+            self._overflow()
 
     def _spend(self, size: int, kind: str, **more: object) -> None:
-        if size <= self._left:
-            self._left -= size
-            self._say(self._now["call"], kind, **more)
-        elif self._left >= 0:
+        if size > self._left:
+            self._overflow()
+            return
+        self._left -= size
+        self._say(self._now["call"], kind, **more)
+
+    def _overflow(self) -> None:
+        if self._left >= 0:
             self._left = -1
             self._say(self._now["call"], "stderr", text=f"[output beyond {self._room >> 10} KiB was dropped]\n")
 

@@ -348,7 +348,7 @@ def test_a_context_that_dies_while_it_is_removed_harms_no_other(sandbox):
 
 def test_output_beyond_the_limit_is_dropped_and_what_follows_is_not(sandbox):
     execution = sandbox.run_code("for _ in range(300): print('x' * 1000)\n1 / 0")
-    assert 32 << 10 < len("".join(execution.logs.stdout)) <= 64 << 10
+    assert len("".join(execution.logs.stdout)) == 64 << 10
     assert execution.logs.stderr == ["[output beyond 64 KiB was dropped]\n"]
     assert execution.error.name == "ZeroDivisionError"
     assert alive(sandbox)
@@ -378,11 +378,11 @@ def test_a_result_beyond_the_limit_is_cut(sandbox):
         "import sys\ndel sys.stdout, sys.modules['json']",
         "import builtins\nbuiltins.repr = builtins.len = builtins.isinstance = None",
         "def f(): f()\nf()",
-        "import sys\nsys.setrecursionlimit(10**9)\ndef f(): return f()\nf()",
+        "import sys\nsys.setrecursionlimit(10**5)\ndef f(): return f()\nf()",
     ],
 )
 def test_odd_values_and_broken_streams_harm_nobody(sandbox, code):
-    execution = sandbox.run_code(code, timeout=10)
+    execution = sandbox.run_code(code, timeout=60)
     for text in (*execution.logs.stdout, execution.text or "", execution.error.traceback if execution.error else ""):
         text.encode()
     sandbox.restart_code_context("default")
@@ -584,7 +584,7 @@ def test_two_sandboxes_share_nothing():
         assert not other.files.exists("file")
         one.kill()
         assert alive(other)
-    assert of_run("tests-two") == []
+    wait_until(lambda: not of_run("tests-two"))
 
 
 OWNER = """
