@@ -91,35 +91,14 @@ class PolicyLoss:
             longest: most tokens that a completion may have, by which Dr. GRPO divides.
             reference: what `learn.kl` pulls to; needed where it is above 0.
         """
-        import torch
         from datasets import Dataset
-        from trl import GRPOConfig, GRPOTrainer
+        from trl import GRPOTrainer
 
         self._head = _Head(model)
         self._trainer: Any = GRPOTrainer(
             model,
             reward_funcs=_unused_reward,
-            args=GRPOConfig(
-                output_dir=str(folder),
-                **LOSSES[learn.loss],
-                epsilon=learn.clip,
-                # TRL's CISPO takes the cap itself, its others the distance from 1.
-                epsilon_high=learn.ratio_cap if learn.loss == "cispo" else learn.clip_high,
-                delta=learn.delta,
-                beta=0.0,
-                entropy_coef=learn.entropy,
-                max_completion_length=longest,
-                seed=seed,
-                use_cpu=not torch.cuda.is_available(),
-                bf16=False,
-                gradient_checkpointing=False,
-                per_device_train_batch_size=2,
-                num_generations=2,
-                report_to="none",
-                save_strategy="no",
-                disable_tqdm=True,
-                dataloader_pin_memory=False,
-            ),
+            args=_arguments(learn, seed=seed, folder=folder, longest=longest),
             train_dataset=Dataset.from_dict({"prompt": ["", ""]}),
             processing_class=tokenizer,
         )
@@ -243,6 +222,33 @@ class _Head:
             self._forward[temperature] = self._model.forward
         self._model.forward = self._forward[temperature]
         return self._model
+
+
+def _arguments(learn: LearnSettings, *, seed: int, folder: Path, longest: int) -> Any:
+    import torch
+    from trl import GRPOConfig
+
+    return GRPOConfig(
+        output_dir=str(folder),
+        **LOSSES[learn.loss],
+        epsilon=learn.clip,
+        # TRL's CISPO takes the cap itself, its others the distance from 1.
+        epsilon_high=learn.ratio_cap if learn.loss == "cispo" else learn.clip_high,
+        delta=learn.delta,
+        beta=0.0,
+        entropy_coef=learn.entropy,
+        max_completion_length=longest,
+        seed=seed,
+        use_cpu=not torch.cuda.is_available(),
+        bf16=False,
+        gradient_checkpointing=False,
+        per_device_train_batch_size=2,
+        num_generations=2,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
 
 
 def _unused_reward(**_: object) -> list[float]:
