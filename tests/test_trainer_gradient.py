@@ -8,6 +8,7 @@ import copy
 import dataclasses
 import itertools
 import random
+import re
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from events.types import Silence
 from graph.config import LearnSettings
 from graph.credit import CREDITS
 from graph.recipes.gasp import Gasp
@@ -251,8 +253,11 @@ def test_the_gradient_does_not_depend_on_how_a_lesson_is_cut(computed, loss) -> 
     close(loss, computed(settings, 10**6), computed(settings, 32))
 
 
-def test_every_name_of_a_setting_is_tested() -> None:
+def test_every_name_of_a_setting_is_tested_and_has_its_row_in_the_document() -> None:
     names = {field: get_args(LearnSettings.model_fields[field].annotation) for field in ("credit", "loss", "importance")}
     assert set(names["credit"]) == {"recipe", *CREDITS}
     assert set(names["loss"]) == set(LOSSES)
     assert set(names["importance"]) == {"none", "truncate", "mask"}
+    document = (Path(__file__).parent.parent / "docs" / "algorithms.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)` \|", document, re.MULTILINE)) == {*CREDITS, *LOSSES}
+    assert all(f"`{reason}`" in document for reason in get_args(Silence))
