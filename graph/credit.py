@@ -43,7 +43,7 @@ def trr_plus_plus(groups: Sequence[Rewarded]) -> list[tuple[float, ...]]:
 def reinforce_plus_plus(groups: Sequence[Rewarded]) -> list[tuple[float, ...]]:
     """REINFORCE++: (r - mean) / std over the batch of an optimizer step, which is a phase here. arXiv 2501.03262.
 
-    The paper takes the KL divergence out of the reward; here it is a term of the loss (`learn.kl`).
+    The paper subtracts the KL divergence from the reward; here it is a term of the loss (`learn.kl`).
     """
     return pooled(groups, lambda group: group.phase)
 
