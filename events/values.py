@@ -50,8 +50,11 @@ class Value(BaseModel):
 
 def canonical(value: BaseModel) -> bytes:
     """The one JSON text of a value (sorted keys, no spaces, ASCII), as it is hashed and stored."""
-    data = value.model_dump(mode="json")
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return _ENCODE(value.model_dump(mode="json")).encode()
+
+
+# `json.dumps` would make an encoder for every value.
+_ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 class Pair(Value):

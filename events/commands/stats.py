@@ -5,7 +5,6 @@ Law: the store knows, nothing is read event by event. It says nothing about how 
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import closing
 from typing import Any
 
@@ -56,7 +55,7 @@ def count(where: str) -> dict[str, Any]:
     }
 
 
-def ordered(counted: Counter[str]) -> dict[str, int]:
+def ordered(counted: dict[str, int]) -> dict[str, int]:
     """The largest number first."""
     return dict(sorted(counted.items(), key=lambda found: (-found[1], found[0])))
 

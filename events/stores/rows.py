@@ -95,13 +95,13 @@ def seal(
     rows: list[Row] = []
     version, prev_hash = end
     position, head = tip
-    measures = json.dumps(dict(observed or {}), sort_keys=True, separators=(",", ":"))
+    measures = json.dumps(dict(observed), sort_keys=True, separators=(",", ":")) if observed else "{}"
+    stamp = time.isoformat()
     for fact in facts:
         position, version = position + 1, version + 1
         kind, schema, data = kind_of(fact), type(fact).SCHEMA, data_of(fact)
         own = link(prev_hash, stream=stream, version=version, kind=kind, schema=schema, data=data, causation=causation)
         head = advance(head, own)
-        stamp = time.isoformat()
         rows.append(Row(position, stream, version, kind, schema, data, causation, prev_hash, own, head, stamp, measures))
         prev_hash, measures = own, "{}"
     return rows

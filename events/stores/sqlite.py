@@ -33,6 +33,7 @@ from events.upcast import UPCASTERS, Upcaster
 from events.values import BlobHash
 
 _INSERT = f"INSERT INTO events ({COLUMNS}) VALUES ({', '.join('?' * len(Row._fields))})"  # noqa: S608  # constants only
+_MOVE_TIP = "UPDATE tip SET position = ?, head = ?{} WHERE id = 1"
 _INSERT_BLOB = "INSERT INTO blobs (hash, size, content) VALUES (?, ?, ?)"
 _INSERT_KEY = "INSERT INTO keys (stream, key, version, size) VALUES (?, ?, ?, ?)"
 _TAKE_KEY = """
@@ -122,11 +123,8 @@ class SqliteLog(Appending):
             db.executemany(_INSERT_BLOB, blobs)
         if plan.rows:
             db.executemany(_INSERT, plan.rows)
-            if plan.tally is None:
-                db.execute("UPDATE tip SET position = ?, head = ? WHERE id = 1", plan.tip)
-            else:
-                tally = plan.tally.add(plan.rows).text()
-                db.execute("UPDATE tip SET position = ?, head = ?, tally = ? WHERE id = 1", (*plan.tip, tally))
+            tally = [] if plan.tally is None else [plan.tally.add(plan.rows).text()]
+            db.execute(_MOVE_TIP.format(", tally = ?" if tally else ""), (*plan.tip, *tally))
         if plan.keys:
             add_keys(db)
             db.executemany(_INSERT_KEY, plan.keys)

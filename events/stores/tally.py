@@ -6,7 +6,6 @@ Law: it follows from the rows alone, is written in the transaction of its append
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -19,14 +18,16 @@ TALLY_SINCE = 3
 WRITTEN = ("question_proposed", "attempts_made")
 """Kinds of events that hold what a model wrote."""
 
+_ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
 
 @dataclass
 class Tally:
     """The counts of a log."""
 
-    kinds: Counter[str] = field(default_factory=Counter)
+    kinds: dict[str, int] = field(default_factory=dict)
     """Events by kind."""
-    streams: Counter[str] = field(default_factory=Counter)
+    streams: dict[str, int] = field(default_factory=dict)
     """Streams by the first part of their names."""
     rollouts: int = 0
     """Completions."""
@@ -36,9 +37,10 @@ class Tally:
     def add(self, rows: Iterable[Row]) -> Tally:
         """Count these rows as well."""
         for row in rows:
-            self.kinds[row.kind] += 1
+            self.kinds[row.kind] = self.kinds.get(row.kind, 0) + 1
             if row.version == 1:
-                self.streams[row.stream.partition("/")[0]] += 1
+                first = row.stream.partition("/")[0]
+                self.streams[first] = self.streams.get(first, 0) + 1
             if row.kind in WRITTEN:
                 # As it was stored, not upcast: another shape of these kinds must be heeded here.
                 generation = json.loads(row.data)["generation"]
@@ -60,7 +62,7 @@ class Tally:
 
     def text(self) -> str:
         """The counts as they are stored."""
-        return json.dumps(vars(self), sort_keys=True, separators=(",", ":"))
+        return _ENCODE(vars(self))
 
     @classmethod
     def parse(cls, stored: str | None) -> Tally | None:
@@ -72,7 +74,6 @@ class Tally:
         if stored is None:
             return None
         try:
-            counts = json.loads(stored)
-            return cls(Counter(counts["kinds"]), Counter(counts["streams"]), counts["rollouts"], counts["tokens"])
-        except (ValueError, KeyError, TypeError) as error:
+            return cls(**json.loads(stored))
+        except (ValueError, TypeError) as error:
             raise LogCorrupt("the log's tally cannot be read; it was changed from outside, restore a backup") from error
