@@ -1,0 +1,41 @@
+"""A section of a document that a command writes anew, and what it was measured on.
+
+Law: what stands outside of the section's marks is never touched.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+DOCUMENT = Path("docs/benchmarks.md")
+TITLE = "# Benchmarks\n\nRatios, from one run each, with the machine that they were measured on.\n"
+
+
+def write(document: Path, name: str, title: str, lines: Sequence[str]) -> None:
+    """Put the lines where the document has the section of `make bench-NAME`, or at its end."""
+    begin, end = f"<!-- {name}: begin (made by `make bench-{name}`) -->", f"<!-- {name}: end -->"
+    text = document.read_text(encoding="utf-8") if document.exists() else TITLE
+    if begin not in text:
+        text = f"{text.rstrip()}\n\n## {title}\n\n{begin}\n{end}\n"
+    before, rest = text.split(begin)
+    document.parent.mkdir(parents=True, exist_ok=True)
+    section = "\n".join((begin, *lines, end))
+    document.write_text(f"{before}{section}{rest.split(end)[1]}", encoding="utf-8")
+
+
+def machine(packages: Sequence[str]) -> str:
+    """What it was measured on, and with which versions."""
+    info = Path("/proc/cpuinfo")
+    told = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    cpu = next((line.split(":")[1].strip() for line in told if line.startswith("model name")), "unknown CPU")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    versions = ", ".join((f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)))
+    return (
+        f"Measured on {datetime.now(UTC):%Y-%m-%d}: {cpu}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}, "
+        f"load {os.getloadavg()[0]:.1f} at the start; {versions}"
+    )
