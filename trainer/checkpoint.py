@@ -1,27 +1,28 @@
-"""Weights on disk: `weights/<digest>` in Hugging Face format, with the optimizer's moments beside them.
+"""Weights on disk: `weights/<digest>` in Hugging Face or peft format, with the optimizer's state beside them.
 
-Law: a folder appears under its digest complete and durable, or not at all; it never changes afterwards. Only weights
-that this run made are ever removed.
+Law: a folder appears under its digest complete and durable, or not at all; it never changes afterwards. What is loaded is
+what its digests say, weights and optimizer both. Nothing is removed here but what was never finished.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from events.errors import TrainerError
 from events.values import Digest
-from events.weights import weights_digest
+from events.weights import OPTIMIZER, optimizer_digest, weights_digest
+from graph.config import LoraSettings
+from trainer.adapter import Adapter
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-OPTIMIZER: Final = "optimizer.safetensors"
 _UNFINISHED: Final = ".unfinished-"
 
 
@@ -35,36 +36,76 @@ class Weights:
     tokenizer: PreTrainedTokenizerBase
     moments: Mapping[str, Tensor] | None
     """The optimizer's, None where the weights come without."""
+    adapter: Adapter | None = None
+    """What of the model is the policy's own; None: all."""
 
 
-def load(store: Path, digest: Digest) -> Weights:
-    """Weights by digest, as float32.
+def load(store: Path, digest: Digest, optimizer: Digest | None = None) -> Weights:
+    """Weights by digest, as float32, and the optimizer's state beside them if there is one.
 
     Raises:
-        TrainerError: they are missing, damaged, or not what they are called.
+        TrainerError: they are missing, damaged, or not what they are called; or the state is not `optimizer`.
     """
     import torch
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    folder = _proved(store, digest, optimizer)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return Weights(folder, digest, model, tokenizer, _moments(folder))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise TrainerError(f"The weights in {folder} cannot be loaded ({error}); restore the folder") from error
+
+
+def load_adapter(
+    base: Weights, digest: Digest, optimizer: Digest | None, *, policy: str, lora: LoraSettings, seed: int
+) -> Weights:
+    """Weights that are an adapter on `base`, by digest; that of the base itself stands for an adapter yet to learn.
+
+    Raises:
+        TrainerError: as `load`.
+    """
+    from safetensors import SafetensorError
+
+    adapter = Adapter.attach(base.model, policy, base.digest, lora, seed)
+    if digest == base.digest:
+        return replace(base, moments=None, adapter=adapter)
+    folder = _proved(base.folder.parent, digest, optimizer)
+    try:
+        adapter.read(folder)
+        return replace(base, folder=folder, digest=digest, moments=_moments(folder), adapter=adapter)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise TrainerError(f"The adapter in {folder} cannot be loaded ({error}); restore the folder") from error
+
+
+def _proved(store: Path, digest: Digest, optimizer: Digest | None) -> Path:
+    """The folder of the weights, if it holds what it should."""
     folder = store / digest
     if not folder.is_dir():
         raise TrainerError(f"The weights {digest} are not in {store}; restore the folder, or start a new run")
     found = weights_digest(folder)
     if found != digest:
         raise TrainerError(f"The weights in {folder} have the digest {found}; the folder was changed, restore it")
-    try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        moments = load_file(folder / OPTIMIZER) if (folder / OPTIMIZER).exists() else None
-    except (OSError, ValueError, SafetensorError) as error:
-        raise TrainerError(f"The weights in {folder} cannot be loaded ({error}); restore the folder") from error
-    return Weights(folder, digest, model, tokenizer, moments)
+    if optimizer is not None and (state := optimizer_digest(folder)) != optimizer:
+        now = "is missing" if state is None else f"has the digest {state}"
+        raise TrainerError(f"{folder / OPTIMIZER} {now}, but the log says {optimizer}; restore the file")
+    return folder
 
 
-def save(store: Path, parent: Path, model: PreTrainedModel, moments: Mapping[str, Tensor]) -> Digest:
-    """Write weights durably under their digest; configuration and tokenizer are copied from `parent`.
+def _moments(folder: Path) -> Mapping[str, Tensor] | None:
+    from safetensors.torch import load_file
+
+    return load_file(folder / OPTIMIZER) if (folder / OPTIMIZER).exists() else None
+
+
+def save(
+    store: Path, parent: Path, model: PreTrainedModel, moments: Mapping[str, Tensor], adapter: Adapter | None = None
+) -> Digest:
+    """Write weights durably under their digest; whole ones get configuration and tokenizer of `parent`.
+
+    Weights that have not moved stay as they lie there, with the state of then: a folder never changes.
 
     Raises:
         TrainerError: the disk refuses.
@@ -74,22 +115,32 @@ def save(store: Path, parent: Path, model: PreTrainedModel, moments: Mapping[str
     folder = store / f"{_UNFINISHED}{os.getpid()}"
     try:
         folder.mkdir()
-        for file in parent.iterdir():
-            if file.is_file() and not file.name.endswith((".safetensors", ".safetensors.index.json", ".bin")):
-                shutil.copyfile(file, folder / file.name)
-        save_file(_state(model, parent), folder / "model.safetensors", metadata={"format": "pt"})
+        if adapter is None:
+            _write_whole(folder, parent, model)
+        else:
+            adapter.write(folder)
         save_file(dict(moments), folder / OPTIMIZER)
         for file in folder.iterdir():
             _sync(file)
         _sync(folder)
         digest = weights_digest(folder)
-        _move(folder, store / digest)
+        if digest != parent.name or not _whole(store / digest):
+            _move(folder, store / digest)
         _sync(store)
     except OSError as error:
         raise TrainerError(f"Weights cannot be written to {store} ({error}); make room and resume the run") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return digest
+
+
+def _write_whole(folder: Path, parent: Path, model: PreTrainedModel) -> None:
+    from safetensors.torch import save_file
+
+    for file in parent.iterdir():
+        if file.is_file() and not file.name.endswith((".safetensors", ".safetensors.index.json", ".bin")):
+            shutil.copyfile(file, folder / file.name)
+    save_file(_state(model, parent), folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def _state(model: PreTrainedModel, parent: Path) -> dict[str, Tensor]:
@@ -106,8 +157,13 @@ def _state(model: PreTrainedModel, parent: Path) -> dict[str, Tensor]:
     return {name: state[name].detach().cpu().contiguous() for name in sorted(names)}
 
 
+def _whole(folder: Path) -> bool:
+    return folder.is_dir() and weights_digest(folder) == folder.name
+
+
 def _move(folder: Path, target: Path) -> None:
-    if target.is_dir() and weights_digest(target) == target.name:
+    # After a crash before the append they lie there already; a folder that is in use is better not replaced by its equal.
+    if _whole(target) and optimizer_digest(target) == optimizer_digest(folder):
         return
     shutil.rmtree(target, ignore_errors=True)
     folder.rename(target)
@@ -125,9 +181,3 @@ def clean(store: Path) -> None:
     """Remove what a killed trainer left half-written. Only the holder of the run's lock may call it."""
     for folder in store.glob(f"{_UNFINISHED}*"):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def prune(store: Path, candidates: Collection[Digest], needed: Collection[Digest]) -> None:
-    """Remove those candidates that nobody needs."""
-    for digest in set(candidates) - set(needed):
-        shutil.rmtree(store / digest, ignore_errors=True)

@@ -1,71 +1,86 @@
 """One optimizer step: gradients of a lesson, clipped, through AdamW with its moments carried from step to step.
 
 Law: seeded and sequential, so that equal lessons on equal weights give equal bits on a CPU. Moments live beside the
-weights by parameter name; where the weights come without any, the learning rate warms up over the first ten steps,
-because a cold Adam takes full-size steps in directions of noise.
+weights by parameter name. The learning rate follows from two counts: Adam's steps, since a cold Adam takes full-size steps
+in directions of noise and has to warm up, and the policy's steps in this run, by which the schedule goes. Nothing is drawn
+at random, so that there is no other state.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from events.errors import TrainerError
 from events.types import StepTaken
+from events.weights import OPTIMIZER
 from graph.config import LearnSettings
 from trainer.batch import batches
 from trainer.credit import Lesson
-from trainer.importance import settled
+from trainer.importance import LARGEST, settled
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.nn import Module
+    from torch.nn import Module, Parameter
+    from torch.optim import Optimizer
 
     from trainer.trl import PolicyLoss
 
 BETAS: Final = (0.9, 0.98)
 """Decay of AdamW's moments: that of the pocket model's pretraining, whose second moments are carried on."""
-WARM_UP: Final = 10
-"""Steps of linear warm-up, counted by Adam itself: carried moments are warm already."""
+_SECOND: Final = {"adamw": "exp_avg_sq", "adamw_8bit": "state2"}
+"""What each optimizer calls its second moments."""
 
 
 class Adam:
-    """AdamW without weight decay over all parameters of a model."""
+    """AdamW without weight decay over those parameters of a model that are to learn."""
 
-    def __init__(self, model: Module, settings: LearnSettings, carried: Mapping[str, Tensor] | None) -> None:
+    def __init__(
+        self,
+        model: Module,
+        settings: LearnSettings,
+        carried: Mapping[str, Tensor] | None,
+        *,
+        policy: str = "shared",
+        taken: int = 0,
+    ) -> None:
         """Take up `carried` moments: `<parameter>.exp_avg_sq`, a scalar `step`, and `<parameter>.exp_avg` where kept.
 
-        Raises:
-            TrainerError: the moments are not this model's.
-        """
-        import torch
+        Args:
+            model: whose parameters; those that take no gradient stay out.
+            settings: learning rate, schedule and kind of optimizer.
+            carried: the moments, None to begin cold; those of another kind of optimizer are of no use and left.
+            policy: whose learning rate it is.
+            taken: steps of the policy since the run began.
 
-        self._parameters = dict(model.named_parameters())
+        Raises:
+            TrainerError: the moments are not this model's, or the optimizer is not installed.
+        """
+        self._parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self._settings = settings
-        self._torch = torch.optim.AdamW(self._parameters.values(), lr=settings.learning_rate, betas=BETAS, weight_decay=0.0)
+        self._rate = settings.rate_of(policy)
+        self._taken = taken
+        self._torch = _cold(list(self._parameters.values()), settings)
         self.steps = 0
         """Steps that the moments are made of."""
-        if carried is not None:
+        others = {f".{name}" for kind, name in _SECOND.items() if kind != settings.optimizer}
+        if carried is not None and not any(name.endswith(tuple(others)) for name in carried):
             self._take_up(carried)
 
     def _take_up(self, carried: Mapping[str, Tensor]) -> None:
-        import torch
-
         try:
             self.steps = int(carried["step"])
             for name, parameter in self._parameters.items():
-                first = carried.get(f"{name}.exp_avg", torch.zeros_like(parameter))
-                second = carried[f"{name}.exp_avg_sq"]
-                if first.shape != parameter.shape or second.shape != parameter.shape:
-                    raise TrainerError(f"The optimizer's moments of {name} have another shape; restore optimizer.safetensors")
-                self._torch.state[parameter] = {
-                    "step": torch.tensor(float(self.steps)),
-                    "exp_avg": first.to(parameter).clone(),
-                    "exp_avg_sq": second.to(parameter).clone(),
-                }
+                state = self._torch.state[parameter]
+                state["step"] += self.steps
+                for key, blank in _moments(state).items():
+                    value = carried.get(f"{name}.{key}", blank) if key == "exp_avg" else carried[f"{name}.{key}"]
+                    if value.shape != blank.shape:
+                        raise TrainerError(f"The optimizer's moments of {name} have another shape; restore {OPTIMIZER}")
+                    state[key] = value.to(blank).clone()
         except KeyError as error:
-            raise TrainerError(f"optimizer.safetensors has no {error}; restore it, or remove it to warm up anew") from error
+            raise TrainerError(f"{OPTIMIZER} has no {error}; restore it, or start a run from weights without it") from error
 
     def step(self) -> dict[str, float]:
         """Clip the gradients, take one step, forget them.
@@ -78,11 +93,12 @@ class Adam:
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._settings.max_grad_norm))
         if not math.isfinite(norm):
             raise TrainerError(f"The gradient norm is {norm} at Adam step {self.steps + 1}; lower learn.learning_rate")
-        rate = self._settings.learning_rate * min(1.0, (self.steps + 1) / WARM_UP)
+        rate = self._rate * min(1.0, (self.steps + 1) / max(1, self._settings.warm_up)) * decay(self._settings, self._taken)
         self._torch.param_groups[0]["lr"] = rate
         self._torch.step()
         self._torch.zero_grad()
         self.steps += 1
+        self._taken += 1
         return {"grad_norm": norm, "learning_rate": rate}
 
     def moments(self) -> dict[str, Tensor]:
@@ -91,32 +107,81 @@ class Adam:
 
         found = {"step": torch.tensor(float(self.steps))}
         for name, parameter in self._parameters.items():
-            state = self._torch.state.get(parameter, {})
-            for moment in ("exp_avg", "exp_avg_sq"):
-                found[f"{name}.{moment}"] = state.get(moment, torch.zeros_like(parameter)).detach().cpu()
+            kept = _moments(self._torch.state[parameter])
+            found.update({f"{name}.{key}": value.detach().cpu() for key, value in kept.items()})
         return found
+
+
+def decay(settings: LearnSettings, taken: int) -> float:
+    """The share of the learning rate that the schedule leaves for the next step, after so many of the run."""
+    part = min(1.0, taken / settings.schedule_steps)
+    match settings.schedule:
+        case "constant":
+            return 1.0
+        case "linear":
+            return 1.0 - part
+        case "cosine":
+            return (1.0 + math.cos(math.pi * part)) / 2
+
+
+def _cold(parameters: list[Parameter], settings: LearnSettings) -> Optimizer:
+    """The optimizer, with moments of zeros."""
+    import torch
+
+    if settings.optimizer == "adamw":
+        found = torch.optim.AdamW(parameters, lr=settings.learning_rate, betas=BETAS, weight_decay=0.0)
+        for value in parameters:
+            moments = {name: torch.zeros_like(value) for name in ("exp_avg", "exp_avg_sq")}
+            found.state[value] = {"step": torch.tensor(0.0), **moments}
+        return found
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise TrainerError(
+            f"learn.optimizer = {settings.optimizer} needs bitsandbytes ({error}); pip install 'gasp[8bit]', or take adamw"
+        ) from error
+    eight: Any = AdamW8bit(parameters, lr=settings.learning_rate, betas=BETAS, weight_decay=0.0)
+    for place, value in enumerate(parameters):
+        eight.init_state(eight.param_groups[0], value, 0, place)
+    return eight  # type: ignore[no-any-return]  # bitsandbytes is untyped
+
+
+def _moments(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """What an optimizer holds of one parameter, without its step count and the constants of its code."""
+    return {name: value for name, value in state.items() if name != "step" and not name.startswith("qmap")}
 
 
 def learn(lesson: Lesson, loss: PolicyLoss, adam: Adam, batch_tokens: int) -> StepTaken:
     """Take the optimizer step of a lesson, or none where it has no signal."""
-    sums: dict[str, float] = {}
-    total = 0.0
-    tokens = 0
-    for batch in batches(lesson.credited, batch_tokens):
-        share, metrics = loss(batch, lesson)
-        share.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        total += float(share.detach())
-        tokens += batch.tokens
-        for name, value in metrics.items():
-            sums[name] = sums.get(name, 0.0) + value * batch.tokens
-    means = settled({name: value / tokens for name, value in sums.items()})
+    metrics = measured(lesson, loss, batch_tokens, learning=True)
     return StepTaken(
         phase=lesson.phase,
         groups=lesson.groups,
         silent_groups=lesson.silent_groups,
         silent=dict(lesson.silent),
         samples=len(lesson.credited),
-        tokens=tokens,
+        tokens=sum(len(one.sample.ids) for one in lesson.credited),
         reward=lesson.reward,
-        metrics={"loss": total, **adam.step(), **means} if tokens else {},
+        metrics={**metrics, **adam.step()} if metrics else {},
     )
+
+
+def measured(lesson: Lesson, loss: PolicyLoss, batch_tokens: int, *, learning: bool = False) -> dict[str, float]:
+    """The loss of a lesson and its metrics, nothing of nothing; `learning` leaves the gradient in the weights."""
+    import torch
+
+    sums: dict[str, float] = {}
+    largest: dict[str, float] = {}
+    total, tokens = 0.0, 0
+    for batch in batches(lesson.credited, batch_tokens):
+        with torch.set_grad_enabled(learning):
+            share, metrics = loss(batch, lesson)
+        if learning:
+            share.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        total += float(share.detach())
+        tokens += batch.tokens
+        largest[LARGEST] = max(largest.get(LARGEST, 0.0), metrics.pop(LARGEST))
+        for name, value in metrics.items():
+            sums[name] = sums.get(name, 0.0) + value * batch.tokens
+    means = settled({name: value / tokens for name, value in sums.items()})
+    return {"loss": total, **means, **largest} if tokens else {}

@@ -34,6 +34,8 @@ LOSSES: Final[dict[str, dict[str, str]]] = {
     "vespo": {"loss_type": "vespo"},
 }
 """What TRL calls each `learn.loss`."""
+_UNSCORED: Final = -100
+"""The label of tokens whose logprob nobody asks for."""
 _BY_TOKEN: Final = ("dapo", "cispo", "vespo")
 """Losses averaged over tokens; the others are averaged over completions."""
 _METRICS: Final = {
@@ -110,7 +112,11 @@ class PolicyLoss:
         self._inputs: dict[str, Any] = {}
         self._figures: dict[str, float] = {}
         self._learn = learn
-        self._model = model.train()
+        self._model = model.eval()
+        # TRL files its metrics by this flag. The parts stay in evaluation: under dropout the ratio would be to another policy.
+        model.training = True
+        if learn.gradient_checkpointing:
+            _recompute(model)
         self._reference = None if reference is None else _Head(reference.to(model.device).eval())
 
     def __call__(self, batch: Batch, lesson: Lesson) -> tuple[Tensor, dict[str, float]]:
@@ -119,6 +125,8 @@ class PolicyLoss:
         Raises:
             TrainerError: the batch holds ids that the model does not know.
         """
+        import torch
+
         size = self._model.get_input_embeddings().weight.shape[0]
         if max(batch.ids.max(), batch.prompts.max()) >= size or min(batch.ids.min(), batch.prompts.min()) < 0:
             raise TrainerError(f"The log holds token ids beyond the model's {size}; these weights did not sample them")
@@ -129,9 +137,10 @@ class PolicyLoss:
         trainer.current_gradient_accumulation_steps = parts
         # TRL averages the entropy over the batch's tokens, whatever the loss is averaged over.
         trainer.entropy_coef = self._learn.entropy * parts * batch.tokens / lesson.tokens
-        if self._learn.kl:
-            self._inputs["ref_per_token_logps"] = self._reference_logprobs(batch)
-        loss = trainer._compute_loss(self._after_prompts(self._head, batch), self._inputs)
+        with torch.autocast(self._model.device.type, torch.bfloat16, enabled=self._learn.precision == "bfloat16"):
+            if self._learn.kl:
+                self._inputs["ref_per_token_logps"] = self._reference_logprobs(batch)
+            loss = trainer._compute_loss(self._after_prompts(self._head, batch), self._inputs)
         kept = trainer._metrics["train"]
         metrics = {ours: float(kept[theirs][-1]) for theirs, ours in _METRICS.items() if theirs in kept}
         kept.clear()
@@ -186,21 +195,25 @@ class PolicyLoss:
         prefixes = torch.from_numpy(batch.prompts[:, :-1]).to(model.device)
         if prefixes.shape[1] == 0:
             return model
-        # Right padding needs no mask here: a causal model does not look ahead.
-        cache = model.base_model(input_ids=prefixes, use_cache=True).past_key_values
         rows = torch.from_numpy(batch.prompt).to(model.device)
-        cache.batch_select_indices(rows)
         known = torch.from_numpy(batch.lengths).to(model.device)[rows][:, None] - 1
-        read = torch.arange(prefixes.shape[1], device=model.device)[None, :] < known
+        before = torch.arange(prefixes.shape[1], device=model.device)[None, :]
+        cache = None
+        if not self._learn.gradient_checkpointing:
+            # Right padding needs no mask here: a causal model does not look ahead.
+            cache = model.base_model(input_ids=prefixes, use_cache=True).past_key_values
+            cache.batch_select_indices(rows)
 
-        def call(*, input_ids: Tensor, attention_mask: Tensor, **rest: Any) -> Any:
-            return model(
-                input_ids=input_ids,
-                attention_mask=torch.cat([read.to(attention_mask), attention_mask], dim=1),
-                position_ids=known + torch.arange(input_ids.shape[1], device=model.device)[None, :],
-                past_key_values=cache,
-                **rest,
-            )
+        def call(*, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **rest: Any) -> Any:
+            mask = torch.cat([(before < known).to(attention_mask), attention_mask], dim=1)
+            places = known + torch.arange(input_ids.shape[1], device=model.device)[None, :]
+            if cache is None:
+                # Layers that compute again cannot go on from a cache, so every completion reads its prompt.
+                input_ids = torch.cat([prefixes[rows], input_ids], dim=1)
+                places = torch.cat([before.expand(len(rows), -1), places], dim=1)
+                labels = torch.nn.functional.pad(labels, (before.shape[1], 0), value=_UNSCORED)
+            given = {"attention_mask": mask, "position_ids": places, "past_key_values": cache, "labels": labels}
+            return model(input_ids=input_ids, **given, **rest)
 
         return call
 
@@ -222,6 +235,16 @@ class _Head:
             self._forward[temperature] = self._model.forward
         self._model.forward = self._forward[temperature]
         return self._model
+
+
+def _recompute(model: PreTrainedModel) -> None:
+    """Let the layers forget their activations; they look at their own flag, their parts at theirs."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            layer.training = True
 
 
 def _arguments(learn: LearnSettings, *, seed: int, folder: Path, longest: int) -> Any:

@@ -1,4 +1,4 @@
-"""A model that samples in this process: any folder that `AutoModelForCausalLM` loads, the pocket model included.
+"""A model that samples in this process: any folder that `AutoModelForCausalLM` loads, the pocket model included, or an adapter.
 
 Law: ids and logprobs are those of sampling, and a row's randomness depends on its request's seed and its place in the
 request only, never on the batch around it. It never downloads, and loads torch only when a model is made.
@@ -16,7 +16,7 @@ import numpy as np
 
 from events.errors import ModelError
 from events.values import Digest, Sampling
-from events.weights import weights_digest
+from events.weights import base_of, weights_digest
 from roles.model import Completion, Reply, Request
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class TransformersModel:
     """Serves the weights of a folder.
 
     Args:
-        path: Folder in Hugging Face format.
+        path: Folder in Hugging Face format, or that of an adapter with its base beside it.
         policy: Its digest; other weights are refused.
         max_prompt_tokens: Longer prompts are cut from the left.
         threads: OpenMP threads of this process; more than one is slower on shared cores.
@@ -91,9 +91,14 @@ class TransformersModel:
             raise ModelError(f"Weights in {path} are {found[:12]}, but {policy[:12]} was asked for; give the right folder")
         torch.set_num_threads(self._threads)
         disable_progress_bar()
+        base = base_of(path)
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
-            self._model: Any = AutoModelForCausalLM.from_pretrained(path, local_files_only=True, dtype=torch.float32)
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(base or path, local_files_only=True)
+            self._model: Any = AutoModelForCausalLM.from_pretrained(base or path, local_files_only=True, dtype=torch.float32)
+            if base is not None:
+                from peft import PeftModel
+
+                self._model = PeftModel.from_pretrained(self._model, path).merge_and_unload()
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"Model in {path} cannot be loaded ({error}); is it a causal model, and whole?") from error
         self._model.eval()

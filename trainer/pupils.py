@@ -1,0 +1,99 @@
+"""The policies in memory: each with its weights, its loss and its optimizer, as they are under its digest.
+
+Law: what is in memory is what the digest says, or it is not here. Policies that are adapters share their base, and the loss
+that is wrapped around it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from events.types import RunStarted
+from events.values import Digest
+from graph.config import Config
+from trainer import checkpoint
+from trainer.checkpoint import Weights
+from trainer.replay import ROLES, Cursor, PolicyName
+from trainer.step import Adam
+from trainer.trl import PolicyLoss
+
+
+@dataclass
+class Pupil:
+    """A policy that can learn."""
+
+    weights: Weights
+    loss: PolicyLoss
+    adam: Adam
+
+
+class Pupils:
+    """All policies of a run, loaded when they are first asked for."""
+
+    def __init__(self, store: Path, start: RunStarted, config: Config) -> None:
+        self._store = store
+        self._start = start
+        self._config = config
+        self._held: dict[PolicyName, Pupil] = {}
+        self._bases: dict[Digest, tuple[Weights, PolicyLoss]] = {}
+
+    def prepare(self, place: Cursor) -> Pupil:
+        """The policy, in memory from now on."""
+        held = self._held.get(place.name)
+        if held is None or held.weights.digest != place.digest:
+            weights, loss = self._load(place.name, place.digest, place.optimizer, self._bases)
+            adam = Adam(weights.model, self._config.learn, weights.moments, policy=place.name, taken=place.step)
+            held = self._held[place.name] = Pupil(weights, loss, adam)
+        return held
+
+    def take(self, place: Cursor) -> Pupil:
+        """The policy, to be changed: whatever happens, it is not in memory any more until it is saved."""
+        pupil = self.prepare(place)
+        del self._held[place.name]
+        if pupil.weights.adapter is not None:
+            pupil.weights.adapter.activate()
+        return pupil
+
+    def save(self, place: Cursor, pupil: Pupil) -> Digest:
+        """Write what was learned, and go on from there; the digest of the weights."""
+        old = pupil.weights
+        digest = checkpoint.save(self._store, old.folder, old.model, pupil.adam.moments(), old.adapter)
+        if digest != place.digest:
+            pupil.weights = replace(old, folder=self._store / digest, digest=digest, moments=None)
+            self._held[place.name] = pupil
+        return digest
+
+    def other(self, place: Cursor, digest: Digest) -> PolicyLoss:
+        """The loss of other weights than the policy's newest, such as those that sampled."""
+        return self._load(place.name, digest, None, {})[1]
+
+    def _load(
+        self, name: PolicyName, digest: Digest, optimizer: Digest | None, bases: dict[Digest, tuple[Weights, PolicyLoss]]
+    ) -> tuple[Weights, PolicyLoss]:
+        lora = self._config.learn.lora
+        if not lora.rank:
+            weights = checkpoint.load(self._store, digest, optimizer)
+            return weights, self._loss(name, weights)
+        first = self._start.policies[ROLES[name][0]]
+        if first not in bases:
+            whole = checkpoint.load(self._store, first)
+            bases[first] = whole, self._loss(name, whole)
+        base, loss = bases[first]
+        weights = checkpoint.load_adapter(base, digest, optimizer, policy=name, lora=lora, seed=self._config.seed)
+        assert weights.adapter is not None
+        weights.adapter.activate()
+        return weights, loss
+
+    def _loss(self, name: PolicyName, weights: Weights) -> PolicyLoss:
+        play, settings = self._config.play, self._config.learn
+        first = self._start.policies[ROLES[name][0]]
+        return PolicyLoss(
+            weights.model,
+            weights.tokenizer,
+            settings,
+            seed=self._config.seed,
+            folder=self._store,
+            longest=max(play.student.max_tokens, play.teacher.max_tokens),
+            reference=checkpoint.load(self._store, first).model if settings.kl else None,
+        )
