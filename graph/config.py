@@ -159,6 +159,11 @@ class LearnSettings(Settings):
     keep_best: str = ""
     """... and those with the best pass@1 on the examined question set of this name, such as `test`; empty: none."""
 
+    def rate_of(self, policy: str) -> float:
+        """The learning rate of a policy."""
+        own = self.teacher_learning_rate if policy == "teacher" else None
+        return self.learning_rate if own is None else own
+
     @property
     def ratio_cap(self) -> float:
         """The largest ratio that counts."""

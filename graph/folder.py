@@ -106,7 +106,7 @@ def reopen(folder: Path) -> tuple[Log, Config, Inputs]:
         key = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise BadInput(f"The run in {folder} has a setting {key!r} that this version does not take; use its own.") from error
     given = inputs(config)
-    changed = sorted(name for name, digest in given.digests().items() if first.inputs.get(name) != digest)
+    changed = sorted(name for name, digest in given.digests().items() if first.inputs.get(name, digest) != digest)
     if changed:
         raise BadInput(f"The {changed[0]} of {folder} changed since the run started; put the old files back, or start anew.")
     return log, config, given
