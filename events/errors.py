@@ -9,6 +9,7 @@ GaspError
 ├── SandboxError        Docker engine, image or container failed (a failing program is a verdict, not an error)
 ├── ModelError          a model or its server failed, or serves other weights than asked
 └── TrainerError        the trainer died or cannot replay the log
+    └── ReplayDiverged  a replay finds other samples or weights than the log records
 
 Messages say what, which, and what to do. Every command prints them as one sentence, without a traceback.
 """
@@ -54,3 +55,17 @@ class ModelError(GaspError):
 
 class TrainerError(GaspError):
     """The trainer died, or cannot replay the log."""
+
+
+class ReplayDiverged(TrainerError):
+    """A replay of the log finds other samples, or makes other weights, than the log records."""
+
+    def __init__(self, what: str, *, position: int, expected: str, found: str) -> None:
+        """Say of `what` (`samples` or `weights`) at `position` which digest was recorded, and which was found."""
+        super().__init__(
+            f"The {what} of the update at position {position} are recorded as {expected}, but replayed as {found};"
+            " compare versions, settings and machine with those of the run, or train with --no-verify"
+        )
+        self.position = position
+        self.expected = expected
+        self.found = found

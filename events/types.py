@@ -43,9 +43,21 @@ class Fact(Value):
     SCHEMA: ClassVar[int] = 1
 
 
+class Source(Value):
+    """A log that another run learns from: the part of it that counts, and the proof that it is that log."""
+
+    name: str
+    """What the other run is called."""
+    until: int
+    """Last position that counts."""
+    head: str
+    """The head digest there."""
+
+
 class RunStarted(Fact):
     """A run began; the log explains itself from here."""
 
+    SCHEMA: ClassVar[int] = 2
     kind: Literal["run_started"] = "run_started"
     config: dict[str, Any]
     """The resolved configuration."""
@@ -57,6 +69,8 @@ class RunStarted(Fact):
     """Weights that each role starts with."""
     inputs: dict[str, str] = Field(default_factory=dict)
     """Content digests of question sets and prompts, by name."""
+    sources: tuple[Source, ...] = ()
+    """Logs that it learns from, in this order; none where it plays itself. Empty in logs of schema 1."""
 
 
 class RunResumed(Fact):
@@ -311,6 +325,8 @@ class PolicyUpdated(Fact):
     """Consumed positions are those > `after` ..."""
     until: int
     """... and <= `until`."""
+    source: int = 0
+    """Which log they are positions of: 0 is this one, n the n-th of the run's sources."""
     samples: str
     """SHA-256 of the sample stream, to prove that a replay saw the same."""
     step: int

@@ -17,9 +17,13 @@ Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 """Data of one schema to data of the next."""
 
 UPCASTERS: Mapping[tuple[str, int], Upcaster] = MappingProxyType(
-    {("policy_updated", 1): lambda data: {**data, "steps": [{**step, "silent": {}} for step in data["steps"]]}}
+    {
+        ("policy_updated", 1): lambda data: {**data, "steps": [{**step, "silent": {}} for step in data["steps"]]},
+        ("run_started", 1): lambda data: {**data, "sources": []},
+    }
 )
-"""By kind and schema. Steps of `policy_updated` tell since schema 2 why completions carried no signal."""
+"""By kind and schema. Since schema 2, steps of `policy_updated` tell why completions carried no signal, and `run_started`
+which other logs are learned from."""
 
 _UNION = get_args(get_args(AnyFact)[0])
 KINDS: Mapping[str, type[Fact]] = MappingProxyType({cls.model_fields["kind"].default: cls for cls in _UNION})

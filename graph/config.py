@@ -148,6 +148,9 @@ class LearnSettings(Settings):
     """Most padded tokens of one forward pass; gradients are accumulated over passes."""
     staleness: Annotated[int, Field(ge=0)] = 0
     """Iterations that play may be ahead of learning: iteration n is played with the weights after n - 1 - `staleness`."""
+    drift: Annotated[float, Field(gt=0)] | None = None
+    """Most nats that a token's logprob may differ from what the weights that sampled it find again; unset: 0.02 where
+    `precision` is float32, else 2. Servers that compute in bfloat16 need more than the former."""
     epochs: Annotated[int, Field(ge=1)] = 1
     """Times that each iteration is learned; above 1 its samples are older weights' by then, see `importance`."""
     teacher_scale: Annotated[float, Field(ge=0)] = 1.0
@@ -163,6 +166,11 @@ class LearnSettings(Settings):
         """The learning rate of a policy."""
         own = self.teacher_learning_rate if policy == "teacher" else None
         return self.learning_rate if own is None else own
+
+    @property
+    def token_drift(self) -> float:
+        """What `drift` is."""
+        return self.drift or (0.02 if self.precision == "float32" else 2.0)
 
     @property
     def ratio_cap(self) -> float:

@@ -41,6 +41,23 @@ def configure(file: Path | None, overrides: Sequence[str]) -> Config:
         raise BadInput(_sentence(error)) from error
 
 
+def changed(config: Config, overrides: Sequence[str]) -> Config:
+    """A configuration with some settings changed.
+
+    Raises:
+        BadInput: unknown key, value out of range.
+    """
+    try:
+        return Config(**_merged(config.model_dump(), _tree(overrides)))
+    except ValidationError as error:
+        raise BadInput(_sentence(error)) from error
+
+
+def _merged(base: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
+    both = {key: _merged(base[key], value) for key, value in tree.items() if isinstance(base.get(key), dict)}
+    return {**base, **tree, **both}
+
+
 def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
     """Every setting: dotted key, default, description."""
     for name, field in model.model_fields.items():

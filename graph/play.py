@@ -78,15 +78,15 @@ class Play:
         Raises:
             GaspError: infrastructure failed; the run can be resumed.
         """
-        iterations = self.config.play.iterations
-        learned = min(max(self._updates(policy), default=0) for policy in self._policy_names)
-        await self._serve(learned)
-        await self._examine(learned)
-        for iteration in range(learned + 1, iterations + 1):
-            with bound_contextvars(iteration=iteration):
-                await self._iterate(iteration)
-                await self._serve(iteration)
-                await self._examine(iteration)
+        iterations, ahead = self.config.play.iterations, self.config.learn.staleness
+        finished = sum(1 for _ in self.log.read("run", kinds={"iteration_finished"}))
+        for iteration in range(finished + 1, iterations + ahead + 2):
+            learned = max(0, iteration - 1 - ahead)
+            with bound_contextvars(iteration=learned):
+                await self._take_up(learned)
+            if iteration <= iterations:
+                with bound_contextvars(iteration=iteration):
+                    await self._iterate(iteration)
         self.log.append("run", [RunFinished(iterations=iterations)])
 
     @property
@@ -96,6 +96,16 @@ class Play:
     def _updates(self, policy: str) -> dict[int, Digest]:
         events = self.log.read(f"policy/{policy}")
         return {event.fact.iteration: event.fact.digest for event in events if isinstance(event.fact, PolicyUpdated)}
+
+    async def _take_up(self, iteration: int) -> None:
+        """Wait until an iteration is learned, go on with the weights after it, and examine them if it is time."""
+        for policy in self._policy_names if iteration else ():
+            self.lockstep.doing = f"learning from iteration {iteration}"
+            began = time.monotonic()
+            digest = await self.learner.updated(policy, iteration)
+            logger().info("policy_learned", policy=policy, digest=digest, waited=seconds_since(began))
+        await self._serve(iteration)
+        await self._examine(iteration)
 
     async def _iterate(self, iteration: int) -> None:
         openings = list(self._openings(iteration))
@@ -109,11 +119,6 @@ class Play:
             await self.lockstep.play([self._walk(opening) for opening in openings])
             failed = self._finish(iteration, openings)
             logger().info("iteration_finished", episodes=len(openings), failed=failed, seconds=seconds_since(began))
-        for policy in self._policy_names:
-            self.lockstep.doing = f"learning from iteration {iteration}"
-            began = time.monotonic()
-            digest = await self.learner.updated(policy, iteration)
-            logger().info("policy_learned", policy=policy, digest=digest, waited=seconds_since(began))
 
     def _finish(self, iteration: int, openings: Sequence[Opening]) -> int:
         """Record the end of an iteration; how many of its episodes failed."""

@@ -127,7 +127,8 @@ def test_rollouts_that_cannot_be_learned_from_are_refused(prompt, ids, logprobs,
     log = MemoryLog()
     blob = log.put(pack(prompt, ids, logprobs))
     told = scene(log).run().start().open(question(7), "practice")
-    generation = told.generation("Solve", 3).model_copy(update={"tokens": blob})
+    length = sum(map(len, ids))
+    generation = told.generation("Solve", 3).model_copy(update={"tokens": blob, "length": length})
     fact = AttemptsMade(purpose="practice", question=question(7).id, task="induction", generation=generation)
     made = log.append(told.stream, [fact])[0]
     told.reward(made, "practice", "student", "induction", [1.0, 0.0, 0.0]).finish()

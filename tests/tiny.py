@@ -89,6 +89,17 @@ class TinyScene(Scene):
         super().__init__(log, seed=seed, vocabulary=VOCABULARY, policy=digest, sampling=sampling or Sampling())
         self._model = loaded(store / digest) if honest else None
 
+    def run(self, **config: Any) -> TinyScene:
+        """RunStarted; unless told otherwise, its play may be ahead as far as it likes."""
+        super().run(**{**config, "learn": {"staleness": 99, **config.get("learn", {})}})
+        return self
+
+    def serve(self, store: Path, digest: Digest) -> TinyScene:
+        """What follows is played by these weights."""
+        self.policies = {"teacher": digest, "student": digest}
+        self._model = loaded(store / digest)
+        return self
+
     def generation(self, prompt: str, count: int, role: Role = "student") -> Generation:
         """Random tokens with the model's logprobs."""
         made = super().generation(prompt, count, role)

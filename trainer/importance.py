@@ -1,7 +1,7 @@
 """How far a policy is from the one that sampled: importance weights, their effective sample size, and KL estimates.
 
 Law: a function of log p - log p_sampled of the very tokens, both in full; nothing here has a gradient. Figures are means over
-tokens, so that those of micro-batches average to the lesson's.
+tokens, so that those of micro-batches average to the lesson's; but for the one that is a maximum.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 DRIFT: Final = "sampling/sampling_logp_difference/mean"
 """Metric: mean distance between logged and recomputed logprobs; near 0 when the weights are those that sampled."""
+LARGEST: Final = "sampling/sampling_logp_difference/max"
+"""Metric: the largest such distance of one token."""
 K1: Final = "sampling/kl_k1"
 """Metric: the mean of log p_sampled - log p, the plain estimate of KL(p_sampled || p)."""
 K3: Final = "sampling/kl_k3"
@@ -46,7 +48,8 @@ def figures(log_ratio: Tensor, mask: Tensor) -> dict[str, float]:
         RATIO: ratio,
         _SQUARE: ratio.square(),
     }
-    return {name: float((term * mask).sum() / mask.sum()) for name, term in terms.items()}
+    means = {name: float((term * mask).sum() / mask.sum()) for name, term in terms.items()}
+    return {**means, LARGEST: float((log_ratio.abs() * mask).max())}
 
 
 def settled(means: Mapping[str, float]) -> dict[str, float]:

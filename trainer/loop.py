@@ -9,103 +9,85 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-from pydantic import ValidationError
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
-from events.errors import TrainerError
 from events.log import Event, Log
 from events.logging import logger
-from events.types import IterationFinished, IterationStarted, PolicyServed, PolicyUpdated, RunStarted, StepTaken
+from events.types import IterationFinished, PolicyUpdated, RunFinished, StepTaken, WeightsPruned
 from events.values import Digest
-from graph.config import Config
-from graph.recipes import recipe
-from trainer import checkpoint, replay
-from trainer.checkpoint import Weights
-from trainer.credit import Lesson, lessons
-from trainer.importance import DRIFT
-from trainer.replay import Cursor, PolicyName
-from trainer.step import Adam, learn
-from trainer.trl import PolicyLoss
-
-DRIFT_LIMIT: Final = 0.1
-"""Largest mean distance, in nats, between logged and recomputed logprobs of the very weights that sampled."""
-
-
-@dataclass
-class Pupil:
-    """A policy in memory: weights, loss and optimizer, as they are under `weights.digest`."""
-
-    weights: Weights
-    loss: PolicyLoss
-    adam: Adam
+from events.weights import optimizer_digest
+from trainer import checkpoint, drift, prune, replay
+from trainer.credit import Lesson
+from trainer.pupils import Pupils
+from trainer.replay import Cursor
+from trainer.step import learn, measured
+from trainer.syllabus import Syllabus
 
 
 class Trainer:
     """Learns every finished iteration of one run."""
 
-    def __init__(self, log: Log, run: Path, start: RunStarted) -> None:
-        """Read the settings of the run.
-
-        Raises:
-            TrainerError: they are of another version.
-        """
-        try:
-            self._config = Config.model_validate(start.config)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            place = ".".join(map(str, problem["loc"]))
-            raise TrainerError(
-                f"The run's setting {place} does not fit this version ({problem['msg']}); train it with its own"
-            ) from error
+    def __init__(self, log: Log, run: Path, syllabus: Syllabus) -> None:
+        """Take up the work where the log says that it was left."""
         self._log = log
-        self._start = start
+        self._syllabus = syllabus
+        self._config = syllabus.config
+        self._start = syllabus.start
         self._store = run / "weights"
-        self._pupils: dict[PolicyName, Pupil] = {}
-        names: tuple[PolicyName, ...] = ("shared",) if self._config.policies == "shared" else ("teacher", "student")
-        self._places = {name: replay.cursor(log, name, start) for name in names}
+        self._pupils = Pupils(self._store, syllabus.start, syllabus.config)
+        self._places = {name: syllabus.place(name) for name in syllabus.policies}
         checkpoint.clean(self._store)
+        prune.remove(self._store, prune.given_up(log.read(kinds=prune.KINDS), self._config.learn))
 
     def prepare(self) -> None:
         """Load every policy ahead of its first iteration."""
         for place in self._places.values():
-            self._pupil(place)
+            self._pupils.prepare(place)
 
     def behind(self) -> bool:
         """Whether an iteration waits to be learned."""
-        return any(replay.finished(self._log, place.until) for place in self._places.values())
+        return any(map(self._syllabus.next, self._places.values()))
 
     def done(self) -> bool:
         """Whether the run is over; what it finished before may still wait to be learned."""
-        return replay.over(self._log, min(place.until for place in self._places.values()))
+        return all(map(self._syllabus.over, self._places.values()))
 
     def catch_up(self) -> Iterator[Event]:
         """Learn what is finished and not yet learned, and yield each update once it is in the log."""
         progress = True
         while progress:
             progress = False
-            for name, place in self._places.items():
-                end = replay.finished(self._log, place.until)
-                if end is not None:
+            for name in self._places:
+                waiting = self._syllabus.next(self._places[name])
+                if waiting is not None:
+                    place, end = waiting
                     assert isinstance(end.fact, IterationFinished)
                     # They stay bound when the update fails, so that the last line says what was being learned.
                     bind_contextvars(policy=name, iteration=end.fact.iteration)
                     logger().info("update_started", until=end.position)
-                    event = self._update(place, end)
+                    events = self._update(place, end)
                     unbind_contextvars("policy", "iteration")
-                    self._places[name] = place.behind(event)
-                    self._prune()
-                    yield event
+                    for event in events:
+                        place = place.behind(event)
+                        if isinstance(event.fact, WeightsPruned):
+                            prune.remove(self._store, event.fact.digests)
+                    self._places[name] = place
+                    yield events[0]
                     progress = True
 
-    def _update(self, place: Cursor, end: Event) -> Event:
+    def finish(self) -> None:
+        """Say that it is over, if nobody else does: a run that learns from recordings has no player."""
+        if self._start.sources and not replay.over(self._log, 0):
+            iterations = len(replay.lineage(self._log, self._syllabus.policies[0], self._start)) - 1
+            self._log.append("run", [RunFinished(iterations=iterations)])
+
+    def _update(self, place: Cursor, end: Event) -> list[Event]:
         began = time.monotonic()
-        found = replay.window(self._log, place, end)
-        todo = lessons(found.groups, recipe(self._config), self._config.learn, replay.ROLES[place.name])
-        steps, digest = self._learn(place, todo)
+        found = self._syllabus.window(place, end)
+        steps, digest = self._learn(place, self._syllabus.lessons(place, found))
+        self._syllabus.check("weights", place, end, digest)
         seconds = time.monotonic() - began
         fact = PolicyUpdated(
             policy=place.name,
@@ -114,72 +96,38 @@ class Trainer:
             iteration=found.iteration,
             after=found.after,
             until=found.until,
+            source=place.source,
             samples=found.digest,
             step=place.step + sum(step.samples > 0 for step in steps),
             steps=tuple(steps),
+            optimizer=place.optimizer if digest == place.digest else optimizer_digest(self._store / digest),
         )
+        gone = prune.dispensable(self._log.read(kinds=prune.KINDS), fact, self._config.learn)
+        facts = [fact, WeightsPruned(digests=gone)] if gone else [fact]
         observed = {"seconds": seconds, "tokens_per_second": sum(step.tokens for step in steps) / seconds}
-        return self._log.append(place.stream, [fact], expected=place.version, observed=observed)[0]
+        return self._log.append(place.stream, facts, expected=place.version, observed=observed)
 
     def _learn(self, place: Cursor, todo: list[Lesson]) -> tuple[list[StepTaken], Digest]:
         if not any(lesson.credited for lesson in todo):
             return [_idle(lesson) for lesson in todo], place.digest
-        pupil = self._pupil(place)
-        # Whatever happens from here on, what is in memory is no longer what its digest says until it is saved.
-        del self._pupils[place.name]
+        pupil = self._pupils.take(place)
         steps: list[StepTaken] = []
-        for lesson in todo:
+        for lesson in todo * self._config.learn.epochs:
             fresh = not any(step.samples for step in steps)
             step = learn(lesson, pupil.loss, pupil.adam, self._config.learn.batch_tokens) if lesson.credited else _idle(lesson)
             if fresh and step.samples:
-                _check_drift(lesson, step, place.digest)
+                self._check_drift(place, lesson, step)
             steps.append(step)
-        folder = pupil.weights.folder
-        digest = checkpoint.save(self._store, folder, pupil.weights.model, pupil.adam.moments())
-        if digest != place.digest:
-            pupil.weights = Weights(self._store / digest, digest, pupil.weights.model, pupil.weights.tokenizer, moments=None)
-            self._pupils[place.name] = pupil
-        return steps, digest
+        return steps, self._pupils.save(place, pupil)
 
-    def _pupil(self, place: Cursor) -> Pupil:
-        held = self._pupils.get(place.name)
-        if held is not None and held.weights.digest == place.digest:
-            return held
-        settings = self._config.learn
-        weights = checkpoint.load(self._store, place.digest)
-        first = self._start.policies[replay.ROLES[place.name][0]]
-        loss = PolicyLoss(
-            weights.model,
-            weights.tokenizer,
-            settings,
-            seed=self._config.seed,
-            folder=self._store,
-            longest=max(self._config.play.student.max_tokens, self._config.play.teacher.max_tokens),
-            reference=checkpoint.load(self._store, first).model if settings.kl else None,
-        )
-        self._pupils[place.name] = Pupil(weights, loss, Adam(weights.model, settings, weights.moments))
-        return self._pupils[place.name]
-
-    def _prune(self) -> None:
-        """Keep the first weights, the newest of each policy, and all that the latest events name."""
-        made: set[Digest] = set()
-        needed = set(self._start.policies.values())
-        for name in self._places:
-            facts = [event.fact for event in self._log.read(f"policy/{name}", kinds=("policy_updated",))]
-            updates = [fact for fact in facts if isinstance(fact, PolicyUpdated)]
-            made.update(fact.digest for fact in updates)
-            lineage = list(dict.fromkeys(fact.digest for fact in reversed(updates)))
-            needed.update(lineage[: self._config.learn.keep], (fact.parent for fact in updates[-1:]))
-        latest: dict[str, tuple[Digest, ...]] = {}
-        for event in self._log.read(kinds=("iteration_started", "policy_served")):
-            match event.fact:
-                case IterationStarted():
-                    latest["played"] = tuple(event.fact.policies.values())
-                case PolicyServed():
-                    latest[event.fact.role] = (event.fact.policy,)
-                case _:
-                    pass
-        checkpoint.prune(self._store, made, needed.union(*latest.values()))
+    def _check_drift(self, place: Cursor, lesson: Lesson, step: StepTaken) -> None:
+        """Weights that sampled must find their own logprobs again."""
+        digest = lesson.credited[0].sample.policy
+        if digest == place.digest:
+            drift.check(lesson, step.metrics, self._config.learn)
+        elif place.source == 0:
+            loss = self._pupils.other(place, digest)
+            drift.check(lesson, measured(lesson, loss, self._config.learn.batch_tokens), self._config.learn)
 
 
 def _idle(lesson: Lesson) -> StepTaken:
@@ -193,14 +141,3 @@ def _idle(lesson: Lesson) -> StepTaken:
         reward=lesson.reward,
         metrics={},
     )
-
-
-def _check_drift(lesson: Lesson, step: StepTaken, digest: Digest) -> None:
-    """Weights that sampled must find their own logprobs again."""
-    drift = step.metrics[DRIFT]
-    first = lesson.credited[0].sample
-    if first.policy == digest and drift > DRIFT_LIMIT:
-        raise TrainerError(
-            f"The logprobs of iteration samples such as {first.stream} version {first.version} differ by {drift:.3f} nats from"
-            f" those of {digest}, which is said to have sampled them; the model server is wrong, restart it"
-        )

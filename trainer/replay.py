@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -32,6 +32,8 @@ from events.types import (
     RunStarted,
 )
 from events.values import Digest, Generation, Role, Seat, Task
+from graph.recipe import Recipe
+from trainer import recrediting
 
 PolicyName = Literal["shared", "teacher", "student"]
 """What a policy is called; its stream is `policy/<name>`."""
@@ -102,16 +104,22 @@ class Cursor:
     """Optimizer steps taken since the run began."""
     version: int
     """Version of its stream; the next update expects it."""
+    optimizer: Digest | None = None
+    """The optimizer's state beside the weights; None where nobody vouches for it."""
+    source: int = 0
+    """Which log `until` is a position of, as in `PolicyUpdated`."""
 
     @property
     def stream(self) -> str:
         """Where its updates are appended."""
         return f"policy/{self.name}"
 
-    def behind(self, update: Event) -> Cursor:
-        """The cursor once `update`, an event of its stream, is in the log."""
-        assert isinstance(update.fact, PolicyUpdated)
-        return Cursor(self.name, update.fact.digest, update.fact.until, update.fact.step, update.version)
+    def behind(self, event: Event) -> Cursor:
+        """The cursor once `event` of its stream is in the log."""
+        fact = event.fact
+        if not isinstance(fact, PolicyUpdated):
+            return replace(self, version=event.version)
+        return Cursor(self.name, fact.digest, fact.until, fact.step, event.version, fact.optimizer, fact.source)
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,8 @@ class Window:
     iteration: int
     after: int
     until: int
+    policies: Mapping[Role, Digest]
+    """Weights that it was played with."""
     groups: tuple[Group, ...]
 
     @property
@@ -139,25 +149,43 @@ class Window:
 
 def cursor(log: Log, name: PolicyName, start: RunStarted) -> Cursor:
     """Where the policy stands: behind its last update, or at the start of the run."""
-    last = _last(log.read(f"policy/{name}", kinds=("policy_updated",)))
-    first = Cursor(name, start.policies[ROLES[name][0]], until=0, step=0, version=0)
-    return first.behind(last) if last else first
+    state = start.inputs.get("optimizer")
+    optimizer = None if state is None else Digest(state)
+    place = Cursor(name, start.policies[ROLES[name][0]], until=0, step=0, version=0, optimizer=optimizer)
+    for event in log.read(f"policy/{name}"):
+        place = place.behind(event)
+    return place
 
 
-def finished(log: Log, after: int) -> Event | None:
-    """The next event that finishes an iteration, if there is one."""
-    return next(iter(log.read(after=after, kinds=("iteration_finished",), limit=1)), None)
+def finished(log: Log, after: int, until: int | None = None) -> Event | None:
+    """The next event that finishes an iteration, if there is one (not behind `until`)."""
+    event = next(iter(log.read(after=after, kinds=("iteration_finished",), limit=1)), None)
+    return None if event is None or (until is not None and event.position > until) else event
 
 
-def window(log: Log, place: Cursor, end: Event) -> Window:
+def lineage(log: Log, name: PolicyName, start: RunStarted) -> list[Digest]:
+    """The policy's weights: those at the start, and those after each update."""
+    updates = (event.fact for event in log.read(f"policy/{name}", kinds=("policy_updated",)))
+    return [start.policies[ROLES[name][0]], *(fact.digest for fact in updates if isinstance(fact, PolicyUpdated))]
+
+
+def window(log: Log, place: Cursor, end: Event, recredit: Recipe | None = None) -> Window:
     """What `place` has to learn from the iteration that `end` finishes.
+
+    Args:
+        log: where it was played.
+        place: what is consumed already.
+        end: the iteration's end.
+        recredit: whose rewards count instead of the recorded ones.
 
     Raises:
         TrainerError: the events contradict each other, or a completion comes from other weights than it should.
         LogCorrupt: a blob is missing or damaged.
     """
     assert isinstance(end.fact, IterationFinished)
-    events = list(_until(log.read(after=place.until, kinds=_KINDS), end.position))
+    kinds = _KINDS if recredit is None else (*_KINDS, *recrediting.KINDS)
+    events = list(_until(log.read(after=place.until, kinds=kinds), end.position))
+    again = {} if recredit is None else recrediting.rewards(events, recredit)
     failed = {event.stream for event in events if isinstance(event.fact, EpisodeFailed)}
     made: dict[tuple[str, int], Generation] = {}
     policies: dict[Role, Digest] | None = None
@@ -174,11 +202,12 @@ def window(log: Log, place: Cursor, end: Event) -> Window:
                         f"Position {event.position} rewards completions of iteration {end.fact.iteration}, which never"
                         " started; the log is not one of graph.run"
                     )
-                generation = made.get((event.stream, event.fact.of))
-                groups.append(_group(log, event, event.fact, generation, policies))
+                made_at = event.stream, event.fact.of
+                fact = event.fact.model_copy(update={"rewards": again[made_at]}) if made_at in again else event.fact
+                groups.append(_group(log, event, fact, made.get(made_at), policies))
             case _:
                 pass
-    return Window(end.fact.iteration, place.until, end.position, tuple(groups))
+    return Window(end.fact.iteration, place.until, end.position, policies or {}, tuple(groups))
 
 
 def _last(events: Iterator[Event]) -> Event | None:
@@ -210,8 +239,10 @@ def _group(log: Log, event: Event, fact: RewardGiven, generation: Generation | N
         )
     rollouts = unpack(log.get(generation.tokens))
     counts = {"rewards": len(fact.rewards), "completions": len(rollouts.ids), "count": generation.count}
-    if len(set(counts.values())) != 1:
-        raise TrainerError(f"{where} does not fit its generation: {counts}; run verify")
+    tokens = {"tokens": sum(map(len, rollouts.ids)), "length": generation.length}
+    for numbers in (counts, tokens):
+        if len(set(numbers.values())) != 1:
+            raise TrainerError(f"{where} does not fit its generation: {numbers}; the model server cut it, or run verify")
     if len(rollouts.prompt) == 0:
         raise TrainerError(f"{where} rewards completions of an empty prompt; a prompt needs at least one token")
     if not all(np.isfinite(row).all() for row in rollouts.logprobs):

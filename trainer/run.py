@@ -1,25 +1,26 @@
 """Command line of the trainer: `python -m trainer.run RUN` learns what a run has played and not yet learned.
 
 Law: RUN holds all it needs and gets all it makes: the log or its URL, `weights/<digest>`, `trainer.lock`, `trainer.log`, and
-`trainer.out` with what libraries print. It plays nothing and talks to no other process; it meets play in the log.
+`trainer.out` with what libraries print. It plays nothing and talks to no other process; it meets play in the log. With
+`--offline` RUN is a new folder, and what was played is read from the logs of other runs.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TextIO
 
 import typer
 
-from events.cli import open_any, run_app
+from events.cli import run_app
 from events.errors import BadInput
 
 if TYPE_CHECKING:
     from events.log import Event, Log
     from trainer.loop import Trainer
+    from trainer.order import Order
 
 POLL_S: Final = 0.03
 """Seconds between looks at the log."""
@@ -31,8 +32,25 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    run: Annotated[Path, typer.Argument(help="Directory of a run, with weights/ in it.")],
+    run: Annotated[Path | None, typer.Argument(help="Directory of a run, with weights/ in it; new with --offline.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Wait for more iterations until the run is finished.")] = False,
+    offline: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="OLD", help="Train a fresh policy on what this run has played; may be repeated."),
+    ] = None,
+    recredit: Annotated[
+        str | None, typer.Option(metavar="RECIPE", help="With --offline: rewards and credit as this recipe gives them.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="With --offline: learn each iteration so many times.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="With --offline: change a setting; may be repeated.")
+    ] = None,
+    until: Annotated[int | None, typer.Option(min=1, help="Learn only what was finished up to this position.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained and stop; needs no torch.")] = False,
+    verify: Annotated[
+        bool | None,
+        typer.Option(help="With --offline: samples and weights have to be the recorded ones. By default: where they can be."),
+    ] = None,
     parent: Annotated[
         int | None, typer.Option(min=1, help="With --follow: also end when the parent process is no longer this one.")
     ] = None,
@@ -44,42 +62,69 @@ def main(
     to the log. Stop it whenever you like, with Ctrl-C or kill -9: an
     update counts once it is in the log, and an unfinished one is done
     again, with the same result. RUN/trainer.log tells what it does.
+
+    With --offline OLD it makes a new run (OLD-offline, unless RUN names
+    it) and trains it on what OLD has played, as OLD's own trainer did,
+    and so to the same weights; or otherwise, by --recredit and --set.
     """
+    from trainer.order import ordered
+
+    if offline and follow:
+        raise BadInput("--offline learns from what was played already; leave out --follow")
+    changes = [*(overrides or []), *([f"learn.epochs={epochs}"] if epochs else [])]
+    with ordered(run, offline or [], changes, recredit=recredit, until=until, verify=verify, dry=dry_run) as order:
+        if dry_run:
+            _preview(order)
+        else:
+            _work(order, threads, follow=follow, parent=parent)
+
+
+def _preview(order: Order) -> None:
+    from trainer import replay
+    from trainer.preview import preview
+
+    start = replay.started(order.log)
+    for line in preview(order.syllabus(start)) if start else ("the run has not started; nothing would be trained",):
+        typer.echo(line)
+
+
+def _work(order: Order, threads: int, *, follow: bool, parent: int | None) -> None:
     from events import logging
     from trainer.process import alone, quiet, stop_on_sigterm
 
     stop_on_sigterm()
-    with closing(open_any(str(run))) as log:
-        folder = run if run.is_dir() else run.parent
-        with alone(folder, patience_s=0 if parent is None else PATIENCE_S), quiet(folder / "trainer.out") as screen:
-            logging.configure(file=folder / "trainer.log", run=folder.absolute().name)
-            with logging.lifetime("trainer", position=log.head().position):
-                trainer = _trainer(folder, log, threads, follow=follow, parent=parent)
-                if trainer is not None:
-                    _train(trainer, log, parent, reporter(screen), follow=follow)
+    log, folder = order.log, order.folder
+    with alone(folder, patience_s=0 if parent is None else PATIENCE_S), quiet(folder / "trainer.out") as screen:
+        logging.configure(file=folder / "trainer.log", run=folder.absolute().name)
+        with logging.lifetime("trainer", position=log.head().position):
+            trainer = _trainer(order, threads, follow=follow, parent=parent)
+            if trainer is not None:
+                _train(trainer, log, parent, reporter(screen), follow=follow)
 
 
-def _trainer(run: Path, log: Log, threads: int, *, follow: bool, parent: int | None) -> Trainer | None:
+def _trainer(order: Order, threads: int, *, follow: bool, parent: int | None) -> Trainer | None:
     """The trainer, once the run has started; None if its parent is gone before."""
     from trainer import replay
     from trainer.process import orphaned
     from trainer.trl import offline
 
-    start = replay.started(log)
+    start = replay.started(order.log)
     while start is None:
         if not follow:
-            raise BadInput(f"The run in {run} has not started yet; start it with python -m graph.run, or wait with --follow")
+            raise BadInput(
+                f"The run in {order.folder} has not started yet; start it with python -m graph.run, or wait with --follow"
+            )
         if orphaned(parent):
             return None
         time.sleep(POLL_S)
-        start = replay.started(log)
+        start = replay.started(order.log)
     offline()
     import torch
 
     from trainer.loop import Trainer
 
     torch.set_num_threads(threads)
-    return Trainer(log, run, start)
+    return Trainer(order.log, order.folder, order.syllabus(start))
 
 
 def _train(trainer: Trainer, log: Log, parent: int | None, say: Callable[[Event], None], *, follow: bool) -> None:
@@ -90,6 +135,7 @@ def _train(trainer: Trainer, log: Log, parent: int | None, say: Callable[[Event]
     else:
         for event in trainer.catch_up():
             say(event)
+        trainer.finish()
 
 
 def _follow(trainer: Trainer, log: Log, parent: int | None, say: Callable[[Event], None]) -> None:

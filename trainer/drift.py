@@ -1,0 +1,34 @@
+"""Whether logged logprobs are those of the weights that are said to have sampled.
+
+Law: checked before an update is saved, on the first lesson of every iteration, from figures that its loss has computed anyway.
+A stale server or a wrong temperature shows in the mean, one altered token in the maximum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from events.errors import TrainerError
+from graph.config import LearnSettings
+from trainer.credit import Lesson
+from trainer.importance import DRIFT, LARGEST
+
+MEAN_LIMIT: Final = 0.1
+"""Largest mean distance, in nats; kernels in bfloat16 stay below it."""
+
+
+def check(lesson: Lesson, metrics: Mapping[str, float], learn: LearnSettings) -> None:
+    """Compare what was logged with what the sampling weights find.
+
+    Raises:
+        TrainerError: they differ by more than arithmetic can.
+    """
+    for name, what, limit in ((DRIFT, "on average", MEAN_LIMIT), (LARGEST, "in one token", learn.token_drift)):
+        if metrics[name] > limit:
+            sample = lesson.credited[0].sample
+            raise TrainerError(
+                f"The logprobs of iteration samples such as {sample.stream} version {sample.version} differ by"
+                f" {metrics[name]:.3f} nats {what} from those of {sample.policy}, which is said to have sampled them; the"
+                f" model server is wrong, restart it (or, where it computes in low precision, raise learn.drift from {limit})"
+            )
