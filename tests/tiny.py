@@ -14,7 +14,7 @@ from typing import Any
 from events.log import Log
 from events.rollouts import pack, unpack
 from events.values import Digest, Generation, Role, Sampling
-from events.weights import weights_digest
+from events.weights import base_of, weights_digest
 from tests.scenes import Scene
 from trainer.trl import offline
 
@@ -65,10 +65,13 @@ def _tokenizer() -> Any:
 
 @cache
 def loaded(folder: Path) -> Any:
-    """The model in a folder, to look at."""
+    """The model in a folder, or an adapter merged into its base, to look at."""
+    from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(folder).eval()
+    base = base_of(folder)
+    model = AutoModelForCausalLM.from_pretrained(base or folder)
+    return (model if base is None else PeftModel.from_pretrained(model, folder).merge_and_unload()).eval()
 
 
 def logprobs(model: Any, prompt: list[int], ids: list[int], temperature: float = 1.0) -> Any:

@@ -7,6 +7,7 @@ digest, and the same for every version of peft. A fresh adapter adds nothing, so
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -48,7 +49,10 @@ class Adapter:
         config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.modules or _linear(model)))
         torch.manual_seed(seed)
         try:
-            inject_adapter_in_model(config, model, name)
+            with warnings.catch_warnings():
+                # A second policy on the same base is what we want.
+                warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+                inject_adapter_in_model(config, model, name)
         except ValueError as error:
             raise TrainerError(f"No adapter fits the model ({error}); name its linear layers in learn.lora.modules") from error
         return cls(model, name, base)
