@@ -1,10 +1,29 @@
-"""Estimators on counts: unbiased pass@k."""
+"""Estimators on counts: unbiased pass@k, and how sure it is.
+
+Law: pure functions; equal counts give equal numbers. They look at no text and know no policy.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from math import comb
-from statistics import fmean
+from math import comb, sqrt
+from statistics import NormalDist, fmean
+from typing import Final, NamedTuple
+
+CONFIDENCE: Final = 0.95
+"""How many of such intervals hold the true value."""
+DRAWS: Final = 10_000
+"""Resamples of a bootstrap."""
+SEED: Final = 0
+"""Of the resamples, so that equal counts have equal intervals."""
+
+
+class Interval(NamedTuple):
+    """Where the true value is likely to be."""
+
+    low: float
+    high: float
 
 
 def pass_at_k(attempts: int, successes: Sequence[int], k: int) -> float:
@@ -20,4 +39,42 @@ def pass_at_k(attempts: int, successes: Sequence[int], k: int) -> float:
     """
     if not 1 <= k <= attempts or not successes:
         raise ValueError(f"pass@{k} needs at least {k} attempts a question and one question; there are {attempts} attempts")
-    return fmean(1 - comb(attempts - count, k) / comb(attempts, k) for count in successes)
+    return fmean(_estimate(attempts, count, k) for count in successes)
+
+
+def _estimate(attempts: int, count: int, k: int) -> float:
+    return 1 - comb(attempts - count, k) / comb(attempts, k)
+
+
+def pass_at_k_interval(attempts: int, successes: Sequence[int], k: int) -> Interval:
+    """A confidence interval for `pass_at_k`: the percentile bootstrap over questions (Efron, 1979).
+
+    Whole questions are drawn anew, so that the interval holds both for other questions of this kind and for other answers to
+    them. Counts that are all alike, as those of a single question are, say nothing when drawn anew; then it is Wilson's score
+    interval (1927) for the share p of passed answers, taken through 1 - (1-p)^k, which holds for these questions only.
+
+    Raises:
+        ValueError: as in `pass_at_k`.
+    """
+    import numpy as np
+
+    mean = pass_at_k(attempts, successes, k)
+    kinds = Counter(successes)
+    if len(kinds) == 1:
+        low, high = (1 - (1 - share) ** k for share in _wilson(sum(successes), attempts * len(successes)))
+        return Interval(min(low, mean), max(high, mean))
+    # Questions with equal counts are one kind, so that a resample is a few numbers, however many questions there are.
+    counts = sorted(kinds)
+    found = np.array([_estimate(attempts, count, k) for count in counts])
+    shares = [kinds[count] / len(successes) for count in counts]
+    means = np.random.default_rng(SEED).multinomial(len(successes), shares, size=DRAWS) @ found / len(successes)
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(float(low), float(high))
+
+
+def _wilson(successes: int, trials: int) -> Interval:
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    share = successes / trials
+    middle = share + z**2 / (2 * trials)
+    reach = z * sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    return Interval(max(0.0, (middle - reach) / (1 + z**2 / trials)), min(1.0, (middle + reach) / (1 + z**2 / trials)))

@@ -360,7 +360,7 @@ class EvaluationFinished(Fact):
 
     kind: Literal["evaluation_finished"] = "evaluation_finished"
     name: str
-    """The question set, e.g. `test` or `goalposts`."""
+    """The question set, e.g. `test` or `goalposts`; `test-1f3c9a` names how it was asked, where not as the run itself asks."""
     iteration: int
     """Iterations learned from so far; 0 is the start."""
     policy: Digest

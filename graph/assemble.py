@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from events.errors import BadInput
 from events.log import Log
+from events.logging import logger
 from events.types import GoalpostAdded, RunStarted
 from events.values import Digest, Question, Role
 from events.weights import optimizer_digest, weights_digest
@@ -97,15 +98,33 @@ def inputs(config: Config) -> Inputs:
     model = model_folder(config.model)
     goalposts = load(config.goalposts, "goalposts")
     practice = goalposts if config.practice == "goalposts" else load(config.practice, "train")
-    prompts = PROMPTS / config.prompts
     return Inputs(
         model=model,
         digest=weights_digest(model),
         goalposts=goalposts,
         practice=practice.questions if recipe(config).practices else (),
         test=() if config.test == "none" else load(config.test, "test").questions,
-        prompts=Prompts(prompts if prompts.is_dir() else Path(config.prompts)),
+        prompts=prompts(config),
         embedding=embedding(config.verify.embedding),
+    )
+
+
+def prompts(config: Config) -> Prompts:
+    """The prompts that a config names.
+
+    Raises:
+        BadInput: one cannot be read.
+    """
+    shipped = PROMPTS / config.prompts
+    return Prompts(shipped if shipped.is_dir() else Path(config.prompts))
+
+
+def sandbox(config: Config, run: str) -> Runner:
+    """The sandbox that a config describes; its containers name the run."""
+    from sandbox.docker import DockerRunner
+
+    return DockerRunner(
+        limits(config), workers=config.verify.workers or None, run=run, runtime=config.verify.runtime, say=logger().info
     )
 
 

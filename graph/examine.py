@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from events.estimators import pass_at_k
-from events.log import Log
+from events.log import Log, Say, silent
 from events.types import AttemptsMade, AttemptsVerified, EvaluationFinished
 from events.values import Question, QuestionId
 from graph.config import EvaluateSettings
@@ -30,13 +30,21 @@ class Examiner:
     lockstep: Lockstep
     settings: EvaluateSettings
     seed: int
+    at_once: int | None = None
+    """Questions that are sampled together, after which all their answers are in the log; None: all of them."""
 
-    async def examine(self, name: str, questions: Sequence[Question], iteration: int) -> None:
-        """Append one evaluation; does nothing if the log has it, goes on where it was broken off."""
-        stream = f"evaluation/{name}/{iteration:05}"
+    async def examine(self, name: str, questions: Sequence[Question], iteration: int) -> EvaluationFinished:
+        """Append one evaluation of a run; does nothing if the log has it, goes on where it was broken off."""
+        return await self.examine_in(f"evaluation/{name}/{iteration:05}", name, questions, iteration)
+
+    async def examine_in(
+        self, stream: str, name: str, questions: Sequence[Question], iteration: int, say: Say = silent
+    ) -> EvaluationFinished:
+        """The same in a stream of its own."""
         events = list(self.log.read(stream))
-        if any(isinstance(event.fact, EvaluationFinished) for event in events):
-            return
+        for event in events:
+            if isinstance(event.fact, EvaluationFinished):
+                return event.fact
         made = {event.version: event.fact.question for event in events if isinstance(event.fact, AttemptsMade)}
         verified = [event.fact for event in events if isinstance(event.fact, AttemptsVerified)]
         successes = {made[fact.of]: sum(verdict.outcome == "passed" for verdict in fact.verdicts) for fact in verified}
@@ -44,8 +52,15 @@ class Examiner:
         async def ask(question: Question) -> None:
             successes[question.id] = await self._successes(stream, question)
 
-        await self.lockstep.play([ask(question) for question in questions if question.id not in successes])
-        self.log.append(stream, [self._finished(name, iteration, {item.id: successes[item.id] for item in questions})])
+        say(len(successes), len(questions))
+        size = self.at_once or len(questions)
+        for start in range(0, len(questions), size):
+            missing = [question for question in questions[start : start + size] if question.id not in successes]
+            await self.lockstep.play([ask(question) for question in missing])
+            say(len(successes), len(questions))
+        finished = self._finished(name, iteration, {item.id: successes[item.id] for item in questions})
+        self.log.append(stream, [finished])
+        return finished
 
     async def _successes(self, stream: str, question: Question) -> int:
         seed = derive(self.seed, stream, question.id)

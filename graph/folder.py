@@ -43,7 +43,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def create(folder: Path, config: Config, given: Inputs, url: str | None = None) -> Log:
+def create(folder: Path, config: Config, given: Inputs, url: str | None = None, *, learns: bool = True) -> Log:
     """A new run: its folder, the starting weights, and the first event of its log; all there, or nothing.
 
     Args:
@@ -51,6 +51,7 @@ def create(folder: Path, config: Config, given: Inputs, url: str | None = None) 
         config: its settings.
         given: its inputs.
         url: the database that gets the log; None keeps it in the folder.
+        learns: whether it gets weights of its own to start from.
 
     Raises:
         BadInput: the folder exists or cannot be made, the disk is full, or the database has a run of this name.
@@ -63,7 +64,8 @@ def create(folder: Path, config: Config, given: Inputs, url: str | None = None) 
         unfinished.mkdir(parents=True)
         if shutil.disk_usage(unfinished).free < LEAST_FREE:
             raise BadInput(f"Less than {LEAST_FREE // 2**20} MiB are free where {folder} would be; free some, or set --runs.")
-        shutil.copytree(given.model, unfinished / "weights" / given.digest, ignore=shutil.ignore_patterns("*.md"))
+        if learns:
+            shutil.copytree(given.model, unfinished / "weights" / given.digest, ignore=shutil.ignore_patterns("*.md"))
         if url is not None:
             (unfinished / URL_NAME).write_text(f"{url}\n")
         _start(url or unfinished / LOG_NAME, config, given)
@@ -100,13 +102,24 @@ def reopen(folder: Path) -> tuple[Log, Config, Inputs]:
         raise BadInput(f"There is no run in {folder} (no {LOG_NAME}, no {URL_NAME}); give the folder or the name of a run.")
     log = open_any(str(folder))
     first = started(log)
-    try:
-        config = Config(**first.config)
-    except ValidationError as error:
-        key = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise BadInput(f"The run in {folder} has a setting {key!r} that this version does not take; use its own.") from error
+    config = settings(folder, first)
+    if first.sources:
+        raise BadInput(f"{folder} is trained offline and plays nothing; go on with python -m trainer.run {folder}")
     given = inputs(config)
     changed = sorted(name for name, digest in given.digests().items() if first.inputs.get(name, digest) != digest)
     if changed:
         raise BadInput(f"The {changed[0]} of {folder} changed since the run started; put the old files back, or start anew.")
     return log, config, given
+
+
+def settings(folder: Path, first: RunStarted) -> Config:
+    """The settings that the run in a folder was started with.
+
+    Raises:
+        BadInput: they are of another version.
+    """
+    try:
+        return Config(**first.config)
+    except ValidationError as error:
+        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise BadInput(f"The run in {folder} has a setting {key!r} that this version does not take; use its own.") from error

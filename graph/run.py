@@ -138,18 +138,10 @@ def _play(folder: Path, config: Config | None, url: str | None, console: Console
 
 async def _played(folder: Path, config: Config, log: Log, given: Inputs, console: Console, *, plain: bool) -> None:
     """Play with everything put away at the end, however it ends."""
-    from events.logging import logger
-    from graph.assemble import limits, seat
+    from graph.assemble import sandbox, seat
     from graph.display import PERIOD, show
-    from sandbox.docker import DockerRunner
 
-    runner = DockerRunner(
-        limits(config),
-        workers=config.verify.workers or None,
-        run=folder.name,
-        runtime=config.verify.runtime,
-        say=logger().info,
-    )
+    runner = sandbox(config, folder.name)
     play = seat(folder, config, log, given, runner)
     # A missing engine is said before anything is sampled.
     await asyncio.to_thread(lambda: runner.provenance)

@@ -1,0 +1,256 @@
+"""Command line: `python -m trainer.evaluate RUN|MODEL --set NAME` measures pass@k of a policy, with confidence intervals.
+
+Law: a policy is examined as in play, by the same solver, verifier and sandbox, and all of it is in a log: a run's own, be it
+going on or over, or that of a folder made for a model. An examination is named by all that its result depends on, so that a
+repeated command goes on where it was broken off, and only shows what is done. It learns nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from events.cli import holds_log, open_any, run_app
+from events.commands.output import Printer, note, progress, say_json
+from events.errors import BadInput
+from events.estimators import CONFIDENCE, pass_at_k, pass_at_k_interval
+from events.log import Log, Say
+from events.safe_text import markup
+from events.types import EvaluationFinished, PolicyUpdated
+from events.values import Digest, Question, canonical
+from graph.config import Config, EvaluateSettings
+
+if TYPE_CHECKING:
+    from roles.question_set import QuestionSet
+
+ROWS: Final = 256
+"""Answers that are sampled together; a stop loses no more."""
+
+app = typer.Typer(add_completion=False)
+
+
+@dataclass(frozen=True)
+class Examinee:
+    """Who is examined, and where it is written down."""
+
+    log: Log
+    folder: Path
+    config: Config
+    weights: Path
+    policy: Digest
+    iteration: int
+    """Iterations that it has learned from."""
+
+
+@app.command()
+def main(
+    who: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run by name or folder; `pocket`; a folder with a model.")],
+    name: Annotated[
+        str, typer.Option("--set", help="`goalposts`, `practice` or `test` of the run; `pocket`; a JSONL file.")
+    ] = "test",
+    policy: Annotated[str, typer.Option(metavar="DIGEST", help="Weights of the run; the student's newest by default.")] = "",
+    ks: Annotated[str, typer.Option("-k", help="The k of pass@k, with commas between.")] = "1,5,10,20",
+    attempts: Annotated[int | None, typer.Option(help="Answers a question.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of sampling; 0 is greedy.")] = None,
+    questions: Annotated[int | None, typer.Option(help="Most questions, the first of the set.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of sampling.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="TOML", help="Settings for a MODEL; a run has its own.")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Examine a policy on a question set: unbiased pass@k, each with a 95 % confidence interval.
+
+    Everything that is left open is as in the run's own examinations. The answers, their verdicts and the result are appended to
+    the run's log; for a MODEL to that of runs/evaluation-DIGEST. Stop it with Ctrl-C and repeat the command to go on.
+    """
+    run = next((folder for folder in (Path(who), runs / who) if holds_log(folder)), None)
+    examinee = _of_model(who, config, runs) if run is None else _of_run(run, policy)
+    with closing(examinee.log):
+        settings = _settings(examinee.config.evaluate, temperature, attempts=attempts, questions=questions)
+        wanted = _ks(ks, settings.attempts)
+        asked = question_set(examinee.config, name)
+        note(f"examining {examinee.policy[:12]} on {asked.name}; everything is kept in {examinee.folder}")
+        with progress("examining") as say:
+            sampled = examinee.config.seed if seed is None else seed
+            stream, found = asyncio.run(examine(examinee, asked, settings, sampled, say))
+    if as_json:
+        say_json({"folder": str(examinee.folder), "stream": stream, **figures(found, wanted)})
+    else:
+        Printer().show(report(found, wanted, f"{examinee.folder}, stream {stream}"))
+
+
+def _of_run(folder: Path, policy: str) -> Examinee:
+    """A policy of a run, its student's newest unless one is named.
+
+    Raises:
+        BadInput: the run has no such policy, or its weights are gone.
+    """
+    from graph.assemble import started
+    from graph.folder import settings
+
+    log = open_any(str(folder))
+    first = started(log)
+    config = settings(folder, first)
+    learned = {first.policies["student"]: 0, first.policies["teacher"]: 0}
+    newest = first.policies["student"]
+    for event in log.read(kinds=("policy_updated",)):
+        if isinstance(event.fact, PolicyUpdated):
+            learned[event.fact.digest] = event.fact.iteration
+            newest = newest if event.fact.policy == "teacher" else event.fact.digest
+    fitting = [digest for digest in learned if digest.startswith(policy)] if policy else [newest]
+    if len(fitting) != 1:
+        raise BadInput(f"--policy {policy} fits {len(fitting)} policies of {folder}; give more digits of one of its digests.")
+    weights = folder / "weights" / fitting[0]
+    if not weights.is_dir():
+        raise BadInput(f"The weights {fitting[0]} are not in {weights.parent} any more; learn.keep says how many stay.")
+    return Examinee(log, folder, config, weights, fitting[0], learned[fitting[0]])
+
+
+def _of_model(spec: str, file: Path | None, runs: Path) -> Examinee:
+    """A model, and the log of its examinations, made if need be.
+
+    Raises:
+        BadInput: there is no such model, or the settings are wrong.
+    """
+    from graph.assemble import inputs
+    from graph.configure import configure
+    from graph.folder import create
+
+    if spec != "pocket" and not Path(spec).is_dir():
+        raise BadInput(f"There is neither a run nor a model {spec!r}; give the name or folder of a run, `pocket`, or a folder.")
+    config = configure(file, [f"model={json.dumps(spec)}"])
+    given = inputs(config)
+    folder = runs / f"evaluation-{given.digest[:12]}"
+    log = open_any(str(folder)) if holds_log(folder) else create(folder, config, given, learns=False)
+    return Examinee(log, folder, config, given.model, given.digest, 0)
+
+
+def _settings(base: EvaluateSettings, temperature: float | None, **others: int | None) -> EvaluateSettings:
+    from pydantic import ValidationError
+
+    changed: dict[str, Any] = {key: value for key, value in others.items() if value is not None}
+    if temperature is not None:
+        changed["sampling"] = base.sampling.model_dump() | {"temperature": temperature}
+    try:
+        return EvaluateSettings(**(base.model_dump() | changed))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise BadInput(f"--{problem['loc'][-1]} {problem['input']}: {problem['msg']}; choose another.") from error
+
+
+def _ks(text: str, attempts: int) -> list[int]:
+    try:
+        ks = sorted({int(word) for word in text.split(",")})
+    except ValueError as error:
+        raise BadInput(f"-k {text!r} is no list of numbers; write it like -k 1,10.") from error
+    if not 1 <= ks[0] <= ks[-1] <= attempts:
+        raise BadInput(f"-k {text} needs numbers from 1 to {attempts}, the answers a question; raise --attempts.")
+    return ks
+
+
+def question_set(config: Config, name: str) -> QuestionSet:
+    """The question set that a config or the world calls so.
+
+    Raises:
+        BadInput: there is none, or a record is wrong.
+    """
+    from roles.question_set import load
+    from roles.question_sets.jsonl import FileQuestions
+
+    match name:
+        case "goalposts":
+            found = load(config.goalposts, "goalposts")
+        case "practice":
+            found = load(config.practice, "train") if config.practice != "goalposts" else load(config.goalposts, "goalposts")
+        case "test" if config.test == "none":
+            raise BadInput("The run has no test set; name another one with --set.")
+        case "test":
+            found = load(config.test, "test")
+        case _:
+            found = load(name, "test")
+            name = found.name
+    return FileQuestions(name, found.questions)
+
+
+async def examine(
+    examinee: Examinee, asked: QuestionSet, settings: EvaluateSettings, seed: int, say: Say
+) -> tuple[str, EvaluationFinished]:
+    """Examine, or go on with it; the stream that it is in, and what was found.
+
+    Raises:
+        GaspError: model or sandbox failed; what is done is kept.
+    """
+    from graph.assemble import prompts, sandbox
+    from graph.examine import Examiner
+    from graph.lockstep import Lockstep
+    from roles.models.transformers import TransformersModel
+    from roles.solver import Solver
+    from roles.verifier import Verifier
+
+    config, log, lockstep = examinee.config, examinee.log, Lockstep()
+    questions = asked.questions[: settings.questions]
+    said = prompts(config)
+    name = f"{asked.name}-{_key(questions, settings, said.digest)}"
+    stream = f"evaluation/{name}/{examinee.policy[:12]}-{seed}"
+    done = next((event.fact for event in log.read(stream, kinds=("evaluation_finished",))), None)
+    if isinstance(done, EvaluationFinished):
+        return stream, done
+    runner = sandbox(config, examinee.folder.name)
+    try:
+        # A missing engine is said before anything is sampled.
+        await asyncio.to_thread(lambda: runner.provenance)
+        model = TransformersModel(examinee.weights, examinee.policy, max_prompt_tokens=config.max_prompt_tokens)
+        solver = Solver(lockstep.model(model), said, log)
+        verifier = Verifier(lockstep.runner(runner), config.play.pairs, config.play.public_pairs, config.verify.distinct)
+        at_once = max(1, ROWS // settings.attempts)
+        examiner = Examiner(log, solver, verifier, lockstep, settings, seed, at_once)
+        return stream, await examiner.examine_in(stream, name, questions, examinee.iteration, say)
+    finally:
+        await runner.close()
+
+
+def _key(questions: Sequence[Question], settings: EvaluateSettings, prompts: str) -> str:
+    """Names how a set was asked, so that examinations of one name can be compared."""
+    asked = (*(question.id for question in questions), str(settings.attempts), prompts)
+    return hashlib.sha256("\0".join(asked).encode() + canonical(settings.sampling)).hexdigest()[:6]
+
+
+def figures(found: EvaluationFinished, ks: Sequence[int]) -> dict[str, Any]:
+    """What was found, as plain data."""
+    counts = list(found.successes.values())
+    rows = {
+        k: {
+            "value": pass_at_k(found.attempts, counts, k),
+            **pass_at_k_interval(found.attempts, counts, k)._asdict(),
+        }
+        for k in ks
+    }
+    return {**found.model_dump(mode="json"), "confidence": CONFIDENCE, "pass_at": rows}
+
+
+def report(found: EvaluationFinished, ks: Sequence[int], where: str) -> RenderableType:
+    """What was found, for people."""
+    table = Table("", "", f"{CONFIDENCE:.0%} interval", box=None, pad_edge=False, header_style="bold")
+    for k, row in figures(found, ks)["pass_at"].items():
+        table.add_row(f"pass@{k}", f"{row['value']:.3f}", f"{row['low']:.3f} – {row['high']:.3f}")
+    solved = sum(map(bool, found.successes.values()))
+    head = (
+        f"[bold]{markup(found.name)}[/]: policy {found.policy[:12]} after {found.iteration} iterations; {found.attempts}"
+        f" answers to each of {len(found.successes)} questions at temperature {found.sampling.temperature:g}, {solved} of them"
+        " solved"
+    )
+    return Group(head, table, f"[dim]{markup(where)}[/]")
+
+
+if __name__ == "__main__":
+    run_app(app)
