@@ -9,10 +9,10 @@ export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup run test check format drawn lock clean
+.PHONY: help setup run test check bench-log bench-sandbox format drawn lock clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(READY): pyproject.toml requirements.lock
 	@echo "== making .venv with pinned dependencies (a few minutes the first time)"
@@ -36,6 +36,13 @@ check: setup  ## Format, lint, types, layers, and the quick tests
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/pytest -q -m "not docker and not slow"
+
+bench-log: setup  ## Measure the event log (some minutes; a quiet machine is best) into docs/benchmarks.md; ARGS='--help' lists options
+	@.ci/postgres
+	$(PY) -m benchmarks.log $(ARGS)
+
+bench-sandbox: setup  ## Measure the sandbox (some minutes; a quiet machine is best) into docs/benchmarks.md; ARGS='--help' lists options
+	@trap '$(PY) -m sandbox.engine down --idle' EXIT; $(PY) -m benchmarks.sandbox $(ARGS)
 
 format: setup  ## Format and sort imports
 	.venv/bin/ruff format .

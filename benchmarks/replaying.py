@@ -1,0 +1,188 @@
+"""A log of a million events: replay with validation, what commands take on it, and bytes a rollout.
+
+Law: replay is counted in CPU time of one thread, because it waits for nothing and the machine may be shared; commands are
+processes of their own, timed from start to end. The library and the bare driver read what they have written themselves or
+the very file that we read, in pages of the same size.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from uuid import NAMESPACE_URL, uuid5
+
+from eventsourcing.persistence import JSONTranscoder, StoredEvent
+from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
+
+from benchmarks import story
+from benchmarks.rounds import Claim, interleaved
+from events.rollouts import unpack
+from events.stores import open_log
+from events.stores.paging import CHUNK, COLUMNS
+from events.stores.raw import Store
+from events.types import FACTS, AttemptsMade, QuestionProposed
+
+LEAST_OF_RAW = 200 / 560
+SAMPLE = 2000
+"""Generations whose rollouts are written as JSON, at most."""
+COMMANDS = ("show", "tail", "stats")
+BATCH = 10_000
+WATCH = """
+import os, sys, time
+began = time.perf_counter()
+_, status, usage = os.wait4(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0)
+print(time.perf_counter() - began, usage.ru_maxrss, status)"""
+"""A small process that starts another; what starts from a large one counts its memory as its own."""
+
+
+def written(folder: Path, events: int) -> Path:
+    """A log of so many events, made once and kept."""
+    path = folder / f"{events}.sqlite"
+    if not path.exists():
+        draft = path.with_suffix(".draft")
+        for name in (draft, Path(f"{draft}-wal"), Path(f"{draft}-shm")):
+            name.unlink(missing_ok=True)
+        with closing(open_log(draft, create=True)) as log:
+            story.write(log, events)
+        draft.rename(path)
+    return path
+
+
+def library_copy(log: Store, path: Path) -> None:
+    """The same events as the library stores them, in streams of their own; made once and kept."""
+    if path.exists():
+        return
+    draft = path.with_suffix(".draft")
+    draft.unlink(missing_ok=True)
+    datastore = SQLiteDatastore(str(draft))
+    recorder = SQLiteApplicationRecorder(datastore)
+    recorder.create_table()
+    for batch in batches(_stored(log)):
+        recorder.insert_events(batch)
+    datastore.close()
+    draft.rename(path)
+
+
+def _stored(log: Store) -> Iterator[StoredEvent]:
+    for row in log.raw().rows(until=log.head().position):
+        yield StoredEvent(uuid5(NAMESPACE_URL, row.stream), row.version, row.kind, row.data.encode())
+
+
+def batches(events: Iterable[StoredEvent]) -> Iterator[list[StoredEvent]]:
+    """Lists of a good size."""
+    rest = iter(events)
+    while batch := list(islice(rest, BATCH)):
+        yield batch
+
+
+def replays(folder: Path, *, rounds: int, events: int) -> list[Claim]:
+    """Replay of all events, a part of the log a round."""
+    path, copy = written(folder, events), folder / f"{events}.library.sqlite"
+    part = events // rounds
+    with closing(open_log(path)) as log, closing(sqlite3.connect(path)) as db:
+        library_copy(log, copy)
+        datastore = SQLiteDatastore(str(copy))
+        recorder = SQLiteApplicationRecorder(datastore)
+        decode = JSONTranscoder().decode
+        query = f"SELECT {COLUMNS} FROM events WHERE position > ? ORDER BY position LIMIT ?"  # noqa: S608  # constants
+
+        def library(read: Callable[[bytes], object]) -> Callable[[int], int]:
+            def replay(after: int) -> int:
+                for start in range(after + 1, after + part + 1, CHUNK):
+                    for event in recorder.select_notifications(start, min(CHUNK, after + part + 1 - start)):
+                        read(event.state)
+                return part
+
+            return replay
+
+        contenders = {
+            "ours": lambda after: sum(1 for _ in log.read(after=after, limit=part)),
+            "raw": lambda after: sum(1 for _ in db.execute(query, (after, part))),
+            "decoded": library(decode),
+            "validated": library(FACTS.validate_json),
+        }
+        found = interleaved({name: _parts(replay, part) for name, replay in contenders.items()}, rounds)
+        datastore.close()
+    what = f"replay of {events:,} events with validation".replace(",", " ")
+    return [
+        Claim(what, found["ours"], "raw sqlite3, rows only", found["raw"], LEAST_OF_RAW),
+        Claim(what, found["ours"], "eventsourcing, JSON decoded", found["decoded"]),
+        Claim(what, found["ours"], "eventsourcing, validated", found["validated"]),
+    ]
+
+
+def _parts(replay: Callable[[int], int], part: int) -> Callable[[], float]:
+    """Each call replays the next part of the log; the rate by CPU time."""
+    places = iter(range(0, sys.maxsize, part))
+
+    def measure() -> float:
+        after, began = next(places), time.process_time()
+        assert replay(after) == part
+        return part / (time.process_time() - began)
+
+    return measure
+
+
+def commands(folder: Path, *, rounds: int, events: int) -> list[list[str]]:
+    """Seconds and memory of the commands on the long log, and memory on a short one."""
+    long, short = written(folder, events), written(folder, 1000)
+    rows = []
+    for command in COMMANDS:
+        taken = [run(command, long) for _ in range(rounds)]
+        seconds, memory = median(s for s, _ in taken), max(m for _, m in taken)
+        small = max(run(command, short)[1] for _ in range(rounds))
+        met = "met" if seconds < 1 else "missed"
+        rows.append([f"`{command}`", f"{seconds:.2f} s", f"{memory:.0f} MB", f"{small:.0f} MB", f"< 1 s: {met}"])
+    return rows
+
+
+def run(command: str, log: Path) -> tuple[float, float]:
+    """Seconds and megabytes of one command, from start to end."""
+    words = [sys.executable, "-S", "-c", WATCH, sys.executable, "-m", "events", command, str(log)]
+    said = subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    seconds, kilobytes, status = said.split()
+    assert status == "0"
+    return float(seconds), float(kilobytes) / 1000
+
+
+def bytes_a_rollout(path: Path) -> list[str]:
+    """What a rollout takes: of the whole file, of the blobs of generations, and as lines of JSON."""
+    rollouts = blobs = as_json = tokens = 0
+    with closing(open_log(path)) as log:
+        figures = log.figures()
+        for event in islice(log.read(kinds=("attempts_made", "question_proposed")), SAMPLE):
+            assert isinstance(event.fact, AttemptsMade | QuestionProposed)
+            generation = event.fact.generation
+            blobs += sum(
+                len(log.raw().packed(blob).content) for blob in (generation.prompt, generation.texts, generation.tokens)
+            )
+            as_json += len("\n".join(_lines(log, event.fact)).encode())
+            rollouts += generation.count
+            tokens += generation.length
+    of_file = figures.size / figures.tally.rollouts
+    return [
+        f"{figures.tally.rollouts:,}".replace(",", " "),
+        f"{tokens / rollouts:.1f}",
+        f"{of_file:.0f}",
+        f"{blobs / rollouts:.0f}",
+        f"{as_json / rollouts:.0f}",
+        f"**{as_json / of_file / rollouts:.2f}**",
+    ]
+
+
+def _lines(log: Store, fact: AttemptsMade | QuestionProposed) -> Iterator[str]:
+    """A line of JSON for every completion: prompt, text, ids and logprobs, as other tools keep rollouts."""
+    generation = fact.generation
+    arrays = unpack(log.get(generation.tokens))
+    prompt, texts = log.get(generation.prompt).decode(), json.loads(log.get(generation.texts))
+    for text, ids, logprobs in zip(texts, arrays.ids, arrays.logprobs, strict=True):
+        numbers = {"prompt_ids": arrays.prompt.tolist(), "ids": ids.tolist(), "logprobs": logprobs.tolist()}
+        yield json.dumps({"policy": generation.policy, "prompt": prompt, "text": text, **numbers})
