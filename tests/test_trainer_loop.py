@@ -10,7 +10,7 @@ from events.log import Event, Log
 from events.stores.memory import MemoryLog
 from events.types import EpisodeFailed, IterationStarted, PolicyServed, PolicyUpdated
 from events.values import Digest
-from events.weights import weights_digest
+from events.weights import optimizer_digest, weights_digest
 from graph.config import LearnSettings
 from tests.tiny import TinyScene, tiny_weights
 from trainer import replay
@@ -234,6 +234,49 @@ def test_carried_moments_are_taken_from_the_weights_folder(tell, run, made) -> N
     assert carried.steps[-1].metrics["learning_rate"] == pytest.approx(full)
     assert cold.steps[-1].metrics["learning_rate"] < full
     assert float(load_file(run / "weights" / carried.digest / "optimizer.safetensors")["step"]) == 2000 + carried.step
+
+
+def test_an_update_names_the_optimizers_state_and_a_changed_one_stops_the_trainer(tell, run) -> None:
+    told = tell().play()
+    [first] = learn(told, run)
+    folder = run / "weights" / first.digest
+    assert first.optimizer == optimizer_digest(folder)
+    content = bytearray((folder / "optimizer.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "optimizer.safetensors").write_bytes(content)
+    with pytest.raises(TrainerError, match=rf"optimizer\.safetensors has the digest .* but the log says {first.optimizer}"):
+        learn(told.play(), run)
+    assert told.log.version("policy/shared") == 1
+
+
+def test_an_update_without_signal_leaves_the_optimizers_state_as_it_was(tell, run) -> None:
+    first, idle, last = learn(tell().play().start(1).practice(passing=0).finish().play(), run)
+    assert (idle.digest, idle.optimizer) == (first.digest, first.optimizer)
+    assert last.optimizer not in (None, first.optimizer)
+
+
+def test_each_of_two_policies_follows_its_own_schedule(tell, run) -> None:
+    settings = {"learning_rate": 1e-3, "teacher_learning_rate": 1e-4, "schedule": "linear", "schedule_steps": 4, "warm_up": 0}
+    told = tell(policies="separate", learn=settings)
+    for _ in range(2):
+        told.start(2).episode(lemma=3, lift=None).episode(lift=None).finish()
+    updates = learn(told, run)
+    rates: dict[str, list[float]] = {"teacher": [], "student": []}
+    for update in updates:
+        rates[update.policy] += [step.metrics["learning_rate"] for step in update.steps if step.samples]
+    for name, top in (("teacher", 1e-4), ("student", 1e-3)):
+        assert rates[name] == pytest.approx([top * (1 - n / 4) for n in range(len(rates[name]))])
+        assert len(rates[name]) >= 2
+
+
+@pytest.mark.parametrize("settings", [{"optimizer": "adamw_8bit"}, {"precision": "bfloat16", "gradient_checkpointing": True}])
+def test_a_run_with_other_arithmetic_is_as_reproducible(tell, run, settings) -> None:
+    def story() -> TinyScene:
+        return tell(learn={**settings, "drift": 2.0}).play().play()
+
+    whole, stopped = learn(story(), run), story()
+    assert [fact(next(trainer(stopped, run).catch_up())) for _ in range(2)] == whole
+    assert whole[0].digest != whole[1].digest
 
 
 def test_settings_of_another_version_are_named(tell, run) -> None:

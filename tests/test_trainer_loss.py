@@ -19,7 +19,7 @@ from tests.tiny import VOCABULARY, logprobs, tiny_weights
 from trainer import checkpoint
 from trainer.batch import batches
 from trainer.credit import Credited, Lesson
-from trainer.importance import DRIFT, EFFECTIVE, K1, K3, RATIO
+from trainer.importance import DRIFT, EFFECTIVE, K1, K3, LARGEST, RATIO
 from trainer.step import Adam, learn
 from trainer.trl import LOSSES, PolicyLoss
 
@@ -118,7 +118,19 @@ def test_silent_tokens_thin_the_loss(model, weights, tmp_path) -> None:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_reports_entropy_clipping_and_distance_from_what_sampled(model, weights, tmp_path, loss) -> None:
     found = step(policy_loss(model, weights, tmp_path, loss=loss), model, story(model), 64).metrics
-    names = {"loss", "grad_norm", "learning_rate", "entropy", "clip_ratio/region_mean", DRIFT, K1, K3, RATIO, EFFECTIVE}
+    names = {
+        "loss",
+        "grad_norm",
+        "learning_rate",
+        "entropy",
+        "clip_ratio/region_mean",
+        DRIFT,
+        LARGEST,
+        K1,
+        K3,
+        RATIO,
+        EFFECTIVE,
+    }
     assert names | {"clip_ratio/low_mean", "clip_ratio/high_mean"} >= found.keys() >= names
     assert (found["clip_ratio/region_mean"] > 0.05) == (loss not in ("sapo", "vespo", "gspo", "luspo"))
 
