@@ -43,8 +43,9 @@ NOTES = """\
 Everybody takes turns, round by round, with the same programs, and must get the same results. Shown are programs a second,
 medians with the lowest and the highest round; a ratio is taken within a round. Ours is `DockerRunner`: one call with all
 programs of a round, every limit in force, each program in a confined process of its own. "bare fork" is the floor: a loop of
-`os.fork` and `exec(compile(...))` on the host, without limits or isolation, by the interpreter {floor} with the same modules loaded;
-two workers are compared with two such loops. Everything else runs one program after another and is compared with one worker.
+`os.fork` and `exec(compile(...))` on the host, without limits or isolation, by the interpreter {floor} with the same modules
+loaded; two workers are compared with two such loops. Everything else runs one program after another and is compared with one
+worker.
 `docker run` and `docker exec` go through the SDK, the former with the limits of our own containers. "pebble, a pool a call"
 makes a `ProcessPool` of one process for every program, as self-play code does; "a process a call" keeps one pool and lets it
 make a new process for every program (`max_tasks=1`). Neither confines anything."""
