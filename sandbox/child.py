@@ -38,29 +38,38 @@ Say = Callable[[Reply], None]
 """Sends a reply to the server."""
 
 
-def write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes | memoryview) -> None:
     """Write every byte."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
 
 
-def enter(body: Callable[[Say], None], limits: dict[str, Any], inner: dict[str, int], shut: tuple[int, ...]) -> NoReturn:
-    """Become a child: close the server's descriptors, set limits, drop rights, run `body`, and never return."""
+def enter(place: tuple[int, int, int, int], limits: dict[str, Any], pipes: list[int], shut: tuple[int, ...]) -> NoReturn:
+    """Become a child: read the job, close the server's descriptors, set limits, drop rights, play, and never return.
+
+    Args:
+        place: where the job lies: descriptor, first byte, length; and which of its inputs to put on standard input.
+        limits: `sandbox.runner.Limits` as data.
+        pipes: for answers, and in mode `stdin` for what is printed.
+        shut: what is the server's alone.
+    """
     code = 0
     try:
-        for fd in shut:
+        jobs, start, size, number = place
+        job = json.loads(os.pread(jobs, size, start))
+        for fd in (jobs, *shut):
             os.close(fd)
         # The container's standard error is for the server's last words; a program's go to /dev/null, as its output does.
         os.dup2(0, 2)
-        if "stdin" in inner:
-            _use_standard_streams(inner.pop("stdin"), inner.pop("stdout"))
+        if job["mode"] == "stdin":
+            _use_standard_streams(job["inputs"][number], pipes.pop())
         os.setsid()
         os.chdir(SCRATCH)
         limit(limits)
         drop()
         refuse_exec()
-        answers, asked = inner["answers"], os.getpid()
+        answers, asked = pipes[0], os.getpid()
         write_all(answers, STARTED)
         dumps = json.dumps
 
@@ -71,7 +80,10 @@ def enter(body: Callable[[Say], None], limits: dict[str, Any], inner: dict[str, 
             text = dumps(reply, ensure_ascii=False).encode("utf-8", "replace")
             write_all(answers, struct.pack("!I", len(text)) + text)
 
-        body(say)
+        if job["mode"] == "stdin":
+            stdin_child(job, say)
+        else:
+            function_child(job, limits, say)
     except BaseException:  # whatever a program does to us, the server only looks at the wait status
         code = 1
     finally:
@@ -131,7 +143,10 @@ def exec_filter() -> tuple[Callable[..., int], bytes, object]:
     return ctypes.CDLL(None, use_errno=True).prctl, program, code
 
 
-def _use_standard_streams(stdin: int, stdout: int) -> None:
+def _use_standard_streams(text: str, stdout: int) -> None:
+    stdin = os.memfd_create("stdin")
+    write_all(stdin, text.encode("utf-8", "replace"))
+    os.lseek(stdin, 0, os.SEEK_SET)
     os.dup2(stdin, 0)
     os.dup2(stdout, 1)
     os.close(stdin)

@@ -1,7 +1,7 @@
 """How a child ended, and what that says about the inputs that it was asked for.
 
-Law: nothing that a child sent is trusted to be of any shape. Every finding but `ok` has a reason in words. Stdlib only: this
-file lies in the container. It ends nobody and judges no answer's value.
+Law: nothing that a child sent is trusted to be of any shape. Every finding but `ok` has a reason in words. This is done on the
+host: the server in the container reads no answer. It ends nobody and judges no answer's value.
 """
 
 from __future__ import annotations
@@ -17,40 +17,37 @@ from sandbox.child import Reply
 STATUSES = ("runtime_error", "syntax_error", "memory_limit", "output_limit", "unprintable", "exited")
 """What a child may say went wrong with an input; the rest is the server's to find."""
 TAMPERED: Reply = ("tampered", "", "sent what is no answer")
-CAUSES = {"time_limit": "wall-clock time", "output_limit": "more output than allowed"}
-
-
-@dataclass
-class Usage:
-    """What all processes of a job used."""
-
-    cpu: float = 0.0
-    """CPU seconds, together."""
-    peak: int = 0
-    """Resident KiB of the largest one."""
-
-    def add(self, cpu: float, peak: int) -> None:
-        """Count one more process."""
-        self.cpu += cpu
-        self.peak = max(self.peak, peak)
+CAUSES: dict[str, Reply] = {
+    "time_limit": ("time_limit", "", "wall-clock time"),
+    "output_limit": ("output_limit", "", "more output than allowed"),
+    "not_reached": ("time_limit", "", "not reached: earlier inputs used up the job's time"),
+}
 
 
 @dataclass
 class Ending:
     """How a child ended."""
 
-    answers: bytes
+    answers: bytes = b""
     """What came through its private pipe."""
-    output: bytes
+    output: bytes = b""
     """What it printed, where that is captured."""
-    cause: str
-    """Why the server ended it: `time_limit`, `output_limit`, `tampered`, or empty."""
-    status: int
+    cause: str = ""
+    """Why the server ended it, or did not begin it: `tampered` or one of `CAUSES`; empty if it ended by itself."""
+    status: int = 0
     """Wait status of the child."""
-    usage: Usage
-    """What it used."""
-    out_of_memory: bool
+    out_of_cpu: bool = False
+    """Whether it used all the CPU time that it had."""
+    out_of_memory: bool = False
     """Whether the kernel killed a process of it for want of memory."""
+
+
+def answered(end: Ending, count: int) -> list[Reply]:
+    """What is said of a child that was to answer for `count` inputs: as many as it answered for, then why not for the rest."""
+    answers = read_answers(end, count)
+    if answers is None:
+        return [TAMPERED] * count
+    return answers + [explain(end)] * (count - len(answers))
 
 
 def read_answers(end: Ending, count: int) -> list[Reply] | None:
@@ -86,7 +83,7 @@ def _answer(body: bytes) -> Reply | None:
     return (status, value, detail[:200]) if right else None
 
 
-def printed(end: Ending, cpu_seconds: int) -> Reply:
+def printed(end: Ending) -> Reply:
     """What is said of a program that was to print: one that ends well need not answer."""
     answers = read_answers(end, 1)
     if answers is None:
@@ -95,19 +92,19 @@ def printed(end: Ending, cpu_seconds: int) -> Reply:
         return answers[0]
     if end.cause == "" and end.status == 0:
         return "ok", end.output.decode("utf-8", "replace"), ""
-    return explain(end, cpu_seconds)
+    return explain(end)
 
 
-def explain(end: Ending, cpu_seconds: int) -> Reply:
+def explain(end: Ending) -> Reply:
     """What is said of inputs that a child never answered for."""
     if end.cause:
-        return end.cause, "", CAUSES[end.cause]
+        return CAUSES[end.cause]
     if not os.WIFSIGNALED(end.status):
         return "exited", "", f"exit code {os.waitstatus_to_exitcode(end.status)} before an answer"
     number = os.WTERMSIG(end.status)
     if number == signal.SIGSYS:
         return "forbidden", "", "killed for a system call"
-    if number == signal.SIGXCPU or (number == signal.SIGKILL and end.usage.cpu >= cpu_seconds - 0.1):
+    if number == signal.SIGXCPU or (number == signal.SIGKILL and end.out_of_cpu):
         return "time_limit", "", "CPU time"
     if number == signal.SIGKILL and end.out_of_memory:
         return "memory_limit", "", "killed, the container was out of memory"

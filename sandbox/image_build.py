@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 DOCKERFILE = HERE / "image" / "Dockerfile"
-PROGRAMS = ("inside.py", "child.py", "ending.py", "literal.py", "kernel.py", "seat.py", "cell.py", "errand.py")
+PROGRAMS = ("inside.py", "child.py", "literal.py", "kernel.py", "seat.py", "cell.py", "errand.py")
 """Our files that lie in the image, in `/gasp/sandbox`."""
 DEBS = (
     "libbz2-1.0 libc6 libcrypt1 libexpat1 libffi8 libgcc-s1 liblzma5 libpython3.11-minimal libpython3.11-stdlib"

@@ -2,11 +2,13 @@
 
 Law: it refuses to start outside its container, deletes only through a descriptor of its own scratch mount, and never
 sees an expected answer. One fresh child a job (mode `stdin`: one an input), as uid 65534 with limits; when the child
-has answered, died or run out of time, every process in the container is killed. Stdlib only. It does not judge.
+has answered, died or run out of time, every process in the container is killed. Every child is a copy of the server, so the
+server reads no program, input or answer: they pass through one buffer, which is wiped. Stdlib only. It does not judge.
 
-Frames on stdin and stdout: 4 bytes length, then JSON. In: `{limits, jobs}`. Out: `{protocol, server}` once, then
-`{runs, cpu_seconds, peak_mb, clean, server}` for each job; `server` says how large the server itself is. A child answers
-through a pipe of its own, so nothing that a program prints is taken for an answer.
+Frames on stdin and stdout: 4 bytes length, then JSON. In: `{limits, jobs}`, then the jobs themselves, each as long as its frame
+says. Out: `{protocol, server}` once, then for each job `{ends, cpu_seconds, peak_mb, clean, server}`, then what its children
+answered and what they printed; `server` says how large the server itself is. A child answers through a pipe of its own, so
+nothing that a program prints is taken for an answer.
 """
 
 from __future__ import annotations
@@ -21,13 +23,12 @@ import signal
 import struct
 import sys
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from sandbox.child import SCRATCH, STARTED, Reply, Say, drop, enter, exec_filter, function_child, stdin_child, write_all
-from sandbox.ending import TAMPERED, Ending, Usage, explain, printed, read_answers
+from sandbox.child import SCRATCH, STARTED, drop, enter, exec_filter, write_all
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Number of the agreement with the host; changes with the frames."""
 FLAG = "GASP_INSIDE"
 """Environment flag that only our containers set."""
@@ -82,6 +83,35 @@ def _read_exactly(fd: int, size: int) -> bytes:
 # --- the server's side of one child ---------------------------------------------------------------------------------
 
 
+@dataclass
+class Usage:
+    """What all processes of a job used."""
+
+    cpu: float = 0.0
+    """CPU seconds, together."""
+    peak: int = 0
+    """Resident KiB of the largest one."""
+
+    def add(self, cpu: float, peak: int) -> None:
+        """Count one more process."""
+        self.cpu += cpu
+        self.peak = max(self.peak, peak)
+
+
+@dataclass
+class Heard:
+    """What one pipe of a child has brought."""
+
+    room: int
+    """Bytes that it may bring."""
+    overflow: str
+    """What more than that means."""
+    kept: int
+    """Where it is kept, unread: a nameless file."""
+    size: int = 0
+    """Bytes so far."""
+
+
 class Server:
     """Serves frames until the host goes away."""
 
@@ -91,19 +121,51 @@ class Server:
         self._scratch = os.open(SCRATCH, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if os.fstat(self._scratch).st_dev == os.stat("/").st_dev:
             raise SystemExit("scratch folder is not a mount of its own")
+        self._free = os.fstatvfs(self._scratch).f_ffree
         self._memory = os.open("/proc/self/statm", os.O_RDONLY)
         self._oom = os.open(next(path for path in OOM_COUNTERS if os.path.exists(path)), os.O_RDONLY)
-        self._own = (requests, replies, self._scratch, self._memory, self._oom)
+        self._jobs, self._answers, self._outputs = (os.memfd_create(name) for name in ("jobs", "answers", "outputs"))
+        self._buffer = memoryview(bytearray(1 << 16))
+        self._own = (requests, replies, self._scratch, self._memory, self._oom, self._answers, self._outputs)
 
     def serve(self) -> None:
         """Answer requests; one frame a job, as soon as it is done."""
         write_frame(self._replies, {"protocol": PROTOCOL, "server": self._size()})
         while (request := read_frame(self._requests)) is not None:
+            self._receive(sum(job["size"] for job in request["jobs"]))
+            start = 0
             for job in request["jobs"]:
-                play = self._play_stdin if job["mode"] == "stdin" else self._play_function
-                runs, usage = play(job, request["limits"])
-                reply = {"runs": runs, "cpu_seconds": round(usage.cpu, 6), "peak_mb": round(usage.peak / 1024, 2)}
+                ends, usage = self._play(job, start, request["limits"])
+                start += job["size"]
+                reply = {"ends": ends, "cpu_seconds": round(usage.cpu, 6), "peak_mb": round(usage.peak / 1024, 2)}
                 write_frame(self._replies, {**reply, "clean": self._tidy(), "server": self._size()})
+                for kept in (self._answers, self._outputs):
+                    self._relay(kept)
+
+    def _receive(self, size: int) -> None:
+        _empty(self._jobs)
+        while size:
+            taken = self._move(self._requests, self._jobs, size)
+            if not taken:
+                raise SystemExit(0)
+            size -= taken
+        self._wipe()
+
+    def _relay(self, kept: int) -> None:
+        os.lseek(kept, 0, os.SEEK_SET)
+        while self._move(kept, self._replies):
+            pass
+        _empty(kept)
+        self._wipe()
+
+    def _move(self, source: int, target: int, most: int = 1 << 16) -> int:
+        """Move what can be read at once; how many bytes that was."""
+        taken = os.readv(source, [self._buffer[:most]])
+        write_all(target, self._buffer[:taken])
+        return taken
+
+    def _wipe(self) -> None:
+        self._buffer[:] = bytes(len(self._buffer))
 
     def _size(self) -> tuple[float, int]:
         """Resident MiB of the server, and its lowest free descriptor: both stay, or it leaks."""
@@ -116,75 +178,55 @@ class Server:
         lines = os.pread(self._oom, 1000, 0).decode().splitlines()
         return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
 
-    def _play_function(self, job: dict[str, Any], limits: dict[str, Any]) -> tuple[list[Reply], Usage]:
-        count = len(job["inputs"])
+    def _play(self, job: dict[str, Any], start: int, limits: dict[str, Any]) -> tuple[list[dict[str, Any]], Usage]:
+        """One child with all inputs, or in mode `stdin` one after another with one each; how they ended."""
+        deadline = time.monotonic() + limits["wall_seconds"]
+        prints = job["mode"] == "stdin"
         # JSON doubles every backslash and quote of a value at worst.
-        room = count * (2 * limits["output_kb"] * 1024 + 4096) + 1024
-        deadline = time.monotonic() + limits["wall_seconds"]
-        end = self._spawn(lambda say: function_child(job, limits, say), limits, deadline, room)
-        answers = read_answers(end, count)
-        if answers is None:
-            return [TAMPERED] * count, end.usage
-        return answers + [explain(end, limits["cpu_seconds"])] * (count - len(answers)), end.usage
-
-    def _play_stdin(self, job: dict[str, Any], limits: dict[str, Any]) -> tuple[list[Reply], Usage]:
-        deadline = time.monotonic() + limits["wall_seconds"]
+        room = 4096 if prints else job["inputs"] * (2 * limits["output_kb"] * 1024 + 4096) + 1024
         used = Usage()
-        runs: list[Reply] = []
-        for text in job["inputs"]:
+        ends: list[dict[str, Any]] = []
+        for number in range(job["inputs"] if prints else 1):
             cpu_left = limits["cpu_seconds"] - used.cpu
             if cpu_left <= 0 or time.monotonic() >= deadline:
-                runs.append(("time_limit", "", "not reached: earlier inputs used up the job's time"))
+                ends.append(_end("not_reached"))
                 continue
             now = {**limits, "cpu_seconds": max(1, round(cpu_left))}
-            end = self._spawn(lambda say: stdin_child(job, say), now, deadline, 4096, text.encode("utf-8", "replace"))
-            used.add(end.usage.cpu, end.usage.peak)
-            runs.append(printed(end, now["cpu_seconds"]))
-        return runs, used
+            place = (self._jobs, start, job["size"], number)
+            heard = [Heard(room, "tampered", self._answers)]
+            heard += [Heard(limits["output_kb"] * 1024, "output_limit", self._outputs)] if prints else []
+            ends.append(self._spawn(place, now, deadline, heard, used))
+        return ends, used
 
     def _spawn(
-        self,
-        body: Callable[[Say], None],
-        limits: dict[str, Any],
-        deadline: float,
-        answer_room: int,
-        stdin: bytes | None = None,
-    ) -> Ending:
-        answers, inner_answers = os.pipe()
-        captured = {answers: (answer_room, "tampered")}
-        inner = {"answers": inner_answers}
-        if stdin is not None:
-            output, inner["stdout"] = os.pipe()
-            captured[output] = (limits["output_kb"] * 1024, "output_limit")
-            inner["stdin"] = os.memfd_create("stdin")
-            write_all(inner["stdin"], stdin)
-            os.lseek(inner["stdin"], 0, os.SEEK_SET)
+        self, place: tuple[int, int, int, int], limits: dict[str, Any], deadline: float, heard: list[Heard], used: Usage
+    ) -> dict[str, Any]:
+        pipes = [os.pipe() for _ in heard]
+        outer = {pipe[0]: ear for pipe, ear in zip(pipes, heard, strict=True)}
         oom_kills = self._oom_kills()
         pid = os.fork()
         if pid == 0:
-            enter(body, limits, inner, (*self._own, *captured))
-        for fd in inner.values():
-            os.close(fd)
+            enter(place, limits, [pipe[1] for pipe in pipes], (*self._own, *outer))
+        for pipe in pipes:
+            os.close(pipe[1])
         try:
-            data, cause, status, usage = self._watch(pid, captured, deadline)
+            cause, status, usage = self._watch(pid, outer, deadline)
         finally:
-            for fd in captured:
+            for fd in outer:
                 os.close(fd)
-        if not cause and not data[answers].startswith(STARTED):
+        if not cause and not os.pread(self._answers, 1, os.lseek(self._answers, 0, os.SEEK_CUR) - heard[0].size) == STARTED:
             raise SystemExit("a child could not drop its rights or set its limits")
-        printed = b"".join(data[fd] for fd in list(captured)[1:])
-        return Ending(data[answers][1:], printed, cause, status, usage, self._oom_kills() > oom_kills)
+        used.add(usage.cpu, usage.peak)
+        out_of_cpu = usage.cpu >= limits["cpu_seconds"] - 0.1
+        return _end(cause, status, out_of_cpu, self._oom_kills() > oom_kills, *(ear.size for ear in heard))
 
-    def _watch(
-        self, pid: int, captured: dict[int, tuple[int, str]], deadline: float
-    ) -> tuple[dict[int, bytes], str, int, Usage]:
+    def _watch(self, pid: int, outer: dict[int, Heard], deadline: float) -> tuple[str, int, Usage]:
         """Collect what the child writes until it exits, overflows or is out of time; then leave no process behind."""
-        data = dict.fromkeys(captured, b"")
         exited = os.pidfd_open(pid)
         poll = select.poll()
         poll.register(exited, select.POLLIN)
         poll.register(self._requests, 0)
-        for fd in captured:
+        for fd in outer:
             poll.register(fd, select.POLLIN)
         cause, running = "", True
         try:
@@ -197,26 +239,47 @@ class Server:
                             raise SystemExit(0)
                     elif fd == exited:
                         running = False
-                    elif not _take(fd, data, captured[fd][0]):
-                        cause = captured[fd][1] if len(data[fd]) > captured[fd][0] else cause
+                    elif not self._hear(fd, outer[fd]):
+                        cause = outer[fd].overflow if outer[fd].size > outer[fd].room else cause
                         poll.unregister(fd)
         finally:
             os.close(exited)
             status, usage = kill_all(pid)
-        for fd, (room, overflow) in captured.items():
-            while not cause and _take(fd, data, room):
+        for fd, ear in outer.items():
+            while not cause and self._hear(fd, ear):
                 pass
-            cause = cause or (overflow if len(data[fd]) > room else "")
-        return data, cause, status, usage
+            cause = cause or (ear.overflow if ear.size > ear.room else "")
+        self._wipe()
+        return cause, status, usage
+
+    def _hear(self, fd: int, ear: Heard) -> bool:
+        """Take what a pipe has; False at its end or when that was more than there is room for."""
+        taken = self._move(fd, ear.kept)
+        ear.size += taken
+        return bool(taken) and ear.size <= ear.room
 
     def _tidy(self) -> bool:
         """Empty the scratch mount; False if something is left, then the host replaces this container."""
-        if os.listdir(self._scratch):
+        # Counted and not listed: names of files would stay in memory, for the next program to find.
+        if os.fstatvfs(self._scratch).f_ffree != self._free:
             pid = os.fork()
             if pid == 0:
                 _sweep(self._scratch)
             kill_all(pid, at_once=False)
-        return not os.listdir(self._scratch)
+        return os.fstatvfs(self._scratch).f_ffree == self._free
+
+
+def _empty(fd: int) -> None:
+    os.ftruncate(fd, 0)
+    os.lseek(fd, 0, os.SEEK_SET)
+
+
+def _end(
+    cause: str, status: int = 0, out_of_cpu: bool = False, out_of_memory: bool = False, answers: int = 0, output: int = 0
+) -> dict[str, Any]:
+    """How a child ended, as `sandbox.ending` has it, but for what it said: only how long that is."""
+    flags = {"out_of_cpu": out_of_cpu, "out_of_memory": out_of_memory}
+    return {"cause": cause, "status": status, **flags, "answers": answers, "output": output}
 
 
 def kill_all(pid: int, at_once: bool = True) -> tuple[int, Usage]:
@@ -237,13 +300,6 @@ def kill_all(pid: int, at_once: bool = True) -> tuple[int, Usage]:
         used.add(usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
         if gone == pid:
             status = code
-
-
-def _take(fd: int, data: dict[int, bytes], room: int) -> bool:
-    """Read once; False at the end of the pipe or when there is more than `room`."""
-    part = os.read(fd, 1 << 16)
-    data[fd] += part
-    return bool(part) and len(data[fd]) <= room
 
 
 def _sweep(scratch: int) -> NoReturn:

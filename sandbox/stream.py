@@ -32,31 +32,36 @@ class Stream:
         self._out = bytearray()
         self._said = b""
 
-    def send(self, message: object, seconds: float) -> None:
-        """Send one frame whole."""
+    def send(self, message: object, seconds: float, more: bytes = b"") -> None:
+        """Send one frame whole, and bytes after it."""
         body = json.dumps(message).encode()
         try:
             self._socket.settimeout(seconds)
-            self._socket.sendall(struct.pack("!I", len(body)) + body)
+            self._socket.sendall(struct.pack("!I", len(body)) + body + more)
         except OSError as error:
             raise ContainerLost(f"the stream broke: {error}") from error
 
     def receive(self, seconds: float) -> Any:
         """The next frame."""
         deadline = time.monotonic() + seconds
-        while len(self._out) < 4:
-            self._read(deadline)
-        size = struct.unpack_from("!I", self._out)[0]
-        if size > LARGEST_FRAME:
-            raise ContainerLost(f"it announced a frame of {size} bytes")
-        while len(self._out) < 4 + size:
-            self._read(deadline)
-        body = bytes(self._out[4 : 4 + size])
-        del self._out[: 4 + size]
+        body = self._take(struct.unpack("!I", self._take(4, deadline))[0], deadline)
         try:
             return json.loads(body)
         except (ValueError, RecursionError) as error:
             raise ContainerLost("it sent a frame that is not JSON") from error
+
+    def receive_bytes(self, size: int, seconds: float) -> bytes:
+        """What follows a frame."""
+        return self._take(size, time.monotonic() + seconds)
+
+    def _take(self, size: int, deadline: float) -> bytes:
+        if size > LARGEST_FRAME:
+            raise ContainerLost(f"it announced {size} bytes")
+        while len(self._out) < size:
+            self._read(deadline)
+        taken = bytes(self._out[:size])
+        del self._out[:size]
+        return taken
 
     def _read(self, deadline: float) -> None:
         try:

@@ -5,11 +5,14 @@ Law: whatever goes wrong with container or stream is `ContainerLost`, never an e
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sandbox.child import STARTED
 from sandbox.container import SECONDS_TO_START, Container
+from sandbox.ending import Ending, answered, printed
 from sandbox.inside import PROTOCOL
 from sandbox.runner import Execution, Job, Limits, Run
 from sandbox.stream import ContainerLost
@@ -23,6 +26,8 @@ DRIFT_MB = 32
 """How much a server may grow before it must go."""
 DRIFT_DESCRIPTORS = 8
 """How many descriptors a server may have more than at first before it must go."""
+SAID = ("answers", "output")
+"""What follows the frame of a reply, in this order."""
 COMMAND = ("python3.11", "-s", "-m", "sandbox.inside")
 
 
@@ -60,26 +65,40 @@ class Worker:
         """
         stream = self._container.stream
         since = time.monotonic()
-        stream.send({"limits": self._limits.model_dump(), "jobs": [job.model_dump() for job in jobs]}, SECONDS_TO_START)
+        bodies = [json.dumps(job.model_dump()).encode() for job in jobs]
+        heads = [
+            {"mode": job.mode, "inputs": len(job.inputs), "size": len(body)} for job, body in zip(jobs, bodies, strict=True)
+        ]
+        stream.send({"limits": self._limits.model_dump(), "jobs": heads}, SECONDS_TO_START, b"".join(bodies))
         for job in jobs:
             reply = stream.receive(self._limits.wall_seconds + GRACE_SECONDS)
-            now = time.monotonic()
-            yield self._execution(reply, len(job.inputs), now - since)
-            since = now
+            execution = self._execution(reply, job, since)
+            since = time.monotonic()
+            yield execution
             if self.unfit:
                 return
 
-    def _execution(self, reply: Any, count: int, seconds: float) -> Execution:
+    def _execution(self, reply: Any, job: Job, since: float) -> Execution:
         try:
-            runs = tuple(Run(status=status, value=value, detail=detail) for status, value, detail in reply["runs"])
+            ends = self._endings(reply["ends"])
+            said = [printed(end) for end in ends] if job.mode == "stdin" else answered(ends[0], len(job.inputs))
+            runs = tuple(Run(status=status, value=value, detail=detail) for status, value, detail in said)
             used = {name: reply[name] for name in ("cpu_seconds", "peak_mb")}
-            execution = Execution(runs=runs, seconds=seconds, **used)
+            execution = Execution(runs=runs, seconds=time.monotonic() - since, **used)
             self.unfit = self._drift(reply)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ContainerLost(f"its reply is malformed: {str(error)[:200]}") from error
-        if len(runs) != count:
-            raise ContainerLost(f"it answered {len(runs)} of {count} inputs")
+        if len(runs) != len(job.inputs):
+            raise ContainerLost(f"it answered {len(runs)} of {len(job.inputs)} inputs")
         return execution
+
+    def _endings(self, ends: Any) -> list[Ending]:
+        """How the children of a job ended, with what they said, which follows the frame."""
+        answers, outputs = ([self._container.stream.receive_bytes(end[what], GRACE_SECONDS) for end in ends] for what in SAID)
+        return [
+            Ending(**{**end, "answers": said[len(STARTED) :], "output": output})
+            for end, said, output in zip(ends, answers, outputs, strict=True)
+        ]
 
     def _drift(self, reply: Any) -> str:
         memory, descriptors = (now - first for now, first in zip(reply["server"], self._size, strict=True))

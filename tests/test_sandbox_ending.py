@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from sandbox.ending import TAMPERED, Ending, Usage, explain, printed, read_answers
+from sandbox.ending import TAMPERED, Ending, answered, explain, printed, read_answers
 
 OK = ["ok", "42", ""]
 KILLED = int(signal.SIGKILL)
@@ -17,8 +17,8 @@ def frame(answer):
     return struct.pack("!I", len(body)) + body
 
 
-def ending(answers=b"", *, output=b"", cause="", status=0, cpu=0.0, out_of_memory=False):
-    return Ending(answers, output, cause, status, Usage(cpu), out_of_memory)
+def ending(answers=b"", **more):
+    return Ending(answers=answers, **more)
 
 
 def test_whole_answers_are_read():
@@ -54,7 +54,7 @@ def test_whole_answers_are_read():
 )
 def test_what_is_no_answer_leaves_none_that_counts(answers):
     assert read_answers(ending(answers), 1) is None
-    assert printed(ending(answers), 1) == TAMPERED
+    assert printed(ending(answers)) == TAMPERED
 
 
 def test_an_answer_may_be_cut_off_where_the_child_was_killed():
@@ -62,6 +62,13 @@ def test_an_answer_may_be_cut_off_where_the_child_was_killed():
     assert read_answers(ending(cut, cause="time_limit"), 2) == [("ok", "42", "")]
     assert read_answers(ending(cut, status=KILLED), 2) == [("ok", "42", "")]
     assert read_answers(ending(cut, status=1 << 8), 2) is None
+
+
+def test_inputs_that_were_not_answered_share_the_reason():
+    end = ending(frame(OK), status=int(signal.SIGSEGV))
+    assert answered(end, 3) == [("ok", "42", ""), explain(end), explain(end)]
+    assert answered(ending(frame(OK)), 0) == []
+    assert answered(ending(frame(OK) + b"x"), 2) == [TAMPERED, TAMPERED]
 
 
 def test_more_than_all_answers_can_hold_is_tampering():
@@ -73,10 +80,11 @@ def test_more_than_all_answers_can_hold_is_tampering():
     [
         (ending(cause="time_limit"), "time_limit"),
         (ending(cause="output_limit"), "output_limit"),
+        (ending(cause="not_reached"), "time_limit"),
         (ending(status=3 << 8), "exited"),
         (ending(), "exited"),
         (ending(status=int(signal.SIGXCPU)), "time_limit"),
-        (ending(status=KILLED, cpu=1.0), "time_limit"),
+        (ending(status=KILLED, out_of_cpu=True), "time_limit"),
         (ending(status=KILLED, out_of_memory=True), "memory_limit"),
         (ending(status=KILLED), "exited"),
         (ending(status=int(signal.SIGSEGV)), "exited"),
@@ -85,14 +93,14 @@ def test_more_than_all_answers_can_hold_is_tampering():
     ],
 )
 def test_every_end_without_an_answer_has_a_status_and_a_reason(end, status):
-    said, value, reason = explain(end, 1)
+    said, value, reason = explain(end)
     assert (said, value) == (status, "")
     assert reason
 
 
 def test_a_program_that_prints_and_ends_well_need_not_answer():
-    assert printed(ending(output=b"42\n"), 1) == ("ok", "42\n", "")
-    assert printed(ending(frame(["ok", "", ""]), output=b"42\n"), 1) == ("ok", "42\n", "")
-    assert printed(ending(frame(["ok", "7", ""]), output=b"42\n"), 1) == ("ok", "42\n", "")
-    assert printed(ending(output=b"42\n", status=1 << 8), 1)[0] == "exited"
-    assert printed(ending(frame(["runtime_error", "", "KeyError: 1"]), output=b"42\n"), 1)[0] == "runtime_error"
+    assert printed(ending(output=b"42\n")) == ("ok", "42\n", "")
+    assert printed(ending(frame(["ok", "", ""]), output=b"42\n")) == ("ok", "42\n", "")
+    assert printed(ending(frame(["ok", "7", ""]), output=b"42\n")) == ("ok", "42\n", "")
+    assert printed(ending(output=b"42\n", status=1 << 8))[0] == "exited"
+    assert printed(ending(frame(["runtime_error", "", "KeyError: 1"]), output=b"42\n"))[0] == "runtime_error"

@@ -27,7 +27,7 @@ GOOD = Job(
     inputs=("[3, 1, 2]", "'ba'"),
 )
 GOOD_VALUES = ["[1, 2, 3]", "['a', 'b']"]
-SHORT = Limits(wall_seconds=1, cpu_seconds=1)
+SHORT = Limits(wall_seconds=2, cpu_seconds=1)
 
 
 def job(program) -> Job:
@@ -123,29 +123,48 @@ async def test_no_lie_about_a_result_passes(single):
     lies = [program for name in ("answers", "interpreter") for program in CORPUS[name] if "time_limit" not in program["expect"]]
     texts = [f"```python\n{job(program).source}\n```" for program in lies]
     verifier = Verifier(single, pairs=2, public_pairs=0, distinct=2)
-    verdicts = await verifier.judge(asked(uuid.uuid4().hex), "induction", None, texts)
-    assert len(lies) > 60
-    assert {verdict.passed for verdict in verdicts} == {0}
+    judged = await verifier.judge(asked(uuid.uuid4().hex), "induction", None, texts)
+    assert len(judged.verdicts) == len(lies) > 60
+    assert {verdict.passed for verdict in judged.verdicts} == {0}
 
 
 SEARCH = """
 import ctypes, re
 def f(x):
     # A pattern, not the words, lest it find itself.
-    words = re.compile(b"gasp[-](?:secret|known)")
+    words = re.compile(b"gasp[-][a-z]+")
     found = set()
     for line in open("/proc/self/maps").readlines():
         if line.split()[1].startswith("r") and "[v" not in line:
             first, last = (int(part, 16) for part in line.split()[0].split("-"))
             for start in range(first, last, 1 << 20):
                 found.update(words.findall(ctypes.string_at(start, min((1 << 20) + 99, last - start))))
-    raise ValueError(sorted(found))
-# gasp-known
+    return sorted(word.decode() for word in found)
+# gasp-own
 """
 
 
 async def test_an_expected_answer_is_nowhere_in_the_memory_of_a_program(single):
-    verifier = Verifier(single, pairs=2, public_pairs=0, distinct=2)
-    (verdict,) = await verifier.judge(asked("gasp-secret"), "induction", None, [f"```python\n{SEARCH}\n```"])
-    assert "gasp-known" in verdict.detail, "what does enter the container must be found, or the search proves nothing"
-    assert "gasp-secret" not in verdict.detail
+    pair = Pair(input="1", output="['gasp-own', 'gasp-secret']")
+    verifier = Verifier(single, pairs=1, public_pairs=0, distinct=1)
+    question = Question(statement="gasp-statement", program="def f(x): return 'gasp-program'", private=(pair,))
+    judged = await verifier.judge(question, "induction", None, [f"```python\n{SEARCH}\n```"])
+    assert [verdict.outcome for verdict in judged.verdicts] == ["wrong_answer"]
+    (execution,) = await single.run([Job(source=SEARCH, inputs=("1",))])
+    assert execution.runs[0].value == "['gasp-own']", "what is there must be found, or the search proves nothing"
+
+
+async def test_no_other_program_nor_what_it_was_given_said_or_left_is_in_the_memory_of_a_program(single):
+    says = Job(source="# gasp-source\ndef f(x): return '-'.join(('gasp', 'value')) * 200", inputs=("'gasp-input'",))
+    raises = Job(source="def f(x): raise ValueError('-'.join(('gasp', 'reason')))", inputs=("1",))
+    prints = Job(source="print('-'.join(('gasp', 'output')) * 200)", inputs=("gasp-stdin",), mode="stdin")
+    leaves = Job(source="def f(x): open('/tmp/' + '-'.join(('gasp', 'file')), 'w').close()", inputs=("1",))
+    forges = Job(
+        source="import os\nfor fd in range(3, 20):\n try: os.write(fd, b'gasp-forged' * 999)\n except OSError: pass",
+        inputs=("1",),
+    )
+    others = [says, raises, prints, leaves, forges]
+    await single.run(others)
+    search = Job(source=SEARCH, inputs=("1",))
+    executions = await single.run([job for other in others for job in (search, other)] * 4)
+    assert {item.runs[0].value for item in executions[::2]} == {"['gasp-own']"}
