@@ -122,6 +122,8 @@ class Server:
         if os.fstat(self._scratch).st_dev == os.stat("/").st_dev:
             raise SystemExit("scratch folder is not a mount of its own")
         self._free = os.fstatvfs(self._scratch).f_ffree
+        if not self._free:
+            raise SystemExit("the scratch folder does not count its files")
         self._memory = os.open("/proc/self/statm", os.O_RDONLY)
         self._oom = os.open(next(path for path in OOM_COUNTERS if os.path.exists(path)), os.O_RDONLY)
         self._jobs, self._answers, self._outputs = (os.memfd_create(name) for name in ("jobs", "answers", "outputs"))

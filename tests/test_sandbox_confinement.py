@@ -3,6 +3,9 @@
 import ast
 import asyncio
 import json
+import re
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -81,6 +84,18 @@ def test_nothing_loosens_the_confinement():
     assert held["pids_limit"] == 6
     assert held["mem_limit"] == held["memswap_limit"]
     assert not {"binds", "devices", "privileged", "pid_mode", "volumes_from", "mounts"} & set(held)
+
+
+def test_every_claim_of_the_threat_model_names_tests_and_programs_that_exist():
+    here = Path(__file__).parent
+    tests = {name for path in here.glob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())}
+    programs = {item["name"] for path in here.glob("hostile/*.toml") for item in tomllib.loads(path.read_text())["program"]}
+    claims = re.findall(r"^\| (.*?) \| (.*) \|$", (here.parent / "docs" / "threat-model.md").read_text(), re.MULTILINE)[1:]
+    assert len(claims) > 15
+    for claim, proof in claims:
+        named = re.findall(r"`(\w+)`", proof), re.findall(r"“(.*?)”", proof)
+        assert any(named), claim
+        assert (set(named[0]) - tests, set(named[1]) - programs) == (set(), set()), claim
 
 
 # --- the kernel -----------------------------------------------------------------------------------------------------
