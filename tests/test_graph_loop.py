@@ -70,8 +70,8 @@ class Stubborn(Script):
         return super().__call__(prompt, seed, index)
 
 
-def seated(log, runner, script, tmp_path, questions: tuple[Question, ...] = (GOALPOST, OTHER)) -> Play:
-    config, lockstep = Config(**SETTINGS), Lockstep()
+def seated(log, runner, script, tmp_path, questions: tuple[Question, ...] = (GOALPOST, OTHER), **settings) -> Play:
+    config, lockstep = Config(**{**SETTINGS, **settings}), Lockstep()
     inner = ScriptedModel(script)
     model = Each(inner)
     prompts = Prompts(PROMPTS / "pocket")
@@ -156,3 +156,16 @@ async def test_a_run_broken_off_before_any_append_ends_as_if_it_had_not_been(run
         await seated(log, runner, script, tmp_path).run()
         again = {stream: [event.fact for event in log.read(stream)] for stream in {event.stream for event in log.read()}}
         assert again == told, f"crash before append {crash}"
+
+
+async def test_play_may_be_ahead_of_learning_by_as_much_as_is_set(runner, tmp_path):
+    log, play = MemoryLog(), {**SETTINGS["play"], "iterations": 3, "episodes": 0}
+    await seated(log, runner, Script(), tmp_path, play=play, learn={"staleness": 1}).run()
+    told = [
+        (event.fact.kind, event.fact.iteration)
+        for event in log.read()
+        if event.fact.kind in ("iteration_started", "policy_updated")
+    ]
+    started, updated = "iteration_started", "policy_updated"
+    assert told == [(started, 1), (started, 2), (updated, 1), (started, 3), (updated, 2), (updated, 3)]
+    assert [event.fact.iteration for event in log.read(kinds=("evaluation_finished",))] == [0, 3]

@@ -290,3 +290,51 @@ def test_terms_of_the_loss_are_settings_of_a_run_and_pull_towards_its_first_weig
     divergences = [step.metrics["kl"] for step in [*first.steps, *second.steps]]
     assert abs(divergences[0]) < 1e-6 < divergences[-1]
     assert all(step.samples + step.silent.get("empty", 0) > 0 for step in first.steps)
+
+
+def test_weights_that_are_older_than_the_run_allows_are_named(tell, run, made) -> None:
+    """The server was never told of the update: iteration 2 is played by the first weights, and says so."""
+    told = tell(learn={"staleness": 0}).play()
+    [first] = learn(told, run)
+    with pytest.raises(TrainerError, match=rf"Iteration 2 .* {made[1]}, which is not among the newest 1 .*{first.digest}"):
+        learn(told.play(), run)
+    assert len(learn(tell(learn={"staleness": 1}).play().play(), run)) == 2
+
+
+def test_a_server_that_claims_the_new_weights_and_serves_the_old_ones_is_caught_at_the_first_step(tell, run) -> None:
+    told = tell(learn={"staleness": 0, "learning_rate": 0.1}).play()
+    [first] = learn(told, run)
+    told.policies = {"teacher": first.digest, "student": first.digest}
+    with pytest.raises(TrainerError, match="which is said to have sampled them"):
+        learn(told.play(), run)
+
+
+def test_logprobs_are_proved_by_the_weights_that_sampled_when_play_is_ahead(tell, run) -> None:
+    told = tell(learn={"staleness": 1}).play()
+    told.tamper = lambda ids, logprobs: (ids, [[value + 1.0 for value in row] for row in logprobs])
+    with pytest.raises(TrainerError, match="which is said to have sampled them"):
+        learn(told.play(), run)
+    assert told.log.version("policy/shared") == 1
+
+
+def altered(ids, logprobs):
+    return ids, [[logprobs[0][0] - 0.05, *logprobs[0][1:]], *logprobs[1:]]
+
+
+def test_one_altered_logprob_is_caught_at_the_first_step(tell, run) -> None:
+    told = tell()
+    told.tamper = altered
+    with pytest.raises(TrainerError, match=r"differ by 0\.050 nats in one token"):
+        learn(told.play(), run)
+    assert told.log.version("policy/shared") == 0
+    loose = tell(learn={"drift": 0.5})
+    loose.tamper = altered
+    assert len(learn(loose.play(), run)) == 1
+
+
+def test_a_truncated_token_array_is_caught_at_the_first_step(tell, run) -> None:
+    told = tell()
+    told.tamper = lambda ids, logprobs: ([ids[0][:-1], *ids[1:]], [logprobs[0][:-1], *logprobs[1:]])
+    with pytest.raises(TrainerError, match="does not fit its generation"):
+        learn(told.play(), run)
+    assert told.log.version("policy/shared") == 0

@@ -88,7 +88,7 @@ def played(tmp_path_factory) -> Path:
 def play(run: Path, *, iterations: int, finish: bool = True) -> Path:
     """A synchronous run, of which nobody in its log has learned yet: a twin of it was, so that each iteration has its weights."""
     store = run / "weights"
-    store.mkdir(exist_ok=True)
+    store.mkdir(parents=True, exist_ok=True)
     digest = tiny_weights(store)
     with closing(open_log(run / "log.sqlite", create=True)) as log, tempfile.TemporaryDirectory() as twin:
         stores = Path(shutil.copytree(store, Path(twin) / "weights"))
@@ -151,7 +151,8 @@ def test_two_fresh_processes_make_the_same_bits(copy, straight) -> None:
     optimizers = [(run / "weights" / one[-1].digest / "optimizer.safetensors").read_bytes() for run in runs]
     assert optimizers[0] == optimizers[1]
     for run, lines in zip(runs, said, strict=True):
-        assert [line.split(" · ")[0] for line in lines.splitlines()] == [f"iteration {n + 1}" for n in range(ITERATIONS)]
+        told = [line.split()[0] for line in lines.splitlines()[1:] if not line.startswith("warning: ")]
+        assert list(dict.fromkeys(told)) == [str(n + 1) for n in range(ITERATIONS)]
         logged = [json.loads(line) for line in (run / "trainer.log").read_text().splitlines()]
         assert [line["iteration"] for line in logged if line["event"] == "policy_updated"] == list(range(1, ITERATIONS + 1))
         assert {line["run"] for line in logged} == {run.name}

@@ -7,6 +7,7 @@ text is noise, and a trainer sees no more.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,8 @@ class TinyScene(Scene):
     ) -> None:
         super().__init__(log, seed=seed, vocabulary=VOCABULARY, policy=digest, sampling=sampling or Sampling())
         self._model = loaded(store / digest) if honest else None
+        self.tamper: Callable[[list[list[int]], list[list[float]]], Any] = lambda ids, logprobs: (ids, logprobs)
+        """What a broken server does to the ids and logprobs of a generation."""
 
     def run(self, **config: Any) -> TinyScene:
         """RunStarted; unless told otherwise, its play may be ahead as far as it likes."""
@@ -112,4 +115,5 @@ class TinyScene(Scene):
         prompt_ids = rollouts.prompt.tolist()
         rows = [row.tolist() for row in rollouts.ids]
         found = [logprobs(self._model, prompt_ids, row, made.sampling.temperature).tolist() for row in rows]
+        rows, found = self.tamper(rows, found)
         return made.model_copy(update={"tokens": self.log.put(pack(prompt_ids, rows, found))})
