@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from events.diagnosis import diagnose
 from events.projections import IterationFigures, RunSummary
 from events.safe_text import markup
 
@@ -35,6 +36,7 @@ def overview_json(summary: RunSummary) -> dict[str, Any]:
         "policies": summary.policies,
         "iterations": [_iteration_json(figures) for figures in summary.iterations.values()],
         "updates": [update.model_dump(mode="json") for update in summary.updates],
+        "warnings": [symptom._asdict() for symptom in diagnose(summary)],
         "evaluations": [evaluation.model_dump(mode="json") for evaluation in summary.evaluations],
         "goalposts": {question: asdict(figures) for question, figures in summary.goalposts.items()},
     }
@@ -79,7 +81,8 @@ def overview(summary: RunSummary) -> RenderableType:
         f"{name}: {state}, {summary.position} events, {summary.lemmas} lemmas, {summary.lifts} lifts, {summary.tokens} tokens"
     )
     tables = (_iterations(summary), _teacher(summary), _learning(summary), _evaluations(summary), _goalposts(summary))
-    return Group(line, *(part for table in tables if table.row_count for part in ("", table)))
+    warnings = [f"[yellow]warning[/]: {markup(str(symptom))}" for symptom in diagnose(summary)]
+    return Group(line, *warnings, *(part for table in tables if table.row_count for part in ("", table)))
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -7,7 +7,7 @@ come out live, after a resume and years later. It prints nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -125,6 +125,8 @@ class IterationFigures:
     began: datetime
     episodes: int
     """Announced, guided and practice together."""
+    policies: Mapping[Role, Digest]
+    """Weights that each role plays with."""
     ended: datetime | None = None
     finished: int = 0
     failed: int = 0
@@ -136,6 +138,8 @@ class IterationFigures:
     """Share of passed practice attempts."""
     student_reward: Mean = field(default_factory=Mean)
     """Over the student's rewarded completions."""
+    solve: Mean = field(default_factory=Mean)
+    """Share of the answers to lemmas and lifts that were rewarded, which are those that passed."""
     tokens: int = 0
     """Completion tokens sampled while playing."""
     seats: dict[Seat, SeatFigures] = field(default_factory=lambda: {"easy": SeatFigures(), "hard": SeatFigures()})
@@ -182,6 +186,8 @@ class RunSummary:
     goalposts: dict[QuestionId, GoalpostFigures] = field(default_factory=dict)
     evaluations: list[EvaluationFinished] = field(default_factory=list)
     updates: list[PolicyUpdated] = field(default_factory=list)
+    speeds: list[float | None] = field(default_factory=list)
+    """Tokens/s of each update, as clocks said."""
     policies: dict[Role, Digest] = field(default_factory=dict)
     """Weights in use."""
     lemmas: int = 0
@@ -205,11 +211,12 @@ class RunSummary:
                 self.goalposts.setdefault(question, GoalpostFigures(source))
             case IterationStarted(iteration=number, policies=policies, episodes=episodes):
                 self.policies = dict(policies)
-                self.iterations[number] = IterationFigures(number, event.time, episodes)
+                self.iterations[number] = IterationFigures(number, event.time, episodes, policies)
             case IterationFinished(iteration=number):
                 self.iterations[number].ended = event.time
             case PolicyUpdated() as fact:
                 self.updates.append(fact)
+                self.speeds.append(event.observed.get("tokens_per_second"))
             case PolicyServed(role=role, policy=policy):
                 self.policies[role] = policy
             case EvaluationFinished() as fact:
@@ -240,8 +247,10 @@ class RunSummary:
             case AttemptsVerified(of=of, verdicts=verdicts) if of in episode.waiting:
                 episode.waiting.discard(of)
                 figures.practice.add(sum(verdict.outcome == "passed" for verdict in verdicts), len(verdicts))
-            case RewardGiven(role="student", rewards=rewards):
+            case RewardGiven(role="student", rewards=rewards, phase=phase):
                 figures.student_reward.add(sum(rewards), len(rewards))
+                if phase == "solve":
+                    figures.solve.add(sum(reward > 0 for reward in rewards), len(rewards))
             case EpisodeFinished(reason=reason):
                 figures.finished += 1
                 figures.endings.update([reason] if episode.guided else [])
@@ -279,3 +288,17 @@ class RunSummary:
                 figures.seats[seat].accepted += 1
                 self.lemmas += seat == "easy"
                 self.lifts += seat == "hard"
+
+
+def staleness(summary: RunSummary, update: PolicyUpdated) -> int | None:
+    """How many updates of the policy lie between the weights that sampled and those that learned; None if nobody can say."""
+    played = summary.iterations.get(update.iteration)
+    sampled = None if played is None else played.policies.get("teacher" if update.policy == "teacher" else "student")
+    lineage: dict[Digest, int] = {}
+    for past in summary.updates:
+        if past.policy == update.policy:
+            lineage.setdefault(past.parent, len(lineage))
+            if past is update:
+                break
+            lineage.setdefault(past.digest, len(lineage))
+    return None if sampled not in lineage else lineage[update.parent] - lineage[sampled]

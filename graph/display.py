@@ -20,6 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from events.cli import python
+from events.diagnosis import DRIFT, diagnose
+from events.learning import heading, step_lines
 from events.log import Log
 from events.projections import IterationFigures, RunSummary, fold
 from events.types import EvaluationFinished, StepTaken
@@ -33,8 +35,6 @@ PERIOD = 0.5
 """Seconds between looks at the log."""
 SHOWN = 10
 """Iterations in the live table."""
-DRIFT = "sampling/sampling_logp_difference/mean"
-"""Metric: mean distance between the logprobs of the sampler and those of the trainer, as TRL names it."""
 
 
 class Watch:
@@ -82,7 +82,7 @@ async def show(log: Log, console: Console, settings: PlaySettings, doing: Callab
 
 
 def lines(summary: RunSummary) -> Iterator[tuple[object, str]]:
-    """One line for every examination and learned iteration, with a key that names it."""
+    """One line for every examination, learned iteration and symptom, with a key that names it."""
     for evaluation in summary.evaluations:
         if evaluation.iteration == 0:
             yield (evaluation.name, 0), _examined(evaluation)
@@ -90,6 +90,8 @@ def lines(summary: RunSummary) -> Iterator[tuple[object, str]]:
         row = _row(summary.iterations[number], steps)
         figures = ", ".join(f"{name} {value}" for name, value in zip(COLUMNS[1:], row[1:], strict=True) if value)
         yield number, f"iteration {number}: {figures}"
+    for symptom in diagnose(summary):
+        yield symptom.key, f"warning: {symptom}"
     for evaluation in summary.evaluations:
         if evaluation.iteration:
             yield (evaluation.name, evaluation.iteration), _examined(evaluation)
@@ -118,7 +120,22 @@ def screen(watch: Watch, iterations: int, doing: str) -> RenderableType:
     for figures in list(summary.iterations.values())[-SHOWN:]:
         table.add_row(*_row(figures, learned.get(figures.number, [])))
     examined = [Text(_examined(evaluation)) for evaluation in summary.evaluations[-2:]]
-    return Group(head, Padding(ProgressBar(total=max(iterations, 1), completed=done, width=60), 0), now, table, *examined)
+    bar = Padding(ProgressBar(total=max(iterations, 1), completed=done, width=60), 0)
+    return Group(head, bar, now, table, *_latest_steps(summary), *_symptoms(summary), *examined)
+
+
+def _latest_steps(summary: RunSummary) -> Iterator[Text]:
+    """What the trainer did with the last iteration that it learned."""
+    latest = [update for update in summary.updates if update.iteration == summary.updates[-1].iteration]
+    if latest:
+        yield Text(heading(), style="bold", no_wrap=True)
+    for update in latest:
+        for line in step_lines(summary, update):
+            yield Text(line, no_wrap=True)
+
+
+def _symptoms(summary: RunSummary) -> Iterator[Text]:
+    return (Text(f"warning: {symptom}", style="yellow") for symptom in diagnose(summary))
 
 
 COLUMNS = (
@@ -233,7 +250,9 @@ def ending(log: Log, folder: Path) -> RenderableType:
     deeper.add_row("the curriculum", f"{python()} -m events.trace {run}")
     deeper.add_row("one goalpost", f"{python()} -m events.trace {run} {example}")
     deeper.add_row("every hash", f"{python()} -m events verify {run}")
-    return Group(Text(), table, Text(facts), Text(), deeper, Text(f"head {log.head().digest}", style="dim"))
+    return Group(
+        Text(), table, Text(facts), *_symptoms(summary), Text(), deeper, Text(f"head {log.head().digest}", style="dim")
+    )
 
 
 def _aligned(iterations: list[IterationFigures]) -> float | None:

@@ -10,6 +10,7 @@ from events.stores.memory import MemoryLog
 from graph.config import PlaySettings
 from graph.display import Watch, ending, lines, screen, show
 from tests.scenes import question, scene
+from tests.test_events_diagnosis import COLLAPSED, learned, step
 
 
 def text(renderable) -> str:
@@ -50,6 +51,14 @@ def test_the_end_compares_before_and_after(played, tmp_path):
     shown = text(ending(played, tmp_path / "[bold]run"))
     for words in ("before", "after", "pass@1", "1 episodes failed", "[bold]run", "head"):
         assert words in shown
+
+
+def test_the_screen_shows_the_latest_steps_and_every_symptom(played, tmp_path):
+    assert "KL old" in text(screen(watch(played), 40, ""))
+    ill = learned(*[step()] * 4, *[COLLAPSED["all_wrong"]] * 3)
+    for shown in (text(screen(watch(ill), 40, "")), text(ending(ill, tmp_path))):
+        assert "warning: all wrong (shared, practice of iteration 7): 100% of 30 groups" in " ".join(shown.split())
+    assert sum("warning: all wrong" in line for _, line in lines(watch(ill).summary)) == 1
 
 
 async def test_the_plain_display_tells_everything_once(played):

@@ -1,9 +1,55 @@
-"""Says in a line what an update did."""
+"""Says what updates did: a line for each step and a warning for each new symptom, for people; all figures for machines.
+
+Law: a reader of the log. Everything comes from its events, what clocks said of them included.
+"""
 
 from __future__ import annotations
 
-from events.log import Event
+from typing import TextIO
+
+from events.diagnosis import Key, Symptom, diagnose
+from events.learning import heading, step_lines
+from events.log import Event, Log
+from events.logging import logger
+from events.projections import RunSummary
 from events.types import PolicyUpdated
+
+
+class Reporter:
+    """Tells of the updates of a run on a screen and in the operational log."""
+
+    def __init__(self, log: Log, screen: TextIO) -> None:
+        self._log = log
+        self._screen = screen
+        self._summary = RunSummary()
+        self._known: set[Key] = set()
+
+    def __call__(self, event: Event) -> None:
+        """Tell of an update."""
+        update = event.fact
+        assert isinstance(update, PolicyUpdated)
+        first = not self._summary.position
+        for passed in self._log.read(after=self._summary.position):
+            self._summary.apply(passed)
+            if passed.position == event.position:
+                break
+        if first:
+            self._print(heading())
+        for line in step_lines(self._summary, self._summary.updates[-1]):
+            self._print(line)
+        logger().info("policy_updated", **pairs(event))
+        self._warn(diagnose(self._summary))
+
+    def _warn(self, symptoms: list[Symptom]) -> None:
+        """Say of each symptom when it begins, not for as long as it lasts."""
+        for symptom in symptoms:
+            if symptom.key not in self._known:
+                self._print(f"warning: {symptom}")
+                logger().warning("symptom_found", **symptom._asdict())
+        self._known = {symptom.key for symptom in symptoms}
+
+    def _print(self, line: str) -> None:
+        print(line, file=self._screen)
 
 
 def pairs(event: Event) -> dict[str, str | int | float]:
@@ -28,15 +74,3 @@ def pairs(event: Event) -> dict[str, str | int | float]:
     found["seconds"] = round(float(event.observed.get("seconds", 0.0)), 2)
     found["tokens_per_second"] = round(float(event.observed.get("tokens_per_second", 0.0)))
     return found
-
-
-def line(event: Event) -> str:
-    """The same as one line for people."""
-    found = pairs(event)
-    head = f"iteration {found['iteration']} · {found['policy']} {found['digest']}"
-    silent = f"{found['silent_groups']} of {found['groups']} groups silent"
-    if not found["steps"]:
-        return f"{head} · nothing to learn ({silent})"
-    work = f"{found['steps']} steps on {found['samples']} samples, {found['tokens']} tokens, {silent}"
-    signs = f"loss {found['loss']} · grad {found['grad_norm']} · entropy {found['entropy']}"
-    return f"{head} · {work} · {signs} · {found['seconds']} s, {found['tokens_per_second']} tokens/s"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, TextIO
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -91,6 +91,7 @@ def _preview(order: Order) -> None:
 def _work(order: Order, threads: int, *, follow: bool, parent: int | None) -> None:
     from events import logging
     from trainer.process import alone, quiet, stop_on_sigterm
+    from trainer.report import Reporter
 
     stop_on_sigterm()
     log, folder = order.log, order.folder
@@ -99,7 +100,7 @@ def _work(order: Order, threads: int, *, follow: bool, parent: int | None) -> No
         with logging.lifetime("trainer", position=log.head().position):
             trainer = _trainer(order, threads, follow=follow, parent=parent)
             if trainer is not None:
-                _train(trainer, log, parent, reporter(screen), follow=follow)
+                _train(trainer, log, parent, Reporter(log, screen), follow=follow)
 
 
 def _trainer(order: Order, threads: int, *, follow: bool, parent: int | None) -> Trainer | None:
@@ -150,18 +151,6 @@ def _follow(trainer: Trainer, log: Log, parent: int | None, say: Callable[[Event
             return
         while not log.changed() and not orphaned(parent):
             time.sleep(POLL_S)
-
-
-def reporter(screen: TextIO) -> Callable[[Event], None]:
-    """Tells of updates: a line for people on the screen, all figures in the operational log."""
-    from events.logging import logger
-    from trainer.report import line, pairs
-
-    def say(event: Event) -> None:
-        print(line(event), file=screen)
-        logger().info("policy_updated", **pairs(event))
-
-    return say
 
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ from itertools import takewhile
 from statistics import fmean, stdev
 from typing import Any, Final, NamedTuple, get_args
 
+from events.diagnosis import NAMES, diagnose
 from events.errors import BadInput
 from events.log import Event, Log
-from events.projections import IterationFigures, Mean, RunSummary
+from events.projections import IterationFigures, Mean, RunSummary, staleness
 from events.secrets import MASK, is_secret, masked
 from events.types import (
     AttemptsMade,
@@ -31,7 +32,7 @@ from events.types import (
     RewardGiven,
     StepTaken,
 )
-from events.values import Digest, Generation, Role
+from events.values import Generation, Role
 
 ENDINGS: Final[tuple[str, ...]] = get_args(EpisodeFinished.model_fields["reason"].annotation)
 """How guided episodes end."""
@@ -79,13 +80,11 @@ def curves(log: Log) -> Curves:
 def points(events: Iterable[Event]) -> Iterator[Point]:
     """One point when an iteration has been played, one for each update of a policy, one for each examination."""
     summary, played = RunSummary(), _Played()
-    ages: dict[str, dict[Digest, int]] = {}
-    started: dict[int, Mapping[Role, Digest]] = {}
     for event in events:
         summary.apply(event)
         match event.fact:
-            case IterationStarted() as fact:
-                played, started[fact.iteration] = _Played(), fact.policies
+            case IterationStarted():
+                played = _Played()
             case AttemptsMade(purpose=purpose, generation=generation) if purpose != "evaluation":
                 played.answered("student", generation)
             case QuestionProposed(generation=generation):
@@ -96,8 +95,9 @@ def points(events: Iterable[Event]) -> Iterator[Point]:
                 values = _play(summary.iterations[number]) | {"num_completion_tokens": summary.tokens} | played.values()
                 yield _point(number, event, values)
             case PolicyUpdated() as fact:
-                sampled = started.get(fact.iteration, {}).get("teacher" if fact.policy == "teacher" else "student")
-                values = _learn(fact) | {"staleness": _staleness(ages.setdefault(fact.policy, {}), fact, sampled)}
+                values = _learn(fact) | {"staleness": staleness(summary, fact), "tokens_per_second": summary.speeds[-1]}
+                warned = {symptom.name for symptom in diagnose(summary) if symptom.policy == fact.policy}
+                values |= {f"warnings/{name}": name in warned for name in NAMES}
                 yield _point(fact.iteration, event, {f"{fact.policy}/{name}": value for name, value in values.items()})
             case EvaluationFinished() as fact:
                 yield _point(fact.iteration, event, _examined(fact))
@@ -171,13 +171,6 @@ def _token_mean(steps: Iterable[StepTaken], name: str) -> float | None:
         if name in step.metrics:
             mean.add(step.metrics[name] * step.tokens, step.tokens)
     return mean.value
-
-
-def _staleness(ages: dict[Digest, int], fact: PolicyUpdated, sampled: Digest | None) -> int | None:
-    """How many updates of the policy lie between the weights that sampled and those that learned; adds this update."""
-    age = ages.setdefault(fact.parent, len(ages))
-    ages.setdefault(fact.digest, age + 1)
-    return None if sampled is None or sampled not in ages else age - ages[sampled]
 
 
 def _examined(fact: EvaluationFinished) -> dict[str, float | None]:
