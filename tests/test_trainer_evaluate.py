@@ -108,6 +108,15 @@ def test_other_sampling_and_other_questions_are_another_examination(run):
     assert names[2].startswith("own-")
 
 
+def test_a_run_whose_log_is_in_postgresql_is_examined_there(postgres, tmp_path):
+    config = Config()
+    with closing(create(tmp_path / "far", config, inputs(config), f"{postgres}?run=examined")) as log:
+        found = json.loads(say("far", "--runs", tmp_path, *SMALL, "--json"))
+        kinds = [event.fact.kind for event in log.read(found["stream"])]
+        assert kinds == ["attempts_made", "attempts_verified"] * 3 + ["evaluation_finished"]
+        assert (found["iteration"], found["policy"]) == (0, POCKET)
+
+
 def test_ctrl_c_loses_little_and_nothing_is_sampled_twice(tmp_path):
     command = ("pocket", "--runs", tmp_path, "--attempts", "64", "--questions", "8", "-k", "1", "--json")
     process = start(*command)
@@ -143,6 +152,8 @@ def test_ctrl_c_loses_little_and_nothing_is_sampled_twice(tmp_path):
         (("pocket", "--attempts", "0"), "attempts"),
         (("pocket", "--set", "nothing.jsonl"), "no question set"),
         (("base", "--policy", "0000"), "fits 0 policies"),
+        (("pocket", "--policy", "0000"), "for runs"),
+        (("base", "--config", "my.toml"), "for models"),
     ],
 )
 def test_what_makes_no_sense_is_refused(run, arguments, problem):

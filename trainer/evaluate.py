@@ -59,7 +59,7 @@ def main(
         str, typer.Option("--set", help="`goalposts`, `practice` or `test` of the run; `pocket`; a JSONL file.")
     ] = "test",
     policy: Annotated[str, typer.Option(metavar="DIGEST", help="Weights of the run; the student's newest by default.")] = "",
-    ks: Annotated[str, typer.Option("-k", help="The k of pass@k, with commas between.")] = "1,5,10,20",
+    ks: Annotated[str, typer.Option("-k", metavar="K,K", help="The k of pass@k; by default what the answers allow.")] = "",
     attempts: Annotated[int | None, typer.Option(help="Answers a question.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of sampling; 0 is greedy.")] = None,
     questions: Annotated[int | None, typer.Option(help="Most questions, the first of the set.")] = None,
@@ -74,6 +74,10 @@ def main(
     the run's log; for a MODEL to that of runs/evaluation-DIGEST. Stop it with Ctrl-C and repeat the command to go on.
     """
     run = next((folder for folder in (Path(who), runs / who) if holds_log(folder)), None)
+    if run is None and policy:
+        raise BadInput(f"--policy is for runs, and there is no run {who!r}; give the name or folder of one.")
+    if run is not None and config is not None:
+        raise BadInput(f"--config is for models; {run} keeps the settings that it was started with.")
     examinee = _of_model(who, config, runs) if run is None else _of_run(run, policy)
     with closing(examinee.log):
         settings = _settings(examinee.config.evaluate, temperature, attempts=attempts, questions=questions)
@@ -149,6 +153,10 @@ def _settings(base: EvaluateSettings, temperature: float | None, **others: int |
 
 
 def _ks(text: str, attempts: int) -> list[int]:
+    from graph.examine import KS
+
+    if not text:
+        return [k for k in KS if k <= attempts]
     try:
         ks = sorted({int(word) for word in text.split(",")})
     except ValueError as error:
