@@ -27,6 +27,8 @@ class Printer:
 
     def __init__(self) -> None:
         self._console = Console(highlight=False)
+        if not self._console.is_terminal:
+            self._console = Console(highlight=False, width=160)
 
     def line(self, text: str) -> None:
         """Print a line of markup, which only a window cuts."""
@@ -35,7 +37,7 @@ class Printer:
 
     def show(self, thing: RenderableType) -> None:
         """Print a table, which nobody's window limits in a pipe."""
-        self._console.print(thing, width=None if self._console.is_terminal else 160)
+        self._console.print(thing)
 
     def say(self, text: str) -> None:
         """Print a sentence of markup, as long as it is."""

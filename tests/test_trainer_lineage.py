@@ -1,0 +1,127 @@
+"""Lineage from weights to rollouts and back."""
+
+import json
+import shutil
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from events.cli import open_any
+from events.errors import BadInput
+from events.stores import open_log
+from events.stores.memory import MemoryLog
+from events.types import EpisodeFailed
+from tests.scenes import START, Scene, scene
+from tests.test_trainer_run import ROOT
+from trainer import lineage
+
+
+def told(log=None) -> Scene:
+    """Two iterations, both learned."""
+    return scene(log or MemoryLog()).run().goalpost(2).play().update().play(guided=1).update()
+
+
+def test_the_rollouts_of_an_update_are_those_that_were_rewarded_in_its_positions() -> None:
+    log = told().log
+    first, second = lineage.updates(log)
+    for update in (first, second):
+        rewards = [
+            event for event in log.read(kinds=("reward_given",)) if update.fact.after < event.position <= update.fact.until
+        ]
+        found = lineage.consumed(log, update.fact)
+        assert sorted(one.position or 0 for one in found) == [event.position for event in rewards]
+        for one in found:
+            event = next(event for event in rewards if event.position == one.position)
+            assert (one.id, one.rewards, one.phase) == (f"{event.stream}:{event.fact.of}", event.fact.rewards, event.fact.phase)
+    goalposts = {event.fact.question for event in log.read(kinds=("goalpost_added",))}
+    assert {one.goalpost for one in lineage.consumed(log, first.fact)} == {*goalposts, None}
+
+
+def test_every_rollout_leads_to_the_update_that_leads_to_it() -> None:
+    log = told().log
+    for update in lineage.updates(log):
+        for one in lineage.consumed(log, update.fact):
+            found, index = lineage.find(log, f"{one.id}/0")
+            assert (found, index) == (one, 0)
+            assert lineage.consumers(log, found) == [update]
+
+
+def test_teacher_and_student_are_fed_by_their_own_rollouts() -> None:
+    story = scene(MemoryLog()).run(policies="separate").goalpost().play()
+    until = story.log.head().position
+    from tests.scenes import updated
+
+    for name in ("teacher", "student"):
+        story.log.append(f"policy/{name}", [updated(iteration=1, after=0, until=until, policy=name)])
+    for update in lineage.updates(story.log):
+        assert {one.role for one in lineage.consumed(story.log, update.fact)} == {update.fact.policy}
+
+
+def test_what_is_not_rewarded_or_of_a_failed_episode_fed_nothing() -> None:
+    story = scene(MemoryLog()).run().goalpost().start(2).practice()
+    story.log.append(story.stream, [EpisodeFailed(error="SandboxError", message="gone")])
+    failed = story.stream
+    log = story.practice().finish().update().log
+    [update] = lineage.updates(log)
+    assert {one.id.partition(":")[0] for one in lineage.consumed(log, update.fact)} == {story.stream}
+    assert lineage.consumers(log, lineage.find(log, f"{failed}:2")[0]) == []
+
+
+def test_weights_lead_to_all_updates_before_them() -> None:
+    log = told().log
+    first, second = lineage.updates(log)
+    assert lineage.ancestry(log, second.fact.digest) == [second, first]
+    assert lineage.ancestry(log, first.fact.digest[:9]) == [first]
+    assert lineage.ancestry(log, START) == []
+
+
+@pytest.mark.parametrize(("digits", "problem"), [("", "3 weights"), ("xyz", "No weights")])
+def test_digits_that_name_no_weights_or_several_are_refused(digits, problem) -> None:
+    with pytest.raises(BadInput, match=problem):
+        lineage.ancestry(told().log, digits)
+
+
+@pytest.mark.parametrize("name", ["episode/00001/000", "episode/00001/000:x", "nowhere:1", "episode/00001/000:1", "run:1"])
+def test_what_names_no_rollout_is_refused(name) -> None:
+    with pytest.raises(BadInput):
+        lineage.find(told().log, name)
+
+
+def command(cwd: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    return subprocess.run(
+        [sys.executable, "-m", "trainer", "lineage", *args],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command_finds_the_run_and_tells_both_ways(tmp_path) -> None:
+    folder = tmp_path / "runs" / "run-001"
+    folder.mkdir(parents=True)
+    with closing(open_log(folder / "log.sqlite", create=True)) as log:
+        told(log)
+        first, second = lineage.updates(log)
+        rollouts = lineage.consumed(log, second.fact)
+    digest = second.fact.digest
+    data = json.loads(command(tmp_path, digest[:10], "--json", "--ancestors").stdout)
+    assert [one["digest"] for one in data["updates"]] == [digest, first.fact.digest]
+    assert [one["id"] for one in data["updates"][0]["rollouts"]] == [one.id for one in rollouts]
+    shown = command(tmp_path, digest[:10]).stdout
+    for words in (digest, rollouts[0].id, rollouts[0].question, "goalposts:", f"{first.fact.digest[:12]} ← {START[:12]}"):
+        assert words in shown
+    back = command(tmp_path, "--rollout", f"{rollouts[0].id}/0").stdout
+    assert f"fed {digest}" in back
+    shutil.copytree(folder, folder.with_name("copy"))
+    refused = command(tmp_path, digest[:10])
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "--run" in refused.stderr
+    assert command(tmp_path, digest[:10], "--run", "runs/copy").returncode == 0
+    with closing(open_any(str(folder))) as log:
+        assert log.verify() is None
