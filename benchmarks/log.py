@@ -11,10 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -22,7 +19,7 @@ from typing import Annotated
 import typer
 
 from benchmarks import appending, playing, replaying, section
-from benchmarks.rounds import Claim, claims_table, table
+from benchmarks.rounds import claims_table, table
 from events.cli import LOG_NAME, run_app
 from events.errors import BadInput
 from tests.postgres_server import find_programs, postgres_server
@@ -58,21 +55,21 @@ def main(
     fresh.mkdir()
     sync_ms = 1000 * _sync_s(fresh)
     lines = [f"{section.machine(PACKAGES)}, SQLite {sqlite3.sqlite_version}; fdatasync of 4 KiB in {sync_ms:.2f} ms."]
-    with _step("a long log"):
+    with section.step("a long log"):
         long = replaying.written(folder, events)
     with postgres_server(programs) as server:
-        with _step("appends against bare drivers"):
+        with section.step("appends against bare drivers"):
             claims = appending.appends(fresh, server.url, rounds=rounds, events=appended)
-        with _step("many producers against eventsourcing"):
+        with section.step("many producers against eventsourcing"):
             claims += appending.producers(fresh, server.url, rounds=rounds, events=4 * appended)
-    with _step("replay"):
+    with section.step("replay"):
         claims += replaying.replays(folder, rounds=rounds, events=events)
-    with _step("the graph"):
+    with section.step("the graph"):
         claims += playing.plays(fresh, rounds=rounds, steps=max(5, appended // 32))
-    with _step("commands"):
+    with section.step("commands"):
         commands = replaying.commands(folder, rounds=rounds, events=events)
     weighed = {"made up": long} | ({run.name: run / LOG_NAME} if run else {})
-    with _step("rollouts"):
+    with section.step("rollouts"):
         rollouts = [[name, *replaying.bytes_a_rollout(path)] for name, path in weighed.items()]
     shutil.rmtree(fresh)
     many = f"{events:,}".replace(",", " ")
@@ -86,21 +83,7 @@ def main(
     head = ["log", "rollouts", "tokens each", "log, all in all", "their blobs", "as lines of JSON", "JSON / log"]
     lines += table(head, rollouts)
     section.write(document, "log", "The event log", lines)
-    _summary(claims)
-
-
-@contextmanager
-def _step(what: str) -> Iterator[None]:
-    began = time.perf_counter()
-    sys.stderr.write(f"{what} ... ")
-    sys.stderr.flush()
-    yield
-    sys.stderr.write(f"{time.perf_counter() - began:.0f} s\n")
-
-
-def _summary(claims: Sequence[Claim]) -> None:
-    for claim in claims:
-        sys.stdout.write(f"{claim.ratio.median:8.2f}  {claim.what} / {claim.other}  {claim.aim}\n")
+    section.summary(claims)
 
 
 def _sync_s(folder: Path) -> float:

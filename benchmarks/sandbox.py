@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -147,14 +147,16 @@ class Docker:
         self._warm = client.containers.run(self.image, waiting, detach=True, **self._limits)
         stack.callback(lambda: self._warm.remove(force=True))
 
-    def run(self, program: Program) -> None:
+    def run(self, program: Program, count: int) -> None:
         """`docker run --rm`, all limits."""
-        output = self._client.containers.run(self.image, self._command(program), remove=True, user="65534", **self._limits)
-        check(program, output.decode().splitlines())
+        for _ in range(count):
+            output = self._client.containers.run(self.image, self._command(program), remove=True, user="65534", **self._limits)
+            check(program, output.decode().splitlines())
 
-    def exec(self, program: Program) -> None:
+    def exec(self, program: Program, count: int) -> None:
         """`docker exec` in a warm container."""
-        check(program, self._warm.exec_run(self._command(program), user="65534").output.decode().splitlines())
+        for _ in range(count):
+            check(program, self._warm.exec_run(self._command(program), user="65534").output.decode().splitlines())
 
     def _command(self, program: Program) -> list[str]:
         return ["python3.11", "-I", "-c", uncontained.script(program.source, program.arguments)]
@@ -188,8 +190,8 @@ class Contest:
                 "fork": lambda: rate(count, lambda: self._ask(self._forks[:1], program, count)),
                 "forks": lambda: rate(count // 2 * 2, lambda: self._ask(self._forks, program, count // 2)),
                 **{way: self._other(way, program, few) for way in self._others},
-                "exec": lambda: rate(few, lambda: [self._docker.exec(program) for _ in range(few)]),
-                "run": lambda: rate(fewer, lambda: [self._docker.run(program) for _ in range(fewer)]),
+                "exec": lambda: rate(few, lambda: self._docker.exec(program, few)),
+                "run": lambda: rate(fewer, lambda: self._docker.run(program, fewer)),
             },
             rounds,
         )
@@ -262,11 +264,11 @@ def main(
     with ExitStack() as stack:
         client = engine.connect(engine.tell)
         contest = Contest(stack, client, python)
-        with _step("warming up"):
+        with section.step("warming up"):
             contest.throughput(PROGRAMS[0], 1, 20)
         claims, latencies = [], []
         for program in PROGRAMS:
-            with _step(program.name):
+            with section.step(program.name):
                 claims += contest.throughput(program, rounds, programs)
                 latencies += contest.latency(program, rounds, max(2, programs // 4))
         cold = contest.cold_starts(client)
@@ -274,17 +276,7 @@ def main(
     lines += [*table(["program", "by", "p50, ms", "p99, ms"], latencies), ""]
     lines += [f"Cold start of a worker, from nothing to ready: {cold.show(2)} s."]
     section.write(document, "sandbox", "The sandbox", lines)
-    for claim in claims:
-        sys.stdout.write(f"{claim.ratio.median:8.2f}  {claim.what} / {claim.other}  {claim.aim}\n")
-
-
-@contextmanager
-def _step(what: str) -> Iterator[None]:
-    began = time.perf_counter()
-    sys.stderr.write(f"{what} ... ")
-    sys.stderr.flush()
-    yield
-    sys.stderr.write(f"{time.perf_counter() - began:.0f} s\n")
+    section.summary(claims)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,21 @@
 """A section of a document that a command writes anew, and what it was measured on.
 
-Law: what stands outside of the section's marks is never touched.
+Law: what stands outside of the section's marks is never touched. It measures nothing.
 """
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+
+from benchmarks.rounds import Claim
 
 DOCUMENT = Path("docs/benchmarks.md")
 TITLE = "# Benchmarks\n\nRatios, from one run each, with the machine that they were measured on.\n"
@@ -39,3 +44,19 @@ def machine(packages: Sequence[str]) -> str:
         f"Measured on {datetime.now(UTC):%Y-%m-%d}: {cpu}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}, "
         f"load {os.getloadavg()[0]:.1f} at the start; {versions}"
     )
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """Tell the person at the terminal what is measured, and how long that took."""
+    began = time.perf_counter()
+    sys.stderr.write(f"{what} ... ")
+    sys.stderr.flush()
+    yield
+    sys.stderr.write(f"{time.perf_counter() - began:.0f} s\n")
+
+
+def summary(claims: Sequence[Claim]) -> None:
+    """Tell the person at the terminal what came out."""
+    for claim in claims:
+        sys.stdout.write(f"{claim.ratio.median:8.2f}  {claim.what} / {claim.other}  {claim.aim}\n")

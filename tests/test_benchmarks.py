@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import section, story
+from benchmarks import sandbox, section, story
 from benchmarks.log import main
 from benchmarks.rounds import Claim, Rates, interleaved
 from events.rollouts import unpack
@@ -80,3 +80,25 @@ def test_everybody_takes_turns_and_ratios_are_taken_within_a_round() -> None:
 )
 def test_an_aim_that_was_missed_says_so(bounds: dict[str, float], aim: str) -> None:
     assert Claim("append", Rates((1.0, 2.0, 1.0)), "raw", Rates((2.0, 4.0, 2.0)), **bounds).aim == aim
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_the_sandbox_is_compared_with_every_other_way_to_run_a_program(tmp_path: Path) -> None:
+    document = tmp_path / "benchmarks.md"
+    sandbox.main(rounds=1, programs=8, document=document)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in document.read_text().splitlines()]
+    claims = [row for row in rows if len(row) == 6 and re.fullmatch(NUMBER, row[1])]
+    assert {row[0].split(",")[0] for row in claims} == {program.name for program in sandbox.PROGRAMS}
+    for rival in ("bare fork, one loop", "bare fork, two loops", "pebble, a pool a call", "`docker run`", "`docker exec`"):
+        assert len([row for row in claims if row[2] == rival]) == len(sandbox.PROGRAMS)
+    latencies = [row for row in rows if len(row) == 4 and row[1] in ("ours", "bare fork")]
+    assert len(latencies) == 2 * len(sandbox.PROGRAMS)
+    assert str(tmp_path) not in document.read_text()
+
+
+def test_a_contender_with_other_results_is_no_contender() -> None:
+    program = sandbox.PROGRAMS[0]
+    sandbox.check(program, ["1"])
+    with pytest.raises(AssertionError, match="was expected"):
+        sandbox.check(program, ["2"])
