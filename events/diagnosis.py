@@ -22,7 +22,7 @@ ENTROPY: Final = 0.1
 """Share of the first entropy below which it has collapsed; from there on nothing new is tried (arXiv 2505.22617)."""
 SILENT: Final = 0.9
 """Share of groups without signal above which a phase teaches nothing (DAPO's reason to sample anew, arXiv 2503.14476)."""
-GROUPS: Final = 8
+GROUPS: Final = 16
 """Fewest groups of which a share is taken."""
 LENGTH: Final = 2.0
 """Growth of completions, without growth of the reward, that is a bias of the loss or a missing end (arXiv 2503.20783)."""

@@ -179,7 +179,7 @@ class RunSummary:
     """When the last event was appended."""
     started: RunStarted | None = None
     played: float = 0.0
-    """Seconds between events, without the time between a stop and its resume."""
+    """Seconds between events, without the time between a stop and its resume, or after the end."""
     resumed: int = 0
     finished: bool = False
     iterations: dict[int, IterationFigures] = field(default_factory=dict)
@@ -229,7 +229,8 @@ class RunSummary:
             self._episode(event, self._open[event.stream])
 
     def _tick(self, event: Event) -> None:
-        if self.latest is not None and not isinstance(event.fact, RunResumed):
+        # What is examined after the end is no play.
+        if self.latest is not None and not self.finished and not isinstance(event.fact, RunResumed):
             self.played += (event.time - self.latest).total_seconds()
         self.position, self.latest = event.position, event.time
         self.began = self.began or event.time

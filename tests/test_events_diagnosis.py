@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from rich.console import Console
 
 from events.diagnosis import NAMES, WINDOW, diagnose
 from events.exports.metrics import points
 from events.learning import heading, step_lines
+from events.overview import overview, overview_json
 from events.projections import RunSummary, fold
 from events.stores.memory import MemoryLog
 from events.types import StepTaken
@@ -155,3 +159,13 @@ def test_the_pass_rate_is_that_of_the_phase():
     log.append("policy/shared", [fact.model_copy(update={"steps": steps})])
     summary = fold(RunSummary(), log.read())
     assert [line.split()[4] for line in step_lines(summary, summary.updates[0])] == ["0.50", "0.20", "0.50", "0.38"]
+
+
+def test_the_trace_shows_symptoms():
+    summary = fold(RunSummary(), learned(*[step()] * 4, *[COLLAPSED["length_explosion"]] * WINDOW).read())
+    console = Console(file=io.StringIO(), width=300)
+    console.print(overview(summary))
+    assert (
+        "warning: length explosion (shared, practice of iteration 7): completions grew from 20 to 50" in console.file.getvalue()
+    )
+    assert [symptom["name"] for symptom in overview_json(summary)["warnings"]] == ["length_explosion"]

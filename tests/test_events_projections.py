@@ -116,3 +116,12 @@ def test_folding_in_two_parts_gives_what_folding_at_once_gives(log: MemoryLog) -
     for cut in range(0, log.head().position, 7):
         part = fold(RunSummary(), log.read(limit=cut))
         assert fold(part, log.read(after=cut)) == whole
+
+
+def test_what_is_examined_after_the_end_is_no_play(log: MemoryLog) -> None:
+    tale = scene(log).run().goalpost().start(1).episode().finish().end()
+    before = fold(RunSummary(), log.read())
+    tale.evaluate("test-1f3c9a")
+    after = fold(RunSummary(), log.read())
+    assert after.played == before.played > 0
+    assert len(after.evaluations) == 1
