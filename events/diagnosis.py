@@ -80,7 +80,7 @@ def diagnose(summary: RunSummary) -> list[Symptom]:
 def _mismatch(summary: RunSummary, update: PolicyUpdated) -> Iterator[Symptom]:
     """Later steps, and samples of older weights, differ by what was learned since."""
     first = next((step for step in update.steps if DRIFT in step.metrics), None)
-    if first is not None and first.metrics[DRIFT] > MISMATCH and not staleness(summary, update):
+    if first is not None and first.metrics[DRIFT] > MISMATCH and staleness(summary, update) == 0:
         yield Symptom(
             "logprob_mismatch",
             update.policy,

@@ -107,6 +107,8 @@ def test_few_groups_are_no_share():
 def test_old_samples_differ_without_a_mismatch():
     off = step(**{"sampling__sampling_logp_difference__mean": 0.05})
     assert not names(learned(*[step()] * 4, off, stale=True))
+    recorded = learned(off)
+    assert not diagnose(fold(RunSummary(), recorded.read(kinds={"policy_updated"})))
     assert names(learned(off)) == ["logprob_mismatch"]
 
 
