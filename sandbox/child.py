@@ -64,7 +64,7 @@ def enter(place: tuple[int, int, int, int], limits: dict[str, Any], pipes: list[
         os.dup2(0, 2)
         if job["mode"] == "stdin":
             _use_standard_streams(job["inputs"][number], pipes.pop())
-        os.setsid()
+        os.setpgid(0, 0)
         os.chdir(SCRATCH)
         limit(limits)
         drop()

@@ -6,9 +6,12 @@ has answered, died or run out of time, every process in the container is killed.
 server reads no program, input or answer: they pass through one buffer, which is wiped. Stdlib only. It does not judge.
 
 Frames on stdin and stdout: 4 bytes length, then JSON. In: `{limits, jobs}`, then the jobs themselves, each as long as its frame
-says. Out: `{protocol, server}` once, then for each job `{ends, cpu_seconds, peak_mb, clean, server}`, then what its children
-answered and what they printed; `server` says how large the server itself is. A child answers through a pipe of its own, so
-nothing that a program prints is taken for an answer.
+says. Out: `{protocol, server}` once, then for each job `{ends, seconds, cpu_seconds, peak_mb, clean, server}`, then what its
+children answered and what they printed; `server` says how large the server itself is. A child answers through a pipe of its
+own, so nothing that a program prints is taken for an answer.
+
+Speed is a matter of pages: those that server or child write to after a fork are copied, which takes longer than what is done
+with them. So both do little, what a child does first has been done here before, and replies go out together.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from sandbox.child import SCRATCH, STARTED, drop, enter, exec_filter, write_all
+from sandbox.child import SCRATCH, STARTED, drop, enter, exec_filter, function_child, write_all
 
 PROTOCOL = 2
 """Number of the agreement with the host; changes with the frames."""
@@ -37,6 +40,14 @@ OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oo
 PAGE = os.sysconf("SC_PAGE_SIZE")
 SWEEP_SECONDS = 10
 """How long removing the leftovers of one job may take."""
+REPLY_SECONDS = 0.02
+"""How long a reply may wait for others to go out with."""
+QUICK_MS = 5
+"""How long a child is left in peace: what it has said by then is taken when it has ended, without a wake-up for every word."""
+WARM_UP = {"source": "def f(x): return x", "entry": "f", "inputs": ["[1, 'a', 2.5]"]}
+"""A job of our own."""
+WARM_UPS = 50
+"""How often it is played, so that the interpreter has made of the code what it makes of code that runs often."""
 PRELOADED = (
     "abc array ast base64 bisect calendar cmath collections collections.abc contextlib copy dataclasses datetime decimal"
     " enum fractions functools hashlib heapq io itertools json math numbers operator queue random re statistics string"
@@ -126,23 +137,33 @@ class Server:
             raise SystemExit("the scratch folder does not count its files")
         self._memory = os.open("/proc/self/statm", os.O_RDONLY)
         self._oom = os.open(next(path for path in OOM_COUNTERS if os.path.exists(path)), os.O_RDONLY)
-        self._jobs, self._answers, self._outputs = (os.memfd_create(name) for name in ("jobs", "answers", "outputs"))
+        self._jobs, self._answers, self._outputs, self._waiting = (
+            os.memfd_create(name) for name in ("jobs", "answers", "outputs", "waiting")
+        )
         self._buffer = memoryview(bytearray(1 << 16))
-        self._own = (requests, replies, self._scratch, self._memory, self._oom, self._answers, self._outputs)
+        self._used = 0
+        self._own = (requests, replies, self._scratch, self._memory, self._oom, self._answers, self._outputs, self._waiting)
 
     def serve(self) -> None:
-        """Answer requests; one frame a job, as soon as it is done."""
+        """Answer requests, job by job."""
         write_frame(self._replies, {"protocol": PROTOCOL, "server": self._size()})
         while (request := read_frame(self._requests)) is not None:
             self._receive(sum(job["size"] for job in request["jobs"]))
-            start = 0
+            start, since = 0, time.monotonic()
             for job in request["jobs"]:
+                began = time.monotonic()
                 ends, usage = self._play(job, start, request["limits"])
                 start += job["size"]
                 reply = {"ends": ends, "cpu_seconds": round(usage.cpu, 6), "peak_mb": round(usage.peak / 1024, 2)}
-                write_frame(self._replies, {**reply, "clean": self._tidy(), "server": self._size()})
+                reply |= {"clean": self._tidy(), "server": self._size()}
+                now = time.monotonic()
+                write_frame(self._waiting, reply | {"seconds": round(now - began, 6)})
                 for kept in (self._answers, self._outputs):
-                    self._relay(kept)
+                    _pour(kept, self._waiting)
+                if now - since > REPLY_SECONDS:
+                    _pour(self._waiting, self._replies)
+                    since = now
+            _pour(self._waiting, self._replies)
 
     def _receive(self, size: int) -> None:
         _empty(self._jobs)
@@ -153,21 +174,16 @@ class Server:
             size -= taken
         self._wipe()
 
-    def _relay(self, kept: int) -> None:
-        os.lseek(kept, 0, os.SEEK_SET)
-        while self._move(kept, self._replies):
-            pass
-        _empty(kept)
-        self._wipe()
-
     def _move(self, source: int, target: int, most: int = 1 << 16) -> int:
         """Move what can be read at once; how many bytes that was."""
         taken = os.readv(source, [self._buffer[:most]])
         write_all(target, self._buffer[:taken])
+        self._used = max(self._used, taken)
         return taken
 
     def _wipe(self) -> None:
-        self._buffer[:] = bytes(len(self._buffer))
+        self._buffer[: self._used] = bytes(self._used)
+        self._used = 0
 
     def _size(self) -> tuple[float, int]:
         """Resident MiB of the server, and its lowest free descriptor: both stay, or it leaks."""
@@ -228,10 +244,11 @@ class Server:
         poll = select.poll()
         poll.register(exited, select.POLLIN)
         poll.register(self._requests, 0)
-        for fd in outer:
-            poll.register(fd, select.POLLIN)
         cause, running = "", True
         try:
+            poll.poll(min(QUICK_MS, max(0.0, deadline - time.monotonic()) * 1000))
+            for fd in outer:
+                poll.register(fd, select.POLLIN)
             while running and not cause:
                 left = deadline - time.monotonic()
                 cause = "" if left > 0 else "time_limit"
@@ -269,6 +286,14 @@ class Server:
                 _sweep(self._scratch)
             kill_all(pid, at_once=False)
         return os.fstatvfs(self._scratch).f_ffree == self._free
+
+
+def _pour(source: int, target: int) -> None:
+    """Move all of a nameless file on, which is not read for that."""
+    size, done = os.lseek(source, 0, os.SEEK_END), 0
+    while done < size:
+        done += os.sendfile(target, source, done, size - done)
+    _empty(source)
 
 
 def _empty(fd: int) -> None:
@@ -343,6 +368,9 @@ def main() -> None:
     for name in PRELOADED.split():
         importlib.import_module(name)
     exec_filter()
+    for _ in range(WARM_UPS):
+        function_child(WARM_UP, {"output_kb": 1}, lambda reply: write_frame(nothing, reply))
+    del sys.modules["solution"]
     gc.collect()
     gc.freeze()
     Server(requests, replies).serve()

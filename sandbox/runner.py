@@ -85,7 +85,7 @@ class Execution(Value):
     runs: tuple[Run, ...]
     """As many as the job has inputs."""
     seconds: float
-    """Wall-clock seconds, measured outside the container."""
+    """Wall-clock seconds, measured by the fork server."""
     cpu_seconds: float
     """CPU seconds of all processes of the job."""
     peak_mb: float

@@ -6,7 +6,6 @@ Law: whatever goes wrong with container or stream is `ContainerLost`, never an e
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -61,10 +60,9 @@ class Worker:
         """Run jobs one after another; ends early when the worker is not fit any more.
 
         Raises:
-            ContainerLost: while the job after the last yielded one was running.
+            ContainerLost: while the job after the last yielded one was running, or one soon after it.
         """
         stream = self._container.stream
-        since = time.monotonic()
         bodies = [json.dumps(job.model_dump()).encode() for job in jobs]
         heads = [
             {"mode": job.mode, "inputs": len(job.inputs), "size": len(body)} for job, body in zip(jobs, bodies, strict=True)
@@ -72,19 +70,17 @@ class Worker:
         stream.send({"limits": self._limits.model_dump(), "jobs": heads}, SECONDS_TO_START, b"".join(bodies))
         for job in jobs:
             reply = stream.receive(self._limits.wall_seconds + GRACE_SECONDS)
-            execution = self._execution(reply, job, since)
-            since = time.monotonic()
-            yield execution
+            yield self._execution(reply, job)
             if self.unfit:
                 return
 
-    def _execution(self, reply: Any, job: Job, since: float) -> Execution:
+    def _execution(self, reply: Any, job: Job) -> Execution:
         try:
             ends = self._endings(reply["ends"])
             said = [printed(end) for end in ends] if job.mode == "stdin" else answered(ends[0], len(job.inputs))
             runs = tuple(Run(status=status, value=value, detail=detail) for status, value, detail in said)
-            used = {name: reply[name] for name in ("cpu_seconds", "peak_mb")}
-            execution = Execution(runs=runs, seconds=time.monotonic() - since, **used)
+            used = {name: reply[name] for name in ("seconds", "cpu_seconds", "peak_mb")}
+            execution = Execution(runs=runs, **used)
             self.unfit = self._drift(reply)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ContainerLost(f"its reply is malformed: {str(error)[:200]}") from error
