@@ -13,6 +13,7 @@ from pathlib import Path
 
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
+from events.errors import TrainerError
 from events.log import Event, Log
 from events.logging import logger
 from events.types import IterationFinished, PolicyUpdated, RunFinished, StepTaken, WeightsPruned
@@ -20,6 +21,7 @@ from events.values import Digest
 from events.weights import optimizer_digest
 from trainer import checkpoint, drift, prune, replay
 from trainer.credit import Lesson
+from trainer.distributed import ALONE, World
 from trainer.pupils import Pupils
 from trainer.replay import Cursor
 from trainer.step import learn, measured
@@ -29,17 +31,19 @@ from trainer.syllabus import Syllabus
 class Trainer:
     """Learns every finished iteration of one run."""
 
-    def __init__(self, log: Log, run: Path, syllabus: Syllabus) -> None:
+    def __init__(self, log: Log, run: Path, syllabus: Syllabus, world: World = ALONE) -> None:
         """Take up the work where the log says that it was left."""
         self._log = log
         self._syllabus = syllabus
         self._config = syllabus.config
         self._start = syllabus.start
+        self._world = world
         self._store = run / "weights"
-        self._pupils = Pupils(self._store, syllabus.start, syllabus.config)
+        self._pupils = Pupils(self._store, syllabus.start, syllabus.config, world)
         self._places = {name: syllabus.place(name) for name in syllabus.policies}
-        checkpoint.clean(self._store)
-        prune.remove(self._store, prune.given_up(log.read(kinds=prune.KINDS), self._config.learn))
+        if world.leads:
+            checkpoint.clean(self._store)
+            prune.remove(self._store, prune.given_up(log.read(kinds=prune.KINDS), self._config.learn))
 
     def prepare(self) -> None:
         """Load every policy ahead of its first iteration."""
@@ -62,20 +66,33 @@ class Trainer:
             for name in self._places:
                 waiting = self._syllabus.next(self._places[name])
                 if waiting is not None:
-                    place, end = waiting
-                    assert isinstance(end.fact, IterationFinished)
-                    # They stay bound when the update fails, so that the last line says what was being learned.
-                    bind_contextvars(policy=name, iteration=end.fact.iteration)
-                    logger().info("update_started", until=end.position)
-                    events = self._update(place, end)
-                    unbind_contextvars("policy", "iteration")
-                    for event in events:
-                        place = place.behind(event)
-                        if isinstance(event.fact, WeightsPruned):
-                            prune.remove(self._store, event.fact.digests)
-                    self._places[name] = place
-                    yield events[0]
+                    self._world.told(f"{name} {waiting[1].position}")
+                    yield self._advance(*waiting)
                     progress = True
+
+    def assist(self) -> None:
+        """Learn along with the process that leads, until that is done."""
+        while order := self._world.told():
+            name = next(name for name in self._places if name == order.split()[0])
+            waiting = self._syllabus.next(self._places[name])
+            if waiting is None or order != f"{name} {waiting[1].position}":
+                raise TrainerError(f"The leading process learns {order!r}, which is not what waits here; let all read one log")
+            self._advance(*waiting)
+
+    def _advance(self, place: Cursor, end: Event) -> Event:
+        """Learn what `end` finishes; the update in the log."""
+        assert isinstance(end.fact, IterationFinished)
+        # They stay bound when the update fails, so that the last line says what was being learned.
+        bind_contextvars(policy=place.name, iteration=end.fact.iteration)
+        logger().info("update_started", until=end.position)
+        events = self._update(place, end)
+        unbind_contextvars("policy", "iteration")
+        for event in events:
+            place = place.behind(event)
+            if isinstance(event.fact, WeightsPruned) and self._world.leads:
+                prune.remove(self._store, event.fact.digests)
+        self._places[place.name] = place
+        return events[0]
 
     def finish(self) -> None:
         """Say that it is over, if nobody else does: a run that learns from recordings has no player."""
@@ -88,6 +105,9 @@ class Trainer:
         found = self._syllabus.window(place, end)
         steps, digest = self._learn(place, self._syllabus.lessons(place, found))
         self._syllabus.check("weights", place, end, digest)
+        if not self._world.leads:
+            self._world.told()
+            return [event for event in self._log.read(place.stream) if event.version > place.version]
         seconds = time.monotonic() - began
         fact = PolicyUpdated(
             policy=place.name,
@@ -105,7 +125,9 @@ class Trainer:
         gone = prune.dispensable(self._log.read(kinds=prune.KINDS), fact, self._config.learn)
         facts = [fact, WeightsPruned(digests=gone)] if gone else [fact]
         observed = {"seconds": seconds, "tokens_per_second": sum(step.tokens for step in steps) / seconds}
-        return self._log.append(place.stream, facts, expected=place.version, observed=observed)
+        events = self._log.append(place.stream, facts, expected=place.version, observed=observed)
+        self._world.told("appended")
+        return events
 
     def _learn(self, place: Cursor, todo: list[Lesson]) -> tuple[list[StepTaken], Digest]:
         if not any(lesson.credited for lesson in todo):
@@ -114,7 +136,8 @@ class Trainer:
         steps: list[StepTaken] = []
         for lesson in todo * self._config.learn.epochs:
             fresh = not any(step.samples for step in steps)
-            step = learn(lesson, pupil.loss, pupil.adam, self._config.learn.batch_tokens) if lesson.credited else _idle(lesson)
+            tokens = self._config.learn.batch_tokens
+            step = learn(lesson, pupil.loss, pupil.adam, tokens, self._world) if lesson.credited else _idle(lesson)
             if fresh and step.samples:
                 self._check_drift(place, lesson, step)
             steps.append(step)
@@ -127,7 +150,7 @@ class Trainer:
             drift.check(lesson, step.metrics, self._config.learn)
         elif place.source == 0:
             loss = self._pupils.other(place, digest)
-            drift.check(lesson, measured(lesson, loss, self._config.learn.batch_tokens), self._config.learn)
+            drift.check(lesson, measured(lesson, loss, self._config.learn.batch_tokens, self._world), self._config.learn)
 
 
 def _idle(lesson: Lesson) -> StepTaken:

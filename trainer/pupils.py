@@ -14,6 +14,7 @@ from events.values import Digest
 from graph.config import Config
 from trainer import checkpoint
 from trainer.checkpoint import Weights
+from trainer.distributed import ALONE, World
 from trainer.replay import ROLES, Cursor, PolicyName
 from trainer.step import Adam
 from trainer.trl import PolicyLoss
@@ -31,10 +32,11 @@ class Pupil:
 class Pupils:
     """All policies of a run, loaded when they are first asked for."""
 
-    def __init__(self, store: Path, start: RunStarted, config: Config) -> None:
+    def __init__(self, store: Path, start: RunStarted, config: Config, world: World = ALONE) -> None:
         self._store = store
         self._start = start
         self._config = config
+        self._world = world
         self._held: dict[PolicyName, Pupil] = {}
         self._bases: dict[Digest, tuple[Weights, PolicyLoss]] = {}
 
@@ -58,7 +60,11 @@ class Pupils:
     def save(self, place: Cursor, pupil: Pupil) -> Digest:
         """Write what was learned, and go on from there; the digest of the weights."""
         old = pupil.weights
-        digest = checkpoint.save(self._store, old.folder, old.model, pupil.adam.moments(), old.adapter)
+        self._world.agree(old.model.parameters())
+        saved = (
+            checkpoint.save(self._store, old.folder, old.model, pupil.adam.moments(), old.adapter) if self._world.leads else ""
+        )
+        digest = Digest(self._world.told(saved))
         if digest != place.digest:
             pupil.weights = replace(old, folder=self._store / digest, digest=digest, moments=None)
             self._held[place.name] = pupil

@@ -16,6 +16,7 @@ import typer
 
 from events.cli import run_app
 from events.errors import BadInput
+from trainer.distributed import ALONE, World
 
 if TYPE_CHECKING:
     from events.log import Event, Log
@@ -72,11 +73,19 @@ def main(
     if offline and follow:
         raise BadInput("--offline learns from what was played already; leave out --follow")
     changes = [*(overrides or []), *([f"learn.epochs={epochs}"] if epochs else [])]
+    world = ALONE if dry_run else World.join()
+    if not world.leads:
+        world.told()
     with ordered(run, offline or [], changes, recredit=recredit, until=until, verify=verify, dry=dry_run) as order:
         if dry_run:
             _preview(order)
+        elif world.leads:
+            world.told("opened")
+            _work(order, threads, world, follow=follow, parent=parent)
+            world.told()
         else:
-            _work(order, threads, follow=follow, parent=parent)
+            _assist(order, threads, world, follow=follow)
+    world.leave()
 
 
 def _preview(order: Order) -> None:
@@ -88,7 +97,16 @@ def _preview(order: Order) -> None:
         typer.echo(line)
 
 
-def _work(order: Order, threads: int, *, follow: bool, parent: int | None) -> None:
+def _assist(order: Order, threads: int, world: World, *, follow: bool) -> None:
+    from trainer.process import quiet
+
+    with quiet(order.folder / "trainer.out"):
+        trainer = _trainer(order, threads, world, follow=follow, parent=None)
+        assert trainer is not None
+        trainer.assist()
+
+
+def _work(order: Order, threads: int, world: World, *, follow: bool, parent: int | None) -> None:
     from events import logging
     from trainer.process import alone, quiet, stop_on_sigterm
     from trainer.report import Reporter
@@ -98,12 +116,12 @@ def _work(order: Order, threads: int, *, follow: bool, parent: int | None) -> No
     with alone(folder, patience_s=0 if parent is None else PATIENCE_S), quiet(folder / "trainer.out") as screen:
         logging.configure(file=folder / "trainer.log", run=folder.absolute().name)
         with logging.lifetime("trainer", position=log.head().position):
-            trainer = _trainer(order, threads, follow=follow, parent=parent)
+            trainer = _trainer(order, threads, world, follow=follow, parent=parent)
             if trainer is not None:
                 _train(trainer, log, parent, Reporter(log, screen), follow=follow)
 
 
-def _trainer(order: Order, threads: int, *, follow: bool, parent: int | None) -> Trainer | None:
+def _trainer(order: Order, threads: int, world: World, *, follow: bool, parent: int | None) -> Trainer | None:
     """The trainer, once the run has started; None if its parent is gone before."""
     from trainer import replay
     from trainer.process import orphaned
@@ -125,7 +143,7 @@ def _trainer(order: Order, threads: int, *, follow: bool, parent: int | None) ->
     from trainer.loop import Trainer
 
     torch.set_num_threads(threads)
-    return Trainer(order.log, order.folder, order.syllabus(start))
+    return Trainer(order.log, order.folder, order.syllabus(start), world)
 
 
 def _train(trainer: Trainer, log: Log, parent: int | None, say: Callable[[Event], None], *, follow: bool) -> None:

@@ -18,6 +18,7 @@ from events.weights import OPTIMIZER
 from graph.config import LearnSettings
 from trainer.batch import batches
 from trainer.credit import Lesson
+from trainer.distributed import ALONE, World
 from trainer.importance import LARGEST, settled
 
 if TYPE_CHECKING:
@@ -82,14 +83,15 @@ class Adam:
         except KeyError as error:
             raise TrainerError(f"{OPTIMIZER} has no {error}; restore it, or start a run from weights without it") from error
 
-    def step(self) -> dict[str, float]:
-        """Clip the gradients, take one step, forget them.
+    def step(self, world: World = ALONE) -> dict[str, float]:
+        """Add up and clip the gradients, take one step, forget them.
 
         Raises:
             TrainerError: the gradient is not a number.
         """
         import torch
 
+        world.add(self._parameters.values())
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._settings.max_grad_norm))
         if not math.isfinite(norm):
             raise TrainerError(f"The gradient norm is {norm} at Adam step {self.steps + 1}; lower learn.learning_rate")
@@ -151,9 +153,9 @@ def _moments(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if name != "step" and not name.startswith("qmap")}
 
 
-def learn(lesson: Lesson, loss: PolicyLoss, adam: Adam, batch_tokens: int) -> StepTaken:
+def learn(lesson: Lesson, loss: PolicyLoss, adam: Adam, batch_tokens: int, world: World = ALONE) -> StepTaken:
     """Take the optimizer step of a lesson, or none where it has no signal."""
-    metrics = measured(lesson, loss, batch_tokens, learning=True)
+    metrics = measured(lesson, loss, batch_tokens, world, learning=True)
     return StepTaken(
         phase=lesson.phase,
         groups=lesson.groups,
@@ -162,26 +164,33 @@ def learn(lesson: Lesson, loss: PolicyLoss, adam: Adam, batch_tokens: int) -> St
         samples=len(lesson.credited),
         tokens=sum(len(one.sample.ids) for one in lesson.credited),
         reward=lesson.reward,
-        metrics={**metrics, **adam.step()} if metrics else {},
+        metrics={**metrics, **adam.step(world)} if metrics else {},
     )
 
 
-def measured(lesson: Lesson, loss: PolicyLoss, batch_tokens: int, *, learning: bool = False) -> dict[str, float]:
+def measured(
+    lesson: Lesson, loss: PolicyLoss, batch_tokens: int, world: World = ALONE, *, learning: bool = False
+) -> dict[str, float]:
     """The loss of a lesson and its metrics, nothing of nothing; `learning` leaves the gradient in the weights."""
     import torch
 
-    sums: dict[str, float] = {}
-    largest: dict[str, float] = {}
-    total, tokens = 0.0, 0
-    for batch in batches(lesson.credited, batch_tokens):
+    sums = {"loss": 0.0, "tokens": 0.0}
+    largest = {LARGEST: 0.0}
+    mine = world.share(lesson.credited)
+    # A process without completions of its own computes somebody else's, which do not count: it needs the names of the metrics.
+    weight = 1 if mine else 0
+    for batch in batches(mine or lesson.credited[:1], batch_tokens):
         with torch.set_grad_enabled(learning):
             share, metrics = loss(batch, lesson)
         if learning:
-            share.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        total += float(share.detach())
-        tokens += batch.tokens
-        largest[LARGEST] = max(largest.get(LARGEST, 0.0), metrics.pop(LARGEST))
+            (share * weight).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        sums["loss"] += float(share.detach()) * weight
+        sums["tokens"] += batch.tokens * weight
+        largest[LARGEST] = max(largest[LARGEST], metrics.pop(LARGEST) * weight)
         for name, value in metrics.items():
-            sums[name] = sums.get(name, 0.0) + value * batch.tokens
-    means = settled({name: value / tokens for name, value in sums.items()})
-    return {"loss": total, **means, **largest} if tokens else {}
+            sums[name] = sums.get(name, 0.0) + value * batch.tokens * weight
+    sums = world.sums(sums)
+    total, tokens = sums.pop("loss"), sums.pop("tokens")
+    if not tokens:
+        return {}
+    return {"loss": total, **settled({name: value / tokens for name, value in sums.items()}), **world.largest(largest)}

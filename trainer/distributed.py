@@ -1,0 +1,149 @@
+"""Several processes that make one update: who leads, who takes which completions, and how gradients become one.
+
+Law: every process replays the same log and holds whole weights; only the leader writes weights, appends and prunes. The loss
+is normalised over the whole lesson, so that gradients add up and nothing is averaged. After an update weights are equal, bit
+for bit, in all processes, or it is not saved. Alone, nothing here computes anything. Weights are not sharded: FSDP and
+DeepSpeed are refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from events.errors import BadInput, TrainerError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Parameter
+
+_Item = TypeVar("_Item")
+_WORD: Final = 128
+"""Bytes of what the leader can tell at once."""
+_PATIENCE: Final = timedelta(days=30)
+"""How long processes wait for the leader, who may wait for play; a dead one is noticed at once."""
+_PREFIXES: Final = ("ACCELERATE_", "FSDP_", "TORCHELASTIC_")
+_NAMES: Final = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK")
+
+
+@dataclass(frozen=True)
+class World:
+    """All processes of one trainer, seen from one of them."""
+
+    rank: int = 0
+    """Which one this is."""
+    size: int = 1
+
+    @classmethod
+    def join(cls) -> World:
+        """The world that `accelerate launch` or `torchrun` made, by the environment; without one, this process alone.
+
+        That description is taken out of the environment, so that the libraries below work as if alone. Call it before torch
+        is imported: on GPUs every process sees one.
+
+        Raises:
+            BadInput: weights are to be sharded.
+        """
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"):
+            if os.environ.get(name, "").lower() in ("true", "1"):
+                raise BadInput(
+                    f"{name} asks to shard weights, which trainer.run does not; launch it with docs/accelerate/ddp.yaml"
+                )
+        if size == 1 or "RANK" not in os.environ:
+            return cls()
+        rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+        seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        os.environ["CUDA_VISIBLE_DEVICES"] = seen[local % len(seen)] if seen else str(local)
+        import torch
+        from torch import distributed
+
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        distributed.init_process_group(backend, rank=rank, world_size=size, timeout=_PATIENCE)
+        for name in [name for name in os.environ if name in _NAMES or name.startswith(_PREFIXES)]:
+            del os.environ[name]
+        return cls(rank, size)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes."""
+        return self.rank == 0
+
+    def leave(self) -> None:
+        """Take leave of the others, at the end."""
+        if self.size > 1:
+            from torch import distributed
+
+            distributed.destroy_process_group()
+
+    def told(self, word: str = "") -> str:
+        """What the leader says, everywhere; the others wait for it."""
+        if self.size == 1:
+            return word
+        import torch
+        from torch import distributed
+
+        said = torch.frombuffer(bytearray(word.encode().ljust(_WORD)), dtype=torch.uint8).clone()
+        distributed.broadcast(said, src=0)
+        return bytes(said.tolist()).decode().rstrip()
+
+    def share(self, items: Sequence[_Item]) -> Sequence[_Item]:
+        """What this process takes of them."""
+        return items[self.rank :: self.size]
+
+    def sums(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Sums over all processes, which have to know the same names."""
+        return self._reduced(values, "SUM")
+
+    def largest(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The largest over all processes, which have to know the same names."""
+        return self._reduced(values, "MAX")
+
+    def _reduced(self, values: Mapping[str, float], how: str) -> dict[str, float]:
+        if self.size == 1:
+            return dict(values)
+        import torch
+        from torch import distributed
+
+        found = torch.tensor([values[name] for name in sorted(values)], dtype=torch.float64)
+        distributed.all_reduce(found, getattr(distributed.ReduceOp, how))
+        return dict(zip(sorted(values), found.tolist(), strict=True))
+
+    def add(self, parameters: Iterable[Parameter]) -> None:
+        """Make every gradient the sum of all processes'."""
+        if self.size == 1:
+            return
+        from torch import distributed
+
+        work = [distributed.all_reduce(value.grad, async_op=True) for value in parameters if value.grad is not None]
+        for one in work:
+            one.wait()
+
+    def agree(self, parameters: Iterable[Tensor]) -> None:
+        """Make sure that weights are the same in all processes.
+
+        Raises:
+            TrainerError: they differ.
+        """
+        if self.size == 1:
+            return
+        import torch
+        from torch import distributed
+
+        # Sums of the bits as whole numbers, which are the same in whatever order they are added.
+        bits = torch.stack([value.detach().view(torch.int32).sum(dtype=torch.int64).cpu() for value in parameters])
+        least, most = bits.clone(), bits.clone()
+        distributed.all_reduce(least, distributed.ReduceOp.MIN)
+        distributed.all_reduce(most, distributed.ReduceOp.MAX)
+        if not torch.equal(least, most):
+            raise TrainerError(
+                f"The weights of the {self.size} processes are no longer the same after an update; run them on equal devices"
+                " and versions, or in one process"
+            )
+
+
+ALONE: Final = World()
+"""One process, the default."""
