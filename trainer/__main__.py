@@ -1,4 +1,4 @@
-"""`python -m trainer`: the learner's commands."""
+"""`python -m trainer`: the learner's commands; each module that is named here says what its own are."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import typer
 from events.cli import run_app
 from trainer import evaluate, run
 from trainer.commands import lineage
+from trainer.warm_start import dpo, sft
 
 app = typer.Typer(name="python -m trainer", help="Learn from logs.", no_args_is_help=True, add_completion=False)
 
 app.command("run")(run.main)
 app.command("evaluate")(evaluate.main)
-app.command()(lineage)
+for command in (lineage, sft, dpo):
+    app.command()(command)
 
 
 if __name__ == "__main__":

@@ -78,18 +78,16 @@ def plan(sources: Sequence[Path], overrides: Sequence[str], *, recredit: str | N
         raise BadInput(f"--until {until} would be a position of {len(sources)} logs; give one --offline RUN with it")
     if recredit is not None and recredit not in RECIPES:
         raise BadInput(f"There is no recipe {recredit!r}; --recredit takes one of {', '.join(RECIPES)}")
-    firsts = [_first(path) for path in sources]
-    played = Config.model_validate(firsts[0].config)
+    played = Config.model_validate(_first(sources[0]).config)
     config = changed(played, [*overrides, *([f'recipe="{recredit}"'] if recredit else [])])
     _check_free(played, config)
-    model = _weights(sources[0], firsts[0]) if config.model == played.model else model_folder(config.model)
-    _check_tokenizers(model, {_weights(path, first) for path, first in zip(sources, firsts, strict=True)})
+    model = start_of(sources, None if config.model == played.model else config.model)
     start = RunStarted(
         config=json.loads(config.model_dump_json()),
         versions=versions(),
         commit=commit(),
         policies=dict.fromkeys(config.policy_of, weights_digest(model)),
-        sources=tuple(_source(path, until) for path in sources),
+        sources=tuple(source_of(path, until) for path in sources),
     )
     return Plan(start, model, tuple(path.absolute() for path in sources))
 
@@ -123,7 +121,7 @@ def resumed(log: Log, first: RunStarted) -> Plan:
     if len(paths) != len(first.sources):
         raise BadInput("The log does not say where its sources are; give them again, with the same --offline and settings")
     for path, source in zip(paths, first.sources, strict=True):
-        if _source(path, source.until).head != source.head:
+        if source_of(path, source.until).head != source.head:
             raise BadInput(f"{path} is not the log that {source.name} was; restore it, or start anew")
     return Plan(first, Path(), paths)
 
@@ -154,7 +152,8 @@ def _first(path: Path) -> RunStarted:
     return first
 
 
-def _source(path: Path, until: int | None) -> Source:
+def source_of(path: Path, until: int | None = None) -> Source:
+    """What names a log, as it is now or was at a position."""
     with closing(open_any(str(path))) as log:
         end = log.head()
         position, head = end.position, end.digest
@@ -163,8 +162,20 @@ def _source(path: Path, until: int | None) -> Source:
     return Source(name=run_name(str(path)), until=position, head=head)
 
 
-def _weights(path: Path, first: RunStarted) -> Path:
-    digest: Digest = first.policies["student"]
+def start_of(sources: Sequence[Path], model: str | None = None) -> Path:
+    """The weights to start with: those of the first source, or a model with the same token ids as all sources.
+
+    Raises:
+        BadInput: there are none.
+    """
+    firsts = [_weights(path) for path in sources]
+    found = firsts[0] if model is None else model_folder(model)
+    _check_tokenizers(found, set(firsts))
+    return found
+
+
+def _weights(path: Path) -> Path:
+    digest: Digest = _first(path).policies["student"]
     folder = path / "weights" / digest
     if not folder.is_dir():
         raise BadInput(f"{path} has lost the weights that it started with ({digest}); restore weights/, or --set model=FOLDER")
