@@ -13,7 +13,7 @@ from events.log import Log
 from events.logging import logger
 from events.types import GoalpostAdded, RunStarted
 from events.values import Digest, Question, Role
-from events.weights import optimizer_digest, weights_digest
+from events.weights import weights_digest
 from graph.build import build
 from graph.config import Config
 from graph.examine import Examiner
@@ -84,8 +84,7 @@ class Inputs:
         sets = {"goalposts": self.goalposts.questions, "practice": self.practice, "test": self.test}
         ids = {name: "".join(question.id for question in questions) for name, questions in sets.items()}
         return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in ids.items()} | {
-            "prompts": self.prompts.digest,
-            **({"optimizer": state} if (state := optimizer_digest(self.model)) else {}),
+            "prompts": self.prompts.digest
         }
 
 

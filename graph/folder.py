@@ -20,6 +20,7 @@ from events.errors import BadInput
 from events.log import Log
 from events.stores import open_log
 from events.types import RunStarted
+from events.weights import optimizer_digest
 from graph.assemble import Inputs, inputs, started
 from graph.config import Config
 from graph.provenance import commit, versions
@@ -79,12 +80,13 @@ def create(folder: Path, config: Config, given: Inputs, url: str | None = None, 
 
 
 def _start(where: Path | str, config: Config, given: Inputs) -> None:
+    state = optimizer_digest(given.model)
     fact = RunStarted(
         config=json.loads(config.model_dump_json()),
         versions=versions(),
         commit=commit(),
         policies=dict.fromkeys(config.policy_of, given.digest),
-        inputs=given.digests(),
+        inputs=given.digests() | ({} if state is None else {"optimizer": state}),
     )
     with closing(open_log(where, create=True)) as log:
         if log.head().position:
@@ -106,7 +108,7 @@ def reopen(folder: Path) -> tuple[Log, Config, Inputs]:
     if first.sources:
         raise BadInput(f"{folder} is trained offline and plays nothing; go on with python -m trainer.run {folder}")
     given = inputs(config)
-    changed = sorted(name for name, digest in given.digests().items() if first.inputs.get(name, digest) != digest)
+    changed = sorted(name for name, digest in given.digests().items() if first.inputs.get(name) != digest)
     if changed:
         raise BadInput(f"The {changed[0]} of {folder} changed since the run started; put the old files back, or start anew.")
     return log, config, given

@@ -180,7 +180,9 @@ def _toml(config: Config) -> str:
         for part in key.split("."):
             value = getattr(value, part)
         section, _, last = key.rpartition(".")
-        sections.setdefault(section, {})[last] = value
+        # TOML has no word for what is not set.
+        if value is not None:
+            sections.setdefault(section, {})[last] = value
     blocks = []
     for section, values in sorted(sections.items()):
         lines = [f"[{section}]"] if section else []

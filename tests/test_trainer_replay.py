@@ -1,13 +1,14 @@
 """What the trainer reads from a log."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from events.errors import LogCorrupt, TrainerError
 from events.rollouts import pack
 from events.stores.memory import MemoryLog
-from events.types import AttemptsMade, EpisodeFailed, RewardGiven, RunResumed
+from events.types import AttemptsMade, EpisodeFailed, RewardGiven, RunResumed, WeightsPruned
 from events.values import Digest, Sampling
 from tests.scenes import START, Scene, question, scene
 from trainer import replay
@@ -145,6 +146,18 @@ def test_the_cursor_is_the_start_of_the_run_and_then_the_last_update() -> None:
     place = replay.cursor(told.log, "shared", start)
     assert (place.digest, place.version, place.step) == (told.policies["student"], 1, 1)
     assert place.until == told.log.head().position - 1
+    told.log.append("policy/shared", [WeightsPruned(digests=(START,))])
+    assert replay.cursor(told.log, "shared", start) == replace(place, version=2)
+
+
+def test_the_cursor_knows_the_optimizers_state_from_the_start_on() -> None:
+    told = played().finish()
+    start = replay.started(told.log)
+    assert start is not None
+    named = start.model_copy(update={"inputs": {"optimizer": "a" * 64}})
+    assert replay.cursor(told.log, "shared", named).optimizer == "a" * 64
+    [event] = told.update().log.read("policy/shared")
+    assert replay.cursor(told.log, "shared", named).optimizer == event.fact.optimizer
 
 
 def test_a_resumed_run_is_not_over() -> None:
