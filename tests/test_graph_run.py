@@ -18,7 +18,7 @@ from events.stores import open_log
 from events.weights import optimizer_digest
 from graph.assemble import inputs, started
 from graph.config import Config
-from graph.folder import start
+from graph.folder import create
 from graph.run import app
 from roles.pocket import WEIGHTS
 from tests.scenes import scene
@@ -226,6 +226,5 @@ def test_a_full_disk_is_said_before_anything_starts(tmp_path):
 def test_a_run_names_the_optimizers_state_that_it_starts_with(tmp_path):
     config = Config()
     given = inputs(config)
-    start(tmp_path / "log.sqlite", config, given)
-    with closing(open_log(tmp_path / "log.sqlite")) as log:
+    with closing(create(tmp_path / "run", config, given)) as log:
         assert started(log).inputs == {**given.digests(), "optimizer": optimizer_digest(given.model)}
