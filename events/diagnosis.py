@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from events.projections import Mean, RunSummary, staleness
-from events.types import Phase, PolicyUpdated, StepTaken
+from events.types import PolicyUpdated
+from events.values import Phase, StepTaken
 
 WINDOW: Final = 3
 """Updates of a policy that are looked at, and as many of its first to compare with."""

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from events.projections import RunSummary, staleness
-from events.types import Phase, PolicyUpdated
+from events.types import PolicyUpdated
+from events.values import Phase
 
 _WIDTHS: Final = {
     "it": -3,

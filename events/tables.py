@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, ConfigDict
 
 from events.safe_text import printable
-from events.types import Phase, Purpose, Reason
-from events.values import Axis, Digest, Outcome, Pair, QuestionId, Role, Seat, Task, Value
+from events.types import Purpose, Reason
+from events.values import Axis, Digest, Outcome, Pair, Phase, QuestionId, Role, Seat, Task, Value
 
 _HALVES = re.compile("[\ud800-\udfff]")
 

@@ -16,42 +16,29 @@ from events.values import (
     BlobHash,
     Digest,
     Generation,
+    Phase,
     Provenance,
     QuestionId,
     Role,
     Sampling,
     Seat,
+    Source,
+    StepTaken,
     Task,
     Value,
     Verdict,
 )
 
-Phase = Literal["lemma", "lift", "solve", "practice"]
-"""The part of an iteration that a reward belongs to; the trainer takes one optimizer step a phase, in this order."""
 Purpose = Literal["gap", "pass_rate", "solve", "practice", "evaluation"]
 """What attempts were made for."""
 Reason = Literal["malformed", "unsafe", "broken", "nondeterministic", "degenerate", "not_novel", "too_easy", "too_hard"]
 """Why a proposal was rejected. `broken`: the program fails on its own inputs."""
-Silence = Literal["all_right", "all_wrong", "alone", "average", "empty", "untaught"]
-"""Why a completion carries no signal. All of its group were rewarded alike, above 0 or not; it has no group to be compared
-with; its reward is the average; it has no tokens; the teacher's advantages are scaled to 0."""
 
 
 class Fact(Value):
     """Base of all facts."""
 
     SCHEMA: ClassVar[int] = 1
-
-
-class Source(Value):
-    """A log that another run learns from: the part of it that counts, and the proof that it is that log."""
-
-    name: str
-    """What the other run is called."""
-    until: int
-    """Last position that counts."""
-    head: str
-    """The head digest there."""
 
 
 class RunStarted(Fact):
@@ -285,27 +272,6 @@ class IterationFinished(Fact):
     """Episodes that finished."""
     failed: int
     """Episodes that failed."""
-
-
-class StepTaken(Value):
-    """One optimizer step."""
-
-    phase: Phase
-    """What it learned from."""
-    groups: int
-    """Reward groups in the batch."""
-    silent_groups: int
-    """Groups whose advantages are all zero; they carry no signal."""
-    silent: dict[Silence, int] = Field(default_factory=dict)
-    """Completions without signal, by reason; empty in logs of schema 1."""
-    samples: int
-    """Completions that were computed: those with a non-zero advantage, or all where the loss has a KL or entropy term."""
-    tokens: int
-    """Their completion tokens."""
-    reward: float
-    """Mean reward over all groups' completions."""
-    metrics: dict[str, float]
-    """Loss, gradient norm and the rest, named as TRL names them."""
 
 
 class PolicyUpdated(Fact):

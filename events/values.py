@@ -21,6 +21,8 @@ Digest = NewType("Digest", str)
 
 Axis = Literal["io", "function"]
 """What a variant varies: the instances (`io`) or the mapping itself (`function`). Paper, section 3.2."""
+Phase = Literal["lemma", "lift", "solve", "practice"]
+"""The part of an iteration that a reward belongs to; the trainer takes one optimizer step a phase, in this order."""
 Seat = Literal["easy", "hard"]
 """The teacher's two seats: `easy` writes lemmas, `hard` writes lifts."""
 Task = Literal["induction", "deduction", "abduction"]
@@ -40,6 +42,9 @@ Outcome = Literal[
     "malformed",
 ]
 """What the verifier found. `malformed`: the completion held no answer of the asked form."""
+Silence = Literal["all_right", "all_wrong", "alone", "average", "empty", "untaught"]
+"""Why a completion carries no signal. All of its group were rewarded alike, above 0 or not; it has no group to be compared
+with; its reward is the average; it has no tokens; the teacher's advantages are scaled to 0."""
 
 
 class Value(BaseModel):
@@ -147,3 +152,35 @@ class Provenance(Value):
     """Digest of the container image."""
     limits: dict[str, float]
     """Limits in force, by name."""
+
+
+class StepTaken(Value):
+    """One optimizer step."""
+
+    phase: Phase
+    """What it learned from."""
+    groups: int
+    """Reward groups in the batch."""
+    silent_groups: int
+    """Groups whose advantages are all zero; they carry no signal."""
+    silent: dict[Silence, int] = Field(default_factory=dict)
+    """Completions without signal, by reason; empty in logs of schema 1."""
+    samples: int
+    """Completions that were computed: those with a non-zero advantage, or all where the loss has a KL or entropy term."""
+    tokens: int
+    """Their completion tokens."""
+    reward: float
+    """Mean reward over all groups' completions."""
+    metrics: dict[str, float]
+    """Loss, gradient norm and the rest, named as TRL names them."""
+
+
+class Source(Value):
+    """A log that another run learns from: the part of it that counts, and the proof that it is that log."""
+
+    name: str
+    """What the other run is called."""
+    until: int
+    """Last position that counts."""
+    head: str
+    """The head digest there."""

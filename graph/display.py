@@ -24,8 +24,8 @@ from events.diagnosis import DRIFT, diagnose
 from events.learning import heading, step_lines
 from events.log import Log
 from events.projections import IterationFigures, RunSummary, fold
-from events.types import EvaluationFinished, StepTaken
-from events.values import Seat
+from events.types import EvaluationFinished
+from events.values import Seat, StepTaken
 from graph import state
 from graph.config import PlaySettings
 from graph.edges import after

@@ -17,7 +17,6 @@ from events.types import (
     Fact,
     GapMeasured,
     PassRateMeasured,
-    Phase,
     Purpose,
     QuestionAccepted,
     QuestionProposed,
@@ -26,7 +25,7 @@ from events.types import (
     Reason,
     RewardGiven,
 )
-from events.values import BlobHash, Question, Seat, Task, Verdict
+from events.values import BlobHash, Phase, Question, Seat, Task, Verdict
 from graph.recorded import observe, recorded
 from graph.seeds import derive, rng
 from graph.state import Episode, Pending, PlayState, drawn_task, fold

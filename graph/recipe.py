@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from events.types import Phase, Reason
-from events.values import Role, Seat, Task, Verdict
+from events.types import Reason
+from events.values import Phase, Role, Seat, Task, Verdict
 
 Place = Literal["too_hard", "in_band", "too_easy"]
 """Where a pass rate lies relative to the band of its seat."""

@@ -13,7 +13,7 @@ from events.learning import heading, step_lines
 from events.overview import overview, overview_json
 from events.projections import RunSummary, fold
 from events.stores.memory import MemoryLog
-from events.types import StepTaken
+from events.values import StepTaken
 from tests.scenes import scene, updated
 
 HEALTHY = {

@@ -8,8 +8,8 @@ import pytest
 from events.errors import BadInput
 from events.exports.metrics import curves, points
 from events.stores.memory import MemoryLog
-from events.types import IterationStarted, StepTaken
-from events.values import Digest
+from events.types import IterationStarted
+from events.values import Digest, StepTaken
 from tests.scenes import START, scene, updated
 
 

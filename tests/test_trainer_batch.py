@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from events.errors import TrainerError
-from events.types import Phase
-from events.values import Digest, Role
+from events.values import Digest, Phase, Role
 from graph.config import LearnSettings
 from graph.recipe import Recipe, Rewarded
 from graph.recipes.gasp import Gasp

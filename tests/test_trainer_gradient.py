@@ -17,7 +17,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from events.types import Silence
+from events.values import Silence
 from graph.config import LearnSettings
 from graph.credit import CREDITS
 from graph.recipes.gasp import Gasp

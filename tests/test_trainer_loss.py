@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from events.errors import TrainerError
-from events.types import StepTaken
+from events.values import StepTaken
 from graph.config import LearnSettings
 from tests.test_trainer_batch import sample
 from tests.tiny import VOCABULARY, logprobs, tiny_weights

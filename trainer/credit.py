@@ -12,8 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from events.errors import TrainerError
-from events.types import Phase, Silence
-from events.values import Role
+from events.values import Phase, Role, Silence
 from graph.config import LearnSettings
 from graph.credit import CREDITS
 from graph.recipe import Recipe, Rewarded

@@ -13,16 +13,8 @@ from typing import Final
 
 from events.errors import BadInput
 from events.log import Log
-from events.types import (
-    AttemptsMade,
-    EpisodeFailed,
-    EpisodeStarted,
-    Phase,
-    PolicyUpdated,
-    QuestionProposed,
-    RewardGiven,
-)
-from events.values import Digest, QuestionId, Role, Seat, Task
+from events.types import AttemptsMade, EpisodeFailed, EpisodeStarted, PolicyUpdated, QuestionProposed, RewardGiven
+from events.values import Digest, Phase, QuestionId, Role, Seat, Task
 from trainer.replay import ROLES, started
 
 _KINDS: Final = ("episode_started", "question_proposed", "attempts_made", "reward_given", "episode_failed")

@@ -16,8 +16,8 @@ from structlog.contextvars import bind_contextvars, unbind_contextvars
 from events.errors import TrainerError
 from events.log import Event, Log
 from events.logging import logger
-from events.types import IterationFinished, PolicyUpdated, RunFinished, StepTaken, WeightsPruned
-from events.values import Digest
+from events.types import IterationFinished, PolicyUpdated, RunFinished, WeightsPruned
+from events.values import Digest, StepTaken
 from events.weights import optimizer_digest
 from trainer import checkpoint, drift, prune, replay
 from trainer.credit import Lesson

@@ -19,8 +19,8 @@ from events.cli import LOG_NAME, holds_log, open_any, run_name
 from events.errors import BadInput
 from events.log import Log
 from events.stores import open_log
-from events.types import RunStarted, Source
-from events.values import Digest
+from events.types import RunStarted
+from events.values import Digest, Source
 from events.weights import weights_digest
 from graph.assemble import model_folder, started
 from graph.config import Config

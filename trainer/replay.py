@@ -25,13 +25,12 @@ from events.types import (
     EpisodeFailed,
     IterationFinished,
     IterationStarted,
-    Phase,
     PolicyUpdated,
     QuestionProposed,
     RewardGiven,
     RunStarted,
 )
-from events.values import Digest, Generation, Role, Seat, Task
+from events.values import Digest, Generation, Phase, Role, Seat, Task
 from graph.recipe import Recipe
 from trainer import recrediting
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from events.errors import TrainerError
-from events.types import StepTaken
+from events.values import StepTaken
 from events.weights import OPTIMIZER
 from graph.config import LearnSettings
 from trainer.batch import batches

@@ -1,4 +1,4 @@
-"""The seam to TRL, and the only file that imports it: the losses of `trl.GRPOTrainer` on our batches.
+"""The seam to TRL, which only `trainer.tuning` imports beside it: the losses of `trl.GRPOTrainer` on our batches.
 
 Law: the loss is TRL's own `_compute_loss`, a private method, hence the pin `trl==1.16.*` and the parity tests of every loss
 against its formula in float64. Losses of micro-batches add up to the average over the whole lesson, however it is cut. TRL

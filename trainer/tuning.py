@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from events.errors import BadInput, TrainerError
-from events.types import Source
-from events.values import Digest
+from events.values import Digest, Source
 from events.weights import weights_digest
 from trainer.trl import offline
 from trainer.verified import Answer, Preference

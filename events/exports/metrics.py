@@ -30,9 +30,8 @@ from events.types import (
     QuestionProposed,
     Reason,
     RewardGiven,
-    StepTaken,
 )
-from events.values import Generation, Role
+from events.values import Generation, Role, StepTaken
 
 ENDINGS: Final[tuple[str, ...]] = get_args(EpisodeFinished.model_fields["reason"].annotation)
 """How guided episodes end."""
