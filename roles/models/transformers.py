@@ -7,6 +7,7 @@ request only, never on the batch around it. It never downloads, and loads torch 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,6 +97,8 @@ class TransformersModel:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(base or path, local_files_only=True)
             self._model: Any = AutoModelForCausalLM.from_pretrained(base or path, local_files_only=True, dtype=torch.float32)
             if base is not None:
+                # peft imports it where it is installed, and it tells the screen what it would like to have on a CPU.
+                logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
                 from peft import PeftModel
 
                 self._model = PeftModel.from_pretrained(self._model, path).merge_and_unload()
