@@ -25,7 +25,7 @@ from sandbox.stream import ContainerLost
 if TYPE_CHECKING:
     import docker
 
-LARGEST_BATCH = 16
+LARGEST_BATCH = 64
 """Jobs that a worker is given at once."""
 TURN_SECONDS = 0.2
 """How long a batch should take, so that calls with quick jobs need not wait for those with slow ones."""
