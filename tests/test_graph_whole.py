@@ -18,8 +18,12 @@ from events.cli import open_any
 from events.projections import RunSummary, fold
 from events.stores import open_log
 from events.types import AttemptsMade, AttemptsVerified, GapMeasured, PolicyServed, PolicyUpdated
+from graph.config import Config
+from graph.recipes import recipe
 from tests.data import record_file
 from tests.samples import sample_digest
+from trainer import replay
+from trainer.replay import Cursor
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -96,6 +100,26 @@ def test_what_every_update_consumed_can_be_taken_out_and_proved(whole):
     assert updates.height == 2
     for update in updates.iter_rows(named=True):
         assert sample_digest(attempts, update["after"], update["until"]) == update["sample_digest"]
+
+
+def test_a_live_run_retrained_offline_gives_its_own_weights(whole, tmp_path):
+    log, _ = whole
+    command = [sys.executable, "-m", "trainer.run", str(tmp_path / "new"), "--offline", str(log.path.parent), "--verify"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    with closing(open_any(str(tmp_path / "new"))) as other:
+        again, live = frames.updates(other), frames.updates(log)
+    assert again["digest"].to_list() == live["digest"].to_list()
+    assert again["sample_digest"].to_list() == live["sample_digest"].to_list()
+
+
+def test_rewards_given_anew_by_the_recipe_that_played_are_the_recorded_ones(whole):
+    log, _ = whole
+    start = replay.started(log)
+    place = Cursor("shared", start.policies["student"], until=0, step=0, version=0)
+    for event in log.read(kinds=("policy_updated",)):
+        end = replay.finished(log, place.until)
+        assert replay.window(log, place, end, recipe(Config(**start.config))).digest == event.fact.samples
+        place = place.behind(event)
 
 
 def test_the_log_of_a_run_verifies(whole):

@@ -18,6 +18,7 @@ from events.log import Log
 from events.stores.memory import MemoryLog
 from events.types import PolicyUpdated, RewardGiven, RunFinished
 from events.values import Digest
+from graph.folder import reopen
 from graph.recipes.gasp import Gasp
 from tests.scenes import scene
 from tests.test_trainer_run import ENVIRONMENT, ROOT, play, updates, wait_until
@@ -201,6 +202,12 @@ def test_another_plan_needs_another_folder(recorded, tmp_path) -> None:
         train(tmp_path / "one", plan(recorded, change=["learn.clip=0.3"]))
     with pytest.raises(BadInput, match="itself trained offline"):
         plan(tmp_path / "one")
+
+
+def test_a_run_that_plays_nothing_is_not_played_on(recorded, tmp_path) -> None:
+    train(tmp_path / "one", plan(recorded))
+    with pytest.raises(BadInput, match="plays nothing"):
+        reopen(tmp_path / "one")
 
 
 def command(*args: object) -> list[str]:
