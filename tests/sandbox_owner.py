@@ -17,7 +17,7 @@ from sandbox import engine
 from sandbox.docker import DockerRunner
 from sandbox.runner import Execution, Job, Limits
 
-LIMITS = Limits(wall_seconds=5)
+LIMITS = Limits(wall_seconds=20, cpu_seconds=20)
 CALL = 100
 GOOD = "import heapq, json\ndef f(x):\n    return json.loads(json.dumps(heapq.nlargest(2, [x, x + 1, x + 2])))\n"
 HOSTILE = {
