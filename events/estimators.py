@@ -50,8 +50,8 @@ def pass_at_k_interval(attempts: int, successes: Sequence[int], k: int) -> Inter
     """A confidence interval for `pass_at_k`: the percentile bootstrap over questions (Efron, 1979).
 
     Whole questions are drawn anew, so that the interval holds both for other questions of this kind and for other answers to
-    them. Counts that are all alike, as those of a single question are, say nothing when drawn anew; then it is Wilson's score
-    interval (1927) for the share p of passed answers, taken through 1 - (1-p)^k, which holds for these questions only.
+    them. Questions that are all estimated alike say nothing when drawn anew; then it is Wilson's score interval (1927) over
+    questions, and for a single one over its answers: that of the share p of passed ones, taken through 1 - (1-p)^k.
 
     Raises:
         ValueError: as in `pass_at_k`.
@@ -59,22 +59,24 @@ def pass_at_k_interval(attempts: int, successes: Sequence[int], k: int) -> Inter
     import numpy as np
 
     mean = pass_at_k(attempts, successes, k)
-    kinds = Counter(successes)
-    if len(kinds) == 1:
-        low, high = (1 - (1 - share) ** k for share in _wilson(sum(successes), attempts * len(successes)))
+    if len(successes) == 1:
+        low, high = (1 - (1 - share) ** k for share in _wilson(successes[0] / attempts, attempts))
         return Interval(min(low, mean), max(high, mean))
-    # Questions with equal counts are one kind, so that a resample is a few numbers, however many questions there are.
-    counts = sorted(kinds)
-    found = np.array([_estimate(attempts, count, k) for count in counts])
-    shares = [kinds[count] / len(successes) for count in counts]
-    means = np.random.default_rng(SEED).multinomial(len(successes), shares, size=DRAWS) @ found / len(successes)
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    # Questions with equal estimates are one kind, so that a resample is a few numbers, however many questions there are.
+    kinds = Counter(_estimate(attempts, count, k) for count in successes)
+    if len(kinds) == 1:
+        return _wilson(mean, len(successes))
+    found = sorted(kinds)
+    shares = [kinds[estimate] / len(successes) for estimate in found]
+    drawn = np.random.default_rng(SEED).multinomial(len(successes), shares, size=DRAWS)
+    low, high = np.quantile(drawn @ np.array(found) / len(successes), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(float(low), float(high))
 
 
-def _wilson(successes: int, trials: int) -> Interval:
+def _wilson(share: float, trials: int) -> Interval:
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    share = successes / trials
     middle = share + z**2 / (2 * trials)
     reach = z * sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    return Interval(max(0.0, (middle - reach) / (1 + z**2 / trials)), min(1.0, (middle + reach) / (1 + z**2 / trials)))
+    low, high = ((middle + side) / (1 + z**2 / trials) for side in (-reach, reach))
+    # It holds the share, and no less than 0 or more than 1, but for rounding.
+    return Interval(max(0.0, min(share, low)), min(1.0, max(share, high)))

@@ -42,8 +42,10 @@ def test_one_question_has_the_interval_of_its_answers():
 
 
 def test_questions_all_alike_are_no_certainty():
-    low, high = pass_at_k_interval(10, [10] * 5, 1)
-    assert 0.9 < low < 1.0
+    assert pass_at_k_interval(10, [10] * 5, 1) == (pytest.approx(0.5655, abs=1e-4), 1.0)
+    assert pass_at_k_interval(10, [0] * 5, 10) == (0.0, pytest.approx(0.4345, abs=1e-4))
+    low, high = pass_at_k_interval(10, [3, 5, 9] * 10, 10)
+    assert low < 0.9
     assert high == 1.0
 
 
