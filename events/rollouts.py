@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from events.errors import LogCorrupt
@@ -53,9 +54,12 @@ def unpack(blob: bytes) -> Rollouts:
     Raises:
         LogCorrupt: the arrays do not fit together.
     """
-    arrays = load(blob)
-    lengths = arrays["lengths"]
-    if int(lengths.sum()) != len(arrays["ids"]) or len(arrays["ids"]) != len(arrays["logprobs"]):
+    try:
+        arrays = load(blob)
+        prompt, ids, logprobs, lengths = (arrays[name] for name in ("prompt", "ids", "logprobs", "lengths"))
+    except (SafetensorError, KeyError) as error:
+        raise LogCorrupt(f"a rollout blob holds no token arrays ({error}); who wrote it was broken off or is wrong") from error
+    if int(lengths.sum()) != len(ids) or len(ids) != len(logprobs):
         raise LogCorrupt("a rollout blob's lengths do not add up to its tokens; the log is damaged, run verify")
     cuts = np.cumsum(lengths)[:-1]
-    return Rollouts(arrays["prompt"], np.split(arrays["ids"], cuts), np.split(arrays["logprobs"], cuts))
+    return Rollouts(prompt, np.split(ids, cuts), np.split(logprobs, cuts))

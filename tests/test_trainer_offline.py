@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from events.cli import open_any
 from events.errors import BadInput, ReplayDiverged
@@ -26,6 +27,7 @@ from trainer import offline, recrediting, replay
 from trainer.loop import Trainer
 from trainer.offline import Plan
 from trainer.preview import preview
+from trainer.run import app
 from trainer.syllabus import Recording, Syllabus
 
 ITERATIONS = 3
@@ -208,6 +210,27 @@ def test_a_run_that_plays_nothing_is_not_played_on(recorded, tmp_path) -> None:
     train(tmp_path / "one", plan(recorded))
     with pytest.raises(BadInput, match="plays nothing"):
         reopen(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    ("args", "problem"),
+    [
+        (["--follow"], "leave out --follow"),
+        (["--recredit", "none"], "no recipe 'none'"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_told(recorded, args, problem) -> None:
+    with pytest.raises(BadInput, match=problem):
+        CliRunner().invoke(app, ["--offline", str(recorded), *args], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("args", "problem"),
+    [(["--set", "learn.clip=0.1"], "need --offline"), (["--epochs", "2"], "need --offline"), (["--verify"], "name one by")],
+)
+def test_options_of_offline_training_need_it(recorded, args, problem) -> None:
+    with pytest.raises(BadInput, match=problem):
+        CliRunner().invoke(app, [str(recorded), *args], catch_exceptions=False)
 
 
 def command(*args: object) -> list[str]:

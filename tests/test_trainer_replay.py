@@ -116,6 +116,20 @@ def test_a_missing_rollouts_blob_is_an_error() -> None:
         window(broken(tokens="0" * 64))
 
 
+def test_a_rollouts_blob_that_was_cut_is_an_error() -> None:
+    log = MemoryLog()
+    whole = pack([1], [[1]], [[-1.0]])
+    told = scene(log).run().start().open(question(7), "practice")
+    generation = told.generation("Solve", 1).model_copy(update={"tokens": log.put(whole[: len(whole) // 2]), "length": 1})
+    made = log.append(
+        told.stream,
+        [AttemptsMade(purpose="practice", question=question(7).id, task="induction", generation=generation)],
+    )[0]
+    told.reward(made, "practice", "student", "induction", [1.0]).finish()
+    with pytest.raises(LogCorrupt, match="no token arrays"):
+        window(told)
+
+
 @pytest.mark.parametrize(
     ("prompt", "ids", "logprobs", "problem"),
     [

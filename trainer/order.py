@@ -57,7 +57,7 @@ def ordered(
         if sources:
             folder = run or sources[0].with_name(f"{sources[0].absolute().name}-offline")
             plan = offline.plan(sources, changes, recredit=recredit, until=until)
-            log = stack.enter_context(closing(_fresh(plan) if dry and not folder.exists() else offline.opened(folder, plan)))
+            log = stack.enter_context(closing(_fresh(plan) if dry else offline.opened(folder, plan)))
         elif run is None:
             raise BadInput("There is nothing to train; name the directory of a run, or one to learn from with --offline")
         elif changes or recredit:
