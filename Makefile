@@ -9,7 +9,7 @@ export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup run test check bench-log bench-sandbox format drawn lock clean
+.PHONY: help setup run test check bench-log bench-sandbox bench-trainer format drawn lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ bench-log: setup  ## Measure the event log (some minutes; a quiet machine is bes
 
 bench-sandbox: setup  ## Measure the sandbox (some minutes; a quiet machine is best) into docs/benchmarks.md; ARGS='--help' lists options
 	@trap '$(PY) -m sandbox.engine down --idle' EXIT; $(PY) -m benchmarks.sandbox $(ARGS)
+
+bench-trainer: setup  ## Measure an update of the trainer (some minutes) into docs/benchmarks.md; ARGS='--help' lists options
+	$(PY) -m benchmarks.trainer $(ARGS)
 
 format: setup  ## Format and sort imports
 	.venv/bin/ruff format .

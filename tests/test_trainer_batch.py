@@ -168,6 +168,12 @@ def test_a_completion_longer_than_the_budget_is_a_batch_of_its_own() -> None:
     assert [batch.tokens for batch in found] == [5, 700]
 
 
+def test_a_batch_ends_where_padding_it_would_cost_more_than_another() -> None:
+    few, short, long = ([Credited(sample(length=length), 1.0)] * count for length, count in ((10, 9), (10, 300), (30, 20)))
+    assert [len(batch.ids) for batch in batches([*long, *short], 16384)] == [300, 20]
+    assert [len(batch.ids) for batch in batches([*long, *few], 16384)] == [29]
+
+
 def test_a_prompt_is_read_once_for_its_group() -> None:
     [batch] = batches([Credited(sample(30, 4), 1.0)] * 8 + [Credited(sample(20, 4), 1.0)], 4096)
     assert batch.prompts.shape == (2, 30)

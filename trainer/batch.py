@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from trainer.credit import Credited
 
 _Number = TypeVar("_Number", bound=np.generic)
+BUSY: Final = 2048
+"""Padded tokens from which on a batch may be as well cut in two."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +47,24 @@ class Batch:
 
 
 def batches(credited: Sequence[Credited], batch_tokens: int) -> list[Batch]:
-    """All completions in batches of at most `batch_tokens` padded tokens, or of one completion where it is longer."""
+    """All completions in batches of at most `batch_tokens` padded tokens, or of one completion where it is longer.
+
+    Batches that are large enough to keep a device busy end early where completions get much longer, which saves padding.
+    """
     order = sorted(range(len(credited)), key=lambda n: (credited[n].sample.temperature, len(credited[n].sample.ids), n))
     found: list[list[Credited]] = []
     prompts: dict[bytes, int] = {}
+    padded = 0
     for one in (credited[n] for n in order):
+        length, before = len(one.sample.ids), padded
         prompts[_key(one)] = len(one.sample.prompt_ids)
-        padded = len(prompts) * max(prompts.values()) + (len(found[-1]) + 1 if found else 1) * len(one.sample.ids)
+        padded = len(prompts) * max(prompts.values()) + (len(found[-1]) + 1 if found else 1) * length
         other = found and one.sample.temperature != found[-1][0].sample.temperature
-        if not found or other or padded > batch_tokens:
+        longer = found and before >= BUSY and length > 2 * len(found[-1][0].sample.ids)
+        if not found or other or longer or padded > batch_tokens:
             found.append([])
             prompts = {_key(one): len(one.sample.prompt_ids)}
+            padded = len(one.sample.prompt_ids) + length
         found[-1].append(one)
     return [_pad(rows) for rows in found]
 

@@ -1,0 +1,172 @@
+"""A model and a log with one iteration to learn, on which updates are measured.
+
+Law: everything follows from the seed, and the logprobs are the model's own; tokens are drawn at random, so that lengths are
+what a case says. It measures nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
+
+from events.errors import BadInput
+from events.rollouts import pack
+from events.stores.memory import MemoryLog
+from events.types import RunStarted
+from events.values import Generation, Role, Sampling
+from graph.config import LearnSettings
+from roles.pocket import WEIGHTS
+from tests.scenes import START, Scene
+from trainer.credit import Lesson
+from trainer.syllabus import Syllabus
+from trainer.trl import offline
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+GROUP: Final = 8
+"""Completions of a prompt."""
+RATE: Final = 1e-7
+"""Learning rate; so small that the weights stay what sampled, however often they are updated."""
+
+
+class Shape(NamedTuple):
+    """A model with random weights, in the proportions of Qwen2.5-Coder."""
+
+    width: int
+    layers: int
+    heads: int
+    key_values: int
+    inner: int
+    vocabulary: int
+    tied: bool
+
+
+SHAPES: Final = {
+    "1.5b": Shape(1536, 28, 12, 2, 8960, 151_936, True),
+    "7b": Shape(3584, 28, 28, 4, 18_944, 152_064, False),
+}
+"""Besides `pocket`, the weights that ship with the project."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """How long prompts and completions are."""
+
+    what: str
+    prompt: tuple[int, int]
+    """Fewest and most tokens of a prompt, uniformly."""
+    median: int
+    """Median tokens of a completion."""
+    sigma: float
+    """Standard deviation of their logarithm; 0: all are equally long."""
+    longest: int
+    """Completions are cut there."""
+
+    def length(self, rng: random.Random) -> int:
+        """Tokens of a completion."""
+        return max(1, min(self.longest, round(math.exp(rng.gauss(math.log(self.median), self.sigma)))))
+
+
+CASES: Final = {
+    "equal": Case("equally long", (48, 48), 96, 0.0, 96),
+    "spread": Case("spread as chains of thought are", (32, 96), 56, 0.7, 320),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where, with which model and how many samples."""
+
+    shape: str = "pocket"
+    device: str = "cpu"
+    groups: int = 8
+    seed: int = 0
+
+    @property
+    def learn(self) -> LearnSettings:
+        """How everybody learns."""
+        precision = "float32" if self.device == "cpu" else "bfloat16"
+        return LearnSettings(learning_rate=RATE, warm_up=0, precision=precision)
+
+
+def model_of(setting: Setting) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The weights, alike whenever they are asked for.
+
+    Raises:
+        BadInput: there is no such device here.
+    """
+    offline()
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
+
+    torch.set_num_threads(1)
+    if setting.device == "cuda" and not torch.cuda.is_available():
+        raise BadInput("there is no CUDA device here; leave --device at cpu")
+    tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
+    if setting.shape == "pocket":
+        return AutoModelForCausalLM.from_pretrained(WEIGHTS, dtype=torch.float32).to(setting.device), tokenizer
+    shape = SHAPES[setting.shape]
+    config = Qwen2Config(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.width,
+        intermediate_size=shape.inner,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_values,
+        tie_word_embeddings=shape.tied,
+    )
+    torch.manual_seed(setting.seed)
+    with torch.device(setting.device):
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32), tokenizer
+
+
+class Practice(Scene):
+    """A scene in which completions are as long as a case says, with logprobs of the model's own."""
+
+    def __init__(self, log: MemoryLog, model: PreTrainedModel, case: Case, seed: int) -> None:
+        super().__init__(log, seed=seed, vocabulary=model.config.vocab_size, policy=START, sampling=Sampling())
+        self._model = model
+        self._case = case
+
+    def generation(self, prompt: str, count: int, role: Role = "student") -> Generation:
+        """Random tokens; a trainer sees no more."""
+        made = super().generation(prompt, count, role)
+        rng, size = self._random, self._vocabulary
+        asked = [rng.randrange(size) for _ in range(rng.randint(*self._case.prompt))]
+        ids = [[rng.randrange(size) for _ in range(self._case.length(rng))] for _ in range(count)]
+        found = [_logprobs(self._model, asked, row) for row in ids]
+        return made.model_copy(update={"tokens": self.log.put(pack(asked, ids, found)), "length": sum(map(len, ids))})
+
+
+def _logprobs(model: PreTrainedModel, prompt: list[int], ids: list[int]) -> list[float]:
+    import torch
+
+    with torch.no_grad():
+        text = torch.tensor([[*prompt, *ids]], device=model.device)
+        logits = model(text).logits[0, len(prompt) - 1 : -1].float()
+        found = logits.log_softmax(-1).gather(-1, text[0, len(prompt) :, None])[:, 0]
+    return cast(list[float], found.tolist())
+
+
+def recorded(case: Case, setting: Setting) -> Syllabus:
+    """A log with one iteration of practice, to be learned."""
+    log = MemoryLog()
+    story = Practice(log, model_of(setting)[0], case, setting.seed)
+    story.run(learn=setting.learn.model_dump()).start(setting.groups)
+    rng = random.Random(setting.seed)  # noqa: S311  # no secret
+    for _ in range(setting.groups):
+        story.practice(passing=rng.randrange(1, GROUP), attempts=GROUP)
+    story.finish()
+    start = next(iter(log.read("run", limit=1))).fact
+    assert isinstance(start, RunStarted)
+    return Syllabus(log, start)
+
+
+def lesson_of(syllabus: Syllabus) -> Lesson:
+    """What the log has to teach, replayed and credited."""
+    waiting = syllabus.next(syllabus.place("shared"))
+    assert waiting is not None
+    return syllabus.lessons(waiting[0], syllabus.window(*waiting))[0]

@@ -1,0 +1,145 @@
+"""`make bench-trainer`: measures an update of the trainer and writes its section of `docs/benchmarks.md`.
+
+Law: all numbers of the section come from one run; an aim that was missed says so, and what was not measured is not there.
+Whoever does not make the same update as ours, by the norm of its gradient, stops the benchmark.
+
+    python -m benchmarks.trainer --help
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Final
+
+import typer
+
+from benchmarks import section
+from benchmarks.lessons import CASES, SHAPES, Case, Setting, lesson_of, model_of, recorded
+from benchmarks.rounds import Claim, Rates, claims_table, interleaved, table
+from benchmarks.updating import CONTENDERS, Contender
+from events.cli import run_app
+from events.errors import BadInput, TrainerError
+from trainer.credit import Lesson
+
+PACKAGES = ("torch", "transformers", "trl")
+NAMES: Final = {"ours": "ours", "trl": "TRL's GRPOTrainer", "bare": "a bare torch loop"}
+LEAST: Final = {("equal", "trl"): 1.0, ("spread", "trl"): 1.5, ("equal", "bare"): 0.85, ("spread", "bare"): 0.85}
+SAME: Final = {"cpu": 1e-3, "cuda": 0.05}
+"""Gradient norms of one update differ by less, relatively; on a GPU they are computed in bfloat16."""
+NOTES = """\
+One update on the same completions: gradient of the clipped loss averaged over all tokens (DAPO), clipped, one step of AdamW;
+at most {budget} padded tokens a forward pass. Everybody takes turns, round by round; shown are medians with the lowest and the
+highest round, a ratio is taken within a round. Gradient norms agreed to {agreed:.0e}. Ours includes the replay of the log and
+the credit, and reads the prompt of a group once. TRL's GRPOTrainer is given completions and advantages in place of sampling
+them, and is not charged for its data loader; it pads all completions to the longest, as it does. The bare loop sorts
+completions by length, fills every forward pass, reads each completion with its prompt, and computes no figures. Memory is the
+peak above that of a process with loaded weights, over two updates in a process of its own."""
+
+
+def main(
+    rounds: Annotated[int, typer.Option(help="How often everybody is measured.", min=1)] = 5,
+    groups: Annotated[int, typer.Option(help="Prompts of the lesson, eight completions each.", min=2)] = 8,
+    shape: Annotated[str, typer.Option(help=f"pocket, or random weights in the shape of {' or '.join(SHAPES)}.")] = "pocket",
+    device: Annotated[str, typer.Option(help="cpu (float32, one thread) or cuda (bfloat16).")] = "cpu",
+    peak: Annotated[float | None, typer.Option(help="TFLOP/s that the device is said to do at best, to give MFU.")] = None,
+    document: Annotated[Path, typer.Option(help="Where the section is written.")] = section.DOCUMENT,
+) -> None:
+    """Measure an update of the trainer against TRL's GRPOTrainer and a loop in plain torch. A few minutes."""
+    if shape not in ("pocket", *SHAPES) or device not in ("cpu", "cuda"):
+        raise BadInput(f"there is no shape {shape} on {device}; see --help")
+    setting = Setting(shape, device, groups)
+    lines = [f"{section.machine(PACKAGES)}; {_what(setting)}."]
+    claims, memory, worst = list[Claim](), list[list[str]](), 0.0
+    for name, case in CASES.items():
+        rates, norms, lesson = _measured(case, setting, rounds)
+        worst = max(worst, _agreed(norms, setting))
+        what = f"completion tokens, {case.what} ({lesson.tokens} in {lesson.completions})"
+        for other in ("trl", "bare"):
+            least = LEAST[name, other] if setting == Setting() else None
+            claims.append(Claim(what, rates["ours"], NAMES[other], rates[other], least=least))
+        bytes_of = {who: _bytes(who, name, setting) for who in CONTENDERS}
+        shares = [f"{bytes_of['ours'] / bytes_of[other]:.2f}" for other in ("trl", "bare")]
+        memory.append([case.what, *(f"{value / 2**20:.0f} MiB" for value in bytes_of.values()), *shares])
+        if peak is not None:
+            lines += ["", _utilization(case, rates, lesson, setting, peak)]
+    notes = NOTES.format(budget=setting.learn.batch_tokens, agreed=worst)
+    lines += ["", notes, "", *claims_table(claims), "", "Memory of an update:", ""]
+    lines += table(["completions", *(NAMES[who] for who in CONTENDERS), "ours / TRL", "ours / bare"], memory)
+    section.write(document, "trainer", "The trainer", lines)
+    for claim in claims:
+        sys.stdout.write(f"{claim.ratio.median:8.2f}  {claim.what} / {claim.other}  {claim.aim}\n")
+
+
+def _what(setting: Setting) -> str:
+    seconds = "CPU seconds of one thread" if setting.device == "cpu" else "seconds by the clock, bfloat16"
+    weights = "the pocket model" if setting.shape == "pocket" else f"random weights in the shape of {setting.shape}"
+    return f"{weights} on {setting.device}, {seconds}"
+
+
+def _measured(case: Case, setting: Setting, rounds: int) -> tuple[dict[str, Rates], dict[str, list[float]], Lesson]:
+    syllabus = recorded(case, setting)
+    lesson = lesson_of(syllabus)
+    norms: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+
+    def rate(name: str, contender: Contender) -> float:
+        made = contender.update()
+        norms[name].append(made.norm)
+        return lesson.tokens / made.seconds
+
+    with TemporaryDirectory() as folder:
+        found = {name: kind(setting, syllabus, Path(folder)) for name, kind in CONTENDERS.items()}
+        for contender in found.values():
+            contender.update()
+        turns = {name: lambda name=name, one=one: rate(name, one) for name, one in found.items()}  # type: ignore[misc]
+        return interleaved(turns, rounds), norms, lesson
+
+
+def _agreed(norms: Mapping[str, list[float]], setting: Setting) -> float:
+    """How far gradient norms are apart at most.
+
+    Raises:
+        TrainerError: too far to be the same update.
+    """
+    apart = max(max(row) / min(row) - 1 for row in zip(*norms.values(), strict=True))
+    if apart > SAME[setting.device]:
+        raise TrainerError(
+            f"The gradient norms {norms} are {apart:.1e} apart, so these are not the same updates; compare losses"
+        )
+    return apart
+
+
+def _bytes(who: str, case: str, setting: Setting) -> int:
+    """What an update needs above the loaded weights, by a process that does nothing else."""
+    where = ["--shape", setting.shape, "--device", setting.device, "--groups", str(setting.groups)]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.updating", who, case, *where],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise TrainerError(f"The memory of {who} could not be measured: {done.stderr.strip()[-500:]}; see benchmarks.updating")
+    before, peak = json.loads(done.stdout.splitlines()[-1])
+    return int(peak - before)
+
+
+def _utilization(case: Case, rates: Mapping[str, Rates], lesson: Lesson, setting: Setting, peak: float) -> str:
+    """Model FLOPs utilization: six FLOPs a weight and token of text that has to be read, each prompt once."""
+    weights = sum(value.numel() for value in model_of(setting)[0].parameters())
+    prompts = {(one.sample.stream, one.sample.version): len(one.sample.prompt_ids) for one in lesson.credited}
+    tera = 6 * weights * (lesson.tokens + sum(prompts.values())) / lesson.tokens / 1e12
+    shares = ", ".join(f"{NAMES[who]} {100 * tera * rate.median / peak:.1f} %" for who, rate in rates.items())
+    return f"MFU where completions are {case.what}, at {peak:g} TFLOP/s: {shares}."
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False)
+    app.command()(main)
+    run_app(app)

@@ -1,0 +1,259 @@
+"""One update of the same weights on the same samples, made in several ways, and what it takes.
+
+Law: everybody gets the same advantages, the same optimizer, the same budget of padded tokens a forward pass, and weights of
+its own that begin alike; equal gradient norms say that it was the same update. Ours includes the replay of the log; TRL's
+time begins with its first micro-batch and ends with its step, without its data loader.
+
+    python -m benchmarks.updating --help      # the peak memory of one of them, as `make bench-trainer` asks for it
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+
+import typer
+
+from benchmarks.lessons import CASES, GROUP, Setting, lesson_of, model_of, recorded
+from events.cli import run_app
+from trainer.credit import Credited
+from trainer.step import BETAS, Adam, learn
+from trainer.syllabus import Syllabus
+from trainer.trl import PolicyLoss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Update(NamedTuple):
+    """What one update was."""
+
+    seconds: float
+    norm: float
+    """Of the gradient, before it is clipped."""
+
+
+def clock(device: str) -> float:
+    """Seconds: of our own threads where these do all, so that it matters less who else is at work; else by the clock."""
+    if device == "cpu":
+        return time.process_time()
+    import torch
+
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+class Ours:
+    """The trainer: replay, credit, batches, loss, step."""
+
+    def __init__(self, setting: Setting, syllabus: Syllabus, folder: Path) -> None:
+        model, tokenizer = model_of(setting)
+        self._setting = setting
+        self._syllabus = syllabus
+        self._loss = PolicyLoss(model, tokenizer, setting.learn, seed=0, folder=folder, longest=999)
+        self._adam = Adam(model, setting.learn, None)
+
+    def update(self) -> Update:
+        """Make it."""
+        began = clock(self._setting.device)
+        step = learn(lesson_of(self._syllabus), self._loss, self._adam, self._setting.learn.batch_tokens)
+        return Update(clock(self._setting.device) - began, step.metrics["grad_norm"])
+
+
+class Bare:
+    """A loop in plain torch as one would write it by hand: completions sorted by length, each read with its prompt."""
+
+    def __init__(self, setting: Setting, syllabus: Syllabus, folder: Path) -> None:
+        import torch
+
+        self._setting = setting
+        self._lesson = lesson_of(syllabus)
+        self._model = model_of(setting)[0].train()
+        self._adam = torch.optim.AdamW(self._model.parameters(), lr=setting.learn.learning_rate, betas=BETAS, weight_decay=0.0)
+
+    def update(self) -> Update:
+        """Make it."""
+        import torch
+
+        began = clock(self._setting.device)
+        for rows in self._batches():
+            self._loss(rows).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._setting.learn.max_grad_norm)
+        self._adam.step()
+        self._adam.zero_grad()
+        return Update(clock(self._setting.device) - began, float(norm))
+
+    def _batches(self) -> list[list[Credited]]:
+        found: list[list[Credited]] = []
+        for one in sorted(self._lesson.credited, key=lambda one: len(_text(one))):
+            if not found or (len(found[-1]) + 1) * len(_text(one)) > self._setting.learn.batch_tokens:
+                found.append([])
+            found[-1].append(one)
+        return found
+
+    def _loss(self, rows: Sequence[Credited]) -> Tensor:
+        import torch
+        from torch.nn.functional import cross_entropy
+        from torch.nn.utils.rnn import pad_sequence
+
+        device, learning = self._model.device, self._setting.learn
+        text = pad_sequence([torch.tensor(_text(one)) for one in rows], batch_first=True).to(device)
+        told = [[0] * (len(one.sample.prompt_ids) - 1) + [1] * len(one.sample.ids) for one in rows]
+        chosen = pad_sequence([torch.tensor(row) for row in told], batch_first=True).bool().to(device)
+        old = torch.tensor(list(chain.from_iterable(one.sample.logprobs.tolist() for one in rows)), device=device)
+        advantages = torch.tensor([one.advantage for one in rows for _ in one.sample.ids], device=device)
+        with torch.autocast(self._setting.device, torch.bfloat16, enabled=learning.precision == "bfloat16"):
+            hidden = self._model.base_model(input_ids=text, use_cache=False).last_hidden_state
+            logits = self._model.get_output_embeddings()(hidden[:, :-1][chosen])
+        ratio = (-cross_entropy(logits.float(), text[:, 1:][chosen], reduction="none") - old).exp()
+        clipped = ratio.clamp(1 - learning.clip, 1 + learning.clip)
+        return -torch.min(ratio * advantages, clipped * advantages).sum() / self._lesson.tokens
+
+
+def _text(one: Credited) -> list[int]:
+    return [*one.sample.prompt_ids.tolist(), *one.sample.ids.tolist()]
+
+
+class Theirs:
+    """TRL's GRPOTrainer, given completions and advantages in place of sampling some; the rest is its own."""
+
+    def __init__(self, setting: Setting, syllabus: Syllabus, folder: Path) -> None:
+        model, tokenizer = model_of(setting)
+        credited = lesson_of(syllabus).credited
+        padded = max(len(one.sample.prompt_ids) for one in credited) + max(len(one.sample.ids) for one in credited)
+        fitting = [n for n in range(1, len(credited) + 1) if len(credited) % n == 0]
+        micro = max(n for n in fitting if n == 1 or n * padded <= setting.learn.batch_tokens)
+        self._trainer = _grpo_trainer(model, tokenizer, credited, setting, folder, micro)
+
+    def update(self) -> Update:
+        """Make it, timed by TRL's own callbacks."""
+        self._trainer.train()
+        norms = [entry["grad_norm"] for entry in self._trainer.state.log_history if "grad_norm" in entry]
+        return Update(self._trainer.seconds, float(norms[-1]))
+
+
+def _grpo_trainer(model: Any, tokenizer: Any, credited: Sequence[Credited], setting: Setting, folder: Path, micro: int) -> Any:
+    import torch
+    from datasets import Dataset
+    from transformers import PrinterCallback, TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+    from trl.trainer.utils import pad
+
+    class Replayed(GRPOTrainer):  # type: ignore[misc]  # TRL leaves it untyped
+        seconds = 0.0
+
+        def _get_train_sampler(self, dataset: Any = None) -> Any:
+            # The generation batch is asked for once a micro-batch, and used the first time.
+            return list(range(len(credited))) * self.args.steps_per_generation
+
+        def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+            def padded(key: str, of: Any = torch.tensor, side: str = "right") -> Any:
+                return pad([of(row[key]) for row in inputs], padding_value=0, padding_side=side).to(self.accelerator.device)
+
+            def shown(ids: list[int]) -> Any:
+                return torch.ones(len(ids), dtype=torch.int64)
+
+            mask = padded("completion_ids", shown)
+            return {
+                "prompt_ids": padded("prompt_ids", side="left"),
+                "prompt_mask": padded("prompt_ids", shown, side="left"),
+                "completion_ids": padded("completion_ids"),
+                "completion_mask": mask,
+                "old_per_token_logps": padded("logprobs"),
+                "advantages": torch.tensor([row["advantage"] for row in inputs], device=mask.device),
+                "num_items_in_batch": mask.sum(),
+            }
+
+    class Watch(TrainerCallback):  # type: ignore[misc]
+        began = 0.0
+
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            self.began = clock(setting.device)
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            trainer.seconds = clock(setting.device) - self.began
+
+    rows = {
+        "prompt": ["" for _ in credited],
+        "prompt_ids": [one.sample.prompt_ids.tolist() for one in credited],
+        "completion_ids": [one.sample.ids.tolist() for one in credited],
+        "logprobs": [one.sample.logprobs.tolist() for one in credited],
+        "advantage": [one.advantage for one in credited],
+    }
+    arguments = GRPOConfig(
+        output_dir=str(folder),
+        loss_type="dapo",
+        beta=0.0,
+        learning_rate=setting.learn.learning_rate,
+        lr_scheduler_type="constant",
+        optim="adamw_torch",
+        adam_beta1=BETAS[0],
+        adam_beta2=BETAS[1],
+        weight_decay=0.0,
+        max_grad_norm=setting.learn.max_grad_norm,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=len(credited) // micro,
+        num_generations=GROUP,
+        max_steps=1,
+        use_cpu=setting.device == "cpu",
+        bf16=setting.learn.precision == "bfloat16",
+        gradient_checkpointing=False,
+        logging_steps=1,
+        log_level="error",
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+    trainer = Replayed(model, _unused_reward, arguments, train_dataset=Dataset.from_dict(rows), processing_class=tokenizer)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Watch())
+    return trainer
+
+
+def _unused_reward(**_: object) -> list[float]:
+    """GRPOTrainer demands a reward function, and nobody calls it."""
+    raise AssertionError
+
+
+Contender = Ours | Bare | Theirs
+CONTENDERS: Final[Mapping[str, type[Contender]]] = {"ours": Ours, "trl": Theirs, "bare": Bare}
+
+
+def main(
+    contender: Annotated[str, typer.Argument(help=" or ".join(CONTENDERS))],
+    case: Annotated[str, typer.Argument(help=" or ".join(CASES))],
+    shape: Annotated[str, typer.Option(help="As in benchmarks.trainer.")] = "pocket",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    groups: Annotated[int, typer.Option(help="As in benchmarks.trainer.")] = 8,
+) -> None:
+    """Make two updates and print the bytes in use before them and at the peak, as JSON."""
+    setting = Setting(shape, device, groups)
+    with TemporaryDirectory() as folder:
+        found = CONTENDERS[contender](setting, recorded(CASES[case], setting), Path(folder))
+        before = _bytes(device, "VmRSS", "memory_allocated")
+        for _ in range(2):
+            found.update()
+        peak = _bytes(device, "VmHWM", "max_memory_allocated")
+    sys.stdout.write(json.dumps([before, peak]) + "\n")
+
+
+def _bytes(device: str, line: str, method: str) -> int:
+    if device == "cpu":
+        status = dict(row.split(":", 1) for row in Path("/proc/self/status").read_text().splitlines())
+        return int(status[line].split()[0]) * 1024
+    import torch
+
+    return int(getattr(torch.cuda, method)())
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False)
+    app.command()(main)
+    run_app(app)
