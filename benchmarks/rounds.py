@@ -74,7 +74,7 @@ class Claim:
             return "–"
         sign, bound = ("≥", self.least) if self.most is None else ("≤", self.most)
         met = self.ratio.median >= (self.least or 0) if self.most is None else self.ratio.median <= self.most
-        return f"{sign} {bound:g}: {'met' if met else 'missed'}"
+        return f"{sign} {bound:.2g}: {'met' if met else 'missed'}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -7,10 +7,18 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 
 from sandbox.docker import DockerRunner
 from sandbox.runner import Limits
 from tests.postgres_server import PostgresServer, find_programs, postgres_server
+
+
+@pytest.fixture(autouse=True)
+def _no_logging_left_set_up() -> Iterator[None]:
+    """A process logs once somebody has set logging up; a test that did, or captured it, must not make the next one talk."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

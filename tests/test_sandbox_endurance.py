@@ -63,7 +63,8 @@ async def test_ten_thousand_programs_in_one_go_leave_host_and_workers_as_they_we
     assert [(number, item) for number, item in enumerate(executions) if not right(number, item)] == []
     # The results themselves are in it: about three KiB each.
     assert max(rss for rss, _ in seen) - memory < 64 << 20
-    assert {count for _, count in seen} == {descriptors}
+    # Whatever earlier tests left to the garbage collector may go meanwhile; nothing may come.
+    assert max(count for _, count in seen) <= descriptors
     assert len(servers) == 2, "a worker was replaced"
     for said in servers.values():
         assert max(size for size, _ in said) - said[0][0] < 4
