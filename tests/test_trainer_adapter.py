@@ -94,7 +94,7 @@ def test_a_fresh_adapter_adds_nothing_and_only_it_learns(made) -> None:
 def test_the_folder_is_small_names_its_base_and_is_what_peft_loads(made, run) -> None:
     store = run / "weights"
     weights = stirred(fresh((store, made[1])))
-    digest = checkpoint.save(store, weights.folder, weights.model, {}, weights.adapter)
+    digest = checkpoint.save(store, weights.folder, weights.model.state_dict(), {}, weights.adapter)
     assert weights_digest(store / digest) == digest
     assert base_of(store / digest) == store / made[1]
     assert {file.name for file in (store / digest).iterdir()} == {
@@ -116,7 +116,7 @@ def test_the_folder_is_small_names_its_base_and_is_what_peft_loads(made, run) ->
 def test_the_digest_of_an_adapter_covers_its_base(made, run) -> None:
     store = run / "weights"
     weights = stirred(fresh((store, made[1])))
-    digest = checkpoint.save(store, weights.folder, weights.model, {}, weights.adapter)
+    digest = checkpoint.save(store, weights.folder, weights.model.state_dict(), {}, weights.adapter)
     config = store / digest / "adapter_config.json"
     config.write_text(config.read_text().replace(made[1], "0" * 64))
     assert weights_digest(store / digest) != digest
@@ -129,7 +129,7 @@ def test_the_digest_of_an_adapter_covers_its_base(made, run) -> None:
 def test_an_adapter_of_another_rank_or_base_is_refused(made, run) -> None:
     store = run / "weights"
     weights = stirred(fresh((store, made[1])))
-    digest = checkpoint.save(store, weights.folder, weights.model, {}, weights.adapter)
+    digest = checkpoint.save(store, weights.folder, weights.model.state_dict(), {}, weights.adapter)
     other = LoraSettings(rank=2)
     with pytest.raises(TrainerError, match=r"is none of learn\.lora"):
         checkpoint.load_adapter(checkpoint.load(store, made[1]), digest, None, policy="student", lora=other, seed=0)
@@ -165,7 +165,7 @@ def test_two_adapters_on_one_base_do_not_touch_each_other(made) -> None:
 def test_the_model_server_serves_an_adapter_with_the_logprobs_that_the_trainer_finds(made, run) -> None:
     store = run / "weights"
     weights = stirred(fresh((store, made[1])))
-    digest = checkpoint.save(store, weights.folder, weights.model, {}, weights.adapter)
+    digest = checkpoint.save(store, weights.folder, weights.model.state_dict(), {}, weights.adapter)
     model = TransformersModel(store / digest, digest)
     requests = [Request("t5 t6 t7", count=4, seed=3, sampling=Sampling(max_tokens=12))]
     [reply] = model._generate(requests)

@@ -50,9 +50,9 @@ class Nursery:
         assert self._process.stdout.readline() == "ready\n"
         self.pid = self._process.pid
 
-    def start(self, run: Path, *args: str) -> int:
+    def start(self, run: Path, *args: str, **environment: str) -> int:
         """Start a trainer and give its pid."""
-        return self._ask({"args": [str(run), *args], "output": str(run / "screen")})
+        return self._ask({"args": [str(run), *args], "output": str(run / "screen"), "environment": environment})
 
     def wait(self, pid: int) -> int:
         """Wait for the end of a trainer and give its exit code."""

@@ -99,7 +99,7 @@ def test_steps_after_a_reload_are_the_steps_without_one(store, digest) -> None:
     half = Adam(first.model, SETTINGS, first.moments)
     push(first.model, 1e-3)
     half.step()
-    middle = checkpoint.save(store, first.folder, first.model, half.moments())
+    middle = checkpoint.save(store, first.folder, first.model.state_dict(), half.moments())
     second = checkpoint.load(store, middle)
     rest = Adam(second.model, SETTINGS, second.moments)
     push(second.model, 2e-3)
@@ -143,7 +143,7 @@ def test_moments_of_another_model_are_refused(store, digest) -> None:
 def test_unchanged_weights_keep_their_digest_and_their_folder(store, digest) -> None:
     weights = checkpoint.load(store, digest)
     inode = (store / digest).stat().st_ino
-    assert checkpoint.save(store, weights.folder, weights.model, {}) == digest
+    assert checkpoint.save(store, weights.folder, weights.model.state_dict(), {}) == digest
     assert (store / digest).stat().st_ino == inode
     assert [folder.name for folder in store.iterdir()] == [digest]
 
@@ -153,7 +153,7 @@ def test_saved_weights_are_whole_and_named_by_their_content(store, digest) -> No
     adam = Adam(weights.model, SETTINGS, None)
     push(weights.model)
     adam.step()
-    saved = checkpoint.save(store, weights.folder, weights.model, adam.moments())
+    saved = checkpoint.save(store, weights.folder, weights.model.state_dict(), adam.moments())
     assert saved != digest
     assert weights_digest(store / saved) == saved
     wanted = {file.name for file in (store / digest).iterdir()} | {"optimizer.safetensors"}
@@ -168,7 +168,7 @@ def test_a_damaged_folder_of_the_same_name_is_replaced(store, digest) -> None:
     # The loaded model still maps the old file, so it is replaced and not overwritten.
     (store / digest / "model.safetensors").unlink()
     (store / digest / "model.safetensors").write_bytes(b"torn")
-    assert checkpoint.save(store, store / "copy", weights.model, {}) == digest
+    assert checkpoint.save(store, store / "copy", weights.model.state_dict(), {}) == digest
     assert weights_digest(store / digest) == digest
 
 
@@ -177,7 +177,7 @@ def test_tied_weights_stay_one_tensor(tmp_path) -> None:
 
     digest = tiny_weights(tmp_path, tied=True)
     weights = checkpoint.load(tmp_path, digest)
-    assert checkpoint.save(tmp_path, weights.folder, weights.model, {}) == digest
+    assert checkpoint.save(tmp_path, weights.folder, weights.model.state_dict(), {}) == digest
     with safe_open(tmp_path / digest / "model.safetensors", framework="pt") as file:
         assert "lm_head.weight" not in file.keys()  # noqa: SIM118 - safe_open is no mapping
 
@@ -201,7 +201,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(store, digest, tmp_path)
     weights = checkpoint.load(store, digest)
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainerError, match="cannot be written"):
-        checkpoint.save(tmp_path / "file", weights.folder, weights.model, {})
+        checkpoint.save(tmp_path / "file", weights.folder, weights.model.state_dict(), {})
 
 
 def test_another_optimizer_state_than_the_logs_is_named(store, digest) -> None:
@@ -209,7 +209,7 @@ def test_another_optimizer_state_than_the_logs_is_named(store, digest) -> None:
     adam = Adam(weights.model, SETTINGS, None)
     push(weights.model)
     adam.step()
-    saved = checkpoint.save(store, weights.folder, weights.model, adam.moments())
+    saved = checkpoint.save(store, weights.folder, weights.model.state_dict(), adam.moments())
     state = optimizer_digest(store / saved)
     assert checkpoint.load(store, saved, state).moments is not None
     file = store / saved / "optimizer.safetensors"
@@ -228,13 +228,13 @@ def test_equal_weights_with_a_damaged_state_are_replaced_and_the_parent_never_is
     adam = Adam(weights.model, SETTINGS, None)
     push(weights.model)
     adam.step()
-    saved = checkpoint.save(store, weights.folder, weights.model, adam.moments())
+    saved = checkpoint.save(store, weights.folder, weights.model.state_dict(), adam.moments())
     state = optimizer_digest(store / saved)
     (store / saved / "optimizer.safetensors").write_bytes(b"torn")
-    assert checkpoint.save(store, weights.folder, weights.model, adam.moments()) == saved
+    assert checkpoint.save(store, weights.folder, weights.model.state_dict(), adam.moments()) == saved
     assert optimizer_digest(store / saved) == state
     # Weights that did not move keep the state that the log has named for them.
-    assert checkpoint.save(store, store / saved, weights.model, {}) == saved
+    assert checkpoint.save(store, store / saved, weights.model.state_dict(), {}) == saved
     assert optimizer_digest(store / saved) == state
 
 

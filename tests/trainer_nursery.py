@@ -1,7 +1,7 @@
 """Forks trainers from one process that has imported the heavy libraries already: real processes, a hundredth of the wait.
 
-Reads JSON lines: {"args": [...], "output": path} forks `python -m trainer.run ARGS` and answers with its pid; {"wait": pid}
-answers with its exit status, negative for a signal. No trainer runs in the nursery itself, so that children start clean.
+Reads JSON lines: {"args": [...], "output": path, "environment": {...}} forks `python -m trainer.run ARGS` with these variables
+besides and answers with its pid; {"wait": pid} answers with its exit status, negative for a signal. No trainer runs in the nursery itself, so that children start clean.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ def main() -> None:
         else:
             pid = os.fork()
             if pid == 0:
+                os.environ.update(asked["environment"])
                 become_trainer(asked["args"], asked["output"])
             answer(pid)
 

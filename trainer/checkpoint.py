@@ -101,9 +101,9 @@ def _moments(folder: Path) -> Mapping[str, Tensor] | None:
 
 
 def save(
-    store: Path, parent: Path, model: PreTrainedModel, moments: Mapping[str, Tensor], adapter: Adapter | None = None
+    store: Path, parent: Path, state: Mapping[str, Tensor], moments: Mapping[str, Tensor], adapter: Adapter | None = None
 ) -> Digest:
-    """Write weights durably under their digest; whole ones get configuration and tokenizer of `parent`.
+    """Write weights durably under their digest: an adapter, or the model's state with configuration and tokenizer of `parent`.
 
     Weights that have not moved stay as they lie there, with the state of then: a folder never changes.
 
@@ -116,7 +116,7 @@ def save(
     try:
         folder.mkdir()
         if adapter is None:
-            _write_whole(folder, parent, model)
+            _write_whole(folder, parent, state)
         else:
             adapter.write(folder)
         save_file(dict(moments), folder / OPTIMIZER)
@@ -134,16 +134,16 @@ def save(
     return digest
 
 
-def _write_whole(folder: Path, parent: Path, model: PreTrainedModel) -> None:
+def _write_whole(folder: Path, parent: Path, state: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save_file
 
     for file in parent.iterdir():
         if file.is_file() and not file.name.endswith((".safetensors", ".safetensors.index.json", ".bin")):
             shutil.copyfile(file, folder / file.name)
-    save_file(_state(model, parent), folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(_kept(state, parent), folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def _state(model: PreTrainedModel, parent: Path) -> dict[str, Tensor]:
+def _kept(state: Mapping[str, Tensor], parent: Path) -> dict[str, Tensor]:
     """The tensors that the parent's files hold, so that tied weights stay one tensor."""
     from safetensors import safe_open
 
@@ -151,10 +151,9 @@ def _state(model: PreTrainedModel, parent: Path) -> dict[str, Tensor]:
     for shard in parent.glob("model*.safetensors"):
         with safe_open(shard, framework="pt") as file:
             names.update(file.keys())
-    state = model.state_dict()
     if unknown := sorted(names - state.keys()):
         raise TrainerError(f"The weights in {parent} hold {unknown[0]}, which the model does not know; convert them first")
-    return {name: state[name].detach().cpu().contiguous() for name in sorted(names)}
+    return {name: state[name].contiguous() for name in sorted(names)}
 
 
 def _whole(folder: Path) -> bool:

@@ -1,9 +1,8 @@
 """Several processes that make one update: who leads, who takes which completions, and how gradients become one.
 
-Law: every process replays the same log and holds whole weights; only the leader writes weights, appends and prunes. The loss
-is normalised over the whole lesson, so that gradients add up and nothing is averaged. After an update weights are equal, bit
-for bit, in all processes, or it is not saved. Alone, nothing here computes anything. Weights are not sharded: FSDP and
-DeepSpeed are refused.
+Law: every process replays the same log; only the leader writes weights, appends and prunes. The loss is normalised over the
+whole lesson, so that gradients add up and nothing is averaged. Weights are whole in every process, and then equal, bit for
+bit, after an update, or it is not saved; or they are in parts (`trainer.sharding`). Alone, nothing here computes anything.
 """
 
 from __future__ import annotations
@@ -14,11 +13,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from events.errors import BadInput, TrainerError
+from events.errors import TrainerError
+from trainer import sharding
+from trainer.sharding import Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.nn import Parameter
+    from torch.nn import Module, Parameter
 
 _Item = TypeVar("_Item")
 _WORD: Final = 128
@@ -36,6 +37,8 @@ class World:
     rank: int = 0
     """Which one this is."""
     size: int = 1
+    stage: Stage = 0
+    """What of the weights is in parts."""
 
     @classmethod
     def join(cls) -> World:
@@ -45,14 +48,10 @@ class World:
         is imported: on GPUs every process sees one.
 
         Raises:
-            BadInput: weights are to be sharded.
+            BadInput: weights are to be sharded in a way that is not ours.
         """
         size = int(os.environ.get("WORLD_SIZE", "1"))
-        for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"):
-            if os.environ.get(name, "").lower() in ("true", "1"):
-                raise BadInput(
-                    f"{name} asks to shard weights, which trainer.run does not; launch it with docs/accelerate/ddp.yaml"
-                )
+        stage = sharding.stage(os.environ)
         if size == 1 or "RANK" not in os.environ:
             return cls()
         rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
@@ -65,7 +64,7 @@ class World:
         distributed.init_process_group(backend, rank=rank, world_size=size, timeout=_PATIENCE)
         for name in [name for name in os.environ if name in _NAMES or name.startswith(_PREFIXES)]:
             del os.environ[name]
-        return cls(rank, size)
+        return cls(rank, size, stage)
 
     @property
     def leads(self) -> bool:
@@ -94,6 +93,14 @@ class World:
         """What this process takes of them."""
         return items[self.rank :: self.size]
 
+    def missing(self, passes: int) -> int:
+        """Passes that this process has to make besides its own, so that all take part in what all do together.
+
+        One at least is made, which tells the names of the metrics; if weights are in parts, as many as anywhere.
+        """
+        most = self.largest({"passes": passes})["passes"] if self.stage else 1
+        return max(0, int(most) - passes)
+
     def sums(self, values: Mapping[str, float]) -> dict[str, float]:
         """Sums over all processes, which have to know the same names."""
         return self._reduced(values, "SUM")
@@ -113,28 +120,29 @@ class World:
         return dict(zip(sorted(values), found.tolist(), strict=True))
 
     def add(self, parameters: Iterable[Parameter]) -> None:
-        """Make every gradient the sum of all processes'."""
+        """Make every gradient the sum of all processes'; those in parts are already."""
         if self.size == 1:
             return
         from torch import distributed
 
-        work = [distributed.all_reduce(value.grad, async_op=True) for value in parameters if value.grad is not None]
-        for one in work:
+        whole = [value.grad for value in parameters if value.grad is not None and not sharding.sharded(value)]
+        for one in [distributed.all_reduce(gradient, async_op=True) for gradient in whole]:
             one.wait()
 
     def agree(self, parameters: Iterable[Tensor]) -> None:
-        """Make sure that weights are the same in all processes.
+        """Make sure that weights are the same in all processes, where they are whole.
 
         Raises:
             TrainerError: they differ.
         """
-        if self.size == 1:
+        whole = [] if self.size == 1 else [value.detach() for value in parameters if not sharding.sharded(value)]
+        if not whole:
             return
         import torch
         from torch import distributed
 
         # Sums of the bits as whole numbers, which are the same in whatever order they are added.
-        bits = torch.stack([value.detach().view(torch.int32).sum(dtype=torch.int64).cpu() for value in parameters])
+        bits = torch.stack([value.view(torch.int32).sum(dtype=torch.int64).cpu() for value in whole])
         least, most = bits.clone(), bits.clone()
         distributed.all_reduce(least, distributed.ReduceOp.MIN)
         distributed.all_reduce(most, distributed.ReduceOp.MAX)
@@ -143,6 +151,20 @@ class World:
                 f"The weights of the {self.size} processes are no longer the same after an update; run them on equal devices"
                 " and versions, or in one process"
             )
+
+    def shard(self, model: Module) -> None:
+        """Leave of the model what is this process's part, if weights are in parts."""
+        if self.stage:
+            sharding.shard(model, self.stage)
+
+    def gather(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors in whole, in the leader's main memory; nothing in the other processes, which have to ask as well."""
+        found: dict[str, Tensor] = {}
+        for name, value in tensors.items():
+            whole = sharding.whole(value.detach())
+            if self.leads:
+                found[name] = whole.cpu()
+        return found
 
 
 ALONE: Final = World()

@@ -61,9 +61,9 @@ class Pupils:
         """Write what was learned, and go on from there; the digest of the weights."""
         old = pupil.weights
         self._world.agree(old.model.parameters())
-        saved = (
-            checkpoint.save(self._store, old.folder, old.model, pupil.adam.moments(), old.adapter) if self._world.leads else ""
-        )
+        state = {} if old.adapter else self._world.gather(old.model.state_dict())
+        moments = self._world.gather(pupil.adam.moments())
+        saved = checkpoint.save(self._store, old.folder, state, moments, old.adapter) if self._world.leads else ""
         digest = Digest(self._world.told(saved))
         if digest != place.digest:
             pupil.weights = replace(old, folder=self._store / digest, digest=digest, moments=None)
@@ -93,7 +93,11 @@ class Pupils:
 
     def _loss(self, name: PolicyName, weights: Weights) -> PolicyLoss:
         play, settings = self._config.play, self._config.learn
-        first = self._start.policies[ROLES[name][0]]
+        reference = None
+        if settings.kl:
+            reference = checkpoint.load(self._store, self._start.policies[ROLES[name][0]]).model
+            self._world.shard(reference)
+        self._world.shard(weights.model)
         return PolicyLoss(
             weights.model,
             weights.tokenizer,
@@ -101,5 +105,5 @@ class Pupils:
             seed=self._config.seed,
             folder=self._store,
             longest=max(play.student.max_tokens, play.teacher.max_tokens),
-            reference=checkpoint.load(self._store, first).model if settings.kl else None,
+            reference=reference,
         )

@@ -115,7 +115,7 @@ def _work(order: Order, threads: int, world: World, *, follow: bool, parent: int
     log, folder = order.log, order.folder
     with alone(folder, patience_s=0 if parent is None else PATIENCE_S), quiet(folder / "trainer.out") as screen:
         logging.configure(file=folder / "trainer.log", run=folder.absolute().name)
-        with logging.lifetime("trainer", position=log.head().position, processes=world.size):
+        with logging.lifetime("trainer", position=log.head().position, processes=world.size, stage=world.stage):
             trainer = _trainer(order, threads, world, follow=follow, parent=parent)
             if trainer is not None:
                 _train(trainer, log, parent, Reporter(log, screen), follow=follow)

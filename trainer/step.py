@@ -20,6 +20,7 @@ from trainer.batch import batches
 from trainer.credit import Lesson
 from trainer.distributed import ALONE, World
 from trainer.importance import LARGEST, settled
+from trainer.sharding import part, sharded, whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,7 +80,7 @@ class Adam:
                     value = carried.get(f"{name}.{key}", blank) if key == "exp_avg" else carried[f"{name}.{key}"]
                     if value.shape != blank.shape:
                         raise TrainerError(f"The optimizer's moments of {name} have another shape; restore {OPTIMIZER}")
-                    state[key] = value.to(blank).clone()
+                    state[key] = part(value, blank)
         except KeyError as error:
             raise TrainerError(f"{OPTIMIZER} has no {error}; restore it, or start a run from weights without it") from error
 
@@ -92,7 +93,7 @@ class Adam:
         import torch
 
         world.add(self._parameters.values())
-        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._settings.max_grad_norm))
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._settings.max_grad_norm)))
         if not math.isfinite(norm):
             raise TrainerError(f"The gradient norm is {norm} at Adam step {self.steps + 1}; lower learn.learning_rate")
         rate = self._rate * min(1.0, (self.steps + 1) / max(1, self._settings.warm_up)) * decay(self._settings, self._taken)
@@ -110,7 +111,7 @@ class Adam:
         found = {"step": torch.tensor(float(self.steps))}
         for name, parameter in self._parameters.items():
             kept = _moments(self._torch.state[parameter])
-            found.update({f"{name}.{key}": value.detach().cpu() for key, value in kept.items()})
+            found.update({f"{name}.{key}": value.detach() for key, value in kept.items()})
         return found
 
 
@@ -136,6 +137,8 @@ def _cold(parameters: list[Parameter], settings: LearnSettings) -> Optimizer:
             moments = {name: torch.zeros_like(value) for name in ("exp_avg", "exp_avg_sq")}
             found.state[value] = {"step": torch.tensor(0.0), **moments}
         return found
+    if any(map(sharded, parameters)):
+        raise TrainerError(f"learn.optimizer = {settings.optimizer} cannot hold moments in parts; take adamw, or do not shard")
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:
@@ -176,10 +179,10 @@ def measured(
 
     sums = {"loss": 0.0, "tokens": 0.0}
     largest = {LARGEST: 0.0}
-    mine = world.share(lesson.credited)
-    # A process without completions of its own computes somebody else's, which do not count: it needs the names of the metrics.
-    weight = 1 if mine else 0
-    for batch in batches(mine or lesson.credited[:1], batch_tokens):
+    passes = [(batch, 1) for batch in batches(world.share(lesson.credited), batch_tokens)]
+    # Where others make more, a process computes the first completion again, which does not count.
+    passes += [(batch, 0) for batch in batches(lesson.credited[:1], batch_tokens)] * world.missing(len(passes))
+    for batch, weight in passes:
         with torch.set_grad_enabled(learning):
             share, metrics = loss(batch, lesson)
         if learning:

@@ -18,6 +18,7 @@ from graph.config import LearnSettings
 from trainer.batch import Batch
 from trainer.credit import Lesson
 from trainer.importance import figures, weights
+from trainer.sharding import sharded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,6 +113,8 @@ class PolicyLoss:
         self._inputs: dict[str, Any] = {}
         self._figures: dict[str, float] = {}
         self._learn = learn
+        # Layers that compute again, or are put together from parts, cannot go on from a cache.
+        self._cached = not learn.gradient_checkpointing and not sharded(model)
         self._model = model.eval()
         # TRL files its metrics by this flag. The parts stay in evaluation: under dropout the ratio would be to another policy.
         model.training = True
@@ -199,7 +202,7 @@ class PolicyLoss:
         known = torch.from_numpy(batch.lengths).to(model.device)[rows][:, None] - 1
         before = torch.arange(prefixes.shape[1], device=model.device)[None, :]
         cache = None
-        if not self._learn.gradient_checkpointing:
+        if self._cached:
             # Right padding needs no mask here: a causal model does not look ahead.
             cache = model.base_model(input_ids=prefixes, use_cache=True).past_key_values
             cache.batch_select_indices(rows)
@@ -208,7 +211,7 @@ class PolicyLoss:
             mask = torch.cat([(before < known).to(attention_mask), attention_mask], dim=1)
             places = known + torch.arange(input_ids.shape[1], device=model.device)[None, :]
             if cache is None:
-                # Layers that compute again cannot go on from a cache, so every completion reads its prompt.
+                # Every completion reads its prompt.
                 input_ids = torch.cat([prefixes[rows], input_ids], dim=1)
                 places = torch.cat([before.expand(len(rows), -1), places], dim=1)
                 labels = torch.nn.functional.pad(labels, (before.shape[1], 0), value=_UNSCORED)
