@@ -32,10 +32,10 @@ STAGES: dict[str, dict[str, str]] = {
 """What `accelerate launch` tells of each configuration."""
 
 
-def play(run: Path, **learn: object) -> Path:
+def play(run: Path, *, tied: bool = False, **learn: object) -> Path:
     (run / "weights").mkdir(parents=True)
     with closing(open_log(run / "log.sqlite", create=True)) as log:
-        told = TinyScene(log, run / "weights", tiny_weights(run / "weights"))
+        told = TinyScene(log, run / "weights", tiny_weights(run / "weights", tied=tied))
         told.run(learn={"batch_tokens": 512, **learn}).goalpost(2)
         for _ in range(ITERATIONS):
             # An odd number of completions that makes two passes in one process and one in the other.
@@ -132,9 +132,11 @@ def test_a_run_goes_on_in_parts_or_whole(configs, played: Path, alone: Path, nur
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "learn", [{"lora": {"rank": 4, "alpha": 8}}, {"gradient_checkpointing": True, "kl": 0.1}], ids=["lora", "recomputed"]
+    "learn",
+    [{"lora": {"rank": 4, "alpha": 8}}, {"tied": True, "gradient_checkpointing": True, "kl": 0.1}],
+    ids=["lora", "tied"],
 )
-def test_adapters_references_and_recomputed_layers_are_sharded_too(learn, nursery: Nursery, tmp_path: Path) -> None:
+def test_adapters_references_tied_and_recomputed_layers_are_sharded_too(learn, nursery: Nursery, tmp_path: Path) -> None:
     one = play(tmp_path / "one", **learn)
     two = shutil.copytree(one, tmp_path / "two")
     train(nursery, one)
