@@ -125,10 +125,10 @@ class LearnSettings(Settings):
     """How rewards become advantages; `recipe`: as the recipe does."""
     filter_silent: bool = False
     """Leave groups without signal out of the averages too, as DAPO's dynamic sampling does."""
-    loss: Literal["dapo", "grpo", "dr_grpo", "cispo", "sapo", "gspo", "luspo", "vespo"] = "dapo"
+    loss: Literal["dapo", "grpo", "dr_grpo", "cispo", "sapo", "gspo"] = "dapo"
     """TRL's loss, by name; normalised over the whole lesson, so that `bnpo` would be `dapo`."""
     clip: Annotated[float, Field(gt=0)] = 0.2
-    """The ratio p / p_old counts down to 1 - `clip` [GSPO: 3e-4]; `sapo` and `vespo` damp it softly instead."""
+    """The ratio p / p_old counts down to 1 - `clip` [GSPO: 3e-4]; `sapo` damps it softly instead."""
     clip_high: Annotated[float, Field(gt=0)] | None = None
     """... and up to 1 + `clip_high` [DAPO: 0.28, GSPO: 4e-4, CISPO: 4]; unset: `clip`."""
     delta: Annotated[float, Field(gt=1)] | None = None
@@ -181,7 +181,7 @@ class LearnSettings(Settings):
     def _delta_has_an_effect(self) -> Self:
         if self.delta is not None and self.delta <= self.ratio_cap:
             raise ValueError(f"delta ({self.delta}) must be above 1 + clip_high ({self.ratio_cap})")
-        if self.delta is not None and self.loss in ("cispo", "sapo", "vespo"):
+        if self.delta is not None and self.loss in ("cispo", "sapo"):
             raise ValueError(f"delta ({self.delta}) means nothing to the loss {self.loss}; leave it unset")
         return self
 

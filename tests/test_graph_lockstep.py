@@ -24,7 +24,9 @@ class EchoRunner:
     async def run(self, jobs):
         self.batches.append(len(jobs))
         await asyncio.sleep(random.random() / 200)
-        return [Execution(runs=(Run(status="ok", value=job.source),), seconds=0.0, cpu_seconds=0.0, peak_mb=0.0) for job in jobs]
+        return [
+            Execution(runs=(Run(status="ok", value=job.source),), seconds=0.0, cpu_seconds=0.0, peak_mb=0.0) for job in jobs
+        ]
 
     async def close(self): ...
 

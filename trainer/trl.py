@@ -31,13 +31,11 @@ LOSSES: Final[dict[str, dict[str, str]]] = {
     "cispo": {"loss_type": "cispo"},
     "sapo": {"loss_type": "sapo"},
     "gspo": {"loss_type": "grpo", "importance_sampling_level": "sequence"},
-    "luspo": {"loss_type": "luspo", "importance_sampling_level": "sequence"},
-    "vespo": {"loss_type": "vespo"},
 }
-"""What TRL calls each `learn.loss`."""
+"""What TRL calls each `learn.loss`; all agree with their formulas to 1e-6, which its LUSPO and VESPO do not."""
 _UNSCORED: Final = -100
 """The label of tokens whose logprob nobody asks for."""
-_BY_TOKEN: Final = ("dapo", "cispo", "vespo")
+_BY_TOKEN: Final = ("dapo", "cispo")
 """Losses averaged over tokens; the others are averaged over completions."""
 _METRICS: Final = {
     "entropy": "entropy",
