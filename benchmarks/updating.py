@@ -186,35 +186,40 @@ def _grpo_trainer(model: Any, tokenizer: Any, credited: Sequence[Credited], sett
         "logprobs": [one.sample.logprobs.tolist() for one in credited],
         "advantage": [one.advantage for one in credited],
     }
-    arguments = GRPOConfig(
-        output_dir=str(folder),
-        loss_type="dapo",
-        beta=0.0,
-        learning_rate=setting.learn.learning_rate,
-        lr_scheduler_type="constant",
-        optim="adamw_torch",
-        adam_beta1=BETAS[0],
-        adam_beta2=BETAS[1],
-        weight_decay=0.0,
-        max_grad_norm=setting.learn.max_grad_norm,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=len(credited) // micro,
-        num_generations=GROUP,
-        max_steps=1,
-        use_cpu=setting.device == "cpu",
-        bf16=setting.learn.precision == "bfloat16",
-        gradient_checkpointing=False,
-        logging_steps=1,
-        log_level="error",
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-    )
+    arguments = GRPOConfig(**_grpo_settings(credited, setting, folder, micro))
     trainer = Replayed(model, _unused_reward, arguments, train_dataset=Dataset.from_dict(rows), processing_class=tokenizer)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Watch())
     return trainer
+
+
+def _grpo_settings(credited: Sequence[Credited], setting: Setting, folder: Path, micro: int) -> dict[str, Any]:
+    """The same update, in TRL's words."""
+    return {
+        "output_dir": str(folder),
+        "loss_type": "dapo",
+        "beta": 0.0,
+        "learning_rate": setting.learn.learning_rate,
+        "lr_scheduler_type": "constant",
+        "optim": "adamw_torch",
+        "adam_beta1": BETAS[0],
+        "adam_beta2": BETAS[1],
+        "weight_decay": 0.0,
+        "max_grad_norm": setting.learn.max_grad_norm,
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": len(credited) // micro,
+        "num_generations": GROUP,
+        "max_steps": 1,
+        "use_cpu": setting.device == "cpu",
+        "bf16": setting.learn.precision == "bfloat16",
+        "gradient_checkpointing": False,
+        "logging_steps": 1,
+        "log_level": "error",
+        "report_to": "none",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    }
 
 
 def _unused_reward(**_: object) -> list[float]:
