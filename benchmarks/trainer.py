@@ -46,7 +46,7 @@ def main(
     rounds: Annotated[int, typer.Option(help="How often everybody is measured.", min=1)] = 5,
     groups: Annotated[int, typer.Option(help="Prompts of the lesson, eight completions each.", min=2)] = 8,
     shape: Annotated[str, typer.Option(help=f"pocket, or random weights in the shape of {' or '.join(SHAPES)}.")] = "pocket",
-    device: Annotated[str, typer.Option(help="cpu (float32, one thread) or cuda (bfloat16).")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu (float32, one thread) or cuda (bfloat16; not yet run on any GPU).")] = "cpu",
     peak: Annotated[float | None, typer.Option(help="TFLOP/s that the device is said to do at best, to give MFU.")] = None,
     document: Annotated[Path, typer.Option(help="Where the section is written.")] = section.DOCUMENT,
 ) -> None:

@@ -130,7 +130,7 @@ class World:
             one.wait()
 
     def agree(self, parameters: Iterable[Tensor]) -> None:
-        """Make sure that weights are the same in all processes, where they are whole.
+        """Make sure, by sums of their bits, that weights are the same in all processes, where they are whole.
 
         Raises:
             TrainerError: they differ.
