@@ -14,11 +14,12 @@ export TOKENIZERS_PARALLELISM := false
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(READY): pyproject.toml requirements.lock
+$(READY): pyproject.toml requirements.lock requirements.vllm.lock
 	@echo "== making .venv with pinned dependencies (a few minutes the first time)"
 	@python3 -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed")'
 	@python3 -m venv .venv || { echo "== installing python3-venv"; apt-get -qq update; apt-get -qq install -y python3-venv; python3 -m venv .venv; }
 	@.venv/bin/pip install -qq --disable-pip-version-check -c requirements.lock -e '.[train,dev]'
+	@.venv/bin/pip install -qq --disable-pip-version-check --no-deps -r requirements.vllm.lock
 	@touch $(READY)
 
 setup: $(READY)  ## Make .venv and install pinned dependencies
@@ -57,7 +58,7 @@ drawn: setup  ## Draw the graph into the README and the facts into docs/log.md
 
 lock: setup  ## Write requirements.lock from .venv
 	(echo '# Exact versions of everything, used as pip constraints by the Makefile. Made by `make lock`.'; \
-	 .venv/bin/pip freeze --exclude-editable | sed 's/+cpu//' | grep -v '@') > requirements.lock
+	 .venv/bin/pip freeze --exclude-editable | sed 's/+cpu//' | grep -v '@' | grep -vxF -f requirements.vllm.lock) > requirements.lock
 
 clean:  ## Remove .venv and caches; runs stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info

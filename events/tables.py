@@ -102,6 +102,8 @@ class AttemptRow(TableRow):
     """Nucleus mass; 1 keeps the whole distribution."""
     max_tokens: int
     """Most tokens that the completion could have."""
+    stop: tuple[str, ...]
+    """Texts that end a completion."""
 
 
 class QuestionRow(TableRow):

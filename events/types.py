@@ -129,6 +129,7 @@ class GapMeasured(Fact):
 class QuestionProposed(Fact):
     """The teacher proposed a lemma or a lift."""
 
+    SCHEMA: ClassVar[int] = 2
     kind: Literal["question_proposed"] = "question_proposed"
     seat: Seat
     """Which seat proposed."""
@@ -189,6 +190,7 @@ class QuestionAccepted(Fact):
 class AttemptsMade(Fact):
     """The student answered a question `count` times."""
 
+    SCHEMA: ClassVar[int] = 2
     kind: Literal["attempts_made"] = "attempts_made"
     purpose: Purpose
     """What for."""
@@ -324,6 +326,7 @@ class PolicyServed(Fact):
 class EvaluationFinished(Fact):
     """A policy was examined on a question set."""
 
+    SCHEMA: ClassVar[int] = 2
     kind: Literal["evaluation_finished"] = "evaluation_finished"
     name: str
     """The question set, e.g. `test` or `goalposts`; `test-1f3c9a` names how it was asked, where not as the run itself asks."""

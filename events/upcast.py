@@ -16,14 +16,26 @@ from events.types import AnyFact, Fact
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 """Data of one schema to data of the next."""
 
+
+def _stopless(data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "sampling": {**data["sampling"], "stop": []}}
+
+
+def _stopless_generation(data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "generation": _stopless(data["generation"])}
+
+
 UPCASTERS: Mapping[tuple[str, int], Upcaster] = MappingProxyType(
     {
+        ("attempts_made", 1): _stopless_generation,
+        ("evaluation_finished", 1): _stopless,
         ("policy_updated", 1): lambda data: {**data, "steps": [{**step, "silent": {}} for step in data["steps"]]},
+        ("question_proposed", 1): _stopless_generation,
         ("run_started", 1): lambda data: {**data, "sources": []},
     }
 )
 """By kind and schema. Since schema 2, steps of `policy_updated` tell why completions carried no signal, and `run_started`
-which other logs are learned from."""
+which other logs are learned from; whatever tells how tokens were drawn names the texts that ended a completion."""
 
 _UNION = get_args(get_args(AnyFact)[0])
 KINDS: Mapping[str, type[Fact]] = MappingProxyType({cls.model_fields["kind"].default: cls for cls in _UNION})

@@ -66,9 +66,10 @@ class Pair(Value):
     """One example of what a program does."""
 
     input: str
-    """Mode `function`: the arguments as Python literals, comma separated (`'ab', 3`). Mode `stdin`: the input text."""
+    """Mode `function`: the arguments as Python literals, comma separated (`'ab', 3`). Mode `stdin`: the input text. Mode
+    `checks`: code that raises where the program is wrong."""
     output: str
-    """Mode `function`: the returned value as a Python literal. Mode `stdin`: what is printed."""
+    """Mode `function`: the returned value as a Python literal. Mode `stdin`: what is printed. Mode `checks`: nothing."""
 
 
 class Question(Value):
@@ -80,8 +81,9 @@ class Question(Value):
     """Reference program; None for real questions that come without a solution."""
     entry: str = "f"
     """Function to call: `f`, or `Solution.method` for class-style questions."""
-    mode: Literal["function", "stdin"] = "function"
-    """How inputs reach the program."""
+    mode: Literal["function", "stdin", "checks"] = "function"
+    """How inputs reach the program. `checks`: each pair's input is code of the benchmark that calls `candidate`, which is the
+    entry, and raises where it is wrong; its output is empty."""
     public: tuple[Pair, ...] = ()
     """Pairs that are shown to the student."""
     private: Annotated[tuple[Pair, ...], Field(min_length=1)]
@@ -107,6 +109,8 @@ class Sampling(Value):
     """Nucleus mass; 1 keeps the whole distribution."""
     max_tokens: int = Field(default=128, ge=1)
     """Most tokens of one completion, end token included."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Texts that end a completion once it holds one of them; they stay in it. Empty in logs of older schemas."""
 
 
 class Generation(Value):

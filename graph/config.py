@@ -57,6 +57,36 @@ class PlaySettings(Settings):
         return self
 
 
+class ServeSettings(Settings):
+    """Who samples, and on what."""
+
+    backend: Literal["transformers", "vllm"] = "transformers"
+    """`transformers`: in this process; `vllm`: one or more OpenAI-compatible vLLM servers."""
+    urls: tuple[str, ...] = ()
+    """Servers that run already, such as `http://gpu-1:8000`, all with the same model; empty: they are started with the run
+    and stopped with it."""
+    replicas: Annotated[int, Field(ge=1)] = 1
+    """Servers to start for each set of weights, which share its requests (data parallelism)."""
+    tensor_parallel: Annotated[int, Field(ge=1)] = 1
+    """GPUs of one server."""
+    devices: str = ""
+    """GPUs for sampling by number, such as `0,1`, dealt out to the servers in turn; empty: all that are seen."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What sampling computes in."""
+    memory: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Share of a GPU's memory that a server takes; on a CPU, GiB of keys and values."""
+    context: Annotated[int, Field(ge=0)] = 0
+    """Most tokens of prompt and completion together; 0: as many as the settings for both allow."""
+    in_flight: Annotated[int, Field(ge=1)] = 256
+    """Most requests that one server is asked at once; the others wait here."""
+    timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds that one request may take."""
+    start_s: Annotated[float, Field(gt=0)] = 900.0
+    """Seconds until a started server must answer."""
+    sleep: bool = False
+    """Let servers give their GPU's memory to the trainer while it learns."""
+
+
 class VerifySettings(Settings):
     """What a question and an answer must withstand."""
 
@@ -222,6 +252,8 @@ class Config(BaseSettings):
     """Training questions for real-data RL: `pocket`, `goalposts`, or a JSONL file."""
     test: str = "pocket"
     """Held-out questions: `pocket`, `none`, or a JSONL file."""
+    serve: ServeSettings = ServeSettings()
+    """Who samples, and on what."""
     play: PlaySettings = PlaySettings()
     """How an iteration is played."""
     verify: VerifySettings = VerifySettings()

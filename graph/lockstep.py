@@ -140,6 +140,15 @@ class _BatchedModel:
     async def serve(self, weights: Path, policy: Digest) -> None:
         await self.inner.serve(weights, policy)
 
+    async def fingerprint(self, tokens: Sequence[int]) -> tuple[float, ...]:
+        return await self.inner.fingerprint(tokens)
+
+    async def rest(self) -> None:
+        await self.inner.rest()
+
+    async def close(self) -> None:
+        await self.inner.close()
+
 
 @dataclass(frozen=True)
 class _BatchedRunner:

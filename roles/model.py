@@ -23,6 +23,9 @@ class Request:
     seed: int
     """Same seed, same weights, same batch: same tokens."""
     sampling: Sampling
+    system: str | None = None
+    """None: the prompt is sent as it is. Else it is a conversation in the tokenizer's chat template: this system message
+    (`""`: none), then the prompt as the user's."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,8 @@ class Completion:
     """As sampled, the end token included when there was one."""
     logprobs: tuple[float, ...]
     """Natural-log probability of each id under the sampling distribution (after temperature), same length."""
-    stop: Literal["end", "length"]
-    """Why it ended."""
+    stop: Literal["end", "text", "length"]
+    """Why it ended: by the end token, by one of the sampling's stop texts, or because it had no tokens left."""
 
 
 @dataclass(frozen=True)
@@ -72,4 +75,20 @@ class Model(Protocol):
         Raises:
             ModelError: the weights are missing or their digest is not `policy`.
         """
+        ...
+
+    async def fingerprint(self, tokens: Sequence[int]) -> tuple[float, ...]:
+        """Natural-log probability, at temperature 1, of each token but the first after those before it.
+
+        Raises:
+            ModelError: the model or its server failed.
+        """
+        ...
+
+    async def rest(self) -> None:
+        """Give memory back until something is asked again, where that is set; nothing is asked while weights are learned."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything, servers that were started for it included. Safe to call twice."""
         ...

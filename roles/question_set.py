@@ -16,7 +16,7 @@ Split = Literal["train", "test", "goalposts"]
 
 
 class QuestionSet(Protocol):
-    """Questions, and what their world knows about them. Implementations in `roles/question_sets/`."""
+    """Questions, and what their world knows about them. Implementations in `roles/questions/`."""
 
     @property
     def name(self) -> str:
@@ -36,12 +36,12 @@ def load(spec: str, split: Split) -> QuestionSet:
         BadInput: no such set, or a record is wrong.
     """
     if spec == "pocket":
-        from roles.question_sets.pocket import pocket
+        from roles.questions.pocket import pocket
 
         return pocket(split)
     path = Path(spec).expanduser()
     if not path.is_file():
         raise BadInput(f"There is no question set {spec!r}: it is neither 'pocket' nor a JSONL file; check the path.")
-    from roles.question_sets.jsonl import jsonl
+    from roles.questions.jsonl import jsonl
 
     return jsonl(path)

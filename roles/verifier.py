@@ -214,7 +214,7 @@ def _judged_runs(question: Question, runs: Sequence[Run]) -> Verdict:
     passed = 0
     failure: Verdict | None = None
     for pair, run in zip(question.pairs, runs, strict=True):
-        if run.status == "ok" and same(pair.output, run.value, question.mode):
+        if run.status == "ok" and same(pair.output, run.value, "stdin" if question.mode == "stdin" else "function"):
             passed += 1
         elif failure is None:
             outcome: Outcome = "wrong_answer" if run.status == "ok" else OUTCOMES[run.status]

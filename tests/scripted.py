@@ -27,3 +27,10 @@ class ScriptedModel:
 
     async def serve(self, weights: Path, policy: Digest) -> None:
         self.policy = policy
+
+    async def fingerprint(self, tokens: Sequence[int]) -> tuple[float, ...]:
+        return (-0.5,) * (len(tokens) - 1)
+
+    async def rest(self) -> None: ...
+
+    async def close(self) -> None: ...

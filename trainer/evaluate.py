@@ -173,7 +173,7 @@ def question_set(config: Config, name: str) -> QuestionSet:
         BadInput: there is none, or a record is wrong.
     """
     from roles.question_set import load
-    from roles.question_sets.jsonl import FileQuestions
+    from roles.questions.jsonl import FileQuestions
 
     match name:
         case "goalposts":

@@ -73,6 +73,24 @@ class TransformersModel:
         """
         await asyncio.to_thread(self._load, weights, policy)
 
+    async def fingerprint(self, tokens: Sequence[int]) -> tuple[float, ...]:
+        """Natural-log probability, at temperature 1, of each token but the first after those before it."""
+        return await asyncio.to_thread(self._fingerprint, tokens)
+
+    def _fingerprint(self, tokens: Sequence[int]) -> tuple[float, ...]:
+        import torch
+
+        ids = torch.tensor([list(tokens)])
+        with torch.inference_mode():
+            logprobs = torch.log_softmax(self._model(input_ids=ids).logits[0, :-1].float(), dim=-1)
+        return tuple(logprobs.gather(1, ids[0, 1:, None])[:, 0].tolist())
+
+    async def rest(self) -> None:
+        """Keep everything: weights in this process are needed again soon."""
+
+    async def close(self) -> None:
+        """Nothing to let go of that the process does not hold anyway."""
+
     async def generate(self, requests: Sequence[Request]) -> list[Reply]:
         """Answer every request, in order, all in one batch.
 

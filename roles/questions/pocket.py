@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from roles.question_set import Split
-from roles.question_sets.jsonl import FileQuestions, jsonl
+from roles.questions.jsonl import FileQuestions, jsonl
 
 FOLDER = Path(__file__).parent.parent / "pocket" / "questions"
 

@@ -11,8 +11,8 @@ import pytest
 from events.errors import BadInput
 from events.values import Pair, Question, canonical
 from roles.question_set import load
-from roles.question_sets.jsonl import jsonl
-from roles.question_sets.livecodebench import question_of, text_in_pickle
+from roles.questions.jsonl import jsonl
+from roles.questions.livecodebench import question_of, text_in_pickle
 from tests.data import record_file
 
 STDIN = {"input": "1\n", "output": "2\n", "testtype": "stdin"}

@@ -1,7 +1,7 @@
 """Questions from a JSONL file: our own records, or LiveCodeBench's.
 
 Our own record is `events.values.Question` as JSON. A LiveCodeBench record is known by its key `question_content`; its private
-tests are decoded without unpickling (`roles.question_sets.livecodebench`). It skips nothing: a bad line is an error.
+tests are decoded without unpickling (`roles.questions.livecodebench`). It skips nothing: a bad line is an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from events.errors import BadInput
 from events.values import Question
-from roles.question_sets.livecodebench import question_of
+from roles.questions.livecodebench import question_of
 
 
 @dataclass(frozen=True)
