@@ -64,7 +64,7 @@ def test_every_completion_that_was_sampled_is_a_row(log: MemoryLog) -> None:
         assert row["prompt_ids"] == rollouts.prompt.tolist()
         assert row["completion_ids"] == rollouts.ids[row["index"]].tolist()
         assert (row["policy"], row["seed"], row["template"]) == (generation.policy, generation.seed, generation.template)
-        assert (row["temperature"], row["top_p"], row["max_tokens"]) == tuple(generation.sampling.model_dump().values())
+        assert {**generation.sampling.model_dump(), "stop": list(generation.sampling.stop)}.items() <= row.items()
 
 
 def test_every_verdict_stands_with_its_completion(log: MemoryLog) -> None:

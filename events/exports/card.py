@@ -61,7 +61,7 @@ FIRST = "attempts"
 """The table that `load_dataset` loads when it is told none."""
 _METRIC = "PHASE/METRIC"
 _DTYPES = {pa.string(): "string", pa.int64(): "int64", pa.float64(): "float64", pa.bool_(): "bool"}
-_ITEMS = {pa.int32(): "int32", pa.float32(): "float32"}
+_ITEMS = {pa.int32(): "int32", pa.float32(): "float32", pa.string(): "string"}
 
 
 def card(log: Log, head: Head, *, name: str, tables: Mapping[str, pa.Schema]) -> str:
