@@ -7,6 +7,7 @@ reason; nothing raises, nothing is executed. It does not judge: a program that p
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +16,10 @@ INPUTS: Final = 5
 """Inputs of a proposal: 2 public and 3 private pairs in the paper."""
 _LONGEST_PROGRAM: Final = 16_000
 _LONGEST_LITERAL: Final = 4_000
-_FENCE: Final = "```"
+_FENCE: Final = re.compile(r"(?P<indent>[ \t]*)(?P<mark>`{3,}|~{3,})(?P<info>.*)")
+_WORD: Final = re.compile(r"[\s{.]*([A-Za-z0-9_+#-]+)")
+_PYTHON: Final = ("py", "python3", "py3")
+_ANSWER: Final = re.compile(r"(?:^|</think>)[ \t]*<answer>", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -38,27 +42,60 @@ class Proposal:
 
 
 def block(text: str, language: str) -> str | Malformed:
-    """Content of the last closed block that opens with a line of three backticks and `language`."""
-    found: str | None = None
-    lines = text.split("\n")
-    opened: int | None = None
-    inside = False
-    for number, line in enumerate(lines):
-        mark = line.strip()
-        if not mark.startswith(_FENCE):
-            continue
-        if inside:
-            if mark == _FENCE:
-                if opened is not None:
-                    found = "\n".join(lines[opened:number])
-                inside, opened = False, None
+    """Content of the last block of a language in the answer.
+
+    Fences are CommonMark's: three or more backticks or tildes, closed by as many or more of the same, so that a longer fence
+    holds shorter ones as text. A block may be indented as a whole. One that is never closed was cut, and is no answer.
+    """
+    found: Malformed | str = Malformed(f"no {language} block")
+    opened: re.Match[str] | None = None
+    content: list[str] = []
+    for line in answer_of(text).replace("\r\n", "\n").split("\n"):
+        fence = _FENCE.match(line)
+        if opened is None:
+            if fence is not None and not (fence["mark"][0] == "`" and "`" in fence["info"]):
+                opened, content = fence, []
+        elif fence is not None and fence["mark"].startswith(opened["mark"]) and not fence["info"].strip():
+            if _language(opened["info"]) == language:
+                found = "\n".join(content)
+            opened = None
         else:
-            inside = True
-            opened = number + 1 if mark[len(_FENCE) :].strip().lower() == language else None
-    if found is None:
-        return Malformed(f"no closed {language} block")
+            content.append(_outdented(line, len(opened["indent"])))
+    if opened is not None and _language(opened["info"]) == language:
+        return Malformed(f"the {language} block is not closed")
+    if opened is not None and isinstance(found, Malformed):
+        return Malformed(f"{found.reason}, and another is not closed")
+    return found if isinstance(found, Malformed) else _content(found, language)
+
+
+def answer_of(text: str) -> str:
+    """What stands between `<answer>` and `</answer>` after the thought; the whole text where no such part begins.
+
+    It begins a line, or follows `</think>`. Without `</answer>` it goes on to the end.
+    """
+    begins = _ANSWER.search(text, max(text.find("</think>"), 0))
+    if begins is None:
+        return text
+    said = text[begins.end() :]
+    end = said.rfind("</answer>")
+    return said if end < 0 else said[:end]
+
+
+def _language(info: str) -> str:
+    """The language that an opening fence names: its first word, whatever attributes follow."""
+    word = _WORD.match(info)
+    named = word[1].lower() if word else ""
+    return "python" if named in _PYTHON else named
+
+
+def _outdented(line: str, indent: int) -> str:
+    """The line without the indentation of its block, as far as it has it."""
+    return line[:indent].lstrip(" \t") + line[indent:]
+
+
+def _content(found: str, language: str) -> str | Malformed:
     if not found.strip():
-        return Malformed(f"empty {language} block")
+        return Malformed(f"the {language} block is empty")
     if "\0" in found or any("\ud800" <= c <= "\udfff" for c in found):
         return Malformed(f"unprintable character in the {language} block")
     return found
@@ -95,7 +132,7 @@ def parse_proposal(text: str, count: int = INPUTS) -> Proposal | Malformed:
     assert isinstance(listed, str)
     lines = [line for line in listed.split("\n") if line.strip()]
     if len(lines) != count:
-        return Malformed(f"{count} inputs were asked for")
+        return Malformed(f"{len(lines)} inputs instead of {count}")
     inputs: list[str] = []
     for line in lines:
         arguments = _arguments(line)

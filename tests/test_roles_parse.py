@@ -1,7 +1,9 @@
 """Parsing answers: exact on the asked form, total on everything else."""
 
+import time
+
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from roles.parse import Malformed, Proposal, block, parse_input, parse_output, parse_program, parse_proposal
@@ -9,6 +11,14 @@ from roles.parse import Malformed, Proposal, block, parse_input, parse_output, p
 LINES = st.lists(
     st.sampled_from(
         [
+            "<think>",
+            "</think>",
+            "<answer>",
+            "</answer>",
+            "  ~~~~ py title=x",
+            "~~~~",
+            "````",
+            "\r",
             "```python",
             "```",
             "```input",
@@ -47,14 +57,117 @@ def test_what_parses_can_be_written_to_a_log(text: str) -> None:
         assert "\0" not in program
 
 
-def test_the_last_closed_block_counts() -> None:
-    text = "```python\nfirst\n```\n```python\nsecond\n```\n```python\nnever closed"
-    assert parse_program(text) == "second"
+def test_the_last_block_counts() -> None:
+    assert parse_program("```python\nfirst\n```\n```python\nsecond\n```\n```text\nnever closed") == "second"
 
 
-def test_a_fence_of_another_language_hides_what_is_in_it() -> None:
-    assert isinstance(block("```message\n```python\n", "python"), Malformed)
-    assert parse_output("```text\n```\n```output\n7\n```") == "7"
+def test_an_answer_that_was_cut_is_none_and_its_drafts_do_not_stand_in() -> None:
+    drafted = "```python\ndraft\n```\n"
+    assert parse_program(drafted + "```python\ndef f(x):") == Malformed("the python block is not closed")
+    assert parse_program("```\nwhat\n```python\nx") == Malformed("no python block, and another is not closed")
+    assert parse_program("only words") == Malformed("no python block")
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [
+        "```python",
+        "``` Python",
+        "```PY",
+        "```python3 title='a'",
+        "```{.python .numberLines}",
+        "```python,x",
+        "~~~py",
+        "\t```python",
+    ],
+)
+def test_a_language_is_read_in_any_case_and_with_attributes(opening: str) -> None:
+    closing = "~~~" if opening.startswith("~") else "```"
+    assert parse_program(f"{opening}\nx = 1\n{closing}") == "x = 1"
+
+
+@pytest.mark.parametrize("opening", ["```pythonic", "```", "```c python", "``python", "```python `x`", "a ```python"])
+def test_what_names_another_language_or_is_no_fence_opens_no_program(opening: str) -> None:
+    assert isinstance(parse_program(f"{opening}\nx = 1\n```\n"), Malformed)
+
+
+def test_a_longer_fence_holds_shorter_ones() -> None:
+    inner = 's = """\n```python\nno\n```\n~~~\n"""'
+    assert parse_program(f"````python\n{inner}\n`````") == inner
+    assert block(f"~~~~message\n{inner}\n~~~~", "message") == inner
+
+
+def test_an_indented_block_loses_its_own_indentation_only() -> None:
+    assert parse_program("1. So:\n   ```python\n   def f(x):\n       return x\n  # less\n\n   ```") == (
+        "def f(x):\n    return x\n# less\n"
+    )
+
+
+def test_line_ends_of_windows_are_line_ends() -> None:
+    assert parse_program("Well.\r\n```python\r\nx = 1\r\ny = 2\r\n```\r\n") == "x = 1\ny = 2"
+
+
+THOUGHT = "so ```python\n\n```python\ndraft\n```\nand ```\n```\nunclosed"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{THOUGHT}\n</think>\n<answer>\n```python\nx = 1\n```\n</answer>",
+        f"<think>{THOUGHT}</think> <answer>```python\nx = 1\n```</answer> and\n```python\nno\n```",
+        f"{THOUGHT}</think>\n\n<answer>\nHere.\n```python\nx = 1\n```",
+        f"\n<answer>\n{THOUGHT}\n</think><answer>\n```python\nx = 1\n```\n</answer>",
+    ],
+)
+def test_only_the_answer_part_counts_where_there_is_one(text: str) -> None:
+    assert parse_program(text) == "x = 1"
+
+
+def test_without_an_answer_part_any_block_counts() -> None:
+    assert parse_program("```python\nx = '<answer>'\n```") == "x = '<answer>'"
+    assert parse_program("<think>\n</think>\n```python\nx = 1\n```") == "x = 1"
+
+
+@pytest.mark.parametrize("closed", [True, False])
+@pytest.mark.parametrize("fence", ["```", "~~~~"])
+@given(lines=st.lists(st.text(alphabet='ab `~"<>/#(', max_size=12), min_size=1, max_size=6))
+def test_what_was_fenced_is_read_back(fence: str, closed: bool, lines: list[str]) -> None:
+    assume(not any(line.lstrip().startswith(("```", "~~~")) for line in lines) and any(line.strip() for line in lines))
+    program = "\n".join(lines)
+    found = parse_program(f"{fence}python\n{program}\n" + (fence if closed else ""))
+    assert found == (program if closed else Malformed("the python block is not closed"))
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "`",
+        "```\n",
+        "```",
+        "``` ",
+        "~~~\n```\n",
+        "<answer>\n",
+        "</think>",
+        "</think><answer>",
+        " ",
+        "\n",
+        "\r\n",
+        "\t```python\n",
+        "{",
+        "1,",
+        "(",
+    ],
+)
+def test_hostile_text_takes_time_in_proportion(piece: str) -> None:
+    def seconds(length: int) -> float:
+        text = "```python\n" + piece * (length // len(piece))
+        began = time.process_time()
+        for parse in (parse_output, parse_proposal):
+            parse(text)
+        return time.process_time() - began
+
+    # Thirty-two times the text: quadratic time would be a thousandfold.
+    assert seconds(320_000) < 200 * max(min(seconds(10_000) for _ in range(3)), 1e-3)
 
 
 @pytest.mark.parametrize("text", ["", "def f(x): return x", "```python\n```", "```python\n  \n```", "```python\nx"])
@@ -101,7 +214,7 @@ def test_other_inputs_are_malformed(inputs: str) -> None:
 
 def test_a_proposal_without_a_message_is_malformed() -> None:
     found = parse_proposal(proposal(message=" "))
-    assert found == Malformed("empty message block")
+    assert found == Malformed("the message block is empty")
 
 
 def test_reasons_do_not_repeat_the_models_text() -> None:
