@@ -168,7 +168,7 @@ def seat(folder: Path, config: Config, log: Log, given: Inputs, runner: Runner) 
         lockstep=lockstep,
         models=models,
         examiner=Examiner(log, solver, verifier, lockstep, config.evaluate, config.seed),
-        learner=Learner(folder, log),
+        learner=Learner(folder, log, config.learn),
         goalposts=given.goalposts.questions,
         practice=given.practice,
         test=given.test,

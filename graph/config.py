@@ -185,6 +185,12 @@ class LearnSettings(Settings):
     """Times that each iteration is learned; above 1 its samples are older weights' by then, see `importance`."""
     teacher_scale: Annotated[float, Field(ge=0)] = 1.0
     """Factor on the teacher's advantages; 0 never updates the teacher."""
+    processes: Annotated[int, Field(ge=1)] = 1
+    """Processes that make an update together, each with a GPU of its own where there are any."""
+    shard: Literal["none", "zero2", "zero3"] = "none"
+    """What of the weights is in parts among them: nothing, or what ZeRO's stage 2 or 3 says (FSDP2)."""
+    devices: str = ""
+    """GPUs for learning by number, such as `2,3`, dealt out to the processes in turn; empty: all that are seen."""
     keep: Annotated[int, Field(ge=1)] = 2
     """Newest weights of each policy kept on disk, besides the first and those in use."""
     keep_every: Annotated[int, Field(ge=0)] = 0
@@ -208,11 +214,13 @@ class LearnSettings(Settings):
         return 1 + (self.clip if self.clip_high is None else self.clip_high)
 
     @model_validator(mode="after")
-    def _delta_has_an_effect(self) -> Self:
+    def _has_an_effect(self) -> Self:
         if self.delta is not None and self.delta <= self.ratio_cap:
             raise ValueError(f"delta ({self.delta}) must be above 1 + clip_high ({self.ratio_cap})")
         if self.delta is not None and self.loss in ("cispo", "sapo"):
             raise ValueError(f"delta ({self.delta}) means nothing to the loss {self.loss}; leave it unset")
+        if self.shard != "none" and self.processes == 1:
+            raise ValueError(f"shard ({self.shard}) needs processes above 1")
         return self
 
 

@@ -1,43 +1,85 @@
-"""The trainer as seen from play: a process of its own, met only in the log.
+"""The trainer as seen from play: a process of its own, or several that make one update, met only in the log.
 
-Law: started by module name, never imported; what it learned is read from `PolicyUpdated`. It dies with its parent.
+Law: started by module name, never imported; what it learned is read from `PolicyUpdated`. It dies with its parent, and its
+processes with each other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from events.errors import TrainerError
 from events.log import Log
 from events.logging import logger
 from events.types import PolicyUpdated
 from events.values import Digest
+from graph.config import LearnSettings
 
 PERIOD = 0.03
 """Seconds between looks at the log."""
+GRACE_S = 20.0
+"""How long processes may take to end in order."""
+
+
+SHARDS: Final[dict[str, dict[str, str]]] = {
+    "none": {},
+    "zero2": {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "false"},
+    "zero3": {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true"},
+}
+"""What `accelerate launch` tells the processes of each `learn.shard`, and so do we."""
 
 
 class Learner:
     """Runs `python -m trainer.run RUN --follow` and waits for its updates."""
 
-    def __init__(self, folder: Path, log: Log) -> None:
+    def __init__(self, folder: Path, log: Log, settings: LearnSettings) -> None:
         self._folder = folder
         self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
+        self._settings = settings
+        self._processes: list[subprocess.Popen[bytes]] = []
         self._output = folder / "trainer.out"
 
     def start(self) -> None:
-        """Start the trainer in a session of its own, so that Ctrl-C reaches it through us only."""
+        """Start the trainer in sessions of its own, so that Ctrl-C reaches it through us only."""
         command = [sys.executable, "-m", "trainer.run", str(self._folder), "--follow", "--parent", str(os.getpid())]
         with self._output.open("ab") as output:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-            )
-        logger().info("trainer_started", pid=self._process.pid)
+            for told in self._environments():
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                    env={**os.environ, **told},
+                )
+                self._processes.append(process)
+                logger().info("trainer_started", pid=process.pid)
+
+    def _environments(self) -> Iterator[dict[str, str]]:
+        """What each process is told of the others, as launchers do; a single one is told nothing."""
+        learn = self._settings
+        devices = {"CUDA_VISIBLE_DEVICES": learn.devices} if learn.devices else {}
+        if learn.processes == 1:
+            yield devices
+            return
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(learn.processes)}
+        for rank in map(str, range(learn.processes)):
+            yield {**devices, **meeting, **SHARDS[learn.shard], "RANK": rank, "LOCAL_RANK": rank}
+
+    @property
+    def _alive(self) -> bool:
+        return bool(self._processes) and all(process.poll() is None for process in self._processes)
 
     async def updated(self, policy: str, iteration: int) -> Digest:
         """The digest that a policy has after an iteration; waits until the trainer has appended it.
@@ -46,27 +88,29 @@ class Learner:
             TrainerError: the trainer ended without having learned from the iteration.
         """
         while True:
-            alive = self._process is not None and self._process.poll() is None
+            alive = self._alive
             updates = [event.fact for event in self._log.read(f"policy/{policy}", kinds={"policy_updated"})]
             for fact in updates:
                 if isinstance(fact, PolicyUpdated) and fact.iteration == iteration:
                     return fact.digest
-            if self._process is None or not alive:
-                logger().error("trainer_ended", code=self._process and self._process.returncode)
+            if not alive:
+                logger().error("trainer_ended", codes=[process.poll() for process in self._processes])
                 raise TrainerError(f"The trainer ended before it learned from iteration {iteration}: {self._last_words()}")
-            while not self._log.changed() and self._process.poll() is None:
+            while not self._log.changed() and self._alive:
                 await asyncio.sleep(PERIOD)
 
     def stop(self) -> None:
-        """End the process; before its commit point nothing is lost."""
-        if self._process is None or self._process.poll() is not None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        """End the processes; before its commit point nothing is lost."""
+        running = [process for process in self._processes if process.poll() is None]
+        for process in running:
+            process.terminate()
+        deadline = time.monotonic() + GRACE_S
+        for process in running:
+            try:
+                process.wait(timeout=max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def _last_words(self) -> str:
         lines = self._output.read_text(errors="replace").split("\n") if self._output.exists() else []

@@ -64,6 +64,12 @@ def test_a_delta_without_effect_is_refused(override):
         configure(None, ["learn.delta=1.5", override])
 
 
+def test_parts_without_processes_to_hold_them_are_refused():
+    assert configure(None, ["learn.processes=2", "learn.shard=zero3"]).learn.shard == "zero3"
+    with pytest.raises(BadInput, match="processes"):
+        configure(None, ["learn.shard=zero3"])
+
+
 def test_a_config_survives_the_log():
     config = configure(None, ["play.episodes=3", "goalposts=x.jsonl"])
     assert Config(**config.model_dump(mode="json")) == config

@@ -10,6 +10,7 @@ import fcntl
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,6 +81,18 @@ def stop_on_sigterm() -> None:
         raise SystemExit(TERMINATED)
 
     signal.signal(signal.SIGTERM, stop)
+
+
+def mortal(parent: int, grace_s: float) -> None:
+    """From now on, end this process so long after its parent, whatever it is waiting for then."""
+
+    def watch() -> None:
+        while not orphaned(parent):
+            time.sleep(0.5)
+        time.sleep(grace_s)
+        os._exit(TERMINATED)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def orphaned(parent: int | None) -> bool:

@@ -63,6 +63,7 @@ class Pupils:
         self._world.agree(old.model.parameters())
         state = {} if old.adapter else self._world.gather(old.model.state_dict())
         moments = self._world.gather(pupil.adam.moments())
+        _make_room()
         saved = checkpoint.save(self._store, old.folder, state, moments, old.adapter) if self._world.leads else ""
         digest = Digest(self._world.told(saved))
         if digest != place.digest:
@@ -107,3 +108,11 @@ class Pupils:
             longest=max(play.student.max_tokens, play.teacher.max_tokens),
             reference=reference,
         )
+
+
+def _make_room() -> None:
+    """Give back what an update needed of a GPU besides weights and moments: a model server may share it."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -7,6 +7,7 @@ Law: RUN holds all it needs and gets all it makes: the log or its URL, `weights/
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -73,7 +74,7 @@ def main(
     if offline and follow:
         raise BadInput("--offline learns from what was played already; leave out --follow")
     changes = [*(overrides or []), *([f"learn.epochs={epochs}"] if epochs else [])]
-    world = ALONE if dry_run else World.join()
+    world = ALONE if dry_run else _joined(parent)
     if not world.leads:
         world.told()
     with ordered(run, offline or [], changes, recredit=recredit, until=until, verify=verify, dry=dry_run) as order:
@@ -86,6 +87,15 @@ def main(
         else:
             _assist(order, threads, world, follow=follow)
     world.leave()
+
+
+def _joined(parent: int | None) -> World:
+    """The world; processes of a parent that died do not wait for each other for ever."""
+    from trainer.process import mortal
+
+    if parent is not None and "RANK" in os.environ:
+        mortal(parent, PATIENCE_S)
+    return World.join()
 
 
 def _preview(order: Order) -> None:
