@@ -15,8 +15,9 @@ from typing import Final
 from events.errors import ModelError
 from events.values import Digest
 
-OPTIMIZER: Final = "optimizer.safetensors"
-"""The file beside the weights with all that the next optimizer step depends on."""
+OPTIMIZER: Final = "optimizer.moments"
+"""The file beside the weights with all that the next optimizer step depends on; in safetensors' format, but not named so,
+because servers load every file of that name as weights."""
 ADAPTER: Final = "adapter_model.safetensors"
 """The tensors of an adapter, in peft's format."""
 ADAPTER_CONFIG: Final = "adapter_config.json"

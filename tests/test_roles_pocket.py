@@ -95,7 +95,7 @@ def test_half_known_operations_are_mistaken_as_often_as_they_say() -> None:
 def test_the_optimizer_state_fits_the_model() -> None:
     from safetensors import safe_open
 
-    with safe_open(WEIGHTS / "model.safetensors", "pt") as weights, safe_open(WEIGHTS / "optimizer.safetensors", "pt") as adam:
+    with safe_open(WEIGHTS / "model.safetensors", "pt") as weights, safe_open(WEIGHTS / "optimizer.moments", "pt") as adam:
         assert set(adam.keys()) == {f"{name}.exp_avg_sq" for name in weights.keys()} | {"step"}  # noqa: SIM118
         for name in weights.keys():  # noqa: SIM118
             assert weights.get_slice(name).get_shape() == adam.get_slice(f"{name}.exp_avg_sq").get_shape()

@@ -146,7 +146,7 @@ def test_the_digest_sees_weights_and_tokenizer_but_not_the_optimizer(weights, tm
     import shutil
 
     copy = shutil.copytree(weights, tmp_path / "copy")
-    (copy / "optimizer.safetensors").write_bytes(b"moments")
+    (copy / "optimizer.moments").write_bytes(b"moments")
     assert weights_digest(copy) == weights_digest(weights)
     (copy / "tokenizer.json").write_text((copy / "tokenizer.json").read_text() + " ")
     assert weights_digest(copy) != weights_digest(weights)

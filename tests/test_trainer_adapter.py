@@ -100,7 +100,7 @@ def test_the_folder_is_small_names_its_base_and_is_what_peft_loads(made, run) ->
     assert {file.name for file in (store / digest).iterdir()} == {
         "adapter_config.json",
         "adapter_model.safetensors",
-        "optimizer.safetensors",
+        "optimizer.moments",
     }
     size, whole = (
         (store / digest / "adapter_model.safetensors").stat().st_size,

@@ -227,13 +227,13 @@ def test_carried_moments_are_taken_from_the_weights_folder(tell, run, made) -> N
     names = load_file(folder / "model.safetensors")
     moments = {f"{name}.exp_avg_sq": torch.full_like(value, 0.25) for name, value in names.items()}
     cold = fact(next(trainer(tell().play(), run).catch_up()))
-    save_file({**moments, "step": torch.tensor(2000.0)}, folder / "optimizer.safetensors")
+    save_file({**moments, "step": torch.tensor(2000.0)}, folder / "optimizer.moments")
     carried = fact(next(trainer(tell().play(), run).catch_up()))
     assert carried.digest != cold.digest
     full = LearnSettings().learning_rate
     assert carried.steps[-1].metrics["learning_rate"] == pytest.approx(full)
     assert cold.steps[-1].metrics["learning_rate"] < full
-    assert float(load_file(run / "weights" / carried.digest / "optimizer.safetensors")["step"]) == 2000 + carried.step
+    assert float(load_file(run / "weights" / carried.digest / "optimizer.moments")["step"]) == 2000 + carried.step
 
 
 def test_an_update_names_the_optimizers_state_and_a_changed_one_stops_the_trainer(tell, run) -> None:
@@ -241,9 +241,9 @@ def test_an_update_names_the_optimizers_state_and_a_changed_one_stops_the_traine
     [first] = learn(told, run)
     folder = run / "weights" / first.digest
     assert first.optimizer == optimizer_digest(folder)
-    content = bytearray((folder / "optimizer.safetensors").read_bytes())
+    content = bytearray((folder / "optimizer.moments").read_bytes())
     content[-1] ^= 1
-    (folder / "optimizer.safetensors").write_bytes(content)
+    (folder / "optimizer.moments").write_bytes(content)
     with pytest.raises(TrainerError, match=rf"optimizer\.safetensors has the digest .* but the log says {first.optimizer}"):
         learn(told.play(), run)
     assert told.log.version("policy/shared") == 1

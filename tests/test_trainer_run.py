@@ -149,7 +149,7 @@ def test_two_fresh_processes_make_the_same_bits(copy, straight) -> None:
     one, other = (updates(run) for run in runs)
     assert one == other == straight
     assert len({update.digest for update in one}) == ITERATIONS
-    optimizers = [(run / "weights" / one[-1].digest / "optimizer.safetensors").read_bytes() for run in runs]
+    optimizers = [(run / "weights" / one[-1].digest / "optimizer.moments").read_bytes() for run in runs]
     assert optimizers[0] == optimizers[1]
     for run, lines in zip(runs, said, strict=True):
         told = [line.split()[0] for line in lines.splitlines()[1:] if not line.startswith("warning: ")]

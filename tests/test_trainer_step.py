@@ -156,7 +156,7 @@ def test_saved_weights_are_whole_and_named_by_their_content(store, digest) -> No
     saved = checkpoint.save(store, weights.folder, weights.model.state_dict(), adam.moments())
     assert saved != digest
     assert weights_digest(store / saved) == saved
-    wanted = {file.name for file in (store / digest).iterdir()} | {"optimizer.safetensors"}
+    wanted = {file.name for file in (store / digest).iterdir()} | {"optimizer.moments"}
     assert {file.name for file in (store / saved).iterdir()} == wanted
 
 
@@ -212,7 +212,7 @@ def test_another_optimizer_state_than_the_logs_is_named(store, digest) -> None:
     saved = checkpoint.save(store, weights.folder, weights.model.state_dict(), adam.moments())
     state = optimizer_digest(store / saved)
     assert checkpoint.load(store, saved, state).moments is not None
-    file = store / saved / "optimizer.safetensors"
+    file = store / saved / "optimizer.moments"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
@@ -230,7 +230,7 @@ def test_equal_weights_with_a_damaged_state_are_replaced_and_the_parent_never_is
     adam.step()
     saved = checkpoint.save(store, weights.folder, weights.model.state_dict(), adam.moments())
     state = optimizer_digest(store / saved)
-    (store / saved / "optimizer.safetensors").write_bytes(b"torn")
+    (store / saved / "optimizer.moments").write_bytes(b"torn")
     assert checkpoint.save(store, weights.folder, weights.model.state_dict(), adam.moments()) == saved
     assert optimizer_digest(store / saved) == state
     # Weights that did not move keep the state that the log has named for them.
@@ -309,8 +309,8 @@ def test_eight_bit_steps_after_a_reload_are_the_steps_without_one(wide, tmp_path
         adam.step()
     push(first, 1e-3)
     half.step()
-    save_file(half.moments(), tmp_path / "optimizer.safetensors")
-    rest = Adam(first, EIGHT, load_file(tmp_path / "optimizer.safetensors"))
+    save_file(half.moments(), tmp_path / "optimizer.moments")
+    rest = Adam(first, EIGHT, load_file(tmp_path / "optimizer.moments"))
     push(first, 2e-3)
     rest.step()
     assert all(torch.equal(one, other) for one, other in zip(straight.parameters(), first.parameters(), strict=True))

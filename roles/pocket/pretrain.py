@@ -155,7 +155,7 @@ def _save_optimizer(out: Path, model: Any, optimizer: torch.optim.Optimizer) -> 
     for name, parameter in model.named_parameters():
         state[f"{name}.exp_avg_sq"] = optimizer.state[parameter]["exp_avg_sq"].contiguous()
         step = optimizer.state[parameter]["step"]
-    save_file({**state, "step": torch.tensor(float(step))}, out / "optimizer.safetensors")
+    save_file({**state, "step": torch.tensor(float(step))}, out / "optimizer.moments")
 
 
 app = typer.Typer(add_completion=False)
