@@ -7,7 +7,7 @@ It reads no log.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -34,6 +34,7 @@ def overview_json(summary: RunSummary) -> dict[str, Any]:
         "lifts": summary.lifts,
         "tokens": summary.tokens,
         "policies": summary.policies,
+        "served": {role: fact.model_dump(mode="json") for role, fact in summary.served.items()},
         "iterations": [_iteration_json(figures) for figures in summary.iterations.values()],
         "updates": [update.model_dump(mode="json") for update in summary.updates],
         "warnings": [symptom._asdict() for symptom in diagnose(summary)],
@@ -82,7 +83,16 @@ def overview(summary: RunSummary) -> RenderableType:
     )
     tables = (_iterations(summary), _teacher(summary), _learning(summary), _evaluations(summary), _goalposts(summary))
     warnings = [f"[yellow]warning[/]: {markup(str(symptom))}" for symptom in diagnose(summary)]
-    return Group(line, *warnings, *(part for table in tables if table.row_count for part in ("", table)))
+    return Group(line, *_served(summary), *warnings, *(part for table in tables if table.row_count for part in ("", table)))
+
+
+def _served(summary: RunSummary) -> Iterator[str]:
+    for role, fact in summary.served.items():
+        far = fact.difference
+        proof = (
+            "" if far is None else f", whose logprobs are the trainer's within {far:.1e} nats (mean {fact.mean_difference:.1e})"
+        )
+        yield f"{role} is served by {fact.policy[:SHORT]}{proof}"
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -190,6 +190,8 @@ class RunSummary:
     """Tokens/s of each update, as clocks said."""
     policies: dict[Role, Digest] = field(default_factory=dict)
     """Weights in use."""
+    served: dict[Role, PolicyServed] = field(default_factory=dict)
+    """The last proof of them."""
     lemmas: int = 0
     lifts: int = 0
     tokens: int = 0
@@ -217,8 +219,8 @@ class RunSummary:
             case PolicyUpdated() as fact:
                 self.updates.append(fact)
                 self.speeds.append(event.observed.get("tokens_per_second"))
-            case PolicyServed(role=role, policy=policy):
-                self.policies[role] = policy
+            case PolicyServed(role=role, policy=policy) as fact:
+                self.policies[role], self.served[role] = policy, fact
             case EvaluationFinished() as fact:
                 self.evaluations.append(fact)
             case EpisodeStarted() as fact:

@@ -207,13 +207,14 @@ class AttemptsMade(Fact):
 class AttemptsVerified(Fact):
     """The verifier judged the attempts of an earlier event of this stream."""
 
+    SCHEMA: ClassVar[int] = 2
     kind: Literal["attempts_verified"] = "attempts_verified"
     of: int
     """Version of the `AttemptsMade` in this stream."""
     verdicts: tuple[Verdict, ...]
     """One an attempt, in order."""
     provenance: Provenance
-    """Image and limits."""
+    """Image, limits and rules."""
 
 
 class PassRateMeasured(Fact):
@@ -305,6 +306,18 @@ class PolicyUpdated(Fact):
     """SHA-256 of the optimizer's state beside the weights; None where there is none, and in logs of schema 1."""
 
 
+class PolicyProbed(Fact):
+    """The trainer told what its weights say of a fixed text, so that whoever serves them can be asked the same."""
+
+    kind: Literal["policy_probed"] = "policy_probed"
+    digest: Digest
+    """The weights."""
+    tokens: tuple[int, ...]
+    """The text."""
+    logprobs: tuple[float, ...]
+    """Natural-log probability, at temperature 1, of each token but the first after those before it."""
+
+
 class WeightsPruned(Fact):
     """Weights were given up in the course of an update: they need not be on disk any more."""
 
@@ -316,11 +329,16 @@ class WeightsPruned(Fact):
 class PolicyServed(Fact):
     """A role's model proved that it serves these weights."""
 
+    SCHEMA: ClassVar[int] = 2
     kind: Literal["policy_served"] = "policy_served"
     role: Role
     """Whose model."""
     policy: Digest
     """Weights now in use."""
+    difference: float | None = None
+    """Nats by which it gave one of the probe's tokens another logprob than the trainer, at most; None in logs of schema 1."""
+    mean_difference: float | None = None
+    """The same, on average over the tokens."""
 
 
 class EvaluationFinished(Fact):
@@ -371,13 +389,12 @@ AnyFact = Annotated[
     | EpisodeFailed
     | IterationFinished
     | PolicyUpdated
+    | PolicyProbed
     | WeightsPruned
     | PolicyServed
     | EvaluationFinished
     | RunFinished,
     Field(discriminator="kind"),
 ]
-"""Every kind of fact."""
 
 FACTS: TypeAdapter[AnyFact] = TypeAdapter(AnyFact)
-"""Validates facts from JSON."""

@@ -25,17 +25,24 @@ def _stopless_generation(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "generation": _stopless(data["generation"])}
 
 
+def _by_own_rules(data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "provenance": {**data["provenance"], "per_test": False, "rules": "own"}}
+
+
 UPCASTERS: Mapping[tuple[str, int], Upcaster] = MappingProxyType(
     {
         ("attempts_made", 1): _stopless_generation,
+        ("attempts_verified", 1): _by_own_rules,
         ("evaluation_finished", 1): _stopless,
+        ("policy_served", 1): lambda data: {**data, "difference": None, "mean_difference": None},
         ("policy_updated", 1): lambda data: {**data, "steps": [{**step, "silent": {}} for step in data["steps"]]},
         ("question_proposed", 1): _stopless_generation,
         ("run_started", 1): lambda data: {**data, "sources": []},
     }
 )
 """By kind and schema. Since schema 2, steps of `policy_updated` tell why completions carried no signal, and `run_started`
-which other logs are learned from; whatever tells how tokens were drawn names the texts that ended a completion."""
+which other logs are learned from; `policy_served` tells how far the served weights are from the trainer's; whatever tells how
+tokens were drawn names the texts that ended a completion; verdicts name the rules that they were reached by."""
 
 _UNION = get_args(get_args(AnyFact)[0])
 KINDS: Mapping[str, type[Fact]] = MappingProxyType({cls.model_fields["kind"].default: cls for cls in _UNION})

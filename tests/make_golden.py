@@ -1,4 +1,4 @@
-"""Makes a golden log: `python -m tests.make_golden tests/golden/log-schema-3-pruned.sqlite`.
+"""Makes a golden log: `python -m tests.make_golden tests/golden/log-schema-3-probed.sqlite`.
 
 Law: one is made per schema of the store, and where kinds of facts are new; never again. It stands for the logs that people have.
 """
@@ -10,7 +10,8 @@ from pathlib import Path
 from events.errors import BadInput
 from events.stores.sqlite import SqliteLog
 from events.stores.sqlite_file import create
-from events.types import PolicyServed, RunResumed, WeightsPruned
+from events.types import PolicyProbed, PolicyServed, RunResumed, WeightsPruned
+from events.values import Sampling
 from tests.scenes import START, scene
 
 
@@ -20,10 +21,13 @@ def main(path: Path) -> None:
         raise BadInput(f"{path} exists; a golden log is never made again, so choose the name of a new schema")
     create(path)
     log = SqliteLog(path, clock=lambda: datetime(2026, 11, 22, 12, tzinfo=UTC))
-    tale = scene(log).run(name="golden", seed=0).goalpost().evaluate().start(3)
+    tale = scene(log, sampling=Sampling(stop=("\n\n",))).run(name="golden", seed=0).goalpost().evaluate().start(3)
     tale.episode(rejected=["degenerate"]).practice().fail().finish().update()
+    newest = tale.policies["student"]
+    log.append("policy/shared", [PolicyProbed(digest=newest, tokens=(5, 6, 7), logprobs=(-0.5, -0.25))])
     log.append("policy/shared", [WeightsPruned(digests=(START,))])
-    log.append("run", [PolicyServed(role="student", policy=tale.policies["student"])], observed={"seconds": 0.25})
+    served = PolicyServed(role="student", policy=newest, difference=2e-06, mean_difference=1e-06)
+    log.append("run", [served], observed={"seconds": 0.25})
     log.append("run", [RunResumed(position=log.head().position)], causation=1)
     log.append("run", [RunResumed(position=log.head().position)], key="resume/2")
     tale.evaluate(successes=5).end()

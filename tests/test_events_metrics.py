@@ -8,7 +8,7 @@ import pytest
 from events.errors import BadInput
 from events.exports.metrics import curves, points
 from events.stores.memory import MemoryLog
-from events.types import IterationStarted
+from events.types import IterationStarted, PolicyServed
 from events.values import Digest, StepTaken
 from tests.scenes import START, scene, updated
 
@@ -49,6 +49,16 @@ def test_playing_gives_gap_acceptance_and_the_reasons_of_rejection_as_shares(log
         0,
     )
     assert (easy["pass_rate"], easy["diversity"]) == (0.5, 0.75)
+
+
+def test_a_delivery_is_a_point_of_the_iteration_that_made_the_weights(log: MemoryLog) -> None:
+    tale = scene(log).run().goalpost()
+    for far in (None, 2e-06, 4e-06):
+        log.append("run", [PolicyServed(role="student", policy=tale.policies["student"], difference=far, mean_difference=far)])
+        if far:
+            tale.play().update()
+    assert having(log, "served/student/difference") == [(0, 2e-06), (1, 4e-06)]
+    assert having(log, "served/student/mean_difference") == [(0, 2e-06), (1, 4e-06)]
 
 
 def test_a_share_of_nothing_is_no_point(log: MemoryLog) -> None:

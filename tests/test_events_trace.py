@@ -15,7 +15,7 @@ from events.stores import open_log
 from events.stores.memory import MemoryLog
 from events.story import find_goalpost, tell
 from events.trace import tree
-from events.types import GoalpostAdded
+from events.types import GoalpostAdded, PolicyServed
 from events.values import Digest, Pair, Question, canonical
 from tests.scenes import Scene, question, scene
 
@@ -46,6 +46,17 @@ def test_the_overview_shows_the_run_in_tables() -> None:
     assert ["1", "easy", "2", "1", "0.50", "1.00", "0.25", "1", "-0.12", "1", "degenerate"] in rows
     assert any(row[:3] == ["1", "shared", "aaaaaaaa"] for row in rows)
     assert any(row[:2] == ["test", "0"] for row in rows)
+
+
+def test_the_overview_says_how_far_served_weights_are_from_the_trainers() -> None:
+    log = MemoryLog()
+    told(log)
+    for role, far in (("teacher", None), ("student", 0.5), ("student", 0.013)):
+        log.append("run", [PolicyServed(role=role, policy=Digest("b" * 64), difference=far, mean_difference=far)])
+    assert shown(overview(fold(RunSummary(), log.read()))).splitlines()[1:3] == [
+        "teacher is served by bbbbbbbb",
+        "student is served by bbbbbbbb, whose logprobs are the trainer's within 1.3e-02 nats (mean 1.3e-02)",
+    ]
 
 
 def test_the_overview_of_an_empty_log_is_a_line() -> None:

@@ -26,6 +26,7 @@ from events.types import (
     EvaluationFinished,
     IterationFinished,
     IterationStarted,
+    PolicyServed,
     PolicyUpdated,
     QuestionProposed,
     Reason,
@@ -77,7 +78,7 @@ def curves(log: Log) -> Curves:
 
 
 def points(events: Iterable[Event]) -> Iterator[Point]:
-    """One point when an iteration has been played, one for each update of a policy, one for each examination."""
+    """One point when an iteration has been played, one for each update of a policy, its delivery, and each examination."""
     summary, played = RunSummary(), _Played()
     for event in events:
         summary.apply(event)
@@ -98,6 +99,10 @@ def points(events: Iterable[Event]) -> Iterator[Point]:
                 warned = {symptom.name for symptom in diagnose(summary) if symptom.policy == fact.policy}
                 values |= {f"warnings/{name}": name in warned for name in NAMES}
                 yield _point(fact.iteration, event, {f"{fact.policy}/{name}": value for name, value in values.items()})
+            case PolicyServed(role=role, difference=float()) as fact:
+                learned = next((update.iteration for update in reversed(summary.updates) if update.digest == fact.policy), 0)
+                far = {"difference": fact.difference, "mean_difference": fact.mean_difference}
+                yield _point(learned, event, {f"served/{role}/{name}": value for name, value in far.items()})
             case EvaluationFinished() as fact:
                 yield _point(fact.iteration, event, _examined(fact))
 
