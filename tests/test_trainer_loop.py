@@ -244,7 +244,7 @@ def test_an_update_names_the_optimizers_state_and_a_changed_one_stops_the_traine
     content = bytearray((folder / "optimizer.moments").read_bytes())
     content[-1] ^= 1
     (folder / "optimizer.moments").write_bytes(content)
-    with pytest.raises(TrainerError, match=rf"optimizer\.safetensors has the digest .* but the log says {first.optimizer}"):
+    with pytest.raises(TrainerError, match=rf"optimizer\.moments has the digest .* but the log says {first.optimizer}"):
         learn(told.play(), run)
     assert told.log.version("policy/shared") == 1
 

@@ -216,10 +216,10 @@ def test_another_optimizer_state_than_the_logs_is_named(store, digest) -> None:
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    with pytest.raises(TrainerError, match=rf"{saved}/optimizer\.safetensors has the digest .* but the log says {state}"):
+    with pytest.raises(TrainerError, match=rf"{saved}/optimizer\.moments has the digest .* but the log says {state}"):
         checkpoint.load(store, saved, state)
     file.unlink()
-    with pytest.raises(TrainerError, match=r"optimizer\.safetensors is missing"):
+    with pytest.raises(TrainerError, match=r"optimizer\.moments is missing"):
         checkpoint.load(store, saved, state)
 
 
