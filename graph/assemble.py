@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-
-from safetensors import SafetensorError, safe_open
 
 from events.errors import BadInput
 from events.log import Log
@@ -19,11 +18,12 @@ from graph.config import Config
 from graph.examine import Examiner
 from graph.learner import Learner
 from graph.lockstep import Lockstep
+from graph.model import model_folder
 from graph.play import Play
 from graph.recipes import recipe
 from graph.table import Table, recall
 from roles.model import Model
-from roles.prompt import PROMPTS, Prompts
+from roles.prompt import Prompts
 from roles.question_set import QuestionSet, load
 from roles.record import put_question
 from roles.similarity import Embedding, Novelty, embedding
@@ -31,28 +31,6 @@ from roles.solver import Solver
 from roles.teacher import Teacher
 from roles.verifier import Truth, Verifier
 from sandbox.runner import Limits, Runner
-
-
-def model_folder(spec: str) -> Path:
-    """The weights folder that the setting `model` names.
-
-    Raises:
-        BadInput: there is none.
-    """
-    if spec == "pocket":
-        from roles.pocket import WEIGHTS
-
-        return WEIGHTS
-    folder = Path(spec).expanduser()
-    if not (folder / "config.json").is_file():
-        raise BadInput(f"There is no model in {spec!r}: a folder with config.json is expected; check --set model=...")
-    for file in folder.glob("*.safetensors"):
-        try:
-            with safe_open(file, framework="np"):
-                pass
-        except (OSError, SafetensorError) as error:
-            raise BadInput(f"{file} is not whole ({error}); copy the model again.") from error
-    return folder
 
 
 def started(log: Log) -> RunStarted:
@@ -69,15 +47,28 @@ def started(log: Log) -> RunStarted:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run reads from files, read and checked before anything starts."""
+    """What a run reads from files, read and checked before anything starts.
 
-    model: Path
-    digest: Digest
+    The model is looked for where it is asked for only: a run that goes on has its own.
+    """
+
+    spec: str
+    """The setting `model`."""
     goalposts: QuestionSet
     practice: tuple[Question, ...]
     test: tuple[Question, ...]
     prompts: Prompts
     embedding: Embedding
+
+    @cached_property
+    def model(self) -> Path:
+        """The folder of the weights."""
+        return model_folder(self.spec)
+
+    @cached_property
+    def digest(self) -> Digest:
+        """Theirs."""
+        return weights_digest(self.model)
 
     def digests(self) -> dict[str, str]:
         """Content digests, so that a resume plays with what the run started with."""
@@ -89,17 +80,15 @@ class Inputs:
 
 
 def inputs(config: Config) -> Inputs:
-    """The model, question sets, prompts and embedding that a config names.
+    """The question sets, prompts and embedding that a config names, and where its model is.
 
     Raises:
         BadInput: one cannot be read.
     """
-    model = model_folder(config.model)
     goalposts = load(config.goalposts, "goalposts")
     practice = goalposts if config.practice == "goalposts" else load(config.practice, "train")
     return Inputs(
-        model=model,
-        digest=weights_digest(model),
+        spec=config.model,
         goalposts=goalposts,
         practice=practice.questions if recipe(config).practices else (),
         test=() if config.test == "none" else load(config.test, "test").questions,
@@ -114,8 +103,7 @@ def prompts(config: Config) -> Prompts:
     Raises:
         BadInput: one cannot be read.
     """
-    shipped = PROMPTS / config.prompts
-    return Prompts(shipped if shipped.is_dir() else Path(config.prompts))
+    return Prompts.named(config.prompts)
 
 
 def sandbox(config: Config, run: str) -> Runner:
@@ -134,6 +122,12 @@ def put_up(log: Log, goalposts: QuestionSet) -> None:
         log.append("goalposts", facts, expected=0)
 
 
+def verifier_of(config: Config, runner: Runner, truth: Truth | None = None) -> Verifier:
+    """The verifier that a config describes."""
+    play, verify = config.play, config.verify
+    return Verifier(runner, play.pairs, play.public_pairs, verify.distinct, truth, verify.rules, verify.per_test)
+
+
 def seat(folder: Path, config: Config, log: Log, given: Inputs, runner: Runner) -> Play:
     """Everybody at the table, ready to play."""
     put_up(log, given.goalposts)
@@ -141,16 +135,10 @@ def seat(folder: Path, config: Config, log: Log, given: Inputs, runner: Runner) 
     policies = dict(started(log).policies)
     models = _models(folder, config, policies)
     solver = Solver(lockstep.model(models["student"]), given.prompts, log)
-    verifier = Verifier(
-        lockstep.runner(runner),
-        config.play.pairs,
-        config.play.public_pairs,
-        config.verify.distinct,
-        _truth(config.goalposts),
-    )
+    verifier = verifier_of(config, lockstep.runner(runner), _truth(config.goalposts))
     table = Table(
         log=log,
-        teacher=Teacher(lockstep.model(models["teacher"]), given.prompts, log, config.play.teacher),
+        teacher=Teacher(lockstep.model(models["teacher"]), given.prompts, log, config.play.teacher, config.play.pairs),
         solver=solver,
         verifier=verifier,
         novelty=Novelty(given.embedding),
@@ -197,5 +185,10 @@ def _truth(goalposts: str) -> Truth | None:
 
 def limits(config: Config) -> Limits:
     """What an untrusted program may use."""
-    seconds = config.verify.wall_seconds
-    return Limits(wall_seconds=seconds, cpu_seconds=max(1, round(seconds)), memory_mb=config.verify.memory_mb)
+    verify = config.verify
+    return Limits(
+        wall_seconds=verify.wall_seconds,
+        cpu_seconds=max(1, round(verify.wall_seconds)),
+        memory_mb=verify.memory_mb,
+        output_kb=verify.output_kb,
+    )

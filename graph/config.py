@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from events.values import Role, Sampling, Value
+from events.values import Role, Rules, Sampling, Value
 
 
 class Settings(Value):
@@ -96,10 +96,16 @@ class VerifySettings(Settings):
     """What similarity is measured in: `ngrams`, or a folder with an encoder in Hugging Face format."""
     distinct: Annotated[int, Field(ge=1)] = 3
     """Fewest different outputs that a question's pairs must have; fewer is degenerate."""
+    rules: Rules = "own"
+    """How answers are run and compared: as programs really run, or as LiveCodeBench's official checker does."""
     wall_seconds: Annotated[float, Field(gt=0)] = 6.0
-    """Wall-clock limit of one program on all its inputs."""
+    """Wall-clock limit of one program on all its inputs, or on each [LiveCodeBench: 6 a test]."""
+    per_test: bool = False
+    """Whether each test of an answer has time and memory for itself, and the first that fails ends them."""
     memory_mb: Annotated[int, Field(ge=32)] = 256
     """Memory limit of one program."""
+    output_kb: Annotated[int, Field(ge=1)] = 64
+    """Most that a program may print or return for one input, in KiB."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Sandbox containers; 0 takes one a core."""
     runtime: str = ""
@@ -247,7 +253,8 @@ class Config(BaseSettings):
     recipe: Literal["gasp", "gasp_real"] = "gasp_real"
     """The algorithm, by name."""
     model: str = "pocket"
-    """`pocket`, or a folder with a causal LM in Hugging Face format."""
+    """`pocket`, a folder with a causal LM in Hugging Face format, or a name of the hub, such as `Qwen/Qwen2.5-Coder-7B` or
+    `Qwen/Qwen2.5-Coder-7B@REVISION`."""
     prompts: str = "pocket"
     """Prompt set: a folder name under `roles/prompts/`, or a path."""
     policies: Literal["shared", "separate"] = "shared"

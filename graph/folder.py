@@ -23,6 +23,7 @@ from events.types import RunStarted
 from events.weights import optimizer_digest
 from graph.assemble import Inputs, inputs, started
 from graph.config import Config
+from graph.model import put
 from graph.provenance import commit, versions
 
 LEAST_FREE = 500 * 2**20
@@ -60,13 +61,14 @@ def create(folder: Path, config: Config, given: Inputs, url: str | None = None, 
     """
     if folder.exists():
         raise BadInput(f"Run folder {folder} exists; choose another --name, or go on with --resume {folder}.")
+    digest = given.digest
     unfinished = folder.parent / f".new-{os.getpid()}"
     try:
         unfinished.mkdir(parents=True)
         if shutil.disk_usage(unfinished).free < LEAST_FREE:
             raise BadInput(f"Less than {LEAST_FREE // 2**20} MiB are free where {folder} would be; free some, or set --runs.")
         if learns:
-            shutil.copytree(given.model, unfinished / "weights" / given.digest, ignore=shutil.ignore_patterns("*.md"))
+            put(given.model, unfinished / "weights" / digest)
         if url is not None:
             (unfinished / URL_NAME).write_text(f"{url}\n")
         _start(url or unfinished / LOG_NAME, config, given)

@@ -130,8 +130,11 @@ def _of_model(spec: str, file: Path | None, runs: Path) -> Examinee:
     from graph.configure import configure
     from graph.folder import create
 
-    if spec != "pocket" and not Path(spec).is_dir():
-        raise BadInput(f"There is neither a run nor a model {spec!r}; give the name or folder of a run, `pocket`, or a folder.")
+    if spec != "pocket" and "/" not in spec and not Path(spec).is_dir():
+        raise BadInput(
+            f"There is neither a run nor a model {spec!r}; give the name or folder of a run, `pocket`, a folder, or a name of"
+            " the hub such as Qwen/Qwen2.5-Coder-7B."
+        )
     config = configure(file, [f"model={json.dumps(spec)}"])
     given = inputs(config)
     folder = runs / f"evaluation-{given.digest[:12]}"
@@ -198,12 +201,11 @@ async def examine(
     Raises:
         GaspError: model or sandbox failed; what is done is kept.
     """
-    from graph.assemble import prompts, sandbox
+    from graph.assemble import prompts, sandbox, verifier_of
     from graph.examine import Examiner
     from graph.lockstep import Lockstep
     from roles.models.transformers import TransformersModel
     from roles.solver import Solver
-    from roles.verifier import Verifier
 
     config, log, lockstep = examinee.config, examinee.log, Lockstep()
     questions = asked.questions[: settings.questions]
@@ -219,7 +221,7 @@ async def examine(
         await asyncio.to_thread(lambda: runner.provenance)
         model = TransformersModel(examinee.weights, examinee.policy, max_prompt_tokens=config.max_prompt_tokens)
         solver = Solver(lockstep.model(model), said, log)
-        verifier = Verifier(lockstep.runner(runner), config.play.pairs, config.play.public_pairs, config.verify.distinct)
+        verifier = verifier_of(config, lockstep.runner(runner))
         at_once = max(1, ROWS // settings.attempts)
         examiner = Examiner(log, solver, verifier, lockstep, settings, seed, at_once)
         return stream, await examiner.examine_in(stream, name, questions, examinee.iteration, say)

@@ -22,9 +22,10 @@ from events.stores import open_log
 from events.types import RunStarted
 from events.values import Digest, Source
 from events.weights import weights_digest
-from graph.assemble import model_folder, started
+from graph.assemble import started
 from graph.config import Config
 from graph.configure import changed
+from graph.model import model_folder, put
 from graph.provenance import commit, versions
 from graph.recipes import RECIPES, recipe
 from trainer.syllabus import Recording
@@ -131,7 +132,7 @@ def _create(folder: Path, wanted: Plan) -> None:
     digest = wanted.start.policies["student"]
     try:
         unfinished.mkdir(parents=True)
-        shutil.copytree(wanted.model, unfinished / "weights" / digest, ignore=shutil.ignore_patterns("*.md"))
+        put(wanted.model, unfinished / "weights" / digest)
         with closing(open_log(unfinished / LOG_NAME, create=True)) as log:
             log.append("run", [wanted.start], expected=0, observed={PATHS: [str(path) for path in wanted.sources]})
         os.sync()
