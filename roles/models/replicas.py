@@ -1,0 +1,203 @@
+"""vLLM servers with the same weights: a question goes to one of them, what changes weights to all.
+
+Law: no server is asked more than `in_flight` questions at once, whoever asks; what fails for a while is asked again, with the
+same seed and so to the same effect, and what fails for good is an error that names the server. The key is never written down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import aiohttp
+
+from events.errors import ModelError
+from events.safe_text import one_line
+from events.secrets import MASK, masked
+from events.values import Digest
+
+_T = TypeVar("_T")
+
+_TRIES: Final = 8
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 15.0
+"""The upper ends of the pauses between tries double from the first to the longest; each pause is drawn below its end."""
+_CONNECT_S: Final = 10.0
+_KEEP_S: Final = 3.0
+"""An idle connection is closed before the server does so, which takes it five seconds."""
+_SAID: Final = 300
+"""Characters of a server's complaint that are shown."""
+
+
+@dataclass
+class _Server:
+    url: str
+    load: int = 0
+
+
+class _Refused(Exception):
+    """An answer that is none."""
+
+    def __init__(self, status: int, said: str) -> None:
+        super().__init__(f"HTTP {status}: {said}")
+        self.passes = status == 429 or status >= 500
+        self.absent = status == 404
+
+
+class Replicas:
+    """Servers that share questions.
+
+    Args:
+        urls: Where they are, such as `http://gpu-1:8000`.
+        name: Name under which they serve the model.
+        holds: Digest of the weights that they were started with.
+        in_flight: Most questions that one server is asked at once; the others wait here.
+        timeout_s: Seconds that one question may take, further tries included.
+        sleeps: Whether they give their GPU's memory back while they rest.
+        key: What they ask for in the header `Authorization`, if anything.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        name: str,
+        holds: Digest,
+        *,
+        in_flight: int = 256,
+        timeout_s: float = 600.0,
+        sleeps: bool = False,
+        key: str | None = None,
+    ) -> None:
+        self.name = name
+        self.holds = holds
+        self.slots = in_flight * len(urls)
+        self._servers = [_Server(url.rstrip("/")) for url in urls]
+        self._free = asyncio.Semaphore(self.slots)
+        self._timeout_s = timeout_s
+        self._key = key
+        self._session: aiohttp.ClientSession | None = None
+        self._sleeps = sleeps
+        # Servers that somebody else left asleep are woken too; to wake the wakeful does nothing.
+        self._asleep = sleeps
+        self._waking = asyncio.Lock()
+
+    async def ask(self, path: str, body: dict[str, Any]) -> tuple[str, bytes]:
+        """The URL of a server, and its answer.
+
+        Raises:
+            ModelError: there is none.
+        """
+        await self._wake()
+        async with self._free:
+            return await self._persist(self._servers, path, body)
+
+    async def ask_all(
+        self, path: str, body: dict[str, Any] | None = None, *, absent_ok: bool = False
+    ) -> list[tuple[str, bytes]]:
+        """URL and answer of every server.
+
+        Raises:
+            ModelError: one did not answer; but that it has no such thing may be what was wanted.
+        """
+        await self._wake()
+        return await self._all(path, body, absent_ok=absent_ok)
+
+    async def load(self, weights: Path, policy: Digest) -> None:
+        """Put other weights in the place of those that the servers hold.
+
+        Raises:
+            ModelError: a server did not take them.
+        """
+        kwargs = {"weights_path": str(weights.resolve())}
+        await self.ask_all("/collective_rpc", {"method": "reload_weights", "kwargs": kwargs})
+        for url, said in await self.ask_all("/reset_prefix_cache"):
+            if b"true" not in said:
+                raise ModelError(f"vLLM at {url} keeps answers of older weights ({_shown(said)}); is somebody else asking it?")
+        self.holds = policy
+
+    async def rest(self) -> None:
+        """Let the servers give back their GPUs' memory until they are asked again, where that is set."""
+        async with self._waking:
+            if self._sleeps and not self._asleep:
+                await self._all("/sleep?level=1")
+                self._asleep = True
+
+    async def close(self) -> None:
+        """Let go of all connections. Safe to call twice."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _wake(self) -> None:
+        async with self._waking:
+            if self._asleep:
+                await self._all("/wake_up")
+                self._asleep = False
+
+    async def _all(self, path: str, body: dict[str, Any] | None = None, *, absent_ok: bool = False) -> list[tuple[str, bytes]]:
+        return await together(self._persist([server], path, body, absent_ok=absent_ok) for server in self._servers)
+
+    async def _persist(
+        self, servers: Sequence[_Server], path: str, body: dict[str, Any] | None, *, absent_ok: bool = False
+    ) -> tuple[str, bytes]:
+        """Ask the least busy of the servers; after a failure that may pass, rather another one."""
+        server, pause, said = None, _FIRST_PAUSE_S, ""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                for tried in range(_TRIES):
+                    if tried:
+                        await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads load, decides nothing
+                        pause = min(2 * pause, _LONGEST_PAUSE_S)
+                    server = min(servers, key=lambda one: (one is server, one.load))
+                    try:
+                        return server.url, await self._post(server, path, body)
+                    except aiohttp.ClientError as error:
+                        said = f"{type(error).__name__}: {error}"
+                    except _Refused as error:
+                        if absent_ok and error.absent:
+                            return server.url, b""
+                        said = str(error)
+                        if not error.passes:
+                            break
+        except TimeoutError:
+            said = f"no answer in {self._timeout_s:g} seconds{said and ', before that '}{said}"
+        assert server is not None
+        raise ModelError(
+            f"vLLM at {masked(server.url)} failed {path} ({self._safe(said)}); see the server's log, and go on once it is well"
+        )
+
+    async def _post(self, server: _Server, path: str, body: dict[str, Any] | None) -> bytes:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_S),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+                headers={"Authorization": f"Bearer {self._key}"} if self._key else None,
+            )
+        server.load += 1
+        try:
+            async with self._session.post(server.url + path, json=body, allow_redirects=False) as answer:
+                if answer.status == 200:
+                    return await answer.read()
+                raise _Refused(answer.status, _shown(await answer.content.read(4 * _SAID)))
+        finally:
+            server.load -= 1
+
+    def _safe(self, said: str) -> str:
+        return one_line(masked(said.replace(self._key, MASK) if self._key else said), _SAID)
+
+
+def _shown(said: bytes) -> str:
+    return said.decode(errors="replace")
+
+
+async def together(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """The results in order; the first failure cancels the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(coroutine) for coroutine in coroutines]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0]  # noqa: B904 - the group says no more
+    return [task.result() for task in tasks]

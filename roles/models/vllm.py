@@ -1,0 +1,259 @@
+"""A model that vLLM servers sample from: whole weights that they load, or adapters on a base that they hold.
+
+Law: token ids go out and token ids come back, nothing is tokenised by a server; ids and logprobs are those of sampling, and
+what a server answers is checked before it is believed. It starts no servers; `roles.serving` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeVar
+
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+
+from events.errors import ModelError
+from events.safe_text import one_line
+from events.secrets import masked
+from events.values import Digest
+from events.weights import base_of, weights_digest
+from roles.encoding import Encoding
+from roles.model import Completion, Reply, Request
+from roles.models.replicas import Replicas, together
+
+_NEUTRAL: Final = {
+    "top_p": 1.0,
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "return_token_ids": True,
+    "include_stop_str_in_output": True,
+    "skip_special_tokens": False,
+    "spaces_between_special_tokens": False,
+}
+"""Said each time, because a server takes what is not said from the model's generation config."""
+
+
+class _Logprobs(BaseModel):
+    token_logprobs: list[Annotated[FiniteFloat, Field(gt=-9999)]]
+    """The server writes -9999 for a probability of 0, which no sampled token has."""
+
+
+class _Choice(BaseModel):
+    token_ids: list[int]
+    prompt_token_ids: list[int]
+    finish_reason: Literal["stop", "length"]
+    stop_reason: int | str | None = None
+    logprobs: _Logprobs
+
+
+class _Answer(BaseModel):
+    model: str
+    choices: list[_Choice]
+
+
+class _Scores(BaseModel):
+    top_logprobs: list[dict[str, FiniteFloat]]
+
+
+class _Score(BaseModel):
+    logprobs: _Scores
+
+
+class _Scored(BaseModel):
+    model: str
+    choices: list[_Score]
+
+
+_Said = TypeVar("_Said", _Answer, _Scored)
+
+
+class VllmModel:
+    """One policy, served by replicas that other policies may share where all are adapters.
+
+    Args:
+        replicas: The servers; until `serve`, the policy is the weights that they hold.
+        weights: Folder of those weights, or a copy of it, for the tokenizer.
+        max_prompt_tokens: Longer prompts are cut from the left.
+        drift: Most nats that the replicas' logprobs of a token may differ.
+
+    Raises:
+        ModelError: the folder holds no tokenizer.
+    """
+
+    def __init__(self, replicas: Replicas, weights: Path, *, max_prompt_tokens: int = 384, drift: float = 0.02) -> None:
+        self._replicas = replicas
+        self._encoding = Encoding(weights, max_prompt_tokens)
+        self._drift = drift
+        self._policy = replicas.holds
+        self._adapter: str | None = None
+        # Somebody else may load, and unload, the same adapter.
+        self._mark = uuid.uuid4().hex[:8]
+
+    @property
+    def policy(self) -> Digest:
+        """Digest of the weights that are being served."""
+        return self._policy
+
+    @property
+    def _name(self) -> str:
+        return self._adapter or self._replicas.name
+
+    async def generate(self, requests: Sequence[Request]) -> list[Reply]:
+        """Answer every request, in order.
+
+        Raises:
+            ModelError: a server failed, or answered something else than asked.
+        """
+        replies: list[Reply | None] = [None] * len(requests)
+        waiting = iter(enumerate(requests))
+
+        async def work() -> None:
+            for place, request in waiting:
+                replies[place] = await self._answer(request)
+
+        await together(work() for _ in range(min(len(requests), self._replicas.slots)))
+        return [reply for reply in replies if reply is not None]
+
+    async def serve(self, weights: Path, policy: Digest) -> None:
+        """Have every server load other weights, or another adapter.
+
+        Raises:
+            ModelError: the weights are missing, their digest is not `policy`, they stand on another base, or a server failed.
+        """
+        found, base = await asyncio.to_thread(lambda: (weights_digest(weights), base_of(weights)))
+        if found != policy:
+            raise ModelError(f"Weights in {weights} are {found[:12]}, but {policy[:12]} was asked for; give the right folder")
+        before = self._adapter
+        if base is None:
+            await self._replicas.load(weights, policy)
+            self._adapter = None
+        else:
+            holds = self._replicas.holds
+            if base.name != holds:
+                raise ModelError(
+                    f"The adapter {policy[:12]} stands on {base.name[:12]}, but the servers hold {holds[:12]}; "
+                    "start them with the adapter's base"
+                )
+            self._adapter = f"{policy[:16]}-{self._mark}"
+            # In place, so that to say it twice is no error.
+            body = {"lora_name": self._adapter, "lora_path": str(weights.resolve()), "load_inplace": True}
+            await self._replicas.ask_all("/v1/load_lora_adapter", body)
+        self._policy = policy
+        if before not in (None, self._adapter):
+            await self._replicas.ask_all("/v1/unload_lora_adapter", {"lora_name": before}, absent_ok=True)
+
+    async def fingerprint(self, tokens: Sequence[int]) -> tuple[float, ...]:
+        """Natural-log probability, at temperature 1, of each token but the first after those before it, on every server.
+
+        Raises:
+            ModelError: a server failed, or one has other weights than the others.
+        """
+        salt = uuid.uuid4().hex
+        scores = await together(self._score(tokens[:end], tokens[end], salt) for end in range(1, len(tokens)))
+        found = {url: tuple(score[url] for score in scores) for url in (scores[0] if scores else ())}
+        usual = [sorted(values)[len(values) // 2] for values in zip(*found.values(), strict=True)]
+        for url, values in found.items():
+            apart = max(abs(value - other) for value, other in zip(values, usual, strict=True))
+            if apart > self._drift:
+                raise ModelError(
+                    f"vLLM at {masked(url)} has other weights than the others: logprobs differ by up to {apart:.3g}; restart it"
+                )
+        return tuple(usual)
+
+    async def _score(self, before: Sequence[int], token: int, salt: str) -> dict[str, float]:
+        """The logprob of a token, by server. As it is sampled: vLLM's scores of prompts fail on CPUs that carry adapters."""
+        body = {
+            **_NEUTRAL,
+            "model": self._name,
+            "prompt": list(before),
+            "max_tokens": 1,
+            "temperature": 1.0,
+            "logprobs": 0,
+            "logprob_token_ids": [token],
+            "return_tokens_as_token_ids": True,
+            # Nothing that other weights may have left is read.
+            "cache_salt": salt,
+        }
+        scores = {}
+        for url, said in await self._replicas.ask_all("/v1/completions", body):
+            answer = _read(_Scored, url, said, self._name)
+            try:
+                scores[url] = answer.choices[0].logprobs.top_logprobs[0][f"token_id:{token}"]
+            except LookupError as error:
+                raise _nonsense(url, "it does not score tokens by id") from error
+        return scores
+
+    async def rest(self) -> None:
+        """Let the servers give back their GPUs' memory until something is asked again, where that is set."""
+        await self._replicas.rest()
+
+    async def close(self) -> None:
+        """Let go of all connections. Safe to call twice."""
+        await self._replicas.close()
+
+    async def _answer(self, request: Request) -> Reply:
+        prompt, sampling = self._encoding.encode(request), request.sampling
+        # vLLM refuses to be greedy more than once; all would be the same.
+        count = request.count if sampling.temperature > 0 else 1
+        name, policy = self._name, self._policy
+        body = {
+            **_NEUTRAL,
+            "model": name,
+            "prompt": prompt,
+            "n": count,
+            "seed": request.seed % 2**63,
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "stop": sampling.stop,
+            "stop_token_ids": sorted(self._encoding.ends),
+            "logprobs": 0,
+        }
+        url, said = await self._replicas.ask("/v1/completions", body)
+        choices = _read(_Answer, url, said, name).choices
+        if len(choices) != count or any(choice.prompt_token_ids != list(prompt) for choice in choices):
+            raise _nonsense(url, "it answers another prompt, or another number of times")
+        completions = tuple(self._completion(url, choice) for choice in choices)
+        return Reply(policy, prompt, completions if count == request.count else completions * request.count)
+
+    def _completion(self, url: str, choice: _Choice) -> Completion:
+        ids, logprobs = choice.token_ids, choice.logprobs.token_logprobs
+        ended = bool(ids) and ids[-1] in self._encoding.ends
+        stop: Literal["end", "text", "length"] = "end" if ended else "length"
+        if choice.finish_reason == "stop" and not ended:
+            stop = "text"
+            if not isinstance(choice.stop_reason, str):
+                raise _nonsense(
+                    url, "it ends with a token that does not end the model's texts; is its generation config another?"
+                )
+        if not ids or len(logprobs) != len(ids):
+            raise _nonsense(url, f"it gives {len(logprobs)} logprobs of {len(ids)} tokens")
+        text = self._encoding.decode(ids[:-1] if ended else ids)
+        return Completion(text, tuple(ids), tuple(logprobs), stop)
+
+
+def _read(kind: type[_Said], url: str, said: bytes, name: str) -> _Said:
+    """What a server said, which is checked.
+
+    Raises:
+        ModelError: it is something else.
+    """
+    try:
+        answer = kind.model_validate_json(said)
+    except ValidationError as error:
+        flaw = error.errors(include_url=False, include_input=False)[0]
+        raise _nonsense(url, f"{'.'.join(map(str, flaw['loc']))}: {flaw['msg']}") from error
+    if answer.model != name:
+        raise _nonsense(url, f"it speaks as {answer.model}, {name} was asked")
+    return answer
+
+
+def _nonsense(url: str, what: str) -> ModelError:
+    return ModelError(
+        f"vLLM at {masked(url)} gives no valid answer ({one_line(what, 300)}); is it vLLM 0.31, and started by us?"
+    )
