@@ -42,6 +42,8 @@ Outcome = Literal[
     "malformed",
 ]
 """What the verifier found. `malformed`: the completion held no answer of the asked form."""
+Rules = Literal["own", "livecodebench"]
+"""How answers are run, and which values are right: docs/verdicts.md."""
 Silence = Literal["all_right", "all_wrong", "alone", "average", "empty", "untaught"]
 """Why a completion carries no signal. All of its group were rewarded alike, above 0 or not; it has no group to be compared
 with; its reward is the average; it has no tokens; the teacher's advantages are scaled to 0."""
@@ -156,6 +158,10 @@ class Provenance(Value):
     """Digest of the container image."""
     limits: dict[str, float]
     """Limits in force, by name."""
+    per_test: bool = False
+    """Whether every test had the limits for itself; else all tests of an answer shared them."""
+    rules: Rules = "own"
+    """Rules that were followed; these two are as here in logs of older schemas."""
 
 
 class StepTaken(Value):

@@ -136,7 +136,8 @@ class Reverifier:
         name = provenance.model_dump_json()
         if name not in self._runners:
             self._runners[name] = await _runner(provenance)
-        return Verifier(self._runners[name], pairs=1, public_pairs=0, distinct=1)
+        rules, per_test = provenance.rules, provenance.per_test
+        return Verifier(self._runners[name], pairs=1, public_pairs=0, distinct=1, rules=rules, per_test=per_test)
 
 
 async def _runner(provenance: Provenance) -> DockerRunner:

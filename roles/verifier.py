@@ -7,32 +7,23 @@ An infrastructure failure raises and never becomes a verdict. It gives no reward
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from events.safe_text import one_line
 from events.types import Reason
-from events.values import Outcome, Pair, Provenance, Question, Task, Verdict
+from events.values import Pair, Provenance, Question, Rules, Task, Verdict
 from roles.parse import Malformed, parse_input, parse_output, parse_program, parse_proposal
+from roles.rules import OUTCOMES
 from roles.safety import objection, parse, without_each_statement
+from roles.trial import detail, tried
 from sandbox.compare import same
 from sandbox.literal import NotLiteral, TooLarge, read
-from sandbox.runner import Execution, Job, Run, Runner, RunStatus
+from sandbox.runner import Execution, Job, Run, Runner
 
-OUTCOMES: dict[RunStatus, Outcome] = {
-    "runtime_error": "runtime_error",
-    "syntax_error": "syntax_error",
-    "time_limit": "time_limit",
-    "memory_limit": "memory_limit",
-    "output_limit": "output_limit",
-    "unprintable": "wrong_answer",
-    "exited": "runtime_error",
-    "forbidden": "forbidden",
-    "tampered": "tampered",
-}
-"""What a failed run means for the verdict."""
+USED = ("seconds", "cpu_seconds", "peak_mb")
+"""What is told of running an answer."""
 
 
 class Truth(Protocol):
@@ -57,7 +48,7 @@ class Judged(NamedTuple):
     verdicts: list[Verdict]
     """One an answer; equal answers have equal verdicts."""
     used: dict[str, list[float | None]]
-    """What running them took, by name (`seconds`, `cpu_seconds`, `peak_mb`), one an answer; None for one that was not run."""
+    """What running them took, by name (`USED`), one an answer; None for one that was not run."""
 
 
 class Valid(NamedTuple):
@@ -76,11 +67,13 @@ class Verifier:
     public_pairs: int
     distinct: int
     truth: Truth | None = None
+    rules: Rules = "own"
+    per_test: bool = False
 
     @property
     def provenance(self) -> Provenance:
         """Conditions of its verdicts."""
-        return self.runner.provenance
+        return self.runner.provenance.model_copy(update={"rules": self.rules, "per_test": self.per_test})
 
     async def judge(self, question: Question, task: Task, pair: int | None, texts: Sequence[str]) -> Judged:
         """A verdict for each answer, and what it took.
@@ -116,7 +109,7 @@ class Verifier:
         backwards = Job(source=proposal.program, inputs=inputs[::-1])
         first, second = await self.runner.run([Job(source=proposal.program, inputs=inputs), backwards])
         if failed := next((run for run in first.runs if run.status != "ok"), None):
-            return Rejected("broken", one_line(f"{failed.status}: {_detail(failed)}", 200))
+            return Rejected("broken", one_line(f"{failed.status}: {detail(failed)}", 200))
         if _values(first) != _values(second)[::-1]:
             return Rejected("nondeterministic", "a second run, in another order, gave other outputs")
         if not all(_literal(run.value) for run in first.runs):
@@ -145,14 +138,13 @@ class Verifier:
     async def _judge_programs(self, question: Question, texts: Sequence[str]) -> Judged:
         answers = [parse_program(text) for text in texts]
         programs = list(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
-        inputs = tuple(pair.input for pair in question.pairs)
-        jobs = [Job(source=program, inputs=inputs, entry=question.entry, mode=question.mode) for program in programs]
-        executions = await self.runner.run(jobs) if jobs else []
-        found = {
-            program: (_judged_runs(question, execution.runs), execution)
-            for program, execution in zip(programs, executions, strict=True)
-        }
-        return _judged([found[answer] if isinstance(answer, str) else (_malformed(answer), None) for answer in answers])
+        found = await tried(self.runner, question, programs, self.rules, per_test=self.per_test)
+        return _judged(
+            [
+                (found[answer].verdict, found[answer].used) if isinstance(answer, str) else (_malformed(answer), None)
+                for answer in answers
+            ]
+        )
 
     async def _judge_inputs(self, question: Question, expected: str, texts: Sequence[str]) -> Judged:
         answers = [parse_input(text) for text in texts]
@@ -160,7 +152,7 @@ class Verifier:
         jobs = [Job(source=question.program or "", inputs=(given,), entry=question.entry) for given in inputs]
         executions = await self.runner.run(jobs) if jobs else []
         found = {
-            given: (_judged_run(execution.runs[0], expected), execution)
+            given: (_judged_run(execution.runs[0], expected), {name: getattr(execution, name) for name in USED})
             for given, execution in zip(inputs, executions, strict=True)
         }
         return _judged([found[answer] if isinstance(answer, str) else (_malformed(answer), None) for answer in answers])
@@ -168,11 +160,6 @@ class Verifier:
 
 def _values(execution: Execution) -> tuple[str, ...]:
     return tuple(run.value if run.status == "ok" else f"<{run.status}>" for run in execution.runs)
-
-
-def _detail(run: Run) -> str:
-    """Its detail, without the addresses that differ between equal runs."""
-    return one_line(re.sub(r"0x[0-9a-f]{6,}", "0x…", run.detail), 200)
 
 
 def _literal(text: str) -> bool:
@@ -184,11 +171,8 @@ def _literal(text: str) -> bool:
     return True
 
 
-def _judged(found: Sequence[tuple[Verdict, Execution | None]]) -> Judged:
-    used: dict[str, list[float | None]] = {
-        name: [None if execution is None else round(getattr(execution, name), 6) for _, execution in found]
-        for name in ("seconds", "cpu_seconds", "peak_mb")
-    }
+def _judged(found: Sequence[tuple[Verdict, dict[str, float] | None]]) -> Judged:
+    used = {name: [None if one is None else round(one[name], 6) for _, one in found] for name in USED}
     return Judged([verdict for verdict, _ in found], used)
 
 
@@ -205,20 +189,5 @@ def _judged_value(answer: str | Malformed, expected: str) -> Verdict:
 
 def _judged_run(run: Run, expected: str) -> Verdict:
     if run.status != "ok":
-        return Verdict(outcome=OUTCOMES[run.status], passed=0, total=1, detail=_detail(run))
+        return Verdict(outcome=OUTCOMES[run.status], passed=0, total=1, detail=detail(run))
     return _judged_value(run.value, expected)
-
-
-def _judged_runs(question: Question, runs: Sequence[Run]) -> Verdict:
-    """All tests must pass; the first failure names the verdict."""
-    passed = 0
-    failure: Verdict | None = None
-    for pair, run in zip(question.pairs, runs, strict=True):
-        if run.status == "ok" and same(pair.output, run.value, "stdin" if question.mode == "stdin" else "function"):
-            passed += 1
-        elif failure is None:
-            outcome: Outcome = "wrong_answer" if run.status == "ok" else OUTCOMES[run.status]
-            failure = Verdict(outcome=outcome, passed=0, total=len(runs), detail=_detail(run))
-    if failure is None:
-        return Verdict(outcome="passed", passed=passed, total=len(runs))
-    return failure.model_copy(update={"passed": passed})

@@ -39,6 +39,20 @@ def same(expected: str, got: str, mode: Literal["function", "stdin"] = "function
         return False
 
 
+def equal(expected: str, got: str) -> bool:
+    """Whether `got` is the expected result as Python's `==` has it, where a tuple at the top is a list.
+
+    So it is for LiveCodeBench: `3.0 == 3` and `True == 1`, no tolerance for floats, and a tuple inside is no list.
+    """
+    if max(len(expected), len(got)) > LONGEST:
+        return False
+    try:
+        one, two = (list(value) if isinstance(value, tuple) else value for value in (read(expected), read(got)))
+        return bool(one == two)
+    except NotLiteral:
+        return False
+
+
 def _same_value(one: object, two: object) -> bool:
     if isinstance(one, bool) or isinstance(two, bool):
         return one is two

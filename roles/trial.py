@@ -1,0 +1,107 @@
+"""Answers on the tests of a question: run, and told how many tests they pass.
+
+Law: all tests must pass, and the first that fails names the verdict. It parses no answers and knows no roles.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from events.safe_text import one_line
+from events.values import Outcome, Question, Rules, Verdict
+from roles.rules import compose, found
+from sandbox.runner import Execution, Job, Run, Runner
+
+SHARED: Final = ("time_limit", "memory_limit")
+"""Outcomes that a test may owe to those before it in its job."""
+
+
+@dataclass
+class Trial:
+    """One answer on all tests of its question."""
+
+    question: Question
+    rules: Rules
+    per_test: bool
+    """Whether each test has the limits for itself. Then the first failure is the end, else all tests are run."""
+    job: Job
+    """The answer on all tests."""
+    outcomes: list[Outcome] = field(default_factory=list)
+    """What is decided, in order of the tests."""
+    detail: str = ""
+    """Why the first failed test failed."""
+    executions: list[Execution] = field(default_factory=list)
+    alone: bool = False
+    """Whether the next test is to be run alone."""
+
+    @property
+    def next(self) -> Job:
+        """The answer on the tests that are not decided yet, or on the first of them."""
+        start = len(self.outcomes)
+        return self.job.model_copy(update={"inputs": self.job.inputs[start : start + 1 if self.alone else None]})
+
+    def take(self, execution: Execution) -> None:
+        """Decide by what came of the next job, as far as that may be."""
+        self.executions.append(execution)
+        self.alone = False
+        for place, run in enumerate(execution.runs):
+            outcome = found(self.question, self.rules, self.job, self.question.pairs[len(self.outcomes)], run)
+            if self.per_test and place and outcome in SHARED:
+                self.alone = True
+                return
+            if outcome != "passed" and self.failure is None:
+                self.detail = detail(run)
+            self.outcomes.append(outcome)
+            if self.over:
+                return
+
+    @property
+    def failure(self) -> Outcome | None:
+        """The first, None as long as there is none."""
+        return next((outcome for outcome in self.outcomes if outcome != "passed"), None)
+
+    @property
+    def over(self) -> bool:
+        """Whether the verdict is known."""
+        return len(self.outcomes) == len(self.job.inputs) or (self.per_test and self.failure is not None)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What was found."""
+        passed = self.outcomes.count("passed")
+        return Verdict(outcome=self.failure or "passed", passed=passed, total=len(self.job.inputs), detail=self.detail)
+
+    @property
+    def used(self) -> dict[str, float]:
+        """What running it took."""
+        return {
+            "seconds": sum(one.seconds for one in self.executions),
+            "cpu_seconds": sum(one.cpu_seconds for one in self.executions),
+            "peak_mb": max(one.peak_mb for one in self.executions),
+        }
+
+
+async def tried(
+    runner: Runner, question: Question, programs: Sequence[str], rules: Rules, *, per_test: bool
+) -> dict[str, Trial]:
+    """Every program on all tests. Those that are left share a job, as long as no limit is hit.
+
+    Where limits are per test, a test that hits one behind others is run again alone, and the tests after it go on together: an
+    answer that hangs costs two limits at most, a quick one a single job.
+
+    Raises:
+        SandboxError: the sandbox failed.
+    """
+    trials = {program: Trial(question, rules, per_test, compose(question, program, rules)) for program in programs}
+    while going := [trial for trial in trials.values() if not trial.over]:
+        for trial, execution in zip(going, await runner.run([trial.next for trial in going]), strict=True):
+            trial.take(execution)
+    return trials
+
+
+def detail(run: Run) -> str:
+    """Its detail, without the addresses that differ between equal runs."""
+    return one_line(re.sub(r"0x[0-9a-f]{6,}", "0x…", run.detail), 200)
