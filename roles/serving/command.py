@@ -80,10 +80,10 @@ def built_for_cpu() -> bool:
     raise BadInput("vLLM is not installed; for GPUs `pip install 'gasp[vllm]'`, for a CPU see docs/serving.md")
 
 
-def command(serving: Serving, weights: Path, port: int, *, cpu: bool) -> list[str]:
-    """The command line of one server, which loads `weights`."""
+def command(serving: Serving, port: int, *, cpu: bool) -> list[str]:
+    """The command line of one server."""
     told = {
-        "model": weights,
+        "model": serving.weights.resolve(),
         "served-model-name": serving.name,
         "host": HOST,
         "port": port,

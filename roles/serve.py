@@ -1,0 +1,150 @@
+"""`python -m roles.serve`: vLLM servers by hand, for as long as the command runs.
+
+Law: nothing is left of them when it ends, by whatever cause; and nobody on this machine gets in without the key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from events.cli import run_app
+from events.errors import BadInput
+from events.safe_text import markup, one_line
+
+if TYPE_CHECKING:
+    from roles.serving.command import Serving
+    from roles.serving.fleet import Fleet
+
+_KEY = "VLLM_API_KEY"
+_QUIET_S = 10.0
+"""Seconds between lines of progress where there is no terminal."""
+
+HELP = """Serve a model with vLLM (OpenAI's protocol), until Ctrl-C.
+
+MODEL is a folder in Hugging Face format, or `pocket` for the weights that ship with the project. Servers listen on 127.0.0.1,
+and every request must bring a key: that in VLLM_API_KEY, or a new one that only you can read. When this command ends, even by
+kill -9, so do they. See docs/serving.md.
+
+- `python -m roles.serve pocket` serves the pocket model on a free port
+
+- `python -m roles.serve ~/Qwen2.5-Coder-7B --replicas 4 --dtype bfloat16 --port 8000` one server on each of four GPUs
+
+- `python -m roles.serve ~/Qwen2.5-Coder-7B --tensor-parallel 2 --devices 0,1` one server on two GPUs
+"""
+
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+
+
+@app.command(help=HELP, no_args_is_help=True)
+def main(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder of the model, or `pocket`.")],
+    name: Annotated[str, typer.Option(help="What requests call it; the folder's name by default.")] = "",
+    replicas: Annotated[int, typer.Option(min=1, help="Servers with the same weights (data parallelism).")] = 1,
+    tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs of one server.")] = 1,
+    devices: Annotated[str, typer.Option(metavar="0,1,..", help="GPUs, dealt out in turn; all that are seen by default.")] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the first server, the others follow; 0: free ones.")] = 0,
+    dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="What is computed in.")] = "float32",
+    memory: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Share of a GPU's memory; on a CPU, GiB of keys and values.")
+    ] = 0.9,
+    context: Annotated[int, typer.Option(min=0, help="Most tokens of prompt and completion; 0: as the model has it.")] = 0,
+    lora_rank: Annotated[int, typer.Option(min=0, help="Highest rank of adapters that may be loaded; 0: none.")] = 0,
+    sleep: Annotated[bool, typer.Option("--sleep", help="Let them give their GPU's memory back when asked.")] = False,
+    start_s: Annotated[float, typer.Option(min=1, help="Seconds until they must answer.")] = 900.0,
+    logs: Annotated[Path, typer.Option(help="Folder for their logs.")] = Path("runs/serve"),
+) -> None:
+    """Put the settings together, then serve."""
+    from roles.pocket import WEIGHTS
+    from roles.serving.command import Serving
+
+    folder = WEIGHTS if model == "pocket" else Path(model)
+    serving = Serving(
+        weights=folder,
+        name=name or ("pocket" if model == "pocket" else folder.resolve().name),
+        logs=logs,
+        replicas=replicas,
+        tensor_parallel=tensor_parallel,
+        devices=devices,
+        dtype=dtype,
+        memory=memory,
+        context=context,
+        rank=lora_rank,
+        sleep=sleep,
+        start_s=start_s,
+        port=port,
+        key=_given_key(),
+    )
+    with suppress(asyncio.CancelledError):
+        asyncio.run(_serve(serving))
+
+
+def _given_key() -> str:
+    key = os.environ.get(_KEY, "")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise BadInput(f"The key in {_KEY} cannot be sent in a header; use letters and digits, or unset it for a new one")
+    return key
+
+
+async def _serve(serving: Serving) -> None:
+    from roles.serving.fleet import start
+
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, task.cancel)
+    console = Console()
+    with console.status("") as status:
+        told = -_QUIET_S
+
+        def progress(seconds: float, line: str) -> None:
+            nonlocal told
+            text = f"{serving.name} is loading, {seconds:.0f} s: {line}"
+            if console.is_terminal:
+                status.update(markup(text, console.width - 4))
+            elif seconds - told >= _QUIET_S:
+                told = seconds
+                console.print(markup(text), soft_wrap=True)
+
+        fleet = await start(serving, progress)
+    try:
+        console.print(_told(fleet, serving), markup=False, highlight=False, soft_wrap=True)
+        while True:
+            fleet.check()
+            await asyncio.sleep(0.5)
+    finally:
+        await asyncio.shield(fleet.close())
+        console.print("The servers have ended.")
+
+
+def _told(fleet: Fleet, serving: Serving) -> str:
+    """How to use them."""
+    key = f"in {_KEY}"
+    if not serving.key:
+        file = fleet.folder / "key"
+        file.write_text(fleet.key)
+        key = f'export {_KEY}="$(cat {file})"'
+    asked = json.dumps({"model": serving.name, "prompt": "def f(x):", "max_tokens": 16})
+    urls = json.dumps(list(fleet.urls))
+    return "\n".join(
+        [
+            f"{one_line(serving.name)} is served until Ctrl-C:",
+            *(f"  {server.url}   log: {server.log}" for server in fleet.servers),
+            f"key:       {key}",
+            f'try:       curl {fleet.urls[0]}/v1/completions -H "Authorization: Bearer ${_KEY}" '
+            f"-H 'Content-Type: application/json' -d '{asked}'",
+            f"in a run:  --set serve.backend=vllm --set 'serve.urls={urls}'",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    run_app(app)
