@@ -1,26 +1,68 @@
-"""Prompts: text files with `{{field}}` marks, filled in one pass.
+"""Prompts: folders of text files with `{{field}}` marks, filled in one pass.
 
-Law: a rendered prompt names the hash of the file it came from, and inserted text is never interpreted: a mark inside
-a statement that a model wrote stays as it is. It knows no roles and no models.
+Law: a rendered prompt names the hash of the text it came from, whatever is wrong with a folder is said when it is read, and
+inserted text is never interpreted: a mark inside a statement that a model wrote stays as it is. It knows no models.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, ValidationError
 
 from events.errors import BadInput
-from events.values import Axis, Pair, Question
+from events.values import Axis, Pair, Question, Sampling, Value, canonical
+from roles.parse import INPUTS
+from roles.safety import ALLOWED, BANNED_NAMES
 
-NAMES: Final = ("induction", "deduction", "abduction", "easy", "hard")
-"""The prompts that a folder must hold, each as `NAME.md`."""
 PROMPTS: Final = Path(__file__).parent / "prompts"
-"""The folders that ship with the project: `pocket` and `base`."""
-_MARK: Final = re.compile(r"\{\{([a-z_]+)\}\}")
+"""The sets that ship with the project, a folder each."""
+FIELDS: Final[Mapping[str, frozenset[str]]] = {
+    "induction": frozenset({"mode", "statement", "pairs", "entry"}),
+    "deduction": frozenset({"program", "input"}),
+    "abduction": frozenset({"program", "output"}),
+    "easy": frozenset({"axis", "statement", "pairs", "inputs", "modules", "banned"}),
+    "hard": frozenset({"axis", "statement", "pairs", "inputs", "modules", "banned", "program"}),
+    "system": frozenset(),
+}
+"""The prompts of a set, each in `NAME.md`, with the marks that they may have. `system` belongs to sets of conversations."""
+NAMES: Final = tuple(name for name in FIELDS if name != "system")
+"""The prompts that every set holds."""
+_AXES: Final = ("axis", ("io", "function"))
+CHOICES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "induction": ("mode", ("function", "class", "stdin", "checks")),
+    "easy": _AXES,
+    "hard": _AXES,
+}
+"""Prompts with a field that is one of a few words. A set may hold texts that stand for the words there, in `NAME.WORD.md`."""
+_MARK: Final = re.compile(r"\{\{(\w+)\}\}")
+_VERSION: Final = re.compile(r"version: ([1-9][0-9]*)\r?\n")
+
+
+class Rules(Value):
+    """The `set.toml` of a prompt set: how its prompts are sent."""
+
+    form: Literal["plain", "chat"]
+    """`plain`: as they are. `chat`: as the user's message in the tokenizer's chat template, after what `system.md` says."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Texts that end an answer, besides the model's own end token; they stay in it."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """A prompt before its marks are filled."""
+
+    text: str
+    version: str
+    """That of its file; with a dot and that of the word's text where one was put in."""
+    hash: str
+    """SHA-256 (hex) of its file; where the text of a word was put in, of both files' hashes in a row."""
 
 
 @dataclass(frozen=True)
@@ -29,74 +71,170 @@ class Rendered:
 
     text: str
     template: str
-    """SHA-256 (hex) of the prompt file."""
+    """`Template.hash` of what it was rendered from."""
 
 
 class Prompts:
-    """The five prompts of a folder.
+    """The prompts of a folder.
 
     Raises:
-        BadInput: the folder lacks one of them.
+        BadInput: a file is missing, unknown or wrong.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._templates: dict[str, Rendered] = {}
-        for name in NAMES:
-            path = folder / f"{name}.md"
-            try:
-                content = path.read_bytes()
-                text = content.decode()
-            except (OSError, UnicodeDecodeError) as error:
-                raise BadInput(f"Prompt file {path} cannot be read ({error}); a folder holds {NAMES} as .md") from error
-            self._templates[name] = Rendered(text, hashlib.sha256(content).hexdigest())
+        self.rules: Final = _rules(folder / "set.toml")
+        """How they are sent."""
+        templates = _templates(folder, self.rules.form == "chat")
+        self.system: Final = templates["system"].text if "system" in templates else None
+        """The system message (`""`: none); None where prompts are sent as they are."""
+        self.templates: Final[Mapping[str, Template]] = templates
+        """By name, `NAME.WORD` where the set has texts for words."""
+
+    @classmethod
+    def named(cls, spec: str) -> Self:
+        """The set that a setting names: one that is shipped, or a folder.
+
+        Raises:
+            BadInput: there is none, or something is wrong in it.
+        """
+        shipped = PROMPTS / spec
+        folder = shipped if shipped.is_dir() else Path(spec).expanduser()
+        if not folder.is_dir():
+            names = ", ".join(shipped_sets())
+            raise BadInput(f"There is no prompt set {spec!r}: it is neither a folder nor one of {names}; check the name.")
+        return cls(folder)
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) over all prompt files."""
-        return hashlib.sha256("".join(self._templates[name].template for name in NAMES).encode()).hexdigest()
+        """SHA-256 (hex) over all that has an effect: rules and prompts."""
+        hashes = "".join(f"{name}:{template.hash}\n" for name, template in sorted(self.templates.items()))
+        return hashlib.sha256(canonical(self.rules) + hashes.encode()).hexdigest()
 
-    def render(self, name: str, **fields: str) -> Rendered:
-        """The prompt `name` with its marks filled.
-
-        Raises:
-            BadInput: there is no such prompt, or it asks for a field that was not given.
-        """
-        if name not in self._templates:
-            raise BadInput(f"There is no prompt {name!r}; choose one of {NAMES}")
-        template = self._templates[name]
-        missing = set(_MARK.findall(template.text)) - set(fields)
-        if missing:
-            raise BadInput(f"Prompt {name!r} needs {sorted(missing)}, which was not given; edit its file")
-        return Rendered(_MARK.sub(lambda mark: fields[mark[1]], template.text), template.template)
+    def stopping(self, sampling: Sampling) -> Sampling:
+        """The sampling, ended by the set's stop texts too."""
+        more = tuple(text for text in self.rules.stop if text not in sampling.stop)
+        return sampling.model_copy(update={"stop": sampling.stop + more}) if more else sampling
 
     def induction(self, question: Question) -> Rendered:
         """Ask for the program, with the statement and the public pairs."""
-        return self.render("induction", statement=question.statement, pairs=show_pairs(question), entry=question.entry)
+        return self._render(
+            "induction",
+            mode="class" if question.mode == "function" and "." in question.entry else question.mode,
+            statement=question.statement,
+            pairs=show_pairs(question),
+            entry=question.entry,
+        )
 
     def deduction(self, program: str, pair: Pair) -> Rendered:
         """Ask for the output of a pair."""
-        return self.render("deduction", program=program, input=pair.input)
+        return self._render("deduction", program=program, input=pair.input)
 
     def abduction(self, program: str, pair: Pair) -> Rendered:
         """Ask for an input that gives the output of a pair."""
-        return self.render("abduction", program=program, output=pair.output)
+        return self._render("abduction", program=program, output=pair.output)
 
-    def easy(self, goalpost: Question, axis: Axis) -> Rendered:
+    def easy(self, goalpost: Question, axis: Axis, inputs: int = INPUTS) -> Rendered:
         """Ask the teacher for a lemma of a goalpost; the goalpost's program is not shown."""
-        return self.render("easy", statement=goalpost.statement, pairs=show_pairs(goalpost), axis=axis)
+        return self._render("easy", axis=axis, **_proposed(goalpost, inputs))
 
-    def hard(self, lemma: Question, axis: Axis) -> Rendered:
+    def hard(self, lemma: Question, axis: Axis, inputs: int = INPUTS) -> Rendered:
         """Ask the teacher for a lift of a lemma, which it sees with its program."""
-        return self.render("hard", statement=lemma.statement, program=lemma.program or "", pairs=show_pairs(lemma), axis=axis)
+        return self._render("hard", axis=axis, program=lemma.program or "", **_proposed(lemma, inputs))
+
+    def _render(self, name: str, **fields: str) -> Rendered:
+        word = fields[CHOICES[name][0]] if name in CHOICES else ""
+        template = self.templates.get(f"{name}.{word}") or self.templates[name]
+        return Rendered(_MARK.sub(lambda mark: fields[mark[1]], template.text), template.hash)
+
+
+def shipped_sets() -> list[str]:
+    """Names of the sets that ship with the project."""
+    return sorted(path.name for path in PROMPTS.iterdir() if path.is_dir())
 
 
 def show_pairs(question: Question) -> str:
-    """The public pairs as text, one call a line; for programs that read text, input and output one after the other."""
-    return "\n".join(_show(question.entry, question.mode, question.public))
+    """The public pairs as text: calls with their results, input and output of programs that read text, or checks as code."""
+    if question.mode == "stdin":
+        return "\n".join(f"Input:\n{p.input}\nOutput:\n{p.output}" for p in question.public)
+    if question.mode == "checks":
+        return "\n".join(p.input for p in question.public)
+    name = question.entry.rpartition(".")[2]
+    return "\n".join(f"{name}({p.input}) == {p.output}" for p in question.public)
 
 
-def _show(entry: str, mode: str, pairs: Sequence[Pair]) -> list[str]:
-    if mode == "stdin":
-        return [f"Input:\n{p.input}\nOutput:\n{p.output}" for p in pairs]
-    name = entry.rpartition(".")[2]
-    return [f"{name}({p.input}) == {p.output}" for p in pairs]
+def _proposed(parent: Question, inputs: int) -> dict[str, str]:
+    """What both seats are told: the question to vary, and what the verifier lets pass."""
+    return {
+        "statement": parent.statement,
+        "pairs": show_pairs(parent),
+        "inputs": str(inputs),
+        "modules": ", ".join(sorted(ALLOWED - {"__future__"})),
+        "banned": ", ".join(sorted(BANNED_NAMES)),
+    }
+
+
+def _rules(path: Path) -> Rules:
+    try:
+        return Rules.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise BadInput(f"{path}, key {key}: {first['msg']}; it has the keys {', '.join(Rules.model_fields)}.") from error
+    except (OSError, ValueError) as error:
+        raise BadInput(f'{path} cannot be read ({error}); a prompt set has one that says form = "plain" or "chat".') from error
+
+
+def _templates(folder: Path, chat: bool) -> dict[str, Template]:
+    """All prompts of a folder, those with texts for words once for each word."""
+    files = {path.stem: _read(path) for path in sorted(folder.glob("*.md"))}
+    names = (*NAMES, "system") if chat else NAMES
+    parts = {f"{name}.{word}" for name, (_, words) in CHOICES.items() for word in words}
+    for name in (*sorted(set(files) - parts - set(names)), *sorted(set(names) - set(files))):
+        what = "is no prompt of such a set" if name in files else "is missing"
+        raise BadInput(f"Prompt file {folder / name}.md {what}; a set holds {', '.join(names)}, each as NAME.md.")
+    found: dict[str, Template] = {}
+    for name in names:
+        field, words = CHOICES.get(name, ("", ()))
+        if not any(f"{name}.{word}" in files for word in words):
+            found[name] = files[name]
+        for part in (f"{name}.{word}" for word in words if name not in found):
+            if part not in files:
+                raise BadInput(
+                    f"Prompt file {folder / part}.md is missing: {name} has texts for some words; write one for each."
+                )
+            found[part] = _joined(folder / f"{name}.md", files[name], field, files[part])
+    for name, template in found.items():
+        _check(folder, name, template)
+    return {name: _without_last_line_end(template) for name, template in found.items()} if chat else found
+
+
+def _read(path: Path) -> Template:
+    try:
+        content = path.read_bytes()
+        text = content.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"Prompt file {path} cannot be read: {error}; give UTF-8 text.") from error
+    version = _VERSION.match(text)
+    if version is None:
+        raise BadInput(f"Prompt file {path} says no version; begin it with a line such as `version: 1`, which is not sent.")
+    return Template(text[version.end() :], version[1], hashlib.sha256(content).hexdigest())
+
+
+def _joined(path: Path, whole: Template, field: str, part: Template) -> Template:
+    mark = f"{{{{{field}}}}}"
+    if mark not in whole.text:
+        raise BadInput(f"Prompt file {path} lacks the mark {mark}, for whose words there are texts; add it or remove them.")
+    text = whole.text.replace(mark, part.text.rstrip("\n"))
+    return Template(text, f"{whole.version}.{part.version}", hashlib.sha256((whole.hash + part.hash).encode()).hexdigest())
+
+
+def _check(folder: Path, name: str, template: Template) -> None:
+    fields = FIELDS[name.partition(".")[0]]
+    if unknown := sorted(set(_MARK.findall(template.text)) - fields):
+        has = ", ".join(f"{{{{{field}}}}}" for field in sorted(fields)) or "none"
+        raise BadInput(f"Prompt {name} of {folder} has the mark {{{{{unknown[0]}}}}}, which nothing fills; it may have {has}.")
+
+
+def _without_last_line_end(template: Template) -> Template:
+    """What a chat template wraps has no line end of its own."""
+    return replace(template, text=template.text.removesuffix("\n"))

@@ -32,7 +32,7 @@ class Solver:
             ModelError: the model failed.
         """
         prompt = self._prompt(question, task, pair)
-        request = Request(prompt.text, count, seed, sampling)
+        request = Request(prompt.text, count, seed, self.prompts.stopping(sampling), self.prompts.system)
         (reply,) = await self.model.generate([request])
         return record(self.log, request, reply, prompt.template)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from events.log import Log
 from events.values import Axis, Generation, Question, Sampling, Seat
 from roles.model import Model, Request
+from roles.parse import INPUTS
 from roles.prompt import Prompts
 from roles.record import record
 
@@ -23,6 +24,8 @@ class Teacher:
     prompts: Prompts
     log: Log
     sampling: Sampling
+    inputs: int = INPUTS
+    """How many inputs a proposal must have."""
 
     async def propose(self, seat: Seat, axis: Axis, parent: Question, seed: int) -> Generation:
         """One proposal. `parent` is the goalpost for the easy seat, the lemma for the hard one.
@@ -30,7 +33,8 @@ class Teacher:
         Raises:
             ModelError: the model failed.
         """
-        prompt = self.prompts.easy(parent, axis) if seat == "easy" else self.prompts.hard(parent, axis)
-        request = Request(prompt.text, 1, seed, self.sampling)
+        ask = self.prompts.easy if seat == "easy" else self.prompts.hard
+        prompt = ask(parent, axis, self.inputs)
+        request = Request(prompt.text, 1, seed, self.prompts.stopping(self.sampling), self.prompts.system)
         (reply,) = await self.model.generate([request])
         return record(self.log, request, reply, prompt.template)
