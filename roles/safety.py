@@ -26,9 +26,9 @@ DEEPEST = 100
 """Levels of syntax; a deeper program is not read, since what walks the tree later recurses."""
 
 
-def parse(source: str) -> ast.Module | None:
-    """The syntax tree; None where there is none. Total on hostile text."""
-    if len(source) > LONGEST:
+def parse(source: str, longest: int = LONGEST) -> ast.Module | None:
+    """The syntax tree; None where there is none, or more than `longest` characters. Total on hostile text."""
+    if len(source) > longest:
         return None
     try:
         with warnings.catch_warnings():

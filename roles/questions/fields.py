@@ -1,0 +1,80 @@
+"""Typed access to a record of a file, and what is said where a field is wrong.
+
+Law: every complaint names the field. It knows no benchmark.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+KINDS = {str: "text", list: "a list", dict: "an object", int: "a number", float: "a number", bool: "true or false"}
+"""JSON's types as people call them."""
+
+
+class Wrong(ValueError):
+    """A field that is missing, of the wrong type, or holds what cannot be used."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        """Say what is wrong with the field."""
+        super().__init__(f"field {field}: {problem}")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A JSON object of a file."""
+
+    values: dict[str, Any]
+
+    def text(self, field: str, default: str | None = None) -> str:
+        """The text in a field."""
+        return self._typed(field, str, default)
+
+    def items(self, field: str, default: list[Any] | None = None) -> list[Any]:
+        """The list in a field."""
+        return self._typed(field, list, default)
+
+    def texts(self, field: str, default: list[str] | None = None) -> list[str]:
+        """The list of texts in a field."""
+        found = self.items(field, default)
+        if not all(isinstance(item, str) for item in found):
+            raise Wrong(field, "expected a list of texts, found other items")
+        return found
+
+    def number(self, field: str) -> float:
+        """The number in a field, 0 where there is none."""
+        value = self.values.get(field, 0)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise Wrong(field, f"expected a number, found {kind(value)}")
+        return float(value)
+
+    def _typed(self, field: str, wanted: type[T], default: T | None) -> T:
+        if field not in self.values:
+            if default is None:
+                raise Wrong(field, "missing")
+            return default
+        value = self.values[field]
+        if not isinstance(value, wanted):
+            raise Wrong(field, f"expected {KINDS[wanted]}, found {kind(value)}")
+        return value
+
+
+def kind(value: object) -> str:
+    """What JSON calls the type of a value."""
+    return "null" if value is None else KINDS.get(type(value), type(value).__name__)
+
+
+def decoded(text: str, field: str) -> Any:
+    """The JSON value that a field's text holds.
+
+    Raises:
+        Wrong: it holds none.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise Wrong(field, "its JSON is nested too deeply") from error
+    except ValueError as error:
+        raise Wrong(field, f"holds no valid JSON ({error})") from error

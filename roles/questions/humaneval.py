@@ -1,0 +1,65 @@
+"""HumanEval and HumanEval+ as questions.
+
+Records as in openai/human-eval (`check(candidate)`), as HumanEval+ in the same layout, or as EvalPlus's own (`base_input`,
+`plus_input`). The statement is the prompt, the reference program the prompt with its canonical solution. It runs nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import Literal
+
+from events.values import Pair, Question
+from roles.questions.asserts import stated
+from roles.questions.evalplus import LONGEST, Oracle, Test, parsed_test
+from roles.questions.fields import Record, Wrong
+from roles.safety import parse
+
+ORACLES: dict[str, Oracle] = {"find_zero": "root"}
+"""Functions whose results EvalPlus does not compare by value."""
+
+
+def question_of(record: Record) -> Question:
+    """One record as a question.
+
+    Raises:
+        Wrong: a field is missing, of the wrong type, or holds no test.
+    """
+    prompt, entry = record.text("prompt"), record.text("entry_point")
+    program = prompt + record.text("canonical_solution")
+    if "base_input" in record.values:
+        inputs = record.items("base_input") + record.items("plus_input")
+        if not inputs or not all(isinstance(one, list) for one in inputs):
+            raise Wrong("base_input", "expected lists of arguments")
+        test = Test(inputs, None, program, entry, record.number("atol"), ORACLES.get(entry, "equal"))
+        mode, pairs = test.pairs()
+    elif (known := parsed_test(record.text("test"), entry)) is not None:
+        mode, pairs = known.pairs()
+    else:
+        mode, pairs = _checked(record.text("test"))
+    return Question(statement=prompt.strip(), program=program, entry=entry, mode=mode, private=pairs)
+
+
+def _checked(source: str) -> tuple[Literal["function", "checks"], tuple[Pair, ...]]:
+    """What `check(candidate)` asserts: pairs if that is all it does, one check an assertion if it does nothing between."""
+    tree = parse(source, LONGEST)
+    found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "check"] if tree else []
+    if tree is None or len(found) != 1:
+        raise Wrong("test", "expected Python code with one function check(candidate)")
+    body = [part for part in found[0].body if not _says_nothing(part)]
+    pairs = [stated(part, "candidate") for part in body]
+    if pairs and all(pairs):
+        return "function", tuple(pair for pair in pairs if pair)
+    rest = [node for node in tree.body if node is not found[0]]
+    if not all(isinstance(part, ast.Assert) for part in body):
+        return "checks", (Pair(input=f"{source.strip()}\n\ncheck(candidate)\n", output=""),)
+    checks = [ast.unparse(ast.Module([*rest, part], [])) for part in body]
+    return "checks", tuple(Pair(input=check, output="") for check in dict.fromkeys(checks))
+
+
+def _says_nothing(part: ast.stmt) -> bool:
+    """Whether it is a docstring, `pass`, or `assert True`."""
+    match part:
+        case ast.Assert(test=ast.Constant(value=True)) | ast.Expr(value=ast.Constant()) | ast.Pass():
+            return True
+    return False

@@ -1,0 +1,141 @@
+"""MBPP, its sanitised part, and MBPP+ as questions.
+
+Records as in google-research's mbpp.jsonl and sanitized-mbpp.json, and as EvalPlus's MBPP+ in both its layouts. The statement
+is the text with its assertions, as the benchmark asks: without them nobody knows the function's name. It runs nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+from typing import Any
+
+from events.values import Pair, Question
+from roles.questions.asserts import stated
+from roles.questions.evalplus import Oracle, Test, parsed_test
+from roles.questions.fields import Record, Wrong
+from roles.safety import parse
+
+SETS = "similar_elements find_char_long common_in_nested_lists extract_singly larg_nnum intersection_array find_dissimilar Diff"
+ORACLES: dict[str, Oracle] = {
+    **dict.fromkeys(SETS.split(), "set"),
+    **dict.fromkeys(["check_str", "text_match_three", "text_starta_endb"], "some"),
+    "digit_distance_nums": "padded",
+    "surface_Area": "upright",
+}
+"""Functions whose results EvalPlus does not compare by value alone."""
+
+
+def question_of(record: Record) -> Question:
+    """One record as a question.
+
+    Raises:
+        Wrong: a field is missing, of the wrong type, or holds no test.
+    """
+    return _plus(record) if "plus_input" in record.values else _original(record)
+
+
+def number_of(record: Record) -> int:
+    """The number of a record's task, 2 for `Mbpp/2`."""
+    value = record.values.get("task_id")
+    text = str(value).removeprefix("Mbpp/")
+    if isinstance(value, bool) or not text.isdecimal():
+        raise Wrong("task_id", "expected a number such as 2, or a text such as Mbpp/2")
+    return int(text)
+
+
+def _original(record: Record) -> Question:
+    text = record.text("text") if "text" in record.values else record.text("prompt")
+    program = record.text("code").replace("\r\n", "\n")
+    # Set up after the program, whose classes it uses.
+    head = [record.text("test_setup_code", "").replace("\r\n", "\n"), *record.texts("test_imports", [])]
+    asserts = record.texts("test_list")
+    statements = [_parsed(text, "test_list") for text in asserts]
+    entry = _called(statements, program)
+    statement = f"{text.strip()}\nYour code should pass these tests:\n" + "\n".join(asserts)
+    if "test" in record.values and (known := parsed_test(record.text("test"), entry)) is not None:
+        mode, pairs = replace(known, oracle=ORACLES.get(entry, "equal")).pairs()
+        return Question(statement=statement, program=program, entry=entry, mode=mode, private=pairs)
+    said = [stated(one, entry) for one in statements]
+    if all(said):
+        return Question(statement=statement, program=program, entry=entry, private=tuple(pair for pair in said if pair))
+    setup = "\n".join(part for part in head if part)
+    checks = [f"{setup}\n{entry} = candidate\n{one.strip()}\n".lstrip() for one in asserts]
+    private = tuple(Pair(input=check, output="") for check in dict.fromkeys(checks))
+    return Question(statement=statement, program=program, entry=entry, mode="checks", private=private)
+
+
+def _plus(record: Record) -> Question:
+    """A record of MBPP+ as EvalPlus's own tools read it."""
+    program, entry = record.text("canonical_solution"), record.text("entry_point")
+    statement = record.text("prompt").strip().removeprefix('"""').removesuffix('"""').strip()
+    # One record has {} for none.
+    inputs = record.items("base_input") + (record.items("plus_input") if record.values["plus_input"] != {} else [])
+    if not inputs or not all(isinstance(one, list) for one in inputs):
+        raise Wrong("base_input", "expected lists of arguments")
+    examples = _examples(record.text("assertion"), entry)
+    arguments = [
+        [_typed(value, column) for value, column in zip(one, _columns(examples, len(one)), strict=True)] for one in inputs
+    ]
+    test = Test(arguments, None, program, entry, record.number("atol"), ORACLES.get(entry, "equal"))
+    mode, pairs = test.pairs()
+    return Question(statement=statement, program=program, entry=entry, mode=mode, private=pairs)
+
+
+def _parsed(source: str, field: str) -> ast.stmt:
+    tree = parse(source.strip())
+    if tree is None or len(tree.body) != 1 or not isinstance(tree.body[0], ast.Assert):
+        raise Wrong(field, "expected Python assertions, one each")
+    return tree.body[0]
+
+
+def _called(statements: list[ast.stmt], program: str) -> str:
+    """The function of the program that all assertions call."""
+    tree = parse(program)
+    if tree is None:
+        raise Wrong("code", "expected a Python program")
+    defined = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    used = [
+        {node.func.id for node in ast.walk(one) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+        for one in statements
+    ]
+    common = [name for name in defined if used and all(name in names for names in used)]
+    if not common:
+        raise Wrong("test_list", "no function of the code is called in every assertion")
+    return common[-1]
+
+
+def _examples(source: str, entry: str) -> list[list[Any]]:
+    """The arguments of each call of the entry in assertions, where they are literals."""
+    tree = parse(source)
+    found = []
+    for node in ast.walk(tree) if tree else ():
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == entry:
+            try:
+                found.append([ast.literal_eval(argument) for argument in node.args])
+            except (ValueError, TypeError, RecursionError, MemoryError):
+                continue
+    return found
+
+
+def _columns(examples: list[list[Any]], size: int) -> list[list[Any]]:
+    """The examples of each argument."""
+    return [[example[place] for example in examples if place < len(example)] for place in range(size)]
+
+
+def _typed(value: Any, examples: list[Any], depth: int = 0, unknown: type = list) -> Any:
+    """A JSON value with the types of examples, since JSON has no tuples, sets and complex numbers."""
+    if isinstance(value, list):
+        alike = [example for example in examples if isinstance(example, (list, tuple, set))]
+        made = type(alike[0]) if alike else unknown
+        inner = [item for example in alike for item in example]
+        return made(_typed(item, inner, depth + 1, made if depth else list) for item in value)
+    if isinstance(value, dict):
+        inner = [item for example in examples if isinstance(example, dict) for item in example.values()]
+        return {key: _typed(item, inner, depth + 1) for key, item in value.items()}
+    if isinstance(value, str) and examples and all(isinstance(example, (int, complex)) for example in examples):
+        try:
+            return ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            return value
+    return value
