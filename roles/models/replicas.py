@@ -7,6 +7,7 @@ same seed and so to the same effect, and what fails for good is an error that na
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
@@ -30,12 +31,16 @@ _KEEP_S: Final = 3.0
 """An idle connection is closed before the server does so, which takes it five seconds."""
 _SAID: Final = 300
 """Characters of a server's complaint that are shown."""
+_LONGEST: Final = 1 << 16
+"""Bytes of it that are read."""
 
 
 @dataclass
 class _Server:
     url: str
+    free: asyncio.Semaphore
     load: int = 0
+    """Questions that it is asked or will be."""
 
 
 class _Refused(Exception):
@@ -55,7 +60,7 @@ class Replicas:
         name: Name under which they serve the model.
         holds: Digest of the weights that they were started with.
         in_flight: Most questions that one server is asked at once; the others wait here.
-        timeout_s: Seconds that one question may take, further tries included.
+        timeout_s: Seconds that an answer may take.
         sleeps: Whether they give their GPU's memory back while they rest.
         key: What they ask for in the header `Authorization`, if anything.
     """
@@ -74,8 +79,7 @@ class Replicas:
         self.name = name
         self.holds = holds
         self.slots = in_flight * len(urls)
-        self._servers = [_Server(url.rstrip("/")) for url in urls]
-        self._free = asyncio.Semaphore(self.slots)
+        self._servers = [_Server(url.rstrip("/"), asyncio.Semaphore(in_flight)) for url in urls]
         self._timeout_s = timeout_s
         self._key = key
         self._session: aiohttp.ClientSession | None = None
@@ -91,8 +95,7 @@ class Replicas:
             ModelError: there is none.
         """
         await self._wake()
-        async with self._free:
-            return await self._persist(self._servers, path, body)
+        return await self._persist(self._servers, path, body)
 
     async def ask_all(
         self, path: str, body: dict[str, Any] | None = None, *, absent_ok: bool = False
@@ -144,53 +147,63 @@ class Replicas:
         self, servers: Sequence[_Server], path: str, body: dict[str, Any] | None, *, absent_ok: bool = False
     ) -> tuple[str, bytes]:
         """Ask the least busy of the servers; after a failure that may pass, rather another one."""
-        server, pause, said = None, _FIRST_PAUSE_S, ""
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                for tried in range(_TRIES):
-                    if tried:
-                        await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads load, decides nothing
-                        pause = min(2 * pause, _LONGEST_PAUSE_S)
-                    server = min(servers, key=lambda one: (one is server, one.load))
-                    try:
-                        return server.url, await self._post(server, path, body)
-                    except aiohttp.ClientError as error:
-                        said = f"{type(error).__name__}: {error}"
-                    except _Refused as error:
-                        if absent_ok and error.absent:
-                            return server.url, b""
-                        said = str(error)
-                        if not error.passes:
-                            break
-        except TimeoutError:
-            said = f"no answer in {self._timeout_s:g} seconds{said and ', before that '}{said}"
-        assert server is not None
+        server, pause, said = servers[0], _FIRST_PAUSE_S, ""
+        for tried in range(_TRIES):
+            if tried:
+                await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads load, decides nothing
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+            server = min(servers, key=lambda one: (tried > 0 and one is server, one.load))
+            try:
+                return server.url, await self._post(server, path, body)
+            except aiohttp.ClientError as error:
+                said = f"{type(error).__name__}: {error}"
+            except TimeoutError:
+                said = f"no answer in {self._timeout_s:g} seconds"
+                break
+            except _Refused as error:
+                if absent_ok and error.absent:
+                    return server.url, b""
+                said = str(error)
+                if not error.passes:
+                    break
         raise ModelError(
             f"vLLM at {masked(server.url)} failed {path} ({self._safe(said)}); see the server's log, and go on once it is well"
         )
 
     async def _post(self, server: _Server, path: str, body: dict[str, Any] | None) -> bytes:
+        server.load += 1
+        try:
+            async with (
+                server.free,
+                asyncio.timeout(self._timeout_s),
+                self._connected().post(server.url + path, json=body, allow_redirects=False) as answer,
+            ):
+                if answer.status == 200:
+                    return await answer.read()
+                raise _Refused(answer.status, _shown(await answer.content.read(_LONGEST)))
+        finally:
+            server.load -= 1
+
+    def _connected(self) -> aiohttp.ClientSession:
+        # Made within the loop that it belongs to.
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_S),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
                 headers={"Authorization": f"Bearer {self._key}"} if self._key else None,
             )
-        server.load += 1
-        try:
-            async with self._session.post(server.url + path, json=body, allow_redirects=False) as answer:
-                if answer.status == 200:
-                    return await answer.read()
-                raise _Refused(answer.status, _shown(await answer.content.read(4 * _SAID)))
-        finally:
-            server.load -= 1
+        return self._session
 
     def _safe(self, said: str) -> str:
         return one_line(masked(said.replace(self._key, MASK) if self._key else said), _SAID)
 
 
 def _shown(said: bytes) -> str:
-    return said.decode(errors="replace")
+    """A complaint in the server's own words, where it has the usual form."""
+    try:
+        return str(json.loads(said)["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        return said.decode(errors="replace")
 
 
 async def together(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
@@ -199,5 +212,6 @@ async def together(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(coroutine) for coroutine in coroutines]
     except BaseExceptionGroup as failed:
-        raise failed.exceptions[0]  # noqa: B904 - the group says no more
+        first = failed.exceptions[0]
+        raise first from first.__cause__
     return [task.result() for task in tasks]
