@@ -1,28 +1,116 @@
 """`prompts`: the prompt sets, and any prompt on a real question.
 
-Law: statements are strangers' text, so all that is shown is made safe for a terminal. It asks no model.
+Law: statements are strangers' text, so what is shown is made safe for a terminal, and JSON is ASCII. It asks no model.
 """
 
 from __future__ import annotations
 
-import typer
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
 
-from events.commands.output import Printer
-from events.safe_text import markup
-from roles.prompt import NAMES, PROMPTS, Prompts
+import typer
+from rich.table import Table
+
+from events.commands.output import AsJson, Printer, say_json
+from events.errors import BadInput
+from events.overview import SHORT
+from events.safe_text import clean, markup, one_line
+from events.values import Axis, Question, Sampling
+from roles.model import Request
+from roles.prompt import NAMES, Prompts, Rendered, shipped_sets
+from roles.question_set import Split, load
 
 prompts_app = typer.Typer(name="prompts", help="Prompt sets: list them, render any prompt.", no_args_is_help=True)
 
-
-@prompts_app.callback()
-def _group() -> None:
-    """Prompt sets: list them, render any prompt."""
+SetName = Annotated[str, typer.Argument(metavar="SET", help="A set that is shipped, or the folder of your own.")]
 
 
 @prompts_app.command("list")
-def list_prompts() -> None:
-    """List the shipped prompt sets."""
-    printer = Printer()
-    for folder in sorted(PROMPTS.iterdir()):
-        Prompts(folder)
-        printer.show(markup(f"{folder.name}: {', '.join(NAMES)}"))
+def list_prompts(
+    sets: Annotated[list[str] | None, typer.Argument(metavar="[SET]...", help="Sets; all that are shipped if none.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List prompts: set, name, version, hash, form and stop texts of the set. Reading a set checks it."""
+    rows = [row for name in sets or shipped_sets() for row in described(name, Prompts.named(name))]
+    for row in rows if as_json else ():
+        say_json(row)
+    if not as_json:
+        shown = Table("set", "prompt", "version", "hash", "form", "stop", box=None, pad_edge=False, header_style="bold")
+        for row in rows:
+            stop = markup(" ".join(map(json.dumps, row["stop"])) or "–")
+            shown.add_row(markup(row["set"], 60), row["prompt"], row["version"], row["hash"][:SHORT], row["form"], stop)
+        Printer().show(shown)
+
+
+def described(name: str, prompts: Prompts) -> list[dict[str, Any]]:
+    """What the list says of a set, a row a prompt."""
+    rules = prompts.rules.model_dump(mode="json")
+    return [
+        {"set": name, "prompt": prompt, "version": template.version, "hash": template.hash, **rules}
+        for prompt, template in prompts.templates.items()
+    ]
+
+
+@prompts_app.command()
+def show(
+    name: SetName,
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help=f"One of {', '.join(NAMES)}.")],
+    questions: Annotated[str, typer.Option(metavar="SPEC", help="Question set, as in a run's settings.")] = "pocket",
+    number: Annotated[int, typer.Option(min=1, help="Which of its questions.")] = 1,
+    axis: Annotated[Axis, typer.Option(help="What the teacher is to vary.")] = "io",
+    model: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Count tokens with the tokenizer in this folder.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Render a prompt on a question: the goalposts for easy, else training questions; hard takes one as the lemma."""
+    prompts = Prompts.named(name)
+    question = _question(questions, "goalposts" if prompt == "easy" else "train", number)
+    rendered = _rendered(prompts, prompt, question, axis)
+    found = next(row for row in described(name, prompts) if row["hash"] == rendered.template)
+    found |= {"question": question.id} | ({"tokens": _tokens(model, rendered.text, prompts.system)} if model else {})
+    if as_json:
+        say_json({**found, "system": prompts.system, "text": rendered.text})
+        return
+    for key, value in found.items():
+        sys.stdout.write(f"{key}: {one_line(value if isinstance(value, str) else json.dumps(value))}\n")
+    for heading, text in (("system", prompts.system), ("text", rendered.text)):
+        if text is not None:
+            sys.stdout.write(f"--- {heading}\n{clean(text)}\n")
+
+
+def _question(spec: str, split: Split, number: int) -> Question:
+    """A question of a set, counted from 1."""
+    found = load(spec, split).questions
+    if number > len(found):
+        raise BadInput(f"Question set {spec!r} has {len(found)} questions, but --number is {number}; give a smaller one.")
+    return found[number - 1]
+
+
+def _rendered(prompts: Prompts, name: str, question: Question, axis: Axis) -> Rendered:
+    """The prompt as a role would ask it; deduction and abduction ask about the first pair."""
+    if name in ("deduction", "abduction", "hard") and question.program is None:
+        raise BadInput(
+            f"Question {question.id} has no program, which {name} shows; choose others with --questions or --number."
+        )
+    match name:
+        case "induction":
+            return prompts.induction(question)
+        case "deduction":
+            return prompts.deduction(question.program or "", question.pairs[0])
+        case "abduction":
+            return prompts.abduction(question.program or "", question.pairs[0])
+        case "easy":
+            return prompts.easy(question, axis)
+        case "hard":
+            return prompts.hard(question, axis)
+    raise BadInput(f"There is no prompt {name!r}; choose one of {', '.join(NAMES)}.")
+
+
+def _tokens(folder: Path, text: str, system: str | None) -> int:
+    """How many tokens the prompt has as it is sent, uncut."""
+    from roles.encoding import Encoding
+
+    return len(Encoding(folder, sys.maxsize).encode(Request(text, 1, 0, Sampling(), system)))
