@@ -2,11 +2,14 @@
 
 import hashlib
 import random
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from events.errors import BadInput
 from events.stores.memory import MemoryLog
@@ -14,7 +17,7 @@ from events.values import Axis, Pair, Question, Sampling
 from roles.model import Reply, Request
 from roles.parse import INPUTS, parse_proposal
 from roles.pocket.corpus import Corpus
-from roles.prompt import NAMES, PROMPTS, Prompts, Rendered, shipped_sets, show_pairs
+from roles.prompt import CHOICES, FIELDS, NAMES, PROMPTS, Prompts, Rendered, shipped_sets, show_pairs
 from roles.safety import ALLOWED, BANNED_NAMES
 from roles.solver import Solver
 from roles.teacher import Teacher
@@ -272,6 +275,22 @@ def test_a_set_of_ones_own_may_do_without_texts_for_words(tmp_path: Path) -> Non
     prompts = Prompts.named(str(tmp_path))
     assert prompts.easy(FUNCTION, "io").text == "easy io"
     assert (prompts.system, prompts.templates["easy"].version) == (None, "3")
+
+
+def test_the_document_names_every_set_and_every_field() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "prompts.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", text, re.MULTILINE))
+    assert {name: frozenset(re.findall(r"`(\w+)`", rows[name])) for name in NAMES} == {name: FIELDS[name] for name in NAMES}
+    assert set(rows) == {*NAMES, *shipped_sets()}
+    assert all(f"`{word}`" in text for _, words in CHOICES.values() for word in words)
+
+
+@given(st.text() | st.lists(st.sampled_from(["{{", "}}", "{{pairs}}", "\\g<0>", "\\1", "```", "\n", "<think>"])).map("".join))
+def test_any_text_is_put_in_as_it_is(text: str) -> None:
+    question = FUNCTION.model_copy(update={"statement": text})
+    for name in shipped_sets():
+        prompts = Prompts.named(name)
+        assert prompts.induction(question).text == prompts.induction(FUNCTION).text.replace(HOSTILE, text)
 
 
 def test_an_unknown_set_is_bad_input_and_says_which_there_are() -> None:
