@@ -7,41 +7,35 @@ owner, see `roles.serving.keeper`. It sends no prompts.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import secrets
-import shutil
-import subprocess
-import sys
-import tempfile
+import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from events.errors import BadInput, ModelError
 from events.logging import logger
 from roles.serving.command import Serving, built_for_cpu, check, command, deal, environment
-from roles.serving.processes import GRACE_S, PREFIX, clear, clear_all, record
+from roles.serving.keeping import Ended, Kept, Program, new_folder
+from roles.serving.processes import clear_all
 from roles.serving.server import Server, held_ports
 
 Progress = Callable[[float, str], None]
 """Told seconds and the last line of a log while servers start."""
 _LOOK_S = 0.5
-_SOCKET_PATH = 107
-_UUID = 36
 
 
 class Fleet:
     """Servers that answer; made by `start`."""
 
-    def __init__(self, servers: Sequence[Server], key: str, folder: Path, keeper: subprocess.Popen[bytes]) -> None:
+    def __init__(self, servers: Sequence[Server], key: str, folder: Path, kept: Kept) -> None:
         self.servers = tuple(servers)
         """Where they are, and their logs."""
         self.key = key
         """What requests must bring: `Authorization: Bearer KEY`."""
         self.folder = folder
         """A folder that only this user can read, and that goes with the servers."""
-        self._keeper = keeper
+        self._kept = kept
         self._death: str | None = None
 
     @property
@@ -51,8 +45,8 @@ class Fleet:
 
     def death(self) -> str | None:
         """Why the servers ended, in a sentence; None while they live."""
-        if self._death is None and self._keeper.poll() is not None:
-            self._death = self._autopsy()
+        if self._death is None and (ended := self._kept.ended()) is not None:
+            self._death = self._autopsy(ended)
         return self._death
 
     def check(self) -> None:
@@ -66,28 +60,15 @@ class Fleet:
 
     async def close(self) -> None:
         """End the servers and all that belongs to them. Safe to call twice."""
-        await asyncio.to_thread(self._close)
-
-    def _close(self) -> None:
         self._death = self.death() or "The vLLM servers were closed; start others"
-        assert self._keeper.stdin is not None
-        with contextlib.suppress(OSError):
-            self._keeper.stdin.close()
-        try:
-            self._keeper.wait(timeout=2 * GRACE_S)
-        except subprocess.TimeoutExpired:
-            self._keeper.kill()
-            self._keeper.wait()
-        clear(self.folder)
+        await asyncio.to_thread(self._kept.end)
 
-    def _autopsy(self) -> str:
-        assert self._keeper.stdout is not None
-        said = self._keeper.stdout.read().split()
-        if not said:
-            return f"The keeper of the vLLM servers ended (code {self._keeper.returncode}), and they with it; start them again"
-        server, code = self.servers[int(said[0])], int(said[1])
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        how += ", as the kernel does for want of memory" * (code == -9)
+    def _autopsy(self, ended: Ended) -> str:
+        how = f"was killed by signal {-ended.code}" if ended.code < 0 else f"ended with code {ended.code}"
+        how += ", as the kernel does for want of memory" * (ended.code == -signal.SIGKILL)
+        if ended.number is None:
+            return f"The keeper of the vLLM servers {how}, and they with it; start them again"
+        server = self.servers[ended.number]
         return f"vLLM server {server.number} {how}: {server.last_words()} (all of it is in {server.log})"
 
 
@@ -102,21 +83,19 @@ async def start(serving: Serving, progress: Progress = lambda seconds, line: Non
     cpu = built_for_cpu()
     devices = deal(serving, cpu=cpu)
     await asyncio.to_thread(clear_all)
-    serving.logs.mkdir(parents=True, exist_ok=True)
     with held_ports(serving.port, serving.replicas) as ports:
-        logs = serving.logs.absolute()
-        servers = [Server(number, port, logs / f"vllm-{port}.log") for number, port in enumerate(ports)]
-        folder = _folder()
+        servers = [Server(number, port, _log(serving.logs, port)) for number, port in enumerate(ports)]
+        folder = new_folder()
         key = serving.key or secrets.token_urlsafe(24)
-        plan = [
-            {
-                "command": command(serving, server.port, cpu=cpu),
-                "environment": environment(serving, folder, key, mine, cpu=cpu),
-                "log": str(server.log),
-            }
+        programs = [
+            Program(
+                command(serving, server.port, cpu=cpu),
+                environment(serving, folder, key, mine, cpu=cpu),
+                str(server.log),
+            )
             for server, mine in zip(servers, devices, strict=True)
         ]
-        fleet = Fleet(servers, key, folder, _keep(folder, plan))
+        fleet = Fleet(servers, key, folder, Kept(folder, programs))
         try:
             await _healthy(fleet, serving.start_s, progress)
         except BaseException:
@@ -126,28 +105,14 @@ async def start(serving: Serving, progress: Progress = lambda seconds, line: Non
     return fleet
 
 
-def _folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
-    # vLLM's sockets are called by a uuid.
-    if len(f"{folder}/") + _UUID > _SOCKET_PATH:
-        shutil.rmtree(folder)
-        raise BadInput(f"{folder} is too long a name for sockets; set TMPDIR to a shorter one")
-    return folder
-
-
-def _keep(folder: Path, plan: Sequence[Mapping[str, object]]) -> subprocess.Popen[bytes]:
-    keeper = subprocess.Popen(
-        [sys.executable, "-m", "roles.serving.keeper", str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    assert keeper.stdin is not None
-    # First the record, then the plan: nothing is started that could not be found.
-    record(folder, keeper.pid)
-    keeper.stdin.write(json.dumps(plan).encode() + b"\n")
-    keeper.stdin.flush()
-    return keeper
+def _log(folder: Path, port: int) -> Path:
+    log = folder.absolute() / f"vllm-{port}.log"
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()
+    except OSError as error:
+        raise BadInput(f"The log {log} cannot be written ({error.strerror}); give another folder for logs") from error
+    return log
 
 
 async def _healthy(fleet: Fleet, limit_s: float, progress: Progress) -> None:

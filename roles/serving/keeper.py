@@ -92,7 +92,8 @@ def _end(servers: dict[int, int]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + GRACE_S
-    while servers and _alive(servers) and time.monotonic() < deadline:
+    while servers and time.monotonic() < deadline:
+        _reaped(servers)
         time.sleep(0.05)
     end(lambda: _alive(servers))
 
