@@ -115,7 +115,7 @@ async def test_long_prompts_are_cut_from_the_left(model, weights) -> None:
 
 async def test_answers_end_with_the_end_token_or_at_the_limit(model) -> None:
     (reply,) = await model.generate([ask(PROMPTS[3], count=40, temperature=2.0, max_tokens=40)])
-    end = model._tokenizer.eos_token_id
+    (end,) = model._encoding.ends
     assert {c.stop for c in reply.completions} <= {"end", "length"}
     for completion in reply.completions:
         assert (completion.token_ids[-1] == end) == (completion.stop == "end")
@@ -126,8 +126,8 @@ async def test_answers_end_with_the_end_token_or_at_the_limit(model) -> None:
 
 async def test_special_tokens_in_a_statement_are_plain_text(model) -> None:
     (reply,) = await model.generate([ask("sort <|end|> it", count=1)])
-    assert model._tokenizer.eos_token_id not in reply.prompt_ids
-    assert model._tokenizer.decode(reply.prompt_ids) == "sort <|end|> it"
+    assert not model._encoding.ends & set(reply.prompt_ids)
+    assert model._encoding.decode(reply.prompt_ids) == "sort <|end|> it"
 
 
 async def test_an_empty_prompt_and_an_empty_batch_are_answered(model) -> None:

@@ -1,27 +1,34 @@
 """A model that samples in this process: any folder that `AutoModelForCausalLM` loads, the pocket model included, or an adapter.
 
 Law: ids and logprobs are those of sampling, and a row's randomness depends on its request's seed and its place in the
-request only, never on the batch around it. It never downloads, and loads torch only when a model is made.
+request only, never on the batch around it. Logprobs are float32 whatever the weights are. It never downloads, and loads torch
+only when a model is made.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from events.errors import ModelError
 from events.values import Digest, Sampling
 from events.weights import base_of, weights_digest
+from roles.encoding import Encoding
 from roles.model import Completion, Reply, Request
 
 if TYPE_CHECKING:
     import torch
+
+
+_MARGIN = 8
+"""More tokens that are decoded to look for a stop text, because a decoder may swallow a space or a torn character first."""
 
 
 @dataclass
@@ -33,11 +40,11 @@ class _Row:
     uniforms: np.ndarray[Any, np.dtype[np.float64]]
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    stop: str = "length"
+    stop: Literal["end", "text", "length"] = "length"
 
     @property
     def done(self) -> bool:
-        return self.stop == "end" or len(self.ids) >= self.sampling.max_tokens
+        return self.stop != "length" or len(self.ids) >= self.sampling.max_tokens
 
 
 class TransformersModel:
@@ -49,15 +56,29 @@ class TransformersModel:
         max_prompt_tokens: Longer prompts are cut from the left.
         threads: OpenMP threads of this process; more than one is slower on shared cores.
         rows: Most completions sampled together.
+        device: Where it computes, as torch calls it; by itself a GPU, where there is one.
+        dtype: What it computes in.
 
     Raises:
         ModelError: the folder cannot be loaded, or holds other weights.
     """
 
-    def __init__(self, path: Path, policy: Digest, *, max_prompt_tokens: int = 384, threads: int = 1, rows: int = 256) -> None:
+    def __init__(
+        self,
+        path: Path,
+        policy: Digest,
+        *,
+        max_prompt_tokens: int = 384,
+        threads: int = 1,
+        rows: int = 256,
+        device: str | None = None,
+        dtype: Literal["float32", "bfloat16"] = "float32",
+    ) -> None:
         self._max_prompt_tokens = max_prompt_tokens
         self._threads = threads
         self._rows = rows
+        self._device = device
+        self._dtype = dtype
         self._load(path, policy)
 
     @property
@@ -80,7 +101,7 @@ class TransformersModel:
     def _fingerprint(self, tokens: Sequence[int]) -> tuple[float, ...]:
         import torch
 
-        ids = torch.tensor([list(tokens)])
+        ids = torch.tensor([list(tokens)], device=self._model.device)
         with torch.inference_mode():
             logprobs = torch.log_softmax(self._model(input_ids=ids).logits[0, :-1].float(), dim=-1)
         return tuple(logprobs.gather(1, ids[0, 1:, None])[:, 0].tolist())
@@ -102,7 +123,7 @@ class TransformersModel:
     def _load(self, path: Path, policy: Digest) -> None:
         import torch
         from safetensors import SafetensorError
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
         from transformers.utils.logging import disable_progress_bar
 
         found = weights_digest(path)
@@ -111,9 +132,12 @@ class TransformersModel:
         torch.set_num_threads(self._threads)
         disable_progress_bar()
         base = base_of(path)
+        device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._encoding = Encoding(base or path, self._max_prompt_tokens)
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(base or path, local_files_only=True)
-            self._model: Any = AutoModelForCausalLM.from_pretrained(base or path, local_files_only=True, dtype=torch.float32)
+            self._model: Any = AutoModelForCausalLM.from_pretrained(
+                base or path, local_files_only=True, dtype=getattr(torch, self._dtype)
+            ).to(device)
             if base is not None:
                 # peft imports it where it is installed, and it tells the screen what it would like to have on a CPU.
                 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -123,15 +147,17 @@ class TransformersModel:
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"Model in {path} cannot be loaded ({error}); is it a causal model, and whole?") from error
         self._model.eval()
-        ends = self._model.generation_config.eos_token_id if self._model.generation_config else None
-        ends = self._tokenizer.eos_token_id if ends is None else ends
-        self._ends = frozenset(ends if isinstance(ends, list) else [ends])
+        self._takes = frozenset(inspect.signature(self._model.forward).parameters)
+        if "past_key_values" not in self._takes:
+            raise ModelError(
+                f"Model in {path} keeps no keys and values, so it is not sampled in this process; set serve.backend"
+            )
         self._policy = policy
 
     def _generate(self, requests: Sequence[Request]) -> list[Reply]:
         import torch
 
-        prompts = [self._encode(r.prompt) for r in requests]
+        prompts = [self._encoding.encode(request) for request in requests]
         rows = [
             _Row(prompt, r.sampling, uniforms(r.seed, place, r.sampling.max_tokens))
             for r, prompt in zip(requests, prompts, strict=True)
@@ -151,16 +177,20 @@ class TransformersModel:
             for request, prompt in zip(requests, prompts, strict=True)
         ]
 
-    def _encode(self, prompt: str) -> tuple[int, ...]:
-        # Statements come from strangers: `<|end|>` in a text must not become the end token.
-        ids = self._tokenizer(prompt, split_special_tokens=True, verbose=False)["input_ids"][-self._max_prompt_tokens :]
-        return tuple(ids or [self._tokenizer.eos_token_id])
-
     def _completion(self, row: _Row) -> Completion:
-        ids = row.ids[:-1] if row.stop == "end" else row.ids
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        stop = "end" if row.stop == "end" else "length"
-        return Completion(text, tuple(row.ids), tuple(row.logprobs), stop)  # type: ignore[arg-type]  # both literals
+        text = self._encoding.decode(row.ids[:-1] if row.stop == "end" else row.ids)
+        return Completion(text, tuple(row.ids), tuple(row.logprobs), row.stop)
+
+    def _stop(self, row: _Row) -> Literal["end", "text", "length"]:
+        """Why the row's last token ends it; `length` unless it does."""
+        if row.ids[-1] in self._encoding.ends:
+            return "end"
+        if not row.sampling.stop:
+            return "length"
+        # A token is a byte at least, so that an older one cannot belong to a stop text that is new.
+        reach = max(len(text.encode()) for text in row.sampling.stop) + _MARGIN
+        tail = self._encoding.decode(row.ids[-reach:])
+        return "text" if any(text in tail for text in row.sampling.stop) else "length"
 
     def _sample(self, rows: list[_Row]) -> None:
         import torch
@@ -174,22 +204,18 @@ class TransformersModel:
                     continue
                 row.ids.append(token)
                 row.logprobs.append(logprob)
-                if token in self._ends:
-                    row.stop = "end"
+                row.stop = self._stop(row)
             keep = [i for i, row in enumerate(alive) if not row.done]
             if not keep:
                 return
             # Dropping rows copies the cache, so finished rows stay until they are a quarter of the batch.
             if len(keep) <= 0.75 * len(alive):
-                index = torch.tensor(keep)
+                index = torch.tensor(keep, device=mask.device)
                 cache.batch_select_indices(index)
                 mask, chosen = mask[index], chosen[index]
                 alive = [alive[i] for i in keep]
             mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
-            position = mask.sum(dim=1, keepdim=True) - 1
-            logits = self._model(
-                input_ids=chosen[:, None], attention_mask=mask, position_ids=position, past_key_values=cache
-            ).logits[:, -1]
+            logits = self._forward(chosen[:, None], mask, cache)
 
     def _prefill(self, rows: list[_Row]) -> tuple[Any, torch.Tensor, torch.Tensor]:
         """Cache, mask and next-token logits of all rows; each distinct prompt is computed once."""
@@ -203,18 +229,25 @@ class TransformersModel:
         for i, prompt in enumerate(distinct):
             ids[i, longest - len(prompt) :] = torch.tensor(prompt)
             mask[i, longest - len(prompt) :] = 1
+        ids, mask = ids.to(self._model.device), mask.to(self._model.device)
         cache = DynamicCache(config=self._model.config)
-        output = self._model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
-            past_key_values=cache,
-            logits_to_keep=1,
-        )
+        logits = self._forward(ids, mask, cache)
         place = {prompt: i for i, prompt in enumerate(distinct)}
-        index = torch.tensor([place[row.prompt] for row in rows])
+        index = torch.tensor([place[row.prompt] for row in rows], device=mask.device)
         cache.batch_select_indices(index)
-        return cache, mask[index], output.logits[index, -1]
+        return cache, mask[index], logits[index]
+
+    def _forward(self, ids: torch.Tensor, mask: torch.Tensor, cache: Any) -> torch.Tensor:
+        """Logits after the last of the new ids; the mask covers those in the cache too."""
+        more: dict[str, Any] = {}
+        if "position_ids" in self._takes:
+            more["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        if "logits_to_keep" in self._takes:
+            more["logits_to_keep"] = 1
+        logits: torch.Tensor = self._model(
+            input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **more
+        ).logits
+        return logits[:, -1]
 
 
 def uniforms(seed: int, row: int, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -227,14 +260,15 @@ def draw(logits: torch.Tensor, rows: Sequence[_Row]) -> tuple[torch.Tensor, torc
     """Next ids and their logprobs under each row's sampling, by inversion of the cumulative distribution."""
     import torch
 
-    temperature = torch.tensor([row.sampling.temperature for row in rows])[:, None]
-    scaled = logits.float() / torch.where(temperature > 0, temperature, torch.ones(()))
+    device = logits.device
+    temperature = torch.tensor([row.sampling.temperature for row in rows], device=device)[:, None]
+    scaled = logits.float() / torch.where(temperature > 0, temperature, torch.ones((), device=device))
     greedy = scaled.argmax(dim=-1)
     if any(row.sampling.top_p < 1 for row in rows):
-        scaled = _nucleus(scaled, torch.tensor([row.sampling.top_p for row in rows])[:, None])
+        scaled = _nucleus(scaled, torch.tensor([row.sampling.top_p for row in rows], device=device)[:, None])
     logprobs = torch.log_softmax(scaled, dim=-1)
     steps = [min(len(row.ids), len(row.uniforms) - 1) for row in rows]
-    u = torch.tensor([row.uniforms[step] for row, step in zip(rows, steps, strict=True)], dtype=torch.float64)
+    u = torch.tensor([row.uniforms[step] for row, step in zip(rows, steps, strict=True)], dtype=torch.float64, device=device)
     heights = logprobs.double().exp().cumsum(dim=-1)
     drawn = torch.searchsorted(heights, (u * heights[:, -1])[:, None], right=True)[:, 0]
     chosen = torch.where(temperature[:, 0] > 0, drawn.clamp(max=logits.shape[-1] - 1), greedy)
