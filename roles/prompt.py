@@ -97,10 +97,10 @@ class Prompts:
         Raises:
             BadInput: there is none, or something is wrong in it.
         """
-        shipped = PROMPTS / spec
-        folder = shipped if shipped.is_dir() else Path(spec).expanduser()
+        shipped = shipped_sets()
+        folder = PROMPTS / spec if spec in shipped else Path(spec).expanduser()
         if not folder.is_dir():
-            names = ", ".join(shipped_sets())
+            names = ", ".join(shipped)
             raise BadInput(f"There is no prompt set {spec!r}: it is neither a folder nor one of {names}; check the name.")
         return cls(folder)
 
@@ -189,9 +189,9 @@ def _templates(folder: Path, chat: bool) -> dict[str, Template]:
     files = {path.stem: _read(path) for path in sorted(folder.glob("*.md"))}
     names = (*NAMES, "system") if chat else NAMES
     parts = {f"{name}.{word}" for name, (_, words) in CHOICES.items() for word in words}
-    for name in (*sorted(set(files) - parts - set(names)), *sorted(set(names) - set(files))):
-        what = "is no prompt of such a set" if name in files else "is missing"
-        raise BadInput(f"Prompt file {folder / name}.md {what}; a set holds {', '.join(names)}, each as NAME.md.")
+    if wrong := sorted(set(files) - parts - set(names)) or sorted(set(names) - set(files)):
+        what = "is no prompt of such a set" if wrong[0] in files else "is missing"
+        raise BadInput(f"Prompt file {folder / wrong[0]}.md {what}; a set holds {', '.join(names)}, each as NAME.md.")
     found: dict[str, Template] = {}
     for name in names:
         field, words = CHOICES.get(name, ("", ()))

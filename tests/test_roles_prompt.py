@@ -266,13 +266,14 @@ def test_what_is_wrong_in_a_set_is_named_when_it_is_read(
         Prompts(copied)
 
 
-def test_a_set_of_ones_own_may_do_without_texts_for_words(tmp_path: Path) -> None:
+def test_a_set_of_ones_own_may_do_without_texts_for_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "set.toml").write_text('form = "plain"')
     for name in NAMES:
         (tmp_path / f"{name}.md").write_text(
             f"version: 3\n{name} {{{{axis}}}}" if name in ("easy", "hard") else "version: 1\nx"
         )
-    prompts = Prompts.named(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    prompts = Prompts.named(".")
     assert prompts.easy(FUNCTION, "io").text == "easy io"
     assert (prompts.system, prompts.templates["easy"].version) == (None, "3")
 
