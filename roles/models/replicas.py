@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -63,6 +63,7 @@ class Replicas:
         timeout_s: Seconds that an answer may take.
         sleeps: Whether they give their GPU's memory back while they rest.
         key: What they ask for in the header `Authorization`, if anything.
+        check: Raises a ModelError once they have ended; without it, that they do not answer is all that is known.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Replicas:
         timeout_s: float = 600.0,
         sleeps: bool = False,
         key: str | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self.holds = holds
@@ -82,6 +84,7 @@ class Replicas:
         self._servers = [_Server(url.rstrip("/"), asyncio.Semaphore(in_flight)) for url in urls]
         self._timeout_s = timeout_s
         self._key = key
+        self._check = check
         self._session: aiohttp.ClientSession | None = None
         self._sleeps = sleeps
         # Servers that somebody else left asleep are woken too; to wake the wakeful does nothing.
@@ -152,6 +155,7 @@ class Replicas:
             if tried:
                 await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads load, decides nothing
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
+                self._check()
             server = min(servers, key=lambda one: (tried > 0 and one is server, one.load))
             try:
                 return server.url, await self._post(server, path, body)
