@@ -1,4 +1,4 @@
-"""The contract of a question set, and how one is found by name.
+"""The contract of a question set, and how one is found by the setting that names it.
 
 Law: loading executes nothing and validates everything; a bad record is one sentence with file, line and field. A question set
 does not know who plays.
@@ -6,7 +6,7 @@ does not know who plays.
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from events.errors import BadInput
@@ -29,19 +29,37 @@ class QuestionSet(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Questions:
+    """A question set that is in memory."""
+
+    name: str
+    questions: tuple[Question, ...]
+
+
 def load(spec: str, split: Split) -> QuestionSet:
-    """The question set named by a setting: `pocket`, or a JSONL file.
+    """The question set named by a setting: `pocket`, `NAME[:FILE][?key=value&...]`, or a JSONL file; see docs/questions.md.
+
+    Args:
+        spec: the setting.
+        split: what it is for. It chooses among the pocket world's sets, and among MBPP's splits where the setting does not.
 
     Raises:
-        BadInput: no such set, or a record is wrong.
+        BadInput: no such set, no question in it, or a record is wrong.
     """
     if spec == "pocket":
         from roles.questions.pocket import pocket
 
         return pocket(split)
-    path = Path(spec).expanduser()
-    if not path.is_file():
-        raise BadInput(f"There is no question set {spec!r}: it is neither 'pocket' nor a JSONL file; check the path.")
-    from roles.questions.jsonl import jsonl
+    from roles.questions.sources import Entry, examined, named
 
-    return jsonl(path)
+    found = []
+    asked = named(spec, split)
+    for item in examined(asked):
+        if isinstance(item, BadInput):
+            raise item
+        if isinstance(item, Entry):
+            found.append(item.question)
+    if not found:
+        raise BadInput(f"Question set {spec} holds no question; check the file, and what the setting leaves out.")
+    return Questions(asked.label, tuple(found))

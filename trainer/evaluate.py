@@ -175,8 +175,7 @@ def question_set(config: Config, name: str) -> QuestionSet:
     Raises:
         BadInput: there is none, or a record is wrong.
     """
-    from roles.question_set import load
-    from roles.questions.jsonl import FileQuestions
+    from roles.question_set import Questions, load
 
     match name:
         case "goalposts":
@@ -190,7 +189,7 @@ def question_set(config: Config, name: str) -> QuestionSet:
         case _:
             found = load(name, "test")
             name = found.name
-    return FileQuestions(name, found.questions)
+    return Questions(name, found.questions)
 
 
 async def examine(

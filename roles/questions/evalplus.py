@@ -140,11 +140,12 @@ def _written(values: Sequence[Any]) -> str:
         raise Wrong("test", f"its values cannot be written as literals ({error})") from error
 
 
-def parsed_test(source: str, entry: str) -> Test | None:
+def parsed_test(source: str, entry: str, oracle: Oracle) -> Test | None:
     """A test in the layout of HumanEval+ and MBPP+ as they are published for their parents' harnesses; None for any other.
 
     It names `inputs` and `results`, and calls `assertion(candidate(*inp), exp, tolerance)` for each; where there are no
-    results, a function `ref_func` gives them.
+    results, a function `ref_func` gives them. One compares a polynomial's root, and as it is published fails on every answer:
+    its inputs and tolerance are read, and EvalPlus's own oracle is asked.
     """
     tree = parse(source, LONGEST)
     if tree is None:
@@ -161,10 +162,15 @@ def parsed_test(source: str, entry: str) -> Test | None:
                     return None
             case ast.For(body=[ast.Expr(value=ast.Call(func=ast.Name(id="assertion")) as call)]):
                 compared = call
-    return _test(tree, given, compared, entry)
+            case ast.For(
+                body=[ast.Assert(test=ast.Compare(ops=[ast.LtE()], comparators=[ast.Constant(value=float() as limit)]))]
+            ):
+                if oracle == "root" and "inputs" in given:
+                    return Test(given["inputs"], given.get("results"), "", entry, limit, oracle)
+    return _test(tree, given, compared, entry, oracle)
 
 
-def _test(tree: ast.Module, given: dict[str, Any], compared: ast.Call | None, entry: str) -> Test | None:
+def _test(tree: ast.Module, given: dict[str, Any], compared: ast.Call | None, entry: str, oracle: Oracle) -> Test | None:
     arguments = given.get("inputs")
     if not isinstance(arguments, list) or not all(isinstance(one, (list, tuple)) for one in arguments) or not arguments:
         return None
@@ -172,9 +178,9 @@ def _test(tree: ast.Module, given: dict[str, Any], compared: ast.Call | None, en
         case ast.Call(args=[_, ast.Name(id="exp"), ast.Constant(value=int() | float() as tolerance)]):
             results = given.get("results")
             if isinstance(results, list) and len(results) == len(arguments):
-                return Test(arguments, results, "", entry, tolerance)
+                return Test(arguments, results, "", entry, tolerance, oracle)
         case ast.Call(args=[_, ast.Call(func=ast.Name(id="ref_func")), ast.Constant(value=int() | float() as tolerance)]):
             kept = [node for node in tree.body if getattr(node, "name", "") not in ("assertion", "is_floats", "check")]
             kept = [node for node in kept if not (isinstance(node, ast.Import) and node.names[0].name == "numpy")]
-            return Test(arguments, None, ast.unparse(ast.Module(kept, [])), "ref_func", tolerance)
+            return Test(arguments, None, ast.unparse(ast.Module(kept, [])), "ref_func", tolerance, oracle)
     return None

@@ -26,14 +26,15 @@ def question_of(record: Record) -> Question:
         Wrong: a field is missing, of the wrong type, or holds no test.
     """
     prompt, entry = record.text("prompt"), record.text("entry_point")
+    oracle = ORACLES.get(entry, "equal")
     program = prompt + record.text("canonical_solution")
     if "base_input" in record.values:
         inputs = record.items("base_input") + record.items("plus_input")
         if not inputs or not all(isinstance(one, list) for one in inputs):
             raise Wrong("base_input", "expected lists of arguments")
-        test = Test(inputs, None, program, entry, record.number("atol"), ORACLES.get(entry, "equal"))
+        test = Test(inputs, None, program, entry, record.number("atol"), oracle)
         mode, pairs = test.pairs()
-    elif (known := parsed_test(record.text("test"), entry)) is not None:
+    elif (known := parsed_test(record.text("test"), entry, oracle)) is not None:
         mode, pairs = known.pairs()
     else:
         mode, pairs = _checked(record.text("test"))

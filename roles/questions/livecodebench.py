@@ -8,35 +8,54 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
+import itertools
 import pickletools
 import zlib
-from typing import Any
+from typing import Any, Final
 
 from events.values import Pair, Question
+from roles.questions.fields import Record, Wrong, decoded, kind
+from sandbox.literal import NotLiteral, TooLarge, write
 
-LARGEST = 256 * 2**20
+LARGEST: Final = 256 << 20
 """Bytes of decoded private tests; a larger record is refused (a bomb, not a test)."""
+RELEASES: Final = ("test.jsonl", "test2.jsonl", "test3.jsonl", "test4.jsonl", "test5.jsonl", "test6.jsonl")
+"""The hub's files; release vN is the first N of them."""
+PAPER: Final = {
+    "train": {"before": "2024-08-01", "release": "v5"},
+    "test": {"after": "2024-10-01", "before": "2025-02-01", "release": "v6"},
+}
+"""The splits of arXiv 2603.15957, section 4: everything before August 2024, and its evaluation window."""
 TEXT_OPCODES = {"BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
 HARMLESS_OPCODES = TEXT_OPCODES | {"PROTO", "FRAME", "MEMOIZE", "BINPUT", "LONG_BINPUT", "STOP"}
+MOST_OPCODES = 16
+"""The honest ones have five or six."""
 
 
-def question_of(record: dict[str, Any]) -> Question:
+def question_of(record: Record, *, public_will_do: bool = False) -> Question:
     """One record as a question.
 
+    Args:
+        record: the record.
+        public_will_do: whether the public tests judge where there are no private ones.
+
     Raises:
-        ValueError: a field is missing, of the wrong type, or does not decode.
+        Wrong: a field is missing, of the wrong type, or does not decode.
     """
-    content = _text(record, "question_content")
-    metadata = json.loads(_text(record, "metadata") or "{}")
-    starter = _text(record, "starter_code") if "starter_code" in record else ""
-    public = _tests(json.loads(_text(record, "public_test_cases")), "public_test_cases")
-    private = _tests(_private(record.get("private_test_cases")), "private_test_cases")
+    content = record.text("question_content")
+    metadata = decoded(record.text("metadata") or "{}", "metadata")
+    function = metadata.get("func_name") if isinstance(metadata, dict) else metadata
+    if not isinstance(function, str | None) or function == "":
+        raise Wrong("metadata", "expected the JSON of an object, with the text func_name where a function is asked for")
+    wanted = "functional" if function else "stdin"
+    public = _tests(decoded(record.text("public_test_cases"), "public_test_cases"), "public_test_cases", wanted)
+    private = _tests(_private(record.values.get("private_test_cases")), "private_test_cases", wanted)
     if not public + private:
-        raise ValueError("field private_test_cases: the record has no test at all, so nothing could be verified")
-    function = metadata.get("func_name")
+        raise Wrong("private_test_cases", "the record has no test at all, so nothing could be verified")
+    if not (private or public_will_do):
+        raise Wrong("private_test_cases", "none; get the whole record, or set tests=public to judge by the public tests")
     return Question(
-        statement=f"{content}\n\n{starter}".strip(),
+        statement=f"{content}\n\n{record.text('starter_code', '')}".strip(),
         entry=f"Solution.{function}" if function else "f",
         mode="function" if function else "stdin",
         public=tuple(public) if private else (),
@@ -44,57 +63,67 @@ def question_of(record: dict[str, Any]) -> Question:
     )
 
 
-def _text(record: dict[str, Any], field: str) -> str:
-    value = record.get(field)
-    if not isinstance(value, str):
-        raise ValueError(f"field {field}: expected text, found {type(value).__name__}")
-    return value
-
-
 def _private(value: Any) -> Any:
+    field = "private_test_cases"
     if value is None:
         return []
     if not isinstance(value, str):
-        raise ValueError(f"field private_test_cases: expected text, found {type(value).__name__}")
+        raise Wrong(field, f"expected text, found {kind(value)}")
     if value.lstrip().startswith("["):
-        return json.loads(value)
+        return decoded(value, field)
+    inflate = zlib.decompressobj()
     try:
-        inflate = zlib.decompressobj()
         packed = inflate.decompress(base64.b64decode(value, validate=True), LARGEST)
-    except (binascii.Error, zlib.error) as error:
-        raise ValueError(f"field private_test_cases: does not decode ({error})") from error
-    if inflate.unconsumed_tail:
-        raise ValueError(f"field private_test_cases: decodes to more than {LARGEST} bytes")
-    return json.loads(text_in_pickle(packed))
+    except (binascii.Error, ValueError, zlib.error) as error:
+        raise Wrong(field, f"does not decode ({error})") from error
+    if inflate.unconsumed_tail or not inflate.eof:
+        raise Wrong(field, f"decodes to more than {LARGEST >> 20} MiB, or is cut short")
+    return decoded(text_in_pickle(packed), field)
 
 
 def text_in_pickle(packed: bytes) -> str:
     """The one string that a pickle holds, read off its opcodes without executing it.
 
     Raises:
-        ValueError: it holds anything else.
+        Wrong: it holds anything else.
     """
+    field = "private_test_cases"
     found: list[str] = []
-    for opcode, argument, _ in pickletools.genops(packed):
-        if opcode.name not in HARMLESS_OPCODES:
-            raise ValueError(f"field private_test_cases: the pickle holds more than one text (opcode {opcode.name}), refused")
-        if opcode.name in TEXT_OPCODES:
-            found.append(str(argument))
+    try:
+        for opcode, argument, _ in itertools.islice(pickletools.genops(packed), MOST_OPCODES):
+            if opcode.name not in HARMLESS_OPCODES:
+                raise Wrong(field, f"the pickle holds more than one text (opcode {opcode.name}), refused")
+            if opcode.name in TEXT_OPCODES:
+                found.append(str(argument))
+    except Wrong:
+        raise
+    except ValueError as error:
+        raise Wrong(field, f"holds no whole pickle ({error})") from error
     if len(found) != 1:
-        raise ValueError(f"field private_test_cases: the pickle holds {len(found)} texts instead of one, refused")
+        raise Wrong(field, f"the pickle holds {len(found)} texts instead of one, refused")
     return found[0]
 
 
-def _tests(tests: Any, field: str) -> list[Pair]:
+def _tests(tests: Any, field: str, wanted: str) -> list[Pair]:
     if not isinstance(tests, list):
-        raise ValueError(f"field {field}: expected a list of tests, found {type(tests).__name__}")
-    return [_pair(test, field) for test in tests]
+        raise Wrong(field, f"expected a list of tests, found {kind(tests)}")
+    return [_pair(test, field, wanted) for test in tests]
 
 
-def _pair(test: Any, field: str) -> Pair:
+def _pair(test: Any, field: str, wanted: str) -> Pair:
     if not isinstance(test, dict) or not all(isinstance(test.get(key), str) for key in ("input", "output", "testtype")):
-        raise ValueError(f"field {field}: a test needs the texts input, output and testtype")
-    if test["testtype"] == "stdin":
+        raise Wrong(field, "a test needs the texts input, output and testtype")
+    if test["testtype"] != wanted:
+        raise Wrong(field, f"expected tests of type {wanted}, as metadata says, found another")
+    if wanted == "stdin":
         return Pair(input=test["input"], output=test["output"])
-    arguments = [repr(json.loads(line)) for line in test["input"].split("\n") if line.strip()]
-    return Pair(input=", ".join(arguments), output=repr(json.loads(test["output"])))
+    arguments = [_literal(line, field) for line in test["input"].split("\n") if line.strip()]
+    return Pair(input=", ".join(arguments), output=_literal(test["output"], field))
+
+
+def _literal(text: str, field: str) -> str:
+    """A JSON value as a Python literal."""
+    try:
+        return write(decoded(text, field), LARGEST)
+    except (NotLiteral, TooLarge) as error:
+        raise Wrong(field, f"a test has no Python literal ({error})") from error

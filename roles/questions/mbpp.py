@@ -7,7 +7,6 @@ is the text with its assertions, as the benchmark asks: without them nobody know
 from __future__ import annotations
 
 import ast
-from dataclasses import replace
 from typing import Any
 
 from events.values import Pair, Question
@@ -16,6 +15,8 @@ from roles.questions.evalplus import Oracle, Test, parsed_test
 from roles.questions.fields import Record, Wrong
 from roles.safety import parse
 
+SPLITS = {"test": (11, 510), "train": (601, 974), "validation": (511, 600), "prompt": (1, 10), "all": (1, 974)}
+"""First and last number of each."""
 SETS = "similar_elements find_char_long common_in_nested_lists extract_singly larg_nnum intersection_array find_dissimilar Diff"
 ORACLES: dict[str, Oracle] = {
     **dict.fromkeys(SETS.split(), "set"),
@@ -53,8 +54,8 @@ def _original(record: Record) -> Question:
     statements = [_parsed(text, "test_list") for text in asserts]
     entry = _called(statements, program)
     statement = f"{text.strip()}\nYour code should pass these tests:\n" + "\n".join(asserts)
-    if "test" in record.values and (known := parsed_test(record.text("test"), entry)) is not None:
-        mode, pairs = replace(known, oracle=ORACLES.get(entry, "equal")).pairs()
+    if "test" in record.values and (known := parsed_test(record.text("test"), entry, ORACLES.get(entry, "equal"))) is not None:
+        mode, pairs = known.pairs()
         return Question(statement=statement, program=program, entry=entry, mode=mode, private=pairs)
     said = [stated(one, entry) for one in statements]
     if all(said):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from roles.question_set import Split
-from roles.questions.jsonl import FileQuestions, jsonl
+from roles.question_set import Questions, QuestionSet, Split, load
 
 FOLDER = Path(__file__).parent.parent / "pocket" / "questions"
 
 
 @cache
-def pocket(split: Split) -> FileQuestions:
+def pocket(split: Split) -> QuestionSet:
     """The shipped questions of one split."""
-    return FileQuestions(f"pocket-{split}", jsonl(FOLDER / f"{split}.jsonl").questions)
+    return Questions(f"pocket-{split}", load(str(FOLDER / f"{split}.jsonl"), split).questions)

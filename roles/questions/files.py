@@ -1,0 +1,105 @@
+"""Files of records: JSON lines, or one JSON list, plain or gzipped.
+
+Law: reading is bounded, whatever a file claims to be, and every complaint names file and line. One bad line is one complaint;
+the next one is read nevertheless. It knows no benchmark.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from events.errors import BadInput
+from roles.questions.fields import Record, kind
+
+Readable = gzip.GzipFile | BufferedReader
+LONGEST_LINE = 256 << 20
+"""Bytes of one line, or of a file that is one JSON list."""
+LARGEST = 64 << 30
+"""Bytes of a file, unpacked."""
+
+
+class Row(NamedTuple):
+    """A record and where it stands."""
+
+    place: str
+    record: Record
+
+
+def rows(path: Path) -> Iterator[Row | BadInput]:
+    """The records of a file, and what is wrong with the others.
+
+    Raises:
+        BadInput: the file cannot be read at all.
+    """
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder; name a file in it.")
+    try:
+        with _opened(path) as file:
+            first = file.peek(64)[:64].lstrip()
+            yield from _listed(path, file) if first[:1] == b"[" else _lines(path, file)
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadInput(f"Question file {path} cannot be read ({error}); give a JSONL file, plain or gzipped.") from error
+
+
+def _opened(path: Path) -> Readable:
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if packed else path.open("rb")
+
+
+def _lines(path: Path, file: Readable) -> Iterator[Row | BadInput]:
+    number = taken = 0
+    while line := file.readline(LONGEST_LINE + 1):
+        number, taken = number + 1, taken + len(line)
+        if len(line) > LONGEST_LINE or taken > LARGEST:
+            raise BadInput(
+                f"{path}, line {number}: longer than {LONGEST_LINE >> 20} MiB, or the file than {LARGEST >> 30} GiB; split it."
+            )
+        if b"\0" in line:
+            raise BadInput(f"{path}, line {number}: a zero byte, so this is no text; give a JSONL file, plain or gzipped.")
+        if line.strip():
+            yield _row(f"{path}, line {number}", line)
+
+
+def _listed(path: Path, file: Readable) -> Iterator[Row | BadInput]:
+    content = file.read(LONGEST_LINE + 1)
+    if len(content) > LONGEST_LINE:
+        raise BadInput(f"{path}: a JSON list of more than {LONGEST_LINE >> 20} MiB; write one record a line.")
+    found = _decoded(str(path), content)
+    if isinstance(found, BadInput):
+        # What starts with a bracket may as well be lines, of which the first is bad.
+        lines = content.split(b"\n")
+        found = [_row(f"{path}, line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
+        yield from found
+        return
+    for number, values in enumerate(found, 1):
+        yield _object(f"{path}, record {number}", values)
+
+
+def _row(place: str, line: bytes) -> Row | BadInput:
+    found = _decoded(place, line)
+    return found if isinstance(found, BadInput) else _object(place, found)
+
+
+def _decoded(place: str, content: bytes) -> Any:
+    """The JSON value, or what is wrong with it."""
+    try:
+        return json.loads(content.decode())
+    except UnicodeDecodeError as error:
+        return BadInput(f"{place}: not UTF-8 ({error.reason} at byte {error.start}); mend or remove it.")
+    except RecursionError:
+        return BadInput(f"{place}: not valid JSON (nested too deeply); mend or remove it.")
+    except ValueError as error:
+        return BadInput(f"{place}: not valid JSON ({error}); mend or remove it.")
+
+
+def _object(place: str, values: Any) -> Row | BadInput:
+    if not isinstance(values, dict):
+        return BadInput(f"{place}: a record is a JSON object, this is {kind(values)}; mend or remove it.")
+    return Row(place, Record(values))

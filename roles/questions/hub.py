@@ -1,0 +1,67 @@
+"""Benchmarks from the Hugging Face hub, by pinned names of data sets and files.
+
+Law: data only. No loading script and no code of the hub ever runs; where the hub cannot be reached, one sentence says so and
+names the local alternative. Nothing is imported or asked before it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from events.errors import BadInput
+from events.safe_text import one_line
+from roles.questions.fields import Record
+from roles.questions.files import Row
+
+TABLES: dict[str, tuple[str, str | None]] = {
+    "humaneval": ("openai/openai_humaneval", None),
+    "humanevalplus": ("evalplus/humanevalplus", None),
+    "mbpp": ("google-research-datasets/mbpp", "full"),
+    "mbppplus": ("evalplus/mbppplus", None),
+    "cruxeval": ("cruxeval-org/cruxeval", None),
+}
+"""Data set and configuration of those that are tables; all their splits are read."""
+LIVECODEBENCH = "livecodebench/code_generation_lite"
+"""Its files are JSON lines."""
+
+
+def table(name: str) -> Iterator[Row]:
+    """The records of a set that is a table on the hub.
+
+    Raises:
+        BadInput: it cannot be had.
+    """
+    repository, configuration = TABLES[name]
+    try:
+        from datasets import load_dataset
+
+        found = load_dataset(repository, configuration)
+    except Exception as error:  # the library's errors, those of its transports, and the lack of it have no common class
+        raise _missing(repository, name, error) from error
+    for split, records in found.items():
+        for number, values in enumerate(records, 1):
+            yield Row(f"{repository}, {split} {number}", Record(dict(values)))
+
+
+def file(name: str) -> Path:
+    """A file of LiveCodeBench, downloaded if it is not here yet.
+
+    Raises:
+        BadInput: it cannot be had.
+    """
+    try:
+        from huggingface_hub import hf_hub_download
+
+        return Path(hf_hub_download(LIVECODEBENCH, name, repo_type="dataset"))
+    except Exception as error:  # as above
+        raise _missing(f"{LIVECODEBENCH} ({name})", "livecodebench", error) from error
+
+
+def _missing(what: str, name: str, error: Exception) -> BadInput:
+    if isinstance(error, ImportError):
+        return BadInput(
+            f"The hub's {what} needs a package that is missing ({error}): pip install 'gasp[train]', or give {name}:FILE."
+        )
+    said = one_line(str(error), 200)
+    return BadInput(f"The hub's {what} cannot be had ({said}); allow the network, or give its file: {name}:FILE.")

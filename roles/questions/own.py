@@ -1,0 +1,56 @@
+"""Questions of one's own: `events.values.Question` as JSON, looked at closely.
+
+Law: what could not be asked or judged later is refused now, by field. It runs nothing.
+"""
+
+from __future__ import annotations
+
+import re
+
+from events.values import Pair, Question
+from roles.questions.evalplus import LONGEST
+from roles.questions.fields import Record, Wrong
+from roles.safety import parse
+from sandbox.literal import NotLiteral, read, read_arguments
+
+ENTRY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)?")
+
+
+def question_of(record: Record) -> Question:
+    """A record as a question.
+
+    Raises:
+        ValidationError: it is not of the schema.
+        Wrong: it is, and could not be judged.
+    """
+    if "question_content" in record.values:
+        raise Wrong("question_content", "this is a record of LiveCodeBench, which is named livecodebench:FILE")
+    question = Question.model_validate(record.values)
+    if not question.statement.strip():
+        raise Wrong("statement", "blank; say what is asked")
+    if not ENTRY.fullmatch(question.entry):
+        raise Wrong("entry", "expected the name of a function such as f, or Solution.method")
+    if question.program is not None and parse(question.program, LONGEST) is None:
+        raise Wrong("program", "no Python program")
+    for part in ("public", "private"):
+        for place, pair in enumerate(getattr(question, part)):
+            _judgeable(question.mode, pair, f"{part}.{place}")
+    return question
+
+
+def _judgeable(mode: str, pair: Pair, field: str) -> None:
+    if mode == "checks":
+        if parse(pair.input, LONGEST) is None:
+            raise Wrong(f"{field}.input", "no Python code, which a check is")
+        if pair.output:
+            raise Wrong(f"{field}.output", "a check has none; leave it empty")
+    if mode != "function":
+        return
+    try:
+        read_arguments(pair.input)
+    except NotLiteral as error:
+        raise Wrong(f"{field}.input", f"expected Python literals, comma separated ({error})") from error
+    try:
+        read(pair.output)
+    except NotLiteral as error:
+        raise Wrong(f"{field}.output", f"expected one Python literal ({error})") from error

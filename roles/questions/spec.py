@@ -1,0 +1,89 @@
+"""The setting that names a question set: `pocket`, `NAME[:FILE][?key=value&...]`, or the path of a JSONL file of one's own.
+
+Law: what is not understood is refused with what would be; nothing is guessed. It opens no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+from events.errors import BadInput
+
+Values = tuple[str, ...] | type[date] | type[int] | type[str]
+"""What a key takes: one of these words, a date, a number from 1 on, or any text."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A setting, taken apart."""
+
+    name: str
+    """The named set; `jsonl` for a file of one's own."""
+    place: Path | None = None
+    """The file or folder; None: from the hub."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """What was set, by key; valid."""
+
+    @property
+    def label(self) -> str:
+        """Name for the log, without the place."""
+        stem = self.place.name.split(".")[0] if self.place and self.name == "jsonl" else self.name
+        return "-".join(
+            [stem, *(value if key in ("paper", "split") else f"{key}={value}" for key, value in self.options.items())]
+        )
+
+
+def parsed(text: str, keys: Mapping[str, Mapping[str, Values]]) -> Spec:
+    """The setting as a spec.
+
+    Args:
+        text: the setting.
+        keys: for each name there is, the keys it knows and what they take.
+
+    Raises:
+        BadInput: no such name or file, or a key or value that is not known.
+    """
+    head, mark, tail = text.partition("?")
+    name, colon, place = head.partition(":")
+    if name not in keys:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            raise BadInput(
+                f"{text} is a folder; name a JSONL file in it, or a benchmark with it, such as livecodebench:{text}."
+            )
+        if not path.is_file():
+            raise BadInput(
+                f"There is no question set {text!r}: it is neither a JSONL file nor one of pocket, {', '.join(keys)}; check it."
+            )
+        return Spec("jsonl", path)
+    if colon and not place:
+        raise BadInput(f"{text!r} names no file after {name}:; add it, or leave out the colon.")
+    options: dict[str, str] = {}
+    for part in tail.split("&") if mark else ():
+        key, equals, value = part.partition("=")
+        if not equals or key in options:
+            raise BadInput(f"{text!r}: {part!r} is no setting of its own; write ?key=value&key=value, each key once.")
+        options[key] = _checked(name, key, value, keys[name])
+    return Spec(name, Path(place).expanduser() if place else None, options)
+
+
+def _checked(name: str, key: str, value: str, known: Mapping[str, Values]) -> str:
+    if key not in known:
+        raise BadInput(f"{name} has no setting {key!r}; there are {', '.join(known)}.")
+    wanted = known[key]
+    if isinstance(wanted, tuple):
+        if value not in wanted:
+            raise BadInput(f"{name}?{key}={value}: there is no {key} {value!r}; choose one of {', '.join(wanted)}.")
+    elif wanted is date:
+        try:
+            strict = date.fromisoformat(value).isoformat() == value
+        except ValueError:
+            strict = False
+        if not strict:
+            raise BadInput(f"{name}?{key}={value}: {value!r} is no date; write it like 2024-08-01.")
+    elif wanted is int and not (value.isascii() and value.isdecimal() and 0 < int(value) < 10**9):
+        raise BadInput(f"{name}?{key}={value}: {value!r} is no number from 1 on.")
+    return value
