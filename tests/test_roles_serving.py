@@ -330,6 +330,7 @@ def test_an_error_from_before_a_server_first_answered_is_not_its_last(tmp_path):
 
 
 def serve(*arguments):
+    """Exit code, output and errors of the command."""
     done = subprocess.run(
         [sys.executable, "-m", "roles.serve", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -352,7 +353,8 @@ def test_help_of_the_command_loads_nothing_heavy():
         (["pocket", "--logs", "/dev/null/logs"], "cannot be written"),
     ],
 )
-def test_bad_input_is_one_sentence(arguments, why):
+def test_bad_input_is_one_sentence_and_leaves_nothing(temporary, arguments, why):
     code, out, err = serve(*arguments)
     assert (code, out) == (2, "")
+    assert not list(temporary.iterdir())
     assert re.fullmatch(f"error: .*{re.escape(why)}.*\n", err)

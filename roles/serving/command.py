@@ -180,8 +180,9 @@ def check(serving: Serving) -> None:
     """Say early what vLLM would say late.
 
     Raises:
-        BadInput: there are no weights, or they are an adapter's.
+        BadInput: there are no weights, they are an adapter's, or the rank is too high.
     """
+    padded(serving.rank)
     if (serving.weights / ADAPTER_CONFIG).exists():
         raise BadInput(f"{serving.weights} is an adapter; give the folder of its base, and a rank")
     if not (serving.weights / "config.json").is_file():
