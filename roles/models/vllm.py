@@ -39,7 +39,7 @@ _NEUTRAL: Final = {
 
 
 class _Logprobs(BaseModel):
-    token_logprobs: list[Annotated[FiniteFloat, Field(gt=-9999)]]
+    token_logprobs: list[Annotated[FiniteFloat, Field(gt=-9999, le=0)]]
     """The server writes -9999 for a probability of 0, which no sampled token has."""
 
 
