@@ -9,8 +9,11 @@ import ast
 import builtins
 import contextlib
 import io
+import re
 import sys
 from collections.abc import Callable, Iterable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -45,12 +48,12 @@ def defined(source: str, header: str = "") -> ModuleType:
 
 
 def plain(value: Any) -> Any:
-    """The same as exactly builtin plain data. What a subclass overrides is not asked.
+    """The same as exactly builtin data. What a subclass overrides is not asked.
 
     Raises:
         TypeError: it is anything else.
     """
-    if value is None or isinstance(value, bool):
+    if value is None or type(value) in FINAL:
         return value
     for kind, same in SCALARS.items():
         if isinstance(value, kind):
@@ -63,6 +66,8 @@ def plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not plain data")
 
 
+FINAL = {bool, range, re.Match, Decimal, date, datetime, time, timedelta}
+"""Types beyond plain data that checks may see, since nobody can change what their values do."""
 SCALARS: dict[type, Callable[[Any], Any]] = {
     int: int.__pos__,
     float: float.__pos__,

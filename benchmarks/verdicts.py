@@ -1,0 +1,234 @@
+"""`make bench-verdicts`: sees whether our verdicts are those of the benchmarks, into a section of `docs/verdicts.md`.
+
+Law: every program runs in the sandbox, those of the benchmarks, too; each disagreement is listed. The causes are written here,
+by hand, and a disagreement that has none says so.
+
+    python -m benchmarks.verdicts --help
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from benchmarks import section
+from benchmarks.mutants import mutants
+from benchmarks.rounds import table
+from benchmarks.suites import ACCEPTED, SUITES, Case, Suite, records
+from events.cli import run_app
+from events.values import Outcome, Rules
+from roles.questions.fields import Record
+from roles.questions.livecodebench import question_of
+from roles.trial import Trial, tried
+from sandbox.docker import DockerRunner
+from sandbox.runner import Job, Limits, Runner
+
+DOCUMENT = Path("docs/verdicts.md")
+ROOMY = Limits(wall_seconds=60, cpu_seconds=60, memory_mb=4096, output_kb=1024)
+"""For references: a few of the plus versions take long, and much memory, on a single input."""
+SHORT = Limits(wall_seconds=5, cpu_seconds=5, memory_mb=512, output_kb=1024)
+"""For mutants, of which some never end."""
+OFFICIAL = Limits(wall_seconds=6, cpu_seconds=6, memory_mb=1024, output_kb=4096)
+"""LiveCodeBench's: 6 s a test; it has no limit on memory."""
+QUICK = 1.0
+"""Seconds; a reference that takes longer on its tests gets no mutants."""
+OUTCOMES: dict[int | None, tuple[Outcome, ...]] = {
+    None: ("passed",),
+    -1: ("time_limit",),
+    -2: ("wrong_answer",),
+    -3: ("time_limit",),
+    -4: ("runtime_error", "syntax_error", "memory_limit"),
+    -5: ("runtime_error", "memory_limit"),
+}
+"""LiveCodeBench's error codes as we call them."""
+LEFT_OUT = frozenset(
+    "abc311_c abc326_d abc327_b abc333_e abc343_a abc343_e abc362_c arc185_c abc337_e abc355_e abc350_c arc189_a".split()
+)
+"""LiveCodeBench's questions with several right outputs, with an interactive judge, or with wrong tests."""
+CAUSES: dict[str, str] = {}
+"""Why a disagreement is none of our mistakes, by its place."""
+
+
+class Disagreement(NamedTuple):
+    """One program with two verdicts."""
+
+    place: str
+    ours: str
+    theirs: str
+
+    def row(self) -> tuple[str, ...]:
+        """The same as a row of a table."""
+        return (*self, CAUSES.get(self.place, "**not explained**"))
+
+
+class Found(NamedTuple):
+    """What a comparison found: how many programs had which pair of verdicts (ours, theirs), and what must not be."""
+
+    counts: Counter[tuple[bool, bool]]
+    disagreements: list[Disagreement]
+
+
+async def judged(runner: Runner, case: Case, programs: Sequence[str], *, per_test: bool) -> list[tuple[Trial, bool]]:
+    """For each program, our trial, and whether the benchmark's own test accepts it."""
+    scripts = [Job(source=case.script(program), inputs=("",), mode="stdin") for program in programs]
+    trials, executions = await asyncio.gather(
+        tried(runner, case.question, programs, "own", per_test=per_test), runner.run(scripts)
+    )
+    accepted = [one.runs[0].value.endswith(f"{ACCEPTED}\n") for one in executions]
+    return [(trials[program], own) for program, own in zip(programs, accepted, strict=True)]
+
+
+async def references(runner: Runner, suite: Suite, cases: Sequence[Case]) -> tuple[Found, list[Case]]:
+    """Whether every reference passes, and those cases where it is quick about it."""
+    found, quick = Found(Counter(), []), []
+    for case, ((trial, accepted),) in zip(
+        cases, await asyncio.gather(*(judged(runner, case, [_reference(case)], per_test=True) for case in cases)), strict=True
+    ):
+        passed = trial.verdict.outcome == "passed"
+        found.counts[passed, accepted] += 1
+        if not (passed and accepted):
+            place = f"{suite.name}: {case.name}"
+            found.disagreements.append(Disagreement(place, trial.verdict.outcome, "accepts" if accepted else "rejects"))
+        elif trial.used["seconds"] <= QUICK:
+            quick.append(case)
+    return found, quick
+
+
+async def mistakes(runner: Runner, suite: Suite, cases: Sequence[Case], count: int, seed: int) -> Found:
+    """Whether every mutant that the benchmark's own test rejects fails, on `count` mutants of each reference."""
+    found = Found(Counter(), [])
+    for case, results in zip(
+        cases,
+        await asyncio.gather(*(judged(runner, case, _drawn(suite, case, count, seed), per_test=False) for case in cases)),
+        strict=True,
+    ):
+        for number, (trial, accepted) in enumerate(results):
+            passed = trial.verdict.outcome == "passed"
+            found.counts[passed, accepted] += 1
+            if passed and not accepted:
+                place = f"{suite.name}: {case.name}, mutant {number}"
+                found.disagreements.append(Disagreement(place, "passed", "rejects"))
+    return found
+
+
+def _reference(case: Case) -> str:
+    assert case.question.program is not None, "a benchmark with solutions has a solution"
+    return case.question.program
+
+
+def _drawn(suite: Suite, case: Case, count: int, seed: int) -> list[str]:
+    every = mutants(_reference(case))
+    return random.Random(f"{seed}/{suite.name}/{case.name}").sample(every, min(count, len(every)))  # noqa: S311
+
+
+async def graded(runner: Runner, data: Path, rules: Rules) -> Found:
+    """Whether solutions that LiveCodeBench's official checker has graded get the same verdict, by outcome and tests passed."""
+    questions = {record["question_id"]: question_of(Record(record)) for record in records(data / "lcb/full_records.jsonl")}
+    rows = [row for row in records(data / "lcb/verdict_pairs.jsonl") if row["question_id"] not in LEFT_OUT]
+    rows.sort(key=lambda row: str(row["question_id"]))
+    groups = {name: list(group) for name, group in groupby(rows, lambda row: str(row["question_id"]))}
+    found = Found(Counter(), [])
+    programs = {name: [row["solution"] for row in group] for name, group in groups.items()}
+    trials = await asyncio.gather(*(tried(runner, questions[name], programs[name], rules, per_test=True) for name in groups))
+    for group, of in zip(groups.values(), trials, strict=True):
+        for row in group:
+            verdict = of[row["solution"]].verdict
+            found.counts[verdict.outcome == "passed", row["official_checker_here"]] += 1
+            before = sum(result is True for result in row["results"])
+            if verdict.outcome not in OUTCOMES[row["error_code"]] or verdict.passed != before:
+                theirs = f"{row['error_code'] or 'passed'} after {before} tests"
+                found.disagreements.append(
+                    Disagreement(
+                        f"LiveCodeBench, rules {rules}: {row['id']}", f"{verdict.outcome} after {verdict.passed}", theirs
+                    )
+                )
+    return found
+
+
+async def measure(data: Path, count: int, seed: int) -> list[str]:
+    """All of it, as lines of the document."""
+    disagreements: list[Disagreement] = []
+    rows: list[Sequence[str]] = []
+    quick: list[tuple[Suite, list[Case]]] = []
+    whole = DockerRunner(ROOMY, run="verdicts")
+    try:
+        for suite in SUITES:
+            with section.step(f"references of {suite.name}"):
+                found, able = await references(whole, suite, suite.cases(data))
+            quick.append((suite, able))
+            disagreements += found.disagreements
+            counts = found.counts
+            passed, accepted = (sum(n for key, n in counts.items() if key[place]) for place in (0, 1))
+            rows.append((suite.name, str(counts.total()), str(passed), str(accepted), str(len(able))))
+    finally:
+        await whole.close()
+    lines = [*table(["benchmark", "questions", "references that pass ours", "its own", "quick ones"], rows), ""]
+    rows = []
+    short = DockerRunner(SHORT, run="verdicts")
+    try:
+        for suite, able in quick:
+            with section.step(f"mutants of {suite.name}"):
+                found = await mistakes(short, suite, able, count, seed)
+            disagreements += found.disagreements
+            counts = found.counts
+            numbers = (counts[False, False], counts[True, False], counts[True, True], counts[False, True])
+            rows.append((suite.name, str(counts.total()), *map(str, numbers)))
+    finally:
+        await short.close()
+    heads = ["benchmark", "mutants", "rejected by both", "by its own test only", "accepted by both", "rejected by ours only"]
+    lines += [*table(heads, rows), ""]
+    rows = []
+    official = DockerRunner(OFFICIAL, run="verdicts")
+    try:
+        for rules in ("own", "livecodebench"):
+            with section.step(f"LiveCodeBench's graded solutions, rules {rules}"):
+                found = await graded(official, data, rules)
+            disagreements += found.disagreements
+            counts = found.counts
+            numbers = (counts[True, True], counts[False, False], counts[True, False], counts[False, True])
+            rows.append((rules, str(counts.total()), *map(str, numbers), str(len(found.disagreements))))
+    finally:
+        await official.close()
+    heads = [
+        "rules",
+        "solutions",
+        "both pass",
+        "both fail",
+        "only ours passes",
+        "only theirs passes",
+        "differ in outcome or tests",
+    ]
+    lines += [*table(heads, rows), ""]
+    if not disagreements:
+        return [*lines, "No disagreement."]
+    return [*lines, *table(["disagreement", "ours", "theirs", "cause"], [one.row() for one in disagreements])]
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder with the records of the benchmarks.")] = Path("../shared/data"),
+    count: Annotated[int, typer.Option(help="Mutants of each reference.", min=1)] = 4,
+    seed: Annotated[int, typer.Option(help="Of the draw of mutants.")] = 0,
+    document: Annotated[Path, typer.Option(help="Where the section is written.")] = DOCUMENT,
+) -> None:
+    """Judge references, mutants and graded solutions of HumanEval(+), MBPP(+) and LiveCodeBench. Some minutes."""
+    began = time.monotonic()
+    machine = section.machine(("docker",))
+    lines = asyncio.run(measure(data, count, seed))
+    took = f"{count} mutants of each quick reference, seed {seed}; {time.monotonic() - began:.0f} s in all."
+    section.write(document, "verdicts", "Agreement", [f"{machine}; {took}", "", *lines])
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False)
+    app.command()(main)
+    run_app(app)
