@@ -107,7 +107,7 @@ async def _serve(serving: Serving) -> None:
 
         def progress(seconds: float, line: str) -> None:
             nonlocal told
-            text = f"{serving.name} is loading, {seconds:.0f} s: {line}"
+            text = f"{serving.name} is loading, {seconds:.0f} s" + f": {line}" * bool(line)
             if console.is_terminal:
                 status.update(markup(text, console.width - 4))
             elif seconds - told >= _QUIET_S:

@@ -1,4 +1,4 @@
-"""A process that keeps a server with an engine below it, as vLLM has one, and prints what was started as one line of JSON.
+"""A process that keeps a server with an engine below it, as vLLM has one, and another program; it prints them as a line of JSON.
 
 The engine outlives the server if nobody ends it, and holds shared memory. ENDING: `wait`; `exit` at once, without a word; or
 `fork`: wait, with a child that holds everything open that this process does.
@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from roles.serving.keeping import Kept, Program, new_folder
+from roles.serving.processes import descendants
 
 ENGINE = """
 import os, time
@@ -29,16 +30,25 @@ subprocess.Popen([sys.executable, "-c", {ENGINE!r}]).wait()
 
 
 def keep(log: Path) -> tuple[Kept, dict[str, object]]:
-    """The programs once they run, and what they are."""
+    """Such a server, and another program, once they run; and what they are."""
     folder = new_folder()
-    kept = Kept(folder, [Program([sys.executable, "-c", SERVER], dict(os.environ), str(log))])
+    commands = [[sys.executable, "-c", SERVER], ["sleep", "600"]]
+    kept = Kept(folder, [Program(command, dict(os.environ), f"{log}-{number}") for number, command in enumerate(commands)])
     said: list[str] = []
     while len(said) < 2:
         time.sleep(0.02)
         said = (folder / "engine").read_text().split() if (folder / "engine").exists() else []
     engine = int(said[0])
     server = int(Path(f"/proc/{engine}/stat").read_text().rpartition(")")[2].split()[1])
-    return kept, {"folder": str(folder), "keeper": kept.keeper, "server": server, "engine": engine, "memory": said[1]}
+    everybody = [kept.keeper, *descendants(kept.keeper)]
+    return kept, {
+        "folder": str(folder),
+        "keeper": kept.keeper,
+        "server": server,
+        "engine": engine,
+        "everybody": everybody,
+        "memory": said[1],
+    }
 
 
 if __name__ == "__main__":

@@ -65,7 +65,8 @@ class Server:
         lines = self._lines(self.greeted)
         for number, line in enumerate(lines):
             if _RAISED.match(line):
-                return one_line(" ".join(lines[number : number + 2]), 300)
+                # pydantic says on the next line what is wrong.
+                return one_line(" ".join(lines[number : number + 1 + ("validation error" in line)]), 300)
         return lines[-1] if lines else "it said nothing"
 
     def _lines(self, since: int) -> list[str]:
