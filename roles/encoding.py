@@ -38,15 +38,16 @@ class Encoding:
 
         self._folder = folder
         self._limit = limit
+        # Without it transformers makes an empty tokenizer up.
+        if not (folder / "tokenizer.json").is_file():
+            raise ModelError(f"There is no tokenizer.json in {folder}; give a folder that holds a model in Hugging Face format")
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
-            self.ends = _ends(self._folder, self._tokenizer)
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self.ends = _ends(folder, self._tokenizer)
+            """Ids that end a completion: those of the generation settings and the tokenizer's own."""
         except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"Tokenizer in {self._folder} cannot be loaded ({error}); is the folder whole?") from error
+            raise ModelError(f"Tokenizer in {folder} cannot be loaded ({error}); is the folder whole?") from error
         self._around = cache(self._render)
-
-    ends: frozenset[int]
-    """Ids that end a completion: those of the generation settings and the tokenizer's own."""
 
     def encode(self, request: Request) -> tuple[int, ...]:
         """The ids of a request's prompt, cut to the limit.

@@ -13,33 +13,30 @@ from roles.models.transformers import TransformersModel, uniforms
 PROMPTS = ["Given a list, sort it.\n", "def f(x):\n", "Given a word, drop the vowels, spell it backwards.\n", "a"]
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
+SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "initializer_range": 0.4}
+LLAMA_LIKE = {**SHAPE, "intermediate_size": 48, "num_key_value_heads": 1, "tie_word_embeddings": False}
+
+
+def made(folder: Path, family: str, *, more_words: int = 0, **shape) -> Path:
+    """A tiny random model of a family by transformers' name for it, with a tokenizer that may know fewer words."""
     import torch
-    from transformers import Qwen3Config, Qwen3ForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     from roles.pocket.tokenizer import train_tokenizer
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("weights")
     tokenizer = train_tokenizer([*PROMPTS, "rotate left, 1, 2, 3"] * 4)
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=16,
-        tie_word_embeddings=False,
-        initializer_range=0.4,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    Qwen3ForCausalLM(config).save_pretrained(folder)
+    words = {"vocab_size": len(tokenizer) + more_words, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
+    config = AutoConfig.for_model(family, **words, eos_token_id=tokenizer.eos_token_id, **shape)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    return made(tmp_path_factory.mktemp("weights"), "qwen3", head_dim=16, **LLAMA_LIKE)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +66,68 @@ async def test_logprobs_equal_a_plain_forward_pass(model, weights, temperature) 
             wanted = forward(weights, reply.prompt_ids, completion.token_ids, temperature)
             for place, (token, logprob) in enumerate(zip(completion.token_ids, completion.logprobs, strict=True)):
                 assert logprob == pytest.approx(wanted[place, token].item(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("family", "shape"),
+    [
+        ("llama", LLAMA_LIKE),
+        ("qwen2", {**LLAMA_LIKE, "more_words": 64}),
+        ("mistral", {**LLAMA_LIKE, "sliding_window": 6}),
+        ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 2, "initializer_range": 0.4}),
+        ("gpt_neox", {**SHAPE, "intermediate_size": 48}),
+        ("bloom", {"hidden_size": 32, "n_layer": 2, "n_head": 2, "initializer_range": 0.4}),
+        ("gemma3_text", {**LLAMA_LIKE, "head_dim": 16, "sliding_window": 6}),
+    ],
+)
+async def test_any_causal_model_samples_from_what_a_plain_forward_pass_says(tmp_path, family, shape) -> None:
+    weights = made(tmp_path, family, **shape)
+    model = TransformersModel(weights, weights_digest(weights))
+    replies = await model.generate([ask(p) for p in PROMPTS])
+    seen = {token for reply in replies for completion in reply.completions for token in completion.token_ids}
+    assert not shape.get("more_words") or max(seen) >= len(model._encoding._tokenizer)
+    for reply in replies:
+        assert await model.fingerprint(reply.prompt_ids) == pytest.approx(
+            taken(forward(weights, reply.prompt_ids[:1], reply.prompt_ids[1:], 1.0), reply.prompt_ids[1:]), abs=1e-5
+        )
+        for completion in reply.completions:
+            wanted = taken(forward(weights, reply.prompt_ids, completion.token_ids, 1.0), completion.token_ids)
+            assert completion.logprobs == pytest.approx(wanted, abs=2e-5)
+
+
+def taken(wanted, ids: tuple[int, ...]) -> list[float]:
+    return [wanted[place, token].item() for place, token in enumerate(ids)]
+
+
+def test_a_model_without_keys_and_values_is_refused(tmp_path) -> None:
+    weights = made(tmp_path, "mamba", hidden_size=32, num_hidden_layers=1, state_size=4)
+    with pytest.raises(ModelError, match="keeps no keys and values"):
+        TransformersModel(weights, weights_digest(weights))
+
+
+async def test_in_bfloat16_logprobs_are_near_those_in_float32_and_computed_exactly(model, weights) -> None:
+    import torch
+
+    rough = TransformersModel(weights, model.policy, dtype="bfloat16")
+    ids = (await model.generate([ask(PROMPTS[0])]))[0].prompt_ids
+    found, wanted = await rough.fingerprint(ids), await model.fingerprint(ids)
+    assert found == pytest.approx(wanted, abs=0.5)
+    assert found != wanted
+    assert found != tuple(torch.tensor(found).bfloat16().tolist())
+
+
+async def test_a_completion_ends_with_the_token_that_completes_a_stop_text(model) -> None:
+    stops = ("vowels", "e,", "lft")
+    free = await model.generate([ask(p, count=30, max_tokens=40) for p in PROMPTS])
+    held = await model.generate([ask(p, count=30, max_tokens=40, stop=stops) for p in PROMPTS])
+    pairs = [pair for one, two in zip(free, held, strict=True) for pair in zip(one.completions, two.completions, strict=True)]
+    ended = [cut for _, cut in pairs if cut.stop == "text"]
+    assert ended
+    for whole, cut in pairs:
+        assert whole.token_ids[: len(cut.token_ids)] == cut.token_ids
+        assert whole.logprobs[: len(cut.token_ids)] == pytest.approx(cut.logprobs, abs=1e-5)
+        assert any(stop in cut.text for stop in stops) == (cut.stop == "text")
+        assert not any(stop in model._encoding.decode(cut.token_ids[:-1]) for stop in stops)
 
 
 async def test_same_seed_same_tokens_and_another_seed_others(model) -> None:
