@@ -15,9 +15,9 @@ from events.values import Role, Rules, Sampling, Value
 
 
 class Settings(Value):
-    """A group of settings; numbers are finite."""
+    """A group of settings; numbers are finite, and a device may be written as one."""
 
-    model_config = ConfigDict(allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
 class PlaySettings(Settings):

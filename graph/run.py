@@ -24,6 +24,8 @@ from events.stores import lasting_url
 from events.types import RunResumed
 from graph.config import Config
 from graph.configure import configure, keys
+from graph.memory import GPU_HELP
+from graph.plan import meant_for, plan
 
 if TYPE_CHECKING:
     from events.log import Log
@@ -39,7 +41,7 @@ at any moment, go on with `--resume`.
 
 - `python -m graph.run` plays the default run
 - `python -m graph.run --set seed=1 --set play.iterations=10` changes settings (`--settings` lists them)
-- `python -m graph.run my.toml --dry-run` shows what a file resolves to
+- `python -m graph.run --dry-run my.toml` shows what would run, on which GPUs, for how long and for how much
 - `python -m graph.run --resume run-001` goes on after a stop or a crash
 - `python -m graph.run --set goalposts=questions.jsonl` plays towards your own (or LiveCodeBench) questions
 """
@@ -61,7 +63,12 @@ def main(
         ),
     ] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run, by name or folder.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved settings as TOML and stop.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print what would run, on what and at what cost, and the resolved settings as TOML."),
+    ] = False,
+    gpu: Annotated[str | None, typer.Option(help=f"With --dry-run: {GPU_HELP}")] = None,
+    price: Annotated[float | None, typer.Option(min=0, help="With --dry-run: US dollars an hour and GPU.")] = None,
     settings: Annotated[bool, typer.Option("--settings", help="List every setting with its default and stop.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="One line an iteration instead of a live display.")] = False,
 ) -> None:
@@ -79,8 +86,12 @@ def main(
     if dry_run:
         if config is None:
             raise BadInput("--dry-run shows what a new run would use; leave out --resume.")
-        print(_toml(config), end="")  # noqa: T201 (the resolved settings are the output)
+        kind = gpu or (meant_for(config_file.read_text()) if config_file else None)
+        lines = [f"# {line}\n" for line in plan(config, kind, price)]
+        print("".join(lines), _toml(config), sep="\n", end="")  # noqa: T201 (the resolved settings are the output)
         return
+    if gpu or price is not None:
+        raise BadInput("--gpu and --price are for estimates; add --dry-run.")
     folder = _folder(runs, name, resume)
     url = None if log is None else lasting_url(log, folder.name)
     _interruptible()

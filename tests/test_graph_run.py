@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tomllib
 from contextlib import closing
 from pathlib import Path
 
@@ -45,10 +46,13 @@ def one_sentence(err: str) -> bool:
     return err.startswith("error: ") and err.count("\n") == 1 and "Traceback" not in err
 
 
-def test_help_reads_well_and_starts_at_once():
-    command = [sys.executable, "-X", "importtime", "-m", "graph.run", "--help"]
+@pytest.mark.parametrize(
+    ("arguments", "word"), [(["--help"], "--resume"), (["--dry-run", "configs/paper-7b-4xh100.toml"], "GPU-hours")]
+)
+def test_help_and_a_dry_run_read_well_and_start_at_once(arguments, word):
+    command = [sys.executable, "-X", "importtime", "-m", "graph.run", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True, env={**os.environ, "COLUMNS": "100"})
-    assert "--resume" in done.stdout
+    assert word in done.stdout
     heavy = ("torch", "transformers", "trl", "langgraph", "docker", "sklearn")
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert loaded.isdisjoint(heavy)
@@ -61,6 +65,58 @@ def test_dry_run_prints_settings_that_can_be_read_back(graph_run, tmp_path):
     assert graph_run("again.toml", "--dry-run")[1] == out
     assert "seed = 7" in out
     assert not (tmp_path / "runs").exists()
+
+
+def test_dry_run_says_what_would_run_before_the_settings(graph_run, tmp_path):
+    code, out, err = graph_run("--dry-run", str(ROOT / "configs" / "paper-7b-4xh100.toml"))
+    assert (code, err) == (0, "")
+    said, settings = out.split("\n\n", 1)
+    assert all(line.startswith("# ") for line in said.splitlines())
+    for words in (
+        "Qwen/Qwen2.5-Coder-7B, of the hub",
+        "livecodebench?paper=train: of the hub",
+        "GPU 0 | GPU 1 | GPU 2 | GPU 3",
+        "zero3",
+        "GPU-hours",
+    ):
+        assert words in said
+    assert tomllib.loads(out) == tomllib.loads(settings)
+    assert tomllib.loads(out)["learn"]["processes"] == 4
+    assert not (tmp_path / "runs").exists()
+
+
+def test_dry_run_counts_what_is_here(graph_run, tmp_path):
+    question = {"statement": "s", "private": [{"input": "1", "output": "1"}]}
+    (tmp_path / "goals.jsonl").write_text("".join(json.dumps({**question, "statement": text}) + "\n" for text in "abc"))
+    out = graph_run("--dry-run", "--set", "goalposts=goals.jsonl", "--set", "test=none")[1]
+    assert "# goalposts     goals.jsonl: 3 questions\n" in out
+    assert "# practice      pocket: 400 questions\n" in out
+    assert "# test          none\n" in out
+
+
+def test_dry_run_takes_a_price_and_a_gpu(graph_run):
+    config = str(ROOT / "configs" / "qwen-1.5b-1gpu.toml")
+    assert "at 2.50 an hour and H100" in graph_run("--dry-run", config)[1]
+    assert "at 9.00 an hour and A100" in graph_run("--dry-run", config, "--gpu", "A100", "--price", "9")[1]
+    assert "warning: memory does not fit" in graph_run("--dry-run", config, "--gpu", "L4")[1]
+    code, _, err = graph_run("--dry-run", config, "--gpu", "abacus")
+    assert (code, one_sentence(err)) == (2, True)
+    code, _, err = graph_run(config, "--price", "9")
+    assert (code, one_sentence(err), "--dry-run" in err) == (2, True, True)
+
+
+@pytest.mark.parametrize("model", ["someone/unknown-9b", "/no/such/model", "x\n# y"])
+def test_dry_run_of_a_model_that_is_not_known_estimates_nothing_and_says_why(graph_run, model):
+    code, out, _ = graph_run("--dry-run", "--set", f"model={json.dumps(model)}")
+    assert code == 0
+    assert "# estimates     none: " in out
+    assert tomllib.loads(out)["model"] == model
+
+
+def test_dry_run_names_a_question_set_that_there_is_not(graph_run):
+    code, _, err = graph_run("--dry-run", "--set", "goalposts=livecodebench?release=v99")
+    assert (code, one_sentence(err)) == (2, True)
+    assert "v99" in err
 
 
 def test_every_setting_is_listed(graph_run):

@@ -1,0 +1,228 @@
+"""A run in words before it runs: what would be started, asked and spent, and what looks wrong, as comments of a TOML file.
+
+Law: it starts, fetches and loads nothing; whatever it cannot know it says. Figures are those of `graph.budget`.
+
+    python -m graph.plan configs/*.toml    # writes the estimates into ready files, where their marks are
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from events.errors import BadInput
+from events.safe_text import one_line
+from events.values import Sampling
+from graph.budget import DECODING, DISK, UTILIZATION, VERDICTS, Budget
+from graph.config import Config
+from graph.configure import configure
+from graph.memory import GPUS, gpu_of
+from graph.model import folder_here
+from graph.recipes import recipe
+from graph.shape import shape_of
+from graph.warnings import warnings
+from graph.work import COMPLETION, PROMPT, examination, examinations, iteration
+from roles.question_set import Split, load
+from roles.questions.sources import named
+
+_GUIDED: Final = (
+    "the teacher writes easier lemmas of goalposts and harder lifts of lemmas; the student learns from those it can reach"
+)
+ABOUT: Final = {"gasp": _GUIDED, "gasp_real": f"{_GUIDED}, and from real questions"}
+"""What each recipe does, in a sentence."""
+LARGEST: Final = 2**24
+"""Bytes of a question file, at most, that is read for its count."""
+_MARKS: Final = re.compile(
+    r"(?P<begin>^# estimates for (?P<gpu>\w+): begin \(made by `make drawn`\)\n)(#.*\n)*?(?P<end># estimates: end$)",
+    re.MULTILINE,
+)
+
+
+def plan(config: Config, gpu: str | None = None, price: float | None = None) -> Iterator[str]:
+    """The lines, without `#`.
+
+    Raises:
+        BadInput: there is no such GPU.
+    """
+    yield "What would run; nothing was started. Figures are arithmetic on assumptions (docs/scaling.md), not measurements."
+    budget = why = None
+    try:
+        budget = _budget(config, gpu, price)
+    except BadInput as error:
+        if gpu is not None and gpu not in GPUS:
+            raise
+        why = str(error)
+    yield from _what(config)
+    yield from _asked(config)
+    if budget is None:
+        yield f"estimates     none: {one_line(why or '', 300)}"
+    else:
+        yield from _where(budget)
+        yield from estimates(budget)
+    yield from (f"warning: {warning}" for warning in warnings(config, budget))
+
+
+def _budget(config: Config, gpu: str | None, price: float | None) -> Budget:
+    shape = shape_of(config.model)
+    kind = gpu_of(gpu, shape)
+    return Budget(config, shape, kind if price is None else replace(kind, price=price))
+
+
+def _what(config: Config) -> Iterator[str]:
+    yield f"model         {one_line(config.model, 200)}, {_whence(config.model)}"
+    yield f"recipe        {config.recipe}: {ABOUT[config.recipe]}"
+    for name, spec, split in (
+        ("goalposts", config.goalposts, "goalposts"),
+        ("practice", config.practice if recipe(config).practices else "none", "train"),
+        ("test", config.test, "test"),
+    ):
+        yield f"{name:<13} {_counted(config.goalposts if spec == 'goalposts' else spec, split)}"  # type: ignore[arg-type]
+    rank = config.learn.lora.rank
+    trained = f"adapters of rank {rank} on its linear layers are" if rank else "all of its weights are"
+    whose = "one policy plays teacher and student" if config.policies == "shared" else "teacher and student are two policies"
+    yield f"policies      {whose}; {trained} trained, with learning rate {config.learn.learning_rate:g}"
+    yield f"prompts       {one_line(config.prompts, 200)}, up to {config.max_prompt_tokens} tokens"
+    for name, how in (
+        ("student", config.play.student),
+        ("teacher", config.play.teacher),
+        ("examined", config.evaluate.sampling),
+    ):
+        yield f"{name:<13} {_sampled(how)}"
+
+
+def _whence(model: str) -> str:
+    try:
+        folder = folder_here(model)
+    except BadInput as error:
+        return one_line(str(error), 300)
+    if model == "pocket":
+        return "which ships with the project"
+    return "of the hub, not in the local cache: fetched when the run starts" if folder is None else f"from {folder}"
+
+
+def _counted(spec: str, split: Split) -> str:
+    shown = one_line(spec, 200)
+    if spec == "none":
+        return "none"
+    if spec != "pocket":
+        place = named(spec, split).place
+        if place is None:
+            return f"{shown}: of the hub, read when the run starts"
+        if place.is_dir() or place.stat().st_size > LARGEST:
+            return f"{shown}: read when the run starts"
+    return f"{shown}: {len(load(spec, split).questions)} questions"
+
+
+def _sampled(how: Sampling) -> str:
+    stop = f", stopped by {len(how.stop)} texts" if how.stop else ""
+    return f"temperature {how.temperature:g}, top_p {how.top_p:g}, up to {how.max_tokens} tokens{stop}"
+
+
+def _asked(config: Config) -> Iterator[str]:
+    usual, most, exam = iteration(config), iteration(config, most=True), examination(config)
+    yield f"iterations    {config.play.iterations}, each with {config.play.episodes} episodes" + (
+        f" and {config.play.practice} real questions" if recipe(config).practices else ""
+    )
+    yield (
+        f"an iteration  {usual.completions:,.0f} completions ({_count(usual.tokens)} tokens), {usual.learned:,.0f} of them"
+        f" learned from; at most {most.completions:,.0f} ({_count(most.tokens)} tokens)"
+    )
+    yield (
+        f"examinations  {examinations(config)} of up to {config.evaluate.questions} questions a set,"
+        f" {config.evaluate.attempts} answers each: {exam.completions:,.0f} completions ({_count(exam.tokens)} tokens)"
+    )
+
+
+def _where(budget: Budget) -> Iterator[str]:
+    config, memory = budget.config, budget.memory
+    serve, learn = config.serve, config.learn
+    kind = "core" if budget.gpu.name == "CPU" else "GPU"
+    each = " | ".join(f"{kind} {', '.join(gpus)}" for gpus in memory.serving)
+    if serve.backend == "transformers":
+        yield f"sampling      in this process by transformers, {serve.dtype}: {each}"
+    elif serve.urls:
+        yield f"sampling      by vLLM servers that run already: {one_line(' '.join(serve.urls), 300)}"
+    else:
+        sleep = ", asleep while learning" if serve.sleep else ""
+        adapters = ", with adapters" if learn.lora.rank else ""
+        for number in range(memory.fleets):
+            whose = f" {number + 1}" if memory.fleets > 1 else ""
+            yield f"{'servers' + whose:<13} {len(memory.serving)} x vLLM, {serve.dtype}{adapters}{sleep}: {each}"
+    shard = "" if learn.shard == "none" else f", weights in parts ({learn.shard})"
+    how = f"{learn.processes} processes{shard}" if learn.processes > 1 else "1 process"
+    yield f"learner       {how}, {learn.precision}: {kind} {', '.join(memory.learning)}; python -m trainer.run RUN --follow"
+    yield f"cache         {_count(memory.cached)} tokens a server; a completion and its prompt have up to {memory.window}"
+
+
+def estimates(budget: Budget) -> Iterator[str]:
+    """Memory, time, cost and disk."""
+    config, memory, gpu = budget.config, budget.memory, budget.gpu
+    count, name = (
+        len(memory.gpus),
+        next(name for name, kind in GPUS.items() if kind.peak == gpu.peak and kind.memory == gpu.memory),
+    )
+    needed = max(memory.needed(one) for one in memory.gpus)
+    what = "main memory" if name == "CPU" else f"the fullest of {count} {name}" if count > 1 else f"the {name}"
+    yield f"memory        {_gb(needed)} of {_gb(gpu.memory)} of {what}: {'fits' if memory.fits else 'DOES NOT FIT'}"
+    yield (
+        f"              learning {_gb(memory.learner)} a process ({_gb(memory.resting)} stay), sampling {_gb(memory.server)} a"
+        f" {'process' if config.serve.backend == 'transformers' else 'server and GPU'}"
+    )
+    if name != "CPU":
+        yield f"              and {_gb(memory.main_memory)} of main memory"
+    hours = budget.hours()
+    examining, most = budget.examining_hours(), budget.hours(most=True)
+    yield f"time          {_hours(hours)}, of which examinations {_hours(examining)}; at most {_hours(most)}"
+    if gpu.price:
+        spent = hours * count
+        cost = f"{_round(spent)} GPU-hours, {_round(spent * gpu.price)} US dollars"
+        yield f"cost          {cost} at {gpu.price:.2f} an hour and {name}"
+    yield f"disk          {_gb(budget.disk)}, of which an update's weights and moments {_gb(budget.saved)}"
+    lengths = f"{PROMPT} tokens a prompt and {COMPLETION} a completion, or half of what is allowed"
+    yield f"assumed       {lengths}; {VERDICTS:g} verdicts a second;"
+    yield f"              {UTILIZATION:.0%} of the peak in learning, {DECODING:.0%} in sampling; {DISK / 1e9:g} GB/s of disk"
+
+
+def _gb(value: float) -> str:
+    return f"{value / 1e9:.3g} GB"
+
+
+def _round(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _hours(value: float) -> str:
+    return f"{_round(value)} h" if value >= 1 else f"{60 * value:.0f} min"
+
+
+def _count(value: float) -> str:
+    return f"{value / 1e6:,.3g} M" if value >= 1e6 else f"{value:,.0f}"
+
+
+def meant_for(text: str) -> str | None:
+    """The kind of GPU that a ready file is meant for."""
+    found = _MARKS.search(text)
+    return found and found["gpu"]
+
+
+def drawn(file: Path) -> str:
+    """A ready file with its estimates made anew.
+
+    Raises:
+        BadInput: it has no marks, or is no file of settings.
+    """
+    text = file.read_text()
+    gpu = meant_for(text)
+    if gpu is None:
+        raise BadInput(f"{file} has no marks for estimates; add `# estimates for GPU: begin (made by `make drawn`)` and `end`")
+    lines = [f"# {line}\n" for line in estimates(_budget(configure(file, []), gpu, None))]
+    return _MARKS.sub(lambda found: found["begin"] + "".join(lines) + found["end"], text)
+
+
+if __name__ == "__main__":
+    for path in map(Path, sys.argv[1:]):
+        path.write_text(drawn(path))

@@ -1,0 +1,65 @@
+"""What looks wrong in settings that are valid one by one: a run would start, and fail or disappoint later.
+
+Law: each warning is one sentence with the settings that it is about. It forbids nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from graph.budget import Budget
+from graph.config import Config
+
+ROUNDING: Final = 1.0
+"""Nats that a token's logprob may differ where samples come from bfloat16, at least."""
+BOLD: Final = 1e-4
+"""Learning rates of all weights of a large model above this destroy it."""
+LARGE: Final = 1e8
+"""Weights of a large model, at least."""
+
+
+def warnings(config: Config, budget: Budget | None) -> Iterator[str]:
+    """What is said before a run; less where the model's shape is not known."""
+    serve, learn = config.serve, config.learn
+    if serve.sleep and learn.staleness:
+        yield f"serve.sleep gives GPUs to the trainer while it learns, but learn.staleness={learn.staleness} plays on meanwhile"
+    if serve.dtype == "bfloat16" and learn.token_drift < ROUNDING:
+        yield (
+            f"serve.dtype=bfloat16 rounds more than learn.drift ({learn.token_drift:g} nats a token) allows, so that the"
+            " trainer would stop; set learn.precision=bfloat16, or learn.drift=2"
+        )
+    if learn.optimizer == "adamw_8bit" and learn.shard != "none" and not learn.lora.rank:
+        yield f"learn.optimizer=adamw_8bit cannot be in parts, as learn.shard={learn.shard} asks"
+    if learn.keep_best not in {"", "goalposts", "test"} or (learn.keep_best == "test" and config.test == "none"):
+        yield f"learn.keep_best={learn.keep_best!r} names no question set that is examined"
+    if config.prompts == "pocket" and config.model != "pocket":
+        yield "prompts=pocket are in the pocket model's language; other models want prompts=base or prompts=instruct"
+    if budget is not None:
+        yield from _of_the_model(config, budget)
+
+
+def _of_the_model(config: Config, budget: Budget) -> Iterator[str]:
+    shape, memory, learn = budget.shape, budget.memory, config.learn
+    longest = max(how.max_tokens for how in (config.play.student, config.play.teacher, config.evaluate.sampling))
+    window, what = shape.context, "the model's context"
+    if 0 < config.serve.context < window:
+        window, what = config.serve.context, "serve.context"
+    if config.max_prompt_tokens + longest > window:
+        yield f"prompts of up to {config.max_prompt_tokens} and completions of up to {longest} tokens exceed {what} of {window}"
+    if not memory.fits:
+        yield (
+            "memory does not fit, see above; try learn.gradient_checkpointing, learn.shard, learn.lora.rank, serve.sleep, less"
+            " serve.memory, or fewer tokens"
+        )
+    missing = sorted(set(learn.lora.modules) - set(shape.linear))
+    if learn.lora.rank and missing:
+        names = ", ".join(map(repr, missing))
+        yield f"learn.lora.modules names {names}, which the model does not have; it has {', '.join(shape.linear)}"
+    if not learn.lora.rank and shape.weights >= LARGE and learn.learning_rate > BOLD:
+        yield f"learn.learning_rate={learn.learning_rate:g} is for tiny models; the paper has 1e-6 for 7 B weights"
+    if shape.tied and config.serve.backend == "vllm" and not Path("/dev/nvidiactl").exists():
+        yield (
+            "the model's embeddings are tied, so that vLLM on a CPU would go on with the old output head; here is no GPU to see"
+        )

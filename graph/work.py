@@ -1,0 +1,80 @@
+"""How much an iteration and an examination ask for: completions and tokens, by the settings, typical and at most.
+
+Law: plain arithmetic; what is typical is assumed and said here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from graph.config import Config
+from graph.recipes import recipe
+
+PROMPT: Final = 600
+"""Tokens of a prompt on average; at most half of what is allowed."""
+COMPLETION: Final = 1000
+"""Tokens of a completion on average; at most half of what is allowed."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Completions, and how many tokens they and their prompts have."""
+
+    proposals: float = 0
+    answers: float = 0
+    learned: float = 0
+    """How many of them are learned from."""
+    tokens: float = 0
+    """Sampled."""
+    lesson: float = 0
+    """Tokens that are learned from, prompts included."""
+
+    @property
+    def completions(self) -> float:
+        """All that are sampled."""
+        return self.proposals + self.answers
+
+
+def iteration(config: Config, *, most: bool = False) -> Work:
+    """What one iteration asks for.
+
+    Typical: every goalpost gets a lemma and a lift, after half of the further proposals that are allowed; two of three
+    questions are turned into deduction or abduction, the third is learned from as it was tried. At most: all proposals are
+    made, and completions are as long as they may be.
+    """
+    play = config.play
+    proposals = play.episodes * (2 * play.max_attempts if most else 1 + play.max_attempts)
+    questions = 2 * play.episodes
+    turned = questions * play.solve_attempts * (1 if most else 2 / 3)
+    taught = questions * max(play.attempts, play.solve_attempts) if most else turned + questions * play.attempts / 3
+    practised = play.practice * play.practice_attempts if recipe(config).practices else 0
+    answers = play.attempts * (play.episodes + proposals) + turned + practised
+    learned = taught + practised
+    prompt = _length(config.max_prompt_tokens, PROMPT, most=most)
+    proposal = _length(play.teacher.max_tokens, COMPLETION, most=most)
+    answer = _length(play.student.max_tokens, COMPLETION, most=most)
+    return Work(
+        proposals=proposals,
+        answers=answers,
+        learned=proposals + learned,
+        tokens=proposals * proposal + answers * answer,
+        lesson=proposals * (prompt + proposal) + learned * (prompt + answer),
+    )
+
+
+def examination(config: Config, *, most: bool = False) -> Work:
+    """What one examination of goalposts and held-out questions asks for, where both are as many as may be."""
+    how = config.evaluate
+    answers = how.questions * how.attempts * (1 if config.test == "none" else 2)
+    return Work(answers=answers, tokens=answers * _length(how.sampling.max_tokens, COMPLETION, most=most))
+
+
+def examinations(config: Config) -> int:
+    """At the start, at the end, and between."""
+    last, every = config.play.iterations, config.evaluate.every
+    return len({0, last, *(range(0, last + 1, every) if every else ())})
+
+
+def _length(allowed: int, usual: int, *, most: bool) -> float:
+    return allowed if most else min(usual, allowed / 2)
