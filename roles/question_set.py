@@ -51,7 +51,8 @@ def load(spec: str, split: Split) -> QuestionSet:
         from roles.questions.pocket import pocket
 
         return pocket(split)
-    from roles.questions.sources import Entry, examined, named
+    from roles.questions.reading import Entry, examined
+    from roles.questions.sources import named
 
     found = []
     asked = named(spec, split)

@@ -13,7 +13,8 @@ from events.values import Pair
 from roles.question_set import load
 from roles.questions.fields import Record, Wrong
 from roles.questions.livecodebench import LARGEST, question_of, text_in_pickle
-from roles.questions.sources import Entry, LeftOut, examined, named
+from roles.questions.reading import Entry, LeftOut, examined
+from roles.questions.sources import named
 from tests.data import record_file
 
 STDIN = {"input": "1\n", "output": "2\n", "testtype": "stdin"}

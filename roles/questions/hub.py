@@ -63,5 +63,5 @@ def _missing(what: str, name: str, error: Exception) -> BadInput:
         return BadInput(
             f"The hub's {what} needs a package that is missing ({error}): pip install 'gasp[train]', or give {name}:FILE."
         )
-    said = one_line(str(error), 200)
+    said = one_line(str(error), 120)
     return BadInput(f"The hub's {what} cannot be had ({said}); allow the network, or give its file: {name}:FILE.")

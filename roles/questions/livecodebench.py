@@ -53,7 +53,7 @@ def question_of(record: Record, *, public_will_do: bool = False) -> Question:
     if not public + private:
         raise Wrong("private_test_cases", "the record has no test at all, so nothing could be verified")
     if not (private or public_will_do):
-        raise Wrong("private_test_cases", "none; get the whole record, or set tests=public to judge by the public tests")
+        raise Wrong("private_test_cases", "none, and without tests=public the public ones do not judge alone")
     return Question(
         statement=f"{content}\n\n{record.text('starter_code', '')}".strip(),
         entry=f"Solution.{function}" if function else "f",

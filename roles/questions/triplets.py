@@ -58,5 +58,5 @@ def _pair(given: str, output: str) -> Pair:
         try:
             reads(text)
         except NotLiteral as error:
-            raise Unverifiable(f"an {what} is no Python literal ({error})") from error
+            raise Unverifiable(f"an {what} is no Python literal") from error
     return Pair(input=given, output=output)

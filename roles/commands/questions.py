@@ -1,0 +1,153 @@
+"""`questions`: the sets there are, what one holds, any of its questions, and what is wrong with its records.
+
+Law: records are strangers' text, so what is shown is made safe for a terminal, and JSON is ASCII. Nothing is executed, and
+tests that only the verifier sees are counted, not shown.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from datetime import date
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from events.commands.output import AsJson, Printer, note, say_json
+from events.errors import BadInput
+from events.safe_text import clean, markup, one_line
+from roles.question_set import Split, load
+from roles.questions.reading import Entry, Found, LeftOut, examined
+from roles.questions.sources import KEYS, SOURCES, Label, named
+from roles.questions.spec import Values
+
+questions_app = typer.Typer(name="questions", help="Question sets: list, show and validate them.", no_args_is_help=True)
+
+SetSpec = Annotated[str, typer.Argument(metavar="SPEC", help="A question set, as in a run's settings, or a JSONL file.")]
+Use = Annotated[Split, typer.Option(help="What it is for, which chooses among the splits of pocket and mbpp.")]
+
+
+@questions_app.command("list")
+def list_sets(
+    spec: Annotated[str | None, typer.Argument(metavar="[SPEC]", help="Count this one; all names if none.")] = None,
+    split: Use = "test",
+    as_json: AsJson = False,
+) -> None:
+    """List the names there are and what can be set for each; or count a set by mode, difficulty and platform."""
+    if spec is None:
+        _list_names(as_json)
+        return
+    counts = counted(found_in(spec, split))
+    if as_json:
+        say_json({"set": spec, **counts})
+        return
+    for heading, by in counts.items():
+        said = ", ".join(f"{name} {number}" for name, number in by.items()) if isinstance(by, dict) else str(by)
+        sys.stdout.write(f"{heading}: {one_line(said) or '–'}\n")
+
+
+def _list_names(as_json: bool) -> None:
+    shown = Table("name", "what it is", "from", "settings", box=None, pad_edge=False, header_style="bold")
+    for name, source in SOURCES.items():
+        where = "hub or file" if source.on_hub else "file"
+        if as_json:
+            settings = {key: _takes(values) for key, values in KEYS[name].items()}
+            say_json({"name": name, "about": source.about, "from": where, "settings": settings})
+        shown.add_row(name, markup(source.about), where, " ".join(KEYS[name]))
+    if not as_json:
+        Printer().show(shown)
+
+
+def _takes(values: Values) -> str | list[str]:
+    if isinstance(values, tuple):
+        return list(values)
+    return {date: "date", int: "number"}[values]
+
+
+@questions_app.command()
+def show(
+    spec: SetSpec,
+    number: Annotated[int, typer.Option(min=1, help="Which of its questions.")] = 1,
+    split: Use = "test",
+    as_json: AsJson = False,
+) -> None:
+    """Show a question: where it comes from, statement, public pairs, program, and how many pairs are private."""
+    entries = (found for found in found_in(spec, split) if isinstance(found, Entry))
+    entry = next((entry for place, entry in enumerate(entries, 1) if place == number), None)
+    if entry is None:
+        raise BadInput(f"Question set {spec} has fewer than {number} questions; give a smaller --number.")
+    question = entry.question
+    facts = {"place": entry.place, **described(entry.label), "question": question.id, "mode": question.mode}
+    facts |= {"entry": question.entry, "public": str(len(question.public)), "private": str(len(question.private))}
+    texts = {"statement": question.statement, "program": question.program}
+    if as_json:
+        say_json({**facts, **texts, "pairs": [pair.model_dump() for pair in question.public]})
+        return
+    for key, value in facts.items():
+        sys.stdout.write(f"{key}: {one_line(value)}\n")
+    for place, pair in enumerate(question.public, 1):
+        texts |= {f"input {place}": pair.input, f"output {place}": pair.output}
+    for heading, text in texts.items():
+        if text is not None:
+            sys.stdout.write(f"--- {heading}\n{clean(text)}\n")
+
+
+@questions_app.command()
+def validate(
+    spec: SetSpec,
+    split: Use = "test",
+    most: Annotated[int, typer.Option(min=1, help="Stop after so many bad records.")] = 100,
+) -> None:
+    """Name file, line and field of every bad record; exit 1 if there is one."""
+    good = bad = 0
+    left: Counter[str] = Counter()
+    for found in found_in(spec, split):
+        match found:
+            case Entry():
+                good += 1
+            case LeftOut():
+                left[found.reason] += 1
+            case BadInput():
+                bad += 1
+                sys.stdout.write(f"{one_line(str(found))}\n")
+                if bad == most:
+                    note(f"stopped after {bad} bad records; --most raises that")
+                    break
+    note(f"{good} good, {bad} bad, {left.total()} left out" + "".join(f"; {n}: {why}" for why, n in left.items()))
+    if bad or not good:
+        raise typer.Exit(1)
+
+
+def found_in(spec: str, split: Split) -> Iterator[Found]:
+    """What becomes of each record of a set.
+
+    Raises:
+        BadInput: there is no such set, or nothing can be read at all.
+    """
+    if spec == "pocket":
+        return (Entry(f"pocket, question {n}", Label(""), q) for n, q in enumerate(load(spec, split).questions, 1))
+    return examined(named(spec, split))
+
+
+def described(label: Label) -> dict[str, str]:
+    """What a label says, without what it does not say."""
+    return {key: value for key, value in label._asdict().items() if value}
+
+
+def counted(found: Iterator[Found]) -> dict[str, Any]:
+    """How many questions there are, in all and of each kind, and what became of the other records."""
+    total = wrong = 0
+    kinds: dict[str, Counter[str]] = {name: Counter() for name in ("mode", "difficulty", "platform", "left out")}
+    for one in found:
+        match one:
+            case Entry(label=label, question=question):
+                total += 1
+                for kind, value in (("mode", question.mode), ("difficulty", label.difficulty), ("platform", label.platform)):
+                    kinds[kind].update([value] if value else [])
+            case LeftOut(reason=reason):
+                kinds["left out"].update([reason])
+            case BadInput():
+                wrong += 1
+    return {"questions": total, **{kind: dict(sorted(by.items())) for kind, by in kinds.items()}, "bad": wrong}
