@@ -25,6 +25,7 @@ ANSWERS = {
         "```python\ndef f(x):\n    return [v * 3 for v in x]\n```",
         "```python\ndef f(x):\n    while True: pass\n```",
         "no program",
+        "```python\ndef f(x):\n    return tuple(v * v for v in x)\n```",
     ],
     "deduction": ["```output\n[9]\n```", "```output\n[8]\n```"],
     "abduction": ["```input\n[-3]\n```", "```input\n[4]\n```"],
@@ -35,9 +36,9 @@ def passed(total):
     return Verdict(outcome="passed", passed=total, total=total)
 
 
-async def record(path, runner, *, planted=(), **conditions):
+async def record(path, runner, *, planted=(), rules="own", per_test=False, **conditions):
     """A log with one judgement a task; `planted` names attempts that are recorded as passed, whatever they were."""
-    verifier = Verifier(runner, pairs=2, public_pairs=0, distinct=1)
+    verifier = Verifier(runner, pairs=2, public_pairs=0, distinct=1, rules=rules, per_test=per_test)
     log = open_log(path, create=True)
     log.append("goalposts", [GoalpostAdded(question=SQUARES.id, blob=put_question(log, SQUARES), source="test")])
     for task, texts in ANSWERS.items():
@@ -68,10 +69,20 @@ async def test_an_honest_run_has_no_flips_and_is_not_written_to(tmp_path, runner
     path = tmp_path / "log.sqlite"
     head = await record(path, runner)
     done = reverify(tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "0 flips among 8 verdicts of 3 judgements\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0 flips among 9 verdicts of 3 judgements\n", "")
     log = open_log(path)
     assert (log.head(), log.verify()) == (head, None)
     log.close()
+
+
+async def test_the_recorded_rules_are_followed(tmp_path, runner):
+    await record(tmp_path / "log.sqlite", runner, rules="livecodebench", per_test=True)
+    done = reverify(tmp_path)
+    assert (done.returncode, done.stdout) == (0, "0 flips among 9 verdicts of 3 judgements\n")
+    log = open_log(tmp_path / "log.sqlite")
+    (programs, *_) = (event.fact.verdicts for event in log.read(kinds={"attempts_verified"}))
+    log.close()
+    assert [verdict.outcome for verdict in programs][4] == "passed", "a tuple is a list by these rules, and by no others"
 
 
 async def test_every_planted_flip_is_reported_with_its_place(tmp_path, runner):
@@ -85,10 +96,10 @@ async def test_every_planted_flip_is_reported_with_its_place(tmp_path, runner):
     assert all(flip["old"]["outcome"] == "passed" and flip["question"] == SQUARES.id for flip in flips)
     assert [flip["new"]["outcome"] for flip in flips][:2] == ["wrong_answer", "time_limit"]
     assert [flip["position"] for flip in flips] == [3, 3, 5, 7]
-    assert counts == {"judgements": 3, "verdicts": 8, "flips": 4, "unknown": 0}
+    assert counts == {"judgements": 3, "verdicts": 9, "flips": 4, "unknown": 0}
     shown = reverify(path)
     assert "attempt 1  passed 2/2 → wrong_answer 1/2" in shown.stdout
-    assert "4 flips among 8 verdicts" in shown.stdout
+    assert "4 flips among 9 verdicts" in shown.stdout
 
 
 async def test_a_sample_is_drawn_by_its_seed(tmp_path, runner):
