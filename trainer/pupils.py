@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from events.types import RunStarted
+from events.types import PolicyProbed, RunStarted
 from events.values import Digest
 from graph.config import Config
-from trainer import checkpoint
+from trainer import checkpoint, probe
 from trainer.checkpoint import Weights
 from trainer.distributed import ALONE, World
 from trainer.replay import ROLES, Cursor, PolicyName
@@ -63,13 +63,26 @@ class Pupils:
         self._world.agree(old.model.parameters())
         state = {} if old.adapter else self._world.gather(old.model.state_dict())
         moments = self._world.gather(pupil.adam.moments())
-        _make_room()
         saved = checkpoint.save(self._store, old.folder, state, moments, old.adapter) if self._world.leads else ""
         digest = Digest(self._world.told(saved))
         if digest != place.digest:
             pupil.weights = replace(old, folder=self._store / digest, digest=digest, moments=None)
             self._held[place.name] = pupil
         return digest
+
+    def probe(self, name: PolicyName) -> PolicyProbed:
+        """The probe of a policy that was saved; all processes have to ask."""
+        found = probe.of(self._held[name].weights, self._config.learn)
+        _make_room()
+        return found
+
+    def probe_stored(self, name: PolicyName, digest: Digest) -> PolicyProbed:
+        """The probe of weights of a policy that need not be in memory, which is sooner there than one that can learn."""
+        first, lora = self._first(name), self._config.learn.lora
+        weights = checkpoint.load(self._store, first if lora.rank else digest)
+        if digest != weights.digest:
+            weights = checkpoint.load_adapter(weights, digest, None, policy=name, lora=lora, seed=self._config.seed)
+        return probe.of(weights, self._config.learn)
 
     def other(self, place: Cursor, digest: Digest) -> PolicyLoss:
         """The loss of other weights than the policy's newest, such as those that sampled."""
@@ -82,7 +95,7 @@ class Pupils:
         if not lora.rank:
             weights = checkpoint.load(self._store, digest, optimizer)
             return weights, self._loss(name, weights)
-        first = self._start.policies[ROLES[name][0]]
+        first = self._first(name)
         if first not in bases:
             whole = checkpoint.load(self._store, first)
             bases[first] = whole, self._loss(name, whole)
@@ -92,11 +105,14 @@ class Pupils:
         weights.adapter.activate()
         return weights, loss
 
+    def _first(self, name: PolicyName) -> Digest:
+        return self._start.policies[ROLES[name][0]]
+
     def _loss(self, name: PolicyName, weights: Weights) -> PolicyLoss:
         play, settings = self._config.play, self._config.learn
         reference = None
         if settings.kl:
-            reference = checkpoint.load(self._store, self._start.policies[ROLES[name][0]]).model
+            reference = checkpoint.load(self._store, self._first(name)).model
             self._world.shard(reference)
         self._world.shard(weights.model)
         return PolicyLoss(
