@@ -191,6 +191,18 @@ def test_separate_policies_are_two_adapters_on_the_first_weights_and_learn_apart
     assert weights_digest(run / "weights" / made[1]) == made[1]
 
 
+def test_what_adapters_say_of_the_probe_is_what_their_model_server_says(made, run) -> None:
+    tale = teach(tell(made, policies="separate"))
+    trainer(tale, run).prepare()
+    learn(tale, run)
+    probes = [event.fact for event in tale.log.read(kinds=("policy_probed",))]
+    assert len({probe.digest for probe in probes}) == 3
+    for probe in probes:
+        found = TransformersModel(run / "weights" / probe.digest, probe.digest)._fingerprint(probe.tokens)
+        assert list(probe.logprobs) == pytest.approx(found, abs=1e-5)
+    assert len({probe.logprobs for probe in probes}) == 3
+
+
 def test_a_new_trainer_of_adapters_goes_on_exactly_where_the_last_one_stopped(made, run, tmp_path) -> None:
     def story() -> TinyScene:
         return teach(teach(tell(made, policies="separate")))

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 
 from events.errors import BadInput
 from events.stores import open_log
+from events.weights import OPTIMIZER
 from tests.test_trainer_run import ENVIRONMENT, ROOT, Nursery, updates
 from tests.tiny import TinyScene, loaded, tiny_weights
 from trainer.distributed import ALONE, World
@@ -68,8 +69,13 @@ def train(nursery: Nursery, run: Path, config: str | None = None, *options: str)
     assert [nursery.wait(pid) for pid in trainers] == [0 for _ in ranks], (run / "trainer.log").read_text()
 
 
-def tensors(run: Path, digest: str, what: str = "*model") -> dict[str, np.ndarray]:
-    return load_file(next((run / "weights" / digest).glob(f"{what}.safetensors")))
+def tensors(run: Path, digest: str, what: str = "*model.safetensors") -> dict[str, np.ndarray]:
+    return load_file(next((run / "weights" / digest).glob(what)))
+
+
+def probes(run: Path) -> list[tuple[float, ...]]:
+    with closing(open_log(run / "log.sqlite")) as log:
+        return [event.fact.logprobs for event in log.read("policy/shared", kinds=("policy_probed",))]
 
 
 def assert_same(run: Path, other: Path) -> None:
@@ -87,7 +93,9 @@ def assert_same(run: Path, other: Path) -> None:
     moved = max(float(np.abs(end[name] - start[name]).max()) for name in end)
     apart = max(float(np.abs(end[name] - found[name]).max()) for name in end)
     assert apart < TOLERANCE * moved, (apart, moved)
-    moments, theirs = tensors(run, one[1].digest, "optimizer"), tensors(other, two[1].digest, "optimizer")
+    for mine, yours in zip(probes(run), probes(other), strict=True):
+        assert mine == pytest.approx(yours, abs=1e-3)
+    moments, theirs = tensors(run, one[1].digest, OPTIMIZER), tensors(other, two[1].digest, OPTIMIZER)
     assert {name: value.shape for name, value in moments.items()} == {name: value.shape for name, value in theirs.items()}
 
 

@@ -81,6 +81,7 @@ def test_a_recorded_run_retrained_gives_the_weights_that_the_live_run_gave(recor
     assert [one.model_copy(update={"source": 0}) for one in again] == updates(recorded)
     with closing(open_any(str(tmp_path / "again"))) as log:
         assert log.verify() is None
+        assert not list(log.read(kinds=("policy_probed",)))
         assert [fact.iterations for event in log.read("run") if isinstance(fact := event.fact, RunFinished)] == [ITERATIONS]
 
 

@@ -59,7 +59,7 @@ def _tokenizer() -> Any:
     from transformers import PreTrainedTokenizerFast
 
     words = {"<pad>": 0, "<end>": 1, **{f"t{n}": n for n in range(2, VOCABULARY)}}
-    plain = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    plain = Tokenizer(models.WordLevel(words, unk_token="t2"))
     plain.pre_tokenizer = pre_tokenizers.Whitespace()
     return PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="<pad>", eos_token="<end>")
 

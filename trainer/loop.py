@@ -16,7 +16,7 @@ from structlog.contextvars import bind_contextvars, unbind_contextvars
 from events.errors import TrainerError
 from events.log import Event, Log
 from events.logging import logger
-from events.types import IterationFinished, PolicyUpdated, RunFinished, WeightsPruned
+from events.types import IterationFinished, PolicyProbed, PolicyUpdated, RunFinished, WeightsPruned
 from events.values import Digest, StepTaken
 from events.weights import optimizer_digest
 from trainer import checkpoint, drift, prune, replay
@@ -46,9 +46,19 @@ class Trainer:
             prune.remove(self._store, prune.given_up(log.read(kinds=prune.KINDS), self._config.learn))
 
     def prepare(self) -> None:
-        """Load every policy ahead of its first iteration."""
+        """Load every policy ahead of its first iteration, once there is a probe of what play may be about to serve."""
+        if not self._start.sources:
+            self._probe()
         for place in self._places.values():
             self._pupils.prepare(place)
+
+    def _probe(self) -> None:
+        for name, place in self._places.items():
+            known = {event.fact.digest for event in self._log.read(place.stream) if isinstance(event.fact, PolicyProbed)}
+            newest = replay.lineage(self._log, name, self._start)[-1 - self._config.learn.staleness :]
+            facts = [self._pupils.probe_stored(name, digest) for digest in dict.fromkeys(newest) if digest not in known]
+            for event in self._log.append(place.stream, facts, expected=place.version) if facts else ():
+                self._places[name] = self._places[name].behind(event)
 
     def behind(self) -> bool:
         """Whether an iteration waits to be learned."""
@@ -105,6 +115,8 @@ class Trainer:
         found = self._syllabus.window(place, end)
         steps, digest = self._learn(place, self._syllabus.lessons(place, found))
         self._syllabus.check("weights", place, end, digest)
+        played = digest != place.digest and not place.source
+        probes = [self._pupils.probe(place.name)] if played else []
         if not self._world.leads:
             self._world.told()
             return [event for event in self._log.read(place.stream) if event.version > place.version]
@@ -123,7 +135,7 @@ class Trainer:
             optimizer=place.optimizer if digest == place.digest else optimizer_digest(self._store / digest),
         )
         gone = prune.dispensable(self._log.read(kinds=prune.KINDS), fact, self._config.learn)
-        facts = [fact, WeightsPruned(digests=gone)] if gone else [fact]
+        facts = [fact, *probes, *([WeightsPruned(digests=gone)] if gone else [])]
         observed = {"seconds": seconds, "tokens_per_second": sum(step.tokens for step in steps) / seconds}
         events = self._log.append(place.stream, facts, expected=place.version, observed=observed)
         self._world.told("appended")

@@ -57,6 +57,15 @@ def shard(model: Module, stage: Stage) -> None:
         layer.set_force_sum_reduction_for_comms(True)
 
 
+def take_apart(model: Module) -> None:
+    """Put every layer that was put together without a gradient back in parts; one with a gradient is when that is computed."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for layer in model.modules():
+        if isinstance(layer, FSDPModule):
+            layer.reshard()
+
+
 def sharded(value: Tensor | Module) -> bool:
     """Whether it is in parts."""
     from torch.distributed.fsdp import FSDPModule
