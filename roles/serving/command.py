@@ -132,8 +132,8 @@ def environment(serving: Serving, folder: Path, key: str, devices: Sequence[str]
     if serving.rank:
         told["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
     if cpu:
-        # Two threads on shared cores are many times slower than one.
-        ours.setdefault("OMP_NUM_THREADS", "1")
+        # Two threads on shared cores are many times slower than one; and vLLM binds those of all servers to the same cores.
+        ours = {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"} | ours
     else:
         told["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
     return ours | told

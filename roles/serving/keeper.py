@@ -11,14 +11,13 @@ import ctypes
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from roles.serving.processes import GRACE_S, descendants, end
+from roles.serving.processes import GRACE_S, descendants, end, remove
 
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
 _LOOK_S = 0.5
@@ -44,7 +43,7 @@ def main(folder: Path) -> None:
         if select.select([sys.stdin.buffer], [], [], _LOOK_S)[0]:
             break
     _end(servers)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder)
 
 
 def _start(server: dict[str, object], folder: Path, libc: ctypes.CDLL) -> int:

@@ -7,6 +7,7 @@ made and works in the folder that only we know; vLLM's engine renames itself ove
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import shutil
@@ -23,7 +24,10 @@ PREFIX = "gasp-serve-"
 RECORD = "record.json"
 """In such a folder: who owns it, and who keeps its processes."""
 GRACE_S = 10.0
-"""Seconds for servers to end politely, which takes them about three."""
+"""Seconds for servers to end politely, which takes them about two."""
+_SHARED = "vllm_dist_"
+"""Workers on a CPU share memory that is called by the file through which they met, and that no resource tracker knows."""
+_MEMORY = Path("/dev/shm")  # noqa: S108  # the kernel's name for it
 _TRACKER_S = 3.0
 """Seconds for Python's resource trackers, which remove the shared memory of processes that were killed and then end."""
 
@@ -68,6 +72,14 @@ def clear(folder: Path) -> None:
     except FileNotFoundError:
         return
     end(lambda: _left(folder, keeper))
+    remove(folder)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder of ours in which nobody works any more, and memory that is called by it."""
+    for file in folder.glob(f"{_SHARED}*"):
+        for shared in _MEMORY.glob(f"{glob.escape(file.name)}*"):
+            shared.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -80,7 +92,7 @@ def clear_all() -> int:
     for file in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{RECORD}"):
         try:
             named = json.loads(file.read_text())
-            foreign = file.parent.is_symlink() or file.stat().st_uid != os.getuid() or named["where"] != _where()
+            foreign = file.parent.lstat().st_uid != os.getuid() or named["where"] != _where()
         except (OSError, ValueError, KeyError):
             continue
         if foreign or _lives(named["owner"]):
