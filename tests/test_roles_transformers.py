@@ -8,7 +8,8 @@ from events.errors import ModelError
 from events.values import Sampling
 from events.weights import weights_digest
 from roles.model import Request
-from roles.models.transformers import TransformersModel, uniforms
+from roles.models.drawing import uniforms
+from roles.models.transformers import TransformersModel
 
 PROMPTS = ["Given a list, sort it.\n", "def f(x):\n", "Given a word, drop the vowels, spell it backwards.\n", "a"]
 

@@ -22,6 +22,7 @@ from events.values import Digest, Sampling
 from events.weights import base_of, weights_digest
 from roles.encoding import Encoding
 from roles.model import Completion, Reply, Request
+from roles.models.drawing import draw, uniforms
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +42,10 @@ class _Row:
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     stop: Literal["end", "text", "length"] = "length"
+
+    @property
+    def uniform(self) -> float:
+        return float(self.uniforms[min(len(self.ids), len(self.uniforms) - 1)])
 
     @property
     def done(self) -> bool:
@@ -198,7 +203,7 @@ class TransformersModel:
         cache, mask, logits = self._prefill(rows)
         alive = list(rows)
         while True:
-            chosen, logprobs = draw(logits, alive)
+            chosen, logprobs = draw(logits, [row.sampling for row in alive], [row.uniform for row in alive])
             for row, token, logprob in zip(alive, chosen.tolist(), logprobs.tolist(), strict=True):
                 if row.done:
                     continue
@@ -248,38 +253,3 @@ class TransformersModel:
             input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **more
         ).logits
         return logits[:, -1]
-
-
-def uniforms(seed: int, row: int, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """The random numbers of one row: counter-based, so that they depend on seed and row alone."""
-    key = np.array([seed % 2**64, row], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key)).random(count)
-
-
-def draw(logits: torch.Tensor, rows: Sequence[_Row]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Next ids and their logprobs under each row's sampling, by inversion of the cumulative distribution."""
-    import torch
-
-    device = logits.device
-    temperature = torch.tensor([row.sampling.temperature for row in rows], device=device)[:, None]
-    scaled = logits.float() / torch.where(temperature > 0, temperature, torch.ones((), device=device))
-    greedy = scaled.argmax(dim=-1)
-    if any(row.sampling.top_p < 1 for row in rows):
-        scaled = _nucleus(scaled, torch.tensor([row.sampling.top_p for row in rows], device=device)[:, None])
-    logprobs = torch.log_softmax(scaled, dim=-1)
-    steps = [min(len(row.ids), len(row.uniforms) - 1) for row in rows]
-    u = torch.tensor([row.uniforms[step] for row, step in zip(rows, steps, strict=True)], dtype=torch.float64, device=device)
-    heights = logprobs.double().exp().cumsum(dim=-1)
-    drawn = torch.searchsorted(heights, (u * heights[:, -1])[:, None], right=True)[:, 0]
-    chosen = torch.where(temperature[:, 0] > 0, drawn.clamp(max=logits.shape[-1] - 1), greedy)
-    return chosen, logprobs.gather(1, chosen[:, None])[:, 0]
-
-
-def _nucleus(scaled: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
-    """Logits outside the smallest set of ids that holds `top_p` of the mass become minus infinity."""
-    import torch
-
-    ordered, index = scaled.sort(dim=-1, descending=True)
-    mass = torch.softmax(ordered, dim=-1)
-    outside = (mass.cumsum(dim=-1) - mass >= top_p) & (top_p < 1)
-    return scaled.masked_fill(torch.zeros_like(outside).scatter(1, index, outside), float("-inf"))
