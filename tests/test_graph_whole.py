@@ -17,9 +17,11 @@ from events import frames
 from events.cli import open_any
 from events.projections import RunSummary, fold
 from events.stores import open_log
-from events.types import AttemptsMade, AttemptsVerified, GapMeasured, PolicyServed, PolicyUpdated
+from events.types import AttemptsMade, AttemptsVerified, GapMeasured, PolicyServed, PolicyUpdated, QuestionProposed
 from graph.config import Config
+from graph.configure import configure
 from graph.recipes import recipe
+from graph.work import iteration
 from tests.data import record_file
 from tests.samples import sample_digest
 from trainer import replay
@@ -58,6 +60,23 @@ def whole(tmp_path_factory):
     log = open_log(runs / "whole" / "log.sqlite")
     yield log, out
     log.close()
+
+
+def test_an_iteration_asks_for_what_its_settings_say(whole):
+    log, _ = whole
+    config = configure(None, list(SMALL))
+    most, usual = iteration(config, most=True), iteration(config)
+    for number in (1, 2):
+        facts = [
+            event.fact
+            for event in log.read(kinds={"attempts_made", "question_proposed"})
+            if f"episode/{number:05}/" in event.stream
+        ]
+        proposals = sum(isinstance(fact, QuestionProposed) for fact in facts)
+        answers = sum(fact.generation.count for fact in facts if isinstance(fact, AttemptsMade))
+        assert usual.proposals / 4 < proposals <= most.proposals
+        assert usual.answers / 4 < answers <= most.answers
+        assert sum(fact.generation.length for fact in facts) <= most.tokens
 
 
 def test_a_run_ends_with_its_table_and_where_to_look(whole):
