@@ -9,7 +9,7 @@ export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup run test check bench-log bench-sandbox bench-trainer format drawn lock clean
+.PHONY: help setup run test check bench-log bench-sandbox bench-trainer bench-verdicts format drawn lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ bench-sandbox: setup  ## Measure the sandbox (some minutes; a quiet machine is b
 
 bench-trainer: setup  ## Measure an update of the trainer (some minutes) into docs/benchmarks.md; ARGS='--help' lists options
 	$(PY) -m benchmarks.trainer $(ARGS)
+
+bench-verdicts: setup  ## Compare verdicts with the benchmarks' own (some minutes) into docs/verdicts.md; ARGS='--data FOLDER' says where their records are
+	$(PY) -m benchmarks.verdicts $(ARGS)
 
 format: setup  ## Format and sort imports
 	.venv/bin/ruff format .

@@ -50,10 +50,6 @@ OUTCOMES: dict[int | None, tuple[Outcome, ...]] = {
     -5: ("runtime_error", "memory_limit"),
 }
 """LiveCodeBench's error codes as we call them."""
-LEFT_OUT = frozenset(
-    "abc311_c abc326_d abc327_b abc333_e abc343_a abc343_e abc362_c arc185_c abc337_e abc355_e abc350_c arc189_a".split()
-)
-"""LiveCodeBench's questions with several right outputs, with an interactive judge, or with wrong tests."""
 CAUSES: dict[str, str] = {}
 """Why a disagreement is none of our mistakes, by its place."""
 
@@ -133,8 +129,7 @@ def _drawn(suite: Suite, case: Case, count: int, seed: int) -> list[str]:
 async def graded(runner: Runner, data: Path, rules: Rules) -> Found:
     """Whether solutions that LiveCodeBench's official checker has graded get the same verdict, by outcome and tests passed."""
     questions = {record["question_id"]: question_of(Record(record)) for record in records(data / "lcb/full_records.jsonl")}
-    rows = [row for row in records(data / "lcb/verdict_pairs.jsonl") if row["question_id"] not in LEFT_OUT]
-    rows.sort(key=lambda row: str(row["question_id"]))
+    rows = sorted(records(data / "lcb/verdict_pairs.jsonl"), key=lambda row: str(row["question_id"]))
     groups = {name: list(group) for name, group in groupby(rows, lambda row: str(row["question_id"]))}
     found = Found(Counter(), [])
     programs = {name: [row["solution"] for row in group] for name, group in groups.items()}

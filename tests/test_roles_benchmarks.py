@@ -15,7 +15,7 @@ from benchmarks.suites import SUITES
 from sandbox.docker import DockerRunner
 from tests.data import DATA, record_file
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 NAMED = {suite.name: suite for suite in SUITES}
 LONG = {
@@ -30,13 +30,11 @@ BROKEN = {
 """References that the benchmark's own test rejects; docs/verdicts.md has the reasons."""
 
 
-
-
 def cases(name, most=None):
-    """Cases of a benchmark, skipping the test where its records are absent."""
+    """A benchmark and its cases, all or some drawn by a seed; skips the test where its records are absent."""
     suite = NAMED[name]
     record_file(suite.file)
-    found = [case for case in suite.cases(DATA) if "+" not in name or case.name not in LONG]
+    found = [case for case in suite.cases(DATA) if case.name not in LONG]
     return suite, found if most is None else random.Random(1).sample(found, most)
 
 
@@ -46,3 +44,38 @@ async def played(limits, play):
         return await play(runner)
     finally:
         await runner.close()
+
+
+@pytest.mark.parametrize("name", ["HumanEval", "HumanEval+", "MBPP", "MBPP, sanitized", "MBPP+"])
+async def test_every_reference_passes(name):
+    suite, found = cases(name)
+    references, _ = await played(verdicts.ROOMY, lambda runner: verdicts.references(runner, suite, found))
+    assert references.counts.total() == len(found)
+    assert {one.place: (one.ours, one.theirs) for one in references.disagreements}.items() <= BROKEN.items()
+
+
+@pytest.mark.parametrize(("name", "most"), [("HumanEval", 100), ("HumanEval+", 30), ("MBPP", 150), ("MBPP+", 30)])
+async def test_a_mutant_that_the_benchmarks_own_test_rejects_fails(name, most):
+    suite, found = cases(name, most)
+    drawn = await played(verdicts.SHORT, lambda runner: verdicts.mistakes(runner, suite, found, 1, seed=1))
+    assert drawn.counts[False, False] > most / 3, "most mistakes are found by the benchmark's own test"
+    assert drawn.disagreements == []
+
+
+@pytest.mark.parametrize("rules", ["own", "livecodebench"])
+async def test_graded_solutions_get_the_official_verdict(rules):
+    record_file("lcb/full_records.jsonl")
+    record_file("lcb/verdict_pairs.jsonl")
+    found = await played(verdicts.OFFICIAL, lambda runner: verdicts.graded(runner, DATA, rules))
+    assert (found.counts.total(), found.disagreements) == (261, [])
+
+
+def test_mutants_have_one_mistake_each_and_come_in_the_same_order():
+    source = "def f(a):\n    s = 1\n    if a > 2 and s:\n        s += a\n    return s"
+    found = mutants(source)
+    assert found == mutants(source)
+    assert len(set(found)) == len(found)
+    lines = source.split("\n")
+    assert all(sum(map(str.__ne__, lines, one.split("\n"))) <= 2 for one in found)
+    for mistake in ("a >= 2", "a > 3", "or s", "not (a > 2", "s -= a", "return None", "pass"):
+        assert any(mistake in one for one in found), mistake
