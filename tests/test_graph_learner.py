@@ -68,7 +68,7 @@ def test_two_processes_learn_and_none_is_left_after_kill_9_of_the_run_or_of_one_
     wait_for(lambda: lifetimes(run), killed)
     assert len(trainers(run)) == 2
     killed.kill()
-    wait_for(lambda: not trainers(run), seconds=20)
+    wait_for(lambda: not trainers(run))
     broken = start(tmp_path / "runs", "--resume", "two")
     wait_for(lambda: len(trainers(run)) == 2 and len(lifetimes(run)) > 1, broken)
     trainers(run)[1].kill()
