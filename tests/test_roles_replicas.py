@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from events.errors import ModelError
-from roles.models.replicas import Replicas
+from roles.models.replicas import Replicas, name_at
 
 POLICY = "0" * 64
 
@@ -38,7 +38,7 @@ async def served(*scripts: Script):
     runners, urls = [], []
     for script in scripts:
         app = web.Application()
-        app.router.add_post("/{path:.*}", script.handle)
+        app.router.add_route("*", "/{path:.*}", script.handle)
         runner = web.AppRunner(app, handler_cancellation=True)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -223,3 +223,17 @@ async def test_servers_that_are_not_to_sleep_do_not_and_connections_may_be_close
         await replicas.close()
         await replicas.close()
     assert [path for path, _ in script.asked] == ["/v1/completions"]
+
+
+async def test_a_server_that_runs_already_is_asked_for_the_name_of_its_model() -> None:
+    async def shows(script: Script) -> web.Response:
+        cards = [{"id": "an-adapter", "parent": "mine"}, {"id": "mine", "parent": None}]
+        return web.json_response({"data": cards if len(script.asked) == 1 else []})
+
+    script = Script(shows)
+    async with served(script) as (url,):
+        assert await name_at(url, "k3y-of-mine") == "mine"
+        with pytest.raises(ModelError, match=f"{url} names no model"):
+            await name_at(url)
+    assert script.asked == [("/v1/models", None)] * 2
+    assert script.keys == ["Bearer k3y-of-mine", None]

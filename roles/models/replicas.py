@@ -100,10 +100,8 @@ class Replicas:
         await self._wake()
         return await self._persist(self._servers, path, body)
 
-    async def ask_all(
-        self, path: str, body: dict[str, Any] | None = None, *, absent_ok: bool = False
-    ) -> list[tuple[str, bytes]]:
-        """URL and answer of every server.
+    async def ask_all(self, path: str, body: dict[str, Any] | None, *, absent_ok: bool = False) -> list[tuple[str, bytes]]:
+        """URL and answer of every server; without a body, of what it shows.
 
         Raises:
             ModelError: one did not answer; but that it has no such thing may be what was wanted.
@@ -119,16 +117,18 @@ class Replicas:
         """
         kwargs = {"weights_path": str(weights.resolve())}
         await self.ask_all("/collective_rpc", {"method": "reload_weights", "kwargs": kwargs})
-        for url, said in await self.ask_all("/reset_prefix_cache"):
+        for url, said in await self.ask_all("/reset_prefix_cache", {}):
             if b"true" not in said:
-                raise ModelError(f"vLLM at {url} keeps answers of older weights ({_shown(said)}); is somebody else asking it?")
+                raise ModelError(
+                    f"vLLM at {masked(url)} keeps answers of older weights ({self._safe(_shown(said))}); is somebody else asking it?"
+                )
         self.holds = policy
 
     async def rest(self) -> None:
         """Let the servers give back their GPUs' memory until they are asked again, where that is set."""
         async with self._waking:
             if self._sleeps and not self._asleep:
-                await self._all("/sleep?level=1")
+                await self._all("/sleep?level=1", {})
                 self._asleep = True
 
     async def close(self) -> None:
@@ -140,10 +140,10 @@ class Replicas:
     async def _wake(self) -> None:
         async with self._waking:
             if self._asleep:
-                await self._all("/wake_up")
+                await self._all("/wake_up", {})
                 self._asleep = False
 
-    async def _all(self, path: str, body: dict[str, Any] | None = None, *, absent_ok: bool = False) -> list[tuple[str, bytes]]:
+    async def _all(self, path: str, body: dict[str, Any] | None, *, absent_ok: bool = False) -> list[tuple[str, bytes]]:
         return await together(self._persist([server], path, body, absent_ok=absent_ok) for server in self._servers)
 
     async def _persist(
@@ -158,7 +158,7 @@ class Replicas:
                 self._check()
             server = min(servers, key=lambda one: (tried > 0 and one is server, one.load))
             try:
-                return server.url, await self._post(server, path, body)
+                return server.url, await self._send(server, path, body)
             except aiohttp.ClientError as error:
                 said = f"{type(error).__name__}: {error}"
             except TimeoutError:
@@ -174,13 +174,14 @@ class Replicas:
             f"vLLM at {masked(server.url)} failed {path} ({self._safe(said)}); see the server's log, and go on once it is well"
         )
 
-    async def _post(self, server: _Server, path: str, body: dict[str, Any] | None) -> bytes:
+    async def _send(self, server: _Server, path: str, body: dict[str, Any] | None) -> bytes:
+        method = "GET" if body is None else "POST"
         server.load += 1
         try:
             async with (
                 server.free,
                 asyncio.timeout(self._timeout_s),
-                self._connected().post(server.url + path, json=body, allow_redirects=False) as answer,
+                self._connected().request(method, server.url + path, json=body, allow_redirects=False) as answer,
             ):
                 if answer.status == 200:
                     return await answer.read()
@@ -202,12 +203,51 @@ class Replicas:
         return one_line(masked(said.replace(self._key, MASK) if self._key else said), _SAID)
 
 
+async def name_at(url: str, key: str | None = None) -> str:
+    """What a server that runs already calls the weights that it holds.
+
+    Raises:
+        ModelError: it does not answer, or as something else than vLLM.
+    """
+    replicas = Replicas([url], "", Digest(""), key=key)
+    try:
+        ((_, said),) = await replicas.ask_all("/v1/models", None)
+        # An adapter has a parent.
+        return next(str(model["id"]) for model in json.loads(said)["data"] if model.get("parent") is None)
+    except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
+        raise ModelError(f"The server at {masked(url)} names no model in /v1/models; is it vLLM's?") from error
+    finally:
+        await replicas.close()
+
+
 def _shown(said: bytes) -> str:
     """A complaint in the server's own words, where it has the usual form."""
     try:
         return str(json.loads(said)["error"]["message"])
     except (ValueError, LookupError, TypeError):
         return said.decode(errors="replace")
+
+
+async def name_at(url: str, key: str | None) -> str:
+    """The name under which a running server serves its model.
+
+    Raises:
+        ModelError: it does not say.
+    """
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_CONNECT_S), headers=headers) as session,
+            session.get(f"{url.rstrip('/')}/v1/models", allow_redirects=False) as answer,
+        ):
+            answer.raise_for_status()
+            # An adapter is served under a name of its own.
+            return next(str(card["id"]) for card in (await answer.json())["data"] if card.get("parent") is None)
+    except (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
+        raise ModelError(
+            f"vLLM at {masked(url)} does not say what it serves ({type(error).__name__}: {one_line(masked(str(error)), _SAID)});"
+            " start it with python -m roles.serve, and put its key into VLLM_API_KEY"
+        ) from error
 
 
 async def together(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
 
-from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, Field, FiniteFloat, NonNegativeInt, ValidationError
 
 from events.errors import ModelError
 from events.safe_text import one_line
@@ -44,7 +44,7 @@ class _Logprobs(BaseModel):
 
 
 class _Choice(BaseModel):
-    token_ids: list[int]
+    token_ids: list[NonNegativeInt]
     prompt_token_ids: list[int]
     finish_reason: Literal["stop", "length"]
     stop_reason: int | str | None = None
@@ -148,7 +148,9 @@ class VllmModel:
             await self._replicas.ask_all("/v1/unload_lora_adapter", {"lora_name": before}, absent_ok=True)
 
     async def fingerprint(self, tokens: Sequence[int]) -> tuple[float, ...]:
-        """Natural-log probability, at temperature 1, of each token but the first after those before it, on every server.
+        """Natural-log probability, at temperature 1, of each token but the first after those before it.
+
+        Every server is asked, and the one furthest from the others is quoted.
 
         Raises:
             ModelError: a server failed, or one has other weights than the others.
@@ -157,13 +159,15 @@ class VllmModel:
         scores = await together(self._score(tokens[:end], tokens[end], salt) for end in range(1, len(tokens)))
         found = {url: tuple(score[url] for score in scores) for url in (scores[0] if scores else ())}
         usual = [sorted(values)[len(values) // 2] for values in zip(*found.values(), strict=True)]
-        for url, values in found.items():
-            apart = max(abs(value - other) for value, other in zip(values, usual, strict=True))
-            if apart > self._drift:
-                raise ModelError(
-                    f"vLLM at {masked(url)} has other weights than the others: logprobs differ by up to {apart:.3g}; restart it"
-                )
-        return tuple(usual)
+        apart = {url: max(abs(one - other) for one, other in zip(said, usual, strict=True)) for url, said in found.items()}
+        odd = max(apart, key=lambda url: apart[url], default="")
+        if odd and apart[odd] > self._drift:
+            raise ModelError(
+                f"vLLM at {masked(odd)} has other weights than the others: "
+                f"logprobs differ by up to {apart[odd]:.3g}; restart the servers"
+            )
+        # What holds for the one that is furthest from the others holds for them.
+        return found.get(odd, ())
 
     async def _score(self, before: Sequence[int], token: int, salt: str) -> dict[str, float]:
         """The logprob of a token, by server. As it is sampled: vLLM's scores of prompts fail on CPUs that carry adapters."""
@@ -255,5 +259,5 @@ def _read(kind: type[_Said], url: str, said: bytes, name: str) -> _Said:
 
 def _nonsense(url: str, what: str) -> ModelError:
     return ModelError(
-        f"vLLM at {masked(url)} gives no valid answer ({one_line(what, 300)}); is it vLLM 0.31, and started by us?"
+        f"vLLM at {masked(url)} gives no valid answer ({one_line(what, 300)}); is it a vLLM that was started as docs/serving.md says?"
     )
