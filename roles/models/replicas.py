@@ -100,8 +100,8 @@ class Replicas:
         await self._wake()
         return await self._persist(self._servers, path, body)
 
-    async def ask_all(self, path: str, body: dict[str, Any] | None, *, absent_ok: bool = False) -> list[tuple[str, bytes]]:
-        """URL and answer of every server; without a body, of what it shows.
+    async def ask_all(self, path: str, body: dict[str, Any], *, absent_ok: bool = False) -> list[tuple[str, bytes]]:
+        """URL and answer of every server.
 
         Raises:
             ModelError: one did not answer; but that it has no such thing may be what was wanted.
@@ -119,9 +119,8 @@ class Replicas:
         await self.ask_all("/collective_rpc", {"method": "reload_weights", "kwargs": kwargs})
         for url, said in await self.ask_all("/reset_prefix_cache", {}):
             if b"true" not in said:
-                raise ModelError(
-                    f"vLLM at {masked(url)} keeps answers of older weights ({self._safe(_shown(said))}); is somebody else asking it?"
-                )
+                what = f"keeps answers of older weights ({self._safe(_shown(said))})"
+                raise ModelError(f"vLLM at {masked(url)} {what}; let nobody else ask it, and go on")
         self.holds = policy
 
     async def rest(self) -> None:
@@ -143,11 +142,11 @@ class Replicas:
                 await self._all("/wake_up", {})
                 self._asleep = False
 
-    async def _all(self, path: str, body: dict[str, Any] | None, *, absent_ok: bool = False) -> list[tuple[str, bytes]]:
+    async def _all(self, path: str, body: dict[str, Any], *, absent_ok: bool = False) -> list[tuple[str, bytes]]:
         return await together(self._persist([server], path, body, absent_ok=absent_ok) for server in self._servers)
 
     async def _persist(
-        self, servers: Sequence[_Server], path: str, body: dict[str, Any] | None, *, absent_ok: bool = False
+        self, servers: Sequence[_Server], path: str, body: dict[str, Any], *, absent_ok: bool = False
     ) -> tuple[str, bytes]:
         """Ask the least busy of the servers; after a failure that may pass, rather another one."""
         server, pause, said = servers[0], _FIRST_PAUSE_S, ""
@@ -174,14 +173,13 @@ class Replicas:
             f"vLLM at {masked(server.url)} failed {path} ({self._safe(said)}); see the server's log, and go on once it is well"
         )
 
-    async def _send(self, server: _Server, path: str, body: dict[str, Any] | None) -> bytes:
-        method = "GET" if body is None else "POST"
+    async def _send(self, server: _Server, path: str, body: dict[str, Any]) -> bytes:
         server.load += 1
         try:
             async with (
                 server.free,
                 asyncio.timeout(self._timeout_s),
-                self._connected().request(method, server.url + path, json=body, allow_redirects=False) as answer,
+                self._connected().post(server.url + path, json=body, allow_redirects=False) as answer,
             ):
                 if answer.status == 200:
                     return await answer.read()
@@ -203,53 +201,6 @@ class Replicas:
         return one_line(masked(said.replace(self._key, MASK) if self._key else said), _SAID)
 
 
-async def name_at(url: str, key: str | None = None) -> str:
-    """What a server that runs already calls the weights that it holds.
-
-    Raises:
-        ModelError: it does not answer, or as something else than vLLM.
-    """
-    replicas = Replicas([url], "", Digest(""), key=key)
-    try:
-        ((_, said),) = await replicas.ask_all("/v1/models", None)
-        # An adapter has a parent.
-        return next(str(model["id"]) for model in json.loads(said)["data"] if model.get("parent") is None)
-    except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
-        raise ModelError(f"The server at {masked(url)} names no model in /v1/models; is it vLLM's?") from error
-    finally:
-        await replicas.close()
-
-
-def _shown(said: bytes) -> str:
-    """A complaint in the server's own words, where it has the usual form."""
-    try:
-        return str(json.loads(said)["error"]["message"])
-    except (ValueError, LookupError, TypeError):
-        return said.decode(errors="replace")
-
-
-async def name_at(url: str, key: str | None) -> str:
-    """The name under which a running server serves its model.
-
-    Raises:
-        ModelError: it does not say.
-    """
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_CONNECT_S), headers=headers) as session,
-            session.get(f"{url.rstrip('/')}/v1/models", allow_redirects=False) as answer,
-        ):
-            answer.raise_for_status()
-            # An adapter is served under a name of its own.
-            return next(str(card["id"]) for card in (await answer.json())["data"] if card.get("parent") is None)
-    except (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
-        raise ModelError(
-            f"vLLM at {masked(url)} does not say what it serves ({type(error).__name__}: {one_line(masked(str(error)), _SAID)});"
-            " start it with python -m roles.serve, and put its key into VLLM_API_KEY"
-        ) from error
-
-
 async def together(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
     """The results in order; the first failure cancels the others."""
     try:
@@ -259,3 +210,11 @@ async def together(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
         first = failed.exceptions[0]
         raise first from first.__cause__
     return [task.result() for task in tasks]
+
+
+def _shown(said: bytes) -> str:
+    """A complaint in the server's own words, where it has the usual form."""
+    try:
+        return str(json.loads(said)["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        return said.decode(errors="replace")
