@@ -20,7 +20,7 @@ from events.errors import ModelError
 from roles.pocket import WEIGHTS
 from roles.serving.command import Serving
 from roles.serving.fleet import start
-from roles.serving.processes import clear_all, descendants
+from roles.serving.processes import RECORD, clear_all, descendants
 from sandbox.engine import started_at
 
 ROOT = Path(__file__).parent.parent
@@ -127,7 +127,7 @@ async def test_a_fleet_answers_whoever_has_the_key_and_says_why_it_died(temporar
         assert [ask(url, path, "other", body)[0] for path, body in (("/collective_rpc", rpc), ("/health", None))] == [401] * 2
         assert fleet.key not in fleet.servers[0].log.read_text()
 
-        ours = with_engine(os.getpid())
+        ours = with_engine(json.loads((fleet.folder / RECORD).read_text())["keeper"][0])
         server = next(
             pid for pid in ours["all"] if started_at(pid) and b"api_server" in Path(f"/proc/{pid}/cmdline").read_bytes()
         )
