@@ -201,6 +201,29 @@ class Replicas:
         return one_line(masked(said.replace(self._key, MASK) if self._key else said), _SAID)
 
 
+async def name_at(url: str, key: str | None) -> str:
+    """What a server that runs already calls the weights that it holds. It is asked once: it runs, or it does not.
+
+    Raises:
+        ModelError: it does not say.
+    """
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_CONNECT_S), headers=headers) as session,
+            session.get(f"{url.rstrip('/')}/v1/models", allow_redirects=False) as answer,
+        ):
+            answer.raise_for_status()
+            # An adapter has a parent.
+            return next(str(card["id"]) for card in (await answer.json())["data"] if card.get("parent") is None)
+    except (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
+        why = one_line(masked(f"{type(error).__name__}: {error}"), _SAID)
+        raise ModelError(
+            f"vLLM at {masked(url)} does not say what it serves ({why}); start it with python -m roles.serve, and put its key "
+            "into VLLM_API_KEY"
+        ) from error
+
+
 async def together(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
     """The results in order; the first failure cancels the others."""
     try:

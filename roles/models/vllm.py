@@ -259,5 +259,5 @@ def _read(kind: type[_Said], url: str, said: bytes, name: str) -> _Said:
 
 def _nonsense(url: str, what: str) -> ModelError:
     return ModelError(
-        f"vLLM at {masked(url)} gives no valid answer ({one_line(what, 300)}); is it a vLLM that was started as docs/serving.md says?"
+        f"vLLM at {masked(url)} gives no valid answer ({one_line(what, 300)}); is it a vLLM as docs/serving.md starts it?"
     )
