@@ -325,7 +325,7 @@ async def test_the_server_whose_weights_are_others_is_named(store) -> None:
         with pytest.raises(ModelError, match=rf"{odd} has other weights than the others: .* up to 0\.5"):
             await model.fingerprint([5, 6])
     async with imitated(store, scored(-1.0), scored(-1.001), scored(-1.0)) as model:
-        assert await model.fingerprint([5, 6]) == (-1.0,)
+        assert await model.fingerprint([5, 6]) == (-1.001,)
 
 
 async def test_servers_that_ended_are_told_of_with_the_cause(fleet, model) -> None:
