@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -8,7 +10,10 @@ from typer.testing import CliRunner
 from events.errors import BadInput
 from events.values import Pair, Question, canonical
 from roles.__main__ import app
-from roles.questions.sources import SOURCES
+from roles.questions.hub import LIVECODEBENCH, TABLES
+from roles.questions.sources import KEYS, SOURCES
+
+DOC = (Path(__file__).parent.parent / "docs" / "questions.md").read_text()
 
 
 def run(*arguments):
@@ -90,3 +95,21 @@ def test_every_name_is_listed_with_what_can_be_set():
 def test_the_pocket_set_is_shown_and_counted():
     assert json.loads(run("list", "pocket", "--json").stdout)["questions"] >= 100
     assert "--- statement" in run("show", "pocket", "--split", "train").stdout
+
+
+def test_the_documents_name_every_set_and_every_setting():
+    rows = {
+        line.split("`")[1]: set(line.rsplit(" | ", 1)[1].replace("`", "").strip(" |").split())
+        for line in DOC.splitlines()
+        if line.startswith("| `") and line.count(" | ") == 3
+    }
+    assert rows == {name: set(keys) for name, keys in KEYS.items()}
+    hub_names = [*(repository for repository, _ in TABLES.values()), LIVECODEBENCH]
+    assert all(f"`{name}`" in DOC for name in hub_names)
+
+
+def test_the_examples_of_the_documents_are_questions(tmp_path):
+    (example,) = re.findall(r"```json\n(.*?)```", DOC, re.DOTALL)
+    (tmp_path / "mine.jsonl").write_text(example)
+    ended = run("validate", tmp_path / "mine.jsonl")
+    assert "3 good, 0 bad" in ended.stderr
