@@ -197,7 +197,7 @@ def test_separate_policies_learn_separately(tmp_path):
 
 
 def test_real_livecodebench_records_are_played_honestly(tmp_path):
-    goalposts = f"goalposts={record_file('lcb/full_records.jsonl')}"
+    goalposts = f"goalposts=livecodebench:{record_file('lcb/full_records.jsonl')}"
     finish(start(tmp_path, "--name", "lcb", settings=(*SMALL, "play.iterations=1", goalposts)))
     log = open_log(tmp_path / "lcb" / "log.sqlite")
     gaps = [event.fact.gap for event in log.read(kinds={"gap_measured"}) if isinstance(event.fact, GapMeasured)]
