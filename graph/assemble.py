@@ -10,17 +10,19 @@ from pathlib import Path
 from events.errors import BadInput
 from events.log import Log
 from events.logging import logger
-from events.types import GoalpostAdded, RunStarted
-from events.values import Digest, Question, Role
+from events.types import GoalpostAdded, PolicyServed, RunStarted
+from events.values import Digest, Question
 from events.weights import weights_digest
 from graph.build import build
 from graph.config import Config
 from graph.examine import Examiner
 from graph.learner import Learner
-from graph.lockstep import Lockstep
 from graph.model import model_folder
+from graph.pace import Pace
 from graph.play import Play
+from graph.proof import Proofs
 from graph.recipes import recipe
+from graph.serving import Stored
 from graph.table import Table, recall
 from roles.model import Model
 from roles.prompt import Prompts
@@ -128,17 +130,33 @@ def verifier_of(config: Config, runner: Runner, truth: Truth | None = None) -> V
     return Verifier(runner, play.pairs, play.public_pairs, verify.distinct, truth, verify.rules, verify.per_test)
 
 
-def seat(folder: Path, config: Config, log: Log, given: Inputs, runner: Runner) -> Play:
-    """Everybody at the table, ready to play."""
-    put_up(log, given.goalposts)
-    lockstep = Lockstep()
+def stored(folder: Path, config: Config, log: Log) -> dict[str, Stored]:
+    """The weights of each policy that the log says were served last, or that the run starts with."""
     policies = dict(started(log).policies)
-    models = _models(folder, config, policies)
-    solver = Solver(lockstep.model(models["student"]), given.prompts, log)
-    verifier = verifier_of(config, lockstep.runner(runner), _truth(config.goalposts))
+    for event in log.read("run", kinds=("policy_served",)):
+        if isinstance(event.fact, PolicyServed):
+            policies[event.fact.role] = event.fact.policy
+    return {name: Stored(folder / "weights" / policies[role], policies[role]) for role, name in config.policy_of.items()}
+
+
+def seat(
+    folder: Path,
+    config: Config,
+    log: Log,
+    given: Inputs,
+    *,
+    runner: Runner,
+    models: dict[str, Model],
+    learner: Learner,
+    pace: Pace,
+) -> Play:
+    """Everybody at the table, ready to play."""
+    teacher, student = (pace.model(models[config.policy_of[role]]) for role in ("teacher", "student"))
+    solver = Solver(student, given.prompts, log)
+    verifier = verifier_of(config, pace.runner(runner), _truth(config.goalposts))
     table = Table(
         log=log,
-        teacher=Teacher(lockstep.model(models["teacher"]), given.prompts, log, config.play.teacher, config.play.pairs),
+        teacher=Teacher(teacher, given.prompts, log, config.play.teacher, config.play.pairs),
         solver=solver,
         verifier=verifier,
         novelty=Novelty(given.embedding),
@@ -153,26 +171,16 @@ def seat(folder: Path, config: Config, log: Log, given: Inputs, runner: Runner) 
         log=log,
         table=table,
         graph=build(config.play),
-        lockstep=lockstep,
+        pace=pace,
         models=models,
-        examiner=Examiner(log, solver, verifier, lockstep, config.evaluate, config.seed),
-        learner=Learner(folder, log, config.learn),
+        examiner=Examiner(log, solver, verifier, pace, config.evaluate, config.seed),
+        learner=learner,
         goalposts=given.goalposts.questions,
         practice=given.practice,
         test=given.test,
-        policies=policies,
+        proofs=Proofs(exact=config.exact),
+        policies=dict(started(log).policies),
     )
-
-
-def _models(folder: Path, config: Config, policies: dict[Role, Digest]) -> dict[Role, Model]:
-    from roles.models.transformers import TransformersModel
-
-    made: dict[str, Model] = {}
-    for role, policy in config.policy_of.items():
-        if policy not in made:
-            weights = folder / "weights" / policies[role]
-            made[policy] = TransformersModel(weights, policies[role], max_prompt_tokens=config.max_prompt_tokens)
-    return {role: made[policy] for role, policy in config.policy_of.items()}
 
 
 def _truth(goalposts: str) -> Truth | None:

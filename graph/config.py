@@ -23,6 +23,9 @@ class Settings(Value):
 class PlaySettings(Settings):
     """How an iteration is played. Numbers marked [paper] are GASP's; the others are open there and chosen here."""
 
+    order: Literal["lockstep", "free"] = "lockstep"
+    """When calls go out. `lockstep`: once every episode waits, all together, so that equal runs have equal logs. `free`: as
+    they come, which keeps servers busy; the order of events, and which of two equal questions is new, then depend on timing."""
     iterations: Annotated[int, Field(ge=0)] = 40
     """Iterations of play and learning [paper: about 50]."""
     episodes: Annotated[int, Field(ge=0)] = 16
@@ -186,7 +189,7 @@ class LearnSettings(Settings):
     """Iterations that play may be ahead of learning: iteration n is played with the weights after n - 1 - `staleness`."""
     drift: Annotated[float, Field(gt=0)] | None = None
     """Most nats that a token's logprob may differ from what the weights that sampled it find again; unset: 0.02 where
-    `precision` is float32, else 2. Servers that compute in bfloat16 need more than the former."""
+    `precision` and `serve.dtype` are float32, else 2."""
     epochs: Annotated[int, Field(ge=1)] = 1
     """Times that each iteration is learned; above 1 its samples are older weights' by then, see `importance`."""
     teacher_scale: Annotated[float, Field(ge=0)] = 1.0
@@ -208,11 +211,6 @@ class LearnSettings(Settings):
         """The learning rate of a policy."""
         own = self.teacher_learning_rate if policy == "teacher" else None
         return self.learning_rate if own is None else own
-
-    @property
-    def token_drift(self) -> float:
-        """What `drift` is."""
-        return self.drift or (0.02 if self.precision == "float32" else 2.0)
 
     @property
     def ratio_cap(self) -> float:
@@ -262,11 +260,11 @@ class Config(BaseSettings):
     max_prompt_tokens: Annotated[int, Field(ge=16)] = 256
     """Longer prompts are cut from the left."""
     goalposts: str = "pocket"
-    """`pocket`, or a JSONL file of questions (ours, or LiveCodeBench records)."""
+    """Question set, see docs/questions.md: `pocket`, a JSONL file, or a benchmark such as `livecodebench?paper=train`."""
     practice: str = "pocket"
-    """Training questions for real-data RL: `pocket`, `goalposts`, or a JSONL file."""
+    """Training questions for real-data RL: a question set, or `goalposts`."""
     test: str = "pocket"
-    """Held-out questions: `pocket`, `none`, or a JSONL file."""
+    """Held-out questions: a question set, or `none`."""
     serve: ServeSettings = ServeSettings()
     """Who samples, and on what."""
     play: PlaySettings = PlaySettings()
@@ -291,6 +289,41 @@ class Config(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """What is passed in, then the TOML file if a subclass names one; no environment, no dotenv, no secrets folder."""
         return (init_settings, TomlConfigSettingsSource(settings_cls))
+
+    @model_validator(mode="after")
+    def _can_be_served(self) -> Self:
+        serve, most = self.serve, self.max_prompt_tokens + self.max_tokens
+        if serve.backend == "transformers" and self.play.order == "free":
+            raise ValueError(
+                "play.order = free needs serve.backend = vllm: without it, calls that come one by one are no batch"
+            )
+        if serve.backend == "transformers" and serve.urls:
+            raise ValueError("serve.urls needs serve.backend = vllm")
+        if serve.urls and self.policies == "separate" and not self.learn.lora.rank:
+            raise ValueError("serve.urls can hold one set of whole weights: take policies = shared, or learn.lora, or no urls")
+        if serve.context and serve.context < most:
+            raise ValueError(f"serve.context ({serve.context}) does not hold max_prompt_tokens and max_tokens ({most})")
+        return self
+
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens that a completion may have."""
+        return max(self.play.student.max_tokens, self.play.teacher.max_tokens, self.evaluate.sampling.max_tokens)
+
+    @property
+    def window(self) -> int:
+        """Most tokens of prompt and completion."""
+        return self.serve.context or self.max_prompt_tokens + self.max_tokens
+
+    @property
+    def exact(self) -> bool:
+        """Whether sampling and learning both compute in float32."""
+        return self.serve.dtype == self.learn.precision == "float32"
+
+    @property
+    def token_drift(self) -> float:
+        """What `learn.drift` is."""
+        return self.learn.drift or (0.02 if self.exact else 2.0)
 
     @property
     def policy_of(self) -> dict[Role, str]:

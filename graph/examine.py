@@ -10,7 +10,7 @@ from events.log import Log, Say, silent
 from events.types import AttemptsMade, AttemptsVerified, EvaluationFinished
 from events.values import Question, QuestionId
 from graph.config import EvaluateSettings
-from graph.lockstep import Lockstep
+from graph.pace import Pace
 from graph.seeds import derive
 from roles.record import texts
 from roles.solver import Solver
@@ -27,7 +27,7 @@ class Examiner:
     log: Log
     solver: Solver
     verifier: Verifier
-    lockstep: Lockstep
+    pace: Pace
     settings: EvaluateSettings
     seed: int
     at_once: int | None = None
@@ -56,7 +56,7 @@ class Examiner:
         size = self.at_once or len(questions)
         for start in range(0, len(questions), size):
             missing = [question for question in questions[start : start + size] if question.id not in successes]
-            await self.lockstep.play([ask(question) for question in missing])
+            await self.pace.play([ask(question) for question in missing])
             say(len(successes), len(questions))
         finished = self._finished(name, iteration, {item.id: successes[item.id] for item in questions})
         self.log.append(stream, [finished])

@@ -1,6 +1,6 @@
 """The trainer as seen from play: a process of its own, or several that make one update, met only in the log.
 
-Law: started by module name, never imported; what it learned is read from `PolicyUpdated`. It dies with its parent, and its
+Law: started by module name, never imported; what it learned is read from its facts. It dies with its parent, and its
 processes with each other.
 """
 
@@ -12,16 +12,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from events.errors import TrainerError
 from events.log import Log
 from events.logging import logger
-from events.types import PolicyUpdated
+from events.types import Fact, PolicyProbed, PolicyUpdated
 from events.values import Digest
 from graph.config import LearnSettings
+
+FactT = TypeVar("FactT", bound=Fact)
 
 PERIOD = 0.03
 """Seconds between looks at the log."""
@@ -87,15 +89,26 @@ class Learner:
         Raises:
             TrainerError: the trainer ended without having learned from the iteration.
         """
+        learned = f"learned from iteration {iteration}"
+        return (await self._told(policy, PolicyUpdated, lambda fact: fact.iteration == iteration, learned)).digest
+
+    async def probed(self, policy: str, digest: Digest) -> PolicyProbed:
+        """What a policy's weights say of the trainer's probe; waits until the trainer has appended it.
+
+        Raises:
+            TrainerError: the trainer ended without having probed them.
+        """
+        return await self._told(policy, PolicyProbed, lambda fact: fact.digest == digest, f"probed the weights {digest[:12]}")
+
+    async def _told(self, policy: str, kind: type[FactT], wanted: Callable[[FactT], bool], what: str) -> FactT:
         while True:
             alive = self._alive
-            updates = [event.fact for event in self._log.read(f"policy/{policy}", kinds={"policy_updated"})]
-            for fact in updates:
-                if isinstance(fact, PolicyUpdated) and fact.iteration == iteration:
-                    return fact.digest
+            for event in self._log.read(f"policy/{policy}"):
+                if isinstance(event.fact, kind) and wanted(event.fact):
+                    return event.fact
             if not alive:
                 logger().error("trainer_ended", codes=[process.poll() for process in self._processes])
-                raise TrainerError(f"The trainer ended before it learned from iteration {iteration}: {self._last_words()}")
+                raise TrainerError(f"The trainer ended before it {what}: {self._last_words()}")
             while not self._log.changed() and self._alive:
                 await asyncio.sleep(PERIOD)
 

@@ -179,7 +179,9 @@ class Memory:
     def server(self) -> float:
         """Bytes of a GPU that its server takes."""
         if self.config.serve.backend == "transformers":
-            return self.served + self.cache * ROWS * self.window + self.gpu.base
+            return self.served + self.cache * ROWS * self.config.window + self.gpu.base
+        if self.gpu.name == "CPU":
+            return self.served + self.config.serve.memory * 2**30 + self.gpu.base
         return self.config.serve.memory * self.gpu.memory
 
     @property
@@ -188,16 +190,11 @@ class Memory:
         return max(0.0, self.server - self.served - self.gpu.base) * self.config.serve.tensor_parallel / self.cache
 
     @property
-    def window(self) -> int:
-        """Most tokens of prompt and completion."""
-        play = self.config.play
-        most = max(play.student.max_tokens, play.teacher.max_tokens, self.config.evaluate.sampling.max_tokens)
-        return self.config.serve.context or self.config.max_prompt_tokens + most
-
-    @property
     def serving(self) -> list[list[str]]:
-        """The GPUs of each server of a fleet."""
+        """The GPUs of each server of a fleet; of those that run already, where they answer."""
         serve = self.config.serve
+        if serve.backend == "vllm" and serve.urls:
+            return [[url] for url in serve.urls]
         each, count = serve.tensor_parallel, serve.replicas if serve.backend == "vllm" else 1
         devices = _named(serve.devices) or [str(number) for number in range(count * each)]
         return [devices[start * each : (start + 1) * each] for start in range(count)]
@@ -226,7 +223,7 @@ class Memory:
     @property
     def fits(self) -> bool:
         """Whether memory is enough, and holds one sequence at least."""
-        return all(self.needed(gpu) <= self.gpu.memory for gpu in self.gpus) and self.cached >= self.window
+        return all(self.needed(gpu) <= self.gpu.memory for gpu in self.gpus) and self.cached >= self.config.window
 
     @property
     def main_memory(self) -> float:

@@ -6,6 +6,7 @@ code path. Infrastructure failures stop the run and leave it resumable; a failur
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from events.types import (
     EpisodeStarted,
     IterationFinished,
     IterationStarted,
+    PolicyProbed,
     PolicyServed,
     PolicyUpdated,
     RunFinished,
@@ -34,7 +36,8 @@ from graph.config import Config
 from graph.edges import ending
 from graph.examine import Examiner
 from graph.learner import Learner
-from graph.lockstep import Lockstep
+from graph.pace import Pace
+from graph.proof import Proofs
 from graph.seeds import derive, rng
 from graph.state import Episode, fold
 from graph.table import Table
@@ -63,13 +66,15 @@ class Play:
     log: Log
     table: Table
     graph: Graph
-    lockstep: Lockstep
-    models: dict[Role, Model]
+    pace: Pace
+    models: dict[str, Model]
+    """By the policy's name."""
     examiner: Examiner
     learner: Learner
     goalposts: Sequence[Question]
     practice: Sequence[Question]
     test: Sequence[Question]
+    proofs: Proofs
     policies: dict[Role, Digest] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -90,8 +95,12 @@ class Play:
         self.log.append("run", [RunFinished(iterations=iterations)])
 
     @property
-    def _policy_names(self) -> list[str]:
-        return sorted(set(self.config.policy_of.values()))
+    def _seats(self) -> dict[str, list[Role]]:
+        """The roles that play with each policy, by its name."""
+        found: dict[str, list[Role]] = {}
+        for role, policy in self.config.policy_of.items():
+            found.setdefault(policy, []).append(role)
+        return found
 
     def _updates(self, policy: str) -> dict[int, Digest]:
         events = self.log.read(f"policy/{policy}")
@@ -99,9 +108,10 @@ class Play:
 
     async def _take_up(self, iteration: int) -> None:
         """Wait until an iteration is learned, go on with the weights after it, and examine them if it is time."""
-        for policy in self._policy_names if iteration else ():
-            self.lockstep.doing = f"learning from iteration {iteration}"
+        for policy in self._seats if iteration else ():
+            self.pace.doing = f"learning from iteration {iteration}"
             began = time.monotonic()
+            await asyncio.gather(*(model.rest() for model in self.models.values()))
             digest = await self.learner.updated(policy, iteration)
             logger().info("policy_learned", policy=policy, digest=digest, waited=seconds_since(began))
         await self._serve(iteration)
@@ -116,7 +126,7 @@ class Play:
             self.log.append("run", [started])
         if not any(isinstance(fact, IterationFinished) and fact.iteration == iteration for fact in facts):
             began = time.monotonic()
-            await self.lockstep.play([self._walk(opening) for opening in openings])
+            await self.pace.play([self._walk(opening) for opening in openings])
             failed = self._finish(iteration, openings)
             logger().info("iteration_finished", episodes=len(openings), failed=failed, seconds=seconds_since(began))
 
@@ -178,18 +188,33 @@ class Play:
             self.log.append(stream, [failed])
 
     async def _serve(self, iteration: int) -> None:
-        """Serve the weights that exist after an iteration, and record the proof."""
-        for role, policy in self.config.policy_of.items():
-            digest = self._updates(policy).get(iteration, self.policies[role])
-            if self.models[role].policy != digest:
-                began = time.monotonic()
-                await self.models[role].serve(self.folder / "weights" / digest, digest)
-                logger().info("weights_served", role=role, digest=digest, seconds=seconds_since(began))
-            served = [event.fact for event in self.log.read("run", kinds={"policy_served"})]
-            last = next((f.policy for f in reversed(served) if isinstance(f, PolicyServed) and f.role == role), None)
-            if last != digest:
-                self.log.append("run", [PolicyServed(role=role, policy=digest)])
-            self.policies[role] = digest
+        """Serve the weights that exist after an iteration, prove it, and record the proof."""
+        probes: dict[str, PolicyProbed] = {}
+        for policy, roles in self._seats.items():
+            digest = self._updates(policy).get(iteration, self.policies[roles[0]])
+            self.policies |= dict.fromkeys(roles, digest)
+            if self.proofs.proved(policy) != digest:
+                self.pace.doing = "waiting for the trainer's probe of the weights"
+                probes[policy] = await self.learner.probed(policy, digest)
+        # Once all are there, so that the order of events does not depend on timing.
+        for policy, probe in probes.items():
+            await self._deliver(policy, probe)
+
+    async def _deliver(self, policy: str, probe: PolicyProbed) -> None:
+        model, digest = self.models[policy], probe.digest
+        self.pace.doing, began = f"delivering the weights {digest[:8]}", time.monotonic()
+        if model.policy != digest:
+            await model.serve(self.folder / "weights" / digest, digest)
+        far = await self.proofs.prove(policy, model, probe)
+        logger().info(
+            "weights_served", policy=policy, digest=digest, seconds=seconds_since(began), difference=far.largest, mean=far.mean
+        )
+        served = [event.fact for event in self.log.read("run", kinds={"policy_served"})]
+        last = {fact.role: fact.policy for fact in served if isinstance(fact, PolicyServed)}
+        numbers = {"difference": round(far.largest, 6), "mean_difference": round(far.mean, 6)}
+        facts = [PolicyServed(role=role, policy=digest, **numbers) for role in self._seats[policy] if last.get(role) != digest]
+        if facts:
+            self.log.append("run", facts)
 
     async def _examine(self, iteration: int) -> None:
         """Examine the student at the start, at the end, and as often between as is set."""

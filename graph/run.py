@@ -43,7 +43,7 @@ at any moment, go on with `--resume`.
 - `python -m graph.run --set seed=1 --set play.iterations=10` changes settings (`--settings` lists them)
 - `python -m graph.run --dry-run my.toml` shows what would run, on which GPUs, for how long and for how much
 - `python -m graph.run --resume run-001` goes on after a stop or a crash
-- `python -m graph.run --set goalposts=questions.jsonl` plays towards your own (or LiveCodeBench) questions
+- `python -m graph.run --set goalposts=questions.jsonl` plays towards your own questions
 """
 
 
@@ -149,16 +149,28 @@ def _play(folder: Path, config: Config | None, url: str | None, console: Console
 
 async def _played(folder: Path, config: Config, log: Log, given: Inputs, console: Console, *, plain: bool) -> None:
     """Play with everything put away at the end, however it ends."""
-    from graph.assemble import sandbox, seat
+    from graph.assemble import put_up, sandbox, seat, stored
     from graph.display import PERIOD, show
+    from graph.learner import Learner
+    from graph.pace import pace
+    from graph.serving import models
 
-    runner = sandbox(config, folder.name)
-    play = seat(folder, config, log, given, runner)
+    runner, learner, going = sandbox(config, folder.name), Learner(folder, log, config.learn), pace(config.play.order)
+
+    async def play() -> None:
+        def say(what: str) -> None:
+            going.doing = what
+
+        async with models(config, stored(folder, config, log), folder, say) as made:
+            await seat(folder, config, log, given, runner=runner, models=made, learner=learner, pace=going).run()
+
     # A missing engine is said before anything is sampled.
     await asyncio.to_thread(lambda: runner.provenance)
-    play.learner.start()
-    display = asyncio.create_task(show(log, console, config.play, lambda: play.lockstep.doing, plain=plain))
-    playing = asyncio.create_task(play.run())
+    put_up(log, given.goalposts)
+    # While models load, so does the trainer.
+    learner.start()
+    display = asyncio.create_task(show(log, console, config.play, lambda: going.doing, plain=plain))
+    playing = asyncio.create_task(play())
     try:
         # The display never ends by itself; if it does, it has failed, and nobody should go on blind.
         await asyncio.wait({playing, display}, return_when=asyncio.FIRST_COMPLETED)
@@ -169,7 +181,7 @@ async def _played(folder: Path, config: Config, log: Log, given: Inputs, console
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-        play.learner.stop()
+        learner.stop()
         await runner.close()
     for task in (playing, display):
         if not task.cancelled():

@@ -25,10 +25,10 @@ def warnings(config: Config, budget: Budget | None) -> Iterator[str]:
     serve, learn = config.serve, config.learn
     if serve.sleep and learn.staleness:
         yield f"serve.sleep gives GPUs to the trainer while it learns, but learn.staleness={learn.staleness} plays on meanwhile"
-    if serve.dtype == "bfloat16" and learn.token_drift < ROUNDING:
+    if serve.dtype == "bfloat16" and config.token_drift < ROUNDING:
         yield (
-            f"serve.dtype=bfloat16 rounds more than learn.drift ({learn.token_drift:g} nats a token) allows, so that the"
-            " trainer would stop; set learn.precision=bfloat16, or learn.drift=2"
+            f"serve.dtype=bfloat16 rounds more than learn.drift={config.token_drift:g} nats a token allow, so that the trainer"
+            " would stop; leave learn.drift unset"
         )
     if learn.optimizer == "adamw_8bit" and learn.shard != "none" and not learn.lora.rank:
         yield f"learn.optimizer=adamw_8bit cannot be in parts, as learn.shard={learn.shard} asks"
@@ -42,12 +42,9 @@ def warnings(config: Config, budget: Budget | None) -> Iterator[str]:
 
 def _of_the_model(config: Config, budget: Budget) -> Iterator[str]:
     shape, memory, learn = budget.shape, budget.memory, config.learn
-    longest = max(how.max_tokens for how in (config.play.student, config.play.teacher, config.evaluate.sampling))
-    window, what = shape.context, "the model's context"
-    if 0 < config.serve.context < window:
-        window, what = config.serve.context, "serve.context"
-    if config.max_prompt_tokens + longest > window:
-        yield f"prompts of up to {config.max_prompt_tokens} and completions of up to {longest} tokens exceed {what} of {window}"
+    if config.window > shape.context:
+        asked = f"prompts of up to {config.max_prompt_tokens} and completions of up to {config.max_tokens} tokens"
+        yield f"{asked} exceed the model's context of {shape.context}"
     if not memory.fits:
         yield (
             "memory does not fit, see above; try learn.gradient_checkpointing, learn.shard, learn.lora.rank, serve.sleep, less"

@@ -6,13 +6,14 @@ import pytest
 
 from events.errors import GaspError, SandboxError
 from events.stores.memory import MemoryLog
-from events.types import EpisodeFailed, EpisodeFinished, IterationFinished, PolicyUpdated
+from events.types import EpisodeFailed, EpisodeFinished, IterationFinished, PolicyProbed, PolicyUpdated
 from events.values import Question
 from graph.build import build
 from graph.config import Config
 from graph.examine import Examiner
 from graph.lockstep import Lockstep
 from graph.play import Play
+from graph.proof import Proofs
 from graph.recipes import recipe
 from graph.table import Table, recall
 from roles.prompt import PROMPTS, Prompts
@@ -56,6 +57,9 @@ class InstantLearner:
             self.log.append(stream, [fact])
         return "0" * 64
 
+    async def probed(self, policy, digest):
+        return PolicyProbed(digest=digest, tokens=(1, 2, 3), logprobs=(-0.5, -0.5))
+
 
 class Stubborn(Script):
     """Raises when it is shown one of the named statements."""
@@ -94,10 +98,11 @@ def seated(log, runner, script, tmp_path, questions: tuple[Question, ...] = (GOA
         log=log,
         table=table,
         graph=build(config.play),
-        lockstep=lockstep,
-        models={"teacher": inner, "student": inner},
+        pace=lockstep,
+        models={"shared": inner},
         examiner=Examiner(log, Solver(lockstep.model(inner), prompts, log), verifier, lockstep, config.evaluate, 0),
         learner=InstantLearner(log),
+        proofs=Proofs(exact=True),
         goalposts=questions,
         practice=(GOALPOST,),
         test=(),

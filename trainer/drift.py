@@ -7,24 +7,21 @@ A stale server or a wrong temperature shows in the mean, one altered token in th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from events.errors import TrainerError
-from graph.config import LearnSettings
+from graph.config import Config
+from graph.proof import MEAN_LIMIT
 from trainer.credit import Lesson
 from trainer.importance import DRIFT, LARGEST
 
-MEAN_LIMIT: Final = 0.1
-"""Largest mean distance, in nats; kernels in bfloat16 stay below it."""
 
-
-def check(lesson: Lesson, metrics: Mapping[str, float], learn: LearnSettings) -> None:
+def check(lesson: Lesson, metrics: Mapping[str, float], config: Config) -> None:
     """Compare what was logged with what the sampling weights find.
 
     Raises:
         TrainerError: they differ by more than arithmetic can.
     """
-    for name, what, limit in ((DRIFT, "on average", MEAN_LIMIT), (LARGEST, "in one token", learn.token_drift)):
+    for name, what, limit in ((DRIFT, "on average", MEAN_LIMIT), (LARGEST, "in one token", config.token_drift)):
         if metrics[name] > limit:
             sample = lesson.credited[0].sample
             raise TrainerError(

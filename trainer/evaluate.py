@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -26,11 +26,12 @@ from events.errors import BadInput
 from events.estimators import CONFIDENCE, pass_at_k, pass_at_k_interval
 from events.log import Log, Say
 from events.safe_text import markup
-from events.types import EvaluationFinished, PolicyUpdated
+from events.types import EvaluationFinished, PolicyProbed, PolicyUpdated
 from events.values import Digest, Question, canonical
 from graph.config import Config, EvaluateSettings
 
 if TYPE_CHECKING:
+    from roles.model import Model
     from roles.question_set import QuestionSet
 
 ROWS: Final = 256
@@ -56,7 +57,7 @@ class Examinee:
 def main(
     who: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run by name or folder; `pocket`; a folder with a model.")],
     name: Annotated[
-        str, typer.Option("--set", help="`goalposts`, `practice` or `test` of the run; `pocket`; a JSONL file.")
+        str, typer.Option("--set", help="`goalposts`, `practice` or `test` of the run, or any question set.")
     ] = "test",
     policy: Annotated[str, typer.Option(metavar="DIGEST", help="Weights of the run; the student's newest by default.")] = "",
     ks: Annotated[str, typer.Option("-k", metavar="K,K", help="The k of pass@k; by default what the answers allow.")] = "",
@@ -202,11 +203,10 @@ async def examine(
     """
     from graph.assemble import prompts, sandbox, verifier_of
     from graph.examine import Examiner
-    from graph.lockstep import Lockstep
-    from roles.models.transformers import TransformersModel
+    from graph.pace import pace
     from roles.solver import Solver
 
-    config, log, lockstep = examinee.config, examinee.log, Lockstep()
+    config, log, going = examinee.config, examinee.log, pace(examinee.config.play.order)
     questions = asked.questions[: settings.questions]
     said = prompts(config)
     name = f"{asked.name}-{_key(questions, settings, said.digest)}"
@@ -214,18 +214,40 @@ async def examine(
     done = next((event.fact for event in log.read(stream, kinds=("evaluation_finished",))), None)
     if isinstance(done, EvaluationFinished):
         return stream, done
-    runner = sandbox(config, examinee.folder.name)
-    try:
+    async with AsyncExitStack() as house:
+        runner = sandbox(config, examinee.folder.name)
+        house.push_async_callback(runner.close)
         # A missing engine is said before anything is sampled.
         await asyncio.to_thread(lambda: runner.provenance)
-        model = TransformersModel(examinee.weights, examinee.policy, max_prompt_tokens=config.max_prompt_tokens)
-        solver = Solver(lockstep.model(model), said, log)
-        verifier = verifier_of(config, lockstep.runner(runner))
+        model = await _served(examinee, house)
+        solver, verifier = Solver(going.model(model), said, log), verifier_of(config, going.runner(runner))
         at_once = max(1, ROWS // settings.attempts)
-        examiner = Examiner(log, solver, verifier, lockstep, settings, seed, at_once)
+        examiner = Examiner(log, solver, verifier, going, settings, seed, at_once)
         return stream, await examiner.examine_in(stream, name, questions, examinee.iteration, say)
-    finally:
-        await runner.close()
+
+
+async def _served(examinee: Examinee, house: AsyncExitStack) -> Model:
+    """A model with the policy's weights, proved where the log has the trainer's probe of them."""
+    from graph.folder import locked
+    from graph.proof import Proofs
+    from graph.serving import Stored, models
+
+    config, stored = examinee.config, Stored(examinee.weights, examinee.policy)
+    if config.serve.urls:
+        # Else a run that goes on would be sampled by other weights from now on.
+        house.enter_context(locked(examinee.folder))
+    elif config.serve.backend == "vllm":
+        note(f"starting vLLM; it says what it does in {examinee.folder}")
+    policy = config.policy_of["student"]
+    made = await house.enter_async_context(models(config, {policy: stored}, examinee.folder, lambda what: None))
+    model = made[policy]
+    if model.policy != examinee.policy:
+        await model.serve(examinee.weights, examinee.policy)
+    for event in examinee.log.read(kinds=("policy_probed",)):
+        if isinstance(event.fact, PolicyProbed) and event.fact.digest == examinee.policy:
+            await Proofs(exact=config.exact).prove(policy, model, event.fact)
+            break
+    return model
 
 
 def _key(questions: Sequence[Question], settings: EvaluateSettings, prompts: str) -> str:

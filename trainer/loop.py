@@ -159,10 +159,10 @@ class Trainer:
         """Weights that sampled must find their own logprobs again."""
         digest = lesson.credited[0].sample.policy
         if digest == place.digest:
-            drift.check(lesson, step.metrics, self._config.learn)
+            drift.check(lesson, step.metrics, self._config)
         elif place.source == 0:
             loss = self._pupils.other(place, digest)
-            drift.check(lesson, measured(lesson, loss, self._config.learn.batch_tokens, self._world), self._config.learn)
+            drift.check(lesson, measured(lesson, loss, self._config.learn.batch_tokens, self._world), self._config)
 
 
 def _idle(lesson: Lesson) -> StepTaken:

@@ -1,0 +1,47 @@
+"""Many walks at once, each as fast as it can: calls go to the model and the sandbox as they come.
+
+Law: no walk waits for another, so that a server which makes its own batches is kept busy. An episode's facts are in its own
+stream, whoever is faster; but in which order those of several reach the log depends on timing, and so does which of two equal
+questions is the novel one: equal runs have different heads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from roles.model import Model
+from sandbox.runner import Runner
+
+
+class Free:
+    """Plays walks side by side."""
+
+    def __init__(self) -> None:
+        self.doing = ""
+
+    async def play(self, walks: Sequence[Coroutine[Any, Any, None]]) -> None:
+        """Play all walks to their end.
+
+        Raises:
+            BaseException: the first one that a walk raised; the other walks are cancelled first.
+        """
+        tasks = [asyncio.create_task(walk) for walk in walks]
+        try:
+            for ended, task in enumerate(asyncio.as_completed(tasks)):
+                self.doing = f"{len(tasks) - ended} of {len(tasks)} walks under way"
+                await task
+        finally:
+            for one in tasks:
+                one.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self.doing = ""
+
+    def model(self, model: Model) -> Model:
+        """The model itself."""
+        return model
+
+    def runner(self, runner: Runner) -> Runner:
+        """The sandbox itself."""
+        return runner

@@ -1,0 +1,42 @@
+"""The contract of a pace, which the setting `play.order` names: when the calls of walks reach the model and the sandbox.
+
+Law: a walk asks what `model` and `runner` gave back, and nothing else. Implementations: `graph.lockstep`, `graph.free`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Sequence
+from typing import Any, Literal, Protocol
+
+from graph.free import Free
+from graph.lockstep import Lockstep
+from roles.model import Model
+from sandbox.runner import Runner
+
+
+class Pace(Protocol):
+    """Plays walks."""
+
+    doing: str
+    """What is going on, for people."""
+
+    async def play(self, walks: Sequence[Coroutine[Any, Any, None]]) -> None:
+        """Play all walks to their end.
+
+        Raises:
+            BaseException: the first one that a walk or a call raised; the other walks are cancelled first.
+        """
+        ...
+
+    def model(self, model: Model) -> Model:
+        """The model as walks ask it."""
+        ...
+
+    def runner(self, runner: Runner) -> Runner:
+        """The sandbox as walks ask it."""
+        ...
+
+
+def pace(order: Literal["lockstep", "free"]) -> Pace:
+    """The pace that a setting names."""
+    return Lockstep() if order == "lockstep" else Free()

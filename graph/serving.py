@@ -1,0 +1,126 @@
+"""The models that a run's settings ask for: in this process, or on vLLM servers, started for them or running already.
+
+Law: policies that are adapters share the servers of their base; whole weights have servers of their own. However it ends,
+all are closed, and servers that were started are gone. Which weights are served is proved elsewhere, see `graph.proof`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from events.safe_text import one_line
+from events.values import Digest
+from events.weights import base_of
+from graph.config import Config
+from roles.model import Model
+
+if TYPE_CHECKING:
+    from roles.models.replicas import Replicas
+
+KEY: Final = "VLLM_API_KEY"
+"""The environment variable with what servers ask for that run already."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Weights on disk."""
+
+    folder: Path
+    digest: Digest
+
+
+@asynccontextmanager
+async def models(
+    config: Config, policies: Mapping[str, Stored], logs: Path, say: Callable[[str], None]
+) -> AsyncIterator[dict[str, Model]]:
+    """A model for each policy, by its name; a model says itself which weights it holds, which need not be these yet.
+
+    Args:
+        config: whose `serve`.
+        policies: what they are to begin with.
+        logs: folder for the logs of servers.
+        say: told what is going on while servers start.
+
+    Raises:
+        BadInput: the settings ask for something that is not here.
+        ModelError: a model cannot be loaded, or a server does not answer.
+    """
+    async with AsyncExitStack() as house:
+        made = _in_process(config, policies) if config.serve.backend == "transformers" else {}
+        held: dict[Digest | str, Replicas] = {}
+        for name, weights in () if made else policies.items():
+            base = base_of(weights.folder)
+            stands = Stored(weights.folder if base is None else base, weights.digest if base is None else Digest(base.name))
+            # Adapters on one base share its servers.
+            key = stands.digest if config.learn.lora.rank else name
+            if key not in held:
+                held[key] = await _replicas(config, stands, logs, say, house)
+            made[name] = _on(config, held[key], stands)
+        for model in made.values():
+            house.push_async_callback(model.close)
+        yield made
+
+
+def _in_process(config: Config, policies: Mapping[str, Stored]) -> dict[str, Model]:
+    from roles.models.transformers import TransformersModel
+
+    gpu = config.serve.devices.split(",")[0].strip()
+    return {
+        name: TransformersModel(
+            weights.folder,
+            weights.digest,
+            max_prompt_tokens=config.max_prompt_tokens,
+            device=f"cuda:{gpu}" if gpu else None,
+            dtype=config.serve.dtype,
+        )
+        for name, weights in policies.items()
+    }
+
+
+def _on(config: Config, replicas: Replicas, stands: Stored) -> Model:
+    from roles.models.vllm import VllmModel
+
+    return VllmModel(replicas, stands.folder, max_prompt_tokens=config.max_prompt_tokens, drift=config.token_drift)
+
+
+async def _replicas(config: Config, weights: Stored, logs: Path, say: Callable[[str], None], house: AsyncExitStack) -> Replicas:
+    from roles.models.replicas import Replicas, name_at
+
+    serve = config.serve
+    replicas = partial(Replicas, in_flight=serve.in_flight, timeout_s=serve.timeout_s, sleeps=serve.sleep)
+    if serve.urls:
+        key = os.environ.get(KEY)
+        # Nobody knows which weights a server holds that was there before; a base that it does not hold fails its proof.
+        holds = weights.digest if config.learn.lora.rank else Digest("")
+        return replicas(serve.urls, await name_at(serve.urls[0], key), holds, key=key)
+    from roles.serving.command import Serving
+    from roles.serving.fleet import start
+
+    def progress(seconds: float, line: str) -> None:
+        say(f"starting vLLM, {seconds:.0f} s: {one_line(line, 100)}")
+
+    serving = Serving(
+        weights=weights.folder,
+        name=weights.digest[:12],
+        logs=logs,
+        replicas=serve.replicas,
+        tensor_parallel=serve.tensor_parallel,
+        devices=serve.devices,
+        dtype=serve.dtype,
+        memory=serve.memory,
+        context=config.window,
+        rank=config.learn.lora.rank,
+        adapters=len(set(config.policy_of.values())),
+        sleep=serve.sleep,
+        seed=config.seed,
+        start_s=serve.start_s,
+    )
+    fleet = await start(serving, progress)
+    house.push_async_callback(fleet.close)
+    return replicas(fleet.urls, serving.name, weights.digest, key=fleet.key, check=fleet.check)
