@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from events.errors import BadInput
-from events.safe_text import one_line
+from events.safe_text import printable
 from events.values import Sampling
 from graph.budget import DECODING, DISK, UTILIZATION, VERDICTS, Budget
 from graph.config import Config
@@ -42,12 +42,16 @@ _MARKS: Final = re.compile(
 )
 
 
-def plan(config: Config, gpu: str | None = None, price: float | None = None) -> Iterator[str]:
+def plan(config: Config, gpu: str | None = None, price: float | None = None) -> list[str]:
     """The lines, without `#`.
 
     Raises:
-        BadInput: there is no such GPU.
+        BadInput: there is no such GPU or question set.
     """
+    return [printable(line) for line in _lines(config, gpu, price)]
+
+
+def _lines(config: Config, gpu: str | None, price: float | None) -> Iterator[str]:
     yield "What would run; nothing was started. Figures are arithmetic on assumptions (docs/scaling.md), not measurements."
     budget = why = None
     try:
@@ -59,7 +63,7 @@ def plan(config: Config, gpu: str | None = None, price: float | None = None) -> 
     yield from _what(config)
     yield from _asked(config)
     if budget is None:
-        yield f"estimates     none: {one_line(why or '', 300)}"
+        yield f"estimates     none: {why}"
     else:
         yield from _where(budget)
         yield from estimates(budget)
@@ -73,19 +77,17 @@ def _budget(config: Config, gpu: str | None, price: float | None) -> Budget:
 
 
 def _what(config: Config) -> Iterator[str]:
-    yield f"model         {one_line(config.model, 200)}, {_whence(config.model)}"
+    yield f"model         {config.model}, {_whence(config.model)}"
     yield f"recipe        {config.recipe}: {ABOUT[config.recipe]}"
-    for name, spec, split in (
-        ("goalposts", config.goalposts, "goalposts"),
-        ("practice", config.practice if recipe(config).practices else "none", "train"),
-        ("test", config.test, "test"),
-    ):
-        yield f"{name:<13} {_counted(config.goalposts if spec == 'goalposts' else spec, split)}"  # type: ignore[arg-type]
+    practice = config.goalposts if config.practice == "goalposts" else config.practice
+    yield f"goalposts     {_counted(config.goalposts, 'goalposts')}"
+    yield f"practice      {_counted(practice, 'train') if recipe(config).practices else 'none'}"
+    yield f"test          {_counted(config.test, 'test')}"
     rank = config.learn.lora.rank
     trained = f"adapters of rank {rank} on its linear layers are" if rank else "all of its weights are"
     whose = "one policy plays teacher and student" if config.policies == "shared" else "teacher and student are two policies"
     yield f"policies      {whose}; {trained} trained, with learning rate {config.learn.learning_rate:g}"
-    yield f"prompts       {one_line(config.prompts, 200)}, up to {config.max_prompt_tokens} tokens"
+    yield f"prompts       {config.prompts}, up to {config.max_prompt_tokens} tokens"
     for name, how in (
         ("student", config.play.student),
         ("teacher", config.play.teacher),
@@ -98,23 +100,22 @@ def _whence(model: str) -> str:
     try:
         folder = folder_here(model)
     except BadInput as error:
-        return one_line(str(error), 300)
+        return str(error)
     if model == "pocket":
         return "which ships with the project"
     return "of the hub, not in the local cache: fetched when the run starts" if folder is None else f"from {folder}"
 
 
 def _counted(spec: str, split: Split) -> str:
-    shown = one_line(spec, 200)
     if spec == "none":
         return "none"
     if spec != "pocket":
         place = named(spec, split).place
         if place is None:
-            return f"{shown}: of the hub, read when the run starts"
+            return f"{spec}: of the hub, read when the run starts"
         if place.is_dir() or place.stat().st_size > LARGEST:
-            return f"{shown}: read when the run starts"
-    return f"{shown}: {len(load(spec, split).questions)} questions"
+            return f"{spec}: read when the run starts"
+    return f"{spec}: {len(load(spec, split).questions)} questions"
 
 
 def _sampled(how: Sampling) -> str:
@@ -145,7 +146,7 @@ def _where(budget: Budget) -> Iterator[str]:
     if serve.backend == "transformers":
         yield f"sampling      in this process by transformers, {serve.dtype}: {each}"
     elif serve.urls:
-        yield f"sampling      by vLLM servers that run already: {one_line(' '.join(serve.urls), 300)}"
+        yield f"sampling      by vLLM servers that run already: {' '.join(serve.urls)}"
     else:
         sleep = ", asleep while learning" if serve.sleep else ""
         adapters = ", with adapters" if learn.lora.rank else ""
@@ -155,16 +156,14 @@ def _where(budget: Budget) -> Iterator[str]:
     shard = "" if learn.shard == "none" else f", weights in parts ({learn.shard})"
     how = f"{learn.processes} processes{shard}" if learn.processes > 1 else "1 process"
     yield f"learner       {how}, {learn.precision}: {kind} {', '.join(memory.learning)}; python -m trainer.run RUN --follow"
-    yield f"cache         {_count(memory.cached)} tokens a server; a completion and its prompt have up to {memory.window}"
+    cached = f"keys and values of {_count(memory.cached)} tokens each"
+    yield f"cache         {cached}; a prompt and its completion have up to {config.window}"
 
 
 def estimates(budget: Budget) -> Iterator[str]:
     """Memory, time, cost and disk."""
     config, memory, gpu = budget.config, budget.memory, budget.gpu
-    count, name = (
-        len(memory.gpus),
-        next(name for name, kind in GPUS.items() if kind.peak == gpu.peak and kind.memory == gpu.memory),
-    )
+    count, name = len(memory.gpus), gpu.name
     needed = max(memory.needed(one) for one in memory.gpus)
     what = "main memory" if name == "CPU" else f"the fullest of {count} {name}" if count > 1 else f"the {name}"
     yield f"memory        {_gb(needed)} of {_gb(gpu.memory)} of {what}: {'fits' if memory.fits else 'DOES NOT FIT'}"

@@ -118,6 +118,17 @@ def test_a_shared_gpu_holds_server_and_learner_or_one_at_a_time() -> None:
     assert both.cached == (40e9 - 2 * SMALL.weights - 2e9) / (2 * 2 * 2 * 5)
 
 
+def test_servers_that_run_already_take_nothing_of_the_trainers_gpu() -> None:
+    there = Memory(with_settings("serve.backend=vllm", "serve.urls=['http://there:8000']"), SMALL, GPUS["H100"])
+    assert there.gpus == ["0", "http://there:8000"]
+    assert there.needed("0") == there.learner
+
+
+def test_on_a_cpu_a_server_is_given_gibibytes_of_keys_and_values() -> None:
+    served = Memory(with_settings("serve.backend=vllm", "serve.memory=0.5"), SMALL, GPUS["CPU"])
+    assert served.cached == 2**29 / served.cache
+
+
 def test_what_does_not_fit_is_said() -> None:
     config = configure(PAPER, [])
     shape = shape_of(config.model)

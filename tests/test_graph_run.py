@@ -113,6 +113,17 @@ def test_dry_run_of_a_model_that_is_not_known_estimates_nothing_and_says_why(gra
     assert tomllib.loads(out)["model"] == model
 
 
+def test_no_setting_breaks_out_of_the_comments(graph_run):
+    hostile = json.dumps("0\nseed = 9\x1b[2J\u2028")
+    settings = [
+        part for key in ("learn.devices", "serve.devices", "prompts", "model") for part in ("--set", f"{key}={hostile}")
+    ]
+    code, out, _ = graph_run("--dry-run", *settings, "--set", f"serve.urls=[{hostile}]", "--set", "serve.backend=vllm")
+    assert code == 0
+    assert "\x1b" not in out
+    assert tomllib.loads(out)["seed"] == 0
+
+
 def test_dry_run_names_a_question_set_that_there_is_not(graph_run):
     code, _, err = graph_run("--dry-run", "--set", "goalposts=livecodebench?release=v99")
     assert (code, one_sentence(err)) == (2, True)
