@@ -18,11 +18,9 @@ from tests.data import DATA, record_file
 pytestmark = pytest.mark.docker
 
 NAMED = {suite.name: suite for suite in SUITES}
-LONG = {
-    *("HumanEval/15", "HumanEval/25", "HumanEval/32", "HumanEval/36", "HumanEval/59", "HumanEval/83", "HumanEval/94"),
-    *("HumanEval/100", "HumanEval/130", "HumanEval/139"),
-}
-"""References that take a second or more on their tests."""
+LONG = {f"HumanEval/{number}" for number in (15, 36, 59, 83, 94, 130, 139)}
+LONG |= {f"Mbpp/{number}" for number in (84, 123, 255, 271, 300, 389, 392, 583, 589, 592, 599, 603, 630)}
+"""References that take seconds on the tests of the plus versions; `benchmarks.verdicts` has them, too."""
 BROKEN = {
     "HumanEval+ in HumanEval's layout: HumanEval/32": ("runtime_error", "rejects"),
     "MBPP+: Mbpp/120": ("passed", "rejects"),
@@ -34,7 +32,7 @@ def cases(name, most=None):
     """A benchmark and its cases, all or some drawn by a seed; skips the test where its records are absent."""
     suite = NAMED[name]
     record_file(suite.file)
-    found = [case for case in suite.cases(DATA) if case.name not in LONG]
+    found = [case for case in suite.cases(DATA) if "+" not in name or case.name not in LONG]
     return suite, found if most is None else random.Random(1).sample(found, most)
 
 
@@ -54,7 +52,7 @@ async def test_every_reference_passes(name):
     assert {one.place: (one.ours, one.theirs) for one in references.disagreements}.items() <= BROKEN.items()
 
 
-@pytest.mark.parametrize(("name", "most"), [("HumanEval", 100), ("HumanEval+", 30), ("MBPP", 150), ("MBPP+", 30)])
+@pytest.mark.parametrize(("name", "most"), [("HumanEval", 60), ("HumanEval+", 20), ("MBPP", 80), ("MBPP+", 20)])
 async def test_a_mutant_that_the_benchmarks_own_test_rejects_fails(name, most):
     suite, found = cases(name, most)
     drawn = await played(verdicts.SHORT, lambda runner: verdicts.mistakes(runner, suite, found, 1, seed=1))
@@ -66,8 +64,10 @@ async def test_a_mutant_that_the_benchmarks_own_test_rejects_fails(name, most):
 async def test_graded_solutions_get_the_official_verdict(rules):
     record_file("lcb/full_records.jsonl")
     record_file("lcb/verdict_pairs.jsonl")
-    found = await played(verdicts.OFFICIAL, lambda runner: verdicts.graded(runner, DATA, rules))
-    assert (found.counts.total(), found.disagreements) == (261, [])
+    # None of them exceeded the official limit, and a busy machine must not make one.
+    patient = verdicts.OFFICIAL.model_copy(update={"wall_seconds": 60, "cpu_seconds": 60})
+    found = await played(patient, lambda runner: verdicts.graded(runner, DATA, rules, most=90))
+    assert (found.counts.total(), found.disagreements) == (90, [])
 
 
 def test_mutants_have_one_mistake_each_and_come_in_the_same_order():
