@@ -176,7 +176,7 @@ def test_settings_become_flags(serving):
     assert "--enforce-eager" not in gpu
     cpu = flags(command(replace(serving, memory=0.5), 8000, cpu=True))
     assert cpu["--kv-cache-memory-bytes"] == str(2**29)
-    assert "--enforce-eager" in cpu
+    assert {"--enforce-eager", "--no-enable-chunked-prefill"} <= set(cpu)
     assert {"--gpu-memory-utilization", "--max-model-len", "--enable-lora", "--enable-sleep-mode"}.isdisjoint(cpu)
 
 

@@ -105,7 +105,9 @@ def command(serving: Serving, port: int, *, cpu: bool) -> list[str]:
     else:
         told["gpu-memory-utilization"] = serving.memory
     switches = ["disable-uvicorn-access-log"]
-    switches += ["enable-lora"] * bool(serving.rank) + ["enable-sleep-mode"] * serving.sleep + ["enforce-eager"] * cpu
+    switches += ["enable-lora"] * bool(serving.rank) + ["enable-sleep-mode"] * serving.sleep
+    # A prompt that is read in pieces would wind back the request's random numbers, which torch cannot do on a CPU.
+    switches += ["enforce-eager", "no-enable-chunked-prefill"] * cpu
     # By module name: the command `vllm` asks for the version of a distribution that the CPU build does not have.
     line = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     for name, value in told.items():
