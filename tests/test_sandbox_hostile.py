@@ -119,11 +119,17 @@ def asked(answer: str) -> Question:
     return Question(statement="Guess.", private=(Pair(input="1", output=repr(answer)), Pair(input="2", output=repr(answer))))
 
 
-async def test_no_lie_about_a_result_passes(single):
+def checked(answer: str) -> Question:
+    checks = tuple(Pair(input=f"assert candidate({given}) == {answer!r}", output="") for given in (1, 2))
+    return Question(statement="Guess.", mode="checks", private=checks)
+
+
+@pytest.mark.parametrize("asks", [asked, checked])
+async def test_no_lie_about_a_result_passes(single, asks):
     lies = [program for name in ("answers", "interpreter") for program in CORPUS[name] if "time_limit" not in program["expect"]]
     texts = [f"```python\n{job(program).source}\n```" for program in lies]
     verifier = Verifier(single, pairs=2, public_pairs=0, distinct=2)
-    judged = await verifier.judge(asked(uuid.uuid4().hex), "induction", None, texts)
+    judged = await verifier.judge(asks(uuid.uuid4().hex), "induction", None, texts)
     assert len(judged.verdicts) == len(lies) > 60
     assert {verdict.passed for verdict in judged.verdicts} == {0}
 
