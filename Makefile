@@ -9,7 +9,7 @@ export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup run test check bench-log bench-sandbox bench-trainer bench-verdicts format drawn lock clean
+.PHONY: help setup run test check bench-log bench-sandbox bench-serving bench-trainer bench-verdicts format drawn lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ bench-log: setup  ## Measure the event log (some minutes; a quiet machine is bes
 
 bench-sandbox: setup  ## Measure the sandbox (some minutes; a quiet machine is best) into docs/benchmarks.md; ARGS='--help' lists options
 	@trap '$(PY) -m sandbox.engine down --idle' EXIT; $(PY) -m benchmarks.sandbox $(ARGS)
+
+bench-serving: setup  ## Measure sampling, in this process and from a vLLM server (some minutes), into docs/benchmarks.md; ARGS='--help' lists options
+	$(PY) -m benchmarks.serving $(ARGS)
 
 bench-trainer: setup  ## Measure an update of the trainer (some minutes) into docs/benchmarks.md; ARGS='--help' lists options
 	$(PY) -m benchmarks.trainer $(ARGS)

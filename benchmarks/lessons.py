@@ -45,6 +45,7 @@ class Shape(NamedTuple):
 
 
 SHAPES: Final = {
+    "5m": Shape(256, 5, 4, 2, 896, 1586, False),
     "1.5b": Shape(1536, 28, 12, 2, 8960, 151_936, True),
     "7b": Shape(3584, 28, 28, 4, 18_944, 152_064, False),
 }

