@@ -136,6 +136,8 @@ def environment(serving: Serving, folder: Path, key: str, devices: Sequence[str]
     if cpu:
         # Two threads on shared cores are many times slower than one; and vLLM binds those of all servers to the same cores.
         ours = {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"} | ours
+        # Else the first request waits for a C++ compiler, up to a minute long, and parts of sampling are hardly faster for it.
+        ours = {"TORCH_COMPILE_DISABLE": "1"} | ours
     else:
         told["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
     return ours | told
