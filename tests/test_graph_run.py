@@ -74,7 +74,7 @@ def test_dry_run_says_what_would_run_before_the_settings(graph_run, tmp_path):
     assert all(line.startswith("# ") for line in said.splitlines())
     for words in (
         "Qwen/Qwen2.5-Coder-7B, of the hub",
-        "livecodebench?paper=train: of the hub",
+        "livecodebench?paper=train&errata=drop: of the hub",
         "GPU 0 | GPU 1 | GPU 2 | GPU 3",
         "zero3",
         "GPU-hours",
