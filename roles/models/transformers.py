@@ -225,7 +225,8 @@ class TransformersModel:
     def _prefill(self, rows: list[_Row]) -> tuple[Any, torch.Tensor, torch.Tensor]:
         """Cache, mask and next-token logits of all rows; each distinct prompt is computed once."""
         import torch
-        from transformers import DynamicCache
+
+        from roles.models.cache import roomy
 
         distinct = list(dict.fromkeys(row.prompt for row in rows))
         longest = max(len(p) for p in distinct)
@@ -235,7 +236,7 @@ class TransformersModel:
             ids[i, longest - len(prompt) :] = torch.tensor(prompt)
             mask[i, longest - len(prompt) :] = 1
         ids, mask = ids.to(self._model.device), mask.to(self._model.device)
-        cache = DynamicCache(config=self._model.config)
+        cache = roomy(self._model.config)
         logits = self._forward(ids, mask, cache)
         place = {prompt: i for i, prompt in enumerate(distinct)}
         index = torch.tensor([place[row.prompt] for row in rows], device=mask.device)
