@@ -52,9 +52,8 @@ From one vLLM server with the pocket model: `VllmModel.generate` against `benchm
 completions with {in_flight} in flight, temperature 1; tokens a second by the clock. Both send the same ids with the same
 seeds, and got the same number of tokens for each completion; the server has forgotten the prompts before every turn. Prompts
 are asked once each, or for {group} completions, as groups are: ours in one request, theirs in {group}. vLLM's client streams.
-It is asked for what ours asks for (`logprobs`, `return_token_ids`), and for text alone, which spares the server the logprobs:
-that is not the client's doing, and is seen where a model is this small. Server and clients share the {cores} cores of this
-machine."""
+It is asked for what ours asks for (`logprobs`, `return_token_ids`), and for text alone, which spares the server the logprobs;
+what those cost the server was not measured apart. Server and clients share the {cores} cores of this machine."""
 
 
 def main(
