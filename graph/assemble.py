@@ -92,7 +92,7 @@ def inputs(config: Config) -> Inputs:
     return Inputs(
         spec=config.model,
         goalposts=goalposts,
-        practice=practice.questions if recipe(config).practices else (),
+        practice=practice.questions if recipe(config).course.practices else (),
         test=() if config.test == "none" else load(config.test, "test").questions,
         prompts=prompts(config),
         embedding=embedding(config.verify.embedding),
@@ -170,7 +170,7 @@ def seat(
         config=config,
         log=log,
         table=table,
-        graph=build(config.play),
+        graph=build(config.play, table.recipe.course),
         pace=pace,
         models=models,
         examiner=Examiner(log, solver, verifier, pace, config.evaluate, config.seed),

@@ -8,13 +8,14 @@ from langgraph.graph.state import CompiledStateGraph
 from graph import nodes
 from graph.config import PlaySettings
 from graph.edges import NEXT, route
+from graph.recipe import Course
 from graph.state import PlayState
 from graph.table import Table
 
 Graph = CompiledStateGraph[PlayState, Table, PlayState, PlayState]
 
 
-def build(settings: PlaySettings) -> Graph:
+def build(settings: PlaySettings, course: Course) -> Graph:
     """The compiled state machine. No checkpointer: the log is the only durable state."""
     graph = StateGraph(PlayState, context_schema=Table)
     graph.add_node("goalpost_gap", nodes.goalpost_gap)
@@ -23,5 +24,5 @@ def build(settings: PlaySettings) -> Graph:
     graph.add_node("solver", nodes.solver)
     graph.add_node("verifier", nodes.verifier)
     for node in (START, "goalpost_gap", "teacher_easy", "teacher_hard", "solver", "verifier"):
-        graph.add_conditional_edges(node, route(settings.max_attempts, settings.solved_at), list(NEXT[node]))
+        graph.add_conditional_edges(node, route(settings, course), list(NEXT[node]))
     return graph.compile()

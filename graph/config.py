@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from events.values import Role, Rules, Sampling, Value
@@ -248,8 +248,8 @@ class Config(BaseSettings):
 
     seed: Annotated[int, Field(ge=0)] = 0
     """Every random choice of the run derives from it."""
-    recipe: Literal["gasp", "gasp_real"] = "gasp_real"
-    """The algorithm, by name."""
+    recipe: str = "gasp_real"
+    """The algorithm, by name: docs/recipes.md."""
     model: str = "pocket"
     """`pocket`, a folder with a causal LM in Hugging Face format, or a name of the hub, such as `Qwen/Qwen2.5-Coder-7B` or
     `Qwen/Qwen2.5-Coder-7B@REVISION`."""
@@ -277,6 +277,16 @@ class Config(BaseSettings):
     """How the trainer updates weights."""
     evaluate: EvaluateSettings = EvaluateSettings()
     """How progress is examined."""
+
+    @field_validator("recipe")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        # Recipes have settings of this module.
+        from graph.recipes import RECIPES
+
+        if name not in RECIPES:
+            raise ValueError(f"there is no recipe {name!r}; take one of {', '.join(RECIPES)}")
+        return name
 
     @classmethod
     def settings_customise_sources(

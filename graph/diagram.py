@@ -11,6 +11,7 @@ from pathlib import Path
 from events.documents import placed
 from graph.build import build
 from graph.config import PlaySettings
+from graph.recipe import Course
 
 FRESH = "solver"
 """Where a fresh episode starts."""
@@ -18,7 +19,7 @@ FRESH = "solver"
 
 def mermaid() -> str:
     """The graph as a Mermaid flow chart."""
-    drawn = build(PlaySettings()).get_graph()
+    drawn = build(PlaySettings(), Course()).get_graph()
     names = {"__start__": "start([start])", "__end__": "finish([end])"}
     steps = sorted((edge.source, edge.target) for edge in drawn.edges if edge.source != "__start__" or edge.target == FRESH)
     lines = [f"    {names.get(source, source)} --> {names.get(target, target)}" for source, target in steps]

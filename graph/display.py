@@ -27,8 +27,9 @@ from events.projections import IterationFigures, RunSummary, fold
 from events.types import EvaluationFinished
 from events.values import Seat, StepTaken
 from graph import state
-from graph.config import PlaySettings
+from graph.config import Config
 from graph.edges import after
+from graph.recipes import recipe
 from graph.state import Episode
 
 PERIOD = 0.5
@@ -40,9 +41,9 @@ SHOWN = 10
 class Watch:
     """A summary that keeps up with a growing log."""
 
-    def __init__(self, log: Log, settings: PlaySettings) -> None:
+    def __init__(self, log: Log, config: Config) -> None:
         self._log = log
-        self._settings = settings
+        self._play, self._course = config.play, recipe(config).course
         self.summary = RunSummary()
         self._episodes: dict[str, Episode] = {}
 
@@ -58,13 +59,12 @@ class Watch:
     @property
     def nodes(self) -> Counter[str]:
         """Open episodes by the node that works on them."""
-        most, solved = self._settings.max_attempts, self._settings.solved_at
-        return Counter(after(episode, most, solved).strip("_") for episode in self._episodes.values())
+        return Counter(after(episode, self._play, self._course).strip("_") for episode in self._episodes.values())
 
 
-async def show(log: Log, console: Console, settings: PlaySettings, doing: Callable[[], str], *, plain: bool) -> None:
+async def show(log: Log, console: Console, config: Config, doing: Callable[[], str], *, plain: bool) -> None:
     """Show a run until cancelled: live on a terminal, one line an iteration otherwise."""
-    watch = Watch(log, settings)
+    watch = Watch(log, config)
     if plain:
         told: set[object] = set()
         while True:
@@ -77,7 +77,7 @@ async def show(log: Log, console: Console, settings: PlaySettings, doing: Callab
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             watch.look()
-            live.update(screen(watch, settings.iterations, doing()), refresh=True)
+            live.update(screen(watch, config.play.iterations, doing()), refresh=True)
             await asyncio.sleep(PERIOD)
 
 

@@ -1,4 +1,4 @@
-"""The edges: where an episode goes next, as a pure function of its state.
+"""The edges: where an episode goes next, as a pure function of its state and the recipe's course.
 
 Law: no log, no clock, no chance. The same function is the entry for a fresh episode and for one that a crash broke off.
 """
@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Literal
 
 from events.values import Seat
-from graph.state import Episode, PlayState
+from graph.config import PlaySettings
+from graph.recipe import Course
+from graph.state import Accepted, Episode, PlayState
 
 Node = Literal["goalpost_gap", "teacher_easy", "teacher_hard", "solver", "verifier"]
 Next = Node | Literal["__end__"]
@@ -23,18 +25,20 @@ NEXT: dict[str, tuple[Next, ...]] = {
     "verifier": ("goalpost_gap", "teacher_easy", "teacher_hard", "solver", "__end__"),
 }
 """Where each node may lead. LangGraph refuses any other step. A start leads to `solver`, a resume to wherever it broke off."""
+TEACHERS: dict[Seat, Node] = {"easy": "teacher_easy", "hard": "teacher_hard"}
+"""Each seat's node."""
 
 
-def route(max_attempts: int, solved_at: float) -> Callable[[PlayState], Next]:
+def route(settings: PlaySettings, course: Course) -> Callable[[PlayState], Next]:
     """The edge function for these settings."""
 
     def next_node(state: PlayState) -> Next:
-        return after(state["episode"], max_attempts, solved_at)
+        return after(state["episode"], settings, course)
 
     return next_node
 
 
-def after(episode: Episode, max_attempts: int, solved_at: float) -> Next:
+def after(episode: Episode, settings: PlaySettings, course: Course) -> Next:
     """Which node plays next, `__end__` when the episode is over."""
     if episode.ended:
         return "__end__"
@@ -44,13 +48,14 @@ def after(episode: Episode, max_attempts: int, solved_at: float) -> Next:
         return "__end__" if episode.attempted else "solver"
     if episode.gap is None:
         return "goalpost_gap" if episode.attempted else "solver"
-    if closed(episode.gap, solved_at):
+    if closed(episode.gap, settings.solved_at):
         return "__end__"
     if episode.candidate is not None:
         return "solver"
-    if proposing(episode, max_attempts):
-        return "teacher_easy" if episode.seat == "easy" else "teacher_hard"
-    return "solver" if episode.unsolved else "__end__"
+    seat = turn(episode, settings.max_attempts, course)
+    if seat is not None:
+        return TEACHERS[seat]
+    return "solver" if unsolved(episode, course) else "__end__"
 
 
 def closed(gap: float, solved_at: float) -> bool:
@@ -58,15 +63,28 @@ def closed(gap: float, solved_at: float) -> bool:
     return 1 - gap >= solved_at - 1e-9
 
 
-def proposing(episode: Episode, max_attempts: int) -> bool:
-    """Whether the seat whose turn it is still owes a question and has proposals left."""
-    done: dict[Seat, int] = {"easy": 1, "hard": 2}
-    return len(episode.accepted) < done[episode.seat] and episode.proposals.get(episode.seat, 0) < max_attempts
+def turn(episode: Episode, max_attempts: int, course: Course) -> Seat | None:
+    """The seat that still owes a question and has proposals left."""
+    if played(episode, course):
+        return None
+    seat = course.guided[len(episode.accepted)]
+    most = max_attempts if course.selects else 1
+    return seat if episode.proposals.get(seat, 0) < most else None
 
 
-def ending(episode: Episode, solved_at: float) -> Literal["played", "goalpost_solved", "no_lemma", "no_lift"]:
+def played(episode: Episode, course: Course) -> bool:
+    """Whether every seat has had a question accepted."""
+    return len(episode.accepted) == len(course.guided)
+
+
+def unsolved(episode: Episode, course: Course) -> list[Accepted]:
+    """Accepted questions that the student still has to answer in their drawn form."""
+    return [accepted for accepted in episode.unsolved if accepted.seat in course.taught]
+
+
+def ending(episode: Episode, solved_at: float, course: Course) -> Literal["played", "goalpost_solved", "no_lemma", "no_lift"]:
     """Why an episode whose next node is `__end__` is over."""
-    if episode.purpose == "practice" or len(episode.accepted) == 2:
+    if episode.purpose == "practice" or played(episode, course):
         return "played"
     if episode.gap is not None and closed(episode.gap, solved_at):
         return "goalpost_solved"

@@ -26,6 +26,7 @@ from events.types import (
     RewardGiven,
 )
 from events.values import BlobHash, Phase, Question, Seat, Task, Verdict
+from graph.edges import unsolved
 from graph.recorded import observe, recorded
 from graph.seeds import derive, rng
 from graph.state import Episode, Pending, PlayState, drawn_task, fold
@@ -85,7 +86,7 @@ async def solver(state: PlayState, runtime: Runtime[Table]) -> list[Fact]:
         return [await _answer(table, episode, "pass_rate", episode.candidate, "induction", count=table.play.attempts)]
     return [
         await _answer(table, episode, "solve", item.question, item.task, count=table.play.solve_attempts)
-        for item in episode.unsolved
+        for item in unsolved(episode, table.recipe.course)
     ]
 
 
@@ -116,7 +117,7 @@ async def _examined(table: Table, episode: Episode, version: int) -> list[Fact]:
     found = await table.verifier.examine(text)
     if not isinstance(found, Rejected):
         similarity = table.novelty.similarity(found.question)
-        if similarity <= table.similarity:
+        if similarity <= table.similarity or not table.recipe.course.selects:
             return [
                 QuestionValidated(
                     seat=seat,
@@ -160,11 +161,11 @@ async def _judged(table: Table, episode: Episode, pending: Pending) -> list[Fact
 
 def _banded(table: Table, episode: Episode, pending: Pending, question: Question, verdicts: Sequence[Verdict]) -> list[Fact]:
     """Pass rate, the teacher's reward, and acceptance; an accepted question kept as induction is learned from at once."""
-    seat, successes = episode.seat, sum(verdict.outcome == "passed" for verdict in verdicts)
+    course, seat, successes = table.recipe.course, episode.seat, sum(verdict.outcome == "passed" for verdict in verdicts)
     place = table.recipe.place(seat, successes, len(verdicts))
     # Asked again here: a sibling may have been accepted with the same question since it was validated.
-    novel = table.novelty.similarity(question) <= table.similarity
-    reason: Reason | None = "not_novel" if not novel else None if place == "in_band" else place
+    novel = table.novelty.similarity(question) <= table.similarity or not course.selects
+    reason: Reason | None = "not_novel" if not novel else None if place == "in_band" or not course.selects else place
     curve = table.recipe.teacher_reward(seat, successes, len(verdicts))
     reward = curve if novel else table.recipe.rejection_reward("not_novel")
     facts: list[Fact] = [
@@ -176,7 +177,7 @@ def _banded(table: Table, episode: Episode, pending: Pending, question: Question
     # At once, so that no sibling is accepted with the same question before these facts are real.
     table.novelty.add(question)
     facts.append(QuestionAccepted(seat=seat, question=question.id, blob=pending.question, axis=episode.axis))
-    if drawn_task(episode.seed, seat) == "induction":
+    if seat in course.taught and drawn_task(episode.seed, seat) == "induction":
         facts.append(_student_reward(table, pending, "solve", verdicts))
     return facts
 

@@ -22,18 +22,13 @@ from graph.config import Config
 from graph.configure import configure
 from graph.memory import GPUS, gpu_of
 from graph.model import folder_here
-from graph.recipes import recipe
+from graph.recipes import RECIPES, recipe
 from graph.shape import shape_of
 from graph.warnings import warnings
 from graph.work import COMPLETION, PROMPT, examination, examinations, iteration
 from roles.question_set import Split, load
 from roles.questions.sources import named
 
-_GUIDED: Final = (
-    "the teacher writes easier lemmas of goalposts and harder lifts of lemmas; the student learns from those it can reach"
-)
-ABOUT: Final = {"gasp": _GUIDED, "gasp_real": f"{_GUIDED}, and from real questions"}
-"""What each recipe does, in a sentence."""
 LARGEST: Final = 2**24
 """Bytes of a question file, at most, that is read for its count."""
 _MARKS: Final = re.compile(
@@ -78,10 +73,10 @@ def _budget(config: Config, gpu: str | None, price: float | None) -> Budget:
 
 def _what(config: Config) -> Iterator[str]:
     yield f"model         {config.model}, {_whence(config.model)}"
-    yield f"recipe        {config.recipe}: {ABOUT[config.recipe]}"
+    yield f"recipe        {config.recipe}: {RECIPES[config.recipe].__doc__}"
     practice = config.goalposts if config.practice == "goalposts" else config.practice
     yield f"goalposts     {_counted(config.goalposts, 'goalposts')}"
-    yield f"practice      {_counted(practice, 'train') if recipe(config).practices else 'none'}"
+    yield f"practice      {_counted(practice, 'train') if recipe(config).course.practices else 'none'}"
     yield f"test          {_counted(config.test, 'test')}"
     rank = config.learn.lora.rank
     trained = f"adapters of rank {rank} on its linear layers are" if rank else "all of its weights are"
@@ -126,7 +121,7 @@ def _sampled(how: Sampling) -> str:
 def _asked(config: Config) -> Iterator[str]:
     usual, most, exam = iteration(config), iteration(config, most=True), examination(config)
     yield f"iterations    {config.play.iterations}, each with {config.play.episodes} episodes" + (
-        f" and {config.play.practice} real questions" if recipe(config).practices else ""
+        f" and {config.play.practice} real questions" if recipe(config).course.practices else ""
     )
     yield (
         f"an iteration  {usual.completions:,.0f} completions ({_count(usual.tokens)} tokens), {usual.learned:,.0f} of them"

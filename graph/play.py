@@ -30,7 +30,7 @@ from events.types import (
     PolicyUpdated,
     RunFinished,
 )
-from events.values import Axis, Digest, Question, Role
+from events.values import Digest, Question, Role
 from graph.build import Graph
 from graph.config import Config
 from graph.edges import ending
@@ -44,7 +44,6 @@ from graph.table import Table
 from roles.model import Model
 from roles.record import put_question
 
-AXES: tuple[Axis, ...] = ("io", "function")
 STEPS = 1000
 """Most node visits of one episode; settings allow far fewer."""
 
@@ -147,10 +146,10 @@ class Play:
         return count
 
     def _openings(self, iteration: int) -> Iterator[Opening]:
-        seed, play = self.config.seed, self.config.play
+        seed, play, course = self.config.seed, self.config.play, self.table.recipe.course
         number = 0
         for purpose, pool, count in (
-            ("guided", self.goalposts, play.episodes),
+            ("guided", self.goalposts if course.guided else (), play.episodes),
             ("practice", self.practice, play.practice),
         ):
             drawn = rng(seed, purpose, iteration)
@@ -160,7 +159,7 @@ class Play:
                     purpose="guided" if purpose == "guided" else "practice",
                     question=question.id,
                     blob=put_question(self.log, question),
-                    axis=drawn.choice(AXES),
+                    axis=drawn.choice(course.axes),
                     seed=derive(seed, "episode", iteration, number),
                 )
                 yield Opening(f"episode/{iteration:05}/{number:03}", fact)
@@ -177,7 +176,7 @@ class Play:
                 return
             final = await self.graph.ainvoke({"episode": episode}, {"recursion_limit": STEPS}, context=self.table)
             episode = final["episode"]
-            reason = ending(episode, self.config.play.solved_at)
+            reason = ending(episode, self.config.play.solved_at, self.table.recipe.course)
             self.log.append(stream, [EpisodeFinished(reason=reason)], expected=episode.version)
         except (LogError, SandboxError, ModelError):
             raise

@@ -1,7 +1,7 @@
-"""The contract of a recipe: an algorithm by name, as pure functions from facts to rewards and credit.
+"""The contract of a recipe: an algorithm by name, as what is played and pure functions from facts to rewards and credit.
 
 Law: a recipe samples nothing, stores nothing and sees no tokens, so that a recorded run can be credited again under another
-recipe. Its class defaults are the paper's setting; tests pin them.
+recipe. What is played for it is data, which edges, nodes and play read. By default it is the paper's setting; tests pin it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,30 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from events.types import Reason
-from events.values import Phase, Role, Seat, Task, Verdict
+from events.values import Axis, Phase, Role, Seat, Task, Verdict
 
 Place = Literal["too_hard", "in_band", "too_easy"]
 """Where a pass rate lies relative to the band of its seat."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What is played in an iteration, and who learns from it. GASP's unless said otherwise."""
+
+    guided: tuple[Seat, ...] = ("easy", "hard")
+    """Seats that propose, one after the other, in an episode that a goalpost guides: the easy seat from the goalpost, the hard
+    one from the lemma. Empty: there are no such episodes."""
+    practices: bool = False
+    """Whether real questions are trained on (real-data RL)."""
+    axes: tuple[Axis, ...] = ("io", "function")
+    """Axes that an episode's is drawn from."""
+    selects: bool = True
+    """Whether a seat proposes until a proposal is novel and in its band, and nothing else is accepted (rejection sampling).
+    Otherwise it proposes once, and whatever can be asked is accepted."""
+    taught: tuple[Seat, ...] = ("easy", "hard")
+    """Seats whose accepted questions the student learns from."""
+    learns: bool = True
+    """Whether weights are updated."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +51,12 @@ class Recipe(Protocol):
     """An algorithm. Implementations in `graph/recipes/`, one a file."""
 
     @property
-    def practices(self) -> bool:
-        """Whether real questions are trained on (real-data RL)."""
+    def course(self) -> Course:
+        """What is played."""
         ...
 
     def place(self, seat: Seat, successes: int, attempts: int) -> Place:
-        """Where a proposal with this pass rate lies; only those in band are accepted."""
+        """Where a proposal with this pass rate lies; where the course selects, only those in band are accepted."""
         ...
 
     def teacher_reward(self, seat: Seat, successes: int, attempts: int) -> float:

@@ -169,7 +169,7 @@ async def _played(folder: Path, config: Config, log: Log, given: Inputs, console
     put_up(log, given.goalposts)
     # While models load, so does the trainer.
     learner.start()
-    display = asyncio.create_task(show(log, console, config.play, lambda: going.doing, plain=plain))
+    display = asyncio.create_task(show(log, console, config, lambda: going.doing, plain=plain))
     playing = asyncio.create_task(play())
     try:
         # The display never ends by itself; if it does, it has failed, and nobody should go on blind.

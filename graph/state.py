@@ -85,13 +85,13 @@ class Episode(Value):
     proposed: int = 0
     """Version of the `QuestionProposed` that the candidate came from."""
     seat: Seat = "easy"
-    """The seat whose turn it is."""
+    """The seat that proposed last."""
     pending: tuple[Pending, ...] = ()
     """Attempts that wait for the verifier."""
     accepted: tuple[Accepted, ...] = ()
     """The lemma, then the lift."""
     unsolved: tuple[Accepted, ...] = ()
-    """Accepted questions that the student has not answered in their drawn form yet."""
+    """Accepted questions that the student has not answered in their drawn form yet; not all of them have to be."""
     attempted: bool = False
     """Whether the student has answered the episode's own question: the goalpost, or the practice question."""
     ended: bool = False
@@ -134,6 +134,7 @@ def _after(state: Episode, event: Event) -> Episode:
                 update={
                     "proposal": event.version,
                     "proposed": event.version,
+                    "seat": seat,
                     "proposals": state.proposals | {seat: attempt},
                 }
             )
@@ -166,7 +167,6 @@ def _accepted(state: Episode, accepted: Accepted) -> Episode:
     return state.model_copy(
         update={
             "candidate": None,
-            "seat": "hard",
             "accepted": (*state.accepted, accepted),
             "unsolved": state.unsolved if accepted.task == "induction" else (*state.unsolved, accepted),
         }

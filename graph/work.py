@@ -39,27 +39,29 @@ class Work:
 def iteration(config: Config, *, most: bool = False) -> Work:
     """What one iteration asks for.
 
-    Typical: every goalpost gets a lemma and a lift, after half of the further proposals that are allowed; two of three
+    Typical: every seat has a question accepted, after half of the further proposals that are allowed; two of three
     questions are turned into deduction or abduction, the third is learned from as it was tried. At most: all proposals are
     made, and completions are as long as they may be.
     """
-    play = config.play
-    proposals = play.episodes * (2 * play.max_attempts if most else 1 + play.max_attempts)
-    questions = 2 * play.episodes
+    play, course = config.play, recipe(config).course
+    guided = play.episodes if course.guided else 0
+    tries = play.max_attempts if course.selects else 1
+    proposals = guided * len(course.guided) * (tries if most else (1 + tries) / 2)
+    questions = guided * len(set(course.guided) & set(course.taught))
     turned = questions * play.solve_attempts * (1 if most else 2 / 3)
     taught = questions * max(play.attempts, play.solve_attempts) if most else turned + questions * play.attempts / 3
-    practised = play.practice * play.practice_attempts if recipe(config).practices else 0
-    answers = play.attempts * (play.episodes + proposals) + turned + practised
-    learned = taught + practised
+    practised = play.practice * play.practice_attempts if course.practices else 0
+    answers = play.attempts * (guided + proposals) + turned + practised
+    learned = proposals + taught + practised if course.learns else 0
     prompt = _length(config.max_prompt_tokens, PROMPT, most=most)
     proposal = _length(play.teacher.max_tokens, COMPLETION, most=most)
     answer = _length(play.student.max_tokens, COMPLETION, most=most)
     return Work(
         proposals=proposals,
         answers=answers,
-        learned=proposals + learned,
+        learned=learned,
         tokens=proposals * proposal + answers * answer,
-        lesson=proposals * (prompt + proposal) + learned * (prompt + answer),
+        lesson=(proposals * (prompt + proposal) + (learned - proposals) * (prompt + answer)) if learned else 0,
     )
 
 

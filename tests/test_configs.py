@@ -11,9 +11,9 @@ import pytest
 from graph.config import Config
 from graph.configure import changed, configure, keys
 from graph.memory import GPUS
-from graph.plan import ABOUT, drawn, meant_for
+from graph.plan import drawn, meant_for
 from graph.plan import plan as planned
-from graph.recipes import RECIPES, recipe
+from graph.recipes import recipe
 from graph.shape import shape_of
 from graph.warnings import warnings
 from graph.work import examinations
@@ -101,10 +101,6 @@ def test_what_would_fail_later_is_said_before(file, overrides, word):
 
     assert not said(config)
     assert len(said(changed(config, overrides))) == 1
-
-
-def test_every_recipe_has_a_sentence():
-    assert set(ABOUT) == set(RECIPES)
 
 
 def test_settings_that_only_look_alike_are_not_warned_of():

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from events.stores.memory import MemoryLog
-from graph.config import PlaySettings
+from graph.config import Config
 from graph.display import Watch, ending, lines, screen, show
 from tests.scenes import question, scene
 from tests.test_events_diagnosis import COLLAPSED, learned, step
@@ -29,7 +29,7 @@ def played():
 
 
 def watch(log):
-    found = Watch(log, PlaySettings())
+    found = Watch(log, Config())
     found.look()
     return found
 
@@ -63,7 +63,7 @@ def test_the_screen_shows_the_latest_steps_and_every_symptom(played, tmp_path):
 
 async def test_the_plain_display_tells_everything_once(played):
     console = Console(file=io.StringIO(), width=200)
-    task = asyncio.create_task(show(played, console, PlaySettings(), lambda: "", plain=True))
+    task = asyncio.create_task(show(played, console, Config(), lambda: "", plain=True))
     await asyncio.sleep(1.2)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 import pytest
 
 from events.errors import GaspError, SandboxError
@@ -97,7 +100,7 @@ def seated(log, runner, script, tmp_path, questions: tuple[Question, ...] = (GOA
         config=config,
         log=log,
         table=table,
-        graph=build(config.play),
+        graph=build(config.play, recipe(config).course),
         pace=lockstep,
         models={"shared": inner},
         examiner=Examiner(log, Solver(lockstep.model(inner), prompts, log), verifier, lockstep, config.evaluate, 0),
@@ -174,3 +177,17 @@ async def test_play_may_be_ahead_of_learning_by_as_much_as_is_set(runner, tmp_pa
     started, updated = "iteration_started", "policy_updated"
     assert told == [(started, 1), (started, 2), (updated, 1), (started, 3), (updated, 2), (updated, 3)]
     assert [event.fact.iteration for event in log.read(kinds=("evaluation_finished",))] == [0, 3]
+
+
+@pytest.mark.parametrize("name", ["gasp", "gasp_real"])
+async def test_gasp_is_played_as_it_always_was(runner, tmp_path, name):
+    """Whatever other recipes need, the same seed asks, accepts and rewards the same, in the same order."""
+    log = MemoryLog()
+    await seated(log, runner, Script(), tmp_path, recipe=name).run()
+    told = hashlib.sha256()
+    for event in log.read():
+        if not event.stream.startswith("episode/"):
+            continue
+        fact = event.fact.model_dump(mode="json", exclude={"provenance": True, "generation": {"template", "prompt"}})
+        told.update(f"{event.stream} {event.version} {json.dumps(fact, sort_keys=True)}\n".encode())
+    assert told.hexdigest() == "8a8e82cbbebd344f41c6b0de68edbf322113bfb733a68f6b962644ca60dc0c68"

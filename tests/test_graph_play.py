@@ -15,6 +15,7 @@ from graph.build import build
 from graph.config import PlaySettings
 from graph.edges import after, ending
 from graph.lockstep import Lockstep
+from graph.recipe import Course
 from graph.recipes.gasp import Gasp
 from graph.state import Episode, fold
 from graph.table import Table, recall
@@ -108,7 +109,7 @@ async def episode(log, runner, script, *, stream="episode/00001/000", seed=5, pu
     final = []
 
     async def walk():
-        final.append((await build(seated.play).ainvoke({"episode": state}, context=seated))["episode"])
+        final.append((await build(seated.play, seated.recipe.course).ainvoke({"episode": state}, context=seated))["episode"])
 
     await lockstep.play([walk()])
     return final[0]
@@ -138,7 +139,7 @@ async def test_an_episode_tells_its_story_in_order(runner):
     assert told[4:10] == proposing * 2
     assert [fact.reason for fact in facts(log, QuestionRejected)] == ["malformed", "unsafe"]
     assert [fact.seat for fact in facts(log, QuestionAccepted)] == ["easy", "hard"]
-    assert ending(final, 0.9) == "played"
+    assert ending(final, 0.9, Course()) == "played"
     assert final.gap == 1.0
 
 
@@ -218,7 +219,7 @@ async def test_siblings_cannot_both_keep_the_same_question(runner):
             iteration=1, purpose="guided", question=GOALPOST.id, blob=put_question(log, GOALPOST), axis="io", seed=number
         )
         state = fold(Episode(stream=stream), log.append(stream, [opening], expected=0))
-        await build(seated.play).ainvoke({"episode": state}, context=seated)
+        await build(seated.play, seated.recipe.course).ainvoke({"episode": state}, context=seated)
 
     await lockstep.play([walk(number) for number in range(3)])
     kept = [event.fact.question for event in log.read(kinds={"question_accepted"})]
@@ -296,11 +297,11 @@ async def test_a_played_episode_started_over_asks_nobody(runner):
     head, (opening, *_) = log.head(), log.read("episode/00001/000")
     state = fold(Episode(stream=opening.stream), [opening])
     nobody = replace(table(log, runner, Lockstep(), Script()), teacher=None, solver=None, verifier=None)
-    assert (await build(PlaySettings()).ainvoke({"episode": state}, context=nobody))["episode"] == final
+    assert (await build(PlaySettings(), Course()).ainvoke({"episode": state}, context=nobody))["episode"] == final
     assert log.head() == head
 
 
 def test_a_closed_goalpost_ends_its_episode():
     state = Episode(stream="s", version=4, attempted=True, gap=0.0)
-    assert after(state, 3, 0.9) == "__end__"
-    assert ending(state, 0.9) == "goalpost_solved"
+    assert after(state, PlaySettings(), Course()) == "__end__"
+    assert ending(state, 0.9, Course()) == "goalpost_solved"

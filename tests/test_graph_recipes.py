@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from importlib import import_module
 from itertools import chain
 from math import isfinite
+from pathlib import Path
 from statistics import fmean, pstdev
 
 import pytest
@@ -12,12 +15,20 @@ from hypothesis import strategies as st
 from events.values import Verdict
 from graph.config import Config, RewardSettings
 from graph.credit import CREDITS, grpo, trr_plus_plus
-from graph.recipe import Rewarded
-from graph.recipes import recipe
+from graph.recipe import Course, Rewarded
+from graph.recipes import RECIPES, recipe
 from graph.recipes.gasp import Gasp
 
+ROOT = Path(__file__).parent.parent
 LEMMA = [-0.5, -0.5, -0.5, 0.418, 0.815, 1.0, 0.815, 0.418, -0.5, -0.5, -0.5]
+MEDIUM = [-0.5, 0.077, 0.625, 1.0, 0.698, 0.254, -0.5, -0.5, -0.5, -0.5, -0.5]
 LIFT = [-0.5, 1.0, 0.693, 0.312, 0.104, 0.025, -0.5, -0.5, -0.5, -0.5, -0.5]
+
+
+def one_step(a, b):
+    """A step rewarded with R(p; a, b) on the band of lifts."""
+    step = {"easy_curve": (a, b), "hard_curve": (a, b), "easy_band": (1, 5), "hard_band": (1, 5)}
+    return Gasp(course=Course(guided=("easy",)), **step)
 
 
 @pytest.mark.parametrize(("seat", "paper"), [("easy", LEMMA), ("hard", LIFT)])
@@ -49,9 +60,43 @@ def test_the_student_is_rewarded_for_passing_only():
     assert rewards == [1.0, -0.5, -1.0]
 
 
-def test_gasp_real_differs_from_gasp_by_practice_alone():
-    assert recipe(Config(recipe="gasp_real")) == Gasp(practices=True)
-    assert recipe(Config(recipe="gasp")) == Gasp()
+SETTINGS = {
+    "gasp": Gasp(),
+    "gasp_real": Gasp(course=Course(practices=True)),
+    "one_step_medium": one_step(0.3, 5),
+    "one_step_hard": one_step(0.1, 1),
+    "no_rejection_sampling": Gasp(course=Course(selects=False)),
+    "no_io_axis": Gasp(course=Course(axes=("function",))),
+    "lemma_only": Gasp(course=Course(guided=("easy",))),
+    "lift_only": Gasp(course=Course(taught=("hard",))),
+    "rlvr": Gasp(RewardSettings(wrong=0, malformed=0), Course(guided=(), practices=True)),
+    "base": Gasp(course=Course(learns=False)),
+}
+"""What each name means with nothing else set."""
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_name_is_the_algorithm(name):
+    assert recipe(Config(recipe=name)) == SETTINGS[name]
+
+
+@pytest.mark.parametrize(("name", "paper"), [("one_step_medium", MEDIUM), ("one_step_hard", LIFT)])
+def test_a_single_step_is_rewarded_as_the_paper_says_on_the_grid_of_ten(name, paper):
+    found = recipe(Config(recipe=name))
+    assert [round(found.teacher_reward("easy", n, 10), 3) for n in range(11)] == paper
+    assert [found.place("easy", n, 10) == "in_band" for n in range(11)] == [1 <= n <= 5 for n in range(11)]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_says_where_it_comes_from_and_how_we_differ(name):
+    module = import_module(f"graph.recipes.{name}").__doc__
+    assert re.search(r"arXiv \d{4}\.\d{5}", module)
+    assert "\nHow we differ:" in module
+
+
+def test_the_table_of_recipes_is_the_registry():
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+?) \|$", (ROOT / "docs" / "recipes.md").read_text(), re.MULTILINE)
+    assert [(name, what) for name, what, _, _ in rows] == [(name, made.__doc__) for name, made in RECIPES.items()]
 
 
 def test_what_the_paper_leaves_open_is_a_setting():

@@ -9,7 +9,7 @@ import pytest
 from events.errors import TrainerError
 from events.values import Digest, Phase, Role
 from graph.config import LearnSettings
-from graph.recipe import Recipe, Rewarded
+from graph.recipe import Course, Recipe, Rewarded
 from graph.recipes.gasp import Gasp
 from trainer.batch import batches
 from trainer.credit import Credited, lessons
@@ -17,7 +17,7 @@ from trainer.replay import Group, Sample
 
 ROLES: tuple[Role, ...] = ("teacher", "student")
 
-GASP, GASP_REAL = Gasp(), Gasp(practices=True)
+GASP, GASP_REAL = Gasp(), Gasp(course=Course(practices=True))
 
 
 def sample(

@@ -52,11 +52,13 @@ PHASES: tuple[Phase, ...] = ("lemma", "lift", "solve", "practice")
 
 
 def lessons(groups: Sequence[Group], recipe: Recipe, learn: LearnSettings, roles: Collection[Role]) -> list[Lesson]:
-    """One lesson a phase in which these roles have groups, in the order of `PHASES`.
+    """One lesson a phase in which these roles have groups, in the order of `PHASES`; none where nothing is to be learned.
 
     Raises:
         TrainerError: the recipe returned other numbers than it was asked for.
     """
+    if not recipe.course.learns:
+        return []
     credit = CREDITS.get(learn.credit, recipe.credit)
     credits = credit([Rewarded(group.phase, group.role, group.task, group.rewards) for group in groups])
     if [len(row) for row in credits] != [len(group.samples) for group in groups]:

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 from graph.config import Config, RewardSettings
 from graph.recipe import Recipe
-from graph.recipes.gasp import Gasp
+from graph.recipes.base import base
+from graph.recipes.gasp import gasp
+from graph.recipes.gasp_real import gasp_real
+from graph.recipes.lemma_only import lemma_only
+from graph.recipes.lift_only import lift_only
+from graph.recipes.no_io_axis import no_io_axis
+from graph.recipes.no_rejection_sampling import no_rejection_sampling
+from graph.recipes.one_step_hard import one_step_hard
+from graph.recipes.one_step_medium import one_step_medium
+from graph.recipes.rlvr import rlvr
 
 RECIPES: dict[str, Callable[[RewardSettings], Recipe]] = {
-    "gasp": Gasp,
-    "gasp_real": partial(Gasp, practices=True),
+    made.__name__: made
+    for made in (
+        gasp,
+        gasp_real,
+        one_step_medium,
+        one_step_hard,
+        no_rejection_sampling,
+        no_io_axis,
+        lemma_only,
+        lift_only,
+        rlvr,
+        base,
+    )
 }
-"""Name to algorithm; `gasp_real` is GASP + real-data RL, the paper's strongest variant."""
+"""By name, which is that of the function; its docstring says in a sentence what is played."""
 
 
 def recipe(config: Config) -> Recipe:

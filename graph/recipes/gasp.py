@@ -2,10 +2,13 @@
 
 The teacher's easy seat turns a goalpost into a lemma (accepted at 3..7 successes of 10), its hard seat turns the lemma into a
 lift (1..5 of 10), and the student learns from both. Rewards: r_lemma(p) = [4p(1-p)]^5 and r_lift(p) = 10p((1-p)/0.9)^9 inside
-the band, -0.5 outside, -1 for a proposal that cannot be asked. Advantages by TRR++.
+the band, -0.5 outside, -1 for a proposal that cannot be asked. Advantages by TRR++. Sections 3.1 to 3.5.
 
-How we differ: all phases of an iteration
-play with the same weights and are learned one after the other at its end; the paper updates after each phase.
+How we differ:
+1. All phases of an iteration play with the same weights and are learned one after the other at its end; the paper updates after
+   each phase.
+2. Only accepted questions are learned from, though every proposal is rewarded; the paper says "valid" and no more.
+3. A proposal that is too similar to an accepted one is rewarded with -0.5, which the paper does not say.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from events.types import Reason
 from events.values import Seat, Task, Verdict
 from graph.config import RewardSettings
 from graph.credit import grpo, trr_plus_plus
-from graph.recipe import Place, Rewarded
+from graph.recipe import Course, Place, Rewarded
 
 
 def family(p: float, a: float, b: float) -> float:
@@ -27,14 +30,16 @@ def family(p: float, a: float, b: float) -> float:
 
 @dataclass(frozen=True)
 class Gasp:
-    """The paper's setting. Bands are on tenths of the pass rate, as integers, so that no float falls off an edge."""
+    """GASP, and what differs from it by numbers. Bands are in tenths, as integers, so that no float falls off an edge."""
 
     rewards: RewardSettings = field(default_factory=RewardSettings)
+    course: Course = field(default_factory=Course)
     easy_band: tuple[int, int] = (3, 7)
     hard_band: tuple[int, int] = (1, 5)
+    easy_curve: tuple[float, float] = (0.5, 5)
+    hard_curve: tuple[float, float] = (0.1, 1)
     outside: float = -0.5
     unfit: float = -1.0
-    practices: bool = False
 
     def place(self, seat: Seat, successes: int, attempts: int) -> Place:
         """In band if low/10 <= successes/attempts <= high/10, in integers."""
@@ -44,11 +49,10 @@ class Gasp:
         return "too_easy" if 10 * successes > high * attempts else "in_band"
 
     def teacher_reward(self, seat: Seat, successes: int, attempts: int) -> float:
-        """r_lemma or r_lift inside the band, -0.5 outside. Section 3.3."""
+        """The seat's curve inside its band, -0.5 outside. Section 3.3."""
         if self.place(seat, successes, attempts) != "in_band":
             return self.outside
-        p = successes / attempts
-        return family(p, 0.5, 5) if seat == "easy" else family(p, 0.1, 1)
+        return family(successes / attempts, *(self.easy_curve if seat == "easy" else self.hard_curve))
 
     def rejection_reward(self, reason: Reason) -> float:
         """-1 for what cannot be asked; for what was asked before see `RewardSettings`."""
@@ -65,3 +69,8 @@ class Gasp:
         played = iter(trr_plus_plus([group for group in groups if group.phase != "practice"]))
         practised = iter(grpo([group for group in groups if group.phase == "practice"]))
         return [next(practised if group.phase == "practice" else played) for group in groups]
+
+
+def gasp(rewards: RewardSettings) -> Gasp:
+    """The teacher writes easier lemmas of goalposts and harder lifts of lemmas; the student learns from those it can reach."""
+    return Gasp(rewards)

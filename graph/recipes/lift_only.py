@@ -1,0 +1,17 @@
+"""GASP that teaches with lifts alone: an ablation that arXiv 2603.15957 lacks.
+
+Lemmas are made and the easy seat is rewarded for them, since lifts grow from them; the student learns from lifts only.
+
+How we differ: as `gasp`. At the same number of episodes the student learns from half as many questions.
+"""
+
+from __future__ import annotations
+
+from graph.config import RewardSettings
+from graph.recipe import Course
+from graph.recipes.gasp import Gasp
+
+
+def lift_only(rewards: RewardSettings) -> Gasp:
+    """As `gasp`, but the student learns from lifts only."""
+    return Gasp(rewards, Course(taught=("hard",)))

@@ -1,0 +1,20 @@
+"""One-step hard, arXiv 2603.15957, table 2: the ablation of GASP without lemma and lift.
+
+One seat makes one step: it is shown the goalpost, and its proposals are accepted at 1..5 successes of 10 and rewarded with
+R(p; 0.1, 1) there, -0.5 outside.
+
+How we differ:
+1. The seat is GASP's easy one, so its prompt asks for an easier variant of the goalpost; the paper prints no prompts.
+2. Where a run with two seats is credited anew, both are rewarded so.
+"""
+
+from __future__ import annotations
+
+from graph.config import RewardSettings
+from graph.recipe import Course
+from graph.recipes.gasp import Gasp
+
+
+def one_step_hard(rewards: RewardSettings) -> Gasp:
+    """The teacher makes one step from a goalpost, a hard one; the student learns from what it can reach."""
+    return Gasp(rewards, Course(guided=("easy",)), easy_band=(1, 5), easy_curve=(0.1, 1), hard_band=(1, 5), hard_curve=(0.1, 1))
