@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from events.projections import RunSummary, staleness
+from events.projections import RunSummary, SeatFigures, staleness
 from events.types import PolicyUpdated
 from events.values import Phase
 
@@ -75,10 +75,11 @@ def _pass_rate(summary: RunSummary, iteration: int, phase: Phase) -> float | Non
     played = summary.iterations.get(iteration)
     if played is None:
         return None
-    seats = played.seats
+    seats = {"open": SeatFigures(), **played.seats}
     known = {
         "lemma": seats["easy"].pass_rate,
         "lift": seats["hard"].pass_rate,
+        "open": seats["open"].pass_rate,
         "solve": played.solve,
         "practice": played.practice,
     }

@@ -81,6 +81,7 @@ class Buffers:
 
     easy: list[BlobHash] = field(default_factory=list)
     hard: list[BlobHash] = field(default_factory=list)
+    open: list[BlobHash] = field(default_factory=list)
 
     def apply(self, event: Event) -> None:
         """See `Projection.apply`."""
@@ -89,7 +90,7 @@ class Buffers:
 
     def of(self, seat: Seat) -> list[BlobHash]:
         """The seat's buffer."""
-        return self.easy if seat == "easy" else self.hard
+        return {"easy": self.easy, "hard": self.hard, "open": self.open}[seat]
 
 
 @dataclass
@@ -131,7 +132,7 @@ class IterationFigures:
     finished: int = 0
     failed: int = 0
     endings: Counter[str] = field(default_factory=Counter)
-    """Why guided episodes ended."""
+    """Why episodes with a teacher ended."""
     gap: Mean = field(default_factory=Mean)
     """Over the goalposts that were tried."""
     practice: Mean = field(default_factory=Mean)
@@ -139,10 +140,11 @@ class IterationFigures:
     student_reward: Mean = field(default_factory=Mean)
     """Over the student's rewarded completions."""
     solve: Mean = field(default_factory=Mean)
-    """Share of the answers to lemmas and lifts that were rewarded, which are those that passed."""
+    """Share of the answers to accepted questions that were rewarded, which are those that passed."""
     tokens: int = 0
     """Completion tokens sampled while playing."""
     seats: dict[Seat, SeatFigures] = field(default_factory=lambda: {"easy": SeatFigures(), "hard": SeatFigures()})
+    """The open seat is there once it has proposed."""
 
 
 @dataclass
@@ -158,12 +160,16 @@ class GoalpostFigures:
     """Largest share of tests that any attempt passed."""
 
 
+_SEATS: dict[str, Seat] = {"easy": "easy", "hard": "hard"}
+"""Seats whose name is that of their reward group; the open seat's groups are tasks."""
+
+
 @dataclass
 class _Open:
     """An episode that has not ended."""
 
     iteration: int
-    guided: bool
+    purpose: str
     waiting: set[int] = field(default_factory=set)
     """Versions of practice attempts without verdicts."""
 
@@ -194,6 +200,7 @@ class RunSummary:
     """The last proof of them."""
     lemmas: int = 0
     lifts: int = 0
+    open_questions: int = 0
     tokens: int = 0
     """Completion tokens of the whole run, evaluations included."""
     _open: dict[str, _Open] = field(default_factory=dict, repr=False)
@@ -224,7 +231,7 @@ class RunSummary:
             case EvaluationFinished() as fact:
                 self.evaluations.append(fact)
             case EpisodeStarted() as fact:
-                self._open[event.stream] = _Open(fact.iteration, fact.purpose == "guided")
+                self._open[event.stream] = _Open(fact.iteration, fact.purpose)
             case AttemptsMade(generation=generation) | QuestionProposed(generation=generation):
                 self.tokens += generation.length
         if event.stream in self._open:
@@ -245,7 +252,7 @@ class RunSummary:
                 self._gap(fact)
             case AttemptsMade(generation=generation):
                 figures.tokens += generation.length
-                if not episode.guided:
+                if episode.purpose == "practice":
                     episode.waiting.add(event.version)
             case AttemptsVerified(of=of, verdicts=verdicts) if of in episode.waiting:
                 episode.waiting.discard(of)
@@ -256,7 +263,7 @@ class RunSummary:
                     figures.solve.add(sum(reward > 0 for reward in rewards), len(rewards))
             case EpisodeFinished(reason=reason):
                 figures.finished += 1
-                figures.endings.update([reason] if episode.guided else [])
+                figures.endings.update([reason] if episode.purpose != "practice" else [])
                 del self._open[event.stream]
             case EpisodeFailed():
                 figures.failed += 1
@@ -275,7 +282,7 @@ class RunSummary:
         match event.fact:
             case QuestionProposed(seat=seat, parent=parent, generation=generation):
                 figures.tokens += generation.length
-                figures.seats[seat].proposed += 1
+                figures.seats.setdefault(seat, SeatFigures()).proposed += 1
                 figures.seats[seat].parents.add(parent)
             case QuestionRejected(seat=seat, reason=reason):
                 figures.seats[seat].rejected[reason] += 1
@@ -285,12 +292,13 @@ class RunSummary:
                     figures.seats[seat].aligned.add(float(aligned))
             case PassRateMeasured(seat=seat, successes=successes, attempts=attempts):
                 figures.seats[seat].pass_rate.add(successes / attempts)
-            case RewardGiven(role="teacher", task=("easy" | "hard") as seat, rewards=rewards):
-                figures.seats[seat].reward.add(sum(rewards), len(rewards))
+            case RewardGiven(role="teacher", task=task, rewards=rewards):
+                figures.seats[_SEATS.get(task, "open")].reward.add(sum(rewards), len(rewards))
             case QuestionAccepted(seat=seat):
                 figures.seats[seat].accepted += 1
                 self.lemmas += seat == "easy"
                 self.lifts += seat == "hard"
+                self.open_questions += seat == "open"
 
 
 def staleness(summary: RunSummary, update: PolicyUpdated) -> int | None:

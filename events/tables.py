@@ -115,7 +115,7 @@ class QuestionRow(TableRow):
     """Iteration that it appeared in; null for goalposts."""
     ending: str | None = None
     """Why its episode ended; null while it goes on, and for what nobody proposed."""
-    origin: Literal["goalpost", "lemma", "lift", "practice"]
+    origin: Literal["goalpost", "lemma", "lift", "open", "practice"]
     """What it is, or was to become."""
     source: str | None = None
     """Name of the question set that a goalpost comes from."""

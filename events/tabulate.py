@@ -177,7 +177,7 @@ def questions(log: Log, run: str, until: int) -> Iterator[QuestionRow]:
         yield from _proposals(log, run, stream, episode, None)
 
 
-_ORIGINS: dict[Seat, Literal["lemma", "lift"]] = {"easy": "lemma", "hard": "lift"}
+_ORIGINS: dict[Seat, Literal["lemma", "lift", "open"]] = {"easy": "lemma", "hard": "lift", "open": "open"}
 
 
 def _proposals(log: Log, run: str, stream: str, episode: _Episode, ending: str | None) -> Iterator[QuestionRow]:

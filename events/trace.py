@@ -26,7 +26,7 @@ from events.values import BlobHash, Question, Seat
 
 STATEMENT = 100
 """Characters of a statement that are shown."""
-NAMES: dict[Seat, str] = {"easy": "lemma", "hard": "lift"}
+NAMES: dict[Seat, str] = {"easy": "lemma", "hard": "lift", "open": "open question"}
 
 app = typer.Typer(name="python -m events.trace", add_completion=False)
 

@@ -89,7 +89,7 @@ class IterationStarted(Fact):
     policies: dict[Role, Digest]
     """Weights in use."""
     episodes: int
-    """Guided episodes and practice episodes together."""
+    """Episodes of all purposes together."""
 
 
 class EpisodeStarted(Fact):
@@ -98,16 +98,24 @@ class EpisodeStarted(Fact):
     kind: Literal["episode_started"] = "episode_started"
     iteration: int
     """Iteration it belongs to."""
-    purpose: Literal["guided", "practice"]
-    """`guided`: goalpost to lemma to lift. `practice`: real-data RL on one question."""
+    purpose: Literal["guided", "unguided", "practice"]
+    """`guided`: goalpost to lemma to lift. `unguided`: references to an open question. `practice`: real-data RL."""
     question: QuestionId
-    """The goalpost, or the practice question."""
+    """The goalpost, the first reference, or the practice question."""
     blob: BlobHash
     """That question."""
     axis: Axis
     """Drawn per episode and kept for its lift."""
     seed: int
     """Every seed inside the episode derives from it."""
+
+
+class ReferencesDrawn(Fact):
+    """Questions were drawn for the open seat to look at: seeds, or open questions that earlier iterations accepted."""
+
+    kind: Literal["references_drawn"] = "references_drawn"
+    references: tuple[BlobHash, ...]
+    """Which, in the order in which they are shown."""
 
 
 class GapMeasured(Fact):
@@ -127,7 +135,7 @@ class GapMeasured(Fact):
 
 
 class QuestionProposed(Fact):
-    """The teacher proposed a lemma or a lift."""
+    """The teacher proposed a lemma, a lift or an open question."""
 
     SCHEMA: ClassVar[int] = 2
     kind: Literal["question_proposed"] = "question_proposed"
@@ -136,7 +144,7 @@ class QuestionProposed(Fact):
     attempt: int
     """Counts from 1 within the episode and seat."""
     parent: QuestionId
-    """The goalpost of a lemma, the lemma of a lift."""
+    """The goalpost of a lemma, the lemma of a lift, the first reference of an open question."""
     generation: Generation
     """What the teacher wrote, one completion."""
 
@@ -174,11 +182,11 @@ class QuestionValidated(Fact):
 
 
 class QuestionAccepted(Fact):
-    """A validated question fell into its band."""
+    """A validated question fell into its band, or the recipe has none."""
 
     kind: Literal["question_accepted"] = "question_accepted"
     seat: Seat
-    """`easy`: it is now a lemma. `hard`: it is now a lift."""
+    """`easy`: it is now a lemma. `hard`: it is now a lift. `open`: it may now be drawn as a reference."""
     question: QuestionId
     """Its id."""
     blob: BlobHash
@@ -242,7 +250,7 @@ class RewardGiven(Fact):
     role: Role
     """Who wrote the completions, hence which policy learns."""
     task: Seat | Task
-    """Teacher's seat or student's task; with the role, the group that TRR++ normalises in."""
+    """Student's task; teacher's seat, or for an open question the task that it is for. With the role, TRR++'s group."""
     rewards: tuple[float, ...]
     """One a completion, in order."""
 
@@ -251,8 +259,8 @@ class EpisodeFinished(Fact):
     """An episode came to its end."""
 
     kind: Literal["episode_finished"] = "episode_finished"
-    reason: Literal["played", "goalpost_solved", "no_lemma", "no_lift"]
-    """`played`: a lemma and a lift were accepted, or the practice is over."""
+    reason: Literal["played", "goalpost_solved", "no_lemma", "no_lift", "no_question"]
+    """`played`: every seat had a question accepted, or the practice is over. `no_question`: an open one was not."""
 
 
 class EpisodeFailed(Fact):
@@ -370,31 +378,10 @@ class RunFinished(Fact):
     """Iterations played."""
 
 
-AnyFact = Annotated[
-    RunStarted
-    | RunResumed
-    | GoalpostAdded
-    | IterationStarted
-    | EpisodeStarted
-    | GapMeasured
-    | QuestionProposed
-    | QuestionRejected
-    | QuestionValidated
-    | QuestionAccepted
-    | AttemptsMade
-    | AttemptsVerified
-    | PassRateMeasured
-    | RewardGiven
-    | EpisodeFinished
-    | EpisodeFailed
-    | IterationFinished
-    | PolicyUpdated
-    | PolicyProbed
-    | WeightsPruned
-    | PolicyServed
-    | EvaluationFinished
-    | RunFinished,
-    Field(discriminator="kind"),
-]
+_Begun = RunStarted | RunResumed | GoalpostAdded | IterationStarted | EpisodeStarted | ReferencesDrawn | GapMeasured
+_Asked = QuestionProposed | QuestionRejected | QuestionValidated | QuestionAccepted | AttemptsMade | AttemptsVerified
+_Judged = PassRateMeasured | RewardGiven | EpisodeFinished | EpisodeFailed | IterationFinished
+_Learned = PolicyUpdated | PolicyProbed | WeightsPruned | PolicyServed | EvaluationFinished | RunFinished
+AnyFact = Annotated[_Begun | _Asked | _Judged | _Learned, Field(discriminator="kind")]
 
 FACTS: TypeAdapter[AnyFact] = TypeAdapter(AnyFact)

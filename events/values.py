@@ -21,10 +21,10 @@ Digest = NewType("Digest", str)
 
 Axis = Literal["io", "function"]
 """What a variant varies: the instances (`io`) or the mapping itself (`function`). Paper, section 3.2."""
-Phase = Literal["lemma", "lift", "solve", "practice"]
+Phase = Literal["lemma", "lift", "open", "solve", "practice"]
 """The part of an iteration that a reward belongs to; the trainer takes one optimizer step a phase, in this order."""
-Seat = Literal["easy", "hard"]
-"""The teacher's two seats: `easy` writes lemmas, `hard` writes lifts."""
+Seat = Literal["easy", "hard", "open"]
+"""The teacher's seats: `easy` writes lemmas, `hard` writes lifts, `open` writes open questions, which no goalpost guides."""
 Task = Literal["induction", "deduction", "abduction"]
 """The form in which a question is asked: find the program, the output, or an input."""
 Role = Literal["teacher", "student"]

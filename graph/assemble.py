@@ -22,6 +22,7 @@ from graph.pace import Pace
 from graph.play import Play
 from graph.proof import Proofs
 from graph.recipes import recipe
+from graph.seeds import rng
 from graph.serving import Stored
 from graph.table import Table, recall
 from roles.model import Model
@@ -92,11 +93,25 @@ def inputs(config: Config) -> Inputs:
     return Inputs(
         spec=config.model,
         goalposts=goalposts,
-        practice=practice.questions if recipe(config).course.practices else (),
+        practice=_training(config, practice),
         test=() if config.test == "none" else load(config.test, "test").questions,
         prompts=prompts(config),
         embedding=embedding(config.verify.embedding),
     )
+
+
+def _training(config: Config, questions: QuestionSet) -> tuple[Question, ...]:
+    """What of the training questions is played with: all, as many with a program as are seeds, or none."""
+    course = recipe(config).course
+    if not course.references:
+        return tuple(questions.questions) if course.practices else ()
+    known = [question for question in questions.questions if question.program is not None and question.mode == "function"]
+    if not known:
+        raise BadInput(
+            f"The recipe {config.recipe} shows its teacher programs of training questions, and none of {config.practice!r}"
+            " has a function as its program; set practice to questions that have."
+        )
+    return tuple(rng(config.seed, "seeds").sample(known, min(course.seeds, len(known))))
 
 
 def prompts(config: Config) -> Prompts:
@@ -176,7 +191,8 @@ def seat(
         examiner=Examiner(log, solver, verifier, pace, config.evaluate, config.seed),
         learner=learner,
         goalposts=given.goalposts.questions,
-        practice=given.practice,
+        practice=given.practice if table.recipe.course.practices else (),
+        seeds=given.practice if table.recipe.course.references else (),
         test=given.test,
         proofs=Proofs(exact=config.exact),
         policies=dict(started(log).policies),

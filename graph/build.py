@@ -1,8 +1,8 @@
-"""The graph: five nodes and the steps between them. It reads like the diagram in the README, which is made from it."""
+"""The graph: its nodes and the steps between them. It reads like the diagram in the README, which is made from GASP's."""
 
 from __future__ import annotations
 
-from langgraph.graph import START, StateGraph
+from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from graph import nodes
@@ -19,10 +19,14 @@ def build(settings: PlaySettings, course: Course) -> Graph:
     """The compiled state machine. No checkpointer: the log is the only durable state."""
     graph = StateGraph(PlayState, context_schema=Table)
     graph.add_node("goalpost_gap", nodes.goalpost_gap)
-    graph.add_node("teacher_easy", nodes.teacher_easy)
-    graph.add_node("teacher_hard", nodes.teacher_hard)
     graph.add_node("solver", nodes.solver)
     graph.add_node("verifier", nodes.verifier)
-    for node in (START, "goalpost_gap", "teacher_easy", "teacher_hard", "solver", "verifier"):
-        graph.add_conditional_edges(node, route(settings, course), list(NEXT[node]))
+    if "easy" in course.guided:
+        graph.add_node("teacher_easy", nodes.teacher_easy)
+    if "hard" in course.guided:
+        graph.add_node("teacher_hard", nodes.teacher_hard)
+    if course.references:
+        graph.add_node("teacher_open", nodes.teacher_open)
+    for node in (START, *graph.nodes):
+        graph.add_conditional_edges(node, route(settings, course), [step for step in NEXT[node] if step in {*graph.nodes, END}])
     return graph.compile()

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from events.values import Role, Rules, Sampling, Value
+from events.values import Role, Rules, Sampling, Value, Verdict
 
 
 class Settings(Value):
@@ -29,7 +29,7 @@ class PlaySettings(Settings):
     iterations: Annotated[int, Field(ge=0)] = 40
     """Iterations of play and learning [paper: about 50]."""
     episodes: Annotated[int, Field(ge=0)] = 16
-    """Guided episodes an iteration, each from one goalpost drawn uniformly without replacement."""
+    """Guided episodes an iteration, each from one goalpost drawn uniformly without replacement; or unguided ones."""
     attempts: Annotated[int, Field(ge=1)] = 10
     """Attempts that measure a pass rate [paper: N = 10]."""
     max_attempts: Annotated[int, Field(ge=1)] = 3
@@ -124,6 +124,12 @@ class RewardSettings(Settings):
     """For an answer that fails [AZR: -0.5]; a passed one gets 1."""
     malformed: float = -1.0
     """For an answer that is none [AZR: -1]."""
+
+    def answer(self, verdict: Verdict) -> float:
+        """Of one answer."""
+        if verdict.outcome == "passed":
+            return 1.0
+        return self.malformed if verdict.outcome == "malformed" else self.wrong
 
 
 class LoraSettings(Settings):
@@ -262,7 +268,7 @@ class Config(BaseSettings):
     goalposts: str = "pocket"
     """Question set, see docs/questions.md: `pocket`, a JSONL file, or a benchmark such as `livecodebench?paper=train`."""
     practice: str = "pocket"
-    """Training questions for real-data RL: a question set, or `goalposts`."""
+    """Training questions for real-data RL, and what the open seat is shown first: a question set, or `goalposts`."""
     test: str = "pocket"
     """Held-out questions: a question set, or `none`."""
     serve: ServeSettings = ServeSettings()

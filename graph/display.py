@@ -23,7 +23,7 @@ from events.cli import python
 from events.diagnosis import DRIFT, diagnose
 from events.learning import heading, step_lines
 from events.log import Log
-from events.projections import IterationFigures, RunSummary, fold
+from events.projections import IterationFigures, RunSummary, SeatFigures, fold
 from events.types import EvaluationFinished
 from events.values import Seat, StepTaken
 from graph import state
@@ -36,6 +36,7 @@ PERIOD = 0.5
 """Seconds between looks at the log."""
 SHOWN = 10
 """Iterations in the live table."""
+SEATS: tuple[Seat, ...] = ("easy", "hard", "open")
 
 
 class Watch:
@@ -112,7 +113,7 @@ def screen(watch: Watch, iterations: int, doing: str) -> RenderableType:
         ("GASP ", "bold"),
         f"iteration {min(done + 1, iterations)} of {iterations}   ",
         f"{_clock(elapsed)} played, {_left(summary, iterations)} left   ",
-        f"{summary.tokens / max(elapsed, 1):,.0f} tokens/s   {summary.lemmas} lemmas, {summary.lifts} lifts",
+        f"{summary.tokens / max(elapsed, 1):,.0f} tokens/s   {_accepted(summary, ', ')}",
     )
     nodes = "  ".join(f"{node} {count}" for node, count in sorted(watch.nodes.items()))
     now = Text(f"{doing or 'waiting'}   {nodes}", style="dim", no_wrap=True, overflow="ellipsis")
@@ -146,6 +147,8 @@ COLUMNS = (
     "lemmas",
     "lift p",
     "lifts",
+    "open p",
+    "open",
     "practice",
     "aligned",
     "diversity",
@@ -164,9 +167,10 @@ def _learned(summary: RunSummary) -> dict[int, list[StepTaken]]:
 
 
 def _row(figures: IterationFigures, steps: Sequence[StepTaken]) -> list[str]:
-    easy, hard = figures.seats["easy"], figures.seats["hard"]
-    rejected = (easy.rejected + hard.rejected).most_common(2)
-    aligned, fresh = easy.aligned.total + hard.aligned.total, easy.aligned.count + hard.aligned.count
+    seats = figures.seats.values()
+    easy, hard, opened = (figures.seats.get(seat, SeatFigures()) for seat in SEATS)
+    rejected = sum((seat.rejected for seat in seats), Counter[str]()).most_common(2)
+    aligned, fresh = sum(seat.aligned.total for seat in seats), sum(seat.aligned.count for seat in seats)
     silent = sum(step.silent_groups for step in steps), sum(step.groups for step in steps)
     drift = max((step.metrics.get(DRIFT, 0.0) for step in steps), default=None)
     return [
@@ -177,6 +181,8 @@ def _row(figures: IterationFigures, steps: Sequence[StepTaken]) -> list[str]:
         f"{easy.accepted}/{easy.proposed}",
         _share(hard.pass_rate.value),
         f"{hard.accepted}/{hard.proposed}",
+        _share(opened.pass_rate.value),
+        f"{opened.accepted}/{opened.proposed}" if opened.proposed else "",
         _share(figures.practice.value),
         _share(aligned / fresh if fresh else None),
         _share(_diversity(figures)),
@@ -186,10 +192,16 @@ def _row(figures: IterationFigures, steps: Sequence[StepTaken]) -> list[str]:
     ]
 
 
+def _accepted(summary: RunSummary, joint: str) -> str:
+    """How many questions were accepted, of those kinds that are played."""
+    if summary.open_questions:
+        return f"{summary.open_questions} open questions"
+    return f"{summary.lemmas} lemmas{joint}{summary.lifts} lifts"
+
+
 def _diversity(figures: IterationFigures) -> float | None:
-    seats: tuple[Seat, ...] = ("easy", "hard")
-    total = sum(figures.seats[seat].similarity.total for seat in seats)
-    count = sum(figures.seats[seat].similarity.count for seat in seats)
+    total = sum(seat.similarity.total for seat in figures.seats.values())
+    count = sum(seat.similarity.count for seat in figures.seats.values())
     return 1 - total / count if count else None
 
 
@@ -233,7 +245,7 @@ def ending(log: Log, folder: Path) -> RenderableType:
                 )
     rejected: Counter[str] = Counter()
     for figures in summary.iterations.values():
-        rejected += figures.seats["easy"].rejected + figures.seats["hard"].rejected
+        rejected = sum((seat.rejected for seat in figures.seats.values()), rejected)
     ended = list(summary.iterations.values())
     failed = sum(figures.failed for figures in ended)
     third = max(1, len(ended) // 3)
@@ -241,7 +253,7 @@ def ending(log: Log, folder: Path) -> RenderableType:
         table.add_row(label, _share(of(ended[:third])), _share(of(ended[-third:])))
     facts = (
         f"{len(ended)} iterations in {_clock(summary.played)}, {summary.tokens:,} tokens; "
-        f"accepted {summary.lemmas} lemmas and {summary.lifts} lifts; {failed} episodes failed; rejected "
+        f"accepted {_accepted(summary, ' and ')}; {failed} episodes failed; rejected "
         + (", ".join(f"{count} {reason}" for reason, count in rejected.most_common()) or "none")
     )
     run = escape(str(folder))

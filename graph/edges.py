@@ -13,19 +13,21 @@ from graph.config import PlaySettings
 from graph.recipe import Course
 from graph.state import Accepted, Episode, PlayState
 
-Node = Literal["goalpost_gap", "teacher_easy", "teacher_hard", "solver", "verifier"]
+Node = Literal["goalpost_gap", "teacher_easy", "teacher_hard", "teacher_open", "solver", "verifier"]
 Next = Node | Literal["__end__"]
 
 NEXT: dict[str, tuple[Next, ...]] = {
-    "__start__": ("solver", "verifier", "goalpost_gap", "teacher_easy", "teacher_hard", "__end__"),
+    "__start__": ("solver", "verifier", "goalpost_gap", "teacher_easy", "teacher_hard", "teacher_open", "__end__"),
     "goalpost_gap": ("teacher_easy", "__end__"),
     "teacher_easy": ("verifier",),
     "teacher_hard": ("verifier",),
+    "teacher_open": ("verifier",),
     "solver": ("verifier",),
     "verifier": ("goalpost_gap", "teacher_easy", "teacher_hard", "solver", "__end__"),
 }
-"""Where each node may lead. LangGraph refuses any other step. A start leads to `solver`, a resume to wherever it broke off."""
-TEACHERS: dict[Seat, Node] = {"easy": "teacher_easy", "hard": "teacher_hard"}
+"""Where each node may lead. LangGraph refuses any other step. A start leads to `solver`, or to the open seat; a resume leads to
+wherever it broke off."""
+TEACHERS: dict[Seat, Node] = {"easy": "teacher_easy", "hard": "teacher_hard", "open": "teacher_open"}
 """Each seat's node."""
 
 
@@ -46,10 +48,11 @@ def after(episode: Episode, settings: PlaySettings, course: Course) -> Next:
         return "verifier"
     if episode.purpose == "practice":
         return "__end__" if episode.attempted else "solver"
-    if episode.gap is None:
-        return "goalpost_gap" if episode.attempted else "solver"
-    if closed(episode.gap, settings.solved_at):
-        return "__end__"
+    if episode.purpose == "guided":
+        if episode.gap is None:
+            return "goalpost_gap" if episode.attempted else "solver"
+        if closed(episode.gap, settings.solved_at):
+            return "__end__"
     if episode.candidate is not None:
         return "solver"
     seat = turn(episode, settings.max_attempts, course)
@@ -67,14 +70,14 @@ def turn(episode: Episode, max_attempts: int, course: Course) -> Seat | None:
     """The seat that still owes a question and has proposals left."""
     if played(episode, course):
         return None
-    seat = course.guided[len(episode.accepted)]
+    seat = course.seats(episode.purpose)[len(episode.accepted)]
     most = max_attempts if course.selects else 1
     return seat if episode.proposals.get(seat, 0) < most else None
 
 
 def played(episode: Episode, course: Course) -> bool:
     """Whether every seat has had a question accepted."""
-    return len(episode.accepted) == len(course.guided)
+    return len(episode.accepted) == len(course.seats(episode.purpose))
 
 
 def unsolved(episode: Episode, course: Course) -> list[Accepted]:
@@ -82,10 +85,14 @@ def unsolved(episode: Episode, course: Course) -> list[Accepted]:
     return [accepted for accepted in episode.unsolved if accepted.seat in course.taught]
 
 
-def ending(episode: Episode, solved_at: float, course: Course) -> Literal["played", "goalpost_solved", "no_lemma", "no_lift"]:
+def ending(
+    episode: Episode, solved_at: float, course: Course
+) -> Literal["played", "goalpost_solved", "no_lemma", "no_lift", "no_question"]:
     """Why an episode whose next node is `__end__` is over."""
-    if episode.purpose == "practice" or played(episode, course):
+    if played(episode, course):
         return "played"
+    if episode.purpose == "unguided":
+        return "no_question"
     if episode.gap is not None and closed(episode.gap, solved_at):
         return "goalpost_solved"
     return "no_lift" if episode.accepted else "no_lemma"

@@ -25,16 +25,16 @@ from events.types import (
     Reason,
     RewardGiven,
 )
-from events.values import BlobHash, Phase, Question, Seat, Task, Verdict
+from events.values import BlobHash, Generation, Phase, Question, Seat, Task, Verdict
 from graph.edges import unsolved
 from graph.recorded import observe, recorded
 from graph.seeds import derive, rng
-from graph.state import Episode, Pending, PlayState, drawn_task, fold
+from graph.state import Episode, Pending, PlayState, drawn_task, fold, kept, tried_task
 from graph.table import Table
 from roles.record import get_question, put_question, texts
 from roles.verifier import Rejected
 
-PHASE: dict[Seat, Phase] = {"easy": "lemma", "hard": "lift"}
+PHASE: dict[Seat, Phase] = {"easy": "lemma", "hard": "lift", "open": "open"}
 
 
 @recorded("episode", fold)
@@ -58,32 +58,50 @@ async def goalpost_gap(state: PlayState, runtime: Runtime[Table]) -> list[Fact]:
 @recorded("episode", fold)
 async def teacher_easy(state: PlayState, runtime: Runtime[Table]) -> list[Fact]:
     """The easy seat writes a lemma for the goalpost."""
-    return await _propose(runtime.context, state["episode"], "easy", state["episode"].question)
+    table, episode = runtime.context, state["episode"]
+    goalpost = get_question(table.log, episode.question)
+    return [_proposed(episode, "easy", goalpost, await table.teacher.lemma(goalpost, episode.axis, _seed(episode, "easy")))]
 
 
 @recorded("episode", fold)
 async def teacher_hard(state: PlayState, runtime: Runtime[Table]) -> list[Fact]:
-    """The hard seat writes a lift of the lemma; it never sees the goalpost."""
-    return await _propose(runtime.context, state["episode"], "hard", state["episode"].accepted[0].question)
+    """The hard seat writes a lift of the lemma; it sees the goalpost only if the course is aimed."""
+    table, episode = runtime.context, state["episode"]
+    lemma = get_question(table.log, episode.accepted[0].question)
+    goalpost = get_question(table.log, episode.question) if table.recipe.course.aimed else None
+    return [_proposed(episode, "hard", lemma, await table.teacher.lift(lemma, episode.axis, _seed(episode, "hard"), goalpost))]
 
 
-async def _propose(table: Table, episode: Episode, seat: Seat, parent_blob: BlobHash) -> list[Fact]:
-    parent = get_question(table.log, parent_blob)
+@recorded("episode", fold)
+async def teacher_open(state: PlayState, runtime: Runtime[Table]) -> list[Fact]:
+    """The open seat writes a question for one of the three tasks, with an eye on the references."""
+    table, episode = runtime.context, state["episode"]
+    references = [get_question(table.log, blob) for blob in episode.references]
+    task = drawn_task(episode.seed, "open")
+    return [_proposed(episode, "open", references[0], await table.teacher.open(references, task, _seed(episode, "open")))]
+
+
+def _seed(episode: Episode, seat: Seat) -> int:
+    """The seed of a seat's next proposal."""
+    return derive(episode.seed, seat, episode.proposals.get(seat, 0) + 1)
+
+
+def _proposed(episode: Episode, seat: Seat, parent: Question, generation: Generation) -> QuestionProposed:
     attempt = episode.proposals.get(seat, 0) + 1
-    generation = await table.teacher.propose(seat, episode.axis, parent, derive(episode.seed, seat, attempt))
-    return [QuestionProposed(seat=seat, attempt=attempt, parent=parent.id, generation=generation)]
+    return QuestionProposed(seat=seat, attempt=attempt, parent=parent.id, generation=generation)
 
 
 @recorded("episode", fold)
 async def solver(state: PlayState, runtime: Runtime[Table]) -> list[Fact]:
     """The student answers whatever is to be answered next."""
     table, episode = runtime.context, state["episode"]
-    if not episode.attempted:
+    if not episode.attempted and episode.purpose != "unguided":
         own: Purpose = "gap" if episode.purpose == "guided" else "practice"
         count = table.play.attempts if own == "gap" else table.play.practice_attempts
         return [await _answer(table, episode, own, episode.question, "induction", count=count)]
     if episode.candidate is not None:
-        return [await _answer(table, episode, "pass_rate", episode.candidate, "induction", count=table.play.attempts)]
+        task = tried_task(episode.seed, episode.seat)
+        return [await _answer(table, episode, "pass_rate", episode.candidate, task, count=table.play.attempts)]
     return [
         await _answer(table, episode, "solve", item.question, item.task, count=table.play.solve_attempts)
         for item in unsolved(episode, table.recipe.course)
@@ -137,7 +155,7 @@ async def _examined(table: Table, episode: Episode, version: int) -> list[Fact]:
             question=found.question.id if found.question else None,
             blob=put_question(table.log, found.question) if found.question else None,
         ),
-        RewardGiven(of=version, phase=PHASE[seat], role="teacher", task=seat, rewards=(reward,)),
+        _teacher_reward(episode, seat, version, reward),
     ]
 
 
@@ -160,7 +178,7 @@ async def _judged(table: Table, episode: Episode, pending: Pending) -> list[Fact
 
 
 def _banded(table: Table, episode: Episode, pending: Pending, question: Question, verdicts: Sequence[Verdict]) -> list[Fact]:
-    """Pass rate, the teacher's reward, and acceptance; an accepted question kept as induction is learned from at once."""
+    """Pass rate, the teacher's reward, and acceptance; where these very attempts are learned from, the student's."""
     course, seat, successes = table.recipe.course, episode.seat, sum(verdict.outcome == "passed" for verdict in verdicts)
     place = table.recipe.place(seat, successes, len(verdicts))
     # Asked again here: a sibling may have been accepted with the same question since it was validated.
@@ -170,16 +188,22 @@ def _banded(table: Table, episode: Episode, pending: Pending, question: Question
     reward = curve if novel else table.recipe.rejection_reward("not_novel")
     facts: list[Fact] = [
         PassRateMeasured(seat=seat, question=question.id, successes=successes, attempts=len(verdicts)),
-        RewardGiven(of=episode.proposed, phase=PHASE[seat], role="teacher", task=seat, rewards=(round(reward, 9),)),
+        _teacher_reward(episode, seat, episode.proposed, round(reward, 9)),
     ]
     if reason is not None:
         return [*facts, QuestionRejected(seat=seat, reason=reason, question=question.id, blob=pending.question)]
     # At once, so that no sibling is accepted with the same question before these facts are real.
     table.novelty.add(question)
     facts.append(QuestionAccepted(seat=seat, question=question.id, blob=pending.question, axis=episode.axis))
-    if seat in course.taught and drawn_task(episode.seed, seat) == "induction":
+    if seat in course.taught and kept(episode.seed, seat):
         facts.append(_student_reward(table, pending, "solve", verdicts))
     return facts
+
+
+def _teacher_reward(episode: Episode, seat: Seat, of: int, reward: float) -> RewardGiven:
+    """Of a proposal; open ones are grouped by the task that they are for."""
+    task = drawn_task(episode.seed, seat) if seat == "open" else seat
+    return RewardGiven(of=of, phase=PHASE[seat], role="teacher", task=task, rewards=(reward,))
 
 
 def _student_reward(table: Table, pending: Pending, phase: Phase, verdicts: Sequence[Verdict]) -> RewardGiven:

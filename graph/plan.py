@@ -74,9 +74,10 @@ def _budget(config: Config, gpu: str | None, price: float | None) -> Budget:
 def _what(config: Config) -> Iterator[str]:
     yield f"model         {config.model}, {_whence(config.model)}"
     yield f"recipe        {config.recipe}: {RECIPES[config.recipe].__doc__}"
+    course = recipe(config).course
     practice = config.goalposts if config.practice == "goalposts" else config.practice
     yield f"goalposts     {_counted(config.goalposts, 'goalposts')}"
-    yield f"practice      {_counted(practice, 'train') if recipe(config).course.practices else 'none'}"
+    yield f"practice      {_counted(practice, 'train') if course.practices or course.references else 'none'}"
     yield f"test          {_counted(config.test, 'test')}"
     rank = config.learn.lora.rank
     trained = f"adapters of rank {rank} on its linear layers are" if rank else "all of its weights are"

@@ -22,12 +22,12 @@ from events.secrets import masked
 from events.types import (
     EpisodeFailed,
     EpisodeFinished,
-    EpisodeStarted,
     IterationFinished,
     IterationStarted,
     PolicyProbed,
     PolicyServed,
     PolicyUpdated,
+    ReferencesDrawn,
     RunFinished,
 )
 from events.values import Digest, Question, Role
@@ -36,24 +36,15 @@ from graph.config import Config
 from graph.edges import ending
 from graph.examine import Examiner
 from graph.learner import Learner
+from graph.openings import Opening, Pools, openings
 from graph.pace import Pace
 from graph.proof import Proofs
-from graph.seeds import derive, rng
 from graph.state import Episode, fold
 from graph.table import Table
 from roles.model import Model
-from roles.record import put_question
 
 STEPS = 1000
 """Most node visits of one episode; settings allow far fewer."""
-
-
-@dataclass(frozen=True)
-class Opening:
-    """How an episode starts."""
-
-    stream: str
-    fact: EpisodeStarted
 
 
 @dataclass
@@ -75,6 +66,8 @@ class Play:
     test: Sequence[Question]
     proofs: Proofs
     policies: dict[Role, Digest] = field(default_factory=dict)
+    seeds: Sequence[Question] = ()
+    """References of the first unguided episodes."""
 
     async def run(self) -> None:
         """Play what the log says is still to be played.
@@ -146,24 +139,8 @@ class Play:
         return count
 
     def _openings(self, iteration: int) -> Iterator[Opening]:
-        seed, play, course = self.config.seed, self.config.play, self.table.recipe.course
-        number = 0
-        for purpose, pool, count in (
-            ("guided", self.goalposts if course.guided else (), play.episodes),
-            ("practice", self.practice, play.practice),
-        ):
-            drawn = rng(seed, purpose, iteration)
-            for question in drawn.sample(list(pool), min(count, len(pool))):
-                fact = EpisodeStarted(
-                    iteration=iteration,
-                    purpose="guided" if purpose == "guided" else "practice",
-                    question=question.id,
-                    blob=put_question(self.log, question),
-                    axis=drawn.choice(course.axes),
-                    seed=derive(seed, "episode", iteration, number),
-                )
-                yield Opening(f"episode/{iteration:05}/{number:03}", fact)
-                number += 1
+        course, pools = self.table.recipe.course, Pools(self.goalposts, self.practice, self.seeds)
+        return openings(self.log, self.config, course, pools, iteration)
 
     async def _walk(self, opening: Opening) -> None:
         """One episode, from wherever the log says it is. This is the one place where an error becomes data."""
@@ -171,7 +148,8 @@ class Play:
         episode = fold(Episode(stream=stream), self.log.read(stream))
         try:
             if episode.version == 0:
-                episode = fold(episode, self.log.append(stream, [opening.fact], expected=0))
+                drawn = [ReferencesDrawn(references=opening.references)] if opening.references else []
+                episode = fold(episode, self.log.append(stream, [opening.fact, *drawn], expected=0))
             if episode.ended:
                 return
             final = await self.graph.ainvoke({"episode": episode}, {"recursion_limit": STEPS}, context=self.table)

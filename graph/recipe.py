@@ -24,6 +24,13 @@ class Course:
     guided: tuple[Seat, ...] = ("easy", "hard")
     """Seats that propose, one after the other, in an episode that a goalpost guides: the easy seat from the goalpost, the hard
     one from the lemma. Empty: there are no such episodes."""
+    aimed: bool = False
+    """Whether the hard seat is shown the goalpost too."""
+    references: int = 0
+    """Questions that the open seat is shown in an episode without a goalpost, drawn from seeds and accepted open questions. 0:
+    there are no such episodes."""
+    seeds: int = 0
+    """Training questions with a program, at most, that there are to draw from at the start."""
     practices: bool = False
     """Whether real questions are trained on (real-data RL)."""
     axes: tuple[Axis, ...] = ("io", "function")
@@ -31,10 +38,20 @@ class Course:
     selects: bool = True
     """Whether a seat proposes until a proposal is novel and in its band, and nothing else is accepted (rejection sampling).
     Otherwise it proposes once, and whatever can be asked is accepted."""
-    taught: tuple[Seat, ...] = ("easy", "hard")
+    taught: tuple[Seat, ...] = ("easy", "hard", "open")
     """Seats whose accepted questions the student learns from."""
     learns: bool = True
     """Whether weights are updated."""
+
+    def seats(self, purpose: Literal["guided", "unguided", "practice"]) -> tuple[Seat, ...]:
+        """Seats that propose, one after the other, in such an episode."""
+        match purpose:
+            case "guided":
+                return self.guided
+            case "unguided":
+                return ("open",) if self.references else ()
+            case "practice":
+                return ()
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from events.types import (
     QuestionProposed,
     QuestionRejected,
     QuestionValidated,
+    ReferencesDrawn,
 )
 from events.values import Axis, BlobHash, Seat, Task, Value
 from graph.seeds import rng
@@ -50,11 +51,11 @@ class Accepted(Value):
     """A lemma or lift, and the form in which the student learns from it."""
 
     seat: Seat
-    """`easy` for a lemma, `hard` for a lift."""
+    """`easy` for a lemma, `hard` for a lift, `open` for an open question."""
     question: BlobHash
     """The question."""
     task: Task
-    """Drawn uniformly from the three forms; induction keeps its pass-rate attempts. Paper, section 3.5."""
+    """Drawn uniformly from the three forms; pass-rate attempts in this form are kept. Paper, section 3.5."""
 
 
 class Episode(Value):
@@ -66,10 +67,12 @@ class Episode(Value):
     """Events folded; what the next append expects."""
     iteration: int = 0
     """Iteration it belongs to."""
-    purpose: Literal["guided", "practice"] = "guided"
-    """Guided self-play, or practice on a real question."""
+    purpose: Literal["guided", "unguided", "practice"] = "guided"
+    """Self-play with or without a goalpost, or practice on a real question."""
     question: BlobHash = BlobHash("")
-    """The goalpost, or the practice question."""
+    """The goalpost, the first reference, or the practice question."""
+    references: tuple[BlobHash, ...] = ()
+    """What the open seat is shown."""
     axis: Axis = "function"
     """What its variants vary."""
     seed: int = 0
@@ -123,6 +126,8 @@ def _after(state: Episode, event: Event) -> Episode:
                     "seed": fact.seed,
                 }
             )
+        case ReferencesDrawn(references=references):
+            return state.model_copy(update={"references": references})
         case AttemptsMade():
             return _attempted(state, event.version, event.fact)
         case AttemptsVerified(of=of):
@@ -168,11 +173,21 @@ def _accepted(state: Episode, accepted: Accepted) -> Episode:
         update={
             "candidate": None,
             "accepted": (*state.accepted, accepted),
-            "unsolved": state.unsolved if accepted.task == "induction" else (*state.unsolved, accepted),
+            "unsolved": state.unsolved if kept(state.seed, accepted.seat) else (*state.unsolved, accepted),
         }
     )
 
 
 def drawn_task(seed: int, seat: Seat) -> Task:
-    """The form in which the student learns from a lemma or lift, uniform over the three."""
+    """The form in which the student learns from a seat's question, uniform over the three."""
     return rng(seed, "task", seat).choice(TASKS)
+
+
+def tried_task(seed: int, seat: Seat) -> Task:
+    """The form in which a pass rate is measured: an open question is proposed for one form, others are tried as induction."""
+    return drawn_task(seed, seat) if seat == "open" else "induction"
+
+
+def kept(seed: int, seat: Seat) -> bool:
+    """Whether the student learns from the very attempts that measured the pass rate."""
+    return drawn_task(seed, seat) == tried_task(seed, seat)

@@ -40,16 +40,17 @@ def iteration(config: Config, *, most: bool = False) -> Work:
     """What one iteration asks for.
 
     Typical: every seat has a question accepted, after half of the further proposals that are allowed; two of three
-    questions are turned into deduction or abduction, the third is learned from as it was tried. At most: all proposals are
-    made, and completions are as long as they may be.
+    questions are turned into deduction or abduction, the third is learned from as it was tried, as open ones are. At most:
+    all proposals are made, and completions are as long as they may be.
     """
     play, course = config.play, recipe(config).course
-    guided = play.episodes if course.guided else 0
+    guided, unguided = play.episodes * bool(course.guided), play.episodes * bool(course.references)
     tries = play.max_attempts if course.selects else 1
-    proposals = guided * len(course.guided) * (tries if most else (1 + tries) / 2)
+    proposals = guided * len(course.guided) * (tries if most else (1 + tries) / 2) + unguided
     questions = guided * len(set(course.guided) & set(course.taught))
     turned = questions * play.solve_attempts * (1 if most else 2 / 3)
-    taught = questions * max(play.attempts, play.solve_attempts) if most else turned + questions * play.attempts / 3
+    kept = questions * max(play.attempts, play.solve_attempts) if most else turned + questions * play.attempts / 3
+    taught = kept + unguided * play.attempts
     practised = play.practice * play.practice_attempts if course.practices else 0
     answers = play.attempts * (guided + proposals) + turned + practised
     learned = proposals + taught + practised if course.learns else 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -17,7 +17,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, ValidationError
 
 from events.errors import BadInput
-from events.values import Axis, Pair, Question, Sampling, Value, canonical
+from events.values import Axis, Pair, Question, Sampling, Task, Value, canonical
 from roles.parse import INPUTS
 from roles.safety import ALLOWED, BANNED_NAMES
 
@@ -29,6 +29,8 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "abduction": frozenset({"program", "output"}),
     "easy": frozenset({"axis", "statement", "pairs", "inputs", "modules", "banned"}),
     "hard": frozenset({"axis", "statement", "pairs", "inputs", "modules", "banned", "program"}),
+    "aimed": frozenset({"axis", "statement", "pairs", "inputs", "modules", "banned", "program", "goalpost"}),
+    "open": frozenset({"task", "statement", "pairs", "inputs", "modules", "banned", "program", "references"}),
     "system": frozenset(),
 }
 """The prompts of a set, each in `NAME.md`, with the marks that they may have. `system` belongs to sets of conversations."""
@@ -39,8 +41,11 @@ CHOICES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "induction": ("mode", ("function", "class", "stdin", "checks")),
     "easy": _AXES,
     "hard": _AXES,
+    "open": ("task", ("induction", "deduction", "abduction")),
 }
 """Prompts with a field that is one of a few words. A set may hold texts that stand for the words there, in `NAME.WORD.md`."""
+_SHARED: Final = {"aimed": "hard"}
+"""Prompts that say words as another prompt does."""
 _MARK: Final = re.compile(r"\{\{(\w+)\}\}")
 _VERSION: Final = re.compile(r"version: ([1-9][0-9]*)\r?\n")
 
@@ -141,8 +146,20 @@ class Prompts:
         """Ask the teacher for a lift of a lemma, which it sees with its program."""
         return self._render("hard", axis=axis, program=lemma.program or "", **_proposed(lemma, inputs))
 
+    def aimed(self, lemma: Question, goalpost: Question, axis: Axis, inputs: int = INPUTS) -> Rendered:
+        """Ask the teacher for a lift of a lemma on the way to a goalpost, whose program is not shown."""
+        fields = _proposed(lemma, inputs)
+        return self._render("aimed", axis=axis, program=lemma.program or "", goalpost=goalpost.statement, **fields)
+
+    def open(self, references: Sequence[Question], task: Task, inputs: int = INPUTS) -> Rendered:
+        """Ask the teacher for a question unlike the references; small models are shown the first one only."""
+        first = references[0]
+        shown = "\n\n".join(_reference(question) for question in references)
+        return self._render("open", task=task, program=first.program or "", references=shown, **_proposed(first, inputs))
+
     def _render(self, name: str, **fields: str) -> Rendered:
-        word = fields[CHOICES[name][0]] if name in CHOICES else ""
+        choice = CHOICES.get(_SHARED.get(name, name))
+        word = fields[choice[0]] if choice else ""
         template = self.templates.get(f"{name}.{word}") or self.templates[name]
         return Rendered(_MARK.sub(lambda mark: fields[mark[1]], template.text), template.hash)
 
@@ -173,6 +190,10 @@ def _proposed(parent: Question, inputs: int) -> dict[str, str]:
     }
 
 
+def _reference(question: Question) -> str:
+    return f"{question.statement}\n\n{show_pairs(question)}\n\n```python\n{question.program}\n```"
+
+
 def _rules(path: Path) -> Rules:
     try:
         return Rules.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
@@ -194,15 +215,17 @@ def _templates(folder: Path, chat: bool) -> dict[str, Template]:
         raise BadInput(f"Prompt file {folder / wrong[0]}.md {what}; a set holds {', '.join(names)}, each as NAME.md.")
     found: dict[str, Template] = {}
     for name in names:
-        field, words = CHOICES.get(name, ("", ()))
-        if not any(f"{name}.{word}" in files for word in words):
+        owner = _SHARED.get(name, name)
+        field, words = CHOICES.get(owner, ("", ()))
+        if not any(f"{owner}.{word}" in files for word in words):
             found[name] = files[name]
-        for part in (f"{name}.{word}" for word in words if name not in found):
+        for word in words if name not in found else ():
+            part = f"{owner}.{word}"
             if part not in files:
                 raise BadInput(
-                    f"Prompt file {folder / part}.md is missing: {name} has texts for some words; write one for each."
+                    f"Prompt file {folder / part}.md is missing: {owner} has texts for some words; write one for each."
                 )
-            found[part] = _joined(folder / f"{name}.md", files[name], field, files[part])
+            found[f"{name}.{word}"] = _joined(folder / f"{name}.md", files[name], field, files[part])
     for name, template in found.items():
         _check(folder, name, template)
     return {name: _without_last_line_end(template) for name, template in found.items()} if chat else found

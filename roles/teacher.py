@@ -1,24 +1,25 @@
-"""The teacher: one role, two seats. The easy seat writes lemmas, the hard seat writes lifts.
+"""The teacher: one role, three seats. The easy seat writes lemmas, the hard seat lifts, the open seat open questions.
 
-Law: the easy seat is shown the goalpost; the hard seat is shown the lemma and never the goalpost, so that difficulty grows from
-the student's frontier (paper, section 3.1). It does not judge its proposals.
+Law: a seat is shown what it is given and nothing else. In GASP the easy seat is given the goalpost and the hard seat the lemma
+alone, so that difficulty grows from the student's frontier (paper, section 3.1). It does not judge its proposals.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from events.log import Log
-from events.values import Axis, Generation, Question, Sampling, Seat
+from events.values import Axis, Generation, Question, Sampling, Task
 from roles.model import Model, Request
 from roles.parse import INPUTS
-from roles.prompt import Prompts
+from roles.prompt import Prompts, Rendered
 from roles.record import record
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """Proposes variants of a question."""
+    """Proposes questions."""
 
     model: Model
     prompts: Prompts
@@ -27,14 +28,33 @@ class Teacher:
     inputs: int = INPUTS
     """How many inputs a proposal must have."""
 
-    async def propose(self, seat: Seat, axis: Axis, parent: Question, seed: int) -> Generation:
-        """One proposal. `parent` is the goalpost for the easy seat, the lemma for the hard one.
+    async def lemma(self, goalpost: Question, axis: Axis, seed: int) -> Generation:
+        """The easy seat proposes a lemma of a goalpost.
 
         Raises:
             ModelError: the model failed.
         """
-        ask = self.prompts.easy if seat == "easy" else self.prompts.hard
-        prompt = ask(parent, axis, self.inputs)
+        return await self._propose(self.prompts.easy(goalpost, axis, self.inputs), seed)
+
+    async def lift(self, lemma: Question, axis: Axis, seed: int, goalpost: Question | None = None) -> Generation:
+        """The hard seat proposes a lift of a lemma, aimed at a goalpost if there is one.
+
+        Raises:
+            ModelError: the model failed.
+        """
+        if goalpost is None:
+            return await self._propose(self.prompts.hard(lemma, axis, self.inputs), seed)
+        return await self._propose(self.prompts.aimed(lemma, goalpost, axis, self.inputs), seed)
+
+    async def open(self, references: Sequence[Question], task: Task, seed: int) -> Generation:
+        """The open seat proposes a question for a task, unlike the references.
+
+        Raises:
+            ModelError: the model failed.
+        """
+        return await self._propose(self.prompts.open(references, task, self.inputs), seed)
+
+    async def _propose(self, prompt: Rendered, seed: int) -> Generation:
         request = Request(prompt.text, 1, seed, self.prompts.stopping(self.sampling), self.prompts.system)
         (reply,) = await self.model.generate([request])
         return record(self.log, request, reply, prompt.template)

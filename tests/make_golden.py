@@ -1,4 +1,4 @@
-"""Makes a golden log: `python -m tests.make_golden tests/golden/log-schema-3-probed.sqlite`.
+"""Makes a golden log: `python -m tests.make_golden tests/golden/log-schema-3-drawn.sqlite`.
 
 Law: one is made per schema of the store, and where kinds of facts are new; never again. It stands for the logs that people have.
 """
@@ -10,9 +10,9 @@ from pathlib import Path
 from events.errors import BadInput
 from events.stores.sqlite import SqliteLog
 from events.stores.sqlite_file import create
-from events.types import PolicyProbed, PolicyServed, RunResumed, WeightsPruned
-from events.values import Sampling
-from tests.scenes import START, scene
+from events.types import PolicyProbed, PolicyServed, ReferencesDrawn, RunResumed, WeightsPruned
+from events.values import BlobHash, Sampling, canonical
+from tests.scenes import START, question, scene
 
 
 def main(path: Path) -> None:
@@ -22,7 +22,10 @@ def main(path: Path) -> None:
     create(path)
     log = SqliteLog(path, clock=lambda: datetime(2026, 11, 22, 12, tzinfo=UTC))
     tale = scene(log, sampling=Sampling(stop=("\n\n",))).run(name="golden", seed=0).goalpost().evaluate().start(3)
-    tale.episode(rejected=["degenerate"]).practice().fail().finish().update()
+    tale.episode(rejected=["degenerate"]).practice().fail()
+    tale.open(question(1), "unguided")
+    log.append(tale.stream, [ReferencesDrawn(references=(BlobHash(log.put(canonical(question(1)))),))])
+    tale.finish().update()
     newest = tale.policies["student"]
     log.append("policy/shared", [PolicyProbed(digest=newest, tokens=(5, 6, 7), logprobs=(-0.5, -0.25))])
     log.append("policy/shared", [WeightsPruned(digests=(START,))])

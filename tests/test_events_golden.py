@@ -27,6 +27,7 @@ HEADS = {
     "3": Head(53, "40d84d36341312867e2103f8577ab2eca4d3311ff66daff7e9f58d38f9572b5c"),
     "3-pruned": Head(54, "bdf3a888572bee8c897636f81e597de22a565658dc15808b50e2ceb85072efad"),
     "3-probed": Head(55, "9fbef0341b46e275fd4427d6fcc52779ab3fd197d36479d5a3a9ec5f7144fe0f"),
+    "3-drawn": Head(57, "5df8740558e6a810ff2b19512c4666dc30d1df164b6293b35f029a91918ec599"),
 }
 """Position and head of each golden log, as they were when it was made. The store's schema leads its name."""
 KINDS_OF = {
@@ -37,6 +38,7 @@ KINDS_OF = {
 KINDS_OF["3"] = KINDS_OF["2"] = KINDS_OF["1"]
 KINDS_OF["3-pruned"] = KINDS_OF["3"] + " weights_pruned"
 KINDS_OF["3-probed"] = KINDS_OF["3-pruned"] + " policy_probed"
+KINDS_OF["3-drawn"] = KINDS_OF["3-probed"] + " references_drawn"
 """Kinds of facts that each golden log holds."""
 
 

@@ -17,6 +17,7 @@ from graph.config import Config, RewardSettings
 from graph.credit import CREDITS, grpo, trr_plus_plus
 from graph.recipe import Course, Rewarded
 from graph.recipes import RECIPES, recipe
+from graph.recipes.azr import Azr
 from graph.recipes.gasp import Gasp
 
 ROOT = Path(__file__).parent.parent
@@ -69,6 +70,8 @@ SETTINGS = {
     "no_io_axis": Gasp(course=Course(axes=("function",))),
     "lemma_only": Gasp(course=Course(guided=("easy",))),
     "lift_only": Gasp(course=Course(taught=("hard",))),
+    "goalpost_shown_to_lift": Gasp(course=Course(aimed=True)),
+    "azr": Azr(course=Course(guided=(), references=6, seeds=256, axes=("function",), selects=False)),
     "rlvr": Gasp(RewardSettings(wrong=0, malformed=0), Course(guided=(), practices=True)),
     "base": Gasp(course=Course(learns=False)),
 }
@@ -85,6 +88,12 @@ def test_a_single_step_is_rewarded_as_the_paper_says_on_the_grid_of_ten(name, pa
     found = recipe(Config(recipe=name))
     assert [round(found.teacher_reward("easy", n, 10), 3) for n in range(11)] == paper
     assert [found.place("easy", n, 10) == "in_band" for n in range(11)] == [1 <= n <= 5 for n in range(11)]
+
+
+def test_an_unguided_proposal_earns_the_share_of_failures_unless_all_or_none_fail():
+    azr = Azr()
+    assert [azr.teacher_reward("open", n, 10) for n in (0, 1, 5, 9, 10)] == [-0.5, 0.9, 0.5, pytest.approx(0.1), -0.5]
+    assert azr.rejection_reward("broken") == -1.0
 
 
 @pytest.mark.parametrize("name", RECIPES)

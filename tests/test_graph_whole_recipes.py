@@ -17,6 +17,7 @@ from events.types import (
     QuestionAccepted,
     QuestionProposed,
     QuestionRejected,
+    ReferencesDrawn,
     RewardGiven,
     RunFinished,
 )
@@ -26,6 +27,7 @@ from graph.folder import create
 from graph.pace import pace
 from graph.recipes import RECIPES, recipe
 from graph.serving import models
+from roles.question_set import load
 from trainer import replay
 from trainer.loop import Trainer
 from trainer.syllabus import Syllabus
@@ -99,12 +101,13 @@ def test_a_recipe_plays_what_its_course_says(played, name):
     assert facts(events, RunFinished)
     started = facts(events, EpisodeStarted)
     assert ("guided" in {fact.purpose for fact in started}) == bool(course.guided)
+    assert ("unguided" in {fact.purpose for fact in started}) == bool(course.references)
     assert ("practice" in {fact.purpose for fact in started}) == course.practices
     assert {fact.axis for fact in started} <= set(course.axes)
-    assert {fact.seat for fact in facts(events, QuestionProposed)} <= set(course.guided)
+    assert {fact.seat for fact in facts(events, QuestionProposed)} <= {*course.guided, *course.seats("unguided")}
 
 
-@pytest.mark.parametrize("name", ["no_rejection_sampling"])
+@pytest.mark.parametrize("name", ["no_rejection_sampling", "azr"])
 def test_a_seat_that_does_not_select_proposes_once_and_keeps_whatever_can_be_asked(played, name):
     events = played(name)
     assert {fact.attempt for fact in facts(events, QuestionProposed)} == {1}
@@ -136,3 +139,22 @@ def test_every_iteration_is_a_lesson_where_the_course_learns_and_else_changes_no
     assert facts(events, RewardGiven)
     assert all(bool(fact.steps) == recipe(Config(recipe=name)).course.learns for fact in updates)
     assert all((fact.digest != fact.parent) == any(step.samples for step in fact.steps) for fact in updates)
+
+
+def test_an_open_question_is_tried_and_learned_in_the_one_form_that_it_was_proposed_for(played):
+    forms: dict[str, set[str]] = {}
+    for event in played("azr"):
+        if isinstance(event.fact, RewardGiven):
+            forms.setdefault(event.stream, set()).add(event.fact.task)
+    assert forms
+    assert all(len(tasks) == 1 and tasks <= {"induction", "deduction", "abduction"} for tasks in forms.values())
+
+
+def test_references_are_seeds_or_open_questions_of_earlier_iterations(played):
+    events = played("azr")
+    accepted = {event.fact.blob: event.position for event in events if isinstance(event.fact, QuestionAccepted)}
+    seeds = {question.id for question in load("pocket", "train").questions}
+    for event in events:
+        if isinstance(event.fact, ReferencesDrawn):
+            assert len(set(event.fact.references)) == 6
+            assert all(blob[:16] in seeds or accepted[blob] < event.position for blob in event.fact.references)

@@ -47,7 +47,7 @@ class Lesson:
     """Mean reward over all completions."""
 
 
-PHASES: tuple[Phase, ...] = ("lemma", "lift", "solve", "practice")
+PHASES: tuple[Phase, ...] = ("lemma", "lift", "open", "solve", "practice")
 """The order in which an iteration's phases are learned."""
 
 

@@ -163,8 +163,11 @@ def blobs_of(fact: Fact | Generation) -> Iterator[BlobHash]:
     """Every blob that a fact names, its generation's included."""
     values: dict[str, Any] = fact.__dict__
     for name in _blob_fields(type(fact)):
-        if values[name] is not None:
-            yield values[name]
+        value = values[name]
+        if isinstance(value, tuple):
+            yield from value
+        elif value is not None:
+            yield value
     generation = values.get("generation")
     if isinstance(generation, Generation):
         yield from blobs_of(generation)

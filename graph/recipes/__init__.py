@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 from graph.config import Config, RewardSettings
 from graph.recipe import Recipe
+from graph.recipes.azr import azr
 from graph.recipes.base import base
 from graph.recipes.gasp import gasp
 from graph.recipes.gasp_real import gasp_real
+from graph.recipes.goalpost_shown_to_lift import goalpost_shown_to_lift
 from graph.recipes.lemma_only import lemma_only
 from graph.recipes.lift_only import lift_only
 from graph.recipes.no_io_axis import no_io_axis
@@ -28,6 +30,8 @@ RECIPES: dict[str, Callable[[RewardSettings], Recipe]] = {
         no_io_axis,
         lemma_only,
         lift_only,
+        goalpost_shown_to_lift,
+        azr,
         rlvr,
         base,
     )

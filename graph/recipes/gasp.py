@@ -60,9 +60,7 @@ class Gasp:
 
     def student_reward(self, verdict: Verdict, task: Task) -> float:
         """1 if passed; for wrong and malformed answers see `RewardSettings` (the shaping of AZR, which GASP builds on)."""
-        if verdict.outcome == "passed":
-            return 1.0
-        return self.rewards.malformed if verdict.outcome == "malformed" else self.rewards.wrong
+        return self.rewards.answer(verdict)
 
     def credit(self, groups: Sequence[Rewarded]) -> list[tuple[float, ...]]:
         """TRR++ over self-play, GRPO within each practice question."""

@@ -65,7 +65,7 @@ def show(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Render a prompt on a question: the goalposts for easy, else training questions; hard takes one as the lemma."""
+    """Render a prompt on a question: the goalposts for easy, else training questions, as lemma, goalpost and reference."""
     prompts = Prompts.named(name)
     question = _question(questions, "goalposts" if prompt == "easy" else "train", number)
     rendered = _rendered(prompts, prompt, question, axis)
@@ -91,7 +91,7 @@ def _question(spec: str, split: Split, number: int) -> Question:
 
 def _rendered(prompts: Prompts, name: str, question: Question, axis: Axis) -> Rendered:
     """The prompt as a role would ask it; deduction and abduction ask about the first pair."""
-    if name in ("deduction", "abduction", "hard") and question.program is None:
+    if name in ("deduction", "abduction", "hard", "aimed", "open") and question.program is None:
         raise BadInput(
             f"Question {question.id} has no program, which {name} shows; choose others with --questions or --number."
         )
@@ -106,6 +106,10 @@ def _rendered(prompts: Prompts, name: str, question: Question, axis: Axis) -> Re
             return prompts.easy(question, axis)
         case "hard":
             return prompts.hard(question, axis)
+        case "aimed":
+            return prompts.aimed(question, question, axis)
+        case "open":
+            return prompts.open([question], "induction")
     raise BadInput(f"There is no prompt {name!r}; choose one of {', '.join(NAMES)}.")
 
 
