@@ -17,7 +17,7 @@ from events.cli import open_any
 from events.errors import BadInput, ReplayDiverged
 from events.log import Log
 from events.stores.memory import MemoryLog
-from events.types import PolicyUpdated, RewardGiven, RunFinished
+from events.types import PassRateMeasured, PolicyUpdated, RewardGiven, RunFinished
 from events.values import Digest
 from graph.folder import reopen
 from graph.recipes.gasp import Gasp
@@ -171,6 +171,31 @@ def test_rewards_given_anew_are_those_of_the_recipe() -> None:
     assert teachers[:3] == [(gasp.rejection_reward("unsafe"),), (easy,), (hard,)]
     practice = [found[event.stream, event.fact.of] for event in given if event.fact.phase == "practice"]
     assert practice == [(1.0,) * 3 + (-0.5,) * 5]
+
+
+def test_a_gasp_run_credited_as_one_step_medium_gives_the_update_of_a_log_rewarded_so_at_once(recorded, tmp_path) -> None:
+    """The other log says of every proposal what R(p; 0.3, 5) gives it, by hand, and is learned without crediting anew."""
+    again = train(tmp_path / "again", plan(recorded, recredit="one_step_medium"))
+    told, own = MemoryLog(), MemoryLog()
+    with closing(open_any(str(recorded))) as log:
+        rates: dict[str, float] = {}
+        for event in log.read():
+            fact = event.fact
+            if isinstance(fact, PassRateMeasured):
+                rates[event.stream] = fact.successes / fact.attempts
+            if isinstance(fact, RewardGiven) and fact.role == "teacher" and event.stream in rates:
+                p = rates.pop(event.stream)
+                curve = ((p / 0.3) * ((1 - p) / 0.7) ** (0.7 / 0.3)) ** 5 if 0.1 <= p <= 0.5 else -0.5
+                fact = fact.model_copy(update={"rewards": (round(curve, 9),)})
+            for blob in blobs(log, fact):
+                told.put(blob)
+            told.append(event.stream, [fact])
+    own.append("run", [plan(recorded, recredit="one_step_medium").start])
+    shutil.copytree(recorded / "weights", tmp_path / "weights")
+    learn(own, tmp_path, [Recording(told)])
+    at_once = [event.fact for event in own.read("policy/shared", kinds=("policy_updated",))]
+    assert [(one.samples, one.digest) for one in again] == [(one.samples, one.digest) for one in at_once]
+    assert [one.samples for one in again] != [one.samples for one in updates(recorded)]
 
 
 def test_a_dry_run_tells_all_that_would_be_learned(recorded, tmp_path) -> None:
