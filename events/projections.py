@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 from events.log import Event
 from events.types import (
@@ -160,6 +160,28 @@ class GoalpostFigures:
     """Largest share of tests that any attempt passed."""
 
 
+@dataclass
+class Samples:
+    """How many completions of the student were made in play, those of examinations left out: what a budget is counted in."""
+
+    KINDS: ClassVar = frozenset({"attempts_made", "iteration_finished"})
+    """Kinds of facts that count."""
+    position: int = 0
+    """Last position applied."""
+    total: int = 0
+    after: dict[int, int] = field(default_factory=lambda: {0: 0})
+    """How many they were at the end of each iteration."""
+
+    def apply(self, event: Event) -> None:
+        """See `Projection.apply`."""
+        self.position = event.position
+        match event.fact:
+            case AttemptsMade(purpose=purpose, generation=generation) if purpose != "evaluation":
+                self.total += generation.count
+            case IterationFinished(iteration=number):
+                self.after[number] = self.total
+
+
 _SEATS: dict[str, Seat] = {"easy": "easy", "hard": "hard"}
 """Seats whose name is that of their reward group; the open seat's groups are tasks."""
 
@@ -203,12 +225,15 @@ class RunSummary:
     open_questions: int = 0
     tokens: int = 0
     """Completion tokens of the whole run, evaluations included."""
+    samples: Samples = field(default_factory=Samples)
+    """Completions of the student."""
     _open: dict[str, _Open] = field(default_factory=dict, repr=False)
     """Episodes that have not ended, by stream."""
 
     def apply(self, event: Event) -> None:
         """See `Projection.apply`."""
         self._tick(event)
+        self.samples.apply(event)
         match event.fact:
             case RunStarted() as fact:
                 self.started, self.policies = fact, dict(fact.policies)

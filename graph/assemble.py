@@ -60,6 +60,7 @@ class Inputs:
     goalposts: QuestionSet
     practice: tuple[Question, ...]
     test: tuple[Question, ...]
+    validation: tuple[Question, ...]
     prompts: Prompts
     embedding: Embedding
 
@@ -76,6 +77,8 @@ class Inputs:
     def digests(self) -> dict[str, str]:
         """Content digests, so that a resume plays with what the run started with."""
         sets = {"goalposts": self.goalposts.questions, "practice": self.practice, "test": self.test}
+        # Logs that are older than this setting know no digest of it.
+        sets |= {"validation": self.validation} if self.validation else {}
         ids = {name: "".join(question.id for question in questions) for name, questions in sets.items()}
         return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in ids.items()} | {
             "prompts": self.prompts.digest
@@ -95,6 +98,7 @@ def inputs(config: Config) -> Inputs:
         goalposts=goalposts,
         practice=_training(config, practice),
         test=() if config.test == "none" else load(config.test, "test").questions,
+        validation=() if config.validation == "none" else load(config.validation, "validation").questions,
         prompts=prompts(config),
         embedding=embedding(config.verify.embedding),
     )
@@ -194,6 +198,7 @@ def seat(
         practice=given.practice if table.recipe.course.practices else (),
         seeds=given.practice if table.recipe.course.references else (),
         test=given.test,
+        validation=given.validation,
         proofs=Proofs(exact=config.exact),
         policies=dict(started(log).policies),
     )

@@ -20,7 +20,7 @@ from graph.config import Config
 from graph.configure import changed, configure
 from graph.memory import GPU_HELP, Gpu, Memory, gpu_of
 from graph.shape import Shape, shape_of
-from graph.work import Work, examination, examinations, iteration
+from graph.work import Work, examination, examinations, iteration, iterations
 
 UTILIZATION: Final = 0.4
 """Share of a GPU's peak that learning reaches (MFU)."""
@@ -64,7 +64,7 @@ class Budget:
     @property
     def disk(self) -> float:
         """Bytes at the end: weights kept, those of the start in bfloat16, one update being written, and the log."""
-        keep, last = self.config.learn, self.config.play.iterations
+        keep, last = self.config.learn, iterations(self.config)
         kept = keep.keep + 1 + (last // keep.keep_every if keep.keep_every else 0) + bool(keep.keep_best)
         log = last * self.log(iteration(self.config)) + examinations(self.config) * self.log(examination(self.config))
         return 2 * self.shape.weights + self.memory.pupils * min(kept, last + 1) * self.saved + log
@@ -94,7 +94,7 @@ class Budget:
         """Hours of the run."""
         work = iteration(self.config, most=most)
         each = self.sampling_s(work) + self.learning_s(work) + self.delivery_s
-        return self.config.play.iterations * each / 3600 + self.examining_hours(most=most)
+        return iterations(self.config, most=most) * each / 3600 + self.examining_hours(most=most)
 
     def examining_hours(self, *, most: bool = False) -> float:
         """Hours of its examinations."""

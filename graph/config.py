@@ -27,7 +27,10 @@ class PlaySettings(Settings):
     """When calls go out. `lockstep`: once every episode waits, all together, so that equal runs have equal logs. `free`: as
     they come, which keeps servers busy; the order of events, and which of two equal questions is new, then depend on timing."""
     iterations: Annotated[int, Field(ge=0)] = 40
-    """Iterations of play and learning [paper: about 50]."""
+    """Iterations of play and learning [paper: about 50]; at most so many where `samples` is set."""
+    samples: Annotated[int, Field(ge=0)] = 0
+    """Completions of the student, examinations left out, after which no further iteration starts, so that recipes are given
+    the same; 0: `iterations` alone decides."""
     episodes: Annotated[int, Field(ge=0)] = 16
     """Guided episodes an iteration, each from one goalpost drawn uniformly without replacement; or unguided ones."""
     attempts: Annotated[int, Field(ge=1)] = 10
@@ -243,6 +246,9 @@ class EvaluateSettings(Settings):
     """Answers a question; pass@k needs at least k."""
     every: Annotated[int, Field(ge=0)] = 0
     """Iterations between examinations; 0 examines at the start and the end only."""
+    every_samples: Annotated[int, Field(ge=0)] = 0
+    """... and completions of the student, as `play.samples` counts them: examined after the iteration that completes another so
+    many; 0: not by them."""
     sampling: Sampling = Sampling(temperature=0.6, max_tokens=96)
     """How answers are sampled [paper: T = 0.6]."""
 
@@ -271,6 +277,8 @@ class Config(BaseSettings):
     """Training questions for real-data RL, and what the open seat is shown first: a question set, or `goalposts`."""
     test: str = "pocket"
     """Held-out questions: a question set, or `none`."""
+    validation: str = "none"
+    """Held-out questions to choose weights by, so that `test` decides nothing: a question set, or `none`."""
     serve: ServeSettings = ServeSettings()
     """Who samples, and on what."""
     play: PlaySettings = PlaySettings()

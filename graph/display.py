@@ -6,6 +6,7 @@ Law: every figure comes from the log, so that a resumed run shows what an undist
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ from events.projections import IterationFigures, RunSummary, SeatFigures, fold
 from events.types import EvaluationFinished
 from events.values import Seat, StepTaken
 from graph import state
-from graph.config import Config
+from graph.config import Config, PlaySettings
 from graph.edges import after
 from graph.recipes import recipe
 from graph.state import Episode
@@ -78,8 +79,15 @@ async def show(log: Log, console: Console, config: Config, doing: Callable[[], s
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             watch.look()
-            live.update(screen(watch, config.play.iterations, doing()), refresh=True)
+            live.update(screen(watch, expected(watch.summary, config.play), doing()), refresh=True)
             await asyncio.sleep(PERIOD)
+
+
+def expected(summary: RunSummary, play: PlaySettings) -> int:
+    """Iterations that are played in all: as many as are set, or fewer as the student's samples go."""
+    played = max(summary.samples.after)
+    spent = summary.samples.after[played]
+    return min(play.iterations, math.ceil(play.samples * played / spent)) if play.samples and spent else play.iterations
 
 
 def lines(summary: RunSummary) -> Iterator[tuple[object, str]]:
@@ -230,7 +238,7 @@ def ending(log: Log, folder: Path) -> RenderableType:
     """The table at the end of a run, and where to look deeper."""
     summary = fold(RunSummary(), log.read())
     table = Table("", "before", "after", box=None, pad_edge=False, header_style="bold", title_justify="left")
-    for name, label in (("goalposts", "goalposts"), ("test", "held-out questions")):
+    for name, label in (("goalposts", "goalposts"), ("validation", "validation questions"), ("test", "held-out questions")):
         scores = [evaluation for evaluation in summary.evaluations if evaluation.name == name]
         if not scores:
             continue

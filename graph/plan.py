@@ -25,7 +25,7 @@ from graph.model import folder_here
 from graph.recipes import RECIPES, recipe
 from graph.shape import shape_of
 from graph.warnings import warnings
-from graph.work import COMPLETION, PROMPT, examination, examinations, iteration
+from graph.work import COMPLETION, PROMPT, examination, examinations, iteration, iterations
 from roles.question_set import Split, load
 from roles.questions.sources import named
 
@@ -79,6 +79,7 @@ def _what(config: Config) -> Iterator[str]:
     yield f"goalposts     {_counted(config.goalposts, 'goalposts')}"
     yield f"practice      {_counted(practice, 'train') if course.practices or course.references else 'none'}"
     yield f"test          {_counted(config.test, 'test')}"
+    yield f"validation    {_counted(config.validation, 'validation')}"
     rank = config.learn.lora.rank
     trained = f"adapters of rank {rank} on its linear layers are" if rank else "all of its weights are"
     whose = "one policy plays teacher and student" if config.policies == "shared" else "teacher and student are two policies"
@@ -121,7 +122,10 @@ def _sampled(how: Sampling) -> str:
 
 def _asked(config: Config) -> Iterator[str]:
     usual, most, exam = iteration(config), iteration(config, most=True), examination(config)
-    yield f"iterations    {config.play.iterations}, each with {config.play.episodes} episodes" + (
+    count = f"{iterations(config)}"
+    if config.play.samples:
+        count += f" of at most {config.play.iterations}, until {config.play.samples:,} samples of the student"
+    yield f"iterations    {count}, each with {config.play.episodes} episodes" + (
         f" and {config.play.practice} real questions" if recipe(config).course.practices else ""
     )
     yield (

@@ -7,6 +7,7 @@ code path. Infrastructure failures stop the run and leave it resumable; a failur
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from structlog.contextvars import bound_contextvars
 from events.errors import GaspError, LogError, ModelError, SandboxError
 from events.log import Log
 from events.logging import logger, seconds_since
+from events.projections import Samples
 from events.safe_text import one_line
 from events.secrets import masked
 from events.types import (
@@ -68,6 +70,9 @@ class Play:
     policies: dict[Role, Digest] = field(default_factory=dict)
     seeds: Sequence[Question] = ()
     """References of the first unguided episodes."""
+    validation: Sequence[Question] = ()
+    samples: Samples = field(default_factory=Samples)
+    """The student's, as far as the log was read."""
 
     async def run(self) -> None:
         """Play what the log says is still to be played.
@@ -75,16 +80,29 @@ class Play:
         Raises:
             GaspError: infrastructure failed; the run can be resumed.
         """
-        iterations, ahead = self.config.play.iterations, self.config.learn.staleness
-        finished = sum(1 for _ in self.log.read("run", kinds={"iteration_finished"}))
-        for iteration in range(finished + 1, iterations + ahead + 2):
-            learned = max(0, iteration - 1 - ahead)
+        played = sum(1 for _ in self.log.read("run", kinds={"iteration_finished"}))
+        for iteration in itertools.count(played + 1):
+            learned = max(0, iteration - 1 - self.config.learn.staleness)
             with bound_contextvars(iteration=learned):
                 await self._take_up(learned)
-            if iteration <= iterations:
+            if not self._is_last(played):
                 with bound_contextvars(iteration=iteration):
                     await self._iterate(iteration)
-        self.log.append("run", [RunFinished(iterations=iterations)])
+                played = iteration
+            elif learned == played:
+                break
+        self.log.append("run", [RunFinished(iterations=played)])
+
+    def _samples(self, iteration: int) -> int:
+        """Completions of the student up to the end of an iteration that was played."""
+        for event in self.log.read(after=self.samples.position, kinds=Samples.KINDS):
+            self.samples.apply(event)
+        return self.samples.after[iteration]
+
+    def _is_last(self, iteration: int) -> bool:
+        """Whether no iteration is played after this one, which was."""
+        play = self.config.play
+        return iteration >= play.iterations or 0 < play.samples <= self._samples(iteration)
 
     @property
     def _seats(self) -> dict[str, list[Role]]:
@@ -195,11 +213,16 @@ class Play:
 
     async def _examine(self, iteration: int) -> None:
         """Examine the student at the start, at the end, and as often between as is set."""
-        every, most = self.config.evaluate.every, self.config.evaluate.questions
-        if iteration not in {0, self.config.play.iterations} and (every == 0 or iteration % every):
+        if not self._is_due(iteration):
             return
-        for name, questions in (("goalposts", self.goalposts), ("test", self.test)):
+        for name, questions in (("goalposts", self.goalposts), ("validation", self.validation), ("test", self.test)):
             if questions:
                 began = time.monotonic()
-                await self.examiner.examine(name, questions[:most], iteration)
+                await self.examiner.examine(name, questions[: self.config.evaluate.questions], iteration)
                 logger().info("examined", set=name, iteration=iteration, seconds=seconds_since(began))
+
+    def _is_due(self, iteration: int) -> bool:
+        every, samples = self.config.evaluate.every, self.config.evaluate.every_samples
+        if iteration == 0 or self._is_last(iteration) or (every and iteration % every == 0):
+            return True
+        return samples > 0 and self._samples(iteration) // samples > self._samples(iteration - 1) // samples

@@ -32,7 +32,8 @@ def warnings(config: Config, budget: Budget | None) -> Iterator[str]:
         )
     if learn.optimizer == "adamw_8bit" and learn.shard != "none" and not learn.lora.rank:
         yield f"learn.optimizer=adamw_8bit cannot be in parts, as learn.shard={learn.shard} asks"
-    if learn.keep_best not in {"", "goalposts", "test"} or (learn.keep_best == "test" and config.test == "none"):
+    examined = {"goalposts"} | {name for name in ("test", "validation") if getattr(config, name) != "none"}
+    if learn.keep_best and learn.keep_best not in examined:
         yield f"learn.keep_best={learn.keep_best!r} names no question set that is examined"
     if config.prompts == "pocket" and config.model != "pocket":
         yield "prompts=pocket are in the pocket model's language; other models want prompts=base or prompts=instruct"

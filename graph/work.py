@@ -5,6 +5,7 @@ Law: plain arithmetic; what is typical is assumed and said here.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,16 +68,26 @@ def iteration(config: Config, *, most: bool = False) -> Work:
 
 
 def examination(config: Config, *, most: bool = False) -> Work:
-    """What one examination of goalposts and held-out questions asks for, where both are as many as may be."""
+    """What one examination of goalposts and held-out questions asks for, where each set is as large as may be."""
     how = config.evaluate
-    answers = how.questions * how.attempts * (1 if config.test == "none" else 2)
+    answers = how.questions * how.attempts * (1 + (config.test != "none") + (config.validation != "none"))
     return Work(answers=answers, tokens=answers * _length(how.sampling.max_tokens, COMPLETION, most=most))
+
+
+def iterations(config: Config, *, most: bool = False) -> int:
+    """How many are played: as many as are set, or until the student's samples are spent."""
+    play, each = config.play, iteration(config, most=most).answers
+    return min(play.iterations, math.ceil(play.samples / each)) if play.samples and each else play.iterations
 
 
 def examinations(config: Config) -> int:
     """At the start, at the end, and between."""
-    last, every = config.play.iterations, config.evaluate.every
-    return len({0, last, *(range(0, last + 1, every) if every else ())})
+    last, every, samples = iterations(config), config.evaluate.every, config.evaluate.every_samples
+    each = iteration(config).answers
+    between = range(1, last)
+    due = {n for n in between if every and n % every == 0}
+    due |= {n for n in between if samples and n * each // samples > (n - 1) * each // samples}
+    return len({0, last} | due)
 
 
 def _length(allowed: int, usual: int, *, most: bool) -> float:

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from events.errors import BadInput
 from events.values import Question
 
-Split = Literal["train", "test", "goalposts"]
+Split = Literal["train", "validation", "test", "goalposts"]
 
 
 class QuestionSet(Protocol):

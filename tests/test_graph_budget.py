@@ -14,7 +14,7 @@ from graph.config import Config
 from graph.configure import changed, configure
 from graph.memory import GPUS, Memory, gpu_of
 from graph.shape import KNOWN, Shape, read, shape_of
-from graph.work import examination, examinations, iteration
+from graph.work import examination, examinations, iteration, iterations
 from roles.pocket import WEIGHTS
 from tests.tiny import loaded, tiny_weights
 
@@ -166,6 +166,17 @@ def test_examinations_are_counted(last: int, every: int, count: int) -> None:
     assert examinations(config) == count
     assert examination(config).answers == 2 * 100 * 20
     assert examination(changed(config, ["test=none"])).answers == 100 * 20
+
+
+def test_a_budget_of_samples_ends_the_run_and_spaces_its_examinations() -> None:
+    practice = ("recipe=rlvr", "play.iterations=40", "play.practice=10", "play.practice_attempts=8", "validation=pocket")
+    config = with_settings(*practice, "play.samples=1000", "evaluate.every_samples=300")
+    assert iteration(config).answers == 80
+    assert iterations(config) == 13
+    # At the start, after iterations 4, 8 and 12, which complete 300, 600 and 900, and at the end.
+    assert examinations(config) == 5
+    assert examination(config).answers == 3 * 100 * 20
+    assert iterations(changed(config, ["play.samples=10000"])) == 40
 
 
 def test_hand_computed_hours() -> None:

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from events.stores.memory import MemoryLog
-from graph.config import Config
-from graph.display import Watch, ending, lines, screen, show
+from graph.config import Config, PlaySettings
+from graph.display import Watch, ending, expected, lines, screen, show
 from tests.scenes import question, scene
 from tests.test_events_diagnosis import COLLAPSED, learned, step
 
@@ -45,6 +45,13 @@ def test_the_screen_shows_where_the_run_is(played):
     shown = text(screen(watch(played), 40, "sampling 10 answers"))
     for words in ("iteration 2 of 40", "left", "tokens/s", "1 lemmas, 1 lifts", "sampling 10 answers", "solver 1"):
         assert words in shown
+
+
+def test_a_budget_of_samples_says_how_many_iterations_are_expected(played):
+    spent = watch(played).summary.samples.after[1]
+    assert expected(watch(played).summary, PlaySettings(samples=3 * spent)) == 3
+    assert expected(watch(played).summary, PlaySettings(iterations=2, samples=3 * spent)) == 2
+    assert expected(watch(MemoryLog()).summary, PlaySettings(iterations=5, samples=100)) == 5
 
 
 def test_the_end_compares_before_and_after(played, tmp_path):

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 
 from events.errors import GaspError, SandboxError
+from events.projections import RunSummary, fold
 from events.stores.memory import MemoryLog
-from events.types import EpisodeFailed, EpisodeFinished, IterationFinished, PolicyProbed, PolicyUpdated
+from events.types import (
+    EpisodeFailed,
+    EpisodeFinished,
+    EvaluationFinished,
+    IterationFinished,
+    PolicyProbed,
+    PolicyUpdated,
+    RunFinished,
+)
 from events.values import Question
 from graph.build import build
 from graph.config import Config
@@ -177,6 +187,57 @@ async def test_play_may_be_ahead_of_learning_by_as_much_as_is_set(runner, tmp_pa
     started, updated = "iteration_started", "policy_updated"
     assert told == [(started, 1), (started, 2), (updated, 1), (started, 3), (updated, 2), (updated, 3)]
     assert [event.fact.iteration for event in log.read(kinds=("evaluation_finished",))] == [0, 3]
+
+
+def finished(log) -> tuple[list[int], list[int], list[int]]:
+    """Samples after each iteration, iterations after which was examined, and what the end says."""
+    samples = fold(RunSummary(), log.read()).samples.after
+    examined = [event.fact.iteration for event in log.read(kinds=("evaluation_finished",))]
+    return list(samples.values()), examined, [fact.iterations for fact in facts(log, RunFinished)]
+
+
+PRACTICE = {"iterations": 9, "episodes": 0, "practice": 1, "practice_attempts": 2}
+BUDGET = {
+    "recipe": "rlvr",
+    "play": {**PRACTICE, "samples": 7},
+    "evaluate": {"questions": 1, "attempts": 2, "every_samples": 3},
+}
+
+
+async def test_no_iteration_starts_once_the_students_samples_are_spent(runner, tmp_path):
+    log = MemoryLog()
+    await seated(log, runner, Script(), tmp_path, **BUDGET).run()
+    # Two a question: 3 are crossed by the second iteration, 6 by the third, 7 are spent after the fourth.
+    assert finished(log) == ([0, 2, 4, 6, 8], [0, 2, 3, 4], [4])
+
+
+async def test_iterations_end_a_run_whose_samples_are_not_spent(runner, tmp_path):
+    log = MemoryLog()
+    await seated(log, runner, Script(), tmp_path, **{**BUDGET, "play": {**PRACTICE, "iterations": 2, "samples": 7}}).run()
+    assert finished(log) == ([0, 2, 4], [0, 2], [2])
+
+
+async def test_a_run_that_is_ahead_of_learning_stops_at_the_same_sample_and_learns_the_rest(runner, tmp_path):
+    log = MemoryLog()
+    await seated(log, runner, Script(), tmp_path, **BUDGET, learn={"staleness": 2}).run()
+    assert finished(log) == ([0, 2, 4, 6, 8], [0, 2, 3, 4], [4])
+    assert [fact.iteration for fact in facts(log, PolicyUpdated)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("crash", [9, 14, 23, 30])
+async def test_a_run_broken_off_ends_at_the_same_sample(runner, tmp_path, crash):
+    log = MemoryLog()
+    with pytest.raises(SandboxError):
+        await seated(Tripwire(log, crash), runner, Script(), tmp_path, **BUDGET).run()
+    await seated(log, runner, Script(), tmp_path, **BUDGET).run()
+    assert finished(log) == ([0, 2, 4, 6, 8], [0, 2, 3, 4], [4])
+
+
+async def test_validation_questions_are_examined_beside_the_others(runner, tmp_path):
+    play = seated(MemoryLog(), runner, Script(), tmp_path, **BUDGET)
+    await replace(play, validation=(OTHER,)).run()
+    examined = [(fact.name, fact.iteration) for fact in facts(play.log, EvaluationFinished)]
+    assert examined == [(name, iteration) for iteration in (0, 2, 3, 4) for name in ("goalposts", "validation")]
 
 
 @pytest.mark.parametrize("name", ["gasp", "gasp_real"])

@@ -25,8 +25,9 @@ from graph.assemble import inputs
 from graph.config import Config
 from graph.folder import create
 from roles.pocket import QUESTIONS, WEIGHTS
+from roles.question_set import load
 from tests.scenes import scene, updated
-from trainer.evaluate import app
+from trainer.evaluate import app, question_set
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -159,3 +160,9 @@ def test_ctrl_c_loses_little_and_nothing_is_sampled_twice(tmp_path):
 def test_what_makes_no_sense_is_refused(run, arguments, problem):
     with pytest.raises(BadInput, match=problem):
         say(*arguments, "--runs", run.parent)
+
+
+def test_a_run_names_its_validation_questions_as_it_does_its_test_questions():
+    assert question_set(Config(validation="pocket"), "validation").questions == load("pocket", "validation").questions
+    with pytest.raises(BadInput, match="no validation set"):
+        question_set(Config(), "validation")

@@ -57,7 +57,7 @@ class Examinee:
 def main(
     who: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run by name or folder; `pocket`; a folder with a model.")],
     name: Annotated[
-        str, typer.Option("--set", help="`goalposts`, `practice` or `test` of the run, or any question set.")
+        str, typer.Option("--set", help="`goalposts`, `practice`, `test` or `validation` of the run, or any question set.")
     ] = "test",
     policy: Annotated[str, typer.Option(metavar="DIGEST", help="Weights of the run; the student's newest by default.")] = "",
     ks: Annotated[str, typer.Option("-k", metavar="K,K", help="The k of pass@k; by default what the answers allow.")] = "",
@@ -183,10 +183,11 @@ def question_set(config: Config, name: str) -> QuestionSet:
             found = load(config.goalposts, "goalposts")
         case "practice":
             found = load(config.practice, "train") if config.practice != "goalposts" else load(config.goalposts, "goalposts")
-        case "test" if config.test == "none":
-            raise BadInput("The run has no test set; name another one with --set.")
-        case "test":
-            found = load(config.test, "test")
+        case "test" | "validation":
+            spec = config.test if name == "test" else config.validation
+            if spec == "none":
+                raise BadInput(f"The run has no {name} set; name another one with --set.")
+            found = load(spec, name)
         case _:
             found = load(name, "test")
             name = found.name

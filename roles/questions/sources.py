@@ -152,4 +152,4 @@ def named(text: str, split: Split) -> Spec:
     spec = parsed(text, KEYS)
     if "split" not in KEYS[spec.name] or "split" in spec.options:
         return spec
-    return replace(spec, options={**spec.options, "split": "test" if split == "test" else "train"})
+    return replace(spec, options={**spec.options, "split": "train" if split == "goalposts" else split})
