@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from events.estimators import pass_at_k
 from events.log import Log, Say, silent
 from events.types import AttemptsMade, AttemptsVerified, EvaluationFinished
-from events.values import Question, QuestionId
+from events.values import Generation, Question, QuestionId, canonical
 from graph.config import EvaluateSettings
 from graph.pace import Pace
 from graph.seeds import derive
@@ -18,6 +19,15 @@ from roles.verifier import Verifier
 
 KS = (1, 5, 10, 20, 50, 100)
 """pass@k is reported for those k that the attempts allow."""
+ROWS = 256
+"""Answers that an examination on request samples together; a stop loses no more."""
+
+
+def named(name: str, questions: Sequence[Question], settings: EvaluateSettings, prompts: str) -> str:
+    """A name that says of which set and how an examination was, so that those of one name can be compared."""
+    asked = (*(question.id for question in questions), str(settings.attempts), prompts)
+    how = hashlib.sha256("\0".join(asked).encode() + canonical(settings.sampling)).hexdigest()
+    return f"{name}-{how[:6]}"
 
 
 @dataclass(frozen=True)
@@ -50,23 +60,27 @@ class Examiner:
         successes = {made[fact.of]: sum(verdict.outcome == "passed" for verdict in fact.verdicts) for fact in verified}
 
         async def ask(question: Question) -> None:
-            successes[question.id] = await self._successes(stream, question)
+            generation = await self._answers(stream, question)
+            # It is asked again for its neighbours' sake alone: in a smaller batch they would be rounded otherwise.
+            if question.id not in successes:
+                successes[question.id] = await self._successes(stream, question, generation)
 
         say(len(successes), len(questions))
         size = self.at_once or len(questions)
         for start in range(0, len(questions), size):
-            missing = [question for question in questions[start : start + size] if question.id not in successes]
-            await self.pace.play([ask(question) for question in missing])
+            together = questions[start : start + size]
+            missing = [question for question in together if question.id not in successes]
+            await self.pace.play([ask(question) for question in (together if missing and self.at_once else missing)])
             say(len(successes), len(questions))
         finished = self._finished(name, iteration, {item.id: successes[item.id] for item in questions})
         self.log.append(stream, [finished])
         return finished
 
-    async def _successes(self, stream: str, question: Question) -> int:
-        seed = derive(self.seed, stream, question.id)
-        generation = await self.solver.answer(
-            question, "induction", None, count=self.settings.attempts, seed=seed, sampling=self.settings.sampling
-        )
+    async def _answers(self, stream: str, question: Question) -> Generation:
+        seed, how = derive(self.seed, stream, question.id), self.settings
+        return await self.solver.answer(question, "induction", None, count=how.attempts, seed=seed, sampling=how.sampling)
+
+    async def _successes(self, stream: str, question: Question, generation: Generation) -> int:
         verdicts, used = await self.verifier.judge(question, "induction", None, texts(self.log, generation))
         version = self.log.version(stream)
         self.log.append(

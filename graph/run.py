@@ -7,7 +7,6 @@ a run really starts.
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 from contextlib import closing, suppress
 from pathlib import Path
@@ -23,7 +22,7 @@ from events.errors import BadInput
 from events.stores import lasting_url
 from events.types import RunResumed
 from graph.config import Config
-from graph.configure import configure, keys
+from graph.configure import configure, keys, toml
 from graph.memory import GPU_HELP
 from graph.plan import meant_for, plan
 
@@ -88,14 +87,14 @@ def main(
             raise BadInput("--dry-run shows what a new run would use; leave out --resume.")
         kind = gpu or (meant_for(config_file.read_text()) if config_file else None)
         lines = [f"# {line}\n" for line in plan(config, kind, price)]
-        print("".join(lines), _toml(config), sep="\n", end="")  # noqa: T201 (the resolved settings are the output)
+        print("".join(lines), toml(config), sep="\n", end="")  # noqa: T201 (the resolved settings are the output)
         return
     if gpu or price is not None:
         raise BadInput("--gpu and --price are for estimates; add --dry-run.")
     folder = _folder(runs, name, resume)
     url = None if log is None else lasting_url(log, folder.name)
-    _interruptible()
-    _play(folder, config, url, console, plain=plain or not console.is_terminal)
+    interruptible()
+    play(folder, config, url, console, plain=plain or not console.is_terminal)
 
 
 def _folder(runs: Path, name: str | None, resume: str | None) -> Path:
@@ -109,7 +108,7 @@ def _folder(runs: Path, name: str | None, resume: str | None) -> Path:
     return runs / name
 
 
-def _interruptible() -> None:
+def interruptible() -> None:
     """SIGTERM ends a run as Ctrl-C does, so that containers and the trainer are put away."""
 
     def interrupt(number: int, _: object) -> None:
@@ -118,8 +117,12 @@ def _interruptible() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-def _play(folder: Path, config: Config | None, url: str | None, console: Console, *, plain: bool) -> None:
-    """Play a new run, or go on with one when there is no config."""
+def play(folder: Path, config: Config | None, url: str | None, console: Console, *, plain: bool) -> None:
+    """Play a new run, or go on with one when there is no config.
+
+    Raises:
+        GaspError: something is wrong with the input, or failed; what was played is kept.
+    """
     from events import logging
     from graph.assemble import inputs
     from graph.display import ending
@@ -193,25 +196,6 @@ def _settings() -> RichTable:
     for key, default, description in keys():
         table.add_row(key, str(default), " ".join(description.split()).replace("[", r"\["))
     return table
-
-
-def _toml(config: Config) -> str:
-    """The settings as a TOML file that `graph.run` reads back."""
-    sections: dict[str, dict[str, object]] = {}
-    for key, _, _ in keys():
-        value: object = config
-        for part in key.split("."):
-            value = getattr(value, part)
-        section, _, last = key.rpartition(".")
-        # TOML has no word for what is not set.
-        if value is not None:
-            sections.setdefault(section, {})[last] = value
-    blocks = []
-    for section, values in sorted(sections.items()):
-        lines = [f"[{section}]"] if section else []
-        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
-        blocks.append("\n".join(lines))
-    return "\n\n".join(blocks) + "\n"
 
 
 if __name__ == "__main__":

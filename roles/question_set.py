@@ -6,7 +6,11 @@ does not know who plays.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol
 
 from events.errors import BadInput
@@ -28,6 +32,11 @@ class QuestionSet(Protocol):
         """All of them, in a fixed order."""
         ...
 
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """Why records that were asked for are not among them, by the name or place of the record."""
+        ...
+
 
 @dataclass(frozen=True)
 class Questions:
@@ -35,6 +44,7 @@ class Questions:
 
     name: str
     questions: tuple[Question, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def load(spec: str, split: Split) -> QuestionSet:
@@ -54,13 +64,22 @@ def load(spec: str, split: Split) -> QuestionSet:
     from roles.questions.reading import Entry, examined
     from roles.questions.sources import named
 
-    found = []
+    found, left_out = [], {}
     asked = named(spec, split)
     for item in examined(asked):
         if isinstance(item, BadInput):
             raise item
         if isinstance(item, Entry):
             found.append(item.question)
+        else:
+            left_out[item.label.name or item.place] = item.reason
     if not found:
         raise BadInput(f"Question set {spec} holds no question; check the file, and what the setting leaves out.")
-    return Questions(asked.label, tuple(found))
+    return Questions(asked.label, tuple(found), left_out)
+
+
+def save(path: Path, questions: Iterable[Question]) -> None:
+    """Write questions as a JSONL file that `load` reads back; the file is there whole or not at all."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.write_text("".join(json.dumps(question.model_dump(mode="json")) + "\n" for question in questions))
+    new.replace(path)

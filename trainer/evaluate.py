@@ -8,13 +8,12 @@ repeated command goes on where it was broken off, and only shows what is done. I
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
@@ -27,15 +26,12 @@ from events.estimators import CONFIDENCE, pass_at_k, pass_at_k_interval
 from events.log import Log, Say
 from events.safe_text import markup
 from events.types import EvaluationFinished, PolicyProbed, PolicyUpdated
-from events.values import Digest, Question, canonical
+from events.values import Digest
 from graph.config import Config, EvaluateSettings
 
 if TYPE_CHECKING:
     from roles.model import Model
     from roles.question_set import QuestionSet
-
-ROWS: Final = 256
-"""Answers that are sampled together; a stop loses no more."""
 
 app = typer.Typer(add_completion=False)
 
@@ -203,14 +199,14 @@ async def examine(
         GaspError: model or sandbox failed; what is done is kept.
     """
     from graph.assemble import prompts, sandbox, verifier_of
-    from graph.examine import Examiner
+    from graph.examine import ROWS, Examiner, named
     from graph.pace import pace
     from roles.solver import Solver
 
     config, log, going = examinee.config, examinee.log, pace(examinee.config.play.order)
     questions = asked.questions[: settings.questions]
     said = prompts(config)
-    name = f"{asked.name}-{_key(questions, settings, said.digest)}"
+    name = named(asked.name, questions, settings, said.digest)
     stream = f"evaluation/{name}/{examinee.policy[:12]}-{seed}"
     done = next((event.fact for event in log.read(stream, kinds=("evaluation_finished",))), None)
     if isinstance(done, EvaluationFinished):
@@ -249,12 +245,6 @@ async def _served(examinee: Examinee, house: AsyncExitStack) -> Model:
             await Proofs(exact=config.exact).prove(policy, model, event.fact)
             break
     return model
-
-
-def _key(questions: Sequence[Question], settings: EvaluateSettings, prompts: str) -> str:
-    """Names how a set was asked, so that examinations of one name can be compared."""
-    asked = (*(question.id for question in questions), str(settings.attempts), prompts)
-    return hashlib.sha256("\0".join(asked).encode() + canonical(settings.sampling)).hexdigest()[:6]
 
 
 def figures(found: EvaluationFinished, ks: Sequence[int]) -> dict[str, Any]:
