@@ -5,6 +5,7 @@ Precedence: `--set key=value`, then the file, then the defaults. Every mistake i
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
@@ -47,14 +48,28 @@ def changed(config: Config, overrides: Sequence[str]) -> Config:
     Raises:
         BadInput: unknown key, value out of range.
     """
+    return resolved(merged(config.model_dump(), _tree(overrides)))
+
+
+def resolved(tree: dict[str, Any]) -> Config:
+    """The configuration that a tree of settings is, where it says nothing the default one.
+
+    Raises:
+        BadInput: unknown key, value out of range.
+    """
     try:
-        return Config(**_merged(config.model_dump(), _tree(overrides)))
+        return Config(**tree)
     except ValidationError as error:
         raise BadInput(_sentence(error)) from error
 
 
-def _merged(base: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
-    both = {key: _merged(base[key], value) for key, value in tree.items() if isinstance(base.get(key), dict)}
+def merged(base: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
+    """A tree of settings over another one."""
+    both = {
+        key: merged(base[key], value)
+        for key, value in tree.items()
+        if isinstance(base.get(key), dict) and isinstance(value, dict)
+    }
     return {**base, **tree, **both}
 
 
@@ -66,6 +81,30 @@ def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[st
             yield from keys(type(default), f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", default, field.description or ""
+
+
+def value(config: Config, key: str) -> Any:
+    """The value of a setting, by its dotted key."""
+    found: object = config
+    for part in key.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def toml(config: Config) -> str:
+    """The settings as a TOML file that `configure` reads back."""
+    sections: dict[str, dict[str, object]] = {}
+    for key, _, _ in keys():
+        section, _, last = key.rpartition(".")
+        # TOML has no word for what is not set.
+        if (set_to := value(config, key)) is not None:
+            sections.setdefault(section, {})[last] = set_to
+    blocks = []
+    for section, values in sorted(sections.items()):
+        lines = [f"[{section}]"] if section else []
+        lines += [f"{key} = {json.dumps(set_to, ensure_ascii=False)}" for key, set_to in values.items()]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
 
 
 def _tree(overrides: Sequence[str]) -> dict[str, Any]:

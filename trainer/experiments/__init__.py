@@ -1,0 +1,1 @@
+"""Experiments: recipes and seeds compared, from runs to tables and figures."""
