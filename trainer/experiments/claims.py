@@ -1,0 +1,115 @@
+"""The claim that guided self-play beats unguided self-play and solves goalposts that nothing else solves, clause by clause.
+
+Law: each clause is decided from the results by code. A clause about runs that are not over is open, whatever they say so far.
+The bounds are those of GASP (arXiv 2603.15957, tables 2 and 4): 2.5 points of pass@20 over AZR, 11 of 146 goalposts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, Literal, NamedTuple
+
+from trainer.experiments.results import Figure, Results, When
+
+MARGIN: Final = 0.025
+"""By how much pass@k must be higher."""
+SHARE: Final = 11 / 146
+"""The share of goalposts that must be exceeded."""
+NEAR_ZERO: Final = 0.02
+"""The share of goalposts up to which a rival is at or near zero."""
+GUIDED: Final = "gasp"
+UNGUIDED: Final = "azr"
+RIVALS: Final = ("base", "azr", "rlvr")
+"""Recipes that solve nothing in the paper."""
+
+
+class Clause(NamedTuple):
+    """A part of the claim."""
+
+    said: str
+    holds: bool | None
+    """None: open, because runs are missing."""
+    numbers: str
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        return {True: "HOLDS", False: "DOES NOT HOLD", None: "OPEN"}[self.holds]
+
+
+def percent(figure: Figure | None) -> str:
+    """`33.7 % (31.0 to 36.2)`."""
+    return "–" if figure is None else f"{100 * figure.value:.1f} % ({100 * figure.low:.1f} to {100 * figure.high:.1f})"
+
+
+def points(figure: Figure | None) -> str:
+    """`+2.5 (-0.3 to +5.1)`."""
+    return "–" if figure is None else f"{100 * figure.value:+.1f} ({100 * figure.low:+.1f} to {100 * figure.high:+.1f})"
+
+
+def clauses(results: Results) -> list[Clause]:
+    """All parts, in order."""
+    return [
+        *_better(results, "chosen", "the checkpoint chosen on validation"),
+        *_better(results, "last", "the last checkpoint"),
+        _solves(results, "any", "at any examined checkpoint"),
+        _solves(results, "last", "at the last checkpoint"),
+        *(_near_zero(results, rival) for rival in RIVALS),
+        _alone(results),
+    ]
+
+
+def _better(results: Results, when: When, said: str) -> Iterator[Clause]:
+    done, k = results.complete(GUIDED, UNGUIDED), results.k
+    ours, theirs = results.score(GUIDED, when, k), results.score(UNGUIDED, when, k)
+    apart = results.difference(GUIDED, UNGUIDED, when, k)
+    known = done and ours is not None and theirs is not None and apart is not None
+    both = f"{percent(ours)} against {percent(theirs)}"
+    yield Clause(
+        f"`{GUIDED}` is above `{UNGUIDED}` in test pass@{k} by more than {100 * MARGIN:.1f} points, at {said}",
+        apart.value > MARGIN if known and apart else None,
+        f"{both}: {points(apart)} points",
+    )
+    yield Clause(
+        "... and their intervals are apart",
+        ours.low > theirs.high if known and ours and theirs else None,
+        both,
+    )
+    yield Clause(
+        "... and the interval of their paired difference is above 0",
+        apart.low > 0 if known and apart else None,
+        f"{points(apart)} points",
+    )
+
+
+def _solves(results: Results, when: Literal["last", "any"], said: str) -> Clause:
+    share = results.union_share(GUIDED, when)
+    return Clause(
+        f"the seeds of `{GUIDED}` together solve more than {100 * SHARE:.1f} % of the goalposts, {said}",
+        share.value > SHARE if share is not None and results.complete(GUIDED) else None,
+        f"{len(results.union(GUIDED, when))} goalposts, {percent(share)}",
+    )
+
+
+def _near_zero(results: Results, rival: str) -> Clause:
+    share = results.union_share(rival, "any")
+    tries, wanted = results.tries(rival), results.tries(GUIDED)
+    holds = None
+    if share is not None and results.complete(GUIDED, rival):
+        # Too few samples cannot show that nothing is solved, but they can show that something is.
+        holds = False if share.value > NEAR_ZERO else True if tries >= wanted else None
+    return Clause(
+        f"the seeds of `{rival}` together solve at most {100 * NEAR_ZERO:.0f} % of the goalposts under equal samples",
+        holds,
+        f"{len(results.union(rival, 'any'))} goalposts, {percent(share)}, in {tries} answers to each; `{GUIDED}` has {wanted}",
+    )
+
+
+def _alone(results: Results) -> Clause:
+    theirs = frozenset().union(*(results.union(rival, "any") for rival in RIVALS))
+    alone = results.union(GUIDED, "any") - theirs
+    return Clause(
+        f"`{GUIDED}` solves goalposts that none of {', '.join(f'`{rival}`' for rival in RIVALS)} solves at any checkpoint",
+        bool(alone) if results.complete(GUIDED, *RIVALS) else None,
+        f"{len(alone)} goalposts; the three solve {len(theirs)} together",
+    )

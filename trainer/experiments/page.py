@@ -1,0 +1,252 @@
+"""The page of results, in Markdown.
+
+Law: a pure function of results and plots: every number in it is computed, and text that comes from logs takes no effect.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
+from statistics import fmean
+from typing import Final, get_args
+
+from events.estimators import CONFIDENCE, DRAWS
+from events.safe_text import one_line
+from events.types import Reason
+from events.values import Seat
+from trainer.experiments.claims import UNGUIDED, clauses, percent, points
+from trainer.experiments.figures import SEATS, TEACHER, Drawn
+from trainer.experiments.outcome import Costs, Outcome
+from trainer.experiments.results import Results, When
+from trainer.experiments.strata import strata
+from trainer.experiments.teaching import MEASURES, pooled
+
+PLOTS: Final = "results"
+"""The folder of the plots, beside the page."""
+AGAINST: Final = (UNGUIDED, "base")
+"""Recipes that every other one is compared with."""
+WHEN: Final[dict[When, str]] = {"chosen": "the checkpoint chosen on validation", "last": "the last checkpoint"}
+NOTHING: Final = "–"
+METHOD: Final = """\
+- pass@k is the unbiased estimator of Chen et al. (arXiv 2107.03374) from all answers to a question, averaged over questions
+  and seeds. The checkpoint is chosen on validation, for each run the one with the best pass@{k}, the earlier of equals; no
+  test answer has a say in it. The last checkpoint needs no choice.
+- Intervals hold {confidence:.0%}: percentiles of {draws} bootstrap resamples in which seeds are drawn anew, and questions are
+  drawn anew, the same for all seeds. A difference is paired: its questions are drawn for both recipes together, its seeds for
+  each by itself. The choice of checkpoints is not made again in a resample, and a few seeds drawn from themselves vary less
+  than new ones would. Resamples have a fixed seed.
+- A goalpost is solved by a success among the answers of an examination. "At any" grows with the number of examinations, by
+  chance too: the control is `base`, which learns nothing and is examined just as often, each time with other answers.
+  Intervals of union shares are Wilson's, over goalposts.
+- Measures of the teacher are means over proposals or questions, pooled over seeds. {measures}
+- Samples are completions. Those of examinations are counted apart, since nothing learns from them; seconds include them, and
+  whatever else the machine did."""
+
+
+def page(name: str, results: Results, drawn: Sequence[Drawn]) -> str:
+    """The whole page."""
+    learning = [plot for plot in drawn if not plot.name.startswith(TEACHER)]
+    teaching = [plot for plot in drawn if plot.name.startswith(TEACHER)]
+    parts = [
+        f"# Results: {plain(name)}",
+        "Made from the logs of the runs by the last of these commands; nothing in it is typed by hand.",
+        _commands(name),
+        *_setting(results),
+        "## The claim",
+        *_claim(results),
+        *_tests(results, "chosen"),
+        *_strata(results),
+        *_tests(results, "last"),
+        "## Goalposts",
+        *_goalposts(results),
+        "## Learning",
+        "Means over seeds, and a band from the least to the most of them.",
+        *_plots(learning),
+        "## The teacher",
+        *_teacher(results),
+        *_plots(teaching),
+        "## Costs",
+        *_costs(results),
+        "## How the numbers are made",
+        METHOD.format(
+            k=results.k,
+            confidence=CONFIDENCE,
+            draws=DRAWS,
+            measures=" ".join(f"*{measure}*: {said}." for measure, said in MEASURES.items()),
+        ),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def plain(text: str) -> str:
+    """A text that may be anybody's, on one line of Markdown, without effect."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~&$-])", r"\\\1", one_line(text, 80))
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
+def _commands(name: str) -> str:
+    file = f"configs/experiments/{name}.toml"
+    return f"```bash\npython -m trainer.experiment {file}\npython -m trainer.experiment {file} --report\n```"
+
+
+def _setting(results: Results) -> Iterator[str]:
+    runs = [found for recipe in results.cells for found in results.outcomes(recipe).values()]
+    if not runs:
+        yield "No run has begun."
+        return
+    seeds = sorted({seed for row in results.cells.values() for seed in row})
+    commits = sorted({found.started.commit[:12] for found in runs})
+    weights = sorted({digest[:12] for found in runs for digest in found.started.policies.values()})
+    yield (
+        f"{len(results.cells)} recipes on the seeds {', '.join(map(str, seeds))}; code of {', '.join(map(plain, commits))};"
+        f" first weights {', '.join(map(plain, weights))}. {' '.join(_examined(runs))}"
+    )
+    missing = [f"`{recipe}` {seed}: {_state(found)}" for recipe, row in results.cells.items() for seed, found in row.items()]
+    missing = [line for line in missing if not line.endswith(": over")]
+    if missing:
+        yield f"**Not complete.** Runs that are not over, by recipe and seed: {'; '.join(missing)}."
+
+
+def _examined(runs: Sequence[Outcome]) -> Iterator[str]:
+    for name in runs[0].examinations:
+        found = [one.found for run in runs for one in run.examinations[name]]
+        if found:
+            how = sorted({f"{one.attempts} answers at temperature {one.sampling.temperature:g}" for one in found})
+            yield f"{name.capitalize()}: {len(found[0].successes)} questions, {' or '.join(how)}."
+
+
+def _state(found: Outcome | None) -> str:
+    if found is None:
+        return "not begun"
+    return "over" if found.finished else f"{found.costs.iterations} iterations"
+
+
+def _claim(results: Results) -> Iterator[str]:
+    yield _table(("clause", "verdict", "numbers"), ((one.said, f"**{one.verdict}**", one.numbers) for one in clauses(results)))
+    yield "A clause is open while a run that it is about is not over."
+
+
+def _tests(results: Results, when: When) -> Iterator[str]:
+    k = results.k
+    against = [other for other in AGAINST if results.scores(other, when, k)]
+    ks = sorted({1, k})
+    head = ["recipe", "seeds", "after", *(f"pass@{k}" for k in ks)]
+    head += [f"pass@{k} - `{other}`" for other in against for k in ks]
+    rows = [
+        [
+            f"`{recipe}`",
+            str(len(results.scores(recipe, when, k))),
+            ", ".join(str(at) for found in found.values() if (at := results.checkpoint(found, when)) is not None),
+            *(percent(results.score(recipe, when, k)) for k in ks),
+            *(points(results.difference(recipe, other, when, k)) for other in against for k in ks),
+        ]
+        for recipe in results.cells
+        if (found := results.outcomes(recipe)) and results.scores(recipe, when, k)
+    ]
+    yield f"## Test, {WHEN[when]}"
+    if not rows:
+        yield "No run was examined for it."
+        return
+    yield _table(head, rows)
+    yield "*After*: iterations that each seed's checkpoint has learned from. Differences are in points."
+
+
+def _strata(results: Results) -> Iterator[str]:
+    k, parts = results.k, strata(results.questions.get("test", ()))
+    rows = [
+        [f"`{recipe}`", *(percent(results.score(recipe, "chosen", k, places)) for places in parts.values())]
+        for recipe in results.cells
+        if results.scores(recipe, "chosen", k)
+    ]
+    if parts and rows:
+        yield _table(["recipe", *(f"pass@{k}, {name} ({len(places)})" for name, places in parts.items())], rows)
+        yield "*Target region*: all rare operations of the question are of those that goalposts are made of."
+
+
+def _goalposts(results: Results) -> Iterator[str]:
+    rows = []
+    for recipe in results.cells:
+        last, ever = results.solved(recipe, "last"), results.solved(recipe, "any")
+        if ever:
+            rows.append(
+                [
+                    f"`{recipe}`",
+                    " / ".join(str(len(solved)) for solved in last.values()),
+                    f"{len(results.union(recipe, 'last'))}: {percent(results.union_share(recipe, 'last'))}",
+                    " / ".join(str(len(solved)) for solved in ever.values()),
+                    f"{len(results.union(recipe, 'any'))}: {percent(results.union_share(recipe, 'any'))}",
+                    str(results.tries(recipe)),
+                ]
+            )
+    if not rows:
+        yield "No run was examined on goalposts."
+        return
+    yield _table(("recipe", "last, by seed", "last, union", "any, by seed", "any, union", "answers to each"), rows)
+    yield (
+        f"Solved of {len(results.questions['goalposts'])} goalposts, in the last examination and in any; *answers to each*: in"
+        " all examinations of all seeds. `base` is the control with equal samples: the first weights, asked as often."
+    )
+
+
+def _plots(drawn: Sequence[Drawn]) -> Iterator[str]:
+    for plot in drawn:
+        yield f"![{plot.said}]({PLOTS}/{plot.name})"
+
+
+def _teacher(results: Results) -> Iterator[str]:
+    taught = [
+        (recipe, seat, wrote, runs)
+        for recipe in results.cells
+        for runs in [list(results.outcomes(recipe).values())]
+        for seat, (wrote, _) in SEATS.items()
+        if any(run.teaching.proposed[seat] for run in runs)
+    ]
+    if not taught:
+        yield "No teacher has proposed."
+        return
+    yield _table(
+        ("recipe", "wrote", "proposals", *MEASURES),
+        (
+            [f"`{recipe}`", wrote, str(sum(run.teaching.proposed[seat] for run in runs)), *_thirds(runs, seat)]
+            for recipe, seat, wrote, runs in taught
+        ),
+    )
+    yield "From the first third of the iterations to the last."
+    reasons = get_args(Reason)
+    yield _table(
+        ("recipe", "wrote", *(reason.replace("_", " ") for reason in reasons)),
+        ([f"`{recipe}`", wrote, *_rejections(runs, seat, reasons)] for recipe, seat, wrote, runs in taught),
+    )
+    yield "Proposals rejected, by reason, in % of all."
+
+
+def _thirds(runs: Sequence[Outcome], seat: Seat) -> Iterator[str]:
+    first, last = (pooled(run.teaching.of(seat, run.third(last=last)) for run in runs) for last in (False, True))
+    for measure in MEASURES:
+        yield f"{_share(first[measure].value)} → {_share(last[measure].value)}"
+
+
+def _rejections(runs: Sequence[Outcome], seat: Seat, reasons: Sequence[Reason]) -> Iterator[str]:
+    proposed = sum(run.teaching.proposed[seat] for run in runs)
+    for reason in reasons:
+        yield f"{100 * sum(run.teaching.rejected[seat][reason] for run in runs) / proposed:.1f}"
+
+
+def _share(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.2f}"
+
+
+def _costs(results: Results) -> Iterator[str]:
+    names = [field.name for field in fields(Costs)]
+    rows = []
+    for recipe in results.cells:
+        spent = [found.costs for found in results.outcomes(recipe).values()]
+        if spent:
+            means = (fmean(getattr(costs, name) for costs in spent) for name in names)
+            rows.append([f"`{recipe}`", *(f"{mean:,.0f}".replace(",", " ") for mean in means)])
+    yield _table(("recipe", *(name.replace("_", " ") for name in names)), rows)
+    yield "Means over seeds."

@@ -1,0 +1,92 @@
+"""Plots as SVG: a grid with a panel for each recipe, told apart by line styles, not by colours.
+
+Law: equal lines give equal bytes: no date, no random ids, no settings of whoever draws. Text stays text, and none of it is
+markup. Needs the extra `plots`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from events.exports import needs
+
+COLUMNS: Final = 4
+"""Panels in a row."""
+_WIDTH: Final = 2.3
+_HEIGHT: Final = 1.7
+"""Inches of a panel."""
+_STYLE: Final = {
+    "svg.hashsalt": "gasp",
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 7,
+    "axes.titlesize": 8,
+    "axes.linewidth": 0.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "path.simplify": True,
+}
+
+
+class Line(NamedTuple):
+    """A line in a panel."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
+    style: str = "-"
+    """As matplotlib names it: `-`, `--`, `:`, `-.`."""
+    grey: bool = False
+    """Whether it stands behind, for comparison."""
+    band: Sequence[tuple[float, float]] = ()
+    """Its lower and upper edge at each point, if there is one."""
+
+
+def draw(
+    file: Path, title: str, x: str, y: str, panels: Mapping[str, Sequence[Line]], bounds: tuple[float, float] | None = None
+) -> None:
+    """Write a plot.
+
+    Args:
+        file: where, ending in .svg.
+        title: what the lines are, for who cannot see them.
+        x: what lies to the right.
+        y: what lies upwards.
+        panels: lines by the panel's title.
+        bounds: of the vertical axis, which is the same in all panels; None takes them from the lines.
+
+    Raises:
+        BadInput: the extra is not installed.
+    """
+    with needs("plots"):
+        from matplotlib import style
+        from matplotlib.figure import Figure
+    columns = min(COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    with style.context(["default", _STYLE]):
+        figure = Figure(figsize=(_WIDTH * columns, _HEIGHT * rows + 0.4), layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        handles: dict[str, Any] = {}
+        for axes, (name, lines) in zip(grid, panels.items(), strict=False):
+            axes.set_title(name)
+            for line in lines:
+                handles.setdefault(line.label, _line(axes, line))
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        if bounds is not None:
+            grid[0].set_ylim(*bounds)
+        figure.supxlabel(x, fontsize=8)
+        figure.supylabel(y, fontsize=8)
+        figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles), frameon=False)
+        about = {"Title": title, "Creator": "GASP", "Date": None}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(file, format="svg", metadata=about)
+
+
+def _line(axes: Any, line: Line) -> Any:
+    colour, width = ("0.55", 0.9) if line.grey else ("0", 1.2)
+    xs, ys = zip(*line.points, strict=True)
+    if line.band:
+        axes.fill_between(xs, *zip(*line.band, strict=True), color="0.82", linewidth=0)
+    return axes.plot(xs, ys, line.style, color=colour, linewidth=width, marker="." if len(xs) == 1 else None)[0]

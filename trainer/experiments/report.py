@@ -1,0 +1,63 @@
+"""Writes what an experiment found: a page of tables in Markdown, and plots in a folder beside it.
+
+Law: nothing in it is typed by hand, and equal logs give equal bytes. An experiment that is not over is written as far as it is,
+and what is missing is named. Text of logs takes no effect in the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from events.cli import holds_log, open_any
+from events.errors import BadInput
+from trainer.experiments.figures import draw_all
+from trainer.experiments.outcome import Outcome, outcome
+from trainer.experiments.page import PLOTS, page
+from trainer.experiments.plan import Cell, Plan
+from trainer.experiments.results import Results
+
+PAGE: Final = "results.md"
+
+
+def write(plan: Plan, folder: Path, out: Path, say: Callable[[str], None]) -> None:
+    """Write `results.md` and the folder `results` with its plots.
+
+    Args:
+        plan: what was to be played.
+        folder: where the folders of its runs are.
+        out: where to write.
+        say: told what was read and written.
+
+    Raises:
+        BadInput: a run is of another plan, two were examined on different questions, or the extra `plots` is not installed.
+        LogError: a log cannot be read.
+    """
+    results = read(plan, folder)
+    begun = sum(len(results.outcomes(recipe)) for recipe in results.cells)
+    say(f"read {begun} of {len(list(plan.cells()))} runs")
+    out.mkdir(parents=True, exist_ok=True)
+    drawn = draw_all(results, out / PLOTS)
+    (out / PAGE).write_text(page(plan.name, results, drawn), encoding="utf-8")
+    say(f"wrote {out / PAGE} and {len(drawn)} plots in {out / PLOTS}")
+
+
+def read(plan: Plan, folder: Path) -> Results:
+    """What the runs of a plan found so far."""
+    cells: dict[str, dict[int, Outcome | None]] = {recipe: {} for recipe in plan.recipes}
+    for cell in plan.cells():
+        cells[cell.recipe][cell.seed] = _outcome(plan, cell, folder / cell.run)
+    return Results(cells)
+
+
+def _outcome(plan: Plan, cell: Cell, run: Path) -> Outcome | None:
+    if not holds_log(run):
+        return None
+    with closing(open_any(str(run))) as log:
+        found = outcome(log)
+    played = {key: found.started.config.get(key) for key in ("recipe", "seed")}
+    if played != {"recipe": plan.config(cell.recipe, cell.seed).recipe, "seed": cell.seed}:
+        raise BadInput(f"{run} holds another run than {plan.name} wants there; move it away, or give the plan another name.")
+    return found
