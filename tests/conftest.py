@@ -2,6 +2,7 @@
 
 import asyncio
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,16 @@ def postgres_programs() -> Path:
     if programs is None:
         pytest.skip("there is no PostgreSQL server; .ci/postgres installs it")
     return programs
+
+
+@pytest.fixture(scope="session")
+def smoked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of the experiment that `--smoke` plays, its report in `report/` included, and what the command printed."""
+    runs = tmp_path_factory.mktemp("runs")
+    command = [sys.executable, "-m", "trainer.experiment", "--smoke", "--runs", str(runs)]
+    done = subprocess.run(command, cwd=Path(__file__).parent.parent, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return runs / "smoke", done.stdout
 
 
 @pytest.fixture

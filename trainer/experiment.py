@@ -1,0 +1,106 @@
+"""Command line: `python -m trainer.experiment FILE.toml` plays recipes x seeds and reports what came out.
+
+Law: every run is an ordinary one, in a folder of its own, that its log alone speaks for. It samples and learns nothing itself.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from events.cli import python, run_app
+from events.commands.output import note
+from events.errors import BadInput, GaspError
+from trainer.experiments.plan import Plan, read_plan
+
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+
+HELP = """Compare recipes: play each on each seed, as the plan in FILE says, and report with `--report`.
+
+Runs are ordinary runs in `runs/PLAN/RECIPE-SEED`, several at once. Stop with Ctrl-C at any moment; the same command goes on:
+what is finished is skipped, what was begun is resumed. A run that fails stops no other; what it said is in `RECIPE-SEED.out`.
+
+- `python -m trainer.experiment configs/experiments/pocket.toml` plays all recipes on the pocket world
+- `python -m trainer.experiment configs/experiments/pocket.toml --report` writes tables and plots of what is played so far
+- `python -m trainer.experiment --smoke` plays three recipes for two tiny iterations, and reports
+"""
+SMOKE: Final = Plan(
+    name="smoke",
+    seeds=(0,),
+    settings={
+        "validation": "pocket",
+        "play": {"iterations": 2, "episodes": 3, "practice": 3, "practice_attempts": 4, "attempts": 4, "max_attempts": 2},
+        "evaluate": {"questions": 3, "attempts": 20, "every": 1},
+        "learn": {"keep": 3},
+        "verify": {"workers": 1},
+    },
+    recipes={"gasp": {}, "azr": {}, "rlvr": {}},
+)
+
+
+@app.command(help=HELP)
+def main(
+    file: Annotated[Path | None, typer.Argument(metavar="FILE.toml", help="The plan: docs/experiments.md.")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder that holds the folder of the experiment.")] = Path("runs"),
+    parallel: Annotated[int | None, typer.Option(min=1, help="Runs that play at once; one a core by default.")] = None,
+    report: Annotated[bool, typer.Option("--report", help="Play nothing: write tables and plots of what is there.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder that the report is written into; `docs`, or with --smoke beside its runs.")
+    ] = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Try everything at a tiny size; takes no FILE.")] = False,
+) -> None:
+    """Read the plan, then play it or report."""
+    if (file is None) != smoke:
+        raise BadInput("Give the FILE.toml of a plan, or --smoke, and not both; --help shows examples.")
+    plan = SMOKE if file is None else read_plan(file)
+    folder = runs / plan.name
+    if not report:
+        _play(plan, folder, parallel or len(os.sched_getaffinity(0)))
+    if report or smoke:
+        _report(plan, folder, out or (folder / "report" if smoke else Path("docs")))
+    elif file is not None:
+        note(f"Write tables and plots with: {python()} -m trainer.experiment {file} --report")
+
+
+def _play(plan: Plan, folder: Path, parallel: int) -> None:
+    from graph.folder import locked
+    from graph.run import interruptible
+    from trainer.experiments.progress import progress
+    from trainer.experiments.runs import play, runs_of
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"Folder {folder} cannot be made: {error}; choose another --runs.") from error
+    interruptible()
+    with locked(folder):
+        planned = runs_of(plan, folder)
+        try:
+            with progress(Console(), planned) as show:
+                play(planned, parallel, show)
+        except KeyboardInterrupt:
+            note("Stopped; repeat the command to go on.")
+            raise
+    failed = [run for run in planned if run.state == "failed"]
+    for run in failed:
+        note(f"{run.cell.run} failed: {run.last_words} (see {run.output})")
+    if failed:
+        raise GaspError(
+            f"{len(failed)} of {len(planned)} runs failed; mend the cause, then repeat the command to go on with them."
+        )
+
+
+def _report(plan: Plan, folder: Path, out: Path) -> None:
+    from trainer.experiments.report import write
+
+    if not folder.is_dir():
+        raise BadInput(f"There are no runs in {folder}; play them first, without --report.")
+    write(plan, folder, out, note)
+
+
+if __name__ == "__main__":
+    run_app(app)

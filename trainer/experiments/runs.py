@@ -1,0 +1,189 @@
+"""The runs of an experiment as processes: which are over, which may start, and how each ended.
+
+Law: what a run has done is read from its log alone, so that a repeated command goes on wherever the one before was stopped. No
+process outlives this one. It plays nothing itself and knows no recipe.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Final, Literal
+
+from events.cli import holds_log, open_any
+from events.errors import BadInput
+from events.projections import Samples
+from graph.assemble import started
+from graph.config import Config
+from graph.configure import keys, toml, value
+from graph.folder import locked, settings
+from trainer.experiments.plan import Cell, Plan
+
+State = Literal["playing", "failed", "waiting", "busy", "finished"]
+
+PERIOD_S: Final = 0.5
+"""Seconds between looks at processes and logs."""
+GRACE_S: Final = 60.0
+"""How long runs may take to put everything away when they are stopped."""
+_SET_PDEATHSIG: Final = 1
+
+
+class Run:
+    """One cell: its log, and the process that plays it."""
+
+    def __init__(self, cell: Cell, config: Config, folder: Path) -> None:
+        self.cell, self.config = cell, config
+        self.folder = folder / cell.run
+        self.output = folder / f"{cell.run}.out"
+        """What its processes print."""
+        self.state: State = "waiting"
+        """`busy`: another process plays it, such as one that a killed command has left, which ends soon."""
+        self.samples = Samples()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has a log to go on with."""
+        return holds_log(self.folder)
+
+    @property
+    def iteration(self) -> int:
+        """Iterations played."""
+        return max(self.samples.after)
+
+    def check(self) -> None:
+        """Look whether it was begun as it is planned.
+
+        Raises:
+            BadInput: with other settings.
+        """
+        if not self.begun:
+            return
+        with closing(open_any(str(self.folder))) as log:
+            begun = settings(self.folder, started(log))
+        for key, _, _ in keys():
+            old, new = value(begun, key), value(self.config, key)
+            if old != new:
+                raise BadInput(
+                    f"Run {self.folder} was begun with {key} = {old!r}, and the plan says {new!r}; put that back, give the plan"
+                    " another name, or remove the run's folder."
+                )
+
+    def look(self) -> None:
+        """See how far it is, and what became of its process."""
+        if self.state in ("finished", "failed"):
+            return
+        code = None if self._process is None else self._process.poll()
+        over = self._read()
+        if self._process is not None and code is None:
+            self.state = "playing"
+        elif over:
+            self.state = "finished"
+        elif code is not None:
+            self.state = "failed"
+        else:
+            self.state = "busy" if self.begun and _held(self.folder) else "waiting"
+
+    def _read(self) -> bool:
+        """Take in what is new in its log; whether it is over."""
+        if not self.begun:
+            return False
+        with closing(open_any(str(self.folder))) as log:
+            for event in log.read(after=self.samples.position, kinds=Samples.KINDS):
+                self.samples.apply(event)
+            return any(True for _ in log.read("run", kinds=("run_finished",)))
+
+    def start(self) -> None:
+        """Begin it, or go on with it, in a session of its own, so that Ctrl-C reaches it through us only."""
+        file = self.folder.with_suffix(".toml")
+        file.write_text(toml(self.config), encoding="utf-8")
+        new = (str(file), "--name", self.cell.run, "--runs", str(self.folder.parent))
+        which = ("--resume", str(self.folder)) if self.begun else new
+        libc = ctypes.CDLL(None)
+
+        def end_with_us() -> None:
+            libc.prctl(_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+        with self.output.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "graph.run", "--plain", *which],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                preexec_fn=end_with_us,  # noqa: PLW1509  # this process has one thread
+            )
+        self.state = "playing"
+
+    def stop(self) -> None:
+        """Ask its process to end."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+
+    def wait(self, deadline: float) -> None:
+        """Until its process has ended; it is killed at the deadline."""
+        if self._process is None:
+            return
+        try:
+            self._process.wait(timeout=max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def last_words(self) -> str:
+        """What its process said when it failed."""
+        said = [line.strip() for line in self.output.read_text(errors="replace").splitlines() if line.strip()]
+        errors = [line for line in said if line.startswith("error: ")]
+        return (errors or said or ["it said nothing"])[-1].removeprefix("error: ")[:300]
+
+
+def runs_of(plan: Plan, folder: Path) -> list[Run]:
+    """The runs of a plan, in the order in which they start.
+
+    Raises:
+        BadInput: one was begun with other settings.
+    """
+    runs = [Run(cell, plan.config(cell.recipe, cell.seed), folder) for cell in plan.cells()]
+    for run in runs:
+        run.check()
+        run.look()
+    return runs
+
+
+def play(runs: Sequence[Run], parallel: int, show: Callable[[], None]) -> None:
+    """Play what is not over, so many at once; a run that fails does not stop the others."""
+    try:
+        while True:
+            for run in runs:
+                run.look()
+            playing = sum(run.state == "playing" for run in runs)
+            for run in itertools.islice((run for run in runs if run.state == "waiting"), max(0, parallel - playing)):
+                run.start()
+            show()
+            if all(run.state in ("finished", "failed") for run in runs):
+                return
+            time.sleep(PERIOD_S)
+    finally:
+        for run in runs:
+            run.stop()
+        deadline = time.monotonic() + GRACE_S
+        for run in runs:
+            run.wait(deadline)
+
+
+def _held(folder: Path) -> bool:
+    try:
+        with locked(folder):
+            return False
+    except BadInput:
+        return True
