@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from events.cli import run_app
-from trainer import evaluate, run
+from trainer import evaluate, experiment, run
 from trainer.commands import lineage
 from trainer.warm_start import dpo, sft
 
@@ -13,6 +13,7 @@ app = typer.Typer(name="python -m trainer", help="Learn from logs.", no_args_is_
 
 app.command("run")(run.main)
 app.command("evaluate")(evaluate.main)
+app.command("experiment", help=experiment.HELP)(experiment.main)
 for command in (lineage, sft, dpo):
     app.command()(command)
 

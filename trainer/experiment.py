@@ -19,7 +19,7 @@ from trainer.experiments.plan import Plan, read_plan
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 
-HELP = """Compare recipes: play each on each seed, as the plan in FILE says, and report with `--report`.
+HELP = """Compare recipes: play each on each seed, as the plan in FILE says, and report what came out.
 
 Runs are ordinary runs in `runs/PLAN/RECIPE-SEED`, several at once. Stop with Ctrl-C at any moment; the same command goes on:
 what is finished is skipped, what was begun is resumed. A run that fails stops no other; what it said is in `RECIPE-SEED.out`.
