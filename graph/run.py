@@ -127,12 +127,14 @@ def play(folder: Path, config: Config | None, url: str | None, console: Console,
     from graph.assemble import inputs
     from graph.display import ending
     from graph.folder import create, locked, reopen
+    from graph.serving import Stored, check
 
     if config is None:
         log, config, given = reopen(folder)
         fresh = False
     else:
         given, fresh = inputs(config), True
+        check(config, Stored(given.model, given.digest))
         log = create(folder, config, given, url)
     with closing(log), locked(folder):
         finished = any(True for _ in log.read("run", kinds={"run_finished"}))

@@ -22,6 +22,7 @@ from roles.model import Model
 
 if TYPE_CHECKING:
     from roles.models.replicas import Replicas
+    from roles.serving.command import Serving
 
 KEY: Final = "VLLM_API_KEY"
 """The environment variable with what servers ask for that run already."""
@@ -99,13 +100,35 @@ async def _replicas(config: Config, weights: Stored, logs: Path, say: Callable[[
         # Nobody knows which weights a server holds that was there before; a base that it does not hold fails its proof.
         holds = weights.digest if config.learn.lora.rank else Digest("")
         return replicas(serve.urls, await name_at(serve.urls[0], key), holds, key=key)
-    from roles.serving.command import Serving
     from roles.serving.fleet import start
 
     def progress(seconds: float, line: str) -> None:
         say(f"starting vLLM, {seconds:.0f} s: {one_line(line, 100)}")
 
-    serving = Serving(
+    serving = _serving(config, weights, logs)
+    fleet = await start(serving, progress)
+    house.push_async_callback(fleet.close)
+    return replicas(fleet.urls, serving.name, weights.digest, key=fleet.key, check=fleet.check)
+
+
+def check(config: Config, weights: Stored) -> None:
+    """Whether the servers that a run would start can be started here; asked before there is a run to go on with.
+
+    Raises:
+        BadInput: vLLM is not installed, or the settings ask for GPUs that are not here.
+    """
+    if config.serve.backend == "transformers" or config.serve.urls:
+        return
+    from roles.serving.command import built_for_cpu, deal
+
+    deal(_serving(config, weights, Path()), cpu=built_for_cpu())
+
+
+def _serving(config: Config, weights: Stored, logs: Path) -> Serving:
+    from roles.serving.command import Serving
+
+    serve = config.serve
+    return Serving(
         weights=weights.folder,
         name=weights.digest[:12],
         logs=logs,
@@ -121,6 +144,3 @@ async def _replicas(config: Config, weights: Stored, logs: Path, say: Callable[[
         seed=config.seed,
         start_s=serve.start_s,
     )
-    fleet = await start(serving, progress)
-    house.push_async_callback(fleet.close)
-    return replicas(fleet.urls, serving.name, weights.digest, key=fleet.key, check=fleet.check)

@@ -46,6 +46,17 @@ def one_sentence(err: str) -> bool:
     return err.startswith("error: ") and err.count("\n") == 1 and "Traceback" not in err
 
 
+def test_servers_that_cannot_be_started_here_are_refused_before_there_is_a_run(graph_run, tmp_path) -> None:
+    pytest.importorskip("vllm")
+    from roles.serving.command import built_for_cpu
+
+    wrong = "serve.sleep=true" if built_for_cpu() else "serve.replicas=1000"
+    code, _, err = graph_run("--plain", "--set", "serve.backend=vllm", "--set", wrong)
+    assert code == 2
+    assert one_sentence(err)
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"), [(["--help"], "--resume"), (["--dry-run", "configs/paper-7b-4xh100.toml"], "GPU-hours")]
 )
