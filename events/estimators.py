@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from math import comb, sqrt
 from statistics import NormalDist, fmean
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,13 +88,10 @@ def seeds_interval(scores: Sequence[Sequence[float]]) -> Interval:
     Raises:
         ValueError: there is no score, or rows differ in length.
     """
-    import numpy as np
-
     table = _table(scores)
     if table.min() == table.max():
         return share_interval(float(table[0, 0]), table.shape[1])
-    rng = np.random.default_rng(SEED)
-    return _middle(_means(table, _weights(rng, table.shape[1]), rng))
+    return _middle(_means(table, "these"))
 
 
 def difference_interval(these: Sequence[Sequence[float]], those: Sequence[Sequence[float]]) -> Interval:
@@ -104,14 +102,10 @@ def difference_interval(these: Sequence[Sequence[float]], those: Sequence[Sequen
     Raises:
         ValueError: there is no score, or not as many questions here as there.
     """
-    import numpy as np
-
     ours, theirs = _table(these), _table(those)
     if ours.shape[1] != theirs.shape[1]:
         raise ValueError(f"a paired difference needs the same questions; there are {ours.shape[1]} and {theirs.shape[1]}")
-    rng = np.random.default_rng(SEED)
-    drawn = _weights(rng, ours.shape[1])
-    return _middle(_means(ours, drawn, rng) - _means(theirs, drawn, rng))
+    return _middle(_means(ours, "these") - _means(theirs, "those"))
 
 
 def share_interval(share: float, trials: int) -> Interval:
@@ -132,16 +126,18 @@ def _table(scores: Sequence[Sequence[float]]) -> NDArray[np.float64]:
     return np.asarray(scores, np.float64)
 
 
-def _means(table: NDArray[np.float64], questions: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """The mean of each resample, whose weights of questions are given and whose seeds are drawn here."""
-    found: NDArray[np.float64] = ((_weights(rng, len(table)) @ table) * questions).sum(axis=1)
+def _means(table: NDArray[np.float64], seeds: Literal["these", "those"]) -> NDArray[np.float64]:
+    """The mean of each resample."""
+    found: NDArray[np.float64] = ((_drawn(table.shape[0], seeds) @ table) * _drawn(table.shape[1], "questions")).sum(axis=1)
     return found
 
 
-def _weights(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+@lru_cache(maxsize=4)
+def _drawn(count: int, what: Literal["questions", "these", "those"]) -> NDArray[np.float64]:
     """How often each of `count` things is in each resample of as many, as shares: `DRAWS` rows."""
     import numpy as np
 
+    rng = np.random.default_rng([SEED, *what.encode()])
     places = rng.integers(count, size=(DRAWS, count)) + count * np.arange(DRAWS)[:, None]
     return np.bincount(places.ravel(), minlength=DRAWS * count).reshape(DRAWS, count) / count
 
