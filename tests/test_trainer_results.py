@@ -32,8 +32,8 @@ from roles.questions.pocket import pocket
 from tests.scenes import START, scene
 from trainer.experiments.claims import clauses
 from trainer.experiments.outcome import outcome
-from trainer.experiments.page import plain
-from trainer.experiments.plan import Plan
+from trainer.experiments.page import page, plain
+from trainer.experiments.plan import Plan, read_plan
 from trainer.experiments.plots import Line, draw
 from trainer.experiments.report import read, write
 from trainer.experiments.results import Results
@@ -90,10 +90,10 @@ class Lab:
     def results(self) -> Results:
         return read(self.plan, self.folder)
 
-    def page(self, out: Path) -> str:
-        """What is written."""
-        write(self.plan, self.folder, out, lambda line: None)
-        return (out / "results.md").read_text()
+    @property
+    def page(self) -> str:
+        """The page, without plots."""
+        return page("lab", self.results, [])
 
 
 @pytest.fixture
@@ -460,18 +460,26 @@ def full(lab: Lab, **how: object) -> Lab:
 
 
 def test_the_page_says_the_numbers_and_the_commands(lab, tmp_path):
-    page = full(lab).page(tmp_path / "docs")
+    write(full(lab).plan, lab.folder, tmp_path / "docs", lambda line: None)
+    said = (tmp_path / "docs" / "results.md").read_text()
     # 0.5 and 0.9, whose resampled means are 0.5, 0.7 and 0.9.
-    assert "| `gasp` | 1 | 0 | 70.0 % (50.0 to 90.0) | 100.0 % (34.2 to 100.0) | +0.0 (+0.0 to +0.0) |" in page
-    assert "| `gasp` | 1 | 1: 50.0 % (9.5 to 90.5) | 1 | 1: 50.0 % (9.5 to 90.5) | 20 |" in page
-    assert "python -m trainer.experiment configs/experiments/lab.toml --report" in page
+    assert "| `gasp` | 1 | 0 | 70.0 % (50.0 to 90.0) | 100.0 % (34.2 to 100.0) | +0.0 (+0.0 to +0.0) |" in said
+    assert "| `gasp` | 1 | 1: 50.0 % (9.5 to 90.5) | 1 | 1: 50.0 % (9.5 to 90.5) | 20 |" in said
+    assert "python -m trainer.experiment configs/experiments/lab.toml --report" in said
     for image in ("results/test-pass-at-1.svg", "results/validation-pass-at-20.svg", "results/goalposts.svg"):
-        assert f"]({image})" in page
+        assert f"]({image})" in said
         assert (tmp_path / "docs" / image).is_file()
 
 
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parent.parent / "configs" / "experiments").glob("*.toml")), ids=lambda file: file.stem
+)
+def test_a_plan_is_called_as_its_file_so_that_the_pages_commands_are_right(file):
+    assert read_plan(file).name == file.stem
+
+
 def test_equal_logs_give_equal_bytes_wherever_they_lie(lab, tmp_path):
-    full(lab).page(tmp_path / "one")
+    write(full(lab).plan, lab.folder, tmp_path / "one", lambda line: None)
     shutil.copytree(lab.folder, tmp_path / "elsewhere")
     write(lab.plan, tmp_path / "elsewhere", tmp_path / "two", lambda line: None)
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
@@ -480,35 +488,35 @@ def test_equal_logs_give_equal_bytes_wherever_they_lie(lab, tmp_path):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
 
 
-def test_what_is_missing_is_named_and_the_rest_is_reported(lab, tmp_path):
+def test_what_is_missing_is_named_and_the_rest_is_reported(lab):
     full(lab, over=False).seeds.add(1)
     lab.recipes["rlvr"] = {}
-    page = lab.page(tmp_path)
-    assert "**Not complete.**" in page
-    assert "`gasp` 0: 0 iterations; `gasp` 1: not begun; `azr` 0: 0 iterations" in page
-    assert "70.0 % (50.0 to 90.0)" in page
-    assert "HOLD" not in page
+    said = lab.page
+    assert "**Not complete.**" in said
+    assert "`gasp` 0: 0 iterations; `gasp` 1: not begun; `azr` 0: 0 iterations" in said
+    assert "70.0 % (50.0 to 90.0)" in said
+    assert "HOLD" not in said
 
 
 def test_an_experiment_without_a_run_is_a_page_too(lab, tmp_path):
     lab.recipes, lab.seeds = {"gasp": {}}, {0}
-    page = lab.page(tmp_path)
-    assert "No run has begun." in page
+    write(lab.plan, lab.folder, tmp_path, lambda line: None)
+    assert "No run has begun." in (tmp_path / "results.md").read_text()
     assert not (tmp_path / "results").exists()
 
 
-def test_a_folder_with_another_run_is_refused(lab, tmp_path):
+def test_a_folder_with_another_run_is_refused(lab):
     full(lab)
     (lab.folder / "gasp-0").rename(lab.folder / "rlvr-0")
     lab.recipes["rlvr"] = {}
     with pytest.raises(BadInput, match=r"rlvr-0 holds another run than lab wants"):
-        lab.page(tmp_path)
+        _ = lab.page
 
 
-def test_text_of_a_log_takes_no_effect_in_the_page(lab, tmp_path):
-    page = full(lab, commit="a|b`<b>[x](y)\n").page(tmp_path)
-    assert "a\\|b\\`\\<b\\>\\[x" in page
-    assert "<b>" not in page
+def test_text_of_a_log_takes_no_effect_in_the_page(lab):
+    said = full(lab, commit="a|b`<b>[x](y)\n").page
+    assert "a\\|b\\`\\<b\\>\\[x" in said
+    assert "<b>" not in said
     assert plain("\x1b[31m*_#") == "\N{REPLACEMENT CHARACTER}\\[31m\\*\\_\\#"
 
 

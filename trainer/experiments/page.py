@@ -39,7 +39,8 @@ METHOD: Final = """\
 - A goalpost is solved by a success among the answers of an examination. "At any" grows with the number of examinations, by
   chance too: the control is `base`, which learns nothing and is examined just as often, each time with other answers.
   Intervals of union shares are Wilson's, over goalposts.
-- Measures of the teacher are means over proposals or questions, pooled over seeds. {measures}
+- Measures of the teacher are means over proposals or questions, pooled over seeds:
+{measures}
 - Samples are completions. Those of examinations are counted apart, since nothing learns from them; seconds include them, and
   whatever else the machine did."""
 
@@ -73,7 +74,7 @@ def page(name: str, results: Results, drawn: Sequence[Drawn]) -> str:
             k=results.k,
             confidence=CONFIDENCE,
             draws=DRAWS,
-            measures=" ".join(f"*{measure}*: {said}." for measure, said in MEASURES.items()),
+            measures="\n".join(f"  - *{measure}*: {said}" for measure, said in MEASURES.items()),
         ),
     ]
     return "\n\n".join(parts) + "\n"
@@ -116,7 +117,8 @@ def _examined(runs: Sequence[Outcome]) -> Iterator[str]:
         found = [one.found for run in runs for one in run.examinations[name]]
         if found:
             how = sorted({f"{one.attempts} answers at temperature {one.sampling.temperature:g}" for one in found})
-            yield f"{name.capitalize()}: {len(found[0].successes)} questions, {' or '.join(how)}."
+            digest = plain(runs[0].started.inputs.get(name, "unknown")[:12])
+            yield f"{name.capitalize()}: {len(found[0].successes)} questions (set {digest}), {' or '.join(how)}."
 
 
 def _state(found: Outcome | None) -> str:

@@ -40,7 +40,7 @@ MEASURES: Final = {
     "diversity": "of novel ones, 1 - the largest similarity to an accepted one, on average",
     "pass rate": "of the student, on novel ones",
     "overlap": "of an accepted question's operations, those of its goalpost",
-    "copies": "of questions, those with the statement of a question that the teacher saw, or with its program, names aside",
+    "copies": "of questions, those with the statement of their goalpost, parent or reference, or with its program, names aside",
     "repeats": "of questions, those with the program, names aside, of an earlier question of the run, and no copies",
     "noise": "of proposals, those that are degenerate: a line or all of it changes nothing",
 }
@@ -105,7 +105,7 @@ class _Walk:
 
     started: EpisodeStarted
     shown: frozenset[BlobHash]
-    """Questions that the teacher saw."""
+    """Questions that the teacher saw, and the goalpost, which it may know."""
     validated: bool = False
     """Whether the last proposal is a question already."""
 
