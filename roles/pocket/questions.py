@@ -1,33 +1,21 @@
-"""Makes the shipped question files: `python -m roles.pocket.questions`.
+"""Makes the question files of the pocket world: `python -m roles.pocket.questions`.
 
-Law: one seed, and for the goalposts the shipped weights, decide every file. Goalposts are deep questions of the target
-region on which these weights have no success in 100 samples at temperature 1, judged in the sandbox. It trains nothing.
+Law: one seed decides every file. Which candidates are goalposts is what `python -m graph.goalposts` finds out; nobody is asked
+here.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from events.cli import run_app
-from events.values import Question, Sampling
-from events.weights import weights_digest
-from roles.model import Model, Request
-from roles.pocket import QUESTIONS, WEIGHTS
+from events.values import Question
+from roles.pocket import QUESTIONS
 from roles.pocket.world import Split, generate
-from roles.prompt import PROMPTS, Prompts
-from roles.verifier import Verifier
-from sandbox.runner import Runner
-
-SAMPLES: Final = 100
-"""Samples of the goalpost filter [GASP: pass@100 = 0]."""
-_ANSWER: Final = Sampling(temperature=1.0, max_tokens=48)
-_BATCH: Final = 25
+from roles.question_set import save
 
 
 def train(seed: int) -> list[Question]:
@@ -46,58 +34,21 @@ def candidates(seed: int, count: int) -> list[Question]:
     return generate("goalposts", count, seed, rare=(4, 5), families=("lists", "strings"), target=True)
 
 
-async def unsolved(
-    questions: Sequence[Question], model: Model, runner: Runner, *, seed: int, samples: int = SAMPLES
-) -> list[Question]:
-    """The questions without a success in so many samples."""
-    prompts = Prompts(PROMPTS / "pocket")
-    verifier = Verifier(runner, pairs=5, public_pairs=2, distinct=3)
-    left: list[Question] = []
-    for start in range(0, len(questions), _BATCH):
-        batch = questions[start : start + _BATCH]
-        asked = [Request(prompts.induction(q).text, samples, seed + start + i, _ANSWER) for i, q in enumerate(batch)]
-        for question, reply in zip(batch, await model.generate(asked), strict=True):
-            verdicts, _ = await verifier.judge(question, "induction", None, [c.text for c in reply.completions])
-            if not any(verdict.outcome == "passed" for verdict in verdicts):
-                left.append(question)
-        typer.echo(f"goalposts: {start + len(batch)} of {len(questions)} candidates tried, {len(left)} unsolved", err=True)
-    return left
-
-
-def write(path: Path, questions: Sequence[Question]) -> None:
-    """One question a line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(q.model_dump(mode="json")) + "\n" for q in questions))
-
-
-async def _filter(seed: int, count: int, weights: Path) -> list[Question]:
-    from roles.models.transformers import TransformersModel
-    from sandbox.docker import DockerRunner
-
-    model = TransformersModel(weights, weights_digest(weights))
-    runner = DockerRunner()
-    try:
-        return await unsolved(candidates(seed, count), model, runner, seed=seed)
-    finally:
-        await runner.close()
-
-
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def main(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = QUESTIONS,
-    weights: Annotated[Path, typer.Option(help="Weights that the goalposts must defeat.")] = WEIGHTS,
     seed: Annotated[int, typer.Option(help="Seed of all questions.")] = 0,
     pool: Annotated[int, typer.Option(min=1, help="Candidates for goalposts.")] = 320,
-    goalposts: Annotated[int, typer.Option(min=1, help="Most goalposts to keep.")] = 100,
 ) -> None:
-    """Write train, validation, test and goalpost questions. The goalposts need a Docker engine."""
-    write(out / "train.jsonl", train(seed))
-    write(out / "validation.jsonl", deep("validation", seed))
-    write(out / "test.jsonl", deep("test", seed))
-    write(out / "goalposts.jsonl", asyncio.run(_filter(seed, pool, weights))[:goalposts])
+    """Write train, validation and test questions, and candidates for goalposts."""
+    out.mkdir(parents=True, exist_ok=True)
+    save(out / "train.jsonl", train(seed))
+    save(out / "validation.jsonl", deep("validation", seed))
+    save(out / "test.jsonl", deep("test", seed))
+    save(out / "candidates.jsonl", candidates(seed, pool))
 
 
 if __name__ == "__main__":

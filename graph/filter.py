@@ -1,0 +1,142 @@
+"""The goalpost filter: asks policies, one after the other, about the questions that nobody before them has solved.
+
+Law: a question stays if no answer of no policy passes, of as many as are asked for [GASP: pass@100 = 0]. All policies answer
+through the same solver, verifier and sandbox as in play, and every answer is in the log: an examination that is there is not
+made again. It trains nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from events.commands.output import note, progress
+from events.log import Event, Log
+from events.types import EvaluationFinished
+from events.values import Question
+from graph.assemble import prompts, sandbox, verifier_of
+from graph.checkpoints import Checkpoint, Policies, take_up
+from graph.config import Config, EvaluateSettings
+from graph.examine import ROWS, Examiner, named
+from graph.origin import Asked
+from graph.pace import pace
+from graph.proof import Proofs
+from graph.serving import Stored, models
+from roles.model import Model
+from roles.solver import Solver
+from sandbox.runner import Runner
+
+EASY: Final = 5
+"""One of so many answers is asked for first; questions that are solved by then need no others."""
+
+
+@dataclass
+class Filter:
+    """Questions that are left, and who was asked about them."""
+
+    log: Log
+    folder: Path
+    """The log's, which also gets what servers say."""
+    config: Config
+    """Whose `evaluate` says how often and how a policy is asked."""
+    name: str
+    """Of the question set."""
+    left: list[Question]
+    named: list[str] = field(default_factory=list)
+    """Whose policies were to be asked."""
+    asked: list[Asked] = field(default_factory=list)
+    last: Event | None = None
+    """The last event that decided something."""
+
+    async def ask(self, who: Policies, tell: Callable[[Asked], None]) -> None:
+        """Ask policies about what is left, those that were asked already left out.
+
+        Raises:
+            GaspError: model or sandbox failed; what is done is kept.
+        """
+        self.named.append(who.who)
+        async with AsyncExitStack() as house:
+            seat = _Seat(self, who, house)
+            for checkpoint in who.checkpoints:
+                if self.left and checkpoint.policy not in (before.policy for before in self.asked):
+                    self.asked.append(await self._one(seat, checkpoint))
+                    tell(self.asked[-1])
+
+    async def _one(self, seat: _Seat, checkpoint: Checkpoint) -> Asked:
+        count, streams = len(self.left), []
+        for settings in _portions(self.config.evaluate):
+            name = named(self.name, self.left, settings, seat.prompts.digest)
+            stream = f"evaluation/{name}/{checkpoint.policy[:12]}-{self.config.seed}"
+            event = self._finished(stream)
+            if event is None:
+                with progress(f"{seat.who.who}, {checkpoint.policy[:12]}") as say:
+                    examiner = await seat.examiner(checkpoint, settings)
+                    await examiner.examine_in(stream, name, self.left, checkpoint.iteration, say)
+                event = self._finished(stream)
+            assert event is not None, "what was just examined is in the log"
+            assert isinstance(event.fact, EvaluationFinished), "it is read by this kind"
+            solved, self.last = event.fact.successes, event
+            self.left = [question for question in self.left if not solved[question.id]]
+            streams.append(stream)
+            if not self.left:
+                break
+        return Asked(
+            who=seat.who.who,
+            policy=checkpoint.policy,
+            iteration=checkpoint.iteration,
+            streams=tuple(streams),
+            asked=count,
+            dropped=count - len(self.left),
+        )
+
+    def _finished(self, stream: str) -> Event | None:
+        return next(self.log.read(stream, kinds=("evaluation_finished",)), None)
+
+
+class _Seat:
+    """Where policies of one kind take their turn; model and sandbox are put up once one of them really has to answer."""
+
+    def __init__(self, filtering: Filter, who: Policies, house: AsyncExitStack) -> None:
+        self.who = who
+        self.prompts = prompts(filtering.config)
+        self._filtering = filtering
+        self._house = house
+        self._pace = pace(filtering.config.play.order)
+        self._put_up: tuple[Model, Runner] | None = None
+        self._proofs = Proofs(exact=who.config.exact)
+
+    async def examiner(self, checkpoint: Checkpoint, settings: EvaluateSettings) -> Examiner:
+        filtering, name = self._filtering, self.who.config.policy_of["student"]
+        model, runner = self._put_up = self._put_up or await self._made(name, checkpoint)
+        await take_up(model, name, checkpoint, self._proofs)
+        solver = Solver(self._pace.model(model), self.prompts, filtering.log)
+        verifier = verifier_of(filtering.config, self._pace.runner(runner))
+        at_once = max(1, ROWS // settings.attempts)
+        return Examiner(filtering.log, solver, verifier, self._pace, settings, filtering.config.seed, at_once)
+
+    async def _made(self, name: str, checkpoint: Checkpoint) -> tuple[Model, Runner]:
+        folder, config = self._filtering.folder, self.who.config
+        runner = sandbox(config, folder.name)
+        self._house.push_async_callback(runner.close)
+        # A missing engine is said before anything is sampled.
+        await asyncio.to_thread(lambda: runner.provenance)
+        if config.serve.backend == "vllm" and not config.serve.urls:
+            note(f"starting vLLM; it says what it does in {folder}")
+        stored = Stored(checkpoint.weights, checkpoint.policy)
+        made = await self._house.enter_async_context(models(config, {name: stored}, folder, lambda what: None))
+        return made[name], runner
+
+
+def _portions(settings: EvaluateSettings) -> list[EvaluateSettings]:
+    """The examinations that together ask for as many answers as are set.
+
+    They are never equally long: a name says how many answers an examination asks for, so that two of one question set have
+    different names, hence seeds.
+    """
+    first = settings.attempts // EASY
+    counts = [first, settings.attempts - first] if first else [settings.attempts]
+    return [settings.model_copy(update={"attempts": count}) for count in counts]
