@@ -117,6 +117,14 @@ def test_the_ready_plan_compares_all_recipes_on_equal_samples():
     assert all(config.play.samples and config.validation != "none" for config in configs)
 
 
+def test_a_plan_on_paper_names_every_recipe_and_starts_nothing(tmp_path):
+    out, err = experiment(READY, "--dry-run", "--runs", tmp_path).communicate(timeout=60)
+    rows = [row.split() for row in out.splitlines()]
+    assert [row[0] for row in rows[1:-1]] == list(RECIPES)
+    assert rows[-1][:2] == ["36", "runs,"]
+    assert (err, list(tmp_path.iterdir())) == ("", [])
+
+
 @pytest.fixture
 def begun(tmp_path) -> Path:
     """The folder of an experiment whose first run was begun."""
@@ -205,7 +213,7 @@ def children(folder: Path, module: str = "") -> list[int]:
     return found
 
 
-def wait_until(true, seconds: float = 60) -> None:
+def wait_until(true, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline
@@ -240,17 +248,17 @@ def test_an_experiment_goes_on_after_ctrl_c_and_kill_9_of_itself_and_of_a_run(tm
 
     # At once, while what the killed one left still ends.
     bereft = experiment(*arguments)
-    wait_until(lambda: iterations(run) >= 1, 120)
+    wait_until(lambda: iterations(run) >= 1)
     (player,) = children(folder, "graph.run")
     os.kill(player, signal.SIGKILL)
-    _, err = bereft.communicate(timeout=120)
+    _, err = bereft.communicate(timeout=300)
     assert bereft.returncode == 1
-    assert "rlvr-0 failed: " in err
+    assert "rlvr-0 failed with exit code -9: " in err
     assert str(folder / "rlvr-0.out") in err
 
-    out, err = experiment(*arguments).communicate(timeout=120)
+    out, err = experiment(*arguments).communicate(timeout=300)
     assert "rlvr seed 0: finished, iteration 3 of at most 40, 12 of 12 samples of the student" in out
-    assert "broken-0 failed: " in err
+    assert "broken-0 failed with exit code 2: " in err
     assert "error: 1 of 2 runs failed" in err
     with closing(open_any(str(run))) as log:
         assert log.verify() is None

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from events.cli import python, run_app
-from events.commands.output import note
+from events.commands.output import Printer, note
 from events.errors import BadInput, GaspError
 from trainer.experiments.plan import Plan, read_plan
 
@@ -47,6 +47,9 @@ def main(
     file: Annotated[Path | None, typer.Argument(metavar="FILE.toml", help="The plan: docs/experiments.md.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder that holds the folder of the experiment.")] = Path("runs"),
     parallel: Annotated[int | None, typer.Option(min=1, help="Runs that play at once; one a core by default.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Play nothing: say what each recipe asks for, and for how long.")
+    ] = False,
     report: Annotated[bool, typer.Option("--report", help="Play nothing: write tables and plots of what is there.")] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder that the report is written into; `docs`, or with --smoke beside its runs.")
@@ -58,6 +61,11 @@ def main(
         raise BadInput("Give the FILE.toml of a plan, or --smoke, and not both; --help shows examples.")
     plan = SMOKE if file is None else read_plan(file)
     folder = runs / plan.name
+    if dry_run:
+        from trainer.experiments.preview import preview
+
+        Printer().show(preview(plan))
+        return
     if not report:
         _play(plan, folder, parallel or len(os.sched_getaffinity(0)))
     if report or smoke:
@@ -87,7 +95,7 @@ def _play(plan: Plan, folder: Path, parallel: int) -> None:
             raise
     failed = [run for run in planned if run.state == "failed"]
     for run in failed:
-        note(f"{run.cell.run} failed: {run.last_words} (see {run.output})")
+        note(f"{run.cell.run} failed with {run.last_words} (see {run.output})")
     if failed:
         raise GaspError(
             f"{len(failed)} of {len(planned)} runs failed; mend the cause, then repeat the command to go on with them."

@@ -43,7 +43,7 @@ class Run:
         self.cell, self.config = cell, config
         self.folder = folder / cell.run
         self.output = folder / f"{cell.run}.out"
-        """What its processes print."""
+        """What its last process printed."""
         self.state: State = "waiting"
         """`busy`: another process plays it, such as one that a killed command has left, which ends soon."""
         self.samples = Samples()
@@ -112,7 +112,7 @@ class Run:
         def end_with_us() -> None:
             libc.prctl(_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
-        with self.output.open("ab") as output:
+        with self.output.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "graph.run", "--plain", *which],
                 stdin=subprocess.DEVNULL,
@@ -141,10 +141,12 @@ class Run:
 
     @property
     def last_words(self) -> str:
-        """What its process said when it failed."""
+        """How its process failed, and what it said."""
+        assert self._process is not None
         said = [line.strip() for line in self.output.read_text(errors="replace").splitlines() if line.strip()]
         errors = [line for line in said if line.startswith("error: ")]
-        return (errors or said or ["it said nothing"])[-1].removeprefix("error: ")[:300]
+        last = (errors or said or ["it said nothing"])[-1].removeprefix("error: ")[:300]
+        return f"exit code {self._process.returncode}: {last}"
 
 
 def runs_of(plan: Plan, folder: Path) -> list[Run]:
