@@ -101,7 +101,9 @@ def _writable(out: Path, asked: str) -> None:
 def _practising(given: Config, questions: str) -> Config:
     """A run that practises on a question set and does nothing else."""
     sets = {"goalposts": questions, "practice": "goalposts", "test": "none", "validation": "none"}
-    return changed(given, ["recipe=rlvr", *(f"{key}={json.dumps(value)}" for key, value in sets.items())])
+    # Examinations on its way would ask what the filter asks afterwards.
+    plain = ["recipe=rlvr", "evaluate.every=0", "evaluate.every_samples=0"]
+    return changed(given, [*plain, *(f"{key}={json.dumps(value)}" for key, value in sets.items())])
 
 
 def _filter(job: _Job, against: Sequence[str], *, further: bool) -> None:
