@@ -225,6 +225,7 @@ async def examine(
 
 async def _served(examinee: Examinee, house: AsyncExitStack) -> Model:
     """A model with the policy's weights, proved where the log has the trainer's probe of them."""
+    from graph.checkpoints import Checkpoint, take_up
     from graph.folder import locked
     from graph.proof import Proofs
     from graph.serving import Stored, models
@@ -238,12 +239,10 @@ async def _served(examinee: Examinee, house: AsyncExitStack) -> Model:
     policy = config.policy_of["student"]
     made = await house.enter_async_context(models(config, {policy: stored}, examinee.folder, lambda what: None))
     model = made[policy]
-    if model.policy != examinee.policy:
-        await model.serve(examinee.weights, examinee.policy)
-    for event in examinee.log.read(kinds=("policy_probed",)):
-        if isinstance(event.fact, PolicyProbed) and event.fact.digest == examinee.policy:
-            await Proofs(exact=config.exact).prove(policy, model, event.fact)
-            break
+    told = (event.fact for event in examinee.log.read(kinds=("policy_probed",)))
+    probe = next((fact for fact in told if isinstance(fact, PolicyProbed) and fact.digest == examinee.policy), None)
+    checkpoint = Checkpoint(examinee.weights, examinee.policy, examinee.iteration, probe)
+    await take_up(model, policy, checkpoint, Proofs(exact=config.exact))
     return model
 
 
