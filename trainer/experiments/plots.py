@@ -74,6 +74,8 @@ def draw(
                 handles.setdefault(line.label, _line(axes, line))
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
+        for axes in grid[max(0, len(panels) - columns) : len(panels)]:
+            axes.xaxis.set_tick_params(labelbottom=True)
         if bounds is not None:
             grid[0].set_ylim(*bounds)
         figure.supxlabel(x, fontsize=8)
