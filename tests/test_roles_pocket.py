@@ -16,7 +16,7 @@ from roles.pocket.operations import OPERATIONS
 from roles.pocket.questions import candidates, deep, train
 from roles.prompt import PROMPTS, Prompts
 
-SIZES = {"train": 400, "validation": 100, "test": 100, "goalposts": 100}
+SIZES = {"train": 400, "validation": 100, "test": 200, "goalposts": 100}
 
 
 def agrees(proposal: Proposal) -> bool:
@@ -63,8 +63,8 @@ def test_the_shipped_questions_are_whole_and_true(split: str, size: int) -> None
 
 def test_the_shipped_files_are_what_the_command_makes() -> None:
     assert shipped("train") == train(0)
-    assert shipped("validation") == deep("validation", 0)
-    assert shipped("test") == deep("test", 0)
+    assert shipped("validation") == deep("validation", 0, 100)
+    assert shipped("test") == deep("test", 0, 200)
     assert set(shipped("goalposts")) <= set(candidates(0, 320))
 
 

@@ -88,7 +88,7 @@ def test_a_split_owns_its_structures(split: Split) -> None:
 
 
 def test_target_questions_use_the_target_operations_only() -> None:
-    questions = world.generate("goalposts", 30, 0, rare=(4,), families=("lists", "strings"), target=True)
+    questions = world.generate("goalposts", 30, 0, rare=(4,), families=("lists", "strings"), region="target")
     targets = {o.name for o in OPERATIONS if o.target or not o.rare}
     assert all(world.motifs(q.statement) <= targets for q in questions)
 

@@ -17,6 +17,7 @@ from roles.parse import INPUTS
 from roles.pocket.operations import FAMILIES, OPERATIONS, Operation, look_alikes
 from roles.pocket.world import (
     Composition,
+    Region,
     Size,
     Step,
     annotated,
@@ -84,7 +85,7 @@ class Corpus:
     def _easy(self, rng: random.Random) -> Example:
         axis: Axis = rng.choice(("io", "function"))
         while True:
-            goalpost = _steps(rng, range(2, 7), (1, 2, 4, 4, 2), target=rng.random() < 0.5)
+            goalpost = _steps(rng, range(2, 7), (1, 2, 4, 4, 2), region="target" if rng.random() < 0.5 else "world")
             lemma = easier(goalpost, axis, rng)
             proposal = _proposal(lemma, rng, "small" if axis == "io" else "usual") if lemma else None
             if proposal:
@@ -160,12 +161,12 @@ def _with_more(steps: Composition, like: Step, rare: int, rng: random.Random) ->
 
 
 def _steps(
-    rng: random.Random, rare: range | tuple[int, ...], weights: tuple[float, ...], *, target: bool = False
+    rng: random.Random, rare: range | tuple[int, ...], weights: tuple[float, ...], *, region: Region = "world"
 ) -> Composition:
     while True:
-        family = rng.choice(FAMILIES[:2] if target else FAMILIES)
+        family = rng.choice(FAMILIES[:2] if region == "target" else FAMILIES)
         m = rng.choices(rare, weights)[0]
-        steps = draw(rng, family, m, rng.randint(0 if m else 1, 3 if m < 5 else 1), target=target)
+        steps = draw(rng, family, m, rng.randint(0 if m else 1, 3 if m < 5 else 1), region=region)
         if split_of(steps) == "train":
             return steps
 

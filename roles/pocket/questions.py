@@ -19,19 +19,20 @@ from roles.question_set import save
 
 
 def train(seed: int) -> list[Question]:
-    """400 questions of all families with 0 to 3 rare operations."""
-    return generate("train", 400, seed, rare=(0, 1, 1, 2, 2, 3))
+    """400 questions of all families with 0 to 3 rare operations, none from the target region."""
+    return generate("train", 400, seed, rare=(0, 1, 1, 2, 2, 3), region="rest")
 
 
-def deep(split: Split, seed: int) -> list[Question]:
-    """100 questions with 3 or 4 rare operations: half from the target region, half from the whole world."""
-    near = generate(split, 50, seed, rare=(3, 4), families=("lists", "strings"), target=True)
-    return near + generate(split, 50, seed, rare=(3, 4), known=near)
+def deep(split: Split, seed: int, count: int) -> list[Question]:
+    """Questions with 3 or 4 rare operations, in turn one from the target region and one from the whole world."""
+    near = generate(split, count // 2, seed, rare=(3, 4), families=("lists", "strings"), region="target")
+    anywhere = generate(split, count // 2, seed, rare=(3, 4), known=near)
+    return [question for both in zip(near, anywhere, strict=True) for question in both]
 
 
 def candidates(seed: int, count: int) -> list[Question]:
-    """Questions of the target region with 4 or 5 rare operations."""
-    return generate("goalposts", count, seed, rare=(4, 5), families=("lists", "strings"), target=True)
+    """Questions of the target region with 6 rare operations."""
+    return generate("goalposts", count, seed, rare=(6,), families=("lists", "strings"), region="target")
 
 
 app = typer.Typer(add_completion=False)
@@ -46,8 +47,8 @@ def main(
     """Write train, validation and test questions, and candidates for goalposts."""
     out.mkdir(parents=True, exist_ok=True)
     save(out / "train.jsonl", train(seed))
-    save(out / "validation.jsonl", deep("validation", seed))
-    save(out / "test.jsonl", deep("test", seed))
+    save(out / "validation.jsonl", deep("validation", seed, 100))
+    save(out / "test.jsonl", deep("test", seed, 200))
     save(out / "candidates.jsonl", candidates(seed, pool))
 
 

@@ -18,6 +18,8 @@ from roles.pocket.operations import FAMILIES, OPERATIONS, Family, Operation
 
 Split = Literal["train", "validation", "test", "goalposts"]
 """Which questions may share a structure: none across splits."""
+Region = Literal["world", "target", "rest"]
+"""Where rare operations are drawn from: everywhere, from those that goalposts are made of, or from the others."""
 Size = Literal["small", "usual", "large"]
 """How big inputs are; the `io` axis varies it."""
 
@@ -197,9 +199,9 @@ def degenerate(steps: Composition, inputs: Sequence[Any], distinct: int) -> str 
     return None
 
 
-def draw(rng: random.Random, family: Family, rare: int, common: int, *, target: bool = False) -> Composition:
+def draw(rng: random.Random, family: Family, rare: int, common: int, *, region: Region = "world") -> Composition:
     """A random composition: so many different rare and common operations, in random order."""
-    pool = [o for o in _POOL[family, True] if o.target or not target]
+    pool = [o for o in _POOL[family, True] if region == "world" or o.target == (region == "target")]
     chosen = rng.sample(pool, rare) + rng.sample(_POOL[family, False], common)
     rng.shuffle(chosen)
     return tuple(Step(o, rng.choice(o.parameters or (0,))) for o in chosen)
@@ -223,7 +225,7 @@ def generate(
     *,
     rare: Sequence[int],
     families: Sequence[Family] = FAMILIES,
-    target: bool = False,
+    region: Region = "world",
     tests: int = 10,
     known: Iterable[Question] = (),
 ) -> list[Question]:
@@ -235,17 +237,17 @@ def generate(
         seed: Same seed, same questions.
         rare: Numbers of rare operations to cycle through.
         families: Families to cycle through.
-        target: Only rare operations of the target region.
+        region: Where rare operations are from.
         tests: Pairs a question has, two of them public.
         known: Questions whose structures must not come again.
     """
-    rng = random.Random(f"{split}:{seed}:{target}")  # noqa: S311 - reproducible questions, not secrets
+    rng = random.Random(f"{split}:{seed}:{region}")  # noqa: S311 - reproducible questions, not secrets
     found: list[Question] = []
     seen = {structure(steps) for q in known if (steps := read_statement(q.statement))}
     while len(found) < count:
         family = families[len(found) % len(families)]
         m = rare[len(found) // len(families) % len(rare)]
-        steps = draw(rng, family, m, rng.randint(*_common(m)), target=target)
+        steps = draw(rng, family, m, rng.randint(*_common(m)), region=region)
         key = structure(steps)
         if split_of(steps) != split or key in seen:
             continue
@@ -259,4 +261,4 @@ def generate(
 
 def _common(rare: int) -> tuple[int, int]:
     """Fewest and most common operations beside so many rare ones: lengths stay between 1 and 7."""
-    return (max(1, 3 - rare) if rare < 2 else 0, 3 if rare < 4 else 2)
+    return (max(1, 3 - rare) if rare < 2 else 0, 3 if rare < 4 else 2 if rare < 6 else 1)
