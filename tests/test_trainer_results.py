@@ -387,6 +387,22 @@ def test_overlap_is_unknown_in_another_world(log):
     assert found["accepted"].value == 1
 
 
+def test_a_copy_that_comes_again_is_no_repeat(log):
+    Teller(log).iteration((GOALPOST, "too_hard"), (GOALPOST, "not_novel"))
+    found = teaching(log).of("easy", [1])
+    assert (found["copies"].total, found["repeats"].total) == (2, 0)
+
+
+def test_a_lift_like_its_lemma_is_a_copy(log):
+    lemma, other = posed("sort it", "x = sorted(x)"), posed("reverse it", "x = x[::-1]")
+    tell = Teller(log).iteration((lemma, "accepted"))
+    tell.tale.start(2).open(GOALPOST, "guided")
+    for asked in (posed("put it in order", "x = sorted(x)"), other):
+        tell.say(QuestionProposed(seat="hard", attempt=1, parent=lemma.id, generation=tell.tale.generation("p", 1)))
+        tell.judge(asked, "too_hard", "hard")
+    assert teaching(log).of("hard", [2])["copies"].value == 0.5
+
+
 def test_an_open_question_like_a_reference_is_a_copy(log):
     shown, other = posed("sort it", "x = sorted(x)"), posed("reverse it", "x = x[::-1]")
     tell = Teller(log)

@@ -87,7 +87,7 @@ def _solves(results: Results, when: Literal["last", "any"], said: str) -> Clause
     return Clause(
         f"the seeds of `{GUIDED}` together solve more than {100 * SHARE:.1f} % of the goalposts, {said}",
         share.value > SHARE if share is not None and results.complete(GUIDED) else None,
-        f"{len(results.union(GUIDED, when))} goalposts, {percent(share)}",
+        _counted(results, GUIDED, when),
     )
 
 
@@ -101,7 +101,7 @@ def _near_zero(results: Results, rival: str) -> Clause:
     return Clause(
         f"the seeds of `{rival}` together solve at most {100 * NEAR_ZERO:.0f} % of the goalposts under equal samples",
         holds,
-        f"{len(results.union(rival, 'any'))} goalposts, {percent(share)}, in {tries} answers to each; `{GUIDED}` has {wanted}",
+        f"{_counted(results, rival, 'any')}, in {tries} answers to each; `{GUIDED}` has {wanted}",
     )
 
 
@@ -111,5 +111,10 @@ def _alone(results: Results) -> Clause:
     return Clause(
         f"`{GUIDED}` solves goalposts that none of {', '.join(f'`{rival}`' for rival in RIVALS)} solves at any checkpoint",
         bool(alone) if results.complete(GUIDED, *RIVALS) else None,
-        f"{len(alone)} goalposts; the three solve {len(theirs)} together",
+        f"{len(alone)} of the {len(results.union(GUIDED, 'any'))} that it solves; the three solve {len(theirs)} together",
     )
+
+
+def _counted(results: Results, recipe: str, when: Literal["last", "any"]) -> str:
+    count = len(results.questions.get("goalposts", ()))
+    return f"{len(results.union(recipe, when))} of {count} goalposts, {percent(results.union_share(recipe, when))}"
