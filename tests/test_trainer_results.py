@@ -409,8 +409,10 @@ def test_an_open_question_like_a_reference_is_a_copy(log):
     tell.tale.start(1).open(other, "unguided")
     tell.say(ReferencesDrawn(references=(tell.put(other), tell.put(shown))))
     tell.say(QuestionProposed(seat="open", attempt=1, parent=other.id, generation=tell.tale.generation("p", 1)))
-    tell.judge(shown, "too_hard", "open")
-    assert teaching(log).of("open", [1])["copies"].value == 1
+    tell.judge(shown, "accepted", "open")
+    found = teaching(log).of("open", [1])
+    assert found["copies"].value == 1
+    assert found["overlap"].value is None, "no goalpost guides it"
     assert teaching(log).proposed == {"open": 1}
 
 
