@@ -59,10 +59,14 @@ class Filter:
             GaspError: model or sandbox failed; what is done is kept.
         """
         self.named.append(who.who)
+        known = {before.policy for before in self.asked}
+        new = [checkpoint for checkpoint in who.checkpoints if checkpoint.policy not in known]
+        if not new:
+            note(f"{who.who}: the same weights as were asked before")
         async with AsyncExitStack() as house:
             seat = _Seat(self, who, house)
-            for checkpoint in who.checkpoints:
-                if self.left and checkpoint.policy not in (before.policy for before in self.asked):
+            for checkpoint in new:
+                if self.left:
                     self.asked.append(await self._one(seat, checkpoint))
                     tell(self.asked[-1])
 

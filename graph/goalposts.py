@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from graph.config import Config
 from graph.configure import changed, configure
 from graph.origin import SUFFIX, Asked, Origin
 from graph.run import interruptible, play
+from roles.questions.sources import SOURCES, named
 
 if TYPE_CHECKING:
     from graph.assemble import Inputs
@@ -92,9 +94,11 @@ def main(
 
 
 def _writable(out: Path, asked: str) -> None:
-    if out.suffix != ".jsonl" or out.is_dir() or not out.parent.is_dir():
+    """Refuse now what could not be written after a day of sampling."""
+    if out.suffix != ".jsonl" or out.is_dir() or not os.access(out.parent, os.W_OK):
         raise BadInput(f"--out {out} cannot be written; give a file name that ends in .jsonl, in a folder that is there.")
-    if out.exists() and Path(asked).exists() and out.samefile(asked):
+    place = None if asked == "pocket" else named(asked, "goalposts").place
+    if out.exists() and place is not None and place.exists() and out.samefile(place):
         raise BadInput(f"--out {out} is the question set itself; give another file.")
 
 
@@ -108,13 +112,14 @@ def _practising(given: Config, questions: str) -> Config:
 
 def _filter(job: _Job, against: Sequence[str], *, further: bool) -> None:
     from graph.assemble import inputs, put_up
-    from graph.checkpoints import of_run, policies
+    from graph.checkpoints import Checkpoint, Policies, of_run, policies
     from graph.filter import Filter
     from graph.folder import locked
 
     given = inputs(job.config)
+    base = Policies(job.config.model, job.config, (Checkpoint(given.model, given.digest),))
     # Whoever is not there is missed now, and not after a day of sampling.
-    line = [policies(who, job.runs, job.config) for who in (job.config.model, *against)]
+    line = [base, *(policies(who, job.runs, job.config) for who in against)]
     folder, log = _opened(job, given)
     with closing(log), locked(folder):
         put_up(log, given.goalposts)
@@ -129,14 +134,12 @@ def _filter(job: _Job, against: Sequence[str], *, further: bool) -> None:
         for who in line:
             asyncio.run(filtering.ask(who, tell))
         if further and filtering.left:
-            made = of_run(_further(job, folder, filtering.left), job.config)
-            asyncio.run(filtering.ask(made, tell))
+            asyncio.run(filtering.ask(of_run(_further(job, folder, filtering.left), job.config), tell))
         _write(job, given, filtering)
 
 
 def _keeps_errata(asked: str) -> bool:
     from roles.questions.reading import settled
-    from roles.questions.sources import SOURCES, named
 
     if asked == "pocket":
         return False

@@ -238,7 +238,7 @@ def test_where_all_is_solved_there_is_no_goalpost(tmp_path):
         (("mixed.jsonl", "--against", "RUN@0000"), "holds 0 weights whose digest starts with 0000"),
         (("mixed.jsonl", "--out", "kept.txt"), "ends in .jsonl"),
         (("mixed.jsonl", "--out", "nowhere/kept.jsonl"), "in a folder that is there"),
-        (("mixed.jsonl", "--out", "mixed.jsonl"), "is the question set itself"),
+        (("jsonl:mixed.jsonl?limit=4", "--out", "mixed.jsonl"), "is the question set itself"),
         (("mixed.jsonl", "--set", "model=nobody"), "nobody"),
         (("mixed.jsonl", "--set", "play.nothing=1"), "no setting"),
         (("mixed.jsonl", "--config", "nothing.toml"), "no config file"),
