@@ -1,7 +1,8 @@
 """The claim that guided self-play beats unguided self-play and solves goalposts that nothing else solves, clause by clause.
 
 Law: each clause is decided from the results by code. A clause about runs that are not over is open, whatever they say so far.
-The bounds are those of GASP (arXiv 2603.15957, tables 2 and 4): 2.5 points of pass@20 over AZR, 11 of 146 goalposts.
+The bounds are those of GASP (arXiv 2603.15957, tables 2 and 4): 2.5 points of pass@20 over AZR, 11 of 146 goalposts. What
+is near zero the paper does not say; its rivals solve nothing by construction.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ METHOD: Final = """\
 - Intervals hold {confidence:.0%}: percentiles of {draws} bootstrap resamples in which seeds are drawn anew, and questions are
   drawn anew, the same for all seeds. A difference is paired: its questions are drawn for both recipes together, its seeds for
   each by itself. The choice of checkpoints is not made again in a resample, and a few seeds drawn from themselves vary less
-  than new ones would. Resamples have a fixed seed.
+  than new ones would. Resamples have a fixed seed. Scores that are all alike have Wilson's interval over questions.
 - A goalpost is solved by a success among the answers of an examination. "At any" grows with the number of examinations, by
   chance too: the control is `base`, which learns nothing and is examined just as often, each time with other answers.
   Intervals of union shares are Wilson's, over goalposts.
