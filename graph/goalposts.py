@@ -131,10 +131,14 @@ def _filter(job: _Job, against: Sequence[str], *, further: bool) -> None:
         def tell(one: Asked) -> None:
             note(f"{_called(one)}: {one.asked} asked, {one.dropped} dropped, {one.asked - one.dropped} left")
 
-        for who in line:
-            asyncio.run(filtering.ask(who, tell))
-        if further and filtering.left:
-            asyncio.run(filtering.ask(of_run(_further(job, folder, filtering.left), job.config), tell))
+        try:
+            for who in line:
+                asyncio.run(filtering.ask(who, tell))
+            if further and filtering.left:
+                asyncio.run(filtering.ask(of_run(_further(job, folder, filtering.left), job.config), tell))
+        except KeyboardInterrupt:
+            note("stopped; every answer is kept, repeat the command to go on")
+            raise
         _write(job, given, filtering)
 
 
