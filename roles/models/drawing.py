@@ -30,14 +30,16 @@ def draw(logits: torch.Tensor, samplings: Sequence[Sampling], uniform: Sequence[
     device = logits.device
     temperature = torch.tensor([sampling.temperature for sampling in samplings], device=device)[:, None]
     scaled = logits.float() / torch.where(temperature > 0, temperature, torch.ones((), device=device))
-    greedy = scaled.argmax(dim=-1)
     if any(sampling.top_p < 1 for sampling in samplings):
         scaled = _nucleus(scaled, torch.tensor([sampling.top_p for sampling in samplings], device=device)[:, None])
     logprobs = torch.log_softmax(scaled, dim=-1)
     u = torch.tensor(uniform, dtype=torch.float64, device=device)
-    heights = logprobs.double().exp().cumsum(dim=-1)
+    # Summed up in float64, since steps of float32 near 1 are wider than many a probability.
+    heights = logprobs.exp().cumsum(dim=-1, dtype=torch.float64)
     drawn = torch.searchsorted(heights, (u * heights[:, -1])[:, None], right=True)[:, 0]
-    chosen = torch.where(temperature[:, 0] > 0, drawn.clamp(max=logits.shape[-1] - 1), greedy)
+    chosen = drawn.clamp(max=logits.shape[-1] - 1)
+    if any(sampling.temperature == 0 for sampling in samplings):
+        chosen = torch.where(temperature[:, 0] > 0, chosen, scaled.argmax(dim=-1))
     return chosen, logprobs.gather(1, chosen[:, None])[:, 0]
 
 

@@ -131,6 +131,8 @@ class TransformersModel:
         from transformers import AutoModelForCausalLM
         from transformers.utils.logging import disable_progress_bar
 
+        from roles.models.attention import take_up
+
         found = weights_digest(path)
         if found != policy:
             raise ModelError(f"Weights in {path} are {found[:12]}, but {policy[:12]} was asked for; give the right folder")
@@ -152,6 +154,7 @@ class TransformersModel:
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"Model in {path} cannot be loaded ({error}); is it a causal model, and whole?") from error
         self._model.eval()
+        take_up(self._model)
         self._takes = frozenset(inspect.signature(self._model.forward).parameters)
         if "past_key_values" not in self._takes:
             raise ModelError(
