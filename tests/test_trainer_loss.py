@@ -169,3 +169,14 @@ def test_trl_does_not_load_what_reports_over_the_network() -> None:
     program = "from trainer.trl import offline; offline(); import sys, trl.extras.profiling; print('mlflow' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout == "False\n"
+
+
+@pytest.mark.slow
+def test_a_loss_loads_no_package_that_it_does_not_use_and_hides_none() -> None:
+    program = (
+        "from trainer.trl import UNUSED, offline, unseen; offline(); import sys\n"
+        "with unseen(UNUSED):\n    from trl import GRPOTrainer\n"
+        "assert not set(UNUSED) & set(sys.modules)\nimport wandb\nprint(wandb.__name__)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout == "wandb\n"
