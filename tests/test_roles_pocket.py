@@ -1,5 +1,6 @@
 """What ships: pocket weights that load, answer and teach, and question files that keep apart."""
 
+import hashlib
 import json
 import random
 
@@ -66,6 +67,13 @@ def test_the_shipped_files_are_what_the_command_makes() -> None:
     assert shipped("validation") == deep("validation", 0, 100)
     assert shipped("test") == deep("test", 0, 200)
     assert set(shipped("goalposts")) <= set(candidates(0, 160))
+
+
+def test_the_shipped_goalposts_are_the_file_that_the_filter_wrote() -> None:
+    origin = json.loads((QUESTIONS / "goalposts.provenance.json").read_text())
+    assert hashlib.sha256((QUESTIONS / "goalposts.jsonl").read_bytes()).hexdigest() == origin["file"]
+    assert [asked["who"] for asked in origin["policies"]] == ["pocket"] + ["rlvr-100"] * 3 + ["azr-100"] * 3
+    assert origin["questions"] - sum(asked["dropped"] for asked in origin["policies"]) == origin["unsolved"]
 
 
 def test_no_structure_is_in_two_splits() -> None:
