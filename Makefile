@@ -9,7 +9,7 @@ export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup run test check bench-log bench-sandbox bench-serving bench-trainer bench-verdicts format drawn lock clean
+.PHONY: help setup run experiment test check bench-log bench-sandbox bench-serving bench-trainer bench-verdicts format drawn lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,10 @@ setup: $(READY)  ## Make .venv and install pinned dependencies
 
 run: setup  ## Play the default run (about ten minutes on two cores); ARGS='--set seed=1' changes it
 	@trap '$(PY) -m sandbox.engine down --idle' EXIT; $(PY) -m sandbox.engine up; $(PY) -m graph.run $(ARGS)
+
+experiment: setup  ## Play every recipe on the pocket world (hours; repeat it to go on) and write docs/results.md
+	@trap '$(PY) -m sandbox.engine down --idle' EXIT; $(PY) -m sandbox.engine up; \
+		$(PY) -m trainer.experiment configs/experiments/pocket.toml $(ARGS) && $(PY) -m trainer.experiment configs/experiments/pocket.toml --report
 
 test: setup  ## Run the whole test suite, Docker included; ARGS='-k log' selects
 	@.ci/postgres
