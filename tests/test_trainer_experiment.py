@@ -110,18 +110,23 @@ def test_a_wrong_command_is_one_sentence(arguments, words):
 
 def test_the_ready_plan_compares_all_recipes_on_equal_samples():
     ready = read_plan(READY)
-    assert set(ready.recipes) == set(RECIPES)
-    assert len(ready.seeds) >= 3
     configs = [ready.config(recipe, seed) for recipe, seed, _ in ready.cells()]
-    assert len({(config.play.samples, config.evaluate.every_samples, config.validation) for config in configs}) == 1
-    assert all(config.play.samples and config.validation != "none" for config in configs)
+    assert {config.recipe for config in configs} == set(RECIPES)
+    assert len(ready.seeds) >= 3
+    assert len({(config.evaluate.attempts, config.validation, config.goalposts, config.test) for config in configs}) == 1
+    assert all(config.validation != "none" for config in configs)
+    learning = [config for config in configs if config.recipe != "base"]
+    assert len({(config.play.samples, config.evaluate.every_samples) for config in learning}) == 1
+    examined = 1 + learning[0].play.samples // learning[0].evaluate.every_samples
+    assert {1 + config.play.iterations for config in configs if config.recipe == "base"} == {examined}
 
 
 def test_a_plan_on_paper_names_every_recipe_and_starts_nothing(tmp_path):
     out, err = experiment(READY, "--dry-run", "--runs", tmp_path).communicate(timeout=60)
     rows = [row.split() for row in out.splitlines()]
-    assert [row[0] for row in rows[1:-1]] == list(RECIPES)
-    assert rows[-1][:2] == ["36", "runs,"]
+    ready = read_plan(READY)
+    assert [row[0] for row in rows[1:-1]] == list(ready.recipes)
+    assert rows[-1][:2] == [str(len(list(ready.cells()))), "runs,"]
     assert (err, list(tmp_path.iterdir())) == ("", [])
 
 
