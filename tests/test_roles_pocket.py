@@ -66,7 +66,7 @@ def test_the_shipped_files_are_what_the_command_makes() -> None:
     assert shipped("train") == train(0)
     assert shipped("validation") == deep("validation", 0, 100)
     assert shipped("test") == deep("test", 0, 200)
-    assert set(shipped("goalposts")) <= set(candidates(0, 300))
+    assert set(shipped("goalposts")) <= set(candidates(0, 160))
 
 
 def test_the_shipped_goalposts_are_the_file_that_the_filter_wrote() -> None:

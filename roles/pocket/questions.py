@@ -31,8 +31,8 @@ def deep(split: Split, seed: int, count: int) -> list[Question]:
 
 
 def candidates(seed: int, count: int) -> list[Question]:
-    """Questions of the target region with 6 rare operations."""
-    return generate("goalposts", count, seed, rare=(6,), families=("lists", "strings"), region="target")
+    """Questions of the target region with 7 rare operations."""
+    return generate("goalposts", count, seed, rare=(7,), families=("lists", "strings"), region="target")
 
 
 app = typer.Typer(add_completion=False)
@@ -42,7 +42,7 @@ app = typer.Typer(add_completion=False)
 def main(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = QUESTIONS,
     seed: Annotated[int, typer.Option(help="Seed of all questions.")] = 0,
-    pool: Annotated[int, typer.Option(min=1, help="Candidates for goalposts.")] = 300,
+    pool: Annotated[int, typer.Option(min=1, help="Candidates for goalposts.")] = 160,
 ) -> None:
     """Write train, validation and test questions, and candidates for goalposts."""
     out.mkdir(parents=True, exist_ok=True)
