@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from events.credit import Rewarded
 from events.types import Reason
-from events.values import Axis, Phase, Role, Seat, Task, Verdict
+from events.values import Axis, Seat, Task, Verdict
 
 Place = Literal["too_hard", "in_band", "too_easy"]
 """Where a pass rate lies relative to the band of its seat."""
@@ -52,16 +53,6 @@ class Course:
                 return ("open",) if self.references else ()
             case "practice":
                 return ()
-
-
-@dataclass(frozen=True)
-class Rewarded:
-    """The rewards of one group: all completions of one prompt."""
-
-    phase: Phase
-    role: Role
-    task: Seat | Task
-    rewards: tuple[float, ...]
 
 
 class Recipe(Protocol):

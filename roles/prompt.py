@@ -17,8 +17,8 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, ValidationError
 
 from events.errors import BadInput
+from events.parse import INPUTS
 from events.values import Axis, Pair, Question, Sampling, Task, Value, canonical
-from roles.parse import INPUTS
 from roles.safety import ALLOWED, BANNED_NAMES
 
 PROMPTS: Final = Path(__file__).parent / "prompts"

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from events.log import Log
+from events.parse import INPUTS
 from events.values import Axis, Generation, Question, Sampling, Task
 from roles.model import Model, Request
-from roles.parse import INPUTS
 from roles.prompt import Prompts, Rendered
 from roles.record import record
 

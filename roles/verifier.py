@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from events.parse import Malformed, parse_input, parse_output, parse_program, parse_proposal
 from events.safe_text import one_line
 from events.types import Reason
 from events.values import Pair, Provenance, Question, Rules, Task, Verdict
-from roles.parse import Malformed, parse_input, parse_output, parse_program, parse_proposal
 from roles.rules import OUTCOMES
 from roles.safety import objection, parse, without_each_statement
 from roles.trial import detail, tried

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from events.credit import CREDITS, Rewarded, grpo, trr_plus_plus
 from events.values import Verdict
 from graph.config import Config, RewardSettings
-from graph.credit import CREDITS, grpo, trr_plus_plus
-from graph.recipe import Course, Rewarded
+from graph.recipe import Course
 from graph.recipes import RECIPES, recipe
 from graph.recipes.azr import Azr
 from graph.recipes.gasp import Gasp

@@ -6,11 +6,11 @@ import random
 
 import pytest
 
+from events.parse import Proposal, parse_program, parse_proposal
 from events.values import Question, Sampling
 from events.weights import weights_digest
 from roles.model import Request
 from roles.models.transformers import TransformersModel
-from roles.parse import Proposal, parse_program, parse_proposal
 from roles.pocket import QUESTIONS, WEIGHTS, world
 from roles.pocket.corpus import Corpus, half_known
 from roles.pocket.operations import OPERATIONS

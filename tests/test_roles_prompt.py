@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.errors import BadInput
+from events.parse import INPUTS, parse_proposal
 from events.stores.memory import MemoryLog
 from events.values import Axis, Pair, Question, Sampling, Task
 from roles.model import Reply, Request
-from roles.parse import INPUTS, parse_proposal
 from roles.pocket.corpus import Corpus
 from roles.prompt import CHOICES, FIELDS, NAMES, PROMPTS, Prompts, Rendered, shipped_sets, show_pairs
 from roles.safety import ALLOWED, BANNED_NAMES

@@ -6,10 +6,11 @@ import random
 import numpy as np
 import pytest
 
+from events.credit import Rewarded
 from events.errors import TrainerError
 from events.values import Digest, Phase, Role
 from graph.config import LearnSettings
-from graph.recipe import Course, Recipe, Rewarded
+from graph.recipe import Course, Recipe
 from graph.recipes.gasp import Gasp
 from trainer.batch import batches
 from trainer.credit import Credited, lessons

@@ -17,9 +17,9 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from events.credit import CREDITS
 from events.values import Silence
 from graph.config import LearnSettings
-from graph.credit import CREDITS
 from graph.recipes.gasp import Gasp
 from tests.test_trainer_batch import sample
 from tests.tiny import VOCABULARY, logprobs, tiny_weights

@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from events.credit import CREDITS, Rewarded
 from events.errors import TrainerError
 from events.values import Phase, Role, Silence
 from graph.config import LearnSettings
-from graph.credit import CREDITS
-from graph.recipe import Recipe, Rewarded
+from graph.recipe import Recipe
 from trainer.replay import Group, Sample
 
 

@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from events.credit import Rewarded, played_and_practised
 from events.types import Reason
 from events.values import Seat, Task, Verdict
 from graph.config import RewardSettings
-from graph.credit import grpo, trr_plus_plus
-from graph.recipe import Course, Place, Rewarded
+from graph.recipe import Course, Place
 
 
 def family(p: float, a: float, b: float) -> float:
@@ -64,9 +64,7 @@ class Gasp:
 
     def credit(self, groups: Sequence[Rewarded]) -> list[tuple[float, ...]]:
         """TRR++ over self-play, GRPO within each practice question."""
-        played = iter(trr_plus_plus([group for group in groups if group.phase != "practice"]))
-        practised = iter(grpo([group for group in groups if group.phase == "practice"]))
-        return [next(practised if group.phase == "practice" else played) for group in groups]
+        return played_and_practised(groups)
 
 
 def gasp(rewards: RewardSettings) -> Gasp:

@@ -6,11 +6,22 @@ Law: pure arithmetic on numbers; no tokens, no torch. Every function returns one
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import fmean, pstdev
 from types import MappingProxyType
 
-from graph.recipe import Rewarded
+from events.values import Phase, Role, Seat, Task
+
+
+@dataclass(frozen=True)
+class Rewarded:
+    """The rewards of one group: all completions of one prompt."""
+
+    phase: Phase
+    role: Role
+    task: Seat | Task
+    rewards: tuple[float, ...]
+
 
 Credit = Callable[[Sequence[Rewarded]], list[tuple[float, ...]]]
 
@@ -38,6 +49,13 @@ def trr_plus_plus(groups: Sequence[Rewarded]) -> list[tuple[float, ...]]:
     tokens, so that long answers weigh more.
     """
     return pooled(groups, lambda group: (group.role, group.task))
+
+
+def played_and_practised(groups: Sequence[Rewarded]) -> list[tuple[float, ...]]:
+    """TRR++ over self-play, GRPO within each practice question: what recipes take unless `learn.credit` says otherwise."""
+    played = iter(trr_plus_plus([group for group in groups if group.phase != "practice"]))
+    practised = iter(grpo([group for group in groups if group.phase == "practice"]))
+    return [next(practised if group.phase == "practice" else played) for group in groups]
 
 
 def reinforce_plus_plus(groups: Sequence[Rewarded]) -> list[tuple[float, ...]]:

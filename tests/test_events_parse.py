@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from roles.parse import Malformed, Proposal, block, parse_input, parse_output, parse_program, parse_proposal
+from events.parse import Malformed, Proposal, block, parse_input, parse_output, parse_program, parse_proposal
 
 LINES = st.lists(
     st.sampled_from(
