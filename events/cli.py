@@ -112,11 +112,11 @@ def run_name(where: str) -> str:
     return path.parent.name if path.name == LOG_NAME else path.stem
 
 
-def open_any(where: str) -> Store:
-    """The log that a command line calls so, in a file or in a database.
+def open_any(where: str, *, read_only: bool = False) -> Store:
+    """The log that a command line calls so, in a file or in a database; read-only lets the database refuse every write.
 
     Raises:
         BadInput: there is none, or one of another version.
         LogError: it cannot be opened.
     """
-    return open_log(locate(where))
+    return open_log(locate(where), read_only=read_only)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from events.errors import LogCorrupt
 from events.follow import PULSE_S
 from events.hashing import ZERO
-from events.log import Event, Head, Log
+from events.log import Event, Head, Readable, Say, silent
 
 if TYPE_CHECKING:
     import psycopg
@@ -41,7 +41,7 @@ _TABLE = "CREATE TABLE IF NOT EXISTS checkpoint (consumer text PRIMARY KEY, posi
 class Consumer(Generic[Database]):
     """One consumer of a log."""
 
-    def __init__(self, log: Log, name: str, db: Database, write: Callable[[Database, Event], None]) -> None:
+    def __init__(self, log: Readable, name: str, db: Database, write: Callable[[Database, Event], None]) -> None:
         """Make the checkpoint's table in `db`, unless it is there.
 
         Args:
@@ -88,20 +88,30 @@ class Consumer(Generic[Database]):
         """Last position consumed."""
         return self._checkpoint().position
 
+    @property
+    def checkpoint(self) -> Head:
+        """Where it stands, with the head that the log had there."""
+        return self._checkpoint()
+
     def _checkpoint(self, lock: str = "") -> Head:
         query = f"SELECT position, head FROM checkpoint WHERE consumer = {self._mark}{lock}"  # noqa: S608  # constants only
         position, head = self._run(query, self.name).fetchone() or (0, ZERO)
         return Head(position, head)
 
-    def catch_up(self) -> int:
-        """Consume what there is; how many events that was.
+    def catch_up(self, stop: Callable[[], bool] = lambda: False, say: Say = silent) -> int:
+        """Consume what there is, or until `stop` says so; how many events that was.
+
+        Args:
+            stop: asked between transactions.
+            say: told between transactions which position is consumed, of how many.
 
         Raises:
             LogCorrupt: the log is not the one that was consumed so far.
         """
         total = 0
-        while (done := self._chunk()) > 0:
+        while not stop() and (done := self._chunk()) > 0:
             total += done
+            say(self.position, self._log.head().position)
         return total
 
     def _chunk(self) -> int:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 
-from events.log import Event, Log
+from events.log import Event, Readable
 
 PULSE_S = 0.5
 """How often a follower that nothing wakes asks whether to stop."""
 
 
 def follow(
-    log: Log,
+    log: Readable,
     stream: str | None = None,
     *,
     after: int = 0,

@@ -76,7 +76,58 @@ class Watch(Protocol):
         ...
 
 
-class Log(Protocol):
+class Readable(Protocol):
+    """The reading half of a log: all that a reader needs, and all that a viewer has."""
+
+    def read(
+        self,
+        stream: str | None = None,
+        *,
+        after: int = 0,
+        kinds: Collection[str] | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Event]:
+        """Events in order of position, those > `after`; of one stream and of some kinds if asked."""
+        ...
+
+    def recorded(self, stream: str, key: str) -> list[Event] | None:
+        """The events that were appended to the stream under this key; None if there was no such append."""
+        ...
+
+    def version(self, stream: str) -> int:
+        """Version of the stream's last event, 0 if there is none."""
+        ...
+
+    def head(self) -> Head:
+        """Last position and the head digest there; position 0 and 64 zeros when empty."""
+        ...
+
+    def changed(self) -> bool:
+        """Whether another connection appended since the last call (cheap; for polling readers)."""
+        ...
+
+    def watch(self) -> Watch:
+        """Ears of one's own for appends by anybody, oneself included. Close them after use."""
+        ...
+
+    def verify(self, say: Say = silent) -> Broken | None:
+        """Recompute every hash, the heads and the blobs; None if all is well."""
+        ...
+
+    def get(self, blob: BlobHash) -> bytes:
+        """A blob's content, checked against its hash.
+
+        Raises:
+            LogCorrupt: it is missing or does not match.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the store. Staged blobs that no append made durable are dropped."""
+        ...
+
+
+class Log(Readable, Protocol):
     """An append-only log. Implementations: `MemoryLog`, `SqliteLog` and `PostgresLog` in `events.stores`."""
 
     def append(
@@ -123,53 +174,6 @@ class Log(Protocol):
         """
         ...
 
-    def read(
-        self,
-        stream: str | None = None,
-        *,
-        after: int = 0,
-        kinds: Collection[str] | None = None,
-        limit: int | None = None,
-    ) -> Iterator[Event]:
-        """Events in order of position, those > `after`; of one stream and of some kinds if asked."""
-        ...
-
-    def recorded(self, stream: str, key: str) -> list[Event] | None:
-        """The events that were appended to the stream under this key; None if there was no such append."""
-        ...
-
-    def version(self, stream: str) -> int:
-        """Version of the stream's last event, 0 if there is none."""
-        ...
-
-    def head(self) -> Head:
-        """Last position and the head digest there; position 0 and 64 zeros when empty."""
-        ...
-
-    def changed(self) -> bool:
-        """Whether another connection appended since the last call (cheap; for polling readers)."""
-        ...
-
-    def watch(self) -> Watch:
-        """Ears of one's own for appends by anybody, oneself included. Close them after use."""
-        ...
-
-    def verify(self, say: Say = silent) -> Broken | None:
-        """Recompute every hash, the heads and the blobs; None if all is well."""
-        ...
-
     def put(self, content: bytes) -> BlobHash:
         """Stage a blob; the next append makes it durable. Equal contents are stored once."""
-        ...
-
-    def get(self, blob: BlobHash) -> bytes:
-        """A blob's content, checked against its hash.
-
-        Raises:
-            LogCorrupt: it is missing or does not match.
-        """
-        ...
-
-    def close(self) -> None:
-        """Release the store. Staged blobs that no append made durable are dropped."""
         ...

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from events.log import Log
+from events.log import Head, Readable
 from events.projections import Projection
 
 P = TypeVar("P", bound=Projection)
@@ -51,18 +51,19 @@ class Snapshot(Generic[P]):
         schema = json.dumps([self._adapter.json_schema(), version], sort_keys=True)
         self._shape = hashlib.sha256(schema.encode()).hexdigest()
 
-    def fold(self, log: Log) -> P:
+    def fold(self, log: Readable) -> P:
         """The projection at the end of the log."""
-        projection, start = self._load(log)
-        position, head = start, ""
+        projection, start = self.load(log)
+        at = Head(start, "")
         for event in log.read(after=start):
             projection.apply(event)
-            position, head = event.position, event.head
-        if position - start >= self._every:
-            self._save(projection, position, head)
+            at = Head(event.position, event.head)
+        if at.position - start >= self._every:
+            self.save(projection, at)
         return projection
 
-    def _load(self, log: Log) -> tuple[P, int]:
+    def load(self, log: Readable) -> tuple[P, int]:
+        """The projection as it was kept, and the position that it is at; a fresh one at 0 if none can be used."""
         try:
             kept = _Kept.model_validate_json(self._path.read_bytes())
             last = next(log.read(after=kept.position - 1, limit=1), None)
@@ -72,9 +73,10 @@ class Snapshot(Generic[P]):
             pass
         return self._fresh(), 0
 
-    def _save(self, projection: P, position: int, head: str) -> None:
+    def save(self, projection: P, at: Head) -> None:
+        """Keep the projection, which is at this place of its log."""
         state = self._adapter.dump_json(projection).decode()
-        text = _Kept(shape=self._shape, position=position, head=head, state=state).model_dump_json()
+        text = _Kept(shape=self._shape, position=at.position, head=at.digest, state=state).model_dump_json()
         draft = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         # A cache that cannot be written is no reason to fail.
         with suppress(OSError):

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from events.errors import BadInput
-from events.log import Event, Log
+from events.log import Event, Readable
 from events.types import (
     AttemptsMade,
     AttemptsVerified,
@@ -104,7 +104,7 @@ class GoalpostStory:
     """Position and gap of every measure, by episodes and examinations."""
 
 
-def find_goalpost(log: Log, prefix: str) -> GoalpostAdded:
+def find_goalpost(log: Readable, prefix: str) -> GoalpostAdded:
     """The goalpost whose id starts with `prefix`.
 
     Raises:
@@ -121,7 +121,7 @@ def find_goalpost(log: Log, prefix: str) -> GoalpostAdded:
     return next(iter(found.values()))
 
 
-def tell(log: Log, goalpost: GoalpostAdded) -> GoalpostStory:
+def tell(log: Readable, goalpost: GoalpostAdded) -> GoalpostStory:
     """Everything that happened to the goalpost so far."""
     story = GoalpostStory(goalpost.question, goalpost.blob, goalpost.source)
     updates: list[PolicyUpdated] = []

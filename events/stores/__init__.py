@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
@@ -23,26 +24,27 @@ _SCHEMES = ("postgresql://", "postgres://")
 
 
 @overload
-def open_log(where: Path, *, create: bool = False) -> SqliteLog: ...
+def open_log(where: Path, *, create: bool = False, read_only: bool = False) -> SqliteLog: ...
 @overload
-def open_log(where: Path | str, *, create: bool = False) -> Store: ...
-def open_log(where: Path | str, *, create: bool = False) -> Store:
+def open_log(where: Path | str, *, create: bool = False, read_only: bool = False) -> Store: ...
+def open_log(where: Path | str, *, create: bool = False, read_only: bool = False) -> Store:
     """The log in a file or in a PostgreSQL database.
 
     Args:
         where: the file, usually `log.sqlite` in the directory of a run, or `postgresql://user@host/database?run=NAME`.
         create: make an empty log there if there is none.
+        read_only: let the database refuse every write.
 
     Raises:
         BadInput: there is no log, something else, or a log of another schema.
         LogError: it cannot be opened, made or read.
     """
     if is_url(where):
-        return _open_postgres(str(where), create=create)
+        return _open_postgres(str(where), create=create, read_only=read_only)
     path = Path(where)
     if create:
         create_file(path)
-    return SqliteLog(path)
+    return SqliteLog(path, read_only=read_only)
 
 
 def is_url(where: Path | str) -> bool:
@@ -50,13 +52,13 @@ def is_url(where: Path | str) -> bool:
     return isinstance(where, str) and where.startswith(_SCHEMES)
 
 
-def _open_postgres(url: str, *, create: bool) -> PostgresLog:
+def _open_postgres(url: str, *, create: bool, read_only: bool) -> PostgresLog:
     with _needs_driver():
         from events.stores import postgres, postgres_place
     place = postgres_place.Place.parse(url)
     if create:
         postgres_place.create(place)
-    return postgres.PostgresLog(place)
+    return postgres.PostgresLog(replace(place, read_only=read_only))
 
 
 def database_runs(url: str) -> dict[str, Callable[[], Store]]:

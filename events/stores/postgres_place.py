@@ -37,6 +37,8 @@ class Place:
     run: str
     name: str
     """How messages call it: without user and password."""
+    read_only: bool = False
+    """Whether the server shall refuse every write."""
 
     @classmethod
     def parse(cls, url: str) -> Place:
@@ -87,6 +89,8 @@ class Place:
             db = psycopg.connect(self.conninfo, autocommit=True, client_encoding="utf8", application_name="gasp log")
             db.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             db.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self.run)))
+            if self.read_only:
+                db.execute("SET default_transaction_read_only TO on")
             db.execute(
                 "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
             )

@@ -57,6 +57,7 @@ class SqliteLog(Appending):
         clock: Callable[[], datetime] = utc_now,
         upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS,
         damaged: bool = False,
+        read_only: bool = False,
     ) -> None:
         """Open an existing log; `events.stores.open_log` also makes one.
 
@@ -65,6 +66,7 @@ class SqliteLog(Appending):
             clock: says when events are appended.
             upcasters: bring old facts to the shape of today.
             damaged: read what can be read of a damaged file, and write nothing.
+            read_only: let SQLite refuse every write, so that appending fails.
 
         Raises:
             BadInput: there is no log of this version at `path`.
@@ -79,11 +81,11 @@ class SqliteLog(Appending):
         if not path.is_file():
             raise BadInput(f"there is no log at {path}; give the directory or the log.sqlite of a run")
         with translated(path):
-            self._reader = connect(path, damaged=damaged)
+            self._reader = connect(path, damaged=damaged, read_only=read_only)
             try:
                 schema = check_mark(self._reader, path)
                 self._keyed, self._tallied = schema >= KEYS_SINCE, schema >= TALLY_SINCE
-                self._writer = connect(path, damaged=damaged)
+                self._writer = connect(path, damaged=damaged, read_only=read_only)
                 self._seen = self._data_version()
             except BaseException:
                 self._reader.close()
