@@ -1,0 +1,59 @@
+"""Where the index of a log lies: beside it, or in the user's cache folder.
+
+Law: nothing is written where a run is only looked at. It makes no index itself but `indexed`, which commands use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from events.cli import LOG_NAME, locate
+from events.index.read import Index
+from events.index.write import Indexing
+from events.log import Readable, Say, silent
+
+INDEX_NAME = "index.sqlite"
+"""The index's file in the directory of a run."""
+_PASSWORD = re.compile(r"(?<=//)([^/@:]*):[^/@]*@|(?<=[?&])password=[^&]*")
+
+
+def place_of(where: str) -> Path:
+    """Where the index of a log lies, by what a command line calls the log.
+
+    Raises:
+        BadInput: there is no such log.
+    """
+    log = locate(where)
+    if isinstance(log, Path):
+        log = log.resolve()
+        beside = log.with_name(INDEX_NAME if log.name == LOG_NAME else f"{log.name}.{INDEX_NAME}")
+        if os.access(beside if beside.exists() else beside.parent, os.W_OK):
+            return beside
+    named = _PASSWORD.sub(r"\1@", str(log))
+    return cache() / f"{hashlib.sha256(named.encode()).hexdigest()[:32]}.sqlite"
+
+
+def cache() -> Path:
+    """The folder of indexes that lie beside no log."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # As the convention has it, a relative path counts as none.
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "gasp" / "index"
+
+
+@contextmanager
+def indexed(log: Readable, where: str, say: Say = silent) -> Iterator[Index]:
+    """The index of a log, with all that the log holds by now.
+
+    Args:
+        log: the log.
+        where: what the command line calls it.
+        say: told how many events are done, of how many.
+    """
+    with closing(Indexing(log, place_of(where))) as indexing:
+        indexing.catch_up(say)
+        yield indexing.index

@@ -1,0 +1,227 @@
+"""The language of searches: from a line of text to terms, and from terms to SQL.
+
+Law: pure, and total: whatever is asked, the result is terms or one sentence that says what is wrong. Nothing of the query but
+known names becomes SQL; all else is a bound value.
+
+    reverse "for x in" -passed*          texts hold the word and the phrase, and no word that begins so
+    verdict:timeout axis:io passrate<0.2 fields; all must hold
+    kind:lemma -accepted:yes goalpost:3f a minus negates
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple, get_args
+
+from events.errors import BadInput
+from events.index.rows import Origin
+from events.index.texts import plain
+from events.types import Purpose, Reason
+from events.values import Axis, Outcome, Seat, Task
+
+Kind = Literal["question", "answers"]
+
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+"""Kinds of rows that are searched."""
+ALIASES: Final = {"timeout": "time_limit"}
+CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "kind": (*get_args(Origin), "answers"),
+    "verdict": get_args(Outcome),
+    "axis": get_args(Axis),
+    "seat": get_args(Seat),
+    "task": get_args(Task),
+    "purpose": get_args(Purpose),
+    "reason": get_args(Reason),
+    "accepted": ("yes", "no"),
+    "aligned": ("yes", "no"),
+}
+"""Fields whose values are known."""
+PREFIXES: Final = ("policy", "question", "goalpost")
+"""Fields that hold ids, of which the beginning is enough."""
+NUMBERS: Final = ("passrate", "reward", "similarity", "iteration", "tokens")
+"""Fields that can be compared."""
+FIELDS: Final = (*CHOICES, *PREFIXES, "source", *NUMBERS)
+
+_COLUMNS: Final[Mapping[Kind, Mapping[str, str]]] = {
+    "question": {
+        "kind": "r.origin = ?",
+        "verdict": "EXISTS (SELECT 1 FROM answers JOIN outcomes USING (position) WHERE question = r.question AND outcome = ?)",
+        "axis": "r.axis = ?",
+        "seat": "r.seat = ?",
+        "reason": "r.reason = ?",
+        "accepted": "r.accepted = ?",
+        "aligned": "r.aligned = ?",
+        "question": "r.question",
+        "goalpost": "r.goalpost",
+        "source": "r.source = ?",
+        "passrate": "1.0 * r.successes / r.attempts",
+        "reward": "r.reward",
+        "similarity": "r.similarity",
+        "iteration": "r.iteration",
+    },
+    "answers": {
+        "kind": "'answers' = ?",
+        "verdict": "EXISTS (SELECT 1 FROM outcomes WHERE outcomes.position = r.position AND outcome = ?)",
+        "axis": "r.axis = ?",
+        "task": "r.task = ?",
+        "purpose": "r.purpose = ?",
+        "policy": "r.policy",
+        "question": "r.question",
+        "goalpost": "r.goalpost",
+        "passrate": "1.0 * r.passed / r.count",
+        "reward": "r.reward",
+        "iteration": "r.iteration",
+        "tokens": "r.tokens",
+    },
+}
+_ROWS: Final[Mapping[Kind, str]] = {"question": "appearances", "answers": "answers"}
+_TEXTS: Final[Mapping[Kind, str]] = {"question": "asked", "answers": "answered"}
+
+_TERM = re.compile(
+    r"""\s*(?P<minus>-?)(?:(?P<field>[A-Za-z_]+)(?P<operator>:|<=|>=|<|>|=))?(?:"(?P<phrase>[^"]*)"(?P<star>\*?)|(?P<word>[^\s"]*))""",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One thing that must hold."""
+
+    value: str
+    """The text, or what the field is compared with."""
+    field: str | None = None
+    """None for a text."""
+    operator: str = ":"
+    negated: bool = False
+    prefix: bool = False
+    """Whether words that begin with the text's last word will do."""
+
+
+class Statement(NamedTuple):
+    """SQL with its values."""
+
+    sql: str
+    values: tuple[str | float | int, ...]
+
+
+def parse(query: str) -> list[Term]:
+    """The terms of a query.
+
+    Raises:
+        BadInput: it cannot be read.
+    """
+    terms: list[Term] = []
+    at, query = 0, plain(query).strip()
+    while at < len(query):
+        found = _TERM.match(query, at)
+        if found is None or found.end() == at:
+            message = f"the query {query!r} cannot be read from {query[at : at + 20]!r} on"
+            raise BadInput(f'{message}; every " that begins a phrase needs another one at its end')
+        terms.append(_term(found))
+        at = found.end()
+    return terms
+
+
+def _term(found: re.Match[str]) -> Term:
+    negated, name = bool(found["minus"]), found["field"]
+    value = found["word"] if found["phrase"] is None else found["phrase"]
+    if name is None:
+        prefix = bool(found["star"]) or (found["phrase"] is None and value.endswith("*"))
+        if not any(character.isalnum() for character in value):
+            message = f"the query searches for {found[0].strip()!r}, in which there is no letter or digit"
+            raise BadInput(f'{message}; give a word, a "phrase", or a field: {", ".join(FIELDS)}')
+        return Term(value, negated=negated, prefix=prefix)
+    name = name.lower()
+    if name not in FIELDS:
+        message = f"the query asks for the field {name!r}, and the fields are {', '.join(FIELDS)}"
+        raise BadInput(f'{message}; take one of them, or put a text that has a ":" or "=" in it in quotes')
+    return Term(_value(name, found["operator"], value), name, found["operator"], negated)
+
+
+def _value(name: str, operator: str, value: str) -> str:
+    """The value as it is compared.
+
+    Raises:
+        BadInput: the field has no such value.
+    """
+    if name in NUMBERS:
+        try:
+            float(value)
+        except ValueError:
+            raise BadInput(f"the query compares {name} with {value!r}; give a number, e.g. {name}<0.5") from None
+        return value
+    if operator not in (":", "="):
+        message = f"the query compares {name} by {operator}, which only numbers can be: {', '.join(NUMBERS)}"
+        raise BadInput(f"{message}; write {name}:VALUE")
+    value = ALIASES.get(value.lower(), value.lower()) if name in CHOICES else value
+    if name in CHOICES and value not in CHOICES[name]:
+        raise BadInput(f"the query asks for {name} {value!r}, and there is no such; take one of {', '.join(CHOICES[name])}")
+    if not value:
+        raise BadInput(f"the query asks for {name} and says no value; write {name}:VALUE")
+    return value
+
+
+def select(terms: Sequence[Term], kind: Kind, *, before: int | None, limit: int) -> Statement | None:
+    """What finds the rows of one kind, the latest first; None if no row of this kind can be meant.
+
+    Where words are searched, rows are looked up from what the text index finds, where a verdict is, from the list of its
+    positions, and else one after the other: whichever it is gives the latest first and stops at the limit.
+    """
+    fields = [term for term in terms if term.field is not None]
+    if any(term.field not in _COLUMNS[kind] for term in fields):
+        return None
+    rows, position = f"{_ROWS[kind]} AS r", "r.position"
+    conditions: list[Statement] = []
+    words = [term for term in terms if term.field is None]
+    if any(not term.negated for term in words):
+        texts = _TEXTS[kind]
+        rows, position = f"{texts} CROSS JOIN {rows} ON r.position = {texts}.rowid / 2", f"{texts}.rowid"
+        conditions.append(Statement(f"{texts} MATCH ?", (match(words),)))
+    else:
+        conditions += _without(words, kind)
+        verdict = next((term for term in fields if term.field == "verdict" and not term.negated), None)
+        if verdict is not None and kind == "answers":
+            rows, position = f"outcomes CROSS JOIN {rows} USING (position)", "outcomes.position"
+            conditions.append(Statement("outcomes.outcome = ?", (verdict.value,)))
+            fields.remove(verdict)
+    if before is not None:
+        conditions.append(Statement(f"{position} < ?", (2 * before if position.endswith("rowid") else before,)))
+    conditions += [_condition(term, _COLUMNS[kind][term.field]) for term in fields if term.field is not None]
+    where = " AND ".join(condition.sql for condition in conditions) or "1"
+    values = tuple(value for condition in conditions for value in condition.values)
+    # A proposal's two texts follow one another, so the limit leaves room for both.
+    return Statement(f"SELECT r.* FROM {rows} WHERE {where} ORDER BY {position} DESC LIMIT ?", (*values, 2 * limit))  # noqa: S608
+
+
+def _without(words: Sequence[Term], kind: Kind) -> list[Statement]:
+    texts = _TEXTS[kind]
+    found = f"r.position NOT IN (SELECT rowid / 2 FROM {texts} WHERE {texts} MATCH ?)"  # noqa: S608  # constants only
+    return [Statement(found, (_quoted(term),)) for term in words]
+
+
+def match(words: Sequence[Term]) -> str:
+    """What the text index is asked for: all that are not negated, and none that is. At least one is not."""
+    wanted = " AND ".join(_quoted(term) for term in words if not term.negated)
+    unwanted = " OR ".join(_quoted(term) for term in words if term.negated)
+    return f"({wanted}) NOT ({unwanted})" if unwanted else wanted
+
+
+def _quoted(term: Term) -> str:
+    # Between quotes, nothing is a word of the text index's own language.
+    text = term.value.rstrip("*") if term.prefix else term.value
+    return '"' + text.replace('"', '""') + '"' + ("*" if term.prefix else "")
+
+
+def _condition(term: Term, column: str) -> Statement:
+    value: str | float | int = term.value
+    if term.field in NUMBERS:
+        operator = "=" if term.operator == ":" else term.operator
+        sql, value = f"{column} {operator} ?", float(term.value)
+    elif term.field in PREFIXES:
+        # An upper bound keeps to the index, and nothing in the value is a pattern.
+        sql, value = f"substr({column}, 1, {len(term.value)}) = ?", term.value.lower()
+    else:
+        sql, value = column, {"yes": 1, "no": 0}.get(term.value, term.value)
+    return Statement(f"NOT coalesce({sql}, 0)" if term.negated else f"({sql})", (value,))

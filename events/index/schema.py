@@ -1,0 +1,132 @@
+"""The tables of an index, and how its file is opened, made and emptied.
+
+Law: the file is a cache. One of another schema, or that is no database, is emptied or replaced, never repaired. What is written
+survives a crash of the process, not of the machine, which costs no more than making it again. It knows nothing of events.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from events.errors import LogError
+
+SCHEMA_VERSION = 1
+"""Of the tables and of what is written to them; kept in `PRAGMA user_version`."""
+PATIENCE_S = 30.0
+"""How long a connection waits for another one that writes."""
+
+TABLES = (
+    """CREATE TABLE iterations (iteration INTEGER PRIMARY KEY, student TEXT NOT NULL)""",
+    """CREATE TABLE episodes (
+        stream TEXT PRIMARY KEY, position INTEGER NOT NULL, iteration INTEGER NOT NULL, purpose TEXT NOT NULL,
+        question TEXT NOT NULL, axis TEXT NOT NULL, ending TEXT) WITHOUT ROWID""",
+    "CREATE INDEX episodes_of ON episodes (question, position)",
+    """CREATE TABLE goalposts (
+        question TEXT PRIMARY KEY, blob TEXT NOT NULL, title TEXT NOT NULL, source TEXT NOT NULL,
+        episodes INTEGER NOT NULL DEFAULT 0, lemmas INTEGER NOT NULL DEFAULT 0, lifts INTEGER NOT NULL DEFAULT 0,
+        measures INTEGER NOT NULL DEFAULT 0, stride INTEGER NOT NULL DEFAULT 1, gaps TEXT NOT NULL DEFAULT '[]',
+        first_gap REAL, last_gap REAL, best_gap REAL, solved_after INTEGER)""",
+    """CREATE TABLE gaps (
+        goalpost TEXT NOT NULL, position INTEGER NOT NULL, stream TEXT NOT NULL, iteration INTEGER NOT NULL, policy TEXT,
+        successes INTEGER NOT NULL, attempts INTEGER NOT NULL, best_share REAL,
+        PRIMARY KEY (goalpost, position)) WITHOUT ROWID""",
+    """CREATE TABLE appearances (
+        position INTEGER PRIMARY KEY, stream TEXT NOT NULL, version INTEGER NOT NULL, origin TEXT NOT NULL,
+        question TEXT, blob TEXT, title TEXT NOT NULL DEFAULT '', iteration INTEGER, goalpost TEXT, parent TEXT, source TEXT,
+        seat TEXT, attempt INTEGER, axis TEXT, accepted INTEGER, reason TEXT, detail TEXT NOT NULL DEFAULT '',
+        similarity REAL, aligned INTEGER, successes INTEGER, attempts INTEGER, reward REAL,
+        texts TEXT)""",
+    "CREATE UNIQUE INDEX appearances_at ON appearances (stream, version)",
+    "CREATE INDEX appearances_of ON appearances (question, position)",
+    """CREATE TABLE answers (
+        position INTEGER PRIMARY KEY, stream TEXT NOT NULL, version INTEGER NOT NULL, iteration INTEGER,
+        purpose TEXT NOT NULL, question TEXT NOT NULL, task TEXT NOT NULL, pair INTEGER, policy TEXT NOT NULL,
+        count INTEGER NOT NULL, tokens INTEGER NOT NULL, outcomes TEXT NOT NULL DEFAULT '{}', reward REAL,
+        rewarded_at INTEGER, passed INTEGER, axis TEXT, goalpost TEXT, texts TEXT NOT NULL)""",
+    "CREATE UNIQUE INDEX answers_at ON answers (stream, version)",
+    "CREATE INDEX answers_of ON answers (question, position)",
+    """CREATE TABLE outcomes (
+        outcome TEXT NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (outcome, position)) WITHOUT ROWID""",
+    """CREATE TABLE shapes (shape TEXT PRIMARY KEY, question TEXT NOT NULL, position INTEGER NOT NULL) WITHOUT ROWID""",
+    """CREATE TABLE signs (
+        number INTEGER PRIMARY KEY, position INTEGER NOT NULL, rule TEXT NOT NULL, evidence TEXT NOT NULL, iteration INTEGER,
+        question TEXT, other TEXT, stream TEXT, version INTEGER, attempt INTEGER)""",
+    "CREATE INDEX signs_of ON signs (rule, position)",
+    # Rows are 2 * position, and one more for the question of a proposal whose completion does not hold it.
+    "CREATE VIRTUAL TABLE asked USING fts5 (text, content='')",
+    "CREATE VIRTUAL TABLE answered USING fts5 (text, content='')",
+)
+
+
+def connect(place: Path, *, reading: bool = False) -> sqlite3.Connection:
+    """A connection that may be shared between threads.
+
+    Args:
+        place: the file; made where it is missing, unless for reading.
+        reading: write nothing.
+
+    Raises:
+        LogError: it cannot be opened.
+    """
+    try:
+        if not reading:
+            place.parent.mkdir(parents=True, exist_ok=True)
+        mode = "rw" if reading else "rwc"
+        db = sqlite3.connect(
+            f"{place.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=PATIENCE_S,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        if reading:
+            db.execute("PRAGMA query_only=ON")
+        else:
+            db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=OFF")
+    except (OSError, sqlite3.OperationalError) as error:
+        raise LogError(f"the index {place} cannot be opened ({error}); make its folder writable, or free some disk") from error
+    return db
+
+
+def opened(place: Path) -> sqlite3.Connection:
+    """A connection for writing to an index of this schema; what was in a file of another one is gone."""
+    try:
+        db = connect(place)
+        make(db, anew=False)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise LogError(f"the index {place} cannot be made ({error}); delete it, or free some disk") from error
+        # It is no database: nobody can have it open as one.
+        for end in ("", "-wal", "-shm"):
+            place.with_name(f"{place.name}{end}").unlink(missing_ok=True)
+        db = connect(place)
+        make(db, anew=False)
+    return db
+
+
+def make(db: sqlite3.Connection, *, anew: bool) -> None:
+    """Make the tables, in place of whatever is there if that has another schema or if asked.
+
+    Tables go and the file stays, because another process may have it open.
+    """
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if anew or db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
+            while found := db.execute(_ANY_TABLE).fetchone():
+                db.execute(f'DROP TABLE "{found[0]}"')
+            for statement in TABLES:
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+# Virtual tables first: their own tables go with them.
+_ANY_TABLE = """
+SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
+ORDER BY sql LIKE 'CREATE VIRTUAL%' DESC LIMIT 1"""
