@@ -115,6 +115,11 @@ class Index:
         query = "SELECT * FROM appearances WHERE stream = ? AND version = ?"
         return next(map(_appearance, self._ask(query, stream, version)), None)
 
+    def proposals(self, stream: str) -> list[Appearance]:
+        """What the teacher proposed in an episode, in order."""
+        query = "SELECT * FROM appearances WHERE stream = ? AND seat IS NOT NULL ORDER BY version"
+        return [_appearance(row) for row in self._ask(query, stream)]
+
     def answers(
         self, *, question: QuestionId | None = None, stream: str | None = None, before: int | None = None, limit: int = 50
     ) -> list[Answers]:
@@ -172,7 +177,7 @@ class Index:
 
     def sign_counts(self) -> dict[str, int]:
         """How many suspicious things there are, by rule."""
-        return {rule: count for rule, count in self._ask("SELECT rule, count(*) FROM signs GROUP BY rule ORDER BY rule")}
+        return {row[0]: row[1] for row in self._ask("SELECT rule, count(*) FROM signs GROUP BY rule ORDER BY rule")}
 
     def close(self) -> None:
         """Release the file."""
