@@ -1,0 +1,83 @@
+"""The list of runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from events.errors import GaspError
+from events.projections import RunSummary
+from events.web.page import Asked, Page
+from events.web.viewed import Viewed
+
+PAGE = 50
+"""Runs on one page."""
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """One run in the list."""
+
+    name: str
+    slug: str
+    state: str = "unreadable"
+    problem: str = ""
+    """Why it cannot be read."""
+    position: int = 0
+    head: int = 0
+    """Where its log is known to, and where it ends."""
+    recipe: str | None = None
+    seed: int | None = None
+    began: datetime | None = None
+    latest: datetime | None = None
+    """When its last event was appended."""
+    iterations: int = 0
+    planned: int | None = None
+    gap: float | None = None
+    """Over the goalposts that the latest iteration tried."""
+    test: dict[int, float] | None = None
+    """pass@k of the last examination on test questions."""
+
+
+def page(asked: Asked) -> Page:
+    """See the module."""
+    runs, first = asked.viewer.runs(), asked.whole("first", 0) or 0
+    lines = [_line(run) for run in runs[first : first + PAGE]]
+    return Page("runs.html", "Runs", {"runs": lines, "total": len(runs), "first": first, "page": PAGE})
+
+
+def _line(run: Viewed) -> RunLine:
+    try:
+        summary = run.summary()
+        config: dict[str, Any] = summary.started.config if summary.started else {}
+        return RunLine(
+            run.name,
+            run.slug,
+            run.state,
+            str(run.problem or ""),
+            run.position,
+            run.head,
+            config.get("recipe"),
+            config.get("seed"),
+            summary.began,
+            summary.latest,
+            len(summary.iterations),
+            planned(summary),
+            latest_gap(summary),
+            next((dict(found.pass_at) for found in reversed(summary.evaluations) if found.name.startswith("test")), None),
+        )
+    except GaspError as error:
+        return RunLine(run.name, run.slug, problem=str(error))
+
+
+def planned(summary: RunSummary) -> int | None:
+    """Iterations that the settings ask for; None where they do not say."""
+    play = summary.started.config.get("play") if summary.started else None
+    found = play.get("iterations") if isinstance(play, dict) else None
+    return found if isinstance(found, int) else None
+
+
+def latest_gap(summary: RunSummary) -> float | None:
+    """Mean gap of the latest iteration that measured one."""
+    return next((figures.gap.value for figures in reversed(summary.iterations.values()) if figures.gap.count), None)

@@ -1,0 +1,106 @@
+"""A run that can be looked at.
+
+Law: a log is opened when somebody first asks, and let go when nobody has for long, so that a folder of a thousand runs costs
+nothing but names. It reads only.
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from typing import Literal
+
+from events.errors import GaspError
+from events.index.read import Index
+from events.log import Readable
+from events.projections import RunSummary
+from events.web.bell import Bell
+from events.web.following import Following
+
+FRESH_S = 120.0
+"""A run that is not finished is being played if its last event is not older."""
+
+State = Literal["playing", "stopped", "finished"]
+
+
+class Viewed:
+    """One run."""
+
+    def __init__(self, name: str, slug: str, where: str, everybody: Bell) -> None:
+        """Open nothing yet.
+
+        Args:
+            name: what the run is called; a folder's name, escape it.
+            slug: what it is called in addresses.
+            where: the log, as command lines name it.
+            everybody: rung whenever any run moves.
+        """
+        self.name = name
+        self.slug = slug
+        self.where = where
+        self.bell = Bell()
+        """Rung whenever this run moves."""
+        self._everybody = everybody
+        self._lock = threading.Lock()
+        self._following: Following | None = None
+
+    def _open(self) -> Following:
+        with self._lock:
+            if self._following is None or self._following.over:
+                self._following = Following(self.where, self._ring)
+            self._following.ask()
+            return self._following
+
+    def _ring(self) -> None:
+        self.bell.ring()
+        self._everybody.ring()
+
+    @property
+    def log(self) -> Readable:
+        """The log's reading half."""
+        return self._open().log
+
+    @property
+    def index(self) -> Index:
+        """The log's index; whoever asks first makes it grow, and finds little in it."""
+        return self._open().index
+
+    def summary(self) -> RunSummary:
+        """The figures so far; a consistent copy."""
+        return self._open().summary()
+
+    @property
+    def position(self) -> int:
+        """Up to where the log is known."""
+        return self._open().position
+
+    @property
+    def head(self) -> int:
+        """Last position of the log."""
+        return self.log.head().position
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is over."""
+        return self.summary().finished
+
+    @property
+    def state(self) -> State:
+        """Whether it is over, or goes on by the time of its last event."""
+        summary = self.summary()
+        if summary.finished:
+            return "finished"
+        latest = summary.latest
+        return "playing" if latest and (datetime.now(UTC) - latest).total_seconds() < FRESH_S else "stopped"
+
+    @property
+    def problem(self) -> GaspError | None:
+        """Why the log cannot be followed; None while it can."""
+        return self._open().problem
+
+    def close(self) -> None:
+        """Let the log go."""
+        with self._lock:
+            if self._following is not None:
+                self._following.close()
+                self._following = None
