@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from events.credit import CREDITS, Rewarded, played_and_practised
 from events.errors import BadInput, LogCorrupt
-from events.log import Event, Log
+from events.log import Event, Readable
 from events.parse import INPUTS, Malformed, parse_input, parse_output, parse_program, parse_proposal
 from events.pieces import pieces
 from events.rollouts import unpack
@@ -131,7 +131,7 @@ class AttemptStory:
         return () if self.question is None else self.question.private
 
 
-def tell_attempt(log: Log, where: str, stream: str, version: int, index: int) -> AttemptStory:
+def tell_attempt(log: Readable, where: str, stream: str, version: int, index: int) -> AttemptStory:
     """Everything about one attempt.
 
     Args:
@@ -186,12 +186,12 @@ def _position(event: Event | None) -> int | None:
     return None if event is None else event.position
 
 
-def _started(log: Log) -> RunStarted | None:
+def _started(log: Readable) -> RunStarted | None:
     first = next(iter(log.read(kinds=("run_started",), limit=1)), None)
     return first.fact if first is not None and isinstance(first.fact, RunStarted) else None
 
 
-def _question(log: Log, events: Sequence[Event], fact: QuestionProposed | AttemptsMade) -> Question | None:
+def _question(log: Readable, events: Sequence[Event], fact: QuestionProposed | AttemptsMade) -> Question | None:
     """The question that was asked, from where the stream, or the list of goalposts, names its blob."""
     wanted = fact.parent if isinstance(fact, QuestionProposed) else fact.question
     for event in events:
@@ -207,7 +207,9 @@ def _question(log: Log, events: Sequence[Event], fact: QuestionProposed | Attemp
     return None
 
 
-def _completion(log: Log, made: Event, generation: Generation, index: int) -> tuple[str, tuple[int, ...], tuple[float, ...]]:
+def _completion(
+    log: Readable, made: Event, generation: Generation, index: int
+) -> tuple[str, tuple[int, ...], tuple[float, ...]]:
     texts, rollouts = json.loads(log.get(generation.texts)), unpack(log.get(generation.tokens))
     if {len(texts), len(rollouts.ids)} != {generation.count}:
         raise LogCorrupt(
@@ -257,7 +259,7 @@ def _judged(verified: Event | None, version: int, index: int) -> dict[str, Any]:
 
 
 def _credited(
-    log: Log, start: RunStarted | None, events: Sequence[Event], rewarded: Event | None, index: int
+    log: Readable, start: RunStarted | None, events: Sequence[Event], rewarded: Event | None, index: int
 ) -> dict[str, Any]:
     if rewarded is None or not isinstance(rewarded.fact, RewardGiven):
         return {"phase": None, "reward": None, "advantage": None, "learned_by": ()}
@@ -271,7 +273,7 @@ def _credited(
     }
 
 
-def advantages_of(log: Log, start: RunStarted | None, rewarded: Event) -> tuple[float, ...] | None:
+def advantages_of(log: Readable, start: RunStarted | None, rewarded: Event) -> tuple[float, ...] | None:
     """The advantages of completions that an event rewards: by the run's credit, beside all that its iteration rewarded.
 
     None before the iteration has ended, because what others will be rewarded counts.
@@ -296,7 +298,7 @@ def advantages_of(log: Log, start: RunStarted | None, rewarded: Event) -> tuple[
     return None
 
 
-def _learners(log: Log, position: int, role: Role) -> Iterator[Digest]:
+def _learners(log: Readable, position: int, role: Role) -> Iterator[Digest]:
     for policy in ("shared", role):
         for event in log.read(f"policy/{policy}", kinds=("policy_updated",)):
             fact = event.fact
