@@ -128,6 +128,8 @@ class IterationFigures:
     """Announced, guided and practice together."""
     policies: Mapping[Role, Digest]
     """Weights that each role plays with."""
+    position: int = 0
+    """Of the event that began it."""
     ended: datetime | None = None
     finished: int = 0
     failed: int = 0
@@ -141,10 +143,15 @@ class IterationFigures:
     """Over the student's rewarded completions."""
     solve: Mean = field(default_factory=Mean)
     """Share of the answers to accepted questions that were rewarded, which are those that passed."""
-    tokens: int = 0
-    """Completion tokens sampled while playing."""
+    lengths: dict[Role, Mean] = field(default_factory=lambda: {"teacher": Mean(), "student": Mean()})
+    """Completion tokens sampled while playing, over completions."""
     seats: dict[Seat, SeatFigures] = field(default_factory=lambda: {"easy": SeatFigures(), "hard": SeatFigures()})
     """The open seat is there once it has proposed."""
+
+    @property
+    def tokens(self) -> int:
+        """Completion tokens sampled while playing."""
+        return int(sum(length.total for length in self.lengths.values()))
 
 
 @dataclass
@@ -245,7 +252,7 @@ class RunSummary:
                 self.goalposts.setdefault(question, GoalpostFigures(source))
             case IterationStarted(iteration=number, policies=policies, episodes=episodes):
                 self.policies = dict(policies)
-                self.iterations[number] = IterationFigures(number, event.time, episodes, policies)
+                self.iterations[number] = IterationFigures(number, event.time, episodes, policies, event.position)
             case IterationFinished(iteration=number):
                 self.iterations[number].ended = event.time
             case PolicyUpdated() as fact:
@@ -276,7 +283,7 @@ class RunSummary:
                 figures.gap.add(fact.gap)
                 self._gap(fact)
             case AttemptsMade(generation=generation):
-                figures.tokens += generation.length
+                figures.lengths["student"].add(generation.length, generation.count)
                 if episode.purpose == "practice":
                     episode.waiting.add(event.version)
             case AttemptsVerified(of=of, verdicts=verdicts) if of in episode.waiting:
@@ -306,7 +313,7 @@ class RunSummary:
     def _teacher(self, event: Event, figures: IterationFigures) -> None:
         match event.fact:
             case QuestionProposed(seat=seat, parent=parent, generation=generation):
-                figures.tokens += generation.length
+                figures.lengths["teacher"].add(generation.length, generation.count)
                 figures.seats.setdefault(seat, SeatFigures()).proposed += 1
                 figures.seats[seat].parents.add(parent)
             case QuestionRejected(seat=seat, reason=reason):

@@ -21,18 +21,16 @@ from events.log import Event, Log
 from events.projections import IterationFigures, Mean, RunSummary, staleness
 from events.secrets import MASK, is_secret, masked
 from events.types import (
-    AttemptsMade,
     EpisodeFinished,
     EvaluationFinished,
     IterationFinished,
     IterationStarted,
     PolicyServed,
     PolicyUpdated,
-    QuestionProposed,
     Reason,
     RewardGiven,
 )
-from events.values import Generation, Role, StepTaken
+from events.values import Role, StepTaken
 
 ENDINGS: Final[tuple[str, ...]] = get_args(EpisodeFinished.model_fields["reason"].annotation)
 """How guided episodes end."""
@@ -85,10 +83,6 @@ def points(events: Iterable[Event]) -> Iterator[Point]:
         match event.fact:
             case IterationStarted():
                 played = _Played()
-            case AttemptsMade(purpose=purpose, generation=generation) if purpose != "evaluation":
-                played.answered("student", generation)
-            case QuestionProposed(generation=generation):
-                played.answered("teacher", generation)
             case RewardGiven() as fact:
                 played.rewarded(fact)
             case IterationFinished(iteration=number):
@@ -113,14 +107,10 @@ def _point(step: int, event: Event, values: Mapping[str, float | None]) -> Point
 
 @dataclass
 class _Played:
-    """What one iteration's rewards and completions were, by role."""
+    """What one iteration's rewards were, by role."""
 
-    lengths: dict[Role, Mean] = field(default_factory=lambda: {"teacher": Mean(), "student": Mean()})
     rewards: dict[Role, dict[str, list[tuple[float, ...]]]] = field(default_factory=lambda: {"teacher": {}, "student": {}})
     """Groups by the teacher's seat or the student's task."""
-
-    def answered(self, role: Role, generation: Generation) -> None:
-        self.lengths[role].add(generation.length, generation.count)
 
     def rewarded(self, fact: RewardGiven) -> None:
         self.rewards[fact.role].setdefault(fact.task, []).append(fact.rewards)
@@ -128,7 +118,6 @@ class _Played:
     def values(self) -> dict[str, float | None]:
         found: dict[str, float | None] = {}
         for role, tasks in self.rewards.items():
-            found[f"{role}/completions/mean_length"] = self.lengths[role].value
             for task, groups in tasks.items():
                 found |= _spread(f"{role}/rewards/{task}/mean", f"{role}/rewards/{task}/std", groups)
             groups = [group for groups in tasks.values() for group in groups]
@@ -146,6 +135,7 @@ def _spread(mean: str, deviation: str, groups: Iterable[tuple[float, ...]]) -> d
 
 def _play(figures: IterationFigures) -> dict[str, float | None]:
     values = {"gap": figures.gap.value, "practice/pass_rate": figures.practice.value}
+    values |= {f"{role}/completions/mean_length": length.value for role, length in figures.lengths.items()}
     values |= {"episodes/finished": figures.finished, "episodes/failed": figures.failed}
     values |= {f"episodes/{reason}": figures.endings[reason] for reason in ENDINGS}
     for name, seat in figures.seats.items():
