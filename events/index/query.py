@@ -116,9 +116,9 @@ def parse(query: str) -> list[Term]:
     at, query = 0, plain(query).strip()
     while at < len(query):
         found = _TERM.match(query, at)
-        if found is None or found.end() == at:
-            message = f"the query {query!r} cannot be read from {query[at : at + 20]!r} on"
-            raise BadInput(f'{message}; every " that begins a phrase needs another one at its end')
+        if found is None or (query[found.end() : found.end() + 1] == '"' and not found["phrase"] and not found["word"]):
+            message = f"the query {query!r} has a phrase that does not end"
+            raise BadInput(f"{message}; put another quotation mark behind it, or leave its first one out")
         terms.append(_term(found))
         at = found.end()
     return terms

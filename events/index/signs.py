@@ -6,7 +6,6 @@ index itself: the first question whose program has the same shape.
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,13 +19,13 @@ from events.values import Question
 _COLUMNS = "position, rule, evidence, iteration, question, other, stream, version, attempt"
 
 
-_TELLING = re.compile(r"==|!=|\{|\b(?:is|case)\b|\bin\s*[\[({]")
-"""What a program needs to tell some inputs apart from others by their value."""
+_TELLING = ("==", "!=", "{", "case ", " is ", " in (", " in [", " in(", " in[", " not in")
+"""One of these is in every program that tells some inputs apart from others by their value."""
 
 
 def telling_programs(texts: Sequence[str]) -> list[str | None]:
     """The program in each completion; None where there is none, or none that could tell some inputs apart from others."""
-    parsed = {text: parse_program(text) for text in set(texts) if _TELLING.search(text)}
+    parsed = {text: parse_program(text) for text in set(texts) if any(mark in text for mark in _TELLING)}
     return [found if isinstance(found := parsed.get(text), str) else None for text in texts]
 
 

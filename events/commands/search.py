@@ -1,0 +1,103 @@
+"""`search`: finds questions and answers in a log by words, outcomes and figures, a line each, the latest first.
+
+Law: what finds is the log's index (`events.index`), which is made or brought up to date first; the log is not walked. Texts of
+models are cleaned before they are shown.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from events.cli import open_any
+from events.commands.output import AsJson, LogName, Printer, note, progress, say_json
+from events.index.place import indexed
+from events.index.rows import Answers, Appearance, Hit
+from events.overview import SHORT
+from events.safe_text import markup
+
+EXAMPLES = """\
+Find questions and answers, the latest first. All terms must hold; a minus in front negates one.
+
+Words and "phrases" are searched in statements, programs and completions; a word* stands for all \
+that begin so.
+
+Fields: kind (goalpost, lemma, lift, open, practice, answers), verdict, axis, seat, task, purpose, reason, source, accepted \
+and aligned (yes or no), policy, question and goalpost (the beginning of an id is enough), and the figures passrate, reward, \
+similarity, iteration and tokens, which compare by < <= > >= and =. What has no such field is not found by it.
+
+Examples:
+
+search runs/one 'verdict:timeout axis:io passrate<0.2'
+
+search runs/one 'kind:lemma accepted:yes goalpost:3f similarity>0.8'
+
+search runs/one '"sort the list" -kind:practice'
+
+search runs/one 'def solve* -verdict:passed iteration>=20'
+"""
+SHOWN = 50
+"""Hits that are shown unless told otherwise."""
+
+
+def search(
+    log: LogName,
+    query: Annotated[list[str], typer.Argument(metavar="QUERY", help="Words, phrases and fields.")],
+    limit: Annotated[int, typer.Option(help="So many at most.", min=1)] = SHOWN,
+    before: Annotated[int | None, typer.Option(help="Only what stands before this position; for the next page.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find questions and answers by words, outcomes and figures."""
+    with closing(open_any(log, read_only=True)) as opened, progress("index") as say, indexed(opened, log, say) as index:
+        hits = index.search(" ".join(query), limit=limit, before=before)
+    printer = Printer()
+    for hit in hits:
+        if as_json:
+            say_json(asdict(hit))
+        else:
+            printer.line(line_of(hit))
+    if not hits:
+        note("no hits")
+    elif len(hits) == limit:
+        note(f"there may be more: --before {hits[-1].position}")
+
+
+def line_of(hit: Hit) -> str:
+    """A hit as a line of clean markup: position, what, its id, where, its figures, and where the text was found."""
+    told, title = [], ""
+    if hit.appearance is not None:
+        told, title = _question(hit.appearance), hit.appearance.title
+    if hit.answers is not None:
+        told = _answers(hit.answers)
+    texts = [*told, f"[dim]{markup(hit.excerpt or title)}[/]"]
+    return f"{hit.position:>8}  " + "  ".join(text for text in texts if text)
+
+
+def _question(found: Appearance) -> list[str]:
+    ending = "" if found.accepted is None else "accepted" if found.accepted else f"rejected: {found.reason}"
+    return [
+        f"[bold]{found.origin}[/]",
+        f"[cyan]{found.question or 'no question'}[/]",
+        f"{markup(found.stream)} {found.version}",
+        found.axis or "",
+        f"passed {found.successes}/{found.attempts}" if found.attempts else "",
+        ending,
+        f"reward {found.reward:.3g}" if found.reward is not None else "",
+    ]
+
+
+def _answers(found: Answers) -> list[str]:
+    passed = found.outcomes.get("passed", 0)
+    others = [f"{count} {outcome}" for outcome, count in found.outcomes.items() if outcome != "passed"]
+    return [
+        "[bold]answers[/]",
+        f"[cyan]{found.question}[/]",
+        f"{markup(found.stream)} {found.version}",
+        f"{found.purpose} {found.task}",
+        f"by {found.policy[:SHORT]}",
+        ", ".join([f"passed {passed}/{found.count}", *others]) if found.outcomes else "no verdicts",
+        f"reward {found.reward:.3g}" if found.reward is not None else "",
+    ]
