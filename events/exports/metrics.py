@@ -77,26 +77,26 @@ def curves(log: Log) -> Curves:
 
 def points(events: Iterable[Event]) -> Iterator[Point]:
     """One point when an iteration has been played, one for each update of a policy, its delivery, and each examination."""
-    summary, played = RunSummary(), _Played()
+    summary, rewards = RunSummary(), _Rewards()
     for event in events:
         summary.apply(event)
         match event.fact:
             case IterationStarted():
-                played = _Played()
+                rewards = _Rewards()
             case RewardGiven() as fact:
-                played.rewarded(fact)
+                rewards.add(fact)
             case IterationFinished(iteration=number):
-                values = _play(summary.iterations[number]) | {"num_completion_tokens": summary.tokens} | played.values()
+                values = played(summary.iterations[number]) | {"num_completion_tokens": summary.tokens} | rewards.values()
                 yield _point(number, event, values)
             case PolicyUpdated() as fact:
-                values = _learn(fact) | {"staleness": staleness(summary, fact), "tokens_per_second": summary.speeds[-1]}
+                values = learned(fact) | {"staleness": staleness(summary, fact), "tokens_per_second": summary.speeds[-1]}
                 warned = {symptom.name for symptom in diagnose(summary) if symptom.policy == fact.policy}
                 values |= {f"warnings/{name}": name in warned for name in NAMES}
                 yield _point(fact.iteration, event, {f"{fact.policy}/{name}": value for name, value in values.items()})
             case PolicyServed(role=role, difference=float()) as fact:
-                learned = next((update.iteration for update in reversed(summary.updates) if update.digest == fact.policy), 0)
+                known = next((update.iteration for update in reversed(summary.updates) if update.digest == fact.policy), 0)
                 far = {"difference": fact.difference, "mean_difference": fact.mean_difference}
-                yield _point(learned, event, {f"served/{role}/{name}": value for name, value in far.items()})
+                yield _point(known, event, {f"served/{role}/{name}": value for name, value in far.items()})
             case EvaluationFinished() as fact:
                 yield _point(fact.iteration, event, _examined(fact))
 
@@ -106,18 +106,18 @@ def _point(step: int, event: Event, values: Mapping[str, float | None]) -> Point
 
 
 @dataclass
-class _Played:
-    """What one iteration's rewards were, by role."""
+class _Rewards:
+    """The rewards of one iteration, by role."""
 
-    rewards: dict[Role, dict[str, list[tuple[float, ...]]]] = field(default_factory=lambda: {"teacher": {}, "student": {}})
+    groups: dict[Role, dict[str, list[tuple[float, ...]]]] = field(default_factory=lambda: {"teacher": {}, "student": {}})
     """Groups by the teacher's seat or the student's task."""
 
-    def rewarded(self, fact: RewardGiven) -> None:
-        self.rewards[fact.role].setdefault(fact.task, []).append(fact.rewards)
+    def add(self, fact: RewardGiven) -> None:
+        self.groups[fact.role].setdefault(fact.task, []).append(fact.rewards)
 
     def values(self) -> dict[str, float | None]:
         found: dict[str, float | None] = {}
-        for role, tasks in self.rewards.items():
+        for role, tasks in self.groups.items():
             for task, groups in tasks.items():
                 found |= _spread(f"{role}/rewards/{task}/mean", f"{role}/rewards/{task}/std", groups)
             groups = [group for groups in tasks.values() for group in groups]
@@ -133,7 +133,8 @@ def _spread(mean: str, deviation: str, groups: Iterable[tuple[float, ...]]) -> d
     return {mean: fmean(rewards) if rewards else None, deviation: stdev(rewards) if len(rewards) > 1 else None}
 
 
-def _play(figures: IterationFigures) -> dict[str, float | None]:
+def played(figures: IterationFigures) -> dict[str, float | None]:
+    """What an iteration was, by the metric's name, but for the spread of its rewards."""
     values = {"gap": figures.gap.value, "practice/pass_rate": figures.practice.value}
     values |= {f"{role}/completions/mean_length": length.value for role, length in figures.lengths.items()}
     values |= {"episodes/finished": figures.finished, "episodes/failed": figures.failed}
@@ -147,7 +148,8 @@ def _play(figures: IterationFigures) -> dict[str, float | None]:
     return values
 
 
-def _learn(fact: PolicyUpdated) -> dict[str, float | None]:
+def learned(fact: PolicyUpdated) -> dict[str, float | None]:
+    """What an update did, by the metric's name without the policy's."""
     groups = sum(step.groups for step in fact.steps)
     names = {name: None for step in fact.steps for name in step.metrics}
     return {
