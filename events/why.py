@@ -43,7 +43,7 @@ def _solved(first: Gap, gaps: Sequence[Gap], proposals: Sequence[Appearance]) ->
     last = gaps[-1]
     if last is first:
         return f"{begin}; it has not been measured since."
-    now = f"{_when(last)} {last.successes} of {last.attempts} passed"
+    now = f"{last.successes} of {last.attempts} passed {_when(last)}"
     if last.successes == 0:
         return f"{begin}; but {now}, so the gap is back at {last.gap:.2f}."
     return f"{begin}; {now}, so the gap went from {gaps[0].gap:.2f} to {last.gap:.2f}."
@@ -70,7 +70,11 @@ def _unsolved(gaps: Sequence[Gap], proposals: Sequence[Appearance]) -> str:
 
 
 def _near(share: float) -> str:
-    return f", and the nearest passed {100 * share:.0f} % of its tests" if share else ", and none passed a single test"
+    return (
+        f", and the nearest in an episode passed {100 * share:.0f} % of its tests"
+        if share
+        else ", and none in an episode passed a single test"
+    )
 
 
 def _when(gap: Gap) -> str:

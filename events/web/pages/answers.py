@@ -1,0 +1,126 @@
+"""A prompt with all its answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from events.index.rows import Answers as Asking
+from events.index.rows import Appearance
+from events.log import Event, Readable
+from events.safe_text import one_line
+from events.types import AttemptsMade, AttemptsVerified, QuestionProposed, RewardGiven
+from events.values import Digest, Verdict
+from events.web.page import Asked, NotThere, Page
+from events.web.pages.attempt import place
+
+ROWS: Final = 200
+"""Answers on a page."""
+FIRST_LINE: Final = 120
+"""Characters of an answer in a list."""
+_FENCE: Final = "```"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One of the answers."""
+
+    index: int
+    line: str
+    """The first line of the completion that says anything, cut."""
+    characters: int
+    same_as: int | None
+    """The first answer with the same text, where this one repeats it."""
+    verdict: Verdict | None
+    reward: float | None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A prompt and its answers."""
+
+    stream: str
+    version: int
+    asking: Asking | None
+    """What is known about all of them together; None where the teacher was asked ..."""
+    proposal: Appearance | None
+    """... and wrote this."""
+    policy: Digest
+    """Who answered."""
+    prompt: str
+    answers: list[Answer]
+    """Those on this page."""
+    count: int
+    different: int
+    """How many different texts the answers have."""
+    first: int
+    """The first answer that is shown."""
+
+
+def page(asked: Asked) -> Page:
+    """See the module."""
+    run, stream, version = asked.run, asked.path["stream"], place(asked.path["version"])
+    asking, proposal = run.index.answers_at(stream, version), run.index.appearance(stream, version)
+    known = asking or proposal
+    events = list(_about(run.log, stream, version, known.position)) if known is not None else []
+    made = events[0].fact if events else None
+    if not isinstance(made, AttemptsMade | QuestionProposed):
+        where = f"nothing was answered at version {version} of {stream!r}, as far as the log is read"
+        raise NotThere(f"{where}; begin at a question and follow its answers")
+    texts = [str(text) for text in json.loads(run.log.get(made.generation.texts))]
+    prompt = run.log.get(made.generation.prompt).decode("utf-8", "surrogatepass")
+    first = asked.whole("first", 0) or 0
+    rows = _answers(texts, events)
+    model = Answers(
+        stream,
+        version,
+        asking,
+        None if asking is not None else proposal,
+        made.generation.policy,
+        prompt,
+        rows[first : first + ROWS],
+        len(rows),
+        len(set(texts)),
+        first,
+    )
+    return Page("answers.html", f"Answers {stream}:{version}", model)
+
+
+def _about(log: Readable, stream: str, version: int, position: int) -> Iterator[Event]:
+    """What was answered, and the verdicts and rewards it got."""
+    for event in log.read(stream, after=position - 1):
+        match event.fact:
+            case AttemptsVerified(of=of) | RewardGiven(of=of) if of == version:
+                yield event
+            case _ if event.position == position:
+                yield event
+
+
+def _answers(texts: list[str], events: list[Event]) -> list[Answer]:
+    verdicts: dict[int, Verdict] = {}
+    rewards: dict[int, float] = {}
+    for event in events:
+        match event.fact:
+            case AttemptsVerified(verdicts=found):
+                verdicts = dict(enumerate(found))
+            case RewardGiven(rewards=given):
+                rewards = dict(enumerate(given))
+    first: dict[str, int] = {}
+    return [
+        Answer(
+            index,
+            _line(text),
+            len(text),
+            None if first.setdefault(text, index) == index else first[text],
+            verdicts.get(index),
+            rewards.get(index),
+        )
+        for index, text in enumerate(texts)
+    ]
+
+
+def _line(text: str) -> str:
+    lines = (one_line(line, FIRST_LINE) for line in text[: 50 * FIRST_LINE].split("\n"))
+    return next((line for line in lines if line and not line.startswith(_FENCE)), "")

@@ -1,0 +1,85 @@
+"""A goalpost: why it was or was not solved so far, how the gap moved, and the curriculum that was built towards it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from events.figures import Figure, Series
+from events.index.read import Index
+from events.index.rows import Gap, Goalpost
+from events.values import Question, QuestionId
+from events.web.curriculum import Told, Walk, question, tell, walks
+from events.web.page import Asked, NotThere, Page
+from events.why import why
+
+ROWS: Final = 40
+"""Episodes in the tree."""
+TOLD: Final = 5
+"""Episodes that are told at length."""
+
+
+@dataclass(frozen=True)
+class Story:
+    """A goalpost and what happened to it."""
+
+    goalpost: Goalpost
+    why: str
+    """Why it was or was not solved so far, in a sentence."""
+    question: Question | None
+    """None where it cannot be read."""
+    gaps: list[Gap]
+    """Every measure, in order."""
+    figure: Figure
+    """The same, drawn."""
+    walks: list[Walk]
+    """The latest episodes and the examinations among them, the oldest first."""
+    episodes: list[Told]
+    """The latest of them at length, the latest first."""
+    older: int | None
+    """What to ask for as `before` to see older episodes; None where there are none."""
+
+
+def page(asked: Asked) -> Page:
+    """See the module."""
+    run, index, before = asked.run, asked.run.index, asked.whole("before")
+    goalpost = _goalpost(index, asked.path["id"])
+    gaps = index.gaps(goalpost.question)
+    rows = walks(index, goalpost.question, before=before, limit=ROWS)
+    whole = question(run.log, goalpost.blob)
+    updates = run.summary().updates
+    latest = [row for row in reversed(rows) if row.axis is not None]
+    model = Story(
+        goalpost=goalpost,
+        why=why(index, goalpost.question),
+        question=whole,
+        gaps=gaps,
+        figure=_figure(gaps),
+        walks=rows,
+        episodes=[tell(index, run.log, whole, row, gaps, updates) for row in latest[:TOLD]],
+        older=latest[TOLD - 1].position if len(latest) > TOLD else None,
+    )
+    return Page("goalpost.html", f"Goalpost {goalpost.question[:8]}", model)
+
+
+def _goalpost(index: Index, prefix: str) -> Goalpost:
+    """The goalpost whose id begins so.
+
+    Raises:
+        NotThere: none or several do.
+    """
+    found = {row.question for row in index.find(prefix) if row.origin == "goalpost" and row.question is not None}
+    goalpost = index.goalpost(found.pop() if len(found) == 1 else QuestionId(prefix))
+    if goalpost is None:
+        raise NotThere(
+            f"no goalpost of this run has the id {prefix!r}, as far as the log is read; begin at the list of goalposts"
+        )
+    return goalpost
+
+
+def _figure(gaps: Sequence[Gap]) -> Figure:
+    played = tuple((float(gap.iteration), gap.gap) for gap in gaps if gap.best_share is not None)
+    examined = tuple((float(gap.iteration), gap.gap) for gap in gaps if gap.best_share is None)
+    lines = [Series("episodes", played), Series("examinations", examined)]
+    return Figure("gap", "Gap of the goalpost", "iteration", "gap", tuple(line for line in lines if line.points), (0.0, 1.0))

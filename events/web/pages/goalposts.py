@@ -1,0 +1,63 @@
+"""The goalposts of a run as a table: how far the student is from each, and how that changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from events.index.read import Index
+from events.index.rows import Goalpost
+from events.web.page import Asked, Page
+
+ROWS: Final = 100
+"""Goalposts on a page."""
+ALL: Final = 1_000_000
+"""More goalposts than a run has."""
+
+
+@dataclass(frozen=True)
+class Goalposts:
+    """A page of the table."""
+
+    goalposts: list[Goalpost]
+    count: int
+    """How many were found, on all pages together."""
+    order: str
+    """The figure that they are sorted by."""
+    descending: bool
+    text: str
+    """Found are those with these words in title or source, or at the beginning of the id ..."""
+    source: str
+    """... from this question set, empty for all ..."""
+    solved: str
+    """... solved at least once (`yes`) or never (`no`); empty for both."""
+    sources: list[str]
+    """Question sets that there are."""
+    number: int
+    """Of the page, from 1."""
+    pages: int
+
+
+def page(asked: Asked) -> Page:
+    """See the module."""
+    query, run = asked.query, asked.run
+    order, descending = query.get("order") or "last_gap", query.get("descending") == "yes"
+    number = asked.whole("page", 1) or 1
+    text, source, solved = query.get("text", "").strip(), query.get("source", ""), query.get("solved", "")
+    found, count = _found(run.index, text, source, solved, order, descending, (number - 1) * ROWS)
+    sources = sorted({figures.source for figures in run.summary().goalposts.values()})
+    pages = max(1, -(-count // ROWS))
+    model = Goalposts(found, count, order, descending, text, source, solved, sources, number, pages)
+    return Page("goalposts.html", "Goalposts", model)
+
+
+def _found(
+    index: Index, text: str, source: str, solved: str, order: str, descending: bool, offset: int
+) -> tuple[list[Goalpost], int]:
+    if not source and solved not in ("yes", "no"):
+        return index.goalposts(where=text, order=order, descending=descending, limit=ROWS, offset=offset)
+    rows, _ = index.goalposts(where=text, order=order, descending=descending, limit=ALL)
+    kept = [
+        row for row in rows if source in ("", row.source) and solved in ("", "yes" if row.solved_after is not None else "no")
+    ]
+    return kept[offset : offset + ROWS], len(kept)

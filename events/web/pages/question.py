@@ -1,0 +1,94 @@
+"""A question: what it asks, where it appeared and what became of it there, and how it was answered."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+from events.index.read import Index
+from events.index.rows import Answers, Appearance, Sign
+from events.suspicion import about_question
+from events.values import Outcome, Question, QuestionId
+from events.web.curriculum import question
+from events.web.page import Asked, NotThere, Page
+
+ROWS: Final = 50
+"""Appearances, and answers, on a page."""
+LOOKED: Final = 20
+"""Appearances whose episodes are searched for variants."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """A question and what is known about it."""
+
+    id: QuestionId
+    question: Question | None
+    """None where the log does not hold it, as of most examinations."""
+    title: str
+    appearances: list[Appearance]
+    """The first time first."""
+    parents: list[Appearance]
+    """What it is a variant of, where that appeared first."""
+    children: list[Appearance]
+    """Variants of it that its own episodes proposed."""
+    purposes: dict[str, dict[Outcome, int]]
+    """How the answers on this page ended, by what they were made for."""
+    answers: list[Answers]
+    """The latest first."""
+    older: int | None
+    """What to ask for as `before` to see older answers; None where there are none."""
+    signs: list[Sign]
+    """What is suspicious about it."""
+
+
+def page(asked: Asked) -> Page:
+    """See the module."""
+    run, index = asked.run, asked.run.index
+    name, before = _whole(index, asked.path["id"]), asked.whole("before")
+    appearances = index.appearances(name, limit=ROWS)
+    answers = index.answers(question=name, before=before, limit=ROWS)
+    if not appearances and not answers and before is None:
+        raise NotThere(f"no question of this run has the id {name!r}, as far as the log is read; search for its words instead")
+    first = next((found for found in appearances if found.blob is not None), None)
+    held = None if first is None else question(run.log, first.blob)
+    parents = dict.fromkeys(found.parent for found in appearances if found.parent is not None)
+    purposes: dict[str, Counter[Outcome]] = {}
+    for made in answers:
+        purposes.setdefault(made.purpose, Counter()).update(made.outcomes)
+    model = Told(
+        id=name,
+        question=held,
+        title="" if first is None else first.title,
+        appearances=appearances,
+        parents=[row for parent in parents for row in index.appearances(parent, limit=1)],
+        children=_children(index, name, appearances),
+        purposes={purpose: dict(counts.most_common()) for purpose, counts in purposes.items()},
+        answers=answers,
+        older=answers[-1].position if len(answers) == ROWS else None,
+        signs=_signs(held, appearances),
+    )
+    return Page("question.html", f"Question {name[:8]}", model)
+
+
+def _whole(index: Index, prefix: str) -> QuestionId:
+    """The id that begins so, where only one does."""
+    found = {row.question for row in index.find(prefix) if row.question is not None}
+    return found.pop() if len(found) == 1 else QuestionId(prefix)
+
+
+def _children(index: Index, name: QuestionId, appearances: list[Appearance]) -> list[Appearance]:
+    streams = dict.fromkeys(found.stream for found in appearances[:LOOKED] if found.origin != "goalpost")
+    return [row for stream in streams for row in index.proposals(stream) if row.parent == name]
+
+
+def _signs(held: Question | None, appearances: list[Appearance]) -> list[Sign]:
+    if held is None:
+        return []
+    first = appearances[0]
+    similarity = max((row.similarity for row in appearances if row.similarity is not None), default=None)
+    return [
+        Sign(first.position, found.rule, found.evidence, first.iteration, first.question, None, first.stream, first.version)
+        for found in about_question(held, similarity)
+    ]

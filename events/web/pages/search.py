@@ -1,0 +1,104 @@
+"""Search in a run: words of statements, programs and completions, and what is recorded about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from events.errors import BadInput
+from events.index.query import CHOICES, FIELDS, NUMBERS, PREFIXES, parse
+from events.index.rows import Hit
+from events.web.page import Asked, Page
+
+ROWS: Final = 50
+"""Hits on a page."""
+EXAMPLES: Final = (
+    ("verdict:timeout", "answers that ran out of time"),
+    ("kind:lemma accepted:yes passrate<0.5", "lemmas that the student solves less than half the time"),
+    ("kind:lift -accepted:yes reason:too_hard", "lifts that were too hard"),
+    ("purpose:gap passrate>0", "answers that solved a goalpost"),
+    ("kind:answers reward<0 iteration>=10", "answers from iteration 10 on that were punished"),
+    ('"for x in" -sorted axis:io', "a phrase without a word, on one axis"),
+)
+"""Queries and what they find."""
+MEANINGS: Final = {
+    "kind": "what it is",
+    "verdict": "at least one such verdict among the answers",
+    "axis": "what was varied",
+    "seat": "the seat that proposed it",
+    "task": "how the student was asked",
+    "purpose": "what the answers were for",
+    "reason": "why it was rejected",
+    "accepted": "whether it was accepted",
+    "aligned": "whether statement and program agree",
+    "policy": "first digits of the weights' digest",
+    "question": "first digits of the question's id",
+    "goalpost": "first digits of the goalpost's id",
+    "source": "question set of a goalpost",
+    "passrate": "share that passed, 0 to 1",
+    "reward": "mean reward",
+    "similarity": "to an accepted question",
+    "iteration": "iteration it belongs to",
+    "tokens": "completion tokens of the answers",
+}
+"""What each field is."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of the language."""
+
+    name: str
+    meaning: str
+    values: str
+    """What it can be compared with, in words."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A query."""
+
+    query: str
+    finds: str
+
+
+@dataclass(frozen=True)
+class Search:
+    """A query and a page of what it found."""
+
+    query: str
+    error: str
+    """Why the query cannot be read; empty where it can."""
+    hits: list[Hit]
+    """The latest first."""
+    words: list[str]
+    """What excerpts were searched for."""
+    older: int | None
+    """What to ask for as `before` to see older ones; None where there are none."""
+    fields: list[Field]
+    """Every field that can be asked for."""
+    examples: list[Example]
+
+
+def page(asked: Asked) -> Page:
+    """See the module."""
+    query, error = asked.query.get("q", "").strip(), ""
+    hits: list[Hit] = []
+    words: list[str] = []
+    try:
+        words = [term.value.rstrip("*") for term in parse(query) if term.field is None and not term.negated]
+        hits = asked.run.index.search(query, limit=ROWS, before=asked.whole("before")) if query else []
+    except BadInput as problem:
+        error = str(problem)
+    older = hits[-1].position if len(hits) == ROWS else None
+    fields = [Field(name, MEANINGS[name], _values(name)) for name in FIELDS]
+    examples = [Example(example, finds) for example, finds in EXAMPLES]
+    return Page("search.html", "Search", Search(query, error, hits, words, older, fields, examples))
+
+
+def _values(name: str) -> str:
+    if name in CHOICES:
+        return " ".join(CHOICES[name])
+    if name in NUMBERS:
+        return "a number, with : = < <= > >="
+    return "hex digits" if name in PREFIXES else "a name"

@@ -1,0 +1,54 @@
+"""What is suspicious in a run, by rule, with the place of its evidence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+from events.errors import BadInput
+from events.index.rows import Sign
+from events.suspicion import RULES, about_run
+from events.web.page import Asked, Page
+
+ROWS: Final = 50
+"""Signs on a page."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule and how often it was met."""
+
+    name: str
+    meaning: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """A page of signs."""
+
+    rules: list[Rule]
+    rule: str
+    """Shown are signs of this one; empty for all."""
+    shifts: list[Sign]
+    """What is suspicious about the run as a whole, the latest first."""
+    signs: list[Sign]
+    """What is suspicious about questions and answers, the latest first."""
+    older: int | None
+    """What to ask for as `before` to see older ones; None where there are none."""
+
+
+def page(asked: Asked) -> Page:
+    """See the module."""
+    rule = asked.query.get("rule", "")
+    if rule and rule not in RULES:
+        raise BadInput(f"there is no rule {rule!r}; take one of {', '.join(RULES)}")
+    index, before = asked.run.index, asked.whole("before")
+    every = about_run(asked.run.summary())[::-1]
+    counts = Counter(index.sign_counts()) + Counter(sign.rule for sign in every)
+    signs = index.signs(rule=rule or None, before=before, limit=ROWS)
+    rules = [Rule(name, meaning, counts[name]) for name, meaning in RULES.items()]
+    shifts = [sign for sign in every if rule in ("", sign.rule)] if before is None else []
+    older = signs[-1].position if len(signs) == ROWS else None
+    return Page("suspicion.html", "Suspicion", Suspicion(rules, rule, shifts, signs, older))
