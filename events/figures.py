@@ -23,7 +23,7 @@ SEATS: Final[Mapping[Seat, str]] = {"easy": "lemmas", "hard": "lifts", "open": "
 """What a seat writes."""
 REASONS: Final[Mapping[str, tuple[Reason, ...]]] = {
     "malformed": ("malformed",),
-    "does not run as it should": ("unsafe", "broken", "nondeterministic"),
+    "broken or unsafe": ("unsafe", "broken", "nondeterministic"),
     "degenerate": ("degenerate",),
     "not novel": ("not_novel",),
     "too easy": ("too_easy",),
@@ -205,7 +205,7 @@ def _learning(wanted: _Wanted, updates: Iterable[tuple[str, float, Mapping[str, 
     lines: dict[str, list[tuple[float, float | None]]] = {}
     for policy, x, values in updates:
         lines.setdefault(policy, []).append((x, values.get(metric)))
-    series = tuple(_line(policy, points) for policy, points in lines.items())
+    series = tuple(_line(policy, points) for policy, points in sorted(lines.items()))
     return Figure(wanted.name, wanted.title, "iteration", wanted.y, series, wanted.limits)
 
 
@@ -218,5 +218,5 @@ def _speed(summary: RunSummary, ended: Iterable[IterationFigures]) -> Figure:
     lines: dict[str, list[tuple[float, float | None]]] = {}
     for update, speed in zip(summary.updates, summary.speeds, strict=True):
         lines.setdefault(update.policy, []).append((float(update.iteration), speed or None))
-    series = _line("playing", playing), *(_line(f"learning, {policy}", points) for policy, points in lines.items())
+    series = _line("playing", playing), *(_line(f"learning, {policy}", points) for policy, points in sorted(lines.items()))
     return Figure("speed", "Throughput", "iteration", "tokens/s", tuple(series), note="by the clocks of the machines")

@@ -22,11 +22,11 @@ LINES: Final = 24
 """Lines that are drawn; how many are not is said."""
 POINTS: Final = 900
 """Points of all lines and edges of bands together; of those between, the extremes stay."""
-MARKS: Final = 80
+MARKS: Final = 60
 """Points that have a mark, with its value as a tooltip."""
 TICKS: Final = 6
 """Most ticks of an axis."""
-_LETTER: Final = 6.4
+_LETTER: Final = 7.0
 """Width of a letter, in pixels, on average."""
 _ROW: Final = 14
 """Height of a line's name."""
