@@ -28,6 +28,8 @@ KEEP = 10_000
 """Events after which the summary is kept in a file, so that the next viewer starts from there."""
 RETRY_S = 5.0
 """How long after an error it is tried again."""
+TURN_S = 1.0
+"""How long a summary or an index far behind is worked on before the other one has its turn, and listeners are told."""
 
 
 class Following:
@@ -124,19 +126,20 @@ class Following:
             self._log.close()
 
     def _catch_up(self) -> None:
-        """Take what there is into account, and end early if told to."""
-        at = Head(self._summary.position, "")
+        """Take what there is into account, or as much of it as can be done in a turn each."""
+        at, until = Head(self._summary.position, ""), monotonic() + TURN_S
         for event in self._log.read(after=at.position):
             with self._lock:
                 self._summary.apply(event)
             at = Head(event.position, event.head)
-            if self._stopped():
-                return
+            if self._stopped() or monotonic() > until:
+                break
         if at.digest and at.position - self._kept >= KEEP:
             self._snapshot.save(self._summary, at)
             self._kept = at.position
         if self._index_wanted:
-            self._indexing.catch_up(stop=self._stopped)
+            until = monotonic() + TURN_S
+            self._indexing.catch_up(stop=lambda: self._stopped() or monotonic() > until)
 
 
 def _copied(summary: RunSummary) -> RunSummary:

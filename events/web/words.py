@@ -5,12 +5,22 @@ Law: what a model or the outside wrote passes `clean` or `line`; Jinja escapes w
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from events.figures import Figure
 from events.overview import SHORT
 from events.safe_text import clean, one_line
+from events.web.draw_lineage import lineage
+from events.web.draw_tree import node_link, said, tree, tree_key
+from events.web.highlight import highlight
+from events.web.marked import marked, probability, spans, token, visible
+from events.web.svg import drawn, spark
+
+NUMBERS: Final = 100
+"""Rows that a table of a figure has at most."""
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -65,6 +75,20 @@ def day(time: datetime | None) -> str:
     return "–" if time is None else f"{time:%Y-%m-%d %H:%M}"
 
 
+def pretty(value: Any) -> str:
+    """Plain data as JSON for people; characters that could hide something stay escaped."""
+    return json.dumps(value, indent=2)
+
+
+def tabled(figure: Figure) -> list[tuple[float, list[float | None]]]:
+    """The numbers behind a figure: at each x a value a series; thinned out where they are many."""
+    columns = [dict(series.points) for series in figure.series]
+    places = sorted({x for column in columns for x in column})
+    if len(places) > NUMBERS:
+        places = [places[round(at * (len(places) - 1) / (NUMBERS - 1))] for at in range(NUMBERS)]
+    return [(x, [column.get(x) for column in columns]) for x in places]
+
+
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "clean": clean,
     "line": one_line,
@@ -76,5 +100,21 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "seconds": seconds,
     "ago": ago,
     "day": day,
+    "pretty": pretty,
+    "highlight": highlight,
+    "spans": spans,
+    "marked": marked,
+    "token": token,
+    "visible": visible,
+    "probability": probability,
+    "said": said,
+    "node_link": node_link,
 }
-GLOBALS: Final[Mapping[str, Any]] = {}
+GLOBALS: Final[Mapping[str, Any]] = {
+    "drawn": drawn,
+    "spark": spark,
+    "tree": tree,
+    "tree_key": tree_key,
+    "tabled": tabled,
+    "lineage": lineage,
+}

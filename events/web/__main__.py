@@ -1,0 +1,124 @@
+"""`python -m events.web RUN...`: look at runs in a browser.
+
+Law: on loopback unless told otherwise, and elsewhere never without a token. It writes nothing but caches beside the logs.
+"""
+
+from __future__ import annotations
+
+import errno
+import secrets
+import socket
+import sys
+import webbrowser
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlencode
+
+import typer
+
+from events.cli import run_app
+from events.errors import BadInput
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from events.web.viewer import Viewer
+
+PORT = 8321
+MORE = 20
+"""Ports behind it that are tried if it is taken."""
+
+app = typer.Typer(name="python -m events.web", add_completion=False)
+
+
+@app.command()
+def web(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Run folders, log.sqlite files, postgresql:// URLs, or folders of runs."),
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen at. Any but loopback needs a token.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, show_default=str(PORT), help="Unless given, the next free one if taken.")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option(help="What a browser must know. Made where one is needed and none is given.")
+    ] = None,
+    open_it: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
+) -> None:
+    """Look at runs in a browser: curves, goalposts, every question and attempt, live while they are played.
+
+    New runs in a folder appear by themselves. Nothing is changed: logs are opened for reading only, and what is kept beside
+    them (index.sqlite and index.summary.json) is a cache that may be deleted. Ctrl-C ends it.
+    """
+    with _web_extra():
+        from events.web.security import is_loopback
+        from events.web.viewer import Viewer
+    local = is_loopback(host)
+    token = token or (None if local else secrets.token_urlsafe(24))
+    with closing(_listen(host, port)) as listening, closing(Viewer(runs)) as viewer:
+        taken = listening.getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        asking = f"?{urlencode({'token': token})}" if token else ""
+        address = f"http://{shown}:{taken}/{asking}"
+        sys.stdout.write(f"{address}\n")
+        sys.stdout.flush()
+        if open_it:
+            webbrowser.open(address)
+        names = {"localhost", "127.0.0.1", "[::1]", shown} if local else None
+        _server(viewer, names, token, f"gasp-{taken}").run([listening])
+
+
+@contextmanager
+def _web_extra() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise BadInput(f"the viewer needs {error.name}, which is not installed; run: pip install 'gasp[web]'") from error
+
+
+def _listen(host: str, port: int | None) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        BadInput: the port is taken, or the host is not ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for tried in [port] if port is not None else range(PORT, PORT + MORE):
+        try:
+            return socket.create_server((host, tried), family=family)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise BadInput(
+                    f"{host} cannot be listened at ({error.strerror}); give --host an address of this machine"
+                ) from error
+    which = f"port {port} is" if port is not None else f"ports {PORT} to {PORT + MORE - 1} are"
+    raise BadInput(f"{which} taken at {host}; give another --port, or 0 for any that is free")
+
+
+def _server(viewer: Viewer, hosts: set[str] | None, token: str | None, cookie: str) -> uvicorn.Server:
+    import uvicorn
+
+    from events.web.app import make_app
+
+    class Server(uvicorn.Server):
+        """Lets live streams end when it is told to end; it would wait for them."""
+
+        def handle_exit(self, sig: int, frame: object) -> None:
+            viewer.end()
+            super().handle_exit(sig, frame)  # type: ignore[arg-type]
+
+    config = uvicorn.Config(
+        make_app(viewer, hosts=hosts, token=token, cookie=cookie),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=5,
+    )
+    return Server(config)
+
+
+if __name__ == "__main__":
+    run_app(app)

@@ -1,0 +1,61 @@
+"""Runs side by side: settings that differ, final numbers, the same curves with a line a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from events.errors import BadInput
+from events.figures import compared
+from events.projections import RunSummary
+from events.web.page import Asked, Page
+from events.web.pages.run import headlines
+from events.web.settings import settings
+from events.web.viewed import Viewed
+
+MOST: Final = 6
+"""Runs that can be told apart in one figure."""
+CHOICE: Final = 200
+"""Runs to choose from that are listed."""
+
+
+def page(asked: Asked) -> Page:
+    """See the module."""
+    slugs = list(dict.fromkeys(slug for slug in asked.query.getlist("run") if slug))
+    if len(slugs) > MOST:
+        raise BadInput(f"{len(slugs)} runs are too many for one page; choose up to {MOST}")
+    runs = [asked.viewer.run(slug) for slug in slugs]
+    summaries = [run.summary() for run in runs]
+    model = {
+        "runs": [{"name": run.name, "slug": run.slug, "state": run.state} for run in runs],
+        "choice": [{"name": run.name, "slug": run.slug} for run in asked.viewer.runs()[:CHOICE]],
+        "most": MOST,
+        "settings": _different([settings(summary) for summary in summaries]),
+        "numbers": _numbers(summaries),
+        "figures": compared(dict(zip(_names(runs), summaries, strict=True))) if runs else [],
+    }
+    return Page("compare.html", "Compare runs", model)
+
+
+def _names(runs: list[Viewed]) -> list[str]:
+    """Names as people know them, where they tell the runs apart."""
+    names = [run.name for run in runs]
+    return names if len(set(names)) == len(names) else [run.slug for run in runs]
+
+
+def _different(columns: list[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Settings that are not the same everywhere, by name; None where a run has no such setting."""
+    names = dict.fromkeys(name for column in columns for name in column)
+    rows = {name: [column.get(name) for column in columns] for name in sorted(names)}
+    return {name: row for name, row in rows.items() if any(value != row[0] for value in row)}
+
+
+def _numbers(summaries: list[RunSummary]) -> list[dict[str, Any]]:
+    """Headlines, a row each with a value a run."""
+    columns = [{head.name: head for head in headlines(summary)} for summary in summaries]
+    names = dict.fromkeys(name for column in columns for name in column)
+    forms = {name: head.form for column in columns for name, head in column.items()}
+    return [
+        {"name": name, "form": forms[name], "values": [column[name].value if name in column else None for column in columns]}
+        for name in names
+    ]

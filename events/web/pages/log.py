@@ -1,0 +1,97 @@
+"""The events themselves: a page of them, and one by its position, its permanent address.
+
+Law: no more than a page is read. Settings are shown without their secrets.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from events.commands.lines import summary
+from events.errors import BadInput
+from events.log import Event
+from events.types import AttemptsMade, QuestionProposed, RunStarted
+from events.upcast import KINDS
+from events.web.page import Asked, Page, found
+from events.web.settings import without_secrets
+
+ROWS: Final = 100
+"""Events on one page."""
+
+
+class EventLine(NamedTuple):
+    """One event in the list."""
+
+    position: int
+    stream: str
+    version: int
+    kind: str
+    time: datetime
+    summary: str
+    """The fact's fields in a few words each."""
+
+
+def page(asked: Asked) -> Page:
+    """A page of events; the latest ones unless told from where, or of which kind or stream."""
+    kinds, stream = [kind for kind in asked.query.getlist("kind") if kind], asked.query.get("stream") or None
+    for kind in kinds:
+        if kind not in KINDS:
+            raise BadInput(f"there is no kind {kind[:40]!r} of events; the kinds are {', '.join(KINDS)}")
+    head = asked.run.head
+    start = 0 if kinds or stream else max(0, head - ROWS)
+    after = asked.whole("after", start) or 0
+    events = list(asked.run.log.read(stream, after=after, kinds=kinds or None, limit=ROWS + 1))
+    model = {
+        "events": [_line(event) for event in events[:ROWS]],
+        "after": after,
+        "next": events[ROWS - 1].position if len(events) > ROWS else None,
+        "head": head,
+        "stream": stream,
+        "kinds": kinds,
+        "known_kinds": list(KINDS),
+        "rows": ROWS,
+    }
+    return Page("events.html", "Events", model)
+
+
+def _line(event: Event) -> EventLine:
+    text = "" if isinstance(event.fact, RunStarted) else summary(event.fact)
+    return EventLine(event.position, event.stream, event.version, event.fact.kind, event.time, text)
+
+
+def one(asked: Asked) -> Page:
+    """One event, whole."""
+    position = int(asked.path["position"])
+    event = next(asked.run.log.read(after=position - 1, limit=1), None) if 0 < position <= asked.run.head else None
+    event = found(event, f"there is no event at position {position}; the log ends at {asked.run.head}")
+    fact: dict[str, Any] = event.fact.model_dump(mode="json")
+    if isinstance(event.fact, RunStarted):
+        fact = fact | {"config": without_secrets(fact["config"])}
+    cause = f"{event.stream}, version {event.causation}" if event.causation is not None else None
+    model = {
+        "position": event.position,
+        "stream": event.stream,
+        "version": event.version,
+        "kind": event.fact.kind,
+        "schema": event.fact.SCHEMA,
+        "time": event.time,
+        "causation": cause,
+        "hash": event.hash,
+        "prev_hash": event.prev_hash,
+        "head": event.head,
+        "observed": without_secrets(event.observed),
+        "fact": fact,
+        "generation": _of(event),
+        "question": getattr(event.fact, "question", None),
+        "last": asked.run.head,
+    }
+    return Page("event.html", f"Event {position}", model)
+
+
+def _of(event: Event) -> int | None:
+    """Version, in the stream, of the completions that the event is about."""
+    if isinstance(event.fact, AttemptsMade | QuestionProposed):
+        return event.version
+    of = getattr(event.fact, "of", None)
+    return of if isinstance(of, int) else None

@@ -1,0 +1,102 @@
+"""The lineage of policies: which weights came from which, what they learned from, and what they played."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from events.projections import RunSummary
+from events.types import PolicyUpdated
+from events.values import Digest, Role
+from events.web.page import Asked, Page
+
+ROWS: Final = 60
+"""Updates on one page."""
+
+
+class PolicyLine(NamedTuple):
+    """Weights that learned, or that a run began with."""
+
+    digest: Digest
+    parent: Digest | None
+    """None of weights that a run began with."""
+    policy: str
+    """`shared`, `teacher` or `student`; several where a run began with the same weights for all."""
+    iteration: int
+    """Iteration that they learned from; 0 of weights that a run began with."""
+    step: int
+    groups: int
+    silent_groups: int
+    samples: int
+    tokens: int
+    reward: float | None
+    played: tuple[int, int] | None
+    """First and last iteration that was played with them."""
+    serving: tuple[Role, ...]
+    """Roles that use them now."""
+    exams: int
+    """Examinations of them."""
+
+
+def page(asked: Asked) -> Page:
+    """See the module."""
+    summary = asked.run.summary()
+    updates, end = summary.updates, asked.whole("until", len(summary.updates)) or 0
+    part = updates[max(0, end - ROWS) : end]
+    lines = _lines(summary, part)
+    if end <= ROWS:
+        lines = _first(summary) + lines
+    model = {
+        "lines": lines[::-1],
+        "updates": len(updates),
+        "earlier": end - ROWS if end > ROWS else None,
+        "later": min(end + ROWS, len(updates)) if end < len(updates) else None,
+    }
+    return Page("policies.html", "Policies", model)
+
+
+def _first(summary: RunSummary) -> list[PolicyLine]:
+    started = summary.started.policies if summary.started else {}
+    learning = {update.policy for update in summary.updates}
+    lines = []
+    for digest in dict.fromkeys(started.values()):
+        roles = [role for role, found in started.items() if found == digest]
+        names = "shared" if "shared" in learning else ", ".join(roles)
+        lines.append(PolicyLine(digest, None, names, 0, 0, 0, 0, 0, 0, None, *_use(summary, digest)))
+    return lines
+
+
+def _lines(summary: RunSummary, updates: list[PolicyUpdated]) -> list[PolicyLine]:
+    return [
+        PolicyLine(
+            update.digest,
+            update.parent,
+            update.policy,
+            update.iteration,
+            update.step,
+            sum(step.groups for step in update.steps),
+            sum(step.silent_groups for step in update.steps),
+            sum(step.samples for step in update.steps),
+            sum(step.tokens for step in update.steps),
+            mean_reward(update),
+            *_use(summary, update.digest),
+        )
+        for update in updates
+    ]
+
+
+def mean_reward(update: PolicyUpdated) -> float | None:
+    """Mean reward over the groups of all steps."""
+    groups = sum(step.groups for step in update.steps)
+    return sum(step.reward * step.groups for step in update.steps) / groups if groups else None
+
+
+def _use(summary: RunSummary, digest: Digest) -> tuple[tuple[int, int] | None, tuple[Role, ...], int]:
+    played = played_with(summary, digest)
+    serving = tuple(role for role, found in summary.policies.items() if found == digest)
+    exams = sum(found.policy == digest for found in summary.evaluations)
+    return (played[0], played[-1]) if played else None, serving, exams
+
+
+def played_with(summary: RunSummary, digest: Digest) -> list[int]:
+    """Iterations in which a role played with the weights."""
+    return [number for number, figures in summary.iterations.items() if digest in figures.policies.values()]
