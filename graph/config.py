@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from events.values import Role, Rules, Sampling, Value, Verdict
+from events.values import Role, Rules, Sampling, Task, Value, Verdict
 
 
 class Settings(Value):
@@ -35,8 +35,13 @@ class PlaySettings(Settings):
     """Guided episodes an iteration, each from one goalpost drawn uniformly without replacement; or unguided ones."""
     attempts: Annotated[int, Field(ge=1)] = 10
     """Attempts that measure a pass rate [paper: N = 10]."""
+    gap_attempts: Annotated[int, Field(ge=1)] = 10
+    """Attempts at its goalpost with which a guided episode begins; nothing is learned from them."""
     max_attempts: Annotated[int, Field(ge=1)] = 3
     """Proposals a teacher's seat may make in one episode before it is exhausted."""
+    tasks: Annotated[tuple[Task, ...], Field(min_length=1)] = ("induction", "deduction", "abduction")
+    """Forms in which the student learns from what is accepted, drawn uniformly for each question; open questions are proposed
+    for one of them [paper: all three]."""
     solve_attempts: Annotated[int, Field(ge=1)] = 4
     """Answers to a lemma or lift that was turned into deduction or abduction; induction keeps its pass-rate attempts."""
     practice: Annotated[int, Field(ge=0)] = 24
@@ -244,6 +249,8 @@ class EvaluateSettings(Settings):
     """Most questions of each set."""
     attempts: Annotated[int, Field(ge=1)] = 20
     """Answers a question; pass@k needs at least k."""
+    first: bool = True
+    """Whether the weights that a run begins with are examined. Where many runs begin with the same, one examination will do."""
     every: Annotated[int, Field(ge=0)] = 0
     """Iterations between examinations; 0 examines at the start and the end only."""
     every_samples: Annotated[int, Field(ge=0)] = 0

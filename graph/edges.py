@@ -5,13 +5,13 @@ Law: no log, no clock, no chance. The same function is the entry for a fresh epi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
-from events.values import Seat
+from events.values import Seat, Task
 from graph.config import PlaySettings
 from graph.recipe import Course
-from graph.state import Accepted, Episode, PlayState
+from graph.state import Accepted, Episode, PlayState, kept
 
 Node = Literal["goalpost_gap", "teacher_easy", "teacher_hard", "teacher_open", "solver", "verifier"]
 Next = Node | Literal["__end__"]
@@ -58,7 +58,7 @@ def after(episode: Episode, settings: PlaySettings, course: Course) -> Next:
     seat = turn(episode, settings.max_attempts, course)
     if seat is not None:
         return TEACHERS[seat]
-    return "solver" if unsolved(episode, course) else "__end__"
+    return "solver" if unsolved(episode, course, settings.tasks) else "__end__"
 
 
 def closed(gap: float, solved_at: float) -> bool:
@@ -80,9 +80,13 @@ def played(episode: Episode, course: Course) -> bool:
     return len(episode.accepted) == len(course.seats(episode.purpose))
 
 
-def unsolved(episode: Episode, course: Course) -> list[Accepted]:
+def unsolved(episode: Episode, course: Course, tasks: Sequence[Task]) -> list[Accepted]:
     """Accepted questions that the student still has to answer in their drawn form."""
-    return [accepted for accepted in episode.unsolved if accepted.seat in course.taught]
+    return [
+        accepted
+        for accepted in episode.unsolved
+        if accepted.seat in course.taught and not kept(episode.seed, accepted.seat, tasks)
+    ]
 
 
 def ending(

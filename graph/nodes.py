@@ -77,8 +77,12 @@ async def teacher_open(state: PlayState, runtime: Runtime[Table]) -> list[Fact]:
     """The open seat writes a question for one of the three tasks, with an eye on the references."""
     table, episode = runtime.context, state["episode"]
     references = [get_question(table.log, blob) for blob in episode.references]
-    task = drawn_task(episode.seed, "open")
+    task = _drawn(table, episode, "open")
     return [_proposed(episode, "open", references[0], await table.teacher.open(references, task, _seed(episode, "open")))]
+
+
+def _drawn(table: Table, episode: Episode, seat: Seat) -> Task:
+    return drawn_task(episode.seed, seat, table.play.tasks)
 
 
 def _seed(episode: Episode, seat: Seat) -> int:
@@ -97,14 +101,15 @@ async def solver(state: PlayState, runtime: Runtime[Table]) -> list[Fact]:
     table, episode = runtime.context, state["episode"]
     if not episode.attempted and episode.purpose != "unguided":
         own: Purpose = "gap" if episode.purpose == "guided" else "practice"
-        count = table.play.attempts if own == "gap" else table.play.practice_attempts
+        count = table.play.gap_attempts if own == "gap" else table.play.practice_attempts
         return [await _answer(table, episode, own, episode.question, "induction", count=count)]
     if episode.candidate is not None:
-        task = tried_task(episode.seed, episode.seat)
+        task = tried_task(episode.seed, episode.seat, table.play.tasks)
         return [await _answer(table, episode, "pass_rate", episode.candidate, task, count=table.play.attempts)]
+    count = table.play.solve_attempts
     return [
-        await _answer(table, episode, "solve", item.question, item.task, count=table.play.solve_attempts)
-        for item in unsolved(episode, table.recipe.course)
+        await _answer(table, episode, "solve", item.question, _drawn(table, episode, item.seat), count=count)
+        for item in unsolved(episode, table.recipe.course, table.play.tasks)
     ]
 
 
@@ -155,7 +160,7 @@ async def _examined(table: Table, episode: Episode, version: int) -> list[Fact]:
             question=found.question.id if found.question else None,
             blob=put_question(table.log, found.question) if found.question else None,
         ),
-        _teacher_reward(episode, seat, version, reward),
+        _teacher_reward(table, episode, seat, version, reward),
     ]
 
 
@@ -188,21 +193,21 @@ def _banded(table: Table, episode: Episode, pending: Pending, question: Question
     reward = curve if novel else table.recipe.rejection_reward("not_novel")
     facts: list[Fact] = [
         PassRateMeasured(seat=seat, question=question.id, successes=successes, attempts=len(verdicts)),
-        _teacher_reward(episode, seat, episode.proposed, round(reward, 9)),
+        _teacher_reward(table, episode, seat, episode.proposed, round(reward, 9)),
     ]
     if reason is not None:
         return [*facts, QuestionRejected(seat=seat, reason=reason, question=question.id, blob=pending.question)]
     # At once, so that no sibling is accepted with the same question before these facts are real.
     table.novelty.add(question)
     facts.append(QuestionAccepted(seat=seat, question=question.id, blob=pending.question, axis=episode.axis))
-    if seat in course.taught and kept(episode.seed, seat):
+    if seat in course.taught and kept(episode.seed, seat, table.play.tasks):
         facts.append(_student_reward(table, pending, "solve", verdicts))
     return facts
 
 
-def _teacher_reward(episode: Episode, seat: Seat, of: int, reward: float) -> RewardGiven:
+def _teacher_reward(table: Table, episode: Episode, seat: Seat, of: int, reward: float) -> RewardGiven:
     """Of a proposal; open ones are grouped by the task that they are for."""
-    task = drawn_task(episode.seed, seat) if seat == "open" else seat
+    task = _drawn(table, episode, seat) if seat == "open" else seat
     return RewardGiven(of=of, phase=PHASE[seat], role="teacher", task=task, rewards=(reward,))
 
 

@@ -222,7 +222,12 @@ class Play:
                 logger().info("examined", set=name, iteration=iteration, seconds=seconds_since(began))
 
     def _is_due(self, iteration: int) -> bool:
-        every, samples = self.config.evaluate.every, self.config.evaluate.every_samples
-        if iteration == 0 or self._is_last(iteration) or (every and iteration % every == 0):
+        how = self.config.evaluate
+        if self._is_last(iteration):
             return True
+        if iteration == 0:
+            return how.first
+        if how.every and iteration % how.every == 0:
+            return True
+        samples = how.every_samples
         return samples > 0 and self._samples(iteration) // samples > self._samples(iteration - 1) // samples

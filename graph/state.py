@@ -6,7 +6,7 @@ folding. It decides nothing; `graph.edges` does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, TypedDict
 
 from pydantic import Field
@@ -29,8 +29,6 @@ from events.types import (
 from events.values import Axis, BlobHash, Seat, Task, Value
 from graph.seeds import rng
 
-TASKS: tuple[Task, ...] = ("induction", "deduction", "abduction")
-
 
 class Pending(Value):
     """Attempts that wait for their verdicts."""
@@ -48,14 +46,12 @@ class Pending(Value):
 
 
 class Accepted(Value):
-    """A lemma or lift, and the form in which the student learns from it."""
+    """A lemma, a lift or an open question."""
 
     seat: Seat
     """`easy` for a lemma, `hard` for a lift, `open` for an open question."""
     question: BlobHash
     """The question."""
-    task: Task
-    """Drawn uniformly from the three forms; pass-rate attempts in this form are kept. Paper, section 3.5."""
 
 
 class Episode(Value):
@@ -148,7 +144,7 @@ def _after(state: Episode, event: Event) -> Episode:
         case QuestionValidated(blob=blob):
             return state.model_copy(update={"proposal": None, "candidate": blob})
         case QuestionAccepted(seat=seat, blob=blob):
-            return _accepted(state, Accepted(seat=seat, question=blob, task=drawn_task(state.seed, seat)))
+            return _accepted(state, Accepted(seat=seat, question=blob))
         case EpisodeFinished() | EpisodeFailed():
             return state.model_copy(update={"ended": True})
         case _:
@@ -173,21 +169,21 @@ def _accepted(state: Episode, accepted: Accepted) -> Episode:
         update={
             "candidate": None,
             "accepted": (*state.accepted, accepted),
-            "unsolved": state.unsolved if kept(state.seed, accepted.seat) else (*state.unsolved, accepted),
+            "unsolved": (*state.unsolved, accepted),
         }
     )
 
 
-def drawn_task(seed: int, seat: Seat) -> Task:
-    """The form in which the student learns from a seat's question, uniform over the three."""
-    return rng(seed, "task", seat).choice(TASKS)
+def drawn_task(seed: int, seat: Seat, tasks: Sequence[Task]) -> Task:
+    """The form in which the student learns from a seat's question, uniform over those that are played. Paper, section 3.5."""
+    return rng(seed, "task", seat).choice(tasks)
 
 
-def tried_task(seed: int, seat: Seat) -> Task:
+def tried_task(seed: int, seat: Seat, tasks: Sequence[Task]) -> Task:
     """The form in which a pass rate is measured: an open question is proposed for one form, others are tried as induction."""
-    return drawn_task(seed, seat) if seat == "open" else "induction"
+    return drawn_task(seed, seat, tasks) if seat == "open" else "induction"
 
 
-def kept(seed: int, seat: Seat) -> bool:
+def kept(seed: int, seat: Seat, tasks: Sequence[Task]) -> bool:
     """Whether the student learns from the very attempts that measured the pass rate."""
-    return drawn_task(seed, seat) == tried_task(seed, seat)
+    return drawn_task(seed, seat, tasks) == tried_task(seed, seat, tasks)

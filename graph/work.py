@@ -40,20 +40,21 @@ class Work:
 def iteration(config: Config, *, most: bool = False) -> Work:
     """What one iteration asks for.
 
-    Typical: every seat has a question accepted, after half of the further proposals that are allowed; two of three
-    questions are turned into deduction or abduction, the third is learned from as it was tried, as open ones are. At most:
-    all proposals are made, and completions are as long as they may be.
+    Typical: every seat has a question accepted, after half of the further proposals that are allowed; as many questions as
+    there are forms besides induction are turned into those, the rest are learned from as they were tried, as open ones are. At
+    most: all proposals are made, and completions are as long as they may be.
     """
     play, course = config.play, recipe(config).course
     guided, unguided = play.episodes * bool(course.guided), play.episodes * bool(course.references)
     tries = play.max_attempts if course.selects else 1
     proposals = guided * len(course.guided) * (tries if most else (1 + tries) / 2) + unguided
     questions = guided * len(set(course.guided) & set(course.taught))
-    turned = questions * play.solve_attempts * (1 if most else 2 / 3)
-    kept = questions * max(play.attempts, play.solve_attempts) if most else turned + questions * play.attempts / 3
+    induction = play.tasks.count("induction") / len(play.tasks)
+    turned = questions * play.solve_attempts * (induction < 1 if most else 1 - induction)
+    kept = questions * max(play.attempts, play.solve_attempts) if most else turned + questions * play.attempts * induction
     taught = kept + unguided * play.attempts
     practised = play.practice * play.practice_attempts if course.practices else 0
-    answers = play.attempts * (guided + proposals) + turned + practised
+    answers = play.gap_attempts * guided + play.attempts * proposals + turned + practised
     learned = proposals + taught + practised if course.learns else 0
     prompt = _length(config.max_prompt_tokens, PROMPT, most=most)
     proposal = _length(play.teacher.max_tokens, COMPLETION, most=most)
@@ -87,7 +88,7 @@ def examinations(config: Config) -> int:
     between = range(1, last)
     due = {n for n in between if every and n % every == 0}
     due |= {n for n in between if samples and n * each // samples > (n - 1) * each // samples}
-    return len({0, last} | due)
+    return len({0, last} | due) - (last > 0 and not config.evaluate.first)
 
 
 def _length(allowed: int, usual: int, *, most: bool) -> float:

@@ -233,6 +233,12 @@ async def test_a_run_broken_off_ends_at_the_same_sample(runner, tmp_path, crash)
     assert finished(log) == ([0, 2, 4, 6, 8], [0, 2, 3, 4], [4])
 
 
+async def test_the_first_weights_are_examined_unless_told_otherwise(runner, tmp_path):
+    log = MemoryLog()
+    await seated(log, runner, Script(), tmp_path, **{**BUDGET, "evaluate": {**BUDGET["evaluate"], "first": False}}).run()
+    assert finished(log) == ([0, 2, 4, 6, 8], [2, 3, 4], [4])
+
+
 async def test_validation_questions_are_examined_beside_the_others(runner, tmp_path):
     play = seated(MemoryLog(), runner, Script(), tmp_path, **BUDGET)
     await replace(play, validation=(OTHER,)).run()

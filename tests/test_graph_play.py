@@ -78,10 +78,9 @@ class Script:
         return self.seen.index(seed)
 
 
-def table(log, runner, lockstep, script):
+def table(log, runner, lockstep, script, play):
     model = lockstep.model(ScriptedModel(script))
     prompts = Prompts(PROMPTS / "pocket")
-    play = PlaySettings()
     found = Table(
         log=log,
         teacher=Teacher(model, prompts, log, play.teacher),
@@ -96,10 +95,10 @@ def table(log, runner, lockstep, script):
     return found
 
 
-async def episode(log, runner, script, *, stream="episode/00001/000", seed=5, purpose="guided", question=GOALPOST):
+async def episode(log, runner, script, *, stream="episode/00001/000", seed=5, purpose="guided", question=GOALPOST, **settings):
     """Start or resume one episode and play it to its end."""
     lockstep = Lockstep()
-    seated = table(log, runner, lockstep, script)
+    seated = table(log, runner, lockstep, script, PlaySettings(**settings))
     state = fold(Episode(stream=stream), log.read(stream))
     if state.version == 0:
         opening = EpisodeStarted(
@@ -211,7 +210,7 @@ async def test_siblings_cannot_both_keep_the_same_question(runner):
 
     for script in scripts:
         script.easy = [proposal("sort", RIGHT["sort"])] * 9
-    seated = table(log, runner, lockstep, say)
+    seated = table(log, runner, lockstep, say, PlaySettings())
 
     async def walk(number):
         stream = f"episode/00001/{number:03}"
@@ -225,6 +224,27 @@ async def test_siblings_cannot_both_keep_the_same_question(runner):
     kept = [event.fact.question for event in log.read(kinds={"question_accepted"})]
     assert len(set(kept)) == len(kept) == 2
     assert {event.fact.reason for event in log.read(kinds={"question_rejected"})} == {"not_novel"}
+
+
+@pytest.mark.parametrize("tasks", [("induction",), ("deduction", "abduction")])
+async def test_questions_are_learned_from_in_the_forms_that_are_played(runner, tasks):
+    learned = set()
+    for seed in range(3):
+        log = MemoryLog()
+        await episode(log, runner, Script(), seed=seed, tasks=tasks)
+        student = [fact for fact in facts(log, RewardGiven) if fact.role == "student"]
+        assert len(student) == 2
+        learned |= {fact.task for fact in student}
+        tried = [fact.task for fact in facts(log, AttemptsMade) if fact.purpose == "solve"]
+        assert len(tried) == (0 if tasks == ("induction",) else 2)
+    assert learned == set(tasks)
+
+
+async def test_a_goalpost_is_tried_as_often_as_is_set(runner):
+    log = MemoryLog()
+    await episode(log, runner, Script(), gap_attempts=3)
+    assert [fact.generation.count for fact in facts(log, AttemptsMade) if fact.purpose == "gap"] == [3]
+    assert {fact.generation.count for fact in facts(log, AttemptsMade) if fact.purpose == "pass_rate"} == {PlaySettings().attempts}
 
 
 async def test_practice_is_one_round_of_attempts(runner):
@@ -296,7 +316,7 @@ async def test_a_played_episode_started_over_asks_nobody(runner):
     final = await episode(log, runner, Script())
     head, (opening, *_) = log.head(), log.read("episode/00001/000")
     state = fold(Episode(stream=opening.stream), [opening])
-    nobody = replace(table(log, runner, Lockstep(), Script()), teacher=None, solver=None, verifier=None)
+    nobody = replace(table(log, runner, Lockstep(), Script(), PlaySettings()), teacher=None, solver=None, verifier=None)
     assert (await build(PlaySettings(), Course()).ainvoke({"episode": state}, context=nobody))["episode"] == final
     assert log.head() == head
 

@@ -27,7 +27,7 @@ from events.types import (
     RunFinished,
     RunStarted,
 )
-from events.values import Pair, Question, QuestionId, Sampling, canonical
+from events.values import Digest, Pair, Question, QuestionId, Sampling, canonical
 from roles.questions.pocket import pocket
 from tests.scenes import START, scene
 from trainer.experiments.claims import clauses
@@ -53,10 +53,18 @@ def examined(name: str, iteration: int, counts: Sequence[int], attempts: int = 2
 
 
 def told(
-    log: Log, recipe: str, seed: int, exams: Exams, *, over: bool = True, attempts: int = 20, commit: str = "unknown"
+    log: Log,
+    recipe: str,
+    seed: int,
+    exams: Exams,
+    *,
+    over: bool = True,
+    attempts: int = 20,
+    commit: str = "unknown",
+    start: Digest = START,
 ) -> None:
     """A run of which nothing but its examinations is known."""
-    policies = {"teacher": START, "student": START}
+    policies = {"teacher": START, "student": start}
     config = {"recipe": recipe, "seed": seed}
     log.append("run", [RunStarted(config=config, versions={}, commit=commit, policies=policies)])
     for (name, iteration), counts in exams.items():
@@ -126,6 +134,19 @@ def test_the_checkpoint_is_the_best_on_validation_whatever_test_says(lab):
     assert results.score("gasp", "chosen", 20).value == 0.5
     assert results.score("gasp", "last", 1).value == pytest.approx((5 + 5) / 40)
     assert results.score("gasp", "last", 20).value == 1.0
+
+
+def test_runs_of_a_seed_share_the_examination_of_the_weights_that_they_begin_with(lab):
+    lab.run("base", 0, {("test", 0): [9, 9], ("validation", 0): [9, 9]})
+    lab.run("gasp", 0, {("test", 5): [20, 20], ("validation", 5): [0, 0]})
+    lab.run("azr", 0, {("test", 5): [20, 20]}, start=Digest("f" * 64))
+    lab.run("gasp", 1, {("test", 5): [20, 20]})
+    found = lab.results
+    iterations = {(name, seed): [one.found.iteration for one in found.outcomes(name)[seed].examinations["test"]]
+                  for name, seed in (("gasp", 0), ("gasp", 1), ("azr", 0), ("base", 0))}  # fmt: skip
+    assert iterations == {("gasp", 0): [0, 5], ("gasp", 1): [5], ("azr", 0): [5], ("base", 0): [0]}
+    assert found.outcomes("gasp")[0].chosen(20) == 0
+    assert found.outcomes("gasp")[0].examinations["goalposts"] == []
 
 
 def test_only_a_checkpoint_that_was_examined_on_test_can_be_chosen(lab):

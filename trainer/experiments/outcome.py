@@ -5,8 +5,8 @@ Law: a pure fold of a log, which may be of a run that goes on. It compares nothi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 from typing import Final
@@ -77,6 +77,17 @@ class Outcome:
     """By question set, in the order of iterations."""
     teaching: Teaching
     costs: Costs
+
+    def with_start(self, others: Iterable[Outcome]) -> Outcome:
+        """The same, with another run's examinations of the first weights where it has none of its own and began with them."""
+        added = {name: [one for other in others for one in other._starts(name, self)][:1] for name in SETS}
+        return replace(self, examinations={name: [*added[name], *own] for name, own in self.examinations.items()})
+
+    def _starts(self, name: str, run: Outcome) -> list[Examination]:
+        """Examinations of the first weights that another run lacks."""
+        own = self.at(name, 0)
+        lacking = bool(run.examinations[name]) and run.at(name, 0) is None
+        return [own] if own is not None and lacking and own.found.policy == run.started.policies["student"] else []
 
     def at(self, name: str, iteration: int | None) -> Examination | None:
         """The examination on a set after so many iterations."""

@@ -45,10 +45,12 @@ def write(plan: Plan, folder: Path, out: Path, say: Callable[[str], None]) -> No
 
 
 def read(plan: Plan, folder: Path) -> Results:
-    """What the runs of a plan found so far."""
+    """What the runs of a plan found so far; runs of a seed that begin with the same weights share an examination of those."""
+    found = {cell: _outcome(plan, cell, folder / cell.run) for cell in plan.cells()}
     cells: dict[str, dict[int, Outcome | None]] = {recipe: {} for recipe in plan.recipes}
-    for cell in plan.cells():
-        cells[cell.recipe][cell.seed] = _outcome(plan, cell, folder / cell.run)
+    for cell, own in found.items():
+        siblings = [one for other, one in found.items() if other.seed == cell.seed and one is not None]
+        cells[cell.recipe][cell.seed] = own and own.with_start(siblings)
     return Results(cells)
 
 
