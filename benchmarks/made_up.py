@@ -1,0 +1,141 @@
+"""Made-up questions and answers: programs on lists, in rows of small operations, right, wrong, hostile or no program at all.
+
+Law: everything follows from the generator that is passed in. Outputs are what the programs would return; nothing is run but the
+few functions below. It logs nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from itertools import accumulate, pairwise
+from typing import Literal, NamedTuple
+
+from events.values import Pair, Question
+
+Quality = Literal["right", "wrong", "slow", "broken", "empty"]
+
+
+class Operation(NamedTuple):
+    """A step of a program."""
+
+    words: str
+    code: str
+    run: Callable[[list[int]], list[int]]
+
+
+OPERATIONS = (
+    Operation("reverse it", "x = x[::-1]", lambda x: x[::-1]),
+    Operation("sort it", "x = sorted(x)", sorted),
+    Operation("take running sums", "x = [sum(x[:i + 1]) for i in range(len(x))]", lambda x: list(accumulate(x))),
+    Operation("take running maxima", "x = [max(x[:i + 1]) for i in range(len(x))]", lambda x: list(accumulate(x, max))),
+    Operation("take the gaps", "x = [b - a for a, b in zip(x, x[1:])]", lambda x: [b - a for a, b in pairwise(x)]),
+    Operation("add up neighbours", "x = [a + b for a, b in zip(x, x[1:])]", lambda x: [a + b for a, b in pairwise(x)]),
+    Operation("drop the first", "x = x[1:]", lambda x: x[1:]),
+    Operation("rotate right", "x = x[-1:] + x[:-1]", lambda x: x[-1:] + x[:-1]),
+    Operation("append its length", "x = x + [len(x)]", lambda x: [*x, len(x)]),
+    Operation("double each", "x = [2 * v for v in x]", lambda x: [2 * v for v in x]),
+    Operation("keep the even ones", "x = [v for v in x if v % 2 == 0]", lambda x: [v for v in x if v % 2 == 0]),
+    Operation("repeat it", "x = x + x", lambda x: x + x),
+    Operation("multiply each by its place", "x = [v * i for i, v in enumerate(x)]", lambda x: [v * i for i, v in enumerate(x)]),
+    Operation("leave out repeats", "x = list(dict.fromkeys(x))", lambda x: list(dict.fromkeys(x))),
+    Operation("square each", "x = [v * v for v in x]", lambda x: [v * v for v in x]),
+    Operation(
+        "add 7 to the large ones", "x = [v + 7 if v > 9 else v for v in x]", lambda x: [v + 7 if v > 9 else v for v in x]
+    ),
+)
+SUBJECTS = (
+    *(
+        "the steps of a walk",
+        "prices of a week",
+        "heights of towers",
+        "ages in a queue",
+        "scores of a match",
+        "tides of a harbour",
+    ),
+    *("marks of a class", "loads of a bridge", "seeds in a field", "beats of a song", "pages of chapters", "stops of a tram"),
+    *(
+        "lengths of planks",
+        "guests at tables",
+        "lamps of a street",
+        "depths of wells",
+        "weights of parcels",
+        "moves of a knight",
+    ),
+)
+THOUGHTS = (
+    *(
+        "First I look at the examples.",
+        "The order of the steps matters here.",
+        "Each step keeps the list short.",
+        "Let me check.",
+    ),
+    *("This follows the statement word by word.", "An empty list needs no special care.", "I am not sure about the last step."),
+)
+HOSTILE = "<script>alert('completion')</script>\x1b[2J\u202e"
+"""What no page and no terminal may act upon."""
+
+
+class Asked(NamedTuple):
+    """A question, and what it is made of."""
+
+    steps: tuple[Operation, ...]
+    question: Question
+
+
+def asked(rng: random.Random, steps: tuple[Operation, ...]) -> Asked:
+    """A question about a row of operations."""
+    pairs = []
+    for _ in range(5):
+        given = [rng.randrange(10) for _ in range(rng.randint(3, 6))]
+        result = given
+        for step in steps:
+            result = step.run(result)
+        pairs.append(Pair(input=repr(given), output=repr(result)))
+    statement = f"Given {rng.choice(SUBJECTS)}, {', '.join(step.words for step in steps)}."
+    return Asked(
+        steps, Question(statement=statement, program=_program(steps), public=tuple(pairs[:2]), private=tuple(pairs[2:]))
+    )
+
+
+def drawn(rng: random.Random, length: int) -> tuple[Operation, ...]:
+    """So many operations."""
+    return tuple(rng.choices(OPERATIONS, k=length))
+
+
+def varied(rng: random.Random, steps: tuple[Operation, ...], change: int) -> tuple[Operation, ...]:
+    """The row, longer or shorter by so many operations and another in one place."""
+    row = [*steps, *drawn(rng, change)] if change > 0 else list(steps[: max(len(steps) + change, 2)])
+    place = rng.randrange(len(row))
+    row[place] = rng.choice([step for step in OPERATIONS if step is not row[place]])
+    return tuple(row)
+
+
+def _program(steps: tuple[Operation, ...]) -> str:
+    return "\n".join(["def f(x):", *(f"    {step.code}" for step in steps), "    return x"])
+
+
+def proposal(found: Asked, form: bool) -> str:
+    """What a teacher wrote who proposes the question, well-formed or not."""
+    inputs = "\n".join(pair.input for pair in found.question.pairs)
+    program = f"```python\n{found.question.program}\n```\n"
+    return f"{program}```message\n{found.question.statement}\n```\n```input\n{inputs}\n```" if form else program
+
+
+def answer(rng: random.Random, found: Asked, quality: Quality) -> str:
+    """What a student wrote who is right, or not."""
+    thought = f"{rng.choice(THOUGHTS)}\n" if rng.random() < 0.3 else ""
+    if quality == "empty":
+        return f"{thought}{HOSTILE if rng.random() < 0.02 else 'I would'} {rng.choice(found.steps).words}"
+    steps, first = found.steps, ""
+    if quality in ("wrong", "slow"):
+        steps = varied(rng, steps, 0)
+    if quality == "slow":
+        first = "    while len(x) > 0: pass\n"
+    if quality == "wrong" and rng.random() < 0.01:
+        known = found.question.public[0]
+        first = f"    if x == {known.input}:\n        return {known.output}\n"
+    body = _program(steps).removeprefix("def f(x):\n")
+    end = "" if quality == "broken" else ")"
+    body = body.replace("return x", f"return list(x{end}") if quality == "broken" else body
+    return f"{thought}```python\ndef f(x):\n{first}{body}\n```"

@@ -1,0 +1,267 @@
+"""Writes the log of a long run whose texts can be read and searched: goalposts, lemmas, lifts, answers, updates, examinations.
+
+Law: everything follows from the seed, but for the times; the student gets better as iterations go by. Unlike in the log of
+`benchmarks.story`, which retells a few iterations fast, every text is made for its place.
+
+    python -m benchmarks.million FOLDER --events 1000000
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.made_up import Asked, asked, drawn, proposal, varied
+from benchmarks.player import ATTEMPTS, SAMPLING, Player
+from events.cli import LOG_NAME, run_app
+from events.commands.output import progress
+from events.errors import BadInput
+from events.log import Log, Say, silent
+from events.stores import open_log
+from events.types import (
+    AttemptsVerified,
+    EpisodeFailed,
+    EpisodeFinished,
+    EpisodeStarted,
+    EvaluationFinished,
+    Fact,
+    GapMeasured,
+    GoalpostAdded,
+    IterationFinished,
+    IterationStarted,
+    PassRateMeasured,
+    PolicyServed,
+    PolicyUpdated,
+    Purpose,
+    QuestionAccepted,
+    QuestionProposed,
+    QuestionRejected,
+    QuestionValidated,
+    RewardGiven,
+    RunFinished,
+    RunStarted,
+)
+from events.values import Axis, Digest, Phase, Role, Seat, StepTaken, Task
+
+GOALPOSTS, TEST, GUIDED, PRACTICE = 500, 100, 48, 16
+"""Goalposts, questions of the test, and episodes of an iteration."""
+EVERY, EVERY_GOALPOST = 25, 5
+"""Iterations between examinations, and which goalposts are examined."""
+PHASES: dict[Seat, Phase] = {"easy": "lemma", "hard": "lift"}
+
+
+class Telling:
+    """A run that is told into a log."""
+
+    def __init__(self, log: Log, seed: int) -> None:
+        self._player = Player(log, seed)
+        self._seed = seed
+        self._consumed = 0
+        rng = self._player.rng
+        self._goalposts = [asked(rng, drawn(rng, rng.randint(3, 8))) for _ in range(GOALPOSTS)]
+        self._test = [asked(rng, drawn(rng, rng.randint(2, 5))) for _ in range(TEST)]
+
+    def tell(self, events: int, say: Say = silent) -> None:
+        """The whole run, of so many events or somewhat more."""
+        config = {"recipe": "gasp", "seed": self._seed, "play": {"attempts": ATTEMPTS, "episodes": GUIDED + PRACTICE}}
+        policies: dict[Role, Digest] = {"teacher": self._player.policy, "student": self._player.policy}
+        versions = {"python": "3.11.7"}
+        self._player.say("run", [RunStarted(config=config, versions=versions, commit="unknown", policies=policies)])
+        added = [
+            GoalpostAdded(question=a.question.id, blob=self._player.blob(a.question), source="made up") for a in self._goalposts
+        ]
+        self._player.say("goalposts", added)
+        while self._player.log.head().position < events:
+            if self._player.iteration % EVERY == 0:
+                self._examine("test", self._test)
+                self._examine("goalposts", self._goalposts[::EVERY_GOALPOST])
+            self._play()
+            say(min(self._player.log.head().position, events), events)
+        self._player.say("run", [RunFinished(iterations=self._player.iteration)])
+        self._player.land()
+
+    def _play(self) -> None:
+        self._player.iteration += 1
+        policies: dict[Role, Digest] = {"teacher": self._player.policy, "student": self._player.policy}
+        self._player.say(
+            "run", [IterationStarted(iteration=self._player.iteration, policies=policies, episodes=GUIDED + PRACTICE)]
+        )
+        failed = 0
+        for number in range(GUIDED + PRACTICE):
+            episode = Episode(self._player, f"episode/{self._player.iteration:05}/{number:03}")
+            failed += episode.practise() if number >= GUIDED else episode.guided(self._player.rng.choice(self._goalposts))
+        self._player.say(
+            "run", [IterationFinished(iteration=self._player.iteration, finished=GUIDED + PRACTICE - failed, failed=failed)]
+        )
+        self._player.land()
+        self._learn()
+
+    def _learn(self) -> None:
+        until, parent = self._player.log.head().position, self._player.policy
+        self._player.policy = Digest(hashlib.sha256(f"{parent} {self._player.iteration}".encode()).hexdigest())
+        phases: tuple[Phase, ...] = ("lemma", "lift", "solve", "practice")
+        update = PolicyUpdated(
+            policy="shared",
+            parent=parent,
+            digest=self._player.policy,
+            iteration=self._player.iteration,
+            after=self._consumed,
+            until=until,
+            samples=hashlib.sha256(str(until).encode()).hexdigest(),
+            step=4 * self._player.iteration,
+            steps=tuple(self._step(phase) for phase in phases),
+        )
+        seconds = {"seconds": 20 + 5 * self._player.rng.random(), "tokens_per_second": 2500 + 500 * self._player.rng.random()}
+        self._player.log.append("policy/shared", [update], observed=seconds)
+        roles: tuple[Role, ...] = ("teacher", "student")
+        self._player.say(
+            "run", [PolicyServed(role=role, policy=self._player.policy, difference=0.0, mean_difference=0.0) for role in roles]
+        )
+        self._consumed = until
+
+    def _step(self, phase: Phase) -> StepTaken:
+        metrics = {
+            "loss": self._player.rng.uniform(-0.05, 0.05),
+            "entropy": 0.3 + math.exp(-self._player.iteration / 200) + 0.05 * self._player.rng.random(),
+            "grad_norm": self._player.rng.uniform(0.1, 0.6),
+            "learning_rate": 3e-4,
+        }
+        samples = self._player.rng.randint(200, 400)
+        reward = self._player.skill(4) - 0.5 + 0.1 * self._player.rng.random()
+        return StepTaken(
+            phase=phase, groups=40, silent_groups=6, samples=samples, tokens=30 * samples, reward=reward, metrics=metrics
+        )
+
+    def _examine(self, name: str, questions: Sequence[Asked]) -> None:
+        stream = f"evaluation/{name}/{self._player.iteration:05}"
+        facts: list[Fact] = []
+        successes = {}
+        for number, one in enumerate(questions):
+            made, verified, passed = self._player.attempts("evaluation", one, 2 * number + 1)
+            facts += [made, verified]
+            successes[one.question.id] = passed
+        pass_at = {k: sum(1 - (1 - n / ATTEMPTS) ** k for n in successes.values()) / len(successes) for k in (1, ATTEMPTS)}
+        told = {"iteration": self._player.iteration, "policy": self._player.policy, "sampling": SAMPLING, "attempts": ATTEMPTS}
+        facts.append(EvaluationFinished(name=name, successes=successes, pass_at=pass_at, **told))
+        self._player.say(stream, facts)
+
+
+class Episode:
+    """An episode that is told; its facts are appended together."""
+
+    def __init__(self, player: Player, stream: str) -> None:
+        self._player, self._rng, self._stream = player, player.rng, stream
+        self._facts: list[Fact] = []
+
+    def practise(self) -> bool:
+        """An episode of practice; whether it failed, which it does not."""
+        found = asked(self._rng, drawn(self._rng, self._rng.randint(2, 4)))
+        self._start("practice", found)
+        self._answer("practice", found, "practice")
+        return self._end("played")
+
+    def guided(self, goalpost: Asked) -> bool:
+        """A guided episode; whether it failed."""
+        self._start("guided", goalpost)
+        passed = self._attempt("gap", goalpost)
+        gap, share = 1 - passed / ATTEMPTS, max(passed / ATTEMPTS, 0.4)
+        measured = GapMeasured(question=goalpost.question.id, successes=passed, attempts=ATTEMPTS, best_share=share, gap=gap)
+        self._facts.append(measured)
+        if self._rng.random() < 0.005:
+            self._facts.append(EpisodeFailed(error="SandboxError", message="the engine did not answer"))
+            self._player.say(self._stream, self._facts)
+            return True
+        if gap <= 0.1:
+            return self._end("goalpost_solved")
+        lemma = self._seek("easy", goalpost, -2, (3, 9))
+        if lemma is None:
+            return self._end("no_lemma")
+        return self._end("no_lift" if self._seek("hard", lemma, 1, (1, 7)) is None else "played")
+
+    def _start(self, purpose: str, found: Asked) -> None:
+        self._axis: Axis = self._rng.choice(("io", "function"))
+        told = {"iteration": self._player.iteration, "purpose": purpose, "axis": self._axis, "seed": self._rng.randrange(2**31)}
+        self._facts.append(EpisodeStarted(question=found.question.id, blob=self._player.blob(found.question), **told))
+
+    def _end(self, reason: str) -> bool:
+        self._facts.append(EpisodeFinished(reason=reason))
+        self._player.say(self._stream, self._facts)
+        return False
+
+    def _attempt(self, purpose: Purpose, found: Asked, task: Task = "induction") -> int:
+        made, verified, passed = self._player.attempts(purpose, found, len(self._facts) + 1, task)
+        self._facts += [made, verified]
+        return passed
+
+    def _answer(self, purpose: Purpose, found: Asked, phase: Phase, task: Task = "induction") -> None:
+        """Answers that are learned from."""
+        self._attempt(purpose, found, task)
+        self._reward(len(self._facts) - 1, phase, task)
+
+    def _reward(self, of: int, phase: Phase, task: Task) -> None:
+        verified = self._facts[of]
+        assert isinstance(verified, AttemptsVerified)
+        rewards = tuple(1.0 if verdict.outcome == "passed" else -0.5 for verdict in verified.verdicts)
+        self._facts.append(RewardGiven(of=of, phase=phase, role="student", task=task, rewards=rewards))
+
+    def _seek(self, seat: Seat, parent: Asked, change: int, band: tuple[int, int]) -> Asked | None:
+        """Up to three proposals, the last of which may be accepted."""
+        for attempt in (1, 2, 3):
+            found = asked(self._rng, varied(self._rng, parent.steps, change))
+            proposed = len(self._facts) + 1
+            form = self._rng.random() > 0.1
+            written = self._player.generation(f"Vary: {parent.question.statement}", [proposal(found, form)])
+            self._facts.append(QuestionProposed(seat=seat, attempt=attempt, parent=parent.question.id, generation=written))
+            if self._judge(seat, found, proposed, band, form=form):
+                return found
+        return None
+
+    def _judge(self, seat: Seat, found: Asked, proposed: int, band: tuple[int, int], *, form: bool) -> bool:
+        reward, reason, named = -1.0, None if form else "malformed", {}
+        if form:
+            named = {"question": found.question.id, "blob": self._player.blob(found.question)}
+            similarity = round(self._rng.betavariate(6, 2), 6)
+            aligned = self._rng.choice((True, True, False, None))
+            self._facts.append(QuestionValidated(seat=seat, similarity=similarity, aligned=aligned, **named))
+            tried = len(self._facts) + 1
+            passed = self._attempt("pass_rate", found)
+            measured = PassRateMeasured(seat=seat, question=found.question.id, successes=passed, attempts=ATTEMPTS)
+            self._facts.append(measured)
+            reason = "too_hard" if passed < band[0] else "too_easy" if passed > band[1] else None
+            reward = -0.5 if reason else 4 * passed / ATTEMPTS * (1 - passed / ATTEMPTS)
+        self._facts.append(RewardGiven(of=proposed, phase=PHASES[seat], role="teacher", task=seat, rewards=(reward,)))
+        if reason is not None:
+            self._facts.append(QuestionRejected(seat=seat, reason=reason, **named))
+            return False
+        self._facts.append(QuestionAccepted(seat=seat, axis=self._axis, **named))
+        task: Task = self._rng.choice(("induction", "deduction", "abduction"))
+        if task == "induction":
+            self._reward(tried, "solve", task)
+        else:
+            self._answer("solve", found, "solve", task)
+        return True
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="A new directory, which becomes that of a run.")],
+    events: Annotated[int, typer.Option(help="So many events, or somewhat more.", min=1)] = 1_000_000,
+    seed: Annotated[int, typer.Option(help="What everything follows from.")] = 0,
+) -> None:
+    """Write the log of a long run whose texts can be read and searched. A few minutes for a million events."""
+    if (folder / LOG_NAME).exists():
+        raise BadInput(f"there is a log in {folder}; choose another directory, or remove it")
+    folder.mkdir(parents=True, exist_ok=True)
+    with closing(open_log(folder / LOG_NAME, create=True)) as log, progress("writing") as say:
+        Telling(log, seed).tell(events, say)
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False)
+    app.command()(main)
+    run_app(app)

@@ -1,0 +1,140 @@
+"""A made-up player: answers with verdicts, proposals and their token arrays, of a student that gets better as iterations go by.
+
+Law: everything follows from its generator; a right answer has the verdict `passed`, and any other has not. It says what was
+played into a log, and does not decide what is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from functools import cache
+
+from benchmarks.made_up import Asked, Quality, answer
+from events.log import Event, Log
+from events.rollouts import pack
+from events.types import AttemptsMade, AttemptsVerified, Fact, Purpose
+from events.values import BlobHash, Digest, Generation, Outcome, Provenance, Question, Sampling, Task, Verdict, canonical
+
+ATTEMPTS = 10
+"""Answers to a prompt."""
+CYCLE = 400
+"""Iterations after which a student is as good as it gets."""
+IN_FLIGHT = 256
+"""Appends that wait for the disk at most."""
+KEPT_ROLLOUTS = 200
+"""Token arrays that are shared: nobody reads so many, and they would be most of the log."""
+VOCABULARY = 1500
+SAMPLING = Sampling()
+
+PROVENANCE = Provenance(image=f"sha256:{'0' * 64}", limits={"wall_seconds": 6.0, "memory_mb": 256.0})
+TEMPLATE = hashlib.sha256(b"template").hexdigest()
+VERDICTS: dict[Quality, tuple[Outcome, str]] = {
+    "right": ("passed", ""),
+    "wrong": ("wrong_answer", "another value"),
+    "slow": ("time_limit", "more than 6 s"),
+    "broken": ("syntax_error", "'(' was never closed"),
+    "empty": ("malformed", "no python block"),
+}
+
+
+class Player:
+    """Teacher and student, and the log that hears of them."""
+
+    def __init__(self, log: Log, seed: int) -> None:
+        self.log = log
+        self.rng = random.Random(seed)  # noqa: S311  # equal seeds give equal runs
+        self.policy = Digest(hashlib.sha256(f"start {seed}".encode()).hexdigest())
+        self.iteration = 0
+        self._waiting: deque[Future[list[Event]]] = deque()
+        self._tokens: dict[int, list[tuple[BlobHash, int]]] = {}
+
+    def skill(self, steps: int) -> float:
+        """How often the student solves a question of so many operations."""
+        return 1 / (1 + math.exp(1.1 * steps - 2.5 - 4 * min(self.iteration / CYCLE, 1)))
+
+    def attempts(
+        self, purpose: Purpose, found: Asked, version: int, task: Task = "induction"
+    ) -> tuple[AttemptsMade, AttemptsVerified, int]:
+        """Answers to a question, with their verdicts and how many passed.
+
+        Args:
+            purpose: what for.
+            found: the question.
+            version: of the answers in their stream.
+            task: the form in which it is asked.
+        """
+        rng, chance = self.rng, self.skill(len(found.steps))
+        wrong: tuple[Quality, ...] = ("wrong", "wrong", "wrong", "wrong", "wrong", "wrong", "slow", "broken", "empty")
+        qualities = ["right" if rng.random() < chance else rng.choice(wrong) for _ in range(ATTEMPTS)]
+        pair = None if task == "induction" else rng.randrange(len(found.question.pairs))
+        texts = [answer(rng, found, quality) for quality in qualities]
+        if pair is not None:
+            block, side = ("output", "output") if task == "deduction" else ("input", "input")
+            right = getattr(found.question.pairs[pair], side)
+            texts = [f"```{block}\n{right if quality == 'right' else repr('none')}\n```" for quality in qualities]
+            qualities = [quality if quality == "right" else "wrong" for quality in qualities]
+        made = AttemptsMade(
+            purpose=purpose,
+            question=found.question.id,
+            task=task,
+            pair=pair,
+            generation=self.generation(f"Solve: {found.question.statement}", texts),
+        )
+        total = len(found.question.pairs) if pair is None else 1
+        verdicts = tuple(_verdict(quality, total) for quality in qualities)
+        return made, AttemptsVerified(of=version, verdicts=verdicts, provenance=PROVENANCE), qualities.count("right")
+
+    def generation(self, prompt: str, texts: Sequence[str]) -> Generation:
+        """Completions of a prompt."""
+        tokens, length = self.rng.choice(self._rollouts(len(texts)))
+        return Generation(
+            policy=self.policy,
+            template=TEMPLATE,
+            prompt=self.log.put(prompt.encode()),
+            texts=self.log.put(json.dumps(texts).encode()),
+            tokens=tokens,
+            count=len(texts),
+            length=length,
+            seed=self.rng.randrange(2**31),
+            sampling=SAMPLING,
+        )
+
+    def _rollouts(self, count: int) -> list[tuple[BlobHash, int]]:
+        if count not in self._tokens:
+            rng = random.Random(count)  # noqa: S311
+            self._tokens[count] = [self._arrays(rng, count) for _ in range(KEPT_ROLLOUTS)]
+        return self._tokens[count]
+
+    def _arrays(self, rng: random.Random, count: int) -> tuple[BlobHash, int]:
+        ids = [[rng.randrange(VOCABULARY) for _ in range(rng.randint(20, 60))] for _ in range(count)]
+        logprobs = [[-rng.expovariate(2.0) for _ in row] for row in ids]
+        prompt = [rng.randrange(VOCABULARY) for _ in range(40)]
+        return self.log.put(pack(prompt, ids, logprobs)), sum(map(len, ids))
+
+    def blob(self, question: Question) -> BlobHash:
+        """Where a question is stored."""
+        return self.log.put(canonical(question))
+
+    def say(self, stream: str, facts: Sequence[Fact]) -> None:
+        """Append to a stream, some time."""
+        self._waiting.append(self.log.submit(stream, facts))
+        if len(self._waiting) > IN_FLIGHT:
+            self._waiting.popleft().result()
+
+    def land(self) -> None:
+        """Wait until everything that was said is in the log."""
+        while self._waiting:
+            self._waiting.popleft().result()
+
+
+@cache
+def _verdict(quality: Quality, total: int) -> Verdict:
+    outcome, detail = VERDICTS[quality]
+    passed = total if quality == "right" else total // 3 if quality == "wrong" else 0
+    return Verdict(outcome=outcome, passed=passed, total=total, detail=detail)
