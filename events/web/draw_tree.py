@@ -19,10 +19,10 @@ from events.web.curriculum import Walk
 Link = Callable[..., str]
 """Makes addresses of a run's pages, as `Asked.link` does."""
 
-_ROW: Final = 46
+_ROW: Final = 42
 _STEP: Final = 84
 _RADIUS: Final = 10
-_SPINE: Final = 104
+_SPINE: Final = 116
 _TOP: Final = 54
 
 
@@ -33,8 +33,8 @@ def tree(walks: Sequence[Walk], link: Link) -> Markup:
     turn = _SPINE + 46 + lemmas * _STEP
     width, height = turn + 20 + lifts * _STEP, _TOP + _ROW * len(walks)
     parts = [
-        _text(44, 16, "iteration", "head end"),
-        _text(84, 16, "gap", "head end"),
+        _text(54, 16, "iteration", "head end"),
+        _text(96, 16, "gap", "head end"),
         _text(_SPINE - 8, 16, "goalpost", "head"),
     ]
     parts += [_text(_SPINE + 56, 32, "lemmas", "head"), _text(turn + 10, 32, "lifts", "head")]
@@ -93,10 +93,10 @@ def reason(appearance: Appearance) -> str:
 
 
 def _walk(walk: Walk, y: int, turn: int, link: Link) -> Markup:
-    parts = [_text(44, y + 4, str(walk.iteration), "number end")]
+    parts = [_text(54, y + 4, str(walk.iteration), "number end")]
     if walk.gap is not None:
         parts += [
-            _text(84, y + 4, f"{walk.gap:.2f}", "number end"),
+            _text(96, y + 4, f"{walk.gap:.2f}", "number end"),
             _mark(_SPINE, y, "io", True, 1 - walk.gap, radius=7, kind="gap"),
         ]
     if walk.axis is None:

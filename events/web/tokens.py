@@ -30,7 +30,7 @@ LEARNED: Final = (
     Step("a4", "0.1 to 1"),
     Step("a3", "about 0: nothing learned"),
     Step("a2", "-1 to -0.1"),
-    Step("a1", "-1 or less: made unlikelier"),
+    Step("a1", "below -1: made unlikelier"),
 )
 """Steps of the advantage."""
 _PROBABILITIES: Final = (0.9, 0.5, 0.2, 0.05)

@@ -10,6 +10,7 @@ from typing import Final
 from events.index.rows import Answers as Asking
 from events.index.rows import Appearance
 from events.log import Event, Readable
+from events.rollouts import unpack
 from events.safe_text import one_line
 from events.types import AttemptsMade, AttemptsVerified, QuestionProposed, RewardGiven
 from events.values import Digest, Verdict
@@ -18,7 +19,7 @@ from events.web.pages.attempt import place
 
 ROWS: Final = 200
 """Answers on a page."""
-FIRST_LINE: Final = 120
+BEGINNING: Final = 120
 """Characters of an answer in a list."""
 _FENCE: Final = "```"
 
@@ -28,9 +29,9 @@ class Answer:
     """One of the answers."""
 
     index: int
-    line: str
-    """The first line of the completion that says anything, cut."""
-    characters: int
+    beginning: str
+    """Of the completion, without its fences, its lines behind one another."""
+    tokens: int
     same_as: int | None
     """The first answer with the same text, where this one repeats it."""
     verdict: Verdict | None
@@ -72,7 +73,8 @@ def page(asked: Asked) -> Page:
     texts = [str(text) for text in json.loads(run.log.get(made.generation.texts))]
     prompt = run.log.get(made.generation.prompt).decode("utf-8", "surrogatepass")
     first = asked.whole("first", 0) or 0
-    rows = _answers(texts, events)
+    lengths = [len(ids) for ids in unpack(run.log.get(made.generation.tokens)).ids]
+    rows = _answers(texts, lengths, events)
     model = Answers(
         stream,
         version,
@@ -98,7 +100,7 @@ def _about(log: Readable, stream: str, version: int, position: int) -> Iterator[
                 yield event
 
 
-def _answers(texts: list[str], events: list[Event]) -> list[Answer]:
+def _answers(texts: list[str], lengths: list[int], events: list[Event]) -> list[Answer]:
     verdicts: dict[int, Verdict] = {}
     rewards: dict[int, float] = {}
     for event in events:
@@ -111,8 +113,8 @@ def _answers(texts: list[str], events: list[Event]) -> list[Answer]:
     return [
         Answer(
             index,
-            _line(text),
-            len(text),
+            _beginning(text),
+            lengths[index],
             None if first.setdefault(text, index) == index else first[text],
             verdicts.get(index),
             rewards.get(index),
@@ -121,6 +123,6 @@ def _answers(texts: list[str], events: list[Event]) -> list[Answer]:
     ]
 
 
-def _line(text: str) -> str:
-    lines = (one_line(line, FIRST_LINE) for line in text[: 50 * FIRST_LINE].split("\n"))
-    return next((line for line in lines if line and not line.startswith(_FENCE)), "")
+def _beginning(text: str) -> str:
+    lines = [line for line in (one_line(line) for line in text[: 4 * BEGINNING].split("\n")) if line]
+    return one_line(" ⏎ ".join(line for line in lines if not line.startswith(_FENCE)), BEGINNING)

@@ -10,7 +10,7 @@ from events.index.query import CHOICES, FIELDS, NUMBERS, PREFIXES, parse
 from events.index.rows import Hit
 from events.web.page import Asked, Page
 
-ROWS: Final = 50
+ROWS: Final = 30
 """Hits on a page."""
 EXAMPLES: Final = (
     ("verdict:timeout", "answers that ran out of time"),
