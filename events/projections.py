@@ -117,6 +117,20 @@ class SeatFigures:
         """1 - mean similarity: 1 when every question is new, 0 when all repeat."""
         return None if self.similarity.value is None else 1 - self.similarity.value
 
+    def add(self, other: SeatFigures) -> None:
+        """Take another iteration of the seat into account."""
+        self.proposed += other.proposed
+        self.accepted += other.accepted
+        self.rejected.update(other.rejected)
+        self.parents |= other.parents
+        for mine, its in (
+            (self.pass_rate, other.pass_rate),
+            (self.aligned, other.aligned),
+            (self.similarity, other.similarity),
+            (self.reward, other.reward),
+        ):
+            mine.add(its.total, its.count)
+
 
 @dataclass
 class IterationFigures:

@@ -1,15 +1,17 @@
 """The story of one goalpost: its episodes, their lemmas and lifts, how often each was solved, what learned from it.
 
-Law: read from the log alone. It prints nothing; `events.trace` does.
+Law: the index says where things are, and only the goalpost's own streams are read, however long the log is. It prints nothing;
+`events.trace` does.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from events.errors import BadInput
+from events.index.read import Index
 from events.log import Event, Readable
 from events.types import (
     AttemptsMade,
@@ -17,9 +19,7 @@ from events.types import (
     EpisodeFailed,
     EpisodeFinished,
     EpisodeStarted,
-    EvaluationFinished,
     GapMeasured,
-    GoalpostAdded,
     PassRateMeasured,
     PolicyUpdated,
     Purpose,
@@ -99,48 +99,56 @@ class GoalpostStory:
     question: QuestionId
     blob: BlobHash
     source: str
+    episodes_in_all: int
+    """How many there are; the latest of them are told."""
     episodes: list[EpisodeStory] = field(default_factory=list)
     gaps: list[tuple[int, float]] = field(default_factory=list)
     """Position and gap of every measure, by episodes and examinations."""
 
 
-def find_goalpost(log: Readable, prefix: str) -> GoalpostAdded:
-    """The goalpost whose id starts with `prefix`.
+def tell(log: Readable, index: Index, goalpost: QuestionId, *, limit: int | None = None) -> GoalpostStory:
+    """What happened to the goalpost so far: every measure, and its episodes in order, of which only the streams are read.
+
+    Args:
+        log: the log.
+        index: its index, which says where things are.
+        goalpost: which.
+        limit: so many episodes at most, the latest; None tells all.
 
     Raises:
-        BadInput: none or several do.
+        BadInput: the run has no such goalpost.
     """
-    added = (event.fact for event in log.read("goalposts", kinds=("goalpost_added",)))
-    found = {fact.question: fact for fact in added if isinstance(fact, GoalpostAdded) and fact.question.startswith(prefix)}
-    if not found:
-        raise BadInput(f"no goalpost of this run has an id that starts with {prefix!r}; leave the id out to see all")
-    if len(found) > 1:
-        raise BadInput(
-            f"{len(found)} goalposts have ids that start with {prefix!r} ({', '.join(sorted(found)[:5])}); give more of it"
-        )
-    return next(iter(found.values()))
-
-
-def tell(log: Readable, goalpost: GoalpostAdded) -> GoalpostStory:
-    """Everything that happened to the goalpost so far."""
-    story = GoalpostStory(goalpost.question, goalpost.blob, goalpost.source)
-    updates: list[PolicyUpdated] = []
-    for event in log.read(kinds=("episode_started", "gap_measured", "evaluation_finished", "policy_updated")):
-        match event.fact:
-            case EpisodeStarted(question=question, purpose="guided") if question == goalpost.question:
-                story.episodes.append(_episode(event.fact, event, log.read(event.stream, after=event.position)))
-            case GapMeasured(question=question, gap=gap) if question == goalpost.question:
-                story.gaps.append((event.position, gap))
-            case EvaluationFinished(successes=successes, attempts=attempts) if goalpost.question in successes:
-                story.gaps.append((event.position, 1 - successes[goalpost.question] / attempts))
-            case PolicyUpdated() as fact:
-                updates.append(fact)
-    for episode in story.episodes:
-        if episode.gap is not None:
-            episode.gap_after = next((gap for position, gap in story.gaps if position > episode.gap_position), None)
-        if episode.failure is None:
-            episode.learned = [update.digest for update in updates if update.iteration == episode.iteration]
+    found = index.goalpost(goalpost)
+    if found is None:
+        raise BadInput(f"no goalpost of this run has the id {goalpost!r}; `python -m events.trace RUN` lists them")
+    gaps = [(measured.position, measured.gap) for measured in index.gaps(goalpost)]
+    story = GoalpostStory(goalpost, found.blob, found.source, episodes_in_all=found.episodes, gaps=gaps)
+    updates = [event.fact for event in log.read(kinds=("policy_updated",))]
+    for row in reversed(index.episodes(goalpost, limit=found.episodes if limit is None else limit)):
+        learners = [fact.digest for fact in updates if isinstance(fact, PolicyUpdated) and fact.iteration == row.iteration]
+        story.episodes.append(tell_episode(log, row.stream, gaps, learners))
     return story
+
+
+def tell_episode(
+    log: Readable, stream: str, gaps: Sequence[tuple[int, float]] = (), learners: Sequence[Digest] = ()
+) -> EpisodeStory:
+    """One episode.
+
+    Args:
+        log: the log.
+        stream: the episode's.
+        gaps: position and gap of the goalpost's measures, in order.
+        learners: weights that learned from its iteration.
+    """
+    first, *rest = log.read(stream)
+    assert isinstance(first.fact, EpisodeStarted)
+    episode = _episode(first.fact, first, rest)
+    if episode.gap is not None:
+        episode.gap_after = next((gap for position, gap in gaps if position > episode.gap_position), None)
+    if episode.failure is None:
+        episode.learned = list(learners)
+    return episode
 
 
 def _episode(started: EpisodeStarted, event: Event, rest: Iterable[Event]) -> EpisodeStory:

@@ -1,119 +1,111 @@
-"""`python -m events.trace RUN [GOALPOST]`: what happened in a run, or at one goalpost, for people.
+"""`python -m events.trace RUN [QUESTION]`: what happened in a run, to a question, or in one attempt, for people.
 
 Law: a reader of the log and nothing else; text that a model or the outside wrote is shown without control characters and
-without markup. It judges and repairs nothing.
+without markup. It judges and repairs nothing. What it shows is in `events.tracing`.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
-from typing import Annotated
+from collections.abc import Callable
+from contextlib import closing
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.tree import Tree
+from rich.console import RenderableType
 
+from events.attempt import tell_attempt
 from events.cli import open_any, run_app
-from events.errors import LogCorrupt
-from events.log import Log
-from events.overview import SHORT, counts, number, overview, overview_json
-from events.projections import RunSummary, fold
-from events.safe_text import markup
-from events.story import AttemptsStory, EpisodeStory, GoalpostStory, ProposalStory, find_goalpost, tell
-from events.values import BlobHash, Question, Seat
-
-STATEMENT = 100
-"""Characters of a statement that are shown."""
-NAMES: dict[Seat, str] = {"easy": "lemma", "hard": "lift", "open": "open question"}
+from events.commands.output import progress
+from events.errors import BadInput
+from events.index.place import indexed
+from events.log import Readable
+from events.overview import overview_json
+from events.tracing import attempt as attempts
+from events.tracing import following, goalpost, question, run
+from events.tracing.drawing import show
 
 app = typer.Typer(name="python -m events.trace", add_completion=False)
 
 
 @app.command()
 def trace(
-    run: Annotated[str, typer.Argument(help="Directory of a run, its log.sqlite, or a postgresql:// URL.")],
-    goalpost: Annotated[str | None, typer.Argument(help="Id of a goalpost, or its first digits.")] = None,
+    where: Annotated[str, typer.Argument(metavar="RUN", help="Directory of a run, its log.sqlite, or a postgresql:// URL.")],
+    asked: Annotated[
+        str | None, typer.Argument(metavar="QUESTION", help="Id of a goalpost or of any question, or its first digits.")
+    ] = None,
+    attempt: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="One attempt: the N-th of the question's latest answers, from 0.")
+    ] = None,
+    answers: Annotated[
+        str | None, typer.Option(metavar="STREAM:VERSION", help="Which answers N counts among; traces of questions list them.")
+    ] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Of a goalpost, show so many episodes, the latest.")] = goalpost.EPISODES,
+    whole: Annotated[bool, typer.Option("--all", help="Show every episode and every row.")] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Compare every variant with its parent, however long.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what comes, until the run ends or Ctrl-C.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show a run: its iterations, gap, teacher, learning, examinations and goalposts; or the story of one goalpost."""
-    log = open_any(run)
-    if goalpost is None:
-        summary = fold(RunSummary(), log.read())
-        data, shown = overview_json(summary), overview(summary)
+    """Show a run and what to look at next; why a goalpost was or was not solved; any other question; or one attempt."""
+    if attempt is None and answers is not None:
+        raise BadInput("--answers says which answers --attempt counts among; give --attempt N as well, from 0")
+    with closing(open_any(where, read_only=True)) as log:
+        if attempt is not None:
+            if follow:
+                raise BadInput("an attempt does not change any more; leave out --follow")
+            _attempt(log, where, asked, attempt, answers, as_json=as_json)
+        elif asked is None and follow:
+            following.run(log, where, whole=whole, as_json=as_json)
+        elif asked is None:
+            summary = run.summarised(log, where)
+            _say(lambda: overview_json(summary), lambda: run.drawn(summary, where, whole=whole), as_json=as_json)
+        else:
+            _question(log, where, asked, most=None if whole else episodes, diff=diff, follow=follow, as_json=as_json)
+
+
+def _question(log: Readable, where: str, asked: str, *, most: int | None, diff: bool, follow: bool, as_json: bool) -> None:
+    with progress("indexing") as say, indexed(log, where, say) as index:
+        found, after = question.identify(index, asked), index.position
+        if index.goalpost(found) is not None:
+            told = goalpost.view(log, index, found, episodes=most)
+            _say(lambda: told.data, lambda: goalpost.drawn(told, log, where, diff=diff), as_json=as_json, lines=follow)
+            waiting = None
+        else:
+            seen = question.view(log, index, found)
+            all_rows = most is None
+            _say(
+                lambda: seen.data, lambda: question.drawn(seen, where, whole=all_rows, diff=diff), as_json=as_json, lines=follow
+            )
+            waiting = {(one.stream, one.version): one.position for one in seen.answers if not one.outcomes}
+    if follow and waiting is None:
+        following.goalpost(log, found, after=after, diff=diff, as_json=as_json)
+    elif follow and waiting is not None:
+        following.question(log, found, after=after, waiting=waiting, as_json=as_json)
+
+
+def _attempt(log: Readable, where: str, asked: str | None, number: int, answers: str | None, *, as_json: bool) -> None:
+    if answers is not None:
+        stream, version = attempts.place_of(answers)
+        among = ""
+    elif asked is not None:
+        with progress("indexing") as say, indexed(log, where, say) as index:
+            stream, version, among = attempts.latest_of(index, question.identify(index, asked))
     else:
-        story = tell(log, find_goalpost(log, goalpost))
-        data, shown = asdict(story), tree(story, log)
+        raise BadInput("--attempt needs a question, or --answers STREAM:VERSION; leave it out to see the run")
+    story = tell_attempt(log, where, stream, version, number)
+    _say(lambda: attempts.data(story), lambda: attempts.drawn(story, where, among), as_json=as_json)
+
+
+def _say(data: Callable[[], Any], shown: Callable[[], RenderableType], *, as_json: bool, lines: bool = False) -> None:
     if as_json:
-        json.dump(data, sys.stdout, indent=2)
+        json.dump(data(), sys.stdout, indent=None if lines else 2)
         sys.stdout.write("\n")
+        sys.stdout.flush()
     else:
-        # Nobody's window limits a pipe.
-        Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(shown)
-
-
-def tree(story: GoalpostStory, log: Log) -> Tree:
-    """The story as a tree: goalpost, episodes, lemmas, lifts."""
-    gaps = [gap for _, gap in story.gaps]
-    moved = f"gap {gaps[0]:.2f} → {gaps[-1]:.2f} in {len(gaps)} measures" if gaps else "gap not measured yet"
-    root = Tree(f"[bold]goalpost {story.question}[/] from {markup(story.source, 32)}, {moved}")
-    root.add(_statement(story.blob, log))
-    for episode in story.episodes:
-        _add_episode(root, episode, log)
-    return root
-
-
-def _add_episode(root: Tree, episode: EpisodeStory, log: Log) -> None:
-    after = f" → {episode.gap_after:.2f}" if episode.gap_after is not None else ""
-    gap = "" if episode.gap is None else f", gap {episode.gap:.2f}{after}, best share {number(episode.best_share)}"
-    learned = f", learned by {', '.join(digest[:SHORT] for digest in episode.learned)}" if episode.learned else ""
-    ending = markup((episode.ending or "going on").replace("_", " "))
-    branch = root.add(f"[bold]{markup(episode.stream)}[/] axis {episode.axis}: {ending}{gap}{learned}")
-    if episode.failure:
-        branch.add(f"[red]{markup(episode.failure, 200)}[/]")
-    for answers in episode.answers:
-        branch.add(_answers(answers))
-    # A lift hangs under the lemma that it varies.
-    under: dict[str, Tree] = {}
-    for proposal in episode.proposals:
-        node = under.get(proposal.parent, branch).add(_proposal(proposal))
-        if proposal.question is not None and proposal.accepted:
-            under[proposal.question] = node
-        if proposal.blob is not None:
-            node.add(_statement(proposal.blob, log))
-        for answers in proposal.answers:
-            node.add(_answers(answers))
-
-
-def _proposal(proposal: ProposalStory) -> str:
-    name = NAMES[proposal.seat]
-    parts = [] if proposal.question is None else [proposal.question[:SHORT]]
-    if proposal.attempts:
-        parts.append(f"solved {proposal.successes}/{proposal.attempts}")
-    if proposal.reward is not None:
-        parts.append(f"reward {proposal.reward:.2f}")
-    if proposal.similarity is not None:
-        parts.append(f"similarity {proposal.similarity:.2f}")
-    if proposal.aligned is not None:
-        parts.append("aligned" if proposal.aligned else "[yellow]not aligned[/]")
-    figures = ", ".join(parts)
-    if proposal.accepted:
-        return f"[green]{name}[/] {figures}"
-    reason = f"{(proposal.rejected or 'not judged yet').replace('_', ' ')} {markup(proposal.detail, STATEMENT)}".strip()
-    return f"[dim]{name} proposal {proposal.attempt}: {reason}[/] {figures}"
-
-
-def _answers(answers: AttemptsStory) -> str:
-    mean = f", mean reward {sum(answers.rewards) / len(answers.rewards):.2f}" if answers.rewards else ""
-    return f"{answers.purpose.replace('_', ' ')} as {answers.task}: {counts(answers.outcomes) or 'not verified yet'}{mean}"
-
-
-def _statement(blob: BlobHash, log: Log) -> str:
-    try:
-        return f"[italic]{markup(Question.model_validate_json(log.get(blob)).statement, STATEMENT)}[/]"
-    except (LogCorrupt, ValueError):
-        return f"[red]question {blob[:SHORT]} cannot be read; run verify[/]"
+        show(shown())
 
 
 if __name__ == "__main__":

@@ -9,15 +9,18 @@ import pytest
 from rich.console import Console
 
 from events.errors import BadInput
+from events.index.read import Index
+from events.index.write import Indexing
 from events.overview import overview
 from events.projections import RunSummary, fold
 from events.stores import open_log
 from events.stores.memory import MemoryLog
-from events.story import find_goalpost, tell
-from events.trace import tree
+from events.story import GoalpostStory, tell
+from events.tracing import goalpost
+from events.tracing import question as questions
 from events.types import GoalpostAdded, PolicyServed
-from events.values import Digest, Pair, Question, canonical
-from tests.scenes import Scene, question, scene
+from events.values import Digest, Pair, Question, QuestionId, canonical
+from tests.scenes import START, Scene, question, scene
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]x[/red][/]\x9b31m\u202eevil\r\n\ud800"
 
@@ -29,23 +32,65 @@ def shown(thing: object) -> str:
     return capture.get()
 
 
+def indexed(log: MemoryLog, folder: Path) -> Index:
+    indexing = Indexing(log, folder / "index.sqlite")
+    indexing.catch_up()
+    return indexing.index
+
+
+def story_of(log: MemoryLog, folder: Path, asked: QuestionId | None = None) -> GoalpostStory:
+    return tell(log, indexed(log, folder), asked or question(1000).id)
+
+
+def tree(log: MemoryLog, folder: Path, asked: QuestionId | None = None, *, diff: bool = False) -> str:
+    told = goalpost.view(log, indexed(log, folder), asked or question(1000).id)
+    return shown(goalpost.drawn(told, log, "runs/x", diff=diff))
+
+
 def told(log: MemoryLog) -> Scene:
     tale = scene(log).run(name="little").goalpost(2).evaluate().start(3)
     tale.episode(gap_successes=1, rejected=["degenerate"]).fail("engine [bold]gone[/]").practice().finish()
     return tale.update(Digest("a" * 64)).start(1).episode(gap_successes=4, lift=None).finish().end()
 
 
-def test_the_overview_shows_the_run_in_tables() -> None:
+def test_the_overview_shows_the_run_in_sentences_and_tables() -> None:
     log = MemoryLog()
     told(log)
     text = shown(overview(fold(RunSummary(), log.read())))
-    head, *lines = text.splitlines()
+    head, goalposts, teacher, *lines = text.splitlines()
     rows = [line.split() for line in lines]
-    assert head.startswith(f"little: finished, {log.head().position} events, 2 lemmas, 1 lifts")
+    assert head.startswith("little: finished, 2 iterations in 0:0")
+    assert f" {log.head().position} events, " in head
+    assert goalposts == "1 of 2 goalposts were solved by some answer; episodes tried 1 of them."
+    assert teacher == "Of 5 proposals of the teacher 3 were accepted (2 lemmas, 1 lifts); rejected: 1 degenerate, 1 malformed."
     assert next(row for row in rows if row[:2] == ["1", "2/3"])[2:5] == ["1", "0.95", "0.50"]
+    assert ["easy", "3", "2", "0.50", "1.00", "0.25", "1", "0.17", "1", "degenerate"] in rows
+    assert any(row[:4] == ["shared", "1", "1", START[:8]] and row[4] == "aaaaaaaa" for row in rows)
+    assert any(row[:2] == ["test", "0"] for row in rows)
+    assert [row[:5] for row in rows if row[:1] == [question(1000).id[:8]]] == [
+        [question(1000).id[:8], "scene", "yes", "–", "3"]
+    ]
+
+
+def test_every_iteration_of_every_seat_is_shown_if_all_is_asked_for() -> None:
+    log = MemoryLog()
+    told(log)
+    rows = [line.split() for line in shown(overview(fold(RunSummary(), log.read()), whole=True)).splitlines()]
     assert ["1", "easy", "2", "1", "0.50", "1.00", "0.25", "1", "-0.12", "1", "degenerate"] in rows
     assert any(row[:3] == ["1", "shared", "aaaaaaaa"] for row in rows)
-    assert any(row[:2] == ["test", "0"] for row in rows)
+
+
+def test_a_long_run_has_an_overview_that_fits_on_a_screen() -> None:
+    log = MemoryLog()
+    tale = scene(log).run().goalpost(40)
+    for _ in range(30):
+        tale.play(guided=1, practice=0).update().evaluate()
+    summary = fold(RunSummary(), log.read())
+    brief, whole = shown(overview(summary)).splitlines(), shown(overview(summary, whole=True)).splitlines()
+    assert len(brief) < 60 < 160 < len(whole)
+    assert "Iterations, 12 of 30 (--all shows all)" in " ".join(brief)
+    numbers = [line.split()[0] for line in brief if line.split()[1:2] == ["1/1"]]
+    assert (numbers[0], numbers[-1], len(numbers)) == ("1", "30", 12)
 
 
 def test_the_overview_says_how_far_served_weights_are_from_the_trainers() -> None:
@@ -53,20 +98,20 @@ def test_the_overview_says_how_far_served_weights_are_from_the_trainers() -> Non
     told(log)
     for role, far in (("teacher", None), ("student", 0.5), ("student", 0.013)):
         log.append("run", [PolicyServed(role=role, policy=Digest("b" * 64), difference=far, mean_difference=far)])
-    assert shown(overview(fold(RunSummary(), log.read()))).splitlines()[1:3] == [
+    assert shown(overview(fold(RunSummary(), log.read()))).splitlines()[3:5] == [
         "teacher is served by bbbbbbbb",
         "student is served by bbbbbbbb, whose logprobs are the trainer's within 1.3e-02 nats (mean 1.3e-02)",
     ]
 
 
 def test_the_overview_of_an_empty_log_is_a_line() -> None:
-    assert shown(overview(RunSummary())) == "run: not finished, 0 events, 0 lemmas, 0 lifts, 0 tokens\n"
+    assert shown(overview(RunSummary())) == "run: not finished, 0 iterations in 0:00, 0 events, 0 tokens\n"
 
 
-def test_a_story_hangs_lifts_under_lemmas_and_knows_what_learned() -> None:
+def test_a_story_hangs_lifts_under_lemmas_and_knows_what_learned(tmp_path: Path) -> None:
     log = MemoryLog()
     told(log)
-    story = tell(log, find_goalpost(log, question(1000).id))
+    story = story_of(log, tmp_path)
     first, failed, last = story.episodes
     assert [episode.ending for episode in story.episodes] == ["played", "failed", "no_lift"]
     assert (first.gap, first.gap_after, last.gap, last.gap_after) == (0.9, 1.0, 0.6, None)
@@ -82,19 +127,49 @@ def test_a_story_hangs_lifts_under_lemmas_and_knows_what_learned() -> None:
     assert lift.answers[1].rewards == (1.0, 1.0, -0.5, -0.5)
 
 
-def test_the_tree_shows_statements_rates_rewards_and_verdicts() -> None:
+def test_a_story_reads_the_goalposts_own_streams_and_no_others(tmp_path: Path) -> None:
     log = MemoryLog()
     told(log)
-    text = shown(tree(tell(log, find_goalpost(log, question(1000).id)), log))
+    index, read = indexed(log, tmp_path), []
+
+    class Watched(MemoryLog):
+        def read(self, stream=None, **how):  # type: ignore[no-untyped-def]
+            found = list(log.read(stream, **how))
+            read.extend((stream, event.position) for event in found)
+            return iter(found)
+
+    assert len(tell(Watched(), index, question(1000).id, limit=1).episodes) == 1
+    assert {stream for stream, _ in read} == {None, "episode/00002/000"}
+    assert len([position for stream, position in read if stream is None]) == 1
+
+
+def test_the_latest_episodes_are_told_and_the_others_counted(tmp_path: Path) -> None:
+    log = MemoryLog()
+    tale = scene(log).run().goalpost()
+    for _ in range(7):
+        tale.play(guided=1, practice=0)
+    story = tell(log, indexed(log, tmp_path), question(1000).id, limit=2)
+    assert ([episode.iteration for episode in story.episodes], story.episodes_in_all) == ([6, 7], 7)
+    text = tree(log, tmp_path)
+    assert "Episodes, the latest 5 of 7" in text
+    assert f"-m events.trace runs/x {question(1000).id[:8]} --all" in text
+
+
+def test_the_tree_shows_statements_rates_rewards_and_verdicts(tmp_path: Path) -> None:
+    log = MemoryLog()
+    told(log)
+    text = tree(log, tmp_path)
     for part in (
-        "gap 0.90 → 0.60 in 3 measures",
+        "Solved: 1 of 10 answers passed first at the very first measure, measure 1 of 3; 4 of 10 answers at the last, in iteration 2.",
+        "0.90 in 1 → 1.00 in 1 → 0.60 in 2",
         "Add 1000 to every number.",
         "played, gap 0.90 → 1.00, best share 1.00, learned by aaaaaaaa",
         "SandboxError: engine [bold]gone[/]",
-        "lemma proposal 1: degenerate reward -1.00",
+        "lemma proposal 1: degenerate, reward -1.00",
         "solved 5/10, reward 0.75, similarity 0.25, aligned",
         "pass rate as induction: 8 wrong answer, 2 passed",
         "solve as deduction: 2 passed, 2 wrong answer, mean reward 0.25",
+        "-     return [x + 1000 for x in xs]",
     ):
         assert part in text
     lemma = next(line for line in text.splitlines() if "solved 5/10" in line)
@@ -102,35 +177,70 @@ def test_the_tree_shows_statements_rates_rewards_and_verdicts() -> None:
     assert lift.index("lift") > lemma.index("lemma")
 
 
-def test_an_episode_that_goes_on_can_be_shown() -> None:
+def test_an_episode_that_goes_on_can_be_shown(tmp_path: Path) -> None:
     log = MemoryLog()
     tale = scene(log).run().goalpost().start()
     tale.open(tale.goalposts[0], "guided")
-    assert "going on" in shown(tree(tell(log, find_goalpost(log, "")), log))
+    assert "going on" in tree(log, tmp_path)
 
 
-def test_hostile_text_reaches_the_terminal_as_harmless_text() -> None:
+def test_a_question_is_shown_with_its_answers_and_beside_its_parent(tmp_path: Path) -> None:
     log = MemoryLog()
-    tale = scene(log).run(name=HOSTILE[:-1]).start()
-    asked = Question(statement=HOSTILE[:-1], private=(Pair(input="1", output="1"),))
+    told(log)
+    index = indexed(log, tmp_path)
+    lemma, lift = (index.search(f"kind:{kind} accepted:yes")[0].appearance for kind in ("lemma", "lift"))
+    assert lemma is not None
+    assert lift is not None
+    assert lift.question is not None
+    text = shown(questions.drawn(questions.view(log, index, lift.question), "runs/x"))
+    for part in (
+        f"lift {lift.question} of goalpost {question(1000).id[:8]}",
+        "2 of 10 answers passed, reward 0.60, similarity 0.25 to an earlier one, statement and program agree.",
+        f"Changed from its lemma {(lift.parent or '')[:8]}",
+        "private [3, 4, 5]",
+        "--attempt 0",
+    ):
+        assert part in " ".join(text.split())
+    rows = [line.split() for line in text.splitlines()]
+    assert ["pass", "rate", "induction", "1", "10", "2/10", "8", "wrong", "answer,", "2", "passed"] in rows
+
+
+def test_a_question_that_only_examinations_ask_is_found_by_its_whole_id(tmp_path: Path) -> None:
+    log = MemoryLog()
+    told(log)
+    index = indexed(log, tmp_path)
+    asked = questions.identify(index, question(1).id)
+    text = shown(questions.drawn(questions.view(log, index, asked), "runs/x"))
+    assert f"examination question {asked}" in text
+    assert "evaluation/test/00000:1" in text
+
+
+def test_hostile_text_reaches_the_terminal_as_harmless_text(tmp_path: Path) -> None:
+    log = MemoryLog()
+    evil = HOSTILE[:-1]
+    tale = scene(log).run(name=evil).start()
+    asked = Question(statement=evil, program=f"def f(x):\n    return '{evil}'", private=(Pair(input=evil, output=evil),))
     tale.goalposts.append(asked)
-    log.append("goalposts", [GoalpostAdded(question=asked.id, blob=log.put(canonical(asked)), source=HOSTILE[:-1])])
-    tale.fail(HOSTILE[:-1])
-    tale.open(asked, "guided").reject("easy", 1, asked, "broken", detail=HOSTILE[:-1])
-    text = shown(overview(fold(RunSummary(), log.read()))) + shown(tree(tell(log, find_goalpost(log, "")), log))
-    assert text.count("[red]x[/red][/]") >= 4
+    log.append("goalposts", [GoalpostAdded(question=asked.id, blob=log.put(canonical(asked)), source=evil)])
+    tale.fail(evil)
+    tale.open(asked, "guided").reject("easy", 1, asked, "broken", detail=evil)
+    index = indexed(log, tmp_path)
+    text = shown(overview(fold(RunSummary(), log.read()), evil)) + tree(log, tmp_path, asked.id)
+    text += shown(questions.drawn(questions.view(log, index, asked.id), evil))
+    assert text.count("[red]x[/red][/]") >= 9
     assert not {character for character in text if ord(character) < 32 or 127 <= ord(character) < 160} - {"\n"}
     assert "\u202e" not in text
 
 
-def test_goalposts_are_found_by_the_start_of_their_id() -> None:
+def test_questions_are_found_by_the_start_of_their_id(tmp_path: Path) -> None:
     log = MemoryLog()
     scene(log).goalpost(40)
-    assert find_goalpost(log, question(1003).id[:6]).question == question(1003).id
-    with pytest.raises(BadInput, match="no goalpost of this run has an id that starts with 'xyz'; leave"):
-        find_goalpost(log, "xyz")
-    with pytest.raises(BadInput, match=r"40 goalposts have ids that start with ''.*; give more"):
-        find_goalpost(log, "")
+    index = indexed(log, tmp_path)
+    assert questions.identify(index, question(1003).id[:6]) == question(1003).id
+    with pytest.raises(BadInput, match="no question of this run has an id that starts with 'xyz'; leave"):
+        questions.identify(index, "xyz")
+    with pytest.raises(BadInput, match=r"20 questions at least have ids that start with ''.*\(goalpost\).*; give more"):
+        questions.identify(index, "")
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +274,9 @@ def test_the_command_prints_tables_and_trees(run: Path) -> None:
     assert "played" in command("events.trace", str(run), question(1000).id[:6]).stdout
 
 
-def test_a_statement_that_is_gone_does_not_hide_the_rest() -> None:
+def test_a_statement_that_is_gone_does_not_hide_the_rest(tmp_path: Path) -> None:
     log = MemoryLog()
-    log.append("goalposts", [GoalpostAdded(question="q", blob="f" * 64, source="s")])
-    assert "cannot be read; run verify" in shown(tree(tell(log, find_goalpost(log, "q")), log))
+    asked = question(1000)
+    log.append("goalposts", [GoalpostAdded(question=asked.id, blob=log.put(canonical(asked)), source="s")])
+    told = goalpost.view(log, indexed(log, tmp_path), asked.id)
+    assert "cannot be read; run verify" in shown(goalpost.drawn(told, MemoryLog(), "runs/x"))

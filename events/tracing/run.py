@@ -1,0 +1,44 @@
+"""A whole run in the terminal: its overview, and what to type next.
+
+Law: the figures are those of `events.overview`; where a log is long, they start from the snapshot that lies beside its index.
+"""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+
+from events.cli import run_name
+from events.index.place import place_of
+from events.log import Readable
+from events.overview import SHORT, nearest, overview, solved
+from events.projections import RunSummary
+from events.safe_text import clean
+from events.snapshots import Snapshot
+from events.tracing.drawing import next_commands
+
+
+def summarised(log: Readable, where: str) -> RunSummary:
+    """The run's figures."""
+    return Snapshot(place_of(where).with_suffix(".summary.json"), RunSummary).fold(log)
+
+
+def drawn(summary: RunSummary, where: str, *, whole: bool = False) -> RenderableType:
+    """The run, from its first sentence to the next commands."""
+    return Group(overview(summary, run_name(where), whole=whole), "", next_commands(where, _deeper(summary, whole)))
+
+
+def _deeper(summary: RunSummary, whole: bool) -> list[tuple[str, str, str]]:
+    commands = []
+    order, passed = nearest(summary), solved(summary)
+    first = next((question for question in order if question in passed), None)
+    other = next((question for question in order if question not in passed and summary.goalposts[question].measured), None)
+    if first is not None:
+        commands.append(("why a goalpost was solved", "events.trace", clean(first)[:SHORT]))
+    if other is not None:
+        commands.append(("why one was not", "events.trace", clean(other)[:SHORT]))
+    if not whole:
+        commands.append(("every row of the tables", "events.trace", "--all"))
+    if not summary.finished:
+        commands.append(("watch it play", "events.trace", "--follow"))
+    commands.append(("find questions and answers", "events search", "'kind:lemma accepted:yes'"))
+    return [*commands, ("the same in the browser", "events.web", "")]

@@ -1,0 +1,81 @@
+"""Why a goalpost was or was not solved so far, in one or two plain sentences.
+
+Law: a pure function of what the index says; it names figures and guesses nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from events.index.rows import Appearance, Gap, Goalpost
+
+_NAMES = {"easy": "lemma", "hard": "lift"}
+
+
+def why(goalpost: Goalpost, gaps: Sequence[Gap], proposals: Iterable[Appearance]) -> str:
+    """The sentences.
+
+    Args:
+        goalpost: which.
+        gaps: every measure of it, in order.
+        proposals: what the teacher proposed in all of its episodes.
+    """
+    if not gaps:
+        return "Not tried yet: nothing has measured it, neither an episode nor an examination."
+    first = next((gap for gap in gaps if gap.successes), None)
+    until = first.position if first else None
+    made = [one for one in proposals if until is None or one.position < until]
+    return f"{_unsolved(gaps) if first is None else _solved(gaps, first)} {_taught(goalpost, made, solved=first is not None)}"
+
+
+def _solved(gaps: Sequence[Gap], first: Gap) -> str:
+    place, last = gaps.index(first), gaps[-1]
+    when = "at the very first measure" if place == 0 else _where(first)
+    start = f"Solved: {_of(first)} passed first {when}, measure {place + 1} of {len(gaps)}"
+    if last is first:
+        return f"{start}."
+    if not last.successes:
+        return f"{start}; but none of {last.attempts} did at the last, {_where(last)}."
+    return f"{start}; {_of(last)} at the last, {_where(last)}."
+
+
+def _unsolved(gaps: Sequence[Gap]) -> str:
+    answers = sum(gap.attempts for gap in gaps)
+    shares = [gap.best_share for gap in gaps if gap.best_share is not None]
+    best = f"; the best passed {max(shares):.0%} of its tests" if shares else ""
+    return f"Never passed: {_times(len(gaps), 'measure')}, {answers} answers, none right{best}."
+
+
+def _where(gap: Gap) -> str:
+    if gap.stream.startswith("evaluation/"):
+        return f"in the examination after iteration {gap.iteration}" if gap.iteration else "before anything was learned"
+    return f"in iteration {gap.iteration}"
+
+
+def _of(gap: Gap) -> str:
+    return f"{gap.successes} of {gap.attempts} answers"
+
+
+def _taught(goalpost: Goalpost, made: Sequence[Appearance], *, solved: bool) -> str:
+    then = "By then" if solved else "So far"
+    if not goalpost.episodes:
+        return "No episode was about it, so nothing was learned for it directly."
+    if not made:
+        return f"{then} the teacher had proposed nothing for it."
+    counts = []
+    for seat, name in _NAMES.items():
+        of = [one for one in made if one.seat == seat]
+        if of:
+            kept = sum(one.accepted is True for one in of)
+            counts.append(f"{kept or 'none'} of {len(of)} proposed {name}{'s' if len(of) > 1 else ''}")
+    kept = sum(one.accepted is True for one in made)
+    said = f"{then} {' and '.join(counts)} {'was' if kept == 1 else 'were'} accepted"
+    reasons = Counter(one.reason for one in made if one.reason).most_common(1)
+    refused = "".join(f", and most refused as {reason.replace('_', ' ')} ({count})" for reason, count in reasons)
+    nothing = "; nothing could be learned for it directly" if not kept else ""
+    return f"{said}{refused}{nothing}."
+
+
+def _times(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
