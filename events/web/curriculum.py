@@ -17,7 +17,7 @@ from events.log import Readable
 from events.types import PolicyUpdated
 from events.values import Axis, BlobHash, Digest, Question, QuestionId
 
-_LONGEST = 8_000
+_LONGEST = 5_000
 """Characters of a text that are compared."""
 _ANSWERS = 200
 """Prompts that the student answers in an episode, at most."""

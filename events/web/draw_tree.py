@@ -20,7 +20,7 @@ Link = Callable[..., str]
 """Makes addresses of a run's pages, as `Asked.link` does."""
 
 _ROW: Final = 42
-_STEP: Final = 84
+_STEP: Final = 74
 _RADIUS: Final = 10
 _SPINE: Final = 116
 _TOP: Final = 54
@@ -30,14 +30,14 @@ def tree(walks: Sequence[Walk], link: Link) -> Markup:
     """The walks from top to bottom, in the order given."""
     lemmas = max((len(walk.lemmas) for walk in walks), default=1) or 1
     lifts = max((len(walk.lifts) for walk in walks), default=1) or 1
-    turn = _SPINE + 46 + lemmas * _STEP
+    turn = _SPINE + 40 + lemmas * _STEP
     width, height = turn + 20 + lifts * _STEP, _TOP + _ROW * len(walks)
     parts = [
         _text(54, 16, "iteration", "head end"),
         _text(96, 16, "gap", "head end"),
         _text(_SPINE - 8, 16, "goalpost", "head"),
     ]
-    parts += [_text(_SPINE + 56, 32, "lemmas", "head"), _text(turn + 10, 32, "lifts", "head")]
+    parts += [_text(_SPINE + 46, 32, "lemmas", "head"), _text(turn + 10, 32, "lifts", "head")]
     parts.append(_line(_SPINE, 22, _SPINE, height - _ROW / 2 - 4, "edge"))
     parts += [
         Markup('<rect class="root" x="{}" y="22" width="12" height="12" transform="rotate(45 {} 28)"/>').format(
@@ -102,7 +102,7 @@ def _walk(walk: Walk, y: int, turn: int, link: Link) -> Markup:
     if walk.axis is None:
         parts.append(_text(_SPINE + 18, y + 4, "examination", "note"))
         return Markup("<g>{}</g>").format(Markup("").join(parts))
-    first = [(_SPINE + 56 + place * _STEP, appearance) for place, appearance in enumerate(walk.lemmas)]
+    first = [(_SPINE + 46 + place * _STEP, appearance) for place, appearance in enumerate(walk.lemmas)]
     second = [(turn + 10 + place * _STEP, appearance) for place, appearance in enumerate(walk.lifts)]
     if nodes := first + second:
         parts.insert(0, _line(_SPINE + (7 if walk.gap is not None else 0), y, nodes[-1][0], y, "edge"))

@@ -49,13 +49,16 @@ def judged(
 
 
 def _results(count: int, verdict: Verdict | None, per_test: bool) -> list[Result]:
-    if verdict is None:
-        return ["not judged yet"] * count
-    if verdict.outcome == "malformed" or verdict.total != count:
-        return ["not run"] * count
-    if verdict.passed == count:
-        return ["passed"] * count
-    if per_test:
-        # The order of tests is the order of pairs, and the first failure was the last test.
-        return [*["passed"] * verdict.passed, "failed", *["not run"] * (count - verdict.passed - 1)]
-    return ["failed" if verdict.passed == 0 else "not recorded"] * count
+    def result(place: int) -> Result:
+        if verdict is None:
+            return "not judged yet"
+        if verdict.outcome == "malformed" or verdict.total != count:
+            return "not run"
+        if verdict.passed == count:
+            return "passed"
+        if per_test:
+            # Tests are run in the order of pairs, and the first failure was the last.
+            return "passed" if place < verdict.passed else "failed" if place == verdict.passed else "not run"
+        return "not recorded" if verdict.passed else "failed"
+
+    return [result(place) for place in range(count)]

@@ -17,7 +17,7 @@ from events.values import Digest, Verdict
 from events.web.page import Asked, NotThere, Page
 from events.web.pages.attempt import place
 
-ROWS: Final = 200
+ROWS: Final = 100
 """Answers on a page."""
 BEGINNING: Final = 120
 """Characters of an answer in a list."""

@@ -11,7 +11,7 @@ from events.web.judged import Judged, judged
 from events.web.page import Asked, NotThere, Page
 from events.web.tokens import LEARNED, LIKELY, Step
 
-TOKENS: Final = 2_000
+TOKENS: Final = 800
 """Tokens on a page."""
 
 
@@ -53,7 +53,7 @@ def place(text: str) -> int:
     Raises:
         NotThere: it is no whole number.
     """
-    if not text.isascii() or not text.isdigit() or len(text) > 15:  # noqa: PLR2004
+    if not text.isascii() or not text.isdigit() or len(text) > 15:
         raise NotThere(f"{text!r} in the address is no whole number; begin at a question and follow its answers")
     return int(text)
 

@@ -9,15 +9,17 @@ from typing import Final
 from events.figures import Figure, Series
 from events.index.read import Index
 from events.index.rows import Gap, Goalpost
+from events.tracing.why import why
 from events.values import Question, QuestionId
 from events.web.curriculum import Told, Walk, question, tell, walks
 from events.web.page import Asked, NotThere, Page
-from events.why import why
 
 ROWS: Final = 40
 """Episodes in the tree."""
-TOLD: Final = 5
+TOLD: Final = 4
 """Episodes that are told at length."""
+COUNTED: Final = 500
+"""Episodes whose proposals count for the sentence, the latest."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def page(asked: Asked) -> Page:
     latest = [row for row in reversed(rows) if row.axis is not None]
     model = Story(
         goalpost=goalpost,
-        why=why(index, goalpost.question),
+        why=_why(index, goalpost, gaps),
         question=whole,
         gaps=gaps,
         figure=_figure(gaps),
@@ -76,6 +78,11 @@ def _goalpost(index: Index, prefix: str) -> Goalpost:
             f"no goalpost of this run has the id {prefix!r}, as far as the log is read; begin at the list of goalposts"
         )
     return goalpost
+
+
+def _why(index: Index, goalpost: Goalpost, gaps: Sequence[Gap]) -> str:
+    episodes = index.episodes(goalpost.question, limit=COUNTED)
+    return why(goalpost, gaps, (proposal for episode in episodes for proposal in index.proposals(episode.stream)))
 
 
 def _figure(gaps: Sequence[Gap]) -> Figure:
