@@ -1,4 +1,5 @@
-// Keys: `/` searches, `g` and a letter goes somewhere, `j` and `k` move through rows, Enter opens, `?` lists the keys.
+// Keys: `/` searches, `g` and a letter goes somewhere, `j` and `k` move through rows, Enter opens, `[` and `]` turn pages, `?`
+// lists the keys.
 // Nothing happens while somebody types, or holds Ctrl, Alt or Meta. All of it can be done with Tab and links as well.
 "use strict";
 
@@ -16,8 +17,9 @@
   const KEYS = [
     ...(root ? [["/", "search this run"]] : []),
     ...Object.entries(GO).map(([letter, [, name]]) => [`g ${letter}`, name]),
-    ["j", "next row"], ["k", "row before"], ["Enter", "open the row"], ["?", "these keys"], ["Esc", "close"],
+    ["j", "next row"], ["k", "row before"], ["Enter", "open the row"], ["]", "next page or attempt"], ["[", "the one before"], ["?", "these keys"], ["Esc", "close"],
   ];
+  const ROWS = "main tbody tr, main .hits > li";
   let going = 0; // when `g` was pressed
 
   function help() {
@@ -50,14 +52,14 @@
 
   // The link that a row opens is its first one.
   function rows() {
-    return [...document.querySelectorAll("main tbody tr")].map((row) => row.querySelector("a[href]"))
+    return [...document.querySelectorAll(ROWS)].map((row) => row.querySelector("a[href]"))
       .filter((link) => link && link.offsetParent !== null);
   }
 
   function move(step) {
     const links = rows();
     if (!links.length) return;
-    const row = document.activeElement.closest?.("tbody tr");
+    const row = document.activeElement.closest?.(ROWS);
     const at = row ? links.indexOf(row.querySelector("a[href]")) : step > 0 ? -1 : links.length;
     const link = links[Math.min(Math.max(at + step, 0), links.length - 1)];
     link.focus();
@@ -78,6 +80,7 @@
     else if (event.key === "g") going = Date.now();
     else if (event.key === "j") move(1);
     else if (event.key === "k") move(-1);
+    else if (event.key === "]" || event.key === "[") document.querySelector(`main a[rel=${event.key === "]" ? "next" : "prev"}]`)?.click();
     else if (event.key === "?") help();
     else if (event.key === "/" && document.getElementById("q")) document.getElementById("q").focus();
     else return;
