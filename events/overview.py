@@ -119,11 +119,11 @@ def _examined(summary: RunSummary) -> dict[QuestionId, tuple[int, int]]:
 def _sentences(summary: RunSummary, name: str) -> Iterator[str]:
     config = summary.started.config if summary.started else {}
     name = markup(name or str(config.get("name", "run")), 64)
-    what = [markup(str(config[key]), 64) for key in ("recipe", "model") if config.get(key)]
+    how = " on ".join(markup(str(config[key]), 64) for key in ("recipe", "model") if config.get(key))
     state = "finished" if summary.finished else "not finished"
     minutes, seconds = divmod(round(summary.played), 60)
     yield (
-        f"[bold]{name}[/]: {f'{what[0]} ' if what else ''}{f'on {what[1]}, ' if len(what) > 1 else ''}{state}, "
+        f"[bold]{name}[/]: {f'{how}, ' if how else ''}{state}, "
         f"{len(summary.iterations)} iterations in {minutes}:{seconds:02}, {summary.position} events, {summary.tokens} tokens"
     )
     if summary.goalposts:
