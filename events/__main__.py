@@ -8,6 +8,7 @@ from events.cli import run_app
 from events.commands.export import export
 from events.commands.keeping import backup, merge, migrate, repair, verify
 from events.commands.listing import list_runs
+from events.commands.plot import plot
 from events.commands.reading import show, tail
 from events.commands.search import EXAMPLES, search
 from events.commands.stats import stats
@@ -15,7 +16,7 @@ from events.commands.stats import stats
 app = typer.Typer(name="python -m events", help="Commands on event logs.", no_args_is_help=True, add_completion=False)
 
 app.command("list")(list_runs)
-for command in (show, tail, stats, export, verify, backup, repair, merge, migrate):
+for command in (show, tail, stats, export, plot, verify, backup, repair, merge, migrate):
     app.command()(command)
 # A term of a query may begin with a minus, as options do.
 app.command(help=EXAMPLES, context_settings={"ignore_unknown_options": True})(search)

@@ -7,8 +7,9 @@ A figure without data is left out. It draws nothing: `events.web.svg` and `event
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from math import isfinite
 from typing import Final, NamedTuple
 
 from events.estimators import CONFIDENCE, Interval, pass_at_k_interval
@@ -30,6 +31,10 @@ REASONS: Final[Mapping[str, tuple[Reason, ...]]] = {
     "too hard": ("too_hard",),
 }
 """Reasons of rejection, by the name of their line."""
+_LARGE: Final = 1e300
+"""Numbers beyond it cannot be drawn: their differences are not finite."""
+_SLUG: Final = 80
+"""Characters of a figure's name."""
 _BANDS: Final = f"bands: {CONFIDENCE:.0%} confidence, over questions and answers"
 
 
@@ -126,8 +131,40 @@ def compared(summaries: Mapping[str, RunSummary]) -> list[Figure]:
     return [figure for (name, _), figure in sorted(found.items(), key=lambda item: order[item[0][0]])]
 
 
+def clear(series: Series) -> Series:
+    """What of a line can be drawn: finite numbers, in the order of x."""
+    points = sorted((float(x), float(y)) for x, y in series.points if _drawable(x, y))
+    return Series(series.name, tuple(points), tuple(sorted(edge for edge in series.band if _drawable(*edge))))
+
+
+def _drawable(*values: float) -> bool:
+    return all(isfinite(value) and abs(value) < _LARGE for value in values)
+
+
+def span(lines: Iterable[Series], limits: tuple[float, float] | None) -> tuple[float, float]:
+    """What a vertical axis must show: all points and bands, the limits, and 0 where it is not far."""
+    known = [*(limits or ())]
+    for line in lines:
+        known += [y for _, y in line.points] + [edge for _, *edges in line.band for edge in edges]
+    low, high = min(known), max(known)
+    if limits is None and 0 < low <= high / 2:
+        return 0.0, high
+    return (low, 0.0) if limits is None and low / 2 <= high < 0 else (low, high)
+
+
+def apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Places near those wanted, which grow, between low and high and at least a gap apart, where there is room for that."""
+    found: list[float] = []
+    for place, want in enumerate(wanted):
+        least = max([low, *(one + gap for one in found[-1:])])
+        found.append(min(max(want, least), high - gap * (len(wanted) - 1 - place)))
+    for place in range(len(found) - 2, -1, -1):
+        found[place] = min(found[place], found[place + 1] - gap)
+    return found
+
+
 def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:_SLUG]
 
 
 _Rows = list[tuple[float, dict[str, float | None]]]

@@ -1,6 +1,6 @@
 """Figures as SVG, drawn on the server: lines named at their ends, a light grid, round ticks, bands; no script, no style inside.
 
-Law: total and small. Whatever is no finite number is left out, long lines are thinned to what a screen can show, names are
+Law: total and small. What cannot be drawn is left out, long lines are thinned to what a screen can show, names are
 escaped, and equal figures give equal texts. Lines differ by dashes and marks, not by colours alone; colours and letters are the
 style sheet's, under the class `figure`.
 """
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from markupsafe import Markup
 
-from events.figures import UNIT, Figure, Series
+from events.figures import UNIT, Figure, Series, apart, clear, span
 from events.safe_text import one_line
 
 STYLES: Final = 6
@@ -32,8 +32,8 @@ _ROW: Final = 14
 """Height of a line's name."""
 _NAME: Final = 24
 """Letters of a name."""
-_LARGE: Final = 1e300
-"""Numbers beyond it are left out: their differences are not finite."""
+_SAME: Final = 1e-200
+"""Numbers nearer to each other than this are one."""
 _TOP, _BOTTOM, _LEFT = 26, 34, 50
 _SHAPES: Final = (
     "M-2.5 0a2.5 2.5 0 1 0 5 0a2.5 2.5 0 1 0-5 0z",
@@ -122,17 +122,13 @@ def _lines(series: Sequence[Series]) -> Iterator[_Line]:
     fitting = series[:LINES]
     edges = sum(1 + 2 * bool(one.band) for one in fitting)
     for place, one in enumerate(fitting):
-        points = sorted((float(x), float(y)) for x, y in one.points if _shown(x, y))
-        if points:
-            kept = _thinned(points, max(20, POINTS // edges))
+        known = clear(one)
+        if known.points:
+            kept = _thinned(known.points, max(20, POINTS // edges))
             places = {x for x, _ in kept}
-            band = sorted(edge for edge in one.band if _shown(*edge) and edge[0] in places)
+            band = [edge for edge in known.band if edge[0] in places]
             style = f"s{place % STYLES + 1}" + (" again" if place >= STYLES else "")
             yield _Line(style, _SHAPES[place % STYLES], Series(one.name, tuple(kept), tuple(band)))
-
-
-def _shown(*values: float) -> bool:
-    return all(isfinite(value) and abs(value) < _LARGE for value in values)
 
 
 def _thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
@@ -156,30 +152,19 @@ def _said(series: Series) -> str:
 def _plot(figure: Figure, lines: Sequence[_Line], width: int, height: int) -> Markup:
     room = min(width / 2, 14 + _LETTER * max(len(line.last) for line in lines))
     xs = [x for line in lines for x, _ in line.series.points]
-    ys = [y for line in lines for _, y in line.series.points]
-    ys += [edge for line in lines for _, low, high in line.series.band for edge in (low, high)]
     whole = all(x.is_integer() for x in xs)
     right = _axis(min(xs), max(xs), _LEFT, width - room, whole=whole, tight=True)
-    up = _axis(*_spread(ys, figure.limits), height - _BOTTOM, _TOP)
+    up = _axis(*span([line.series for line in lines], figure.limits), height - _BOTTOM, _TOP)
     step = -(-sum(len(line.series.points) for line in lines) // MARKS)
     parts = [*_grid(figure, right, up), *(_band(line, right, up) for line in lines if line.series.band)]
     parts += [part for line in lines for part in _drawn_line(line, right, up, step)]
     return Markup("").join([*parts, *_names(lines, right, up)])
 
 
-def _spread(values: Iterable[float], limits: tuple[float, float] | None) -> tuple[float, float]:
-    """What the axis must show: all values, the limits, and 0 where it is not far."""
-    known = [*values, *(limits or ())]
-    low, high = min(known), max(known)
-    if limits is None and 0 < low <= high / 2:
-        low = 0.0
-    return (low, 0.0) if limits is None and low / 2 <= high < 0 else (low, high)
-
-
 def _axis(low: float, high: float, start: float, end: float, *, whole: bool = False, tight: bool = False) -> _Axis:
     """An axis with round ticks; a tight one ends where its values end, others at a tick."""
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
-        pad = abs(low) / 10 if abs(low) > 1e-200 and not whole else 1.0
+    if high - low <= max(_SAME, 1e-9 * max(abs(low), abs(high))):
+        pad = 1.0 if abs(low) <= _SAME or (whole and abs(low) < 1e6) else abs(low) / 10
         low, high = low - pad, high + pad
     size = 10.0 ** floor(log10((high - low) / TICKS))
     step = next(factor * size for factor in (1, 2, 5, 10, 20) if (high - low) / (factor * size) <= TICKS - 1)
@@ -233,11 +218,7 @@ def _path(places: Iterable[tuple[float, float]]) -> str:
 def _names(lines: Sequence[_Line], right: _Axis, up: _Axis) -> Iterator[Markup]:
     """The lines' names beside their ends, moved apart where they would cover each other."""
     wanted = sorted((up.at(line.series.points[-1][1]), place) for place, line in enumerate(lines))
-    rows: list[float] = []
-    for row, (y, _) in enumerate(wanted):
-        rows.append(min(max([y, up.end, *(rows[-1:] and [rows[-1] + _ROW])]), up.start - _ROW * (len(wanted) - 1 - row)))
-    for row in range(len(rows) - 2, -1, -1):
-        rows[row] = min(rows[row], rows[row + 1] - _ROW)
+    rows = apart([y for y, _ in wanted], _ROW, up.end, up.start)
     for (y, place), at in zip(wanted, rows, strict=True):
         line, x = lines[place], right.at(lines[place].series.points[-1][0])
         if abs(at - y) > _ROW / 4 or right.end - x > 1:

@@ -1,7 +1,6 @@
 """Plots as SVG: a grid with a panel for each recipe, told apart by line styles, not by colours.
 
-Law: equal lines give equal bytes: no date, no random ids, no settings of whoever draws. Text stays text, and none of it is
-markup. Needs the extra `plots`.
+Law: that of `events.plots`, whose look it has: equal lines give equal bytes, and text is no markup.
 """
 
 from __future__ import annotations
@@ -10,24 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from events.exports import needs
+from events.plots import save, styled
 
 COLUMNS: Final = 4
 """Panels in a row."""
 _WIDTH: Final = 2.3
 _HEIGHT: Final = 1.7
 """Inches of a panel."""
-_STYLE: Final = {
-    "svg.hashsalt": "gasp",
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.size": 7,
-    "axes.titlesize": 8,
-    "axes.linewidth": 0.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "path.simplify": True,
-}
 
 
 class Line(NamedTuple):
@@ -59,13 +47,10 @@ def draw(
     Raises:
         BadInput: the extra is not installed.
     """
-    with needs("plots"):
-        from matplotlib import style
-        from matplotlib.figure import Figure
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    with style.context(["default", _STYLE]):
-        figure = Figure(figsize=(_WIDTH * columns, _HEIGHT * rows + 0.4), layout="constrained")
+    with styled() as canvas:
+        figure = canvas(figsize=(_WIDTH * columns, _HEIGHT * rows + 0.4), layout="constrained")
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         handles: dict[str, Any] = {}
         for axes, (name, lines) in zip(grid, panels.items(), strict=False):
@@ -81,9 +66,8 @@ def draw(
         figure.supxlabel(x, fontsize=8)
         figure.supylabel(y, fontsize=8)
         figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles), frameon=False)
-        about = {"Title": title, "Creator": "GASP", "Date": None}
         file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(file, format="svg", metadata=about)
+        save(figure, file, title)
 
 
 def _line(axes: Any, line: Line) -> Any:

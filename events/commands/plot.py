@@ -1,0 +1,67 @@
+"""`plot`: the figures of runs as pictures for papers, and their numbers.
+
+Law: the work itself is in `events.figures` and `events.plots`; nothing that exists is overwritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from events.cli import open_any, run_name
+from events.commands.output import AsJson, Printer, progress, say_json
+from events.errors import BadInput
+from events.exports import check_free
+from events.figures import compared, figures
+from events.plots import FORMATS, NUMBERS, write
+from events.projections import RunSummary, fold
+from events.safe_text import markup
+
+
+def plot(
+    logs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...", help="Runs: directories, their log.sqlite, or postgresql:// URLs. Several are compared."
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="A new or empty folder; NAME-plots here.")] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", metavar="FORMAT", help=f"Of the pictures: {', '.join(FORMATS)}; all of them."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the figures of runs as SVG and PNG, the points of each as CSV, and all of them as JSON."""
+    wanted = list(dict.fromkeys(formats or FORMATS))
+    if unknown := [form for form in wanted if form not in FORMATS]:
+        raise BadInput(f"there is no format {unknown[0]!r} of pictures; the formats are {', '.join(FORMATS)}")
+    names = _names(logs)
+    place = out or Path(f"{'-'.join(names)}-plots")
+    check_free(place)
+    summaries = {name: _summary(where) for name, where in zip(names, logs, strict=True)}
+    found = figures(*summaries.values()) if len(summaries) == 1 else compared(summaries)
+    if not found:
+        raise BadInput(f"there is nothing to plot in {', '.join(names)} yet; play an iteration first")
+    with progress("plotting") as say:
+        written = write(found, place, names, wanted, say)
+    if as_json:
+        say_json({"runs": names, "out": str(place), "figures": written, "formats": wanted})
+    else:
+        kinds = ", ".join([*wanted, "csv"])
+        Printer().say(f"[green]plotted[/] {len(written)} figures into {markup(str(place))}: {kinds}, and {NUMBERS}")
+
+
+def _names(logs: Sequence[str]) -> list[str]:
+    """What the runs are called; by number too where two are called alike."""
+    names = [run_name(where) for where in logs]
+    return names if len(set(names)) == len(names) else [f"{name} {number}" for number, name in enumerate(names, 1)]
+
+
+def _summary(where: str) -> RunSummary:
+    with closing(open_any(where)) as log:
+        return fold(RunSummary(), log.read())
