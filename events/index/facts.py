@@ -75,7 +75,7 @@ class Facts:
             case GapMeasured() as fact:
                 iteration, _, _ = _episode(db, event.stream)
                 student = db.execute("SELECT student FROM iterations WHERE iteration = ?", (iteration,)).fetchone()
-                told = (event.position, event.stream, iteration, *(student or (None,)))
+                told = (event.position, event.stream, iteration or 0, *(student or (None,)))
                 _measured(db, fact.question, (*told, fact.successes, fact.attempts, fact.best_share))
             case EvaluationFinished():
                 _examined(db, event, event.fact)

@@ -10,6 +10,7 @@ known names becomes SQL; all else is a bound value.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -147,10 +148,8 @@ def _value(name: str, operator: str, value: str) -> str:
         BadInput: the field has no such value.
     """
     if name in NUMBERS:
-        try:
-            float(value)
-        except ValueError:
-            raise BadInput(f"the query compares {name} with {value!r}; give a number, e.g. {name}<0.5") from None
+        if not _is_number(value):
+            raise BadInput(f"the query compares {name} with {value!r}, which is no number; write for instance {name}<0.5")
         return value
     if operator not in (":", "="):
         message = f"the query compares {name} by {operator}, which only numbers can be: {', '.join(NUMBERS)}"
@@ -161,6 +160,13 @@ def _value(name: str, operator: str, value: str) -> str:
     if not value:
         raise BadInput(f"the query asks for {name} and says no value; write {name}:VALUE")
     return value
+
+
+def _is_number(value: str) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except ValueError:
+        return False
 
 
 def select(terms: Sequence[Term], kind: Kind, *, before: int | None, limit: int) -> Statement | None:

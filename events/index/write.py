@@ -68,7 +68,9 @@ class Indexing:
                     make(self._db, anew=True)
                     self._consumer = self._consuming()
                     self._consumer.catch_up(stop, say)
-            except sqlite3.Error as error:
+            except sqlite3.DatabaseError as error:
+                if type(error) not in (sqlite3.OperationalError, sqlite3.DatabaseError):
+                    raise
                 message = f"the index {self._place} cannot be written ({error})"
                 raise LogError(f"{message}; free some disk, or delete it to have it made anew") from error
 
