@@ -89,6 +89,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     tale.episode(rejected=["not_novel", "too_easy"]).episode(lemma=None).episode(gap_successes=4).practice()
     tale.finish().update().start(4).episode(gap_successes=2, task="induction").episode().episode()
     attack(tale)
+    tale.fail("engine " + HOSTILE).open(tale.goalposts[0], "guided")
+    asked = QuestionProposed(seat="easy", attempt=1, parent=tale.goalposts[0].id, generation=tale.generation("?", 1, "teacher"))
+    log.append(tale.stream, [asked])
     tale.finish().update().end()
     log.close()
     made = Site(folder)
@@ -163,7 +166,7 @@ def test_a_curriculum_is_drawn_with_links_and_told_as_a_list(site: Site) -> None
 
 def test_lemma_and_lift_stand_beside_what_they_vary(site: Site) -> None:
     told = site.twin(f"/goalposts/{goalpost(site, 1000)}")
-    latest = told["episodes"][0]
+    latest = next(episode for episode in told["episodes"] if episode["lift"])
     old, new = told["question"]["statement"], latest["lemma"]["statement"]
     assert [(line["mark"], line["text"]) for line in latest["lemma"]["statement_changes"]] == [("-", old), ("+", new)]
     assert [(line["mark"], line["text"]) for line in latest["lift"]["statement_changes"]] == [
@@ -303,7 +306,7 @@ def every_page(site: Site) -> Iterator[str]:
         f"/search?q={HOSTILE.encode().hex()}%22%3Cscript%3E",
     )
     for told in site.twin(f"/goalposts/{attacked['question']}")["episodes"]:
-        for row in told["rejected"]:
+        for row in told["others"]:
             yield f"/attempts/{row['stream']}/{row['version']}/0"
             yield f"/answers/{row['stream']}/{row['version']}"
             if row["question"]:
@@ -338,3 +341,14 @@ def test_pages_mark_their_live_parts_by_unique_ids(site: Site) -> None:
     for place in every_page(site):
         names = re.findall(r'\sid="([^"]*)"', site.page(place))
         assert len(names) == len(set(names)), place
+
+
+def test_an_episode_that_broke_off_says_on_what_and_one_that_goes_on_what_is_not_known(site: Site) -> None:
+    place = f"/goalposts/{goalpost(site, 1000)}"
+    going, failed, *_ = site.twin(place)["episodes"]
+    assert going["walk"]["ending"] is None
+    assert [row["accepted"] for row in going["others"]] == [None]
+    assert failed["failure"].startswith("SandboxError: engine ")
+    assert failed["learned"] == []
+    assert "SandboxError: engine </code></pre><script>" in site.text(place)
+    assert re.search('aria-label="lemma proposal 1, axis (io|function): not judged yet"', site.page(place))

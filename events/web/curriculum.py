@@ -14,7 +14,7 @@ from events.errors import LogCorrupt
 from events.index.read import Index
 from events.index.rows import Answers, Appearance, Episode, Gap
 from events.log import Readable
-from events.types import PolicyUpdated
+from events.types import EpisodeFailed, PolicyUpdated
 from events.values import Axis, BlobHash, Digest, Question, QuestionId
 
 _LONGEST = 5_000
@@ -67,9 +67,12 @@ class Told:
     """Answers to the goalpost itself."""
     lemma: Variant | None
     lift: Variant | None
-    rejected: list[Appearance]
+    others: list[Appearance]
+    """Proposals that were rejected, or are not judged yet."""
     learned: list[Digest]
     """Weights that learned from it."""
+    failure: str | None
+    """What it broke off on; None where it did not."""
 
 
 def walks(index: Index, goalpost: QuestionId, *, before: int | None, limit: int) -> list[Walk]:
@@ -130,9 +133,16 @@ def tell(
         answers=[made for made in answers if made.question not in asked and made.purpose == "gap"],
         lemma=lemma,
         lift=lift,
-        rejected=[proposal for proposal in proposals if not proposal.accepted],
+        others=[proposal for proposal in proposals if not proposal.accepted],
         learned=learned,
+        failure=_failure(log, walk),
     )
+
+
+def _failure(log: Readable, walk: Walk) -> str | None:
+    events = log.read(walk.stream, kinds=("episode_failed",)) if walk.ending == "failed" else iter(())
+    failed = [event.fact for event in events if isinstance(event.fact, EpisodeFailed)]
+    return f"{failed[0].error}: {failed[0].message}" if failed else None
 
 
 def question(log: Readable, blob: BlobHash | None) -> Question | None:

@@ -114,8 +114,7 @@ def _walk(walk: Walk, y: int, turn: int, link: Link) -> Markup:
 
 def _node(x: int, y: int, appearance: Appearance, link: Link) -> Markup:
     rate = appearance.successes / appearance.attempts if appearance.attempts and appearance.successes is not None else None
-    accepted = bool(appearance.accepted)
-    parts = [_mark(x, y, appearance.axis or "io", accepted, rate)]
+    parts = [_mark(x, y, appearance.axis or "io", appearance.accepted, rate)]
     if rate is not None:
         parts.append(_text(x + _RADIUS + 4, y + 4, f"{appearance.successes}/{appearance.attempts}", "number"))
     if appearance.reason:
@@ -125,9 +124,11 @@ def _node(x: int, y: int, appearance: Appearance, link: Link) -> Markup:
     )
 
 
-def _mark(x: int, y: int, axis: Axis, accepted: bool, level: float | None, *, radius: int = _RADIUS, kind: str = "") -> Markup:
-    """A circle (`io`) or square (`function`), filled from below up to its level; crossed out where there is no level."""
-    name = f"{kind or 'node'} {'kept' if accepted else 'turned'}"
+def _mark(
+    x: int, y: int, axis: Axis, accepted: bool | None, level: float | None, *, radius: int = _RADIUS, kind: str = ""
+) -> Markup:
+    """A circle (`io`) or square (`function`), filled from below to its level; broken if turned down, crossed out if untried."""
+    name = f"{kind or 'node'} {'turned' if accepted is False else 'kept' if accepted else 'waiting'}"
     if axis == "io":
         outline = Markup('<circle cx="{}" cy="{}" r="{}"/>').format(x, y, radius)
     else:
@@ -135,7 +136,7 @@ def _mark(x: int, y: int, axis: Axis, accepted: bool, level: float | None, *, ra
     inside = Markup("")
     if level:
         inside = Markup('<path class="level" d="{}"/>').format(_filled(x, y, radius, axis, min(1.0, level)))
-    elif level is None and not accepted:
+    elif level is None and accepted is False:
         inside = Markup('<path class="cross" d="M{} {}l8 8m0 -8l-8 8"/>').format(x - 4, y - 4)
     return Markup('<g class="{}">{}{}</g>').format(name, outline, inside)
 

@@ -100,5 +100,5 @@ def _values(name: str) -> str:
     if name in CHOICES:
         return " ".join(CHOICES[name])
     if name in NUMBERS:
-        return "a number, with : = < <= > >="
+        return "number"
     return "hex digits" if name in PREFIXES else "a name"
