@@ -124,22 +124,25 @@ def _sentences(summary: RunSummary, name: str) -> Iterator[str]:
     minutes, seconds = divmod(round(summary.played), 60)
     yield (
         f"[bold]{name}[/]: {f'{how}, ' if how else ''}{state}, "
-        f"{len(summary.iterations)} iterations in {minutes}:{seconds:02}, {summary.position} events, {summary.tokens} tokens"
+        f"{several(len(summary.iterations), 'iteration')} in {minutes}:{seconds:02}, {summary.position} events, "
+        f"{summary.tokens} tokens"
     )
     if summary.goalposts:
         tried = sum(figures.measured > 0 for figures in summary.goalposts.values())
         passed = solved(summary)
-        yield f"{len(passed)} of {len(summary.goalposts)} goalposts were solved by some answer; episodes tried {tried} of them."
+        whole = several(len(summary.goalposts), "goalpost")
+        yield f"An answer passed for {len(passed)} of {whole}; episodes tried {tried} of them."
     made = sum(seat.proposed for figures in summary.iterations.values() for seat in figures.seats.values())
     if made:
         rejected: Counter[str] = Counter()
         for figures in summary.iterations.values():
             for seat in figures.seats.values():
                 rejected.update(seat.rejected)
-        open_ones = f", {summary.open_questions} open questions" if summary.open_questions else ""
+        kinds = {"lemma": summary.lemmas, "lift": summary.lifts, "open question": summary.open_questions}
+        kept = ", ".join(several(count, kind) for kind, count in kinds.items() if count)
         yield (
-            f"Of {made} proposals of the teacher {summary.lemmas + summary.lifts + summary.open_questions} were accepted "
-            f"({summary.lemmas} lemmas, {summary.lifts} lifts{open_ones}); rejected: {counts(rejected) or 'none'}."
+            f"Of {several(made, 'proposal')} of the teacher {sum(kinds.values())} were accepted{f' ({kept})' if kept else ''}; "
+            f"rejected: {counts(rejected) or 'none'}."
         )
 
 
@@ -286,7 +289,8 @@ def _goalposts(summary: RunSummary, whole: bool) -> Table:
     for question in shown:
         figures = summary.goalposts[question]
         right = "{}/{}".format(*examined[question]) if question in examined else "–"
-        gaps = number(figures.first_gap), number(figures.last_gap), number(figures.best_share)
+        best = number(figures.best_share if figures.measured else None)
+        gaps = number(figures.first_gap), number(figures.last_gap), best
         claims = "yes" if question in passed else "no", right, str(figures.measured)
         table.add_row(question[:SHORT], markup(figures.source, 32), *claims, *gaps)
     return table
@@ -295,6 +299,11 @@ def _goalposts(summary: RunSummary, whole: bool) -> Table:
 def counts(counter: Mapping[str, int]) -> str:
     """`3 wrong answer, 2 passed`."""
     return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in Counter(counter).most_common())
+
+
+def several(count: int, noun: str) -> str:
+    """`1 lemma`, `2 lemmas`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def number(value: float | None) -> str:

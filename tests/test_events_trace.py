@@ -10,6 +10,7 @@ from rich.console import Console
 
 from events.errors import BadInput
 from events.index.read import Index
+from events.index.rows import Appearance, Gap, Goalpost
 from events.index.write import Indexing
 from events.overview import overview
 from events.projections import RunSummary, fold
@@ -18,8 +19,9 @@ from events.stores.memory import MemoryLog
 from events.story import GoalpostStory, tell
 from events.tracing import goalpost
 from events.tracing import question as questions
-from events.types import GoalpostAdded, PolicyServed
-from events.values import Digest, Pair, Question, QuestionId, canonical
+from events.tracing.why import why
+from events.types import GoalpostAdded, PolicyServed, Reason
+from events.values import BlobHash, Digest, Pair, Question, QuestionId, Seat, canonical
 from tests.scenes import START, Scene, question, scene
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]x[/red][/]\x9b31m\u202eevil\r\n\ud800"
@@ -61,8 +63,8 @@ def test_the_overview_shows_the_run_in_sentences_and_tables() -> None:
     rows = [line.split() for line in lines]
     assert head.startswith("little: finished, 2 iterations in 0:0")
     assert f" {log.head().position} events, " in head
-    assert goalposts == "1 of 2 goalposts were solved by some answer; episodes tried 1 of them."
-    assert teacher == "Of 5 proposals of the teacher 3 were accepted (2 lemmas, 1 lifts); rejected: 1 degenerate, 1 malformed."
+    assert goalposts == "An answer passed for 1 of 2 goalposts; episodes tried 1 of them."
+    assert teacher == "Of 5 proposals of the teacher 3 were accepted (2 lemmas, 1 lift); rejected: 1 degenerate, 1 malformed."
     assert next(row for row in rows if row[:2] == ["1", "2/3"])[2:5] == ["1", "0.95", "0.50"]
     assert ["easy", "3", "2", "0.50", "1.00", "0.25", "1", "0.17", "1", "degenerate"] in rows
     assert any(row[:4] == ["shared", "1", "1", START[:8]] and row[4] == "aaaaaaaa" for row in rows)
@@ -160,7 +162,7 @@ def test_the_tree_shows_statements_rates_rewards_and_verdicts(tmp_path: Path) ->
     told(log)
     text = tree(log, tmp_path)
     for part in (
-        "Solved: 1 of 10 answers passed first at the very first measure, measure 1 of 3; 4 of 10 answers at the last, in iteration 2.",
+        "Solved: first passed in iteration 1, by 1 of 10 answers (measure 1 of 3); by 4 of 10 answers at the last, in iteration 2.",
         "0.90 in 1 → 1.00 in 1 → 0.60 in 2",
         "Add 1000 to every number.",
         "played, gap 0.90 → 1.00, best share 1.00, learned by aaaaaaaa",
@@ -280,3 +282,47 @@ def test_a_statement_that_is_gone_does_not_hide_the_rest(tmp_path: Path) -> None
     log.append("goalposts", [GoalpostAdded(question=asked.id, blob=log.put(canonical(asked)), source="s")])
     told = goalpost.view(log, indexed(log, tmp_path), asked.id)
     assert "cannot be read; run verify" in shown(goalpost.drawn(told, MemoryLog(), "runs/x"))
+
+
+GOAL = Goalpost(question(1000).id, BlobHash("b"), "t", "s", 3, 0, 0, (), 1.0, 1.0, 1.0, None)
+
+
+def measured(position: int, successes: int, *, stream: str = "episode/00007/000", share: float | None = 0.25) -> Gap:
+    return Gap(position, stream, 7, None, successes, 10, share)
+
+
+def proposed(position: int, seat: Seat, reason: Reason | None) -> Appearance:
+    """A proposal, accepted unless there is a reason."""
+    origin, place = ("lemma" if seat == "easy" else "lift"), ("episode/00007/000", 1, position)
+    shown_as = (None, None, "t", 7, GOAL.question, GOAL.question, None, seat, 1, "io")
+    return Appearance(*place, origin, *shown_as, reason is None, reason, "", None, None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "proposals", "sentence"),
+    [
+        ([], [], "Not tried yet: nothing has measured it, neither an episode nor an examination."),
+        (
+            [measured(1, 0), measured(9, 0)],
+            [proposed(2, "easy", "not_novel"), proposed(3, "easy", "not_novel"), proposed(4, "easy", "too_hard")],
+            "Never passed: 2 measures, 20 answers, none right; the best passed 25% of its tests. So far none of 3 proposed lemmas "
+            "was accepted (rejected: 2 not novel, 1 too hard); nothing could be learned for it directly.",
+        ),
+        (
+            [measured(1, 0), measured(5, 2, stream="evaluation/goalposts/00007", share=None), measured(9, 0)],
+            [proposed(2, "easy", None), proposed(3, "hard", None), proposed(7, "easy", "broken")],
+            "Solved: first passed in the examination after iteration 7, by 2 of 10 answers (measure 2 of 3); but by none of 10 at "
+            "the last measure, in iteration 7. By then 1 of 1 proposed lemma and 1 of 1 proposed lift were accepted.",
+        ),
+        (
+            [measured(1, 3)],
+            [proposed(2, "easy", None)],
+            "Solved: first passed in iteration 7, by 3 of 10 answers (measure 1 of 1). By then the teacher had proposed nothing "
+            "for it.",
+        ),
+    ],
+)
+def test_a_goalpost_says_in_plain_words_why_it_was_or_was_not_solved(
+    gaps: list[Gap], proposals: list[Appearance], sentence: str
+) -> None:
+    assert why(GOAL, gaps, proposals) == sentence

@@ -201,7 +201,7 @@ def test_a_run_is_followed_line_by_line_until_it_ends(tmp_path: Path) -> None:
     with closing(open_log(tmp_path / "log.sqlite", create=True)) as log:
         tale = scene(log).run().goalpost().play(guided=1, practice=0)
         following = started(tmp_path, "--follow")
-        assert any("not finished, 1 iterations" in line for line in until(following, "events.web"))
+        assert any("not finished, 1 iteration " in line for line in until(following, "events.web"))
         tale.update().play(guided=1, practice=0)
         lines = until(following, "iteration 2: gap 1.00, reward")
         assert any("shared learned from iteration 1" in line for line in lines)

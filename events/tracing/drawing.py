@@ -69,7 +69,7 @@ def changes(old: str, new: str, *, most: int | None = SHORT_DIFF) -> Text | None
     for part in parts:
         drawn.append("\n" if drawn else "")
         if isinstance(part, int):
-            drawn.append(f"  … {part} line{'s' if part > 1 else ''} as before", "dim")
+            drawn.append(f"  … {part} lines as before", "dim")
         else:
             drawn.append_text(_line(part))
     return drawn

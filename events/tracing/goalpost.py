@@ -72,7 +72,11 @@ def drawn(told: GoalpostView, log: Readable, where: str, *, diff: bool = False) 
     title = Text.assemble((f"goalpost {clean(story.question)}", "bold"), f" from {one_line(story.source, 32)}")
     parts: list[RenderableType] = [title, plain(told.why), "", *_asking(question, story.blob)]
     if told.gaps:
-        parts += ["", heading("Gap, measure by measure"), indented(_measures(told.gaps))]
+        parts += [
+            "",
+            heading("Gap, in an iteration by its episode, after it by an examination"),
+            indented(_measures(told.gaps)),
+        ]
     if story.episodes:
         parts += ["", episode_tree(story, log, diff=diff)]
     return Group(*parts, "", next_commands(where, _deeper(told)))

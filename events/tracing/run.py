@@ -31,7 +31,9 @@ def _deeper(summary: RunSummary, whole: bool) -> list[tuple[str, str, str]]:
     commands = []
     order, passed = nearest(summary), solved(summary)
     first = next((question for question in order if question in passed), None)
-    other = next((question for question in order if question not in passed and summary.goalposts[question].measured), None)
+    examined = {question for found in summary.evaluations for question in found.successes}
+    tried = (question for question in order if question in examined or summary.goalposts[question].measured)
+    other = next((question for question in tried if question not in passed), None)
     if first is not None:
         commands.append(("why a goalpost was solved", "events.trace", clean(first)[:SHORT]))
     if other is not None:
@@ -40,5 +42,6 @@ def _deeper(summary: RunSummary, whole: bool) -> list[tuple[str, str, str]]:
         commands.append(("every row of the tables", "events.trace", "--all"))
     if not summary.finished:
         commands.append(("watch it play", "events.trace", "--follow"))
-    commands.append(("find questions and answers", "events search", "'kind:lemma accepted:yes'"))
+    query = "kind:lemma accepted:yes" if summary.lemmas else "kind:answers passrate>0.9"
+    commands.append(("find questions and answers", "events search", f"'{query}'"))
     return [*commands, ("the same in the browser", "events.web", "")]

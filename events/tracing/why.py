@@ -9,7 +9,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from events.index.rows import Appearance, Gap, Goalpost
+from events.overview import several
 
+REASONS = 3
+"""Reasons of rejections that are named, the most frequent."""
 _NAMES = {"easy": "lemma", "hard": "lift"}
 
 
@@ -31,20 +34,19 @@ def why(goalpost: Goalpost, gaps: Sequence[Gap], proposals: Iterable[Appearance]
 
 def _solved(gaps: Sequence[Gap], first: Gap) -> str:
     place, last = gaps.index(first), gaps[-1]
-    when = "at the very first measure" if place == 0 else _where(first)
-    start = f"Solved: {_of(first)} passed first {when}, measure {place + 1} of {len(gaps)}"
+    start = f"Solved: first passed {_where(first)}, by {_of(first)} (measure {place + 1} of {len(gaps)})"
     if last is first:
         return f"{start}."
     if not last.successes:
-        return f"{start}; but none of {last.attempts} did at the last, {_where(last)}."
-    return f"{start}; {_of(last)} at the last, {_where(last)}."
+        return f"{start}; but by none of {last.attempts} at the last measure, {_where(last)}."
+    return f"{start}; by {_of(last)} at the last, {_where(last)}."
 
 
 def _unsolved(gaps: Sequence[Gap]) -> str:
     answers = sum(gap.attempts for gap in gaps)
     shares = [gap.best_share for gap in gaps if gap.best_share is not None]
     best = f"; the best passed {max(shares):.0%} of its tests" if shares else ""
-    return f"Never passed: {_times(len(gaps), 'measure')}, {answers} answers, none right{best}."
+    return f"Never passed: {several(len(gaps), 'measure')}, {answers} answers, none right{best}."
 
 
 def _where(gap: Gap) -> str:
@@ -68,14 +70,11 @@ def _taught(goalpost: Goalpost, made: Sequence[Appearance], *, solved: bool) -> 
         of = [one for one in made if one.seat == seat]
         if of:
             kept = sum(one.accepted is True for one in of)
-            counts.append(f"{kept or 'none'} of {len(of)} proposed {name}{'s' if len(of) > 1 else ''}")
+            counts.append(f"{kept or 'none'} of {several(len(of), f'proposed {name}')}")
     kept = sum(one.accepted is True for one in made)
-    said = f"{then} {' and '.join(counts)} {'was' if kept == 1 else 'were'} accepted"
-    reasons = Counter(one.reason for one in made if one.reason).most_common(1)
-    refused = "".join(f", and most refused as {reason.replace('_', ' ')} ({count})" for reason, count in reasons)
+    said = f"{then} {' and '.join(counts)} {'was' if kept <= 1 else 'were'} accepted"
+    reasons = Counter(one.reason for one in made if one.reason).most_common(REASONS)
+    listed = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in reasons)
+    refused = f" (rejected: {listed})" if listed else ""
     nothing = "; nothing could be learned for it directly" if not kept else ""
     return f"{said}{refused}{nothing}."
-
-
-def _times(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
