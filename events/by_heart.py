@@ -16,6 +16,8 @@ from events.values import Pair, Question
 
 _SHORT: Final = 3
 """Characters, quotes not counted, below which every program looks at such a value: 0, one letter, nothing."""
+_LONG: Final = 6
+"""Characters below which a comparison that does not give the output is nothing unusual: a word of the question's own."""
 _NO_WORD: Final = re.compile(r"[\W_]")
 _LITERALS: Final = (ast.Constant, ast.Tuple, ast.List, ast.Set, ast.Dict, ast.UnaryOp)
 
@@ -80,10 +82,12 @@ class Heart:
                     answered += given
                     sought |= table.keys() if given else set()
         sought = {form for form in sought if _tells(form)}
-        public = [self._inputs[form] for form in sorted(sought) if form in self._inputs]
-        if not public or len(sought) > 2 * len(public):
+        public = sorted(sought & self._inputs.keys())
+        if len(sought) > 2 * len(public):
             return None
-        return Case(answered[0], True) if answered else Case(public[0], False)
+        if answered:
+            return Case(answered[0], True)
+        return next((Case(self._inputs[form], False) for form in public if _length(form) >= _LONG), None)
 
     def _answered(self, forms: Iterable[str], body: Iterable[ast.AST]) -> list[Pair]:
         """The pairs whose input is among the forms and whose output is a literal in the body."""
@@ -103,8 +107,9 @@ def _printed(pair: Pair) -> tuple[list[str], list[str]]:
     lines = text.splitlines()
     words = [word for line in lines for word in line.split()]
     numbers = [int(word) for word in words if word.lstrip("-").isdigit()]
-    forms: list[Any] = [pair.input, text, lines, *lines, words]
-    forms += [numbers, *numbers] if len(numbers) == len(words) else []
+    # One word of many inputs is what a question may be about, such as the only right one.
+    forms: list[Any] = [pair.input, text, lines, words, *(line for line in lines if " " in line)]
+    forms += [numbers] if len(numbers) == len(words) else []
     return [_canonical(form) for form in forms], [_canonical(form) for form in (pair.output, output, *_number(output))]
 
 
@@ -112,8 +117,12 @@ def _number(text: str) -> list[int]:
     return [int(text)] if text.lstrip("-").isdigit() else []
 
 
+def _length(form: str) -> int:
+    return len(form.strip("'\""))
+
+
 def _tells(form: str) -> bool:
-    return len(form.strip("'\"")) >= _SHORT and form not in ("True", "False", "None")
+    return _length(form) >= _SHORT and form not in ("True", "False", "None")
 
 
 def _tested(test: ast.expr) -> set[str]:

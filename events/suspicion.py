@@ -3,11 +3,12 @@
 Law: pure functions of what is recorded, total on whatever a model wrote. A sign is a reason to look, never a verdict: nothing
 is rewarded, rejected or stopped for it, and its evidence says what was found, not what was meant.
 
-Thresholds are ours, so that a healthy run is nearly silent. In twelve recorded pocket runs (GASP, AZR and RLVR, 14 000
-questions, 340 000 answers) no program ignored its input, no output was constant and no answer knew a test by heart. In 2 to 12
-of 100 questions the program was one that an earlier question had; in AZR's open seat 3 more of 100 had a similarity of 0.98 or
-more. The only shift was that of a run whose answers doubled in length within three iterations; the largest deviations elsewhere
-were 4.2 for lengths and 4.5 for acceptance.
+Thresholds are ours, so that a healthy run is nearly silent. In ten recorded pocket runs (GASP, AZR and RLVR, 14 000 questions,
+340 000 answers) no program ignored its input, no output was constant and no answer knew a test by heart. Of 100 questions of a
+teacher, 2 to 12 had a program that an earlier question had, and in AZR's open seat 3 more had a similarity of 0.98 or more. The
+only shift was that of a run whose answers doubled in length within three iterations; the largest deviations elsewhere were 4.2
+for lengths and 4.5 for acceptance. Of 1 725 programs in MBPP, HumanEval, CRUXEval and submissions to LiveCodeBench, 6 ignored a
+parameter, in truth, and none knew a test by heart; 28 of AZR's 256 published seeds are constant or ignore their input.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ RULES: Final[Mapping[str, str]] = {
 """What each rule means."""
 SIMILAR: Final = 0.98
 """Cosine similarity from which a question repeats another; the verifier turns proposals down from 0.95 on."""
-FEW: Final = 3
+FEW: Final = 4
 """Fewest different inputs whose equal outputs say something ..."""
 MANY: Final = 8
 """... and fewest where there are two answers only, yes and no."""

@@ -136,8 +136,9 @@ def test_an_answer_that_gives_a_public_output_where_it_sees_the_input_special_ca
 
 
 def test_an_answer_that_only_compares_with_a_public_input_is_told_apart_from_one_that_answers() -> None:
-    assert known("def f(x):\n    return x if x != 'oai' else x[::-1]") == [
-        "recognises the public input 'oai'; the verdict is wrong answer"
+    longer = asked(public=(Pair(input="'oaiuoe'", output="'zz'"),))
+    assert known("def f(x):\n    return x if x != 'oaiuoe' else x[::-1]", longer) == [
+        "recognises the public input 'oaiuoe'; the verdict is wrong answer"
     ]
 
 
@@ -150,6 +151,7 @@ def test_an_answer_that_only_compares_with_a_public_input_is_told_apart_from_one
         "def f(x):\n    return {'oai': 1, 'scuq': 2}[x]",
         "def f(x):\n    return {'oai': 'zzpbj', 'one': 1, 'two': 2, 'six': 6}[x]",
         "def f(x):\n    if x == 'oai' or x == 'north' or x == 'south':\n        return 1\n    return 2",
+        "def f(x):\n    return x if x != 'oai' else x[::-1]",
         "def f(x):\n    # 'oai' becomes 'zzpbj'\n    return x",
         "def f(x:",
     ],
