@@ -81,7 +81,7 @@ def _iteration_json(figures: IterationFigures) -> dict[str, Any]:
 
 def overview(summary: RunSummary, name: str = "", *, whole: bool = False) -> RenderableType:
     """What happened, in sentences, and the run's figures as tables: those that say most, or all."""
-    parts: list[RenderableType] = [*_sentences(summary, name), *_served(summary)]
+    parts: list[RenderableType] = [*_sentences(summary, name)]
     parts += [f"[yellow]warning[/]: {markup(str(symptom))}" for symptom in diagnose(summary)]
     tables = (
         _iterations(summary, whole),
@@ -90,7 +90,9 @@ def overview(summary: RunSummary, name: str = "", *, whole: bool = False) -> Ren
         _evaluations(summary, whole),
         _goalposts(summary, whole),
     )
-    return Group(*parts, *(part for table in tables if table.row_count for part in ("", table)))
+    served = list(_served(summary))
+    shown = [part for table in tables if table.row_count for part in ("", table)]
+    return Group(*parts, *shown, *(["", *served] if served else []))
 
 
 def solved(summary: RunSummary) -> set[QuestionId]:

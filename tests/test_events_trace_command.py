@@ -91,7 +91,7 @@ def test_json_of_each_has_these_fields(trace: Trace, run: Path) -> None:
     overview = json.loads(trace(run, "--json"))
     assert {"position", "finished", "lemmas", "iterations", "updates", "evaluations", "goalposts", "warnings"} <= set(overview)
     told = json.loads(trace(run, GOALPOST, "--json"))
-    assert set(told) == {"why", "question", "blob", "source", "episodes_in_all", "episodes", "gaps", "measures"}
+    assert set(told) == {"why", "question", "blob", "source", "episodes_in_all", "episodes", "gaps", "measures", "first_passed"}
     assert set(told["episodes"][0]) == {
         *("stream", "iteration", "axis", "position", "gap", "gap_position", "best_share", "gap_after"),
         *("answers", "proposals", "ending", "failure", "learned"),
@@ -115,6 +115,15 @@ def test_which_answers_a_number_counts_among_is_said_and_can_be_chosen(trace: Tr
     assert (
         json.loads(trace(run, "--answers", "episode/00001/000:2", "--attempt", 9, "--json"))["name"] == "episode/00001/000:2/9"
     )
+
+
+def test_the_first_answer_that_passed_is_a_command_away(trace: Trace, tmp_path: Path) -> None:
+    with closing(open_log(tmp_path / "log.sqlite", create=True)) as log:
+        scene(log).run().goalpost().start(2).episode().episode(gap_successes=2).finish()
+    line = next(line for line in trace(tmp_path, GOALPOST).splitlines() if line.startswith("the first answer that passed"))
+    shown = trace(*shlex.split(line[line.index(" -m ") :])[2:])
+    assert shown.startswith("attempt 0 of episode/00001/001:2,")
+    assert "Verdict: passed" in shown
 
 
 def test_an_attempt_shows_what_it_was_worth_and_who_learned_from_it(trace: Trace, run: Path) -> None:

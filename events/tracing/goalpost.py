@@ -6,7 +6,7 @@ Law: drawn from `events.story` and the index; it decides nothing.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -21,6 +21,7 @@ from events.safe_text import clean, one_line
 from events.story import AttemptsStory, EpisodeStory, GoalpostStory, ProposalStory, tell
 from events.tracing.drawing import changes, heading, indented, next_commands, plain, program
 from events.tracing.why import why
+from events.types import AttemptsMade, AttemptsVerified
 from events.values import BlobHash, Question, QuestionId, Seat
 
 EPISODES = 5
@@ -36,6 +37,14 @@ PROPOSALS = 10_000
 NAMES: dict[Seat, str] = {"easy": "lemma", "hard": "lift", "open": "open question"}
 
 
+class Place(NamedTuple):
+    """Where an attempt is."""
+
+    stream: str
+    version: int
+    index: int
+
+
 @dataclass(frozen=True)
 class GoalpostView:
     """A goalpost as it is shown."""
@@ -44,11 +53,15 @@ class GoalpostView:
     gaps: list[Gap]
     why: str
     story: GoalpostStory
+    first_passed: Place | None
+    """The first attempt that passed."""
 
     @property
     def data(self) -> dict[str, Any]:
         """The same for programs."""
-        return {"why": self.why, **asdict(self.story), "measures": [asdict(gap) | {"gap": gap.gap} for gap in self.gaps]}
+        measures = [asdict(gap) | {"gap": gap.gap} for gap in self.gaps]
+        first = None if self.first_passed is None else self.first_passed._asdict()
+        return {"why": self.why, **asdict(self.story), "measures": measures, "first_passed": first}
 
 
 def view(log: Readable, index: Index, goalpost: QuestionId, *, episodes: int | None = EPISODES) -> GoalpostView:
@@ -63,7 +76,23 @@ def view(log: Readable, index: Index, goalpost: QuestionId, *, episodes: int | N
     gaps = index.gaps(goalpost)
     seats = ("lemma", "lift")
     hits = [hit for seat in seats for hit in index.search(f"kind:{seat} goalpost:{goalpost}", limit=PROPOSALS)]
-    return GoalpostView(row, gaps, why(row, gaps, [hit.appearance for hit in hits if hit.appearance]), story)
+    sentence = why(row, gaps, [hit.appearance for hit in hits if hit.appearance])
+    return GoalpostView(row, gaps, sentence, story, _first_passed(log, goalpost, gaps))
+
+
+def _first_passed(log: Readable, goalpost: QuestionId, gaps: list[Gap]) -> Place | None:
+    stream = next((gap.stream for gap in gaps if gap.successes), None)
+    made: set[int] = set()
+    for event in () if stream is None else log.read(stream, kinds=("attempts_made", "attempts_verified")):
+        match event.fact:
+            case AttemptsMade(question=question) if question == goalpost:
+                made.add(event.version)
+            case AttemptsVerified(of=of, verdicts=verdicts) if of in made:
+                passed = (place for place, verdict in enumerate(verdicts) if verdict.outcome == "passed")
+                return next((Place(event.stream, of, place) for place in passed), None)
+            case _:
+                pass
+    return None
 
 
 def drawn(told: GoalpostView, log: Readable, where: str, *, diff: bool = False) -> RenderableType:
@@ -200,6 +229,10 @@ def _deeper(told: GoalpostView) -> list[tuple[str, str, str]]:
     story, name = told.story, clean(told.story.question)[:SHORT]
     accepted = [one.question for episode in story.episodes for one in episode.proposals if one.accepted and one.question]
     commands = [("its latest answers, one by one", "events.trace", f"{name} --attempt 0")]
+    if told.first_passed is not None:
+        stream, version, place = told.first_passed
+        first = f"--answers {one_line(stream)}:{version} --attempt {place}"
+        commands.insert(0, ("the first answer that passed", "events.trace", first))
     if accepted:
         commands.append(("its latest variant", "events.trace", clean(accepted[-1])[:SHORT]))
     commands.append(("every program compared", "events.trace", f"{name} --diff"))
