@@ -96,6 +96,10 @@ class Following:
         """Show interest."""
         self._asked = monotonic()
 
+    def stop(self) -> None:
+        """Begin to end."""
+        self._stop.set()
+
     def close(self) -> None:
         """End, and release log and index."""
         self._stop.set()
@@ -134,9 +138,10 @@ class Following:
             at = Head(event.position, event.head)
             if self._stopped() or monotonic() > until:
                 break
-        if at.digest and at.position - self._kept >= KEEP:
-            self._snapshot.save(self._summary, at)
-            self._kept = at.position
+        else:
+            if at.digest and at.position - self._kept >= KEEP:
+                self._snapshot.save(self._summary, at)
+                self._kept = at.position
         if self._index_wanted:
             until = monotonic() + TURN_S
             self._indexing.catch_up(stop=lambda: self._stopped() or monotonic() > until)

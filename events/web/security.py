@@ -96,7 +96,7 @@ class Guard:
         return PlainTextResponse(message, 401, {"WWW-Authenticate": "Bearer"})
 
     def _knows(self, given: str) -> bool:
-        return self._token is not None and hmac.compare_digest(given.encode(), self._token.encode())
+        return self._token is not None and hmac.compare_digest(given.encode("utf-8", "surrogatepass"), self._token.encode())
 
 
 def _name(host: str) -> str:

@@ -10,6 +10,7 @@ import threading
 from datetime import UTC, datetime
 from typing import Literal
 
+from events.cli import locate
 from events.errors import GaspError
 from events.index.read import Index
 from events.log import Readable
@@ -43,11 +44,14 @@ class Viewed:
         self._everybody = everybody
         self._lock = threading.Lock()
         self._following: Following | None = None
+        self._place: tuple[int, int] | None = None
 
     def _open(self) -> Following:
         with self._lock:
-            if self._following is None or self._following.over:
-                self._following = Following(self.where, self._ring)
+            place = _file(self.where)
+            if self._following is None or self._following.over or place != self._place:
+                self._let_go()
+                self._following, self._place = Following(self.where, self._ring), place
             self._following.ask()
             return self._following
 
@@ -98,9 +102,30 @@ class Viewed:
         """Why the log cannot be followed; None while it can."""
         return self._open().problem
 
+    def stop(self) -> None:
+        """Begin to let the log go; `close` waits until it has gone."""
+        if self._following is not None:
+            self._following.stop()
+
     def close(self) -> None:
         """Let the log go."""
         with self._lock:
-            if self._following is not None:
-                self._following.close()
-                self._following = None
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._following is not None:
+            self._following.close()
+            self._following = None
+
+
+def _file(where: str) -> tuple[int, int] | None:
+    """Which file a log is in, so that another one in its place is noticed; None of a database.
+
+    Raises:
+        BadInput: it is gone.
+    """
+    path = locate(where)
+    if isinstance(path, str):
+        return None
+    found = path.stat()
+    return found.st_dev, found.st_ino

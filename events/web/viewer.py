@@ -14,7 +14,7 @@ from pathlib import Path
 from time import monotonic
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from events.cli import LOG_NAME, holds_log, locate, run_name
+from events.cli import LOG_NAME, holds_log, run_name
 from events.errors import BadInput, GaspError
 from events.stores import database_runs, is_url
 from events.web.bell import Bell
@@ -58,7 +58,8 @@ class Viewer:
         with self._lock:
             if monotonic() - self._looked > LOOK_S:
                 self._look()
-            return sorted(self._runs.values(), key=_written, reverse=True)
+            runs = list(self._runs.values())
+        return sorted(runs, key=_written, reverse=True)
 
     def run(self, slug: str) -> Viewed:
         """The run of that name in addresses.
@@ -66,8 +67,11 @@ class Viewer:
         Raises:
             NotThere: there is none.
         """
-        runs = self.runs()
-        found = next((run for run in runs if run.slug == slug), None)
+        with self._lock:
+            found = next((run for run in self._runs.values() if run.slug == slug), None)
+        if found is None:
+            runs = self.runs()
+            found = next((run for run in runs if run.slug == slug), None)
         if found is None:
             names = ", ".join(run.slug for run in runs[:10]) or "none"
             raise NotThere(f"there is no run {slug!r} here; there are {names}{' …' if len(runs) > 10 else ''}")
@@ -90,17 +94,21 @@ class Viewer:
         """Let all logs go."""
         self.end()
         for run in self._runs.values():
+            run.stop()
+        for run in self._runs.values():
             run.close()
 
     def _look(self) -> None:
+        there = {where: None for place in self._places for where in _found(place)}
+        for where in [where for where in self._runs if where not in there]:
+            self._runs.pop(where).close()
         slugs = {run.slug for run in self._runs.values()}
-        for place in self._places:
-            for where in _found(place):
-                if where not in self._runs:
-                    name = run_name(where)
-                    slug = _slug(name, slugs)
-                    slugs.add(slug)
-                    self._runs[where] = Viewed(name, slug, where, self.bell)
+        for where in there:
+            if where not in self._runs:
+                name = _name(where)
+                slug = _slug(name, slugs)
+                slugs.add(slug)
+                self._runs[where] = Viewed(name, slug, where, self.bell)
         self._looked = monotonic()
 
 
@@ -115,9 +123,8 @@ def _found(place: str) -> Iterator[str]:
         for run in database_runs(place):
             yield parts._replace(query=urlencode({**query, "run": run}, doseq=True)).geturl()
     elif Path(place).is_file() or holds_log(Path(place)):
-        locate(place)
         yield place
-    else:
+    elif Path(place).is_dir():
         yield from sorted(str(path) for path in Path(place).iterdir() if holds_log(path))
 
 
@@ -125,6 +132,13 @@ def _position(run: Viewed) -> int:
     with suppress(GaspError):
         return run.position
     return 0
+
+
+def _name(where: str) -> str:
+    # A folder that cannot be read has its line in the list, which says why.
+    with suppress(GaspError):
+        return run_name(where)
+    return Path(where).absolute().name
 
 
 def _slug(name: str, taken: set[str]) -> str:

@@ -16,7 +16,7 @@ from events.web.page import Asked, Page
 from events.web.pages.runs import latest_gap, planned
 from events.web.settings import settings
 
-ROWS: Final = 40
+ROWS: Final = 20
 """Iterations on one page."""
 RECENT: Final = 5
 """Iterations that "lately" means."""
@@ -114,7 +114,7 @@ def headlines(summary: RunSummary) -> list[Headline]:
     rows = [
         Headline("iterations", len(summary.iterations), f"of {whole}" if whole else ""),
         Headline("gap now", latest_gap(summary), "mean of the latest iteration", "number"),
-        Headline("goalposts solved at last", solved, f"of {len(summary.goalposts)}"),
+        Headline("goalposts in reach", solved, f"of {len(summary.goalposts)}: solved when tried last"),
     ]
     latest = {found.name: found for found in summary.evaluations}
     for name, found in latest.items():
@@ -127,7 +127,7 @@ def headlines(summary: RunSummary) -> list[Headline]:
         rows.append(Headline("open questions", summary.open_questions, "accepted"))
     speed = summary.tokens / summary.played if summary.played else None
     rows.append(Headline("tokens", summary.tokens, "" if speed is None else f"{speed:.0f} a second, learning included"))
-    rows.append(Headline("the student's answers", summary.samples.total, "examinations left out"))
+    rows.append(Headline("student's answers", summary.samples.total, "examinations left out"))
     rows.append(
         Headline("time played", summary.played, f"resumed {summary.resumed} times" if summary.resumed else "", "seconds")
     )

@@ -55,7 +55,7 @@
     setTimeout(refresh, Math.max(0, last + PAUSE - Date.now()));
   }
 
-  const address = document.body.dataset.live;
+  const address = document.body.dataset.stream;
   if (!address || !document.querySelector("[data-live]")) return;
   let first = true;
   const stream = new EventSource(address);
