@@ -33,6 +33,7 @@ experiment: setup  ## Play every recipe on the pocket world (hours; repeat it to
 
 test: setup  ## Run the whole test suite, Docker included; ARGS='-k log' selects
 	@.ci/postgres
+	@.ci/chromium
 	@trap '$(PY) -m sandbox.engine down --idle' EXIT; $(PY) -m sandbox.engine up; .venv/bin/pytest $(ARGS)
 
 check: setup  ## Format, lint, types, layers, and the quick tests
