@@ -31,6 +31,8 @@ REASONS: Final[Mapping[str, tuple[Reason, ...]]] = {
     "too hard": ("too_hard",),
 }
 """Reasons of rejection, by the name of their line."""
+DRAWS: Final = 2_000
+"""Resamples of an interval that is looked at."""
 _LARGE: Final = 1e300
 """Numbers beyond it cannot be drawn: their differences are not finite."""
 _SLUG: Final = 80
@@ -210,7 +212,7 @@ def _exam(name: str, evaluations: Iterable[EvaluationFinished], k: int) -> Serie
 @lru_cache(maxsize=4096)
 def _interval(attempts: int, successes: tuple[int, ...], k: int) -> Interval:
     """Kept, since a bootstrap takes milliseconds and examinations do not change."""
-    return pass_at_k_interval(attempts, successes, k)
+    return pass_at_k_interval(attempts, successes, k, DRAWS)
 
 
 def _rejections(ended: Iterable[IterationFigures]) -> Figure:

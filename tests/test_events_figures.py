@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 from events.__main__ import app
 from events.errors import BadInput
 from events.estimators import pass_at_k_interval
-from events.figures import REASONS, UNIT, Figure, Series, apart, compared, figures
+from events.figures import DRAWS, REASONS, UNIT, Figure, Series, apart, compared, figures
 from events.log import Log
 from events.plots import NUMBERS, write
 from events.projections import RunSummary, fold
@@ -73,7 +73,7 @@ def test_examinations_have_the_intervals_of_the_estimators() -> None:
     said = summary()
     (first, _) = (one for one in said.evaluations if one.name == "test")
     found = by_name(figures(said))["pass-at-test"]
-    low, high = pass_at_k_interval(first.attempts, sorted(first.successes.values()), min(first.pass_at))
+    low, high = pass_at_k_interval(first.attempts, sorted(first.successes.values()), min(first.pass_at), DRAWS)
     assert found.series[0].points[0] == (0, first.pass_at[min(first.pass_at)])
     assert found.series[0].band[0] == (0, low, high)
 
