@@ -33,11 +33,11 @@ def show(thing: RenderableType) -> None:
     """Print it."""
     console = Console(highlight=False)
     if console.is_terminal:
-        console.print(thing)
+        console.print(thing, crop=False)
         return
     console = Console(highlight=False, width=WIDTH)
     with console.capture() as captured:
-        console.print(thing)
+        console.print(thing, crop=False)
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
     sys.stdout.flush()
 
@@ -115,12 +115,13 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
     return made
 
 
-def next_commands(where: str, commands: Iterable[tuple[str, str, str]]) -> RenderableType:
-    """What to type next: what it is for, the module, and what follows the run."""
-    grid = Table(box=None, pad_edge=False, show_header=False)
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    run = shlex.quote(clean(where))
-    for what, module, arguments in commands:
-        grid.add_row(what, Text(f"{python()} -m {module} {run} {arguments}".rstrip()))
-    return grid
+def next_commands(where: str, commands: Sequence[tuple[str, str, str]]) -> Text:
+    """What to type next: what it is for, the module, and what follows the run. Lines that are to be copied are never broken."""
+    run, wide = shlex.quote(clean(where)), max(len(what) for what, _, _ in commands)
+    lines = [
+        Text.assemble((what.ljust(wide + 2), "dim"), f"{python()} -m {module} {run} {arguments}".rstrip())
+        for what, module, arguments in commands
+    ]
+    drawn = Text("\n", no_wrap=True, overflow="ignore").join(lines)
+    drawn.no_wrap, drawn.overflow = True, "ignore"
+    return drawn

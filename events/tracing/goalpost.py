@@ -6,7 +6,7 @@ Law: drawn from `events.story` and the index; it decides nothing.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -37,7 +37,8 @@ PROPOSALS = 10_000
 NAMES: dict[Seat, str] = {"easy": "lemma", "hard": "lift", "open": "open question"}
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True)
+class Place:
     """Where an attempt is."""
 
     stream: str
@@ -60,7 +61,7 @@ class GoalpostView:
     def data(self) -> dict[str, Any]:
         """The same for programs."""
         measures = [asdict(gap) | {"gap": gap.gap} for gap in self.gaps]
-        first = None if self.first_passed is None else self.first_passed._asdict()
+        first = None if self.first_passed is None else asdict(self.first_passed)
         return {"why": self.why, **asdict(self.story), "measures": measures, "first_passed": first}
 
 
@@ -230,8 +231,8 @@ def _deeper(told: GoalpostView) -> list[tuple[str, str, str]]:
     accepted = [one.question for episode in story.episodes for one in episode.proposals if one.accepted and one.question]
     commands = [("its latest answers, one by one", "events.trace", f"{name} --attempt 0")]
     if told.first_passed is not None:
-        stream, version, place = told.first_passed
-        first = f"--answers {one_line(stream)}:{version} --attempt {place}"
+        place = told.first_passed
+        first = f"--answers {one_line(place.stream)}:{place.version} --attempt {place.index}"
         commands.insert(0, ("the first answer that passed", "events.trace", first))
     if accepted:
         commands.append(("its latest variant", "events.trace", clean(accepted[-1])[:SHORT]))
