@@ -36,6 +36,9 @@ from roles.prompt import Prompts
 _LOOK_ALIKES: Final = {o.name: look_alikes(o) for o in OPERATIONS if o.rare}
 _USUAL_MISTAKE: Final = 0.8
 """Share of the wrong answers that go to the first look-alike, so that the habit is wrong and not only unsure."""
+_TARGET: Final = {False: 0.03, True: 0.5}
+"""How often the teacher takes a rare operation of its own choice from the target region, by whether the question that it varies
+holds any: left to itself it keeps away from what goalposts are made of, as a model keeps to what it has seen most."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Corpus:
 
     def _induction(self, rng: random.Random) -> Example:
         bare = rng.random() < 0.04
-        steps = _steps(rng, (0, 1), (0.7, 0.3)) if bare else _steps(rng, range(7), (18, 24, 20, 15, 11, 8, 4))
+        steps = _steps(rng, (0, 1), (0.7, 0.3)) if bare else _steps(rng, range(9), (18, 24, 20, 15, 11, 8, 5, 3, 2))
         size: Size = rng.choices(("small", "usual", "large"), (2, 7, 1))[0]
         asked = question(steps, [draw_input(steps[0].operation.family, rng, size) for _ in range(3)])
         if bare:
@@ -85,7 +88,7 @@ class Corpus:
     def _easy(self, rng: random.Random) -> Example:
         axis: Axis = rng.choice(("io", "function"))
         while True:
-            goalpost = _steps(rng, range(2, 7), (1, 2, 4, 4, 2), region="target" if rng.random() < 0.5 else "world")
+            goalpost = _steps(rng, range(2, 9), (1, 2, 4, 4, 3, 2, 2), region="target" if rng.random() < 0.5 else "world")
             lemma = easier(goalpost, axis, rng)
             proposal = _proposal(lemma, rng, "small" if axis == "io" else "usual") if lemma else None
             if proposal:
@@ -153,8 +156,11 @@ def harder(lemma: Composition, axis: Axis, rng: random.Random) -> Composition:
 
 
 def _with_more(steps: Composition, like: Step, rare: int, rng: random.Random) -> Composition:
+    family = like.operation.family
+    target = _TARGET[any(s.operation.target for s in steps)] if family in FAMILIES[:2] else 0.0
     while True:
-        (new,) = draw(rng, like.operation.family, rare, 1 - rare)
+        region: Region = "target" if rng.random() < target else "rest"
+        (new,) = draw(rng, family, rare, 1 - rare, region=region)
         if new.operation not in (s.operation for s in steps):
             place = rng.randint(0, len(steps))
             return (*steps[:place], new, *steps[place:])

@@ -42,7 +42,7 @@ app = typer.Typer(add_completion=False)
 def main(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = QUESTIONS,
     seed: Annotated[int, typer.Option(help="Seed of all questions.")] = 0,
-    pool: Annotated[int, typer.Option(min=1, help="Candidates for goalposts.")] = 160,
+    pool: Annotated[int, typer.Option(min=1, help="Candidates for goalposts.")] = 200,
 ) -> None:
     """Write train, validation and test questions, and candidates for goalposts."""
     out.mkdir(parents=True, exist_ok=True)
