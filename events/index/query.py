@@ -39,16 +39,18 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "aligned": ("yes", "no"),
 }
 """Fields whose values are known."""
-PREFIXES: Final = ("policy", "question", "goalpost")
-"""Fields that hold ids, of which the beginning is enough."""
 NUMBERS: Final = ("passrate", "reward", "similarity", "iteration", "tokens")
 """Fields that can be compared."""
+PREFIXES: Final[Mapping[str, int]] = {"policy": 64, "question": 16, "goalpost": 16}
+"""Fields that hold ids, of which the beginning is enough, and how long a whole id is, which an index finds at once."""
 FIELDS: Final = (*CHOICES, *PREFIXES, "source", *NUMBERS)
 
+_VERDICT: Final = """EXISTS (SELECT 1 FROM answers CROSS JOIN outcomes USING (position)
+WHERE answers.question = r.question AND outcome = ?)"""
 _COLUMNS: Final[Mapping[Kind, Mapping[str, str]]] = {
     "question": {
         "kind": "r.origin = ?",
-        "verdict": "EXISTS (SELECT 1 FROM answers JOIN outcomes USING (position) WHERE question = r.question AND outcome = ?)",
+        "verdict": _VERDICT,
         "axis": "r.axis = ?",
         "seat": "r.seat = ?",
         "reason": "r.reason = ?",
@@ -222,12 +224,15 @@ def _quoted(term: Term) -> str:
 
 def _condition(term: Term, column: str) -> Statement:
     value: str | float | int = term.value
+    whole = PREFIXES.get(term.field or "", 0)
     if term.field in NUMBERS:
         operator = "=" if term.operator == ":" else term.operator
         sql, value = f"{column} {operator} ?", float(term.value)
-    elif term.field in PREFIXES:
-        # An upper bound keeps to the index, and nothing in the value is a pattern.
+    elif 0 < len(term.value) < whole:
+        # Nothing in a value is a pattern.
         sql, value = f"substr({column}, 1, {len(term.value)}) = ?", term.value.lower()
+    elif whole:
+        sql, value = f"{column} = ?", term.value.lower()
     else:
         sql, value = column, {"yes": 1, "no": 0}.get(term.value, term.value)
     return Statement(f"NOT coalesce({sql}, 0)" if term.negated else f"({sql})", (value,))

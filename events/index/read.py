@@ -167,13 +167,15 @@ class Index:
         appearance, answers = (_appearance(row), None) if kind == "question" else (None, _answers(row))
         return Hit(kind, row["position"], appearance, answers, excerpt(texts, wanted))
 
-    def signs(self, *, rule: str | None = None, before: int | None = None, limit: int = 100) -> list[Sign]:
-        """Suspicious things, the latest first; of one rule if asked, those behind the position `before` left out."""
-        bounds, values = (
-            ("position < ?", [_top(before)]) if rule is None else ("position < ? AND rule = ?", [_top(before), rule])
-        )
+    def signs(
+        self, *, rule: str | None = None, question: QuestionId | None = None, before: int | None = None, limit: int = 100
+    ) -> list[Sign]:
+        """Suspicious things, the latest first; of one rule or question if asked, those behind `before` left out."""
+        asked = {"rule": rule, "question": question}
+        known = {name: value for name, value in asked.items() if value is not None}
+        bounds = " AND ".join(["position < ?", *(f"{name} = ?" for name in known)])
         query = f"SELECT {_SIGN} FROM signs WHERE {bounds} ORDER BY position DESC, number DESC LIMIT ?"  # noqa: S608
-        return [Sign(*row) for row in self._ask(query, *values, limit)]
+        return [Sign(*row) for row in self._ask(query, _top(before), *known.values(), limit)]
 
     def sign_counts(self) -> dict[str, int]:
         """How many suspicious things there are, by rule."""

@@ -10,6 +10,7 @@ import sqlite3
 from pathlib import Path
 
 from events.errors import LogError
+from events.hashing import ZERO
 
 SCHEMA_VERSION = 1
 """Of the tables and of what is written to them; kept in `PRAGMA user_version`."""
@@ -39,6 +40,7 @@ TABLES = (
         texts TEXT)""",
     "CREATE UNIQUE INDEX appearances_at ON appearances (stream, version)",
     "CREATE INDEX appearances_of ON appearances (question, position)",
+    "CREATE INDEX appearances_under ON appearances (goalpost, position)",
     """CREATE TABLE answers (
         position INTEGER PRIMARY KEY, stream TEXT NOT NULL, version INTEGER NOT NULL, iteration INTEGER,
         purpose TEXT NOT NULL, question TEXT NOT NULL, task TEXT NOT NULL, pair INTEGER, policy TEXT NOT NULL,
@@ -46,6 +48,7 @@ TABLES = (
         rewarded_at INTEGER, passed INTEGER, axis TEXT, goalpost TEXT, texts TEXT NOT NULL)""",
     "CREATE UNIQUE INDEX answers_at ON answers (stream, version)",
     "CREATE INDEX answers_of ON answers (question, position)",
+    "CREATE INDEX answers_under ON answers (goalpost, position)",
     """CREATE TABLE outcomes (
         outcome TEXT NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (outcome, position)) WITHOUT ROWID""",
     """CREATE TABLE shapes (shape TEXT PRIMARY KEY, question TEXT NOT NULL, position INTEGER NOT NULL) WITHOUT ROWID""",
@@ -109,16 +112,18 @@ def opened(place: Path) -> sqlite3.Connection:
 def make(db: sqlite3.Connection, *, anew: bool) -> None:
     """Make the tables, in place of whatever is there if that has another schema or if asked.
 
-    Tables go and the file stays, because another process may have it open.
+    Tables go and the file stays, because another process may have it open; its consumer finds the checkpoint set back.
     """
     db.execute("BEGIN IMMEDIATE")
     try:
         if anew or db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
-            while found := db.execute(_ANY_TABLE).fetchone():
+            while found := db.execute(_ANY_TABLE, ("checkpoint" if anew else "",)).fetchone():
                 db.execute(f'DROP TABLE "{found[0]}"')
             for statement in TABLES:
                 db.execute(statement)
             db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        if anew:
+            db.execute("UPDATE checkpoint SET position = 0, head = ?", (ZERO,))
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
@@ -128,5 +133,5 @@ def make(db: sqlite3.Connection, *, anew: bool) -> None:
 
 # Virtual tables first: their own tables go with them.
 _ANY_TABLE = """
-SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
+SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name != ?
 ORDER BY sql LIKE 'CREATE VIRTUAL%' DESC LIMIT 1"""

@@ -64,8 +64,11 @@ def excerpt(texts: Sequence[str], wanted: Sequence[str]) -> str:
 
 
 def _kept(kept: dict[str, Kept], key: str, read: Callable[[], Kept]) -> Kept:
-    if key not in kept:
+    # Threads share it: what is there may be gone the next moment.
+    value = kept.get(key)
+    if value is None:
+        value = read()
         if len(kept) >= KEPT:
             kept.clear()
-        kept[key] = read()
-    return kept[key]
+        kept[key] = value
+    return value

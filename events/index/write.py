@@ -42,11 +42,8 @@ class Indexing:
         self._place = place
         self._lock = threading.Lock()
         self._db = opened(place)
-        self._consumer = self._consuming()
+        self._consumer = Consumer(log, NAME, self._db, Facts(log).write)
         self.index = Index(log, place)
-
-    def _consuming(self) -> Consumer[sqlite3.Connection]:
-        return Consumer(self._log, NAME, self._db, Facts(self._log).write)
 
     def catch_up(self, say: Say = silent, stop: Callable[[], bool] = lambda: False) -> None:
         """Index what there is, until `stop` says so.
@@ -66,7 +63,6 @@ class Indexing:
                     if self._follows():
                         raise
                     make(self._db, anew=True)
-                    self._consumer = self._consuming()
                     self._consumer.catch_up(stop, say)
             except sqlite3.DatabaseError as error:
                 if type(error) not in (sqlite3.OperationalError, sqlite3.DatabaseError):
