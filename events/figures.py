@@ -120,17 +120,24 @@ def figures(summary: RunSummary) -> list[Figure]:
 
 
 def compared(summaries: Mapping[str, RunSummary]) -> list[Figure]:
-    """The same of several runs: a figure for each line, with a line for each run, which is named by it."""
+    """The same of several runs: a figure for each line, with a line for each run, in this order, empty where it has none."""
     found: dict[tuple[str, str], Figure] = {}
+    known: dict[tuple[str, str], dict[str, Series]] = {}
     for run, summary in summaries.items():
         for figure in figures(summary):
             for series in figure.series:
                 key = figure.name, series.name
-                first = figure._replace(name=_slug("-".join(key)), title=f"{figure.title}: {series.name}", series=())
-                known = found.get(key, first)
-                found[key] = known._replace(series=(*known.series, series._replace(name=run)))
+                found.setdefault(key, figure)
+                known.setdefault(key, {})[run] = series._replace(name=run)
     order = {name: place for place, name in enumerate(dict.fromkeys(name for name, _ in found))}
-    return [figure for (name, _), figure in sorted(found.items(), key=lambda item: order[item[0][0]])]
+    return [
+        figure._replace(
+            name=_slug(f"{name}-{line}"),
+            title=f"{figure.title}: {line}",
+            series=tuple(known[name, line].get(run, Series(run, ())) for run in summaries),
+        )
+        for (name, line), figure in sorted(found.items(), key=lambda item: order[item[0][0]])
+    ]
 
 
 def clear(series: Series) -> Series:

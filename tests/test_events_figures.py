@@ -134,7 +134,7 @@ def test_compared_runs_have_a_line_each_in_every_figure_that_they_share() -> Non
     other = fold(RunSummary(), log.read())
     found = by_name(compared({"one": one, "other": other}))
     assert [series.name for series in found["gap-while-playing"].series] == ["one", "other"]
-    assert [series.name for series in found["gap-examined"].series] == ["one"]
+    assert found["gap-examined"].series[1] == Series("other", ())
     assert found["gap-while-playing"].series[0].points == by_name(figures(one))["gap"].series[0].points
 
 
@@ -162,7 +162,7 @@ def test_lines_are_named_at_their_ends_and_differ_by_more_than_colour() -> None:
     figure = Figure("f", "t", "x", "y", tuple(Series(f"line {n}", ((0, n), (1, n))) for n in range(3)))
     picture = drawn(figure)
     assert [one.text for one in parts(picture, "text", "name")] == ["line 2 2", "line 1 1", "line 0 0"]
-    assert len({one.get("d") for one in parts(picture, "path", "mark")}) == 3
+    assert len({(one.get("d") or "").partition("m")[2] for one in parts(picture, "path", "mark")}) == 3
     assert {one.get("class") for one in parts(picture, "path", "line")} == {"line s1", "line s2", "line s3"}
 
 
@@ -198,7 +198,7 @@ def test_a_long_line_keeps_its_ends_and_its_extremes_and_stays_small() -> None:
     ys[7_001], ys[12_345] = 1.0, 0.0
     (path,) = parts(drawn(line(*ys)), "path", "line")
     places = [float(part.split()[1]) for part in (path.get("d") or "")[1:].split("L")]
-    assert (min(places), max(places)) == (26, 206)
+    assert (min(places), max(places)) == (26, 186)
     crowd = tuple(
         Series(f"run {n}", tuple((x, x * n % 7) for x in range(5_000)), tuple((x, 0, 7) for x in range(5_000)))
         for n in range(40)

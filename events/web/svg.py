@@ -22,7 +22,7 @@ LINES: Final = 24
 """Lines that are drawn; how many are not is said."""
 POINTS: Final = 900
 """Points of all lines and edges of bands together; of those between, the extremes stay."""
-MARKS: Final = 60
+MARKS: Final = 48
 """Points that have a mark, with its value as a tooltip."""
 TICKS: Final = 6
 """Most ticks of an axis."""
@@ -36,14 +36,14 @@ _SAME: Final = 1e-200
 """Numbers nearer to each other than this are one."""
 _TOP, _BOTTOM, _LEFT = 26, 34, 50
 _SHAPES: Final = (
-    "M-2.5 0a2.5 2.5 0 1 0 5 0a2.5 2.5 0 1 0-5 0z",
-    "M-2.3-2.3h4.6v4.6h-4.6z",
-    "M0-3.2L3 2.2H-3z",
-    "M0-3.4L3.4 0L0 3.4L-3.4 0z",
-    "M0 3.2L3-2.2H-3z",
-    "M-3-1h6v2h-6z",
+    "m-2.4 0a2.4 2.4 0 1 0 4.8 0a2.4 2.4 0 1 0-4.8 0z",
+    "m-2.3-2.3h4.6v4.6h-4.6z",
+    "m0-3.2l3 5.4h-6z",
+    "m0-3.4l3.4 3.4-3.4 3.4-3.4-3.4z",
+    "m0 3.2l3-5.4h-6z",
+    "m-3-1h6v2h-6z",
 )
-"""Marks around 0, 0."""
+"""Marks around a place."""
 
 
 class _Axis(NamedTuple):
@@ -73,11 +73,11 @@ class _Line(NamedTuple):
         return f"{one_line(self.series.name, _NAME)} {short(self.series.points[-1][1])}".strip()
 
 
-def drawn(figure: Figure, *, width: int = 640, height: int = 240) -> Markup:
+def drawn(figure: Figure, *, width: int = 520, height: int = 220) -> Markup:
     """The figure, higher than asked where its lines' names need the room."""
     lines = list(_lines(figure.series))
     height = max(height, _TOP + _BOTTOM + _ROW * len(lines))
-    left_out = len(figure.series) - len(lines)
+    left_out = sum(bool(series.points) for series in figure.series[LINES:])
     said = "; ".join(_said(line.series) for line in lines) or "no data"
     body = _plot(figure, lines, width, height) if lines else _text(width / 2, height / 2, "no data", "middle")
     return Markup(
@@ -90,7 +90,7 @@ def drawn(figure: Figure, *, width: int = 640, height: int = 240) -> Markup:
         x=one_line(figure.x),
         y=one_line(figure.y),
         said=said,
-        more=f"; {left_out} lines are not drawn" if left_out and lines else "",
+        more=f"; {left_out} lines are not drawn" if left_out else "",
         body=body,
     )
 
@@ -205,9 +205,8 @@ def _drawn_line(line: _Line, right: _Axis, up: _Axis, step: int) -> Iterator[Mar
     # Counted from the end, which is always marked.
     for place in range(len(places) - 1, -1, -step):
         (x, y), (at, value) = line.series.points[place], places[place]
-        said = f"{one_line(line.series.name, _NAME)}, {short(x)}: {short(y)}"
-        yield Markup('<path class="mark {}" transform="translate({} {})" d="{}"><title>{}</title></path>').format(
-            line.style, at, value, line.shape, said
+        yield Markup('<path class="mark {}" d="M{:g} {:g}{}"><title>{}: {}</title></path>').format(
+            line.style, at, value, line.shape, short(x), short(y)
         )
 
 
