@@ -92,7 +92,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     tale.fail("engine " + HOSTILE).open(tale.goalposts[0], "guided")
     asked = QuestionProposed(seat="easy", attempt=1, parent=tale.goalposts[0].id, generation=tale.generation("?", 1, "teacher"))
     log.append(tale.stream, [asked])
-    tale.finish().update().end()
+    tale.finish().update().evaluate().end()
     log.close()
     made = Site(folder)
     yield made
@@ -352,3 +352,18 @@ def test_an_episode_that_broke_off_says_on_what_and_one_that_goes_on_what_is_not
     assert failed["learned"] == []
     assert "SandboxError: engine </code></pre><script>" in site.text(place)
     assert re.search('aria-label="lemma proposal 1, axis (io|function): not judged yet"', site.page(place))
+
+
+def test_a_question_of_an_examination_is_known_by_its_prompt(site: Site) -> None:
+    made = site.twin("/search?q=purpose:evaluation")["hits"][0]["answers"]
+    told = site.twin(f"/questions/{made['question']}")
+    assert told["question"] is None
+    assert told["prompt"] == "Solve: Add 1 to every number."
+    assert told["prompt"] in site.text(f"/questions/{made['question']}")
+    assert told["purposes"] == {"evaluation": {"wrong_answer": 18, "passed": 2}}
+
+
+def test_a_question_that_repeats_another_says_so(site: Site) -> None:
+    sign = next(sign for sign in site.twin("/suspicion?rule=near_duplicate")["signs"] if sign["other"] != sign["question"])
+    assert sign in site.twin(f"/questions/{sign['question']}")["signs"]
+    assert f'href="/runs/little/questions/{sign["other"]}"' in site.page(f"/questions/{sign['question']}")

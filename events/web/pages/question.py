@@ -8,7 +8,8 @@ from typing import Final
 
 from events.index.read import Index
 from events.index.rows import Answers, Appearance, Sign
-from events.suspicion import about_question
+from events.log import Readable
+from events.types import AttemptsMade
 from events.values import Outcome, Question, QuestionId
 from events.web.curriculum import question
 from events.web.page import Asked, NotThere, Page
@@ -26,6 +27,8 @@ class Told:
     id: QuestionId
     question: Question | None
     """None where the log does not hold it, as of most examinations."""
+    prompt: str | None
+    """The prompt of the latest answers, where the log does not hold the question itself."""
     title: str
     appearances: list[Appearance]
     """The first time first."""
@@ -60,6 +63,7 @@ def page(asked: Asked) -> Page:
     model = Told(
         id=name,
         question=held,
+        prompt=_prompt(run.log, answers[0]) if held is None and answers else None,
         title="" if first is None else first.title,
         appearances=appearances,
         parents=[row for parent in parents for row in index.appearances(parent, limit=1)],
@@ -67,7 +71,7 @@ def page(asked: Asked) -> Page:
         purposes={purpose: dict(counts.most_common()) for purpose, counts in purposes.items()},
         answers=answers,
         older=answers[-1].position if len(answers) == ROWS else None,
-        signs=_signs(held, appearances),
+        signs=index.signs(question=name, limit=ROWS),
     )
     return Page("question.html", f"Question {name[:8]}", model)
 
@@ -83,12 +87,9 @@ def _children(index: Index, name: QuestionId, appearances: list[Appearance]) -> 
     return [row for stream in streams for row in index.proposals(stream) if row.parent == name]
 
 
-def _signs(held: Question | None, appearances: list[Appearance]) -> list[Sign]:
-    if held is None:
-        return []
-    first = appearances[0]
-    similarity = max((row.similarity for row in appearances if row.similarity is not None), default=None)
-    return [
-        Sign(first.position, found.rule, found.evidence, first.iteration, first.question, None, first.stream, first.version)
-        for found in about_question(held, similarity)
-    ]
+def _prompt(log: Readable, made: Answers) -> str | None:
+    """What the student was shown."""
+    event = next(log.read(made.stream, after=made.position - 1, limit=1), None)
+    if event is None or not isinstance(event.fact, AttemptsMade):
+        return None
+    return log.get(event.fact.generation.prompt).decode("utf-8", "surrogatepass")
