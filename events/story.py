@@ -126,12 +126,17 @@ def tell(log: Readable, index: Index, goalpost: QuestionId, *, limit: int | None
     updates = [event.fact for event in log.read(kinds=("policy_updated",))]
     for row in reversed(index.episodes(goalpost, limit=found.episodes if limit is None else limit)):
         learners = [fact.digest for fact in updates if isinstance(fact, PolicyUpdated) and fact.iteration == row.iteration]
-        story.episodes.append(tell_episode(log, row.stream, gaps, learners))
+        story.episodes.append(tell_episode(log, row.stream, gaps, learners, until=index.position))
     return story
 
 
 def tell_episode(
-    log: Readable, stream: str, gaps: Sequence[tuple[int, float]] = (), learners: Sequence[Digest] = ()
+    log: Readable,
+    stream: str,
+    gaps: Sequence[tuple[int, float]] = (),
+    learners: Sequence[Digest] = (),
+    *,
+    until: int | None = None,
 ) -> EpisodeStory:
     """One episode.
 
@@ -140,8 +145,9 @@ def tell_episode(
         stream: the episode's.
         gaps: position and gap of the goalpost's measures, in order.
         learners: weights that learned from its iteration.
+        until: what was appended behind this position is not told.
     """
-    first, *rest = log.read(stream)
+    first, *rest = (event for event in log.read(stream) if until is None or event.position <= until)
     assert isinstance(first.fact, EpisodeStarted)
     episode = _episode(first.fact, first, rest)
     if episode.gap is not None:

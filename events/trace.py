@@ -96,6 +96,8 @@ def _attempt(log: Readable, where: str, asked: str | None, number: int, answers:
     else:
         raise BadInput("--attempt needs a question, or --answers STREAM:VERSION; leave it out to see the run")
     story = tell_attempt(log, where, stream, version, number)
+    if asked is not None and not story.asked.startswith(asked):
+        raise BadInput(f"{stream}:{version} is about question {story.asked}, not {asked}; leave the question or --answers out")
     _say(lambda: attempts.data(story), lambda: attempts.drawn(story, where, among), as_json=as_json)
 
 

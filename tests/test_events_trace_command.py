@@ -142,6 +142,7 @@ def test_an_attempt_shows_what_it_was_worth_and_who_learned_from_it(trace: Trace
         ([GOALPOST, "--attempt", "10"], "there is no attempt 10 at episode/00002/000:2; they are counted from 0 to 9"),
         ([GOALPOST, "--answers", "run", "--attempt", "0"], "'run' names no answers; write STREAM:VERSION"),
         (["--answers", "run:1", "--attempt", "0"], "nothing was generated at version 1 of 'run'"),
+        ([GOALPOST, "--answers", "episode/00001/001:2", "--attempt", "0"], "not d0ee3fc5f2237b07; leave the question or"),
         (["--answers", "run:1"], "give --attempt N as well"),
         (["--attempt", "1"], "--attempt needs a question"),
         ([GOALPOST, "--attempt", "1", "--follow"], "an attempt does not change any more"),

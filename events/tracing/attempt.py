@@ -28,12 +28,11 @@ SURE = 0.9
 """Tokens that were likelier are shown without their probability."""
 LINES = 30
 """Lines that a comparison with the reference program may have to be shown."""
-_STORY = TypeAdapter(AttemptStory)
 
 
 def data(story: AttemptStory) -> dict[str, Any]:
     """The attempt for programs."""
-    told: dict[str, Any] = _STORY.dump_python(story, mode="json")
+    told: dict[str, Any] = TypeAdapter(AttemptStory).dump_python(story, mode="json")
     return {"name": story.name, **told, "positions": story.positions._asdict()}
 
 
