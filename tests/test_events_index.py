@@ -272,6 +272,18 @@ def test_whatever_else_lies_in_the_file_gives_way(log: Log, tmp_path: Path, ther
     assert dumped(place) == dumped(expected)
 
 
+def test_two_that_have_the_file_open_find_it_emptied_and_not_mixed(log: Log, tmp_path: Path) -> None:
+    other, place, expected = MemoryLog(), tmp_path / "index.sqlite", tmp_path / "expected.sqlite"
+    scene(other, seed=1).run().goalpost(9).play()
+    with closing(Indexing(log, place)) as one, closing(Indexing(other, place)) as two:
+        for indexing in (one, two, one):
+            indexing.catch_up()
+        assert two.index.position == log.head().position
+    with closing(Indexing(log, expected)) as again:
+        again.catch_up()
+    assert dumped(place) == dumped(expected)
+
+
 def test_a_damaged_log_is_an_error_and_no_reason_to_begin_anew(tmp_path: Path) -> None:
     path = tmp_path / "log.sqlite"
     with closing(open_log(path, create=True)) as log:
