@@ -12,6 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from events.index.read import Index
+from events.rollouts import pack
 from events.stores import open_log
 from events.types import AttemptsMade, AttemptsVerified, GoalpostAdded, QuestionProposed, QuestionRejected, QuestionValidated
 from events.values import Pair, Question, Verdict, canonical
@@ -22,6 +23,7 @@ from tests.scenes import PROVENANCE, Scene, scene
 
 HOSTILE = "</code></pre><script>alert('owned')</script>\x1b[2J\u202eevil\r\n\x00\" onload=x {{ 7*7 }} ']]>"
 BIG = 500_000
+LONG = 3_000
 
 
 def hostile() -> Question:
@@ -38,7 +40,8 @@ def attack(tale: Scene) -> None:
     log.append("goalposts", [GoalpostAdded(question=goalpost.id, blob=log.put(canonical(goalpost)), source=HOSTILE)])
     tale.open(goalpost, "guided")
     texts = log.put(json.dumps([f"```python\ndef f(x):\n    return {HOSTILE!r}\n```\n{HOSTILE}", HOSTILE]).encode())
-    generation = tale.generation(HOSTILE, 2).model_copy(update={"texts": texts})
+    tokens = log.put(pack([1], [range(LONG), [1]], [[-0.5] * LONG, [-0.5]]))
+    generation = tale.generation(HOSTILE, 2).model_copy(update={"texts": texts, "tokens": tokens})
     asked = AttemptsMade(purpose="gap", question=goalpost.id, task="induction", generation=generation)
     made = log.append(tale.stream, [asked])[0]
     verdicts = tuple(Verdict(outcome="runtime_error", passed=0, total=5, detail=HOSTILE) for _ in range(2))
@@ -225,6 +228,18 @@ def test_tokens_are_coloured_by_the_advantage_if_asked(site: Site) -> None:
     told, page = site.twin(place), site.page(place)
     assert told["story"]["advantage"] > 0.1
     assert page.count('<span class="token a4"') + page.count('<span class="token a5"') == len(told["story"]["ids"]) + 2
+
+
+def test_a_long_completion_has_pages(site: Site) -> None:
+    attacked = next(row for row in site.twin("/goalposts")["goalposts"] if row["source"] != "scene")
+    made = site.twin(f"/questions/{attacked['question']}")["answers"][0]
+    place = f"/attempts/{made['stream']}/{made['version']}/0"
+    pages: list[Any] = []
+    while not pages or pages[-1]["until"] < LONG:
+        pages.append(site.twin(f"{place}?token={pages[-1]['until'] if pages else 0}"))
+    assert [page["first"] for page in pages[1:]] == [page["until"] for page in pages[:-1]]
+    assert len(pages) > 1
+    assert f"token={pages[0]['until']}" in site.page(place)
 
 
 def pairs(count: int) -> list[Pair]:

@@ -58,7 +58,7 @@ def tree_key() -> Markup:
         ("io", True, 0.4, "accepted, axis io, 4 of 10 solved it"),
         ("function", True, 0.4, "accepted, axis function"),
         ("io", False, 0.1, "rejected after it was tried"),
-        ("io", False, None, "rejected before"),
+        ("io", False, None, "rejected untried"),
     )
     items = [
         Markup('<li><svg class="tree" width="24" height="24" viewBox="0 0 24 24" aria-hidden="true">{}</svg> {}</li>').format(
@@ -116,7 +116,14 @@ def _node(x: int, y: int, appearance: Appearance, link: Link) -> Markup:
     rate = appearance.successes / appearance.attempts if appearance.attempts and appearance.successes is not None else None
     parts = [_mark(x, y, appearance.axis or "io", appearance.accepted, rate)]
     if rate is not None:
-        parts.append(_text(x + _RADIUS + 4, y + 4, f"{appearance.successes}/{appearance.attempts}", "number"))
+        parts.append(
+            _text(
+                x + _RADIUS + 4,
+                y + 4,
+                f"{appearance.successes}/{appearance.attempts}",
+                "number" if appearance.accepted else "note",
+            )
+        )
     if appearance.reason:
         parts.append(_text(x - _RADIUS, y + _RADIUS + 12, reason(appearance), "note"))
     return Markup('<a href="{}" aria-label="{}"><title>{}</title>{}</a>').format(
