@@ -31,8 +31,8 @@ def deep(split: Split, seed: int, count: int) -> list[Question]:
 
 
 def candidates(seed: int, count: int) -> list[Question]:
-    """Questions of the target region with 7 rare operations."""
-    return generate("goalposts", count, seed, rare=(7,), families=("lists", "strings"), region="target")
+    """Questions with all 8 rare operations that their family has in the target region."""
+    return generate("goalposts", count, seed, rare=(8,), families=("lists", "strings"), region="target")
 
 
 app = typer.Typer(add_completion=False)

@@ -260,5 +260,5 @@ def generate(
 
 
 def _common(rare: int) -> tuple[int, int]:
-    """Fewest and most common operations beside so many rare ones: lengths stay between 1 and 7."""
+    """Fewest and most common operations beside so many rare ones: lengths stay between 1 and 9."""
     return (max(1, 3 - rare) if rare < 2 else 0, 3 if rare < 4 else 2 if rare < 6 else 1)
