@@ -24,6 +24,8 @@ _OPAQUE: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDe
 """What may read a variable at another time than where it stands ..."""
 _REFLECTING: Final = frozenset({"eval", "exec", "locals", "vars", "globals", "dir", "getattr", "__import__"})
 """... or without naming it."""
+_CATCHING: Final = (ast.Try, ast.TryStar, ast.With, ast.AsyncWith)
+"""What goes another way where something in it fails."""
 _TRACED: Final = (ast.Yield, ast.YieldFrom, ast.Await, ast.NamedExpr)
 """What in an expression has an effect of its own."""
 
@@ -138,7 +140,7 @@ def _required(entry: _Function, method: bool) -> list[str]:
 
 def _idle(entry: _Function, parameters: list[str]) -> list[str]:
     inner = [node for part in entry.body for node in ast.walk(part)]
-    if any(isinstance(node, _OPAQUE) for node in inner):
+    if any(isinstance(node, _OPAQUE) or isinstance(getattr(node, "value", None), ast.GeneratorExp) for node in inner):
         read = _reads(entry.body)
         return [name for name in parameters if name not in read]
     if all(_is_text(part) or isinstance(part, ast.Pass | ast.Raise) for part in entry.body):
@@ -192,6 +194,8 @@ class _Flow:
                 # In place where it can be, so that others with this value see it.
                 self._needed |= {(name, self._now[name]), *self._values(value)}
             case ast.stmt() | ast.ExceptHandler() | ast.match_case():
+                if isinstance(part, _CATCHING):
+                    self._needed |= self._values(part)
                 for child in ast.iter_child_nodes(part):
                     self._take(child, straight=False)
             case _:

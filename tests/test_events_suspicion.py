@@ -85,6 +85,8 @@ def test_a_program_whose_result_does_not_depend_on_its_parameter_ignores_its_inp
         "def f(x):\n    y = z = []\n    y += x\n    return z",
         "def f(x):\n    y = {}\n    y[x] = 1\n    return y",
         "def f(x):\n    def g():\n        return y\n    y = x\n    return g()",
+        "def f(x):\n    try:\n        y = int(x)\n    except ValueError:\n        return 0\n    return 1",
+        "def f(x):\n    k = 1\n    found = (a * k for a in [1])\n    k = x\n    return list(found)",
         "def f(x):\n    while x:\n        x = x[1:]\n    return 1",
         "def f(x):\n    if x:\n        x = 2\n    return x",
         "def f(x):\n    y = (z := x)\n    return z",

@@ -26,7 +26,7 @@ MARKS: Final = 48
 """Points that have a mark, with its value as a tooltip."""
 TICKS: Final = 6
 """Most ticks of an axis."""
-_LETTER: Final = 7.0
+_LETTER: Final = 7.4
 """Width of a letter, in pixels, on average."""
 _ROW: Final = 14
 """Height of a line's name."""
