@@ -89,7 +89,8 @@ def walks(index: Index, goalpost: QuestionId, *, before: int | None, limit: int)
         for gap in gaps
         if gap.best_share is None and first <= gap.position and (before is None or gap.position < before)
     ]
-    return sorted(rows, key=lambda row: row.position)
+    # A run may be examined far more often than it tries one goalpost.
+    return sorted(rows, key=lambda row: row.position)[-2 * limit :]
 
 
 def _walk(episode: Episode, gap: Gap | None, proposals: Sequence[Appearance]) -> Walk:

@@ -36,16 +36,12 @@ def tree(walks: Sequence[Walk], link: Link) -> Markup:
         _text(54, 16, "iteration", "head end"),
         _text(96, 16, "gap", "head end"),
         _text(_SPINE - 8, 16, "goalpost", "head"),
+        _text(_SPINE + 46, 32, "lemmas", "head"),
+        _text(turn + 10, 32, "lifts", "head"),
+        _line(_SPINE, 22, _SPINE, height - _ROW / 2 - 4, "edge"),
+        Markup('<path class="root" d="M{} 20l8 8l-8 8l-8 -8z"/>').format(_SPINE),
+        *(_walk(walk, _TOP + row * _ROW + 12, turn, link) for row, walk in enumerate(walks)),
     ]
-    parts += [_text(_SPINE + 46, 32, "lemmas", "head"), _text(turn + 10, 32, "lifts", "head")]
-    parts.append(_line(_SPINE, 22, _SPINE, height - _ROW / 2 - 4, "edge"))
-    parts += [
-        Markup('<rect class="root" x="{}" y="22" width="12" height="12" transform="rotate(45 {} 28)"/>').format(
-            _SPINE - 6, _SPINE
-        )
-    ]
-    for row, walk in enumerate(walks):
-        parts.append(_walk(walk, _TOP + row * _ROW + 12, turn, link))
     return Markup(
         '<svg class="tree" role="group" aria-label="Curriculum tree: {} rows; the same as a list is below it" '
         'width="{}" height="{}" viewBox="0 0 {} {}">{}</svg>'
