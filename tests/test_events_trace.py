@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+from rich.console import Console, Group
 
 from events.errors import BadInput
 from events.index.read import Index
@@ -17,7 +17,7 @@ from events.projections import RunSummary, fold
 from events.stores import open_log
 from events.stores.memory import MemoryLog
 from events.story import GoalpostStory, tell
-from events.tracing import goalpost
+from events.tracing import drawing, goalpost
 from events.tracing import question as questions
 from events.tracing.why import why
 from events.types import GoalpostAdded, PolicyServed, Reason
@@ -326,3 +326,38 @@ def test_a_goalpost_says_in_plain_words_why_it_was_or_was_not_solved(
     gaps: list[Gap], proposals: list[Appearance], sentence: str
 ) -> None:
     assert why(GOAL, gaps, proposals) == sentence
+
+
+def coloured(thing: object) -> str:
+    console = Console(width=160, force_terminal=True, color_system="standard")
+    with console.capture() as capture:
+        console.print(thing)
+    return capture.get()
+
+
+def test_programs_are_coloured_in_a_window_and_plain_where_they_are_too_long() -> None:
+    source = "def f(x):\n    return 'a'\n"
+    assert "\x1b[" in coloured(drawing.program(source))
+    assert shown(drawing.program(source)) == source
+    assert shown(drawing.program("x = 1\n" * 4000)).count("x = 1") == 4000
+    assert "\x1b[" not in coloured(drawing.program("x = 1\n" * 4000))
+
+
+def test_a_difference_has_marks_where_it_has_colours_and_leaves_out_what_stayed() -> None:
+    old = "def f(x):\n    a = 1\n    b = 2\n    return x"
+    changed = drawing.changes(old, old.replace("return x", "return -x"))
+    assert changed is not None
+    assert shown(changed) == "  … 3 lines as before\n-     return x\n+     return -x\n"
+    assert "\x1b[" in coloured(changed)
+    assert drawing.changes(old, old) is None
+    assert drawing.changes("", "x\n" * 99) is None
+    assert drawing.changes("", "x\n" * 99, most=None) is not None
+
+
+def test_commands_to_copy_are_never_broken_and_hold_no_password(capsys: pytest.CaptureFixture[str]) -> None:
+    far = "postgresql://me:geheim@host/db?run=" + "x" * 200
+    drawing.show(Group(drawing.next_commands(far, [("a", "events.trace", "1f"), ("longer", "events.web", "")])))
+    text = capsys.readouterr().out
+    assert "geheim" not in text
+    assert [line.split()[0] for line in text.splitlines()] == ["a", "longer"]
+    assert text.count("x" * 200) == 2

@@ -19,6 +19,7 @@ from rich.text import Text
 from events.cli import python
 from events.differences import Line, differences
 from events.safe_text import clean, one_line
+from events.secrets import masked
 
 WIDTH = 160
 """Columns where no window says how many there are."""
@@ -117,7 +118,7 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
 
 def next_commands(where: str, commands: Sequence[tuple[str, str, str]]) -> Text:
     """What to type next: what it is for, the module, and what follows the run. Lines that are to be copied are never broken."""
-    run, wide = shlex.quote(clean(where)), max(len(what) for what, _, _ in commands)
+    run, wide = shlex.quote(masked(clean(where))), max(len(what) for what, _, _ in commands)
     lines = [
         Text.assemble((what.ljust(wide + 2), "dim"), f"{python()} -m {module} {run} {arguments}".rstrip())
         for what, module, arguments in commands
