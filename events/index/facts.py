@@ -44,6 +44,10 @@ SHOWN = 60
 
 ORIGINS: dict[Seat, Origin] = {"easy": "lemma", "hard": "lift", "open": "open"}
 _LAST = "(SELECT max(version) FROM appearances WHERE stream = ?)"
+_ANSWERED = """
+SELECT position, blob FROM appearances WHERE stream = ? AND +question = ? UNION
+SELECT position, blob FROM appearances
+WHERE question = (SELECT question FROM goalposts WHERE question = ?) AND origin = 'goalpost'"""
 _LAST_OF = "(SELECT max(version) FROM appearances WHERE stream = ? AND question = ?)"
 
 
@@ -176,9 +180,11 @@ class Facts:
         query = f"{query} RETURNING position, iteration, task, question, texts"
         told = db.execute(query, (json.dumps(counts), counts["passed"], event.stream, fact.of)).fetchall()
         for position, iteration, task, question, texts in told:
-            db.executemany("INSERT OR IGNORE INTO outcomes VALUES (?, ?)", [(outcome, position) for outcome in counts])
-            found = db.execute("SELECT blob FROM appearances WHERE question = ? LIMIT 1", (question,)).fetchone()
-            if task == "induction" and found and (asked := self._texts.question(found[0])).public:
+            found = db.execute(_ANSWERED, (event.stream, question, question)).fetchall()
+            places = [position, *(appearance for appearance, _ in found)]
+            rows = [(outcome, place) for outcome in counts for place in places]
+            db.executemany("INSERT OR IGNORE INTO outcomes VALUES (?, ?)", rows)
+            if task == "induction" and found and (asked := self._texts.question(found[0][1])).public:
                 outcomes = [verdict.outcome for verdict in fact.verdicts]
                 about = Sign(position, "", "", iteration, question, None, event.stream, fact.of)
                 programs = telling_programs(self._texts.completions(texts))

@@ -43,10 +43,11 @@ NUMBERS: Final = ("passrate", "reward", "similarity", "iteration", "tokens")
 """Fields that can be compared."""
 PREFIXES: Final[Mapping[str, int]] = {"policy": 64, "question": 16, "goalpost": 16}
 """Fields that hold ids, of which the beginning is enough, and how long a whole id is, which an index finds at once."""
+LAST: Final = "\U0010ffff"
+"""Behind every text that begins as the one before it."""
 FIELDS: Final = (*CHOICES, *PREFIXES, "source", *NUMBERS)
 
-_VERDICT: Final = """EXISTS (SELECT 1 FROM answers CROSS JOIN outcomes USING (position)
-WHERE answers.question = r.question AND outcome = ?)"""
+_VERDICT: Final = "EXISTS (SELECT 1 FROM outcomes WHERE outcomes.position = r.position AND outcome = ?)"
 _COLUMNS: Final[Mapping[Kind, Mapping[str, str]]] = {
     "question": {
         "kind": "r.origin = ?",
@@ -66,7 +67,7 @@ _COLUMNS: Final[Mapping[Kind, Mapping[str, str]]] = {
     },
     "answers": {
         "kind": "'answers' = ?",
-        "verdict": "EXISTS (SELECT 1 FROM outcomes WHERE outcomes.position = r.position AND outcome = ?)",
+        "verdict": _VERDICT,
         "axis": "r.axis = ?",
         "task": "r.task = ?",
         "purpose": "r.purpose = ?",
@@ -190,7 +191,7 @@ def select(terms: Sequence[Term], kind: Kind, *, before: int | None, limit: int)
     else:
         conditions += _without(words, kind)
         verdict = next((term for term in fields if term.field == "verdict" and not term.negated), None)
-        if verdict is not None and kind == "answers":
+        if verdict is not None:
             rows, position = f"outcomes CROSS JOIN {rows} USING (position)", "outcomes.position"
             conditions.append(Statement("outcomes.outcome = ?", (verdict.value,)))
             fields.remove(verdict)
@@ -223,16 +224,17 @@ def _quoted(term: Term) -> str:
 
 
 def _condition(term: Term, column: str) -> Statement:
-    value: str | float | int = term.value
-    whole = PREFIXES.get(term.field or "", 0)
+    values: tuple[str | float | int, ...]
     if term.field in NUMBERS:
         operator = "=" if term.operator == ":" else term.operator
-        sql, value = f"{column} {operator} ?", float(term.value)
-    elif 0 < len(term.value) < whole:
-        # Nothing in a value is a pattern.
-        sql, value = f"substr({column}, 1, {len(term.value)}) = ?", term.value.lower()
-    elif whole:
-        sql, value = f"{column} = ?", term.value.lower()
+        sql, values = f"{column} {operator} ?", (float(term.value),)
+    elif (whole := PREFIXES.get(term.field or "")) is not None:
+        begin = term.value.lower()
+        # Bounds instead of a pattern: an index finds them, and nothing in the value is more than text.
+        found = (
+            (f"{column} = ?", (begin,)) if len(begin) >= whole else (f"{column} >= ? AND {column} < ?", (begin, begin + LAST))
+        )
+        sql, values = found
     else:
-        sql, value = column, {"yes": 1, "no": 0}.get(term.value, term.value)
-    return Statement(f"NOT coalesce({sql}, 0)" if term.negated else f"({sql})", (value,))
+        sql, values = column, ({"yes": 1, "no": 0}.get(term.value, term.value),)
+    return Statement(f"NOT coalesce({sql}, 0)" if term.negated else f"({sql})", values)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from events.errors import BadInput, LogError
-from events.index.query import KINDS, Kind, parse, select
+from events.index.query import KINDS, LAST, Kind, parse, select
 from events.index.rows import Answers, Appearance, Episode, Gap, Goalpost, Hit, Sign
 from events.index.schema import connect
 from events.index.texts import Texts, asking, excerpt, plain
@@ -37,7 +37,6 @@ ORDERS = (
 FOUND = 20
 """Questions that `find` gives at most."""
 
-_END = "\U0010ffff"
 _GAP = "position, stream, iteration, policy, successes, attempts, best_share"
 _EPISODE = "stream, position, iteration, purpose, question, axis, ending"
 _SIGN = "position, rule, evidence, iteration, question, other, stream, version, attempt"
@@ -140,7 +139,7 @@ class Index:
         prefix = plain(prefix)
         first = "SELECT min(position) FROM appearances WHERE question >= ? AND question < ? GROUP BY question LIMIT ?"
         query = f"SELECT * FROM appearances WHERE position IN ({first}) ORDER BY question"  # noqa: S608  # constants only
-        return [_appearance(row) for row in self._ask(query, prefix, prefix + _END, FOUND)]
+        return [_appearance(row) for row in self._ask(query, prefix, prefix + LAST, FOUND)]
 
     def search(self, query: str, *, limit: int = 50, before: int | None = None) -> list[Hit]:
         """What a query finds, the latest first, those behind the position `before` left out.

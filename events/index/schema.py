@@ -12,7 +12,7 @@ from pathlib import Path
 from events.errors import LogError
 from events.hashing import ZERO
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of the tables and of what is written to them; kept in `PRAGMA user_version`."""
 PATIENCE_S = 30.0
 """How long a connection waits for another one that writes."""
@@ -49,6 +49,7 @@ TABLES = (
     "CREATE UNIQUE INDEX answers_at ON answers (stream, version)",
     "CREATE INDEX answers_of ON answers (question, position)",
     "CREATE INDEX answers_under ON answers (goalpost, position)",
+    # Positions of answers, and of the appearances of the questions that they answer.
     """CREATE TABLE outcomes (
         outcome TEXT NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (outcome, position)) WITHOUT ROWID""",
     """CREATE TABLE shapes (shape TEXT PRIMARY KEY, question TEXT NOT NULL, position INTEGER NOT NULL) WITHOUT ROWID""",
@@ -56,6 +57,7 @@ TABLES = (
         number INTEGER PRIMARY KEY, position INTEGER NOT NULL, rule TEXT NOT NULL, evidence TEXT NOT NULL, iteration INTEGER,
         question TEXT, other TEXT, stream TEXT, version INTEGER, attempt INTEGER)""",
     "CREATE INDEX signs_of ON signs (rule, position)",
+    "CREATE INDEX signs_at ON signs (position, number)",
     # Rows are 2 * position, and one more for the question of a proposal whose completion does not hold it.
     "CREATE VIRTUAL TABLE asked USING fts5 (text, content='')",
     "CREATE VIRTUAL TABLE answered USING fts5 (text, content='')",
