@@ -32,8 +32,6 @@ DETAIL = 100
 """Characters of the reason of a rejection that are shown."""
 MEASURES = 12
 """Measures that are shown on a line, the latest."""
-PROPOSALS = 10_000
-"""Proposals that count for the sentence about the goalpost, the latest."""
 NAMES: dict[Seat, str] = {"easy": "lemma", "hard": "lift", "open": "open question"}
 
 
@@ -75,9 +73,8 @@ def view(log: Readable, index: Index, goalpost: QuestionId, *, episodes: int | N
     row = index.goalpost(goalpost)
     assert row is not None
     gaps = index.gaps(goalpost)
-    seats = ("lemma", "lift")
-    hits = [hit for seat in seats for hit in index.search(f"kind:{seat} goalpost:{goalpost}", limit=PROPOSALS)]
-    sentence = why(row, gaps, [hit.appearance for hit in hits if hit.appearance])
+    streams = [episode.stream for episode in index.episodes(goalpost, limit=row.episodes)]
+    sentence = why(row, gaps, (proposal for stream in streams for proposal in index.proposals(stream)))
     return GoalpostView(row, gaps, sentence, story, _first_passed(log, goalpost, gaps))
 
 
