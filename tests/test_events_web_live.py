@@ -154,6 +154,7 @@ def test_a_run_being_indexed_is_shown_with_how_far_it_is(
     browser: TestClient, monkeypatch: pytest.MonkeyPatch, told: Scene
 ) -> None:
     monkeypatch.setattr(Indexing, "catch_up", lambda self, say=None, stop=None: None)
+    monkeypatch.setattr("events.web.viewed.BEHIND", 0)
     told.play()
     time.sleep(1)
     answer = browser.get("/runs/first")

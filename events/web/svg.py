@@ -20,7 +20,7 @@ STYLES: Final = 6
 """Colours, dashes and marks of lines; from the seventh line on, marks are hollow."""
 LINES: Final = 24
 """Lines that are drawn; how many are not is said."""
-POINTS: Final = 900
+POINTS: Final = 480
 """Points of all lines and edges of bands together; of those between, the extremes stay."""
 MARKS: Final = 48
 """Points that have a mark, with its value as a tooltip."""

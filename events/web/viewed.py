@@ -7,8 +7,9 @@ nothing but names. It reads only.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal, TypeVar, cast
 
 from events.cli import locate
 from events.errors import GaspError
@@ -21,6 +22,10 @@ from events.web.following import Following
 FRESH_S = 120.0
 """A run that is not finished is being played if its last event is not older."""
 
+BEHIND = 500
+"""A viewer that knows so many events fewer than there are is still reading; fewer are on their way all the time."""
+
+T = TypeVar("T")
 State = Literal["playing", "stopped", "finished"]
 
 
@@ -45,6 +50,7 @@ class Viewed:
         self._lock = threading.Lock()
         self._following: Following | None = None
         self._place: tuple[int, int] | None = None
+        self._derived: dict[Callable[[RunSummary], Any], tuple[RunSummary, Any]] = {}
 
     def _open(self) -> Following:
         with self._lock:
@@ -73,6 +79,14 @@ class Viewed:
         """The figures so far; a consistent copy."""
         return self._open().summary()
 
+    def derived(self, make: Callable[[RunSummary], T]) -> T:
+        """What a function makes of the figures so far; made once for as long as they stay the same."""
+        summary = self.summary()
+        known = self._derived.get(make)
+        if known is None or known[0] is not summary:
+            known = self._derived[make] = summary, make(summary)
+        return cast(T, known[1])
+
     @property
     def position(self) -> int:
         """Up to where the log is known."""
@@ -82,6 +96,11 @@ class Viewed:
     def head(self) -> int:
         """Last position of the log."""
         return self.log.head().position
+
+    @property
+    def reading(self) -> bool:
+        """Whether much of the log is still to be read."""
+        return self.head - self.position > BEHIND
 
     @property
     def finished(self) -> bool:

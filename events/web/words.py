@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 from events.figures import Figure
 from events.overview import SHORT
@@ -19,7 +20,11 @@ from events.web.highlight import highlight
 from events.web.marked import marked, probability, spans, token, visible
 from events.web.svg import drawn, spark
 
-NUMBERS: Final = 100
+WIDTH: Final = 100
+"""Characters of a line of JSON."""
+DRAWINGS: Final = 256
+"""Drawings that are kept for the next one who asks; some kB each."""
+NUMBERS: Final = 40
 """Rows that a table of a figure has at most."""
 
 
@@ -75,18 +80,39 @@ def day(time: datetime | None) -> str:
     return "–" if time is None else f"{time:%Y-%m-%d %H:%M}"
 
 
-def pretty(value: Any) -> str:
-    """Plain data as JSON for people; characters that could hide something stay escaped."""
-    return json.dumps(value, indent=2)
+def pretty(value: Any, depth: int = 0) -> str:
+    """Plain data as JSON for people, what is short on one line; characters that could hide something stay escaped."""
+    flat = json.dumps(value)
+    if len(flat) + depth <= WIDTH:
+        return flat
+    match value:
+        case dict():
+            parts = [f"{json.dumps(name)}: {pretty(part, depth + 2)}" for name, part in value.items()]
+        case list():
+            parts = [pretty(part, depth + 2) for part in value]
+        case _:
+            return flat
+    inside = ",\n".join(f"{' ' * (depth + 2)}{part}" for part in parts)
+    return f"{flat[0]}\n{inside}\n{' ' * depth}{flat[-1]}"
 
 
-def tabled(figure: Figure) -> list[tuple[float, list[float | None]]]:
-    """The numbers behind a figure: at each x a value a series; thinned out where they are many."""
+class Tabled(NamedTuple):
+    """The numbers behind a figure."""
+
+    lines: list[tuple[float, list[float | None]]]
+    """At an x, a value a series; the first and the last are among them."""
+    of: int
+    """How many there are."""
+
+
+def tabled(figure: Figure) -> Tabled:
+    """The numbers behind a figure, thinned out where they are many."""
     columns = [dict(series.points) for series in figure.series]
     places = sorted({x for column in columns for x in column})
+    whole = len(places)
     if len(places) > NUMBERS:
         places = [places[round(at * (len(places) - 1) / (NUMBERS - 1))] for at in range(NUMBERS)]
-    return [(x, [column.get(x) for column in columns]) for x in places]
+    return Tabled([(x, [column.get(x) for column in columns]) for x in places], whole)
 
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
@@ -111,7 +137,7 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "node_link": node_link,
 }
 GLOBALS: Final[Mapping[str, Any]] = {
-    "drawn": drawn,
+    "drawn": lru_cache(DRAWINGS)(drawn),
     "spark": spark,
     "tree": tree,
     "tree_key": tree_key,

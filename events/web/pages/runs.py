@@ -26,7 +26,7 @@ class RunLine:
     """Why it cannot be read."""
     position: int = 0
     head: int = 0
-    """Where its log is known to, and where it ends."""
+    """Where the figures stand, and where the log ends."""
     recipe: str | None = None
     seed: int | None = None
     began: datetime | None = None
@@ -56,7 +56,7 @@ def _line(run: Viewed) -> RunLine:
             run.slug,
             run.state,
             str(run.problem or ""),
-            run.position,
+            summary.position,
             run.head,
             config.get("recipe"),
             config.get("seed"),
