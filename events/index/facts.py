@@ -44,11 +44,11 @@ SHOWN = 60
 
 ORIGINS: dict[Seat, Origin] = {"easy": "lemma", "hard": "lift", "open": "open"}
 _LAST = "(SELECT max(version) FROM appearances WHERE stream = ?)"
+_LAST_OF = "(SELECT max(version) FROM appearances WHERE stream = ? AND question = ?)"
 _ANSWERED = """
 SELECT position, blob FROM appearances WHERE stream = ? AND +question = ? UNION
 SELECT position, blob FROM appearances
 WHERE question = (SELECT question FROM goalposts WHERE question = ?) AND origin = 'goalpost'"""
-_LAST_OF = "(SELECT max(version) FROM appearances WHERE stream = ? AND question = ?)"
 
 
 class Facts:
