@@ -7,7 +7,7 @@ everything; an error of ours is a sentence, and of anything else only the termin
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -67,7 +67,7 @@ def _templates() -> Environment:
     return templates
 
 
-def _endpoint(make: MakePage, *, twin: bool):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _endpoint(make: MakePage, *, twin: bool) -> Callable[[Request], Response]:
     def answer(request: Request) -> Response:
         asked = _asked(request, twin=twin)
         page = make(asked)

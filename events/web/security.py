@@ -88,8 +88,8 @@ class Guard:
         if self._knows(next((value for name, value in query if name == "token"), "")):
             # The token leaves the address, where it would be seen, for a cookie.
             rest = urlencode([(name, value) for name, value in query if name != "token"])
-            path = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
-            answer = RedirectResponse(f"/{path.lstrip('/')}{'?' if rest else ''}{rest}", 303)
+            path = scope.get("raw_path", scope["path"].encode()).decode("latin-1").lstrip("/\\")
+            answer = RedirectResponse(f"/{path}{'?' if rest else ''}{rest}", 303)
             answer.set_cookie(self._cookie, self._token, httponly=True, samesite="strict")
             return answer
         message = "a token is needed; open the address with ?token= that the viewer printed when it started\n"

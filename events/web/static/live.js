@@ -11,21 +11,26 @@
     fresh.querySelectorAll("details").forEach((one, at) => { one.open = open[at] ?? one.open; });
   }
 
+  // The same thing in the new element: what says the same and leads to the same place, else what is at the same place.
+  function again(one, now, fresh) {
+    const all = (of) => [...of.querySelectorAll("a, button, summary, [tabindex]")];
+    const same = (other) => other.textContent === one.textContent && other.getAttribute("href") === one.getAttribute("href");
+    return all(fresh).find(same) ?? all(fresh)[all(now).indexOf(one)] ?? fresh;
+  }
+
   function replace(now, fresh) {
-    const within = now.contains(document.activeElement);
-    const focused = within && [...now.querySelectorAll("a, button, summary, [tabindex]")].indexOf(document.activeElement);
+    const focused = now.contains(document.activeElement) && again(document.activeElement, now, fresh);
     const left = now.scrollLeft, top = now.scrollTop;
     keep(now, fresh);
     now.replaceWith(fresh);
     fresh.scrollLeft = left;
     fresh.scrollTop = top;
-    if (within) (fresh.querySelectorAll("a, button, summary, [tabindex]")[focused] ?? fresh).focus({ preventScroll: true });
+    if (focused) focused.focus({ preventScroll: true });
   }
 
   async function refresh() {
     waiting = false;
-    // A page that nobody sees is fetched when it is seen again.
-    if (busy || document.hidden) { waiting = document.hidden; return; }
+    if (busy || document.hidden) return;
     busy = true;
     last = Date.now();
     try {
@@ -57,12 +62,25 @@
 
   const address = document.body.dataset.stream;
   if (!address || !document.querySelector("[data-live]")) return;
-  let first = true;
-  const stream = new EventSource(address);
-  stream.addEventListener("moved", () => {
-    // What it says at once is where things stood when the page was made, or a moment later.
-    if (first) { first = false; setTimeout(soon, PAUSE); } else soon();
-  });
-  document.addEventListener("visibilitychange", () => { if (!document.hidden && waiting) { waiting = false; soon(); } });
-  addEventListener("pagehide", () => stream.close());
+  let stream = null, told = null; // what the server said last
+
+  // Only a page that is seen listens: browsers allow few connections, and every tab would hold one.
+  function listen() {
+    if (document.hidden) {
+      stream?.close();
+      stream = null;
+    } else if (!stream) {
+      stream = new EventSource(address);
+      stream.addEventListener("moved", (event) => {
+        // At the beginning it says where things stand, which may be a moment after the page was made.
+        if (told === null) last = Date.now();
+        if (event.data !== told) soon();
+        told = event.data;
+      });
+    }
+  }
+
+  listen();
+  document.addEventListener("visibilitychange", listen);
+  addEventListener("pagehide", () => stream?.close());
 })();
