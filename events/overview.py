@@ -286,13 +286,13 @@ def _evaluations(summary: RunSummary, whole: bool) -> Table:
 def _goalposts(summary: RunSummary, whole: bool) -> Table:
     order, passed, examined = nearest(summary), solved(summary), _examined(summary)
     shown = order if whole else order[:ROWS]
-    columns = ("goalpost", "source", "solved", "last examination", "measured", "first gap", "last gap", "best share")
+    columns = ("goalpost", "source", "solved", "last examination", "episodes", "first gap", "last gap", "nearest answer")
     table = _table("Goalposts, the nearest first", *columns, shown=len(shown), of=len(order))
     for question in shown:
         figures = summary.goalposts[question]
         right = "{}/{}".format(*examined[question]) if question in examined else "–"
-        best = number(figures.best_share if figures.measured else None)
-        gaps = number(figures.first_gap), number(figures.last_gap), best
+        nearest_share = share(figures.best_share if figures.measured else None)
+        gaps = number(figures.first_gap), number(figures.last_gap), nearest_share
         claims = "yes" if question in passed else "no", right, str(figures.measured)
         table.add_row(question[:SHORT], markup(figures.source, 32), *claims, *gaps)
     return table
@@ -311,3 +311,8 @@ def several(count: int, noun: str) -> str:
 def number(value: float | None) -> str:
     """Two decimals, or a dash for nothing."""
     return "–" if value is None else f"{value:.2f}"
+
+
+def share(value: float | None) -> str:
+    """A share of 1 in percent, or a dash for nothing."""
+    return "–" if value is None else f"{value:.0%}"

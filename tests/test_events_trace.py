@@ -165,7 +165,7 @@ def test_the_tree_shows_statements_rates_rewards_and_verdicts(tmp_path: Path) ->
         "Solved: first passed in iteration 1, by 1 of 10 answers (measure 1 of 3); by 4 of 10 answers at the last, in iteration 2.",
         "0.90 in 1 → 1.00 in 1 → 0.60 in 2",
         "Add 1000 to every number.",
-        "played, gap 0.90 → 1.00, best share 1.00, learned by aaaaaaaa",
+        "played, gap 0.90 → 1.00, nearest answer 100%, learned by aaaaaaaa",
         "SandboxError: engine [bold]gone[/]",
         "lemma proposal 1: degenerate, reward -1.00",
         "solved 5/10, reward 0.75, similarity 0.25, aligned",
@@ -305,7 +305,7 @@ def proposed(position: int, seat: Seat, reason: Reason | None) -> Appearance:
         (
             [measured(1, 0), measured(9, 0)],
             [proposed(2, "easy", "not_novel"), proposed(3, "easy", "not_novel"), proposed(4, "easy", "too_hard")],
-            "Never passed: 2 measures, 20 answers, none right; the best passed 25% of its tests. So far none of 3 proposed lemmas "
+            "Never passed: 2 measures, 20 answers, none right; the nearest passed 25% of its tests. So far none of 3 proposed lemmas "
             "was accepted (rejected: 2 not novel, 1 too hard); nothing could be learned for it directly.",
         ),
         (

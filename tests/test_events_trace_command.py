@@ -16,7 +16,7 @@ from events.cli import run_app
 from events.rollouts import pack
 from events.stores import open_log
 from events.trace import app
-from events.types import AttemptsMade, AttemptsVerified, EpisodeStarted
+from events.types import AttemptsMade, AttemptsVerified, EpisodeStarted, GapMeasured
 from events.values import Generation, Pair, Question, Sampling, Verdict, canonical
 from tests.scenes import PROVENANCE, START, Scene, question, scene
 
@@ -93,7 +93,7 @@ def test_json_of_each_has_these_fields(trace: Trace, run: Path) -> None:
     overview = json.loads(trace(run, "--json"))
     assert {"position", "finished", "lemmas", "iterations", "updates", "evaluations", "goalposts", "warnings"} <= set(overview)
     told = json.loads(trace(run, GOALPOST, "--json"))
-    assert set(told) == {"why", "question", "blob", "source", "episodes_in_all", "episodes", "gaps", "measures", "first_passed"}
+    assert set(told) == {"why", "question", "blob", "source", "episodes_in_all", "episodes", "gaps", "measures", "nearest"}
     assert set(told["episodes"][0]) == {
         *("stream", "iteration", "axis", "position", "gap", "gap_position", "best_share", "gap_after"),
         *("answers", "proposals", "ending", "failure", "learned"),
@@ -126,6 +126,25 @@ def test_the_first_answer_that_passed_is_a_command_away(trace: Trace, tmp_path: 
     shown = trace(*shlex.split(line[line.index(" -m ") :])[2:])
     assert shown.startswith("attempt 0 of episode/00001/001:2,")
     assert "Verdict: passed" in shown
+
+
+def test_where_no_answer_passed_the_one_that_passed_most_tests_is_a_command_away(trace: Trace, tmp_path: Path) -> None:
+    shares = (1, 2, 0, 2)
+    with closing(open_log(tmp_path / "log.sqlite", create=True)) as log:
+        tale = scene(log).run().goalpost().start(2).episode()
+        asked = tale.goalposts[0]
+        tale.open(asked, "guided")
+        fact = AttemptsMade(
+            purpose="gap", question=asked.id, task="induction", pair=None, generation=tale.generation("Solve", 4)
+        )
+        made = log.append(tale.stream, [fact])[0]
+        verdicts = tuple(Verdict(outcome="wrong_answer", passed=count, total=3) for count in shares)
+        log.append(tale.stream, [AttemptsVerified(of=made.version, verdicts=verdicts, provenance=PROVENANCE)])
+        log.append(tale.stream, [GapMeasured(question=asked.id, successes=0, attempts=4, best_share=2 / 3, gap=1)])
+    line = next(line for line in trace(tmp_path, GOALPOST).splitlines() if line.startswith("the nearest answer"))
+    shown = trace(*shlex.split(line[line.index(" -m ") :])[2:])
+    assert shown.startswith("attempt 1 of episode/00001/001:2,")
+    assert "2 of 3 tests passed" in shown
 
 
 def test_an_attempt_shows_what_it_was_worth_and_who_learned_from_it(trace: Trace, run: Path) -> None:

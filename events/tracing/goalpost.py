@@ -16,12 +16,12 @@ from events.errors import LogCorrupt
 from events.index.read import Index
 from events.index.rows import Gap, Goalpost
 from events.log import Readable
-from events.overview import SHORT, counts, number
+from events.nearest import Nearest, nearest_answer
+from events.overview import SHORT, counts, share
 from events.safe_text import clean, one_line
 from events.story import AttemptsStory, EpisodeStory, GoalpostStory, ProposalStory, tell
 from events.tracing.drawing import changes, heading, indented, next_commands, plain, program
 from events.tracing.why import why
-from events.types import AttemptsMade, AttemptsVerified
 from events.values import BlobHash, Question, QuestionId, Seat
 
 EPISODES = 5
@@ -36,15 +36,6 @@ NAMES: dict[Seat, str] = {"easy": "lemma", "hard": "lift", "open": "open questio
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an attempt is."""
-
-    stream: str
-    version: int
-    index: int
-
-
-@dataclass(frozen=True)
 class GoalpostView:
     """A goalpost as it is shown."""
 
@@ -52,15 +43,15 @@ class GoalpostView:
     gaps: list[Gap]
     why: str
     story: GoalpostStory
-    first_passed: Place | None
-    """The first attempt that passed."""
+    nearest: Nearest | None
+    """The answer to look at first; None where no answer passed a test."""
 
     @property
     def data(self) -> dict[str, Any]:
         """The same for programs."""
         measures = [asdict(gap) | {"gap": gap.gap} for gap in self.gaps]
-        first = None if self.first_passed is None else asdict(self.first_passed)
-        return {"why": self.why, **asdict(self.story), "measures": measures, "first_passed": first}
+        nearest = None if self.nearest is None else asdict(self.nearest)
+        return {"why": self.why, **asdict(self.story), "measures": measures, "nearest": nearest}
 
 
 def view(log: Readable, index: Index, goalpost: QuestionId, *, episodes: int | None = EPISODES) -> GoalpostView:
@@ -75,22 +66,7 @@ def view(log: Readable, index: Index, goalpost: QuestionId, *, episodes: int | N
     gaps = index.gaps(goalpost)
     streams = [episode.stream for episode in index.episodes(goalpost, limit=row.episodes)]
     sentence = why(row, gaps, (proposal for stream in streams for proposal in index.proposals(stream)))
-    return GoalpostView(row, gaps, sentence, story, _first_passed(log, goalpost, gaps))
-
-
-def _first_passed(log: Readable, goalpost: QuestionId, gaps: list[Gap]) -> Place | None:
-    stream = next((gap.stream for gap in gaps if gap.successes), None)
-    made: set[int] = set()
-    for event in () if stream is None else log.read(stream, kinds=("attempts_made", "attempts_verified")):
-        match event.fact:
-            case AttemptsMade(question=question) if question == goalpost:
-                made.add(event.version)
-            case AttemptsVerified(of=of, verdicts=verdicts) if of in made:
-                passed = (place for place, verdict in enumerate(verdicts) if verdict.outcome == "passed")
-                return next((Place(event.stream, of, place) for place in passed), None)
-            case _:
-                pass
-    return None
+    return GoalpostView(row, gaps, sentence, story, nearest_answer(log, index, goalpost, gaps))
 
 
 def drawn(told: GoalpostView, log: Readable, where: str, *, diff: bool = False) -> RenderableType:
@@ -156,7 +132,7 @@ def episode_branch(episode: EpisodeStory, goalpost: Question | None, log: Readab
     """One episode."""
     ending = one_line((episode.ending or "going on").replace("_", " "))
     after = f" → {episode.gap_after:.2f}" if episode.gap_after is not None else ""
-    gap = "" if episode.gap is None else f", gap {episode.gap:.2f}{after}, best share {number(episode.best_share)}"
+    gap = "" if episode.gap is None else f", gap {episode.gap:.2f}{after}, nearest answer {share(episode.best_share)}"
     learned = f", learned by {', '.join(clean(digest)[:SHORT] for digest in episode.learned)}" if episode.learned else ""
     title = Text.assemble((f"iteration {episode.iteration}", "bold"), f" axis {episode.axis}: {ending}{gap}{learned}")
     title.append(f"  {one_line(episode.stream)}", "dim")
@@ -227,10 +203,10 @@ def _deeper(told: GoalpostView) -> list[tuple[str, str, str]]:
     story, name = told.story, clean(told.story.question)[:SHORT]
     accepted = [one.question for episode in story.episodes for one in episode.proposals if one.accepted and one.question]
     commands = [("its latest answers, one by one", "events.trace", f"{name} --attempt 0")]
-    if told.first_passed is not None:
-        place = told.first_passed
-        first = f"--answers {one_line(place.stream)}:{place.version} --attempt {place.index}"
-        commands.insert(0, ("the first answer that passed", "events.trace", first))
+    if told.nearest is not None:
+        place = told.nearest
+        at = f"--answers {one_line(place.stream)}:{place.version} --attempt {place.index}"
+        commands.insert(0, (place.name, "events.trace", at))
     if accepted:
         commands.append(("its latest variant", "events.trace", clean(accepted[-1])[:SHORT]))
     commands.append(("every program compared", "events.trace", f"{name} --diff"))

@@ -45,7 +45,7 @@ def _solved(gaps: Sequence[Gap], first: Gap) -> str:
 def _unsolved(gaps: Sequence[Gap]) -> str:
     answers = sum(gap.attempts for gap in gaps)
     shares = [gap.best_share for gap in gaps if gap.best_share is not None]
-    best = f"; the best passed {max(shares):.0%} of its tests" if shares else ""
+    best = f"; the nearest passed {max(shares):.0%} of its tests" if shares else ""
     return f"Never passed: {several(len(gaps), 'measure')}, {answers} answers, none right{best}."
 
 
