@@ -121,6 +121,12 @@ class AttemptStory:
         return f"{self.stream}:{self.version}/{self.index}"
 
     @property
+    def reference(self) -> str | None:
+        """The program that a wrong one is compared with; None where there are not both."""
+        wrong = self.program is not None and self.verdict is not None and self.verdict.outcome != "passed"
+        return self.question.program if wrong and self.question is not None else None
+
+    @property
     def public(self) -> tuple[Pair, ...]:
         """Pairs that the student was shown."""
         return () if self.question is None else self.question.public

@@ -153,6 +153,14 @@ def test_a_goalpost_opens_with_why_it_was_solved(site: Site) -> None:
         assert told["why"] in site.text(place)
 
 
+def test_a_goalpost_leads_to_the_answer_to_look_at_first(site: Site) -> None:
+    place = f"/goalposts/{goalpost(site, 1000)}"
+    nearest = site.twin(place)["nearest"]
+    there = f"/attempts/{nearest['stream']}/{nearest['version']}/{nearest['index']}"
+    assert f'<a href="/runs/little{there}">the first answer that passed</a>' in site.page(place)
+    assert site.twin(there)["story"]["verdict"]["outcome"] == "passed"
+
+
 def test_a_curriculum_is_drawn_with_links_and_told_as_a_list(site: Site) -> None:
     place = f"/goalposts/{goalpost(site, 1000)}"
     page, told = site.page(place), site.twin(place)
@@ -220,6 +228,16 @@ def test_an_attempt_shows_its_tests_tokens_and_neighbours(site: Site) -> None:
     assert f'rel="prev" href="/runs/little/attempts/{made["stream"]}/{made["version"]}/6"' in page
     assert f'rel="next" href="/runs/little/attempts/{made["stream"]}/{made["version"]}/8"' in page
     assert f"logprob {told['story']['logprobs'][0]:.3f}" in page
+
+
+def test_a_wrong_program_stands_beside_the_reference(site: Site) -> None:
+    attacked = next(row for row in site.twin("/goalposts")["goalposts"] if row["source"] != "scene")
+    made = site.twin(f"/questions/{attacked['question']}")["answers"][0]
+    place = f"/attempts/{made['stream']}/{made['version']}"
+    told = site.twin(f"{place}/0")
+    assert [line["text"] for line in told["changes"] if line["mark"] == "+"] == told["story"]["program"].splitlines()[1:]
+    assert "Compared with the reference program" in site.text(f"{place}/0")
+    assert "Compared with the reference program" not in site.page(f"{place}/1")
 
 
 def test_tokens_are_coloured_by_the_advantage_if_asked(site: Site) -> None:

@@ -142,10 +142,8 @@ def _completion(story: AttemptStory) -> Text:
 
 def _compared(story: AttemptStory) -> list[RenderableType]:
     """How a wrong program differs from the reference, where that is short."""
-    passed = story.verdict is None or story.verdict.outcome == "passed"
-    if passed or story.program is None or story.question is None or story.question.program is None:
-        return []
-    changed = changes(story.question.program, story.program, most=LINES)
+    reference = story.reference
+    changed = None if reference is None else changes(reference, story.program or "", most=LINES)
     return [] if changed is None else ["", heading("Compared with the reference program (-)"), indented(changed)]
 
 

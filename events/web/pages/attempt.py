@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from events.attempt import AttemptStory, tell_attempt
+from events.differences import Line, differences
 from events.errors import BadInput
 from events.web.judged import Judged, judged
 from events.web.page import Asked, NotThere, Page
@@ -13,6 +14,8 @@ from events.web.tokens import LEARNED, LIKELY, Step
 
 TOKENS: Final = 800
 """Tokens on a page."""
+COMPARED: Final = 5_000
+"""Characters of a program that are compared."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Attempt:
 
     story: AttemptStory
     tests: list[Judged]
+    changes: list[Line]
+    """How a wrong program differs from the reference; empty where it does not, or where there are not both."""
     colour: str
     """What tokens are coloured by: `logprob` or `advantage`."""
     legend: tuple[Step, ...]
@@ -41,10 +46,23 @@ def page(asked: Asked) -> Page:
     first = min(asked.whole("token", 0) or 0, max(0, len(story.ids) - 1))
     colour = "advantage" if asked.query.get("colour") == "advantage" else "logprob"
     model = Attempt(
-        story, _tests(story), colour, LEARNED if colour == "advantage" else LIKELY, first, min(len(story.ids), first + TOKENS)
+        story,
+        _tests(story),
+        _changes(story),
+        colour,
+        LEARNED if colour == "advantage" else LIKELY,
+        first,
+        min(len(story.ids), first + TOKENS),
     )
     kind = "Proposal" if story.proposal is not None else "Attempt"
     return Page("attempt.html", f"{kind} {story.index} of {story.stream}:{story.version}", model)
+
+
+def _changes(story: AttemptStory) -> list[Line]:
+    if story.reference is None or story.program is None:
+        return []
+    lines = differences(story.reference[:COMPARED], story.program[:COMPARED])
+    return lines if any(line.mark != " " for line in lines) else []
 
 
 def place(text: str) -> int:

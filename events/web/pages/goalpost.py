@@ -9,6 +9,7 @@ from typing import Final
 from events.figures import Figure, Series
 from events.index.read import Index
 from events.index.rows import Gap, Goalpost
+from events.nearest import Nearest, nearest_answer
 from events.tracing.why import why
 from events.values import Question, QuestionId
 from events.web.curriculum import Told, Walk, question, tell, walks
@@ -29,6 +30,8 @@ class Story:
     goalpost: Goalpost
     why: str
     """Why it was or was not solved so far, in a sentence."""
+    nearest: Nearest | None
+    """The answer to look at first; None where no answer passed a test."""
     question: Question | None
     """None where it cannot be read."""
     gaps: list[Gap]
@@ -55,6 +58,7 @@ def page(asked: Asked) -> Page:
     model = Story(
         goalpost=goalpost,
         why=_why(index, goalpost, gaps),
+        nearest=nearest_answer(run.log, index, goalpost.question, gaps),
         question=whole,
         gaps=gaps,
         figure=_figure(gaps),

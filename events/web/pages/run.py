@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from events.diagnosis import diagnose
 from events.figures import figures
+from events.overview import solved
 from events.projections import IterationFigures, Mean, RunSummary, SeatFigures
 from events.suspicion import about_run
 from events.values import Seat
@@ -110,11 +111,10 @@ def page(asked: Asked) -> Page:
 def headlines(summary: RunSummary) -> list[Headline]:
     """Where the run stands, in some numbers."""
     whole = planned(summary)
-    solved = sum(found.last_gap is not None and found.last_gap < 1 for found in summary.goalposts.values())
     rows = [
         Headline("iterations", len(summary.iterations), f"of {whole}" if whole else ""),
         Headline("gap now", latest_gap(summary), "mean of the latest iteration", "number"),
-        Headline("goalposts in reach", solved, f"of {len(summary.goalposts)}: solved when tried last"),
+        Headline("goalposts solved", len(solved(summary)), f"of {len(summary.goalposts)}: an answer passed"),
     ]
     latest = {found.name: found for found in summary.evaluations}
     for name, found in latest.items():
