@@ -10,15 +10,20 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+from starlette.routing import compile_path
 from starlette.testclient import TestClient
 
 from events.stores import open_log
 from events.types import AttemptsMade, AttemptsVerified, GoalpostAdded
 from events.values import Pair, Question, Verdict, canonical
+from events.web.pages import PAGES
 from events.web.viewer import Viewer
 from tests.scenes import PROVENANCE, Scene, scene
 
-SCRIPT = "</script></pre><script>alert(1)</script><img src=x onerror=alert(2)>\"'"
+SCRIPT = (
+    "</script></pre><script>window.pwned=alert(1)</script><img src=x onerror=alert(2)>"
+    "<a href='javascript:alert(3)'>[go](javascript:alert(4))</a>\"'"
+)
 HIDING = "\x1b[31m\u202egnp.exe\u2066"
 HALF = "\ud800"
 SECRET = "hunter2-of-mine"
@@ -109,6 +114,11 @@ def hostile(told: Scene) -> str:
     told.log.append(told.stream, [AttemptsVerified(of=made.version, verdicts=(verdict,), provenance=PROVENANCE)])
     told.log.append(told.stream, [fact.model_copy(update={"purpose": "solve"})])
     return f"{told.stream}/{made.version}"
+
+
+def kind_of(path: str) -> str | None:
+    """The route of a page's address; None for what is no page."""
+    return next((route for route in PAGES if compile_path(route)[0].fullmatch(path) and not path.endswith(".json")), None)
 
 
 def moves(answer: httpx.Response) -> Iterator[dict]:

@@ -14,7 +14,7 @@ from events.web.app import make_app
 from events.web.page import plain
 from events.web.pages import PAGES
 from events.web.viewer import Viewer
-from tests.looking import SECRET, Looked, hostile, known, tell, twin, walked
+from tests.looking import SECRET, Looked, hostile, kind_of, known, tell, twin, walked
 from tests.scenes import Scene, scene
 
 
@@ -47,14 +47,7 @@ def test_every_page_that_links_lead_to_is_there_with_its_twin_and_every_kind_of_
         assert answer.status_code == 200, f"{twin(address)}: {answer.text[:300]}"
         assert answer.headers["content-type"] == "application/json"
         assert json.loads(answer.text) is not None
-    reached = {route for route in PAGES for address in pages if matches(route, urlsplit(address).path)}
-    assert reached == set(PAGES)
-
-
-def matches(route: str, path: str) -> bool:
-    from starlette.routing import compile_path
-
-    return compile_path(route)[0].fullmatch(path) is not None
+    assert {kind_of(urlsplit(address).path) for address in pages} == set(PAGES)
 
 
 def test_pages_hold_nothing_inline_nothing_from_outside_and_are_below_half_a_megabyte(pages: dict[str, str]) -> None:
@@ -158,7 +151,7 @@ def test_what_a_model_wrote_stays_text_wherever_it_is_shown(tmp_path: Path) -> N
         }
         assert sum("alert" in text for text in texts.values()) >= 6
         for address, text in texts.items():
-            assert "<script>alert" not in text, address
+            assert "<script>window" not in text, address
             assert "<img" not in text, address
             assert not any("onerror" in (attrs or {}) for _, attrs in Looked(text).tags), address
             assert text == clean(text), f"{address} holds characters that hide something"

@@ -20,11 +20,11 @@
 
   function replace(now, fresh) {
     const focused = now.contains(document.activeElement) && again(document.activeElement, now, fresh);
-    const left = now.scrollLeft, top = now.scrollTop;
+    const scrolled = (of) => [of, ...of.querySelectorAll(".scroll")];
+    const places = scrolled(now).map((one) => [one.scrollLeft, one.scrollTop]);
     keep(now, fresh);
     now.replaceWith(fresh);
-    fresh.scrollLeft = left;
-    fresh.scrollTop = top;
+    scrolled(fresh).forEach((one, at) => one.scrollTo(...(places[at] ?? [0, 0])));
     if (focused) focused.focus({ preventScroll: true });
   }
 
