@@ -164,6 +164,20 @@ def test_pages_follow_one_another_without_a_gap(index: Index, query: str) -> Non
     assert paged == whole
 
 
+@pytest.mark.parametrize("query", ["", "add", "tokens>0", "-add", "verdict:passed", "add -verdict:passed", "tokens>10000"])
+def test_a_search_that_has_no_time_goes_on_where_it_ended(index: Index, query: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("events.index.read._STRETCH", 5)
+    found: list[Hit] = []
+    asked, before = 0, None
+    while before is None or before > 1:
+        hits, end = index.search_for(0.0, query, limit=3, before=before)
+        assert before is None or end < before
+        found += hits
+        before, asked = end, asked + 1
+    assert found == index.search(query, limit=1000)
+    assert asked > 5
+
+
 @pytest.mark.parametrize(
     ("query", "terms"),
     [
@@ -215,7 +229,7 @@ def test_every_text_is_a_query_or_one_sentence(query: str) -> None:
     except BadInput:
         return
     for kind in KINDS:
-        statement = select(terms, kind, before=None, limit=1)
+        statement = select(terms, kind, before=9, limit=1)
         assert statement is None or statement.sql.count("?") == len(statement.values)
 
 

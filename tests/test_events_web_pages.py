@@ -288,6 +288,16 @@ def test_a_search_marks_what_it_found_and_pages(site: Site, monkeypatch: pytest.
     assert not {hit["position"] for hit in told["hits"]} & {hit["position"] for hit in older["hits"]}
 
 
+def test_a_search_that_takes_long_says_how_far_it_came(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("events.web.pages.search.PATIENCE_S", 0.0)
+    monkeypatch.setattr("events.index.read._STRETCH", 5)
+    place = "/search?q=similarity>7"
+    assert "Nothing found so far" in site.page(place)
+    assert site.twin(place)["partly"]
+    assert "have been searched; this query needs time" in site.page(place)
+    assert "Nothing found<" in site.page(f"{place}&before=3")
+
+
 def test_a_query_that_cannot_be_read_keeps_its_page_and_says_why(site: Site) -> None:
     page = site.page("/search?q=colour:red")
     assert 'role="alert"' in page

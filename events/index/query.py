@@ -172,8 +172,8 @@ def _is_number(value: str) -> bool:
         return False
 
 
-def select(terms: Sequence[Term], kind: Kind, *, before: int | None, limit: int) -> Statement | None:
-    """What finds the rows of one kind, the latest first; None if no row of this kind can be meant.
+def select(terms: Sequence[Term], kind: Kind, *, after: int = 0, before: int, limit: int) -> Statement | None:
+    """What finds the rows of one kind between two positions, the latest first; None if no row of this kind can be meant.
 
     Where words are searched, rows are looked up from what the text index finds, where a verdict is, from the list of its
     positions, and else one after the other: whichever it is gives the latest first and stops at the limit.
@@ -189,14 +189,14 @@ def select(terms: Sequence[Term], kind: Kind, *, before: int | None, limit: int)
         rows, position = f"{texts} CROSS JOIN {rows} ON r.position = {texts}.rowid / 2", f"{texts}.rowid"
         conditions.append(Statement(f"{texts} MATCH ?", (match(words),)))
     else:
-        conditions += _without(words, kind)
+        conditions += _without(words, kind, after, before)
         verdict = next((term for term in fields if term.field == "verdict" and not term.negated), None)
         if verdict is not None:
             rows, position = f"outcomes CROSS JOIN {rows} USING (position)", "outcomes.position"
             conditions.append(Statement("outcomes.outcome = ?", (verdict.value,)))
             fields.remove(verdict)
-    if before is not None:
-        conditions.append(Statement(f"{position} < ?", (2 * before if position.endswith("rowid") else before,)))
+    scale = 2 if position.endswith("rowid") else 1
+    conditions.append(Statement(f"{position} >= ? AND {position} < ?", (scale * (after + 1), scale * before)))
     conditions += [_condition(term, _COLUMNS[kind][term.field]) for term in fields if term.field is not None]
     where = " AND ".join(condition.sql for condition in conditions) or "1"
     values = tuple(value for condition in conditions for value in condition.values)
@@ -204,10 +204,11 @@ def select(terms: Sequence[Term], kind: Kind, *, before: int | None, limit: int)
     return Statement(f"SELECT r.* FROM {rows} WHERE {where} ORDER BY {position} DESC LIMIT ?", (*values, 2 * limit))  # noqa: S608
 
 
-def _without(words: Sequence[Term], kind: Kind) -> list[Statement]:
+def _without(words: Sequence[Term], kind: Kind, after: int, before: int) -> list[Statement]:
     texts = _TEXTS[kind]
-    found = f"r.position NOT IN (SELECT rowid / 2 FROM {texts} WHERE {texts} MATCH ?)"  # noqa: S608  # constants only
-    return [Statement(found, (_quoted(term),)) for term in words]
+    inside = f"{texts} MATCH ? AND rowid > ? AND rowid < ?"
+    found = f"r.position NOT IN (SELECT rowid / 2 FROM {texts} WHERE {inside})"  # noqa: S608  # constants only
+    return [Statement(found, (_quoted(term), 2 * after, 2 * before)) for term in words]
 
 
 def match(words: Sequence[Term]) -> str:

@@ -10,8 +10,10 @@ import json
 import sqlite3
 import threading
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import Any, NamedTuple
 
 from events.errors import BadInput, LogError
 from events.index.query import KINDS, LAST, Kind, parse, select
@@ -37,9 +39,21 @@ ORDERS = (
 FOUND = 20
 """Questions that `find` gives at most."""
 
+_STRETCH = 20_000
+"""Positions that a search looks at before it asks for the time; those of a million rows take a fiftieth of what all take."""
+_POSITION_END = 2**63 - 1
 _GAP = "position, stream, iteration, policy, successes, attempts, best_share"
 _EPISODE = "stream, position, iteration, purpose, question, axis, ending"
 _SIGN = "position, rule, evidence, iteration, question, other, stream, version, attempt"
+
+
+class Searched(NamedTuple):
+    """What a search found until it ended."""
+
+    hits: list[Hit]
+    """The latest first."""
+    before: int
+    """Where it ended: all that stands from here on was looked at. What to go on with, unless it is 1."""
 
 
 class Index:
@@ -147,15 +161,32 @@ class Index:
         Raises:
             BadInput: the query cannot be read; see `events.index.query` for its language.
         """
-        terms = parse(query)
+        return self.search_for(inf, query, limit=limit, before=before).hits
+
+    def search_for(self, seconds: float, query: str, *, limit: int = 50, before: int | None = None) -> Searched:
+        """The same, but that it ends early after so many seconds, or somewhat more, and says how far it came.
+
+        Raises:
+            BadInput: the query cannot be read.
+        """
+        terms, until = parse(query), monotonic() + seconds
         wanted = [term.value for term in terms if term.field is None and not term.negated]
-        found: dict[tuple[int, Kind], sqlite3.Row] = {}
-        for kind in KINDS:
-            statement = select(terms, kind, before=before, limit=limit)
-            for row in self._ask(statement.sql, *statement.values) if statement else ():
-                found[row["position"], kind] = row
-        latest = sorted(found.items(), key=lambda item: item[0], reverse=True)[:limit]
-        return [self._hit(kind, row, wanted) for (_, kind), row in latest]
+        rows: dict[tuple[int, Kind], sqlite3.Row] = {}
+        # Between two stretches others have their turn.
+        stretch = _STRETCH if seconds < inf else _POSITION_END
+        end = min(_top(before), self.position + 1)
+        while end > 1 and len(rows) < limit:
+            start = max(end - 1 - stretch, 0)
+            for kind in KINDS:
+                statement = select(terms, kind, after=start, before=end, limit=limit)
+                for row in self._ask(statement.sql, *statement.values) if statement else ():
+                    rows[row["position"], kind] = row
+            end = start + 1
+            if monotonic() > until:
+                break
+        latest = sorted(rows.items(), key=lambda item: item[0], reverse=True)[:limit]
+        hits = [self._hit(kind, row, wanted) for (_, kind), row in latest]
+        return Searched(hits, hits[-1].position if len(hits) == limit else end)
 
     def _hit(self, kind: Kind, row: sqlite3.Row, wanted: Sequence[str]) -> Hit:
         texts: list[str] = []
@@ -184,9 +215,6 @@ class Index:
         """Release the file."""
         with self._lock:
             self._db.close()
-
-
-_POSITION_END = 2**63 - 1
 
 
 def _top(before: int | None) -> int:

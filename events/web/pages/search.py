@@ -12,6 +12,8 @@ from events.web.page import Asked, Page
 
 ROWS: Final = 30
 """Hits on a page."""
+PATIENCE_S: Final = 0.08
+"""How long is looked for them; a page with fewer says how far that came."""
 EXAMPLES: Final = (
     ("verdict:timeout", "answers that ran out of time"),
     ("kind:lemma accepted:yes passrate<0.5", "lemmas that the student solves less than half the time"),
@@ -74,7 +76,9 @@ class Search:
     words: list[str]
     """What excerpts were searched for."""
     older: int | None
-    """What to ask for as `before` to see older ones; None where there are none."""
+    """What to ask for as `before` to go on with what is older; None where all was looked at."""
+    partly: bool
+    """Whether there was no time to look for a full page; what is older may hold more, or nothing."""
     fields: list[Field]
     """Every field that can be asked for."""
     examples: list[Example]
@@ -85,15 +89,18 @@ def page(asked: Asked) -> Page:
     query, error = asked.query.get("q", "").strip(), ""
     hits: list[Hit] = []
     words: list[str] = []
+    before = 1
     try:
         words = [term.value.rstrip("*") for term in parse(query) if term.field is None and not term.negated]
-        hits = asked.run.index.search(query, limit=ROWS, before=asked.whole("before")) if query else []
+        if query:
+            hits, before = asked.run.index.search_for(PATIENCE_S, query, limit=ROWS, before=asked.whole("before"))
     except BadInput as problem:
         error = str(problem)
-    older = hits[-1].position if len(hits) == ROWS else None
+    older = before if before > 1 else None
+    partly = older is not None and len(hits) < ROWS
     fields = [Field(name, MEANINGS[name], _values(name)) for name in FIELDS]
     examples = [Example(example, finds) for example, finds in EXAMPLES]
-    return Page("search.html", "Search", Search(query, error, hits, words, older, fields, examples))
+    return Page("search.html", "Search", Search(query, error, hits, words, older, partly, fields, examples))
 
 
 def _values(name: str) -> str:
