@@ -86,8 +86,21 @@ def locate(where: str, *, new: bool = False) -> Path | str:
             return _read_url(named)
         path /= LOG_NAME
     if not new and not path.is_file():
-        raise BadInput(f"there is no log at {path}; give the directory of a run, or its {LOG_NAME}")
+        raise BadInput(f"there is no log at {path}; {_meant(where)}")
     return path
+
+
+def _meant(where: str) -> str:
+    """What to give instead, by what is there."""
+    folder = Path(where)
+    inside = sorted(one for one in folder.iterdir() if holds_log(one)) if folder.is_dir() else []
+    if inside:
+        count = f"{len(inside)} run{'' if len(inside) == 1 else 's'}"
+        return f"the folder holds {count}, give one, such as {inside[-1]}"
+    elsewhere = Path("runs", where)
+    if holds_log(elsewhere):
+        return f"do you mean {elsewhere}?"
+    return f"give the directory of a run, or its {LOG_NAME}"
 
 
 def _read_url(file: Path) -> str:

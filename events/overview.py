@@ -24,6 +24,8 @@ SHORT = 8
 """Hex digits of an id that are shown."""
 _LEFT = {"seat", "rejected", "set", "goalpost", "source", "solved", "policy", "first weights", "last weights"}
 """Columns of words."""
+_BROKEN = {"rejected", "source", "pass@k"}
+"""Columns whose cells go on over lines where a window is narrow; what is to be typed again, such as an id, stays whole."""
 ROWS = 12
 """Rows of a table unless all are asked for."""
 T = TypeVar("T")
@@ -161,7 +163,7 @@ def _table(title: str, *columns: str, shown: int = 0, of: int = 0) -> Table:
     full = f"{title}, {shown} of {of} (--all shows all)" if shown < of else title
     table = Table(title=full, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="left" if column in _LEFT else "right", no_wrap=column != "rejected")
+        table.add_column(column, justify="left" if column in _LEFT else "right", no_wrap=column not in _BROKEN)
     return table
 
 
@@ -286,7 +288,7 @@ def _evaluations(summary: RunSummary, whole: bool) -> Table:
 def _goalposts(summary: RunSummary, whole: bool) -> Table:
     order, passed, examined = nearest(summary), solved(summary), _examined(summary)
     shown = order if whole else order[:ROWS]
-    columns = ("goalpost", "source", "solved", "last examination", "episodes", "first gap", "last gap", "nearest answer")
+    columns = ("goalpost", "source", "solved", "examined", "episodes", "first gap", "last gap", "nearest")
     table = _table("Goalposts, the nearest first", *columns, shown=len(shown), of=len(order))
     for question in shown:
         figures = summary.goalposts[question]

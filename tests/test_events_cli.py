@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from events.cli import locate
+from events.errors import BadInput
 from events.stores import open_log
 from tests.scenes import scene
 
@@ -61,6 +63,18 @@ def test_bad_input_is_one_sentence_on_stderr(tmp_path: Path, content: bytes | No
     assert ended.stderr.startswith("error: ")
     assert sentence in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+def test_who_names_a_folder_of_runs_or_leaves_it_out_is_told_what_to_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs" / "run-001").mkdir(parents=True)
+    (tmp_path / "runs" / "run-001" / "log.sqlite").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=r"at runs/log\.sqlite; the folder holds 1 run, give one, such as runs/run-001$"):
+        locate("runs")
+    with pytest.raises(BadInput, match=r"^there is no log at run-001; do you mean runs/run-001\?$"):
+        locate("run-001")
 
 
 def test_a_wrong_option_is_told_without_a_traceback() -> None:

@@ -262,7 +262,7 @@ def test_nothing_that_exists_is_overwritten(run: Path, tmp_path: Path, to: str) 
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("mine")
     for place in (tmp_path / "full", tmp_path / "full" / "mine"):
-        with pytest.raises(BadInput, match="exists and is not empty; give the export a new place with --out"):
+        with pytest.raises(BadInput, match="exists and is not empty; give a new place with --out"):
             export(run, "--to", to, "--out", place)
     assert (tmp_path / "full" / "mine").read_text() == "mine"
 

@@ -129,6 +129,17 @@ def test_a_story_hangs_lifts_under_lemmas_and_knows_what_learned(tmp_path: Path)
     assert lift.answers[1].rewards == (1.0, 1.0, -0.5, -0.5)
 
 
+def test_a_narrow_window_cuts_no_word_of_the_overview() -> None:
+    log = MemoryLog()
+    tale = told(log)
+    console = Console(width=80, force_terminal=False)
+    with console.capture() as capture:
+        console.print(overview(fold(RunSummary(), log.read())))
+    text = capture.get()
+    assert "…" not in text
+    assert all(asked.id[:8] in text for asked in tale.goalposts)
+
+
 def test_a_story_reads_the_goalposts_own_streams_and_no_others(tmp_path: Path) -> None:
     log = MemoryLog()
     told(log)

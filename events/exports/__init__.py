@@ -95,7 +95,7 @@ def check_free(out: Path) -> None:
         BadInput: something is there already.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadInput(f"{out} exists and is not empty; give the export a new place with --out")
+        raise BadInput(f"{out} exists and is not empty; give a new place with --out")
 
 
 @contextmanager
