@@ -119,12 +119,12 @@ def figures(summary: RunSummary) -> list[Figure]:
     return [figure._replace(series=series) for figure in drawn if (series := tuple(one for one in figure.series if one.points))]
 
 
-def compared(summaries: Mapping[str, RunSummary]) -> list[Figure]:
-    """The same of several runs: a figure for each line, with a line for each run, in this order, empty where it has none."""
+def compared(runs: Mapping[str, Sequence[Figure]]) -> list[Figure]:
+    """Figures of several runs as others: one for each line, with a line for each run, in this order, empty if it has none."""
     found: dict[tuple[str, str], Figure] = {}
     known: dict[tuple[str, str], dict[str, Series]] = {}
-    for run, summary in summaries.items():
-        for figure in figures(summary):
+    for run, its in runs.items():
+        for figure in its:
             for series in figure.series:
                 key = figure.name, series.name
                 found.setdefault(key, figure)
@@ -134,7 +134,7 @@ def compared(summaries: Mapping[str, RunSummary]) -> list[Figure]:
         figure._replace(
             name=_slug(f"{name}-{line}"),
             title=f"{figure.title}: {line}",
-            series=tuple(known[name, line].get(run, Series(run, ())) for run in summaries),
+            series=tuple(known[name, line].get(run, Series(run, ())) for run in runs),
         )
         for (name, line), figure in sorted(found.items(), key=lambda item: order[item[0][0]])
     ]

@@ -17,10 +17,13 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from events.log import Head, Readable
+from events.log import Head, Readable, Say, silent
 from events.projections import Projection
 
 P = TypeVar("P", bound=Projection)
+
+SAID = 1000
+"""Events after which a fold says how far it is."""
 
 
 class _Kept(BaseModel):
@@ -51,13 +54,20 @@ class Snapshot(Generic[P]):
         schema = json.dumps([self._adapter.json_schema(), version], sort_keys=True)
         self._shape = hashlib.sha256(schema.encode()).hexdigest()
 
-    def fold(self, log: Readable) -> P:
-        """The projection at the end of the log."""
+    def fold(self, log: Readable, say: Say = silent) -> P:
+        """The projection at the end of the log.
+
+        Args:
+            log: what is folded.
+            say: told now and then how many events are done, of how many.
+        """
         projection, start = self.load(log)
-        at = Head(start, "")
+        at, end = Head(start, ""), log.head().position
         for event in log.read(after=start):
             projection.apply(event)
             at = Head(event.position, event.head)
+            if at.position % SAID == 0:
+                say(at.position, max(at.position, end))
         if at.position - start >= self._every:
             self.save(projection, at)
         return projection

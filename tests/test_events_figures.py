@@ -132,7 +132,7 @@ def test_compared_runs_have_a_line_each_in_every_figure_that_they_share() -> Non
     one, log = summary(), MemoryLog()
     scene(log).run().goalpost().play()
     other = fold(RunSummary(), log.read())
-    found = by_name(compared({"one": one, "other": other}))
+    found = by_name(compared({"one": figures(one), "other": figures(other)}))
     assert [series.name for series in found["gap-while-playing"].series] == ["one", "other"]
     assert found["gap-examined"].series[1] == Series("other", ())
     assert found["gap-while-playing"].series[0].points == by_name(figures(one))["gap"].series[0].points

@@ -81,6 +81,14 @@ def test_the_summary_of_a_run_can_go_on_from_any_position(path: Path) -> None:
         assert Snapshot(path, RunSummary).fold(Prefix(events)) == fold(RunSummary(), events), cut
 
 
+def test_a_fold_says_how_far_it_is(log: Reading, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("events.snapshots.SAID", 10)
+    said: list[tuple[int, int]] = []
+    Snapshot(path, RunSummary).fold(log, lambda done, of: said.append((done, of)))
+    end = log.head().position
+    assert said == [(done, end) for done in range(10, end + 1, 10)] != []
+
+
 def test_a_snapshot_is_written_only_when_enough_is_new(log: Reading, path: Path) -> None:
     last = log.head().position
     Snapshot(path, Kinds, every=last + 1).fold(log)

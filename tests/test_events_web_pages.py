@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from events.figures import Figure, Series
 from events.index.read import Index
 from events.rollouts import pack
 from events.stores import open_log
@@ -19,6 +20,7 @@ from events.values import Pair, Question, Verdict, canonical
 from events.web.app import make_app
 from events.web.judged import judged
 from events.web.viewer import Viewer
+from events.web.words import tabled
 from tests.scenes import PROVENANCE, Scene, scene
 
 HOSTILE = "</code></pre><script>alert('owned')</script>\x1b[2J\u202eevil\r\n\x00\" onload=x {{ 7*7 }} ']]>"
@@ -296,6 +298,15 @@ def test_a_search_that_takes_long_says_how_far_it_came(site: Site, monkeypatch: 
     assert site.twin(place)["partly"]
     assert "have been searched; this query needs time" in site.page(place)
     assert "Nothing found<" in site.page(f"{place}&before=3")
+
+
+@pytest.mark.parametrize(("lines", "rows"), [(1, 40), (6, 20), (24, 10)])
+def test_the_more_lines_a_figure_has_the_fewer_rows_has_its_table(lines: int, rows: int) -> None:
+    points = tuple((float(x), 0.5) for x in range(200))
+    found = tabled(Figure("f", "F", "x", "y", tuple(Series(str(number), points) for number in range(lines))))
+    assert found.of == 200
+    assert len(found.lines) == rows
+    assert (found.lines[0][0], found.lines[-1][0]) == (0, 199)
 
 
 def test_a_query_that_cannot_be_read_keeps_its_page_and_says_why(site: Site) -> None:

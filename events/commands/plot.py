@@ -44,7 +44,11 @@ def plot(
     place = out or Path(f"{'-'.join(names)}-plots")
     check_free(place)
     summaries = {name: _summary(where) for name, where in zip(names, logs, strict=True)}
-    found = figures(*summaries.values()) if len(summaries) == 1 else compared(summaries)
+    found = (
+        figures(*summaries.values())
+        if len(summaries) == 1
+        else compared({name: figures(its) for name, its in summaries.items()})
+    )
     if not found:
         raise BadInput(f"there is nothing to plot in {', '.join(names)} yet; play an iteration first")
     with progress("plotting") as say:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 
 from events.cli import run_name
+from events.commands.output import progress
 from events.index.place import place_of
 from events.log import Readable
 from events.overview import SHORT, nearest, overview, solved
@@ -18,8 +19,9 @@ from events.tracing.drawing import next_commands
 
 
 def summarised(log: Readable, where: str) -> RunSummary:
-    """The run's figures."""
-    return Snapshot(place_of(where).with_suffix(".summary.json"), RunSummary).fold(log)
+    """The run's figures; of a long log not without showing how far it is."""
+    with progress("reading") as say:
+        return Snapshot(place_of(where).with_suffix(".summary.json"), RunSummary).fold(log, say)
 
 
 def drawn(summary: RunSummary, where: str, *, whole: bool = False) -> RenderableType:

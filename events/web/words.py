@@ -24,8 +24,10 @@ WIDTH: Final = 100
 """Characters of a line of JSON."""
 DRAWINGS: Final = 256
 """Drawings that are kept for the next one who asks; some kB each."""
-NUMBERS: Final = 40
-"""Rows that a table of a figure has at most."""
+NUMBERS: Final = 120
+"""About so many numbers does the table of a figure have ..."""
+FEWEST, MOST = 10, 40
+"""... in so many rows."""
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -110,8 +112,9 @@ def tabled(figure: Figure) -> Tabled:
     columns = [dict(series.points) for series in figure.series]
     places = sorted({x for column in columns for x in column})
     whole = len(places)
-    if len(places) > NUMBERS:
-        places = [places[round(at * (len(places) - 1) / (NUMBERS - 1))] for at in range(NUMBERS)]
+    most = min(MOST, max(FEWEST, NUMBERS // max(1, len(columns))))
+    if whole > most:
+        places = [places[round(at * (whole - 1) / (most - 1))] for at in range(most)]
     return Tabled([(x, [column.get(x) for column in columns]) for x in places], whole)
 
 

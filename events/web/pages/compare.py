@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from events.errors import BadInput
-from events.figures import compared
+from events.figures import compared, figures
 from events.projections import RunSummary
 from events.web.page import Asked, Page
 from events.web.pages.run import headlines
@@ -32,7 +32,7 @@ def page(asked: Asked) -> Page:
         "most": MOST,
         "settings": _different([settings(summary) for summary in summaries]),
         "numbers": _numbers(summaries),
-        "figures": compared(dict(zip(_names(runs), summaries, strict=True))) if runs else [],
+        "figures": compared(dict(zip(_names(runs), (run.derived(figures) for run in runs), strict=True))),
     }
     return Page("compare.html", "Compare runs", model)
 

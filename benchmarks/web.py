@@ -1,0 +1,238 @@
+"""`make bench-web`: measures the viewer on a log of a million events and writes its section of `docs/benchmarks.md`.
+
+Law: all numbers of the section come from one run; an aim that was missed says so. Pages are found by walking links, and asked
+of a viewer in a process of its own, in random order. A long log is made once and kept, with its index.
+
+    python -m benchmarks.web --help
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from math import ceil
+from pathlib import Path
+from statistics import median
+from typing import Annotated, NamedTuple
+
+import typer
+
+from benchmarks import section
+from benchmarks.million import Telling
+from benchmarks.rounds import table
+from benchmarks.visiting import Answer, Visitor, places, serving
+from events.cli import LOG_NAME, run_app
+from events.index.place import INDEX_NAME
+from events.stores import open_log
+
+PACKAGES = ("starlette", "uvicorn", "jinja2", "pydantic")
+MOST_MS, MOST_KB, MOST_MB = 200, 500, 200
+UNIT = "/static/icon.svg"
+"""A page that nobody has to make."""
+COPIES = 6
+"""Runs that are compared."""
+SUMMARY = "index.summary.json"
+INDEXING = """
+import os, resource, sys, time
+from contextlib import closing
+from pathlib import Path
+from events.index.write import Indexing
+from events.stores import open_log
+with closing(open_log(sys.argv[1], read_only=True)) as log:
+    began = time.process_time()
+    for _ in log.read():
+        pass
+    read = time.process_time() - began
+    began = time.process_time()
+    with closing(Indexing(log, Path(sys.argv[2]))) as indexing:
+        indexing.catch_up()
+    taken = time.process_time() - began
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(log.head().position, read, taken, os.stat(sys.argv[2]).st_size, memory)"""
+NOTES = """\
+The log is made up by `benchmarks.million`. Pages are asked one after the other, each over a connection of its own, in another
+random order every round, while the machine does other work (see the load); files that were read before are in its memory. First
+byte is the time until the head of the answer is there, when all of the page has been made; "× file" is that by the time that a
+static file takes of the same server; sizes are without compression. A search page looks for at most 80 ms or somewhat more, and
+says how far that came; older events are searched by its next page."""
+
+
+class Figures(NamedTuple):
+    """What was measured of one address."""
+
+    middle_ms: float
+    late_ms: float
+    """95 of 100 were not slower."""
+    kilobytes: float
+
+
+class Measured(NamedTuple):
+    """A page and its JSON."""
+
+    page: Figures
+    twin: Figures
+
+
+def main(
+    events: Annotated[int, typer.Option(help="Events of the long log.", min=1000)] = 1_000_000,
+    rounds: Annotated[int, typer.Option(help="How often every page is asked.", min=1)] = 20,
+    starts: Annotated[int, typer.Option(help="How often the viewer is started.", min=1)] = 3,
+    anew: Annotated[int, typer.Option(help="Events of the log that is indexed anew.", min=1000)] = 40_000,
+    folder: Annotated[Path, typer.Option(help="Where logs and indexes are made, or lie already.")] = Path("build/bench-web"),
+    document: Annotated[Path, typer.Option(help="Where the section is written.")] = section.DOCUMENT,
+) -> None:
+    """Measure the viewer's pages on a long log. Some minutes; half an hour where the log and its index are still to be made."""
+    lines = [f"{section.machine(PACKAGES)}.", "", NOTES]
+    with section.step("a long log"):
+        run = written(folder / "million", events)
+    with section.step("its index"), serving([run]) as server:
+        server.caught_up(run.name)
+    with section.step("indexing"):
+        index = indexed(written(folder / "short", anew))
+    with section.step("first pages"):
+        first = [started(run) for _ in range(starts)]
+    with section.step("pages"), serving([run]) as server:
+        visitor = Visitor(server.address)
+        found = visits(visitor, places(visitor), rounds)
+        unit = median(visitor.ask(UNIT).first_ms for _ in range(10 * rounds))
+        memory = server.peak_mb()
+    with section.step("runs compared"), serving(copies(run, folder / "compared")) as server:
+        visitor = Visitor(server.address)
+        side_by_side = {f"{count} runs compared": compared(run, count) for count in (2, COPIES)}
+        found |= visits(visitor, side_by_side, rounds)
+        more = server.peak_mb()
+    sizes = ((run / name).stat().st_size / 1e6 for name in (LOG_NAME, INDEX_NAME))
+    held = "a log of {} events, {} MB, with an index of {} MB".format(spaced(events), *map(spaced, sizes))
+    head = [
+        "page",
+        "first byte, median",
+        "95 %",
+        "× file",
+        "size",
+        "JSON, median",
+        "its size",
+        f"< {MOST_MS} ms, < {MOST_KB} kB",
+    ]
+    lines += ["", f"Pages of {held}; a static file takes {unit:.1f} ms:", "", *table(head, list(rows(found, unit)))]
+    met = "met" if memory < MOST_MB else "missed"
+    lines += [
+        "",
+        f"The server held {memory:.0f} MB at most while the pages of the one run were asked (aim: < {MOST_MB} MB: {met}), and "
+        f"{more:.0f} MB\nwith {COPIES} such runs open at once. The first page after a start, the run's, took "
+        f"{median(first):.0f} ms ({min(first):.0f}–{max(first):.0f}).",
+        "",
+        "Making an index, CPU seconds of one thread:",
+        "",
+    ]
+    head = ["events", "index", "events a second", "× reading the log", "its size", "by the log's", "memory"]
+    lines += table(head, [index])
+    section.write(document, "web", "The viewer", lines)
+    slowest = max(found, key=lambda name: found[name].page.middle_ms)
+    sys.stdout.write(f"{memory:.0f} MB; {unit:.1f} ms a file; {found[slowest].page.middle_ms:.0f} ms: {slowest}\n")
+
+
+def compared(run: Path, count: int) -> str:
+    """The address of copies of a run, side by side."""
+    return "/compare?" + "&".join(f"run={run.name}-{number}" for number in range(count))
+
+
+def written(folder: Path, events: int) -> Path:
+    """The folder of a run of so many events, made once and kept."""
+    if not (folder / LOG_NAME).exists():
+        draft = folder.with_name(f"{folder.name}.draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        with closing(open_log(draft / LOG_NAME, create=True)) as log:
+            Telling(log, 0).tell(events)
+        draft.rename(folder)
+    return folder
+
+
+def indexed(run: Path) -> list[str]:
+    """What the index of a log takes that is indexed anew, as a row."""
+    place = run / "fresh.sqlite"
+    for end in ("", "-wal", "-shm"):
+        place.with_name(f"{place.name}{end}").unlink(missing_ok=True)
+    command = [sys.executable, "-c", INDEXING, str(run / LOG_NAME), str(place)]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    events, reading, taken, size, memory = (float(number) for number in told)
+    return [
+        spaced(events),
+        f"{taken:.0f} s",
+        spaced(events / taken),
+        f"{taken / reading:.0f}",
+        f"{size / 1e6:.0f} MB",
+        f"{size / (run / LOG_NAME).stat().st_size:.2f}",
+        f"{memory / 1e3:.0f} MB",
+    ]
+
+
+def started(run: Path) -> float:
+    """How long the first page of a run takes after a start."""
+    with serving([run]) as server:
+        return Visitor(server.address).ask(f"/runs/{run.name}").first_ms
+
+
+def copies(run: Path, folder: Path) -> list[Path]:
+    """The same run in several folders, figures included, indexes not."""
+    made = [folder / f"{run.name}-{number}" for number in range(COPIES)]
+    for copy in made:
+        shutil.rmtree(copy, ignore_errors=True)
+        copy.mkdir(parents=True)
+        for name in (LOG_NAME, SUMMARY):
+            os.link(run / name, copy / name)
+    return made
+
+
+def visits(visitor: Visitor, addresses: Mapping[str, str], rounds: int) -> dict[str, Measured]:
+    """Every page and its JSON so many times, in random order."""
+    asked = [place for page in addresses.values() for place in (page, twin(page))]
+    found: dict[str, list[Answer]] = {place: [] for place in asked}
+    rng = random.Random(0)  # noqa: S311  # an order, no secret
+    for _ in range(rounds):
+        for place in rng.sample(asked, len(asked)):
+            found[place].append(visitor.ask(place))
+    return {name: Measured(_figures(found[page]), _figures(found[twin(page)])) for name, page in addresses.items()}
+
+
+def twin(page: str) -> str:
+    """The address of a page's JSON."""
+    path, mark, query = page.partition("?")
+    return f"{'/index' if path == '/' else path}.json{mark}{query}"
+
+
+def _figures(answers: Sequence[Answer]) -> Figures:
+    taken = sorted(answer.first_ms for answer in answers)
+    return Figures(median(taken), taken[ceil(0.95 * len(taken)) - 1], max(answer.size for answer in answers) / 1000)
+
+
+def rows(found: Mapping[str, Measured], unit: float) -> Iterator[list[str]]:
+    """A row a page."""
+    for name, (page, its_twin) in found.items():
+        met = page.middle_ms < MOST_MS and page.kilobytes < MOST_KB
+        yield [
+            name,
+            f"{page.middle_ms:.0f} ms",
+            f"{page.late_ms:.0f} ms",
+            f"{page.middle_ms / unit:.0f}",
+            f"{page.kilobytes:.0f} kB",
+            f"{its_twin.middle_ms:.0f} ms",
+            f"{its_twin.kilobytes:.0f} kB",
+            "met" if met else "missed",
+        ]
+
+
+def spaced(number: float) -> str:
+    """A whole number, thousands apart."""
+    return f"{number:,.0f}".replace(",", " ")
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False)
+    app.command()(main)
+    run_app(app)
