@@ -14,7 +14,18 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, Response, Route, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Dialog,
+    Page,
+    Request,
+    Response,
+    Route,
+    expect,
+    sync_playwright,
+)
 
 from tests.looking import kind_of
 
@@ -22,6 +33,8 @@ LOOK = (Path(__file__).parent / "look.js").read_text()
 LINKS = """[...document.querySelectorAll("a[href]")]
     .map((one) => new URL(one.getAttribute("href"), location.href)).map((to) => to.pathname + to.search)"""
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+# A machine may be busy with something else; what is there in time waits no longer.
+expect.set_options(timeout=60_000)
 WINDOW = {"width": 1280, "height": 900}
 PHONE = {"width": 360, "height": 740}
 
@@ -54,8 +67,9 @@ def viewing(*places: Path) -> Iterator[str]:
 
 
 def until_known(address: str, slug: str) -> None:
-    """Wait until the viewer has read the run to its end; the stream says when it got further."""
-    with httpx.stream("GET", f"{address}/runs/{slug}/live", timeout=30) as moves:
+    """Wait until the viewer has read and indexed the run to its end; the stream says when it got further."""
+    httpx.get(f"{address}/runs/{slug}/goalposts").raise_for_status()
+    with httpx.stream("GET", f"{address}/runs/{slug}/live", timeout=60) as moves:
         for _ in moves.iter_lines():
             run = next(run for run in httpx.get(f"{address}/index.json").json()["runs"] if run["slug"] == slug)
             if run["position"] == run["head"]:
@@ -74,7 +88,7 @@ class Watch:
     def context(self, browser: Browser, **options: object) -> BrowserContext:
         """A fresh profile whose pages are watched, and cannot leave."""
         context = browser.new_context(base_url=self.address, **{"viewport": WINDOW, **options})  # type: ignore[arg-type]
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(60_000)
         context.route(lambda url: not url.startswith((f"{self.address}/", "data:")), self._outside)
         context.on("request", lambda request: self.asked.add(request.url))
         context.on("requestfailed", self._failed)

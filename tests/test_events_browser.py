@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from events.stores import open_log
 from events.web.pages import PAGES
-from tests.browsing import PHONE, Seen, Watch, chromium, find_chromium, until_known, viewing, walk
+from tests.browsing import LOOK, PHONE, Seen, Watch, chromium, find_chromium, until_known, viewing, walk
 from tests.looking import HIDING, SCRIPT, hostile, tell
 from tests.scenes import Scene, scene
 
@@ -107,6 +107,24 @@ def test_every_page_can_be_read_heard_and_tabbed_through_in_every_light_and_widt
     assert not {seen.address: seen.complaints[looked_for] for seen in walked if seen.complaints[looked_for]}
 
 
+def test_what_measures_pages_notices_what_is_wrong(page: Page) -> None:
+    page.set_content(
+        """<p style="color: #767676">4.54</p> <p style="color: #777">4.48</p> <p style="opacity: .5; color: #222">see-through</p>
+        <div style="background: #123"><svg role="img" aria-label="drawn"><text y="20" fill="#234">drawn</text></svg></div>
+        <input placeholder="nameless" style="outline: none"> <table><tr><td>data</td></tr></table> <h4>deep</h4> <nav></nav>
+        <div style="width: 2000px">wide</div>"""
+    )
+    pale = page.evaluate(LOOK, "pale")
+    assert [line.partition(" : ")[0] for line in pale if line.startswith("4.")] == ["4.48"]
+    assert [word for word in ("see-through", "drawn") if not any(word in line for line in pale)] == []
+    mute = " ".join(page.evaluate(LOOK, "mute"))
+    for wrong in "no language", "0 of h1", "level 4", "no label: <input>", "no caption", "no label: <nav>":
+        assert wrong in mute
+    page.keyboard.press("Tab")
+    assert page.evaluate(LOOK, "unfocused") == ["<input> "]
+    assert "2000" in page.evaluate(LOOK, "wide")[0] or "2008" in page.evaluate(LOOK, "wide")[0]
+
+
 def test_a_node_of_the_tree_shows_that_it_has_the_focus(page: Page) -> None:
     page.goto("/runs/recorded/goalposts")
     page.click(".goalposts tbody a")
@@ -135,9 +153,9 @@ def test_a_run_that_is_played_moves_by_itself_and_keeps_focus_scroll_and_what_is
     expect(page.locator("#iterations tbody tr")).to_have_count(3)
     now = page.evaluate("[scrollY, document.activeElement.href, document.querySelector('#iterations .scroll').scrollLeft]")
     assert now[1:] == was[1:]
+    assert abs(now[0] - was[0]) < 200
     assert page.evaluate("window.mine"), "the page was loaded again"
     expect(page.locator("figure details").first).to_have_attribute("open", "")
-    assert page.evaluate("document.activeElement.getBoundingClientRect().bottom") > 0
 
 
 def test_goalposts_questions_and_the_list_of_runs_move_as_well(page: Page, growing: Scene, runs: Path) -> None:
