@@ -14,17 +14,17 @@ from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from events.cli import python
 from events.diagnosis import DRIFT, diagnose
 from events.learning import heading, step_lines
 from events.log import Log
+from events.overview import SHORT, nearest
 from events.projections import IterationFigures, RunSummary, SeatFigures, fold
+from events.tracing.drawing import next_commands
 from events.types import EvaluationFinished
 from events.values import Seat, StepTaken
 from graph import state
@@ -264,12 +264,14 @@ def ending(log: Log, folder: Path) -> RenderableType:
         f"accepted {_accepted(summary, ' and ')}; {failed} episodes failed; rejected "
         + (", ".join(f"{count} {reason}" for reason, count in rejected.most_common()) or "none")
     )
-    run = escape(str(folder))
-    example = next(iter(summary.goalposts), "GOALPOST")[:8]
-    deeper = Table("", "", box=None, pad_edge=False, show_header=False)
-    deeper.add_row("the curriculum", f"{python()} -m events.trace {run}")
-    deeper.add_row("one goalpost", f"{python()} -m events.trace {run} {example}")
-    deeper.add_row("every hash", f"{python()} -m events verify {run}")
+    example = next(iter(nearest(summary)), "GOALPOST")[:SHORT]
+    commands = [
+        ("what happened", "events.trace", ""),
+        ("why a goalpost was or was not solved", "events.trace", example),
+        ("the same in the browser", "events.web", ""),
+        ("every hash", "events verify", ""),
+    ]
+    deeper = next_commands(str(folder), commands)
     return Group(
         Text(), table, Text(facts), *_symptoms(summary), Text(), deeper, Text(f"head {log.head().digest}", style="dim")
     )

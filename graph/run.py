@@ -149,7 +149,7 @@ def play(folder: Path, config: Config | None, url: str | None, console: Console,
             again = f"{python()} -m graph.run --resume {escape(str(folder))}"
             console.print(f"The run is kept; go on with: {again}", style="dim", soft_wrap=True)
             raise
-        console.print(ending(log, folder))
+        console.print(ending(log, folder), crop=False)
 
 
 async def _played(folder: Path, config: Config, log: Log, given: Inputs, console: Console, *, plain: bool) -> None:

@@ -58,6 +58,9 @@ def test_the_end_compares_before_and_after(played, tmp_path):
     shown = text(ending(played, tmp_path / "[bold]run"))
     for words in ("before", "after", "pass@1", "1 episodes failed", "[bold]run", "head"):
         assert words in shown
+    copied = next(line for line in shown.splitlines() if line.startswith("why a goalpost"))
+    assert " -m events.trace " in copied
+    assert copied.rstrip().endswith(next(iter(watch(played).summary.goalposts))[:8])
 
 
 def test_the_screen_shows_the_latest_steps_and_every_symptom(played, tmp_path):
