@@ -179,13 +179,14 @@ def started(run: Path) -> float:
 
 
 def copies(run: Path, folder: Path) -> list[Path]:
-    """The same run in several folders, figures included, indexes not."""
+    """The same run in several folders, with its figures where they are kept."""
     made = [folder / f"{run.name}-{number}" for number in range(COPIES)]
     for copy in made:
         shutil.rmtree(copy, ignore_errors=True)
         copy.mkdir(parents=True)
         for name in (LOG_NAME, SUMMARY):
-            os.link(run / name, copy / name)
+            if (run / name).exists():
+                os.link(run / name, copy / name)
     return made
 
 

@@ -62,12 +62,13 @@ def web(
         shown = f"[{host}]" if ":" in host else host
         asking = f"?{urlencode({'token': token})}" if token else ""
         address = f"http://{shown}:{taken}/{asking}"
+        names = {"localhost", "127.0.0.1", "[::1]", shown} if local else None
+        server = _server(viewer, names, token, f"gasp-{taken}")
         sys.stdout.write(f"{address}\n")
         sys.stdout.flush()
         if open_it:
             webbrowser.open(address)
-        names = {"localhost", "127.0.0.1", "[::1]", shown} if local else None
-        _server(viewer, names, token, f"gasp-{taken}").run([listening])
+        server.run([listening])
 
 
 @contextmanager

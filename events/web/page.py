@@ -124,6 +124,8 @@ def plain(value: Any) -> Any:
             return value.model_dump(mode="json")
         case tuple() if hasattr(value, "_asdict"):
             return {name: plain(part) for name, part in value._asdict().items()}
+        case tuple() | list():
+            return [plain(part) for part in value]
         case Mapping():
             return {str(name): plain(part) for name, part in value.items()}
         case Collection():
