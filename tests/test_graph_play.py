@@ -244,7 +244,9 @@ async def test_a_goalpost_is_tried_as_often_as_is_set(runner):
     log = MemoryLog()
     await episode(log, runner, Script(), gap_attempts=3)
     assert [fact.generation.count for fact in facts(log, AttemptsMade) if fact.purpose == "gap"] == [3]
-    assert {fact.generation.count for fact in facts(log, AttemptsMade) if fact.purpose == "pass_rate"} == {PlaySettings().attempts}
+    assert {fact.generation.count for fact in facts(log, AttemptsMade) if fact.purpose == "pass_rate"} == {
+        PlaySettings().attempts
+    }
 
 
 async def test_practice_is_one_round_of_attempts(runner):
