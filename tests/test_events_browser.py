@@ -245,8 +245,7 @@ def test_everything_can_be_done_with_keys(page: Page) -> None:
     expect(keys_shown).to_be_hidden()
     for letter, heading in ("s", "Search"), ("p", "Policies"), ("x", "Suspicion"), ("e", "Events"), ("r", "Runs"):
         with page.expect_navigation():
-            keys.press("g")
-            keys.press(letter)
+            keys.type(f"g{letter}")
         expect(page.locator("h1")).to_have_text(heading)
 
 
