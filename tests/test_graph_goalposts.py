@@ -205,7 +205,7 @@ def test_errata_are_left_out_counted_and_named(tmp_path):
 
 def test_a_further_run_practises_on_what_is_left_and_its_weights_are_asked_too(tmp_path):
     # Half known, and asked once, so that some are left and something is learned.
-    save(tmp_path / "half.jsonl", generate("train", 9, 7, rare=(1,)))
+    save(tmp_path / "half.jsonl", generate("train", 12, 7, rare=(1, 2)))
     small = ("iterations=2", "practice=4", "practice_attempts=6")
     words = ("--further", "--samples", "1", *SMALL[2:], *(f"--set=play.{one}" for one in small), "--set=evaluate.attempts=1")
     kept, origin, _ = filtered(tmp_path / "kept.jsonl", tmp_path / "half.jsonl", *words)
