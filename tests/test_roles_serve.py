@@ -118,6 +118,7 @@ async def test_a_fleet_answers_whoever_has_the_key_and_says_why_it_died(temporar
         (url,) = fleet.urls
         fleet.check()
         question = {"model": "pocket", "prompt": [5, 6, 7], "max_tokens": 4, "logprobs": 0, "return_token_ids": True}
+        question["ignore_eos"] = True
         status, said = await asyncio.to_thread(ask, url, "/v1/completions", fleet.key, question)
         (choice,) = json.loads(said)["choices"]
         assert (status, len(choice["token_ids"]), choice["prompt_token_ids"]) == (200, 4, [5, 6, 7])
