@@ -179,5 +179,5 @@ def test_what_survives_a_killed_keeper_ends_at_the_next_start_and_ctrl_c_leaves_
     second.send_signal(signal.SIGINT)
     _, err = second.communicate(timeout=60)
     assert (second.returncode, err) == (0, "")
-    assert not any(started_at(pid) for pid in new["all"])
+    assert gone(new["all"])
     assert not left(temporary)
