@@ -41,6 +41,8 @@ VERDICTS: dict[Quality, tuple[Outcome, str]] = {
     "broken": ("syntax_error", "'(' was never closed"),
     "empty": ("malformed", "no python block"),
 }
+FAILING: dict[Quality, str] = {"wrong": "w", "slow": "t", "broken": "s"}
+"""The letter of a failed test."""
 
 
 class Player:
@@ -137,4 +139,5 @@ class Player:
 def _verdict(quality: Quality, total: int) -> Verdict:
     outcome, detail = VERDICTS[quality]
     passed = total if quality == "right" else total // 3 if quality == "wrong" else 0
-    return Verdict(outcome=outcome, passed=passed, total=total, detail=detail)
+    tests = "" if quality == "empty" else "." * passed + FAILING.get(quality, ".") * (total - passed)
+    return Verdict(outcome=outcome, passed=passed, total=total, detail=detail, tests=tests)

@@ -88,6 +88,8 @@ class AttemptRow(TableRow):
     """Tests there were."""
     detail: str | None = None
     """The verdict in words."""
+    tests: str | None = None
+    """What came of each test, a letter each (`events.values.LETTERS`); null also in logs of older schemas."""
     container: str | None = None
     """Digest of the container image that the verdict was reached in."""
     policy: Digest

@@ -215,7 +215,7 @@ class AttemptsMade(Fact):
 class AttemptsVerified(Fact):
     """The verifier judged the attempts of an earlier event of this stream."""
 
-    SCHEMA: ClassVar[int] = 2
+    SCHEMA: ClassVar[int] = 3
     kind: Literal["attempts_verified"] = "attempts_verified"
     of: int
     """Version of the `AttemptsMade` in this stream."""

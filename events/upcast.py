@@ -29,10 +29,15 @@ def _by_own_rules(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "provenance": {**data["provenance"], "per_test": False, "rules": "own"}}
 
 
+def _untold_tests(data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "verdicts": [{**verdict, "tests": None} for verdict in data["verdicts"]]}
+
+
 UPCASTERS: Mapping[tuple[str, int], Upcaster] = MappingProxyType(
     {
         ("attempts_made", 1): _stopless_generation,
         ("attempts_verified", 1): _by_own_rules,
+        ("attempts_verified", 2): _untold_tests,
         ("evaluation_finished", 1): _stopless,
         ("policy_served", 1): lambda data: {**data, "difference": None, "mean_difference": None},
         ("policy_updated", 1): lambda data: {**data, "steps": [{**step, "silent": {}} for step in data["steps"]]},
@@ -42,7 +47,8 @@ UPCASTERS: Mapping[tuple[str, int], Upcaster] = MappingProxyType(
 )
 """By kind and schema. Since schema 2, steps of `policy_updated` tell why completions carried no signal, and `run_started`
 which other logs are learned from; `policy_served` tells how far the served weights are from the trainer's; whatever tells how
-tokens were drawn names the texts that ended a completion; verdicts name the rules that they were reached by."""
+tokens were drawn names the texts that ended a completion; verdicts name the rules that they were reached by. Since schema 3
+verdicts tell what came of each test."""
 
 _UNION = get_args(get_args(AnyFact)[0])
 KINDS: Mapping[str, type[Fact]] = MappingProxyType({cls.model_fields["kind"].default: cls for cls in _UNION})

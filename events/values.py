@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal, NewType
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -42,6 +44,22 @@ Outcome = Literal[
     "malformed",
 ]
 """What the verifier found. `malformed`: the completion held no answer of the asked form."""
+LETTERS: Mapping[str, Outcome] = MappingProxyType(
+    {
+        ".": "passed",
+        "w": "wrong_answer",
+        "r": "runtime_error",
+        "s": "syntax_error",
+        "t": "time_limit",
+        "m": "memory_limit",
+        "o": "output_limit",
+        "f": "forbidden",
+        "x": "tampered",
+    }
+)
+"""What a letter of `Verdict.tests` stands for. Letters, since a log holds a million tests."""
+Letters = Annotated[str, Field(pattern=f"^[{''.join(LETTERS)}]*$")]
+"""Outcomes of tests, one of `LETTERS` each."""
 Rules = Literal["own", "livecodebench"]
 """How answers are run, and which values are right: docs/verdicts.md."""
 Silence = Literal["all_right", "all_wrong", "alone", "average", "empty", "untaught"]
@@ -149,6 +167,9 @@ class Verdict(Value):
     """Tests there were."""
     detail: str = ""
     """A short reason for people, at most 200 characters; hostile text, escape it."""
+    tests: Letters | None = None
+    """What came of each test, in the order of the question's pairs; shorter than `total` where
+    tests were not run. None in logs of older schemas."""
 
 
 class Provenance(Value):

@@ -6,17 +6,18 @@ Law: all tests must pass, and the first that fails names the verdict. It parses 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from events.safe_text import one_line
-from events.values import Outcome, Question, Rules, Verdict
+from events.values import LETTERS, Outcome, Question, Rules, Verdict
 from roles.rules import compose, found
 from sandbox.runner import Execution, Job, Run, Runner
 
 SHARED: Final = ("time_limit", "memory_limit")
 """Outcomes that a test may owe to those before it in its job."""
+_LETTER_OF = {outcome: letter for letter, outcome in LETTERS.items()}
 
 
 @dataclass
@@ -71,8 +72,13 @@ class Trial:
     @property
     def verdict(self) -> Verdict:
         """What was found."""
-        passed = self.outcomes.count("passed")
-        return Verdict(outcome=self.failure or "passed", passed=passed, total=len(self.job.inputs), detail=self.detail)
+        return Verdict(
+            outcome=self.failure or "passed",
+            passed=self.outcomes.count("passed"),
+            total=len(self.job.inputs),
+            detail=self.detail,
+            tests=letters(self.outcomes),
+        )
 
     @property
     def used(self) -> dict[str, float]:
@@ -100,6 +106,11 @@ async def tried(
         for trial, execution in zip(going, await runner.run([trial.next for trial in going]), strict=True):
             trial.take(execution)
     return trials
+
+
+def letters(outcomes: Iterable[Outcome]) -> str:
+    """Outcomes of tests as a verdict tells them."""
+    return "".join(map(_LETTER_OF.__getitem__, outcomes))
 
 
 def detail(run: Run) -> str:

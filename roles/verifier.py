@@ -14,10 +14,10 @@ from typing import NamedTuple, Protocol
 from events.parse import Malformed, parse_input, parse_output, parse_program, parse_proposal
 from events.safe_text import one_line
 from events.types import Reason
-from events.values import Pair, Provenance, Question, Rules, Task, Verdict
+from events.values import Outcome, Pair, Provenance, Question, Rules, Task, Verdict
 from roles.rules import OUTCOMES
 from roles.safety import objection, parse, without_each_statement
-from roles.trial import detail, tried
+from roles.trial import detail, letters, tried
 from sandbox.compare import same
 from sandbox.literal import NotLiteral, TooLarge, read
 from sandbox.runner import Execution, Job, Run, Runner
@@ -177,17 +177,21 @@ def _judged(found: Sequence[tuple[Verdict, dict[str, float] | None]]) -> Judged:
 
 
 def _malformed(answer: Malformed) -> Verdict:
-    return Verdict(outcome="malformed", passed=0, total=1, detail=one_line(answer.reason, 200))
+    return Verdict(outcome="malformed", passed=0, total=1, detail=one_line(answer.reason, 200), tests="")
 
 
 def _judged_value(answer: str | Malformed, expected: str) -> Verdict:
     if isinstance(answer, Malformed):
         return _malformed(answer)
     right = same(expected, answer)
-    return Verdict(outcome="passed" if right else "wrong_answer", passed=int(right), total=1)
+    return _of_one_test("passed" if right else "wrong_answer")
 
 
 def _judged_run(run: Run, expected: str) -> Verdict:
     if run.status != "ok":
-        return Verdict(outcome=OUTCOMES[run.status], passed=0, total=1, detail=detail(run))
+        return _of_one_test(OUTCOMES[run.status], detail(run))
     return _judged_value(run.value, expected)
+
+
+def _of_one_test(outcome: Outcome, why: str = "") -> Verdict:
+    return Verdict(outcome=outcome, passed=int(outcome == "passed"), total=1, detail=why, tests=letters([outcome]))

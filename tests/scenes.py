@@ -288,9 +288,9 @@ class Scene:
             generation=self.generation(f"Solve: {asked.statement}", count),
         )
         made = self.log.append(self.stream, [fact])[0]
-        total = len(asked.private)
-        passed = Verdict(outcome="passed", passed=total, total=total)
-        wrong = Verdict(outcome="wrong_answer", passed=1, total=total, detail="[1] is not [2]")
+        total = len(asked.pairs)
+        passed = Verdict(outcome="passed", passed=total, total=total, tests="." * total)
+        wrong = Verdict(outcome="wrong_answer", passed=1, total=total, detail="[1] is not [2]", tests="." + "w" * (total - 1))
         verdicts = (passed,) * passing + (wrong,) * (count - passing)
         self._say(self.stream, AttemptsVerified(of=made.version, verdicts=verdicts, provenance=PROVENANCE))
         return made

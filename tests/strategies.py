@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from events.types import Fact
 from events.upcast import KINDS
-from events.values import Sampling
+from events.values import LETTERS, Letters, Sampling
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 jsons = st.recursive(
@@ -35,6 +35,8 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
         return jsons
     if annotation is Sampling:
         return samplings
+    if annotation == Letters:
+        return st.text("".join(LETTERS), max_size=12)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return models(annotation)
     simple = {str: st.text(max_size=12), int: st.integers(), float: numbers, bool: st.booleans(), type(None): st.none()}

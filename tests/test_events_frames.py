@@ -76,7 +76,7 @@ def test_every_verdict_stands_with_its_completion(log: MemoryLog) -> None:
         for index, verdict in enumerate(event.fact.verdicts)
     }
     judged = frame.filter(pl.col("outcome").is_not_null())
-    columns = judged.select("stream", "version", "index", "outcome", "passed", "total", "detail").iter_rows()
+    columns = judged.select("stream", "version", "index", "outcome", "passed", "total", "detail", "tests").iter_rows()
     assert {row[:3]: row[3:] for row in columns} == verdicts
     assert set(judged["container"]) == {"sha256:0"}
     assert set(frame.filter(pl.col("outcome").is_null())["purpose"]) == {"proposal"}

@@ -150,7 +150,7 @@ def test_where_no_answer_passed_the_one_that_passed_most_tests_is_a_command_away
 def test_an_attempt_shows_what_it_was_worth_and_who_learned_from_it(trace: Trace, run: Path) -> None:
     lemma = variant(trace, run)
     text = trace(run, lemma, "--attempt", 0)
-    assert "Verdict: passed, 3 of 3 tests passed" in text
+    assert "Verdict: passed, 5 of 5 tests passed" in text
     assert re.search(r"Reward 1, advantage \+\d\.\d{3}, solve phase; learned by [0-9a-f]{8}\.", text)
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from starlette.testclient import TestClient
@@ -16,7 +16,7 @@ from events.index.read import Index
 from events.rollouts import pack
 from events.stores import open_log
 from events.types import AttemptsMade, AttemptsVerified, GoalpostAdded, QuestionProposed, QuestionRejected, QuestionValidated
-from events.values import Pair, Question, Verdict, canonical
+from events.values import LETTERS, Outcome, Pair, Question, Verdict, canonical
 from events.web.app import make_app
 from events.web.judged import judged
 from events.web.viewer import Viewer
@@ -267,16 +267,23 @@ def pairs(count: int) -> list[Pair]:
 
 
 def results(passed: int, total: int, *, per_test: bool = False, **verdict: Any) -> list[str]:
-    found = Verdict(outcome=verdict.get("outcome", "wrong_answer"), passed=passed, total=total)
+    found = Verdict.model_validate({"outcome": "wrong_answer", "passed": passed, "total": total, **verdict})
     return [test.result for test in judged(pairs(3), 1, found, per_test=per_test)]
 
 
-def test_a_test_is_called_failed_only_where_the_verdict_leaves_no_other_way() -> None:
+def test_in_older_logs_a_test_is_called_failed_only_where_the_verdict_leaves_no_other_way() -> None:
     assert results(0, 3) == ["failed"] * 3
     assert results(3, 3, outcome="passed") == ["passed"] * 3
-    assert results(1, 3) == ["not recorded"] * 3
-    assert results(1, 3, per_test=True) == ["passed", "failed", "not run"]
-    assert results(0, 1, outcome="malformed") == ["not run"] * 3
+    assert results(1, 3) == ["not_recorded"] * 3
+    assert results(1, 3, per_test=True) == ["passed", "failed", "not_run"]
+    assert results(0, 1, outcome="malformed") == ["not_run"] * 3
+
+
+def test_a_verdict_that_tells_of_each_test_is_shown_test_by_test() -> None:
+    assert results(1, 3, tests="w.t") == ["wrong_answer", "passed", "time_limit"]
+    assert results(1, 3, tests=".r", per_test=True) == ["passed", "runtime_error", "not_run"]
+    assert results(0, 1, outcome="malformed", tests="") == ["not_run"] * 3
+    assert len(LETTERS) == len(set(LETTERS.values())) == len(get_args(Outcome)) - 1
 
 
 def test_a_search_marks_what_it_found_and_pages(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,9 +126,11 @@ async def test_the_first_failure_ends_a_trial_with_limits_per_test(brisk):
     raises = "def f(x):\n    return (1 // x, x)[1]"
     shared = await judged(brisk, SLOW, [wrong, hangs, raises])
     assert [(v.outcome, v.passed) for v in shared] == [("wrong_answer", 3), ("time_limit", 2), ("runtime_error", 3)]
+    assert [v.tests for v in shared] == [".w..", "..tt", "r..."]
     verifier = Verifier(brisk, 5, 2, 3, per_test=True)
     verdicts, used = await verifier.judge(SLOW, "induction", None, [python(one) for one in (wrong, hangs, raises)])
     assert [(v.outcome, v.passed) for v in verdicts] == [("wrong_answer", 1), ("time_limit", 2), ("runtime_error", 0)]
+    assert [v.tests for v in verdicts] == [".w", "..t", "r"]
     assert used["seconds"][1] < 8, "two limits: once behind other tests, once alone"
 
 

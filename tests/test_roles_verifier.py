@@ -69,6 +69,16 @@ async def test_abduction_accepts_any_input_that_gives_the_output(verifier):
     assert [v.outcome for v in verdicts] == ["passed", "passed", "wrong_answer", "runtime_error"]
 
 
+async def test_a_verdict_tells_what_came_of_each_test(verifier):
+    forgetful = "def f(x):\n    return [v * v for v in x] if len(x) > 1 else x[0] + 1"
+    verdicts, _ = await verifier.judge(SQUARES, "induction", None, [python(SQUARES.program), python(forgetful), "?"])
+    assert [(v.tests, v.passed) for v in verdicts] == [("...", 3), (".wr", 1), ("", 0)]
+    verdicts, _ = await verifier.judge(
+        SQUARES, "abduction", 1, ["```input\n[-3]\n```", "```input\n[4]\n```", "```input\n4\n```", "?"]
+    )
+    assert [v.tests for v in verdicts] == [".", "w", "r", ""]
+
+
 async def test_equal_answers_get_equal_verdicts_in_order(verifier):
     good, bad = python(SQUARES.program), python("def f(x):\n    return x")
     verdicts, _ = await verifier.judge(SQUARES, "induction", None, [good, bad, "?", good])

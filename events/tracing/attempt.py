@@ -154,7 +154,7 @@ def _tests(story: AttemptStory) -> RenderableType:
     public = len(story.question.public)
     for one in judged(story.question.pairs, public, story.verdict, per_test=per_test, only=story.pair):
         given, wanted = cells(story.question.pairs[one.pair])
-        rows.add_row(str(one.pair), "public" if one.public else "private", given, wanted, one.result)
+        rows.add_row(str(one.pair), "public" if one.public else "private", given, wanted, one.result.replace("_", " "))
     return rows
 
 

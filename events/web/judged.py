@@ -1,7 +1,7 @@
 """What a verdict says about each test.
 
-Law: honest: a verdict holds how many tests were passed, not which. A test is called passed or failed only where that number
-leaves no other way; else its result is said to be not recorded.
+Law: honest. Verdicts of older schemas hold how many tests were passed, not which: there a test is called passed or failed only
+where that number leaves no other way, else its result is said to be not recorded.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from events.values import Pair, Verdict
+from events.values import LETTERS, Outcome, Pair, Verdict
 
-Result = Literal["passed", "failed", "not run", "not recorded", "not judged yet"]
+Result = Outcome | Literal["failed", "not_run", "not_recorded", "not_judged_yet"]
 
 
 @dataclass(frozen=True)
@@ -41,24 +41,26 @@ def judged(
         only: the pair that was asked.
     """
     asked = range(len(pairs)) if only is None else range(only, only + 1) if only < len(pairs) else range(0)
-    results = _results(len(asked), verdict, per_test)
     return [
-        Judged(place, place < public, pairs[place].input, pairs[place].output, result)
-        for place, result in zip(asked, results, strict=True)
+        Judged(place, place < public, pairs[place].input, pairs[place].output, _result(test, len(asked), verdict, per_test))
+        for test, place in enumerate(asked)
     ]
 
 
-def _results(count: int, verdict: Verdict | None, per_test: bool) -> list[Result]:
-    def result(place: int) -> Result:
-        if verdict is None:
-            return "not judged yet"
-        if verdict.outcome == "malformed" or verdict.total != count:
-            return "not run"
-        if verdict.passed == count:
-            return "passed"
-        if per_test:
-            # Tests are run in the order of pairs, and the first failure was the last.
-            return "passed" if place < verdict.passed else "failed" if place == verdict.passed else "not run"
-        return "not recorded" if verdict.passed else "failed"
+def _result(test: int, count: int, verdict: Verdict | None, per_test: bool) -> Result:
+    if verdict is None:
+        return "not_judged_yet"
+    if verdict.tests is None:
+        return _told_by_count(test, count, verdict, per_test)
+    return LETTERS[verdict.tests[test]] if test < len(verdict.tests) else "not_run"
 
-    return [result(place) for place in range(count)]
+
+def _told_by_count(test: int, count: int, verdict: Verdict, per_test: bool) -> Result:
+    if verdict.outcome == "malformed" or verdict.total != count:
+        return "not_run"
+    if verdict.passed == count:
+        return "passed"
+    if per_test:
+        # Tests are run in the order of pairs, and the first failure was the last.
+        return "passed" if test < verdict.passed else "failed" if test == verdict.passed else "not_run"
+    return "not_recorded" if verdict.passed else "failed"
