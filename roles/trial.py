@@ -54,7 +54,7 @@ class Trial:
                 self.alone = True
                 return
             if outcome != "passed" and self.failure is None:
-                self.detail = detail(run)
+                self.detail = detail(run) if self.question.mode == "checks" else why(run)
             self.outcomes.append(outcome)
             if self.over:
                 return
@@ -111,6 +111,11 @@ async def tried(
 def letters(outcomes: Iterable[Outcome]) -> str:
     """Outcomes of tests as a verdict tells them."""
     return "".join(map(_LETTER_OF.__getitem__, outcomes))
+
+
+def why(run: Run) -> str:
+    """Why a run is not right: its detail, or what it gave instead."""
+    return detail(run) if run.status != "ok" else one_line(f"gave {run.value}", 200)
 
 
 def detail(run: Run) -> str:

@@ -17,7 +17,7 @@ from events.types import Reason
 from events.values import Outcome, Pair, Provenance, Question, Rules, Task, Verdict
 from roles.rules import OUTCOMES
 from roles.safety import objection, parse, without_each_statement
-from roles.trial import detail, letters, tried
+from roles.trial import detail, letters, tried, why
 from sandbox.compare import same
 from sandbox.literal import NotLiteral, TooLarge, read
 from sandbox.runner import Execution, Job, Run, Runner
@@ -189,9 +189,9 @@ def _judged_value(answer: str | Malformed, expected: str) -> Verdict:
 
 def _judged_run(run: Run, expected: str) -> Verdict:
     if run.status != "ok":
-        return _of_one_test(OUTCOMES[run.status], detail(run))
-    return _judged_value(run.value, expected)
+        return _of_one_test(OUTCOMES[run.status], why(run))
+    return _of_one_test("passed") if same(expected, run.value) else _of_one_test("wrong_answer", why(run))
 
 
-def _of_one_test(outcome: Outcome, why: str = "") -> Verdict:
-    return Verdict(outcome=outcome, passed=int(outcome == "passed"), total=1, detail=why, tests=letters([outcome]))
+def _of_one_test(outcome: Outcome, reason: str = "") -> Verdict:
+    return Verdict(outcome=outcome, passed=int(outcome == "passed"), total=1, detail=reason, tests=letters([outcome]))

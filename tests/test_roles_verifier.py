@@ -73,6 +73,7 @@ async def test_a_verdict_tells_what_came_of_each_test(verifier):
     forgetful = "def f(x):\n    return [v * v for v in x] if len(x) > 1 else x[0] + 1"
     verdicts, _ = await verifier.judge(SQUARES, "induction", None, [python(SQUARES.program), python(forgetful), "?"])
     assert [(v.tests, v.passed) for v in verdicts] == [("...", 3), (".wr", 1), ("", 0)]
+    assert [v.detail for v in verdicts[:2]] == ["", "gave 4"]
     verdicts, _ = await verifier.judge(
         SQUARES, "abduction", 1, ["```input\n[-3]\n```", "```input\n[4]\n```", "```input\n4\n```", "?"]
     )
