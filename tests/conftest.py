@@ -4,15 +4,21 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
 import pytest
 import structlog
+from starlette.testclient import TestClient
 
+from events.web.app import make_app
+from events.web.viewer import Viewer
 from sandbox.docker import DockerRunner
 from sandbox.runner import Limits
+from tests.looking import known, tell
 from tests.postgres_server import PostgresServer, find_programs, postgres_server
+from tests.scenes import Scene
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +78,28 @@ def smoked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     done = subprocess.run(command, cwd=Path(__file__).parent.parent, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return runs / "smoke", done.stdout
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Iterator[Scene]:
+    """A run in the folder `runs/first`, which goes on."""
+    told = tell(tmp_path / "runs" / "first")
+    yield told
+    told.log.close()
+
+
+@pytest.fixture
+def viewer(tmp_path: Path, told: Scene) -> Iterator[Viewer]:
+    """A viewer of the folder `runs`."""
+    with closing(Viewer([str(tmp_path / "runs")])) as viewer:
+        yield viewer
+
+
+@pytest.fixture
+def browser(viewer: Viewer) -> TestClient:
+    """What asks the viewer, once it knows the run."""
+    known(viewer, "first")
+    return TestClient(make_app(viewer))
 
 
 @pytest.fixture

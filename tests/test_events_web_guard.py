@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,25 +25,6 @@ from tests.looking import known, moves, tell, walked
 from tests.scenes import Scene, scene
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def told(tmp_path: Path) -> Iterator[Scene]:
-    told = tell(tmp_path / "runs" / "first")
-    yield told
-    told.log.close()
-
-
-@pytest.fixture
-def viewer(tmp_path: Path, told: Scene) -> Iterator[Viewer]:
-    with closing(Viewer([str(tmp_path / "runs")])) as viewer:
-        yield viewer
-
-
-@pytest.fixture
-def browser(viewer: Viewer) -> TestClient:
-    known(viewer, "first")
-    return TestClient(make_app(viewer))
 
 
 def test_every_answer_has_the_headers_that_keep_a_page_to_itself(browser: TestClient) -> None:

@@ -22,25 +22,6 @@ from tests.looking import known, moves, tell
 from tests.scenes import Scene, scene
 
 
-@pytest.fixture
-def told(tmp_path: Path) -> Iterator[Scene]:
-    told = tell(tmp_path / "runs" / "first")
-    yield told
-    told.log.close()
-
-
-@pytest.fixture
-def viewer(tmp_path: Path, told: Scene) -> Iterator[Viewer]:
-    with closing(Viewer([str(tmp_path / "runs")])) as viewer:
-        yield viewer
-
-
-@pytest.fixture
-def browser(viewer: Viewer) -> TestClient:
-    known(viewer, "first")
-    return TestClient(make_app(viewer))
-
-
 def test_a_new_run_appears_and_one_that_is_gone_disappears(tmp_path: Path, viewer: Viewer) -> None:
     tell(tmp_path / "runs" / "later", iterations=1).log.close()
     time.sleep(2.1)

@@ -43,9 +43,7 @@ def translated(name: str) -> Iterator[None]:
         if sentence is None and is_lost(error) and "password" in said:
             sentence = "the server of the log {name} lets nobody in without the right password; set PGPASSWORD or use ~/.pgpass"
         if sentence is None and is_lost(error):
-            sentence = (
-                "the server of the log {name} cannot be reached ({error}); start it, or check the URL, and resume the run"
-            )
+            sentence = "the server of the log {name} cannot be reached ({error}); start it, or check the URL, then try again"
         sentence = sentence or "the log {name} cannot be used ({error}); resume the run once that is fixed"
         raise LogError(sentence.format(name=name, error=said)) from error
 

@@ -20,13 +20,13 @@ from events.web.bell import Bell
 from events.web.following import Following
 
 FRESH_S = 120.0
-"""A run that is not finished is being played if its last event is not older."""
+"""A run that is not finished is being played if its last event is not older; else it stopped, or something in it takes long."""
 
 BEHIND = 500
 """A viewer that knows so many events fewer than there are is still reading; fewer are on their way all the time."""
 
 T = TypeVar("T")
-State = Literal["playing", "stopped", "finished"]
+State = Literal["playing", "silent", "finished"]
 
 
 class Viewed:
@@ -114,7 +114,7 @@ class Viewed:
         if summary.finished:
             return "finished"
         latest = summary.latest
-        return "playing" if latest and (datetime.now(UTC) - latest).total_seconds() < FRESH_S else "stopped"
+        return "playing" if latest and (datetime.now(UTC) - latest).total_seconds() < FRESH_S else "silent"
 
     @property
     def problem(self) -> GaspError | None:
