@@ -257,4 +257,4 @@ async def test_gasp_is_played_as_it_always_was(runner, tmp_path, name):
             continue
         fact = event.fact.model_dump(mode="json", exclude={"provenance": True, "generation": {"template", "prompt"}})
         told.update(f"{event.stream} {event.version} {json.dumps(fact, sort_keys=True)}\n".encode())
-    assert told.hexdigest() == "8a8e82cbbebd344f41c6b0de68edbf322113bfb733a68f6b962644ca60dc0c68"
+    assert told.hexdigest() == "8074134dc7cdc194c2ee66703ad71865f3ea369d2a81af39d2cf9bfbe6bcb482"
