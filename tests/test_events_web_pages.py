@@ -13,12 +13,12 @@ from starlette.testclient import TestClient
 
 from events.figures import Figure, Series
 from events.index.read import Index
+from events.judged import judged
 from events.rollouts import pack
 from events.stores import open_log
 from events.types import AttemptsMade, AttemptsVerified, GoalpostAdded, QuestionProposed, QuestionRejected, QuestionValidated
 from events.values import LETTERS, Outcome, Pair, Question, Verdict, canonical
 from events.web.app import make_app
-from events.web.judged import judged
 from events.web.viewer import Viewer
 from events.web.words import tabled
 from tests.scenes import PROVENANCE, Scene, scene

@@ -17,12 +17,12 @@ from rich.text import Text
 from events.attempt import AttemptStory
 from events.errors import BadInput
 from events.index.read import Index
+from events.judged import judged
 from events.overview import SHORT
 from events.safe_text import clean, one_line
 from events.tracing.drawing import changes, heading, indented, next_commands, plain, program, table
 from events.tracing.question import cells
 from events.values import QuestionId
-from events.web.judged import judged
 
 SURE = 0.9
 """Tokens that were likelier are shown without their probability."""

@@ -8,7 +8,7 @@ from typing import Final
 from events.attempt import AttemptStory, tell_attempt
 from events.differences import Line, differences
 from events.errors import BadInput
-from events.web.judged import Judged, judged
+from events.judged import Judged, judged
 from events.web.page import Asked, NotThere, Page
 from events.web.tokens import LEARNED, LIKELY, Step
 
