@@ -278,6 +278,9 @@ class Config(BaseSettings):
     """Whether teacher and student share weights [paper: shared]."""
     max_prompt_tokens: Annotated[int, Field(ge=16)] = 256
     """Longer prompts are cut from the left."""
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads of each process that samples or learns; 0: one for small models, else the cores. Other numbers change the
+    last bits of weights and logprobs."""
     goalposts: str = "pocket"
     """Question set, see docs/questions.md: `pocket`, a JSONL file, or a benchmark such as `livecodebench?paper=train`."""
     practice: str = "pocket"

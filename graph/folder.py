@@ -85,7 +85,7 @@ def _start(where: Path | str, config: Config, given: Inputs) -> None:
     state = optimizer_digest(given.model)
     fact = RunStarted(
         config=json.loads(config.model_dump_json()),
-        versions=versions(),
+        versions=versions(config, given.model),
         commit=commit(),
         policies=dict.fromkeys(config.policy_of, given.digest),
         inputs=given.digests() | ({} if state is None else {"optimizer": state}),

@@ -7,6 +7,9 @@ import platform
 import subprocess
 from pathlib import Path
 
+from graph.config import Config
+from graph.threads import threads_of
+
 PACKAGES = (
     "torch",
     "transformers",
@@ -22,15 +25,16 @@ PACKAGES = (
 """Packages whose version can change a result."""
 
 
-def versions() -> dict[str, str]:
-    """Versions that can change a result."""
+def versions(config: Config, weights: Path) -> dict[str, str]:
+    """Versions that can change a result, and the number of threads where it is not one."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             found[package] = "absent"
-    return found
+    threads = threads_of(config, weights, processes=config.learn.processes)
+    return found if threads == 1 else {**found, "threads": str(threads)}
 
 
 def commit() -> str:

@@ -18,6 +18,7 @@ from events.safe_text import one_line
 from events.values import Digest
 from events.weights import base_of
 from graph.config import Config
+from graph.threads import threads_of
 from roles.model import Model
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def _in_process(config: Config, policies: Mapping[str, Stored]) -> dict[str, Mod
             weights.folder,
             weights.digest,
             max_prompt_tokens=config.max_prompt_tokens,
+            threads=threads_of(config, weights.folder),
             device=f"cuda:{gpu}" if gpu else None,
             dtype=config.serve.dtype,
         )
@@ -141,6 +143,7 @@ def _serving(config: Config, weights: Stored, logs: Path) -> Serving:
         rank=config.learn.lora.rank,
         adapters=len(set(config.policy_of.values())),
         sleep=serve.sleep,
-        seed=config.seed,
+        # Every request brings its own; vLLM takes no larger one here.
+        seed=config.seed % 2**32,
         start_s=serve.start_s,
     )

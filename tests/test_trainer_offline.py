@@ -67,11 +67,11 @@ def plan(*sources: Path, change: Sequence[str] = (), recredit: str | None = None
 
 def test_only_a_run_of_the_same_settings_and_versions_is_verified_unasked(recorded, monkeypatch) -> None:
     with closing(open_any(str(recorded))) as log:
-        monkeypatch.setattr(offline, "versions", lambda: next(log.read("run")).fact.versions)
+        monkeypatch.setattr(offline, "versions", lambda *_: next(log.read("run")).fact.versions)
         assert plan(recorded).as_recorded()
         for other in (plan(recorded, change=["learn.clip=0.3"]), plan(recorded, recredit="gasp"), plan(recorded, recorded)):
             assert not other.as_recorded()
-        monkeypatch.setattr(offline, "versions", lambda: {"torch": "1.0"})
+        monkeypatch.setattr(offline, "versions", lambda *_: {"torch": "1.0"})
         assert not plan(recorded).as_recorded()
 
 

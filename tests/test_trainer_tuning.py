@@ -51,7 +51,7 @@ def test_sft_makes_answers_that_passed_likelier_and_gives_the_same_bits_again(ru
     start, answers = start_of([run]), read(run, verified.answers)
     digests = []
     for name in ("one", "other"):
-        tuning.prepare(tmp_path / name)
+        tuning.prepare(start, tmp_path / name)
         digests.append(tuning.sft(start, answers, [source_of(run)], Tuning(learning_rate=1e-3), tmp_path / name))
     assert digests[0] == digests[1] == weights_digest(tmp_path / "one") != weights_digest(start)
     rows = [(one.prompt, one.ids) for one in answers]
@@ -62,7 +62,7 @@ def test_sft_makes_answers_that_passed_likelier_and_gives_the_same_bits_again(ru
 
 def test_dpo_moves_apart_what_passed_and_what_failed(run, tmp_path) -> None:
     start, pairs = start_of([run]), read(run, verified.preferences)
-    tuning.prepare(tmp_path / "out")
+    tuning.prepare(start, tmp_path / "out")
     digest = tuning.dpo(start, pairs, [source_of(run)], Tuning(learning_rate=1e-3), tmp_path / "out")
     assert digest != weights_digest(start)
 
@@ -82,7 +82,7 @@ def test_what_cannot_be_tuned_is_one_sentence(run, tmp_path) -> None:
     with pytest.raises(BadInput, match="nothing to tune on"):
         tuning.sft(start_of([run]), [], [], Tuning(learning_rate=1e-3), tmp_path / "out")
     with pytest.raises(BadInput, match="is there already"):
-        tuning.prepare(tmp_path)
+        tuning.prepare(start_of([run]), tmp_path)
     tiny_weights(tmp_path)
     [other] = tmp_path.iterdir()
     tokenizer = json.loads((other / "tokenizer.json").read_text())

@@ -47,7 +47,7 @@ class Adapter:
         from peft import LoraConfig, inject_adapter_in_model
 
         config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.modules or _linear(model)))
-        torch.manual_seed(seed)
+        torch.manual_seed(seed % 2**63)
         try:
             with warnings.catch_warnings():
                 # A second policy on the same base is what we want.

@@ -22,22 +22,23 @@ from events.weights import optimizer_digest
 from trainer import checkpoint, drift, prune, replay
 from trainer.credit import Lesson
 from trainer.distributed import ALONE, World
-from trainer.pupils import Pupils
+from trainer.pupils import Pupil, Pupils
 from trainer.replay import Cursor
-from trainer.step import learn, measured
+from trainer.step import Progress, ignored, learn, measured
 from trainer.syllabus import Syllabus
 
 
 class Trainer:
     """Learns every finished iteration of one run."""
 
-    def __init__(self, log: Log, run: Path, syllabus: Syllabus, world: World = ALONE) -> None:
-        """Take up the work where the log says that it was left."""
+    def __init__(self, log: Log, run: Path, syllabus: Syllabus, world: World = ALONE, *, progress: Progress = ignored) -> None:
+        """Take up the work where the log says that it was left; `progress` is told of each update from 0 to its tokens."""
         self._log = log
         self._syllabus = syllabus
         self._config = syllabus.config
         self._start = syllabus.start
         self._world = world
+        self._progress = progress
         self._store = run / "weights"
         self._pupils = Pupils(self._store, syllabus.start, syllabus.config, world)
         self._places = {name: syllabus.place(name) for name in syllabus.policies}
@@ -146,14 +147,28 @@ class Trainer:
             return [_idle(lesson) for lesson in todo], place.digest
         pupil = self._pupils.take(place)
         steps: list[StepTaken] = []
-        for lesson in todo * self._config.learn.epochs:
+        todo = todo * self._config.learn.epochs
+        done, total = 0, sum(map(_tokens, todo))
+        self._progress(done, total)
+        for lesson in todo:
             fresh = not any(step.samples for step in steps)
-            tokens = self._config.learn.batch_tokens
-            step = learn(lesson, pupil.loss, pupil.adam, tokens, self._world) if lesson.credited else _idle(lesson)
+            step = self._step(lesson, pupil, done, total)
+            done += _tokens(lesson)
             if fresh and step.samples:
                 self._check_drift(place, lesson, step)
             steps.append(step)
         return steps, self._pupils.save(place, pupil)
+
+    def _step(self, lesson: Lesson, pupil: Pupil, before: int, total: int) -> StepTaken:
+        if not lesson.credited:
+            return _idle(lesson)
+
+        def progress(done: int, of: int) -> None:
+            # Others may have a share of the lesson; all are about as far.
+            self._progress(before + _tokens(lesson) * done // of, total)
+
+        tokens = self._config.learn.batch_tokens
+        return learn(lesson, pupil.loss, pupil.adam, tokens, self._world, progress=progress)
 
     def _check_drift(self, place: Cursor, lesson: Lesson, step: StepTaken) -> None:
         """Weights that sampled must find their own logprobs again."""
@@ -163,6 +178,10 @@ class Trainer:
         elif place.source == 0:
             loss = self._pupils.other(place, digest)
             drift.check(lesson, measured(lesson, loss, self._config.learn.batch_tokens, self._world), self._config)
+
+
+def _tokens(lesson: Lesson) -> int:
+    return sum(len(one.sample.ids) for one in lesson.credited)
 
 
 def _idle(lesson: Lesson) -> StepTaken:

@@ -32,8 +32,8 @@ from trainer.syllabus import Recording
 
 FREE: Final = {"seed", "recipe", "model", "policies", "rewards", "learn"}
 """Settings that may differ from those that the sources were played with."""
-ARITHMETIC: Final = ("torch", "transformers", "trl", "numpy")
-"""Packages that decide the last bits of weights."""
+ARITHMETIC: Final = ("torch", "transformers", "trl", "numpy", "threads")
+"""What decides the last bits of weights, by its name in `RunStarted.versions`."""
 PATHS: Final = "sources"
 """In what `RunStarted` observed: where the sources lay."""
 
@@ -85,7 +85,7 @@ def plan(sources: Sequence[Path], overrides: Sequence[str], *, recredit: str | N
     model = start_of(sources, None if config.model == played.model else config.model)
     start = RunStarted(
         config=json.loads(config.model_dump_json()),
-        versions=versions(),
+        versions=versions(config, model),
         commit=commit(),
         policies=dict.fromkeys(config.policy_of, weights_digest(model)),
         sources=tuple(source_of(path, until) for path in sources),

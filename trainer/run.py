@@ -56,7 +56,6 @@ def main(
     parent: Annotated[
         int | None, typer.Option(min=1, help="With --follow: also end when the parent process is no longer this one.")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads. Other numbers change the last bits of the weights.")] = 1,
 ) -> None:
     """Learn every finished iteration of a run that is not learned yet, in order.
 
@@ -82,10 +81,10 @@ def main(
             _preview(order)
         elif world.leads:
             world.told("opened")
-            _work(order, threads, world, follow=follow, parent=parent)
+            _work(order, world, follow=follow, parent=parent)
             world.told()
         else:
-            _assist(order, threads, world, follow=follow)
+            _assist(order, world, follow=follow)
     world.leave()
 
 
@@ -107,16 +106,16 @@ def _preview(order: Order) -> None:
         typer.echo(line)
 
 
-def _assist(order: Order, threads: int, world: World, *, follow: bool) -> None:
+def _assist(order: Order, world: World, *, follow: bool) -> None:
     from trainer.process import quiet
 
     with quiet(order.folder / "trainer.out"):
-        trainer = _trainer(order, threads, world, follow=follow, parent=None)
+        trainer = _trainer(order, world, follow=follow, parent=None)
         assert trainer is not None
         trainer.assist()
 
 
-def _work(order: Order, threads: int, world: World, *, follow: bool, parent: int | None) -> None:
+def _work(order: Order, world: World, *, follow: bool, parent: int | None) -> None:
     from events import logging
     from trainer.process import alone, quiet, stop_on_sigterm
     from trainer.report import Reporter
@@ -126,12 +125,12 @@ def _work(order: Order, threads: int, world: World, *, follow: bool, parent: int
     with alone(folder, patience_s=0 if parent is None else PATIENCE_S), quiet(folder / "trainer.out") as screen:
         logging.configure(file=folder / "trainer.log", run=folder.absolute().name)
         with logging.lifetime("trainer", position=log.head().position, processes=world.size, stage=world.stage):
-            trainer = _trainer(order, threads, world, follow=follow, parent=parent)
+            trainer = _trainer(order, world, follow=follow, parent=parent)
             if trainer is not None:
                 _train(trainer, log, parent, Reporter(log, screen), follow=follow)
 
 
-def _trainer(order: Order, threads: int, world: World, *, follow: bool, parent: int | None) -> Trainer | None:
+def _trainer(order: Order, world: World, *, follow: bool, parent: int | None) -> Trainer | None:
     """The trainer, once the run has started; None if its parent is gone before."""
     from trainer import replay
     from trainer.process import orphaned
@@ -150,10 +149,13 @@ def _trainer(order: Order, threads: int, world: World, *, follow: bool, parent: 
     offline()
     import torch
 
+    from graph.threads import threads_of
     from trainer.loop import Trainer
 
-    torch.set_num_threads(threads)
-    return Trainer(order.log, order.folder, order.syllabus(start), world)
+    syllabus = order.syllabus(start)
+    base = order.folder / "weights" / start.policies["student"]
+    torch.set_num_threads(threads_of(syllabus.config, base, processes=world.size))
+    return Trainer(order.log, order.folder, syllabus, world)
 
 
 def _train(trainer: Trainer, log: Log, parent: int | None, say: Callable[[Event], None], *, follow: bool) -> None:

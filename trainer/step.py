@@ -9,7 +9,7 @@ at random, so that there is no other state.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from events.errors import TrainerError
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 BETAS: Final = (0.9, 0.98)
 """Decay of AdamW's moments: that of the pocket model's pretraining, whose second moments are carried on."""
+Progress = Callable[[int, int], None]
+"""Told after every forward and backward pass how many completion tokens are done, and of how many."""
 _SECOND: Final = {"adamw": "exp_avg_sq", "adamw_8bit": "state2"}
 """What each optimizer calls its second moments."""
 
@@ -156,9 +158,15 @@ def _moments(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if name != "step" and not name.startswith("qmap")}
 
 
-def learn(lesson: Lesson, loss: PolicyLoss, adam: Adam, batch_tokens: int, world: World = ALONE) -> StepTaken:
+def ignored(done: int, total: int) -> None:
+    """A progress that nobody is told."""
+
+
+def learn(
+    lesson: Lesson, loss: PolicyLoss, adam: Adam, batch_tokens: int, world: World = ALONE, *, progress: Progress = ignored
+) -> StepTaken:
     """Take the optimizer step of a lesson, or none where it has no signal."""
-    metrics = measured(lesson, loss, batch_tokens, world, learning=True)
+    metrics = measured(lesson, loss, batch_tokens, world, learning=True, progress=progress)
     return StepTaken(
         phase=lesson.phase,
         groups=lesson.groups,
@@ -172,7 +180,13 @@ def learn(lesson: Lesson, loss: PolicyLoss, adam: Adam, batch_tokens: int, world
 
 
 def measured(
-    lesson: Lesson, loss: PolicyLoss, batch_tokens: int, world: World = ALONE, *, learning: bool = False
+    lesson: Lesson,
+    loss: PolicyLoss,
+    batch_tokens: int,
+    world: World = ALONE,
+    *,
+    learning: bool = False,
+    progress: Progress = ignored,
 ) -> dict[str, float]:
     """The loss of a lesson and its metrics, nothing of nothing; `learning` leaves the gradient in the weights."""
     import torch
@@ -182,6 +196,7 @@ def measured(
     passes = [(batch, 1) for batch in batches(world.share(lesson.credited), batch_tokens)]
     # Where others make more, a process computes the first completion again, which does not count.
     passes += [(batch, 0) for batch in batches(lesson.credited[:1], batch_tokens)] * world.missing(len(passes))
+    done, most = 0, sum(batch.tokens for batch, _ in passes)
     for batch, weight in passes:
         with torch.set_grad_enabled(learning):
             share, metrics = loss(batch, lesson)
@@ -192,6 +207,8 @@ def measured(
         largest[LARGEST] = max(largest[LARGEST], metrics.pop(LARGEST) * weight)
         for name, value in metrics.items():
             sums[name] = sums.get(name, 0.0) + value * batch.tokens * weight
+        done += batch.tokens
+        progress(done, most)
     sums = world.sums(sums)
     total, tokens = sums.pop("loss"), sums.pop("tokens")
     if not tokens:

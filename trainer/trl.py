@@ -280,7 +280,8 @@ def _arguments(learn: LearnSettings, *, seed: int, folder: Path, longest: int) -
         beta=0.0,
         entropy_coef=learn.entropy,
         max_completion_length=longest,
-        seed=seed,
+        # NumPy takes no larger ones; nothing that is drawn from it has an effect.
+        seed=seed % 2**32,
         use_cpu=not torch.cuda.is_available(),
         bf16=False,
         gradient_checkpointing=False,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from events.errors import BadInput, TrainerError
 from events.values import Digest, Source
 from events.weights import weights_digest
+from graph.threads import suitable
 from trainer.trl import offline
 from trainer.verified import Answer, Preference
 
@@ -157,8 +158,8 @@ def _unfinished(out: Path) -> Path:
     return out.absolute().with_name(f".new-{out.name}-{os.getpid()}")
 
 
-def prepare(out: Path) -> None:
-    """Before anything heavy is imported: quiet libraries, one thread, and a place for the result.
+def prepare(model: Path, out: Path) -> None:
+    """Before anything heavy is imported: quiet libraries, the threads that suit the model, and a place for the result.
 
     Raises:
         BadInput: the place is taken.
@@ -170,4 +171,4 @@ def prepare(out: Path) -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(suitable(model))

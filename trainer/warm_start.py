@@ -20,7 +20,7 @@ Model = Annotated[
 ]
 Epochs = Annotated[int, typer.Option(min=1, help="Times that each example is learned.")]
 Batch = Annotated[int, typer.Option(min=1, help="Examples an optimizer step.")]
-Seed = Annotated[int, typer.Option(min=0, help="Decides the order of the examples.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides the order of the examples.")]
 Row = TypeVar("Row")
 
 
@@ -43,7 +43,7 @@ def sft(
 
     start = start_of(runs, model)
     found = _all(runs, verified.answers)
-    tuning.prepare(out)
+    tuning.prepare(start, out)
     how = tuning.Tuning(learning_rate, epochs, batch, seed)
     digest = tuning.sft(start, found, [source_of(run) for run in runs], how, out)
     Printer().say(f"{out} · {digest} · tuned on {len(found)} answers that passed")
@@ -69,7 +69,7 @@ def dpo(
 
     start = start_of(runs, model)
     found = _all(runs, verified.preferences)
-    tuning.prepare(out)
+    tuning.prepare(start, out)
     how = tuning.Tuning(learning_rate, epochs, batch, seed, beta)
     digest = tuning.dpo(start, found, [source_of(run) for run in runs], how, out)
     Printer().say(f"{out} · {digest} · tuned on {len(found)} pairs")

@@ -59,7 +59,7 @@ class TransformersModel:
         path: Folder in Hugging Face format, or that of an adapter with its base beside it.
         policy: Its digest; other weights are refused.
         max_prompt_tokens: Longer prompts are cut from the left.
-        threads: OpenMP threads of this process; more than one is slower on shared cores.
+        threads: CPU threads that torch computes in, in this whole process.
         rows: Most completions sampled together.
         device: Where it computes, as torch calls it; by itself a GPU, where there is one.
         dtype: What it computes in.
