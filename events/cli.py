@@ -6,16 +6,17 @@ command.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 import typer
 
-from events.errors import BadInput, GaspError
-from events.safe_text import one_line
-from events.secrets import masked
+from events.errors import BadInput, GaspError, LogError
+from events.secrets import sentence
 from events.stores import is_url, open_log, url_run
 from events.stores.raw import Store
 
@@ -36,8 +37,10 @@ def python() -> str:
 
 
 def run_app(app: typer.Typer) -> NoReturn:
-    """Run a command line and end the process with its exit code."""
+    """Run a command line and end the process with its exit code. A `~` that begins a word or an option's value is the home."""
     app.pretty_exceptions_enable = False
+    _open_standard_streams()
+    sys.argv[1:] = map(at_home, sys.argv[1:])
     code: int | str | None = 0
     try:
         try:
@@ -51,15 +54,53 @@ def run_app(app: typer.Typer) -> NoReturn:
     except KeyboardInterrupt:
         code = INTERRUPTED
     except BrokenPipeError:
-        # Python flushes once more at its end, which must have somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = BROKEN_PIPE
+        _forget_output()
+    except OSError as error:
+        if error.errno not in _WORLD:
+            raise
+        where = f"{error.filename}: " if error.filename else "the output cannot be written: "
+        say_error(LogError(f"{where}{error.strerror}"))
+        code = LogError.exit_code
+        _forget_output()
     sys.exit(code)
+
+
+_WORLD = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
+    + (errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
+)
+"""What the machine refuses, however right the program is."""
+
+
+def at_home(word: str) -> str:
+    """A word of a command line with the home for its `~`, as shells have it, and behind `--option=` too, as some have not."""
+    name, equals, value = word.partition("=")
+    if word.startswith("--") and equals and value.startswith("~"):
+        return f"{name}={os.path.expanduser(value)}"
+    return os.path.expanduser(word) if word.startswith("~") else word
+
+
+def _open_standard_streams() -> None:
+    """Let nothing else take the place of a standard stream that is closed."""
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(opened)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # type: ignore[unreachable]  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # type: ignore[unreachable]  # noqa: SIM115
+
+
+def _forget_output() -> None:
+    """Python flushes once more at its end, which must have somewhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say_error(error: GaspError) -> None:
     """Print an error as one line on stderr, without secrets."""
-    sys.stderr.write(f"error: {masked(one_line(str(error)))}\n")
+    with suppress(OSError):
+        sys.stderr.write(f"error: {sentence(str(error))}\n")
 
 
 def holds_log(folder: Path) -> bool:

@@ -20,8 +20,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from events.errors import BadInput, GaspError, LogCorrupt
-from events.safe_text import one_line
-from events.secrets import masked
+from events.secrets import sentence
 from events.web.live import all_moves, run_moves
 from events.web.page import Asked, NotThere, Page, plain
 from events.web.pages import PAGES, MakePage
@@ -95,23 +94,23 @@ def _json(model: object, status: int = 200) -> Response:
     return Response(json.dumps(model), status, media_type="application/json")
 
 
-def _error(request: Request, status: int, sentence: str) -> Response:
+def _error(request: Request, status: int, said: str) -> Response:
     if request.url.path.endswith(".json"):
-        return _json({"error": sentence}, status)
+        return _json({"error": said}, status)
     asked = Asked(request.app.state.viewer, None, {}, request.query_params, request.url.path)
-    return _html(request, Page("error.html", "error", {"status": status, "sentence": sentence}), asked, status)
+    return _html(request, Page("error.html", "error", {"status": status, "sentence": said}), asked, status)
 
 
 def _refused(request: Request, error: Exception) -> Response:
-    sentence = masked(one_line(str(error)))
+    said = sentence(str(error))
     match error:
         case NotThere():
-            return _error(request, 404, sentence)
+            return _error(request, 404, said)
         case BadInput():
-            return _error(request, 400, sentence)
+            return _error(request, 400, said)
         case LogCorrupt():
-            return _error(request, 500, f"{sentence}; python -m events verify says where the log is damaged")
-    return _error(request, 500, sentence)
+            return _error(request, 500, f"{said}; python -m events verify says where the log is damaged")
+    return _error(request, 500, said)
 
 
 def _wrong_address(request: Request, error: Exception) -> Response:
