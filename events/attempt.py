@@ -16,6 +16,8 @@ from typing import Any, Literal, NamedTuple
 
 from events.credit import CREDITS, Rewarded, played_and_practised
 from events.errors import BadInput, LogCorrupt
+from events.lineage import covers
+from events.lineage import rewarded as rewarded_among
 from events.log import Event, Readable
 from events.parse import INPUTS, Malformed, parse_input, parse_output, parse_program, parse_proposal
 from events.pieces import pieces
@@ -290,10 +292,8 @@ def advantages_of(log: Readable, start: RunStarted | None, rewarded: Event) -> t
         return None
     after = ends[last - 1] if last else 0
     window = log.read(after=after, kinds=("reward_given", "episode_failed"))
-    events = list(takewhile(lambda event: event.position <= ends[last], window))
-    failed = {event.stream for event in events if isinstance(event.fact, EpisodeFailed)}
-    given = [(event.position, event.fact) for event in events if event.stream not in failed]
-    rewards = [(position, fact) for position, fact in given if isinstance(fact, RewardGiven)]
+    counted = rewarded_among(takewhile(lambda event: event.position <= ends[last], window))
+    rewards = [(event.position, event.fact) for event in counted if isinstance(event.fact, RewardGiven)]
     learn = (start.config if start else {}).get("learn", {})
     credit = CREDITS.get(learn.get("credit", ""), played_and_practised)
     rows = credit([Rewarded(fact.phase, fact.role, fact.task, fact.rewards) for _, fact in rewards])
@@ -308,6 +308,5 @@ def _learners(log: Readable, position: int, role: Role) -> Iterator[Digest]:
     for policy in ("shared", role):
         for event in log.read(f"policy/{policy}", kinds=("policy_updated",)):
             fact = event.fact
-            # Other sources' positions are those of other logs.
-            if isinstance(fact, PolicyUpdated) and fact.source == 0 and fact.after < position <= fact.until:
+            if isinstance(fact, PolicyUpdated) and covers(fact, position, role):
                 yield fact.digest

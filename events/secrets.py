@@ -1,8 +1,8 @@
 """Keeps secrets out of what is written down: operational logs, error messages, failures in the event log.
 
-A secret is known by its name (`OPENAI_KEY`, `password`), by its form (`sk-...`, a URL with a password, a private key), or because
-an environment variable with such a name holds it. A secret that looks like nothing is not known. Masking takes time proportional
-to the text, whatever the text is: every pattern starts at the beginning of a run of characters and never gives one back.
+A secret is known by its name (`OPENAI_KEY`, `password`), by its form (`sk-...`, a URL with a password, a private key), or
+because an environment variable with such a name holds it. A secret that looks like nothing is not known. Masking takes time
+proportional to the text, whatever the text is: patterns start where a run of characters begins, and never give one back.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ _PLAIN_KEYS: Final = frozenset(
 )
 """Words before `key` that make it a key of data, not of a lock."""
 _PLAIN_TOKENS: Final = frozenset(
-    """eos bos pad unk mask sep cls stop start end begin special next previous prev first last per a an the this that each every
-    one new current image word sub prompt completion chat reserved added extra any no fill prefix suffix middle csv mean""".split()
+    """eos bos pad unk mask sep cls stop start end begin special next previous prev first last per a an the this that each
+    every one new current image word sub prompt completion chat reserved added extra any no fill prefix suffix middle csv
+    mean""".split()
 )
 """Words before `token` that make it a piece of a text."""
 _PLAIN_PASSES: Final = frozenset(

@@ -8,15 +8,20 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 from events.cli import open_any
 from events.errors import BadInput
 from events.stores import open_log
 from events.stores.memory import MemoryLog
 from events.types import EpisodeFailed
+from events.web.app import make_app
+from events.web.viewer import Viewer
+from tests.looking import known
 from tests.scenes import START, Scene, scene
 from tests.test_trainer_run import ROOT
-from trainer import lineage
+from trainer import lineage, replay
+from trainer.replay import Cursor
 
 
 def told(log=None) -> Scene:
@@ -68,6 +73,26 @@ def test_what_is_not_rewarded_or_of_a_failed_episode_fed_nothing() -> None:
     [update] = lineage.updates(log)
     assert {one.id.partition(":")[0] for one in lineage.consumed(log, update.fact)} == {story.stream}
     assert lineage.consumers(log, lineage.find(log, f"{failed}:2")[0]) == []
+
+
+def test_viewer_lineage_and_trainer_agree_on_what_an_update_consumed(tmp_path: Path) -> None:
+    with closing(open_log(tmp_path / "run" / "log.sqlite", create=True)) as log:
+        story = scene(log).run().goalpost().start(3).episode()
+        whole = {story.stream}
+        story.practice()
+        log.append(story.stream, [EpisodeFailed(error="SandboxError", message="gone")])
+        story.practice().finish().update()
+        whole.add(story.stream)
+        [update] = lineage.updates(log)
+        end = next(log.read(kinds=("iteration_finished",)))
+        window = replay.window(log, Cursor("shared", START, until=0, step=0, version=0), end)
+        trained = [group.position for group in window.groups]
+        assert {event.stream for event in log.read() if event.position in trained} == whole
+        assert sorted(one.position or 0 for one in lineage.consumed(log, update.fact)) == trained
+        with closing(Viewer([str(tmp_path / "run")])) as viewer:
+            known(viewer, "run")
+            page = TestClient(make_app(viewer)).get(f"/runs/run/policies/{update.fact.digest}.json").json()
+        assert [row["position"] for row in page["fed"]] == trained
 
 
 def test_weights_lead_to_all_updates_before_them() -> None:

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Final
 
+from events import lineage
 from events.errors import BadInput
+from events.lineage import ROLES
 from events.log import Log
 from events.types import AttemptsMade, EpisodeFailed, EpisodeStarted, PolicyUpdated, QuestionProposed, RewardGiven
 from events.values import Digest, Phase, QuestionId, Role, Seat, Task
-from trainer.replay import ROLES, started
+from trainer.replay import started
 
 _KINDS: Final = ("episode_started", "question_proposed", "attempts_made", "reward_given", "episode_failed")
 _POLICIES: Final = tuple(f"policy/{name}" for name in ROLES)
@@ -80,11 +82,8 @@ def ancestry(log: Log, digits: str) -> list[Update]:
 
 def consumed(log: Log, update: PolicyUpdated) -> list[Rollout]:
     """What an update learned from. `log` is where it was played: the update's own, or the source that it names."""
-    return [
-        rollout
-        for rollout in _rollouts(log, update.after, update.until)
-        if rollout.position is not None and not rollout.failed and rollout.role in ROLES[update.policy]  # type: ignore[index]
-    ]
+    positions = {event.position for event in lineage.consumed(log, update)}
+    return [rollout for rollout in _rollouts(log, update.after, update.until) if rollout.position in positions]
 
 
 def find(log: Log, name: str) -> tuple[Rollout, int | None]:
@@ -112,11 +111,7 @@ def consumers(log: Log, rollout: Rollout) -> list[Update]:
     position = rollout.position
     if position is None or rollout.failed:
         return []
-    return [
-        one
-        for one in updates(log)
-        if one.fact.source == 0 and one.fact.after < position <= one.fact.until and rollout.role in ROLES[one.fact.policy]  # type: ignore[index]
-    ]
+    return [one for one in updates(log) if lineage.covers(one.fact, position, rollout.role)]
 
 
 def _rollouts(log: Log, after: int, until: int | None, stream: str | None = None) -> Iterator[Rollout]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from events.lineage import ROLES, PolicyName
 from events.types import PolicyProbed, RunStarted
 from events.values import Digest
 from graph.config import Config
 from trainer import checkpoint, probe
 from trainer.checkpoint import Weights
 from trainer.distributed import ALONE, World
-from trainer.replay import ROLES, Cursor, PolicyName
+from trainer.replay import Cursor
 from trainer.step import Adam
 from trainer.trl import PolicyLoss
 

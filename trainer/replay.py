@@ -12,17 +12,17 @@ import json
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from events.errors import TrainerError
+from events.lineage import ROLES, PolicyName, rewarded
 from events.log import Event, Log
 from events.rollouts import Rollouts, unpack
 from events.types import (
     AttemptsMade,
-    EpisodeFailed,
     IterationFinished,
     IterationStarted,
     PolicyUpdated,
@@ -34,14 +34,6 @@ from events.values import Digest, Generation, Phase, Role, Seat, Task
 from graph.recipe import Recipe
 from trainer import recrediting
 
-PolicyName = Literal["shared", "teacher", "student"]
-"""What a policy is called; its stream is `policy/<name>`."""
-ROLES: Final[dict[PolicyName, tuple[Role, ...]]] = {
-    "shared": ("teacher", "student"),
-    "teacher": ("teacher",),
-    "student": ("student",),
-}
-"""Whose samples a policy learns from."""
 _KINDS: Final = (
     "iteration_started",
     "question_proposed",
@@ -185,7 +177,7 @@ def window(log: Log, place: Cursor, end: Event, recredit: Recipe | None = None) 
     kinds = _KINDS if recredit is None else (*_KINDS, *recrediting.KINDS)
     events = list(_until(log.read(after=place.until, kinds=kinds), end.position))
     again = {} if recredit is None else recrediting.rewards(events, recredit)
-    failed = {event.stream for event in events if isinstance(event.fact, EpisodeFailed)}
+    counted = {event.position for event in rewarded(events)}
     made: dict[tuple[str, int], Generation] = {}
     policies: dict[Role, Digest] | None = None
     groups: list[Group] = []
@@ -195,7 +187,7 @@ def window(log: Log, place: Cursor, end: Event, recredit: Recipe | None = None) 
                 policies = event.fact.policies
             case QuestionProposed() | AttemptsMade():
                 made[event.stream, event.version] = event.fact.generation
-            case RewardGiven() if event.stream not in failed:
+            case RewardGiven() if event.position in counted:
                 if policies is None:
                     raise TrainerError(
                         f"Position {event.position} rewards completions of iteration {end.fact.iteration}, which never"

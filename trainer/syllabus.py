@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from events.errors import ReplayDiverged, TrainerError
+from events.lineage import ROLES, PolicyName
 from events.log import Event, Log
 from events.types import PolicyUpdated, RunStarted
 from graph.config import Config
@@ -19,7 +20,7 @@ from graph.recipe import Recipe
 from graph.recipes import recipe
 from trainer import replay
 from trainer.credit import Lesson, lessons
-from trainer.replay import Cursor, PolicyName, Window
+from trainer.replay import Cursor, Window
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Syllabus:
 
     def lessons(self, place: Cursor, found: Window) -> list[Lesson]:
         """The optimizer steps that a policy takes on it."""
-        return lessons(found.groups, recipe(self.config), self.config.learn, replay.ROLES[place.name])
+        return lessons(found.groups, recipe(self.config), self.config.learn, ROLES[place.name])
 
     def check(self, what: str, place: Cursor, end: Event, found: str) -> None:
         """Compare the digest of `samples` or `weights` with the recorded update, if there is one.
@@ -129,7 +130,7 @@ class Syllabus:
 
     def _check_age(self, place: Cursor, found: Window) -> None:
         newest = replay.lineage(self._log, place.name, self.start)[-1 - self.config.learn.staleness :]
-        for role in replay.ROLES[place.name]:
+        for role in ROLES[place.name]:
             digest = found.policies.get(role)
             if digest is not None and digest not in newest:
                 raise TrainerError(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
+from events.lineage import consumed
 from events.log import Readable
 from events.projections import RunSummary
 from events.types import EvaluationFinished, PolicyServed, PolicyUpdated, RewardGiven
@@ -83,14 +85,10 @@ def _digest(summary: RunSummary, prefix: str) -> Digest:
 
 def _fed(run: Viewed, update: PolicyUpdated, after: int | None) -> Iterator[Fed]:
     """What the update consumed, one row more than a page has."""
-    log, index, count = run.log, run.index, 0
-    for event in log.read(after=max(update.after, after or 0), kinds=("reward_given",)):
+    log, index = run.log, run.index
+    for event in islice(consumed(log, update, after=after or 0), ROWS + 1):
         fact = event.fact
-        if event.position > update.until or count > ROWS:
-            return
-        if not isinstance(fact, RewardGiven) or update.policy not in ("shared", fact.role):
-            continue
-        count += 1
+        assert isinstance(fact, RewardGiven)
         made = index.answers_at(event.stream, fact.of) if fact.role == "student" else None
         yield Fed(
             event.position,
