@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,9 @@ def test_a_read_only_disk_is_told(small_disk: Path) -> None:
     path = small_disk / "log.sqlite"
     open_log(path, create=True).close()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(LogError, match=r"cannot be opened; its directory must be writable"):
-        open_log(path)
+    with closing(open_log(path)) as log:
+        assert log.verify() is None
+        with pytest.raises(LogError, match=r"is read-only; make the file and its directory writable"):
+            log.append("run", [failed()])
     with pytest.raises(LogError, match=r"cannot be made \(Read-only file system\); choose"):
         open_log(small_disk / "other.sqlite", create=True)

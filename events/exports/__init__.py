@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from events.errors import BadInput, LogError
+from events.home import ensure_home
 from events.stores.raw import Store
 
 
@@ -77,11 +78,12 @@ def exporter(name: str) -> Exporter:
 
 @contextmanager
 def needs(extra: str) -> Iterator[None]:
-    """Import packages of an extra.
+    """Import packages of an extra, which may look for the user's home.
 
     Raises:
         BadInput: one is missing.
     """
+    ensure_home()
     try:
         yield
     except ModuleNotFoundError as error:

@@ -1,6 +1,6 @@
-"""Where the index of a log lies: beside it, or in the user's cache folder.
+"""Where the index of a log lies: beside it, in the user's cache folder, or else in a temporary folder of the user's own.
 
-Law: nothing is written where a run is only looked at. It makes no index itself but `indexed`, which commands use.
+Nothing is written where a run is only looked at. It makes no index itself but `indexed`, which commands use.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from events.cli import LOG_NAME, locate
+from events.home import home, temporary
 from events.index.read import Index
 from events.index.write import Indexing
 from events.log import Readable, Say, silent
@@ -39,10 +40,25 @@ def place_of(where: str) -> Path:
 
 
 def cache() -> Path:
-    """The folder of indexes that lie beside no log."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
+    """The folder of indexes that lie beside no log.
+
+    Raises:
+        LogError: there is no folder that could be written.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     # As the convention has it, a relative path counts as none.
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "gasp" / "index"
+    if base.is_absolute():
+        return base / "gasp" / "index"
+    known = home()
+    if known is not None and _can_hold(known / ".cache" / "gasp" / "index"):
+        return known / ".cache" / "gasp" / "index"
+    return temporary() / "index"
+
+
+def _can_hold(folder: Path) -> bool:
+    """Whether the folder can be written, or made."""
+    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 @contextmanager

@@ -91,7 +91,8 @@ def connect(place: Path, *, reading: bool = False) -> sqlite3.Connection:
             db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=OFF")
     except (OSError, sqlite3.OperationalError) as error:
-        raise LogError(f"the index {place} cannot be opened ({error}); make its folder writable, or free some disk") from error
+        why = f"the index {place} cannot be opened ({error})"
+        raise LogError(f"{why}; free some disk, or set XDG_CACHE_HOME to a folder that you can write") from error
     return db
 
 

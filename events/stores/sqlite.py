@@ -9,7 +9,6 @@ is used directly: an object mapper costs 13 times the CPU on reads. It does not 
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -25,7 +24,8 @@ from events.stores.plan import Key, Plan, Request
 from events.stores.raw import Raw
 from events.stores.rows import EMPTY, End, Row, check_tip, first_broken, open_row, told, utc_now
 from events.stores.sqlite_errors import translated
-from events.stores.sqlite_file import KEYS_SINCE, add_keys, check_mark, connect, schema_of
+from events.stores.sqlite_file import KEYS_SINCE, add_keys, check_mark, schema_of
+from events.stores.sqlite_reader import Reader, state
 from events.stores.sqlite_watch import SqliteWatch
 from events.stores.staging import Packed, Staging, unpacked
 from events.stores.tally import TALLY_SINCE, Tally
@@ -77,19 +77,18 @@ class SqliteLog(Appending):
         self._upcasters = upcasters
         self._staging = Staging()
         self._group = Group(self._commit)
-        self._lock = threading.RLock()
         if not path.is_file():
             raise BadInput(f"there is no log at {path}; give the directory or the log.sqlite of a run")
-        with translated(path):
-            self._reader = connect(path, damaged=damaged, read_only=read_only)
-            try:
-                schema = check_mark(self._reader, path)
-                self._keyed, self._tallied = schema >= KEYS_SINCE, schema >= TALLY_SINCE
-                self._writer = connect(path, damaged=damaged, read_only=read_only)
-                self._seen = self._data_version()
-            except BaseException:
-                self._reader.close()
-                raise
+        self._reader = Reader(path, damaged=damaged, read_only=read_only)
+        try:
+            schema = self._reader.ask(lambda db: check_mark(db, path))
+            self._keyed, self._tallied = schema >= KEYS_SINCE, schema >= TALLY_SINCE
+            with translated(path):
+                self._writer = self._reader.another()
+                self._seen = self._version_seen()
+        except BaseException:
+            self._reader.close()
+            raise
 
     def _commit(self, requests: Sequence[Request]) -> list[Outcome]:
         with self._transaction() as db:
@@ -140,13 +139,11 @@ class SqliteLog(Appending):
             yield open_row(row, self._upcasters)
 
     def _fetch(self, query: str, values: Sequence[Any]) -> list[Any]:
-        with self._lock, translated(self.path):
-            return self._reader.execute(query, values).fetchall()
+        return self._reader.fetch(query, values)
 
     def recorded(self, stream: str, key: str) -> list[Event] | None:
         """See `events.log.Log.recorded`."""
-        with self._lock, translated(self.path):
-            return self._recall(self._reader, stream, key)
+        return self._reader.ask(lambda db: self._recall(db, stream, key))
 
     def _recall(self, db: sqlite3.Connection, stream: str, key: str) -> list[Event] | None:
         # Another process may bring the file to the schema of today at any time.
@@ -159,16 +156,14 @@ class SqliteLog(Appending):
 
     def version(self, stream: str) -> int:
         """See `events.log.Log.version`."""
-        with self._lock, translated(self.path):
-            return _end(self._reader, stream).version
+        return self._reader.ask(lambda db: _end(db, stream).version)
 
     def head(self) -> Head:
         """See `events.log.Log.head`."""
         return self._end()[0]
 
     def _end(self) -> tuple[Head, str | None]:
-        with self._lock, translated(self.path):
-            return self._tip(self._reader)
+        return self._reader.ask(self._tip)
 
     def _tip(self, db: sqlite3.Connection) -> tuple[Head, str | None]:
         """Where the log ends, and its tally as stored."""
@@ -180,17 +175,19 @@ class SqliteLog(Appending):
 
     def changed(self) -> bool:
         """See `events.log.Log.changed`."""
-        with self._lock, translated(self.path):
-            before, self._seen = self._seen, self._data_version()
+        with self._reader.lock, translated(self.path):
+            before, self._seen = self._seen, self._version_seen()
             return self._seen != before
 
-    def _data_version(self) -> int:
+    def _version_seen(self) -> object:
+        if self._reader.immutable:
+            return state(self.path)
         # The writer's, so that only what others append counts.
         return int(self._writer.execute("PRAGMA data_version").fetchone()[0])
 
     def watch(self) -> Watch:
         """See `events.log.Log.watch`."""
-        return SqliteWatch(self.path)
+        return SqliteWatch(self.path, self._reader)
 
     def verify(self, say: Say = silent) -> Broken | None:
         """See `events.log.Log.verify`. Also asks SQLite for the file's own integrity."""
@@ -253,7 +250,7 @@ class SqliteLog(Appending):
     def close(self) -> None:
         """See `events.log.Log.close`."""
         self._group.flush()
-        with self._lock, translated(self.path):
+        with translated(self.path):
             self._staging.clear()
             self._reader.close()
             self._writer.close()

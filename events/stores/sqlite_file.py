@@ -23,15 +23,16 @@ PATIENCE_S = 30.0
 """How long an append waits for another writer."""
 
 
-def connect(path: Path, *, damaged: bool = False, read_only: bool = False) -> sqlite3.Connection:
+def connect(path: Path, *, damaged: bool = False, read_only: bool = False, immutable: bool = False) -> sqlite3.Connection:
     """A connection that may be shared between threads, durable at every commit.
 
     Args:
         path: the file.
         damaged: read what can be read, even of a file that is shorter than it says; and write nothing.
         read_only: let SQLite refuse every write.
+        immutable: take no lock and look at no file beside it, because nobody writes it.
     """
-    address = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
+    address = f"{path.absolute().as_uri()}?mode={'ro' if read_only or immutable else 'rw'}{'&immutable=1' * immutable}"
     db = sqlite3.connect(address, uri=True, timeout=PATIENCE_S, isolation_level=None, check_same_thread=False)
     if damaged:
         # SQLite refuses every page of a file that is too short, unless its schema might be under repair.

@@ -1,6 +1,7 @@
 """Hears appends to a log's file by asking SQLite for its data version, which costs a few microseconds.
 
-Law: it reads no events and takes no lock, so any number of them may watch a run.
+Of a file that SQLite can only open as immutable, size and time are looked at instead. It reads no events and takes no lock, so
+any number of them may watch a run.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import time
 from pathlib import Path
 
 from events.stores.sqlite_errors import translated
-from events.stores.sqlite_file import connect
+from events.stores.sqlite_reader import Reader, state
 
 POLL_S = 0.02
 """How often it asks."""
@@ -18,13 +19,21 @@ POLL_S = 0.02
 class SqliteWatch:
     """A `Watch` on a file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reader: Reader) -> None:
+        """Listen from now on.
+
+        Args:
+            path: the log's file.
+            reader: what reads it, which says how it can be opened.
+        """
         self._path = path
         with translated(path):
-            self._db = connect(path)
+            self._db = None if reader.immutable else reader.another()
             self._seen = self._version()
 
-    def _version(self) -> int:
+    def _version(self) -> object:
+        if self._db is None:
+            return state(self._path)
         return int(self._db.execute("PRAGMA data_version").fetchone()[0])
 
     def wait(self, seconds: float) -> bool:
@@ -41,4 +50,5 @@ class SqliteWatch:
 
     def close(self) -> None:
         """See `events.log.Watch.close`."""
-        self._db.close()
+        if self._db is not None:
+            self._db.close()

@@ -1,0 +1,151 @@
+"""Reading a log's file wherever it lies: in a folder that can be written, on a read-only file system, or in somebody else's.
+
+SQLite keeps two files beside a log in WAL mode, and wants to make them even to read. Where it may not, there are two cases. If
+nothing waits in a write-ahead file, the log is opened as immutable, and opened anew as soon as it or its write-ahead file
+changes, because then somebody writes it from elsewhere. If something waits there and nobody keeps its index in memory, both
+files are copied into a temporary folder and read there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+from events.errors import LogError
+from events.stores.sqlite_errors import translated
+from events.stores.sqlite_file import connect
+
+T = TypeVar("T")
+
+PENDING = ("-wal", "-journal")
+"""Files beside a log that hold what is not in it yet."""
+_UNWRITABLE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
+_TRIES = 5
+"""How often a query is repeated whose file changed under it."""
+
+
+class Reader:
+    """A connection for reading, safe to share between threads, which take turns."""
+
+    def __init__(self, path: Path, *, damaged: bool = False, read_only: bool = False) -> None:
+        """Open a log's file.
+
+        Args:
+            path: the file.
+            damaged: read what can be read of a damaged file.
+            read_only: let SQLite refuse every write.
+
+        Raises:
+            LogError: it cannot be read.
+        """
+        self._path = path
+        self._damaged = damaged
+        self._read_only = read_only
+        self._copy: TemporaryDirectory[str] | None = None
+        self._state: tuple[tuple[int, ...], ...] = ()
+        self.lock = threading.RLock()
+        self.immutable = False
+        """Whether nobody can write the file from here, and nobody seems to from elsewhere."""
+        with translated(path):
+            self._db = self._opened()
+
+    def _opened(self) -> sqlite3.Connection:
+        self.immutable = False
+        self._state = state(self._path)
+        try:
+            return _tried(connect(self._path, damaged=self._damaged, read_only=self._read_only))
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in _UNWRITABLE or os.access(self._path.parent, os.W_OK):
+                raise
+        if any(size for _, _, size in self._state[1:]):
+            return _tried(connect(self._copied(), read_only=True))
+        self.immutable = True
+        return _tried(connect(self._path, read_only=True, immutable=True))
+
+    def _copied(self) -> Path:
+        """A copy of the log with what waits beside it, which goes when the reader is closed.
+
+        Raises:
+            LogError: there is no room for it.
+        """
+        try:
+            if self._copy is None:
+                self._copy = TemporaryDirectory(prefix="gasp-log-")
+            copy = Path(self._copy.name) / self._path.name
+            for name in (self._path.name, *(f"{self._path.name}{end}" for end in PENDING)):
+                if self._path.with_name(name).is_file():
+                    shutil.copyfile(self._path.with_name(name), copy.with_name(name))
+        except OSError as error:
+            self._forget_copy()
+            message = f"the log {self._path} is in a read-only folder, has a write-ahead file that must be read in a copy"
+            message = f"{message}, and no copy can be made ({error.strerror})"
+            raise LogError(f"{message}; set TMPDIR to a folder with room for both, or copy them yourself") from error
+        return copy
+
+    def ask(self, what: Callable[[sqlite3.Connection], T]) -> T:
+        """What a function finds in the log.
+
+        Raises:
+            LogError: the log cannot be read.
+        """
+        with self.lock, translated(self._path):
+            for _ in range(_TRIES):
+                if self.immutable and state(self._path) != self._state:
+                    self._db.close()
+                    self._db = self._opened()
+                try:
+                    return what(self._db)
+                except sqlite3.Error:
+                    if not self.immutable or state(self._path) == self._state:
+                        raise
+            return what(self._db)
+
+    def fetch(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        """All that a query finds."""
+        return self.ask(lambda db: db.execute(query, values).fetchall())
+
+    def another(self) -> sqlite3.Connection:
+        """One more connection to what is read, in the same way."""
+        if self._copy is not None:
+            return connect(Path(self._copy.name) / self._path.name, read_only=True)
+        return connect(self._path, damaged=self._damaged, read_only=self._read_only, immutable=self.immutable)
+
+    def close(self) -> None:
+        """Let the file go."""
+        with self.lock:
+            self._db.close()
+            self._forget_copy()
+
+    def _forget_copy(self) -> None:
+        if self._copy is not None:
+            self._copy.cleanup()
+            self._copy = None
+
+
+def state(path: Path) -> tuple[tuple[int, ...], ...]:
+    """What changes when somebody writes a log: number, time and length of the file, and of those beside it."""
+    return tuple(_stat(path.with_name(f"{path.name}{end}")) for end in ("", *PENDING))
+
+
+def _stat(path: Path) -> tuple[int, int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0, 0
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _tried(db: sqlite3.Connection) -> sqlite3.Connection:
+    """The connection, which can read."""
+    try:
+        db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except BaseException:
+        db.close()
+        raise
+    return db
