@@ -4,8 +4,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +20,7 @@ from events.errors import LogError
 from events.log import Readable
 from events.stores import open_log
 from events.types import GoalpostAdded
+from events.web import server
 from events.web.app import make_app
 from events.web.security import HEADERS, Guard, is_loopback
 from events.web.viewer import Viewer
@@ -160,6 +163,104 @@ def test_the_guard_compares_in_constant_time_whatever_the_token_holds(viewer: Vi
     guard = Guard(make_app(viewer), hosts=None, token="gr\u00fc\u00dfe")
     assert guard._knows("gr\u00fc\u00dfe")
     assert not guard._knows("\ud83d\ude00")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"},
+        {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"},
+        {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe", "sec-fetch-user": "?1"},
+        {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://localhost:1", "host": "localhost:2"},
+    ],
+)
+def test_what_another_site_asks_for_is_refused(viewer: Viewer, headers: dict[str, str]) -> None:
+    for guarded in (make_app(viewer), make_app(viewer, token="open-sesame")):
+        for address in ("/", "/runs/first.json?token=open-sesame", "/static/style.css", "/live"):
+            answer = TestClient(guarded).get(address, headers=headers, follow_redirects=False)
+            assert (answer.status_code, "first" in answer.text) == (403, False), address
+
+
+def test_our_own_pages_and_a_link_that_somebody_follows_are_answered(browser: TestClient) -> None:
+    clicked = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document", "sec-fetch-user": "?1"}
+    for headers in (
+        {"sec-fetch-site": "same-origin", "origin": "http://testserver"},
+        {"sec-fetch-site": "none"},
+        {"sec-fetch-site": "cross-site", **clicked},
+        {},
+    ):
+        assert browser.get("/runs/first", headers=headers).status_code == 200
+    assert browser.post("/runs/first", headers={"sec-fetch-site": "cross-site", **clicked}).status_code == 403
+
+
+def test_an_address_that_is_too_long_is_not_looked_at(browser: TestClient) -> None:
+    for length in (12_000, 60_000):
+        for address in (f"/runs/{'a' * length}", f"/runs/first/search?q={'a' * length}", f"/{'%20' * (length // 3)}"):
+            assert browser.get(address).status_code == 414
+    assert browser.get("/", headers={"x": "a" * 100_000}).status_code == 431
+    assert browser.get(f"/runs/{'a' * 7_000}").status_code == 404
+
+
+@pytest.fixture
+def impatient(viewer: Viewer, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The port of a server that waits half a second for requests."""
+    assert server.WHOLE_S <= 10
+    monkeypatch.setattr(server, "WHOLE_S", 0.5)
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        running = server.Server(make_app(viewer), viewer)
+        thread = threading.Thread(target=running.run, args=([listening],))
+        thread.start()
+        yield listening.getsockname()[1]
+        viewer.end()
+        running.should_exit = True
+        thread.join()
+
+
+HEAD = b"GET /static/style.css HTTP/1.1\r\nHost: localhost\r\n"
+
+
+def test_a_request_that_does_not_become_whole_is_let_go(impatient: int) -> None:
+    cases = [
+        (b"", b""),
+        (b"GET /", b""),
+        (b"GET /", b"a"),
+        (HEAD, b"X-A: b\r\n"),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n", b"a"),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n"),
+        (HEAD + b"\r\n", b""),
+        (HEAD + b"\r\nGET /", b"a"),
+    ]
+    waiting = {socket.create_connection(("127.0.0.1", impatient)): case for case in cases}
+    for half, (begin, _) in waiting.items():
+        half.settimeout(0.05)
+        half.sendall(begin)
+    began = time.monotonic()
+    while waiting and time.monotonic() - began < 20:
+        for half, (_, more) in list(waiting.items()):
+            with suppress(TimeoutError):
+                try:
+                    half.sendall(more)
+                    ended = half.recv(1 << 20) == b""
+                except ConnectionError:
+                    ended = True
+                if ended:
+                    half.close()
+                    del waiting[half]
+    assert list(waiting.values()) == []
+
+
+def test_who_listens_is_not_let_go_and_an_endless_address_is_refused(impatient: int) -> None:
+    with httpx.stream("GET", f"http://localhost:{impatient}/live", timeout=20) as answer:
+        time.sleep(1.2)
+        assert next(moves(answer))
+    with socket.create_connection(("127.0.0.1", impatient)) as endless:
+        with suppress(OSError):
+            endless.sendall(b"GET /" + b"a" * 1_000_000)
+        assert endless.recv(100).startswith(b"HTTP/1.1 414")
 
 
 def start(*words: object, **environment: str) -> subprocess.Popen[str]:

@@ -12,18 +12,13 @@ import sys
 import webbrowser
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 from urllib.parse import urlencode
 
 import typer
 
 from events.cli import run_app
 from events.errors import BadInput
-
-if TYPE_CHECKING:
-    import uvicorn
-
-    from events.web.viewer import Viewer
 
 PORT = 8321
 MORE = 20
@@ -53,7 +48,9 @@ def web(
     them (index.sqlite and index.summary.json) is a cache that may be deleted. Ctrl-C ends it.
     """
     with _web_extra():
+        from events.web.app import make_app
         from events.web.security import is_loopback
+        from events.web.server import Server
         from events.web.viewer import Viewer
     local = is_loopback(host)
     token = token or (None if local else secrets.token_urlsafe(24))
@@ -63,7 +60,7 @@ def web(
         asking = f"?{urlencode({'token': token})}" if token else ""
         address = f"http://{shown}:{taken}/{asking}"
         names = {"localhost", "127.0.0.1", "[::1]", shown} if local else None
-        server = _server(viewer, names, token, f"gasp-{taken}")
+        server = Server(make_app(viewer, hosts=names, token=token, cookie=f"gasp-{taken}"), viewer)
         sys.stdout.write(f"{address}\n")
         sys.stdout.flush()
         if open_it:
@@ -96,29 +93,6 @@ def _listen(host: str, port: int | None) -> socket.socket:
                 ) from error
     which = f"port {port} is" if port is not None else f"ports {PORT} to {PORT + MORE - 1} are"
     raise BadInput(f"{which} taken at {host}; give another --port, or 0 for any that is free")
-
-
-def _server(viewer: Viewer, hosts: set[str] | None, token: str | None, cookie: str) -> uvicorn.Server:
-    import uvicorn
-
-    from events.web.app import make_app
-
-    class Server(uvicorn.Server):
-        """Lets live streams end when it is told to end; it would wait for them."""
-
-        def handle_exit(self, sig: int, frame: object) -> None:
-            viewer.end()
-            super().handle_exit(sig, frame)  # type: ignore[arg-type]
-
-    config = uvicorn.Config(
-        make_app(viewer, hosts=hosts, token=token, cookie=cookie),
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        lifespan="off",
-        timeout_graceful_shutdown=5,
-    )
-    return Server(config)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Who may ask, and what browsers are told: the guard before every address.
 
-Law: nothing is answered before the guard let it pass. On loopback the Host header must name loopback, so that no site that
-somebody visits can make a name of its own point here (DNS rebinding); elsewhere a token is needed. It cannot keep out other
-accounts of the same machine on loopback, unless a token is asked for there too; and it does not encrypt.
+Nothing is answered before the guard let it pass. On loopback the Host header must name loopback, so that no site that somebody
+visits can make a name of its own point here (DNS rebinding); elsewhere a token is needed. What another site has a browser ask
+for is refused, by what browsers say of themselves (`Sec-Fetch-Site`, `Origin`); only a link to a page that a person follows is
+answered. It cannot keep out other accounts of the same machine on loopback, unless a token is asked for there too; and it does
+not encrypt.
 """
 
 from __future__ import annotations
@@ -23,6 +25,11 @@ POLICY: Final = (
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 """What a page may load and do: our own files, and nothing inline."""
+LONGEST_ADDRESS: Final = 8_000
+"""Characters of an address."""
+LONGEST_HEADERS: Final = 64_000
+"""Characters of all headers."""
+_SCHEMES: Final = ("http", "https")
 HEADERS: Final = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -76,9 +83,16 @@ class Guard:
     def _refused(self, scope: Scope) -> Response | None:
         """An answer in place of the app's."""
         headers = Headers(scope=scope)
+        if len(scope.get("raw_path", b"")) + len(scope["query_string"]) > LONGEST_ADDRESS:
+            return PlainTextResponse(f"the address is longer than {LONGEST_ADDRESS} characters; ask for less at once\n", 414)
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > LONGEST_HEADERS:
+            return PlainTextResponse(f"the headers are longer than {LONGEST_HEADERS} characters; send fewer\n", 431)
         if self._hosts is not None and _name(headers.get("host", "")) not in self._hosts:
             names = ", ".join(sorted(self._hosts))
             return PlainTextResponse(f"this viewer answers to {names} only; open it under one of these names\n", 421)
+        if not _from_here(headers, scope):
+            message = "another site had your browser ask for this, which is not answered; open the address yourself\n"
+            return PlainTextResponse(message, 403)
         if self._token is None or self._knows(_kept(headers.get("cookie", ""), self._cookie)):
             return None
         scheme, _, sent = headers.get("authorization", "").partition(" ")
@@ -97,6 +111,17 @@ class Guard:
 
     def _knows(self, given: str) -> bool:
         return self._token is not None and hmac.compare_digest(given.encode("utf-8", "surrogatepass"), self._token.encode())
+
+
+def _from_here(headers: Headers, scope: Scope) -> bool:
+    """Whether the request is of one of our own pages, of a person, or of a program that is no browser."""
+    origin = headers.get("origin")
+    if origin is not None and origin.lower() not in {f"{scheme}://{headers.get('host', '').lower()}" for scheme in _SCHEMES}:
+        return False
+    if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
+        return True
+    followed = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document", "sec-fetch-user": "?1"}
+    return scope["method"] == "GET" and all(headers.get(name) == value for name, value in followed.items())
 
 
 def _name(host: str) -> str:
