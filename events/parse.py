@@ -1,23 +1,27 @@
 """Parsing of answers: from a completion's text to a program, a literal or a teacher's proposal.
 
-Law: parsing is total. Whatever a model wrote, hostile text included, the result is a value or `Malformed` with a
-reason; nothing raises, nothing is executed. It does not judge: a program that parses here may still be nonsense.
+Whatever a model wrote, hostile text included, the result is a value or `Malformed` with a reason; nothing raises, nothing is
+executed, and what is a literal is up to `sandbox.literal`, as everywhere. It does not judge: a program that parses here may
+still be nonsense.
 """
 
 from __future__ import annotations
 
-import ast
 import re
-import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+
+from sandbox.literal import NotLiteral, outline, outline_arguments, without_comments
 
 INPUTS: Final = 5
 """Inputs of a proposal: 2 public and 3 private pairs in the paper."""
 _LONGEST_PROGRAM: Final = 16_000
-_LONGEST_LITERAL: Final = 4_000
 _FENCE: Final = re.compile(r"(?P<indent>[ \t]*)(?P<mark>`{3,}|~{3,})(?P<info>.*)")
+_INDENTED: Final = 4
+"""Columns by which a fence may not be indented beyond the opening one, else it is text of the block."""
 _WORD: Final = re.compile(r"[\s{.]*([A-Za-z0-9_+#-]+)")
+_ARGUMENTS: Final = "input is not a list of Python literals between commas"
 _PYTHON: Final = ("py", "python3", "py3")
 _ANSWER: Final = re.compile(r"(?:^|</think>)[ \t]*<answer>", re.MULTILINE)
 
@@ -45,17 +49,18 @@ def block(text: str, language: str) -> str | Malformed:
     """Content of the last block of a language in the answer.
 
     Fences are CommonMark's: three or more backticks or tildes, closed by as many or more of the same, so that a longer fence
-    holds shorter ones as text. A block may be indented as a whole. One that is never closed was cut, and is no answer.
+    holds shorter ones as text, and code those that are indented by more than three columns. A block may be indented as a whole.
+    One that is never closed was cut, and is no answer.
     """
     found: Malformed | str = Malformed(f"no {language} block")
     opened: re.Match[str] | None = None
     content: list[str] = []
-    for line in answer_of(text).replace("\r\n", "\n").split("\n"):
+    for line in answer_of(text).replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         fence = _FENCE.match(line)
         if opened is None:
             if fence is not None and not (fence["mark"][0] == "`" and "`" in fence["info"]):
                 opened, content = fence, []
-        elif fence is not None and fence["mark"].startswith(opened["mark"]) and not fence["info"].strip():
+        elif fence is not None and _closes(opened, fence):
             if _language(opened["info"]) == language:
                 found = "\n".join(content)
             opened = None
@@ -79,6 +84,12 @@ def answer_of(text: str) -> str:
     said = text[begins.end() :]
     end = said.rfind("</answer>")
     return said if end < 0 else said[:end]
+
+
+def _closes(opened: re.Match[str], fence: re.Match[str]) -> bool:
+    """Whether a fence ends the block that another one opened."""
+    beyond = len(fence["indent"].expandtabs(4)) - len(opened["indent"].expandtabs(4))
+    return beyond < _INDENTED and fence["mark"].startswith(opened["mark"]) and not fence["info"].strip(" \t")
 
 
 def _language(info: str) -> str:
@@ -112,13 +123,13 @@ def parse_program(text: str) -> str | Malformed:
 def parse_output(text: str) -> str | Malformed:
     """The answer of a deduction task: one Python literal."""
     answer = block(text, "output")
-    return answer if isinstance(answer, Malformed) else _literal(answer, "output")
+    return answer if isinstance(answer, Malformed) else _literals(outline, answer, "output is not a Python literal")
 
 
 def parse_input(text: str) -> str | Malformed:
     """The answer of an abduction task: arguments as Python literals, separated by commas."""
     answer = block(text, "input")
-    return answer if isinstance(answer, Malformed) else _arguments(answer)
+    return answer if isinstance(answer, Malformed) else _literals(outline_arguments, answer, _ARGUMENTS)
 
 
 def parse_proposal(text: str, count: int = INPUTS) -> Proposal | Malformed:
@@ -130,12 +141,12 @@ def parse_proposal(text: str, count: int = INPUTS) -> Proposal | Malformed:
     assert isinstance(program, str)
     assert isinstance(message, str)
     assert isinstance(listed, str)
-    lines = [line for line in listed.split("\n") if line.strip()]
+    lines = [line for line in listed.split("\n") if line.strip() and not line.lstrip().startswith("#")]
     if len(lines) != count:
         return Malformed(f"{len(lines)} inputs instead of {count}")
     inputs: list[str] = []
     for line in lines:
-        arguments = _arguments(line)
+        arguments = _literals(outline_arguments, line, _ARGUMENTS)
         if isinstance(arguments, Malformed):
             return arguments
         inputs.append(arguments)
@@ -144,25 +155,10 @@ def parse_proposal(text: str, count: int = INPUTS) -> Proposal | Malformed:
     return Proposal(program, message.strip(), tuple(inputs))
 
 
-def _literal(text: str, what: str) -> str | Malformed:
-    text = text.strip()
-    if len(text) > _LONGEST_LITERAL:
-        return Malformed(f"{what} too long")
+def _literals(read: Callable[[str], object], text: str, wrong: str) -> str | Malformed:
+    """The literals that a text is, without its comments."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return Malformed(f"{what} is not a Python literal")
-    return text
-
-
-def _arguments(text: str) -> str | Malformed:
-    """Arguments are what stands between the brackets of a call, so `f(` them `)` must be one call and nothing more."""
-    text = text.strip()
-    tuple_text = _literal(f"({text},)", "input")
-    if isinstance(tuple_text, Malformed):
-        return tuple_text
-    # `1), (2` closes the bracket early: the text alone must be literals as well.
-    alone = _literal(f"[{text}]", "input")
-    return alone if isinstance(alone, Malformed) else text
+        read(text)
+    except NotLiteral as error:
+        return Malformed(f"{wrong}: {error}")
+    return without_comments(text).strip()

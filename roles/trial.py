@@ -5,6 +5,7 @@ Law: all tests must pass, and the first that fails names the verdict. It parses 
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -103,9 +104,15 @@ async def tried(
     """
     trials = {program: Trial(question, rules, per_test, compose(question, program, rules)) for program in programs}
     while going := [trial for trial in trials.values() if not trial.over]:
-        for trial, execution in zip(going, await runner.run([trial.next for trial in going]), strict=True):
-            trial.take(execution)
+        executions = await runner.run([trial.next for trial in going])
+        # Many long values take a while to compare; in a thread, others are served meanwhile.
+        await asyncio.to_thread(_take, going, executions)
     return trials
+
+
+def _take(trials: Sequence[Trial], executions: Sequence[Execution]) -> None:
+    for trial, execution in zip(trials, executions, strict=True):
+        trial.take(execution)
 
 
 def letters(outcomes: Iterable[Outcome]) -> str:

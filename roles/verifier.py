@@ -7,6 +7,7 @@ An infrastructure failure raises and never becomes a verdict. It gives no reward
 from __future__ import annotations
 
 import ast
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -18,8 +19,8 @@ from events.values import Outcome, Pair, Provenance, Question, Rules, Task, Verd
 from roles.rules import OUTCOMES
 from roles.safety import objection, parse, without_each_statement
 from roles.trial import detail, letters, tried, why
-from sandbox.compare import same
-from sandbox.literal import NotLiteral, TooLarge, read
+from sandbox.compare import canonical_arguments, same
+from sandbox.literal import NotLiteral, outline
 from sandbox.runner import Execution, Job, Run, Runner
 
 USED = ("seconds", "cpu_seconds", "peak_mb")
@@ -86,7 +87,7 @@ class Verifier:
         assert pair is not None, f"{task} asks about one pair"
         asked = question.pairs[pair]
         if task == "deduction":
-            return _judged([(_judged_value(parse_output(text), asked.output), None) for text in texts])
+            return await asyncio.to_thread(_judged_values, texts, asked.output)
         return await self._judge_inputs(question, asked.output, texts)
 
     async def examine(self, text: str) -> Valid | Rejected:
@@ -104,7 +105,7 @@ class Verifier:
         if (why := objection(tree)) is not None:
             return Rejected("unsafe", why)
         inputs = tuple(proposal.inputs)
-        if len(set(inputs)) < len(inputs):
+        if len({*map(canonical_arguments, inputs)}) < len(inputs):
             return Rejected("degenerate", "an input is repeated")
         backwards = Job(source=proposal.program, inputs=inputs[::-1])
         first, second = await self.runner.run([Job(source=proposal.program, inputs=inputs), backwards])
@@ -151,9 +152,10 @@ class Verifier:
         inputs = list(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
         jobs = [Job(source=question.program or "", inputs=(given,), entry=question.entry) for given in inputs]
         executions = await self.runner.run(jobs) if jobs else []
+        verdicts = await asyncio.to_thread(lambda: [_judged_run(execution.runs[0], expected) for execution in executions])
         found = {
-            given: (_judged_run(execution.runs[0], expected), {name: getattr(execution, name) for name in USED})
-            for given, execution in zip(inputs, executions, strict=True)
+            given: (verdict, {name: getattr(execution, name) for name in USED})
+            for given, verdict, execution in zip(inputs, verdicts, executions, strict=True)
         }
         return _judged([found[answer] if isinstance(answer, str) else (_malformed(answer), None) for answer in answers])
 
@@ -165,8 +167,8 @@ def _values(execution: Execution) -> tuple[str, ...]:
 def _literal(text: str) -> bool:
     """Whether a value that came out of the sandbox is one; a program may forge what it sends."""
     try:
-        read(text)
-    except (NotLiteral, TooLarge):
+        outline(text)
+    except NotLiteral:
         return False
     return True
 
@@ -178,6 +180,10 @@ def _judged(found: Sequence[tuple[Verdict, dict[str, float] | None]]) -> Judged:
 
 def _malformed(answer: Malformed) -> Verdict:
     return Verdict(outcome="malformed", passed=0, total=1, detail=one_line(answer.reason, 200), tests="")
+
+
+def _judged_values(texts: Sequence[str], expected: str) -> Judged:
+    return _judged([(_judged_value(parse_output(text), expected), None) for text in texts])
 
 
 def _judged_value(answer: str | Malformed, expected: str) -> Verdict:

@@ -1,30 +1,33 @@
 """Whether what came out of a program is what was expected, decided on the host over parsed literals.
 
-Law: total on hostile text. Whatever `got` holds, the answer is a bool; text that is no literal is not the same as
-anything. It evaluates nothing and knows nothing of verdicts.
+Total on hostile text, in time in proportion to it: text that is no literal is not the same as anything, and nothing that a
+program chose is hashed but text. It evaluates nothing and knows nothing of verdicts.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
-from typing import Literal
+from typing import Any, Literal
 
-from sandbox.literal import NotLiteral, read
+from sandbox.literal import NotLiteral, Unordered, outline, outline_arguments
 
 RELATIVE = 1e-9
-"""Floats are the same within this relative tolerance; zero is the same as zero only."""
+"""Two floats are the same within this relative tolerance; zero is the same as zero only."""
 LONGEST = 16 << 20
 """Characters of text that are looked at; anything longer is not the same."""
+_EXACT = (int, str, bytes, bool, type(None))
+_NUMBERS = (int, float, complex)
+_TRUTH = "\0"
+"""Marks `True` and `False` in a canonical text, where they would else be 1 and 0; no literal has it otherwise."""
 
 
 def same(expected: str, got: str, mode: Literal["function", "stdin"] = "function") -> bool:
     """Whether `got` is the expected result.
 
-    Mode `function`, both are Python literals and compare as values: `1 == 1.0` and `1 == 1+0j`, but `True != 1`; floats
-    within `RELATIVE`; `nan` is the same as `nan`; a tuple is not a list, a frozenset not a set, bytes not a str; sets
-    and dicts have no order, and their elements and keys compare exactly, without tolerance.
+    Mode `function`, both are Python literals and compare as values: `1 == 1.0` and `1 == 1+0j`, but `True != 1`; two floats
+    within `RELATIVE`, an integer is equal to an equal number only; `nan` is the same as `nan`; a tuple is not a list, a
+    frozenset not a set, bytes not a str; sets and dicts have no order, and their elements and keys compare exactly.
 
     Mode `stdin`, as LiveCodeBench does: strip the whole text, split it into lines, strip each; as many lines, and each
     line equal, or equal token by token as decimal numbers.
@@ -34,8 +37,9 @@ def same(expected: str, got: str, mode: Literal["function", "stdin"] = "function
     if mode == "stdin":
         return _same_text(expected, got)
     try:
-        return _same_value(read(expected), read(got))
-    except (NotLiteral, OverflowError):
+        value = outline(got)
+        return got == expected or _same_value(outline(expected), value)
+    except NotLiteral:
         return False
 
 
@@ -47,52 +51,106 @@ def equal(expected: str, got: str) -> bool:
     if max(len(expected), len(got)) > LONGEST:
         return False
     try:
-        one, two = (list(value) if isinstance(value, tuple) else value for value in (read(expected), read(got)))
-        return bool(one == two)
+        one, two = (list(value) if type(value) is tuple else value for value in (outline(expected), outline(got)))
     except NotLiteral:
         return False
+    return _equal_value(one, two)
 
 
-def _same_value(one: object, two: object) -> bool:
-    if isinstance(one, bool) or isinstance(two, bool):
-        return one is two
-    if isinstance(one, (int, float, complex)) and isinstance(two, (int, float, complex)):
-        return _same_number(one, two)
-    if type(one) is not type(two):
-        return False
-    if isinstance(one, (list, tuple)) and isinstance(two, (list, tuple)):
+def canonical_arguments(text: str) -> str:
+    """A text that is equal for argument texts of equal values, as `'ab',3` and `'ab', 3` are.
+
+    Raises:
+        NotLiteral: it is no list of literals.
+    """
+    return canonical(outline_arguments(text))
+
+
+def canonical(value: Any) -> str:
+    """A text that is equal for equal values, and only for them: `1` and `1.0` are, `1` and `True` are not.
+
+    Args:
+        value: what `sandbox.literal.outline` gives.
+    """
+    kind = type(value)
+    if kind is int:
+        return hex(value)
+    if kind is float or kind is complex:
+        return _canonical_number(value)
+    if kind is bool:
+        return f"{_TRUTH}{value:#x}"
+    if kind is list:
+        return f"[{','.join(map(canonical, value))}]"
+    if kind is tuple:
+        return f"({','.join(map(canonical, value))})"
+    if kind is not Unordered:
+        return repr(value)
+    entries = _entries(value)
+    parts = [f"{key}:{canonical(item)}" for key, item in entries.items()] if value.kind == "dict" else entries
+    return f"{value.kind}{{{','.join(sorted(parts))}}}"
+
+
+def _canonical_number(value: complex) -> str:
+    if isinstance(value, complex):
+        real, imaginary = _canonical_number(value.real), _canonical_number(value.imag)
+        return real if value.imag == 0 else f"{real}+{imaginary}j"
+    if isinstance(value, int):
+        return hex(value)
+    return hex(int(value)) if value.is_integer() else value.hex()
+
+
+def _entries(value: Unordered) -> dict[str, Any]:
+    """What a set or dict holds, by the canonical text of the element or key.
+
+    Of those that are equal in Python the first one counts, with the last one's value, as when Python builds it.
+    """
+    kept: dict[str, str] = {}
+    found: dict[str, Any] = {}
+    for element, item in zip(value.keys or value.items, value.items, strict=True):
+        exact = canonical(element)
+        found[kept.setdefault(exact.replace(_TRUTH, ""), exact)] = item
+    return found
+
+
+def _same_value(one: Any, two: Any) -> bool:
+    kind = type(one)
+    if kind is not type(two):
+        return kind in _NUMBERS and type(two) in _NUMBERS and _same_number(one, two)
+    if kind in _EXACT:
+        return bool(one == two)
+    if kind is list or kind is tuple:
         return len(one) == len(two) and all(map(_same_value, one, two))
-    if isinstance(one, dict) and isinstance(two, dict):
-        values = {_exact(key): value for key, value in two.items()}
-        keys = [_exact(key) for key in one]
-        return len(one) == len(two) and all(
-            key in values and _same_value(value, values[key]) for key, value in zip(keys, one.values(), strict=True)
-        )
-    if isinstance(one, (set, frozenset)) and isinstance(two, (set, frozenset)):
-        return _exacts(one) == _exacts(two)
-    return one == two
+    if kind is float or kind is complex:
+        return _same_number(one, two)
+    if one.kind != two.kind or not (one.items and two.items):
+        return one.kind == two.kind and not (one.items or two.items)
+    first, second = _entries(one), _entries(two)
+    if one.kind != "dict":
+        return first.keys() == second.keys()
+    return first.keys() == second.keys() and all(_same_value(item, second[key]) for key, item in first.items())
 
 
 def _same_number(one: complex, two: complex) -> bool:
+    """Neither is a bool."""
     if isinstance(one, complex) or isinstance(two, complex):
-        first, second = complex(one), complex(two)
-        return _same_number(first.real, second.real) and _same_number(first.imag, second.imag)
-    if isinstance(one, int) and isinstance(two, int):
+        return _same_number(one.real, two.real) and _same_number(one.imag, two.imag)
+    if isinstance(one, int) or isinstance(two, int):
         return one == two
     return one == two or (math.isnan(one) and math.isnan(two)) or math.isclose(one, two, rel_tol=RELATIVE)
 
 
-def _exact(value: object) -> object:
-    """A hashable stand-in under which `True` and `1` differ, at any depth, and `nan` equals `nan`."""
-    if isinstance(value, bool) or (isinstance(value, float) and math.isnan(value)):
-        return type(value).__name__, str(value)
-    if isinstance(value, tuple):
-        return "tuple", tuple(map(_exact, value))
-    return ("frozenset", _exacts(value)) if isinstance(value, frozenset) else value
-
-
-def _exacts(values: Iterable[object]) -> frozenset[object]:
-    return frozenset(map(_exact, values))
+def _equal_value(one: Any, two: Any) -> bool:
+    kind = type(one)
+    if kind in (list, tuple):
+        return kind is type(two) and len(one) == len(two) and all(map(_equal_value, one, two))
+    if kind is not Unordered or type(two) is not Unordered:
+        return kind is not Unordered and bool(one == two)
+    first, second = ({key.replace(_TRUTH, ""): item for key, item in _entries(value).items()} for value in (one, two))
+    if "dict" not in (one.kind, two.kind):
+        return first.keys() == second.keys()
+    return (
+        one.kind == two.kind and first.keys() == second.keys() and all(_equal_value(first[key], second[key]) for key in first)
+    )
 
 
 def _same_text(expected: str, got: str) -> bool:

@@ -17,6 +17,7 @@ from sandbox.child import Reply
 STATUSES = ("runtime_error", "syntax_error", "memory_limit", "output_limit", "unprintable", "exited")
 """What a child may say went wrong with an input; the rest is the server's to find."""
 TAMPERED: Reply = ("tampered", "", "sent what is no answer")
+LONG: Reply = ("output_limit", "", "result is too long")
 CAUSES: dict[str, Reply] = {
     "time_limit": ("time_limit", "", "wall-clock time"),
     "output_limit": ("output_limit", "", "more output than allowed"),
@@ -42,11 +43,15 @@ class Ending:
     """Whether the kernel killed a process of it for want of memory."""
 
 
-def answered(end: Ending, count: int) -> list[Reply]:
-    """What is said of a child that was to answer for `count` inputs: as many as it answered for, then why not for the rest."""
+def answered(end: Ending, count: int, longest: int) -> list[Reply]:
+    """What is said of a child that was to answer for `count` inputs: as many as it answered for, then why not for the rest.
+
+    A value may have `longest` bytes. The child keeps to that by itself, unless a program has taken over what it sends.
+    """
     answers = read_answers(end, count)
     if answers is None:
         return [TAMPERED] * count
+    answers = [LONG if len(answer[1].encode()) > longest else answer for answer in answers]
     return answers + [explain(end)] * (count - len(answers))
 
 

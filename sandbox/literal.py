@@ -1,16 +1,15 @@
 """Python literals as text, both ways: one grammar for what enters and what leaves a sandboxed program.
 
-Law: `read` evaluates nothing and is safe on hostile text of any shape; `write` takes values of exactly the builtin types
-and calls no method of anything else. Both are total: they answer, or raise `NotLiteral` or `TooLarge`.
+Reading evaluates nothing and takes time in proportion to the text, whatever it holds; writing takes values of exactly the
+builtin types and calls no method of anything else. Both answer, or raise `NotLiteral` or `TooLarge`.
 Stdlib only and nothing of ours, because this file also lies in the container. It does not compare values.
 """
 
 from __future__ import annotations
 
-import ast
 import re
-import warnings
-from collections.abc import Callable, Iterator
+import unicodedata
+from collections.abc import Callable
 from typing import Any
 
 DEPTH = 100
@@ -18,22 +17,33 @@ DEPTH = 100
 LONG_INT_BITS = 10_000
 """Longer integers are written in hexadecimal, since CPython limits decimal conversion to 4300 digits."""
 
-_TOKEN = re.compile(
-    r"""[ \t\r\n]*(?:
-    (?P<text>(?:[bB][rR]?|[rR][bB]?|[uU])?(?:
-        \"\"\"(?:[^\\"]|\\.|"(?!""))*\"\"\" | '''(?:[^\\']|\\.|'(?!''))*'''
-        | "[^"\\\n]*(?:\\.[^"\\\n]*)*" | '[^'\\\n]*(?:\\.[^'\\\n]*)*' ))
-    | (?P<number>(?:0[xX][0-9a-fA-F_]+ | 0[oO][0-7_]+ | 0[bB][01_]+
-        | (?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?)[jJ]?)
-    | (?P<name>[A-Za-z_]+)
-    | (?P<mark>[][(){},:+-])
-    | (?P<end>\Z)
-    )""",
-    re.VERBOSE | re.DOTALL,
+_SPACE = r"(?:[ \t\n\f]|\\\n|\#[^\n]*+)*+"
+_NUMBER = (
+    r"(?:0[xX][0-9a-fA-F_]++|0[oO][0-7_]++|0[bB][01_]++"
+    r"|(?:[0-9][0-9_]*+\.?[0-9_]*+|\.[0-9][0-9_]*+)(?:[eE][+-]?[0-9][0-9_]*+)?[jJ]?|nan\b|inf\b)"
 )
-_NAMES: dict[str, object] = {"None": None, "True": True, "False": False}
-_FLOATS = {"nan": float("nan"), "inf": float("inf")}
-_CLOSING = {"(": ")", "[": "]", "{": "}"}
+_QUOTED = r"""'''[^'\\]*+(?:(?:\\.|'(?!''))[^'\\]*+)*+'''|'[^'\\\n]*+(?:\\.[^'\\\n]*+)*+'"""
+_STRING = rf"(?:[bB][rR]?|[rR][bB]?|[uU])?(?:{_QUOTED}|{_QUOTED.replace(chr(39), chr(34))})"
+# A token and the comma or colon after it. Strings in a row are one token, and so is a complex number; what is no token is one
+# with all that follows it. All quantifiers are possessive or cannot fail late: no text makes them go back.
+_TOKEN = re.compile(
+    rf"{_SPACE}((?:{_STRING}{_SPACE})++|[+-]?{_SPACE}{_NUMBER}(?:{_SPACE}[+-]{_SPACE}{_NUMBER}(?<=[jJ]))?"
+    rf"|True\b|False\b|None\b|[][(){{}}]|(?:frozen)?set\(|\Z|.+){_SPACE}([,:]?)",
+    re.DOTALL,
+)
+_STRINGS = re.compile(rf"(?:{_STRING}{_SPACE})++", re.DOTALL)
+_PIECE = re.compile(rf"({_STRING})|\#[^\n]*", re.DOTALL)
+_TERMS = re.compile(rf"([+-]?){_SPACE}({_NUMBER}){_SPACE}(?:([+-]){_SPACE}({_NUMBER}))?")
+_ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|N\{([^{}]*)\}|(.))", re.DOTALL)
+_ESCAPES = dict(zip("abfnrtv\\'\"\n", ("\a", "\b", "\f", "\n", "\r", "\t", "\v", "\\", "'", '"', ""), strict=True))
+_WORDS: dict[str, object] = {"None": None, "True": True, "False": False, "nan": float("nan"), "inf": float("inf")}
+_OPENING = {"(": ")", "[": "]", "{": "}", "set(": ")", "frozenset(": ")"}
+_BRACKET = object()
+_BRACKETS = dict.fromkeys((*_OPENING, *_OPENING.values()), _BRACKET)
+_UNKNOWN = object()
+
+Build = Callable[[str, list[Any], list[Any]], object]
+"""Makes a set, frozenset or dict of its kind, its elements or values, and its keys."""
 
 
 class NotLiteral(ValueError):
@@ -44,21 +54,47 @@ class TooLarge(ValueError):
     """The literal would be longer than allowed."""
 
 
+class Unordered:
+    """A set, frozenset or dict as it was written, with repeated elements. Nothing is hashed, so nothing can collide."""
+
+    __slots__ = ("items", "keys", "kind")
+
+    def __init__(self, kind: str, items: list[Any], keys: list[Any]) -> None:
+        self.kind = kind
+        """`set`, `frozenset` or `dict`."""
+        self.items = items
+        """Elements, or the values of a dict."""
+        self.keys = keys
+        """Keys of a dict, as many as values."""
+
+
 def read(text: str) -> object:
     """The value that a literal stands for.
 
-    Beyond `ast.literal_eval` it knows `nan`, `inf`, `set()`, `frozenset()` and `frozenset({...})`; it has no comments.
+    Beyond `ast.literal_eval` it knows `nan`, `inf`, `frozenset()` and `frozenset` of a display; a tuple needs its brackets.
+    Hostile text may make it slow: building a set takes quadratic time if its elements' hashes collide. See `outline`.
     """
-    return _Reader(text).whole()
+    return _one(_values(text, _built))
+
+
+def outline(text: str) -> object:
+    """The value that a literal stands for, with `Unordered` for every set and dict, in time in proportion to the text."""
+    return _one(_values(text, _outlined))
 
 
 def read_arguments(text: str) -> tuple[object, ...]:
     """The values of comma separated literals: `'ab', 3`. Blank text is no argument."""
-    if not text.strip():
-        return ()
-    value = read(f"({text}\n,)")
-    assert isinstance(value, tuple)
-    return value
+    return _all(_values(text, _built))
+
+
+def outline_arguments(text: str) -> tuple[object, ...]:
+    """The same as `outline`."""
+    return _all(_values(text, _outlined))
+
+
+def without_comments(text: str) -> str:
+    """The same literals without comments; what is no literal stays as it is or becomes another one."""
+    return _PIECE.sub(lambda found: found[1] or "", text)
 
 
 def write(value: object, limit: int) -> str:
@@ -68,150 +104,219 @@ def write(value: object, limit: int) -> str:
     return "".join(parts)
 
 
-class _Reader:
-    """Recursive descent over tokens; depth is bounded, so no text can exhaust the stack."""
+def _one(found: tuple[list[Any], list[Any], bool]) -> object:
+    items, keys, comma = found
+    if len(items) != 1 or keys or comma:
+        raise NotLiteral("expected one literal")
+    return items[0]
 
-    def __init__(self, text: str) -> None:
-        self._tokens = _tokens(text)
-        self._depth = 0
-        self._token = ("", "")
-        self._next()
 
-    def _next(self) -> tuple[str, str]:
-        taken = self._token
-        self._token = next(self._tokens, ("end", ""))
-        return taken
+def _all(found: tuple[list[Any], list[Any], bool]) -> tuple[object, ...]:
+    items, keys, comma = found
+    if keys or comma:
+        raise NotLiteral("expected literals between commas")
+    return tuple(items)
 
-    def _expect(self, mark: str) -> None:
-        if self._next() != ("mark", mark):
-            raise NotLiteral(f"expected {mark}")
 
-    def whole(self) -> object:
-        value = self.value()
-        if self._token[0] != "end":
-            raise NotLiteral("text goes on after the literal")
-        return value
+def _values(text: str, build: Build) -> tuple[list[Any], list[Any], bool]:  # noqa: PLR0912  # calls would take longer
+    """The values at the top level of a text, its keys (there should be none), and whether a comma was last.
 
-    def value(self) -> object:
-        kind, token = self._token
-        if kind == "text":
-            return self._string()
-        if kind == "number" or token in ("+", "-") or token in _FLOATS:
-            return self._number()
-        if kind == "name":
-            return self._name()
-        if token in _CLOSING:
-            return self._container()
-        raise NotLiteral("expected a value")
-
-    def _string(self) -> object:
-        pieces = []
-        while self._token[0] == "text":
-            pieces.append(self._next()[1])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # unknown escapes are the writer's business
-            try:
-                return ast.literal_eval(" ".join(pieces))
-            except (ValueError, SyntaxError) as error:
-                raise NotLiteral("malformed string") from error
-
-    def _number(self) -> object:
-        first = self._signed()
-        if self._token[1] in ("+", "-") and self._token[0] == "mark" and isinstance(first, (int, float)):
-            second = self._signed()
-            if not isinstance(second, complex):
-                raise NotLiteral("sums are not literals")
-            return first + second
-        return first
-
-    def _signed(self) -> int | float | complex:
-        sign = self._next()[1] if self._token[1] in ("+", "-") else "+"
-        kind, token = self._next()
-        if token in _FLOATS:
-            number: int | float | complex = _FLOATS[token]
-        elif kind == "number":
-            number = _number(token)
+    A stack of its own instead of recursion, and few steps for each token: this reads whatever a program says.
+    """
+    memo = {**_WORDS, **_BRACKETS}
+    outer: list[tuple[str, list[Any], list[Any]]] = []
+    opening, depth, wanted = "", 0, True
+    items: list[Any] = []
+    keys: list[Any] = []
+    for token, mark in _TOKEN.findall(_source(text)):
+        value = memo.get(token, _UNKNOWN)
+        if value is _BRACKET and token in _OPENING:
+            depth += len(token) == 1
+            if mark or not wanted or depth > DEPTH:
+                raise NotLiteral("nested too deeply" if depth > DEPTH else "a bracket stands where no value can")
+            outer.append((opening, items, keys))
+            opening, items, keys = token, [], []
+            continue
+        if value is _BRACKET:
+            if not outer or token != _OPENING[opening] or (keys and len(keys) != len(items)):
+                raise NotLiteral(f"{token} does not fit what it closes")
+            if opening == "[":
+                value = items
+            elif opening == "(":
+                value = items[0] if len(items) == 1 and not wanted else tuple(items)
+            else:
+                value = build(*_unordered(opening, items, keys, wanted))
+            depth -= len(opening) == 1
+            opening, items, keys = outer.pop()
+        elif not token:
+            break
+        elif not wanted:
+            raise NotLiteral("expected a comma")
+        elif value is _UNKNOWN:
+            value = memo[token] = _atom(token)
+        if mark == ":":
+            if opening != "{" or len(keys) != len(items):
+                raise NotLiteral("a colon stands where none can")
+            keys.append(value)
         else:
-            raise NotLiteral("expected a number")
-        return -number if sign == "-" else number
-
-    def _name(self) -> object:
-        name = self._next()[1]
-        if name in _NAMES:
-            return _NAMES[name]
-        if name not in ("set", "frozenset"):
-            raise NotLiteral(f"{name[:20]} is not a literal")
-        self._expect("(")
-        inner: object = () if self._token == ("mark", ")") else self.value()
-        self._expect(")")
-        if not isinstance(inner, (tuple, list, set)) or (name == "set" and inner != ()):
-            raise NotLiteral("only set(), frozenset() and frozenset of a display are literals")
-        return set() if name == "set" else _hashable(lambda: frozenset(inner))
-
-    def _container(self) -> object:
-        self._depth += 1
-        if self._depth > DEPTH:
-            raise NotLiteral("nested too deeply")
-        opening = self._next()[1]
-        closing = _CLOSING[opening]
-        items: list[object] = []
-        keys: list[object] = []
-        comma = False
-        while self._token != ("mark", closing):
-            item = self.value()
-            if opening == "{" and (keys or not items) and self._token == ("mark", ":"):
-                self._next()
-                keys.append(item)
-                item = self.value()
-            items.append(item)
-            comma = self._token == ("mark", ",")
-            if not comma and self._token != ("mark", closing):
-                raise NotLiteral("expected a comma")
-            if comma:
-                self._next()
-        self._next()
-        self._depth -= 1
-        return _built(opening, items, keys, comma)
+            items.append(value)
+        wanted = bool(mark)
+    if outer or len(keys) > len(items):
+        raise NotLiteral("a bracket is not closed" if outer else "expected a value")
+    return items, keys, wanted and bool(items)
 
 
-def _built(opening: str, items: list[object], keys: list[object], comma: bool) -> object:
-    if opening == "[":
-        return items
-    if opening == "(":
-        return items[0] if len(items) == 1 and not comma else tuple(items)
-    if items and not keys:
-        return _hashable(lambda: set(items))
-    if len(keys) != len(items):
-        raise NotLiteral("a display is either a dict or a set")
-    return _hashable(lambda: dict(zip(keys, items, strict=True)))
-
-
-def _hashable(build: Callable[[], object]) -> object:
+def _source(text: str) -> str:
+    """The text as Python takes it: with one kind of line end, and fit to be encoded."""
     try:
-        return build()
-    except TypeError as error:
-        raise NotLiteral("unhashable element") from error
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise NotLiteral("half of a character") from error
+    if "\0" in text:
+        raise NotLiteral("a null character")
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
-def _number(token: str) -> int | float | complex:
+def _atom(token: str) -> object:
+    """The value of a token that is no bracket."""
+    first = token[0]
+    if first in "'\"" and token[-1] == first and "\\" not in token and "\n" not in token and token.count(first) == 2:
+        return token[1:-1]
+    if _STRINGS.fullmatch(token):
+        return _text(token)
+    if first in "0123456789.+-ni":
+        return _numeral(token)
+    raise NotLiteral("expected a value")
+
+
+def _text(token: str) -> object:
+    pieces = [_piece(piece) for piece in _PIECE.findall(token) if piece]
+    if all(isinstance(piece, str) for piece in pieces):
+        return "".join(pieces)
+    if all(isinstance(piece, bytes) for piece in pieces):
+        return b"".join(pieces)
+    raise NotLiteral("text and bytes in a row")
+
+
+def _piece(piece: str) -> Any:
+    """The value of one string literal."""
+    start = min(place for place in (piece.find("'"), piece.find('"')) if place >= 0)
+    prefix, quote = piece[:start].lower(), piece[start]
+    around = 3 if piece.startswith(quote * 3, start) and len(piece) - start >= 6 else 1
+    body = piece[start + around : -around]
+    if "b" in prefix and not body.isascii():
+        raise NotLiteral("bytes are written in ASCII")
+    if "\\" in body and "r" not in prefix:
+        body = _ESCAPE.sub(_byte if "b" in prefix else _character, body)
+    return body.encode("latin-1") if "b" in prefix else body
+
+
+def _character(escape: re.Match[str]) -> str:
+    """The character that an escape in a text stands for; an unknown one stands for itself."""
+    octal, short, middle, long, name, other = escape.groups()
     try:
-        if token[-1] in "jJ" and token[:2].lower() != "0x":
-            return complex(token)
-        if token[:2].lower() in ("0x", "0o", "0b"):
-            return int(token, 0)
-        return int(token) if token.replace("_", "").isdigit() else float(token)
+        if octal is not None:
+            return chr(int(octal, 8))
+        if name is not None:
+            found = unicodedata.lookup(name)
+            if len(found) > 1:
+                raise NotLiteral("a name of several characters")
+            return found
+        if other is None:
+            return chr(int(short or middle or long, 16))
+    except (KeyError, ValueError, OverflowError) as error:
+        raise NotLiteral("malformed escape") from error
+    if other in "xuUN":
+        raise NotLiteral("malformed escape")
+    return _ESCAPES.get(other, escape[0])
+
+
+def _byte(escape: re.Match[str]) -> str:
+    octal, short, *_, other = escape.groups()
+    if octal is not None:
+        return chr(int(octal, 8) & 0xFF)
+    if short is not None:
+        return chr(int(short, 16))
+    if other == "x":
+        raise NotLiteral("malformed escape")
+    return _ESCAPES.get(other, escape[0]) if other is not None else escape[0]
+
+
+def _numeral(token: str) -> int | float | complex:
+    terms = _TERMS.fullmatch(token)
+    if terms is None:
+        raise NotLiteral("malformed number")
+    sign, one, joined, two = terms.groups()
+    first = _number(one)
+    if sign == "-":
+        first = -first
+    if two is None:
+        return first
+    second = _number(two)
+    if isinstance(first, complex) or not isinstance(second, complex):
+        raise NotLiteral("sums are not literals")
+    try:
+        # Not a sum, which would lose the sign of a zero.
+        real = -float(-first) if sign == "-" else float(first)
+    except OverflowError as error:
+        raise NotLiteral("the real part of a complex number is too large") from error
+    return complex(real, -second.imag if joined == "-" else second.imag)
+
+
+def _number(text: str) -> int | float | complex:
+    """The value of a number without a sign. Python knows no decimal integers with leading zeros, as they were octal once."""
+    try:
+        if text.isdigit():
+            if text[0] == "0" and text.strip("0"):
+                raise NotLiteral("an integer with leading zeros")
+            return int(text)
+        if text[:2].lower() in ("0x", "0o", "0b"):
+            return int(text, 0)
+        if text[-1] in "jJ":
+            return complex(text)
+        if "_" in text and text.replace("_", "").isdigit():
+            return int(text, 0)
+        return float(text)
     except ValueError as error:
         raise NotLiteral("malformed number") from error
 
 
-def _tokens(text: str) -> Iterator[tuple[str, str]]:
-    place = 0
-    while place < len(text):
-        match = _TOKEN.match(text, place)
-        if match is None or match.lastgroup is None:
-            raise NotLiteral("not a token of a literal")
-        yield match.lastgroup, match[match.lastgroup]
-        place = match.end()
+def _unordered(opening: str, items: list[Any], keys: list[Any], comma: bool) -> tuple[str, list[Any], list[Any]]:
+    """Kind, elements and keys of what is no list or tuple. Of calls, only those that `write` gives are literals."""
+    if opening == "{":
+        return ("dict" if keys or not items else "set"), items, keys
+    inner = items[0] if items else ()
+    if type(inner) is Unordered and inner.kind == "set":
+        inner = inner.items
+    plain = type(inner) in (list, tuple, set)
+    if not plain or len(items) > 1 or (items and (comma or opening == "set(")):
+        raise NotLiteral("only set(), frozenset() and frozenset of a display are literals")
+    return opening[:-1], list(inner), []
+
+
+def _built(kind: str, items: list[Any], keys: list[Any]) -> object:
+    """A set, frozenset or dict of Python."""
+    try:
+        if kind == "dict":
+            return dict(zip(keys, items, strict=True))
+        return set(items) if kind == "set" else frozenset(items)
+    except TypeError as error:
+        raise NotLiteral("unhashable element") from error
+
+
+def _outlined(kind: str, items: list[Any], keys: list[Any]) -> object:
+    """The same, without a hash of anything."""
+    for element in keys if kind == "dict" else items:
+        if not _hashable(element):
+            raise NotLiteral("unhashable element")
+    return Unordered(kind, items, keys)
+
+
+def _hashable(value: Any) -> bool:
+    kind = type(value)
+    if kind is tuple:
+        return all(map(_hashable, value))
+    return kind is not list and (kind is not Unordered or value.kind == "frozenset")
 
 
 class _Writer:

@@ -77,7 +77,8 @@ class Worker:
     def _execution(self, reply: Any, job: Job) -> Execution:
         try:
             ends = self._endings(reply["ends"])
-            said = [printed(end) for end in ends] if job.mode == "stdin" else answered(ends[0], len(job.inputs))
+            longest = self._limits.output_kb * 1024
+            said = [printed(end) for end in ends] if job.mode == "stdin" else answered(ends[0], len(job.inputs), longest)
             runs = tuple(Run(status=status, value=value, detail=detail) for status, value, detail in said)
             used = {name: reply[name] for name in ("seconds", "cpu_seconds", "peak_mb")}
             execution = Execution(runs=runs, **used)

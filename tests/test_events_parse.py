@@ -7,6 +7,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from events.parse import Malformed, Proposal, block, parse_input, parse_output, parse_program, parse_proposal
+from sandbox import literal
+from sandbox.compare import same
+from tests.test_sandbox_compare import plain
 
 LINES = st.lists(
     st.sampled_from(
@@ -103,6 +106,29 @@ def test_an_indented_block_loses_its_own_indentation_only() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("block", "indent", "closes"),
+    [
+        ("", "", True),
+        ("", "   ", True),
+        ("", "    ", False),
+        ("", "\t", False),
+        ("  ", "", True),
+        ("  ", "   ", True),
+        ("  ", "    ", False),
+        ("  ", "\t", True),
+    ],
+)
+def test_a_fence_closes_unless_it_is_indented_by_more_than_three_columns(block: str, indent: str, closes: bool) -> None:
+    found = parse_program(f"{block}```python\n{block}x = 1\n{block}{indent}```\n{block}y = 2\n{block}```")
+    assert found == ("x = 1" if closes else f"x = 1\n{indent}```\ny = 2")
+
+
+def test_a_fence_in_a_docstring_is_text() -> None:
+    program = 'def f(x):\n    """Double it.\n\n    ```\n    f(2) == 4\n    ```\n    """\n    return 2 * x'
+    assert parse_program(f"Here:\n```python\n{program}\n```\nThat is it.") == program
+
+
 def test_line_ends_of_windows_are_line_ends() -> None:
     assert parse_program("Well.\r\n```python\r\nx = 1\r\ny = 2\r\n```\r\n") == "x = 1\ny = 2"
 
@@ -179,7 +205,9 @@ def test_a_program_keeps_its_indentation() -> None:
     assert parse_program("```python\ndef f(x):\n    return x\n```") == "def f(x):\n    return x"
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", "'a'", "{1: (2, 3)}", "None", "-3.5"])
+@pytest.mark.parametrize(
+    "text", ["[1, 2]", "'a'", "{1: (2, 3)}", "None", "-3.5", "nan", "-inf", "frozenset({1})", "set()", repr("x" * 60_000)]
+)
 def test_an_output_is_a_literal(text: str) -> None:
     assert parse_output(f"```output\n{text}\n```") == text
 
@@ -190,6 +218,34 @@ def test_an_output_is_a_literal(text: str) -> None:
 def test_anything_else_is_no_output(text: str) -> None:
     found = parse_output(f"```output\n{text}\n```")
     assert isinstance(found, Malformed) or text.startswith("(")
+
+
+@given(plain)
+def test_whatever_a_program_may_return_can_be_answered_and_judged(value: object) -> None:
+    text = literal.write(value, 1 << 16)
+    found = parse_output(f"So:\n```output\n{text}  # as asked\n```")
+    assert isinstance(found, str)
+    assert same(text, found)
+    assert parse_input(f"```input\n{text}, {text}\n```") == f"{text}, {text}"
+
+
+@given(st.text(alphabet="()[]{}'\"\\\\,:+-01.ejxbnaif setrozNoTu\n#") | LINES)
+def test_what_parses_is_what_can_be_read(text: str) -> None:
+    found = parse_output(f"~~~~~output\n{text}\n~~~~~")
+    assert isinstance(found, Malformed) or same(found, found)
+    try:
+        literal.read(text)
+    except literal.NotLiteral:
+        assert isinstance(found, Malformed)
+    else:
+        assert isinstance(found, str)
+
+
+def test_comments_are_no_part_of_an_answer() -> None:
+    assert parse_output("```output\n[1, '#']  # note\n```") == "[1, '#']"
+    found = parse_proposal(proposal(inputs="# small ones\n1 # one\n2\n3\n'#', 4\n5"))
+    assert isinstance(found, Proposal)
+    assert found.inputs == ("1", "2", "3", "'#', 4", "5")
 
 
 @pytest.mark.parametrize("text", ["1", "'a', 3", "[1], [2]"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import pytest
 
 from events.values import Pair, Question
@@ -102,6 +105,7 @@ async def test_equal_answers_get_equal_verdicts_in_order(verifier):
         (proposal("n = []\ndef f(x):\n    n.append(1)\n    return x + n"), "nondeterministic"),
         (proposal(SQUARES.program, inputs="[1]\n[2]"), "malformed"),
         (proposal(SQUARES.program, inputs="[1]\n[2]\n[1]\n[2]\n[3]"), "degenerate"),
+        (proposal(SQUARES.program, inputs="[1]\n[2]\n[1 ]\n[2.0]\n[3]"), "degenerate"),
         (proposal("import posix\ndef f(x):\n    return x"), "unsafe"),
         (proposal("def f(x):\n    return " + "+".join(["x"] * 400)), "broken"),
         (proposal("def f(x):\n    return x" + ".a" * 1000), "broken"),
@@ -139,3 +143,40 @@ async def test_alignment_is_agreement_of_statement_and_program(verifier, stateme
     found = await verifier.examine(proposal(source, statement))
     assert isinstance(found, Valid)
     assert found.aligned is aligned
+
+
+FORGED = """
+import json, os, struct
+def f(x):
+    text = "{" + ", ".join(str(k * (2**61 - 1)) for k in range(SIZE)) + "}"
+    body = json.dumps(["ok", text, ""]).encode()
+    for fd in range(3, 30):
+        try:
+            os.write(fd, (struct.pack("!I", len(body)) + body) * 20)
+        except OSError:
+            pass
+    os._exit(0)
+"""
+"""Answers for all of its tests by itself, wherever it can, with a set whose elements' hashes collide."""
+
+
+@pytest.mark.parametrize(("size", "passed"), [(2_500, 20), (5_000, 0)])
+async def test_judging_colliding_values_does_not_hold_up_the_event_loop(verifier, size, passed):
+    text = "{" + ", ".join(str(k * (2**61 - 1)) for k in reversed(range(size))) + "}"
+    asked = SQUARES.model_copy(update={"public": (), "private": tuple(Pair(input=f"[{n}]", output=text) for n in range(20))})
+    gaps, going = [], True
+
+    async def beat():
+        while going:
+            began = time.monotonic()
+            await asyncio.sleep(0.01)
+            gaps.append(time.monotonic() - began)
+
+    beating, began = asyncio.create_task(beat()), time.process_time()
+    verdicts, _ = await verifier.judge(asked, "induction", None, [python(FORGED.replace("SIZE", str(size)))])
+    spent, going = time.process_time() - began, False
+    await beating
+    assert [(verdict.passed, verdict.outcome) for verdict in verdicts] == [(passed, "passed" if passed else "output_limit")]
+    # By hashing it took minutes, and nothing else ran meanwhile.
+    assert spent < 10
+    assert max(gaps) < 1

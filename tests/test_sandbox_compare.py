@@ -1,13 +1,16 @@
 """Literals and their comparison on the host: total on hostile text, exact about what is the same."""
 
+import ast
 import math
+import time
+import warnings
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox import literal
-from sandbox.compare import same
+from sandbox.compare import canonical, canonical_arguments, equal, same
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.characters(categories=["Cs"]),
@@ -42,6 +45,10 @@ def test_comparison_never_raises_whatever_comes_out(text):
     ("one", "two"),
     [
         ("1", "1.0"),
+        ("[1, {2: (3,)}]", "[1+0j, {2.0: (3.0,)}]"),
+        ("{1, True}", "{1}"),
+        ("719999400001.0", "7.199994e11"),
+        ("[1, 2]", "[1,  # one\n2]  # two"),
         ("0.3", "0.30000000000000004"),
         ("nan", "nan"),
         ("[inf, -inf]", "[inf, -inf]"),
@@ -63,6 +70,14 @@ def test_these_are_the_same(one, two):
     ("one", "two"),
     [
         ("True", "1"),
+        ("719999400001", "7.199994e11"),
+        ("[719999400001]", "[7.199994e11]"),
+        ("{'k': (719999400001,)}", "{'k': (7.199994e11,)}"),
+        ("{719999400001}", "{7.199994e11}"),
+        ("{719999400001: 0}", "{7.199994e11: 0}"),
+        ("719999400001+0j", "719999400002"),
+        ("1j", "1"),
+        ("9007199254740993", "9007199254740992.0"),
         ("False", "0"),
         ("{True}", "{1}"),
         ("{True: 0}", "{1: 0}"),
@@ -107,6 +122,19 @@ def test_these_differ(one, two):
         "[" * 101 + "]" * 101,
         "9" * 5000,
         "'\\N{no such name}'",
+        "0x" + "f" * 400 + "+1j",
+        "'\\xg'",
+        "007",
+        "b'é'",
+        "'a' b'b'",
+        "'a\rb'",
+        "{1: 2, 3, 4: 5: 6}",
+        "[1,,2]",
+        "(,)",
+        "set({1})",
+        "frozenset(1)",
+        "{(1, [2])}",
+        "\ud800",
         "x" * 1_000_000,
         "nan\x00",
     ],
@@ -165,3 +193,91 @@ def test_writing_stops_at_the_limit_however_few_objects_there_are():
 def test_integers_too_long_for_decimal_digits_survive_the_way_out_and_in():
     value = -(7**9000)
     assert literal.read(literal.write(value, 10**6)) == value
+
+
+FRAGMENTS = """1 0 - + j 1.5 1e5 0x1f 0b1 _ 01 .5 5. ' " 'a' b'c' r'\\d' '\\n' '\\x41' '\\u0041' '\\101' '\\N{OX}' '\\q' [ ] ( ) { } , : None
+True set() frozenset( nan inf \\ é #""".split()
+
+
+@given(st.lists(st.sampled_from([*FRAGMENTS, " ", "\n", "\r", "'''", "\f"]) | st.text(max_size=2), max_size=9).map("".join))
+def test_reading_gives_what_python_gives_or_says_that_it_is_no_literal(text):
+    found = []
+    for read in (literal.read, literal.outline):
+        try:
+            found.append(read(text))
+        except literal.NotLiteral:
+            found.append(literal.NotLiteral)
+    assert (found[0] is literal.NotLiteral) == (found[1] is literal.NotLiteral)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, OverflowError):
+        return
+    # Python takes a few texts more: a tuple without brackets, brackets around a signed number.
+    assert found[0] is literal.NotLiteral or (type(found[0]) is type(value) and repr(found[0]) == repr(value))
+
+
+@given(plain, plain)
+def test_canonical_texts_are_equal_for_equal_values_only(one, two):
+    first, second = (literal.outline(literal.write(value, 10**6)) for value in (one, two))
+    assert canonical(first) == canonical(literal.outline(literal.write(one, 10**6)))
+    if canonical(first) == canonical(second):
+        assert same(literal.write(one, 10**6), literal.write(two, 10**6))
+
+
+def test_arguments_are_equal_by_value():
+    assert canonical_arguments("[1 ],'a'") == canonical_arguments(' [1.0], "a" # said')
+    assert canonical_arguments("{'b': 1, 'a': {2, 3}}") == canonical_arguments("{'a': {3, 2}, 'b': 1}")
+    assert len({canonical_arguments(text) for text in ("1", "True", "'1'", "[1]", "(1,)", "1, 1", "")}) == 7
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "verdict"),
+    [("1", "True", True), ("(1, 2)", "[1, 2]", True), ("[(1,)]", "[[1]]", False), ("{True: [1.0]}", "{1: [1]}", True),
+     ("1.0", "1.0000000000001", False), ("{1, 2}", "{2, True}", True), ("nan", "nan", False)],
+)  # fmt: skip
+def test_livecodebench_compares_as_python_does(expected, got, verdict):
+    assert equal(expected, got) is verdict
+
+
+PRIME = 2**61 - 1
+"""Integers that are a multiple apart have equal hashes."""
+FILLED = {
+    "numbers": "[" + "1," * 32_000 + "]",
+    "empty lists": "[" + "[]," * 21_000 + "]",
+    "colliding elements": "{" + ",".join(str(k * PRIME) for k in range(1, 2_800)) + "}",
+    "colliding keys": "{" + ",".join(f"{k * PRIME}:0" for k in range(1, 2_600)) + "}",
+    "colliding tuples": "{" + ",".join(f"({k * PRIME},)" for k in range(1, 2_400)) + "}",
+    "colliding floats": "{" + ",".join(f"{k}e{300 - len(str(k))}" for k in range(1, 6_000)) + "}",
+    "tuples of what hashes to zero": "{" + ",".join(str(tuple("" if i >> b & 1 else b"" for b in range(11))) for i in range(900)) + "}",
+    "frozensets": "{" + ",".join(f"frozenset({{{k * PRIME}}})" for k in range(1, 1_700)) + "}",
+    "distinct": "{" + ",".join(map(str, range(10**3, 13 * 10**3))) + "}",
+    "nested": "[" + ("[" * 99 + "]" * 99 + ",") * 320 + "]",
+    "a long integer": "9" * 65_000,
+    "a long hexadecimal": "0x" + "f" * 65_000,
+    "integers": "[" + ("9" * 4_300 + ",") * 15 + "]",
+    "a long fraction": "0." + "1" * 65_000,
+    "escapes": "'" + "\\n" * 32_000 + "'",
+    "unclosed": "'\\" * 32_000,
+    "unclosed thrice": "'''\\" * 16_000,
+    "pieces": "'' " * 21_000,
+    "signs": "-" * 65_000,
+    "spaces": " " * 65_000,
+    "comments": "#" * 65_000,
+    "names": "nan" * 21_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", FILLED.values(), ids=FILLED.keys())
+def test_no_text_of_the_allowed_size_takes_long_to_compare(text):
+    assert len(text) <= 1 << 16
+
+    def seconds() -> float:
+        began = time.process_time()
+        same("[1]", text)
+        same(text, text)
+        return time.process_time() - began
+
+    # Two comparisons, each of which should take 50 ms at most, with room for a busy machine. Quadratic time would be seconds.
+    assert any(seconds() < 0.3 for _ in range(3))

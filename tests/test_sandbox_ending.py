@@ -66,9 +66,15 @@ def test_an_answer_may_be_cut_off_where_the_child_was_killed():
 
 def test_inputs_that_were_not_answered_share_the_reason():
     end = ending(frame(OK), status=int(signal.SIGSEGV))
-    assert answered(end, 3) == [("ok", "42", ""), explain(end), explain(end)]
-    assert answered(ending(frame(OK)), 0) == []
-    assert answered(ending(frame(OK) + b"x"), 2) == [TAMPERED, TAMPERED]
+    assert answered(end, 3, 9) == [("ok", "42", ""), explain(end), explain(end)]
+    assert answered(ending(frame(OK)), 0, 9) == []
+    assert answered(ending(frame(OK) + b"x"), 2, 9) == [TAMPERED, TAMPERED]
+
+
+def test_a_value_longer_than_allowed_is_output_limit_even_if_the_child_sent_it():
+    long = frame(["ok", "'é'", ""])
+    assert [status for status, _, _ in answered(ending(frame(OK) + long), 2, 3)] == ["ok", "output_limit"]
+    assert answered(ending(long), 1, 4) == [("ok", "'é'", "")]
 
 
 def test_more_than_all_answers_can_hold_is_tampering():

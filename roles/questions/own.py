@@ -11,7 +11,8 @@ from events.values import Pair, Question
 from roles.questions.evalplus import LONGEST
 from roles.questions.fields import Record, Wrong
 from roles.safety import parse
-from sandbox.literal import NotLiteral, read, read_arguments
+from sandbox.compare import canonical_arguments
+from sandbox.literal import NotLiteral, outline
 
 ENTRY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)?")
 
@@ -35,7 +36,17 @@ def question_of(record: Record) -> Question:
     for part in ("public", "private"):
         for place, pair in enumerate(getattr(question, part)):
             _judgeable(question.mode, pair, f"{part}.{place}")
+    shown = {_value(question.mode, pair.input) for pair in question.public}
+    if shown.issuperset(_value(question.mode, pair.input) for pair in question.private):
+        raise Wrong(
+            "private", "every input is among the public ones, so nothing is hidden; add another or leave one out of public"
+        )
     return question
+
+
+def _value(mode: str, given: str) -> str:
+    """A text that is equal for equal inputs."""
+    return canonical_arguments(given) if mode == "function" else given
 
 
 def _judgeable(mode: str, pair: Pair, field: str) -> None:
@@ -47,10 +58,10 @@ def _judgeable(mode: str, pair: Pair, field: str) -> None:
     if mode != "function":
         return
     try:
-        read_arguments(pair.input)
+        canonical_arguments(pair.input)
     except NotLiteral as error:
         raise Wrong(f"{field}.input", f"expected Python literals, comma separated ({error})") from error
     try:
-        read(pair.output)
+        outline(pair.output)
     except NotLiteral as error:
         raise Wrong(f"{field}.output", f"expected one Python literal ({error})") from error

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from events.values import Pair, Question
 from roles.questions.fields import Record, Wrong
-from sandbox.literal import NotLiteral, read, read_arguments
+from sandbox.compare import canonical_arguments
+from sandbox.literal import NotLiteral, outline, outline_arguments
 
 STATEMENT = "What does this program return?"
 """Triplets come without words: they ask for an output or an input of a program that is shown."""
@@ -34,7 +35,10 @@ def azr_question(record: Record) -> Question:
     inputs, outputs = record.texts("inputs"), record.texts("outputs")
     if len(inputs) != len(outputs) or not inputs:
         raise Wrong("outputs", f"expected one for each input and at least one, found {len(outputs)} for {len(inputs)}")
-    pairs = tuple(dict.fromkeys(_pair(*both) for both in zip(inputs, outputs, strict=True)))
+    found: dict[str, Pair] = {}
+    for pair in map(_pair, inputs, outputs):
+        found.setdefault(canonical_arguments(pair.input), pair)
+    pairs = tuple(found.values())
     half = len(pairs) // 2
     return Question(statement=record.text("message"), program=program, public=pairs[:half], private=pairs[half:])
 
@@ -54,7 +58,7 @@ def _triplet(program: str, given: str, output: str) -> Question:
 
 
 def _pair(given: str, output: str) -> Pair:
-    for text, reads, what in ((given, read_arguments, "input"), (output, read, "output")):
+    for text, reads, what in ((given, outline_arguments, "input"), (output, outline, "output")):
         try:
             reads(text)
         except NotLiteral as error:
