@@ -22,6 +22,7 @@ from events.log import Event, Readable
 from events.parse import INPUTS, Malformed, parse_input, parse_output, parse_program, parse_proposal
 from events.pieces import pieces
 from events.rollouts import unpack
+from events.sanitize import program_in
 from events.story import ProposalStory, apply_proposal
 from events.types import (
     AttemptsMade,
@@ -46,6 +47,7 @@ from events.values import (
     Question,
     QuestionId,
     Role,
+    Rules,
     Sampling,
     Seat,
     Task,
@@ -177,7 +179,7 @@ def tell_attempt(log: Readable, where: str, stream: str, version: int, index: in
         question=question,
         prompt=log.get(generation.prompt).decode("utf-8", "surrogatepass"),
         completion=completion,
-        **_parsed(made.fact, completion, start),
+        **_parsed(made.fact, completion, start, _rules(verified), question),
         proposal=_proposal(events, version),
         **_judged(verified, version, index),
         **_credited(log, start, events, rewarded, index),
@@ -232,15 +234,24 @@ def _asked(fact: QuestionProposed | AttemptsMade) -> dict[str, Any]:
     return {"purpose": fact.purpose, "role": "student", "task": fact.task, "asked": fact.question, "pair": fact.pair}
 
 
-def _parsed(fact: QuestionProposed | AttemptsMade, text: str, start: RunStarted | None) -> dict[str, Any]:
+def _rules(verified: Event | None) -> Rules:
+    """The rules by which an attempt was judged; `own` where it was not yet."""
+    return verified.fact.provenance.rules if verified is not None and isinstance(verified.fact, AttemptsVerified) else "own"
+
+
+def _parsed(
+    fact: QuestionProposed | AttemptsMade, text: str, start: RunStarted | None, rules: Rules, question: Question | None
+) -> dict[str, Any]:
     """What the completion says, by the parser that the verifier uses."""
     if isinstance(fact, QuestionProposed):
         pairs = (start.config if start else {}).get("play", {}).get("pairs", INPUTS)
         whole, program = parse_proposal(text, pairs), parse_program(text)
         malformed = whole.reason if isinstance(whole, Malformed) else None
         return {"program": None if isinstance(program, Malformed) else program, "answer": None, "malformed": malformed}
-    parse = {"induction": parse_program, "deduction": parse_output, "abduction": parse_input}[fact.task]
-    found = parse(text)
+    if fact.task == "induction":
+        found = program_in(text, rules, "" if question is None else question.entry)
+    else:
+        found = parse_output(text) if fact.task == "deduction" else parse_input(text)
     if isinstance(found, Malformed):
         return {"program": None, "answer": None, "malformed": found.reason}
     said = {"program": found, "answer": None} if fact.task == "induction" else {"program": None, "answer": found}

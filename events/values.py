@@ -60,7 +60,7 @@ LETTERS: Mapping[str, Outcome] = MappingProxyType(
 """What a letter of `Verdict.tests` stands for. Letters, since a log holds a million tests."""
 Letters = Annotated[str, Field(pattern=f"^[{''.join(LETTERS)}]*$")]
 """Outcomes of tests, one of `LETTERS` each."""
-Rules = Literal["own", "livecodebench"]
+Rules = Literal["own", "livecodebench", "evalplus"]
 """How answers are run, and which values are right: docs/verdicts.md."""
 Silence = Literal["all_right", "all_wrong", "alone", "average", "empty", "untaught"]
 """Why a completion carries no signal. All of its group were rewarded alike, above 0 or not; it has no group to be compared
@@ -108,11 +108,28 @@ class Question(Value):
     """Pairs that are shown to the student."""
     private: Annotated[tuple[Pair, ...], Field(min_length=1)]
     """Pairs that only the verifier sees. No private pair means nothing to verify, hence at least one."""
+    context: Annotated[str, Field(exclude_if=lambda code: not code)] = ""
+    """Imports and helpers that stand before every answer, as in the benchmark's own harness. Left out of the id where there are
+    none, so that questions of older logs keep theirs."""
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
         """All pairs, the public ones first."""
         return self.public + self.private
+
+    @property
+    def statement_and_context(self) -> str:
+        """The statement; behind it the context, unless the statement shows that already."""
+        if not self.context or self.context in self.statement:
+            return self.statement
+        return f"{self.statement}\n\nThis code stands before your answer:\n\n```python\n{self.context}\n```"
+
+    @property
+    def whole_program(self) -> str | None:
+        """The reference program with the context that it needs to run."""
+        if self.program is None or not self.context or self.context in self.program:
+            return self.program
+        return f"{self.context}\n\n{self.program}"
 
     @property
     def id(self) -> QuestionId:

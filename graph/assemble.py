@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Final
 
 from events.errors import BadInput
 from events.log import Log
 from events.logging import logger
 from events.types import GoalpostAdded, PolicyServed, RunStarted
-from events.values import Digest, Question
+from events.values import Digest, Question, QuestionId, Rules
 from events.weights import weights_digest
 from graph.build import build
 from graph.config import Config
@@ -27,13 +29,16 @@ from graph.serving import Stored
 from graph.table import Table, recall
 from roles.model import Model
 from roles.prompt import Prompts
-from roles.question_set import QuestionSet, load
+from roles.question_set import Questions, QuestionSet, load
 from roles.record import put_question
 from roles.similarity import Embedding, Novelty, embedding
 from roles.solver import Solver
 from roles.teacher import Teacher
 from roles.verifier import Truth, Verifier
 from sandbox.runner import Limits, Runner
+
+NONE: Final = Questions("none", ())
+"""A question set that nobody asked for."""
 
 
 def started(log: Log) -> RunStarted:
@@ -61,6 +66,8 @@ class Inputs:
     practice: tuple[Question, ...]
     test: tuple[Question, ...]
     validation: tuple[Question, ...]
+    rules: Mapping[QuestionId, Rules]
+    """Of those questions that have rules of their own."""
     prompts: Prompts
     embedding: Embedding
 
@@ -93,12 +100,15 @@ def inputs(config: Config) -> Inputs:
     """
     goalposts = load(config.goalposts, "goalposts")
     practice = goalposts if config.practice == "goalposts" else load(config.practice, "train")
+    test = NONE if config.test == "none" else load(config.test, "test")
+    validation = NONE if config.validation == "none" else load(config.validation, "validation")
     return Inputs(
         spec=config.model,
         goalposts=goalposts,
         practice=_training(config, practice),
-        test=() if config.test == "none" else load(config.test, "test").questions,
-        validation=() if config.validation == "none" else load(config.validation, "validation").questions,
+        test=test.questions,
+        validation=validation.questions,
+        rules={**validation.rules, **test.rules, **practice.rules, **goalposts.rules},
         prompts=prompts(config),
         embedding=embedding(config.verify.embedding),
     )
@@ -143,10 +153,18 @@ def put_up(log: Log, goalposts: QuestionSet) -> None:
         log.append("goalposts", facts, expected=0)
 
 
-def verifier_of(config: Config, runner: Runner, truth: Truth | None = None) -> Verifier:
-    """The verifier that a config describes."""
+def verifier_of(config: Config, runner: Runner, rules: Mapping[QuestionId, Rules], truth: Truth | None = None) -> Verifier:
+    """The verifier that a config describes.
+
+    Args:
+        config: the settings.
+        runner: what runs programs.
+        rules: those of the questions' benchmarks, which count where the settings leave it to them.
+        truth: what the world knows of its language.
+    """
     play, verify = config.play, config.verify
-    return Verifier(runner, play.pairs, play.public_pairs, verify.distinct, truth, verify.rules, verify.per_test)
+    make = partial(Verifier, runner, play.pairs, play.public_pairs, verify.distinct, truth, per_test=verify.per_test)
+    return make(ruled=rules) if verify.rules == "auto" else make(rules=verify.rules)
 
 
 def stored(folder: Path, config: Config, log: Log) -> dict[str, Stored]:
@@ -172,7 +190,7 @@ def seat(
     """Everybody at the table, ready to play."""
     teacher, student = (pace.model(models[config.policy_of[role]]) for role in ("teacher", "student"))
     solver = Solver(student, given.prompts, log)
-    verifier = verifier_of(config, pace.runner(runner), _truth(config.goalposts))
+    verifier = verifier_of(config, pace.runner(runner), given.rules, _truth(config.goalposts))
     table = Table(
         log=log,
         teacher=Teacher(teacher, given.prompts, log, config.play.teacher, config.play.pairs),

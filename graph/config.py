@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from events.values import Role, Rules, Sampling, Task, Value, Verdict
+from events.values import Role, Sampling, Task, Value, Verdict
 
 
 class Settings(Value):
@@ -107,8 +107,9 @@ class VerifySettings(Settings):
     """What similarity is measured in: `ngrams`, or a folder with an encoder in Hugging Face format."""
     distinct: Annotated[int, Field(ge=1)] = 3
     """Fewest different outputs that a question's pairs must have; fewer is degenerate."""
-    rules: Rules = "own"
-    """How answers are run and compared: as programs really run, or as LiveCodeBench's official checker does."""
+    rules: Literal["auto", "own", "livecodebench", "evalplus"] = "auto"
+    """How answers are run and compared, see docs/verdicts.md. `auto`: as its benchmark does where a question is of one, else by
+    our `own` rules."""
     wall_seconds: Annotated[float, Field(gt=0)] = 6.0
     """Wall-clock limit of one program on all its inputs, or on each [LiveCodeBench: 6 a test]."""
     per_test: bool = False

@@ -87,7 +87,7 @@ class Examiner:
             stream,
             [
                 AttemptsMade(purpose="evaluation", question=question.id, task="induction", generation=generation),
-                AttemptsVerified(of=version + 1, verdicts=tuple(verdicts), provenance=self.verifier.provenance),
+                AttemptsVerified(of=version + 1, verdicts=tuple(verdicts), provenance=self.verifier.provenance_of(question)),
             ],
             expected=version,
             observed={"used": {str(version + 1): used}},

@@ -8,7 +8,7 @@ made again. It trains nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Final
 from events.commands.output import note, progress
 from events.log import Event, Log
 from events.types import EvaluationFinished
-from events.values import Question
+from events.values import Question, QuestionId, Rules
 from graph.assemble import prompts, sandbox, verifier_of
 from graph.checkpoints import Checkpoint, Policies, take_up
 from graph.config import Config, EvaluateSettings
@@ -46,6 +46,8 @@ class Filter:
     name: str
     """Of the question set."""
     left: list[Question]
+    rules: Mapping[QuestionId, Rules]
+    """Of those that have rules of their own."""
     named: list[str] = field(default_factory=list)
     """Whose policies were to be asked."""
     asked: list[Asked] = field(default_factory=list)
@@ -118,7 +120,7 @@ class _Seat:
         model, runner = self._put_up = self._put_up or await self._made(name, checkpoint)
         await take_up(model, name, checkpoint, self._proofs)
         solver = Solver(self._pace.model(model), self.prompts, filtering.log)
-        verifier = verifier_of(filtering.config, self._pace.runner(runner))
+        verifier = verifier_of(filtering.config, self._pace.runner(runner), filtering.rules)
         at_once = max(1, ROWS // settings.attempts)
         return Examiner(filtering.log, solver, verifier, self._pace, settings, filtering.config.seed, at_once)
 

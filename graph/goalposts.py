@@ -26,7 +26,6 @@ from events.errors import BadInput
 from events.log import Log
 from events.safe_text import markup
 from events.types import RunFinished
-from events.values import Question
 from graph.config import Config
 from graph.configure import changed, configure
 from graph.origin import SUFFIX, Asked, Origin
@@ -123,7 +122,7 @@ def _filter(job: _Job, against: Sequence[str], *, further: bool) -> None:
     folder, log = _opened(job, given)
     with closing(log), locked(folder):
         put_up(log, given.goalposts)
-        filtering = Filter(log, folder, job.config, given.goalposts.name, list(given.goalposts.questions))
+        filtering = Filter(log, folder, job.config, given.goalposts.name, list(given.goalposts.questions), given.rules)
         note(f"{len(filtering.left)} questions, {len(given.goalposts.left_out)} records left out; answers are kept in {folder}")
         if _keeps_errata(job.asked):
             note("errata, which nobody can solve, are among them and will stay; errata=drop in the set's name leaves them out")
@@ -135,7 +134,7 @@ def _filter(job: _Job, against: Sequence[str], *, further: bool) -> None:
             for who in line:
                 asyncio.run(filtering.ask(who, tell))
             if further and filtering.left:
-                asyncio.run(filtering.ask(of_run(_further(job, folder, filtering.left), job.config), tell))
+                asyncio.run(filtering.ask(of_run(_further(job, folder, filtering), job.config), tell))
         except KeyboardInterrupt:
             note("stopped; every answer is kept, repeat the command to go on")
             raise
@@ -161,20 +160,20 @@ def _opened(job: _Job, given: Inputs) -> tuple[Path, Log]:
     return folder, open_any(str(folder)) if holds_log(folder) else create(folder, job.config, given, learns=False)
 
 
-def _further(job: _Job, folder: Path, left: Sequence[Question]) -> Path:
+def _further(job: _Job, folder: Path, filtering: Filter) -> Path:
     """The folder of a finished run that practised on what is left; it is played, or gone on with, if need be."""
     from roles.question_set import save
 
-    which = hashlib.sha256("".join(question.id for question in left).encode()).hexdigest()[:6]
+    which = hashlib.sha256("".join(question.id for question in filtering.left).encode()).hexdigest()[:6]
     run, practice = job.runs / f"{folder.name}-further-{which}", folder / f"left-{which}.jsonl"
     if not practice.exists():
-        save(practice, left)
+        save(practice, filtering.left, filtering.rules)
     config = _practising(job.given, str(practice))
     if not config.learn.keep_every:
         config = changed(config, [f"learn.keep_every={max(1, config.play.iterations // CHECKPOINTS)}"])
     fresh = not holds_log(run)
     if fresh or not _is_finished(run):
-        note(f"practising on the {len(left)} questions that are left, in {run}")
+        note(f"practising on the {len(filtering.left)} questions that are left, in {run}")
         play(run, config if fresh else None, None, Console(stderr=True), plain=True)
     return run
 
@@ -193,7 +192,7 @@ def _write(job: _Job, given: Inputs, filtering: Filter) -> None:
     Printer().show(_table(filtering.asked))
     if not kept or last is None:
         raise BadInput(f"Every question of {job.asked} is solved, so that no goalpost is left; filter harder questions.")
-    save(job.out, kept)
+    save(job.out, kept, filtering.rules)
     origin = Origin(
         set=job.asked,
         questions=len(given.goalposts.questions),

@@ -170,7 +170,9 @@ async def _judged(table: Table, episode: Episode, pending: Pending) -> list[Fact
     assert isinstance(made, AttemptsMade)
     verdicts, used = await table.verifier.judge(question, pending.task, pending.pair, texts(table.log, made.generation))
     observe("used", pending.version, used)
-    facts: list[Fact] = [AttemptsVerified(of=pending.version, verdicts=tuple(verdicts), provenance=table.verifier.provenance)]
+    facts: list[Fact] = [
+        AttemptsVerified(of=pending.version, verdicts=tuple(verdicts), provenance=table.verifier.provenance_of(question))
+    ]
     match pending.purpose:
         case "pass_rate":
             facts += _banded(table, episode, pending, question, verdicts)

@@ -1,17 +1,19 @@
 """What stands around an answer in the sandbox where a benchmark says how answers are run.
 
-Law: the text of this file is the beginning of a job (`roles.rules`), so it uses the standard library only and nothing of ours.
-The answer shares the process with it: whatever must hold against a hostile answer is decided on the host, or said in
-docs/verdicts.md not to hold. It is not for the host, and enforces no limits.
+The text of this file is the beginning of a job (`roles.rules`), so it uses the standard library only and nothing of ours. The
+answer shares the process with it: whatever must hold against a hostile answer is decided on the host, or said in
+docs/verdicts.md not to hold. It enforces no limits.
 """
 
 import ast
 import builtins
+import collections
 import contextlib
 import io
+import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Set
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -26,27 +28,79 @@ HEADER = "".join(
     + ["sys.setrecursionlimit(50000)\n"]
 )
 """What an answer finds there."""
+MOST_DIGITS = 50000
+"""Digits that LiveCodeBench lets an integer have as text."""
 ABSENT = ("ipdb", "joblib", "resource", "psutil", "tkinter")
-"""Modules that LiveCodeBench takes away."""
+"""Modules that LiveCodeBench and EvalPlus take away ..."""
+REFUSED = {
+    "builtins": "quit help",
+    "os": "kill system putenv remove removedirs rmdir fchdir setuid fork forkpty killpg rename renames truncate replace unlink"
+    " fchmod fchown chmod chown chroot lchflags lchmod lchown getcwd chdir",
+    "shutil": "rmtree move chown",
+    "subprocess": "Popen",
+}
+"""... and functions, by the module that has them."""
 
 
-def defined(source: str, header: str = "") -> ModuleType:
-    """The module that an answer is, out of reach of what runs it: neither is there by name for the other."""
-    answer = ModuleType("solution")
+def defined(source: str, context: str = "", name: str = "solution") -> ModuleType:
+    """The module that an answer is, out of reach of what runs it: neither is there by name for the other.
+
+    Args:
+        source: the answer.
+        context: code that is run in the module before it.
+        name: what the module is called.
+    """
+    answer = ModuleType(name)
     space = vars(answer)
     # Not those of this file, which are a copy that the answer's changes do not reach.
     space["__builtins__"] = builtins
-    for name in [name for name in sys.modules if name.partition(".")[0] == "sandbox"]:
-        del sys.modules[name]
-    sys.modules.update(solution=answer, __main__=ModuleType("__main__"))
-    if header:
-        exec(header, space)  # noqa: S102  # this is what the container is for
+    for loaded in [loaded for loaded in sys.modules if loaded.partition(".")[0] == "sandbox"]:
+        del sys.modules[loaded]
+    sys.modules.update({name: answer, "__main__": ModuleType("__main__")})
+    if context:
+        exec(compile(context, "context.py", "exec", dont_inherit=True), space)  # noqa: S102  # this is what the container is for
     exec(compile(source, "solution.py", "exec", dont_inherit=True), space)  # noqa: S102
     return answer
 
 
+def take_away(*more: str) -> None:
+    """Take away what the reliability guard of both benchmarks does, and more builtins."""
+    for place, names in REFUSED.items():
+        # What a later import would bring is as it would be, since it is imported now.
+        vars(__import__(place)).update(dict.fromkeys(names.split()))
+    vars(builtins).update(dict.fromkeys(more))
+    sys.modules.update(dict.fromkeys(ABSENT))  # type: ignore[arg-type]
+
+
+def function(source: str, context: str, name: str) -> Callable[..., Any]:
+    """A function or class of an answer behind its context, by its name."""
+    found: Callable[..., Any] = vars(defined(source, context))[name]
+    return found
+
+
+def evalplus_function(source: str, context: str, name: str) -> Callable[..., Any]:
+    """The same as EvalPlus calls it; what it returns is data, if it can be."""
+    take_away("open", "exit")
+    return giving_data(function(source, context, name))
+
+
+def giving_data(asked: Callable[..., Any]) -> Callable[..., Any]:
+    """A function whose results are exactly builtin data, or else as they are."""
+
+    def call(*given: Any) -> Any:
+        result = asked(*given)
+        try:
+            return plain(result)
+        except (TypeError, ValueError, OverflowError):
+            return result
+
+    return call
+
+
 def plain(value: Any) -> Any:
-    """The same as exactly builtin data. What a subclass overrides is not asked.
+    """The same as exactly builtin data, which equals what the value equals. What a subclass overrides is not asked.
+
+    A fraction or a decimal becomes the number that it equals; what has items but equals no builtin, an iterator of them.
 
     Raises:
         TypeError: it is anything else.
@@ -56,15 +110,14 @@ def plain(value: Any) -> Any:
     for kind, same in SCALARS.items():
         if isinstance(value, kind):
             return same(value)
-    if isinstance(value, dict):
-        return {plain(key): plain(item) for key, item in dict.items(value)}
-    for kind, items in CONTAINERS.items():
-        if isinstance(value, kind):
-            return kind([plain(item) for item in items(value)])
-    raise TypeError(f"{type(value).__name__} is not plain data")
+    for kinds, items in CONTAINERS.items():
+        if isinstance(value, kinds):
+            return items(value)
+    exact = number(value)
+    return iter([plain(item) for item in value]) if exact is None else exact
 
 
-FINAL = {bool, re.Match}
+FINAL = {bool, re.Match, range}
 """Types that nobody can derive from; some of MBPP's references return matches, which are asked only whether they are there."""
 SCALARS: dict[type, Callable[[Any], Any]] = {
     int: int.__pos__,
@@ -72,17 +125,57 @@ SCALARS: dict[type, Callable[[Any], Any]] = {
     complex: complex.__pos__,
     str: str.__str__,
     bytes: lambda value: bytes.__getitem__(value, slice(None)),
+    collections.UserString: lambda value: str.__str__(value.data),
 }
 """How each kind gives itself, exactly."""
-CONTAINERS: dict[Any, Callable[[Any], Iterable[Any]]] = {kind: kind.__iter__ for kind in (list, tuple, set, frozenset)}
-"""How each kind gives its items."""
+CONTAINERS: dict[Any, Callable[[Any], Any]] = {
+    dict: lambda value: {plain(key): plain(item) for key, item in dict.items(value)},
+    list: lambda value: [plain(item) for item in list.__iter__(value)],
+    tuple: lambda value: tuple([plain(item) for item in tuple.__iter__(value)]),
+    set: lambda value: {plain(item) for item in set.__iter__(value)},
+    frozenset: lambda value: frozenset([plain(item) for item in frozenset.__iter__(value)]),
+    collections.UserList: lambda value: [plain(item) for item in list(value.data)],
+    Mapping: lambda value: {plain(key): plain(value[key]) for key in value},
+    Set: lambda value: {plain(item) for item in value},
+}
+"""How each kind gives its items as a builtin that it equals, in the order in which they are asked."""
+
+
+def number(value: Any) -> Any:
+    """The integer or float that a fraction or a decimal is equal to; None where there is none, or it is neither.
+
+    Looked for in modules that are there already: an answer without them has no such numbers.
+    """
+    fraction = getattr(sys.modules.get("fractions"), "Fraction", None)
+    decimal = getattr(sys.modules.get("decimal"), "Decimal", None)
+    if decimal is not None and isinstance(value, decimal):
+        if decimal.is_infinite(value):
+            return float("-inf" if decimal.is_signed(value) else "inf")
+        over, under = (0, 0) if decimal.is_nan(value) else decimal.as_integer_ratio(value)
+    elif fraction is not None and isinstance(value, fraction):
+        over, under = fraction.as_integer_ratio(value)
+    else:
+        return None
+    if under in (0, 1):
+        return over if under else None
+    near = over / under
+    return near if near.as_integer_ratio() == (over, under) else None
 
 
 # --- a benchmark's own checks ---------------------------------------------------------------------------------------
 
 
-def checks(source: str, entry: str, codes: list[str], token: str) -> Callable[[int], str]:
-    """A function that runs the check of a number, and returns the token if it comes to its end."""
+def checks(source: str, context: str, entry: str, codes: list[str], token: str, *, official: bool) -> Callable[[int], str]:
+    """A function that runs the check of a number, and returns the token if it comes to its end.
+
+    Args:
+        source: the answer.
+        context: what stands before it.
+        entry: what the checks call.
+        codes: the checks.
+        token: what nobody else knows.
+        official: whether the answer lacks what EvalPlus takes away.
+    """
     compiled = [compile(code, f"check {number}", "exec", dont_inherit=True) for number, code in enumerate(codes)]
     builtin = dict(vars(builtins))
     modules = _copies(compiled)
@@ -91,7 +184,9 @@ def checks(source: str, entry: str, codes: list[str], token: str) -> Callable[[i
     def bring(name: str, *how: Any) -> Any:
         return modules[name] if name in modules else builtin["__import__"](name, *how)
 
-    answer = defined(source)
+    if official:
+        take_away("open", "exit")
+    answer = defined(source, context)
     if entry not in vars(answer):
         raise NameError(f"the program defines no {entry}")
     asked = vars(answer)[entry]
@@ -139,48 +234,61 @@ def _names(codes: Iterable[Any]) -> set[str]:
 # --- LiveCodeBench --------------------------------------------------------------------------------------------------
 
 
-def method(source: str, name: str) -> Callable[..., Any]:
+def method(source: str, context: str, name: str) -> Callable[..., Any]:
     """A method of class `Solution`, with LeetCode's usual imports; a new object for every call."""
-    found = vars(defined(source, HEADER))["Solution"]
+    found = vars(defined(source, f"{HEADER}\n{context}"))["Solution"]
     return lambda *given: getattr(found(), name)(*given)  # noqa: PLW0108  # the object is new for every call
 
 
-def official_method(source: str, name: str) -> Callable[..., Any]:
+def official_method(source: str, context: str, name: str) -> Callable[..., Any]:
     """The same as LiveCodeBench's checker calls it: imports and answer are one text, and one object is there for all calls."""
-    _take_away()
-    answer = defined(f"{HEADER}\n\n{source}")
-    found = getattr(answer.Solution() if "class Solution" in source else answer, name)
-
-    def call(*given: Any) -> Any:
-        result = found(*given)
-        try:
-            return plain(result)
-        except TypeError:
-            return result
-
-    return call
+    take_away()
+    sys.set_int_max_str_digits(MOST_DIGITS)
+    answer = defined(f"{HEADER}\n{context}\n\n{source}", name="tmp_sol")
+    return giving_data(getattr(answer.Solution() if "class Solution" in source else answer, name))
 
 
-def official_program(source: str) -> None:
-    """Run a program as LiveCodeBench's checker does: as the body of a function, between texts that stand for its streams."""
-    given, stdout = sys.stdin.buffer.read().decode("utf-8", "replace"), sys.stdout
-    _take_away()
-    body = vars(defined(_as_function(source)))["wrapped_function"]
-    sys.stdin, sys.stdout = Typed(given), io.StringIO()
-    printed = sys.stdout
-    printed.close = lambda: None  # type: ignore[method-assign]
-    with contextlib.suppress(SystemExit):
+def official_program(source: str, context: str) -> None:
+    """Run a program as LiveCodeBench's checker does: as the body of a function, between texts that stand for its streams.
+
+    Only what goes through what stands for standard output is printed. The streams themselves, which a program finds by their
+    number or took before they were replaced, lead nowhere.
+    """
+    given, printed, asked = sys.stdin.buffer.read().decode("utf-8", "replace"), io.StringIO(), os.getpid()
+    answer = os.dup(1)
+    os.ftruncate(0, 0)
+    os.dup2(2, 1)
+    take_away()
+    sys.set_int_max_str_digits(MOST_DIGITS)
+    body = vars(defined(_as_function(source, context), name="tmp_sol"))["wrapped_function"]
+    # As the checker has it, it cannot be closed.
+    printed.close = lambda x: 1  # type: ignore[method-assign,misc,assignment]
+    with _replaced(given, printed), contextlib.suppress(SystemExit):
         body()
-    stdout.write(printed.getvalue())
+    if os.getpid() == asked:
+        said = memoryview(printed.getvalue().encode("utf-8", "replace"))
+        while said:
+            said = said[os.write(answer, said) :]
 
 
-def _take_away() -> None:
-    builtins.quit = None  # type: ignore[assignment]
-    builtins.help = None  # type: ignore[assignment]
-    sys.modules.update(dict.fromkeys(ABSENT))  # type: ignore[arg-type]
+@contextlib.contextmanager
+def _replaced(given: str, printed: io.StringIO) -> Any:
+    """The streams as the checker replaces them, and `open`, for as long as a program runs."""
+    stdin, stdout, opened = sys.stdin, sys.stdout, builtins.open
+    lines = iter(given.split("\n"))
+    # The checker means the stream that it puts in place, and changes the one that a top-level import has bound.
+    stdin.read = lambda *_: given  # type: ignore[method-assign]
+    stdin.readline = lambda *_: next(lines)  # type: ignore[method-assign]
+    stdin.readlines = lambda *_: given.split("\n")  # type: ignore[method-assign]
+    sys.stdin, sys.stdout = Typed(given), printed
+    builtins.open = lambda *_, **__: io.StringIO(given)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.stdin, sys.stdout, builtins.open = stdin, stdout, opened
 
 
-def _as_function(source: str) -> str:
+def _as_function(source: str, context: str) -> str:
     """The imports of the top level, then all else as a function; the source itself where that cannot be written."""
     try:
         body = ast.parse(source).body
@@ -190,25 +298,34 @@ def _as_function(source: str) -> str:
         imports = [node for node in body if isinstance(node, (ast.Import, ast.ImportFrom))]
         (function,) = ast.parse("def wrapped_function(): pass").body
         function.body = [node for node in body if node not in imports]  # type: ignore[attr-defined]
-        return "\n".join((HEADER, *map(ast.unparse, imports), ast.unparse(function)))
+        return "\n".join((HEADER, context, *map(ast.unparse, imports), ast.unparse(function)))
     except Exception:
         return source
 
 
 class Typed:
-    """Stands for standard input, for those that read it by its usual methods; it cannot be iterated over."""
+    """Stands for standard input, for those that ask `sys.stdin` while the program runs; it cannot be iterated over."""
 
     def __init__(self, text: str) -> None:
-        lines = iter(text.split("\n"))
-        self._rest = io.StringIO(text)
+        self._text = text
+        self._lines = io.StringIO(text)
         self.buffer = Bytes(text.encode())
-        self.read = lambda *_: text
-        self.readline = lambda *_: next(lines)
-        self.readlines = lambda *_: text.split("\n")
+
+    def read(self, *_: Any) -> str:
+        """All of it, however often."""
+        return self._text
+
+    def readline(self, *most: Any) -> str:
+        """The next line with its end; empty behind the last."""
+        return self._lines.readline(*most)
+
+    def readlines(self, *_: Any) -> list[str]:
+        """All lines without their ends, however often."""
+        return self._text.split("\n")
 
     def __getattr__(self, name: str) -> Any:
-        """All else is as in a text, which is always at its beginning."""
-        return getattr(self._rest, name)
+        """All else is as in a text, which `readline` goes through."""
+        return getattr(self._lines, name)
 
 
 class Bytes:

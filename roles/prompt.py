@@ -125,7 +125,7 @@ class Prompts:
         return self._render(
             "induction",
             mode="class" if question.mode == "function" and "." in question.entry else question.mode,
-            statement=question.statement,
+            statement=question.statement_and_context,
             pairs=show_pairs(question),
             entry=question.entry,
         )
@@ -144,18 +144,20 @@ class Prompts:
 
     def hard(self, lemma: Question, axis: Axis, inputs: int = INPUTS) -> Rendered:
         """Ask the teacher for a lift of a lemma, which it sees with its program."""
-        return self._render("hard", axis=axis, program=lemma.program or "", **_proposed(lemma, inputs))
+        return self._render("hard", axis=axis, program=lemma.whole_program or "", **_proposed(lemma, inputs))
 
     def aimed(self, lemma: Question, goalpost: Question, axis: Axis, inputs: int = INPUTS) -> Rendered:
         """Ask the teacher for a lift of a lemma on the way to a goalpost, whose program is not shown."""
         fields = _proposed(lemma, inputs)
-        return self._render("aimed", axis=axis, program=lemma.program or "", goalpost=goalpost.statement, **fields)
+        return self._render(
+            "aimed", axis=axis, program=lemma.whole_program or "", goalpost=goalpost.statement_and_context, **fields
+        )
 
     def open(self, references: Sequence[Question], task: Task, inputs: int = INPUTS) -> Rendered:
         """Ask the teacher for a question unlike the references; small models are shown the first one only."""
         first = references[0]
         shown = "\n\n".join(_reference(question) for question in references)
-        return self._render("open", task=task, program=first.program or "", references=shown, **_proposed(first, inputs))
+        return self._render("open", task=task, program=first.whole_program or "", references=shown, **_proposed(first, inputs))
 
     def _render(self, name: str, **fields: str) -> Rendered:
         choice = CHOICES.get(_SHARED.get(name, name))
@@ -182,7 +184,7 @@ def show_pairs(question: Question) -> str:
 def _proposed(parent: Question, inputs: int) -> dict[str, str]:
     """What both seats are told: the question to vary, and what the verifier lets pass."""
     return {
-        "statement": parent.statement,
+        "statement": parent.statement_and_context,
         "pairs": show_pairs(parent),
         "inputs": str(inputs),
         "modules": ", ".join(sorted(ALLOWED - {"__future__"})),
@@ -191,7 +193,7 @@ def _proposed(parent: Question, inputs: int) -> dict[str, str]:
 
 
 def _reference(question: Question) -> str:
-    return f"{question.statement}\n\n{show_pairs(question)}\n\n```python\n{question.program}\n```"
+    return f"{question.statement_and_context}\n\n{show_pairs(question)}\n\n```python\n{question.whole_program}\n```"
 
 
 def _rules(path: Path) -> Rules:

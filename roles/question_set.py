@@ -1,6 +1,6 @@
 """The contract of a question set, and how one is found by the setting that names it.
 
-Law: loading executes nothing and validates everything; a bad record is one sentence with file, line and field. A question set
+Loading executes nothing and validates everything; a bad record is one sentence with file, line and field. A question set
 does not know who plays.
 """
 
@@ -11,12 +11,15 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from types import MappingProxyType
+from typing import Final, Literal, Protocol
 
 from events.errors import BadInput
-from events.values import Question
+from events.values import Question, QuestionId, Rules
 
 Split = Literal["train", "validation", "test", "goalposts"]
+NO_RULES: Final[Mapping[QuestionId, Rules]] = MappingProxyType({})
+"""No question has rules of its own."""
 
 
 class QuestionSet(Protocol):
@@ -37,6 +40,11 @@ class QuestionSet(Protocol):
         """Why records that were asked for are not among them, by the name or place of the record."""
         ...
 
+    @property
+    def rules(self) -> Mapping[QuestionId, Rules]:
+        """The rules by which their benchmark judges answers, of those questions that have other rules than `own`."""
+        ...
+
 
 @dataclass(frozen=True)
 class Questions:
@@ -45,6 +53,7 @@ class Questions:
     name: str
     questions: tuple[Question, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
+    rules: Mapping[QuestionId, Rules] = field(default_factory=dict)
 
 
 def load(spec: str, split: Split) -> QuestionSet:
@@ -64,22 +73,27 @@ def load(spec: str, split: Split) -> QuestionSet:
     from roles.questions.reading import Entry, examined
     from roles.questions.sources import named
 
-    found, left_out = [], {}
+    found: list[Entry] = []
+    left_out: dict[str, str] = {}
     asked = named(spec, split)
     for item in examined(asked):
         if isinstance(item, BadInput):
             raise item
         if isinstance(item, Entry):
-            found.append(item.question)
+            found.append(item)
         else:
             left_out[item.label.name or item.place] = item.reason
     if not found:
         raise BadInput(f"Question set {spec} holds no question; check the file, and what the setting leaves out.")
-    return Questions(asked.label, tuple(found), left_out)
+    rules = {entry.question.id: entry.rules for entry in found if entry.rules != "own"}
+    return Questions(asked.label, tuple(entry.question for entry in found), left_out, rules)
 
 
-def save(path: Path, questions: Iterable[Question]) -> None:
-    """Write questions as a JSONL file that `load` reads back; the file is there whole or not at all."""
+def save(path: Path, questions: Iterable[Question], rules: Mapping[QuestionId, Rules] = NO_RULES) -> None:
+    """Write questions, with their rules, as a JSONL file that `load` reads back; it is there whole or not at all."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_text("".join(json.dumps(question.model_dump(mode="json")) + "\n" for question in questions))
+    with new.open("w") as file:
+        for question in questions:
+            own = {"rules": rules[question.id]} if question.id in rules else {}
+            file.write(json.dumps(question.model_dump(mode="json") | own) + "\n")
     new.replace(path)

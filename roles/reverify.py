@@ -84,7 +84,10 @@ class Questions:
                     self.blobs[fact.question] = fact.blob
                 case RunStarted(config={"test": str(name)}) if name != "none":
                     try:
-                        self.tested = {question.id: question for question in load(name, "test").questions}
+                        found = load(name, "test").questions
+                        # As logs have them that are older than the context of questions.
+                        bare = [one.model_copy(update={"context": ""}) for one in found if one.context]
+                        self.tested = {question.id: question for question in (*bare, *found)}
                     except BadInput as error:
                         note(f"the questions of the run's tests are not there: {error}")
 

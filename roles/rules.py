@@ -1,6 +1,6 @@
 """The rules by which an answer is run on the tests of a question, and by which what comes out is right.
 
-Law: a job is composed here, on the host, and what comes out is compared here. What is around an answer in its job is
+A job is composed here, on the host, and what comes out is compared here. What is around an answer in its job is
 `roles.harness`. It runs nothing.
 """
 
@@ -13,6 +13,7 @@ from typing import Literal
 
 from events.values import Outcome, Pair, Question, Rules
 from sandbox.compare import equal, same
+from sandbox.literal import NotLiteral, outline
 from sandbox.runner import Job, Run, RunStatus
 
 HARNESS = Path(__file__).with_name("harness.py")
@@ -30,6 +31,8 @@ OUTCOMES: dict[RunStatus, Outcome] = {
     "tampered": "tampered",
 }
 """What a failed run means for the verdict."""
+ABSOLUTE, RELATIVE = 1e-6, 1e-7
+"""What EvalPlus lets floats differ by."""
 NOT_PYTHON = ("SyntaxError:", "IndentationError:", "TabError:")
 """How a run tells that an answer inside of a harness did not compile."""
 
@@ -38,21 +41,29 @@ def compose(question: Question, program: str, rules: Rules) -> Job:
     """The job that runs a program on all tests of a question."""
     inputs = tuple(pair.input for pair in question.pairs)
     owner, _, name = question.entry.rpartition(".")
+    answer = f"{program!r}, {question.context!r}"
     match question.mode, rules:
         case "checks", _:
             token = f"gasp_{secrets.token_hex(16)}"
-            body = f"checks({program!r}, {question.entry!r}, {list(inputs)!r}, {token!r})"
+            body = f"checks({answer}, {question.entry!r}, {list(inputs)!r}, {token!r}, official={rules == 'evalplus'})"
             return _within(f"{token} = {body}", tuple(map(str, range(len(inputs)))), token)
         case "stdin", "livecodebench":
-            return _within(f"official_program({program!r})", inputs, mode="stdin")
+            return _within(f"official_program({answer})", inputs, mode="stdin")
         case "function", "livecodebench":
-            return _within(f"{ENTRY} = official_method({program!r}, {name!r})", inputs)
+            return _within(f"{ENTRY} = official_method({answer}, {name!r})", inputs)
         case "function", _ if owner == "Solution":
-            return _within(f"{ENTRY} = method({program!r}, {name!r})", inputs)
-        case "stdin", _:
-            return Job(source=program, inputs=inputs, mode="stdin")
+            return _within(f"{ENTRY} = method({answer}, {name!r})", inputs)
+        case "function", "evalplus" if not owner:
+            return _within(f"{ENTRY} = evalplus_function({answer}, {name!r})", inputs)
+        case "function", _ if question.context and not owner:
+            return _within(f"{ENTRY} = function({answer}, {name!r})", inputs)
         case _:
-            return Job(source=program, inputs=inputs, entry=question.entry)
+            return Job(source=behind(question.context, program), inputs=inputs, entry=question.entry, mode=question.mode)
+
+
+def behind(context: str, program: str) -> str:
+    """A program behind its context, as one text."""
+    return f"{context}\n\n{program}" if context else program
 
 
 def _within(last: str, inputs: tuple[str, ...], entry: str = ENTRY, mode: Literal["function", "stdin"] = "function") -> Job:
@@ -75,6 +86,28 @@ def found(question: Question, rules: Rules, job: Job, pair: Pair, run: Run) -> O
         right = run.value == repr(job.entry)
     elif question.mode == "function" and rules == "livecodebench":
         right = equal(pair.output, run.value)
+    elif question.mode == "function" and rules == "evalplus":
+        right = close(pair.output, run.value)
     else:
         right = same(pair.output, run.value, question.mode)
     return "passed" if right else "wrong_answer"
+
+
+def close(expected: str, got: str) -> bool:
+    """Whether `got` is the expected result as EvalPlus has it: by `==`; floats and lists of floats within a tolerance."""
+    try:
+        one, two = outline(expected), outline(got)
+    except NotLiteral:
+        return False
+    if type(one) is type(two) and _near(one, two):
+        return True
+    # A tuple is a list for LiveCodeBench only.
+    return (type(one) is tuple) == (type(two) is tuple) and equal(expected, got)
+
+
+def _near(one: object, two: object) -> bool:
+    if isinstance(one, (list, tuple)) and isinstance(two, (list, tuple)):
+        return 0 < len(one) == len(two) and all(isinstance(item, float) for item in one) and all(map(_near, one, two))
+    if not isinstance(one, float) or not isinstance(two, (int, float)):
+        return False
+    return one == two or abs(one - two) <= ABSOLUTE + RELATIVE * abs(one)

@@ -41,4 +41,4 @@ class Solver:
             return self.prompts.induction(question)
         assert pair is not None, f"{task} asks about one pair"
         ask = self.prompts.deduction if task == "deduction" else self.prompts.abduction
-        return ask(question.program or "", question.pairs[pair])
+        return ask(question.whole_program or "", question.pairs[pair])

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import ast
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from events.parse import Malformed, parse_input, parse_output, parse_program, parse_proposal
+from events.parse import Malformed, parse_input, parse_output, parse_proposal
 from events.safe_text import one_line
+from events.sanitize import program_in
 from events.types import Reason
-from events.values import Outcome, Pair, Provenance, Question, Rules, Task, Verdict
+from events.values import Outcome, Pair, Provenance, Question, QuestionId, Rules, Task, Verdict
 from roles.rules import OUTCOMES
 from roles.safety import objection, parse, without_each_statement
 from roles.trial import detail, letters, tried, why
@@ -69,12 +70,18 @@ class Verifier:
     distinct: int
     truth: Truth | None = None
     rules: Rules = "own"
+    """By which answers are judged ..."""
     per_test: bool = False
+    ruled: Mapping[QuestionId, Rules] = field(default_factory=dict)
+    """... but for those to questions that have rules of their own."""
 
-    @property
-    def provenance(self) -> Provenance:
-        """Conditions of its verdicts."""
-        return self.runner.provenance.model_copy(update={"rules": self.rules, "per_test": self.per_test})
+    def provenance_of(self, question: Question) -> Provenance:
+        """Conditions of its verdicts on answers to a question."""
+        return self.runner.provenance.model_copy(update={"rules": self.rules_of(question), "per_test": self.per_test})
+
+    def rules_of(self, question: Question) -> Rules:
+        """The rules by which answers to a question are judged."""
+        return self.ruled.get(question.id, self.rules) if self.ruled else self.rules
 
     async def judge(self, question: Question, task: Task, pair: int | None, texts: Sequence[str]) -> Judged:
         """A verdict for each answer, and what it took.
@@ -137,9 +144,11 @@ class Verifier:
         return Question(statement=statement, program=program, public=pairs[:cut], private=pairs[cut:])
 
     async def _judge_programs(self, question: Question, texts: Sequence[str]) -> Judged:
-        answers = [parse_program(text) for text in texts]
+        rules = self.rules_of(question)
+        taken = await asyncio.to_thread(lambda: {text: program_in(text, rules, question.entry) for text in dict.fromkeys(texts)})
+        answers = [taken[text] for text in texts]
         programs = list(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
-        found = await tried(self.runner, question, programs, self.rules, per_test=self.per_test)
+        found = await tried(self.runner, question, programs, rules, per_test=self.per_test)
         return _judged(
             [
                 (found[answer].verdict, found[answer].used) if isinstance(answer, str) else (_malformed(answer), None)
@@ -150,7 +159,7 @@ class Verifier:
     async def _judge_inputs(self, question: Question, expected: str, texts: Sequence[str]) -> Judged:
         answers = [parse_input(text) for text in texts]
         inputs = list(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
-        jobs = [Job(source=question.program or "", inputs=(given,), entry=question.entry) for given in inputs]
+        jobs = [Job(source=question.whole_program or "", inputs=(given,), entry=question.entry) for given in inputs]
         executions = await self.runner.run(jobs) if jobs else []
         verdicts = await asyncio.to_thread(lambda: [_judged_run(execution.runs[0], expected) for execution in executions])
         found = {

@@ -51,7 +51,7 @@ async def record(path, runner, *, planted=(), rules="own", per_test=False, **con
             count=len(texts), length=1, seed=0, sampling=Sampling(),
         )  # fmt: skip
         made = AttemptsMade(purpose="solve", question=SQUARES.id, task=task, pair=pair, generation=generation)
-        provenance = verifier.provenance.model_copy(update=conditions)
+        provenance = verifier.provenance_of(SQUARES).model_copy(update=conditions)
         log.append(f"episode/{task}", [made, AttemptsVerified(of=1, verdicts=tuple(told), provenance=provenance)])
     head = log.head()
     log.close()

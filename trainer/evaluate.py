@@ -187,7 +187,7 @@ def question_set(config: Config, name: str) -> QuestionSet:
         case _:
             found = load(name, "test")
             name = found.name
-    return Questions(name, found.questions)
+    return Questions(name, found.questions, found.left_out, found.rules)
 
 
 async def examine(
@@ -217,7 +217,7 @@ async def examine(
         # A missing engine is said before anything is sampled.
         await asyncio.to_thread(lambda: runner.provenance)
         model = await _served(examinee, house)
-        solver, verifier = Solver(going.model(model), said, log), verifier_of(config, going.runner(runner))
+        solver, verifier = Solver(going.model(model), said, log), verifier_of(config, going.runner(runner), asked.rules)
         at_once = max(1, ROWS // settings.attempts)
         examiner = Examiner(log, solver, verifier, going, settings, seed, at_once)
         return stream, await examiner.examine_in(stream, name, questions, examinee.iteration, say)

@@ -187,7 +187,7 @@ class Facts:
             if task == "induction" and found and (asked := self._texts.question(found[0][1])).public:
                 outcomes = [verdict.outcome for verdict in fact.verdicts]
                 about = Sign(position, "", "", iteration, question, None, event.stream, fact.of)
-                programs = telling_programs(self._texts.completions(texts))
+                programs = telling_programs(self._texts.completions(texts), fact.provenance.rules, asked.entry)
                 write_signs(db, about, about_answers(asked, programs, outcomes))
 
 

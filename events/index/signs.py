@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from events.index.rows import Sign
 from events.index.texts import plain
-from events.parse import parse_program
+from events.sanitize import program_in
 from events.suspicion import Found, about_question, shape
-from events.values import Question
+from events.values import Question, Rules
 
 _COLUMNS = "position, rule, evidence, iteration, question, other, stream, version, attempt"
 
@@ -23,9 +23,15 @@ _TELLING = ("==", "!=", "{", "case ", " is ", " in (", " in [", " in(", " in[", 
 """One of these is in every program that tells some inputs apart from others by their value."""
 
 
-def telling_programs(texts: Sequence[str]) -> list[str | None]:
-    """The program in each completion; None where there is none, or none that could tell some inputs apart from others."""
-    parsed = {text: parse_program(text) for text in set(texts) if any(mark in text for mark in _TELLING)}
+def telling_programs(texts: Sequence[str], rules: Rules, entry: str) -> list[str | None]:
+    """The program in each completion; None where there is none, or none that could tell some inputs apart from others.
+
+    Args:
+        texts: the completions.
+        rules: by which they were judged.
+        entry: what the question calls.
+    """
+    parsed = {text: program_in(text, rules, entry) for text in set(texts) if any(mark in text for mark in _TELLING)}
     return [found if isinstance(found := parsed.get(text), str) else None for text in texts]
 
 

@@ -97,6 +97,8 @@ def _asking(question: Question | None, blob: BlobHash) -> list[RenderableType]:
     if question is None:
         return [_unreadable(blob)]
     parts: list[RenderableType] = [heading("Statement"), indented(plain(question.statement))]
+    if question.context:
+        parts += ["", heading("Code before every answer"), indented(program(question.context))]
     if question.program is not None:
         parts += ["", heading("Reference program"), indented(program(question.program))]
     return parts

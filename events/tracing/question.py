@@ -93,6 +93,8 @@ def drawn(told: QuestionView, where: str, *, whole: bool = False, diff: bool = F
     parts: list[RenderableType] = [_title(told), *_sentences(told)]
     if told.text is not None:
         parts += ["", heading("Statement"), indented(plain(told.text.statement))]
+        if told.text.context:
+            parts += ["", heading("Code before every answer"), indented(program(told.text.context))]
         if told.text.program is not None:
             parts += ["", heading("Reference program"), indented(program(told.text.program))]
         parts += _differing(told, most=None if diff else 40)

@@ -99,9 +99,9 @@ def _rendered(prompts: Prompts, name: str, question: Question, axis: Axis) -> Re
         case "induction":
             return prompts.induction(question)
         case "deduction":
-            return prompts.deduction(question.program or "", question.pairs[0])
+            return prompts.deduction(question.whole_program or "", question.pairs[0])
         case "abduction":
-            return prompts.abduction(question.program or "", question.pairs[0])
+            return prompts.abduction(question.whole_program or "", question.pairs[0])
         case "easy":
             return prompts.easy(question, axis)
         case "hard":

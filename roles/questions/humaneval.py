@@ -1,12 +1,14 @@
 """HumanEval and HumanEval+ as questions.
 
 Records as in openai/human-eval (`check(candidate)`), as HumanEval+ in the same layout, or as EvalPlus's own (`base_input`,
-`plus_input`). The statement is the prompt, the reference program the prompt with its canonical solution. It runs nothing.
+`plus_input`). The statement is the prompt, the reference program the prompt with its canonical solution, and the context what
+stands before the function in the prompt. It runs nothing.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from typing import Literal
 
 from events.values import Pair, Question
@@ -38,7 +40,16 @@ def question_of(record: Record) -> Question:
         mode, pairs = known.pairs()
     else:
         mode, pairs = _checked(record.text("test"))
-    return Question(statement=prompt.strip(), program=program, entry=entry, mode=mode, private=pairs)
+    return Question(
+        statement=prompt.strip(), program=program, entry=entry, mode=mode, private=pairs, context=_context(prompt, entry)
+    )
+
+
+def _context(prompt: str, entry: str) -> str:
+    """Imports, helpers and constants that stand before the function in its prompt, as they are written."""
+    *_, begins = [0, *(found.start() for found in re.finditer(rf"^def {re.escape(entry)}\b", prompt, re.MULTILINE))]
+    tree = parse(prompt[:begins])
+    return prompt[:begins].strip() if tree is not None and tree.body else ""
 
 
 def _checked(source: str) -> tuple[Literal["function", "checks"], tuple[Pair, ...]]:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from events.values import Pair, Question
 from roles.questions.fields import Record, Wrong, decoded, kind
+from roles.safety import parse
 from sandbox.literal import NotLiteral, TooLarge, write
 
 LARGEST: Final = 256 << 20
@@ -60,7 +61,15 @@ def question_of(record: Record, *, public_will_do: bool = False) -> Question:
         mode="function" if function else "stdin",
         public=tuple(public) if private else (),
         private=tuple(private or public),
+        context=_imports(record.text("starter_code", "")),
     )
+
+
+def _imports(starter: str) -> str:
+    """The imports of starter code, which as a whole is no program yet."""
+    lines = [line.rstrip() for line in starter.split("\n")]
+    imports = "\n".join(line for line in lines if line.startswith(("import ", "from ")))
+    return imports if parse(imports) is not None else ""
 
 
 def _private(value: Any) -> Any:

@@ -48,22 +48,31 @@ def number_of(record: Record) -> int:
 def _original(record: Record) -> Question:
     text = record.text("text") if "text" in record.values else record.text("prompt")
     program = record.text("code").replace("\r\n", "\n")
-    # Set up after the program, whose classes it uses.
-    head = [record.text("test_setup_code", "").replace("\r\n", "\n"), *record.texts("test_imports", [])]
+    imports, setup = "\n".join(record.texts("test_imports", [])), record.text("test_setup_code", "").replace("\r\n", "\n")
+    # What stands alone stands before the answer; what makes objects of the answer's classes, behind it.
+    context = "\n".join(part for part in (imports, setup if _defines(setup) else "") if part)
     asserts = record.texts("test_list")
     statements = [_parsed(text, "test_list") for text in asserts]
     entry = _called(statements, program)
     statement = f"{text.strip()}\nYour code should pass these tests:\n" + "\n".join(asserts)
     if "test" in record.values and (known := parsed_test(record.text("test"), entry, ORACLES.get(entry, "equal"))) is not None:
         mode, pairs = known.pairs()
-        return Question(statement=statement, program=program, entry=entry, mode=mode, private=pairs)
+        return Question(statement=statement, program=program, entry=entry, mode=mode, private=pairs, context=context)
     said = [stated(one, entry) for one in statements]
     if all(said):
-        return Question(statement=statement, program=program, entry=entry, private=tuple(pair for pair in said if pair))
-    setup = "\n".join(part for part in head if part)
-    checks = [f"{setup}\n{entry} = candidate\n{one.strip()}\n".lstrip() for one in asserts]
+        private = tuple(pair for pair in said if pair)
+        return Question(statement=statement, program=program, entry=entry, private=private, context=context)
+    head = "\n".join(part for part in (setup, imports) if part)
+    checks = [f"{head}\n{entry} = candidate\n{one.strip()}\n".lstrip() for one in asserts]
     private = tuple(Pair(input=check, output="") for check in dict.fromkeys(checks))
-    return Question(statement=statement, program=program, entry=entry, mode="checks", private=private)
+    return Question(statement=statement, program=program, entry=entry, mode="checks", private=private, context=context)
+
+
+def _defines(setup: str) -> bool:
+    """Whether code only imports and defines, so that it can stand before an answer."""
+    tree = parse(setup)
+    kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+    return tree is not None and all(isinstance(node, kinds) for node in tree.body)
 
 
 def _plus(record: Record) -> Question:

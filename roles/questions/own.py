@@ -1,13 +1,15 @@
 """Questions of one's own: `events.values.Question` as JSON, looked at closely.
 
-Law: what could not be asked or judged later is refused now, by field. It runs nothing.
+What could not be asked or judged later is refused now, by field. It runs nothing.
 """
 
 from __future__ import annotations
 
+import keyword
 import re
+from typing import get_args
 
-from events.values import Pair, Question
+from events.values import Pair, Question, Rules
 from roles.questions.evalplus import LONGEST
 from roles.questions.fields import Record, Wrong
 from roles.safety import parse
@@ -26,13 +28,16 @@ def question_of(record: Record) -> Question:
     """
     if "question_content" in record.values:
         raise Wrong("question_content", "this is a record of LiveCodeBench, which is named livecodebench:FILE")
-    question = Question.model_validate(record.values)
+    question = Question.model_validate({field: value for field, value in record.values.items() if field != "rules"})
     if not question.statement.strip():
         raise Wrong("statement", "blank; say what is asked")
     if not ENTRY.fullmatch(question.entry):
         raise Wrong("entry", "expected the name of a function such as f, or Solution.method")
-    if question.program is not None and parse(question.program, LONGEST) is None:
-        raise Wrong("program", "no Python program")
+    for name in filter(keyword.iskeyword, question.entry.split(".")):
+        raise Wrong("entry", f"{name} is a word of Python itself, which nothing can be called")
+    for field in ("program", "context"):
+        if parse(getattr(question, field) or "", LONGEST) is None:
+            raise Wrong(field, "no Python program")
     for part in ("public", "private"):
         for place, pair in enumerate(getattr(question, part)):
             _judgeable(question.mode, pair, f"{part}.{place}")
@@ -47,6 +52,19 @@ def question_of(record: Record) -> Question:
 def _value(mode: str, given: str) -> str:
     """A text that is equal for equal inputs."""
     return canonical_arguments(given) if mode == "function" else given
+
+
+def rules_of(record: Record) -> Rules:
+    """The rules that a record names, `own` where it names none.
+
+    Raises:
+        Wrong: there are no such rules.
+    """
+    named = record.text("rules", "own")
+    for rules in get_args(Rules):
+        if rules == named:
+            return rules  # type: ignore[no-any-return]
+    raise Wrong("rules", f"expected one of {', '.join(get_args(Rules))}")
 
 
 def _judgeable(mode: str, pair: Pair, field: str) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from events.errors import BadInput
-from events.values import Question
+from events.values import Question, Rules
 from roles.questions import hub, livecodebench, triplets
 from roles.questions.fields import Wrong
 from roles.questions.files import Row, rows
@@ -26,6 +26,8 @@ class Entry(NamedTuple):
     place: str
     label: Label
     question: Question
+    rules: Rules = "own"
+    """By which its benchmark judges answers."""
 
 
 class LeftOut(NamedTuple):
@@ -112,7 +114,7 @@ def _found(row: Row, source: Source, options: Options) -> Found | None:
             return LeftOut(row.place, label, why)
         if not label.date and options.keys() & {"after", "before"}:
             return LeftOut(row.place, label, "no contest date, so that no window holds it")
-        question = source.question(row.record, options)
+        question, rules = source.question(row.record, options), source.rules(row.record)
         _encodable(question)
     except triplets.Unverifiable as error:
         if options.get("errata") == "keep":
@@ -126,11 +128,11 @@ def _found(row: Row, source: Source, options: Options) -> Found | None:
         return BadInput(f"{row.place}, field {where}: {first['msg']}; mend or remove the record.")
     except RecursionError:
         return BadInput(f"{row.place}: a value is nested too deeply; mend or remove the record.")
-    return Entry(row.place, label, question)
+    return Entry(row.place, label, question, rules)
 
 
 def _encodable(question: Question) -> None:
-    texts = {"statement": [question.statement], "program": [question.program or ""], "entry": [question.entry]}
+    texts = {name: [getattr(question, name) or ""] for name in ("statement", "program", "entry", "context")}
     tests = {name: [t for pair in getattr(question, name) for t in (pair.input, pair.output)] for name in ("public", "private")}
     for name, held in {**texts, **tests}.items():
         for text in held:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Final, NamedTuple
 
-from events.values import Question
+from events.values import Question, Rules
 from roles.question_set import Split
 from roles.questions import errata, humaneval, livecodebench, mbpp, own, triplets
 from roles.questions.fields import Record, Wrong
@@ -48,6 +48,8 @@ class Source:
     """Names of records that cannot be judged, and why."""
     on_hub: bool = True
     """Whether its name is enough."""
+    rules: Callable[[Record], Rules] = lambda record: "own"
+    """By which rules the benchmark judges answers to a record."""
 
 
 COMMON: Final[dict[str, Values]] = {"mode": ("function", "stdin", "checks"), "limit": int}
@@ -58,6 +60,14 @@ ERRATA: Final[dict[str, Values]] = {"errata": ("drop", "keep")}
 
 def _task(record: Record) -> Label:
     return Label(record.text("task_id"))
+
+
+def _by_livecodebench(record: Record) -> Rules:
+    return "livecodebench"
+
+
+def _by_evalplus(record: Record) -> Rules:
+    return "evalplus"
 
 
 def _nameless(record: Record) -> Label:
@@ -108,10 +118,13 @@ SOURCES: Final[dict[str, Source]] = {
         },
         _in_window,
         errata.LIVECODEBENCH,
+        rules=_by_livecodebench,
     ),
-    "humaneval": Source("HumanEval: functions by docstring", lambda record, _: humaneval.question_of(record), _task),
+    "humaneval": Source(
+        "HumanEval: functions by docstring", lambda record, _: humaneval.question_of(record), _task, rules=_by_evalplus
+    ),
     "humanevalplus": Source(
-        "HumanEval+: the same with many more tests", lambda record, _: humaneval.question_of(record), _task
+        "HumanEval+: the same with many more tests", lambda record, _: humaneval.question_of(record), _task, rules=_by_evalplus
     ),
     "mbpp": Source(
         "MBPP: short functions by a sentence and three assertions, also its sanitised part",
@@ -119,8 +132,14 @@ SOURCES: Final[dict[str, Source]] = {
         _mbpp_task,
         {"split": tuple(mbpp.SPLITS)},
         _in_mbpp_split,
+        rules=_by_evalplus,
     ),
-    "mbppplus": Source("MBPP+: a part of them with many more tests", lambda record, _: mbpp.question_of(record), _mbpp_task),
+    "mbppplus": Source(
+        "MBPP+: a part of them with many more tests",
+        lambda record, _: mbpp.question_of(record),
+        _mbpp_task,
+        rules=_by_evalplus,
+    ),
     "azr": Source(
         "Absolute Zero's triplets and induction records",
         lambda record, _: triplets.azr_question(record),
@@ -135,7 +154,11 @@ SOURCES: Final[dict[str, Source]] = {
         ERRATA,
     ),
     "jsonl": Source(
-        "Questions of your own, as docs/questions.md says", lambda record, _: own.question_of(record), _nameless, on_hub=False
+        "Questions of your own, as docs/questions.md says",
+        lambda record, _: own.question_of(record),
+        _nameless,
+        on_hub=False,
+        rules=own.rules_of,
     ),
 }
 """By name."""
