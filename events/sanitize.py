@@ -14,10 +14,10 @@ from typing import Final
 from events.parse import Malformed, answer_of, parse_program
 from events.values import Rules
 
-LONGEST: Final = 64_000
+LONGEST: Final = 32_000
 """Characters of an answer that are looked at."""
-MOST_PARSED: Final = 600_000
-"""Characters that are parsed for one answer, all tries together. Honest answers need a tenth."""
+MOST_PARSED: Final = 200_000
+"""Characters that are parsed for one answer, all tries together. Honest answers need a few ten thousand."""
 _HOPELESS: Final = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
@@ -35,13 +35,10 @@ def program_in(text: str, rules: Rules, entry: str) -> str | Malformed:
 def sanitized(text: str, entry: str) -> str | Malformed:
     """What EvalPlus 0.3.1 would run of a text, given the name of the function that is asked for. Nothing is executed."""
     run = longest_run(text[:LONGEST])
-    if not run.strip():
-        return Malformed("no line of Python")
-    if "\0" in run or any("\ud800" <= character <= "\udfff" for character in run):
-        return Malformed("unprintable character in the program")
     tree = _parsed(run)
-    kept = "" if tree is None else "\n".join(_kept(run, tree, entry)).strip()
-    return kept or run
+    if tree is None or not tree.body:
+        return Malformed("no lines that are Python")
+    return "\n".join(_kept(run, tree, entry)).strip() or run
 
 
 def longest_run(text: str) -> str:

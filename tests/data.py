@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+SHARED = Path(__file__).parent.parent.parent / "shared"
+DATA = SHARED / "data"
 
 
 def record_file(name: str) -> Path:
@@ -14,4 +15,12 @@ def record_file(name: str) -> Path:
     path = DATA / name
     if not path.is_file():
         pytest.skip(f"real benchmark file {name} is not on this machine")
+    return path
+
+
+def case_file(name: str) -> Path:
+    """A file of answers with the verdicts of others; skips the test where it is absent."""
+    path = SHARED / "cases" / name
+    if not path.is_file():
+        pytest.skip(f"the file of graded answers {name} is not on this machine")
     return path

@@ -80,7 +80,12 @@ def show(
         raise BadInput(f"Question set {spec} has fewer than {number} questions; give a smaller --number.")
     question = entry.question
     facts = {"place": entry.place, **described(entry.label), "question": question.id, "mode": question.mode}
-    facts |= {"rules": entry.rules, "entry": question.entry, "public": str(len(question.public)), "private": str(len(question.private))}
+    facts |= {
+        "rules": entry.rules,
+        "entry": question.entry,
+        "public": str(len(question.public)),
+        "private": str(len(question.private)),
+    }
     texts = {"statement": question.statement, "context": question.context or None, "program": question.program}
     if as_json:
         say_json({**facts, **texts, "pairs": [pair.model_dump() for pair in question.public]})
