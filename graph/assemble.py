@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Final
+from typing import Literal
 
+from events.commands.output import note
 from events.errors import BadInput
 from events.log import Log
 from events.logging import logger
@@ -28,17 +29,15 @@ from graph.seeds import rng
 from graph.serving import Stored
 from graph.table import Table, recall
 from roles.model import Model
+from roles.passable import Window, passable
 from roles.prompt import Prompts
-from roles.question_set import Questions, QuestionSet, load
+from roles.question_set import Questions, QuestionSet, Split, load
 from roles.record import put_question
 from roles.similarity import Embedding, Novelty, embedding
 from roles.solver import Solver
 from roles.teacher import Teacher
 from roles.verifier import Truth, Verifier
 from sandbox.runner import Limits, Runner
-
-NONE: Final = Questions("none", ())
-"""A question set that nobody asked for."""
 
 
 def started(log: Log) -> RunStarted:
@@ -92,16 +91,26 @@ class Inputs:
         }
 
 
-def inputs(config: Config) -> Inputs:
+def inputs(config: Config, weights: Path | None = None) -> Inputs:
     """The question sets, prompts and embedding that a config names, and where its model is.
+
+    Args:
+        config: the settings.
+        weights: a folder with the model's tokenizer; the model's own if None.
 
     Raises:
         BadInput: one cannot be read.
     """
-    goalposts = load(config.goalposts, "goalposts")
-    practice = goalposts if config.practice == "goalposts" else load(config.practice, "train")
-    test = NONE if config.test == "none" else load(config.test, "test")
-    validation = NONE if config.validation == "none" else load(config.validation, "validation")
+
+    def found(use: Literal["goalposts", "practice", "test", "validation"], split: Split) -> QuestionSet:
+        spec: str = getattr(config, use)
+        if spec == "none" and use in ("test", "validation"):
+            return Questions("none", ())
+        return passable_of(config, load(spec, split), use, lambda: weights or model_folder(config.model))
+
+    goalposts = found("goalposts", "goalposts")
+    practice = goalposts if config.practice == "goalposts" else found("practice", "train")
+    test, validation = found("test", "test"), found("validation", "validation")
     return Inputs(
         spec=config.model,
         goalposts=goalposts,
@@ -112,6 +121,15 @@ def inputs(config: Config) -> Inputs:
         prompts=prompts(config),
         embedding=embedding(config.verify.embedding),
     )
+
+
+def passable_of(config: Config, found: QuestionSet, use: str, weights: Callable[[], Path]) -> QuestionSet:
+    """What of a question set somebody could pass under a run's settings; the rest is named on standard error.
+
+    Raises:
+        BadInput: nobody could pass any of it.
+    """
+    return passable(found, use, config.verify.output_kb, Window(prompts(config), config.max_prompt_tokens, weights), note)
 
 
 def _training(config: Config, questions: QuestionSet) -> tuple[Question, ...]:

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsConfigDict
 
+from events.byte_order import refuse_mark
 from events.errors import BadInput
 from graph.config import Config
 
@@ -32,6 +33,8 @@ def configure(file: Path | None, overrides: Sequence[str]) -> Config:
         model_config = SettingsConfigDict(toml_file=file)
 
     try:
+        if file is not None:
+            refuse_mark(file)
         resolved = FromFile(**_tree(overrides))
         return Config(**resolved.model_dump())
     except tomllib.TOMLDecodeError as error:

@@ -109,7 +109,7 @@ def reopen(folder: Path) -> tuple[Log, Config, Inputs]:
     config = settings(folder, first)
     if first.sources:
         raise BadInput(f"{folder} is trained offline and plays nothing; go on with python -m trainer.run {folder}")
-    given = inputs(config)
+    given = inputs(config, folder / "weights" / first.policies["student"])
     changed = sorted(name for name, digest in given.digests().items() if first.inputs.get(name) != digest)
     if changed:
         raise BadInput(f"The {changed[0]} of {folder} changed since the run started; put the old files back, or start anew.")

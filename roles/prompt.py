@@ -16,6 +16,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, ValidationError
 
+from events.byte_order import refuse_mark
 from events.errors import BadInput
 from events.parse import INPUTS
 from events.values import Axis, Pair, Question, Sampling, Task, Value, canonical
@@ -198,6 +199,7 @@ def _reference(question: Question) -> str:
 
 def _rules(path: Path) -> Rules:
     try:
+        refuse_mark(path)
         return Rules.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         first = error.errors()[0]
@@ -235,6 +237,7 @@ def _templates(folder: Path, chat: bool) -> dict[str, Template]:
 
 def _read(path: Path) -> Template:
     try:
+        refuse_mark(path)
         content = path.read_bytes()
         text = content.decode()
     except (OSError, UnicodeDecodeError) as error:

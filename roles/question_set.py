@@ -45,6 +45,11 @@ class QuestionSet(Protocol):
         """The rules by which their benchmark judges answers, of those questions that have other rules than `own`."""
         ...
 
+    @property
+    def names(self) -> Mapping[QuestionId, str]:
+        """What to call a question in words: its name in the benchmark, or its place in a file. Not every set knows any."""
+        ...
+
 
 @dataclass(frozen=True)
 class Questions:
@@ -54,6 +59,7 @@ class Questions:
     questions: tuple[Question, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
     rules: Mapping[QuestionId, Rules] = field(default_factory=dict)
+    names: Mapping[QuestionId, str] = field(default_factory=dict)
 
 
 def load(spec: str, split: Split) -> QuestionSet:
@@ -86,7 +92,8 @@ def load(spec: str, split: Split) -> QuestionSet:
     if not found:
         raise BadInput(f"Question set {spec} holds no question; check the file, and what the setting leaves out.")
     rules = {entry.question.id: entry.rules for entry in found if entry.rules != "own"}
-    return Questions(asked.label, tuple(entry.question for entry in found), left_out, rules)
+    names = {entry.question.id: entry.label.name or entry.place for entry in found}
+    return Questions(asked.label, tuple(entry.question for entry in found), left_out, rules, names)
 
 
 def save(path: Path, questions: Iterable[Question], rules: Mapping[QuestionId, Rules] = NO_RULES) -> None:

@@ -41,6 +41,13 @@ def test_a_bad_override_is_one_sentence_that_names_the_key(override, words):
     assert all(word in message for word in words), message
 
 
+def test_a_byte_order_mark_before_toml_is_named(tmp_path):
+    file = tmp_path / "c.toml"
+    file.write_text("\ufeffseed = 1\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"c\.toml begins with a byte order mark \(BOM\); save it as UTF-8 without one\."):
+        configure(file, [])
+
+
 def test_broken_toml_names_file_and_line(tmp_path):
     file = tmp_path / "c.toml"
     file.write_text("seed = 1\nplay = [\n")

@@ -31,6 +31,21 @@ def test_our_own_records_come_back_as_they_were(tmp_path):
         ('{"statement": " ", "private": [{"input": "1", "output": "1"}]}', "field statement: blank"),
         ('{"statement": 3, "private": [{"input": "1", "output": "1"}]}', "field statement"),
         ('{"statement": "s", "entry": "f()", "private": [{"input": "1", "output": "1"}]}', "field entry: expected the name"),
+        (
+            '{"statement": "s", "entry": "class", "private": [{"input": "1", "output": "1"}]}',
+            "field entry: class is a word of Python",
+        ),
+        (
+            '{"statement": "s", "entry": "Solution.None", "private": [{"input": "1", "output": "1"}]}',
+            "field entry: None is a word",
+        ),
+        ('{"statement": "s", "context": "def", "private": [{"input": "1", "output": "1"}]}', "field context: no Python"),
+        ('{"statement": "s", "rules": "loud", "private": [{"input": "1", "output": "1"}]}', "field rules: expected one of own"),
+        ('{"statement": "s", "statement": "t", "private": [{"input": "1", "output": "1"}]}', '"statement" stands twice'),
+        (
+            '{"statement": "s", "private": [{"input": "1", "input": "2", "output": "1"}]}',
+            'the key "input" stands twice',
+        ),
         ('{"statement": "s", "mode": "loud", "private": [{"input": "1", "output": "1"}]}', "field mode"),
         ('{"statement": "s", "program": "def", "private": [{"input": "1", "output": "1"}]}', "field program: no Python"),
         ('{"statement": "s", "private": [{"input": "1", "output": "1"}, {"input": "1"}]}', r"field private\.1\.output"),
@@ -123,6 +138,21 @@ def test_lines_and_lists_plain_and_gzipped_are_read_alike(tmp_path, packed, list
 def test_a_setting_that_is_not_understood_is_told_what_would_be(tmp_path, setting, words):
     with pytest.raises(BadInput, match=words):
         load(setting.format(folder=tmp_path), "test")
+
+
+def test_a_list_with_a_repeated_key_is_one_complaint(tmp_path):
+    file = tmp_path / "bad.json"
+    file.write_text('[\n{"statement": "s", "private": [\n{"input": "1", "output": "1", "output": "2"}\n]}\n]')
+    with pytest.raises(BadInput, match=r'bad\.json: the key "output" stands twice in an object; remove one of them\.'):
+        load(str(file), "test")
+
+
+@pytest.mark.parametrize("form", ["{}\n", "[{}]"])
+def test_a_byte_order_mark_before_the_first_record_is_no_part_of_it(tmp_path, form):
+    question = Question(statement="s", private=(Pair(input="1", output="2"),))
+    file = tmp_path / "marked.jsonl"
+    file.write_text("\ufeff" + form.format(canonical(question).decode()), encoding="utf-8")
+    assert load(str(file), "test").questions == (question,)
 
 
 def test_a_line_separator_inside_a_text_does_not_end_the_line(tmp_path):

@@ -163,6 +163,6 @@ def test_what_makes_no_sense_is_refused(run, arguments, problem):
 
 
 def test_a_run_names_its_validation_questions_as_it_does_its_test_questions():
-    assert question_set(Config(validation="pocket"), "validation").questions == load("pocket", "validation").questions
+    assert question_set(Config(validation="pocket"), "validation", WEIGHTS).questions == load("pocket", "validation").questions
     with pytest.raises(BadInput, match="no validation set"):
-        question_set(Config(), "validation")
+        question_set(Config(), "validation", WEIGHTS)

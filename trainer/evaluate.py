@@ -79,7 +79,7 @@ def main(
     with closing(examinee.log):
         settings = _settings(examinee.config.evaluate, temperature, attempts=attempts, questions=questions)
         wanted = _ks(ks, settings.attempts)
-        asked = question_set(examinee.config, name)
+        asked = question_set(examinee.config, name, examinee.weights)
         note(f"examining {examinee.policy[:12]} on {asked.name}; everything is kept in {examinee.folder}")
         with progress("examining") as say:
             sampled = examinee.config.seed if seed is None else seed
@@ -166,12 +166,13 @@ def _ks(text: str, attempts: int) -> list[int]:
     return ks
 
 
-def question_set(config: Config, name: str) -> QuestionSet:
-    """The question set that a config or the world calls so.
+def question_set(config: Config, name: str, weights: Path) -> QuestionSet:
+    """The question set that a config or the world calls so, without what nobody could pass.
 
     Raises:
         BadInput: there is none, or a record is wrong.
     """
+    from graph.assemble import passable_of
     from roles.question_set import Questions, load
 
     match name:
@@ -187,7 +188,9 @@ def question_set(config: Config, name: str) -> QuestionSet:
         case _:
             found = load(name, "test")
             name = found.name
-    return Questions(name, found.questions, found.left_out, found.rules)
+    return passable_of(
+        config, Questions(name, found.questions, found.left_out, found.rules, found.names), name, lambda: weights
+    )
 
 
 async def examine(

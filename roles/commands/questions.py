@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,10 +19,13 @@ from rich.table import Table
 from events.commands.output import AsJson, Printer, note, say_json
 from events.errors import BadInput
 from events.safe_text import clean, markup, one_line
+from roles.passable import Window, hindrance
+from roles.prompt import Prompts
 from roles.question_set import Split, load
 from roles.questions.reading import Entry, Found, LeftOut, examined
 from roles.questions.sources import KEYS, SOURCES, Label, named
 from roles.questions.spec import Values
+from sandbox.runner import Limits
 
 questions_app = typer.Typer(name="questions", help="Question sets: list, show and validate them.", no_args_is_help=True)
 
@@ -104,22 +108,34 @@ def validate(
     spec: SetSpec,
     split: Use = "test",
     most: Annotated[int, typer.Option(min=1, help="Stop after so many bad records.")] = 100,
+    output_kb: Annotated[int, typer.Option(min=1, help="What a run will have as verify.output_kb.")] = Limits().output_kb,
+    model: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Look whether prompts fit, by the tokenizer in this folder.")
+    ] = None,
+    prompts: Annotated[str, typer.Option(help="With --model: what a run will have as prompts.")] = "instruct",
+    max_prompt_tokens: Annotated[int, typer.Option(min=1, help="With --model: what a run will have as this.")] = 1024,
 ) -> None:
-    """Name file, line and field of every bad record; exit 1 if there is one."""
+    """Name file, line and field of every bad record, and every question that nobody could pass; exit 1 if there is one."""
     good = bad = 0
     left: Counter[str] = Counter()
+    window = Window(Prompts.named(prompts), max_prompt_tokens, lambda: model) if model is not None else None
     for found in found_in(spec, split):
         match found:
-            case Entry():
+            case Entry() if (why := hindrance(found.question, output_kb, window)) is None:
                 good += 1
+                continue
+            case Entry():
+                said = f"{found.place}: nobody could pass it: {why}; raise that, or mend or remove the record."
             case LeftOut():
                 left[found.reason] += 1
+                continue
             case BadInput():
-                bad += 1
-                sys.stdout.write(f"{one_line(str(found))}\n")
-                if bad == most:
-                    note(f"stopped after {bad} bad records; --most raises that")
-                    break
+                said = str(found)
+        bad += 1
+        sys.stdout.write(f"{one_line(said)}\n")
+        if bad == most:
+            note(f"stopped after {bad} bad records; --most raises that")
+            break
     note(f"{good} good, {bad} bad, {left.total()} left out" + "".join(f"; {n}: {why}" for why, n in left.items()))
     if bad or not good:
         raise typer.Exit(1)

@@ -6,6 +6,7 @@ the next one is read nevertheless. It knows no benchmark.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import zlib
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from events.errors import BadInput
+from events.safe_text import one_line
 from roles.questions.fields import Record, kind
 
 Readable = gzip.GzipFile | BufferedReader
@@ -31,6 +33,10 @@ class Row(NamedTuple):
     record: Record
 
 
+class _Repeated(BadInput):
+    """An object of JSON has a key twice, of which a reader would take the last in silence."""
+
+
 def rows(path: Path) -> Iterator[Row | BadInput]:
     """The records of a file, and what is wrong with the others.
 
@@ -41,7 +47,7 @@ def rows(path: Path) -> Iterator[Row | BadInput]:
         raise BadInput(f"{path} is a folder; name a file in it.")
     try:
         with _opened(path) as file:
-            first = file.peek(64)[:64].lstrip()
+            first = file.peek(64)[:64].removeprefix(codecs.BOM_UTF8).lstrip()
             yield from _listed(path, file) if first[:1] == b"[" else _lines(path, file)
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"Question file {path} cannot be read ({error}); give a JSONL file, plain or gzipped.") from error
@@ -72,6 +78,9 @@ def _listed(path: Path, file: Readable) -> Iterator[Row | BadInput]:
     if len(content) > LONGEST_LINE:
         raise BadInput(f"{path}: a JSON list of more than {LONGEST_LINE >> 20} MiB; write one record a line.")
     found = _decoded(str(path), content)
+    if isinstance(found, _Repeated):
+        yield found
+        return
     if isinstance(found, BadInput):
         # What starts with a bracket may as well be lines, of which the first is bad.
         lines = content.split(b"\n")
@@ -90,13 +99,25 @@ def _row(place: str, line: bytes) -> Row | BadInput:
 def _decoded(place: str, content: bytes) -> Any:
     """The JSON value, or what is wrong with it."""
     try:
-        return json.loads(content.decode())
+        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once)
+    except _Repeated as error:
+        return _Repeated(f"{place}: {error}")
     except UnicodeDecodeError as error:
         return BadInput(f"{place}: not UTF-8 ({error.reason} at byte {error.start}); mend or remove it.")
     except RecursionError:
         return BadInput(f"{place}: not valid JSON (nested too deeply); mend or remove it.")
     except ValueError as error:
         return BadInput(f"{place}: not valid JSON ({error}); mend or remove it.")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, whose keys may stand once each."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        again = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise _Repeated(f"the key {one_line(json.dumps(again), 60)} stands twice in an object; remove one of them.")
+    return found
 
 
 def _object(place: str, values: Any) -> Row | BadInput:

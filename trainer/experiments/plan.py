@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, NamedTuple, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from events.byte_order import refuse_mark
 from events.errors import BadInput
 from events.values import Value
 from graph.config import Config
@@ -84,6 +85,7 @@ def read_plan(file: Path) -> Plan:
         BadInput: it cannot be read, or says something that no run takes.
     """
     try:
+        refuse_mark(file)
         plan = Plan.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"Plan {file} is not valid TOML: {error}; mend that line.") from error
