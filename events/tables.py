@@ -143,6 +143,8 @@ class QuestionRow(TableRow):
     """Pairs of input and output that the student is shown."""
     private: tuple[Pair, ...] | None = None
     """Pairs that judge an answer."""
+    context: str | None = None
+    """Imports and helpers that stand before every answer."""
     accepted: bool | None = None
     """Whether the proposal was accepted; null before that is known, and for what nobody proposed."""
     reason: Reason | None = None

@@ -110,4 +110,7 @@ def _near(one: object, two: object) -> bool:
         return 0 < len(one) == len(two) and all(isinstance(item, float) for item in one) and all(map(_near, one, two))
     if not isinstance(one, float) or not isinstance(two, (int, float)):
         return False
-    return one == two or abs(one - two) <= ABSOLUTE + RELATIVE * abs(one)
+    try:
+        return one == two or abs(one - two) <= ABSOLUTE + RELATIVE * abs(one)
+    except OverflowError:
+        return False

@@ -145,7 +145,9 @@ class Verifier:
 
     async def _judge_programs(self, question: Question, texts: Sequence[str]) -> Judged:
         rules = self.rules_of(question)
-        taken = await asyncio.to_thread(lambda: {text: program_in(text, rules, question.entry) for text in dict.fromkeys(texts)})
+        taken = await asyncio.to_thread(
+            lambda: {text: program_in(text, rules, question.entry) for text in dict.fromkeys(texts)}
+        )
         answers = [taken[text] for text in texts]
         programs = list(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
         found = await tried(self.runner, question, programs, rules, per_test=self.per_test)
