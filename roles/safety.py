@@ -1,4 +1,4 @@
-"""What a proposed program may not do, read off its syntax tree; nothing is executed.
+"""What a proposed program may not do, and what it does without effect, read off its syntax tree; nothing is executed.
 
 This keeps non-deterministic and side-effecting questions out of the curriculum (Absolute Zero, arXiv 2505.03335, section
 3.3.4). It is not a security boundary: the sandbox is.
@@ -9,6 +9,12 @@ from __future__ import annotations
 import ast
 import copy
 import warnings
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib import import_module
+from string import Formatter
+from types import ModuleType
+from typing import NamedTuple
 
 ALLOWED = frozenset(
     "__future__ abc array bisect cmath collections copy dataclasses decimal enum fractions functools heapq itertools math "
@@ -20,10 +26,31 @@ BANNED_NAMES = frozenset(
     "quit".split()
 )
 """Builtins with effects, or with results that differ between runs."""
+LEADING_OUT = frozenset(
+    "sys modules builtins bltns contextlib copyreg inspect keyword random types warnings "
+    "gi_frame gi_code gi_yieldfrom cr_frame cr_code cr_await cr_origin ag_frame ag_code ag_await tb_frame tb_next "
+    "f_back f_builtins f_code f_globals f_locals f_trace".split()
+)
+"""Attributes that lead from what is allowed to what is not: modules that allowed ones have imported, and frames."""
+BY_NAME = frozenset(
+    "attrgetter methodcaller get_type_hints ForwardRef make_dataclass Formatter update_wrapper singledispatch "
+    "singledispatchmethod".split()
+)
+"""What allowed modules have to reach attributes whose names are made up at run time, or to evaluate text."""
+SPECIAL = frozenset({"__name__", "__slots__"})
+"""Names with two underscores around them that are harmless."""
+PUBLIC = frozenset({"_asdict", "_fields", "_make", "_replace"})
+"""Attributes of named tuples; all others with an underscore in front must be the program's own."""
 LONGEST = 20_000
 """Characters; a longer program is not read."""
 DEEPEST = 100
 """Levels of syntax; a deeper program is not read, since what walks the tree later recurses."""
+MOST_STEPS = 100_000
+"""Steps that all loops of a variant may take together."""
+_STEPS = "gasp_steps"
+_STEP = ast.parse(f"{_STEPS}.__next__()").body
+_Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+_Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
 def parse(source: str, longest: int = LONGEST) -> ast.Module | None:
@@ -50,41 +77,282 @@ def _depth(tree: ast.AST) -> int:
 
 def objection(tree: ast.Module) -> str | None:
     """Why a program must not be asked about; None if there is no reason."""
-    for node in ast.walk(tree):
+    modules = {
+        name.asname or name.name.partition(".")[0]: name.name if name.asname else name.name.partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for name in node.names
+    }
+    own, written = {*_own_attributes(tree)}, _written_out(tree)
+    parents = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    for node, local in _scoped(tree, frozenset()):
         match node:
-            case ast.Import(names=names) if bad := {name.name.split(".")[0] for name in names} - ALLOWED:
-                return f"imports {min(bad)}"
-            case ast.ImportFrom(module=module) if (module or "").split(".")[0] not in ALLOWED:
-                return f"imports {module}"
-            case ast.Name(id=name) if name in BANNED_NAMES:
-                return f"uses {name}"
-            case ast.Attribute(attr=attr) if attr.startswith("__"):
-                return f"uses {attr[:40]}"
-            case ast.Global() | ast.Nonlocal():
-                return "uses global state"
+            case ast.Import(names=names):
+                why = next((why for name in names if (why := _import(name.name))), None)
+            case ast.ImportFrom(module=module, names=names):
+                why = _import(module or "None") or next((why for name in names if (why := _attribute(name.name, own))), None)
+            case ast.Attribute(value=ast.Name(id=name), attr=attr) if name in modules and name not in local:
+                why = _of_module(modules[name], attr) or _attribute(attr, own)
+            case ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr="__init__"):
+                why = None
+            case ast.Attribute(value=value, attr="format" | "format_map"):
+                why = _format(value, written)
+            case ast.Attribute(attr=attr):
+                why = _attribute(attr, own)
+            case ast.MatchClass(kwd_attrs=attributes):
+                why = next((why for attr in attributes if (why := _attribute(attr, own))), None)
+            case ast.Name(id=name) if name not in local:
+                why = _name(node, parents.get(id(node)), modules)
+            case ast.Global():
+                why = "uses global state"
+            case _:
+                why = None
+        if why:
+            return why
     return None
 
 
-def without_each_statement(tree: ast.Module, entry: str, most: int = 8) -> list[str]:
-    """The program again and again, each time with one operation of the entry function left out.
+def _import(name: str) -> str | None:
+    parts = name.split(".")
+    if parts[0] not in ALLOWED or any(part.startswith("_") for part in parts[1:]):
+        return f"imports {name[:40]}"
+    return None
 
-    Operations are its top-level assignments, calls, loops and deletions; a docstring or a guard is none. A question is
-    degenerate if one of these variants does the same as the whole.
+
+def _attribute(name: str, own: set[str]) -> str | None:
+    """Why an attribute must not be asked for, or a name not be imported from a module."""
+    if name in LEADING_OUT or name in BY_NAME:
+        return f"uses {name}"
+    if name.startswith("_") and name not in SPECIAL | PUBLIC and (name.startswith("__") or name not in own or name in _inner()):
+        return f"uses {name[:40]}"
+    return None
+
+
+def _of_module(module: str, name: str) -> str | None:
+    found = getattr(import_module(module), name, None) if _import(module) is None and _exists(module) else None
+    return f"uses {module}.{name[:40]}" if isinstance(found, ModuleType) and _import(found.__name__) else None
+
+
+def _exists(module: str) -> bool:
+    try:
+        import_module(module)
+    except ImportError:
+        return False
+    return True
+
+
+def _name(node: ast.Name, parent: ast.AST | None, modules: dict[str, str]) -> str | None:
+    """Why a name that is no local variable must not be used."""
+    name = node.id
+    if name in BANNED_NAMES or name in BY_NAME or (name.startswith("__") and name.endswith("__") and name not in SPECIAL):
+        return f"uses {name[:40]}"
+    if not isinstance(node.ctx, ast.Load):
+        return None
+    if name in modules and not isinstance(parent, ast.Attribute):
+        return f"uses the module {name[:40]} as a value"
+    # Classes that are made of text could have any attribute.
+    called = isinstance(parent, ast.Call) and parent.func is node and len(parent.args) == 1
+    if name == "type" and not (called or isinstance(parent, ast.Compare | ast.Subscript | ast.arg)):
+        return (
+            None
+            if isinstance(parent, ast.Call) and parent.func is not node and _checks_type(parent)
+            else "uses type as a value"
+        )
+    return None
+
+
+def _checks_type(call: ast.Call) -> bool:
+    """Whether a call that is given `type` can only ask for the type of something: with three arguments `type` makes classes."""
+    return isinstance(call.func, ast.Name) and call.func.id in ("isinstance", "issubclass", "map") and len(call.args) == 2
+
+
+def _format(template: ast.expr, written: dict[str, list[ast.expr | None]]) -> str | None:
+    """Why a text must not be formatted: its fields may ask for attributes."""
+    for text in written.get(template.id, [None]) if isinstance(template, ast.Name) else [template]:
+        if not (isinstance(text, ast.Constant) and isinstance(text.value, str)):
+            return "formats a text that is not written out"
+        if _asks(text.value):
+            return "uses an attribute in a format"
+    return None
+
+
+def _written_out(tree: ast.Module) -> dict[str, list[ast.expr | None]]:
+    """What each name stands for, where that is assigned to it alone; None for whatever else binds it."""
+    found: dict[str, list[ast.expr | None]] = {}
+    assigned = {
+        id(node.targets[0]): node.value for node in ast.walk(tree) if isinstance(node, ast.Assign) and len(node.targets) == 1
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.setdefault(node.id, []).append(assigned.get(id(node)))
+        elif isinstance(node, ast.arg):
+            found.setdefault(node.arg, []).append(None)
+    return found
+
+
+def _asks(template: str) -> bool:
+    try:
+        fields = [(field or "", spec or "") for _, field, spec, _ in Formatter().parse(template)]
+    except ValueError:
+        return True
+    return any("." in field or (spec and _asks(spec)) for field, spec in fields)
+
+
+def _own_attributes(tree: ast.Module) -> Iterator[str]:
+    """Attributes that the program itself gives to its objects."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+        for part in node.body if isinstance(node, ast.ClassDef) else ():
+            match part:
+                case ast.FunctionDef(name=name) | ast.AnnAssign(target=ast.Name(id=name)):
+                    yield name
+                case ast.Assign(targets=targets):
+                    yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+@cache
+def _inner() -> frozenset[str]:
+    """What allowed modules keep for themselves."""
+    return frozenset(
+        name
+        for module in ALLOWED
+        for name, value in vars(import_module(module)).items()
+        if name.startswith("_") and (callable(value) or isinstance(value, ModuleType))
+    )
+
+
+def _scoped(node: ast.AST, local: frozenset[str]) -> Iterator[tuple[ast.AST, frozenset[str]]]:
+    """Every node with the names that are variables of a function around it, whatever is a builtin by that name."""
+    yield node, local
+    inner, parts, body = local, [*ast.iter_child_nodes(node)], list[ast.AST]()
+    if isinstance(node, _Function):
+        body = [node.body] if isinstance(node, ast.Lambda) else [*node.body]
+        inner = local | {argument.arg for argument in ast.walk(node.args) if isinstance(argument, ast.arg)} | {*_bound(body)}
+    elif isinstance(node, _Comprehension):
+        # What a comprehension goes through first is not inside of it.
+        first = node.generators[0]
+        parts = [*(part for part in parts if part is not first), first.iter, first.target, *first.ifs]
+        body = [part for part in parts if part is not first.iter]
+        inner = local | {*_bound([part.target for part in node.generators])}
+    inside = {id(part) for part in body}
+    for part in parts:
+        yield from _scoped(part, inner if id(part) in inside else local)
+
+
+def _bound(body: Sequence[ast.AST]) -> Iterator[str]:
+    """Names that statements bind in their own scope."""
+    for node in body:
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()):
+                yield name
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+        if not isinstance(node, ast.ClassDef | _Function | _Comprehension):
+            yield from _bound([*ast.iter_child_nodes(node)])
+
+
+# --- what has no effect ---------------------------------------------------------------------------------------------
+
+
+class Operation(NamedTuple):
+    """A statement that should matter, by where it stands."""
+
+    node: ast.AST
+    """What it is a part of."""
+    block: str
+    """Which of the node's lists of statements."""
+    place: int
+
+
+def operations(tree: ast.Module, entry: str) -> list[Operation]:
+    """The operations of a program: its helpers as wholes, and what its functions do. A docstring, a guard or a return is none.
+
+    Deeper than at the top of the entry, a call or an item's assignment is one only if nothing else asks for what it changes: a
+    cache or a set of what was seen is honest even where no input needs it.
     """
-    variants: list[str] = []
-    for place, node in enumerate(tree.body):
-        if not isinstance(node, ast.FunctionDef) or node.name != entry:
-            continue
-        for index in [i for i, part in enumerate(node.body[:-1]) if _operates(part)][:most]:
-            variant = copy.deepcopy(tree)
-            function = variant.body[place]
-            assert isinstance(function, ast.FunctionDef)
-            del function.body[index]
-            variants.append(ast.unparse(variant))
-    return variants
+    found: list[Operation] = []
+    for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
+        asked = [node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+        for node in _inside(function):
+            top = node is function and function.name == entry
+            for block in ("body", "orelse", "finalbody"):
+                for place, part in enumerate(getattr(node, block, ())):
+                    if _operates(part, top=top, asked=asked):
+                        found.append(Operation(node, block, place))
+    helpers = [isinstance(part, ast.FunctionDef | ast.ClassDef) and part.name != entry for part in tree.body]
+    return found + [Operation(tree, "body", place) for place, helper in enumerate(helpers) if helper]
 
 
-def _operates(part: ast.stmt) -> bool:
-    if isinstance(part, ast.Expr):
-        return isinstance(part.value, ast.Call)
-    return isinstance(part, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.For | ast.While | ast.Delete)
+def without_each_statement(tree: ast.Module, entry: str) -> list[str]:
+    """The program again and again, each time without one of its `operations`.
+
+    A question is degenerate if one of these variants does the same as the whole.
+    """
+    return [with_another(tree, operation, ast.Pass()) for operation in operations(tree, entry)]
+
+
+def with_another(tree: ast.Module, operation: Operation, statement: ast.stmt) -> str:
+    """The program with another statement in place of an operation, and with an end to all its loops."""
+    block = getattr(operation.node, operation.block)
+    kept, block[operation.place] = block[operation.place], statement
+    try:
+        return ast.unparse(ast.fix_missing_locations(_Ending().visit(copy.deepcopy(tree))))
+    finally:
+        block[operation.place] = kept
+
+
+def _inside(function: ast.FunctionDef) -> Iterator[ast.AST]:
+    """The function and the statements in it that hold others, but not functions in it."""
+    waiting: list[ast.AST] = [function]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += [
+            part for part in ast.iter_child_nodes(node) if not isinstance(part, ast.expr | ast.FunctionDef | ast.ClassDef)
+        ]
+
+
+def _operates(part: ast.stmt, *, top: bool, asked: list[str]) -> bool:
+    match part:
+        case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id=name)))):
+            return top or asked.count(name) <= 1
+        case ast.Expr(value=ast.Call()) | ast.Delete():
+            return top
+        case ast.Assign(targets=targets):
+            return top or all(isinstance(target, ast.Name | ast.Tuple) or _unasked(target, asked) for target in targets)
+        case ast.AugAssign(target=target) | ast.AnnAssign(target=target):
+            return top or isinstance(target, ast.Name) or _unasked(target, asked)
+        case ast.For() | ast.While():
+            return top or not any(isinstance(node, ast.stmt) and not isinstance(node, ast.Pass) for node in part.body)
+    return False
+
+
+def _unasked(target: ast.expr, asked: list[str]) -> bool:
+    """Whether what has this item or attribute is named nowhere else."""
+    return (
+        isinstance(target, ast.Subscript | ast.Attribute)
+        and isinstance(target.value, ast.Name)
+        and asked.count(target.value.id) <= 1
+    )
+
+
+class _Ending(ast.NodeTransformer):
+    """Gives loops an end: a loop that has lost what it counts by would go on for ever."""
+
+    def visit_Module(self, node: ast.Module) -> ast.Module:
+        self.generic_visit(node)
+        first = sum(1 for part in node.body if isinstance(part, ast.ImportFrom) and part.module == "__future__")
+        first += ast.get_docstring(node, clean=False) is not None
+        node.body[first:first] = ast.parse(f"{_STEPS} = iter(range({MOST_STEPS}))").body
+        return node
+
+    def visit_For(self, node: ast.For) -> ast.For:
+        self.generic_visit(node)
+        node.body[:0] = _STEP
+        return node
+
+    def visit_While(self, node: ast.While) -> ast.While:
+        self.generic_visit(node)
+        node.body[:0] = _STEP
+        return node

@@ -12,20 +12,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from events.parse import Malformed, parse_input, parse_output, parse_proposal
+from events.parse import Malformed, Proposal, parse_input, parse_output, parse_proposal
 from events.safe_text import one_line
 from events.sanitize import program_in
 from events.types import Reason
 from events.values import Outcome, Pair, Provenance, Question, QuestionId, Rules, Task, Verdict
+from roles.degenerate import wordless, worthless
 from roles.rules import OUTCOMES
-from roles.safety import objection, parse, without_each_statement
+from roles.safety import objection, operations, parse, with_another
 from roles.trial import detail, letters, tried, why
-from sandbox.compare import canonical_arguments, same
+from sandbox.compare import canonical, canonical_arguments, same
 from sandbox.literal import NotLiteral, outline
 from sandbox.runner import Execution, Job, Run, Runner
 
 USED = ("seconds", "cpu_seconds", "peak_mb")
 """What is told of running an answer."""
+
+
+OTHER_SEED = 1
+"""Hash seed of the worker on which proposals are run again."""
+MOST_OPERATIONS = 100
+"""Operations of a proposed program, without each of which it is tried."""
+_INTERRUPT = ast.parse("raise KeyboardInterrupt").body[0]
 
 
 class Truth(Protocol):
@@ -98,7 +106,10 @@ class Verifier:
         return await self._judge_inputs(question, asked.output, texts)
 
     async def examine(self, text: str) -> Valid | Rejected:
-        """Whether a teacher's text is a question that can be asked: parsed, safe, run twice, not degenerate.
+        """Whether a teacher's text is a question that can be asked: parsed, safe, reproducible, not degenerate.
+
+        Every input is also run alone, in a process of its own, on a worker with another hash seed and other addresses, and all
+        of them there in another order: what depends on any of that has no output that an answer could be held against.
 
         Raises:
             SandboxError: the sandbox failed.
@@ -111,32 +122,62 @@ class Verifier:
             return Rejected("broken", "the program does not parse")
         if (why := objection(tree)) is not None:
             return Rejected("unsafe", why)
-        inputs = tuple(proposal.inputs)
+        inputs = proposal.inputs
+        if (why := wordless(proposal.message, proposal.program, inputs)) is not None:
+            return Rejected("degenerate", why)
         if len({*map(canonical_arguments, inputs)}) < len(inputs):
             return Rejected("degenerate", "an input is repeated")
-        backwards = Job(source=proposal.program, inputs=inputs[::-1])
-        first, second = await self.runner.run([Job(source=proposal.program, inputs=inputs), backwards])
+        asked = [(inputs, 0), (inputs[::-1], OTHER_SEED), *(((given,), OTHER_SEED) for given in inputs)]
+        first, backwards, *alone = await self.runner.run(
+            [Job(source=proposal.program, inputs=given, hash_seed=seed) for given, seed in asked]
+        )
         if failed := next((run for run in first.runs if run.status != "ok"), None):
             return Rejected("broken", one_line(f"{failed.status}: {detail(failed)}", 200))
-        if _values(first) != _values(second)[::-1]:
-            return Rejected("nondeterministic", "a second run, in another order, gave other outputs")
-        if not all(_literal(run.value) for run in first.runs):
+        return await self._examined(proposal, tree, first, (backwards.runs[::-1], [run for one in alone for run in one.runs]))
+
+    async def _examined(
+        self, proposal: Proposal, tree: ast.Module, first: Execution, others: tuple[Sequence[Run], Sequence[Run]]
+    ) -> Valid | Rejected:
+        """A proposal whose program runs, beside what came of its inputs in another order and alone."""
+        try:
+            values = [canonical(outline(run.value)) for run in first.runs]
+        except NotLiteral:
             return Rejected("unsafe", "an output is not a value")
-        question = self._question(proposal.message, proposal.program, inputs, first)
+        for runs, how in zip(others, ("in another order", "alone"), strict=True):
+            if any(not _gives(run, value) for run, value in zip(runs, values, strict=True)):
+                return Rejected(
+                    "nondeterministic", f"an input gave another output {how}, in a fresh process with another hash seed"
+                )
+        question = self._question(proposal.message, proposal.program, proposal.inputs, first)
+        if len({*values}) < min(self.distinct, len(values)):
+            return Rejected("degenerate", "the outputs hardly differ", question)
+        if (why := await asyncio.to_thread(worthless, question, tree)) is not None:
+            return Rejected("degenerate", why, question)
         return await self._compared(question, tree, _values(first))
 
     async def _compared(self, question: Question, tree: ast.Module, values: tuple[str, ...]) -> Valid | Rejected:
         """The question beside its own parts and the world's truth: not degenerate, and whether aligned."""
-        if len(set(values)) < min(self.distinct, len(values)):
-            return Rejected("degenerate", "the outputs hardly differ", question)
         known = self.truth(question.statement) if self.truth else None
-        sources = [*without_each_statement(tree, question.entry), *([known] if known is not None else [])]
+        parts = operations(tree, question.entry)
+        if len(parts) > MOST_OPERATIONS:
+            return Rejected(
+                "degenerate", f"the program has more than {MOST_OPERATIONS} operations to be tried without", question
+            )
+        sources = [with_another(tree, part, ast.Pass()) for part in parts] + ([known] if known is not None else [])
+        runs = await self._on_all(question, sources)
+        others, truth = (runs[:-1], runs[-1]) if known is not None else (runs, None)
+        idle = [part for part, other in zip(parts, others, strict=True) if other == values]
+        # What no input comes to is a guard; what one comes to and does not need is idle.
+        reached = await self._on_all(question, [with_another(tree, part, _INTERRUPT) for part in idle])
+        if any(other != values for other in reached):
+            return Rejected("degenerate", "an operation is without effect", question)
+        return Valid(question, None if self.truth is None else truth is not None and truth == values)
+
+    async def _on_all(self, question: Question, sources: Sequence[str]) -> list[tuple[str, ...]]:
+        """What programs give for all inputs of a question."""
         inputs = tuple(pair.input for pair in question.pairs)
         runs = await self.runner.run([Job(source=source, inputs=inputs) for source in sources]) if sources else []
-        others, truth = (runs[:-1], runs[-1]) if known is not None else (runs, None)
-        if any(_values(other) == values for other in others):
-            return Rejected("degenerate", "an operation is without effect", question)
-        return Valid(question, None if self.truth is None else truth is not None and _values(truth) == values)
+        return [_values(execution) for execution in runs]
 
     def _question(self, statement: str, program: str, inputs: Sequence[str], execution: Execution) -> Question:
         pairs = tuple(Pair(input=given, output=run.value) for given, run in zip(inputs, execution.runs, strict=True))
@@ -175,13 +216,12 @@ def _values(execution: Execution) -> tuple[str, ...]:
     return tuple(run.value if run.status == "ok" else f"<{run.status}>" for run in execution.runs)
 
 
-def _literal(text: str) -> bool:
-    """Whether a value that came out of the sandbox is one; a program may forge what it sends."""
+def _gives(run: Run, value: str) -> bool:
+    """Whether a run gave the value with that canonical text."""
     try:
-        outline(text)
+        return run.status == "ok" and canonical(outline(run.value)) == value
     except NotLiteral:
         return False
-    return True
 
 
 def _judged(found: Sequence[tuple[Verdict, dict[str, float] | None]]) -> Judged:

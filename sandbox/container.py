@@ -23,8 +23,6 @@ ENVIRONMENT = {
     "GASP_INSIDE": "1",
     "PYTHONPATH": "/gasp",
     "PYTHONDONTWRITEBYTECODE": "1",
-    # One order of sets of strings everywhere: a verdict must not depend on the worker that a program met.
-    "PYTHONHASHSEED": "0",
     "HOME": "/tmp",  # noqa: S108  # inside the container
     "LANG": "C.UTF-8",
 }
@@ -34,7 +32,14 @@ class Container:
     """Started when it is made."""
 
     def __init__(
-        self, client: docker.DockerClient, image: str, command: Sequence[str], limits: Limits, run: str, runtime: str
+        self,
+        client: docker.DockerClient,
+        image: str,
+        command: Sequence[str],
+        limits: Limits,
+        run: str,
+        runtime: str,
+        hash_seed: int = 0,
     ) -> None:
         self._client = client
         api = client.api
@@ -43,7 +48,8 @@ class Container:
             list(command),
             # One name for all: nothing that a program can see tells its worker from another.
             hostname="sandbox",
-            environment=ENVIRONMENT,
+            # One order of sets of strings everywhere: a verdict must not depend on the worker that a program met.
+            environment={**ENVIRONMENT, "PYTHONHASHSEED": str(hash_seed)},
             labels=owner.labels(run),
             working_dir="/",
             stdin_open=True,

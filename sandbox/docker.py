@@ -12,6 +12,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from events.errors import SandboxError
@@ -124,9 +125,10 @@ class DockerRunner:
         return done[0]
 
     def _play(self, jobs: Sequence[Job], done: list[Execution]) -> None:
-        """Append executions to `done` while one worker lives and is fit."""
-        with self._pool.lend() as worker:
-            for execution in worker.play(jobs):
+        """Append executions to `done` while one worker lives and is fit, and has the hash seed that is asked for."""
+        seed = jobs[0].hash_seed
+        with self._pool.lend(seed) as worker:
+            for execution in worker.play([*takewhile(lambda job: job.hash_seed == seed, jobs)]):
                 done.append(execution)  # noqa: PERF402  # what is done stays done when the worker is lost
 
     def _close(self) -> None:

@@ -1,7 +1,7 @@
 """Warm workers: started when they are needed, lent to one borrower at a time, and replaced when they are not fit any more.
 
-Law: a worker that was lost, left something behind or grew is never lent again, and its container is removed. There are never
-more workers than borrowers. It runs no job.
+A worker that was lost, left something behind or grew is never lent again, and its container is removed. There are never more
+workers of one hash seed than borrowers. It runs no job.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ class Pool:
         return self._image
 
     @contextmanager
-    def lend(self) -> Iterator[Worker]:
-        """A worker for this borrower alone.
+    def lend(self, hash_seed: int = 0) -> Iterator[Worker]:
+        """A worker with that hash seed, for this borrower alone.
 
         Raises:
             SandboxError: there is none and none can be started.
         """
-        worker = self._take()
+        worker = self._take(hash_seed)
         unfit = "lost"
         try:
             yield worker
@@ -90,11 +90,13 @@ class Pool:
         for worker in workers:
             worker.close()
 
-    def _take(self) -> Worker:
+    def _take(self, hash_seed: int) -> Worker:
         client = self._ready()
         with self._lock:
-            worker = self._idle.pop() if self._idle else None
-        worker = worker or self._started(client)
+            worker = next((worker for worker in reversed(self._idle) if worker.hash_seed == hash_seed), None)
+            if worker is not None:
+                self._idle.remove(worker)
+        worker = worker or self._started(client, hash_seed)
         with self._lock:
             self._busy.add(worker)
             closed = self._closed
@@ -103,14 +105,14 @@ class Pool:
             raise SandboxError("The sandbox was closed while jobs were waiting; make a new runner.")
         return worker
 
-    def _started(self, client: docker.DockerClient) -> Worker:
+    def _started(self, client: docker.DockerClient, hash_seed: int) -> Worker:
         import docker
         import requests
 
         lost = ""
         for _ in range(STARTS):
             try:
-                return Worker(client, self._image, self._limits, self._run, self._runtime)
+                return Worker(client, self._image, self._limits, self._run, self._runtime, hash_seed)
             except ContainerLost as error:
                 lost = str(error)
             except (docker.errors.DockerException, requests.RequestException, OSError) as error:

@@ -50,6 +50,9 @@ class Job(Value):
     """Function to call (mode `function`): `f` or `Solution.method`."""
     mode: Literal["function", "stdin"] = "function"
     """How inputs reach the program."""
+    hash_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Python's hash seed, on which the order of sets of strings depends. A job with another one runs on another worker, where
+    addresses differ, too; answers are judged with 0."""
 
 
 RunStatus = Literal[

@@ -33,11 +33,15 @@ COMMAND = ("python3.11", "-s", "-m", "sandbox.inside")
 class Worker:
     """A started container."""
 
-    def __init__(self, client: docker.DockerClient, image: str, limits: Limits, run: str, runtime: str = "") -> None:
+    def __init__(
+        self, client: docker.DockerClient, image: str, limits: Limits, run: str, runtime: str = "", hash_seed: int = 0
+    ) -> None:
         self._limits = limits
+        self.hash_seed = hash_seed
+        """Hash seed of its interpreter."""
         self.unfit = ""
         """Why this worker must go: a program left something behind, or the server has grown. Empty while it is fit."""
-        self._container = Container(client, image, COMMAND, limits, run, runtime)
+        self._container = Container(client, image, COMMAND, limits, run, runtime, hash_seed)
         try:
             self._size = self._greet()
         except Exception:
@@ -63,7 +67,7 @@ class Worker:
             ContainerLost: while the job after the last yielded one was running, or one soon after it.
         """
         stream = self._container.stream
-        bodies = [json.dumps(job.model_dump()).encode() for job in jobs]
+        bodies = [json.dumps(job.model_dump(exclude={"hash_seed"})).encode() for job in jobs]
         heads = [
             {"mode": job.mode, "inputs": len(job.inputs), "size": len(body)} for job, body in zip(jobs, bodies, strict=True)
         ]

@@ -1,0 +1,187 @@
+"""What makes a proposed question worthless although its program runs, read off its text and its pairs; nothing is executed."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from events.values import Pair, Question
+from sandbox.compare import canonical
+from sandbox.literal import NotLiteral, outline, outline_arguments
+
+LONGEST_SHOWN: Final = 16_000
+"""Characters that statement, program and pairs may have together, since all of them are shown in some prompt."""
+_WORD: Final = re.compile(r"[^\W\d_]{2}")
+_CONTROL: Final = re.compile(
+    r"<[|｜][^<>|｜\n]{1,40}[|｜]>|\[/?INST\]|<</?SYS>>|</?(?:s|think|answer|bos|eos|pad|start_of_turn|end_of_turn|tool_call)>"
+    r"|^[ \t]*(?:User|Assistant|System|Human)[ \t]*:",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""What templates of conversations and our own prompts put between turns."""
+_LEAST: Final = 10
+"""Characters of a line of a program that says something."""
+_COMMON: Final = frozenset({"True", "False", "None"})
+_NEAR: Final = 40
+"""Characters between an input and its output, where a text tells both."""
+
+
+def wordless(statement: str, program: str, inputs: Sequence[str]) -> str | None:
+    """Why a proposal's texts cannot be shown, before anything is run; None if they can."""
+    if not _WORD.search(statement):
+        return "the statement has no words"
+    for name, text in (("statement", statement), ("program", program), ("inputs", "\n".join(inputs))):
+        if found := _CONTROL.search(text):
+            return f"the {name} has {found[0].strip()}, which stands between the turns of a conversation"
+    return None
+
+
+def worthless(question: Question, tree: ast.Module) -> str | None:
+    """Why nothing could be learned from a question; None if there is no reason.
+
+    Args:
+        question: with the outputs that its program gave.
+        tree: the program's syntax tree.
+    """
+    shown = len(question.statement) + len(question.program or "") + sum(len(p.input) + len(p.output) for p in question.pairs)
+    if shown > LONGEST_SHOWN:
+        return f"statement, program and pairs have {shown} characters, more than the {LONGEST_SHOWN} that a prompt has room for"
+    if _CONTROL.search("\n".join(pair.output for pair in question.pairs)):
+        return "an output has what stands between the turns of a conversation"
+    if _tells_program(question.statement, tree):
+        return "the statement has the program in it"
+    if _tells_outputs(question):
+        return "the statement has outputs of hidden inputs in it"
+    arguments = [outline_arguments(pair.input) for pair in question.pairs]
+    outputs = [outline(pair.output) for pair in question.pairs]
+    if _returns_argument(arguments, outputs):
+        return "every output is an argument as it was given"
+    if _looks_up(tree, arguments, outputs):
+        return "the program looks its outputs up in a table of its own inputs"
+    return None
+
+
+def _tells_program(statement: str, tree: ast.Module) -> bool:
+    """Whether half of what the program's lines say stands in the statement, whatever the spaces."""
+    said = re.sub(r"\s", "", statement)
+    bare = ast.parse(ast.unparse(tree))
+    for node in ast.walk(bare):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and len(node.body) > 1 and ast.get_docstring(node) is not None:
+            del node.body[0]
+    lines = [re.sub(r"\s", "", line) for line in ast.unparse(bare).split("\n")]
+    telling = [line for line in lines if len(line) >= _LEAST and not line.startswith(("import", "from"))]
+    found = sum(len(line) for line in telling if line in said or line.replace("'", '"') in said)
+    return bool(telling) and 2 * found > sum(map(len, telling))
+
+
+def _tells_outputs(question: Question) -> bool:
+    """Whether most hidden pairs stand in the statement, or all hidden outputs where they are no common words."""
+    told = [pair for pair in question.private if _tells_pair(question.statement, pair)]
+    if 2 * len(told) > len(question.private):
+        return True
+    outputs = {pair.output for pair in question.private} - _COMMON
+    telling = len(outputs) > 1 and sum(map(len, outputs)) >= 4 * len(outputs)
+    return telling and all(re.search(_whole(output), question.statement) for output in outputs)
+
+
+def _tells_pair(statement: str, pair: Pair) -> bool:
+    return bool(re.search(f"{_whole(pair.input)}.{{0,{_NEAR}}}?{_whole(pair.output)}", statement, re.DOTALL))
+
+
+def _whole(text: str) -> str:
+    """A pattern of a literal that stands by itself, however it is spaced."""
+    return r"(?<!\w)" + r"\s*".join(map(re.escape, "".join(text.split()))) + r"(?!\w)"
+
+
+def _returns_argument(arguments: Sequence[tuple[Any, ...]], outputs: Sequence[object]) -> bool:
+    """Whether one and the same argument, or all of them as a tuple, is the output of every pair; a copy is the same."""
+    wanted = [_alike(output) for output in outputs]
+    if all(_alike(given) == want for given, want in zip(arguments, wanted, strict=True)):
+        return True
+    fewest = min(map(len, arguments))
+    return any(
+        all(_alike(given[place]) == want for given, want in zip(arguments, wanted, strict=True)) for place in range(fewest)
+    )
+
+
+def _alike(value: Any) -> str:
+    """A text that is equal for equal values, where a list is as good as a tuple."""
+    return canonical([*value]) if type(value) is tuple else canonical(value)
+
+
+def _looks_up(tree: ast.Module, arguments: Sequence[tuple[Any, ...]], outputs: Sequence[object]) -> bool:
+    """Whether a table in the program has all inputs but one and little else, and the program has their outputs."""
+    known = {_loose(value) for node in ast.walk(tree) if isinstance(node, ast.expr) for value in _values(node)}
+    wanted = [_loose(output) for output in outputs]
+    forms = [{_loose(given), *map(_loose, given)} for given in arguments]
+    for keys in _tables(tree):
+        present = {form for key in keys for form in key}
+        hits = sum(bool(form & present) and output in known for form, output in zip(forms, wanted, strict=True))
+        if _covers(hits, len(wanted), len(keys)):
+            return True
+    for table in (value for node in ast.walk(tree) if isinstance(node, ast.expr) for value in _values(node)):
+        if isinstance(table, list | tuple | str):
+            placed = {_loose(place): _loose(item) for place, item in enumerate(table)}
+            hits = sum(placed.get(_loose(given[0])) == output for given, output in zip(arguments, wanted, strict=True) if given)
+            if _covers(hits, len(wanted), len(table)):
+                return True
+    return False
+
+
+def _covers(hits: int, pairs: int, keys: int) -> bool:
+    """Whether a table with so many keys was made for these pairs: it answers all but one, and three of four keys are theirs."""
+    return hits >= max(2, pairs - 1) and 4 * hits >= 3 * keys
+
+
+def _loose(value: Any) -> str:
+    """A text that is equal for equal values, where lists are tuples."""
+    return canonical(value).replace("[", "(").replace("]", ")")
+
+
+_Keys = set[frozenset[str]]
+"""Keys of a table, each with all that it may stand for."""
+
+
+def _tables(tree: ast.Module) -> Iterator[_Keys]:
+    """The keys of everything that may be a table: dicts, rows of keys or of pairs, and what values are compared with."""
+    compared: _Keys = set()
+    rows: _Keys = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Dict(keys=keys):
+                yield _keys(key for key in keys if key is not None)
+            case ast.List(elts=parts) | ast.Tuple(elts=parts):
+                yield _keys(parts)
+                yield _keys(part.elts[0] for part in parts if isinstance(part, ast.Tuple | ast.List) and part.elts)
+            case ast.Compare(ops=[ast.Eq() | ast.Is()], left=left, comparators=[right]):
+                compared |= _keys([left, right])
+            case ast.Compare(ops=[ast.In()], comparators=[ast.Tuple(elts=parts) | ast.List(elts=parts) | ast.Set(elts=parts)]):
+                compared |= _keys(parts)
+            case ast.MatchValue(value=value):
+                compared |= _keys([value])
+            case ast.MatchSequence(patterns=patterns) if all(isinstance(part, ast.MatchValue) for part in patterns):
+                row = ast.List([part.value for part in patterns if isinstance(part, ast.MatchValue)])
+                rows |= _keys([row])
+    yield compared
+    yield rows
+
+
+def _keys(nodes: Iterable[ast.expr]) -> _Keys:
+    return {frozenset(map(_loose, values)) for node in nodes if (values := _values(node))}
+
+
+def _values(node: ast.expr) -> list[Any]:
+    """The value of an expression that is a literal; of a text also what it is a literal of, as for keys made by `str`."""
+    if isinstance(node, ast.Name | ast.Call | ast.Attribute | ast.Subscript | ast.Lambda):
+        return []
+    try:
+        value = outline(ast.unparse(node))
+    except NotLiteral:
+        return []
+    if not isinstance(value, str):
+        return [value]
+    try:
+        return [value, outline_arguments(value)]
+    except NotLiteral:
+        return [value]
