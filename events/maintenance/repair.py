@@ -1,26 +1,33 @@
 """Rescues what is sound of a damaged log file: the longest beginning in which every hash and every blob is right.
 
-Law: the damaged file is only copied, never opened, and the rescue goes into a new one, so nothing that could still be saved
-by better means is lost. Without being asked it only says what it would do. It invents nothing: what is behind the first damage
-stays behind.
+The damaged file is only copied, never opened, and the rescue goes into a new one, so nothing that could still be saved by
+better means is lost. Without being asked it only says what it would do. Rows are looked for page by page, wherever they lie in
+the file and whatever became of the trees that lead to them; the chain of hashes proves which are the log's first events. What
+is behind the first event that cannot be proved stays behind: positions have no gaps, and a head needs all before it.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from events.errors import BadInput, LogCorrupt, LogError
+from events.errors import BadInput, GaspError, LogCorrupt, LogError
+from events.hashing import ZERO
 from events.log import Broken, Head, Say, silent
 from events.maintenance.copy import take_keys, transfer
+from events.maintenance.draft import check_new, draft, unwritable
+from events.maintenance.pages import Pages
+from events.stores.plan import Key
 from events.stores.raw import Raw
 from events.stores.rows import Chain, Row, blobs_of, open_row
 from events.stores.sqlite import SqliteLog
 from events.stores.sqlite_file import create
+from events.stores.staging import Packed, unpacked
+from events.values import BlobHash
 
 
 class Repair(NamedTuple):
@@ -54,46 +61,76 @@ def repair(path: Path, target: Path, *, dry_run: bool = True, say: Say = silent)
 
     Raises:
         BadInput: there is no log, or `target` exists.
-        LogCorrupt: the file is too damaged to be opened as a log at all.
+        LogCorrupt: the file is too damaged to hold any of a log.
+        LogError: the target cannot be written.
     """
-    if target.exists():
-        raise BadInput(f"{target} exists; repair never writes into a file, give it a new name")
+    check_new(target, "rescue")
     if not path.is_file():
         raise BadInput(f"there is no log at {path}; give the log.sqlite of a run")
-    # SQLite may write into a file that it opens, so it gets a copy.
-    with TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.draft-") as folder:
-        copy = Path(folder) / path.name
+    with _copied(path, target, dry_run=dry_run) as copy:
         try:
-            for name in (path.name, f"{path.name}-wal"):
-                if path.with_name(name).is_file():
-                    shutil.copyfile(path.with_name(name), copy.with_name(name))
-            with closing(SqliteLog(copy, damaged=True)) as log:
-                return _rescued(log, target, say, dry_run=dry_run).about(copy, path)
-        except (BadInput, LogCorrupt) as error:
+            return _examined(copy, target, say, dry_run=dry_run).about(copy, path)
+        except GaspError as error:
             raise type(error)(str(error).replace(str(copy), str(path))) from error
 
 
-def _rescued(log: SqliteLog, target: Path, say: Say, *, dry_run: bool) -> Repair:
-    broken, promised = _examined(log, say)
-    if broken is None:
-        return Repair(log.head(), promised, None, None)
-    rows = _sound(log.raw(), promised)
-    if dry_run:
-        chain = Chain()
-        for row in rows:
-            chain.add(row)
-        return Repair(chain.tip, promised, broken, None)
-    create(target)
-    with closing(SqliteLog(target)) as copy:
-        chain, _ = transfer(rows, log.raw(), copy)
-        keys = _keys(log.raw(), copy, chain)
-        again = copy.verify()
-    if again is not None:
-        raise LogCorrupt(f"the rescue {target} is wrong at position {again.position}: {again.problem}; delete it")
-    return Repair(chain.tip, promised, broken, target, keys)
+@contextmanager
+def _copied(path: Path, target: Path, *, dry_run: bool) -> Iterator[Path]:
+    """A copy of the file and of its write-ahead file, because SQLite may write into a file that it opens."""
+    try:
+        if not dry_run:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        with _folder(target, dry_run=dry_run) as folder:
+            copy = Path(folder) / path.name
+            for name in (path.name, f"{path.name}-wal"):
+                if path.with_name(name).is_file():
+                    shutil.copyfile(path.with_name(name), copy.with_name(name))
+            yield copy
+    except OSError as error:
+        raise unwritable(target, "rescue", error) from error
 
 
-def _examined(log: SqliteLog, say: Say) -> tuple[Broken | None, int | None]:
+def _folder(target: Path, *, dry_run: bool) -> TemporaryDirectory[str]:
+    try:
+        return TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.draft-")
+    except OSError:
+        if not dry_run:
+            raise
+        # Nothing will be written there, so nobody need be able to.
+        return TemporaryDirectory(prefix="gasp-repair-")
+
+
+def _examined(copy: Path, target: Path, say: Say, *, dry_run: bool) -> Repair:
+    with ExitStack() as stack:
+        log, promised = None, None
+        try:
+            log = stack.enter_context(closing(SqliteLog(copy, damaged=True)))
+            broken, promised = _broken(log, say)
+            if broken is None:
+                return Repair(log.head(), promised, None, None)
+        except (BadInput, LogError) as error:
+            broken, closed = Broken(1, str(error)), error
+        salvage = Salvage(None if log is None else log.raw(), stack.enter_context(closing(Pages(copy, say))))
+        if log is None and salvage.empty:
+            raise closed
+        rows = salvage.sound(promised)
+        if dry_run:
+            tip = Head(0, ZERO)
+            for row in rows:
+                tip = Head(row.position, row.head)
+            return Repair(tip, promised, broken, None)
+        with draft(target, "rescue") as path:
+            create(path)
+            with closing(SqliteLog(path)) as rescue:
+                chain, _ = transfer(rows, salvage, rescue)
+                take_keys(salvage, rescue, chain)
+                again = rescue.verify()
+            if again is not None:
+                raise LogCorrupt(f"the rescue is wrong at position {again.position}: {again.problem}; restore a backup")
+        return Repair(chain.tip, promised, broken, target, salvage.keyed)
+
+
+def _broken(log: SqliteLog, say: Say) -> tuple[Broken | None, int | None]:
     """What is wrong with a log, and how many events it promises."""
     try:
         promised = log.head().position
@@ -105,26 +142,65 @@ def _examined(log: SqliteLog, say: Say) -> tuple[Broken | None, int | None]:
         return Broken(promised, str(error)), promised
 
 
-def _sound(raw: Raw, promised: int | None) -> Iterator[Row]:
-    """Rows from the first on, as long as everything about them is right."""
-    chain, row = Chain(), None
-    while promised is None or chain.tip.position < promised:
-        try:
-            # One at a time, because a page of rows is lost as a whole.
-            row = raw.row(chain.tip.position + 1)
-            if row is None or chain.problem(row) is not None:
+class Salvage(Raw):
+    """Rows of a damaged file, as SQLite finds them and as its pages hold them."""
+
+    def __init__(self, raw: Raw | None, pages: Pages) -> None:
+        """Read nothing yet.
+
+        Args:
+            raw: what SQLite finds; None where it cannot open the file.
+            pages: what is in the pages.
+        """
+        self._raw = raw
+        self._pages = pages
+        self.empty = pages.empty
+        """Whether no page holds an event."""
+        self.keyed = True
+        """Whether no key is missing among those that were found; without them, a repeated append is not recognised."""
+
+    def sound(self, promised: int | None) -> Iterator[Row]:
+        """Rows from the first on, as long as everything about them is right."""
+        chain = Chain()
+        while promised is None or chain.tip.position < promised:
+            row = next((row for row in self._rows_at(chain.tip.position + 1) if self._fits(chain, row)), None)
+            if row is None:
                 return
+            chain.add(row)
+            yield row
+
+    def _rows_at(self, position: int) -> Iterator[Row]:
+        yield from self._pages.rows(position)
+        with suppress(LogError):
+            row = None if self._raw is None else self._raw.row(position)
+            if row is not None:
+                yield row
+
+    def _fits(self, chain: Chain, row: Row) -> bool:
+        try:
+            if chain.problem(row) is not None:
+                return False
             for blob in blobs_of(open_row(row).fact):
-                raw.packed(blob)
+                self.packed(blob)
         except (LogError, ValueError, TypeError):
-            return
-        chain.add(row)
-        yield row
+            return False
+        return True
 
+    def packed(self, blob: BlobHash) -> Packed:
+        """See `events.stores.raw.Raw.packed`."""
+        found = self._pages.packed(blob)
+        with suppress(LogError):
+            if found is not None:
+                unpacked(blob, found.content)
+                return found
+        if self._raw is None:
+            raise LogCorrupt(f"blob {blob} is missing")
+        return self._raw.packed(blob)
 
-def _keys(raw: Raw, copy: SqliteLog, chain: Chain) -> bool:
-    try:
-        take_keys(raw, copy, chain)
-    except LogCorrupt:
-        return False
-    return True
+    def every_key(self) -> Iterator[Key]:
+        """See `events.stores.raw.Raw.every_key`."""
+        expected = 1
+        for number, key in self._pages.found_keys():
+            self.keyed = self.keyed and number == expected
+            expected = number + 1
+            yield key
