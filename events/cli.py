@@ -94,7 +94,8 @@ def _open_standard_streams() -> None:
 
 def _forget_output() -> None:
     """Python flushes once more at its end, which must have somewhere to go."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say_error(error: GaspError) -> None:

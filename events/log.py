@@ -64,6 +64,14 @@ def silent(done: int, total: int) -> None:
     """Tell nobody."""
 
 
+Remark = Callable[[str], None]
+"""Told what is odd though nothing is wrong."""
+
+
+def unheard(text: str) -> None:
+    """Tell nobody."""
+
+
 class Watch(Protocol):
     """Hears appends, from when it was made on."""
 
@@ -110,8 +118,13 @@ class Readable(Protocol):
         """Ears of one's own for appends by anybody, oneself included. Close them after use."""
         ...
 
-    def verify(self, say: Say = silent) -> Broken | None:
-        """Recompute every hash, the heads and the blobs; None if all is well."""
+    def verify(self, say: Say = silent, remark: Remark = unheard) -> Broken | None:
+        """Recompute every hash, the heads and the blobs; None if all is well.
+
+        Args:
+            say: told how far it is.
+            remark: told of what no hash covers, if all is well: blobs that nobody names, triggers that are gone.
+        """
         ...
 
     def get(self, blob: BlobHash) -> bytes:

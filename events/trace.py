@@ -17,7 +17,7 @@ from rich.console import RenderableType
 
 from events.attempt import tell_attempt
 from events.cli import open_any, run_app
-from events.commands.output import progress
+from events.commands.output import MOST, progress
 from events.errors import BadInput
 from events.index.place import indexed
 from events.log import Readable
@@ -36,12 +36,15 @@ def trace(
         str | None, typer.Argument(metavar="QUESTION", help="Id of a goalpost or of any question, or its first digits.")
     ] = None,
     attempt: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="One attempt: the N-th of the question's latest answers, from 0.")
+        int | None,
+        typer.Option(min=0, max=MOST, metavar="N", help="One attempt: the N-th of the question's latest answers, from 0."),
     ] = None,
     answers: Annotated[
         str | None, typer.Option(metavar="STREAM:VERSION", help="Which answers N counts among; traces of questions list them.")
     ] = None,
-    episodes: Annotated[int, typer.Option(min=1, help="Of a goalpost, show so many episodes, the latest.")] = goalpost.EPISODES,
+    episodes: Annotated[
+        int, typer.Option(min=1, max=MOST, help="Of a goalpost, show so many episodes, the latest.")
+    ] = goalpost.EPISODES,
     whole: Annotated[bool, typer.Option("--all", help="Show every episode and every row.")] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Compare every variant with its parent, however long.")] = False,
     follow: Annotated[

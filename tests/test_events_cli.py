@@ -1,10 +1,13 @@
 """Commands end in one sentence, politely, with the exit code that a shell expects."""
 
+import json
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -63,6 +66,51 @@ def test_bad_input_is_one_sentence_on_stderr(tmp_path: Path, content: bytes | No
     assert ended.stderr.startswith("error: ")
     assert sentence in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+def test_verify_tells_of_what_no_hash_covers(run: Path) -> None:
+    with closing(sqlite3.connect(run / "log.sqlite")) as db, db:
+        db.execute("INSERT INTO blobs VALUES (?, 1, x'00')", ("0" * 64,))
+    ended = events("verify", run)
+    assert ended.returncode == 0
+    assert "1 blob is named by no event" in ended.stdout
+    with closing(sqlite3.connect(run / "log.sqlite")) as db, db:
+        text = db.execute("SELECT sql FROM sqlite_master WHERE name = 'events_no_update'").fetchone()[0]
+        db.executescript("DROP TRIGGER blobs_no_delete; DROP TRIGGER events_no_update")
+        db.execute(text.replace("no update on", "none on"))
+    ended = events("verify", run)
+    assert ended.returncode == 1
+    assert ended.stdout.startswith("sound: ")
+    assert "the triggers events_no_update, blobs_no_delete are missing or changed" in ended.stdout
+    told = json.loads(events("verify", run, "--json").stdout)
+    assert (told["sound"], len(told["remarks"]), told["lost"]) == (True, 2, [])
+
+
+@pytest.mark.parametrize("evidence", ["shm", "index", "log", "nothing"])
+def test_a_lost_write_ahead_file_is_not_called_sound(tmp_path: Path, evidence: str) -> None:
+    code = "import os, sys, pathlib; from tests.scenes import scene; from events.stores import open_log\n"
+    code += "scene(open_log(pathlib.Path(sys.argv[1]), create=True)).run().goalpost(); os.kill(os.getpid(), 9)"
+    log = tmp_path / "log.sqlite"
+    subprocess.run([sys.executable, "-c", code, str(log)], cwd=ROOT, check=False)
+    assert (tmp_path / "log.sqlite-wal").stat().st_size
+    if evidence == "index":
+        shutil.copytree(tmp_path, tmp_path / "copy")
+        events("search", tmp_path / "copy", "x")
+        shutil.copy(tmp_path / "copy" / "index.sqlite", tmp_path)
+    if evidence == "log":
+        (tmp_path / "trainer.log").write_text('{"event": "update_started", "until": 2}\n')
+    (tmp_path / "log.sqlite-wal").unlink()
+    if evidence != "shm":
+        (tmp_path / "log.sqlite-shm").unlink()
+    ended = events("verify", tmp_path)
+    assert ended.returncode == 1
+    assert ended.stdout.startswith("empty: 0 events")
+    told = {
+        "shm": "log.sqlite-shm is there without",
+        "index": "index.sqlite tells of position",
+        "log": "trainer.log tells of position 2",
+    }
+    assert told.get(evidence, "") in ended.stdout
 
 
 def test_who_names_a_folder_of_runs_or_leaves_it_out_is_told_what_to_give(

@@ -271,7 +271,7 @@ def test_logs_migrate_merge_and_are_backed_up_between_stores(url: str, run: Path
 
 def test_what_looks_after_logs_answers_in_json_too(run: Path, tmp_path: Path) -> None:
     tip = {"position": len(recorded(run)), "digest": recorded(run)[-1].head}
-    assert objects("verify", run) == [{"sound": True, "same": True, **tip, "broken": None}]
+    assert objects("verify", run) == [{"sound": True, "same": True, **tip, "broken": None, "lost": [], "remarks": []}]
     assert objects("verify", run, "--head", "0" * 64, code=1)[0]["same"] is False
     assert objects("backup", run, tmp_path / "copy.sqlite") == [{"target": str(tmp_path / "copy.sqlite"), **tip}]
     assert objects("repair", run, tmp_path / "new.sqlite")[0]["broken"] is None

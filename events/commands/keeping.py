@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
 
 from events import maintenance
 from events.cli import locate, open_any
-from events.commands.output import AsJson, LogName, Printer, progress, say_json
+from events.commands.output import AsJson, LogName, Printer, note, progress, say_json
 from events.errors import BadInput
-from events.log import Broken
+from events.log import Broken, Head
 from events.safe_text import markup
-from events.stores import open_log
+from events.secrets import masked
+from events.stores import is_url, open_log
+from events.stores.remarks import lost_ahead, lost_tail
 
 NewFile = Annotated[Path, typer.Argument(metavar="TARGET", help="A new file.")]
 
@@ -28,20 +31,41 @@ def verify(
     head: Annotated[str | None, typer.Option(help="Also compare with this head, e.g. one that was published.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recompute every hash and every blob; name the first position that is wrong. Exit code 1 if there is one."""
+    """Recompute every hash and every blob; name the first position that is wrong, and tell of what no hash covers.
+
+    Exit code 1 if something is wrong or missing, or if there is nothing to verify.
+    """
+    place, remarks = locate(log), list[str]()
+    lost = [found] if isinstance(place, Path) and (found := lost_ahead(place)) else []
     with closing(open_any(log)) as opened, progress("verifying") as say:
-        broken, tip = opened.verify(say), opened.head()
+        broken, tip = opened.verify(say, remarks.append), opened.head()
+    if isinstance(place, Path) and (found := lost_tail(place, tip.position)):
+        lost.append(found)
     other = broken is None and head is not None and head != tip.digest
     if as_json:
-        say_json({"sound": broken is None, "same": not other, **tip._asdict(), "broken": plain(broken)})
-    elif broken is not None:
-        Printer().say(f"[red]broken[/] at position {broken.position}: {markup(broken.problem)}")
-    elif other:
-        Printer().say(f"[red]another log[/]: it is sound, but its head is {tip.digest}")
+        told = {"sound": broken is None, "same": not other, **tip._asdict(), "broken": plain(broken)}
+        say_json(told | {"lost": lost, "remarks": remarks})
     else:
-        Printer().say(f"[green]sound[/]: {tip.position} events, head {tip.digest}")
-    if broken is not None or other:
+        printer = Printer()
+        printer.say(_verdict(tip, broken, other=other))
+        for text in (*lost, *remarks):
+            printer.say(markup(text))
+        if broken is not None:
+            command = f"python -m events {'migrate' if is_url(log) else 'repair'} {quote(masked(log))} NEW"
+            note(f"restore a backup, or rescue what is sound before it: {command}")
+    if broken is not None or other or lost or tip.position == 0 or any("trigger" in text for text in remarks):
         raise typer.Exit(1)
+
+
+def _verdict(tip: Head, broken: Broken | None, *, other: bool) -> str:
+    """What `verify` says first, as markup."""
+    if broken is not None:
+        return f"[red]broken[/] at position {broken.position}: {markup(broken.problem)}"
+    if other:
+        return f"[red]another log[/]: it is sound, but its head is {tip.digest}"
+    if tip.position == 0:
+        return "[yellow]empty[/]: 0 events; if there were any, they were in a write-ahead file (-wal) that is not here"
+    return f"[green]sound[/]: {tip.position} events, head {tip.digest}"
 
 
 def backup(log: LogName, target: NewFile, as_json: AsJson = False) -> None:

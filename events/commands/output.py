@@ -19,6 +19,8 @@ from events.log import Say, silent
 from events.safe_text import one_line
 
 LogName = Annotated[str, typer.Argument(metavar="LOG", help="Directory of a run, its log.sqlite, or a postgresql:// URL.")]
+MOST = 2**62
+"""A number that no position and no count reaches, and that a database can still add to."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
 

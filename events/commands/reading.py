@@ -15,7 +15,7 @@ import typer
 
 from events.cli import open_any
 from events.commands.lines import line_of
-from events.commands.output import AsJson, LogName, Printer, note, say_json
+from events.commands.output import MOST, AsJson, LogName, Printer, note, say_json
 from events.errors import BadInput
 from events.follow import follow as followed
 from events.log import Event
@@ -34,8 +34,8 @@ def show(
     log: LogName,
     stream: StreamName = None,
     kind: KindNames = None,
-    after: Annotated[int, typer.Option(help="Begin behind this position.", min=0)] = 0,
-    limit: Annotated[int, typer.Option(help="So many at most; 0 shows all.", min=0)] = PAGE,
+    after: Annotated[int, typer.Option(help="Begin behind this position.", min=0, max=MOST)] = 0,
+    limit: Annotated[int, typer.Option(help="So many at most; 0 shows all.", min=0, max=MOST)] = PAGE,
     as_json: AsJson = False,
 ) -> None:
     """Show a page of events, from the beginning or from behind a position."""
@@ -52,7 +52,7 @@ def show(
 
 def tail(
     log: LogName,
-    count: Annotated[int, typer.Option("-n", help="So many.", min=0)] = LAST,
+    count: Annotated[int, typer.Option("-n", help="So many.", min=0, max=MOST)] = LAST,
     stream: StreamName = None,
     kind: KindNames = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is appended, until Ctrl-C.")] = False,

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from events.cli import open_any
-from events.commands.output import AsJson, LogName, Printer, note, progress, say_json
+from events.commands.output import MOST, AsJson, LogName, Printer, note, progress, say_json
 from events.index.place import indexed
 from events.index.rows import Answers, Appearance, Hit
 from events.overview import SHORT
@@ -46,8 +46,8 @@ SHOWN = 50
 def search(
     log: LogName,
     query: Annotated[list[str], typer.Argument(metavar="QUERY", help="Words, phrases and fields.")],
-    limit: Annotated[int, typer.Option(help="So many at most.", min=1)] = SHOWN,
-    before: Annotated[int | None, typer.Option(help="Only what stands before this position; for the next page.")] = None,
+    limit: Annotated[int, typer.Option(help="So many at most.", min=1, max=MOST // 4)] = SHOWN,
+    before: Annotated[int | None, typer.Option(max=MOST // 4, help="Only what stands before this position, for more.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Find questions and answers by words, outcomes and figures."""

@@ -70,7 +70,7 @@ class Index:
     def _ask(self, query: str, *values: Any) -> list[sqlite3.Row]:
         try:
             with self._lock:
-                return self._db.execute(query, values).fetchall()
+                return self._db.execute(query, [plain(one) if isinstance(one, str) else one for one in values]).fetchall()
         except sqlite3.Error as error:
             raise LogError(f"the index {self._place} cannot be read ({error}); delete it to have it made anew") from error
 

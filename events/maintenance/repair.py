@@ -109,7 +109,7 @@ def _examined(copy: Path, target: Path, say: Say, *, dry_run: bool) -> Repair:
             if broken is None:
                 return Repair(log.head(), promised, None, None)
         except (BadInput, LogError) as error:
-            broken, closed = Broken(1, str(error)), error
+            broken, closed = Broken(1, _without_advice(error)), error
         salvage = Salvage(None if log is None else log.raw(), stack.enter_context(closing(Pages(copy, say))))
         if log is None and salvage.empty:
             raise closed
@@ -135,11 +135,15 @@ def _broken(log: SqliteLog, say: Say) -> tuple[Broken | None, int | None]:
     try:
         promised = log.head().position
     except LogError as error:
-        return Broken(1, str(error)), None
+        return Broken(1, _without_advice(error)), None
     try:
         return log.verify(say), promised
     except LogError as error:
-        return Broken(promised, str(error)), promised
+        return Broken(promised, _without_advice(error)), promised
+
+
+def _without_advice(error: GaspError) -> str:
+    return str(error).partition("; ")[0]
 
 
 class Salvage(Raw):

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from events.hashing import ZERO, digest
-from events.log import Broken, Event, Head, Say, Watch, silent
+from events.log import Broken, Event, Head, Remark, Say, Watch, silent, unheard
 from events.stores.plan import Plan, Request
 from events.stores.rows import EMPTY, End, Row, checked, first_broken, open_row, told, utc_now
 from events.types import Fact
@@ -106,7 +106,7 @@ class MemoryLog:
         """See `events.log.Log.watch`."""
         return MemoryWatch(self._grown, lambda: len(self._rows))
 
-    def verify(self, say: Say = silent) -> Broken | None:
+    def verify(self, say: Say = silent, remark: Remark = unheard) -> Broken | None:
         """See `events.log.Log.verify`."""
         with self._lock:
             return first_broken(told(list(self._rows), len(self._rows), say), self.head(), self.get)

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 
 from events.errors import InDoubt, LogError
-from events.log import Broken, Event, Head, Say, Watch, silent
+from events.log import Broken, Event, Head, Remark, Say, Watch, silent, unheard
 from events.stores.figures import Figures, figures
 from events.stores.group import Appending, Group, Outcome, plan_all
 from events.stores.paging import COLUMNS, pages
@@ -26,6 +26,7 @@ from events.stores.postgres_errors import is_lost, translated
 from events.stores.postgres_place import Place, check_mark
 from events.stores.postgres_watch import PostgresWatch
 from events.stores.raw import Raw
+from events.stores.remarks import loose_blobs, unguarded
 from events.stores.rows import EMPTY, End, Row, check_tip, first_broken, open_row, told, utc_now
 from events.stores.staging import Packed, Staging, unpacked
 from events.stores.tally import TALLY_SINCE, Tally
@@ -244,13 +245,17 @@ class PostgresLog(Appending):
         """See `events.log.Log.watch`."""
         return PostgresWatch(self.place)
 
-    def verify(self, say: Say = silent) -> Broken | None:
+    def verify(self, say: Say = silent, remark: Remark = unheard) -> Broken | None:
         """See `events.log.Log.verify`."""
         tip, tally = self._end()
         counted = Tally()
         rows = told(counted.along(self.raw().rows(until=tip.position)), tip.position, say)
-        broken = first_broken(rows, tip, self._stored, self._upcasters)
-        return broken or self._damaged() or counted.broken(tip, tally)
+        named: set[bytes] = set()
+        broken = first_broken(rows, tip, self._stored, self._upcasters, named)
+        broken = broken or self._damaged() or counted.broken(tip, tally)
+        for text in self._remarks(len(named)) if broken is None else ():
+            remark(text)
+        return broken
 
     def _damaged(self) -> Broken | None:
         last, end = self._fetch("SELECT (SELECT max(position) FROM events), position FROM tip")[0]
@@ -259,6 +264,15 @@ class PostgresLog(Appending):
         if lost := self._fetch(_LOST_KEY):
             return Broken(end, f"key {lost[0][1]!r} of stream {lost[0][0]!r} names events that are not there")
         return None
+
+    def _remarks(self, named: int) -> Iterator[str]:
+        from events.stores.schema import POSTGRES_TRIGGERS
+
+        yield from loose_blobs(self._fetch("SELECT count(*) FROM blobs")[0][0], named)
+        enabled = """
+            SELECT tgname, tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+            WHERE relnamespace = current_schema()::regnamespace AND tgenabled <> 'D'"""
+        yield from unguarded({name: name for name in POSTGRES_TRIGGERS}, dict(self._fetch(enabled)))
 
     def put(self, content: bytes) -> BlobHash:
         """See `events.log.Log.put`."""

@@ -36,7 +36,7 @@ def translated(name: str) -> Iterator[None]:
         said = " ".join(str(error).split())
         if isinstance(error, errors.DataCorrupted | errors.IndexCorrupted):
             raise LogCorrupt(
-                f"the log {name} is damaged ({said}); restore a backup, or ask verify how far it is good"
+                f"the log {name} is damaged ({said}); restore a backup, or migrate what is sound into a new log"
             ) from error
         kinds = (sentence for kind, sentence in _LOG_ERRORS.items() if isinstance(error, kind))
         sentence = next(kinds, None)

@@ -178,6 +178,7 @@ def first_broken(
     tip: Head,
     get: Callable[[BlobHash], bytes],
     upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS,
+    named: set[bytes] | None = None,
 ) -> Broken | None:
     """Recompute everything that hashes promise, up to `tip`.
 
@@ -186,9 +187,10 @@ def first_broken(
         tip: where the log says it ends.
         get: gives a blob, and raises `LogCorrupt` for a missing or changed one.
         upcasters: bring old facts to the shape of today.
+        named: gets the hash of every blob that an event names.
     """
     chain = Chain()
-    seen: set[bytes] = set()
+    seen: set[bytes] = set() if named is None else named
     try:
         for row in rows:
             problem = chain.problem(row)
@@ -200,7 +202,8 @@ def first_broken(
                     seen.add(bytes.fromhex(blob))
             chain.add(row)
     except (LogError, ValueError, TypeError) as error:
-        return Broken(chain.tip.position + 1, str(error))
+        # What to do about it is for whoever asked.
+        return Broken(chain.tip.position + 1, str(error).partition("; ")[0])
     if chain.tip != tip:
         problem = f"the log promises {tip.position} events with another head; the tail was cut off or changed"
         return Broken(chain.tip.position + 1, problem)

@@ -137,6 +137,13 @@ def sqlite_ddl() -> list[str]:
     ]
 
 
+def sqlite_triggers(*, keyed: bool = True) -> dict[str, str]:
+    """The triggers of a log in SQLite, by their names; those of its keys only if it has keys."""
+    statements = [statement.strip() for statement in sqlite_ddl()]
+    named = {statement.split()[2]: statement for statement in statements if statement.startswith("CREATE TRIGGER ")}
+    return {name: statement for name, statement in named.items() if keyed or not name.startswith("keys_")}
+
+
 def sqlite_keys() -> list[str]:
     """The statements that bring a log of schema 1 to schema 2."""
     return _sqlite_table(KeyRow, _KEYS_NO_REPLACE)
@@ -175,6 +182,10 @@ BEGIN
 END $$""",
     "CREATE TRIGGER tip_only_grows BEFORE UPDATE ON tip FOR EACH ROW EXECUTE FUNCTION grow()",
 )
+
+
+POSTGRES_TRIGGERS = ("events_append_only", "blobs_append_only", "keys_append_only", "tip_append_only", "tip_only_grows")
+"""The triggers of a log in PostgreSQL."""
 
 
 def postgres_ddl(schema_version: int) -> list[str]:

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from events.errors import BadInput, LogError
-from events.log import Broken, Event, Head, Say, Watch, silent
+from events.log import Broken, Event, Head, Remark, Say, Watch, silent, unheard
 from events.stores.figures import Figures, figures
 from events.stores.group import Appending, Group, Outcome, plan_all
 from events.stores.paging import COLUMNS, pages
 from events.stores.plan import Key, Plan, Request
 from events.stores.raw import Raw
+from events.stores.remarks import loose_blobs, unguarded
 from events.stores.rows import EMPTY, End, Row, check_tip, first_broken, open_row, told, utc_now
 from events.stores.sqlite_errors import translated
 from events.stores.sqlite_file import KEYS_SINCE, add_keys, check_mark, schema_of
@@ -189,13 +190,17 @@ class SqliteLog(Appending):
         """See `events.log.Log.watch`."""
         return SqliteWatch(self.path, self._reader)
 
-    def verify(self, say: Say = silent) -> Broken | None:
+    def verify(self, say: Say = silent, remark: Remark = unheard) -> Broken | None:
         """See `events.log.Log.verify`. Also asks SQLite for the file's own integrity."""
         tip, tally = self._end()
         counted = Tally()
         rows = told(counted.along(self.raw().rows(until=tip.position)), tip.position, say)
-        broken = first_broken(rows, tip, self._stored, self._upcasters)
-        return broken or self._damaged() or counted.broken(tip, tally)
+        named: set[bytes] = set()
+        broken = first_broken(rows, tip, self._stored, self._upcasters, named)
+        broken = broken or self._damaged() or counted.broken(tip, tally)
+        for text in self._remarks(len(named)) if broken is None else ():
+            remark(text)
+        return broken
 
     def _damaged(self) -> Broken | None:
         last, end = self._fetch("SELECT max(events.position), tip.position FROM events, tip", ())[0]
@@ -209,6 +214,14 @@ class SqliteLog(Appending):
         if found != "ok":
             return Broken(end, f"SQLite finds the file damaged: {found}")
         return None
+
+    def _remarks(self, named: int) -> Iterator[str]:
+        from events.stores.schema import sqlite_triggers
+
+        yield from loose_blobs(self._fetch("SELECT count(*) FROM blobs", ())[0][0], named)
+        found = dict(self._fetch("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'", ()))
+        keyed = self._fetch("PRAGMA user_version", ())[0][0] >= KEYS_SINCE
+        yield from unguarded(sqlite_triggers(keyed=keyed), found)
 
     def put(self, content: bytes) -> BlobHash:
         """See `events.log.Log.put`."""

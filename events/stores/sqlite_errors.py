@@ -33,13 +33,19 @@ def translated(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except UnicodeEncodeError as error:
+        raise BadInput(f"text that is not valid Unicode names nothing in the log {path}; give other text") from error
+    except OverflowError as error:
+        raise BadInput(f"a number of more than 18 digits is no place in the log {path}; give a smaller one") from error
     except sqlite3.Error as error:
         # The low byte is the primary code, the rest says more about it.
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_NOTADB:
             raise BadInput(f"{path} is not a GASP log; give the directory or the log.sqlite of a run") from error
         if code == sqlite3.SQLITE_CORRUPT or "decode" in str(error):
-            message = f"the log {path} is damaged ({error}); restore a backup, or ask verify how far it is good"
+            message = (
+                f"the log {path} is damaged ({error}); restore a backup, or rescue what is sound by python -m events repair"
+            )
             raise LogCorrupt(message) from error
         sentence = _LOG_ERRORS.get(code, "the log {path} cannot be used ({error}); resume the run once that is fixed")
         raise LogError(sentence.format(path=path, error=error)) from error

@@ -43,7 +43,7 @@ def place_of(name: str) -> tuple[str, int]:
         BadInput: it is not of the form STREAM:VERSION.
     """
     stream, _, version = name.rpartition(":")
-    if not stream or not version.isdecimal():
+    if not stream or not version.isdecimal() or len(version) > 15:
         raise BadInput(f"{one_line(name, 60)!r} names no answers; write STREAM:VERSION, as traces of a question show it")
     return stream, int(version)
 

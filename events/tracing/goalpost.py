@@ -105,7 +105,7 @@ def _asking(question: Question | None, blob: BlobHash) -> list[RenderableType]:
 
 
 def _unreadable(blob: BlobHash) -> Text:
-    return Text(f"question {clean(blob)[:SHORT]} cannot be read; run verify", "red")
+    return Text(f"question {clean(blob)[:SHORT]} cannot be read; the log is damaged", "red")
 
 
 def _measures(gaps: list[Gap]) -> Text:
