@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,9 @@ from typing import NoReturn
 
 import typer
 
+from events.beginning import open_streams
 from events.errors import BadInput, GaspError, LogError
+from events.process import Stopped, stoppable
 from events.secrets import sentence
 from events.stores import is_url, open_log, url_run
 from events.stores.raw import Store
@@ -33,14 +36,28 @@ BROKEN_PIPE = 141
 def python() -> str:
     """The interpreter as a person here would type it."""
     path = Path(sys.executable)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 
 def run_app(app: typer.Typer) -> NoReturn:
     """Run a command line and end the process with its exit code. A `~` that begins a word or an option's value is the home."""
+    open_streams()
     app.pretty_exceptions_enable = False
-    _open_standard_streams()
     sys.argv[1:] = map(at_home, sys.argv[1:])
+    try:
+        with stoppable():
+            code = _run(app)
+    except Stopped as stopped:
+        _flush()
+        # Threads that are still sampling would be waited for.
+        os._exit(stopped.code)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def _run(app: typer.Typer) -> int | str | None:
+    """Run a command line; its exit code."""
     code: int | str | None = 0
     try:
         try:
@@ -51,19 +68,27 @@ def run_app(app: typer.Typer) -> NoReturn:
             say_error(error)
             code = error.exit_code
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        code = INTERRUPTED
     except BrokenPipeError:
-        code = BROKEN_PIPE
-        _forget_output()
+        _flush()
+        return BROKEN_PIPE
     except OSError as error:
         if error.errno not in _WORLD:
             raise
         where = f"{error.filename}: " if error.filename else "the output cannot be written: "
         say_error(LogError(f"{where}{error.strerror}"))
-        code = LogError.exit_code
-        _forget_output()
-    sys.exit(code)
+        _flush()
+        return LogError.exit_code
+    return code
+
+
+def _flush() -> None:
+    """Write what is left; Python does it once more at its end, which must have somewhere to go."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 _WORLD = frozenset(
@@ -79,23 +104,6 @@ def at_home(word: str) -> str:
     if word.startswith("--") and equals and value.startswith("~"):
         return f"{name}={os.path.expanduser(value)}"
     return os.path.expanduser(word) if word.startswith("~") else word
-
-
-def _open_standard_streams() -> None:
-    """Let nothing else take the place of a standard stream that is closed."""
-    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(opened)
-    if sys.stdout is None:
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    if sys.stderr is None:
-        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-
-
-def _forget_output() -> None:
-    """Python flushes once more at its end, which must have somewhere to go."""
-    with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say_error(error: GaspError) -> None:

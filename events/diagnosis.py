@@ -145,7 +145,8 @@ def _signs(before: _Steps, now: _Steps) -> Iterator[tuple[str, str, str, str]]:
             "entropy_collapse",
             f"entropy fell from {was:.3f} to {entropy:.3f} nats a token",
             "steps that reward what is likely already, until nothing else is tried",
-            "go back to earlier weights with learn.clip_high=0.28, a learn.entropy bonus, or a lower learn.learning_rate",
+            "start a run on earlier weights (--set model=RUN/weights/DIGEST) with learn.clip_high=0.28, a learn.entropy bonus,"
+            " or a lower learn.learning_rate",
         )
     if before.length and now.length and now.length > LENGTH * before.length and now.reward <= before.reward:
         yield (
@@ -162,5 +163,5 @@ def _signs(before: _Steps, now: _Steps) -> Iterator[tuple[str, str, str, str]]:
             "off_policy",
             f"{clipped or 0:.0%} of tokens are clipped{share}",
             "steps too large for samples this old",
-            "lower learn.learning_rate, learn.epochs or learn.staleness",
+            "start a run with a lower learn.learning_rate, learn.epochs or learn.staleness; a run keeps its settings",
         )

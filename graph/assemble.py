@@ -18,6 +18,7 @@ from events.values import Digest, Question, QuestionId, Rules
 from events.weights import weights_digest
 from graph.build import build
 from graph.config import Config
+from graph.configure import naming
 from graph.examine import Examiner
 from graph.learner import Learner
 from graph.model import model_folder
@@ -106,7 +107,9 @@ def inputs(config: Config, weights: Path | None = None) -> Inputs:
         spec: str = getattr(config, use)
         if spec == "none" and use in ("test", "validation"):
             return Questions("none", ())
-        return passable_of(config, load(spec, split), use, lambda: weights or model_folder(config.model))
+        with naming(use):
+            questions = load(spec, split)
+        return passable_of(config, questions, use, lambda: weights or model_folder(config.model))
 
     goalposts = found("goalposts", "goalposts")
     practice = goalposts if config.practice == "goalposts" else found("practice", "train")
@@ -228,7 +231,7 @@ def seat(
         graph=build(config.play, table.recipe.course),
         pace=pace,
         models=models,
-        examiner=Examiner(log, solver, verifier, pace, config.evaluate, config.seed),
+        examiner=Examiner(log, solver, verifier, pace, config.evaluate, config.seed, repeatable=config.repeatable),
         learner=learner,
         goalposts=given.goalposts.questions,
         practice=given.practice if table.recipe.course.practices else (),

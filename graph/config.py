@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from events.values import Role, Sampling, Task, Value, Verdict
+from graph.bounds import check, check_kinds
 
 
 class Settings(Value):
@@ -303,6 +304,17 @@ class Config(BaseSettings):
     evaluate: EvaluateSettings = EvaluateSettings()
     """How progress is examined."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_numbers_for_numbers(cls, tree: object) -> object:
+        check_kinds(cls, tree)
+        return tree
+
+    @model_validator(mode="after")
+    def _has_bounds(self) -> Self:
+        check(self)
+        return self
+
     @field_validator("recipe")
     @classmethod
     def _is_known(cls, name: str) -> str:
@@ -354,6 +366,11 @@ class Config(BaseSettings):
     def exact(self) -> bool:
         """Whether sampling and learning both compute in float32."""
         return self.serve.dtype == self.learn.precision == "float32"
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether an equal batch gives equal samples: servers make their own batches."""
+        return self.serve.backend == "transformers"
 
     @property
     def token_drift(self) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,15 @@ def _value(text: str) -> Any:
         return text
 
 
+@contextmanager
+def naming(setting: str) -> Iterator[None]:
+    """Say in every error which setting is wrong."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(f"Setting {setting}: {error}") from error
+
+
 def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
@@ -140,4 +150,8 @@ def _sentence(error: ValidationError) -> str:
         close = get_close_matches(key, [name for name, _, _ in keys()], n=1)
         hint = f"did you mean {close[0]!r}?" if close else "see --settings for the list."
         return f"There is no setting {key!r}; {hint}"
+    if first["type"] == "value_error":
+        # It names the settings itself: a group of them is all that pydantic does.
+        group = f"{key}: " if key else ""
+        return f"The settings do not fit: {group}{first['ctx']['error']}; see --settings."
     return f"Setting {key!r} cannot be {first['input']!r}: {first['msg']}; see --settings for what it takes."

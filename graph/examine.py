@@ -42,6 +42,8 @@ class Examiner:
     seed: int
     at_once: int | None = None
     """Questions that are sampled together, after which all their answers are in the log; None: all of them."""
+    repeatable: bool = True
+    """Whether an equal batch gives equal answers. If not, only questions without an answer are asked when it goes on."""
 
     async def examine(self, name: str, questions: Sequence[Question], iteration: int) -> EvaluationFinished:
         """Append one evaluation of a run; does nothing if the log has it, goes on where it was broken off."""
@@ -61,7 +63,7 @@ class Examiner:
 
         async def ask(question: Question) -> None:
             generation = await self._answers(stream, question)
-            # It is asked again for its neighbours' sake alone: in a smaller batch they would be rounded otherwise.
+            # Else it was asked again for its neighbours' sake alone: in a smaller batch they would be rounded otherwise.
             if question.id not in successes:
                 successes[question.id] = await self._successes(stream, question, generation)
 
@@ -70,7 +72,7 @@ class Examiner:
         for start in range(0, len(questions), size):
             together = questions[start : start + size]
             missing = [question for question in together if question.id not in successes]
-            await self.pace.play([ask(question) for question in (together if missing and self.at_once else missing)])
+            await self.pace.play([ask(question) for question in (together if missing and self.repeatable else missing)])
             say(len(successes), len(questions))
         finished = self._finished(name, iteration, {item.id: successes[item.id] for item in questions})
         self.log.append(stream, [finished])

@@ -122,7 +122,8 @@ class _Seat:
         solver = Solver(self._pace.model(model), self.prompts, filtering.log)
         verifier = verifier_of(filtering.config, self._pace.runner(runner), filtering.rules)
         at_once = max(1, ROWS // settings.attempts)
-        return Examiner(filtering.log, solver, verifier, self._pace, settings, filtering.config.seed, at_once)
+        again, seed = self.who.config.repeatable, filtering.config.seed
+        return Examiner(filtering.log, solver, verifier, self._pace, settings, seed, at_once, repeatable=again)
 
     async def _made(self, name: str, checkpoint: Checkpoint) -> tuple[Model, Runner]:
         folder, config = self._filtering.folder, self.who.config

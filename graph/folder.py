@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -24,6 +25,7 @@ from events.weights import optimizer_digest
 from graph.assemble import Inputs, inputs, started
 from graph.config import Config
 from graph.model import put
+from graph.places import here, located
 from graph.provenance import commit, versions
 
 LEAST_FREE = 500 * 2**20
@@ -60,7 +62,7 @@ def create(folder: Path, config: Config, given: Inputs, url: str | None = None, 
         LogError: the database cannot be used.
     """
     if folder.exists():
-        raise BadInput(f"Run folder {folder} exists; choose another --name, or go on with --resume {folder}.")
+        raise BadInput(f"Run folder {folder} exists; choose another --name, or go on with --resume {shlex.quote(str(folder))}.")
     digest = given.digest
     unfinished = folder.parent / f".new-{os.getpid()}"
     try:
@@ -93,7 +95,7 @@ def _start(where: Path | str, config: Config, given: Inputs) -> None:
     with closing(open_log(where, create=True)) as log:
         if log.head().position:
             raise BadInput("The database holds a run of this name; choose another --name, or another `run=` in the URL.")
-        log.append("run", [fact], expected=0)
+        log.append("run", [fact], expected=0, observed=here())
 
 
 def reopen(folder: Path) -> tuple[Log, Config, Inputs]:
@@ -106,7 +108,7 @@ def reopen(folder: Path) -> tuple[Log, Config, Inputs]:
         raise BadInput(f"There is no run in {folder} (no {LOG_NAME}, no {URL_NAME}); give the folder or the name of a run.")
     log = open_any(str(folder))
     first = started(log)
-    config = settings(folder, first)
+    config = located(settings(folder, first), log)
     if first.sources:
         raise BadInput(f"{folder} is trained offline and plays nothing; go on with python -m trainer.run {folder}")
     given = inputs(config, folder / "weights" / first.policies["student"])

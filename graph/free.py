@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+from graph.resumed import Past
 from roles.model import Model
 from sandbox.runner import Runner
 
@@ -21,8 +22,8 @@ class Free:
     def __init__(self) -> None:
         self.doing = ""
 
-    async def play(self, walks: Sequence[Coroutine[Any, Any, None]]) -> None:
-        """Play all walks to their end.
+    async def play(self, walks: Sequence[Coroutine[Any, Any, None]], past: Sequence[Past] = ()) -> None:
+        """Play all walks to their end; what they asked before a stop makes no difference here.
 
         Raises:
             BaseException: the first one that a walk raised; the other walks are cancelled first.

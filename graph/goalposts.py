@@ -6,7 +6,6 @@ asked. So a repeated command goes on where it was broken off, and one that is do
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import os
@@ -17,19 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from events import process
 from events.cli import holds_log, open_any, run_app
 from events.commands.output import Printer, note
 from events.errors import BadInput
 from events.log import Log
 from events.safe_text import markup
+from events.screen import enduring
 from events.types import RunFinished
 from graph.config import Config
 from graph.configure import changed, configure
 from graph.origin import SUFFIX, Asked, Origin
-from graph.run import interruptible, play
+from graph.run import play
 from roles.questions.sources import SOURCES, named
 
 if TYPE_CHECKING:
@@ -88,7 +88,6 @@ def main(
     how = [f"evaluate.attempts={samples}"]
     how += [] if temperature is None else [f"evaluate.sampling.temperature={temperature}"]
     job = _Job(asked, given, changed(_practising(given, asked), how), runs, out, most)
-    interruptible()
     _filter(job, against or [], further=further)
 
 
@@ -132,9 +131,9 @@ def _filter(job: _Job, against: Sequence[str], *, further: bool) -> None:
 
         try:
             for who in line:
-                asyncio.run(filtering.ask(who, tell))
+                process.run(filtering.ask(who, tell))
             if further and filtering.left:
-                asyncio.run(filtering.ask(of_run(_further(job, folder, filtering), job.config), tell))
+                process.run(filtering.ask(of_run(_further(job, folder, filtering), job.config), tell))
         except KeyboardInterrupt:
             note("stopped; every answer is kept, repeat the command to go on")
             raise
@@ -174,7 +173,7 @@ def _further(job: _Job, folder: Path, filtering: Filter) -> Path:
     fresh = not holds_log(run)
     if fresh or not _is_finished(run):
         note(f"practising on the {len(filtering.left)} questions that are left, in {run}")
-        play(run, config if fresh else None, None, Console(stderr=True), plain=True)
+        play(run, config if fresh else None, None, enduring(stderr=True), plain=True)
     return run
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -27,7 +28,7 @@ FactT = TypeVar("FactT", bound=Fact)
 
 PERIOD = 0.03
 """Seconds between looks at the log."""
-GRACE_S = 20.0
+GRACE_S = 5.0
 """How long processes may take to end in order."""
 
 
@@ -48,11 +49,14 @@ class Learner:
         self._settings = settings
         self._processes: list[subprocess.Popen[bytes]] = []
         self._output = folder / "trainer.out"
+        self._said_before = 0
+        """Bytes of what earlier trainers of this run said."""
 
     def start(self) -> None:
         """Start the trainer in sessions of its own, so that Ctrl-C reaches it through us only."""
         command = [sys.executable, "-m", "trainer.run", str(self._folder), "--follow", "--parent", str(os.getpid())]
         with self._output.open("ab") as output:
+            self._said_before = output.tell()
             for told in self._environments():
                 process = subprocess.Popen(
                     command,
@@ -126,6 +130,16 @@ class Learner:
                 process.wait()
 
     def _last_words(self) -> str:
-        lines = self._output.read_text(errors="replace").split("\n") if self._output.exists() else []
+        """How it ended: what it said last, and which signal killed it."""
+        lines = []
+        if self._output.exists():
+            with self._output.open("rb") as output:
+                output.seek(self._said_before)
+                lines = output.read().decode(errors="replace").split("\n")
         said = [line.strip() for line in lines if line.strip()]
-        return f"{said[-1][:300] if said else 'it said nothing'} (see {self._output}; then go on with --resume)"
+        killed = next((-code for process in self._processes if (code := process.poll()) is not None and code < 0), None)
+        if killed is None:
+            return f"{said[-1][:300] if said else 'it said nothing'} (see {self._output})"
+        why = ", as the kernel does for want of memory" * (killed == signal.SIGKILL)
+        last = f"; before that it said: {said[-1][:300]} (see {self._output})" if said else ""
+        return f"it was killed by signal {killed} ({signal.strsignal(killed)}){why}{last}"

@@ -1,7 +1,8 @@
 """Many walks at once, their model and sandbox calls in common batches, in an order that no timing can change.
 
 Law: a batch goes out when every live walk waits, and walks go on one after the other in their own order. So batch
-boundaries and the order of appends depend on the walks alone, and equal runs have equal logs. A walk makes one call at a time.
+boundaries and the order of appends depend on the walks alone, and equal runs have equal logs. A walk makes one call at a time,
+so its n-th call is in the n-th batch; that is recorded, and a walk that goes on after a stop takes its old place.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from events.values import Digest, Provenance
+from graph.recorded import observe
+from graph.resumed import CALLS, Past
 from roles.model import Model, Reply, Request
 from sandbox.runner import Execution, Job, Runner
 
@@ -25,10 +28,21 @@ class _Walk:
     """One walk's place in line; `rests` is set while it waits for a batch or has ended."""
 
     rests: asyncio.Event
+    past: Sequence[Callable[[], Awaitable[None]] | None] = ()
+    """Calls that it made before the run was stopped, as far as they are made again."""
+    calls: int = 0
+    """How many it has made."""
+    again: bool = False
+    """Whether the present one is of the past, so that nobody needs its answer."""
     call: tuple[Serve, Sequence[Any], asyncio.Future[list[Any]]] | None = None
 
 
 _current: ContextVar[_Walk] = ContextVar("walk")
+
+
+async def _nothing(items: Sequence[Any]) -> list[Any]:
+    """A call that is only waited for."""
+    return []
 
 
 class Lockstep:
@@ -37,17 +51,24 @@ class Lockstep:
     def __init__(self) -> None:
         self.doing = ""
 
-    async def play(self, walks: Sequence[Coroutine[Any, Any, None]]) -> None:
+    async def play(self, walks: Sequence[Coroutine[Any, Any, None]], past: Sequence[Past] = ()) -> None:
         """Play all walks to their end.
+
+        Args:
+            walks: what is played.
+            past: what each of them has asked before, if a run goes on.
 
         Raises:
             BaseException: the first one that a walk or a batch raised; the other walks are cancelled first.
         """
         tasks: list[asyncio.Task[None]] = []
         line: list[_Walk] = []
+        # Batches before this one are whole.
+        first = min((len(one.calls) for one in past if not one.over), default=0)
+        done = all(one.over for one in past)
         try:
-            for walk in walks:
-                place = _Walk(asyncio.Event())
+            for walk, before in zip(walks, past or [Past()] * len(walks), strict=True):
+                place = _Walk(asyncio.Event(), () if done else before.calls[first:], first)
                 line.append(place)
                 tasks.append(asyncio.create_task(self._walk(place, walk)))
                 await place.rests.wait()
@@ -68,8 +89,13 @@ class Lockstep:
     async def _walk(self, place: _Walk, walk: Coroutine[Any, Any, None]) -> None:
         _current.set(place)
         try:
+            place.again = True
+            for ask in place.past:
+                await (self._call("runner", _nothing, ()) if ask is None else ask())
+            place.again = False
             await walk
         finally:
+            walk.close()
             place.rests.set()
 
     async def _batch(self, waiting: Sequence[_Walk]) -> None:
@@ -91,6 +117,8 @@ class Lockstep:
     @staticmethod
     async def _served(serve: Serve, group: Sequence[_Walk]) -> list[tuple[_Walk, list[Any]]]:
         calls = [place.call for place in group if place.call is not None]
+        if all(place.again for place in group):
+            return [(place, [None] * len(call[1])) for place, call in zip(group, calls, strict=True)]
         results = await serve([item for call in calls for item in call[1]])
         cut, answers = 0, []
         for place, call in zip(group, calls, strict=True):
@@ -99,10 +127,12 @@ class Lockstep:
         return answers
 
     @staticmethod
-    async def _call(serve: Serve, items: Sequence[Any]) -> list[Any]:
+    async def _call(kind: str, serve: Serve, items: Sequence[Any]) -> list[Any]:
         place = _current.get()
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         place.call = (serve, items, future)
+        place.calls += 1
+        observe(CALLS, place.calls, kind)
         place.rests.set()
         return await future
 
@@ -135,7 +165,7 @@ class _BatchedModel:
         return self.inner.policy
 
     async def generate(self, requests: Sequence[Request]) -> list[Reply]:
-        return await Lockstep._call(self.serve_batch, requests)
+        return await Lockstep._call("model", self.serve_batch, requests)
 
     async def serve(self, weights: Path, policy: Digest) -> None:
         await self.inner.serve(weights, policy)
@@ -160,7 +190,7 @@ class _BatchedRunner:
         return self.inner.provenance
 
     async def run(self, jobs: Sequence[Job]) -> list[Execution]:
-        return await Lockstep._call(self.serve_batch, jobs)
+        return await Lockstep._call("runner", self.serve_batch, jobs)
 
     async def close(self) -> None:
         await self.inner.close()

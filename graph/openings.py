@@ -68,7 +68,7 @@ def _unguided(
     log: Log, config: Config, course: Course, seeds: Sequence[Question], iteration: int, first: int
 ) -> Iterator[Opening]:
     """Episodes with references, drawn uniformly from seeds and open questions that earlier iterations accepted."""
-    accepted = (event for event in log.read(kinds={"question_accepted"}) if event.stream < _stream(iteration, 0))
+    accepted = (event for event in log.read(kinds={"question_accepted"}) if _iteration(event.stream) < iteration)
     buffer: list[Question | BlobHash] = [*seeds, *fold(Buffers(), accepted).open]
     drawn = rng(config.seed, "unguided", iteration)
     for number in range(first, first + config.play.episodes):
@@ -83,6 +83,10 @@ def _unguided(
             seed=derive(config.seed, "episode", iteration, number),
         )
         yield Opening(_stream(iteration, number), fact, blobs)
+
+
+def _iteration(stream: str) -> int:
+    return int(stream.split("/")[1])
 
 
 def _stream(iteration: int, number: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 from graph.free import Free
 from graph.lockstep import Lockstep
+from graph.resumed import Past
 from roles.model import Model
 from sandbox.runner import Runner
 
@@ -20,8 +21,12 @@ class Pace(Protocol):
     doing: str
     """What is going on, for people."""
 
-    async def play(self, walks: Sequence[Coroutine[Any, Any, None]]) -> None:
+    async def play(self, walks: Sequence[Coroutine[Any, Any, None]], past: Sequence[Past] = ()) -> None:
         """Play all walks to their end.
+
+        Args:
+            walks: what is played.
+            past: what each of them has asked before, if a run goes on.
 
         Raises:
             BaseException: the first one that a walk or a call raised; the other walks are cancelled first.

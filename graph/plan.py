@@ -19,7 +19,7 @@ from events.safe_text import printable
 from events.values import Sampling
 from graph.budget import DECODING, DISK, UTILIZATION, VERDICTS, Budget
 from graph.config import Config
-from graph.configure import configure
+from graph.configure import configure, naming
 from graph.memory import GPUS, gpu_of
 from graph.model import folder_here
 from graph.recipes import RECIPES, recipe
@@ -76,10 +76,10 @@ def _what(config: Config) -> Iterator[str]:
     yield f"recipe        {config.recipe}: {RECIPES[config.recipe].__doc__}"
     course = recipe(config).course
     practice = config.goalposts if config.practice == "goalposts" else config.practice
-    yield f"goalposts     {_counted(config.goalposts, 'goalposts')}"
-    yield f"practice      {_counted(practice, 'train') if course.practices or course.references else 'none'}"
-    yield f"test          {_counted(config.test, 'test')}"
-    yield f"validation    {_counted(config.validation, 'validation')}"
+    yield f"goalposts     {_counted('goalposts', config.goalposts, 'goalposts')}"
+    yield f"practice      {_counted('practice', practice, 'train') if course.practices or course.references else 'none'}"
+    yield f"test          {_counted('test', config.test, 'test')}"
+    yield f"validation    {_counted('validation', config.validation, 'validation')}"
     rank = config.learn.lora.rank
     trained = f"adapters of rank {rank} on its linear layers are" if rank else "all of its weights are"
     whose = "one policy plays teacher and student" if config.policies == "shared" else "teacher and student are two policies"
@@ -103,7 +103,12 @@ def _whence(model: str) -> str:
     return "of the hub, not in the local cache: fetched when the run starts" if folder is None else f"from {folder}"
 
 
-def _counted(spec: str, split: Split) -> str:
+def _counted(setting: str, spec: str, split: Split) -> str:
+    with naming(setting):
+        return _count_of(spec, split)
+
+
+def _count_of(spec: str, split: Split) -> str:
     if spec == "none":
         return "none"
     if spec != "pocket":

@@ -41,6 +41,7 @@ from graph.learner import Learner
 from graph.openings import Opening, Pools, openings
 from graph.pace import Pace
 from graph.proof import Proofs
+from graph.resumed import Past, pasts
 from graph.state import Episode, fold
 from graph.table import Table
 from roles.model import Model
@@ -131,14 +132,28 @@ class Play:
         openings = list(self._openings(iteration))
         said = list(self.log.read("run", kinds={"iteration_started", "iteration_finished"}))
         facts = [event.fact for event in said]
-        if not any(isinstance(fact, IterationStarted) and fact.iteration == iteration for fact in facts):
+        begun = any(isinstance(fact, IterationStarted) and fact.iteration == iteration for fact in facts)
+        if not begun:
             started = IterationStarted(iteration=iteration, policies=self.policies, episodes=len(openings))
             self.log.append("run", [started])
         if not any(isinstance(fact, IterationFinished) and fact.iteration == iteration for fact in facts):
             began = time.monotonic()
-            await self.pace.play([self._walk(opening) for opening in openings])
+            past = self._past(openings) if begun else []
+            await self.pace.play([self._walk(opening) for opening in openings], past)
             failed = self._finish(iteration, openings)
             logger().info("iteration_finished", episodes=len(openings), failed=failed, seconds=seconds_since(began))
+
+    def _past(self, openings: Sequence[Opening]) -> list[Past]:
+        """What an iteration that was broken off has asked already."""
+        solver, teacher = self.table.solver, self.table.teacher
+        return pasts(
+            self.log,
+            [opening.stream for opening in openings],
+            system=solver.prompts.system,
+            teacher=teacher.model,
+            student=solver.model,
+            exact=self.config.repeatable,
+        )
 
     def _finish(self, iteration: int, openings: Sequence[Opening]) -> int:
         """Record the end of an iteration; how many of its episodes failed."""

@@ -57,9 +57,13 @@ class Node(Protocol[StateT_contra, AnswerT_co]):
 _observed: ContextVar[dict[str, dict[str, Any]]] = ContextVar("observed")
 
 
-def observe(what: str, version: int, measures: Any) -> None:
-    """Note what clocks and machines said of an event of the stream; it is kept on this visit's first event, outside hashes."""
-    _observed.get().setdefault(what, {})[str(version)] = measures
+def observe(what: str, number: int, measures: Any) -> None:
+    """Note what is no fact, such as what clocks said of the event with this version; kept on this visit's first event.
+
+    It stays outside hashes. Nothing is kept where nobody visits a node.
+    """
+    if (kept := _observed.get(None)) is not None:
+        kept.setdefault(what, {})[str(number)] = measures
 
 
 def recorded(

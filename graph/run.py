@@ -7,18 +7,20 @@ a run really starts.
 from __future__ import annotations
 
 import asyncio
+import shlex
 import signal
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from events import process
 from events.cli import python, run_app
 from events.errors import BadInput
+from events.screen import Screen, enduring
 from events.stores import lasting_url
 from events.types import RunResumed
 from graph.config import Config
@@ -27,6 +29,8 @@ from graph.memory import GPU_HELP
 from graph.plan import meant_for, plan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from events.log import Log
     from graph.assemble import Inputs
 
@@ -36,7 +40,7 @@ HELP = """Play guided asymmetric self-play (GASP) and learn from it.
 
 Without arguments: the pocket world, GASP + real-data RL, about ten minutes on two cores, no GPU and nothing to download.
 Progress is shown live; everything that happens is in `runs/NAME/log.sqlite`, or in PostgreSQL with `--log`. Stop with Ctrl-C
-at any moment, go on with `--resume`.
+at any moment, go on with `--resume`. It goes on when its terminal goes away.
 
 - `python -m graph.run` plays the default run
 - `python -m graph.run --set seed=1 --set play.iterations=10` changes settings (`--settings` lists them)
@@ -72,7 +76,7 @@ def main(
     plain: Annotated[bool, typer.Option("--plain", help="One line an iteration instead of a live display.")] = False,
 ) -> None:
     """Parse, then play."""
-    console = Console()
+    console = enduring()
     if settings:
         console.print(_settings())
         return
@@ -81,7 +85,9 @@ def main(
             "--resume goes on with the settings and the log that the run was started with; "
             "leave out CONFIG, --set, --name and --log."
         )
-    config = None if resume else configure(config_file, overrides or [])
+    if name is not None:
+        _check_name(name)
+    config = None if resume is not None else configure(config_file, overrides or [])
     if dry_run:
         if config is None:
             raise BadInput("--dry-run shows what a new run would use; leave out --resume.")
@@ -93,8 +99,7 @@ def main(
         raise BadInput("--gpu and --price are for estimates; add --dry-run.")
     folder = _folder(runs, name, resume)
     url = None if log is None else lasting_url(log, folder.name)
-    interruptible()
-    play(folder, config, url, console, plain=plain or not console.is_terminal)
+    play(folder, config, url, console, plain=plain or not console.is_terminal or console.is_dumb_terminal)
 
 
 def _folder(runs: Path, name: str | None, resume: str | None) -> Path:
@@ -103,22 +108,24 @@ def _folder(runs: Path, name: str | None, resume: str | None) -> Path:
     if name is None:
         taken = {path.name for path in runs.glob("run-*")}
         name = next(f"run-{number:03}" for number in range(1, 10**6) if f"run-{number:03}" not in taken)
-    if Path(name).name != name or not name.strip(".") or not name.isprintable():
-        raise BadInput(f"--name {name!r} is not a folder name; use letters, digits, '-' and '_'.")
+    _check_name(name)
     return runs / name
 
 
-def interruptible() -> None:
-    """SIGTERM ends a run as Ctrl-C does, so that containers and the trainer are put away."""
+def _check_name(name: str) -> None:
+    """Refuse what is no name for a folder, or would be read as an option.
 
-    def interrupt(number: int, _: object) -> None:
-        raise KeyboardInterrupt
+    Raises:
+        BadInput: it is.
+    """
+    if Path(name).name != name or not name.strip(". ") or not name.isprintable() or name[0] in "- " or name[-1] == " ":
+        raise BadInput(
+            f"--name {name!r} is not a folder name; use letters, digits, '-' and '_', but no '-' first and no blanks around."
+        )
 
-    signal.signal(signal.SIGTERM, interrupt)
 
-
-def play(folder: Path, config: Config | None, url: str | None, console: Console, *, plain: bool) -> None:
-    """Play a new run, or go on with one when there is no config.
+def play(folder: Path, config: Config | None, url: str | None, console: Screen, *, plain: bool) -> None:
+    """Play a new run, or go on with one when there is no config. It goes on in silence when its terminal goes away.
 
     Raises:
         GaspError: something is wrong with the input, or failed; what was played is kept.
@@ -129,6 +136,7 @@ def play(folder: Path, config: Config | None, url: str | None, console: Console,
     from graph.folder import create, locked, reopen
     from graph.serving import Stored, check
 
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if config is None:
         log, config, given = reopen(folder)
         fresh = False
@@ -139,23 +147,32 @@ def play(folder: Path, config: Config | None, url: str | None, console: Console,
     with closing(log), locked(folder):
         finished = any(True for _ in log.read("run", kinds={"run_finished"}))
         if not fresh and not finished:
+            if not config.repeatable and _is_cut(log):
+                told = "The servers make their own batches: what was lost is sampled again, and may come out differently."
+                console.print(told, style="dim", soft_wrap=True)
             log.append("run", [RunResumed(position=log.head().position)])
         logging.configure(file=folder / "run.log", run=folder.name)
         try:
             if not finished:
                 with logging.lifetime("run", position=log.head().position):
-                    asyncio.run(_played(folder, config, log, given, console, plain=plain))
+                    process.run(_played(folder, config, log, given, console, plain=plain))
         except BaseException:
-            again = f"{python()} -m graph.run --resume {escape(str(folder))}"
-            console.print(f"The run is kept; go on with: {again}", style="dim", soft_wrap=True)
+            again = f"{python()} -m graph.run --resume {shlex.quote(str(folder))}"
+            console.print(f"The run is kept; go on with: {escape(again)}", style="dim", soft_wrap=True, highlight=False)
             raise
         console.print(ending(log, folder), crop=False)
 
 
-async def _played(folder: Path, config: Config, log: Log, given: Inputs, console: Console, *, plain: bool) -> None:
+def _is_cut(log: Log) -> bool:
+    """Whether the run was stopped within an iteration."""
+    kinds = [event.fact.kind for event in log.read("run", kinds={"iteration_started", "iteration_finished"})]
+    return kinds[-1:] == ["iteration_started"]
+
+
+async def _played(folder: Path, config: Config, log: Log, given: Inputs, console: Screen, *, plain: bool) -> None:
     """Play with everything put away at the end, however it ends."""
     from graph.assemble import put_up, sandbox, seat, stored
-    from graph.display import PERIOD, show
+    from graph.display import PERIOD
     from graph.learner import Learner
     from graph.pace import pace
     from graph.serving import models
@@ -174,11 +191,10 @@ async def _played(folder: Path, config: Config, log: Log, given: Inputs, console
     put_up(log, given.goalposts)
     # While models load, so does the trainer.
     learner.start()
-    display = asyncio.create_task(show(log, console, config, lambda: going.doing, plain=plain))
+    display = asyncio.create_task(_shown(log, console, config, lambda: going.doing, plain=plain))
     playing = asyncio.create_task(play())
     try:
-        # The display never ends by itself; if it does, it has failed, and nobody should go on blind.
-        await asyncio.wait({playing, display}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({playing})
         await asyncio.sleep(2 * PERIOD if plain else 0)
     finally:
         for task in (playing, display):
@@ -188,9 +204,22 @@ async def _played(folder: Path, config: Config, log: Log, given: Inputs, console
                     await task
         learner.stop()
         await runner.close()
-    for task in (playing, display):
-        if not task.cancelled():
-            task.result()
+    if not playing.cancelled():
+        playing.result()
+
+
+async def _shown(log: Log, console: Screen, config: Config, doing: Callable[[], str], *, plain: bool) -> None:
+    """Show the run as long as that works: what fails here is no reason to stop playing."""
+    from events.commands.output import note
+    from events.logging import logger
+    from graph.display import show
+
+    try:
+        await show(log, console, config, doing, plain=plain)
+    except Exception as error:
+        logger().exception("display_failed")
+        with suppress(OSError):
+            note(f"warning: the display failed ({type(error).__name__}) and shows nothing more; the run goes on, see run.log")
 
 
 def _settings() -> RichTable:

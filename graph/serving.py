@@ -6,6 +6,7 @@ all are closed, and servers that were started are gone. Which weights are served
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from events.errors import BadInput
 from events.safe_text import one_line
 from events.values import Digest
 from events.weights import base_of
@@ -54,7 +56,8 @@ async def models(
         ModelError: a model cannot be loaded, or a server does not answer.
     """
     async with AsyncExitStack() as house:
-        made = _in_process(config, policies) if config.serve.backend == "transformers" else {}
+        # In a thread, so that a stop need not wait until everything is loaded.
+        made = await asyncio.to_thread(_in_process, config, policies) if config.serve.backend == "transformers" else {}
         held: dict[Digest | str, Replicas] = {}
         for name, weights in () if made else policies.items():
             base = base_of(weights.folder)
@@ -119,6 +122,9 @@ def check(config: Config, weights: Stored) -> None:
     Raises:
         BadInput: vLLM is not installed, or the settings ask for GPUs that are not here.
     """
+    for key, devices in (("serve.devices", config.serve.devices), ("learn.devices", config.learn.devices)):
+        if devices and not all(part.strip().isdecimal() for part in devices.split(",")):
+            raise BadInput(f"Setting {key} cannot be {devices!r}: write numbers of GPUs with commas between them, such as 0,1.")
     if config.serve.backend == "transformers" or config.serve.urls:
         return
     from roles.serving.command import built_for_cpu, deal

@@ -36,4 +36,4 @@ class Table:
 def recall(log: Log, novelty: Novelty) -> None:
     """Fill the novelty buffers with everything the log says was accepted."""
     accepted = fold(Buffers(), log.read(kinds={"question_accepted"}))
-    novelty.add(*(get_question(log, blob) for blob in (*accepted.easy, *accepted.hard)))
+    novelty.add(*(get_question(log, blob) for blob in (*accepted.easy, *accepted.hard, *accepted.open)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final
 
 from graph.config import Config
@@ -84,11 +85,31 @@ def iterations(config: Config, *, most: bool = False) -> int:
 def examinations(config: Config) -> int:
     """At the start, at the end, and between."""
     last, every, samples = iterations(config), config.evaluate.every, config.evaluate.every_samples
-    each = iteration(config).answers
-    between = range(1, last)
-    due = {n for n in between if every and n % every == 0}
-    due |= {n for n in between if samples and n * each // samples > (n - 1) * each // samples}
-    return len({0, last} | due) - (last > 0 and not config.evaluate.first)
+    each = Fraction(iteration(config).answers)
+    # Of the iterations before the last, those that are a multiple of `every`, and those that complete another `samples`.
+    regular = max(0, last - 1) // every if every else 0
+    completing = both = 0
+    if samples and each >= samples:
+        completing, both = max(0, last - 1), regular
+    elif samples and last:
+        completing = int(each * (last - 1) // samples)
+        part, step = each / samples, every * each / samples
+        both = _floors(regular, step, step) - _floors(regular, step, step - part)
+    return len({0, last}) + regular + completing - both - (last > 0 and not config.evaluate.first)
+
+
+def _floors(count: int, step: Fraction, start: Fraction) -> int:
+    """The sum of floor(start + i * step) over i from 0 to count - 1, without counting (as Euclid's algorithm does)."""
+    below = step.denominator * start.denominator
+    times, plus = int(step * below), int(start * below)
+    total = 0
+    while True:
+        total += count * (count - 1) // 2 * (times // below) + count * (plus // below)
+        times, plus = times % below, plus % below
+        top = times * count + plus
+        if top < below:
+            return total
+        count, plus, below, times = top // below, top % below, times, below
 
 
 def _length(allowed: int, usual: int, *, most: bool) -> float:

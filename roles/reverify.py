@@ -17,6 +17,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from pydantic import ValidationError
 
+from events import process
 from events.cli import open_any, run_app
 from events.commands.output import AsJson, LogName, Printer, note, progress, say_json
 from events.errors import BadInput, SandboxError
@@ -212,7 +213,7 @@ def reverify(
 ) -> None:
     """Judge recorded answers again and report every verdict that comes out otherwise; exit code 1 if there is one."""
     with closing(open_any(log)) as opened:
-        flips = asyncio.run(_reverify(opened, sample, seed, as_json=as_json))
+        flips = process.run(_reverify(opened, sample, seed, as_json=as_json))
     raise typer.Exit(1 if flips else 0)
 
 

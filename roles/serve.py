@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
+from events import process
 from events.cli import run_app
 from events.errors import BadInput
 from events.safe_text import markup, one_line
+from events.screen import enduring
 
 if TYPE_CHECKING:
     from roles.serving.command import Serving
@@ -84,7 +85,7 @@ def main(
         key=_given_key(),
     )
     with suppress(asyncio.CancelledError):
-        asyncio.run(_serve(serving))
+        process.run(_serve(serving))
 
 
 def _given_key() -> str:
@@ -99,9 +100,8 @@ async def _serve(serving: Serving) -> None:
 
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, task.cancel)
-    console = Console()
+    loop.add_signal_handler(signal.SIGHUP, task.cancel)
+    console = enduring()
     with console.status("") as status:
         told = -_QUIET_S
 

@@ -10,10 +10,10 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from events.screen import Screen
 from sandbox import engine, image_build, owner
 
 engine_app = typer.Typer(
@@ -84,7 +84,7 @@ def containers() -> None:
     table = Table("container", "run", "owner", "state", box=None)
     for item in owner.containers(found.client) if found else ():
         table.add_row(item.id[:12], escape(item.run), f"{item.owner}{' (gone)' if item.orphan else ''}", item.state)
-    Console().print(table if table.row_count else "No sandbox containers.")
+    Screen().print(table if table.row_count else "No sandbox containers.")
 
 
 @sandbox_app.command()

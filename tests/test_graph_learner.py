@@ -74,7 +74,8 @@ def test_two_processes_learn_and_none_is_left_after_kill_9_of_the_run_or_of_one_
     trainers(run)[1].kill()
     out, err = broken.communicate(timeout=PATIENCE_S)
     assert (broken.returncode, err.count("\n")) == (1, 1), err
-    assert "trainer" in err
+    assert "trainer ended" in err
+    assert "killed by signal 9 (Killed)" in err
     assert not trainers(run)
     whole = start(tmp_path / "runs", "--resume", "two")
     out, err = whole.communicate(timeout=PATIENCE_S)
@@ -86,8 +87,8 @@ def test_two_processes_learn_and_none_is_left_after_kill_9_of_the_run_or_of_one_
         assert [event.fact.iteration for event in log.read() if isinstance(event.fact, PolicyUpdated)] == [1]
 
 
-def test_a_process_that_waits_for_others_ends_after_its_parent():
-    waits = "import os, time; from trainer.process import mortal; mortal(os.getppid(), 0.1); print('up', flush=True); time.sleep(600)"
+def test_a_trainer_ends_with_its_parent_whatever_it_waits_for():
+    waits = "import os, time; from trainer.process import die_with; die_with(os.getppid()); print('up', flush=True); time.sleep(600)"
     starts = (
         f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {waits!r}]); print(p.pid, flush=True); p.wait()"
     )

@@ -19,6 +19,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from events import process
 from events.cli import holds_log, open_any, run_app
 from events.commands.output import Printer, note, progress, say_json
 from events.errors import BadInput
@@ -83,7 +84,7 @@ def main(
         note(f"examining {examinee.policy[:12]} on {asked.name}; everything is kept in {examinee.folder}")
         with progress("examining") as say:
             sampled = examinee.config.seed if seed is None else seed
-            stream, found = asyncio.run(examine(examinee, asked, settings, sampled, say))
+            stream, found = process.run(examine(examinee, asked, settings, sampled, say))
     if as_json:
         say_json({"folder": str(examinee.folder), "stream": stream, **figures(found, wanted)})
     else:
@@ -98,10 +99,11 @@ def _of_run(folder: Path, policy: str) -> Examinee:
     """
     from graph.assemble import started
     from graph.folder import settings
+    from graph.places import located
 
     log = open_any(str(folder))
     first = started(log)
-    config = settings(folder, first)
+    config = located(settings(folder, first), log)
     learned = {first.policies["student"]: 0, first.policies["teacher"]: 0}
     newest = first.policies["student"]
     for event in log.read(kinds=("policy_updated",)):
@@ -222,7 +224,8 @@ async def examine(
         model = await _served(examinee, house)
         solver, verifier = Solver(going.model(model), said, log), verifier_of(config, going.runner(runner), asked.rules)
         at_once = max(1, ROWS // settings.attempts)
-        examiner = Examiner(log, solver, verifier, going, settings, seed, at_once)
+        again = config.repeatable
+        examiner = Examiner(log, solver, verifier, going, settings, seed, at_once, repeatable=again)
         return stream, await examiner.examine_in(stream, name, questions, examinee.iteration, say)
 
 

@@ -6,15 +6,16 @@ Law: every run is an ordinary one, in a folder of its own, that its log alone sp
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 
 from events.cli import python, run_app
 from events.commands.output import Printer, note
 from events.errors import BadInput, GaspError
+from events.screen import enduring
 from trainer.experiments.plan import Plan, read_plan
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
@@ -76,19 +77,18 @@ def main(
 
 def _play(plan: Plan, folder: Path, parallel: int) -> None:
     from graph.folder import locked
-    from graph.run import interruptible
     from trainer.experiments.progress import progress
     from trainer.experiments.runs import play, runs_of
 
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"Folder {folder} cannot be made: {error}; choose another --runs.") from error
-    interruptible()
     with locked(folder):
         planned = runs_of(plan, folder)
         try:
-            with progress(Console(), planned) as show:
+            with progress(enduring(), planned) as show:
                 play(planned, parallel, show)
         except KeyboardInterrupt:
             note("Stopped; repeat the command to go on.")

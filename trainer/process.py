@@ -6,22 +6,21 @@ stop loses nothing, since whatever is not in the log yet is done again.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import TextIO
+from typing import Final, TextIO
 
 from events.errors import BadInput
 
-TERMINATED = 143
-"""Exit code after SIGTERM."""
+_SET_PDEATHSIG: Final = 1
+"""The option of Linux's `prctl`."""
 
 
 @contextmanager
@@ -74,27 +73,10 @@ def quiet(path: Path) -> Iterator[TextIO]:
             os.close(err)
 
 
-def stop_on_sigterm() -> None:
-    """Make SIGTERM unwind the process in order."""
+def die_with(parent: int) -> bool:
+    """Let the kernel end this process at once when its parent ends, whatever it is doing; whether the parent is still there.
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(TERMINATED)
-
-    signal.signal(signal.SIGTERM, stop)
-
-
-def mortal(parent: int, grace_s: float) -> None:
-    """From now on, end this process so long after its parent, whatever it is waiting for then."""
-
-    def watch() -> None:
-        while not orphaned(parent):
-            time.sleep(0.5)
-        time.sleep(grace_s)
-        os._exit(TERMINATED)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def orphaned(parent: int | None) -> bool:
-    """Whether the process that we were started for is gone."""
-    return parent is not None and os.getppid() != parent
+    What was not committed is done again by the next trainer.
+    """
+    ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    return os.getppid() == parent

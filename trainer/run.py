@@ -7,7 +7,6 @@ Law: RUN holds all it needs and gets all it makes: the log or its URL, `weights/
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ import typer
 from events.cli import run_app
 from events.errors import BadInput
 from trainer.distributed import ALONE, World
+from trainer.process import die_with
 
 if TYPE_CHECKING:
     from events.log import Event, Log
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 POLL_S: Final = 0.03
 """Seconds between looks at the log."""
 PATIENCE_S: Final = 60.0
-"""How long a trainer with a parent waits for the trainer of a parent that died, which may still finish an update."""
+"""How long a trainer with a parent waits for that of a parent that died, which may take a moment to end."""
 
 app = typer.Typer(add_completion=False)
 
@@ -53,9 +53,7 @@ def main(
         bool | None,
         typer.Option(help="With --offline: samples and weights have to be the recorded ones. By default: where they can be."),
     ] = None,
-    parent: Annotated[
-        int | None, typer.Option(min=1, help="With --follow: also end when the parent process is no longer this one.")
-    ] = None,
+    parent: Annotated[int | None, typer.Option(min=1, help="End at once when this process, which started us, ends.")] = None,
 ) -> None:
     """Learn every finished iteration of a run that is not learned yet, in order.
 
@@ -72,8 +70,10 @@ def main(
 
     if offline and follow:
         raise BadInput("--offline learns from what was played already; leave out --follow")
+    if parent is not None and not die_with(parent):
+        return
     changes = [*(overrides or []), *([f"learn.epochs={epochs}"] if epochs else [])]
-    world = ALONE if dry_run else _joined(parent)
+    world = ALONE if dry_run else World.join()
     if not world.leads:
         world.told()
     with ordered(run, offline or [], changes, recredit=recredit, until=until, verify=verify, dry=dry_run) as order:
@@ -81,20 +81,11 @@ def main(
             _preview(order)
         elif world.leads:
             world.told("opened")
-            _work(order, world, follow=follow, parent=parent)
+            _work(order, world, follow=follow, parented=parent is not None)
             world.told()
         else:
             _assist(order, world, follow=follow)
     world.leave()
-
-
-def _joined(parent: int | None) -> World:
-    """The world; processes of a parent that died do not wait for each other for ever."""
-    from trainer.process import mortal
-
-    if parent is not None and "RANK" in os.environ:
-        mortal(parent, PATIENCE_S)
-    return World.join()
 
 
 def _preview(order: Order) -> None:
@@ -110,30 +101,24 @@ def _assist(order: Order, world: World, *, follow: bool) -> None:
     from trainer.process import quiet
 
     with quiet(order.folder / "trainer.out"):
-        trainer = _trainer(order, world, follow=follow, parent=None)
-        assert trainer is not None
-        trainer.assist()
+        _trainer(order, world, follow=follow).assist()
 
 
-def _work(order: Order, world: World, *, follow: bool, parent: int | None) -> None:
+def _work(order: Order, world: World, *, follow: bool, parented: bool) -> None:
     from events import logging
-    from trainer.process import alone, quiet, stop_on_sigterm
+    from trainer.process import alone, quiet
     from trainer.report import Reporter
 
-    stop_on_sigterm()
     log, folder = order.log, order.folder
-    with alone(folder, patience_s=0 if parent is None else PATIENCE_S), quiet(folder / "trainer.out") as screen:
+    with alone(folder, patience_s=PATIENCE_S if parented else 0), quiet(folder / "trainer.out") as screen:
         logging.configure(file=folder / "trainer.log", run=folder.absolute().name)
         with logging.lifetime("trainer", position=log.head().position, processes=world.size, stage=world.stage):
-            trainer = _trainer(order, world, follow=follow, parent=parent)
-            if trainer is not None:
-                _train(trainer, log, parent, Reporter(log, screen), follow=follow)
+            _train(_trainer(order, world, follow=follow), log, Reporter(log, screen), follow=follow)
 
 
-def _trainer(order: Order, world: World, *, follow: bool, parent: int | None) -> Trainer | None:
-    """The trainer, once the run has started; None if its parent is gone before."""
+def _trainer(order: Order, world: World, *, follow: bool) -> Trainer:
+    """The trainer, once the run has started."""
     from trainer import replay
-    from trainer.process import orphaned
     from trainer.trl import offline
 
     start = replay.started(order.log)
@@ -142,8 +127,6 @@ def _trainer(order: Order, world: World, *, follow: bool, parent: int | None) ->
             raise BadInput(
                 f"The run in {order.folder} has not started yet; start it with python -m graph.run, or wait with --follow"
             )
-        if orphaned(parent):
-            return None
         time.sleep(POLL_S)
         start = replay.started(order.log)
     offline()
@@ -158,28 +141,26 @@ def _trainer(order: Order, world: World, *, follow: bool, parent: int | None) ->
     return Trainer(order.log, order.folder, syllabus, world)
 
 
-def _train(trainer: Trainer, log: Log, parent: int | None, say: Callable[[Event], None], *, follow: bool) -> None:
+def _train(trainer: Trainer, log: Log, say: Callable[[Event], None], *, follow: bool) -> None:
     if follow or trainer.behind():
         trainer.prepare()
     if follow:
-        _follow(trainer, log, parent, say)
+        _follow(trainer, log, say)
     else:
         for event in trainer.catch_up():
             say(event)
         trainer.finish()
 
 
-def _follow(trainer: Trainer, log: Log, parent: int | None, say: Callable[[Event], None]) -> None:
-    from trainer.process import orphaned
-
-    while not orphaned(parent):
+def _follow(trainer: Trainer, log: Log, say: Callable[[Event], None]) -> None:
+    while True:
         # Asked first: what was finished before the end of the run is then certainly seen below.
         done = trainer.done()
         for event in trainer.catch_up():
             say(event)
         if done:
             return
-        while not log.changed() and not orphaned(parent):
+        while not log.changed():
             time.sleep(POLL_S)
 
 

@@ -97,7 +97,10 @@ class Adam:
         world.add(self._parameters.values())
         norm = float(whole(torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._settings.max_grad_norm)))
         if not math.isfinite(norm):
-            raise TrainerError(f"The gradient norm is {norm} at Adam step {self.steps + 1}; lower learn.learning_rate")
+            raise TrainerError(
+                f"The gradient norm is {norm} at Adam step {self.steps + 1}, and a run keeps its settings; start a new one with"
+                " a lower learn.learning_rate, or learn what was played by python -m trainer.run --offline RUN with --set"
+            )
         rate = self._rate * min(1.0, (self.steps + 1) / max(1, self._settings.warm_up)) * decay(self._settings, self._taken)
         self._torch.param_groups[0]["lr"] = rate
         self._torch.step()

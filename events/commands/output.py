@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from events.log import Say, silent
 from events.safe_text import one_line
+from events.screen import Screen
 
 LogName = Annotated[str, typer.Argument(metavar="LOG", help="Directory of a run, its log.sqlite, or a postgresql:// URL.")]
 MOST = 2**62
@@ -28,9 +29,9 @@ class Printer:
     """Prints to stdout."""
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False)
+        self._console = Screen(highlight=False)
         if not self._console.is_terminal:
-            self._console = Console(highlight=False, width=160)
+            self._console = Screen(highlight=False, width=160)
 
     def line(self, text: str) -> None:
         """Print a line of markup, which only a window cuts."""
@@ -59,7 +60,7 @@ def note(text: str) -> None:
 @contextmanager
 def progress(what: str) -> Iterator[Say]:
     """Show how far something is; gives what to tell that to."""
-    console = Console(stderr=True)
+    console = Screen(stderr=True)
     if not console.is_terminal:
         # Rich ends even a bar that nobody sees with an empty line.
         yield silent

@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.padding import Padding
 from rich.syntax import Syntax
 from rich.table import Table
@@ -19,6 +19,7 @@ from rich.text import Text
 from events.cli import python
 from events.differences import Line, differences
 from events.safe_text import clean, one_line
+from events.screen import Screen
 from events.secrets import masked
 
 WIDTH = 160
@@ -32,11 +33,11 @@ _STYLES = {"-": ("red", "bold reverse red"), "+": ("green", "bold reverse green"
 
 def show(thing: RenderableType) -> None:
     """Print it."""
-    console = Console(highlight=False)
+    console = Screen(highlight=False)
     if console.is_terminal:
         console.print(thing, crop=False)
         return
-    console = Console(highlight=False, width=WIDTH)
+    console = Screen(highlight=False, width=WIDTH)
     with console.capture() as captured:
         console.print(thing, crop=False)
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from time import monotonic
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -23,6 +23,7 @@ from events.log import Event, Readable
 from events.overview import SHORT, counts, number, overview_json
 from events.projections import RunSummary
 from events.safe_text import clean, one_line
+from events.screen import Screen
 from events.story import tell_episode
 from events.tracing import run as runs
 from events.tracing.drawing import show
@@ -48,7 +49,7 @@ REFRESH_S = 1.0
 def run(log: Readable, where: str, *, whole: bool = False, as_json: bool = False) -> None:
     """The overview, again and again."""
     summary = runs.summarised(log, where)
-    console = Console(highlight=False)
+    console = Screen(highlight=False)
     if console.is_terminal and not as_json:
         _window(log, where, summary, console, whole=whole)
         return
@@ -69,7 +70,7 @@ def _first(summary: RunSummary, where: str, *, whole: bool, as_json: bool) -> No
         show(runs.drawn(summary, where, whole=whole))
 
 
-def _window(log: Readable, where: str, summary: RunSummary, console: Console, *, whole: bool) -> None:
+def _window(log: Readable, where: str, summary: RunSummary, console: Screen, *, whole: bool) -> None:
     drawn = summary.position, monotonic()
 
     def look() -> bool:

@@ -5,7 +5,6 @@ Law: everything a model wrote is judged in the sandbox, by the same verifier as 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Annotated, Final
 
 import typer
 
+from events import process
 from events.cli import run_app
 from events.values import Axis, Question, Sampling, Seat
 from events.weights import weights_digest
@@ -123,7 +123,7 @@ def main(weights: Annotated[Path, typer.Option(help="Weights folder to measure."
         finally:
             await runner.close()
 
-    typer.echo(asyncio.run(measured()))
+    typer.echo(process.run(measured()))
 
 
 if __name__ == "__main__":

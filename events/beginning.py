@@ -1,0 +1,73 @@
+"""How a command of ours begins: with whole standard streams, and ready to be stopped without a traceback.
+
+It imports next to nothing, so that it is done before anything else loads.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import signal
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""What asks a process to end in order."""
+PLAIN = "plain"
+"""The error handler that writes what a terminal's encoding lacks in characters that each has."""
+_PLAIN = {"…": "...", "–": "-", "—": "-", "·": "*", "→": "->", "“": '"', "”": '"', "’": "'", "×": "x"}
+
+
+def begin_command() -> None:
+    """Get ready, if Python is about to run a module of ours as a command (`python -m`); nothing where we are a library.
+
+    A stop ends the process at once: what is imported in its first moment holds nothing that would have to be put away.
+    """
+    # While the module is looked for, and with it the package that it is in, Python writes this instead of a path.
+    if sys.argv[:1] == ["-m"]:
+        open_streams()
+        handle(lambda number, _: leave(number))
+
+
+def handle(handler: Any) -> dict[int, Any]:
+    """Handle the signals so, but those that whoever started us has us ignore; the handlers before."""
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, old in before.items():
+        if old is not signal.SIG_IGN:
+            signal.signal(number, handler)
+    return before
+
+
+def leave(number: int) -> NoReturn:
+    """End the process at once, as if by this signal."""
+    os._exit(128 + number)
+
+
+def open_streams() -> None:
+    """Open what is closed, or the next file would become standard output; and let no character end a command."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            if nothing != number:
+                os.dup2(nothing, number)
+                os.close(nothing)
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=PLAIN)
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(letter, "?") for letter in lacking), error.end
+
+
+codecs.register_error(PLAIN, _plainly)
