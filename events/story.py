@@ -63,6 +63,8 @@ class ProposalStory:
     aligned: bool | None = None
     successes: int | None = None
     attempts: int | None = None
+    agreeing: int = 0
+    """Most failed attempts with the same outputs."""
     reward: float | None = None
     answers: list[AttemptsStory] = field(default_factory=list)
 
@@ -104,6 +106,13 @@ class GoalpostStory:
     episodes: list[EpisodeStory] = field(default_factory=list)
     gaps: list[tuple[int, float]] = field(default_factory=list)
     """Position and gap of every measure, by episodes and examinations."""
+
+
+def doubt(successes: int | None, attempts: int | None, agreeing: int) -> str:
+    """Why a statement may not describe its program; empty where three attempts or more do not agree on something else."""
+    if agreeing < 3 or agreeing <= (successes or 0):
+        return ""
+    return f"{agreeing} of {attempts} attempts agree with each other, not with the program: the statement may not describe it"
 
 
 def tell(log: Readable, index: Index, goalpost: QuestionId, *, limit: int | None = None) -> GoalpostStory:
@@ -196,8 +205,9 @@ def apply_proposal(event: Event, proposals: list[ProposalStory]) -> None:
             last = proposals[-1]
             last.question, last.blob = fact.question, fact.blob
             last.similarity, last.aligned = fact.similarity, fact.aligned
-        case PassRateMeasured(successes=successes, attempts=attempts):
-            proposals[-1].successes, proposals[-1].attempts = successes, attempts
+        case PassRateMeasured() as fact:
+            last = proposals[-1]
+            last.successes, last.attempts, last.agreeing = fact.successes, fact.attempts, fact.agreeing
         case QuestionAccepted(question=question):
             next(proposal for proposal in reversed(proposals) if proposal.question == question).accepted = True
         case RewardGiven(of=of, rewards=rewards):

@@ -159,6 +159,8 @@ class QuestionRow(TableRow):
     """Attempts of the student that passed."""
     attempts: int | None = None
     """Attempts that measured the pass rate."""
+    agreeing: int = 0
+    """Most of those that failed with the same outputs for all private inputs; 0 where no two did."""
     pass_rate: float | None = None
     """The one divided by the other: successes / attempts."""
     reward: float | None = None

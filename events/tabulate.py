@@ -203,6 +203,7 @@ def _proposals(log: Log, run: str, stream: str, episode: _Episode, ending: str |
             aligned=told.aligned,
             successes=told.successes,
             attempts=told.attempts,
+            agreeing=told.agreeing,
             pass_rate=told.successes / told.attempts if told.successes is not None and told.attempts else None,
             reward=told.reward,
         )

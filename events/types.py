@@ -237,6 +237,9 @@ class PassRateMeasured(Fact):
     """Attempts that passed; bands are integer bands on this count."""
     attempts: int
     """Attempts made."""
+    agreeing: Annotated[int, Field(ge=0, exclude_if=lambda count: not count)] = 0
+    """Most failed attempts that gave the same outputs for all private inputs: then the statement may not describe the program.
+    0 where no two did, where that is not known, and in older logs."""
 
 
 class RewardGiven(Fact):

@@ -32,7 +32,7 @@ from graph.seeds import derive, rng
 from graph.state import Episode, Pending, PlayState, drawn_task, fold, kept, tried_task
 from graph.table import Table
 from roles.record import get_question, put_question, texts
-from roles.verifier import Rejected
+from roles.verifier import Judged, Rejected
 
 PHASE: dict[Seat, Phase] = {"easy": "lemma", "hard": "lift", "open": "open"}
 
@@ -168,14 +168,15 @@ async def _judged(table: Table, episode: Episode, pending: Pending) -> list[Fact
     question = get_question(table.log, pending.question)
     (made,) = (event.fact for event in table.log.read(episode.stream) if event.version == pending.version)
     assert isinstance(made, AttemptsMade)
-    verdicts, used = await table.verifier.judge(question, pending.task, pending.pair, texts(table.log, made.generation))
-    observe("used", pending.version, used)
+    judged = await table.verifier.judge(question, pending.task, pending.pair, texts(table.log, made.generation))
+    verdicts = judged.verdicts
+    observe("used", pending.version, judged.used)
     facts: list[Fact] = [
         AttemptsVerified(of=pending.version, verdicts=tuple(verdicts), provenance=table.verifier.provenance_of(question))
     ]
     match pending.purpose:
         case "pass_rate":
-            facts += _banded(table, episode, pending, question, verdicts)
+            facts += _banded(table, episode, pending, question, judged)
         case "solve" | "practice":
             phase: Phase = pending.purpose
             facts.append(_student_reward(table, pending, phase, verdicts))
@@ -184,8 +185,9 @@ async def _judged(table: Table, episode: Episode, pending: Pending) -> list[Fact
     return facts
 
 
-def _banded(table: Table, episode: Episode, pending: Pending, question: Question, verdicts: Sequence[Verdict]) -> list[Fact]:
+def _banded(table: Table, episode: Episode, pending: Pending, question: Question, judged: Judged) -> list[Fact]:
     """Pass rate, the teacher's reward, and acceptance; where these very attempts are learned from, the student's."""
+    verdicts = judged.verdicts
     course, seat, successes = table.recipe.course, episode.seat, sum(verdict.outcome == "passed" for verdict in verdicts)
     place = table.recipe.place(seat, successes, len(verdicts))
     # Asked again here: a sibling may have been accepted with the same question since it was validated.
@@ -194,7 +196,9 @@ def _banded(table: Table, episode: Episode, pending: Pending, question: Question
     curve = table.recipe.teacher_reward(seat, successes, len(verdicts))
     reward = curve if novel else table.recipe.rejection_reward("not_novel")
     facts: list[Fact] = [
-        PassRateMeasured(seat=seat, question=question.id, successes=successes, attempts=len(verdicts)),
+        PassRateMeasured(
+            seat=seat, question=question.id, successes=successes, attempts=len(verdicts), agreeing=judged.agreeing
+        ),
         _teacher_reward(table, episode, seat, episode.proposed, round(reward, 9)),
     ]
     if reason is not None:

@@ -6,6 +6,7 @@ Law: all tests must pass, and the first that fails names the verdict. It parses 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -80,6 +81,15 @@ class Trial:
             detail=self.detail,
             tests=letters(self.outcomes),
         )
+
+    @property
+    def said(self) -> str | None:
+        """A digest of what the answer gave for all private inputs; None where a test was not run or gave nothing."""
+        runs = [run for execution in self.executions for run in execution.runs]
+        private = runs[len(self.question.public) :]
+        if self.question.mode == "checks" or len(runs) != len(self.job.inputs) or any(run.status != "ok" for run in private):
+            return None
+        return hashlib.sha256("\0".join(run.value for run in private).encode()).hexdigest()
 
     @property
     def used(self) -> dict[str, float]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ast
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol
 
 from events.parse import Malformed, Proposal, parse_input, parse_output, parse_proposal
 from events.safe_text import one_line
@@ -52,13 +53,27 @@ class Rejected(NamedTuple):
     question: Question | None = None
 
 
-class Judged(NamedTuple):
-    """What was found out about answers, in order."""
+@dataclass(frozen=True)
+class Judged:
+    """What was found out about answers, in order. It unpacks to verdicts and what running them took."""
 
     verdicts: list[Verdict]
     """One an answer; equal answers have equal verdicts."""
     used: dict[str, list[float | None]]
     """What running them took, by name (`USED`), one an answer; None for one that was not run."""
+    said: list[str | None]
+    """Of programs: a digest of the outputs for all private inputs (`Trial.said`), one an answer."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Verdicts, and what running them took."""
+        return iter((self.verdicts, self.used))
+
+    @property
+    def agreeing(self) -> int:
+        """Most failed answers that gave the same outputs for all private inputs; 0 where no two did."""
+        failed = [said for verdict, said in zip(self.verdicts, self.said, strict=True) if said and verdict.outcome != "passed"]
+        most = max(Counter(failed).values(), default=0)
+        return most if most > 1 else 0
 
 
 class Valid(NamedTuple):
@@ -192,12 +207,13 @@ class Verifier:
         answers = [taken[text] for text in texts]
         programs = list(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
         found = await tried(self.runner, question, programs, rules, per_test=self.per_test)
-        return _judged(
+        judged = _judged(
             [
                 (found[answer].verdict, found[answer].used) if isinstance(answer, str) else (_malformed(answer), None)
                 for answer in answers
             ]
         )
+        return replace(judged, said=[found[answer].said if isinstance(answer, str) else None for answer in answers])
 
     async def _judge_inputs(self, question: Question, expected: str, texts: Sequence[str]) -> Judged:
         answers = [parse_input(text) for text in texts]
@@ -226,7 +242,7 @@ def _gives(run: Run, value: str) -> bool:
 
 def _judged(found: Sequence[tuple[Verdict, dict[str, float] | None]]) -> Judged:
     used = {name: [None if one is None else round(one[name], 6) for _, one in found] for name in USED}
-    return Judged([verdict for verdict, _ in found], used)
+    return Judged([verdict for verdict, _ in found], used, [None] * len(found))
 
 
 def _malformed(answer: Malformed) -> Verdict:

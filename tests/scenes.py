@@ -258,6 +258,7 @@ class Scene:
         attempts: int,
         aligned: bool | None = True,
         similarity: float = 0.25,
+        agreeing: int = 0,
     ) -> tuple[Question, Event]:
         """An accepted proposal; gives the question and the event of its pass-rate attempts."""
         proposed, asked = self._proposed(seat, attempt, parent), self._new_question()
@@ -267,7 +268,8 @@ class Scene:
             QuestionValidated(seat=seat, question=asked.id, blob=blob, similarity=similarity, aligned=aligned),
         )
         made = self.attempt("pass_rate", asked, successes, attempts)
-        self._say(self.stream, PassRateMeasured(seat=seat, question=asked.id, successes=successes, attempts=attempts))
+        told = {"successes": successes, "attempts": attempts, "agreeing": agreeing}
+        self._say(self.stream, PassRateMeasured(seat=seat, question=asked.id, **told))
         self.reward(proposed, "lemma" if seat == "easy" else "lift", "teacher", seat, [0.5 + successes / 20])
         self._say(self.stream, QuestionAccepted(seat=seat, question=asked.id, blob=blob, axis="function"))
         return asked, made

@@ -204,3 +204,11 @@ def test_a_log_that_nobody_asks_for_is_let_go_and_opened_again(
     monkeypatch.undo()
     known(viewer, "first")
     assert TestClient(make_app(viewer)).get("/runs/first.json").json()["headlines"][0]["value"] == 2
+
+
+def test_a_question_whose_attempts_agree_on_something_else_says_so(viewer: Viewer, told: Scene) -> None:
+    told.start().open(told.goalposts[0], "guided")
+    lemma, _ = told.propose("easy", 1, told.goalposts[0], 2, 10, agreeing=7)
+    known(viewer, "first")
+    page = TestClient(make_app(viewer)).get(f"/runs/first/questions/{lemma.id}").text
+    assert "7 of 10 attempts agree with each other, not with the program: the statement may not describe it." in page

@@ -180,3 +180,19 @@ async def test_judging_colliding_values_does_not_hold_up_the_event_loop(verifier
     # By hashing it took minutes, and nothing else ran meanwhile.
     assert spent < 10
     assert max(gaps) < 1
+
+
+async def test_failed_answers_that_agree_with_each_other_are_counted(verifier):
+    said = [
+        "[v * 2 for v in x]",
+        "[v + v for v in x]",
+        "[v * v for v in x]",
+        "[2 * v for v in x]",
+        "[v for v in x]",
+        "1 / 0",
+        "2 / 0",
+    ]
+    judged = await verifier.judge(SQUARES, "induction", None, [python(f"def f(x):\n    return {one}") for one in said] + ["?"])
+    assert judged.agreeing == 3
+    alone = await verifier.judge(SQUARES, "induction", None, [python(f"def f(x):\n    return {one}") for one in said[2:]])
+    assert alone.agreeing == 0

@@ -132,8 +132,8 @@ class Facts:
                 self._became(db, event, fact.question, fact.blob)
                 self._examine(db, event, fact)
             case PassRateMeasured() as fact:
-                query = "UPDATE appearances SET successes = ?, attempts = ? WHERE stream = ? AND version = "
-                db.execute(query + _LAST, (fact.successes, fact.attempts, stream, stream))
+                query = "UPDATE appearances SET successes = ?, attempts = ?, agreeing = ? WHERE stream = ? AND version = "
+                db.execute(query + _LAST, (fact.successes, fact.attempts, fact.agreeing, stream, stream))
             case QuestionAccepted(seat=seat, question=question):
                 query = "UPDATE appearances SET accepted = 1 WHERE stream = ? AND version = "
                 db.execute(query + _LAST_OF, (stream, stream, question))

@@ -56,6 +56,8 @@ class Appearance:
     """Attempts that measured the pass rate, and how many passed."""
     reward: float | None
     """The teacher's."""
+    agreeing: int = 0
+    """Most attempts that failed with the same outputs; 0 where no two did."""
 
 
 @dataclass(frozen=True)

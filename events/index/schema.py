@@ -12,7 +12,7 @@ from pathlib import Path
 from events.errors import LogError
 from events.hashing import ZERO
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of the tables and of what is written to them; kept in `PRAGMA user_version`."""
 PATIENCE_S = 30.0
 """How long a connection waits for another one that writes."""
@@ -36,7 +36,7 @@ TABLES = (
         position INTEGER PRIMARY KEY, stream TEXT NOT NULL, version INTEGER NOT NULL, origin TEXT NOT NULL,
         question TEXT, blob TEXT, title TEXT NOT NULL DEFAULT '', iteration INTEGER, goalpost TEXT, parent TEXT, source TEXT,
         seat TEXT, attempt INTEGER, axis TEXT, accepted INTEGER, reason TEXT, detail TEXT NOT NULL DEFAULT '',
-        similarity REAL, aligned INTEGER, successes INTEGER, attempts INTEGER, reward REAL,
+        similarity REAL, aligned INTEGER, successes INTEGER, attempts INTEGER, agreeing INTEGER NOT NULL DEFAULT 0, reward REAL,
         texts TEXT)""",
     "CREATE UNIQUE INDEX appearances_at ON appearances (stream, version)",
     "CREATE INDEX appearances_of ON appearances (question, position)",

@@ -19,7 +19,7 @@ from events.log import Readable
 from events.nearest import Nearest, nearest_answer
 from events.overview import SHORT, counts, share
 from events.safe_text import clean, one_line
-from events.story import AttemptsStory, EpisodeStory, GoalpostStory, ProposalStory, tell
+from events.story import AttemptsStory, EpisodeStory, GoalpostStory, ProposalStory, doubt, tell
 from events.tracing.drawing import changes, heading, indented, next_commands, plain, program
 from events.tracing.why import why
 from events.values import BlobHash, Question, QuestionId, Seat
@@ -187,6 +187,8 @@ def _proposal(proposal: ProposalStory) -> Text:
         parts.append(f"similarity {proposal.similarity:.2f}")
     if proposal.aligned is not None:
         parts.append("aligned" if proposal.aligned else "not aligned")
+    if unsure := doubt(proposal.successes, proposal.attempts, proposal.agreeing):
+        parts.append(unsure)
     if proposal.accepted:
         return Text.assemble((name, "bold green"), " accepted: ", ", ".join(parts))
     reason = (proposal.rejected or "not judged yet").replace("_", " ")

@@ -9,6 +9,7 @@ from typing import Final
 from events.index.read import Index
 from events.index.rows import Answers, Appearance, Sign
 from events.log import Readable
+from events.story import doubt
 from events.types import AttemptsMade
 from events.values import Outcome, Question, QuestionId
 from events.web.curriculum import question
@@ -44,6 +45,8 @@ class Told:
     """What to ask for as `before` to see older answers; None where there are none."""
     signs: list[Sign]
     """What is suspicious about it."""
+    doubts: list[str]
+    """Why its statement may not describe its program, by what attempts at it agreed on."""
 
 
 def page(asked: Asked) -> Page:
@@ -72,6 +75,7 @@ def page(asked: Asked) -> Page:
         answers=answers,
         older=answers[-1].position if len(answers) == ROWS else None,
         signs=index.signs(question=name, limit=ROWS),
+        doubts=[why for row in appearances if (why := doubt(row.successes, row.attempts, row.agreeing))],
     )
     return Page("question.html", f"Question {name[:8]}", model)
 
