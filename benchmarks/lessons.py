@@ -9,16 +9,18 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from events.errors import BadInput
 from events.rollouts import pack
 from events.stores.memory import MemoryLog
 from events.types import RunStarted
-from events.values import Generation, Role, Sampling
-from graph.config import LearnSettings
+from events.values import Digest, Generation, Role, Sampling
+from graph.config import LearnSettings, LoraSettings
 from roles.pocket import WEIGHTS
 from tests.scenes import START, Scene
+from trainer.adapter import Adapter
 from trainer.credit import Lesson
 from trainer.syllabus import Syllabus
 from trainer.trl import offline
@@ -75,6 +77,7 @@ CASES: Final = {
     "equal": Case("equally long", (48, 48), 96, 0.0, 96),
     "spread": Case("spread as chains of thought are", (32, 96), 56, 0.7, 320),
 }
+ANSWERS: Final = Case("as long as answers of a real model are", (150, 450), 190, 0.6, 512)
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,24 @@ class Setting:
     device: str = "cpu"
     groups: int = 8
     seed: int = 0
+    model: Path | None = None
+    """The folder of a real model, which is learned as adapters, instead of a shape."""
+    threads: int = 1
 
     @property
     def learn(self) -> LearnSettings:
         """How everybody learns."""
         precision = "float32" if self.device == "cpu" else "bfloat16"
-        return LearnSettings(learning_rate=RATE, warm_up=0, precision=precision)
+        if self.model is None:
+            return LearnSettings(learning_rate=RATE, warm_up=0, precision=precision, batch_tokens=16384)
+        return LearnSettings(
+            learning_rate=RATE,
+            warm_up=0,
+            precision="bfloat16",
+            gradient_checkpointing=True,
+            lora=LoraSettings(rank=16),
+            batch_tokens=2048,
+        )
 
 
 def model_of(setting: Setting) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -103,10 +118,14 @@ def model_of(setting: Setting) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(setting.threads)
     if setting.device == "cuda" and not torch.cuda.is_available():
         raise BadInput("there is no CUDA device here; leave --device at cpu")
-    tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
+    tokenizer = AutoTokenizer.from_pretrained(setting.model or WEIGHTS)
+    if setting.model is not None:
+        model = AutoModelForCausalLM.from_pretrained(setting.model, dtype=torch.float32).to(setting.device)
+        Adapter.attach(model, "shared", Digest(""), setting.learn.lora, setting.seed).activate()
+        return model, tokenizer
     if setting.shape == "pocket":
         return AutoModelForCausalLM.from_pretrained(WEIGHTS, dtype=torch.float32).to(setting.device), tokenizer
     shape = SHAPES[setting.shape]

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+CHUNK: Final = 256
+"""Tokens whose logits the bare loop computes together, and again, where layers are computed again."""
+
+
 class Update(NamedTuple):
     """What one update was."""
 
@@ -75,7 +79,10 @@ class Bare:
         self._setting = setting
         self._lesson = lesson_of(syllabus)
         self._model = model_of(setting)[0].train()
-        self._adam = torch.optim.AdamW(self._model.parameters(), lr=setting.learn.learning_rate, betas=BETAS, weight_decay=0.0)
+        if setting.learn.gradient_checkpointing:
+            self._model.gradient_checkpointing_enable({"use_reentrant": False})
+        self._learned = [value for value in self._model.parameters() if value.requires_grad]
+        self._adam = torch.optim.AdamW(self._learned, lr=setting.learn.learning_rate, betas=BETAS, weight_decay=0.0)
 
     def update(self) -> Update:
         """Make it."""
@@ -84,7 +91,7 @@ class Bare:
         began = clock(self._setting.device)
         for rows in self._batches():
             self._loss(rows).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._setting.learn.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self._learned, self._setting.learn.max_grad_norm)
         self._adam.step()
         self._adam.zero_grad()
         return Update(clock(self._setting.device) - began, float(norm))
@@ -99,7 +106,6 @@ class Bare:
 
     def _loss(self, rows: Sequence[Credited]) -> Tensor:
         import torch
-        from torch.nn.functional import cross_entropy
         from torch.nn.utils.rnn import pad_sequence
 
         device, learning = self._model.device, self._setting.learn
@@ -110,10 +116,23 @@ class Bare:
         advantages = torch.tensor([one.advantage for one in rows for _ in one.sample.ids], device=device)
         with torch.autocast(self._setting.device, torch.bfloat16, enabled=learning.precision == "bfloat16"):
             hidden = self._model.base_model(input_ids=text, use_cache=False).last_hidden_state
-            logits = self._model.get_output_embeddings()(hidden[:, :-1][chosen])
-        ratio = (-cross_entropy(logits.float(), text[:, 1:][chosen], reduction="none") - old).exp()
+            found = self._logprobs(hidden[:, :-1][chosen], text[:, 1:][chosen])
+        ratio = (found - old).exp()
         clipped = ratio.clamp(1 - learning.clip, 1 + learning.clip)
         return -torch.min(ratio * advantages, clipped * advantages).sum() / self._lesson.tokens
+
+    def _logprobs(self, hidden: Tensor, ids: Tensor) -> Tensor:
+        import torch
+        from torch.nn.functional import cross_entropy
+        from torch.utils.checkpoint import checkpoint
+
+        def scored(hidden: Tensor, ids: Tensor) -> Tensor:
+            return -cross_entropy(self._model.get_output_embeddings()(hidden).float(), ids, reduction="none")
+
+        if not self._setting.learn.gradient_checkpointing:
+            return scored(hidden, ids)
+        parts = zip(hidden.split(CHUNK), ids.split(CHUNK), strict=True)
+        return torch.cat([checkpoint(scored, *part, use_reentrant=False) for part in parts])
 
 
 def _text(one: Credited) -> list[int]:

@@ -199,8 +199,9 @@ class LearnSettings(Settings):
     """Larger weights are cut to this (`truncate`) or their tokens left out (`mask`)."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradient norm is clipped to this."""
-    batch_tokens: Annotated[int, Field(ge=512)] = 16384
-    """Most padded tokens of one forward pass; gradients are accumulated over passes."""
+    batch_tokens: Annotated[int, Field(ge=512)] | None = None
+    """Most padded tokens of one forward pass; gradients are accumulated over passes. Unset: 2048 for a model of real size on a
+    CPU, where more are slower, else 16384."""
     staleness: Annotated[int, Field(ge=0)] = 0
     """Iterations that play may be ahead of learning: iteration n is played with the weights after n - 1 - `staleness`."""
     drift: Annotated[float, Field(gt=0)] | None = None

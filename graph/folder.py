@@ -24,12 +24,15 @@ from events.types import RunStarted
 from events.weights import optimizer_digest
 from graph.assemble import Inputs, inputs, started
 from graph.config import Config
+from graph.memory import MOMENTS
 from graph.model import put
 from graph.places import here, located
 from graph.provenance import commit, versions
+from graph.refusals import check
+from graph.threads import size
 
 LEAST_FREE = 500 * 2**20
-"""Bytes that must be free on disk before a run starts."""
+"""Bytes that must be free on disk before a run starts, besides what weights take."""
 
 
 @contextmanager
@@ -58,17 +61,20 @@ def create(folder: Path, config: Config, given: Inputs, url: str | None = None, 
         learns: whether it gets weights of its own to start from.
 
     Raises:
-        BadInput: the folder exists or cannot be made, the disk is full, or the database has a run of this name.
+        BadInput: the folder exists or cannot be made, the settings cannot work with the model, the disk is full, or the
+            database has a run of this name.
         LogError: the database cannot be used.
     """
     if folder.exists():
         raise BadInput(f"Run folder {folder} exists; choose another --name, or go on with --resume {shlex.quote(str(folder))}.")
+    check(config, given.model)
     digest = given.digest
     unfinished = folder.parent / f".new-{os.getpid()}"
     try:
         unfinished.mkdir(parents=True)
-        if shutil.disk_usage(unfinished).free < LEAST_FREE:
-            raise BadInput(f"Less than {LEAST_FREE // 2**20} MiB are free where {folder} would be; free some, or set --runs.")
+        needed = LEAST_FREE + (_weights(config, given.model) if learns else 0)
+        if shutil.disk_usage(unfinished).free < needed:
+            raise BadInput(f"Less than {needed // 2**20} MiB are free where {folder} would be; free some, or set --runs.")
         if learns:
             put(given.model, unfinished / "weights" / digest)
         if url is not None:
@@ -81,6 +87,13 @@ def create(folder: Path, config: Config, given: Inputs, url: str | None = None, 
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return open_any(str(folder))
+
+
+def _weights(config: Config, model: Path) -> int:
+    """Bytes of a copy of the first weights and of one update of each policy; adapters count for nothing."""
+    policies = 0 if config.learn.lora.rank else len(set(config.policy_of.values()))
+    written = 4 + MOMENTS[config.learn.optimizer]
+    return sum(file.stat().st_size for file in model.glob("*.safetensors")) + policies * written * size(model)
 
 
 def _start(where: Path | str, config: Config, given: Inputs) -> None:

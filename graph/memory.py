@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from events.errors import BadInput
-from graph.config import Config
+from graph import threads
+from graph.config import Config, LearnSettings
 from graph.shape import Shape
 
 BYTES: Final = {"float32": 4, "bfloat16": 2}
@@ -64,6 +65,11 @@ def gpu_of(name: str | None, shape: Shape) -> Gpu:
     if name not in GPUS:
         raise BadInput(f"There is no GPU {name!r} in the table; take one of {', '.join(GPUS)}")
     return GPUS[name]
+
+
+def batch_tokens(learn: LearnSettings, weights: float, *, cpu: bool) -> int:
+    """Most padded tokens of a forward pass of a model of so many weights: as set, or as suits the model and the device."""
+    return learn.batch_tokens or (2048 if cpu and weights >= threads.SMALL else 16384)
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,8 @@ class Memory:
         """Tokens of a forward pass; one completion with its prompt is never cut."""
         play = self.config.play
         longest = self.config.max_prompt_tokens + max(play.student.max_tokens, play.teacher.max_tokens)
-        return max(self.config.learn.batch_tokens, longest)
+        cpu = self.gpu.name == "CPU"
+        return max(batch_tokens(self.config.learn, self.shape.weights, cpu=cpu), longest)
 
     @property
     def kept(self) -> float:

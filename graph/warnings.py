@@ -1,6 +1,7 @@
 """What looks wrong in settings that are valid one by one: a run would start, and fail or disappoint later.
 
-Law: each warning is one sentence with the settings that it is about. It forbids nothing.
+Each warning is one sentence with the settings that it is about. Those of `graph.refusals` stop a
+run; the others forbid nothing.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from events.errors import BadInput
 from graph.budget import Budget
 from graph.config import Config
+from graph.model import folder_here
+from graph.refusals import refusals
 
 ROUNDING: Final = 1.0
 """Nats that a token's logprob may differ where samples come from bfloat16, at least."""
@@ -30,20 +34,25 @@ def warnings(config: Config, budget: Budget | None) -> Iterator[str]:
             f"serve.dtype=bfloat16 rounds more than learn.drift={config.token_drift:g} nats a token allow, so that the trainer"
             " would stop; leave learn.drift unset"
         )
-    if learn.optimizer == "adamw_8bit" and learn.shard != "none" and not learn.lora.rank:
-        yield f"learn.optimizer=adamw_8bit cannot be in parts, as learn.shard={learn.shard} asks"
-    examined = {"goalposts"} | {name for name in ("test", "validation") if getattr(config, name) != "none"}
-    if learn.keep_best and learn.keep_best not in examined:
-        yield f"learn.keep_best={learn.keep_best!r} names no question set that is examined"
     if config.prompts == "pocket" and config.model != "pocket":
         yield "prompts=pocket are in the pocket model's language; other models want prompts=base or prompts=instruct"
+    folder = _here(config.model)
+    yield from refusals(config, folder)
     if budget is not None:
-        yield from _of_the_model(config, budget)
+        yield from _of_the_model(config, budget, fetched=folder is not None)
 
 
-def _of_the_model(config: Config, budget: Budget) -> Iterator[str]:
+def _here(model: str) -> Path | None:
+    try:
+        return folder_here(model)
+    except BadInput:
+        # The plan has said so already.
+        return None
+
+
+def _of_the_model(config: Config, budget: Budget, *, fetched: bool) -> Iterator[str]:
     shape, memory, learn = budget.shape, budget.memory, config.learn
-    if config.window > shape.context:
+    if not fetched and config.window > shape.context:
         asked = f"prompts of up to {config.max_prompt_tokens} and completions of up to {config.max_tokens} tokens"
         yield f"{asked} exceed the model's context of {shape.context}"
     if not memory.fits:
@@ -52,7 +61,7 @@ def _of_the_model(config: Config, budget: Budget) -> Iterator[str]:
             " serve.memory, or fewer tokens"
         )
     missing = sorted(set(learn.lora.modules) - set(shape.linear))
-    if learn.lora.rank and missing:
+    if not fetched and learn.lora.rank and missing:
         names = ", ".join(map(repr, missing))
         yield f"learn.lora.modules names {names}, which the model does not have; it has {', '.join(shape.linear)}"
     if not learn.lora.rank and shape.weights >= LARGE and learn.learning_rate > BOLD:

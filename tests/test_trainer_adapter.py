@@ -15,7 +15,7 @@ from events.weights import base_of, weights_digest
 from graph.config import LoraSettings
 from roles.model import Request
 from roles.models.transformers import TransformersModel
-from tests.tiny import TinyScene, loaded, logprobs, tiny_weights
+from tests.tiny import TinyScene, loaded, logprobs, tiny_gpt2, tiny_weights
 from trainer import checkpoint, replay
 from trainer.adapter import Adapter
 from trainer.importance import LARGEST
@@ -142,7 +142,7 @@ def test_an_adapter_of_another_rank_or_base_is_refused(made, run) -> None:
 
 
 def test_layers_that_are_not_there_are_named(made) -> None:
-    with pytest.raises(TrainerError, match=r"name its linear layers in learn\.lora\.modules"):
+    with pytest.raises(TrainerError, match=r"names 'nowhere', which the model does not have; name some of down_proj"):
         Adapter.attach(checkpoint.load(*made).model, "student", made[1], LoraSettings(rank=2, modules=("nowhere",)), 0)
 
 
@@ -226,3 +226,26 @@ def test_adapters_learn_from_what_they_played_themselves(made, run) -> None:
     assert update.step >= 3
     assert max(drifts) < 1e-4
     assert scores(loaded(run / "weights" / update.digest)) != pytest.approx(scores(loaded(run / "weights" / made[1])), abs=1e-3)
+
+
+@pytest.mark.parametrize("recomputed", [False, True])
+@pytest.mark.parametrize(
+    ("weights", "modules", "adapted"), [(tiny_gpt2, (), 8), (tiny_gpt2, ("attn.c_proj",), 2), (tiny_weights, ("q_proj",), 2)]
+)
+def test_after_an_update_every_named_layer_says_something_and_is_served(
+    tmp_path, weights, modules, adapted, recomputed
+) -> None:
+    from safetensors.torch import load_file
+
+    store = tmp_path / "weights"
+    made = store, weights(store)
+    learning = {"lora": {"rank": 2, "modules": modules}, "gradient_checkpointing": recomputed}
+    [update] = learn(teach(tell(made, learn=learning)), tmp_path)
+    tensors = load_file(store / update.digest / "adapter_model.safetensors")
+    grown = [name for name, value in tensors.items() if "lora_B" in name and value.abs().max() > 0]
+    assert len(grown) == adapted == len(tensors) // 2
+    working = TransformersModel(store / update.digest, update.digest)
+    [reply] = working._generate([Request("t5 t6 t7", count=4, seed=3, sampling=Sampling(max_tokens=12))])
+    for completion in reply.completions:
+        found = logprobs(loaded(store / update.digest), list(reply.prompt_ids), list(completion.token_ids)).tolist()
+        assert completion.logprobs == pytest.approx(found, abs=1e-4)

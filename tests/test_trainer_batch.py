@@ -189,3 +189,16 @@ def test_equal_completions_give_equal_batches() -> None:
 
 def test_no_completions_make_no_batches() -> None:
     assert batches([], 512) == []
+
+
+def test_prompts_that_are_not_shared_count_with_every_completion() -> None:
+    rng = random.Random(2)
+    credited = [Credited(sample(prompt=rng.randint(1, 40), length=rng.randint(1, 60)), 1.0) for _ in range(60)]
+    credited.append(Credited(sample(prompt=300, length=300), 1.0))
+    cut = batches(credited, 512, shared=False)
+    totals = [batch.lengths[batch.prompt] + batch.mask.sum(1) for batch in cut]
+    assert sum(len(total) for total in totals) == len(credited)
+    assert all(len(total) * total.max() <= 512 for total in totals[:-1])
+    assert totals[-1].tolist() == [600]
+    # Rows of like length: little is padding.
+    assert sum(len(total) * total.max() for total in totals) < 1.3 * sum(total.sum() for total in totals)

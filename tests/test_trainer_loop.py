@@ -51,6 +51,18 @@ def learn(told: TinyScene, run: Path) -> list[PolicyUpdated]:
     return [fact(event) for event in trainer(told, run).catch_up()]
 
 
+def test_an_update_says_how_far_it_is_from_nothing_to_all_its_tokens(tell, run) -> None:
+    told, heard = tell(learn={"batch_tokens": 512}).play(), []
+    start = replay.started(told.log)
+    syllabus = Syllabus(told.log, start)
+    [event] = Trainer(told.log, run, syllabus, progress=lambda done, total: heard.append((done, total))).catch_up()
+    tokens = sum(step.tokens for step in fact(event).steps)
+    assert heard[0] == (0, tokens)
+    assert heard[-1] == (tokens, tokens)
+    assert heard == sorted(heard)
+    assert len(heard) > 2
+
+
 def count(told: TinyScene, name: str = "shared") -> int:
     """Updates of a policy in the log."""
     return sum(1 for _ in told.log.read(f"policy/{name}", kinds=("policy_updated",)))

@@ -64,7 +64,7 @@ def kept(weights, credited, folder: Path, **learn) -> int:
         held[tensor.data_ptr()] = tensor.nbytes
         return tensor
 
-    [batch] = batches(credited, 1 << 16)
+    [batch] = batches(credited, 1 << 16, shared=loss.shares_prompts)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         _, _ = loss(batch, lesson(credited))
     return sum(held.values())
@@ -99,3 +99,32 @@ def test_nothing_is_dropped_out(weights, credited, tmp_path) -> None:
     again, _ = gradient(weights, credited, tmp_path, copy.deepcopy(model), gradient_checkpointing=True)
     assert torch.equal(plain, found)
     assert torch.allclose(plain, again, rtol=1e-4, atol=1e-6 * float(plain.abs().max()))
+
+
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_no_tensor_is_as_large_as_the_logits_of_all_tokens(weights, tmp_path, recomputed) -> None:
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    vocabulary = 16_384
+
+    class Watch(TorchDispatchMode):
+        largest = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            found = func(*args, **(kwargs or {}))
+            if isinstance(found, torch.Tensor):
+                self.largest = max(self.largest, found.untyped_storage().nbytes())
+            return found
+
+    model = copy.deepcopy(weights.model)
+    model.resize_token_embeddings(vocabulary)
+    credited = story(model, groups=12, count=8)
+    settings = LearnSettings(precision="bfloat16", gradient_checkpointing=recomputed)
+    loss = PolicyLoss(model, weights.tokenizer, settings, seed=0, folder=tmp_path, longest=30)
+    batch = max(batches(credited, 1 << 16, shared=loss.shares_prompts), key=lambda batch: batch.tokens)
+    with Watch() as watch:
+        share, _ = loss(batch, lesson(credited))
+        share.backward()
+    logits = batch.ids.size * vocabulary * 2
+    assert 0 < watch.largest < logits / 3

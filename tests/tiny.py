@@ -28,7 +28,6 @@ def tiny_weights(store: Path, *, seed: int = 0, tied: bool = False, width: int =
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    torch.set_num_threads(1)
     torch.manual_seed(seed)
     config = Qwen3Config(
         vocab_size=VOCABULARY,
@@ -45,8 +44,28 @@ def tiny_weights(store: Path, *, seed: int = 0, tied: bool = False, width: int =
         pad_token_id=0,
         bos_token_id=None,
     )
+    return saved(store, Qwen3ForCausalLM(config))
+
+
+def tiny_gpt2(store: Path, *, context: int = 512) -> Digest:
+    """Write a random GPT-2, which has a table of positions and no `nn.Linear` but its head, under its digest."""
+    offline()
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": context, "vocab_size": VOCABULARY}
+    config = GPT2Config(**sizes, initializer_range=0.2, eos_token_id=1, bos_token_id=None, pad_token_id=0)
+    return saved(store, GPT2LMHeadModel(config))
+
+
+def saved(store: Path, model: Any) -> Digest:
+    """Write a model with the tokenizer of all tiny ones under its digest."""
+    import torch
+
+    torch.set_num_threads(1)
     folder = store / "new"
-    Qwen3ForCausalLM(config).save_pretrained(folder)
+    model.save_pretrained(folder)
     _tokenizer().save_pretrained(folder)
     digest = weights_digest(folder)
     shutil.rmtree(store / digest, ignore_errors=True)

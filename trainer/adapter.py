@@ -41,17 +41,25 @@ class Adapter:
         """Put a fresh adapter into the model.
 
         Raises:
-            TrainerError: the model has no layers of the names in `lora.modules`.
+            TrainerError: the model has no linear layers of the names in `lora.modules`.
         """
         import torch
         from peft import LoraConfig, inject_adapter_in_model
 
-        config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.modules or _linear(model)))
+        from roles.models import layers
+
+        carried = getattr(model, "peft_config", {})
+        if not carried and (why := layers.unfit(model, lora.modules)) is not None:
+            raise TrainerError(why)
+        named = next(iter(carried.values())).target_modules if carried else lora.modules or layers.names(model)
+        config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=sorted(named))
         torch.manual_seed(seed % 2**63)
         try:
             with warnings.catch_warnings():
                 # A second policy on the same base is what we want.
                 warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+                # GPT-2's layers hold their weights transposed, which peft finds out by itself.
+                warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")
                 inject_adapter_in_model(config, model, name)
         except ValueError as error:
             raise TrainerError(f"No adapter fits the model ({error}); name its linear layers in learn.lora.modules") from error
@@ -111,15 +119,3 @@ def _layers(model: Module) -> list[Any]:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
-
-
-def _linear(model: PreTrainedModel) -> list[str]:
-    """Names of the linear layers, all but the output head's."""
-    from torch.nn import Linear
-
-    carried = getattr(model, "peft_config", {})
-    if carried:
-        return sorted(next(iter(carried.values())).target_modules)
-    head = model.get_output_embeddings()
-    linear = {name for name, module in model.named_modules() if isinstance(module, Linear) and module is not head}
-    return sorted({name.rpartition(".")[2] for name in linear})

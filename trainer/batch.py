@@ -46,11 +46,18 @@ class Batch:
         return int(self.mask.sum())
 
 
-def batches(credited: Sequence[Credited], batch_tokens: int) -> list[Batch]:
+def batches(credited: Sequence[Credited], batch_tokens: int, *, shared: bool = True) -> list[Batch]:
     """All completions in batches of at most `batch_tokens` padded tokens, or of one completion where it is longer.
 
     Batches that are large enough to keep a device busy end early where completions get much longer, which saves padding.
+
+    Args:
+        credited: the completions.
+        batch_tokens: the budget.
+        shared: whether a prompt is read, and counts, once for all its completions in a batch; else with each of them.
     """
+    if not shared:
+        return _apart(credited, batch_tokens)
     order = sorted(range(len(credited)), key=lambda n: (credited[n].sample.temperature, len(credited[n].sample.ids), n))
     found: list[list[Credited]] = []
     prompts: dict[bytes, int] = {}
@@ -65,6 +72,20 @@ def batches(credited: Sequence[Credited], batch_tokens: int) -> list[Batch]:
             found.append([])
             prompts = {_key(one): len(one.sample.prompt_ids)}
             padded = len(one.sample.prompt_ids) + length
+        found[-1].append(one)
+    return [_pad(rows) for rows in found]
+
+
+def _apart(credited: Sequence[Credited], batch_tokens: int) -> list[Batch]:
+    def length(n: int) -> int:
+        return len(credited[n].sample.prompt_ids) + len(credited[n].sample.ids)
+
+    found: list[list[Credited]] = []
+    for n in sorted(range(len(credited)), key=lambda n: (credited[n].sample.temperature, length(n), n)):
+        one = credited[n]
+        other = found and one.sample.temperature != found[-1][0].sample.temperature
+        if not found or other or (len(found[-1]) + 1) * length(n) > batch_tokens:
+            found.append([])
         found[-1].append(one)
     return [_pad(rows) for rows in found]
 

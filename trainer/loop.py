@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 from structlog.contextvars import bind_contextvars, unbind_contextvars
@@ -19,6 +20,8 @@ from events.logging import logger
 from events.types import IterationFinished, PolicyProbed, PolicyUpdated, RunFinished, WeightsPruned
 from events.values import Digest, StepTaken
 from events.weights import optimizer_digest
+from graph.memory import batch_tokens
+from graph.threads import size
 from trainer import checkpoint, drift, prune, replay
 from trainer.credit import Lesson
 from trainer.distributed import ALONE, World
@@ -159,6 +162,13 @@ class Trainer:
             steps.append(step)
         return steps, self._pupils.save(place, pupil)
 
+    @cached_property
+    def _batch_tokens(self) -> int:
+        import torch
+
+        weights = size(self._store / self._start.policies["student"])
+        return batch_tokens(self._config.learn, weights, cpu=not torch.cuda.is_available())
+
     def _step(self, lesson: Lesson, pupil: Pupil, before: int, total: int) -> StepTaken:
         if not lesson.credited:
             return _idle(lesson)
@@ -167,8 +177,7 @@ class Trainer:
             # Others may have a share of the lesson; all are about as far.
             self._progress(before + _tokens(lesson) * done // of, total)
 
-        tokens = self._config.learn.batch_tokens
-        return learn(lesson, pupil.loss, pupil.adam, tokens, self._world, progress=progress)
+        return learn(lesson, pupil.loss, pupil.adam, self._batch_tokens, self._world, progress=progress)
 
     def _check_drift(self, place: Cursor, lesson: Lesson, step: StepTaken) -> None:
         """Weights that sampled must find their own logprobs again."""
@@ -177,7 +186,7 @@ class Trainer:
             drift.check(lesson, step.metrics, self._config)
         elif place.source == 0:
             loss = self._pupils.other(place, digest)
-            drift.check(lesson, measured(lesson, loss, self._config.learn.batch_tokens, self._world), self._config)
+            drift.check(lesson, measured(lesson, loss, self._batch_tokens, self._world), self._config)
 
 
 def _tokens(lesson: Lesson) -> int:

@@ -28,6 +28,7 @@ from graph.configure import changed
 from graph.model import model_folder, put
 from graph.provenance import commit, versions
 from graph.recipes import RECIPES, recipe
+from graph.refusals import check
 from trainer.syllabus import Recording
 
 FREE: Final = {"seed", "recipe", "model", "policies", "rewards", "learn"}
@@ -83,6 +84,7 @@ def plan(sources: Sequence[Path], overrides: Sequence[str], *, recredit: str | N
     config = changed(played, [*overrides, *([f'recipe="{recredit}"'] if recredit else [])])
     _check_free(played, config)
     model = start_of(sources, None if config.model == played.model else config.model)
+    check(config, model)
     start = RunStarted(
         config=json.loads(config.model_dump_json()),
         versions=versions(config, model),

@@ -196,9 +196,10 @@ def measured(
 
     sums = {"loss": 0.0, "tokens": 0.0}
     largest = {LARGEST: 0.0}
-    passes = [(batch, 1) for batch in batches(world.share(lesson.credited), batch_tokens)]
+    shared = loss.shares_prompts
+    passes = [(batch, 1) for batch in batches(world.share(lesson.credited), batch_tokens, shared=shared)]
     # Where others make more, a process computes the first completion again, which does not count.
-    passes += [(batch, 0) for batch in batches(lesson.credited[:1], batch_tokens)] * world.missing(len(passes))
+    passes += [(batch, 0) for batch in batches(lesson.credited[:1], batch_tokens, shared=shared)] * world.missing(len(passes))
     done, most = 0, sum(batch.tokens for batch, _ in passes)
     for batch, weight in passes:
         with torch.set_grad_enabled(learning):

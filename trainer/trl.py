@@ -8,12 +8,15 @@ model's own cache, gradient included.
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from events.errors import TrainerError
 from graph.config import LearnSettings
@@ -24,6 +27,7 @@ from trainer.sharding import sharded
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 LOSSES: Final[dict[str, dict[str, str]]] = {
@@ -35,8 +39,9 @@ LOSSES: Final[dict[str, dict[str, str]]] = {
     "gspo": {"loss_type": "grpo", "importance_sampling_level": "sequence"},
 }
 """What TRL calls each `learn.loss`; all agree with their formulas to 1e-6, which its LUSPO and VESPO do not."""
-_UNSCORED: Final = -100
-"""The label of tokens whose logprob nobody asks for."""
+_VOCABULARY: Final = 2048
+"""Tokens of the vocabulary whose logits TRL's head computes at once, for up to 4096 places: 32 MiB in float32. More is slower:
+larger blocks of memory come from the kernel, page by page, each time."""
 _BY_TOKEN: Final = ("dapo", "cispo")
 """Losses averaged over tokens; the others are averaged over completions."""
 _METRICS: Final = {
@@ -130,7 +135,8 @@ class PolicyLoss:
         self._figures: dict[str, float] = {}
         self._learn = learn
         # Layers that compute again, or are put together from parts, cannot go on from a cache.
-        self._cached = not learn.gradient_checkpointing and not sharded(model)
+        self.shares_prompts: Final = not learn.gradient_checkpointing and not sharded(model)
+        """Whether a prompt is read once for all its completions in a batch, instead of with each of them."""
         self._model = model.eval()
         # TRL files its metrics by this flag. The parts stay in evaluation: under dropout the ratio would be to another policy.
         model.training = True
@@ -207,34 +213,52 @@ class PolicyLoss:
         return logprobs
 
     def _after_prompts(self, head: _Head, batch: Batch) -> Any:
-        """The model as TRL is to call it: with all but the last token of every prompt read already, once for its group."""
-        import torch
-
+        """The model as TRL is to call it: with the last token of a prompt and a completion a row, the rest being read here."""
         model = head.at(batch.temperature)
-        prefixes = torch.from_numpy(batch.prompts[:, :-1]).to(model.device)
-        if prefixes.shape[1] == 0:
+        if batch.prompts.shape[1] == 1:
             return model
-        rows = torch.from_numpy(batch.prompt).to(model.device)
-        known = torch.from_numpy(batch.lengths).to(model.device)[rows][:, None] - 1
-        before = torch.arange(prefixes.shape[1], device=model.device)[None, :]
-        cache = None
-        if self._cached:
-            # Right padding needs no mask here: a causal model does not look ahead.
-            cache = model.base_model(input_ids=prefixes, use_cache=True).past_key_values
-            cache.batch_select_indices(rows)
+        return _continued(model, batch) if self.shares_prompts else _whole(model, batch)
 
-        def call(*, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **rest: Any) -> Any:
-            mask = torch.cat([(before < known).to(attention_mask), attention_mask], dim=1)
-            places = known + torch.arange(input_ids.shape[1], device=model.device)[None, :]
-            if cache is None:
-                # Every completion reads its prompt.
-                input_ids = torch.cat([prefixes[rows], input_ids], dim=1)
-                places = torch.cat([before.expand(len(rows), -1), places], dim=1)
-                labels = torch.nn.functional.pad(labels, (before.shape[1], 0), value=_UNSCORED)
-            given = {"attention_mask": mask, "position_ids": places, "past_key_values": cache, "labels": labels}
-            return model(input_ids=input_ids, **given, **rest)
 
-        return call
+def _continued(model: Any, batch: Batch) -> Any:
+    """The model with all but the last token of every prompt read already, once for its group."""
+    import torch
+
+    prefixes = torch.from_numpy(batch.prompts[:, :-1]).to(model.device)
+    rows = torch.from_numpy(batch.prompt).to(model.device)
+    known = torch.from_numpy(batch.lengths).to(model.device)[rows][:, None] - 1
+    before = torch.arange(prefixes.shape[1], device=model.device)[None, :]
+    # Right padding needs no mask here: a causal model does not look ahead.
+    cache = model.base_model(input_ids=prefixes, use_cache=True).past_key_values
+    cache.batch_select_indices(rows)
+    takes_places = "position_ids" in inspect.signature(model.base_model.forward).parameters
+
+    def call(*, attention_mask: Tensor, input_ids: Tensor, **rest: Any) -> Any:
+        mask = torch.cat([(before < known).to(attention_mask), attention_mask], dim=1)
+        if takes_places:
+            rest["position_ids"] = known + torch.arange(input_ids.shape[1], device=model.device)[None, :]
+        return model(input_ids=input_ids, attention_mask=mask, past_key_values=cache, **rest)
+
+    return call
+
+
+def _whole(model: Any, batch: Batch) -> Any:
+    """The model that reads each completion with its prompt, padded on the right, and scores no place of the prompt."""
+    import torch
+
+    lengths = batch.lengths[batch.prompt] - 1
+    text = np.zeros((len(lengths), int((lengths + batch.mask.sum(1)).max()) + 1), np.int64)
+    for row, (length, ids, mask) in enumerate(zip(lengths, batch.ids, batch.mask, strict=True)):
+        text[row, : length + 1] = batch.prompts[batch.prompt[row], : length + 1]
+        text[row, length + 1 : length + 1 + mask.sum()] = ids[: mask.sum()]
+    places = (lengths[:, None] + np.arange(batch.ids.shape[1] + 1)).clip(max=text.shape[1] - 1)
+    seen, scored = torch.from_numpy(text).to(model.device), torch.from_numpy(places).to(model.device)
+
+    def call(*, attention_mask: Tensor, input_ids: Tensor, **rest: Any) -> Any:
+        with _only(model.base_model, scored):
+            return model(input_ids=seen, **rest)
+
+    return call
 
 
 class _Head:
@@ -246,14 +270,31 @@ class _Head:
         self._forward: dict[float, Any] = {}
 
     def at(self, temperature: float) -> Any:
-        from trl.trainer.utils import add_fused_lm_head
+        from trl.trainer import utils
 
+        utils._CHUNKED_LOGPROB_CHUNK_SIZE = _VOCABULARY
         if temperature not in self._forward:
             self._model.forward = self._plain
-            add_fused_lm_head(self._model, temperature=temperature, outputs=("log_probs", "entropy"))
+            utils.add_fused_lm_head(self._model, temperature=temperature, outputs=("log_probs", "entropy"))
             self._forward[temperature] = self._model.forward
         self._model.forward = self._forward[temperature]
         return self._model
+
+
+@contextmanager
+def _only(body: Module, places: Tensor) -> Iterator[None]:
+    """Let a model's body tell of these places [B, T] only, so that its head reads no others."""
+
+    def chosen(_module: Module, _given: Any, found: Any) -> Any:
+        hidden = found.last_hidden_state
+        found.last_hidden_state = hidden.take_along_dim(places[:, :, None], dim=1)
+        return found
+
+    hook = body.register_forward_hook(chosen)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _recompute(model: PreTrainedModel) -> None:
