@@ -22,6 +22,8 @@ _CONTROL: Final = re.compile(
 """What templates of conversations and our own prompts put between turns."""
 _LEAST: Final = 10
 """Characters of a line of a program that says something."""
+_MOST_READ: Final = 20_000
+"""Nodes of expressions that are looked at in a program, each once for every expression that it is in."""
 _COMMON: Final = frozenset({"True", "False", "None"})
 _NEAR: Final = 40
 """Characters between an input and its output, where a text tells both."""
@@ -112,7 +114,8 @@ def _alike(value: Any) -> str:
 
 def _looks_up(tree: ast.Module, arguments: Sequence[tuple[Any, ...]], outputs: Sequence[object]) -> bool:
     """Whether a table in the program has all inputs but one and little else, and the program has their outputs."""
-    known = {_loose(value) for node in ast.walk(tree) if isinstance(node, ast.expr) for value in _values(node)}
+    literals = [value for node in _looked_at(tree) if isinstance(node, ast.expr) for value in _values(node)]
+    known = {*map(_loose, literals)}
     wanted = [_loose(output) for output in outputs]
     forms = [{_loose(given), *map(_loose, given)} for given in arguments]
     for keys in _tables(tree):
@@ -120,13 +123,23 @@ def _looks_up(tree: ast.Module, arguments: Sequence[tuple[Any, ...]], outputs: S
         hits = sum(bool(form & present) and output in known for form, output in zip(forms, wanted, strict=True))
         if _covers(hits, len(wanted), len(keys)):
             return True
-    for table in (value for node in ast.walk(tree) if isinstance(node, ast.expr) for value in _values(node)):
+    for table in literals:
         if isinstance(table, list | tuple | str):
             placed = {_loose(place): _loose(item) for place, item in enumerate(table)}
             hits = sum(placed.get(_loose(given[0])) == output for given, output in zip(arguments, wanted, strict=True) if given)
             if _covers(hits, len(wanted), len(table)):
                 return True
     return False
+
+
+def _looked_at(tree: ast.Module) -> Iterator[ast.AST]:
+    """The nodes of a program, the outer ones first, as far as `_MOST_READ` goes."""
+    left = _MOST_READ
+    for node in ast.walk(tree):
+        left -= sum(1 for _ in ast.walk(node)) if isinstance(node, ast.expr) else 0
+        if left < 0:
+            return
+        yield node
 
 
 def _covers(hits: int, pairs: int, keys: int) -> bool:
@@ -147,7 +160,7 @@ def _tables(tree: ast.Module) -> Iterator[_Keys]:
     """The keys of everything that may be a table: dicts, rows of keys or of pairs, and what values are compared with."""
     compared: _Keys = set()
     rows: _Keys = set()
-    for node in ast.walk(tree):
+    for node in _looked_at(tree):
         match node:
             case ast.Dict(keys=keys):
                 yield _keys(key for key in keys if key is not None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import copy
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import import_module
@@ -273,7 +274,8 @@ def operations(tree: ast.Module, entry: str) -> list[Operation]:
     """
     found: list[Operation] = []
     for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
-        asked = [node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+        loaded = (node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
+        asked = Counter(loaded)
         for node in _inside(function):
             top = node is function and function.name == entry
             for block in ("body", "orelse", "finalbody"):
@@ -313,10 +315,10 @@ def _inside(function: ast.FunctionDef) -> Iterator[ast.AST]:
         ]
 
 
-def _operates(part: ast.stmt, *, top: bool, asked: list[str]) -> bool:
+def _operates(part: ast.stmt, *, top: bool, asked: Counter[str]) -> bool:
     match part:
         case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id=name)))):
-            return top or asked.count(name) <= 1
+            return top or asked[name] <= 1
         case ast.Expr(value=ast.Call()) | ast.Delete():
             return top
         case ast.Assign(targets=targets):
@@ -328,12 +330,10 @@ def _operates(part: ast.stmt, *, top: bool, asked: list[str]) -> bool:
     return False
 
 
-def _unasked(target: ast.expr, asked: list[str]) -> bool:
+def _unasked(target: ast.expr, asked: Counter[str]) -> bool:
     """Whether what has this item or attribute is named nowhere else."""
     return (
-        isinstance(target, ast.Subscript | ast.Attribute)
-        and isinstance(target.value, ast.Name)
-        and asked.count(target.value.id) <= 1
+        isinstance(target, ast.Subscript | ast.Attribute) and isinstance(target.value, ast.Name) and asked[target.value.id] <= 1
     )
 
 

@@ -129,36 +129,31 @@ class Verifier:
         Raises:
             SandboxError: the sandbox failed.
         """
-        proposal = parse_proposal(text, self.pairs)
-        if isinstance(proposal, Malformed):
-            return Rejected("malformed", proposal.reason)
-        tree = parse(proposal.program)
-        if tree is None:
-            return Rejected("broken", "the program does not parse")
-        if (why := objection(tree)) is not None:
-            return Rejected("unsafe", why)
+        # In threads, since a hostile proposal may take its time: others are served meanwhile.
+        read = await asyncio.to_thread(_read, text, self.pairs)
+        if isinstance(read, Rejected):
+            return read
+        proposal, tree = read
         inputs = proposal.inputs
-        if (why := wordless(proposal.message, proposal.program, inputs)) is not None:
-            return Rejected("degenerate", why)
-        if len({*map(canonical_arguments, inputs)}) < len(inputs):
-            return Rejected("degenerate", "an input is repeated")
         asked = [(inputs, 0), (inputs[::-1], OTHER_SEED), *(((given,), OTHER_SEED) for given in inputs)]
         first, backwards, *alone = await self.runner.run(
             [Job(source=proposal.program, inputs=given, hash_seed=seed) for given, seed in asked]
         )
         if failed := next((run for run in first.runs if run.status != "ok"), None):
             return Rejected("broken", one_line(f"{failed.status}: {detail(failed)}", 200))
-        return await self._examined(proposal, tree, first, (backwards.runs[::-1], [run for one in alone for run in one.runs]))
+        others = {"in another order": backwards.runs[::-1], "alone": [run for one in alone for run in one.runs]}
+        question = await asyncio.to_thread(self._examined, proposal, tree, first, others)
+        return question if isinstance(question, Rejected) else await self._compared(question, tree, _values(first))
 
-    async def _examined(
-        self, proposal: Proposal, tree: ast.Module, first: Execution, others: tuple[Sequence[Run], Sequence[Run]]
-    ) -> Valid | Rejected:
-        """A proposal whose program runs, beside what came of its inputs in another order and alone."""
+    def _examined(
+        self, proposal: Proposal, tree: ast.Module, first: Execution, others: Mapping[str, Sequence[Run]]
+    ) -> Question | Rejected:
+        """The question that a proposal is, beside what came of its inputs elsewhere."""
         try:
             values = [canonical(outline(run.value)) for run in first.runs]
         except NotLiteral:
             return Rejected("unsafe", "an output is not a value")
-        for runs, how in zip(others, ("in another order", "alone"), strict=True):
+        for how, runs in others.items():
             if any(not _gives(run, value) for run, value in zip(runs, values, strict=True)):
                 return Rejected(
                     "nondeterministic", f"an input gave another output {how}, in a fresh process with another hash seed"
@@ -166,9 +161,8 @@ class Verifier:
         question = self._question(proposal.message, proposal.program, proposal.inputs, first)
         if len({*values}) < min(self.distinct, len(values)):
             return Rejected("degenerate", "the outputs hardly differ", question)
-        if (why := await asyncio.to_thread(worthless, question, tree)) is not None:
-            return Rejected("degenerate", why, question)
-        return await self._compared(question, tree, _values(first))
+        why = worthless(question, tree)
+        return question if why is None else Rejected("degenerate", why, question)
 
     async def _compared(self, question: Question, tree: ast.Module, values: tuple[str, ...]) -> Valid | Rejected:
         """The question beside its own parts and the world's truth: not degenerate, and whether aligned."""
@@ -178,8 +172,8 @@ class Verifier:
             return Rejected(
                 "degenerate", f"the program has more than {MOST_OPERATIONS} operations to be tried without", question
             )
-        sources = [with_another(tree, part, ast.Pass()) for part in parts] + ([known] if known is not None else [])
-        runs = await self._on_all(question, sources)
+        sources = await asyncio.to_thread(lambda: [with_another(tree, part, ast.Pass()) for part in parts])
+        runs = await self._on_all(question, sources + ([known] if known is not None else []))
         others, truth = (runs[:-1], runs[-1]) if known is not None else (runs, None)
         idle = [part for part, other in zip(parts, others, strict=True) if other == values]
         # What no input comes to is a guard; what one comes to and does not need is idle.
@@ -226,6 +220,23 @@ class Verifier:
             for given, verdict, execution in zip(inputs, verdicts, executions, strict=True)
         }
         return _judged([found[answer] if isinstance(answer, str) else (_malformed(answer), None) for answer in answers])
+
+
+def _read(text: str, pairs: int) -> tuple[Proposal, ast.Module] | Rejected:
+    """A proposal and the tree of its program, unless there is something against them that can be seen without running it."""
+    proposal = parse_proposal(text, pairs)
+    if isinstance(proposal, Malformed):
+        return Rejected("malformed", proposal.reason)
+    tree = parse(proposal.program)
+    if tree is None:
+        return Rejected("broken", "the program does not parse")
+    if (why := objection(tree)) is not None:
+        return Rejected("unsafe", why)
+    if (why := wordless(proposal.message, proposal.program, proposal.inputs)) is not None:
+        return Rejected("degenerate", why)
+    if len({*map(canonical_arguments, proposal.inputs)}) < pairs:
+        return Rejected("degenerate", "an input is repeated")
+    return proposal, tree
 
 
 def _values(execution: Execution) -> tuple[str, ...]:
