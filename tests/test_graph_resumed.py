@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 
+from events.log import Event
+from events.stores import open_log
 from events.stores.memory import MemoryLog
 from events.types import PolicyProbed, PolicyUpdated, RunStarted
 from graph.assemble import inputs, put_up, seat
@@ -13,6 +21,7 @@ from roles.models.transformers import TransformersModel
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
+ROOT = Path(__file__).parent.parent
 SETTINGS = (
     "play.iterations=1",
     "play.episodes=3",
@@ -89,3 +98,58 @@ async def test_a_run_that_was_cut_anywhere_ends_with_the_head_of_one_that_was_no
     # Without what it asked before, the run differs after cuts 17, 23, 29 and 59 (gasp_real) and 14 (azr), where this was written.
     for cut in sorted({*range(5, count, 6), 14}):
         assert (await played(Journal(whole.appends[:cut]))).head() == whole.head(), f"after append {cut} of {count}"
+
+
+def start(runs: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "graph.run", "--plain", "--runs", str(runs), *arguments]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, out + err
+
+
+@pytest.mark.parametrize("recipe", ["gasp_real", "azr"])
+def test_the_weights_after_kill_9_in_mid_iteration_are_those_of_an_undisturbed_run(tmp_path, recipe):
+    settings = [*SETTINGS, f"recipe={recipe}", "play.iterations=2", "evaluate.first=false"]
+    options = [part for setting in settings for part in ("--set", setting)]
+    finish(start(tmp_path, "--name", "whole", *options))
+    with closing(open_log(tmp_path / "whole" / "log.sqlite")) as log:
+        whole = list(log.read())
+    iterations = [event.position for event in whole if event.fact.kind == "iteration_started"]
+    ends = [event.position for event in whole if event.fact.kind == "iteration_finished"]
+    arguments = ["--name", "cut", *options]
+    # A third into the first iteration, and two thirds into the second, behind a resume.
+    for number, share in enumerate((1 / 3, 2 / 3)):
+        place = iterations[number] + int(share * (ends[number] - iterations[number])) + number
+        process = start(tmp_path, *arguments)
+        while reached(tmp_path / "cut" / "log.sqlite") < place:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        process.kill()
+        process.communicate()
+        arguments = ["--resume", "cut"]
+    finish(start(tmp_path, *arguments))
+    with closing(open_log(tmp_path / "cut" / "log.sqlite")) as log:
+        cut = list(log.read())
+    assert sum(event.fact.kind == "run_resumed" for event in cut) == 2
+    assert digests(cut) == digests(whole)
+    # Every episode, examination and question, with all that was sampled, and in the same order.
+    for one, other in zip(told(cut), told(whole), strict=True):
+        assert one == other
+
+
+def reached(path: Path) -> int:
+    if not path.exists():
+        return 0
+    with closing(open_log(path)) as log:
+        return log.head().position
+
+
+def digests(events: list[Event]) -> list[str]:
+    return [event.fact.digest for event in events if isinstance(event.fact, PolicyUpdated)]
+
+
+def told(events: list[Event]) -> list[tuple[str, int, str]]:
+    return [(event.stream, event.version, event.hash) for event in events if not event.stream.startswith(("run", "policy/"))]

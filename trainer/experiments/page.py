@@ -15,7 +15,7 @@ from events.estimators import CONFIDENCE, DRAWS
 from events.safe_text import one_line
 from events.types import Reason
 from events.values import Seat
-from trainer.experiments.claims import UNGUIDED, clauses, percent, points
+from trainer.experiments.claims import GUIDED, UNGUIDED, clauses, percent, points
 from trainer.experiments.figures import SEATS, TEACHER, Drawn
 from trainer.experiments.outcome import Costs, Outcome
 from trainer.experiments.results import Results, When
@@ -130,6 +130,23 @@ def _state(found: Outcome | None) -> str:
 def _claim(results: Results) -> Iterator[str]:
     yield _table(("clause", "verdict", "numbers"), ((one.said, f"**{one.verdict}**", one.numbers) for one in clauses(results)))
     yield "A clause is open while a run that it is about is not over."
+    above = [line for recipe in results.cells if recipe != GUIDED and (line := _above(results, recipe))]
+    if above:
+        said = "; ".join(above)
+        yield f"The claim compares `{GUIDED}` with its rivals only. At or above it, where both are known, are {said}."
+
+
+def _above(results: Results, recipe: str) -> str:
+    """In what a recipe is at or above the one of the claim; nothing if in none."""
+    found = []
+    for k in sorted({1, results.k}):
+        own, claimed = (results.score(which, "chosen", k) for which in (recipe, GUIDED))
+        if own is not None and claimed is not None and own.value >= claimed.value:
+            found.append(f"test pass@{k} {100 * own.value:.1f} against {100 * claimed.value:.1f} %")
+    solved, by_claimed = (len(results.union(which, "any")) for which in (recipe, GUIDED))
+    if by_claimed and solved >= by_claimed:
+        found.append(f"{solved} goalposts against {by_claimed}")
+    return f"`{recipe}` ({', '.join(found)})" if found else ""
 
 
 def _tests(results: Results, when: When) -> Iterator[str]:
