@@ -123,7 +123,9 @@ def reopen(folder: Path) -> tuple[Log, Config, Inputs]:
     first = started(log)
     config = located(settings(folder, first), log)
     if first.sources:
-        raise BadInput(f"{folder} is trained offline and plays nothing; go on with python -m trainer.run {folder}")
+        raise BadInput(
+            f"{folder} is trained offline and plays nothing; go on with python -m trainer.run {shlex.quote(str(folder))}"
+        )
     given = inputs(config, folder / "weights" / first.policies["student"])
     changed = sorted(name for name, digest in given.digests().items() if first.inputs.get(name) != digest)
     if changed:

@@ -6,9 +6,11 @@ import io
 import pytest
 from rich.console import Console
 
+from events.screen import Screen
 from events.stores.memory import MemoryLog
 from graph.config import Config, PlaySettings
 from graph.display import Watch, ending, expected, lines, screen, show
+from graph.run import _shown
 from tests.scenes import question, scene
 from tests.test_events_diagnosis import COLLAPSED, learned, step
 
@@ -79,3 +81,15 @@ async def test_the_plain_display_tells_everything_once(played):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert console.file.getvalue().count("iteration 1:") == 1
+
+
+async def test_a_display_that_fails_is_said_once_and_stops_nothing(played, monkeypatch, capsys):
+    def broken(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("graph.display.screen", broken)
+    await _shown(played, Screen(file=io.StringIO(), force_terminal=True), Config(), lambda: "", plain=False)
+    assert (
+        capsys.readouterr().err
+        == "warning: the display failed (ZeroDivisionError) and shows nothing more; the run goes on, see run.log\n"
+    )

@@ -6,6 +6,7 @@ Law: every run is an ordinary one, in a folder of its own, that its log alone sp
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 from pathlib import Path
 from typing import Annotated, Final
@@ -29,6 +30,7 @@ what is finished is skipped, what was begun is resumed. A run that fails stops n
 - `python -m trainer.experiment configs/experiments/pocket.toml --report` writes tables and plots of what is played so far
 - `python -m trainer.experiment --smoke` plays three recipes for two tiny iterations, and reports
 """
+RUNS: Final = Path("runs")
 SMOKE: Final = Plan(
     name="smoke",
     seeds=(0,),
@@ -46,7 +48,7 @@ SMOKE: Final = Plan(
 @app.command(help=HELP)
 def main(
     file: Annotated[Path | None, typer.Argument(metavar="FILE.toml", help="The plan: docs/experiments.md.")] = None,
-    runs: Annotated[Path, typer.Option(help="Folder that holds the folder of the experiment.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(help="Folder that holds the folder of the experiment.")] = RUNS,
     parallel: Annotated[int | None, typer.Option(min=1, help="Runs that play at once; one a core by default.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Play nothing: say what each recipe asks for, and for how long.")
@@ -72,7 +74,8 @@ def main(
     if report or smoke:
         _report(plan, folder, out or (folder / "report" if smoke else Path("docs")))
     elif file is not None:
-        note(f"Write tables and plots with: {python()} -m trainer.experiment {file} --report")
+        where = "" if runs == RUNS else f" --runs {shlex.quote(str(runs))}"
+        note(f"Write tables and plots with: {python()} -m trainer.experiment {shlex.quote(str(file))}{where} --report")
 
 
 def _play(plan: Plan, folder: Path, parallel: int) -> None:

@@ -146,7 +146,9 @@ class Run:
         said = [line.strip() for line in self.output.read_text(errors="replace").splitlines() if line.strip()]
         errors = [line for line in said if line.startswith("error: ")]
         last = (errors or said or ["it said nothing"])[-1].removeprefix("error: ")[:300]
-        return f"exit code {self._process.returncode}: {last}"
+        code = self._process.returncode
+        how = f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
+        return f"{how}: {last}"
 
 
 def runs_of(plan: Plan, folder: Path) -> list[Run]:
