@@ -153,7 +153,7 @@ def _served(runner: asyncio.Runner) -> Iterator[Fleet]:
     """A server of our own with the pocket model."""
     with TemporaryDirectory() as logs:
         with section.step("starting a vLLM server"):
-            fleet = runner.run(start(Serving(WEIGHTS, NAME, Path(logs), memory=1.0)))
+            fleet = runner.run(start(Serving(WEIGHTS, NAME, Path(logs), kv_cache_gib=1.0)))
         try:
             yield fleet
         finally:

@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
+from events.activity import Activity
 from events.commands.output import note
 from events.errors import BadInput
 from events.log import Log
@@ -16,10 +17,11 @@ from events.logging import logger
 from events.types import GoalpostAdded, PolicyServed, RunStarted
 from events.values import Digest, Question, QuestionId, Rules
 from events.weights import weights_digest
+from graph import pace as paces
 from graph.build import build
 from graph.config import Config
 from graph.configure import naming
-from graph.examine import Examiner
+from graph.examine import Examiner, questions_at_once
 from graph.learner import Learner
 from graph.model import model_folder
 from graph.pace import Pace
@@ -29,6 +31,7 @@ from graph.recipes import recipe
 from graph.seeds import rng
 from graph.serving import Stored
 from graph.table import Table, recall
+from graph.threads import size
 from roles.model import Model
 from roles.passable import Window, passable
 from roles.prompt import Prompts
@@ -188,6 +191,40 @@ def verifier_of(config: Config, runner: Runner, rules: Mapping[QuestionId, Rules
     return make(ruled=rules) if verify.rules == "auto" else make(rules=verify.rules)
 
 
+def examiner(
+    log: Log,
+    config: Config,
+    said: Prompts,
+    rules: Mapping[QuestionId, Rules],
+    model: Model,
+    runner: Runner,
+    activity: Activity,
+    weights: Path,
+    *,
+    in_run: bool,
+) -> Examiner:
+    """Examines a student.
+
+    Args:
+        log: gets the answers.
+        config: how it is asked and judged.
+        said: the prompts.
+        rules: those of the questions' benchmarks, see `verifier_of`.
+        model: the student.
+        runner: the sandbox.
+        activity: told how far an examination is.
+        weights: folder of the student's weights, or of others of that size.
+        in_run: whether it belongs to a run.
+    """
+    # Servers make their own batches: there nobody waits for anybody, and what is answered is kept at once.
+    served = not config.repeatable
+    going = paces.pace("free" if served else config.play.order, activity)
+    gpu = bool(config.serve.devices) or Path("/dev/nvidiactl").exists()
+    at_once = None if served else questions_at_once(size(weights), config.evaluate, gpu=gpu, in_run=in_run)
+    solver, verifier = Solver(going.model(model), said, log), verifier_of(config, going.runner(runner), rules)
+    return Examiner(log, solver, verifier, going, config.evaluate, config.seed, at_once, repeatable=config.repeatable)
+
+
 def stored(folder: Path, config: Config, log: Log) -> dict[str, Stored]:
     """The weights of each policy that the log says were served last, or that the run starts with."""
     policies = dict(started(log).policies)
@@ -231,7 +268,17 @@ def seat(
         graph=build(config.play, table.recipe.course),
         pace=pace,
         models=models,
-        examiner=Examiner(log, solver, verifier, pace, config.evaluate, config.seed, repeatable=config.repeatable),
+        examiner=examiner(
+            log,
+            config,
+            given.prompts,
+            given.rules,
+            models[config.policy_of["student"]],
+            runner,
+            pace.activity,
+            folder / "weights" / started(log).policies["student"],
+            in_run=True,
+        ),
         learner=learner,
         goalposts=given.goalposts.questions,
         practice=given.practice if table.recipe.course.practices else (),

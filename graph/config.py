@@ -6,7 +6,7 @@ and starts nothing; `graph.configure` reads files and overrides.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -85,16 +85,19 @@ class ServeSettings(Settings):
     """GPUs for sampling by number, such as `0,1`, dealt out to the servers in turn; empty: all that are seen."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What sampling computes in."""
-    memory: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """Share of a GPU's memory that a server takes; on a CPU, GiB of keys and values."""
+    gpu_memory: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Share of a GPU's memory that a server takes."""
+    kv_cache_gib: Annotated[float, Field(gt=0, le=65536)] = 1.0
+    """GiB of main memory for the keys and values of a server on a CPU; how many answers it writes at once follows from it."""
     context: Annotated[int, Field(ge=0)] = 0
     """Most tokens of prompt and completion together; 0: as many as the settings for both allow."""
     in_flight: Annotated[int, Field(ge=1)] = 256
     """Most requests that one server is asked at once; the others wait here."""
     timeout_s: Annotated[float, Field(gt=0)] = 600.0
-    """Seconds that one request may take."""
+    """Seconds without any sign of life, an answer to `/health` included, after which a server is given up. A slow one is
+    waited for and told of."""
     start_s: Annotated[float, Field(gt=0)] = 900.0
-    """Seconds until a started server must answer."""
+    """Seconds in which a server that starts may neither log nor compute anything before it is given up."""
     sleep: bool = False
     """Let servers give their GPU's memory to the trainer while it learns."""
 
@@ -315,6 +318,16 @@ class Config(BaseSettings):
     def _has_bounds(self) -> Self:
         check(self)
         return self
+
+    @classmethod
+    def recorded(cls, tree: dict[str, Any]) -> Self:
+        """The settings in the first event of a log, whichever version wrote it; what is not known is a ValidationError."""
+        serve = dict(tree.get("serve", {}))
+        if "memory" in serve:
+            # One number once stood for both, by the machine that the servers ran on.
+            both = serve.pop("memory")
+            serve = {"gpu_memory": both, "kv_cache_gib": both, **serve}
+        return cls(**{**tree, **({"serve": serve} if serve else {})})
 
     @field_validator("recipe")
     @classmethod

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,11 +20,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from events.activity import EVERY_S, LOGGED_S, Activity, clock
 from events.diagnosis import DRIFT, diagnose
 from events.learning import heading, step_lines
 from events.log import Log
+from events.logging import logger
 from events.overview import SHORT, nearest
 from events.projections import IterationFigures, RunSummary, SeatFigures, fold
+from events.safe_text import one_line
 from events.tracing.drawing import next_commands
 from events.types import EvaluationFinished
 from events.values import Seat, StepTaken
@@ -64,23 +68,40 @@ class Watch:
         return Counter(after(episode, self._play, self._course).strip("_") for episode in self._episodes.values())
 
 
-async def show(log: Log, console: Console, config: Config, doing: Callable[[], str], *, plain: bool) -> None:
-    """Show a run until cancelled: live on a terminal, one line an iteration otherwise."""
+async def show(log: Log, console: Console, config: Config, activity: Activity, *, plain: bool) -> None:
+    """Show a run until cancelled: live on a terminal, otherwise a line an iteration and every ten seconds without another."""
     watch = Watch(log, config)
     if plain:
-        told: set[object] = set()
-        while True:
-            watch.look()
-            for key, line in lines(watch.summary):
-                if key not in told:
-                    told.add(key)
-                    console.print(line, highlight=False, soft_wrap=True)
-            await asyncio.sleep(PERIOD)
+        await _print(watch, console, activity)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             watch.look()
-            live.update(screen(watch, expected(watch.summary, config.play), doing()), refresh=True)
+            doing = one_line(str(activity))
+            live.update(screen(watch, expected(watch.summary, config.play), doing, activity.warnings), refresh=True)
             await asyncio.sleep(PERIOD)
+
+
+async def _print(watch: Watch, console: Console, activity: Activity) -> None:
+    told: set[object] = set()
+    latest = time.monotonic()
+    while True:
+        watch.look()
+        warned = ((("warning", number), f"warning: {said}") for number, said in enumerate(activity.warnings))
+        fresh = [(key, line) for key, line in (*lines(watch.summary), *warned) if key not in told]
+        if not fresh and time.monotonic() - latest >= EVERY_S and (doing := str(activity)):
+            fresh = [(None, doing)]
+        for key, line in fresh:
+            told.add(key)
+            latest = time.monotonic()
+            console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
+        await asyncio.sleep(PERIOD)
+
+
+async def keep_telling(activity: Activity) -> None:
+    """Write what is going on into the process's log every half minute, until cancelled."""
+    while True:
+        await asyncio.sleep(LOGGED_S)
+        logger().info("progress", doing=str(activity))
 
 
 def expected(summary: RunSummary, play: PlaySettings) -> int:
@@ -111,7 +132,7 @@ def _examined(evaluation: EvaluationFinished) -> str:
     return f"{evaluation.name} after {evaluation.iteration} iterations: {scores} ({len(evaluation.successes)} questions)"
 
 
-def screen(watch: Watch, iterations: int, doing: str) -> RenderableType:
+def screen(watch: Watch, iterations: int, doing: str, warnings: Sequence[str] = ()) -> RenderableType:
     """The live display."""
     summary = watch.summary
     learned = _learned(summary)
@@ -120,7 +141,7 @@ def screen(watch: Watch, iterations: int, doing: str) -> RenderableType:
     head = Text.assemble(
         ("GASP ", "bold"),
         f"iteration {min(done + 1, iterations)} of {iterations}   ",
-        f"{_clock(elapsed)} played, {_left(summary, iterations)} left   ",
+        f"{clock(elapsed)} played, {_left(summary, iterations)} left   ",
         f"{summary.tokens / max(elapsed, 1):,.0f} tokens/s   {_accepted(summary, ', ')}",
     )
     nodes = "  ".join(f"{node} {count}" for node, count in sorted(watch.nodes.items()))
@@ -130,7 +151,8 @@ def screen(watch: Watch, iterations: int, doing: str) -> RenderableType:
         table.add_row(*_row(figures, learned.get(figures.number, [])))
     examined = [Text(_examined(evaluation)) for evaluation in summary.evaluations[-2:]]
     bar = Padding(ProgressBar(total=max(iterations, 1), completed=done, width=60), 0)
-    return Group(head, bar, now, table, *_latest_steps(summary), *_symptoms(summary), *examined)
+    warned = (Text(f"warning: {one_line(said)}", style="yellow") for said in warnings[-3:])
+    return Group(head, bar, now, table, *_latest_steps(summary), *_symptoms(summary), *warned, *examined)
 
 
 def _latest_steps(summary: RunSummary) -> Iterator[Text]:
@@ -221,17 +243,13 @@ def _seconds(start: datetime | None, end: datetime | None) -> float:
     return (end - start).total_seconds() if start and end else 0.0
 
 
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
-
-
 def _left(summary: RunSummary, iterations: int) -> str:
     """Time left, from the pace of the last iterations."""
     ended = [summary.iterations[number] for number in _learned(summary)][-5:]
     if len(ended) < 2:
         return "?"
     pace = _seconds(ended[0].began, ended[-1].began) / (len(ended) - 1)
-    return _clock(pace * (iterations - ended[-1].number))
+    return clock(pace * (iterations - ended[-1].number))
 
 
 def ending(log: Log, folder: Path) -> RenderableType:
@@ -260,7 +278,7 @@ def ending(log: Log, folder: Path) -> RenderableType:
     for label, of in (("statements that say what their program does", _aligned), ("diversity of questions", _fresh)):
         table.add_row(label, _share(of(ended[:third])), _share(of(ended[-third:])))
     facts = (
-        f"{len(ended)} iterations in {_clock(summary.played)}, {summary.tokens:,} tokens; "
+        f"{len(ended)} iterations in {clock(summary.played)}, {summary.tokens:,} tokens; "
         f"accepted {_accepted(summary, ' and ')}; {failed} episodes failed; rejected "
         + (", ".join(f"{count} {reason}" for reason, count in rejected.most_common()) or "none")
     )

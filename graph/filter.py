@@ -14,20 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from events.commands.output import note, progress
+from events.activity import Activity
+from events.commands.output import note, reporting
 from events.log import Event, Log
 from events.types import EvaluationFinished
 from events.values import Question, QuestionId, Rules
-from graph.assemble import prompts, sandbox, verifier_of
+from graph.assemble import examiner, prompts, sandbox
 from graph.checkpoints import Checkpoint, Policies, take_up
 from graph.config import Config, EvaluateSettings
-from graph.examine import ROWS, Examiner, named
+from graph.examine import Examiner, named
 from graph.origin import Asked
-from graph.pace import pace
 from graph.proof import Proofs
 from graph.serving import Stored, models
 from roles.model import Model
-from roles.solver import Solver
 from sandbox.runner import Runner
 
 EASY: Final = 5
@@ -79,9 +78,10 @@ class Filter:
             stream = f"evaluation/{name}/{checkpoint.policy[:12]}-{self.config.seed}"
             event = self._finished(stream)
             if event is None:
-                with progress(f"{seat.who.who}, {checkpoint.policy[:12]}") as say:
-                    examiner = await seat.examiner(checkpoint, settings)
-                    await examiner.examine_in(stream, name, self.left, checkpoint.iteration, say)
+                what = f"{seat.who.who}, {checkpoint.policy[:12]}"
+                with seat.activity.task(what), reporting(seat.activity):
+                    examines = await seat.examiner(checkpoint, settings)
+                    await examines.examine_in(stream, name, self.left, checkpoint.iteration)
                 event = self._finished(stream)
             assert event is not None, "what was just examined is in the log"
             assert isinstance(event.fact, EvaluationFinished), "it is read by this kind"
@@ -111,7 +111,7 @@ class _Seat:
         self.prompts = prompts(filtering.config)
         self._filtering = filtering
         self._house = house
-        self._pace = pace(filtering.config.play.order)
+        self.activity = Activity()
         self._put_up: tuple[Model, Runner] | None = None
         self._proofs = Proofs(exact=who.config.exact)
 
@@ -119,22 +119,19 @@ class _Seat:
         filtering, name = self._filtering, self.who.config.policy_of["student"]
         model, runner = self._put_up = self._put_up or await self._made(name, checkpoint)
         await take_up(model, name, checkpoint, self._proofs)
-        solver = Solver(self._pace.model(model), self.prompts, filtering.log)
-        verifier = verifier_of(filtering.config, self._pace.runner(runner), filtering.rules)
-        at_once = max(1, ROWS // settings.attempts)
-        again, seed = self.who.config.repeatable, filtering.config.seed
-        return Examiner(filtering.log, solver, verifier, self._pace, settings, seed, at_once, repeatable=again)
+        config = filtering.config.model_copy(update={"evaluate": settings, "serve": self.who.config.serve})
+        log, weights = filtering.log, checkpoint.weights
+        return examiner(log, config, self.prompts, filtering.rules, model, runner, self.activity, weights, in_run=False)
 
     async def _made(self, name: str, checkpoint: Checkpoint) -> tuple[Model, Runner]:
         folder, config = self._filtering.folder, self.who.config
         runner = sandbox(config, folder.name)
         self._house.push_async_callback(runner.close)
         # A missing engine is said before anything is sampled.
-        await asyncio.to_thread(lambda: runner.provenance)
-        if config.serve.backend == "vllm" and not config.serve.urls:
-            note(f"starting vLLM; it says what it does in {folder}")
+        with self.activity.task("preparing the sandbox"):
+            await asyncio.to_thread(lambda: runner.provenance)
         stored = Stored(checkpoint.weights, checkpoint.policy)
-        made = await self._house.enter_async_context(models(config, {name: stored}, folder, lambda what: None))
+        made = await self._house.enter_async_context(models(config, {name: stored}, folder, self.activity))
         return made[name], runner
 
 

@@ -140,7 +140,7 @@ def settings(folder: Path, first: RunStarted) -> Config:
         BadInput: they are of another version.
     """
     try:
-        return Config(**first.config)
+        return Config.recorded(first.config)
     except ValidationError as error:
         key = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise BadInput(f"The run in {folder} has a setting {key!r} that this version does not take; use its own.") from error

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from events.activity import Activity
+from events.values import Provenance
 from graph.resumed import Past
 from roles.model import Model
-from sandbox.runner import Runner
+from sandbox.runner import Execution, Job, Runner
 
 
 class Free:
     """Plays walks side by side."""
 
-    def __init__(self) -> None:
-        self.doing = ""
+    def __init__(self, activity: Activity | None = None) -> None:
+        self.activity = activity or Activity()
 
     async def play(self, walks: Sequence[Coroutine[Any, Any, None]], past: Sequence[Past] = ()) -> None:
         """Play all walks to their end; what they asked before a stop makes no difference here.
@@ -30,19 +33,36 @@ class Free:
         """
         tasks = [asyncio.create_task(walk) for walk in walks]
         try:
-            for ended, task in enumerate(asyncio.as_completed(tasks)):
-                self.doing = f"{len(tasks) - ended} of {len(tasks)} walks under way"
+            for task in asyncio.as_completed(tasks):
                 await task
         finally:
             for one in tasks:
                 one.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self.doing = ""
 
     def model(self, model: Model) -> Model:
         """The model itself."""
         return model
 
     def runner(self, runner: Runner) -> Runner:
-        """The sandbox itself."""
-        return runner
+        """The sandbox itself, which says how many programs it runs."""
+        return _ToldRunner(runner, self.activity)
+
+
+@dataclass(frozen=True)
+class _ToldRunner:
+    inner: Runner
+    activity: Activity
+
+    @property
+    def provenance(self) -> Provenance:
+        return self.inner.provenance
+
+    async def run(self, jobs: Sequence[Job]) -> list[Execution]:
+        with self.activity.task("running programs", len(jobs)) as task:
+            done = await self.inner.run(jobs)
+            task.add(len(jobs))
+            return done
+
+    async def close(self) -> None:
+        await self.inner.close()

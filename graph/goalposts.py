@@ -20,7 +20,7 @@ from rich.table import Table
 
 from events import process
 from events.cli import holds_log, open_any, run_app
-from events.commands.output import Printer, note
+from events.commands.output import Printer, note, progress
 from events.errors import BadInput
 from events.log import Log
 from events.safe_text import markup
@@ -114,11 +114,12 @@ def _filter(job: _Job, against: Sequence[str], *, further: bool) -> None:
     from graph.filter import Filter
     from graph.folder import locked
 
-    given = inputs(job.config)
-    base = Policies(job.config.model, job.config, (Checkpoint(given.model, given.digest),))
-    # Whoever is not there is missed now, and not after a day of sampling.
-    line = [base, *(policies(who, job.runs, job.config) for who in against)]
-    folder, log = _opened(job, given)
+    with progress("reading the models and the questions"):
+        given = inputs(job.config)
+        base = Policies(job.config.model, job.config, (Checkpoint(given.model, given.digest),))
+        # Whoever is not there is missed now, and not after a day of sampling.
+        line = [base, *(policies(who, job.runs, job.config) for who in against)]
+        folder, log = _opened(job, given)
     with closing(log), locked(folder):
         put_up(log, given.goalposts)
         filtering = Filter(log, folder, job.config, given.goalposts.name, list(given.goalposts.questions), given.rules)

@@ -17,9 +17,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 
+from events.activity import Activity, clock
 from events.errors import TrainerError
 from events.log import Log
 from events.logging import logger
+from events.safe_text import one_line
 from events.types import Fact, PolicyProbed, PolicyUpdated
 from events.values import Digest
 from graph.config import LearnSettings
@@ -30,6 +32,12 @@ PERIOD = 0.03
 """Seconds between looks at the log."""
 GRACE_S = 5.0
 """How long processes may take to end in order."""
+PROGRESS: Final = "trainer.progress"
+"""File of a run in which its trainer says every second what it does, in a line for people."""
+LATE_S: Final = 15.0
+"""Seconds after which that is old."""
+SILENT_S: Final = 300.0
+"""Seconds after which somebody should look."""
 
 
 SHARDS: Final[dict[str, dict[str, str]]] = {
@@ -43,10 +51,11 @@ SHARDS: Final[dict[str, dict[str, str]]] = {
 class Learner:
     """Runs `python -m trainer.run RUN --follow` and waits for its updates."""
 
-    def __init__(self, folder: Path, log: Log, settings: LearnSettings) -> None:
+    def __init__(self, folder: Path, log: Log, settings: LearnSettings, activity: Activity | None = None) -> None:
         self._folder = folder
         self._log = log
         self._settings = settings
+        self._activity = activity or Activity()
         self._processes: list[subprocess.Popen[bytes]] = []
         self._output = folder / "trainer.out"
         self._said_before = 0
@@ -105,6 +114,11 @@ class Learner:
         return await self._told(policy, PolicyProbed, lambda fact: fact.digest == digest, f"probed the weights {digest[:12]}")
 
     async def _told(self, policy: str, kind: type[FactT], wanted: Callable[[FactT], bool], what: str) -> FactT:
+        with self._activity.task("waiting for the trainer", note=lambda: heard(self._folder)):
+            return await self._awaited(policy, kind, wanted, what)
+
+    async def _awaited(self, policy: str, kind: type[FactT], wanted: Callable[[FactT], bool], what: str) -> FactT:
+        warned = time.monotonic()
         while True:
             alive = self._alive
             for event in self._log.read(f"policy/{policy}"):
@@ -115,6 +129,20 @@ class Learner:
                 raise TrainerError(f"The trainer ended before it {what}: {self._last_words()}")
             while not self._log.changed() and self._alive:
                 await asyncio.sleep(PERIOD)
+                if time.monotonic() - warned > SILENT_S:
+                    warned = time.monotonic()
+                    self._warn()
+
+    def _warn(self) -> None:
+        """Tell of a trainer that lives and says nothing, as one that was stopped does, or one that waits for memory."""
+        age = silence(self._folder)
+        if age is None or age > SILENT_S:
+            since = "since it was started" if age is None else f"for {clock(age)}"
+            pids = ", ".join(str(process.pid) for process in self._processes)
+            self._activity.warn(
+                f"The trainer (process {pids}) has said nothing {since}, and is waited for; see whether it is stopped or the"
+                f" machine is out of memory, and what is in {self._folder / 'trainer.log'}"
+            )
 
     def stop(self) -> None:
         """End the processes; before its commit point nothing is lost."""
@@ -143,3 +171,23 @@ class Learner:
         why = ", as the kernel does for want of memory" * (killed == signal.SIGKILL)
         last = f"; before that it said: {said[-1][:300]} (see {self._output})" if said else ""
         return f"it was killed by signal {killed} ({signal.strsignal(killed)}){why}{last}"
+
+
+def silence(folder: Path) -> float | None:
+    """Seconds since the trainer of a run said what it does; None if it never did."""
+    try:
+        return max(0.0, time.time() - (folder / PROGRESS).stat().st_mtime)
+    except OSError:
+        return None
+
+
+def heard(folder: Path) -> str:
+    """What the trainer of a run said last of what it does, for people."""
+    age = silence(folder)
+    try:
+        said = one_line((folder / PROGRESS).read_text(errors="replace"), 200)
+    except OSError:
+        said = ""
+    if age is not None and age > LATE_S:
+        return f"it has said nothing for {clock(age)}" + f", and last: {said}" * bool(said)
+    return said

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from events.activity import Activity
 from events.values import Digest, Provenance
 from graph.recorded import observe
 from graph.resumed import CALLS, Past
@@ -46,10 +47,10 @@ async def _nothing(items: Sequence[Any]) -> list[Any]:
 
 
 class Lockstep:
-    """Plays walks in lockstep. `doing` says what the current batch is, for people."""
+    """Plays walks in lockstep."""
 
-    def __init__(self) -> None:
-        self.doing = ""
+    def __init__(self, activity: Activity | None = None) -> None:
+        self.activity = activity or Activity()
 
     async def play(self, walks: Sequence[Coroutine[Any, Any, None]], past: Sequence[Past] = ()) -> None:
         """Play all walks to their end.
@@ -84,7 +85,6 @@ class Lockstep:
             await asyncio.gather(*tasks, return_exceptions=True)
             for walk in walks[len(tasks) :]:
                 walk.close()
-            self.doing = ""
 
     async def _walk(self, place: _Walk, walk: Coroutine[Any, Any, None]) -> None:
         _current.set(place)
@@ -140,7 +140,6 @@ class Lockstep:
         """The same model, batched over walks."""
 
         async def serve(requests: Sequence[Request]) -> list[Reply]:
-            self.doing = f"sampling {sum(request.count for request in requests)} answers"
             return await model.generate(requests)
 
         return _BatchedModel(model, serve)
@@ -149,8 +148,8 @@ class Lockstep:
         """The same runner, batched over walks."""
 
         async def serve(jobs: Sequence[Job]) -> list[Execution]:
-            self.doing = f"running {len(jobs)} programs"
-            return await runner.run(jobs)
+            with self.activity.task(f"running {len(jobs)} programs"):
+                return await runner.run(jobs)
 
         return _BatchedRunner(runner, serve)
 

@@ -188,8 +188,8 @@ class Memory:
         if self.config.serve.backend == "transformers":
             return self.served + self.cache * ROWS * self.config.window + self.gpu.base
         if self.gpu.name == "CPU":
-            return self.served + self.config.serve.memory * 2**30 + self.gpu.base
-        return self.config.serve.memory * self.gpu.memory
+            return self.served + self.config.serve.kv_cache_gib * 2**30 + self.gpu.base
+        return self.config.serve.gpu_memory * self.gpu.memory
 
     @property
     def cached(self) -> float:

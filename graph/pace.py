@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Sequence
 from typing import Any, Literal, Protocol
 
+from events.activity import Activity
 from graph.free import Free
 from graph.lockstep import Lockstep
 from graph.resumed import Past
@@ -18,8 +19,8 @@ from sandbox.runner import Runner
 class Pace(Protocol):
     """Plays walks."""
 
-    doing: str
-    """What is going on, for people."""
+    activity: Activity
+    """Where it says what is going on."""
 
     async def play(self, walks: Sequence[Coroutine[Any, Any, None]], past: Sequence[Past] = ()) -> None:
         """Play all walks to their end.
@@ -42,6 +43,6 @@ class Pace(Protocol):
         ...
 
 
-def pace(order: Literal["lockstep", "free"]) -> Pace:
+def pace(order: Literal["lockstep", "free"], activity: Activity | None = None) -> Pace:
     """The pace that a setting names."""
-    return Lockstep() if order == "lockstep" else Free()
+    return Lockstep(activity) if order == "lockstep" else Free(activity)

@@ -120,7 +120,6 @@ class Play:
     async def _take_up(self, iteration: int) -> None:
         """Wait until an iteration is learned, go on with the weights after it, and examine them if it is time."""
         for policy in self._seats if iteration else ():
-            self.pace.doing = f"learning from iteration {iteration}"
             began = time.monotonic()
             await asyncio.gather(*(model.rest() for model in self.models.values()))
             digest = await self.learner.updated(policy, iteration)
@@ -139,7 +138,13 @@ class Play:
         if not any(isinstance(fact, IterationFinished) and fact.iteration == iteration for fact in facts):
             began = time.monotonic()
             past = self._past(openings) if begun else []
-            await self.pace.play([self._walk(opening) for opening in openings], past)
+            with self.pace.activity.task(f"episodes of iteration {iteration}", len(openings)) as task:
+
+                async def walk(opening: Opening) -> None:
+                    await self._walk(opening)
+                    task.add()
+
+                await self.pace.play([walk(opening) for opening in openings], past)
             failed = self._finish(iteration, openings)
             logger().info("iteration_finished", episodes=len(openings), failed=failed, seconds=seconds_since(began))
 
@@ -204,7 +209,6 @@ class Play:
             digest = self._updates(policy).get(iteration, self.policies[roles[0]])
             self.policies |= dict.fromkeys(roles, digest)
             if self.proofs.proved(policy) != digest:
-                self.pace.doing = "waiting for the trainer's probe of the weights"
                 probes[policy] = await self.learner.probed(policy, digest)
         # Once all are there, so that the order of events does not depend on timing.
         for policy, probe in probes.items():
@@ -212,10 +216,11 @@ class Play:
 
     async def _deliver(self, policy: str, probe: PolicyProbed) -> None:
         model, digest = self.models[policy], probe.digest
-        self.pace.doing, began = f"delivering the weights {digest[:8]}", time.monotonic()
-        if model.policy != digest:
-            await model.serve(self.folder / "weights" / digest, digest)
-        far = await self.proofs.prove(policy, model, probe)
+        began = time.monotonic()
+        with self.pace.activity.task(f"delivering the weights {digest[:8]}"):
+            if model.policy != digest:
+                await model.serve(self.folder / "weights" / digest, digest)
+            far = await self.proofs.prove(policy, model, probe)
         logger().info(
             "weights_served", policy=policy, digest=digest, seconds=seconds_since(began), difference=far.largest, mean=far.mean
         )

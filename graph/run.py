@@ -29,8 +29,7 @@ from graph.memory import GPU_HELP
 from graph.plan import meant_for, plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from events.activity import Activity
     from events.log import Log
     from graph.assemble import Inputs
 
@@ -131,19 +130,21 @@ def play(folder: Path, config: Config | None, url: str | None, console: Screen, 
         GaspError: something is wrong with the input, or failed; what was played is kept.
     """
     from events import logging
+    from events.commands.output import reporting
     from graph.assemble import inputs
     from graph.display import ending
     from graph.folder import create, locked, reopen
     from graph.serving import Stored, check
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    if config is None:
-        log, config, given = reopen(folder)
-        fresh = False
-    else:
-        given, fresh = inputs(config), True
-        check(config, Stored(given.model, given.digest))
-        log = create(folder, config, given, url)
+    fresh = config is not None
+    with reporting(console=console) as activity, activity.task(f"preparing {folder}"):
+        if config is None:
+            log, config, given = reopen(folder)
+        else:
+            given = inputs(config)
+            check(config, Stored(given.model, given.digest))
+            log = create(folder, config, given, url)
     with closing(log), locked(folder):
         finished = any(True for _ in log.read("run", kinds={"run_finished"}))
         if not fresh and not finished:
@@ -171,51 +172,55 @@ def _is_cut(log: Log) -> bool:
 
 async def _played(folder: Path, config: Config, log: Log, given: Inputs, console: Screen, *, plain: bool) -> None:
     """Play with everything put away at the end, however it ends."""
+    from events.activity import Activity
+    from events.commands.output import reporting
     from graph.assemble import put_up, sandbox, seat, stored
-    from graph.display import PERIOD
+    from graph.display import PERIOD, keep_telling
     from graph.learner import Learner
     from graph.pace import pace
     from graph.serving import models
 
-    runner, learner, going = sandbox(config, folder.name), Learner(folder, log, config.learn), pace(config.play.order)
+    activity = Activity()
+    runner, learner = sandbox(config, folder.name), Learner(folder, log, config.learn, activity)
 
     async def play() -> None:
-        def say(what: str) -> None:
-            going.doing = what
-
-        async with models(config, stored(folder, config, log), folder, say) as made:
+        # A missing engine is said before anything is sampled.
+        with activity.task("preparing the sandbox"):
+            await asyncio.to_thread(lambda: runner.provenance)
+        put_up(log, given.goalposts)
+        # While models load, so does the trainer.
+        learner.start()
+        async with models(config, stored(folder, config, log), folder, activity) as made:
+            going = pace(config.play.order, activity)
             await seat(folder, config, log, given, runner=runner, models=made, learner=learner, pace=going).run()
 
-    # A missing engine is said before anything is sampled.
-    await asyncio.to_thread(lambda: runner.provenance)
-    put_up(log, given.goalposts)
-    # While models load, so does the trainer.
-    learner.start()
-    display = asyncio.create_task(_shown(log, console, config, lambda: going.doing, plain=plain))
+    telling = asyncio.create_task(keep_telling(activity))
+    display = asyncio.create_task(_shown(log, console, config, activity, plain=plain))
     playing = asyncio.create_task(play())
     try:
         await asyncio.wait({playing})
         await asyncio.sleep(2 * PERIOD if plain else 0)
     finally:
-        for task in (playing, display):
+        for task in (playing, display, telling):
             if not task.done():
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-        learner.stop()
-        await runner.close()
+        with reporting(console=console) as stopping, stopping.task("stopping the trainer and the sandbox"):
+            await asyncio.to_thread(learner.stop)
+            await runner.close()
     if not playing.cancelled():
         playing.result()
 
 
-async def _shown(log: Log, console: Screen, config: Config, doing: Callable[[], str], *, plain: bool) -> None:
+async def _shown(log: Log, console: Screen, config: Config, activity: Activity, *, plain: bool) -> None:
     """Show the run as long as that works: what fails here is no reason to stop playing."""
     from events.commands.output import note
     from events.logging import logger
     from graph.display import show
 
     try:
-        await show(log, console, config, doing, plain=plain)
+        await show(log, console, config, activity, plain=plain)
     except Exception as error:
         logger().exception("display_failed")
         with suppress(OSError):

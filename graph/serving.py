@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from events.activity import Activity
 from events.errors import BadInput
 from events.safe_text import one_line
 from events.values import Digest
@@ -41,7 +42,7 @@ class Stored:
 
 @asynccontextmanager
 async def models(
-    config: Config, policies: Mapping[str, Stored], logs: Path, say: Callable[[str], None]
+    config: Config, policies: Mapping[str, Stored], logs: Path, activity: Activity
 ) -> AsyncIterator[dict[str, Model]]:
     """A model for each policy, by its name; a model says itself which weights it holds, which need not be these yet.
 
@@ -49,30 +50,31 @@ async def models(
         config: whose `serve`.
         policies: what they are to begin with.
         logs: folder for the logs of servers.
-        say: told what is going on while servers start.
+        activity: told what is going on while servers start, models load and answers are sampled.
 
     Raises:
         BadInput: the settings ask for something that is not here.
         ModelError: a model cannot be loaded, or a server does not answer.
     """
     async with AsyncExitStack() as house:
+        here = config.serve.backend == "transformers"
         # In a thread, so that a stop need not wait until everything is loaded.
-        made = await asyncio.to_thread(_in_process, config, policies) if config.serve.backend == "transformers" else {}
+        made = await asyncio.to_thread(_in_process, config, policies, activity) if here else {}
         held: dict[Digest | str, Replicas] = {}
-        for name, weights in () if made else policies.items():
+        for name, weights in () if here else policies.items():
             base = base_of(weights.folder)
             stands = Stored(weights.folder if base is None else base, weights.digest if base is None else Digest(base.name))
             # Adapters on one base share its servers.
             key = stands.digest if config.learn.lora.rank else name
             if key not in held:
-                held[key] = await _replicas(config, stands, logs, say, house)
+                held[key] = await _replicas(config, stands, logs, activity, house)
             made[name] = _on(config, held[key], stands)
         for model in made.values():
             house.push_async_callback(model.close)
         yield made
 
 
-def _in_process(config: Config, policies: Mapping[str, Stored]) -> dict[str, Model]:
+def _in_process(config: Config, policies: Mapping[str, Stored], activity: Activity) -> dict[str, Model]:
     from roles.models.transformers import TransformersModel
 
     gpu = config.serve.devices.split(",")[0].strip()
@@ -84,6 +86,7 @@ def _in_process(config: Config, policies: Mapping[str, Stored]) -> dict[str, Mod
             threads=threads_of(config, weights.folder),
             device=f"cuda:{gpu}" if gpu else None,
             dtype=config.serve.dtype,
+            activity=activity,
         )
         for name, weights in policies.items()
     }
@@ -95,25 +98,36 @@ def _on(config: Config, replicas: Replicas, stands: Stored) -> Model:
     return VllmModel(replicas, stands.folder, max_prompt_tokens=config.max_prompt_tokens, drift=config.token_drift)
 
 
-async def _replicas(config: Config, weights: Stored, logs: Path, say: Callable[[str], None], house: AsyncExitStack) -> Replicas:
+async def _replicas(config: Config, weights: Stored, logs: Path, activity: Activity, house: AsyncExitStack) -> Replicas:
     from roles.models.replicas import Replicas, name_at
 
     serve = config.serve
-    replicas = partial(Replicas, in_flight=serve.in_flight, timeout_s=serve.timeout_s, sleeps=serve.sleep)
+    replicas = partial(Replicas, in_flight=serve.in_flight, timeout_s=serve.timeout_s, sleeps=serve.sleep, activity=activity)
     if serve.urls:
         key = os.environ.get(KEY)
         # Nobody knows which weights a server holds that was there before; a base that it does not hold fails its proof.
         holds = weights.digest if config.learn.lora.rank else Digest("")
-        return replicas(serve.urls, await name_at(serve.urls[0], key), holds, key=key)
+        with activity.task("waiting for vLLM to say what it serves"):
+            name = await name_at(serve.urls[0], key, serve.timeout_s)
+        return replicas(serve.urls, name, holds, key=key)
     from roles.serving.fleet import start
 
-    def progress(seconds: float, line: str) -> None:
-        say(f"starting vLLM, {seconds:.0f} s: {one_line(line, 100)}")
+    last = ""
+
+    def progress(_: float, line: str) -> None:
+        nonlocal last
+        last = one_line(line, 100)
 
     serving = _serving(config, weights, logs)
-    fleet = await start(serving, progress)
+    with activity.task(f"starting vLLM, whose log is in {logs}", note=lambda: last):
+        fleet = await start(serving, progress)
     house.push_async_callback(fleet.close)
     return replicas(fleet.urls, serving.name, weights.digest, key=fleet.key, check=fleet.check)
+
+
+def fleets(config: Config) -> int:
+    """How many fleets of servers a run starts."""
+    return 1 if config.learn.lora.rank else len(set(config.policy_of.values()))
 
 
 def check(config: Config, weights: Stored) -> None:
@@ -144,7 +158,10 @@ def _serving(config: Config, weights: Stored, logs: Path) -> Serving:
         tensor_parallel=serve.tensor_parallel,
         devices=serve.devices,
         dtype=serve.dtype,
-        memory=serve.memory,
+        gpu_memory=serve.gpu_memory,
+        kv_cache_gib=serve.kv_cache_gib,
+        # Each of two policies with whole weights has servers of its own, which answer at the same time.
+        threads=threads_of(config, weights.folder, processes=serve.replicas * fleets(config)),
         context=config.window,
         rank=config.learn.lora.rank,
         adapters=len(set(config.policy_of.values())),

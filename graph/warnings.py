@@ -58,7 +58,7 @@ def _of_the_model(config: Config, budget: Budget, *, fetched: bool) -> Iterator[
     if not memory.fits:
         yield (
             "memory does not fit, see above; try learn.gradient_checkpointing, learn.shard, learn.lora.rank, serve.sleep, less"
-            " serve.memory, or fewer tokens"
+            " serve.gpu_memory (on a CPU serve.kv_cache_gib), or fewer tokens"
         )
     missing = sorted(set(learn.lora.modules) - set(shape.linear))
     if not fetched and learn.lora.rank and missing:

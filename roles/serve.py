@@ -54,13 +54,15 @@ def main(
     devices: Annotated[str, typer.Option(metavar="0,1,..", help="GPUs, dealt out in turn; all that are seen by default.")] = "",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the first server, the others follow; 0: free ones.")] = 0,
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="What is computed in.")] = "float32",
-    memory: Annotated[
-        float, typer.Option(min=0.01, max=1, help="Share of a GPU's memory; on a CPU, GiB of keys and values.")
-    ] = 0.9,
+    gpu_memory: Annotated[float, typer.Option(min=0.01, max=1, help="Share of a GPU's memory.")] = 0.9,
+    kv_cache_gib: Annotated[float, typer.Option(min=0.01, help="On a CPU, GiB of keys and values.")] = 1.0,
+    threads: Annotated[
+        int, typer.Option(min=0, help="CPU threads of each; 0: OMP_NUM_THREADS, else its share of the cores.")
+    ] = 0,
     context: Annotated[int, typer.Option(min=0, help="Most tokens of prompt and completion; 0: as the model has it.")] = 0,
     lora_rank: Annotated[int, typer.Option(min=0, help="Highest rank of adapters that may be loaded; 0: none.")] = 0,
     sleep: Annotated[bool, typer.Option("--sleep", help="Let them give their GPU's memory back when asked.")] = False,
-    start_s: Annotated[float, typer.Option(min=1, help="Seconds until they must answer.")] = 900.0,
+    start_s: Annotated[float, typer.Option(min=1, help="Seconds in which a starting one may be silent and idle.")] = 900.0,
     logs: Annotated[Path, typer.Option(help="Folder for their logs.")] = Path("runs/serve"),
 ) -> None:
     """Put the settings together, then serve."""
@@ -76,7 +78,9 @@ def main(
         tensor_parallel=tensor_parallel,
         devices=devices,
         dtype=dtype,
-        memory=memory,
+        gpu_memory=gpu_memory,
+        kv_cache_gib=kv_cache_gib,
+        threads=threads or _suitable(model, replicas),
         context=context,
         rank=lora_rank,
         sleep=sleep,
@@ -86,6 +90,14 @@ def main(
     )
     with suppress(asyncio.CancelledError):
         process.run(_serve(serving))
+
+
+def _suitable(model: str, replicas: int) -> int:
+    """CPU threads of each server: more than one would slow down a model as small as the pocket one."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    if said.isdecimal() and int(said):
+        return int(said)
+    return 1 if model == "pocket" else max(1, len(os.sched_getaffinity(0)) // replicas)
 
 
 def _given_key() -> str:

@@ -107,7 +107,7 @@ def test_a_completion_is_never_cut_to_fit_a_pass() -> None:
 
 
 def test_a_shared_gpu_holds_server_and_learner_or_one_at_a_time() -> None:
-    served = ("serve.backend=vllm", "serve.memory=0.5", "serve.dtype=bfloat16")
+    served = ("serve.backend=vllm", "serve.gpu_memory=0.5", "serve.dtype=bfloat16")
     both = Memory(with_settings(*served), SMALL, GPUS["H100"])
     assert both.needed("0") == 40e9 + both.learner
     turns = Memory(with_settings(*served, "serve.sleep=true"), SMALL, GPUS["H100"])
@@ -125,7 +125,7 @@ def test_servers_that_run_already_take_nothing_of_the_trainers_gpu() -> None:
 
 
 def test_on_a_cpu_a_server_is_given_gibibytes_of_keys_and_values() -> None:
-    served = Memory(with_settings("serve.backend=vllm", "serve.memory=0.5"), SMALL, GPUS["CPU"])
+    served = Memory(with_settings("serve.backend=vllm", "serve.kv_cache_gib=0.5"), SMALL, GPUS["CPU"])
     assert served.cached == 2**29 / served.cache
 
 
@@ -135,9 +135,9 @@ def test_what_does_not_fit_is_said() -> None:
     assert Memory(config, shape, GPUS["H100"]).fits
     for override in (
         "serve.sleep=false",
-        "serve.memory=0.9",
+        "serve.gpu_memory=0.9",
         "learn.shard=none",
-        "serve.memory=0.2",
+        "serve.gpu_memory=0.2",
         "learn.gradient_checkpointing=false",
     ):
         assert not Memory(changed(config, [override]), shape, GPUS["H100"]).fits, override

@@ -6,6 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
+from events.activity import Activity
 from events.screen import Screen
 from events.stores.memory import MemoryLog
 from graph.config import Config, PlaySettings
@@ -67,6 +68,7 @@ def test_the_end_compares_before_and_after(played, tmp_path):
 
 def test_the_screen_shows_the_latest_steps_and_every_symptom(played, tmp_path):
     assert "KL old" in text(screen(watch(played), 40, ""))
+    assert "warning: a server is slow" in text(screen(watch(played), 40, "", ["a server is slow"]))
     ill = learned(*[step()] * 4, *[COLLAPSED["all_wrong"]] * 3)
     for shown in (text(screen(watch(ill), 40, "")), text(ending(ill, tmp_path))):
         assert "warning: all wrong (shared, practice of iteration 7): 100% of 30 groups" in " ".join(shown.split())
@@ -75,7 +77,7 @@ def test_the_screen_shows_the_latest_steps_and_every_symptom(played, tmp_path):
 
 async def test_the_plain_display_tells_everything_once(played):
     console = Console(file=io.StringIO(), width=200)
-    task = asyncio.create_task(show(played, console, Config(), lambda: "", plain=True))
+    task = asyncio.create_task(show(played, console, Config(), Activity(), plain=True))
     await asyncio.sleep(1.2)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -88,8 +90,23 @@ async def test_a_display_that_fails_is_said_once_and_stops_nothing(played, monke
         raise ZeroDivisionError
 
     monkeypatch.setattr("graph.display.screen", broken)
-    await _shown(played, Screen(file=io.StringIO(), force_terminal=True), Config(), lambda: "", plain=False)
+    await _shown(played, Screen(file=io.StringIO(), force_terminal=True), Config(), Activity(), plain=False)
     assert (
         capsys.readouterr().err
         == "warning: the display failed (ZeroDivisionError) and shows nothing more; the run goes on, see run.log\n"
     )
+
+
+async def test_without_a_terminal_what_is_being_done_is_told_when_nothing_else_is(monkeypatch):
+    monkeypatch.setattr("graph.display.EVERY_S", 0.1)
+    monkeypatch.setattr("graph.display.PERIOD", 0.05)
+    console, activity = Console(file=io.StringIO(), width=200), Activity()
+    showing = asyncio.create_task(show(MemoryLog(), console, Config(), activity, plain=True))
+    with activity.task("waiting for the trainer", note=lambda: "tokens learned: 3 of 8"):
+        activity.warn("a server is [slow]")
+        while "tokens learned" not in console.file.getvalue() and not showing.done():
+            await asyncio.sleep(0.05)
+    showing.cancel()
+    said = console.file.getvalue()
+    assert said.count("warning: a server is [slow]\n") == 1
+    assert "waiting for the trainer, for 0:00 (tokens learned: 3 of 8)\n" in said

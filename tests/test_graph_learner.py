@@ -16,6 +16,8 @@ import pytest
 
 from events.stores import open_log
 from events.types import PolicyUpdated
+from graph.learner import PROGRESS, heard
+from trainer.report import telling
 
 ROOT = Path(__file__).parent.parent
 PATIENCE_S = 120
@@ -103,3 +105,14 @@ def test_a_trainer_ends_with_its_parent_whatever_it_waits_for():
     finally:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def test_what_the_trainer_does_is_a_line_in_the_runs_folder_whose_age_tells_that_it_is_stopped(tmp_path):
+    assert heard(tmp_path) == ""
+    with telling(tmp_path, None) as activity, activity.task("tokens learned", 8) as task:
+        task.add(3)
+        wait_for(lambda: heard(tmp_path).startswith("tokens learned: 3 of 8"), seconds=20)
+    assert not (tmp_path / PROGRESS).exists()
+    (tmp_path / PROGRESS).write_text("saving the weights")
+    os.utime(tmp_path / PROGRESS, (time.time() - 65, time.time() - 65))
+    assert heard(tmp_path) == "it has said nothing for 1:05, and last: saving the weights"

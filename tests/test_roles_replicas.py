@@ -1,7 +1,9 @@
 """Asking servers over real connections: retries, back-pressure, limits of time, and errors that say which server and why."""
 
 import asyncio
-from contextlib import asynccontextmanager
+import signal
+import sys
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from aiohttp import web
@@ -145,10 +147,95 @@ async def test_what_one_server_cannot_do_another_does() -> None:
     assert [said for _, said in answers] == [b"well"] * 8
 
 
-async def test_an_answer_that_takes_too_long_is_an_error_that_says_so() -> None:
+async def test_a_server_that_answers_nothing_at_all_is_given_up_with_an_error_that_says_so() -> None:
     async with asking(Script(never), timeout_s=0.2) as replicas:
-        with pytest.raises(ModelError, match=r"no answer in 0\.2 seconds"):
+        with pytest.raises(ModelError, match=r"no sign of life in 0\.2 seconds, not even an answer to /health"):
             await replicas.ask("/v1/completions", {})
+
+
+async def test_a_queue_that_is_longer_than_the_limit_is_waited_for_and_told_of() -> None:
+    turn = asyncio.Lock()
+
+    async def one_by_one(script: Script) -> web.Response:
+        match script.asked[-1][0]:
+            case "/health":
+                return web.Response()
+            case "/metrics":
+                written = 'vllm:generation_tokens_total{model_name="gasp"} 7.0\nvllm:generation_tokens_created{} 1.7e9'
+                return web.Response(text=f'vllm:num_requests_running{{engine="0"}} 1.0\n{written}')
+        async with turn:
+            await asyncio.sleep(0.05)
+        return web.Response(text="well")
+
+    script = Script(one_by_one)
+    async with asking(script, timeout_s=0.2) as replicas:
+        answers = await asyncio.gather(*(replicas.ask("/v1/completions", {"seed": n}) for n in range(16)))
+        assert [said for _, said in answers] == [b"well"] * 16
+        assert [path for path, _ in script.asked].count("/v1/completions") == 16
+        slow = replicas.activity.warnings
+    assert 1 <= len(slow) <= 4
+    assert "is slow (vLLM writes 1, 0 wait" in slow[0]
+    assert "serve.kv_cache_gib" in slow[0]
+
+
+async def test_a_server_that_says_it_is_full_is_asked_until_it_is_not(monkeypatch) -> None:
+    monkeypatch.setattr("roles.models.replicas._LONGEST_PAUSE_S", 0.02)
+
+    async def full(script: Script) -> web.Response:
+        return web.Response(status=429) if len(script.asked) <= 10 else web.Response(text="well")
+
+    async with asking(Script(full), timeout_s=0.05) as replicas:
+        assert (await replicas.ask("/v1/completions", {}))[1] == b"well"
+
+
+SERVER = """
+import http.server
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"] or 0))
+        self.send_response(200)
+        self.send_header("Content-Length", "4")
+        self.end_headers()
+        self.wfile.write(b"well")
+
+    do_GET = do_POST
+    def log_message(self, *_): pass
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+@asynccontextmanager
+async def process():
+    """A server that is a process, and its URL."""
+    started = await asyncio.create_subprocess_exec(sys.executable, "-c", SERVER, stdout=asyncio.subprocess.PIPE)
+    assert started.stdout is not None
+    try:
+        yield started, f"http://127.0.0.1:{int(await started.stdout.readline())}"
+    finally:
+        with suppress(ProcessLookupError):
+            started.kill()
+        await started.wait()
+
+
+async def test_a_server_that_is_stopped_for_a_while_answers_when_it_goes_on_and_is_given_up_if_it_does_not() -> None:
+    async with process() as (server, url):
+        replicas = Replicas([url], "gasp", POLICY, timeout_s=4)
+        server.send_signal(signal.SIGSTOP)
+        waiting = asyncio.create_task(replicas.ask("/v1/completions", {}))
+        await asyncio.sleep(1)
+        assert not waiting.done()
+        server.send_signal(signal.SIGCONT)
+        assert (await waiting)[1] == b"well"
+        await replicas.close()
+        replicas = Replicas([url], "gasp", POLICY, timeout_s=0.5)
+        server.send_signal(signal.SIGSTOP)
+        with pytest.raises(ModelError, match="no sign of life"):
+            await replicas.ask("/v1/completions", {})
+        await replicas.close()
 
 
 async def test_servers_that_are_known_to_have_ended_are_not_asked_again() -> None:

@@ -56,7 +56,7 @@ def command(temporary):
     processes = []
 
     def run():
-        line = [sys.executable, "-m", "roles.serve", "pocket", "--memory", str(MEMORY), "--logs", str(temporary / "logs")]
+        line = [sys.executable, "-m", "roles.serve", "pocket", "--kv-cache-gib", str(MEMORY), "--logs", str(temporary / "logs")]
         processes.append(subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
         return processes[-1]
 
@@ -113,7 +113,7 @@ def left(temporary):
 
 
 async def test_a_fleet_answers_whoever_has_the_key_and_says_why_it_died(temporary):
-    fleet = await start(Serving(WEIGHTS, "pocket", temporary / "logs", memory=MEMORY, start_s=START_S))
+    fleet = await start(Serving(WEIGHTS, "pocket", temporary / "logs", kv_cache_gib=MEMORY, start_s=START_S))
     try:
         (url,) = fleet.urls
         fleet.check()

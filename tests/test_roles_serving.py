@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from events.errors import BadInput
+from events.errors import BadInput, ModelError
 from events.weights import ADAPTER_CONFIG
 from roles.pocket import WEIGHTS
 from roles.serving.command import Serving, built_for_cpu, check, command, deal, environment, padded
+from roles.serving.fleet import Fleet, _healthy
 from roles.serving.guard import Guard
-from roles.serving.keeping import Ended, new_folder
+from roles.serving.keeping import Ended, Kept, Program, new_folder
 from roles.serving.processes import RECORD, clear_all
 from roles.serving.server import Server, held_ports
 from sandbox.engine import started_at
@@ -165,7 +166,7 @@ def flags(line):
 
 
 def test_settings_become_flags(serving):
-    told = replace(serving, dtype="bfloat16", tensor_parallel=2, memory=0.5, context=300, rank=9, sleep=True)
+    told = replace(serving, dtype="bfloat16", tensor_parallel=2, gpu_memory=0.5, context=300, rank=9, sleep=True)
     gpu = flags(command(told, 8000, cpu=False))
     assert gpu["--dtype"] == "bfloat16"
     assert gpu["--tensor-parallel-size"] == "2"
@@ -174,9 +175,10 @@ def test_settings_become_flags(serving):
     assert gpu["--max-lora-rank"] == "16"
     assert {"--enable-lora", "--enable-sleep-mode"} <= gpu.keys()
     assert "--enforce-eager" not in gpu
-    cpu = flags(command(replace(serving, memory=0.5), 8000, cpu=True))
-    assert cpu["--kv-cache-memory-bytes"] == str(2**29)
+    cpu = flags(command(replace(serving, kv_cache_gib=2.5), 8000, cpu=True))
+    assert cpu["--kv-cache-memory-bytes"] == str(5 * 2**29)
     assert {"--enforce-eager", "--no-enable-chunked-prefill"} <= set(cpu)
+    assert environment(replace(serving, threads=3), Path(), "key", [], cpu=True)["OMP_NUM_THREADS"] == "3"
     assert {"--gpu-memory-utilization", "--max-model-len", "--enable-lora", "--enable-sleep-mode"}.isdisjoint(cpu)
 
 
@@ -359,3 +361,23 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(temporary, arguments, why)
     assert (code, out) == (2, "")
     assert not list(temporary.iterdir())
     assert re.fullmatch(f"error: .*{re.escape(why)}.*\n", err)
+
+
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [
+        ("import time; time.sleep(60)", "did nothing for 2 s"),
+        ("import time\nfor n in range(12): print(n, flush=True); time.sleep(0.25)", "ended with code 0"),
+        ("import time\nwhile time.process_time() < 2.5: pass", "ended with code 0"),
+    ],
+)
+async def test_a_server_that_starts_is_given_up_only_if_it_does_nothing_at_all(temporary, program, says):
+    log = temporary / "log"
+    folder = new_folder()
+    kept = Kept(folder, [Program([sys.executable, "-c", program], {}, str(log))])
+    fleet = Fleet([Server(0, 9, log)], "key", folder, kept)
+    try:
+        with pytest.raises(ModelError, match=says):
+            await _healthy(fleet, 2, lambda seconds, line: None)
+    finally:
+        await fleet.close()

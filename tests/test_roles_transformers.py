@@ -1,5 +1,6 @@
 """The in-process sampler on a tiny random model: exact logprobs, and randomness that ignores the batch."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,19 @@ def forward(weights: Path, prompt: tuple[int, ...], answer: tuple[int, ...], tem
     with torch.no_grad():
         logits = plain(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
     return (logits / temperature).log_softmax(-1)
+
+
+async def test_what_nobody_waits_for_any_more_is_not_sampled_to_its_end(model) -> None:
+    asked = asyncio.create_task(model.generate([ask("a", count=256, max_tokens=10_000)]))
+    while (sampling := model._activity.first) is None:
+        await asyncio.sleep(0.01)
+    assert sampling.what == "sampling answers"
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    while model._activity.first is not None:
+        await asyncio.sleep(0.01)
+    assert sampling.done < sampling.total == 256
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])

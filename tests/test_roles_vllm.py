@@ -82,7 +82,7 @@ def store(tmp_path_factory) -> Store:
 
 @pytest.fixture(scope="module")
 def fleet(store, tmp_path_factory):
-    serving = Serving(store[store.base], "gasp", tmp_path_factory.mktemp("logs"), memory=0.25, context=512, rank=4)
+    serving = Serving(store[store.base], "gasp", tmp_path_factory.mktemp("logs"), kv_cache_gib=0.25, context=512, rank=4)
     fleet = asyncio.run(start(serving))
     yield fleet
     asyncio.run(fleet.close())

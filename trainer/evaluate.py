@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,11 +20,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from events import process
+from events.activity import Activity
 from events.cli import holds_log, open_any, run_app
-from events.commands.output import Printer, note, progress, say_json
+from events.commands.output import Printer, note, reporting, say_json
 from events.errors import BadInput
 from events.estimators import CONFIDENCE, pass_at_k, pass_at_k_interval
-from events.log import Log, Say
+from events.log import Log
 from events.safe_text import markup
 from events.types import EvaluationFinished, PolicyProbed, PolicyUpdated
 from events.values import Digest
@@ -76,15 +77,17 @@ def main(
         raise BadInput(f"--policy is for runs, and there is no run {who!r}; give the name or folder of one.")
     if run is not None and config is not None:
         raise BadInput(f"--config is for models; {run} keeps the settings that it was started with.")
-    examinee = _of_model(who, config, runs) if run is None else _of_run(run, policy)
-    with closing(examinee.log):
-        settings = _settings(examinee.config.evaluate, temperature, attempts=attempts, questions=questions)
-        wanted = _ks(ks, settings.attempts)
-        asked = question_set(examinee.config, name, examinee.weights)
+    with ExitStack() as house:
+        activity = house.enter_context(reporting())
+        with activity.task("reading the model and the questions"):
+            examinee = _of_model(who, config, runs) if run is None else _of_run(run, policy)
+            house.callback(examinee.log.close)
+            settings = _settings(examinee.config.evaluate, temperature, attempts=attempts, questions=questions)
+            wanted = _ks(ks, settings.attempts)
+            asked = question_set(examinee.config, name, examinee.weights)
         note(f"examining {examinee.policy[:12]} on {asked.name}; everything is kept in {examinee.folder}")
-        with progress("examining") as say:
-            sampled = examinee.config.seed if seed is None else seed
-            stream, found = process.run(examine(examinee, asked, settings, sampled, say))
+        sampled = examinee.config.seed if seed is None else seed
+        stream, found = process.run(examine(examinee, asked, settings, sampled, activity))
     if as_json:
         say_json({"folder": str(examinee.folder), "stream": stream, **figures(found, wanted)})
     else:
@@ -196,19 +199,17 @@ def question_set(config: Config, name: str, weights: Path) -> QuestionSet:
 
 
 async def examine(
-    examinee: Examinee, asked: QuestionSet, settings: EvaluateSettings, seed: int, say: Say
+    examinee: Examinee, asked: QuestionSet, settings: EvaluateSettings, seed: int, activity: Activity
 ) -> tuple[str, EvaluationFinished]:
     """Examine, or go on with it; the stream that it is in, and what was found.
 
     Raises:
         GaspError: model or sandbox failed; what is done is kept.
     """
-    from graph.assemble import prompts, sandbox, verifier_of
-    from graph.examine import ROWS, Examiner, named
-    from graph.pace import pace
-    from roles.solver import Solver
+    from graph.assemble import examiner, prompts, sandbox
+    from graph.examine import named
 
-    config, log, going = examinee.config, examinee.log, pace(examinee.config.play.order)
+    log, config = examinee.log, examinee.config.model_copy(update={"evaluate": settings, "seed": seed})
     questions = asked.questions[: settings.questions]
     said = prompts(config)
     name = named(asked.name, questions, settings, said.digest)
@@ -220,16 +221,14 @@ async def examine(
         runner = sandbox(config, examinee.folder.name)
         house.push_async_callback(runner.close)
         # A missing engine is said before anything is sampled.
-        await asyncio.to_thread(lambda: runner.provenance)
-        model = await _served(examinee, house)
-        solver, verifier = Solver(going.model(model), said, log), verifier_of(config, going.runner(runner), asked.rules)
-        at_once = max(1, ROWS // settings.attempts)
-        again = config.repeatable
-        examiner = Examiner(log, solver, verifier, going, settings, seed, at_once, repeatable=again)
-        return stream, await examiner.examine_in(stream, name, questions, examinee.iteration, say)
+        with activity.task("preparing the sandbox"):
+            await asyncio.to_thread(lambda: runner.provenance)
+        model = await _served(examinee, house, activity)
+        examines = examiner(log, config, said, asked.rules, model, runner, activity, examinee.weights, in_run=False)
+        return stream, await examines.examine_in(stream, name, questions, examinee.iteration)
 
 
-async def _served(examinee: Examinee, house: AsyncExitStack) -> Model:
+async def _served(examinee: Examinee, house: AsyncExitStack, activity: Activity) -> Model:
     """A model with the policy's weights, proved where the log has the trainer's probe of them."""
     from graph.checkpoints import Checkpoint, take_up
     from graph.folder import locked
@@ -240,15 +239,14 @@ async def _served(examinee: Examinee, house: AsyncExitStack) -> Model:
     if config.serve.urls:
         # Else a run that goes on would be sampled by other weights from now on.
         house.enter_context(locked(examinee.folder))
-    elif config.serve.backend == "vllm":
-        note(f"starting vLLM; it says what it does in {examinee.folder}")
     policy = config.policy_of["student"]
-    made = await house.enter_async_context(models(config, {policy: stored}, examinee.folder, lambda what: None))
+    made = await house.enter_async_context(models(config, {policy: stored}, examinee.folder, activity))
     model = made[policy]
     told = (event.fact for event in examinee.log.read(kinds=("policy_probed",)))
     probe = next((fact for fact in told if isinstance(fact, PolicyProbed) and fact.digest == examinee.policy), None)
     checkpoint = Checkpoint(examinee.weights, examinee.policy, examinee.iteration, probe)
-    await take_up(model, policy, checkpoint, Proofs(exact=config.exact))
+    with activity.task("checking the served weights"):
+        await take_up(model, policy, checkpoint, Proofs(exact=config.exact))
     return model
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
+from events.activity import Activity, Task
 from events.errors import TrainerError
 from events.log import Event, Log
 from events.logging import logger
@@ -27,21 +28,23 @@ from trainer.credit import Lesson
 from trainer.distributed import ALONE, World
 from trainer.pupils import Pupil, Pupils
 from trainer.replay import Cursor
-from trainer.step import Progress, ignored, learn, measured
+from trainer.step import learn, measured
 from trainer.syllabus import Syllabus
 
 
 class Trainer:
     """Learns every finished iteration of one run."""
 
-    def __init__(self, log: Log, run: Path, syllabus: Syllabus, world: World = ALONE, *, progress: Progress = ignored) -> None:
-        """Take up the work where the log says that it was left; `progress` is told of each update from 0 to its tokens."""
+    def __init__(
+        self, log: Log, run: Path, syllabus: Syllabus, world: World = ALONE, *, activity: Activity | None = None
+    ) -> None:
+        """Take up the work where the log says that it was left; `activity` is told how far an update is."""
         self._log = log
         self._syllabus = syllabus
         self._config = syllabus.config
         self._start = syllabus.start
         self._world = world
-        self._progress = progress
+        self._activity = activity or Activity()
         self._store = run / "weights"
         self._pupils = Pupils(self._store, syllabus.start, syllabus.config, world)
         self._places = {name: syllabus.place(name) for name in syllabus.policies}
@@ -51,10 +54,11 @@ class Trainer:
 
     def prepare(self) -> None:
         """Load every policy ahead of its first iteration, once there is a probe of what play may be about to serve."""
-        if not self._start.sources:
-            self._probe()
-        for place in self._places.values():
-            self._pupils.prepare(place)
+        with self._activity.task("loading the weights"):
+            if not self._start.sources:
+                self._probe()
+            for place in self._places.values():
+                self._pupils.prepare(place)
 
     def _probe(self) -> None:
         for name, place in self._places.items():
@@ -99,7 +103,8 @@ class Trainer:
         # They stay bound when the update fails, so that the last line says what was being learned.
         bind_contextvars(policy=place.name, iteration=end.fact.iteration)
         logger().info("update_started", until=end.position)
-        events = self._update(place, end)
+        with self._activity.task(f"learning from iteration {end.fact.iteration} ({place.name})"):
+            events = self._update(place, end)
         unbind_contextvars("policy", "iteration")
         for event in events:
             place = place.behind(event)
@@ -151,16 +156,15 @@ class Trainer:
         pupil = self._pupils.take(place)
         steps: list[StepTaken] = []
         todo = todo * self._config.learn.epochs
-        done, total = 0, sum(map(_tokens, todo))
-        self._progress(done, total)
-        for lesson in todo:
-            fresh = not any(step.samples for step in steps)
-            step = self._step(lesson, pupil, done, total)
-            done += _tokens(lesson)
-            if fresh and step.samples:
-                self._check_drift(place, lesson, step)
-            steps.append(step)
-        return steps, self._pupils.save(place, pupil)
+        with self._activity.task("tokens learned", sum(map(_tokens, todo))) as task:
+            for lesson in todo:
+                fresh = not any(step.samples for step in steps)
+                step = self._step(lesson, pupil, task)
+                if fresh and step.samples:
+                    self._check_drift(place, lesson, step)
+                steps.append(step)
+        with self._activity.task("saving the weights"):
+            return steps, self._pupils.save(place, pupil)
 
     @cached_property
     def _batch_tokens(self) -> int:
@@ -169,13 +173,14 @@ class Trainer:
         weights = size(self._store / self._start.policies["student"])
         return batch_tokens(self._config.learn, weights, cpu=not torch.cuda.is_available())
 
-    def _step(self, lesson: Lesson, pupil: Pupil, before: int, total: int) -> StepTaken:
+    def _step(self, lesson: Lesson, pupil: Pupil, task: Task) -> StepTaken:
         if not lesson.credited:
             return _idle(lesson)
+        before = task.done
 
         def progress(done: int, of: int) -> None:
             # Others may have a share of the lesson; all are about as far.
-            self._progress(before + _tokens(lesson) * done // of, total)
+            task.done = before + _tokens(lesson) * done / of
 
         return learn(lesson, pupil.loss, pupil.adam, self._batch_tokens, self._world, progress=progress)
 

@@ -50,11 +50,11 @@ class Plan:
 
     def recordings(self) -> list[Recording]:
         """The sources, opened; rewards count as recorded where recipe and reward settings are those of the source."""
-        config = Config.model_validate(self.start.config)
+        config = Config.recorded(self.start.config)
         found = []
         for path, source in zip(self.sources, self.start.sources, strict=True):
             log = open_any(str(path))
-            played = Config.model_validate(started(log).config)
+            played = Config.recorded(started(log).config)
             same = (config.recipe, config.rewards) == (played.recipe, played.rewards)
             found.append(Recording(log, source.until, None if same else recipe(config)))
         return found
@@ -66,8 +66,8 @@ class Plan:
         with closing(open_any(str(self.sources[0]))) as log:
             first = started(log)
         alike = all(first.versions.get(name) == self.start.versions.get(name) for name in ARITHMETIC)
-        config = Config.model_validate(first.config)
-        return alike and first.policies == self.start.policies and config == Config.model_validate(self.start.config)
+        config = Config.recorded(first.config)
+        return alike and first.policies == self.start.policies and config == Config.recorded(self.start.config)
 
 
 def plan(sources: Sequence[Path], overrides: Sequence[str], *, recredit: str | None, until: int | None) -> Plan:
@@ -80,7 +80,7 @@ def plan(sources: Sequence[Path], overrides: Sequence[str], *, recredit: str | N
         raise BadInput(f"--until {until} would be a position of {len(sources)} logs; give one --offline RUN with it")
     if recredit is not None and recredit not in RECIPES:
         raise BadInput(f"There is no recipe {recredit!r}; --recredit takes one of {', '.join(RECIPES)}")
-    played = Config.model_validate(_first(sources[0]).config)
+    played = Config.recorded(_first(sources[0]).config)
     config = changed(played, [*overrides, *([f'recipe="{recredit}"'] if recredit else [])])
     _check_free(played, config)
     model = start_of(sources, None if config.model == played.model else config.model)

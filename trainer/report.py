@@ -5,20 +5,55 @@ Law: a reader of the log. Everything comes from its events, what clocks said of 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from io import TextIOBase
+from pathlib import Path
 from typing import TextIO
 
+from rich.console import Console
+
+from events.activity import LOGGED_S, Activity, told
+from events.commands.output import reporting
 from events.diagnosis import Key, Symptom, diagnose
 from events.learning import heading, step_lines
 from events.log import Event, Log
 from events.logging import logger
 from events.projections import RunSummary
 from events.types import PolicyUpdated
+from graph.learner import PROGRESS
+
+
+@contextmanager
+def telling(folder: Path, screen: Console | None) -> Iterator[Activity]:
+    """Tell what the trainer does: every second in a file of the run, every half minute in the log, now and then on a screen.
+
+    Args:
+        folder: the run's.
+        screen: where people look; None: nobody does.
+    """
+    file, fresh = folder / PROGRESS, folder / f"{PROGRESS}.new"
+    activity = Activity()
+
+    def write(line: str) -> None:
+        # A disk that is full for a while is no reason to stop.
+        with suppress(OSError):
+            fresh.write_text(line)
+            fresh.replace(file)
+
+    with ExitStack() as stack:
+        stack.callback(lambda: file.unlink(missing_ok=True))
+        stack.enter_context(told(activity, write, 1.0, idle=True))
+        stack.enter_context(told(activity, lambda line: logger().info("progress", doing=line), LOGGED_S))
+        if screen is not None:
+            stack.enter_context(reporting(activity, screen))
+        yield activity
 
 
 class Reporter:
     """Tells of the updates of a run on a screen and in the operational log."""
 
-    def __init__(self, log: Log, screen: TextIO) -> None:
+    def __init__(self, log: Log, screen: TextIO | TextIOBase) -> None:
         self._log = log
         self._screen = screen
         self._summary = RunSummary()

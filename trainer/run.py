@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from events.activity import Activity
 from events.cli import run_app
 from events.errors import BadInput
 from trainer.distributed import ALONE, World
@@ -101,22 +102,30 @@ def _assist(order: Order, world: World, *, follow: bool) -> None:
     from trainer.process import quiet
 
     with quiet(order.folder / "trainer.out"):
-        _trainer(order, world, follow=follow).assist()
+        _trainer(order, world, Activity(), follow=follow).assist()
 
 
 def _work(order: Order, world: World, *, follow: bool, parented: bool) -> None:
+    from rich.file_proxy import FileProxy
+
     from events import logging
+    from events.screen import Screen
     from trainer.process import alone, quiet
-    from trainer.report import Reporter
+    from trainer.report import Reporter, telling
 
     log, folder = order.log, order.folder
     with alone(folder, patience_s=PATIENCE_S if parented else 0), quiet(folder / "trainer.out") as screen:
         logging.configure(file=folder / "trainer.log", run=folder.absolute().name)
-        with logging.lifetime("trainer", position=log.head().position, processes=world.size, stage=world.stage):
-            _train(_trainer(order, world, follow=follow), log, Reporter(log, screen), follow=follow)
+        console = Screen(file=screen)
+        # Whoever started us has a display of its own.
+        told = telling(folder, None if parented else console)
+        lines = FileProxy(console, screen) if console.is_terminal else screen
+        lifetime = logging.lifetime("trainer", position=log.head().position, processes=world.size, stage=world.stage)
+        with lifetime, told as activity:
+            _train(_trainer(order, world, activity, follow=follow), log, Reporter(log, lines), follow=follow)
 
 
-def _trainer(order: Order, world: World, *, follow: bool) -> Trainer:
+def _trainer(order: Order, world: World, activity: Activity, *, follow: bool) -> Trainer:
     """The trainer, once the run has started."""
     from trainer import replay
     from trainer.trl import offline
@@ -129,8 +138,9 @@ def _trainer(order: Order, world: World, *, follow: bool) -> Trainer:
             )
         time.sleep(POLL_S)
         start = replay.started(order.log)
-    offline()
-    import torch
+    with activity.task("importing torch"):
+        offline()
+        import torch
 
     from graph.threads import threads_of
     from trainer.loop import Trainer
@@ -138,7 +148,7 @@ def _trainer(order: Order, world: World, *, follow: bool) -> Trainer:
     syllabus = order.syllabus(start)
     base = order.folder / "weights" / start.policies["student"]
     torch.set_num_threads(threads_of(syllabus.config, base, processes=world.size))
-    return Trainer(order.log, order.folder, syllabus, world)
+    return Trainer(order.log, order.folder, syllabus, world, activity=activity)
 
 
 def _train(trainer: Trainer, log: Log, say: Callable[[Event], None], *, follow: bool) -> None:

@@ -59,7 +59,7 @@ class Syllabus:
             TrainerError: the settings are of another version.
         """
         try:
-            self.config = Config.model_validate(start.config)
+            self.config = Config.recorded(start.config)
         except ValidationError as error:
             problem = error.errors()[0]
             place = ".".join(map(str, problem["loc"]))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from events.errors import BadInput, TrainerError
+from events.log import Say, silent
 from events.values import Digest, Source
 from events.weights import weights_digest
 from graph.threads import suitable
@@ -44,8 +45,10 @@ class Tuning:
     """DPO's: how much leaving the first weights costs."""
 
 
-def sft(model: Path, answers: Sequence[Answer], sources: Sequence[Source], tuning: Tuning, out: Path) -> Digest:
-    """Tune a model on answers, and give the digest of what lies in `out` then.
+def sft(
+    model: Path, answers: Sequence[Answer], sources: Sequence[Source], tuning: Tuning, out: Path, say: Say = silent
+) -> Digest:
+    """Tune a model on answers, and give the digest of what lies in `out` then; `say` is told of optimizer steps.
 
     Raises:
         BadInput: there are no answers, or `out` is there.
@@ -57,10 +60,12 @@ def sft(model: Path, answers: Sequence[Answer], sources: Sequence[Source], tunin
     weights, tokenizer = _load(model)
     settings = SFTConfig(**_arguments(tuning, out), max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
     trainer = SFTTrainer(weights, args=settings, train_dataset=_dataset(rows), processing_class=tokenizer)
-    return _save(_trained(trainer), model, out, {"method": "sft", **asdict(tuning), "examples": len(rows)}, sources)
+    return _save(_trained(trainer, say), model, out, {"method": "sft", **asdict(tuning), "examples": len(rows)}, sources)
 
 
-def dpo(model: Path, pairs: Sequence[Preference], sources: Sequence[Source], tuning: Tuning, out: Path) -> Digest:
+def dpo(
+    model: Path, pairs: Sequence[Preference], sources: Sequence[Source], tuning: Tuning, out: Path, say: Say = silent
+) -> Digest:
     """Tune a model on preferences; as `sft`."""
     from trl import DPOConfig, DPOTrainer
 
@@ -79,7 +84,7 @@ def dpo(model: Path, pairs: Sequence[Preference], sources: Sequence[Source], tun
     trainer = Sampled(
         weights, ref_model=_load(model)[0], args=settings, train_dataset=_dataset(rows), processing_class=tokenizer
     )
-    return _save(_trained(trainer), model, out, {"method": "dpo", **asdict(tuning), "examples": len(rows)}, sources)
+    return _save(_trained(trainer, say), model, out, {"method": "dpo", **asdict(tuning), "examples": len(rows)}, sources)
 
 
 def _some(rows: Sequence[Any]) -> Sequence[Any]:
@@ -125,10 +130,17 @@ def _arguments(tuning: Tuning, out: Path) -> dict[str, Any]:
     }
 
 
-def _trained(trainer: Any) -> Any:
-    from transformers import PrinterCallback
+def _trained(trainer: Any, say: Say) -> Any:
+    from transformers import PrinterCallback, TrainerCallback
+
+    class Told(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+        """Tells after each step how many are taken."""
+
+        def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+            say(state.global_step, state.max_steps)
 
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Told)
     trainer.train()
     return trainer.model
 

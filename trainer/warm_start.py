@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from events.cli import open_any
-from events.commands.output import Printer
+from events.commands.output import Printer, progress
 from events.log import Log
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of runs.")]
@@ -45,7 +45,8 @@ def sft(
     found = _all(runs, verified.answers)
     tuning.prepare(start, out)
     how = tuning.Tuning(learning_rate, epochs, batch, seed)
-    digest = tuning.sft(start, found, [source_of(run) for run in runs], how, out)
+    with progress("tuning, steps") as say:
+        digest = tuning.sft(start, found, [source_of(run) for run in runs], how, out, say)
     Printer().say(f"{out} · {digest} · tuned on {len(found)} answers that passed")
 
 
@@ -71,7 +72,8 @@ def dpo(
     found = _all(runs, verified.preferences)
     tuning.prepare(start, out)
     how = tuning.Tuning(learning_rate, epochs, batch, seed, beta)
-    digest = tuning.dpo(start, found, [source_of(run) for run in runs], how, out)
+    with progress("tuning, steps") as say:
+        digest = tuning.dpo(start, found, [source_of(run) for run in runs], how, out, say)
     Printer().say(f"{out} · {digest} · tuned on {len(found)} pairs")
 
 

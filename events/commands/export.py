@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from events.cli import open_any, run_name
-from events.commands.output import AsJson, LogName, Printer, say_json
+from events.commands.output import AsJson, LogName, Printer, progress, say_json
 from events.exports import FORMATS, check_free, exporter
 from events.safe_text import markup
 
@@ -27,7 +27,7 @@ def export(
     write, name = exporter(to), run_name(log)
     place = out or Path(f"{name}-{to}")
     check_free(place)
-    with closing(open_any(log)) as opened:
+    with closing(open_any(log)) as opened, progress(f"exporting to {to}"):
         said = write(opened, place, name=name)
     if as_json:
         say_json({"format": to, "out": str(place), "written": said})

@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from rich.console import RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.text import Text
 
-from events.log import Say, silent
+from events.activity import Activity, Task, told
 from events.safe_text import one_line
-from events.screen import Screen
+from events.screen import Screen, enduring
 
 LogName = Annotated[str, typer.Argument(metavar="LOG", help="Directory of a run, its log.sqlite, or a postgresql:// URL.")]
 MOST = 2**62
@@ -58,14 +60,39 @@ def note(text: str) -> None:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Say]:
-    """Show how far something is; gives what to tell that to."""
-    console = Screen(stderr=True)
+def reporting(activity: Activity | None = None, console: Console | None = None) -> Iterator[Activity]:
+    """Show what is going on: live on a terminal, else by a line every ten seconds; gives where to say it.
+
+    Args:
+        activity: what is shown; by default a new one.
+        console: where; by default that of standard error.
+    """
+    activity, console = activity or Activity(), console or enduring(stderr=True)
+
+    def tell(line: str) -> None:
+        console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
+
     if not console.is_terminal:
-        # Rich ends even a bar that nobody sees with an empty line.
-        yield silent
+        with told(activity, tell):
+            yield activity
         return
-    columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    def shown() -> RenderableType:
+        task, line = activity.first, Text(one_line(str(activity)), no_wrap=True, overflow="ellipsis")
+        bar = ProgressBar(total=task.total, completed=task.done, width=60) if task and task.total > 1 else ""
+        return Group(line, bar, *(Text(f"warning: {one_line(said)}", style="yellow") for said in activity.warnings[-3:]))
+
+    try:
+        with Live(get_renderable=shown, console=console, transient=True):
+            yield activity
+    finally:
+        for said in activity.warnings:
+            tell(f"warning: {said}")
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Task]:
+    """Show how far one thing is; gives what to tell that to."""
+    activity = Activity()
+    with activity.task(what) as task, reporting(activity):
+        yield task

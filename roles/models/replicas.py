@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
+import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +18,12 @@ from typing import Any, Final, TypeVar
 
 import aiohttp
 
+from events.activity import Activity, clock
 from events.errors import ModelError
 from events.safe_text import one_line
 from events.secrets import MASK, masked
 from events.values import Digest
+from roles.models.liveness import Liveness, Lost
 
 _T = TypeVar("_T")
 
@@ -27,6 +31,7 @@ _TRIES: Final = 8
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 15.0
 """The upper ends of the pauses between tries double from the first to the longest; each pause is drawn below its end."""
 _CONNECT_S: Final = 10.0
+"""Seconds in which a server that is said to run already must be reachable."""
 _KEEP_S: Final = 3.0
 """An idle connection is closed before the server does so, which takes it five seconds."""
 _SAID: Final = 300
@@ -39,6 +44,7 @@ _LONGEST: Final = 1 << 16
 class _Server:
     url: str
     free: asyncio.Semaphore
+    liveness: Liveness
     load: int = 0
     """Questions that it is asked or will be."""
 
@@ -46,9 +52,10 @@ class _Server:
 class _Refused(Exception):
     """An answer that is none."""
 
-    def __init__(self, status: int, said: str) -> None:
+    def __init__(self, status: int, said: str, *, later: bool) -> None:
         super().__init__(f"HTTP {status}: {said}")
-        self.passes = status == 429 or status >= 500
+        self.busy = status == 429 or (status == 503 and later)
+        self.passes = self.busy or status >= 500
         self.absent = status == 404
 
 
@@ -60,10 +67,11 @@ class Replicas:
         name: Name under which they serve the model.
         holds: Digest of the weights that they were started with.
         in_flight: Most questions that one server is asked at once; the others wait here.
-        timeout_s: Seconds that an answer may take.
+        timeout_s: Seconds without any sign of life after which a server is given up; a slow one is waited for.
         sleeps: Whether they give their GPU's memory back while they rest.
         key: What they ask for in the header `Authorization`, if anything.
         check: Raises a ModelError once they have ended; without it, that they do not answer is all that is known.
+        activity: Told of slow servers.
     """
 
     def __init__(
@@ -77,11 +85,12 @@ class Replicas:
         sleeps: bool = False,
         key: str | None = None,
         check: Callable[[], None] = lambda: None,
+        activity: Activity | None = None,
     ) -> None:
         self.name = name
         self.holds = holds
         self.slots = in_flight * len(urls)
-        self._servers = [_Server(url.rstrip("/"), asyncio.Semaphore(in_flight)) for url in urls]
+        self.activity = activity or Activity()
         self._timeout_s = timeout_s
         self._key = key
         self._check = check
@@ -90,6 +99,32 @@ class Replicas:
         # Servers that somebody else left asleep are woken too; to wake the wakeful does nothing.
         self._asleep = sleeps
         self._waking = asyncio.Lock()
+        self._servers = [self._server(url.rstrip("/"), in_flight) for url in urls]
+
+    def _server(self, url: str, in_flight: int) -> _Server:
+        async def ask(path: str) -> tuple[int, str]:
+            async with self._connected().get(url + path, allow_redirects=False) as answer:
+                return answer.status, await answer.text()
+
+        liveness = Liveness(ask, self._timeout_s, lambda seconds: self._tell_slow(url, seconds))
+        return _Server(url, asyncio.Semaphore(in_flight), liveness)
+
+    @property
+    def note(self) -> str:
+        """What the servers are doing, for people; empty where they do not say."""
+        found = [figures for server in self._servers if (figures := server.liveness.figures).at]
+        if not found:
+            return ""
+        running, waiting, rate = (sum(getattr(one, name) for one in found) for name in ("running", "waiting", "tokens"))
+        return f"vLLM writes {running:.0f}, {waiting:.0f} wait, {rate:,.0f} tokens/s"
+
+    def _tell_slow(self, url: str, seconds: float) -> None:
+        note = f" ({self.note})" if self.note else ""
+        self.activity.warn(
+            f"vLLM at {masked(url)} is slow{note}: a question has been waiting for {clock(seconds)}. It is well, and is waited"
+            " for; more serve.kv_cache_gib or serve.gpu_memory, more threads or more replicas make it quicker, fewer attempts"
+            " or tokens leave it less to do"
+        )
 
     async def ask(self, path: str, body: dict[str, Any]) -> tuple[str, bytes]:
         """The URL of a server, and its answer.
@@ -150,18 +185,21 @@ class Replicas:
     ) -> tuple[str, bytes]:
         """Ask the least busy of the servers; after a failure that may pass, rather another one."""
         server, pause, said = servers[0], _FIRST_PAUSE_S, ""
-        for tried in range(_TRIES):
-            if tried:
+        tried, began = 0, time.monotonic()
+        while tried < _TRIES:
+            if said:
                 await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads load, decides nothing
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
                 self._check()
-            server = min(servers, key=lambda one: (tried > 0 and one is server, one.load))
+            server = min(servers, key=lambda one: (bool(said) and one is server, one.load))
+            tried += 1
             try:
                 return server.url, await self._send(server, path, body)
             except aiohttp.ClientError as error:
                 said = f"{type(error).__name__}: {error}"
-            except TimeoutError:
-                said = f"no answer in {self._timeout_s:g} seconds"
+            except Lost:
+                self._check()
+                said = f"no sign of life in {self._timeout_s:g} seconds, not even an answer to /health"
                 break
             except _Refused as error:
                 if absent_ok and error.absent:
@@ -169,6 +207,12 @@ class Replicas:
                 said = str(error)
                 if not error.passes:
                     break
+                if error.busy:
+                    # It is full, and says so: that is a queue, and no failure.
+                    tried -= 1
+                    if time.monotonic() - began > self._timeout_s:
+                        self._tell_slow(server.url, time.monotonic() - began)
+                        began = time.monotonic()
         raise ModelError(
             f"vLLM at {masked(server.url)} failed {path} ({self._safe(said)}); see the server's log, and go on once it is well"
         )
@@ -176,23 +220,26 @@ class Replicas:
     async def _send(self, server: _Server, path: str, body: dict[str, Any]) -> bytes:
         server.load += 1
         try:
-            async with (
-                server.free,
-                asyncio.timeout(self._timeout_s),
-                self._connected().post(server.url + path, json=body, allow_redirects=False) as answer,
-            ):
-                if answer.status == 200:
-                    return await answer.read()
-                raise _Refused(answer.status, _shown(await answer.content.read(_LONGEST)))
+            async with server.free:
+                return await server.liveness.during(self._post(server, path, body))
         finally:
             server.load -= 1
+
+    async def _post(self, server: _Server, path: str, body: dict[str, Any]) -> bytes:
+        async with self._connected().post(server.url + path, json=body, allow_redirects=False) as answer:
+            server.liveness.answered()
+            if answer.status == 200:
+                return await answer.read()
+            later = "Retry-After" in answer.headers
+            raise _Refused(answer.status, _shown(await answer.content.read(_LONGEST)), later=later)
 
     def _connected(self) -> aiohttp.ClientSession:
         # Made within the loop that it belongs to.
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_S),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_S, socket_factory=_probing),
+                # What is too long, `Liveness` says.
+                timeout=aiohttp.ClientTimeout(total=None),
                 headers={"Authorization": f"Bearer {self._key}"} if self._key else None,
             )
         return self._session
@@ -201,16 +248,18 @@ class Replicas:
         return one_line(masked(said.replace(self._key, MASK) if self._key else said), _SAID)
 
 
-async def name_at(url: str, key: str | None) -> str:
+async def name_at(url: str, key: str | None, timeout_s: float = 600.0) -> str:
     """What a server that runs already calls the weights that it holds. It is asked once: it runs, or it does not.
 
     Raises:
-        ModelError: it does not say.
+        ModelError: it does not say so in `timeout_s` seconds, or cannot be reached.
     """
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_CONNECT_S), headers=headers) as session,
+            aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_S), headers=headers
+            ) as session,
             session.get(f"{url.rstrip('/')}/v1/models", allow_redirects=False) as answer,
         ):
             answer.raise_for_status()
@@ -233,6 +282,16 @@ async def together(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
         first = failed.exceptions[0]
         raise first from first.__cause__
     return [task.result() for task in tasks]
+
+
+def _probing(address: aiohttp.AddrInfoType) -> socket.socket:
+    """A socket that notices, however long an answer takes, when nobody is at the other end any more."""
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 6)):
+        made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
 
 
 def _shown(said: bytes) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from events.activity import Activity, Task
 from events.errors import ModelError
 from events.values import Digest, Sampling
 from events.weights import base_of, weights_digest
@@ -63,6 +65,7 @@ class TransformersModel:
         rows: Most completions sampled together.
         device: Where it computes, as torch calls it; by itself a GPU, where there is one.
         dtype: What it computes in.
+        activity: Told how far sampling is.
 
     Raises:
         ModelError: the folder cannot be loaded, or holds other weights.
@@ -78,12 +81,14 @@ class TransformersModel:
         rows: int = 256,
         device: str | None = None,
         dtype: Literal["float32", "bfloat16"] = "float32",
+        activity: Activity | None = None,
     ) -> None:
         self._max_prompt_tokens = max_prompt_tokens
         self._threads = threads
         self._rows = rows
         self._device = device
         self._dtype = dtype
+        self._activity = activity or Activity()
         self._load(path, policy)
 
     @property
@@ -123,9 +128,18 @@ class TransformersModel:
         Raises:
             ModelError: sampling failed.
         """
-        return await asyncio.to_thread(self._generate, requests)
+        over = threading.Event()
+        try:
+            return await asyncio.to_thread(self._generate, requests, over)
+        finally:
+            # A thread cannot be cancelled, and nobody should wait for what nobody wants any more.
+            over.set()
 
     def _load(self, path: Path, policy: Digest) -> None:
+        with self._activity.task(f"loading the weights {policy[:8]}"):
+            self._take_up(path, policy)
+
+    def _take_up(self, path: Path, policy: Digest) -> None:
         import torch
         from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM
@@ -162,7 +176,7 @@ class TransformersModel:
             )
         self._policy = policy
 
-    def _generate(self, requests: Sequence[Request]) -> list[Reply]:
+    def _generate(self, requests: Sequence[Request], over: threading.Event) -> list[Reply]:
         import torch
 
         prompts = [self._encoding.encode(request) for request in requests]
@@ -173,10 +187,19 @@ class TransformersModel:
         ]
         # Rows of like length share a batch: padding is work for nothing.
         order = sorted(rows, key=lambda row: (len(row.prompt), row.sampling.max_tokens))
+
+        def tokens() -> str:
+            return f"{sum(len(row.ids) for row in rows):,} tokens"
+
+        def share() -> float:
+            return sum(1 if row.done else len(row.ids) / row.sampling.max_tokens for row in rows) / len(rows)
+
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), self._activity.task("sampling answers", len(rows), tokens, share) as task:
                 for start in range(0, len(order), self._rows):
-                    self._sample(order[start : start + self._rows])
+                    if over.is_set():
+                        break
+                    self._sample(order[start : start + self._rows], task, over)
         except RuntimeError as error:
             raise ModelError(f"Sampling with policy {self._policy[:12]} failed ({error}); see the cause above") from error
         done = iter(rows)
@@ -200,12 +223,12 @@ class TransformersModel:
         tail = self._encoding.decode(row.ids[-reach:])
         return "text" if any(text in tail for text in row.sampling.stop) else "length"
 
-    def _sample(self, rows: list[_Row]) -> None:
+    def _sample(self, rows: list[_Row], task: Task, over: threading.Event) -> None:
         import torch
 
         cache, mask, logits = self._prefill(rows)
         alive = list(rows)
-        while True:
+        while not over.is_set():
             chosen, logprobs = draw(logits, [row.sampling for row in alive], [row.uniform for row in alive])
             for row, token, logprob in zip(alive, chosen.tolist(), logprobs.tolist(), strict=True):
                 if row.done:
@@ -213,6 +236,7 @@ class TransformersModel:
                 row.ids.append(token)
                 row.logprobs.append(logprob)
                 row.stop = self._stop(row)
+                task.add(row.done)
             keep = [i for i, row in enumerate(alive) if not row.done]
             if not keep:
                 return

@@ -112,11 +112,15 @@ class VllmModel:
         replies: list[Reply | None] = [None] * len(requests)
         waiting = iter(enumerate(requests))
 
-        async def work() -> None:
-            for place, request in waiting:
-                replies[place] = await self._answer(request)
+        total = sum(request.count for request in requests)
+        with self._replicas.activity.task("sampling answers", total, lambda: self._replicas.note) as task:
 
-        await together(work() for _ in range(min(len(requests), self._replicas.slots)))
+            async def work() -> None:
+                for place, request in waiting:
+                    replies[place] = await self._answer(request)
+                    task.add(request.count)
+
+            await together(work() for _ in range(min(len(requests), self._replicas.slots)))
         return [reply for reply in replies if reply is not None]
 
     async def serve(self, weights: Path, policy: Digest) -> None:

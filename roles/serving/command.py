@@ -46,8 +46,12 @@ class Serving:
     """GPUs by number, such as `0,1`, dealt out to the servers in turn; empty: all that are seen."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What is computed in."""
-    memory: float = 0.9
-    """Share of a GPU's memory that a server takes; on a CPU, GiB of keys and values."""
+    gpu_memory: float = 0.9
+    """Share of a GPU's memory that a server takes."""
+    kv_cache_gib: float = 1.0
+    """GiB of main memory for the keys and values of a server on a CPU."""
+    threads: int = 1
+    """CPU threads of one server, where it computes on a CPU."""
     context: int = 0
     """Most tokens of prompt and completion together; 0: as many as the weights were made for."""
     rank: int = 0
@@ -59,7 +63,7 @@ class Serving:
     seed: int = 0
     """Of requests that bring none."""
     start_s: float = 900.0
-    """Seconds until a server must answer."""
+    """Seconds in which a server that starts may neither log nor compute anything."""
     port: int = 0
     """Port of the first server, the others follow; 0: free ones."""
     key: str = field(default="", repr=False)
@@ -101,9 +105,9 @@ def command(serving: Serving, port: int, *, cpu: bool) -> list[str]:
     if serving.rank:
         told |= {"max-lora-rank": padded(serving.rank), "max-loras": serving.adapters}
     if cpu:
-        told["kv-cache-memory-bytes"] = int(serving.memory * 2**30)
+        told["kv-cache-memory-bytes"] = int(serving.kv_cache_gib * 2**30)
     else:
-        told["gpu-memory-utilization"] = serving.memory
+        told["gpu-memory-utilization"] = serving.gpu_memory
     switches = ["disable-uvicorn-access-log"]
     switches += ["enable-lora"] * bool(serving.rank) + ["enable-sleep-mode"] * serving.sleep
     # A prompt that is read in pieces would wind back the request's random numbers, which torch cannot do on a CPU.
@@ -134,8 +138,9 @@ def environment(serving: Serving, folder: Path, key: str, devices: Sequence[str]
     if serving.rank:
         told["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
     if cpu:
-        # Two threads on shared cores are many times slower than one; and vLLM binds those of all servers to the same cores.
-        ours = {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"} | ours
+        told["OMP_NUM_THREADS"] = str(serving.threads)
+        # vLLM would bind the threads of all servers to the same cores.
+        ours = {"VLLM_CPU_OMP_THREADS_BIND": "nobind"} | ours
         # Else the first request waits for a C++ compiler, up to a minute long, and parts of sampling are hardly faster for it.
         ours = {"TORCH_COMPILE_DISABLE": "1"} | ours
     else:

@@ -17,7 +17,7 @@ from events.errors import BadInput, ModelError
 from events.logging import logger
 from roles.serving.command import Serving, built_for_cpu, check, command, deal, environment
 from roles.serving.keeping import Ended, Kept, Program, new_folder
-from roles.serving.processes import clear_all
+from roles.serving.processes import clear_all, computed, descendants
 from roles.serving.server import Server, held_ports
 
 Progress = Callable[[float, str], None]
@@ -58,6 +58,11 @@ class Fleet:
         if (death := self.death()) is not None:
             raise ModelError(death)
 
+    def signs(self) -> tuple[int, int]:
+        """What grows as long as the servers do something: bytes that they logged, and tenths of seconds that they computed."""
+        logged = sum(server.log.stat().st_size for server in self.servers if server.log.exists())
+        return logged, computed({self._kept.keeper, *descendants(self._kept.keeper)})
+
     async def close(self) -> None:
         """End the servers and all that belongs to them. Safe to call twice."""
         self._death = self.death() or "The vLLM servers were closed; start others"
@@ -77,7 +82,7 @@ async def start(serving: Serving, progress: Progress = lambda seconds, line: Non
 
     Raises:
         BadInput: vLLM, weights, GPUs or ports are not there.
-        ModelError: a server ended, or did not answer in time.
+        ModelError: a server ended, or did nothing for `serving.start_s` before it answered.
     """
     check(serving)
     cpu = built_for_cpu()
@@ -116,18 +121,22 @@ def _log(folder: Path, port: int) -> Path:
 
 
 async def _healthy(fleet: Fleet, limit_s: float, progress: Progress) -> None:
-    began = time.monotonic()
+    began = active = time.monotonic()
     silent = list(fleet.servers)
+    before: object = None
     while silent:
         fleet.check()
-        seconds = time.monotonic() - began
+        now = time.monotonic()
         last = await asyncio.to_thread(silent[0].last_line)
-        if seconds > limit_s:
+        # Large weights from a slow disk take any time; only who neither logs nor computes is stuck.
+        if (signs := await asyncio.to_thread(fleet.signs)) != before:
+            before, active = signs, now
+        if now - active > limit_s:
             raise ModelError(
-                f"vLLM server {silent[0].number} did not answer within {limit_s:g} s, and said last: {last}"
-                f" (all of it is in {silent[0].log}); give it longer, or find out what holds it"
+                f"vLLM server {silent[0].number} did nothing for {limit_s:g} s before it first answered, and said last: {last}"
+                f" (all of it is in {silent[0].log}); find out what holds it, or raise serve.start_s"
             )
-        progress(seconds, last)
+        progress(now - began, last)
         await asyncio.sleep(_LOOK_S)
         well = await asyncio.gather(*(asyncio.to_thread(server.answers, fleet.key) for server in silent))
         silent = [server for server, answered in zip(silent, well, strict=True) if not answered]

@@ -54,6 +54,12 @@ def descendants(root: int) -> set[int]:
     return found
 
 
+def computed(pids: set[int]) -> int:
+    """Whole tenths of seconds of CPU time that processes have taken."""
+    ticks = sum(int(fields[11]) + int(fields[12]) for pid in pids if (fields := _stat(pid)))
+    return 10 * ticks // os.sysconf("SC_CLK_TCK")
+
+
 def end(alive: Callable[[], set[int]]) -> None:
     """Kill until none is alive, resource trackers last."""
     deadline = time.monotonic() + _TRACKER_S

@@ -21,6 +21,7 @@ from typing import Final, Literal
 from events.cli import holds_log, open_any
 from events.errors import BadInput
 from events.projections import Samples
+from events.safe_text import one_line
 from graph.assemble import started
 from graph.config import Config
 from graph.configure import keys, toml, value
@@ -34,6 +35,8 @@ PERIOD_S: Final = 0.5
 GRACE_S: Final = 60.0
 """How long runs may take to put everything away when they are stopped."""
 _SET_PDEATHSIG: Final = 1
+_TAIL: Final = 4096
+"""Bytes of what a process printed in which its last line is looked for."""
 
 
 class Run:
@@ -138,6 +141,16 @@ class Run:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    @property
+    def doing(self) -> str:
+        """What its process said last, on one line; empty while it plays nothing."""
+        if self.state != "playing":
+            return ""
+        with self.output.open("rb") as file:
+            file.seek(max(0, self.output.stat().st_size - _TAIL))
+            said = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        return one_line(said[-1], 120) if said else ""
 
     @property
     def last_words(self) -> str:
