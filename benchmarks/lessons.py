@@ -77,7 +77,8 @@ CASES: Final = {
     "equal": Case("equally long", (48, 48), 96, 0.0, 96),
     "spread": Case("spread as chains of thought are", (32, 96), 56, 0.7, 320),
 }
-ANSWERS: Final = Case("as long as answers of a real model are", (150, 450), 190, 0.6, 512)
+ANSWERS: Final = Case("as long as a real model's answers", (150, 450), 190, 0.6, 512)
+"""Of a `Setting` with a model."""
 
 
 @dataclass(frozen=True)

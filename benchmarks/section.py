@@ -21,9 +21,9 @@ DOCUMENT = Path("docs/benchmarks.md")
 TITLE = "# Benchmarks\n\nRatios, from one run each, with the machine that they were measured on.\n"
 
 
-def write(document: Path, name: str, title: str, lines: Sequence[str]) -> None:
-    """Put the lines where the document has the section of `make bench-NAME`, or at its end."""
-    begin, end = f"<!-- {name}: begin (made by `make bench-{name}`) -->", f"<!-- {name}: end -->"
+def write(document: Path, name: str, title: str, lines: Sequence[str], command: str = "") -> None:
+    """Put the lines where the document has the section that `make bench-NAME`, or `command`, makes, or at its end."""
+    begin, end = f"<!-- {name}: begin (made by `{command or f'make bench-{name}'}`) -->", f"<!-- {name}: end -->"
     text = document.read_text(encoding="utf-8") if document.exists() else TITLE
     if begin not in text:
         text = f"{text.rstrip()}\n\n## {title}\n\n{begin}\n{end}\n"

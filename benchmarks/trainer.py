@@ -8,9 +8,6 @@ Whoever does not make the same update as ours, by the norm of its gradient, stop
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,11 +17,13 @@ from typing import Annotated, Final
 import typer
 
 from benchmarks import section
+from benchmarks.adapters import adapters, alone
 from benchmarks.lessons import CASES, SHAPES, Case, Setting, lesson_of, model_of, recorded
 from benchmarks.rounds import Claim, Rates, claims_table, interleaved, table
 from benchmarks.updating import CONTENDERS, Contender
 from events.cli import run_app
 from events.errors import BadInput, TrainerError
+from graph.threads import suitable
 from trainer.credit import Lesson
 
 PACKAGES = ("torch", "transformers", "trl")
@@ -44,13 +43,18 @@ peak above that of a process with loaded weights, over two updates in a process 
 
 def main(
     rounds: Annotated[int, typer.Option(help="How often everybody is measured.", min=1)] = 5,
-    groups: Annotated[int, typer.Option(help="Prompts of the lesson, eight completions each.", min=2)] = 8,
+    groups: Annotated[int, typer.Option(help="Prompts of the lesson, eight completions each.", min=1)] = 8,
     shape: Annotated[str, typer.Option(help=f"pocket, or random weights in the shape of {' or '.join(SHAPES)}.")] = "pocket",
     device: Annotated[str, typer.Option(help="cpu (float32, one thread) or cuda (bfloat16; not yet run on any GPU).")] = "cpu",
+    model: Annotated[Path | None, typer.Option(help="A folder with a real model: an update of adapters on it instead.")] = None,
+    threads: Annotated[int, typer.Option(help="With --model: CPU threads; 0: the cores.", min=0)] = 0,
     peak: Annotated[float | None, typer.Option(help="TFLOP/s that the device is said to do at best, to give MFU.")] = None,
     document: Annotated[Path, typer.Option(help="Where the section is written.")] = section.DOCUMENT,
 ) -> None:
     """Measure an update of the trainer against TRL's GRPOTrainer and a loop in plain torch. A few minutes."""
+    if model is not None:
+        adapters(model, threads or suitable(model), groups, rounds, document)
+        return
     if shape not in ("pocket", *SHAPES) or device not in ("cpu", "cuda"):
         raise BadInput(f"there is no shape {shape} on {device}; see --help")
     setting = Setting(shape, device, groups)
@@ -116,18 +120,8 @@ def _agreed(norms: Mapping[str, list[float]], setting: Setting) -> float:
 
 def _bytes(who: str, case: str, setting: Setting) -> int:
     """What an update needs above the loaded weights, by a process that does nothing else."""
-    where = ["--shape", setting.shape, "--device", setting.device, "--groups", str(setting.groups)]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.updating", who, case, *where],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise TrainerError(f"The memory of {who} could not be measured: {done.stderr.strip()[-500:]}; see benchmarks.updating")
-    before, peak = json.loads(done.stdout.splitlines()[-1])
-    return int(peak - before)
+    found = alone(who, case, setting)
+    return int(found["peak"] - found["before"])
 
 
 def _utilization(case: Case, rates: Mapping[str, Rates], lesson: Lesson, setting: Setting, peak: float) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
-from benchmarks.lessons import CASES, GROUP, Setting, lesson_of, model_of, recorded
+from benchmarks.lessons import ANSWERS, CASES, GROUP, Setting, lesson_of, model_of, recorded
 from events.cli import run_app
 from trainer.credit import Credited
 from trainer.step import BETAS, Adam, learn
@@ -256,16 +256,25 @@ def main(
     shape: Annotated[str, typer.Option(help="As in benchmarks.trainer.")] = "pocket",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     groups: Annotated[int, typer.Option(help="As in benchmarks.trainer.")] = 8,
+    model: Annotated[Path | None, typer.Option(help="As in benchmarks.trainer.")] = None,
+    threads: Annotated[int, typer.Option(help="As in benchmarks.trainer.")] = 1,
 ) -> None:
-    """Make two updates and print the bytes in use before them and at the peak, as JSON."""
-    setting = Setting(shape, device, groups)
+    """Make two updates and print what they took, as JSON; the second one's time counts."""
+    setting = Setting(shape, device, groups, model=model, threads=threads)
+    syllabus = recorded({**CASES, "answers": ANSWERS}[case], setting)
     with TemporaryDirectory() as folder:
-        found = CONTENDERS[contender](setting, recorded(CASES[case], setting), Path(folder))
+        found = CONTENDERS[contender](setting, syllabus, Path(folder))
+        # The peak so far is that of loading and recording.
+        Path("/proc/self/clear_refs").write_text("5")
         before = _bytes(device, "VmRSS", "memory_allocated")
-        for _ in range(2):
-            found.update()
+        found.update()
+        began = time.perf_counter()
+        update = found.update()
+        wall = time.perf_counter() - began
         peak = _bytes(device, "VmHWM", "max_memory_allocated")
-    sys.stdout.write(json.dumps([before, peak]) + "\n")
+    lesson = lesson_of(syllabus)
+    told = {"before": before, "peak": peak, "wall": wall, "tokens": lesson.tokens, "completions": lesson.completions}
+    sys.stdout.write(json.dumps({**update._asdict(), **told}) + "\n")
 
 
 def _bytes(device: str, line: str, method: str) -> int:
