@@ -30,6 +30,8 @@ def draft(target: Path, what: str) -> Iterator[Path]:
     path = target.with_name(f"{target.name}.draft-{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        # The system says better than SQLite why a file cannot be made.
+        path.touch()
         yield path
         _sync(path)
         _named(path, target)

@@ -85,7 +85,7 @@ class SqliteLog(Appending):
             schema = self._reader.ask(lambda db: check_mark(db, path))
             self._keyed, self._tallied = schema >= KEYS_SINCE, schema >= TALLY_SINCE
             with translated(path):
-                self._writer = self._reader.another()
+                self._writer, self._unchanging = self._reader.another(), self._reader.immutable
                 self._seen = self._version_seen()
         except BaseException:
             self._reader.close()
@@ -181,7 +181,7 @@ class SqliteLog(Appending):
             return self._seen != before
 
     def _version_seen(self) -> object:
-        if self._reader.immutable:
+        if self._unchanging:
             return state(self.path)
         # The writer's, so that only what others append counts.
         return int(self._writer.execute("PRAGMA data_version").fetchone()[0])
