@@ -16,6 +16,10 @@ _UNSAFE = re.compile(
 )
 
 
+LONGEST_MARKUP = 4_000
+"""Characters of a line of markup: rich takes time by the square of a run of backslashes."""
+
+
 def clean(text: str) -> str:
     """The text without control characters, in which line ends and tabs stay."""
     return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
@@ -32,6 +36,6 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
-def markup(text: str, limit: int | None = None) -> str:
+def markup(text: str, limit: int = LONGEST_MARKUP) -> str:
     """The same for rich: on one line, and no tag of it takes effect. A backslash at its end may show twice."""
-    return escape(one_line(text, limit))
+    return escape(one_line(text[: 8 * limit], limit))

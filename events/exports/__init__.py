@@ -115,6 +115,8 @@ def whole(out: Path) -> Iterator[Path]:
         draft.mkdir(parents=True)
         yield draft
         draft.rename(out)
+    except UnicodeEncodeError as error:
+        raise BadInput(f"the name {out} is not in UTF-8, as this format needs it; choose another place with --out") from error
     except OSError as error:
         raise LogError(f"the export {out} cannot be written ({error.strerror or error}); choose another place") from error
     finally:

@@ -43,6 +43,8 @@ NUMBERS: Final = ("passrate", "reward", "similarity", "iteration", "tokens")
 """Fields that can be compared."""
 PREFIXES: Final[Mapping[str, int]] = {"policy": 64, "question": 16, "goalpost": 16}
 """Fields that hold ids, of which the beginning is enough, and how long a whole id is, which an index finds at once."""
+MOST: Final = 64
+"""Terms of a query."""
 LAST: Final = "\U0010ffff"
 """Behind every text that begins as the one before it."""
 FIELDS: Final = (*CHOICES, *PREFIXES, "source", *NUMBERS)
@@ -124,6 +126,10 @@ def parse(query: str) -> list[Term]:
             message = f"the query {query!r} has a phrase that does not end"
             raise BadInput(f"{message}; put another quotation mark behind it, or leave its first one out")
         terms.append(_term(found))
+        if len(terms) > MOST:
+            raise BadInput(
+                f"the query has more than {MOST} terms; leave some out, or put words that follow one another in quotes"
+            )
         at = found.end()
     return terms
 
