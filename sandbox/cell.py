@@ -24,7 +24,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType, ModuleType
 from typing import Any, NoReturn
 
-from sandbox.child import drop, limit, refuse_exec, write_all
+from sandbox.child import drop, limit, limit_cpu, refuse_exec, write_all
 from sandbox.inside import read_frame
 
 REPLIES, REQUESTS = 3, 4
@@ -37,19 +37,24 @@ LONGEST_TRACEBACK = 1 << 16
 """Characters of a traceback; its end is kept."""
 
 
-def become(descriptors: tuple[int, ...], limits: dict[str, Any], body: Callable[[], None]) -> NoReturn:
-    """Turn a fork of the server into a process without rights, whose only descriptors are these, as 0, 1, 2 and so on."""
+def become(descriptors: tuple[int, ...], limits: dict[str, Any], user: int, body: Callable[[], None]) -> NoReturn:
+    """Turn a fork of the server into a process without rights, whose only descriptors are these, as 0, 1, 2 and so on.
+
+    A 0 among them stands for nothing: a descriptor of the server's would share flags and locks with it.
+    """
     code = 1
     try:
+        nothing = os.open(os.devnull, os.O_RDWR)
         for target, fd in enumerate(descriptors):
-            os.dup2(fd, target)
+            os.dup2(fd or nothing, target)
         os.closerange(len(descriptors), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
         limit(limits)
-        drop()
+        limit_cpu(limits["cpu_seconds"], limits["cpu_seconds"] + 1)
+        drop(user)
         refuse_exec()
         body()
         code = 0

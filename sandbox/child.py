@@ -1,8 +1,8 @@
 """What a child of the fork server does: drop every right, then run one untrusted program and say what came out.
 
-Law: rights go before the program's first byte is compiled. After that the program owns this process and may do what it
-likes with it, so nothing here is trusted by anyone; the server looks only at well-formed replies and the wait status.
-Stdlib only: this file lies in the container. It does not enforce time and does not judge.
+Law: rights and the server's descriptors go before the program's first byte is compiled. After that the program owns this
+process and may do what it likes with it, so nothing here is trusted by anyone; the server looks only at well-formed replies and
+the wait status. Stdlib only: this file lies in the container. It does not enforce time and does not judge.
 """
 
 from __future__ import annotations
@@ -12,30 +12,47 @@ import contextlib
 import ctypes
 import functools
 import json
+import marshal
+import math
 import os
 import resource
 import struct
 import sys
 import threading
-from collections.abc import Callable
-from typing import Any, NoReturn
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from sandbox import literal
+from sandbox import exit_output, literal
 
 SCRATCH = "/tmp"  # noqa: S108  # the container's own tmpfs; nothing is deleted by this path
 """The only writable place; it must be a mount of its own."""
 NOBODY = 65534
-"""Uid and gid of the programs."""
+"""Gid of the programs."""
+USERS = (1 << 30, 1 << 31)
+"""Uids that no person or service has; a container draws one of them for its programs."""
+FEW_USERS = (30_000, 65_000)
+"""The same where the engine gives containers only the usual 65 536."""
+SERVER_FILES = 4096
+"""Descriptors that a server may have."""
 EXEC_CALLS = {"x86_64": (59, 322), "aarch64": (221, 281)}
 """Numbers of execve and execveat."""
 STARTED = b"\x01"
 """First byte of a child's answers: rights are dropped and limits are set."""
+BEGUN = struct.Struct("=dd")
+"""What follows once the inputs are read: when the program began (monotonic seconds), and the CPU seconds used by then."""
+READING_SECONDS = 20
+"""CPU seconds that reading the inputs of a job may take."""
+PACKED_FROM = 1 << 14
+"""Characters from which on an input that was read is kept packed: as objects, thirty such lists would fill the memory."""
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 
 Reply = tuple[str, str, str]
 """Status, value and detail of one input."""
 Say = Callable[[Reply], None]
 """Sends a reply to the server."""
+Prepared = bytes | tuple[object, ...] | str
+"""Arguments of a call, packed or not; or why they cannot be read."""
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
@@ -45,29 +62,31 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
-def enter(place: tuple[int, int, int, int], limits: dict[str, Any], pipes: list[int], shut: tuple[int, ...]) -> NoReturn:
-    """Become a child: read the job, close the server's descriptors, set limits, drop rights, play, and never return.
+def enter(place: tuple[int, int, int, int], limits: dict[str, Any], pipes: list[int], user: int) -> None:
+    """Become a child: read the job, take descriptors, rights and limits, play, and end.
 
     Args:
         place: where the job lies: descriptor, first byte, length; and which of its inputs to put on standard input.
         limits: `sandbox.runner.Limits` as data.
         pipes: for answers, and in mode `stdin` for what is printed.
-        shut: what is the server's alone.
+        user: uid of the programs.
+
+    Raises:
+        SystemExit: the interpreter must exit as always, because something that the program has left could print then.
     """
-    code = 0
+    code, unfinished = 1, False
     try:
         jobs, start, size, number = place
         job = json.loads(os.pread(jobs, size, start))
-        for fd in (jobs, *shut):
-            os.close(fd)
-        # The container's standard error is for the server's last words; a program's go to /dev/null, as its output does.
-        os.dup2(0, 2)
-        if job["mode"] == "stdin":
+        own_descriptors(pipes)
+        prints = job["mode"] == "stdin"
+        if prints:
             _use_standard_streams(job["inputs"][number], pipes.pop())
         os.setpgid(0, 0)
         os.chdir(SCRATCH)
         limit(limits)
-        drop()
+        limit_cpu(READING_SECONDS, READING_SECONDS + limits["cpu_seconds"] + 1)
+        drop(user)
         refuse_exec()
         answers, asked = pipes[0], os.getpid()
         write_all(answers, STARTED)
@@ -80,21 +99,42 @@ def enter(place: tuple[int, int, int, int], limits: dict[str, Any], pipes: list[
             text = dumps(reply, ensure_ascii=False).encode("utf-8", "replace")
             write_all(answers, struct.pack("!I", len(text)) + text)
 
-        if job["mode"] == "stdin":
-            stdin_child(job, say)
+        inputs = [] if prints else [prepared(text) for text in job["inputs"]]
+        used = time.process_time()
+        # The kernel counts whole seconds.
+        seconds = limits["cpu_seconds"] + math.ceil(max(0.0, used - 0.1))
+        limit_cpu(seconds, seconds + 1)
+        write_all(answers, BEGUN.pack(time.monotonic(), used))
+        if prints:
+            unfinished = stdin_child(job, say)
         else:
-            function_child(job, limits, say)
+            function_child(job, inputs, limits["output_kb"] * 1024, say)
+        code = 0
     except BaseException:  # whatever a program does to us, the server only looks at the wait status
         code = 1
-    finally:
-        os._exit(code)
+    if unfinished:
+        raise SystemExit(0)
+    os._exit(code)
+
+
+def own_descriptors(keep: Sequence[int]) -> None:
+    """Close all descriptors but these, and open standard streams that nobody shares.
+
+    Flags, owners and locks belong to the open file and not to the descriptor: in a shared one they would outlive the program.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for fd in range(3):
+        os.dup2(nothing, fd)
+    first = 3
+    for fd in (*sorted(keep), SERVER_FILES):
+        os.closerange(first, fd)
+        first = fd + 1
 
 
 def limit(limits: dict[str, Any]) -> None:
-    """Set the limits of one process, and let the kernel take it before the server when memory runs out.
+    """Set the limits of one process but for CPU time, and let the kernel take it before the server when memory runs out.
 
-    How many processes there may be is up to the container's pids cgroup: RLIMIT_NPROC would count those of uid 65534 on
-    the whole machine, and so let one program starve another.
+    How many processes there may be is up to the container's pids cgroup.
     """
     score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
     os.write(score, b"1000")
@@ -110,15 +150,26 @@ def limit(limits: dict[str, Any]) -> None:
         most = resource.getrlimit(what)[1]
         least = value if most == resource.RLIM_INFINITY else min(value, most)
         resource.setrlimit(what, (least, least))
-    # The soft limit ends a program by SIGXCPU, which says why; the hard one, a second later, ends those that ignore it.
-    resource.setrlimit(resource.RLIMIT_CPU, (limits["cpu_seconds"], limits["cpu_seconds"] + 1))
 
 
-def drop() -> None:
-    """Become nobody; capabilities go with the uid."""
+def limit_cpu(seconds: int, most: int) -> None:
+    """Limit CPU time. The soft limit ends a program by SIGXCPU, which says why; the hard one ends those that ignore it."""
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, most))
+
+
+def own_user() -> int:
+    """A uid that hardly any other container has: the kernel counts pipes, signals and more by user, on the whole machine."""
+    with open("/proc/self/uid_map") as file:
+        last = max(int(line.split()[0]) + int(line.split()[2]) for line in file)
+    first, end = USERS if last > USERS[1] else FEW_USERS
+    return first + int.from_bytes(os.urandom(4), "big") % (end - first)
+
+
+def drop(user: int) -> None:
+    """Become a user without rights; capabilities go with uid 0."""
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
-    os.setresuid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(user, user, user)
 
 
 def refuse_exec() -> None:
@@ -140,7 +191,17 @@ def exec_filter() -> tuple[Callable[..., int], bytes, object]:
     steps = ((0x20, 0, 0, 0), (0x15, 2, 0, first), (0x15, 1, 0, second), (0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x00050001))
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
     program = struct.pack("@HP", len(steps), ctypes.addressof(code))
-    return ctypes.CDLL(None, use_errno=True).prctl, program, code
+    return system_library().prctl, program, code
+
+
+@functools.cache
+def system_library() -> ctypes.CDLL:
+    """The C library, with the two functions that children call; found once, in the server."""
+    library = ctypes.CDLL(None, use_errno=True)
+    # Looked up once here, each is an attribute that children find.
+    assert library.prctl
+    assert library.fflush
+    return library
 
 
 def _use_standard_streams(text: str, stdout: int) -> None:
@@ -155,8 +216,28 @@ def _use_standard_streams(text: str, stdout: int) -> None:
     sys.stdout = sys.__stdout__ = os.fdopen(1, "w", encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]
 
 
-def function_child(job: dict[str, Any], limits: dict[str, Any], say: Say) -> None:
-    """Define the program once, then call its entry on every input."""
+def prepared(text: str) -> Prepared:
+    """The arguments that a text stands for, ready for the call; before the program begins, so that its time is its own."""
+    try:
+        arguments = literal.read_arguments(text)
+    except literal.NotLiteral as error:
+        return str(error)
+    except MemoryError:
+        return "it does not fit into the memory"
+    return marshal.dumps(arguments) if len(text) >= PACKED_FROM and not _holds_set(arguments) else arguments  # type: ignore[arg-type]
+
+
+def _holds_set(value: object) -> bool:
+    """Whether there is a set in it: packed and unpacked, its elements could be in another order."""
+    if isinstance(value, dict):
+        return any(map(_holds_set, value)) or any(map(_holds_set, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_set, value))
+    return isinstance(value, (set, frozenset))
+
+
+def function_child(job: dict[str, Any], inputs: list[Prepared], room: int, say: Say) -> None:
+    """Define the program once, then call its entry on every input; a value may have `room` bytes."""
     try:
         space = _define(job["source"], "solution")
         cls, _, method = job["entry"].rpartition(".")
@@ -164,19 +245,19 @@ def function_child(job: dict[str, Any], limits: dict[str, Any], say: Say) -> Non
             raise NameError(f"the program defines no {cls or method}")
     except BaseException as error:  # a program may raise anything
         failed = _failure(error)
-        for _ in job["inputs"]:
+        for _ in inputs:
             say(failed)
         return
-    for text in job["inputs"]:
-        say(_call(space, cls, method, text, limits["output_kb"] * 1024))
+    inputs.reverse()
+    while inputs:
+        say(_call(space, cls, method, inputs.pop(), room))
 
 
-def _call(space: dict[str, Any], cls: str, method: str, text: str, room: int) -> Reply:
+def _call(space: dict[str, Any], cls: str, method: str, given: Prepared, room: int) -> Reply:
+    if isinstance(given, str):
+        return "runtime_error", "", f"the input is not a list of literals: {given}"
     try:
-        try:
-            arguments = literal.read_arguments(text)
-        except literal.NotLiteral as error:
-            return "runtime_error", "", f"the input is not a list of literals: {error}"
+        arguments = marshal.loads(given) if isinstance(given, bytes) else given  # noqa: S302  # packed by us
         result = (getattr(space[cls](), method) if cls else space[method])(*arguments)
         value = literal.write(result, room)
         return ("ok", value, "") if len(value.encode()) <= room else ("output_limit", "", "result is too long")
@@ -188,21 +269,49 @@ def _call(space: dict[str, Any], cls: str, method: str, text: str, room: int) ->
         return _failure(error)
 
 
-def stdin_child(job: dict[str, Any], say: Say) -> None:
-    """Run the program as `__main__`, to the end of its threads and exit handlers. `sys.exit` of any code is an end."""
-    stdout = sys.stdout
+def stdin_child(job: dict[str, Any], say: Say) -> bool:
+    """Run the program as `__main__`, to the end of its threads and exit handlers, and say how it ended.
+
+    `sys.exit` of any code is an end. What is raised after the program's last line changes nothing, as under CPython.
+
+    Returns:
+        Whether the program has left something that could print while the interpreter exits, so that it must exit as always.
+    """
     atexit._clear()
-    try:
-        with contextlib.suppress(SystemExit):
-            _define(job["source"], "__main__")
+    streams = exit_output.standard_streams()
+    failed = _main(job["source"])
+    with contextlib.suppress(BaseException):
         threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
-        for stream in (sys.stdout, stdout):
-            if not stream.closed:
-                stream.flush()
-        say(("ok", "", ""))
+    atexit._run_exitfuncs()
+    if failed:
+        say(failed)
+        return False
+    say(("ok", "", ""))
+    if exit_output.pending(streams):
+        return True
+    exit_output.flush(streams)
+    system_library().fflush(None)
+    return False
+
+
+def _main(source: str) -> Reply | None:
+    """Run a program; why it failed, if it did."""
+    try:
+        _define(source, "__main__")
+    except SystemExit:
+        return None
     except BaseException as error:  # a program may raise anything
-        say(_failure(error))
+        failed = _failure(error)
+        hook = sys.excepthook
+        if hook is not sys.__excepthook__ and not isinstance(error, _NotPython):
+            try:
+                hook(type(error), error, error.__traceback__)
+            except SystemExit:
+                return None
+            except BaseException:
+                return failed
+        return failed
+    return None
 
 
 def _define(source: str, name: str) -> dict[str, Any]:

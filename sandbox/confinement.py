@@ -19,6 +19,37 @@ SERVER_MB = 80
 """Memory of the container beyond a job's: the server itself."""
 PROFILE = Path(__file__).with_name("seccomp.json")
 """Which system calls there are: a list of what Python's standard library needs, all else refused."""
+MASKED = (
+    # Open files, keys, timers and load of the whole machine, other containers included.
+    "/proc/buddyinfo /proc/diskstats /proc/interrupts /proc/key-users /proc/keys /proc/latency_stats /proc/locks /proc/mdstat"
+    " /proc/pagetypeinfo /proc/pressure /proc/sched_debug /proc/schedstat /proc/slabinfo /proc/softirqs /proc/swaps"
+    " /proc/sys/fs/aio-nr /proc/sys/fs/dentry-state /proc/sys/fs/file-nr /proc/sys/fs/inode-nr /proc/sys/fs/inode-state"
+    " /proc/sys/kernel/pty/nr /proc/timer_list /proc/timer_stats /proc/vmallocinfo /proc/vmstat /proc/zoneinfo"
+    # Its hardware and its kernel.
+    " /proc/acpi /proc/asound /proc/config.gz /proc/consoles /proc/driver /proc/fs /proc/iomem /proc/ioports /proc/kallsyms"
+    " /proc/kcore /proc/misc /proc/modules /proc/mtrr /proc/partitions /proc/scsi /sys/block /sys/bus /sys/class /sys/dev"
+    " /sys/devices/virtual /sys/firmware /sys/hypervisor /sys/kernel /sys/module /sys/power"
+).split()
+"""Files and folders that are empty in a container; a kernel need not have all of them."""
+READ_ONLY = (
+    "/proc/bus /proc/irq /proc/sys /proc/sysrq-trigger"
+    # Not what is written there, but when they were last touched, which a later program could read.
+    " /dev/full /dev/mqueue /dev/null /dev/ptmx /dev/random /dev/tty /dev/urandom /dev/zero"
+).split()
+"""Files and folders of which not even the times can be changed."""
+
+
+def host_config(client: docker.DockerClient, limits: Limits, runtime: str = "") -> dict[str, Any]:
+    """What a container is created with: `confinement`, and what of the machine's own files it does not see.
+
+    Args:
+        client: of the engine.
+        limits: what one job may use.
+        runtime: what starts the container, by the engine's name for it; empty: its default.
+    """
+    config: dict[str, Any] = client.api.create_host_config(**confinement(limits, runtime))
+    # Else every path in /proc/self/cgroup would name the container.
+    return {**config, "CgroupnsMode": "private", "MaskedPaths": MASKED, "ReadonlyPaths": READ_ONLY}
 
 
 def confinement(limits: Limits, runtime: str = "") -> dict[str, Any]:

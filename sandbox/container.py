@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sandbox import owner
-from sandbox.confinement import confinement
+from sandbox.confinement import host_config
 from sandbox.runner import Limits
 from sandbox.stream import Stream
 
@@ -55,7 +55,7 @@ class Container:
             stdin_open=True,
             user="0:0",
             network_disabled=True,
-            host_config=api.create_host_config(**confinement(limits, runtime)),
+            host_config=host_config(client, limits, runtime),
         )
         self.id = str(made["Id"])
         try:

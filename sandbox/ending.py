@@ -13,15 +13,19 @@ import struct
 from dataclasses import dataclass
 
 from sandbox.child import Reply
+from sandbox.runner import Limits
 
 STATUSES = ("runtime_error", "syntax_error", "memory_limit", "output_limit", "unprintable", "exited")
 """What a child may say went wrong with an input; the rest is the server's to find."""
 TAMPERED: Reply = ("tampered", "", "sent what is no answer")
-LONG: Reply = ("output_limit", "", "result is too long")
+TOO_LONG: Reply = ("output_limit", "", "result is too long")
+UNFLUSHED = 120
+"""Exit code of a CPython whose program came to its end, but whose standard output could not be flushed then."""
 CAUSES: dict[str, Reply] = {
     "time_limit": ("time_limit", "", "wall-clock time"),
     "output_limit": ("output_limit", "", "more output than allowed"),
     "not_reached": ("time_limit", "", "not reached: earlier inputs used up the job's time"),
+    "unread": ("time_limit", "", "not begun: reading the inputs took too long"),
 }
 
 
@@ -48,14 +52,13 @@ def answered(end: Ending, count: int, longest: int) -> list[Reply]:
 
     A value may have `longest` bytes. The child keeps to that by itself, unless a program has taken over what it sends.
     """
-    answers = read_answers(end, count)
+    answers = read_answers(end, count, longest)
     if answers is None:
         return [TAMPERED] * count
-    answers = [LONG if len(answer[1].encode()) > longest else answer for answer in answers]
     return answers + [explain(end)] * (count - len(answers))
 
 
-def read_answers(end: Ending, count: int) -> list[Reply] | None:
+def read_answers(end: Ending, count: int, longest: int = Limits().output_kb << 10) -> list[Reply] | None:
     """The answers of a child, which may be hostile; None if it sent anything but whole answers, or too many.
 
     An answer may be cut off only where the child was killed while it wrote.
@@ -68,7 +71,8 @@ def read_answers(end: Ending, count: int) -> list[Reply] | None:
         size = struct.unpack_from("!I", rest)[0] if len(rest) >= 4 else 0
         if len(rest) < 4 + max(1, size):
             return answers if end.cause or os.WIFSIGNALED(end.status) else None
-        answer = _answer(bytes(rest[4 : 4 + size]))
+        # JSON doubles every backslash and quote at worst. Whatever is longer is not parsed.
+        answer = _answer(bytes(rest[4 : 4 + size]), longest) if size <= 2 * longest + 4096 else TOO_LONG
         if answer is None or len(answers) == count:
             return None
         answers.append(answer)
@@ -76,14 +80,17 @@ def read_answers(end: Ending, count: int) -> list[Reply] | None:
     return answers
 
 
-def _answer(body: bytes) -> Reply | None:
+def _answer(body: bytes, longest: int) -> Reply | None:
     """One answer, None if it is none: a value or a reason, never both, and no status that is not the child's to say."""
     try:
         status, value, detail = json.loads(body)
         # Halves of surrogate pairs are no text.
-        "".join((status, value, detail)).encode()
-    except (ValueError, TypeError, RecursionError):
+        "".join((status, detail)).encode()
+        long = len(value.encode()) > longest
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return None
+    if long and status == "ok" and not detail:
+        return TOO_LONG
     right = not detail if status == "ok" else detail and not value and status in STATUSES
     return (status, value, detail[:200]) if right else None
 
@@ -95,7 +102,7 @@ def printed(end: Ending) -> Reply:
         return TAMPERED
     if end.cause == "" and answers and answers[0][0] != "ok":
         return answers[0]
-    if end.cause == "" and end.status == 0:
+    if end.cause == "" and (end.status == 0 or (answers and end.status == UNFLUSHED << 8)):
         return "ok", end.output.decode("utf-8", "replace"), ""
     return explain(end)
 

@@ -26,17 +26,20 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 DOCKERFILE = HERE / "image" / "Dockerfile"
-PROGRAMS = ("inside.py", "child.py", "literal.py", "kernel.py", "seat.py", "cell.py", "errand.py")
+IMPORTS = HERE / "image" / "imports.py"
+"""Imports what every build must have."""
+PROGRAMS = ("inside.py", "child.py", "exit_output.py", "literal.py", "kernel.py", "seat.py", "cell.py", "errand.py")
 """Our files that lie in the image, in `/gasp/sandbox`."""
 DEBS = (
-    "libbz2-1.0 libc6 libcrypt1 libexpat1 libffi8 libgcc-s1 liblzma5 libpython3.11-minimal libpython3.11-stdlib"
-    " libssl3 libuuid1 python3.11 python3.11-minimal zlib1g"
+    "libbz2-1.0 libc6 libcom-err2 libcrypt1 libdb5.3 libexpat1 libffi8 libgcc-s1 libgdbm6 libgssapi-krb5-2 libk5crypto3"
+    " libkeyutils1 libkrb5-3 libkrb5support0 liblzma5 libncursesw6 libnsl2 libpython3.11-minimal libpython3.11-stdlib"
+    " libreadline8 libsqlite3-0 libssl3 libtinfo6 libtirpc3 libuuid1 ncurses-base python3-distutils python3-gdbm python3-lib2to3"
+    " python3.11 python3.11-minimal python3.11-venv tzdata zlib1g"
 ).split()
-"""The interpreter with its standard library, and the shared libraries that it loads."""
+"""The interpreter with its standard library, time zones and terminals, and the shared libraries that it loads."""
 REPOSITORY = "gasp-sandbox"
 _HUB = "https://registry-1.docker.io/v2/"
 _PRUNED = ("usr/share/doc", "usr/share/man", "usr/share/lintian", "usr/share/bug", "usr/share/python3")
-_PASSWD = "root:x:0:0::/:\nnobody:x:65534:65534::/tmp:\n"  # noqa: S105  # no password, a file of users
 
 Say = Callable[[str], None]
 
@@ -44,7 +47,7 @@ Say = Callable[[str], None]
 def tag() -> str:
     """Name of the image that this version of the code needs: any change of what it holds is another name."""
     content = hashlib.sha256(" ".join(DEBS).encode())
-    for path in (DOCKERFILE, *(HERE / name for name in PROGRAMS)):
+    for path in (DOCKERFILE, IMPORTS, *(HERE / name for name in PROGRAMS)):
         content.update(path.read_bytes())
     return f"{REPOSITORY}:{content.hexdigest()[:12]}"
 
@@ -107,13 +110,13 @@ def _from_hub(client: docker.DockerClient, name: str, say: Say) -> bool:
     say(f"Building the sandbox image {name} from {DOCKERFILE.name}.")
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as tar:
-        for path, data in {"Dockerfile": DOCKERFILE.read_bytes(), **_programs("")}.items():
+        for path, data in {"Dockerfile": DOCKERFILE.read_bytes(), IMPORTS.name: IMPORTS.read_bytes(), **_programs("")}.items():
             tar.addfile(*_file(path, data))
     context.seek(0)
     try:
         client.images.build(fileobj=context, custom_context=True, tag=name, rm=True, forcerm=True)
-    except (docker.errors.BuildError, docker.errors.APIError):
-        say("The engine cannot pull from a hub.")
+    except (docker.errors.BuildError, docker.errors.APIError) as error:
+        say(f"The engine cannot build it from a hub: {error}.")
         return False
     return True
 
@@ -197,7 +200,7 @@ def _load(client: docker.DockerClient, name: str, files: dict[str, Path], compil
 
 
 def _write_layer(layer: io.IOBase, files: dict[str, Path], compiled: dict[str, bytes]) -> None:
-    data = {**compiled, **_programs("gasp/"), "etc/passwd": _PASSWD.encode()}
+    data = {**compiled, **_programs("gasp/")}
     folders = {"dev": 0o755, "proc": 0o555, "sys": 0o555, "tmp": 0o1777, "etc": 0o755, "home": 0o755}
     for path in (*data, *files):
         folders.update({str(parent): 0o755 for parent in Path(path).parents if str(parent) not in (".", *folders)})
@@ -212,6 +215,8 @@ def _write_layer(layer: io.IOBase, files: dict[str, Path], compiled: dict[str, b
             elif files[path].is_symlink() or files[path].is_file():
                 _add(tar, path, files[path])
         _link(tar, "home/user", "/tmp")  # noqa: S108  # the interpreter's home is the scratch folder
+        # The server writes it: which user programs are is decided when a container starts.
+        _link(tar, "etc/passwd", "/dev/passwd")
 
 
 def _add(tar: tarfile.TarFile, name: str, path: Path) -> None:

@@ -1,14 +1,16 @@
 """The program that runs inside the container, as its pid 1: a fork server that plays jobs one after another.
 
 Law: it refuses to start outside its container, deletes only through a descriptor of its own scratch mount, and never
-sees an expected answer. One fresh child a job (mode `stdin`: one an input), as uid 65534 with limits; when the child
-has answered, died or run out of time, every process in the container is killed. Every child is a copy of the server, so the
-server reads no program, input or answer: they pass through one buffer, which is wiped. Stdlib only. It does not judge.
+sees an expected answer. One fresh child a job (mode `stdin`: one an input), as a user of the container's own with limits; when
+the child has answered, died or run out of time, every process in the container is killed. Every child is a copy of the
+server, so the server reads no program, input or answer: they pass through one buffer, which is wiped. Stdlib only. It does not
+judge.
 
 Frames on stdin and stdout: 4 bytes length, then JSON. In: `{limits, jobs}`, then the jobs themselves, each as long as its frame
 says. Out: `{protocol, server}` once, then for each job `{ends, seconds, cpu_seconds, peak_mb, clean, server}`, then what its
 children answered and what they printed; `server` says how large the server itself is. A child answers through a pipe of its
-own, so nothing that a program prints is taken for an answer.
+own, so nothing that a program prints is taken for an answer. Its first words there say when the program began: limits of time
+are the program's, and do not count what was done for it before.
 
 Speed is a matter of pages: those that server or child write to after a fork are copied, which takes longer than what is done
 with them. So both do little, what a child does first has been done here before, and replies go out together.
@@ -21,6 +23,7 @@ import gc
 import importlib
 import json
 import os
+import resource
 import select
 import signal
 import struct
@@ -29,23 +32,41 @@ import time
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from sandbox.child import SCRATCH, STARTED, drop, enter, exec_filter, function_child, write_all
+from sandbox.child import (
+    BEGUN,
+    NOBODY,
+    READING_SECONDS,
+    SCRATCH,
+    SERVER_FILES,
+    STARTED,
+    drop,
+    enter,
+    function_child,
+    own_user,
+    prepared,
+    system_library,
+    write_all,
+)
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Number of the agreement with the host; changes with the frames."""
 FLAG = "GASP_INSIDE"
 """Environment flag that only our containers set."""
 OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control", os.devnull)
 """Where the kernel counts the processes that it kills for memory: control groups version 2, version 1, nowhere."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
+READING_PATIENCE = 3 * READING_SECONDS
+"""Wall-clock seconds until a child has read its inputs, which it is given `READING_SECONDS` of CPU time for."""
 SWEEP_SECONDS = 10
 """How long removing the leftovers of one job may take."""
 REPLY_SECONDS = 0.02
 """How long a reply may wait for others to go out with."""
 QUICK_MS = 5
 """How long a child is left in peace: what it has said by then is taken when it has ended, without a wake-up for every word."""
-WARM_UP = {"source": "def f(x): return x", "entry": "f", "inputs": ["[1, 'a', 2.5]"]}
+WARM_UP = {"source": "def f(x): return x", "entry": "f"}
 """A job of our own."""
+WARM_UP_INPUT = "[1, 'a', 2.5]"
+"""Its input."""
 WARM_UPS = 50
 """How often it is played, so that the interpreter has made of the code what it makes of code that runs often."""
 PRELOADED = (
@@ -102,11 +123,14 @@ class Usage:
     """CPU seconds, together."""
     peak: int = 0
     """Resident KiB of the largest one."""
+    wall: float = 0.0
+    """Wall-clock seconds, one after another."""
 
-    def add(self, cpu: float, peak: int) -> None:
+    def add(self, cpu: float, peak: int, wall: float = 0.0) -> None:
         """Count one more process."""
         self.cpu += cpu
         self.peak = max(self.peak, peak)
+        self.wall += wall
 
 
 @dataclass
@@ -126,15 +150,17 @@ class Heard:
 class Server:
     """Serves frames until the host goes away."""
 
-    def __init__(self, requests: int, replies: int) -> None:
+    def __init__(self, requests: int, replies: int, user: int) -> None:
         self._requests = requests
         self._replies = replies
+        self._user = user
         self._scratch = os.open(SCRATCH, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if os.fstat(self._scratch).st_dev == os.stat("/").st_dev:
             raise SystemExit("scratch folder is not a mount of its own")
         self._free = os.fstatvfs(self._scratch).f_ffree
         if not self._free:
             raise SystemExit("the scratch folder does not count its files")
+        os.utime(self._scratch, (0, 0))
         self._memory = os.open("/proc/self/statm", os.O_RDONLY)
         self._oom = os.open(next(path for path in OOM_COUNTERS if os.path.exists(path)), os.O_RDONLY)
         self._jobs, self._answers, self._outputs, self._waiting = (
@@ -142,7 +168,6 @@ class Server:
         )
         self._buffer = memoryview(bytearray(1 << 16))
         self._used = 0
-        self._own = (requests, replies, self._scratch, self._memory, self._oom, self._answers, self._outputs, self._waiting)
 
     def serve(self) -> None:
         """Answer requests, job by job."""
@@ -198,55 +223,67 @@ class Server:
 
     def _play(self, job: dict[str, Any], start: int, limits: dict[str, Any]) -> tuple[list[dict[str, Any]], Usage]:
         """One child with all inputs, or in mode `stdin` one after another with one each; how they ended."""
-        deadline = time.monotonic() + limits["wall_seconds"]
         prints = job["mode"] == "stdin"
         # JSON doubles every backslash and quote of a value at worst.
         room = 4096 if prints else job["inputs"] * (2 * limits["output_kb"] * 1024 + 4096) + 1024
         used = Usage()
         ends: list[dict[str, Any]] = []
         for number in range(job["inputs"] if prints else 1):
-            cpu_left = limits["cpu_seconds"] - used.cpu
-            if cpu_left <= 0 or time.monotonic() >= deadline:
+            cpu_left, wall_left = limits["cpu_seconds"] - used.cpu, limits["wall_seconds"] - used.wall
+            if cpu_left <= 0 or wall_left <= 0:
                 ends.append(_end("not_reached"))
                 continue
-            now = {**limits, "cpu_seconds": max(1, round(cpu_left))}
+            now = {**limits, "cpu_seconds": max(1, round(cpu_left)), "wall_seconds": wall_left}
             place = (self._jobs, start, job["size"], number)
             heard = [Heard(room, "tampered", self._answers)]
             heard += [Heard(limits["output_kb"] * 1024, "output_limit", self._outputs)] if prints else []
-            ends.append(self._spawn(place, now, deadline, heard, used))
+            ends.append(self._spawn(place, now, heard, used))
         return ends, used
 
     def _spawn(
-        self, place: tuple[int, int, int, int], limits: dict[str, Any], deadline: float, heard: list[Heard], used: Usage
+        self, place: tuple[int, int, int, int], limits: dict[str, Any], heard: list[Heard], used: Usage
     ) -> dict[str, Any]:
         pipes = [os.pipe() for _ in heard]
         outer = {pipe[0]: ear for pipe, ear in zip(pipes, heard, strict=True)}
-        oom_kills = self._oom_kills()
+        oom_kills, forked = self._oom_kills(), time.monotonic()
         pid = os.fork()
         if pid == 0:
-            enter(place, limits, [pipe[1] for pipe in pipes], (*self._own, *outer))
+            enter(place, limits, [pipe[1] for pipe in pipes], self._user)
         for pipe in pipes:
             os.close(pipe[1])
         try:
-            cause, status, usage = self._watch(pid, outer, deadline)
+            cause, status, usage = self._watch(pid, outer, heard[0], limits["wall_seconds"])
         finally:
             for fd in outer:
                 os.close(fd)
-        if not cause and not os.pread(self._answers, 1, os.lseek(self._answers, 0, os.SEEK_CUR) - heard[0].size) == STARTED:
+        begun, read_cpu = self._begun(heard[0]) or (0.0, 0.0)
+        cpu = usage.cpu - read_cpu
+        out_of_cpu = cpu >= limits["cpu_seconds"] - 0.1
+        if not begun and (cause == "time_limit" or (os.WIFSIGNALED(status) and usage.cpu >= READING_SECONDS - 0.1)):
+            cause = "unread"
+        elif not cause and not heard[0].size:
             raise SystemExit("a child could not drop its rights or set its limits")
-        used.add(usage.cpu, usage.peak)
-        out_of_cpu = usage.cpu >= limits["cpu_seconds"] - 0.1
+        used.add(cpu, usage.peak, time.monotonic() - (begun or forked))
         return _end(cause, status, out_of_cpu, self._oom_kills() > oom_kills, *(ear.size for ear in heard))
 
-    def _watch(self, pid: int, outer: dict[int, Heard], deadline: float) -> tuple[str, int, Usage]:
+    def _begun(self, ear: Heard) -> tuple[float, float] | None:
+        """When the program of a child began, and what CPU time the child had used by then; None if it has not said."""
+        if ear.size < len(STARTED) + BEGUN.size:
+            return None
+        said = os.pread(self._answers, BEGUN.size, os.lseek(self._answers, 0, os.SEEK_CUR) - ear.size + len(STARTED))
+        begun, cpu = BEGUN.unpack(said)
+        return begun, cpu
+
+    def _watch(self, pid: int, outer: dict[int, Heard], answers: Heard, wall: float) -> tuple[str, int, Usage]:
         """Collect what the child writes until it exits, overflows or is out of time; then leave no process behind."""
         exited = os.pidfd_open(pid)
         poll = select.poll()
         poll.register(exited, select.POLLIN)
         poll.register(self._requests, 0)
-        cause, running = "", True
+        cause, running, begun = "", True, None
+        deadline = time.monotonic() + READING_PATIENCE
         try:
-            poll.poll(min(QUICK_MS, max(0.0, deadline - time.monotonic()) * 1000))
+            poll.poll(min(QUICK_MS, wall * 1000))
             for fd in outer:
                 poll.register(fd, select.POLLIN)
             while running and not cause:
@@ -261,6 +298,8 @@ class Server:
                     elif not self._hear(fd, outer[fd]):
                         cause = outer[fd].overflow if outer[fd].size > outer[fd].room else cause
                         poll.unregister(fd)
+                if begun is None and (begun := self._begun(answers)):
+                    deadline = min(begun[0], time.monotonic()) + wall
         finally:
             os.close(exited)
             status, usage = kill_all(pid)
@@ -283,8 +322,10 @@ class Server:
         if os.fstatvfs(self._scratch).f_ffree != self._free:
             pid = os.fork()
             if pid == 0:
-                _sweep(self._scratch)
+                _sweep(self._scratch, self._user)
             kill_all(pid, at_once=False)
+        # When the folder was last touched is no message to the next program.
+        os.utime(self._scratch, (0, 0))
         return os.fstatvfs(self._scratch).f_ffree == self._free
 
 
@@ -329,10 +370,10 @@ def kill_all(pid: int, at_once: bool = True) -> tuple[int, Usage]:
             status = code
 
 
-def _sweep(scratch: int) -> NoReturn:
+def _sweep(scratch: int, user: int) -> NoReturn:
     """In a child: remove what the programs left, with their rights and not with ours."""
     try:
-        drop()
+        drop(user)
         signal.alarm(SWEEP_SECONDS)
         while names := os.listdir(scratch):
             for name in names:
@@ -358,22 +399,43 @@ def _raze(name: str, scratch: int) -> None:
     os.rmdir(name, dir_fd=scratch)
 
 
-def main() -> None:
-    """Take the protocol's descriptors away from the standard streams, warm up, serve."""
+def begin() -> tuple[int, int, int]:
+    """What both servers begin with: the protocol's descriptors, away from the standard streams, and the programs' user.
+
+    Returns:
+        Descriptors for requests and replies, and the uid for programs.
+    """
     refuse_outside()
     requests, replies = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1):
         os.dup2(nothing, fd)
+    os.close(nothing)
+    # The C library keeps named semaphores in /dev/shm: in the scratch folder they are counted and removed.
+    with contextlib.suppress(FileExistsError):
+        os.symlink(SCRATCH, "/dev/shm")  # noqa: S108
+    user = own_user()
+    # Where the image's /etc/passwd points to; in this folder only the server can write.
+    with open("/dev/passwd", "w") as file:
+        file.write(f"root:x:0:0::/:\nnobody:x:{user}:{NOBODY}::{SCRATCH}:\n")
+    # A child closes all descriptors up to here; its own limit is another.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (SERVER_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     for name in PRELOADED.split():
         importlib.import_module(name)
-    exec_filter()
-    for _ in range(WARM_UPS):
-        function_child(WARM_UP, {"output_kb": 1}, lambda reply: write_frame(nothing, reply))
+    return requests, replies, user
+
+
+def main() -> None:
+    """Warm up, serve."""
+    requests, replies, user = begin()
+    system_library()
+    with open(os.devnull, "wb", buffering=0) as nothing:
+        for _ in range(WARM_UPS):
+            function_child(WARM_UP, [prepared(WARM_UP_INPUT)], 1024, lambda reply: write_frame(nothing.fileno(), reply))
     del sys.modules["solution"]
     gc.collect()
     gc.freeze()
-    Server(requests, replies).serve()
+    Server(requests, replies, user).serve()
 
 
 if __name__ == "__main__":

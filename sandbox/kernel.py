@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import importlib
 import itertools
 import json
 import os
@@ -26,7 +25,7 @@ from typing import Any, NoReturn
 
 from sandbox.cell import become
 from sandbox.errand import errand
-from sandbox.inside import PRELOADED, read_frame, refuse_outside, write_frame
+from sandbox.inside import begin, read_frame, write_frame
 from sandbox.seat import FOREVER, PART, Seat, Settings
 
 LARGEST_REPLY = 16 << 20
@@ -142,7 +141,7 @@ class Kernel:
             self._say(request["call"], "done", refused="busy", why=why)
             return
         if pid == 0:
-            become((0, 0, 0, reply_w), self._settings.limits, lambda: errand(request, self._settings.home))
+            become((0, 0, 0, reply_w), self._settings.limits, self._settings.user, lambda: errand(request, self._settings.home))
         os.close(reply_w)
         self._errands[reply] = _Errand(request["call"], pid, time.monotonic() + request["seconds"])
         self._loop.register(reply, selectors.EVENT_READ, functools.partial(self._collect, reply))
@@ -228,15 +227,9 @@ def live(seconds: float) -> None:
 
 
 def main() -> None:
-    """Take the protocol's descriptors away from the standard streams, warm up, serve."""
-    refuse_outside()
-    requests, replies = os.dup(0), os.dup(1)
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1):
-        os.dup2(nothing, fd)
+    """Warm up, serve."""
+    requests, replies, user = begin()
     signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
-    for name in PRELOADED.split():
-        importlib.import_module(name)
     gc.collect()
     gc.freeze()
     write_frame(replies, {"ready": sys.version.split()[0]})
@@ -244,7 +237,7 @@ def main() -> None:
     if settings is None:
         return
     live(settings.pop("seconds"))
-    Kernel(requests, replies, Settings(**settings)).serve()
+    Kernel(requests, replies, Settings(**settings, user=user)).serve()
 
 
 if __name__ == "__main__":

@@ -48,6 +48,8 @@ class Settings:
     """Environment variables beyond those of the container."""
     limits: dict[str, Any]
     """`sandbox.runner.Limits` as data."""
+    user: int
+    """Uid of the code."""
 
 
 @dataclass
@@ -168,7 +170,7 @@ class Seat:
             raise
         if pid == 0:
             settings = self._settings
-            become((0, *theirs), settings.limits, lambda: Context(self.cwd, settings.envs, self._room).serve())
+            become((0, *theirs), settings.limits, settings.user, lambda: Context(self.cwd, settings.envs, self._room).serve())
         for fd in theirs:
             os.close(fd)
         self.pid = pid

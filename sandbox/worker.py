@@ -9,10 +9,10 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sandbox.child import STARTED
+from sandbox.child import BEGUN, STARTED
 from sandbox.container import SECONDS_TO_START, Container
 from sandbox.ending import Ending, answered, printed
-from sandbox.inside import PROTOCOL
+from sandbox.inside import PROTOCOL, READING_PATIENCE
 from sandbox.runner import Execution, Job, Limits, Run
 from sandbox.stream import ContainerLost
 
@@ -73,7 +73,7 @@ class Worker:
         ]
         stream.send({"limits": self._limits.model_dump(), "jobs": heads}, SECONDS_TO_START, b"".join(bodies))
         for job in jobs:
-            reply = stream.receive(self._limits.wall_seconds + GRACE_SECONDS)
+            reply = stream.receive(READING_PATIENCE + self._limits.wall_seconds + GRACE_SECONDS)
             yield self._execution(reply, job)
             if self.unfit:
                 return
@@ -97,7 +97,7 @@ class Worker:
         """How the children of a job ended, with what they said, which follows the frame."""
         answers, outputs = ([self._container.stream.receive_bytes(end[what], GRACE_SECONDS) for end in ends] for what in SAID)
         return [
-            Ending(**{**end, "answers": said[len(STARTED) :], "output": output})
+            Ending(**{**end, "answers": said[len(STARTED) + BEGUN.size :], "output": output})
             for end, said, output in zip(ends, answers, outputs, strict=True)
         ]
 
