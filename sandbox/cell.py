@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import base64
 import contextlib
+import gc
 import inspect
 import io
 import json
@@ -24,6 +25,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType, ModuleType
 from typing import Any, NoReturn
 
+from sandbox.cell_loop import CellLoop
 from sandbox.child import drop, limit, limit_cpu, refuse_exec, write_all
 from sandbox.inside import read_frame
 
@@ -71,7 +73,7 @@ class Context:
         self._pid = os.getpid()
         self._room = room
         self._running = False
-        self._runner: Any = None
+        self._loop = CellLoop()
         self._main = ModuleType("__main__")
         sys.modules["__main__"] = self._main
         sys.path.insert(0, "")
@@ -80,11 +82,22 @@ class Context:
 
     def serve(self) -> None:
         """Run cells until the server hangs up."""
-        while (request := read_frame(REQUESTS)) is not None:
+        while (request := self._next()) is not None:
             if "code" in request:
                 self._run(request)
             else:
                 _reap()
+
+    def _next(self) -> Any:
+        try:
+            # A task that blocks is interrupted like a cell.
+            self._running = True
+            self._loop.wait(REQUESTS)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            self._running = False
+        return read_frame(REQUESTS)
 
     def _run(self, request: dict[str, Any]) -> None:
         signal.signal(signal.SIGINT, self._interrupt)
@@ -117,25 +130,22 @@ class Context:
     def _play(self, source: str, name: str) -> object:
         """Run a cell; the value of its last statement, if that is an expression."""
         linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-        tree = ast.parse(source, name)
+        tree = _parse(source, name)
         last = tree.body[-1] if tree.body else None
         if not isinstance(last, ast.Expr):
-            self._evaluate(_compile(tree, name, "exec"))
+            self._evaluate(_compile(tree, name, "exec"), source)
             return None
         del tree.body[-1]
         # Both before either runs: a cell that does not compile does nothing.
         first, then = _compile(tree, name, "exec"), _compile(ast.Expression(last.value), name, "eval")
-        self._evaluate(first)
-        return self._evaluate(then)
+        self._evaluate(first, source)
+        return self._evaluate(then, source)
 
-    def _evaluate(self, code: CodeType) -> object:
-        value = eval(code, self._main.__dict__)  # noqa: S307  # this is what the container is for
-        if not code.co_flags & inspect.CO_COROUTINE:
-            return value
-        import asyncio
-
-        self._runner = self._runner or asyncio.Runner()
-        return self._runner.run(value)
+    def _evaluate(self, code: CodeType, source: str) -> object:
+        if code.co_flags & inspect.CO_COROUTINE:
+            return self._loop.run(eval(code, self._main.__dict__))  # noqa: S307  # this is what the container is for
+        with self._loop.offered(source):
+            return eval(code, self._main.__dict__)  # noqa: S307
 
     def _display(self, *values: object) -> None:
         for value in values:
@@ -166,6 +176,17 @@ def _reap() -> None:
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
+
+
+def _parse(source: str, name: str) -> ast.Module:
+    # In Python 3.11.2 it fails where a finalizer parses meanwhile, as those of failed tasks do for their traceback.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return ast.parse(source, name)
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _compile(tree: ast.AST, name: str, mode: str) -> CodeType:

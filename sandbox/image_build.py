@@ -28,13 +28,15 @@ HERE = Path(__file__).parent
 DOCKERFILE = HERE / "image" / "Dockerfile"
 IMPORTS = HERE / "image" / "imports.py"
 """Imports what every build must have."""
-PROGRAMS = ("inside.py", "child.py", "exit_output.py", "literal.py", "kernel.py", "seat.py", "cell.py", "errand.py")
+PROGRAMS = (
+    "inside.py child.py exit_output.py leftovers.py literal.py kernel.py seat.py cell.py cell_loop.py errand.py"
+).split()
 """Our files that lie in the image, in `/gasp/sandbox`."""
 DEBS = (
     "libbz2-1.0 libc6 libcom-err2 libcrypt1 libdb5.3 libexpat1 libffi8 libgcc-s1 libgdbm6 libgssapi-krb5-2 libk5crypto3"
     " libkeyutils1 libkrb5-3 libkrb5support0 liblzma5 libncursesw6 libnsl2 libpython3.11-minimal libpython3.11-stdlib"
-    " libreadline8 libsqlite3-0 libssl3 libtinfo6 libtirpc3 libuuid1 ncurses-base python3-distutils python3-gdbm python3-lib2to3"
-    " python3.11 python3.11-minimal python3.11-venv tzdata zlib1g"
+    " libreadline8 libsqlite3-0 libssl3 libtinfo6 libtirpc3 libuuid1 ncurses-base python3-distutils python3-gdbm"
+    " python3-lib2to3 python3.11 python3.11-minimal python3.11-venv tzdata zlib1g"
 ).split()
 """The interpreter with its standard library, time zones and terminals, and the shared libraries that it loads."""
 REPOSITORY = "gasp-sandbox"
@@ -201,7 +203,7 @@ def _load(client: docker.DockerClient, name: str, files: dict[str, Path], compil
 
 def _write_layer(layer: io.IOBase, files: dict[str, Path], compiled: dict[str, bytes]) -> None:
     data = {**compiled, **_programs("gasp/")}
-    folders = {"dev": 0o755, "proc": 0o555, "sys": 0o555, "tmp": 0o1777, "etc": 0o755, "home": 0o755}
+    folders = {"dev": 0o755, "proc": 0o555, "sys": 0o555, "tmp": 0o1777, "etc": 0o755, "home": 0o755, "run": 0o755}
     for path in (*data, *files):
         folders.update({str(parent): 0o755 for parent in Path(path).parents if str(parent) not in (".", *folders)})
     with tarfile.open(fileobj=layer, mode="w", format=tarfile.PAX_FORMAT) as tar:
@@ -216,7 +218,7 @@ def _write_layer(layer: io.IOBase, files: dict[str, Path], compiled: dict[str, b
                 _add(tar, path, files[path])
         _link(tar, "home/user", "/tmp")  # noqa: S108  # the interpreter's home is the scratch folder
         # The server writes it: which user programs are is decided when a container starts.
-        _link(tar, "etc/passwd", "/dev/passwd")
+        _link(tar, "etc/passwd", "/run/passwd")
 
 
 def _add(tar: tarfile.TarFile, name: str, path: Path) -> None:

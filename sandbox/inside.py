@@ -25,12 +25,11 @@ import json
 import os
 import resource
 import select
-import signal
 import struct
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from sandbox.child import (
     BEGUN,
@@ -39,7 +38,6 @@ from sandbox.child import (
     SCRATCH,
     SERVER_FILES,
     STARTED,
-    drop,
     enter,
     function_child,
     own_user,
@@ -47,6 +45,7 @@ from sandbox.child import (
     system_library,
     write_all,
 )
+from sandbox.leftovers import Usage, kill_all, sweep
 
 PROTOCOL = 3
 """Number of the agreement with the host; changes with the frames."""
@@ -57,8 +56,6 @@ OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oo
 PAGE = os.sysconf("SC_PAGE_SIZE")
 READING_PATIENCE = 3 * READING_SECONDS
 """Wall-clock seconds until a child has read its inputs, which it is given `READING_SECONDS` of CPU time for."""
-SWEEP_SECONDS = 10
-"""How long removing the leftovers of one job may take."""
 REPLY_SECONDS = 0.02
 """How long a reply may wait for others to go out with."""
 QUICK_MS = 5
@@ -113,24 +110,6 @@ def _read_exactly(fd: int, size: int) -> bytes:
 
 
 # --- the server's side of one child ---------------------------------------------------------------------------------
-
-
-@dataclass
-class Usage:
-    """What all processes of a job used."""
-
-    cpu: float = 0.0
-    """CPU seconds, together."""
-    peak: int = 0
-    """Resident KiB of the largest one."""
-    wall: float = 0.0
-    """Wall-clock seconds, one after another."""
-
-    def add(self, cpu: float, peak: int, wall: float = 0.0) -> None:
-        """Count one more process."""
-        self.cpu += cpu
-        self.peak = max(self.peak, peak)
-        self.wall += wall
 
 
 @dataclass
@@ -322,7 +301,7 @@ class Server:
         if os.fstatvfs(self._scratch).f_ffree != self._free:
             pid = os.fork()
             if pid == 0:
-                _sweep(self._scratch, self._user)
+                sweep(self._scratch, self._user)
             kill_all(pid, at_once=False)
         # When the folder was last touched is no message to the next program.
         os.utime(self._scratch, (0, 0))
@@ -350,55 +329,6 @@ def _end(
     return {"cause": cause, "status": status, **flags, "answers": answers, "output": output}
 
 
-def kill_all(pid: int, at_once: bool = True) -> tuple[int, Usage]:
-    """Kill every other process of the container and reap them; wait status of `pid`, and what all of them used.
-
-    As pid 1 the server adopts all orphans, hence no child left to wait for means no process left at all.
-    """
-    status, used = 0, Usage()
-    first = None if at_once else os.wait4(pid, 0)
-    while True:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(-1, signal.SIGKILL)
-        try:
-            gone, code, usage = first or os.wait4(-1, 0)
-        except ChildProcessError:
-            return status, used
-        first = None
-        used.add(usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
-        if gone == pid:
-            status = code
-
-
-def _sweep(scratch: int, user: int) -> NoReturn:
-    """In a child: remove what the programs left, with their rights and not with ours."""
-    try:
-        drop(user)
-        signal.alarm(SWEEP_SECONDS)
-        while names := os.listdir(scratch):
-            for name in names:
-                try:
-                    os.unlink(name, dir_fd=scratch)
-                except IsADirectoryError:
-                    _raze(name, scratch)
-    finally:
-        os._exit(0)
-
-
-def _raze(name: str, scratch: int) -> None:
-    """Remove a folder, after lifting the folders in it up to the top: no depth is too deep, and no link is followed."""
-    os.chmod(name, 0o700, dir_fd=scratch)
-    folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=scratch)
-    for inner in os.listdir(folder):
-        try:
-            os.unlink(inner, dir_fd=folder)
-        except IsADirectoryError:
-            os.chmod(inner, 0o700, dir_fd=folder)
-            os.rename(inner, os.urandom(8).hex(), src_dir_fd=folder, dst_dir_fd=scratch)
-    os.close(folder)
-    os.rmdir(name, dir_fd=scratch)
-
-
 def begin() -> tuple[int, int, int]:
     """What both servers begin with: the protocol's descriptors, away from the standard streams, and the programs' user.
 
@@ -415,8 +345,8 @@ def begin() -> tuple[int, int, int]:
     with contextlib.suppress(FileExistsError):
         os.symlink(SCRATCH, "/dev/shm")  # noqa: S108
     user = own_user()
-    # Where the image's /etc/passwd points to; in this folder only the server can write.
-    with open("/dev/passwd", "w") as file:
+    # Where the image's /etc/passwd points to; only the server can write there.
+    with open("/run/passwd", "w") as file:
         file.write(f"root:x:0:0::/:\nnobody:x:{user}:{NOBODY}::{SCRATCH}:\n")
     # A child closes all descriptors up to here; its own limit is another.
     resource.setrlimit(resource.RLIMIT_NOFILE, (SERVER_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))

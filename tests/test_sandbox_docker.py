@@ -130,6 +130,25 @@ async def test_sets_of_strings_have_one_order_on_every_worker(runner):
     assert len({item.runs[0].value for item in executions}) == 1
 
 
+async def test_reading_the_inputs_takes_none_of_the_programs_time():
+    runner = DockerRunner(Limits(wall_seconds=2, cpu_seconds=1), workers=1, run="tests-reading")
+    inputs = [str(list(range(start, start + 100_000))) for start in range(30)]
+    try:
+        runs = await one(runner, "def f(x): return x[0] + len(x)", *inputs)
+        assert [run.value for run in runs] == [str(start + 100_000) for start in range(30)], runs[-1]
+        (late,) = await one(runner, "import time\ndef f(x): time.sleep(3)", inputs[0])
+        assert late.status == "time_limit"
+    finally:
+        await runner.close()
+
+
+@pytest.mark.parametrize("size", [10, 40_000])
+async def test_a_set_has_the_order_of_its_literal_however_large_the_input_is(runner, size):
+    text = f"[{{8, 0, 16, 32}}, {{'a': {{24, 0, 8}}}}, {'0, ' * size}]"
+    runs = await one(runner, "def f(x): return list(x[0]), list(x[1]['a'])", text)
+    assert runs[0].value == repr((list({8, 0, 16, 32}), list({24, 0, 8})))
+
+
 async def test_provenance_names_the_image_and_the_limits(runner):
     assert runner.provenance.image.startswith("sha256:")
     assert runner.provenance.limits["wall_seconds"] == 3.0

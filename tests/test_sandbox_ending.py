@@ -77,6 +77,19 @@ def test_a_value_longer_than_allowed_is_output_limit_even_if_the_child_sent_it()
     assert answered(ending(long), 1, 4) == [("ok", "'é'", "")]
 
 
+@pytest.mark.parametrize("length", [101, 100_000])
+def test_a_value_longer_than_one_may_be_is_no_value_and_spoils_no_other(length):
+    answers = frame(OK) + frame(["ok", "é" * length, ""]) + frame(OK)
+    assert [status for status, *_ in read_answers(ending(answers, room=200), 3)] == ["ok", "output_limit", "ok"]
+    assert read_answers(ending(frame(["ok", "é" * 100, ""]), room=200), 1) == [("ok", "é" * 100, "")]
+
+
+def test_a_program_that_came_to_its_end_may_fail_to_flush():
+    assert printed(ending(frame(["ok", "", ""]), output=b"42\n", status=120 << 8)) == ("ok", "42\n", "")
+    assert printed(ending(frame(["ok", "", ""]), output=b"42\n", status=3 << 8))[0] == "exited"
+    assert printed(ending(output=b"42\n", status=120 << 8))[0] == "exited"
+
+
 def test_more_than_all_answers_can_hold_is_tampering():
     assert read_answers(ending(frame(OK), cause="tampered"), 1) is None
 
@@ -87,6 +100,7 @@ def test_more_than_all_answers_can_hold_is_tampering():
         (ending(cause="time_limit"), "time_limit"),
         (ending(cause="output_limit"), "output_limit"),
         (ending(cause="not_reached"), "time_limit"),
+        (ending(cause="unread"), "time_limit"),
         (ending(status=3 << 8), "exited"),
         (ending(), "exited"),
         (ending(status=int(signal.SIGXCPU)), "time_limit"),
