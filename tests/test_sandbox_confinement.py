@@ -4,6 +4,7 @@ import ast
 import asyncio
 import json
 import re
+import resource
 import tomllib
 from pathlib import Path
 
@@ -178,6 +179,46 @@ async def test_no_room_for_system_v_objects_and_message_queues_even_without_the_
     names = ("kernel/shmmni", "kernel/msgmni", "kernel/sem", "fs/mqueue/queues_max")
     source = f"def f(): return [open('/proc/sys/' + name).read().split() for name in {names}]"
     assert await told(runner, source) == [["0"], ["0"], ["0", "0", "0", "0"], ["0"]]
+
+
+HOG = """
+import fcntl, os, signal, time
+def f():
+    for _ in range(14):
+        if os.fork() == 0:
+            try:
+                while True: fcntl.fcntl(os.pipe()[1], fcntl.F_SETPIPE_SZ, 1 << 20)
+            except OSError: time.sleep(60)
+    time.sleep(2)
+    ends = os.pipe()
+    return fcntl.fcntl(ends[1], fcntl.F_GETPIPE_SZ)
+"""
+MODEST = """
+import fcntl, os, time
+def f():
+    sizes = []
+    for _ in range(8):
+        ends = [os.pipe() for _ in range(9)]
+        sizes += [fcntl.fcntl(end[1], fcntl.F_GETPIPE_SZ) for end in ends]
+        for end in ends:
+            os.close(end[0]), os.close(end[1])
+        time.sleep(0.25)
+    return set(sizes)
+"""
+
+
+@pytest.mark.docker
+async def test_what_one_container_uses_up_is_not_missing_in_another():
+    runners = [DockerRunner(Limits(wall_seconds=20), workers=1, run="tests-quota") for _ in range(2)]
+    try:
+        for runner in runners:
+            await told(runner, "def f(): return 1")
+        hogged, modest = await asyncio.gather(told(runners[0], HOG), told(runners[1], MODEST))
+    finally:
+        for runner in runners:
+            await runner.close()
+    assert modest == {16 * resource.getpagesize()}
+    assert hogged < 16 * resource.getpagesize(), "nothing was used up, so nothing is proved"
 
 
 # --- runtimes -------------------------------------------------------------------------------------------------------
