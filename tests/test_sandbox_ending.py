@@ -80,8 +80,8 @@ def test_a_value_longer_than_allowed_is_output_limit_even_if_the_child_sent_it()
 @pytest.mark.parametrize("length", [101, 100_000])
 def test_a_value_longer_than_one_may_be_is_no_value_and_spoils_no_other(length):
     answers = frame(OK) + frame(["ok", "é" * length, ""]) + frame(OK)
-    assert [status for status, *_ in read_answers(ending(answers, room=200), 3)] == ["ok", "output_limit", "ok"]
-    assert read_answers(ending(frame(["ok", "é" * 100, ""]), room=200), 1) == [("ok", "é" * 100, "")]
+    assert [status for status, *_ in read_answers(ending(answers), 3, 200)] == ["ok", "output_limit", "ok"]
+    assert read_answers(ending(frame(["ok", "é" * 100, ""])), 1, 200) == [("ok", "é" * 100, "")]
 
 
 def test_a_program_that_came_to_its_end_may_fail_to_flush():
