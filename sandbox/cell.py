@@ -26,7 +26,7 @@ from types import CodeType, FrameType, ModuleType
 from typing import Any, NoReturn
 
 from sandbox.cell_loop import CellLoop
-from sandbox.child import drop, limit, limit_cpu, refuse_exec, write_all
+from sandbox.child import bounds_of, drop, limit, limit_cpu, refuse_exec, write_all
 from sandbox.inside import read_frame
 
 REPLIES, REQUESTS = 3, 4
@@ -54,7 +54,7 @@ def become(descriptors: tuple[int, ...], limits: dict[str, Any], user: int, body
         for number in (signal.SIGCHLD, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
-        limit(limits)
+        limit(bounds_of(limits))
         limit_cpu(limits["cpu_seconds"], limits["cpu_seconds"] + 1)
         drop(user)
         refuse_exec()

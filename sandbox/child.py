@@ -13,7 +13,6 @@ import ctypes
 import functools
 import json
 import marshal
-import math
 import os
 import resource
 import struct
@@ -37,10 +36,9 @@ SERVER_FILES = 4096
 """Descriptors that a server may have."""
 EXEC_CALLS = {"x86_64": (59, 322), "aarch64": (221, 281)}
 """Numbers of execve and execveat."""
-STARTED = b"\x01"
-"""First byte of a child's answers: rights are dropped and limits are set."""
 BEGUN = struct.Struct("=dd")
-"""What follows once the inputs are read: when the program began (monotonic seconds), and the CPU seconds used by then."""
+"""First words of a child's answers, once rights are dropped, limits set and inputs read: when the program began (monotonic
+seconds), and the CPU seconds used by then."""
 READING_SECONDS = 20
 """CPU seconds that reading the inputs of a job may take."""
 PACKED_FROM = 1 << 14
@@ -53,6 +51,8 @@ Say = Callable[[Reply], None]
 """Sends a reply to the server."""
 Prepared = bytes | tuple[object, ...] | str
 """Arguments of a call, packed or not; or why they cannot be read."""
+Bounds = list[tuple[int, tuple[int, int]]]
+"""Arguments for `resource.setrlimit`."""
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
@@ -62,12 +62,13 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
-def enter(place: tuple[int, int, int, int], limits: dict[str, Any], pipes: list[int], user: int) -> None:
+def enter(place: tuple[int, int, int, int], limits: dict[str, Any], bounds: Bounds, pipes: list[int], user: int) -> None:
     """Become a child: read the job, take descriptors, rights and limits, play, and end.
 
     Args:
         place: where the job lies: descriptor, first byte, length; and which of its inputs to put on standard input.
         limits: `sandbox.runner.Limits` as data.
+        bounds: of a process under these limits.
         pipes: for answers, and in mode `stdin` for what is printed.
         user: uid of the programs.
 
@@ -84,12 +85,11 @@ def enter(place: tuple[int, int, int, int], limits: dict[str, Any], pipes: list[
             _use_standard_streams(job["inputs"][number], pipes.pop())
         os.setpgid(0, 0)
         os.chdir(SCRATCH)
-        limit(limits)
+        limit(bounds)
         limit_cpu(READING_SECONDS, READING_SECONDS + limits["cpu_seconds"] + 1)
         drop(user)
         refuse_exec()
         answers, asked = pipes[0], os.getpid()
-        write_all(answers, STARTED)
         dumps = json.dumps
 
         def say(reply: Reply) -> None:
@@ -101,8 +101,8 @@ def enter(place: tuple[int, int, int, int], limits: dict[str, Any], pipes: list[
 
         inputs = [] if prints else [prepared(text) for text in job["inputs"]]
         used = time.process_time()
-        # The kernel counts whole seconds.
-        seconds = limits["cpu_seconds"] + math.ceil(max(0.0, used - 0.1))
+        # The kernel counts whole seconds; a tenth of one more or less does not matter.
+        seconds = limits["cpu_seconds"] + int(used + 0.9)
         limit_cpu(seconds, seconds + 1)
         write_all(answers, BEGUN.pack(time.monotonic(), used))
         if prints:
@@ -131,14 +131,12 @@ def own_descriptors(keep: Sequence[int]) -> None:
         first = fd + 1
 
 
-def limit(limits: dict[str, Any]) -> None:
-    """Set the limits of one process but for CPU time, and let the kernel take it before the server when memory runs out.
+def bounds_of(limits: dict[str, Any]) -> Bounds:
+    """What a process may use under these limits, but for CPU time; worked out by a server, once for all children.
 
     How many processes there may be is up to the container's pids cgroup.
     """
-    score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-    os.write(score, b"1000")
-    os.close(score)
+    bounds = []
     for what, value in (
         (resource.RLIMIT_STACK, limits["stack_mb"] << 20),
         (resource.RLIMIT_AS, limits["memory_mb"] << 20),
@@ -149,7 +147,17 @@ def limit(limits: dict[str, Any]) -> None:
     ):
         most = resource.getrlimit(what)[1]
         least = value if most == resource.RLIM_INFINITY else min(value, most)
-        resource.setrlimit(what, (least, least))
+        bounds.append((what, (least, least)))
+    return bounds
+
+
+def limit(bounds: Bounds) -> None:
+    """Set the limits of a process, and let the kernel take it before the server when memory runs out."""
+    score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    os.write(score, b"1000")
+    os.close(score)
+    for what, bound in bounds:
+        resource.setrlimit(what, bound)
 
 
 def limit_cpu(seconds: int, most: int) -> None:

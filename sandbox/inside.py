@@ -37,12 +37,13 @@ from sandbox.child import (
     READING_SECONDS,
     SCRATCH,
     SERVER_FILES,
-    STARTED,
+    Bounds,
+    bounds_of,
     enter,
+    exec_filter,
     function_child,
     own_user,
     prepared,
-    system_library,
     write_all,
 )
 from sandbox.leftovers import Usage, kill_all, sweep
@@ -145,6 +146,7 @@ class Server:
         self._jobs, self._answers, self._outputs, self._waiting = (
             os.memfd_create(name) for name in ("jobs", "answers", "outputs", "waiting")
         )
+        self._bounds: Bounds = []
         self._buffer = memoryview(bytearray(1 << 16))
         self._used = 0
 
@@ -154,6 +156,7 @@ class Server:
         while (request := read_frame(self._requests)) is not None:
             self._receive(sum(job["size"] for job in request["jobs"]))
             start, since = 0, time.monotonic()
+            self._bounds = bounds_of(request["limits"])
             for job in request["jobs"]:
                 began = time.monotonic()
                 ends, usage = self._play(job, start, request["limits"])
@@ -227,7 +230,7 @@ class Server:
         oom_kills, forked = self._oom_kills(), time.monotonic()
         pid = os.fork()
         if pid == 0:
-            enter(place, limits, [pipe[1] for pipe in pipes], self._user)
+            enter(place, limits, self._bounds, [pipe[1] for pipe in pipes], self._user)
         for pipe in pipes:
             os.close(pipe[1])
         try:
@@ -240,16 +243,16 @@ class Server:
         out_of_cpu = cpu >= limits["cpu_seconds"] - 0.1
         if not begun and (cause == "time_limit" or (os.WIFSIGNALED(status) and usage.cpu >= READING_SECONDS - 0.1)):
             cause = "unread"
-        elif not cause and not heard[0].size:
+        elif not begun and not cause and not os.WIFSIGNALED(status):
             raise SystemExit("a child could not drop its rights or set its limits")
         used.add(cpu, usage.peak, time.monotonic() - (begun or forked))
         return _end(cause, status, out_of_cpu, self._oom_kills() > oom_kills, *(ear.size for ear in heard))
 
     def _begun(self, ear: Heard) -> tuple[float, float] | None:
         """When the program of a child began, and what CPU time the child had used by then; None if it has not said."""
-        if ear.size < len(STARTED) + BEGUN.size:
+        if ear.size < BEGUN.size:
             return None
-        said = os.pread(self._answers, BEGUN.size, os.lseek(self._answers, 0, os.SEEK_CUR) - ear.size + len(STARTED))
+        said = os.pread(self._answers, BEGUN.size, os.lseek(self._answers, 0, os.SEEK_CUR) - ear.size)
         begun, cpu = BEGUN.unpack(said)
         return begun, cpu
 
@@ -352,13 +355,13 @@ def begin() -> tuple[int, int, int]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (SERVER_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     for name in PRELOADED.split():
         importlib.import_module(name)
+    exec_filter()
     return requests, replies, user
 
 
 def main() -> None:
     """Warm up, serve."""
     requests, replies, user = begin()
-    system_library()
     with open(os.devnull, "wb", buffering=0) as nothing:
         for _ in range(WARM_UPS):
             function_child(WARM_UP, [prepared(WARM_UP_INPUT)], 1024, lambda reply: write_frame(nothing.fileno(), reply))

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sandbox.child import BEGUN, STARTED
+from sandbox.child import BEGUN
 from sandbox.container import SECONDS_TO_START, Container
 from sandbox.ending import Ending, answered, printed
 from sandbox.inside import PROTOCOL, READING_PATIENCE
@@ -97,7 +97,7 @@ class Worker:
         """How the children of a job ended, with what they said, which follows the frame."""
         answers, outputs = ([self._container.stream.receive_bytes(end[what], GRACE_SECONDS) for end in ends] for what in SAID)
         return [
-            Ending(**{**end, "answers": said[len(STARTED) + BEGUN.size :], "output": output})
+            Ending(**{**end, "answers": said[BEGUN.size :], "output": output})
             for end, said, output in zip(ends, answers, outputs, strict=True)
         ]
 
