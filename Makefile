@@ -9,7 +9,7 @@ export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup run experiment test check bench-log bench-sandbox bench-serving bench-trainer bench-verdicts bench-web format drawn lock clean
+.PHONY: help setup run experiment test check bench-log bench-sandbox bench-serving bench-trainer bench-verdicts bench-completions bench-web format drawn lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +58,9 @@ bench-trainer: setup  ## Measure an update of the trainer (some minutes) into do
 
 bench-verdicts: setup  ## Compare verdicts with the benchmarks' own (some minutes) into docs/verdicts.md; ARGS='--data FOLDER' says where their records are
 	$(PY) -m benchmarks.verdicts $(ARGS)
+
+bench-completions: setup  ## Judge a file of completions as a run would, and as EvalPlus does where it is installed; ARGS='FILE --set SPEC'
+	$(PY) -m benchmarks.completions $(ARGS)
 
 bench-web: setup  ## Measure the viewer on a log of a million events (some minutes, the first time half an hour) into docs/benchmarks.md; ARGS='--help' lists options
 	$(PY) -m benchmarks.web $(ARGS)

@@ -1,0 +1,177 @@
+"""`make bench-completions`: judges a file of completions by our verifier and by EvalPlus itself, and tells where they differ.
+
+python -m benchmarks.completions --help
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from benchmarks.suites import records
+from events.cli import run_app
+from events.commands.output import note, progress
+from events.errors import BadInput
+from events.safe_text import one_line
+from events.values import Verdict
+from roles.questions.fields import Record
+from roles.questions.reading import Entry, examined
+from roles.questions.sources import SOURCES, named
+from roles.verifier import Verifier
+from sandbox.docker import DockerRunner
+from sandbox.runner import Limits
+
+JUDGE = Path(__file__).with_name("evalplus_judge.py")
+LIMITS = Limits(wall_seconds=120, cpu_seconds=20, memory_mb=1024, output_kb=1024)
+"""Of the processor rather than by the clock, lest a busy machine decide."""
+AT_ONCE = 16
+
+
+class Answer(NamedTuple):
+    """A completion and the question that it answers."""
+
+    name: str
+    completion: str
+    entry: Entry
+
+
+class Theirs(NamedTuple):
+    """EvalPlus's verdicts of its own extraction: alone, and behind the context that the question shows."""
+
+    alone: bool
+    with_context: bool
+
+
+def answers(file: Path, entries: dict[str, Entry]) -> list[Answer]:
+    """The completions of a file.
+
+    Raises:
+        BadInput: a line is no completion of a question of the set.
+    """
+    found = []
+    try:
+        for number, row in enumerate(records(file), 1):
+            name, completion = (row.get(key) if isinstance(row, dict) else None for key in ("task_id", "completion"))
+            if not isinstance(completion, str) or name not in entries:
+                raise BadInput(f"{file}, record {number}: expected a task_id of the set and the text completion; mend it.")
+            found.append(Answer(str(name), completion, entries[str(name)]))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{file} cannot be read ({error}); give JSON lines with task_id and completion.") from error
+    return found
+
+
+async def ours(asked: list[Answer]) -> list[Verdict]:
+    """Our verdict on each, by the rules of its benchmark."""
+    runner = DockerRunner(LIMITS, run="completions")
+    ruled = {answer.entry.question.id: answer.entry.rules for answer in asked}
+    verifier = Verifier(runner, pairs=2, public_pairs=1, distinct=1, per_test=True, ruled=ruled)
+    room, done = asyncio.Semaphore(AT_ONCE), 0
+
+    async def one(answer: Answer) -> Verdict:
+        nonlocal done
+        async with room:
+            (verdict,), _ = await verifier.judge(answer.entry.question, "induction", None, [answer.completion])
+        done += 1
+        say(done, len(asked))
+        return verdict
+
+    try:
+        with progress("our verdicts") as say:
+            return list(await asyncio.gather(*map(one, asked)))
+    finally:
+        await runner.close()
+
+
+def theirs(asked: list[Answer], rows: dict[str, dict[str, Any]], python: Path) -> list[Theirs]:
+    """EvalPlus's verdict on each.
+
+    Raises:
+        BadInput: that Python has no EvalPlus.
+    """
+    lines = (
+        json.dumps({"record": rows[one.name], "completion": one.completion, "context": one.entry.question.context}) + "\n"
+        for one in asked
+    )
+    # Its first word must be heard before the second question: with all of them in the pipe at once, both would wait for ever.
+    found: list[Theirs] = []
+    try:
+        with (
+            subprocess.Popen(
+                [python, JUDGE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            ) as judge,
+            progress("EvalPlus's verdicts") as say,
+        ):
+            assert judge.stdin is not None
+            assert judge.stdout is not None
+            for line in lines:
+                judge.stdin.write(line)
+                judge.stdin.flush()
+                found.append(Theirs(**json.loads(judge.stdout.readline())))
+                say(len(found), len(asked))
+            judge.stdin.close()
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{python} cannot ask EvalPlus ({error}); give a Python with `pip install evalplus==0.3.1`.") from error
+    return found
+
+
+def told(asked: list[Answer], mine: list[Verdict], other: Iterable[Theirs | None]) -> list[dict[str, Any]]:
+    """One row a completion."""
+    return [
+        {"task_id": answer.name, "ours": verdict.outcome, "detail": verdict.detail, **(found._asdict() if found else {})}
+        for answer, verdict, found in zip(asked, mine, other, strict=True)
+    ]
+
+
+def main(
+    file: Annotated[Path, typer.Argument(help="JSON lines with task_id and completion.")],
+    questions: Annotated[str, typer.Option("--set", metavar="SPEC", help="Their question set, such as humanevalplus:FILE.")],
+    evalplus: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PYTHON",
+            help="A Python with evalplus, for its verdicts. It runs the completions on this machine, without a sandbox!",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File for a row of JSON a completion.")] = None,
+) -> None:
+    """Judge completions as a run would, compare with EvalPlus where there is one, and exit 1 where they differ."""
+    spec = named(questions, "test")
+    if spec.place is None:
+        raise BadInput(f"{questions!r} names no file; give the set with one, such as humanevalplus:FILE.")
+    entries = {found.label.name: found for found in examined(spec) if isinstance(found, Entry)}
+    asked = answers(file, entries)
+    rows = {SOURCES[spec.name].label(Record(row)).name: row for row in records(spec.place)} if evalplus else {}
+    if any("base_input" not in row for row in rows.values()):
+        raise BadInput(f"{spec.place} is not in EvalPlus's own layout (base_input, plus_input), which its verdicts need.")
+    mine = asyncio.run(ours(asked))
+    found: list[Theirs | None] = [None] * len(asked) if evalplus is None else [*theirs(asked, rows, evalplus)]
+    table = told(asked, mine, found)
+    if out is not None:
+        out.write_text("".join(json.dumps(row) + "\n" for row in table), encoding="utf-8")
+    passed = sum(verdict.outcome == "passed" for verdict in mine)
+    sys.stdout.write(f"{passed} of {len(asked)} pass\n")
+    if evalplus is None:
+        note("without --evalplus nothing was compared")
+        return
+    counts = Counter((row["ours"] == "passed", row["with_context"]) for row in table)
+    sys.stdout.write(f"EvalPlus: {sum(row['alone'] for row in table)} alone, {sum(row['with_context'] for row in table)} with")
+    sys.stdout.write(f" the context; {counts[True, True] + counts[False, False]} agree\n")
+    differ = [row for row in table if (row["ours"] == "passed") != row["with_context"]]
+    for row in differ:
+        other = "pass" if row["with_context"] else "fail"
+        sys.stdout.write(f"{row['task_id']}: ours {row['ours']}, EvalPlus {other}  {one_line(row['detail'], 120)}\n")
+    raise typer.Exit(1 if differ else 0)
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False)
+    app.command()(main)
+    run_app(app)

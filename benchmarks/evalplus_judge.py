@@ -1,0 +1,52 @@
+"""EvalPlus's verdicts, in a Python that has `evalplus`: JSON lines on standard input, a verdict a line on standard output.
+
+It is run by `benchmarks.completions` as a script, so it knows the standard library and EvalPlus only. EvalPlus executes the
+programs in processes of this machine, without a sandbox.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from evalplus.data.mbpp import mbpp_deserialize_inputs  # type: ignore[import-not-found]
+from evalplus.eval import untrusted_check  # type: ignore[import-not-found]
+from evalplus.eval._special_oracle import MBPP_OUTPUT_NOT_NONE_TASKS  # type: ignore[import-not-found]
+from evalplus.gen.util import trusted_exec  # type: ignore[import-not-found]
+from evalplus.sanitize import sanitize  # type: ignore[import-not-found]
+
+SLOW = 20.0
+"""Least seconds of one input, lest a busy machine decide."""
+
+
+def verdict(record: dict[str, Any], solutions: list[str]) -> list[bool]:
+    """Whether each solution passes the base and the plus tests of a record in EvalPlus's own layout."""
+    mbpp, entry = str(record["task_id"]).startswith("Mbpp/"), record["entry_point"]
+    passed = [True] * len(solutions)
+    for part in ("base_input", "plus_input"):
+        inputs = record[part] or []
+        inputs = mbpp_deserialize_inputs(record["task_id"], inputs) if mbpp else inputs
+        reference = record["canonical_solution"] if mbpp else record["prompt"] + record["canonical_solution"]
+        expected, times = trusted_exec(
+            reference, inputs, entry, record_time=True, output_not_none=entry in MBPP_OUTPUT_NOT_NONE_TASKS
+        )
+        for place, solution in enumerate(solutions):
+            how = {"atol": record["atol"], "ref_time": times, "fast_check": True, "min_time_limit": SLOW}
+            found, _ = untrusted_check("mbpp" if mbpp else "humaneval", solution, inputs, entry, expected, **how)
+            passed[place] &= found == "pass"
+    return passed
+
+
+def main() -> None:
+    """Answer every line: whether EvalPlus's own extraction passes, alone and behind the context."""
+    for line in sys.stdin:
+        asked = json.loads(line)
+        alone = sanitize(asked["completion"], asked["record"]["entry_point"])
+        found = verdict(asked["record"], [alone, f"{asked['context']}\n\n{alone}" if asked["context"] else alone])
+        sys.stdout.write(json.dumps({"alone": found[0], "with_context": found[1]}) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
