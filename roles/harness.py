@@ -42,21 +42,23 @@ REFUSED = {
 """... and functions, by the module that has them."""
 
 
-def defined(source: str, context: str = "", name: str = "solution") -> ModuleType:
+def defined(source: str, context: str = "", name: str = "") -> ModuleType:
     """The module that an answer is, out of reach of what runs it: neither is there by name for the other.
 
     Args:
         source: the answer.
         context: code that is run in the module before it.
-        name: what the module is called.
+        name: what the module is called, where nobody finds it by that name; else it is the module `solution`.
     """
-    answer = ModuleType(name)
+    answer = ModuleType(name or "solution")
     space = vars(answer)
     # Not those of this file, which are a copy that the answer's changes do not reach.
     space["__builtins__"] = builtins
-    for loaded in [loaded for loaded in sys.modules if loaded.partition(".")[0] == "sandbox"]:
+    for loaded in [loaded for loaded in sys.modules if loaded.partition(".")[0] in ("sandbox", "solution")]:
         del sys.modules[loaded]
-    sys.modules.update({name: answer, "__main__": ModuleType("__main__")})
+    sys.modules["__main__"] = ModuleType("__main__")
+    if not name:
+        sys.modules["solution"] = answer
     if context:
         exec(compile(context, "context.py", "exec", dont_inherit=True), space)  # noqa: S102  # this is what the container is for
     exec(compile(source, "solution.py", "exec", dont_inherit=True), space)  # noqa: S102
@@ -258,9 +260,15 @@ def official_program(source: str, context: str) -> None:
     answer = os.dup(1)
     os.ftruncate(0, 0)
     os.dup2(2, 1)
+    # The checker is a process that was forked, whose first standard input is closed.
+    sys.stdin.close()
+    sys.stdin = os.fdopen(0, closefd=False)
     take_away()
     sys.set_int_max_str_digits(MOST_DIGITS)
-    body = vars(defined(_as_function(source, context), name="tmp_sol"))["wrapped_function"]
+    wrapped = _as_function(source, context)
+    body = vars(defined(wrapped, name="tmp_sol"))["wrapped_function"]
+    if "class Solution" in wrapped:
+        raise AttributeError("LiveCodeBench's checker takes a program with a class Solution for one of LeetCode's")
     # As the checker has it, it cannot be closed.
     printed.close = lambda x: 1  # type: ignore[method-assign,misc,assignment]
     with _replaced(given, printed), contextlib.suppress(SystemExit):

@@ -80,7 +80,7 @@ READ = [
     ("a bound stream whole", "from sys import stdin\nassert stdin.read() == stdin.read()\nprint(stdin.readlines()[2])", 1),
     ("a bound stream by another name", "from sys import stdin as given\nprint(given.read().split('\\n')[-1])", 1),
     ("a bound stream, item by item", "from sys import stdin\nprint([line for line in stdin][2])", 0),
-    ("sys.__stdin__", "import sys\nprint(sys.__stdin__.read().split('\\n')[-1])", 1),
+    ("sys.__stdin__, which is closed", "import sys\nprint(sys.__stdin__.read().split('\\n')[-1])", 0),
     ("a bound method of the present stream", "import sys\nread = sys.stdin.readline\nread(); read(); print(read())", 1),
     ("lines, however often", "import sys\nassert sys.stdin.readlines() == sys.stdin.readlines()\nprint(sys.stdin.readlines()[-1])", 1),
     ("some characters are all", "import sys\nprint(sys.stdin.read(1)[-3:])", 1),
@@ -113,6 +113,9 @@ PRINTED = [
     ("at exit", "import atexit\natexit.register(print, 5, 7)", 0),
     ("before os._exit", "import os\nprint(5, 7)\nos._exit(0)", 0),
     ("by another program", "import subprocess\nsubprocess.run(['echo', '5 7'])", 0),
+    ("by a class Solution", "class Solution:\n    def go(self): print(5, 7)\nSolution().go()", 0),
+    ("by a class of data", "from dataclasses import dataclass\n@dataclass\nclass Two:\n    a: int\nprint(5, Two(7).a)", 1),
+    ("by a class of data that names a type in quotes", "from dataclasses import dataclass\n@dataclass\nclass Two:\n    a: 'int'\nprint(5, Two(7).a)", 0),
     ("in bytes", "import sys\nsys.stdout.buffer.write(b'5 7')", 0),
 ]  # fmt: skip
 LONG = Pair(input="", output=f"{'1' + '0' * 40_000}")
