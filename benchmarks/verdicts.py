@@ -88,7 +88,7 @@ async def judged(runner: Runner, case: Case, programs: Sequence[str], *, per_tes
     """For each program, our trial, and whether the benchmark's own test accepts it."""
     scripts = [Job(source=case.script(program), inputs=("",), mode="stdin") for program in programs]
     trials, executions = await asyncio.gather(
-        tried(runner, case.question, programs, "own", per_test=per_test), runner.run(scripts)
+        tried(runner, case.question, programs, "evalplus", per_test=per_test), runner.run(scripts)
     )
     accepted = [one.runs[0].value.endswith(f"{ACCEPTED}\n") for one in executions]
     return [(trials[program], own) for program, own in zip(programs, accepted, strict=True)]

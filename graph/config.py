@@ -121,7 +121,7 @@ class VerifySettings(Settings):
     memory_mb: Annotated[int, Field(ge=32)] = 256
     """Memory limit of one program."""
     output_kb: Annotated[int, Field(ge=1)] = 64
-    """Most that a program may print or return for one input, in KiB."""
+    """Most that a program may print or return for one input, in KiB; tests that expect more are left out before play."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Sandbox containers; 0 takes one a core."""
     runtime: str = ""
@@ -283,7 +283,7 @@ class Config(BaseSettings):
     policies: Literal["shared", "separate"] = "shared"
     """Whether teacher and student share weights [paper: shared]."""
     max_prompt_tokens: Annotated[int, Field(ge=16)] = 256
-    """Longer prompts are cut from the left."""
+    """Longer prompts are cut from the left; questions whose own prompt is longer are left out before play."""
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads of each process that samples or learns; 0: one for small models, else the cores. Other numbers change the
     last bits of weights and logprobs."""

@@ -387,3 +387,14 @@ def test_commands_to_copy_are_never_broken_and_hold_no_password(capsys: pytest.C
     assert "geheim" not in text
     assert [line.split()[0] for line in text.splitlines()] == ["a", "longer"]
     assert text.count("x" * 200) == 2
+
+
+def test_code_that_stands_before_every_answer_is_shown(tmp_path: Path) -> None:
+    log = MemoryLog()
+    asked = Question(statement="What?", context="from math import gcd", private=(Pair(input="1", output="1"),))
+    scene(log).run(name="little")
+    log.append("goalposts", [GoalpostAdded(question=asked.id, blob=log.put(canonical(asked)), source="test")])
+    view = questions.view(log, indexed(log, tmp_path), asked.id)
+    for text in (tree(log, tmp_path, asked.id), shown(questions.drawn(view, "runs/x"))):
+        assert "Code before every answer" in text
+        assert "from math import gcd" in text

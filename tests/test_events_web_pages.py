@@ -32,7 +32,8 @@ def hostile() -> Question:
     """A question in which everything that a model writes attacks the page."""
     pairs = tuple(Pair(input=f"'{HOSTILE}{place}'", output=HOSTILE) for place in range(5))
     program = f"def f(x):\n    # {HOSTILE}\n    return '''{HOSTILE}'''"
-    return Question(statement=f"Say it. {HOSTILE}", program=program, public=pairs[:2], private=pairs[2:])
+    context = f"# {HOSTILE}\nimport math"
+    return Question(statement=f"Say it. {HOSTILE}", program=program, public=pairs[:2], private=pairs[2:], context=context)
 
 
 def attack(tale: Scene) -> None:

@@ -307,3 +307,16 @@ def test_any_text_is_put_in_as_it_is(text: str) -> None:
 def test_an_unknown_set_is_bad_input_and_says_which_there_are() -> None:
     with pytest.raises(BadInput, match="base, instruct, pocket"):
         Prompts.named("chatty")
+
+
+@pytest.mark.parametrize("name", ["pocket", "base", "instruct"])
+def test_context_is_shown_once_wherever_the_question_is(name):
+    prompts, pair = Prompts.named(name), Pair(input="1", output="1")
+    hidden = Question(statement="Add.", program="def f(x): return one(x)", context="from sums import one", private=(pair,))
+    within = hidden.model_copy(
+        update={"statement": "from sums import one\n\ndef f(x):", "program": f"{hidden.context}\n{hidden.program}"}
+    )
+    for question in (hidden, within):
+        asked = [prompts.induction(question), prompts.easy(question, "io"), prompts.deduction(question.whole_program, pair)]
+        assert [one.text.count("from sums import one") for one in asked] == [1, 1, 1]
+        assert prompts.aimed(hidden, question, "io").text.count("from sums import one") >= 2

@@ -119,7 +119,7 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
 
 def next_commands(where: str, commands: Sequence[tuple[str, str, str]]) -> Text:
     """What to type next: what it is for, the module, and what follows the run. Lines that are to be copied are never broken."""
-    run, wide = shlex.quote(masked(clean(where))), max(len(what) for what, _, _ in commands)
+    run, wide = shlex.quote(masked(clean(where))), max((len(what) for what, _, _ in commands), default=0)
     lines = [
         Text.assemble((what.ljust(wide + 2), "dim"), f"{python()} -m {module} {run} {arguments}".rstrip())
         for what, module, arguments in commands
