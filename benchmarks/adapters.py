@@ -24,9 +24,9 @@ APART: Final = 0.1
 """Gradient norms of one update in bfloat16 differ by less, relatively: passes are cut differently, and round differently."""
 NOTES = """\
 One update of adapters of rank {rank} on all linear layers of {model}: prompts of 150 to 450 tokens, answers of some 200,
-{group} a prompt; bfloat16 autocast over float32 weights, layers and logits computed again for the gradient, at most {budget}
-padded tokens a forward pass, {threads} threads. Processes take turns, round by round, and the second update of each counts,
-in CPU seconds of all threads, which others' work on the machine changes less than the clock. Gradient norms agreed to {apart:.0e}.
+{group} a prompt; bfloat16 autocast over float32 weights, layers and logits computed again for the gradient, passes of at most
+{budget} padded tokens, {threads} threads. Processes take turns, round by round, and the second update of each counts, in CPU
+seconds of all threads, which other work on the machine changes less than the clock. Gradient norms agreed to {apart:.0e}.
 Ours includes the replay of the log, credit, entropies and figures. The bare loop sorts rows by length, fills every forward
 pass, computes logits of {group_of} tokens at a time and no figures. Memory is what is resident at the peak of two updates."""
 
