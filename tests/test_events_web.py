@@ -2,6 +2,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,6 +11,8 @@ from starlette.testclient import TestClient
 
 from events.safe_text import clean
 from events.stores import open_log
+from events.stores.sqlite import SqliteLog
+from events.stores.sqlite_file import create
 from events.web.app import make_app
 from events.web.page import plain
 from events.web.pages import PAGES
@@ -238,3 +241,16 @@ def test_models_are_plain_data_or_an_error_not_a_guess() -> None:
     assert plain({1: float("nan"), "x": (1, {2.5})}) == {"1": None, "x": [1, [2.5]]}
     with pytest.raises(TypeError, match="no plain data"):
         plain(object())
+
+
+def test_a_run_whose_trainer_tells_how_far_it_is_is_being_played_however_old_its_last_event_is(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    create(tmp_path / "run" / "log.sqlite")
+    with closing(SqliteLog(tmp_path / "run" / "log.sqlite", clock=lambda: datetime(2026, 1, 1, tzinfo=UTC))) as log:
+        scene(log).run().goalpost().start()
+    with closing(Viewer([str(tmp_path / "run")])) as viewer:
+        known(viewer, "run")
+        browser = TestClient(make_app(viewer))
+        assert 'class="state silent"' in browser.get("/").text
+        (tmp_path / "run" / "trainer.progress").write_text("tokens learned: 3 of 8")
+        assert 'class="state playing"' in browser.get("/").text

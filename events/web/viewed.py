@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from events.cli import locate
@@ -20,7 +22,9 @@ from events.web.bell import Bell
 from events.web.following import Following
 
 FRESH_S = 120.0
-"""A run that is not finished is being played if its last event is not older; else it stopped, or something in it takes long."""
+"""Seconds for which a run that is not finished counts as played after its last event, or the last it told of its progress."""
+TOLD = ("run.log", "trainer.log", "trainer.progress")
+"""Files of a run's folder that are written while it does something that takes long."""
 
 BEHIND = 500
 """A viewer that knows so many events fewer than there are is still reading; fewer are on their way all the time."""
@@ -109,12 +113,12 @@ class Viewed:
 
     @property
     def state(self) -> State:
-        """Whether it is over, or goes on by the time of its last event."""
+        """Whether it is over, or goes on by the time of its last event or of what it told since."""
         summary = self.summary()
         if summary.finished:
             return "finished"
-        latest = summary.latest
-        return "playing" if latest and (datetime.now(UTC) - latest).total_seconds() < FRESH_S else "silent"
+        latest = max(summary.latest.timestamp() if summary.latest else 0.0, _told(self.where))
+        return "playing" if datetime.now(UTC).timestamp() - latest < FRESH_S else "silent"
 
     @property
     def problem(self) -> GaspError | None:
@@ -135,6 +139,16 @@ class Viewed:
         if self._following is not None:
             self._following.close()
             self._following = None
+
+
+def _told(where: str) -> float:
+    """When a run last wrote into one of its files, in seconds since 1970; 0 where there are none."""
+    folder = Path(where) if Path(where).is_dir() else Path(where).parent
+    latest = 0.0
+    for name in TOLD:
+        with suppress(OSError):
+            latest = max(latest, (folder / name).stat().st_mtime)
+    return latest
 
 
 def _file(where: str) -> tuple[int, int] | None:
