@@ -60,7 +60,7 @@ class Task:
     def __str__(self) -> str:
         """Such as `sampling answers: 3 of 8, 0:40 left (12 tokens/s)`."""
         note = self.note()
-        told = f"{self.what}: {self.done:,.0f} of {self.total:,.0f}" if self.total > 1 else self.what
+        told = f"{self.what}: {self.done:,.0f} of {self.total:,.0f}" if self.total else self.what
         when = f"for {clock(time.monotonic() - self.began)}" if self.left is None else f"{clock(self.left)} left"
         return f"{told}, {when}" + f" ({note})" * bool(note)
 
