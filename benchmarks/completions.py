@@ -100,12 +100,12 @@ def theirs(asked: list[Answer], rows: dict[str, dict[str, Any]], python: Path) -
         json.dumps({"record": rows[one.name], "completion": one.completion, "context": one.entry.question.context}) + "\n"
         for one in asked
     )
-    # Its first word must be heard before the second question: with all of them in the pipe at once, both would wait for ever.
+    # One by one: with all of them in the pipe at once, both sides could wait for ever.
     found: list[Theirs] = []
     try:
         with (
             subprocess.Popen(
-                [python, JUDGE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                [python, JUDGE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             ) as judge,
             progress("EvalPlus's verdicts") as say,
         ):

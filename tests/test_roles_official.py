@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
+from benchmarks import completions
+from events.errors import BadInput
 from events.values import Pair, Question
 from roles.question_set import load, save
 from roles.questions.reading import Entry, examined
@@ -252,3 +255,22 @@ def test_questions_keep_context_and_rules_in_a_file(tmp_path):
     assert found.rules == {MORE.id: "evalplus"}
     assert "context" not in (tmp_path / "q.jsonl").read_text().splitlines()[1]
     assert plain.id == "1e32b0d1cc6abb5e"
+
+
+def test_a_file_of_completions_is_judged_and_a_python_without_evalplus_is_named(tmp_path, capsys):
+    record = {"task_id": "HumanEval/0", "prompt": "from math import gcd\n\n\ndef f(a, b):\n", "entry_point": "f", "atol": 0}
+    record |= {"canonical_solution": "    return gcd(a, b)\n", "base_input": [[4, 6]], "plus_input": [[9, 6]]}
+    (tmp_path / "set.jsonl").write_text(json.dumps(record))
+    answers = ["def f(a, b):\n    return gcd(a, b)\nassert f(4, 6) == 1", "def f(a, b):\n    return 2"]
+    rows_ = [json.dumps({"task_id": "HumanEval/0", "completion": answer}) for answer in answers]
+    (tmp_path / "answers.jsonl").write_text("\n".join(rows_))
+    spec = f"humanevalplus:{tmp_path / 'set.jsonl'}"
+    completions.main(tmp_path / "answers.jsonl", spec, None, tmp_path / "out.jsonl")
+    assert capsys.readouterr().out == "1 of 2 pass\n"
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["ours"] for row in found] == ["passed", "wrong_answer"]
+    with pytest.raises(BadInput, match=r"cannot ask EvalPlus .* give a Python with"):
+        completions.main(tmp_path / "answers.jsonl", spec, Path("/usr/bin/false"))
+    (tmp_path / "answers.jsonl").write_text('{"task_id": "HumanEval/9", "completion": "x"}')
+    with pytest.raises(BadInput, match=r"answers\.jsonl, record 1: expected a task_id of the set"):
+        completions.main(tmp_path / "answers.jsonl", spec)
