@@ -103,8 +103,10 @@ class Verifier:
         return self.runner.provenance.model_copy(update={"rules": self.rules_of(question), "per_test": self.per_test})
 
     def rules_of(self, question: Question) -> Rules:
-        """The rules by which answers to a question are judged."""
-        return self.ruled.get(question.id, self.rules) if self.ruled else self.rules
+        """The rules by which answers to a question are judged; EvalPlus knows functions only."""
+        rules = self.ruled.get(question.id, self.rules) if self.ruled else self.rules
+        unknown = question.mode == "stdin" or "." in question.entry
+        return "own" if rules == "evalplus" and unknown else rules
 
     async def judge(self, question: Question, task: Task, pair: int | None, texts: Sequence[str]) -> Judged:
         """A verdict for each answer, and what it took.

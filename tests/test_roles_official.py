@@ -247,6 +247,15 @@ async def test_an_abduction_runs_the_program_behind_its_context(patient):
     assert deduced.outcome == "passed"
 
 
+async def test_evalplus_leaves_programs_and_classes_to_our_own_rules(patient):
+    verifier = Verifier(patient, 5, 2, 3, rules="evalplus")
+    stdin = Question(statement="?", mode="stdin", private=(Pair(input="4", output="4"),))
+    method = Question(statement="?", entry="Solution.f", private=(Pair(input="4", output="4"),))
+    for question, program in ((stdin, "print(input())"), (method, "class Solution:\n    def f(self, a): return a")):
+        verdicts, _ = await verifier.judge(question, "induction", None, [f"```python\n{program}\n```"])
+        assert (verdicts[0].outcome, verifier.provenance_of(question).rules) == ("passed", "own")
+
+
 def test_questions_keep_context_and_rules_in_a_file(tmp_path):
     plain = Question(statement="Plain.", private=(Pair(input="1", output="1"),))
     save(tmp_path / "q.jsonl", [MORE, plain], {MORE.id: "evalplus"})
