@@ -6,12 +6,14 @@ A job is composed here, on the host, and what comes out is compared here. What i
 
 from __future__ import annotations
 
+import ast
 import secrets
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from events.values import Outcome, Pair, Question, Rules
+from roles.safety import parse
 from sandbox.compare import equal, same
 from sandbox.literal import NotLiteral, outline
 from sandbox.runner import Job, Run, RunStatus
@@ -62,8 +64,12 @@ def compose(question: Question, program: str, rules: Rules) -> Job:
 
 
 def behind(context: str, program: str) -> str:
-    """A program behind its context, as one text."""
-    return f"{context}\n\n{program}" if context else program
+    """A program behind its context, as one text; imports from the future stay before both."""
+    tree = parse(program) if context else None
+    future = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"] if tree else []
+    lines = program.split("\n")
+    cut = future[-1].end_lineno if future else 0
+    return "\n".join([*lines[:cut], context, "", *lines[cut:]]) if context else program
 
 
 def _within(last: str, inputs: tuple[str, ...], entry: str = ENTRY, mode: Literal["function", "stdin"] = "function") -> Job:

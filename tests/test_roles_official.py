@@ -233,6 +233,8 @@ async def test_context_stands_before_programs_of_every_mode(patient):
     method = Question(statement="?", entry="Solution.f", context=context, private=(Pair(input="4, 6", output="4"),))
     printing = "print(K * common(*map(int, input().split())))"
     returning = "class Solution:\n    def f(self, a, b): return K * common(a, b)"
+    future = f"from __future__ import annotations\n{printing}"
+    assert (await tried(patient, stdin, [future], "own", per_test=False))[future].verdict.outcome == "passed"
     for question, program in ((stdin, printing), (method, returning)):
         for rules in ("own", "livecodebench", "evalplus"):
             found = await tried(patient, question, [program], rules, per_test=False)
