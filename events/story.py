@@ -64,7 +64,7 @@ class ProposalStory:
     successes: int | None = None
     attempts: int | None = None
     agreeing: int = 0
-    """Most failed attempts with the same outputs."""
+    """Failed attempts with the same outputs; see `PassRateMeasured`."""
     reward: float | None = None
     answers: list[AttemptsStory] = field(default_factory=list)
 
@@ -108,9 +108,9 @@ class GoalpostStory:
     """Position and gap of every measure, by episodes and examinations."""
 
 
-def doubt(successes: int | None, attempts: int | None, agreeing: int) -> str:
-    """Why a statement may not describe its program; empty where three attempts or more do not agree on something else."""
-    if agreeing < 3 or agreeing <= (successes or 0):
+def doubt(attempts: int | None, agreeing: int) -> str:
+    """Why a statement may not describe its program; empty where attempts do not agree on something else."""
+    if not agreeing:
         return ""
     return f"{agreeing} of {attempts} attempts agree with each other, not with the program: the statement may not describe it"
 

@@ -160,7 +160,7 @@ class QuestionRow(TableRow):
     attempts: int | None = None
     """Attempts that measured the pass rate."""
     agreeing: int = 0
-    """Most of those that failed with the same outputs for all private inputs; 0 where no two did."""
+    """Those that failed with the same outputs for all private inputs, if three or more did and more than passed."""
     pass_rate: float | None = None
     """The one divided by the other: successes / attempts."""
     reward: float | None = None

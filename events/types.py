@@ -238,8 +238,8 @@ class PassRateMeasured(Fact):
     attempts: int
     """Attempts made."""
     agreeing: Annotated[int, Field(ge=0, exclude_if=lambda count: not count)] = 0
-    """Most failed attempts that gave the same outputs for all private inputs: then the statement may not describe the program.
-    0 where no two did, where that is not known, and in older logs."""
+    """Failed attempts that gave the same outputs for all private inputs, if three or more did and more than passed: then the
+    statement may not describe the program. Else, and in older logs, 0."""
 
 
 class RewardGiven(Fact):

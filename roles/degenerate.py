@@ -16,7 +16,7 @@ LONGEST_SHOWN: Final = 16_000
 _WORD: Final = re.compile(r"[^\W\d_]{2}")
 _CONTROL: Final = re.compile(
     r"<[|｜][^<>|｜\n]{1,40}[|｜]>|\[/?INST\]|<</?SYS>>|</?(?:s|think|answer|bos|eos|pad|start_of_turn|end_of_turn|tool_call)>"
-    r"|^[ \t]*(?:User|Assistant|System|Human)[ \t]*:",
+    r"|^[ \t]*(?:User|Assistant|System|Human)[ \t]*:|^[ \t]*#+[ \t]*(?:Instruction|Response|User|Assistant)\b",
     re.IGNORECASE | re.MULTILINE,
 )
 """What templates of conversations and our own prompts put between turns."""
@@ -25,6 +25,7 @@ _LEAST: Final = 10
 _MOST_READ: Final = 20_000
 """Nodes of expressions that are looked at in a program, each once for every expression that it is in."""
 _COMMON: Final = frozenset({"True", "False", "None"})
+_LEAVES: Final = (ast.Return, ast.Raise, ast.Break, ast.Continue)
 _NEAR: Final = 40
 """Characters between an input and its output, where a text tells both."""
 
@@ -51,6 +52,8 @@ def worthless(question: Question, tree: ast.Module) -> str | None:
         return f"statement, program and pairs have {shown} characters, more than the {LONGEST_SHOWN} that a prompt has room for"
     if _CONTROL.search("\n".join(pair.output for pair in question.pairs)):
         return "an output has what stands between the turns of a conversation"
+    if _unreachable(tree):
+        return "the program has statements that nothing can come to"
     if _tells_program(question.statement, tree):
         return "the statement has the program in it"
     if _tells_outputs(question):
@@ -62,6 +65,18 @@ def worthless(question: Question, tree: ast.Module) -> str | None:
     if _looks_up(tree, arguments, outputs):
         return "the program looks its outputs up in a table of its own inputs"
     return None
+
+
+def _unreachable(tree: ast.Module) -> bool:
+    """Whether something stands behind a return or its like, or under a condition that is written out as false."""
+    for node in ast.walk(tree):
+        for block in ("body", "orelse", "finalbody"):
+            statements = getattr(node, block, None)
+            if isinstance(statements, list) and any(isinstance(one, _LEAVES) for one in statements[:-1]):
+                return True
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Constant) and (node.orelse if node.test.value else node.body):
+            return True
+    return False
 
 
 def _tells_program(statement: str, tree: ast.Module) -> bool:
@@ -99,9 +114,9 @@ def _whole(text: str) -> str:
 def _returns_argument(arguments: Sequence[tuple[Any, ...]], outputs: Sequence[object]) -> bool:
     """Whether one and the same argument, or all of them as a tuple, is the output of every pair; a copy is the same."""
     wanted = [_alike(output) for output in outputs]
-    if all(_alike(given) == want for given, want in zip(arguments, wanted, strict=True)):
-        return True
     fewest = min(map(len, arguments))
+    if fewest > 1 and all(_alike(given) == want for given, want in zip(arguments, wanted, strict=True)):
+        return True
     return any(
         all(_alike(given[place]) == want for given, want in zip(arguments, wanted, strict=True)) for place in range(fewest)
     )
@@ -118,9 +133,9 @@ def _looks_up(tree: ast.Module, arguments: Sequence[tuple[Any, ...]], outputs: S
     known = {*map(_loose, literals)}
     wanted = [_loose(output) for output in outputs]
     forms = [{_loose(given), *map(_loose, given)} for given in arguments]
-    for keys in _tables(tree):
+    for keys, closed in _tables(tree):
         present = {form for key in keys for form in key}
-        hits = sum(bool(form & present) and output in known for form, output in zip(forms, wanted, strict=True))
+        hits = sum(bool(form & present) and (closed or output in known) for form, output in zip(forms, wanted, strict=True))
         if _covers(hits, len(wanted), len(keys)):
             return True
     for table in literals:
@@ -156,17 +171,25 @@ _Keys = set[frozenset[str]]
 """Keys of a table, each with all that it may stand for."""
 
 
-def _tables(tree: ast.Module) -> Iterator[_Keys]:
-    """The keys of everything that may be a table: dicts, rows of keys or of pairs, and what values are compared with."""
+def _tables(tree: ast.Module) -> Iterator[tuple[_Keys, bool]]:
+    """The keys of everything that may be a table: dicts, rows of keys or of pairs, and what values are compared with.
+
+    With each, whether it is closed: its values are computed from nothing but themselves.
+    """
     compared: _Keys = set()
     rows: _Keys = set()
     for node in _looked_at(tree):
         match node:
-            case ast.Dict(keys=keys):
-                yield _keys(key for key in keys if key is not None)
+            case ast.Dict(keys=keys, values=values):
+                closed = not any(isinstance(part, ast.Name) for value in values for part in ast.walk(value))
+                yield _keys(key for key in keys if key is not None), closed
+            case ast.Call(func=ast.Name(id="dict"), keywords=keywords):
+                yield _keys(ast.Constant(word.arg) for word in keywords if word.arg), False
+            case ast.Assign(targets=[ast.Subscript(slice=key)]):
+                compared |= _keys([key])
             case ast.List(elts=parts) | ast.Tuple(elts=parts):
-                yield _keys(parts)
-                yield _keys(part.elts[0] for part in parts if isinstance(part, ast.Tuple | ast.List) and part.elts)
+                yield _keys(parts), False
+                yield _keys(part.elts[0] for part in parts if isinstance(part, ast.Tuple | ast.List) and part.elts), False
             case ast.Compare(ops=[ast.Eq() | ast.Is()], left=left, comparators=[right]):
                 compared |= _keys([left, right])
             case ast.Compare(ops=[ast.In()], comparators=[ast.Tuple(elts=parts) | ast.List(elts=parts) | ast.Set(elts=parts)]):
@@ -176,8 +199,8 @@ def _tables(tree: ast.Module) -> Iterator[_Keys]:
             case ast.MatchSequence(patterns=patterns) if all(isinstance(part, ast.MatchValue) for part in patterns):
                 row = ast.List([part.value for part in patterns if isinstance(part, ast.MatchValue)])
                 rows |= _keys([row])
-    yield compared
-    yield rows
+    yield compared, False
+    yield rows, False
 
 
 def _keys(nodes: Iterable[ast.expr]) -> _Keys:

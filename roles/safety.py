@@ -282,8 +282,15 @@ def operations(tree: ast.Module, entry: str) -> list[Operation]:
                 for place, part in enumerate(getattr(node, block, ())):
                     if _operates(part, top=top, asked=asked):
                         found.append(Operation(node, block, place))
-    helpers = [isinstance(part, ast.FunctionDef | ast.ClassDef) and part.name != entry for part in tree.body]
+    helpers = [_helps(part, entry) for part in tree.body]
     return found + [Operation(tree, "body", place) for place, helper in enumerate(helpers) if helper]
+
+
+def _helps(part: ast.stmt, entry: str) -> bool:
+    """Whether a statement of the module is for others: a helper, or a constant that is written out."""
+    if isinstance(part, ast.Assign):
+        return not any(isinstance(node, ast.Call | ast.Lambda) for node in ast.walk(part))
+    return isinstance(part, ast.FunctionDef | ast.ClassDef) and part.name != entry
 
 
 def without_each_statement(tree: ast.Module, entry: str) -> list[str]:
@@ -321,6 +328,10 @@ def _operates(part: ast.stmt, *, top: bool, asked: Counter[str]) -> bool:
             return top or asked[name] <= 1
         case ast.Expr(value=ast.Call()) | ast.Delete():
             return top
+        case ast.Expr(value=ast.Constant() | ast.Yield() | ast.YieldFrom() | ast.Await()):
+            return False
+        case ast.Expr() | ast.FunctionDef() | ast.ClassDef():
+            return True
         case ast.Assign(targets=targets):
             return top or all(isinstance(target, ast.Name | ast.Tuple) or _unasked(target, asked) for target in targets)
         case ast.AugAssign(target=target) | ast.AnnAssign(target=target):

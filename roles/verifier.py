@@ -30,6 +30,8 @@ USED = ("seconds", "cpu_seconds", "peak_mb")
 """What is told of running an answer."""
 
 
+DOUBTED = 3
+"""Failed answers that must agree with each other before that says something of the statement."""
 OTHER_SEED = 1
 """Hash seed of the worker on which proposals are run again."""
 MOST_OPERATIONS = 100
@@ -70,10 +72,11 @@ class Judged:
 
     @property
     def agreeing(self) -> int:
-        """Most failed answers that gave the same outputs for all private inputs; 0 where no two did."""
+        """Failed answers that gave the same outputs for all private inputs, if `DOUBTED` or more did, and more than passed."""
         failed = [said for verdict, said in zip(self.verdicts, self.said, strict=True) if said and verdict.outcome != "passed"]
         most = max(Counter(failed).values(), default=0)
-        return most if most > 1 else 0
+        passed = sum(verdict.outcome == "passed" for verdict in self.verdicts)
+        return most if most >= DOUBTED and most > passed else 0
 
 
 class Valid(NamedTuple):

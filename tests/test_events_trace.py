@@ -16,7 +16,7 @@ from events.overview import overview
 from events.projections import RunSummary, fold
 from events.stores import open_log
 from events.stores.memory import MemoryLog
-from events.story import GoalpostStory, doubt, tell
+from events.story import GoalpostStory, tell
 from events.tracing import drawing, goalpost
 from events.tracing import question as questions
 from events.tracing.why import why
@@ -226,11 +226,6 @@ def test_attempts_that_agree_on_something_else_than_the_program_are_told(tmp_pat
     agreed = "7 of 10 attempts agree with each other, not with the program: the statement may not describe it"
     assert agreed in " ".join(tree(log, tmp_path).split())
     assert agreed in " ".join(shown(questions.drawn(questions.view(log, indexed(log, tmp_path), lemma.id), "runs/x")).split())
-
-
-@pytest.mark.parametrize(("successes", "agreeing", "told"), [(2, 3, True), (3, 3, False), (0, 2, False), (0, 0, False)])
-def test_few_that_agree_cast_no_doubt_on_a_statement(successes: int, agreeing: int, told: bool) -> None:
-    assert bool(doubt(successes, 10, agreeing)) is told
 
 
 def test_a_question_that_only_examinations_ask_is_found_by_its_whole_id(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ HONEST = {
     "closure": ("def f(x):\n    count = 0\n    def visit(v):\n        nonlocal count\n        if v > 0:\n            count += v\n    for v in x:\n        visit(v)\n    return count", LISTS),
     "named input": ("def f(input):\n    return [v + 1 for v in input]", LISTS),
     "two arguments": ("def f(a, b):\n    return a * b + len(str(a))", "1, 2\n30, 4\n5, 6\n7, 80\n9, 10"),
+    "constants": ("MOD = 97\nPRIMES = [2, 3, 5]\ndef f(x):\n    return sum(p * v for p, v in zip(PRIMES, x)) % MOD", LISTS),
     "nan": ("def f(x):\n    return [v / 3 if v > 0 else float('nan') for v in x]", LISTS),
 }  # fmt: skip
 STATEFUL = {
@@ -86,6 +87,14 @@ WORTHLESS = {
     "dead in else": ("def f(x):\n    if len(x) > 2:\n        x = x[1:]\n    else:\n        y = x\n    return [v + 1 for v in x]", LISTS, "effect"),
     "dead with while": ("def f(n):\n    i = 0\n    while i < n:\n        i += 1\n        k = i\n    return i * i", NUMBERS, "effect"),
     "unused helper": ("def g(v):\n    return v\ndef f(x):\n    return [v + 1 for v in x]", LISTS, "effect"),
+    "set item by item": ("def f(n):\n    t = {}\n    t[3] = 81\n    t[10] = 17\n    t[4] = 55\n    t[7] = 23\n    t[21] = 99\n    return t[n]", NUMBERS, "table"),
+    "named": ("def f(s):\n    return dict(ab=5, cd=8, ef=1, gh=0, ij=2)[s]", "'ab'\n'cd'\n'ef'\n'gh'\n'ij'", "table"),
+    "computed values": ("def f(n):\n    return {3: 'a' * 3, 10: 'b' * 2, 4: 'c', 7: 'dd' * 2, 21: 'q' * 9}[n]", NUMBERS, "table"),
+    "behind the return": ("def f(x):\n    return [v + 1 for v in x]\n    x = sorted(x)\n    return x", LISTS, "come to"),
+    "if False": ("def f(x):\n    if False:\n        x = sorted(x)\n    return [v + 1 for v in x]", LISTS, "come to"),
+    "expression": ("def f(x):\n    (y := sorted(x))\n    return [v + 1 for v in x]", LISTS, "effect"),
+    "unused inner function": ("def f(x):\n    def g(v):\n        return v\n    return [v + 1 for v in x]", LISTS, "effect"),
+    "unused constant": ("K = 5\ndef f(x):\n    return [v + 1 for v in x]", LISTS, "effect"),
     "large": ("def f(n):\n    return 'ab' * 30000 + str(n)", NUMBERS, "characters"),
 }  # fmt: skip
 ADDS = "def f(x):\n    total = 0\n    for v in x:\n        total += v * v + 1\n    return total"
@@ -101,6 +110,7 @@ STATEMENTS = {
     "answer": "Add them. <answer>",
     "speaker": "Add them.\nAssistant: sure",
     "end": "Add them.</s>",
+    "heading": "### Instruction:\nAdd them.\n### Response:",
 }
 
 

@@ -57,7 +57,7 @@ class Appearance:
     reward: float | None
     """The teacher's."""
     agreeing: int = 0
-    """Most attempts that failed with the same outputs; 0 where no two did."""
+    """Failed attempts with the same outputs; see `PassRateMeasured`."""
 
 
 @dataclass(frozen=True)

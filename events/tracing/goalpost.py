@@ -187,7 +187,7 @@ def _proposal(proposal: ProposalStory) -> Text:
         parts.append(f"similarity {proposal.similarity:.2f}")
     if proposal.aligned is not None:
         parts.append("aligned" if proposal.aligned else "not aligned")
-    if unsure := doubt(proposal.successes, proposal.attempts, proposal.agreeing):
+    if unsure := doubt(proposal.attempts, proposal.agreeing):
         parts.append(unsure)
     if proposal.accepted:
         return Text.assemble((name, "bold green"), " accepted: ", ", ".join(parts))

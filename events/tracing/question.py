@@ -132,7 +132,7 @@ def _sentence(one: Appearance) -> str:
     made = f"Proposed {when} by the {one.seat} seat (proposal {one.attempt}, axis {one.axis}, {one_line(one.stream)})"
     rate = "" if one.successes is None else f"{one.successes} of {one.attempts} answers passed"
     known = [rate] if rate else []
-    known += filter(None, [doubt(one.successes, one.attempts, one.agreeing)])
+    known += filter(None, [doubt(one.attempts, one.agreeing)])
     known += [f"reward {one.reward:.2f}"] if one.reward is not None else []
     known += [f"similarity {one.similarity:.2f} to an earlier one"] if one.similarity is not None else []
     known += [] if one.aligned is None else ["statement and program " + ("agree" if one.aligned else "do not agree")]

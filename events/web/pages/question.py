@@ -75,7 +75,7 @@ def page(asked: Asked) -> Page:
         answers=answers,
         older=answers[-1].position if len(answers) == ROWS else None,
         signs=index.signs(question=name, limit=ROWS),
-        doubts=[why for row in appearances if (why := doubt(row.successes, row.attempts, row.agreeing))],
+        doubts=[why for row in appearances if (why := doubt(row.attempts, row.agreeing))],
     )
     return Page("question.html", f"Question {name[:8]}", model)
 
