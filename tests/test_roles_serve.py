@@ -178,6 +178,6 @@ def test_what_survives_a_killed_keeper_ends_at_the_next_start_and_ctrl_c_leaves_
     assert len(left(temporary)) == 1
     second.send_signal(signal.SIGINT)
     _, err = second.communicate(timeout=60)
-    assert (second.returncode, err) == (0, "")
+    assert (second.returncode, err) == (130, "")
     assert gone(new["all"])
     assert not left(temporary)
