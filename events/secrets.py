@@ -65,9 +65,10 @@ _VALUE: Final = re.compile(
 """What stands behind a name: in quotes of any kind, or up to a blank."""
 _ASSIGNING: Final = re.compile(
     r"""(?<![\w-])(?:
-        (?P<name>-*+\w[\w-]*+)(?P<between>(?:\\*+["'])?+\s*+(?:=>|:=|==?|:(?!//))\s*+)
+        (?P<name>-*+(?:(?:api|access|secret|private|account)[ ])?\w[\w-]*+)
+        (?P<between>(?:\\*+["'])?+\s*+(?:=>|:=|==?|:(?!//))\s*+)
         |(?P<option>--++\w[\w.-]*+)[ ]++)""",
-    re.VERBOSE,
+    re.IGNORECASE | re.VERBOSE,
 )
 """`name=`, `"name": `, `name: `, the same escaped in a string, and `--name `."""
 _COOKIE: Final = re.compile(r"(?<![\w-])((?:set-)?cookie\s*+:\s*+)[^\n'\"]++", re.IGNORECASE)
@@ -177,14 +178,14 @@ def _without_assigned(text: str) -> str:
         if found.start() < at or (certainty(name) == "no" and name.lower() != "pwd"):
             continue
         behind = _VALUE.match(text, found.end())
-        if behind is not None and _is_value(name, found["between"], behind["value"]):
+        if behind is not None and _is_value(name, found["between"], behind["value"], text[behind.end() : behind.end() + 2]):
             parts += [text[at : behind.start("value")], MASK]
             at = behind.end()
     return "".join([*parts, text[at:]])
 
 
-def _is_value(name: str, between: str | None, value: str) -> bool:
-    """Whether what stands behind a name that may be a secret's is one."""
+def _is_value(name: str, between: str | None, value: str, rest: str) -> bool:
+    """Whether what stands behind a name that may be a secret's is one; `rest` is what goes on behind it."""
     if between is None:
         # Sentences speak of options too.
         return _like_a_secret(value)
@@ -192,7 +193,7 @@ def _is_value(name: str, between: str | None, value: str) -> bool:
         return False
     if name.lower() == "pwd":
         return "=" in between
-    prose = name.lower() in ("token", "pass") and between.startswith(":") and value[0] not in "\"'\\"
+    prose = name.lower() in ("token", "pass") and between.startswith(":") and rest[:1] == " " and rest[1:].isalnum()
     return not prose or _like_a_secret(value)
 
 
