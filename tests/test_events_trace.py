@@ -302,7 +302,7 @@ def test_a_statement_that_is_gone_does_not_hide_the_rest(tmp_path: Path) -> None
     asked = question(1000)
     log.append("goalposts", [GoalpostAdded(question=asked.id, blob=log.put(canonical(asked)), source="s")])
     told = goalpost.view(log, indexed(log, tmp_path), asked.id)
-    assert "cannot be read; run verify" in shown(goalpost.drawn(told, MemoryLog(), "runs/x"))
+    assert "cannot be read; the log is damaged" in shown(goalpost.drawn(told, MemoryLog(), "runs/x"))
 
 
 GOAL = Goalpost(question(1000).id, BlobHash("b"), "t", "s", 3, 0, 0, (), 1.0, 1.0, 1.0, None)
