@@ -163,6 +163,48 @@ def test_await_works_at_the_top_and_so_does_asyncio_run(sandbox):
     assert 'File "<cell ' in sandbox.run_code("await f(1 / 0)").error.traceback
 
 
+SLOWLY = "import asyncio\nseen = []\nasync def f(x):\n    await asyncio.sleep(0.05)\n    seen.append(x)\n    return x"
+
+
+def test_a_task_can_be_started_in_any_cell_and_goes_on_between_cells(sandbox):
+    sandbox.run_code(SLOWLY)
+    assert sandbox.run_code("t = asyncio.create_task(f(3))").error is None
+    wait_until(lambda: sandbox.run_code("seen").text == "[3]")
+    assert sandbox.run_code("await t").text == "3"
+    sandbox.run_code("t = asyncio.create_task(f(4)); u = asyncio.ensure_future(f(5))")
+    assert sandbox.run_code("await asyncio.gather(t, u)").text == "[4, 5]"
+
+
+def test_a_cell_that_started_a_task_may_run_another_loop_all_the_same(sandbox):
+    sandbox.run_code(SLOWLY)
+    assert sandbox.run_code("t = asyncio.create_task(f(1)); asyncio.run(f(2)); u = asyncio.create_task(f(3))").error is None
+    assert sandbox.run_code("await asyncio.gather(t, u)").text == "[1, 3]"
+    assert sandbox.run_code("asyncio.get_event_loop().run_until_complete(f(4))").text == "4"
+    assert sandbox.run_code("asyncio.get_event_loop().close()").error is None
+    assert sandbox.run_code("await f(5)").text == "5"
+
+
+def test_a_task_has_its_first_turn_in_its_cell_and_its_failure_ends_nothing(sandbox):
+    sandbox.run_code(SLOWLY)
+    first = sandbox.run_code(
+        "async def loud():\n    print('on it')\n    raise ValueError('no')\nt = asyncio.create_task(loud())"
+    )
+    assert "".join(first.logs.stdout) == "on it\n"
+    assert sandbox.run_code("await t").error.name == "ValueError"
+    sandbox.run_code("async def leave():\n    await asyncio.sleep(0)\n    raise SystemExit\nt = asyncio.create_task(leave())")
+    assert alive(sandbox)
+
+
+def test_a_task_that_blocks_between_cells_is_interrupted_for_the_next_one(sandbox):
+    sandbox.run_code(SLOWLY)
+    block = "async def block():\n    await asyncio.sleep(0.01)\n    open('blocking', 'w').close()\n    while True: pass"
+    sandbox.run_code(f"{block}\nt = asyncio.create_task(block())")
+    wait_until(lambda: sandbox.files.exists("blocking"))
+    with pytest.raises(TimeoutException, match="kept"):
+        sandbox.run_code("1", timeout=0.5)
+    assert sandbox.run_code("seen").text == "[]"
+
+
 def test_classes_of_one_cell_pickle_in_the_next(sandbox):
     sandbox.run_code("import pickle\nclass A:\n    pass")
     assert sandbox.run_code("type(pickle.loads(pickle.dumps(A()))) is A").text == "True"
