@@ -7,6 +7,7 @@ a run really starts.
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 import signal
 from contextlib import closing, suppress
@@ -136,6 +137,8 @@ def play(folder: Path, config: Config | None, url: str | None, console: Screen, 
     from graph.folder import create, locked, reopen
     from graph.serving import Stored, check
 
+    # For torch here, in the trainer and in servers: threads sleep while they wait, as suits cores that are shared.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     fresh = config is not None
     with reporting(console=console) as activity, activity.task(f"preparing {folder}"):

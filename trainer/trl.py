@@ -74,6 +74,8 @@ def offline() -> None:
         "DISABLE_MLFLOW_INTEGRATION": "TRUE",
     }
     os.environ.update(quiet)
+    # Threads that wait for each other in a loop take the cores from those that they wait for, where others work here too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @contextmanager
