@@ -42,7 +42,8 @@ def question_of(record: Record) -> Question:
         for place, pair in enumerate(getattr(question, part)):
             _judgeable(question.mode, pair, f"{part}.{place}")
     shown = {_value(question.mode, pair.input) for pair in question.public}
-    if shown.issuperset(_value(question.mode, pair.input) for pair in question.private):
+    # A benchmark's questions, which the goalpost filter writes with their rules, are as they are.
+    if rules_of(record) == "own" and shown.issuperset(_value(question.mode, pair.input) for pair in question.private):
         raise Wrong(
             "private", "every input is among the public ones, so nothing is hidden; add another or leave one out of public"
         )
