@@ -237,7 +237,7 @@ class PassRateMeasured(Fact):
     """Attempts that passed; bands are integer bands on this count."""
     attempts: int
     """Attempts made."""
-    agreeing: Annotated[int, Field(ge=0, exclude_if=lambda count: not count)] = 0
+    agreeing: Annotated[int, Field(exclude_if=lambda count: not count)] = 0
     """Failed attempts that gave the same outputs for all private inputs, if three or more did and more than passed: then the
     statement may not describe the program. Else, and in older logs, 0."""
 
