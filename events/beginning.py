@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """What asks a process to end in order."""
+_SET_PDEATHSIG = 1
+"""The option of Linux's `prctl`."""
 PLAIN = "plain"
 """The error handler that writes what a terminal's encoding lacks in characters that each has."""
 _PLAIN = {"…": "...", "–": "-", "—": "-", "·": "*", "→": "->", "“": '"', "”": '"', "’": "'", "×": "x"}
@@ -31,6 +33,18 @@ def begin_command() -> None:
     if sys.argv[:1] == ["-m"]:
         open_streams()
         handle(lambda number, _: leave(number))
+        # The trainer's: its run may be killed while it still imports.
+        parent = sys.argv[sys.argv.index("--parent") + 1 :][:1] if "--parent" in sys.argv else []
+        if parent and parent[0].isdecimal() and not die_with(int(parent[0])):
+            os._exit(0)
+
+
+def die_with(parent: int) -> bool:
+    """Let the kernel end this process at once when its parent ends, whatever it is doing; whether the parent is still there."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    return os.getppid() == parent
 
 
 def handle(handler: Any) -> dict[int, Any]:

@@ -6,21 +6,16 @@ stop loses nothing, since whatever is not in the log yet is done again.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TextIO
+from typing import TextIO
 
 from events.errors import BadInput
-
-_SET_PDEATHSIG: Final = 1
-"""The option of Linux's `prctl`."""
 
 
 @contextmanager
@@ -71,12 +66,3 @@ def quiet(path: Path) -> Iterator[TextIO]:
             os.dup2(err, 2)
             os.close(out)
             os.close(err)
-
-
-def die_with(parent: int) -> bool:
-    """Let the kernel end this process at once when its parent ends, whatever it is doing; whether the parent is still there.
-
-    What was not committed is done again by the next trainer.
-    """
-    ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    return os.getppid() == parent

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from events.activity import Activity
+from events.beginning import die_with
 from events.cli import run_app
 from events.errors import BadInput
 from trainer.distributed import ALONE, World
-from trainer.process import die_with
 
 if TYPE_CHECKING:
     from events.log import Event, Log
