@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pytest
 
+from events.activity import Activity
 from events.log import Event
 from events.types import (
     AttemptsMade,
@@ -70,7 +71,7 @@ async def play(folder, config, log, runner):
     """Play a run that was created."""
     given, learner = inputs(config), Learner(log, folder)
     put_up(log, given.goalposts)
-    async with models(config, stored(folder, config, log), folder, str) as made:
+    async with models(config, stored(folder, config, log), folder, Activity()) as made:
         going = pace(config.play.order)
         await seat(folder, config, log, given, runner=runner, models=made, learner=learner, pace=going).run()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from events.activity import Activity
 from events.errors import Conflict, LogCorrupt, TrainerError
 from events.log import Event, Log
 from events.stores.memory import MemoryLog
@@ -13,7 +14,7 @@ from events.values import Digest
 from events.weights import optimizer_digest, weights_digest
 from graph.config import LearnSettings
 from tests.tiny import TinyScene, loaded, logprobs, tiny_weights
-from trainer import replay
+from trainer import replay, step
 from trainer.loop import Trainer
 from trainer.syllabus import Syllabus
 
@@ -51,16 +52,26 @@ def learn(told: TinyScene, run: Path) -> list[PolicyUpdated]:
     return [fact(event) for event in trainer(told, run).catch_up()]
 
 
-def test_an_update_says_how_far_it_is_from_nothing_to_all_its_tokens(tell, run) -> None:
-    told, heard = tell(learn={"batch_tokens": 512}).play(), []
+def test_an_update_says_how_far_it_is_up_to_all_its_tokens(tell, run, monkeypatch) -> None:
+    told, heard, activity = tell(learn={"batch_tokens": 512}).play(), [], Activity()
+
+    def watched(*lesson, progress):
+        def both(done, of):
+            progress(done, of)
+            assert str(activity).startswith("learning from iteration 1 (shared)")
+            task, _ = activity._tasks["tokens learned"]
+            heard.append((task.done, task.total))
+
+        return step.learn(*lesson, progress=both)
+
+    monkeypatch.setattr("trainer.loop.learn", watched)
     start = replay.started(told.log)
-    syllabus = Syllabus(told.log, start)
-    [event] = Trainer(told.log, run, syllabus, progress=lambda done, total: heard.append((done, total))).catch_up()
-    tokens = sum(step.tokens for step in fact(event).steps)
-    assert heard[0] == (0, tokens)
+    [event] = Trainer(told.log, run, Syllabus(told.log, start), activity=activity).catch_up()
+    tokens = sum(taken.tokens for taken in fact(event).steps)
     assert heard[-1] == (tokens, tokens)
+    assert str(activity) == ""
     assert heard == sorted(heard)
-    assert len(heard) > 2
+    assert len(heard) == 2
 
 
 def count(told: TinyScene, name: str = "shared") -> int:
