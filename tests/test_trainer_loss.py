@@ -106,6 +106,16 @@ def test_a_step_moves_logprobs_with_the_sign_of_the_advantage(model, weights, tm
     assert taken.metrics["loss"] == pytest.approx(-sign, abs=1e-4)
 
 
+def test_a_step_says_after_every_pass_how_far_it_is(model, weights, tmp_path) -> None:
+    credited, heard = story(model), []
+    adam = Adam(model, LearnSettings(learning_rate=1e-12), None)
+    loss = policy_loss(model, weights, tmp_path)
+    taken = learn(lesson(credited), loss, adam, 64, progress=lambda done, total: heard.append((done, total)))
+    assert len(heard) == len(batches(credited, 64)) > 2
+    assert heard[-1] == (taken.tokens, taken.tokens)
+    assert heard == sorted(set(heard))
+
+
 def test_silent_tokens_thin_the_loss(model, weights, tmp_path) -> None:
     credited, loss = story(model), policy_loss(model, weights, tmp_path)
     thin = dataclasses.replace(lesson(credited), tokens=2 * lesson(credited).tokens)
