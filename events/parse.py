@@ -1,7 +1,7 @@
 """Parsing of answers: from a completion's text to a program, a literal or a teacher's proposal.
 
 Whatever a model wrote, hostile text included, the result is a value or `Malformed` with a reason; nothing raises, nothing is
-executed, and what is a literal is up to `sandbox.literal`, as everywhere. It does not judge: a program that parses here may
+executed, and what is a literal is up to `events.literal`, as everywhere. It does not judge: a program that parses here may
 still be nonsense.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from sandbox.literal import NotLiteral, outline, outline_arguments, without_comments
+from events.literal import NotLiteral, outline, outline_arguments, without_comments
 
 INPUTS: Final = 5
 """Inputs of a proposal: 2 public and 3 private pairs in the paper."""

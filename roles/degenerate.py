@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
+from events.literal import NotLiteral, outline, outline_arguments
 from events.values import Pair, Question
 from sandbox.compare import canonical
-from sandbox.literal import NotLiteral, outline, outline_arguments
 
 LONGEST_SHOWN: Final = 16_000
 """Characters that statement, program and pairs may have together, since all of them are shown in some prompt."""

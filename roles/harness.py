@@ -54,7 +54,7 @@ def defined(source: str, context: str = "", name: str = "") -> ModuleType:
     space = vars(answer)
     # Not those of this file, which are a copy that the answer's changes do not reach.
     space["__builtins__"] = builtins
-    for loaded in [loaded for loaded in sys.modules if loaded.partition(".")[0] in ("sandbox", "solution")]:
+    for loaded in [loaded for loaded in sys.modules if loaded.partition(".")[0] in ("events", "sandbox", "solution")]:
         del sys.modules[loaded]
     sys.modules["__main__"] = ModuleType("__main__")
     if not name:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from events.errors import BadInput
+from events.literal import TooLarge, read, write
 from events.values import Pair, Question, Sampling
 from roles.prompt import Prompts
 from roles.question_set import Questions, QuestionSet
-from sandbox.literal import TooLarge, read, write
 
 if TYPE_CHECKING:
     from roles.encoding import Encoding

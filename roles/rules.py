@@ -12,10 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from events.literal import NotLiteral, outline
 from events.values import Outcome, Pair, Question, Rules
 from roles.safety import parse
 from sandbox.compare import equal, same
-from sandbox.literal import NotLiteral, outline
 from sandbox.runner import Job, Run, RunStatus
 
 HARNESS = Path(__file__).with_name("harness.py")

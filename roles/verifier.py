@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
+from events.literal import NotLiteral, outline
 from events.parse import Malformed, Proposal, parse_input, parse_output, parse_proposal
 from events.safe_text import one_line
 from events.sanitize import program_in
@@ -23,7 +24,6 @@ from roles.rules import OUTCOMES
 from roles.safety import objection, operations, parse, with_another
 from roles.trial import detail, letters, tried, why
 from sandbox.compare import canonical, canonical_arguments, same
-from sandbox.literal import NotLiteral, outline
 from sandbox.runner import Execution, Job, Run, Runner
 
 USED = ("seconds", "cpu_seconds", "peak_mb")

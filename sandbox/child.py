@@ -22,7 +22,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sandbox import exit_output, literal
+from events import literal
+from sandbox import exit_output
 
 SCRATCH = "/tmp"  # noqa: S108  # the container's own tmpfs; nothing is deleted by this path
 """The only writable place; it must be a mount of its own."""

@@ -10,7 +10,7 @@ import math
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
-from sandbox.literal import NotLiteral, Unordered, outline, outline_arguments
+from events.literal import NotLiteral, Unordered, outline, outline_arguments
 
 RELATIVE = 1e-9
 """Two floats are the same within this relative tolerance; zero is the same as zero only."""
@@ -70,7 +70,7 @@ def canonical(value: Any) -> str:
     """A text that is equal for equal values, and only for them: `1` and `1.0` are, `1` and `True` are not.
 
     Args:
-        value: what `sandbox.literal.outline` gives.
+        value: what `events.literal.outline` gives.
     """
     kind = type(value)
     if kind is int:

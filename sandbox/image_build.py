@@ -29,9 +29,13 @@ DOCKERFILE = HERE / "image" / "Dockerfile"
 IMPORTS = HERE / "image" / "imports.py"
 """Imports what every build must have."""
 PROGRAMS = (
-    "inside.py child.py exit_output.py leftovers.py literal.py kernel.py seat.py cell.py cell_loop.py errand.py"
-).split()
-"""Our files that lie in the image, in `/gasp/sandbox`."""
+    "events/literal.py",
+    *(
+        f"sandbox/{name}.py"
+        for name in ("inside", "child", "exit_output", "leftovers", "kernel", "seat", "cell", "cell_loop", "errand")
+    ),
+)
+"""Our files that lie in the image, in `/gasp`; of their packages nothing else does."""
 DEBS = (
     "libbz2-1.0 libc6 libcom-err2 libcrypt1 libdb5.3 libexpat1 libffi8 libgcc-s1 libgdbm6 libgssapi-krb5-2 libk5crypto3"
     " libkeyutils1 libkrb5-3 libkrb5support0 liblzma5 libncursesw6 libnsl2 libpython3.11-minimal libpython3.11-stdlib"
@@ -49,7 +53,7 @@ Say = Callable[[str], None]
 def tag() -> str:
     """Name of the image that this version of the code needs: any change of what it holds is another name."""
     content = hashlib.sha256(" ".join(DEBS).encode())
-    for path in (DOCKERFILE, IMPORTS, *(HERE / name for name in PROGRAMS)):
+    for path in (DOCKERFILE, IMPORTS, *(HERE.parent / name for name in PROGRAMS)):
         content.update(path.read_bytes())
     return f"{REPOSITORY}:{content.hexdigest()[:12]}"
 
@@ -238,8 +242,9 @@ def _link(tar: tarfile.TarFile, name: str, target: str) -> None:
 
 
 def _programs(prefix: str) -> dict[str, bytes]:
-    inside = {f"{prefix}sandbox/{name}": (HERE / name).read_bytes() for name in PROGRAMS}
-    return {f"{prefix}sandbox/__init__.py": b"", **inside}
+    packages_of_ours = sorted({name.partition("/")[0] for name in PROGRAMS})
+    files = {f"{prefix}{name}": (HERE.parent / name).read_bytes() for name in PROGRAMS}
+    return {**{f"{prefix}{package}/__init__.py": b"" for package in packages_of_ours}, **files}
 
 
 def _file(name: str, data: bytes) -> tuple[tarfile.TarInfo, io.BytesIO]:

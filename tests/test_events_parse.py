@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from events import literal
 from events.parse import Malformed, Proposal, block, parse_input, parse_output, parse_program, parse_proposal
-from sandbox import literal
 from sandbox.compare import same
 from tests.test_sandbox_compare import plain
 

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import completions
 from events.errors import BadInput
+from events.literal import write
 from events.values import Pair, Question
 from roles.question_set import load, save
 from roles.questions.reading import Entry, examined
@@ -17,7 +18,6 @@ from roles.questions.sources import named
 from roles.trial import tried
 from roles.verifier import Verifier
 from sandbox.docker import DockerRunner
-from sandbox.literal import write
 from sandbox.runner import Limits
 from tests.data import case_file, record_file
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox import literal
+from events import literal
 from sandbox.compare import canonical, canonical_arguments, equal, same
 
 plain = st.recursive(

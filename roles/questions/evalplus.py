@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from events.literal import NotLiteral, TooLarge, write
 from events.values import Pair
 from roles.questions.asserts import pair
 from roles.questions.fields import Wrong
 from roles.safety import parse
-from sandbox.literal import NotLiteral, TooLarge, write
 
 LONGEST = 4 << 20
 """Characters of a test, or of one check; a larger one is refused."""

@@ -13,10 +13,10 @@ import pickletools
 import zlib
 from typing import Any, Final
 
+from events.literal import NotLiteral, TooLarge, write
 from events.values import Pair, Question
 from roles.questions.fields import Record, Wrong, decoded, kind
 from roles.safety import parse
-from sandbox.literal import NotLiteral, TooLarge, write
 
 LARGEST: Final = 256 << 20
 """Bytes of decoded private tests; a larger record is refused (a bomb, not a test)."""

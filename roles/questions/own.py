@@ -9,12 +9,12 @@ import keyword
 import re
 from typing import get_args
 
+from events.literal import NotLiteral, outline
 from events.values import Pair, Question, Rules
 from roles.questions.evalplus import LONGEST
 from roles.questions.fields import Record, Wrong
 from roles.safety import parse
 from sandbox.compare import canonical_arguments
-from sandbox.literal import NotLiteral, outline
 
 ENTRY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)?")
 

@@ -7,10 +7,10 @@ it, and nothing is run here.
 
 from __future__ import annotations
 
+from events.literal import NotLiteral, outline, outline_arguments
 from events.values import Pair, Question
 from roles.questions.fields import Record, Wrong
 from sandbox.compare import canonical_arguments
-from sandbox.literal import NotLiteral, outline, outline_arguments
 
 STATEMENT = "What does this program return?"
 """Triplets come without words: they ask for an output or an input of a program that is shown."""
