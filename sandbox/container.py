@@ -17,7 +17,7 @@ from sandbox.stream import Stream
 if TYPE_CHECKING:
     import docker
 
-SECONDS_TO_START = 60.0
+SECONDS_TO_START = 300.0
 """How long a container may take until its program is ready; half a second is usual."""
 ENVIRONMENT = {
     "GASP_INSIDE": "1",

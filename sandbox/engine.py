@@ -32,8 +32,10 @@ Say = Callable[[str], None]
 
 DEFAULT_URL = "unix:///var/run/docker.sock"
 """Where a machine's own engine listens."""
-SECONDS_TO_START = 60.0
-"""How long a private engine may take until it answers; an idle machine needs one second."""
+SECONDS_TO_START = 300.0
+"""How long a private engine may take until it answers; a second is usual, and an end is noticed at once."""
+ANSWER_SECONDS = 300
+"""How long an engine may take for one answer; where none listens, that is noticed at once."""
 _MARK = ".gasp-engine"
 _LONGEST_SOCKET = "exec/containerd/containerd.sock.ttrpc"
 SOCKET_PATH = 107
@@ -189,12 +191,17 @@ class Engine:
                 cwd="/",
                 start_new_session=True,
             )
-        if not _wait_until(lambda: process.poll() is not None or answers(self.url), SECONDS_TO_START) or process.poll():
+        if not _wait_until(lambda: process.poll() is not None or self._has_begun(), SECONDS_TO_START) or process.poll():
             self._kill()
             raise SandboxError(
                 f"The private Docker engine did not start: {_reason(self.state / 'engine.log')}; "
                 f"see {self.state}/engine.log, or set DOCKER_HOST to another engine."
             )
+
+    def _has_begun(self) -> bool:
+        with contextlib.suppress(SandboxError):
+            return answers(self.url)
+        return False
 
     def _kill(self) -> None:
         pid = self.pid()
@@ -228,7 +235,11 @@ def started_at(pid: int) -> str:
 
 
 def answers(url: str) -> bool:
-    """Whether a Docker engine answers there."""
+    """Whether a Docker engine answers there.
+
+    Raises:
+        SandboxError: somebody listens there and says nothing.
+    """
     client = _client(url)
     return client is not None and not client.close()
 
@@ -283,11 +294,19 @@ def _client(url: str | None) -> docker.DockerClient | None:
 
     client = None
     try:
-        client = docker.from_env(timeout=60) if url is None else docker.DockerClient(base_url=url, timeout=60)
+        wait = ANSWER_SECONDS
+        client = docker.from_env(timeout=wait) if url is None else docker.DockerClient(base_url=url, timeout=wait)
         client.ping()
-    except (docker.errors.DockerException, requests.RequestException, OSError):
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
         if client is not None:
             client.close()
+        # The client wraps what happens while it asks for the engine's version.
+        if isinstance(error, requests.Timeout) or isinstance(error.__context__, requests.Timeout):
+            where = url or os.environ.get("DOCKER_HOST") or DEFAULT_URL
+            raise SandboxError(
+                f"The Docker engine at {where} has not answered for {ANSWER_SECONDS} s: the machine is overloaded, or it"
+                " hangs; try again later, or restart it (the private one with `python -m sandbox.engine down`)."
+            ) from error
         return None
     return client
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -191,3 +192,19 @@ def test_a_folder_too_long_for_sockets_is_refused_with_the_cure(tmp_path):
     private = engine.Engine(tmp_path / "data", tmp_path / ("long" * 30))
     with pytest.raises(SandboxError, match="GASP_ENGINE"):
         private.up()
+
+
+def test_an_engine_that_is_slow_to_answer_is_told_of_and_lives(monkeypatch, tmp_path):
+    monkeypatch.setattr(engine, "ANSWER_SECONDS", 0.2)
+    mute = engine.Engine(tmp_path / "data", tmp_path / "run")
+    mute.state.mkdir()
+    living = subprocess.Popen(["sleep", "60"])
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(mute.url.removeprefix("unix://"))
+        listening.listen()
+        (mute.state / "engine.pid").write_text(f"{living.pid} {engine.started_at(living.pid)}")
+        with pytest.raises(SandboxError, match="has not answered for"):
+            mute.up()
+    assert living.poll() is None
+    living.kill()
+    living.wait()
