@@ -31,8 +31,9 @@ def line_of(event: Event) -> str:
 
 
 def summary(fact: Fact) -> str:
-    """The fact's fields in a few words each; the text is as hostile as the fact."""
-    fields = {name: short(getattr(fact, name)) for name in type(fact).model_fields if name != "kind"}
+    """The fact's fields that are recorded, in a few words each; the text is as hostile as the fact."""
+    values = {name: (info, getattr(fact, name)) for name, info in type(fact).model_fields.items() if name != "kind"}
+    fields = {name: short(value) for name, (info, value) in values.items() if not (info.exclude_if and info.exclude_if(value))}
     return " ".join(f"{name}={text}" for name, text in fields.items() if text)
 
 
