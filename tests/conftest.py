@@ -1,6 +1,7 @@
 """Fixtures that several test files share: the real Docker runner, a real PostgreSQL server."""
 
 import asyncio
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from sandbox.runner import Limits
 from tests.looking import known, tell
 from tests.postgres_server import PostgresServer, find_programs, postgres_server
 from tests.scenes import Scene
+
+# A shell starts what runs in the background with Ctrl-C ignored, and every command that a test starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
