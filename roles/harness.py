@@ -65,8 +65,13 @@ def defined(source: str, context: str = "", name: str = "") -> ModuleType:
     return answer
 
 
-def take_away(*more: str) -> None:
-    """Take away what the reliability guard of both benchmarks does, and more builtins."""
+def take_away(source: str, *more: str) -> None:
+    """Take away what the reliability guard of both benchmarks does, and more builtins.
+
+    `multiprocessing`, which needs some of that when it is imported, is there already in their processes.
+    """
+    if "multiprocessing" in source or "concurrent" in source:
+        __import__("multiprocessing")
     for place, names in REFUSED.items():
         # What a later import would bring is as it would be, since it is imported now.
         vars(__import__(place)).update(dict.fromkeys(names.split()))
@@ -82,7 +87,7 @@ def function(source: str, context: str, name: str) -> Callable[..., Any]:
 
 def evalplus_function(source: str, context: str, name: str) -> Callable[..., Any]:
     """The same as EvalPlus calls it; what it returns is data, if it can be."""
-    take_away("open", "exit")
+    take_away(source, "open", "exit")
     return giving_data(function(source, context, name))
 
 
@@ -187,7 +192,7 @@ def checks(source: str, context: str, entry: str, codes: list[str], token: str, 
         return modules[name] if name in modules else builtin["__import__"](name, *how)
 
     if official:
-        take_away("open", "exit")
+        take_away(source, "open", "exit")
     answer = defined(source, context)
     if entry not in vars(answer):
         raise NameError(f"the program defines no {entry}")
@@ -244,7 +249,7 @@ def method(source: str, context: str, name: str) -> Callable[..., Any]:
 
 def official_method(source: str, context: str, name: str) -> Callable[..., Any]:
     """The same as LiveCodeBench's checker calls it: imports and answer are one text, and one object is there for all calls."""
-    take_away()
+    take_away(source)
     sys.set_int_max_str_digits(MOST_DIGITS)
     answer = defined(f"{HEADER}\n{context}\n\n{source}", name="tmp_sol")
     return giving_data(getattr(answer.Solution() if "class Solution" in source else answer, name))
@@ -263,7 +268,7 @@ def official_program(source: str, context: str) -> None:
     # The checker is a process that was forked, whose first standard input is closed.
     sys.stdin.close()
     sys.stdin = os.fdopen(0, closefd=False)
-    take_away()
+    take_away(source)
     sys.set_int_max_str_digits(MOST_DIGITS)
     wrapped = _as_function(source, context)
     body = vars(defined(wrapped, name="tmp_sol"))["wrapped_function"]

@@ -96,6 +96,7 @@ READ = [
 ]  # fmt: skip
 PRINTED = [
     ("print", "print(5, 7)", 1),
+    ("beside a module that the checker has", "import multiprocessing\nfrom concurrent.futures import ProcessPoolExecutor\nprint(5, 7)", 1),
     ("sys.stdout", "import sys\nsys.stdout.write('5 7')", 1),
     ("in a function", "def go():\n    from sys import stdout\n    stdout.write('5 7')\ngo()", 1),
     ("by a thread that ends", "import threading\nt = threading.Thread(target=print, args=(5, 7))\nt.start(); t.join()", 1),
