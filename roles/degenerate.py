@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from events.literal import NotLiteral, outline, outline_arguments
+from events.literal import NotLiteral, outline, outline_arguments, write
 from events.values import Pair, Question
 from sandbox.compare import canonical
 
@@ -15,7 +15,9 @@ LONGEST_SHOWN: Final = 16_000
 """Characters that statement, program and pairs may have together, since all of them are shown in some prompt."""
 _WORD: Final = re.compile(r"[^\W\d_]{2}")
 _CONTROL: Final = re.compile(
-    r"<[|｜][^<>|｜\n]{1,40}[|｜]>|\[/?INST\]|<</?SYS>>|</?(?:s|think|answer|bos|eos|pad|start_of_turn|end_of_turn|tool_call)>"
+    r"<[|｜][^<>|｜\n]{1,40}[|｜]>|<\|im_(?:start|end)|<</?SYS>>|\[/?(?:INST|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|gMASK|sMASK)\]"
+    r"|</?(?:s|think|answer|bos|eos|pad|unk|sop|eop|start_of_turn|end_of_turn|tool_call|tool_response|fim_(?:prefix|middle|suffix|pad)"
+    r"|file_sep|repo_name|reserved_\d+|unused\d+)>"
     r"|^[ \t]*(?:User|Assistant|System|Human)[ \t]*:|^[ \t]*#+[ \t]*(?:Instruction|Response|User|Assistant)\b",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -24,6 +26,10 @@ _LEAST: Final = 10
 """Characters of a line of a program that says something."""
 _MOST_READ: Final = 20_000
 """Nodes of expressions that are looked at in a program, each once for every expression that it is in."""
+_TELLING: Final = 2
+"""Characters that outputs must have on average to be recognized in a statement."""
+_LONGEST_CONSTANT: Final = 1 << 20
+"""Characters of a literal that a program of the allowed size can hold."""
 _COMMON: Final = frozenset({"True", "False", "None"})
 _LEAVES: Final = (ast.Return, ast.Raise, ast.Break, ast.Continue)
 _NEAR: Final = 40
@@ -56,7 +62,7 @@ def worthless(question: Question, tree: ast.Module) -> str | None:
         return "the program has statements that nothing can come to"
     if _tells_program(question.statement, tree):
         return "the statement has the program in it"
-    if _tells_outputs(question):
+    if _tells_outputs(question, tree):
         return "the statement has outputs of hidden inputs in it"
     arguments = [outline_arguments(pair.input) for pair in question.pairs]
     outputs = [outline(pair.output) for pair in question.pairs]
@@ -74,7 +80,10 @@ def _unreachable(tree: ast.Module) -> bool:
             statements = getattr(node, block, None)
             if isinstance(statements, list) and any(isinstance(one, _LEAVES) for one in statements[:-1]):
                 return True
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Constant) and (node.orelse if node.test.value else node.body):
+        # Of a test without names one side is never come to, or it is no test.
+        if isinstance(node, ast.If) and not any(
+            isinstance(part, ast.Name | ast.Call | ast.Attribute) for part in ast.walk(node.test)
+        ):
             return True
     return False
 
@@ -92,14 +101,28 @@ def _tells_program(statement: str, tree: ast.Module) -> bool:
     return bool(telling) and 2 * found > sum(map(len, telling))
 
 
-def _tells_outputs(question: Question) -> bool:
-    """Whether most hidden pairs stand in the statement, or all hidden outputs where they are no common words."""
+def _tells_outputs(question: Question, tree: ast.Module) -> bool:
+    """Whether most hidden pairs stand in the statement, or all hidden outputs.
+
+    What the program has written out, such as labels, must be told; what public pairs have is known.
+    """
     told = [pair for pair in question.private if _tells_pair(question.statement, pair)]
     if 2 * len(told) > len(question.private):
         return True
-    outputs = {pair.output for pair in question.private} - _COMMON
-    telling = len(outputs) > 1 and sum(map(len, outputs)) >= 4 * len(outputs)
+    known = _COMMON.union(pair.output for pair in question.public).union(_constants(tree))
+    outputs = {pair.output for pair in question.private} - known
+    telling = len(outputs) > 1 and sum(map(len, outputs)) >= _TELLING * len(outputs)
     return telling and all(re.search(_whole(output), question.statement) for output in outputs)
+
+
+def _constants(tree: ast.Module) -> Iterator[str]:
+    """Texts and numbers that are written out in a program, negative ones included, as an output would be."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str() | int() | float() as value):
+                yield write(value, _LONGEST_CONSTANT)
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+                yield write(-value, _LONGEST_CONSTANT)
 
 
 def _tells_pair(statement: str, pair: Pair) -> bool:

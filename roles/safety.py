@@ -24,7 +24,7 @@ ALLOWED = frozenset(
 """Modules that a question may use: pure computation, equal on every run."""
 BANNED_NAMES = frozenset(
     "eval exec compile open input print globals locals vars id hash getattr setattr delattr __import__ breakpoint exit "
-    "quit".split()
+    "quit help license copyright credits".split()
 )
 """Builtins with effects, or with results that differ between runs."""
 LEADING_OUT = frozenset(
@@ -76,6 +76,15 @@ def _depth(tree: ast.AST) -> int:
     return depth
 
 
+def unwritable(tree: ast.Module) -> str | None:
+    """Why there is no text of a tree; None if there is one: Python writes no integer of many digits, nor some texts in formats."""
+    try:
+        ast.unparse(tree)
+    except ValueError:
+        return "has a number or a text in it that Python cannot write out again"
+    return None
+
+
 def objection(tree: ast.Module) -> str | None:
     """Why a program must not be asked about; None if there is no reason."""
     modules = {
@@ -111,6 +120,16 @@ def objection(tree: ast.Module) -> str | None:
         if why:
             return why
     return None
+
+
+def makes_sets(tree: ast.Module) -> bool:
+    """Whether a program may make a set, whose order depends on the hash seed where it holds texts."""
+    return any(
+        isinstance(node, ast.Set | ast.SetComp)
+        or (isinstance(node, ast.Name) and node.id in ("set", "frozenset"))
+        or (isinstance(node, ast.Attribute) and node.attr == "keys")
+        for node in ast.walk(tree)
+    )
 
 
 def _import(name: str) -> str | None:
@@ -270,7 +289,8 @@ def operations(tree: ast.Module, entry: str) -> list[Operation]:
     """The operations of a program: its helpers as wholes, and what its functions do. A docstring, a guard or a return is none.
 
     Deeper than at the top of the entry, a call or an item's assignment is one only if nothing else asks for what it changes: a
-    cache or a set of what was seen is honest even where no input needs it.
+    cache or a set of what was seen is honest even where no input needs it. So is a flag: a constant for
+    a name that is asked for.
     """
     found: list[Operation] = []
     for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
@@ -282,15 +302,12 @@ def operations(tree: ast.Module, entry: str) -> list[Operation]:
                 for place, part in enumerate(getattr(node, block, ())):
                     if _operates(part, top=top, asked=asked):
                         found.append(Operation(node, block, place))
-    helpers = [_helps(part, entry) for part in tree.body]
-    return found + [Operation(tree, "body", place) for place, helper in enumerate(helpers) if helper]
-
-
-def _helps(part: ast.stmt, entry: str) -> bool:
-    """Whether a statement of the module is for others: a helper, or a constant that is written out."""
-    if isinstance(part, ast.Assign):
-        return not any(isinstance(node, ast.Call | ast.Lambda) for node in ast.walk(part))
-    return isinstance(part, ast.FunctionDef | ast.ClassDef) and part.name != entry
+    helpers = [
+        place
+        for place, part in enumerate(tree.body)
+        if isinstance(part, ast.Assign) or (isinstance(part, ast.FunctionDef | ast.ClassDef) and part.name != entry)
+    ]
+    return found + [Operation(tree, "body", place) for place in helpers]
 
 
 def without_each_statement(tree: ast.Module, entry: str) -> list[str]:
@@ -332,6 +349,8 @@ def _operates(part: ast.stmt, *, top: bool, asked: Counter[str]) -> bool:
             return False
         case ast.Expr() | ast.FunctionDef() | ast.ClassDef():
             return True
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant()) if not top and asked[name]:
+            return False
         case ast.Assign(targets=targets):
             return top or all(isinstance(target, ast.Name | ast.Tuple) or _unasked(target, asked) for target in targets)
         case ast.AugAssign(target=target) | ast.AnnAssign(target=target):
