@@ -221,7 +221,11 @@ def test_a_run_with_settings_of_another_version_is_refused(graph_run, tmp_path):
 
 
 def test_a_resume_refuses_inputs_that_changed(graph_run, tmp_path):
-    a_run(tmp_path / "runs" / "mine")
+    run = a_run(tmp_path / "runs" / "mine")
+    with closing(open_log(run / "log.sqlite")) as log:
+        weights = run / "weights" / started(log).policies["student"]
+    weights.mkdir(parents=True)
+    shutil.copy(WEIGHTS / "tokenizer.json", weights)
     code, _, err = graph_run("--resume", "mine")
     assert (code, one_sentence(err)) == (2, True)
     assert "changed since the run started" in err
