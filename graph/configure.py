@@ -150,8 +150,9 @@ def _sentence(error: ValidationError) -> str:
         close = get_close_matches(key, [name for name, _, _ in keys()], n=1)
         hint = f"did you mean {close[0]!r}?" if close else "see --settings for the list."
         return f"There is no setting {key!r}; {hint}"
-    if first["type"] == "value_error":
+    why = first["ctx"]["error"] if first["type"] == "value_error" else first["msg"]
+    if first["type"] == "value_error" and isinstance(first["input"], BaseModel | dict):
         # It names the settings itself: a group of them is all that pydantic does.
         group = f"{key}: " if key else ""
-        return f"The settings do not fit: {group}{first['ctx']['error']}; see --settings."
-    return f"Setting {key!r} cannot be {first['input']!r}: {first['msg']}; see --settings for what it takes."
+        return f"The settings do not fit: {group}{why}; see --settings."
+    return f"Setting {key!r} cannot be {first['input']!r}: {why}; see --settings for what it takes."

@@ -247,7 +247,9 @@ def test_a_database_is_a_log_like_any_other(url: str, run: Path) -> None:
     assert found.pop("blobs")["number"] > 0
     with closing(open_log(url)) as log:
         assert found == expected_figures(log)
-    listed = {entry.pop("name"): entry for entry in objects("list", url)}
+    # The database also has runs of other tests, some of which cannot be read.
+    entries = map(json.loads, CliRunner().invoke(app, ["list", url, "--json"]).stdout.splitlines())
+    listed = {entry.pop("name"): entry for entry in entries}
     (there,) = objects("list", run)
     assert there.pop("name") == "first"
     assert listed[url.partition("run=")[2]] == there
