@@ -258,7 +258,7 @@ def test_an_experiment_goes_on_after_ctrl_c_and_kill_9_of_itself_and_of_a_run(tm
     os.kill(player, signal.SIGKILL)
     _, err = bereft.communicate(timeout=300)
     assert bereft.returncode == 1
-    assert "rlvr-0 failed with exit code -9: " in err
+    assert "rlvr-0 failed with signal 9 (Killed): " in err
     assert str(folder / "rlvr-0.out") in err
 
     out, err = experiment(*arguments).communicate(timeout=300)
