@@ -20,7 +20,10 @@ from events.weights import ADAPTER_CONFIG
 
 FETCHED: Final = ("*.safetensors", "*.json", "merges.txt", "vocab.txt", "tokenizer*", "*.jinja")
 """Files of a model of the hub that are taken."""
-_HUB: Final = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+_HUB: Final = re.compile(
+    r"(?P<name>(?![^@]*(--|\.\.))(?![^@]{97})\w([\w.-]*\w)?/\w([\w.-]*\w)?)(@(?P<revision>[\w./-]+))?", re.ASCII
+)
+"""What the hub takes for a name; `./x` and `../x` are folders."""
 
 
 def model_folder(spec: str) -> Path:

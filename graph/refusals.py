@@ -6,6 +6,7 @@ Most follow from the files of the model's folder; only adapters and recomputed l
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from itertools import chain
@@ -63,6 +64,17 @@ def _of_the_machine(config: Config) -> Iterator[str]:
             f"learn.processes={learn.processes} needs as many GPUs, and learn.devices={learn.devices!r} names fewer; name more,"
             " or lower learn.processes"
         )
+    if not here:
+        yield from _of_the_cores(config)
+
+
+def _of_the_cores(config: Config) -> Iterator[str]:
+    """Processes that compute on a CPU: more than two a core would take the machine's memory, and each other's time."""
+    cores = len(os.sched_getaffinity(0))
+    servers = config.serve.replicas if config.serve.backend == "vllm" and not config.serve.urls else 1
+    for name, asked in (("learn.processes", config.learn.processes), ("serve.replicas", servers)):
+        if asked > 2 * cores:
+            yield f"{name}={asked} is more than two for each of the cores here ({cores}), and there is no GPU; lower {name}"
 
 
 def _of_the_model(config: Config, folder: Path, found: dict[str, Any]) -> Iterator[str]:

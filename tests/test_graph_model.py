@@ -91,3 +91,10 @@ def test_the_cache_is_linked_into_a_run_and_a_folder_of_ones_own_is_copied(tmp_p
     assert not (tmp_path / "copied" / name).samefile(WEIGHTS / name)
     shutil.rmtree(tmp_path / "linked")
     assert weights_digest(snapshot) == weights_digest(WEIGHTS)
+
+
+@pytest.mark.parametrize("spec", ["../x", "./x", "x/..", ".hidden/x", "a--b/c", "a..b/c", "a/b-", f"a/{'b' * 95}"])
+def test_what_is_no_name_of_the_hub_is_a_folder_that_is_not_there(spec) -> None:
+    for find in (model_folder, folder_here):
+        with pytest.raises(BadInput, match="There is no model in"):
+            find(spec)

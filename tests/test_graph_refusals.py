@@ -131,6 +131,11 @@ def test_what_this_machine_lacks_is_refused(made, monkeypatch) -> None:
     for name in ("learn.devices", "serve.devices"):
         with pytest.raises(BadInput, match=f"{name}='0' names GPUs, and there is none here"):
             check(configure(None, [f"{name}='0'"]), WEIGHTS)
+    monkeypatch.setattr(refusals.os, "sched_getaffinity", lambda _: {0, 3})
+    for many in (["learn.processes=5"], ["serve.backend=vllm", "serve.replicas=5"]):
+        with pytest.raises(BadInput, match=rf"{many[-1]} is more than two for each of the cores here \(2\)"):
+            check(configure(None, many), WEIGHTS)
+    check(configure(None, ["learn.processes=4", "serve.backend=vllm", "serve.replicas=4"]), WEIGHTS)
     monkeypatch.setattr(refusals, "_GPUS", ("/",))
     with pytest.raises(BadInput, match=r"learn\.processes=3 needs as many GPUs"):
         check(configure(None, ["learn.processes=3", "learn.devices='0,1'"]), WEIGHTS)
