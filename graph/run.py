@@ -76,10 +76,10 @@ def main(
     plain: Annotated[bool, typer.Option("--plain", help="One line an iteration instead of a live display.")] = False,
 ) -> None:
     """Parse, then play."""
-    console = enduring()
     if settings:
-        console.print(_settings())
+        Screen().print(_settings())
         return
+    console = enduring()
     if resume is not None and (config_file or overrides or name or log):
         raise BadInput(
             "--resume goes on with the settings and the log that the run was started with; "

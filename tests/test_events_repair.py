@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from events.errors import BadInput
+from events.errors import BadInput, LogCorrupt
 from events.log import Broken, Event
 from events.maintenance import Repair, repair
 from events.stores import open_log
@@ -139,3 +139,11 @@ def test_a_file_that_is_no_log_any_more_is_told(path: Path, target: Path, conten
     path.write_bytes(content)
     with pytest.raises(BadInput, match="is not a GASP log"):
         repair(path, target)
+
+
+def test_where_nothing_can_be_rescued_repair_does_not_advise_itself(told: list[Event], path: Path, target: Path) -> None:
+    os.truncate(path, 100)
+    with pytest.raises(LogCorrupt, match=r"is damaged \(.*\); nothing of it can be rescued, so restore a backup$"):
+        repair(path, target)
+    with pytest.raises(LogCorrupt, match=r"rescue what is sound: python -m events repair /\S+ NEW$"):
+        open_log(path)

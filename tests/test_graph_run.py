@@ -147,6 +147,13 @@ def test_every_setting_is_listed(graph_run):
     assert "play.max_attempts" in out
 
 
+def test_settings_that_nobody_could_write_down_are_no_success():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "graph.run", "--settings"]
+        ended = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, one_sentence(ended.stderr)) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -112,6 +112,8 @@ def _examined(copy: Path, target: Path, say: Say, *, dry_run: bool) -> Repair:
             broken, closed = Broken(1, _without_advice(error)), error
         salvage = Salvage(None if log is None else log.raw(), stack.enter_context(closing(Pages(copy, say))))
         if log is None and salvage.empty:
+            if isinstance(closed, LogCorrupt):
+                raise LogCorrupt(f"{_without_advice(closed)}; nothing of it can be rescued, so restore a backup")
             raise closed
         rows = salvage.sound(promised)
         if dry_run:

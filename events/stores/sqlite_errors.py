@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 from events.errors import BadInput, LogCorrupt, LogError
 
@@ -43,9 +44,8 @@ def translated(path: Path) -> Iterator[None]:
         if code == sqlite3.SQLITE_NOTADB:
             raise BadInput(f"{path} is not a GASP log; give the directory or the log.sqlite of a run") from error
         if code == sqlite3.SQLITE_CORRUPT or "decode" in str(error):
-            message = (
-                f"the log {path} is damaged ({error}); restore a backup, or rescue what is sound by python -m events repair"
-            )
+            rescue = f"python -m events repair {quote(str(path))} NEW"
+            message = f"the log {path} is damaged ({error}); restore a backup, or rescue what is sound: {rescue}"
             raise LogCorrupt(message) from error
         sentence = _LOG_ERRORS.get(code, "the log {path} cannot be used ({error}); resume the run once that is fixed")
         raise LogError(sentence.format(path=path, error=error)) from error
