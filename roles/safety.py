@@ -77,7 +77,7 @@ def _depth(tree: ast.AST) -> int:
 
 
 def unwritable(tree: ast.Module) -> str | None:
-    """Why there is no text of a tree; None if there is one: Python writes no integer of many digits, nor some texts in formats."""
+    """Why a tree has no text; None if it has one. Python writes no integers of many digits, nor some texts in formats."""
     try:
         ast.unparse(tree)
     except ValueError:
