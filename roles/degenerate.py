@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from sandbox.compare import canonical
 
 LONGEST_SHOWN: Final = 16_000
 """Characters that statement, program and pairs may have together, since all of them are shown in some prompt."""
+_WORDLIKE: Final = re.compile(r"\w")
 _WORD: Final = re.compile(r"[^\W\d_]{2}")
 _CONTROL: Final = re.compile(
     r"<[|｜][^<>|｜\n]{1,40}[|｜]>|<\|im_(?:start|end)|<</?SYS>>|\[/?(?:INST|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|gMASK|sMASK)\]"
@@ -106,13 +108,14 @@ def _tells_outputs(question: Question, tree: ast.Module) -> bool:
 
     What the program has written out, such as labels, must be told; what public pairs have is known.
     """
-    told = [pair for pair in question.private if _tells_pair(question.statement, pair)]
+    statement = _Told(question.statement)
+    told = [pair for pair in question.private if statement.tells(pair)]
     if 2 * len(told) > len(question.private):
         return True
     known = _COMMON.union(pair.output for pair in question.public).union(_constants(tree))
     outputs = {pair.output for pair in question.private} - known
     telling = len(outputs) > 1 and sum(map(len, outputs)) >= _TELLING * len(outputs)
-    return telling and all(re.search(_whole(output), question.statement) for output in outputs)
+    return telling and all(statement.places(output) for output in outputs)
 
 
 def _constants(tree: ast.Module) -> Iterator[str]:
@@ -125,13 +128,33 @@ def _constants(tree: ast.Module) -> Iterator[str]:
                 yield write(-value, _LONGEST_CONSTANT)
 
 
-def _tells_pair(statement: str, pair: Pair) -> bool:
-    return bool(re.search(f"{_whole(pair.input)}.{{0,{_NEAR}}}?{_whole(pair.output)}", statement, re.DOTALL))
+class _Told:
+    """A text in which literals are looked for, however they are spaced, in time in proportion to it."""
 
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = [place for place, character in enumerate(text) if not character.isspace()]
+        self._bare = "".join(text[place] for place in self._at)
 
-def _whole(text: str) -> str:
-    """A pattern of a literal that stands by itself, however it is spaced."""
-    return r"(?<!\w)" + r"\s*".join(map(re.escape, "".join(text.split()))) + r"(?!\w)"
+    def places(self, literal: str) -> list[tuple[int, int]]:
+        """Where a literal begins and ends that is no part of a longer word."""
+        wanted, found = "".join(literal.split()), []
+        place = self._bare.find(wanted) if wanted else -1
+        while place >= 0:
+            begin, end = self._at[place], self._at[place + len(wanted) - 1] + 1
+            if not _WORDLIKE.search(self._text[max(begin - 1, 0) : begin] + self._text[end : end + 1]):
+                found.append((begin, end))
+            place = self._bare.find(wanted, place + 1)
+        return found
+
+    def tells(self, pair: Pair) -> bool:
+        """Whether the output of a pair stands closely behind its input."""
+        begins = [begin for begin, _ in self.places(pair.output)]
+        for _, end in self.places(pair.input):
+            next_one = bisect_left(begins, end)
+            if next_one < len(begins) and begins[next_one] - end <= _NEAR:
+                return True
+        return False
 
 
 def _returns_argument(arguments: Sequence[tuple[Any, ...]], outputs: Sequence[object]) -> bool:

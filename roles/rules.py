@@ -15,7 +15,7 @@ from typing import Literal
 from events.literal import NotLiteral, outline
 from events.values import Outcome, Pair, Question, Rules
 from roles.safety import parse
-from sandbox.compare import equal, same
+from sandbox.compare import LONGEST, equal, equal_value, same
 from sandbox.runner import Job, Run, RunStatus
 
 HARNESS = Path(__file__).with_name("harness.py")
@@ -101,14 +101,15 @@ def found(question: Question, rules: Rules, job: Job, pair: Pair, run: Run) -> O
 
 def close(expected: str, got: str) -> bool:
     """Whether `got` is the expected result as EvalPlus has it: by `==`; floats and lists of floats within a tolerance."""
+    if max(len(expected), len(got)) > LONGEST:
+        return False
     try:
         one, two = outline(expected), outline(got)
     except NotLiteral:
         return False
     if type(one) is type(two) and _near(one, two):
         return True
-    # A tuple is a list for LiveCodeBench only.
-    return (type(one) is tuple) == (type(two) is tuple) and equal(expected, got)
+    return equal_value(one, two)
 
 
 def _near(one: object, two: object) -> bool:

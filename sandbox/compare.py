@@ -54,7 +54,7 @@ def equal(expected: str, got: str) -> bool:
         one, two = (list(value) if type(value) is tuple else value for value in (outline(expected), outline(got)))
     except NotLiteral:
         return False
-    return _equal_value(one, two)
+    return equal_value(one, two)
 
 
 def canonical_arguments(text: str) -> str:
@@ -139,18 +139,17 @@ def _same_number(one: complex, two: complex) -> bool:
     return one == two or (math.isnan(one) and math.isnan(two)) or math.isclose(one, two, rel_tol=RELATIVE)
 
 
-def _equal_value(one: Any, two: Any) -> bool:
+def equal_value(one: Any, two: Any) -> bool:
+    """Whether two values are equal in Python, as `events.literal.outline` gives them."""
     kind = type(one)
     if kind in (list, tuple):
-        return kind is type(two) and len(one) == len(two) and all(map(_equal_value, one, two))
+        return kind is type(two) and len(one) == len(two) and all(map(equal_value, one, two))
     if kind is not Unordered or type(two) is not Unordered:
         return kind is not Unordered and bool(one == two)
     first, second = ({key.replace(_TRUTH, ""): item for key, item in _entries(value).items()} for value in (one, two))
     if "dict" not in (one.kind, two.kind):
         return first.keys() == second.keys()
-    return (
-        one.kind == two.kind and first.keys() == second.keys() and all(_equal_value(first[key], second[key]) for key in first)
-    )
+    return one.kind == two.kind and first.keys() == second.keys() and all(equal_value(first[key], second[key]) for key in first)
 
 
 def _same_text(expected: str, got: str) -> bool:

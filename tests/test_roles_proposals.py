@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from events.values import Pair, Question
+from roles.degenerate import worthless
 from roles.safety import objection, parse, unwritable
 from roles.verifier import Rejected, Valid, Verifier
 from sandbox.runner import Job
@@ -186,6 +190,14 @@ LABELS = {
 async def test_a_statement_may_name_the_labels_that_the_program_gives(verifier, inputs, source, statement):
     found = await verifier.examine(proposal(source, inputs, statement))
     assert isinstance(found, Valid), found
+
+
+def test_looking_for_outputs_in_a_statement_takes_time_in_proportion():
+    pairs = [Pair(input="1", output="1" * 1000 + last) for last in "23456"]
+    question = Question(statement="Add words " + "1 " * 4500, program=ADDS, public=tuple(pairs[:2]), private=tuple(pairs[2:]))
+    started = time.process_time()
+    assert worthless(question, parse(ADDS)) is None
+    assert time.process_time() - started < 1
 
 
 WAYS_OUT = """
