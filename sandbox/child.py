@@ -285,13 +285,17 @@ def stdin_child(job: dict[str, Any], say: Say) -> bool:
 
     Returns:
         Whether the program has left something that could print while the interpreter exits, so that it must exit as always.
+        So must the other half of a fork, which answers nothing.
     """
+    asked = os.getpid()
     atexit._clear()
     streams = exit_output.standard_streams()
     failed = _main(job["source"])
     with contextlib.suppress(BaseException):
         threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
+    if os.getpid() != asked:
+        return True
     if failed:
         say(failed)
         return False

@@ -56,8 +56,8 @@ def _has_finalizer(kind: type) -> bool:
 def _may_print(item: Any) -> bool:
     kind = type(item)
     if isinstance(item, type):
-        # Objects of a class without fields are unknown to the garbage collector.
-        return not item.__flags__ & _HAS_GC and _has_finalizer(item)
+        # Objects of a class without fields are unknown to the garbage collector; and a class, too, may have a finalizer.
+        return _has_finalizer(kind) or (not item.__flags__ & _HAS_GC and _has_finalizer(item))
     if isinstance(item, weakref.ref):
         call = item.__callback__
         return call is not None and not _of_the_library(call)
