@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
@@ -175,6 +176,7 @@ def _alike(value: Any) -> str:
 
 def _looks_up(tree: ast.Module, arguments: Sequence[tuple[Any, ...]], outputs: Sequence[object]) -> bool:
     """Whether a table in the program has all inputs but one and little else, and the program has their outputs."""
+    tree = _Split().visit(copy.deepcopy(tree))
     literals = [value for node in _looked_at(tree) if isinstance(node, ast.expr) for value in _values(node)]
     known = {*map(_loose, literals)}
     wanted = [_loose(output) for output in outputs]
@@ -191,6 +193,25 @@ def _looks_up(tree: ast.Module, arguments: Sequence[tuple[Any, ...]], outputs: S
             if _covers(hits, len(wanted), len(table)):
                 return True
     return False
+
+
+class _Split(ast.NodeTransformer):
+    """Writes out the words of `'a b c'.split()`."""
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Constant(value=str() as text), attr="split"), args=[], keywords=[]):
+                words = text.split()
+            case ast.Call(
+                func=ast.Attribute(value=ast.Constant(value=str() as text), attr="split"),
+                args=[ast.Constant(value=str() as mark)],
+                keywords=[],
+            ) if mark:
+                words = text.split(mark)
+            case _:
+                return node
+        return ast.List([ast.Constant(word) for word in words], ast.Load())
 
 
 def _looked_at(tree: ast.Module) -> Iterator[ast.AST]:

@@ -85,6 +85,8 @@ WORTHLESS = {
     "cases of lists": ("def f(x):\n    match x:\n        case [3, 1, 2]:\n            return 81\n        case [5]:\n            return 17\n        case [9, 9, 4]:\n            return 55\n        case [-2, 7]:\n            return 23\n    return 99", LISTS, "table"),
     "pairs": ("def f(n):\n    for key, value in [(3, 81), (10, 17), (4, 55), (7, 23), (21, 99)]:\n        if key == n:\n            return value", NUMBERS, "table"),
     "place of the input": ("def f(n):\n    return [81, 17, 55, 23, 99][[3, 10, 4, 7, 21].index(n)]", NUMBERS, "table"),
+    "words": ("def f(n):\n    return 'p q r s t'.split()[[3, 10, 4, 7, 21].index(n)]", NUMBERS, "table"),
+    "words for keys": ("def f(n):\n    return dict(zip('3,10,4,7,21'.split(','), 'p q r s t'.split()))[str(n)]", NUMBERS, "table"),
     "row": ("def f(n):\n    return [81, 17, 55, 23, 99][n]", "0\n1\n2\n3\n4", "table"),
     "dead in a helper": ("def g(v):\n    w = v * 3\n    return v * 2\ndef f(x):\n    return [g(v) for v in x]", LISTS, "effect"),
     "dead under if": ("def f(x):\n    if x:\n        y = sorted(x)\n    return [v + 1 for v in x]", LISTS, "effect"),
