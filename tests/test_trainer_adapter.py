@@ -1,5 +1,6 @@
 """Policies as adapters on one base: what they are, how they learn, and that what learned them is what serves them."""
 
+import asyncio
 import itertools
 import json
 import shutil
@@ -168,7 +169,7 @@ def test_the_model_server_serves_an_adapter_with_the_logprobs_that_the_trainer_f
     digest = checkpoint.save(store, weights.folder, weights.model.state_dict(), {}, weights.adapter)
     model = TransformersModel(store / digest, digest)
     requests = [Request("t5 t6 t7", count=4, seed=3, sampling=Sampling(max_tokens=12))]
-    [reply] = model._generate(requests)
+    [reply] = asyncio.run(model.generate(requests))
     assert reply.policy == digest
     for completion in reply.completions:
         found = logprobs(weights.model, list(reply.prompt_ids), list(completion.token_ids)).tolist()
@@ -245,7 +246,7 @@ def test_after_an_update_every_named_layer_says_something_and_is_served(
     grown = [name for name, value in tensors.items() if "lora_B" in name and value.abs().max() > 0]
     assert len(grown) == adapted == len(tensors) // 2
     working = TransformersModel(store / update.digest, update.digest)
-    [reply] = working._generate([Request("t5 t6 t7", count=4, seed=3, sampling=Sampling(max_tokens=12))])
+    [reply] = asyncio.run(working.generate([Request("t5 t6 t7", count=4, seed=3, sampling=Sampling(max_tokens=12))]))
     for completion in reply.completions:
         found = logprobs(loaded(store / update.digest), list(reply.prompt_ids), list(completion.token_ids)).tolist()
         assert completion.logprobs == pytest.approx(found, abs=1e-4)
