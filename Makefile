@@ -34,7 +34,7 @@ experiment: setup  ## Play every recipe on the pocket world (hours; repeat it to
 test: setup  ## Run the whole test suite, Docker included; ARGS='-k log' selects
 	@.ci/postgres
 	@.ci/chromium
-	@trap '$(PY) -m sandbox.engine down --idle' EXIT; $(PY) -m sandbox.engine up; .venv/bin/pytest $(ARGS)
+	@trap '$(PY) -m sandbox.engine down --idle' EXIT; $(PY) -m sandbox.engine up; .venv/bin/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: setup  ## Format, lint, types, layers, and the quick tests
 	.venv/bin/ruff format --check .
