@@ -87,7 +87,11 @@ def main(
             asked = question_set(examinee.config, name, examinee.weights)
         note(f"examining {examinee.policy[:12]} on {asked.name}; everything is kept in {examinee.folder}")
         sampled = examinee.config.seed if seed is None else seed
-        stream, found = process.run(examine(examinee, asked, settings, sampled, activity))
+        try:
+            stream, found = process.run(examine(examinee, asked, settings, sampled, activity))
+        except KeyboardInterrupt:
+            note("Stopped; what was verified is kept. Repeat the command to go on.")
+            raise
     if as_json:
         say_json({"folder": str(examinee.folder), "stream": stream, **figures(found, wanted)})
     else:
