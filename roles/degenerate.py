@@ -7,6 +7,7 @@ import copy
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from keyword import iskeyword
 from typing import Any, Final
 
 from events.literal import NotLiteral, outline, outline_arguments, write
@@ -92,16 +93,26 @@ def _unreachable(tree: ast.Module) -> bool:
 
 
 def _tells_program(statement: str, tree: ast.Module) -> bool:
-    """Whether half of what the program's lines say stands in the statement, whatever the spaces."""
+    """Whether half of what the program's lines say stands in the statement, whatever the spaces; or line by line, the names."""
     said = re.sub(r"\s", "", statement)
     bare = ast.parse(ast.unparse(tree))
     for node in ast.walk(bare):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and len(node.body) > 1 and ast.get_docstring(node) is not None:
             del node.body[0]
-    lines = [re.sub(r"\s", "", line) for line in ast.unparse(bare).split("\n")]
-    telling = [line for line in lines if len(line) >= _LEAST and not line.startswith(("import", "from"))]
-    found = sum(len(line) for line in telling if line in said or line.replace("'", '"') in said)
-    return bool(telling) and 2 * found > sum(map(len, telling))
+    shapes = {_shape(line) for line in statement.split("\n")}
+    found, telling = 0, 0
+    for written in ast.unparse(bare).split("\n"):
+        line = re.sub(r"\s", "", written)
+        # Signatures may be told.
+        if len(line) >= _LEAST and not written.lstrip().startswith(("import ", "from ", "def ", "class ")):
+            telling += len(line)
+            found += len(line) * (line in said or line.replace("'", '"') in said or _shape(written) in shapes)
+    return 2 * found > telling
+
+
+def _shape(line: str) -> str:
+    """A line of a program whatever its names and spaces are."""
+    return re.sub(r"\s", "", re.sub(r"[^\W\d]\w*", lambda word: word[0] if iskeyword(word[0]) else "_", line))
 
 
 def _tells_outputs(question: Question, tree: ast.Module) -> bool:

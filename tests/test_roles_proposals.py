@@ -118,6 +118,7 @@ STATEMENTS = {
     "number": "12345",
     "program": f"Write this:\n```\n{ADDS}\n```",
     "program in one line": "Do `total = 0`, `for v in x:` then `total += v * v + 1` and return total.",
+    "program with other names": "def g(y):\n    t = 0\n    for w in y:\n        t += w * w + 1\n    return t",
     "outputs": "f([9, 9, 4]) == 181, f([-2,7]) is 55, and [8, 6, 7, 5] gives 178.",
     "hidden outputs alone": "The results are 181, 55 and 178.",
     "cut turn": "Add them.<|im_end",
@@ -183,6 +184,7 @@ async def test_a_statement_may_have_formulas_and_public_examples(verifier, state
 LABELS = {
     "fizzbuzz": ("3\n10\n15\n5\n9", HONEST["fizzbuzz"][0], "Give 'FizzBuzz' for multiples of 15, 'Fizz' for those of 3, 'Buzz' for those of 5, else n as a text."),
     "sizes": (LISTS, "def f(x):\n    s = sum(x)\n    if s > 10:\n        return 'large'\n    return 'medium' if s > 5 else 'small'", "Say 'large' for a sum above 10, 'medium' above 5, else 'small'."),
+    "signature": ("'ab', 2\n'c', 3\n'def', 1\n'', 2\n'xy', 3", "def f(text, times):\n    return text * times", "Write\ndef f(text, times):\nwhich repeats a text."),
     "codes": ("3\n8\n-4\n0\n-7", "def f(n):\n    if n < 0:\n        return -100\n    return 200 if n else 404", "Return -100 for negative numbers, 404 for zero, else 200."),
 }  # fmt: skip
 
