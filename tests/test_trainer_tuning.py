@@ -83,6 +83,8 @@ def test_what_cannot_be_tuned_is_one_sentence(run, tmp_path) -> None:
         tuning.sft(start_of([run]), [], [], Tuning(learning_rate=1e-3), tmp_path / "out")
     with pytest.raises(BadInput, match="is there already"):
         tuning.prepare(start_of([run]), tmp_path)
+    with pytest.raises(BadInput, match=r"cannot be written to .* name another folder by --out"):
+        tuning.prepare(start_of([run]), Path(__file__) / "out")
     tiny_weights(tmp_path)
     [other] = tmp_path.iterdir()
     tokenizer = json.loads((other / "tokenizer.json").read_text())

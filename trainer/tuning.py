@@ -174,10 +174,15 @@ def prepare(model: Path, out: Path) -> None:
     """Before anything heavy is imported: quiet libraries, the threads that suit the model, and a place for the result.
 
     Raises:
-        BadInput: the place is taken.
+        BadInput: the place is taken, or nobody can write there.
     """
     if out.exists():
         raise BadInput(f"{out} is there already; name another folder by --out")
+    try:
+        _unfinished(out).mkdir(parents=True)
+        _unfinished(out).rmdir()
+    except OSError as error:
+        raise BadInput(f"The model cannot be written to {out} ({error.strerror}); name another folder by --out") from error
     offline()
     # It complains where it is imported without a GPU, and TRL imports whatever it knows.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

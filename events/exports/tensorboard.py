@@ -6,6 +6,7 @@ Law: it needs nothing but `tensorboard`, neither TensorFlow nor torch. Times are
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -32,4 +33,4 @@ def write(log: Store, out: Path, *, name: str) -> str:
             scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in point.values.items()]
             writer.add_event(Event(wall_time=point.time.timestamp(), step=point.step, summary=Summary(value=scalars)))
         writer.close()
-    return f"curves of {name} to {out}; see them with: tensorboard --logdir {out}"
+    return f"curves of {name} to {out}; see them with: tensorboard --logdir {quote(str(out))}"
