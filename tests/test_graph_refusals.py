@@ -41,13 +41,13 @@ def lora(*names: str) -> list[str]:
 
 WRONG = [
     ("qwen3", lora("lm_head"), "'lm_head', the model's output head; name some of down_proj, gate_proj"),
-    ("qwen3", lora("q_proj", "embed_tokens"), "'embed_tokens', which is no linear layer but a Embedding"),
+    ("qwen3", lora("q_proj", "embed_tokens"), "'embed_tokens', which is no linear layer but of class Embedding"),
     ("qwen3", lora("nowhere"), "'nowhere', which the model does not have"),
     ("qwen3", lora("proj"), "'proj', which the model does not have"),
     ("qwen3", lora(""), "'', which the model does not have"),
-    ("qwen3", lora("self_attn"), "'self_attn', which is no linear layer but a Qwen3Attention"),
-    ("qwen3", lora("norm"), "'norm', which is no linear layer but a Qwen3RMSNorm"),
-    ("gpt2", lora("wte"), "'wte', which is no linear layer but a Embedding"),
+    ("qwen3", lora("self_attn"), "'self_attn', which is no linear layer but of class Qwen3Attention"),
+    ("qwen3", lora("norm"), "'norm', which is no linear layer but of class Qwen3RMSNorm"),
+    ("gpt2", lora("wte"), "'wte', which is no linear layer but of class Embedding"),
     ("gpt2", lora("q_proj"), "name some of c_attn, c_fc, c_proj"),
     ("gpt2", lora("lm_head"), "the model's output head"),
     ("qwen3", ["max_prompt_tokens=289", "play.teacher.max_tokens=224"], "exceed the model's context of 512 tokens"),

@@ -10,6 +10,7 @@ import os
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -45,7 +46,7 @@ def write(log: Store, out: Path, *, name: str) -> str:
         except (MlflowException, SQLAlchemyError) as error:
             message = str(error).strip().splitlines()[0]
             raise LogError(f"the export {out} cannot be written ({message}); choose another place") from error
-    return f"curves of {name} to {out}; see them with: mlflow ui --backend-store-uri sqlite:///{out}/mlflow.db"
+    return f"curves of {name} to {out}; see them with: mlflow ui --backend-store-uri {quote(f'sqlite:///{out}/mlflow.db')}"
 
 
 def _fill(client: MlflowClient, found: Curves, out: Path, name: str) -> None:

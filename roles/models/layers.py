@@ -66,6 +66,6 @@ def unfit(model: Any, named: Sequence[str]) -> str | None:
         elif wrong is head:
             what = "the model's output head"
         else:
-            what = f"which is no linear layer but a {type(wrong).__name__}"
+            what = f"which is no linear layer but of class {type(wrong).__name__}"
         return f"learn.lora.modules names {name!r}, {what}; name some of {', '.join(names(model))}, or none for all of these"
     return None
