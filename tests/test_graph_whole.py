@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from graph.config import Config
 from graph.configure import configure
 from graph.recipes import recipe
 from graph.work import iteration
+from roles.pocket import WEIGHTS
 from tests.data import record_file
 from tests.samples import sample_digest
 from trainer import replay
@@ -198,7 +200,12 @@ def test_separate_policies_learn_separately(tmp_path):
 
 def test_real_livecodebench_records_are_played_honestly(tmp_path):
     goalposts = f"goalposts=livecodebench:{record_file('lcb/full_records.jsonl')}"
-    finish(start(tmp_path, "--name", "lcb", settings=(*SMALL, "play.iterations=1", goalposts)))
+    # The pocket model was made for shorter prompts, but knows no last position.
+    weights = Path(shutil.copytree(WEIGHTS, tmp_path / "weights"))
+    config = json.loads((weights / "config.json").read_text())
+    (weights / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}))
+    reading = (f"model={weights}", "max_prompt_tokens=2000")
+    finish(start(tmp_path, "--name", "lcb", settings=(*SMALL, "play.iterations=1", *reading, goalposts)))
     log = open_log(tmp_path / "lcb" / "log.sqlite")
     gaps = [event.fact.gap for event in log.read(kinds={"gap_measured"}) if isinstance(event.fact, GapMeasured)]
     assert gaps == [1.0] * 6
