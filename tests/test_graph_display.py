@@ -17,7 +17,7 @@ from tests.test_events_diagnosis import COLLAPSED, learned, step
 
 
 def text(renderable) -> str:
-    console = Console(file=io.StringIO(), width=160)
+    console = Console(file=io.StringIO(), width=240)
     console.print(renderable)
     return console.file.getvalue()
 
