@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
-from structlog.contextvars import bind_contextvars, unbind_contextvars
+from structlog.contextvars import bound_contextvars
 
 from events.activity import Activity, Task
 from events.errors import TrainerError
@@ -100,12 +100,14 @@ class Trainer:
     def _advance(self, place: Cursor, end: Event) -> Event:
         """Learn what `end` finishes; the update in the log."""
         assert isinstance(end.fact, IterationFinished)
-        # They stay bound when the update fails, so that the last line says what was being learned.
-        bind_contextvars(policy=place.name, iteration=end.fact.iteration)
-        logger().info("update_started", until=end.position)
-        with self._activity.task(f"learning from iteration {end.fact.iteration} ({place.name})"):
-            events = self._update(place, end)
-        unbind_contextvars("policy", "iteration")
+        task = f"learning from iteration {end.fact.iteration} ({place.name})"
+        with bound_contextvars(policy=place.name, iteration=end.fact.iteration), self._activity.task(task):
+            logger().info("update_started", until=end.position)
+            try:
+                events = self._update(place, end)
+            except BaseException as error:
+                logger().error("update_failed", error=type(error).__name__)
+                raise
         for event in events:
             place = place.behind(event)
             if isinstance(event.fact, WeightsPruned) and self._world.leads:
