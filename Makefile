@@ -71,9 +71,9 @@ format: setup  ## Format and sort imports
 
 drawn: setup  ## Draw the graph into the README, the facts into docs/log.md, estimates into configs and docs/scaling.md
 	$(PY) -m graph.diagram README.md
-	$(PY) -m events.documents docs/log.md
-	$(PY) -m graph.plan configs/*.toml
-	$(PY) -m graph.budget configs/paper-7b-4xh100.toml --into docs/scaling.md
+	$(PY) -m events.reports.documents docs/log.md
+	$(PY) -m graph.estimate.plan configs/*.toml
+	$(PY) -m graph.estimate.budget configs/paper-7b-4xh100.toml --into docs/scaling.md
 
 lock: setup  ## Write requirements.lock from .venv
 	(echo '# Exact versions of everything, used as pip constraints by the Makefile. Made by `make lock`.'; \

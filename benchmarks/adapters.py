@@ -15,7 +15,7 @@ from typing import Any, Final
 from benchmarks import section
 from benchmarks.lessons import GROUP, Setting
 from benchmarks.rounds import Claim, Rates, claims_table, interleaved, table
-from events.errors import TrainerError
+from events.facts.errors import TrainerError
 
 PACKAGES: Final = ("torch", "transformers", "trl", "peft")
 LEAST: Final = 1 / 1.2

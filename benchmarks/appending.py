@@ -25,11 +25,11 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 
 from benchmarks.rounds import Claim, interleaved
 from benchmarks.story import told
-from events.hashing import data_of
-from events.log import Head, Log
+from events.facts.hashing import data_of
+from events.facts.log import Head, Log
+from events.facts.types import Fact
 from events.stores import open_log
 from events.stores.rows import EMPTY, Row, seal, utc_now
-from events.types import Fact
 
 PRODUCERS = 64
 BATCHES = (1, 64)

@@ -17,11 +17,11 @@ from typing import Any, Final, NamedTuple
 import aiohttp
 
 from benchmarks.generating import SEED, lengths
-from events.errors import ModelError
-from events.safe_text import one_line
-from events.values import Sampling
-from events.weights import weights_digest
-from roles.encoding import Encoding
+from events.facts.errors import ModelError
+from events.facts.values import Sampling
+from events.facts.weights import weights_digest
+from events.text.safe_text import one_line
+from roles.chat_encoding import Encoding
 from roles.model import Request
 from roles.models.replicas import Replicas
 from roles.models.vllm import VllmModel

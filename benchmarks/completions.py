@@ -17,16 +17,16 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from benchmarks.suites import records
-from events.cli import run_app
-from events.commands.output import note, progress
-from events.errors import BadInput
-from events.safe_text import one_line
-from events.values import Verdict
+from events.cli.app import run_app
+from events.cli.output import note, progress
+from events.facts.errors import BadInput
+from events.facts.values import Verdict
+from events.text.safe_text import one_line
 from roles.questions.fields import Record
-from roles.questions.reading import Entry, examined
-from roles.questions.sources import SOURCES, named
+from roles.questions.named_sets import SOURCES, named
+from roles.questions.records import Entry, examined
 from roles.verifier import Verifier
-from sandbox.docker import DockerRunner
+from sandbox.host.docker_runner import DockerRunner
 from sandbox.runner import Limits
 
 JUDGE = Path(__file__).with_name("evalplus_judge.py")

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.lessons import Case, Setting, model_of
-from events.errors import ModelError
-from events.values import Sampling
-from events.weights import weights_digest
-from roles.encoding import Encoding
+from events.facts.errors import ModelError
+from events.facts.values import Sampling
+from events.facts.weights import weights_digest
+from roles.chat_encoding import Encoding
 from roles.model import Reply, Request
 from roles.models.transformers import TransformersModel
 from roles.prompt import Prompts
-from roles.questions.pocket import pocket
+from roles.questions.load import load
 
 SEED: Final = 1
 
@@ -31,7 +31,9 @@ def prompts(count: int) -> list[str]:
     """So many of the pocket world's prompts, to its solver and its teacher in turn."""
     shipped = Prompts.named("pocket")
     found = (
-        prompt for asked in pocket("train").questions for prompt in (shipped.induction(asked), shipped.easy(asked, "function"))
+        prompt
+        for asked in load("pocket", "train").questions
+        for prompt in (shipped.induction(asked), shipped.easy(asked, "function"))
     )
     return [prompt.text for prompt in islice(found, count)]
 

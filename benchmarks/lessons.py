@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-from events.errors import BadInput
-from events.rollouts import pack
+from events.facts.errors import BadInput
+from events.facts.rollouts import pack
+from events.facts.types import RunStarted
+from events.facts.values import Digest, Generation, Role, Sampling
 from events.stores.memory import MemoryLog
-from events.types import RunStarted
-from events.values import Digest, Generation, Role, Sampling
-from graph.config import LearnSettings, LoraSettings
+from graph.settings.config import LearnSettings, LoraSettings
 from roles.pocket import WEIGHTS
-from tests.scenes import START, Scene
-from trainer.adapter import Adapter
-from trainer.credit import Lesson
-from trainer.syllabus import Syllabus
-from trainer.trl import offline
+from tests.support.example_runs import START, Scene
+from trainer.data.credited_samples import Lesson
+from trainer.job.update_schedule import Syllabus
+from trainer.learn.adapter import Adapter
+from trainer.learn.loss import offline
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

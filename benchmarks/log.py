@@ -20,9 +20,9 @@ import typer
 
 from benchmarks import appending, playing, replaying, section
 from benchmarks.rounds import claims_table, table
-from events.cli import LOG_NAME, run_app
-from events.errors import BadInput
-from tests.postgres_server import find_programs, postgres_server
+from events.cli.app import LOG_NAME, run_app
+from events.facts.errors import BadInput
+from tests.support.postgres_server import find_programs, postgres_server
 
 PACKAGES = ("eventsourcing", "langgraph", "langgraph-checkpoint-sqlite", "psycopg", "pydantic")
 NOTES = """\

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple
 
-from events.values import Pair, Question
+from events.facts.values import Pair, Question
 
 Quality = Literal["right", "wrong", "slow", "broken", "empty"]
 

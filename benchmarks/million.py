@@ -19,12 +19,11 @@ import typer
 
 from benchmarks.made_up import Asked, asked, drawn, proposal, varied
 from benchmarks.player import ATTEMPTS, SAMPLING, Player
-from events.cli import LOG_NAME, run_app
-from events.commands.output import progress
-from events.errors import BadInput
-from events.log import Log, Say, silent
-from events.stores import open_log
-from events.types import (
+from events.cli.app import LOG_NAME, run_app
+from events.cli.output import progress
+from events.facts.errors import BadInput
+from events.facts.log import Log, Say, silent
+from events.facts.types import (
     AttemptsVerified,
     EpisodeFailed,
     EpisodeFinished,
@@ -47,7 +46,8 @@ from events.types import (
     RunFinished,
     RunStarted,
 )
-from events.values import Axis, Digest, Phase, Role, Seat, StepTaken, Task
+from events.facts.values import Axis, Digest, Phase, Role, Seat, StepTaken, Task
+from events.stores import open_log
 
 GOALPOSTS, TEST, GUIDED, PRACTICE = 500, 100, 48, 16
 """Goalposts, questions of the test, and episodes of an iteration."""

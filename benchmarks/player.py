@@ -16,10 +16,10 @@ from concurrent.futures import Future
 from functools import cache
 
 from benchmarks.made_up import Asked, Quality, answer
-from events.log import Event, Log
-from events.rollouts import pack
-from events.types import AttemptsMade, AttemptsVerified, Fact, Purpose
-from events.values import BlobHash, Digest, Generation, Outcome, Provenance, Question, Sampling, Task, Verdict, canonical
+from events.facts.log import Event, Log
+from events.facts.rollouts import pack
+from events.facts.types import AttemptsMade, AttemptsVerified, Fact, Purpose
+from events.facts.values import BlobHash, Digest, Generation, Outcome, Provenance, Question, Sampling, Task, Verdict, canonical
 
 ATTEMPTS = 10
 """Answers to a prompt."""

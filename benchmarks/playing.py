@@ -21,11 +21,11 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
 from benchmarks.rounds import Claim, interleaved
-from events.log import Event, Log
+from events.facts.log import Event, Log
+from events.facts.types import Fact, GapMeasured
+from events.facts.values import QuestionId, Value
 from events.stores import open_log
-from events.types import Fact, GapMeasured
-from events.values import QuestionId, Value
-from graph.recorded import recorded
+from graph.play.recorded import recorded
 
 NODES = ("goalpost_gap", "teacher_easy", "teacher_hard", "solver", "verifier")
 WALKS = 64

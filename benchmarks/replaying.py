@@ -24,11 +24,11 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 
 from benchmarks import story
 from benchmarks.rounds import Claim, interleaved
-from events.rollouts import unpack
+from events.facts.rollouts import unpack
+from events.facts.types import FACTS, AttemptsMade, QuestionProposed
 from events.stores import open_log
 from events.stores.paging import CHUNK, COLUMNS
 from events.stores.raw import Store
-from events.types import FACTS, AttemptsMade, QuestionProposed
 
 LEAST_OF_RAW = 200 / 560
 SAMPLE = 2000

@@ -25,13 +25,13 @@ import typer
 
 from benchmarks import section, uncontained
 from benchmarks.rounds import Claim, Rates, claims_table, interleaved, table
-from events.cli import run_app
-from sandbox import engine, image_build
-from sandbox.confinement import confinement
-from sandbox.docker import DockerRunner
-from sandbox.inside import PRELOADED
+from events.cli.app import run_app
+from sandbox.engine import engine, image_build
+from sandbox.guest.fork_server import PRELOADED
+from sandbox.host.confinement import confinement
+from sandbox.host.docker_runner import DockerRunner
+from sandbox.host.worker import Worker
 from sandbox.runner import Job, Limits
-from sandbox.worker import Worker
 
 if TYPE_CHECKING:
     import docker

@@ -25,8 +25,8 @@ from benchmarks.asking import NAME, Asked, Clients
 from benchmarks.generating import Contest, prompts
 from benchmarks.lessons import CASES, GROUP, Case
 from benchmarks.rounds import Claim, Rates, claims_table, interleaved, table
-from events.cli import run_app
-from events.errors import ModelError
+from events.cli.app import run_app
+from events.facts.errors import ModelError
 from roles.pocket import WEIGHTS
 from roles.serving.command import Serving
 from roles.serving.fleet import Fleet, start

@@ -16,17 +16,17 @@ from typing import Annotated
 
 import typer
 
-from events.cli import locate, run_app
-from events.commands.output import progress
-from events.hashing import advance, data_of, link
-from events.log import Event, Head
+from events.cli.app import locate, run_app
+from events.cli.output import progress
+from events.facts.hashing import advance, data_of, link
+from events.facts.log import Event, Head
+from events.facts.values import BlobHash
 from events.stores import open_log
 from events.stores.memory import MemoryLog
 from events.stores.raw import Store
 from events.stores.rows import EMPTY, End, Row, blobs_of
 from events.stores.staging import Staging
-from events.values import BlobHash
-from tests.scenes import scene
+from tests.support.example_runs import scene
 
 LOAD = 20_000
 """Events in a transaction, about."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from events.values import Question
+from events.facts.values import Question
 from roles.questions import humaneval, mbpp
 from roles.questions.fields import Record
 

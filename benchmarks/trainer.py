@@ -21,10 +21,10 @@ from benchmarks.adapters import adapters, alone
 from benchmarks.lessons import CASES, SHAPES, Case, Setting, lesson_of, model_of, recorded
 from benchmarks.rounds import Claim, Rates, claims_table, interleaved, table
 from benchmarks.updating import CONTENDERS, Contender
-from events.cli import run_app
-from events.errors import BadInput, TrainerError
-from graph.threads import suitable
-from trainer.credit import Lesson
+from events.cli.app import run_app
+from events.facts.errors import BadInput, TrainerError
+from graph.settings.threads import suitable
+from trainer.data.credited_samples import Lesson
 
 PACKAGES = ("torch", "transformers", "trl")
 NAMES: Final = {"ours": "ours", "trl": "TRL's GRPOTrainer", "bare": "a bare torch loop"}

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 import typer
 
 from benchmarks.lessons import ANSWERS, CASES, GROUP, Setting, lesson_of, model_of, recorded
-from events.cli import run_app
-from trainer.credit import Credited
-from trainer.step import BETAS, Adam, learn
-from trainer.syllabus import Syllabus
-from trainer.trl import PolicyLoss
+from events.cli.app import run_app
+from trainer.data.credited_samples import Credited
+from trainer.job.update_schedule import Syllabus
+from trainer.learn.loss import PolicyLoss
+from trainer.learn.step import BETAS, Adam, learn
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -24,12 +24,12 @@ from benchmarks import section
 from benchmarks.mutants import mutants
 from benchmarks.rounds import table
 from benchmarks.suites import ACCEPTED, SUITES, Case, Suite, records
-from events.cli import run_app
-from events.values import Outcome, Rules
+from events.cli.app import run_app
+from events.facts.values import Outcome, Rules
+from roles.judging.run_tests import Trial, tried
 from roles.questions.fields import Record
 from roles.questions.livecodebench import question_of
-from roles.trial import Trial, tried
-from sandbox.docker import DockerRunner
+from sandbox.host.docker_runner import DockerRunner
 from sandbox.runner import Job, Limits, Runner
 
 DOCUMENT = Path("docs/verdicts.md")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
-from events.errors import GaspError
+from events.facts.errors import GaspError
 
 _LINK = re.compile(r'\bhref="([^"]+)"')
 PATIENCE_S = 7200.0

@@ -26,8 +26,8 @@ from benchmarks import section
 from benchmarks.million import Telling
 from benchmarks.rounds import table
 from benchmarks.visiting import Answer, Visitor, places, serving
-from events.cli import LOG_NAME, run_app
-from events.index.place import INDEX_NAME
+from events.cli.app import LOG_NAME, run_app
+from events.index.location import INDEX_NAME
 from events.stores import open_log
 
 PACKAGES = ("starlette", "uvicorn", "jinja2", "pydantic")
@@ -41,7 +41,7 @@ INDEXING = """
 import os, resource, sys, time
 from contextlib import closing
 from pathlib import Path
-from events.index.write import Indexing
+from events.index.writer import Indexing
 from events.stores import open_log
 with closing(open_log(sys.argv[1], read_only=True)) as log:
     began = time.process_time()

@@ -1,5 +1,5 @@
 """The event log: facts, values, stores, projections. Imports nothing of ours."""
 
-from events.beginning import begin_command
+from events.process.startup import begin_command
 
 begin_command()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from events.cli import run_app
+from events.cli.app import run_app
 from events.commands.export import export
-from events.commands.keeping import backup, merge, migrate, repair, verify
 from events.commands.listing import list_runs
+from events.commands.maintenance import backup, merge, migrate, repair, verify
 from events.commands.plot import plot
-from events.commands.reading import show, tail
 from events.commands.search import EXAMPLES, search
+from events.commands.show import show, tail
 from events.commands.stats import stats
 
 app = typer.Typer(name="python -m events", help="Commands on event logs.", no_args_is_help=True, add_completion=False)

@@ -1,7 +1,7 @@
 """`python -m events.trace RUN [QUESTION]`: what happened in a run, to a question, or in one attempt, for people.
 
 Law: a reader of the log and nothing else; text that a model or the outside wrote is shown without control characters and
-without markup. It judges and repairs nothing. What it shows is in `events.tracing`.
+without markup. It judges and repairs nothing. What it shows is in `events.terminal`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Annotated, Any
 import typer
 from rich.console import RenderableType
 
-from events.attempt import tell_attempt
-from events.cli import open_any, run_app
-from events.commands.output import MOST, progress
-from events.errors import BadInput
-from events.index.place import indexed
-from events.log import Readable
-from events.overview import overview_json
-from events.tracing import attempt as attempts
-from events.tracing import following, goalpost, question, run
-from events.tracing.drawing import show
+from events.cli.app import open_any, run_app
+from events.cli.output import MOST, progress
+from events.facts.errors import BadInput
+from events.facts.log import Readable
+from events.index.location import indexed
+from events.projections.answer_detail import tell_attempt
+from events.reports.run_overview import overview_json
+from events.terminal import attempt as attempts
+from events.terminal import following, goalpost, question, run
+from events.terminal.drawing import show
 
 app = typer.Typer(name="python -m events.trace", add_completion=False)
 

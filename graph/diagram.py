@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from events.documents import placed
-from graph.build import build
-from graph.config import PlaySettings
-from graph.recipe import Course
+from events.reports.documents import placed
+from graph.play.build import build
+from graph.recipes.recipe import Course
+from graph.settings.config import PlaySettings
 
 FRESH = "solver"
 """Where a fresh episode starts."""

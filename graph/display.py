@@ -20,22 +20,21 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from events.activity import EVERY_S, LOGGED_S, Activity, clock
-from events.diagnosis import DRIFT, diagnose
-from events.learning import heading, step_lines
-from events.log import Log
-from events.logging import logger
-from events.overview import SHORT, nearest
-from events.projections import IterationFigures, RunSummary, SeatFigures, fold
-from events.safe_text import one_line
-from events.tracing.drawing import next_commands
-from events.types import EvaluationFinished
-from events.values import Seat, StepTaken
-from graph import state
-from graph.config import Config, PlaySettings
-from graph.edges import after
-from graph.recipes import recipe
-from graph.state import Episode
+from events.facts.log import Log
+from events.facts.types import EvaluationFinished
+from events.facts.values import Seat, StepTaken
+from events.process.activity import EVERY_S, LOGGED_S, Activity, clock
+from events.projections.run_summary import IterationFigures, RunSummary, SeatFigures, fold
+from events.reports.learning import heading, step_lines
+from events.reports.run_overview import SHORT, nearest
+from events.reports.training_warnings import DRIFT, diagnose
+from events.terminal.drawing import next_commands
+from events.text.logging import logger
+from events.text.safe_text import one_line
+from graph.play import state
+from graph.play.edges import after
+from graph.play.state import Episode
+from graph.settings.config import Config, PlaySettings
 
 PERIOD = 0.5
 """Seconds between looks at the log."""
@@ -49,7 +48,7 @@ class Watch:
 
     def __init__(self, log: Log, config: Config) -> None:
         self._log = log
-        self._play, self._course = config.play, recipe(config).course
+        self._play, self._course = config.play, config.algorithm().course
         self.summary = RunSummary()
         self._episodes: dict[str, Episode] = {}
 

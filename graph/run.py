@@ -18,21 +18,21 @@ import typer
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from events import process
-from events.cli import python, run_app
-from events.errors import BadInput
-from events.screen import Screen, enduring
+from events.cli.app import python, run_app
+from events.facts.errors import BadInput
+from events.facts.types import RunResumed
+from events.process import shutdown
+from events.process.console import Screen, enduring
 from events.stores import lasting_url
-from events.types import RunResumed
-from graph.config import Config
-from graph.configure import configure, keys, toml
-from graph.memory import GPU_HELP
-from graph.plan import meant_for, plan
+from graph.estimate.memory import GPU_HELP
+from graph.estimate.plan import meant_for, plan
+from graph.settings.config import Config
+from graph.settings.configure import configure, keys, toml
 
 if TYPE_CHECKING:
-    from events.activity import Activity
-    from events.log import Log
-    from graph.assemble import Inputs
+    from events.facts.log import Log
+    from events.process.activity import Activity
+    from graph.setup.assemble import Inputs
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 
@@ -130,12 +130,12 @@ def play(folder: Path, config: Config | None, url: str | None, console: Screen, 
     Raises:
         GaspError: something is wrong with the input, or failed; what was played is kept.
     """
-    from events import logging
-    from events.commands.output import reporting
-    from graph.assemble import inputs
+    from events.cli.output import reporting
+    from events.text import logging
     from graph.display import ending
-    from graph.folder import create, locked, reopen
-    from graph.serving import Stored, check
+    from graph.setup.assemble import inputs
+    from graph.setup.folder import create, locked, reopen
+    from graph.setup.model_source import Stored, check
 
     # For torch here, in the trainer and in servers: threads sleep while they wait, as suits cores that are shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -159,7 +159,7 @@ def play(folder: Path, config: Config | None, url: str | None, console: Screen, 
         try:
             if not finished:
                 with logging.lifetime("run", position=log.head().position):
-                    process.run(_played(folder, config, log, given, console, plain=plain))
+                    shutdown.run(_played(folder, config, log, given, console, plain=plain))
         except BaseException:
             again = f"{python()} -m graph.run --resume {shlex.quote(str(folder))}"
             console.print(f"The run is kept; go on with: {escape(again)}", style="dim", soft_wrap=True, highlight=False)
@@ -175,13 +175,13 @@ def _is_cut(log: Log) -> bool:
 
 async def _played(folder: Path, config: Config, log: Log, given: Inputs, console: Screen, *, plain: bool) -> None:
     """Play with everything put away at the end, however it ends."""
-    from events.activity import Activity
-    from events.commands.output import reporting
-    from graph.assemble import put_up, sandbox, seat, stored
+    from events.cli.output import reporting
+    from events.process.activity import Activity
     from graph.display import PERIOD, keep_telling
-    from graph.learner import Learner
-    from graph.pace import pace
-    from graph.serving import models
+    from graph.play.scheduler import pace
+    from graph.play.trainer_process import Learner
+    from graph.setup.assemble import put_up, sandbox, seat, stored
+    from graph.setup.model_source import models
 
     activity = Activity()
     runner, learner = sandbox(config, folder.name), Learner(folder, log, config.learn, activity)
@@ -218,8 +218,8 @@ async def _played(folder: Path, config: Config, log: Log, given: Inputs, console
 
 async def _shown(log: Log, console: Screen, config: Config, activity: Activity, *, plain: bool) -> None:
     """Show the run as long as that works: what fails here is no reason to stop playing."""
-    from events.commands.output import note
-    from events.logging import logger
+    from events.cli.output import note
+    from events.text.logging import logger
     from graph.display import show
 
     try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from events.values import Digest, Sampling
+from events.facts.values import Digest, Sampling
 
 
 @dataclass(frozen=True)

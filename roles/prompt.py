@@ -16,11 +16,11 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, ValidationError
 
-from events.byte_order import refuse_mark
-from events.errors import BadInput
-from events.parse import INPUTS
-from events.values import Axis, Pair, Question, Sampling, Task, Value, canonical
-from roles.safety import ALLOWED, BANNED_NAMES
+from events.facts.errors import BadInput
+from events.facts.values import Axis, Pair, Question, Sampling, Task, Value, canonical
+from events.pure.answer_parsing import INPUTS
+from events.text.byte_order_mark import refuse_mark
+from roles.judging.safety import ALLOWED, BANNED_NAMES
 
 PROMPTS: Final = Path(__file__).parent / "prompts"
 """The sets that ship with the project, a folder each."""

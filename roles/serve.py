@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from events import process
-from events.cli import run_app
-from events.errors import BadInput
-from events.safe_text import markup, one_line
-from events.screen import enduring
+from events.cli.app import run_app
+from events.facts.errors import BadInput
+from events.process import shutdown
+from events.process.console import enduring
+from events.text.safe_text import markup, one_line
 
 if TYPE_CHECKING:
     from roles.serving.command import Serving
@@ -89,7 +89,7 @@ def main(
         key=_given_key(),
     )
     with suppress(asyncio.CancelledError):
-        process.run(_serve(serving))
+        shutdown.run(_serve(serving))
 
 
 def _suitable(model: str, replicas: int) -> int:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from events.log import Log
-from events.values import Generation, Question, Sampling, Task
+from events.facts.log import Log
+from events.facts.values import Generation, Question, Sampling, Task
+from roles.generation_record import record
 from roles.model import Model, Request
 from roles.prompt import Prompts, Rendered
-from roles.record import record
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from events.log import Log
-from events.parse import INPUTS
-from events.values import Axis, Generation, Question, Sampling, Task
+from events.facts.log import Log
+from events.facts.values import Axis, Generation, Question, Sampling, Task
+from events.pure.answer_parsing import INPUTS
+from roles.generation_record import record
 from roles.model import Model, Request
 from roles.prompt import Prompts, Rendered
-from roles.record import record
 
 
 @dataclass(frozen=True)

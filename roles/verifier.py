@@ -13,16 +13,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
-from events.literal import NotLiteral, outline
-from events.parse import Malformed, Proposal, parse_input, parse_output, parse_proposal
-from events.safe_text import one_line
-from events.sanitize import program_in
-from events.types import Reason
-from events.values import Outcome, Pair, Provenance, Question, QuestionId, Rules, Task, Verdict
-from roles.degenerate import wordless, worthless
-from roles.rules import OUTCOMES
-from roles.safety import makes_sets, objection, operations, parse, unwritable, with_another
-from roles.trial import detail, letters, tried, why
+from events.facts.types import Reason
+from events.facts.values import Outcome, Pair, Provenance, Question, QuestionId, Rules, Task, Verdict
+from events.pure.answer_parsing import Malformed, Proposal, parse_input, parse_output, parse_proposal
+from events.pure.evalplus_sanitizer import program_in
+from events.pure.literal import NotLiteral, outline
+from events.text.safe_text import one_line
+from roles.judging.degenerate import wordless, worthless
+from roles.judging.judging_rules import OUTCOMES
+from roles.judging.run_tests import detail, letters, tried, why
+from roles.judging.safety import makes_sets, objection, operations, parse, unwritable, with_another
 from sandbox.compare import canonical, canonical_arguments, same
 from sandbox.runner import Execution, Job, Run, Runner
 

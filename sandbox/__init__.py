@@ -1,5 +1,5 @@
 """Runs untrusted programs in Docker containers. Knows nothing of models."""
 
-from events.beginning import begin_command
+from events.process.startup import begin_command
 
 begin_command()

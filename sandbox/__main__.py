@@ -1,6 +1,47 @@
-"""`python -m sandbox`: see which containers there are, and remove those that nobody owns any more."""
+"""`python -m sandbox`: list sandbox containers, and remove those whose owner is gone."""
 
-from events.cli import run_app
-from sandbox.commands import sandbox_app
+from __future__ import annotations
 
-run_app(sandbox_app)
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from events.cli.app import run_app
+from events.process.console import Screen
+from sandbox.engine import engine, owner
+
+sandbox_app = typer.Typer(
+    name="sandbox",
+    help="Containers that run model-written programs. See also: python -m sandbox.engine --help",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+@sandbox_app.command("status")
+def containers() -> None:
+    """List the sandbox containers with their run and owner."""
+    found = engine.find()
+    table = Table("container", "run", "owner", "state", box=None)
+    for item in owner.containers(found.client) if found else ():
+        table.add_row(item.id[:12], escape(item.run), f"{item.owner}{' (gone)' if item.orphan else ''}", item.state)
+    Screen().print(table if table.row_count else "No sandbox containers.")
+
+
+@sandbox_app.command()
+def clean(
+    everything: Annotated[bool, typer.Option("--all", help="Also containers whose owner is alive.")] = False,
+) -> None:
+    """Remove the containers whose owner is gone."""
+    found = engine.find()
+    chosen = [item for item in owner.containers(found.client) if everything or item.orphan] if found else []
+    for item in chosen:
+        assert found is not None
+        owner.remove(found.client, item.id)
+    engine.tell(f"Removed {len(chosen)} containers.")
+
+
+if __name__ == "__main__":
+    run_app(sandbox_app)

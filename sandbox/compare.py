@@ -10,7 +10,7 @@ import math
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
-from events.literal import NotLiteral, Unordered, outline, outline_arguments
+from events.pure.literal import NotLiteral, Unordered, outline, outline_arguments
 
 RELATIVE = 1e-9
 """Two floats are the same within this relative tolerance; zero is the same as zero only."""
@@ -70,7 +70,7 @@ def canonical(value: Any) -> str:
     """A text that is equal for equal values, and only for them: `1` and `1.0` are, `1` and `True` are not.
 
     Args:
-        value: what `events.literal.outline` gives.
+        value: what `events.pure.literal.outline` gives.
     """
     kind = type(value)
     if kind is int:
@@ -140,7 +140,7 @@ def _same_number(one: complex, two: complex) -> bool:
 
 
 def equal_value(one: Any, two: Any) -> bool:
-    """Whether two values are equal in Python, as `events.literal.outline` gives them."""
+    """Whether two values are equal in Python, as `events.pure.literal.outline` gives them."""
     kind = type(one)
     if kind in (list, tuple):
         return kind is type(two) and len(one) == len(two) and all(map(equal_value, one, two))

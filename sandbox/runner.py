@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
-from events.values import Provenance, Value
+from events.facts.values import Provenance, Value
 
 
 class Limits(Value):
@@ -96,7 +96,7 @@ class Execution(Value):
 
 
 class Runner(Protocol):
-    """Runs jobs. Implementations: `sandbox.docker.DockerRunner`; tests have a table-driven one."""
+    """Runs jobs. Implementations: `sandbox.host.docker_runner.DockerRunner`; tests have a table-driven one."""
 
     @property
     def provenance(self) -> Provenance:

@@ -14,12 +14,12 @@ import structlog
 from starlette.testclient import TestClient
 
 from events.web.app import make_app
-from events.web.viewer import Viewer
-from sandbox.docker import DockerRunner
+from events.web.view.viewer import Viewer
+from sandbox.host.docker_runner import DockerRunner
 from sandbox.runner import Limits
-from tests.looking import known, tell
-from tests.postgres_server import PostgresServer, find_programs, postgres_server
-from tests.scenes import Scene
+from tests.support.example_runs import Scene
+from tests.support.postgres_server import PostgresServer, find_programs, postgres_server
+from tests.support.viewer_client import known, tell
 
 # A shell starts what runs in the background with Ctrl-C ignored, and every command that a test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,5 +1,5 @@
 """The learner: replays the log and updates the weights."""
 
-from events.beginning import begin_command
+from events.process.startup import begin_command
 
 begin_command()

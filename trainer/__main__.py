@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from events.cli import run_app
+from events.cli.app import run_app
 from trainer import evaluate, experiment, run
-from trainer.commands import lineage
+from trainer.commands.lineage import lineage
 from trainer.warm_start import dpo, sft
 
 app = typer.Typer(name="python -m trainer", help="Learn from logs.", no_args_is_help=True, add_completion=False)

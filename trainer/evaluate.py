@@ -19,21 +19,21 @@ import typer
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from events import process
-from events.activity import Activity
-from events.cli import holds_log, open_any, run_app
-from events.commands.output import Printer, note, reporting, say_json
-from events.errors import BadInput
-from events.estimators import CONFIDENCE, pass_at_k, pass_at_k_interval
-from events.log import Log
-from events.safe_text import markup
-from events.types import EvaluationFinished, PolicyProbed, PolicyUpdated
-from events.values import Digest
-from graph.config import Config, EvaluateSettings
+from events.cli.app import holds_log, open_any, run_app
+from events.cli.output import Printer, note, reporting, say_json
+from events.facts.errors import BadInput
+from events.facts.log import Log
+from events.facts.types import EvaluationFinished, PolicyProbed, PolicyUpdated
+from events.facts.values import Digest
+from events.process import shutdown
+from events.process.activity import Activity
+from events.pure.estimators import CONFIDENCE, pass_at_k, pass_at_k_interval
+from events.text.safe_text import markup
+from graph.settings.config import Config, EvaluateSettings
 
 if TYPE_CHECKING:
     from roles.model import Model
-    from roles.question_set import QuestionSet
+    from roles.questions.question_set import QuestionSet
 
 app = typer.Typer(add_completion=False)
 
@@ -88,7 +88,7 @@ def main(
         note(f"examining {examinee.policy[:12]} on {asked.name}; everything is kept in {examinee.folder}")
         sampled = examinee.config.seed if seed is None else seed
         try:
-            stream, found = process.run(examine(examinee, asked, settings, sampled, activity))
+            stream, found = shutdown.run(examine(examinee, asked, settings, sampled, activity))
         except KeyboardInterrupt:
             note("Stopped; what was verified is kept. Repeat the command to go on.")
             raise
@@ -104,9 +104,9 @@ def _of_run(folder: Path, policy: str) -> Examinee:
     Raises:
         BadInput: the run has no such policy, or its weights are gone.
     """
-    from graph.assemble import started
-    from graph.folder import settings
-    from graph.places import located
+    from graph.settings.paths import located
+    from graph.setup.assemble import started
+    from graph.setup.folder import settings
 
     log = open_any(str(folder))
     first = started(log)
@@ -132,9 +132,9 @@ def _of_model(spec: str, file: Path | None, runs: Path) -> Examinee:
     Raises:
         BadInput: there is no such model, or the settings are wrong.
     """
-    from graph.assemble import inputs
-    from graph.configure import configure
-    from graph.folder import create
+    from graph.settings.configure import configure
+    from graph.setup.assemble import inputs
+    from graph.setup.folder import create
 
     if spec != "pocket" and "/" not in spec and not Path(spec).is_dir():
         raise BadInput(
@@ -162,7 +162,7 @@ def _settings(base: EvaluateSettings, temperature: float | None, **others: int |
 
 
 def _ks(text: str, attempts: int) -> list[int]:
-    from graph.examine import KS
+    from graph.play.evaluation import KS
 
     if not text:
         return [k for k in KS if k <= attempts]
@@ -181,8 +181,9 @@ def question_set(config: Config, name: str, weights: Path) -> QuestionSet:
     Raises:
         BadInput: there is none, or a record is wrong.
     """
-    from graph.assemble import passable_of
-    from roles.question_set import Questions, load
+    from graph.setup.assemble import passable_of
+    from roles.questions.load import load
+    from roles.questions.question_set import Questions
 
     match name:
         case "goalposts":
@@ -210,8 +211,8 @@ async def examine(
     Raises:
         GaspError: model or sandbox failed; what is done is kept.
     """
-    from graph.assemble import examiner, prompts, sandbox
-    from graph.examine import named
+    from graph.play.evaluation import named
+    from graph.setup.assemble import examiner, prompts, sandbox
 
     log, config = examinee.log, examinee.config.model_copy(update={"evaluate": settings, "seed": seed})
     questions = asked.questions[: settings.questions]
@@ -234,10 +235,10 @@ async def examine(
 
 async def _served(examinee: Examinee, house: AsyncExitStack, activity: Activity) -> Model:
     """A model with the policy's weights, proved where the log has the trainer's probe of them."""
-    from graph.checkpoints import Checkpoint, take_up
-    from graph.folder import locked
-    from graph.proof import Proofs
-    from graph.serving import Stored, models
+    from graph.play.weight_sync import Proofs
+    from graph.setup.folder import locked
+    from graph.setup.model_source import Stored, models
+    from graph.setup.named_policies import Checkpoint, take_up
 
     config, stored = examinee.config, Stored(examinee.weights, examinee.policy)
     if config.serve.urls:

@@ -13,11 +13,11 @@ from typing import Annotated, Final
 
 import typer
 
-from events.cli import python, run_app
-from events.commands.output import Printer, note
-from events.errors import BadInput, GaspError
-from events.screen import enduring
-from trainer.experiments.plan import Plan, read_plan
+from events.cli.app import python, run_app
+from events.cli.output import Printer, note
+from events.facts.errors import BadInput, GaspError
+from events.process.console import enduring
+from trainer.experiments.experiment_plan import Plan, read_plan
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 
@@ -65,7 +65,7 @@ def main(
     plan = SMOKE if file is None else read_plan(file)
     folder = runs / plan.name
     if dry_run:
-        from trainer.experiments.preview import preview
+        from trainer.experiments.experiment_preview import preview
 
         Printer().show(preview(plan))
         return
@@ -79,7 +79,7 @@ def main(
 
 
 def _play(plan: Plan, folder: Path, parallel: int) -> None:
-    from graph.folder import locked
+    from graph.setup.folder import locked
     from trainer.experiments.progress import progress
     from trainer.experiments.runs import play, runs_of
 

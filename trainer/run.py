@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from events.activity import Activity
-from events.beginning import die_with
-from events.cli import run_app
-from events.errors import BadInput
-from trainer.distributed import ALONE, World
+from events.cli.app import run_app
+from events.facts.errors import BadInput
+from events.process.activity import Activity
+from events.process.startup import die_with
+from trainer.parallel.distributed import ALONE, World
 
 if TYPE_CHECKING:
-    from events.log import Event, Log
-    from trainer.loop import Trainer
-    from trainer.order import Order
+    from events.facts.log import Event, Log
+    from trainer.job.job import Order
+    from trainer.learn.loop import Trainer
 
 POLL_S: Final = 0.03
 """Seconds between looks at the log."""
@@ -67,7 +67,7 @@ def main(
     it) and trains it on what OLD has played, as OLD's own trainer did,
     and so to the same weights; or otherwise, by --recredit and --set.
     """
-    from trainer.order import ordered
+    from trainer.job.job import ordered
 
     if offline and follow:
         raise BadInput("--offline learns from what was played already; leave out --follow")
@@ -90,8 +90,8 @@ def main(
 
 
 def _preview(order: Order) -> None:
-    from trainer import replay
-    from trainer.preview import preview
+    from trainer.data import replay
+    from trainer.job.dry_run import preview
 
     start = replay.started(order.log)
     for line in preview(order.syllabus(start)) if start else ("the run has not started; nothing would be trained",):
@@ -99,7 +99,7 @@ def _preview(order: Order) -> None:
 
 
 def _assist(order: Order, world: World, *, follow: bool) -> None:
-    from trainer.process import quiet
+    from trainer.parallel.trainer_lock import quiet
 
     with quiet(order.folder / "trainer.out"):
         _trainer(order, world, Activity(), follow=follow).assist()
@@ -108,10 +108,10 @@ def _assist(order: Order, world: World, *, follow: bool) -> None:
 def _work(order: Order, world: World, *, follow: bool, parented: bool) -> None:
     from rich.file_proxy import FileProxy
 
-    from events import logging
-    from events.screen import Screen
-    from trainer.process import alone, quiet
-    from trainer.report import Reporter, telling
+    from events.process.console import Screen
+    from events.text import logging
+    from trainer.learn.update_report import Reporter, telling
+    from trainer.parallel.trainer_lock import alone, quiet
 
     log, folder = order.log, order.folder
     with alone(folder, patience_s=PATIENCE_S if parented else 0), quiet(folder / "trainer.out") as screen:
@@ -127,8 +127,8 @@ def _work(order: Order, world: World, *, follow: bool, parented: bool) -> None:
 
 def _trainer(order: Order, world: World, activity: Activity, *, follow: bool) -> Trainer:
     """The trainer, once the run has started."""
-    from trainer import replay
-    from trainer.trl import offline
+    from trainer.data import replay
+    from trainer.learn.loss import offline
 
     start = replay.started(order.log)
     while start is None:
@@ -142,8 +142,8 @@ def _trainer(order: Order, world: World, activity: Activity, *, follow: bool) ->
         offline()
         import torch
 
-    from graph.threads import threads_of
-    from trainer.loop import Trainer
+    from graph.settings.threads import threads_of
+    from trainer.learn.loop import Trainer
 
     syllabus = order.syllabus(start)
     base = order.folder / "weights" / start.policies["student"]

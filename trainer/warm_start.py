@@ -9,9 +9,9 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from events.cli import open_any
-from events.commands.output import Printer, progress
-from events.log import Log
+from events.cli.app import open_any
+from events.cli.output import Printer, progress
+from events.facts.log import Log
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of runs.")]
 Out = Annotated[Path, typer.Option(help="New folder for the model, in Hugging Face format.")]
@@ -38,11 +38,12 @@ def sft(
     Play with the result by --set model=OUT. Answers to goalposts and in
     examinations are left out, because those measure.
     """
-    from trainer import tuning, verified
-    from trainer.offline import source_of, start_of
+    from trainer.data import preferences
+    from trainer.job.offline import source_of, start_of
+    from trainer.learn import tuning
 
     start = start_of(runs, model)
-    found = _all(runs, verified.answers)
+    found = _all(runs, preferences.answers)
     tuning.prepare(start, out)
     how = tuning.Tuning(learning_rate, epochs, batch, seed)
     with progress("tuning, steps") as say:
@@ -65,11 +66,12 @@ def dpo(
     Each pair is of one prompt; a prompt whose answers all passed or all
     failed gives none.
     """
-    from trainer import tuning, verified
-    from trainer.offline import source_of, start_of
+    from trainer.data import preferences
+    from trainer.job.offline import source_of, start_of
+    from trainer.learn import tuning
 
     start = start_of(runs, model)
-    found = _all(runs, verified.preferences)
+    found = _all(runs, preferences.preferences)
     tuning.prepare(start, out)
     how = tuning.Tuning(learning_rate, epochs, batch, seed, beta)
     with progress("tuning, steps") as say:

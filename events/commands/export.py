@@ -1,6 +1,6 @@
 """`export`: the data of a run in the formats of other tools.
 
-Law: the work itself is in `events.exports`; nothing that exists is overwritten.
+Law: the work itself is in `events.export`; nothing that exists is overwritten.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
-from events.cli import open_any, run_name
-from events.commands.output import AsJson, LogName, Printer, progress, say_json
-from events.exports import FORMATS, check_free, exporter
-from events.safe_text import markup
+from events.cli.app import open_any, run_name
+from events.cli.output import AsJson, LogName, Printer, progress, say_json
+from events.export import FORMATS, check_free, exporter
+from events.text.safe_text import markup
 
 
 def export(

@@ -14,14 +14,14 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from events.cli import holds_log, open_any
-from events.commands.output import AsJson, Printer, say_json
-from events.errors import BadInput, GaspError
-from events.overview import SHORT
-from events.safe_text import markup
+from events.cli.app import holds_log, open_any
+from events.cli.output import AsJson, Printer, say_json
+from events.facts.errors import BadInput, GaspError
+from events.facts.types import RunStarted
+from events.reports.run_overview import SHORT
 from events.stores import database_runs, is_url
 from events.stores.raw import Store
-from events.types import RunStarted
+from events.text.safe_text import markup
 
 
 def list_runs(

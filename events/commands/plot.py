@@ -1,6 +1,6 @@
 """`plot`: the figures of runs as pictures for papers, and their numbers.
 
-Law: the work itself is in `events.figures` and `events.plots`; nothing that exists is overwritten.
+Law: the work itself is in `events.export.charts` and `events.export.plots`; nothing that exists is overwritten.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Annotated
 
 import typer
 
-from events.cli import open_any, run_name
-from events.commands.output import AsJson, Printer, progress, say_json
-from events.errors import BadInput
-from events.exports import check_free
-from events.figures import compared, figures
-from events.plots import FORMATS, NUMBERS, write
-from events.projections import RunSummary, fold
-from events.safe_text import markup
+from events.cli.app import open_any, run_name
+from events.cli.output import AsJson, Printer, progress, say_json
+from events.export import check_free
+from events.export.charts import compared, figures
+from events.export.plots import FORMATS, NUMBERS, write
+from events.facts.errors import BadInput
+from events.projections.run_summary import RunSummary, fold
+from events.text.safe_text import markup
 
 
 def plot(

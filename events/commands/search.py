@@ -12,12 +12,12 @@ from typing import Annotated
 
 import typer
 
-from events.cli import open_any
-from events.commands.output import MOST, AsJson, LogName, Printer, note, progress, say_json
-from events.index.place import indexed
+from events.cli.app import open_any
+from events.cli.output import MOST, AsJson, LogName, Printer, note, progress, say_json
+from events.index.location import indexed
 from events.index.rows import Answers, Appearance, Hit
-from events.overview import SHORT
-from events.safe_text import markup
+from events.reports.run_overview import SHORT
+from events.text.safe_text import markup
 
 EXAMPLES = """\
 Find questions and answers, the latest first. All terms must hold; a minus in front negates one.

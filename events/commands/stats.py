@@ -11,10 +11,10 @@ from typing import Any
 from rich.filesize import decimal
 from rich.table import Table
 
-from events.cli import open_any
-from events.commands.output import AsJson, LogName, Printer, say_json
-from events.overview import SHORT
-from events.safe_text import markup
+from events.cli.app import open_any
+from events.cli.output import AsJson, LogName, Printer, say_json
+from events.reports.run_overview import SHORT
+from events.text.safe_text import markup
 
 
 def stats(log: LogName, as_json: AsJson = False) -> None:

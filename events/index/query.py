@@ -16,11 +16,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, get_args
 
-from events.errors import BadInput
+from events.facts.errors import BadInput
+from events.facts.types import Purpose, Reason
+from events.facts.values import Axis, Outcome, Seat, Task
 from events.index.rows import Origin
 from events.index.texts import plain
-from events.types import Purpose, Reason
-from events.values import Axis, Outcome, Seat, Task
 
 Kind = Literal["question", "answers"]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from events.types import Purpose, Reason
-from events.values import Axis, BlobHash, Digest, Outcome, QuestionId, Seat, Task
+from events.facts.types import Purpose, Reason
+from events.facts.values import Axis, BlobHash, Digest, Outcome, QuestionId, Seat, Task
 
 Origin = Literal["goalpost", "lemma", "lift", "open", "practice"]
 """What a question is, or was to become."""
@@ -149,7 +149,7 @@ class Sign:
     position: int
     """Of the event that holds the evidence."""
     rule: str
-    """A name of `events.suspicion.RULES`."""
+    """A name of `events.pure.reward_hacking.RULES`."""
     evidence: str
     """One sentence; may quote a model."""
     iteration: int | None = None

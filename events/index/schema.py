@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from events.errors import LogError
-from events.hashing import ZERO
+from events.facts.errors import LogError
+from events.facts.hashing import ZERO
 
 SCHEMA_VERSION = 3
 """Of the tables and of what is written to them; kept in `PRAGMA user_version`."""

@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from events.log import Readable
-from events.safe_text import one_line
-from events.values import BlobHash, Question
+from events.facts.log import Readable
+from events.facts.values import BlobHash, Question
+from events.text.safe_text import one_line
 
 KEPT = 512
 """Questions, and lists of completions, that are kept at hand."""

@@ -12,10 +12,10 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from events.errors import BadInput, LogCorrupt
-from events.log import Head, Say, silent
+from events.facts.errors import BadInput, LogCorrupt
+from events.facts.log import Head, Say, silent
+from events.maintenance.atomic_file import check_new, draft
 from events.maintenance.copy import migrate
-from events.maintenance.draft import check_new, draft
 from events.stores import is_url, open_log
 from events.stores.sqlite import SqliteLog
 from events.stores.sqlite_file import check_mark, create

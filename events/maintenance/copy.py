@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from events.errors import BadInput, LogCorrupt
-from events.log import Head, Say, silent
+from events.facts.errors import BadInput, LogCorrupt
+from events.facts.log import Head, Say, silent
+from events.facts.values import BlobHash
 from events.stores.paging import CHUNK
-from events.stores.plan import Key
 from events.stores.raw import Raw, Store
 from events.stores.rows import Chain, Row, blobs_of, open_row, told
 from events.stores.staging import Packed
-from events.values import BlobHash
+from events.stores.transaction import Key
 
 LOAD = 8_000_000
 """Bytes of blobs that go in one transaction, about."""

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from events.errors import LogCorrupt
-from events.hashing import advance
-from events.log import Say, silent
+from events.facts.errors import LogCorrupt
+from events.facts.hashing import advance
+from events.facts.log import Say, silent
 from events.maintenance.copy import Parcel, take_keys
 from events.stores.raw import Raw, Store
 from events.stores.rows import EMPTY, Chain, End, Row

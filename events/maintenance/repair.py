@@ -15,19 +15,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from events.errors import BadInput, GaspError, LogCorrupt, LogError
-from events.hashing import ZERO
-from events.log import Broken, Head, Say, silent
+from events.facts.errors import BadInput, GaspError, LogCorrupt, LogError
+from events.facts.hashing import ZERO
+from events.facts.log import Broken, Head, Say, silent
+from events.facts.values import BlobHash
+from events.maintenance.atomic_file import check_new, draft, unwritable
 from events.maintenance.copy import take_keys, transfer
-from events.maintenance.draft import check_new, draft, unwritable
-from events.maintenance.pages import Pages
-from events.stores.plan import Key
+from events.maintenance.damaged_pages import Pages
 from events.stores.raw import Raw
 from events.stores.rows import Chain, Row, blobs_of, open_row
 from events.stores.sqlite import SqliteLog
 from events.stores.sqlite_file import create
 from events.stores.staging import Packed, unpacked
-from events.values import BlobHash
+from events.stores.transaction import Key
 
 
 class Repair(NamedTuple):

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from events.errors import BadInput
-from events.secrets import masked
+from events.facts.errors import BadInput
 from events.stores.raw import Store
 from events.stores.sqlite import SqliteLog
 from events.stores.sqlite_file import create as create_file
+from events.text.secrets import masked
 
 if TYPE_CHECKING:
     from events.stores.postgres import PostgresLog
@@ -54,10 +54,10 @@ def is_url(where: Path | str) -> bool:
 
 def _open_postgres(url: str, *, create: bool, read_only: bool) -> PostgresLog:
     with _needs_driver():
-        from events.stores import postgres, postgres_place
-    place = postgres_place.Place.parse(url)
+        from events.stores import postgres, postgres_location
+    place = postgres_location.Place.parse(url)
     if create:
-        postgres_place.create(place)
+        postgres_location.create(place)
     return postgres.PostgresLog(replace(place, read_only=read_only))
 
 
@@ -69,8 +69,8 @@ def database_runs(url: str) -> dict[str, Callable[[], Store]]:
         LogError: the server cannot be reached.
     """
     with _needs_driver():
-        from events.stores import postgres, postgres_place
-    return {place.run: partial(postgres.PostgresLog, place) for place in postgres_place.Place.parse(url).others()}
+        from events.stores import postgres, postgres_location
+    return {place.run: partial(postgres.PostgresLog, place) for place in postgres_location.Place.parse(url).others()}
 
 
 def url_run(url: str) -> str:
@@ -80,7 +80,7 @@ def url_run(url: str) -> str:
         BadInput: it names none.
     """
     with _needs_driver():
-        from events.stores.postgres_place import Place
+        from events.stores.postgres_location import Place
     return Place.parse(url).run
 
 
@@ -93,7 +93,7 @@ def lasting_url(url: str, run: str) -> str:
     if not is_url(url):
         raise BadInput(f"a log in a database is named postgresql://user@host/database?run=NAME, not {masked(url)}")
     with _needs_driver():
-        from events.stores.postgres_place import lasting
+        from events.stores.postgres_location import lasting
     return lasting(url, run)
 
 

@@ -1,6 +1,6 @@
 """The log in memory, for tests and small studies.
 
-It keeps the contract of `events.log.Log` in every point but durability.
+It keeps the contract of `events.facts.log.Log` in every point but durability.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from concurrent.futures import Future
 from datetime import datetime
 from typing import Any
 
-from events.hashing import ZERO, digest
-from events.log import Broken, Event, Head, Remark, Say, Watch, silent, unheard
-from events.stores.plan import Plan, Request
+from events.facts.hashing import ZERO, digest
+from events.facts.log import Broken, Event, Head, Remark, Say, Watch, silent, unheard
+from events.facts.types import Fact
+from events.facts.values import BlobHash
 from events.stores.rows import EMPTY, End, Row, checked, first_broken, open_row, told, utc_now
-from events.types import Fact
-from events.values import BlobHash
+from events.stores.transaction import Plan, Request
 
 
 class MemoryLog:
@@ -42,7 +42,7 @@ class MemoryLog:
         observed: Mapping[str, Any] | None = None,
         key: str | None = None,
     ) -> list[Event]:
-        """See `events.log.Log.append`."""
+        """See `events.facts.log.Log.append`."""
         with self._lock:
             plan = Plan(self.head(), self._clock, ends=self._ends, recorded=self._recorded)
             events = plan.add(Request(stream, facts, expected, causation, observed, key))
@@ -62,7 +62,7 @@ class MemoryLog:
         observed: Mapping[str, Any] | None = None,
         key: str | None = None,
     ) -> Future[list[Event]]:
-        """See `events.log.Log.submit`. Done when it returns."""
+        """See `events.facts.log.Log.submit`. Done when it returns."""
         done: Future[list[Event]] = Future()
         try:
             done.set_result(self.append(stream, facts, expected=expected, causation=causation, observed=observed, key=key))
@@ -73,7 +73,7 @@ class MemoryLog:
     def read(
         self, stream: str | None = None, *, after: int = 0, kinds: Collection[str] | None = None, limit: int | None = None
     ) -> Iterator[Event]:
-        """See `events.log.Log.read`. Ends where the log ended when reading began."""
+        """See `events.facts.log.Log.read`. Ends where the log ended when reading began."""
         until = len(self._rows)
         for position in range(max(after, 0), until):
             if limit is not None and limit <= 0:
@@ -84,17 +84,17 @@ class MemoryLog:
                 limit = None if limit is None else limit - 1
 
     def recorded(self, stream: str, key: str) -> list[Event] | None:
-        """See `events.log.Log.recorded`."""
+        """See `events.facts.log.Log.recorded`."""
         with self._lock:
             found = self._recorded.get((stream, key))
             return None if found is None else list(found)
 
     def version(self, stream: str) -> int:
-        """See `events.log.Log.version`."""
+        """See `events.facts.log.Log.version`."""
         return self._ends.get(stream, EMPTY).version
 
     def head(self) -> Head:
-        """See `events.log.Log.head`."""
+        """See `events.facts.log.Log.head`."""
         with self._lock:
             return Head(self._rows[-1].position, self._rows[-1].head) if self._rows else Head(0, ZERO)
 
@@ -103,16 +103,16 @@ class MemoryLog:
         return False
 
     def watch(self) -> Watch:
-        """See `events.log.Log.watch`."""
+        """See `events.facts.log.Log.watch`."""
         return MemoryWatch(self._grown, lambda: len(self._rows))
 
     def verify(self, say: Say = silent, remark: Remark = unheard) -> Broken | None:
-        """See `events.log.Log.verify`."""
+        """See `events.facts.log.Log.verify`."""
         with self._lock:
             return first_broken(told(list(self._rows), len(self._rows), say), self.head(), self.get)
 
     def put(self, content: bytes) -> BlobHash:
-        """See `events.log.Log.put`."""
+        """See `events.facts.log.Log.put`."""
         blob = digest(content)
         with self._lock:
             if blob not in self._blobs:
@@ -120,7 +120,7 @@ class MemoryLog:
         return blob
 
     def get(self, blob: BlobHash) -> bytes:
-        """See `events.log.Log.get`."""
+        """See `events.facts.log.Log.get`."""
         with self._lock:
             return checked(blob, self._staged.get(blob, self._blobs.get(blob)))
 
@@ -138,7 +138,7 @@ class MemoryWatch:
         self._seen = length()
 
     def wait(self, seconds: float) -> bool:
-        """See `events.log.Watch.wait`."""
+        """See `events.facts.log.Watch.wait`."""
         with self._grown:
             self._grown.wait_for(lambda: self._length() != self._seen, seconds)
             before, self._seen = self._seen, self._length()

@@ -16,22 +16,22 @@ from typing import Any
 
 import psycopg
 
-from events.errors import InDoubt, LogError
-from events.log import Broken, Event, Head, Remark, Say, Watch, silent, unheard
-from events.stores.figures import Figures, figures
-from events.stores.group import Appending, Group, Outcome, plan_all
+from events.facts.errors import InDoubt, LogError
+from events.facts.log import Broken, Event, Head, Remark, Say, Watch, silent, unheard
+from events.facts.upcast import UPCASTERS, Upcaster
+from events.facts.values import BlobHash
+from events.stores.anomalies import loose_blobs, unguarded
+from events.stores.commit_queue import Appending, Group, Outcome, plan_all
+from events.stores.counters import Figures, figures
 from events.stores.paging import COLUMNS, pages
-from events.stores.plan import Key, Plan, Request
 from events.stores.postgres_errors import is_lost, translated
-from events.stores.postgres_place import Place, check_mark
+from events.stores.postgres_location import Place, check_mark
 from events.stores.postgres_watch import PostgresWatch
 from events.stores.raw import Raw
-from events.stores.remarks import loose_blobs, unguarded
 from events.stores.rows import EMPTY, End, Row, check_tip, first_broken, open_row, told, utc_now
 from events.stores.staging import Packed, Staging, unpacked
 from events.stores.tally import TALLY_SINCE, Tally
-from events.upcast import UPCASTERS, Upcaster
-from events.values import BlobHash
+from events.stores.transaction import Key, Plan, Request
 
 BULK = 16
 """Facts from which on COPY is faster."""
@@ -183,7 +183,7 @@ class PostgresLog(Appending):
     def read(
         self, stream: str | None = None, *, after: int = 0, kinds: Collection[str] | None = None, limit: int | None = None
     ) -> Iterator[Event]:
-        """See `events.log.Log.read`. Ends where the log ended when reading began."""
+        """See `events.facts.log.Log.read`. Ends where the log ended when reading began."""
         until = self.head().position
         for row in pages(self._fetch, stream, mark="%s", after=after, until=until, kinds=kinds, limit=limit):
             yield open_row(row, self._upcasters)
@@ -204,7 +204,7 @@ class PostgresLog(Appending):
         return self._reader.execute(query.encode(), values).fetchall()
 
     def recorded(self, stream: str, key: str) -> list[Event] | None:
-        """See `events.log.Log.recorded`."""
+        """See `events.facts.log.Log.recorded`."""
         return self._by_key(self._fetch(_KEYS, ([stream], [key]))).get((stream, key))
 
     def _by_key(self, found: Sequence[Any]) -> dict[tuple[str, str], list[Event]]:
@@ -217,12 +217,12 @@ class PostgresLog(Appending):
         return recorded
 
     def version(self, stream: str) -> int:
-        """See `events.log.Log.version`."""
+        """See `events.facts.log.Log.version`."""
         found = self._fetch(_ENDS, ([stream],))
         return (End(*found[0][1:]) if found else EMPTY).version
 
     def head(self) -> Head:
-        """See `events.log.Log.head`."""
+        """See `events.facts.log.Log.head`."""
         return self._end()[0]
 
     def _end(self) -> tuple[Head, str | None]:
@@ -236,17 +236,17 @@ class PostgresLog(Appending):
         return Head(position, head), tally
 
     def changed(self) -> bool:
-        """See `events.log.Log.changed`."""
+        """See `events.facts.log.Log.changed`."""
         with self._lock:
             before, self._seen = self._seen, self.head().position
             return self._seen != before
 
     def watch(self) -> Watch:
-        """See `events.log.Log.watch`."""
+        """See `events.facts.log.Log.watch`."""
         return PostgresWatch(self.place)
 
     def verify(self, say: Say = silent, remark: Remark = unheard) -> Broken | None:
-        """See `events.log.Log.verify`."""
+        """See `events.facts.log.Log.verify`."""
         tip, tally = self._end()
         counted = Tally()
         rows = told(counted.along(self.raw().rows(until=tip.position)), tip.position, say)
@@ -275,11 +275,11 @@ class PostgresLog(Appending):
         yield from unguarded({name: name for name in POSTGRES_TRIGGERS}, dict(self._fetch(enabled)))
 
     def put(self, content: bytes) -> BlobHash:
-        """See `events.log.Log.put`."""
+        """See `events.facts.log.Log.put`."""
         return self._staging.put(content)
 
     def get(self, blob: BlobHash) -> bytes:
-        """See `events.log.Log.get`."""
+        """See `events.facts.log.Log.get`."""
         staged = self._staging.get(blob)
         return self._stored(blob) if staged is None else staged
 
@@ -310,7 +310,7 @@ class PostgresLog(Appending):
             self._writer.cursor().executemany(f"{_INSERT_KEY} ON CONFLICT DO NOTHING", keys)
 
     def close(self) -> None:
-        """See `events.log.Log.close`."""
+        """See `events.facts.log.Log.close`."""
         self._group.flush()
         with self._lock:
             self._staging.clear()

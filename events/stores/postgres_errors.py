@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import errors
 
-from events.errors import LogCorrupt, LogError
+from events.facts.errors import LogCorrupt, LogError
 
 _LOG_ERRORS: dict[type[psycopg.Error], str] = {
     errors.DiskFull: "the server's disk is full, so the log {name} took nothing of this append; free space and resume the run",

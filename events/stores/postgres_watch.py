@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from events.stores.postgres_errors import is_lost, translated
-from events.stores.postgres_place import Place
+from events.stores.postgres_location import Place
 
 
 class PostgresWatch:
@@ -25,7 +25,7 @@ class PostgresWatch:
         return db
 
     def wait(self, seconds: float) -> bool:
-        """See `events.log.Watch.wait`."""
+        """See `events.facts.log.Watch.wait`."""
         with translated(self._place.name):
             try:
                 return any(True for _ in self._db.notifies(timeout=seconds, stop_after=1))
@@ -37,5 +37,5 @@ class PostgresWatch:
         return True
 
     def close(self) -> None:
-        """See `events.log.Watch.close`."""
+        """See `events.facts.log.Watch.close`."""
         self._db.close()

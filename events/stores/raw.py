@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
-from events.log import Head, Log
-from events.stores.figures import Figures
+from events.facts.log import Head, Log
+from events.facts.values import BlobHash
+from events.stores.counters import Figures
 from events.stores.paging import CHUNK, COLUMNS, Fetch, pages
-from events.stores.plan import Key
 from events.stores.rows import End, Row
 from events.stores.staging import Packed, unpacked
-from events.values import BlobHash
+from events.stores.transaction import Key
 
 
 class Raw:

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from events.errors import Conflict, LogCorrupt, LogError
-from events.hashing import ZERO, advance, data_of, digest, kind_of, link
-from events.log import Broken, Event, Head, Say
-from events.types import Fact
-from events.upcast import KINDS, UPCASTERS, Upcaster, upcast
-from events.values import BlobHash, Generation
+from events.facts.errors import Conflict, LogCorrupt, LogError
+from events.facts.hashing import ZERO, advance, data_of, digest, kind_of, link
+from events.facts.log import Broken, Event, Head, Say
+from events.facts.types import Fact
+from events.facts.upcast import KINDS, UPCASTERS, Upcaster, upcast
+from events.facts.values import BlobHash, Generation
 
 
 class Row(NamedTuple):

@@ -14,7 +14,7 @@ from sqlalchemy.orm import registry
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlmodel import Field, Index, SQLModel, UniqueConstraint
 
-from events.hashing import ZERO
+from events.facts.hashing import ZERO
 from events.stores.tally import Tally
 
 _WHOLE = BigInteger().with_variant(Integer(), "sqlite")
@@ -64,7 +64,7 @@ class BlobRow(Table, table=True):
 
 
 class KeyRow(Table, table=True):
-    """`events.stores.plan.Key` as a table. It is apart from the events, so that only appends with a key pay for it."""
+    """`events.stores.transaction.Key` as a table. It is apart from the events, so that only appends with a key pay for it."""
 
     __tablename__ = "keys"
     __table_args__ = ({"sqlite_strict": True},)

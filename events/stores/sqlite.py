@@ -15,14 +15,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from events.errors import BadInput, LogError
-from events.log import Broken, Event, Head, Remark, Say, Watch, silent, unheard
-from events.stores.figures import Figures, figures
-from events.stores.group import Appending, Group, Outcome, plan_all
+from events.facts.errors import BadInput, LogError
+from events.facts.log import Broken, Event, Head, Remark, Say, Watch, silent, unheard
+from events.facts.upcast import UPCASTERS, Upcaster
+from events.facts.values import BlobHash
+from events.stores.anomalies import loose_blobs, unguarded
+from events.stores.commit_queue import Appending, Group, Outcome, plan_all
+from events.stores.counters import Figures, figures
 from events.stores.paging import COLUMNS, pages
-from events.stores.plan import Key, Plan, Request
 from events.stores.raw import Raw
-from events.stores.remarks import loose_blobs, unguarded
 from events.stores.rows import EMPTY, End, Row, check_tip, first_broken, open_row, told, utc_now
 from events.stores.sqlite_errors import translated
 from events.stores.sqlite_file import KEYS_SINCE, add_keys, check_mark, schema_of
@@ -30,8 +31,7 @@ from events.stores.sqlite_reader import Reader, state
 from events.stores.sqlite_watch import SqliteWatch
 from events.stores.staging import Packed, Staging, unpacked
 from events.stores.tally import TALLY_SINCE, Tally
-from events.upcast import UPCASTERS, Upcaster
-from events.values import BlobHash
+from events.stores.transaction import Key, Plan, Request
 
 _INSERT = f"INSERT INTO events ({COLUMNS}) VALUES ({', '.join('?' * len(Row._fields))})"  # noqa: S608  # constants only
 _MOVE_TIP = "UPDATE tip SET position = ?, head = ?{} WHERE id = 1"
@@ -134,7 +134,7 @@ class SqliteLog(Appending):
     def read(
         self, stream: str | None = None, *, after: int = 0, kinds: Collection[str] | None = None, limit: int | None = None
     ) -> Iterator[Event]:
-        """See `events.log.Log.read`. Ends where the log ended when reading began."""
+        """See `events.facts.log.Log.read`. Ends where the log ended when reading began."""
         until = self.head().position
         for row in pages(self._fetch, stream, mark="?", after=after, until=until, kinds=kinds, limit=limit):
             yield open_row(row, self._upcasters)
@@ -143,7 +143,7 @@ class SqliteLog(Appending):
         return self._reader.fetch(query, values)
 
     def recorded(self, stream: str, key: str) -> list[Event] | None:
-        """See `events.log.Log.recorded`."""
+        """See `events.facts.log.Log.recorded`."""
         return self._reader.ask(lambda db: self._recall(db, stream, key))
 
     def _recall(self, db: sqlite3.Connection, stream: str, key: str) -> list[Event] | None:
@@ -156,11 +156,11 @@ class SqliteLog(Appending):
         return [open_row(Row._make(row), self._upcasters) for row in rows]
 
     def version(self, stream: str) -> int:
-        """See `events.log.Log.version`."""
+        """See `events.facts.log.Log.version`."""
         return self._reader.ask(lambda db: _end(db, stream).version)
 
     def head(self) -> Head:
-        """See `events.log.Log.head`."""
+        """See `events.facts.log.Log.head`."""
         return self._end()[0]
 
     def _end(self) -> tuple[Head, str | None]:
@@ -175,7 +175,7 @@ class SqliteLog(Appending):
         return Head(position, head), tally
 
     def changed(self) -> bool:
-        """See `events.log.Log.changed`."""
+        """See `events.facts.log.Log.changed`."""
         with self._reader.lock, translated(self.path):
             before, self._seen = self._seen, self._version_seen()
             return self._seen != before
@@ -187,11 +187,11 @@ class SqliteLog(Appending):
         return int(self._writer.execute("PRAGMA data_version").fetchone()[0])
 
     def watch(self) -> Watch:
-        """See `events.log.Log.watch`."""
+        """See `events.facts.log.Log.watch`."""
         return SqliteWatch(self.path, self._reader)
 
     def verify(self, say: Say = silent, remark: Remark = unheard) -> Broken | None:
-        """See `events.log.Log.verify`. Also asks SQLite for the file's own integrity."""
+        """See `events.facts.log.Log.verify`. Also asks SQLite for the file's own integrity."""
         tip, tally = self._end()
         counted = Tally()
         rows = told(counted.along(self.raw().rows(until=tip.position)), tip.position, say)
@@ -224,11 +224,11 @@ class SqliteLog(Appending):
         yield from unguarded(sqlite_triggers(keyed=keyed), found)
 
     def put(self, content: bytes) -> BlobHash:
-        """See `events.log.Log.put`."""
+        """See `events.facts.log.Log.put`."""
         return self._staging.put(content)
 
     def get(self, blob: BlobHash) -> bytes:
-        """See `events.log.Log.get`."""
+        """See `events.facts.log.Log.get`."""
         staged = self._staging.get(blob)
         return self._stored(blob) if staged is None else staged
 
@@ -261,7 +261,7 @@ class SqliteLog(Appending):
             db.executemany(_TAKE_KEY, [(*key, key.stream, key.key) for key in keys])
 
     def close(self) -> None:
-        """See `events.log.Log.close`."""
+        """See `events.facts.log.Log.close`."""
         self._group.flush()
         with translated(self.path):
             self._staging.clear()

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 
-from events.errors import BadInput, LogCorrupt, LogError
+from events.facts.errors import BadInput, LogCorrupt, LogError
 
 _LOG_ERRORS = {
     sqlite3.SQLITE_FULL: "the disk is full, so the log {path} took nothing of this append; free space and resume the run",

@@ -10,7 +10,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from events.errors import BadInput, LogError
+from events.facts.errors import BadInput, LogError
 from events.stores.sqlite_errors import translated
 
 SCHEMA_VERSION = 3

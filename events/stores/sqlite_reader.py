@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from events.errors import LogError
+from events.facts.errors import LogError
 from events.stores.sqlite_errors import translated
 from events.stores.sqlite_file import connect
 

@@ -37,7 +37,7 @@ class SqliteWatch:
         return int(self._db.execute("PRAGMA data_version").fetchone()[0])
 
     def wait(self, seconds: float) -> bool:
-        """See `events.log.Watch.wait`."""
+        """See `events.facts.log.Watch.wait`."""
         until = time.monotonic() + seconds
         with translated(self._path):
             while (version := self._version()) == self._seen:
@@ -49,6 +49,6 @@ class SqliteWatch:
         return True
 
     def close(self) -> None:
-        """See `events.log.Watch.close`."""
+        """See `events.facts.log.Watch.close`."""
         if self._db is not None:
             self._db.close()

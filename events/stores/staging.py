@@ -7,9 +7,9 @@ import zlib
 from collections.abc import Collection
 from typing import NamedTuple
 
-from events.hashing import digest
+from events.facts.hashing import digest
+from events.facts.values import BlobHash
 from events.stores.rows import checked
-from events.values import BlobHash
 
 
 class Packed(NamedTuple):

@@ -9,8 +9,8 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from events.errors import LogCorrupt
-from events.log import Broken, Head
+from events.facts.errors import LogCorrupt
+from events.facts.log import Broken, Head
 from events.stores.rows import Row
 
 TALLY_SINCE = 3

@@ -17,8 +17,8 @@ from urllib.parse import urlencode
 
 import typer
 
-from events.cli import run_app
-from events.errors import BadInput
+from events.cli.app import run_app
+from events.facts.errors import BadInput
 
 PORT = 8321
 MORE = 20
@@ -51,7 +51,7 @@ def web(
         from events.web.app import make_app
         from events.web.security import is_loopback
         from events.web.server import Server
-        from events.web.viewer import Viewer
+        from events.web.view.viewer import Viewer
     local = is_loopback(host)
     token = token or (None if local else secrets.token_urlsafe(24))
     with closing(_listen(host, port)) as listening, closing(Viewer(runs)) as viewer:

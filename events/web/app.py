@@ -19,14 +19,15 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from events.errors import BadInput, GaspError, LogCorrupt
-from events.secrets import sentence
-from events.web.live import all_moves, run_moves
-from events.web.page import Asked, NotThere, Page, plain
+from events.facts.errors import BadInput, GaspError, LogCorrupt
+from events.text.secrets import sentence
 from events.web.pages import PAGES, MakePage
+from events.web.rendering.template_filters import FILTERS, GLOBALS
 from events.web.security import Guard
-from events.web.viewer import Viewer
-from events.web.words import FILTERS, GLOBALS
+from events.web.server_sent_events import all_moves, run_moves
+from events.web.view.not_there import NotThere
+from events.web.view.page import Asked, Page, plain
+from events.web.view.viewer import Viewer
 
 HERE = Path(__file__).parent
 

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from events.web.viewer import Viewer
+    from events.web.view.viewer import Viewer
 
 WHOLE_S: Final = 10.0
 """How long a request may take to arrive, and how long a connection may be idle."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from graph.config import Config, RewardSettings
-from graph.recipe import Recipe
 from graph.recipes.azr import azr
 from graph.recipes.base import base
 from graph.recipes.gasp import gasp
@@ -17,6 +15,8 @@ from graph.recipes.no_io_axis import no_io_axis
 from graph.recipes.no_rejection_sampling import no_rejection_sampling
 from graph.recipes.one_step_hard import one_step_hard
 from graph.recipes.one_step_medium import one_step_medium
+from graph.recipes.recipe import Recipe
+from graph.recipes.rewards import RewardSettings
 from graph.recipes.rlvr import rlvr
 
 RECIPES: dict[str, Callable[[RewardSettings], Recipe]] = {
@@ -37,8 +37,3 @@ RECIPES: dict[str, Callable[[RewardSettings], Recipe]] = {
     )
 }
 """By name, which is that of the function; its docstring says in a sentence what is played."""
-
-
-def recipe(config: Config) -> Recipe:
-    """The algorithm that a config names."""
-    return RECIPES[config.recipe](config.rewards)

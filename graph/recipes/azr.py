@@ -24,11 +24,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from events.credit import Rewarded, trr_plus_plus
-from events.types import Reason
-from events.values import Seat, Task, Verdict
-from graph.config import RewardSettings
-from graph.recipe import Course, Place
+from events.facts.types import Reason
+from events.facts.values import Seat, Task, Verdict
+from events.pure.advantages import Rewarded, trr_plus_plus
+from graph.recipes.recipe import Course, Place
+from graph.recipes.rewards import RewardSettings
 
 COURSE: Final = Course(guided=(), references=6, seeds=256, axes=("function",), selects=False)
 

@@ -8,9 +8,9 @@ How we differ: the paper's base model is examined only.
 
 from __future__ import annotations
 
-from graph.config import RewardSettings
-from graph.recipe import Course
 from graph.recipes.gasp import Gasp
+from graph.recipes.recipe import Course
+from graph.recipes.rewards import RewardSettings
 
 
 def base(rewards: RewardSettings) -> Gasp:

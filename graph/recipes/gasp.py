@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from events.credit import Rewarded, played_and_practised
-from events.types import Reason
-from events.values import Seat, Task, Verdict
-from graph.config import RewardSettings
-from graph.recipe import Course, Place
+from events.facts.types import Reason
+from events.facts.values import Seat, Task, Verdict
+from events.pure.advantages import Rewarded, played_and_practised
+from graph.recipes.recipe import Course, Place
+from graph.recipes.rewards import RewardSettings
 
 
 def family(p: float, a: float, b: float) -> float:

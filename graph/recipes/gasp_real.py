@@ -9,9 +9,9 @@ How we differ:
 
 from __future__ import annotations
 
-from graph.config import RewardSettings
-from graph.recipe import Course
 from graph.recipes.gasp import Gasp
+from graph.recipes.recipe import Course
+from graph.recipes.rewards import RewardSettings
 
 
 def gasp_real(rewards: RewardSettings) -> Gasp:

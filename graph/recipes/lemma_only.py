@@ -7,9 +7,9 @@ How we differ: as `gasp`. At the same number of episodes the student learns from
 
 from __future__ import annotations
 
-from graph.config import RewardSettings
-from graph.recipe import Course
 from graph.recipes.gasp import Gasp
+from graph.recipes.recipe import Course
+from graph.recipes.rewards import RewardSettings
 
 
 def lemma_only(rewards: RewardSettings) -> Gasp:

@@ -7,9 +7,9 @@ How we differ: as `gasp`.
 
 from __future__ import annotations
 
-from graph.config import RewardSettings
-from graph.recipe import Course
 from graph.recipes.gasp import Gasp
+from graph.recipes.recipe import Course
+from graph.recipes.rewards import RewardSettings
 
 
 def no_io_axis(rewards: RewardSettings) -> Gasp:

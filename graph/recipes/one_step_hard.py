@@ -10,9 +10,9 @@ How we differ:
 
 from __future__ import annotations
 
-from graph.config import RewardSettings
-from graph.recipe import Course
 from graph.recipes.gasp import Gasp
+from graph.recipes.recipe import Course
+from graph.recipes.rewards import RewardSettings
 
 
 def one_step_hard(rewards: RewardSettings) -> Gasp:

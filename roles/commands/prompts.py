@@ -13,14 +13,15 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from events.commands.output import AsJson, Printer, say_json
-from events.errors import BadInput
-from events.overview import SHORT
-from events.safe_text import clean, markup, one_line
-from events.values import Axis, Question, Sampling
+from events.cli.output import AsJson, Printer, say_json
+from events.facts.errors import BadInput
+from events.facts.values import Axis, Question, Sampling
+from events.reports.run_overview import SHORT
+from events.text.safe_text import clean, markup, one_line
 from roles.model import Request
 from roles.prompt import NAMES, Prompts, Rendered, shipped_sets
-from roles.question_set import Split, load
+from roles.questions.load import load
+from roles.questions.question_set import Split
 
 prompts_app = typer.Typer(name="prompts", help="Prompt sets: list them, render any prompt.", no_args_is_help=True)
 
@@ -115,6 +116,6 @@ def _rendered(prompts: Prompts, name: str, question: Question, axis: Axis) -> Re
 
 def _tokens(folder: Path, text: str, system: str | None) -> int:
     """How many tokens the prompt has as it is sent, uncut."""
-    from roles.encoding import Encoding
+    from roles.chat_encoding import Encoding
 
     return len(Encoding(folder, sys.maxsize).encode(Request(text, 1, 0, Sampling(), system)))

@@ -16,14 +16,15 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from events.commands.output import AsJson, Printer, note, say_json
-from events.errors import BadInput
-from events.safe_text import clean, markup, one_line
-from roles.passable import Window, hindrance
+from events.cli.output import AsJson, Printer, note, say_json
+from events.facts.errors import BadInput
+from events.text.safe_text import clean, markup, one_line
 from roles.prompt import Prompts
-from roles.question_set import Split, load
-from roles.questions.reading import Entry, Found, LeftOut, examined
-from roles.questions.sources import KEYS, SOURCES, Label, named
+from roles.questions.load import load
+from roles.questions.named_sets import KEYS, SOURCES, Label, named
+from roles.questions.passable import Window, hindrance
+from roles.questions.question_set import Split
+from roles.questions.records import Entry, Found, LeftOut, examined
 from roles.questions.spec import Values
 from sandbox.runner import Limits
 

@@ -18,11 +18,11 @@ from typing import Any, Final, TypeVar
 
 import aiohttp
 
-from events.activity import Activity, clock
-from events.errors import ModelError
-from events.safe_text import one_line
-from events.secrets import MASK, masked
-from events.values import Digest
+from events.facts.errors import ModelError
+from events.facts.values import Digest
+from events.process.activity import Activity, clock
+from events.text.safe_text import one_line
+from events.text.secrets import MASK, masked
 from roles.models.liveness import Liveness, Lost
 
 _T = TypeVar("_T")

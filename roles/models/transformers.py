@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from events.activity import Activity, Task
-from events.errors import ModelError
-from events.values import Digest, Sampling
-from events.weights import base_of, weights_digest
-from roles.encoding import Encoding
+from events.facts.errors import ModelError
+from events.facts.values import Digest, Sampling
+from events.facts.weights import base_of, weights_digest
+from events.process.activity import Activity, Task
+from roles.chat_encoding import Encoding
 from roles.model import Completion, Reply, Request
-from roles.models.drawing import draw, uniforms
+from roles.models.sampling import draw, uniforms
 
 if TYPE_CHECKING:
     import torch
@@ -253,7 +253,7 @@ class TransformersModel:
         """Cache, mask and next-token logits of all rows; each distinct prompt is computed once."""
         import torch
 
-        from roles.models.cache import roomy
+        from roles.models.kv_cache import roomy
 
         distinct = list(dict.fromkeys(row.prompt for row in rows))
         longest = max(len(p) for p in distinct)

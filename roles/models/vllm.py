@@ -14,12 +14,12 @@ from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import BaseModel, Field, FiniteFloat, NonNegativeInt, ValidationError
 
-from events.errors import ModelError
-from events.safe_text import one_line
-from events.secrets import masked
-from events.values import Digest
-from events.weights import base_of, weights_digest
-from roles.encoding import Encoding
+from events.facts.errors import ModelError
+from events.facts.values import Digest
+from events.facts.weights import base_of, weights_digest
+from events.text.safe_text import one_line
+from events.text.secrets import masked
+from roles.chat_encoding import Encoding
 from roles.model import Completion, Reply, Request
 from roles.models.replicas import Replicas, together
 

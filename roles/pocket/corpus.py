@@ -12,8 +12,8 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-from events.parse import INPUTS
-from events.values import Axis, Pair
+from events.facts.values import Axis, Pair
+from events.pure.answer_parsing import INPUTS
 from roles.pocket.operations import FAMILIES, OPERATIONS, Operation, look_alikes
 from roles.pocket.world import (
     Composition,

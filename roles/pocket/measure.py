@@ -13,10 +13,10 @@ from typing import Annotated, Final
 
 import typer
 
-from events import process
-from events.cli import run_app
-from events.values import Axis, Question, Sampling, Seat
-from events.weights import weights_digest
+from events.cli.app import run_app
+from events.facts.values import Axis, Question, Sampling, Seat
+from events.facts.weights import weights_digest
+from events.process import shutdown
 from roles.model import Model, Request
 from roles.pocket import WEIGHTS
 from roles.pocket.operations import FAMILIES
@@ -114,7 +114,7 @@ def main(weights: Annotated[Path, typer.Option(help="Weights folder to measure."
 
     async def measured() -> str:
         from roles.models.transformers import TransformersModel
-        from sandbox.docker import DockerRunner
+        from sandbox.host.docker_runner import DockerRunner
 
         model = TransformersModel(weights, weights_digest(weights))
         runner = DockerRunner()
@@ -123,7 +123,7 @@ def main(weights: Annotated[Path, typer.Option(help="Weights folder to measure."
         finally:
             await runner.close()
 
-    typer.echo(process.run(measured()))
+    typer.echo(shutdown.run(measured()))
 
 
 if __name__ == "__main__":

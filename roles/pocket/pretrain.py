@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from events.cli import run_app
+from events.cli.app import run_app
 from roles.pocket import WEIGHTS
 from roles.pocket.corpus import Corpus, Example
 from roles.pocket.tokenizer import CONTEXT, train_tokenizer

@@ -11,11 +11,11 @@ from typing import Annotated
 
 import typer
 
-from events.cli import run_app
-from events.values import Question
+from events.cli.app import run_app
+from events.facts.values import Question
 from roles.pocket import QUESTIONS
 from roles.pocket.world import Split, generate
-from roles.question_set import save
+from roles.questions.question_set import save
 
 
 def train(seed: int) -> list[Question]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from events.values import Pair, Question
+from events.facts.values import Pair, Question
 from roles.pocket.operations import FAMILIES, OPERATIONS, Family, Operation
 
 Split = Literal["train", "validation", "test", "goalposts"]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ast
 
-from events.literal import NotLiteral, TooLarge, write
-from events.values import Pair
+from events.facts.values import Pair
+from events.pure.literal import NotLiteral, TooLarge, write
 
 LONGEST = 32_000
 """Characters of a value; what is longer may not fit what a program may return."""

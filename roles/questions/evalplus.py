@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from events.literal import NotLiteral, TooLarge, write
-from events.values import Pair
+from events.facts.values import Pair
+from events.pure.literal import NotLiteral, TooLarge, write
+from roles.judging.safety import parse
 from roles.questions.asserts import pair
 from roles.questions.fields import Wrong
-from roles.safety import parse
 
 LONGEST = 4 << 20
 """Characters of a test, or of one check; a larger one is refused."""

@@ -15,8 +15,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from events.errors import BadInput
-from events.safe_text import one_line
+from events.facts.errors import BadInput
+from events.text.safe_text import one_line
 from roles.questions.fields import Record, kind
 
 Readable = gzip.GzipFile | BufferedReader

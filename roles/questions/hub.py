@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from events.errors import BadInput
-from events.safe_text import one_line
+from events.facts.errors import BadInput
+from events.text.safe_text import one_line
 from roles.questions.fields import Record
 from roles.questions.files import Row
 

@@ -11,11 +11,11 @@ import ast
 import re
 from typing import Literal
 
-from events.values import Pair, Question
+from events.facts.values import Pair, Question
+from roles.judging.safety import parse
 from roles.questions.asserts import stated
 from roles.questions.evalplus import LONGEST, Oracle, Test, parsed_test
 from roles.questions.fields import Record, Wrong
-from roles.safety import parse
 
 ORACLES: dict[str, Oracle] = {"find_zero": "root"}
 """Functions whose results EvalPlus does not compare by value."""

@@ -13,10 +13,10 @@ import pickletools
 import zlib
 from typing import Any, Final
 
-from events.literal import NotLiteral, TooLarge, write
-from events.values import Pair, Question
+from events.facts.values import Pair, Question
+from events.pure.literal import NotLiteral, TooLarge, write
+from roles.judging.safety import parse
 from roles.questions.fields import Record, Wrong, decoded, kind
-from roles.safety import parse
 
 LARGEST: Final = 256 << 20
 """Bytes of decoded private tests; a larger record is refused (a bomb, not a test)."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from events.values import Pair, Question
+from events.facts.values import Pair, Question
+from roles.judging.safety import parse
 from roles.questions.asserts import stated
 from roles.questions.evalplus import Oracle, Test, parsed_test
 from roles.questions.fields import Record, Wrong
-from roles.safety import parse
 
 SPLITS = {"test": (11, 510), "train": (601, 974), "validation": (511, 600), "prompt": (1, 10), "all": (1, 974)}
 """First and last number of each."""

@@ -1,4 +1,4 @@
-"""Questions of one's own: `events.values.Question` as JSON, looked at closely.
+"""Questions of one's own: `events.facts.values.Question` as JSON, looked at closely.
 
 What could not be asked or judged later is refused now, by field. It runs nothing.
 """
@@ -9,11 +9,11 @@ import keyword
 import re
 from typing import get_args
 
-from events.literal import NotLiteral, outline
-from events.values import Pair, Question, Rules
+from events.facts.values import Pair, Question, Rules
+from events.pure.literal import NotLiteral, outline
+from roles.judging.safety import parse
 from roles.questions.evalplus import LONGEST
 from roles.questions.fields import Record, Wrong
-from roles.safety import parse
 from sandbox.compare import canonical_arguments
 
 ENTRY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)?")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from events.errors import BadInput
+from events.facts.errors import BadInput
 
 Values = tuple[str, ...] | type[date] | type[int] | type[str]
 """What a key takes: one of these words, a date, a number from 1 on, or any text."""

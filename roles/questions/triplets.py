@@ -7,8 +7,8 @@ it, and nothing is run here.
 
 from __future__ import annotations
 
-from events.literal import NotLiteral, outline, outline_arguments
-from events.values import Pair, Question
+from events.facts.values import Pair, Question
+from events.pure.literal import NotLiteral, outline, outline_arguments
 from roles.questions.fields import Record, Wrong
 from sandbox.compare import canonical_arguments
 

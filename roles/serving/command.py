@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Literal
 
 import roles
-from events.errors import BadInput
-from events.secrets import is_secret
-from events.weights import ADAPTER_CONFIG
+from events.facts.errors import BadInput
+from events.facts.weights import ADAPTER_CONFIG
+from events.text.secrets import is_secret
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM has kernels for; an adapter of a rank between is padded to the next."""
@@ -98,7 +98,7 @@ def command(serving: Serving, port: int, *, cpu: bool) -> list[str]:
         # A model's own generation_config would slip penalties and cut-offs into every request that does not name them.
         "generation-config": "vllm",
         "allowed-origins": "[]",
-        "middleware": "roles.serving.guard.Guard",
+        "middleware": "roles.serving.api_key_guard.Guard",
     }
     if serving.context:
         told["max-model-len"] = serving.context

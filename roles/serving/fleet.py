@@ -1,7 +1,7 @@
 """vLLM servers that we start: from nothing to healthy, watched, and gone with us.
 
 Law: a fleet lives and dies as one: when a server ends, all end, and whoever asks is told why. Nothing of it outlives its
-owner, see `roles.serving.keeper`. It sends no prompts.
+owner, see `roles.serving.supervisor`. It sends no prompts.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from events.errors import BadInput, ModelError
-from events.logging import logger
+from events.facts.errors import BadInput, ModelError
+from events.text.logging import logger
 from roles.serving.command import Serving, built_for_cpu, check, command, deal, environment
-from roles.serving.keeping import Ended, Kept, Program, new_folder
 from roles.serving.processes import clear_all, computed, descendants
 from roles.serving.server import Server, held_ports
+from roles.serving.supervised import Ended, Kept, Program, new_folder
 
 Progress = Callable[[float, str], None]
 """Told seconds and the last line of a log while servers start."""

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sandbox.engine import started_at
+from sandbox.engine.engine import started_at
 
 PREFIX = "gasp-serve-"
 """Folders of fleets are called so, in the machine's folder for temporary files."""

@@ -13,9 +13,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from events.errors import BadInput
-from events.safe_text import one_line
-from events.secrets import masked
+from events.facts.errors import BadInput
+from events.text.safe_text import one_line
+from events.text.secrets import masked
 from roles.serving.command import HOST
 
 _TAIL = 1 << 16

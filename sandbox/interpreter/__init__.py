@@ -3,7 +3,8 @@
 The names are those of a widely used hosted interpreter; docs/interpreter.md says what is the same and what is not.
 """
 
-from sandbox.interpreter.asynchronous import AsyncFilesystem, AsyncSandbox
+from sandbox.interpreter.async_client import AsyncFilesystem, AsyncSandbox
+from sandbox.interpreter.client import Sandbox
 from sandbox.interpreter.errors import (
     FileNotFoundException,
     InvalidArgumentException,
@@ -15,7 +16,6 @@ from sandbox.interpreter.errors import (
     TimeoutException,
 )
 from sandbox.interpreter.files import Filesystem, WriteEntry
-from sandbox.interpreter.sandbox import Sandbox
 from sandbox.interpreter.values import (
     Context,
     EntryInfo,

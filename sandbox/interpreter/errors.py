@@ -12,7 +12,7 @@ SandboxException (our SandboxError by the name that users of hosted interpreters
 
 from __future__ import annotations
 
-from events.errors import SandboxError
+from events.facts.errors import SandboxError
 
 SandboxException = SandboxError
 

@@ -10,8 +10,8 @@ import base64
 from collections.abc import Iterator, Sequence
 from typing import IO, Any, Literal, TypedDict, overload
 
+from sandbox.interpreter.connection import Line
 from sandbox.interpreter.errors import InvalidArgumentException
-from sandbox.interpreter.line import Line
 from sandbox.interpreter.values import EntryInfo, WriteInfo, entry_of
 
 PIECE = 1 << 20

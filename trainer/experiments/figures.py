@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Final, NamedTuple
 
-from events.values import Seat
+from events.facts.values import Seat
 from trainer.experiments.claims import UNGUIDED
 from trainer.experiments.outcome import Examination
 from trainer.experiments.plots import Line, draw

@@ -11,12 +11,12 @@ from functools import cached_property
 from statistics import fmean
 from typing import Final
 
-from events.errors import BadInput
-from events.estimators import pass_at_k
-from events.log import Log
-from events.projections import RunSummary, fold
-from events.types import EvaluationFinished, RunStarted
-from events.values import QuestionId
+from events.facts.errors import BadInput
+from events.facts.log import Log
+from events.facts.types import EvaluationFinished, RunStarted
+from events.facts.values import QuestionId
+from events.projections.run_summary import RunSummary, fold
+from events.pure.estimators import pass_at_k
 from trainer.experiments.teaching import Teaching, teaching
 
 SETS: Final = ("validation", "test", "goalposts")

@@ -11,10 +11,10 @@ from dataclasses import fields
 from statistics import fmean
 from typing import Final, get_args
 
-from events.estimators import CONFIDENCE, DRAWS
-from events.safe_text import one_line
-from events.types import Reason
-from events.values import Seat
+from events.facts.types import Reason
+from events.facts.values import Seat
+from events.pure.estimators import CONFIDENCE, DRAWS
+from events.text.safe_text import one_line
 from trainer.experiments.claims import GUIDED, UNGUIDED, clauses, percent, points
 from trainer.experiments.figures import SEATS, TEACHER, Drawn
 from trainer.experiments.outcome import Costs, Outcome

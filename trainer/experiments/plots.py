@@ -1,6 +1,6 @@
 """Plots as SVG: a grid with a panel for each recipe, told apart by line styles, not by colours.
 
-Law: that of `events.plots`, whose look it has: equal lines give equal bytes, and text is no markup.
+Law: that of `events.export.plots`, whose look it has: equal lines give equal bytes, and text is no markup.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from events.plots import save, styled
+from events.export.plots import save, styled
 
 COLUMNS: Final = 4
 """Panels in a row."""

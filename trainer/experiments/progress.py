@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from events.activity import LOGGED_S
+from events.process.activity import LOGGED_S
 from trainer.experiments.runs import Run, State
 
 ORDER: Final[tuple[State, ...]] = get_args(State)

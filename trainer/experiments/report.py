@@ -11,12 +11,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from events.cli import holds_log, open_any
-from events.errors import BadInput
+from events.cli.app import holds_log, open_any
+from events.facts.errors import BadInput
+from trainer.experiments.experiment_plan import Cell, Plan
 from trainer.experiments.figures import draw_all
 from trainer.experiments.outcome import Outcome, outcome
 from trainer.experiments.page import PLOTS, page
-from trainer.experiments.plan import Cell, Plan
 from trainer.experiments.results import Results
 
 PAGE: Final = "results.md"

@@ -11,9 +11,9 @@ from functools import cached_property
 from statistics import fmean
 from typing import Final, Literal, NamedTuple
 
-from events.errors import BadInput
-from events.estimators import difference_interval, seeds_interval, share_interval
-from events.values import QuestionId
+from events.facts.errors import BadInput
+from events.facts.values import QuestionId
+from events.pure.estimators import difference_interval, seeds_interval, share_interval
 from trainer.experiments.outcome import SETS, Examination, Outcome
 
 K: Final = 20

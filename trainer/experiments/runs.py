@@ -18,15 +18,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, Literal
 
-from events.cli import holds_log, open_any
-from events.errors import BadInput
-from events.projections import Samples
-from events.safe_text import one_line
-from graph.assemble import started
-from graph.config import Config
-from graph.configure import keys, toml, value
-from graph.folder import locked, settings
-from trainer.experiments.plan import Cell, Plan
+from events.cli.app import holds_log, open_any
+from events.facts.errors import BadInput
+from events.projections.run_summary import Samples
+from events.text.safe_text import one_line
+from graph.settings.config import Config
+from graph.settings.configure import keys, toml, value
+from graph.setup.assemble import started
+from graph.setup.folder import locked, settings
+from trainer.experiments.experiment_plan import Cell, Plan
 
 State = Literal["playing", "failed", "waiting", "busy", "finished"]
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from events.values import QuestionId
+from events.facts.values import QuestionId
 from roles.pocket.world import read_statement
-from roles.questions.pocket import pocket
+from roles.questions.load import load
 
 
 def strata(questions: Sequence[QuestionId]) -> dict[str, list[int]]:
     """Places of the questions by stratum; empty for questions that are not the pocket world's."""
-    statements = {question.id: question.statement for question in pocket("test").questions}
+    statements = {question.id: question.statement for question in load("pocket", "test").questions}
     if not questions or not statements.keys() >= set(questions):
         return {}
     targeted = [_targeted(statements[question]) for question in questions]

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
-from events.log import Event, Log
-from events.projections import Mean
-from events.types import (
+from events.facts.log import Event, Log
+from events.facts.types import (
     EpisodeFailed,
     EpisodeFinished,
     EpisodeStarted,
@@ -28,9 +27,10 @@ from events.types import (
     Reason,
     ReferencesDrawn,
 )
-from events.values import BlobHash, Question, QuestionId, Seat
+from events.facts.values import BlobHash, Question, QuestionId, Seat
+from events.projections.run_summary import Mean
+from roles.judging.safety import parse
 from roles.pocket.world import motifs
-from roles.safety import parse
 
 MEASURES: Final = {
     "valid": "of proposals, those that can be asked: parsed, safe, deterministic, not degenerate",

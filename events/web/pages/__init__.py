@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from events.web.page import Asked, Page
 from events.web.pages import (
     answers,
     attempt,
@@ -24,6 +23,7 @@ from events.web.pages import (
     search,
     suspicion,
 )
+from events.web.view.page import Asked, Page
 
 MakePage = Callable[[Asked], Page]
 

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from events.facts.log import Event, Readable
+from events.facts.rollouts import unpack
+from events.facts.types import AttemptsMade, AttemptsVerified, QuestionProposed, RewardGiven
+from events.facts.values import Digest, Verdict
 from events.index.rows import Answers as Asking
 from events.index.rows import Appearance
-from events.log import Event, Readable
-from events.rollouts import unpack
-from events.safe_text import one_line
-from events.types import AttemptsMade, AttemptsVerified, QuestionProposed, RewardGiven
-from events.values import Digest, Verdict
-from events.web.page import Asked, NotThere, Page
+from events.text.safe_text import one_line
 from events.web.pages.attempt import place
+from events.web.view.not_there import NotThere
+from events.web.view.page import Asked, Page
 
 ROWS: Final = 100
 """Answers on a page."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from events.attempt import AttemptStory, tell_attempt
-from events.differences import Line, differences
-from events.errors import BadInput
-from events.judged import Judged, judged
-from events.web.page import Asked, NotThere, Page
-from events.web.tokens import LEARNED, LIKELY, Step
+from events.facts.errors import BadInput
+from events.projections.answer_detail import AttemptStory, tell_attempt
+from events.pure.test_outcomes import Judged, judged
+from events.text.diff import Line, differences
+from events.web.view.not_there import NotThere
+from events.web.view.page import Asked, Page
+from events.web.view.token_classes import LEARNED, LIKELY, Step
 
 TOKENS: Final = 800
 """Tokens on a page."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from events.errors import BadInput
-from events.figures import compared, figures
-from events.projections import RunSummary
-from events.web.page import Asked, Page
+from events.export.charts import compared, figures
+from events.facts.errors import BadInput
+from events.projections.run_summary import RunSummary
 from events.web.pages.run import headlines
-from events.web.settings import settings
-from events.web.viewed import Viewed
+from events.web.view.page import Asked, Page
+from events.web.view.run_handle import Viewed
+from events.web.view.settings import settings
 
 MOST: Final = 6
 """Runs that can be told apart in one figure."""

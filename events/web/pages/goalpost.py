@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from events.figures import Figure, Series
-from events.index.read import Index
+from events.export.charts import Figure, Series
+from events.facts.values import Question, QuestionId
+from events.index.reader import Index
 from events.index.rows import Gap, Goalpost
-from events.nearest import Nearest, nearest_answer
-from events.tracing.why import why
-from events.values import Question, QuestionId
-from events.web.curriculum import Told, Walk, question, tell, walks
-from events.web.page import Asked, NotThere, Page
+from events.projections.best_answer import Nearest, nearest_answer
+from events.reports.explanation import why
+from events.web.view.curriculum import Told, Walk, question, tell, walks
+from events.web.view.not_there import NotThere
+from events.web.view.page import Asked, Page
 
 ROWS: Final = 40
 """Episodes in the tree."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from events.index.read import Index
+from events.index.reader import Index
 from events.index.rows import Goalpost
-from events.web.page import Asked, Page
+from events.web.view.page import Asked, Page
 
 ROWS: Final = 100
 """Goalposts on a page."""

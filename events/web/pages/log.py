@@ -8,13 +8,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from events.commands.lines import summary
-from events.errors import BadInput
-from events.log import Event
-from events.types import AttemptsMade, QuestionProposed, RunStarted
-from events.upcast import KINDS
-from events.web.page import Asked, Page, found
-from events.web.settings import without_secrets
+from events.facts.errors import BadInput
+from events.facts.log import Event
+from events.facts.types import AttemptsMade, QuestionProposed, RunStarted
+from events.facts.upcast import KINDS
+from events.reports.event_line import summary
+from events.web.view.not_there import found
+from events.web.view.page import Asked, Page
+from events.web.view.settings import without_secrets
 
 ROWS: Final = 100
 """Events on one page."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from events.projections import RunSummary
-from events.types import PolicyUpdated
-from events.values import Digest, Role
-from events.web.page import Asked, Page
+from events.facts.types import PolicyUpdated
+from events.facts.values import Digest, Role
+from events.projections.run_summary import RunSummary
+from events.web.view.page import Asked, Page
 
 ROWS: Final = 60
 """Updates on one page."""

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from events.lineage import consumed
-from events.log import Readable
-from events.projections import RunSummary
-from events.types import EvaluationFinished, PolicyServed, PolicyUpdated, RewardGiven
-from events.values import Digest, Phase, QuestionId, Role
-from events.web.page import Asked, NotThere, Page
+from events.facts.log import Readable
+from events.facts.types import EvaluationFinished, PolicyServed, PolicyUpdated, RewardGiven
+from events.facts.values import Digest, Phase, QuestionId, Role
+from events.projections.lineage import consumed
+from events.projections.run_summary import RunSummary
 from events.web.pages.policies import mean_reward, played_with
-from events.web.viewed import Viewed
+from events.web.view.not_there import NotThere
+from events.web.view.page import Asked, Page
+from events.web.view.run_handle import Viewed
 
 ROWS: Final = 50
 """Rewards on one page."""

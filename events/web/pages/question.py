@@ -6,14 +6,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-from events.index.read import Index
+from events.facts.log import Readable
+from events.facts.types import AttemptsMade
+from events.facts.values import Outcome, Question, QuestionId
+from events.index.reader import Index
 from events.index.rows import Answers, Appearance, Sign
-from events.log import Readable
-from events.story import doubt
-from events.types import AttemptsMade
-from events.values import Outcome, Question, QuestionId
-from events.web.curriculum import question
-from events.web.page import Asked, NotThere, Page
+from events.projections.goalpost_history import doubt
+from events.web.view.curriculum import question
+from events.web.view.not_there import NotThere
+from events.web.view.page import Asked, Page
 
 ROWS: Final = 50
 """Appearances, and answers, on a page."""

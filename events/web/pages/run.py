@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from events.diagnosis import diagnose
-from events.figures import figures
-from events.overview import solved
-from events.projections import IterationFigures, Mean, RunSummary, SeatFigures
-from events.suspicion import about_run
-from events.values import Seat
-from events.web.page import Asked, Page
+from events.export.charts import figures
+from events.facts.values import Seat
+from events.projections.run_summary import IterationFigures, Mean, RunSummary, SeatFigures
+from events.reports.run_overview import solved
+from events.reports.shifts import about_run
+from events.reports.training_warnings import diagnose
 from events.web.pages.runs import latest_gap, planned
-from events.web.settings import settings
+from events.web.view.page import Asked, Page
+from events.web.view.settings import settings
 
 ROWS: Final = 20
 """Iterations on one page."""

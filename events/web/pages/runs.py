@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from events.errors import GaspError
-from events.projections import RunSummary
-from events.web.page import Asked, Page
-from events.web.viewed import Viewed
+from events.facts.errors import GaspError
+from events.projections.run_summary import RunSummary
+from events.web.view.page import Asked, Page
+from events.web.view.run_handle import Viewed
 
 PAGE = 50
 """Runs on one page."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from events.errors import BadInput
+from events.facts.errors import BadInput
 from events.index.query import CHOICES, FIELDS, NUMBERS, PREFIXES, parse
 from events.index.rows import Hit
-from events.web.page import Asked, Page
+from events.web.view.page import Asked, Page
 
 ROWS: Final = 30
 """Hits on a page."""

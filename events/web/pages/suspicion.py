@@ -6,10 +6,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-from events.errors import BadInput
+from events.facts.errors import BadInput
 from events.index.rows import Sign
-from events.suspicion import RULES, about_run
-from events.web.page import Asked, Page
+from events.pure.reward_hacking import RULES
+from events.reports.shifts import about_run
+from events.web.view.page import Asked, Page
 
 ROWS: Final = 50
 """Signs on a page."""

@@ -1,0 +1,91 @@
+"""`show` and `tail`: events of a log, a page at a time, a line each.
+
+Law: no more than a page is ever in memory, and the end of a log is found by index, however long the log is.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import closing
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from events.cli.app import open_any
+from events.cli.output import MOST, AsJson, LogName, Printer, note, say_json
+from events.facts.errors import BadInput
+from events.facts.follow import follow as followed
+from events.facts.log import Event
+from events.facts.upcast import KINDS
+from events.reports.event_line import line_of
+
+PAGE = 50
+"""Events that `show` shows unless told otherwise."""
+LAST = 10
+"""Events that `tail` shows unless told otherwise."""
+
+StreamName = Annotated[str | None, typer.Option(help="Of this stream only, e.g. run or episode/00001/000.")]
+KindNames = Annotated[list[str] | None, typer.Option("--kind", help="Of this kind only, e.g. gap_measured; may be repeated.")]
+
+
+def show(
+    log: LogName,
+    stream: StreamName = None,
+    kind: KindNames = None,
+    after: Annotated[int, typer.Option(help="Begin behind this position.", min=0, max=MOST)] = 0,
+    limit: Annotated[int, typer.Option(help="So many at most; 0 shows all.", min=0, max=MOST)] = PAGE,
+    as_json: AsJson = False,
+) -> None:
+    """Show a page of events, from the beginning or from behind a position."""
+    kinds, position = known(kind), 0
+    with closing(open_any(log)) as opened:
+        events = opened.read(stream, after=after, kinds=kinds, limit=limit + 1 if limit else None)
+        for event in tell(islice(events, limit or None), as_json=as_json):
+            position = event.position
+        if position == 0:
+            note("no such events")
+        elif next(events, None) is not None:
+            note(f"there are more: --after {position}")
+
+
+def tail(
+    log: LogName,
+    count: Annotated[int, typer.Option("-n", help="So many.", min=0, max=MOST)] = LAST,
+    stream: StreamName = None,
+    kind: KindNames = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is appended, until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the last events, and those to come if asked."""
+    kinds = known(kind)
+    with closing(open_any(log)) as opened:
+        after = opened.raw().before_last(count, stream, until=opened.head().position, kinds=kinds)
+        events = followed(opened, stream, after=after, kinds=kinds, stop=lambda: not follow)
+        for _ in tell(events, as_json=as_json):
+            if follow:
+                sys.stdout.flush()
+
+
+def known(kinds: Collection[str] | None) -> Collection[str] | None:
+    """The kinds, if there are such.
+
+    Raises:
+        BadInput: there is no such kind.
+    """
+    for kind in kinds or ():
+        if kind not in KINDS:
+            raise BadInput(f"there is no kind {kind!r}; the kinds are {', '.join(KINDS)}")
+    return kinds or None
+
+
+def tell(events: Iterator[Event], *, as_json: bool) -> Iterator[Event]:
+    """Print events, each before it is given."""
+    printer = Printer()
+    for event in events:
+        if as_json:
+            say_json(event.model_dump(mode="json"))
+        else:
+            printer.line(line_of(event))
+        yield event

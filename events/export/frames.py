@@ -1,0 +1,71 @@
+"""Tables as polars frames: `attempts(run)`, `questions(run)`, `updates(run)`, `gaps(run)`.
+
+    from events import frames
+    frames.attempts("runs/run-001").group_by("iteration", "task").agg(pl.col("reward").mean())
+
+Law: the columns are those of `events.export.tables`, and so are their meanings. A frame holds the log as far as it went when
+it was asked; it lies in memory, so for a log that does not fit there is `python -m events export`. Needs the extra `data`;
+pandas has a frame by `.to_pandas()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from events.cli.app import open_any, run_name
+from events.export import needs
+from events.export.table_rows import TABLES
+from events.facts.log import Log
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Run = str | Path | Log
+"""The directory of a run, its log.sqlite, a postgresql:// URL, or an open log, whose run is called `run`."""
+
+
+def attempts(run: Run) -> pl.DataFrame:
+    """Every completion that was sampled, the teacher's included. See `events.export.tables.AttemptRow`."""
+    return _frame("attempts", run)
+
+
+def questions(run: Run) -> pl.DataFrame:
+    """Goalposts, proposals, and questions for practice. See `events.export.tables.QuestionRow`."""
+    return _frame("questions", run)
+
+
+def updates(run: Run) -> pl.DataFrame:
+    """Every update of a policy. See `events.export.tables.UpdateRow`."""
+    return _frame("updates", run)
+
+
+def gaps(run: Run) -> pl.DataFrame:
+    """Every measure of a goalpost's gap. See `events.export.tables.GapRow`."""
+    return _frame("gaps", run)
+
+
+def _frame(table: str, run: Run) -> pl.DataFrame:
+    with needs("data"):
+        import polars as pl
+        import pyarrow as pa
+
+        from events.export.arrow import batches, schema
+    with _opened(run) as (log, name):
+        until = log.head().position
+        columns = schema(table, log, until)
+        rows = (row.columns() for row in TABLES[table].rows(log, name, until))
+        found = pl.from_arrow(pa.Table.from_batches(batches(rows, columns), columns))
+    assert isinstance(found, pl.DataFrame)
+    return found
+
+
+@contextmanager
+def _opened(run: Run) -> Iterator[tuple[Log, str]]:
+    if isinstance(run, str | Path):
+        with closing(open_any(str(run))) as log:
+            yield log, run_name(str(run))
+    else:
+        yield run, "run"

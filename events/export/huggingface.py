@@ -1,0 +1,53 @@
+"""A folder that is a Hugging Face dataset: `data/*.parquet`, a configuration for each table, and a card as `README.md`.
+
+Law: tables and columns are those of `events.export.tables`, but prompts and completions are conversations, as TRL expects them
+(`[{"role": "user", "content": ...}]`). Tables without rows are left out, because no dataset can be empty. It uploads nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from events.export import whole
+from events.export.arrow import schema
+from events.export.dataset_card import card
+from events.export.parquet import write_table
+from events.export.row_files import rows, said
+from events.export.table_rows import TABLES
+from events.stores.raw import Store
+
+SPEAKERS: Final = {"prompt": "user", "completion": "assistant"}
+"""Columns that are conversations of one message, and who says it."""
+_CONVERSATION = pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string())]))
+
+
+def write(log: Store, out: Path, *, name: str) -> str:
+    """See `events.export.Exporter`."""
+    head = log.head()
+    written: dict[str, pa.Schema] = {}
+    counts: dict[str, int] = {}
+    with whole(out) as folder:
+        (folder / "data").mkdir()
+        for table in TABLES:
+            path, columns = folder / "data" / f"{table}.parquet", _conversational(schema(table, log, head.position))
+            counts[table] = write_table(path, _spoken(rows(table, log, name, head.position)), columns)
+            if counts[table]:
+                written[table] = columns
+            else:
+                path.unlink()
+        (folder / "README.md").write_text(card(log, head, name=name, tables=written), encoding="utf-8")
+    return said(counts, out)
+
+
+def _conversational(columns: pa.Schema) -> pa.Schema:
+    return pa.schema([field.with_type(_CONVERSATION) if field.name in SPEAKERS else field for field in columns])
+
+
+def _spoken(found: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for row in found:
+        said = {name: [{"role": role, "content": row[name]}] for name, role in SPEAKERS.items() if name in row}
+        yield {**row, **said}

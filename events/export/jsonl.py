@@ -1,0 +1,45 @@
+"""Tables as JSON lines: `attempts.jsonl`, `questions.jsonl`, `updates.jsonl`, `gaps.jsonl`.
+
+Law: one row a line, in ASCII, so that no text can end a line early or change a terminal. A number that JSON lacks (infinity, or
+what is no number) is null. It holds one row in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from events.export import whole
+from events.export.row_files import rows, said
+from events.export.table_rows import TABLES
+from events.stores.raw import Store
+
+
+def write(log: Store, out: Path, *, name: str) -> str:
+    """See `events.export.Exporter`."""
+    until = log.head().position
+    counts = dict.fromkeys(TABLES, 0)
+    with whole(out) as folder:
+        for table in TABLES:
+            with (folder / f"{table}.jsonl").open("w", encoding="ascii") as file:
+                for row in rows(table, log, name, until):
+                    file.write(line(row))
+                    counts[table] += 1
+    return said(counts, out)
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row as a line."""
+    return f"{json.dumps({name: _plain(value) for name, value in row.items()}, allow_nan=False)}\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, np.ndarray):
+        return list(map(_plain, value.tolist()))
+    return value

@@ -1,0 +1,188 @@
+"""A run as curves: every figure at every iteration, and the only place where metrics have names.
+
+Law: a metric has the name that TRL's GRPOTrainer logs it under, if it does; before it stands whose it is. `student/reward` and
+`teacher/reward` are what a role got while playing, `shared/loss` (or `teacher/loss`, `student/loss`, where policies are
+separate) is what an update of that policy did. What TRL does not know has a name of ours: `gap`, `teacher/easy/accepted`,
+`eval/test/pass_at_1`. It is a pure fold of the events and reads no texts and no tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import takewhile
+from statistics import fmean, stdev
+from typing import Any, Final, NamedTuple, get_args
+
+from events.facts.errors import BadInput
+from events.facts.log import Event, Log
+from events.facts.types import (
+    EpisodeFinished,
+    EvaluationFinished,
+    IterationFinished,
+    IterationStarted,
+    PolicyServed,
+    PolicyUpdated,
+    Reason,
+    RewardGiven,
+)
+from events.facts.values import Role, StepTaken
+from events.projections.run_summary import IterationFigures, Mean, RunSummary, staleness
+from events.reports.training_warnings import NAMES, diagnose
+from events.text.secrets import MASK, is_secret, masked
+
+ENDINGS: Final[tuple[str, ...]] = get_args(EpisodeFinished.model_fields["reason"].annotation)
+"""How guided episodes end."""
+
+
+class Point(NamedTuple):
+    """What was measured at once."""
+
+    step: int
+    """The iteration that it is about; 0 is the start."""
+    time: datetime
+    """When it became known."""
+    values: dict[str, float]
+    """By the metric's name."""
+
+
+class Curves(NamedTuple):
+    """A run in numbers, up to one position."""
+
+    started: datetime
+    """When its log began."""
+    settings: dict[str, bool | float | str]
+    """What it was started with, by dotted name, and which log it is: `log.position`, `log.head`."""
+    points: Iterator[Point]
+    """In the order in which they became known."""
+
+
+def curves(log: Log) -> Curves:
+    """The curves of a log, which a run may be writing.
+
+    Raises:
+        BadInput: it is empty.
+    """
+    position, head = log.head()
+    first = next(log.read(limit=1), None)
+    if first is None:
+        raise BadInput("the log is empty, so there is nothing to export; play first")
+    settings: dict[str, bool | float | str] = {"log.position": position, "log.head": head}
+    for event in log.read("run", kinds=("run_started",), limit=1):
+        shown = event.fact.model_dump(mode="json", include={"config", "versions", "commit", "policies"})
+        settings.update(_flat({**shown.pop("config"), **shown}))
+    return Curves(first.time, settings, points(takewhile(lambda event: event.position <= position, log.read())))
+
+
+def points(events: Iterable[Event]) -> Iterator[Point]:
+    """One point when an iteration has been played, one for each update of a policy, its delivery, and each examination."""
+    summary, rewards = RunSummary(), _Rewards()
+    for event in events:
+        summary.apply(event)
+        match event.fact:
+            case IterationStarted():
+                rewards = _Rewards()
+            case RewardGiven() as fact:
+                rewards.add(fact)
+            case IterationFinished(iteration=number):
+                values = played(summary.iterations[number]) | {"num_completion_tokens": summary.tokens} | rewards.values()
+                yield _point(number, event, values)
+            case PolicyUpdated() as fact:
+                values = learned(fact) | {"staleness": staleness(summary, fact), "tokens_per_second": summary.speeds[-1]}
+                warned = {symptom.name for symptom in diagnose(summary) if symptom.policy == fact.policy}
+                values |= {f"warnings/{name}": name in warned for name in NAMES}
+                yield _point(fact.iteration, event, {f"{fact.policy}/{name}": value for name, value in values.items()})
+            case PolicyServed(role=role, difference=float()) as fact:
+                known = next((update.iteration for update in reversed(summary.updates) if update.digest == fact.policy), 0)
+                far = {"difference": fact.difference, "mean_difference": fact.mean_difference}
+                yield _point(known, event, {f"served/{role}/{name}": value for name, value in far.items()})
+            case EvaluationFinished() as fact:
+                yield _point(fact.iteration, event, _examined(fact))
+
+
+def _point(step: int, event: Event, values: Mapping[str, float | None]) -> Point:
+    return Point(step, event.time, {name: float(value) for name, value in values.items() if value is not None})
+
+
+@dataclass
+class _Rewards:
+    """The rewards of one iteration, by role."""
+
+    groups: dict[Role, dict[str, list[tuple[float, ...]]]] = field(default_factory=lambda: {"teacher": {}, "student": {}})
+    """Groups by the teacher's seat or the student's task."""
+
+    def add(self, fact: RewardGiven) -> None:
+        self.groups[fact.role].setdefault(fact.task, []).append(fact.rewards)
+
+    def values(self) -> dict[str, float | None]:
+        found: dict[str, float | None] = {}
+        for role, tasks in self.groups.items():
+            for task, groups in tasks.items():
+                found |= _spread(f"{role}/rewards/{task}/mean", f"{role}/rewards/{task}/std", groups)
+            groups = [group for groups in tasks.values() for group in groups]
+            found |= _spread(f"{role}/reward", f"{role}/reward_std", groups)
+            # A single completion never differs from itself, which says nothing.
+            flat = [len(set(group)) == 1 for group in groups if len(group) > 1]
+            found[f"{role}/frac_reward_zero_std"] = fmean(flat) if flat else None
+        return found
+
+
+def _spread(mean: str, deviation: str, groups: Iterable[tuple[float, ...]]) -> dict[str, float | None]:
+    rewards = [reward for group in groups for reward in group]
+    return {mean: fmean(rewards) if rewards else None, deviation: stdev(rewards) if len(rewards) > 1 else None}
+
+
+def played(figures: IterationFigures) -> dict[str, float | None]:
+    """What an iteration was, by the metric's name, but for the spread of its rewards."""
+    values = {"gap": figures.gap.value, "practice/pass_rate": figures.practice.value}
+    values |= {f"{role}/completions/mean_length": length.value for role, length in figures.lengths.items()}
+    values |= {"episodes/finished": figures.finished, "episodes/failed": figures.failed}
+    values |= {f"episodes/{reason}": figures.endings[reason] for reason in ENDINGS}
+    for name, seat in figures.seats.items():
+        found = {"pass_rate": seat.pass_rate.value, "aligned": seat.aligned.value, "diversity": seat.diversity}
+        if seat.proposed:
+            found["accepted"] = seat.accepted / seat.proposed
+            found |= {f"rejected/{reason}": seat.rejected[reason] / seat.proposed for reason in get_args(Reason)}
+        values |= {f"teacher/{name}/{figure}": value for figure, value in found.items()}
+    return values
+
+
+def learned(fact: PolicyUpdated) -> dict[str, float | None]:
+    """What an update did, by the metric's name without the policy's."""
+    groups = sum(step.groups for step in fact.steps)
+    names = {name: None for step in fact.steps for name in step.metrics}
+    return {
+        **{name: _token_mean(fact.steps, name) for name in names},
+        "global_step": fact.step,
+        "samples": sum(step.samples for step in fact.steps),
+        "tokens": sum(step.tokens for step in fact.steps),
+        "frac_silent_groups": sum(step.silent_groups for step in fact.steps) / groups if groups else None,
+    }
+
+
+def _token_mean(steps: Iterable[StepTaken], name: str) -> float | None:
+    mean = Mean()
+    for step in steps:
+        if name in step.metrics:
+            mean.add(step.metrics[name] * step.tokens, step.tokens)
+    return mean.value
+
+
+def _examined(fact: EvaluationFinished) -> dict[str, float | None]:
+    solved = [count > 0 for count in fact.successes.values()]
+    found = {f"pass_at_{k}": share for k, share in fact.pass_at.items()}
+    return {
+        f"eval/{fact.name}/{name}": value for name, value in (found | {"solved": fmean(solved) if solved else None}).items()
+    }
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, bool | float | str]]:
+    inner = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else None
+    if inner is not None:
+        for key, part in inner:
+            yield from _flat(part, f"{name}.{key}" if name else str(key))
+    elif is_secret(name):
+        yield name, MASK
+    else:
+        yield name, value if isinstance(value, bool | int | float) else masked(str(value))

@@ -1,0 +1,73 @@
+"""Curves and settings as a run of MLflow in a SQLite database, which `mlflow ui --backend-store-uri sqlite:///...` shows.
+
+Law: it never uses the network. Times are those of the events. Writing takes `mlflow-skinny`; showing takes all of `mlflow`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from events.export import needs, whole
+from events.export.metrics import Curves, curves
+from events.facts.errors import LogError
+from events.stores.raw import Store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "gasp"
+"""The MLflow experiment that the run belongs to."""
+PARAMS, METRICS = 100, 1000
+"""How many of each MLflow takes at once."""
+
+
+def write(log: Store, out: Path, *, name: str) -> str:
+    """Write a database with one run. See `events.export.Exporter`."""
+    # It is read when mlflow is imported.
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    with needs("mlflow"):
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+    for chatty in ("mlflow", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    found = curves(log)
+    with whole(out) as folder:
+        try:
+            _fill(MlflowClient(tracking_uri=f"sqlite:///{folder.absolute()}/mlflow.db"), found, out, name)
+        except (MlflowException, SQLAlchemyError) as error:
+            message = str(error).strip().splitlines()[0]
+            raise LogError(f"the export {out} cannot be written ({message}); choose another place") from error
+    return f"curves of {name} to {out}; see them with: mlflow ui --backend-store-uri {quote(f'sqlite:///{out}/mlflow.db')}"
+
+
+def _fill(client: MlflowClient, found: Curves, out: Path, name: str) -> None:
+    from mlflow.entities import Metric, Param
+
+    at = _milliseconds(found.started)
+    experiment = client.create_experiment(EXPERIMENT, artifact_location=(out.absolute() / "artifacts").as_uri())
+    run = client.create_run(experiment, start_time=at, run_name=name).info.run_id
+    params = (Param(key, str(value)) for key, value in found.settings.items())
+    while some := list(islice(params, PARAMS)):
+        client.log_batch(run, params=some)
+    metrics = (
+        Metric(key, value, _milliseconds(point.time), point.step)
+        for point in found.points
+        for key, value in point.values.items()
+    )
+    while batch := list(islice(metrics, METRICS)):
+        client.log_batch(run, metrics=batch)
+        at = batch[-1].timestamp
+    client.set_terminated(run, end_time=at)
+
+
+def _milliseconds(time: datetime) -> int:
+    return round(time.timestamp() * 1000)

@@ -1,0 +1,40 @@
+"""Tables as Parquet: `attempts.parquet`, `questions.parquet`, `updates.parquet`, `gaps.parquet`.
+
+Law: row groups are of bounded size, and memory holds one. See `events.export.tables` for the columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow.parquet import ParquetWriter
+
+from events.export import whole
+from events.export.arrow import batches, schema
+from events.export.row_files import rows, said
+from events.export.table_rows import TABLES
+from events.stores.raw import Store
+
+
+def write(log: Store, out: Path, *, name: str) -> str:
+    """See `events.export.Exporter`."""
+    until = log.head().position
+    with whole(out) as folder:
+        counts = {
+            table: write_table(folder / f"{table}.parquet", rows(table, log, name, until), schema(table, log, until))
+            for table in TABLES
+        }
+    return said(counts, out)
+
+
+def write_table(path: Path, found: Iterable[dict[str, Any]], columns: pa.Schema) -> int:
+    """Write rows, given by column; how many there were."""
+    count = 0
+    with ParquetWriter(path, columns, compression="zstd") as writer:
+        for batch in batches(found, columns):
+            writer.write_batch(batch)
+            count += batch.num_rows
+    return count

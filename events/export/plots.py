@@ -1,0 +1,196 @@
+"""Figures as files for papers: SVG and PNG by matplotlib, and the numbers beside them.
+
+Law: equal figures give equal bytes: no date, no random ids, no settings of whoever draws. Text stays text, and none of it is
+markup. Lines differ by dashes and marks, not by colours alone. Needs the extra `plots`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from events.export import needs, whole
+from events.export.charts import UNIT, Figure, Series, apart, clear, span
+from events.facts.log import Say, silent
+from events.text.safe_text import one_line
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
+
+FORMATS: Final = ("svg", "png")
+"""Kinds of pictures."""
+NUMBERS: Final = "figures.json"
+"""All figures of a folder as data."""
+STYLE: Final = {
+    "svg.hashsalt": "gasp",
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 7,
+    "axes.titlesize": 8,
+    "axes.linewidth": 0.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "path.simplify": True,
+    "savefig.dpi": 200,
+}
+"""The house look."""
+_COLOURS: Final = ("#0b5cad", "#a8480b", "#19692c", "#7b3fa0", "#8a5d00", "#0f6b70")
+_DASHES: Final[tuple[Any, ...]] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1.5)), (0, (9, 2)))
+_MARKS: Final = ("o", "s", "^", "D", "v", "P")
+_INCHES: Final = (4.4, 2.2)
+_ROW: Final = 0.075
+"""Height of a line's name, as a share of the axis."""
+_NAME: Final = 40
+"""Letters of a name."""
+_MARKED: Final = 24
+"""Marks of a line, at most."""
+
+
+@contextmanager
+def styled() -> Iterator[type[Canvas]]:
+    """The house look, and what to draw on.
+
+    Raises:
+        BadInput: the extra is not installed.
+    """
+    with needs("plots"):
+        from matplotlib import style
+        from matplotlib.figure import Figure as Canvas
+    with style.context(["default", STYLE]):
+        yield Canvas
+
+
+def save(canvas: Canvas, file: Path, title: str) -> None:
+    """Write a picture in the format that the file's name says; the title is for who cannot see it."""
+    about = {"Title": title, "Creator": "GASP", "Date": None} if file.suffix == ".svg" else {"Title": title, "Software": "GASP"}
+    canvas.savefig(file, format=file.suffix[1:], metadata=about)
+
+
+def write(
+    figures: Sequence[Figure], out: Path, runs: Sequence[str], formats: Sequence[str] = FORMATS, say: Say = silent
+) -> list[str]:
+    """Write figures into a new folder: pictures, the points of each as CSV, and all as JSON.
+
+    Args:
+        figures: which.
+        out: a new or empty place.
+        runs: what they are of.
+        formats: of the pictures.
+        say: told how many figures are done.
+
+    Returns:
+        The figures' names, which their files have.
+
+    Raises:
+        BadInput: something is there already, or the extra is not installed.
+        LogError: the place cannot be written.
+    """
+    names = _unique([figure.name for figure in figures])
+    with whole(out) as folder:
+        for done, (name, figure) in enumerate(zip(names, figures, strict=True), 1):
+            for form in formats:
+                _draw(figure, folder / f"{name}.{form}")
+            _table(figure, folder / f"{name}.csv")
+            say(done, len(figures))
+        told = {"runs": list(runs), "figures": [as_data(figure) for figure in figures]}
+        (folder / NUMBERS).write_text(json.dumps(told, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    return names
+
+
+def as_data(figure: Figure) -> dict[str, Any]:
+    """The figure as JSON; None for a number that is not finite."""
+    series = [one._asdict() | {"points": _plain(one.points), "band": _plain(one.band)} for one in figure.series]
+    return figure._asdict() | {"series": series}
+
+
+def _plain(rows: Sequence[Sequence[float]]) -> list[list[float | None]]:
+    return [[value if isfinite(value) else None for value in row] for row in rows]
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Names for files, on disks too that know no capitals."""
+    found: dict[str, str] = {}
+    for name in names:
+        key = wanted = name or "figure"
+        number = 1
+        while key.lower() in found:
+            number += 1
+            key = f"{wanted}-{number}"
+        found[key.lower()] = key
+    return list(found.values())
+
+
+def _table(figure: Figure, file: Path) -> None:
+    """A row for each point."""
+    with file.open("w", encoding="utf-8", newline="") as opened:
+        rows = csv.writer(opened, lineterminator="\n")
+        rows.writerow(["series", figure.x, figure.y, "low", "high"])
+        for series in figure.series:
+            edges = {x: (low, high) for x, low, high in series.band}
+            rows.writerows([one_line(series.name), x, y, *edges.get(x, ("", ""))] for x, y in series.points)
+
+
+def _draw(figure: Figure, file: Path) -> None:
+    lines = [(place, line) for place, series in enumerate(figure.series) if (line := clear(series)).points]
+    with styled() as canvas_of:
+        height = max(_INCHES[1], 0.7 + 0.12 * len(lines))
+        canvas = canvas_of(figsize=(_INCHES[0], height), layout="constrained")
+        axes = canvas.subplots()
+        for place, line in lines:
+            _line(axes, place, line)
+        low, high = span([line for _, line in lines], figure.limits or (None if lines else UNIT))
+        room = (high - low) * 0.03 or abs(low) / 10 or 1.0
+        axes.set_ylim(low - room, high + room)
+        axes.yaxis.grid(visible=True, color="0.9", linewidth=0.5)
+        axes.set_axisbelow(True)
+        if all(x.is_integer() for _, line in lines for x, _ in line.points):
+            axes.locator_params(axis="x", integer=True)
+        axes.set_title(one_line(figure.title), loc="left")
+        axes.set_xlabel(one_line(figure.x))
+        axes.set_ylabel(one_line(figure.y))
+        _names(axes, lines, _ROW * _INCHES[1] / height)
+        save(canvas, file, one_line(figure.title))
+
+
+def _line(axes: Any, place: int, line: Series) -> None:
+    colour = _COLOURS[place % len(_COLOURS)]
+    xs, ys = zip(*line.points, strict=True)
+    if len(line.band) > 1:
+        places, low, high = zip(*line.band, strict=True)
+        axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
+    if len(line.band) == 1:
+        axes.vlines(*line.band[0], color=colour, linewidth=0.7)
+    axes.plot(
+        *(xs, ys),
+        color=colour,
+        linestyle=_DASHES[place % len(_DASHES)],
+        linewidth=1,
+        marker=_MARKS[place % len(_MARKS)],
+        markersize=2.5,
+        markevery=-(-len(xs) // _MARKED),
+        markerfacecolor=colour if place < len(_MARKS) else "white",
+        markeredgewidth=0.6,
+    )
+
+
+def _names(axes: Any, lines: Sequence[tuple[int, Series]], row: float) -> None:
+    """The lines' names beside their ends, as on the page."""
+    low, high = axes.get_ylim()
+    ends = sorted(((line.points[-1][1] - low) / (high - low), place, line) for place, line in lines)
+    for (_, place, line), at in zip(ends, apart([end for end, _, _ in ends], row, 0.0, 1.0), strict=True):
+        name, colour = one_line(line.name, _NAME), _COLOURS[place % len(_COLOURS)]
+        axes.annotate(
+            name,
+            xy=line.points[-1],
+            xytext=(1.04, at),
+            textcoords="axes fraction",
+            va="center",
+            color=colour,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.4, "shrinkA": 1, "shrinkB": 3},
+        )

@@ -1,0 +1,155 @@
+"""Episodes as spans, under the GenAI semantic conventions of OpenTelemetry (attributes `gen_ai.*`; ours are `gasp.*`).
+
+An episode is a trace. Its own span (`invoke_workflow`) holds one for each answer of a model (`text_completion`, with the
+graph's node as `gen_ai.agent.name`) and one for each visit to the verifier (`execute_tool`); every other fact is an event on
+it. A span ends when its fact was appended and starts with the fact before it in the stream, so waiting for a common batch is
+part of it.
+
+Law: counts, ids and names only; no text of a prompt, a completion, a program or a message leaves the log. Ids follow from
+hashes and times of events, so whoever receives an episode twice has it once. An episode that has not ended gives nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import PurePath
+from typing import Final
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event as Moment
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
+
+from events.facts.log import Event, Log
+from events.facts.rollouts import unpack
+from events.facts.types import (
+    AttemptsMade,
+    AttemptsVerified,
+    EpisodeFailed,
+    EpisodeFinished,
+    EpisodeStarted,
+    Fact,
+    QuestionProposed,
+    RunStarted,
+)
+from events.facts.values import Generation
+
+FIELDS: Final = {
+    *("iteration", "purpose", "question", "axis", "seat", "attempt", "parent", "task", "phase", "reason"),
+    *("gap", "successes", "attempts", "best_share", "similarity", "aligned"),
+}
+"""Fields of facts that are shown, under `gasp.`. None of them holds text that a model wrote."""
+
+Attributes = dict[str, str | bool | int | float | list[str]]
+
+
+def traces(log: Log, name: str) -> Iterator[list[ReadableSpan]]:
+    """The spans of each episode, once it has ended; its own is the last."""
+    resource = Resource({"service.name": "gasp", "gasp.run": name})
+    model = "unknown"
+    going: dict[str, _Episode] = {}
+    for event in log.read():
+        match event.fact:
+            case RunStarted(config=config):
+                # Where a model's folder is, is nobody's business.
+                model = PurePath(str(config.get("model", model))).name
+            case EpisodeStarted():
+                going[event.stream] = _Episode(event, model, resource)
+            case EpisodeFinished(reason=reason) if event.stream in going:
+                yield going.pop(event.stream).end(event, {"gasp.reason": reason})
+            case EpisodeFailed(error=error) if event.stream in going:
+                yield going.pop(event.stream).end(event, {"error.type": error}, Status(StatusCode.ERROR))
+            case _ if event.stream in going:
+                going[event.stream].go_on(event, log)
+
+
+class _Episode:
+    """An episode that has not ended."""
+
+    def __init__(self, started: Event, model: str, resource: Resource) -> None:
+        self._started = self._latest = started
+        self._model = model
+        self._resource = resource
+        self._trace = int(_digest(started, "trace")[:32], 16)
+        self._spans: list[ReadableSpan] = []
+        self._moments: list[Moment] = []
+
+    def go_on(self, event: Event, log: Log) -> None:
+        match event.fact:
+            case QuestionProposed(seat=seat, generation=generation):
+                self._add(event, "text_completion", self._model, self._answer(f"teacher_{seat}", generation, log))
+            case AttemptsMade(generation=generation):
+                self._add(event, "text_completion", self._model, self._answer("solver", generation, log))
+            case AttemptsVerified(verdicts=verdicts):
+                passed = sum(verdict.outcome == "passed" for verdict in verdicts)
+                counts = {"gasp.verdicts": len(verdicts), "gasp.passed": passed}
+                self._add(event, "execute_tool", "verifier", {"gen_ai.tool.name": "verifier", **counts})
+            case fact:
+                self._moments.append(Moment(fact.kind, _shown(fact), _nanoseconds(event)))
+        self._latest = event
+
+    def end(self, event: Event, ending: Attributes, status: Status | None = None) -> list[ReadableSpan]:
+        about: Attributes = {"gen_ai.workflow.name": "gasp", "gasp.stream": event.stream, **_shown(self._started.fact)}
+        self._spans.append(
+            ReadableSpan(
+                name="invoke_workflow gasp",
+                context=self._context(self._started),
+                resource=self._resource,
+                attributes={"gen_ai.operation.name": "invoke_workflow", **about, **ending},
+                events=self._moments,
+                status=status or Status(),
+                start_time=_nanoseconds(self._started),
+                end_time=_nanoseconds(event),
+            )
+        )
+        return self._spans
+
+    def _add(self, event: Event, operation: str, target: str, attributes: Attributes) -> None:
+        self._spans.append(
+            ReadableSpan(
+                name=f"{operation} {target}",
+                context=self._context(event),
+                parent=self._context(self._started),
+                resource=self._resource,
+                attributes={"gen_ai.operation.name": operation, **_shown(event.fact), **attributes},
+                start_time=_nanoseconds(self._latest),
+                end_time=_nanoseconds(event),
+            )
+        )
+
+    def _context(self, event: Event) -> SpanContext:
+        return SpanContext(self._trace, int(_digest(event, "span")[:16], 16), is_remote=False, trace_flags=TraceFlags(1))
+
+    def _answer(self, node: str, generation: Generation, log: Log) -> Attributes:
+        rollouts, sampling = unpack(log.get(generation.tokens)), generation.sampling
+        full = [len(ids) >= sampling.max_tokens for ids in rollouts.ids]
+        return {
+            # The weights are the run's own.
+            "gen_ai.provider.name": "gasp",
+            "gen_ai.agent.name": node,
+            "gen_ai.request.model": self._model,
+            "gen_ai.response.model": f"{self._model}@{generation.policy[:12]}",
+            "gen_ai.request.choice.count": generation.count,
+            "gen_ai.request.seed": generation.seed,
+            "gen_ai.request.temperature": sampling.temperature,
+            "gen_ai.request.top_p": sampling.top_p,
+            "gen_ai.request.max_tokens": sampling.max_tokens,
+            "gen_ai.usage.input_tokens": len(rollouts.prompt),
+            "gen_ai.usage.output_tokens": generation.length,
+            "gen_ai.response.finish_reasons": ["length" if cut else "stop" for cut in full],
+        }
+
+
+def _shown(fact: Fact) -> Attributes:
+    return {f"gasp.{name}": value for name, value in fact.model_dump(include=FIELDS, exclude_none=True).items()}
+
+
+def _digest(event: Event, salt: str) -> str:
+    """Equal runs have equal hashes; their times tell them apart."""
+    return sha256(f"{salt} {event.hash} {event.time.isoformat()}".encode()).hexdigest()
+
+
+def _nanoseconds(event: Event) -> int:
+    return (event.time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000

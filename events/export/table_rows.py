@@ -1,0 +1,291 @@
+"""Reads the rows of each table off a log.
+
+Law: a pure fold of the events up to one position, in which only episodes that have not ended are kept, so that a long log
+needs no more memory than a short one. An episode's rows come when it has ended, those of open ones last.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Any, Literal, NamedTuple
+
+from events.export.tables import AttemptRow, GapRow, QuestionRow, TableRow, UpdateRow
+from events.facts.errors import LogCorrupt
+from events.facts.log import Event, Log
+from events.facts.rollouts import unpack
+from events.facts.types import (
+    AttemptsMade,
+    AttemptsVerified,
+    EpisodeFailed,
+    EpisodeFinished,
+    EpisodeStarted,
+    EvaluationFinished,
+    GapMeasured,
+    GoalpostAdded,
+    IterationStarted,
+    PolicyUpdated,
+    QuestionProposed,
+    RewardGiven,
+)
+from events.facts.values import BlobHash, Digest, Question, QuestionId, Seat
+from events.projections.goalpost_history import ProposalStory, apply_proposal
+
+_ENDS = ("episode_finished", "episode_failed", "evaluation_finished")
+_ATTEMPTS = ("episode_started", "question_proposed", "attempts_made", "attempts_verified", "reward_given", *_ENDS)
+_PROPOSALS = (
+    "question_proposed",
+    "question_rejected",
+    "question_validated",
+    "pass_rate_measured",
+    "question_accepted",
+    "reward_given",
+)
+_QUESTIONS = ("goalpost_added", "episode_started", *_PROPOSALS, "episode_finished", "episode_failed")
+_GAPS = ("goalpost_added", "iteration_started", "gap_measured", "evaluation_finished")
+
+
+class Table(NamedTuple):
+    """A table."""
+
+    row: type[TableRow]
+    rows: Callable[[Log, str, int], Iterator[TableRow]]
+    """Its rows, from a log, the name of the run, and the last position to be read."""
+
+
+@dataclass
+class _Stream:
+    """A stream that has not ended."""
+
+    iteration: int | None = None
+    made: list[Event] = field(default_factory=list)
+    verified: dict[int, AttemptsVerified] = field(default_factory=dict)
+    rewarded: dict[int, tuple[int, RewardGiven]] = field(default_factory=dict)
+    """With the position."""
+
+
+def attempts(log: Log, run: str, until: int) -> Iterator[AttemptRow]:
+    """Every completion that was sampled.
+
+    Raises:
+        LogCorrupt: a blob is missing or damaged, or contradicts its event.
+    """
+    going: dict[str, _Stream] = {}
+    for event in _events(log, until, _ATTEMPTS):
+        stream = going.setdefault(event.stream, _Stream())
+        match event.fact:
+            case EpisodeStarted(iteration=iteration):
+                stream.iteration = iteration
+            case QuestionProposed() | AttemptsMade():
+                stream.made.append(event)
+            case AttemptsVerified() as fact:
+                stream.verified[fact.of] = fact
+            case RewardGiven() as fact:
+                stream.rewarded[fact.of] = event.position, fact
+            case EvaluationFinished(iteration=iteration):
+                stream.iteration = iteration
+        if event.fact.kind in _ENDS:
+            yield from _completions(log, run, going.pop(event.stream), _ending(event))
+    for stream in going.values():
+        yield from _completions(log, run, stream, None)
+
+
+def _completions(log: Log, run: str, stream: _Stream, ending: str | None) -> Iterator[AttemptRow]:
+    for event in stream.made:
+        assert isinstance(event.fact, QuestionProposed | AttemptsMade)
+        generation = event.fact.generation
+        prompt = log.get(generation.prompt).decode("utf-8", "surrogatepass")
+        texts, rollouts = json.loads(log.get(generation.texts)), unpack(log.get(generation.tokens))
+        verified = stream.verified.get(event.version)
+        rewarded_at, rewarded = stream.rewarded.get(event.version, (None, None))
+        verdicts = [verdict.model_dump() for verdict in verified.verdicts] if verified else [{}] * len(texts)
+        rewards = rewarded.rewards if rewarded else [None] * len(texts)
+        if {len(texts), len(rollouts.ids), len(verdicts), len(rewards)} != {generation.count}:
+            message = f"position {event.position} has {generation.count} completions, but not as many texts or rewards"
+            raise LogCorrupt(f"{message}; the log is damaged, run verify")
+        for index, text in enumerate(texts):
+            yield AttemptRow(
+                run=run,
+                position=event.position,
+                stream=event.stream,
+                version=event.version,
+                index=index,
+                iteration=stream.iteration,
+                ending=ending,
+                **_asked(event.fact),
+                prompt=prompt,
+                completion=text,
+                prompt_ids=rollouts.prompt,
+                completion_ids=rollouts.ids[index],
+                logprobs=rollouts.logprobs[index],
+                reward=rewards[index],
+                reward_position=rewarded_at,
+                phase=rewarded.phase if rewarded else None,
+                **verdicts[index],
+                container=verified.provenance.image if verified else None,
+                policy=generation.policy,
+                template=generation.template,
+                seed=generation.seed,
+                **generation.sampling.model_dump(),
+            )
+
+
+def _asked(fact: QuestionProposed | AttemptsMade) -> dict[str, Any]:
+    if isinstance(fact, QuestionProposed):
+        return {"purpose": "proposal", "role": "teacher", "task": fact.seat, "question": fact.parent}
+    return {"purpose": fact.purpose, "role": "student", "task": fact.task, "question": fact.question, "pair": fact.pair}
+
+
+@dataclass
+class _Episode:
+    """An episode that has not ended."""
+
+    started: EpisodeStarted
+    proposals: list[ProposalStory] = field(default_factory=list)
+    positions: dict[int, int] = field(default_factory=dict)
+    """Of the proposals, by version."""
+
+
+def questions(log: Log, run: str, until: int) -> Iterator[QuestionRow]:
+    """Goalposts, proposals, and questions for practice.
+
+    Raises:
+        LogCorrupt: a blob is missing or damaged.
+    """
+    going: dict[str, _Episode] = {}
+    for event in _events(log, until, _QUESTIONS):
+        place = {"run": run, "position": event.position, "stream": event.stream, "version": event.version}
+        match event.fact:
+            case GoalpostAdded(source=source, blob=blob):
+                yield QuestionRow(**place, origin="goalpost", source=source, **_asking(log, blob))
+            case EpisodeStarted(purpose="practice") as fact:
+                yield QuestionRow(**place, origin="practice", iteration=fact.iteration, **_asking(log, fact.blob))
+            case EpisodeStarted() as fact:
+                going[event.stream] = _Episode(fact)
+            case EpisodeFinished() | EpisodeFailed() if event.stream in going:
+                yield from _proposals(log, run, event.stream, going.pop(event.stream), _ending(event))
+            case RewardGiven(role="student"):
+                pass
+            case _ if event.stream in going:
+                episode = going[event.stream]
+                apply_proposal(event, episode.proposals)
+                if isinstance(event.fact, QuestionProposed):
+                    episode.positions[event.version] = event.position
+    for stream, episode in going.items():
+        yield from _proposals(log, run, stream, episode, None)
+
+
+_ORIGINS: dict[Seat, Literal["lemma", "lift", "open"]] = {"easy": "lemma", "hard": "lift", "open": "open"}
+
+
+def _proposals(log: Log, run: str, stream: str, episode: _Episode, ending: str | None) -> Iterator[QuestionRow]:
+    for told in episode.proposals:
+        judged = told.accepted or told.rejected is not None
+        yield QuestionRow(
+            run=run,
+            position=episode.positions[told.version],
+            stream=stream,
+            version=told.version,
+            iteration=episode.started.iteration,
+            ending=ending,
+            origin=_ORIGINS[told.seat],
+            seat=told.seat,
+            attempt=told.attempt,
+            axis=episode.started.axis,
+            parent=told.parent,
+            **({} if told.blob is None else _asking(log, told.blob)),
+            accepted=told.accepted if judged else None,
+            reason=told.rejected,
+            detail=told.detail or None,
+            similarity=told.similarity,
+            aligned=told.aligned,
+            successes=told.successes,
+            attempts=told.attempts,
+            agreeing=told.agreeing,
+            pass_rate=told.successes / told.attempts if told.successes is not None and told.attempts else None,
+            reward=told.reward,
+        )
+
+
+def _asking(log: Log, blob: BlobHash) -> dict[str, Any]:
+    question = Question.model_validate_json(log.get(blob))
+    return {"question": question.id, **dict(question)}
+
+
+def updates(log: Log, run: str, until: int) -> Iterator[UpdateRow]:
+    """Every update of a policy."""
+    for event in _events(log, until, ("policy_updated",)):
+        fact = event.fact
+        assert isinstance(fact, PolicyUpdated)
+        groups = sum(step.groups for step in fact.steps)
+        figures = {"groups", "silent_groups", "samples", "tokens", "reward"}
+        yield UpdateRow(
+            run=run,
+            position=event.position,
+            stream=event.stream,
+            sample_digest=fact.samples,
+            groups=groups,
+            silent_groups=sum(step.silent_groups for step in fact.steps),
+            samples=sum(step.samples for step in fact.steps),
+            tokens=sum(step.tokens for step in fact.steps),
+            reward=sum(step.reward * step.groups for step in fact.steps) / groups if groups else None,
+            metrics={
+                f"{step.phase}/{name}": value
+                for step in fact.steps
+                for name, value in [*step.model_dump(include=figures).items(), *step.metrics.items()]
+            },
+            **fact.model_dump(include={"policy", "iteration", "parent", "digest", "after", "until", "step"}),
+        )
+
+
+def gaps(log: Log, run: str, until: int) -> Iterator[GapRow]:
+    """Every measure of a goalpost's gap."""
+    goalposts: set[QuestionId] = set()
+    student: Digest | None = None
+    iteration = 0
+    for event in _events(log, until, _GAPS):
+        place = {"run": run, "position": event.position, "stream": event.stream}
+        match event.fact:
+            case GoalpostAdded(question=question):
+                goalposts.add(question)
+            case IterationStarted() as fact:
+                student, iteration = fact.policies["student"], fact.iteration
+            case GapMeasured() as fact:
+                yield GapRow(**place, iteration=iteration, policy=student, **fact.model_dump(exclude={"kind"}))
+            case EvaluationFinished() as fact:
+                for question, successes in fact.successes.items():
+                    if question in goalposts:
+                        yield GapRow(
+                            **place,
+                            iteration=fact.iteration,
+                            policy=fact.policy,
+                            question=question,
+                            successes=successes,
+                            attempts=fact.attempts,
+                            gap=1 - successes / fact.attempts,
+                        )
+
+
+TABLES: dict[str, Table] = {
+    "attempts": Table(AttemptRow, attempts),
+    "questions": Table(QuestionRow, questions),
+    "updates": Table(UpdateRow, updates),
+    "gaps": Table(GapRow, gaps),
+}
+"""Every table, by name."""
+
+
+def _ending(event: Event) -> str | None:
+    match event.fact:
+        case EpisodeFinished(reason=reason):
+            return reason
+        case EpisodeFailed():
+            return "failed"
+        case _:
+            return None
+
+
+def _events(log: Log, until: int, kinds: Collection[str]) -> Iterator[Event]:
+    return takewhile(lambda event: event.position <= until, log.read(kinds=kinds))

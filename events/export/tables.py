@@ -1,0 +1,231 @@
+"""The tables that a log is taken out as: one class a row, in which every column has its type and its meaning.
+
+Law: this is the only place that says what a column is; frames, Parquet, JSONL, datasets and their cards follow it. Rows hold
+nothing that a clock said, so that equal logs give equal rows. It reads no log: see `events.export.table_rows`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, ConfigDict
+
+from events.facts.types import Purpose, Reason
+from events.facts.values import Axis, Digest, Outcome, Pair, Phase, QuestionId, Role, Seat, Task, Value
+from events.text.safe_text import printable
+
+_HALVES = re.compile("[\ud800-\udfff]")
+
+Text = Annotated[str, BeforeValidator(lambda text: _HALVES.sub("\N{REPLACEMENT CHARACTER}", text))]
+"""What somebody else wrote. Halves of surrogate pairs are replaced, because no format can hold them; the rest stays."""
+
+Name = Annotated[str, BeforeValidator(printable)]
+"""What somebody else named, and what becomes the name of a column."""
+
+
+class TableRow(Value):
+    """One row."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    run: Text
+    """Name of the run."""
+    position: int
+    """Place in the log of the event that the row is about."""
+    stream: str
+    """That event's stream; an episode has a stream of its own."""
+
+    def columns(self) -> dict[str, Any]:
+        """The values by column: plain ones, arrays, and lists of plain dictionaries."""
+        return dict(self.__dict__)
+
+
+class AttemptRow(TableRow):
+    """A completion that was sampled: the student's answer to a question, or the teacher's proposal of one."""
+
+    version: int
+    """Place in the stream of the event that holds the completion; with `index`, the completion's name."""
+    index: int
+    """Place among the completions of its prompt."""
+    iteration: int | None = None
+    """Iteration that it was played in; in an examination, iterations learned from before, or null while it goes on."""
+    ending: str | None = None
+    """Why the episode ended. Nothing is learned from `failed` ones. Null while it goes on, and in an examination."""
+    purpose: Purpose | Literal["proposal"]
+    """What it was sampled for."""
+    role: Role
+    """Who wrote it."""
+    task: Task | Seat
+    """The form in which the student was asked, or the teacher's seat."""
+    pair: int | None = None
+    """In deduction and abduction, which pair of the question was asked, its public pairs counted first."""
+    question: QuestionId
+    """The question that was asked; of a proposal, the question that it is a variant of."""
+    prompt: Text
+    """The prompt as it was sent."""
+    completion: Text
+    """The completion, decoded without its end token."""
+    prompt_ids: NDArray[np.int32]
+    """The prompt's tokens, as the model saw them."""
+    completion_ids: NDArray[np.int32]
+    """The completion's tokens, as they were sampled, with the end token if there was one."""
+    logprobs: NDArray[np.float32]
+    """Natural-log probability of each of them under the sampling distribution."""
+    reward: float | None = None
+    """What the recipe gave; null where nothing is learned from the completion."""
+    reward_position: int | None = None
+    """Position of the reward in the log. The update that consumed it (`after` < position <= `until`) learned from it."""
+    phase: Phase | None = None
+    """Which optimizer step of the iteration the reward feeds."""
+    outcome: Outcome | None = None
+    """The verifier's verdict on an answer; null for proposals, and before there is one."""
+    passed: int | None = None
+    """Tests passed."""
+    total: int | None = None
+    """Tests there were."""
+    detail: str | None = None
+    """The verdict in words."""
+    tests: str | None = None
+    """What came of each test, a letter each (`events.facts.values.LETTERS`); null also in logs of older schemas."""
+    container: str | None = None
+    """Digest of the container image that the verdict was reached in."""
+    policy: Digest
+    """Digest of the weights that sampled it."""
+    template: str
+    """Hash of the file that the prompt was rendered from."""
+    seed: int
+    """Seed of the request, which is common to all completions of the prompt."""
+    temperature: float
+    """Sampling temperature."""
+    top_p: float
+    """Nucleus mass; 1 keeps the whole distribution."""
+    max_tokens: int
+    """Most tokens that the completion could have."""
+    stop: tuple[str, ...]
+    """Texts that end a completion."""
+
+
+class QuestionRow(TableRow):
+    """An appearance of a question: a goalpost, a proposal of the teacher (well-formed or not), or a question for practice."""
+
+    version: int
+    """Place in the stream; the proposal's completion has the same stream and version among the attempts."""
+    iteration: int | None = None
+    """Iteration that it appeared in; null for goalposts."""
+    ending: str | None = None
+    """Why its episode ended; null while it goes on, and for what nobody proposed."""
+    origin: Literal["goalpost", "lemma", "lift", "open", "practice"]
+    """What it is, or was to become."""
+    source: str | None = None
+    """Name of the question set that a goalpost comes from."""
+    seat: Seat | None = None
+    """The teacher's seat that proposed it."""
+    attempt: int | None = None
+    """Counts the seat's proposals in the episode, from 1."""
+    axis: Axis | None = None
+    """What the teacher was asked to vary."""
+    parent: QuestionId | None = None
+    """The goalpost of a lemma, the lemma of a lift."""
+    question: QuestionId | None = None
+    """Content id: equal questions have equal ids. Null if the proposal was no question."""
+    statement: str | None = None
+    """What is asked, in words."""
+    program: str | None = None
+    """Reference program."""
+    entry: str | None = None
+    """Function to call."""
+    mode: str | None = None
+    """How inputs reach the program: `function` or `stdin`."""
+    public: tuple[Pair, ...] | None = None
+    """Pairs of input and output that the student is shown."""
+    private: tuple[Pair, ...] | None = None
+    """Pairs that judge an answer."""
+    context: str | None = None
+    """Imports and helpers that stand before every answer."""
+    accepted: bool | None = None
+    """Whether the proposal was accepted; null before that is known, and for what nobody proposed."""
+    reason: Reason | None = None
+    """Why it was rejected."""
+    detail: str | None = None
+    """The same in words."""
+    similarity: float | None = None
+    """Largest cosine similarity to an accepted question."""
+    aligned: bool | None = None
+    """Whether statement and program agree, where the world can say."""
+    successes: int | None = None
+    """Attempts of the student that passed."""
+    attempts: int | None = None
+    """Attempts that measured the pass rate."""
+    agreeing: int = 0
+    """Those that failed with the same outputs for all private inputs, if three or more did and more than passed."""
+    pass_rate: float | None = None
+    """The one divided by the other: successes / attempts."""
+    reward: float | None = None
+    """What the recipe gave the teacher."""
+
+    def columns(self) -> dict[str, Any]:
+        """See `TableRow.columns`."""
+        sides = {"public": self.public, "private": self.private}
+        plain = {name: None if side is None else [pair.model_dump() for pair in side] for name, side in sides.items()}
+        return super().columns() | plain
+
+
+class UpdateRow(TableRow):
+    """An update of a policy. It learned from the attempts whose `reward_position` is behind `after` and up to `until`."""
+
+    policy: str
+    """Name of the policy: `shared`, `teacher` or `student`."""
+    iteration: int
+    """Iteration that it learned from."""
+    parent: Digest
+    """Digest of the weights before."""
+    digest: Digest
+    """Digest of the weights after."""
+    after: int
+    """It consumed the positions behind this one ..."""
+    until: int
+    """... up to this one."""
+    sample_digest: str
+    """SHA-256 of the stream of samples that it saw."""
+    step: int
+    """Optimizer steps taken since the run began."""
+    groups: int
+    """Prompts whose completions were rewarded."""
+    silent_groups: int
+    """Those of them that carry no signal."""
+    samples: int
+    """Completions that were computed."""
+    tokens: int
+    """Their tokens."""
+    reward: float | None = None
+    """Mean of the steps' mean rewards, weighted by their groups."""
+    metrics: dict[Name, float]
+    """Figures of an optimizer step, a column each, e.g. `lemma/loss`; null where the phase took no step."""
+
+    def columns(self) -> dict[str, Any]:
+        """See `TableRow.columns`."""
+        found = super().columns()
+        del found["metrics"]
+        return found | self.metrics
+
+
+class GapRow(TableRow):
+    """A measure of the gap between the student and a goalpost, by an episode or by an examination."""
+
+    iteration: int
+    """Iteration of the episode; for an examination, iterations learned from before."""
+    question: QuestionId
+    """The goalpost."""
+    policy: Digest | None = None
+    """Digest of the student's weights."""
+    successes: int
+    """Attempts that passed all tests."""
+    attempts: int
+    """Attempts made."""
+    best_share: float | None = None
+    """Largest share of tests that one attempt passed; null in an examination."""
+    gap: float
+    """1 - successes / attempts."""

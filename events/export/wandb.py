@@ -1,0 +1,51 @@
+"""Curves and settings as an offline run of Weights & Biases; `wandb sync` uploads it, if anybody wants that.
+
+Law: it never uses the network, whatever the environment says, and describes the run, not the machine that exports it. The id
+of the W&B run follows from the name and the log's first moment, so that a later export of the same run has the same id.
+"""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha256
+from pathlib import Path
+
+from events.export import needs, whole
+from events.export.metrics import curves
+from events.stores.raw import Store
+
+PROJECT = "gasp"
+"""Of the W&B run; `wandb sync --project` takes another one."""
+
+
+def write(log: Store, out: Path, *, name: str) -> str:
+    """Write an offline run. See `events.export.Exporter`."""
+    # The process that wandb starts reads it.
+    os.environ["WANDB_ERROR_REPORTING"] = "false"
+    with needs("wandb"):
+        import wandb
+
+    started, config, points = curves(log)
+    settings = wandb.Settings(
+        mode="offline",
+        silent=True,
+        console="off",
+        host="",
+        disable_git=True,
+        save_code=False,
+        disable_job_creation=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+    )
+    with whole(out) as folder:
+        key = sha256(f"{name} {started.isoformat()}".encode()).hexdigest()[:16]
+        run = wandb.init(project=PROJECT, id=key, name=name, config=config, dir=folder, settings=settings)
+        run.define_metric("iteration")
+        run.define_metric("*", step_metric="iteration")
+        for point in points:
+            run.log({"iteration": point.step, "_timestamp": point.time.timestamp(), **point.values})
+        run.finish()
+        wandb.teardown()
+    return f"curves of {name} to {out}; to upload them: wandb sync {out}/wandb/offline-run-*"

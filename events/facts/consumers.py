@@ -1,0 +1,144 @@
+"""Consumers: projections that keep rows in a database, each with a checkpoint there.
+
+Law: a consumer's rows and its position are written in one transaction, so every event counts exactly once, whatever crashes
+and however many processes run the same consumer. The checkpoint also keeps the log's head, so that rows are never mixed from
+two logs. The database is the consumer's own choice: SQLite or PostgreSQL, beside the log or far from it. It does not undo: a
+consumer that was wrong gets another name, or empty tables.
+
+    def count(db: sqlite3.Connection, event: Event) -> None:
+        db.execute("INSERT INTO kinds VALUES (?, 1) ON CONFLICT (kind) DO UPDATE SET number = number + 1", (event.fact.kind,))
+
+    consumer = Consumer(log, "kinds", sqlite3.connect("figures.sqlite"), count)
+    consumer.follow()
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from events.facts.errors import LogCorrupt
+from events.facts.follow import PULSE_S
+from events.facts.hashing import ZERO
+from events.facts.log import Event, Head, Readable, Say, silent
+
+if TYPE_CHECKING:
+    import psycopg
+
+CHUNK = 500
+"""Events that share a transaction at most."""
+
+MAKING = 0x47415351
+"""Advisory lock that is held in PostgreSQL while the checkpoint's table is made."""
+
+Database = TypeVar("Database", bound="sqlite3.Connection | psycopg.Connection")
+
+_TABLE = "CREATE TABLE IF NOT EXISTS checkpoint (consumer text PRIMARY KEY, position bigint NOT NULL, head text NOT NULL)"
+
+
+class Consumer(Generic[Database]):
+    """One consumer of a log."""
+
+    def __init__(self, log: Readable, name: str, db: Database, write: Callable[[Database, Event], None]) -> None:
+        """Make the checkpoint's table in `db`, unless it is there.
+
+        Args:
+            log: what is consumed.
+            name: of the consumer; what it has consumed is kept under it.
+            db: where its rows live. Nobody else may use this connection meanwhile.
+            write: writes what an event means; must not commit.
+        """
+        self.name = name
+        self._log = log
+        self._db = db
+        self._write = write
+        self._mark = "?" if isinstance(db, sqlite3.Connection) else "%s"
+        with self._transaction():
+            if not isinstance(db, sqlite3.Connection):
+                # Two that make the same table at once would both fail.
+                self._run("SELECT pg_advisory_xact_lock(%s)", MAKING)
+            self._run(_TABLE)
+            first = f"VALUES ({self._mark}, 0, '{ZERO}') ON CONFLICT DO NOTHING"
+            self._run(f"INSERT INTO checkpoint {first}", name)
+
+    def _run(self, query: str, *values: object) -> sqlite3.Cursor | psycopg.Cursor:
+        if isinstance(self._db, sqlite3.Connection):
+            return self._db.execute(query, values)
+        return self._db.execute(query.encode(), values)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        if not isinstance(self._db, sqlite3.Connection):
+            with self._db.transaction():
+                yield
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    @property
+    def position(self) -> int:
+        """Last position consumed."""
+        return self._checkpoint().position
+
+    @property
+    def checkpoint(self) -> Head:
+        """Where it stands, with the head that the log had there."""
+        return self._checkpoint()
+
+    def _checkpoint(self, lock: str = "") -> Head:
+        query = f"SELECT position, head FROM checkpoint WHERE consumer = {self._mark}{lock}"  # noqa: S608  # constants only
+        position, head = self._run(query, self.name).fetchone() or (0, ZERO)
+        return Head(position, head)
+
+    def catch_up(self, stop: Callable[[], bool] = lambda: False, say: Say = silent) -> int:
+        """Consume what there is, or until `stop` says so; how many events that was.
+
+        Args:
+            stop: asked between transactions.
+            say: told between transactions which position is consumed, of how many.
+
+        Raises:
+            LogCorrupt: the log is not the one that was consumed so far.
+        """
+        total = 0
+        while not stop() and (done := self._chunk()) > 0:
+            total += done
+            say(self.position, self._log.head().position)
+        return total
+
+    def _chunk(self) -> int:
+        with self._transaction():
+            at = self._checkpoint("" if isinstance(self._db, sqlite3.Connection) else " FOR UPDATE")
+            events = list(self._log.read(after=max(at.position - 1, 0), limit=CHUNK + 1))
+            if at.position:
+                self._check(at, events)
+            fresh = [event for event in events if event.position > at.position]
+            for event in fresh:
+                self._write(self._db, event)
+            if fresh:
+                query = f"UPDATE checkpoint SET position = {self._mark}, head = {self._mark} WHERE consumer = {self._mark}"  # noqa: S608
+                self._run(query, fresh[-1].position, fresh[-1].head, self.name)
+        return len(fresh)
+
+    def _check(self, at: Head, events: list[Event]) -> None:
+        if not events or Head(events[0].position, events[0].head) != at:
+            message = f"the rows of consumer {self.name!r} come from another log, or from a tail that was cut off"
+            raise LogCorrupt(f"{message}; verify the log, then empty the consumer's tables and its checkpoint")
+
+    def follow(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """Consume what there is and what comes, until `stop` says so; what was appended before it did is consumed."""
+        with closing(self._log.watch()) as watch:
+            while True:
+                last = stop()
+                self.catch_up()
+                if last:
+                    return
+                watch.wait(PULSE_S)

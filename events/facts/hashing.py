@@ -1,0 +1,63 @@
+"""Canonical content, its hash, and the chain that makes a changed or missing event visible.
+
+Law: the hash of an event is SHA-256 over the canonical JSON array `[prev_hash, stream, version, kind, schema, data,
+causation]`; the head is SHA-256 over the previous head and this hash, both as hex text. Times and measures stay
+outside, so equal runs have equal heads. A chain shows edits, gaps and a cut-off tail; it does not stop someone who owns
+the file and recomputes all of it. Publish the head if that matters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from events.facts.errors import LogError
+from events.facts.types import Fact
+from events.facts.values import BlobHash, canonical
+
+ZERO = "0" * 64
+"""What a chain starts from."""
+
+
+# `json.dumps` would make an encoder for every event.
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def digest(content: bytes) -> BlobHash:
+    """Name of a blob."""
+    return BlobHash(hashlib.sha256(content).hexdigest())
+
+
+def kind_of(fact: Fact) -> str:
+    """The fact's kind, as the union tells them apart."""
+    return str(getattr(fact, "kind", type(fact).__name__))
+
+
+def data_of(fact: Fact) -> str:
+    """The fact's canonical JSON text.
+
+    Raises:
+        LogError: it holds what JSON cannot carry: a number that is not finite, or half of a surrogate pair.
+    """
+    try:
+        data = canonical(fact).decode()
+        if "\\ud" in data:
+            json.dumps(json.loads(data), ensure_ascii=False).encode()
+    except (ValueError, TypeError) as error:
+        message = (
+            f"a fact of kind {kind_of(fact)} cannot be written as JSON ({error}); give it finite numbers and valid Unicode"
+        )
+        raise LogError(message) from error
+    return data
+
+
+def link(prev_hash: str, *, stream: str, version: int, kind: str, schema: int, data: str, causation: int | None) -> str:
+    """Hash of an event. `data` goes in as stored, so that no later change of a class can change an old hash."""
+    opening = _ENCODE([prev_hash, stream, version, kind, schema])[:-1]
+    content = f"{opening},{data},{'null' if causation is None else causation}]"
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def advance(head: str, event_hash: str) -> str:
+    """The log's head after one more event."""
+    return hashlib.sha256((head + event_hash).encode()).hexdigest()

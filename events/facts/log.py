@@ -1,0 +1,192 @@
+"""The contract of the event log: append facts to a stream, read events by position.
+
+Law: events are never changed or removed; positions grow in commit order; a stream's versions have no gaps. Texts and
+arrays are staged with `put` and become durable together with the next `append`. The log does not know who reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+from pydantic import Field
+
+from events.facts.types import AnyFact, Fact
+from events.facts.values import BlobHash, Value
+
+
+class Event(Value):
+    """A fact with its place in the log."""
+
+    position: int
+    """Place in the whole log, from 1."""
+    stream: str
+    """`run`, `goalposts`, `episode/00003/012`, `policy/shared`, `evaluation/test` ..."""
+    version: int
+    """Place in the stream, from 1."""
+    fact: AnyFact
+    """What happened."""
+    causation: int | None = None
+    """Version, in the same stream, of the event that led to this one."""
+    prev_hash: str
+    """`hash` of the stream's previous event, 64 zeros for the first."""
+    hash: str
+    """SHA-256 over prev_hash, stream, version, kind, schema, data and causation; times and measures stay outside."""
+    head: str
+    """SHA-256 over the previous position's head and this hash: one value for the whole log up to here."""
+    time: datetime
+    """When it was appended (UTC); never used for order, outside the hash."""
+    observed: dict[str, Any] = Field(default_factory=dict)
+    """What clocks and machines said (seconds, tokens/s); outside the hash, so that equal runs have equal heads."""
+
+
+class Head(NamedTuple):
+    """The end of the log."""
+
+    position: int
+    digest: str
+
+
+class Broken(NamedTuple):
+    """The first place where the log contradicts itself."""
+
+    position: int
+    problem: str
+
+
+Say = Callable[[int, int], None]
+"""Told now and then how many events are done, of how many."""
+
+
+def silent(done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+Remark = Callable[[str], None]
+"""Told what is odd though nothing is wrong."""
+
+
+def unheard(text: str) -> None:
+    """Tell nobody."""
+
+
+class Watch(Protocol):
+    """Hears appends, from when it was made on."""
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for an append, so long at most; False if there was none since the last call. May be wrong with True."""
+        ...
+
+    def close(self) -> None:
+        """Hear nothing any more."""
+        ...
+
+
+class Readable(Protocol):
+    """The reading half of a log: all that a reader needs, and all that a viewer has."""
+
+    def read(
+        self,
+        stream: str | None = None,
+        *,
+        after: int = 0,
+        kinds: Collection[str] | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Event]:
+        """Events in order of position, those > `after`; of one stream and of some kinds if asked."""
+        ...
+
+    def recorded(self, stream: str, key: str) -> list[Event] | None:
+        """The events that were appended to the stream under this key; None if there was no such append."""
+        ...
+
+    def version(self, stream: str) -> int:
+        """Version of the stream's last event, 0 if there is none."""
+        ...
+
+    def head(self) -> Head:
+        """Last position and the head digest there; position 0 and 64 zeros when empty."""
+        ...
+
+    def changed(self) -> bool:
+        """Whether another connection appended since the last call (cheap; for polling readers)."""
+        ...
+
+    def watch(self) -> Watch:
+        """Ears of one's own for appends by anybody, oneself included. Close them after use."""
+        ...
+
+    def verify(self, say: Say = silent, remark: Remark = unheard) -> Broken | None:
+        """Recompute every hash, the heads and the blobs; None if all is well.
+
+        Args:
+            say: told how far it is.
+            remark: told of what no hash covers, if all is well: blobs that nobody names, triggers that are gone.
+        """
+        ...
+
+    def get(self, blob: BlobHash) -> bytes:
+        """A blob's content, checked against its hash.
+
+        Raises:
+            LogCorrupt: it is missing or does not match.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the store. Staged blobs that no append made durable are dropped."""
+        ...
+
+
+class Log(Readable, Protocol):
+    """An append-only log. Implementations: `MemoryLog`, `SqliteLog` and `PostgresLog` in `events.stores`."""
+
+    def append(
+        self,
+        stream: str,
+        facts: Sequence[Fact],
+        *,
+        expected: int | None = None,
+        causation: int | None = None,
+        observed: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> list[Event]:
+        """Append all facts or none, durably, together with every staged blob.
+
+        Args:
+            stream: where to append.
+            facts: what happened, in order.
+            expected: the stream's version before the append; None accepts any.
+            causation: version of the causing event in the same stream.
+            observed: measurements, put on the first event of the batch.
+            key: name of this append within the stream. If the stream has events under it already, they are returned as
+                recorded and nothing is appended, whatever `facts` and `expected` say: doing it twice does it once.
+                Keys are no part of the hashes.
+
+        Raises:
+            Conflict: the stream is at another version.
+            LogError: the store failed; nothing was appended.
+        """
+        ...
+
+    def submit(
+        self,
+        stream: str,
+        facts: Sequence[Fact],
+        *,
+        expected: int | None = None,
+        causation: int | None = None,
+        observed: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> Future[list[Event]]:
+        """`append` without waiting, for coroutines: `await asyncio.wrap_future(log.submit(...))`.
+
+        Appends keep the order in which they were submitted; those that wait at the same time share a commit.
+        """
+        ...
+
+    def put(self, content: bytes) -> BlobHash:
+        """Stage a blob; the next append makes it durable. Equal contents are stored once."""
+        ...

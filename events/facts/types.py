@@ -1,0 +1,390 @@
+"""The facts: one frozen class per kind of event, past tense, in one discriminated union.
+
+Law: a fact is dumb. It holds what happened and nothing that a clock, a machine or the log has to say (see
+`events.facts.log.Event`). Texts, questions and token arrays are blobs; facts carry their hashes. A changed shape gets a new
+`SCHEMA` number and an upcaster; old facts stay readable.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, TypeAdapter
+
+from events.facts.values import (
+    Axis,
+    BlobHash,
+    Digest,
+    Generation,
+    Phase,
+    Provenance,
+    QuestionId,
+    Role,
+    Sampling,
+    Seat,
+    Source,
+    StepTaken,
+    Task,
+    Value,
+    Verdict,
+)
+
+Purpose = Literal["gap", "pass_rate", "solve", "practice", "evaluation"]
+"""What attempts were made for."""
+Reason = Literal["malformed", "unsafe", "broken", "nondeterministic", "degenerate", "not_novel", "too_easy", "too_hard"]
+"""Why a proposal was rejected. `broken`: the program fails on its own inputs."""
+
+
+class Fact(Value):
+    """Base of all facts."""
+
+    SCHEMA: ClassVar[int] = 1
+
+
+class RunStarted(Fact):
+    """A run began; the log explains itself from here."""
+
+    SCHEMA: ClassVar[int] = 2
+    kind: Literal["run_started"] = "run_started"
+    config: dict[str, Any]
+    """The resolved configuration."""
+    versions: dict[str, str]
+    """Version of Python and of every package that can change a result."""
+    commit: str
+    """Git commit of the code, or `unknown`."""
+    policies: dict[Role, Digest]
+    """Weights that each role starts with."""
+    inputs: dict[str, str] = Field(default_factory=dict)
+    """Content digests of question sets and prompts, by name."""
+    sources: tuple[Source, ...] = ()
+    """Logs that it learns from, in this order; none where it plays itself. Empty in logs of schema 1."""
+
+
+class RunResumed(Fact):
+    """A stopped run goes on."""
+
+    kind: Literal["run_resumed"] = "run_resumed"
+    position: int
+    """Last position before the resume."""
+
+
+class GoalpostAdded(Fact):
+    """A goalpost was put up."""
+
+    kind: Literal["goalpost_added"] = "goalpost_added"
+    question: QuestionId
+    """The goalpost's question id, which is also its name."""
+    blob: BlobHash
+    """The question."""
+    source: str
+    """Name of the question set it comes from."""
+
+
+class IterationStarted(Fact):
+    """An iteration began: its episodes play with these policies."""
+
+    kind: Literal["iteration_started"] = "iteration_started"
+    iteration: int
+    """Counts from 1."""
+    policies: dict[Role, Digest]
+    """Weights in use."""
+    episodes: int
+    """Episodes of all purposes together."""
+
+
+class EpisodeStarted(Fact):
+    """One walk through the graph began."""
+
+    kind: Literal["episode_started"] = "episode_started"
+    iteration: int
+    """Iteration it belongs to."""
+    purpose: Literal["guided", "unguided", "practice"]
+    """`guided`: goalpost to lemma to lift. `unguided`: references to an open question. `practice`: real-data RL."""
+    question: QuestionId
+    """The goalpost, the first reference, or the practice question."""
+    blob: BlobHash
+    """That question."""
+    axis: Axis
+    """Drawn per episode and kept for its lift."""
+    seed: int
+    """Every seed inside the episode derives from it."""
+
+
+class ReferencesDrawn(Fact):
+    """Questions were drawn for the open seat to look at: seeds, or open questions that earlier iterations accepted."""
+
+    kind: Literal["references_drawn"] = "references_drawn"
+    references: tuple[BlobHash, ...]
+    """Which, in the order in which they are shown."""
+
+
+class GapMeasured(Fact):
+    """The student tried the goalpost itself."""
+
+    kind: Literal["gap_measured"] = "gap_measured"
+    question: QuestionId
+    """The goalpost."""
+    successes: int
+    """Attempts that passed all tests."""
+    attempts: int
+    """Attempts made."""
+    best_share: float
+    """Largest share of tests that one attempt passed, 0 to 1."""
+    gap: float
+    """1 - successes / attempts."""
+
+
+class QuestionProposed(Fact):
+    """The teacher proposed a lemma, a lift or an open question."""
+
+    SCHEMA: ClassVar[int] = 2
+    kind: Literal["question_proposed"] = "question_proposed"
+    seat: Seat
+    """Which seat proposed."""
+    attempt: int
+    """Counts from 1 within the episode and seat."""
+    parent: QuestionId
+    """The goalpost of a lemma, the lemma of a lift, the first reference of an open question."""
+    generation: Generation
+    """What the teacher wrote, one completion."""
+
+
+class QuestionRejected(Fact):
+    """A proposal was turned down."""
+
+    kind: Literal["question_rejected"] = "question_rejected"
+    seat: Seat
+    """Which seat had proposed."""
+    reason: Reason
+    """Why."""
+    detail: str = ""
+    """The same in words, at most 200 characters; hostile text."""
+    question: QuestionId | None = None
+    """The question, if the proposal got far enough to be one."""
+    blob: BlobHash | None = None
+    """That question."""
+
+
+class QuestionValidated(Fact):
+    """A proposal is well-formed, safe, deterministic, not degenerate and novel. Its pass rate is not known yet."""
+
+    kind: Literal["question_validated"] = "question_validated"
+    seat: Seat
+    """Which seat proposed it."""
+    question: QuestionId
+    """Its id."""
+    blob: BlobHash
+    """The question, with its pairs split in public and private."""
+    similarity: float
+    """Largest cosine similarity to an accepted question, 0 when there is none."""
+    aligned: bool | None
+    """Whether statement and program agree by the world's own truth; None where the world cannot say."""
+
+
+class QuestionAccepted(Fact):
+    """A validated question fell into its band, or the recipe has none."""
+
+    kind: Literal["question_accepted"] = "question_accepted"
+    seat: Seat
+    """`easy`: it is now a lemma. `hard`: it is now a lift. `open`: it may now be drawn as a reference."""
+    question: QuestionId
+    """Its id."""
+    blob: BlobHash
+    """The question."""
+    axis: Axis
+    """The axis it was asked to vary."""
+
+
+class AttemptsMade(Fact):
+    """The student answered a question `count` times."""
+
+    SCHEMA: ClassVar[int] = 2
+    kind: Literal["attempts_made"] = "attempts_made"
+    purpose: Purpose
+    """What for."""
+    question: QuestionId
+    """Which question."""
+    task: Task
+    """In which form it was asked."""
+    pair: int | None = None
+    """Deduction and abduction: index of the asked pair in `Question.pairs`."""
+    generation: Generation
+    """The answers."""
+
+
+class AttemptsVerified(Fact):
+    """The verifier judged the attempts of an earlier event of this stream."""
+
+    SCHEMA: ClassVar[int] = 3
+    kind: Literal["attempts_verified"] = "attempts_verified"
+    of: int
+    """Version of the `AttemptsMade` in this stream."""
+    verdicts: tuple[Verdict, ...]
+    """One an attempt, in order."""
+    provenance: Provenance
+    """Image, limits and rules."""
+
+
+class PassRateMeasured(Fact):
+    """The student's pass rate on a proposal is known."""
+
+    kind: Literal["pass_rate_measured"] = "pass_rate_measured"
+    seat: Seat
+    """Which seat proposed the question."""
+    question: QuestionId
+    """Which question."""
+    successes: int
+    """Attempts that passed; bands are integer bands on this count."""
+    attempts: int
+    """Attempts made."""
+    agreeing: Annotated[int, Field(exclude_if=lambda count: not count)] = 0
+    """Failed attempts that gave the same outputs for all private inputs, if three or more did and more than passed: then the
+    statement may not describe the program. Else, and in older logs, 0."""
+
+
+class RewardGiven(Fact):
+    """The recipe rewarded the completions of an earlier event of this stream. Exactly these are trained on."""
+
+    kind: Literal["reward_given"] = "reward_given"
+    of: int
+    """Version of the `QuestionProposed` or `AttemptsMade` in this stream."""
+    phase: Phase
+    """Which optimizer step of the iteration it feeds."""
+    role: Role
+    """Who wrote the completions, hence which policy learns."""
+    task: Seat | Task
+    """Student's task; teacher's seat, or for an open question the task that it is for. With the role, TRR++'s group."""
+    rewards: tuple[float, ...]
+    """One a completion, in order."""
+
+
+class EpisodeFinished(Fact):
+    """An episode came to its end."""
+
+    kind: Literal["episode_finished"] = "episode_finished"
+    reason: Literal["played", "goalpost_solved", "no_lemma", "no_lift", "no_question"]
+    """`played`: every seat had a question accepted, or the practice is over. `no_question`: an open one was not."""
+
+
+class EpisodeFailed(Fact):
+    """An episode broke off on an error of the infrastructure. Nothing of it is trained on; its siblings go on."""
+
+    kind: Literal["episode_failed"] = "episode_failed"
+    error: str
+    """Class of the error."""
+    message: str
+    """Its message."""
+
+
+class IterationFinished(Fact):
+    """Every episode of an iteration has ended: the trainer may learn from it."""
+
+    kind: Literal["iteration_finished"] = "iteration_finished"
+    iteration: int
+    """Counts from 1."""
+    finished: int
+    """Episodes that finished."""
+    failed: int
+    """Episodes that failed."""
+
+
+class PolicyUpdated(Fact):
+    """A policy learned from an iteration. This append is the commit point of the update."""
+
+    SCHEMA: ClassVar[int] = 2
+    kind: Literal["policy_updated"] = "policy_updated"
+    policy: str
+    """`shared`, `teacher` or `student`."""
+    parent: Digest
+    """Weights before."""
+    digest: Digest
+    """Weights after; stored under `weights/<digest>`."""
+    iteration: int
+    """Iteration it learned from."""
+    after: int
+    """Consumed positions are those > `after` ..."""
+    until: int
+    """... and <= `until`."""
+    source: int = 0
+    """Which log they are positions of: 0 is this one, n the n-th of the run's sources."""
+    samples: str
+    """SHA-256 of the sample stream, to prove that a replay saw the same."""
+    step: int
+    """Optimizer steps taken since the run began."""
+    steps: tuple[StepTaken, ...]
+    """What each step did."""
+    optimizer: Digest | None = None
+    """SHA-256 of the optimizer's state beside the weights; None where there is none, and in logs of schema 1."""
+
+
+class PolicyProbed(Fact):
+    """The trainer told what its weights say of a fixed text, so that whoever serves them can be asked the same."""
+
+    kind: Literal["policy_probed"] = "policy_probed"
+    digest: Digest
+    """The weights."""
+    tokens: tuple[int, ...]
+    """The text."""
+    logprobs: tuple[float, ...]
+    """Natural-log probability, at temperature 1, of each token but the first after those before it."""
+
+
+class WeightsPruned(Fact):
+    """Weights were given up in the course of an update: they need not be on disk any more."""
+
+    kind: Literal["weights_pruned"] = "weights_pruned"
+    digests: tuple[Digest, ...]
+    """Which, oldest first."""
+
+
+class PolicyServed(Fact):
+    """A role's model proved that it serves these weights."""
+
+    SCHEMA: ClassVar[int] = 2
+    kind: Literal["policy_served"] = "policy_served"
+    role: Role
+    """Whose model."""
+    policy: Digest
+    """Weights now in use."""
+    difference: float | None = None
+    """Nats by which it gave one of the probe's tokens another logprob than the trainer, at most; None in logs of schema 1."""
+    mean_difference: float | None = None
+    """The same, on average over the tokens."""
+
+
+class EvaluationFinished(Fact):
+    """A policy was examined on a question set."""
+
+    SCHEMA: ClassVar[int] = 2
+    kind: Literal["evaluation_finished"] = "evaluation_finished"
+    name: str
+    """The question set, e.g. `test` or `goalposts`; `test-1f3c9a` names how it was asked, where not as the run itself asks."""
+    iteration: int
+    """Iterations learned from so far; 0 is the start."""
+    policy: Digest
+    """Who was examined."""
+    sampling: Sampling
+    """How answers were drawn."""
+    attempts: int
+    """Answers a question."""
+    successes: dict[QuestionId, int]
+    """Passed answers by question."""
+    pass_at: dict[int, float]
+    """Unbiased pass@k, mean over questions."""
+
+
+class RunFinished(Fact):
+    """A run is over."""
+
+    kind: Literal["run_finished"] = "run_finished"
+    iterations: int
+    """Iterations played."""
+
+
+_Begun = RunStarted | RunResumed | GoalpostAdded | IterationStarted | EpisodeStarted | ReferencesDrawn | GapMeasured
+_Asked = QuestionProposed | QuestionRejected | QuestionValidated | QuestionAccepted | AttemptsMade | AttemptsVerified
+_Judged = PassRateMeasured | RewardGiven | EpisodeFinished | EpisodeFailed | IterationFinished
+_Learned = PolicyUpdated | PolicyProbed | WeightsPruned | PolicyServed | EvaluationFinished | RunFinished
+AnyFact = Annotated[_Begun | _Asked | _Judged | _Learned, Field(discriminator="kind")]
+
+FACTS: TypeAdapter[AnyFact] = TypeAdapter(AnyFact)

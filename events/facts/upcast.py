@@ -1,0 +1,72 @@
+"""Upcasters: pure functions that bring an old fact's data to the shape of today, one schema number at a time.
+
+Law: stored data is never rewritten; upcasting happens on every read, before validation, and the hashes stay those of
+the stored text. An upcaster gets the data of (kind, schema) and returns the data of (kind, schema + 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, get_args
+
+from events.facts.errors import LogError
+from events.facts.types import AnyFact, Fact
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+"""Data of one schema to data of the next."""
+
+
+def _stopless(data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "sampling": {**data["sampling"], "stop": []}}
+
+
+def _stopless_generation(data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "generation": _stopless(data["generation"])}
+
+
+def _by_own_rules(data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "provenance": {**data["provenance"], "per_test": False, "rules": "own"}}
+
+
+def _untold_tests(data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "verdicts": [{**verdict, "tests": None} for verdict in data["verdicts"]]}
+
+
+UPCASTERS: Mapping[tuple[str, int], Upcaster] = MappingProxyType(
+    {
+        ("attempts_made", 1): _stopless_generation,
+        ("attempts_verified", 1): _by_own_rules,
+        ("attempts_verified", 2): _untold_tests,
+        ("evaluation_finished", 1): _stopless,
+        ("policy_served", 1): lambda data: {**data, "difference": None, "mean_difference": None},
+        ("policy_updated", 1): lambda data: {**data, "steps": [{**step, "silent": {}} for step in data["steps"]]},
+        ("question_proposed", 1): _stopless_generation,
+        ("run_started", 1): lambda data: {**data, "sources": []},
+    }
+)
+"""By kind and schema. Since schema 2, steps of `policy_updated` tell why completions carried no signal, and `run_started`
+which other logs are learned from; `policy_served` tells how far the served weights are from the trainer's; whatever tells how
+tokens were drawn names the texts that ended a completion; verdicts name the rules that they were reached by. Since schema 3
+verdicts tell what came of each test."""
+
+_UNION = get_args(get_args(AnyFact)[0])
+KINDS: Mapping[str, type[Fact]] = MappingProxyType({cls.model_fields["kind"].default: cls for cls in _UNION})
+"""Every kind this version knows."""
+
+
+def upcast(
+    kind: str, schema: int, data: dict[str, Any], target: int, upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS
+) -> dict[str, Any]:
+    """The data in the shape of schema `target`.
+
+    Raises:
+        LogError: no way leads there, most likely because a newer version of the program wrote the event.
+    """
+    while schema != target:
+        step = upcasters.get((kind, schema))
+        if step is None:
+            raise LogError(f"no way to read {kind} of schema {schema}, this version knows {target}; use a newer version")
+        data = step(data)
+        schema += 1
+    return data

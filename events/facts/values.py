@@ -1,0 +1,234 @@
+"""Values that travel between the layers: ids, questions, generations, verdicts.
+
+Law: every value is frozen and closed (unknown fields are errors), and holds plain data only, so that it can be hashed,
+logged and read again in ten years. It does not judge, sample or store anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Literal, NewType
+
+from pydantic import BaseModel, ConfigDict, Field
+
+BlobHash = NewType("BlobHash", str)
+"""SHA-256 (hex) of a blob's uncompressed content."""
+QuestionId = NewType("QuestionId", str)
+"""First 16 hex digits of the question's blob hash: equal questions have equal ids."""
+Digest = NewType("Digest", str)
+"""SHA-256 (hex) of a policy's weights; its folder is `weights/<digest>`."""
+
+Axis = Literal["io", "function"]
+"""What a variant varies: the instances (`io`) or the mapping itself (`function`). Paper, section 3.2."""
+Phase = Literal["lemma", "lift", "open", "solve", "practice"]
+"""The part of an iteration that a reward belongs to; the trainer takes one optimizer step a phase, in this order."""
+Seat = Literal["easy", "hard", "open"]
+"""The teacher's seats: `easy` writes lemmas, `hard` writes lifts, `open` writes open questions, which no goalpost guides."""
+Task = Literal["induction", "deduction", "abduction"]
+"""The form in which a question is asked: find the program, the output, or an input."""
+Role = Literal["teacher", "student"]
+"""Who sampled a generation; also the name of the policy that a role plays with."""
+Outcome = Literal[
+    "passed",
+    "wrong_answer",
+    "runtime_error",
+    "syntax_error",
+    "time_limit",
+    "memory_limit",
+    "output_limit",
+    "forbidden",
+    "tampered",
+    "malformed",
+]
+"""What the verifier found. `malformed`: the completion held no answer of the asked form."""
+LETTERS: Mapping[str, Outcome] = MappingProxyType(
+    {
+        ".": "passed",
+        "w": "wrong_answer",
+        "r": "runtime_error",
+        "s": "syntax_error",
+        "t": "time_limit",
+        "m": "memory_limit",
+        "o": "output_limit",
+        "f": "forbidden",
+        "x": "tampered",
+    }
+)
+"""What a letter of `Verdict.tests` stands for. Letters, since a log holds a million tests."""
+Letters = Annotated[str, Field(pattern=f"^[{''.join(LETTERS)}]*$")]
+"""Outcomes of tests, one of `LETTERS` each."""
+Rules = Literal["own", "livecodebench", "evalplus"]
+"""How answers are run, and which values are right: docs/verdicts.md."""
+Silence = Literal["all_right", "all_wrong", "alone", "average", "empty", "untaught"]
+"""Why a completion carries no signal. All of its group were rewarded alike, above 0 or not; it has no group to be compared
+with; its reward is the average; it has no tokens; the teacher's advantages are scaled to 0."""
+
+
+class Value(BaseModel):
+    """A frozen, closed value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="constants")
+
+
+def canonical(value: BaseModel) -> bytes:
+    """The one JSON text of a value (sorted keys, no spaces, ASCII), as it is hashed and stored."""
+    return _ENCODE(value.model_dump(mode="json")).encode()
+
+
+# `json.dumps` would make an encoder for every value.
+_ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+
+
+class Pair(Value):
+    """One example of what a program does."""
+
+    input: str
+    """Mode `function`: the arguments as Python literals, comma separated (`'ab', 3`). Mode `stdin`: the input text. Mode
+    `checks`: code that raises where the program is wrong."""
+    output: str
+    """Mode `function`: the returned value as a Python literal. Mode `stdin`: what is printed. Mode `checks`: nothing."""
+
+
+class Question(Value):
+    """A statement with the pairs that judge an answer, and its reference program if anyone knows one."""
+
+    statement: str
+    """What is asked, in words."""
+    program: str | None = None
+    """Reference program; None for real questions that come without a solution."""
+    entry: str = "f"
+    """Function to call: `f`, or `Solution.method` for class-style questions."""
+    mode: Literal["function", "stdin", "checks"] = "function"
+    """How inputs reach the program. `checks`: each pair's input is code of the benchmark that calls `candidate`, which is the
+    entry, and raises where it is wrong; its output is empty."""
+    public: tuple[Pair, ...] = ()
+    """Pairs that are shown to the student."""
+    private: Annotated[tuple[Pair, ...], Field(min_length=1)]
+    """Pairs that only the verifier sees. No private pair means nothing to verify, hence at least one."""
+    context: Annotated[str, Field(exclude_if=lambda code: not code)] = ""
+    """Imports and helpers that stand before every answer, as in the benchmark's own harness. Left out of the id where there are
+    none, so that questions of older logs keep theirs."""
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """All pairs, the public ones first."""
+        return self.public + self.private
+
+    @property
+    def statement_and_context(self) -> str:
+        """The statement; behind it the context, unless the statement shows that already."""
+        if not self.context or self.context in self.statement:
+            return self.statement
+        return f"{self.statement}\n\nThis code stands before your answer:\n\n```python\n{self.context}\n```"
+
+    @property
+    def whole_program(self) -> str | None:
+        """The reference program with the context that it needs to run."""
+        if self.program is None or not self.context or self.context in self.program:
+            return self.program
+        return f"{self.context}\n\n{self.program}"
+
+    @property
+    def id(self) -> QuestionId:
+        """Content id: the first 16 hex digits of the blob hash."""
+        return QuestionId(hashlib.sha256(canonical(self)).hexdigest()[:16])
+
+
+class Sampling(Value):
+    """How tokens are drawn; part of what a logprob means."""
+
+    temperature: float = Field(default=1.0, ge=0.0)
+    """0 means greedy."""
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Nucleus mass; 1 keeps the whole distribution."""
+    max_tokens: int = Field(default=128, ge=1)
+    """Most tokens of one completion, end token included."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Texts that end a completion once it holds one of them; they stay in it. Empty in logs of older schemas."""
+
+
+class Generation(Value):
+    """`count` completions of one prompt by one policy. Text and arrays are blobs; ids and logprobs are as sampled."""
+
+    policy: Digest
+    """Weights that sampled it."""
+    template: str
+    """Hash of the prompt file that the prompt was rendered from."""
+    prompt: BlobHash
+    """The prompt text."""
+    texts: BlobHash
+    """JSON list of `count` completion texts."""
+    tokens: BlobHash
+    """Token arrays, see `events.facts.rollouts`: prompt ids, and for each completion its ids and logprobs."""
+    count: int
+    """Number of completions."""
+    length: int
+    """Completion tokens, all completions together."""
+    seed: int
+    """Seed of the request."""
+    sampling: Sampling
+    """How the tokens were drawn."""
+
+
+class Verdict(Value):
+    """What the verifier found out about one attempt. A program's failure is a verdict; Docker's failure never is."""
+
+    outcome: Outcome
+    """The finding; anything but `passed` is a failure."""
+    passed: int
+    """Tests passed."""
+    total: int
+    """Tests there were."""
+    detail: str = ""
+    """A short reason for people, at most 200 characters; hostile text, escape it."""
+    tests: Letters | None = None
+    """What came of each test, in the order of the question's pairs; shorter than `total` where
+    tests were not run. None in logs of older schemas."""
+
+
+class Provenance(Value):
+    """Under which conditions verdicts were reached, so that they can be reached again."""
+
+    image: str
+    """Digest of the container image."""
+    limits: dict[str, float]
+    """Limits in force, by name."""
+    per_test: bool = False
+    """Whether every test had the limits for itself; else all tests of an answer shared them."""
+    rules: Rules = "own"
+    """Rules that were followed; these two are as here in logs of older schemas."""
+
+
+class StepTaken(Value):
+    """One optimizer step."""
+
+    phase: Phase
+    """What it learned from."""
+    groups: int
+    """Reward groups in the batch."""
+    silent_groups: int
+    """Groups whose advantages are all zero; they carry no signal."""
+    silent: dict[Silence, int] = Field(default_factory=dict)
+    """Completions without signal, by reason; empty in logs of schema 1."""
+    samples: int
+    """Completions that were computed: those with a non-zero advantage, or all where the loss has a KL or entropy term."""
+    tokens: int
+    """Their completion tokens."""
+    reward: float
+    """Mean reward over all groups' completions."""
+    metrics: dict[str, float]
+    """Loss, gradient norm and the rest, named as TRL names them."""
+
+
+class Source(Value):
+    """A log that another run learns from: the part of it that counts, and the proof that it is that log."""
+
+    name: str
+    """What the other run is called."""
+    until: int
+    """Last position that counts."""
+    head: str
+    """The head digest there."""

@@ -1,0 +1,79 @@
+"""Names weights by their content.
+
+Law: a policy's digest is the SHA-256 over the names and bytes of the files that decide what it says, and of nothing
+else; the optimizer's state has a digest of its own, and notes count nowhere. An adapter's configuration names its base by
+digest, so that the adapter's digest says what both together are. It loads no weights and needs no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Final
+
+from events.facts.errors import ModelError
+from events.facts.values import Digest
+
+OPTIMIZER: Final = "optimizer.moments"
+"""The file beside the weights with all that the next optimizer step depends on; in safetensors' format, but not named so,
+because servers load every file of that name as weights."""
+ADAPTER: Final = "adapter_model.safetensors"
+"""The tensors of an adapter, in peft's format."""
+ADAPTER_CONFIG: Final = "adapter_config.json"
+"""What an adapter is and stands on, in peft's format."""
+_FILES: Final = ("config.json", "tokenizer.json")
+_CHUNK: Final = 1 << 20
+
+
+def weights_digest(folder: Path) -> Digest:
+    """The digest of a weights folder in Hugging Face format: config, tokenizer, every safetensors shard; or of an adapter.
+
+    Raises:
+        ModelError: a file is missing or cannot be read.
+    """
+    shards = sorted(p.name for p in folder.glob("model*.safetensors"))
+    adapted = (folder / ADAPTER_CONFIG).exists()
+    if not shards and not adapted:
+        raise ModelError(f"No model*.safetensors in {folder}; give a folder that holds a model in Hugging Face format")
+    total = hashlib.sha256()
+    for name in (ADAPTER_CONFIG, ADAPTER) if adapted else sorted([*_FILES, *shards]):
+        total.update(f"{name}\0{_content(folder / name)}\n".encode())
+    return Digest(total.hexdigest())
+
+
+def optimizer_digest(folder: Path) -> Digest | None:
+    """The digest of the optimizer's state beside the weights, None where there is none.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    return Digest(_content(folder / OPTIMIZER)) if (folder / OPTIMIZER).exists() else None
+
+
+def base_of(folder: Path) -> Path | None:
+    """Where the base of an adapter lies, beside it and proved to be what it is called; None for weights that stand alone.
+
+    Raises:
+        ModelError: the base is missing or another, or the adapter does not name one.
+    """
+    if not (folder / ADAPTER_CONFIG).exists():
+        return None
+    try:
+        base = folder.parent / str(json.loads((folder / ADAPTER_CONFIG).read_text())["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{ADAPTER_CONFIG} in {folder} names no base ({error!r}); restore the folder") from error
+    if not base.is_dir() or weights_digest(base) != base.name:
+        raise ModelError(f"The adapter in {folder} stands on {base}, which is missing or was changed; restore that folder")
+    return base
+
+
+def _content(file: Path) -> str:
+    content = hashlib.sha256()
+    try:
+        with file.open("rb") as opened:
+            while chunk := opened.read(_CHUNK):
+                content.update(chunk)
+    except OSError as error:
+        raise ModelError(f"{file.name} of the weights in {file.parent} cannot be read ({error}); is the copy whole?") from error
+    return content.hexdigest()

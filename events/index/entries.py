@@ -1,0 +1,246 @@
+"""What each fact means in rows of the index.
+
+Law: it keeps no state of its own but a few texts that can be read again, so that it goes on after any stop; every row follows
+from the log alone. It commits nothing: see `events.index.writer`.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from statistics import fmean
+from typing import Any
+
+from events.facts.log import Event, Readable
+from events.facts.types import (
+    AttemptsMade,
+    AttemptsVerified,
+    EpisodeFailed,
+    EpisodeFinished,
+    EpisodeStarted,
+    EvaluationFinished,
+    GapMeasured,
+    GoalpostAdded,
+    IterationStarted,
+    PassRateMeasured,
+    QuestionAccepted,
+    QuestionProposed,
+    QuestionRejected,
+    QuestionValidated,
+    RewardGiven,
+)
+from events.facts.values import BlobHash, QuestionId, Seat
+from events.index.flags import examine_question, telling_programs, write_signs
+from events.index.rows import Origin, Sign
+from events.index.texts import Texts, asking, plain
+from events.pure.reward_hacking import about_answers
+from events.text.safe_text import one_line
+
+TITLE = 120
+"""Characters of a statement that a list shows."""
+SHOWN = 60
+"""Gaps of a goalpost that a list shows at most."""
+
+ORIGINS: dict[Seat, Origin] = {"easy": "lemma", "hard": "lift", "open": "open"}
+_LAST = "(SELECT max(version) FROM appearances WHERE stream = ?)"
+_LAST_OF = "(SELECT max(version) FROM appearances WHERE stream = ? AND question = ?)"
+_ANSWERED = """
+SELECT position, blob FROM appearances WHERE stream = ? AND +question = ? UNION
+SELECT position, blob FROM appearances
+WHERE question = (SELECT question FROM goalposts WHERE question = ?) AND origin = 'goalpost'"""
+
+
+class Facts:
+    """Writes facts to an index."""
+
+    def __init__(self, log: Readable) -> None:
+        self._texts = Texts(log)
+
+    def write(self, db: sqlite3.Connection, event: Event) -> None:
+        """Write what an event means."""
+        match event.fact:
+            case AttemptsMade():
+                self._made(db, event, event.fact)
+            case AttemptsVerified():
+                self._verified(db, event, event.fact)
+            case RewardGiven():
+                _rewarded(db, event, event.fact)
+            case QuestionProposed():
+                self._proposed(db, event, event.fact)
+            case QuestionRejected() | QuestionValidated() | PassRateMeasured() | QuestionAccepted():
+                self._judged(db, event)
+            case EpisodeStarted():
+                self._started(db, event, event.fact)
+            case EpisodeFinished(reason=reason):
+                db.execute("UPDATE episodes SET ending = ? WHERE stream = ?", (reason, event.stream))
+            case EpisodeFailed():
+                db.execute("UPDATE episodes SET ending = 'failed' WHERE stream = ?", (event.stream,))
+            case GapMeasured() as fact:
+                iteration, _, _ = _episode(db, event.stream)
+                student = db.execute("SELECT student FROM iterations WHERE iteration = ?", (iteration,)).fetchone()
+                told = (event.position, event.stream, iteration or 0, *(student or (None,)))
+                _measured(db, fact.question, (*told, fact.successes, fact.attempts, fact.best_share))
+            case EvaluationFinished():
+                _examined(db, event, event.fact)
+            case IterationStarted(iteration=iteration, policies=policies):
+                db.execute("INSERT OR REPLACE INTO iterations VALUES (?, ?)", (iteration, policies["student"]))
+            case GoalpostAdded():
+                self._added(db, event, event.fact)
+
+    def _added(self, db: sqlite3.Connection, event: Event, fact: GoalpostAdded) -> None:
+        question = self._texts.question(fact.blob)
+        title = one_line(question.statement, TITLE)
+        query = "INSERT OR IGNORE INTO goalposts (question, blob, title, source) VALUES (?, ?, ?, ?)"
+        db.execute(query, (fact.question, fact.blob, title, plain(fact.source)))
+        _appear(db, event, origin="goalpost", question=fact.question, blob=fact.blob, title=title, source=plain(fact.source))
+        _write_text(db, "asked", 2 * event.position, asking(question))
+        about = Sign(event.position, "", "", None, fact.question, None, event.stream, event.version)
+        examine_question(db, about, question, None)
+
+    def _started(self, db: sqlite3.Connection, event: Event, fact: EpisodeStarted) -> None:
+        row = (event.stream, event.position, fact.iteration, fact.purpose, fact.question, fact.axis)
+        db.execute("INSERT INTO episodes VALUES (?, ?, ?, ?, ?, ?, NULL)", row)
+        if fact.purpose == "guided":
+            db.execute("UPDATE goalposts SET episodes = episodes + 1 WHERE question = ?", (fact.question,))
+        if fact.purpose == "practice":
+            question = self._texts.question(fact.blob)
+            title = one_line(question.statement, TITLE)
+            asked = {"question": fact.question, "blob": fact.blob, "title": title}
+            _appear(db, event, origin="practice", iteration=fact.iteration, **asked)
+            _write_text(db, "asked", 2 * event.position, asking(question))
+
+    def _proposed(self, db: sqlite3.Connection, event: Event, fact: QuestionProposed) -> None:
+        iteration, axis, goalpost = _episode(db, event.stream)
+        texts = self._texts.completions(fact.generation.texts)
+        asked = {"seat": fact.seat, "parent": fact.parent, "origin": ORIGINS[fact.seat], "axis": axis, "goalpost": goalpost}
+        wrote = {"texts": fact.generation.texts, "title": one_line(texts[0], TITLE)}
+        _appear(db, event, iteration=iteration, attempt=fact.attempt, **asked, **wrote)
+        _write_text(db, "asked", 2 * event.position, texts[0])
+
+    def _judged(self, db: sqlite3.Connection, event: Event) -> None:
+        stream = event.stream
+        match event.fact:
+            case QuestionRejected() as fact:
+                query = "UPDATE appearances SET accepted = 0, reason = ?, detail = ? WHERE stream = ? AND version = "
+                db.execute(query + _LAST, (fact.reason, plain(fact.detail), stream, stream))
+                if fact.question is not None and fact.blob is not None:
+                    self._became(db, event, fact.question, fact.blob)
+            case QuestionValidated() as fact:
+                query = "UPDATE appearances SET similarity = ?, aligned = ? WHERE stream = ? AND version = "
+                db.execute(query + _LAST, (fact.similarity, fact.aligned, stream, stream))
+                self._became(db, event, fact.question, fact.blob)
+                self._examine(db, event, fact)
+            case PassRateMeasured() as fact:
+                query = "UPDATE appearances SET successes = ?, attempts = ?, agreeing = ? WHERE stream = ? AND version = "
+                db.execute(query + _LAST, (fact.successes, fact.attempts, fact.agreeing, stream, stream))
+            case QuestionAccepted(seat=seat, question=question):
+                query = "UPDATE appearances SET accepted = 1 WHERE stream = ? AND version = "
+                db.execute(query + _LAST_OF, (stream, stream, question))
+                if seat != "open":
+                    counter = "lemmas" if seat == "easy" else "lifts"
+                    _, _, goalpost = _episode(db, stream)
+                    db.execute(f"UPDATE goalposts SET {counter} = {counter} + 1 WHERE question = ?", (goalpost,))  # noqa: S608
+
+    def _became(self, db: sqlite3.Connection, event: Event, question: QuestionId, blob: BlobHash) -> None:
+        """The last proposal of the stream turned out to be this question."""
+        query = "SELECT position, texts, blob FROM appearances WHERE stream = ? ORDER BY version DESC LIMIT 1"
+        position, texts, known = db.execute(query, (event.stream,)).fetchone()
+        if known is not None:
+            return
+        asked = self._texts.question(blob)
+        title = one_line(asked.statement, TITLE)
+        db.execute(
+            "UPDATE appearances SET question = ?, blob = ?, title = ? WHERE position = ?", (question, blob, title, position)
+        )
+        written = self._texts.completions(texts)[0]
+        if plain(asked.statement) not in written or plain(asked.program or "") not in written:
+            _write_text(db, "asked", 2 * position + 1, asking(asked))
+
+    def _examine(self, db: sqlite3.Connection, event: Event, fact: QuestionValidated) -> None:
+        query = "SELECT position, version, iteration FROM appearances WHERE stream = ? ORDER BY version DESC LIMIT 1"
+        position, version, iteration = db.execute(query, (event.stream,)).fetchone()
+        about = Sign(position, "", "", iteration, fact.question, None, event.stream, version)
+        examine_question(db, about, self._texts.question(fact.blob), fact.similarity)
+
+    def _made(self, db: sqlite3.Connection, event: Event, fact: AttemptsMade) -> None:
+        iteration, axis, goalpost = _episode(db, event.stream)
+        made = fact.generation
+        columns = (
+            "position, stream, version, iteration, purpose, question, task, pair, policy, count, tokens, texts, axis, goalpost"
+        )
+        asked = (iteration, fact.purpose, fact.question, fact.task, fact.pair, made.policy, made.count, made.length, made.texts)
+        row = (event.position, event.stream, event.version, *asked, axis, goalpost)
+        db.execute(f"INSERT INTO answers ({columns}) VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
+        _write_text(db, "answered", 2 * event.position, "\n".join(dict.fromkeys(self._texts.completions(made.texts))))
+
+    def _verified(self, db: sqlite3.Connection, event: Event, fact: AttemptsVerified) -> None:
+        counts = Counter(verdict.outcome for verdict in fact.verdicts)
+        query = "UPDATE answers SET outcomes = ?, passed = ? WHERE stream = ? AND version = ?"
+        query = f"{query} RETURNING position, iteration, task, question, texts"
+        told = db.execute(query, (json.dumps(counts), counts["passed"], event.stream, fact.of)).fetchall()
+        for position, iteration, task, question, texts in told:
+            found = db.execute(_ANSWERED, (event.stream, question, question)).fetchall()
+            places = [position, *(appearance for appearance, _ in found)]
+            rows = [(outcome, place) for outcome in counts for place in places]
+            db.executemany("INSERT OR IGNORE INTO outcomes VALUES (?, ?)", rows)
+            if task == "induction" and found and (asked := self._texts.question(found[0][1])).public:
+                outcomes = [verdict.outcome for verdict in fact.verdicts]
+                about = Sign(position, "", "", iteration, question, None, event.stream, fact.of)
+                programs = telling_programs(self._texts.completions(texts), fact.provenance.rules, asked.entry)
+                write_signs(db, about, about_answers(asked, programs, outcomes))
+
+
+def _appear(db: sqlite3.Connection, event: Event, **columns: str | int | None) -> None:
+    columns |= {"position": event.position, "stream": event.stream, "version": event.version}
+    query = f"INSERT INTO appearances ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
+    db.execute(query, tuple(columns.values()))
+
+
+def _write_text(db: sqlite3.Connection, table: str, row: int, text: str) -> None:
+    db.execute(f"INSERT INTO {table} (rowid, text) VALUES (?, ?)", (row, text))  # noqa: S608
+
+
+def _episode(db: sqlite3.Connection, stream: str) -> tuple[int | None, str | None, str | None]:
+    """Iteration, axis and goalpost of the episode whose stream it is."""
+    query = "SELECT iteration, axis, iif(purpose = 'guided', question, NULL) FROM episodes WHERE stream = ?"
+    found: tuple[int, str, str | None] | None = db.execute(query, (stream,)).fetchone()
+    return found or (None, None, None)
+
+
+def _rewarded(db: sqlite3.Connection, event: Event, fact: RewardGiven) -> None:
+    at = (event.stream, fact.of)
+    if fact.role == "student":
+        query = "UPDATE answers SET reward = ?, rewarded_at = ? WHERE stream = ? AND version = ?"
+        db.execute(query, (fmean(fact.rewards), event.position, *at))
+    else:
+        db.execute("UPDATE appearances SET reward = ? WHERE stream = ? AND version = ?", (fact.rewards[0], *at))
+
+
+def _examined(db: sqlite3.Connection, event: Event, fact: EvaluationFinished) -> None:
+    query = "UPDATE answers SET iteration = ? WHERE stream = ? AND iteration IS NULL"
+    db.execute(query, (fact.iteration, event.stream))
+    for question, successes in fact.successes.items():
+        if db.execute("SELECT 1 FROM goalposts WHERE question = ?", (question,)).fetchone():
+            told = (event.position, event.stream, fact.iteration, fact.policy)
+            _measured(db, question, (*told, successes, fact.attempts, None))
+
+
+def _measured(db: sqlite3.Connection, goalpost: QuestionId, measure: tuple[Any, ...]) -> None:
+    """Write down a measure, and bring the goalpost's figures up to date."""
+    db.execute("INSERT INTO gaps VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (goalpost, *measure))
+    found = db.execute("SELECT measures, stride, gaps FROM goalposts WHERE question = ?", (goalpost,)).fetchone()
+    if found is None:
+        return
+    measures, stride, gaps = found[0], found[1], json.loads(found[2])
+    _, _, iteration, _, successes, attempts, _ = measure
+    gap = 1 - successes / attempts
+    if measures % stride == 0:
+        gaps.append(gap)
+    if len(gaps) == SHOWN:
+        gaps, stride = gaps[::2], 2 * stride
+    db.execute(
+        """UPDATE goalposts SET measures = ?, stride = ?, gaps = ?, first_gap = coalesce(first_gap, ?), last_gap = ?,
+        best_gap = min(coalesce(best_gap, ?), ?), solved_after = coalesce(solved_after, ?) WHERE question = ?""",
+        (measures + 1, stride, json.dumps(gaps), gap, gap, gap, gap, iteration if successes else None, goalpost),
+    )

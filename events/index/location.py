@@ -1,0 +1,75 @@
+"""Where the index of a log lies: beside it, in the user's cache folder, or else in a temporary folder of the user's own.
+
+Nothing is written where a run is only looked at. It makes no index itself but `indexed`, which commands use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from events.cli.app import LOG_NAME, locate
+from events.facts.log import Readable, Say, silent
+from events.index.reader import Index
+from events.index.writer import Indexing
+from events.process.home import home, temporary
+
+INDEX_NAME = "index.sqlite"
+"""The index's file in the directory of a run."""
+_PASSWORD = re.compile(r"(?<=//)([^/@:]*):[^/@]*@|(?<=[?&])password=[^&]*")
+
+
+def place_of(where: str) -> Path:
+    """Where the index of a log lies, by what a command line calls the log.
+
+    Raises:
+        BadInput: there is no such log.
+    """
+    log = locate(where)
+    if isinstance(log, Path):
+        log = log.resolve()
+        beside = log.with_name(INDEX_NAME if log.name == LOG_NAME else f"{log.name}.{INDEX_NAME}")
+        if os.access(beside if beside.exists() else beside.parent, os.W_OK):
+            return beside
+    named = _PASSWORD.sub(r"\1@", str(log))
+    return cache() / f"{hashlib.sha256(named.encode()).hexdigest()[:32]}.sqlite"
+
+
+def cache() -> Path:
+    """The folder of indexes that lie beside no log.
+
+    Raises:
+        LogError: there is no folder that could be written.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # As the convention has it, a relative path counts as none.
+    if base.is_absolute():
+        return base / "gasp" / "index"
+    known = home()
+    if known is not None and _can_hold(known / ".cache" / "gasp" / "index"):
+        return known / ".cache" / "gasp" / "index"
+    return temporary() / "index"
+
+
+def _can_hold(folder: Path) -> bool:
+    """Whether the folder can be written, or made."""
+    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+@contextmanager
+def indexed(log: Readable, where: str, say: Say = silent) -> Iterator[Index]:
+    """The index of a log, with all that the log holds by now.
+
+    Args:
+        log: the log.
+        where: what the command line calls it.
+        say: told how many events are done, of how many.
+    """
+    with closing(Indexing(log, place_of(where))) as indexing:
+        indexing.catch_up(say)
+        yield indexing.index

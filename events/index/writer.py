@@ -1,0 +1,83 @@
+"""Indexing: makes a log's index and keeps it up to date.
+
+Law: a consumer of the log (`events.facts.consumers`), so rows and position change together, whoever crashes and however many
+do it at once. Unlike other consumers it starts anew where its rows come from another log, because an index is a cache.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from events.facts.consumers import Consumer
+from events.facts.errors import LogCorrupt, LogError
+from events.facts.log import Readable, Say, silent
+from events.index.entries import Facts
+from events.index.reader import Index
+from events.index.schema import make, opened
+
+NAME = "index"
+"""What the consumer is called."""
+
+
+class Indexing:
+    """The index of one log, which it follows."""
+
+    index: Index
+    """What reads it, also while it is written."""
+
+    def __init__(self, log: Readable, place: Path) -> None:
+        """Open the index in a file, which is made or emptied where it is not one of this version.
+
+        Args:
+            log: what is indexed.
+            place: the file; see `events.index.location`.
+
+        Raises:
+            LogError: it cannot be written.
+        """
+        self._log = log
+        self._place = place
+        self._lock = threading.Lock()
+        self._db = opened(place)
+        self._consumer = Consumer(log, NAME, self._db, Facts(log).write)
+        self.index = Index(log, place)
+
+    def catch_up(self, say: Say = silent, stop: Callable[[], bool] = lambda: False) -> None:
+        """Index what there is, until `stop` says so.
+
+        Args:
+            say: told how many events are done, of how many.
+            stop: asked now and then.
+
+        Raises:
+            LogError: the log cannot be read, or the index not written.
+        """
+        with self._lock:
+            try:
+                try:
+                    self._consumer.catch_up(stop, say)
+                except LogCorrupt:
+                    if self._follows():
+                        raise
+                    make(self._db, anew=True)
+                    self._consumer.catch_up(stop, say)
+            except sqlite3.DatabaseError as error:
+                if type(error) not in (sqlite3.OperationalError, sqlite3.DatabaseError):
+                    raise
+                message = f"the index {self._place} cannot be written ({error})"
+                raise LogError(f"{message}; free some disk, or delete it to have it made anew") from error
+
+    def _follows(self) -> bool:
+        """Whether the index is one of this log, and the log itself is damaged."""
+        at = self._consumer.checkpoint
+        last = next(self._log.read(after=at.position - 1, limit=1), None)
+        return at.position == 0 or (last is not None and (last.position, last.head) == at)
+
+    def close(self) -> None:
+        """Release the file."""
+        with self._lock:
+            self.index.close()
+            self._db.close()

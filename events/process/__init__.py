@@ -1,0 +1,1 @@
+"""The process: start-up, shutdown, console, home folder, current activity."""

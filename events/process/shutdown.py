@@ -1,0 +1,120 @@
+"""How a process of ours ends: without a traceback whenever it is told to, and in order once it has begun to work."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
+
+from events.process.startup import SIGNALS, handle, leave
+
+_told: list[int] = []
+"""Signals that came and asked this process to end."""
+ResultT = TypeVar("ResultT")
+
+
+class Stopped(KeyboardInterrupt):
+    """The process was told to end, by Ctrl-C or by SIGTERM."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.code = 128 + number
+        """Exit code, as shells have it."""
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """From here on SIGINT and SIGTERM raise `Stopped` in the main thread; whoever asks twice does not want to wait.
+
+    Raises:
+        Stopped: the process was told to end, whatever that broke.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _told.clear()
+
+    def stop(number: int, _: FrameType | None) -> NoReturn:
+        _told.append(number)
+        handle(lambda again, _: leave(again))
+        raise Stopped(number)
+
+    def ignored(broken: sys.UnraisableHookArgs) -> None:
+        # Somebody's destructor was interrupted, which Python only reports.
+        if isinstance(broken.exc_value, Stopped):
+            handle(stop)
+            os.kill(os.getpid(), _told[-1])
+        else:
+            before(broken)
+
+    before, sys.unraisablehook = sys.unraisablehook, ignored
+    handlers = handle(stop)
+    try:
+        yield
+    except BaseException as error:
+        # Libraries wrap what interrupts them, or make an exit of it.
+        if _told:
+            raise Stopped(_told[0]) from error
+        raise
+    else:
+        if _told:
+            raise Stopped(_told[0])
+    finally:
+        sys.unraisablehook = before
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def run(main: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Run a coroutine as `asyncio.run` does; SIGINT and SIGTERM cancel it, so that it puts everything away in its own order.
+
+    A thread that is busy then, with sampling for instance, is not waited for.
+
+    Raises:
+        Stopped: the process was told to end.
+    """
+    _told.clear()
+
+    def stop(number: int) -> None:
+        if _told:
+            leave(number)
+        _told.append(number)
+        task.cancel()
+
+    loop = asyncio.new_event_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        task = loop.create_task(main)
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        for number, handler in handlers.items():
+            if handler is not signal.SIG_IGN:
+                loop.add_signal_handler(number, stop, number)
+        try:
+            return loop.run_until_complete(task)
+        except (Exception, asyncio.CancelledError) as error:
+            if _told:
+                raise Stopped(_told[0]) from error
+            raise
+        finally:
+            _end(loop, wait=not _told)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def _end(loop: asyncio.AbstractEventLoop, *, wait: bool) -> None:
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    if wait:
+        loop.run_until_complete(loop.shutdown_default_executor())

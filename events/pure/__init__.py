@@ -1,0 +1,1 @@
+"""Pure functions over values: parsing, literals, advantages, estimators, reward-hacking checks. No I/O."""

@@ -1,0 +1,164 @@
+"""Parsing of answers: from a completion's text to a program, a literal or a teacher's proposal.
+
+Whatever a model wrote, hostile text included, the result is a value or `Malformed` with a reason; nothing raises, nothing is
+executed, and what is a literal is up to `events.pure.literal`, as everywhere. It does not judge: a program that parses here may
+still be nonsense.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from events.pure.literal import NotLiteral, outline, outline_arguments, without_comments
+
+INPUTS: Final = 5
+"""Inputs of a proposal: 2 public and 3 private pairs in the paper."""
+_LONGEST_PROGRAM: Final = 16_000
+_FENCE: Final = re.compile(r"(?P<indent>[ \t]*)(?P<mark>`{3,}|~{3,})(?P<info>.*)")
+_INDENTED: Final = 4
+"""Columns by which a fence may not be indented beyond the opening one, else it is text of the block."""
+_WORD: Final = re.compile(r"[\s{.]*([A-Za-z0-9_+#-]+)")
+_ARGUMENTS: Final = "input is not a list of Python literals between commas"
+_PYTHON: Final = ("py", "python3", "py3")
+_ANSWER: Final = re.compile(r"(?:^|</think>)[ \t]*<answer>", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Malformed:
+    """The text holds no answer of the asked form."""
+
+    reason: str
+    """Short, and free of the model's own text."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What the teacher proposed, not yet checked by anybody."""
+
+    program: str
+    message: str
+    """The statement for the student."""
+    inputs: tuple[str, ...]
+    """Argument literals, one text for each call."""
+
+
+def block(text: str, language: str) -> str | Malformed:
+    """Content of the last block of a language in the answer.
+
+    Fences are CommonMark's: three or more backticks or tildes, closed by as many or more of the same, so that a longer fence
+    holds shorter ones as text, and code those that are indented by more than three columns. A block may be indented as a whole.
+    One that is never closed was cut, and is no answer.
+    """
+    found: Malformed | str = Malformed(f"no {language} block")
+    opened: re.Match[str] | None = None
+    content: list[str] = []
+    for line in answer_of(text).replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+        fence = _FENCE.match(line)
+        if opened is None:
+            if fence is not None and not (fence["mark"][0] == "`" and "`" in fence["info"]):
+                opened, content = fence, []
+        elif fence is not None and _closes(opened, fence):
+            if _language(opened["info"]) == language:
+                found = "\n".join(content)
+            opened = None
+        else:
+            content.append(_outdented(line, len(opened["indent"])))
+    if opened is not None and _language(opened["info"]) == language:
+        return Malformed(f"the {language} block is not closed")
+    if opened is not None and isinstance(found, Malformed):
+        return Malformed(f"{found.reason}, and another is not closed")
+    return found if isinstance(found, Malformed) else _content(found, language)
+
+
+def answer_of(text: str) -> str:
+    """What stands between `<answer>` and `</answer>` after the thought; the whole text where no such part begins.
+
+    It begins a line, or follows `</think>`. Without `</answer>` it goes on to the end.
+    """
+    begins = _ANSWER.search(text, max(text.find("</think>"), 0))
+    if begins is None:
+        return text
+    said = text[begins.end() :]
+    end = said.rfind("</answer>")
+    return said if end < 0 else said[:end]
+
+
+def _closes(opened: re.Match[str], fence: re.Match[str]) -> bool:
+    """Whether a fence ends the block that another one opened."""
+    beyond = len(fence["indent"].expandtabs(4)) - len(opened["indent"].expandtabs(4))
+    return beyond < _INDENTED and fence["mark"].startswith(opened["mark"]) and not fence["info"].strip(" \t")
+
+
+def _language(info: str) -> str:
+    """The language that an opening fence names: its first word, whatever attributes follow."""
+    word = _WORD.match(info)
+    named = word[1].lower() if word else ""
+    return "python" if named in _PYTHON else named
+
+
+def _outdented(line: str, indent: int) -> str:
+    """The line without the indentation of its block, as far as it has it."""
+    return line[:indent].lstrip(" \t") + line[indent:]
+
+
+def _content(found: str, language: str) -> str | Malformed:
+    if not found.strip():
+        return Malformed(f"the {language} block is empty")
+    if "\0" in found or any("\ud800" <= c <= "\udfff" for c in found):
+        return Malformed(f"unprintable character in the {language} block")
+    return found
+
+
+def parse_program(text: str) -> str | Malformed:
+    """The answer of an induction task."""
+    program = block(text, "python")
+    if isinstance(program, str) and len(program) > _LONGEST_PROGRAM:
+        return Malformed("program too long")
+    return program
+
+
+def parse_output(text: str) -> str | Malformed:
+    """The answer of a deduction task: one Python literal."""
+    answer = block(text, "output")
+    return answer if isinstance(answer, Malformed) else _literals(outline, answer, "output is not a Python literal")
+
+
+def parse_input(text: str) -> str | Malformed:
+    """The answer of an abduction task: arguments as Python literals, separated by commas."""
+    answer = block(text, "input")
+    return answer if isinstance(answer, Malformed) else _literals(outline_arguments, answer, _ARGUMENTS)
+
+
+def parse_proposal(text: str, count: int = INPUTS) -> Proposal | Malformed:
+    """A teacher's answer: a python block, a message block and an input block of exactly `count` lines."""
+    program, message, listed = parse_program(text), block(text, "message"), block(text, "input")
+    for part in (program, message, listed):
+        if isinstance(part, Malformed):
+            return part
+    assert isinstance(program, str)
+    assert isinstance(message, str)
+    assert isinstance(listed, str)
+    lines = [line for line in listed.split("\n") if line.strip() and not line.lstrip().startswith("#")]
+    if len(lines) != count:
+        return Malformed(f"{len(lines)} inputs instead of {count}")
+    inputs: list[str] = []
+    for line in lines:
+        arguments = _literals(outline_arguments, line, _ARGUMENTS)
+        if isinstance(arguments, Malformed):
+            return arguments
+        inputs.append(arguments)
+    if len(message) > _LONGEST_PROGRAM:
+        return Malformed("message too long")
+    return Proposal(program, message.strip(), tuple(inputs))
+
+
+def _literals(read: Callable[[str], object], text: str, wrong: str) -> str | Malformed:
+    """The literals that a text is, without its comments."""
+    try:
+        read(text)
+    except NotLiteral as error:
+        return Malformed(f"{wrong}: {error}")
+    return without_comments(text).strip()

@@ -1,0 +1,156 @@
+"""Takes the program out of an answer as EvalPlus's sanitizer does: fences and prose do not matter, only what parses.
+
+The longest run of lines that is Python counts; of it imports, and the definitions that the entry needs. So demonstrations,
+assertions and prints behind a function are left out, and so is a tail that was cut or a block that was never closed.
+"""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from events.facts.values import Rules
+from events.pure.answer_parsing import Malformed, answer_of, parse_program
+
+LONGEST: Final = 32_000
+"""Characters of an answer that are looked at."""
+MOST_PARSED: Final = 200_000
+"""Characters that are parsed for one answer, all tries together. Honest answers need a few ten thousand."""
+_HOPELESS: Final = (SyntaxError, ValueError, RecursionError, MemoryError)
+
+
+def program_in(text: str, rules: Rules, entry: str) -> str | Malformed:
+    """The program in an answer, by the rules that judge it.
+
+    Args:
+        text: the completion.
+        rules: `evalplus` takes it by `sanitized`, the others from the last python block.
+        entry: the function that is asked for.
+    """
+    return sanitized(answer_of(text), entry) if rules == "evalplus" else parse_program(text)
+
+
+def sanitized(text: str, entry: str) -> str | Malformed:
+    """What EvalPlus 0.3.1 would run of a text, given the name of the function that is asked for. Nothing is executed."""
+    run = longest_run(text[:LONGEST])
+    tree = _parsed(run)
+    if tree is None or not tree.body:
+        return Malformed("no lines that are Python")
+    return "\n".join(_kept(run, tree, entry)).strip() or run
+
+
+def longest_run(text: str) -> str:
+    """The run of two or more lines with the most lines that are not blank, of those that parse; else the first line."""
+    lines = text.split("\n")
+    filled = [0]
+    for line in lines:
+        filled.append(filled[-1] + bool(line.strip()))
+    best, most, left = (0, 1), 0, MOST_PARSED
+    for start, line in enumerate(lines):
+        if filled[-1] - filled[start] <= most or left <= 0:
+            break
+        if _indented(line):
+            continue
+        end = len(lines)
+        while end - start > 1 and filled[end] - filled[start] > most and left > 0:
+            part = "\n".join(lines[start:end])
+            left -= len(part)
+            wrong = _wrong_line(part)
+            if wrong is None:
+                best, most = (start, end), filled[end] - filled[start]
+                break
+            # Whatever ends behind the line with the error has the same error.
+            end = min(end - 1, start + wrong - 1) if wrong else end - 1
+    return "\n".join(lines[best[0] : best[1]])
+
+
+def _indented(line: str) -> bool:
+    """Whether no program begins with this line; one with a comment alone may be indented as it likes."""
+    return line[:1] in (" ", "\t") and not line.lstrip().startswith("#") and bool(line.strip())
+
+
+def _wrong_line(part: str) -> int | None:
+    """The number, from 1, of the line at which a text stops being Python; 0 where nobody knows; None where it parses."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(part)
+    except SyntaxError as error:
+        return error.lineno or 0
+    except _HOPELESS:
+        return 0
+    return None
+
+
+def _parsed(source: str) -> ast.Module | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(source)
+    except _HOPELESS:
+        return None
+
+
+def _kept(source: str, tree: ast.Module, entry: str) -> Iterator[str]:
+    """The imports, then those of the first definitions of each name that the entry needs, each as it was written."""
+    lines = source.encode().split(b"\n")
+    definitions: dict[str, ast.stmt] = {}
+    imports: list[ast.stmt] = []
+    for node in tree.body:
+        match node:
+            case ast.ImportFrom(module="__future__"):
+                continue
+            case ast.Import() | ast.ImportFrom():
+                imports.append(node)
+            case ast.ClassDef(name=name, decorator_list=[]):
+                definitions.setdefault(name, node)
+            case ast.FunctionDef(name=name, decorator_list=[]) | ast.AsyncFunctionDef(name=name, decorator_list=[]):
+                if any(isinstance(part, ast.Return) for part in ast.walk(node)):
+                    definitions.setdefault(name, node)
+            case ast.Assign() | ast.AnnAssign():
+                if (assigned := _assigned(node)) is not None:
+                    definitions.setdefault(assigned, node)
+    needed = _reachable(entry, {name: set(_named(node)) for name, node in definitions.items()})
+    for node in [*imports, *(node for name, node in definitions.items() if name in needed)]:
+        yield _written(lines, node)
+
+
+def _assigned(node: ast.Assign | ast.AnnAssign) -> str | None:
+    """The first plain name on either side of an assignment, by which EvalPlus knows it."""
+    target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+    value = node.value if isinstance(node, ast.AnnAssign) or len(node.targets) == 1 else None
+    return next((side.id for side in (target, value) if isinstance(side, ast.Name)), None)
+
+
+def _reachable(entry: str, needs: dict[str, set[str]]) -> set[str]:
+    found, waiting = {entry}, [entry]
+    while waiting:
+        new = needs.get(waiting.pop(), set()) - found
+        found |= new
+        waiting += new
+    return found
+
+
+def _named(node: ast.AST) -> Iterator[str]:
+    """Every identifier in a definition, whatever it names."""
+    for part in ast.walk(node):
+        for field in ("id", "attr", "arg", "name", "asname", "module", "rest"):
+            value = getattr(part, field, None)
+            if isinstance(value, str):
+                yield from value.split(".")
+        if isinstance(part, ast.Global | ast.Nonlocal):
+            yield from part.names
+        elif isinstance(part, ast.MatchClass):
+            yield from part.kwd_attrs
+
+
+def _written(lines: list[bytes], node: ast.stmt) -> str:
+    """The text of a statement."""
+    assert node.end_lineno is not None
+    assert node.end_col_offset is not None
+    rows: Iterable[bytes] = lines[node.lineno - 1 : node.end_lineno]
+    *before, last = rows
+    text = b"\n".join([*before, last[: node.end_col_offset]])
+    return text[node.col_offset :].decode()

@@ -1,0 +1,1 @@
+"""Reports: tables, warnings and lines for people, computed from projections."""

@@ -1,0 +1,34 @@
+"""Parts of documents that are drawn from the code: `python -m events.reports.documents docs/log.md` writes the table of facts.
+
+Law: what is drawn stands between two marks; the rest of a document is left alone. A test keeps every drawn part current.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from events.facts.upcast import KINDS
+
+
+def placed(text: str, name: str, drawn: str) -> str:
+    """The text with what was drawn between the marks of this name."""
+    begin, end = f"<!-- {name}: begin (made by `make drawn`) -->", f"<!-- {name}: end -->"
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{drawn}\n{end}{after}"
+
+
+def facts() -> str:
+    """Every kind of fact as a Markdown table."""
+    rows = ["| kind | what happened | fields |", "|---|---|---|"]
+    for kind, fact in KINDS.items():
+        said = (fact.__doc__ or "").split("\n")[0]
+        fields = ", ".join(f"`{name}`" for name in fact.model_fields if name != "kind")
+        rows.append(f"| `{kind}` | {said} | {fields} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    document = Path(sys.argv[1])
+    document.write_text(placed(document.read_text(), "facts", facts()))

@@ -1,0 +1,65 @@
+"""An event as one line for people: where and when, what, and the fact's fields, the long ones by their size.
+
+Law: the line is clean markup, whatever the event says. It prints nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+from events.facts.log import Event
+from events.facts.types import Fact
+from events.facts.values import Generation, Verdict
+from events.reports.run_overview import SHORT
+from events.text.safe_text import markup
+
+TEXT = 60
+"""Characters of a text that are shown."""
+FEW = 4
+"""Numbers of a list that are shown."""
+
+_HASH = re.compile(r"[0-9a-f]{16,64}")
+
+
+def line_of(event: Event) -> str:
+    """The event's line."""
+    when = f"[dim]{event.time:%m-%d %H:%M:%S}[/]"
+    where = f"[cyan]{markup(event.stream)}[/] {event.version}"
+    return f"{event.position:>8}  {when}  {where}  [bold]{event.fact.kind}[/]  {markup(summary(event.fact))}"
+
+
+def summary(fact: Fact) -> str:
+    """The fact's fields that are recorded, in a few words each; the text is as hostile as the fact."""
+    values = {name: (info, getattr(fact, name)) for name, info in type(fact).model_fields.items() if name != "kind"}
+    fields = {name: short(value) for name, (info, value) in values.items() if not (info.exclude_if and info.exclude_if(value))}
+    return " ".join(f"{name}={text}" for name, text in fields.items() if text)
+
+
+def short(value: Any) -> str:
+    """A value in a few words; nothing for nothing."""
+    match value:
+        case None | "" | () | []:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.4g}"
+        case str() if _HASH.fullmatch(value):
+            return value[:SHORT]
+        case str():
+            return value if len(value) <= TEXT else f"{value[: TEXT - 1]}…"
+        case Generation():
+            return f"{value.count} by {value.policy[:SHORT]}, {value.length} tokens"
+        case tuple() if isinstance(value[0], Verdict):
+            found = Counter(verdict.outcome for verdict in value).most_common()
+            return ", ".join(f"{count} {outcome}" for outcome, count in found)
+        case tuple() if len(value) <= FEW and all(isinstance(one, int | float) for one in value):
+            return ", ".join(map(short, value))
+        case tuple() | dict():
+            return f"({len(value)})"
+        case int():
+            return str(value)
+        case _:
+            return "(…)"

@@ -1,0 +1,194 @@
+"""Group commit: appends that wait for the store at the same time share one transaction, and so one fsync.
+
+Law: one commit at a time; appends keep the order in which they came; each has an outcome of its own. An append that finds
+the store idle commits on its caller's thread, so that one producer alone pays for no hand-over. All others wait for the one
+writer thread, which takes everything that waits, and ends when nothing has come for a while. It knows nothing of databases.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from events.facts.errors import InDoubt, LogError
+from events.facts.log import Event
+from events.facts.types import Fact
+from events.stores.transaction import Plan, Request
+
+MOST = 512
+"""Appends that share a transaction at most."""
+LINGER_S = 1.0
+"""How long the writer thread waits for more before it ends."""
+PATIENCE_S = 60.0
+"""How long closing a store waits for its last appends."""
+
+
+Outcome = list[Event] | Exception
+"""What an append is told."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """An append that has no outcome yet."""
+
+    request: Request
+    outcome: Future[list[Event]] = field(default_factory=Future)
+
+
+class Group:
+    """The line in which appends wait for a store."""
+
+    def __init__(self, commit: Callable[[Sequence[Request]], list[Outcome]], *, linger_s: float = LINGER_S) -> None:
+        """Make an empty line.
+
+        Args:
+            commit: appends the requests in one transaction, and says of each what came of it. If it raises, then
+                nothing was appended, unless it raises `InDoubt`.
+            linger_s: how long the writer thread waits for more before it ends.
+        """
+        self._commit = commit
+        self._linger_s = linger_s
+        self._changed = threading.Condition()
+        self._waiting: deque[Pending] = deque()
+        self._busy = False
+        self._writer: threading.Thread | None = None
+
+    def append(self, request: Request) -> list[Event]:
+        """The events told to this request. Returns when they are durable."""
+        with self._changed:
+            alone = not self._busy and not self._waiting
+            self._busy = self._busy or alone
+            pending = None if alone else self._enqueue(request)
+        if pending is not None:
+            return pending.outcome.result()
+        try:
+            outcome = self._commit([request])[0]
+        finally:
+            self._rest()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def submit(self, request: Request) -> Future[list[Event]]:
+        """The same, without waiting."""
+        with self._changed:
+            return self._enqueue(request).outcome
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let nobody commit while something else uses the store."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._busy)
+            self._busy = True
+        try:
+            yield
+        finally:
+            self._rest()
+
+    def flush(self) -> None:
+        """Return when nothing waits any more, or when a commit takes unreasonably long."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._busy and not self._waiting, PATIENCE_S)
+
+    def _enqueue(self, request: Request) -> Pending:
+        pending = Pending(request)
+        # What is committed can no longer be cancelled, so nothing can.
+        pending.outcome.set_running_or_notify_cancel()
+        self._waiting.append(pending)
+        if self._writer is None:
+            self._writer = threading.Thread(target=self._write, name="log writer", daemon=True)
+            self._writer.start()
+        self._changed.notify_all()
+        return pending
+
+    def _rest(self) -> None:
+        with self._changed:
+            self._busy = False
+            self._changed.notify_all()
+
+    def _write(self) -> None:
+        while group := self._next():
+            self._settle(group)
+            self._rest()
+
+    def _next(self) -> list[Pending]:
+        """Everything that waits, when the store is idle; nothing when the writer may end."""
+        with self._changed:
+            while self._busy or not self._waiting:
+                if not self._changed.wait(self._linger_s) and not self._busy and not self._waiting:
+                    self._writer = None
+                    return []
+            self._busy = True
+            return [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
+
+    def _settle(self, group: Sequence[Pending]) -> None:
+        """Give every append its outcome. Raises nothing: whoever waits for an outcome is who gets the error."""
+        try:
+            outcomes = self._commit([pending.request for pending in group])
+        except LogError as error:
+            if len(group) > 1 and not isinstance(error, InDoubt):
+                # One append too large for the disk must not fail its neighbours.
+                for pending in group:
+                    self._settle([pending])
+            else:
+                _tell(group, [error] * len(group))
+        except BaseException as error:
+            _tell(group, [error] * len(group))
+        else:
+            _tell(group, outcomes)
+
+
+def _tell(group: Sequence[Pending], outcomes: Sequence[list[Event] | BaseException]) -> None:
+    for pending, outcome in zip(group, outcomes, strict=True):
+        if isinstance(outcome, BaseException):
+            pending.outcome.set_exception(outcome)
+        else:
+            pending.outcome.set_result(outcome)
+
+
+def plan_all(plan: Plan, requests: Sequence[Request]) -> list[Outcome]:
+    """Plan every request. One that cannot be planned leaves no trace in the plan, and its error is its outcome."""
+    outcomes: list[Outcome] = []
+    for request in requests:
+        try:
+            outcomes.append(plan.add(request))
+        except Exception as error:  # an append's mistake is its own, whatever it is
+            outcomes.append(error)
+    return outcomes
+
+
+class Appending:
+    """The appending half of a store whose appends wait in a group."""
+
+    _group: Group
+
+    def append(
+        self,
+        stream: str,
+        facts: Sequence[Fact],
+        *,
+        expected: int | None = None,
+        causation: int | None = None,
+        observed: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> list[Event]:
+        """See `events.facts.log.Log.append`."""
+        return self._group.append(Request(stream, facts, expected, causation, observed, key))
+
+    def submit(
+        self,
+        stream: str,
+        facts: Sequence[Fact],
+        *,
+        expected: int | None = None,
+        causation: int | None = None,
+        observed: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> Future[list[Event]]:
+        """See `events.facts.log.Log.submit`."""
+        return self._group.submit(Request(stream, facts, expected, causation, observed, key))

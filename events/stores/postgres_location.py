@@ -1,0 +1,152 @@
+"""Where a log lives in PostgreSQL: `postgresql://user@host/database?run=NAME`, one database schema a run.
+
+Law: several runs share a database without seeing one another; without `run`, the name is `gasp`. A URL may hold a password,
+so no message ever shows one. It connects, makes a new log and knows one again; it knows nothing of events.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from events.facts.errors import BadInput
+from events.stores.postgres_errors import translated
+from events.text.secrets import is_secret
+
+FIRST_SCHEMA, SCHEMA_VERSION = 2, 3
+"""Shapes of the tables that this version reads and writes, kept in the table `mark`. See `events.stores.schema`."""
+DEFAULT_RUN = "gasp"
+"""Name of a run whose URL gives none."""
+CREATING = 0x47415350
+"""Advisory lock that is held while a log is made: `GASP` in ASCII."""
+
+_RUN = re.compile(r"(?!pg_)[a-z0-9_][a-z0-9_.-]{0,49}")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A run's schema in a database."""
+
+    conninfo: str
+    """What libpq needs; may hold a password."""
+    run: str
+    name: str
+    """How messages call it: without user and password."""
+    read_only: bool = False
+    """Whether the server shall refuse every write."""
+
+    @classmethod
+    def parse(cls, url: str) -> Place:
+        """The place that a URL names.
+
+        Raises:
+            BadInput: it names none.
+        """
+        try:
+            parts = urlsplit(url)
+            options = dict(parse_qsl(parts.query, keep_blank_values=True))
+            run = options.pop("run", DEFAULT_RUN)
+            conninfo = parts._replace(query=urlencode(options, quote_via=quote)).geturl()
+            known = conninfo_to_dict(conninfo)
+        except (ValueError, psycopg.Error):
+            message = "PostgreSQL does not understand the log's URL; write postgresql://user@host:port/database?run=NAME"
+            # Its own message may hold a part of the password.
+            raise BadInput(message) from None
+        if _RUN.fullmatch(run) is None or run == "information_schema":
+            message = (
+                f"{run!r} cannot name a run; use up to 50 small letters, digits, '_', '-' and '.', and do not begin with pg_"
+            )
+            raise BadInput(message)
+        name = f"{known.get('host', 'localhost')}/{known.get('dbname', '')}, run {run}"
+        return cls(conninfo, run, name)
+
+    def others(self) -> list[Place]:
+        """Every run in the same database, this one too if it is there, by name.
+
+        Raises:
+            LogError: the server cannot be reached.
+        """
+        query = """
+            SELECT nspname FROM pg_namespace WHERE EXISTS (SELECT 1 FROM pg_class
+            WHERE relnamespace = pg_namespace.oid AND relname = 'mark') ORDER BY nspname"""
+        with self.connect() as db, translated(self.name):
+            found = [str(name) for (name,) in db.execute(query)]
+        database = self.name.removesuffix(f", run {self.run}")
+        return [replace(self, run=run, name=f"{database}, run {run}") for run in found]
+
+    def connect(self) -> psycopg.Connection:
+        """A connection that commits each statement durably, unless a transaction is open, and sees this run only.
+
+        Raises:
+            LogError: the server cannot be reached.
+        """
+        with translated(self.name):
+            db = psycopg.connect(self.conninfo, autocommit=True, client_encoding="utf8", application_name="gasp log")
+            db.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+            db.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self.run)))
+            if self.read_only:
+                db.execute("SET default_transaction_read_only TO on")
+            db.execute(
+                "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+            )
+        return db
+
+    @property
+    def channel(self) -> str:
+        """Where appends are announced."""
+        return f"gasp_{self.run}"
+
+
+def lasting(url: str, run: str) -> str:
+    """See `events.stores.lasting_url`."""
+    place = Place.parse(url)
+    if any(map(is_secret, conninfo_to_dict(place.conninfo))):
+        message = f"the URL of the log {place.name} holds a password, which would be written into the run's folder"
+        raise BadInput(f"{message}; leave it out, and set PGPASSWORD or use ~/.pgpass")
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    found = parts._replace(query=urlencode({**options, "run": options.get("run", run)}, quote_via=quote)).geturl()
+    Place.parse(found)
+    return found
+
+
+def check_mark(db: psycopg.Connection, place: Place) -> int:
+    """The schema number of the log there, which this version can read.
+
+    Raises:
+        BadInput: it holds none, or a newer one.
+    """
+    if db.execute("SELECT to_regclass('mark'), to_regclass('tip')").fetchone() == (None, None):
+        raise BadInput(f"there is no log at {place.name}; check the URL, its `run` names the run")
+    found = db.execute("SELECT application, schema_version FROM mark").fetchone()
+    if found is None or found[0] != "GASP":
+        raise BadInput(f"{place.name} is not a GASP log; check the URL, its `run` names the run")
+    if not FIRST_SCHEMA <= found[1] <= SCHEMA_VERSION:
+        known = f"schemas {FIRST_SCHEMA} to {SCHEMA_VERSION}"
+        raise BadInput(f"the log {place.name} has schema {found[1]}, this version reads {known}; use the version that wrote it")
+    return int(found[1])
+
+
+def create(place: Place) -> None:
+    """Make an empty log there, unless there is one already.
+
+    Raises:
+        BadInput: the schema holds something else.
+        LogError: it cannot be made.
+    """
+    with place.connect() as db, translated(place.name), db.transaction():
+        db.execute("SELECT pg_advisory_xact_lock(%s)", (CREATING,))
+        if db.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (place.run,)).fetchone() is None:
+            db.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(place.run)))
+        query = "SELECT count(*) FROM pg_class JOIN pg_namespace ON relnamespace = pg_namespace.oid WHERE nspname = %s"
+        if db.execute(query, (place.run,)).fetchone() == (0,):
+            from events.stores.schema import postgres_ddl
+
+            for statement in postgres_ddl(SCHEMA_VERSION):
+                db.execute(sql.SQL(statement))
+        check_mark(db, place)

@@ -1,0 +1,109 @@
+"""Plans one transaction of a store: the rows that the appends sharing it write, and what each append is told.
+
+Law: an append is planned whole or not at all, and sees those planned before it in the same transaction. A plan neither
+reads nor writes: the store fills in `ends` and `recorded` before it adds a request, and writes `rows` and `keys` after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from events.facts.errors import LogError
+from events.facts.log import Event, Head
+from events.facts.types import Fact
+from events.facts.upcast import UPCASTERS, Upcaster
+from events.stores.rows import EMPTY, End, Row, check_expected, open_row, seal, utc_now
+from events.stores.tally import Tally
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `append` was asked for."""
+
+    stream: str
+    facts: Sequence[Fact]
+    expected: int | None = None
+    causation: int | None = None
+    observed: Mapping[str, Any] | None = None
+    key: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse names that not every store can keep.
+
+        Raises:
+            LogError: a name is empty, or is not text to a database.
+        """
+        for name in (self.stream, self.key):
+            if name is not None and (not name or "\0" in name or not _is_text(name)):
+                raise LogError(f"{name!r} cannot name a stream or a key; give it some valid Unicode text without NUL")
+
+
+class Key(NamedTuple):
+    """Which events of a stream were appended under a key; the order of the fields is the order of the table's columns."""
+
+    stream: str
+    key: str
+    version: int
+    """Version of the first of them."""
+    size: int
+    """How many there are."""
+
+
+@dataclass
+class Plan:
+    """What one transaction is going to write."""
+
+    tip: Head
+    """Where the log ends, planned rows included."""
+    clock: Callable[[], datetime] = utc_now
+    upcasters: Mapping[tuple[str, int], Upcaster] = field(default_factory=lambda: UPCASTERS)
+    ends: dict[str, End] = field(default_factory=dict)
+    """Where the streams end; one that is missing here is empty."""
+    recorded: dict[tuple[str, str], list[Event]] = field(default_factory=dict)
+    """Events that were appended earlier, by stream and key."""
+    tally: Tally | None = None
+    """Counts of the log, planned rows excluded; None where the log keeps none."""
+    rows: list[Row] = field(default_factory=list)
+    keys: list[Key] = field(default_factory=list)
+
+    def add(self, request: Request) -> list[Event]:
+        """The events that the request is told: those it appends, or those that its key named already.
+
+        Raises:
+            Conflict: the stream is at another version.
+            LogError: a fact cannot be written.
+        """
+        stream, key = request.stream, request.key
+        if key is not None and (stream, key) in self.recorded:
+            return list(self.recorded[stream, key])
+        end = self.ends.get(stream, EMPTY)
+        check_expected(stream, end, request.expected)
+        rows = seal(
+            request.facts,
+            stream=stream,
+            end=end,
+            tip=self.tip,
+            time=self.clock(),
+            causation=request.causation,
+            observed=request.observed,
+        )
+        events = [open_row(row, self.upcasters) for row in rows]
+        if rows:
+            self.rows += rows
+            self.ends[stream] = End(rows[-1].version, rows[-1].hash)
+            self.tip = Head(rows[-1].position, rows[-1].head)
+        if key is not None:
+            self.keys.append(Key(stream, key, end.version + 1, len(rows)))
+            self.recorded[stream, key] = events
+        return events
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Text handling: hostile text made safe to show, secrets redacted, diffs, operational logs."""

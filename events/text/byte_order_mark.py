@@ -1,0 +1,20 @@
+"""Files that begin with a byte order mark, as some editors write them."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+from events.facts.errors import BadInput
+
+
+def refuse_mark(path: Path) -> None:
+    """Refuse a file that begins with a byte order mark, which its reader would take for a part of the first word.
+
+    Raises:
+        BadInput: it does.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        if file.read(3) == codecs.BOM_UTF8:
+            raise BadInput(f"{path} begins with a byte order mark (BOM); save it as UTF-8 without one.")

@@ -1,0 +1,132 @@
+"""Operational logging: what the program does, for whoever operates it. Not the event log, and nobody replays it.
+
+Law: a line is one line, whatever hostile text it holds, and it holds no secrets. A process that sets no logging up writes
+nothing. What is bound by `structlog.contextvars` (iteration, episode, node, policy) is in every line of that task; what is
+bound here (run) is in every line of the process, its threads included.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from events.facts.errors import BadInput, GaspError
+from events.text.safe_text import clean, one_line
+from events.text.secrets import MASK, is_secret, masked
+
+FORMATS = ("json", "console")
+"""What `GASP_LOG_FORMAT` may be."""
+LEVELS = ("debug", "info", "warning", "error")
+"""What `GASP_LOG_LEVEL` may be: the least important lines that are written."""
+
+Line = MutableMapping[str, Any]
+
+# Without local variables: they may hold secrets, and texts of any size.
+_AS_DATA = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+
+
+def configure(*, file: Path | None = None, **bound: str) -> None:
+    """Log from now on, to a file as JSON lines or to stderr for people; `GASP_LOG_FORMAT` may say otherwise.
+
+    Args:
+        file: where lines are appended.
+        bound: names and values that are in every line.
+
+    Raises:
+        BadInput: the environment asks for something that there is not.
+    """
+    form = _asked("GASP_LOG_FORMAT", FORMATS, "console" if file is None else "json")
+    level = _asked("GASP_LOG_LEVEL", LEVELS, "info")
+    stream = sys.stderr if file is None else file.open("a", encoding="utf-8", buffering=1)
+    if form == "json":
+        text: list[Any] = [_AS_DATA, mask_secrets, structlog.processors.JSONRenderer(sort_keys=True)]
+    else:
+        plain = structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=0)
+        text = [structlog.processors.format_exc_info, mask_secrets, _on_one_line, plain]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            lambda _logger, _method, line: {**bound, **line},
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *text,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        cache_logger_on_first_use=False,
+    )
+
+
+def logger() -> Any:
+    """What to log with; silent unless this process configured logging, since a library does not write uninvited."""
+    return structlog.get_logger() if structlog.is_configured() else _SILENT
+
+
+@contextmanager
+def lifetime(what: str, **fields: Any) -> Iterator[None]:
+    """Tell of a process: `<what>_started`, and then `<what>_ended`, or `<what>_stopped` with the error that stopped it."""
+    began = time.monotonic()
+    logger().info(f"{what}_started", pid=os.getpid(), **fields)
+    try:
+        yield
+    except BaseException as error:
+        # A traceback where the program is wrong; for whoever stopped it and for what was foreseen, a sentence.
+        wrong = isinstance(error, Exception) and not isinstance(error, GaspError)
+        told = {"error": type(error).__name__, "message": str(error), "seconds": seconds_since(began)}
+        logger().error(f"{what}_stopped", **told, exc_info=wrong)
+        raise
+    logger().info(f"{what}_ended", seconds=seconds_since(began))
+
+
+def seconds_since(began: float) -> float:
+    """How long ago, by the monotonic clock, for a log line."""
+    return round(time.monotonic() - began, 3)
+
+
+def mask_secrets(_logger: object, _method: str, line: Line) -> Line:
+    """Make plain data of a line, with every secret masked, by its name or by its form."""
+    return {name: _plain(value, name) for name, value in line.items()}
+
+
+def _plain(value: Any, name: str = "") -> Any:
+    if is_secret(name):
+        return MASK
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case dict():
+            return {str(key): _plain(inner, str(key)) for key, inner in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_plain(inner) for inner in value]
+        case _:
+            return masked(str(value))
+
+
+def _on_one_line(_logger: object, _method: str, line: Line) -> Line:
+    """Text that cannot pass for another line, nor move the cursor; a traceback is indented below its line."""
+    shown = {name: one_line(value) if isinstance(value, str) else value for name, value in line.items()}
+    if "exception" in line:
+        shown["exception"] = "\n".join(f"    {part}" for part in clean(line["exception"]).splitlines())
+    return shown
+
+
+def _asked(variable: str, choices: tuple[str, ...], default: str) -> str:
+    asked = os.environ.get(variable) or default
+    if asked not in choices:
+        raise BadInput(f"{variable}={one_line(asked, 40)} is not known; use {', '.join(choices[:-1])} or {choices[-1]}")
+    return asked
+
+
+def _drop(_logger: object, _method: str, _line: Line) -> Line:
+    raise structlog.DropEvent
+
+
+_SILENT = structlog.wrap_logger(None, processors=[_drop], wrapper_class=structlog.BoundLogger)

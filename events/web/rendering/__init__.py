@@ -1,0 +1,1 @@
+"""What templates call: filters, highlighting and drawings."""

@@ -1,0 +1,55 @@
+"""Draws a lineage: a lane for every policy, a point for every update, a line from its parent.
+
+Law: drawn from the same rows as the table below it, which says in words what is drawn here. Every point is a link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from markupsafe import Markup
+
+from events.facts.values import Digest
+from events.web.pages.policies import PolicyLine
+
+LANE: Final = 44
+"""Height of a lane."""
+STEP: Final = 16
+LEFT: Final = 72
+"""Room for the lanes' names."""
+
+
+def lineage(lines: Sequence[PolicyLine], link: Callable[..., str]) -> Markup:
+    """Lines as the page has them, the latest first."""
+    told = list(reversed(lines))
+    lanes = {name: number for number, name in enumerate(dict.fromkeys(line.policy for line in told))}
+    columns = {number: column for column, number in enumerate(dict.fromkeys(line.iteration for line in told))}
+    places: dict[Digest, tuple[int, int]] = {}
+    ties, points = [], []
+    for line in told:
+        x, y = LEFT + 12 + STEP * columns[line.iteration], 20 + LANE * lanes[line.policy]
+        if line.parent in places:
+            ties.append(_tie(places[line.parent], (x, y)))
+        places[line.digest] = x, y
+        points.append(_point(line, x, y, link("policies", line.digest)))
+    names = [Markup('<text x="0" y="{}">{}</text>').format(24 + LANE * lane, name) for name, lane in lanes.items()]
+    width, height = LEFT + 24 + STEP * max(1, len(columns)), LANE * max(1, len(lanes))
+    return Markup(
+        '<svg class="lineage" width="{0}" height="{1}" viewBox="0 0 {0} {1}" role="group" aria-label="{2}">{3}</svg>'
+    ).format(width, height, f"Lineage of {len(lines)} policies", Markup("").join([*names, *ties, *points]))
+
+
+def _tie(old: tuple[int, int], new: tuple[int, int]) -> Markup:
+    (x, y), (u, v) = old, new
+    middle = (x + u) / 2
+    return Markup('<path d="M{} {}C{} {} {} {} {} {}"/>').format(x, y, middle, y, middle, v, u, v)
+
+
+def _point(line: PolicyLine, x: int, y: int, address: str) -> Markup:
+    words = f"{line.policy} {line.digest[:8]}" + (f" after iteration {line.iteration}" if line.parent else ", at the start")
+    words += f", serves {' and '.join(line.serving)}" if line.serving else ""
+    kind = " ".join([*(["serving"] if line.serving else []), *(["examined"] if line.exams else [])])
+    return Markup('<a href="{}"><circle class="{}" cx="{}" cy="{}" r="{}"><title>{}</title></circle></a>').format(
+        address, kind, x, y, 6 if line.serving else 4.5, words
+    )

@@ -1,0 +1,229 @@
+"""Figures as SVG, drawn on the server: lines named at their ends, a light grid, round ticks, bands; no script, no style inside.
+
+Law: total and small. What cannot be drawn is left out, long lines are thinned to what a screen can show, names are
+escaped, and equal figures give equal texts. Lines differ by dashes and marks, not by colours alone; colours and letters are the
+style sheet's, under the class `figure`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from math import ceil, floor, isfinite, log10
+from typing import Final, NamedTuple
+
+from markupsafe import Markup
+
+from events.export.charts import UNIT, Figure, Series, apart, clear, span
+from events.text.safe_text import one_line
+
+STYLES: Final = 6
+"""Colours, dashes and marks of lines; from the seventh line on, marks are hollow."""
+LINES: Final = 24
+"""Lines that are drawn; how many are not is said."""
+POINTS: Final = 480
+"""Points of all lines and edges of bands together; of those between, the extremes stay."""
+MARKS: Final = 48
+"""Points that have a mark, with its value as a tooltip."""
+TICKS: Final = 6
+"""Most ticks of an axis."""
+_LETTER: Final = 7.4
+"""Width of a letter, in pixels, on average."""
+_ROW: Final = 14
+"""Height of a line's name."""
+_NAME: Final = 24
+"""Letters of a name."""
+_SAME: Final = 1e-200
+"""Numbers nearer to each other than this are one."""
+_TOP, _BOTTOM, _LEFT = 26, 34, 50
+_SHAPES: Final = (
+    "m-2.4 0a2.4 2.4 0 1 0 4.8 0a2.4 2.4 0 1 0-4.8 0z",
+    "m-2.3-2.3h4.6v4.6h-4.6z",
+    "m0-3.2l3 5.4h-6z",
+    "m0-3.4l3.4 3.4-3.4 3.4-3.4-3.4z",
+    "m0 3.2l3-5.4h-6z",
+    "m-3-1h6v2h-6z",
+)
+"""Marks around a place."""
+
+
+class _Axis(NamedTuple):
+    """From values to pixels."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    ticks: tuple[float, ...]
+
+    def at(self, value: float) -> float:
+        """Where a value lies."""
+        return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1)
+
+
+class _Line(NamedTuple):
+    """A line that can be drawn."""
+
+    style: str
+    shape: str
+    series: Series
+
+    @property
+    def last(self) -> str:
+        """Its name and last value."""
+        return f"{one_line(self.series.name, _NAME)} {short(self.series.points[-1][1])}".strip()
+
+
+def drawn(figure: Figure, *, width: int = 520, height: int = 220) -> Markup:
+    """The figure, higher than asked where its lines' names need the room."""
+    lines = list(_lines(figure.series))
+    height = max(height, _TOP + _BOTTOM + _ROW * len(lines))
+    left_out = sum(bool(series.points) for series in figure.series[LINES:])
+    said = "; ".join(_said(line.series) for line in lines) or "no data"
+    body = _plot(figure, lines, width, height) if lines else _text(width / 2, height / 2, "no data", "middle")
+    return Markup(
+        '<svg class="figure" role="img" viewBox="0 0 {w} {h}" width="{w}" height="{h}"><title>{title}</title>'
+        "<desc>{y} by {x}: {said}{more}</desc>{body}</svg>"
+    ).format(
+        w=width,
+        h=height,
+        title=one_line(figure.title),
+        x=one_line(figure.x),
+        y=one_line(figure.y),
+        said=said,
+        more=f"; {left_out} lines are not drawn" if left_out else "",
+        body=body,
+    )
+
+
+def spark(values: Sequence[float], *, label: str, limits: tuple[float, float] = UNIT) -> Markup:
+    """A line the size of a word, with a dot at its end; values beyond the limits lie on them."""
+    low, high = limits
+    known = [min(high, max(low, value)) for value in values if isfinite(value)]
+    known = [value for _, value in _thinned([(float(x), y) for x, y in enumerate(known)], 60)]
+    right, across = _Axis(0, max(1, len(known) - 1), 3, 87, ()), _Axis(low, high if high > low else low + 1, 15, 3, ())
+    places = [(right.at(x), across.at(y)) for x, y in enumerate(known)]
+    line = Markup('<path class="line" d="{}"/>').format(_path(places)) if len(places) > 1 else ""
+    dot = Markup('<circle class="mark" cx="{}" cy="{}" r="2"/>').format(*places[-1]) if places else ""
+    return Markup(
+        '<svg class="spark s1" role="img" viewBox="0 0 90 18" width="90" height="18"><title>{}</title>{}{}</svg>'
+    ).format(one_line(label), line, dot)
+
+
+def short(value: float) -> str:
+    """A number in three digits; whole thousands whole."""
+    if 1e3 <= abs(value) < 1e6:
+        return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    mantissa, _, exponent = f"{value:.3g}".replace("-", "\N{MINUS SIGN}").partition("e")
+    return f"{mantissa}e{exponent.replace('+', '')}" if exponent else mantissa
+
+
+def _lines(series: Sequence[Series]) -> Iterator[_Line]:
+    """Those with a point that can be shown."""
+    fitting = series[:LINES]
+    edges = sum(1 + 2 * bool(one.band) for one in fitting)
+    for place, one in enumerate(fitting):
+        known = clear(one)
+        if known.points:
+            kept = _thinned(known.points, max(20, POINTS // edges))
+            places = {x for x, _ in kept}
+            band = [edge for edge in known.band if edge[0] in places]
+            style = f"s{place % STYLES + 1}" + (" again" if place >= STYLES else "")
+            yield _Line(style, _SHAPES[place % STYLES], Series(one.name, tuple(kept), tuple(band)))
+
+
+def _thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
+    """The first, the last, and the lowest and highest of each stretch between."""
+    if len(points) <= most:
+        return list(points)
+    stretch = -(-2 * (len(points) - 2) // (most - 2))
+    kept = {points[0], points[-1]}
+    for start in range(1, len(points) - 1, stretch):
+        part = points[start : min(start + stretch, len(points) - 1)]
+        kept |= {min(part, key=lambda point: point[1]), max(part, key=lambda point: point[1])}
+    return sorted(kept)
+
+
+def _said(series: Series) -> str:
+    values = [y for _, y in series.points]
+    course = f"{short(values[0])} to {short(values[-1])}" if len(values) > 1 else short(values[0])
+    return f"{one_line(series.name, _NAME)} {course}, between {short(min(values))} and {short(max(values))}".strip()
+
+
+def _plot(figure: Figure, lines: Sequence[_Line], width: int, height: int) -> Markup:
+    room = min(width / 2, 14 + _LETTER * max(len(line.last) for line in lines))
+    xs = [x for line in lines for x, _ in line.series.points]
+    whole = all(x.is_integer() for x in xs)
+    right = _axis(min(xs), max(xs), _LEFT, width - room, whole=whole, tight=True)
+    up = _axis(*span([line.series for line in lines], figure.limits), height - _BOTTOM, _TOP)
+    step = -(-sum(len(line.series.points) for line in lines) // MARKS)
+    parts = [*_grid(figure, right, up), *(_band(line, right, up) for line in lines if line.series.band)]
+    parts += [part for line in lines for part in _drawn_line(line, right, up, step)]
+    return Markup("").join([*parts, *_names(lines, right, up)])
+
+
+def _axis(low: float, high: float, start: float, end: float, *, whole: bool = False, tight: bool = False) -> _Axis:
+    """An axis with round ticks; a tight one ends where its values end, others at a tick."""
+    if high - low <= max(_SAME, 1e-9 * max(abs(low), abs(high))):
+        pad = 1.0 if abs(low) <= _SAME or (whole and abs(low) < 1e6) else abs(low) / 10
+        low, high = low - pad, high + pad
+    size = 10.0 ** floor(log10((high - low) / TICKS))
+    step = next(factor * size for factor in (1, 2, 5, 10, 20) if (high - low) / (factor * size) <= TICKS - 1)
+    step = max(1.0, step) if whole else step
+    first, last = (ceil(low / step), floor(high / step)) if tight else (floor(low / step + 1e-9), ceil(high / step - 1e-9))
+    ticks = tuple(number * step for number in range(first, last + 1))
+    return _Axis(low, high, start, end, ticks) if tight else _Axis(ticks[0], ticks[-1], start, end, ticks)
+
+
+def _grid(figure: Figure, right: _Axis, up: _Axis) -> Iterator[Markup]:
+    rule = Markup('<path class="grid" d="{}"/>')
+    yield rule.format(Markup("").join(f"M{right.start} {up.at(tick)}H{right.end:.1f}" for tick in up.ticks))
+    yield Markup('<path class="axis" d="M{} {}H{}{}"/>').format(
+        right.start, up.start, f"{right.end:.1f}", Markup("").join(f"M{right.at(tick)} {up.start}v4" for tick in right.ticks)
+    )
+    for tick in up.ticks:
+        yield _text(_LEFT - 6, up.at(tick) + 4, short(round(tick, 12) or tick), "end")
+    for tick in right.ticks:
+        yield _text(right.at(tick), up.start + 16, short(round(tick, 12) or tick), "middle")
+    yield _text(4, 13, one_line(figure.y, 60), "label")
+    yield _text(right.end, up.start + 30, one_line(figure.x, 60), "label end")
+
+
+def _band(line: _Line, right: _Axis, up: _Axis) -> Markup:
+    band = line.series.band
+    there = [(right.at(x), up.at(high)) for x, _, high in band]
+    back = [(right.at(x), up.at(low)) for x, low, _ in reversed(band)]
+    if len(band) == 1:
+        (x, top), (_, bottom) = *there, *back
+        return Markup('<path class="whisker {}" d="M{} {}V{}"/>').format(line.style, x, top, bottom)
+    return Markup('<path class="band {}" d="{}Z"/>').format(line.style, _path(there + back))
+
+
+def _drawn_line(line: _Line, right: _Axis, up: _Axis, step: int) -> Iterator[Markup]:
+    places = [(right.at(x), up.at(y)) for x, y in line.series.points]
+    if len(places) > 1:
+        yield Markup('<path class="line {}" d="{}"/>').format(line.style, _path(places))
+    # Counted from the end, which is always marked.
+    for place in range(len(places) - 1, -1, -step):
+        (x, y), (at, value) = line.series.points[place], places[place]
+        yield Markup('<path class="mark {}" d="M{:g} {:g}{}"><title>{}: {}</title></path>').format(
+            line.style, at, value, line.shape, short(x), short(y)
+        )
+
+
+def _path(places: Iterable[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:g} {y:g}" for x, y in places)
+
+
+def _names(lines: Sequence[_Line], right: _Axis, up: _Axis) -> Iterator[Markup]:
+    """The lines' names beside their ends, moved apart where they would cover each other."""
+    wanted = sorted((up.at(line.series.points[-1][1]), place) for place, line in enumerate(lines))
+    rows = apart([y for y, _ in wanted], _ROW, up.end, up.start)
+    for (y, place), at in zip(wanted, rows, strict=True):
+        line, x = lines[place], right.at(lines[place].series.points[-1][0])
+        if abs(at - y) > _ROW / 4 or right.end - x > 1:
+            yield Markup('<path class="leader" d="M{} {}L{} {}"/>').format(x + 4, y, f"{right.end + 9:.1f}", f"{at:.1f}")
+        yield _text(right.end + 11, at + 4, line.last, f"name {line.style}")
+
+
+def _text(x: float, y: float, text: str, css: str) -> Markup:
+    return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(css, f"{x:.1f}", f"{y:.1f}", text)

@@ -1,0 +1,40 @@
+"""A run's settings as they may be shown.
+
+Law: what is a secret by its name or its form is masked, in pages and in their twins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from events.projections.run_summary import RunSummary
+from events.text.secrets import MASK, is_secret, masked
+
+
+def without_secrets(value: Any, name: str = "") -> Any:
+    """Plain data without the secrets in it."""
+    match value:
+        case Mapping():
+            return {key: without_secrets(part, str(key)) for key, part in value.items()}
+        case list() | tuple():
+            return [without_secrets(part, name) for part in value]
+        case str() | int() | float() if is_secret(name) and value != "":
+            return MASK
+        case str():
+            return masked(value)
+    return value
+
+
+def settings(summary: RunSummary) -> dict[str, Any]:
+    """Every setting by its dotted name, in order of names."""
+    config = summary.started.config if summary.started else {}
+    return dict(sorted(_flat(without_secrets(config))))
+
+
+def _flat(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value

@@ -1,0 +1,1 @@
+"""Estimates before a run: cost, memory, tokens, and warnings."""

@@ -1,0 +1,158 @@
+"""What a run costs, on paper: hours, money and disk, from its settings and the shape of its model.
+
+Law: plain arithmetic and stated assumptions; nothing is measured and nothing is loaded. One figure is one formula, and
+docs/scaling.md explains it and has the table that `python -m graph.estimate.budget CONFIG` prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from events.cli.app import run_app
+from events.reports.documents import placed
+from graph.estimate.memory import GPU_HELP, Gpu, Memory, gpu_of
+from graph.estimate.model_dims import Shape, shape_of
+from graph.estimate.token_estimate import Work, examination, examinations, iteration, iterations
+from graph.settings.config import Config
+from graph.settings.configure import changed, configure
+
+UTILIZATION: Final = 0.4
+"""Share of a GPU's peak that learning reaches (MFU)."""
+DECODING: Final = 0.15
+"""Share of it that sampling reaches, in large batches."""
+DISK: Final = 2e9
+"""Bytes a second of the disk that weights go through."""
+VERDICTS: Final = 100.0
+"""Programs a second that the sandbox judges."""
+WAYS: Final[dict[str, tuple[str, ...]]] = {
+    "full": ("learn.shard=none", "learn.optimizer=adamw", "learn.lora.rank=0"),
+    "full, in parts": ("learn.shard=zero3", "learn.optimizer=adamw", "learn.lora.rank=0"),
+    "full, 8-bit Adam": ("learn.shard=none", "learn.optimizer=adamw_8bit", "learn.lora.rank=0"),
+    "LoRA": ("learn.shard=none", "learn.optimizer=adamw", "learn.lora.rank=32"),
+}
+"""What the table compares."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A run on paper."""
+
+    config: Config
+    shape: Shape
+    gpu: Gpu
+
+    @cached_property
+    def memory(self) -> Memory:
+        """What it needs of memory."""
+        return Memory(self.config, self.shape, self.gpu)
+
+    @property
+    def saved(self) -> float:
+        """Bytes that an update writes: what was trained, in float32, and its moments."""
+        return 4 * self.memory.trained + self.memory.moments
+
+    def log(self, work: Work) -> float:
+        """Bytes in the log: ids, logprobs and text of a token compressed to 8, and 650 a completion."""
+        return 8 * work.tokens + 650 * work.completions
+
+    @property
+    def disk(self) -> float:
+        """Bytes at the end: weights kept, those of the start in bfloat16, one update being written, and the log."""
+        keep, last = self.config.learn, iterations(self.config)
+        kept = keep.keep + 1 + (last // keep.keep_every if keep.keep_every else 0) + bool(keep.keep_best)
+        log = last * self.log(iteration(self.config)) + examinations(self.config) * self.log(examination(self.config))
+        return 2 * self.shape.weights + self.memory.pupils * min(kept, last + 1) * self.saved + log
+
+    def sampling_s(self, work: Work) -> float:
+        """Seconds of sampling (two FLOPs a weight and token) and verdicts."""
+        flops = 2 * self.shape.weights * work.tokens
+        sampling = flops / (sum(map(len, self.memory.serving)) * self.gpu.peak * DECODING)
+        return sampling + work.answers / VERDICTS
+
+    def learning_s(self, work: Work) -> float:
+        """Seconds of learning, at two FLOPs a weight and token a pass.
+
+        Forward, two backward of which frozen weights need one, one more where layers are recomputed, and one for `learn.kl`.
+        """
+        learn = self.config.learn
+        passes = (2 if learn.lora.rank else 3) + learn.gradient_checkpointing + bool(learn.kl)
+        flops = 2 * passes * self.shape.weights * work.lesson * learn.epochs
+        return flops / (learn.processes * self.gpu.peak * UTILIZATION)
+
+    @property
+    def delivery_s(self) -> float:
+        """Seconds to write an update and for the model server to read its weights."""
+        return self.memory.pupils * (self.saved + 4 * self.memory.trained) / DISK
+
+    def hours(self, *, most: bool = False) -> float:
+        """Hours of the run."""
+        work = iteration(self.config, most=most)
+        each = self.sampling_s(work) + self.learning_s(work) + self.delivery_s
+        return iterations(self.config, most=most) * each / 3600 + self.examining_hours(most=most)
+
+    def examining_hours(self, *, most: bool = False) -> float:
+        """Hours of its examinations."""
+        return examinations(self.config) * self.sampling_s(examination(self.config, most=most)) / 3600
+
+
+def table(config: Config, shape: Shape, gpu: Gpu) -> list[str]:
+    """Ways of learning the same run, in Markdown."""
+    ways = {
+        name: changed(config, settings) for name, settings in WAYS.items() if config.learn.processes > 1 or "parts" not in name
+    }
+    budgets = [Budget(each, shape, gpu) for each in ways.values()]
+
+    def row(what: str, value: Callable[[Budget], float], unit: str = "GB", scale: float = 1e9) -> str:
+        figures = [float(f"{value(each) / scale:.3g}") for each in budgets]
+        return f"| {what} | {' | '.join(f'{figure:,g} {unit}' for figure in figures)} |"
+
+    work = iteration(config)
+    return [
+        f"| | {' | '.join(ways)} |",
+        f"|{' --- |' * (1 + len(ways))}",
+        row("weights, gradients, moments", lambda each: each.memory.state),
+        row("copies in bfloat16", lambda each: each.memory.copies),
+        row("whole for a while, of what is in parts", lambda each: each.memory.whole),
+        row("activations", lambda each: each.memory.activations),
+        row("**memory of a learning process**", lambda each: each.memory.learner),
+        row("of which stays while others sample", lambda each: each.memory.resting),
+        row("weights of a model server on each of its GPUs", lambda each: each.memory.served),
+        row("keys and values of 1000 tokens", lambda each: 1000 * each.memory.cache),
+        row("an update on disk", lambda each: each.saved),
+        row("an iteration in the log", lambda each: each.log(work)),
+        row("sampling and verdicts", lambda each: each.sampling_s(work), "s", 1),
+        row("learning", lambda each: each.learning_s(work), "s", 1),
+        row("writing an update and reading its weights", lambda each: each.delivery_s, "s", 1),
+        row("an examination", lambda each: each.sampling_s(examination(config)), "s", 1),
+        row("**the run**", lambda each: each.hours(), "h", 1),
+    ]
+
+
+def main(
+    config_file: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Settings of the run.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated.")
+    ] = None,
+    gpu: Annotated[str | None, typer.Option(help=GPU_HELP)] = None,
+    into: Annotated[Path | None, typer.Option(help="Write the table into this document, where its marks are.")] = None,
+) -> None:
+    """Memory, bytes and time of a run by ways to learn it, on paper; docs/scaling.md says what is assumed."""
+    config = configure(config_file, overrides or [])
+    shape = shape_of(config.model)
+    lines = table(config, shape, gpu_of(gpu, shape))
+    if into is None:
+        typer.echo("\n".join(lines))
+    else:
+        into.write_text(placed(into.read_text(), "budget", "\n".join(lines)))
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False)
+    app.command()(main)
+    run_app(app)

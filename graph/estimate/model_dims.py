@@ -1,0 +1,127 @@
+"""The shape of a model: what its size, its memory and its arithmetic follow from.
+
+Law: read from a `config.json`, or from a small table of models that the project's own settings name, so that a plan needs no
+download. Norms and biases, less than a thousandth of the weights, are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from events.facts.errors import BadInput
+from graph.settings.model_location import folder_here
+
+FAMILIES: Final = ("llama", "mistral", "qwen2", "qwen3")
+"""`model_type`s that are dense layers of attention and a gated MLP, and nothing else."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A dense decoder with grouped queries and gated MLPs."""
+
+    layers: int
+    width: int
+    inner: int
+    """Width of its MLPs."""
+    key_values: int
+    """Width of the keys, and of the values."""
+    vocabulary: int
+    tied: bool
+    """Whether the output head is the table of embeddings."""
+    queries: int
+    """Width of the queries."""
+    context: int = 32_768
+    """Most tokens of prompt and completion together."""
+
+    @property
+    def linear(self) -> dict[str, tuple[int, int]]:
+        """Rows and columns of the linear layers of one layer, by name."""
+        return {
+            "q_proj": (self.width, self.queries),
+            "k_proj": (self.width, self.key_values),
+            "v_proj": (self.width, self.key_values),
+            "o_proj": (self.queries, self.width),
+            "gate_proj": (self.width, self.inner),
+            "up_proj": (self.width, self.inner),
+            "down_proj": (self.inner, self.width),
+        }
+
+    @property
+    def layer(self) -> float:
+        """Weights of one layer."""
+        return float(sum(rows * columns for rows, columns in self.linear.values()))
+
+    @property
+    def embeddings(self) -> float:
+        """Weights of embeddings and head."""
+        return float(self.vocabulary * self.width * (1 if self.tied else 2))
+
+    @property
+    def weights(self) -> float:
+        """All weights."""
+        return self.layers * self.layer + self.embeddings
+
+    def adapter(self, rank: int, modules: tuple[str, ...] = ()) -> float:
+        """Weights of adapters: `rank` rows and columns for each of these linear layers, for all where none is named."""
+        chosen = [size for name, size in self.linear.items() if not modules or name in modules]
+        return float(self.layers * rank * sum(rows + columns for rows, columns in chosen))
+
+
+def _qwen(layers: int, width: int, inner: int, key_values: int, *, tied: bool = False) -> Shape:
+    return Shape(layers, width, inner, key_values, 151_936 if width < 3000 else 152_064, tied, width)
+
+
+KNOWN: Final[dict[str, Shape]] = {
+    "Qwen2.5-Coder-0.5B": _qwen(24, 896, 4864, 128, tied=True),
+    "Qwen2.5-Coder-1.5B": _qwen(28, 1536, 8960, 256, tied=True),
+    "Qwen2.5-Coder-3B": _qwen(36, 2048, 11_008, 256, tied=True),
+    "Qwen2.5-Coder-7B": _qwen(28, 3584, 18_944, 512),
+    "Qwen2.5-Coder-14B": _qwen(48, 5120, 13_824, 1024),
+}
+"""Models of the hub by name, base and instruct alike."""
+
+
+def shape_of(model: str) -> Shape:
+    """The shape of the model that a setting names, from its files where they are here, else from the table.
+
+    Raises:
+        BadInput: neither tells it, or the files are broken.
+    """
+    folder = folder_here(model)
+    if folder is not None:
+        return read(folder)
+    name = model.partition("@")[0].rpartition("/")[2].removesuffix("-Instruct")
+    if name not in KNOWN:
+        raise BadInput(
+            f"The model {model} is not here, and its shape is in no table; fetch it first with `hf download {model}`"
+        )
+    return KNOWN[name]
+
+
+def read(folder: Path) -> Shape:
+    """The shape that the `config.json` of a folder tells.
+
+    Raises:
+        BadInput: it tells none, or one that is not counted here.
+    """
+    try:
+        found: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        if found["model_type"] not in FAMILIES:
+            raise BadInput(f"{folder} holds a {found['model_type']}; sizes are counted for {', '.join(FAMILIES)} only")
+        heads, width = found["num_attention_heads"], found["hidden_size"]
+        each = found.get("head_dim") or width // heads
+        return Shape(
+            layers=found["num_hidden_layers"],
+            width=width,
+            inner=found["intermediate_size"],
+            key_values=each * found.get("num_key_value_heads", heads),
+            vocabulary=found["vocab_size"],
+            tied=found.get("tie_word_embeddings", False),
+            queries=each * heads,
+            context=found["max_position_embeddings"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"config.json in {folder} does not tell a model's shape ({error!r}); restore it") from error

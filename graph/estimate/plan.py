@@ -1,0 +1,233 @@
+"""A run in words before it runs: what would be started, asked and spent, and what looks wrong, as comments of a TOML file.
+
+Law: it starts, fetches and loads nothing; whatever it cannot know it says. Figures are those of `graph.estimate.budget`.
+
+    python -m graph.estimate.plan configs/*.toml    # writes the estimates into ready files, where their marks are
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from events.facts.errors import BadInput
+from events.facts.values import Sampling
+from events.text.safe_text import printable
+from graph.estimate.budget import DECODING, DISK, UTILIZATION, VERDICTS, Budget
+from graph.estimate.memory import GPUS, gpu_of
+from graph.estimate.model_dims import shape_of
+from graph.estimate.settings_warnings import warnings
+from graph.estimate.token_estimate import COMPLETION, PROMPT, examination, examinations, iteration, iterations
+from graph.recipes import RECIPES
+from graph.settings.config import Config
+from graph.settings.configure import configure, naming
+from graph.settings.model_location import folder_here
+from roles.questions.load import load
+from roles.questions.named_sets import named
+from roles.questions.question_set import Split
+
+LARGEST: Final = 2**24
+"""Bytes of a question file, at most, that is read for its count."""
+_MARKS: Final = re.compile(
+    r"(?P<begin>^# estimates for (?P<gpu>\w+): begin \(made by `make drawn`\)\n)(#.*\n)*?(?P<end># estimates: end$)",
+    re.MULTILINE,
+)
+
+
+def plan(config: Config, gpu: str | None = None, price: float | None = None) -> list[str]:
+    """The lines, without `#`.
+
+    Raises:
+        BadInput: there is no such GPU or question set.
+    """
+    return [printable(line) for line in _lines(config, gpu, price)]
+
+
+def _lines(config: Config, gpu: str | None, price: float | None) -> Iterator[str]:
+    yield "What would run; nothing was started. Figures are arithmetic on assumptions (docs/scaling.md), not measurements."
+    budget = why = None
+    try:
+        budget = _budget(config, gpu, price)
+    except BadInput as error:
+        if gpu is not None and gpu not in GPUS:
+            raise
+        why = str(error)
+    yield from _what(config)
+    yield from _asked(config)
+    if budget is None:
+        yield f"estimates     none: {why}"
+    else:
+        yield from _where(budget)
+        yield from estimates(budget)
+    yield from (f"warning: {warning}" for warning in warnings(config, budget))
+
+
+def _budget(config: Config, gpu: str | None, price: float | None) -> Budget:
+    shape = shape_of(config.model)
+    kind = gpu_of(gpu, shape)
+    return Budget(config, shape, kind if price is None else replace(kind, price=price))
+
+
+def _what(config: Config) -> Iterator[str]:
+    yield f"model         {config.model}, {_whence(config.model)}"
+    yield f"recipe        {config.recipe}: {RECIPES[config.recipe].__doc__}"
+    course = config.algorithm().course
+    practice = config.goalposts if config.practice == "goalposts" else config.practice
+    yield f"goalposts     {_counted('goalposts', config.goalposts, 'goalposts')}"
+    yield f"practice      {_counted('practice', practice, 'train') if course.practices or course.references else 'none'}"
+    yield f"test          {_counted('test', config.test, 'test')}"
+    yield f"validation    {_counted('validation', config.validation, 'validation')}"
+    rank = config.learn.lora.rank
+    trained = f"adapters of rank {rank} on its linear layers are" if rank else "all of its weights are"
+    whose = "one policy plays teacher and student" if config.policies == "shared" else "teacher and student are two policies"
+    yield f"policies      {whose}; {trained} trained, with learning rate {config.learn.learning_rate:g}"
+    yield f"prompts       {config.prompts}, up to {config.max_prompt_tokens} tokens"
+    for name, how in (
+        ("student", config.play.student),
+        ("teacher", config.play.teacher),
+        ("examined", config.evaluate.sampling),
+    ):
+        yield f"{name:<13} {_sampled(how)}"
+
+
+def _whence(model: str) -> str:
+    try:
+        folder = folder_here(model)
+    except BadInput as error:
+        return str(error)
+    if model == "pocket":
+        return "which ships with the project"
+    return "of the hub, not in the local cache: fetched when the run starts" if folder is None else f"from {folder}"
+
+
+def _counted(setting: str, spec: str, split: Split) -> str:
+    with naming(setting):
+        return _count_of(spec, split)
+
+
+def _count_of(spec: str, split: Split) -> str:
+    if spec == "none":
+        return "none"
+    if spec != "pocket":
+        place = named(spec, split).place
+        if place is None:
+            return f"{spec}: of the hub, read when the run starts"
+        if place.is_dir() or place.stat().st_size > LARGEST:
+            return f"{spec}: read when the run starts"
+    return f"{spec}: {len(load(spec, split).questions)} questions"
+
+
+def _sampled(how: Sampling) -> str:
+    stop = f", stopped by {len(how.stop)} texts" if how.stop else ""
+    return f"temperature {how.temperature:g}, top_p {how.top_p:g}, up to {how.max_tokens} tokens{stop}"
+
+
+def _asked(config: Config) -> Iterator[str]:
+    usual, most, exam = iteration(config), iteration(config, most=True), examination(config)
+    count = f"{iterations(config)}"
+    if config.play.samples:
+        count += f" of at most {config.play.iterations}, until {config.play.samples:,} samples of the student"
+    yield f"iterations    {count}, each with {config.play.episodes} episodes" + (
+        f" and {config.play.practice} real questions" if config.algorithm().course.practices else ""
+    )
+    yield (
+        f"an iteration  {usual.completions:,.0f} completions ({_count(usual.tokens)} tokens), {usual.learned:,.0f} of them"
+        f" learned from; at most {most.completions:,.0f} ({_count(most.tokens)} tokens)"
+    )
+    yield (
+        f"examinations  {examinations(config)} of up to {config.evaluate.questions} questions a set,"
+        f" {config.evaluate.attempts} answers each: {exam.completions:,.0f} completions ({_count(exam.tokens)} tokens)"
+    )
+
+
+def _where(budget: Budget) -> Iterator[str]:
+    config, memory = budget.config, budget.memory
+    serve, learn = config.serve, config.learn
+    kind = "core" if budget.gpu.name == "CPU" else "GPU"
+    each = " | ".join(f"{kind} {', '.join(gpus)}" for gpus in memory.serving)
+    if serve.backend == "transformers":
+        yield f"sampling      in this process by transformers, {serve.dtype}: {each}"
+    elif serve.urls:
+        yield f"sampling      by vLLM servers that run already: {' '.join(serve.urls)}"
+    else:
+        sleep = ", asleep while learning" if serve.sleep else ""
+        adapters = ", with adapters" if learn.lora.rank else ""
+        for number in range(memory.fleets):
+            whose = f" {number + 1}" if memory.fleets > 1 else ""
+            yield f"{'servers' + whose:<13} {len(memory.serving)} x vLLM, {serve.dtype}{adapters}{sleep}: {each}"
+    shard = "" if learn.shard == "none" else f", weights in parts ({learn.shard})"
+    how = f"{learn.processes} processes{shard}" if learn.processes > 1 else "1 process"
+    yield f"learner       {how}, {learn.precision}: {kind} {', '.join(memory.learning)}; python -m trainer.run RUN --follow"
+    cached = f"keys and values of {_count(memory.cached)} tokens each"
+    yield f"cache         {cached}; a prompt and its completion have up to {config.window}"
+
+
+def estimates(budget: Budget) -> Iterator[str]:
+    """Memory, time, cost and disk."""
+    config, memory, gpu = budget.config, budget.memory, budget.gpu
+    count, name = len(memory.gpus), gpu.name
+    needed = max(memory.needed(one) for one in memory.gpus)
+    what = "main memory" if name == "CPU" else f"the fullest of {count} {name}" if count > 1 else f"the {name}"
+    yield f"memory        {_gb(needed)} of {_gb(gpu.memory)} of {what}: {'fits' if memory.fits else 'DOES NOT FIT'}"
+    yield (
+        f"              learning {_gb(memory.learner)} a process ({_gb(memory.resting)} stay), sampling {_gb(memory.server)} a"
+        f" {'process' if config.serve.backend == 'transformers' else 'server and GPU'}"
+    )
+    if name != "CPU":
+        yield f"              and {_gb(memory.main_memory)} of main memory"
+    hours = budget.hours()
+    examining, most = budget.examining_hours(), budget.hours(most=True)
+    yield f"time          {_hours(hours)}, of which examinations {_hours(examining)}; at most {_hours(most)}"
+    if gpu.price:
+        spent = hours * count
+        cost = f"{_round(spent)} GPU-hours, {_round(spent * gpu.price)} US dollars"
+        yield f"cost          {cost} at {gpu.price:.2f} an hour and {name}"
+    yield f"disk          {_gb(budget.disk)}, of which an update's weights and moments {_gb(budget.saved)}"
+    lengths = f"{PROMPT} tokens a prompt and {COMPLETION} a completion, or half of what is allowed"
+    yield f"assumed       {lengths}; {VERDICTS:g} verdicts a second;"
+    yield f"              {UTILIZATION:.0%} of the peak in learning, {DECODING:.0%} in sampling; {DISK / 1e9:g} GB/s of disk"
+
+
+def _gb(value: float) -> str:
+    return f"{value / 1e9:.3g} GB"
+
+
+def _round(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _hours(value: float) -> str:
+    return f"{_round(value)} h" if value >= 1 else f"{60 * value:.0f} min"
+
+
+def _count(value: float) -> str:
+    return f"{value / 1e6:,.3g} M" if value >= 1e6 else f"{value:,.0f}"
+
+
+def meant_for(text: str) -> str | None:
+    """The kind of GPU that a ready file is meant for."""
+    found = _MARKS.search(text)
+    return found and found["gpu"]
+
+
+def drawn(file: Path) -> str:
+    """A ready file with its estimates made anew.
+
+    Raises:
+        BadInput: it has no marks, or is no file of settings.
+    """
+    text = file.read_text()
+    gpu = meant_for(text)
+    if gpu is None:
+        raise BadInput(f"{file} has no marks for estimates; add `# estimates for GPU: begin (made by `make drawn`)` and `end`")
+    lines = [f"# {line}\n" for line in estimates(_budget(configure(file, []), gpu, None))]
+    return _MARKS.sub(lambda found: found["begin"] + "".join(lines) + found["end"], text)
+
+
+if __name__ == "__main__":
+    for path in map(Path, sys.argv[1:]):
+        path.write_text(drawn(path))

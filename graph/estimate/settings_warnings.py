@@ -1,0 +1,72 @@
+"""What looks wrong in settings that are valid one by one: a run would start, and fail or disappoint later.
+
+Each warning is one sentence with the settings that it is about. Those of `graph.settings.refusals` stop a
+run; the others forbid nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from events.facts.errors import BadInput
+from graph.estimate.budget import Budget
+from graph.settings.config import Config
+from graph.settings.model_location import folder_here
+from graph.settings.refusals import refusals
+
+ROUNDING: Final = 1.0
+"""Nats that a token's logprob may differ where samples come from bfloat16, at least."""
+BOLD: Final = 1e-4
+"""Learning rates of all weights of a large model above this destroy it."""
+LARGE: Final = 1e8
+"""Weights of a large model, at least."""
+
+
+def warnings(config: Config, budget: Budget | None) -> Iterator[str]:
+    """What is said before a run; less where the model's shape is not known."""
+    serve, learn = config.serve, config.learn
+    if serve.sleep and learn.staleness:
+        yield f"serve.sleep gives GPUs to the trainer while it learns, but learn.staleness={learn.staleness} plays on meanwhile"
+    if serve.dtype == "bfloat16" and config.token_drift < ROUNDING:
+        yield (
+            f"serve.dtype=bfloat16 rounds more than learn.drift={config.token_drift:g} nats a token allow, so that the trainer"
+            " would stop; leave learn.drift unset"
+        )
+    if config.prompts == "pocket" and config.model != "pocket":
+        yield "prompts=pocket are in the pocket model's language; other models want prompts=base or prompts=instruct"
+    folder = _here(config.model)
+    yield from refusals(config, folder)
+    if budget is not None:
+        yield from _of_the_model(config, budget, fetched=folder is not None)
+
+
+def _here(model: str) -> Path | None:
+    try:
+        return folder_here(model)
+    except BadInput:
+        # The plan has said so already.
+        return None
+
+
+def _of_the_model(config: Config, budget: Budget, *, fetched: bool) -> Iterator[str]:
+    shape, memory, learn = budget.shape, budget.memory, config.learn
+    if not fetched and config.window > shape.context:
+        asked = f"prompts of up to {config.max_prompt_tokens} and completions of up to {config.max_tokens} tokens"
+        yield f"{asked} exceed the model's context of {shape.context}"
+    if not memory.fits:
+        yield (
+            "memory does not fit, see above; try learn.gradient_checkpointing, learn.shard, learn.lora.rank, serve.sleep, less"
+            " serve.gpu_memory (on a CPU serve.kv_cache_gib), or fewer tokens"
+        )
+    missing = sorted(set(learn.lora.modules) - set(shape.linear))
+    if not fetched and learn.lora.rank and missing:
+        names = ", ".join(map(repr, missing))
+        yield f"learn.lora.modules names {names}, which the model does not have; it has {', '.join(shape.linear)}"
+    if not learn.lora.rank and shape.weights >= LARGE and learn.learning_rate > BOLD:
+        yield f"learn.learning_rate={learn.learning_rate:g} is for tiny models; the paper has 1e-6 for 7 B weights"
+    if shape.tied and config.serve.backend == "vllm" and not Path("/dev/nvidiactl").exists():
+        yield (
+            "the model's embeddings are tied, so that vLLM on a CPU would go on with the old output head; here is no GPU to see"
+        )

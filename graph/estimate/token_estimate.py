@@ -1,0 +1,115 @@
+"""How much an iteration and an examination ask for: completions and tokens, by the settings, typical and at most.
+
+Law: plain arithmetic; what is typical is assumed and said here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+from graph.settings.config import Config
+
+PROMPT: Final = 600
+"""Tokens of a prompt on average; at most half of what is allowed."""
+COMPLETION: Final = 1000
+"""Tokens of a completion on average; at most half of what is allowed."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Completions, and how many tokens they and their prompts have."""
+
+    proposals: float = 0
+    answers: float = 0
+    learned: float = 0
+    """How many of them are learned from."""
+    tokens: float = 0
+    """Sampled."""
+    lesson: float = 0
+    """Tokens that are learned from, prompts included."""
+
+    @property
+    def completions(self) -> float:
+        """All that are sampled."""
+        return self.proposals + self.answers
+
+
+def iteration(config: Config, *, most: bool = False) -> Work:
+    """What one iteration asks for.
+
+    Typical: every seat has a question accepted, after half of the further proposals that are allowed; as many questions as
+    there are forms besides induction are turned into those, the rest are learned from as they were tried, as open ones are. At
+    most: all proposals are made, and completions are as long as they may be.
+    """
+    play, course = config.play, config.algorithm().course
+    guided, unguided = play.episodes * bool(course.guided), play.episodes * bool(course.references)
+    tries = play.max_attempts if course.selects else 1
+    proposals = guided * len(course.guided) * (tries if most else (1 + tries) / 2) + unguided
+    questions = guided * len(set(course.guided) & set(course.taught))
+    induction = play.tasks.count("induction") / len(play.tasks)
+    turned = questions * play.solve_attempts * (induction < 1 if most else 1 - induction)
+    kept = questions * max(play.attempts, play.solve_attempts) if most else turned + questions * play.attempts * induction
+    taught = kept + unguided * play.attempts
+    practised = play.practice * play.practice_attempts if course.practices else 0
+    answers = play.gap_attempts * guided + play.attempts * proposals + turned + practised
+    learned = proposals + taught + practised if course.learns else 0
+    prompt = _length(config.max_prompt_tokens, PROMPT, most=most)
+    proposal = _length(play.teacher.max_tokens, COMPLETION, most=most)
+    answer = _length(play.student.max_tokens, COMPLETION, most=most)
+    return Work(
+        proposals=proposals,
+        answers=answers,
+        learned=learned,
+        tokens=proposals * proposal + answers * answer,
+        lesson=(proposals * (prompt + proposal) + (learned - proposals) * (prompt + answer)) if learned else 0,
+    )
+
+
+def examination(config: Config, *, most: bool = False) -> Work:
+    """What one examination of goalposts and held-out questions asks for, where each set is as large as may be."""
+    how = config.evaluate
+    answers = how.questions * how.attempts * (1 + (config.test != "none") + (config.validation != "none"))
+    return Work(answers=answers, tokens=answers * _length(how.sampling.max_tokens, COMPLETION, most=most))
+
+
+def iterations(config: Config, *, most: bool = False) -> int:
+    """How many are played: as many as are set, or until the student's samples are spent."""
+    play, each = config.play, iteration(config, most=most).answers
+    return min(play.iterations, math.ceil(play.samples / each)) if play.samples and each else play.iterations
+
+
+def examinations(config: Config) -> int:
+    """At the start, at the end, and between."""
+    last, every, samples = iterations(config), config.evaluate.every, config.evaluate.every_samples
+    each = Fraction(iteration(config).answers)
+    # Of the iterations before the last, those that are a multiple of `every`, and those that complete another `samples`.
+    regular = max(0, last - 1) // every if every else 0
+    completing = both = 0
+    if samples and each >= samples:
+        completing, both = max(0, last - 1), regular
+    elif samples and last:
+        completing = int(each * (last - 1) // samples)
+        part, step = each / samples, every * each / samples
+        both = _floors(regular, step, step) - _floors(regular, step, step - part)
+    return len({0, last}) + regular + completing - both - (last > 0 and not config.evaluate.first)
+
+
+def _floors(count: int, step: Fraction, start: Fraction) -> int:
+    """The sum of floor(start + i * step) over i from 0 to count - 1, without counting (as Euclid's algorithm does)."""
+    below = step.denominator * start.denominator
+    times, plus = int(step * below), int(start * below)
+    total = 0
+    while True:
+        total += count * (count - 1) // 2 * (times // below) + count * (plus // below)
+        times, plus = times % below, plus % below
+        top = times * count + plus
+        if top < below:
+            return total
+        count, plus, below, times = top // below, top % below, times, below
+
+
+def _length(allowed: int, usual: int, *, most: bool) -> float:
+    return allowed if most else min(usual, allowed / 2)

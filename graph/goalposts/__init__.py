@@ -1,0 +1,1 @@
+"""The goalpost filter: keeps the questions that given models do not solve."""

@@ -1,0 +1,237 @@
+"""The goalpost filter as a command: `python -m graph.goalposts SET --out FILE` keeps what plain RL does not solve.
+
+Law: which questions stay follows from the log of the filter's folder alone, whose name says all that it depends on but who was
+asked. So a repeated command goes on where it was broken off, and one that is done reads the log and writes the same files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from rich.table import Table
+
+from events.cli.app import holds_log, open_any, run_app
+from events.cli.output import Printer, note, progress
+from events.facts.errors import BadInput
+from events.facts.log import Log
+from events.facts.types import RunFinished
+from events.process import shutdown
+from events.process.console import enduring
+from events.text.safe_text import markup
+from graph.goalposts.goalpost_provenance import SUFFIX, Asked, Origin
+from graph.run import play
+from graph.settings.config import Config
+from graph.settings.configure import changed, configure
+from roles.questions.named_sets import SOURCES, named
+
+if TYPE_CHECKING:
+    from graph.goalposts.filter import Filter
+    from graph.setup.assemble import Inputs
+
+CHECKPOINTS: Final = 10
+"""Weights of the further run that are asked, where `learn.keep_every` does not say [GASP: every 50 of 500 steps]."""
+
+app = typer.Typer(add_completion=False)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be done."""
+
+    asked: str
+    given: Config
+    """The settings as given."""
+    config: Config
+    """The filter's own, which its log begins with."""
+    runs: Path
+    out: Path
+    most: int | None
+
+
+@app.command()
+def main(
+    asked: Annotated[str, typer.Argument(metavar="SET", help="A question set, as in a run's settings; docs/questions.md.")],
+    out: Annotated[Path, typer.Option(help="File to write: the goalposts, a question a line.")],
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WHO", help="Who else must not solve them: RUN (all its weights that are kept), RUN@DIGEST, or a model."
+        ),
+    ] = None,
+    further: Annotated[
+        bool, typer.Option("--further", help="Practise on what is left (recipe rlvr), and ask what that made.")
+    ] = False,
+    config: Annotated[Path | None, typer.Option(metavar="TOML", help="Settings to start from.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, such as model; may be repeated.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Answers a question and policy, all without success.")] = 100,
+    temperature: Annotated[float | None, typer.Option(min=0, help="Of sampling; else evaluate.sampling.temperature.")] = None,
+    most: Annotated[int | None, typer.Option(min=1, help="Keep so many of them, the first.")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder that holds the runs, and gets the filter's.")] = Path("runs"),
+) -> None:
+    """Keep the questions of a set that nobody solves: first the model of the settings, then whoever is named, in this order.
+
+    Each is asked only about what nobody before it has solved. The answers, with their verdicts, are in the log of
+    runs/goalposts-DIGEST; beside FILE lies FILE's provenance. Stop it at any moment and repeat the command to go on.
+    """
+    given = configure(config, overrides or [])
+    _writable(out, asked)
+    how = [f"evaluate.attempts={samples}"]
+    how += [] if temperature is None else [f"evaluate.sampling.temperature={temperature}"]
+    job = _Job(asked, given, changed(_practising(given, asked), how), runs, out, most)
+    _filter(job, against or [], further=further)
+
+
+def _writable(out: Path, asked: str) -> None:
+    """Refuse now what could not be written after a day of sampling."""
+    if out.suffix != ".jsonl" or out.is_dir() or not os.access(out.parent, os.W_OK):
+        raise BadInput(f"--out {out} cannot be written; give a file name that ends in .jsonl, in a folder that is there.")
+    place = None if asked == "pocket" else named(asked, "goalposts").place
+    if out.exists() and place is not None and place.exists() and out.samefile(place):
+        raise BadInput(f"--out {out} is the question set itself; give another file.")
+
+
+def _practising(given: Config, questions: str) -> Config:
+    """A run that practises on a question set and does nothing else."""
+    sets = {"goalposts": questions, "practice": "goalposts", "test": "none", "validation": "none"}
+    # Examinations on its way would ask what the filter asks afterwards.
+    plain = ["recipe=rlvr", "evaluate.every=0", "evaluate.every_samples=0"]
+    return changed(given, [*plain, *(f"{key}={json.dumps(value)}" for key, value in sets.items())])
+
+
+def _filter(job: _Job, against: Sequence[str], *, further: bool) -> None:
+    from graph.goalposts.filter import Filter
+    from graph.setup.assemble import inputs, put_up
+    from graph.setup.folder import locked
+    from graph.setup.named_policies import Checkpoint, Policies, of_run, policies
+
+    with progress("reading the models and the questions"):
+        given = inputs(job.config)
+        base = Policies(job.config.model, job.config, (Checkpoint(given.model, given.digest),))
+        # Whoever is not there is missed now, and not after a day of sampling.
+        line = [base, *(policies(who, job.runs, job.config) for who in against)]
+        folder, log = _opened(job, given)
+    with closing(log), locked(folder):
+        put_up(log, given.goalposts)
+        filtering = Filter(log, folder, job.config, given.goalposts.name, list(given.goalposts.questions), given.rules)
+        note(f"{len(filtering.left)} questions, {len(given.goalposts.left_out)} records left out; answers are kept in {folder}")
+        if _keeps_errata(job.asked):
+            note("errata, which nobody can solve, are among them and will stay; errata=drop in the set's name leaves them out")
+
+        def tell(one: Asked) -> None:
+            note(f"{_called(one)}: {one.asked} asked, {one.dropped} dropped, {one.asked - one.dropped} left")
+
+        try:
+            for who in line:
+                shutdown.run(filtering.ask(who, tell))
+            if further and filtering.left:
+                shutdown.run(filtering.ask(of_run(_further(job, folder, filtering), job.config), tell))
+        except KeyboardInterrupt:
+            note("stopped; every answer is kept, repeat the command to go on")
+            raise
+        _write(job, given, filtering)
+
+
+def _keeps_errata(asked: str) -> bool:
+    from roles.questions.records import settled
+
+    if asked == "pocket":
+        return False
+    spec = named(asked, "goalposts")
+    return bool(SOURCES[spec.name].errata) and settled(spec).get("errata") == "keep"
+
+
+def _opened(job: _Job, given: Inputs) -> tuple[Path, Log]:
+    """The filter's folder and its log, made if need be."""
+    from graph.setup.folder import create
+
+    # Everything that an answer depends on, and who is asked first.
+    decides = [job.config.model_dump_json(), given.digest, json.dumps(given.digests(), sort_keys=True)]
+    folder = job.runs / f"goalposts-{hashlib.sha256(chr(0).join(decides).encode()).hexdigest()[:12]}"
+    return folder, open_any(str(folder)) if holds_log(folder) else create(folder, job.config, given, learns=False)
+
+
+def _further(job: _Job, folder: Path, filtering: Filter) -> Path:
+    """The folder of a finished run that practised on what is left; it is played, or gone on with, if need be."""
+    from roles.questions.question_set import save
+
+    which = hashlib.sha256("".join(question.id for question in filtering.left).encode()).hexdigest()[:6]
+    run, practice = job.runs / f"{folder.name}-further-{which}", folder / f"left-{which}.jsonl"
+    if not practice.exists():
+        save(practice, filtering.left, filtering.rules)
+    config = _practising(job.given, str(practice))
+    if not config.learn.keep_every:
+        config = changed(config, [f"learn.keep_every={max(1, config.play.iterations // CHECKPOINTS)}"])
+    fresh = not holds_log(run)
+    if fresh or not _is_finished(run):
+        note(f"practising on the {len(filtering.left)} questions that are left, in {run}")
+        play(run, config if fresh else None, None, enduring(stderr=True), plain=True)
+    return run
+
+
+def _is_finished(run: Path) -> bool:
+    with closing(open_any(str(run))) as log:
+        return any(isinstance(event.fact, RunFinished) for event in log.read("run", kinds=("run_finished",)))
+
+
+def _write(job: _Job, given: Inputs, filtering: Filter) -> None:
+    """The goalposts and where they come from; then the same for people."""
+    from graph.setup.assemble import started
+    from roles.questions.question_set import save
+
+    kept, config, last = filtering.left[: job.most], job.config, filtering.last
+    Printer().show(_table(filtering.asked))
+    if not kept or last is None:
+        raise BadInput(f"Every question of {job.asked} is solved, so that no goalpost is left; filter harder questions.")
+    save(job.out, kept, filtering.rules)
+    origin = Origin(
+        set=job.asked,
+        questions=len(given.goalposts.questions),
+        digest=given.digests()["goalposts"],
+        left_out=dict(given.goalposts.left_out),
+        kept=len(kept),
+        unsolved=len(filtering.left),
+        file=hashlib.sha256(job.out.read_bytes()).hexdigest(),
+        samples=config.evaluate.attempts,
+        sampling=config.evaluate.sampling,
+        seed=config.seed,
+        prompts=given.prompts.digest,
+        named=tuple(filtering.named),
+        policies=tuple(filtering.asked),
+        commit=started(filtering.log).commit,
+        log=filtering.folder.name,
+        position=last.position,
+        head=last.head,
+    )
+    beside = job.out.with_suffix(SUFFIX)
+    beside.write_text(json.dumps(origin.model_dump(mode="json"), indent=2) + "\n")
+    left_out = f", {len(origin.left_out)} records left out" if origin.left_out else ""
+    Printer().say(
+        f"{origin.kept} of {origin.questions} questions are goalposts{left_out}: [bold]{markup(str(job.out))}[/], with their"
+        f" provenance in {markup(str(beside))}"
+    )
+
+
+def _called(one: Asked) -> str:
+    return f"{one.who}, {one.policy[:12]} after {one.iteration} iterations"
+
+
+def _table(asked: Sequence[Asked]) -> Table:
+    table = Table("who", "policy", "iterations", "asked", "dropped", "left", box=None, pad_edge=False, header_style="bold")
+    for one in asked:
+        left = str(one.asked - one.dropped)
+        table.add_row(markup(one.who), one.policy[:12], str(one.iteration), str(one.asked), str(one.dropped), left)
+    return table
+
+
+if __name__ == "__main__":
+    run_app(app)

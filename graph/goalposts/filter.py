@@ -1,0 +1,146 @@
+"""The goalpost filter: asks policies, one after the other, about the questions that nobody before them has solved.
+
+Law: a question stays if no answer of no policy passes, of as many as are asked for [GASP: pass@100 = 0]. All policies answer
+through the same solver, verifier and sandbox as in play, and every answer is in the log: an examination that is there is not
+made again. It trains nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from events.cli.output import note, reporting
+from events.facts.log import Event, Log
+from events.facts.types import EvaluationFinished
+from events.facts.values import Question, QuestionId, Rules
+from events.process.activity import Activity
+from graph.goalposts.goalpost_provenance import Asked
+from graph.play.evaluation import Examiner, named
+from graph.play.weight_sync import Proofs
+from graph.settings.config import Config, EvaluateSettings
+from graph.setup.assemble import examiner, prompts, sandbox
+from graph.setup.model_source import Stored, models
+from graph.setup.named_policies import Checkpoint, Policies, take_up
+from roles.model import Model
+from sandbox.runner import Runner
+
+EASY: Final = 5
+"""One of so many answers is asked for first; questions that are solved by then need no others."""
+
+
+@dataclass
+class Filter:
+    """Questions that are left, and who was asked about them."""
+
+    log: Log
+    folder: Path
+    """The log's, which also gets what servers say."""
+    config: Config
+    """Whose `evaluate` says how often and how a policy is asked."""
+    name: str
+    """Of the question set."""
+    left: list[Question]
+    rules: Mapping[QuestionId, Rules]
+    """Of those that have rules of their own."""
+    named: list[str] = field(default_factory=list)
+    """Whose policies were to be asked."""
+    asked: list[Asked] = field(default_factory=list)
+    last: Event | None = None
+    """The last event that decided something."""
+
+    async def ask(self, who: Policies, tell: Callable[[Asked], None]) -> None:
+        """Ask policies about what is left, those that were asked already left out.
+
+        Raises:
+            GaspError: model or sandbox failed; what is done is kept.
+        """
+        self.named.append(who.who)
+        known = {before.policy for before in self.asked}
+        new = [checkpoint for checkpoint in who.checkpoints if checkpoint.policy not in known]
+        if not new:
+            note(f"{who.who}: the same weights as were asked before")
+        async with AsyncExitStack() as house:
+            seat = _Seat(self, who, house)
+            for checkpoint in new:
+                if self.left:
+                    self.asked.append(await self._one(seat, checkpoint))
+                    tell(self.asked[-1])
+
+    async def _one(self, seat: _Seat, checkpoint: Checkpoint) -> Asked:
+        count, streams = len(self.left), []
+        for settings in _portions(self.config.evaluate):
+            name = named(self.name, self.left, settings, seat.prompts.digest)
+            stream = f"evaluation/{name}/{checkpoint.policy[:12]}-{self.config.seed}"
+            event = self._finished(stream)
+            if event is None:
+                what = f"{seat.who.who}, {checkpoint.policy[:12]}"
+                with seat.activity.task(what), reporting(seat.activity):
+                    examines = await seat.examiner(checkpoint, settings)
+                    await examines.examine_in(stream, name, self.left, checkpoint.iteration)
+                event = self._finished(stream)
+            assert event is not None, "what was just examined is in the log"
+            assert isinstance(event.fact, EvaluationFinished), "it is read by this kind"
+            solved, self.last = event.fact.successes, event
+            self.left = [question for question in self.left if not solved[question.id]]
+            streams.append(stream)
+            if not self.left:
+                break
+        return Asked(
+            who=seat.who.who,
+            policy=checkpoint.policy,
+            iteration=checkpoint.iteration,
+            streams=tuple(streams),
+            asked=count,
+            dropped=count - len(self.left),
+        )
+
+    def _finished(self, stream: str) -> Event | None:
+        return next(self.log.read(stream, kinds=("evaluation_finished",)), None)
+
+
+class _Seat:
+    """Where policies of one kind take their turn; model and sandbox are put up once one of them really has to answer."""
+
+    def __init__(self, filtering: Filter, who: Policies, house: AsyncExitStack) -> None:
+        self.who = who
+        self.prompts = prompts(filtering.config)
+        self._filtering = filtering
+        self._house = house
+        self.activity = Activity()
+        self._put_up: tuple[Model, Runner] | None = None
+        self._proofs = Proofs(exact=who.config.exact)
+
+    async def examiner(self, checkpoint: Checkpoint, settings: EvaluateSettings) -> Examiner:
+        filtering, name = self._filtering, self.who.config.policy_of["student"]
+        model, runner = self._put_up = self._put_up or await self._made(name, checkpoint)
+        await take_up(model, name, checkpoint, self._proofs)
+        config = filtering.config.model_copy(update={"evaluate": settings, "serve": self.who.config.serve})
+        log, weights = filtering.log, checkpoint.weights
+        return examiner(log, config, self.prompts, filtering.rules, model, runner, self.activity, weights, in_run=False)
+
+    async def _made(self, name: str, checkpoint: Checkpoint) -> tuple[Model, Runner]:
+        folder, config = self._filtering.folder, self.who.config
+        runner = sandbox(config, folder.name)
+        self._house.push_async_callback(runner.close)
+        # A missing engine is said before anything is sampled.
+        with self.activity.task("preparing the sandbox"):
+            await asyncio.to_thread(lambda: runner.provenance)
+        stored = Stored(checkpoint.weights, checkpoint.policy)
+        made = await self._house.enter_async_context(models(config, {name: stored}, folder, self.activity))
+        return made[name], runner
+
+
+def _portions(settings: EvaluateSettings) -> list[EvaluateSettings]:
+    """The examinations that together ask for as many answers as are set.
+
+    They are never equally long: a name says how many answers an examination asks for, so that two of one question set have
+    different names, hence seeds.
+    """
+    first = settings.attempts // EASY
+    counts = [first, settings.attempts - first] if first else [settings.attempts]
+    return [settings.model_copy(update={"attempts": count}) for count in counts]

@@ -1,0 +1,39 @@
+"""The table that an episode is played at: the log, the roles, the recipe, the settings. LangGraph's runtime context.
+
+It holds no state of an episode; `novelty` is the one fold that episodes share, and it is rebuilt from the log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from events.facts.log import Log
+from events.projections.run_summary import Buffers, fold
+from graph.recipes.recipe import Recipe
+from graph.settings.config import PlaySettings
+from roles.generation_record import get_question
+from roles.judging.similarity import Novelty
+from roles.solver import Solver
+from roles.teacher import Teacher
+from roles.verifier import Verifier
+
+
+@dataclass(frozen=True)
+class Table:
+    """Everything that nodes may ask."""
+
+    log: Log
+    teacher: Teacher
+    solver: Solver
+    verifier: Verifier
+    novelty: Novelty
+    recipe: Recipe
+    play: PlaySettings
+    similarity: float
+    """Cosine above which a proposal is not novel."""
+
+
+def recall(log: Log, novelty: Novelty) -> None:
+    """Fill the novelty buffers with everything the log says was accepted."""
+    accepted = fold(Buffers(), log.read(kinds={"question_accepted"}))
+    novelty.add(*(get_question(log, blob) for blob in (*accepted.easy, *accepted.hard, *accepted.open)))

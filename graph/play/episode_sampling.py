@@ -1,0 +1,93 @@
+"""How an iteration's episodes start: which questions are drawn for them.
+
+Law: it follows from the seed and from what earlier iterations left in the log, so that a run that goes on opens the same
+episodes. It appends nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from events.facts.log import Log
+from events.facts.types import EpisodeStarted
+from events.facts.values import BlobHash, Question, QuestionId
+from events.projections.run_summary import Buffers, fold
+from graph.recipes.recipe import Course
+from graph.settings.config import Config
+from graph.settings.seeds import derive, rng
+from roles.generation_record import put_question
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How an episode starts."""
+
+    stream: str
+    fact: EpisodeStarted
+    references: tuple[BlobHash, ...] = ()
+    """What the open seat is shown."""
+
+
+@dataclass(frozen=True)
+class Pools:
+    """What questions are drawn from."""
+
+    goalposts: Sequence[Question]
+    practice: Sequence[Question]
+    seeds: Sequence[Question]
+
+
+def openings(log: Log, config: Config, course: Course, pools: Pools, iteration: int) -> Iterator[Opening]:
+    """The episodes of an iteration, in the order of their numbers."""
+    play, number = config.play, 0
+    purpose: Literal["guided", "practice"]
+    for purpose, pool, count in (
+        ("guided", pools.goalposts if course.guided else (), play.episodes),
+        ("practice", pools.practice, play.practice),
+    ):
+        drawn = rng(config.seed, purpose, iteration)
+        for question in drawn.sample(list(pool), min(count, len(pool))):
+            blob = put_question(log, question)
+            fact = EpisodeStarted(
+                iteration=iteration,
+                purpose=purpose,
+                question=question.id,
+                blob=blob,
+                axis=drawn.choice(course.axes),
+                seed=derive(config.seed, "episode", iteration, number),
+            )
+            yield Opening(_stream(iteration, number), fact)
+            number += 1
+    if course.references:
+        yield from _unguided(log, config, course, pools.seeds, iteration, number)
+
+
+def _unguided(
+    log: Log, config: Config, course: Course, seeds: Sequence[Question], iteration: int, first: int
+) -> Iterator[Opening]:
+    """Episodes with references, drawn uniformly from seeds and open questions that earlier iterations accepted."""
+    accepted = (event for event in log.read(kinds={"question_accepted"}) if _iteration(event.stream) < iteration)
+    buffer: list[Question | BlobHash] = [*seeds, *fold(Buffers(), accepted).open]
+    drawn = rng(config.seed, "unguided", iteration)
+    for number in range(first, first + config.play.episodes):
+        shown = drawn.sample(buffer, min(course.references, len(buffer)))
+        blobs = tuple(put_question(log, one) if isinstance(one, Question) else one for one in shown)
+        fact = EpisodeStarted(
+            iteration=iteration,
+            purpose="unguided",
+            question=QuestionId(blobs[0][:16]),
+            blob=blobs[0],
+            axis=drawn.choice(course.axes),
+            seed=derive(config.seed, "episode", iteration, number),
+        )
+        yield Opening(_stream(iteration, number), fact, blobs)
+
+
+def _iteration(stream: str) -> int:
+    return int(stream.split("/")[1])
+
+
+def _stream(iteration: int, number: int) -> str:
+    return f"episode/{iteration:05}/{number:03}"

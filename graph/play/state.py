@@ -1,0 +1,189 @@
+"""An episode's state: ids and counters, folded from the episode's events.
+
+Law: the state is a pure function of the stream. It holds no texts and nothing that the log does not hold, so that resuming is
+folding. It decides nothing; `graph.play.edges` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypedDict
+
+from pydantic import Field
+
+from events.facts.log import Event
+from events.facts.types import (
+    AttemptsMade,
+    AttemptsVerified,
+    EpisodeFailed,
+    EpisodeFinished,
+    EpisodeStarted,
+    GapMeasured,
+    Purpose,
+    QuestionAccepted,
+    QuestionProposed,
+    QuestionRejected,
+    QuestionValidated,
+    ReferencesDrawn,
+)
+from events.facts.values import Axis, BlobHash, Seat, Task, Value
+from graph.settings.seeds import rng
+
+
+class Pending(Value):
+    """Attempts that wait for their verdicts."""
+
+    version: int
+    """Version of the `AttemptsMade`."""
+    purpose: Purpose
+    """What they were made for."""
+    question: BlobHash
+    """The question they answer."""
+    task: Task
+    """In which form."""
+    pair: int | None
+    """The asked pair, for deduction and abduction."""
+
+
+class Accepted(Value):
+    """A lemma, a lift or an open question."""
+
+    seat: Seat
+    """`easy` for a lemma, `hard` for a lift, `open` for an open question."""
+    question: BlobHash
+    """The question."""
+
+
+class Episode(Value):
+    """One walk through the graph, so far."""
+
+    stream: str
+    """Its stream in the log."""
+    version: int = 0
+    """Events folded; what the next append expects."""
+    iteration: int = 0
+    """Iteration it belongs to."""
+    purpose: Literal["guided", "unguided", "practice"] = "guided"
+    """Self-play with or without a goalpost, or practice on a real question."""
+    question: BlobHash = BlobHash("")
+    """The goalpost, the first reference, or the practice question."""
+    references: tuple[BlobHash, ...] = ()
+    """What the open seat is shown."""
+    axis: Axis = "function"
+    """What its variants vary."""
+    seed: int = 0
+    """Every seed inside derives from it."""
+    gap: float | None = None
+    """The measured gap; None before."""
+    proposals: dict[Seat, int] = Field(default_factory=dict)
+    """Proposals made by each seat."""
+    proposal: int | None = None
+    """Version of a `QuestionProposed` that waits for the verifier."""
+    candidate: BlobHash | None = None
+    """A validated question whose pass rate is not known yet."""
+    proposed: int = 0
+    """Version of the `QuestionProposed` that the candidate came from."""
+    seat: Seat = "easy"
+    """The seat that proposed last."""
+    pending: tuple[Pending, ...] = ()
+    """Attempts that wait for the verifier."""
+    accepted: tuple[Accepted, ...] = ()
+    """The lemma, then the lift."""
+    unsolved: tuple[Accepted, ...] = ()
+    """Accepted questions that the student has not answered in their drawn form yet; not all of them have to be."""
+    attempted: bool = False
+    """Whether the student has answered the episode's own question: the goalpost, or the practice question."""
+    ended: bool = False
+    """Whether the episode finished or failed."""
+
+
+class PlayState(TypedDict):
+    """What LangGraph carries from node to node."""
+
+    episode: Episode
+
+
+def fold(episode: Episode, events: Iterable[Event]) -> Episode:
+    """The state after more events of its stream."""
+    for event in events:
+        episode = _after(episode, event).model_copy(update={"version": event.version})
+    return episode
+
+
+def _after(state: Episode, event: Event) -> Episode:
+    match event.fact:
+        case EpisodeStarted() as fact:
+            return state.model_copy(
+                update={
+                    "iteration": fact.iteration,
+                    "purpose": fact.purpose,
+                    "question": fact.blob,
+                    "axis": fact.axis,
+                    "seed": fact.seed,
+                }
+            )
+        case ReferencesDrawn(references=references):
+            return state.model_copy(update={"references": references})
+        case AttemptsMade():
+            return _attempted(state, event.version, event.fact)
+        case AttemptsVerified(of=of):
+            return state.model_copy(update={"pending": tuple(item for item in state.pending if item.version != of)})
+        case GapMeasured(gap=gap):
+            return state.model_copy(update={"gap": gap})
+        case QuestionProposed(seat=seat, attempt=attempt):
+            return state.model_copy(
+                update={
+                    "proposal": event.version,
+                    "proposed": event.version,
+                    "seat": seat,
+                    "proposals": state.proposals | {seat: attempt},
+                }
+            )
+        case QuestionRejected():
+            return state.model_copy(update={"proposal": None, "candidate": None})
+        case QuestionValidated(blob=blob):
+            return state.model_copy(update={"proposal": None, "candidate": blob})
+        case QuestionAccepted(seat=seat, blob=blob):
+            return _accepted(state, Accepted(seat=seat, question=blob))
+        case EpisodeFinished() | EpisodeFailed():
+            return state.model_copy(update={"ended": True})
+        case _:
+            return state
+
+
+def _attempted(state: Episode, version: int, fact: AttemptsMade) -> Episode:
+    known = [state.question, *([state.candidate] if state.candidate else []), *(item.question for item in state.accepted)]
+    blob = next(blob for blob in known if blob.startswith(fact.question))
+    pending = Pending(version=version, purpose=fact.purpose, question=blob, task=fact.task, pair=fact.pair)
+    return state.model_copy(
+        update={
+            "pending": (*state.pending, pending),
+            "unsolved": tuple(item for item in state.unsolved if fact.purpose != "solve" or item.question != blob),
+            "attempted": state.attempted or fact.purpose in {"gap", "practice"},
+        }
+    )
+
+
+def _accepted(state: Episode, accepted: Accepted) -> Episode:
+    return state.model_copy(
+        update={
+            "candidate": None,
+            "accepted": (*state.accepted, accepted),
+            "unsolved": (*state.unsolved, accepted),
+        }
+    )
+
+
+def drawn_task(seed: int, seat: Seat, tasks: Sequence[Task]) -> Task:
+    """The form in which the student learns from a seat's question, uniform over those that are played. Paper, section 3.5."""
+    return rng(seed, "task", seat).choice(tasks)
+
+
+def tried_task(seed: int, seat: Seat, tasks: Sequence[Task]) -> Task:
+    """The form in which a pass rate is measured: an open question is proposed for one form, others are tried as induction."""
+    return drawn_task(seed, seat, tasks) if seat == "open" else "induction"
+
+
+def kept(seed: int, seat: Seat, tasks: Sequence[Task]) -> bool:
+    """Whether the student learns from the very attempts that measured the pass rate."""
+    return drawn_task(seed, seat, tasks) == tried_task(seed, seat, tasks)

@@ -1,0 +1,1 @@
+"""The settings of a run, from files and the command line, validated."""

@@ -1,0 +1,158 @@
+"""From a TOML file and `--set` overrides to a validated `Config`.
+
+Precedence: `--set key=value`, then the file, then the defaults. Every mistake is one sentence that names the key.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import SettingsConfigDict
+
+from events.facts.errors import BadInput
+from events.text.byte_order_mark import refuse_mark
+from graph.settings.config import Config
+
+
+def configure(file: Path | None, overrides: Sequence[str]) -> Config:
+    """The resolved configuration.
+
+    Raises:
+        BadInput: unreadable file, broken TOML, unknown key, value out of range.
+    """
+    if file is not None and not file.is_file():
+        raise BadInput(f"There is no config file {file}; check the path, or leave it out to use the defaults.")
+
+    class FromFile(Config):
+        model_config = SettingsConfigDict(toml_file=file)
+
+    try:
+        if file is not None:
+            refuse_mark(file)
+        resolved = FromFile(**_tree(overrides))
+        return Config(**resolved.model_dump())
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"Config file {file} is not valid TOML: {error}; mend that line.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"Config file {file} cannot be read: {error}.") from error
+    except ValidationError as error:
+        raise BadInput(_sentence(error)) from error
+
+
+def changed(config: Config, overrides: Sequence[str]) -> Config:
+    """A configuration with some settings changed.
+
+    Raises:
+        BadInput: unknown key, value out of range.
+    """
+    return resolved(merged(config.model_dump(), _tree(overrides)))
+
+
+def resolved(tree: dict[str, Any]) -> Config:
+    """The configuration that a tree of settings is, where it says nothing the default one.
+
+    Raises:
+        BadInput: unknown key, value out of range.
+    """
+    try:
+        return Config(**tree)
+    except ValidationError as error:
+        raise BadInput(_sentence(error)) from error
+
+
+def merged(base: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
+    """A tree of settings over another one."""
+    both = {
+        key: merged(base[key], value)
+        for key, value in tree.items()
+        if isinstance(base.get(key), dict) and isinstance(value, dict)
+    }
+    return {**base, **tree, **both}
+
+
+def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Every setting: dotted key, default, description."""
+    for name, field in model.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel):
+            yield from keys(type(default), f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", default, field.description or ""
+
+
+def value(config: Config, key: str) -> Any:
+    """The value of a setting, by its dotted key."""
+    found: object = config
+    for part in key.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def toml(config: Config) -> str:
+    """The settings as a TOML file that `configure` reads back."""
+    sections: dict[str, dict[str, object]] = {}
+    for key, _, _ in keys():
+        section, _, last = key.rpartition(".")
+        # TOML has no word for what is not set.
+        if (set_to := value(config, key)) is not None:
+            sections.setdefault(section, {})[last] = set_to
+    blocks = []
+    for section, values in sorted(sections.items()):
+        lines = [f"[{section}]"] if section else []
+        lines += [f"{key} = {json.dumps(set_to, ensure_ascii=False)}" for key, set_to in values.items()]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _tree(overrides: Sequence[str]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for override in overrides:
+        key, found, text = override.partition("=")
+        path = key.strip().split(".")
+        if not found or not all(path):
+            raise BadInput(f"--set {override!r} is not of the form key=value, for example --set play.episodes=8.")
+        branch = tree
+        for part in path[:-1]:
+            branch = branch.setdefault(part, {})
+            if not isinstance(branch, dict):
+                raise BadInput(f"--set {override!r} sets something inside {part!r}, which was already set to a value.")
+        branch[path[-1]] = _value(text.strip())
+    return tree
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+@contextmanager
+def naming(setting: str) -> Iterator[None]:
+    """Say in every error which setting is wrong."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(f"Setting {setting}: {error}") from error
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        close = get_close_matches(key, [name for name, _, _ in keys()], n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "see --settings for the list."
+        return f"There is no setting {key!r}; {hint}"
+    why = first["ctx"]["error"] if first["type"] == "value_error" else first["msg"]
+    if first["type"] == "value_error" and isinstance(first["input"], BaseModel | dict):
+        # It names the settings itself: a group of them is all that pydantic does.
+        group = f"{key}: " if key else ""
+        return f"The settings do not fit: {group}{why}; see --settings."
+    return f"Setting {key!r} cannot be {first['input']!r}: {why}; see --settings for what it takes."

@@ -1,0 +1,111 @@
+"""Where the weights lie that the setting `model` names: the pocket model, a folder, or a model of the hub by name.
+
+Law: of the hub only weights, configuration and tokenizer are fetched, never code, and once; without network the local cache
+answers, or one sentence does. The digest says what was taken, whatever its name meant that day.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Final
+
+from safetensors import SafetensorError, safe_open
+
+from events.facts.errors import BadInput
+from events.facts.weights import ADAPTER_CONFIG
+from events.text.safe_text import one_line
+
+FETCHED: Final = ("*.safetensors", "*.json", "merges.txt", "vocab.txt", "tokenizer*", "*.jinja")
+"""Files of a model of the hub that are taken."""
+_HUB: Final = re.compile(
+    r"(?P<name>(?![^@]*(--|\.\.))(?![^@]{97})\w([\w.-]*\w)?/\w([\w.-]*\w)?)(@(?P<revision>[\w./-]+))?", re.ASCII
+)
+"""What the hub takes for a name; `./x` and `../x` are folders."""
+
+
+def model_folder(spec: str) -> Path:
+    """The weights folder that the setting `model` names.
+
+    Raises:
+        BadInput: there is none.
+    """
+    if spec == "pocket":
+        from roles.pocket import WEIGHTS
+
+        return WEIGHTS
+    found = _HUB.fullmatch(spec)
+    folder = Path(spec).expanduser()
+    if found and not folder.is_dir():
+        folder = _fetched(found["name"], found["revision"])
+    if not (folder / "config.json").is_file():
+        raise BadInput(
+            f"There is no model in {spec!r}: a folder with config.json is expected, or a name of the hub such as"
+            " Qwen/Qwen2.5-Coder-7B; check --set model=..."
+        )
+    if not (folder / "tokenizer.json").is_file() and not (folder / ADAPTER_CONFIG).is_file():
+        raise BadInput(f"The model in {folder} has no tokenizer.json; save its tokenizer there in the fast format")
+    for file in folder.glob("*.safetensors"):
+        try:
+            with safe_open(file, framework="np"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise BadInput(f"{file} is not whole ({error}); copy the model again.") from error
+    return folder
+
+
+def folder_here(spec: str) -> Path | None:
+    """The same as far as nothing has to be fetched; None where it would."""
+    found = _HUB.fullmatch(spec)
+    if not found or Path(spec).expanduser().is_dir():
+        return model_folder(spec)
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    config = try_to_load_from_cache(found["name"], "config.json", revision=found["revision"])
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def _fetched(name: str, revision: str | None) -> Path:
+    try:
+        from httpx import HTTPError
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise BadInput(f"To fetch {name} from the hub, `pip install 'gasp[local]'`, or give a folder") from error
+    what = name if revision is None else f"{name} at {revision}"
+    why: Exception | None = None
+    for local in (False, True):
+        try:
+            return Path(snapshot_download(name, revision=revision, allow_patterns=list(FETCHED), local_files_only=local))
+        except (HTTPError, OSError, ValueError) as error:
+            why = why or error
+    if not isinstance(why, HTTPError):
+        raise BadInput(
+            f"There is no folder {name}, and the model {what} is neither in the local cache nor can it be fetched (no network,"
+            f" or HF_HUB_OFFLINE is set); run `hf download {name}` once where there is one, or give a folder"
+        ) from why
+    said = one_line(str(why).strip().partition("\n")[0], 200)
+    raise BadInput(f"The hub does not give {what}: {said}; check the name and, where it asks for one, your token") from why
+
+
+def put(source: Path, folder: Path) -> None:
+    """Copy weights into a run.
+
+    What the hub's cache holds is named by its content and never rewritten, so that a link to the same bytes will do; a
+    folder of one's own may be written again and is copied.
+    """
+    shutil.copytree(source, folder, copy_function=_link_or_copy, ignore=shutil.ignore_patterns("*.md", ".*"))
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    if os.path.islink(source):
+        try:
+            os.link(os.path.realpath(source), target)
+            return
+        except OSError:
+            # Another file system, or one without hard links.
+            pass
+    shutil.copy2(source, target)

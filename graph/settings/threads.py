@@ -1,0 +1,60 @@
+"""How many CPU threads a process of a run computes in: what the settings say, or what suits the model and the machine.
+
+Several threads are slower than one on a small model, and change the last bits of what is computed; on a model of real size
+they are what makes it quick.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Final
+
+from safetensors import SafetensorError, safe_open
+
+from events.facts.weights import ADAPTER_CONFIG
+from graph.settings.config import Config
+
+SMALL: Final = 2e7
+"""Models of fewer weights compute in one thread."""
+
+
+def threads_of(config: Config, weights: Path, *, processes: int = 1) -> int:
+    """Threads of one process that samples or learns, at least 1.
+
+    Args:
+        config: whose `threads` decides, unless it is 0; and whose `learn.staleness` says whether sampling and learning, which
+            otherwise take turns, share the machine.
+        weights: the folder of the model, or of an adapter with its base beside it.
+        processes: how many processes do the same at once.
+    """
+    at_once = processes * (2 if config.learn.staleness else 1)
+    return config.threads or suitable(weights, processes=at_once)
+
+
+def suitable(weights: Path, *, processes: int = 1) -> int:
+    """One thread for a small model, else the cores that this process may use, shared by so many processes."""
+    return 1 if size(weights) < SMALL else max(1, len(os.sched_getaffinity(0)) // processes)
+
+
+def size(weights: Path) -> int:
+    """How many weights lie in the folder of a model, or of an adapter and its base; what cannot be read is not counted."""
+    found = 0
+    for file in [*weights.glob("*.safetensors"), *_base(weights).glob("*.safetensors")]:
+        try:
+            with safe_open(file, framework="np") as tensors:
+                found += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+        except (OSError, SafetensorError):
+            continue
+    return found
+
+
+def _base(weights: Path) -> Path:
+    """The base that an adapter names, without proof that it is that one; of anything else a folder that is not there."""
+    try:
+        named = json.loads((weights / ADAPTER_CONFIG).read_text())
+        return weights.parent / str(named["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return weights / "none"

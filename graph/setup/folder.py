@@ -1,0 +1,146 @@
+"""The folder of a run: its weights, its lock, and its log or the URL of it. What goes wrong here goes wrong before play.
+
+Law: a new folder is there whole or not at all. One process plays a run at a time. It plays nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from events.cli.app import LOG_NAME, URL_NAME, holds_log, open_any
+from events.facts.errors import BadInput
+from events.facts.log import Log
+from events.facts.types import RunStarted
+from events.facts.weights import optimizer_digest
+from events.stores import open_log
+from graph.estimate.memory import MOMENTS
+from graph.settings.config import Config
+from graph.settings.model_location import put
+from graph.settings.paths import here, located
+from graph.settings.refusals import check
+from graph.settings.threads import size
+from graph.setup.assemble import Inputs, inputs, started
+from graph.setup.provenance import commit, versions
+
+LEAST_FREE = 500 * 2**20
+"""Bytes that must be free on disk before a run starts, besides what weights take."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run for this process alone.
+
+    Raises:
+        BadInput: another process plays it.
+    """
+    with (folder / "run.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BadInput(f"Run {folder} is being played by another process; wait for it or stop it first.") from error
+        yield
+
+
+def create(folder: Path, config: Config, given: Inputs, url: str | None = None, *, learns: bool = True) -> Log:
+    """A new run: its folder, the starting weights, and the first event of its log; all there, or nothing.
+
+    Args:
+        folder: where; must not be there.
+        config: its settings.
+        given: its inputs.
+        url: the database that gets the log; None keeps it in the folder.
+        learns: whether it gets weights of its own to start from.
+
+    Raises:
+        BadInput: the folder exists or cannot be made, the settings cannot work with the model, the disk is full, or the
+            database has a run of this name.
+        LogError: the database cannot be used.
+    """
+    if folder.exists():
+        raise BadInput(f"Run folder {folder} exists; choose another --name, or go on with --resume {shlex.quote(str(folder))}.")
+    check(config, given.model)
+    digest = given.digest
+    unfinished = folder.parent / f".new-{os.getpid()}"
+    try:
+        unfinished.mkdir(parents=True)
+        needed = LEAST_FREE + (_weights(config, given.model) if learns else 0)
+        if shutil.disk_usage(unfinished).free < needed:
+            raise BadInput(f"Less than {needed // 2**20} MiB are free where {folder} would be; free some, or set --runs.")
+        if learns:
+            put(given.model, unfinished / "weights" / digest)
+        if url is not None:
+            (unfinished / URL_NAME).write_text(f"{url}\n")
+        _start(url or unfinished / LOG_NAME, config, given)
+        os.sync()
+        unfinished.rename(folder)
+    except OSError as error:
+        raise BadInput(f"Run folder {folder} cannot be made: {error}; choose another --runs, or make room.") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return open_any(str(folder))
+
+
+def _weights(config: Config, model: Path) -> int:
+    """Bytes of a copy of the first weights and of one update of each policy; adapters count for nothing."""
+    policies = 0 if config.learn.lora.rank else len(set(config.policy_of.values()))
+    written = 4 + MOMENTS[config.learn.optimizer]
+    return sum(file.stat().st_size for file in model.glob("*.safetensors")) + policies * written * size(model)
+
+
+def _start(where: Path | str, config: Config, given: Inputs) -> None:
+    state = optimizer_digest(given.model)
+    fact = RunStarted(
+        config=json.loads(config.model_dump_json()),
+        versions=versions(config, given.model),
+        commit=commit(),
+        policies=dict.fromkeys(config.policy_of, given.digest),
+        inputs=given.digests() | ({} if state is None else {"optimizer": state}),
+    )
+    with closing(open_log(where, create=True)) as log:
+        if log.head().position:
+            raise BadInput("The database holds a run of this name; choose another --name, or another `run=` in the URL.")
+        log.append("run", [fact], expected=0, observed=here())
+
+
+def reopen(folder: Path) -> tuple[Log, Config, Inputs]:
+    """An existing run, with the config and the inputs it was started with.
+
+    Raises:
+        BadInput: there is no run in the folder, it is of another version, or an input has changed.
+    """
+    if not holds_log(folder):
+        raise BadInput(f"There is no run in {folder} (no {LOG_NAME}, no {URL_NAME}); give the folder or the name of a run.")
+    log = open_any(str(folder))
+    first = started(log)
+    config = located(settings(folder, first), log)
+    if first.sources:
+        raise BadInput(
+            f"{folder} is trained offline and plays nothing; go on with python -m trainer.run {shlex.quote(str(folder))}"
+        )
+    given = inputs(config, folder / "weights" / first.policies["student"])
+    changed = sorted(name for name, digest in given.digests().items() if first.inputs.get(name) != digest)
+    if changed:
+        raise BadInput(f"The {changed[0]} of {folder} changed since the run started; put the old files back, or start anew.")
+    return log, config, given
+
+
+def settings(folder: Path, first: RunStarted) -> Config:
+    """The settings that the run in a folder was started with.
+
+    Raises:
+        BadInput: they are of another version.
+    """
+    try:
+        return Config.recorded(first.config)
+    except ValidationError as error:
+        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise BadInput(f"The run in {folder} has a setting {key!r} that this version does not take; use its own.") from error

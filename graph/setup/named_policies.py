@@ -1,0 +1,110 @@
+"""Policies on disk by what a person calls them: a model, all weights that a run has kept, or some of them.
+
+Law: what is called so is found, or refused in a sentence, before anything is sampled; from then on a digest names it. A run is
+read, never changed. Nothing is asked here.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from events.cli.app import holds_log, open_any
+from events.facts.errors import BadInput
+from events.facts.types import PolicyProbed, PolicyUpdated
+from events.facts.values import Digest
+from events.facts.weights import weights_digest
+from graph.play.weight_sync import Proofs
+from graph.settings.config import Config
+from graph.settings.model_location import model_folder
+from graph.setup.assemble import started
+from graph.setup.folder import settings
+from roles.model import Model
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A policy's weights at one time."""
+
+    weights: Path
+    policy: Digest
+    iteration: int = 0
+    """Iterations that it has learned from."""
+    probe: PolicyProbed | None = None
+    """What the trainer said of it, where a trainer made it."""
+
+
+@dataclass(frozen=True)
+class Policies:
+    """Checkpoints that one model can serve, one after the other."""
+
+    who: str
+    """What they are called."""
+    config: Config
+    """How they are served."""
+    checkpoints: tuple[Checkpoint, ...]
+    """In the order in which they were learned."""
+
+
+async def take_up(model: Model, name: str, checkpoint: Checkpoint, proofs: Proofs) -> None:
+    """Let a model serve a checkpoint, and prove it where the trainer's probe is known.
+
+    Raises:
+        ModelError: it does not.
+    """
+    if model.policy != checkpoint.policy:
+        await model.serve(checkpoint.weights, checkpoint.policy)
+    if checkpoint.probe is not None:
+        await proofs.prove(name, model, checkpoint.probe)
+
+
+def policies(who: str, runs: Path, config: Config) -> Policies:
+    """The policies that a person calls so: `RUN`, `RUN@DIGEST`, or a model.
+
+    Args:
+        who: the name.
+        runs: folder in which runs are looked for.
+        config: how models are served; of a run, the trainer's settings are its own.
+
+    Raises:
+        BadInput: there are none, or their weights are gone.
+    """
+    run, _, digest = who.partition("@")
+    for folder in (Path(run), runs / run):
+        if run and holds_log(folder):
+            return of_run(folder, config, digest)
+    if who != "pocket" and "/" not in who and not Path(who).is_dir():
+        raise BadInput(
+            f"There is neither a run nor a model {who!r}; give the name or folder of a run, `pocket`, a folder, or a name of"
+            " the hub such as Qwen/Qwen2.5-Coder-7B."
+        )
+    weights = model_folder(who)
+    return Policies(who, config, (Checkpoint(weights, weights_digest(weights)),))
+
+
+def of_run(folder: Path, config: Config, digest: str = "") -> Policies:
+    """The weights of a run's student that are kept, or the one whose digest starts so.
+
+    Raises:
+        BadInput: there are none, or more than the one that is asked for.
+    """
+    with closing(open_any(str(folder))) as log:
+        first = started(log)
+        learned = {first.policies["student"]: 0}
+        probes: dict[Digest, PolicyProbed] = {}
+        for event in log.read(kinds=("policy_updated", "policy_probed")):
+            if isinstance(event.fact, PolicyUpdated) and event.fact.policy != "teacher":
+                learned.setdefault(event.fact.digest, event.fact.iteration)
+            elif isinstance(event.fact, PolicyProbed):
+                probes[event.fact.digest] = event.fact
+    own = config.model_copy(update={"learn": settings(folder, first).learn})
+    found = [
+        Checkpoint(folder / "weights" / policy, policy, iteration, probes.get(policy))
+        for policy, iteration in learned.items()
+        if policy.startswith(digest) and (folder / "weights" / policy).is_dir()
+    ]
+    if not found or (digest and len(found) > 1):
+        which = f"whose digest starts with {digest}" if digest else "of its student"
+        raise BadInput(f"{folder} holds {len(found)} weights {which}; learn.keep and learn.keep_every say which are kept.")
+    return Policies(folder.name + (f"@{digest}" if digest else ""), own, tuple(found))

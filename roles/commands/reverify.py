@@ -1,0 +1,213 @@
+"""`python -m roles reverify RUN`: judges recorded answers again, and reports every verdict that comes out otherwise.
+
+Law: the same answers, questions and limits as recorded; the same image where the engine has it, and a word where not. It
+reads the log and writes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import aclosing, closing
+from dataclasses import dataclass, field
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from pydantic import ValidationError
+
+from events.cli.app import open_any
+from events.cli.output import AsJson, LogName, Printer, note, progress, say_json
+from events.facts.errors import BadInput, SandboxError
+from events.facts.log import Event, Log
+from events.facts.types import AttemptsMade, AttemptsVerified, EpisodeStarted, GoalpostAdded, QuestionValidated, RunStarted
+from events.facts.values import BlobHash, Provenance, Question, QuestionId, Verdict
+from events.process import shutdown
+from events.text.safe_text import markup
+from roles.generation_record import get_question, texts
+from roles.questions.load import load
+from roles.verifier import Verifier
+from sandbox.host.docker_runner import DockerRunner
+from sandbox.runner import Job, Limits
+
+AT_ONCE = 8
+"""Recorded judgements that are repeated at a time."""
+_HARMLESS = Job(source="def f():\n    return 1\n", inputs=("",))
+
+
+class Judgement(NamedTuple):
+    """Verdicts as recorded, and the answers that they are about."""
+
+    event: Event
+    made: AttemptsMade
+    verified: AttemptsVerified
+
+
+class Flip(NamedTuple):
+    """A verdict that came out otherwise."""
+
+    position: int
+    stream: str
+    question: QuestionId
+    attempt: int
+    old: Verdict
+    new: Verdict
+
+    def row(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return {**self._asdict(), "old": self.old.model_dump(), "new": self.new.model_dump()}
+
+
+def judgements(log: Log) -> Iterator[Judgement]:
+    """Everything that was judged, in order."""
+    made: dict[tuple[str, int], AttemptsMade] = {}
+    for event in log.read(kinds={"attempts_made", "attempts_verified"}):
+        if isinstance(event.fact, AttemptsMade):
+            made[event.stream, event.version] = event.fact
+        elif isinstance(event.fact, AttemptsVerified):
+            yield Judgement(event, made.pop((event.stream, event.fact.of)), event.fact)
+
+
+@dataclass
+class Questions:
+    """The questions of a run: those in its log, and those of the question set that it is tested on."""
+
+    log: Log
+    blobs: dict[QuestionId, BlobHash] = field(default_factory=dict)
+    tested: dict[QuestionId, Question] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Find them."""
+        for event in self.log.read(kinds={"run_started", "goalpost_added", "episode_started", "question_validated"}):
+            match event.fact:
+                case GoalpostAdded() | EpisodeStarted() | QuestionValidated() as fact:
+                    self.blobs[fact.question] = fact.blob
+                case RunStarted(config={"test": str(name)}) if name != "none":
+                    try:
+                        found = load(name, "test").questions
+                        # As logs have them that are older than the context of questions.
+                        bare = [one.model_copy(update={"context": ""}) for one in found if one.context]
+                        self.tested = {question.id: question for question in (*bare, *found)}
+                    except BadInput as error:
+                        note(f"the questions of the run's tests are not there: {error}")
+
+    def get(self, question: QuestionId) -> Question | None:
+        """The question, None if it is in neither."""
+        blob = self.blobs.get(question)
+        return self.tested.get(question) if blob is None else get_question(self.log, blob)
+
+
+@dataclass
+class Reverifier:
+    """Judges again under the recorded conditions."""
+
+    log: Log
+    _runners: dict[str, DockerRunner] = field(default_factory=dict)
+
+    async def flips(self, chosen: Iterable[tuple[Judgement, Question]]) -> AsyncGenerator[list[Flip], None]:
+        """For each judgement, in order, what came out otherwise.
+
+        Raises:
+            SandboxError: the sandbox failed.
+            BadInput: the recorded limits are none that this version knows.
+        """
+        waiting: deque[asyncio.Task[list[Flip]]] = deque()
+        try:
+            for judgement, question in chosen:
+                verifier = await self._verifier(judgement.verified.provenance)
+                waiting.append(asyncio.create_task(self._again(verifier, judgement, question)))
+                if len(waiting) == AT_ONCE:
+                    yield await waiting.popleft()
+            while waiting:
+                yield await waiting.popleft()
+        finally:
+            for task in waiting:
+                task.cancel()
+            for runner in self._runners.values():
+                await runner.close()
+
+    async def _again(self, verifier: Verifier, judgement: Judgement, question: Question) -> list[Flip]:
+        event, made, verified = judgement
+        again = await verifier.judge(question, made.task, made.pair, texts(self.log, made.generation))
+        return [
+            Flip(event.position, event.stream, made.question, attempt, old, new)
+            for attempt, (old, new) in enumerate(zip(verified.verdicts, again.verdicts, strict=True))
+            if (old.outcome, old.passed, old.total) != (new.outcome, new.passed, new.total)
+        ]
+
+    async def _verifier(self, provenance: Provenance) -> Verifier:
+        name = provenance.model_dump_json()
+        if name not in self._runners:
+            self._runners[name] = await _runner(provenance)
+        rules, per_test = provenance.rules, provenance.per_test
+        return Verifier(self._runners[name], pairs=1, public_pairs=0, distinct=1, rules=rules, per_test=per_test)
+
+
+async def _runner(provenance: Provenance) -> DockerRunner:
+    """A runner under the recorded conditions; with today's image, and a note, if the recorded one cannot be had."""
+    try:
+        limits = Limits.model_validate(provenance.limits)
+    except ValidationError as error:
+        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise BadInput(
+            f"The verdicts were reached under a limit {key!r} that this version does not know; use its own."
+        ) from error
+    recorded = DockerRunner(limits, run="reverify", image=provenance.image, say=note)
+    try:
+        await recorded.run([_HARMLESS])
+        return recorded
+    except SandboxError as error:
+        await recorded.close()
+        today = DockerRunner(limits, run="reverify", say=note)
+        image = await asyncio.to_thread(lambda: today.provenance.image)
+        note(f"not with the recorded image {provenance.image[:19]} ({error}), but with {image[:19]}")
+        return today
+
+
+async def _reverify(log: Log, count: int, seed: int, *, as_json: bool) -> int:
+    """Judge again and tell; how many flips there were."""
+    questions, printer = Questions(log), Printer()
+    found = list(judgements(log))
+    if 0 < count < len(found):
+        found = sorted(random.Random(seed).sample(found, count), key=lambda one: one.event.position)  # noqa: S311
+    known = [(one, question) for one in found if (question := questions.get(one.made.question)) is not None]
+    flips: list[Flip] = []
+    with progress("judging again") as show:
+        async with aclosing(Reverifier(log).flips(known)) as again:
+            done = 0
+            async for part in again:
+                done += 1
+                show(done, len(known))
+                flips += part
+                _tell(part, printer, as_json=as_json)
+    verdicts = sum(len(one.verified.verdicts) for one, _ in known)
+    counts = {"judgements": len(known), "verdicts": verdicts, "flips": len(flips), "unknown": len(found) - len(known)}
+    if as_json:
+        say_json(counts)
+        return len(flips)
+    unknown = f"; {counts['unknown']} judgements left out, whose questions are not there" if counts["unknown"] else ""
+    printer.say(f"{len(flips)} flips among {verdicts} verdicts of {len(known)} judgements{unknown}")
+    return len(flips)
+
+
+def _tell(flips: Sequence[Flip], printer: Printer, *, as_json: bool) -> None:
+    for flip in flips:
+        if as_json:
+            say_json(flip.row())
+            continue
+        old, new = (f"{one.outcome} {one.passed}/{one.total}" for one in (flip.old, flip.new))
+        where = f"{flip.position:>8}  [cyan]{markup(flip.stream)}[/]  {flip.question}  attempt {flip.attempt}"
+        printer.line(f"{where}  {old} → [bold]{new}[/]  {markup(flip.new.detail)}")
+
+
+def reverify(
+    log: LogName,
+    sample: Annotated[int, typer.Option(help="So many judgements, drawn at random; 0 takes all.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Judge recorded answers again and report every verdict that comes out otherwise; exit code 1 if there is one."""
+    with closing(open_any(log)) as opened:
+        flips = shutdown.run(_reverify(opened, sample, seed, as_json=as_json))
+    raise typer.Exit(1 if flips else 0)

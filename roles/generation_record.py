@@ -1,0 +1,47 @@
+"""Turns a model's reply into a logged `Generation`: texts and arrays become blobs, the fact keeps their hashes."""
+
+from __future__ import annotations
+
+import json
+
+from events.facts.log import Log
+from events.facts.rollouts import pack
+from events.facts.values import BlobHash, Generation, Question, canonical
+from roles.model import Reply, Request
+
+
+def record(log: Log, request: Request, reply: Reply, template: str) -> Generation:
+    """Stage the reply's blobs and describe it; the blobs become durable with the caller's append."""
+    answers = reply.completions
+    return Generation(
+        policy=reply.policy,
+        template=template,
+        prompt=log.put(request.prompt.encode("utf-8", "surrogatepass")),
+        texts=log.put(json.dumps([answer.text for answer in answers]).encode()),
+        tokens=log.put(
+            pack(
+                reply.prompt_ids,
+                [answer.token_ids for answer in answers],
+                [answer.logprobs for answer in answers],
+            )
+        ),
+        count=len(answers),
+        length=sum(len(answer.token_ids) for answer in answers),
+        seed=request.seed,
+        sampling=request.sampling,
+    )
+
+
+def texts(log: Log, generation: Generation) -> list[str]:
+    """The completion texts of a logged generation."""
+    return [str(text) for text in json.loads(log.get(generation.texts))]
+
+
+def put_question(log: Log, question: Question) -> BlobHash:
+    """Stage a question as a blob."""
+    return log.put(canonical(question))
+
+
+def get_question(log: Log, blob: BlobHash) -> Question:
+    """The question in a blob."""
+    return Question.model_validate_json(log.get(blob))

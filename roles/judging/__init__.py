@@ -1,0 +1,1 @@
+"""Judging: how a completion is run on tests, and what a proposed program may contain."""

@@ -1,0 +1,107 @@
+"""Novelty: how similar a question is to those accepted before.
+
+Law: cosine similarity of embedded statement and program, against both buffers (lemmas and lifts) at once. Paper, section 3.4;
+its embedding is not named, so it can be exchanged here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from events.facts.errors import BadInput, ModelError
+from events.facts.values import Question
+
+
+class Embedding(Protocol):
+    """Text to unit vectors."""
+
+    def __call__(self, texts: Sequence[str]) -> Any:
+        """Rows of unit length, shape [N, D], dense or scipy-sparse."""
+        ...
+
+
+class NgramEmbedding:
+    """Hashed word n-grams (1 to 3) by scikit-learn: stateless, nothing to download, equal on every machine."""
+
+    def __init__(self) -> None:
+        from sklearn.feature_extraction.text import HashingVectorizer
+
+        self._vectorise = HashingVectorizer(
+            n_features=2**18, ngram_range=(1, 3), token_pattern=r"\w+|[^\w\s]+", norm="l2", alternate_sign=False
+        )
+
+    def __call__(self, texts: Sequence[str]) -> Any:
+        """Rows of unit length, scipy-sparse [N, 2^18]."""
+        return self._vectorise.transform(texts)
+
+
+class EncoderEmbedding:
+    """Mean of the last hidden states of an encoder in Hugging Face format, in this process.
+
+    Raises:
+        ModelError: the folder cannot be loaded.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import AutoModel, AutoTokenizer
+
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self._model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+        except (OSError, ValueError) as error:
+            raise ModelError(f"The encoder in {folder} cannot be loaded ({error}); check --set verify.embedding=...") from error
+
+    def __call__(self, texts: Sequence[str]) -> Any:
+        """Rows of unit length, dense [N, hidden size]."""
+        import torch
+
+        rows = []
+        for text in texts:
+            ids = self._tokenizer(text, return_tensors="pt", truncation=True, max_length=512)
+            with torch.inference_mode():
+                rows.append(self._model(**ids).last_hidden_state.mean(dim=1)[0].double())
+        return torch.nn.functional.normalize(torch.stack(rows), dim=1).numpy()
+
+
+def embedding(spec: str) -> Embedding:
+    """The embedding that a setting names: `ngrams`, or an encoder's folder.
+
+    Raises:
+        BadInput: it is neither.
+    """
+    if spec == "ngrams":
+        return NgramEmbedding()
+    folder = Path(spec).expanduser()
+    if not (folder / "config.json").is_file():
+        raise BadInput(f"There is no embedding {spec!r}: it is neither 'ngrams' nor a folder with config.json; check the path.")
+    return EncoderEmbedding(folder)
+
+
+class Novelty:
+    """The accepted questions so far, embedded. Rebuilt from the log, never stored."""
+
+    def __init__(self, embedding: Embedding) -> None:
+        self._embedding = embedding
+        self._rows: Any = None
+
+    @staticmethod
+    def text(question: Question) -> str:
+        """What is compared: statement and program together."""
+        return f"{question.statement}\n{question.program or ''}"
+
+    def similarity(self, question: Question) -> float:
+        """Largest cosine similarity to an accepted question; 0 when there is none."""
+        if self._rows is None:
+            return 0.0
+        return float((self._rows @ self._embedding([self.text(question)]).T).max())
+
+    def add(self, *questions: Question) -> None:
+        """Put accepted questions into the buffer."""
+        if not questions:
+            return
+        from scipy.sparse import csr_matrix, vstack
+
+        rows = csr_matrix(self._embedding([self.text(question) for question in questions]))
+        self._rows = rows if self._rows is None else vstack([self._rows, rows], format="csr")

@@ -1,0 +1,53 @@
+"""Draws the next tokens of a batch.
+
+Law: a row's token follows from its logits, its sampling and its own random number alone, and logprobs are those of the
+distribution drawn from, in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from events.facts.values import Sampling
+
+if TYPE_CHECKING:
+    import torch
+
+
+def uniforms(seed: int, row: int, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The random numbers of one row: counter-based, so that they depend on seed and row alone."""
+    key = np.array([seed % 2**64, row], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key)).random(count)
+
+
+def draw(logits: torch.Tensor, samplings: Sequence[Sampling], uniform: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Next ids and their logprobs under each row's sampling, by inversion of the cumulative distribution."""
+    import torch
+
+    device = logits.device
+    temperature = torch.tensor([sampling.temperature for sampling in samplings], device=device)[:, None]
+    scaled = logits.float() / torch.where(temperature > 0, temperature, torch.ones((), device=device))
+    if any(sampling.top_p < 1 for sampling in samplings):
+        scaled = _nucleus(scaled, torch.tensor([sampling.top_p for sampling in samplings], device=device)[:, None])
+    logprobs = torch.log_softmax(scaled, dim=-1)
+    u = torch.tensor(uniform, dtype=torch.float64, device=device)
+    # Summed up in float64, since steps of float32 near 1 are wider than many a probability.
+    heights = logprobs.exp().cumsum(dim=-1, dtype=torch.float64)
+    drawn = torch.searchsorted(heights, (u * heights[:, -1])[:, None], right=True)[:, 0]
+    chosen = drawn.clamp(max=logits.shape[-1] - 1)
+    if any(sampling.temperature == 0 for sampling in samplings):
+        chosen = torch.where(temperature[:, 0] > 0, chosen, scaled.argmax(dim=-1))
+    return chosen, logprobs.gather(1, chosen[:, None])[:, 0]
+
+
+def _nucleus(scaled: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
+    """Logits outside the smallest set of ids that holds `top_p` of the mass become minus infinity."""
+    import torch
+
+    ordered, index = scaled.sort(dim=-1, descending=True)
+    mass = torch.softmax(ordered, dim=-1)
+    outside = (mass.cumsum(dim=-1) - mass >= top_p) & (top_p < 1)
+    return scaled.masked_fill(torch.zeros_like(outside).scatter(1, index, outside), float("-inf"))

@@ -1,0 +1,49 @@
+"""Loads the question set that a setting names."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from events.facts.errors import BadInput
+from roles.questions.named_sets import named
+from roles.questions.question_set import Questions, QuestionSet, Split
+from roles.questions.records import Entry, examined
+
+POCKET: Final = Path(__file__).parents[1] / "pocket" / "questions"
+
+
+def load(spec: str, split: Split) -> QuestionSet:
+    """The question set named by a setting: `pocket`, `NAME[:FILE][?key=value&...]`, or a JSONL file; see docs/questions.md.
+
+    Args:
+        spec: the setting.
+        split: what it is for. It chooses among the pocket world's sets, and among MBPP's splits where the setting does not.
+
+    Raises:
+        BadInput: no such set, no question in it, or a record is wrong.
+    """
+    if spec == "pocket":
+        return _pocket(split)
+    found: list[Entry] = []
+    left_out: dict[str, str] = {}
+    asked = named(spec, split)
+    for item in examined(asked):
+        if isinstance(item, BadInput):
+            raise item
+        if isinstance(item, Entry):
+            found.append(item)
+        else:
+            left_out[item.label.name or item.place] = item.reason
+    if not found:
+        raise BadInput(f"Question set {spec} holds no question; check the file, and what the setting leaves out.")
+    rules = {entry.question.id: entry.rules for entry in found if entry.rules != "own"}
+    names = {entry.question.id: entry.label.name or entry.place for entry in found}
+    return Questions(asked.label, tuple(entry.question for entry in found), left_out, rules, names)
+
+
+@cache
+def _pocket(split: Split) -> QuestionSet:
+    """The shipped questions of one split."""
+    return Questions(f"pocket-{split}", load(str(POCKET / f"{split}.jsonl"), split).questions)

@@ -1,0 +1,178 @@
+"""The named question sets: what can be set for each, what their records are called, and how they become questions.
+
+Law: a new benchmark is one row of `SOURCES`. It reads no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
+from typing import Final, NamedTuple
+
+from events.facts.values import Question, Rules
+from roles.questions import errata, humaneval, livecodebench, mbpp, own, triplets
+from roles.questions.fields import Record, Wrong
+from roles.questions.question_set import Split
+from roles.questions.spec import Spec, Values, parsed
+
+Options = Mapping[str, str]
+
+
+class Label(NamedTuple):
+    """What a source says of a record, before its tests are looked at."""
+
+    name: str
+    """What the benchmark calls it; empty where it has no name."""
+    date: str = ""
+    """Of the contest, such as 2024-08-01."""
+    platform: str = ""
+    difficulty: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A named question set."""
+
+    about: str
+    """What it is, for people."""
+    question: Callable[[Record, Options], Question]
+    """A record as a question."""
+    label: Callable[[Record], Label]
+    """What a record is called."""
+    keys: Mapping[str, Values] = field(default_factory=dict)
+    """What it knows to be set, besides `COMMON`."""
+    admits: Callable[[Label, Options], bool] = lambda label, options: True
+    """Whether a record was asked for."""
+    errata: Mapping[str, str] = field(default_factory=dict)
+    """Names of records that cannot be judged, and why."""
+    on_hub: bool = True
+    """Whether its name is enough."""
+    rules: Callable[[Record], Rules] = lambda record: "own"
+    """By which rules the benchmark judges answers to a record."""
+
+
+COMMON: Final[dict[str, Values]] = {"mode": ("function", "stdin", "checks"), "limit": int}
+"""What can be set for every named set."""
+ERRATA: Final[dict[str, Values]] = {"errata": ("drop", "keep")}
+"""... and for those that hold records that cannot be judged."""
+
+
+def _task(record: Record) -> Label:
+    return Label(record.text("task_id"))
+
+
+def _by_livecodebench(record: Record) -> Rules:
+    return "livecodebench"
+
+
+def _by_evalplus(record: Record) -> Rules:
+    return "evalplus"
+
+
+def _nameless(record: Record) -> Label:
+    return Label("")
+
+
+def _mbpp_task(record: Record) -> Label:
+    return Label(f"Mbpp/{mbpp.number_of(record)}")
+
+
+def _in_mbpp_split(label: Label, options: Options) -> bool:
+    first, last = mbpp.SPLITS[options.get("split", "all")]
+    return first <= int(label.name.removeprefix("Mbpp/")) <= last
+
+
+def _contest(record: Record) -> Label:
+    day = record.values.get("contest_date")
+    if day is not None:
+        day = record.text("contest_date")[:10]
+        try:
+            day = date.fromisoformat(day).isoformat()
+        except ValueError as error:
+            raise Wrong("contest_date", "expected a date such as 2024-08-01T00:00:00, or null") from error
+    return Label(record.text("question_id"), day or "", record.text("platform"), record.text("difficulty"))
+
+
+def _in_window(label: Label, options: Options) -> bool:
+    """Whether a contest's question is one of those asked for, or may be, since it has no date."""
+    if any(options.get(key, value) != value for key, value in (("platform", label.platform), ("difficulty", label.difficulty))):
+        return False
+    return not label.date or options.get("after", "") <= label.date < options.get("before", "9999")
+
+
+SOURCES: Final[dict[str, Source]] = {
+    "livecodebench": Source(
+        "LiveCodeBench's contest problems, by release, date, platform and difficulty",
+        lambda record, options: livecodebench.question_of(record, public_will_do=options.get("tests") == "public"),
+        _contest,
+        {
+            "paper": tuple(livecodebench.PAPER),
+            "release": tuple(f"v{number}" for number in range(1, len(livecodebench.RELEASES) + 1)),
+            "after": date,
+            "before": date,
+            "platform": ("leetcode", "codeforces", "atcoder"),
+            "difficulty": ("easy", "medium", "hard"),
+            "tests": ("all", "public"),
+            **ERRATA,
+        },
+        _in_window,
+        errata.LIVECODEBENCH,
+        rules=_by_livecodebench,
+    ),
+    "humaneval": Source(
+        "HumanEval: functions by docstring", lambda record, _: humaneval.question_of(record), _task, rules=_by_evalplus
+    ),
+    "humanevalplus": Source(
+        "HumanEval+: the same with many more tests", lambda record, _: humaneval.question_of(record), _task, rules=_by_evalplus
+    ),
+    "mbpp": Source(
+        "MBPP: short functions by a sentence and three assertions, also its sanitised part",
+        lambda record, _: mbpp.question_of(record),
+        _mbpp_task,
+        {"split": tuple(mbpp.SPLITS)},
+        _in_mbpp_split,
+        rules=_by_evalplus,
+    ),
+    "mbppplus": Source(
+        "MBPP+: a part of them with many more tests",
+        lambda record, _: mbpp.question_of(record),
+        _mbpp_task,
+        rules=_by_evalplus,
+    ),
+    "azr": Source(
+        "Absolute Zero's triplets and induction records",
+        lambda record, _: triplets.azr_question(record),
+        _nameless,
+        ERRATA,
+        on_hub=False,
+    ),
+    "cruxeval": Source(
+        "CRUXEval: outputs of short functions",
+        lambda record, _: triplets.cruxeval_question(record),
+        lambda record: Label(record.text("id")),
+        ERRATA,
+    ),
+    "jsonl": Source(
+        "Questions of your own, as docs/questions.md says",
+        lambda record, _: own.question_of(record),
+        _nameless,
+        on_hub=False,
+        rules=own.rules_of,
+    ),
+}
+"""By name."""
+KEYS: Final = {name: {**source.keys, **COMMON} for name, source in SOURCES.items()}
+"""What can be set for each."""
+
+
+def named(text: str, split: Split) -> Spec:
+    """The spec of a setting; what it is for chooses among MBPP's splits where the setting does not.
+
+    Raises:
+        BadInput: it names no set, or sets what there is not.
+    """
+    spec = parsed(text, KEYS)
+    if "split" not in KEYS[spec.name] or "split" in spec.options:
+        return spec
+    return replace(spec, options={**spec.options, "split": "train" if split == "goalposts" else split})

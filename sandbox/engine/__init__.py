@@ -1,0 +1,1 @@
+"""The Docker engine that sandboxes run in, and the sandbox image."""

@@ -1,0 +1,68 @@
+"""`python -m sandbox.engine`: start, stop and inspect the Docker engine that sandboxes run in."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from events.cli.app import run_app
+from sandbox.engine import engine, image_build, owner
+
+engine_app = typer.Typer(
+    name="engine",
+    help="The Docker engine that sandboxes run in: DOCKER_HOST, else the default socket, else a private one of our own "
+    "(root on Debian or Ubuntu; own data folder, socket and network namespace, the host's networking is untouched).",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+@engine_app.command()
+def up() -> None:
+    """Make sure that an engine answers and has the sandbox image. Fast when that is so already."""
+    client = engine.connect(engine.tell)
+    image = image_build.ensure(client, engine.tell)
+    engine.tell(f"Docker {client.version()['Version']} is up, sandbox image {image_build.tag()} ({image[:19]}).")
+
+
+@engine_app.command()
+def down(
+    idle: Annotated[
+        bool, typer.Option("--idle", help="Leave it up while any container with a living owner runs in it.")
+    ] = False,
+) -> None:
+    """Stop the private engine, with everything that runs in it. Images stay; other engines are left alone."""
+    private = engine.Engine.default()
+    found = engine.find() if idle else None
+    if found is not None and found.url == private.url and any(not item.orphan for item in owner.containers(found.client)):
+        engine.tell("The private Docker engine is in use and stays up.")
+        return
+    private.down(engine.tell)
+
+
+@engine_app.command()
+def status() -> None:
+    """Show which engine answers, its version and the sandbox image. Starts nothing; exit code 1 when none answers."""
+    found = engine.find()
+    if found is None:
+        engine.tell("No Docker engine answers; start one with `python -m sandbox.engine up`.")
+        raise typer.Exit(1)
+    private = engine.Engine.default()
+    where = f"private, process {private.pid()}" if found.url == private.url else "not ours"
+    images = ", ".join(image_build.installed(found.client)) or "none yet"
+    engine.tell(f"Docker {found.client.version()['Version']} at {found.url} ({where}); sandbox images: {images}.")
+
+
+@engine_app.command()
+def purge() -> None:
+    """Remove the sandbox image and orphaned containers, and the private engine with all of its data."""
+    found = engine.find()
+    if found is not None:
+        owner.remove_orphans(found.client)
+        image_build.remove(found.client)
+    engine.Engine.default().purge(engine.tell)
+
+
+if __name__ == "__main__":
+    run_app(engine_app)

@@ -1,0 +1,329 @@
+"""Docker engines: find the one that answers, or run a private one beside the host's own affairs.
+
+Law: never a fallback from container to host. The private engine has its own data root, socket and namespaces for
+network, mounts and processes, and everything in it dies with one process; the host's network is untouched. Deletes
+only folders that carry its own mark. It does not build images and starts no containers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from events.facts.errors import SandboxError
+from sandbox.engine import packages
+
+if TYPE_CHECKING:
+    import docker
+
+Say = Callable[[str], None]
+"""Tells a person what is going on."""
+
+DEFAULT_URL = "unix:///var/run/docker.sock"
+"""Where a machine's own engine listens."""
+SECONDS_TO_START = 300.0
+"""How long a private engine may take until it answers; a second is usual, and an end is noticed at once."""
+ANSWER_SECONDS = 300
+"""How long an engine may take for one answer; where none listens, that is noticed at once."""
+_MARK = ".gasp-engine"
+_LONGEST_SOCKET = "exec/containerd/containerd.sock.ttrpc"
+SOCKET_PATH = 107
+"""Bytes that the kernel allows the path of a Unix socket."""
+_OUTSIDE = 'echo $$ $(cut -d" " -f22 /proc/$$/stat) > "$0" && exec "$@"'
+"""Writes down its own process id and start time, then becomes what it is given: no moment without a name."""
+_INSIDE = 'dockerd "$@" & child=$!; trap "kill -TERM $child" TERM; wait $child; wait $child'
+"""Process 1 of the engine: reaps orphans, which dockerd does not, and ends when dockerd ends."""
+
+
+def quiet(_: str) -> None:
+    """Tell nobody."""
+
+
+def tell(text: str) -> None:
+    """Tell the person at the terminal."""
+    sys.stderr.write(f"{text}\n")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A private engine in two folders of its own."""
+
+    data: Path = Path("/var/lib/gasp-docker")
+    """Images and containers; the engine's own programs, where the machine has none."""
+    state: Path = Path("/run/gasp-docker")
+    """Socket, lock, process id and log."""
+
+    @classmethod
+    def default(cls) -> Engine:
+        """The machine's one private engine; `GASP_ENGINE=/some/folder` moves it."""
+        folder = os.environ.get("GASP_ENGINE")
+        return cls(Path(folder, "data"), Path(folder, "run")) if folder else cls()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"unix://{self.state}/docker.sock"
+
+    @property
+    def cgroup(self) -> str:
+        """Control group of its containers, beside the caller's own."""
+        return f"gasp-{hashlib.sha256(str(self.data).encode()).hexdigest()[:8]}"
+
+    def pid(self) -> int | None:
+        """The process that everything else dies with, if it is alive."""
+        try:
+            pid, started = (self.state / "engine.pid").read_text().split()
+        except (OSError, ValueError):
+            return None
+        return int(pid) if started_at(int(pid)) == started else None
+
+    def up(self, say: Say = quiet) -> None:
+        """Start it unless it answers already; two callers at once are safe.
+
+        Raises:
+            SandboxError: not root, no dockerd to be had, or it does not answer in time.
+        """
+        if answers(self.url) and self.pid():
+            return
+        if os.geteuid() != 0 or not (shutil.which("dockerd") or packages.available()):
+            raise SandboxError(
+                "No Docker engine answers, and a private one needs root on Debian or Ubuntu; "
+                "start Docker, or set DOCKER_HOST to an engine, or run `sudo python -m sandbox.engine up`."
+            )
+        if len(str(self.state / _LONGEST_SOCKET)) > SOCKET_PATH:
+            raise SandboxError(
+                f"The folder {self.state} is too long a name for Docker's sockets; set GASP_ENGINE to a shorter one."
+            )
+        with self._locked():
+            if answers(self.url) and self.pid():
+                return
+            self._kill()
+            self._start(self._programs(say), say)
+
+    def down(self, say: Say = quiet) -> None:
+        """Stop it, with everything that runs in it. Its images stay."""
+        if not self.state.is_dir():
+            return
+        with self._locked():
+            pid = self.pid()
+            if pid:
+                say("Stopping the private Docker engine.")
+                with contextlib.suppress(OSError):
+                    os.kill(_child_of(pid), signal.SIGTERM)
+                _wait_until(lambda: self.pid() is None, 15)
+            self._kill()
+            for name in ("engine.pid", "docker.sock", "docker.pid"):
+                (self.state / name).unlink(missing_ok=True)
+
+    def purge(self, say: Say = quiet) -> None:
+        """Stop it and remove both of its folders."""
+        self.down(say)
+        for folder in (self.data, self.state):
+            if folder.is_symlink() or not (folder / _MARK).is_file():
+                continue
+            say(f"Removing {folder}.")
+            shutil.rmtree(folder)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        for folder in (self.state, self.data):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            # Only who makes a folder marks it: one that somebody else made is never ours to remove.
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(mode=0o711)
+                (folder / _MARK).touch()
+        with (self.state / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _programs(self, say: Say) -> dict[str, str]:
+        """Environment in which dockerd is found: the machine's own, else unpacked packages."""
+        path = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+        if shutil.which("dockerd", path=path):
+            return {**os.environ, "PATH": path}
+        root = self.data / "programs"
+        if not (root / "usr/sbin/dockerd").exists():
+            say("No dockerd on this machine: fetching Debian's docker.io (65 MB) into the engine's own folder.")
+            debs = self.data / "debs"
+            partial = self.data / "programs.partial"
+            packages.unpack(packages.fetch_missing(["docker.io"], debs), partial)
+            partial.rename(root)
+            shutil.rmtree(debs)
+        libraries = ":".join(str(folder) for folder in root.glob("usr/lib/*-linux-gnu"))
+        return {**os.environ, "PATH": f"{root}/usr/sbin:{root}/usr/bin:{path}", "LD_LIBRARY_PATH": libraries}
+
+    def _start(self, environment: dict[str, str], say: Say) -> None:
+        say(f"Starting a private Docker engine at {self.url}.")
+        for name in ("docker.sock", "docker.pid"):
+            (self.state / name).unlink(missing_ok=True)
+        flags = [
+            f"--data-root={self.data}/docker",
+            f"--exec-root={self.state}/exec",
+            f"--pidfile={self.state}/docker.pid",
+            f"--host={self.url}",
+            "--bridge=none",
+            "--iptables=false",
+            "--ip-forward=false",
+            "--ip-masq=false",
+            "--storage-driver=overlay2",
+            "--exec-opt=native.cgroupdriver=cgroupfs",
+            f"--cgroup-parent=/{self.cgroup}",
+        ]
+        alone = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        with (self.state / "engine.log").open("wb") as log:
+            process = subprocess.Popen(
+                ["sh", "-c", _OUTSIDE, self.state / "engine.pid", *alone, "sh", "-c", _INSIDE, "dockerd", *flags],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                cwd="/",
+                start_new_session=True,
+            )
+        if not _wait_until(lambda: process.poll() is not None or self._has_begun(), SECONDS_TO_START) or process.poll():
+            self._kill()
+            raise SandboxError(
+                f"The private Docker engine did not start: {_reason(self.state / 'engine.log')}; "
+                f"see {self.state}/engine.log, or set DOCKER_HOST to another engine."
+            )
+
+    def _has_begun(self) -> bool:
+        with contextlib.suppress(SandboxError):
+            return answers(self.url)
+        return False
+
+    def _kill(self) -> None:
+        pid = self.pid()
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            _wait_until(lambda: self.pid() is None, 10)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        # Its processes die a moment after it; when the control groups can go, they have.
+        _wait_until(self._without_groups, 10)
+
+    def _without_groups(self) -> bool:
+        """Remove the control groups, deepest first; the kernel refuses those that still hold a process."""
+        root = Path("/sys/fs/cgroup")
+        groups = [group for group in (root / self.cgroup, *root.glob(f"*/{self.cgroup}")) if group.is_dir()]
+        for group in groups:
+            with contextlib.suppress(OSError):
+                for folder in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
+                    folder.rmdir()
+                group.rmdir()
+        return not any(group.is_dir() for group in groups)
+
+
+def started_at(pid: int) -> str:
+    """When a process started, in clock ticks since boot; empty when it is gone. With its pid, a name for ever."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def answers(url: str) -> bool:
+    """Whether a Docker engine answers there.
+
+    Raises:
+        SandboxError: somebody listens there and says nothing.
+    """
+    client = _client(url)
+    return client is not None and not client.close()
+
+
+@dataclass(frozen=True)
+class Found:
+    """An engine that answers."""
+
+    client: docker.DockerClient
+    """A client of it."""
+    url: str
+    """Where it listens."""
+
+
+def find() -> Found | None:
+    """The engine that answers: `DOCKER_HOST` if that is set, else the default socket, else the private one.
+
+    Raises:
+        SandboxError: `DOCKER_HOST` is set and does not answer; then no other engine is looked for.
+    """
+    named = os.environ.get("DOCKER_HOST")
+    for url in (named,) if named else (DEFAULT_URL, Engine.default().url):
+        client = _client(None if named else url)
+        if client is not None:
+            return Found(client, url)
+    if named:
+        raise SandboxError(f"No Docker engine answers at DOCKER_HOST={named}; start it, or unset DOCKER_HOST.")
+    return None
+
+
+def connect(say: Say = quiet) -> docker.DockerClient:
+    """A client of the engine that answers; where none does, the private one is started.
+
+    Raises:
+        SandboxError: none answers and none can be started here.
+    """
+    found = find()
+    if found is None:
+        Engine.default().up(say)
+        found = find()
+    if found is None:
+        log = Engine.default().state / "engine.log"
+        raise SandboxError(f"The private Docker engine stopped as soon as it was up; see {log}.")
+    return found.client
+
+
+def _client(url: str | None) -> docker.DockerClient | None:
+    if url is not None and not Path(url.removeprefix("unix://")).exists():
+        return None
+    import docker
+    import requests
+
+    client = None
+    try:
+        wait = ANSWER_SECONDS
+        client = docker.from_env(timeout=wait) if url is None else docker.DockerClient(base_url=url, timeout=wait)
+        client.ping()
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        if client is not None:
+            client.close()
+        # The client wraps what happens while it asks for the engine's version.
+        if isinstance(error, requests.Timeout) or isinstance(error.__context__, requests.Timeout):
+            where = url or os.environ.get("DOCKER_HOST") or DEFAULT_URL
+            raise SandboxError(
+                f"The Docker engine at {where} has not answered for {ANSWER_SECONDS} s: the machine is overloaded, or it"
+                " hangs; try again later, or restart it (the private one with `python -m sandbox.engine down`)."
+            ) from error
+        return None
+    return client
+
+
+def _child_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+def _reason(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1][:300] if lines else "it said nothing"
+
+
+def _wait_until(condition: Callable[[], object], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False

@@ -1,0 +1,96 @@
+"""What every container of ours is held to, as the engine wants to be told.
+
+Law: every container that runs a program is made with this and nothing else; there is no flag that loosens it. It starts
+nothing and limits no single process (that is `guest/child.py`). What it keeps out, and how that is tested: docs/threat-model.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from events.facts.errors import SandboxError
+from sandbox.runner import Limits
+
+if TYPE_CHECKING:
+    import docker
+
+SERVER_MB = 80
+"""Memory of the container beyond a job's: the server itself."""
+PROFILE = Path(__file__).with_name("seccomp.json")
+"""Which system calls there are: a list of what Python's standard library needs, all else refused."""
+MASKED = (
+    # Open files, keys, timers and load of the whole machine, other containers included.
+    "/proc/buddyinfo /proc/diskstats /proc/interrupts /proc/key-users /proc/keys /proc/latency_stats /proc/locks /proc/mdstat"
+    " /proc/pagetypeinfo /proc/pressure /proc/sched_debug /proc/schedstat /proc/slabinfo /proc/softirqs /proc/swaps"
+    " /proc/timer_list /proc/timer_stats /proc/vmallocinfo /proc/vmstat /proc/zoneinfo"
+    # Its hardware and its kernel.
+    " /proc/acpi /proc/asound /proc/config.gz /proc/consoles /proc/driver /proc/fs /proc/iomem /proc/ioports /proc/kallsyms"
+    " /proc/kcore /proc/misc /proc/modules /proc/mtrr /proc/partitions /proc/scsi /sys/block /sys/bus /sys/class /sys/dev"
+    " /sys/devices/virtual /sys/firmware /sys/hypervisor /sys/kernel /sys/module /sys/power"
+).split()
+"""Files and folders that are empty in a container; a kernel need not have all of them."""
+READ_ONLY = (
+    "/proc/bus /proc/irq /proc/sys /proc/sysrq-trigger"
+    # Not what is written there, but when they were last touched, which a later program could read.
+    " /dev/full /dev/mqueue /dev/null /dev/ptmx /dev/random /dev/tty /dev/urandom /dev/zero"
+).split()
+"""Files and folders of which not even the times can be changed."""
+
+
+def host_config(client: docker.DockerClient, limits: Limits, runtime: str = "") -> dict[str, Any]:
+    """What a container is created with: `confinement`, and what of the machine's own files it does not see.
+
+    Args:
+        client: of the engine.
+        limits: what one job may use.
+        runtime: what starts the container, by the engine's name for it; empty: its default.
+    """
+    config: dict[str, Any] = client.api.create_host_config(**confinement(limits, runtime))
+    # Else every path in /proc/self/cgroup would name the container.
+    return {**config, "CgroupnsMode": "private", "MaskedPaths": MASKED, "ReadonlyPaths": READ_ONLY}
+
+
+def confinement(limits: Limits, runtime: str = "") -> dict[str, Any]:
+    """Arguments for `create_host_config`: no network, no rights, one writable folder, and little of everything else.
+
+    Args:
+        limits: what one job may use; the container gets room for that job and the server.
+        runtime: what starts the container, by the engine's name for it (gVisor's is usually `runsc`); empty: its default.
+    """
+    memory = f"{limits.memory_mb + limits.scratch_mb + SERVER_MB}m"
+    scratch = f"size={limits.scratch_mb}m,nr_inodes={limits.scratch_files},mode=1777,nosuid,nodev,noexec"
+    return {
+        "runtime": runtime or None,
+        "network_mode": "none",
+        "ipc_mode": "none",
+        "read_only": True,
+        "tmpfs": {"/tmp": scratch, "/run": "size=64k,nr_inodes=8,mode=755,nosuid,nodev,noexec"},  # noqa: S108
+        "cap_drop": ["ALL"],
+        "cap_add": ["SETUID", "SETGID", "KILL"],
+        "security_opt": ["no-new-privileges", f"seccomp={PROFILE.read_text()}"],
+        # One more than the job's processes: the server.
+        "pids_limit": limits.processes + 1,
+        "mem_limit": memory,
+        "memswap_limit": memory,
+        "nano_cpus": 1_000_000_000,
+        "auto_remove": True,
+        # No System V objects and no message queues: they would outlive the program that made them. The profile refuses their
+        # calls as well, but queues can also be made as files in /dev/mqueue.
+        "sysctls": {"kernel.shmmni": "0", "kernel.msgmni": "0", "kernel.sem": "0 0 0 0", "fs.mqueue.queues_max": "0"},
+        "log_config": {"Type": "none"},
+    }
+
+
+def require_runtime(client: docker.DockerClient, runtime: str) -> None:
+    """Refuse a container runtime that the engine does not know; empty is its default.
+
+    Raises:
+        SandboxError: names those that it knows.
+    """
+    known = sorted(client.info()["Runtimes"])
+    if runtime and runtime not in known:
+        raise SandboxError(
+            f"The engine knows no container runtime {runtime!r}, only {', '.join(known)}; "
+            "register it in the engine's daemon.json, or leave verify.runtime empty for its default."
+        )

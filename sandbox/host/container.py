@@ -1,0 +1,73 @@
+"""A container that runs one of our programs as its pid 1, and the stream to that program.
+
+Law: every container is made here, hence confined and labelled. It lives no longer than this process: its standard input is
+ours alone, and the program ends when that closes. It does not know what the program says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sandbox.engine import owner
+from sandbox.host.confinement import host_config
+from sandbox.host.stream import Stream
+from sandbox.runner import Limits
+
+if TYPE_CHECKING:
+    import docker
+
+SECONDS_TO_START = 300.0
+"""How long a container may take until its program is ready; half a second is usual."""
+ENVIRONMENT = {
+    "GASP_INSIDE": "1",
+    "PYTHONPATH": "/gasp",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "HOME": "/tmp",  # noqa: S108  # inside the container
+    "LANG": "C.UTF-8",
+}
+
+
+class Container:
+    """Started when it is made."""
+
+    def __init__(
+        self,
+        client: docker.DockerClient,
+        image: str,
+        command: Sequence[str],
+        limits: Limits,
+        run: str,
+        runtime: str,
+        hash_seed: int = 0,
+    ) -> None:
+        self._client = client
+        api = client.api
+        made = api.create_container(
+            image,
+            list(command),
+            # One name for all: nothing that a program can see tells its worker from another.
+            hostname="sandbox",
+            # One order of sets of strings everywhere: a verdict must not depend on the worker that a program met.
+            environment={**ENVIRONMENT, "PYTHONHASHSEED": str(hash_seed)},
+            labels=owner.labels(run),
+            working_dir="/",
+            stdin_open=True,
+            user="0:0",
+            network_disabled=True,
+            host_config=host_config(client, limits, runtime),
+        )
+        self.id = str(made["Id"])
+        try:
+            attached = api.attach_socket(self.id, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+            self.stream = Stream(attached)
+            api.start(self.id)
+        except BaseException:
+            owner.remove(client, self.id)
+            raise
+
+    def close(self) -> None:
+        """Remove it. Safe to call twice."""
+        # The container first: then a thread that reads from the stream sees its end.
+        owner.remove(self._client, self.id)
+        self.stream.close()

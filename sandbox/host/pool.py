@@ -1,0 +1,144 @@
+"""Warm workers: started when they are needed, lent to one borrower at a time, and replaced when they are not fit any more.
+
+A worker that was lost, left something behind or grew is never lent again, and its container is removed. There are never more
+workers of one hash seed than borrowers. It runs no job.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from events.facts.errors import SandboxError
+from events.text.logging import logger
+from sandbox.engine import engine, image_build, owner
+from sandbox.host.confinement import require_runtime
+from sandbox.host.stream import ContainerLost
+from sandbox.host.worker import Worker
+from sandbox.runner import Limits
+
+if TYPE_CHECKING:
+    import docker
+
+STARTS = 3
+"""How often a worker may be lost while it starts, before that is an error."""
+
+
+class Pool:
+    """The workers of one runner."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        run: str,
+        runtime: str,
+        image: str,
+        connect: Callable[[engine.Say], docker.DockerClient],
+        say: engine.Say,
+    ) -> None:
+        """Nothing starts yet."""
+        self._limits = limits
+        self._run = run
+        self._runtime = runtime
+        self._image = image
+        self._connect = connect
+        self._say = say
+        self._lock = threading.Lock()
+        self._client: docker.DockerClient | None = None
+        self._idle: list[Worker] = []
+        self._busy: set[Worker] = set()
+        self._closed = False
+
+    @property
+    def image(self) -> str:
+        """Id of the workers' image; connects to the engine if that has not happened yet."""
+        self._ready()
+        return self._image
+
+    @contextmanager
+    def lend(self, hash_seed: int = 0) -> Iterator[Worker]:
+        """A worker with that hash seed, for this borrower alone.
+
+        Raises:
+            SandboxError: there is none and none can be started.
+        """
+        worker = self._take(hash_seed)
+        unfit = "lost"
+        try:
+            yield worker
+            unfit = worker.unfit
+        finally:
+            with self._lock:
+                self._busy.discard(worker)
+                keep = not unfit and not self._closed
+                if keep:
+                    self._idle.append(worker)
+            if not keep:
+                worker.close()
+            if unfit:
+                logger().warning("worker_replaced", container=worker.id[:12], why=unfit)
+
+    def close(self) -> None:
+        """Remove every container. Safe to call twice."""
+        with self._lock:
+            self._closed = True
+            workers = [*self._idle, *self._busy]
+            self._idle.clear()
+        for worker in workers:
+            worker.close()
+
+    def _take(self, hash_seed: int) -> Worker:
+        client = self._ready()
+        with self._lock:
+            worker = next((worker for worker in reversed(self._idle) if worker.hash_seed == hash_seed), None)
+            if worker is not None:
+                self._idle.remove(worker)
+        worker = worker or self._started(client, hash_seed)
+        with self._lock:
+            self._busy.add(worker)
+            closed = self._closed
+        if closed:
+            worker.close()
+            raise SandboxError("The sandbox was closed while jobs were waiting; make a new runner.")
+        return worker
+
+    def _started(self, client: docker.DockerClient, hash_seed: int) -> Worker:
+        import docker
+        import requests
+
+        lost = ""
+        for _ in range(STARTS):
+            try:
+                return Worker(client, self._image, self._limits, self._run, self._runtime, hash_seed)
+            except ContainerLost as error:
+                lost = str(error)
+            except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+                lost = str(error)
+                break
+        # The engine may have been replaced: connect afresh next time.
+        with self._lock:
+            self._client = None
+        raise SandboxError(
+            f"A sandbox container did not start: {lost[:300]}; "
+            "check the engine with `python -m sandbox.engine up`, then resume."
+        )
+
+    def _ready(self) -> docker.DockerClient:
+        """The engine's client, with the image there and dead owners' containers gone."""
+        with self._lock:
+            if self._closed:
+                raise SandboxError("The sandbox is closed; make a new runner.")
+            if self._client is None:
+                client = self._connect(self._say)
+                require_runtime(client, self._runtime)
+                if not self._image:
+                    self._image = image_build.ensure(client, self._say)
+                elif not image_build.there(client, self._image):
+                    raise SandboxError(f"The engine has no image {self._image}; build it where the verdicts came from.")
+                owner.remove_orphans(client)
+                self._client = client
+                logger().info("engine_ready", image=self._image, runtime=self._runtime)
+            return self._client

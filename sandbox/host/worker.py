@@ -1,0 +1,114 @@
+"""One warm container with a fork server in it, seen from the host.
+
+Law: whatever goes wrong with container or stream is `ContainerLost`, never an execution. It does not retry.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sandbox.guest.child import BEGUN
+from sandbox.guest.fork_server import PROTOCOL, READING_PATIENCE
+from sandbox.host.container import SECONDS_TO_START, Container
+from sandbox.host.exit_status import Ending, answered, printed
+from sandbox.host.stream import ContainerLost
+from sandbox.runner import Execution, Job, Limits, Run
+
+if TYPE_CHECKING:
+    import docker
+
+GRACE_SECONDS = 30.0
+"""How much longer than the job's own limit the host waits, on a machine that is busy with other things."""
+DRIFT_MB = 32
+"""How much a server may grow before it must go."""
+DRIFT_DESCRIPTORS = 8
+"""How many descriptors a server may have more than at first before it must go."""
+SAID = ("answers", "output")
+"""What follows the frame of a reply, in this order."""
+COMMAND = ("python3.11", "-s", "-m", "sandbox.guest.fork_server")
+
+
+class Worker:
+    """A started container."""
+
+    def __init__(
+        self, client: docker.DockerClient, image: str, limits: Limits, run: str, runtime: str = "", hash_seed: int = 0
+    ) -> None:
+        self._limits = limits
+        self.hash_seed = hash_seed
+        """Hash seed of its interpreter."""
+        self.unfit = ""
+        """Why this worker must go: a program left something behind, or the server has grown. Empty while it is fit."""
+        self._container = Container(client, image, COMMAND, limits, run, runtime, hash_seed)
+        try:
+            self._size = self._greet()
+        except Exception:
+            self.close()
+            raise
+
+    @property
+    def id(self) -> str:
+        """Id of the container."""
+        return self._container.id
+
+    def _greet(self) -> tuple[float, int]:
+        ready = self._container.stream.receive(SECONDS_TO_START)
+        if ready.get("protocol") != PROTOCOL:
+            raise ContainerLost(f"the image speaks protocol {ready.get('protocol')} and not {PROTOCOL}")
+        memory, descriptors = ready["server"]
+        return memory, descriptors
+
+    def play(self, jobs: Sequence[Job]) -> Iterator[Execution]:
+        """Run jobs one after another; ends early when the worker is not fit any more.
+
+        Raises:
+            ContainerLost: while the job after the last yielded one was running, or one soon after it.
+        """
+        stream = self._container.stream
+        bodies = [json.dumps(job.model_dump(exclude={"hash_seed"})).encode() for job in jobs]
+        heads = [
+            {"mode": job.mode, "inputs": len(job.inputs), "size": len(body)} for job, body in zip(jobs, bodies, strict=True)
+        ]
+        stream.send({"limits": self._limits.model_dump(), "jobs": heads}, SECONDS_TO_START, b"".join(bodies))
+        for job in jobs:
+            reply = stream.receive(READING_PATIENCE + self._limits.wall_seconds + GRACE_SECONDS)
+            yield self._execution(reply, job)
+            if self.unfit:
+                return
+
+    def _execution(self, reply: Any, job: Job) -> Execution:
+        try:
+            ends = self._endings(reply["ends"])
+            longest = self._limits.output_kb * 1024
+            said = [printed(end) for end in ends] if job.mode == "stdin" else answered(ends[0], len(job.inputs), longest)
+            runs = tuple(Run(status=status, value=value, detail=detail) for status, value, detail in said)
+            used = {name: reply[name] for name in ("seconds", "cpu_seconds", "peak_mb")}
+            execution = Execution(runs=runs, **used)
+            self.unfit = self._drift(reply)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ContainerLost(f"its reply is malformed: {str(error)[:200]}") from error
+        if len(runs) != len(job.inputs):
+            raise ContainerLost(f"it answered {len(runs)} of {len(job.inputs)} inputs")
+        return execution
+
+    def _endings(self, ends: Any) -> list[Ending]:
+        """How the children of a job ended, with what they said, which follows the frame."""
+        answers, outputs = ([self._container.stream.receive_bytes(end[what], GRACE_SECONDS) for end in ends] for what in SAID)
+        return [
+            Ending(**{**end, "answers": said[BEGUN.size :], "output": output})
+            for end, said, output in zip(ends, answers, outputs, strict=True)
+        ]
+
+    def _drift(self, reply: Any) -> str:
+        memory, descriptors = (now - first for now, first in zip(reply["server"], self._size, strict=True))
+        if not reply["clean"]:
+            return "a program left files that cannot be removed"
+        if memory > DRIFT_MB:
+            return f"its server grew by {memory:.0f} MiB"
+        return f"its server leaks {descriptors} descriptors" if descriptors > DRIFT_DESCRIPTORS else ""
+
+    def close(self) -> None:
+        """Remove the container. Safe to call twice."""
+        self._container.close()

@@ -1,0 +1,317 @@
+"""An interpreter that keeps its state, in a container of its own.
+
+Law: code runs in the container or not at all. What the code does wrong is in its `Execution`; what goes wrong with the
+sandbox is raised. The container goes when it is killed, when its time is over, or when this process ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+from weakref import WeakValueDictionary
+
+from sandbox.engine import engine, image_build, owner
+from sandbox.host.confinement import require_runtime
+from sandbox.host.container import SECONDS_TO_START, Container
+from sandbox.host.stream import ContainerLost
+from sandbox.interpreter.connection import LONGEST_LIFE, Frame, Line
+from sandbox.interpreter.errors import (
+    InvalidArgumentException,
+    SandboxException,
+    SandboxNotFoundException,
+    TimeoutException,
+)
+from sandbox.interpreter.files import REQUEST_SECONDS, Filesystem
+from sandbox.interpreter.values import Context, Execution, ExecutionError, OutputMessage, Result, SandboxInfo, take
+from sandbox.runner import Limits
+
+if TYPE_CHECKING:
+    import docker
+
+HOME = "/home/user"
+"""Where code starts and relative paths begin; in the image, another name of the scratch folder."""
+LIFE_SECONDS = 300.0
+"""How long a sandbox lives, unless it is told otherwise."""
+LIMITS = Limits(
+    wall_seconds=300,
+    cpu_seconds=86_400,
+    memory_mb=512,
+    output_kb=10_240,
+    file_mb=64,
+    scratch_mb=128,
+    open_files=256,
+    processes=64,
+)
+"""Of one cell: `wall_seconds` unless it is told otherwise, and `output_kb`. Of the process of a context: the rest."""
+COMMAND = ("python3.11", "-s", "-m", "sandbox.interpreter.guest.kernel")
+DEFAULT_CONTEXT = "default"
+NOT_OFFERED = {
+    "commands": "there is no shell in its image; run Python with run_code",
+    "pty": "there is no shell in its image; run Python with run_code",
+    "git": "there is no git in its image, and no network",
+    "get_host": "it has no network",
+    "upload_url": "it has no network; use files.write",
+    "download_url": "it has no network; use files.read",
+    "pause": "its state lives in its processes only",
+    "resume": "its state lives in its processes only",
+    "fork": "its state lives in its processes only",
+    "get_metrics": "its limits are in get_info",
+}
+"""What users of hosted interpreters may look for, and why it is not here."""
+
+Listener = Callable[[Any], object]
+"""Is told what a cell puts out, while it runs."""
+_here: WeakValueDictionary[str, Sandbox] = WeakValueDictionary()
+"""The sandboxes of this process."""
+
+
+class Sandbox:
+    """A sandbox that runs; `Sandbox.create()` makes one."""
+
+    def __init__(self, client: docker.DockerClient, container: Container, image: str, limits: Limits) -> None:
+        """For `create` only."""
+        self._client = client
+        self._container = container
+        self._image = image
+        self._limits = limits
+        self._metadata: dict[str, str] = {}
+        self._started_at = self._end_at = datetime.now(UTC)
+        self.line = Line(container.stream)
+        """How to talk to the kernel; not for users."""
+        self.sandbox_id = container.id[:12]
+        """Its name, and the container's."""
+        self.files = Filesystem(self.line, limits.scratch_mb << 20)
+        """Its files."""
+        _here[self.sandbox_id] = self
+
+    @classmethod
+    def create(
+        cls,
+        template: str | None = None,
+        timeout: float | None = None,
+        metadata: dict[str, str] | None = None,
+        envs: dict[str, str] | None = None,
+        allow_internet_access: bool | None = None,
+        *,
+        limits: Limits = LIMITS,
+        run: str = "interpreter",
+        runtime: str = "",
+        connect: Callable[[engine.Say], docker.DockerClient] = engine.connect,
+        say: engine.Say = engine.quiet,
+    ) -> Self:
+        """Start a sandbox.
+
+        Args:
+            template: must be None: there is one image.
+            timeout: seconds until it is removed, 300 unless said otherwise; `set_timeout` moves that.
+            metadata: what you want to know of it later.
+            envs: environment variables of all code.
+            allow_internet_access: must not be True: there is no network.
+            limits: what code may use.
+            run: name for the container's labels.
+            runtime: what starts the container, by the engine's name for it; empty for the engine's default.
+            connect: gives a client of the engine to use, starting that engine if need be.
+            say: is told what takes long: starting an engine, building the image.
+
+        Raises:
+            InvalidArgumentException: something was asked for that there is not.
+            SandboxException: there is no engine, or the container does not start.
+        """
+        if template is not None or allow_internet_access:
+            raise InvalidArgumentException(f"There is no template {template!r} and no network here; leave both out.")
+        life = _life(timeout or LIFE_SECONDS)
+        client = connect(say)
+        try:
+            require_runtime(client, runtime)
+            image = image_build.ensure(client, say)
+            owner.remove_orphans(client)
+            settings = {"home": HOME, "envs": envs or {}, "limits": limits.model_dump(), "seconds": life}
+            sandbox = cls(client, _started(client, image, limits, run, runtime, settings), image, limits)
+        except BaseException:
+            client.close()
+            raise
+        sandbox._metadata = dict(metadata or {})
+        sandbox._end_at = sandbox._started_at + timedelta(seconds=life)
+        return sandbox
+
+    @classmethod
+    def connect(cls, sandbox_id: str, timeout: float | None = None) -> Sandbox:
+        """The sandbox of this name, made by this process; it dies with the process, so no other can have it.
+
+        Raises:
+            SandboxNotFoundException: this process has none of that name that runs.
+        """
+        found = _here.get(sandbox_id)
+        if found is None or not found.is_running():
+            raise SandboxNotFoundException(f"This process has no running sandbox {sandbox_id}; create one.")
+        if timeout is not None and datetime.now(UTC) + timedelta(seconds=timeout) > found._end_at:
+            found.set_timeout(timeout)
+        return found
+
+    def __getattr__(self, name: str) -> NoReturn:
+        why = NOT_OFFERED.get(name)
+        raise AttributeError(f"A sandbox has no {name}" + (f": {why}." if why else "."))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.kill()
+
+    # --- code -------------------------------------------------------------------------------------------------------
+
+    def run_code(
+        self,
+        code: str,
+        language: str | None = None,
+        context: Context | None = None,
+        on_stdout: Listener | None = None,
+        on_stderr: Listener | None = None,
+        on_result: Listener | None = None,
+        on_error: Listener | None = None,
+        envs: dict[str, str] | None = None,
+        timeout: float | None = None,
+        request_timeout: float | None = None,
+    ) -> Execution:
+        """Run a cell in a namespace that stays; in one context, cells run one after another.
+
+        Args:
+            code: Python.
+            language: `python`, if anything.
+            context: where to run it; the default one unless said otherwise.
+            on_stdout: is given each `OutputMessage` as it comes; so is `on_stderr`.
+            on_stderr: see `on_stdout`.
+            on_result: is given each `Result`.
+            on_error: is given the `ExecutionError`.
+            envs: environment variables of this cell.
+            timeout: seconds that it may run; 0 means as long as the sandbox lives.
+            request_timeout: without effect: there is no connection to wait for.
+
+        Raises:
+            TimeoutException: it ran too long and was interrupted; the message says whether variables were kept.
+            SandboxNotRunningException: the sandbox was killed, or its time is over.
+            NotFoundException: there is no such context.
+        """
+        execution = Execution()
+        listeners = (on_stdout, on_stderr, on_result, on_error)
+        request = self.cell(code, language, context, envs, timeout)
+        with contextlib.closing(self.line.frames(request, self._seconds_left())) as frames:
+            for frame in frames:
+                listener, said = heard(execution, frame, listeners)
+                if listener is not None:
+                    listener(said)
+        return execution
+
+    def cell(
+        self, code: str, language: str | None, context: Context | None, envs: dict[str, str] | None, timeout: float | None
+    ) -> Frame:
+        """The request to run a cell; not for users."""
+        if language not in (None, "python"):
+            raise InvalidArgumentException(f"There is no {language} here; only Python runs.")
+        if language is not None and context is not None:
+            raise InvalidArgumentException("Language and context were both given; a context has its language.")
+        seconds = None if timeout == 0 else timeout or self._limits.wall_seconds
+        where = context.id if context is not None else DEFAULT_CONTEXT
+        return {"do": "run", "with": {"context": where, "code": code, "envs": envs or {}, "timeout": seconds}}
+
+    def create_code_context(
+        self, cwd: str | None = None, language: str | None = None, request_timeout: float | None = None
+    ) -> Context:
+        """A new namespace, with a process of its own; files are shared."""
+        self.cell("", language, None, None, None)
+        return Context(*self.line.ask("create", request_timeout or REQUEST_SECONDS, cwd=cwd))
+
+    def list_code_contexts(self) -> list[Context]:
+        """All contexts, the default one first."""
+        return [Context(*said) for said in self.line.ask("contexts", REQUEST_SECONDS)]
+
+    def restart_code_context(self, context: Context | str) -> None:
+        """Begin anew with an empty namespace; a cell that runs in it ends."""
+        self.line.ask("restart", REQUEST_SECONDS, context=context if isinstance(context, str) else context.id)
+
+    def remove_code_context(self, context: Context | str) -> None:
+        """End a context for good."""
+        self.line.ask("remove", REQUEST_SECONDS, context=context if isinstance(context, str) else context.id)
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def kill(self) -> bool:
+        """Remove the sandbox; False if it was gone. Safe to call twice."""
+        ran = self.is_running()
+        self.line.close("it was killed")
+        self._container.close()
+        self._client.close()
+        return ran
+
+    def is_running(self) -> bool:
+        """Whether it takes code."""
+        return not self.line.ended
+
+    def set_timeout(self, timeout: float) -> None:
+        """Let it live for so many seconds from now."""
+        self.line.ask("lifetime", REQUEST_SECONDS, seconds=_life(timeout))
+        self._end_at = datetime.now(UTC) + timedelta(seconds=timeout)
+
+    def get_info(self) -> SandboxInfo:
+        """What is known of it."""
+        return SandboxInfo(
+            sandbox_id=self.sandbox_id,
+            template_id=self._image,
+            metadata=self._metadata,
+            started_at=self._started_at,
+            end_at=self._end_at,
+            state="running" if self.is_running() else "killed",
+            memory_mb=self._limits.memory_mb,
+        )
+
+    def _seconds_left(self) -> float:
+        return max(0.0, (self._end_at - datetime.now(UTC)).total_seconds())
+
+
+def heard(execution: Execution, frame: Frame, listeners: Sequence[Listener | None]) -> tuple[Listener | None, Any]:
+    """Add a frame to an execution; who wants to hear of it, and of what.
+
+    Raises:
+        TimeoutException: the frame says that the cell ran too long.
+    """
+    said = take(execution, frame)
+    match said:
+        case OutputMessage():
+            return listeners[said.error], said
+        case Result():
+            return listeners[2], said
+        case ExecutionError():
+            return listeners[3], said
+    if frame["value"]["ended"] == "timeout":
+        state = "kept" if frame["value"]["kept"] else "lost, because it did not stop and its process was killed"
+        raise TimeoutException(f"The code ran too long and was interrupted; variables are {state}. Give it a longer timeout.")
+    return None, None
+
+
+def _life(seconds: float) -> float:
+    if not 0 < seconds <= LONGEST_LIFE:
+        raise InvalidArgumentException(f"A sandbox cannot live for {seconds} seconds; at most {LONGEST_LIFE:.0f}.")
+    return seconds
+
+
+def _started(
+    client: docker.DockerClient, image: str, limits: Limits, run: str, runtime: str, settings: dict[str, Any]
+) -> Container:
+    import docker
+    import requests
+
+    container = None
+    try:
+        container = Container(client, image, COMMAND, limits, run, runtime)
+        container.stream.receive(SECONDS_TO_START)
+        container.stream.send(settings, SECONDS_TO_START)
+    except (docker.errors.DockerException, requests.RequestException, OSError, ContainerLost) as error:
+        if container is not None:
+            container.close()
+        raise SandboxException(
+            f"The sandbox's container did not start: {str(error)[:300]}; check the engine with `python -m sandbox.engine up`."
+        ) from error
+    return container

@@ -1,0 +1,222 @@
+"""What a context of the interpreter does: run one cell after another in a namespace that stays.
+
+Law: rights go before a cell's first byte is compiled. After that the cells own this process, so nothing here is trusted
+by anyone; the server relays its words as its own and looks at its wait status. Stdlib only: this file lies in the
+container. It enforces no time.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import contextlib
+import gc
+import inspect
+import io
+import json
+import linecache
+import os
+import resource
+import signal
+import struct
+import sys
+import traceback
+from collections.abc import Callable
+from types import CodeType, FrameType, ModuleType
+from typing import Any, NoReturn
+
+from sandbox.guest.child import bounds_of, drop, limit, limit_cpu, refuse_exec, write_all
+from sandbox.guest.fork_server import read_frame
+from sandbox.interpreter.guest.cell_loop import CellLoop
+
+REPLIES, REQUESTS = 3, 4
+"""Descriptors of a child: where it answers, and where a context reads its cells."""
+FORMS = ("html", "markdown", "svg", "png", "jpeg", "pdf", "latex", "json", "javascript")
+"""What a value may show itself as besides text, each by its method `_repr_<form>_`."""
+LONGEST_VALUE = 4096
+"""Characters of an error's message."""
+LONGEST_TRACEBACK = 1 << 16
+"""Characters of a traceback; its end is kept."""
+
+
+def become(descriptors: tuple[int, ...], limits: dict[str, Any], user: int, body: Callable[[], None]) -> NoReturn:
+    """Turn a fork of the server into a process without rights, whose only descriptors are these, as 0, 1, 2 and so on.
+
+    A 0 among them stands for nothing: a descriptor of the server's would share flags and locks with it.
+    """
+    code = 1
+    try:
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for target, fd in enumerate(descriptors):
+            os.dup2(fd or nothing, target)
+        os.closerange(len(descriptors), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGALRM):
+            signal.signal(number, signal.SIG_DFL)
+        os.setsid()
+        limit(bounds_of(limits))
+        limit_cpu(limits["cpu_seconds"], limits["cpu_seconds"] + 1)
+        drop(user)
+        refuse_exec()
+        body()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+class Context:
+    """The namespace, and the way to the server."""
+
+    def __init__(self, cwd: str, envs: dict[str, str], room: int) -> None:
+        os.chdir(cwd)
+        os.environ.update(envs)
+        self._pid = os.getpid()
+        self._room = room
+        self._running = False
+        self._loop = CellLoop()
+        self._main = ModuleType("__main__")
+        sys.modules["__main__"] = self._main
+        sys.path.insert(0, "")
+        self._main.__dict__["display"] = self._display
+        sys.stdout = sys.stderr = None  # the server's own; each cell opens what is not there
+
+    def serve(self) -> None:
+        """Run cells until the server hangs up."""
+        while (request := self._next()) is not None:
+            if "code" in request:
+                self._run(request)
+            else:
+                _reap()
+
+    def _next(self) -> Any:
+        try:
+            # A task that blocks is interrupted like a cell.
+            self._running = True
+            self._loop.wait(REQUESTS)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            self._running = False
+        return read_frame(REQUESTS)
+
+    def _run(self, request: dict[str, Any]) -> None:
+        signal.signal(signal.SIGINT, self._interrupt)
+        _open_streams()
+        before = dict(os.environ)
+        os.environ.update(request["envs"])
+        try:
+            self._running = True
+            value = self._play(request["code"], request["name"])
+            if value is not None:
+                self._show(value, main=True)
+            self._running = False
+            said = {"kind": "done"}
+        except BaseException as error:  # a cell may raise anything
+            self._running = False
+            said = {"kind": "error", **_failure(error)}
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        if os.getpid() != self._pid:
+            # A fork that the cell made and that came to the cell's end: the next cell is not for it.
+            with contextlib.suppress(Exception):
+                sys.stderr.write(said.get("traceback", ""))
+            os._exit(0 if said["kind"] == "done" else 1)
+        if request["envs"]:
+            os.environ.clear()
+            os.environ.update(before)
+        self._say(said)
+
+    def _play(self, source: str, name: str) -> object:
+        """Run a cell; the value of its last statement, if that is an expression."""
+        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+        tree = _parse(source, name)
+        last = tree.body[-1] if tree.body else None
+        if not isinstance(last, ast.Expr):
+            self._evaluate(_compile(tree, name, "exec"), source)
+            return None
+        del tree.body[-1]
+        # Both before either runs: a cell that does not compile does nothing.
+        first, then = _compile(tree, name, "exec"), _compile(ast.Expression(last.value), name, "eval")
+        self._evaluate(first, source)
+        return self._evaluate(then, source)
+
+    def _evaluate(self, code: CodeType, source: str) -> object:
+        if code.co_flags & inspect.CO_COROUTINE:
+            return self._loop.run(eval(code, self._main.__dict__))  # noqa: S307  # this is what the container is for
+        with self._loop.offered(source):
+            return eval(code, self._main.__dict__)  # noqa: S307
+
+    def _display(self, *values: object) -> None:
+        for value in values:
+            self._show(value, main=False)
+
+    def _show(self, value: object, *, main: bool) -> None:
+        shown: dict[str, Any] = {"kind": "result", "main": main, "text": repr(value)}
+        for form in FORMS:
+            how = getattr(type(value), f"_repr_{form}_", None)
+            if how is not None and (said := _one(how(value))) is not None:
+                shown[form] = base64.b64encode(said).decode() if isinstance(said, bytes) else said
+        if len(json.dumps(shown)) > self._room:
+            # Escaped, a character takes six bytes at most.
+            shown = {"kind": "result", "main": main, "text": f"{shown['text'][: self._room // 8]}… (cut)"}
+        self._say(shown)
+
+    def _say(self, message: dict[str, Any]) -> None:
+        body = json.dumps(message).encode()
+        write_all(REPLIES, struct.pack("!I", len(body)) + body)
+
+    def _interrupt(self, _: int, __: FrameType | None) -> None:
+        if self._running:
+            raise KeyboardInterrupt
+
+
+def _reap() -> None:
+    """Forget children that were killed: the dead hold places that others need."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _parse(source: str, name: str) -> ast.Module:
+    # In Python 3.11.2 it fails where a finalizer parses meanwhile, as those of failed tasks do for their traceback.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return ast.parse(source, name)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _compile(tree: ast.AST, name: str, mode: str) -> CodeType:
+    code: CodeType = compile(tree, name, mode, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)  # type: ignore[call-overload]
+    return code
+
+
+def _one(said: Any) -> Any:
+    """What a display method means: the protocol lets it return its data alone or with metadata."""
+    return said[0] if isinstance(said, tuple) and said else said
+
+
+def _open_streams() -> None:
+    """Standard streams that hold nothing back. What a cell puts in their place stays, unless it is closed."""
+    for fd, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(getattr(sys, name, None), "closed", True):
+            raw = io.FileIO(fd, "w", closefd=False)
+            setattr(sys, name, io.TextIOWrapper(raw, "utf-8", "replace", write_through=True))
+
+
+def _failure(error: BaseException) -> dict[str, str]:
+    trace = error.__traceback__
+    while trace is not None and not trace.tb_frame.f_code.co_filename.startswith("<cell "):
+        trace = trace.tb_next
+    try:
+        if isinstance(error, SyntaxError) and error.text is None:
+            error.text = linecache.getline(error.filename or "", error.lineno or 0)
+        value = str(error)[:LONGEST_VALUE]
+        lines = traceback.format_exception(type(error), error, trace)
+        text = "".join(lines)[-LONGEST_TRACEBACK:]
+    except BaseException:  # __str__ is the cell's, too
+        value = text = "an exception that cannot be printed"
+    return {"name": type(error).__name__, "value": value, "traceback": text}

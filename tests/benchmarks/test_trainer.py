@@ -1,0 +1,53 @@
+"""The benchmark of the trainer compares equal updates, and writes its section of the document."""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from benchmarks import updating
+from benchmarks.lessons import CASES, Case, Setting, lesson_of, recorded
+from benchmarks.trainer import _agreed, main
+from events.facts.errors import BadInput, TrainerError
+from trainer.data.micro_batches import batches
+
+
+def test_completions_are_as_long_as_the_case_says() -> None:
+    lesson = lesson_of(recorded(Case("short", (3, 5), 4, 0.5, 6), Setting(groups=3)))
+    assert lesson.completions == 24
+    assert {len(one.sample.prompt_ids) for one in lesson.credited} <= {3, 4, 5}
+    assert max(len(one.sample.ids) for one in lesson.credited) == 6
+    assert sum(batch.tokens for batch in batches(lesson.credited, 512)) == lesson.tokens
+
+
+def test_everybody_makes_the_same_update(tmp_path: Path) -> None:
+    setting = Setting(groups=2)
+    syllabus = recorded(CASES["spread"], setting)
+    norms = {name: [kind(setting, syllabus, tmp_path).update().norm] for name, kind in updating.CONTENDERS.items()}
+    assert set(updating.CONTENDERS.values()) == set(get_args(updating.Contender))
+    assert 0 < _agreed(norms, setting) < 1e-4 or len({norm for (norm,) in norms.values()}) == 1
+
+
+def test_another_update_stops_the_benchmark() -> None:
+    with pytest.raises(TrainerError, match="not the same updates"):
+        _agreed({"ours": [1.0, 1.0], "bare": [1.0, 1.01]}, Setting())
+
+
+@pytest.mark.slow
+def test_the_benchmark_writes_its_section(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = tmp_path / "benchmarks.md"
+    main(rounds=1, groups=2, shape="pocket", device="cpu", peak=1.0, document=document)
+    written = document.read_text()
+    assert len(re.findall(r"\| \*\*\d+\.\d\d \(", written)) == len(capsys.readouterr().out.splitlines()) == 4
+    assert written.count("MiB") == 6
+    assert written.count("MFU") == 2
+    assert str(tmp_path) not in written
+
+
+def test_a_device_that_is_not_there_is_said() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        with pytest.raises(BadInput, match="no CUDA device"):
+            recorded(CASES["equal"], Setting(device="cuda"))

@@ -1,0 +1,351 @@
+"""Figures of a run: as data, as SVG of the server, as files for papers."""
+
+from __future__ import annotations
+
+import csv
+import json
+from contextlib import closing
+from datetime import timedelta
+from itertools import pairwise
+from math import inf, nan
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
+
+from events.__main__ import app
+from events.export.charts import DRAWS, REASONS, UNIT, Figure, Series, apart, compared, figures
+from events.export.plots import NUMBERS, write
+from events.facts.errors import BadInput
+from events.facts.log import Log
+from events.facts.types import Reason
+from events.projections.run_summary import RunSummary, fold
+from events.pure.estimators import pass_at_k_interval
+from events.stores import open_log
+from events.stores.memory import MemoryLog
+from events.web.rendering.svg import LINES, drawn, short, spark
+from tests.support.example_runs import scene
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def summary(log: Log | None = None) -> RunSummary:
+    """Two iterations with everything, examined at the start and at the end."""
+    log = log or MemoryLog()
+    tale = scene(log).run().goalpost(2).evaluate(successes=0).evaluate("goalposts", successes=1)
+    tale.start(3).episode(rejected=["degenerate", "unsafe"], gap_successes=4).episode(lift=None).practice(passing=2).finish()
+    tale.update().play().update().evaluate(successes=9).evaluate("goalposts", successes=5)
+    return fold(RunSummary(), log.read())
+
+
+def by_name(found: list[Figure]) -> dict[str, Figure]:
+    return {figure.name: figure for figure in found}
+
+
+def points(figure: Figure, series: str) -> tuple[tuple[float, float], ...]:
+    return next(one.points for one in figure.series if one.name == series)
+
+
+def line(*ys: float, name: str = "a") -> Figure:
+    return Figure("f", "t", "x", "y", (Series(name, tuple(enumerate(ys))),))
+
+
+def parts(picture: str, tag: str, css: str) -> list[ElementTree.Element]:
+    tree = ElementTree.fromstring(picture)
+    return [one for one in tree.iter() if one.tag == tag and css in one.get("class", "").split()]
+
+
+def texts(picture: str) -> list[str | None]:
+    return [one.text for one in ElementTree.fromstring(picture).iter("text")]
+
+
+def test_the_gap_is_that_of_play_and_that_of_examinations() -> None:
+    gap = by_name(figures(summary()))["gap"]
+    assert points(gap, "while playing")[0] == (1, pytest.approx(0.8))
+    assert [x for x, _ in points(gap, "examined")] == [0, 2]
+    assert all(low <= y <= high for (_, y), (_, low, high) in zip(gap.series[1].points, gap.series[1].band, strict=True))
+
+
+def test_examinations_have_the_intervals_of_the_estimators() -> None:
+    said = summary()
+    (first, _) = (one for one in said.evaluations if one.name == "test")
+    found = by_name(figures(said))["pass-at-test"]
+    low, high = pass_at_k_interval(first.attempts, sorted(first.successes.values()), min(first.pass_at), DRAWS)
+    assert found.series[0].points[0] == (0, first.pass_at[min(first.pass_at)])
+    assert found.series[0].band[0] == (0, low, high)
+
+
+def test_shares_of_proposals_add_up() -> None:
+    found = by_name(figures(summary()))
+    (accepted,) = (y for x, y in points(found["acceptance"], "lemmas") if x == 1)
+    rejected = {series.name: dict(series.points)[1] for series in found["rejected"].series}
+    assert accepted == 0.5
+    # Six proposals: four of lemmas, two of lifts.
+    assert rejected == {name: pytest.approx(1 / 6) for name in ("malformed", "broken or unsafe", "degenerate")}
+
+
+def test_every_reason_of_rejection_is_in_one_line() -> None:
+    named = [reason for reasons in REASONS.values() for reason in reasons]
+    assert sorted(named) == sorted(Reason.__args__)
+
+
+def test_what_learning_says_has_a_line_for_each_policy() -> None:
+    found = by_name(figures(summary()))
+    assert points(found["kl-reference"], "shared") == ((1, 0.01), (2, 0.01))
+    assert points(found["silent"], "shared") == ((1, 0.25), (2, 0.25))
+
+
+def test_completions_are_as_long_as_their_tokens() -> None:
+    said = summary()
+    found = points(by_name(figures(said))["length"], "student")
+    length = said.iterations[1].lengths["student"]
+    assert found[0] == (1, length.total / length.count)
+    assert said.iterations[1].tokens == sum(one.total for one in said.iterations[1].lengths.values())
+
+
+def test_figures_without_data_are_left_out() -> None:
+    assert figures(RunSummary()) == []
+    log = MemoryLog()
+    scene(log).run().goalpost().evaluate()
+    assert [figure.name for figure in figures(fold(RunSummary(), log.read()))] == ["pass-at-test"]
+    assert all(series.points for figure in figures(summary()) for series in figure.series)
+
+
+def test_an_iteration_counts_once_it_has_ended() -> None:
+    log = MemoryLog()
+    scene(log).run().goalpost().play().start(1).episode()
+    assert points(by_name(figures(fold(RunSummary(), log.read())))["gap"], "while playing")[-1][0] == 1
+
+
+def test_names_of_figures_are_fit_for_files_whatever_the_question_set_is_called() -> None:
+    log = MemoryLog()
+    scene(log).run().goalpost().evaluate("../../etc/<b>").evaluate("x" * 500)
+    names = [figure.name for figure in figures(fold(RunSummary(), log.read()))]
+    assert names[0] == "pass-at-etc-b"
+    assert all(len(name) < 100 for name in names)
+
+
+def test_compared_runs_have_a_line_each_in_every_figure_that_they_share() -> None:
+    one, log = summary(), MemoryLog()
+    scene(log).run().goalpost().play()
+    other = fold(RunSummary(), log.read())
+    found = by_name(compared({"one": figures(one), "other": figures(other)}))
+    assert [series.name for series in found["gap-while-playing"].series] == ["one", "other"]
+    assert found["gap-examined"].series[1] == Series("other", ())
+    assert found["gap-while-playing"].series[0].points == by_name(figures(one))["gap"].series[0].points
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12).map(sorted))
+def test_names_of_lines_do_not_cover_each_other_and_stay_in_order(wanted: list[float]) -> None:
+    placed = apart(wanted, 0.05, 0, 1)
+    assert all(after - before >= 0.05 - 1e-9 for before, after in pairwise(placed))
+    assert all(-1e-9 <= place <= 1 + 1e-9 for place in placed)
+
+
+def test_names_with_room_stay_where_they_are_wanted() -> None:
+    assert apart([0.1, 0.5, 0.52], 0.05, 0, 1) == [0.1, 0.5, 0.55]
+
+
+def test_a_drawn_figure_says_what_it_shows_to_who_cannot_see_it() -> None:
+    gap = by_name(figures(summary()))["gap"]
+    tree = ElementTree.fromstring(drawn(gap))
+    assert tree.get("role") == "img"
+    assert tree.findtext("title") == "Gap to the goalposts"
+    assert (tree.findtext("desc") or "").startswith("mean gap by iteration: while playing 0.8 to ")
+
+
+def test_lines_are_named_at_their_ends_and_differ_by_more_than_colour() -> None:
+    figure = Figure("f", "t", "x", "y", tuple(Series(f"line {n}", ((0, n), (1, n))) for n in range(3)))
+    picture = drawn(figure)
+    assert [one.text for one in parts(picture, "text", "name")] == ["line 2 2", "line 1 1", "line 0 0"]
+    assert len({(one.get("d") or "").partition("m")[2] for one in parts(picture, "path", "mark")}) == 3
+    assert {one.get("class") for one in parts(picture, "path", "line")} == {"line s1", "line s2", "line s3"}
+
+
+def test_axes_have_round_ticks_that_hold_all_values() -> None:
+    assert texts(drawn(line(0.31, 0.93, 1.27)))[:4] == ["0", "0.5", "1", "1.5"]
+    assert texts(drawn(line(-40, 250)))[:5] == ["\N{MINUS SIGN}100", "0", "100", "200", "300"]
+
+
+def test_a_share_is_drawn_from_0_to_1_and_what_is_beyond_widens_the_axis() -> None:
+    shares = line(0.4, 0.5)._replace(limits=UNIT)
+    ticks = texts(drawn(shares))
+    assert (ticks[0], ticks[5]) == ("0", "1")
+    assert "1.5" in texts(drawn(line(0.4, 1.4)._replace(limits=UNIT)))
+
+
+def test_text_takes_no_effect_in_a_drawn_figure() -> None:
+    hostile = '</svg><script>alert("1")</script>\x1b\u202e{0}'
+    figure = Figure("f", hostile, hostile, hostile, (Series(hostile, ((1, 1), (2, 2))),))
+    for picture in (drawn(figure), spark([0, 1], label=hostile)):
+        assert "<script" not in picture
+        assert "\x1b" not in picture
+        assert ElementTree.fromstring(picture).tag == "svg"
+
+
+def test_pictures_have_no_style_of_their_own() -> None:
+    picture = "".join(drawn(figure) for figure in figures(summary())) + spark([0, 1], label="x")
+    assert " style=" not in picture
+    assert "<style" not in picture
+
+
+def test_a_long_line_keeps_its_ends_and_its_extremes_and_stays_small() -> None:
+    ys = [0.5] * 20_000
+    ys[7_001], ys[12_345] = 1.0, 0.0
+    (path,) = parts(drawn(line(*ys)), "path", "line")
+    places = [float(part.split()[1]) for part in (path.get("d") or "")[1:].split("L")]
+    assert (min(places), max(places)) == (26, 186)
+    crowd = tuple(
+        Series(f"run {n}", tuple((x, x * n % 7) for x in range(5_000)), tuple((x, 0, 7) for x in range(5_000)))
+        for n in range(40)
+    )
+    picture = drawn(Figure("f", "t", "x", "y", crowd))
+    assert len(picture) < 30_000
+    assert f"{40 - LINES} lines are not drawn" in picture
+
+
+@pytest.mark.parametrize(
+    "ys", [(), (nan,), (inf, nan), (7.0,), (7.0, 7.0), (1e299, -1e299), (1e308, 1.0), (5e-324, 0.0), (1e16, 1e16 + 2)]
+)
+def test_odd_values_are_drawn_or_left_out(ys: tuple[float, ...]) -> None:
+    picture = drawn(line(*ys))
+    assert ElementTree.fromstring(picture).tag == "svg"
+    assert not {"nan", "inf"} & set(picture.split('"'))
+    assert ElementTree.fromstring(spark(ys, label="x")).findtext("title") == "x"
+
+
+_NUMBERS = st.floats() | st.integers(-5, 5).map(float)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.builds(
+            Series,
+            st.text(max_size=30),
+            st.lists(st.tuples(_NUMBERS, _NUMBERS), max_size=30).map(tuple),
+            st.lists(st.tuples(_NUMBERS, _NUMBERS, _NUMBERS), max_size=5).map(tuple),
+        ),
+        max_size=5,
+    ),
+    st.none() | st.just(UNIT),
+    st.text(),
+)
+def test_every_figure_can_be_drawn(series: list[Series], limits: tuple[float, float] | None, text: str) -> None:
+    picture = drawn(Figure("f", text, text, text, tuple(series), limits))
+    assert ElementTree.fromstring(picture).get("role") == "img"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.0, "0"),
+        (0.12345, "0.123"),
+        (-0.5, "\N{MINUS SIGN}0.5"),
+        (12345.6, "12\N{NARROW NO-BREAK SPACE}346"),
+        (4.9e-13, "4.9e\N{MINUS SIGN}13"),
+        (2.5e7, "2.5e07"),
+    ],
+)
+def test_numbers_are_short(value: float, said: str) -> None:
+    assert short(value) == said
+
+
+def plot(*words: object) -> Result:
+    return CliRunner().invoke(app, ["plot", *map(str, words)])
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in a file."""
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    folder.mkdir()
+    with closing(open_log(folder / "log.sqlite", create=True)) as log:
+        scene(log).run().goalpost().evaluate("goalposts").start(1).episode().finish()
+    return folder
+
+
+def test_plots_are_pictures_with_their_numbers(recorded: Path, tmp_path: Path) -> None:
+    ended = plot(recorded, "--out", tmp_path / "a", "--json")
+    names = json.loads(ended.stdout)["figures"]
+    files = {file.name: file.read_bytes() for file in (tmp_path / "a").iterdir()}
+    assert files.keys() == {f"{name}.{kind}" for name in names for kind in ("svg", "png", "csv")} | {NUMBERS}
+    assert files["gap.png"].startswith(b"\x89PNG")
+    assert ElementTree.fromstring(files["gap.svg"]).tag == f"{SVG}svg"
+
+
+def test_equal_figures_give_equal_bytes(tmp_path: Path) -> None:
+    for place in ("a", "b"):
+        write(figures(summary())[:3], tmp_path / place, ["one"])
+    assert [(tmp_path / "a" / file.name).read_bytes() == file.read_bytes() for file in (tmp_path / "b").iterdir()] == [
+        True
+    ] * 10
+
+
+def test_the_numbers_beside_a_plot_are_the_points_of_its_figure(recorded: Path, tmp_path: Path) -> None:
+    plot(recorded, "--out", tmp_path / "a", "--format", "svg")
+    with closing(open_log(recorded / "log.sqlite")) as log:
+        gap = by_name(figures(fold(RunSummary(), log.read())))["gap"]
+    with (tmp_path / "a" / "gap.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["series"], float(row["iteration"]), float(row["mean gap"])) for row in rows] == [
+        (series.name, x, y) for series in gap.series for x, y in series.points
+    ]
+    assert [(float(row["low"]), float(row["high"])) for row in rows if row["low"]] == [
+        (low, high) for _, low, high in gap.series[1].band
+    ]
+    told = json.loads((tmp_path / "a" / NUMBERS).read_text(encoding="utf-8"))
+    assert told["runs"] == ["one"]
+    assert told["figures"][0]["series"][0]["points"] == [list(point) for point in gap.series[0].points]
+    assert not list((tmp_path / "a").glob("*.png"))
+
+
+def test_several_runs_are_compared_and_those_of_one_name_are_numbered(recorded: Path, tmp_path: Path) -> None:
+    ended = plot(recorded, recorded / "log.sqlite", "--out", tmp_path / "a", "--format", "png", "--json")
+    told = json.loads(ended.stdout)
+    assert told["runs"] == ["one 1", "one 2"]
+    assert "gap-while-playing" in told["figures"]
+
+
+def test_plots_overwrite_nothing(recorded: Path, tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("mine")
+    ended = plot(recorded, "--out", tmp_path)
+    assert isinstance(ended.exception, BadInput)
+    assert [file.name for file in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_an_unknown_format_and_a_run_without_figures_are_said_before_anything_is_written(
+    recorded: Path, tmp_path: Path
+) -> None:
+    assert "'gif'" in str(plot(recorded, "--out", tmp_path / "a", "--format", "gif").exception)
+    with closing(open_log(tmp_path / "log.sqlite", create=True)) as log:
+        scene(log).run()
+    assert "nothing to plot" in str(plot(tmp_path, "--out", tmp_path / "a").exception)
+    assert not (tmp_path / "a").exists()
+
+
+def test_names_that_differ_in_nothing_a_disk_knows_get_numbers_and_odd_values_are_null(tmp_path: Path) -> None:
+    odd = [line(1, inf, nan, 3), line()._replace(name="F"), line(1e299, -1e299)._replace(name="f", limits=UNIT)]
+    assert write(odd, tmp_path / "a", ["$x$ <b>"], ["png"]) == ["f", "F-2", "f-3"]
+    told = json.loads((tmp_path / "a" / NUMBERS).read_text(encoding="utf-8"))
+    assert told["figures"][0]["series"][0]["points"] == [[0, 1], [1, None], [2, None], [3, 3]]
+
+
+def test_text_takes_no_effect_in_a_plot(tmp_path: Path) -> None:
+    name = "$x^2$ <script>&"
+    write(
+        [Figure("f", name, name, name, (Series(name, ((0, 1), (1, 2)), ((0, 0, 2), (1, 1, 3))),))], tmp_path / "a", [], ["svg"]
+    )
+    tree = ElementTree.parse(tmp_path / "a" / "f.svg")
+    assert [element.text for element in tree.iter(f"{SVG}text")].count(name) == 4
+    assert f"{SVG}script" not in {element.tag for element in tree.iter()}
+
+
+def test_throughput_is_tokens_by_the_clock() -> None:
+    said = summary()
+    said.iterations[1].ended = said.iterations[1].began + timedelta(seconds=2)
+    assert points(by_name(figures(said))["speed"], "playing")[0] == (1, said.iterations[1].tokens / 2)

@@ -1,0 +1,142 @@
+"""What a log file survives: several processes, kill -9, a full disk."""
+
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from events.facts.errors import LogError
+from events.stores import open_log
+from tests.support.example_runs import scene
+from tests.support.log_contract import failed
+from tests.support.paths import ROOT
+
+
+def writer(path: Path, name: str, count: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.support.log_writer", str(path), name, str(count)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def acknowledged(process: subprocess.Popen[str]) -> list[tuple[int, str]]:
+    """What the writer said until it ended; a killed one's last line may be torn."""
+    lines = [line.split() for line in process.communicate()[0].splitlines()]
+    return [(int(line[0]), line[1]) for line in lines if len(line) == 2 and len(line[1]) == 64]
+
+
+def test_processes_append_at_once_without_loss_gap_or_fork(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    writers = [writer(path, name, 60) for name in "abc"]
+    told = [pair for process in writers for pair in acknowledged(process)]
+    log = open_log(path)
+    events = {event.position: event for event in log.read()}
+    assert len(told) == 180
+    assert sorted(events) == list(range(1, 361))
+    assert all(events[position].hash == hash_ for position, hash_ in told)
+    assert [event.version for event in log.read("shared")] == list(range(1, 181))
+    for name in "abc":
+        own = [event.fact.message for event in log.read(kinds=("episode_failed",)) if event.fact.error == name]
+        assert own == [str(number) for number in range(60)]
+    assert log.verify() is None
+
+
+def test_processes_that_decide_on_versions_conflict_instead_of_overwriting(tmp_path: Path) -> None:
+    first, second = open_log(tmp_path / "log.sqlite", create=True), open_log(tmp_path / "log.sqlite")
+    first.append("episode/1", [failed("first")], expected=0)
+    with pytest.raises(LogError, match="at version 1, not at 0"):
+        second.append("episode/1", [failed("second")], expected=0)
+    assert [event.fact.message for event in second.read()] == ["first"]
+
+
+def test_kill_9_loses_nothing_acknowledged_and_leaves_nothing_torn(tmp_path: Path) -> None:
+    path, dice, told = tmp_path / "log.sqlite", random.Random(0), []
+    for life in range(6):
+        process = writer(path, f"life{life}", 100_000)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(dice.uniform(0.01, 0.15))
+        process.send_signal(signal.SIGKILL)
+        told += acknowledged(process)
+    log = open_log(path)
+    events = {event.position: event for event in log.read()}
+    assert told
+    assert all(events[position].hash == hash_ for position, hash_ in told)
+    assert sorted(events) == list(range(1, len(events) + 1))
+    assert len(events) % 2 == 0
+    assert log.verify() is None
+
+
+def test_a_torn_write_ahead_file_ends_the_log_at_a_whole_append(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    process = writer(path, "torn", 100_000)
+    assert process.stdout is not None
+    for _ in range(20):
+        process.stdout.readline()
+    process.send_signal(signal.SIGKILL)
+    acknowledged(process)
+    ahead = path.with_name("log.sqlite-wal").stat().st_size
+    found = []
+    for cut in (0, 1, 5_000, ahead // 3, ahead // 2):
+        torn = tmp_path / f"{cut}.sqlite"
+        for name in ("", "-wal"):
+            shutil.copy(f"{path}{name}", f"{torn}{name}")
+        os.truncate(f"{torn}-wal", ahead - cut)
+        log = open_log(torn)
+        assert log.verify() is None
+        found.append(log.head().position)
+        assert found[-1] % 2 == 0
+    assert found == sorted(found, reverse=True)
+    assert found[-1] < found[0]
+
+
+def test_a_full_disk_is_told_and_loses_nothing(small_disk: Path) -> None:
+    log = open_log(small_disk / "log.sqlite", create=True)
+    scene(log).run().goalpost()
+    before = log.head()
+    log.put(os.urandom(2_000_000))
+    with pytest.raises(LogError, match=r"disk is full, so the log .* took nothing of this append; free space and resume"):
+        log.append("run", [failed()])
+    assert log.head() == before
+    assert log.verify() is None
+    log.close()
+    again = open_log(small_disk / "log.sqlite")
+    again.append("run", [failed("small")])
+    assert again.verify() is None
+    again.close()
+
+
+def test_a_file_that_may_not_grow_is_told_and_loses_nothing(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "log.sqlite", create=True)
+    log.append("run", [failed()])
+    before, limits = log.head(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    log.put(os.urandom(2_000_000))
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        with pytest.raises(LogError, match=r"cannot be read or written .*; check the disk"):
+            log.append("run", [failed()])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert log.head() == before
+    log.append("run", [failed()])
+    assert log.verify() is None
+
+
+def test_a_read_only_disk_is_told(small_disk: Path) -> None:
+    path = small_disk / "log.sqlite"
+    open_log(path, create=True).close()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with closing(open_log(path)) as log:
+        assert log.verify() is None
+        with pytest.raises(LogError, match=r"is read-only; make the file and its directory writable"):
+            log.append("run", [failed()])
+    with pytest.raises(LogError, match=r"cannot be made \(Read-only file system\); choose"):
+        open_log(small_disk / "other.sqlite", create=True)

@@ -1,0 +1,432 @@
+"""The index says what the folds of the log say, whenever it is stopped, whatever else lies in its file, while the log grows."""
+
+import itertools
+import json
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import astuple
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from events.export.table_rows import TABLES as FOLDS
+from events.facts.consumers import CHUNK
+from events.facts.errors import BadInput, LogCorrupt
+from events.facts.log import Log
+from events.facts.types import AttemptsMade, AttemptsVerified, EvaluationFinished, GapMeasured, QuestionValidated
+from events.facts.values import Pair, Question, Sampling, Verdict, canonical
+from events.index.location import indexed, place_of
+from events.index.reader import Index
+from events.index.rows import Answers, Appearance
+from events.index.schema import TABLES
+from events.index.writer import Indexing
+from events.maintenance import migrate
+from events.stores import open_log
+from events.stores.memory import MemoryLog
+from tests.support.damaged_logs import tamper
+from tests.support.example_runs import PROVENANCE, Scene, question, scene
+
+RUNS = itertools.count()
+NAMES = [name.split()[2] for name in TABLES if name.startswith("CREATE TABLE")]
+
+
+def told(log: Log) -> Scene:
+    """Two iterations with proposals of every fate, a failure, practice, and examinations."""
+    story = scene(log).run(recipe="gasp").goalpost(3).start(5)
+    story.episode(rejected=("malformed", "not_novel")).episode(lemma=None).episode(
+        lift=None, task="induction"
+    ).fail().practice()
+    story.finish().update().evaluate()
+    examined(story, 3)
+    return story.start(3).episode(gap_successes=4).episode(task="abduction").practice(passing=0).finish().update().end()
+
+
+def examined(story: Scene, successes: int) -> None:
+    """An examination on a goalpost."""
+    fact = EvaluationFinished(
+        name="goalposts",
+        iteration=1,
+        policy=story.policies["student"],
+        sampling=Sampling(),
+        attempts=20,
+        successes={story.goalposts[0].id: successes, question(1).id: 1},
+        pass_at={1: successes / 20},
+    )
+    story.log.append("evaluation/goalposts/00001", [fact])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run that is over."""
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def log(folder: Path) -> Iterator[Log]:
+    """Its log, which no test changes."""
+    with closing(open_log(folder / "log.sqlite", create=True)) as opened:
+        told(opened)
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def index(log: Log, folder: Path) -> Iterator[Index]:
+    """Its index, up to date."""
+    with indexed(log, str(folder)) as found:
+        yield found
+
+
+def rows(log: Log, name: str) -> list[dict]:
+    return [dict(row) for row in FOLDS[name].rows(log, "run", log.head().position)]
+
+
+def dumped(place: Path) -> dict[str, list]:
+    """Everything in an index but its texts, which searches compare."""
+    with closing(sqlite3.connect(place)) as db:
+        found = {name: sorted(db.execute(f"SELECT * FROM {name}"), key=repr) for name in [*NAMES, "checkpoint"]}
+        for text in ("asked", "answered"):
+            found[text] = db.execute(f"SELECT rowid FROM {text} ORDER BY rowid").fetchall()
+    return found
+
+
+def test_appearances_are_the_table_of_questions(log: Log, index: Index) -> None:
+    expected = rows(log, "questions")
+    found = [index.appearance(row["stream"], row["version"]) for row in expected]
+    same = set(Appearance.__dataclass_fields__) - {"blob", "title", "goalpost", "detail"}
+    assert [{name: getattr(one, name) for name in same} for one in found] == [
+        {name: row[name] for name in same} for row in expected
+    ]
+    assert [one.detail for one in found] == [row["detail"] or "" for row in expected]
+    assert [one.title for one in found if one.question] == [row["statement"] for row in expected if row["question"]]
+    assert {one.origin for one in found} == {"goalpost", "lemma", "lift", "practice"}
+    assert {one.accepted for one in found} == {None, False, True}
+
+
+def test_an_appearance_knows_the_goalpost_of_its_episode_and_where_the_question_is(log: Log, index: Index) -> None:
+    lift = next(one for hit in index.search("kind:lift accepted:yes") if (one := hit.appearance))
+    lemma = index.appearances(lift.parent)[0]
+    assert lemma.parent == lift.goalpost == lemma.goalpost
+    assert Question.model_validate_json(log.get(lift.blob)).id == lift.question
+
+
+def test_answers_are_the_table_of_attempts(log: Log, index: Index) -> None:
+    expected: dict[tuple, list[dict]] = {}
+    for row in rows(log, "attempts"):
+        if row["role"] == "student":
+            expected.setdefault((row["stream"], row["version"]), []).append(row)
+    same = set(Answers.__dataclass_fields__) & set(next(iter(expected.values()))[0]) - {"reward"}
+    for place, attempts in expected.items():
+        found = index.answers_at(*place)
+        assert {name: getattr(found, name) for name in same} == {name: attempts[0][name] for name in same}
+        assert (found.count, found.outcomes) == (len(attempts), Counter(row["outcome"] for row in attempts if row["outcome"]))
+        rewards = [row["reward"] for row in attempts if row["reward"] is not None]
+        assert found.reward == (pytest.approx(fmean(rewards)) if rewards else None)
+        assert found.rewarded_at == attempts[0]["reward_position"]
+        assert found.tokens == sum(len(row["completion_ids"]) for row in attempts)
+    listed = index.answers(limit=1000)
+    assert {(one.stream, one.version) for one in listed} == set(expected)
+    assert [one.position for one in listed] == sorted((one.position for one in listed), reverse=True)
+
+
+def test_gaps_are_the_table_of_gaps(log: Log, index: Index) -> None:
+    expected = rows(log, "gaps")
+    assert expected
+    for goalpost in {row["question"] for row in expected}:
+        mine = [row for row in expected if row["question"] == goalpost]
+        found = index.gaps(goalpost)
+        assert [one.gap for one in found] == [row["gap"] for row in mine]
+        same = ("position", "stream", "iteration", "policy", "successes", "attempts", "best_share")
+        assert [astuple(one) for one in found] == [tuple(row[name] for name in same) for row in mine]
+
+
+def test_goalposts_count_what_happened_at_them(log: Log, index: Index) -> None:
+    found, count = index.goalposts()
+    assert count == len(found) == 3
+    questions = rows(log, "questions")
+    for goalpost in found:
+        gaps = [row["gap"] for row in rows(log, "gaps") if row["question"] == goalpost.question]
+        assert goalpost.gaps == tuple(gaps)
+        assert (goalpost.first_gap, goalpost.last_gap, goalpost.best_gap) == (gaps[0], gaps[-1], min(gaps))
+        lemmas = [row["question"] for row in questions if row["parent"] == goalpost.question and row["accepted"]]
+        lifts = [row["question"] for row in questions if row["parent"] in lemmas and row["accepted"]]
+        assert (goalpost.lemmas, goalpost.lifts) == (len(lemmas), len(lifts))
+        assert index.goalpost(goalpost.question) == goalpost
+    assert [one.solved_after for one in sorted(found, key=lambda one: one.solved_after or 9)] == [1, None, None]
+
+
+def test_episodes_of_a_goalpost_come_latest_first_with_their_ends(log: Log, index: Index) -> None:
+    ends = {event.stream: event.fact for event in log.read(kinds=("episode_finished", "episode_failed"))}
+    for goalpost in index.goalposts()[0]:
+        started = [event for event in log.read(kinds=("episode_started",)) if event.fact.question == goalpost.question]
+        expected = [
+            (
+                event.stream,
+                event.position,
+                event.fact.iteration,
+                event.fact.axis,
+                getattr(ends[event.stream], "reason", "failed"),
+            )
+            for event in reversed(started)
+        ]
+        found = index.episodes(goalpost.question)
+        assert [(one.stream, one.position, one.iteration, one.axis, one.ending) for one in found] == expected
+        assert goalpost.episodes == len(found)
+        assert index.episodes(goalpost.question, before=found[0].position) == found[1:]
+        assert index.episodes(goalpost.question, limit=1) == found[:1]
+
+
+def test_goalposts_are_ordered_filtered_and_paged(index: Index) -> None:
+    every, _ = index.goalposts(order="episodes", descending=True)
+    assert [one.episodes for one in every] == sorted((one.episodes for one in every), reverse=True)
+    assert index.goalposts(order="episodes", descending=True, limit=1, offset=1) == ([every[1]], 3)
+    assert index.goalposts(where="ADD 1001")[1] == 1
+    assert index.goalposts(where=f"{every[0].question[:6]} scene")[0] == [every[0]]
+    assert index.goalposts(where="100%' OR 1") == ([], 0)
+    unsolved = [one.solved_after for one in index.goalposts(order="solved_after", descending=True)[0]]
+    assert unsolved == [1, None, None]
+    with pytest.raises(BadInput, match=r"ordered by 'gaps; DROP'.*; order them by one of question, "):
+        index.goalposts(order="gaps; DROP")
+
+
+def test_many_gaps_are_thinned_out_evenly(tmp_path: Path) -> None:
+    log = MemoryLog()
+    story = scene(log).run().goalpost().start(1)
+    goalpost = story.goalposts[0]
+    story.open(goalpost, "guided")
+    with closing(Indexing(log, tmp_path / "index.sqlite")) as indexing:
+        for successes in range(500):
+            fact = GapMeasured(question=goalpost.id, successes=successes, attempts=1000, best_share=0, gap=0)
+            log.append(story.stream, [fact])
+            if successes % 37 == 0 or successes == 499:
+                indexing.catch_up()
+                gaps = indexing.index.goalpost(goalpost.id).gaps
+                assert len(gaps) <= 60
+                assert len(gaps) >= min(successes, 29)
+                assert (gaps[0], gaps[-1]) == (1.0, 1 - successes / 1000)
+                assert sorted(gaps, reverse=True) == list(gaps)
+        assert len(indexing.index.gaps(goalpost.id)) == 500
+
+
+def test_an_index_that_stops_after_any_event_becomes_what_one_without_a_stop_is(tmp_path: Path) -> None:
+    whole, grown = MemoryLog(), MemoryLog()
+    told(whole)
+    for event in whole.read():
+        for blob in blobs(event.fact):
+            grown.put(whole.get(blob))
+        grown.append(event.stream, [event.fact], causation=event.causation)
+        with closing(Indexing(grown, tmp_path / "grown.sqlite")) as indexing:
+            indexing.catch_up()
+            assert indexing.index.position == event.position
+    with closing(Indexing(whole, tmp_path / "whole.sqlite")) as indexing:
+        indexing.catch_up()
+    assert dumped(tmp_path / "grown.sqlite") == dumped(tmp_path / "whole.sqlite")
+
+
+def blobs(fact: object) -> list:
+    made = getattr(fact, "generation", None)
+    return [fact.blob] if getattr(fact, "blob", None) else [made.prompt, made.texts, made.tokens] if made else []
+
+
+def test_it_stops_when_told_and_says_how_far_it_is(tmp_path: Path) -> None:
+    log = MemoryLog()
+    story = scene(log).run().goalpost(3)
+    while log.head().position < 2 * CHUNK + 10:
+        story.play()
+    said: list[tuple[int, int]] = []
+    with closing(Indexing(log, tmp_path / "index.sqlite")) as indexing:
+        indexing.catch_up(lambda done, total: said.append((done, total)), stop=lambda: len(said) == 1)
+        assert CHUNK <= indexing.index.position < 2 * CHUNK
+        indexing.catch_up(lambda done, total: said.append((done, total)))
+        assert indexing.index.position == log.head().position
+    assert [done for done, _ in said] == sorted(done for done, _ in said)
+    assert said[-1] == (log.head().position, log.head().position)
+
+
+@pytest.mark.parametrize("there", ["another log", "a longer log", "another schema", "no database", "a cut file"])
+def test_whatever_else_lies_in_the_file_gives_way(log: Log, tmp_path: Path, there: str) -> None:
+    place, expected = tmp_path / "other.sqlite", tmp_path / "expected.sqlite"
+    if there == "no database":
+        place.write_bytes(b"no database" * 1000)
+    else:
+        other = MemoryLog()
+        told(other).start(1).practice()
+        if there == "another log":
+            other = MemoryLog()
+            scene(other, seed=1).run().goalpost(9).play()
+        with closing(Indexing(other, place)) as indexing:
+            indexing.catch_up()
+    if there == "another schema":
+        with closing(sqlite3.connect(place)) as db:
+            db.execute("DROP TABLE appearances")
+            db.execute("CREATE TABLE stranger (x)")
+            db.execute("PRAGMA user_version=999")
+    if there == "a cut file":
+        place.write_bytes(place.read_bytes()[:5000])
+    for file in (place, expected):
+        with closing(Indexing(log, file)) as indexing:
+            indexing.catch_up()
+    assert dumped(place) == dumped(expected)
+
+
+def test_two_that_have_the_file_open_find_it_emptied_and_not_mixed(log: Log, tmp_path: Path) -> None:
+    other, place, expected = MemoryLog(), tmp_path / "index.sqlite", tmp_path / "expected.sqlite"
+    scene(other, seed=1).run().goalpost(9).play()
+    with closing(Indexing(log, place)) as one, closing(Indexing(other, place)) as two:
+        for indexing in (one, two, one):
+            indexing.catch_up()
+        assert two.index.position == log.head().position
+    with closing(Indexing(log, expected)) as again:
+        again.catch_up()
+    assert dumped(place) == dumped(expected)
+
+
+def test_a_damaged_log_is_an_error_and_no_reason_to_begin_anew(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    with closing(open_log(path, create=True)) as log:
+        story = told(log)
+        with closing(Indexing(log, tmp_path / "index.sqlite")) as indexing:
+            indexing.catch_up()
+        before = dumped(tmp_path / "index.sqlite")
+        story.start(1).practice()
+        tamper(path, f"UPDATE events SET data = '{{}}' WHERE position = {log.head().position}")
+        with closing(Indexing(log, tmp_path / "index.sqlite")) as indexing, pytest.raises(LogCorrupt, match="run verify"):
+            indexing.catch_up()
+    assert dumped(tmp_path / "index.sqlite") == before
+
+
+def test_threads_and_a_second_writer_read_and_write_at_once(tmp_path: Path) -> None:
+    path, place, failures = tmp_path / "log.sqlite", tmp_path / "index.sqlite", []
+    with (
+        closing(open_log(path, create=True)) as log,
+        closing(Indexing(log, place)) as one,
+        closing(Indexing(log, place)) as other,
+    ):
+        story, over = scene(log).run().goalpost(3), threading.Event()
+
+        def look(index: Index) -> None:
+            seen = 0
+            try:
+                while not over.is_set():
+                    assert index.position >= seen
+                    seen = index.position
+                    assert all(hit.position > 0 for hit in index.search("add", limit=5))
+                    index.goalposts()
+            except Exception as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=look, args=(indexing.index,)) for indexing in (one, one, other)]
+        for thread in threads:
+            thread.start()
+        for _ in range(4):
+            story.play()
+            writers = [threading.Thread(target=indexing.catch_up) for indexing in (one, other)]
+            for writer in writers:
+                writer.start()
+            for writer in writers:
+                writer.join()
+        over.set()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        with closing(Indexing(log, tmp_path / "again.sqlite")) as again:
+            again.catch_up()
+    assert dumped(place) == dumped(tmp_path / "again.sqlite")
+
+
+def test_a_log_in_a_database_has_its_index_in_the_cache(
+    log: Log, postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    url = f"{postgres}?run=index{next(RUNS)}"
+    with closing(open_log(url, create=True)) as target:
+        migrate(log, target)
+        with indexed(target, url) as index:
+            assert len(index.search("add", limit=1000)) > 5
+    place = place_of(url)
+    assert place.is_relative_to(tmp_path / "cache" / "gasp")
+    with closing(Indexing(log, tmp_path / "index.sqlite")) as indexing:
+        indexing.catch_up()
+    assert dumped(place) == dumped(tmp_path / "index.sqlite")
+
+
+def test_an_index_lies_beside_its_log_and_no_password_names_one(tmp_path: Path) -> None:
+    for name in ("log.sqlite", "copy.sqlite"):
+        open_log(tmp_path / name, create=True).close()
+    places = [place_of(str(tmp_path)), place_of(str(tmp_path / "log.sqlite")), place_of(str(tmp_path / "copy.sqlite"))]
+    assert places[0] == places[1] == tmp_path / "index.sqlite"
+    assert places[2].parent == tmp_path
+    assert places[2] != places[0]
+    urls = [f"postgresql://me{secret}@host/runs?run=one{more}" for secret, more in (("", ""), (":s3cr3t", ""), (":other", ""))]
+    assert len({place_of(url) for url in urls}) == 1
+    assert place_of("postgresql://me@host/runs?run=two") != place_of(urls[0])
+
+
+def proposed(story: Scene, asked: Question, similarity: float = 0.5) -> None:
+    """A validated proposal."""
+    story._proposed("easy", 1, story.goalposts[0])
+    blob = story.log.put(canonical(asked))
+    fact = QuestionValidated(seat="easy", question=asked.id, blob=blob, similarity=similarity, aligned=None)
+    story.log.append(story.stream, [fact])
+
+
+def answered(story: Scene, asked: Question, texts: list[str]) -> None:
+    """Answers that fail."""
+    made = story.generation("Solve", len(texts)).model_copy(update={"texts": story.log.put(json.dumps(texts).encode())})
+    fact = AttemptsMade(purpose="pass_rate", question=asked.id, task="induction", generation=made)
+    version = story.log.append(story.stream, [fact])[0].version
+    verdicts = (Verdict(outcome="wrong_answer", passed=0, total=3),) * len(texts)
+    story.log.append(story.stream, [AttemptsVerified(of=version, verdicts=verdicts, provenance=PROVENANCE)])
+
+
+def test_signs_say_where_their_evidence_is(tmp_path: Path) -> None:
+    log = MemoryLog()
+    story = scene(log).run().goalpost().start(1)
+    story.open(story.goalposts[0], "guided")
+    first = question(3)
+    again = first.model_copy(
+        update={"statement": "Again.", "program": "def f(numbers):\n    return [one + 3 for one in numbers]"}
+    )
+    proposed(story, first)
+    proposed(story, again)
+    known = "```python\ndef f(xs):\n    if xs == [1, 2]:\n        return [4, 5]\n    return xs\n```"
+    answered(story, first, ["```python\ndef f(xs):\n    return xs\n```", known])
+    with closing(Indexing(log, tmp_path / "index.sqlite")) as indexing:
+        indexing.catch_up()
+        case, duplicate = indexing.index.signs()
+        assert indexing.index.sign_counts() == {"near_duplicate": 1, "special_cases_tests": 1}
+        assert indexing.index.signs(rule="near_duplicate") == [duplicate] == indexing.index.signs(before=case.position)
+    assert (duplicate.rule, duplicate.question, duplicate.other, duplicate.iteration) == (
+        "near_duplicate",
+        again.id,
+        first.id,
+        1,
+    )
+    assert (case.rule, case.question, case.index) == ("special_cases_tests", first.id, 1)
+    for sign in (case, duplicate):
+        event = next(log.read(sign.stream, after=sign.position - 1, limit=1))
+        assert (event.position, event.version) == (sign.position, sign.version)
+
+
+def test_text_that_no_database_takes_is_indexed_all_the_same(tmp_path: Path) -> None:
+    log = MemoryLog()
+    story = scene(log).run().goalpost().start(1)
+    story.open(story.goalposts[0], "guided")
+    pairs = (Pair(input="'\0'", output="'\0'"),) * 3
+    asked = Question(statement="one half of\0a pair", program="def f(x):\n    return '\0'", public=pairs, private=pairs)
+    proposed(story, asked)
+    answered(story, asked, ["whole \ud83d answer\0behind", "```python\nif x == '\ud800'\n```"])
+    with closing(Indexing(log, tmp_path / "index.sqlite")) as indexing:
+        indexing.catch_up()
+        assert [hit.kind for hit in indexing.index.search("behind")] == ["answers"]
+        assert [hit.appearance.question for hit in indexing.index.search('"a pair"')] == [asked.id]
+
+
+def test_questions_are_found_by_the_beginning_of_their_id(index: Index) -> None:
+    for one in {hit.appearance for hit in index.search("kind:lemma accepted:yes")}:
+        assert index.find(one.question[:6]) == [index.appearances(one.question)[0]]
+    assert len(index.find("")) == 20 or len(index.find("")) == len({one.question for one in index.find("")})
+    assert index.find("no such id") == index.find("\ud800%") == []

@@ -1,0 +1,156 @@
+"""What a log in PostgreSQL survives: several processes, kill -9 of a writer, a crash of the server, a full disk, a bad page."""
+
+import itertools
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from events.facts.errors import LogCorrupt, LogError
+from events.facts.log import Log
+from events.stores import open_log
+from tests.support.example_runs import scene
+from tests.support.log_contract import failed
+from tests.support.paths import ROOT
+from tests.support.postgres_server import PostgresServer
+
+RUNS = itertools.count()
+
+
+@pytest.fixture
+def url(postgres: str) -> str:
+    return f"{postgres}?run=durable{next(RUNS)}"
+
+
+def writer(url: str, name: str, count: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.support.log_writer", url, name, str(count)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def acknowledged(process: subprocess.Popen[str]) -> list[tuple[int, str]]:
+    """What the writer said until it ended; a killed one's last line may be torn."""
+    lines = [line.split() for line in process.communicate()[0].splitlines()]
+    return [(int(line[0]), line[1]) for line in lines if len(line) == 2 and len(line[1]) == 64]
+
+
+def assert_holds(log: Log, told: list[tuple[int, str]]) -> None:
+    """Nothing that was acknowledged is lost, nothing is torn, and the log is sound."""
+    events = {event.position: event for event in log.read()}
+    assert told
+    assert all(events[position].hash == hash_ for position, hash_ in told)
+    assert sorted(events) == list(range(1, len(events) + 1))
+    assert len(events) % 2 == 0
+    assert log.verify() is None
+
+
+def test_processes_append_at_once_without_loss_gap_or_fork(url: str) -> None:
+    writers = [writer(url, name, 60) for name in "abc"]
+    told = [pair for process in writers for pair in acknowledged(process)]
+    log = open_log(url)
+    assert len(told) == 180
+    assert log.head().position == 360
+    assert [event.version for event in log.read("shared")] == list(range(1, 181))
+    assert_holds(log, told)
+
+
+def test_kill_9_of_a_writer_loses_nothing_acknowledged_and_leaves_nothing_torn(url: str) -> None:
+    dice, told = random.Random(0), []
+    for life in range(6):
+        process = writer(url, f"life{life}", 100_000)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(dice.uniform(0.01, 0.15))
+        process.send_signal(signal.SIGKILL)
+        told += acknowledged(process)
+    assert_holds(open_log(url), told)
+
+
+def test_a_crash_of_the_server_loses_nothing_acknowledged(own_postgres: PostgresServer) -> None:
+    url, told = f"{own_postgres.url}?run=crash", []
+    for _ in range(2):
+        process = writer(url, "w", 100_000)
+        assert process.stdout is not None
+        for _ in range(30):
+            process.stdout.readline()
+        own_postgres.stop("immediate")
+        told += acknowledged(process)
+        assert process.returncode == 1
+        own_postgres.start()
+    assert_holds(open_log(url), told)
+
+
+def test_a_log_outlives_a_restart_of_its_server(own_postgres: PostgresServer) -> None:
+    log = open_log(own_postgres.url, create=True)
+    log.append("run", [failed()])
+    own_postgres.stop()
+    with pytest.raises(LogError, match=r"cannot be reached .*; start it"):
+        log.append("run", [failed()])
+    own_postgres.start()
+    assert log.append("run", [failed()])[0].position == 2
+    assert log.verify() is None
+
+
+def test_a_damaged_page_is_told_by_verify_and_by_reading(own_postgres: PostgresServer) -> None:
+    log = open_log(own_postgres.url, create=True)
+    scene(log).run().goalpost(2).play()
+    log.close()
+    with psycopg.connect(own_postgres.url, autocommit=True) as db:
+        db.execute("CHECKPOINT")
+        (name,) = db.execute("SELECT pg_relation_filepath('gasp.events')").fetchone() or ("",)
+    own_postgres.stop()
+    with (own_postgres.data / str(name)).open("r+b") as file:
+        file.seek(0)
+        file.write(b"\xff" * 64)
+    own_postgres.start()
+    log = open_log(own_postgres.url)
+    with pytest.raises(LogCorrupt, match=r"is damaged .*; restore"):
+        list(log.read())
+    broken = log.verify()
+    assert broken is not None
+    assert broken.position == 1
+    assert "is damaged" in broken.problem
+
+
+def test_a_full_disk_is_told_and_loses_nothing(own_postgres: PostgresServer, small_disk: Path) -> None:
+    room = small_disk / "room"
+    room.mkdir()
+    if os.geteuid() == 0:
+        # The server's user must be able to get there.
+        above = itertools.takewhile(lambda folder: folder != Path(tempfile.gettempdir()), small_disk.parents)
+        for folder in (small_disk, *above):
+            folder.chmod(0o755)
+        shutil.chown(room, "postgres", "postgres")
+    log = open_log(own_postgres.url, create=True)
+    scene(log).run().goalpost()
+    with psycopg.connect(own_postgres.url, autocommit=True) as db:
+        db.execute(f"CREATE TABLESPACE small LOCATION '{room}'")
+        db.execute("ALTER TABLE gasp.blobs SET TABLESPACE small")
+    before = log.head()
+    log.put(os.urandom(2_000_000))
+    with pytest.raises(LogError, match=r"disk is full, so the log .* took nothing of this append; free space and resume"):
+        log.append("run", [failed()])
+    assert log.head() == before
+    assert log.verify() is None
+    again = open_log(own_postgres.url)
+    again.append("run", [failed("small")])
+    assert again.verify() is None
+
+
+@pytest.mark.parametrize("given", [None, "not-this-one"])
+def test_a_missing_or_wrong_password_is_told_with_where_it_comes_from(
+    guarded_postgres: str, monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
+    open_log(guarded_postgres, create=True).close()
+    monkeypatch.delenv("PGPASSWORD")
+    if given is not None:
+        monkeypatch.setenv("PGPASSWORD", given)
+    with pytest.raises(LogError, match="without the right password; set PGPASSWORD or use"):
+        open_log(guarded_postgres)

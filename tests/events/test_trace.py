@@ -1,0 +1,395 @@
+"""The trace shows what happened, and nothing that a program wrote can change a terminal."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console, Group
+
+from events.facts.errors import BadInput
+from events.facts.types import GoalpostAdded, PolicyServed, Reason
+from events.facts.values import BlobHash, Digest, Pair, Question, QuestionId, Seat, canonical
+from events.index.reader import Index
+from events.index.rows import Appearance, Gap, Goalpost
+from events.index.writer import Indexing
+from events.projections.goalpost_history import GoalpostStory, tell
+from events.projections.run_summary import RunSummary, fold
+from events.reports.explanation import why
+from events.reports.run_overview import overview
+from events.stores import open_log
+from events.stores.memory import MemoryLog
+from events.terminal import drawing, goalpost
+from events.terminal import question as questions
+from tests.support.example_runs import START, Scene, question, scene
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]x[/red][/]\x9b31m\u202eevil\r\n\ud800"
+
+
+def shown(thing: object) -> str:
+    console = Console(width=160, force_terminal=False, file=None, record=True)
+    with console.capture() as capture:
+        console.print(thing)
+    return capture.get()
+
+
+def indexed(log: MemoryLog, folder: Path) -> Index:
+    indexing = Indexing(log, folder / "index.sqlite")
+    indexing.catch_up()
+    return indexing.index
+
+
+def story_of(log: MemoryLog, folder: Path, asked: QuestionId | None = None) -> GoalpostStory:
+    return tell(log, indexed(log, folder), asked or question(1000).id)
+
+
+def tree(log: MemoryLog, folder: Path, asked: QuestionId | None = None, *, diff: bool = False) -> str:
+    told = goalpost.view(log, indexed(log, folder), asked or question(1000).id)
+    return shown(goalpost.drawn(told, log, "runs/x", diff=diff))
+
+
+def told(log: MemoryLog) -> Scene:
+    tale = scene(log).run(name="little").goalpost(2).evaluate().start(3)
+    tale.episode(gap_successes=1, rejected=["degenerate"]).fail("engine [bold]gone[/]").practice().finish()
+    return tale.update(Digest("a" * 64)).start(1).episode(gap_successes=4, lift=None).finish().end()
+
+
+def test_the_overview_shows_the_run_in_sentences_and_tables() -> None:
+    log = MemoryLog()
+    told(log)
+    text = shown(overview(fold(RunSummary(), log.read())))
+    head, goalposts, teacher, *lines = text.splitlines()
+    rows = [line.split() for line in lines]
+    assert head.startswith("little: finished, 2 iterations in 0:0")
+    assert f" {log.head().position} events, " in head
+    assert goalposts == "An answer passed for 1 of 2 goalposts; episodes tried 1 of them."
+    assert teacher == "Of 5 proposals of the teacher 3 were accepted (2 lemmas, 1 lift); rejected: 1 degenerate, 1 malformed."
+    assert next(row for row in rows if row[:2] == ["1", "2/3"])[2:5] == ["1", "0.95", "0.50"]
+    assert ["easy", "3", "2", "0.50", "1.00", "0.25", "1", "0.17", "1", "degenerate"] in rows
+    assert any(row[:4] == ["shared", "1", "1", START[:8]] and row[4] == "aaaaaaaa" for row in rows)
+    assert any(row[:2] == ["test", "0"] for row in rows)
+    assert [row[:5] for row in rows if row[:1] == [question(1000).id[:8]]] == [
+        [question(1000).id[:8], "scene", "yes", "–", "3"]
+    ]
+
+
+def test_every_iteration_of_every_seat_is_shown_if_all_is_asked_for() -> None:
+    log = MemoryLog()
+    told(log)
+    rows = [line.split() for line in shown(overview(fold(RunSummary(), log.read()), whole=True)).splitlines()]
+    assert ["1", "easy", "2", "1", "0.50", "1.00", "0.25", "1", "-0.12", "1", "degenerate"] in rows
+    assert any(row[:3] == ["1", "shared", "aaaaaaaa"] for row in rows)
+
+
+def test_a_long_run_has_an_overview_that_fits_on_a_screen() -> None:
+    log = MemoryLog()
+    tale = scene(log).run().goalpost(40)
+    for _ in range(30):
+        tale.play(guided=1, practice=0).update().evaluate()
+    summary = fold(RunSummary(), log.read())
+    brief, whole = shown(overview(summary)).splitlines(), shown(overview(summary, whole=True)).splitlines()
+    assert len(brief) < 60 < 160 < len(whole)
+    assert "Iterations, 12 of 30 (--all shows all)" in " ".join(brief)
+    numbers = [line.split()[0] for line in brief if line.split()[1:2] == ["1/1"]]
+    assert (numbers[0], numbers[-1], len(numbers)) == ("1", "30", 12)
+
+
+def test_the_overview_says_how_far_served_weights_are_from_the_trainers() -> None:
+    log = MemoryLog()
+    told(log)
+    for role, far in (("teacher", None), ("student", 0.5), ("student", 0.013)):
+        log.append("run", [PolicyServed(role=role, policy=Digest("b" * 64), difference=far, mean_difference=far)])
+    assert shown(overview(fold(RunSummary(), log.read()))).splitlines()[-2:] == [
+        "teacher is served by bbbbbbbb",
+        "student is served by bbbbbbbb, whose logprobs are the trainer's within 1.3e-02 nats (mean 1.3e-02)",
+    ]
+
+
+def test_the_overview_of_an_empty_log_is_a_line() -> None:
+    assert shown(overview(RunSummary())) == "run: not finished, 0 iterations in 0:00, 0 events, 0 tokens\n"
+
+
+def test_a_story_hangs_lifts_under_lemmas_and_knows_what_learned(tmp_path: Path) -> None:
+    log = MemoryLog()
+    told(log)
+    story = story_of(log, tmp_path)
+    first, failed, last = story.episodes
+    assert [episode.ending for episode in story.episodes] == ["played", "failed", "no_lift"]
+    assert (first.gap, first.gap_after, last.gap, last.gap_after) == (0.9, 1.0, 0.6, None)
+    assert (first.learned, failed.learned) == (["a" * 64], [])
+    degenerate, lemma, lift = first.proposals
+    assert (degenerate.rejected, degenerate.reward, degenerate.accepted) == ("degenerate", -1.0, False)
+    assert (lemma.successes, lemma.attempts, lemma.reward, lemma.accepted) == (5, 10, 0.75, True)
+    assert lift.parent == lemma.question
+    assert [(answers.purpose, dict(answers.outcomes)) for answers in lift.answers] == [
+        ("pass_rate", {"passed": 2, "wrong_answer": 8}),
+        ("solve", {"passed": 2, "wrong_answer": 2}),
+    ]
+    assert lift.answers[1].rewards == (1.0, 1.0, -0.5, -0.5)
+
+
+def test_a_narrow_window_cuts_no_word_of_the_overview() -> None:
+    log = MemoryLog()
+    tale = told(log)
+    console = Console(width=80, force_terminal=False)
+    with console.capture() as capture:
+        console.print(overview(fold(RunSummary(), log.read())))
+    text = capture.get()
+    assert "…" not in text
+    assert all(asked.id[:8] in text for asked in tale.goalposts)
+
+
+def test_a_story_reads_the_goalposts_own_streams_and_no_others(tmp_path: Path) -> None:
+    log = MemoryLog()
+    told(log)
+    index, read = indexed(log, tmp_path), []
+
+    class Watched(MemoryLog):
+        def read(self, stream=None, **how):  # type: ignore[no-untyped-def]
+            found = list(log.read(stream, **how))
+            read.extend((stream, event.position) for event in found)
+            return iter(found)
+
+    assert len(tell(Watched(), index, question(1000).id, limit=1).episodes) == 1
+    assert {stream for stream, _ in read} == {None, "episode/00002/000"}
+    assert len([position for stream, position in read if stream is None]) == 1
+
+
+def test_the_latest_episodes_are_told_and_the_others_counted(tmp_path: Path) -> None:
+    log = MemoryLog()
+    tale = scene(log).run().goalpost()
+    for _ in range(7):
+        tale.play(guided=1, practice=0)
+    story = tell(log, indexed(log, tmp_path), question(1000).id, limit=2)
+    assert ([episode.iteration for episode in story.episodes], story.episodes_in_all) == ([6, 7], 7)
+    text = tree(log, tmp_path)
+    assert "Episodes, the latest 5 of 7" in text
+    assert f"-m events.trace runs/x {question(1000).id[:8]} --all" in text
+
+
+def test_the_tree_shows_statements_rates_rewards_and_verdicts(tmp_path: Path) -> None:
+    log = MemoryLog()
+    told(log)
+    text = tree(log, tmp_path)
+    for part in (
+        "Solved: first passed in iteration 1, by 1 of 10 answers (measure 1 of 3); by 4 of 10 answers at the last, in iteration 2.",
+        "0.90 in 1 → 1.00 in 1 → 0.60 in 2",
+        "Add 1000 to every number.",
+        "played, gap 0.90 → 1.00, nearest answer 100%, learned by aaaaaaaa",
+        "SandboxError: engine [bold]gone[/]",
+        "lemma proposal 1: degenerate, reward -1.00",
+        "solved 5/10, reward 0.75, similarity 0.25, aligned",
+        "pass rate as induction: 8 wrong answer, 2 passed",
+        "solve as deduction: 2 passed, 2 wrong answer, mean reward 0.25",
+        "-     return [x + 1000 for x in xs]",
+    ):
+        assert part in text
+    lemma = next(line for line in text.splitlines() if "solved 5/10" in line)
+    lift = next(line for line in text.splitlines() if "solved 2/10" in line)
+    assert lift.index("lift") > lemma.index("lemma")
+
+
+def test_an_episode_that_goes_on_can_be_shown(tmp_path: Path) -> None:
+    log = MemoryLog()
+    tale = scene(log).run().goalpost().start()
+    tale.open(tale.goalposts[0], "guided")
+    assert "going on" in tree(log, tmp_path)
+
+
+def test_a_question_is_shown_with_its_answers_and_beside_its_parent(tmp_path: Path) -> None:
+    log = MemoryLog()
+    told(log)
+    index = indexed(log, tmp_path)
+    lemma, lift = (index.search(f"kind:{kind} accepted:yes")[0].appearance for kind in ("lemma", "lift"))
+    assert lemma is not None
+    assert lift is not None
+    assert lift.question is not None
+    text = shown(questions.drawn(questions.view(log, index, lift.question), "runs/x"))
+    for part in (
+        f"lift {lift.question} of goalpost {question(1000).id[:8]}",
+        "2 of 10 answers passed, reward 0.60, similarity 0.25 to an earlier one, statement and program agree.",
+        f"Changed from its lemma {(lift.parent or '')[:8]}",
+        "private [3, 4, 5]",
+        "--attempt 0",
+    ):
+        assert part in " ".join(text.split())
+    rows = [line.split() for line in text.splitlines()]
+    assert ["pass", "rate", "induction", "1", "10", "2/10", "8", "wrong", "answer,", "2", "passed"] in rows
+
+
+def test_attempts_that_agree_on_something_else_than_the_program_are_told(tmp_path: Path) -> None:
+    log = MemoryLog()
+    tale = scene(log).run().goalpost().start()
+    tale.open(tale.goalposts[0], "guided")
+    lemma, _ = tale.propose("easy", 1, tale.goalposts[0], 2, 10, agreeing=7)
+    agreed = "7 of 10 attempts agree with each other, not with the program: the statement may not describe it"
+    assert agreed in " ".join(tree(log, tmp_path).split())
+    assert agreed in " ".join(shown(questions.drawn(questions.view(log, indexed(log, tmp_path), lemma.id), "runs/x")).split())
+
+
+def test_a_question_that_only_examinations_ask_is_found_by_its_whole_id(tmp_path: Path) -> None:
+    log = MemoryLog()
+    told(log)
+    index = indexed(log, tmp_path)
+    asked = questions.identify(index, question(1).id)
+    text = shown(questions.drawn(questions.view(log, index, asked), "runs/x"))
+    assert f"examination question {asked}" in text
+    assert "evaluation/test/00000:1" in text
+
+
+def test_hostile_text_reaches_the_terminal_as_harmless_text(tmp_path: Path) -> None:
+    log = MemoryLog()
+    evil = HOSTILE[:-1]
+    tale = scene(log).run(name=evil).start()
+    asked = Question(statement=evil, program=f"def f(x):\n    return '{evil}'", private=(Pair(input=evil, output=evil),))
+    tale.goalposts.append(asked)
+    log.append("goalposts", [GoalpostAdded(question=asked.id, blob=log.put(canonical(asked)), source=evil)])
+    tale.fail(evil)
+    tale.open(asked, "guided").reject("easy", 1, asked, "broken", detail=evil)
+    index = indexed(log, tmp_path)
+    text = shown(overview(fold(RunSummary(), log.read()), evil)) + tree(log, tmp_path, asked.id)
+    text += shown(questions.drawn(questions.view(log, index, asked.id), evil))
+    assert text.count("[red]x[/red][/]") >= 9
+    assert not {character for character in text if ord(character) < 32 or 127 <= ord(character) < 160} - {"\n"}
+    assert "\u202e" not in text
+
+
+def test_questions_are_found_by_the_start_of_their_id(tmp_path: Path) -> None:
+    log = MemoryLog()
+    scene(log).goalpost(40)
+    index = indexed(log, tmp_path)
+    assert questions.identify(index, question(1003).id[:6]) == question(1003).id
+    with pytest.raises(BadInput, match="no question of this run has an id that starts with 'xyz'; leave"):
+        questions.identify(index, "xyz")
+    with pytest.raises(BadInput, match=r"20 questions at least have ids that start with ''.*\(goalpost\).*; give more"):
+        questions.identify(index, "")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    log = open_log(folder / "log.sqlite", create=True)
+    told(log)
+    log.close()
+    return folder
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False)
+
+
+def test_the_command_prints_json_of_a_run_and_of_a_goalpost(run: Path) -> None:
+    whole = json.loads(command("events.trace", str(run), "--json").stdout)
+    assert (whole["finished"], whole["lemmas"], whole["iterations"][0]["seats"]["easy"]["rejected"]) == (
+        True,
+        2,
+        {"degenerate": 1},
+    )
+    goalpost = next(iter(whole["goalposts"]))
+    story = json.loads(command("events.trace", str(run / "log.sqlite"), goalpost[:6], "--json").stdout)
+    assert story["question"] == goalpost
+    assert story["episodes"][0]["proposals"][1]["answers"][0]["outcomes"] == {"passed": 5, "wrong_answer": 5}
+
+
+def test_the_command_prints_tables_and_trees(run: Path) -> None:
+    assert "Examinations" in command("events.trace", str(run)).stdout
+    assert "played" in command("events.trace", str(run), question(1000).id[:6]).stdout
+
+
+def test_a_statement_that_is_gone_does_not_hide_the_rest(tmp_path: Path) -> None:
+    log = MemoryLog()
+    asked = question(1000)
+    log.append("goalposts", [GoalpostAdded(question=asked.id, blob=log.put(canonical(asked)), source="s")])
+    told = goalpost.view(log, indexed(log, tmp_path), asked.id)
+    assert "cannot be read; the log is damaged" in shown(goalpost.drawn(told, MemoryLog(), "runs/x"))
+
+
+GOAL = Goalpost(question(1000).id, BlobHash("b"), "t", "s", 3, 0, 0, (), 1.0, 1.0, 1.0, None)
+
+
+def measured(position: int, successes: int, *, stream: str = "episode/00007/000", share: float | None = 0.25) -> Gap:
+    return Gap(position, stream, 7, None, successes, 10, share)
+
+
+def proposed(position: int, seat: Seat, reason: Reason | None) -> Appearance:
+    """A proposal, accepted unless there is a reason."""
+    origin, place = ("lemma" if seat == "easy" else "lift"), ("episode/00007/000", 1, position)
+    shown_as = (None, None, "t", 7, GOAL.question, GOAL.question, None, seat, 1, "io")
+    return Appearance(*place, origin, *shown_as, reason is None, reason, "", None, None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "proposals", "sentence"),
+    [
+        ([], [], "Not tried yet: nothing has measured it, neither an episode nor an examination."),
+        (
+            [measured(1, 0), measured(9, 0)],
+            [proposed(2, "easy", "not_novel"), proposed(3, "easy", "not_novel"), proposed(4, "easy", "too_hard")],
+            "Never passed: 2 measures, 20 answers, none right; the nearest passed 25% of its tests. So far none of 3 proposed lemmas "
+            "was accepted (rejected: 2 not novel, 1 too hard); nothing could be learned for it directly.",
+        ),
+        (
+            [measured(1, 0), measured(5, 2, stream="evaluation/goalposts/00007", share=None), measured(9, 0)],
+            [proposed(2, "easy", None), proposed(3, "hard", None), proposed(7, "easy", "broken")],
+            "Solved: first passed in the examination after iteration 7, by 2 of 10 answers (measure 2 of 3); but by none of 10 at "
+            "the last measure, in iteration 7. By then 1 of 1 proposed lemma and 1 of 1 proposed lift were accepted.",
+        ),
+        (
+            [measured(1, 3)],
+            [proposed(2, "easy", None)],
+            "Solved: first passed in iteration 7, by 3 of 10 answers (measure 1 of 1). By then the teacher had proposed nothing "
+            "for it.",
+        ),
+    ],
+)
+def test_a_goalpost_says_in_plain_words_why_it_was_or_was_not_solved(
+    gaps: list[Gap], proposals: list[Appearance], sentence: str
+) -> None:
+    assert why(GOAL, gaps, proposals) == sentence
+
+
+def coloured(thing: object) -> str:
+    console = Console(width=160, force_terminal=True, color_system="standard")
+    with console.capture() as capture:
+        console.print(thing)
+    return capture.get()
+
+
+def test_programs_are_coloured_in_a_window_and_plain_where_they_are_too_long() -> None:
+    source = "def f(x):\n    return 'a'\n"
+    assert "\x1b[" in coloured(drawing.program(source))
+    assert shown(drawing.program(source)) == source
+    assert shown(drawing.program("x = 1\n" * 4000)).count("x = 1") == 4000
+    assert "\x1b[" not in coloured(drawing.program("x = 1\n" * 4000))
+
+
+def test_a_difference_has_marks_where_it_has_colours_and_leaves_out_what_stayed() -> None:
+    old = "def f(x):\n    a = 1\n    b = 2\n    return x"
+    changed = drawing.changes(old, old.replace("return x", "return -x"))
+    assert changed is not None
+    assert shown(changed) == "  … 3 lines as before\n-     return x\n+     return -x\n"
+    assert "\x1b[" in coloured(changed)
+    assert drawing.changes(old, old) is None
+    assert drawing.changes("", "x\n" * 99) is None
+    assert drawing.changes("", "x\n" * 99, most=None) is not None
+
+
+def test_commands_to_copy_are_never_broken_and_hold_no_password(capsys: pytest.CaptureFixture[str]) -> None:
+    far = "postgresql://me:geheim@host/db?run=" + "x" * 200
+    drawing.show(Group(drawing.next_commands(far, [("a", "events.trace", "1f"), ("longer", "events.web", "")])))
+    text = capsys.readouterr().out
+    assert "geheim" not in text
+    assert [line.split()[0] for line in text.splitlines()] == ["a", "longer"]
+    assert text.count("x" * 200) == 2
+
+
+def test_code_that_stands_before_every_answer_is_shown(tmp_path: Path) -> None:
+    log = MemoryLog()
+    asked = Question(statement="What?", context="from math import gcd", private=(Pair(input="1", output="1"),))
+    scene(log).run(name="little")
+    log.append("goalposts", [GoalpostAdded(question=asked.id, blob=log.put(canonical(asked)), source="test")])
+    view = questions.view(log, indexed(log, tmp_path), asked.id)
+    for text in (tree(log, tmp_path, asked.id), shown(questions.drawn(view, "runs/x"))):
+        assert "Code before every answer" in text
+        assert "from math import gcd" in text

@@ -1,0 +1,214 @@
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import uvicorn
+from starlette.testclient import TestClient
+
+from events.facts.errors import BadInput, LogCorrupt
+from events.index.writer import Indexing
+from events.stores import open_log
+from events.web.app import make_app
+from events.web.view.log_follower import Following, _copied
+from events.web.view.viewer import Viewer
+from tests.support.example_runs import Scene, scene
+from tests.support.viewer_client import known, moves, tell
+
+
+def test_a_new_run_appears_and_one_that_is_gone_disappears(tmp_path: Path, viewer: Viewer) -> None:
+    tell(tmp_path / "runs" / "later", iterations=1).log.close()
+    time.sleep(2.1)
+    browser = TestClient(make_app(viewer))
+    assert "later" in browser.get("/").text
+    for file in (tmp_path / "runs" / "later").iterdir():
+        file.unlink()
+    time.sleep(2.1)
+    assert "later" not in browser.get("/").text
+    assert browser.get("/runs/later").status_code == 404
+
+
+def test_another_log_in_the_place_of_one_is_noticed(tmp_path: Path, viewer: Viewer, told: Scene) -> None:
+    known(viewer, "first")
+    told.log.close()
+    for file in (tmp_path / "runs" / "first").glob("log.sqlite*"):
+        file.unlink()
+    tell(tmp_path / "runs" / "first", iterations=1).log.close()
+    known(viewer, "first")
+    assert TestClient(make_app(viewer)).get("/runs/first.json").json()["headlines"][0]["value"] == 1
+
+
+def test_runs_of_one_name_have_addresses_of_their_own(tmp_path: Path) -> None:
+    for place in ("a/run", "b/run", "c/run.json"):
+        tell(tmp_path / place, iterations=0).log.close()
+    with closing(Viewer([str(tmp_path / place) for place in ("a/run", "b/run", "c/run.json")])) as viewer:
+        assert sorted(run.slug for run in viewer.runs()) == ["run", "run-2", "run-3"]
+
+
+def test_a_run_that_cannot_be_read_has_its_line_and_leaves_the_others_alone(tmp_path: Path, browser: TestClient) -> None:
+    broken = tmp_path / "runs" / "broken"
+    broken.mkdir()
+    (broken / "log.sqlite").write_text("this is no database, though it is called one")
+    time.sleep(2.1)
+    lines = {line["name"]: line for line in browser.get("/index.json").json()["runs"]}
+    assert lines["broken"]["problem"]
+    assert lines["first"]["iterations"] == 2
+    assert browser.get("/runs/broken").status_code in (400, 500)
+
+
+def test_nothing_is_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="there is nothing at"):
+        Viewer([str(tmp_path / "none")])
+
+
+def test_a_run_in_a_database_is_shown_and_followed(postgres: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    url = f"{postgres}?run=web_shown"
+    with closing(open_log(url, create=True)) as log:
+        told = scene(log).run(recipe="gasp").goalpost(1).play().update()
+        with closing(Viewer([postgres])) as viewer:
+            assert "web_shown" in [run.name for run in viewer.runs()]
+            known(viewer, "web_shown")
+            told.play()
+            known(viewer, "web_shown")
+            page = TestClient(make_app(viewer)).get("/runs/web_shown.json").json()
+            assert page["headlines"][0]["value"] == 2
+
+
+@contextmanager
+def served(viewer: Viewer) -> Iterator[str]:
+    """The real server, in a thread."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(make_app(viewer), log_level="warning", lifespan="off", timeout_graceful_shutdown=5))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        viewer.end()
+        server.should_exit = True
+        thread.join()
+        listening.close()
+
+
+def test_a_growing_log_is_told_live_and_the_page_follows(viewer: Viewer, told: Scene) -> None:
+    known(viewer, "first")
+    with served(viewer) as address, httpx.Client(base_url=address, timeout=20) as client:
+        with client.stream("GET", "/runs/first/live") as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            told_of = moves(answer)
+            assert next(told_of) == {"position": told.log.head().position, "finished": False}
+            told.play()
+            end = told.log.head().position
+            assert next(move for move in told_of if move["position"] == end)["finished"] is False
+            assert client.get("/runs/first.json").json()["iterations"][0]["iteration"] == 3
+            told.end()
+            assert next(move for move in told_of if move["finished"])["position"] == end + 1
+        assert ">Finished" in client.get("/runs/first").text
+
+
+def test_the_list_of_runs_hears_of_new_runs(tmp_path: Path, viewer: Viewer) -> None:
+    with served(viewer) as address, httpx.stream("GET", f"{address}/live", timeout=20) as answer:
+        told_of = moves(answer)
+        before = next(told_of)["position"]
+        tell(tmp_path / "runs" / "later", iterations=1).log.close()
+        assert any("later" in httpx.get(f"{address}/").text for move in told_of if move["position"] > before)
+
+
+def test_two_viewers_of_one_run_show_the_same(tmp_path: Path, told: Scene) -> None:
+    where = str(tmp_path / "runs" / "first")
+    with closing(Viewer([where])) as one, closing(Viewer([where])) as other:
+        told.play()
+        known(one, "first")
+        known(other, "first")
+        pages = [TestClient(make_app(viewer)).get("/runs/first/goalposts.json").json() for viewer in (one, other)]
+        assert pages[0] == pages[1]
+
+
+def test_a_run_being_indexed_is_shown_with_how_far_it_is(
+    browser: TestClient, monkeypatch: pytest.MonkeyPatch, told: Scene
+) -> None:
+    monkeypatch.setattr(Indexing, "catch_up", lambda self, say=None, stop=None: None)
+    monkeypatch.setattr("events.web.view.run_handle.BEHIND", 0)
+    told.play()
+    time.sleep(1)
+    answer = browser.get("/runs/first")
+    assert answer.status_code == 200
+    assert "Reading the log:" in answer.text
+    assert browser.get("/runs/first/goalposts").status_code == 200
+
+
+def test_why_a_log_cannot_be_followed_is_said_on_its_pages(browser: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Indexing, say: object = None, stop: object = None) -> None:
+        raise LogCorrupt("a blob is missing; run verify")
+
+    monkeypatch.setattr(Indexing, "catch_up", broken)
+    until = time.monotonic() + 10
+    while "a blob is missing" not in (text := browser.get("/runs/first").text):
+        assert time.monotonic() < until, text
+        time.sleep(0.1)
+
+
+def test_a_summary_goes_on_from_where_it_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("events.web.view.log_follower.KEEP", 10)
+    told = tell(tmp_path / "run")
+    with closing(told.log):
+        with closing(Viewer([str(tmp_path / "run")])) as viewer:
+            known(viewer, "run")
+            first = viewer.run("run").summary()
+        told.play()
+        reads = []
+        real = type(told.log).read
+        monkeypatch.setattr(
+            type(told.log), "read", lambda self, stream=None, **bounds: reads.append(bounds) or real(self, stream, **bounds)
+        )
+        with closing(Following(str(tmp_path / "run"), lambda: None)) as following:
+            assert following.summary().position >= first.position
+        assert {"after": 0} not in reads
+
+
+def test_a_summary_that_was_given_out_does_not_change_any_more(told: Scene, viewer: Viewer) -> None:
+    known(viewer, "first")
+    given = viewer.run("first").summary()
+    again = _copied(given)
+    told.start(2).episode(gap_successes=3)
+    known(viewer, "first")
+    assert given == again
+    assert viewer.run("first").summary() != given
+
+
+def test_closing_leaves_no_thread_and_no_open_file(tmp_path: Path, told: Scene) -> None:
+    told.log.close()
+    viewer = Viewer([str(tmp_path / "runs")])
+    known(viewer, "first")
+    viewer.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("follow")]
+    assert not [file.path for file in psutil.Process().open_files() if file.path.startswith(str(tmp_path))]
+
+
+def test_a_log_that_nobody_asks_for_is_let_go_and_opened_again(
+    tmp_path: Path, viewer: Viewer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known(viewer, "first")
+    monkeypatch.setattr("events.web.view.log_follower.IDLE_S", 0.1)
+    until = time.monotonic() + 10
+    while [thread for thread in threading.enumerate() if thread.name.startswith("follow")]:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    monkeypatch.undo()
+    known(viewer, "first")
+    assert TestClient(make_app(viewer)).get("/runs/first.json").json()["headlines"][0]["value"] == 2
+
+
+def test_a_question_whose_attempts_agree_on_something_else_says_so(viewer: Viewer, told: Scene) -> None:
+    told.start().open(told.goalposts[0], "guided")
+    lemma, _ = told.propose("easy", 1, told.goalposts[0], 2, 10, agreeing=7)
+    known(viewer, "first")
+    page = TestClient(make_app(viewer)).get(f"/runs/first/questions/{lemma.id}").text
+    assert "7 of 10 attempts agree with each other, not with the program: the statement may not describe it." in page

@@ -1,0 +1,195 @@
+"""The plan on paper is what its formulas say, and stands in the document."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from events.facts.errors import BadInput
+from events.reports.documents import placed
+from graph.estimate.budget import Budget, table
+from graph.estimate.memory import GPUS, Memory, gpu_of
+from graph.estimate.model_dims import KNOWN, Shape, read, shape_of
+from graph.estimate.token_estimate import examination, examinations, iteration, iterations
+from graph.settings.config import Config
+from graph.settings.configure import changed, configure
+from roles.pocket import WEIGHTS
+from tests.support.paths import ROOT
+from tests.support.tiny_model import loaded, tiny_weights
+
+PAPER = ROOT / "configs" / "paper-7b-4xh100.toml"
+SMALL = Shape(layers=2, width=10, inner=30, key_values=5, vocabulary=100, tied=False, queries=20)
+
+
+def with_settings(*overrides: str) -> Config:
+    return changed(Config(), overrides)
+
+
+def test_the_document_has_the_table() -> None:
+    text = (ROOT / "docs" / "scaling.md").read_text()
+    config = configure(PAPER, [])
+    drawn = "\n".join(table(config, shape_of(config.model), GPUS["H100"]))
+    assert placed(text, "budget", drawn) == text, "run `make drawn`"
+
+
+def test_the_command_prints_it_and_needs_no_torch() -> None:
+    code = (
+        "import sys; from graph.estimate.budget import main; from pathlib import Path; main(Path(sys.argv[1]), [], 'H200', None)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    plain = subprocess.run(
+        [sys.executable, "-c", code, str(PAPER)], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    command = [sys.executable, "-m", "graph.estimate.budget", str(PAPER), "--gpu", "H200"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert said == plain
+    assert "| **memory of a learning process** |" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"), [("0.5B", 494e6), ("1.5B", 1.544e9), ("3B", 3.086e9), ("7B", 7.616e9), ("14B", 14.77e9)]
+)
+def test_known_models_have_as_many_weights_as_their_cards_say(name: str, weights: float) -> None:
+    assert KNOWN[f"Qwen2.5-Coder-{name}"].weights == pytest.approx(weights, rel=1e-3)
+    assert shape_of(f"nobody/Qwen2.5-Coder-{name}-Instruct@main") == KNOWN[f"Qwen2.5-Coder-{name}"]
+
+
+def test_weights_and_adapters_are_counted_as_torch_and_peft_make_them(tmp_path: Path) -> None:
+    from graph.settings.config import LoraSettings
+    from trainer.learn.adapter import Adapter
+
+    folder = tmp_path / tiny_weights(tmp_path)
+    model = loaded(folder)
+    shape = read(folder)
+    norms = sum(value.numel() for name, value in model.named_parameters() if "norm" in name)
+    assert shape.weights == sum(value.numel() for value in model.parameters()) - norms
+    Adapter.attach(model, "shared", "0" * 64, LoraSettings(rank=4), seed=0)
+    made = sum(value.numel() for name, value in model.named_parameters() if "lora_" in name)
+    assert shape.adapter(4) == made
+    assert shape.adapter(4, ("q_proj",)) == made * sum(shape.linear["q_proj"]) / sum(map(sum, shape.linear.values()))
+
+
+@pytest.mark.parametrize(
+    ("text", "word"), [("{", "config.json"), ('{"model_type": "mamba"}', "mamba"), ('{"model_type": "qwen2"}', "num_attention")]
+)
+def test_a_shape_that_cannot_be_read_is_one_sentence(tmp_path: Path, text: str, word: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(BadInput, match=word):
+        read(tmp_path)
+
+
+def test_a_hand_computed_learner() -> None:
+    weights = 2 * (2 * 10 * 20 + 2 * 10 * 5 + 3 * 10 * 30) + 2 * 100 * 10
+    assert SMALL.weights == weights
+    passes = ("learn.batch_tokens=512", "learn.precision=bfloat16", "learn.gradient_checkpointing=true")
+    full = Memory(with_settings(*passes), SMALL, GPUS["H100"])
+    assert (full.state, full.resting, full.copies, full.whole) == (16 * weights, 12 * weights, 2 * weights, 0)
+    layer = 512 * (2 * (2 * 10 + 20 + 2 * 5 + 3 * 30) + 160)
+    assert full.activations == 4 * 512 * 10 * 2 + layer
+    assert full.learner == 18 * weights + full.activations + full.gpu.base
+    kept = Memory(with_settings(*passes[:2]), SMALL, GPUS["H100"])
+    assert kept.activations == 2 * layer
+    eighth = Memory(with_settings("learn.optimizer=adamw_8bit"), SMALL, GPUS["H100"])
+    assert eighth.state == 10 * weights
+    lora = Memory(with_settings("learn.lora.rank=1", "policies=separate"), SMALL, GPUS["H100"])
+    assert lora.state == 4 * weights + (2 * 12 + 4) * SMALL.adapter(1)
+    parts = Memory(with_settings(*passes, "learn.processes=4", "learn.shard=zero3"), SMALL, GPUS["H100"])
+    assert parts.state == full.state / 4
+    assert parts.whole == 4 * (3 * SMALL.layer + 2 * SMALL.embeddings)
+    pulled = Memory(with_settings("learn.kl=0.1", "policies=separate"), SMALL, GPUS["H100"])
+    assert pulled.resting == 4 * 4 * weights + 2 * 8 * weights
+
+
+def test_a_completion_is_never_cut_to_fit_a_pass() -> None:
+    assert Memory(with_settings("play.student.max_tokens=30000"), SMALL, GPUS["H100"]).batch == 30_000 + 256
+
+
+def test_a_shared_gpu_holds_server_and_learner_or_one_at_a_time() -> None:
+    served = ("serve.backend=vllm", "serve.gpu_memory=0.5", "serve.dtype=bfloat16")
+    both = Memory(with_settings(*served), SMALL, GPUS["H100"])
+    assert both.needed("0") == 40e9 + both.learner
+    turns = Memory(with_settings(*served, "serve.sleep=true"), SMALL, GPUS["H100"])
+    assert turns.needed("0") == 40e9 + turns.resting + 2e9
+    apart = Memory(with_settings(*served, "learn.devices=1"), SMALL, GPUS["H100"])
+    assert (apart.needed("0"), apart.needed("1")) == (40e9, apart.learner)
+    assert apart.gpus == ["0", "1"]
+    assert both.cached == (40e9 - 2 * SMALL.weights - 2e9) / (2 * 2 * 2 * 5)
+
+
+def test_servers_that_run_already_take_nothing_of_the_trainers_gpu() -> None:
+    there = Memory(with_settings("serve.backend=vllm", "serve.urls=['http://there:8000']"), SMALL, GPUS["H100"])
+    assert there.gpus == ["0", "http://there:8000"]
+    assert there.needed("0") == there.learner
+
+
+def test_on_a_cpu_a_server_is_given_gibibytes_of_keys_and_values() -> None:
+    served = Memory(with_settings("serve.backend=vllm", "serve.kv_cache_gib=0.5"), SMALL, GPUS["CPU"])
+    assert served.cached == 2**29 / served.cache
+
+
+def test_what_does_not_fit_is_said() -> None:
+    config = configure(PAPER, [])
+    shape = shape_of(config.model)
+    assert Memory(config, shape, GPUS["H100"]).fits
+    for override in (
+        "serve.sleep=false",
+        "serve.gpu_memory=0.9",
+        "learn.shard=none",
+        "serve.gpu_memory=0.2",
+        "learn.gradient_checkpointing=false",
+    ):
+        assert not Memory(changed(config, [override]), shape, GPUS["H100"]).fits, override
+
+
+def test_a_hand_computed_iteration() -> None:
+    settings = (
+        "play.episodes=3",
+        "play.max_attempts=4",
+        "play.attempts=10",
+        "play.solve_attempts=6",
+        "play.practice=5",
+        "play.practice_attempts=8",
+    )
+    usual, most = (iteration(with_settings(*settings), most=most) for most in (False, True))
+    assert (usual.proposals, usual.answers) == (3 * 5, 10 * (3 + 15) + 6 * 2 / 3 * 6 + 40)
+    assert usual.learned == 15 + 6 * (10 / 3 + 2 / 3 * 6) + 40
+    assert (most.proposals, most.answers, most.learned) == (3 * 8, 10 * (3 + 24) + 6 * 6 + 40, 24 + 6 * 10 + 40)
+    assert most.tokens == 24 * 224 + most.answers * 96
+    assert iteration(with_settings(*settings, "recipe=gasp")).answers == usual.answers - 40
+
+
+@pytest.mark.parametrize(("last", "every", "count"), [(40, 0, 2), (50, 2, 26), (5, 2, 4), (0, 0, 1)])
+def test_examinations_are_counted(last: int, every: int, count: int) -> None:
+    config = with_settings(f"play.iterations={last}", f"evaluate.every={every}")
+    assert examinations(config) == count
+    assert examination(config).answers == 2 * 100 * 20
+    assert examination(changed(config, ["test=none"])).answers == 100 * 20
+
+
+def test_a_budget_of_samples_ends_the_run_and_spaces_its_examinations() -> None:
+    practice = ("recipe=rlvr", "play.iterations=40", "play.practice=10", "play.practice_attempts=8", "validation=pocket")
+    config = with_settings(*practice, "play.samples=1000", "evaluate.every_samples=300")
+    assert iteration(config).answers == 80
+    assert iterations(config) == 13
+    # At the start, after iterations 4, 8 and 12, which complete 300, 600 and 900, and at the end.
+    assert examinations(config) == 5
+    assert examination(config).answers == 3 * 100 * 20
+    assert iterations(changed(config, ["play.samples=10000"])) == 40
+
+
+def test_hand_computed_hours() -> None:
+    config = with_settings("recipe=gasp", "play.iterations=10", "evaluate.every=5", "test=none")
+    budget = Budget(config, SMALL, replace(GPUS["H100"], peak=1e6))
+    work = iteration(config)
+    sampling = 2 * SMALL.weights * work.tokens / 0.15e6 + work.answers / 100
+    learning = 6 * SMALL.weights * work.lesson / 0.4e6
+    exam = 2 * SMALL.weights * 2000 * 48 / 0.15e6 + 20
+    assert budget.hours() * 3600 == pytest.approx(10 * (sampling + learning + 16 * SMALL.weights / 2e9) + 3 * exam)
+
+
+def test_a_gpu_that_is_not_in_the_table_is_one_sentence() -> None:
+    assert gpu_of(None, read(WEIGHTS)).name == "CPU"
+    with pytest.raises(BadInput, match="abacus"):
+        gpu_of("abacus", SMALL)

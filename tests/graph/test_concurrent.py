@@ -1,0 +1,78 @@
+"""At its own pace no walk waits for another, and the first failure ends all."""
+
+import asyncio
+
+import pytest
+from pydantic import ValidationError
+
+from events.facts.errors import SandboxError
+from graph.play.concurrent import Free
+from graph.play.scheduler import pace
+from graph.settings.config import Config
+
+
+async def test_a_slow_walk_holds_up_nobody() -> None:
+    told, gate = [], asyncio.Event()
+
+    async def slow() -> None:
+        await gate.wait()
+        told.append("slow")
+
+    async def quick(name: str) -> None:
+        for call in range(3):
+            await asyncio.sleep(0)
+            told.append(f"{name}{call}")
+        if name == "b":
+            gate.set()
+
+    await Free().play([slow(), quick("a"), quick("b")])
+    assert told[-1] == "slow"
+    assert len(told) == 7
+
+
+async def test_a_failing_walk_ends_the_others() -> None:
+    free, ended = Free(), []
+
+    async def endless() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise SandboxError("the engine is gone")
+
+    with pytest.raises(SandboxError, match="the engine is gone"):
+        await free.play([endless(), endless(), fail()])
+    assert ended == [True] * 2
+
+
+async def test_no_walks_are_played_at_once() -> None:
+    await pace("free").play([])
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"play": {"order": "free"}}, "play.order = free needs serve.backend = vllm"),
+        ({"serve": {"urls": ["http://gpu-1:8000"]}}, "serve.urls needs serve.backend = vllm"),
+        (
+            {"policies": "separate", "serve": {"backend": "vllm", "urls": ["http://gpu-1:8000"]}},
+            "serve.urls can hold one set of whole weights",
+        ),
+        ({"serve": {"context": 128}}, r"serve.context \(128\) does not hold max_prompt_tokens and max_tokens \(480\)"),
+    ],
+)
+def test_what_could_not_be_served_is_refused(settings, why) -> None:
+    with pytest.raises(ValidationError, match=why):
+        Config(**settings)
+
+
+def test_drift_is_as_loose_as_the_looser_side_computes() -> None:
+    exact = Config()
+    loose = [Config(serve={"dtype": "bfloat16"}), Config(learn={"precision": "bfloat16"})]
+    assert exact.exact
+    assert not any(config.exact for config in loose)
+    assert all(config.token_drift > exact.token_drift for config in loose)
+    assert Config(learn={"drift": 0.5}, serve={"dtype": "bfloat16"}).token_drift == 0.5

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import asyncio
+import io
+
+import pytest
+from rich.console import Console
+
+from events.process.activity import Activity
+from events.process.console import Screen
+from events.stores.memory import MemoryLog
+from graph.display import Watch, ending, expected, lines, screen, show
+from graph.run import _shown
+from graph.settings.config import Config, PlaySettings
+from tests.events.test_training_warnings import COLLAPSED, learned, step
+from tests.support.example_runs import question, scene
+
+
+def text(renderable) -> str:
+    console = Console(file=io.StringIO(), width=240)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+@pytest.fixture
+def played():
+    """A run with one learned iteration and one under way."""
+    log = MemoryLog()
+    told = scene(log).run().goalpost().evaluate().start().episode(lemma=5, lift=2).practice(passing=3).fail().finish().update()
+    told.start().open(question(), "guided")
+    return log
+
+
+def watch(log):
+    found = Watch(log, Config())
+    found.look()
+    return found
+
+
+def test_a_learned_iteration_is_one_line(played):
+    said = [line for _, line in lines(watch(played).summary)]
+    (iteration,) = [line for line in said if line.startswith("iteration")]
+    for words in ("iteration 1", "failed 1", "gap 1.00", "lemmas 1/1", "lifts 1/1"):
+        assert words in iteration
+
+
+def test_the_screen_shows_where_the_run_is(played):
+    shown = text(screen(watch(played), 40, "sampling 10 answers"))
+    for words in ("iteration 2 of 40", "left", "tokens/s", "1 lemmas, 1 lifts", "sampling 10 answers", "solver 1"):
+        assert words in shown
+
+
+def test_a_budget_of_samples_says_how_many_iterations_are_expected(played):
+    spent = watch(played).summary.samples.after[1]
+    assert expected(watch(played).summary, PlaySettings(samples=3 * spent)) == 3
+    assert expected(watch(played).summary, PlaySettings(iterations=2, samples=3 * spent)) == 2
+    assert expected(watch(MemoryLog()).summary, PlaySettings(iterations=5, samples=100)) == 5
+
+
+def test_the_end_compares_before_and_after(played, tmp_path):
+    shown = text(ending(played, tmp_path / "[bold]run"))
+    for words in ("before", "after", "pass@1", "1 episodes failed", "[bold]run", "head"):
+        assert words in shown
+    copied = next(line for line in shown.splitlines() if line.startswith("why a goalpost"))
+    assert " -m events.trace " in copied
+    assert copied.rstrip().endswith(next(iter(watch(played).summary.goalposts))[:8])
+
+
+def test_the_screen_shows_the_latest_steps_and_every_symptom(played, tmp_path):
+    assert "KL old" in text(screen(watch(played), 40, ""))
+    assert "warning: a server is slow" in text(screen(watch(played), 40, "", ["a server is slow"]))
+    ill = learned(*[step()] * 4, *[COLLAPSED["all_wrong"]] * 3)
+    for shown in (text(screen(watch(ill), 40, "")), text(ending(ill, tmp_path))):
+        assert "warning: all wrong (shared, practice of iteration 7): 100% of 30 groups" in " ".join(shown.split())
+    assert sum("warning: all wrong" in line for _, line in lines(watch(ill).summary)) == 1
+
+
+async def test_the_plain_display_tells_everything_once(played):
+    console = Console(file=io.StringIO(), width=200)
+    task = asyncio.create_task(show(played, console, Config(), Activity(), plain=True))
+    await asyncio.sleep(1.2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert console.file.getvalue().count("iteration 1:") == 1
+
+
+async def test_a_display_that_fails_is_said_once_and_stops_nothing(played, monkeypatch, capsys):
+    def broken(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("graph.display.screen", broken)
+    await _shown(played, Screen(file=io.StringIO(), force_terminal=True), Config(), Activity(), plain=False)
+    assert (
+        capsys.readouterr().err
+        == "warning: the display failed (ZeroDivisionError) and shows nothing more; the run goes on, see run.log\n"
+    )
+
+
+async def test_without_a_terminal_what_is_being_done_is_told_when_nothing_else_is(monkeypatch):
+    monkeypatch.setattr("graph.display.EVERY_S", 0.1)
+    monkeypatch.setattr("graph.display.PERIOD", 0.05)
+    console, activity = Console(file=io.StringIO(), width=200), Activity()
+    showing = asyncio.create_task(show(MemoryLog(), console, Config(), activity, plain=True))
+    with activity.task("waiting for the trainer", note=lambda: "tokens learned: 3 of 8"):
+        activity.warn("a server is [slow]")
+        while "tokens learned" not in console.file.getvalue() and not showing.done():
+            await asyncio.sleep(0.05)
+    showing.cancel()
+    said = console.file.getvalue()
+    assert said.count("warning: a server is [slow]\n") == 1
+    assert "waiting for the trainer, for 0:00 (tokens learned: 3 of 8)\n" in said

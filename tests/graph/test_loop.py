@@ -1,0 +1,259 @@
+"""The whole loop of play with a scripted model: failures of one episode, of all, and a crash before any append."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+
+import pytest
+
+from events.facts.errors import GaspError, SandboxError
+from events.facts.types import (
+    EpisodeFailed,
+    EpisodeFinished,
+    EvaluationFinished,
+    IterationFinished,
+    PolicyProbed,
+    PolicyUpdated,
+    RunFinished,
+)
+from events.facts.values import Question
+from events.projections.run_summary import RunSummary, fold
+from events.stores.memory import MemoryLog
+from graph.play.build import build
+from graph.play.context import Table, recall
+from graph.play.evaluation import Examiner
+from graph.play.iterations import Play
+from graph.play.lockstep import Lockstep
+from graph.play.weight_sync import Proofs
+from graph.settings.config import Config
+from roles.judging.similarity import NgramEmbedding, Novelty
+from roles.prompt import PROMPTS, Prompts
+from roles.solver import Solver
+from roles.teacher import Teacher
+from roles.verifier import Verifier
+from tests.graph.test_play import GOALPOST, Script, Tripwire
+from tests.support.scripted_model import ScriptedModel
+
+pytestmark = pytest.mark.docker
+
+OTHER = GOALPOST.model_copy(update={"statement": "Given a list, do the impossible."})
+SETTINGS = {
+    "play": {"iterations": 2, "episodes": 2, "practice": 1, "practice_attempts": 2, "max_attempts": 1},
+    "evaluate": {"questions": 1, "attempts": 2},
+}
+
+
+class InstantLearner:
+    """Learns at once and nothing: the next update in the log, with the weights that there were."""
+
+    def __init__(self, log):
+        self.log = log
+
+    async def updated(self, policy, iteration):
+        stream = f"policy/{policy}"
+        done = [event.fact.iteration for event in self.log.read(stream)]
+        if iteration not in done:
+            fact = PolicyUpdated(
+                policy=policy,
+                parent="0" * 64,
+                digest="0" * 64,
+                iteration=iteration,
+                after=0,
+                until=0,
+                samples="",
+                step=0,
+                steps=(),
+            )
+            self.log.append(stream, [fact])
+        return "0" * 64
+
+    async def probed(self, policy, digest):
+        return PolicyProbed(digest=digest, tokens=(1, 2, 3), logprobs=(-0.5, -0.5))
+
+
+class Stubborn(Script):
+    """Raises when it is shown one of the named statements."""
+
+    def __init__(self, *statements):
+        super().__init__()
+        self.statements = statements
+
+    def __call__(self, prompt, seed, index):
+        if any(statement in prompt for statement in self.statements):
+            raise ValueError("this prompt cannot be read")
+        return super().__call__(prompt, seed, index)
+
+
+def seated(log, runner, script, tmp_path, questions: tuple[Question, ...] = (GOALPOST, OTHER), **settings) -> Play:
+    config, lockstep = Config(**{**SETTINGS, **settings}), Lockstep()
+    inner = ScriptedModel(script)
+    model = Each(inner)
+    prompts = Prompts(PROMPTS / "pocket")
+    solver = Solver(model, prompts, log)
+    verifier = Verifier(lockstep.runner(runner), 5, 2, 3)
+    table = Table(
+        log=log,
+        teacher=Teacher(model, prompts, log, config.play.teacher),
+        solver=solver,
+        verifier=verifier,
+        novelty=Novelty(NgramEmbedding()),
+        recipe=config.algorithm(),
+        play=config.play,
+        similarity=0.95,
+    )
+    recall(log, table.novelty)
+    return Play(
+        folder=tmp_path,
+        config=config,
+        log=log,
+        table=table,
+        graph=build(config.play, config.algorithm().course),
+        pace=lockstep,
+        models={"shared": inner},
+        examiner=Examiner(log, Solver(lockstep.model(inner), prompts, log), verifier, lockstep, config.evaluate, 0),
+        learner=InstantLearner(log),
+        proofs=Proofs(exact=True),
+        goalposts=questions,
+        practice=(GOALPOST,),
+        test=(),
+        policies={"teacher": "0" * 64, "student": "0" * 64},
+    )
+
+
+class Each:
+    """Asks the model outside of the common batch, so that an error is one episode's own."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    @property
+    def policy(self):
+        return self.inner.policy
+
+    async def generate(self, requests):
+        return await self.inner.generate(requests)
+
+
+def facts(log, kind):
+    return [event.fact for event in log.read() if isinstance(event.fact, kind)]
+
+
+async def test_a_bad_episode_is_data_and_its_siblings_go_on(runner, tmp_path):
+    log = MemoryLog()
+    await seated(log, runner, Stubborn(OTHER.statement), tmp_path).run()
+    failed = facts(log, EpisodeFailed)
+    assert {(fact.error, fact.message) for fact in failed} == {("ValueError", "this prompt cannot be read")}
+    assert [(fact.finished, fact.failed) for fact in facts(log, IterationFinished)] == [(2, 1), (2, 1)]
+    assert len(facts(log, EpisodeFinished)) == 4
+
+
+async def test_when_every_guided_episode_fails_the_run_stops_and_can_go_on(runner, tmp_path):
+    log = MemoryLog()
+    script = Stubborn("easier")
+    for iteration in (1, 2):
+        with pytest.raises(GaspError, match=f"Every guided episode of iteration {iteration} failed.*--resume"):
+            await seated(log, runner, script, tmp_path).run()
+    await seated(log, runner, script, tmp_path).run()
+    assert [fact.failed for fact in facts(log, IterationFinished)] == [2, 2]
+    assert log.verify() is None
+
+
+@pytest.mark.slow
+async def test_a_run_broken_off_before_any_append_ends_as_if_it_had_not_been(runner, tmp_path):
+    whole = MemoryLog()
+    counter = Tripwire(whole, 10_000)
+    await seated(counter, runner, Script(), tmp_path).run()
+    told = {stream: [event.fact for event in whole.read(stream)] for stream in {event.stream for event in whole.read()}}
+    for crash in range(10_000 - counter.left):
+        log, script = MemoryLog(), Script()
+        with pytest.raises(SandboxError):
+            await seated(Tripwire(log, crash), runner, script, tmp_path).run()
+        await seated(log, runner, script, tmp_path).run()
+        again = {stream: [event.fact for event in log.read(stream)] for stream in {event.stream for event in log.read()}}
+        assert again == told, f"crash before append {crash}"
+
+
+async def test_play_may_be_ahead_of_learning_by_as_much_as_is_set(runner, tmp_path):
+    log, play = MemoryLog(), {**SETTINGS["play"], "iterations": 3, "episodes": 0}
+    await seated(log, runner, Script(), tmp_path, play=play, learn={"staleness": 1}).run()
+    told = [
+        (event.fact.kind, event.fact.iteration)
+        for event in log.read()
+        if event.fact.kind in ("iteration_started", "policy_updated")
+    ]
+    started, updated = "iteration_started", "policy_updated"
+    assert told == [(started, 1), (started, 2), (updated, 1), (started, 3), (updated, 2), (updated, 3)]
+    assert [event.fact.iteration for event in log.read(kinds=("evaluation_finished",))] == [0, 3]
+
+
+def finished(log) -> tuple[list[int], list[int], list[int]]:
+    """Samples after each iteration, iterations after which was examined, and what the end says."""
+    samples = fold(RunSummary(), log.read()).samples.after
+    examined = [event.fact.iteration for event in log.read(kinds=("evaluation_finished",))]
+    return list(samples.values()), examined, [fact.iterations for fact in facts(log, RunFinished)]
+
+
+PRACTICE = {"iterations": 9, "episodes": 0, "practice": 1, "practice_attempts": 2}
+BUDGET = {
+    "recipe": "rlvr",
+    "play": {**PRACTICE, "samples": 7},
+    "evaluate": {"questions": 1, "attempts": 2, "every_samples": 3},
+}
+
+
+async def test_no_iteration_starts_once_the_students_samples_are_spent(runner, tmp_path):
+    log = MemoryLog()
+    await seated(log, runner, Script(), tmp_path, **BUDGET).run()
+    # Two a question: 3 are crossed by the second iteration, 6 by the third, 7 are spent after the fourth.
+    assert finished(log) == ([0, 2, 4, 6, 8], [0, 2, 3, 4], [4])
+
+
+async def test_iterations_end_a_run_whose_samples_are_not_spent(runner, tmp_path):
+    log = MemoryLog()
+    await seated(log, runner, Script(), tmp_path, **{**BUDGET, "play": {**PRACTICE, "iterations": 2, "samples": 7}}).run()
+    assert finished(log) == ([0, 2, 4], [0, 2], [2])
+
+
+async def test_a_run_that_is_ahead_of_learning_stops_at_the_same_sample_and_learns_the_rest(runner, tmp_path):
+    log = MemoryLog()
+    await seated(log, runner, Script(), tmp_path, **BUDGET, learn={"staleness": 2}).run()
+    assert finished(log) == ([0, 2, 4, 6, 8], [0, 2, 3, 4], [4])
+    assert [fact.iteration for fact in facts(log, PolicyUpdated)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("crash", [9, 14, 23, 30])
+async def test_a_run_broken_off_ends_at_the_same_sample(runner, tmp_path, crash):
+    log = MemoryLog()
+    with pytest.raises(SandboxError):
+        await seated(Tripwire(log, crash), runner, Script(), tmp_path, **BUDGET).run()
+    await seated(log, runner, Script(), tmp_path, **BUDGET).run()
+    assert finished(log) == ([0, 2, 4, 6, 8], [0, 2, 3, 4], [4])
+
+
+async def test_the_first_weights_are_examined_unless_told_otherwise(runner, tmp_path):
+    log = MemoryLog()
+    await seated(log, runner, Script(), tmp_path, **{**BUDGET, "evaluate": {**BUDGET["evaluate"], "first": False}}).run()
+    assert finished(log) == ([0, 2, 4, 6, 8], [2, 3, 4], [4])
+
+
+async def test_validation_questions_are_examined_beside_the_others(runner, tmp_path):
+    play = seated(MemoryLog(), runner, Script(), tmp_path, **BUDGET)
+    await replace(play, validation=(OTHER,)).run()
+    examined = [(fact.name, fact.iteration) for fact in facts(play.log, EvaluationFinished)]
+    assert examined == [(name, iteration) for iteration in (0, 2, 3, 4) for name in ("goalposts", "validation")]
+
+
+@pytest.mark.parametrize("name", ["gasp", "gasp_real"])
+async def test_gasp_is_played_as_it_always_was(runner, tmp_path, name):
+    """Whatever other recipes need, the same seed asks, accepts and rewards the same, in the same order."""
+    log = MemoryLog()
+    await seated(log, runner, Script(), tmp_path, recipe=name).run()
+    told = hashlib.sha256()
+    for event in log.read():
+        if not event.stream.startswith("episode/"):
+            continue
+        fact = event.fact.model_dump(mode="json", exclude={"provenance": True, "generation": {"template", "prompt"}})
+        told.update(f"{event.stream} {event.version} {json.dumps(fact, sort_keys=True)}\n".encode())
+    assert told.hexdigest() == "8074134dc7cdc194c2ee66703ad71865f3ea369d2a81af39d2cf9bfbe6bcb482"

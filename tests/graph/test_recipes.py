@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from importlib import import_module
+from itertools import chain
+from math import isfinite
+from statistics import fmean, pstdev
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events.facts.values import Verdict
+from events.pure.advantages import CREDITS, Rewarded, grpo, trr_plus_plus
+from graph.recipes import RECIPES
+from graph.recipes.azr import Azr
+from graph.recipes.gasp import Gasp
+from graph.recipes.recipe import Course
+from graph.recipes.rewards import RewardSettings
+from graph.settings.config import Config
+from tests.support.paths import ROOT
+
+LEMMA = [-0.5, -0.5, -0.5, 0.418, 0.815, 1.0, 0.815, 0.418, -0.5, -0.5, -0.5]
+MEDIUM = [-0.5, 0.077, 0.625, 1.0, 0.698, 0.254, -0.5, -0.5, -0.5, -0.5, -0.5]
+LIFT = [-0.5, 1.0, 0.693, 0.312, 0.104, 0.025, -0.5, -0.5, -0.5, -0.5, -0.5]
+
+
+def one_step(a, b):
+    """A step rewarded with R(p; a, b) on the band of lifts."""
+    step = {"easy_curve": (a, b), "hard_curve": (a, b), "easy_band": (1, 5), "hard_band": (1, 5)}
+    return Gasp(course=Course(guided=("easy",)), **step)
+
+
+@pytest.mark.parametrize(("seat", "paper"), [("easy", LEMMA), ("hard", LIFT)])
+def test_teacher_rewards_are_the_papers_on_the_grid_of_ten(seat, paper):
+    assert [round(Gasp().teacher_reward(seat, n, 10), 3) for n in range(11)] == paper
+
+
+def test_bands_are_integer_bands_and_name_the_side():
+    places = {seat: [Gasp().place(seat, n, 10) for n in range(11)] for seat in ("easy", "hard")}
+    assert places["easy"] == ["too_hard"] * 3 + ["in_band"] * 5 + ["too_easy"] * 3
+    assert places["hard"] == ["too_hard"] * 1 + ["in_band"] * 5 + ["too_easy"] * 5
+
+
+def test_a_band_edge_does_not_fall_off_by_float_error():
+    assert Gasp().place("easy", 21, 30) == "in_band"
+    assert Gasp().place("easy", 9, 30) == "in_band"
+
+
+def test_what_cannot_be_asked_costs_more_than_what_was_asked_before():
+    assert Gasp().rejection_reward("malformed") == -1.0
+    assert Gasp().rejection_reward("degenerate") == -1.0
+    assert Gasp().rejection_reward("not_novel") == -0.5
+
+
+def test_the_student_is_rewarded_for_passing_only():
+    rewards = [
+        Gasp().student_reward(Verdict(outcome=o, passed=0, total=1), "induction") for o in ("passed", "time_limit", "malformed")
+    ]
+    assert rewards == [1.0, -0.5, -1.0]
+
+
+SETTINGS = {
+    "gasp": Gasp(),
+    "gasp_real": Gasp(course=Course(practices=True)),
+    "one_step_medium": one_step(0.3, 5),
+    "one_step_hard": one_step(0.1, 1),
+    "no_rejection_sampling": Gasp(course=Course(selects=False)),
+    "no_io_axis": Gasp(course=Course(axes=("function",))),
+    "lemma_only": Gasp(course=Course(guided=("easy",))),
+    "lift_only": Gasp(course=Course(taught=("hard",))),
+    "goalpost_shown_to_lift": Gasp(course=Course(aimed=True)),
+    "azr": Azr(course=Course(guided=(), references=6, seeds=256, axes=("function",), selects=False)),
+    "rlvr": Gasp(RewardSettings(wrong=0, malformed=0), Course(guided=(), practices=True)),
+    "base": Gasp(course=Course(learns=False)),
+}
+"""What each name means with nothing else set."""
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_name_is_the_algorithm(name):
+    assert Config(recipe=name).algorithm() == SETTINGS[name]
+
+
+@pytest.mark.parametrize(("name", "paper"), [("one_step_medium", MEDIUM), ("one_step_hard", LIFT)])
+def test_a_single_step_is_rewarded_as_the_paper_says_on_the_grid_of_ten(name, paper):
+    found = Config(recipe=name).algorithm()
+    assert [round(found.teacher_reward("easy", n, 10), 3) for n in range(11)] == paper
+    assert [found.place("easy", n, 10) == "in_band" for n in range(11)] == [1 <= n <= 5 for n in range(11)]
+
+
+def test_an_unguided_proposal_earns_the_share_of_failures_unless_all_or_none_fail():
+    azr = Azr()
+    assert [azr.teacher_reward("open", n, 10) for n in (0, 1, 5, 9, 10)] == [-0.5, 0.9, 0.5, pytest.approx(0.1), -0.5]
+    assert azr.rejection_reward("broken") == -1.0
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_says_where_it_comes_from_and_how_we_differ(name):
+    module = import_module(f"graph.recipes.{name}").__doc__
+    assert re.search(r"arXiv \d{4}\.\d{5}", module)
+    assert "\nHow we differ:" in module
+
+
+def test_the_table_of_recipes_is_the_registry():
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+?) \|$", (ROOT / "docs" / "recipes.md").read_text(), re.MULTILINE)
+    assert [(name, what) for name, what, _, _ in rows] == [(name, made.__doc__) for name, made in RECIPES.items()]
+
+
+def test_what_the_paper_leaves_open_is_a_setting():
+    tuned = Config(rewards=RewardSettings(repeated=-0.25, wrong=0.0, malformed=-2.0)).algorithm()
+    assert tuned.rejection_reward("not_novel") == -0.25
+    verdicts = [Verdict(outcome=outcome, passed=0, total=1) for outcome in ("wrong_answer", "malformed")]
+    assert [tuned.student_reward(verdict, "induction") for verdict in verdicts] == [0.0, -2.0]
+
+
+numbers = st.lists(st.floats(-1, 1).map(lambda x: round(x, 3)), min_size=1, max_size=8).map(tuple)
+groups = st.lists(
+    st.builds(
+        Rewarded,
+        phase=st.sampled_from(["lemma", "lift", "solve", "practice"]),
+        role=st.sampled_from(["teacher", "student"]),
+        task=st.sampled_from(["easy", "hard", "induction", "deduction"]),
+        rewards=numbers,
+    ),
+    max_size=12,
+)
+
+
+@given(groups)
+def test_trr_pp_standardises_over_role_and_task(batch):
+    advantages = trr_plus_plus(batch)
+    assert [len(a) for a in advantages] == [len(g.rewards) for g in batch]
+    for key in {(g.role, g.task) for g in batch}:
+        pool = [a for g, row in zip(batch, advantages, strict=True) if (g.role, g.task) == key for a in row]
+        assert fmean(pool) == pytest.approx(0, abs=1e-6)
+        assert pstdev(pool) == pytest.approx(1, abs=1e-6) or not any(pool)
+
+
+@given(groups)
+def test_grpo_standardises_within_each_group(batch):
+    for group, row in zip(batch, grpo(batch), strict=True):
+        assert fmean(row) == pytest.approx(0, abs=1e-6)
+        assert (len(set(group.rewards)) == 1) == (not any(row))
+
+
+@given(groups)
+def test_gasp_credits_practice_by_question_and_play_by_task_in_the_given_order(batch):
+    advantages = Gasp().credit(batch)
+    practice = [i for i, g in enumerate(batch) if g.phase == "practice"]
+    play = [i for i, g in enumerate(batch) if g.phase != "practice"]
+    assert [advantages[i] for i in practice] == grpo([batch[i] for i in practice])
+    assert [advantages[i] for i in play] == trr_plus_plus([batch[i] for i in play])
+
+
+@pytest.mark.parametrize("name", CREDITS)
+@given(groups)
+def test_credit_is_one_finite_number_a_completion_and_nothing_where_all_are_rewarded_alike(name, batch):
+    found = CREDITS[name](batch)
+    assert [len(row) for row in found] == [len(group.rewards) for group in batch]
+    assert all(map(isfinite, chain(*found)))
+    alike = [replace(group, rewards=(0.1,) * len(group.rewards)) for group in batch]
+    assert not any(chain(*CREDITS[name](alike)))
+
+
+@pytest.mark.parametrize("name", CREDITS)
+def test_a_group_of_one_is_silent_where_credit_is_within_groups(name):
+    batch = [Rewarded("lemma", "teacher", "easy", (reward,)) for reward in (1.0, -0.5)]
+    assert any(chain(*CREDITS[name](batch))) == (name in ("reinforce_plus_plus", "trr_plus_plus"))
+
+
+@given(groups)
+def test_rloo_compares_each_completion_with_the_others(batch):
+    for group, row in zip(batch, CREDITS["rloo"](batch), strict=True):
+        for n, advantage in enumerate(row):
+            others = group.rewards[:n] + group.rewards[n + 1 :]
+            assert advantage == pytest.approx(group.rewards[n] - fmean(others) if others else 0, abs=1e-9)

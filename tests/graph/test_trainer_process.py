@@ -1,0 +1,118 @@
+"""Several learning processes are one trainer: they start, learn and end together, however the run ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from events.facts.types import PolicyUpdated
+from events.stores import open_log
+from graph.play.trainer_process import PROGRESS, heard
+from tests.support.paths import ROOT
+from trainer.learn.update_report import telling
+
+PATIENCE_S = 120
+SMALL = (
+    "play.iterations=1",
+    "play.episodes=3",
+    "play.practice=3",
+    "evaluate.questions=1",
+    "evaluate.attempts=1",
+    "learn.processes=2",
+    "learn.shard=zero3",
+)
+
+
+def start(runs: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "graph.run", "--plain", "--runs", str(runs), *arguments]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def trainers(run: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "trainer.run" in words and str(run) in words:
+            found.append(process)
+    return found
+
+
+def wait_for(true, process: subprocess.Popen[str] | None = None, seconds: float = PATIENCE_S) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        assert process is None or process.poll() is None, process.communicate()
+        time.sleep(0.1)
+
+
+def lifetimes(run: Path) -> list[dict[str, object]]:
+    """What trainers said when they were up, together."""
+    path = run / "trainer.log"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [line for line in map(json.loads, lines) if "processes" in line]
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_two_processes_learn_and_none_is_left_after_kill_9_of_the_run_or_of_one_of_them(tmp_path):
+    run = tmp_path / "runs" / "two"
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    killed = start(tmp_path / "runs", "--name", "two", *settings)
+    wait_for(lambda: lifetimes(run), killed)
+    assert len(trainers(run)) == 2
+    killed.kill()
+    wait_for(lambda: not trainers(run))
+    broken = start(tmp_path / "runs", "--resume", "two")
+    wait_for(lambda: len(trainers(run)) == 2 and len(lifetimes(run)) > 1, broken)
+    trainers(run)[1].kill()
+    out, err = broken.communicate(timeout=PATIENCE_S)
+    assert (broken.returncode, err.count("\n")) == (1, 1), err
+    assert "trainer ended" in err
+    assert "killed by signal 9 (Killed)" in err
+    assert not trainers(run)
+    whole = start(tmp_path / "runs", "--resume", "two")
+    out, err = whole.communicate(timeout=PATIENCE_S)
+    assert whole.returncode == 0, out + err
+    assert not trainers(run)
+    assert {(line["processes"], line["stage"]) for line in lifetimes(run)} == {(2, 3)}
+    with closing(open_log(run / "log.sqlite")) as log:
+        assert log.verify() is None
+        assert [event.fact.iteration for event in log.read() if isinstance(event.fact, PolicyUpdated)] == [1]
+
+
+def test_a_trainer_ends_with_its_parent_whatever_it_waits_for():
+    waits = "import os, time; from events.process.startup import die_with; die_with(os.getppid()); print('up', flush=True); time.sleep(600)"
+    starts = (
+        f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {waits!r}]); print(p.pid, flush=True); p.wait()"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", starts], cwd=ROOT, text=True, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    try:
+        assert parent.stdout.readline() == "up\n"
+        parent.kill()
+        parent.wait()
+        wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, seconds=10)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_what_the_trainer_does_is_a_line_in_the_runs_folder_whose_age_tells_that_it_is_stopped(tmp_path):
+    assert heard(tmp_path) == ""
+    with telling(tmp_path, None) as activity, activity.task("tokens learned", 8) as task:
+        task.add(3)
+        wait_for(lambda: heard(tmp_path).startswith("tokens learned: 3 of 8"), seconds=20)
+    assert not (tmp_path / PROGRESS).exists()
+    (tmp_path / PROGRESS).write_text("saving the weights")
+    os.utime(tmp_path / PROGRESS, (time.time() - 65, time.time() - 65))
+    assert heard(tmp_path) == "it has said nothing for 1:05, and last: saving the weights"

@@ -1,0 +1,124 @@
+"""Weights that are served say what the trainer's own say of its probe, or nothing is sampled."""
+
+from pathlib import Path
+
+import pytest
+
+from events.facts.errors import ModelError
+from events.facts.types import PolicyProbed, PolicyServed
+from events.facts.values import Digest
+from events.stores.memory import MemoryLog
+from graph.play.weight_sync import Proofs
+from graph.settings.config import Config
+from roles.models.transformers import TransformersModel
+from tests.graph.test_loop import InstantLearner, seated
+from tests.graph.test_play import Script
+from tests.support.scripted_model import ScriptedModel
+from tests.support.tiny_model import tiny_weights
+from trainer.learn import checkpoint, weight_probe
+
+
+class Liar(TransformersModel):
+    """Says that it serves other weights, and goes on with the first."""
+
+    async def serve(self, weights: Path, policy: Digest) -> None:
+        self._policy = policy
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    (tmp_path / "weights").mkdir()
+    return tmp_path / "weights"
+
+
+def moved(store: Path, first: Digest, by: float) -> Digest:
+    """The same weights with one of them in every hundred moved a little."""
+    import torch
+
+    weights = checkpoint.load(store, first)
+    state = weights.model.state_dict()
+    torch.manual_seed(1)
+    for value in state.values():
+        value.add_(by * torch.randn_like(value) * (torch.rand_like(value) < 0.01))
+    return checkpoint.save(store, store / first, state, {})
+
+
+def probed(store: Path, digest: Digest) -> PolicyProbed:
+    return weight_probe.of(checkpoint.load(store, digest), Config().learn)
+
+
+@pytest.mark.parametrize(("by", "why"), [(0.1, "does not serve them: .* nats in one token"), (1e-3, "still serves")])
+async def test_a_server_that_goes_on_with_old_weights_is_caught_however_little_they_moved(store, by, why) -> None:
+    first = tiny_weights(store)
+    second = moved(store, first, by)
+    honest, liar = TransformersModel(store / first, first), Liar(store / first, first)
+    for model in (honest, liar):
+        proofs = Proofs(exact=True)
+        await proofs.prove("shared", model, probed(store, first))
+        await model.serve(store / second, second)
+        if model is honest:
+            assert (await proofs.prove("shared", model, probed(store, second))).largest < 1e-5
+            assert proofs.proved("shared") == second
+        else:
+            with pytest.raises(ModelError, match=rf"{second[:12]} of the policy shared {why}.*go on with --resume"):
+                await proofs.prove("shared", model, probed(store, second))
+            assert proofs.proved("shared") == first
+
+
+async def test_in_low_precision_the_mean_decides_and_an_unchanged_answer_still_gives_old_weights_away(store) -> None:
+    first = tiny_weights(store)
+    second = moved(store, first, 0.02)
+    proofs, liar = Proofs(exact=False), Liar(store / first, first, dtype="bfloat16")
+    far = await proofs.prove("shared", liar, probed(store, first))
+    assert 1e-3 < far.mean < 0.1
+    await liar.serve(store / second, second)
+    with pytest.raises(ModelError, match=f"{second[:12]} of the policy shared still serves {first[:12]}"):
+        await proofs.prove("shared", liar, probed(store, second))
+
+
+async def test_weights_that_say_the_same_of_the_probe_may_be_delivered(store) -> None:
+    proofs, model = Proofs(exact=True), ScriptedModel(lambda prompt, seed, index: "")
+    for digest in ("1" * 64, "2" * 64):
+        await proofs.prove("shared", model, PolicyProbed(digest=digest, tokens=(1, 2), logprobs=(-0.5,)))
+        assert proofs.proved("shared") == digest
+
+
+@pytest.mark.parametrize(
+    ("exact", "logprobs", "why"),
+    [
+        (True, (-0.5, -0.502), r"differ by 0\.002 nats in one token, and 0\.001 are allowed"),
+        (False, (-0.5, -0.8), r"differ by 0\.15 nats on average, and 0\.1 are allowed"),
+        (True, (-0.5, float("nan")), "differ by nan nats"),
+        (True, (-0.5,), "tells 2 logprobs of 3 tokens"),
+    ],
+)
+async def test_how_far_apart_is_said(exact, logprobs, why) -> None:
+    model = ScriptedModel(lambda prompt, seed, index: "")
+    asked = PolicyProbed(digest="1" * 64, tokens=(1, 2, 3), logprobs=logprobs)
+    with pytest.raises(ModelError, match=why):
+        await Proofs(exact=exact).prove("shared", model, asked)
+
+
+class Disagreeing(InstantLearner):
+    """Its probe of the first weights is not what the model says."""
+
+    async def probed(self, policy, digest):
+        return PolicyProbed(digest=digest, tokens=(1, 2, 3), logprobs=(-0.5, -2.5))
+
+
+@pytest.mark.docker
+async def test_nothing_is_sampled_with_weights_that_were_not_proved(runner, tmp_path) -> None:
+    log = MemoryLog()
+    play = seated(log, runner, Script(), tmp_path)
+    play.learner = Disagreeing(log)
+    with pytest.raises(ModelError, match="2 nats in one token"):
+        await play.run()
+    assert not list(log.read())
+    play.learner = InstantLearner(log)
+    await play.run()
+    served = [event.fact for event in log.read(kinds=("policy_served",))]
+    digest = "0" * 64
+    assert served == [
+        PolicyServed(role=role, policy=digest, difference=0, mean_difference=0) for role in ("teacher", "student")
+    ]
+    assert next(log.read()).fact == served[0]

@@ -1,0 +1,245 @@
+"""Whole small runs with the shipped model, the real sandbox, the real trainer, and logs in both stores."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from events.cli.app import open_any
+from events.export import frames
+from events.facts.types import AttemptsMade, AttemptsVerified, GapMeasured, PolicyServed, PolicyUpdated, QuestionProposed
+from events.projections.run_summary import RunSummary, fold
+from events.stores import open_log
+from graph.estimate.token_estimate import iteration
+from graph.settings.config import Config
+from graph.settings.configure import configure
+from roles.pocket import WEIGHTS
+from tests.support.benchmark_data import record_file
+from tests.support.paths import ROOT
+from tests.support.training_samples import sample_digest
+from trainer.data import replay
+from trainer.data.replay import Cursor
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+SMALL = (
+    "play.iterations=2",
+    "play.episodes=6",
+    "play.practice=6",
+    "evaluate.questions=12",
+    "evaluate.attempts=4",
+)
+
+
+def start(runs: Path, *arguments: str, settings: tuple[str, ...] = SMALL) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "graph.run", "--plain", "--runs", str(runs), *arguments]
+    command += [part for setting in settings for part in ("--set", setting)]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, out + err
+    assert err == ""
+    return out
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """One finished small run."""
+    runs = tmp_path_factory.mktemp("runs")
+    out = finish(start(runs, "--name", "whole"))
+    log = open_log(runs / "whole" / "log.sqlite")
+    yield log, out
+    log.close()
+
+
+def test_an_iteration_asks_for_what_its_settings_say(whole):
+    log, _ = whole
+    config = configure(None, list(SMALL))
+    most, usual = iteration(config, most=True), iteration(config)
+    for number in (1, 2):
+        facts = [
+            event.fact
+            for event in log.read(kinds={"attempts_made", "question_proposed"})
+            if f"episode/{number:05}/" in event.stream
+        ]
+        proposals = sum(isinstance(fact, QuestionProposed) for fact in facts)
+        answers = sum(fact.generation.count for fact in facts if isinstance(fact, AttemptsMade))
+        assert usual.proposals / 4 < proposals <= most.proposals
+        assert usual.answers / 4 < answers <= most.answers
+        assert sum(fact.generation.length for fact in facts) <= most.tokens
+
+
+def test_a_run_ends_with_its_table_and_where_to_look(whole):
+    _, out = whole
+    for words in ("gap", "pass@1", "held-out", "-m events.trace", "-m events verify"):
+        assert words in out
+
+
+def test_every_iteration_was_learned_and_its_weights_served(whole):
+    log, _ = whole
+    events = list(log.read())
+    updates = [event for event in events if isinstance(event.fact, PolicyUpdated)]
+    assert [event.fact.iteration for event in updates] == [1, 2]
+    assert all(step.samples for event in updates for step in event.fact.steps if step.groups > step.silent_groups)
+    served = [event.fact.policy for event in events if isinstance(event.fact, PolicyServed) and event.fact.role == "student"]
+    assert served[1:] == [event.fact.digest for event in updates]
+
+
+def test_every_rollout_names_the_policy_that_sampled_it(whole):
+    log, _ = whole
+    serving = None
+    for event in log.read():
+        if isinstance(event.fact, PolicyServed) and event.fact.role == "student":
+            serving = event.fact.policy
+        if isinstance(event.fact, AttemptsMade):
+            assert event.fact.generation.policy == serving
+
+
+def test_operations_are_logged_beside_the_events_as_json(whole, tmp_path):
+    log, _ = whole
+    lines = [json.loads(line) for line in (log.path.parent / "run.log").read_text().splitlines()]
+    assert [line["iteration"] for line in lines if line["event"] == "iteration_finished"] == [1, 2]
+    told = {line["event"] for line in lines}
+    assert told >= {"run_started", "trainer_started", "policy_learned", "weights_served", "examined", "run_ended"}
+
+
+def test_what_every_update_consumed_can_be_taken_out_and_proved(whole):
+    log, _ = whole
+    attempts, updates = frames.attempts(log), frames.updates(log)
+    assert updates.height == 2
+    for update in updates.iter_rows(named=True):
+        assert sample_digest(attempts, update["after"], update["until"]) == update["sample_digest"]
+
+
+def test_a_live_run_retrained_offline_gives_its_own_weights(whole, tmp_path):
+    log, _ = whole
+    command = [sys.executable, "-m", "trainer.run", str(tmp_path / "new"), "--offline", str(log.path.parent), "--verify"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    with closing(open_any(str(tmp_path / "new"))) as other:
+        again, live = frames.updates(other), frames.updates(log)
+    assert again["digest"].to_list() == live["digest"].to_list()
+    assert again["sample_digest"].to_list() == live["sample_digest"].to_list()
+
+
+def test_rewards_given_anew_by_the_recipe_that_played_are_the_recorded_ones(whole):
+    log, _ = whole
+    start = replay.started(log)
+    place = Cursor("shared", start.policies["student"], until=0, step=0, version=0)
+    for event in log.read(kinds=("policy_updated",)):
+        end = replay.finished(log, place.until)
+        assert replay.window(log, place, end, Config(**start.config).algorithm()).digest == event.fact.samples
+        place = place.behind(event)
+
+
+def test_the_log_of_a_run_verifies(whole):
+    assert whole[0].verify() is None
+
+
+TINY = ("play.iterations=1", "play.episodes=3", "play.practice=2", "evaluate.questions=2", "evaluate.attempts=2")
+
+
+def test_the_same_seed_gives_the_same_head_in_postgresql_and_no_password_is_told(whole, guarded_postgres, tmp_path):
+    finish(start(tmp_path, "--name", "base", "--log", guarded_postgres))
+    folder, password = tmp_path / "base", os.environ["PGPASSWORD"]
+    with closing(open_any(str(folder))) as log:
+        assert log.head() == whole[0].head()
+        assert not any(password in event.model_dump_json() for event in log.read())
+    assert (folder / "log.url").read_text() == f"{guarded_postgres}?run=base\n"
+    assert not (folder / "log.sqlite").exists()
+    for path in folder.rglob("*"):
+        assert not path.is_file() or password.encode() not in path.read_bytes(), path
+    for log_file in ("run.log", "trainer.log"):
+        lines = [json.loads(line) for line in (folder / log_file).read_text().splitlines()]
+        assert {line["run"] for line in lines} == {"base"}
+    for command in (["events.trace", folder], ["events.trace", f"{guarded_postgres}?run=base"], ["events", "list", tmp_path]):
+        shown = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert shown
+
+
+def test_a_run_in_postgresql_goes_on_after_kill_9(guarded_postgres, tmp_path):
+    process = start(tmp_path, "--name", "base", "--log", guarded_postgres, settings=TINY)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "base").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    with closing(open_any(str(tmp_path / "base"))) as log:
+        while not any(log.read(kinds={"attempts_verified"}, limit=1)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.kill()
+        process.communicate()
+        finish(start(tmp_path, "--resume", "base", settings=()))
+        assert log.verify() is None
+        kinds = [event.fact.kind for event in log.read("run")]
+        assert (kinds.count("run_resumed"), kinds.count("iteration_finished"), kinds[-1]) == (1, 1, "run_finished")
+        assert sum(1 for _ in log.read("policy/shared", kinds={"policy_updated"})) == 1
+        streams = {event.stream for event in log.read() if event.stream.startswith("episode/")}
+        ends = [event.stream for event in log.read(kinds={"episode_finished"})]
+        assert sorted(ends) == sorted(streams)
+        assert len(streams) == 5
+
+
+def test_separate_policies_learn_separately(tmp_path):
+    finish(start(tmp_path, "--name", "two", settings=(*SMALL, "policies=separate", "play.iterations=1")))
+    log = open_log(tmp_path / "two" / "log.sqlite")
+    summary = fold(RunSummary(), log.read())
+    assert {update.policy for update in summary.updates} == {"teacher", "student"}
+    assert summary.policies["teacher"] != summary.policies["student"]
+    log.close()
+
+
+def test_real_livecodebench_records_are_played_honestly(tmp_path):
+    goalposts = f"goalposts=livecodebench:{record_file('lcb/full_records.jsonl')}"
+    # The pocket model was made for shorter prompts, but knows no last position.
+    weights = Path(shutil.copytree(WEIGHTS, tmp_path / "weights"))
+    config = json.loads((weights / "config.json").read_text())
+    (weights / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}))
+    reading = (f"model={weights}", "max_prompt_tokens=2000")
+    finish(start(tmp_path, "--name", "lcb", settings=(*SMALL, "play.iterations=1", *reading, goalposts)))
+    log = open_log(tmp_path / "lcb" / "log.sqlite")
+    gaps = [event.fact.gap for event in log.read(kinds={"gap_measured"}) if isinstance(event.fact, GapMeasured)]
+    assert gaps == [1.0] * 6
+    verdicts = [
+        verdict
+        for event in log.read("evaluation/goalposts/00000")
+        if isinstance(event.fact, AttemptsVerified)
+        for verdict in event.fact.verdicts
+    ]
+    assert len(verdicts) == 12 * 4
+    assert not any(verdict.outcome == "passed" for verdict in verdicts)
+    assert not list(log.read(kinds={"episode_failed"}))
+    log.close()
+
+
+def _answered(path):
+    """Whether the first answers are in the log: from here to the end of the smallest run it is still some seconds."""
+    if not path.exists():
+        return False
+    with closing(open_log(path)) as log:
+        return next(log.read(kinds={"attempts_verified"}, limit=1), None) is not None
+
+
+def test_ctrl_c_and_sigterm_end_cleanly_and_the_run_goes_on(tmp_path):
+    arguments, settings, log = ("--name", "x"), SMALL, tmp_path / "x" / "log.sqlite"
+    # First while models load, where no answer is there yet, then in the middle of play.
+    for number, ready in ((signal.SIGTERM, log.with_name("trainer.out").exists), (signal.SIGINT, lambda: _answered(log))):
+        process = start(tmp_path, *arguments, settings=settings)
+        while not ready():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.1)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=300)
+        assert (process.returncode, err) == (128 + number, "")
+        assert f"--resume {tmp_path / 'x'}" in out
+        assert not [line for line in os.popen("ps ax -o args") if str(tmp_path) in line and "trainer.run" in line]
+        arguments, settings = ("--resume", "x"), ()
+    finish(start(tmp_path, *arguments, settings=settings))

@@ -1,0 +1,161 @@
+"""Every recipe from start to end in the pocket world: two small iterations with the shipped model, sandbox and trainer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import closing
+
+import pytest
+
+from events.facts.log import Event
+from events.facts.types import (
+    AttemptsMade,
+    EpisodeStarted,
+    PassRateMeasured,
+    PolicyUpdated,
+    QuestionAccepted,
+    QuestionProposed,
+    QuestionRejected,
+    ReferencesDrawn,
+    RewardGiven,
+    RunFinished,
+)
+from events.process.activity import Activity
+from graph.play.scheduler import pace
+from graph.recipes import RECIPES
+from graph.settings.config import Config
+from graph.setup.assemble import inputs, put_up, seat, stored
+from graph.setup.folder import create
+from graph.setup.model_source import models
+from roles.questions.load import load
+from trainer.data import replay
+from trainer.job.update_schedule import Syllabus
+from trainer.learn.loop import Trainer
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+SMALL = {
+    "play": {
+        "iterations": 2,
+        "episodes": 2,
+        "attempts": 4,
+        "max_attempts": 2,
+        "solve_attempts": 2,
+        "practice": 2,
+        "practice_attempts": 4,
+    },
+    "evaluate": {"questions": 1, "attempts": 1},
+}
+
+
+class Learner:
+    """The trainer, in this process."""
+
+    def __init__(self, log, folder):
+        self._trainer = Trainer(log, folder, Syllabus(log, replay.started(log)))
+        self._trainer.prepare()
+        self._log = log
+
+    async def updated(self, policy, iteration):
+        list(self._trainer.catch_up())
+        updates = [event.fact for event in self._log.read(f"policy/{policy}", kinds={"policy_updated"})]
+        return next(fact.digest for fact in updates if fact.iteration == iteration)
+
+    async def probed(self, policy, digest):
+        probes = [event.fact for event in self._log.read(f"policy/{policy}", kinds={"policy_probed"})]
+        return next(fact for fact in probes if fact.digest == digest)
+
+
+async def play(folder, config, log, runner):
+    """Play a run that was created."""
+    given, learner = inputs(config), Learner(log, folder)
+    put_up(log, given.goalposts)
+    async with models(config, stored(folder, config, log), folder, Activity()) as made:
+        going = pace(config.play.order)
+        await seat(folder, config, log, given, runner=runner, models=made, learner=learner, pace=going).run()
+
+
+@pytest.fixture(scope="module")
+def played(runner, tmp_path_factory):
+    """Events of a recipe's run, which is played once."""
+    done: dict[str, list[Event]] = {}
+
+    def events(name: str) -> list[Event]:
+        if name not in done:
+            folder, config = tmp_path_factory.mktemp("runs") / name, Config(recipe=name, **SMALL)
+            with closing(create(folder, config, inputs(config))) as log:
+                asyncio.run(play(folder, config, log, runner))
+                done[name] = list(log.read())
+        return done[name]
+
+    return events
+
+
+def facts(events, kind):
+    return [event.fact for event in events if isinstance(event.fact, kind)]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_plays_what_its_course_says(played, name):
+    events, course = played(name), Config(recipe=name).algorithm().course
+    assert facts(events, RunFinished)
+    started = facts(events, EpisodeStarted)
+    assert ("guided" in {fact.purpose for fact in started}) == bool(course.guided)
+    assert ("unguided" in {fact.purpose for fact in started}) == bool(course.references)
+    assert ("practice" in {fact.purpose for fact in started}) == course.practices
+    assert {fact.axis for fact in started} <= set(course.axes)
+    assert {fact.seat for fact in facts(events, QuestionProposed)} <= {*course.guided, *course.seats("unguided")}
+
+
+@pytest.mark.parametrize("name", ["no_rejection_sampling", "azr"])
+def test_a_seat_that_does_not_select_proposes_once_and_keeps_whatever_can_be_asked(played, name):
+    events = played(name)
+    assert {fact.attempt for fact in facts(events, QuestionProposed)} == {1}
+    measured = Counter(fact.question for fact in facts(events, PassRateMeasured))
+    assert measured == Counter(fact.question for fact in facts(events, QuestionAccepted))
+    assert not {"not_novel", "too_easy", "too_hard"} & {fact.reason for fact in facts(events, QuestionRejected)}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_student_learns_from_what_the_taught_seats_had_accepted(played, name):
+    events, course = played(name), Config(recipe=name).algorithm().course
+    seat_of = {
+        (event.stream, event.fact.question): event.fact.seat for event in events if event.fact.kind == "question_accepted"
+    }
+    asked = {(event.stream, event.version): event.fact for event in events if isinstance(event.fact, AttemptsMade)}
+    learned = {
+        (event.stream, asked[event.stream, event.fact.of].question)
+        for event in events
+        if isinstance(event.fact, RewardGiven) and event.fact.phase == "solve"
+    }
+    assert learned == {place for place, seat in seat_of.items() if seat in course.taught}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_iteration_is_a_lesson_where_the_course_learns_and_else_changes_nothing(played, name):
+    events = played(name)
+    updates = facts(events, PolicyUpdated)
+    assert [fact.iteration for fact in updates] == [1, 2]
+    assert facts(events, RewardGiven)
+    assert all(bool(fact.steps) == Config(recipe=name).algorithm().course.learns for fact in updates)
+    assert all((fact.digest != fact.parent) == any(step.samples for step in fact.steps) for fact in updates)
+
+
+def test_an_open_question_is_tried_and_learned_in_the_one_form_that_it_was_proposed_for(played):
+    forms: dict[str, set[str]] = {}
+    for event in played("azr"):
+        if isinstance(event.fact, RewardGiven):
+            forms.setdefault(event.stream, set()).add(event.fact.task)
+    assert forms
+    assert all(len(tasks) == 1 and tasks <= {"induction", "deduction", "abduction"} for tasks in forms.values())
+
+
+def test_references_are_seeds_or_open_questions_of_earlier_iterations(played):
+    events = played("azr")
+    accepted = {event.fact.blob: event.position for event in events if isinstance(event.fact, QuestionAccepted)}
+    seeds = {question.id for question in load("pocket", "train").questions}
+    for event in events:
+        if isinstance(event.fact, ReferencesDrawn):
+            assert len(set(event.fact.references)) == 6
+            assert all(blob[:16] in seeds or accepted[blob] < event.position for blob in event.fact.references)

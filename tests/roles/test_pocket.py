@@ -1,0 +1,138 @@
+"""What ships: pocket weights that load, answer and teach, and question files that keep apart."""
+
+import hashlib
+import json
+import random
+
+import pytest
+
+from events.facts.values import Question, Sampling
+from events.facts.weights import weights_digest
+from events.pure.answer_parsing import Proposal, parse_program, parse_proposal
+from roles.model import Request
+from roles.models.transformers import TransformersModel
+from roles.pocket import QUESTIONS, WEIGHTS, world
+from roles.pocket.corpus import Corpus, half_known
+from roles.pocket.operations import OPERATIONS
+from roles.pocket.questions import candidates, deep, train
+from roles.prompt import PROMPTS, Prompts
+
+SIZES = {"train": 400, "validation": 100, "test": 200, "goalposts": 100}
+
+
+def agrees(proposal: Proposal) -> bool:
+    steps, family = world.read_statement(proposal.message), world.family_of(proposal.message)
+    return steps is not None and family is not None and steps == world.read_program(proposal.program, family)
+
+
+def shipped(split: str) -> list[Question]:
+    return [Question.model_validate_json(line) for line in (QUESTIONS / f"{split}.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def model() -> TransformersModel:
+    return TransformersModel(WEIGHTS, weights_digest(WEIGHTS))
+
+
+@pytest.fixture(scope="module")
+def prompts() -> Prompts:
+    return Prompts(PROMPTS / "pocket")
+
+
+async def pass_rate(model: TransformersModel, prompts: Prompts, rare: int) -> float:
+    questions = world.generate("train", 40, 5, rare=(rare,))
+    asked = [Request(prompts.induction(q).text, 10, i, Sampling(max_tokens=48)) for i, q in enumerate(questions)]
+    right = 0
+    for question, reply in zip(questions, await model.generate(asked), strict=True):
+        family = world.family_of(question.statement)
+        assert family is not None
+        for completion in reply.completions:
+            program = parse_program(completion.text)
+            steps = world.read_program(program, family) if isinstance(program, str) else None
+            right += steps == world.read_statement(question.statement)
+    return right / 400
+
+
+@pytest.mark.parametrize(("split", "size"), SIZES.items())
+def test_the_shipped_questions_are_whole_and_true(split: str, size: int) -> None:
+    questions = shipped(split)
+    assert len(questions) == size == len({q.id for q in questions})
+    for question in questions:
+        assert world.truth(question.statement) == question.program
+        assert (len(question.public), len(question.private)) == (2, 8)
+
+
+def test_the_shipped_files_are_what_the_command_makes() -> None:
+    assert shipped("train") == train(0)
+    assert shipped("validation") == deep("validation", 0, 100)
+    assert shipped("test") == deep("test", 0, 200)
+    assert set(shipped("goalposts")) <= set(candidates(0, 160))
+
+
+def test_the_shipped_goalposts_are_the_file_that_the_filter_wrote() -> None:
+    origin = json.loads((QUESTIONS / "goalposts.provenance.json").read_text())
+    assert hashlib.sha256((QUESTIONS / "goalposts.jsonl").read_bytes()).hexdigest() == origin["file"]
+    assert [asked["who"] for asked in origin["policies"]] == ["pocket"] + ["rlvr-100"] * 3 + ["azr-100"] * 3
+    assert origin["questions"] - sum(asked["dropped"] for asked in origin["policies"]) == origin["unsolved"]
+
+
+def test_no_structure_is_in_two_splits() -> None:
+    seen: dict[str, str] = {}
+    for split in SIZES:
+        for question in shipped(split):
+            steps = world.read_statement(question.statement)
+            assert steps is not None
+            assert seen.setdefault(world.structure(steps), split) == split
+
+
+def test_the_corpus_holds_no_structure_of_another_split(prompts) -> None:
+    rng = random.Random(0)
+    held_out = {q.statement for split in ("validation", "test", "goalposts") for q in shipped(split)}
+    for _ in range(2000):
+        example = Corpus(prompts).draw(rng)
+        assert not any(line in held_out for line in (example.prompt + example.answer + example.tail).split("\n"))
+
+
+def test_half_known_operations_are_mistaken_as_often_as_they_say() -> None:
+    rng = random.Random(0)
+    for operation in OPERATIONS:
+        right = sum(half_known(operation, rng) is operation for _ in range(2000)) / 2000
+        assert right == pytest.approx(operation.known, abs=0.05)
+
+
+def test_the_optimizer_state_fits_the_model() -> None:
+    from safetensors import safe_open
+
+    with safe_open(WEIGHTS / "model.safetensors", "pt") as weights, safe_open(WEIGHTS / "optimizer.moments", "pt") as adam:
+        assert set(adam.keys()) == {f"{name}.exp_avg_sq" for name in weights.keys()} | {"step"}  # noqa: SIM118
+        for name in weights.keys():  # noqa: SIM118
+            assert weights.get_slice(name).get_shape() == adam.get_slice(f"{name}.exp_avg_sq").get_shape()
+    assert json.loads((WEIGHTS / "config.json").read_text())["tie_word_embeddings"] is False
+
+
+async def test_rare_operations_make_questions_harder_smoothly(model, prompts) -> None:
+    none, one, two, three = [await pass_rate(model, prompts, rare) for rare in range(4)]
+    assert none > 0.85
+    assert 0.3 < one < 0.65
+    assert 0.1 < two < 0.35
+    assert 0.0 < three < 0.15
+
+
+async def test_the_teacher_writes_valid_and_true_proposals(model, prompts) -> None:
+    goalposts = shipped("goalposts")
+    asked = [
+        Request(prompts.easy(g, axis).text, 2, i, Sampling(max_tokens=224))
+        for i, g in enumerate(goalposts)
+        for axis in ("io", "function")
+    ]
+    texts = [c.text for reply in await model.generate(asked) for c in reply.completions]
+    proposals = [p for p in map(parse_proposal, texts) if isinstance(p, Proposal)]
+    true = [p for p in proposals if agrees(p)]
+    assert len(proposals) > 0.9 * len(texts)
+    assert len(true) > 0.9 * len(proposals)
+    assert len({p.program for p in true}) > 0.5 * len(true)
+
+
+async def test_any_text_can_be_asked(model) -> None:
+    (reply,) = await model.generate([Request("Gegeben: ein Wörtchen 🎉\n\t<|end|> x=1", 1, 0, Sampling(max_tokens=8))])
+    assert reply.completions[0].token_ids

@@ -1,0 +1,134 @@
+"""Recorded verdicts are reached again under the recorded conditions, and every one that was not true is found."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from events.facts.types import AttemptsMade, AttemptsVerified, GoalpostAdded
+from events.facts.values import Digest, Generation, Pair, Question, Sampling, Verdict
+from events.stores import open_log
+from roles.generation_record import put_question
+from roles.verifier import Verifier
+
+pytestmark = pytest.mark.docker
+
+SQUARES = Question(
+    statement="Square every number.",
+    program="def f(x):\n    return [v * v for v in x]",
+    private=(Pair(input="[3]", output="[9]"), Pair(input="[1, 2]", output="[1, 4]")),
+)
+ANSWERS = {
+    "induction": [
+        "```python\ndef f(x):\n    return [v * v for v in x]\n```",
+        "```python\ndef f(x):\n    return [v * 3 for v in x]\n```",
+        "```python\ndef f(x):\n    while True: pass\n```",
+        "no program",
+        "```python\ndef f(x):\n    return tuple(v * v for v in x)\n```",
+    ],
+    "deduction": ["```output\n[9]\n```", "```output\n[8]\n```"],
+    "abduction": ["```input\n[-3]\n```", "```input\n[4]\n```"],
+}
+
+
+def passed(total):
+    return Verdict(outcome="passed", passed=total, total=total)
+
+
+async def record(path, runner, *, planted=(), rules="own", per_test=False, **conditions):
+    """A log with one judgement a task; `planted` names attempts that are recorded as passed, whatever they were."""
+    verifier = Verifier(runner, pairs=2, public_pairs=0, distinct=1, rules=rules, per_test=per_test)
+    log = open_log(path, create=True)
+    log.append("goalposts", [GoalpostAdded(question=SQUARES.id, blob=put_question(log, SQUARES), source="test")])
+    for task, texts in ANSWERS.items():
+        pair = None if task == "induction" else 0
+        verdicts, _ = await verifier.judge(SQUARES, task, pair, texts)
+        told = [passed(one.total) if (task, number) in planted else one for number, one in enumerate(verdicts)]
+        blob = log.put(json.dumps(texts).encode())
+        generation = Generation(
+            policy=Digest("0" * 64), template="t", prompt=blob, texts=blob, tokens=blob,
+            count=len(texts), length=1, seed=0, sampling=Sampling(),
+        )  # fmt: skip
+        made = AttemptsMade(purpose="solve", question=SQUARES.id, task=task, pair=pair, generation=generation)
+        provenance = verifier.provenance_of(SQUARES).model_copy(update=conditions)
+        log.append(f"episode/{task}", [made, AttemptsVerified(of=1, verdicts=tuple(told), provenance=provenance)])
+    head = log.head()
+    log.close()
+    return head
+
+
+def reverify(path, *options):
+    command = [sys.executable, "-m", "roles", "reverify", str(path), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+async def test_an_honest_run_has_no_flips_and_is_not_written_to(tmp_path, runner):
+    path = tmp_path / "log.sqlite"
+    head = await record(path, runner)
+    done = reverify(tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0 flips among 9 verdicts of 3 judgements\n", "")
+    log = open_log(path)
+    assert (log.head(), log.verify()) == (head, None)
+    log.close()
+
+
+async def test_the_recorded_rules_are_followed(tmp_path, runner):
+    await record(tmp_path / "log.sqlite", runner, rules="livecodebench", per_test=True)
+    done = reverify(tmp_path)
+    assert (done.returncode, done.stdout) == (0, "0 flips among 9 verdicts of 3 judgements\n")
+    log = open_log(tmp_path / "log.sqlite")
+    (programs, *_) = (event.fact.verdicts for event in log.read(kinds={"attempts_verified"}))
+    log.close()
+    assert [verdict.outcome for verdict in programs][4] == "passed", "a tuple is a list by these rules, and by no others"
+
+
+async def test_every_planted_flip_is_reported_with_its_place(tmp_path, runner):
+    path = tmp_path / "log.sqlite"
+    planted = {("induction", 1), ("induction", 2), ("deduction", 1), ("abduction", 1)}
+    await record(path, runner, planted=planted)
+    done = reverify(path, "--json")
+    assert done.returncode == 1, done.stderr
+    *flips, counts = map(json.loads, done.stdout.splitlines())
+    assert {(flip["stream"], flip["attempt"]) for flip in flips} == {(f"episode/{task}", n) for task, n in planted}
+    assert all(flip["old"]["outcome"] == "passed" and flip["question"] == SQUARES.id for flip in flips)
+    assert [flip["new"]["outcome"] for flip in flips][:2] == ["wrong_answer", "time_limit"]
+    assert [flip["position"] for flip in flips] == [3, 3, 5, 7]
+    assert counts == {"judgements": 3, "verdicts": 9, "flips": 4, "unknown": 0}
+    shown = reverify(path)
+    assert "attempt 1  passed 2/2 → wrong_answer 1/2" in shown.stdout
+    assert "4 flips among 9 verdicts" in shown.stdout
+
+
+async def test_a_sample_is_drawn_by_its_seed(tmp_path, runner):
+    path = tmp_path / "log.sqlite"
+    await record(path, runner)
+    counts = json.loads(reverify(path, "--json", "--sample", "2", "--seed", "5").stdout)
+    assert counts["judgements"] == 2
+    assert reverify(path, "--json", "--sample", "2", "--seed", "5").stdout == json.dumps(counts) + "\n"
+
+
+async def test_another_image_than_the_recorded_one_is_told(tmp_path, runner):
+    await record(tmp_path / "log.sqlite", runner, image="sha256:" + "0" * 64)
+    done = reverify(tmp_path)
+    assert done.returncode == 0
+    assert "not with the recorded image sha256:000000000000" in done.stderr
+
+
+async def test_limits_that_this_version_does_not_know_are_an_error(tmp_path, runner):
+    await record(tmp_path / "log.sqlite", runner, limits={"moons": 3.0})
+    done = reverify(tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'moons'" in done.stderr
+
+
+async def test_the_recorded_limits_are_in_force(tmp_path, runner):
+    limits = runner.provenance.limits
+    await record(tmp_path / "log.sqlite", runner, limits={**limits, "wall_seconds": 0.001})
+    done = reverify(tmp_path, "--json")
+    assert done.returncode == 1, done.stderr
+    assert done.stdout, done.stderr
+    *flips, _ = map(json.loads, done.stdout.splitlines())
+    assert {flip["new"]["outcome"] for flip in flips} == {"time_limit"}

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+
+from events.facts.errors import BadInput
+from events.facts.values import Pair, Question
+from roles.judging.safety import objection, parse, without_each_statement
+from roles.judging.similarity import NgramEmbedding, Novelty, embedding
+from tests.support.tiny_model import tiny_weights
+
+
+def question(statement, program="def f(x):\n    return x"):
+    return Question(statement=statement, program=program, private=(Pair(input="1", output="1"),))
+
+
+def test_an_empty_buffer_finds_everything_new():
+    assert Novelty(NgramEmbedding()).similarity(question("anything")) == 0.0
+
+
+def test_the_same_question_is_not_new():
+    novelty = Novelty(NgramEmbedding())
+    novelty.add(question("sort the list, then reverse it"), question("count the words"))
+    assert novelty.similarity(question("sort the list, then reverse it")) == pytest.approx(1.0)
+
+
+def test_another_question_is_new_although_it_shares_words():
+    novelty = Novelty(NgramEmbedding())
+    novelty.add(question("sort the list, then reverse it", "def f(x):\n    return sorted(x)[::-1]"))
+    other = question("sort the words, then join them", "def f(x):\n    return ''.join(sorted(x.split()))")
+    assert 0.1 < novelty.similarity(other) < 0.95
+
+
+def test_an_encoder_in_a_folder_can_take_the_place_of_ngrams(tmp_path):
+    novelty = Novelty(embedding(str(tmp_path / tiny_weights(tmp_path))))
+    novelty.add(question("t3 t4 t5"))
+    assert novelty.similarity(question("t3 t4 t5")) == pytest.approx(1.0, abs=1e-6)
+    assert novelty.similarity(question("t9 t20 t31", "t40")) < 0.99
+
+
+def test_an_unknown_embedding_is_refused():
+    with pytest.raises(BadInput, match="no embedding 'vibes'"):
+        embedding("vibes")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import os",
+        "from subprocess import run",
+        "import numpy.random, sys",
+        "eval('1')",
+        "x.__subclasses__()",
+        "def f():\n    global g",
+    ],
+)
+def test_unsafe_programs_are_objected_to(source):
+    assert objection(parse(source))
+
+
+@pytest.mark.parametrize(
+    "source", ["import math\ndef f(x):\n    return math.sqrt(x)", "from collections import Counter", "x = 1"]
+)
+def test_harmless_programs_are_not(source):
+    assert objection(parse(source)) is None
+
+
+@pytest.mark.parametrize("source", ["def f(", "\0", "(" * 10_000, "x" * 30_000, "1" * 5000 + "a"])
+def test_what_does_not_parse_is_none_and_never_raises(source):
+    assert parse(source) is None
+
+
+def test_each_statement_is_left_out_once_and_the_return_stays():
+    tree = parse("import math\ndef f(x):\n    x = x + 1\n    x = x * 2\n    return x")
+    variants = without_each_statement(tree, "f")
+    assert [("x + 1" in v, "x * 2" in v, "return x" in v) for v in variants] == [(False, True, True), (True, False, True)]

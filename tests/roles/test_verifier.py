@@ -1,0 +1,198 @@
+"""The verifier on the real sandbox: what passes, what fails, and why."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from events.facts.values import Pair, Question
+from roles.verifier import Rejected, Valid, Verifier
+
+pytestmark = pytest.mark.docker
+
+SQUARES = Question(
+    statement="Square every number.",
+    program="def f(x):\n    x = [v * v for v in x]\n    return x",
+    public=(Pair(input="[1, 2]", output="[1, 4]"),),
+    private=(Pair(input="[3]", output="[9]"), Pair(input="[]", output="[]")),
+)
+ECHO = Question(statement="Echo.", mode="stdin", private=(Pair(input="3 4\n", output="7"), Pair(input="1 1\n", output="2\n")))
+
+
+def python(source):
+    return f"```python\n{source}\n```"
+
+
+def proposal(source, statement="Say it.", inputs="[1, 2]\n[3]\n[5, 5]\n[0]\n[7, 1]"):
+    return f"{python(source)}\n```message\n{statement}\n```\n```input\n{inputs}\n```"
+
+
+@pytest.fixture
+def verifier(runner):
+    return Verifier(runner, pairs=5, public_pairs=2, distinct=3, truth=lambda s: SQUARES.program if s == "squares" else None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "passed"),
+    [
+        (python(SQUARES.program), "passed", 3),
+        (python("def f(x):\n    return [v * 2 for v in x]"), "wrong_answer", 1),
+        (python("def f(x):\n    return 1 / 0"), "runtime_error", 0),
+        (python("def f(x)\n    return x"), "syntax_error", 0),
+        (python("def g(x):\n    return x"), "runtime_error", 0),
+        (python("def f(x):\n    while True: pass"), "time_limit", 0),
+        (python("import os\ndef f(x):\n    os._exit(0)"), "runtime_error", 0),
+        ("no program at all", "malformed", 0),
+        (python("class L(list):\n    def __eq__(s, o): return True\ndef f(x):\n    return L()"), "wrong_answer", 0),
+    ],
+)
+async def test_a_program_gets_the_verdict_it_earns(verifier, answer, outcome, passed):
+    (verdict,), _ = await verifier.judge(SQUARES, "induction", None, [answer])
+    assert (verdict.outcome, verdict.passed) == (outcome, passed)
+
+
+async def test_stdin_programs_are_judged_by_what_they_print(verifier):
+    right = python("a, b = map(int, input().split())\nprint(a + b)")
+    wrong = python("print(7)")
+    verdicts, _ = await verifier.judge(ECHO, "induction", None, [right, wrong])
+    assert [(v.outcome, v.passed) for v in verdicts] == [("passed", 2), ("wrong_answer", 1)]
+
+
+async def test_deduction_compares_values_not_text(verifier):
+    answers = ["```output\n[ 1,4 ]\n```", "```output\n[1, 5]\n```", "```output\nopen('x')\n```", "nothing"]
+    verdicts, _ = await verifier.judge(SQUARES, "deduction", 0, answers)
+    assert [v.outcome for v in verdicts] == ["passed", "wrong_answer", "malformed", "malformed"]
+
+
+async def test_abduction_accepts_any_input_that_gives_the_output(verifier):
+    answers = ["```input\n[-1, 2]\n```", "```input\n[1, 2]\n```", "```input\n[2]\n```", "```input\n'a'\n```"]
+    verdicts, _ = await verifier.judge(SQUARES, "abduction", 0, answers)
+    assert [v.outcome for v in verdicts] == ["passed", "passed", "wrong_answer", "runtime_error"]
+
+
+async def test_a_verdict_tells_what_came_of_each_test(verifier):
+    forgetful = "def f(x):\n    return [v * v for v in x] if len(x) > 1 else x[0] + 1"
+    verdicts, _ = await verifier.judge(SQUARES, "induction", None, [python(SQUARES.program), python(forgetful), "?"])
+    assert [(v.tests, v.passed) for v in verdicts] == [("...", 3), (".wr", 1), ("", 0)]
+    assert [v.detail for v in verdicts[:2]] == ["", "gave 4"]
+    verdicts, _ = await verifier.judge(
+        SQUARES, "abduction", 1, ["```input\n[-3]\n```", "```input\n[4]\n```", "```input\n4\n```", "?"]
+    )
+    assert [v.tests for v in verdicts] == [".", "w", "r", ""]
+
+
+async def test_equal_answers_get_equal_verdicts_in_order(verifier):
+    good, bad = python(SQUARES.program), python("def f(x):\n    return x")
+    verdicts, _ = await verifier.judge(SQUARES, "induction", None, [good, bad, "?", good])
+    assert [v.outcome for v in verdicts] == ["passed", "wrong_answer", "malformed", "passed"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("rubbish", "malformed"),
+        (proposal("def f(x)\n    return x"), "broken"),
+        (proposal("def f(x):\n    return x[9]"), "broken"),
+        (proposal("import os\ndef f(x):\n    return os.listdir()"), "unsafe"),
+        (proposal("def f(x):\n    return x.__class__"), "unsafe"),
+        (proposal("def f(x):\n    x = [v * v for v in x]\n    return len(x) > 9"), "degenerate"),
+        (
+            proposal("def f(x):\n    x = [v * v for v in x]\n    x = sorted(x, key=abs)\n    x = sorted(x)\n    return x"),
+            "degenerate",
+        ),
+        (proposal("n = []\ndef f(x):\n    n.append(1)\n    return x + n"), "nondeterministic"),
+        (proposal(SQUARES.program, inputs="[1]\n[2]"), "malformed"),
+        (proposal(SQUARES.program, inputs="[1]\n[2]\n[1]\n[2]\n[3]"), "degenerate"),
+        (proposal(SQUARES.program, inputs="[1]\n[2]\n[1 ]\n[2.0]\n[3]"), "degenerate"),
+        (proposal("import posix\ndef f(x):\n    return x"), "unsafe"),
+        (proposal("def f(x):\n    return " + "+".join(["x"] * 400)), "broken"),
+        (proposal("def f(x):\n    return x" + ".a" * 1000), "broken"),
+        ("(" * 5000, "malformed"),
+        (proposal("def f(x):\n    return " + "(" * 3000 + "x" + ")" * 3000), "broken"),
+    ],
+)
+async def test_what_cannot_be_asked_is_rejected_for_its_reason(verifier, text, reason):
+    found = await verifier.examine(text)
+    assert isinstance(found, Rejected)
+    assert found.reason == reason, found.detail
+
+
+async def test_a_valid_question_gets_its_outputs_by_running(verifier):
+    found = await verifier.examine(proposal(SQUARES.program))
+    assert isinstance(found, Valid)
+    assert [pair.output for pair in found.question.pairs] == ["[1, 4]", "[9]", "[25, 25]", "[0]", "[49, 1]"]
+    assert (len(found.question.public), len(found.question.private)) == (2, 3)
+
+
+async def test_a_docstring_and_an_unused_guard_are_no_operations(verifier):
+    source = 'def f(x):\n    "Squares."\n    if not x:\n        return []\n    x = [v * v for v in x]\n    return x'
+    assert isinstance(await verifier.examine(proposal(source)), Valid)
+
+
+@pytest.mark.parametrize(
+    ("statement", "source", "aligned"),
+    [
+        ("squares", SQUARES.program, True),
+        ("squares", "def f(x):\n    x = [v + v for v in x]\n    return x", False),
+        ("unknown words", SQUARES.program, False),
+    ],
+)
+async def test_alignment_is_agreement_of_statement_and_program(verifier, statement, source, aligned):
+    found = await verifier.examine(proposal(source, statement))
+    assert isinstance(found, Valid)
+    assert found.aligned is aligned
+
+
+FORGED = """
+import json, os, struct
+def f(x):
+    text = "{" + ", ".join(str(k * (2**61 - 1)) for k in range(SIZE)) + "}"
+    body = json.dumps(["ok", text, ""]).encode()
+    for fd in range(3, 30):
+        try:
+            os.write(fd, (struct.pack("!I", len(body)) + body) * 20)
+        except OSError:
+            pass
+    os._exit(0)
+"""
+"""Answers for all of its tests by itself, wherever it can, with a set whose elements' hashes collide."""
+
+
+@pytest.mark.parametrize(("size", "passed"), [(2_500, 20), (5_000, 0)])
+async def test_judging_colliding_values_does_not_hold_up_the_event_loop(verifier, size, passed):
+    text = "{" + ", ".join(str(k * (2**61 - 1)) for k in reversed(range(size))) + "}"
+    asked = SQUARES.model_copy(update={"public": (), "private": tuple(Pair(input=f"[{n}]", output=text) for n in range(20))})
+    gaps, going = [], True
+
+    async def beat():
+        while going:
+            began = time.monotonic()
+            await asyncio.sleep(0.01)
+            gaps.append(time.monotonic() - began)
+
+    beating, began = asyncio.create_task(beat()), time.process_time()
+    verdicts, _ = await verifier.judge(asked, "induction", None, [python(FORGED.replace("SIZE", str(size)))])
+    spent, going = time.process_time() - began, False
+    await beating
+    assert [(verdict.passed, verdict.outcome) for verdict in verdicts] == [(passed, "passed" if passed else "output_limit")]
+    # By hashing it took minutes, and nothing else ran meanwhile.
+    assert spent < 10
+    assert max(gaps) < 1
+
+
+async def test_failed_answers_that_agree_with_each_other_are_counted(verifier):
+    said = [
+        "[v * 2 for v in x]",
+        "[v + v for v in x]",
+        "[v * v for v in x]",
+        "[2 * v for v in x]",
+        "[v for v in x]",
+        "1 / 0",
+        "2 / 0",
+    ]
+    judged = await verifier.judge(SQUARES, "induction", None, [python(f"def f(x):\n    return {one}") for one in said] + ["?"])
+    assert judged.agreeing == 3
+    alone = await verifier.judge(SQUARES, "induction", None, [python(f"def f(x):\n    return {one}") for one in said[2:]])
+    assert alone.agreeing == 0

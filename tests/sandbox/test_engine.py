@@ -1,0 +1,210 @@
+"""The private engine: from nothing to running, killed, started again, purged; and refusals that name the fix."""
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from events.facts.errors import SandboxError
+from sandbox.engine import engine, image_build
+from sandbox.host.docker_runner import DockerRunner
+from sandbox.runner import Job
+
+JOBS = [Job(source="import time\ndef f(x):\n    time.sleep(0.2)\n    return x\n", inputs=("1",))] * 30
+
+
+def processes_naming(text: str) -> list[str]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if text in command and str(os.getpid()) != entry.name:
+                found.append(command)
+    return found
+
+
+@contextmanager
+def private_engine():
+    """An engine of the tests' own, so that killing it hurts nobody."""
+    if os.geteuid() != 0:
+        pytest.skip("a private engine needs root")
+    folder = Path(tempfile.mkdtemp(prefix="gasp-e"))
+    private = engine.Engine(folder / "data", folder / "run")
+    try:
+        yield private
+    finally:
+        private.purge()
+    assert not private.data.exists()
+    assert not private.state.exists()
+    assert processes_naming(str(folder)) == []
+    assert str(folder) not in Path("/proc/mounts").read_text()
+    assert list(Path("/sys/fs/cgroup").glob(f"*/{private.cgroup}")) == []
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def private():
+    with private_engine() as private:
+        yield private
+
+
+def connect_to(private):
+    def connect(say):
+        import docker
+
+        private.up(say)
+        return docker.DockerClient(base_url=private.url)
+
+    return connect
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_two_callers_at_once_start_one_engine(private):
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(lambda _: private.up(), range(3)))
+    assert engine.answers(private.url)
+    assert len([line for line in processes_naming(str(private.data)) if line.startswith("dockerd")]) == 1
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+async def test_an_engine_killed_in_the_middle_is_an_error_and_the_next_start_works(private):
+    private.up()
+    pid = private.pid()
+    client = connect_to(private)(engine.quiet)
+    image_build.ensure(client, engine.quiet)
+    runner = DockerRunner(workers=2, connect=lambda _: client)
+    try:
+        running = asyncio.create_task(runner.run(JOBS))
+        await asyncio.sleep(2)
+        os.kill(pid, 9)
+        with pytest.raises(SandboxError, match=r"sandbox\.engine up"):
+            await running
+    finally:
+        await runner.close()
+    assert private.pid() is None
+    assert processes_naming(str(private.state)) == []
+
+    again = DockerRunner(workers=2, connect=connect_to(private))
+    try:
+        executions = await again.run(JOBS[:4])
+        assert [item.runs[0].value for item in executions] == ["1"] * 4
+    finally:
+        await again.close()
+    assert client.containers.list(all=True) == []
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_two_private_engines_build_an_image_of_the_same_id(private):
+    # The engine that everybody shares is not asked: it keeps the image it has, of packages that may be older.
+    with private_engine() as another:
+        ids = {image_build.ensure(connect_to(one)(engine.quiet), engine.quiet) for one in (private, another)}
+    assert len(ids) == 1
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_a_stale_process_id_is_not_believed(private):
+    private.down()
+    assert private.pid() is None
+    (private.state / "engine.pid").write_text(f"{os.getpid()} 1")
+    assert private.pid() is None
+    private.up()
+    assert engine.answers(private.url)
+
+
+def test_purge_leaves_folders_alone_that_it_did_not_make(tmp_path):
+    for name in ("data", "run"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "precious").touch()
+    engine.Engine(tmp_path / "data", tmp_path / "run").purge()
+    assert (tmp_path / "data" / "precious").exists()
+    assert (tmp_path / "run" / "precious").exists()
+
+
+def command(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("verb", ["up", "status"])
+def test_a_docker_host_that_does_not_answer_is_one_sentence_and_no_fallback(verb, tmp_path):
+    done = command("sandbox.engine", verb, DOCKER_HOST=f"unix://{tmp_path}/none.sock")
+    assert done.returncode == 1
+    assert "DOCKER_HOST" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_root_and_without_an_engine_the_message_names_the_fix():
+    if os.geteuid() != 0:
+        pytest.skip("drops root to show what others see")
+    script = (
+        "import os; from pathlib import Path; from sandbox.engine.engine import Engine\n"
+        "os.setuid(65534)\n"
+        "Engine(Path('/nonexistent/data'), Path('/nonexistent/run')).up()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "SandboxError" in done.stderr
+    assert "sudo python -m sandbox.engine up" in done.stderr
+
+
+@pytest.mark.docker
+def test_up_is_idempotent_and_status_names_the_engine():
+    assert command("sandbox.engine", "up").returncode == 0
+    done = command("sandbox.engine", "status")
+    assert done.returncode == 0
+    assert image_build.tag() in done.stderr
+
+
+@pytest.mark.docker
+def test_the_container_commands_answer():
+    assert command("sandbox", "status").returncode == 0
+    assert "Removed" in command("sandbox", "clean").stderr
+
+
+@pytest.mark.parametrize("module", ["sandbox", "sandbox.engine"])
+def test_help_is_readable(module):
+    done = command(module, "--help")
+    assert done.returncode == 0
+    assert "Commands" in done.stdout
+
+
+def test_a_folder_too_long_for_sockets_is_refused_with_the_cure(tmp_path):
+    private = engine.Engine(tmp_path / "data", tmp_path / ("long" * 30))
+    with pytest.raises(SandboxError, match="GASP_ENGINE"):
+        private.up()
+
+
+def test_an_engine_that_is_slow_to_answer_is_told_of_and_lives(monkeypatch, tmp_path):
+    monkeypatch.setattr(engine, "ANSWER_SECONDS", 0.2)
+    mute = engine.Engine(tmp_path / "data", tmp_path / "run")
+    mute.state.mkdir()
+    living = subprocess.Popen(["sleep", "60"])
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(mute.url.removeprefix("unix://"))
+        listening.listen()
+        (mute.state / "engine.pid").write_text(f"{living.pid} {engine.started_at(living.pid)}")
+        with pytest.raises(SandboxError, match="has not answered for"):
+            mute.up()
+    assert living.poll() is None
+    living.kill()
+    living.wait()

@@ -1,0 +1,367 @@
+"""Builds plausible logs for tests: a run with goalposts, episodes, rewards and updates, with real rollout blobs.
+
+Law: everything follows from the seed, and the facts stand in the order in which graph.run appends them. It plays nothing: pass
+rates, verdicts and rewards are what the test asks for.
+
+    scene(log).run().goalpost().start().episode(lemma=5, lift=2).practice(passing=3).finish()
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+from collections.abc import Sequence
+
+from events.facts.log import Event, Log
+from events.facts.rollouts import pack
+from events.facts.types import (
+    AttemptsMade,
+    AttemptsVerified,
+    EpisodeFailed,
+    EpisodeFinished,
+    EpisodeStarted,
+    EvaluationFinished,
+    Fact,
+    GapMeasured,
+    GoalpostAdded,
+    IterationFinished,
+    IterationStarted,
+    PassRateMeasured,
+    PolicyUpdated,
+    Purpose,
+    QuestionAccepted,
+    QuestionProposed,
+    QuestionRejected,
+    QuestionValidated,
+    Reason,
+    RewardGiven,
+    RunFinished,
+    RunStarted,
+)
+from events.facts.values import (
+    BlobHash,
+    Digest,
+    Generation,
+    Pair,
+    Phase,
+    Provenance,
+    Question,
+    Role,
+    Sampling,
+    Seat,
+    StepTaken,
+    Task,
+    Verdict,
+    canonical,
+)
+
+START = Digest(hashlib.sha256(b"start").hexdigest())
+"""Weights that a scene starts with, unless told otherwise."""
+PROVENANCE = Provenance(image="sha256:0", limits={"seconds": 6.0})
+
+
+def question(number: int = 1) -> Question:
+    """A real, easy question; equal numbers give equal questions."""
+    inputs = [[1], [1, 2], [3, 4, 5], [0, -1], [7, 7]]
+    pairs = [Pair(input=repr(xs), output=repr([x + number for x in xs])) for xs in inputs]
+    program = f"def f(xs):\n    return [x + {number} for x in xs]"
+    return Question(
+        statement=f"Add {number} to every number.", program=program, public=tuple(pairs[:2]), private=tuple(pairs[2:])
+    )
+
+
+def updated(*, iteration: int, after: int, until: int, parent: Digest = START, policy: str = "shared") -> PolicyUpdated:
+    """An update whose digest follows from its parent and iteration."""
+    step = StepTaken(
+        phase="lemma", groups=4, silent_groups=1, samples=30, tokens=200, reward=0.25, metrics={"loss": 0.5, "kl": 0.01}
+    )
+    return PolicyUpdated(
+        policy=policy,
+        parent=parent,
+        digest=Digest(hashlib.sha256(f"{parent}{policy}{iteration}".encode()).hexdigest()),
+        iteration=iteration,
+        after=after,
+        until=until,
+        samples=hashlib.sha256(str(until).encode()).hexdigest(),
+        step=iteration,
+        steps=(step,),
+    )
+
+
+def scene(log: Log, *, seed: int = 0, vocabulary: int = 32, policy: Digest = START, sampling: Sampling | None = None) -> Scene:
+    """Start telling a story into `log`."""
+    return Scene(log, seed=seed, vocabulary=vocabulary, policy=policy, sampling=sampling or Sampling())
+
+
+class Scene:
+    """Appends facts; every verb returns the scene."""
+
+    def __init__(self, log: Log, *, seed: int, vocabulary: int, policy: Digest, sampling: Sampling) -> None:
+        self.log = log
+        self.policies: dict[Role, Digest] = {"teacher": policy, "student": policy}
+        self.goalposts: list[Question] = []
+        self.iteration = 0
+        self.stream = ""
+        self._random = random.Random(seed)
+        self._vocabulary = vocabulary
+        self._sampling = sampling
+        self._episodes = 0
+        self._failed = 0
+        self._questions = 100
+        self._consumed = 0
+        self._learned = 0
+
+    def run(self, **config: object) -> Scene:
+        """RunStarted."""
+        versions = {"python": "3.11.2"}
+        return self._say("run", RunStarted(config=config, versions=versions, commit="unknown", policies=self.policies))
+
+    def goalpost(self, count: int = 1) -> Scene:
+        """GoalpostAdded."""
+        for _ in range(count):
+            goalpost = question(1000 + len(self.goalposts))
+            self.goalposts.append(goalpost)
+            self._say("goalposts", GoalpostAdded(question=goalpost.id, blob=self._blob(goalpost), source="scene"))
+        return self
+
+    def start(self, episodes: int = 1) -> Scene:
+        """IterationStarted."""
+        self.iteration += 1
+        self._episodes = self._failed = 0
+        return self._say("run", IterationStarted(iteration=self.iteration, policies=dict(self.policies), episodes=episodes))
+
+    def episode(
+        self,
+        *,
+        lemma: int | None = 5,
+        lift: int | None = 2,
+        gap_successes: int = 0,
+        attempts: int = 10,
+        rejected: Sequence[Reason] = (),
+        aligned: bool | None = True,
+        similarity: float = 0.25,
+        task: Task = "deduction",
+    ) -> Scene:
+        """A whole guided episode.
+
+        Args:
+            lemma: successes on the lemma, None if every proposal is malformed.
+            lift: successes on the lift, None if every proposal is malformed.
+            gap_successes: successes on the goalpost itself.
+            attempts: attempts of each measurement.
+            rejected: the easy seat's proposals before the lemma, by the reason of their rejection.
+            aligned: as in `QuestionValidated`.
+            similarity: as in `QuestionValidated`.
+            task: the form in which the student learns from both; `induction` rewards the pass-rate attempts.
+        """
+        goalpost = self.goalposts[self._episodes % len(self.goalposts)]
+        self.open(goalpost, "guided")
+        self._measure_gap(goalpost, gap_successes, attempts)
+        for number, reason in enumerate(rejected, 1):
+            self.reject("easy", number, goalpost, reason)
+        if lemma is None:
+            self.reject("easy", len(rejected) + 1, goalpost, "malformed")
+            return self._end("no_lemma")
+        easy = self.propose("easy", len(rejected) + 1, goalpost, lemma, attempts, aligned, similarity)
+        if lift is None:
+            self.reject("hard", 1, easy[0], "malformed")
+            return self._learn([easy], task)._end("no_lift")
+        hard = self.propose("hard", 1, easy[0], lift, attempts, aligned, similarity)
+        return self._learn([easy, hard], task)._end("played")
+
+    def practice(self, *, passing: int = 4, attempts: int = 8) -> Scene:
+        """A whole practice episode."""
+        asked = self._new_question()
+        self.open(asked, "practice")
+        made = self.attempt("practice", asked, passing, attempts)
+        self.reward(made, "practice", "student", "induction", _answers(passing, attempts))
+        return self._end("played")
+
+    def fail(self, message: str = "the engine is gone") -> Scene:
+        """An episode that starts, asks its goalpost and breaks off."""
+        self.open(self.goalposts[0], "guided")
+        self._measure_gap(self.goalposts[0], 0, 10)
+        self._failed += 1
+        return self._say(self.stream, EpisodeFailed(error="SandboxError", message=message))
+
+    def finish(self) -> Scene:
+        """IterationFinished."""
+        finished = self._episodes - self._failed
+        return self._say("run", IterationFinished(iteration=self.iteration, finished=finished, failed=self._failed))
+
+    def play(self, *, guided: int = 2, practice: int = 1) -> Scene:
+        """A whole iteration."""
+        self.start(guided + practice)
+        for _ in range(guided):
+            self.episode()
+        for _ in range(practice):
+            self.practice()
+        return self.finish()
+
+    def update(self, digest: Digest | None = None) -> Scene:
+        """PolicyUpdated of the shared policy from the last iteration; what follows plays with the new weights."""
+        parent, until = self.policies["student"], self.log.head().position
+        fact = updated(iteration=self.iteration, after=self._consumed, until=until, parent=parent)
+        if digest is not None:
+            fact = fact.model_copy(update={"digest": digest})
+        self._consumed, self._learned = until, self.iteration
+        self.policies = {"teacher": fact.digest, "student": fact.digest}
+        return self._say("policy/shared", fact)
+
+    def evaluate(self, name: str = "test", *, successes: int = 2, attempts: int = 20) -> Scene:
+        """Attempts, verdicts and EvaluationFinished on one question."""
+        asked = question(1)
+        self.stream = f"evaluation/{name}/{self._learned:05}"
+        self.attempt("evaluation", asked, successes, attempts)
+        pass_at = {1: successes / attempts, attempts: float(successes > 0)}
+        return self._say(
+            self.stream,
+            EvaluationFinished(
+                name=name,
+                iteration=self._learned,
+                policy=self.policies["student"],
+                sampling=self._sampling,
+                attempts=attempts,
+                successes={asked.id: successes},
+                pass_at=pass_at,
+            ),
+        )
+
+    def end(self) -> Scene:
+        """RunFinished."""
+        return self._say("run", RunFinished(iterations=self.iteration))
+
+    def open(self, asked: Question, purpose: str) -> Scene:
+        """EpisodeStarted, in a stream of its own; what follows is said there."""
+        self.stream = f"episode/{self.iteration:05}/{self._episodes:03}"
+        self._episodes += 1
+        return self._say(
+            self.stream,
+            EpisodeStarted(
+                iteration=self.iteration,
+                purpose=purpose,
+                question=asked.id,
+                blob=self._blob(asked),
+                axis=self._random.choice(("io", "function")),
+                seed=self._random.randrange(2**31),
+            ),
+        )
+
+    def propose(
+        self,
+        seat: Seat,
+        attempt: int,
+        parent: Question,
+        successes: int,
+        attempts: int,
+        aligned: bool | None = True,
+        similarity: float = 0.25,
+        agreeing: int = 0,
+    ) -> tuple[Question, Event]:
+        """An accepted proposal; gives the question and the event of its pass-rate attempts."""
+        proposed, asked = self._proposed(seat, attempt, parent), self._new_question()
+        blob = self._blob(asked)
+        self._say(
+            self.stream,
+            QuestionValidated(seat=seat, question=asked.id, blob=blob, similarity=similarity, aligned=aligned),
+        )
+        made = self.attempt("pass_rate", asked, successes, attempts)
+        told = {"successes": successes, "attempts": attempts, "agreeing": agreeing}
+        self._say(self.stream, PassRateMeasured(seat=seat, question=asked.id, **told))
+        self.reward(proposed, "lemma" if seat == "easy" else "lift", "teacher", seat, [0.5 + successes / 20])
+        self._say(self.stream, QuestionAccepted(seat=seat, question=asked.id, blob=blob, axis="function"))
+        return asked, made
+
+    def reject(self, seat: Seat, attempt: int, parent: Question, reason: Reason, detail: str = "") -> Scene:
+        """A proposal that nobody tried."""
+        proposed = self._proposed(seat, attempt, parent)
+        self._say(self.stream, QuestionRejected(seat=seat, reason=reason, detail=detail))
+        return self.reward(proposed, "lemma" if seat == "easy" else "lift", "teacher", seat, [-1.0])
+
+    def attempt(self, purpose: Purpose, asked: Question, passing: int, count: int, task: Task = "induction") -> Event:
+        """AttemptsMade and AttemptsVerified, the passing ones first; gives the former."""
+        fact = AttemptsMade(
+            purpose=purpose,
+            question=asked.id,
+            task=task,
+            pair=None if task == "induction" else 0,
+            generation=self.generation(f"Solve: {asked.statement}", count),
+        )
+        made = self.log.append(self.stream, [fact])[0]
+        total = len(asked.pairs)
+        passed = Verdict(outcome="passed", passed=total, total=total, tests="." * total)
+        wrong = Verdict(outcome="wrong_answer", passed=1, total=total, detail="[1] is not [2]", tests="." + "w" * (total - 1))
+        verdicts = (passed,) * passing + (wrong,) * (count - passing)
+        self._say(self.stream, AttemptsVerified(of=made.version, verdicts=verdicts, provenance=PROVENANCE))
+        return made
+
+    def reward(self, of: Event, phase: Phase, role: Role, task: Seat | Task, rewards: Sequence[float]) -> Scene:
+        """RewardGiven to an earlier event of the stream."""
+        return self._say(self.stream, RewardGiven(of=of.version, phase=phase, role=role, task=task, rewards=tuple(rewards)))
+
+    def generation(self, prompt: str, count: int, role: Role = "student") -> Generation:
+        """`count` completions of random tokens, 3 to 8 each."""
+        ids = [[self._random.randrange(self._vocabulary) for _ in range(self._random.randint(3, 8))] for _ in range(count)]
+        logprobs = [[-math.log(self._vocabulary) + self._random.uniform(-0.5, 0.5) for _ in row] for row in ids]
+        prompt_ids = [self._random.randrange(self._vocabulary) for _ in range(6)]
+        texts = [" ".join(f"t{token}" for token in row) for row in ids]
+        return Generation(
+            policy=self.policies[role],
+            template=hashlib.sha256(b"template").hexdigest(),
+            prompt=self.log.put(prompt.encode()),
+            texts=self.log.put(json.dumps(texts).encode()),
+            tokens=self.log.put(pack(prompt_ids, ids, logprobs)),
+            count=count,
+            length=sum(map(len, ids)),
+            seed=self._random.randrange(2**31),
+            sampling=self._sampling,
+        )
+
+    def _learn(self, accepted: Sequence[tuple[Question, Event]], task: Task) -> Scene:
+        for asked, measured in accepted:
+            if task == "induction":
+                passing = next(
+                    event.fact.verdicts
+                    for event in self.log.read(self.stream, after=measured.position, kinds=("attempts_verified",))
+                    if isinstance(event.fact, AttemptsVerified)
+                )
+                rewards = [1.0 if verdict.outcome == "passed" else -0.5 for verdict in passing]
+                self.reward(measured, "solve", "student", task, rewards)
+            else:
+                made = self.attempt("solve", asked, 2, 4, task)
+                self.reward(made, "solve", "student", task, _answers(2, 4))
+        return self
+
+    def _measure_gap(self, goalpost: Question, successes: int, attempts: int) -> None:
+        self.attempt("gap", goalpost, successes, attempts)
+        gap = 1 - successes / attempts
+        share = 1.0 if successes else 1 / 3
+        self._say(
+            self.stream,
+            GapMeasured(question=goalpost.id, successes=successes, attempts=attempts, best_share=share, gap=gap),
+        )
+
+    def _proposed(self, seat: Seat, attempt: int, parent: Question) -> Event:
+        generation = self.generation(f"Vary: {parent.statement}", 1, "teacher")
+        fact = QuestionProposed(seat=seat, attempt=attempt, parent=parent.id, generation=generation)
+        return self.log.append(self.stream, [fact])[0]
+
+    def _end(self, reason: str) -> Scene:
+        return self._say(self.stream, EpisodeFinished(reason=reason))
+
+    def _new_question(self) -> Question:
+        self._questions += 1
+        return question(self._questions)
+
+    def _blob(self, asked: Question) -> BlobHash:
+        return self.log.put(canonical(asked))
+
+    def _say(self, stream: str, *facts: Fact) -> Scene:
+        self.log.append(stream, facts)
+        return self
+
+
+def _answers(passing: int, attempts: int) -> list[float]:
+    return [1.0] * passing + [-0.5] * (attempts - passing)

@@ -1,0 +1,63 @@
+"""Hypothesis strategies for facts: every kind, with any text, number and nesting that JSON can carry."""
+
+from __future__ import annotations
+
+import types
+import typing
+from typing import Any
+
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from events.facts.types import Fact
+from events.facts.upcast import KINDS
+from events.facts.values import LETTERS, Letters, Sampling
+
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+jsons = st.recursive(
+    st.none() | st.booleans() | st.integers() | numbers | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+samplings = st.builds(
+    Sampling,
+    temperature=st.floats(0, 10),
+    top_p=st.floats(0.01, 1),
+    max_tokens=st.integers(1, 10**6),
+)
+
+
+def values(annotation: Any) -> st.SearchStrategy[Any]:
+    """Any value of a field's type."""
+    if isinstance(annotation, typing.NewType):
+        return values(annotation.__supertype__)
+    if annotation is Any:
+        return jsons
+    if annotation is Sampling:
+        return samplings
+    if annotation == Letters:
+        return st.text("".join(LETTERS), max_size=12)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return models(annotation)
+    simple = {str: st.text(max_size=12), int: st.integers(), float: numbers, bool: st.booleans(), type(None): st.none()}
+    if annotation in simple:
+        return simple[annotation]
+    origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return st.sampled_from(inside)
+    if origin is tuple:
+        return st.lists(values(inside[0]), max_size=3).map(tuple)
+    if origin is dict:
+        return st.dictionaries(values(inside[0]), values(inside[1]), max_size=3)
+    assert origin in (typing.Union, types.UnionType), annotation
+    return st.one_of([values(option) for option in inside])
+
+
+def models(cls: type[BaseModel]) -> st.SearchStrategy[Any]:
+    """Any value of a class."""
+    return st.builds(cls, **{name: values(field.annotation) for name, field in cls.model_fields.items()})
+
+
+def facts() -> st.SearchStrategy[Fact]:
+    """Any fact of any kind."""
+    return st.one_of([models(cls) for cls in KINDS.values()])

@@ -1,0 +1,41 @@
+"""Makes a golden log: `python -m tests.support.make_golden_log tests/golden/log-schema-3-told.sqlite`.
+
+Law: one is made per schema of the store, and where kinds of facts or their schemas are new; never again. It stands for the logs that people have.
+"""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from events.facts.errors import BadInput
+from events.facts.types import PolicyProbed, PolicyServed, ReferencesDrawn, RunResumed, WeightsPruned
+from events.facts.values import BlobHash, Sampling, canonical
+from events.stores.sqlite import SqliteLog
+from events.stores.sqlite_file import create
+from tests.support.example_runs import START, question, scene
+
+
+def main(path: Path) -> None:
+    """Tell a short story with every kind of fact."""
+    if path.exists():
+        raise BadInput(f"{path} exists; a golden log is never made again, so choose the name of a new schema")
+    create(path)
+    log = SqliteLog(path, clock=lambda: datetime(2026, 11, 22, 12, tzinfo=UTC))
+    tale = scene(log, sampling=Sampling(stop=("\n\n",))).run(name="golden", seed=0).goalpost().evaluate().start(3)
+    tale.episode(rejected=["degenerate"]).practice().fail()
+    tale.open(question(1), "unguided")
+    log.append(tale.stream, [ReferencesDrawn(references=(BlobHash(log.put(canonical(question(1)))),))])
+    tale.finish().update()
+    newest = tale.policies["student"]
+    log.append("policy/shared", [PolicyProbed(digest=newest, tokens=(5, 6, 7), logprobs=(-0.5, -0.25))])
+    log.append("policy/shared", [WeightsPruned(digests=(START,))])
+    served = PolicyServed(role="student", policy=newest, difference=2e-06, mean_difference=1e-06)
+    log.append("run", [served], observed={"seconds": 0.25})
+    log.append("run", [RunResumed(position=log.head().position)], causation=1)
+    log.append("run", [RunResumed(position=log.head().position)], key="resume/2")
+    tale.evaluate(successes=5).end()
+    log.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,69 @@
+"""A process that appends in transactions held open for a random while, some of them rolled back; the race tests start it.
+
+python -m tests.support.racing_writer LOG NAME COUNT
+"""
+
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from events.facts.errors import LogError
+from events.facts.types import EpisodeFailed
+from events.stores import is_url
+from events.stores.postgres import PostgresLog
+from events.stores.postgres_location import Place
+from events.stores.sqlite import SqliteLog
+
+ROLLED_BACK = 0.2
+"""Share of transactions."""
+HELD_S = 0.004
+"""How long a transaction is held open at most."""
+
+
+class JitteryPostgresLog(PostgresLog):
+    """Says what it writes to the server, and then waits or gives up."""
+
+    def _write(self, *args: Any) -> None:
+        super()._write(*args)
+        self._writer.execute("SELECT 1").fetchone()
+        hesitate()
+
+
+class JitterySqliteLog(SqliteLog):
+    """Writes, and then waits or gives up."""
+
+    def _write(self, *args: Any) -> None:
+        super()._write(*args)
+        hesitate()
+
+
+class GaveUp(LogError):
+    """The transaction was rolled back on purpose."""
+
+
+def hesitate() -> None:
+    """Hold the transaction that is open, or end it."""
+    time.sleep(random.uniform(0, HELD_S))
+    if random.random() < ROLLED_BACK:
+        raise GaveUp
+
+
+def main(where: str, name: str, count: int) -> None:
+    """Append batches of one to three facts until so many were appended, to a stream of its own and to a shared one."""
+    random.seed(name)
+    log = JitteryPostgresLog(Place.parse(where)) if is_url(where) else JitterySqliteLog(Path(where))
+    done = gave_up = 0
+    while done < count:
+        facts = [EpisodeFailed(error=name, message=str(number)) for number in range(random.randint(1, 3))]
+        try:
+            log.append(random.choice(["shared", f"own/{name}"]), facts)
+            done += 1
+        except GaveUp:
+            gave_up += 1
+    assert gave_up
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,77 @@
+"""Programs whose results are known, one in ten of them hostile; and a process that runs them until it is killed.
+
+It prints a line a call: how many executions were wrong, or `lost` when the sandbox said that it had failed.
+
+    python -m tests.support.sandbox_process DATA STATE
+"""
+
+import asyncio
+import sys
+from itertools import count
+from pathlib import Path
+
+import docker
+
+from events.facts.errors import SandboxError
+from sandbox.engine import engine
+from sandbox.host.docker_runner import DockerRunner
+from sandbox.runner import Execution, Job, Limits
+
+LIMITS = Limits(wall_seconds=20, cpu_seconds=20)
+CALL = 100
+GOOD = "import heapq, json\ndef f(x):\n    return json.loads(json.dumps(heapq.nlargest(2, [x, x + 1, x + 2])))\n"
+HOSTILE = {
+    "import os\ndef f(x): os._exit(0)": "exited",
+    "def f(x): raise ValueError(x)": "runtime_error",
+    "def f(x:": "syntax_error",
+    "def f(x): return bytearray(1 << 40)": "memory_limit",
+    "def f(x): return 'x' * (1 << 20)": "output_limit",
+    "import os\ndef f(x): os.kill(1, 9) or os._exit(1)": "runtime_error",
+    "import os\ndef f(x):\n    while True: os.dup(0)": "runtime_error",
+    "import os\ndef f(x):\n    while True: os.fork()": "runtime_error",
+    "import os\ndef f(x):\n    for i in range(99): open(f'/tmp/{i}', 'w').write('x' * 999)\n    os.abort()": "exited",
+    "import threading, time\ndef f(x):\n    while True: threading.Thread(target=time.sleep, args=(9,)).start()": "runtime_error",
+}
+
+
+def job(number: int) -> Job:
+    """The program with this number."""
+    source = list(HOSTILE)[number // 10 % len(HOSTILE)] if number % 10 == 9 else GOOD
+    return Job(source=source, inputs=(str(number),))
+
+
+def right(number: int, execution: Execution) -> bool:
+    """Whether this came of it that should have."""
+    (run,) = execution.runs
+    source = job(number).source
+    return run.value == f"[{number + 2}, {number + 1}]" if source == GOOD else run.status == HOSTILE[source]
+
+
+def say(line: str) -> None:
+    """To whoever listens, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+async def main(private: engine.Engine) -> None:
+    """Run call after call, with a new runner when one has failed."""
+
+    def connect(say: engine.Say) -> docker.DockerClient:
+        private.up(say)
+        return docker.DockerClient(base_url=private.url, timeout=60)
+
+    runner = DockerRunner(LIMITS, workers=2, run="tests-killed", connect=connect)
+    for start in count(0, CALL):
+        numbers = range(start, start + CALL)
+        try:
+            executions = await runner.run([job(number) for number in numbers])
+            said = sum(not right(number, item) for number, item in zip(numbers, executions, strict=True))
+            say(str(said))
+        except SandboxError as error:
+            say(f"lost {error}")
+            await runner.close()
+            runner = DockerRunner(LIMITS, workers=2, run="tests-killed", connect=connect)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(engine.Engine(Path(sys.argv[1]), Path(sys.argv[2]))))

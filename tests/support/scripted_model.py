@@ -1,0 +1,36 @@
+"""A model that answers by script: text from a function of the prompt, bytes as token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from events.facts.values import Digest
+from roles.model import Completion, Reply, Request
+
+
+class ScriptedModel:
+    """`say(prompt, seed, index)` is the text of the completion `index` of a request; `batches` counts requests a call."""
+
+    def __init__(self, say: Callable[[str, int, int], str]) -> None:
+        self.say = say
+        self.policy = Digest("0" * 64)
+        self.batches: list[int] = []
+
+    async def generate(self, requests: Sequence[Request]) -> list[Reply]:
+        self.batches.append(len(requests))
+        return [Reply(self.policy, tuple(request.prompt.encode()), self._completions(request)) for request in requests]
+
+    def _completions(self, request: Request) -> tuple[Completion, ...]:
+        texts = [self.say(request.prompt, request.seed, index) for index in range(request.count)]
+        return tuple(Completion(text, tuple(text.encode()), (-0.5,) * len(text.encode()), "end") for text in texts)
+
+    async def serve(self, weights: Path, policy: Digest) -> None:
+        self.policy = policy
+
+    async def fingerprint(self, tokens: Sequence[int]) -> tuple[float, ...]:
+        return (-0.5,) * (len(tokens) - 1)
+
+    async def rest(self) -> None: ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,65 @@
+"""A process that keeps a server with an engine below it, as vLLM has one, and another program; it prints them as a line of JSON.
+
+The engine outlives the server if nobody ends it, and holds shared memory. ENDING: `wait`; `exit` at once, without a word; or
+`fork`: wait, with a child that holds everything open that this process does.
+
+    python -m tests.support.serving_process LOG ENDING
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from roles.serving.processes import descendants
+from roles.serving.supervised import Kept, Program, new_folder
+
+ENGINE = """
+import os, time
+from multiprocessing import shared_memory
+from pathlib import Path
+memory = shared_memory.SharedMemory(create=True, size=64)
+for folder in (Path(), Path("/dev/shm")):
+    (folder / f"vllm_dist_{os.getpid()}").touch()
+Path("engine").write_text(f"{os.getpid()} {memory.name}")
+time.sleep(600)
+"""
+SERVER = f"""
+import subprocess, sys
+subprocess.Popen([sys.executable, "-c", {ENGINE!r}]).wait()
+"""
+
+
+def keep(log: Path) -> tuple[Kept, dict[str, object]]:
+    """Such a server, and another program, once they run; and what they are."""
+    folder = new_folder()
+    commands = [[sys.executable, "-c", SERVER], ["sleep", "600"]]
+    kept = Kept(folder, [Program(command, dict(os.environ), f"{log}-{number}") for number, command in enumerate(commands)])
+    said: list[str] = []
+    while len(said) < 2:
+        time.sleep(0.02)
+        said = (folder / "engine").read_text().split() if (folder / "engine").exists() else []
+    engine = int(said[0])
+    server = int(Path(f"/proc/{engine}/stat").read_text().rpartition(")")[2].split()[1])
+    everybody = [kept.keeper, *descendants(kept.keeper)]
+    return kept, {
+        "folder": str(folder),
+        "keeper": kept.keeper,
+        "server": server,
+        "engine": engine,
+        "everybody": everybody,
+        "memory": ["/dev/shm/" + said[1], f"/dev/shm/vllm_dist_{engine}"],
+    }
+
+
+if __name__ == "__main__":
+    started = keep(Path(sys.argv[1]))[1]
+    if sys.argv[2] == "fork":
+        started["child"] = os.fork()
+        if not started["child"]:
+            time.sleep(600)
+    sys.stdout.write(json.dumps(started) + "\n")
+    sys.stdout.flush()
+    if sys.argv[2] != "exit":
+        time.sleep(600)

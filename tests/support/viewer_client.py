@@ -1,0 +1,127 @@
+"""Looks at the viewer's pages as a browser does, at runs that are told for the purpose; waits for what threads do."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+from starlette.routing import compile_path
+from starlette.testclient import TestClient
+
+from events.facts.types import AttemptsMade, AttemptsVerified, GoalpostAdded
+from events.facts.values import Pair, Question, Verdict, canonical
+from events.stores import open_log
+from events.web.pages import PAGES
+from events.web.view.viewer import Viewer
+from tests.support.example_runs import PROVENANCE, Scene, scene
+
+SCRIPT = (
+    "</script></pre><script>window.pwned=alert(1)</script><img src=x onerror=alert(2)>"
+    "<a href='javascript:alert(3)'>[go](javascript:alert(4))</a>\"'"
+)
+HIDING = "\x1b[31m\u202egnp.exe\u2066"
+HALF = "\ud800"
+SECRET = "hunter2-of-mine"
+
+
+def tell(folder: Path, *, iterations: int = 2) -> Scene:
+    """A run in a folder, of some iterations; its log stays open for more."""
+    told = scene(open_log(folder / "log.sqlite", create=True))
+    told.run(recipe="gasp", seed=7, play={"iterations": 9}, model={"api_key": SECRET, "name": "pocket"}).goalpost(2)
+    told.evaluate("test", successes=3)
+    for _ in range(iterations):
+        told.start(4).episode(rejected=("not_novel",)).episode(lift=None).practice().fail().finish().update()
+    return told
+
+
+def known(viewer: Viewer, slug: str) -> None:
+    """Wait until the log is read and indexed to its end."""
+    run, until = viewer.run(slug), time.monotonic() + 60
+    assert run.index is not None
+    while run.position < run.head:
+        assert time.monotonic() < until, f"{run.position} of {run.head} after a minute: {run.problem}"
+        time.sleep(0.02)
+
+
+class Looked(HTMLParser):
+    """What an address answered, as a browser would take it apart."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.labels: set[str | None] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.tags.append((tag, found))
+        if tag in ("a", "link") and found.get("href"):
+            self.links.append(str(found["href"]))
+        if found.get("id"):
+            self.ids.append(str(found["id"]))
+        if tag == "label":
+            self.labels.add(found.get("for"))
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def twin(address: str) -> str:
+    path, mark, query = address.partition("?")
+    return f"{'/index' if path == '/' else path}.json{mark}{query}"
+
+
+def walked(browser: TestClient, most: int = 6) -> dict[str, str]:
+    """The text of every page that links lead to; so many of a kind at most."""
+    texts: dict[str, str] = {}
+    waiting, kinds = ["/"], {}
+    while waiting:
+        address = waiting.pop(0).partition("#")[0]
+        parts = urlsplit(address)
+        kind = tuple("" if any(map(str.isdigit, part)) else part for part in parts.path.split("/")[:5]), bool(parts.query)
+        if address in texts or kinds.get(kind, 0) >= most or parts.path.startswith("/static/") or parts.path.endswith(".json"):
+            continue
+        kinds[kind] = kinds.get(kind, 0) + 1
+        answer = browser.get(address)
+        assert answer.status_code == 200, f"{address}: {answer.status_code} {answer.text[-400:]}"
+        texts[address] = answer.text
+        waiting += [link for link in Looked(answer.text).links if link.startswith("/")]
+    return texts
+
+
+def hostile(told: Scene) -> str:
+    """A goalpost, a completion and a verdict that want to be more than text; gives the stream of the answers."""
+    asked = Question(
+        statement=SCRIPT + HIDING, program=f"def f():\n    return {SCRIPT!r}", private=(Pair(input=SCRIPT, output=SCRIPT),)
+    )
+    told.log.append("goalposts", [GoalpostAdded(question=asked.id, blob=told.log.put(canonical(asked)), source=SCRIPT)])
+    told.goalposts = [asked]
+    told.start(1).open(asked, "guided")
+    generation = told.generation(SCRIPT + HIDING, 1)
+    texts = told.log.put(json.dumps([SCRIPT + HIDING + HALF]).encode())
+    fact = AttemptsMade(
+        purpose="gap", question=asked.id, task="induction", generation=generation.model_copy(update={"texts": texts})
+    )
+    made = told.log.append(told.stream, [fact])[0]
+    verdict = Verdict(outcome="wrong_answer", passed=0, total=1, detail=SCRIPT + HIDING)
+    told.log.append(told.stream, [AttemptsVerified(of=made.version, verdicts=(verdict,), provenance=PROVENANCE)])
+    told.log.append(told.stream, [fact.model_copy(update={"purpose": "solve"})])
+    return f"{told.stream}/{made.version}"
+
+
+def kind_of(path: str) -> str | None:
+    """The route of a page's address; None for what is no page."""
+    return next((route for route in PAGES if compile_path(route)[0].fullmatch(path) and not path.endswith(".json")), None)
+
+
+def moves(answer: httpx.Response) -> Iterator[dict]:
+    for line in answer.iter_lines():
+        if line.startswith("data: "):
+            yield json.loads(line.removeprefix("data: "))

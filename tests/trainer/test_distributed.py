@@ -1,0 +1,201 @@
+"""Two processes make the update that one makes, with whole weights or weights in parts, and only the leading one writes."""
+
+import shutil
+import socket
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from events.facts.errors import BadInput
+from events.facts.weights import OPTIMIZER
+from events.stores import open_log
+from tests.support.tiny_model import TinyScene, loaded, tiny_weights
+from tests.trainer.test_run import ENVIRONMENT, ROOT, Nursery, updates
+from trainer.parallel.distributed import ALONE, World
+from trainer.parallel.fsdp import stage
+
+ITERATIONS = 2
+TOLERANCE = 1e-3
+"""Of the distance that weights move: additions in another order differ in the last bits, and Adam's first steps, which divide by
+the gradient's size, make more of that where it is near 0."""
+PATIENCE_S = 300
+
+
+STAGES: dict[str, dict[str, str]] = {
+    "zero2": {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "false"},
+    "zero3": {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true"},
+}
+"""What `accelerate launch` tells of each configuration."""
+
+
+def play(run: Path, *, tied: bool = False, **learn: object) -> Path:
+    (run / "weights").mkdir(parents=True)
+    with closing(open_log(run / "log.sqlite", create=True)) as log:
+        told = TinyScene(log, run / "weights", tiny_weights(run / "weights", tied=tied))
+        told.run(learn={"batch_tokens": 512, **learn}).goalpost(2)
+        for _ in range(ITERATIONS):
+            # An odd number of completions that makes two passes in one process and one in the other.
+            told.start(3).episode(lemma=3).episode(lift=None).practice(passing=60, attempts=127).finish()
+        told.end()
+    return run
+
+
+def port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def launch(run: Path, config: str) -> None:
+    """Two processes, as a user starts them."""
+    launcher = [str(Path(sys.executable).with_name("accelerate")), "launch", "--num_processes", "2"]
+    launcher += ["--main_process_port", port(), "--config_file", str(ROOT / "docs" / "accelerate" / f"{config}.yaml")]
+    command = [*launcher, "-m", "trainer.run", str(run), "--follow"]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert done.returncode == 0, done.stderr
+    assert '"processes": 2' in (run / "trainer.log").read_text()
+
+
+def train(nursery: Nursery, run: Path, config: str | None = None, *options: str) -> None:
+    """One process, or two by the variables that a launcher sets."""
+    where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port(), **STAGES[config]} if config else {}
+    ranks = [{**where, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)] if config else [{}]
+    trainers = [nursery.start(run, *options, **environment) for environment in ranks]
+    assert [nursery.wait(pid) for pid in trainers] == [0 for _ in ranks], (run / "trainer.log").read_text()
+
+
+def tensors(run: Path, digest: str, what: str = "*model.safetensors") -> dict[str, np.ndarray]:
+    return load_file(next((run / "weights" / digest).glob(what)))
+
+
+def probes(run: Path) -> list[tuple[float, ...]]:
+    with closing(open_log(run / "log.sqlite")) as log:
+        return [event.fact.logprobs for event in log.read("policy/shared", kinds=("policy_probed",))]
+
+
+def assert_same(run: Path, other: Path) -> None:
+    """The same steps to weights as near as additions in another order are, and the same files of them."""
+    one, two = updates(run), updates(other)
+    assert [(fact.samples, fact.step) for fact in one] == [(fact.samples, fact.step) for fact in two]
+    assert len(one) == ITERATIONS
+    for alone, together in zip(one, two, strict=True):
+        for mine, theirs in zip(alone.steps, together.steps, strict=True):
+            assert mine.model_dump(exclude={"metrics"}) == theirs.model_dump(exclude={"metrics"})
+            assert mine.metrics == pytest.approx(theirs.metrics, rel=1e-3, abs=1e-4)
+    # The second update goes from the weights and moments of the first.
+    start, end, found = tensors(run, one[0].digest), tensors(run, one[1].digest), tensors(other, two[1].digest)
+    assert {name: value.shape for name, value in end.items()} == {name: value.shape for name, value in found.items()}
+    moved = max(float(np.abs(end[name] - start[name]).max()) for name in end)
+    apart = max(float(np.abs(end[name] - found[name]).max()) for name in end)
+    assert apart < TOLERANCE * moved, (apart, moved)
+    for mine, yours in zip(probes(run), probes(other), strict=True):
+        assert mine == pytest.approx(yours, abs=1e-3)
+    moments, theirs = tensors(run, one[1].digest, OPTIMIZER), tensors(other, two[1].digest, OPTIMIZER)
+    assert {name: value.shape for name, value in moments.items()} == {name: value.shape for name, value in theirs.items()}
+
+
+@pytest.fixture(scope="module")
+def nursery():
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory) -> Path:
+    return play(tmp_path_factory.mktemp("played") / "run")
+
+
+@pytest.fixture(scope="module")
+def alone(played: Path, nursery: Nursery, tmp_path_factory) -> Path:
+    run = shutil.copytree(played, tmp_path_factory.mktemp("alone") / "run")
+    train(nursery, run)
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["ddp", "zero3"])
+def test_two_processes_make_the_updates_of_one(config: str, played: Path, alone: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(played, tmp_path / "run")
+    launch(run, config)
+    assert f'"stage": {3 if config == "zero3" else 0}' in (run / "trainer.log").read_text()
+    assert_same(alone, run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("configs", [("zero2", "zero3"), ("zero3", None), (None, "zero2")])
+def test_a_run_goes_on_in_parts_or_whole(configs, played: Path, alone: Path, nursery: Nursery, tmp_path: Path) -> None:
+    run = shutil.copytree(played, tmp_path / "run")
+    first, second = configs
+    train(nursery, run, first, "--until", str(updates(alone)[0].until))
+    assert len(updates(run)) == 1
+    train(nursery, run, second)
+    assert_same(alone, run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "learn",
+    [{"lora": {"rank": 4, "alpha": 8}}, {"tied": True, "gradient_checkpointing": True, "kl": 0.1}],
+    ids=["lora", "tied"],
+)
+def test_adapters_references_tied_and_recomputed_layers_are_sharded_too(learn, nursery: Nursery, tmp_path: Path) -> None:
+    one = play(tmp_path / "one", **learn)
+    two = shutil.copytree(one, tmp_path / "two")
+    train(nursery, one)
+    train(nursery, two, "zero3")
+    assert_same(one, two)
+
+
+def test_a_process_holds_its_part_of_every_tensor(tmp_path: Path) -> None:
+    from torch import distributed
+    from torch.distributed.tensor import DTensor
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    model = loaded.__wrapped__(tmp_path / tiny_weights(tmp_path))
+    distributed.init_process_group("fake", store=FakeStore(), rank=1, world_size=2)
+    try:
+        World(1, 2, 3).shard(model)
+        for value in model.parameters():
+            assert isinstance(value, DTensor)
+            assert value.to_local().numel() * 2 == value.numel()
+    finally:
+        distributed.destroy_process_group()
+
+
+def test_completions_are_shared_out_once() -> None:
+    for size in (1, 2, 3, 7):
+        shares = [World(rank, size).share(range(5)) for rank in range(size)]
+        assert sorted(item for share in shares for item in share) == list(range(5))
+
+
+def test_alone_nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert World.join() == ALONE
+    assert ALONE.told("word") == "word"
+    assert ALONE.sums({"a": 0.1}) == ALONE.largest({"a": 0.1}) == {"a": 0.1}
+
+
+@pytest.mark.parametrize("config", ["zero2", "zero3"])
+def test_stages_are_those_of_zero(config: str) -> None:
+    assert stage({}) == 0
+    assert stage(STAGES[config]) == int(config[-1])
+
+
+@pytest.mark.parametrize(
+    ("environment", "why"),
+    [
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed"),
+        ({**STAGES["zero3"], "FSDP_VERSION": "1"}, "version 1"),
+        ({**STAGES["zero3"], "FSDP_OFFLOAD_PARAMS": "true"}, "offloading"),
+    ],
+)
+def test_what_does_not_fit_is_refused(environment: dict[str, str], why: str) -> None:
+    with pytest.raises(BadInput, match=why):
+        stage(environment)

@@ -1,0 +1,169 @@
+"""Evaluation from the command line, with the shipped model and the real sandbox."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from events.cli.app import open_any
+from events.facts.errors import BadInput
+from events.facts.log import Log
+from events.facts.types import AttemptsMade, AttemptsVerified, EvaluationFinished
+from events.facts.weights import weights_digest
+from events.pure.estimators import pass_at_k, pass_at_k_interval
+from graph.settings.config import Config
+from graph.setup.assemble import inputs
+from graph.setup.folder import create
+from roles.pocket import QUESTIONS, WEIGHTS
+from roles.questions.load import load
+from tests.support.example_runs import scene, updated
+from tests.support.paths import ROOT
+from trainer.evaluate import app, question_set
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+POCKET = weights_digest(WEIGHTS)
+SMALL = ("--attempts", "4", "--questions", "3", "-k", "1,2,4")
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "trainer.evaluate", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def say(*arguments: object) -> str:
+    """What the command prints, run in this process, which has torch already."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def answers(log: Log, stream: str) -> list[AttemptsMade]:
+    return [event.fact for event in log.read(stream) if isinstance(event.fact, AttemptsMade)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A run whose student has learned once, with weights that happen to be the shipped ones."""
+    folder = tmp_path_factory.mktemp("runs") / "base"
+    config = Config()
+    with closing(create(folder, config, inputs(config))) as log:
+        learned = updated(iteration=1, after=0, until=1, parent=POCKET)
+        told = scene(log, policy=POCKET).goalpost().start().episode().finish()
+        told.log.append("policy/shared", [learned.model_copy(update={"digest": POCKET})])
+    return folder
+
+
+def test_an_examination_of_a_run_is_in_its_log_and_says_how_sure_it_is(run):
+    found = json.loads(say(run, "--set", "practice", *SMALL, "--json"))
+    with closing(open_any(str(run))) as log:
+        (fact,) = [e.fact for e in log.read(found["stream"]) if isinstance(e.fact, EvaluationFinished)]
+        assert len(answers(log, found["stream"])) == 3
+        assert log.verify() is None
+    assert (fact.policy, fact.iteration, fact.attempts) == (POCKET, 1, 4)
+    assert fact.name.startswith("practice-")
+    counts = list(fact.successes.values())
+    for k in (1, 2, 4):
+        interval = pass_at_k_interval(4, counts, k)
+        assert found["pass_at"][str(k)] == {"value": pass_at_k(4, counts, k), "low": interval.low, "high": interval.high}
+
+
+def test_what_is_examined_already_is_only_shown(run):
+    command = ("base", "--runs", run.parent, "--set", "test", *SMALL, "--policy", POCKET[:8])
+    first = say(*command)
+    with closing(open_any(str(run))) as log:
+        head = log.head()
+        assert say(*command) == first
+        assert log.head() == head
+    assert "pass@4" in first
+    assert "95% interval" in first
+
+
+def test_a_model_gets_a_log_of_its_own_and_is_sampled_as_a_run_samples_it(run, tmp_path):
+    shutil.copytree(WEIGHTS, tmp_path / "mine")
+    alone = json.loads(say(tmp_path / "mine", "--runs", tmp_path, *SMALL, "--json"))
+    assert alone["folder"] == str(tmp_path / f"evaluation-{POCKET[:12]}")
+    within = json.loads(say(run, *SMALL, "--json"))
+    assert (alone["name"], alone["stream"], alone["successes"]) == (within["name"], within["stream"], within["successes"])
+
+
+def test_other_sampling_and_other_questions_are_another_examination(run):
+    lines = (QUESTIONS / "test.jsonl").read_text().splitlines()[:2]
+    (run.parent / "own.jsonl").write_text("\n".join(lines))
+    names = [
+        json.loads(say(run, "--set", which, "--attempts", "2", "-k", "1", "--questions", "2", *more, "--json"))["name"]
+        for which, more in (("test", ()), ("test", ("--temperature", "1")), (run.parent / "own.jsonl", ()))
+    ]
+    assert len(set(names)) == 3
+    assert names[2].startswith("own-")
+
+
+def test_a_run_whose_log_is_in_postgresql_is_examined_there(postgres, tmp_path):
+    config = Config()
+    with closing(create(tmp_path / "far", config, inputs(config), f"{postgres}?run=examined")) as log:
+        found = json.loads(say("far", "--runs", tmp_path, *SMALL, "--json"))
+        kinds = [event.fact.kind for event in log.read(found["stream"])]
+        assert kinds == ["attempts_made", "attempts_verified"] * 3 + ["evaluation_finished"]
+        assert (found["iteration"], found["policy"]) == (0, POCKET)
+
+
+def test_ctrl_c_loses_little_and_nothing_is_sampled_twice(tmp_path):
+    command = ("pocket", "--runs", tmp_path, "--attempts", "64", "--questions", "8", "-k", "1", "--json")
+    process = start(*command)
+    folder = tmp_path / f"evaluation-{POCKET[:12]}"
+    deadline = time.monotonic() + 120
+    while not folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with closing(open_any(str(folder))) as log:
+        while not any(log.read(kinds={"attempts_verified"}, limit=1)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 130
+        assert "Traceback" not in err
+        assert err.splitlines()[-1] == "Stopped; what was verified is kept. Repeat the command to go on."
+        before = [event.hash for event in log.read()]
+        found = json.loads(say(*command))
+        after = list(log.read())
+        assert [event.hash for event in after[: len(before)]] == before
+        asked = [fact.question for fact in answers(log, found["stream"])]
+        assert 0 < len(before) < len(after)
+        assert len(asked) == len(set(asked)) == 8
+        verified = [event.fact for event in after if isinstance(event.fact, AttemptsVerified)]
+        passed = sum(verdict.outcome == "passed" for fact in verified for verdict in fact.verdicts)
+        assert passed == sum(found["successes"].values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("nobody",), "neither a run nor a model"),
+        (("pocket", "-k", "50"), "raise --attempts"),
+        (("pocket", "-k", "many"), "no list of numbers"),
+        (("pocket", "--attempts", "0"), "attempts"),
+        (("pocket", "--set", "nothing.jsonl"), "no question set"),
+        (("base", "--policy", "0000"), "fits 0 policies"),
+        (("pocket", "--policy", "0000"), "for runs"),
+        (("base", "--config", "my.toml"), "for models"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(run, arguments, problem):
+    with pytest.raises(BadInput, match=problem):
+        say(*arguments, "--runs", run.parent)
+
+
+def test_a_run_names_its_validation_questions_as_it_does_its_test_questions():
+    assert question_set(Config(validation="pocket"), "validation", WEIGHTS).questions == load("pocket", "validation").questions
+    with pytest.raises(BadInput, match="no validation set"):
+        question_set(Config(), "validation", WEIGHTS)

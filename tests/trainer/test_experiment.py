@@ -1,0 +1,273 @@
+"""Experiments: plans in all their wrong forms, and real tiny runs that are stopped, killed and gone on with."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+from rich.console import Console
+
+from events.cli.app import holds_log, open_any
+from events.facts.errors import BadInput
+from events.projections.run_summary import RunSummary, fold
+from graph.recipes import RECIPES
+from graph.setup.assemble import inputs
+from graph.setup.folder import create, locked
+from tests.support.paths import ROOT
+from trainer.experiment import SMOKE
+from trainer.experiments.experiment_plan import Plan, read_plan
+from trainer.experiments.progress import line, screen
+from trainer.experiments.runs import runs_of
+
+READY = ROOT / "configs" / "experiments" / "pocket.toml"
+PLAN = 'name = "x"\nseeds = [0, 1]\n[settings.play]\niterations = 2\nepisodes = 3\n[recipes.gasp]\n[recipes.rlvr]\n'
+
+
+def experiment(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "trainer.experiment", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def plan(**changes: object) -> Plan:
+    return Plan(**{**tomllib.loads(PLAN), **changes})
+
+
+def test_every_recipe_has_its_first_seed_before_any_has_its_second():
+    assert [tuple(cell) for cell in plan().cells()] == [
+        ("gasp", 0, "gasp-0"),
+        ("rlvr", 0, "rlvr-0"),
+        ("gasp", 1, "gasp-1"),
+        ("rlvr", 1, "rlvr-1"),
+    ]
+
+
+def test_a_recipe_adds_to_the_settings_of_all_and_may_be_a_variant_of_another():
+    recipes = {"gasp": {}, "slow": {"recipe": "gasp", "play": {"episodes": 5}, "learn": {"learning_rate": 1e-5}}}
+    plain, slow = (plan(recipes=recipes).config(name, 7) for name in recipes)
+    assert (plain.recipe, plain.seed, plain.play.iterations, plain.play.episodes) == ("gasp", 7, 2, 3)
+    assert (slow.recipe, slow.seed, slow.play.iterations, slow.play.episodes) == ("gasp", 7, 2, 5)
+    assert slow.learn.learning_rate == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('name = "x"', 'name = "../x"', "'name' cannot be '../x'"),
+        ('name = "x"', "", "'name' is missing"),
+        ("[0, 1]", "[]", "'seeds' cannot be []"),
+        ("[0, 1]", "[0, 0]", "a seed is there twice"),
+        ("[0, 1]", "[-1]", "'seeds.0' cannot be -1"),
+        ("seeds", "seed = 1\nseeds", "no 'seed' in a plan, which has name, seeds, settings, recipes"),
+        ("iterations = 2", "iteration = 2", "recipe gasp: There is no setting 'play.iteration'; did you mean"),
+        ("iterations = 2", "iterations = -2", "recipe gasp: Setting 'play.iterations' cannot be -2"),
+        ("[settings.play]", '[settings]\nrecipe = "gasp"\n[settings.play]', "settings.recipe is not for all runs"),
+        ("[settings.play]", "[settings]\nseed = 1\n[settings.play]", "settings.seed is not for all runs"),
+        ("[recipes.rlvr]", "[recipes.rlvr]\nseed = 1", "no recipe has a seed of its own"),
+        ("[recipes.rlvr]", "[recipes.rlvr]\nplay = 1", "recipe rlvr: Setting 'play' cannot be 1"),
+        ("recipes.rlvr", "recipes.rlvrr", "recipe rlvrr: Setting 'recipe' cannot be 'rlvrr'"),
+        ("recipes.rlvr", 'recipes."a/b"', "'recipes.a/b.[key]' cannot be 'a/b'"),
+        ("[recipes.gasp]\n[recipes.rlvr]", "[recipes]", "'recipes' cannot be {}"),
+        ("[0, 1]", "[0, 1", "is not valid TOML"),
+    ],
+)
+def test_a_wrong_plan_is_one_sentence(tmp_path, old, new, words):
+    file = tmp_path / "plan.toml"
+    assert old in PLAN
+    file.write_text(PLAN.replace(old, new, 1))
+    with pytest.raises(BadInput) as raised:
+        read_plan(file)
+    assert words in str(raised.value)
+    assert str(file) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "Give the FILE.toml of a plan, or --smoke"),
+        (["--smoke", READY], "Give the FILE.toml of a plan, or --smoke"),
+        (["/nowhere/plan.toml"], "Plan /nowhere/plan.toml cannot be read"),
+        ([READY, "--runs", "/dev/null"], "Folder /dev/null/pocket cannot be made"),
+        ([READY, "--report", "--runs", "/nowhere"], "There are no runs in /nowhere/pocket"),
+    ],
+)
+def test_a_wrong_command_is_one_sentence(arguments, words):
+    process = experiment(*arguments)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert err.count("\n") == 1
+    assert words in err
+
+
+def test_the_ready_plan_compares_all_recipes_on_equal_samples():
+    ready = read_plan(READY)
+    configs = [ready.config(recipe, seed) for recipe, seed, _ in ready.cells()]
+    assert {config.recipe for config in configs} == set(RECIPES)
+    assert len(ready.seeds) >= 3
+    assert len({(config.evaluate.attempts, config.validation, config.goalposts, config.test) for config in configs}) == 1
+    assert all(config.validation != "none" for config in configs)
+    learning = [config for config in configs if config.recipe != "base"]
+    assert len({(config.play.samples, config.evaluate.every_samples) for config in learning}) == 1
+    examined = 1 + learning[0].play.samples // learning[0].evaluate.every_samples
+    assert {1 + config.play.iterations for config in configs if config.recipe == "base"} == {examined}
+
+
+def test_a_plan_on_paper_names_every_recipe_and_starts_nothing(tmp_path):
+    out, err = experiment(READY, "--dry-run", "--runs", tmp_path).communicate(timeout=60)
+    rows = [row.split() for row in out.splitlines()]
+    ready = read_plan(READY)
+    assert [row[0] for row in rows[1:-1]] == list(ready.recipes)
+    assert rows[-1][:2] == [str(len(list(ready.cells()))), "runs,"]
+    assert (err, list(tmp_path.iterdir())) == ("", [])
+
+
+@pytest.fixture
+def begun(tmp_path) -> Path:
+    """The folder of an experiment whose first run was begun."""
+    config = plan().config("gasp", 0)
+    create(tmp_path / "x" / "gasp-0", config, inputs(config), learns=False).close()
+    return tmp_path / "x"
+
+
+def test_a_run_that_was_begun_otherwise_is_refused_with_what_differs(begun):
+    assert [run.state for run in runs_of(plan(), begun)] == ["waiting"] * 4
+    with pytest.raises(BadInput, match=r"gasp-0 was begun with play.episodes = 3, and the plan says 4; put that back"):
+        runs_of(plan(settings={"play": {"iterations": 2, "episodes": 4}}), begun)
+
+
+def test_a_run_that_another_process_plays_is_not_started(begun):
+    with locked(begun / "gasp-0"):
+        assert [run.state for run in runs_of(plan(), begun)] == ["busy", "waiting", "waiting", "waiting"]
+
+
+def test_a_line_and_the_screen_say_how_far_of_the_budget_a_run_is(begun):
+    runs = runs_of(plan(settings={"play": {"iterations": 2, "episodes": 3}}), begun)
+    assert line(runs[0]) == "gasp seed 0: waiting, iteration 0 of 2, 0 samples of the student"
+    budget = runs_of(plan(name="y", settings={"play": {"samples": 16000}}), begun.parent / "y")
+    assert line(budget[3]) == "rlvr seed 1: waiting, iteration 0 of at most 40, 0 of 16,000 samples of the student"
+    console = Console(file=io.StringIO(), width=120)
+    console.print(screen(budget))
+    assert console.file.getvalue().startswith("4 runs: 4 waiting\n")
+    assert "rlvr    1     waiting  iteration 0 of at most 40  0 of 16,000" in console.file.getvalue()
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_three_recipes_play_two_iterations_as_runs_of_their_own_and_are_reported(smoked):
+    folder, out = smoked
+    for recipe, seed, run in SMOKE.cells():
+        assert f"{recipe} seed {seed}: finished, iteration 2 of 2" in out
+        with closing(open_any(str(folder / run))) as log:
+            assert log.verify() is None
+            summary = fold(RunSummary(), log.read())
+        assert summary.started.config["recipe"] == recipe
+        assert [update.iteration for update in summary.updates] == [1, 2]
+        assert {evaluation.name for evaluation in summary.evaluations} == {"goalposts", "validation", "test"}
+        assert [evaluation.iteration for evaluation in summary.evaluations if evaluation.name == "test"] == [0, 1, 2]
+        assert summary.samples.after[2] > summary.samples.after[1] > 0
+    assert list((folder / "report").iterdir())
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_a_finished_experiment_is_not_played_again(smoked):
+    folder, _ = smoked
+    heads = {run: (folder / run / "log.sqlite").read_bytes() for _, _, run in SMOKE.cells()}
+    process = experiment("--smoke", "--runs", folder.parent)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "playing" not in out
+    assert heads == {run: (folder / run / "log.sqlite").read_bytes() for run in heads}
+
+
+TINY = """
+name = "tiny"
+seeds = [0]
+[settings]
+test = "none"
+[settings.play]
+samples = 12
+practice = 2
+practice_attempts = 2
+[settings.evaluate]
+questions = 1
+attempts = 1
+[recipes.rlvr]
+[recipes.broken]
+recipe = "rlvr"
+goalposts = "nowhere.jsonl"
+"""
+
+
+def children(folder: Path, module: str = "") -> list[int]:
+    """Processes that play the experiment's runs, or learn from them."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if str(folder) in " ".join(words) and {"graph.run", "trainer.run"} & set(words) and module in ["", *words]:
+            found.append(process.pid)
+    return found
+
+
+def wait_until(true, seconds: float = 300) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def iterations(run: Path) -> int:
+    if not holds_log(run):
+        return 0
+    with closing(open_any(str(run))) as log:
+        return sum(1 for _ in log.read("run", kinds=("iteration_finished",)))
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_an_experiment_goes_on_after_ctrl_c_and_kill_9_of_itself_and_of_a_run(tmp_path):
+    (tmp_path / "tiny.toml").write_text(TINY)
+    arguments = (tmp_path / "tiny.toml", "--runs", tmp_path)
+    folder, run = tmp_path / "tiny", tmp_path / "tiny" / "rlvr-0"
+
+    stopped = experiment(*arguments)
+    wait_until(lambda: holds_log(run) and children(folder, "trainer.run"))
+    stopped.send_signal(signal.SIGINT)
+    _, err = stopped.communicate(timeout=60)
+    assert (stopped.returncode, "repeat the command" in err, "Traceback" in err) == (130, True, False)
+    assert not children(folder)
+
+    killed = experiment(*arguments)
+    wait_until(lambda: children(folder, "trainer.run"))
+    killed.kill()
+    killed.communicate()
+
+    # At once, while what the killed one left still ends.
+    bereft = experiment(*arguments)
+    wait_until(lambda: iterations(run) >= 1)
+    (player,) = children(folder, "graph.run")
+    os.kill(player, signal.SIGKILL)
+    _, err = bereft.communicate(timeout=300)
+    assert bereft.returncode == 1
+    assert "rlvr-0 failed with signal 9 (Killed): " in err
+    assert str(folder / "rlvr-0.out") in err
+
+    out, err = experiment(*arguments).communicate(timeout=300)
+    assert "rlvr seed 0: finished, iteration 3 of at most 40, 12 of 12 samples of the student" in out
+    assert "broken-0 failed with exit code 2: " in err
+    assert "error: 1 of 2 runs failed" in err
+    with closing(open_any(str(run))) as log:
+        assert log.verify() is None
+        summary = fold(RunSummary(), log.read())
+    assert [update.iteration for update in summary.updates] == [1, 2, 3]
+    assert (summary.finished, summary.samples.total) == (True, 12)
+    wait_until(lambda: not children(folder))

@@ -1,0 +1,296 @@
+"""Learning from recorded runs: the same bits as live, other credit, several logs, and what diverges is named."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from events.cli.app import open_any
+from events.facts.errors import BadInput, ReplayDiverged
+from events.facts.log import Log
+from events.facts.types import PassRateMeasured, PolicyUpdated, RewardGiven, RunFinished
+from events.facts.values import Digest
+from events.stores.memory import MemoryLog
+from graph.recipes.gasp import Gasp
+from graph.setup.folder import reopen
+from tests.support.example_runs import scene
+from tests.trainer.test_run import ENVIRONMENT, ROOT, play, updates, wait_until
+from trainer.data import recrediting, replay
+from trainer.job import offline
+from trainer.job.dry_run import preview
+from trainer.job.offline import Plan
+from trainer.job.update_schedule import Recording, Syllabus
+from trainer.learn.loop import Trainer
+from trainer.run import app
+
+ITERATIONS = 3
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory) -> Path:
+    """A run that was played, and learned as it should be."""
+    run = play(tmp_path_factory.mktemp("recorded") / "old", iterations=ITERATIONS)
+    with closing(open_any(str(run))) as log:
+        learn(log, run)
+    return run
+
+
+def learn(log: Log, run: Path, recordings: Sequence[Recording] = (), *, verify: bool = False, most: int = 99) -> None:
+    start = replay.started(log)
+    assert start is not None
+    trainer = Trainer(log, run, Syllabus(log, start, recordings=recordings, verify=verify))
+    for count, _ in enumerate(trainer.catch_up(), 1):
+        if count == most:
+            return
+    trainer.finish()
+
+
+def train(folder: Path, plan: Plan, *, verify: bool = False, most: int = 99) -> list[PolicyUpdated]:
+    with closing(offline.opened(folder, plan)) as log:
+        recordings = plan.recordings()
+        learn(log, folder, recordings, verify=verify, most=most)
+        for recording in recordings:
+            recording.log.close()
+    return updates(folder)
+
+
+def plan(*sources: Path, change: Sequence[str] = (), recredit: str | None = None, until: int | None = None) -> Plan:
+    return offline.plan(sources, change, recredit=recredit, until=until)
+
+
+def test_only_a_run_of_the_same_settings_and_versions_is_verified_unasked(recorded, monkeypatch) -> None:
+    with closing(open_any(str(recorded))) as log:
+        monkeypatch.setattr(offline, "versions", lambda *_: next(log.read("run")).fact.versions)
+        assert plan(recorded).as_recorded()
+        for other in (plan(recorded, change=["learn.clip=0.3"]), plan(recorded, recredit="gasp"), plan(recorded, recorded)):
+            assert not other.as_recorded()
+        monkeypatch.setattr(offline, "versions", lambda *_: {"torch": "1.0"})
+        assert not plan(recorded).as_recorded()
+
+
+def test_a_recorded_run_retrained_gives_the_weights_that_the_live_run_gave(recorded, tmp_path) -> None:
+    order = plan(recorded)
+    again = train(tmp_path / "again", order, verify=True)
+    assert [one.model_copy(update={"source": 0}) for one in again] == updates(recorded)
+    with closing(open_any(str(tmp_path / "again"))) as log:
+        assert log.verify() is None
+        assert not list(log.read(kinds=("policy_probed",)))
+        assert [fact.iterations for event in log.read("run") if isinstance(fact := event.fact, RunFinished)] == [ITERATIONS]
+
+
+def test_what_was_trained_offline_goes_on_where_it_was_stopped_and_is_made_once(recorded, tmp_path) -> None:
+    order = plan(recorded)
+    for count in range(ITERATIONS):
+        assert len(train(tmp_path / "again", order, most=1)) == count + 1
+    whole = train(tmp_path / "again", order)
+    assert [one.digest for one in whole] == [one.digest for one in updates(recorded)]
+    with closing(open_any(str(tmp_path / "again"))) as log:
+        found = offline.resumed(log, next(log.read("run")).fact)
+    assert found.sources == order.sources
+
+
+@pytest.mark.parametrize("what", ["samples", "digest"])
+def test_where_a_replay_diverges_from_the_record_is_named(recorded, tmp_path, what) -> None:
+    """A recording in memory, with one update that the weights do not give."""
+    false, own = MemoryLog(), MemoryLog()
+    with closing(open_any(str(recorded))) as log:
+        for event in log.read():
+            fact = event.fact
+            if isinstance(fact, PolicyUpdated) and fact.iteration == 2:
+                fact = fact.model_copy(update={what: Digest("0" * 64)})
+            for blob in blobs(log, fact):
+                false.put(blob)
+            false.append(event.stream, [fact])
+    own.append("run", [plan(recorded).start])
+    shutil.copytree(recorded / "weights", tmp_path / "weights")
+    with pytest.raises(ReplayDiverged, match="position") as caught:
+        learn(own, tmp_path, [Recording(false)], verify=True)
+    [position] = [event.position for event in false.read("policy/shared") if getattr(event.fact, "iteration", 0) == 2]
+    truth = getattr(updates(recorded)[1], what)
+    assert (caught.value.position, caught.value.expected, caught.value.found) == (position, "0" * 64, truth)
+    assert [event.fact.iteration for event in own.read("policy/shared", kinds=("policy_updated",))] == [1]
+
+
+def blobs(log: Log, fact: object) -> list[bytes]:
+    generation = getattr(fact, "generation", None)
+    return [log.get(generation.tokens)] if generation else []
+
+
+def test_several_logs_are_learned_one_after_the_other_and_one_named_twice_is_learned_twice(recorded, tmp_path) -> None:
+    order = plan(recorded, recorded)
+    assert not order.as_recorded()
+    twice = train(tmp_path / "twice", order)
+    assert [(one.source, one.iteration) for one in twice] == [(source, n) for source in (1, 2) for n in (1, 2, 3)]
+    assert [one.digest for one in twice[:ITERATIONS]] == [one.digest for one in updates(recorded)]
+    assert [one.parent for one in twice[1:]] == [one.digest for one in twice[:-1]]
+    assert len({one.digest for one in twice}) == 2 * ITERATIONS
+
+
+def test_epochs_learn_each_iteration_again_with_importance_weights(recorded, tmp_path) -> None:
+    once = train(tmp_path / "once", plan(recorded, change=["learn.importance=truncate"]))
+    more = train(tmp_path / "more", plan(recorded, change=["learn.importance=truncate", "learn.epochs=2"]))
+    assert [len(one.steps) for one in more] == [2 * len(one.steps) for one in once]
+    assert more[0].step == 2 * once[0].step
+    share = "sampling/effective_sample_share"
+    assert more[0].steps[0].metrics[share] > 0.999 > more[0].steps[-1].metrics[share]
+
+
+def test_until_a_position_counts_what_was_finished_there(recorded, tmp_path) -> None:
+    ends = [one.until for one in updates(recorded)]
+    found = train(tmp_path / "part", plan(recorded, until=ends[1] + 1))
+    assert [one.until for one in found] == ends[:2]
+    with pytest.raises(BadInput, match="--until"):
+        plan(recorded, recorded, until=5)
+
+
+def test_other_rewards_make_other_weights_and_are_no_divergence(recorded, tmp_path) -> None:
+    same = train(tmp_path / "same", plan(recorded, change=["learn.credit=dr_grpo"]))
+    change = ["learn.credit=dr_grpo", "rewards.wrong=-0.1"]
+    other = train(tmp_path / "other", plan(recorded, change=change, recredit="gasp"))
+    assert [one.samples for one in same] == [one.samples for one in updates(recorded)]
+    assert [one.samples for one in other] != [one.samples for one in updates(recorded)]
+    assert len({one[-1].digest for one in (same, other, updates(recorded))}) == 3
+
+
+def test_rewards_given_anew_are_those_of_the_recipe() -> None:
+    told = scene(MemoryLog()).run().goalpost().start(3)
+    told.episode(lemma=5, lift=2, rejected=["unsafe"], task="induction").episode(lift=None).practice(passing=3).finish()
+    events, gasp = list(told.log.read()), Gasp()
+    found = recrediting.rewards(events, gasp)
+    given = [event for event in events if isinstance(event.fact, RewardGiven)]
+    assert found.keys() >= {(event.stream, event.fact.of) for event in given}
+    teachers = [found[event.stream, event.fact.of] for event in given if event.fact.role == "teacher"]
+    easy, hard = round(gasp.teacher_reward("easy", 5, 10), 9), round(gasp.teacher_reward("hard", 2, 10), 9)
+    assert teachers[:3] == [(gasp.rejection_reward("unsafe"),), (easy,), (hard,)]
+    practice = [found[event.stream, event.fact.of] for event in given if event.fact.phase == "practice"]
+    assert practice == [(1.0,) * 3 + (-0.5,) * 5]
+
+
+def test_a_gasp_run_credited_as_one_step_medium_gives_the_update_of_a_log_rewarded_so_at_once(recorded, tmp_path) -> None:
+    """The other log says of every proposal what R(p; 0.3, 5) gives it, by hand, and is learned without crediting anew."""
+    again = train(tmp_path / "again", plan(recorded, recredit="one_step_medium"))
+    told, own = MemoryLog(), MemoryLog()
+    with closing(open_any(str(recorded))) as log:
+        rates: dict[str, float] = {}
+        for event in log.read():
+            fact = event.fact
+            if isinstance(fact, PassRateMeasured):
+                rates[event.stream] = fact.successes / fact.attempts
+            if isinstance(fact, RewardGiven) and fact.role == "teacher" and event.stream in rates:
+                p = rates.pop(event.stream)
+                curve = ((p / 0.3) * ((1 - p) / 0.7) ** (0.7 / 0.3)) ** 5 if 0.1 <= p <= 0.5 else -0.5
+                fact = fact.model_copy(update={"rewards": (round(curve, 9),)})
+            for blob in blobs(log, fact):
+                told.put(blob)
+            told.append(event.stream, [fact])
+    own.append("run", [plan(recorded, recredit="one_step_medium").start])
+    shutil.copytree(recorded / "weights", tmp_path / "weights")
+    learn(own, tmp_path, [Recording(told)])
+    at_once = [event.fact for event in own.read("policy/shared", kinds=("policy_updated",))]
+    assert [(one.samples, one.digest) for one in again] == [(one.samples, one.digest) for one in at_once]
+    assert [one.samples for one in again] != [one.samples for one in updates(recorded)]
+
+
+def test_a_dry_run_tells_all_that_would_be_learned(recorded, tmp_path) -> None:
+    order = plan(recorded)
+    log = MemoryLog()
+    log.append("run", [order.start])
+    lines = list(preview(Syllabus(log, order.start, recordings=order.recordings(), verify=True)))
+    for line, update in zip(lines, updates(recorded), strict=False):
+        assert line.startswith(f"iteration {update.iteration} · shared · positions {update.after + 1}–{update.until}")
+        assert f"{sum(step.samples for step in update.steps)} samples" in line
+        assert f"{sum(step.tokens for step in update.steps)} tokens" in line
+        assert update.samples[:12] in line
+    assert lines[-1].startswith(f"{ITERATIONS} updates in {updates(recorded)[-1].step} steps")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (["play.attempts=3"], "was played already"),
+        (["learn.lr=1"], "learn.lr"),
+        (["model=nowhere"], "no model"),
+    ],
+)
+def test_what_cannot_be_trained_offline_is_one_sentence(recorded, change, problem) -> None:
+    with pytest.raises(BadInput, match=problem):
+        plan(recorded, change=change)
+
+
+def test_another_plan_needs_another_folder(recorded, tmp_path) -> None:
+    train(tmp_path / "one", plan(recorded))
+    with pytest.raises(BadInput, match="name another folder"):
+        train(tmp_path / "one", plan(recorded, change=["learn.clip=0.3"]))
+    with pytest.raises(BadInput, match="itself trained offline"):
+        plan(tmp_path / "one")
+
+
+def test_a_run_that_plays_nothing_is_not_played_on(recorded, tmp_path) -> None:
+    train(tmp_path / "one", plan(recorded))
+    with pytest.raises(BadInput, match="plays nothing"):
+        reopen(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    ("args", "problem"),
+    [
+        (["--follow"], "leave out --follow"),
+        (["--recredit", "none"], "no recipe 'none'"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_told(recorded, args, problem) -> None:
+    with pytest.raises(BadInput, match=problem):
+        CliRunner().invoke(app, ["--offline", str(recorded), *args], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("args", "problem"),
+    [(["--set", "learn.clip=0.1"], "need --offline"), (["--epochs", "2"], "need --offline"), (["--verify"], "name one by")],
+)
+def test_options_of_offline_training_need_it(recorded, args, problem) -> None:
+    with pytest.raises(BadInput, match=problem):
+        CliRunner().invoke(app, [str(recorded), *args], catch_exceptions=False)
+
+
+def command(*args: object) -> list[str]:
+    return [sys.executable, "-m", "trainer.run", *map(str, args)]
+
+
+def test_a_dry_run_needs_no_torch_and_leaves_nothing(recorded) -> None:
+    before = sorted(recorded.parent.iterdir())
+    code = "import sys; sys.argv[1:] = {!r}; import atexit; atexit.register(lambda: print('torch' in sys.modules)); import runpy; runpy.run_module('trainer.run', run_name='__main__')"
+    shown = subprocess.run(
+        [sys.executable, "-c", code.format(["--offline", str(recorded), "--dry-run"])],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = shown.stdout.splitlines()
+    assert (len(lines), lines[-1]) == (ITERATIONS + 2, "False")
+    assert sorted(recorded.parent.iterdir()) == before
+
+
+@pytest.mark.slow
+def test_the_command_survives_kill_9_and_ends_with_the_recorded_weights(recorded, tmp_path) -> None:
+    out = tmp_path / "new"
+    first = subprocess.Popen(command(out, "--offline", recorded), cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE)
+    wait_until(lambda: out.exists() and (out / "log.sqlite").exists() and updates(out))
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate()
+    # The folder says where its sources are.
+    subprocess.run(command(out), cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True)
+    assert [one.digest for one in updates(out)] == [one.digest for one in updates(recorded)]
+    logged = [json.loads(line) for line in (out / "trainer.log").read_text().splitlines()]
+    assert sum(line["event"] == "policy_updated" for line in logged) <= ITERATIONS
+    with closing(open_any(str(out))) as log:
+        assert log.verify() is None

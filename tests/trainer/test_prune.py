@@ -1,0 +1,151 @@
+"""Which weights may go: decided from the log alone, told in the log, and done again after a crash."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from events.facts.types import EvaluationFinished, IterationStarted, PolicyServed, PolicyUpdated, WeightsPruned
+from events.facts.values import Digest, Sampling
+from events.stores.memory import MemoryLog
+from graph.settings.config import LearnSettings
+from tests.support.example_runs import START, Scene, scene, updated
+from tests.support.tiny_model import TinyScene, tiny_weights
+from trainer.data import replay
+from trainer.job.update_schedule import Syllabus
+from trainer.learn import prune
+from trainer.learn.loop import Trainer
+
+
+def told(updates: int, **learn) -> tuple[Scene, list[Digest]]:
+    """A run whose policy was updated so many times and has played on, and its weights from the first on."""
+    tale = scene(MemoryLog()).run(learn=learn).goalpost()
+    chain = [START]
+    for _ in range(updates):
+        tale.start().fail().finish().update()
+        chain.append(tale.policies["student"])
+    tale.start().fail().finish()
+    return tale, chain
+
+
+def gone(tale: Scene, **keep) -> list[Digest]:
+    """What may go with one more update."""
+    update = updated(iteration=tale.iteration, after=0, until=0, parent=tale.policies["student"])
+    return list(prune.dispensable(tale.log.read(kinds=prune.KINDS), update, LearnSettings(**keep)))
+
+
+def examined(tale: Scene, digest: Digest, rate: float, name: str = "test") -> None:
+    fact = EvaluationFinished(
+        name=name, iteration=1, policy=digest, sampling=Sampling(), attempts=20, successes={}, pass_at={1: rate, 10: 1.0}
+    )
+    tale.log.append("evaluation", [fact])
+
+
+def test_the_newest_stay_and_the_first_and_the_parent() -> None:
+    tale, chain = told(5)
+    assert gone(tale, keep=1) == chain[1:5]
+    assert gone(tale, keep=2) == chain[1:5]
+    assert gone(tale, keep=3) == chain[1:4]
+    assert gone(tale, keep=9) == []
+
+
+def test_every_so_many_iterations_weights_stay() -> None:
+    tale, chain = told(7)
+    assert gone(tale, keep=1, keep_every=3) == [chain[n] for n in (1, 2, 4, 5)]
+
+
+def test_the_best_on_the_set_of_that_name_stay() -> None:
+    tale, chain = told(6)
+    for n, rate in ((1, 0.2), (2, 0.6), (3, 0.4), (6, 0.5)):
+        examined(tale, chain[n], rate)
+    examined(tale, chain[4], 0.9, "goalposts")
+    assert gone(tale, keep=1, keep_best="test") == [chain[n] for n in (1, 3, 4, 5)]
+    assert gone(tale, keep=1, keep_best="goalposts") == [chain[n] for n in (1, 2, 3, 5)]
+    assert gone(tale, keep=1) == chain[1:6]
+
+
+def test_what_play_uses_and_what_it_still_has_to_take_up_stay() -> None:
+    tale, chain = told(6)
+    tale.log.append("run", [PolicyServed(role="teacher", policy=chain[2])])
+    tale.log.append("run", [IterationStarted(iteration=9, policies={"teacher": chain[2], "student": chain[3]}, episodes=1)])
+    assert gone(tale, keep=1) == [chain[n] for n in (1, 4, 5)]
+    assert gone(tale, keep=1, staleness=2) == [chain[n] for n in (1, 4)]
+
+
+def test_each_policy_keeps_its_own() -> None:
+    log = MemoryLog()
+    scene(log).run()
+    chains: dict[str, list[Digest]] = {"teacher": [START], "student": [START]}
+    for iteration in range(1, 5):
+        for name, chain in chains.items():
+            fact = updated(iteration=iteration, after=0, until=0, parent=chain[-1], policy=name)
+            log.append(f"policy/{name}", [fact])
+            chain.append(fact.digest)
+    next_one = updated(iteration=5, after=0, until=0, parent=chains["teacher"][-1], policy="teacher")
+    found = prune.dispensable(log.read(), next_one, LearnSettings(keep=1))
+    assert set(found) == {*chains["teacher"][1:4], *chains["student"][1:3]}
+
+
+def test_what_is_given_up_is_given_up_once_unless_it_is_made_again() -> None:
+    tale, chain = told(5)
+    tale.log.append("policy/shared", [WeightsPruned(digests=(chain[1], chain[2]))])
+    assert gone(tale, keep=1) == [chain[3], chain[4]]
+    assert prune.given_up(tale.log.read(), LearnSettings()) == (chain[1], chain[2])
+    tale.update(chain[2])
+    assert prune.given_up(tale.log.read(), LearnSettings()) == (chain[1],)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> tuple[Path, TinyScene]:
+    (tmp_path / "weights").mkdir()
+    digest = tiny_weights(tmp_path / "weights")
+    return tmp_path, TinyScene(MemoryLog(), tmp_path / "weights", digest).run(learn={"keep": 1, "staleness": 0}).goalpost(2)
+
+
+def trainer(run: Path, tale: TinyScene) -> Trainer:
+    start = replay.started(tale.log)
+    assert start is not None
+    return Trainer(tale.log, run, Syllabus(tale.log, start))
+
+
+def learn(run: Path, tale: TinyScene) -> PolicyUpdated:
+    """One more iteration by the newest weights; a new trainer learns it."""
+    [event] = trainer(run, tale.play()).catch_up()
+    assert isinstance(event.fact, PolicyUpdated)
+    tale.serve(run / "weights", event.fact.digest)
+    return event.fact
+
+
+def test_giving_up_is_a_fact_beside_the_update_and_the_files_go(run) -> None:
+    folder, tale = run
+    made = [learn(folder, tale) for _ in range(4)]
+    pruned = list(tale.log.read(kinds=("weights_pruned",)))
+    assert [event.fact.digests for event in pruned] == [(made[0].digest,), (made[1].digest,)]
+    before = [next(tale.log.read(after=event.position - 3, limit=1)).fact for event in pruned]
+    assert before == [made[2], made[3]]
+    kept = {made[0].parent, made[2].digest, made[3].digest}
+    assert {path.name for path in (folder / "weights").iterdir()} == kept
+
+
+def test_a_crash_before_the_files_went_is_made_good_at_the_next_start(run) -> None:
+    folder, tale = run
+    first = learn(folder, tale)
+    shutil.copytree(folder / "weights" / first.digest, folder / "copy")
+    shutil.copytree(folder / "copy", folder / "weights" / "mine")
+    learn(folder, tale)
+    learn(folder, tale)
+    assert not (folder / "weights" / first.digest).exists()
+    shutil.copytree(folder / "copy", folder / "weights" / first.digest)
+    trainer(folder, tale)
+    trainer(folder, tale)
+    assert not (folder / "weights" / first.digest).exists()
+    assert (folder / "weights" / "mine").is_dir()
+
+
+def test_pruning_changes_no_weights(run, tmp_path) -> None:
+    folder, tale = run
+    other = tmp_path / "other"
+    (other / "weights").mkdir(parents=True)
+    digest = tiny_weights(other / "weights")
+    keeping = TinyScene(MemoryLog(), other / "weights", digest).run(learn={"keep": 9, "staleness": 0}).goalpost(2)
+    assert [learn(folder, tale).digest for _ in range(3)] == [learn(other, keeping).digest for _ in range(3)]

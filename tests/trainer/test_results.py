@@ -1,0 +1,574 @@
+"""Reports of experiments, from logs made by hand, with every number worked out here."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from events.facts.errors import BadInput
+from events.facts.log import Log
+from events.facts.types import (
+    EpisodeFinished,
+    EvaluationFinished,
+    GoalpostAdded,
+    PassRateMeasured,
+    QuestionAccepted,
+    QuestionProposed,
+    QuestionRejected,
+    QuestionValidated,
+    ReferencesDrawn,
+    RunFinished,
+    RunStarted,
+)
+from events.facts.values import Digest, Pair, Question, QuestionId, Sampling, canonical
+from events.stores import open_log
+from events.stores.memory import MemoryLog
+from roles.questions.load import load
+from tests.support.example_runs import START, scene
+from tests.support.paths import ROOT
+from trainer.experiments.claims import clauses
+from trainer.experiments.experiment_plan import Plan, read_plan
+from trainer.experiments.outcome import outcome
+from trainer.experiments.page import page, plain
+from trainer.experiments.plots import Line, draw
+from trainer.experiments.report import read, write
+from trainer.experiments.results import Results
+from trainer.experiments.strata import strata
+from trainer.experiments.teaching import skeleton, teaching
+
+Exams = Mapping[tuple[str, int], Sequence[int]]
+"""Passed answers of 20 to questions q000, q001 ..., by set and iteration."""
+
+
+def examined(name: str, iteration: int, counts: Sequence[int], attempts: int = 20) -> EvaluationFinished:
+    successes = {QuestionId(f"q{number:03}"): count for number, count in enumerate(counts)}
+    how = Sampling(temperature=0.6)
+    return EvaluationFinished(
+        name=name, iteration=iteration, policy=START, sampling=how, attempts=attempts, successes=successes, pass_at={}
+    )
+
+
+def told(
+    log: Log,
+    recipe: str,
+    seed: int,
+    exams: Exams,
+    *,
+    over: bool = True,
+    attempts: int = 20,
+    commit: str = "unknown",
+    start: Digest = START,
+) -> None:
+    """A run of which nothing but its examinations is known."""
+    policies = {"teacher": START, "student": start}
+    config = {"recipe": recipe, "seed": seed}
+    log.append("run", [RunStarted(config=config, versions={}, commit=commit, policies=policies)])
+    for (name, iteration), counts in exams.items():
+        log.append(f"evaluation/{name}/{iteration:05}", [examined(name, iteration, counts, attempts)])
+    if over:
+        log.append("run", [RunFinished(iterations=0)])
+
+
+class Lab:
+    """A folder of runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.recipes: dict[str, dict[str, object]] = {}
+        self.seeds: set[int] = set()
+
+    def run(self, recipe: str, seed: int, exams: Exams, **how: object) -> Lab:
+        """Tell of a run."""
+        self.recipes[recipe] = {}
+        self.seeds.add(seed)
+        (self.folder / f"{recipe}-{seed}").mkdir(parents=True)
+        with closing(open_log(self.folder / f"{recipe}-{seed}" / "log.sqlite", create=True)) as log:
+            told(log, recipe, seed, exams, **how)
+        return self
+
+    @property
+    def plan(self) -> Plan:
+        return Plan(name="lab", seeds=tuple(sorted(self.seeds)), recipes=self.recipes)
+
+    @property
+    def results(self) -> Results:
+        return read(self.plan, self.folder)
+
+    @property
+    def page(self) -> str:
+        """The page, without plots."""
+        return page("lab", self.results, [])
+
+
+@pytest.fixture
+def lab(tmp_path):
+    return Lab(tmp_path / "runs" / "lab")
+
+
+# Checkpoints and scores
+
+
+def test_the_checkpoint_is_the_best_on_validation_whatever_test_says(lab):
+    """pass@20 of 20 answers is the share of questions with a success: 1/2, 2/2, 2/2, 1/2 on validation."""
+    lab.run(
+        "gasp",
+        0,
+        {
+            ("validation", 0): [1, 0],
+            ("test", 0): [20, 20],
+            ("validation", 5): [1, 1],
+            ("test", 5): [10, 0],
+            ("validation", 10): [20, 20],
+            ("test", 10): [20, 20],
+            ("validation", 15): [20, 0],
+            ("test", 15): [5, 5],
+        },
+    )
+    results = lab.results
+    assert results.outcomes("gasp")[0].chosen(20) == 5, "the earlier of equals, though pass@1 is better later"
+    assert results.score("gasp", "chosen", 1).value == pytest.approx((10 + 0) / 40)
+    assert results.score("gasp", "chosen", 20).value == 0.5
+    assert results.score("gasp", "last", 1).value == pytest.approx((5 + 5) / 40)
+    assert results.score("gasp", "last", 20).value == 1.0
+
+
+def test_runs_of_a_seed_share_the_examination_of_the_weights_that_they_begin_with(lab):
+    lab.run("base", 0, {("test", 0): [9, 9], ("validation", 0): [9, 9]})
+    lab.run("gasp", 0, {("test", 5): [20, 20], ("validation", 5): [0, 0]})
+    lab.run("azr", 0, {("test", 5): [20, 20]}, start=Digest("f" * 64))
+    lab.run("gasp", 1, {("test", 5): [20, 20]})
+    found = lab.results
+    iterations = {(name, seed): [one.found.iteration for one in found.outcomes(name)[seed].examinations["test"]]
+                  for name, seed in (("gasp", 0), ("gasp", 1), ("azr", 0), ("base", 0))}  # fmt: skip
+    assert iterations == {("gasp", 0): [0, 5], ("gasp", 1): [5], ("azr", 0): [5], ("base", 0): [0]}
+    assert found.outcomes("gasp")[0].chosen(20) == 0
+    assert found.outcomes("gasp")[0].examinations["goalposts"] == []
+
+
+def test_only_a_checkpoint_that_was_examined_on_test_can_be_chosen(lab):
+    lab.run("gasp", 0, {("validation", 0): [1, 0], ("test", 0): [4, 4], ("validation", 5): [9, 9]})
+    assert lab.results.outcomes("gasp")[0].chosen(20) == 0
+
+
+def test_without_validation_nothing_is_chosen(lab):
+    results = lab.run("gasp", 0, {("test", 0): [4, 4]}).results
+    assert results.score("gasp", "chosen", 20) is None
+    assert results.score("gasp", "last", 1).value == pytest.approx(0.2)
+
+
+def test_examinations_under_other_names_do_not_count(lab):
+    lab.run("gasp", 0, {("test-1f3c9a", 5): [20, 20], ("test", 0): [2, 2]})
+    assert lab.results.outcomes("gasp")[0].last == 0
+
+
+def test_a_score_is_the_mean_over_seeds_each_at_its_own_checkpoint(lab):
+    lab.run("gasp", 0, {("validation", 0): [1, 0], ("test", 0): [4, 0], ("validation", 5): [0, 0], ("test", 5): [20, 20]})
+    lab.run("gasp", 1, {("validation", 0): [0, 0], ("test", 0): [20, 20], ("validation", 5): [1, 0], ("test", 5): [8, 4]})
+    results = lab.results
+    assert results.scores("gasp", "chosen", 1) == [pytest.approx([0.2, 0.0]), pytest.approx([0.4, 0.2])]
+    assert results.score("gasp", "chosen", 1).value == pytest.approx((4 + 0 + 8 + 4) / 80)
+    assert results.score("gasp", "chosen", 20).value == pytest.approx((1 + 0 + 1 + 1) / 4)
+
+
+def test_fewer_answers_allow_a_smaller_k_only(lab):
+    lab.run("gasp", 0, {("validation", 0): [4, 0], ("test", 0): [1, 0]}, attempts=4)
+    lab.run("azr", 0, {("validation", 0): [4, 0], ("test", 0): [4, 4]})
+    assert lab.results.k == 4
+    assert lab.results.score("gasp", "chosen", 4).value == 0.5
+
+
+def test_differences_are_paired_by_question(lab):
+    """0.5 and 0.9 against 0.2 and 0.6: both are 0.3 above, whatever questions are drawn."""
+    lab.run("gasp", 0, {("test", 0): [10, 18]}).run("azr", 0, {("test", 0): [4, 12]})
+    found = lab.results.difference("gasp", "azr", "last", 1)
+    assert found == pytest.approx((0.3, 0.3, 0.3))
+    own = lab.results.score("gasp", "last", 1)
+    assert own == pytest.approx((0.7, 0.5, 0.9))
+    assert lab.results.difference("azr", "azr", "last", 1) is None
+    assert lab.results.difference("gasp", "base", "last", 1) is None
+
+
+def test_runs_with_other_questions_are_refused(lab):
+    lab.run("gasp", 0, {("test", 0): [10, 18]}).run("azr", 0, {("test", 0): [4, 12, 7]})
+    with pytest.raises(BadInput, match="examined on different test questions"):
+        _ = lab.results
+
+
+def test_curves_are_means_over_seeds_with_the_least_and_the_most(lab):
+    for seed, (first, second) in enumerate([([2, 2], [8, 8]), ([4, 4], [4, 4])]):
+        lab.run("gasp", seed, {("test", 0): first, ("test", 5): second})
+    curve = lab.results.curve("gasp", "test", lambda one: sum(one.scores(1)) / 2)
+    assert [point[1:] for point in curve] == [pytest.approx((0.15, 0.1, 0.2)), pytest.approx((0.3, 0.2, 0.4))]
+
+
+def test_strata_are_told_by_the_structure_of_the_question():
+    ids = sorted(question.id for question in load("pocket", "test").questions)
+    parts = strata(ids)
+    assert sorted(place for places in parts.values() for place in places) == list(range(len(ids)))
+    assert strata([*ids, QuestionId("x")]) == {}
+
+
+# Goalposts
+
+
+Q = ("q000", "q001", "q002")
+GOALPOSTS: Mapping[int, Exams] = {
+    0: {("goalposts", 0): [0, 1, 0, 0], ("goalposts", 5): [3, 0, 0, 0]},
+    1: {("goalposts", 0): [0, 0, 0, 0], ("goalposts", 5): [20, 0, 1, 0]},
+}
+
+
+def test_goalposts_are_counted_by_seed_and_together_at_the_last_checkpoint_and_at_any(lab):
+    for seed, exams in GOALPOSTS.items():
+        lab.run("gasp", seed, exams)
+    results = lab.results
+    assert {seed: sorted(solved) for seed, solved in results.solved("gasp", "last").items()} == {0: [Q[0]], 1: [Q[0], Q[2]]}
+    assert {seed: sorted(solved) for seed, solved in results.solved("gasp", "any").items()} == {
+        0: [Q[0], Q[1]],
+        1: [Q[0], Q[2]],
+    }
+    assert results.union("gasp", "last") == {Q[0], Q[2]}
+    assert results.union("gasp", "any") == {Q[0], Q[1], Q[2]}
+    assert results.union_share("gasp", "any").value == 0.75
+    assert results.tries("gasp") == 2 * 2 * 20
+
+
+# The claim
+
+
+def claim(
+    lab: Lab,
+    gasp: int = 50,
+    azr: int = 0,
+    goalposts: Sequence[int] = (1, 0, 0, 0),
+    rivals: Mapping[str, Sequence[int]] | None = None,
+    over: Sequence[str] = ("gasp", "azr", "base", "rlvr"),
+    examinations: int = 1,
+) -> list[bool | None]:
+    """Which clauses hold after runs of one seed in which so many of 50 test questions are solved, always."""
+    tested = {"gasp": [20] * gasp + [0] * (50 - gasp), "azr": [20] * azr + [0] * (50 - azr)}
+    for recipe in ("gasp", "azr", "base", "rlvr"):
+        solved = goalposts if recipe == "gasp" else (rivals or {}).get(recipe, [0] * len(goalposts))
+        exams: dict[tuple[str, int], Sequence[int]] = {("validation", 0): [1], ("test", 0): tested.get(recipe, [0] * 50)}
+        exams |= {("goalposts", number): solved for number in range(examinations if recipe == "gasp" else 1)}
+        lab.run(recipe, 0, exams, over=recipe in over)
+    return [clause.holds for clause in clauses(lab.results)]
+
+
+def test_every_clause_can_hold(lab):
+    """50 of 50 against 0: Wilson's intervals are 0.93 to 1 and 0 to 0.07, and the difference is 1 whatever is drawn."""
+    assert claim(lab) == [True] * 12
+
+
+def test_every_clause_can_fail(lab):
+    rivals = {recipe: [1, 1, 1, 1] for recipe in ("base", "azr", "rlvr")}
+    assert claim(lab, gasp=0, azr=50, goalposts=(0, 0, 0, 0), rivals=rivals) == [False] * 12
+
+
+@pytest.mark.parametrize(
+    ("gasp", "holds"),
+    [
+        # 1 of 50 is 2.0 points, and is not drawn at all in (49/50)^50 = 36 % of the resamples.
+        (26, [False, False, False]),
+        # 2 of 50 are 4.0 points, and not drawn in 13 %.
+        (27, [True, False, False]),
+        # 8 of 50 are 16 points, not drawn in 0.02 %; but 50 % has an interval of about 14 points to either side.
+        (33, [True, False, True]),
+        # 22 of 50 are 44 points, with 6 points to the other side at 94 %.
+        (47, [True, True, True]),
+    ],
+)
+def test_the_margin_the_intervals_and_the_paired_difference_are_separate_clauses(lab, gasp, holds):
+    assert claim(lab, gasp=gasp, azr=25)[:6] == holds * 2
+
+
+@pytest.mark.parametrize(("count", "holds"), [(13, True), (14, False)])
+def test_the_share_of_goalposts_must_exceed_the_papers(lab, count, holds):
+    """11 of 146 are 7.53 %; 1 of 13 is 7.69 %, 1 of 14 is 7.14 %."""
+    assert claim(lab, goalposts=[1] + [0] * (count - 1))[6:8] == [holds] * 2
+
+
+@pytest.mark.parametrize(("count", "holds"), [(50, True), (49, False)])
+def test_a_rival_near_zero_solves_two_per_cent(lab, count, holds):
+    """1 of 50 is 2 %, 1 of 49 is 2.04 %."""
+    rivals = {"azr": [1] + [0] * (count - 1)}
+    assert claim(lab, goalposts=[1] * count, rivals=rivals)[8:11] == [True, holds, True]
+
+
+def test_with_fewer_samples_a_rival_can_fail_but_not_be_at_zero(lab):
+    assert claim(lab, rivals={"azr": [1, 0, 0, 0]}, examinations=2)[8:11] == [None, False, None]
+
+
+def test_what_a_rival_solves_too_is_not_solved_alone(lab):
+    assert claim(lab, goalposts=(1, 0), rivals={"rlvr": (1, 0)})[11] is False
+
+
+@pytest.mark.parametrize(
+    ("missing", "open_ones"),
+    [("gasp", range(12)), ("azr", [0, 1, 2, 3, 4, 5, 9, 11]), ("rlvr", [10, 11]), ("base", [8, 11])],
+)
+def test_a_clause_about_a_run_that_is_not_over_is_open(lab, missing, open_ones):
+    found = claim(lab, over=[recipe for recipe in ("gasp", "azr", "base", "rlvr") if recipe != missing])
+    assert [place for place, holds in enumerate(found) if holds is None] == list(open_ones)
+
+
+# The teacher
+
+
+def posed(words: str, *lines: str, name: str = "x") -> Question:
+    """A question of the pocket world, or like one."""
+    code = "\n".join([f"def f({name}):", *(f"    {line}" for line in lines), f"    return {name}"])
+    return Question(statement=f"Given a list, {words}.", program=code, private=(Pair(input="[1]", output="[1]"),))
+
+
+GOALPOST = posed("rotate left, sort it", "x = x[1:] + x[:1]", "x = sorted(x)")
+
+
+class Teller:
+    """Tells of one iteration's proposals, each in an episode of its own."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.tale = scene(log).run(recipe="gasp", seed=0)
+        log.append("goalposts", [GoalpostAdded(question=GOALPOST.id, blob=self.put(GOALPOST), source="hand")])
+
+    def put(self, asked: Question):
+        return self.log.put(canonical(asked))
+
+    def iteration(self, *told) -> Teller:
+        """Of proposals, each a question and what became of it."""
+        self.tale.start(len(told))
+        for asked, fate in told:
+            self.tale.open(GOALPOST, "guided")
+            self.say(QuestionProposed(seat="easy", attempt=1, parent=GOALPOST.id, generation=self.tale.generation("p", 1)))
+            self.judge(asked, fate)
+            self.say(EpisodeFinished(reason="no_lemma"))
+        self.tale.finish()
+        return self
+
+    def judge(self, asked: Question | None, fate: str, seat: str = "easy") -> None:
+        same = {} if asked is None else {"question": asked.id, "blob": self.put(asked)}
+        if fate in ("accepted", "too_hard", "late"):
+            self.say(QuestionValidated(seat=seat, similarity=0.25, aligned=fate == "accepted", **same))
+            self.say(PassRateMeasured(seat=seat, question=asked.id, successes=5 if fate == "accepted" else 0, attempts=10))
+        if fate == "accepted":
+            self.say(QuestionAccepted(seat=seat, axis="io", **same))
+        else:
+            self.say(QuestionRejected(seat=seat, reason="not_novel" if fate == "late" else fate, **same))
+
+    def say(self, fact) -> None:
+        self.log.append(self.tale.stream, [fact])
+
+
+@pytest.fixture
+def log():
+    with closing(MemoryLog()) as log:
+        yield log
+
+
+def test_every_measure_of_the_teacher_is_counted_by_hand(log):
+    sort = posed("sort it", "x = sorted(x)")
+    reverse = posed("sort it, reverse it", "x = sorted(x)", "x = x[::-1]")
+    Teller(log).iteration(
+        (sort, "accepted"),
+        (reverse, "too_hard"),
+        (posed("put it in order", "y = sorted(y)", name="y"), "not_novel"),
+        (None, "malformed"),
+        (posed("rotate it, sort it", "# noise", "z = z[1:] + z[:1]", "z = sorted(z)", name="z"), "degenerate"),
+        (posed("reverse it, append 3", "x = x[::-1]", "x = x + [3]"), "late"),
+    )
+    found = {name: (mean.total, mean.count) for name, mean in teaching(log).of("easy", [1]).items()}
+    assert found == {
+        "valid": (4, 6),  # not the malformed and the degenerate one
+        "novel": (2, 4),  # neither the one at once nor the late one
+        "accepted": (1, 6),
+        "aligned": (1, 3),  # of the validated ones
+        "diversity": (2.25, 3),
+        "pass rate": (0.5, 3),
+        "overlap": (1, 1),  # sorting is the goalpost's
+        "copies": (1, 5),  # the degenerate one is the goalpost by other names
+        "repeats": (1, 5),  # the one that is not novel is the first by another name
+        "noise": (1, 6),
+    }
+
+
+def test_overlap_is_the_share_of_its_operations_that_the_goalpost_has(log):
+    Teller(log).iteration((posed("sort it, reverse it, drop the first", "x = sorted(x)", "x = x[::-1]"), "accepted"))
+    assert teaching(log).of("easy", [1])["overlap"].value == pytest.approx(1 / 3)
+
+
+def test_overlap_is_unknown_in_another_world(log):
+    scene(log).run().goalpost().start().episode().finish()
+    found = teaching(log).of("easy", [1])
+    assert found["overlap"].value is None
+    assert found["accepted"].value == 1
+
+
+def test_a_copy_that_comes_again_is_no_repeat(log):
+    Teller(log).iteration((GOALPOST, "too_hard"), (GOALPOST, "not_novel"))
+    found = teaching(log).of("easy", [1])
+    assert (found["copies"].total, found["repeats"].total) == (2, 0)
+
+
+def test_a_lift_like_its_lemma_is_a_copy(log):
+    lemma, other = posed("sort it", "x = sorted(x)"), posed("reverse it", "x = x[::-1]")
+    tell = Teller(log).iteration((lemma, "accepted"))
+    tell.tale.start(2).open(GOALPOST, "guided")
+    for asked in (posed("put it in order", "x = sorted(x)"), other):
+        tell.say(QuestionProposed(seat="hard", attempt=1, parent=lemma.id, generation=tell.tale.generation("p", 1)))
+        tell.judge(asked, "too_hard", "hard")
+    assert teaching(log).of("hard", [2])["copies"].value == 0.5
+
+
+def test_an_open_question_like_a_reference_is_a_copy(log):
+    shown, other = posed("sort it", "x = sorted(x)"), posed("reverse it", "x = x[::-1]")
+    tell = Teller(log)
+    tell.tale.start(1).open(other, "unguided")
+    tell.say(ReferencesDrawn(references=(tell.put(other), tell.put(shown))))
+    tell.say(QuestionProposed(seat="open", attempt=1, parent=other.id, generation=tell.tale.generation("p", 1)))
+    tell.judge(shown, "accepted", "open")
+    found = teaching(log).of("open", [1])
+    assert found["copies"].value == 1
+    assert found["overlap"].value is None, "no goalpost guides it"
+    assert teaching(log).proposed == {"open": 1}
+
+
+def test_iterations_are_pooled_by_their_counts(log):
+    sort = posed("sort it", "x = sorted(x)")
+    Teller(log).iteration((sort, "accepted")).iteration((None, "malformed"), (None, "malformed"), (None, "broken"))
+    found = teaching(log)
+    assert found.of("easy", [1])["valid"].value == 1
+    assert found.of("easy", [1, 2])["valid"].value == 0.25
+    assert found.rejected["easy"] == {"malformed": 2, "broken": 1}
+
+
+@pytest.mark.parametrize(("played", "first", "last"), [(1, [1], [1]), (5, [1], [5]), (9, [1, 2, 3], [7, 8, 9])])
+def test_thirds_are_of_the_iterations_that_were_played(log, played, first, last):
+    tale = scene(log).run()
+    for _ in range(played):
+        tale.start(0).finish()
+    found = outcome(log)
+    assert (list(found.third(last=False)), list(found.third(last=True))) == (first, last)
+
+
+def test_a_program_is_the_same_under_other_names_and_comments_but_not_with_other_calls():
+    base = skeleton("def f(x):\n    y = sorted(x)\n    return y")
+    assert base == skeleton("def solve(values):  # hard\n    out = sorted(values)\n    return out")
+    assert base != skeleton("def f(x):\n    y = reversed(x)\n    return y")
+    assert skeleton("def f(x: return") is None
+    assert skeleton(None) is None
+
+
+# Costs
+
+
+def test_costs_are_counted_by_hand(log):
+    tale = scene(log).run().goalpost().evaluate(attempts=20)
+    tale.start(3).episode(lemma=5, lift=2, attempts=10).practice(attempts=8).fail().finish().update().evaluate(
+        attempts=20
+    ).end()
+    found = outcome(log)
+    assert found.finished
+    costs = found.costs
+    # Gap, lemma and lift 10 each, two times 4 answers to learn from, 8 of practice, 10 of the gap of the failed episode.
+    assert (costs.student_samples, costs.teacher_samples) == (10 * 3 + 4 * 2 + 8 + 10, 2)
+    assert (costs.iterations, costs.updates, costs.steps, costs.learned_tokens) == (1, 1, 1, 200)
+    assert costs.examined_samples == 40
+    played, examined_ = (
+        sum(event.fact.generation.length for event in log.read(kinds=("attempts_made", "question_proposed")) if test(event))
+        for test in (
+            lambda event: not event.stream.startswith("evaluation"),
+            lambda event: event.stream.startswith("evaluation"),
+        )
+    )
+    assert (costs.played_tokens, costs.examined_tokens) == (played, examined_)
+    assert [one.samples for one in found.examinations["test"]] == [0, costs.student_samples]
+
+
+# The page
+
+
+def full(lab: Lab, **how: object) -> Lab:
+    for recipe in ("gasp", "azr"):
+        lab.run(recipe, 0, {("validation", 0): [1, 1], ("test", 0): [10, 18], ("goalposts", 0): [0, 3]}, **how)
+    return lab
+
+
+def test_the_page_says_the_numbers_and_the_commands(lab, tmp_path):
+    write(full(lab).plan, lab.folder, tmp_path / "docs", lambda line: None)
+    said = (tmp_path / "docs" / "results.md").read_text()
+    # 0.5 and 0.9, whose resampled means are 0.5, 0.7 and 0.9.
+    assert "| `gasp` | 1 | 0 | 70.0 % (50.0 to 90.0) | 100.0 % (34.2 to 100.0) | +0.0 (+0.0 to +0.0) |" in said
+    assert "| `gasp` | 1 | 1: 50.0 % (9.5 to 90.5) | 1 | 1: 50.0 % (9.5 to 90.5) | 20 |" in said
+    assert "python -m trainer.experiment configs/experiments/lab.toml --report" in said
+    for image in ("results/test-pass-at-1.svg", "results/validation-pass-at-20.svg", "results/goalposts.svg"):
+        assert f"]({image})" in said
+        assert (tmp_path / "docs" / image).is_file()
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs" / "experiments").glob("*.toml")), ids=lambda file: file.stem)
+def test_a_plan_is_called_as_its_file_so_that_the_pages_commands_are_right(file):
+    assert read_plan(file).name == file.stem
+
+
+def test_equal_logs_give_equal_bytes_wherever_they_lie(lab, tmp_path):
+    write(full(lab).plan, lab.folder, tmp_path / "one", lambda line: None)
+    shutil.copytree(lab.folder, tmp_path / "elsewhere")
+    write(lab.plan, tmp_path / "elsewhere", tmp_path / "two", lambda line: None)
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
+    assert len(files) == 6
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+
+
+def test_what_is_missing_is_named_and_the_rest_is_reported(lab):
+    full(lab, over=False).seeds.add(1)
+    lab.recipes["rlvr"] = {}
+    said = lab.page
+    assert "**Not complete.**" in said
+    assert "`gasp` 0: 0 iterations; `gasp` 1: not begun; `azr` 0: 0 iterations" in said
+    assert "70.0 % (50.0 to 90.0)" in said
+    assert "HOLD" not in said
+
+
+def test_an_experiment_without_a_run_is_a_page_too(lab, tmp_path):
+    lab.recipes, lab.seeds = {"gasp": {}}, {0}
+    write(lab.plan, lab.folder, tmp_path, lambda line: None)
+    assert "No run has begun." in (tmp_path / "results.md").read_text()
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_folder_with_another_run_is_refused(lab):
+    full(lab)
+    (lab.folder / "gasp-0").rename(lab.folder / "rlvr-0")
+    lab.recipes["rlvr"] = {}
+    with pytest.raises(BadInput, match=r"rlvr-0 holds another run than lab wants"):
+        _ = lab.page
+
+
+def test_text_of_a_log_takes_no_effect_in_the_page(lab):
+    said = full(lab, commit="a|b`<b>[x](y)\n").page
+    assert "a\\|b\\`\\<b\\>\\[x" in said
+    assert "<b>" not in said
+    assert plain("\x1b[31m*_#") == "\N{REPLACEMENT CHARACTER}\\[31m\\*\\_\\#"
+
+
+def test_text_takes_no_effect_in_a_plot(tmp_path):
+    name = "$x^2$ <script>&"
+    draw(tmp_path / "plot.svg", name, name, name, {name: [Line(name, [(0, 1), (1, 2)], band=[(0, 2), (1, 3)])]})
+    tree = ElementTree.parse(tmp_path / "plot.svg")
+    texts = [element.text for element in tree.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts.count(name) == 4
+    assert "{http://www.w3.org/2000/svg}script" not in {element.tag for element in tree.iter()}
+
+
+def test_a_plot_of_twelve_recipes_is_small(tmp_path):
+    points = [(float(x), x % 7 / 7) for x in range(50)]
+    lines = [Line("the recipe", points, band=[(y - 0.1, y + 0.1) for _, y in points]), Line("azr", points, "--", grey=True)]
+    draw(tmp_path / "plot.svg", "t", "x", "y", {f"recipe {number}": lines for number in range(12)})
+    assert (tmp_path / "plot.svg").stat().st_size < 150_000

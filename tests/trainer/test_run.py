@@ -1,0 +1,294 @@
+"""The trainer as a process: reproducible, alone on its run, and safe to kill."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from events.facts.log import Log
+from events.facts.types import PolicyUpdated
+from events.facts.weights import weights_digest
+from events.reports.learning import heading
+from events.stores import open_log
+from events.stores.memory import MemoryLog
+from tests.support.paths import ROOT
+from tests.support.tiny_model import TinyScene, tiny_weights
+from trainer.job.update_schedule import Syllabus
+from trainer.learn.loop import Trainer
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+ITERATIONS = 20
+KILLS = 32
+PATIENCE_S = 60
+
+pytestmark = pytest.mark.slow
+
+
+class Nursery:
+    """The near end of `tests.support.forked_trainers`."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.forked_trainers"],
+            cwd=ROOT,
+            env=ENVIRONMENT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+        self.pid = self._process.pid
+
+    def start(self, run: Path, *args: str, **environment: str) -> int:
+        """Start a trainer and give its pid."""
+        return self._ask({"args": [str(run), *args], "output": str(run / "screen"), "environment": environment})
+
+    def wait(self, pid: int) -> int:
+        """Wait for the end of a trainer and give its exit code."""
+        return self._ask({"wait": pid})
+
+    def train(self, run: Path, *args: str) -> int:
+        """Run a trainer to its end."""
+        return self.wait(self.start(run, *args))
+
+    def close(self) -> None:
+        self._process.communicate()
+
+    def _ask(self, question: dict[str, object]) -> int:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def nursery():
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory) -> Path:
+    """A run of some iterations that nobody has learned from."""
+    return play(tmp_path_factory.mktemp("played"), iterations=ITERATIONS)
+
+
+def play(run: Path, *, iterations: int, finish: bool = True) -> Path:
+    """A synchronous run, of which nobody in its log has learned yet: a twin of it was, so that each iteration has its weights."""
+    store = run / "weights"
+    store.mkdir(parents=True, exist_ok=True)
+    digest = tiny_weights(store)
+    with closing(open_log(run / "log.sqlite", create=True)) as log, tempfile.TemporaryDirectory() as twin:
+        stores = Path(shutil.copytree(store, Path(twin) / "weights"))
+        scenes = [TinyScene(each, store, digest).run(learn={"staleness": 0}).goalpost(2) for each in (log, MemoryLog())]
+        trainer = Trainer(scenes[1].log, Path(twin), Syllabus(scenes[1].log, next(scenes[1].log.read("run")).fact))
+        for _ in range(iterations):
+            for told in scenes:
+                told.start(3).episode(lemma=3).episode(lift=None).practice().finish()
+            [event] = trainer.catch_up()
+            for told in scenes:
+                told.serve(stores, event.fact.digest)
+        if finish:
+            scenes[0].end()
+    return run
+
+
+@pytest.fixture
+def copy(played, tmp_path) -> Callable[[str], Path]:
+    def copied(name: str) -> Path:
+        shutil.copytree(played, tmp_path / name)
+        return tmp_path / name
+
+    return copied
+
+
+@pytest.fixture(scope="module")
+def straight(nursery, played, tmp_path_factory) -> list[PolicyUpdated]:
+    """The updates of a trainer that nobody disturbs."""
+    run = tmp_path_factory.mktemp("straight") / "run"
+    shutil.copytree(played, run)
+    assert nursery.train(run) == 0
+    return updates(run)
+
+
+def updates(run: Path) -> list[PolicyUpdated]:
+    with closing(open_log(run / "log.sqlite")) as log:
+        facts = [event.fact for event in log.read("policy/shared")]
+    return [fact for fact in facts if isinstance(fact, PolicyUpdated)]
+
+
+def wait_until(true: Callable[[], object], pause_s: float = 0.02) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(pause_s)
+
+
+def command(run: Path, *args: str) -> list[str]:
+    return [sys.executable, "-m", "trainer.run", str(run), *args]
+
+
+def test_two_fresh_processes_make_the_same_bits(copy, straight) -> None:
+    runs = [copy("one"), copy("other")]
+    processes = [subprocess.Popen(command(run), cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) for run in runs]
+    said = [process.communicate(timeout=PATIENCE_S * 3)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    one, other = (updates(run) for run in runs)
+    assert one == other == straight
+    assert len({update.digest for update in one}) == ITERATIONS
+    optimizers = [(run / "weights" / one[-1].digest / "optimizer.moments").read_bytes() for run in runs]
+    assert optimizers[0] == optimizers[1]
+    for run, lines in zip(runs, said, strict=True):
+        told = [line.split()[0] for line in spoken(lines)[1:] if not line.startswith("warning: ")]
+        assert list(dict.fromkeys(told)) == [str(n + 1) for n in range(ITERATIONS)]
+        logged = [json.loads(line) for line in (run / "trainer.log").read_text().splitlines()]
+        assert [line["iteration"] for line in logged if line["event"] == "policy_updated"] == list(range(1, ITERATIONS + 1))
+        assert {line["run"] for line in logged} == {run.name}
+        assert (logged[0]["event"], logged[-1]["event"]) == ("trainer_started", "trainer_ended")
+
+
+def test_kill_at_any_moment_loses_nothing_and_learns_nothing_twice(nursery, copy, straight) -> None:
+    run, rng = copy("killed"), random.Random(7)
+    kills, halves = 0, 0
+    while True:
+        pid = nursery.start(run, "--follow")
+        if kills < KILLS:
+            halves += kill(pid, run, rng, halfway=kills % 3 == 0)
+        code = nursery.wait(pid)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        kills += 1
+    assert kills == KILLS, "the run must be long enough for all kills"
+    assert halves >= 2, "some kills must strike while weights are being written"
+    assert updates(run) == straight
+    with closing(open_log(run / "log.sqlite")) as log:
+        assert log.verify() is None
+    names = {folder.name for folder in (run / "weights").iterdir()}
+    assert names == {straight[0].parent, straight[-2].digest, straight[-1].digest}
+    assert weights_digest(run / "weights" / straight[-1].digest) == straight[-1].digest
+
+
+def kill(pid: int, run: Path, rng: random.Random, *, halfway: bool) -> bool:
+    """Kill a trainer while it writes weights, or at a random moment up to its first update; tells if weights were half written."""
+    store = run / "weights"
+    known = set(store.glob(".unfinished-*"))
+    if halfway:
+        wait_until(lambda: set(store.glob(".unfinished-*")) - known, pause_s=0.0005)
+    else:
+        with closing(open_log(run / "log.sqlite")) as log:
+            end, learned = time.monotonic() + rng.uniform(0.0, 0.7), log.head()
+            wait_until(lambda: time.monotonic() > end or log.head() != learned, pause_s=0.002)
+    os.kill(pid, signal.SIGKILL)
+    return bool(set(store.glob(".unfinished-*")) - known)
+
+
+def test_following_learns_each_iteration_as_it_is_finished_and_ends_with_the_run(nursery, tmp_path) -> None:
+    run = play(tmp_path, iterations=0, finish=False)
+    pid = nursery.start(run, "--follow", "--parent", str(nursery.pid))
+    with closing(open_log(run / "log.sqlite")) as log:
+        told = resume(log, run)
+        for iteration in (1, 2, 3):
+            told.start(1).practice().finish()
+            wait_until(lambda done=iteration: len(updates(run)) == done)
+            told.serve(run / "weights", updates(run)[-1].digest)
+        told.end()
+        assert nursery.wait(pid) == 0
+    assert [update.iteration for update in updates(run)] == [1, 2, 3]
+
+
+def resume(log: Log, run: Path) -> TinyScene:
+    store = run / "weights"
+    digest = next(log.read("run")).fact.policies["student"]
+    return TinyScene(log, store, digest)
+
+
+def test_a_second_trainer_is_refused_in_one_sentence(nursery, tmp_path) -> None:
+    run = play(tmp_path, iterations=0, finish=False)
+    first = nursery.start(run, "--follow")
+    wait_until(lambda: (run / "trainer.lock").exists() and (run / "trainer.lock").read_text().strip() == str(first))
+    assert nursery.train(run) == 2
+    lines = spoken((run / "screen").read_text())
+    assert len(lines) == 1
+    assert f"another trainer (process {first})" in lines[0]
+    os.kill(first, signal.SIGTERM)
+    assert nursery.wait(first) == 143
+    assert nursery.train(run) == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_polite_stop_leaves_no_traceback_and_the_rest_for_later(nursery, copy, straight, number, code) -> None:
+    run = copy("stopped")
+    pid = nursery.start(run)
+    wait_until(lambda: len(updates(run)) >= 2)
+    os.kill(pid, number)
+    assert nursery.wait(pid) in (code, 0)
+    assert "Traceback" not in (run / "screen").read_text() + (run / "trainer.out").read_text()
+    stopped = json.loads((run / "trainer.log").read_text().splitlines()[-1])
+    assert stopped["event"] in ("trainer_stopped", "trainer_ended")
+    assert "exception" not in stopped
+    assert nursery.train(run) == 0
+    assert updates(run) == straight
+
+
+def test_a_trainer_whose_parent_is_another_process_ends(nursery, tmp_path) -> None:
+    run = play(tmp_path, iterations=0, finish=False)
+    assert nursery.train(run, "--follow", "--parent", str(os.getpid())) == 0
+
+
+def test_libraries_are_quiet(nursery, copy) -> None:
+    run = copy("quiet")
+    assert nursery.train(run) == 0
+    first, *lines = spoken((run / "screen").read_text())
+    assert first == heading()
+    assert all(line.startswith("warning: ") or line.split()[0].isdigit() for line in lines)
+
+
+def test_damaged_weights_are_one_sentence(nursery, copy) -> None:
+    run = copy("damaged")
+    (run / "weights" / first_weights(run) / "config.json").write_text("{}")
+    assert nursery.train(run) == 1
+    [line] = spoken((run / "screen").read_text())
+    assert line.startswith("error: ")
+    assert "restore it" in line
+    stopped = json.loads((run / "trainer.log").read_text().splitlines()[-1])
+    assert (stopped["event"], stopped["error"]) == ("trainer_stopped", "TrainerError")
+    assert f"error: {stopped['message']}" == line
+
+
+def spoken(text: str) -> list[str]:
+    """Lines without those that tell every ten seconds, on a busy machine, how far the trainer is."""
+    return [line for line in text.splitlines() if not re.search(r", for \d+:\d\d|, \d+:\d\d left", line)]
+
+
+def first_weights(run: Path) -> str:
+    with closing(open_log(run / "log.sqlite")) as log:
+        return str(next(log.read("run")).fact.policies["student"])
+
+
+def test_a_run_that_has_not_started_is_named(nursery, tmp_path) -> None:
+    open_log(tmp_path / "log.sqlite", create=True).close()
+    assert nursery.train(tmp_path) == 2
+    assert "has not started" in (tmp_path / "screen").read_text()
+
+
+def test_help_is_instant_and_needs_no_torch() -> None:
+    began = time.monotonic()
+    code = "import sys; from trainer.run import app; print('torch' in sys.modules, 'trl' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert shown.stdout == "False False\n"
+    assert time.monotonic() - began < 5

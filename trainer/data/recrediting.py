@@ -1,0 +1,41 @@
+"""Rewards as another recipe would have given them, from what the log says of every proposal and answer.
+
+Law: a pure fold. What was asked, accepted and attempted stays as it was played; only rewards are given anew. With the recipe
+that played, they are the recorded ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from events.facts.log import Event
+from events.facts.types import AttemptsMade, AttemptsVerified, PassRateMeasured, QuestionProposed, QuestionRejected
+from events.facts.values import Seat, Task
+from graph.recipes.recipe import Recipe
+
+KINDS: Final = ("question_rejected", "pass_rate_measured", "attempts_verified")
+"""What is read besides generations."""
+
+
+def rewards(events: Iterable[Event], recipe: Recipe) -> dict[tuple[str, int], tuple[float, ...]]:
+    """Rewards by the stream and version of the generation, one a completion, in order."""
+    found: dict[tuple[str, int], tuple[float, ...]] = {}
+    proposed: dict[tuple[str, Seat], int] = {}
+    tasks: dict[tuple[str, int], Task] = {}
+    for event in events:
+        stream = event.stream
+        match event.fact:
+            case QuestionProposed(seat=seat):
+                proposed[stream, seat] = event.version
+            case PassRateMeasured(seat=seat, successes=successes, attempts=attempts):
+                found[stream, proposed[stream, seat]] = (round(recipe.teacher_reward(seat, successes, attempts), 9),)
+            case QuestionRejected(seat=seat, reason=reason) if reason not in ("too_easy", "too_hard"):
+                found[stream, proposed[stream, seat]] = (recipe.rejection_reward(reason),)
+            case AttemptsMade(task=task):
+                tasks[stream, event.version] = task
+            case AttemptsVerified(of=of, verdicts=verdicts):
+                found[stream, of] = tuple(recipe.student_reward(verdict, tasks[stream, of]) for verdict in verdicts)
+            case _:
+                pass
+    return found

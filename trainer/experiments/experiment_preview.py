@@ -1,0 +1,35 @@
+"""An experiment on paper, before it is played: what each recipe asks for, and how long that takes.
+
+Law: it starts and loads nothing. Figures are those of `graph.estimate.budget`, which assumes and does not measure.
+"""
+
+from __future__ import annotations
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from graph.estimate.budget import Budget
+from graph.estimate.memory import gpu_of
+from graph.estimate.model_dims import shape_of
+from graph.estimate.token_estimate import examination, examinations, iteration, iterations
+from trainer.experiments.experiment_plan import Plan
+
+COLUMNS = ("recipe", "iterations", "student samples each", "examinations", "answers each", "hours a run")
+
+
+def preview(plan: Plan) -> Group:
+    """A row a recipe, and the sum of all runs."""
+    table = Table(*COLUMNS, box=None, pad_edge=False, header_style="bold")
+    hours = disk = 0.0
+    for recipe in plan.recipes:
+        config = plan.config(recipe, plan.seeds[0])
+        shape = shape_of(config.model)
+        budget = Budget(config, shape, gpu_of(None, shape))
+        counts = iterations(config), iteration(config).answers, examinations(config), examination(config).answers
+        table.add_row(recipe, *(f"{count:,.0f}" for count in counts), f"{budget.hours():.1f}")
+        hours += budget.hours() * len(plan.seeds)
+        disk += budget.disk * len(plan.seeds)
+    runs = len(list(plan.cells()))
+    total = f"{runs} runs, {hours:,.0f} hours one after the other, {disk / 1e9:,.1f} GB of disk; assumed, not measured"
+    return Group(table, Text(total))

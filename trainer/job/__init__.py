@@ -1,0 +1,1 @@
+"""A training job: what is learned, from which logs, in which order."""

@@ -1,0 +1,1 @@
+"""Learning: micro-batches to losses, optimizer steps, weights."""

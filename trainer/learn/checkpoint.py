@@ -1,0 +1,182 @@
+"""Weights on disk: `weights/<digest>` in Hugging Face or peft format, with the optimizer's state beside them.
+
+Law: a folder appears under its digest complete and durable, or not at all; it never changes afterwards. What is loaded is
+what its digests say, weights and optimizer both. Nothing is removed here but what was never finished.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from events.facts.errors import TrainerError
+from events.facts.values import Digest
+from events.facts.weights import OPTIMIZER, optimizer_digest, weights_digest
+from graph.settings.config import LoraSettings
+from trainer.learn.adapter import Adapter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_UNFINISHED: Final = ".unfinished-"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A policy, loaded to learn."""
+
+    folder: Path
+    digest: Digest
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    moments: Mapping[str, Tensor] | None
+    """The optimizer's, None where the weights come without."""
+    adapter: Adapter | None = None
+    """What of the model is the policy's own; None: all."""
+
+
+def load(store: Path, digest: Digest, optimizer: Digest | None = None) -> Weights:
+    """Weights by digest, as float32, and the optimizer's state beside them if there is one.
+
+    Raises:
+        TrainerError: they are missing, damaged, or not what they are called; or the state is not `optimizer`.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = _proved(store, digest, optimizer)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return Weights(folder, digest, model, tokenizer, _moments(folder))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise TrainerError(f"The weights in {folder} cannot be loaded ({error}); restore the folder") from error
+
+
+def load_adapter(
+    base: Weights, digest: Digest, optimizer: Digest | None, *, policy: str, lora: LoraSettings, seed: int
+) -> Weights:
+    """Weights that are an adapter on `base`, by digest; that of the base itself stands for an adapter yet to learn.
+
+    Raises:
+        TrainerError: as `load`.
+    """
+    from safetensors import SafetensorError
+
+    adapter = Adapter.attach(base.model, policy, base.digest, lora, seed)
+    if digest == base.digest:
+        return replace(base, moments=None, adapter=adapter)
+    folder = _proved(base.folder.parent, digest, optimizer)
+    try:
+        adapter.read(folder)
+        return replace(base, folder=folder, digest=digest, moments=_moments(folder), adapter=adapter)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise TrainerError(f"The adapter in {folder} cannot be loaded ({error}); restore the folder") from error
+
+
+def _proved(store: Path, digest: Digest, optimizer: Digest | None) -> Path:
+    """The folder of the weights, if it holds what it should."""
+    folder = store / digest
+    if not folder.is_dir():
+        raise TrainerError(f"The weights {digest} are not in {store}; restore the folder, or start a new run")
+    found = weights_digest(folder)
+    if found != digest:
+        raise TrainerError(f"The weights in {folder} have the digest {found}; the folder was changed, restore it")
+    if optimizer is not None and (state := optimizer_digest(folder)) != optimizer:
+        now = "is missing" if state is None else f"has the digest {state}"
+        raise TrainerError(f"{folder / OPTIMIZER} {now}, but the log says {optimizer}; restore the file")
+    return folder
+
+
+def _moments(folder: Path) -> Mapping[str, Tensor] | None:
+    from safetensors.torch import load_file
+
+    return load_file(folder / OPTIMIZER) if (folder / OPTIMIZER).exists() else None
+
+
+def save(
+    store: Path, parent: Path, state: Mapping[str, Tensor], moments: Mapping[str, Tensor], adapter: Adapter | None = None
+) -> Digest:
+    """Write weights durably under their digest: an adapter, or the model's state with configuration and tokenizer of `parent`.
+
+    Weights that have not moved stay as they lie there, with the state of then: a folder never changes.
+
+    Raises:
+        TrainerError: the disk refuses.
+    """
+    from safetensors.torch import save_file
+
+    folder = store / f"{_UNFINISHED}{os.getpid()}"
+    try:
+        folder.mkdir()
+        if adapter is None:
+            _write_whole(folder, parent, state)
+        else:
+            adapter.write(folder)
+        save_file(dict(moments), folder / OPTIMIZER)
+        for file in folder.iterdir():
+            _sync(file)
+        _sync(folder)
+        digest = weights_digest(folder)
+        if digest != parent.name or not _whole(store / digest):
+            _move(folder, store / digest)
+        _sync(store)
+    except OSError as error:
+        raise TrainerError(f"Weights cannot be written to {store} ({error}); make room and resume the run") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return digest
+
+
+def _write_whole(folder: Path, parent: Path, state: Mapping[str, Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    for file in parent.iterdir():
+        if file.is_file() and not file.name.endswith((".safetensors", ".safetensors.index.json", ".bin")):
+            shutil.copyfile(file, folder / file.name)
+    save_file(_kept(state, parent), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _kept(state: Mapping[str, Tensor], parent: Path) -> dict[str, Tensor]:
+    """The tensors that the parent's files hold, so that tied weights stay one tensor."""
+    from safetensors import safe_open
+
+    names: set[str] = set()
+    for shard in parent.glob("model*.safetensors"):
+        with safe_open(shard, framework="pt") as file:
+            names.update(file.keys())
+    if unknown := sorted(names - state.keys()):
+        raise TrainerError(f"The weights in {parent} hold {unknown[0]}, which the model does not know; convert them first")
+    return {name: state[name].contiguous() for name in sorted(names)}
+
+
+def _whole(folder: Path) -> bool:
+    return folder.is_dir() and weights_digest(folder) == folder.name
+
+
+def _move(folder: Path, target: Path) -> None:
+    # After a crash before the append they lie there already; a folder that is in use is better not replaced by its equal.
+    if _whole(target) and optimizer_digest(target) == optimizer_digest(folder):
+        return
+    shutil.rmtree(target, ignore_errors=True)
+    folder.rename(target)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def clean(store: Path) -> None:
+    """Remove what a killed trainer left half-written. Only the holder of the run's lock may call it."""
+    for folder in store.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,191 @@
+"""Warm starts through TRL's own trainers: SFT on answers that passed, DPO on pairs of passed and failed; no loop of ours.
+
+Law: tokens go into TRL as they were sampled, nothing is tokenised again. The result is a folder in Hugging Face format, there
+whole or not at all, that the setting `model` takes; `made_of.json` in it names logs by position and head. Beside
+`trainer.learn.loss` the only file that imports TRL.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from events.facts.errors import BadInput, TrainerError
+from events.facts.log import Say, silent
+from events.facts.values import Digest, Source
+from events.facts.weights import weights_digest
+from graph.settings.threads import suitable
+from trainer.data.preferences import Answer, Preference
+from trainer.learn.loss import offline
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+MADE_OF = "made_of.json"
+"""The file beside the weights that says what they were made of."""
+_NOT_COPIED = (".safetensors", ".index.json", ".bin", ".md")
+"""The parent's weights, its optimizer's state, and what is said about them."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a model is tuned."""
+
+    learning_rate: float
+    epochs: int = 1
+    batch: int = 8
+    seed: int = 0
+    beta: float = 0.1
+    """DPO's: how much leaving the first weights costs."""
+
+
+def sft(
+    model: Path, answers: Sequence[Answer], sources: Sequence[Source], tuning: Tuning, out: Path, say: Say = silent
+) -> Digest:
+    """Tune a model on answers, and give the digest of what lies in `out` then; `say` is told of optimizer steps.
+
+    Raises:
+        BadInput: there are no answers, or `out` is there.
+        TrainerError: the disk refuses.
+    """
+    from trl import SFTConfig, SFTTrainer
+
+    rows = [{"input_ids": [*one.prompt, *one.ids], "labels": [*(-100 for _ in one.prompt), *one.ids]} for one in _some(answers)]
+    weights, tokenizer = _load(model)
+    settings = SFTConfig(**_arguments(tuning, out), max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
+    trainer = SFTTrainer(weights, args=settings, train_dataset=_dataset(rows), processing_class=tokenizer)
+    return _save(_trained(trainer, say), model, out, {"method": "sft", **asdict(tuning), "examples": len(rows)}, sources)
+
+
+def dpo(
+    model: Path, pairs: Sequence[Preference], sources: Sequence[Source], tuning: Tuning, out: Path, say: Say = silent
+) -> Digest:
+    """Tune a model on preferences; as `sft`."""
+    from trl import DPOConfig, DPOTrainer
+
+    class Sampled(DPOTrainer):  # type: ignore[misc]  # TRL is untyped
+        """Takes token ids, which DPOTrainer makes of texts first."""
+
+        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+            return dataset
+
+    rows = [
+        {"prompt_ids": list(one.prompt), "chosen_ids": list(one.chosen), "rejected_ids": list(one.rejected)}
+        for one in _some(pairs)
+    ]
+    weights, tokenizer = _load(model)
+    settings = DPOConfig(**_arguments(tuning, out), max_length=None, beta=tuning.beta)
+    trainer = Sampled(
+        weights, ref_model=_load(model)[0], args=settings, train_dataset=_dataset(rows), processing_class=tokenizer
+    )
+    return _save(_trained(trainer, say), model, out, {"method": "dpo", **asdict(tuning), "examples": len(rows)}, sources)
+
+
+def _some(rows: Sequence[Any]) -> Sequence[Any]:
+    if not rows:
+        raise BadInput("The logs hold nothing to tune on: no attempt passed, or none failed beside it; play longer")
+    return rows
+
+
+def _dataset(rows: list[dict[str, list[int]]]) -> Any:
+    from datasets import Dataset
+
+    return Dataset.from_list(rows)
+
+
+def _load(model: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        weights = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, local_files_only=True)
+        return weights, AutoTokenizer.from_pretrained(model, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"The model in {model} cannot be loaded ({error}); check the folder") from error
+
+
+def _arguments(tuning: Tuning, out: Path) -> dict[str, Any]:
+    import torch
+
+    return {
+        "output_dir": str(_unfinished(out)),
+        "learning_rate": tuning.learning_rate,
+        "num_train_epochs": tuning.epochs,
+        "per_device_train_batch_size": tuning.batch,
+        "seed": tuning.seed,
+        "use_cpu": not torch.cuda.is_available(),
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "report_to": "none",
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    }
+
+
+def _trained(trainer: Any, say: Say) -> Any:
+    from transformers import PrinterCallback, TrainerCallback
+
+    class Told(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+        """Tells after each step how many are taken."""
+
+        def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+            say(state.global_step, state.max_steps)
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Told)
+    trainer.train()
+    return trainer.model
+
+
+def _save(model: Any, parent: Path, out: Path, how: dict[str, Any], sources: Sequence[Source]) -> Digest:
+    folder = _unfinished(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(folder)
+        # The tokenizer's own bytes, so that token ids go on meaning the same.
+        for file in parent.iterdir():
+            if file.is_file() and not file.name.endswith(_NOT_COPIED) and not (folder / file.name).exists():
+                shutil.copyfile(file, folder / file.name)
+        logs = [source.model_dump() for source in sources]
+        made = {**how, "parent": weights_digest(parent), "logs": logs}
+        (folder / MADE_OF).write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
+        os.sync()
+        folder.rename(out)
+    except OSError as error:
+        raise TrainerError(f"The model cannot be written to {out} ({error}); make room, or name another folder") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return weights_digest(out)
+
+
+def _unfinished(out: Path) -> Path:
+    return out.absolute().with_name(f".new-{out.name}-{os.getpid()}")
+
+
+def prepare(model: Path, out: Path) -> None:
+    """Before anything heavy is imported: quiet libraries, the threads that suit the model, and a place for the result.
+
+    Raises:
+        BadInput: the place is taken, or nobody can write there.
+    """
+    if out.exists():
+        raise BadInput(f"{out} is there already; name another folder by --out")
+    try:
+        _unfinished(out).mkdir(parents=True)
+        _unfinished(out).rmdir()
+    except OSError as error:
+        raise BadInput(f"The model cannot be written to {out} ({error.strerror}); name another folder by --out") from error
+    offline()
+    # It complains where it is imported without a GPU, and TRL imports whatever it knows.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    import torch
+
+    torch.set_num_threads(suitable(model))

@@ -1,0 +1,111 @@
+"""Says what updates did: a line for each step and a warning for each new symptom, for people; all figures for machines.
+
+Law: a reader of the log. Everything comes from its events, what clocks said of them included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from io import TextIOBase
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+
+from events.cli.output import reporting
+from events.facts.log import Event, Log
+from events.facts.types import PolicyUpdated
+from events.process.activity import LOGGED_S, Activity, told
+from events.projections.run_summary import RunSummary
+from events.reports.learning import heading, step_lines
+from events.reports.training_warnings import Key, Symptom, diagnose
+from events.text.logging import logger
+from graph.play.trainer_process import PROGRESS
+
+
+@contextmanager
+def telling(folder: Path, screen: Console | None) -> Iterator[Activity]:
+    """Tell what the trainer does: every second in a file of the run, every half minute in the log, now and then on a screen.
+
+    Args:
+        folder: the run's.
+        screen: where people look; None: nobody does.
+    """
+    file, fresh = folder / PROGRESS, folder / f"{PROGRESS}.new"
+    activity = Activity()
+
+    def write(line: str) -> None:
+        # A disk that is full for a while is no reason to stop.
+        with suppress(OSError):
+            fresh.write_text(line)
+            fresh.replace(file)
+
+    with ExitStack() as stack:
+        stack.callback(lambda: file.unlink(missing_ok=True))
+        stack.enter_context(told(activity, write, 1.0, idle=True))
+        stack.enter_context(told(activity, lambda line: logger().info("progress", doing=line), LOGGED_S))
+        if screen is not None:
+            stack.enter_context(reporting(activity, screen))
+        yield activity
+
+
+class Reporter:
+    """Tells of the updates of a run on a screen and in the operational log."""
+
+    def __init__(self, log: Log, screen: TextIO | TextIOBase) -> None:
+        self._log = log
+        self._screen = screen
+        self._summary = RunSummary()
+        self._known: set[Key] = set()
+
+    def __call__(self, event: Event) -> None:
+        """Tell of an update."""
+        update = event.fact
+        assert isinstance(update, PolicyUpdated)
+        first = not self._summary.position
+        for passed in self._log.read(after=self._summary.position):
+            self._summary.apply(passed)
+            if passed.position == event.position:
+                break
+        if first:
+            self._print(heading())
+        for line in step_lines(self._summary, self._summary.updates[-1]):
+            self._print(line)
+        logger().info("policy_updated", **pairs(event))
+        self._warn(diagnose(self._summary))
+
+    def _warn(self, symptoms: list[Symptom]) -> None:
+        """Say of each symptom when it begins, not for as long as it lasts."""
+        for symptom in symptoms:
+            if symptom.key not in self._known:
+                self._print(f"warning: {symptom}")
+                logger().warning("symptom_found", **symptom._asdict())
+        self._known = {symptom.key for symptom in symptoms}
+
+    def _print(self, line: str) -> None:
+        print(line, file=self._screen)
+
+
+def pairs(event: Event) -> dict[str, str | int | float]:
+    """What matters of an update, by name."""
+    fact = event.fact
+    assert isinstance(fact, PolicyUpdated)
+    steps = [step for step in fact.steps if step.samples]
+    tokens = sum(step.tokens for step in steps)
+    found: dict[str, str | int | float] = {
+        "policy": fact.policy,
+        "iteration": fact.iteration,
+        "digest": fact.digest[:12],
+        "steps": len(steps),
+        "samples": sum(step.samples for step in steps),
+        "tokens": tokens,
+        "silent_groups": sum(step.silent_groups for step in fact.steps),
+        "groups": sum(step.groups for step in fact.steps),
+    }
+    for name in ("loss", "grad_norm", "entropy", "clip_ratio/region_mean"):
+        if steps:
+            found[name] = round(sum(step.metrics[name] * step.tokens for step in steps) / tokens, 4)
+    found["seconds"] = round(float(event.observed.get("seconds", 0.0)), 2)
+    found["tokens_per_second"] = round(float(event.observed.get("tokens_per_second", 0.0)))
+    return found

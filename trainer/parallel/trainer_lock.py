@@ -1,0 +1,68 @@
+"""The trainer as a process: alone on its run, quiet, and gone when it should be.
+
+Law: two trainers never work on one run; what libraries print goes to the run's `trainer.out`, never to the screen. A
+stop loses nothing, since whatever is not in the log yet is done again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from events.facts.errors import BadInput
+
+
+@contextmanager
+def alone(run: Path, *, patience_s: float = 0) -> Iterator[None]:
+    """Hold the run's lock, waiting `patience_s` for it.
+
+    Raises:
+        BadInput: another trainer holds it.
+    """
+    with (run / "trainer.lock").open("a+") as file:
+        deadline = time.monotonic() + patience_s
+        while not _locked(file):
+            if time.monotonic() >= deadline:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise BadInput(f"another trainer (process {holder}) is working on {run}; stop it or wait, then try again")
+            time.sleep(0.05)
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def quiet(path: Path) -> Iterator[TextIO]:
+    """Send standard output and error of the whole process to the file, and give back the screen that was standard error."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    out, err = os.dup(1), os.dup(2)
+    with path.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    with os.fdopen(os.dup(err), "w", buffering=1, errors="replace") as screen:
+        try:
+            yield screen
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os.dup2(out, 1)
+            os.dup2(err, 2)
+            os.close(out)
+            os.close(err)
