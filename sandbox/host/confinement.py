@@ -1,7 +1,8 @@
 """What every container of ours is held to, as the engine wants to be told.
 
 Law: every container that runs a program is made with this and nothing else; there is no flag that loosens it. It starts
-nothing and limits no single process (that is `guest/child.py`). What it keeps out, and how that is tested: docs/threat-model.md.
+nothing and limits no single process (that is `guest/child.py`). What it keeps out, and how that is tested:
+docs/threat-model.md.
 """
 
 from __future__ import annotations
