@@ -1,6 +1,6 @@
 """Tables as polars frames: `attempts(run)`, `questions(run)`, `updates(run)`, `gaps(run)`.
 
-    from events import frames
+    from events.export import frames
     frames.attempts("runs/run-001").group_by("iteration", "task").agg(pl.col("reward").mean())
 
 Law: the columns are those of `events.export.tables`, and so are their meanings. A frame holds the log as far as it went when

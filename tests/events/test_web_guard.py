@@ -94,7 +94,7 @@ def test_the_reading_half_of_a_log_has_no_word_for_writing() -> None:
         for word in ("open_log", ".submit(", ".put(", "SqliteLog", "PostgresLog", "create=True", "import Log\n", "Log,"):
             assert word not in text, f"{path.name} holds {word}"
     opened = [path.name for path in (ROOT / "events" / "web").rglob("*.py") if "open_any(" in path.read_text()]
-    assert opened == ["following.py"]
+    assert opened == ["log_follower.py"]
 
 
 def test_loopback_answers_to_its_own_names_only(viewer: Viewer) -> None:
