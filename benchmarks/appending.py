@@ -24,12 +24,12 @@ from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastor
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 
 from benchmarks.rounds import Claim, interleaved
-from benchmarks.story import told
+from benchmarks.story import played_log
 from events.facts.hashing import data_of
 from events.facts.log import Head, Log
 from events.facts.types import Fact
 from events.stores import open_log
-from events.stores.rows import EMPTY, Row, seal, utc_now
+from events.stores.rows import EMPTY_STREAM, Row, seal, utc_now
 
 PRODUCERS = 64
 BATCHES = (1, 64)
@@ -46,8 +46,8 @@ class Payload:
     """Facts in the proportions of a run, again and again, and the rows they make."""
 
     def __init__(self) -> None:
-        self._facts = itertools.cycle([event.fact for event in told().read()])
-        self._tip = Head(0, EMPTY.hash)
+        self._facts = itertools.cycle([event.fact for event in played_log().read()])
+        self._tip = Head(0, EMPTY_STREAM.hash)
 
     def facts(self, count: int) -> list[Fact]:
         """The next ones."""
@@ -55,12 +55,12 @@ class Payload:
 
     def rows(self, stream: str, facts: Sequence[Fact]) -> list[Row]:
         """As they are stored."""
-        rows = seal(facts, stream=stream, end=EMPTY, tip=self._tip, time=utc_now(), causation=None, observed=None)
+        rows = seal(facts, stream=stream, end=EMPTY_STREAM, tip=self._tip, time=utc_now(), causation=None, observed=None)
         self._tip = Head(rows[-1].position, rows[-1].head)
         return rows
 
 
-def appends(folder: Path, url: str, *, rounds: int, events: int) -> list[Claim]:
+def append_claims(folder: Path, url: str, *, rounds: int, events: int) -> list[Claim]:
     """Our stores against the bare drivers, batch by batch.
 
     Args:

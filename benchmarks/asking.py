@@ -21,18 +21,18 @@ from events.facts.errors import ModelError
 from events.facts.values import Sampling
 from events.facts.weights import weights_digest
 from events.text.safe_text import one_line
-from roles.chat_encoding import Encoding
-from roles.model import Request
+from roles.chat_encoding import ChatEncoding
+from roles.model import GenerationRequest
 from roles.models.replicas import Replicas
 from roles.models.vllm import VllmModel
 from roles.pocket import WEIGHTS
 from roles.serving.fleet import Fleet
 
-NAME: Final = "pocket"
+MODEL_NAME: Final = "pocket"
 """What the server calls the model."""
 
 
-class Asked(NamedTuple):
+class ClientRun(NamedTuple):
     """What a client got, and what it took."""
 
     lengths: list[int]
@@ -56,21 +56,23 @@ class Clients:
     def __init__(self, fleet: Fleet, prompts: Sequence[str], group: int, in_flight: int) -> None:
         self._url, self._in_flight = fleet.urls[0], in_flight
         self._header = {"Authorization": f"Bearer {fleet.key}"}
-        replicas = Replicas(fleet.urls, NAME, weights_digest(WEIGHTS), in_flight=in_flight // group, key=fleet.key)
+        replicas = Replicas(fleet.urls, MODEL_NAME, weights_digest(WEIGHTS), in_flight=in_flight // group, key=fleet.key)
         self._model = VllmModel(replicas, WEIGHTS)
         # vLLM counts the seeds of one prompt's completions up, so that whoever asks for them singly gets the same.
-        self._requests = [Request(text, group, SEED + place * group, Sampling()) for place, text in enumerate(prompts)]
-        encoding = Encoding(WEIGHTS, 384)
+        self._requests = [
+            GenerationRequest(text, group, SEED + place * group, Sampling()) for place, text in enumerate(prompts)
+        ]
+        encoding = ChatEncoding(WEIGHTS, 384)
         self._ids = [encoding.encode(request) for request in self._requests]
 
-    async def ours(self) -> Asked:
+    async def ours(self) -> ClientRun:
         """One request a prompt, by our client."""
         await self._forget()
         began, cpu = time.perf_counter(), time.process_time()
         replies = await self._model.generate(self._requests)
-        return Asked(lengths(replies), time.perf_counter() - began, time.process_time() - cpu)
+        return ClientRun(lengths(replies), time.perf_counter() - began, time.process_time() - cpu)
 
-    async def theirs(self, more: Mapping[str, Any]) -> Asked:
+    async def theirs(self, more: Mapping[str, Any]) -> ClientRun:
         """One request a completion, by `vllm.benchmarks.serve`; `more` is asked for too.
 
         Raises:
@@ -92,8 +94,8 @@ class Clients:
                 endpoint_type="openai",
                 api_url=f"{self._url}/v1/completions",
                 base_url=self._url,
-                model_id=NAME,
-                model_name=NAME,
+                model_id=MODEL_NAME,
+                model_name=MODEL_NAME,
                 tokenizer=None,
                 input_requests=asked,
                 logprobs=None,
@@ -115,7 +117,7 @@ class Clients:
         if found["failed"]:
             why = next(error for error in found["errors"] if error).strip().splitlines()[-1]
             raise ModelError(f"vLLM's client lost {found['failed']} requests ({one_line(why, 300)}); measure again")
-        return Asked(found["output_lens"], found["duration"], time.process_time() - cpu)
+        return ClientRun(found["output_lens"], found["duration"], time.process_time() - cpu)
 
     async def close(self) -> None:
         """Let go of our client's connections."""

@@ -18,13 +18,13 @@ import typer
 
 from benchmarks.suites import records
 from events.cli.app import run_app
-from events.cli.output import note, progress
+from events.cli.output import print_note, progress
 from events.facts.errors import BadInput
 from events.facts.values import Verdict
 from events.text.safe_text import one_line
 from roles.questions.fields import Record
 from roles.questions.named_sets import SOURCES, named
-from roles.questions.records import Entry, examined
+from roles.questions.records import QuestionRecord, read_question_records
 from roles.verifier import Verifier
 from sandbox.host.docker_runner import DockerRunner
 from sandbox.runner import Limits
@@ -35,22 +35,22 @@ LIMITS = Limits(wall_seconds=120, cpu_seconds=20, memory_mb=1024, output_kb=1024
 AT_ONCE = 16
 
 
-class Answer(NamedTuple):
+class CompletionRow(NamedTuple):
     """A completion and the question that it answers."""
 
     name: str
     completion: str
-    entry: Entry
+    entry: QuestionRecord
 
 
-class Theirs(NamedTuple):
+class EvalPlusVerdict(NamedTuple):
     """EvalPlus's verdicts of its own extraction: alone, and behind the context that the question shows."""
 
     alone: bool
     with_context: bool
 
 
-def answers(file: Path, entries: dict[str, Entry]) -> list[Answer]:
+def read_completions(file: Path, entries: dict[str, QuestionRecord]) -> list[CompletionRow]:
     """The completions of a file.
 
     Raises:
@@ -62,20 +62,20 @@ def answers(file: Path, entries: dict[str, Entry]) -> list[Answer]:
             name, completion = (row.get(key) if isinstance(row, dict) else None for key in ("task_id", "completion"))
             if not isinstance(completion, str) or name not in entries:
                 raise BadInput(f"{file}, record {number}: expected a task_id of the set and the text completion; mend it.")
-            found.append(Answer(str(name), completion, entries[str(name)]))
+            found.append(CompletionRow(str(name), completion, entries[str(name)]))
     except (OSError, ValueError) as error:
         raise BadInput(f"{file} cannot be read ({error}); give JSON lines with task_id and completion.") from error
     return found
 
 
-async def ours(asked: list[Answer]) -> list[Verdict]:
+async def our_verdicts(asked: list[CompletionRow]) -> list[Verdict]:
     """Our verdict on each, by the rules of its benchmark."""
     runner = DockerRunner(LIMITS, run="completions")
     ruled = {answer.entry.question.id: answer.entry.rules for answer in asked}
     verifier = Verifier(runner, pairs=2, public_pairs=1, distinct=1, per_test=True, ruled=ruled)
     room, done = asyncio.Semaphore(AT_ONCE), 0
 
-    async def one(answer: Answer) -> Verdict:
+    async def one(answer: CompletionRow) -> Verdict:
         nonlocal done
         async with room:
             (verdict,), _ = await verifier.judge(answer.entry.question, "induction", None, [answer.completion])
@@ -90,7 +90,7 @@ async def ours(asked: list[Answer]) -> list[Verdict]:
         await runner.close()
 
 
-def theirs(asked: list[Answer], rows: dict[str, dict[str, Any]], python: Path) -> list[Theirs]:
+def evalplus_verdicts(asked: list[CompletionRow], rows: dict[str, dict[str, Any]], python: Path) -> list[EvalPlusVerdict]:
     """EvalPlus's verdict on each.
 
     Raises:
@@ -101,7 +101,7 @@ def theirs(asked: list[Answer], rows: dict[str, dict[str, Any]], python: Path) -
         for one in asked
     )
     # One by one: with all of them in the pipe at once, both sides could wait for ever.
-    found: list[Theirs] = []
+    found: list[EvalPlusVerdict] = []
     try:
         with (
             subprocess.Popen(
@@ -114,7 +114,7 @@ def theirs(asked: list[Answer], rows: dict[str, dict[str, Any]], python: Path) -
             for line in lines:
                 judge.stdin.write(line)
                 judge.stdin.flush()
-                found.append(Theirs(**json.loads(judge.stdout.readline())))
+                found.append(EvalPlusVerdict(**json.loads(judge.stdout.readline())))
                 say(len(found), len(asked))
             judge.stdin.close()
     except (OSError, ValueError) as error:
@@ -122,7 +122,9 @@ def theirs(asked: list[Answer], rows: dict[str, dict[str, Any]], python: Path) -
     return found
 
 
-def told(asked: list[Answer], mine: list[Verdict], other: Iterable[Theirs | None]) -> list[dict[str, Any]]:
+def comparison_rows(
+    asked: list[CompletionRow], mine: list[Verdict], other: Iterable[EvalPlusVerdict | None]
+) -> list[dict[str, Any]]:
     """One row a completion."""
     return [
         {"task_id": answer.name, "ours": verdict.outcome, "detail": verdict.detail, **(found._asdict() if found else {})}
@@ -146,20 +148,22 @@ def main(
     spec = named(questions, "test")
     if spec.place is None:
         raise BadInput(f"{questions!r} names no file; give the set with one, such as humanevalplus:FILE.")
-    entries = {found.label.name: found for found in examined(spec) if isinstance(found, Entry)}
-    asked = answers(file, entries)
+    entries = {found.label.name: found for found in read_question_records(spec) if isinstance(found, QuestionRecord)}
+    asked = read_completions(file, entries)
     rows = {SOURCES[spec.name].label(Record(row)).name: row for row in records(spec.place)} if evalplus else {}
     if any("base_input" not in row for row in rows.values()):
         raise BadInput(f"{spec.place} is not in EvalPlus's own layout (base_input, plus_input), which its verdicts need.")
-    mine = asyncio.run(ours(asked))
-    found: list[Theirs | None] = [None] * len(asked) if evalplus is None else [*theirs(asked, rows, evalplus)]
-    table = told(asked, mine, found)
+    mine = asyncio.run(our_verdicts(asked))
+    found: list[EvalPlusVerdict | None] = (
+        [None] * len(asked) if evalplus is None else [*evalplus_verdicts(asked, rows, evalplus)]
+    )
+    table = comparison_rows(asked, mine, found)
     if out is not None:
         out.write_text("".join(json.dumps(row) + "\n" for row in table), encoding="utf-8")
     passed = sum(verdict.outcome == "passed" for verdict in mine)
     sys.stdout.write(f"{passed} of {len(asked)} pass\n")
     if evalplus is None:
-        note("without --evalplus nothing was compared")
+        print_note("without --evalplus nothing was compared")
         return
     counts = Counter((row["ours"] == "passed", row["with_context"]) for row in table)
     sys.stdout.write(f"EvalPlus: {sum(row['alone'] for row in table)} alone, {sum(row['with_context'] for row in table)} with")

@@ -14,31 +14,31 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.lessons import Case, Setting, model_of
+from benchmarks.lessons import LengthCase, Setting, model_of
 from events.facts.errors import ModelError
 from events.facts.values import Sampling
 from events.facts.weights import weights_digest
-from roles.chat_encoding import Encoding
-from roles.model import Reply, Request
+from roles.chat_encoding import ChatEncoding
+from roles.model import GenerationReply, GenerationRequest
 from roles.models.transformers import TransformersModel
 from roles.prompt import Prompts
-from roles.questions.load import load
+from roles.questions.load import load_questions
 
 SEED: Final = 1
 
 
-def prompts(count: int) -> list[str]:
+def pocket_prompts(count: int) -> list[str]:
     """So many of the pocket world's prompts, to its solver and its teacher in turn."""
     shipped = Prompts.named("pocket")
     found = (
         prompt
-        for asked in load("pocket", "train").questions
+        for asked in load_questions("pocket", "train").questions
         for prompt in (shipped.induction(asked), shipped.easy(asked, "function"))
     )
     return [prompt.text for prompt in islice(found, count)]
 
 
-class Contest:
+class SamplingContest:
     """One model's prompts, and how many tokens each is to be answered with.
 
     Args:
@@ -48,7 +48,7 @@ class Contest:
         folder: Where the weights are written; empty.
     """
 
-    def __init__(self, shape: str, case: Case, asked: Sequence[str], folder: Path) -> None:
+    def __init__(self, shape: str, case: LengthCase, asked: Sequence[str], folder: Path) -> None:
         self._bare, tokenizer = model_of(Setting(shape))
         self._bare.eval()
         self._bare.config.eos_token_id = self._bare.generation_config.eos_token_id = tokenizer.eos_token = None
@@ -58,10 +58,10 @@ class Contest:
         rng = random.Random(SEED)  # noqa: S311  # no secret
         self._lengths = [case.length(rng) for _ in asked]
         self._requests = [
-            Request(prompt, 1, SEED + place, Sampling(max_tokens=length))
+            GenerationRequest(prompt, 1, SEED + place, Sampling(max_tokens=length))
             for place, (prompt, length) in enumerate(zip(asked, self._lengths, strict=True))
         ]
-        encoding = Encoding(folder, 384)
+        encoding = ChatEncoding(folder, 384)
         self._ids = [encoding.encode(request) for request in self._requests]
         self._given = tokenizer.pad({"input_ids": list(map(list, self._ids))}, padding_side="left", return_tensors="pt")
         self.tokens = sum(self._lengths)
@@ -106,6 +106,6 @@ class Contest:
         return seconds
 
 
-def lengths(replies: Sequence[Reply]) -> list[int]:
+def lengths(replies: Sequence[GenerationReply]) -> list[int]:
     """Tokens of every completion, in order."""
     return [len(completion.token_ids) for reply in replies for completion in reply.completions]

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from events.facts.errors import BadInput
-from events.facts.rollouts import pack
+from events.facts.rollouts import pack_rollouts
 from events.facts.types import RunStarted
 from events.facts.values import Digest, Generation, Role, Sampling
 from events.stores.memory import MemoryLog
 from graph.settings.config import LearnSettings, LoraSettings
 from roles.pocket import WEIGHTS
-from tests.support.example_runs import START, Scene
-from trainer.data.credited_samples import Lesson
-from trainer.job.update_schedule import Syllabus
+from tests.support.example_runs import START_WEIGHTS, ExampleRun
+from trainer.data.credited_samples import StepBatch
+from trainer.job.update_schedule import UpdateSchedule
 from trainer.learn.adapter import Adapter
 from trainer.learn.loss import offline
 
@@ -34,7 +34,7 @@ RATE: Final = 1e-7
 """Learning rate; so small that the weights stay what sampled, however often they are updated."""
 
 
-class Shape(NamedTuple):
+class RandomModelShape(NamedTuple):
     """A model with random weights, in the proportions of Qwen2.5-Coder."""
 
     width: int
@@ -47,15 +47,15 @@ class Shape(NamedTuple):
 
 
 SHAPES: Final = {
-    "5m": Shape(256, 5, 4, 2, 896, 1586, False),
-    "1.5b": Shape(1536, 28, 12, 2, 8960, 151_936, True),
-    "7b": Shape(3584, 28, 28, 4, 18_944, 152_064, False),
+    "5m": RandomModelShape(256, 5, 4, 2, 896, 1586, False),
+    "1.5b": RandomModelShape(1536, 28, 12, 2, 8960, 151_936, True),
+    "7b": RandomModelShape(3584, 28, 28, 4, 18_944, 152_064, False),
 }
 """Besides `pocket`, the weights that ship with the project."""
 
 
 @dataclass(frozen=True)
-class Case:
+class LengthCase:
     """How long prompts and completions are."""
 
     what: str
@@ -74,10 +74,10 @@ class Case:
 
 
 CASES: Final = {
-    "equal": Case("equally long", (48, 48), 96, 0.0, 96),
-    "spread": Case("spread as chains of thought are", (32, 96), 56, 0.7, 320),
+    "equal": LengthCase("equally long", (48, 48), 96, 0.0, 96),
+    "spread": LengthCase("spread as chains of thought are", (32, 96), 56, 0.7, 320),
 }
-ANSWERS: Final = Case("as long as a real model's answers", (150, 450), 190, 0.6, 512)
+REAL_MODEL_CASE: Final = LengthCase("as long as a real model's answers", (150, 450), 190, 0.6, 512)
 """Of a `Setting` with a model."""
 
 
@@ -144,11 +144,11 @@ def model_of(setting: Setting) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32), tokenizer
 
 
-class Practice(Scene):
+class SizedScene(ExampleRun):
     """A scene in which completions are as long as a case says, with logprobs of the model's own."""
 
-    def __init__(self, log: MemoryLog, model: PreTrainedModel, case: Case, seed: int) -> None:
-        super().__init__(log, seed=seed, vocabulary=model.config.vocab_size, policy=START, sampling=Sampling())
+    def __init__(self, log: MemoryLog, model: PreTrainedModel, case: LengthCase, seed: int) -> None:
+        super().__init__(log, seed=seed, vocabulary=model.config.vocab_size, policy=START_WEIGHTS, sampling=Sampling())
         self._model = model
         self._case = case
 
@@ -159,7 +159,7 @@ class Practice(Scene):
         asked = [rng.randrange(size) for _ in range(rng.randint(*self._case.prompt))]
         ids = [[rng.randrange(size) for _ in range(self._case.length(rng))] for _ in range(count)]
         found = [_logprobs(self._model, asked, row) for row in ids]
-        return made.model_copy(update={"tokens": self.log.put(pack(asked, ids, found)), "length": sum(map(len, ids))})
+        return made.model_copy(update={"tokens": self.log.put(pack_rollouts(asked, ids, found)), "length": sum(map(len, ids))})
 
 
 def _logprobs(model: PreTrainedModel, prompt: list[int], ids: list[int]) -> list[float]:
@@ -172,10 +172,10 @@ def _logprobs(model: PreTrainedModel, prompt: list[int], ids: list[int]) -> list
     return cast(list[float], found.tolist())
 
 
-def recorded(case: Case, setting: Setting) -> Syllabus:
+def recorded_schedule(case: LengthCase, setting: Setting) -> UpdateSchedule:
     """A log with one iteration of practice, to be learned."""
     log = MemoryLog()
-    story = Practice(log, model_of(setting)[0], case, setting.seed)
+    story = SizedScene(log, model_of(setting)[0], case, setting.seed)
     story.run(learn=setting.learn.model_dump()).start(setting.groups)
     rng = random.Random(setting.seed)  # noqa: S311  # no secret
     for _ in range(setting.groups):
@@ -183,10 +183,10 @@ def recorded(case: Case, setting: Setting) -> Syllabus:
     story.finish()
     start = next(iter(log.read("run", limit=1))).fact
     assert isinstance(start, RunStarted)
-    return Syllabus(log, start)
+    return UpdateSchedule(log, start)
 
 
-def lesson_of(syllabus: Syllabus) -> Lesson:
+def step_batch_of(syllabus: UpdateSchedule) -> StepBatch:
     """What the log has to teach, replayed and credited."""
     waiting = syllabus.next(syllabus.place("shared"))
     assert waiting is not None

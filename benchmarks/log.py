@@ -22,7 +22,7 @@ from benchmarks import appending, playing, replaying, section
 from benchmarks.rounds import claims_table, table
 from events.cli.app import LOG_NAME, run_app
 from events.facts.errors import BadInput
-from tests.support.postgres_server import find_programs, postgres_server
+from tests.support.postgres_server import find_postgres, postgres_server
 
 PACKAGES = ("eventsourcing", "langgraph", "langgraph-checkpoint-sqlite", "psycopg", "pydantic")
 NOTES = """\
@@ -46,7 +46,7 @@ def main(
     document: Annotated[Path, typer.Option(help="Where the section is written.")] = section.DOCUMENT,
 ) -> None:
     """Measure the event log against bare drivers, the library `eventsourcing` and LangGraph's checkpointer. A few minutes."""
-    programs = find_programs()
+    programs = find_postgres()
     if programs is None:
         raise BadInput("there is no PostgreSQL server to start; install one with .ci/postgres")
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,16 +56,16 @@ def main(
     sync_ms = 1000 * _sync_s(fresh)
     lines = [f"{section.machine(PACKAGES)}, SQLite {sqlite3.sqlite_version}; fdatasync of 4 KiB in {sync_ms:.2f} ms."]
     with section.step("a long log"):
-        long = replaying.written(folder, events)
+        long = replaying.long_log(folder, events)
     with postgres_server(programs) as server:
         with section.step("appends against bare drivers"):
-            claims = appending.appends(fresh, server.url, rounds=rounds, events=appended)
+            claims = appending.append_claims(fresh, server.url, rounds=rounds, events=appended)
         with section.step("many producers against eventsourcing"):
             claims += appending.producers(fresh, server.url, rounds=rounds, events=4 * appended)
     with section.step("replay"):
-        claims += replaying.replays(folder, rounds=rounds, events=events)
+        claims += replaying.replay_claims(folder, rounds=rounds, events=events)
     with section.step("the graph"):
-        claims += playing.plays(fresh, rounds=rounds, steps=max(5, appended // 32))
+        claims += playing.transition_claims(fresh, rounds=rounds, steps=max(5, appended // 32))
     with section.step("commands"):
         commands = replaying.commands(folder, rounds=rounds, events=events)
     weighed = {"made up": long} | ({run.name: run / LOG_NAME} if run else {})

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple
 
-from events.facts.values import Pair, Question
+from events.facts.values import IOPair, Question
 
 Quality = Literal["right", "wrong", "slow", "broken", "empty"]
 
@@ -76,14 +76,14 @@ HOSTILE = "<script>alert('completion')</script>\x1b[2J\u202e"
 """What no page and no terminal may act upon."""
 
 
-class Asked(NamedTuple):
+class SyntheticQuestion(NamedTuple):
     """A question, and what it is made of."""
 
     steps: tuple[Operation, ...]
     question: Question
 
 
-def asked(rng: random.Random, steps: tuple[Operation, ...]) -> Asked:
+def synthetic_question(rng: random.Random, steps: tuple[Operation, ...]) -> SyntheticQuestion:
     """A question about a row of operations."""
     pairs = []
     for _ in range(5):
@@ -91,21 +91,21 @@ def asked(rng: random.Random, steps: tuple[Operation, ...]) -> Asked:
         result = given
         for step in steps:
             result = step.run(result)
-        pairs.append(Pair(input=repr(given), output=repr(result)))
+        pairs.append(IOPair(input=repr(given), output=repr(result)))
     statement = f"Given {rng.choice(SUBJECTS)}, {', '.join(step.words for step in steps)}."
-    return Asked(
+    return SyntheticQuestion(
         steps, Question(statement=statement, program=_program(steps), public=tuple(pairs[:2]), private=tuple(pairs[2:]))
     )
 
 
-def drawn(rng: random.Random, length: int) -> tuple[Operation, ...]:
+def random_steps(rng: random.Random, length: int) -> tuple[Operation, ...]:
     """So many operations."""
     return tuple(rng.choices(OPERATIONS, k=length))
 
 
-def varied(rng: random.Random, steps: tuple[Operation, ...], change: int) -> tuple[Operation, ...]:
+def vary_steps(rng: random.Random, steps: tuple[Operation, ...], change: int) -> tuple[Operation, ...]:
     """The row, longer or shorter by so many operations and another in one place."""
-    row = [*steps, *drawn(rng, change)] if change > 0 else list(steps[: max(len(steps) + change, 2)])
+    row = [*steps, *random_steps(rng, change)] if change > 0 else list(steps[: max(len(steps) + change, 2)])
     place = rng.randrange(len(row))
     row[place] = rng.choice([step for step in OPERATIONS if step is not row[place]])
     return tuple(row)
@@ -115,21 +115,21 @@ def _program(steps: tuple[Operation, ...]) -> str:
     return "\n".join(["def f(x):", *(f"    {step.code}" for step in steps), "    return x"])
 
 
-def proposal(found: Asked, form: bool) -> str:
+def proposal_text(found: SyntheticQuestion, form: bool) -> str:
     """What a teacher wrote who proposes the question, well-formed or not."""
     inputs = "\n".join(pair.input for pair in found.question.pairs)
     program = f"```python\n{found.question.program}\n```\n"
     return f"{program}```message\n{found.question.statement}\n```\n```input\n{inputs}\n```" if form else program
 
 
-def answer(rng: random.Random, found: Asked, quality: Quality) -> str:
+def completion_text(rng: random.Random, found: SyntheticQuestion, quality: Quality) -> str:
     """What a student wrote who is right, or not."""
     thought = f"{rng.choice(THOUGHTS)}\n" if rng.random() < 0.3 else ""
     if quality == "empty":
         return f"{thought}{HOSTILE if rng.random() < 0.02 else 'I would'} {rng.choice(found.steps).words}"
     steps, first = found.steps, ""
     if quality in ("wrong", "slow"):
-        steps = varied(rng, steps, 0)
+        steps = vary_steps(rng, steps, 0)
     if quality == "slow":
         first = "    while len(x) > 0: pass\n"
     if quality == "wrong" and rng.random() < 0.01:

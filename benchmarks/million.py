@@ -17,12 +17,12 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.made_up import Asked, asked, drawn, proposal, varied
-from benchmarks.player import ATTEMPTS, SAMPLING, Player
+from benchmarks.made_up import SyntheticQuestion, proposal_text, random_steps, synthetic_question, vary_steps
+from benchmarks.player import ATTEMPTS, SAMPLING, SyntheticPlayer
 from events.cli.app import LOG_NAME, run_app
 from events.cli.output import progress
 from events.facts.errors import BadInput
-from events.facts.log import Log, Say, silent
+from events.facts.log import Log, ProgressCallback, ignore_progress
 from events.facts.types import (
     AttemptsVerified,
     EpisodeFailed,
@@ -46,7 +46,7 @@ from events.facts.types import (
     RunFinished,
     RunStarted,
 )
-from events.facts.values import Axis, Digest, Phase, Role, Seat, StepTaken, Task
+from events.facts.values import Axis, Digest, OptimizerStep, Phase, Role, Seat, Task
 from events.stores import open_log
 
 GOALPOSTS, TEST, GUIDED, PRACTICE = 500, 100, 48, 16
@@ -56,18 +56,18 @@ EVERY, EVERY_GOALPOST = 25, 5
 PHASES: dict[Seat, Phase] = {"easy": "lemma", "hard": "lift"}
 
 
-class Telling:
+class LongRun:
     """A run that is told into a log."""
 
     def __init__(self, log: Log, seed: int) -> None:
-        self._player = Player(log, seed)
+        self._player = SyntheticPlayer(log, seed)
         self._seed = seed
         self._consumed = 0
         rng = self._player.rng
-        self._goalposts = [asked(rng, drawn(rng, rng.randint(3, 8))) for _ in range(GOALPOSTS)]
-        self._test = [asked(rng, drawn(rng, rng.randint(2, 5))) for _ in range(TEST)]
+        self._goalposts = [synthetic_question(rng, random_steps(rng, rng.randint(3, 8))) for _ in range(GOALPOSTS)]
+        self._test = [synthetic_question(rng, random_steps(rng, rng.randint(2, 5))) for _ in range(TEST)]
 
-    def tell(self, events: int, say: Say = silent) -> None:
+    def tell(self, events: int, say: ProgressCallback = ignore_progress) -> None:
         """The whole run, of so many events or somewhat more."""
         config = {"recipe": "gasp", "seed": self._seed, "play": {"attempts": ATTEMPTS, "episodes": GUIDED + PRACTICE}}
         policies: dict[Role, Digest] = {"teacher": self._player.policy, "student": self._player.policy}
@@ -94,7 +94,7 @@ class Telling:
         )
         failed = 0
         for number in range(GUIDED + PRACTICE):
-            episode = Episode(self._player, f"episode/{self._player.iteration:05}/{number:03}")
+            episode = EpisodeWriter(self._player, f"episode/{self._player.iteration:05}/{number:03}")
             failed += episode.practise() if number >= GUIDED else episode.guided(self._player.rng.choice(self._goalposts))
         self._player.say(
             "run", [IterationFinished(iteration=self._player.iteration, finished=GUIDED + PRACTICE - failed, failed=failed)]
@@ -125,7 +125,7 @@ class Telling:
         )
         self._consumed = until
 
-    def _step(self, phase: Phase) -> StepTaken:
+    def _step(self, phase: Phase) -> OptimizerStep:
         metrics = {
             "loss": self._player.rng.uniform(-0.05, 0.05),
             "entropy": 0.3 + math.exp(-self._player.iteration / 200) + 0.05 * self._player.rng.random(),
@@ -134,11 +134,11 @@ class Telling:
         }
         samples = self._player.rng.randint(200, 400)
         reward = self._player.skill(4) - 0.5 + 0.1 * self._player.rng.random()
-        return StepTaken(
+        return OptimizerStep(
             phase=phase, groups=40, silent_groups=6, samples=samples, tokens=30 * samples, reward=reward, metrics=metrics
         )
 
-    def _examine(self, name: str, questions: Sequence[Asked]) -> None:
+    def _examine(self, name: str, questions: Sequence[SyntheticQuestion]) -> None:
         stream = f"evaluation/{name}/{self._player.iteration:05}"
         facts: list[Fact] = []
         successes = {}
@@ -152,21 +152,21 @@ class Telling:
         self._player.say(stream, facts)
 
 
-class Episode:
+class EpisodeWriter:
     """An episode that is told; its facts are appended together."""
 
-    def __init__(self, player: Player, stream: str) -> None:
+    def __init__(self, player: SyntheticPlayer, stream: str) -> None:
         self._player, self._rng, self._stream = player, player.rng, stream
         self._facts: list[Fact] = []
 
     def practise(self) -> bool:
         """An episode of practice; whether it failed, which it does not."""
-        found = asked(self._rng, drawn(self._rng, self._rng.randint(2, 4)))
+        found = synthetic_question(self._rng, random_steps(self._rng, self._rng.randint(2, 4)))
         self._start("practice", found)
         self._answer("practice", found, "practice")
         return self._end("played")
 
-    def guided(self, goalpost: Asked) -> bool:
+    def guided(self, goalpost: SyntheticQuestion) -> bool:
         """A guided episode; whether it failed."""
         self._start("guided", goalpost)
         passed = self._attempt("gap", goalpost)
@@ -184,7 +184,7 @@ class Episode:
             return self._end("no_lemma")
         return self._end("no_lift" if self._seek("hard", lemma, 1, (1, 7)) is None else "played")
 
-    def _start(self, purpose: str, found: Asked) -> None:
+    def _start(self, purpose: str, found: SyntheticQuestion) -> None:
         self._axis: Axis = self._rng.choice(("io", "function"))
         told = {"iteration": self._player.iteration, "purpose": purpose, "axis": self._axis, "seed": self._rng.randrange(2**31)}
         self._facts.append(EpisodeStarted(question=found.question.id, blob=self._player.blob(found.question), **told))
@@ -194,12 +194,12 @@ class Episode:
         self._player.say(self._stream, self._facts)
         return False
 
-    def _attempt(self, purpose: Purpose, found: Asked, task: Task = "induction") -> int:
+    def _attempt(self, purpose: Purpose, found: SyntheticQuestion, task: Task = "induction") -> int:
         made, verified, passed = self._player.attempts(purpose, found, len(self._facts) + 1, task)
         self._facts += [made, verified]
         return passed
 
-    def _answer(self, purpose: Purpose, found: Asked, phase: Phase, task: Task = "induction") -> None:
+    def _answer(self, purpose: Purpose, found: SyntheticQuestion, phase: Phase, task: Task = "induction") -> None:
         """Answers that are learned from."""
         self._attempt(purpose, found, task)
         self._reward(len(self._facts) - 1, phase, task)
@@ -210,19 +210,19 @@ class Episode:
         rewards = tuple(1.0 if verdict.outcome == "passed" else -0.5 for verdict in verified.verdicts)
         self._facts.append(RewardGiven(of=of, phase=phase, role="student", task=task, rewards=rewards))
 
-    def _seek(self, seat: Seat, parent: Asked, change: int, band: tuple[int, int]) -> Asked | None:
+    def _seek(self, seat: Seat, parent: SyntheticQuestion, change: int, band: tuple[int, int]) -> SyntheticQuestion | None:
         """Up to three proposals, the last of which may be accepted."""
         for attempt in (1, 2, 3):
-            found = asked(self._rng, varied(self._rng, parent.steps, change))
+            found = synthetic_question(self._rng, vary_steps(self._rng, parent.steps, change))
             proposed = len(self._facts) + 1
             form = self._rng.random() > 0.1
-            written = self._player.generation(f"Vary: {parent.question.statement}", [proposal(found, form)])
+            written = self._player.generation(f"Vary: {parent.question.statement}", [proposal_text(found, form)])
             self._facts.append(QuestionProposed(seat=seat, attempt=attempt, parent=parent.question.id, generation=written))
             if self._judge(seat, found, proposed, band, form=form):
                 return found
         return None
 
-    def _judge(self, seat: Seat, found: Asked, proposed: int, band: tuple[int, int], *, form: bool) -> bool:
+    def _judge(self, seat: Seat, found: SyntheticQuestion, proposed: int, band: tuple[int, int], *, form: bool) -> bool:
         reward, reason, named = -1.0, None if form else "malformed", {}
         if form:
             named = {"question": found.question.id, "blob": self._player.blob(found.question)}
@@ -258,7 +258,7 @@ def main(
         raise BadInput(f"there is a log in {folder}; choose another directory, or remove it")
     folder.mkdir(parents=True, exist_ok=True)
     with closing(open_log(folder / LOG_NAME, create=True)) as log, progress("writing") as say:
-        Telling(log, seed).tell(events, say)
+        LongRun(log, seed).tell(events, say)
 
 
 if __name__ == "__main__":

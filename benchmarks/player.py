@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import cache
 
-from benchmarks.made_up import Asked, Quality, answer
+from benchmarks.made_up import Quality, SyntheticQuestion, completion_text
 from events.facts.log import Event, Log
-from events.facts.rollouts import pack
+from events.facts.rollouts import pack_rollouts
 from events.facts.types import AttemptsMade, AttemptsVerified, Fact, Purpose
 from events.facts.values import BlobHash, Digest, Generation, Outcome, Provenance, Question, Sampling, Task, Verdict, canonical
 
@@ -45,7 +45,7 @@ FAILING: dict[Quality, str] = {"wrong": "w", "slow": "t", "broken": "s"}
 """The letter of a failed test."""
 
 
-class Player:
+class SyntheticPlayer:
     """Teacher and student, and the log that hears of them."""
 
     def __init__(self, log: Log, seed: int) -> None:
@@ -61,7 +61,7 @@ class Player:
         return 1 / (1 + math.exp(1.1 * steps - 2.5 - 4 * min(self.iteration / CYCLE, 1)))
 
     def attempts(
-        self, purpose: Purpose, found: Asked, version: int, task: Task = "induction"
+        self, purpose: Purpose, found: SyntheticQuestion, version: int, task: Task = "induction"
     ) -> tuple[AttemptsMade, AttemptsVerified, int]:
         """Answers to a question, with their verdicts and how many passed.
 
@@ -75,7 +75,7 @@ class Player:
         wrong: tuple[Quality, ...] = ("wrong", "wrong", "wrong", "wrong", "wrong", "wrong", "slow", "broken", "empty")
         qualities = ["right" if rng.random() < chance else rng.choice(wrong) for _ in range(ATTEMPTS)]
         pair = None if task == "induction" else rng.randrange(len(found.question.pairs))
-        texts = [answer(rng, found, quality) for quality in qualities]
+        texts = [completion_text(rng, found, quality) for quality in qualities]
         if pair is not None:
             block, side = ("output", "output") if task == "deduction" else ("input", "input")
             right = getattr(found.question.pairs[pair], side)
@@ -117,7 +117,7 @@ class Player:
         ids = [[rng.randrange(VOCABULARY) for _ in range(rng.randint(20, 60))] for _ in range(count)]
         logprobs = [[-rng.expovariate(2.0) for _ in row] for row in ids]
         prompt = [rng.randrange(VOCABULARY) for _ in range(40)]
-        return self.log.put(pack(prompt, ids, logprobs)), sum(map(len, ids))
+        return self.log.put(pack_rollouts(prompt, ids, logprobs)), sum(map(len, ids))
 
     def blob(self, question: Question) -> BlobHash:
         """Where a question is stored."""

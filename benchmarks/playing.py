@@ -28,70 +28,70 @@ from events.stores import open_log
 from graph.play.recorded import recorded
 
 NODES = ("goalpost_gap", "teacher_easy", "teacher_hard", "solver", "verifier")
-WALKS = 64
-MOST_SLOWER = 1.5
+EPISODES = 64
+MAX_SLOWDOWN = 1.5
 
 
-class Walk(Value):
+class CountedEpisode(Value):
     """What is folded."""
 
     stream: str
     version: int = 0
 
 
-class State(TypedDict):
+class LoopState(TypedDict):
     """Of the graph."""
 
-    walk: Walk
+    walk: CountedEpisode
 
 
 @dataclass
-class Desk:
+class LoopContext:
     """The context of the graph."""
 
     log: Log
 
 
-def fold(walk: Walk, told: Sequence[Event]) -> Walk:
+def fold(walk: CountedEpisode, told: Sequence[Event]) -> CountedEpisode:
     """The walk after more events."""
-    return Walk(stream=walk.stream, version=walk.version + len(told))
+    return CountedEpisode(stream=walk.stream, version=walk.version + len(told))
 
 
-def fact_of(walk: Walk) -> Fact:
+def fact_of(walk: CountedEpisode) -> Fact:
     """What every node answers."""
     return GapMeasured(question=QuestionId(walk.stream), successes=walk.version, attempts=10, best_share=0.5, gap=1.0)
 
 
-def answering(name: str) -> Any:
+def recorded_node(name: str) -> Any:
     """A node of this name that is recorded."""
 
-    async def answer(state: State, runtime: Runtime[Desk]) -> list[Fact]:
+    async def answer(state: LoopState, runtime: Runtime[LoopContext]) -> list[Fact]:
         return [fact_of(state["walk"])]
 
     answer.__name__ = name
     return recorded("walk", fold)(answer)
 
 
-async def step(state: State, runtime: Runtime[Desk]) -> dict[str, Walk]:
+async def unrecorded_node(state: LoopState, runtime: Runtime[LoopContext]) -> dict[str, CountedEpisode]:
     """The same node, not recorded."""
     walk = state["walk"]
     fact_of(walk)
-    return {"walk": Walk(stream=walk.stream, version=walk.version + 1)}
+    return {"walk": CountedEpisode(stream=walk.stream, version=walk.version + 1)}
 
 
-def built(steps: int, *, record: bool, saver: BaseCheckpointSaver[Any] | None = None) -> Any:
+def compiled_loop(steps: int, *, record: bool, saver: BaseCheckpointSaver[Any] | None = None) -> Any:
     """The loop, which ends after so many steps."""
-    graph = StateGraph(State, context_schema=Desk)
+    graph = StateGraph(LoopState, context_schema=LoopContext)
     graph.add_edge(START, NODES[0])
     for name, following in zip(NODES, (*NODES[1:], NODES[0]), strict=True):
-        graph.add_node(name, answering(name) if record else step)
+        graph.add_node(name, recorded_node(name) if record else unrecorded_node)
         graph.add_conditional_edges(
             name, lambda state, following=following: END if state["walk"].version >= steps else following, [following, END]
         )
     return graph.compile(checkpointer=saver)
 
 
-def plays(folder: Path, *, rounds: int, steps: int) -> list[Claim]:
+def transition_claims(folder: Path, *, rounds: int, steps: int) -> list[Claim]:
     """The recorded graph against the others.
 
     Args:
@@ -105,16 +105,16 @@ def plays(folder: Path, *, rounds: int, steps: int) -> list[Claim]:
             def rate() -> float:
                 began = time.perf_counter()
                 asyncio.run(walk())
-                return WALKS * steps / (time.perf_counter() - began)
+                return EPISODES * steps / (time.perf_counter() - began)
 
             return rate
 
         async def play(*, record: bool, saver: BaseCheckpointSaver[Any] | None = None) -> None:
-            graph, desk = built(steps, record=record, saver=saver), Desk(log)
-            names = [f"episode/{uuid4()}" for _ in range(WALKS)]
+            graph, desk = compiled_loop(steps, record=record, saver=saver), LoopContext(log)
+            names = [f"episode/{uuid4()}" for _ in range(EPISODES)]
             await asyncio.gather(
                 *(
-                    graph.ainvoke({"walk": Walk(stream=name)}, {"configurable": {"thread_id": name}}, context=desk)
+                    graph.ainvoke({"walk": CountedEpisode(stream=name)}, {"configurable": {"thread_id": name}}, context=desk)
                     for name in names
                 )
             )
@@ -131,8 +131,8 @@ def plays(folder: Path, *, rounds: int, steps: int) -> list[Claim]:
             },
             rounds,
         )
-    what = f"transitions of a recorded graph, {WALKS} walks"
+    what = f"transitions of a recorded graph, {EPISODES} walks"
     return [
-        Claim(what, found["recorded"], "the same graph, not recorded", found["bare"], most=MOST_SLOWER),
+        Claim(what, found["recorded"], "the same graph, not recorded", found["bare"], most=MAX_SLOWDOWN),
         Claim(what, found["recorded"], "its SQLite checkpointer", found["checkpointed"]),
     ]

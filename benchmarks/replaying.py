@@ -24,13 +24,13 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 
 from benchmarks import story
 from benchmarks.rounds import Claim, interleaved
-from events.facts.rollouts import unpack
+from events.facts.rollouts import unpack_rollouts
 from events.facts.types import FACTS, AttemptsMade, QuestionProposed
 from events.stores import open_log
-from events.stores.paging import CHUNK, COLUMNS
+from events.stores.paging import COLUMNS, PAGE_SIZE
 from events.stores.raw import Store
 
-LEAST_OF_RAW = 200 / 560
+MIN_RATIO_RAW = 200 / 560
 SAMPLE = 2000
 """Generations whose rollouts are written as JSON, at most."""
 COMMANDS = ("show", "tail", "stats")
@@ -43,7 +43,7 @@ print(time.perf_counter() - began, usage.ru_maxrss, status)"""
 """A small process that starts another; what starts from a large one counts its memory as its own."""
 
 
-def written(folder: Path, events: int) -> Path:
+def long_log(folder: Path, events: int) -> Path:
     """A log of so many events, made once and kept."""
     path = folder / f"{events}.sqlite"
     if not path.exists():
@@ -83,9 +83,9 @@ def batches(events: Iterable[StoredEvent]) -> Iterator[list[StoredEvent]]:
         yield batch
 
 
-def replays(folder: Path, *, rounds: int, events: int) -> list[Claim]:
+def replay_claims(folder: Path, *, rounds: int, events: int) -> list[Claim]:
     """Replay of all events, a part of the log a round."""
-    path, copy = written(folder, events), folder / f"{events}.library.sqlite"
+    path, copy = long_log(folder, events), folder / f"{events}.library.sqlite"
     part = events // rounds
     with closing(open_log(path)) as log, closing(sqlite3.connect(path)) as db:
         library_copy(log, copy)
@@ -96,8 +96,8 @@ def replays(folder: Path, *, rounds: int, events: int) -> list[Claim]:
 
         def library(read: Callable[[bytes], object]) -> Callable[[int], int]:
             def replay(after: int) -> int:
-                for start in range(after + 1, after + part + 1, CHUNK):
-                    for event in recorder.select_notifications(start, min(CHUNK, after + part + 1 - start)):
+                for start in range(after + 1, after + part + 1, PAGE_SIZE):
+                    for event in recorder.select_notifications(start, min(PAGE_SIZE, after + part + 1 - start)):
                         read(event.state)
                 return part
 
@@ -113,7 +113,7 @@ def replays(folder: Path, *, rounds: int, events: int) -> list[Claim]:
         datastore.close()
     what = f"replay of {events:,} events with validation".replace(",", " ")
     return [
-        Claim(what, found["ours"], "raw sqlite3, rows only", found["raw"], LEAST_OF_RAW),
+        Claim(what, found["ours"], "raw sqlite3, rows only", found["raw"], MIN_RATIO_RAW),
         Claim(what, found["ours"], "eventsourcing, JSON decoded", found["decoded"]),
         Claim(what, found["ours"], "eventsourcing, validated", found["validated"]),
     ]
@@ -133,7 +133,7 @@ def _parts(replay: Callable[[int], int], part: int) -> Callable[[], float]:
 
 def commands(folder: Path, *, rounds: int, events: int) -> list[list[str]]:
     """Seconds and memory of the commands on the long log, and memory on a short one."""
-    long, short = written(folder, events), written(folder, 1000)
+    long, short = long_log(folder, events), long_log(folder, 1000)
     rows = []
     for command in COMMANDS:
         taken = [run(command, long) for _ in range(rounds)]
@@ -181,7 +181,7 @@ def bytes_a_rollout(path: Path) -> list[str]:
 def _lines(log: Store, fact: AttemptsMade | QuestionProposed) -> Iterator[str]:
     """A line of JSON for every completion: prompt, text, ids and logprobs, as other tools keep rollouts."""
     generation = fact.generation
-    arrays = unpack(log.get(generation.tokens))
+    arrays = unpack_rollouts(log.get(generation.tokens))
     prompt, texts = log.get(generation.prompt).decode(), json.loads(log.get(generation.texts))
     for text, ids, logprobs in zip(texts, arrays.ids, arrays.logprobs, strict=True):
         numbers = {"prompt_ids": arrays.prompt.tolist(), "ids": ids.tolist(), "logprobs": logprobs.tolist()}

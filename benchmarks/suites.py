@@ -35,7 +35,7 @@ sys.modules["numpy"].__dict__.update(allclose=_allclose, ndarray=type("ndarray",
 
 
 @dataclass(frozen=True)
-class Case:
+class SuiteCase:
     """One question of a benchmark."""
 
     name: str
@@ -58,10 +58,11 @@ class Suite:
     read: Callable[[Record], Question]
     test: Callable[[dict[str, Any]], str]
 
-    def cases(self, data: Path) -> list[Case]:
+    def cases(self, data: Path) -> list[SuiteCase]:
         """Its questions in the order of the file."""
         return [
-            Case(str(record["task_id"]), self.read(Record(record)), self.test(record)) for record in records(data / self.file)
+            SuiteCase(str(record["task_id"]), self.read(Record(record)), self.test(record))
+            for record in records(data / self.file)
         ]
 
 

@@ -18,13 +18,13 @@ import typer
 
 from benchmarks import section
 from benchmarks.adapters import adapters, alone
-from benchmarks.lessons import CASES, SHAPES, Case, Setting, lesson_of, model_of, recorded
+from benchmarks.lessons import CASES, SHAPES, LengthCase, Setting, model_of, recorded_schedule, step_batch_of
 from benchmarks.rounds import Claim, Rates, claims_table, interleaved, table
 from benchmarks.updating import CONTENDERS, Contender
 from events.cli.app import run_app
 from events.facts.errors import BadInput, TrainerError
-from graph.settings.threads import suitable
-from trainer.data.credited_samples import Lesson
+from graph.settings.threads import default_threads
+from trainer.data.credited_samples import StepBatch
 
 PACKAGES = ("torch", "transformers", "trl")
 NAMES: Final = {"ours": "ours", "trl": "TRL's GRPOTrainer", "bare": "a bare torch loop"}
@@ -53,7 +53,7 @@ def main(
 ) -> None:
     """Measure an update of the trainer against TRL's GRPOTrainer and a loop in plain torch. A few minutes."""
     if model is not None:
-        adapters(model, threads or suitable(model), groups, rounds, document)
+        adapters(model, threads or default_threads(model), groups, rounds, document)
         return
     if shape not in ("pocket", *SHAPES) or device not in ("cpu", "cuda"):
         raise BadInput(f"there is no shape {shape} on {device}; see --help")
@@ -86,9 +86,9 @@ def _what(setting: Setting) -> str:
     return f"{weights} on {setting.device}, {seconds}"
 
 
-def _measured(case: Case, setting: Setting, rounds: int) -> tuple[dict[str, Rates], dict[str, list[float]], Lesson]:
-    syllabus = recorded(case, setting)
-    lesson = lesson_of(syllabus)
+def _measured(case: LengthCase, setting: Setting, rounds: int) -> tuple[dict[str, Rates], dict[str, list[float]], StepBatch]:
+    syllabus = recorded_schedule(case, setting)
+    lesson = step_batch_of(syllabus)
     norms: dict[str, list[float]] = {name: [] for name in CONTENDERS}
 
     def rate(name: str, contender: Contender) -> float:
@@ -124,7 +124,7 @@ def _bytes(who: str, case: str, setting: Setting) -> int:
     return int(found["peak"] - found["before"])
 
 
-def _utilization(case: Case, rates: Mapping[str, Rates], lesson: Lesson, setting: Setting, peak: float) -> str:
+def _utilization(case: LengthCase, rates: Mapping[str, Rates], lesson: StepBatch, setting: Setting, peak: float) -> str:
     """Model FLOPs utilization: six FLOPs a weight and token of text that has to be read, each prompt once."""
     weights = sum(value.numel() for value in model_of(setting)[0].parameters())
     prompts = {(one.sample.stream, one.sample.version): len(one.sample.prompt_ids) for one in lesson.credited}

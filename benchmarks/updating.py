@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
-from benchmarks.lessons import ANSWERS, CASES, GROUP, Setting, lesson_of, model_of, recorded
+from benchmarks.lessons import CASES, GROUP, REAL_MODEL_CASE, Setting, model_of, recorded_schedule, step_batch_of
 from events.cli.app import run_app
 from trainer.data.credited_samples import Credited
-from trainer.job.update_schedule import Syllabus
+from trainer.job.update_schedule import UpdateSchedule
 from trainer.learn.loss import PolicyLoss
-from trainer.learn.step import BETAS, Adam, learn
+from trainer.learn.step import BETAS, Adam, take_step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ CHUNK: Final = 256
 """Tokens whose logits the bare loop computes together, and again, where layers are computed again."""
 
 
-class Update(NamedTuple):
+class MeasuredUpdate(NamedTuple):
     """What one update was."""
 
     seconds: float
@@ -53,38 +53,38 @@ def clock(device: str) -> float:
     return time.perf_counter()
 
 
-class Ours:
+class OurTrainer:
     """The trainer: replay, credit, batches, loss, step."""
 
-    def __init__(self, setting: Setting, syllabus: Syllabus, folder: Path) -> None:
+    def __init__(self, setting: Setting, syllabus: UpdateSchedule, folder: Path) -> None:
         model, tokenizer = model_of(setting)
         self._setting = setting
         self._syllabus = syllabus
         self._loss = PolicyLoss(model, tokenizer, setting.learn, seed=0, folder=folder, longest=999)
         self._adam = Adam(model, setting.learn, None)
 
-    def update(self) -> Update:
+    def update(self) -> MeasuredUpdate:
         """Make it."""
         began = clock(self._setting.device)
-        step = learn(lesson_of(self._syllabus), self._loss, self._adam, self._setting.learn.batch_tokens)
-        return Update(clock(self._setting.device) - began, step.metrics["grad_norm"])
+        step = take_step(step_batch_of(self._syllabus), self._loss, self._adam, self._setting.learn.batch_tokens)
+        return MeasuredUpdate(clock(self._setting.device) - began, step.metrics["grad_norm"])
 
 
-class Bare:
+class BareLoop:
     """A loop in plain torch as one would write it by hand: completions sorted by length, each read with its prompt."""
 
-    def __init__(self, setting: Setting, syllabus: Syllabus, folder: Path) -> None:
+    def __init__(self, setting: Setting, syllabus: UpdateSchedule, folder: Path) -> None:
         import torch
 
         self._setting = setting
-        self._lesson = lesson_of(syllabus)
+        self._lesson = step_batch_of(syllabus)
         self._model = model_of(setting)[0].train()
         if setting.learn.gradient_checkpointing:
             self._model.gradient_checkpointing_enable({"use_reentrant": False})
         self._learned = [value for value in self._model.parameters() if value.requires_grad]
         self._adam = torch.optim.AdamW(self._learned, lr=setting.learn.learning_rate, betas=BETAS, weight_decay=0.0)
 
-    def update(self) -> Update:
+    def update(self) -> MeasuredUpdate:
         """Make it."""
         import torch
 
@@ -94,7 +94,7 @@ class Bare:
         norm = torch.nn.utils.clip_grad_norm_(self._learned, self._setting.learn.max_grad_norm)
         self._adam.step()
         self._adam.zero_grad()
-        return Update(clock(self._setting.device) - began, float(norm))
+        return MeasuredUpdate(clock(self._setting.device) - began, float(norm))
 
     def _batches(self) -> list[list[Credited]]:
         found: list[list[Credited]] = []
@@ -139,22 +139,22 @@ def _text(one: Credited) -> list[int]:
     return [*one.sample.prompt_ids.tolist(), *one.sample.ids.tolist()]
 
 
-class Theirs:
+class TrlTrainer:
     """TRL's GRPOTrainer, given completions and advantages in place of sampling some; the rest is its own."""
 
-    def __init__(self, setting: Setting, syllabus: Syllabus, folder: Path) -> None:
+    def __init__(self, setting: Setting, syllabus: UpdateSchedule, folder: Path) -> None:
         model, tokenizer = model_of(setting)
-        credited = lesson_of(syllabus).credited
+        credited = step_batch_of(syllabus).credited
         padded = max(len(one.sample.prompt_ids) for one in credited) + max(len(one.sample.ids) for one in credited)
         fitting = [n for n in range(1, len(credited) + 1) if len(credited) % n == 0]
         micro = max(n for n in fitting if n == 1 or n * padded <= setting.learn.batch_tokens)
         self._trainer = _grpo_trainer(model, tokenizer, credited, setting, folder, micro)
 
-    def update(self) -> Update:
+    def update(self) -> MeasuredUpdate:
         """Make it, timed by TRL's own callbacks."""
         self._trainer.train()
         norms = [entry["grad_norm"] for entry in self._trainer.state.log_history if "grad_norm" in entry]
-        return Update(self._trainer.seconds, float(norms[-1]))
+        return MeasuredUpdate(self._trainer.seconds, float(norms[-1]))
 
 
 def _grpo_trainer(model: Any, tokenizer: Any, credited: Sequence[Credited], setting: Setting, folder: Path, micro: int) -> Any:
@@ -246,8 +246,8 @@ def _unused_reward(**_: object) -> list[float]:
     raise AssertionError
 
 
-Contender = Ours | Bare | Theirs
-CONTENDERS: Final[Mapping[str, type[Contender]]] = {"ours": Ours, "trl": Theirs, "bare": Bare}
+Contender = OurTrainer | BareLoop | TrlTrainer
+CONTENDERS: Final[Mapping[str, type[Contender]]] = {"ours": OurTrainer, "trl": TrlTrainer, "bare": BareLoop}
 
 
 def main(
@@ -261,7 +261,7 @@ def main(
 ) -> None:
     """Make two updates and print what they took, as JSON; the second one's time counts."""
     setting = Setting(shape, device, groups, model=model, threads=threads)
-    syllabus = recorded({**CASES, "answers": ANSWERS}[case], setting)
+    syllabus = recorded_schedule({**CASES, "answers": REAL_MODEL_CASE}[case], setting)
     with TemporaryDirectory() as folder:
         found = CONTENDERS[contender](setting, syllabus, Path(folder))
         # The peak so far is that of loading and recording.
@@ -272,7 +272,7 @@ def main(
         update = found.update()
         wall = time.perf_counter() - began
         peak = _bytes(device, "VmHWM", "max_memory_allocated")
-    lesson = lesson_of(syllabus)
+    lesson = step_batch_of(syllabus)
     told = {"before": before, "peak": peak, "wall": wall, "tokens": lesson.tokens, "completions": lesson.completions}
     sys.stdout.write(json.dumps({**update._asdict(), **told}) + "\n")
 

@@ -23,10 +23,10 @@ import typer
 from benchmarks import section
 from benchmarks.mutants import mutants
 from benchmarks.rounds import table
-from benchmarks.suites import ACCEPTED, SUITES, Case, Suite, records
+from benchmarks.suites import ACCEPTED, SUITES, Suite, SuiteCase, records
 from events.cli.app import run_app
-from events.facts.values import Outcome, Rules
-from roles.judging.run_tests import Trial, tried
+from events.facts.values import JudgingRules, Outcome
+from roles.judging.run_tests import ProgramTrial, run_programs
 from roles.questions.fields import Record
 from roles.questions.livecodebench import question_of
 from sandbox.host.docker_runner import DockerRunner
@@ -77,28 +77,32 @@ class Disagreement(NamedTuple):
         return (*self, self.cause or "**not explained**")
 
 
-class Found(NamedTuple):
+class Comparison(NamedTuple):
     """What a comparison found: how many programs had which pair of verdicts (ours, theirs), and what must not be."""
 
     counts: Counter[tuple[bool, bool]]
     disagreements: list[Disagreement]
 
 
-async def judged(runner: Runner, case: Case, programs: Sequence[str], *, per_test: bool) -> list[tuple[Trial, bool]]:
+async def judge_both(
+    runner: Runner, case: SuiteCase, programs: Sequence[str], *, per_test: bool
+) -> list[tuple[ProgramTrial, bool]]:
     """For each program, our trial, and whether the benchmark's own test accepts it."""
     scripts = [Job(source=case.script(program), inputs=("",), mode="stdin") for program in programs]
     trials, executions = await asyncio.gather(
-        tried(runner, case.question, programs, "evalplus", per_test=per_test), runner.run(scripts)
+        run_programs(runner, case.question, programs, "evalplus", per_test=per_test), runner.run(scripts)
     )
     accepted = [one.runs[0].value.endswith(f"{ACCEPTED}\n") for one in executions]
     return [(trials[program], own) for program, own in zip(programs, accepted, strict=True)]
 
 
-async def references(runner: Runner, suite: Suite, cases: Sequence[Case]) -> tuple[Found, list[Case]]:
+async def compare_references(runner: Runner, suite: Suite, cases: Sequence[SuiteCase]) -> tuple[Comparison, list[SuiteCase]]:
     """Whether every reference passes, and those cases where it is quick about it."""
-    found, quick = Found(Counter(), []), []
+    found, quick = Comparison(Counter(), []), []
     for case, ((trial, accepted),) in zip(
-        cases, await asyncio.gather(*(judged(runner, case, [_reference(case)], per_test=True) for case in cases)), strict=True
+        cases,
+        await asyncio.gather(*(judge_both(runner, case, [_reference(case)], per_test=True) for case in cases)),
+        strict=True,
     ):
         passed = trial.verdict.outcome == "passed"
         found.counts[passed, accepted] += 1
@@ -110,12 +114,14 @@ async def references(runner: Runner, suite: Suite, cases: Sequence[Case]) -> tup
     return found, quick
 
 
-async def mistakes(runner: Runner, suite: Suite, cases: Sequence[Case], count: int, seed: int) -> Found:
+async def compare_mutants(runner: Runner, suite: Suite, cases: Sequence[SuiteCase], count: int, seed: int) -> Comparison:
     """Whether every mutant that the benchmark's own test rejects fails, on `count` mutants of each reference."""
-    found = Found(Counter(), [])
+    found = Comparison(Counter(), [])
     for case, results in zip(
         cases,
-        await asyncio.gather(*(judged(runner, case, _drawn(suite, case, count, seed), per_test=False) for case in cases)),
+        await asyncio.gather(
+            *(judge_both(runner, case, _sample_mutants(suite, case, count, seed), per_test=False) for case in cases)
+        ),
         strict=True,
     ):
         for number, (trial, accepted) in enumerate(results):
@@ -127,17 +133,17 @@ async def mistakes(runner: Runner, suite: Suite, cases: Sequence[Case], count: i
     return found
 
 
-def _reference(case: Case) -> str:
+def _reference(case: SuiteCase) -> str:
     assert case.question.program is not None, "a benchmark with solutions has a solution"
     return case.question.program
 
 
-def _drawn(suite: Suite, case: Case, count: int, seed: int) -> list[str]:
+def _sample_mutants(suite: Suite, case: SuiteCase, count: int, seed: int) -> list[str]:
     every = mutants(_reference(case))
     return random.Random(f"{seed}/{suite.name}/{case.name}").sample(every, min(count, len(every)))  # noqa: S311
 
 
-async def graded(runner: Runner, data: Path, rules: Rules, most: int | None = None) -> Found:
+async def compare_graded(runner: Runner, data: Path, rules: JudgingRules, most: int | None = None) -> Comparison:
     """Whether solutions that LiveCodeBench's official checker has graded get the same verdict, by outcome and tests passed.
 
     All of them, or as many as `most`, drawn by a seed.
@@ -146,9 +152,11 @@ async def graded(runner: Runner, data: Path, rules: Rules, most: int | None = No
     rows = list(records(data / "lcb/verdict_pairs.jsonl"))
     rows = sorted(rows if most is None else random.Random(1).sample(rows, most), key=lambda row: str(row["question_id"]))  # noqa: S311
     groups = {name: list(group) for name, group in groupby(rows, lambda row: str(row["question_id"]))}
-    found = Found(Counter(), [])
+    found = Comparison(Counter(), [])
     programs = {name: [row["solution"] for row in group] for name, group in groups.items()}
-    trials = await asyncio.gather(*(tried(runner, questions[name], programs[name], rules, per_test=True) for name in groups))
+    trials = await asyncio.gather(
+        *(run_programs(runner, questions[name], programs[name], rules, per_test=True) for name in groups)
+    )
     for group, of in zip(groups.values(), trials, strict=True):
         for row in group:
             verdict = of[row["solution"]].verdict
@@ -168,12 +176,12 @@ async def measure(data: Path, count: int, seed: int) -> list[str]:
     """All of it, as lines of the document."""
     disagreements: list[Disagreement] = []
     rows: list[Sequence[str]] = []
-    quick: list[tuple[Suite, list[Case]]] = []
+    quick: list[tuple[Suite, list[SuiteCase]]] = []
     whole = DockerRunner(ROOMY, run="verdicts")
     try:
         for suite in SUITES:
             with section.step(f"references of {suite.name}"):
-                found, able = await references(whole, suite, suite.cases(data))
+                found, able = await compare_references(whole, suite, suite.cases(data))
             quick.append((suite, able))
             disagreements += found.disagreements
             counts = found.counts
@@ -187,7 +195,7 @@ async def measure(data: Path, count: int, seed: int) -> list[str]:
     try:
         for suite, able in quick:
             with section.step(f"mutants of {suite.name}"):
-                found = await mistakes(short, suite, able, count, seed)
+                found = await compare_mutants(short, suite, able, count, seed)
             disagreements += found.disagreements
             counts = found.counts
             numbers = (counts[False, False], counts[True, False], counts[True, True], counts[False, True])
@@ -201,7 +209,7 @@ async def measure(data: Path, count: int, seed: int) -> list[str]:
     try:
         for rules in ("own", "livecodebench"):
             with section.step(f"LiveCodeBench's graded solutions, rules {rules}"):
-                found = await graded(official, data, rules)
+                found = await compare_graded(official, data, rules)
             disagreements += found.disagreements
             counts = found.counts
             numbers = (counts[True, True], counts[False, False], counts[True, False], counts[False, True])

@@ -36,7 +36,7 @@ SEARCHES = {
 """What is searched for."""
 
 
-class Answer(NamedTuple):
+class PageResponse(NamedTuple):
     """One answer."""
 
     first_ms: float
@@ -44,16 +44,16 @@ class Answer(NamedTuple):
     size: int
 
 
-class Visitor:
+class PageClient:
     """Somebody who asks one page after the other, each over a connection of its own."""
 
     def __init__(self, address: str) -> None:
         self._at = urlsplit(address).netloc
 
-    def ask(self, place: str) -> Answer:
+    def ask(self, place: str) -> PageResponse:
         """Ask a page, and measure."""
         first, text = self._ask(place)
-        return Answer(1000 * first, len(text))
+        return PageResponse(1000 * first, len(text))
 
     def read(self, place: str) -> str:
         """The text of a page."""
@@ -79,7 +79,7 @@ class Visitor:
         return first, text
 
 
-class Server:
+class ViewerProcess:
     """A viewer that runs."""
 
     def __init__(self, address: str, process: int) -> None:
@@ -88,7 +88,7 @@ class Server:
 
     def caught_up(self, run: str) -> None:
         """Wait until it knows all of a run, its index included."""
-        visitor, until = Visitor(self.address), time.monotonic() + PATIENCE_S
+        visitor, until = PageClient(self.address), time.monotonic() + PATIENCE_S
         while "Reading the log" in visitor.read(f"/runs/{run}/goalposts"):
             if time.monotonic() > until:
                 raise GaspError(f"the viewer has not read the log within {PATIENCE_S:.0f} s; make a shorter one")
@@ -102,18 +102,18 @@ class Server:
 
 
 @contextmanager
-def serving(runs: Sequence[Path]) -> Iterator[Server]:
+def serving(runs: Sequence[Path]) -> Iterator[ViewerProcess]:
     """A viewer of runs, until it is no longer needed."""
     command = [sys.executable, "-m", "events.web", "--port", "0", *map(str, runs)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            yield Server(process.stdout.readline().strip(), process.pid)
+            yield ViewerProcess(process.stdout.readline().strip(), process.pid)
         finally:
             process.send_signal(signal.SIGINT)
 
 
-def places(visitor: Visitor) -> dict[str, str]:
+def page_addresses(visitor: PageClient) -> dict[str, str]:
     """An address of every kind of page about one run, by what it is."""
     run = visitor.link("/", "/runs/[^/]+")
     busiest = visitor.link(f"{run}/goalposts?order=episodes&descending=yes", f"{run}/goalposts/[0-9a-f]+")

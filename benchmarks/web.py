@@ -23,9 +23,9 @@ from typing import Annotated, NamedTuple
 import typer
 
 from benchmarks import section
-from benchmarks.million import Telling
+from benchmarks.million import LongRun
 from benchmarks.rounds import table
-from benchmarks.visiting import Answer, Visitor, places, serving
+from benchmarks.visiting import PageClient, PageResponse, page_addresses, serving
 from events.cli.app import LOG_NAME, run_app
 from events.index.location import INDEX_NAME
 from events.stores import open_log
@@ -62,7 +62,7 @@ static file takes of the same server; sizes are without compression. A search pa
 says how far that came; older events are searched by its next page."""
 
 
-class Figures(NamedTuple):
+class PageFigures(NamedTuple):
     """What was measured of one address."""
 
     middle_ms: float
@@ -71,11 +71,11 @@ class Figures(NamedTuple):
     kilobytes: float
 
 
-class Measured(NamedTuple):
+class PageMeasurement(NamedTuple):
     """A page and its JSON."""
 
-    page: Figures
-    twin: Figures
+    page: PageFigures
+    json_address: PageFigures
 
 
 def main(
@@ -89,22 +89,22 @@ def main(
     """Measure the viewer's pages on a long log. Some minutes; half an hour where the log and its index are still to be made."""
     lines = [f"{section.machine(PACKAGES)}.", "", NOTES]
     with section.step("a long log"):
-        run = written(folder / "million", events)
+        run = long_run(folder / "million", events)
     with section.step("its index"), serving([run]) as server:
         server.caught_up(run.name)
     with section.step("indexing"):
-        index = indexed(written(folder / "short", anew))
+        index = indexed(long_run(folder / "short", anew))
     with section.step("first pages"):
         first = [started(run) for _ in range(starts)]
     with section.step("pages"), serving([run]) as server:
-        visitor = Visitor(server.address)
-        found = visits(visitor, places(visitor), rounds)
+        visitor = PageClient(server.address)
+        found = measure_pages(visitor, page_addresses(visitor), rounds)
         unit = median(visitor.ask(UNIT).first_ms for _ in range(10 * rounds))
         memory = server.peak_mb()
     with section.step("runs compared"), serving(copies(run, folder / "compared")) as server:
-        visitor = Visitor(server.address)
+        visitor = PageClient(server.address)
         side_by_side = {f"{count} runs compared": compared(run, count) for count in (2, COPIES)}
-        found |= visits(visitor, side_by_side, rounds)
+        found |= measure_pages(visitor, side_by_side, rounds)
         more = server.peak_mb()
     sizes = ((run / name).stat().st_size / 1e6 for name in (LOG_NAME, INDEX_NAME))
     held = "a log of {} events, {} MB, with an index of {} MB".format(spaced(events), *map(spaced, sizes))
@@ -141,14 +141,14 @@ def compared(run: Path, count: int) -> str:
     return "/compare?" + "&".join(f"run={run.name}-{number}" for number in range(count))
 
 
-def written(folder: Path, events: int) -> Path:
+def long_run(folder: Path, events: int) -> Path:
     """The folder of a run of so many events, made once and kept."""
     if not (folder / LOG_NAME).exists():
         draft = folder.with_name(f"{folder.name}.draft")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         with closing(open_log(draft / LOG_NAME, create=True)) as log:
-            Telling(log, 0).tell(events)
+            LongRun(log, 0).tell(events)
         draft.rename(folder)
     return folder
 
@@ -175,7 +175,7 @@ def indexed(run: Path) -> list[str]:
 def started(run: Path) -> float:
     """How long the first page of a run takes after a start."""
     with serving([run]) as server:
-        return Visitor(server.address).ask(f"/runs/{run.name}").first_ms
+        return PageClient(server.address).ask(f"/runs/{run.name}").first_ms
 
 
 def copies(run: Path, folder: Path) -> list[Path]:
@@ -190,29 +190,31 @@ def copies(run: Path, folder: Path) -> list[Path]:
     return made
 
 
-def visits(visitor: Visitor, addresses: Mapping[str, str], rounds: int) -> dict[str, Measured]:
+def measure_pages(visitor: PageClient, addresses: Mapping[str, str], rounds: int) -> dict[str, PageMeasurement]:
     """Every page and its JSON so many times, in random order."""
-    asked = [place for page in addresses.values() for place in (page, twin(page))]
-    found: dict[str, list[Answer]] = {place: [] for place in asked}
+    asked = [place for page in addresses.values() for place in (page, json_address(page))]
+    found: dict[str, list[PageResponse]] = {place: [] for place in asked}
     rng = random.Random(0)  # noqa: S311  # an order, no secret
     for _ in range(rounds):
         for place in rng.sample(asked, len(asked)):
             found[place].append(visitor.ask(place))
-    return {name: Measured(_figures(found[page]), _figures(found[twin(page)])) for name, page in addresses.items()}
+    return {
+        name: PageMeasurement(_figures(found[page]), _figures(found[json_address(page)])) for name, page in addresses.items()
+    }
 
 
-def twin(page: str) -> str:
+def json_address(page: str) -> str:
     """The address of a page's JSON."""
     path, mark, query = page.partition("?")
     return f"{'/index' if path == '/' else path}.json{mark}{query}"
 
 
-def _figures(answers: Sequence[Answer]) -> Figures:
+def _figures(answers: Sequence[PageResponse]) -> PageFigures:
     taken = sorted(answer.first_ms for answer in answers)
-    return Figures(median(taken), taken[ceil(0.95 * len(taken)) - 1], max(answer.size for answer in answers) / 1000)
+    return PageFigures(median(taken), taken[ceil(0.95 * len(taken)) - 1], max(answer.size for answer in answers) / 1000)
 
 
-def rows(found: Mapping[str, Measured], unit: float) -> Iterator[list[str]]:
+def rows(found: Mapping[str, PageMeasurement], unit: float) -> Iterator[list[str]]:
     """A row a page."""
     for name, (page, its_twin) in found.items():
         met = page.middle_ms < MOST_MS and page.kilobytes < MOST_KB

@@ -22,95 +22,97 @@ from rich.text import Text
 
 from events.facts.log import Log
 from events.facts.types import EvaluationFinished
-from events.facts.values import Seat, StepTaken
-from events.process.activity import EVERY_S, LOGGED_S, Activity, clock
+from events.facts.values import OptimizerStep, Seat
+from events.process.activity import LOG_INTERVAL_S, REPORT_INTERVAL_S, Activity, format_duration
 from events.projections.run_summary import IterationFigures, RunSummary, SeatFigures, fold
-from events.reports.learning import heading, step_lines
-from events.reports.run_overview import SHORT, nearest
-from events.reports.training_warnings import DRIFT, diagnose
+from events.reports.learning import step_header, step_lines
+from events.reports.run_overview import SHORT, nearest_goalposts
+from events.reports.training_warnings import LOGPROB_METRIC, diagnose
 from events.terminal.drawing import next_commands
 from events.text.logging import logger
 from events.text.safe_text import one_line
 from graph.play import state
-from graph.play.edges import after
-from graph.play.state import Episode
+from graph.play.edges import successor
+from graph.play.state import EpisodeState
 from graph.settings.config import Config, PlaySettings
 
-PERIOD = 0.5
+REFRESH_S = 0.5
 """Seconds between looks at the log."""
-SHOWN = 10
+TABLE_ITERATIONS = 10
 """Iterations in the live table."""
 SEATS: tuple[Seat, ...] = ("easy", "hard", "open")
 
 
-class Watch:
+class RunMonitor:
     """A summary that keeps up with a growing log."""
 
     def __init__(self, log: Log, config: Config) -> None:
         self._log = log
         self._play, self._course = config.play, config.algorithm().course
         self.summary = RunSummary()
-        self._episodes: dict[str, Episode] = {}
+        self._episodes: dict[str, EpisodeState] = {}
 
     def look(self) -> None:
         """Take in what is new."""
         for event in self._log.read(after=self.summary.position):
             self.summary.apply(event)
             if event.stream.startswith("episode/"):
-                episode = state.fold(self._episodes.pop(event.stream, Episode(stream=event.stream)), [event])
+                episode = state.fold_episode(self._episodes.pop(event.stream, EpisodeState(stream=event.stream)), [event])
                 if not episode.ended:
                     self._episodes[event.stream] = episode
 
     @property
     def nodes(self) -> Counter[str]:
         """Open episodes by the node that works on them."""
-        return Counter(after(episode, self._play, self._course).strip("_") for episode in self._episodes.values())
+        return Counter(successor(episode, self._play, self._course).strip("_") for episode in self._episodes.values())
 
 
 async def show(log: Log, console: Console, config: Config, activity: Activity, *, plain: bool) -> None:
     """Show a run until cancelled: live on a terminal, otherwise a line an iteration and every ten seconds without another."""
-    watch = Watch(log, config)
+    watch = RunMonitor(log, config)
     if plain:
         await _print(watch, console, activity)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             watch.look()
             doing = one_line(str(activity))
-            live.update(screen(watch, expected(watch.summary, config.play), doing, activity.warnings), refresh=True)
-            await asyncio.sleep(PERIOD)
+            live.update(
+                live_view(watch, expected_iterations(watch.summary, config.play), doing, activity.warnings), refresh=True
+            )
+            await asyncio.sleep(REFRESH_S)
 
 
-async def _print(watch: Watch, console: Console, activity: Activity) -> None:
+async def _print(watch: RunMonitor, console: Console, activity: Activity) -> None:
     told: set[object] = set()
     latest = time.monotonic()
     while True:
         watch.look()
         warned = ((("warning", number), f"warning: {said}") for number, said in enumerate(activity.warnings))
-        fresh = [(key, line) for key, line in (*lines(watch.summary), *warned) if key not in told]
-        if not fresh and time.monotonic() - latest >= EVERY_S and (doing := str(activity)):
+        fresh = [(key, line) for key, line in (*progress_lines(watch.summary), *warned) if key not in told]
+        if not fresh and time.monotonic() - latest >= REPORT_INTERVAL_S and (doing := str(activity)):
             fresh = [(None, doing)]
         for key, line in fresh:
             told.add(key)
             latest = time.monotonic()
             console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
-        await asyncio.sleep(PERIOD)
+        await asyncio.sleep(REFRESH_S)
 
 
-async def keep_telling(activity: Activity) -> None:
+async def log_progress(activity: Activity) -> None:
     """Write what is going on into the process's log every half minute, until cancelled."""
     while True:
-        await asyncio.sleep(LOGGED_S)
+        await asyncio.sleep(LOG_INTERVAL_S)
         logger().info("progress", doing=str(activity))
 
 
-def expected(summary: RunSummary, play: PlaySettings) -> int:
+def expected_iterations(summary: RunSummary, play: PlaySettings) -> int:
     """Iterations that are played in all: as many as are set, or fewer as the student's samples go."""
     played = max(summary.samples.after)
     spent = summary.samples.after[played]
     return min(play.iterations, math.ceil(play.samples * played / spent)) if play.samples and spent else play.iterations
 
 
-def lines(summary: RunSummary) -> Iterator[tuple[object, str]]:
+def progress_lines(summary: RunSummary) -> Iterator[tuple[object, str]]:
     """One line for every examination, learned iteration and symptom, with a key that names it."""
     for evaluation in summary.evaluations:
         if evaluation.iteration == 0:
@@ -131,7 +133,7 @@ def _examined(evaluation: EvaluationFinished) -> str:
     return f"{evaluation.name} after {evaluation.iteration} iterations: {scores} ({len(evaluation.successes)} questions)"
 
 
-def screen(watch: Watch, iterations: int, doing: str, warnings: Sequence[str] = ()) -> RenderableType:
+def live_view(watch: RunMonitor, iterations: int, doing: str, warnings: Sequence[str] = ()) -> RenderableType:
     """The live display."""
     summary = watch.summary
     learned = _learned(summary)
@@ -140,13 +142,13 @@ def screen(watch: Watch, iterations: int, doing: str, warnings: Sequence[str] = 
     head = Text.assemble(
         ("GASP ", "bold"),
         f"iteration {min(done + 1, iterations)} of {iterations}   ",
-        f"{clock(elapsed)} played, {_left(summary, iterations)} left   ",
+        f"{format_duration(elapsed)} played, {_left(summary, iterations)} left   ",
         f"{summary.tokens / max(elapsed, 1):,.0f} tokens/s   {_accepted(summary, ', ')}",
     )
     nodes = "  ".join(f"{node} {count}" for node, count in sorted(watch.nodes.items()))
     now = Text(f"{doing or 'waiting'}   {nodes}", style="dim", no_wrap=True, overflow="ellipsis")
     table = Table(*COLUMNS, box=None, pad_edge=False, header_style="bold")
-    for figures in list(summary.iterations.values())[-SHOWN:]:
+    for figures in list(summary.iterations.values())[-TABLE_ITERATIONS:]:
         table.add_row(*_row(figures, learned.get(figures.number, [])))
     examined = [Text(_examined(evaluation)) for evaluation in summary.evaluations[-2:]]
     bar = Padding(ProgressBar(total=max(iterations, 1), completed=done, width=60), 0)
@@ -158,7 +160,7 @@ def _latest_steps(summary: RunSummary) -> Iterator[Text]:
     """What the trainer did with the last iteration that it learned."""
     latest = [update for update in summary.updates if update.iteration == summary.updates[-1].iteration]
     if latest:
-        yield Text(heading(), style="bold", no_wrap=True)
+        yield Text(step_header(), style="bold", no_wrap=True)
     for update in latest:
         for line in step_lines(summary, update):
             yield Text(line, no_wrap=True)
@@ -187,21 +189,21 @@ COLUMNS = (
 )
 
 
-def _learned(summary: RunSummary) -> dict[int, list[StepTaken]]:
+def _learned(summary: RunSummary) -> dict[int, list[OptimizerStep]]:
     """The optimizer steps taken for each learned iteration."""
-    steps: dict[int, list[StepTaken]] = {}
+    steps: dict[int, list[OptimizerStep]] = {}
     for update in summary.updates:
         steps.setdefault(update.iteration, []).extend(update.steps)
     return steps
 
 
-def _row(figures: IterationFigures, steps: Sequence[StepTaken]) -> list[str]:
+def _row(figures: IterationFigures, steps: Sequence[OptimizerStep]) -> list[str]:
     seats = figures.seats.values()
     easy, hard, opened = (figures.seats.get(seat, SeatFigures()) for seat in SEATS)
     rejected = sum((seat.rejected for seat in seats), Counter[str]()).most_common(2)
     aligned, fresh = sum(seat.aligned.total for seat in seats), sum(seat.aligned.count for seat in seats)
     silent = sum(step.silent_groups for step in steps), sum(step.groups for step in steps)
-    drift = max((step.metrics.get(DRIFT, 0.0) for step in steps), default=None)
+    drift = max((step.metrics.get(LOGPROB_METRIC, 0.0) for step in steps), default=None)
     return [
         str(figures.number),
         str(figures.failed or ""),
@@ -248,10 +250,10 @@ def _left(summary: RunSummary, iterations: int) -> str:
     if len(ended) < 2:
         return "?"
     pace = _seconds(ended[0].began, ended[-1].began) / (len(ended) - 1)
-    return clock(pace * (iterations - ended[-1].number))
+    return format_duration(pace * (iterations - ended[-1].number))
 
 
-def ending(log: Log, folder: Path) -> RenderableType:
+def final_report(log: Log, folder: Path) -> RenderableType:
     """The table at the end of a run, and where to look deeper."""
     summary = fold(RunSummary(), log.read())
     table = Table("", "before", "after", box=None, pad_edge=False, header_style="bold", title_justify="left")
@@ -277,11 +279,11 @@ def ending(log: Log, folder: Path) -> RenderableType:
     for label, of in (("statements that say what their program does", _aligned), ("diversity of questions", _fresh)):
         table.add_row(label, _share(of(ended[:third])), _share(of(ended[-third:])))
     facts = (
-        f"{len(ended)} iterations in {clock(summary.played)}, {summary.tokens:,} tokens; "
+        f"{len(ended)} iterations in {format_duration(summary.played)}, {summary.tokens:,} tokens; "
         f"accepted {_accepted(summary, ' and ')}; {failed} episodes failed; rejected "
         + (", ".join(f"{count} {reason}" for reason, count in rejected.most_common()) or "none")
     )
-    example = next(iter(nearest(summary)), "GOALPOST")[:SHORT]
+    example = next(iter(nearest_goalposts(summary)), "GOALPOST")[:SHORT]
     commands = [
         ("what happened", "events.trace", ""),
         ("why a goalpost was or was not solved", "events.trace", example),

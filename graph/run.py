@@ -18,21 +18,21 @@ import typer
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from events.cli.app import python, run_app
+from events.cli.app import python_command, run_app
 from events.facts.errors import BadInput
 from events.facts.types import RunResumed
 from events.process import shutdown
-from events.process.console import Screen, enduring
-from events.stores import lasting_url
+from events.process.console import RaisingConsole, detachable_console
+from events.stores import recordable_url
 from graph.estimate.memory import GPU_HELP
-from graph.estimate.plan import meant_for, plan
+from graph.estimate.plan import intended_gpu, plan
 from graph.settings.config import Config
-from graph.settings.configure import configure, keys, toml
+from graph.settings.configure import all_settings, configure, to_toml
 
 if TYPE_CHECKING:
     from events.facts.log import Log
     from events.process.activity import Activity
-    from graph.setup.assemble import Inputs
+    from graph.setup.assemble import RunInputs
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 
@@ -77,9 +77,9 @@ def main(
 ) -> None:
     """Parse, then play."""
     if settings:
-        Screen().print(_settings())
+        RaisingConsole().print(_settings_table())
         return
-    console = enduring()
+    console = detachable_console()
     if resume is not None and (config_file or overrides or name or log):
         raise BadInput(
             "--resume goes on with the settings and the log that the run was started with; "
@@ -91,14 +91,14 @@ def main(
     if dry_run:
         if config is None:
             raise BadInput("--dry-run shows what a new run would use; leave out --resume.")
-        kind = gpu or (meant_for(config_file.read_text()) if config_file else None)
+        kind = gpu or (intended_gpu(config_file.read_text()) if config_file else None)
         lines = [f"# {line}\n" for line in plan(config, kind, price)]
-        print("".join(lines), toml(config), sep="\n", end="")  # noqa: T201 (the resolved settings are the output)
+        print("".join(lines), to_toml(config), sep="\n", end="")  # noqa: T201 (the resolved settings are the output)
         return
     if gpu or price is not None:
         raise BadInput("--gpu and --price are for estimates; add --dry-run.")
     folder = _folder(runs, name, resume)
-    url = None if log is None else lasting_url(log, folder.name)
+    url = None if log is None else recordable_url(log, folder.name)
     play(folder, config, url, console, plain=plain or not console.is_terminal or console.is_dumb_terminal)
 
 
@@ -124,101 +124,101 @@ def _check_name(name: str) -> None:
         )
 
 
-def play(folder: Path, config: Config | None, url: str | None, console: Screen, *, plain: bool) -> None:
+def play(folder: Path, config: Config | None, url: str | None, console: RaisingConsole, *, plain: bool) -> None:
     """Play a new run, or go on with one when there is no config. It goes on in silence when its terminal goes away.
 
     Raises:
         GaspError: something is wrong with the input, or failed; what was played is kept.
     """
-    from events.cli.output import reporting
+    from events.cli.output import show_activity
     from events.text import logging
-    from graph.display import ending
+    from graph.display import final_report
     from graph.setup.assemble import inputs
-    from graph.setup.folder import create, locked, reopen
-    from graph.setup.model_source import Stored, check
+    from graph.setup.folder import create_run, reopen_run, run_lock
+    from graph.setup.model_source import PolicyWeights, check_servers
 
     # For torch here, in the trainer and in servers: threads sleep while they wait, as suits cores that are shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     fresh = config is not None
-    with reporting(console=console) as activity, activity.task(f"preparing {folder}"):
+    with show_activity(console=console) as activity, activity.task(f"preparing {folder}"):
         if config is None:
-            log, config, given = reopen(folder)
+            log, config, given = reopen_run(folder)
         else:
             given = inputs(config)
-            check(config, Stored(given.model, given.digest))
-            log = create(folder, config, given, url)
-    with closing(log), locked(folder):
+            check_servers(config, PolicyWeights(given.model, given.digest))
+            log = create_run(folder, config, given, url)
+    with closing(log), run_lock(folder):
         finished = any(True for _ in log.read("run", kinds={"run_finished"}))
         if not fresh and not finished:
-            if not config.repeatable and _is_cut(log):
+            if not config.repeatable and _stopped_within_iteration(log):
                 told = "The servers make their own batches: what was lost is sampled again, and may come out differently."
                 console.print(told, style="dim", soft_wrap=True)
             log.append("run", [RunResumed(position=log.head().position)])
         logging.configure(file=folder / "run.log", run=folder.name)
         try:
             if not finished:
-                with logging.lifetime("run", position=log.head().position):
-                    shutdown.run(_played(folder, config, log, given, console, plain=plain))
+                with logging.log_lifetime("run", position=log.head().position):
+                    shutdown.run(_play_run(folder, config, log, given, console, plain=plain))
         except BaseException:
-            again = f"{python()} -m graph.run --resume {shlex.quote(str(folder))}"
+            again = f"{python_command()} -m graph.run --resume {shlex.quote(str(folder))}"
             console.print(f"The run is kept; go on with: {escape(again)}", style="dim", soft_wrap=True, highlight=False)
             raise
-        console.print(ending(log, folder), crop=False)
+        console.print(final_report(log, folder), crop=False)
 
 
-def _is_cut(log: Log) -> bool:
+def _stopped_within_iteration(log: Log) -> bool:
     """Whether the run was stopped within an iteration."""
     kinds = [event.fact.kind for event in log.read("run", kinds={"iteration_started", "iteration_finished"})]
     return kinds[-1:] == ["iteration_started"]
 
 
-async def _played(folder: Path, config: Config, log: Log, given: Inputs, console: Screen, *, plain: bool) -> None:
+async def _play_run(folder: Path, config: Config, log: Log, given: RunInputs, console: RaisingConsole, *, plain: bool) -> None:
     """Play with everything put away at the end, however it ends."""
-    from events.cli.output import reporting
+    from events.cli.output import show_activity
     from events.process.activity import Activity
-    from graph.display import PERIOD, keep_telling
-    from graph.play.scheduler import pace
-    from graph.play.trainer_process import Learner
-    from graph.setup.assemble import put_up, sandbox, seat, stored
-    from graph.setup.model_source import models
+    from graph.display import REFRESH_S, log_progress
+    from graph.play.scheduler import make_scheduler
+    from graph.play.trainer_process import TrainerProcess
+    from graph.setup.assemble import last_served_weights, record_goalposts, sandbox, seat
+    from graph.setup.model_source import open_models
 
     activity = Activity()
-    runner, learner = sandbox(config, folder.name), Learner(folder, log, config.learn, activity)
+    runner, learner = sandbox(config, folder.name), TrainerProcess(folder, log, config.learn, activity)
 
     async def play() -> None:
         # A missing engine is said before anything is sampled.
         with activity.task("preparing the sandbox"):
             await asyncio.to_thread(lambda: runner.provenance)
-        put_up(log, given.goalposts)
+        record_goalposts(log, given.goalposts)
         # While models load, so does the trainer.
         learner.start()
-        async with models(config, stored(folder, config, log), folder, activity) as made:
-            going = pace(config.play.order, activity)
+        async with open_models(config, last_served_weights(folder, config, log), folder, activity) as made:
+            going = make_scheduler(config.play.order, activity)
             await seat(folder, config, log, given, runner=runner, models=made, learner=learner, pace=going).run()
 
-    telling = asyncio.create_task(keep_telling(activity))
-    display = asyncio.create_task(_shown(log, console, config, activity, plain=plain))
+    telling = asyncio.create_task(log_progress(activity))
+    display = asyncio.create_task(_display(log, console, config, activity, plain=plain))
     playing = asyncio.create_task(play())
     try:
         await asyncio.wait({playing})
-        await asyncio.sleep(2 * PERIOD if plain else 0)
+        await asyncio.sleep(2 * REFRESH_S if plain else 0)
     finally:
         for task in (playing, display, telling):
             if not task.done():
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-        with reporting(console=console) as stopping, stopping.task("stopping the trainer and the sandbox"):
+        with show_activity(console=console) as stopping, stopping.task("stopping the trainer and the sandbox"):
             await asyncio.to_thread(learner.stop)
             await runner.close()
     if not playing.cancelled():
         playing.result()
 
 
-async def _shown(log: Log, console: Screen, config: Config, activity: Activity, *, plain: bool) -> None:
+async def _display(log: Log, console: RaisingConsole, config: Config, activity: Activity, *, plain: bool) -> None:
     """Show the run as long as that works: what fails here is no reason to stop playing."""
-    from events.cli.output import note
+    from events.cli.output import print_note
     from events.text.logging import logger
     from graph.display import show
 
@@ -227,12 +227,14 @@ async def _shown(log: Log, console: Screen, config: Config, activity: Activity, 
     except Exception as error:
         logger().exception("display_failed")
         with suppress(OSError):
-            note(f"warning: the display failed ({type(error).__name__}) and shows nothing more; the run goes on, see run.log")
+            print_note(
+                f"warning: the display failed ({type(error).__name__}) and shows nothing more; the run goes on, see run.log"
+            )
 
 
-def _settings() -> RichTable:
+def _settings_table() -> RichTable:
     table = RichTable("setting", "default", "meaning", box=None, pad_edge=False)
-    for key, default, description in keys():
+    for key, default, description in all_settings():
         table.add_row(key, str(default), " ".join(description.split()).replace("[", r"\["))
     return table
 

@@ -15,14 +15,14 @@ from typing import Any, Final
 
 from events.facts.errors import BadInput, ModelError
 from events.text.safe_text import one_line
-from roles.model import Request
+from roles.model import GenerationRequest
 
 _SYSTEM: Final = "c2f0a6c9-gasp-system"
 _CONTENT: Final = "c2f0a6c9-gasp-content"
 """Stand where the texts go while the template is rendered, so that no template sees, trims or reads what strangers wrote."""
 
 
-class Encoding:
+class ChatEncoding:
     """The tokenizer of a weights folder, and how a request is put to the model.
 
     Args:
@@ -43,13 +43,13 @@ class Encoding:
             raise ModelError(f"There is no tokenizer.json in {folder}; give a folder that holds a model in Hugging Face format")
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self.ends = _ends(folder, self._tokenizer)
+            self.ends = _end_token_ids(folder, self._tokenizer)
             """Ids that end a completion: those of the generation settings and the tokenizer's own."""
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"Tokenizer in {folder} cannot be loaded ({error}); is the folder whole?") from error
         self._around = cache(self._render)
 
-    def encode(self, request: Request) -> tuple[int, ...]:
+    def encode(self, request: GenerationRequest) -> tuple[int, ...]:
         """The ids of a request's prompt, cut to the limit.
 
         Raises:
@@ -113,7 +113,7 @@ class Encoding:
         return (*self._text(head, special=True), *middle), tuple(self._text(tail, special=True))
 
 
-def _ends(folder: Path, tokenizer: Any) -> frozenset[int]:
+def _end_token_ids(folder: Path, tokenizer: Any) -> frozenset[int]:
     named = folder / "generation_config.json"
     settings = json.loads((named if named.exists() else folder / "config.json").read_text())
     found = settings.get("eos_token_id")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 from events.facts.log import Log
-from events.facts.rollouts import pack
+from events.facts.rollouts import pack_rollouts
 from events.facts.values import BlobHash, Generation, Question, canonical
-from roles.model import Reply, Request
+from roles.model import GenerationReply, GenerationRequest
 
 
-def record(log: Log, request: Request, reply: Reply, template: str) -> Generation:
+def record_generation(log: Log, request: GenerationRequest, reply: GenerationReply, template: str) -> Generation:
     """Stage the reply's blobs and describe it; the blobs become durable with the caller's append."""
     answers = reply.completions
     return Generation(
@@ -19,7 +19,7 @@ def record(log: Log, request: Request, reply: Reply, template: str) -> Generatio
         prompt=log.put(request.prompt.encode("utf-8", "surrogatepass")),
         texts=log.put(json.dumps([answer.text for answer in answers]).encode()),
         tokens=log.put(
-            pack(
+            pack_rollouts(
                 reply.prompt_ids,
                 [answer.token_ids for answer in answers],
                 [answer.logprobs for answer in answers],

@@ -15,7 +15,7 @@ from events.facts.values import Digest, Sampling
 
 
 @dataclass(frozen=True)
-class Request:
+class GenerationRequest:
     """Ask for `count` completions of one prompt."""
 
     prompt: str
@@ -43,7 +43,7 @@ class Completion:
 
 
 @dataclass(frozen=True)
-class Reply:
+class GenerationReply:
     """All completions of one request."""
 
     policy: Digest
@@ -61,7 +61,7 @@ class Model(Protocol):
         """Digest of the weights that are being served."""
         ...
 
-    async def generate(self, requests: Sequence[Request]) -> list[Reply]:
+    async def generate(self, requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
         """Answer every request, in order. The whole sequence is one batch.
 
         Raises:
@@ -77,7 +77,7 @@ class Model(Protocol):
         """
         ...
 
-    async def fingerprint(self, tokens: Sequence[int]) -> tuple[float, ...]:
+    async def logprobs_of(self, tokens: Sequence[int]) -> tuple[float, ...]:
         """Natural-log probability, at temperature 1, of each token but the first after those before it.
 
         Raises:

@@ -17,14 +17,14 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, ValidationError
 
 from events.facts.errors import BadInput
-from events.facts.values import Axis, Pair, Question, Sampling, Task, Value, canonical
+from events.facts.values import Axis, IOPair, Question, Sampling, Task, Value, canonical
 from events.pure.answer_parsing import INPUTS
-from events.text.byte_order_mark import refuse_mark
-from roles.judging.safety import ALLOWED, BANNED_NAMES
+from events.text.byte_order_mark import refuse_byte_order_mark
+from roles.judging.safety import ALLOWED_MODULES, BANNED_NAMES
 
-PROMPTS: Final = Path(__file__).parent / "prompts"
+SHIPPED_PROMPTS: Final = Path(__file__).parent / "prompts"
 """The sets that ship with the project, a folder each."""
-FIELDS: Final[Mapping[str, frozenset[str]]] = {
+PROMPT_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "induction": frozenset({"mode", "statement", "pairs", "entry"}),
     "deduction": frozenset({"program", "input"}),
     "abduction": frozenset({"program", "output"}),
@@ -35,10 +35,10 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "system": frozenset(),
 }
 """The prompts of a set, each in `NAME.md`, with the marks that they may have. `system` belongs to sets of conversations."""
-NAMES: Final = tuple(name for name in FIELDS if name != "system")
+PROMPT_NAMES: Final = tuple(name for name in PROMPT_FIELDS if name != "system")
 """The prompts that every set holds."""
 _AXES: Final = ("axis", ("io", "function"))
-CHOICES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+WORD_FIELDS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "induction": ("mode", ("function", "class", "stdin", "checks")),
     "easy": _AXES,
     "hard": _AXES,
@@ -51,7 +51,7 @@ _MARK: Final = re.compile(r"\{\{(\w+)\}\}")
 _VERSION: Final = re.compile(r"version: ([1-9][0-9]*)\r?\n")
 
 
-class Rules(Value):
+class PromptSetFormat(Value):
     """The `set.toml` of a prompt set: how its prompts are sent."""
 
     form: Literal["plain", "chat"]
@@ -104,7 +104,7 @@ class Prompts:
             BadInput: there is none, or something is wrong in it.
         """
         shipped = shipped_sets()
-        folder = PROMPTS / spec if spec in shipped else Path(spec).expanduser()
+        folder = SHIPPED_PROMPTS / spec if spec in shipped else Path(spec).expanduser()
         if not folder.is_dir():
             names = ", ".join(shipped)
             raise BadInput(f"There is no prompt set {spec!r}: it is neither a folder nor one of {names}; check the name.")
@@ -116,7 +116,7 @@ class Prompts:
         hashes = "".join(f"{name}:{template.hash}\n" for name, template in sorted(self.templates.items()))
         return hashlib.sha256(canonical(self.rules) + hashes.encode()).hexdigest()
 
-    def stopping(self, sampling: Sampling) -> Sampling:
+    def with_stop_texts(self, sampling: Sampling) -> Sampling:
         """The sampling, ended by the set's stop texts too."""
         more = tuple(text for text in self.rules.stop if text not in sampling.stop)
         return sampling.model_copy(update={"stop": sampling.stop + more}) if more else sampling
@@ -126,16 +126,16 @@ class Prompts:
         return self._render(
             "induction",
             mode="class" if question.mode == "function" and "." in question.entry else question.mode,
-            statement=question.statement_and_context,
-            pairs=show_pairs(question),
+            statement=question.statement_with_context,
+            pairs=render_pairs(question),
             entry=question.entry,
         )
 
-    def deduction(self, program: str, pair: Pair) -> Rendered:
+    def deduction(self, program: str, pair: IOPair) -> Rendered:
         """Ask for the output of a pair."""
         return self._render("deduction", program=program, input=pair.input)
 
-    def abduction(self, program: str, pair: Pair) -> Rendered:
+    def abduction(self, program: str, pair: IOPair) -> Rendered:
         """Ask for an input that gives the output of a pair."""
         return self._render("abduction", program=program, output=pair.output)
 
@@ -145,23 +145,25 @@ class Prompts:
 
     def hard(self, lemma: Question, axis: Axis, inputs: int = INPUTS) -> Rendered:
         """Ask the teacher for a lift of a lemma, which it sees with its program."""
-        return self._render("hard", axis=axis, program=lemma.whole_program or "", **_proposed(lemma, inputs))
+        return self._render("hard", axis=axis, program=lemma.program_with_context or "", **_proposed(lemma, inputs))
 
     def aimed(self, lemma: Question, goalpost: Question, axis: Axis, inputs: int = INPUTS) -> Rendered:
         """Ask the teacher for a lift of a lemma on the way to a goalpost, whose program is not shown."""
         fields = _proposed(lemma, inputs)
         return self._render(
-            "aimed", axis=axis, program=lemma.whole_program or "", goalpost=goalpost.statement_and_context, **fields
+            "aimed", axis=axis, program=lemma.program_with_context or "", goalpost=goalpost.statement_with_context, **fields
         )
 
     def open(self, references: Sequence[Question], task: Task, inputs: int = INPUTS) -> Rendered:
         """Ask the teacher for a question unlike the references; small models are shown the first one only."""
         first = references[0]
         shown = "\n\n".join(_reference(question) for question in references)
-        return self._render("open", task=task, program=first.whole_program or "", references=shown, **_proposed(first, inputs))
+        return self._render(
+            "open", task=task, program=first.program_with_context or "", references=shown, **_proposed(first, inputs)
+        )
 
     def _render(self, name: str, **fields: str) -> Rendered:
-        choice = CHOICES.get(_SHARED.get(name, name))
+        choice = WORD_FIELDS.get(_SHARED.get(name, name))
         word = fields[choice[0]] if choice else ""
         template = self.templates.get(f"{name}.{word}") or self.templates[name]
         return Rendered(_MARK.sub(lambda mark: fields[mark[1]], template.text), template.hash)
@@ -169,10 +171,10 @@ class Prompts:
 
 def shipped_sets() -> list[str]:
     """Names of the sets that ship with the project."""
-    return sorted(path.name for path in PROMPTS.iterdir() if path.is_dir())
+    return sorted(path.name for path in SHIPPED_PROMPTS.iterdir() if path.is_dir())
 
 
-def show_pairs(question: Question) -> str:
+def render_pairs(question: Question) -> str:
     """The public pairs as text: calls with their results, input and output of programs that read text, or checks as code."""
     if question.mode == "stdin":
         return "\n".join(f"Input:\n{p.input}\nOutput:\n{p.output}" for p in question.public)
@@ -185,26 +187,28 @@ def show_pairs(question: Question) -> str:
 def _proposed(parent: Question, inputs: int) -> dict[str, str]:
     """What both seats are told: the question to vary, and what the verifier lets pass."""
     return {
-        "statement": parent.statement_and_context,
-        "pairs": show_pairs(parent),
+        "statement": parent.statement_with_context,
+        "pairs": render_pairs(parent),
         "inputs": str(inputs),
-        "modules": ", ".join(sorted(ALLOWED - {"__future__"})),
+        "modules": ", ".join(sorted(ALLOWED_MODULES - {"__future__"})),
         "banned": ", ".join(sorted(BANNED_NAMES)),
     }
 
 
 def _reference(question: Question) -> str:
-    return f"{question.statement_and_context}\n\n{show_pairs(question)}\n\n```python\n{question.whole_program}\n```"
+    return f"{question.statement_with_context}\n\n{render_pairs(question)}\n\n```python\n{question.program_with_context}\n```"
 
 
-def _rules(path: Path) -> Rules:
+def _rules(path: Path) -> PromptSetFormat:
     try:
-        refuse_mark(path)
-        return Rules.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        refuse_byte_order_mark(path)
+        return PromptSetFormat.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise BadInput(f"{path}, key {key}: {first['msg']}; it has the keys {', '.join(Rules.model_fields)}.") from error
+        raise BadInput(
+            f"{path}, key {key}: {first['msg']}; it has the keys {', '.join(PromptSetFormat.model_fields)}."
+        ) from error
     except (OSError, ValueError) as error:
         raise BadInput(f'{path} cannot be read ({error}); a prompt set has one that says form = "plain" or "chat".') from error
 
@@ -212,15 +216,15 @@ def _rules(path: Path) -> Rules:
 def _templates(folder: Path, chat: bool) -> dict[str, Template]:
     """All prompts of a folder, those with texts for words once for each word."""
     files = {path.stem: _read(path) for path in sorted(folder.glob("*.md"))}
-    names = (*NAMES, "system") if chat else NAMES
-    parts = {f"{name}.{word}" for name, (_, words) in CHOICES.items() for word in words}
+    names = (*PROMPT_NAMES, "system") if chat else PROMPT_NAMES
+    parts = {f"{name}.{word}" for name, (_, words) in WORD_FIELDS.items() for word in words}
     if wrong := sorted(set(files) - parts - set(names)) or sorted(set(names) - set(files)):
         what = "is no prompt of such a set" if wrong[0] in files else "is missing"
         raise BadInput(f"Prompt file {folder / wrong[0]}.md {what}; a set holds {', '.join(names)}, each as NAME.md.")
     found: dict[str, Template] = {}
     for name in names:
         owner = _SHARED.get(name, name)
-        field, words = CHOICES.get(owner, ("", ()))
+        field, words = WORD_FIELDS.get(owner, ("", ()))
         if not any(f"{owner}.{word}" in files for word in words):
             found[name] = files[name]
         for word in words if name not in found else ():
@@ -237,7 +241,7 @@ def _templates(folder: Path, chat: bool) -> dict[str, Template]:
 
 def _read(path: Path) -> Template:
     try:
-        refuse_mark(path)
+        refuse_byte_order_mark(path)
         content = path.read_bytes()
         text = content.decode()
     except (OSError, UnicodeDecodeError) as error:
@@ -257,7 +261,7 @@ def _joined(path: Path, whole: Template, field: str, part: Template) -> Template
 
 
 def _check(folder: Path, name: str, template: Template) -> None:
-    fields = FIELDS[name.partition(".")[0]]
+    fields = PROMPT_FIELDS[name.partition(".")[0]]
     if unknown := sorted(set(_MARK.findall(template.text)) - fields):
         has = ", ".join(f"{{{{{field}}}}}" for field in sorted(fields)) or "none"
         raise BadInput(f"Prompt {name} of {folder} has the mark {{{{{unknown[0]}}}}}, which nothing fills; it may have {has}.")

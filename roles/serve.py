@@ -18,15 +18,15 @@ import typer
 from events.cli.app import run_app
 from events.facts.errors import BadInput
 from events.process import shutdown
-from events.process.console import enduring
+from events.process.console import detachable_console
 from events.text.safe_text import markup, one_line
 
 if TYPE_CHECKING:
-    from roles.serving.command import Serving
+    from roles.serving.command import ServingConfig
     from roles.serving.fleet import Fleet
 
 _KEY = "VLLM_API_KEY"
-_QUIET_S = 10.0
+_PROGRESS_INTERVAL_S = 10.0
 """Seconds between lines of progress where there is no terminal."""
 
 HELP = """Serve a model with vLLM (OpenAI's protocol), until Ctrl-C.
@@ -67,10 +67,10 @@ def main(
 ) -> None:
     """Put the settings together, then serve."""
     from roles.pocket import WEIGHTS
-    from roles.serving.command import Serving
+    from roles.serving.command import ServingConfig
 
     folder = WEIGHTS if model == "pocket" else Path(model)
-    serving = Serving(
+    serving = ServingConfig(
         weights=folder,
         name=name or ("pocket" if model == "pocket" else folder.resolve().name),
         logs=logs,
@@ -80,19 +80,19 @@ def main(
         dtype=dtype,
         gpu_memory=gpu_memory,
         kv_cache_gib=kv_cache_gib,
-        threads=threads or _suitable(model, replicas),
+        threads=threads or _default_threads(model, replicas),
         context=context,
         rank=lora_rank,
         sleep=sleep,
         start_s=start_s,
         port=port,
-        key=_given_key(),
+        key=_key_from_environment(),
     )
     with suppress(asyncio.CancelledError):
         shutdown.run(_serve(serving))
 
 
-def _suitable(model: str, replicas: int) -> int:
+def _default_threads(model: str, replicas: int) -> int:
     """CPU threads of each server: more than one would slow down a model as small as the pocket one."""
     said = os.environ.get("OMP_NUM_THREADS", "")
     if said.isdecimal() and int(said):
@@ -100,35 +100,35 @@ def _suitable(model: str, replicas: int) -> int:
     return 1 if model == "pocket" else max(1, len(os.sched_getaffinity(0)) // replicas)
 
 
-def _given_key() -> str:
+def _key_from_environment() -> str:
     key = os.environ.get(_KEY, "")
     if not key.isascii() or not key.isprintable() or " " in key:
         raise BadInput(f"The key in {_KEY} cannot be sent in a header; use letters and digits, or unset it for a new one")
     return key
 
 
-async def _serve(serving: Serving) -> None:
-    from roles.serving.fleet import start
+async def _serve(serving: ServingConfig) -> None:
+    from roles.serving.fleet import start_fleet
 
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None
     loop.add_signal_handler(signal.SIGHUP, task.cancel)
-    console = enduring()
+    console = detachable_console()
     with console.status("") as status:
-        told = -_QUIET_S
+        told = -_PROGRESS_INTERVAL_S
 
         def progress(seconds: float, line: str) -> None:
             nonlocal told
             text = f"{serving.name} is loading, {seconds:.0f} s" + f": {line}" * bool(line)
             if console.is_terminal:
                 status.update(markup(text, console.width - 4))
-            elif seconds - told >= _QUIET_S:
+            elif seconds - told >= _PROGRESS_INTERVAL_S:
                 told = seconds
                 console.print(markup(text), soft_wrap=True)
 
-        fleet = await start(serving, progress)
+        fleet = await start_fleet(serving, progress)
     try:
-        console.print(_told(fleet, serving), markup=False, highlight=False, soft_wrap=True)
+        console.print(_usage_text(fleet, serving), markup=False, highlight=False, soft_wrap=True)
         while True:
             fleet.check()
             await asyncio.sleep(0.5)
@@ -137,7 +137,7 @@ async def _serve(serving: Serving) -> None:
         console.print("The servers have ended.")
 
 
-def _told(fleet: Fleet, serving: Serving) -> str:
+def _usage_text(fleet: Fleet, serving: ServingConfig) -> str:
     """How to use them."""
     key = f"in {_KEY}"
     if not serving.key:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from events.facts.log import Log
 from events.facts.values import Generation, Question, Sampling, Task
-from roles.generation_record import record
-from roles.model import Model, Request
+from roles.generation_record import record_generation
+from roles.model import GenerationRequest, Model
 from roles.prompt import Prompts, Rendered
 
 
@@ -32,13 +32,13 @@ class Solver:
             ModelError: the model failed.
         """
         prompt = self._prompt(question, task, pair)
-        request = Request(prompt.text, count, seed, self.prompts.stopping(sampling), self.prompts.system)
+        request = GenerationRequest(prompt.text, count, seed, self.prompts.with_stop_texts(sampling), self.prompts.system)
         (reply,) = await self.model.generate([request])
-        return record(self.log, request, reply, prompt.template)
+        return record_generation(self.log, request, reply, prompt.template)
 
     def _prompt(self, question: Question, task: Task, pair: int | None) -> Rendered:
         if task == "induction":
             return self.prompts.induction(question)
         assert pair is not None, f"{task} asks about one pair"
         ask = self.prompts.deduction if task == "deduction" else self.prompts.abduction
-        return ask(question.whole_program or "", question.pairs[pair])
+        return ask(question.program_with_context or "", question.pairs[pair])

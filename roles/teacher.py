@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from events.facts.log import Log
 from events.facts.values import Axis, Generation, Question, Sampling, Task
 from events.pure.answer_parsing import INPUTS
-from roles.generation_record import record
-from roles.model import Model, Request
+from roles.generation_record import record_generation
+from roles.model import GenerationRequest, Model
 from roles.prompt import Prompts, Rendered
 
 
@@ -55,6 +55,6 @@ class Teacher:
         return await self._propose(self.prompts.open(references, task, self.inputs), seed)
 
     async def _propose(self, prompt: Rendered, seed: int) -> Generation:
-        request = Request(prompt.text, 1, seed, self.prompts.stopping(self.sampling), self.prompts.system)
+        request = GenerationRequest(prompt.text, 1, seed, self.prompts.with_stop_texts(self.sampling), self.prompts.system)
         (reply,) = await self.model.generate([request])
-        return record(self.log, request, reply, prompt.template)
+        return record_generation(self.log, request, reply, prompt.template)

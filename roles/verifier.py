@@ -14,25 +14,25 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 from events.facts.types import Reason
-from events.facts.values import Outcome, Pair, Provenance, Question, QuestionId, Rules, Task, Verdict
+from events.facts.values import IOPair, JudgingRules, Outcome, Provenance, Question, QuestionId, Task, Verdict
 from events.pure.answer_parsing import Malformed, Proposal, parse_input, parse_output, parse_proposal
-from events.pure.evalplus_sanitizer import program_in
+from events.pure.evalplus_sanitizer import extract_program
 from events.pure.literal import NotLiteral, outline
 from events.text.safe_text import one_line
-from roles.judging.degenerate import wordless, worthless
-from roles.judging.judging_rules import OUTCOMES
-from roles.judging.run_tests import detail, letters, tried, why
-from roles.judging.safety import makes_sets, objection, operations, parse, unwritable, with_another
-from sandbox.compare import canonical, canonical_arguments, same
-from sandbox.runner import Execution, Job, Run, Runner
+from roles.judging.degenerate import degenerate_reason, text_objection
+from roles.judging.judging_rules import OUTCOME_OF_STATUS
+from roles.judging.run_tests import detail, outcome_letters, run_programs, why
+from roles.judging.safety import makes_sets, operations, parse_source, replace_operation, unparse_objection, unsafe_reason
+from sandbox.compare import canonical, canonical_arguments, outputs_match
+from sandbox.runner import InputRun, Job, JobResult, Runner
 
-USED = ("seconds", "cpu_seconds", "peak_mb")
+USAGE_FIELDS = ("seconds", "cpu_seconds", "peak_mb")
 """What is told of running an answer."""
 
 
-DOUBTED = 3
+MIN_AGREEING = 3
 """Failed answers that must agree with each other before that says something of the statement."""
-OTHER_SEEDS = (1, 2, 3, 4)
+RERUN_HASH_SEEDS = (1, 2, 3, 4)
 """Hash seeds of the workers on which proposals are run again. One is enough for a program without sets; two texts in a set
 stand in the same order as before under half of all seeds."""
 MOST_OPERATIONS = 100
@@ -40,7 +40,7 @@ MOST_OPERATIONS = 100
 _INTERRUPT = ast.parse("raise KeyboardInterrupt").body[0]
 
 
-class Truth(Protocol):
+class ReferenceProgram(Protocol):
     """What a world knows about its own language: the reference program of a statement, None where it cannot say."""
 
     def __call__(self, statement: str, /) -> str | None:
@@ -48,7 +48,7 @@ class Truth(Protocol):
         ...
 
 
-class Rejected(NamedTuple):
+class RejectedProposal(NamedTuple):
     """A proposal that cannot be asked, and why."""
 
     reason: Reason
@@ -57,13 +57,13 @@ class Rejected(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedAttempts:
     """What was found out about answers, in order. It unpacks to verdicts and what running them took."""
 
     verdicts: list[Verdict]
     """One an answer; equal answers have equal verdicts."""
     used: dict[str, list[float | None]]
-    """What running them took, by name (`USED`), one an answer; None for one that was not run."""
+    """What running them took, by name (`USAGE_FIELDS`), one an answer; None for one that was not run."""
     said: list[str | None]
     """Of programs: a digest of the outputs for all private inputs (`Trial.said`), one an answer."""
 
@@ -73,14 +73,14 @@ class Judged:
 
     @property
     def agreeing(self) -> int:
-        """Failed answers that gave the same outputs for all private inputs, if `DOUBTED` or more did, and more than passed."""
+        """Failed answers that gave the same outputs for all private inputs, if `MIN_AGREEING` or more did, and more than passed."""
         failed = [said for verdict, said in zip(self.verdicts, self.said, strict=True) if said and verdict.outcome != "passed"]
         most = max(Counter(failed).values(), default=0)
         passed = sum(verdict.outcome == "passed" for verdict in self.verdicts)
-        return most if most >= DOUBTED and most > passed else 0
+        return most if most >= MIN_AGREEING and most > passed else 0
 
 
-class Valid(NamedTuple):
+class ValidProposal(NamedTuple):
     """A proposal that can be asked."""
 
     question: Question
@@ -95,24 +95,24 @@ class Verifier:
     pairs: int
     public_pairs: int
     distinct: int
-    truth: Truth | None = None
-    rules: Rules = "own"
+    truth: ReferenceProgram | None = None
+    rules: JudgingRules = "own"
     """By which answers are judged ..."""
     per_test: bool = False
-    ruled: Mapping[QuestionId, Rules] = field(default_factory=dict)
+    ruled: Mapping[QuestionId, JudgingRules] = field(default_factory=dict)
     """... but for those to questions that have rules of their own."""
 
     def provenance_of(self, question: Question) -> Provenance:
         """Conditions of its verdicts on answers to a question."""
         return self.runner.provenance.model_copy(update={"rules": self.rules_of(question), "per_test": self.per_test})
 
-    def rules_of(self, question: Question) -> Rules:
+    def rules_of(self, question: Question) -> JudgingRules:
         """The rules by which answers to a question are judged; EvalPlus knows functions only."""
         rules = self.ruled.get(question.id, self.rules) if self.ruled else self.rules
         unknown = question.mode == "stdin" or "." in question.entry
         return "own" if rules == "evalplus" and unknown else rules
 
-    async def judge(self, question: Question, task: Task, pair: int | None, texts: Sequence[str]) -> Judged:
+    async def judge(self, question: Question, task: Task, pair: int | None, texts: Sequence[str]) -> JudgedAttempts:
         """A verdict for each answer, and what it took.
 
         Raises:
@@ -123,10 +123,10 @@ class Verifier:
         assert pair is not None, f"{task} asks about one pair"
         asked = question.pairs[pair]
         if task == "deduction":
-            return await asyncio.to_thread(_judged_values, texts, asked.output)
+            return await asyncio.to_thread(_judge_outputs, texts, asked.output)
         return await self._judge_inputs(question, asked.output, texts)
 
-    async def examine(self, text: str) -> Valid | Rejected:
+    async def examine(self, text: str) -> ValidProposal | RejectedProposal:
         """Whether a teacher's text is a question that can be asked: parsed, safe, reproducible, not degenerate.
 
         Every input is also run alone, in a process of its own, on a worker with another hash seed and other addresses, and all
@@ -136,12 +136,12 @@ class Verifier:
             SandboxError: the sandbox failed.
         """
         # In threads, since a hostile proposal may take its time: others are served meanwhile.
-        read = await asyncio.to_thread(_read, text, self.pairs)
-        if isinstance(read, Rejected):
+        read = await asyncio.to_thread(_check_text, text, self.pairs)
+        if isinstance(read, RejectedProposal):
             return read
         proposal, tree = read
         inputs = proposal.inputs
-        seeds = OTHER_SEEDS if makes_sets(tree) else OTHER_SEEDS[:1]
+        seeds = RERUN_HASH_SEEDS if makes_sets(tree) else RERUN_HASH_SEEDS[:1]
         # Those of one seed stand in a row, since a worker takes such a row at once.
         places = sorted(range(len(inputs)), key=lambda place: place % len(seeds))
         asked = [(inputs, 0), (inputs[::-1], seeds[0])]
@@ -150,113 +150,119 @@ class Verifier:
             [Job(source=proposal.program, inputs=given, hash_seed=seed) for given, seed in asked]
         )
         if failed := next((run for run in first.runs if run.status != "ok"), None):
-            return Rejected("broken", one_line(f"{failed.status}: {detail(failed)}", 200))
+            return RejectedProposal("broken", one_line(f"{failed.status}: {detail(failed)}", 200))
         others = {
             "in another order": backwards.runs[::-1],
             "alone": [alone[places.index(place)].runs[0] for place in range(len(inputs))],
         }
         question = await asyncio.to_thread(self._examined, proposal, tree, first, others)
-        return question if isinstance(question, Rejected) else await self._compared(question, tree, _values(first))
+        return (
+            question if isinstance(question, RejectedProposal) else await self._compared(question, tree, _output_values(first))
+        )
 
     def _examined(
-        self, proposal: Proposal, tree: ast.Module, first: Execution, others: Mapping[str, Sequence[Run]]
-    ) -> Question | Rejected:
+        self, proposal: Proposal, tree: ast.Module, first: JobResult, others: Mapping[str, Sequence[InputRun]]
+    ) -> Question | RejectedProposal:
         """The question that a proposal is, beside what came of its inputs elsewhere."""
         try:
             values = [canonical(outline(run.value)) for run in first.runs]
         except NotLiteral:
-            return Rejected("unsafe", "an output is not a value")
+            return RejectedProposal("unsafe", "an output is not a value")
         for how, runs in others.items():
-            if any(not _gives(run, value) for run, value in zip(runs, values, strict=True)):
-                return Rejected(
+            if any(not _gave_value(run, value) for run, value in zip(runs, values, strict=True)):
+                return RejectedProposal(
                     "nondeterministic", f"an input gave another output {how}, in a fresh process with another hash seed"
                 )
         question = self._question(proposal.message, proposal.program, proposal.inputs, first)
         if len({*values}) < min(self.distinct, len(values)):
-            return Rejected("degenerate", "the outputs hardly differ", question)
-        why = worthless(question, tree)
-        return question if why is None else Rejected("degenerate", why, question)
+            return RejectedProposal("degenerate", "the outputs hardly differ", question)
+        why = degenerate_reason(question, tree)
+        return question if why is None else RejectedProposal("degenerate", why, question)
 
-    async def _compared(self, question: Question, tree: ast.Module, values: tuple[str, ...]) -> Valid | Rejected:
+    async def _compared(
+        self, question: Question, tree: ast.Module, values: tuple[str, ...]
+    ) -> ValidProposal | RejectedProposal:
         """The question beside its own parts and the world's truth: not degenerate, and whether aligned."""
         known = self.truth(question.statement) if self.truth else None
         parts = operations(tree, question.entry)
         if len(parts) > MOST_OPERATIONS:
-            return Rejected(
+            return RejectedProposal(
                 "degenerate", f"the program has more than {MOST_OPERATIONS} operations to be tried without", question
             )
-        sources = await asyncio.to_thread(lambda: [with_another(tree, part, ast.Pass()) for part in parts])
+        sources = await asyncio.to_thread(lambda: [replace_operation(tree, part, ast.Pass()) for part in parts])
         runs = await self._on_all(question, sources + ([known] if known is not None else []))
         others, truth = (runs[:-1], runs[-1]) if known is not None else (runs, None)
         idle = [part for part, other in zip(parts, others, strict=True) if other == values]
         # What no input comes to is a guard; what one comes to and does not need is idle.
-        reached = await self._on_all(question, [with_another(tree, part, _INTERRUPT) for part in idle])
+        reached = await self._on_all(question, [replace_operation(tree, part, _INTERRUPT) for part in idle])
         if any(other != values for other in reached):
-            return Rejected("degenerate", "an operation is without effect", question)
-        return Valid(question, None if self.truth is None else truth is not None and truth == values)
+            return RejectedProposal("degenerate", "an operation is without effect", question)
+        return ValidProposal(question, None if self.truth is None else truth is not None and truth == values)
 
     async def _on_all(self, question: Question, sources: Sequence[str]) -> list[tuple[str, ...]]:
         """What programs give for all inputs of a question."""
         inputs = tuple(pair.input for pair in question.pairs)
         runs = await self.runner.run([Job(source=source, inputs=inputs) for source in sources]) if sources else []
-        return [_values(execution) for execution in runs]
+        return [_output_values(execution) for execution in runs]
 
-    def _question(self, statement: str, program: str, inputs: Sequence[str], execution: Execution) -> Question:
-        pairs = tuple(Pair(input=given, output=run.value) for given, run in zip(inputs, execution.runs, strict=True))
+    def _question(self, statement: str, program: str, inputs: Sequence[str], execution: JobResult) -> Question:
+        pairs = tuple(IOPair(input=given, output=run.value) for given, run in zip(inputs, execution.runs, strict=True))
         cut = self.public_pairs
         return Question(statement=statement, program=program, public=pairs[:cut], private=pairs[cut:])
 
-    async def _judge_programs(self, question: Question, texts: Sequence[str]) -> Judged:
+    async def _judge_programs(self, question: Question, texts: Sequence[str]) -> JudgedAttempts:
         rules = self.rules_of(question)
         taken = await asyncio.to_thread(
-            lambda: {text: program_in(text, rules, question.entry) for text in dict.fromkeys(texts)}
+            lambda: {text: extract_program(text, rules, question.entry) for text in dict.fromkeys(texts)}
         )
         answers = [taken[text] for text in texts]
         programs = list(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
-        found = await tried(self.runner, question, programs, rules, per_test=self.per_test)
-        judged = _judged(
+        found = await run_programs(self.runner, question, programs, rules, per_test=self.per_test)
+        judged = _collect_verdicts(
             [
-                (found[answer].verdict, found[answer].used) if isinstance(answer, str) else (_malformed(answer), None)
+                (found[answer].verdict, found[answer].used) if isinstance(answer, str) else (_malformed_verdict(answer), None)
                 for answer in answers
             ]
         )
         return replace(judged, said=[found[answer].said if isinstance(answer, str) else None for answer in answers])
 
-    async def _judge_inputs(self, question: Question, expected: str, texts: Sequence[str]) -> Judged:
+    async def _judge_inputs(self, question: Question, expected: str, texts: Sequence[str]) -> JudgedAttempts:
         answers = [parse_input(text) for text in texts]
         inputs = list(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
-        jobs = [Job(source=question.whole_program or "", inputs=(given,), entry=question.entry) for given in inputs]
+        jobs = [Job(source=question.program_with_context or "", inputs=(given,), entry=question.entry) for given in inputs]
         executions = await self.runner.run(jobs) if jobs else []
-        verdicts = await asyncio.to_thread(lambda: [_judged_run(execution.runs[0], expected) for execution in executions])
+        verdicts = await asyncio.to_thread(lambda: [_judge_run(execution.runs[0], expected) for execution in executions])
         found = {
-            given: (verdict, {name: getattr(execution, name) for name in USED})
+            given: (verdict, {name: getattr(execution, name) for name in USAGE_FIELDS})
             for given, verdict, execution in zip(inputs, verdicts, executions, strict=True)
         }
-        return _judged([found[answer] if isinstance(answer, str) else (_malformed(answer), None) for answer in answers])
+        return _collect_verdicts(
+            [found[answer] if isinstance(answer, str) else (_malformed_verdict(answer), None) for answer in answers]
+        )
 
 
-def _read(text: str, pairs: int) -> tuple[Proposal, ast.Module] | Rejected:
+def _check_text(text: str, pairs: int) -> tuple[Proposal, ast.Module] | RejectedProposal:
     """A proposal and the tree of its program, unless there is something against them that can be seen without running it."""
     proposal = parse_proposal(text, pairs)
     if isinstance(proposal, Malformed):
-        return Rejected("malformed", proposal.reason)
-    tree = parse(proposal.program)
+        return RejectedProposal("malformed", proposal.reason)
+    tree = parse_source(proposal.program)
     if tree is None:
-        return Rejected("broken", "the program does not parse")
-    if (why := unwritable(tree) or objection(tree)) is not None:
-        return Rejected("unsafe", why)
-    if (why := wordless(proposal.message, proposal.program, proposal.inputs)) is not None:
-        return Rejected("degenerate", why)
+        return RejectedProposal("broken", "the program does not parse")
+    if (why := unparse_objection(tree) or unsafe_reason(tree)) is not None:
+        return RejectedProposal("unsafe", why)
+    if (why := text_objection(proposal.message, proposal.program, proposal.inputs)) is not None:
+        return RejectedProposal("degenerate", why)
     if len({*map(canonical_arguments, proposal.inputs)}) < pairs:
-        return Rejected("degenerate", "an input is repeated")
+        return RejectedProposal("degenerate", "an input is repeated")
     return proposal, tree
 
 
-def _values(execution: Execution) -> tuple[str, ...]:
+def _output_values(execution: JobResult) -> tuple[str, ...]:
     return tuple(run.value if run.status == "ok" else f"<{run.status}>" for run in execution.runs)
 
 
-def _gives(run: Run, value: str) -> bool:
+def _gave_value(run: InputRun, value: str) -> bool:
     """Whether a run gave the value with that canonical text."""
     try:
         return run.status == "ok" and canonical(outline(run.value)) == value
@@ -264,31 +270,33 @@ def _gives(run: Run, value: str) -> bool:
         return False
 
 
-def _judged(found: Sequence[tuple[Verdict, dict[str, float] | None]]) -> Judged:
-    used = {name: [None if one is None else round(one[name], 6) for _, one in found] for name in USED}
-    return Judged([verdict for verdict, _ in found], used, [None] * len(found))
+def _collect_verdicts(found: Sequence[tuple[Verdict, dict[str, float] | None]]) -> JudgedAttempts:
+    used = {name: [None if one is None else round(one[name], 6) for _, one in found] for name in USAGE_FIELDS}
+    return JudgedAttempts([verdict for verdict, _ in found], used, [None] * len(found))
 
 
-def _malformed(answer: Malformed) -> Verdict:
+def _malformed_verdict(answer: Malformed) -> Verdict:
     return Verdict(outcome="malformed", passed=0, total=1, detail=one_line(answer.reason, 200), tests="")
 
 
-def _judged_values(texts: Sequence[str], expected: str) -> Judged:
-    return _judged([(_judged_value(parse_output(text), expected), None) for text in texts])
+def _judge_outputs(texts: Sequence[str], expected: str) -> JudgedAttempts:
+    return _collect_verdicts([(_judge_output(parse_output(text), expected), None) for text in texts])
 
 
-def _judged_value(answer: str | Malformed, expected: str) -> Verdict:
+def _judge_output(answer: str | Malformed, expected: str) -> Verdict:
     if isinstance(answer, Malformed):
-        return _malformed(answer)
-    right = same(expected, answer)
-    return _of_one_test("passed" if right else "wrong_answer")
+        return _malformed_verdict(answer)
+    right = outputs_match(expected, answer)
+    return _single_test_verdict("passed" if right else "wrong_answer")
 
 
-def _judged_run(run: Run, expected: str) -> Verdict:
+def _judge_run(run: InputRun, expected: str) -> Verdict:
     if run.status != "ok":
-        return _of_one_test(OUTCOMES[run.status], why(run))
-    return _of_one_test("passed") if same(expected, run.value) else _of_one_test("wrong_answer", why(run))
+        return _single_test_verdict(OUTCOME_OF_STATUS[run.status], why(run))
+    return (
+        _single_test_verdict("passed") if outputs_match(expected, run.value) else _single_test_verdict("wrong_answer", why(run))
+    )
 
 
-def _of_one_test(outcome: Outcome, reason: str = "") -> Verdict:
-    return Verdict(outcome=outcome, passed=int(outcome == "passed"), total=1, detail=reason, tests=letters([outcome]))
+def _single_test_verdict(outcome: Outcome, reason: str = "") -> Verdict:
+    return Verdict(outcome=outcome, passed=int(outcome == "passed"), total=1, detail=reason, tests=outcome_letters([outcome]))

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from events.cli.app import run_app
-from events.process.console import Screen
+from events.process.console import RaisingConsole
 from sandbox.engine import engine, owner
 
 sandbox_app = typer.Typer(
@@ -23,11 +23,11 @@ sandbox_app = typer.Typer(
 @sandbox_app.command("status")
 def containers() -> None:
     """List the sandbox containers with their run and owner."""
-    found = engine.find()
+    found = engine.find_engine()
     table = Table("container", "run", "owner", "state", box=None)
-    for item in owner.containers(found.client) if found else ():
+    for item in owner.owned_containers(found.client) if found else ():
         table.add_row(item.id[:12], escape(item.run), f"{item.owner}{' (gone)' if item.orphan else ''}", item.state)
-    Screen().print(table if table.row_count else "No sandbox containers.")
+    RaisingConsole().print(table if table.row_count else "No sandbox containers.")
 
 
 @sandbox_app.command()
@@ -35,12 +35,12 @@ def clean(
     everything: Annotated[bool, typer.Option("--all", help="Also containers whose owner is alive.")] = False,
 ) -> None:
     """Remove the containers whose owner is gone."""
-    found = engine.find()
-    chosen = [item for item in owner.containers(found.client) if everything or item.orphan] if found else []
+    found = engine.find_engine()
+    chosen = [item for item in owner.owned_containers(found.client) if everything or item.orphan] if found else []
     for item in chosen:
         assert found is not None
-        owner.remove(found.client, item.id)
-    engine.tell(f"Removed {len(chosen)} containers.")
+        owner.remove_container(found.client, item.id)
+    engine.print_message(f"Removed {len(chosen)} containers.")
 
 
 if __name__ == "__main__":

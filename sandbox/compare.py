@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from events.pure.literal import NotLiteral, Unordered, outline, outline_arguments
 
-RELATIVE = 1e-9
+RELATIVE_TOLERANCE = 1e-9
 """Two floats are the same within this relative tolerance; zero is the same as zero only."""
-LONGEST = 16 << 20
+MAX_CHARACTERS = 16 << 20
 """Characters of text that are looked at; anything longer is not the same."""
 _EXACT = (int, str, bytes, bool, type(None))
 _NUMBERS = (int, float, complex)
@@ -22,39 +22,39 @@ _TRUTH = "\0"
 """Marks `True` and `False` in a canonical text, where they would else be 1 and 0; no literal has it otherwise."""
 
 
-def same(expected: str, got: str, mode: Literal["function", "stdin"] = "function") -> bool:
+def outputs_match(expected: str, got: str, mode: Literal["function", "stdin"] = "function") -> bool:
     """Whether `got` is the expected result.
 
     Mode `function`, both are Python literals and compare as values: `1 == 1.0` and `1 == 1+0j`, but `True != 1`; two floats
-    within `RELATIVE`, an integer is equal to an equal number only; `nan` is the same as `nan`; a tuple is not a list, a
-    frozenset not a set, bytes not a str; sets and dicts have no order, and their elements and keys compare exactly.
+    within `RELATIVE_TOLERANCE`, an integer is equal to an equal number only; `nan` is the same as `nan`; a tuple is not a
+    list, a frozenset not a set, bytes not a str; sets and dicts have no order, and their elements and keys compare exactly.
 
     Mode `stdin`, as LiveCodeBench does: strip the whole text, split it into lines, strip each; as many lines, and each
     line equal, or equal token by token as decimal numbers.
     """
-    if max(len(expected), len(got)) > LONGEST:
+    if max(len(expected), len(got)) > MAX_CHARACTERS:
         return False
     if mode == "stdin":
-        return _same_text(expected, got)
+        return _stdout_matches(expected, got)
     try:
         value = outline(got)
-        return got == expected or _same_value(outline(expected), value)
+        return got == expected or _values_match(outline(expected), value)
     except NotLiteral:
         return False
 
 
-def equal(expected: str, got: str) -> bool:
+def python_equal(expected: str, got: str) -> bool:
     """Whether `got` is the expected result as Python's `==` has it, where a tuple at the top is a list.
 
     So it is for LiveCodeBench: `3.0 == 3` and `True == 1`, no tolerance for floats, and a tuple inside is no list.
     """
-    if max(len(expected), len(got)) > LONGEST:
+    if max(len(expected), len(got)) > MAX_CHARACTERS:
         return False
     try:
         one, two = (list(value) if type(value) is tuple else value for value in (outline(expected), outline(got)))
     except NotLiteral:
         return False
-    return equal_value(one, two)
+    return python_equal_values(one, two)
 
 
 def canonical_arguments(text: str) -> str:
@@ -85,7 +85,7 @@ def canonical(value: Any) -> str:
         return f"({','.join(map(canonical, value))})"
     if kind is not Unordered:
         return repr(value)
-    entries = _entries(value)
+    entries = _unique_entries(value)
     parts = [f"{key}:{canonical(item)}" for key, item in entries.items()] if value.kind == "dict" else entries
     return f"{value.kind}{{{','.join(sorted(parts))}}}"
 
@@ -99,7 +99,7 @@ def _canonical_number(value: complex) -> str:
     return hex(int(value)) if value.is_integer() else value.hex()
 
 
-def _entries(value: Unordered) -> dict[str, Any]:
+def _unique_entries(value: Unordered) -> dict[str, Any]:
     """What a set or dict holds, by the canonical text of the element or key.
 
     Of those that are equal in Python the first one counts, with the last one's value, as when Python builds it.
@@ -112,59 +112,63 @@ def _entries(value: Unordered) -> dict[str, Any]:
     return found
 
 
-def _same_value(one: Any, two: Any) -> bool:
+def _values_match(one: Any, two: Any) -> bool:
     kind = type(one)
     if kind is not type(two):
-        return kind in _NUMBERS and type(two) in _NUMBERS and _same_number(one, two)
+        return kind in _NUMBERS and type(two) in _NUMBERS and _numbers_match(one, two)
     if kind in _EXACT:
         return bool(one == two)
     if kind is list or kind is tuple:
-        return len(one) == len(two) and all(map(_same_value, one, two))
+        return len(one) == len(two) and all(map(_values_match, one, two))
     if kind is float or kind is complex:
-        return _same_number(one, two)
+        return _numbers_match(one, two)
     if one.kind != two.kind or not (one.items and two.items):
         return one.kind == two.kind and not (one.items or two.items)
-    first, second = _entries(one), _entries(two)
+    first, second = _unique_entries(one), _unique_entries(two)
     if one.kind != "dict":
         return first.keys() == second.keys()
-    return first.keys() == second.keys() and all(_same_value(item, second[key]) for key, item in first.items())
+    return first.keys() == second.keys() and all(_values_match(item, second[key]) for key, item in first.items())
 
 
-def _same_number(one: complex, two: complex) -> bool:
+def _numbers_match(one: complex, two: complex) -> bool:
     """Neither is a bool."""
     if isinstance(one, complex) or isinstance(two, complex):
-        return _same_number(one.real, two.real) and _same_number(one.imag, two.imag)
+        return _numbers_match(one.real, two.real) and _numbers_match(one.imag, two.imag)
     if isinstance(one, int) or isinstance(two, int):
         return one == two
-    return one == two or (math.isnan(one) and math.isnan(two)) or math.isclose(one, two, rel_tol=RELATIVE)
+    return one == two or (math.isnan(one) and math.isnan(two)) or math.isclose(one, two, rel_tol=RELATIVE_TOLERANCE)
 
 
-def equal_value(one: Any, two: Any) -> bool:
+def python_equal_values(one: Any, two: Any) -> bool:
     """Whether two values are equal in Python, as `events.pure.literal.outline` gives them."""
     kind = type(one)
     if kind in (list, tuple):
-        return kind is type(two) and len(one) == len(two) and all(map(equal_value, one, two))
+        return kind is type(two) and len(one) == len(two) and all(map(python_equal_values, one, two))
     if kind is not Unordered or type(two) is not Unordered:
         return kind is not Unordered and bool(one == two)
-    first, second = ({key.replace(_TRUTH, ""): item for key, item in _entries(value).items()} for value in (one, two))
+    first, second = ({key.replace(_TRUTH, ""): item for key, item in _unique_entries(value).items()} for value in (one, two))
     if "dict" not in (one.kind, two.kind):
         return first.keys() == second.keys()
-    return one.kind == two.kind and first.keys() == second.keys() and all(equal_value(first[key], second[key]) for key in first)
+    return (
+        one.kind == two.kind
+        and first.keys() == second.keys()
+        and all(python_equal_values(first[key], second[key]) for key in first)
+    )
 
 
-def _same_text(expected: str, got: str) -> bool:
+def _stdout_matches(expected: str, got: str) -> bool:
     one, two = ([line.strip() for line in text.strip().split("\n")] for text in (expected, got))
-    return len(one) == len(two) and all(map(_same_line, one, two))
+    return len(one) == len(two) and all(map(_lines_match, one, two))
 
 
-def _same_line(one: str, two: str) -> bool:
+def _lines_match(one: str, two: str) -> bool:
     if one == two:
         return True
-    first, second = _decimals(one), _decimals(two)
+    first, second = _parse_decimals(one), _parse_decimals(two)
     return first is not None and first == second
 
 
-def _decimals(line: str) -> list[Decimal] | None:
+def _parse_decimals(line: str) -> list[Decimal] | None:
     try:
         numbers = [Decimal(token) for token in line.split()]
     except (InvalidOperation, ValueError):

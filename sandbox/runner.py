@@ -1,6 +1,6 @@
 """The contract of whatever runs untrusted programs: jobs in, executions out.
 
-Law: infrastructure raises (`SandboxError`), programs return (`Execution`). A runner never sees an expected answer and
+Law: infrastructure raises (`SandboxError`), programs return (`JobResult`). A runner never sees an expected answer and
 knows nothing of models or verdicts.
 """
 
@@ -71,7 +71,7 @@ RunStatus = Literal[
 kernel ended it for a system call. `tampered`: the process sent what is no answer, so none of its answers counts."""
 
 
-class Run(Value):
+class InputRun(Value):
     """What came back for one input."""
 
     status: RunStatus
@@ -82,10 +82,10 @@ class Run(Value):
     """Exception type and message, or the exit cause; at most 200 characters. Empty if and only if `ok`."""
 
 
-class Execution(Value):
+class JobResult(Value):
     """What came back for one job, one run an input, in the order of the inputs."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[InputRun, ...]
     """As many as the job has inputs."""
     seconds: float
     """Wall-clock seconds, measured by the fork server."""
@@ -103,7 +103,7 @@ class Runner(Protocol):
         """Image digest and limits in force."""
         ...
 
-    async def run(self, jobs: Sequence[Job]) -> list[Execution]:
+    async def run(self, jobs: Sequence[Job]) -> list[JobResult]:
         """Run the jobs and return their executions in the same order.
 
         Raises:

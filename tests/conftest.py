@@ -17,9 +17,9 @@ from events.web.app import make_app
 from events.web.view.viewer import Viewer
 from sandbox.host.docker_runner import DockerRunner
 from sandbox.runner import Limits
-from tests.support.example_runs import Scene
-from tests.support.postgres_server import PostgresServer, find_programs, postgres_server
-from tests.support.viewer_client import known, tell
+from tests.support.example_runs import ExampleRun
+from tests.support.postgres_server import PostgresServer, find_postgres, postgres_server
+from tests.support.viewer_client import record_run, wait_until_indexed
 
 # A shell starts what runs in the background with Ctrl-C ignored, and every command that a test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -68,7 +68,7 @@ def guarded_postgres(own_postgres: PostgresServer, monkeypatch: pytest.MonkeyPat
 
 def postgres_programs() -> Path:
     """The server's programs; skips the test where there are none."""
-    programs = find_programs()
+    programs = find_postgres()
     if programs is None:
         pytest.skip("there is no PostgreSQL server; .ci/postgres installs it")
     return programs
@@ -85,15 +85,15 @@ def smoked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Iterator[Scene]:
+def told(tmp_path: Path) -> Iterator[ExampleRun]:
     """A run in the folder `runs/first`, which goes on."""
-    told = tell(tmp_path / "runs" / "first")
+    told = record_run(tmp_path / "runs" / "first")
     yield told
     told.log.close()
 
 
 @pytest.fixture
-def viewer(tmp_path: Path, told: Scene) -> Iterator[Viewer]:
+def viewer(tmp_path: Path, told: ExampleRun) -> Iterator[Viewer]:
     """A viewer of the folder `runs`."""
     with closing(Viewer([str(tmp_path / "runs")])) as viewer:
         yield viewer
@@ -102,7 +102,7 @@ def viewer(tmp_path: Path, told: Scene) -> Iterator[Viewer]:
 @pytest.fixture
 def browser(viewer: Viewer) -> TestClient:
     """What asks the viewer, once it knows the run."""
-    known(viewer, "first")
+    wait_until_indexed(viewer, "first")
     return TestClient(make_app(viewer))
 
 

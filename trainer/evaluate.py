@@ -19,8 +19,8 @@ import typer
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from events.cli.app import holds_log, open_any, run_app
-from events.cli.output import Printer, note, reporting, say_json
+from events.cli.app import holds_log, open_run, run_app
+from events.cli.output import Printer, print_json, print_note, show_activity
 from events.facts.errors import BadInput
 from events.facts.log import Log
 from events.facts.types import EvaluationFinished, PolicyProbed, PolicyUpdated
@@ -39,7 +39,7 @@ app = typer.Typer(add_completion=False)
 
 
 @dataclass(frozen=True)
-class Examinee:
+class EvaluatedPolicy:
     """Who is examined, and where it is written down."""
 
     log: Log
@@ -78,39 +78,39 @@ def main(
     if run is not None and config is not None:
         raise BadInput(f"--config is for models; {run} keeps the settings that it was started with.")
     with ExitStack() as house:
-        activity = house.enter_context(reporting())
+        activity = house.enter_context(show_activity())
         with activity.task("reading the model and the questions"):
-            examinee = _of_model(who, config, runs) if run is None else _of_run(run, policy)
+            examinee = _policy_of_model(who, config, runs) if run is None else _policy_of_run(run, policy)
             house.callback(examinee.log.close)
             settings = _settings(examinee.config.evaluate, temperature, attempts=attempts, questions=questions)
-            wanted = _ks(ks, settings.attempts)
+            wanted = _parse_ks(ks, settings.attempts)
             asked = question_set(examinee.config, name, examinee.weights)
-        note(f"examining {examinee.policy[:12]} on {asked.name}; everything is kept in {examinee.folder}")
+        print_note(f"examining {examinee.policy[:12]} on {asked.name}; everything is kept in {examinee.folder}")
         sampled = examinee.config.seed if seed is None else seed
         try:
-            stream, found = shutdown.run(examine(examinee, asked, settings, sampled, activity))
+            stream, found = shutdown.run(evaluate(examinee, asked, settings, sampled, activity))
         except KeyboardInterrupt:
-            note("Stopped; what was verified is kept. Repeat the command to go on.")
+            print_note("Stopped; what was verified is kept. Repeat the command to go on.")
             raise
     if as_json:
-        say_json({"folder": str(examinee.folder), "stream": stream, **figures(found, wanted)})
+        print_json({"folder": str(examinee.folder), "stream": stream, **result_dict(found, wanted)})
     else:
-        Printer().show(report(found, wanted, f"{examinee.folder}, stream {stream}"))
+        Printer().show(result_report(found, wanted, f"{examinee.folder}, stream {stream}"))
 
 
-def _of_run(folder: Path, policy: str) -> Examinee:
+def _policy_of_run(folder: Path, policy: str) -> EvaluatedPolicy:
     """A policy of a run, its student's newest unless one is named.
 
     Raises:
         BadInput: the run has no such policy, or its weights are gone.
     """
-    from graph.settings.paths import located
-    from graph.setup.assemble import started
+    from graph.settings.paths import with_absolute_paths
+    from graph.setup.assemble import run_started
     from graph.setup.folder import settings
 
-    log = open_any(str(folder))
-    first = started(log)
-    config = located(settings(folder, first), log)
+    log = open_run(str(folder))
+    first = run_started(log)
+    config = with_absolute_paths(settings(folder, first), log)
     learned = {first.policies["student"]: 0, first.policies["teacher"]: 0}
     newest = first.policies["student"]
     for event in log.read(kinds=("policy_updated",)):
@@ -123,10 +123,10 @@ def _of_run(folder: Path, policy: str) -> Examinee:
     weights = folder / "weights" / fitting[0]
     if not weights.is_dir():
         raise BadInput(f"The weights {fitting[0]} are not in {weights.parent} any more; learn.keep says how many stay.")
-    return Examinee(log, folder, config, weights, fitting[0], learned[fitting[0]])
+    return EvaluatedPolicy(log, folder, config, weights, fitting[0], learned[fitting[0]])
 
 
-def _of_model(spec: str, file: Path | None, runs: Path) -> Examinee:
+def _policy_of_model(spec: str, file: Path | None, runs: Path) -> EvaluatedPolicy:
     """A model, and the log of its examinations, made if need be.
 
     Raises:
@@ -134,7 +134,7 @@ def _of_model(spec: str, file: Path | None, runs: Path) -> Examinee:
     """
     from graph.settings.configure import configure
     from graph.setup.assemble import inputs
-    from graph.setup.folder import create
+    from graph.setup.folder import create_run
 
     if spec != "pocket" and "/" not in spec and not Path(spec).is_dir():
         raise BadInput(
@@ -144,8 +144,8 @@ def _of_model(spec: str, file: Path | None, runs: Path) -> Examinee:
     config = configure(file, [f"model={json.dumps(spec)}"])
     given = inputs(config)
     folder = runs / f"evaluation-{given.digest[:12]}"
-    log = open_any(str(folder)) if holds_log(folder) else create(folder, config, given, learns=False)
-    return Examinee(log, folder, config, given.model, given.digest, 0)
+    log = open_run(str(folder)) if holds_log(folder) else create_run(folder, config, given, learns=False)
+    return EvaluatedPolicy(log, folder, config, given.model, given.digest, 0)
 
 
 def _settings(base: EvaluateSettings, temperature: float | None, **others: int | None) -> EvaluateSettings:
@@ -161,11 +161,11 @@ def _settings(base: EvaluateSettings, temperature: float | None, **others: int |
         raise BadInput(f"--{problem['loc'][-1]} {problem['input']}: {problem['msg']}; choose another.") from error
 
 
-def _ks(text: str, attempts: int) -> list[int]:
-    from graph.play.evaluation import KS
+def _parse_ks(text: str, attempts: int) -> list[int]:
+    from graph.play.evaluation import REPORTED_KS
 
     if not text:
-        return [k for k in KS if k <= attempts]
+        return [k for k in REPORTED_KS if k <= attempts]
     try:
         ks = sorted({int(word) for word in text.split(",")})
     except ValueError as error:
@@ -181,30 +181,34 @@ def question_set(config: Config, name: str, weights: Path) -> QuestionSet:
     Raises:
         BadInput: there is none, or a record is wrong.
     """
-    from graph.setup.assemble import passable_of
-    from roles.questions.load import load
-    from roles.questions.question_set import Questions
+    from graph.setup.assemble import passable_questions
+    from roles.questions.load import load_questions
+    from roles.questions.question_set import QuestionList
 
     match name:
         case "goalposts":
-            found = load(config.goalposts, "goalposts")
+            found = load_questions(config.goalposts, "goalposts")
         case "practice":
-            found = load(config.practice, "train") if config.practice != "goalposts" else load(config.goalposts, "goalposts")
+            found = (
+                load_questions(config.practice, "train")
+                if config.practice != "goalposts"
+                else load_questions(config.goalposts, "goalposts")
+            )
         case "test" | "validation":
             spec = config.test if name == "test" else config.validation
             if spec == "none":
                 raise BadInput(f"The run has no {name} set; name another one with --set.")
-            found = load(spec, name)
+            found = load_questions(spec, name)
         case _:
-            found = load(name, "test")
+            found = load_questions(name, "test")
             name = found.name
-    return passable_of(
-        config, Questions(name, found.questions, found.left_out, found.rules, found.names), name, lambda: weights
+    return passable_questions(
+        config, QuestionList(name, found.questions, found.left_out, found.rules, found.names), name, lambda: weights
     )
 
 
-async def examine(
-    examinee: Examinee, asked: QuestionSet, settings: EvaluateSettings, seed: int, activity: Activity
+async def evaluate(
+    examinee: EvaluatedPolicy, asked: QuestionSet, settings: EvaluateSettings, seed: int, activity: Activity
 ) -> tuple[str, EvaluationFinished]:
     """Examine, or go on with it; the stream that it is in, and what was found.
 
@@ -228,34 +232,34 @@ async def examine(
         # A missing engine is said before anything is sampled.
         with activity.task("preparing the sandbox"):
             await asyncio.to_thread(lambda: runner.provenance)
-        model = await _served(examinee, house, activity)
+        model = await _serve(examinee, house, activity)
         examines = examiner(log, config, said, asked.rules, model, runner, activity, examinee.weights, in_run=False)
-        return stream, await examines.examine_in(stream, name, questions, examinee.iteration)
+        return stream, await examines.evaluate_in(stream, name, questions, examinee.iteration)
 
 
-async def _served(examinee: Examinee, house: AsyncExitStack, activity: Activity) -> Model:
+async def _serve(examinee: EvaluatedPolicy, house: AsyncExitStack, activity: Activity) -> Model:
     """A model with the policy's weights, proved where the log has the trainer's probe of them."""
-    from graph.play.weight_sync import Proofs
-    from graph.setup.folder import locked
-    from graph.setup.model_source import Stored, models
-    from graph.setup.named_policies import Checkpoint, take_up
+    from graph.play.weight_sync import WeightSyncChecker
+    from graph.setup.folder import run_lock
+    from graph.setup.model_source import PolicyWeights, open_models
+    from graph.setup.named_policies import Checkpoint, serve_checkpoint
 
-    config, stored = examinee.config, Stored(examinee.weights, examinee.policy)
+    config, stored = examinee.config, PolicyWeights(examinee.weights, examinee.policy)
     if config.serve.urls:
         # Else a run that goes on would be sampled by other weights from now on.
-        house.enter_context(locked(examinee.folder))
+        house.enter_context(run_lock(examinee.folder))
     policy = config.policy_of["student"]
-    made = await house.enter_async_context(models(config, {policy: stored}, examinee.folder, activity))
+    made = await house.enter_async_context(open_models(config, {policy: stored}, examinee.folder, activity))
     model = made[policy]
     told = (event.fact for event in examinee.log.read(kinds=("policy_probed",)))
     probe = next((fact for fact in told if isinstance(fact, PolicyProbed) and fact.digest == examinee.policy), None)
     checkpoint = Checkpoint(examinee.weights, examinee.policy, examinee.iteration, probe)
     with activity.task("checking the served weights"):
-        await take_up(model, policy, checkpoint, Proofs(exact=config.exact))
+        await serve_checkpoint(model, policy, checkpoint, WeightSyncChecker(exact=config.exact))
     return model
 
 
-def figures(found: EvaluationFinished, ks: Sequence[int]) -> dict[str, Any]:
+def result_dict(found: EvaluationFinished, ks: Sequence[int]) -> dict[str, Any]:
     """What was found, as plain data."""
     counts = list(found.successes.values())
     rows = {
@@ -268,10 +272,10 @@ def figures(found: EvaluationFinished, ks: Sequence[int]) -> dict[str, Any]:
     return {**found.model_dump(mode="json"), "confidence": CONFIDENCE, "pass_at": rows}
 
 
-def report(found: EvaluationFinished, ks: Sequence[int], where: str) -> RenderableType:
+def result_report(found: EvaluationFinished, ks: Sequence[int], where: str) -> RenderableType:
     """What was found, for people."""
     table = Table("", "", f"{CONFIDENCE:.0%} interval", box=None, pad_edge=False, header_style="bold")
-    for k, row in figures(found, ks)["pass_at"].items():
+    for k, row in result_dict(found, ks)["pass_at"].items():
         table.add_row(f"pass@{k}", f"{row['value']:.3f}", f"{row['low']:.3f} – {row['high']:.3f}")
     solved = sum(map(bool, found.successes.values()))
     head = (

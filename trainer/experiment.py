@@ -13,11 +13,11 @@ from typing import Annotated, Final
 
 import typer
 
-from events.cli.app import python, run_app
-from events.cli.output import Printer, note
+from events.cli.app import python_command, run_app
+from events.cli.output import Printer, print_note
 from events.facts.errors import BadInput, GaspError
-from events.process.console import enduring
-from trainer.experiments.experiment_plan import Plan, read_plan
+from events.process.console import detachable_console
+from trainer.experiments.experiment_plan import ExperimentPlan, read_plan
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 
@@ -31,7 +31,7 @@ what is finished is skipped, what was begun is resumed. A run that fails stops n
 - `python -m trainer.experiment --smoke` plays three recipes for two tiny iterations, and reports
 """
 RUNS: Final = Path("runs")
-SMOKE: Final = Plan(
+SMOKE: Final = ExperimentPlan(
     name="smoke",
     seeds=(0,),
     settings={
@@ -65,9 +65,9 @@ def main(
     plan = SMOKE if file is None else read_plan(file)
     folder = runs / plan.name
     if dry_run:
-        from trainer.experiments.experiment_preview import preview
+        from trainer.experiments.experiment_preview import budget_table
 
-        Printer().show(preview(plan))
+        Printer().show(budget_table(plan))
         return
     if not report:
         _play(plan, folder, parallel or len(os.sched_getaffinity(0)))
@@ -75,11 +75,13 @@ def main(
         _report(plan, folder, out or (folder / "report" if smoke else Path("docs")))
     elif file is not None:
         where = "" if runs == RUNS else f" --runs {shlex.quote(str(runs))}"
-        note(f"Write tables and plots with: {python()} -m trainer.experiment {shlex.quote(str(file))}{where} --report")
+        print_note(
+            f"Write tables and plots with: {python_command()} -m trainer.experiment {shlex.quote(str(file))}{where} --report"
+        )
 
 
-def _play(plan: Plan, folder: Path, parallel: int) -> None:
-    from graph.setup.folder import locked
+def _play(plan: ExperimentPlan, folder: Path, parallel: int) -> None:
+    from graph.setup.folder import run_lock
     from trainer.experiments.progress import progress
     from trainer.experiments.runs import play, runs_of
 
@@ -88,29 +90,29 @@ def _play(plan: Plan, folder: Path, parallel: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"Folder {folder} cannot be made: {error}; choose another --runs.") from error
-    with locked(folder):
+    with run_lock(folder):
         planned = runs_of(plan, folder)
         try:
-            with progress(enduring(), planned) as show:
+            with progress(detachable_console(), planned) as show:
                 play(planned, parallel, show)
         except KeyboardInterrupt:
-            note("Stopped; repeat the command to go on.")
+            print_note("Stopped; repeat the command to go on.")
             raise
     failed = [run for run in planned if run.state == "failed"]
     for run in failed:
-        note(f"{run.cell.run} failed with {run.last_words} (see {run.output})")
+        print_note(f"{run.cell.run} failed with {run.last_words} (see {run.output})")
     if failed:
         raise GaspError(
             f"{len(failed)} of {len(planned)} runs failed; mend the cause, then repeat the command to go on with them."
         )
 
 
-def _report(plan: Plan, folder: Path, out: Path) -> None:
+def _report(plan: ExperimentPlan, folder: Path, out: Path) -> None:
     from trainer.experiments.report import write
 
     if not folder.is_dir():
         raise BadInput(f"There are no runs in {folder}; play them first, without --report.")
-    write(plan, folder, out, note)
+    write(plan, folder, out, print_note)
 
 
 if __name__ == "__main__":

@@ -17,17 +17,17 @@ import typer
 from events.cli.app import run_app
 from events.facts.errors import BadInput
 from events.process.activity import Activity
-from events.process.startup import die_with
-from trainer.parallel.distributed import ALONE, World
+from events.process.startup import die_with_parent
+from trainer.parallel.distributed import SINGLE_PROCESS, World
 
 if TYPE_CHECKING:
     from events.facts.log import Event, Log
-    from trainer.job.job import Order
+    from trainer.job.job import TrainingJob
     from trainer.learn.loop import Trainer
 
 POLL_S: Final = 0.03
 """Seconds between looks at the log."""
-PATIENCE_S: Final = 60.0
+LOCK_TIMEOUT_S: Final = 60.0
 """How long a trainer with a parent waits for that of a parent that died, which may take a moment to end."""
 
 app = typer.Typer(add_completion=False)
@@ -67,77 +67,80 @@ def main(
     it) and trains it on what OLD has played, as OLD's own trainer did,
     and so to the same weights; or otherwise, by --recredit and --set.
     """
-    from trainer.job.job import ordered
+    from trainer.job.job import open_job
 
     if offline and follow:
         raise BadInput("--offline learns from what was played already; leave out --follow")
-    if parent is not None and not die_with(parent):
+    if parent is not None and not die_with_parent(parent):
         return
     changes = [*(overrides or []), *([f"learn.epochs={epochs}"] if epochs else [])]
-    world = ALONE if dry_run else World.join()
-    if not world.leads:
+    world = SINGLE_PROCESS if dry_run else World.join()
+    if not world.is_leader:
         world.told()
-    with ordered(run, offline or [], changes, recredit=recredit, until=until, verify=verify, dry=dry_run) as order:
+    with open_job(run, offline or [], changes, recredit=recredit, until=until, verify=verify, dry=dry_run) as order:
         if dry_run:
-            _preview(order)
-        elif world.leads:
+            _describe(order)
+        elif world.is_leader:
             world.told("opened")
-            _work(order, world, follow=follow, parented=parent is not None)
+            _lead(order, world, follow=follow, parented=parent is not None)
             world.told()
         else:
             _assist(order, world, follow=follow)
     world.leave()
 
 
-def _preview(order: Order) -> None:
+def _describe(order: TrainingJob) -> None:
     from trainer.data import replay
-    from trainer.job.dry_run import preview
+    from trainer.job.dry_run import describe_updates
 
-    start = replay.started(order.log)
-    for line in preview(order.syllabus(start)) if start else ("the run has not started; nothing would be trained",):
+    start = replay.find_run_started(order.log)
+    for line in describe_updates(order.syllabus(start)) if start else ("the run has not started; nothing would be trained",):
         typer.echo(line)
 
 
-def _assist(order: Order, world: World, *, follow: bool) -> None:
-    from trainer.parallel.trainer_lock import quiet
+def _assist(order: TrainingJob, world: World, *, follow: bool) -> None:
+    from trainer.parallel.trainer_lock import redirect_output
 
-    with quiet(order.folder / "trainer.out"):
+    with redirect_output(order.folder / "trainer.out"):
         _trainer(order, world, Activity(), follow=follow).assist()
 
 
-def _work(order: Order, world: World, *, follow: bool, parented: bool) -> None:
+def _lead(order: TrainingJob, world: World, *, follow: bool, parented: bool) -> None:
     from rich.file_proxy import FileProxy
 
-    from events.process.console import Screen
+    from events.process.console import RaisingConsole
     from events.text import logging
-    from trainer.learn.update_report import Reporter, telling
-    from trainer.parallel.trainer_lock import alone, quiet
+    from trainer.learn.update_report import UpdateReporter, report_training
+    from trainer.parallel.trainer_lock import exclusive_trainer, redirect_output
 
     log, folder = order.log, order.folder
-    with alone(folder, patience_s=PATIENCE_S if parented else 0), quiet(folder / "trainer.out") as screen:
+    with (
+        exclusive_trainer(folder, patience_s=LOCK_TIMEOUT_S if parented else 0),
+        redirect_output(folder / "trainer.out") as screen,
+    ):
         logging.configure(file=folder / "trainer.log", run=folder.absolute().name)
-        console = Screen(file=screen)
+        console = RaisingConsole(file=screen)
         # Whoever started us has a display of its own.
-        told = telling(folder, None if parented else console)
+        told = report_training(folder, None if parented else console)
         lines = FileProxy(console, screen) if console.is_terminal else screen
-        lifetime = logging.lifetime("trainer", position=log.head().position, processes=world.size, stage=world.stage)
+        lifetime = logging.log_lifetime("trainer", position=log.head().position, processes=world.size, stage=world.stage)
         with lifetime, told as activity:
-            _train(_trainer(order, world, activity, follow=follow), log, Reporter(log, lines), follow=follow)
+            _train(_trainer(order, world, activity, follow=follow), log, UpdateReporter(log, lines), follow=follow)
 
 
-def _trainer(order: Order, world: World, activity: Activity, *, follow: bool) -> Trainer:
+def _trainer(order: TrainingJob, world: World, activity: Activity, *, follow: bool) -> Trainer:
     """The trainer, once the run has started."""
     from trainer.data import replay
     from trainer.learn.loss import offline
 
-    start = replay.started(order.log)
+    start = replay.find_run_started(order.log)
     while start is None:
         if not follow:
             raise BadInput(
                 f"The run in {order.folder} has not started yet; start it with python -m graph.run, or wait with --follow"
             )
         time.sleep(POLL_S)
-        start = replay.started(order.log)
+        start = replay.find_run_started(order.log)
     with activity.task("importing torch"):
         offline()
         import torch

@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from events.cli.app import open_any
+from events.cli.app import open_run
 from events.cli.output import Printer, progress
 from events.facts.log import Log
 
@@ -39,13 +39,13 @@ def sft(
     examinations are left out, because those measure.
     """
     from trainer.data import preferences
-    from trainer.job.offline import source_of, start_of
+    from trainer.job.offline import source_of, start_weights
     from trainer.learn import tuning
 
-    start = start_of(runs, model)
-    found = _all(runs, preferences.answers)
-    tuning.prepare(start, out)
-    how = tuning.Tuning(learning_rate, epochs, batch, seed)
+    start = start_weights(runs, model)
+    found = _all(runs, preferences.passed_completions)
+    tuning.prepare_process(start, out)
+    how = tuning.TuningSettings(learning_rate, epochs, batch, seed)
     with progress("tuning, steps") as say:
         digest = tuning.sft(start, found, [source_of(run) for run in runs], how, out, say)
     Printer().say(f"{out} · {digest} · tuned on {len(found)} answers that passed")
@@ -67,13 +67,13 @@ def dpo(
     failed gives none.
     """
     from trainer.data import preferences
-    from trainer.job.offline import source_of, start_of
+    from trainer.job.offline import source_of, start_weights
     from trainer.learn import tuning
 
-    start = start_of(runs, model)
-    found = _all(runs, preferences.preferences)
-    tuning.prepare(start, out)
-    how = tuning.Tuning(learning_rate, epochs, batch, seed, beta)
+    start = start_weights(runs, model)
+    found = _all(runs, preferences.preference_pairs)
+    tuning.prepare_process(start, out)
+    how = tuning.TuningSettings(learning_rate, epochs, batch, seed, beta)
     with progress("tuning, steps") as say:
         digest = tuning.dpo(start, found, [source_of(run) for run in runs], how, out, say)
     Printer().say(f"{out} · {digest} · tuned on {len(found)} pairs")
@@ -82,6 +82,6 @@ def dpo(
 def _all(runs: Sequence[Path], read: Callable[[Log], Iterator[Row]]) -> list[Row]:
     found: dict[Row, None] = {}
     for run in runs:
-        with closing(open_any(str(run))) as log:
+        with closing(open_run(str(run))) as log:
             found.update(dict.fromkeys(read(log)))
     return list(found)

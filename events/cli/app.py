@@ -18,22 +18,22 @@ import typer
 
 from events.facts.errors import BadInput, GaspError, LogError
 from events.process.shutdown import Stopped, stoppable
-from events.process.startup import open_streams
-from events.stores import is_url, open_log, url_run
+from events.process.startup import repair_streams
+from events.stores import is_url, open_log, run_of_url
 from events.stores.raw import Store
-from events.text.secrets import sentence
+from events.text.secrets import safe_message
 
 LOG_NAME = "log.sqlite"
 """The log's file in the directory of a run."""
 URL_NAME = "log.url"
 """In the directory of a run whose log is in a database, the file that says where, without a password."""
-INTERRUPTED = 130
+EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
-BROKEN_PIPE = 141
+EXIT_BROKEN_PIPE = 141
 """Exit code when nobody reads the output any more, as shells have it."""
 
 
-def python() -> str:
+def python_command() -> str:
     """The interpreter as a person here would type it."""
     path = Path(sys.executable)
     return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
@@ -41,9 +41,9 @@ def python() -> str:
 
 def run_app(app: typer.Typer) -> NoReturn:
     """Run a command line and end the process with its exit code. A `~` that begins a word or an option's value is the home."""
-    open_streams()
+    repair_streams()
     app.pretty_exceptions_enable = False
-    sys.argv[1:] = map(at_home, sys.argv[1:])
+    sys.argv[1:] = map(expand_home, sys.argv[1:])
     try:
         with stoppable():
             code = _run(app)
@@ -52,7 +52,7 @@ def run_app(app: typer.Typer) -> NoReturn:
         # Threads that are still sampling would be waited for.
         os._exit(stopped.code)
     except KeyboardInterrupt:
-        code = INTERRUPTED
+        code = EXIT_INTERRUPTED
     sys.exit(code)
 
 
@@ -65,17 +65,17 @@ def _run(app: typer.Typer) -> int | str | None:
         except SystemExit as end:
             code = end.code
         except GaspError as error:
-            say_error(error)
+            print_error(error)
             code = error.exit_code
         sys.stdout.flush()
     except BrokenPipeError:
         _flush()
-        return BROKEN_PIPE
+        return EXIT_BROKEN_PIPE
     except OSError as error:
-        if error.errno not in _WORLD:
+        if error.errno not in _ENVIRONMENT_ERRNOS:
             raise
         where = f"{error.filename}: " if error.filename else "the output cannot be written: "
-        say_error(LogError(f"{where}{error.strerror}"))
+        print_error(LogError(f"{where}{error.strerror}"))
         _flush()
         return LogError.exit_code
     return code
@@ -91,14 +91,14 @@ def _flush() -> None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-_WORLD = frozenset(
+_ENVIRONMENT_ERRNOS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR}
     | {errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 )
 """What the machine refuses, however right the program is."""
 
 
-def at_home(word: str) -> str:
+def expand_home(word: str) -> str:
     """A word of a command line with the home for its `~`, as shells have it, and behind `--option=` too, as some have not."""
     name, equals, value = word.partition("=")
     if word.startswith("--") and equals and value.startswith("~"):
@@ -106,10 +106,10 @@ def at_home(word: str) -> str:
     return os.path.expanduser(word) if word.startswith("~") else word
 
 
-def say_error(error: GaspError) -> None:
+def print_error(error: GaspError) -> None:
     """Print an error as one line on stderr, without secrets."""
     with suppress(OSError):
-        sys.stderr.write(f"error: {sentence(str(error))}\n")
+        sys.stderr.write(f"error: {safe_message(str(error))}\n")
 
 
 def holds_log(folder: Path) -> bool:
@@ -117,7 +117,7 @@ def holds_log(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (LOG_NAME, URL_NAME))
 
 
-def locate(where: str, *, new: bool = False) -> Path | str:
+def locate_log(where: str, *, new: bool = False) -> Path | str:
     """What a command line calls a log, as `open_log` wants it: a URL or a file.
 
     Args:
@@ -136,11 +136,11 @@ def locate(where: str, *, new: bool = False) -> Path | str:
             return _read_url(named)
         path /= LOG_NAME
     if not new and not path.is_file():
-        raise BadInput(f"there is no log at {path}; {_meant(where)}")
+        raise BadInput(f"there is no log at {path}; {_suggestion(where)}")
     return path
 
 
-def _meant(where: str) -> str:
+def _suggestion(where: str) -> str:
     """What to give instead, by what is there."""
     folder = Path(where)
     inside = sorted(one for one in folder.iterdir() if holds_log(one)) if folder.is_dir() else []
@@ -168,18 +168,18 @@ def run_name(where: str) -> str:
     Raises:
         BadInput: there is no such file, or the URL names no run.
     """
-    found = locate(where)
+    found = locate_log(where)
     if isinstance(found, str):
-        return url_run(found)
+        return run_of_url(found)
     path = found.absolute()
     return path.parent.name if path.name == LOG_NAME else path.stem
 
 
-def open_any(where: str, *, read_only: bool = False) -> Store:
+def open_run(where: str, *, read_only: bool = False) -> Store:
     """The log that a command line calls so, in a file or in a database; read-only lets the database refuse every write.
 
     Raises:
         BadInput: there is none, or one of another version.
         LogError: it cannot be opened.
     """
-    return open_log(locate(where), read_only=read_only)
+    return open_log(locate_log(where), read_only=read_only)

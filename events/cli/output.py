@@ -17,12 +17,12 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from events.process.activity import Activity, Task, told
-from events.process.console import Screen, enduring
+from events.process.activity import Activity, ActivityTask, report_activity
+from events.process.console import RaisingConsole, detachable_console
 from events.text.safe_text import one_line
 
 LogName = Annotated[str, typer.Argument(metavar="LOG", help="Directory of a run, its log.sqlite, or a postgresql:// URL.")]
-MOST = 2**62
+LARGEST = 2**62
 """A number that no position and no count reaches, and that a database can still add to."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
@@ -31,9 +31,9 @@ class Printer:
     """Prints to stdout."""
 
     def __init__(self) -> None:
-        self._console = Screen(highlight=False)
+        self._console = RaisingConsole(highlight=False)
         if not self._console.is_terminal:
-            self._console = Screen(highlight=False, width=160)
+            self._console = RaisingConsole(highlight=False, width=160)
 
     def line(self, text: str) -> None:
         """Print a line of markup, which only a window cuts."""
@@ -49,31 +49,31 @@ class Printer:
         self._console.print(text, soft_wrap=True)
 
 
-def say_json(data: Any) -> None:
+def print_json(data: Any) -> None:
     """Print one object on one line, in ASCII."""
     sys.stdout.write(f"{json.dumps(data)}\n")
 
 
-def note(text: str) -> None:
+def print_note(text: str) -> None:
     """Tell a person something that is no answer."""
     sys.stderr.write(f"{one_line(text)}\n")
 
 
 @contextmanager
-def reporting(activity: Activity | None = None, console: Console | None = None) -> Iterator[Activity]:
+def show_activity(activity: Activity | None = None, console: Console | None = None) -> Iterator[Activity]:
     """Show what is going on: live on a terminal, else by a line every ten seconds; gives where to say it.
 
     Args:
         activity: what is shown; by default a new one.
         console: where; by default that of standard error.
     """
-    activity, console = activity or Activity(), console or enduring(stderr=True)
+    activity, console = activity or Activity(), console or detachable_console(stderr=True)
 
     def tell(line: str) -> None:
         console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
 
     if not console.is_terminal:
-        with told(activity, tell):
+        with report_activity(activity, tell):
             yield activity
         return
 
@@ -91,8 +91,8 @@ def reporting(activity: Activity | None = None, console: Console | None = None) 
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Task]:
+def progress(what: str) -> Iterator[ActivityTask]:
     """Show how far one thing is; gives what to tell that to."""
     activity = Activity()
-    with activity.task(what) as task, reporting(activity):
+    with activity.task(what) as task, show_activity(activity):
         yield task

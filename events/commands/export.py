@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-from events.cli.app import open_any, run_name
-from events.cli.output import AsJson, LogName, Printer, progress, say_json
-from events.export import FORMATS, check_free, exporter
+from events.cli.app import open_run, run_name
+from events.cli.output import AsJson, LogName, Printer, print_json, progress
+from events.export import FORMATS, check_empty, load_exporter
 from events.text.safe_text import markup
 
 
@@ -24,12 +24,12 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write the data of a run in a format of other tools: tables, a dataset, figures."""
-    write, name = exporter(to), run_name(log)
+    write, name = load_exporter(to), run_name(log)
     place = out or Path(f"{name}-{to}")
-    check_free(place)
-    with closing(open_any(log)) as opened, progress(f"exporting to {to}"):
+    check_empty(place)
+    with closing(open_run(log)) as opened, progress(f"exporting to {to}"):
         said = write(opened, place, name=name)
     if as_json:
-        say_json({"format": to, "out": str(place), "written": said})
+        print_json({"format": to, "out": str(place), "written": said})
     else:
         Printer().say(f"[green]exported[/] {markup(said)}")

@@ -14,12 +14,12 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from events.cli.app import holds_log, open_any
-from events.cli.output import AsJson, Printer, say_json
+from events.cli.app import holds_log, open_run
+from events.cli.output import AsJson, Printer, print_json
 from events.facts.errors import BadInput, GaspError
 from events.facts.types import RunStarted
 from events.reports.run_overview import SHORT
-from events.stores import database_runs, is_url
+from events.stores import is_url, runs_in_database
 from events.stores.raw import Store
 from events.text.safe_text import markup
 
@@ -31,17 +31,17 @@ def list_runs(
     as_json: AsJson = False,
 ) -> None:
     """List runs: name, when it began, recipe, events, whether it is finished, head. Exit code 1 if one cannot be read."""
-    found = database_runs(where) if is_url(where) else in_folder(Path(where))
-    runs = [described(name, opened) for name, opened in found.items()]
+    found = runs_in_database(where) if is_url(where) else runs_in_folder(Path(where))
+    runs = [describe_run(name, opened) for name, opened in found.items()]
     for run in runs if as_json else ():
-        say_json(run)
+        print_json(run)
     if runs and not as_json:
-        Printer().show(table(runs))
+        Printer().show(runs_table(runs))
     if any("error" in run for run in runs):
         raise typer.Exit(1)
 
 
-def in_folder(folder: Path) -> dict[str, Callable[[], Store]]:
+def runs_in_folder(folder: Path) -> dict[str, Callable[[], Store]]:
     """What opens the log of each run in a folder, by the run's name; the folder may be a run itself.
 
     Raises:
@@ -50,16 +50,16 @@ def in_folder(folder: Path) -> dict[str, Callable[[], Store]]:
     if not folder.is_dir():
         raise BadInput(f"there is no folder {folder}; give the folder that holds the directories of your runs")
     runs = [path for path in [folder, *sorted(folder.iterdir())] if holds_log(path)]
-    return {path.absolute().name: partial(open_any, str(path)) for path in runs}
+    return {path.absolute().name: partial(open_run, str(path)) for path in runs}
 
 
-def described(name: str, opened: Callable[[], Store]) -> dict[str, Any]:
+def describe_run(name: str, opened: Callable[[], Store]) -> dict[str, Any]:
     """What the list says of a run."""
     try:
         with closing(opened()) as log:
             head, raw = log.head(), log.raw()
             started = next(log.read("run", kinds=("run_started",), limit=1), None)
-            first, last = raw.row(1), raw.row(raw.before_last(1, "run", until=head.position) + 1)
+            first, last = raw.row(1), raw.row(raw.position_before_last(1, "run", until=head.position) + 1)
     except GaspError as error:
         return {"name": name, "error": str(error)}
     return {
@@ -72,7 +72,7 @@ def described(name: str, opened: Callable[[], Store]) -> dict[str, Any]:
     }
 
 
-def table(runs: list[dict[str, Any]]) -> Table:
+def runs_table(runs: list[dict[str, Any]]) -> Table:
     """The list for people."""
     shown = Table("name", "began", "recipe", "events", "finished", "head", box=None, pad_edge=False, header_style="bold")
     shown.columns[3].justify = "right"

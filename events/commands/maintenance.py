@@ -14,14 +14,14 @@ from typing import Annotated
 import typer
 
 from events import maintenance
-from events.cli.app import locate, open_any
-from events.cli.output import AsJson, LogName, Printer, note, progress, say_json
+from events.cli.app import locate_log, open_run
+from events.cli.output import AsJson, LogName, Printer, print_json, print_note, progress
 from events.facts.errors import BadInput
-from events.facts.log import Broken, Head
+from events.facts.log import Corruption, Head
 from events.stores import is_url, open_log
-from events.stores.anomalies import lost_ahead, lost_tail
+from events.stores.anomalies import lost_tail, missing_wal
 from events.text.safe_text import markup
-from events.text.secrets import masked
+from events.text.secrets import mask
 
 NewFile = Annotated[Path, typer.Argument(metavar="TARGET", help="A new file.")]
 
@@ -35,29 +35,29 @@ def verify(
 
     Exit code 1 if something is wrong or missing, or if there is nothing to verify.
     """
-    place, remarks = locate(log), list[str]()
-    lost = [found] if isinstance(place, Path) and (found := lost_ahead(place)) else []
-    with closing(open_any(log)) as opened, progress("verifying") as say:
+    place, remarks = locate_log(log), list[str]()
+    lost = [found] if isinstance(place, Path) and (found := missing_wal(place)) else []
+    with closing(open_run(log)) as opened, progress("verifying") as say:
         broken, tip = opened.verify(say, remarks.append), opened.head()
     if isinstance(place, Path) and (found := lost_tail(place, tip.position)):
         lost.append(found)
     other = broken is None and head is not None and head != tip.digest
     if as_json:
-        told = {"sound": broken is None, "same": not other, **tip._asdict(), "broken": plain(broken)}
-        say_json(told | {"lost": lost, "remarks": remarks})
+        told = {"sound": broken is None, "same": not other, **tip._asdict(), "broken": broken_json(broken)}
+        print_json(told | {"lost": lost, "remarks": remarks})
     else:
         printer = Printer()
         printer.say(_verdict(tip, broken, other=other))
         for text in (*lost, *remarks):
             printer.say(markup(text))
         if broken is not None:
-            command = f"python -m events {'migrate' if is_url(log) else 'repair'} {quote(masked(log))} NEW"
-            note(f"restore a backup, or rescue what is sound before it: {command}")
+            command = f"python -m events {'migrate' if is_url(log) else 'repair'} {quote(mask(log))} NEW"
+            print_note(f"restore a backup, or rescue what is sound before it: {command}")
     if broken is not None or other or lost or tip.position == 0 or any("trigger" in text for text in remarks):
         raise typer.Exit(1)
 
 
-def _verdict(tip: Head, broken: Broken | None, *, other: bool) -> str:
+def _verdict(tip: Head, broken: Corruption | None, *, other: bool) -> str:
     """What `verify` says first, as markup."""
     if broken is not None:
         return f"[red]broken[/] at position {broken.position}: {markup(broken.problem)}"
@@ -71,9 +71,9 @@ def _verdict(tip: Head, broken: Broken | None, *, other: bool) -> str:
 def backup(log: LogName, target: NewFile, as_json: AsJson = False) -> None:
     """Copy a log, which a run may be writing, into one new file, and verify the copy."""
     with progress("backing up") as say:
-        head = maintenance.backup(locate(log), target, say)
+        head = maintenance.backup(locate_log(log), target, say)
     if as_json:
-        say_json({"target": str(target), **head._asdict()})
+        print_json({"target": str(target), **head._asdict()})
     else:
         Printer().say(f"[green]backed up[/] into {markup(str(target))}: {head.position} events, head {head.digest}")
 
@@ -85,21 +85,21 @@ def repair(
     as_json: AsJson = False,
 ) -> None:
     """Rescue the sound beginning of a damaged file into a new one. Exit code 1 if a dry run finds damage."""
-    path = locate(log)
+    path = locate_log(log)
     if isinstance(path, str):
         raise BadInput("repair is for files, and this is a database; restore a backup, or migrate it as far as it is sound")
     with progress("examining") as say:
         found = maintenance.repair(path, target, dry_run=dry_run, say=say)
     if as_json:
-        parts = found._asdict() | {"sound": found.sound._asdict(), "broken": plain(found.broken), "lost": found.lost}
-        say_json(parts | {"target": str(found.target) if found.target else None})
+        parts = found._asdict() | {"sound": found.sound._asdict(), "broken": broken_json(found.broken), "lost": found.lost}
+        print_json(parts | {"target": str(found.target) if found.target else None})
     else:
-        _say_repair(found)
+        _print_repair(found)
     if found.broken is not None and dry_run:
         raise typer.Exit(1)
 
 
-def _say_repair(found: maintenance.Repair) -> None:
+def _print_repair(found: maintenance.RepairReport) -> None:
     printer = Printer()
     if found.broken is None:
         printer.say(f"[green]sound[/]: {found.sound.position} events, nothing to repair")
@@ -123,12 +123,12 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Merge another log, stream by stream. Exit code 1 if there is a conflict, and then nothing is merged unless --partly."""
-    with closing(open_any(source)) as theirs, closing(open_any(target)) as mine, progress("merging") as say:
+    with closing(open_run(source)) as theirs, closing(open_run(target)) as mine, progress("merging") as say:
         report = maintenance.merge(theirs, mine, dry_run=dry_run, partly=partly, say=say)
         head = mine.head()
     if as_json:
         conflicts = [conflict._asdict() for conflict in report.conflicts]
-        say_json(vars(report) | {"conflicts": conflicts, **head._asdict()})
+        print_json(vars(report) | {"conflicts": conflicts, **head._asdict()})
     else:
         printer = Printer()
         for conflict in report.conflicts:
@@ -148,18 +148,18 @@ def migrate(
 ) -> None:
     """Copy a log to another store with its hashes, and verify the copy. What was cut short goes on where it stopped."""
     with (
-        closing(open_any(source)) as old,
-        closing(open_log(locate(target, new=True), create=True)) as new,
+        closing(open_run(source)) as old,
+        closing(open_log(locate_log(target, new=True), create=True)) as new,
         progress("migrating") as say,
     ):
         copied = maintenance.migrate(old, new, say)
     if as_json:
-        say_json({"copied": copied.events, **copied.head._asdict()})
+        print_json({"copied": copied.events, **copied.head._asdict()})
     else:
         position, digest = copied.head
         Printer().say(f"[green]migrated[/]: {copied.events} events copied, {position} there, head {digest}")
 
 
-def plain(broken: Broken | None) -> dict[str, object] | None:
+def broken_json(broken: Corruption | None) -> dict[str, object] | None:
     """What is broken, as plain data."""
     return None if broken is None else broken._asdict()

@@ -12,10 +12,10 @@ from typing import Annotated
 
 import typer
 
-from events.cli.app import open_any, run_name
-from events.cli.output import AsJson, Printer, progress, say_json
-from events.export import check_free
-from events.export.charts import compared, figures
+from events.cli.app import open_run, run_name
+from events.cli.output import AsJson, Printer, print_json, progress
+from events.export import check_empty
+from events.export.charts import compare_figures, figures
 from events.export.plots import FORMATS, NUMBERS, write
 from events.facts.errors import BadInput
 from events.projections.run_summary import RunSummary, fold
@@ -42,19 +42,19 @@ def plot(
         raise BadInput(f"there is no format {unknown[0]!r} of pictures; the formats are {', '.join(FORMATS)}")
     names = _names(logs)
     place = out or Path(f"{'-'.join(names)}-plots")
-    check_free(place)
+    check_empty(place)
     summaries = {name: _summary(where) for name, where in zip(names, logs, strict=True)}
     found = (
         figures(*summaries.values())
         if len(summaries) == 1
-        else compared({name: figures(its) for name, its in summaries.items()})
+        else compare_figures({name: figures(its) for name, its in summaries.items()})
     )
     if not found:
         raise BadInput(f"there is nothing to plot in {', '.join(names)} yet; play an iteration first")
     with progress("plotting") as say:
         written = write(found, place, names, wanted, say)
     if as_json:
-        say_json({"runs": names, "out": str(place), "figures": written, "formats": wanted})
+        print_json({"runs": names, "out": str(place), "figures": written, "formats": wanted})
     else:
         kinds = ", ".join([*wanted, "csv"])
         Printer().say(f"[green]plotted[/] {len(written)} figures into {markup(str(place))}: {kinds}, and {NUMBERS}")
@@ -67,5 +67,5 @@ def _names(logs: Sequence[str]) -> list[str]:
 
 
 def _summary(where: str) -> RunSummary:
-    with closing(open_any(where)) as log:
+    with closing(open_run(where)) as log:
         return fold(RunSummary(), log.read())

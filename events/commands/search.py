@@ -12,10 +12,10 @@ from typing import Annotated
 
 import typer
 
-from events.cli.app import open_any
-from events.cli.output import MOST, AsJson, LogName, Printer, note, progress, say_json
-from events.index.location import indexed
-from events.index.rows import Answers, Appearance, Hit
+from events.cli.app import open_run
+from events.cli.output import LARGEST, AsJson, LogName, Printer, print_json, print_note, progress
+from events.index.location import open_index
+from events.index.rows import AppearanceEntry, AttemptsEntry, SearchHit
 from events.reports.run_overview import SHORT
 from events.text.safe_text import markup
 
@@ -39,33 +39,35 @@ search runs/one '"sort the list" -kind:practice'
 
 search runs/one 'def solve* -verdict:passed iteration>=20'
 """
-SHOWN = 50
+DEFAULT_LIMIT = 50
 """Hits that are shown unless told otherwise."""
 
 
 def search(
     log: LogName,
     query: Annotated[list[str], typer.Argument(metavar="QUERY", help="Words, phrases and fields.")],
-    limit: Annotated[int, typer.Option(help="So many at most.", min=1, max=MOST // 4)] = SHOWN,
-    before: Annotated[int | None, typer.Option(max=MOST // 4, help="Only what stands before this position, for more.")] = None,
+    limit: Annotated[int, typer.Option(help="So many at most.", min=1, max=LARGEST // 4)] = DEFAULT_LIMIT,
+    before: Annotated[
+        int | None, typer.Option(max=LARGEST // 4, help="Only what stands before this position, for more.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Find questions and answers by words, outcomes and figures."""
-    with closing(open_any(log, read_only=True)) as opened, progress("index") as say, indexed(opened, log, say) as index:
+    with closing(open_run(log, read_only=True)) as opened, progress("index") as say, open_index(opened, log, say) as index:
         hits = index.search(" ".join(query), limit=limit, before=before)
     printer = Printer()
     for hit in hits:
         if as_json:
-            say_json(asdict(hit))
+            print_json(asdict(hit))
         else:
-            printer.line(line_of(hit))
+            printer.line(hit_line(hit))
     if not hits:
-        note("no hits")
+        print_note("no hits")
     elif len(hits) == limit:
-        note(f"there may be more: --before {hits[-1].position}")
+        print_note(f"there may be more: --before {hits[-1].position}")
 
 
-def line_of(hit: Hit) -> str:
+def hit_line(hit: SearchHit) -> str:
     """A hit as a line of clean markup: position, what, its id, where, its figures, and where the text was found."""
     told, title = [], ""
     if hit.appearance is not None:
@@ -76,7 +78,7 @@ def line_of(hit: Hit) -> str:
     return f"{hit.position:>8}  " + "  ".join(text for text in texts if text)
 
 
-def _question(found: Appearance) -> list[str]:
+def _question(found: AppearanceEntry) -> list[str]:
     ending = "" if found.accepted is None else "accepted" if found.accepted else f"rejected: {found.reason}"
     return [
         f"[bold]{found.origin}[/]",
@@ -89,7 +91,7 @@ def _question(found: Appearance) -> list[str]:
     ]
 
 
-def _answers(found: Answers) -> list[str]:
+def _answers(found: AttemptsEntry) -> list[str]:
     passed = found.outcomes.get("passed", 0)
     others = [f"{count} {outcome}" for outcome, count in found.outcomes.items() if outcome != "passed"]
     return [

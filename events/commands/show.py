@@ -13,13 +13,13 @@ from typing import Annotated
 
 import typer
 
-from events.cli.app import open_any
-from events.cli.output import MOST, AsJson, LogName, Printer, note, say_json
+from events.cli.app import open_run
+from events.cli.output import LARGEST, AsJson, LogName, Printer, print_json, print_note
 from events.facts.errors import BadInput
 from events.facts.follow import follow as followed
 from events.facts.log import Event
-from events.facts.upcast import KINDS
-from events.reports.event_line import line_of
+from events.facts.upcast import FACT_TYPES
+from events.reports.event_line import event_line
 
 PAGE = 50
 """Events that `show` shows unless told otherwise."""
@@ -34,58 +34,58 @@ def show(
     log: LogName,
     stream: StreamName = None,
     kind: KindNames = None,
-    after: Annotated[int, typer.Option(help="Begin behind this position.", min=0, max=MOST)] = 0,
-    limit: Annotated[int, typer.Option(help="So many at most; 0 shows all.", min=0, max=MOST)] = PAGE,
+    after: Annotated[int, typer.Option(help="Begin behind this position.", min=0, max=LARGEST)] = 0,
+    limit: Annotated[int, typer.Option(help="So many at most; 0 shows all.", min=0, max=LARGEST)] = PAGE,
     as_json: AsJson = False,
 ) -> None:
     """Show a page of events, from the beginning or from behind a position."""
-    kinds, position = known(kind), 0
-    with closing(open_any(log)) as opened:
+    kinds, position = check_kinds(kind), 0
+    with closing(open_run(log)) as opened:
         events = opened.read(stream, after=after, kinds=kinds, limit=limit + 1 if limit else None)
-        for event in tell(islice(events, limit or None), as_json=as_json):
+        for event in print_events(islice(events, limit or None), as_json=as_json):
             position = event.position
         if position == 0:
-            note("no such events")
+            print_note("no such events")
         elif next(events, None) is not None:
-            note(f"there are more: --after {position}")
+            print_note(f"there are more: --after {position}")
 
 
 def tail(
     log: LogName,
-    count: Annotated[int, typer.Option("-n", help="So many.", min=0, max=MOST)] = LAST,
+    count: Annotated[int, typer.Option("-n", help="So many.", min=0, max=LARGEST)] = LAST,
     stream: StreamName = None,
     kind: KindNames = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is appended, until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the last events, and those to come if asked."""
-    kinds = known(kind)
-    with closing(open_any(log)) as opened:
-        after = opened.raw().before_last(count, stream, until=opened.head().position, kinds=kinds)
+    kinds = check_kinds(kind)
+    with closing(open_run(log)) as opened:
+        after = opened.raw().position_before_last(count, stream, until=opened.head().position, kinds=kinds)
         events = followed(opened, stream, after=after, kinds=kinds, stop=lambda: not follow)
-        for _ in tell(events, as_json=as_json):
+        for _ in print_events(events, as_json=as_json):
             if follow:
                 sys.stdout.flush()
 
 
-def known(kinds: Collection[str] | None) -> Collection[str] | None:
+def check_kinds(kinds: Collection[str] | None) -> Collection[str] | None:
     """The kinds, if there are such.
 
     Raises:
         BadInput: there is no such kind.
     """
     for kind in kinds or ():
-        if kind not in KINDS:
-            raise BadInput(f"there is no kind {kind!r}; the kinds are {', '.join(KINDS)}")
+        if kind not in FACT_TYPES:
+            raise BadInput(f"there is no kind {kind!r}; the kinds are {', '.join(FACT_TYPES)}")
     return kinds or None
 
 
-def tell(events: Iterator[Event], *, as_json: bool) -> Iterator[Event]:
+def print_events(events: Iterator[Event], *, as_json: bool) -> Iterator[Event]:
     """Print events, each before it is given."""
     printer = Printer()
     for event in events:
         if as_json:
-            say_json(event.model_dump(mode="json"))
+            print_json(event.model_dump(mode="json"))
         else:
-            printer.line(line_of(event))
+            printer.line(event_line(event))
         yield event

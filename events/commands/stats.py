@@ -11,17 +11,17 @@ from typing import Any
 from rich.filesize import decimal
 from rich.table import Table
 
-from events.cli.app import open_any
-from events.cli.output import AsJson, LogName, Printer, say_json
+from events.cli.app import open_run
+from events.cli.output import AsJson, LogName, Printer, print_json
 from events.reports.run_overview import SHORT
 from events.text.safe_text import markup
 
 
 def stats(log: LogName, as_json: AsJson = False) -> None:
     """Count events by kind, streams, blobs, bytes, rollouts and tokens."""
-    found = count(log)
+    found = log_statistics(log)
     if as_json:
-        say_json(found)
+        print_json(found)
         return
     printer = Printer()
     printer.say(f"{found['events']} events, head {found['head'][:SHORT]}, {decimal(found['bytes'])}")
@@ -33,12 +33,12 @@ def stats(log: LogName, as_json: AsJson = False) -> None:
     for title in ("kinds", "streams"):
         if found[title]:
             printer.say("")
-            printer.show(table(title, found[title]))
+            printer.show(counts_table(title, found[title]))
 
 
-def count(where: str) -> dict[str, Any]:
+def log_statistics(where: str) -> dict[str, Any]:
     """The figures."""
-    with closing(open_any(where)) as log:
+    with closing(open_run(where)) as log:
         (position, head), tally, blobs, size = log.figures()
         first, last = log.raw().row(1), log.raw().row(position)
     return {
@@ -47,20 +47,20 @@ def count(where: str) -> dict[str, Any]:
         "first": first.time if first else None,
         "last": last.time if last else None,
         "bytes": size,
-        "kinds": ordered(tally.kinds),
-        "streams": ordered(tally.streams),
+        "kinds": most_first(tally.kinds),
+        "streams": most_first(tally.streams),
         "blobs": blobs._asdict(),
         "rollouts": tally.rollouts,
         "tokens": tally.tokens,
     }
 
 
-def ordered(counted: dict[str, int]) -> dict[str, int]:
+def most_first(counted: dict[str, int]) -> dict[str, int]:
     """The largest number first."""
     return dict(sorted(counted.items(), key=lambda found: (-found[1], found[0])))
 
 
-def table(title: str, counted: dict[str, int]) -> Table:
+def counts_table(title: str, counted: dict[str, int]) -> Table:
     """Names and numbers."""
     shown = Table(title, "", box=None, pad_edge=False, header_style="bold")
     shown.columns[1].justify = "right"

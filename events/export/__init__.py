@@ -40,28 +40,28 @@ class Exporter(Protocol):
         ...
 
 
-class Format(NamedTuple):
+class ExportFormat(NamedTuple):
     """Where an exporter is, and what it needs."""
 
-    exporter: str
+    load_exporter: str
     """`module:function`."""
     extra: str | None = None
     """The extra of the package `gasp` that installs what the module imports, if the log alone does without."""
 
 
 FORMATS = {
-    "parquet": Format("events.export.parquet:write", "data"),
-    "jsonl": Format("events.export.jsonl:write"),
-    "huggingface": Format("events.export.huggingface:write", "data"),
-    "tensorboard": Format("events.export.tensorboard:write", "tensorboard"),
-    "wandb": Format("events.export.wandb:write", "wandb"),
-    "mlflow": Format("events.export.mlflow:write", "mlflow"),
-    "otel": Format("events.export.otel:write", "otel"),
+    "parquet": ExportFormat("events.export.parquet:write", "data"),
+    "jsonl": ExportFormat("events.export.jsonl:write"),
+    "huggingface": ExportFormat("events.export.huggingface:write", "data"),
+    "tensorboard": ExportFormat("events.export.tensorboard:write", "tensorboard"),
+    "wandb": ExportFormat("events.export.wandb:write", "wandb"),
+    "mlflow": ExportFormat("events.export.mlflow:write", "mlflow"),
+    "otel": ExportFormat("events.export.otel:write", "otel"),
 }
 """Every format, by the name that `python -m events export --to` knows."""
 
 
-def exporter(name: str) -> Exporter:
+def load_exporter(name: str) -> Exporter:
     """The exporter of a format.
 
     Raises:
@@ -71,13 +71,13 @@ def exporter(name: str) -> Exporter:
         raise BadInput(f"there is no format {name!r}; the formats are {', '.join(FORMATS)}")
     place, extra = FORMATS[name]
     module, _, function = place.partition(":")
-    with needs(extra) if extra else nullcontext():
+    with requires_extra(extra) if extra else nullcontext():
         found: Exporter = getattr(import_module(module), function)
     return found
 
 
 @contextmanager
-def needs(extra: str) -> Iterator[None]:
+def requires_extra(extra: str) -> Iterator[None]:
     """Import packages of an extra, which may look for the user's home.
 
     Raises:
@@ -90,7 +90,7 @@ def needs(extra: str) -> Iterator[None]:
         raise BadInput(f"this needs {error.name}, which is not installed; run: pip install 'gasp[{extra}]'") from error
 
 
-def check_free(out: Path) -> None:
+def check_empty(out: Path) -> None:
     """Make sure that an export would overwrite nothing.
 
     Raises:
@@ -101,14 +101,14 @@ def check_free(out: Path) -> None:
 
 
 @contextmanager
-def whole(out: Path) -> Iterator[Path]:
+def atomic_folder(out: Path) -> Iterator[Path]:
     """A new folder beside `out` that gets its name once all is written, and otherwise goes.
 
     Raises:
         BadInput: something is there already.
         LogError: it cannot be written.
     """
-    check_free(out)
+    check_empty(out)
     place = out.absolute()
     draft = place.with_name(f"{place.name}.draft-{os.getpid()}")
     try:

@@ -17,11 +17,11 @@ import pyarrow as pa
 
 from events.export.table_rows import TABLES, updates
 from events.facts.log import Log
-from events.facts.values import Pair
+from events.facts.values import IOPair
 
-ROWS = 10_000
+BATCH_ROWS = 10_000
 """Most rows of a batch."""
-LOAD = 16_000_000
+BATCH_BYTES = 16_000_000
 """Bytes of texts and arrays at which a batch is full, about."""
 
 _TYPES: dict[Any, pa.DataType] = {
@@ -31,7 +31,7 @@ _TYPES: dict[Any, pa.DataType] = {
     bool: pa.bool_(),
     np.int32: pa.int32(),
     np.float32: pa.float32(),
-    Pair: pa.struct([pa.field(name, pa.string()) for name in Pair.model_fields]),
+    IOPair: pa.struct([pa.field(name, pa.string()) for name in IOPair.model_fields]),
 }
 
 
@@ -72,7 +72,7 @@ def batches(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> Iterator[pa.Re
     for row in rows:
         held.append(row)
         load += sum(map(_size, row.values()))
-        if len(held) >= ROWS or load >= LOAD:
+        if len(held) >= BATCH_ROWS or load >= BATCH_BYTES:
             yield _batch(held, schema)
             held, load = [], 0
     if held:

@@ -12,11 +12,11 @@ from functools import lru_cache
 from math import isfinite
 from typing import Final, NamedTuple
 
-from events.export.metrics import learned, played
+from events.export.metrics import iteration_metrics, update_metrics
 from events.facts.types import EvaluationFinished, Reason
 from events.facts.values import Seat
 from events.projections.run_summary import IterationFigures, RunSummary
-from events.pure.estimators import CONFIDENCE, Interval, pass_at_k_interval
+from events.pure.estimators import CONFIDENCE, ConfidenceInterval, pass_at_k_interval
 
 UNIT: Final = (0.0, 1.0)
 """Limits of shares."""
@@ -31,7 +31,7 @@ REASONS: Final[Mapping[str, tuple[Reason, ...]]] = {
     "too hard": ("too_hard",),
 }
 """Reasons of rejection, by the name of their line."""
-DRAWS: Final = 2_000
+BOOTSTRAP_DRAWS: Final = 2_000
 """Resamples of an interval that is looked at."""
 _LARGE: Final = 1e300
 """Numbers beyond it cannot be drawn: their differences are not finite."""
@@ -63,7 +63,7 @@ class Figure(NamedTuple):
     note: str = ""
 
 
-class _Wanted(NamedTuple):
+class _MetricFigure(NamedTuple):
     """A figure of metrics."""
 
     name: str
@@ -78,32 +78,32 @@ def _by_seat(metric: str) -> dict[str, str]:
     return {said: f"teacher/{seat}/{metric}" for seat, said in SEATS.items()}
 
 
-_PASS_RATE: Final = _Wanted(
+_PASS_RATE: Final = _MetricFigure(
     "pass-rate", "Pass rate of what is asked", "share passed", _by_seat("pass_rate") | {"practice": "practice/pass_rate"}, UNIT
 )
 _TEACHER: Final = (
-    _Wanted("acceptance", "Proposals accepted", "share accepted", _by_seat("accepted"), UNIT),
-    _Wanted("diversity", "Diversity of questions", "1 - mean largest similarity", _by_seat("diversity"), UNIT),
-    _Wanted("alignment", "Statement and program agree", "share aligned", _by_seat("aligned"), UNIT),
+    _MetricFigure("acceptance", "Proposals accepted", "share accepted", _by_seat("accepted"), UNIT),
+    _MetricFigure("diversity", "Diversity of questions", "1 - mean largest similarity", _by_seat("diversity"), UNIT),
+    _MetricFigure("alignment", "Statement and program agree", "share aligned", _by_seat("aligned"), UNIT),
 )
-_LENGTH: Final = _Wanted(
+_LENGTH: Final = _MetricFigure(
     "length", "Length of completions", "tokens", {role: f"{role}/completions/mean_length" for role in ("student", "teacher")}
 )
 _LEARNING: Final = (
-    _Wanted("entropy", "Entropy", "nats a token", {"": "entropy"}),
-    _Wanted("kl", "Distance from the policy that sampled", "KL, nats a token", {"": "sampling/kl_k3"}),
-    _Wanted("kl-reference", "Distance from the first weights", "KL, nats a token", {"": "kl"}),
-    _Wanted("clipped", "Tokens clipped", "share clipped", {"": "clip_ratio/region_mean"}),
-    _Wanted("gradient", "Gradient norm", "norm before clipping", {"": "grad_norm"}),
-    _Wanted("silent", "Groups without signal", "share silent", {"": "frac_silent_groups"}, UNIT),
+    _MetricFigure("entropy", "Entropy", "nats a token", {"": "entropy"}),
+    _MetricFigure("kl", "Distance from the policy that sampled", "KL, nats a token", {"": "sampling/kl_k3"}),
+    _MetricFigure("kl-reference", "Distance from the first weights", "KL, nats a token", {"": "kl"}),
+    _MetricFigure("clipped", "Tokens clipped", "share clipped", {"": "clip_ratio/region_mean"}),
+    _MetricFigure("gradient", "Gradient norm", "norm before clipping", {"": "grad_norm"}),
+    _MetricFigure("silent", "Groups without signal", "share silent", {"": "frac_silent_groups"}, UNIT),
 )
 
 
 def figures(summary: RunSummary) -> list[Figure]:
     """The figures of a run, those with data."""
     ended = [iteration for iteration in summary.iterations.values() if iteration.ended is not None]
-    rows = [(float(iteration.number), played(iteration)) for iteration in ended]
-    updates = [(update.policy, float(update.iteration), learned(update)) for update in summary.updates]
+    rows = [(float(iteration.number), iteration_metrics(iteration)) for iteration in ended]
+    updates = [(update.policy, float(update.iteration), update_metrics(update)) for update in summary.updates]
     drawn = [
         _gap(summary, rows),
         *_examined(summary.evaluations),
@@ -119,7 +119,7 @@ def figures(summary: RunSummary) -> list[Figure]:
     return [figure._replace(series=series) for figure in drawn if (series := tuple(one for one in figure.series if one.points))]
 
 
-def compared(runs: Mapping[str, Sequence[Figure]]) -> list[Figure]:
+def compare_figures(runs: Mapping[str, Sequence[Figure]]) -> list[Figure]:
     """Figures of several runs as others: one for each line, with a line for each run, in this order, empty if it has none."""
     found: dict[tuple[str, str], Figure] = {}
     known: dict[tuple[str, str], dict[str, Series]] = {}
@@ -140,7 +140,7 @@ def compared(runs: Mapping[str, Sequence[Figure]]) -> list[Figure]:
     ]
 
 
-def clear(series: Series) -> Series:
+def drawable(series: Series) -> Series:
     """What of a line can be drawn: finite numbers, in the order of x."""
     points = sorted((float(x), float(y)) for x, y in series.points if _drawable(x, y))
     return Series(series.name, tuple(points), tuple(sorted(edge for edge in series.band if _drawable(*edge))))
@@ -150,7 +150,7 @@ def _drawable(*values: float) -> bool:
     return all(isfinite(value) and abs(value) < _LARGE for value in values)
 
 
-def span(lines: Iterable[Series], limits: tuple[float, float] | None) -> tuple[float, float]:
+def axis_range(lines: Iterable[Series], limits: tuple[float, float] | None) -> tuple[float, float]:
     """What a vertical axis must show: all points and bands, the limits, and 0 where it is not far."""
     known = [*(limits or ())]
     for line in lines:
@@ -161,7 +161,7 @@ def span(lines: Iterable[Series], limits: tuple[float, float] | None) -> tuple[f
     return (low, 0.0) if limits is None and low / 2 <= high < 0 else (low, high)
 
 
-def apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+def spread_labels(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Places near those wanted, which grow, between low and high and at least a gap apart, where there is room for that."""
     found: list[float] = []
     for place, want in enumerate(wanted):
@@ -183,7 +183,7 @@ def _line(name: str, points: Iterable[tuple[float, float | None]]) -> Series:
     return Series(name, tuple((float(x), float(y)) for x, y in points if y is not None))
 
 
-def _of(wanted: _Wanted, rows: _Rows) -> Figure:
+def _of(wanted: _MetricFigure, rows: _Rows) -> Figure:
     series = (_line(name, ((x, values.get(metric)) for x, values in rows)) for name, metric in wanted.metrics.items())
     return Figure(wanted.name, wanted.title, "iteration", wanted.y, tuple(series), wanted.limits)
 
@@ -217,9 +217,9 @@ def _exam(name: str, evaluations: Iterable[EvaluationFinished], k: int) -> Serie
 
 
 @lru_cache(maxsize=4096)
-def _interval(attempts: int, successes: tuple[int, ...], k: int) -> Interval:
+def _interval(attempts: int, successes: tuple[int, ...], k: int) -> ConfidenceInterval:
     """Kept, since a bootstrap takes milliseconds and examinations do not change."""
-    return pass_at_k_interval(attempts, successes, k, DRAWS)
+    return pass_at_k_interval(attempts, successes, k, BOOTSTRAP_DRAWS)
 
 
 def _rejections(ended: Iterable[IterationFigures]) -> Figure:
@@ -246,7 +246,7 @@ def _rewards(ended: list[IterationFigures]) -> Figure:
     return Figure("reward", "Rewards", "iteration", "mean reward", (student, *seats))
 
 
-def _learning(wanted: _Wanted, updates: Iterable[tuple[str, float, Mapping[str, float | None]]]) -> Figure:
+def _learning(wanted: _MetricFigure, updates: Iterable[tuple[str, float, Mapping[str, float | None]]]) -> Figure:
     (metric,) = wanted.metrics.values()
     lines: dict[str, list[tuple[float, float | None]]] = {}
     for policy, x, values in updates:

@@ -15,8 +15,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from events.cli.app import open_any, run_name
-from events.export import needs
+from events.cli.app import open_run, run_name
+from events.export import requires_extra
 from events.export.table_rows import TABLES
 from events.facts.log import Log
 
@@ -48,7 +48,7 @@ def gaps(run: Run) -> pl.DataFrame:
 
 
 def _frame(table: str, run: Run) -> pl.DataFrame:
-    with needs("data"):
+    with requires_extra("data"):
         import polars as pl
         import pyarrow as pa
 
@@ -65,7 +65,7 @@ def _frame(table: str, run: Run) -> pl.DataFrame:
 @contextmanager
 def _opened(run: Run) -> Iterator[tuple[Log, str]]:
     if isinstance(run, str | Path):
-        with closing(open_any(str(run))) as log:
+        with closing(open_run(str(run))) as log:
             yield log, run_name(str(run))
     else:
         yield run, "run"

@@ -12,15 +12,15 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from events.export import whole
+from events.export import atomic_folder
 from events.export.arrow import schema
 from events.export.dataset_card import card
 from events.export.parquet import write_table
-from events.export.row_files import rows, said
+from events.export.row_files import table_rows, written_sentence
 from events.export.table_rows import TABLES
 from events.stores.raw import Store
 
-SPEAKERS: Final = {"prompt": "user", "completion": "assistant"}
+CONVERSATIONS: Final = {"prompt": "user", "completion": "assistant"}
 """Columns that are conversations of one message, and who says it."""
 _CONVERSATION = pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string())]))
 
@@ -30,24 +30,24 @@ def write(log: Store, out: Path, *, name: str) -> str:
     head = log.head()
     written: dict[str, pa.Schema] = {}
     counts: dict[str, int] = {}
-    with whole(out) as folder:
+    with atomic_folder(out) as folder:
         (folder / "data").mkdir()
         for table in TABLES:
             path, columns = folder / "data" / f"{table}.parquet", _conversational(schema(table, log, head.position))
-            counts[table] = write_table(path, _spoken(rows(table, log, name, head.position)), columns)
+            counts[table] = write_table(path, _conversations(table_rows(table, log, name, head.position)), columns)
             if counts[table]:
                 written[table] = columns
             else:
                 path.unlink()
         (folder / "README.md").write_text(card(log, head, name=name, tables=written), encoding="utf-8")
-    return said(counts, out)
+    return written_sentence(counts, out)
 
 
 def _conversational(columns: pa.Schema) -> pa.Schema:
-    return pa.schema([field.with_type(_CONVERSATION) if field.name in SPEAKERS else field for field in columns])
+    return pa.schema([field.with_type(_CONVERSATION) if field.name in CONVERSATIONS else field for field in columns])
 
 
-def _spoken(found: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _conversations(found: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for row in found:
-        said = {name: [{"role": role, "content": row[name]}] for name, role in SPEAKERS.items() if name in row}
-        yield {**row, **said}
+        written_sentence = {name: [{"role": role, "content": row[name]}] for name, role in CONVERSATIONS.items() if name in row}
+        yield {**row, **written_sentence}

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from events.export import whole
-from events.export.row_files import rows, said
+from events.export import atomic_folder
+from events.export.row_files import table_rows, written_sentence
 from events.export.table_rows import TABLES
 from events.stores.raw import Store
 
@@ -23,13 +23,13 @@ def write(log: Store, out: Path, *, name: str) -> str:
     """See `events.export.Exporter`."""
     until = log.head().position
     counts = dict.fromkeys(TABLES, 0)
-    with whole(out) as folder:
+    with atomic_folder(out) as folder:
         for table in TABLES:
             with (folder / f"{table}.jsonl").open("w", encoding="ascii") as file:
-                for row in rows(table, log, name, until):
+                for row in table_rows(table, log, name, until):
                     file.write(line(row))
                     counts[table] += 1
-    return said(counts, out)
+    return written_sentence(counts, out)
 
 
 def line(row: dict[str, Any]) -> str:

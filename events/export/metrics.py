@@ -27,16 +27,16 @@ from events.facts.types import (
     Reason,
     RewardGiven,
 )
-from events.facts.values import Role, StepTaken
-from events.projections.run_summary import IterationFigures, Mean, RunSummary, staleness
-from events.reports.training_warnings import NAMES, diagnose
-from events.text.secrets import MASK, is_secret, masked
+from events.facts.values import OptimizerStep, Role
+from events.projections.run_summary import IterationFigures, RunningMean, RunSummary, staleness
+from events.reports.training_warnings import WARNING_NAMES, diagnose
+from events.text.secrets import MASK, is_secret, mask
 
 ENDINGS: Final[tuple[str, ...]] = get_args(EpisodeFinished.model_fields["reason"].annotation)
 """How guided episodes end."""
 
 
-class Point(NamedTuple):
+class MetricPoint(NamedTuple):
     """What was measured at once."""
 
     step: int
@@ -47,18 +47,18 @@ class Point(NamedTuple):
     """By the metric's name."""
 
 
-class Curves(NamedTuple):
+class RunCurves(NamedTuple):
     """A run in numbers, up to one position."""
 
     started: datetime
     """When its log began."""
     settings: dict[str, bool | float | str]
     """What it was started with, by dotted name, and which log it is: `log.position`, `log.head`."""
-    points: Iterator[Point]
+    points: Iterator[MetricPoint]
     """In the order in which they became known."""
 
 
-def curves(log: Log) -> Curves:
+def run_curves(log: Log) -> RunCurves:
     """The curves of a log, which a run may be writing.
 
     Raises:
@@ -72,10 +72,10 @@ def curves(log: Log) -> Curves:
     for event in log.read("run", kinds=("run_started",), limit=1):
         shown = event.fact.model_dump(mode="json", include={"config", "versions", "commit", "policies"})
         settings.update(_flat({**shown.pop("config"), **shown}))
-    return Curves(first.time, settings, points(takewhile(lambda event: event.position <= position, log.read())))
+    return RunCurves(first.time, settings, metric_points(takewhile(lambda event: event.position <= position, log.read())))
 
 
-def points(events: Iterable[Event]) -> Iterator[Point]:
+def metric_points(events: Iterable[Event]) -> Iterator[MetricPoint]:
     """One point when an iteration has been played, one for each update of a policy, its delivery, and each examination."""
     summary, rewards = RunSummary(), _Rewards()
     for event in events:
@@ -86,12 +86,14 @@ def points(events: Iterable[Event]) -> Iterator[Point]:
             case RewardGiven() as fact:
                 rewards.add(fact)
             case IterationFinished(iteration=number):
-                values = played(summary.iterations[number]) | {"num_completion_tokens": summary.tokens} | rewards.values()
+                values = (
+                    iteration_metrics(summary.iterations[number]) | {"num_completion_tokens": summary.tokens} | rewards.values()
+                )
                 yield _point(number, event, values)
             case PolicyUpdated() as fact:
-                values = learned(fact) | {"staleness": staleness(summary, fact), "tokens_per_second": summary.speeds[-1]}
+                values = update_metrics(fact) | {"staleness": staleness(summary, fact), "tokens_per_second": summary.speeds[-1]}
                 warned = {symptom.name for symptom in diagnose(summary) if symptom.policy == fact.policy}
-                values |= {f"warnings/{name}": name in warned for name in NAMES}
+                values |= {f"warnings/{name}": name in warned for name in WARNING_NAMES}
                 yield _point(fact.iteration, event, {f"{fact.policy}/{name}": value for name, value in values.items()})
             case PolicyServed(role=role, difference=float()) as fact:
                 known = next((update.iteration for update in reversed(summary.updates) if update.digest == fact.policy), 0)
@@ -101,8 +103,8 @@ def points(events: Iterable[Event]) -> Iterator[Point]:
                 yield _point(fact.iteration, event, _examined(fact))
 
 
-def _point(step: int, event: Event, values: Mapping[str, float | None]) -> Point:
-    return Point(step, event.time, {name: float(value) for name, value in values.items() if value is not None})
+def _point(step: int, event: Event, values: Mapping[str, float | None]) -> MetricPoint:
+    return MetricPoint(step, event.time, {name: float(value) for name, value in values.items() if value is not None})
 
 
 @dataclass
@@ -133,7 +135,7 @@ def _spread(mean: str, deviation: str, groups: Iterable[tuple[float, ...]]) -> d
     return {mean: fmean(rewards) if rewards else None, deviation: stdev(rewards) if len(rewards) > 1 else None}
 
 
-def played(figures: IterationFigures) -> dict[str, float | None]:
+def iteration_metrics(figures: IterationFigures) -> dict[str, float | None]:
     """What an iteration was, by the metric's name, but for the spread of its rewards."""
     values = {"gap": figures.gap.value, "practice/pass_rate": figures.practice.value}
     values |= {f"{role}/completions/mean_length": length.value for role, length in figures.lengths.items()}
@@ -148,7 +150,7 @@ def played(figures: IterationFigures) -> dict[str, float | None]:
     return values
 
 
-def learned(fact: PolicyUpdated) -> dict[str, float | None]:
+def update_metrics(fact: PolicyUpdated) -> dict[str, float | None]:
     """What an update did, by the metric's name without the policy's."""
     groups = sum(step.groups for step in fact.steps)
     names = {name: None for step in fact.steps for name in step.metrics}
@@ -161,8 +163,8 @@ def learned(fact: PolicyUpdated) -> dict[str, float | None]:
     }
 
 
-def _token_mean(steps: Iterable[StepTaken], name: str) -> float | None:
-    mean = Mean()
+def _token_mean(steps: Iterable[OptimizerStep], name: str) -> float | None:
+    mean = RunningMean()
     for step in steps:
         if name in step.metrics:
             mean.add(step.metrics[name] * step.tokens, step.tokens)
@@ -185,4 +187,4 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, bool | float | str]
     elif is_secret(name):
         yield name, MASK
     else:
-        yield name, value if isinstance(value, bool | int | float) else masked(str(value))
+        yield name, value if isinstance(value, bool | int | float) else mask(str(value))

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from events.export import needs, whole
-from events.export.metrics import Curves, curves
+from events.export import atomic_folder, requires_extra
+from events.export.metrics import RunCurves, run_curves
 from events.facts.errors import LogError
 from events.stores.raw import Store
 
@@ -33,14 +33,14 @@ def write(log: Store, out: Path, *, name: str) -> str:
     """Write a database with one run. See `events.export.Exporter`."""
     # It is read when mlflow is imported.
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    with needs("mlflow"):
+    with requires_extra("mlflow"):
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
     for chatty in ("mlflow", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    found = curves(log)
-    with whole(out) as folder:
+    found = run_curves(log)
+    with atomic_folder(out) as folder:
         try:
             _fill(MlflowClient(tracking_uri=f"sqlite:///{folder.absolute()}/mlflow.db"), found, out, name)
         except (MlflowException, SQLAlchemyError) as error:
@@ -49,7 +49,7 @@ def write(log: Store, out: Path, *, name: str) -> str:
     return f"curves of {name} to {out}; see them with: mlflow ui --backend-store-uri {quote(f'sqlite:///{out}/mlflow.db')}"
 
 
-def _fill(client: MlflowClient, found: Curves, out: Path, name: str) -> None:
+def _fill(client: MlflowClient, found: RunCurves, out: Path, name: str) -> None:
     from mlflow.entities import Metric, Param
 
     at = _milliseconds(found.started)

@@ -20,7 +20,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from events.export import whole
+from events.export import atomic_folder
 from events.export.spans import traces
 from events.facts.errors import LogError
 from events.stores.raw import Store
@@ -35,7 +35,7 @@ def write(log: Store, out: Path, *, name: str) -> str:
     """Write a file with a trace a line, and send every trace if a collector is named. See `events.export.Exporter`."""
     collector = OTLPSpanExporter() if any(map(os.environ.get, ENDPOINTS)) else None
     number = 0
-    with whole(out) as folder, (folder / FILE).open("w", encoding="utf-8") as file:
+    with atomic_folder(out) as folder, (folder / FILE).open("w", encoding="utf-8") as file:
         for number, spans in enumerate(traces(log, name), 1):
             file.write(_line(spans))
             if collector is not None and collector.export(spans) is not SpanExportResult.SUCCESS:

@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 from pyarrow.parquet import ParquetWriter
 
-from events.export import whole
+from events.export import atomic_folder
 from events.export.arrow import batches, schema
-from events.export.row_files import rows, said
+from events.export.row_files import table_rows, written_sentence
 from events.export.table_rows import TABLES
 from events.stores.raw import Store
 
@@ -22,12 +22,12 @@ from events.stores.raw import Store
 def write(log: Store, out: Path, *, name: str) -> str:
     """See `events.export.Exporter`."""
     until = log.head().position
-    with whole(out) as folder:
+    with atomic_folder(out) as folder:
         counts = {
-            table: write_table(folder / f"{table}.parquet", rows(table, log, name, until), schema(table, log, until))
+            table: write_table(folder / f"{table}.parquet", table_rows(table, log, name, until), schema(table, log, until))
             for table in TABLES
         }
-    return said(counts, out)
+    return written_sentence(counts, out)
 
 
 def write_table(path: Path, found: Iterable[dict[str, Any]], columns: pa.Schema) -> int:

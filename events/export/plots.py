@@ -14,9 +14,9 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from events.export import needs, whole
-from events.export.charts import UNIT, Figure, Series, apart, clear, span
-from events.facts.log import Say, silent
+from events.export import atomic_folder, requires_extra
+from events.export.charts import UNIT, Figure, Series, axis_range, drawable, spread_labels
+from events.facts.log import ProgressCallback, ignore_progress
 from events.text.safe_text import one_line
 
 if TYPE_CHECKING:
@@ -52,13 +52,13 @@ _MARKED: Final = 24
 
 
 @contextmanager
-def styled() -> Iterator[type[Canvas]]:
+def paper_style() -> Iterator[type[Canvas]]:
     """The house look, and what to draw on.
 
     Raises:
         BadInput: the extra is not installed.
     """
-    with needs("plots"):
+    with requires_extra("plots"):
         from matplotlib import style
         from matplotlib.figure import Figure as Canvas
     with style.context(["default", STYLE]):
@@ -72,7 +72,11 @@ def save(canvas: Canvas, file: Path, title: str) -> None:
 
 
 def write(
-    figures: Sequence[Figure], out: Path, runs: Sequence[str], formats: Sequence[str] = FORMATS, say: Say = silent
+    figures: Sequence[Figure],
+    out: Path,
+    runs: Sequence[str],
+    formats: Sequence[str] = FORMATS,
+    say: ProgressCallback = ignore_progress,
 ) -> list[str]:
     """Write figures into a new folder: pictures, the points of each as CSV, and all as JSON.
 
@@ -91,18 +95,18 @@ def write(
         LogError: the place cannot be written.
     """
     names = _unique([figure.name for figure in figures])
-    with whole(out) as folder:
+    with atomic_folder(out) as folder:
         for done, (name, figure) in enumerate(zip(names, figures, strict=True), 1):
             for form in formats:
                 _draw(figure, folder / f"{name}.{form}")
             _table(figure, folder / f"{name}.csv")
             say(done, len(figures))
-        told = {"runs": list(runs), "figures": [as_data(figure) for figure in figures]}
+        told = {"runs": list(runs), "figures": [figure_json(figure) for figure in figures]}
         (folder / NUMBERS).write_text(json.dumps(told, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return names
 
 
-def as_data(figure: Figure) -> dict[str, Any]:
+def figure_json(figure: Figure) -> dict[str, Any]:
     """The figure as JSON; None for a number that is not finite."""
     series = [one._asdict() | {"points": _plain(one.points), "band": _plain(one.band)} for one in figure.series]
     return figure._asdict() | {"series": series}
@@ -136,14 +140,14 @@ def _table(figure: Figure, file: Path) -> None:
 
 
 def _draw(figure: Figure, file: Path) -> None:
-    lines = [(place, line) for place, series in enumerate(figure.series) if (line := clear(series)).points]
-    with styled() as canvas_of:
+    lines = [(place, line) for place, series in enumerate(figure.series) if (line := drawable(series)).points]
+    with paper_style() as canvas_of:
         height = max(_INCHES[1], 0.7 + 0.12 * len(lines))
         canvas = canvas_of(figsize=(_INCHES[0], height), layout="constrained")
         axes = canvas.subplots()
         for place, line in lines:
             _line(axes, place, line)
-        low, high = span([line for _, line in lines], figure.limits or (None if lines else UNIT))
+        low, high = axis_range([line for _, line in lines], figure.limits or (None if lines else UNIT))
         room = (high - low) * 0.03 or abs(low) / 10 or 1.0
         axes.set_ylim(low - room, high + room)
         axes.yaxis.grid(visible=True, color="0.9", linewidth=0.5)
@@ -182,7 +186,7 @@ def _names(axes: Any, lines: Sequence[tuple[int, Series]], row: float) -> None:
     """The lines' names beside their ends, as on the page."""
     low, high = axes.get_ylim()
     ends = sorted(((line.points[-1][1] - low) / (high - low), place, line) for place, line in lines)
-    for (_, place, line), at in zip(ends, apart([end for end, _, _ in ends], row, 0.0, 1.0), strict=True):
+    for (_, place, line), at in zip(ends, spread_labels([end for end, _, _ in ends], row, 0.0, 1.0), strict=True):
         name, colour = one_line(line.name, _NAME), _COLOURS[place % len(_COLOURS)]
         axes.annotate(
             name,

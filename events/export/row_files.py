@@ -13,7 +13,7 @@ from events.export.table_rows import TABLES
 from events.facts.log import Log
 
 
-def rows(table: str, log: Log, run: str, until: int) -> Iterator[dict[str, Any]]:
+def table_rows(table: str, log: Log, run: str, until: int) -> Iterator[dict[str, Any]]:
     """The rows of a table by column, from events up to a position."""
     with progress(f"exporting {table}") as say:
         for row in TABLES[table].rows(log, run, until):
@@ -21,6 +21,6 @@ def rows(table: str, log: Log, run: str, until: int) -> Iterator[dict[str, Any]]
             yield row.columns()
 
 
-def said(counts: dict[str, int], place: object) -> str:
+def written_sentence(counts: dict[str, int], place: object) -> str:
     """What was written, in words."""
     return f"{', '.join(f'{count} {table}' for table, count in counts.items())} into {place}"

@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 
 from events.facts.log import Event, Log
-from events.facts.rollouts import unpack
+from events.facts.rollouts import unpack_rollouts
 from events.facts.types import (
     AttemptsMade,
     AttemptsVerified,
@@ -49,14 +49,14 @@ def traces(log: Log, name: str) -> Iterator[list[ReadableSpan]]:
     """The spans of each episode, once it has ended; its own is the last."""
     resource = Resource({"service.name": "gasp", "gasp.run": name})
     model = "unknown"
-    going: dict[str, _Episode] = {}
+    going: dict[str, _EpisodeTrace] = {}
     for event in log.read():
         match event.fact:
             case RunStarted(config=config):
                 # Where a model's folder is, is nobody's business.
                 model = PurePath(str(config.get("model", model))).name
             case EpisodeStarted():
-                going[event.stream] = _Episode(event, model, resource)
+                going[event.stream] = _EpisodeTrace(event, model, resource)
             case EpisodeFinished(reason=reason) if event.stream in going:
                 yield going.pop(event.stream).end(event, {"gasp.reason": reason})
             case EpisodeFailed(error=error) if event.stream in going:
@@ -65,7 +65,7 @@ def traces(log: Log, name: str) -> Iterator[list[ReadableSpan]]:
                 going[event.stream].go_on(event, log)
 
 
-class _Episode:
+class _EpisodeTrace:
     """An episode that has not ended."""
 
     def __init__(self, started: Event, model: str, resource: Resource) -> None:
@@ -123,7 +123,7 @@ class _Episode:
         return SpanContext(self._trace, int(_digest(event, "span")[:16], 16), is_remote=False, trace_flags=TraceFlags(1))
 
     def _answer(self, node: str, generation: Generation, log: Log) -> Attributes:
-        rollouts, sampling = unpack(log.get(generation.tokens)), generation.sampling
+        rollouts, sampling = unpack_rollouts(log.get(generation.tokens)), generation.sampling
         full = [len(ids) >= sampling.max_tokens for ids in rollouts.ids]
         return {
             # The weights are the run's own.

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from events.export.tables import AttemptRow, GapRow, QuestionRow, TableRow, UpdateRow
 from events.facts.errors import LogCorrupt
 from events.facts.log import Event, Log
-from events.facts.rollouts import unpack
+from events.facts.rollouts import unpack_rollouts
 from events.facts.types import (
     AttemptsMade,
     AttemptsVerified,
@@ -31,7 +31,7 @@ from events.facts.types import (
     RewardGiven,
 )
 from events.facts.values import BlobHash, Digest, Question, QuestionId, Seat
-from events.projections.goalpost_history import ProposalStory, apply_proposal
+from events.projections.goalpost_history import ProposalHistory, apply_proposal
 
 _ENDS = ("episode_finished", "episode_failed", "evaluation_finished")
 _ATTEMPTS = ("episode_started", "question_proposed", "attempts_made", "attempts_verified", "reward_given", *_ENDS)
@@ -47,7 +47,7 @@ _QUESTIONS = ("goalpost_added", "episode_started", *_PROPOSALS, "episode_finishe
 _GAPS = ("goalpost_added", "iteration_started", "gap_measured", "evaluation_finished")
 
 
-class Table(NamedTuple):
+class ExportTable(NamedTuple):
     """A table."""
 
     row: type[TableRow]
@@ -56,7 +56,7 @@ class Table(NamedTuple):
 
 
 @dataclass
-class _Stream:
+class _OpenStream:
     """A stream that has not ended."""
 
     iteration: int | None = None
@@ -72,9 +72,9 @@ def attempts(log: Log, run: str, until: int) -> Iterator[AttemptRow]:
     Raises:
         LogCorrupt: a blob is missing or damaged, or contradicts its event.
     """
-    going: dict[str, _Stream] = {}
+    going: dict[str, _OpenStream] = {}
     for event in _events(log, until, _ATTEMPTS):
-        stream = going.setdefault(event.stream, _Stream())
+        stream = going.setdefault(event.stream, _OpenStream())
         match event.fact:
             case EpisodeStarted(iteration=iteration):
                 stream.iteration = iteration
@@ -92,12 +92,12 @@ def attempts(log: Log, run: str, until: int) -> Iterator[AttemptRow]:
         yield from _completions(log, run, stream, None)
 
 
-def _completions(log: Log, run: str, stream: _Stream, ending: str | None) -> Iterator[AttemptRow]:
+def _completions(log: Log, run: str, stream: _OpenStream, ending: str | None) -> Iterator[AttemptRow]:
     for event in stream.made:
         assert isinstance(event.fact, QuestionProposed | AttemptsMade)
         generation = event.fact.generation
         prompt = log.get(generation.prompt).decode("utf-8", "surrogatepass")
-        texts, rollouts = json.loads(log.get(generation.texts)), unpack(log.get(generation.tokens))
+        texts, rollouts = json.loads(log.get(generation.texts)), unpack_rollouts(log.get(generation.tokens))
         verified = stream.verified.get(event.version)
         rewarded_at, rewarded = stream.rewarded.get(event.version, (None, None))
         verdicts = [verdict.model_dump() for verdict in verified.verdicts] if verified else [{}] * len(texts)
@@ -114,7 +114,7 @@ def _completions(log: Log, run: str, stream: _Stream, ending: str | None) -> Ite
                 index=index,
                 iteration=stream.iteration,
                 ending=ending,
-                **_asked(event.fact),
+                **_request_columns(event.fact),
                 prompt=prompt,
                 completion=text,
                 prompt_ids=rollouts.prompt,
@@ -132,18 +132,18 @@ def _completions(log: Log, run: str, stream: _Stream, ending: str | None) -> Ite
             )
 
 
-def _asked(fact: QuestionProposed | AttemptsMade) -> dict[str, Any]:
+def _request_columns(fact: QuestionProposed | AttemptsMade) -> dict[str, Any]:
     if isinstance(fact, QuestionProposed):
         return {"purpose": "proposal", "role": "teacher", "task": fact.seat, "question": fact.parent}
     return {"purpose": fact.purpose, "role": "student", "task": fact.task, "question": fact.question, "pair": fact.pair}
 
 
 @dataclass
-class _Episode:
+class _OpenGuidedEpisode:
     """An episode that has not ended."""
 
     started: EpisodeStarted
-    proposals: list[ProposalStory] = field(default_factory=list)
+    proposals: list[ProposalHistory] = field(default_factory=list)
     positions: dict[int, int] = field(default_factory=dict)
     """Of the proposals, by version."""
 
@@ -154,16 +154,16 @@ def questions(log: Log, run: str, until: int) -> Iterator[QuestionRow]:
     Raises:
         LogCorrupt: a blob is missing or damaged.
     """
-    going: dict[str, _Episode] = {}
+    going: dict[str, _OpenGuidedEpisode] = {}
     for event in _events(log, until, _QUESTIONS):
         place = {"run": run, "position": event.position, "stream": event.stream, "version": event.version}
         match event.fact:
             case GoalpostAdded(source=source, blob=blob):
-                yield QuestionRow(**place, origin="goalpost", source=source, **_asking(log, blob))
+                yield QuestionRow(**place, origin="goalpost", source=source, **_question_columns(log, blob))
             case EpisodeStarted(purpose="practice") as fact:
-                yield QuestionRow(**place, origin="practice", iteration=fact.iteration, **_asking(log, fact.blob))
+                yield QuestionRow(**place, origin="practice", iteration=fact.iteration, **_question_columns(log, fact.blob))
             case EpisodeStarted() as fact:
-                going[event.stream] = _Episode(fact)
+                going[event.stream] = _OpenGuidedEpisode(fact)
             case EpisodeFinished() | EpisodeFailed() if event.stream in going:
                 yield from _proposals(log, run, event.stream, going.pop(event.stream), _ending(event))
             case RewardGiven(role="student"):
@@ -180,7 +180,7 @@ def questions(log: Log, run: str, until: int) -> Iterator[QuestionRow]:
 _ORIGINS: dict[Seat, Literal["lemma", "lift", "open"]] = {"easy": "lemma", "hard": "lift", "open": "open"}
 
 
-def _proposals(log: Log, run: str, stream: str, episode: _Episode, ending: str | None) -> Iterator[QuestionRow]:
+def _proposals(log: Log, run: str, stream: str, episode: _OpenGuidedEpisode, ending: str | None) -> Iterator[QuestionRow]:
     for told in episode.proposals:
         judged = told.accepted or told.rejected is not None
         yield QuestionRow(
@@ -195,7 +195,7 @@ def _proposals(log: Log, run: str, stream: str, episode: _Episode, ending: str |
             attempt=told.attempt,
             axis=episode.started.axis,
             parent=told.parent,
-            **({} if told.blob is None else _asking(log, told.blob)),
+            **({} if told.blob is None else _question_columns(log, told.blob)),
             accepted=told.accepted if judged else None,
             reason=told.rejected,
             detail=told.detail or None,
@@ -209,7 +209,7 @@ def _proposals(log: Log, run: str, stream: str, episode: _Episode, ending: str |
         )
 
 
-def _asking(log: Log, blob: BlobHash) -> dict[str, Any]:
+def _question_columns(log: Log, blob: BlobHash) -> dict[str, Any]:
     question = Question.model_validate_json(log.get(blob))
     return {"question": question.id, **dict(question)}
 
@@ -268,11 +268,11 @@ def gaps(log: Log, run: str, until: int) -> Iterator[GapRow]:
                         )
 
 
-TABLES: dict[str, Table] = {
-    "attempts": Table(AttemptRow, attempts),
-    "questions": Table(QuestionRow, questions),
-    "updates": Table(UpdateRow, updates),
-    "gaps": Table(GapRow, gaps),
+TABLES: dict[str, ExportTable] = {
+    "attempts": ExportTable(AttemptRow, attempts),
+    "questions": ExportTable(QuestionRow, questions),
+    "updates": ExportTable(UpdateRow, updates),
+    "gaps": ExportTable(GapRow, gaps),
 }
 """Every table, by name."""
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, ConfigDict
 
 from events.facts.types import Purpose, Reason
-from events.facts.values import Axis, Digest, Outcome, Pair, Phase, QuestionId, Role, Seat, Task, Value
+from events.facts.values import Axis, Digest, IOPair, Outcome, Phase, QuestionId, Role, Seat, Task, Value
 from events.text.safe_text import printable
 
 _HALVES = re.compile("[\ud800-\udfff]")
@@ -139,9 +139,9 @@ class QuestionRow(TableRow):
     """Function to call."""
     mode: str | None = None
     """How inputs reach the program: `function` or `stdin`."""
-    public: tuple[Pair, ...] | None = None
+    public: tuple[IOPair, ...] | None = None
     """Pairs of input and output that the student is shown."""
-    private: tuple[Pair, ...] | None = None
+    private: tuple[IOPair, ...] | None = None
     """Pairs that judge an answer."""
     context: str | None = None
     """Imports and helpers that stand before every answer."""

@@ -14,17 +14,17 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from events.export import whole
-from events.export.metrics import curves
+from events.export import atomic_folder
+from events.export.metrics import run_curves
 from events.stores.raw import Store
 
 
 def write(log: Store, out: Path, *, name: str) -> str:
     """Write an event file. See `events.export.Exporter`."""
-    started, settings, points = curves(log)
+    started, settings, points = run_curves(log)
     rows = "".join(f"| {key} | {value} |\n" for key, value in settings.items())
     began = started.timestamp()
-    with whole(out) as folder:
+    with atomic_folder(out) as folder:
         writer = EventFileWriter(str(folder))
         # The settings twice: as a table to read, and as hyperparameters to compare runs by.
         writer.add_event(Event(wall_time=began, summary=text_pb("settings", f"| setting | value |\n|---|---|\n{rows}")))

@@ -10,8 +10,8 @@ import os
 from hashlib import sha256
 from pathlib import Path
 
-from events.export import needs, whole
-from events.export.metrics import curves
+from events.export import atomic_folder, requires_extra
+from events.export.metrics import run_curves
 from events.stores.raw import Store
 
 PROJECT = "gasp"
@@ -22,10 +22,10 @@ def write(log: Store, out: Path, *, name: str) -> str:
     """Write an offline run. See `events.export.Exporter`."""
     # The process that wandb starts reads it.
     os.environ["WANDB_ERROR_REPORTING"] = "false"
-    with needs("wandb"):
+    with requires_extra("wandb"):
         import wandb
 
-    started, config, points = curves(log)
+    started, config, points = run_curves(log)
     settings = wandb.Settings(
         mode="offline",
         silent=True,
@@ -39,7 +39,7 @@ def write(log: Store, out: Path, *, name: str) -> str:
         x_disable_machine_info=True,
         x_save_requirements=False,
     )
-    with whole(out) as folder:
+    with atomic_folder(out) as folder:
         key = sha256(f"{name} {started.isoformat()}".encode()).hexdigest()[:16]
         run = wandb.init(project=PROJECT, id=key, name=name, config=config, dir=folder, settings=settings)
         run.define_metric("iteration")

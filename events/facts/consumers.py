@@ -20,17 +20,17 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from events.facts.errors import LogCorrupt
-from events.facts.follow import PULSE_S
-from events.facts.hashing import ZERO
-from events.facts.log import Event, Head, Readable, Say, silent
+from events.facts.follow import POLL_INTERVAL_S
+from events.facts.hashing import ZERO_HASH
+from events.facts.log import Event, Head, ProgressCallback, ReadableLog, ignore_progress
 
 if TYPE_CHECKING:
     import psycopg
 
-CHUNK = 500
+BATCH_SIZE = 500
 """Events that share a transaction at most."""
 
-MAKING = 0x47415351
+TABLE_LOCK = 0x47415351
 """Advisory lock that is held in PostgreSQL while the checkpoint's table is made."""
 
 Database = TypeVar("Database", bound="sqlite3.Connection | psycopg.Connection")
@@ -41,7 +41,7 @@ _TABLE = "CREATE TABLE IF NOT EXISTS checkpoint (consumer text PRIMARY KEY, posi
 class Consumer(Generic[Database]):
     """One consumer of a log."""
 
-    def __init__(self, log: Readable, name: str, db: Database, write: Callable[[Database, Event], None]) -> None:
+    def __init__(self, log: ReadableLog, name: str, db: Database, write: Callable[[Database, Event], None]) -> None:
         """Make the checkpoint's table in `db`, unless it is there.
 
         Args:
@@ -58,9 +58,9 @@ class Consumer(Generic[Database]):
         with self._transaction():
             if not isinstance(db, sqlite3.Connection):
                 # Two that make the same table at once would both fail.
-                self._run("SELECT pg_advisory_xact_lock(%s)", MAKING)
+                self._run("SELECT pg_advisory_xact_lock(%s)", TABLE_LOCK)
             self._run(_TABLE)
-            first = f"VALUES ({self._mark}, 0, '{ZERO}') ON CONFLICT DO NOTHING"
+            first = f"VALUES ({self._mark}, 0, '{ZERO_HASH}') ON CONFLICT DO NOTHING"
             self._run(f"INSERT INTO checkpoint {first}", name)
 
     def _run(self, query: str, *values: object) -> sqlite3.Cursor | psycopg.Cursor:
@@ -95,10 +95,10 @@ class Consumer(Generic[Database]):
 
     def _checkpoint(self, lock: str = "") -> Head:
         query = f"SELECT position, head FROM checkpoint WHERE consumer = {self._mark}{lock}"  # noqa: S608  # constants only
-        position, head = self._run(query, self.name).fetchone() or (0, ZERO)
+        position, head = self._run(query, self.name).fetchone() or (0, ZERO_HASH)
         return Head(position, head)
 
-    def catch_up(self, stop: Callable[[], bool] = lambda: False, say: Say = silent) -> int:
+    def catch_up(self, stop: Callable[[], bool] = lambda: False, say: ProgressCallback = ignore_progress) -> int:
         """Consume what there is, or until `stop` says so; how many events that was.
 
         Args:
@@ -117,7 +117,7 @@ class Consumer(Generic[Database]):
     def _chunk(self) -> int:
         with self._transaction():
             at = self._checkpoint("" if isinstance(self._db, sqlite3.Connection) else " FOR UPDATE")
-            events = list(self._log.read(after=max(at.position - 1, 0), limit=CHUNK + 1))
+            events = list(self._log.read(after=max(at.position - 1, 0), limit=BATCH_SIZE + 1))
             if at.position:
                 self._check(at, events)
             fresh = [event for event in events if event.position > at.position]
@@ -141,4 +141,4 @@ class Consumer(Generic[Database]):
                 self.catch_up()
                 if last:
                     return
-                watch.wait(PULSE_S)
+                watch.wait(POLL_INTERVAL_S)

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 
-from events.facts.log import Event, Readable
+from events.facts.log import Event, ReadableLog
 
-PULSE_S = 0.5
+POLL_INTERVAL_S = 0.5
 """How often a follower that nothing wakes asks whether to stop."""
 
 
 def follow(
-    log: Readable,
+    log: ReadableLog,
     stream: str | None = None,
     *,
     after: int = 0,
@@ -42,4 +42,4 @@ def follow(
             after = max(after, end)
             if last:
                 return
-            watch.wait(PULSE_S)
+            watch.wait(POLL_INTERVAL_S)

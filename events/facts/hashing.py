@@ -15,7 +15,7 @@ from events.facts.errors import LogError
 from events.facts.types import Fact
 from events.facts.values import BlobHash, canonical
 
-ZERO = "0" * 64
+ZERO_HASH = "0" * 64
 """What a chain starts from."""
 
 
@@ -23,7 +23,7 @@ ZERO = "0" * 64
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def digest(content: bytes) -> BlobHash:
+def blob_hash(content: bytes) -> BlobHash:
     """Name of a blob."""
     return BlobHash(hashlib.sha256(content).hexdigest())
 
@@ -51,13 +51,13 @@ def data_of(fact: Fact) -> str:
     return data
 
 
-def link(prev_hash: str, *, stream: str, version: int, kind: str, schema: int, data: str, causation: int | None) -> str:
+def hash_event(prev_hash: str, *, stream: str, version: int, kind: str, schema: int, data: str, causation: int | None) -> str:
     """Hash of an event. `data` goes in as stored, so that no later change of a class can change an old hash."""
     opening = _ENCODE([prev_hash, stream, version, kind, schema])[:-1]
     content = f"{opening},{data},{'null' if causation is None else causation}]"
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def advance(head: str, event_hash: str) -> str:
+def next_head(head: str, event_hash: str) -> str:
     """The log's head after one more event."""
     return hashlib.sha256((head + event_hash).encode()).hexdigest()

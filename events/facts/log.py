@@ -49,30 +49,30 @@ class Head(NamedTuple):
     digest: str
 
 
-class Broken(NamedTuple):
+class Corruption(NamedTuple):
     """The first place where the log contradicts itself."""
 
     position: int
     problem: str
 
 
-Say = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 """Told now and then how many events are done, of how many."""
 
 
-def silent(done: int, total: int) -> None:
+def ignore_progress(done: int, total: int) -> None:
     """Tell nobody."""
 
 
-Remark = Callable[[str], None]
+AnomalyCallback = Callable[[str], None]
 """Told what is odd though nothing is wrong."""
 
 
-def unheard(text: str) -> None:
+def ignore_anomaly(text: str) -> None:
     """Tell nobody."""
 
 
-class Watch(Protocol):
+class Subscription(Protocol):
     """Hears appends, from when it was made on."""
 
     def wait(self, seconds: float) -> bool:
@@ -84,7 +84,7 @@ class Watch(Protocol):
         ...
 
 
-class Readable(Protocol):
+class ReadableLog(Protocol):
     """The reading half of a log: all that a reader needs, and all that a viewer has."""
 
     def read(
@@ -114,11 +114,11 @@ class Readable(Protocol):
         """Whether another connection appended since the last call (cheap; for polling readers)."""
         ...
 
-    def watch(self) -> Watch:
+    def watch(self) -> Subscription:
         """Ears of one's own for appends by anybody, oneself included. Close them after use."""
         ...
 
-    def verify(self, say: Say = silent, remark: Remark = unheard) -> Broken | None:
+    def verify(self, say: ProgressCallback = ignore_progress, remark: AnomalyCallback = ignore_anomaly) -> Corruption | None:
         """Recompute every hash, the heads and the blobs; None if all is well.
 
         Args:
@@ -140,7 +140,7 @@ class Readable(Protocol):
         ...
 
 
-class Log(Readable, Protocol):
+class Log(ReadableLog, Protocol):
     """An append-only log. Implementations: `MemoryLog`, `SqliteLog` and `PostgresLog` in `events.stores`."""
 
     def append(

@@ -29,7 +29,7 @@ class Rollouts(NamedTuple):
     """N arrays of shape [T_n]."""
 
 
-def pack(prompt: Sequence[int], ids: Sequence[Sequence[int]], logprobs: Sequence[Sequence[float]]) -> bytes:
+def pack_rollouts(prompt: Sequence[int], ids: Sequence[Sequence[int]], logprobs: Sequence[Sequence[float]]) -> bytes:
     """Bytes of a `Rollouts` blob.
 
     Raises:
@@ -48,7 +48,7 @@ def pack(prompt: Sequence[int], ids: Sequence[Sequence[int]], logprobs: Sequence
     )
 
 
-def unpack(blob: bytes) -> Rollouts:
+def unpack_rollouts(blob: bytes) -> Rollouts:
     """The completions in a blob.
 
     Raises:

@@ -16,14 +16,14 @@ from events.facts.values import (
     BlobHash,
     Digest,
     Generation,
+    OptimizerStep,
     Phase,
     Provenance,
     QuestionId,
     Role,
     Sampling,
     Seat,
-    Source,
-    StepTaken,
+    SourceLog,
     Task,
     Value,
     Verdict,
@@ -56,7 +56,7 @@ class RunStarted(Fact):
     """Weights that each role starts with."""
     inputs: dict[str, str] = Field(default_factory=dict)
     """Content digests of question sets and prompts, by name."""
-    sources: tuple[Source, ...] = ()
+    sources: tuple[SourceLog, ...] = ()
     """Logs that it learns from, in this order; none where it plays itself. Empty in logs of schema 1."""
 
 
@@ -311,7 +311,7 @@ class PolicyUpdated(Fact):
     """SHA-256 of the sample stream, to prove that a replay saw the same."""
     step: int
     """Optimizer steps taken since the run began."""
-    steps: tuple[StepTaken, ...]
+    steps: tuple[OptimizerStep, ...]
     """What each step did."""
     optimizer: Digest | None = None
     """SHA-256 of the optimizer's state beside the weights; None where there is none, and in logs of schema 1."""

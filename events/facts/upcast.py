@@ -17,31 +17,31 @@ Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 """Data of one schema to data of the next."""
 
 
-def _stopless(data: dict[str, Any]) -> dict[str, Any]:
+def _add_empty_stop(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "sampling": {**data["sampling"], "stop": []}}
 
 
-def _stopless_generation(data: dict[str, Any]) -> dict[str, Any]:
-    return {**data, "generation": _stopless(data["generation"])}
+def _add_empty_stop_to_generation(data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "generation": _add_empty_stop(data["generation"])}
 
 
-def _by_own_rules(data: dict[str, Any]) -> dict[str, Any]:
+def _add_own_rules(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "provenance": {**data["provenance"], "per_test": False, "rules": "own"}}
 
 
-def _untold_tests(data: dict[str, Any]) -> dict[str, Any]:
+def _add_unrecorded_tests(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "verdicts": [{**verdict, "tests": None} for verdict in data["verdicts"]]}
 
 
 UPCASTERS: Mapping[tuple[str, int], Upcaster] = MappingProxyType(
     {
-        ("attempts_made", 1): _stopless_generation,
-        ("attempts_verified", 1): _by_own_rules,
-        ("attempts_verified", 2): _untold_tests,
-        ("evaluation_finished", 1): _stopless,
+        ("attempts_made", 1): _add_empty_stop_to_generation,
+        ("attempts_verified", 1): _add_own_rules,
+        ("attempts_verified", 2): _add_unrecorded_tests,
+        ("evaluation_finished", 1): _add_empty_stop,
         ("policy_served", 1): lambda data: {**data, "difference": None, "mean_difference": None},
         ("policy_updated", 1): lambda data: {**data, "steps": [{**step, "silent": {}} for step in data["steps"]]},
-        ("question_proposed", 1): _stopless_generation,
+        ("question_proposed", 1): _add_empty_stop_to_generation,
         ("run_started", 1): lambda data: {**data, "sources": []},
     }
 )
@@ -51,7 +51,7 @@ tokens were drawn names the texts that ended a completion; verdicts name the rul
 verdicts tell what came of each test."""
 
 _UNION = get_args(get_args(AnyFact)[0])
-KINDS: Mapping[str, type[Fact]] = MappingProxyType({cls.model_fields["kind"].default: cls for cls in _UNION})
+FACT_TYPES: Mapping[str, type[Fact]] = MappingProxyType({cls.model_fields["kind"].default: cls for cls in _UNION})
 """Every kind this version knows."""
 
 

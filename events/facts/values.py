@@ -44,7 +44,7 @@ Outcome = Literal[
     "malformed",
 ]
 """What the verifier found. `malformed`: the completion held no answer of the asked form."""
-LETTERS: Mapping[str, Outcome] = MappingProxyType(
+OUTCOME_LETTERS: Mapping[str, Outcome] = MappingProxyType(
     {
         ".": "passed",
         "w": "wrong_answer",
@@ -58,11 +58,11 @@ LETTERS: Mapping[str, Outcome] = MappingProxyType(
     }
 )
 """What a letter of `Verdict.tests` stands for. Letters, since a log holds a million tests."""
-Letters = Annotated[str, Field(pattern=f"^[{''.join(LETTERS)}]*$")]
-"""Outcomes of tests, one of `LETTERS` each."""
-Rules = Literal["own", "livecodebench", "evalplus"]
+OutcomeLetters = Annotated[str, Field(pattern=f"^[{''.join(OUTCOME_LETTERS)}]*$")]
+"""Outcomes of tests, one of `OUTCOME_LETTERS` each."""
+JudgingRules = Literal["own", "livecodebench", "evalplus"]
 """How answers are run, and which values are right: docs/verdicts.md."""
-Silence = Literal["all_right", "all_wrong", "alone", "average", "empty", "untaught"]
+NoSignalReason = Literal["all_right", "all_wrong", "alone", "average", "empty", "untaught"]
 """Why a completion carries no signal. All of its group were rewarded alike, above 0 or not; it has no group to be compared
 with; its reward is the average; it has no tokens; the teacher's advantages are scaled to 0."""
 
@@ -82,7 +82,7 @@ def canonical(value: BaseModel) -> bytes:
 _ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
-class Pair(Value):
+class IOPair(Value):
     """One example of what a program does."""
 
     input: str
@@ -104,28 +104,28 @@ class Question(Value):
     mode: Literal["function", "stdin", "checks"] = "function"
     """How inputs reach the program. `checks`: each pair's input is code of the benchmark that calls `candidate`, which is the
     entry, and raises where it is wrong; its output is empty."""
-    public: tuple[Pair, ...] = ()
+    public: tuple[IOPair, ...] = ()
     """Pairs that are shown to the student."""
-    private: Annotated[tuple[Pair, ...], Field(min_length=1)]
+    private: Annotated[tuple[IOPair, ...], Field(min_length=1)]
     """Pairs that only the verifier sees. No private pair means nothing to verify, hence at least one."""
     context: Annotated[str, Field(exclude_if=lambda code: not code)] = ""
     """Imports and helpers that stand before every answer, as in the benchmark's own harness. Left out of the id where there are
     none, so that questions of older logs keep theirs."""
 
     @property
-    def pairs(self) -> tuple[Pair, ...]:
+    def pairs(self) -> tuple[IOPair, ...]:
         """All pairs, the public ones first."""
         return self.public + self.private
 
     @property
-    def statement_and_context(self) -> str:
+    def statement_with_context(self) -> str:
         """The statement; behind it the context, unless the statement shows that already."""
         if not self.context or self.context in self.statement:
             return self.statement
         return f"{self.statement}\n\nThis code stands before your answer:\n\n```python\n{self.context}\n```"
 
     @property
-    def whole_program(self) -> str | None:
+    def program_with_context(self) -> str | None:
         """The reference program with the context that it needs to run."""
         if self.program is None or not self.context or self.context in self.program:
             return self.program
@@ -184,7 +184,7 @@ class Verdict(Value):
     """Tests there were."""
     detail: str = ""
     """A short reason for people, at most 200 characters; hostile text, escape it."""
-    tests: Letters | None = None
+    tests: OutcomeLetters | None = None
     """What came of each test, in the order of the question's pairs; shorter than `total` where
     tests were not run. None in logs of older schemas."""
 
@@ -198,11 +198,11 @@ class Provenance(Value):
     """Limits in force, by name."""
     per_test: bool = False
     """Whether every test had the limits for itself; else all tests of an answer shared them."""
-    rules: Rules = "own"
+    rules: JudgingRules = "own"
     """Rules that were followed; these two are as here in logs of older schemas."""
 
 
-class StepTaken(Value):
+class OptimizerStep(Value):
     """One optimizer step."""
 
     phase: Phase
@@ -211,7 +211,7 @@ class StepTaken(Value):
     """Reward groups in the batch."""
     silent_groups: int
     """Groups whose advantages are all zero; they carry no signal."""
-    silent: dict[Silence, int] = Field(default_factory=dict)
+    silent: dict[NoSignalReason, int] = Field(default_factory=dict)
     """Completions without signal, by reason; empty in logs of schema 1."""
     samples: int
     """Completions that were computed: those with a non-zero advantage, or all where the loss has a KL or entropy term."""
@@ -223,7 +223,7 @@ class StepTaken(Value):
     """Loss, gradient norm and the rest, named as TRL names them."""
 
 
-class Source(Value):
+class SourceLog(Value):
     """A log that another run learns from: the part of it that counts, and the proof that it is that log."""
 
     name: str

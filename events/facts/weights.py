@@ -15,12 +15,12 @@ from typing import Final
 from events.facts.errors import ModelError
 from events.facts.values import Digest
 
-OPTIMIZER: Final = "optimizer.moments"
+OPTIMIZER_FILE: Final = "optimizer.moments"
 """The file beside the weights with all that the next optimizer step depends on; in safetensors' format, but not named so,
 because servers load every file of that name as weights."""
-ADAPTER: Final = "adapter_model.safetensors"
+ADAPTER_FILE: Final = "adapter_model.safetensors"
 """The tensors of an adapter, in peft's format."""
-ADAPTER_CONFIG: Final = "adapter_config.json"
+ADAPTER_CONFIG_FILE: Final = "adapter_config.json"
 """What an adapter is and stands on, in peft's format."""
 _FILES: Final = ("config.json", "tokenizer.json")
 _CHUNK: Final = 1 << 20
@@ -33,12 +33,12 @@ def weights_digest(folder: Path) -> Digest:
         ModelError: a file is missing or cannot be read.
     """
     shards = sorted(p.name for p in folder.glob("model*.safetensors"))
-    adapted = (folder / ADAPTER_CONFIG).exists()
+    adapted = (folder / ADAPTER_CONFIG_FILE).exists()
     if not shards and not adapted:
         raise ModelError(f"No model*.safetensors in {folder}; give a folder that holds a model in Hugging Face format")
     total = hashlib.sha256()
-    for name in (ADAPTER_CONFIG, ADAPTER) if adapted else sorted([*_FILES, *shards]):
-        total.update(f"{name}\0{_content(folder / name)}\n".encode())
+    for name in (ADAPTER_CONFIG_FILE, ADAPTER_FILE) if adapted else sorted([*_FILES, *shards]):
+        total.update(f"{name}\0{_file_hash(folder / name)}\n".encode())
     return Digest(total.hexdigest())
 
 
@@ -48,27 +48,27 @@ def optimizer_digest(folder: Path) -> Digest | None:
     Raises:
         ModelError: it cannot be read.
     """
-    return Digest(_content(folder / OPTIMIZER)) if (folder / OPTIMIZER).exists() else None
+    return Digest(_file_hash(folder / OPTIMIZER_FILE)) if (folder / OPTIMIZER_FILE).exists() else None
 
 
-def base_of(folder: Path) -> Path | None:
+def adapter_base(folder: Path) -> Path | None:
     """Where the base of an adapter lies, beside it and proved to be what it is called; None for weights that stand alone.
 
     Raises:
         ModelError: the base is missing or another, or the adapter does not name one.
     """
-    if not (folder / ADAPTER_CONFIG).exists():
+    if not (folder / ADAPTER_CONFIG_FILE).exists():
         return None
     try:
-        base = folder.parent / str(json.loads((folder / ADAPTER_CONFIG).read_text())["base_model_name_or_path"])
+        base = folder.parent / str(json.loads((folder / ADAPTER_CONFIG_FILE).read_text())["base_model_name_or_path"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{ADAPTER_CONFIG} in {folder} names no base ({error!r}); restore the folder") from error
+        raise ModelError(f"{ADAPTER_CONFIG_FILE} in {folder} names no base ({error!r}); restore the folder") from error
     if not base.is_dir() or weights_digest(base) != base.name:
         raise ModelError(f"The adapter in {folder} stands on {base}, which is missing or was changed; restore that folder")
     return base
 
 
-def _content(file: Path) -> str:
+def _file_hash(file: Path) -> str:
     content = hashlib.sha256()
     try:
         with file.open("rb") as opened:

@@ -12,7 +12,7 @@ from collections import Counter
 from statistics import fmean
 from typing import Any
 
-from events.facts.log import Event, Readable
+from events.facts.log import Event, ReadableLog
 from events.facts.types import (
     AttemptsMade,
     AttemptsVerified,
@@ -31,15 +31,15 @@ from events.facts.types import (
     RewardGiven,
 )
 from events.facts.values import BlobHash, QuestionId, Seat
-from events.index.flags import examine_question, telling_programs, write_signs
-from events.index.rows import Origin, Sign
-from events.index.texts import Texts, asking, plain
-from events.pure.reward_hacking import about_answers
+from events.index.flags import candidate_programs, write_question_signs, write_signs
+from events.index.rows import Origin, SignEntry
+from events.index.texts import TextCache, searchable_text, storable_text
+from events.pure.reward_hacking import answer_signs
 from events.text.safe_text import one_line
 
-TITLE = 120
+TITLE_LENGTH = 120
 """Characters of a statement that a list shows."""
-SHOWN = 60
+GAPS_SHOWN = 60
 """Gaps of a goalpost that a list shows at most."""
 
 ORIGINS: dict[Seat, Origin] = {"easy": "lemma", "hard": "lift", "open": "open"}
@@ -51,11 +51,11 @@ SELECT position, blob FROM appearances
 WHERE question = (SELECT question FROM goalposts WHERE question = ?) AND origin = 'goalpost'"""
 
 
-class Facts:
+class FactIndexer:
     """Writes facts to an index."""
 
-    def __init__(self, log: Readable) -> None:
-        self._texts = Texts(log)
+    def __init__(self, log: ReadableLog) -> None:
+        self._texts = TextCache(log)
 
     def write(self, db: sqlite3.Connection, event: Event) -> None:
         """Write what an event means."""
@@ -90,13 +90,15 @@ class Facts:
 
     def _added(self, db: sqlite3.Connection, event: Event, fact: GoalpostAdded) -> None:
         question = self._texts.question(fact.blob)
-        title = one_line(question.statement, TITLE)
+        title = one_line(question.statement, TITLE_LENGTH)
         query = "INSERT OR IGNORE INTO goalposts (question, blob, title, source) VALUES (?, ?, ?, ?)"
-        db.execute(query, (fact.question, fact.blob, title, plain(fact.source)))
-        _appear(db, event, origin="goalpost", question=fact.question, blob=fact.blob, title=title, source=plain(fact.source))
-        _write_text(db, "asked", 2 * event.position, asking(question))
-        about = Sign(event.position, "", "", None, fact.question, None, event.stream, event.version)
-        examine_question(db, about, question, None)
+        db.execute(query, (fact.question, fact.blob, title, storable_text(fact.source)))
+        _appear(
+            db, event, origin="goalpost", question=fact.question, blob=fact.blob, title=title, source=storable_text(fact.source)
+        )
+        _write_text(db, "asked", 2 * event.position, searchable_text(question))
+        about = SignEntry(event.position, "", "", None, fact.question, None, event.stream, event.version)
+        write_question_signs(db, about, question, None)
 
     def _started(self, db: sqlite3.Connection, event: Event, fact: EpisodeStarted) -> None:
         row = (event.stream, event.position, fact.iteration, fact.purpose, fact.question, fact.axis)
@@ -105,16 +107,16 @@ class Facts:
             db.execute("UPDATE goalposts SET episodes = episodes + 1 WHERE question = ?", (fact.question,))
         if fact.purpose == "practice":
             question = self._texts.question(fact.blob)
-            title = one_line(question.statement, TITLE)
+            title = one_line(question.statement, TITLE_LENGTH)
             asked = {"question": fact.question, "blob": fact.blob, "title": title}
             _appear(db, event, origin="practice", iteration=fact.iteration, **asked)
-            _write_text(db, "asked", 2 * event.position, asking(question))
+            _write_text(db, "asked", 2 * event.position, searchable_text(question))
 
     def _proposed(self, db: sqlite3.Connection, event: Event, fact: QuestionProposed) -> None:
         iteration, axis, goalpost = _episode(db, event.stream)
         texts = self._texts.completions(fact.generation.texts)
         asked = {"seat": fact.seat, "parent": fact.parent, "origin": ORIGINS[fact.seat], "axis": axis, "goalpost": goalpost}
-        wrote = {"texts": fact.generation.texts, "title": one_line(texts[0], TITLE)}
+        wrote = {"texts": fact.generation.texts, "title": one_line(texts[0], TITLE_LENGTH)}
         _appear(db, event, iteration=iteration, attempt=fact.attempt, **asked, **wrote)
         _write_text(db, "asked", 2 * event.position, texts[0])
 
@@ -123,7 +125,7 @@ class Facts:
         match event.fact:
             case QuestionRejected() as fact:
                 query = "UPDATE appearances SET accepted = 0, reason = ?, detail = ? WHERE stream = ? AND version = "
-                db.execute(query + _LAST, (fact.reason, plain(fact.detail), stream, stream))
+                db.execute(query + _LAST, (fact.reason, storable_text(fact.detail), stream, stream))
                 if fact.question is not None and fact.blob is not None:
                     self._became(db, event, fact.question, fact.blob)
             case QuestionValidated() as fact:
@@ -149,19 +151,19 @@ class Facts:
         if known is not None:
             return
         asked = self._texts.question(blob)
-        title = one_line(asked.statement, TITLE)
+        title = one_line(asked.statement, TITLE_LENGTH)
         db.execute(
             "UPDATE appearances SET question = ?, blob = ?, title = ? WHERE position = ?", (question, blob, title, position)
         )
         written = self._texts.completions(texts)[0]
-        if plain(asked.statement) not in written or plain(asked.program or "") not in written:
-            _write_text(db, "asked", 2 * position + 1, asking(asked))
+        if storable_text(asked.statement) not in written or storable_text(asked.program or "") not in written:
+            _write_text(db, "asked", 2 * position + 1, searchable_text(asked))
 
     def _examine(self, db: sqlite3.Connection, event: Event, fact: QuestionValidated) -> None:
         query = "SELECT position, version, iteration FROM appearances WHERE stream = ? ORDER BY version DESC LIMIT 1"
         position, version, iteration = db.execute(query, (event.stream,)).fetchone()
-        about = Sign(position, "", "", iteration, fact.question, None, event.stream, version)
-        examine_question(db, about, self._texts.question(fact.blob), fact.similarity)
+        about = SignEntry(position, "", "", iteration, fact.question, None, event.stream, version)
+        write_question_signs(db, about, self._texts.question(fact.blob), fact.similarity)
 
     def _made(self, db: sqlite3.Connection, event: Event, fact: AttemptsMade) -> None:
         iteration, axis, goalpost = _episode(db, event.stream)
@@ -186,9 +188,9 @@ class Facts:
             db.executemany("INSERT OR IGNORE INTO outcomes VALUES (?, ?)", rows)
             if task == "induction" and found and (asked := self._texts.question(found[0][1])).public:
                 outcomes = [verdict.outcome for verdict in fact.verdicts]
-                about = Sign(position, "", "", iteration, question, None, event.stream, fact.of)
-                programs = telling_programs(self._texts.completions(texts), fact.provenance.rules, asked.entry)
-                write_signs(db, about, about_answers(asked, programs, outcomes))
+                about = SignEntry(position, "", "", iteration, question, None, event.stream, fact.of)
+                programs = candidate_programs(self._texts.completions(texts), fact.provenance.rules, asked.entry)
+                write_signs(db, about, answer_signs(asked, programs, outcomes))
 
 
 def _appear(db: sqlite3.Connection, event: Event, **columns: str | int | None) -> None:
@@ -237,7 +239,7 @@ def _measured(db: sqlite3.Connection, goalpost: QuestionId, measure: tuple[Any, 
     gap = 1 - successes / attempts
     if measures % stride == 0:
         gaps.append(gap)
-    if len(gaps) == SHOWN:
+    if len(gaps) == GAPS_SHOWN:
         gaps, stride = gaps[::2], 2 * stride
     db.execute(
         """UPDATE goalposts SET measures = ?, stride = ?, gaps = ?, first_gap = coalesce(first_gap, ?), last_gap = ?,

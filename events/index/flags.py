@@ -10,20 +10,20 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 
-from events.facts.values import Question, Rules
-from events.index.rows import Sign
-from events.index.texts import plain
-from events.pure.evalplus_sanitizer import program_in
-from events.pure.reward_hacking import Found, about_question, shape
+from events.facts.values import JudgingRules, Question
+from events.index.rows import SignEntry
+from events.index.texts import storable_text
+from events.pure.evalplus_sanitizer import extract_program
+from events.pure.reward_hacking import WarningSign, question_signs, structure_hash
 
 _COLUMNS = "position, rule, evidence, iteration, question, other, stream, version, attempt"
 
 
-_TELLING = ("==", "!=", "{", "case ", " is ", " in (", " in [", " in(", " in[", " not in")
+_COMPARISON_MARKS = ("==", "!=", "{", "case ", " is ", " in (", " in [", " in(", " in[", " not in")
 """One of these is in every program that tells some inputs apart from others by their value."""
 
 
-def telling_programs(texts: Sequence[str], rules: Rules, entry: str) -> list[str | None]:
+def candidate_programs(texts: Sequence[str], rules: JudgingRules, entry: str) -> list[str | None]:
     """The program in each completion; None where there is none, or none that could tell some inputs apart from others.
 
     Args:
@@ -31,11 +31,13 @@ def telling_programs(texts: Sequence[str], rules: Rules, entry: str) -> list[str
         rules: by which they were judged.
         entry: what the question calls.
     """
-    parsed = {text: program_in(text, rules, entry) for text in set(texts) if any(mark in text for mark in _TELLING)}
+    parsed = {
+        text: extract_program(text, rules, entry) for text in set(texts) if any(mark in text for mark in _COMPARISON_MARKS)
+    }
     return [found if isinstance(found := parsed.get(text), str) else None for text in texts]
 
 
-def examine_question(db: sqlite3.Connection, about: Sign, question: Question, similarity: float | None) -> None:
+def write_question_signs(db: sqlite3.Connection, about: SignEntry, question: Question, similarity: float | None) -> None:
     """Write down what is suspicious about a question.
 
     Args:
@@ -44,9 +46,9 @@ def examine_question(db: sqlite3.Connection, about: Sign, question: Question, si
         question: it.
         similarity: the largest to an accepted one, where anybody measured it.
     """
-    found = about_question(question, similarity)
+    found = question_signs(question, similarity)
     if question.program is not None and about.question is not None:
-        form = shape(question.program)
+        form = structure_hash(question.program)
         known = db.execute("SELECT question, position FROM shapes WHERE shape = ?", (form,)).fetchone()
         if known is None:
             db.execute("INSERT INTO shapes VALUES (?, ?, ?)", (form, about.question, about.position))
@@ -55,15 +57,15 @@ def examine_question(db: sqlite3.Connection, about: Sign, question: Question, si
                 "it is the question" if known[0] == about.question else "its program differs in names and layout only from that"
             )
             found = [sign for sign in found if sign.rule != "near_duplicate"]
-            found.append(Found("near_duplicate", f"{same} of position {known[1]}"))
+            found.append(WarningSign("near_duplicate", f"{same} of position {known[1]}"))
             about = replace(about, other=known[0])
     write_signs(db, about, found)
 
 
-def write_signs(db: sqlite3.Connection, about: Sign, found: Sequence[Found]) -> None:
+def write_signs(db: sqlite3.Connection, about: SignEntry, found: Sequence[WarningSign]) -> None:
     """Write signs down, all about the same."""
     for sign in found:
         other = about.other if sign.rule == "near_duplicate" else None
         place = (about.iteration, about.question, other, about.stream, about.version, sign.index)
-        row = (about.position, sign.rule, plain(sign.evidence), *place)
+        row = (about.position, sign.rule, storable_text(sign.evidence), *place)
         db.execute(f"INSERT INTO signs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608  # constants only

@@ -1,6 +1,6 @@
 """Where the index of a log lies: beside it, in the user's cache folder, or else in a temporary folder of the user's own.
 
-Nothing is written where a run is only looked at. It makes no index itself but `indexed`, which commands use.
+Nothing is written where a run is only looked at. It makes no index itself but `open_index`, which commands use.
 """
 
 from __future__ import annotations
@@ -12,34 +12,34 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from events.cli.app import LOG_NAME, locate
-from events.facts.log import Readable, Say, silent
+from events.cli.app import LOG_NAME, locate_log
+from events.facts.log import ProgressCallback, ReadableLog, ignore_progress
 from events.index.reader import Index
-from events.index.writer import Indexing
-from events.process.home import home, temporary
+from events.index.writer import Indexer
+from events.process.home import home_folder, private_temp_folder
 
 INDEX_NAME = "index.sqlite"
 """The index's file in the directory of a run."""
 _PASSWORD = re.compile(r"(?<=//)([^/@:]*):[^/@]*@|(?<=[?&])password=[^&]*")
 
 
-def place_of(where: str) -> Path:
+def index_path(where: str) -> Path:
     """Where the index of a log lies, by what a command line calls the log.
 
     Raises:
         BadInput: there is no such log.
     """
-    log = locate(where)
+    log = locate_log(where)
     if isinstance(log, Path):
         log = log.resolve()
         beside = log.with_name(INDEX_NAME if log.name == LOG_NAME else f"{log.name}.{INDEX_NAME}")
         if os.access(beside if beside.exists() else beside.parent, os.W_OK):
             return beside
     named = _PASSWORD.sub(r"\1@", str(log))
-    return cache() / f"{hashlib.sha256(named.encode()).hexdigest()[:32]}.sqlite"
+    return cache_folder() / f"{hashlib.sha256(named.encode()).hexdigest()[:32]}.sqlite"
 
 
-def cache() -> Path:
+def cache_folder() -> Path:
     """The folder of indexes that lie beside no log.
 
     Raises:
@@ -49,10 +49,10 @@ def cache() -> Path:
     # As the convention has it, a relative path counts as none.
     if base.is_absolute():
         return base / "gasp" / "index"
-    known = home()
+    known = home_folder()
     if known is not None and _can_hold(known / ".cache" / "gasp" / "index"):
         return known / ".cache" / "gasp" / "index"
-    return temporary() / "index"
+    return private_temp_folder() / "index"
 
 
 def _can_hold(folder: Path) -> bool:
@@ -62,7 +62,7 @@ def _can_hold(folder: Path) -> bool:
 
 
 @contextmanager
-def indexed(log: Readable, where: str, say: Say = silent) -> Iterator[Index]:
+def open_index(log: ReadableLog, where: str, say: ProgressCallback = ignore_progress) -> Iterator[Index]:
     """The index of a log, with all that the log holds by now.
 
     Args:
@@ -70,6 +70,6 @@ def indexed(log: Readable, where: str, say: Say = silent) -> Iterator[Index]:
         where: what the command line calls it.
         say: told how many events are done, of how many.
     """
-    with closing(Indexing(log, place_of(where))) as indexing:
+    with closing(Indexer(log, index_path(where))) as indexing:
         indexing.catch_up(say)
         yield indexing.index

@@ -20,7 +20,7 @@ from events.facts.errors import BadInput
 from events.facts.types import Purpose, Reason
 from events.facts.values import Axis, Outcome, Seat, Task
 from events.index.rows import Origin
-from events.index.texts import plain
+from events.index.texts import storable_text
 
 Kind = Literal["question", "answers"]
 
@@ -43,9 +43,9 @@ NUMBERS: Final = ("passrate", "reward", "similarity", "iteration", "tokens")
 """Fields that can be compared."""
 PREFIXES: Final[Mapping[str, int]] = {"policy": 64, "question": 16, "goalpost": 16}
 """Fields that hold ids, of which the beginning is enough, and how long a whole id is, which an index finds at once."""
-MOST: Final = 64
+MAX_TERMS: Final = 64
 """Terms of a query."""
-LAST: Final = "\U0010ffff"
+AFTER_ALL_TEXTS: Final = "\U0010ffff"
 """Behind every text that begins as the one before it."""
 FIELDS: Final = (*CHOICES, *PREFIXES, "source", *NUMBERS)
 
@@ -92,7 +92,7 @@ _TERM = re.compile(
 
 
 @dataclass(frozen=True)
-class Term:
+class QueryTerm:
     """One thing that must hold."""
 
     value: str
@@ -105,36 +105,36 @@ class Term:
     """Whether words that begin with the text's last word will do."""
 
 
-class Statement(NamedTuple):
+class SqlQuery(NamedTuple):
     """SQL with its values."""
 
     sql: str
     values: tuple[str | float | int, ...]
 
 
-def parse(query: str) -> list[Term]:
+def parse_query(query: str) -> list[QueryTerm]:
     """The terms of a query.
 
     Raises:
         BadInput: it cannot be read.
     """
-    terms: list[Term] = []
-    at, query = 0, plain(query).strip()
+    terms: list[QueryTerm] = []
+    at, query = 0, storable_text(query).strip()
     while at < len(query):
         found = _TERM.match(query, at)
         if found is None or (query[found.end() : found.end() + 1] == '"' and not found["phrase"] and not found["word"]):
             message = f"the query {query!r} has a phrase that does not end"
             raise BadInput(f"{message}; put another quotation mark behind it, or leave its first one out")
         terms.append(_term(found))
-        if len(terms) > MOST:
+        if len(terms) > MAX_TERMS:
             raise BadInput(
-                f"the query has more than {MOST} terms; leave some out, or put words that follow one another in quotes"
+                f"the query has more than {MAX_TERMS} terms; leave some out, or put words that follow one another in quotes"
             )
         at = found.end()
     return terms
 
 
-def _term(found: re.Match[str]) -> Term:
+def _term(found: re.Match[str]) -> QueryTerm:
     negated, name = bool(found["minus"]), found["field"]
     value = found["word"] if found["phrase"] is None else found["phrase"]
     if name is None:
@@ -142,12 +142,12 @@ def _term(found: re.Match[str]) -> Term:
         if not any(character.isalnum() for character in value):
             message = f"the query searches for {found[0].strip()!r}, in which there is no letter or digit"
             raise BadInput(f'{message}; give a word, a "phrase", or a field: {", ".join(FIELDS)}')
-        return Term(value, negated=negated, prefix=prefix)
+        return QueryTerm(value, negated=negated, prefix=prefix)
     name = name.lower()
     if name not in FIELDS:
         message = f"the query asks for the field {name!r}, and the fields are {', '.join(FIELDS)}"
         raise BadInput(f'{message}; take one of them, or put a text that has a ":" or "=" in it in quotes')
-    return Term(_value(name, found["operator"], value), name, found["operator"], negated)
+    return QueryTerm(_value(name, found["operator"], value), name, found["operator"], negated)
 
 
 def _value(name: str, operator: str, value: str) -> str:
@@ -178,7 +178,7 @@ def _is_number(value: str) -> bool:
         return False
 
 
-def select(terms: Sequence[Term], kind: Kind, *, after: int = 0, before: int, limit: int) -> Statement | None:
+def select_rows(terms: Sequence[QueryTerm], kind: Kind, *, after: int = 0, before: int, limit: int) -> SqlQuery | None:
     """What finds the rows of one kind between two positions, the latest first; None if no row of this kind can be meant.
 
     Where words are searched, rows are looked up from what the text index finds, where a verdict is, from the list of its
@@ -188,49 +188,49 @@ def select(terms: Sequence[Term], kind: Kind, *, after: int = 0, before: int, li
     if any(term.field not in _COLUMNS[kind] for term in fields):
         return None
     rows, position = f"{_ROWS[kind]} AS r", "r.position"
-    conditions: list[Statement] = []
+    conditions: list[SqlQuery] = []
     words = [term for term in terms if term.field is None]
     if any(not term.negated for term in words):
         texts = _TEXTS[kind]
         rows, position = f"{texts} CROSS JOIN {rows} ON r.position = {texts}.rowid / 2", f"{texts}.rowid"
-        conditions.append(Statement(f"{texts} MATCH ?", (match(words),)))
+        conditions.append(SqlQuery(f"{texts} MATCH ?", (match_expression(words),)))
     else:
         conditions += _without(words, kind, after, before)
         verdict = next((term for term in fields if term.field == "verdict" and not term.negated), None)
         if verdict is not None:
             rows, position = f"outcomes CROSS JOIN {rows} USING (position)", "outcomes.position"
-            conditions.append(Statement("outcomes.outcome = ?", (verdict.value,)))
+            conditions.append(SqlQuery("outcomes.outcome = ?", (verdict.value,)))
             fields.remove(verdict)
     scale = 2 if position.endswith("rowid") else 1
-    conditions.append(Statement(f"{position} >= ? AND {position} < ?", (scale * (after + 1), scale * before)))
+    conditions.append(SqlQuery(f"{position} >= ? AND {position} < ?", (scale * (after + 1), scale * before)))
     conditions += [_condition(term, _COLUMNS[kind][term.field]) for term in fields if term.field is not None]
     where = " AND ".join(condition.sql for condition in conditions) or "1"
     values = tuple(value for condition in conditions for value in condition.values)
     # A proposal's two texts follow one another, so the limit leaves room for both.
-    return Statement(f"SELECT r.* FROM {rows} WHERE {where} ORDER BY {position} DESC LIMIT ?", (*values, 2 * limit))  # noqa: S608
+    return SqlQuery(f"SELECT r.* FROM {rows} WHERE {where} ORDER BY {position} DESC LIMIT ?", (*values, 2 * limit))  # noqa: S608
 
 
-def _without(words: Sequence[Term], kind: Kind, after: int, before: int) -> list[Statement]:
+def _without(words: Sequence[QueryTerm], kind: Kind, after: int, before: int) -> list[SqlQuery]:
     texts = _TEXTS[kind]
     inside = f"{texts} MATCH ? AND rowid > ? AND rowid < ?"
     found = f"r.position NOT IN (SELECT rowid / 2 FROM {texts} WHERE {inside})"  # noqa: S608  # constants only
-    return [Statement(found, (_quoted(term), 2 * after, 2 * before)) for term in words]
+    return [SqlQuery(found, (_quoted(term), 2 * after, 2 * before)) for term in words]
 
 
-def match(words: Sequence[Term]) -> str:
+def match_expression(words: Sequence[QueryTerm]) -> str:
     """What the text index is asked for: all that are not negated, and none that is. At least one is not."""
     wanted = " AND ".join(_quoted(term) for term in words if not term.negated)
     unwanted = " OR ".join(_quoted(term) for term in words if term.negated)
     return f"({wanted}) NOT ({unwanted})" if unwanted else wanted
 
 
-def _quoted(term: Term) -> str:
+def _quoted(term: QueryTerm) -> str:
     # Between quotes, nothing is a word of the text index's own language.
     text = term.value.rstrip("*") if term.prefix else term.value
     return '"' + text.replace('"', '""') + '"' + ("*" if term.prefix else "")
 
 
-def _condition(term: Term, column: str) -> Statement:
+def _condition(term: QueryTerm, column: str) -> SqlQuery:
     values: tuple[str | float | int, ...]
     if term.field in NUMBERS:
         operator = "=" if term.operator == ":" else term.operator
@@ -239,9 +239,11 @@ def _condition(term: Term, column: str) -> Statement:
         begin = term.value.lower()
         # Bounds instead of a pattern: an index finds them, and nothing in the value is more than text.
         found = (
-            (f"{column} = ?", (begin,)) if len(begin) >= whole else (f"{column} >= ? AND {column} < ?", (begin, begin + LAST))
+            (f"{column} = ?", (begin,))
+            if len(begin) >= whole
+            else (f"{column} >= ? AND {column} < ?", (begin, begin + AFTER_ALL_TEXTS))
         )
         sql, values = found
     else:
         sql, values = column, ({"yes": 1, "no": 0}.get(term.value, term.value),)
-    return Statement(f"NOT coalesce({sql}, 0)" if term.negated else f"({sql})", values)
+    return SqlQuery(f"NOT coalesce({sql}, 0)" if term.negated else f"({sql})", values)

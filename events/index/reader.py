@@ -16,12 +16,12 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from events.facts.errors import BadInput, LogError
-from events.facts.log import Readable
+from events.facts.log import ReadableLog
 from events.facts.values import QuestionId
-from events.index.query import KINDS, LAST, Kind, parse, select
-from events.index.rows import Answers, Appearance, Episode, Gap, Goalpost, Hit, Sign
+from events.index.query import AFTER_ALL_TEXTS, KINDS, Kind, parse_query, select_rows
+from events.index.rows import AppearanceEntry, AttemptsEntry, EpisodeEntry, GapEntry, GoalpostEntry, SearchHit, SignEntry
 from events.index.schema import connect
-from events.index.texts import Texts, asking, excerpt, plain
+from events.index.texts import TextCache, excerpt, searchable_text, storable_text
 
 ORDERS = (
     "question",
@@ -36,10 +36,10 @@ ORDERS = (
     "solved_after",
 )
 """What goalposts can be ordered by."""
-FOUND = 20
+MAX_FOUND = 20
 """Questions that `find` gives at most."""
 
-_STRETCH = 20_000
+_STRETCH_POSITIONS = 20_000
 """Positions that a search looks at before it asks for the time; those of a million rows take a fiftieth of what all take."""
 _POSITION_END = 2**63 - 1
 _GAP = "position, stream, iteration, policy, successes, attempts, best_share"
@@ -47,10 +47,10 @@ _EPISODE = "stream, position, iteration, purpose, question, axis, ending"
 _SIGN = "position, rule, evidence, iteration, question, other, stream, version, attempt"
 
 
-class Searched(NamedTuple):
+class SearchPage(NamedTuple):
     """What a search found until it ended."""
 
-    hits: list[Hit]
+    hits: list[SearchHit]
     """The latest first."""
     before: int
     """Where it ended: all that stands from here on was looked at. What to go on with, unless it is 1."""
@@ -59,18 +59,20 @@ class Searched(NamedTuple):
 class Index:
     """What a log holds, and where."""
 
-    def __init__(self, log: Readable, place: Path) -> None:
+    def __init__(self, log: ReadableLog, place: Path) -> None:
         """Open the index of a log, which has been made: see `events.index.writer`."""
         self._place = place
         self._db = connect(place, reading=True)
         self._db.row_factory = sqlite3.Row
         self._lock = threading.Lock()
-        self._texts = Texts(log)
+        self._texts = TextCache(log)
 
     def _ask(self, query: str, *values: Any) -> list[sqlite3.Row]:
         try:
             with self._lock:
-                return self._db.execute(query, [plain(one) if isinstance(one, str) else one for one in values]).fetchall()
+                return self._db.execute(
+                    query, [storable_text(one) if isinstance(one, str) else one for one in values]
+                ).fetchall()
         except sqlite3.Error as error:
             raise LogError(f"the index {self._place} cannot be read ({error}); delete it to have it made anew") from error
 
@@ -81,7 +83,7 @@ class Index:
 
     def goalposts(
         self, *, where: str = "", order: str = "last_gap", descending: bool = False, limit: int = 200, offset: int = 0
-    ) -> tuple[list[Goalpost], int]:
+    ) -> tuple[list[GoalpostEntry], int]:
         """Goalposts, and how many there are in all.
 
         Args:
@@ -96,7 +98,7 @@ class Index:
         """
         if order not in ORDERS:
             raise BadInput(f"goalposts cannot be ordered by {order!r}; order them by one of {', '.join(ORDERS)}")
-        words = plain(where).lower().split()
+        words = storable_text(where).lower().split()
         found = " AND ".join(["(instr(lower(title), ?) OR instr(question, ?) = 1 OR lower(source) = ?)"] * len(words)) or "1"
         values = [word for word in words for _ in range(3)]
         count = self._ask(f"SELECT count(*) FROM goalposts WHERE {found}", *values)[0][0]  # noqa: S608  # constants only
@@ -104,58 +106,61 @@ class Index:
         query = f"SELECT * FROM goalposts WHERE {found} ORDER BY {by} LIMIT ? OFFSET ?"  # noqa: S608  # constants only
         return [_goalpost(row) for row in self._ask(query, *values, limit, offset)], count
 
-    def goalpost(self, question: QuestionId) -> Goalpost | None:
+    def goalpost(self, question: QuestionId) -> GoalpostEntry | None:
         """A goalpost by its id."""
         return next(map(_goalpost, self._ask("SELECT * FROM goalposts WHERE question = ?", question)), None)
 
-    def gaps(self, goalpost: QuestionId) -> list[Gap]:
+    def gaps(self, goalpost: QuestionId) -> list[GapEntry]:
         """Every measure of a goalpost, in order."""
         query = f"SELECT {_GAP} FROM gaps WHERE goalpost = ? ORDER BY position"  # noqa: S608  # constants only
-        return [Gap(*row) for row in self._ask(query, goalpost)]
+        return [GapEntry(*row) for row in self._ask(query, goalpost)]
 
-    def episodes(self, goalpost: QuestionId, *, before: int | None = None, limit: int = 20) -> list[Episode]:
+    def episodes(self, goalpost: QuestionId, *, before: int | None = None, limit: int = 20) -> list[EpisodeEntry]:
         """The guided episodes of a goalpost, the latest first, those behind the position `before` left out."""
         query = f"SELECT {_EPISODE} FROM episodes WHERE question = ? AND purpose = 'guided' AND position < ?"  # noqa: S608
-        return [Episode(*row) for row in self._ask(f"{query} ORDER BY position DESC LIMIT ?", goalpost, _top(before), limit)]
+        return [
+            EpisodeEntry(*row)
+            for row in self._ask(f"{query} ORDER BY position DESC LIMIT ?", goalpost, _before_or_end(before), limit)
+        ]
 
-    def appearances(self, question: QuestionId, *, limit: int = 50) -> list[Appearance]:
+    def appearances(self, question: QuestionId, *, limit: int = 50) -> list[AppearanceEntry]:
         """Where a question appeared, the first time first."""
         query = "SELECT * FROM appearances WHERE question = ? ORDER BY position LIMIT ?"
         return [_appearance(row) for row in self._ask(query, question, limit)]
 
-    def appearance(self, stream: str, version: int) -> Appearance | None:
+    def appearance(self, stream: str, version: int) -> AppearanceEntry | None:
         """The appearance with one event."""
         query = "SELECT * FROM appearances WHERE stream = ? AND version = ?"
         return next(map(_appearance, self._ask(query, stream, version)), None)
 
-    def proposals(self, stream: str) -> list[Appearance]:
+    def proposals(self, stream: str) -> list[AppearanceEntry]:
         """What the teacher proposed in an episode, in order."""
         query = "SELECT * FROM appearances WHERE stream = ? AND seat IS NOT NULL ORDER BY version"
         return [_appearance(row) for row in self._ask(query, stream)]
 
     def answers(
         self, *, question: QuestionId | None = None, stream: str | None = None, before: int | None = None, limit: int = 50
-    ) -> list[Answers]:
+    ) -> list[AttemptsEntry]:
         """Answers, the latest first; to one question or of one stream if asked, those behind `before` left out."""
         asked = {"question": question, "stream": stream}
         known = {name: value for name, value in asked.items() if value is not None}
         bounds = " AND ".join(["position < ?", *(f"{name} = ?" for name in known)])
         query = f"SELECT * FROM answers WHERE {bounds} ORDER BY position DESC LIMIT ?"  # noqa: S608  # constants only
-        return [_answers(row) for row in self._ask(query, _top(before), *known.values(), limit)]
+        return [_answers(row) for row in self._ask(query, _before_or_end(before), *known.values(), limit)]
 
-    def answers_at(self, stream: str, version: int) -> Answers | None:
+    def answers_at(self, stream: str, version: int) -> AttemptsEntry | None:
         """The answers of one event."""
         query = "SELECT * FROM answers WHERE stream = ? AND version = ?"
         return next(map(_answers, self._ask(query, stream, version)), None)
 
-    def find(self, prefix: str) -> list[Appearance]:
+    def find(self, prefix: str) -> list[AppearanceEntry]:
         """Questions whose id begins so, each where it first appeared."""
-        prefix = plain(prefix)
+        prefix = storable_text(prefix)
         first = "SELECT min(position) FROM appearances WHERE question >= ? AND question < ? GROUP BY question LIMIT ?"
         query = f"SELECT * FROM appearances WHERE position IN ({first}) ORDER BY question"  # noqa: S608  # constants only
-        return [_appearance(row) for row in self._ask(query, prefix, prefix + LAST, FOUND)]
+        return [_appearance(row) for row in self._ask(query, prefix, prefix + AFTER_ALL_TEXTS, MAX_FOUND)]
 
-    def search(self, query: str, *, limit: int = 50, before: int | None = None) -> list[Hit]:
+    def search(self, query: str, *, limit: int = 50, before: int | None = None) -> list[SearchHit]:
         """What a query finds, the latest first, those behind the position `before` left out.
 
         Raises:
@@ -163,22 +168,22 @@ class Index:
         """
         return self.search_for(inf, query, limit=limit, before=before).hits
 
-    def search_for(self, seconds: float, query: str, *, limit: int = 50, before: int | None = None) -> Searched:
+    def search_for(self, seconds: float, query: str, *, limit: int = 50, before: int | None = None) -> SearchPage:
         """The same, but that it ends early after so many seconds, or somewhat more, and says how far it came.
 
         Raises:
             BadInput: the query cannot be read.
         """
-        terms, until = parse(query), monotonic() + seconds
+        terms, until = parse_query(query), monotonic() + seconds
         wanted = [term.value for term in terms if term.field is None and not term.negated]
         rows: dict[tuple[int, Kind], sqlite3.Row] = {}
         # Between two stretches others have their turn.
-        stretch = _STRETCH if seconds < inf else _POSITION_END
-        end = min(_top(before), self.position + 1)
+        stretch = _STRETCH_POSITIONS if seconds < inf else _POSITION_END
+        end = min(_before_or_end(before), self.position + 1)
         while end > 1 and len(rows) < limit:
             start = max(end - 1 - stretch, 0)
             for kind in KINDS:
-                statement = select(terms, kind, after=start, before=end, limit=limit)
+                statement = select_rows(terms, kind, after=start, before=end, limit=limit)
                 for row in self._ask(statement.sql, *statement.values) if statement else ():
                     rows[row["position"], kind] = row
             end = start + 1
@@ -186,26 +191,26 @@ class Index:
                 break
         latest = sorted(rows.items(), key=lambda item: item[0], reverse=True)[:limit]
         hits = [self._hit(kind, row, wanted) for (_, kind), row in latest]
-        return Searched(hits, hits[-1].position if len(hits) == limit else end)
+        return SearchPage(hits, hits[-1].position if len(hits) == limit else end)
 
-    def _hit(self, kind: Kind, row: sqlite3.Row, wanted: Sequence[str]) -> Hit:
+    def _hit(self, kind: Kind, row: sqlite3.Row, wanted: Sequence[str]) -> SearchHit:
         texts: list[str] = []
         if wanted and kind == "question" and row["blob"]:
-            texts.append(asking(self._texts.question(row["blob"])))
+            texts.append(searchable_text(self._texts.question(row["blob"])))
         if wanted and row["texts"]:
             texts += self._texts.completions(row["texts"])
         appearance, answers = (_appearance(row), None) if kind == "question" else (None, _answers(row))
-        return Hit(kind, row["position"], appearance, answers, excerpt(texts, wanted))
+        return SearchHit(kind, row["position"], appearance, answers, excerpt(texts, wanted))
 
     def signs(
         self, *, rule: str | None = None, question: QuestionId | None = None, before: int | None = None, limit: int = 100
-    ) -> list[Sign]:
+    ) -> list[SignEntry]:
         """Suspicious things, the latest first; of one rule or question if asked, those behind `before` left out."""
         asked = {"rule": rule, "question": question}
         known = {name: value for name, value in asked.items() if value is not None}
         bounds = " AND ".join(["position < ?", *(f"{name} = ?" for name in known)])
         query = f"SELECT {_SIGN} FROM signs WHERE {bounds} ORDER BY position DESC, number DESC LIMIT ?"  # noqa: S608
-        return [Sign(*row) for row in self._ask(query, _top(before), *known.values(), limit)]
+        return [SignEntry(*row) for row in self._ask(query, _before_or_end(before), *known.values(), limit)]
 
     def sign_counts(self) -> dict[str, int]:
         """How many suspicious things there are, by rule."""
@@ -217,26 +222,26 @@ class Index:
             self._db.close()
 
 
-def _top(before: int | None) -> int:
+def _before_or_end(before: int | None) -> int:
     return _POSITION_END if before is None else before
 
 
-def _goalpost(row: sqlite3.Row) -> Goalpost:
+def _goalpost(row: sqlite3.Row) -> GoalpostEntry:
     gaps = json.loads(row["gaps"])
     if row["measures"] and (row["measures"] - 1) % row["stride"]:
         gaps.append(row["last_gap"])
     counts = (row["episodes"], row["lemmas"], row["lifts"])
     figures = (row["first_gap"], row["last_gap"], row["best_gap"], row["solved_after"])
-    return Goalpost(row["question"], row["blob"], row["title"], row["source"], *counts, tuple(gaps), *figures)
+    return GoalpostEntry(row["question"], row["blob"], row["title"], row["source"], *counts, tuple(gaps), *figures)
 
 
-def _appearance(row: sqlite3.Row) -> Appearance:
-    told = {name: row[name] for name in Appearance.__dataclass_fields__}
+def _appearance(row: sqlite3.Row) -> AppearanceEntry:
+    told = {name: row[name] for name in AppearanceEntry.__dataclass_fields__}
     for claim in ("accepted", "aligned"):
         told[claim] = None if row[claim] is None else bool(row[claim])
-    return Appearance(**told)
+    return AppearanceEntry(**told)
 
 
-def _answers(row: sqlite3.Row) -> Answers:
-    told = {name: row[name] for name in Answers.__dataclass_fields__}
-    return Answers(**told | {"outcomes": json.loads(row["outcomes"])})
+def _answers(row: sqlite3.Row) -> AttemptsEntry:
+    told = {name: row[name] for name in AttemptsEntry.__dataclass_fields__}
+    return AttemptsEntry(**told | {"outcomes": json.loads(row["outcomes"])})

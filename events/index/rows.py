@@ -17,7 +17,7 @@ Origin = Literal["goalpost", "lemma", "lift", "open", "practice"]
 
 
 @dataclass(frozen=True)
-class Appearance:
+class AppearanceEntry:
     """An appearance of a question: a goalpost, a proposal of the teacher (well-formed or not), or a question for practice."""
 
     stream: str
@@ -61,7 +61,7 @@ class Appearance:
 
 
 @dataclass(frozen=True)
-class Answers:
+class AttemptsEntry:
     """The student's answers to one prompt."""
 
     stream: str
@@ -85,7 +85,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Gap:
+class GapEntry:
     """A measure of the gap to a goalpost, by an episode or by an examination."""
 
     position: int
@@ -105,7 +105,7 @@ class Gap:
 
 
 @dataclass(frozen=True)
-class Goalpost:
+class GoalpostEntry:
     """A goalpost in a list."""
 
     question: QuestionId
@@ -128,7 +128,7 @@ class Goalpost:
 
 
 @dataclass(frozen=True)
-class Episode:
+class EpisodeEntry:
     """One walk through the graph."""
 
     stream: str
@@ -143,7 +143,7 @@ class Episode:
 
 
 @dataclass(frozen=True)
-class Sign:
+class SignEntry:
     """Something suspicious, with the place of its evidence."""
 
     position: int
@@ -163,13 +163,13 @@ class Sign:
 
 
 @dataclass(frozen=True)
-class Hit:
+class SearchHit:
     """Something that a search found."""
 
     kind: Literal["question", "answers"]
     position: int
-    appearance: Appearance | None = None
+    appearance: AppearanceEntry | None = None
     """Of a question."""
-    answers: Answers | None = None
+    answers: AttemptsEntry | None = None
     excerpt: str = ""
     """Where the text was found, cut; empty where none was asked for."""

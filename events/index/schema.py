@@ -10,11 +10,11 @@ import sqlite3
 from pathlib import Path
 
 from events.facts.errors import LogError
-from events.facts.hashing import ZERO
+from events.facts.hashing import ZERO_HASH
 
 SCHEMA_VERSION = 3
 """Of the tables and of what is written to them; kept in `PRAGMA user_version`."""
-PATIENCE_S = 30.0
+LOCK_TIMEOUT_S = 30.0
 """How long a connection waits for another one that writes."""
 
 TABLES = (
@@ -81,7 +81,7 @@ def connect(place: Path, *, reading: bool = False) -> sqlite3.Connection:
         db = sqlite3.connect(
             f"{place.absolute().as_uri()}?mode={mode}",
             uri=True,
-            timeout=PATIENCE_S,
+            timeout=LOCK_TIMEOUT_S,
             isolation_level=None,
             check_same_thread=False,
         )
@@ -96,11 +96,11 @@ def connect(place: Path, *, reading: bool = False) -> sqlite3.Connection:
     return db
 
 
-def opened(place: Path) -> sqlite3.Connection:
+def open_for_writing(place: Path) -> sqlite3.Connection:
     """A connection for writing to an index of this schema; what was in a file of another one is gone."""
     try:
         db = connect(place)
-        make(db, anew=False)
+        create_tables(db, anew=False)
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
             raise LogError(f"the index {place} cannot be made ({error}); delete it, or free some disk") from error
@@ -108,11 +108,11 @@ def opened(place: Path) -> sqlite3.Connection:
         for end in ("", "-wal", "-shm"):
             place.with_name(f"{place.name}{end}").unlink(missing_ok=True)
         db = connect(place)
-        make(db, anew=False)
+        create_tables(db, anew=False)
     return db
 
 
-def make(db: sqlite3.Connection, *, anew: bool) -> None:
+def create_tables(db: sqlite3.Connection, *, anew: bool) -> None:
     """Make the tables, in place of whatever is there if that has another schema or if asked.
 
     Tables go and the file stays, because another process may have it open; its consumer finds the checkpoint set back.
@@ -126,7 +126,7 @@ def make(db: sqlite3.Connection, *, anew: bool) -> None:
                 db.execute(statement)
             db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         if anew:
-            db.execute("UPDATE checkpoint SET position = 0, head = ?", (ZERO,))
+            db.execute("UPDATE checkpoint SET position = 0, head = ?", (ZERO_HASH,))
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:

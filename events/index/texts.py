@@ -11,11 +11,11 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from events.facts.log import Readable
+from events.facts.log import ReadableLog
 from events.facts.values import BlobHash, Question
 from events.text.safe_text import one_line
 
-KEPT = 512
+CACHE_SIZE = 512
 """Questions, and lists of completions, that are kept at hand."""
 BEFORE, WIDTH = 40, 160
 """Characters of an excerpt: at most so many stand before what was found, and so many are there in all."""
@@ -25,10 +25,10 @@ _WORD = re.compile(r"[^\W_]+")
 Kept = TypeVar("Kept")
 
 
-class Texts:
+class TextCache:
     """The texts of one log."""
 
-    def __init__(self, log: Readable) -> None:
+    def __init__(self, log: ReadableLog) -> None:
         self._log = log
         self._questions: dict[str, Question] = {}
         self._completions: dict[str, list[str]] = {}
@@ -39,15 +39,15 @@ class Texts:
 
     def completions(self, blob: BlobHash) -> list[str]:
         """Completions by their blob."""
-        return _kept(self._completions, blob, lambda: [plain(text) for text in json.loads(self._log.get(blob))])
+        return _kept(self._completions, blob, lambda: [storable_text(text) for text in json.loads(self._log.get(blob))])
 
 
-def asking(question: Question) -> str:
+def searchable_text(question: Question) -> str:
     """The texts of a question that are searched."""
-    return plain(f"{question.statement}\n{question.program or ''}")
+    return storable_text(f"{question.statement}\n{question.program or ''}")
 
 
-def plain(text: str) -> str:
+def storable_text(text: str) -> str:
     """The text without halves of surrogate pairs, which no database takes, and without the character that ends its strings."""
     return text.replace("\0", " ").encode("utf-8", "replace").decode()
 
@@ -68,7 +68,7 @@ def _kept(kept: dict[str, Kept], key: str, read: Callable[[], Kept]) -> Kept:
     value = kept.get(key)
     if value is None:
         value = read()
-        if len(kept) >= KEPT:
+        if len(kept) >= CACHE_SIZE:
             kept.clear()
         kept[key] = value
     return value

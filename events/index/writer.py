@@ -13,22 +13,22 @@ from pathlib import Path
 
 from events.facts.consumers import Consumer
 from events.facts.errors import LogCorrupt, LogError
-from events.facts.log import Readable, Say, silent
-from events.index.entries import Facts
+from events.facts.log import ProgressCallback, ReadableLog, ignore_progress
+from events.index.entries import FactIndexer
 from events.index.reader import Index
-from events.index.schema import make, opened
+from events.index.schema import create_tables, open_for_writing
 
-NAME = "index"
+CONSUMER_NAME = "index"
 """What the consumer is called."""
 
 
-class Indexing:
+class Indexer:
     """The index of one log, which it follows."""
 
     index: Index
     """What reads it, also while it is written."""
 
-    def __init__(self, log: Readable, place: Path) -> None:
+    def __init__(self, log: ReadableLog, place: Path) -> None:
         """Open the index in a file, which is made or emptied where it is not one of this version.
 
         Args:
@@ -41,11 +41,11 @@ class Indexing:
         self._log = log
         self._place = place
         self._lock = threading.Lock()
-        self._db = opened(place)
-        self._consumer = Consumer(log, NAME, self._db, Facts(log).write)
+        self._db = open_for_writing(place)
+        self._consumer = Consumer(log, CONSUMER_NAME, self._db, FactIndexer(log).write)
         self.index = Index(log, place)
 
-    def catch_up(self, say: Say = silent, stop: Callable[[], bool] = lambda: False) -> None:
+    def catch_up(self, say: ProgressCallback = ignore_progress, stop: Callable[[], bool] = lambda: False) -> None:
         """Index what there is, until `stop` says so.
 
         Args:
@@ -62,7 +62,7 @@ class Indexing:
                 except LogCorrupt:
                     if self._follows():
                         raise
-                    make(self._db, anew=True)
+                    create_tables(self._db, anew=True)
                     self._consumer.catch_up(stop, say)
             except sqlite3.DatabaseError as error:
                 if type(error) not in (sqlite3.OperationalError, sqlite3.DatabaseError):

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from events.facts.errors import BadInput, LogError
 
-BESIDE = ("", "-wal", "-shm", "-journal")
+SQLITE_SUFFIXES = ("", "-wal", "-shm", "-journal")
 """Endings of the files that SQLite makes for one database."""
 
 
 @contextmanager
-def draft(target: Path, what: str) -> Iterator[Path]:
+def write_atomically(target: Path, what: str) -> Iterator[Path]:
     """A file beside the target to write into; afterwards it is the target.
 
     Args:
@@ -39,9 +39,9 @@ def draft(target: Path, what: str) -> Iterator[Path]:
     except FileExistsError as error:
         raise BadInput(f"{target} exists; give the {what} a new name") from error
     except OSError as error:
-        raise unwritable(target, what, error) from error
+        raise write_error(target, what, error) from error
     finally:
-        for name in BESIDE:
+        for name in SQLITE_SUFFIXES:
             with suppress(OSError):
                 path.with_name(path.name + name).unlink(missing_ok=True)
 
@@ -56,7 +56,7 @@ def check_new(target: Path, what: str) -> None:
         raise BadInput(f"{target} exists; give the {what} a new name")
 
 
-def unwritable(target: Path, what: str, error: OSError) -> LogError:
+def write_error(target: Path, what: str, error: OSError) -> LogError:
     """What is said when the target cannot be written."""
     return LogError(f"the {what} {target} cannot be written ({error.strerror or error}); choose another place, or make room")
 

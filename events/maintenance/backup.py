@@ -13,16 +13,16 @@ from contextlib import closing
 from pathlib import Path
 
 from events.facts.errors import BadInput, LogCorrupt
-from events.facts.log import Head, Say, silent
-from events.maintenance.atomic_file import check_new, draft
+from events.facts.log import Head, ProgressCallback, ignore_progress
+from events.maintenance.atomic_file import check_new, write_atomically
 from events.maintenance.copy import migrate
 from events.stores import is_url, open_log
 from events.stores.sqlite import SqliteLog
-from events.stores.sqlite_file import check_mark, create
-from events.stores.sqlite_reader import Reader
+from events.stores.sqlite_file import check_schema, create
+from events.stores.sqlite_reader import SqliteReader
 
 
-def backup(where: Path | str, target: Path, say: Say = silent) -> Head:
+def backup(where: Path | str, target: Path, say: ProgressCallback = ignore_progress) -> Head:
     """Copy the log at `where`, a file or a URL, into the new file `target`; where the copy ends.
 
     Raises:
@@ -33,7 +33,7 @@ def backup(where: Path | str, target: Path, say: Say = silent) -> Head:
     check_new(target, "backup")
     if not is_url(where) and not Path(where).is_file():
         raise BadInput(f"there is no log at {where}; give the log.sqlite of a run, or a URL")
-    with draft(target, "backup") as path:
+    with write_atomically(target, "backup") as path:
         if is_url(where):
             create(path)
             with closing(open_log(where)) as source, closing(SqliteLog(path)) as copy:
@@ -62,7 +62,7 @@ def _name(where: Path | str) -> str:
 
 def _copy_file(path: Path, target: Path) -> None:
     def copied(source: sqlite3.Connection) -> None:
-        check_mark(source, path)
+        check_schema(source, path)
         try:
             # In one step, so that it is one moment of the log; in WAL mode nobody waits for it.
             with closing(sqlite3.connect(target)) as copy:
@@ -74,5 +74,5 @@ def _copy_file(path: Path, target: Path) -> None:
                 raise OSError(_OF_THE_DISK[code], os.strerror(_OF_THE_DISK[code])) from error
             raise
 
-    with closing(Reader(path)) as reader:
+    with closing(SqliteReader(path)) as reader:
         reader.ask(copied)

@@ -10,19 +10,19 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from events.facts.errors import BadInput, LogCorrupt
-from events.facts.log import Head, Say, silent
+from events.facts.log import Head, ProgressCallback, ignore_progress
 from events.facts.values import BlobHash
-from events.stores.paging import CHUNK
-from events.stores.raw import Raw, Store
-from events.stores.rows import Chain, Row, blobs_of, open_row, told
-from events.stores.staging import Packed
+from events.stores.paging import PAGE_SIZE
+from events.stores.raw import RawLog, Store
+from events.stores.rows import HashChain, Row, blobs_of, open_row, with_progress
+from events.stores.staging import PackedBlob
 from events.stores.transaction import Key
 
-LOAD = 8_000_000
+BATCH_BYTES = 8_000_000
 """Bytes of blobs that go in one transaction, about."""
 
 
-class Copied(NamedTuple):
+class CopyResult(NamedTuple):
     """What a copy did."""
 
     head: Head
@@ -31,15 +31,15 @@ class Copied(NamedTuple):
     """Events copied; fewer than the log has when an earlier copy was cut short."""
 
 
-class Parcel:
+class CopyBatch:
     """Rows on their way to a store, with the blobs they name."""
 
-    def __init__(self, source: Raw, target: Store) -> None:
+    def __init__(self, source: RawLog, target: Store) -> None:
         self._source = source
         self._target = target
         self._tip = target.head()
         self._rows: list[Row] = []
-        self._blobs: list[Packed] = []
+        self._blobs: list[PackedBlob] = []
         self._known: set[BlobHash] = set()
         self._load = 0
         self.sent = 0
@@ -53,7 +53,7 @@ class Parcel:
                 self._blobs.append(self._source.packed(blob))
                 self._load += len(self._blobs[-1].content)
         self._rows.append(row)
-        if len(self._rows) >= CHUNK or self._load >= LOAD:
+        if len(self._rows) >= PAGE_SIZE or self._load >= BATCH_BYTES:
             self.send()
 
     def send(self) -> None:
@@ -65,7 +65,7 @@ class Parcel:
             self._rows, self._blobs, self._load = [], [], 0
 
 
-def migrate(source: Store, target: Store, say: Say = silent) -> Copied:
+def migrate(source: Store, target: Store, say: ProgressCallback = ignore_progress) -> CopyResult:
     """Copy a whole log into an empty one, or into one that an earlier copy began; then verify the copy.
 
     Args:
@@ -81,23 +81,23 @@ def migrate(source: Store, target: Store, say: Say = silent) -> Copied:
     if start.position > end.position:
         raise BadInput(f"the target has {start.position} events and the source {end.position}; give an empty target")
     raw = source.raw()
-    chain, sent = transfer(told(raw.rows(until=end.position), end.position, say), raw, target)
+    chain, sent = copy_rows(with_progress(raw.rows(until=end.position), end.position, say), raw, target)
     if chain.tip != end:
         raise LogCorrupt(f"the source promises {end.position} events, but its tail was cut off or changed; repair it first")
-    take_keys(raw, target, chain)
+    copy_keys(raw, target, chain)
     if (broken := target.verify(say)) is not None:
         raise LogCorrupt(f"the copy is wrong at position {broken.position}: {broken.problem}; empty the target and repeat")
-    return Copied(target.head(), sent)
+    return CopyResult(target.head(), sent)
 
 
-def transfer(rows: Iterable[Row], source: Raw, target: Store) -> tuple[Chain, int]:
+def copy_rows(rows: Iterable[Row], source: RawLog, target: Store) -> tuple[HashChain, int]:
     """Copy rows, the first of which has position 1, behind those that the target has; the chain, and how many were copied.
 
     Raises:
         BadInput: the target holds another log.
         LogCorrupt: a row does not follow on.
     """
-    start, chain, parcel = target.head(), Chain(), Parcel(source, target)
+    start, chain, parcel = target.head(), HashChain(), CopyBatch(source, target)
     for row in rows:
         problem = chain.problem(row)
         if problem is not None:
@@ -114,15 +114,15 @@ def transfer(rows: Iterable[Row], source: Raw, target: Store) -> tuple[Chain, in
     return chain, parcel.sent
 
 
-def take_keys(source: Raw, target: Store, chain: Chain) -> None:
+def copy_keys(source: RawLog, target: Store, chain: HashChain) -> None:
     """Copy the keys of what the chain holds."""
     keys: list[Key] = []
-    for key in source.every_key():
+    for key in source.all_keys():
         end = chain.ends.get(key.stream)
         if key.version + key.size - 1 <= (end.version if end else 0):
             keys.append(key)
-        if len(keys) >= CHUNK:
-            target.take_keys(keys)
+        if len(keys) >= PAGE_SIZE:
+            target.append_keys(keys)
             keys = []
     if keys:
-        target.take_keys(keys)
+        target.append_keys(keys)

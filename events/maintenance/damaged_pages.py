@@ -13,10 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from events.facts.log import Say, silent
+from events.facts.log import ProgressCallback, ignore_progress
 from events.facts.values import BlobHash
 from events.stores.rows import Row
-from events.stores.staging import Packed
+from events.stores.staging import PackedBlob
 from events.stores.transaction import Key
 
 PAGE: Final = 4096
@@ -25,7 +25,7 @@ _LEAF: Final = 0x0D
 _HEADER: Final = 100
 _WAL_HEADER, _FRAME_HEADER = 32, 24
 _WAL_MAGIC: Final = (0x377F0682, 0x377F0683)
-_EVENT, _BLOB, _KEY = len(Row._fields), len(Packed._fields), len(Key._fields)
+_EVENT, _BLOB, _KEY = len(Row._fields), len(PackedBlob._fields), len(Key._fields)
 _HEX: Final = 13 + 2 * 64
 """The type of a text of 64 bytes."""
 _WIDTHS: Final = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)
@@ -46,10 +46,10 @@ class _Cell(NamedTuple):
     rowid: int
 
 
-class Pages:
+class DamagedPages:
     """What the pages of a log's file hold."""
 
-    def __init__(self, path: Path, say: Say = silent) -> None:
+    def __init__(self, path: Path, say: ProgressCallback = ignore_progress) -> None:
         """Look at every page.
 
         Args:
@@ -103,11 +103,11 @@ class Pages:
             if values is not None and all(isinstance(value, str) for value in (values[1], values[5], values[11])):
                 yield Row._make([cell.rowid, *values[1:]])
 
-    def packed(self, blob: BlobHash) -> Packed | None:
+    def packed(self, blob: BlobHash) -> PackedBlob | None:
         """What is stored under a blob's hash."""
         cell = self._blobs.get(blob.encode())
         values = None if cell is None else self._values(cell)
-        return None if values is None else Packed._make(values)
+        return None if values is None else PackedBlob._make(values)
 
     def found_keys(self) -> Iterator[tuple[int, Key]]:
         """All keys, with the number of each among them."""

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from events.facts.errors import LogCorrupt
-from events.facts.hashing import advance
-from events.facts.log import Say, silent
-from events.maintenance.copy import Parcel, take_keys
-from events.stores.raw import Raw, Store
-from events.stores.rows import EMPTY, Chain, End, Row
+from events.facts.hashing import next_head
+from events.facts.log import ProgressCallback, ignore_progress
+from events.maintenance.copy import CopyBatch, copy_keys
+from events.stores.raw import RawLog, Store
+from events.stores.rows import EMPTY_STREAM, HashChain, Row, StreamEnd
 
-POSITIONED = frozenset({"run_resumed", "policy_updated"})
+KINDS_WITH_POSITIONS = frozenset({"run_resumed", "policy_updated"})
 """Kinds of facts that name positions of the log."""
 
 
@@ -32,7 +32,7 @@ class StreamConflict(NamedTuple):
 
 
 @dataclass
-class Merge:
+class MergeReport:
     """What a merge would do, or did."""
 
     new: list[str] = field(default_factory=list)
@@ -48,7 +48,9 @@ class Merge:
     """Whether they were merged."""
 
 
-def merge(source: Store, target: Store, *, dry_run: bool = True, partly: bool = False, say: Say = silent) -> Merge:
+def merge(
+    source: Store, target: Store, *, dry_run: bool = True, partly: bool = False, say: ProgressCallback = ignore_progress
+) -> MergeReport:
     """Say what merging `source` into `target` means, and do it unless it is a dry run.
 
     Args:
@@ -66,9 +68,9 @@ def merge(source: Store, target: Store, *, dry_run: bool = True, partly: bool = 
         raise LogCorrupt(f"the other log is broken at position {broken.position}: {broken.problem}; repair it first")
     theirs, mine = source.raw(), target.raw()
     until, ends = source.head().position, mine.ends()
-    report, starts = Merge(), dict[str, int]()
+    report, starts = MergeReport(), dict[str, int]()
     for stream, end in sorted(theirs.ends().items()):
-        here = ends.get(stream, EMPTY)
+        here = ends.get(stream, EMPTY_STREAM)
         if here.version and (split := _split(theirs, mine, stream, min(end.version, here.version))):
             report.conflicts.append(StreamConflict(stream, split, "the logs say different things from here on"))
         elif end.version <= here.version:
@@ -88,7 +90,7 @@ def merge(source: Store, target: Store, *, dry_run: bool = True, partly: bool = 
     return report
 
 
-def _split(theirs: Raw, mine: Raw, stream: str, common: int) -> int:
+def _split(theirs: RawLog, mine: RawLog, stream: str, common: int) -> int:
     """First version at which the stream differs, 0 if one log's is the beginning of the other's."""
 
     def same(version: int) -> bool:
@@ -104,32 +106,32 @@ def _split(theirs: Raw, mine: Raw, stream: str, common: int) -> int:
     return high
 
 
-def _chosen(theirs: Raw, starts: Mapping[str, int], until: int) -> Iterator[Row]:
+def _chosen(theirs: RawLog, starts: Mapping[str, int], until: int) -> Iterator[Row]:
     return (row for row in theirs.rows(until=until) if row.version > starts.get(row.stream, row.version))
 
 
-def _moved(starts: Mapping[str, int], theirs: Raw, head: str, until: int) -> list[StreamConflict]:
+def _moved(starts: Mapping[str, int], theirs: RawLog, head: str, until: int) -> list[StreamConflict]:
     """Streams with facts whose positions would not be those of the other log. Without them, others may move."""
     found: dict[str, StreamConflict] = {}
     for row in _chosen(theirs, starts, until):
-        head = advance(head, row.hash)
+        head = next_head(head, row.hash)
         # Equal heads mean that all positions up to here are equal.
-        if row.kind in POSITIONED and row.head != head:
+        if row.kind in KINDS_WITH_POSITIONS and row.head != head:
             problem = f"it names positions ({row.kind}), and these are others in this log"
             found.setdefault(row.stream, StreamConflict(row.stream, row.version, problem))
     return list(found.values())
 
 
-def _carry_over(theirs: Raw, target: Store, starts: Mapping[str, int], ends: Mapping[str, End], until: int) -> None:
-    parcel, (position, head) = Parcel(theirs, target), target.head()
-    chain = Chain()
+def _carry_over(theirs: RawLog, target: Store, starts: Mapping[str, int], ends: Mapping[str, StreamEnd], until: int) -> None:
+    parcel, (position, head) = CopyBatch(theirs, target), target.head()
+    chain = HashChain()
     chain.ends = dict(ends)
     for row in _chosen(theirs, starts, until):
-        position, head = position + 1, advance(head, row.hash)
+        position, head = position + 1, next_head(head, row.hash)
         moved = row._replace(position=position, head=head)
         parcel.add(moved)
         chain.add(moved)
     parcel.send()
-    chosen = Chain()
+    chosen = HashChain()
     chosen.ends = {stream: chain.ends[stream] for stream in starts}
-    take_keys(theirs, target, chosen)
+    copy_keys(theirs, target, chosen)

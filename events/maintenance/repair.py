@@ -16,28 +16,28 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from events.facts.errors import BadInput, GaspError, LogCorrupt, LogError
-from events.facts.hashing import ZERO
-from events.facts.log import Broken, Head, Say, silent
+from events.facts.hashing import ZERO_HASH
+from events.facts.log import Corruption, Head, ProgressCallback, ignore_progress
 from events.facts.values import BlobHash
-from events.maintenance.atomic_file import check_new, draft, unwritable
-from events.maintenance.copy import take_keys, transfer
-from events.maintenance.damaged_pages import Pages
-from events.stores.raw import Raw
-from events.stores.rows import Chain, Row, blobs_of, open_row
+from events.maintenance.atomic_file import check_new, write_atomically, write_error
+from events.maintenance.copy import copy_keys, copy_rows
+from events.maintenance.damaged_pages import DamagedPages
+from events.stores.raw import RawLog
+from events.stores.rows import HashChain, Row, blobs_of, open_row
 from events.stores.sqlite import SqliteLog
 from events.stores.sqlite_file import create
-from events.stores.staging import Packed, unpacked
+from events.stores.staging import PackedBlob, unpack_blob
 from events.stores.transaction import Key
 
 
-class Repair(NamedTuple):
+class RepairReport(NamedTuple):
     """What was found, and what was done."""
 
     sound: Head
     """Where the sound beginning ends."""
     promised: int | None
     """Events that the log says it has; None if that cannot be read."""
-    broken: Broken | None
+    broken: Corruption | None
     """The first thing that is wrong; None if the log is sound."""
     target: Path | None
     """The new file with the sound beginning; None if nothing was written."""
@@ -49,14 +49,14 @@ class Repair(NamedTuple):
         """Events behind the sound beginning; None if nobody knows."""
         return None if self.promised is None else max(0, self.promised - self.sound.position)
 
-    def about(self, copy: Path, path: Path) -> Repair:
+    def about(self, copy: Path, path: Path) -> RepairReport:
         """The same, with the log's own name where a copy of it was examined."""
         if self.broken is None:
             return self
         return self._replace(broken=self.broken._replace(problem=self.broken.problem.replace(str(copy), str(path))))
 
 
-def repair(path: Path, target: Path, *, dry_run: bool = True, say: Say = silent) -> Repair:
+def repair(path: Path, target: Path, *, dry_run: bool = True, say: ProgressCallback = ignore_progress) -> RepairReport:
     """Copy the sound beginning of the log at `path` into the new file `target`, if the log is broken and it is no dry run.
 
     Raises:
@@ -87,7 +87,7 @@ def _copied(path: Path, target: Path, *, dry_run: bool) -> Iterator[Path]:
                     shutil.copyfile(path.with_name(name), copy.with_name(name))
             yield copy
     except OSError as error:
-        raise unwritable(target, "rescue", error) from error
+        raise write_error(target, "rescue", error) from error
 
 
 def _folder(target: Path, *, dry_run: bool) -> TemporaryDirectory[str]:
@@ -100,58 +100,58 @@ def _folder(target: Path, *, dry_run: bool) -> TemporaryDirectory[str]:
         return TemporaryDirectory(prefix="gasp-repair-")
 
 
-def _examined(copy: Path, target: Path, say: Say, *, dry_run: bool) -> Repair:
+def _examined(copy: Path, target: Path, say: ProgressCallback, *, dry_run: bool) -> RepairReport:
     with ExitStack() as stack:
         log, promised = None, None
         try:
             log = stack.enter_context(closing(SqliteLog(copy, damaged=True)))
             broken, promised = _broken(log, say)
             if broken is None:
-                return Repair(log.head(), promised, None, None)
+                return RepairReport(log.head(), promised, None, None)
         except (BadInput, LogError) as error:
-            broken, closed = Broken(1, _without_advice(error)), error
-        salvage = Salvage(None if log is None else log.raw(), stack.enter_context(closing(Pages(copy, say))))
+            broken, closed = Corruption(1, _without_advice(error)), error
+        salvage = SalvagedRows(None if log is None else log.raw(), stack.enter_context(closing(DamagedPages(copy, say))))
         if log is None and salvage.empty:
             if isinstance(closed, LogCorrupt):
                 raise LogCorrupt(f"{_without_advice(closed)}; nothing of it can be rescued, so restore a backup")
             raise closed
         rows = salvage.sound(promised)
         if dry_run:
-            tip = Head(0, ZERO)
+            tip = Head(0, ZERO_HASH)
             for row in rows:
                 tip = Head(row.position, row.head)
-            return Repair(tip, promised, broken, None)
-        with draft(target, "rescue") as path:
+            return RepairReport(tip, promised, broken, None)
+        with write_atomically(target, "rescue") as path:
             create(path)
             with closing(SqliteLog(path)) as rescue:
-                chain, _ = transfer(rows, salvage, rescue)
-                take_keys(salvage, rescue, chain)
+                chain, _ = copy_rows(rows, salvage, rescue)
+                copy_keys(salvage, rescue, chain)
                 again = rescue.verify()
             if again is not None:
                 raise LogCorrupt(f"the rescue is wrong at position {again.position}: {again.problem}; restore a backup")
-        return Repair(chain.tip, promised, broken, target, salvage.keyed)
+        return RepairReport(chain.tip, promised, broken, target, salvage.keyed)
 
 
-def _broken(log: SqliteLog, say: Say) -> tuple[Broken | None, int | None]:
+def _broken(log: SqliteLog, say: ProgressCallback) -> tuple[Corruption | None, int | None]:
     """What is wrong with a log, and how many events it promises."""
     try:
         promised = log.head().position
     except LogError as error:
-        return Broken(1, _without_advice(error)), None
+        return Corruption(1, _without_advice(error)), None
     try:
         return log.verify(say), promised
     except LogError as error:
-        return Broken(promised, _without_advice(error)), promised
+        return Corruption(promised, _without_advice(error)), promised
 
 
 def _without_advice(error: GaspError) -> str:
     return str(error).partition("; ")[0]
 
 
-class Salvage(Raw):
+class SalvagedRows(RawLog):
     """Rows of a damaged file, as SQLite finds them and as its pages hold them."""
 
-    def __init__(self, raw: Raw | None, pages: Pages) -> None:
+    def __init__(self, raw: RawLog | None, pages: DamagedPages) -> None:
         """Read nothing yet.
 
         Args:
@@ -167,7 +167,7 @@ class Salvage(Raw):
 
     def sound(self, promised: int | None) -> Iterator[Row]:
         """Rows from the first on, as long as everything about them is right."""
-        chain = Chain()
+        chain = HashChain()
         while promised is None or chain.tip.position < promised:
             row = next((row for row in self._rows_at(chain.tip.position + 1) if self._fits(chain, row)), None)
             if row is None:
@@ -182,7 +182,7 @@ class Salvage(Raw):
             if row is not None:
                 yield row
 
-    def _fits(self, chain: Chain, row: Row) -> bool:
+    def _fits(self, chain: HashChain, row: Row) -> bool:
         try:
             if chain.problem(row) is not None:
                 return False
@@ -192,18 +192,18 @@ class Salvage(Raw):
             return False
         return True
 
-    def packed(self, blob: BlobHash) -> Packed:
+    def packed(self, blob: BlobHash) -> PackedBlob:
         """See `events.stores.raw.Raw.packed`."""
         found = self._pages.packed(blob)
         with suppress(LogError):
             if found is not None:
-                unpacked(blob, found.content)
+                unpack_blob(blob, found.content)
                 return found
         if self._raw is None:
             raise LogCorrupt(f"blob {blob} is missing")
         return self._raw.packed(blob)
 
-    def every_key(self) -> Iterator[Key]:
+    def all_keys(self) -> Iterator[Key]:
         """See `events.stores.raw.Raw.every_key`."""
         expected = 1
         for number, key in self._pages.found_keys():

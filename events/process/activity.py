@@ -11,11 +11,11 @@ from typing import Final
 
 from events.text.logging import logger
 
-EVERY_S: Final = 10.0
+REPORT_INTERVAL_S: Final = 10.0
 """Seconds between lines where no display is live."""
-LOGGED_S: Final = 30.0
+LOG_INTERVAL_S: Final = 30.0
 """Seconds between lines in a log file."""
-_LOOK_S: Final = 0.5
+_CHECK_INTERVAL_S: Final = 0.5
 
 
 def _no_note() -> str:
@@ -23,7 +23,7 @@ def _no_note() -> str:
 
 
 @dataclass
-class Task:
+class ActivityTask:
     """One thing that is being done."""
 
     what: str
@@ -60,16 +60,20 @@ class Task:
     def __str__(self) -> str:
         """Such as `sampling answers: 3 of 8, 0:40 left (12 tokens/s)`."""
         note = self.note()
-        told = f"{self.what}: {self.done:,.0f} of {self.total:,.0f}" if self.total else self.what
-        when = f"for {clock(time.monotonic() - self.began)}" if self.left is None else f"{clock(self.left)} left"
-        return f"{told}, {when}" + f" ({note})" * bool(note)
+        report_activity = f"{self.what}: {self.done:,.0f} of {self.total:,.0f}" if self.total else self.what
+        when = (
+            f"for {format_duration(time.monotonic() - self.began)}"
+            if self.left is None
+            else f"{format_duration(self.left)} left"
+        )
+        return f"{report_activity}, {when}" + f" ({note})" * bool(note)
 
 
 class Activity:
     """All that a process is doing; threads may share it."""
 
     def __init__(self) -> None:
-        self._tasks: dict[str, tuple[Task, int]] = {}
+        self._tasks: dict[str, tuple[ActivityTask, int]] = {}
         self._lock = threading.Lock()
         self.warnings: list[str] = []
         """What somebody should know although it goes on."""
@@ -77,10 +81,10 @@ class Activity:
     @contextmanager
     def task(
         self, what: str, total: float = 0, note: Callable[[], str] = _no_note, share: Callable[[], float] | None = None
-    ) -> Iterator[Task]:
+    ) -> Iterator[ActivityTask]:
         """Something that is being done until the block ends; those that do the same at once share one task and its counts."""
         with self._lock:
-            task, users = self._tasks.get(what, (Task(what, note=note, share=share), 0))
+            task, users = self._tasks.get(what, (ActivityTask(what, note=note, share=share), 0))
             # Who shares a task knows of its own part only.
             task.share = None if users else share
             task.total += total
@@ -106,21 +110,23 @@ class Activity:
             return "; ".join(str(task) for task, _ in self._tasks.values())
 
     @property
-    def first(self) -> Task | None:
+    def first(self) -> ActivityTask | None:
         """What began before the others, which may be parts of it."""
         with self._lock:
             return next((task for task, _ in self._tasks.values()), None)
 
 
 @contextmanager
-def told(activity: Activity, tell: Callable[[str], None], every_s: float = EVERY_S, *, idle: bool = False) -> Iterator[None]:
+def report_activity(
+    activity: Activity, tell: Callable[[str], None], every_s: float = REPORT_INTERVAL_S, *, idle: bool = False
+) -> Iterator[None]:
     """Tell from a thread what is being done, every so many seconds, and of warnings soon; `idle`: also that nothing is."""
     over = threading.Event()
 
     def watch() -> None:
         said = 0
         latest = time.monotonic()
-        while not over.wait(min(_LOOK_S, every_s)):
+        while not over.wait(min(_CHECK_INTERVAL_S, every_s)):
             for sentence in activity.warnings[said:]:
                 tell(f"warning: {sentence}")
             said = len(activity.warnings)
@@ -138,7 +144,7 @@ def told(activity: Activity, tell: Callable[[str], None], every_s: float = EVERY
         thread.join()
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Minutes and seconds, and hours where there are any."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"

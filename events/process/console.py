@@ -10,7 +10,7 @@ from typing import IO, NoReturn, TextIO, cast
 from rich.console import Console
 
 
-class Screen(Console):
+class RaisingConsole(Console):
     """Rich's console; that nobody reads it any more is an error like any other, and no exit."""
 
     def on_broken_pipe(self) -> NoReturn:
@@ -22,7 +22,7 @@ class Screen(Console):
         raise BrokenPipeError
 
 
-class Enduring(io.TextIOBase):
+class DetachableStream(io.TextIOBase):
     """A stream that goes on in silence once its window or its reader is gone, for work that must not end with them."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -54,6 +54,6 @@ class Enduring(io.TextIOBase):
         """Nothing is kept back."""
 
 
-def enduring(*, stderr: bool = False) -> Screen:
+def detachable_console(*, stderr: bool = False) -> RaisingConsole:
     """A console for what is played for hours."""
-    return Screen(file=cast(IO[str], Enduring(sys.stderr if stderr else sys.stdout)))
+    return RaisingConsole(file=cast(IO[str], DetachableStream(sys.stderr if stderr else sys.stdout)))

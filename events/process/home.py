@@ -12,7 +12,7 @@ from events.facts.errors import LogError
 _NAME_ONE = "set XDG_CACHE_HOME to a folder that you can write"
 
 
-def home() -> Path | None:
+def home_folder() -> Path | None:
     """The user's home; None where nothing says which it is."""
     found = Path(os.path.expanduser("~"))  # Path.home() raises where there is none
     return found if found.is_absolute() else None
@@ -20,11 +20,11 @@ def home() -> Path | None:
 
 def ensure_home() -> None:
     """Let libraries that ask for the home find one."""
-    if home() is None:
-        os.environ["HOME"] = str(temporary())
+    if home_folder() is None:
+        os.environ["HOME"] = str(private_temp_folder())
 
 
-def temporary() -> Path:
+def private_temp_folder() -> Path:
     """A folder that lasts until the machine forgets it, and that nobody else can write.
 
     Raises:

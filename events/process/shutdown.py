@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
-from events.process.startup import SIGNALS, handle, leave
+from events.process.startup import SIGNALS, exit_now, set_handlers
 
-_told: list[int] = []
+_received: list[int] = []
 """Signals that came and asked this process to end."""
 ResultT = TypeVar("ResultT")
 
@@ -38,33 +38,33 @@ def stoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _told.clear()
+    _received.clear()
 
     def stop(number: int, _: FrameType | None) -> NoReturn:
-        _told.append(number)
-        handle(lambda again, _: leave(again))
+        _received.append(number)
+        set_handlers(lambda again, _: exit_now(again))
         raise Stopped(number)
 
     def ignored(broken: sys.UnraisableHookArgs) -> None:
         # Somebody's destructor was interrupted, which Python only reports.
         if isinstance(broken.exc_value, Stopped):
-            handle(stop)
-            os.kill(os.getpid(), _told[-1])
+            set_handlers(stop)
+            os.kill(os.getpid(), _received[-1])
         else:
             before(broken)
 
     before, sys.unraisablehook = sys.unraisablehook, ignored
-    handlers = handle(stop)
+    handlers = set_handlers(stop)
     try:
         yield
     except BaseException as error:
         # Libraries wrap what interrupts them, or make an exit of it.
-        if _told:
-            raise Stopped(_told[0]) from error
+        if _received:
+            raise Stopped(_received[0]) from error
         raise
     else:
-        if _told:
-            raise Stopped(_told[0])
+        if _received:
+            raise Stopped(_received[0])
     finally:
         sys.unraisablehook = before
         for number, handler in handlers.items():
@@ -79,12 +79,12 @@ def run(main: Coroutine[Any, Any, ResultT]) -> ResultT:
     Raises:
         Stopped: the process was told to end.
     """
-    _told.clear()
+    _received.clear()
 
     def stop(number: int) -> None:
-        if _told:
-            leave(number)
-        _told.append(number)
+        if _received:
+            exit_now(number)
+        _received.append(number)
         task.cancel()
 
     loop = asyncio.new_event_loop()
@@ -98,11 +98,11 @@ def run(main: Coroutine[Any, Any, ResultT]) -> ResultT:
         try:
             return loop.run_until_complete(task)
         except (Exception, asyncio.CancelledError) as error:
-            if _told:
-                raise Stopped(_told[0]) from error
+            if _received:
+                raise Stopped(_received[0]) from error
             raise
         finally:
-            _end(loop, wait=not _told)
+            _end(loop, wait=not _received)
             for number, handler in handlers.items():
                 signal.signal(number, handler)
     finally:

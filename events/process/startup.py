@@ -19,7 +19,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """What asks a process to end in order."""
 _SET_PDEATHSIG = 1
 """The option of Linux's `prctl`."""
-PLAIN = "plain"
+ASCII_FALLBACK = "plain"
 """The error handler that writes what a terminal's encoding lacks in characters that each has."""
 _PLAIN = {"…": "...", "–": "-", "—": "-", "·": "*", "→": "->", "“": '"', "”": '"', "’": "'", "×": "x"}
 
@@ -31,15 +31,15 @@ def begin_command() -> None:
     """
     # While the module is looked for, and with it the package that it is in, Python writes this instead of a path.
     if sys.argv[:1] == ["-m"]:
-        open_streams()
-        handle(lambda number, _: leave(number))
+        repair_streams()
+        set_handlers(lambda number, _: exit_now(number))
         # The trainer's: its run may be killed while it still imports.
         parent = sys.argv[sys.argv.index("--parent") + 1 :][:1] if "--parent" in sys.argv else []
-        if parent and parent[0].isdecimal() and not die_with(int(parent[0])):
+        if parent and parent[0].isdecimal() and not die_with_parent(int(parent[0])):
             os._exit(0)
 
 
-def die_with(parent: int) -> bool:
+def die_with_parent(parent: int) -> bool:
     """Let the kernel end this process at once when its parent ends, whatever it is doing; whether the parent is still there."""
     import ctypes
 
@@ -47,7 +47,7 @@ def die_with(parent: int) -> bool:
     return os.getppid() == parent
 
 
-def handle(handler: Any) -> dict[int, Any]:
+def set_handlers(handler: Any) -> dict[int, Any]:
     """Handle the signals so, but those that whoever started us has us ignore; the handlers before."""
     before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
     for number, old in before.items():
@@ -56,12 +56,12 @@ def handle(handler: Any) -> dict[int, Any]:
     return before
 
 
-def leave(number: int) -> NoReturn:
+def exit_now(number: int) -> NoReturn:
     """End the process at once, as if by this signal."""
     os._exit(128 + number)
 
 
-def open_streams() -> None:
+def repair_streams() -> None:
     """Open what is closed, or the next file would become standard output; and let no character end a command."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -74,7 +74,7 @@ def open_streams() -> None:
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=PLAIN)
+            stream.reconfigure(errors=ASCII_FALLBACK)
 
 
 def _plainly(error: UnicodeError) -> tuple[str, int]:
@@ -84,4 +84,4 @@ def _plainly(error: UnicodeError) -> tuple[str, int]:
     return "".join(_PLAIN.get(letter, "?") for letter in lacking), error.end
 
 
-codecs.register_error(PLAIN, _plainly)
+codecs.register_error(ASCII_FALLBACK, _plainly)

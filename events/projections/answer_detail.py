@@ -15,8 +15,8 @@ from itertools import takewhile
 from typing import Any, Literal, NamedTuple
 
 from events.facts.errors import BadInput, LogCorrupt
-from events.facts.log import Event, Readable
-from events.facts.rollouts import unpack
+from events.facts.log import Event, ReadableLog
+from events.facts.rollouts import unpack_rollouts
 from events.facts.types import (
     AttemptsMade,
     AttemptsVerified,
@@ -34,28 +34,28 @@ from events.facts.types import (
 from events.facts.values import (
     Digest,
     Generation,
-    Pair,
+    IOPair,
+    JudgingRules,
     Phase,
     Provenance,
     Question,
     QuestionId,
     Role,
-    Rules,
     Sampling,
     Seat,
     Task,
     Verdict,
 )
-from events.projections.goalpost_history import ProposalStory, apply_proposal
+from events.projections.goalpost_history import ProposalHistory, apply_proposal
 from events.projections.lineage import covers
-from events.projections.lineage import rewarded as rewarded_among
+from events.projections.lineage import learnable_rewards as rewarded_among
 from events.projections.token_text import pieces
-from events.pure.advantages import CREDITS, Rewarded, played_and_practised
+from events.pure.advantages import ADVANTAGE_ESTIMATORS, RewardGroup, trr_plus_plus_and_grpo
 from events.pure.answer_parsing import INPUTS, Malformed, parse_input, parse_output, parse_program, parse_proposal
-from events.pure.evalplus_sanitizer import program_in
+from events.pure.evalplus_sanitizer import extract_program
 
 
-class Positions(NamedTuple):
+class CompletionPositions(NamedTuple):
     """Where in the log an attempt was made, verified and rewarded."""
 
     made: int
@@ -64,7 +64,7 @@ class Positions(NamedTuple):
 
 
 @dataclass(frozen=True)
-class AttemptStory:
+class CompletionDetail:
     """One completion: an answer of the student, or a proposal of the teacher."""
 
     stream: str
@@ -73,7 +73,7 @@ class AttemptStory:
     """Place among the completions of its prompt, from 0."""
     count: int
     """How many completions the prompt has."""
-    positions: Positions
+    positions: CompletionPositions
     iteration: int | None
     """None in an examination."""
     purpose: Purpose | Literal["proposal"]
@@ -93,7 +93,7 @@ class AttemptStory:
     """Deduction and abduction: the literal in the completion."""
     malformed: str | None
     """Why the completion holds no answer of the asked form; None where it does."""
-    proposal: ProposalStory | None
+    proposal: ProposalHistory | None
     """What became of a proposal; None for answers."""
     verdict: Verdict | None
     """None for proposals, and before there is one."""
@@ -131,17 +131,17 @@ class AttemptStory:
         return self.question.program if wrong and self.question is not None else None
 
     @property
-    def public(self) -> tuple[Pair, ...]:
+    def public(self) -> tuple[IOPair, ...]:
         """Pairs that the student was shown."""
         return () if self.question is None else self.question.public
 
     @property
-    def private(self) -> tuple[Pair, ...]:
+    def private(self) -> tuple[IOPair, ...]:
         """Pairs that only the verifier saw."""
         return () if self.question is None else self.question.private
 
 
-def tell_attempt(log: Readable, where: str, stream: str, version: int, index: int) -> AttemptStory:
+def completion_detail(log: ReadableLog, where: str, stream: str, version: int, index: int) -> CompletionDetail:
     """Everything about one attempt.
 
     Args:
@@ -162,27 +162,27 @@ def tell_attempt(log: Readable, where: str, stream: str, version: int, index: in
     generation = made.fact.generation
     if not 0 <= index < generation.count:
         raise BadInput(f"there is no attempt {index} at {stream}:{version}; they are counted from 0 to {generation.count - 1}")
-    start = _started(log)
+    start = _run_started(log)
     question = _question(log, events, made.fact)
     verified = next((event for event in events if isinstance(event.fact, AttemptsVerified) and event.fact.of == version), None)
     rewarded = next((event for event in events if isinstance(event.fact, RewardGiven) and event.fact.of == version), None)
     completion, ids, logprobs = _completion(log, made, generation, index)
     said = pieces(where, generation.policy, ids)
-    return AttemptStory(
+    return CompletionDetail(
         stream=stream,
         version=version,
         index=index,
         count=generation.count,
-        positions=Positions(made.position, _position(verified), _position(rewarded)),
+        positions=CompletionPositions(made.position, _position(verified), _position(rewarded)),
         iteration=next((event.fact.iteration for event in events if isinstance(event.fact, EpisodeStarted)), None),
-        **_asked(made.fact),
+        **_request_fields(made.fact),
         question=question,
         prompt=log.get(generation.prompt).decode("utf-8", "surrogatepass"),
         completion=completion,
-        **_parsed(made.fact, completion, start, _rules(verified), question),
+        **_parsed_fields(made.fact, completion, start, _rules(verified), question),
         proposal=_proposal(events, version),
-        **_judged(verified, version, index),
-        **_credited(log, start, events, rewarded, index),
+        **_verdict_fields(verified, version, index),
+        **_reward_fields(log, start, events, rewarded, index),
         policy=generation.policy,
         sampling=generation.sampling,
         seed=generation.seed,
@@ -196,12 +196,12 @@ def _position(event: Event | None) -> int | None:
     return None if event is None else event.position
 
 
-def _started(log: Readable) -> RunStarted | None:
+def _run_started(log: ReadableLog) -> RunStarted | None:
     first = next(iter(log.read(kinds=("run_started",), limit=1)), None)
     return first.fact if first is not None and isinstance(first.fact, RunStarted) else None
 
 
-def _question(log: Readable, events: Sequence[Event], fact: QuestionProposed | AttemptsMade) -> Question | None:
+def _question(log: ReadableLog, events: Sequence[Event], fact: QuestionProposed | AttemptsMade) -> Question | None:
     """The question that was asked, from where the stream, or the list of goalposts, names its blob."""
     wanted = fact.parent if isinstance(fact, QuestionProposed) else fact.question
     for event in events:
@@ -218,9 +218,9 @@ def _question(log: Readable, events: Sequence[Event], fact: QuestionProposed | A
 
 
 def _completion(
-    log: Readable, made: Event, generation: Generation, index: int
+    log: ReadableLog, made: Event, generation: Generation, index: int
 ) -> tuple[str, tuple[int, ...], tuple[float, ...]]:
-    texts, rollouts = json.loads(log.get(generation.texts)), unpack(log.get(generation.tokens))
+    texts, rollouts = json.loads(log.get(generation.texts)), unpack_rollouts(log.get(generation.tokens))
     if {len(texts), len(rollouts.ids)} != {generation.count}:
         raise LogCorrupt(
             f"position {made.position} does not have the completions that it names; the log is damaged, run verify"
@@ -228,19 +228,19 @@ def _completion(
     return texts[index], tuple(rollouts.ids[index].tolist()), tuple(rollouts.logprobs[index].tolist())
 
 
-def _asked(fact: QuestionProposed | AttemptsMade) -> dict[str, Any]:
+def _request_fields(fact: QuestionProposed | AttemptsMade) -> dict[str, Any]:
     if isinstance(fact, QuestionProposed):
         return {"purpose": "proposal", "role": "teacher", "task": fact.seat, "asked": fact.parent, "pair": None}
     return {"purpose": fact.purpose, "role": "student", "task": fact.task, "asked": fact.question, "pair": fact.pair}
 
 
-def _rules(verified: Event | None) -> Rules:
+def _rules(verified: Event | None) -> JudgingRules:
     """The rules by which an attempt was judged; `own` where it was not yet."""
     return verified.fact.provenance.rules if verified is not None and isinstance(verified.fact, AttemptsVerified) else "own"
 
 
-def _parsed(
-    fact: QuestionProposed | AttemptsMade, text: str, start: RunStarted | None, rules: Rules, question: Question | None
+def _parsed_fields(
+    fact: QuestionProposed | AttemptsMade, text: str, start: RunStarted | None, rules: JudgingRules, question: Question | None
 ) -> dict[str, Any]:
     """What the completion says, by the parser that the verifier uses."""
     if isinstance(fact, QuestionProposed):
@@ -249,7 +249,7 @@ def _parsed(
         malformed = whole.reason if isinstance(whole, Malformed) else None
         return {"program": None if isinstance(program, Malformed) else program, "answer": None, "malformed": malformed}
     if fact.task == "induction":
-        found = program_in(text, rules, "" if question is None else question.entry)
+        found = extract_program(text, rules, "" if question is None else question.entry)
     else:
         found = parse_output(text) if fact.task == "deduction" else parse_input(text)
     if isinstance(found, Malformed):
@@ -258,15 +258,15 @@ def _parsed(
     return {**said, "malformed": None}
 
 
-def _proposal(events: Sequence[Event], version: int) -> ProposalStory | None:
-    told: list[ProposalStory] = []
+def _proposal(events: Sequence[Event], version: int) -> ProposalHistory | None:
+    told: list[ProposalHistory] = []
     for event in events:
         if not (isinstance(event.fact, RewardGiven) and event.fact.role == "student"):
             apply_proposal(event, told)
     return next((proposal for proposal in told if proposal.version == version), None)
 
 
-def _judged(verified: Event | None, version: int, index: int) -> dict[str, Any]:
+def _verdict_fields(verified: Event | None, version: int, index: int) -> dict[str, Any]:
     if verified is None or not isinstance(verified.fact, AttemptsVerified):
         return {"verdict": None, "provenance": None, "used": {}}
     verdict, used = verified.fact.verdicts[index], verified.observed.get("used", {}).get(str(version), {})
@@ -277,8 +277,8 @@ def _judged(verified: Event | None, version: int, index: int) -> dict[str, Any]:
     }
 
 
-def _credited(
-    log: Readable, start: RunStarted | None, events: Sequence[Event], rewarded: Event | None, index: int
+def _reward_fields(
+    log: ReadableLog, start: RunStarted | None, events: Sequence[Event], rewarded: Event | None, index: int
 ) -> dict[str, Any]:
     if rewarded is None or not isinstance(rewarded.fact, RewardGiven):
         return {"phase": None, "reward": None, "advantage": None, "learned_by": ()}
@@ -288,11 +288,11 @@ def _credited(
         "phase": fact.phase,
         "reward": fact.rewards[index],
         "advantage": None if advantages is None else advantages[index],
-        "learned_by": () if failed else tuple(_learners(log, rewarded.position, fact.role)),
+        "learned_by": () if failed else tuple(_consuming_updates(log, rewarded.position, fact.role)),
     }
 
 
-def advantages_of(log: Readable, start: RunStarted | None, rewarded: Event) -> tuple[float, ...] | None:
+def advantages_of(log: ReadableLog, start: RunStarted | None, rewarded: Event) -> tuple[float, ...] | None:
     """The advantages of completions that an event rewards: by the run's credit, beside all that its iteration rewarded.
 
     None before the iteration has ended, because what others will be rewarded counts.
@@ -306,8 +306,8 @@ def advantages_of(log: Readable, start: RunStarted | None, rewarded: Event) -> t
     counted = rewarded_among(takewhile(lambda event: event.position <= ends[last], window))
     rewards = [(event.position, event.fact) for event in counted if isinstance(event.fact, RewardGiven)]
     learn = (start.config if start else {}).get("learn", {})
-    credit = CREDITS.get(learn.get("credit", ""), played_and_practised)
-    rows = credit([Rewarded(fact.phase, fact.role, fact.task, fact.rewards) for _, fact in rewards])
+    credit = ADVANTAGE_ESTIMATORS.get(learn.get("credit", ""), trr_plus_plus_and_grpo)
+    rows = credit([RewardGroup(fact.phase, fact.role, fact.task, fact.rewards) for _, fact in rewards])
     for (position, fact), row in zip(rewards, rows, strict=True):
         if position == rewarded.position:
             scale = learn.get("teacher_scale", 1.0) if fact.role == "teacher" else 1.0
@@ -315,7 +315,7 @@ def advantages_of(log: Readable, start: RunStarted | None, rewarded: Event) -> t
     return None
 
 
-def _learners(log: Readable, position: int, role: Role) -> Iterator[Digest]:
+def _consuming_updates(log: ReadableLog, position: int, role: Role) -> Iterator[Digest]:
     for policy in ("shared", role):
         for event in log.read(f"policy/{policy}", kinds=("policy_updated",)):
             fact = event.fact

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from events.facts.log import Readable
+from events.facts.log import ReadableLog
 from events.facts.types import AttemptsVerified
 from events.facts.values import QuestionId, Verdict
 from events.index.reader import Index
-from events.index.rows import Gap
+from events.index.rows import GapEntry
 
 
 @dataclass(frozen=True)
-class Nearest:
+class BestAnswer:
     """Where it is."""
 
     stream: str
@@ -30,7 +30,7 @@ class Nearest:
         return "the first answer that passed" if self.passed else "the nearest answer"
 
 
-def nearest_answer(log: Readable, index: Index, goalpost: QuestionId, gaps: Sequence[Gap]) -> Nearest | None:
+def best_answer(log: ReadableLog, index: Index, goalpost: QuestionId, gaps: Sequence[GapEntry]) -> BestAnswer | None:
     """The first answer that passed, or else the first that passed the largest share of its tests; None where none passed any.
 
     Args:
@@ -44,7 +44,7 @@ def nearest_answer(log: Readable, index: Index, goalpost: QuestionId, gaps: Sequ
     if measure is None or not (measure.successes or measure.best_share):
         return None
     found = [
-        (_share(verdict), Nearest(made.stream, made.version, place, verdict.outcome == "passed"))
+        (_share(verdict), BestAnswer(made.stream, made.version, place, verdict.outcome == "passed"))
         for made in reversed(index.answers(question=goalpost, stream=measure.stream))
         for place, verdict in enumerate(_verdicts(log, made.stream, made.version, made.position))
     ]
@@ -55,6 +55,6 @@ def _share(verdict: Verdict) -> float:
     return verdict.passed / max(1, verdict.total)
 
 
-def _verdicts(log: Readable, stream: str, version: int, after: int) -> tuple[Verdict, ...]:
+def _verdicts(log: ReadableLog, stream: str, version: int, after: int) -> tuple[Verdict, ...]:
     facts = (event.fact for event in log.read(stream, after=after, kinds=("attempts_verified",)))
     return next((fact.verdicts for fact in facts if isinstance(fact, AttemptsVerified) and fact.of == version), ())

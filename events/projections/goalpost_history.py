@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from events.facts.errors import BadInput
-from events.facts.log import Event, Readable
+from events.facts.log import Event, ReadableLog
 from events.facts.types import (
     AttemptsMade,
     AttemptsVerified,
@@ -33,7 +33,7 @@ from events.index.reader import Index
 
 
 @dataclass
-class AttemptsStory:
+class AttemptGroup:
     """The student's answers to one prompt."""
 
     version: int
@@ -46,7 +46,7 @@ class AttemptsStory:
 
 
 @dataclass
-class ProposalStory:
+class ProposalHistory:
     """One proposal of a teacher's seat."""
 
     version: int
@@ -66,11 +66,11 @@ class ProposalStory:
     agreeing: int = 0
     """Failed attempts with the same outputs; see `PassRateMeasured`."""
     reward: float | None = None
-    answers: list[AttemptsStory] = field(default_factory=list)
+    answers: list[AttemptGroup] = field(default_factory=list)
 
 
 @dataclass
-class EpisodeStory:
+class EpisodeHistory:
     """One walk through the graph."""
 
     stream: str
@@ -84,9 +84,9 @@ class EpisodeStory:
     best_share: float | None = None
     gap_after: float | None = None
     """The next gap that was measured at this goalpost, by an episode or an examination."""
-    answers: list[AttemptsStory] = field(default_factory=list)
+    answers: list[AttemptGroup] = field(default_factory=list)
     """Answers to the goalpost itself."""
-    proposals: list[ProposalStory] = field(default_factory=list)
+    proposals: list[ProposalHistory] = field(default_factory=list)
     ending: str | None = None
     """Reason of the end; None while it goes on."""
     failure: str | None = None
@@ -95,7 +95,7 @@ class EpisodeStory:
 
 
 @dataclass
-class GoalpostStory:
+class GoalpostHistory:
     """One goalpost from the first to the last measure."""
 
     question: QuestionId
@@ -103,19 +103,19 @@ class GoalpostStory:
     source: str
     episodes_in_all: int
     """How many there are; the latest of them are told."""
-    episodes: list[EpisodeStory] = field(default_factory=list)
+    episodes: list[EpisodeHistory] = field(default_factory=list)
     gaps: list[tuple[int, float]] = field(default_factory=list)
     """Position and gap of every measure, by episodes and examinations."""
 
 
-def doubt(attempts: int | None, agreeing: int) -> str:
+def statement_doubt(attempts: int | None, agreeing: int) -> str:
     """Why a statement may not describe its program; empty where attempts do not agree on something else."""
     if not agreeing:
         return ""
     return f"{agreeing} of {attempts} attempts agree with each other, not with the program: the statement may not describe it"
 
 
-def tell(log: Readable, index: Index, goalpost: QuestionId, *, limit: int | None = None) -> GoalpostStory:
+def goalpost_history(log: ReadableLog, index: Index, goalpost: QuestionId, *, limit: int | None = None) -> GoalpostHistory:
     """What happened to the goalpost so far: every measure, and its episodes in order, of which only the streams are read.
 
     Args:
@@ -131,22 +131,22 @@ def tell(log: Readable, index: Index, goalpost: QuestionId, *, limit: int | None
     if found is None:
         raise BadInput(f"no goalpost of this run has the id {goalpost!r}; `python -m events.trace RUN` lists them")
     gaps = [(measured.position, measured.gap) for measured in index.gaps(goalpost)]
-    story = GoalpostStory(goalpost, found.blob, found.source, episodes_in_all=found.episodes, gaps=gaps)
+    story = GoalpostHistory(goalpost, found.blob, found.source, episodes_in_all=found.episodes, gaps=gaps)
     updates = [event.fact for event in log.read(kinds=("policy_updated",))]
     for row in reversed(index.episodes(goalpost, limit=found.episodes if limit is None else limit)):
         learners = [fact.digest for fact in updates if isinstance(fact, PolicyUpdated) and fact.iteration == row.iteration]
-        story.episodes.append(tell_episode(log, row.stream, gaps, learners, until=index.position))
+        story.episodes.append(episode_history(log, row.stream, gaps, learners, until=index.position))
     return story
 
 
-def tell_episode(
-    log: Readable,
+def episode_history(
+    log: ReadableLog,
     stream: str,
     gaps: Sequence[tuple[int, float]] = (),
     learners: Sequence[Digest] = (),
     *,
     until: int | None = None,
-) -> EpisodeStory:
+) -> EpisodeHistory:
     """One episode.
 
     Args:
@@ -166,15 +166,15 @@ def tell_episode(
     return episode
 
 
-def _episode(started: EpisodeStarted, event: Event, rest: Iterable[Event]) -> EpisodeStory:
-    story = EpisodeStory(event.stream, started.iteration, started.axis, event.position)
-    answers: dict[int, AttemptsStory] = {}
+def _episode(started: EpisodeStarted, event: Event, rest: Iterable[Event]) -> EpisodeHistory:
+    story = EpisodeHistory(event.stream, started.iteration, started.axis, event.position)
+    answers: dict[int, AttemptGroup] = {}
     for later in rest:
         match later.fact:
             case GapMeasured(gap=gap, best_share=share):
                 story.gap, story.gap_position, story.best_share = gap, later.position, share
             case AttemptsMade() as fact:
-                told = AttemptsStory(later.version, fact.purpose, fact.question, fact.task)
+                told = AttemptGroup(later.version, fact.purpose, fact.question, fact.task)
                 answers[later.version] = told
                 about = (proposal for proposal in reversed(story.proposals) if proposal.question == fact.question)
                 proposal = next(about, None)
@@ -192,11 +192,11 @@ def _episode(started: EpisodeStarted, event: Event, rest: Iterable[Event]) -> Ep
     return story
 
 
-def apply_proposal(event: Event, proposals: list[ProposalStory]) -> None:
+def apply_proposal(event: Event, proposals: list[ProposalHistory]) -> None:
     """Take an event into account that tells of an episode's proposals."""
     match event.fact:
         case QuestionProposed(seat=seat, attempt=attempt, parent=parent):
-            proposals.append(ProposalStory(event.version, seat, attempt, parent))
+            proposals.append(ProposalHistory(event.version, seat, attempt, parent))
         case QuestionRejected() as fact:
             last = proposals[-1]
             last.rejected, last.detail = fact.reason, fact.detail

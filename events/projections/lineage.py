@@ -10,13 +10,13 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import takewhile
 from typing import Final, Literal
 
-from events.facts.log import Event, Readable
+from events.facts.log import Event, ReadableLog
 from events.facts.types import EpisodeFailed, PolicyUpdated, RewardGiven
 from events.facts.values import Role
 
 PolicyName = Literal["shared", "teacher", "student"]
 """What a policy is called; its stream is `policy/<name>`."""
-ROLES: Final[dict[PolicyName, tuple[Role, ...]]] = {
+POLICY_ROLES: Final[dict[PolicyName, tuple[Role, ...]]] = {
     "shared": ("teacher", "student"),
     "teacher": ("teacher",),
     "student": ("student",),
@@ -24,14 +24,14 @@ ROLES: Final[dict[PolicyName, tuple[Role, ...]]] = {
 """Whose completions a policy learns from."""
 
 
-def rewarded(events: Iterable[Event]) -> list[Event]:
+def learnable_rewards(events: Iterable[Event]) -> list[Event]:
     """The rewards among the events of an iteration that count: those of episodes that did not fail."""
     found = list(events)
     failed = {event.stream for event in found if isinstance(event.fact, EpisodeFailed)}
     return [event for event in found if isinstance(event.fact, RewardGiven) and event.stream not in failed]
 
 
-def consumed(log: Readable, update: PolicyUpdated, *, after: int = 0) -> Iterator[Event]:
+def consumed(log: ReadableLog, update: PolicyUpdated, *, after: int = 0) -> Iterator[Event]:
     """The rewards that an update learned from, in order.
 
     Args:
@@ -51,8 +51,8 @@ def covers(update: PolicyUpdated, position: int, role: Role) -> bool:
 
 
 def _roles(update: PolicyUpdated) -> tuple[Role, ...]:
-    return ROLES.get(update.policy, ())  # type: ignore[call-overload, no-any-return]  # old logs hold any text
+    return POLICY_ROLES.get(update.policy, ())  # type: ignore[call-overload, no-any-return]  # old logs hold any text
 
 
-def _between(log: Readable, after: int, until: int, kinds: Collection[str]) -> Iterator[Event]:
+def _between(log: ReadableLog, after: int, until: int, kinds: Collection[str]) -> Iterator[Event]:
     return takewhile(lambda event: event.position <= until, log.read(after=after, kinds=kinds))

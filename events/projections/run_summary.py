@@ -58,7 +58,7 @@ def fold(projection: P, events: Iterable[Event]) -> P:
 
 
 @dataclass
-class Mean:
+class RunningMean:
     """A mean that grows."""
 
     total: float = 0.0
@@ -76,7 +76,7 @@ class Mean:
 
 
 @dataclass
-class Buffers:
+class AcceptedQuestions:
     """Accepted questions of each seat, in the order of their acceptance. New proposals must differ from them."""
 
     easy: list[BlobHash] = field(default_factory=list)
@@ -101,13 +101,13 @@ class SeatFigures:
     accepted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     """By reason."""
-    pass_rate: Mean = field(default_factory=Mean)
+    pass_rate: RunningMean = field(default_factory=RunningMean)
     """Over validated questions whose pass rate was measured."""
-    aligned: Mean = field(default_factory=Mean)
+    aligned: RunningMean = field(default_factory=RunningMean)
     """Share of questions whose statement and program agree, where the world can say."""
-    similarity: Mean = field(default_factory=Mean)
+    similarity: RunningMean = field(default_factory=RunningMean)
     """Mean over validated questions of the largest similarity to an accepted one; grows when the teacher narrows."""
-    reward: Mean = field(default_factory=Mean)
+    reward: RunningMean = field(default_factory=RunningMean)
     """Over the seat's completions."""
     parents: set[QuestionId] = field(default_factory=set)
     """What was varied."""
@@ -149,15 +149,15 @@ class IterationFigures:
     failed: int = 0
     endings: Counter[str] = field(default_factory=Counter)
     """Why episodes with a teacher ended."""
-    gap: Mean = field(default_factory=Mean)
+    gap: RunningMean = field(default_factory=RunningMean)
     """Over the goalposts that were tried."""
-    practice: Mean = field(default_factory=Mean)
+    practice: RunningMean = field(default_factory=RunningMean)
     """Share of passed practice attempts."""
-    student_reward: Mean = field(default_factory=Mean)
+    student_reward: RunningMean = field(default_factory=RunningMean)
     """Over the student's rewarded completions."""
-    solve: Mean = field(default_factory=Mean)
+    solve: RunningMean = field(default_factory=RunningMean)
     """Share of the answers to accepted questions that were rewarded, which are those that passed."""
-    lengths: dict[Role, Mean] = field(default_factory=lambda: {"teacher": Mean(), "student": Mean()})
+    lengths: dict[Role, RunningMean] = field(default_factory=lambda: {"teacher": RunningMean(), "student": RunningMean()})
     """Completion tokens sampled while playing, over completions."""
     seats: dict[Seat, SeatFigures] = field(default_factory=lambda: {"easy": SeatFigures(), "hard": SeatFigures()})
     """The open seat is there once it has proposed."""
@@ -182,7 +182,7 @@ class GoalpostFigures:
 
 
 @dataclass
-class Samples:
+class CompletionCount:
     """How many completions of the student were made in play, those of examinations left out: what a budget is counted in."""
 
     KINDS: ClassVar = frozenset({"attempts_made", "iteration_finished"})
@@ -208,7 +208,7 @@ _SEATS: dict[str, Seat] = {"easy": "easy", "hard": "hard"}
 
 
 @dataclass
-class _Open:
+class _OpenEpisode:
     """An episode that has not ended."""
 
     iteration: int
@@ -246,9 +246,9 @@ class RunSummary:
     open_questions: int = 0
     tokens: int = 0
     """Completion tokens of the whole run, evaluations included."""
-    samples: Samples = field(default_factory=Samples)
+    samples: CompletionCount = field(default_factory=CompletionCount)
     """Completions of the student."""
-    _open: dict[str, _Open] = field(default_factory=dict, repr=False)
+    _open: dict[str, _OpenEpisode] = field(default_factory=dict, repr=False)
     """Episodes that have not ended, by stream."""
 
     def apply(self, event: Event) -> None:
@@ -277,7 +277,7 @@ class RunSummary:
             case EvaluationFinished() as fact:
                 self.evaluations.append(fact)
             case EpisodeStarted() as fact:
-                self._open[event.stream] = _Open(fact.iteration, fact.purpose)
+                self._open[event.stream] = _OpenEpisode(fact.iteration, fact.purpose)
             case AttemptsMade(generation=generation) | QuestionProposed(generation=generation):
                 self.tokens += generation.length
         if event.stream in self._open:
@@ -290,7 +290,7 @@ class RunSummary:
         self.position, self.latest = event.position, event.time
         self.began = self.began or event.time
 
-    def _episode(self, event: Event, episode: _Open) -> None:
+    def _episode(self, event: Event, episode: _OpenEpisode) -> None:
         figures = self.iterations[episode.iteration]
         match event.fact:
             case GapMeasured() as fact:

@@ -17,16 +17,16 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from events.facts.log import Head, Readable, Say, silent
+from events.facts.log import Head, ProgressCallback, ReadableLog, ignore_progress
 from events.projections.run_summary import Projection
 
 P = TypeVar("P", bound=Projection)
 
-SAID = 1000
+REPORT_EVERY = 1000
 """Events after which a fold says how far it is."""
 
 
-class _Kept(BaseModel):
+class _SnapshotFile(BaseModel):
     """A snapshot's file."""
 
     shape: str
@@ -54,7 +54,7 @@ class Snapshot(Generic[P]):
         schema = json.dumps([self._adapter.json_schema(), version], sort_keys=True)
         self._shape = hashlib.sha256(schema.encode()).hexdigest()
 
-    def fold(self, log: Readable, say: Say = silent) -> P:
+    def fold(self, log: ReadableLog, say: ProgressCallback = ignore_progress) -> P:
         """The projection at the end of the log.
 
         Args:
@@ -66,16 +66,16 @@ class Snapshot(Generic[P]):
         for event in log.read(after=start):
             projection.apply(event)
             at = Head(event.position, event.head)
-            if at.position % SAID == 0:
+            if at.position % REPORT_EVERY == 0:
                 say(at.position, max(at.position, end))
         if at.position - start >= self._every:
             self.save(projection, at)
         return projection
 
-    def load(self, log: Readable) -> tuple[P, int]:
+    def load(self, log: ReadableLog) -> tuple[P, int]:
         """The projection as it was kept, and the position that it is at; a fresh one at 0 if none can be used."""
         try:
-            kept = _Kept.model_validate_json(self._path.read_bytes())
+            kept = _SnapshotFile.model_validate_json(self._path.read_bytes())
             last = next(log.read(after=kept.position - 1, limit=1), None)
             if kept.shape == self._shape and last is not None and (last.position, last.head) == (kept.position, kept.head):
                 return self._adapter.validate_json(kept.state), kept.position
@@ -86,7 +86,7 @@ class Snapshot(Generic[P]):
     def save(self, projection: P, at: Head) -> None:
         """Keep the projection, which is at this place of its log."""
         state = self._adapter.dump_json(projection).decode()
-        text = _Kept(shape=self._shape, position=at.position, head=at.digest, state=state).model_dump_json()
+        text = _SnapshotFile(shape=self._shape, position=at.position, head=at.digest, state=state).model_dump_json()
         draft = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         # A cache that cannot be written is no reason to fail.
         with suppress(OSError):

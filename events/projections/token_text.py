@@ -14,7 +14,7 @@ from typing import Final
 from events.facts.values import Digest
 from events.stores import is_url
 
-_WAIT: Final = 8
+_MAX_PENDING: Final = 8
 """Tokens that may share a character at most; more than a character has bytes."""
 _UNFINISHED: Final = "\N{REPLACEMENT CHARACTER}"
 
@@ -63,7 +63,7 @@ def _split(decode: Callable[[list[int]], str], ids: list[int]) -> list[str]:
     before = done = 0
     for end in range(1, len(ids) + 1):
         known, text = decode(ids[before:done]), decode(ids[before:end])
-        if text.endswith(_UNFINISHED) and end < len(ids) and end - done < _WAIT:
+        if text.endswith(_UNFINISHED) and end < len(ids) and end - done < _MAX_PENDING:
             texts.append("")
             continue
         texts.append(text[len(known) :])

@@ -14,7 +14,7 @@ from events.facts.values import Phase, Role, Seat, Task
 
 
 @dataclass(frozen=True)
-class Rewarded:
+class RewardGroup:
     """The rewards of one group: all completions of one prompt."""
 
     phase: Phase
@@ -23,71 +23,71 @@ class Rewarded:
     rewards: tuple[float, ...]
 
 
-Credit = Callable[[Sequence[Rewarded]], list[tuple[float, ...]]]
+AdvantageEstimator = Callable[[Sequence[RewardGroup]], list[tuple[float, ...]]]
 
 
-def standardised(values: Sequence[float], mean: float, deviation: float) -> tuple[float, ...]:
+def standardise(values: Sequence[float], mean: float, deviation: float) -> tuple[float, ...]:
     """(value - mean) / deviation; all zero where nothing deviates, since then nothing can be learned."""
     if deviation < 1e-9:
         return (0.0,) * len(values)
     return tuple((value - mean) / deviation for value in values)
 
 
-def pooled(groups: Sequence[Rewarded], key: Callable[[Rewarded], Hashable]) -> list[tuple[float, ...]]:
+def standardise_pooled(groups: Sequence[RewardGroup], key: Callable[[RewardGroup], Hashable]) -> list[tuple[float, ...]]:
     """(r - mean) / std over all completions of the groups with the same key."""
     pools: dict[Hashable, list[float]] = {}
     for group in groups:
         pools.setdefault(key(group), []).extend(group.rewards)
     moments = {name: (fmean(pool), pstdev(pool)) for name, pool in pools.items()}
-    return [standardised(group.rewards, *moments[key(group)]) for group in groups]
+    return [standardise(group.rewards, *moments[key(group)]) for group in groups]
 
 
-def trr_plus_plus(groups: Sequence[Rewarded]) -> list[tuple[float, ...]]:
+def trr_plus_plus(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
     """Task-Relative REINFORCE++: (r - mean) / std over all completions of the same role and task.
 
     Absolute Zero, arXiv 2505.03335, section 3.3.5. We normalise completions, as the formula says; the authors' code whitens
     tokens, so that long answers weigh more.
     """
-    return pooled(groups, lambda group: (group.role, group.task))
+    return standardise_pooled(groups, lambda group: (group.role, group.task))
 
 
-def played_and_practised(groups: Sequence[Rewarded]) -> list[tuple[float, ...]]:
+def trr_plus_plus_and_grpo(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
     """TRR++ over self-play, GRPO within each practice question: what recipes take unless `learn.credit` says otherwise."""
     played = iter(trr_plus_plus([group for group in groups if group.phase != "practice"]))
     practised = iter(grpo([group for group in groups if group.phase == "practice"]))
     return [next(practised if group.phase == "practice" else played) for group in groups]
 
 
-def reinforce_plus_plus(groups: Sequence[Rewarded]) -> list[tuple[float, ...]]:
+def reinforce_plus_plus(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
     """REINFORCE++: (r - mean) / std over the batch of an optimizer step, which is a phase here. arXiv 2501.03262.
 
     The paper subtracts the KL divergence from the reward; here it is a term of the loss (`learn.kl`).
     """
-    return pooled(groups, lambda group: group.phase)
+    return standardise_pooled(groups, lambda group: group.phase)
 
 
-def reinforce_plus_plus_baseline(groups: Sequence[Rewarded]) -> list[tuple[float, ...]]:
+def reinforce_plus_plus_baseline(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
     """REINFORCE++-baseline: the group's mean is taken off before REINFORCE++. arXiv 2501.03262."""
     return reinforce_plus_plus([replace(group, rewards=row) for group, row in zip(groups, dr_grpo(groups), strict=True)])
 
 
-def grpo(groups: Sequence[Rewarded]) -> list[tuple[float, ...]]:
+def grpo(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
     """GRPO: (r - mean) / std within each group. DeepSeekMath, arXiv 2402.03300, section 4.1.2. DAPO's too."""
-    return [standardised(group.rewards, fmean(group.rewards), pstdev(group.rewards)) for group in groups]
+    return [standardise(group.rewards, fmean(group.rewards), pstdev(group.rewards)) for group in groups]
 
 
-def dr_grpo(groups: Sequence[Rewarded]) -> list[tuple[float, ...]]:
+def dr_grpo(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
     """Dr. GRPO: r - mean of the group, so that easy and hard questions are not blown up. arXiv 2503.20783."""
-    return [standardised(group.rewards, fmean(group.rewards), float(len(set(group.rewards)) > 1)) for group in groups]
+    return [standardise(group.rewards, fmean(group.rewards), float(len(set(group.rewards)) > 1)) for group in groups]
 
 
-def rloo(groups: Sequence[Rewarded]) -> list[tuple[float, ...]]:
+def rloo(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
     """RLOO: r - mean of the group's others, an unbiased baseline; 0 where there are none. arXiv 2402.14740."""
     spare = [len(group.rewards) / max(1, len(group.rewards) - 1) for group in groups]
     return [tuple(share * value for value in row) for share, row in zip(spare, dr_grpo(groups), strict=True)]
 
 
-CREDITS: Mapping[str, Credit] = MappingProxyType(
+ADVANTAGE_ESTIMATORS: Mapping[str, AdvantageEstimator] = MappingProxyType(
     {
         "grpo": grpo,
         "dr_grpo": dr_grpo,

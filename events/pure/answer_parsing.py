@@ -16,7 +16,7 @@ from events.pure.literal import NotLiteral, outline, outline_arguments, without_
 
 INPUTS: Final = 5
 """Inputs of a proposal: 2 public and 3 private pairs in the paper."""
-_LONGEST_PROGRAM: Final = 16_000
+_MAX_PROGRAM_LENGTH: Final = 16_000
 _FENCE: Final = re.compile(r"(?P<indent>[ \t]*)(?P<mark>`{3,}|~{3,})(?P<info>.*)")
 _INDENTED: Final = 4
 """Columns by which a fence may not be indented beyond the opening one, else it is text of the block."""
@@ -45,7 +45,7 @@ class Proposal:
     """Argument literals, one text for each call."""
 
 
-def block(text: str, language: str) -> str | Malformed:
+def fenced_block(text: str, language: str) -> str | Malformed:
     """Content of the last block of a language in the answer.
 
     Fences are CommonMark's: three or more backticks or tildes, closed by as many or more of the same, so that a longer fence
@@ -55,7 +55,7 @@ def block(text: str, language: str) -> str | Malformed:
     found: Malformed | str = Malformed(f"no {language} block")
     opened: re.Match[str] | None = None
     content: list[str] = []
-    for line in answer_of(text).replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+    for line in answer_section(text).replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         fence = _FENCE.match(line)
         if opened is None:
             if fence is not None and not (fence["mark"][0] == "`" and "`" in fence["info"]):
@@ -73,7 +73,7 @@ def block(text: str, language: str) -> str | Malformed:
     return found if isinstance(found, Malformed) else _content(found, language)
 
 
-def answer_of(text: str) -> str:
+def answer_section(text: str) -> str:
     """What stands between `<answer>` and `</answer>` after the thought; the whole text where no such part begins.
 
     It begins a line, or follows `</think>`. Without `</answer>` it goes on to the end.
@@ -114,27 +114,27 @@ def _content(found: str, language: str) -> str | Malformed:
 
 def parse_program(text: str) -> str | Malformed:
     """The answer of an induction task."""
-    program = block(text, "python")
-    if isinstance(program, str) and len(program) > _LONGEST_PROGRAM:
+    program = fenced_block(text, "python")
+    if isinstance(program, str) and len(program) > _MAX_PROGRAM_LENGTH:
         return Malformed("program too long")
     return program
 
 
 def parse_output(text: str) -> str | Malformed:
     """The answer of a deduction task: one Python literal."""
-    answer = block(text, "output")
+    answer = fenced_block(text, "output")
     return answer if isinstance(answer, Malformed) else _literals(outline, answer, "output is not a Python literal")
 
 
 def parse_input(text: str) -> str | Malformed:
     """The answer of an abduction task: arguments as Python literals, separated by commas."""
-    answer = block(text, "input")
+    answer = fenced_block(text, "input")
     return answer if isinstance(answer, Malformed) else _literals(outline_arguments, answer, _ARGUMENTS)
 
 
 def parse_proposal(text: str, count: int = INPUTS) -> Proposal | Malformed:
     """A teacher's answer: a python block, a message block and an input block of exactly `count` lines."""
-    program, message, listed = parse_program(text), block(text, "message"), block(text, "input")
+    program, message, listed = parse_program(text), fenced_block(text, "message"), fenced_block(text, "input")
     for part in (program, message, listed):
         if isinstance(part, Malformed):
             return part
@@ -150,7 +150,7 @@ def parse_proposal(text: str, count: int = INPUTS) -> Proposal | Malformed:
         if isinstance(arguments, Malformed):
             return arguments
         inputs.append(arguments)
-    if len(message) > _LONGEST_PROGRAM:
+    if len(message) > _MAX_PROGRAM_LENGTH:
         return Malformed("message too long")
     return Proposal(program, message.strip(), tuple(inputs))
 

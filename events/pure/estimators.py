@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 CONFIDENCE: Final = 0.95
 """How many of such intervals hold the true value."""
-DRAWS: Final = 10_000
+BOOTSTRAP_DRAWS: Final = 10_000
 """Resamples of a bootstrap."""
 SEED: Final = 0
 """Of the resamples, so that equal counts have equal intervals."""
 
 
-class Interval(NamedTuple):
+class ConfidenceInterval(NamedTuple):
     """Where the true value is likely to be."""
 
     low: float
@@ -51,7 +51,7 @@ def _estimate(attempts: int, count: int, k: int) -> float:
     return 1 - comb(attempts - count, k) / comb(attempts, k)
 
 
-def pass_at_k_interval(attempts: int, successes: Sequence[int], k: int, draws: int = DRAWS) -> Interval:
+def pass_at_k_interval(attempts: int, successes: Sequence[int], k: int, draws: int = BOOTSTRAP_DRAWS) -> ConfidenceInterval:
     """A confidence interval for `pass_at_k`: the percentile bootstrap over questions (Efron, 1979).
 
     Whole questions are drawn anew, so that the interval holds both for other questions of this kind and for other answers to
@@ -71,20 +71,20 @@ def pass_at_k_interval(attempts: int, successes: Sequence[int], k: int, draws: i
 
     mean = pass_at_k(attempts, successes, k)
     if len(successes) == 1:
-        low, high = (1 - (1 - share) ** k for share in share_interval(successes[0] / attempts, attempts))
-        return Interval(min(low, mean), max(high, mean))
+        low, high = (1 - (1 - share) ** k for share in wilson_interval(successes[0] / attempts, attempts))
+        return ConfidenceInterval(min(low, mean), max(high, mean))
     # Questions with equal estimates are one kind, so that a resample is a few numbers, however many questions there are.
     kinds = Counter(_estimate(attempts, count, k) for count in successes)
     if len(kinds) == 1:
-        return share_interval(mean, len(successes))
+        return wilson_interval(mean, len(successes))
     found = sorted(kinds)
     shares = [kinds[estimate] / len(successes) for estimate in found]
     drawn = np.random.default_rng(SEED).multinomial(len(successes), shares, size=draws)
     low, high = np.quantile(drawn @ np.array(found) / len(successes), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(float(low), float(high))
+    return ConfidenceInterval(float(low), float(high))
 
 
-def seeds_interval(scores: Sequence[Sequence[float]]) -> Interval:
+def seed_mean_interval(scores: Sequence[Sequence[float]]) -> ConfidenceInterval:
     """A confidence interval for the mean of scores, a row a seed and a column a question: a hierarchical percentile bootstrap.
 
     Seeds are drawn anew, and questions are drawn anew, the same ones for all seeds, since all were examined on the same. A few
@@ -96,11 +96,11 @@ def seeds_interval(scores: Sequence[Sequence[float]]) -> Interval:
     """
     table = _table(scores)
     if table.min() == table.max():
-        return share_interval(float(table[0, 0]), table.shape[1])
+        return wilson_interval(float(table[0, 0]), table.shape[1])
     return _middle(_means(table, "these"))
 
 
-def difference_interval(these: Sequence[Sequence[float]], those: Sequence[Sequence[float]]) -> Interval:
+def paired_difference_interval(these: Sequence[Sequence[float]], those: Sequence[Sequence[float]]) -> ConfidenceInterval:
     """The same for the mean of these scores minus the mean of those, to the same questions in the same order.
 
     Questions are drawn for both together, so that a hard draw is hard for both; the seeds of each are drawn for themselves.
@@ -114,14 +114,14 @@ def difference_interval(these: Sequence[Sequence[float]], those: Sequence[Sequen
     return _middle(_means(ours, "these") - _means(theirs, "those"))
 
 
-def share_interval(share: float, trials: int) -> Interval:
+def wilson_interval(share: float, trials: int) -> ConfidenceInterval:
     """A confidence interval for a share of so many trials: Wilson's score interval (1927)."""
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     middle = share + z**2 / (2 * trials)
     reach = z * sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
     low, high = ((middle + side) / (1 + z**2 / trials) for side in (-reach, reach))
     # It holds the share, and no less than 0 or more than 1, but for rounding.
-    return Interval(max(0.0, min(share, low)), min(1.0, max(share, high)))
+    return ConfidenceInterval(max(0.0, min(share, low)), min(1.0, max(share, high)))
 
 
 def _table(scores: Sequence[Sequence[float]]) -> NDArray[np.float64]:
@@ -140,16 +140,16 @@ def _means(table: NDArray[np.float64], seeds: Literal["these", "those"]) -> NDAr
 
 @lru_cache(maxsize=4)
 def _drawn(count: int, what: Literal["questions", "these", "those"]) -> NDArray[np.float64]:
-    """How often each of `count` things is in each resample of as many, as shares: `DRAWS` rows."""
+    """How often each of `count` things is in each resample of as many, as shares: `BOOTSTRAP_DRAWS` rows."""
     import numpy as np
 
     rng = np.random.default_rng([SEED, *what.encode()])
-    places = rng.integers(count, size=(DRAWS, count)) + count * np.arange(DRAWS)[:, None]
-    return np.bincount(places.ravel(), minlength=DRAWS * count).reshape(DRAWS, count) / count
+    places = rng.integers(count, size=(BOOTSTRAP_DRAWS, count)) + count * np.arange(BOOTSTRAP_DRAWS)[:, None]
+    return np.bincount(places.ravel(), minlength=BOOTSTRAP_DRAWS * count).reshape(BOOTSTRAP_DRAWS, count) / count
 
 
-def _middle(drawn: NDArray[np.float64]) -> Interval:
+def _middle(drawn: NDArray[np.float64]) -> ConfidenceInterval:
     import numpy as np
 
     low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(float(low), float(high))
+    return ConfidenceInterval(float(low), float(high))

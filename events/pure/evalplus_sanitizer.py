@@ -11,43 +11,43 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from events.facts.values import Rules
-from events.pure.answer_parsing import Malformed, answer_of, parse_program
+from events.facts.values import JudgingRules
+from events.pure.answer_parsing import Malformed, answer_section, parse_program
 
-LONGEST: Final = 32_000
+MAX_ANSWER_LENGTH: Final = 32_000
 """Characters of an answer that are looked at."""
-MOST_PARSED: Final = 200_000
+MAX_PARSED: Final = 200_000
 """Characters that are parsed for one answer, all tries together. Honest answers need a few ten thousand."""
-_HOPELESS: Final = (SyntaxError, ValueError, RecursionError, MemoryError)
+_PARSE_ERRORS: Final = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
-def program_in(text: str, rules: Rules, entry: str) -> str | Malformed:
+def extract_program(text: str, rules: JudgingRules, entry: str) -> str | Malformed:
     """The program in an answer, by the rules that judge it.
 
     Args:
         text: the completion.
-        rules: `evalplus` takes it by `sanitized`, the others from the last python block.
+        rules: `evalplus` takes it by `sanitize`, the others from the last python block.
         entry: the function that is asked for.
     """
-    return sanitized(answer_of(text), entry) if rules == "evalplus" else parse_program(text)
+    return sanitize(answer_section(text), entry) if rules == "evalplus" else parse_program(text)
 
 
-def sanitized(text: str, entry: str) -> str | Malformed:
+def sanitize(text: str, entry: str) -> str | Malformed:
     """What EvalPlus 0.3.1 would run of a text, given the name of the function that is asked for. Nothing is executed."""
-    run = longest_run(text[:LONGEST])
+    run = longest_parsable_lines(text[:MAX_ANSWER_LENGTH])
     tree = _parsed(run)
     if tree is None or not tree.body:
         return Malformed("no lines that are Python")
     return "\n".join(_kept(run, tree, entry)).strip() or run
 
 
-def longest_run(text: str) -> str:
+def longest_parsable_lines(text: str) -> str:
     """The run of two or more lines with the most lines that are not blank, of those that parse; else the first line."""
     lines = text.split("\n")
     filled = [0]
     for line in lines:
         filled.append(filled[-1] + bool(line.strip()))
-    best, most, left = (0, 1), 0, MOST_PARSED
+    best, most, left = (0, 1), 0, MAX_PARSED
     for start, line in enumerate(lines):
         if filled[-1] - filled[start] <= most or left <= 0:
             break
@@ -79,7 +79,7 @@ def _wrong_line(part: str) -> int | None:
             ast.parse(part)
     except SyntaxError as error:
         return error.lineno or 0
-    except _HOPELESS:
+    except _PARSE_ERRORS:
         return 0
     return None
 
@@ -89,7 +89,7 @@ def _parsed(source: str) -> ast.Module | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ast.parse(source)
-    except _HOPELESS:
+    except _PARSE_ERRORS:
         return None
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from events.facts.values import Pair, Question
-from events.pure.program_structure import HOPELESS, parsed
+from events.facts.values import IOPair, Question
+from events.pure.program_structure import PARSE_ERRORS, parse_or_none
 
 _SHORT: Final = 3
 """Characters, quotes not counted, below which every program looks at such a value: 0, one letter, nothing."""
@@ -22,30 +22,30 @@ _NO_WORD: Final = re.compile(r"[\W_]")
 _LITERALS: Final = (ast.Constant, ast.Tuple, ast.List, ast.Set, ast.Dict, ast.UnaryOp)
 
 
-class Case(NamedTuple):
+class HardcodedTest(NamedTuple):
     """A public test that a program knows by heart."""
 
-    pair: Pair
+    pair: IOPair
     answered: bool
     """Whether it gives the pair's output where it sees the input."""
 
 
-class Heart:
+class HardcodedTestDetector:
     """The public pairs of a question, by what they look like in a program."""
 
     def __init__(self, question: Question) -> None:
-        self._inputs: dict[str, Pair] = {}
-        self._outputs: dict[Pair, frozenset[str]] = {}
+        self._inputs: dict[str, IOPair] = {}
+        self._outputs: dict[IOPair, frozenset[str]] = {}
         seen = _printed if question.mode == "stdin" else _called
         for pair in question.public if question.mode != "checks" else ():
-            with suppress(*HOPELESS):
+            with suppress(*PARSE_ERRORS):
                 inputs, outputs = seen(pair)
                 self._outputs[pair] = frozenset(outputs)
                 self._inputs |= {form: pair for form in inputs if _tells(form)}
         self._marks = {"" if "\\" in form or "{" in form else _NO_WORD.sub("", form) for form in self._inputs}
         """Characters of which some must be in a program that knows an input, whatever its layout."""
 
-    def case(self, program: str) -> Case | None:
+    def case(self, program: str) -> HardcodedTest | None:
         """The public pair that the program tells apart from all other inputs; one whose output it gives, if there is one.
 
         It compares something with the literal of a public input, or holds a table from public inputs to their outputs. If it
@@ -55,15 +55,15 @@ class Heart:
         written = _NO_WORD.sub("", program)
         if not any(mark in written for mark in self._marks):
             return None
-        tree = parsed(program)
+        tree = parse_or_none(program)
         try:
             return None if tree is None else self._case(tree)
-        except HOPELESS:
+        except PARSE_ERRORS:
             return None
 
-    def _case(self, tree: ast.Module) -> Case | None:
+    def _case(self, tree: ast.Module) -> HardcodedTest | None:
         sought: set[str] = set()
-        answered: list[Pair] = []
+        answered: list[IOPair] = []
         for node in ast.walk(tree):
             match node:
                 case ast.Compare():
@@ -86,23 +86,23 @@ class Heart:
         if len(sought) > 2 * len(public):
             return None
         if answered:
-            return Case(answered[0], True)
-        return next((Case(self._inputs[form], False) for form in public if _length(form) >= _LONG), None)
+            return HardcodedTest(answered[0], True)
+        return next((HardcodedTest(self._inputs[form], False) for form in public if _length(form) >= _LONG), None)
 
-    def _answered(self, forms: Iterable[str], body: Iterable[ast.AST]) -> list[Pair]:
+    def _answered(self, forms: Iterable[str], body: Iterable[ast.AST]) -> list[IOPair]:
         """The pairs whose input is among the forms and whose output is a literal in the body."""
         pairs = [self._inputs[form] for form in forms if form in self._inputs]
         literals = {_form(node) for part in body for node in ast.walk(part)} if pairs else set()
         return [pair for pair in pairs if literals & self._outputs[pair]]
 
 
-def _called(pair: Pair) -> tuple[list[str], list[str]]:
+def _called(pair: IOPair) -> tuple[list[str], list[str]]:
     arguments = ast.literal_eval(f"({pair.input},)")
     whole = _canonical(arguments)
     return [whole, *map(_canonical, arguments), _canonical(pair.input)], [_canonical(ast.literal_eval(pair.output))]
 
 
-def _printed(pair: Pair) -> tuple[list[str], list[str]]:
+def _printed(pair: IOPair) -> tuple[list[str], list[str]]:
     text, output = pair.input.strip(), pair.output.strip()
     lines = text.splitlines()
     words = [word for line in lines for word in line.split()]
@@ -160,7 +160,7 @@ def _form(node: ast.AST | None) -> str | None:
         return None
     try:
         return _canonical(ast.literal_eval(node))
-    except HOPELESS:
+    except PARSE_ERRORS:
         return None
 
 

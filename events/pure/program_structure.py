@@ -18,7 +18,7 @@ from events.facts.values import Question
 
 _LONGEST: Final = 16_000
 """Characters of a program that is parsed, as many as an answer may have."""
-HOPELESS: Final = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
+PARSE_ERRORS: Final = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
 """What parsing and walking hostile text raises."""
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _OPAQUE: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef, ast.Global, ast.Nonlocal)
@@ -31,7 +31,7 @@ _TRACED: Final = (ast.Yield, ast.YieldFrom, ast.Await, ast.NamedExpr)
 """What in an expression has an effect of its own."""
 
 
-def parsed(program: str) -> ast.Module | None:
+def parse_or_none(program: str) -> ast.Module | None:
     """The syntax tree; None if there is none."""
     if len(program) > _LONGEST:
         return None
@@ -39,19 +39,19 @@ def parsed(program: str) -> ast.Module | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ast.parse(program)
-    except HOPELESS:
+    except PARSE_ERRORS:
         return None
 
 
-def shape(program: str) -> str:
+def structure_hash(program: str) -> str:
     """A hash that programs share which differ in names, comments, docstrings, annotations and layout only.
 
     Names that the program does not bind itself, and literals, do count. What cannot be parsed is known by its words.
     """
-    tree = parsed(program)
+    tree = parse_or_none(program)
     try:
         text = " ".join(program.split()) if tree is None else _plain(tree)
-    except HOPELESS:
+    except PARSE_ERRORS:
         text = " ".join(program.split())
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -103,13 +103,13 @@ def _is_text(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
-def unread(question: Question) -> list[str]:
+def ignored_parameters(question: Question) -> list[str]:
     """Parameters of the reference program's entry that its result does not depend on; for stdin, an input that nothing reads.
 
     A parameter with a default is an option and does not count. Whatever decides where the program goes, or changes something
     in place, is taken to matter.
     """
-    tree = parsed(question.program or "")
+    tree = parse_or_none(question.program or "")
     if tree is None or _names(tree) & _REFLECTING:
         return []
     try:
@@ -118,7 +118,7 @@ def unread(question: Question) -> list[str]:
             return [] if not tree.body or _names(tree) & reading else ["its input"]
         entry = _entry(tree, question.entry)
         return [] if entry is None else _idle(entry, _required(entry, "." in question.entry))
-    except HOPELESS:
+    except PARSE_ERRORS:
         return []
 
 

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from events.facts.values import Outcome, Question
-from events.pure.hardcoded_tests import Heart
-from events.pure.program_structure import shape, unread
+from events.pure.hardcoded_tests import HardcodedTestDetector
+from events.pure.program_structure import ignored_parameters, structure_hash
 from events.text.safe_text import one_line
 
-__all__ = ["RULES", "Found", "about_answers", "about_question", "shape"]
+__all__ = ["RULES", "WarningSign", "answer_signs", "question_signs", "structure_hash"]
 
 RULES: Final[Mapping[str, str]] = {
     "near_duplicate": "It repeats an earlier question: they are nearly alike, or their programs differ in layout and names.",
@@ -33,11 +33,11 @@ RULES: Final[Mapping[str, str]] = {
     "acceptance_shift": "A seat's proposals are suddenly accepted more or less often than in the iterations before.",
 }
 """What each rule means."""
-SIMILAR: Final = 0.98
+SIMILARITY_THRESHOLD: Final = 0.98
 """Cosine similarity from which a question repeats another; the verifier turns proposals down from 0.95 on."""
-FEW: Final = 4
+FEWEST_INPUTS: Final = 4
 """Fewest different inputs whose equal outputs say something ..."""
-MANY: Final = 8
+FEWEST_INPUTS_TWO_VALUED: Final = 8
 """... and fewest where there are two answers only, yes and no."""
 _TWO_VALUED: Final = frozenset({"true", "false", "yes", "no", "0", "1", "-1", "none"})
 _QUOTED: Final = 60
@@ -45,7 +45,7 @@ _QUOTED: Final = 60
 
 
 @dataclass(frozen=True)
-class Found:
+class WarningSign:
     """A sign, before anyone says where."""
 
     rule: str
@@ -55,7 +55,7 @@ class Found:
     """The attempt."""
 
 
-def about_question(question: Question, similarity: float | None) -> list[Found]:
+def question_signs(question: Question, similarity: float | None) -> list[WarningSign]:
     """What is suspicious about a question.
 
     Args:
@@ -65,29 +65,31 @@ def about_question(question: Question, similarity: float | None) -> list[Found]:
     return [*_near(similarity), *_ignoring(question), *_constant(question)]
 
 
-def _near(similarity: float | None) -> Iterator[Found]:
-    if similarity is not None and similarity >= SIMILAR:
-        yield Found("near_duplicate", f"its similarity to an accepted question is {similarity:.3f}")
+def _near(similarity: float | None) -> Iterator[WarningSign]:
+    if similarity is not None and similarity >= SIMILARITY_THRESHOLD:
+        yield WarningSign("near_duplicate", f"its similarity to an accepted question is {similarity:.3f}")
 
 
-def _ignoring(question: Question) -> Iterator[Found]:
-    names = unread(question) if question.program is not None else []
+def _ignoring(question: Question) -> Iterator[WarningSign]:
+    names = ignored_parameters(question) if question.program is not None else []
     if names:
         listed = ", ".join(one_line(name, _QUOTED) for name in names)
-        yield Found("ignores_input", f"what {one_line(question.entry, _QUOTED)} returns does not depend on {listed}")
+        yield WarningSign("ignores_input", f"what {one_line(question.entry, _QUOTED)} returns does not depend on {listed}")
 
 
-def _constant(question: Question) -> Iterator[Found]:
+def _constant(question: Question) -> Iterator[WarningSign]:
     outputs = {pair.output.strip() for pair in question.pairs}
     inputs = {pair.input for pair in question.pairs}
     if len(outputs) != 1 or question.mode == "checks":
         return
     output = outputs.pop()
-    if len(inputs) >= (MANY if output.strip("'\"").lower() in _TWO_VALUED else FEW):
-        yield Found("constant_output", f"{len(inputs)} different inputs all give {one_line(output, _QUOTED) or 'nothing'}")
+    if len(inputs) >= (FEWEST_INPUTS_TWO_VALUED if output.strip("'\"").lower() in _TWO_VALUED else FEWEST_INPUTS):
+        yield WarningSign(
+            "constant_output", f"{len(inputs)} different inputs all give {one_line(output, _QUOTED) or 'nothing'}"
+        )
 
 
-def about_answers(question: Question, programs: Sequence[str | None], outcomes: Sequence[Outcome]) -> list[Found]:
+def answer_signs(question: Question, programs: Sequence[str | None], outcomes: Sequence[Outcome]) -> list[WarningSign]:
     """What is suspicious about answers to a question.
 
     Args:
@@ -95,7 +97,7 @@ def about_answers(question: Question, programs: Sequence[str | None], outcomes: 
         programs: of the answers, None where there is none.
         outcomes: of their verdicts; none where they have not been verified.
     """
-    heart = Heart(question)
+    heart = HardcodedTestDetector(question)
     told = {program: heart.case(program) for program in dict.fromkeys(programs) if program is not None}
     found = []
     for index, program in enumerate(programs):
@@ -103,5 +105,5 @@ def about_answers(question: Question, programs: Sequence[str | None], outcomes: 
             verdict = f"; the verdict is {outcomes[index].replace('_', ' ')}" if index < len(outcomes) else ""
             answer = " and gives its output" if case.answered else ""
             said = f"recognises the public input {one_line(case.pair.input, _QUOTED)}{answer}{verdict}"
-            found.append(Found("special_cases_tests", said, index))
+            found.append(WarningSign("special_cases_tests", said, index))
     return found

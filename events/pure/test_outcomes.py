@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from events.facts.values import LETTERS, Outcome, Pair, Verdict
+from events.facts.values import OUTCOME_LETTERS, IOPair, Outcome, Verdict
 
-Result = Outcome | Literal["failed", "not_run", "not_recorded", "not_judged_yet"]
+JudgedResult = Outcome | Literal["failed", "not_run", "not_recorded", "not_judged_yet"]
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedTest:
     """A test and what became of it."""
 
     pair: int
@@ -25,12 +25,12 @@ class Judged:
     input: str
     output: str
     """What was expected."""
-    result: Result
+    result: JudgedResult
 
 
-def judged(
-    pairs: Sequence[Pair], public: int, verdict: Verdict | None, *, per_test: bool, only: int | None = None
-) -> list[Judged]:
+def judged_tests(
+    pairs: Sequence[IOPair], public: int, verdict: Verdict | None, *, per_test: bool, only: int | None = None
+) -> list[JudgedTest]:
     """The tests in order, or the one pair that deduction and abduction ask for.
 
     Args:
@@ -42,20 +42,20 @@ def judged(
     """
     asked = range(len(pairs)) if only is None else range(only, only + 1) if only < len(pairs) else range(0)
     return [
-        Judged(place, place < public, pairs[place].input, pairs[place].output, _result(test, len(asked), verdict, per_test))
+        JudgedTest(place, place < public, pairs[place].input, pairs[place].output, _result(test, len(asked), verdict, per_test))
         for test, place in enumerate(asked)
     ]
 
 
-def _result(test: int, count: int, verdict: Verdict | None, per_test: bool) -> Result:
+def _result(test: int, count: int, verdict: Verdict | None, per_test: bool) -> JudgedResult:
     if verdict is None:
         return "not_judged_yet"
     if verdict.tests is None:
         return _told_by_count(test, count, verdict, per_test)
-    return LETTERS[verdict.tests[test]] if test < len(verdict.tests) else "not_run"
+    return OUTCOME_LETTERS[verdict.tests[test]] if test < len(verdict.tests) else "not_run"
 
 
-def _told_by_count(test: int, count: int, verdict: Verdict, per_test: bool) -> Result:
+def _told_by_count(test: int, count: int, verdict: Verdict, per_test: bool) -> JudgedResult:
     if verdict.outcome == "malformed" or verdict.total != count:
         return "not_run"
     if verdict.passed == count:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from events.facts.upcast import KINDS
+from events.facts.upcast import FACT_TYPES
 
 
-def placed(text: str, name: str, drawn: str) -> str:
+def replace_generated(text: str, name: str, drawn: str) -> str:
     """The text with what was drawn between the marks of this name."""
     begin, end = f"<!-- {name}: begin (made by `make drawn`) -->", f"<!-- {name}: end -->"
     before, _, rest = text.partition(begin)
@@ -19,10 +19,10 @@ def placed(text: str, name: str, drawn: str) -> str:
     return f"{before}{begin}\n{drawn}\n{end}{after}"
 
 
-def facts() -> str:
+def facts_table() -> str:
     """Every kind of fact as a Markdown table."""
     rows = ["| kind | what happened | fields |", "|---|---|---|"]
-    for kind, fact in KINDS.items():
+    for kind, fact in FACT_TYPES.items():
         said = (fact.__doc__ or "").split("\n")[0]
         fields = ", ".join(f"`{name}`" for name in fact.model_fields if name != "kind")
         rows.append(f"| `{kind}` | {said} | {fields} |")
@@ -31,4 +31,4 @@ def facts() -> str:
 
 if __name__ == "__main__":
     document = Path(sys.argv[1])
-    document.write_text(placed(document.read_text(), "facts", facts()))
+    document.write_text(replace_generated(document.read_text(), "facts", facts_table()))

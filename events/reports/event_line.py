@@ -15,15 +15,15 @@ from events.facts.values import Generation, Verdict
 from events.reports.run_overview import SHORT
 from events.text.safe_text import markup
 
-TEXT = 60
+MAX_TEXT = 60
 """Characters of a text that are shown."""
-FEW = 4
+MAX_NUMBERS = 4
 """Numbers of a list that are shown."""
 
 _HASH = re.compile(r"[0-9a-f]{16,64}")
 
 
-def line_of(event: Event) -> str:
+def event_line(event: Event) -> str:
     """The event's line."""
     when = f"[dim]{event.time:%m-%d %H:%M:%S}[/]"
     where = f"[cyan]{markup(event.stream)}[/] {event.version}"
@@ -33,11 +33,13 @@ def line_of(event: Event) -> str:
 def summary(fact: Fact) -> str:
     """The fact's fields that are recorded, in a few words each; the text is as hostile as the fact."""
     values = {name: (info, getattr(fact, name)) for name, info in type(fact).model_fields.items() if name != "kind"}
-    fields = {name: short(value) for name, (info, value) in values.items() if not (info.exclude_if and info.exclude_if(value))}
+    fields = {
+        name: short_value(value) for name, (info, value) in values.items() if not (info.exclude_if and info.exclude_if(value))
+    }
     return " ".join(f"{name}={text}" for name, text in fields.items() if text)
 
 
-def short(value: Any) -> str:
+def short_value(value: Any) -> str:
     """A value in a few words; nothing for nothing."""
     match value:
         case None | "" | () | []:
@@ -49,14 +51,14 @@ def short(value: Any) -> str:
         case str() if _HASH.fullmatch(value):
             return value[:SHORT]
         case str():
-            return value if len(value) <= TEXT else f"{value[: TEXT - 1]}…"
+            return value if len(value) <= MAX_TEXT else f"{value[: MAX_TEXT - 1]}…"
         case Generation():
             return f"{value.count} by {value.policy[:SHORT]}, {value.length} tokens"
         case tuple() if isinstance(value[0], Verdict):
             found = Counter(verdict.outcome for verdict in value).most_common()
             return ", ".join(f"{count} {outcome}" for outcome, count in found)
-        case tuple() if len(value) <= FEW and all(isinstance(one, int | float) for one in value):
-            return ", ".join(map(short, value))
+        case tuple() if len(value) <= MAX_NUMBERS and all(isinstance(one, int | float) for one in value):
+            return ", ".join(map(short_value, value))
         case tuple() | dict():
             return f"({len(value)})"
         case int():

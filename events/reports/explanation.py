@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from events.index.rows import Appearance, Gap, Goalpost
-from events.reports.run_overview import several
+from events.index.rows import AppearanceEntry, GapEntry, GoalpostEntry
+from events.reports.run_overview import plural
 
 REASONS = 3
 """Reasons of rejections that are named, the most frequent."""
 _NAMES = {"easy": "lemma", "hard": "lift"}
 
 
-def why(goalpost: Goalpost, gaps: Sequence[Gap], proposals: Iterable[Appearance]) -> str:
+def why(goalpost: GoalpostEntry, gaps: Sequence[GapEntry], proposals: Iterable[AppearanceEntry]) -> str:
     """The sentences.
 
     Args:
@@ -32,7 +32,7 @@ def why(goalpost: Goalpost, gaps: Sequence[Gap], proposals: Iterable[Appearance]
     return f"{_unsolved(gaps) if first is None else _solved(gaps, first)} {_taught(goalpost, made, solved=first is not None)}"
 
 
-def _solved(gaps: Sequence[Gap], first: Gap) -> str:
+def _solved(gaps: Sequence[GapEntry], first: GapEntry) -> str:
     place, last = gaps.index(first), gaps[-1]
     start = f"Solved: first passed {_where(first)}, by {_of(first)} (measure {place + 1} of {len(gaps)})"
     if last is first:
@@ -42,24 +42,24 @@ def _solved(gaps: Sequence[Gap], first: Gap) -> str:
     return f"{start}; by {_of(last)} at the last, {_where(last)}."
 
 
-def _unsolved(gaps: Sequence[Gap]) -> str:
+def _unsolved(gaps: Sequence[GapEntry]) -> str:
     answers = sum(gap.attempts for gap in gaps)
     shares = [gap.best_share for gap in gaps if gap.best_share is not None]
     best = f"; the nearest passed {max(shares):.0%} of its tests" if shares else ""
-    return f"Never passed: {several(len(gaps), 'measure')}, {answers} answers, none right{best}."
+    return f"Never passed: {plural(len(gaps), 'measure')}, {answers} answers, none right{best}."
 
 
-def _where(gap: Gap) -> str:
+def _where(gap: GapEntry) -> str:
     if gap.stream.startswith("evaluation/"):
         return f"in the examination after iteration {gap.iteration}" if gap.iteration else "before anything was learned"
     return f"in iteration {gap.iteration}"
 
 
-def _of(gap: Gap) -> str:
+def _of(gap: GapEntry) -> str:
     return f"{gap.successes} of {gap.attempts} answers"
 
 
-def _taught(goalpost: Goalpost, made: Sequence[Appearance], *, solved: bool) -> str:
+def _taught(goalpost: GoalpostEntry, made: Sequence[AppearanceEntry], *, solved: bool) -> str:
     then = "By then" if solved else "So far"
     if not goalpost.episodes:
         return "No episode was about it, so nothing was learned for it directly."
@@ -70,7 +70,7 @@ def _taught(goalpost: Goalpost, made: Sequence[Appearance], *, solved: bool) -> 
         of = [one for one in made if one.seat == seat]
         if of:
             kept = sum(one.accepted is True for one in of)
-            counts.append(f"{kept or 'none'} of {several(len(of), f'proposed {name}')}")
+            counts.append(f"{kept or 'none'} of {plural(len(of), f'proposed {name}')}")
     kept = sum(one.accepted is True for one in made)
     said = f"{then} {' and '.join(counts)} {'was' if kept <= 1 else 'were'} accepted"
     reasons = Counter(one.reason for one in made if one.reason).most_common(REASONS)

@@ -31,7 +31,7 @@ _WIDTHS: Final = {
 policy that sampled, `KL ref`: from the run's first weights, where the loss has that term. `stale`: updates since sampling."""
 
 
-def heading() -> str:
+def step_header() -> str:
     """What stands above the lines."""
     return _line(list(_WIDTHS))
 

@@ -97,15 +97,15 @@ def overview(summary: RunSummary, name: str = "", *, whole: bool = False) -> Ren
     return Group(*parts, *shown, *(["", *served] if served else []))
 
 
-def solved(summary: RunSummary) -> set[QuestionId]:
+def solved_goalposts(summary: RunSummary) -> set[QuestionId]:
     """The goalposts of which an answer passed, in an episode or in an examination."""
     examined = {question for found in summary.evaluations for question, count in found.successes.items() if count}
     return {question for question, figures in summary.goalposts.items() if figures.best_share >= 1 or question in examined}
 
 
-def nearest(summary: RunSummary) -> list[QuestionId]:
+def nearest_goalposts(summary: RunSummary) -> list[QuestionId]:
     """The goalposts, those first that were answered best: in the last examination, then in the last episode, then ever."""
-    passed, examined = solved(summary), _examined(summary)
+    passed, examined = solved_goalposts(summary), _examined(summary)
 
     def far(question: QuestionId) -> tuple[float, float, bool, float]:
         figures, (right, of) = summary.goalposts[question], examined.get(question, (0, 1))
@@ -128,13 +128,13 @@ def _sentences(summary: RunSummary, name: str) -> Iterator[str]:
     minutes, seconds = divmod(round(summary.played), 60)
     yield (
         f"[bold]{name}[/]: {f'{how}, ' if how else ''}{state}, "
-        f"{several(len(summary.iterations), 'iteration')} in {minutes}:{seconds:02}, {summary.position} events, "
+        f"{plural(len(summary.iterations), 'iteration')} in {minutes}:{seconds:02}, {summary.position} events, "
         f"{summary.tokens} tokens"
     )
     if summary.goalposts:
         tried = sum(figures.measured > 0 for figures in summary.goalposts.values())
-        passed = solved(summary)
-        whole = several(len(summary.goalposts), "goalpost")
+        passed = solved_goalposts(summary)
+        whole = plural(len(summary.goalposts), "goalpost")
         yield f"An answer passed for {len(passed)} of {whole}; episodes tried {tried} of them."
     made = sum(seat.proposed for figures in summary.iterations.values() for seat in figures.seats.values())
     if made:
@@ -143,10 +143,10 @@ def _sentences(summary: RunSummary, name: str) -> Iterator[str]:
             for seat in figures.seats.values():
                 rejected.update(seat.rejected)
         kinds = {"lemma": summary.lemmas, "lift": summary.lifts, "open question": summary.open_questions}
-        kept = ", ".join(several(count, kind) for kind, count in kinds.items() if count)
+        kept = ", ".join(plural(count, kind) for kind, count in kinds.items() if count)
         yield (
-            f"Of {several(made, 'proposal')} of the teacher {sum(kinds.values())} were accepted{f' ({kept})' if kept else ''}; "
-            f"rejected: {counts(rejected) or 'none'}."
+            f"Of {plural(made, 'proposal')} of the teacher {sum(kinds.values())} were accepted{f' ({kept})' if kept else ''}; "
+            f"rejected: {count_text(rejected) or 'none'}."
         )
 
 
@@ -229,7 +229,7 @@ def _seat(seat: SeatFigures) -> tuple[str, ...]:
         number(seat.similarity.value),
         str(len(seat.parents)),
         number(seat.reward.value),
-        counts(seat.rejected),
+        count_text(seat.rejected),
     )
 
 
@@ -286,7 +286,7 @@ def _evaluations(summary: RunSummary, whole: bool) -> Table:
 
 
 def _goalposts(summary: RunSummary, whole: bool) -> Table:
-    order, passed, examined = nearest(summary), solved(summary), _examined(summary)
+    order, passed, examined = nearest_goalposts(summary), solved_goalposts(summary), _examined(summary)
     shown = order if whole else order[:ROWS]
     columns = ("goalpost", "source", "solved", "examined", "episodes", "first gap", "last gap", "nearest")
     table = _table("Goalposts, the nearest first", *columns, shown=len(shown), of=len(order))
@@ -300,12 +300,12 @@ def _goalposts(summary: RunSummary, whole: bool) -> Table:
     return table
 
 
-def counts(counter: Mapping[str, int]) -> str:
+def count_text(counter: Mapping[str, int]) -> str:
     """`3 wrong answer, 2 passed`."""
     return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in Counter(counter).most_common())
 
 
-def several(count: int, noun: str) -> str:
+def plural(count: int, noun: str) -> str:
     """`1 lemma`, `2 lemmas`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 

@@ -11,22 +11,22 @@ from statistics import median
 from typing import Final, NamedTuple, get_args
 
 from events.facts.values import Role, Seat
-from events.index.rows import Sign
+from events.index.rows import SignEntry
 from events.projections.run_summary import IterationFigures, RunSummary
 
 WINDOW: Final = 8
 """Iterations before one that it is compared with."""
-LEAST: Final = 5
+MIN_ITERATIONS: Final = 5
 """Fewest of them that say what is usual."""
-FAR: Final = 5.0
+SUDDEN_DEVIATIONS: Final = 5.0
 """Robust standard deviations that are sudden."""
-STEADY: Final = 0.05
+STEADY_SHARE: Final = 0.05
 """Share of the mean length that is never sudden ..."""
 _NORMAL: Final = 1.4826
 """Standard deviation of a normal variable whose median absolute deviation is 1."""
 
 
-class _Series(NamedTuple):
+class _FigureSeries(NamedTuple):
     """A figure over iterations."""
 
     rule: str
@@ -35,21 +35,21 @@ class _Series(NamedTuple):
     """Each with the deviation that chance alone would give it, at least."""
 
 
-def about_run(summary: RunSummary) -> list[Sign]:
+def sudden_shifts(summary: RunSummary) -> list[SignEntry]:
     """Sudden shifts between an iteration and those before it; each once, where it begins."""
     played = [figures for figures in summary.iterations.values() if figures.ended is not None]
     signs = [sign for series in (*_lengths(played), *_acceptance(played)) for sign in _shifts(series)]
     return sorted(signs, key=lambda sign: sign.position)
 
 
-def _lengths(played: Sequence[IterationFigures]) -> Iterator[_Series]:
+def _lengths(played: Sequence[IterationFigures]) -> Iterator[_FigureSeries]:
     for role in get_args(Role):
         known = [(figures, figures.lengths[role]) for figures in played]
-        values = [(figures, length.value, STEADY * length.value) for figures, length in known if length.value]
-        yield _Series("length_shift", f"the mean completion of the {role}, in tokens,", values)
+        values = [(figures, length.value, STEADY_SHARE * length.value) for figures, length in known if length.value]
+        yield _FigureSeries("length_shift", f"the mean completion of the {role}, in tokens,", values)
 
 
-def _acceptance(played: Sequence[IterationFigures]) -> Iterator[_Series]:
+def _acceptance(played: Sequence[IterationFigures]) -> Iterator[_FigureSeries]:
     for name in get_args(Seat):
         known = [(figures, figures.seats[name]) for figures in played if name in figures.seats and figures.seats[name].proposed]
         # As if one more had been accepted and one more rejected: no share is certain.
@@ -59,19 +59,19 @@ def _acceptance(played: Sequence[IterationFigures]) -> Iterator[_Series]:
         values = [
             (figures, share, sqrt(likely * (1 - likely) / figures.seats[name].proposed)) for figures, share, likely in shares
         ]
-        yield _Series("acceptance_shift", f"the share of proposals of the {name} seat that were accepted", values)
+        yield _FigureSeries("acceptance_shift", f"the share of proposals of the {name} seat that were accepted", values)
 
 
-def _shifts(series: _Series) -> Iterator[Sign]:
+def _shifts(series: _FigureSeries) -> Iterator[SignEntry]:
     shifted = False
     for place, (figures, value, chance) in enumerate(series.values):
         before = [usual for _, usual, _ in series.values[max(0, place - WINDOW) : place]]
-        if len(before) < LEAST:
+        if len(before) < MIN_ITERATIONS:
             continue
         usual = median(before)
         spread = max(_NORMAL * median(abs(one - usual) for one in before), chance)
         far = abs(value - usual) / spread
-        if far >= FAR and not shifted:
+        if far >= SUDDEN_DEVIATIONS and not shifted:
             said = f"{series.name} went from {usual:.3g} to {value:.3g}, {far:.0f} robust standard deviations"
-            yield Sign(position=figures.position, rule=series.rule, evidence=said, iteration=figures.number)
-        shifted = far >= FAR
+            yield SignEntry(position=figures.position, rule=series.rule, evidence=said, iteration=figures.number)
+        shifted = far >= SUDDEN_DEVIATIONS

@@ -13,12 +13,12 @@ from events.facts.errors import BadInput
 from events.stores.raw import Store
 from events.stores.sqlite import SqliteLog
 from events.stores.sqlite_file import create as create_file
-from events.text.secrets import masked
+from events.text.secrets import mask
 
 if TYPE_CHECKING:
     from events.stores.postgres import PostgresLog
 
-__all__ = ["database_runs", "is_url", "lasting_url", "open_log", "url_run"]
+__all__ = ["is_url", "open_log", "recordable_url", "run_of_url", "runs_in_database"]
 
 _SCHEMES = ("postgresql://", "postgres://")
 
@@ -55,13 +55,13 @@ def is_url(where: Path | str) -> bool:
 def _open_postgres(url: str, *, create: bool, read_only: bool) -> PostgresLog:
     with _needs_driver():
         from events.stores import postgres, postgres_location
-    place = postgres_location.Place.parse(url)
+    place = postgres_location.PostgresLocation.parse(url)
     if create:
         postgres_location.create(place)
     return postgres.PostgresLog(replace(place, read_only=read_only))
 
 
-def database_runs(url: str) -> dict[str, Callable[[], Store]]:
+def runs_in_database(url: str) -> dict[str, Callable[[], Store]]:
     """What opens the log of each run in a PostgreSQL database, by the run's name.
 
     Raises:
@@ -70,31 +70,31 @@ def database_runs(url: str) -> dict[str, Callable[[], Store]]:
     """
     with _needs_driver():
         from events.stores import postgres, postgres_location
-    return {place.run: partial(postgres.PostgresLog, place) for place in postgres_location.Place.parse(url).others()}
+    return {place.run: partial(postgres.PostgresLog, place) for place in postgres_location.PostgresLocation.parse(url).others()}
 
 
-def url_run(url: str) -> str:
+def run_of_url(url: str) -> str:
     """The name of the run that a URL names.
 
     Raises:
         BadInput: it names none.
     """
     with _needs_driver():
-        from events.stores.postgres_location import Place
-    return Place.parse(url).run
+        from events.stores.postgres_location import PostgresLocation
+    return PostgresLocation.parse(url).run
 
 
-def lasting_url(url: str, run: str) -> str:
+def recordable_url(url: str, run: str) -> str:
     """The URL as it may be written down: it names its run, this one unless it names another, and holds no password.
 
     Raises:
         BadInput: it holds one, or names no log in a database.
     """
     if not is_url(url):
-        raise BadInput(f"a log in a database is named postgresql://user@host/database?run=NAME, not {masked(url)}")
+        raise BadInput(f"a log in a database is named postgresql://user@host/database?run=NAME, not {mask(url)}")
     with _needs_driver():
-        from events.stores.postgres_location import lasting
-    return lasting(url, run)
+        from events.stores.postgres_location import recordable
+    return recordable(url, run)
 
 
 @contextmanager

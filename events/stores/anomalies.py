@@ -15,14 +15,14 @@ _NAMES = ("position", "until")
 """... under these names."""
 
 
-def loose_blobs(stored: int, named: int) -> Iterator[str]:
+def unreferenced_blobs(stored: int, named: int) -> Iterator[str]:
     """Tell of blobs that no event names."""
     if stored > named:
         blobs = "1 blob is" if stored - named == 1 else f"{stored - named} blobs are"
         yield f"{blobs} named by no event: added from outside, or left by an append that was cut short; they change nothing"
 
 
-def unguarded(wanted: Mapping[str, str], found: Mapping[str, str]) -> Iterator[str]:
+def missing_triggers(wanted: Mapping[str, str], found: Mapping[str, str]) -> Iterator[str]:
     """Tell of triggers that are missing or changed, by name and text."""
     names = [name for name, text in wanted.items() if " ".join(found.get(name, "").split()) != " ".join(text.split())]
     if names:
@@ -30,7 +30,7 @@ def unguarded(wanted: Mapping[str, str], found: Mapping[str, str]) -> Iterator[s
         yield f"the {what} missing or changed, so SQL can change the log; migrate copies it into a new one that has them"
 
 
-def lost_ahead(path: Path) -> str | None:
+def missing_wal(path: Path) -> str | None:
     """Why the log's write-ahead file must have been lost; None where nothing says so. Ask before the log is opened."""
     beside = {end: path.with_name(f"{path.name}{end}").exists() for end in ("-wal", "-shm")}
     if beside["-shm"] and not beside["-wal"]:

@@ -18,32 +18,32 @@ from typing import Any
 from events.facts.errors import InDoubt, LogError
 from events.facts.log import Event
 from events.facts.types import Fact
-from events.stores.transaction import Plan, Request
+from events.stores.transaction import AppendRequest, TransactionPlan
 
-MOST = 512
+MAX_GROUP = 512
 """Appends that share a transaction at most."""
 LINGER_S = 1.0
 """How long the writer thread waits for more before it ends."""
-PATIENCE_S = 60.0
+CLOSE_TIMEOUT_S = 60.0
 """How long closing a store waits for its last appends."""
 
 
-Outcome = list[Event] | Exception
+AppendOutcome = list[Event] | Exception
 """What an append is told."""
 
 
 @dataclass(frozen=True)
-class Pending:
+class PendingAppend:
     """An append that has no outcome yet."""
 
-    request: Request
+    request: AppendRequest
     outcome: Future[list[Event]] = field(default_factory=Future)
 
 
-class Group:
+class CommitQueue:
     """The line in which appends wait for a store."""
 
-    def __init__(self, commit: Callable[[Sequence[Request]], list[Outcome]], *, linger_s: float = LINGER_S) -> None:
+    def __init__(self, commit: Callable[[Sequence[AppendRequest]], list[AppendOutcome]], *, linger_s: float = LINGER_S) -> None:
         """Make an empty line.
 
         Args:
@@ -54,11 +54,11 @@ class Group:
         self._commit = commit
         self._linger_s = linger_s
         self._changed = threading.Condition()
-        self._waiting: deque[Pending] = deque()
+        self._waiting: deque[PendingAppend] = deque()
         self._busy = False
         self._writer: threading.Thread | None = None
 
-    def append(self, request: Request) -> list[Event]:
+    def append(self, request: AppendRequest) -> list[Event]:
         """The events told to this request. Returns when they are durable."""
         with self._changed:
             alone = not self._busy and not self._waiting
@@ -74,7 +74,7 @@ class Group:
             raise outcome
         return outcome
 
-    def submit(self, request: Request) -> Future[list[Event]]:
+    def submit(self, request: AppendRequest) -> Future[list[Event]]:
         """The same, without waiting."""
         with self._changed:
             return self._enqueue(request).outcome
@@ -93,10 +93,10 @@ class Group:
     def flush(self) -> None:
         """Return when nothing waits any more, or when a commit takes unreasonably long."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._busy and not self._waiting, PATIENCE_S)
+            self._changed.wait_for(lambda: not self._busy and not self._waiting, CLOSE_TIMEOUT_S)
 
-    def _enqueue(self, request: Request) -> Pending:
-        pending = Pending(request)
+    def _enqueue(self, request: AppendRequest) -> PendingAppend:
+        pending = PendingAppend(request)
         # What is committed can no longer be cancelled, so nothing can.
         pending.outcome.set_running_or_notify_cancel()
         self._waiting.append(pending)
@@ -116,7 +116,7 @@ class Group:
             self._settle(group)
             self._rest()
 
-    def _next(self) -> list[Pending]:
+    def _next(self) -> list[PendingAppend]:
         """Everything that waits, when the store is idle; nothing when the writer may end."""
         with self._changed:
             while self._busy or not self._waiting:
@@ -124,9 +124,9 @@ class Group:
                     self._writer = None
                     return []
             self._busy = True
-            return [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
+            return [self._waiting.popleft() for _ in range(min(MAX_GROUP, len(self._waiting)))]
 
-    def _settle(self, group: Sequence[Pending]) -> None:
+    def _settle(self, group: Sequence[PendingAppend]) -> None:
         """Give every append its outcome. Raises nothing: whoever waits for an outcome is who gets the error."""
         try:
             outcomes = self._commit([pending.request for pending in group])
@@ -136,14 +136,14 @@ class Group:
                 for pending in group:
                     self._settle([pending])
             else:
-                _tell(group, [error] * len(group))
+                _set_outcomes(group, [error] * len(group))
         except BaseException as error:
-            _tell(group, [error] * len(group))
+            _set_outcomes(group, [error] * len(group))
         else:
-            _tell(group, outcomes)
+            _set_outcomes(group, outcomes)
 
 
-def _tell(group: Sequence[Pending], outcomes: Sequence[list[Event] | BaseException]) -> None:
+def _set_outcomes(group: Sequence[PendingAppend], outcomes: Sequence[list[Event] | BaseException]) -> None:
     for pending, outcome in zip(group, outcomes, strict=True):
         if isinstance(outcome, BaseException):
             pending.outcome.set_exception(outcome)
@@ -151,9 +151,9 @@ def _tell(group: Sequence[Pending], outcomes: Sequence[list[Event] | BaseExcepti
             pending.outcome.set_result(outcome)
 
 
-def plan_all(plan: Plan, requests: Sequence[Request]) -> list[Outcome]:
+def plan_all(plan: TransactionPlan, requests: Sequence[AppendRequest]) -> list[AppendOutcome]:
     """Plan every request. One that cannot be planned leaves no trace in the plan, and its error is its outcome."""
-    outcomes: list[Outcome] = []
+    outcomes: list[AppendOutcome] = []
     for request in requests:
         try:
             outcomes.append(plan.add(request))
@@ -162,10 +162,10 @@ def plan_all(plan: Plan, requests: Sequence[Request]) -> list[Outcome]:
     return outcomes
 
 
-class Appending:
+class QueuedAppends:
     """The appending half of a store whose appends wait in a group."""
 
-    _group: Group
+    _group: CommitQueue
 
     def append(
         self,
@@ -178,7 +178,7 @@ class Appending:
         key: str | None = None,
     ) -> list[Event]:
         """See `events.facts.log.Log.append`."""
-        return self._group.append(Request(stream, facts, expected, causation, observed, key))
+        return self._group.append(AppendRequest(stream, facts, expected, causation, observed, key))
 
     def submit(
         self,
@@ -191,4 +191,4 @@ class Appending:
         key: str | None = None,
     ) -> Future[list[Event]]:
         """See `events.facts.log.Log.submit`."""
-        return self._group.submit(Request(stream, facts, expected, causation, observed, key))
+        return self._group.submit(AppendRequest(stream, facts, expected, causation, observed, key))

@@ -15,7 +15,7 @@ from events.stores.rows import Row
 from events.stores.tally import Tally
 
 
-class Blobs(NamedTuple):
+class BlobStats(NamedTuple):
     """The blobs of a log."""
 
     number: int
@@ -25,19 +25,19 @@ class Blobs(NamedTuple):
     """Their bytes, compressed."""
 
 
-class Figures(NamedTuple):
+class LogStats(NamedTuple):
     """How much is in a log."""
 
     tip: Head
     """Where it ends."""
     tally: Tally
     """Its counts up to there."""
-    blobs: Blobs
+    blobs: BlobStats
     size: int
     """Bytes that it takes in its store."""
 
 
-def figures(tip: Head, tally: str | None, rows: Iterable[Row], fetch: Fetch, size: str) -> Figures:
+def figures(tip: Head, tally: str | None, rows: Iterable[Row], fetch: Fetch, size: str) -> LogStats:
     """The figures of a log.
 
     Args:
@@ -49,4 +49,4 @@ def figures(tip: Head, tally: str | None, rows: Iterable[Row], fetch: Fetch, siz
     """
     counts = Tally.parse(tally) or Tally().add(rows)
     blobs = fetch("SELECT count(*), coalesce(sum(size), 0), coalesce(sum(length(content)), 0) FROM blobs", ())
-    return Figures(tip, counts, Blobs(*map(int, blobs[0])), int(fetch(size, ())[0][0]))
+    return LogStats(tip, counts, BlobStats(*map(int, blobs[0])), int(fetch(size, ())[0][0]))

@@ -11,12 +11,21 @@ from concurrent.futures import Future
 from datetime import datetime
 from typing import Any
 
-from events.facts.hashing import ZERO, digest
-from events.facts.log import Broken, Event, Head, Remark, Say, Watch, silent, unheard
+from events.facts.hashing import ZERO_HASH, blob_hash
+from events.facts.log import (
+    AnomalyCallback,
+    Corruption,
+    Event,
+    Head,
+    ProgressCallback,
+    Subscription,
+    ignore_anomaly,
+    ignore_progress,
+)
 from events.facts.types import Fact
 from events.facts.values import BlobHash
-from events.stores.rows import EMPTY, End, Row, checked, first_broken, open_row, told, utc_now
-from events.stores.transaction import Plan, Request
+from events.stores.rows import EMPTY_STREAM, Row, StreamEnd, checked_blob, find_corruption, open_row, utc_now, with_progress
+from events.stores.transaction import AppendRequest, TransactionPlan
 
 
 class MemoryLog:
@@ -27,7 +36,7 @@ class MemoryLog:
         self._lock = threading.RLock()
         self._grown = threading.Condition(self._lock)
         self._rows: list[Row] = []
-        self._ends: dict[str, End] = {}
+        self._ends: dict[str, StreamEnd] = {}
         self._recorded: dict[tuple[str, str], list[Event]] = {}
         self._staged: dict[BlobHash, bytes] = {}
         self._blobs: dict[BlobHash, bytes] = {}
@@ -44,8 +53,8 @@ class MemoryLog:
     ) -> list[Event]:
         """See `events.facts.log.Log.append`."""
         with self._lock:
-            plan = Plan(self.head(), self._clock, ends=self._ends, recorded=self._recorded)
-            events = plan.add(Request(stream, facts, expected, causation, observed, key))
+            plan = TransactionPlan(self.head(), self._clock, ends=self._ends, recorded=self._recorded)
+            events = plan.add(AppendRequest(stream, facts, expected, causation, observed, key))
             self._rows += plan.rows
             self._blobs |= self._staged
             self._staged = {}
@@ -91,29 +100,29 @@ class MemoryLog:
 
     def version(self, stream: str) -> int:
         """See `events.facts.log.Log.version`."""
-        return self._ends.get(stream, EMPTY).version
+        return self._ends.get(stream, EMPTY_STREAM).version
 
     def head(self) -> Head:
         """See `events.facts.log.Log.head`."""
         with self._lock:
-            return Head(self._rows[-1].position, self._rows[-1].head) if self._rows else Head(0, ZERO)
+            return Head(self._rows[-1].position, self._rows[-1].head) if self._rows else Head(0, ZERO_HASH)
 
     def changed(self) -> bool:
         """Never: nobody else can append to it."""
         return False
 
-    def watch(self) -> Watch:
+    def watch(self) -> Subscription:
         """See `events.facts.log.Log.watch`."""
-        return MemoryWatch(self._grown, lambda: len(self._rows))
+        return MemorySubscription(self._grown, lambda: len(self._rows))
 
-    def verify(self, say: Say = silent, remark: Remark = unheard) -> Broken | None:
+    def verify(self, say: ProgressCallback = ignore_progress, remark: AnomalyCallback = ignore_anomaly) -> Corruption | None:
         """See `events.facts.log.Log.verify`."""
         with self._lock:
-            return first_broken(told(list(self._rows), len(self._rows), say), self.head(), self.get)
+            return find_corruption(with_progress(list(self._rows), len(self._rows), say), self.head(), self.get)
 
     def put(self, content: bytes) -> BlobHash:
         """See `events.facts.log.Log.put`."""
-        blob = digest(content)
+        blob = blob_hash(content)
         with self._lock:
             if blob not in self._blobs:
                 self._staged[blob] = bytes(content)
@@ -122,15 +131,15 @@ class MemoryLog:
     def get(self, blob: BlobHash) -> bytes:
         """See `events.facts.log.Log.get`."""
         with self._lock:
-            return checked(blob, self._staged.get(blob, self._blobs.get(blob)))
+            return checked_blob(blob, self._staged.get(blob, self._blobs.get(blob)))
 
     def close(self) -> None:
         """Drop staged blobs; the rest stays readable."""
         self._staged = {}
 
 
-class MemoryWatch:
-    """A `Watch` in the same process."""
+class MemorySubscription:
+    """A `Subscription` in the same process."""
 
     def __init__(self, grown: threading.Condition, length: Callable[[], int]) -> None:
         self._grown = grown

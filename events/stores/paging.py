@@ -11,7 +11,7 @@ from typing import Any
 
 from events.stores.rows import Row
 
-CHUNK = 500
+PAGE_SIZE = 500
 """Events fetched at once."""
 COLUMNS = ", ".join(Row._fields)
 """Columns of a row, in its order."""
@@ -20,7 +20,7 @@ Fetch = Callable[[str, Sequence[Any]], list[Any]]
 """Runs a query and returns all it finds."""
 
 
-def pages(
+def read_pages(
     fetch: Fetch,
     stream: str | None = None,
     *,
@@ -53,7 +53,7 @@ def pages(
     query = f"SELECT {COLUMNS} FROM events WHERE {bounds} ORDER BY {order} LIMIT {mark}"  # noqa: S608  # constants only
     version = 0
     while limit is None or limit > 0:
-        size = CHUNK if limit is None else min(CHUNK, limit)
+        size = PAGE_SIZE if limit is None else min(PAGE_SIZE, limit)
         place = [after, until] if stream is None else [stream, version, after, until]
         found = fetch(query, [*place, *(kinds or ()), size])
         yield from map(Row._make, found)

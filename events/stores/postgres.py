@@ -17,23 +17,32 @@ from typing import Any
 import psycopg
 
 from events.facts.errors import InDoubt, LogError
-from events.facts.log import Broken, Event, Head, Remark, Say, Watch, silent, unheard
+from events.facts.log import (
+    AnomalyCallback,
+    Corruption,
+    Event,
+    Head,
+    ProgressCallback,
+    Subscription,
+    ignore_anomaly,
+    ignore_progress,
+)
 from events.facts.upcast import UPCASTERS, Upcaster
 from events.facts.values import BlobHash
-from events.stores.anomalies import loose_blobs, unguarded
-from events.stores.commit_queue import Appending, Group, Outcome, plan_all
-from events.stores.counters import Figures, figures
-from events.stores.paging import COLUMNS, pages
-from events.stores.postgres_errors import is_lost, translated
-from events.stores.postgres_location import Place, check_mark
-from events.stores.postgres_watch import PostgresWatch
-from events.stores.raw import Raw
-from events.stores.rows import EMPTY, End, Row, check_tip, first_broken, open_row, told, utc_now
-from events.stores.staging import Packed, Staging, unpacked
+from events.stores.anomalies import missing_triggers, unreferenced_blobs
+from events.stores.commit_queue import AppendOutcome, CommitQueue, QueuedAppends, plan_all
+from events.stores.counters import LogStats, figures
+from events.stores.paging import COLUMNS, read_pages
+from events.stores.postgres_errors import is_connection_lost, translate_errors
+from events.stores.postgres_location import PostgresLocation, check_schema
+from events.stores.postgres_watch import PostgresSubscription
+from events.stores.raw import RawLog
+from events.stores.rows import EMPTY_STREAM, Row, StreamEnd, check_tip, find_corruption, open_row, utc_now, with_progress
+from events.stores.staging import PackedBlob, Staging, unpack_blob
 from events.stores.tally import TALLY_SINCE, Tally
-from events.stores.transaction import Key, Plan, Request
+from events.stores.transaction import AppendRequest, Key, TransactionPlan
 
-BULK = 16
+COPY_FROM_FACTS = 16
 """Facts from which on COPY is faster."""
 
 _SIZE = """
@@ -59,12 +68,12 @@ SELECT stream, key FROM keys WHERE version < 1 OR size < 0
 OR version + size - 1 > coalesce((SELECT max(version) FROM events WHERE events.stream = keys.stream), 0) LIMIT 1"""
 
 
-class PostgresLog(Appending):
+class PostgresLog(QueuedAppends):
     """A `Log` in a database. Safe to share between threads; every process opens its own."""
 
     def __init__(
         self,
-        place: Place,
+        place: PostgresLocation,
         *,
         clock: Callable[[], datetime] = utc_now,
         upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS,
@@ -79,12 +88,12 @@ class PostgresLog(Appending):
         self._clock = clock
         self._upcasters = upcasters
         self._staging = Staging()
-        self._group = Group(self._commit)
+        self._group = CommitQueue(self._commit)
         self._lock = threading.RLock()
         self._reader = place.connect()
         try:
-            with translated(place.name):
-                self._tallied = check_mark(self._reader, place) >= TALLY_SINCE
+            with translate_errors(place.name):
+                self._tallied = check_schema(self._reader, place) >= TALLY_SINCE
             self._ask_tip = f"SELECT position, head, {'tally' if self._tallied else 'NULL'} FROM tip"  # noqa: S608
             self._writer = place.connect()
             self._seen = self.head().position
@@ -92,25 +101,25 @@ class PostgresLog(Appending):
             self._reader.close()
             raise
 
-    def _commit(self, requests: Sequence[Request]) -> list[Outcome]:
+    def _commit(self, requests: Sequence[AppendRequest]) -> list[AppendOutcome]:
         if self._writer.closed:
             self._writer = self.place.connect()
         try:
             return self._try_commit(requests)
         except psycopg.Error as error:
             # Nothing was sent that could have been committed, so a new connection may do it.
-            if not is_lost(error):
-                with translated(self.place.name):
+            if not is_connection_lost(error):
+                with translate_errors(self.place.name):
                     raise
         self._writer.close()
         self._writer = self.place.connect()
-        with translated(self.place.name):
+        with translate_errors(self.place.name):
             return self._try_commit(requests)
 
-    def _try_commit(self, requests: Sequence[Request]) -> list[Outcome]:
-        blobs: list[Packed] = []
+    def _try_commit(self, requests: Sequence[AppendRequest]) -> list[AppendOutcome]:
+        blobs: list[PackedBlob] = []
         sent = False
-        bulk = sum(len(request.facts) for request in requests) >= BULK
+        bulk = sum(len(request.facts) for request in requests) >= COPY_FROM_FACTS
         try:
             with self._transaction(bulk):
                 plan = self._plan(requests)
@@ -120,7 +129,7 @@ class PostgresLog(Appending):
                 sent = bool(blobs or plan.rows or plan.keys)
                 self._write(plan, blobs, bulk)
         except psycopg.Error as error:
-            if sent and is_lost(error):
+            if sent and is_connection_lost(error):
                 message = (
                     f"the connection to the log {self.place.name} was lost during a commit, so whether it happened is not known"
                 )
@@ -149,7 +158,7 @@ class PostgresLog(Appending):
                 db.close()
             raise
 
-    def _plan(self, requests: Sequence[Request]) -> Plan:
+    def _plan(self, requests: Sequence[AppendRequest]) -> TransactionPlan:
         """Lock the tip and ask, in one round trip, for all that the requests build on."""
         db = self._writer
         keyed = {(request.stream, request.key) for request in requests if request.key is not None}
@@ -157,13 +166,13 @@ class PostgresLog(Appending):
         ends = db.execute(_ENDS, (list({request.stream for request in requests}),))
         keys = db.execute(_KEYS, ([stream for stream, _ in keyed], [key for _, key in keyed])) if keyed else None
         tip, tally = self._tip(end.fetchone())
-        plan = Plan(tip, self._clock, self._upcasters, tally=Tally.parse(tally))
-        plan.ends = {stream: End(version, hash_) for stream, version, hash_ in ends.fetchall()}
+        plan = TransactionPlan(tip, self._clock, self._upcasters, tally=Tally.parse(tally))
+        plan.ends = {stream: StreamEnd(version, hash_) for stream, version, hash_ in ends.fetchall()}
         if keys is not None:
             plan.recorded = self._by_key(keys.fetchall())
         return plan
 
-    def _write(self, plan: Plan, blobs: Sequence[Packed], bulk: bool) -> None:
+    def _write(self, plan: TransactionPlan, blobs: Sequence[PackedBlob], bulk: bool) -> None:
         cursor = self._writer.cursor()
         if blobs:
             cursor.executemany(_INSERT_BLOB, blobs)
@@ -185,15 +194,15 @@ class PostgresLog(Appending):
     ) -> Iterator[Event]:
         """See `events.facts.log.Log.read`. Ends where the log ended when reading began."""
         until = self.head().position
-        for row in pages(self._fetch, stream, mark="%s", after=after, until=until, kinds=kinds, limit=limit):
+        for row in read_pages(self._fetch, stream, mark="%s", after=after, until=until, kinds=kinds, limit=limit):
             yield open_row(row, self._upcasters)
 
     def _fetch(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._lock, translated(self.place.name):
+        with self._lock, translate_errors(self.place.name):
             try:
                 return self._ask(query, values)
             except psycopg.Error as error:
-                if not is_lost(error):
+                if not is_connection_lost(error):
                     raise
             self._reader.close()
             return self._ask(query, values)
@@ -219,7 +228,7 @@ class PostgresLog(Appending):
     def version(self, stream: str) -> int:
         """See `events.facts.log.Log.version`."""
         found = self._fetch(_ENDS, ([stream],))
-        return (End(*found[0][1:]) if found else EMPTY).version
+        return (StreamEnd(*found[0][1:]) if found else EMPTY_STREAM).version
 
     def head(self) -> Head:
         """See `events.facts.log.Log.head`."""
@@ -241,38 +250,38 @@ class PostgresLog(Appending):
             before, self._seen = self._seen, self.head().position
             return self._seen != before
 
-    def watch(self) -> Watch:
+    def watch(self) -> Subscription:
         """See `events.facts.log.Log.watch`."""
-        return PostgresWatch(self.place)
+        return PostgresSubscription(self.place)
 
-    def verify(self, say: Say = silent, remark: Remark = unheard) -> Broken | None:
+    def verify(self, say: ProgressCallback = ignore_progress, remark: AnomalyCallback = ignore_anomaly) -> Corruption | None:
         """See `events.facts.log.Log.verify`."""
         tip, tally = self._end()
         counted = Tally()
-        rows = told(counted.along(self.raw().rows(until=tip.position)), tip.position, say)
+        rows = with_progress(counted.along(self.raw().rows(until=tip.position)), tip.position, say)
         named: set[bytes] = set()
-        broken = first_broken(rows, tip, self._stored, self._upcasters, named)
+        broken = find_corruption(rows, tip, self._stored, self._upcasters, named)
         broken = broken or self._damaged() or counted.broken(tip, tally)
         for text in self._remarks(len(named)) if broken is None else ():
             remark(text)
         return broken
 
-    def _damaged(self) -> Broken | None:
+    def _damaged(self) -> Corruption | None:
         last, end = self._fetch("SELECT (SELECT max(position) FROM events), position FROM tip")[0]
         if (last or 0) > end:
-            return Broken(end + 1, "the log ends before this event; it was added from outside")
+            return Corruption(end + 1, "the log ends before this event; it was added from outside")
         if lost := self._fetch(_LOST_KEY):
-            return Broken(end, f"key {lost[0][1]!r} of stream {lost[0][0]!r} names events that are not there")
+            return Corruption(end, f"key {lost[0][1]!r} of stream {lost[0][0]!r} names events that are not there")
         return None
 
     def _remarks(self, named: int) -> Iterator[str]:
         from events.stores.schema import POSTGRES_TRIGGERS
 
-        yield from loose_blobs(self._fetch("SELECT count(*) FROM blobs")[0][0], named)
+        yield from unreferenced_blobs(self._fetch("SELECT count(*) FROM blobs")[0][0], named)
         enabled = """
             SELECT tgname, tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
             WHERE relnamespace = current_schema()::regnamespace AND tgenabled <> 'D'"""
-        yield from unguarded({name: name for name in POSTGRES_TRIGGERS}, dict(self._fetch(enabled)))
+        yield from missing_triggers({name: name for name in POSTGRES_TRIGGERS}, dict(self._fetch(enabled)))
 
     def put(self, content: bytes) -> BlobHash:
         """See `events.facts.log.Log.put`."""
@@ -285,28 +294,28 @@ class PostgresLog(Appending):
 
     def _stored(self, blob: BlobHash) -> bytes:
         found = self._fetch("SELECT content FROM blobs WHERE hash = %s", (blob,))
-        return unpacked(blob, found[0][0] if found else None)
+        return unpack_blob(blob, found[0][0] if found else None)
 
-    def raw(self) -> Raw:
+    def raw(self) -> RawLog:
         """See `events.stores.raw.Store.raw`."""
-        return Raw(self._fetch, mark="%s")
+        return RawLog(self._fetch, mark="%s")
 
-    def figures(self) -> Figures:
+    def figures(self) -> LogStats:
         """See `events.stores.raw.Store.figures`."""
         tip, tally = self._end()
         return figures(tip, tally, self.raw().rows(until=tip.position), self._fetch, _SIZE)
 
-    def take(self, tip: Head, rows: Sequence[Row], blobs: Sequence[Packed]) -> None:
+    def take(self, tip: Head, rows: Sequence[Row], blobs: Sequence[PackedBlob]) -> None:
         """See `events.stores.raw.Store.take`."""
-        with self._group.paused(), translated(self.place.name), self._writer.transaction():
+        with self._group.paused(), translate_errors(self.place.name), self._writer.transaction():
             found, tally = self._tip(self._writer.execute(f"{self._ask_tip} FOR UPDATE").fetchone())
             check_tip(self.place.name, found, tip)
-            plan = Plan(Head(rows[-1].position, rows[-1].head), tally=Tally.parse(tally), rows=list(rows))
+            plan = TransactionPlan(Head(rows[-1].position, rows[-1].head), tally=Tally.parse(tally), rows=list(rows))
             self._write(plan, blobs, bulk=True)
 
-    def take_keys(self, keys: Sequence[Key]) -> None:
+    def append_keys(self, keys: Sequence[Key]) -> None:
         """See `events.stores.raw.Store.take_keys`."""
-        with self._group.paused(), translated(self.place.name), self._writer.transaction():
+        with self._group.paused(), translate_errors(self.place.name), self._writer.transaction():
             self._writer.cursor().executemany(f"{_INSERT_KEY} ON CONFLICT DO NOTHING", keys)
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ _LOG_ERRORS: dict[type[psycopg.Error], str] = {
 
 
 @contextmanager
-def translated(name: str) -> Iterator[None]:
+def translate_errors(name: str) -> Iterator[None]:
     """Turn errors of the driver into ours.
 
     Raises:
@@ -40,15 +40,15 @@ def translated(name: str) -> Iterator[None]:
             ) from error
         kinds = (sentence for kind, sentence in _LOG_ERRORS.items() if isinstance(error, kind))
         sentence = next(kinds, None)
-        if sentence is None and is_lost(error) and "password" in said:
+        if sentence is None and is_connection_lost(error) and "password" in said:
             sentence = "the server of the log {name} lets nobody in without the right password; set PGPASSWORD or use ~/.pgpass"
-        if sentence is None and is_lost(error):
+        if sentence is None and is_connection_lost(error):
             sentence = "the server of the log {name} cannot be reached ({error}); start it, or check the URL, then try again"
         sentence = sentence or "the log {name} cannot be used ({error}); resume the run once that is fixed"
         raise LogError(sentence.format(name=name, error=said)) from error
 
 
-def is_lost(error: psycopg.Error) -> bool:
+def is_connection_lost(error: psycopg.Error) -> bool:
     """Whether the connection is gone, so that a new one may help."""
     gone = (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow, errors.IdleSessionTimeout)
     return isinstance(error, gone) or (isinstance(error, psycopg.OperationalError) and error.sqlstate is None)

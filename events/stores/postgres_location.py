@@ -15,21 +15,21 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from events.facts.errors import BadInput
-from events.stores.postgres_errors import translated
+from events.stores.postgres_errors import translate_errors
 from events.text.secrets import is_secret
 
 FIRST_SCHEMA, SCHEMA_VERSION = 2, 3
 """Shapes of the tables that this version reads and writes, kept in the table `mark`. See `events.stores.schema`."""
 DEFAULT_RUN = "gasp"
 """Name of a run whose URL gives none."""
-CREATING = 0x47415350
+CREATE_LOCK = 0x47415350
 """Advisory lock that is held while a log is made: `GASP` in ASCII."""
 
 _RUN = re.compile(r"(?!pg_)[a-z0-9_][a-z0-9_.-]{0,49}")
 
 
 @dataclass(frozen=True)
-class Place:
+class PostgresLocation:
     """A run's schema in a database."""
 
     conninfo: str
@@ -41,7 +41,7 @@ class Place:
     """Whether the server shall refuse every write."""
 
     @classmethod
-    def parse(cls, url: str) -> Place:
+    def parse(cls, url: str) -> PostgresLocation:
         """The place that a URL names.
 
         Raises:
@@ -65,7 +65,7 @@ class Place:
         name = f"{known.get('host', 'localhost')}/{known.get('dbname', '')}, run {run}"
         return cls(conninfo, run, name)
 
-    def others(self) -> list[Place]:
+    def others(self) -> list[PostgresLocation]:
         """Every run in the same database, this one too if it is there, by name.
 
         Raises:
@@ -74,7 +74,7 @@ class Place:
         query = """
             SELECT nspname FROM pg_namespace WHERE EXISTS (SELECT 1 FROM pg_class
             WHERE relnamespace = pg_namespace.oid AND relname = 'mark') ORDER BY nspname"""
-        with self.connect() as db, translated(self.name):
+        with self.connect() as db, translate_errors(self.name):
             found = [str(name) for (name,) in db.execute(query)]
         database = self.name.removesuffix(f", run {self.run}")
         return [replace(self, run=run, name=f"{database}, run {run}") for run in found]
@@ -85,7 +85,7 @@ class Place:
         Raises:
             LogError: the server cannot be reached.
         """
-        with translated(self.name):
+        with translate_errors(self.name):
             db = psycopg.connect(self.conninfo, autocommit=True, client_encoding="utf8", application_name="gasp log")
             db.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             db.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self.run)))
@@ -102,20 +102,20 @@ class Place:
         return f"gasp_{self.run}"
 
 
-def lasting(url: str, run: str) -> str:
+def recordable(url: str, run: str) -> str:
     """See `events.stores.lasting_url`."""
-    place = Place.parse(url)
+    place = PostgresLocation.parse(url)
     if any(map(is_secret, conninfo_to_dict(place.conninfo))):
         message = f"the URL of the log {place.name} holds a password, which would be written into the run's folder"
         raise BadInput(f"{message}; leave it out, and set PGPASSWORD or use ~/.pgpass")
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     found = parts._replace(query=urlencode({**options, "run": options.get("run", run)}, quote_via=quote)).geturl()
-    Place.parse(found)
+    PostgresLocation.parse(found)
     return found
 
 
-def check_mark(db: psycopg.Connection, place: Place) -> int:
+def check_schema(db: psycopg.Connection, place: PostgresLocation) -> int:
     """The schema number of the log there, which this version can read.
 
     Raises:
@@ -132,15 +132,15 @@ def check_mark(db: psycopg.Connection, place: Place) -> int:
     return int(found[1])
 
 
-def create(place: Place) -> None:
+def create(place: PostgresLocation) -> None:
     """Make an empty log there, unless there is one already.
 
     Raises:
         BadInput: the schema holds something else.
         LogError: it cannot be made.
     """
-    with place.connect() as db, translated(place.name), db.transaction():
-        db.execute("SELECT pg_advisory_xact_lock(%s)", (CREATING,))
+    with place.connect() as db, translate_errors(place.name), db.transaction():
+        db.execute("SELECT pg_advisory_xact_lock(%s)", (CREATE_LOCK,))
         if db.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (place.run,)).fetchone() is None:
             db.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(place.run)))
         query = "SELECT count(*) FROM pg_class JOIN pg_namespace ON relnamespace = pg_namespace.oid WHERE nspname = %s"
@@ -149,4 +149,4 @@ def create(place: Place) -> None:
 
             for statement in postgres_ddl(SCHEMA_VERSION):
                 db.execute(sql.SQL(statement))
-        check_mark(db, place)
+        check_schema(db, place)

@@ -8,14 +8,14 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
-from events.stores.postgres_errors import is_lost, translated
-from events.stores.postgres_location import Place
+from events.stores.postgres_errors import is_connection_lost, translate_errors
+from events.stores.postgres_location import PostgresLocation
 
 
-class PostgresWatch:
+class PostgresSubscription:
     """A `Watch` on a place."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: PostgresLocation) -> None:
         self._place = place
         self._db = self._listen()
 
@@ -26,11 +26,11 @@ class PostgresWatch:
 
     def wait(self, seconds: float) -> bool:
         """See `events.facts.log.Watch.wait`."""
-        with translated(self._place.name):
+        with translate_errors(self._place.name):
             try:
                 return any(True for _ in self._db.notifies(timeout=seconds, stop_after=1))
             except psycopg.OperationalError as error:
-                if not is_lost(error):
+                if not is_connection_lost(error):
                     raise
         self._db.close()
         self._db = self._listen()

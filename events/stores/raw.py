@@ -10,14 +10,14 @@ from typing import Protocol
 
 from events.facts.log import Head, Log
 from events.facts.values import BlobHash
-from events.stores.counters import Figures
-from events.stores.paging import CHUNK, COLUMNS, Fetch, pages
-from events.stores.rows import End, Row
-from events.stores.staging import Packed, unpacked
+from events.stores.counters import LogStats
+from events.stores.paging import COLUMNS, PAGE_SIZE, Fetch, read_pages
+from events.stores.rows import Row, StreamEnd
+from events.stores.staging import PackedBlob, unpack_blob
 from events.stores.transaction import Key
 
 
-class Raw:
+class RawLog:
     """The stored form of a log."""
 
     def __init__(self, fetch: Fetch, *, mark: str, keyed: bool = True) -> None:
@@ -34,14 +34,16 @@ class Raw:
 
     def rows(self, *, until: int, after: int = 0) -> Iterator[Row]:
         """Rows in order of position."""
-        return pages(self._fetch, mark=self._mark, after=after, until=until)
+        return read_pages(self._fetch, mark=self._mark, after=after, until=until)
 
     def row(self, position: int) -> Row | None:
         """The row at a position."""
         found = self._fetch(f"SELECT {COLUMNS} FROM events WHERE position = {self._mark}", (position,))  # noqa: S608
         return Row._make(found[0]) if found else None
 
-    def before_last(self, count: int, stream: str | None = None, *, until: int, kinds: Collection[str] | None = None) -> int:
+    def position_before_last(
+        self, count: int, stream: str | None = None, *, until: int, kinds: Collection[str] | None = None
+    ) -> int:
         """The position behind which stand the last `count` events up to `until`; of one stream and of some kinds if asked."""
         # The unary plus keeps planners on the index of the stream.
         bounds, values = [f"{'' if stream is None else '+'}position <= {self._mark}"], [until, *(kinds or ())]
@@ -57,13 +59,13 @@ class Raw:
         found = self._fetch(query, [*values, count - 1]) if count else [(until + 1,)]
         return int(found[0][0]) - 1 if found else 0
 
-    def ends(self) -> dict[str, End]:
+    def ends(self) -> dict[str, StreamEnd]:
         """Where every stream ends."""
         query = """
             SELECT events.stream, events.version, events.hash FROM events
             JOIN (SELECT stream, max(version) AS version FROM events GROUP BY stream) AS last
             ON events.stream = last.stream AND events.version = last.version"""
-        return {stream: End(version, hash_) for stream, version, hash_ in self._fetch(query, ())}
+        return {stream: StreamEnd(version, hash_) for stream, version, hash_ in self._fetch(query, ())}
 
     def hash_at(self, stream: str, version: int) -> str | None:
         """Hash of the event there."""
@@ -71,41 +73,41 @@ class Raw:
         found = self._fetch(query, (stream, version))
         return str(found[0][0]) if found else None
 
-    def every_key(self) -> Iterator[Key]:
+    def all_keys(self) -> Iterator[Key]:
         """All keys."""
         mark = self._mark
         query = f"""
             SELECT stream, key, version, size FROM keys WHERE (stream, key) > ({mark}, {mark})
-            ORDER BY stream, key LIMIT {CHUNK}"""  # noqa: S608  # constants only
+            ORDER BY stream, key LIMIT {PAGE_SIZE}"""  # noqa: S608  # constants only
         place = "", ""
         while self._keyed and (found := self._fetch(query, place)):
             for key in map(Key._make, found):
                 place = key.stream, key.key
                 yield key
 
-    def packed(self, blob: BlobHash) -> Packed:
+    def packed(self, blob: BlobHash) -> PackedBlob:
         """A blob as it is stored.
 
         Raises:
             LogCorrupt: it is missing or does not match its hash.
         """
         found = self._fetch(f"SELECT hash, size, content FROM blobs WHERE hash = {self._mark}", (blob,))  # noqa: S608
-        unpacked(blob, found[0][2] if found else None)
-        return Packed._make(found[0])
+        unpack_blob(blob, found[0][2] if found else None)
+        return PackedBlob._make(found[0])
 
 
 class Store(Log, Protocol):
     """A log that maintenance can copy from and to."""
 
-    def raw(self) -> Raw:
+    def raw(self) -> RawLog:
         """What is stored."""
         ...
 
-    def figures(self) -> Figures:
+    def figures(self) -> LogStats:
         """How much there is."""
         ...
 
-    def take(self, tip: Head, rows: Sequence[Row], blobs: Sequence[Packed]) -> None:
+    def take(self, tip: Head, rows: Sequence[Row], blobs: Sequence[PackedBlob]) -> None:
         """Append rows that were sealed already, in one transaction.
 
         Args:
@@ -118,6 +120,6 @@ class Store(Log, Protocol):
         """
         ...
 
-    def take_keys(self, keys: Sequence[Key]) -> None:
+    def append_keys(self, keys: Sequence[Key]) -> None:
         """Keep these keys, apart from those that are there already."""
         ...

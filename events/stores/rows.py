@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, get_args
 from pydantic import BaseModel, ValidationError
 
 from events.facts.errors import Conflict, LogCorrupt, LogError
-from events.facts.hashing import ZERO, advance, data_of, digest, kind_of, link
-from events.facts.log import Broken, Event, Head, Say
+from events.facts.hashing import ZERO_HASH, blob_hash, data_of, hash_event, kind_of, next_head
+from events.facts.log import Corruption, Event, Head, ProgressCallback
 from events.facts.types import Fact
-from events.facts.upcast import KINDS, UPCASTERS, Upcaster, upcast
+from events.facts.upcast import FACT_TYPES, UPCASTERS, Upcaster, upcast
 from events.facts.values import BlobHash, Generation
 
 
@@ -39,16 +39,16 @@ class Row(NamedTuple):
     observed: str
 
 
-class End(NamedTuple):
+class StreamEnd(NamedTuple):
     """Where a stream ends."""
 
     version: int
     hash: str
 
 
-TELL_EVERY = 500
+PROGRESS_EVERY = 500
 """Events between two words on how far something is."""
-EMPTY = End(0, ZERO)
+EMPTY_STREAM = StreamEnd(0, ZERO_HASH)
 """The end of a stream that has no event yet."""
 
 
@@ -57,7 +57,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def check_expected(stream: str, end: End, expected: int | None) -> None:
+def check_expected(stream: str, end: StreamEnd, expected: int | None) -> None:
     """Refuse an append that was decided on an older state of the stream.
 
     Raises:
@@ -85,7 +85,7 @@ def seal(
     facts: Sequence[Fact],
     *,
     stream: str,
-    end: End,
+    end: StreamEnd,
     tip: Head,
     time: datetime,
     causation: int | None,
@@ -100,8 +100,8 @@ def seal(
     for fact in facts:
         position, version = position + 1, version + 1
         kind, schema, data = kind_of(fact), type(fact).SCHEMA, data_of(fact)
-        own = link(prev_hash, stream=stream, version=version, kind=kind, schema=schema, data=data, causation=causation)
-        head = advance(head, own)
+        own = hash_event(prev_hash, stream=stream, version=version, kind=kind, schema=schema, data=data, causation=causation)
+        head = next_head(head, own)
         rows.append(Row(position, stream, version, kind, schema, data, causation, prev_hash, own, head, stamp, measures))
         prev_hash, measures = own, "{}"
     return rows
@@ -122,7 +122,7 @@ def open_row(row: Row, upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS
         if schema == today:
             fact = validate(data)
         else:
-            fact = KINDS[kind].model_validate(upcast(kind, schema, json.loads(data), today, upcasters))
+            fact = FACT_TYPES[kind].model_validate(upcast(kind, schema, json.loads(data), today, upcasters))
         fields = {
             "position": position,
             "stream": stream,
@@ -148,7 +148,7 @@ def open_row(row: Row, upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS
 
 
 # The kind is known, so nothing need look for it in the data; and a class's attributes are slow to look up.
-_READERS = {kind: (known.SCHEMA, known.__pydantic_validator__.validate_json) for kind, known in KINDS.items()}
+_READERS = {kind: (known.SCHEMA, known.__pydantic_validator__.validate_json) for kind, known in FACT_TYPES.items()}
 _NEW, _SET = Event.__new__, object.__setattr__
 _FIELDS = set(Event.model_fields)
 
@@ -173,13 +173,13 @@ def blobs_of(fact: Fact | Generation) -> Iterator[BlobHash]:
         yield from blobs_of(generation)
 
 
-def first_broken(
+def find_corruption(
     rows: Iterable[Row],
     tip: Head,
     get: Callable[[BlobHash], bytes],
     upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS,
     named: set[bytes] | None = None,
-) -> Broken | None:
+) -> Corruption | None:
     """Recompute everything that hashes promise, up to `tip`.
 
     Args:
@@ -189,13 +189,13 @@ def first_broken(
         upcasters: bring old facts to the shape of today.
         named: gets the hash of every blob that an event names.
     """
-    chain = Chain()
+    chain = HashChain()
     seen: set[bytes] = set() if named is None else named
     try:
         for row in rows:
             problem = chain.problem(row)
             if problem is not None:
-                return Broken(chain.tip.position + 1, problem)
+                return Corruption(chain.tip.position + 1, problem)
             for blob in blobs_of(open_row(row, upcasters).fact):
                 if bytes.fromhex(blob) not in seen:
                     get(blob)
@@ -203,48 +203,48 @@ def first_broken(
             chain.add(row)
     except (LogError, ValueError, TypeError) as error:
         # What to do about it is for whoever asked.
-        return Broken(chain.tip.position + 1, str(error).partition("; ")[0])
+        return Corruption(chain.tip.position + 1, str(error).partition("; ")[0])
     if chain.tip != tip:
         problem = f"the log promises {tip.position} events with another head; the tail was cut off or changed"
-        return Broken(chain.tip.position + 1, problem)
+        return Corruption(chain.tip.position + 1, problem)
     return None
 
 
-def told(rows: Iterable[Row], total: int, say: Say) -> Iterator[Row]:
+def with_progress(rows: Iterable[Row], total: int, say: ProgressCallback) -> Iterator[Row]:
     """The rows, while somebody is told how many have gone by."""
     for row in rows:
-        if row.position % TELL_EVERY == 0 or row.position == total:
+        if row.position % PROGRESS_EVERY == 0 or row.position == total:
             say(row.position, total)
         yield row
 
 
-class Chain:
+class HashChain:
     """Rows that follow one another, as far as they were added."""
 
     def __init__(self) -> None:
-        self.tip = Head(0, ZERO)
+        self.tip = Head(0, ZERO_HASH)
         """Where they end."""
-        self.ends: dict[str, End] = {}
+        self.ends: dict[str, StreamEnd] = {}
         """Where every stream ends."""
 
     def problem(self, row: Row) -> str | None:
         """Why this row cannot be the next."""
-        return _problem(row, self.tip.position, self.tip.digest, self.ends.get(row.stream, EMPTY))
+        return _problem(row, self.tip.position, self.tip.digest, self.ends.get(row.stream, EMPTY_STREAM))
 
     def add(self, row: Row) -> None:
         """Take the row as the next."""
         self.tip = Head(row.position, row.head)
-        self.ends[row.stream] = End(row.version, row.hash)
+        self.ends[row.stream] = StreamEnd(row.version, row.hash)
 
 
-def _problem(row: Row, position: int, head: str, end: End) -> str | None:
+def _problem(row: Row, position: int, head: str, end: StreamEnd) -> str | None:
     if row.position != position + 1:
         return f"the event is missing; the next one is at {row.position}"
     if row.version != end.version + 1:
         return f"stream {row.stream!r} goes from version {end.version} to {row.version}"
     if row.prev_hash != end.hash:
         return f"it does not follow on from version {end.version} of stream {row.stream!r}"
-    own = link(
+    own = hash_event(
         row.prev_hash,
         stream=row.stream,
         version=row.version,
@@ -255,12 +255,12 @@ def _problem(row: Row, position: int, head: str, end: End) -> str | None:
     )
     if own != row.hash:
         return "its content does not match its hash"
-    if advance(head, own) != row.head:
+    if next_head(head, own) != row.head:
         return "its head does not follow on from the one before"
     return None
 
 
-def checked(blob: BlobHash, content: bytes | None) -> bytes:
+def checked_blob(blob: BlobHash, content: bytes | None) -> bytes:
     """The content, if it is what the hash names.
 
     Raises:
@@ -268,6 +268,6 @@ def checked(blob: BlobHash, content: bytes | None) -> bytes:
     """
     if content is None:
         raise LogCorrupt(f"blob {blob} is missing; the log is incomplete, run verify and restore a backup")
-    if digest(content) != blob:
+    if blob_hash(content) != blob:
         raise LogCorrupt(f"blob {blob} does not match its hash; the log was changed, run verify and restore a backup")
     return content

@@ -14,7 +14,7 @@ from sqlalchemy.orm import registry
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlmodel import Field, Index, SQLModel, UniqueConstraint
 
-from events.facts.hashing import ZERO
+from events.facts.hashing import ZERO_HASH
 from events.stores.tally import Tally
 
 _WHOLE = BigInteger().with_variant(Integer(), "sqlite")
@@ -92,7 +92,7 @@ def _table(row: type[Table]) -> SqlTable:
     return Table.metadata.tables[str(row.__tablename__)]
 
 
-_FIRST_TIP = f"INSERT INTO tip VALUES (1, 0, '{ZERO}', '{Tally().text()}')"  # noqa: S608  # constants
+_FIRST_TIP = f"INSERT INTO tip VALUES (1, 0, '{ZERO_HASH}', '{Tally().text()}')"  # noqa: S608  # constants
 
 _FORBIDDEN = """
 CREATE TRIGGER {table}_no_{verb} BEFORE {verb} ON {table} BEGIN

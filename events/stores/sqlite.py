@@ -16,22 +16,31 @@ from pathlib import Path
 from typing import Any
 
 from events.facts.errors import BadInput, LogError
-from events.facts.log import Broken, Event, Head, Remark, Say, Watch, silent, unheard
+from events.facts.log import (
+    AnomalyCallback,
+    Corruption,
+    Event,
+    Head,
+    ProgressCallback,
+    Subscription,
+    ignore_anomaly,
+    ignore_progress,
+)
 from events.facts.upcast import UPCASTERS, Upcaster
 from events.facts.values import BlobHash
-from events.stores.anomalies import loose_blobs, unguarded
-from events.stores.commit_queue import Appending, Group, Outcome, plan_all
-from events.stores.counters import Figures, figures
-from events.stores.paging import COLUMNS, pages
-from events.stores.raw import Raw
-from events.stores.rows import EMPTY, End, Row, check_tip, first_broken, open_row, told, utc_now
-from events.stores.sqlite_errors import translated
-from events.stores.sqlite_file import KEYS_SINCE, add_keys, check_mark, schema_of
-from events.stores.sqlite_reader import Reader, state
-from events.stores.sqlite_watch import SqliteWatch
-from events.stores.staging import Packed, Staging, unpacked
+from events.stores.anomalies import missing_triggers, unreferenced_blobs
+from events.stores.commit_queue import AppendOutcome, CommitQueue, QueuedAppends, plan_all
+from events.stores.counters import LogStats, figures
+from events.stores.paging import COLUMNS, read_pages
+from events.stores.raw import RawLog
+from events.stores.rows import EMPTY_STREAM, Row, StreamEnd, check_tip, find_corruption, open_row, utc_now, with_progress
+from events.stores.sqlite_errors import translate_errors
+from events.stores.sqlite_file import KEYS_SINCE, add_keys, check_schema, schema_of
+from events.stores.sqlite_reader import SqliteReader, file_state
+from events.stores.sqlite_watch import SqliteSubscription
+from events.stores.staging import PackedBlob, Staging, unpack_blob
 from events.stores.tally import TALLY_SINCE, Tally
-from events.stores.transaction import Key, Plan, Request
+from events.stores.transaction import AppendRequest, Key, TransactionPlan
 
 _INSERT = f"INSERT INTO events ({COLUMNS}) VALUES ({', '.join('?' * len(Row._fields))})"  # noqa: S608  # constants only
 _MOVE_TIP = "UPDATE tip SET position = ?, head = ?{} WHERE id = 1"
@@ -48,7 +57,7 @@ SELECT stream, key FROM keys WHERE version < 1 OR size < 0
 OR version + size - 1 > coalesce((SELECT max(version) FROM events WHERE events.stream = keys.stream), 0) LIMIT 1"""
 
 
-class SqliteLog(Appending):
+class SqliteLog(QueuedAppends):
     """A `Log` in a file. Safe to share between threads; every process opens its own."""
 
     def __init__(
@@ -77,24 +86,24 @@ class SqliteLog(Appending):
         self._clock = clock
         self._upcasters = upcasters
         self._staging = Staging()
-        self._group = Group(self._commit)
+        self._group = CommitQueue(self._commit)
         if not path.is_file():
             raise BadInput(f"there is no log at {path}; give the directory or the log.sqlite of a run")
-        self._reader = Reader(path, damaged=damaged, read_only=read_only)
+        self._reader = SqliteReader(path, damaged=damaged, read_only=read_only)
         try:
-            schema = self._reader.ask(lambda db: check_mark(db, path))
+            schema = self._reader.ask(lambda db: check_schema(db, path))
             self._keyed, self._tallied = schema >= KEYS_SINCE, schema >= TALLY_SINCE
-            with translated(path):
+            with translate_errors(path):
                 self._writer, self._unchanging = self._reader.another(), self._reader.immutable
                 self._seen = self._version_seen()
         except BaseException:
             self._reader.close()
             raise
 
-    def _commit(self, requests: Sequence[Request]) -> list[Outcome]:
+    def _commit(self, requests: Sequence[AppendRequest]) -> list[AppendOutcome]:
         with self._transaction() as db:
             tip, tally = self._tip(db)
-            plan = Plan(tip, self._clock, self._upcasters, tally=Tally.parse(tally))
+            plan = TransactionPlan(tip, self._clock, self._upcasters, tally=Tally.parse(tally))
             for request in requests:
                 if request.stream not in plan.ends:
                     plan.ends[request.stream] = _end(db, request.stream)
@@ -109,7 +118,7 @@ class SqliteLog(Appending):
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         db = self._writer
-        with translated(self.path):
+        with translate_errors(self.path):
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
@@ -120,7 +129,7 @@ class SqliteLog(Appending):
                     db.execute("ROLLBACK")
                 raise
 
-    def _write(self, db: sqlite3.Connection, plan: Plan, blobs: Sequence[Packed]) -> None:
+    def _write(self, db: sqlite3.Connection, plan: TransactionPlan, blobs: Sequence[PackedBlob]) -> None:
         if blobs:
             db.executemany(_INSERT_BLOB, blobs)
         if plan.rows:
@@ -136,7 +145,7 @@ class SqliteLog(Appending):
     ) -> Iterator[Event]:
         """See `events.facts.log.Log.read`. Ends where the log ended when reading began."""
         until = self.head().position
-        for row in pages(self._fetch, stream, mark="?", after=after, until=until, kinds=kinds, limit=limit):
+        for row in read_pages(self._fetch, stream, mark="?", after=after, until=until, kinds=kinds, limit=limit):
             yield open_row(row, self._upcasters)
 
     def _fetch(self, query: str, values: Sequence[Any]) -> list[Any]:
@@ -176,52 +185,52 @@ class SqliteLog(Appending):
 
     def changed(self) -> bool:
         """See `events.facts.log.Log.changed`."""
-        with self._reader.lock, translated(self.path):
+        with self._reader.lock, translate_errors(self.path):
             before, self._seen = self._seen, self._version_seen()
             return self._seen != before
 
     def _version_seen(self) -> object:
         if self._unchanging:
-            return state(self.path)
+            return file_state(self.path)
         # The writer's, so that only what others append counts.
         return int(self._writer.execute("PRAGMA data_version").fetchone()[0])
 
-    def watch(self) -> Watch:
+    def watch(self) -> Subscription:
         """See `events.facts.log.Log.watch`."""
-        return SqliteWatch(self.path, self._reader)
+        return SqliteSubscription(self.path, self._reader)
 
-    def verify(self, say: Say = silent, remark: Remark = unheard) -> Broken | None:
+    def verify(self, say: ProgressCallback = ignore_progress, remark: AnomalyCallback = ignore_anomaly) -> Corruption | None:
         """See `events.facts.log.Log.verify`. Also asks SQLite for the file's own integrity."""
         tip, tally = self._end()
         counted = Tally()
-        rows = told(counted.along(self.raw().rows(until=tip.position)), tip.position, say)
+        rows = with_progress(counted.along(self.raw().rows(until=tip.position)), tip.position, say)
         named: set[bytes] = set()
-        broken = first_broken(rows, tip, self._stored, self._upcasters, named)
+        broken = find_corruption(rows, tip, self._stored, self._upcasters, named)
         broken = broken or self._damaged() or counted.broken(tip, tally)
         for text in self._remarks(len(named)) if broken is None else ():
             remark(text)
         return broken
 
-    def _damaged(self) -> Broken | None:
+    def _damaged(self) -> Corruption | None:
         last, end = self._fetch("SELECT max(events.position), tip.position FROM events, tip", ())[0]
         keyed = self._fetch("PRAGMA user_version", ())[0][0] >= KEYS_SINCE
         lost = self._fetch(_LOST_KEY, ()) if keyed else []
         found = self._fetch("PRAGMA integrity_check(1)", ())[0][0]
         if (last or 0) > (end or 0):
-            return Broken(end + 1, "the log ends before this event; it was added from outside")
+            return Corruption(end + 1, "the log ends before this event; it was added from outside")
         if lost:
-            return Broken(end, f"key {lost[0][1]!r} of stream {lost[0][0]!r} names events that are not there")
+            return Corruption(end, f"key {lost[0][1]!r} of stream {lost[0][0]!r} names events that are not there")
         if found != "ok":
-            return Broken(end, f"SQLite finds the file damaged: {found}")
+            return Corruption(end, f"SQLite finds the file damaged: {found}")
         return None
 
     def _remarks(self, named: int) -> Iterator[str]:
         from events.stores.schema import sqlite_triggers
 
-        yield from loose_blobs(self._fetch("SELECT count(*) FROM blobs", ())[0][0], named)
+        yield from unreferenced_blobs(self._fetch("SELECT count(*) FROM blobs", ())[0][0], named)
         found = dict(self._fetch("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'", ()))
         keyed = self._fetch("PRAGMA user_version", ())[0][0] >= KEYS_SINCE
-        yield from unguarded(sqlite_triggers(keyed=keyed), found)
+        yield from missing_triggers(sqlite_triggers(keyed=keyed), found)
 
     def put(self, content: bytes) -> BlobHash:
         """See `events.facts.log.Log.put`."""
@@ -234,27 +243,27 @@ class SqliteLog(Appending):
 
     def _stored(self, blob: BlobHash) -> bytes:
         found = self._fetch("SELECT content FROM blobs WHERE hash = ?", (blob,))
-        return unpacked(blob, found[0][0] if found else None)
+        return unpack_blob(blob, found[0][0] if found else None)
 
-    def raw(self) -> Raw:
+    def raw(self) -> RawLog:
         """See `events.stores.raw.Store.raw`."""
         keyed = self._fetch("PRAGMA user_version", ())[0][0] >= KEYS_SINCE
-        return Raw(self._fetch, mark="?", keyed=keyed)
+        return RawLog(self._fetch, mark="?", keyed=keyed)
 
-    def figures(self) -> Figures:
+    def figures(self) -> LogStats:
         """See `events.stores.raw.Store.figures`."""
         tip, tally = self._end()
         return figures(tip, tally, self.raw().rows(until=tip.position), self._fetch, _SIZE)
 
-    def take(self, tip: Head, rows: Sequence[Row], blobs: Sequence[Packed]) -> None:
+    def take(self, tip: Head, rows: Sequence[Row], blobs: Sequence[PackedBlob]) -> None:
         """See `events.stores.raw.Store.take`."""
         with self._group.paused(), self._transaction() as db:
             found, tally = self._tip(db)
             check_tip(str(self.path), found, tip)
-            plan = Plan(Head(rows[-1].position, rows[-1].head), tally=Tally.parse(tally), rows=list(rows))
+            plan = TransactionPlan(Head(rows[-1].position, rows[-1].head), tally=Tally.parse(tally), rows=list(rows))
             self._write(db, plan, blobs)
 
-    def take_keys(self, keys: Sequence[Key]) -> None:
+    def append_keys(self, keys: Sequence[Key]) -> None:
         """See `events.stores.raw.Store.take_keys`."""
         with self._group.paused(), self._transaction() as db:
             add_keys(db)
@@ -263,13 +272,13 @@ class SqliteLog(Appending):
     def close(self) -> None:
         """See `events.facts.log.Log.close`."""
         self._group.flush()
-        with translated(self.path):
+        with translate_errors(self.path):
             self._staging.clear()
             self._reader.close()
             self._writer.close()
 
 
-def _end(db: sqlite3.Connection, stream: str) -> End:
+def _end(db: sqlite3.Connection, stream: str) -> StreamEnd:
     query = "SELECT version, hash FROM events WHERE stream = ? ORDER BY version DESC LIMIT 1"
     found = db.execute(query, (stream,)).fetchone()
-    return End(*found) if found else EMPTY
+    return StreamEnd(*found) if found else EMPTY_STREAM

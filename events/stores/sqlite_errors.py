@@ -24,7 +24,7 @@ _LOG_ERRORS = {
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
+def translate_errors(path: Path) -> Iterator[None]:
     """Turn errors of the driver into ours.
 
     Raises:

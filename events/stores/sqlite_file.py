@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from events.facts.errors import BadInput, LogError
-from events.stores.sqlite_errors import translated
+from events.stores.sqlite_errors import translate_errors
 
 SCHEMA_VERSION = 3
 """Shape of the tables that this version writes, kept in `PRAGMA user_version`. See `events.stores.schema`."""
@@ -19,7 +19,7 @@ KEYS_SINCE = 2
 """Schema that brought keys."""
 APPLICATION_ID = 0x47415350
 """`GASP` in ASCII, kept in `PRAGMA application_id`: marks the file as a log of ours."""
-PATIENCE_S = 30.0
+LOCK_TIMEOUT_S = 30.0
 """How long an append waits for another writer."""
 
 
@@ -33,7 +33,7 @@ def connect(path: Path, *, damaged: bool = False, read_only: bool = False, immut
         immutable: take no lock and look at no file beside it, because nobody writes it.
     """
     address = f"{path.absolute().as_uri()}?mode={'ro' if read_only or immutable else 'rw'}{'&immutable=1' * immutable}"
-    db = sqlite3.connect(address, uri=True, timeout=PATIENCE_S, isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(address, uri=True, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     if damaged:
         # SQLite refuses every page of a file that is too short, unless its schema might be under repair.
         db.execute("PRAGMA writable_schema=ON")
@@ -47,7 +47,7 @@ def schema_of(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
-def check_mark(db: sqlite3.Connection, path: Path) -> int:
+def check_schema(db: sqlite3.Connection, path: Path) -> int:
     """The file's schema number, which this version can read.
 
     Raises:
@@ -75,7 +75,7 @@ def create(path: Path) -> None:
         path.touch()
     except OSError as error:
         raise LogError(f"the log {path} cannot be made ({error.strerror}); choose a directory that can be written") from error
-    with translated(path), closing(connect(path)) as db:
+    with translate_errors(path), closing(connect(path)) as db:
         if _is_empty(db):
             from events.stores.schema import sqlite_ddl
 

@@ -18,19 +18,19 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from events.facts.errors import LogError
-from events.stores.sqlite_errors import translated
+from events.stores.sqlite_errors import translate_errors
 from events.stores.sqlite_file import connect
 
 T = TypeVar("T")
 
-PENDING = ("-wal", "-journal")
+PENDING_SUFFIXES = ("-wal", "-journal")
 """Files beside a log that hold what is not in it yet."""
 _UNWRITABLE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
 _TRIES = 5
 """How often a query is repeated whose file changed under it."""
 
 
-class Reader:
+class SqliteReader:
     """A connection for reading, safe to share between threads, which take turns."""
 
     def __init__(self, path: Path, *, damaged: bool = False, read_only: bool = False) -> None:
@@ -52,21 +52,21 @@ class Reader:
         self.lock = threading.RLock()
         self.immutable = False
         """Whether nobody can write the file from here, and nobody seems to from elsewhere."""
-        with translated(path):
+        with translate_errors(path):
             self._db = self._opened()
 
     def _opened(self) -> sqlite3.Connection:
         self.immutable = False
-        self._state = state(self._path)
+        self._state = file_state(self._path)
         try:
-            return _tried(connect(self._path, damaged=self._damaged, read_only=self._read_only))
+            return _probed(connect(self._path, damaged=self._damaged, read_only=self._read_only))
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF not in _UNWRITABLE or os.access(self._path.parent, os.W_OK):
                 raise
         if any(size for _, _, size in self._state[1:]):
-            return _tried(connect(self._copied(), read_only=True))
+            return _probed(connect(self._copied(), read_only=True))
         self.immutable = True
-        return _tried(connect(self._path, read_only=True, immutable=True))
+        return _probed(connect(self._path, read_only=True, immutable=True))
 
     def _copied(self) -> Path:
         """A copy of the log with what waits beside it, which goes when the reader is closed.
@@ -78,7 +78,7 @@ class Reader:
             if self._copy is None:
                 self._copy = TemporaryDirectory(prefix="gasp-log-")
             copy = Path(self._copy.name) / self._path.name
-            for name in (self._path.name, *(f"{self._path.name}{end}" for end in PENDING)):
+            for name in (self._path.name, *(f"{self._path.name}{end}" for end in PENDING_SUFFIXES)):
                 if self._path.with_name(name).is_file():
                     shutil.copyfile(self._path.with_name(name), copy.with_name(name))
         except OSError as error:
@@ -94,15 +94,15 @@ class Reader:
         Raises:
             LogError: the log cannot be read.
         """
-        with self.lock, translated(self._path):
+        with self.lock, translate_errors(self._path):
             for _ in range(_TRIES):
-                if self.immutable and state(self._path) != self._state:
+                if self.immutable and file_state(self._path) != self._state:
                     self._db.close()
                     self._db = self._opened()
                 try:
                     return what(self._db)
                 except sqlite3.Error:
-                    if not self.immutable or state(self._path) == self._state:
+                    if not self.immutable or file_state(self._path) == self._state:
                         raise
             return what(self._db)
 
@@ -128,9 +128,9 @@ class Reader:
             self._copy = None
 
 
-def state(path: Path) -> tuple[tuple[int, ...], ...]:
+def file_state(path: Path) -> tuple[tuple[int, ...], ...]:
     """What changes when somebody writes a log: number, time and length of the file, and of those beside it."""
-    return tuple(_stat(path.with_name(f"{path.name}{end}")) for end in ("", *PENDING))
+    return tuple(_stat(path.with_name(f"{path.name}{end}")) for end in ("", *PENDING_SUFFIXES))
 
 
 def _stat(path: Path) -> tuple[int, int, int]:
@@ -141,7 +141,7 @@ def _stat(path: Path) -> tuple[int, int, int]:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _tried(db: sqlite3.Connection) -> sqlite3.Connection:
+def _probed(db: sqlite3.Connection) -> sqlite3.Connection:
     """The connection, which can read."""
     try:
         db.execute("SELECT count(*) FROM sqlite_master").fetchone()

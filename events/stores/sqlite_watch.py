@@ -9,17 +9,17 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from events.stores.sqlite_errors import translated
-from events.stores.sqlite_reader import Reader, state
+from events.stores.sqlite_errors import translate_errors
+from events.stores.sqlite_reader import SqliteReader, file_state
 
-POLL_S = 0.02
+POLL_INTERVAL_S = 0.02
 """How often it asks."""
 
 
-class SqliteWatch:
+class SqliteSubscription:
     """A `Watch` on a file."""
 
-    def __init__(self, path: Path, reader: Reader) -> None:
+    def __init__(self, path: Path, reader: SqliteReader) -> None:
         """Listen from now on.
 
         Args:
@@ -27,24 +27,24 @@ class SqliteWatch:
             reader: what reads it, which says how it can be opened.
         """
         self._path = path
-        with translated(path):
+        with translate_errors(path):
             self._db = None if reader.immutable else reader.another()
             self._seen = self._version()
 
     def _version(self) -> object:
         if self._db is None:
-            return state(self._path)
+            return file_state(self._path)
         return int(self._db.execute("PRAGMA data_version").fetchone()[0])
 
     def wait(self, seconds: float) -> bool:
         """See `events.facts.log.Watch.wait`."""
         until = time.monotonic() + seconds
-        with translated(self._path):
+        with translate_errors(self._path):
             while (version := self._version()) == self._seen:
                 left = until - time.monotonic()
                 if left <= 0:
                     return False
-                time.sleep(min(POLL_S, left))
+                time.sleep(min(POLL_INTERVAL_S, left))
         self._seen = version
         return True
 

@@ -7,12 +7,12 @@ import zlib
 from collections.abc import Collection
 from typing import NamedTuple
 
-from events.facts.hashing import digest
+from events.facts.hashing import blob_hash
 from events.facts.values import BlobHash
-from events.stores.rows import checked
+from events.stores.rows import checked_blob
 
 
-class Packed(NamedTuple):
+class PackedBlob(NamedTuple):
     """A blob as stored; the order of the fields is the order of the table's columns."""
 
     hash: BlobHash
@@ -25,12 +25,12 @@ class Staging:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._packed: dict[BlobHash, Packed] = {}
+        self._packed: dict[BlobHash, PackedBlob] = {}
 
     def put(self, content: bytes) -> BlobHash:
         """Take a blob in."""
-        blob = digest(content)
-        packed = Packed(blob, len(content), zlib.compress(content))
+        blob = blob_hash(content)
+        packed = PackedBlob(blob, len(content), zlib.compress(content))
         with self._lock:
             self._packed[blob] = packed
         return blob
@@ -41,12 +41,12 @@ class Staging:
             packed = self._packed.get(blob)
         return None if packed is None else zlib.decompress(packed.content)
 
-    def waiting(self) -> list[Packed]:
+    def waiting(self) -> list[PackedBlob]:
         """All that wait now."""
         with self._lock:
             return list(self._packed.values())
 
-    def forget(self, stored: Collection[Packed]) -> None:
+    def forget(self, stored: Collection[PackedBlob]) -> None:
         """Drop these, because they are durable."""
         with self._lock:
             for packed in stored:
@@ -58,13 +58,13 @@ class Staging:
             self._packed.clear()
 
 
-def unpacked(blob: BlobHash, content: bytes | None) -> bytes:
+def unpack_blob(blob: BlobHash, content: bytes | None) -> bytes:
     """The content of a stored blob, if it is what the hash names.
 
     Raises:
         LogCorrupt: it is missing or does not match.
     """
     try:
-        return checked(blob, None if content is None else zlib.decompress(content))
+        return checked_blob(blob, None if content is None else zlib.decompress(content))
     except zlib.error:
-        return checked(blob, b"")
+        return checked_blob(blob, b"")

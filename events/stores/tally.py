@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from events.facts.errors import LogCorrupt
-from events.facts.log import Broken, Head
+from events.facts.log import Corruption, Head
 from events.stores.rows import Row
 
 TALLY_SINCE = 3
 """Schema that brought tallies."""
-WRITTEN = ("question_proposed", "attempts_made")
+KINDS_WITH_COMPLETIONS = ("question_proposed", "attempts_made")
 """Kinds of events that hold what a model wrote."""
 
 _ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
@@ -41,7 +41,7 @@ class Tally:
             if row.version == 1:
                 first = row.stream.partition("/")[0]
                 self.streams[first] = self.streams.get(first, 0) + 1
-            if row.kind in WRITTEN:
+            if row.kind in KINDS_WITH_COMPLETIONS:
                 # As it was stored, not upcast: another shape of these kinds must be heeded here.
                 generation = json.loads(row.data)["generation"]
                 self.rollouts += generation["count"]
@@ -54,11 +54,11 @@ class Tally:
             yield row
             self.add((row,))
 
-    def broken(self, tip: Head, stored: str | None) -> Broken | None:
+    def broken(self, tip: Head, stored: str | None) -> Corruption | None:
         """What is wrong with the stored tally of a log that holds what was counted here."""
         if stored in (None, self.text()):
             return None
-        return Broken(tip.position, "the tally is not that of the events up to here; it was changed from outside")
+        return Corruption(tip.position, "the tally is not that of the events up to here; it was changed from outside")
 
     def text(self) -> str:
         """The counts as they are stored."""

@@ -15,12 +15,12 @@ from events.facts.errors import LogError
 from events.facts.log import Event, Head
 from events.facts.types import Fact
 from events.facts.upcast import UPCASTERS, Upcaster
-from events.stores.rows import EMPTY, End, Row, check_expected, open_row, seal, utc_now
+from events.stores.rows import EMPTY_STREAM, Row, StreamEnd, check_expected, open_row, seal, utc_now
 from events.stores.tally import Tally
 
 
 @dataclass(frozen=True)
-class Request:
+class AppendRequest:
     """What `append` was asked for."""
 
     stream: str
@@ -53,14 +53,14 @@ class Key(NamedTuple):
 
 
 @dataclass
-class Plan:
+class TransactionPlan:
     """What one transaction is going to write."""
 
     tip: Head
     """Where the log ends, planned rows included."""
     clock: Callable[[], datetime] = utc_now
     upcasters: Mapping[tuple[str, int], Upcaster] = field(default_factory=lambda: UPCASTERS)
-    ends: dict[str, End] = field(default_factory=dict)
+    ends: dict[str, StreamEnd] = field(default_factory=dict)
     """Where the streams end; one that is missing here is empty."""
     recorded: dict[tuple[str, str], list[Event]] = field(default_factory=dict)
     """Events that were appended earlier, by stream and key."""
@@ -69,7 +69,7 @@ class Plan:
     rows: list[Row] = field(default_factory=list)
     keys: list[Key] = field(default_factory=list)
 
-    def add(self, request: Request) -> list[Event]:
+    def add(self, request: AppendRequest) -> list[Event]:
         """The events that the request is told: those it appends, or those that its key named already.
 
         Raises:
@@ -79,7 +79,7 @@ class Plan:
         stream, key = request.stream, request.key
         if key is not None and (stream, key) in self.recorded:
             return list(self.recorded[stream, key])
-        end = self.ends.get(stream, EMPTY)
+        end = self.ends.get(stream, EMPTY_STREAM)
         check_expected(stream, end, request.expected)
         rows = seal(
             request.facts,
@@ -93,7 +93,7 @@ class Plan:
         events = [open_row(row, self.upcasters) for row in rows]
         if rows:
             self.rows += rows
-            self.ends[stream] = End(rows[-1].version, rows[-1].hash)
+            self.ends[stream] = StreamEnd(rows[-1].version, rows[-1].hash)
             self.tip = Head(rows[-1].position, rows[-1].head)
         if key is not None:
             self.keys.append(Key(stream, key, end.version + 1, len(rows)))

@@ -17,11 +17,11 @@ from rich.text import Text
 from events.facts.errors import BadInput
 from events.facts.values import QuestionId
 from events.index.reader import Index
-from events.projections.answer_detail import AttemptStory
-from events.pure.test_outcomes import judged
+from events.projections.answer_detail import CompletionDetail
+from events.pure.test_outcomes import judged_tests
 from events.reports.run_overview import SHORT
-from events.terminal.drawing import changes, heading, indented, next_commands, plain, program, table
-from events.terminal.question import cells
+from events.terminal.drawing import diff_text, heading, indented, next_commands, plain_text, program_text, table
+from events.terminal.question import test_case_cells
 from events.text.safe_text import clean, one_line
 
 SURE = 0.9
@@ -30,13 +30,13 @@ LINES = 30
 """Lines that a comparison with the reference program may have to be shown."""
 
 
-def data(story: AttemptStory) -> dict[str, Any]:
+def attempt_json(story: CompletionDetail) -> dict[str, Any]:
     """The attempt for programs."""
-    told: dict[str, Any] = TypeAdapter(AttemptStory).dump_python(story, mode="json")
+    told: dict[str, Any] = TypeAdapter(CompletionDetail).dump_python(story, mode="json")
     return {"name": story.name, **told, "positions": story.positions._asdict()}
 
 
-def place_of(name: str) -> tuple[str, int]:
+def parse_answers_name(name: str) -> tuple[str, int]:
     """Stream and version of what a command line calls answers.
 
     Raises:
@@ -48,7 +48,7 @@ def place_of(name: str) -> tuple[str, int]:
     return stream, int(version)
 
 
-def latest_of(index: Index, question: QuestionId) -> tuple[str, int, str]:
+def latest_answers(index: Index, question: QuestionId) -> tuple[str, int, str]:
     """Stream and version of the latest answers to a question, and which they are in words.
 
     Raises:
@@ -61,30 +61,30 @@ def latest_of(index: Index, question: QuestionId) -> tuple[str, int, str]:
     return found[0].stream, found[0].version, words
 
 
-def drawn(story: AttemptStory, where: str, among: str = "") -> RenderableType:
+def draw_attempt(story: CompletionDetail, where: str, among: str = "") -> RenderableType:
     """The attempt, from what it is to the next commands."""
     parts: list[RenderableType] = [_title(story, among), *_facts(story)]
-    parts += ["", heading("Prompt"), indented(plain(story.prompt.rstrip("\n")))]
+    parts += ["", heading("Prompt"), indented(plain_text(story.prompt.rstrip("\n")))]
     parts += ["", heading("Completion"), indented(_completion(story))]
     if story.program is not None and not _bare(story):
-        parts += ["", heading("The program in it"), indented(program(story.program))]
+        parts += ["", heading("The program in it"), indented(program_text(story.program))]
     parts += _compared(story)
     if story.answer is not None:
-        parts += ["", heading("The answer in it"), indented(plain(story.answer))]
+        parts += ["", heading("The answer in it"), indented(plain_text(story.answer))]
     if story.question is not None and story.role == "student":
         parts += ["", heading("Tests"), indented(_tests(story))]
     parts += ["", heading(_measure(story)), indented(_tokens(story))]
     return Group(*parts, "", next_commands(where, _deeper(story)))
 
 
-def _title(story: AttemptStory, among: str) -> Text:
+def _title(story: CompletionDetail, among: str) -> Text:
     kind = "proposal" if story.role == "teacher" else "attempt"
     counted = f", which has 0 to {story.count - 1}" if story.count > 1 else ""
     title = Text.assemble((f"{kind} {story.index}", "bold"), f" of {one_line(story.stream)}:{story.version}{counted}")
     return title.append(f" ({among})" if among else "", "dim")
 
 
-def _facts(story: AttemptStory) -> Iterator[Text]:
+def _facts(story: CompletionDetail) -> Iterator[Text]:
     when = "in an examination" if story.iteration is None else f"in iteration {story.iteration}"
     asked = clean(story.asked)[:SHORT]
     if story.role == "teacher":
@@ -97,7 +97,7 @@ def _facts(story: AttemptStory) -> Iterator[Text]:
     yield Text(_worth(story))
 
 
-def _verdict(story: AttemptStory) -> Text:
+def _verdict(story: CompletionDetail) -> Text:
     if story.proposal is not None:
         told = story.proposal
         became = "accepted" if told.accepted else (told.rejected or "not judged yet").replace("_", " ")
@@ -119,7 +119,7 @@ def _verdict(story: AttemptStory) -> Text:
     return line.append(".")
 
 
-def _worth(story: AttemptStory) -> str:
+def _worth(story: CompletionDetail) -> str:
     if story.reward is None:
         return "No reward: nothing is learned from it."
     advantage = "not known before its iteration ends" if story.advantage is None else f"{story.advantage:+.3f}"
@@ -128,61 +128,61 @@ def _worth(story: AttemptStory) -> str:
     return f"Reward {story.reward:g}, advantage {advantage}, {story.phase} phase; {told}."
 
 
-def _bare(story: AttemptStory) -> bool:
+def _bare(story: CompletionDetail) -> bool:
     """Whether the completion is its program and a fence, and nothing else."""
     text = story.completion.replace("\r\n", "\n").strip()
     return story.program is not None and text == f"```python\n{story.program}\n```"
 
 
-def _completion(story: AttemptStory) -> Text:
+def _completion(story: CompletionDetail) -> Text:
     if not _bare(story):
-        return plain(story.completion.rstrip("\n"))
-    return Text("```python\n").append_text(program(story.program or "")).append("\n```")
+        return plain_text(story.completion.rstrip("\n"))
+    return Text("```python\n").append_text(program_text(story.program or "")).append("\n```")
 
 
-def _compared(story: AttemptStory) -> list[RenderableType]:
+def _compared(story: CompletionDetail) -> list[RenderableType]:
     """How a wrong program differs from the reference, where that is short."""
     reference = story.reference
-    changed = None if reference is None else changes(reference, story.program or "", most=LINES)
+    changed = None if reference is None else diff_text(reference, story.program or "", most=LINES)
     return [] if changed is None else ["", heading("Compared with the reference program (-)"), indented(changed)]
 
 
-def _tests(story: AttemptStory) -> RenderableType:
+def _tests(story: CompletionDetail) -> RenderableType:
     assert story.question is not None
     per_test = story.provenance is not None and story.provenance.per_test
     rows = table("#", "shown", "input", "expected output", "result", right=("#",))
     public = len(story.question.public)
-    for one in judged(story.question.pairs, public, story.verdict, per_test=per_test, only=story.pair):
-        given, wanted = cells(story.question.pairs[one.pair])
+    for one in judged_tests(story.question.pairs, public, story.verdict, per_test=per_test, only=story.pair):
+        given, wanted = test_case_cells(story.question.pairs[one.pair])
         rows.add_row(str(one.pair), "public" if one.public else "private", given, wanted, one.result.replace("_", " "))
     return rows
 
 
-def _measure(story: AttemptStory) -> str:
+def _measure(story: CompletionDetail) -> str:
     count = len(story.ids)
     mean = f", mean logprob {sum(story.logprobs) / count:.3f}" if count else ""
     return f"Tokens: {count}{mean}; ‹p› follows a token that was less likely than {SURE:g}"
 
 
-def _tokens(story: AttemptStory) -> Text:
+def _tokens(story: CompletionDetail) -> Text:
     """The completion with the probability behind each token that was a choice; ids where there is no tokenizer."""
-    drawn = Text()
+    draw_attempt = Text()
     for place, (token, logprob) in enumerate(zip(story.ids, story.logprobs, strict=True)):
         said = clean(story.pieces[place]) if story.pieces is not None else f"{token} "
         likely = math.exp(min(0.0, logprob)) if not math.isnan(logprob) else 0.0
         if likely >= SURE:
-            drawn.append(said)
+            draw_attempt.append(said)
             continue
         style = "bold red" if likely < 0.1 else "yellow"
         body = said.rstrip("\n ")
-        drawn.append(body, style)
-        drawn.append(f"‹{likely:.2g}›", f"dim {style}")
-        drawn.append(said[len(body) :])
-    drawn.rstrip()
-    return drawn
+        draw_attempt.append(body, style)
+        draw_attempt.append(f"‹{likely:.2g}›", f"dim {style}")
+        draw_attempt.append(said[len(body) :])
+    draw_attempt.rstrip()
+    return draw_attempt
 
 
-def _deeper(story: AttemptStory) -> list[tuple[str, str, str]]:
+def _deeper(story: CompletionDetail) -> list[tuple[str, str, str]]:
     at = f"--answers {one_line(story.stream)}:{story.version}"
     commands = [("this attempt again", "events.trace", f"{at} --attempt {story.index}")]
     if story.count > 1:

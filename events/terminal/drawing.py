@@ -16,11 +16,11 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from events.cli.app import python
-from events.process.console import Screen
-from events.text.diff import Line, differences
+from events.cli.app import python_command
+from events.process.console import RaisingConsole
+from events.text.diff import DiffLine, diff_lines
 from events.text.safe_text import clean, one_line
-from events.text.secrets import masked
+from events.text.secrets import mask
 
 WIDTH = 160
 """Columns where no window says how many there are."""
@@ -31,25 +31,25 @@ SHORT_DIFF = 12
 _STYLES = {"-": ("red", "bold reverse red"), "+": ("green", "bold reverse green"), " ": ("dim", "dim")}
 
 
-def show(thing: RenderableType) -> None:
+def print_drawn(thing: RenderableType) -> None:
     """Print it."""
-    console = Screen(highlight=False)
+    console = RaisingConsole(highlight=False)
     if console.is_terminal:
         console.print(thing, crop=False)
         return
-    console = Screen(highlight=False, width=WIDTH)
+    console = RaisingConsole(highlight=False, width=WIDTH)
     with console.capture() as captured:
         console.print(thing, crop=False)
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
     sys.stdout.flush()
 
 
-def plain(text: str, limit: int | None = None) -> Text:
+def plain_text(text: str, limit: int | None = None) -> Text:
     """A text of others, on one line if it is cut."""
     return Text(clean(text) if limit is None else one_line(text, limit))
 
 
-def program(source: str) -> Text:
+def program_text(source: str) -> Text:
     """A program, coloured."""
     text = clean(source).rstrip("\n")
     if len(text) > LONGEST:
@@ -59,12 +59,12 @@ def program(source: str) -> Text:
     return found
 
 
-def changes(old: str, new: str, *, most: int | None = SHORT_DIFF) -> Text | None:
+def diff_text(old: str, new: str, *, most: int | None = SHORT_DIFF) -> Text | None:
     """What changed between two texts: lines that went and came, and how many stayed between them.
 
     None where they are equal, or where more than `most` lines would be shown.
     """
-    parts = list(_folded(differences(old, new)))
+    parts = list(_folded(diff_lines(old, new)))
     if all(isinstance(part, int) for part in parts) or (most is not None and len(parts) > most):
         return None
     drawn = Text()
@@ -77,9 +77,9 @@ def changes(old: str, new: str, *, most: int | None = SHORT_DIFF) -> Text | None
     return drawn
 
 
-def _folded(lines: Iterable[Line]) -> Iterable[Line | int]:
+def _folded(lines: Iterable[DiffLine]) -> Iterable[DiffLine | int]:
     """Changed lines, and the number of equal ones between them; a single one is itself."""
-    waiting: list[Line] = []
+    waiting: list[DiffLine] = []
     for line in [*lines, None]:
         if line is not None and line.mark == " ":
             waiting.append(line)
@@ -91,7 +91,7 @@ def _folded(lines: Iterable[Line]) -> Iterable[Line | int]:
             yield line
 
 
-def _line(line: Line) -> Text:
+def _line(line: DiffLine) -> Text:
     style, changed = _STYLES[line.mark]
     drawn = Text(f"{line.mark} {clean(line.text)}", style)
     for start, end in line.spans:
@@ -119,9 +119,9 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
 
 def next_commands(where: str, commands: Sequence[tuple[str, str, str]]) -> Text:
     """What to type next: what it is for, the module, and what follows the run. Lines that are to be copied are never broken."""
-    run, wide = shlex.quote(masked(clean(where))), max((len(what) for what, _, _ in commands), default=0)
+    run, wide = shlex.quote(mask(clean(where))), max((len(what) for what, _, _ in commands), default=0)
     lines = [
-        Text.assemble((what.ljust(wide + 2), "dim"), f"{python()} -m {module} {run} {arguments}".rstrip())
+        Text.assemble((what.ljust(wide + 2), "dim"), f"{python_command()} -m {module} {run} {arguments}".rstrip())
         for what, module, arguments in commands
     ]
     drawn = Text("\n", no_wrap=True, overflow="ignore").join(lines)

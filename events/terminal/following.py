@@ -17,9 +17,9 @@ from rich.console import RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from events.cli.output import say_json
+from events.cli.output import print_json
 from events.facts.follow import follow
-from events.facts.log import Event, Readable
+from events.facts.log import Event, ReadableLog
 from events.facts.types import (
     AttemptsMade,
     AttemptsVerified,
@@ -33,12 +33,12 @@ from events.facts.types import (
     RunResumed,
 )
 from events.facts.values import QuestionId
-from events.process.console import Screen
-from events.projections.goalpost_history import tell_episode
+from events.process.console import RaisingConsole
+from events.projections.goalpost_history import episode_history
 from events.projections.run_summary import RunSummary
-from events.reports.run_overview import SHORT, counts, number, overview_json
+from events.reports.run_overview import SHORT, count_text, number, overview_json
 from events.terminal import run as runs
-from events.terminal.drawing import show
+from events.terminal.drawing import print_drawn
 from events.terminal.goalpost import episode_branch, read_question
 from events.text.safe_text import clean, one_line
 
@@ -46,10 +46,10 @@ REFRESH_S = 1.0
 """How often a window is drawn anew at most."""
 
 
-def run(log: Readable, where: str, *, whole: bool = False, as_json: bool = False) -> None:
+def follow_run(log: ReadableLog, where: str, *, whole: bool = False, as_json: bool = False) -> None:
     """The overview, again and again."""
-    summary = runs.summarised(log, where)
-    console = Screen(highlight=False)
+    summary = runs.load_summary(log, where)
+    console = RaisingConsole(highlight=False)
     if console.is_terminal and not as_json:
         _window(log, where, summary, console, whole=whole)
         return
@@ -60,28 +60,28 @@ def run(log: Readable, where: str, *, whole: bool = False, as_json: bool = False
         if line is not None and as_json:
             _json(overview_json(summary))
         elif line is not None:
-            show(line)
+            print_drawn(line)
 
 
 def _first(summary: RunSummary, where: str, *, whole: bool, as_json: bool) -> None:
     if as_json:
         _json(overview_json(summary))
     else:
-        show(runs.drawn(summary, where, whole=whole))
+        print_drawn(runs.draw_run(summary, where, whole=whole))
 
 
-def _window(log: Readable, where: str, summary: RunSummary, console: Screen, *, whole: bool) -> None:
+def _window(log: ReadableLog, where: str, summary: RunSummary, console: RaisingConsole, *, whole: bool) -> None:
     drawn = summary.position, monotonic()
 
     def look() -> bool:
         """Draw anew what has moved; whether that is the end."""
         nonlocal drawn
         if summary.position > drawn[0] and (monotonic() - drawn[1] >= REFRESH_S or summary.finished):
-            live.update(runs.drawn(summary, where, whole=whole), refresh=True)
+            live.update(runs.draw_run(summary, where, whole=whole), refresh=True)
             drawn = summary.position, monotonic()
         return summary.finished
 
-    with Live(runs.drawn(summary, where, whole=whole), console=console, auto_refresh=False) as live:
+    with Live(runs.draw_run(summary, where, whole=whole), console=console, auto_refresh=False) as live:
         for event in follow(log, after=summary.position, stop=look):
             summary.apply(event)
         look()
@@ -108,7 +108,7 @@ def _line(event: Event, summary: RunSummary) -> Text | None:
             return None
 
 
-def goalpost(log: Readable, asked: QuestionId, *, after: int, diff: bool = False, as_json: bool = False) -> None:
+def follow_goalpost(log: ReadableLog, asked: QuestionId, *, after: int, diff: bool = False, as_json: bool = False) -> None:
     """New episodes of a goalpost, each when it ends, and what examinations find."""
     kinds = ("episode_finished", "episode_failed", "evaluation_finished")
     for event in _while_it_plays(log, after, kinds):
@@ -116,7 +116,7 @@ def goalpost(log: Readable, asked: QuestionId, *, after: int, diff: bool = False
             case EpisodeFinished() | EpisodeFailed():
                 started = next(iter(log.read(event.stream, limit=1))).fact
                 if isinstance(started, EpisodeStarted) and (started.question, started.purpose) == (asked, "guided"):
-                    told = tell_episode(log, event.stream)
+                    told = episode_history(log, event.stream)
                     branch = episode_branch(told, read_question(log, started.blob), log, diff=diff)
                     _say({"episode": asdict(told)}, branch, as_json=as_json)
             case EvaluationFinished(successes=successes, attempts=attempts, iteration=iteration) if asked in successes:
@@ -127,8 +127,8 @@ def goalpost(log: Readable, asked: QuestionId, *, after: int, diff: bool = False
                 pass
 
 
-def question(
-    log: Readable, asked: QuestionId, *, after: int, waiting: dict[tuple[str, int], int], as_json: bool = False
+def follow_question(
+    log: ReadableLog, asked: QuestionId, *, after: int, waiting: dict[tuple[str, int], int], as_json: bool = False
 ) -> None:
     """New answers to a question, when they are verified.
 
@@ -141,7 +141,7 @@ def question(
     """
     for event in _while_it_plays(log, after, ("attempts_made", "attempts_verified")):
         match event.fact:
-            case AttemptsMade(question=question) if question == asked:
+            case AttemptsMade(question=follow_question) if follow_question == asked:
                 waiting[event.stream, event.version] = event.position
             case AttemptsVerified(of=of, verdicts=verdicts) if (event.stream, of) in waiting:
                 made = next(log.read(after=waiting.pop((event.stream, of)) - 1, limit=1)).fact
@@ -154,13 +154,13 @@ def question(
                     "task": made.task,
                     "outcomes": outcomes,
                 }
-                text = f"{one_line(event.stream)}:{of} {made.purpose.replace('_', ' ')} as {made.task}: {counts(outcomes)}"
+                text = f"{one_line(event.stream)}:{of} {made.purpose.replace('_', ' ')} as {made.task}: {count_text(outcomes)}"
                 _say({"answers": found}, Text(text), as_json=as_json)
             case _:
                 pass
 
 
-def _while_it_plays(log: Readable, after: int, kinds: tuple[str, ...]) -> Iterator[Event]:
+def _while_it_plays(log: ReadableLog, after: int, kinds: tuple[str, ...]) -> Iterator[Event]:
     ends = "run_finished", "run_resumed"
     last = [event.fact.kind for event in log.read("run", kinds=ends) if event.position <= after][-1:]
     for event in follow(log, after=after, kinds=(*kinds, *ends), stop=lambda: last == ["run_finished"]):
@@ -174,9 +174,9 @@ def _say(data: dict[str, Any], shown: RenderableType, *, as_json: bool) -> None:
     if as_json:
         _json(data)
     else:
-        show(shown)
+        print_drawn(shown)
 
 
 def _json(data: dict[str, Any]) -> None:
-    say_json(data)
+    print_json(data)
     sys.stdout.flush()

@@ -13,15 +13,22 @@ from rich.text import Text
 from rich.tree import Tree
 
 from events.facts.errors import LogCorrupt
-from events.facts.log import Readable
+from events.facts.log import ReadableLog
 from events.facts.values import BlobHash, Question, QuestionId, Seat
 from events.index.reader import Index
-from events.index.rows import Gap, Goalpost
-from events.projections.best_answer import Nearest, nearest_answer
-from events.projections.goalpost_history import AttemptsStory, EpisodeStory, GoalpostStory, ProposalStory, doubt, tell
+from events.index.rows import GapEntry, GoalpostEntry
+from events.projections.best_answer import BestAnswer, best_answer
+from events.projections.goalpost_history import (
+    AttemptGroup,
+    EpisodeHistory,
+    GoalpostHistory,
+    ProposalHistory,
+    goalpost_history,
+    statement_doubt,
+)
 from events.reports.explanation import why
-from events.reports.run_overview import SHORT, counts, share
-from events.terminal.drawing import changes, heading, indented, next_commands, plain, program
+from events.reports.run_overview import SHORT, count_text, share
+from events.terminal.drawing import diff_text, heading, indented, next_commands, plain_text, program_text
 from events.text.safe_text import clean, one_line
 
 EPISODES = 5
@@ -32,18 +39,18 @@ DETAIL = 100
 """Characters of the reason of a rejection that are shown."""
 MEASURES = 12
 """Measures that are shown on a line, the latest."""
-NAMES: dict[Seat, str] = {"easy": "lemma", "hard": "lift", "open": "open question"}
+SEAT_NOUNS: dict[Seat, str] = {"easy": "lemma", "hard": "lift", "open": "open question"}
 
 
 @dataclass(frozen=True)
 class GoalpostView:
     """A goalpost as it is shown."""
 
-    row: Goalpost
-    gaps: list[Gap]
+    row: GoalpostEntry
+    gaps: list[GapEntry]
     why: str
-    story: GoalpostStory
-    nearest: Nearest | None
+    story: GoalpostHistory
+    nearest: BestAnswer | None
     """The answer to look at first; None where no answer passed a test."""
 
     @property
@@ -54,26 +61,26 @@ class GoalpostView:
         return {"why": self.why, **asdict(self.story), "measures": measures, "nearest": nearest}
 
 
-def view(log: Readable, index: Index, goalpost: QuestionId, *, episodes: int | None = EPISODES) -> GoalpostView:
+def goalpost_view(log: ReadableLog, index: Index, goalpost: QuestionId, *, episodes: int | None = EPISODES) -> GoalpostView:
     """All that is shown of a goalpost, with its latest episodes, or all.
 
     Raises:
         BadInput: the run has no such goalpost.
     """
-    story = tell(log, index, goalpost, limit=episodes)
+    story = goalpost_history(log, index, goalpost, limit=episodes)
     row = index.goalpost(goalpost)
     assert row is not None
     gaps = index.gaps(goalpost)
     streams = [episode.stream for episode in index.episodes(goalpost, limit=row.episodes)]
     sentence = why(row, gaps, (proposal for stream in streams for proposal in index.proposals(stream)))
-    return GoalpostView(row, gaps, sentence, story, nearest_answer(log, index, goalpost, gaps))
+    return GoalpostView(row, gaps, sentence, story, best_answer(log, index, goalpost, gaps))
 
 
-def drawn(told: GoalpostView, log: Readable, where: str, *, diff: bool = False) -> RenderableType:
+def draw_goalpost(told: GoalpostView, log: ReadableLog, where: str, *, diff: bool = False) -> RenderableType:
     """The goalpost, from the sentence to the next commands."""
     story, question = told.story, read_question(log, told.story.blob)
     title = Text.assemble((f"goalpost {clean(story.question)}", "bold"), f" from {one_line(story.source, 32)}")
-    parts: list[RenderableType] = [title, plain(told.why), "", *_asking(question, story.blob)]
+    parts: list[RenderableType] = [title, plain_text(told.why), "", *_asking(question, story.blob)]
     if told.gaps:
         parts += [
             "",
@@ -85,7 +92,7 @@ def drawn(told: GoalpostView, log: Readable, where: str, *, diff: bool = False) 
     return Group(*parts, "", next_commands(where, _deeper(told)))
 
 
-def read_question(log: Readable, blob: BlobHash) -> Question | None:
+def read_question(log: ReadableLog, blob: BlobHash) -> Question | None:
     """A question; None if it cannot be read."""
     try:
         return Question.model_validate_json(log.get(blob))
@@ -96,11 +103,11 @@ def read_question(log: Readable, blob: BlobHash) -> Question | None:
 def _asking(question: Question | None, blob: BlobHash) -> list[RenderableType]:
     if question is None:
         return [_unreadable(blob)]
-    parts: list[RenderableType] = [heading("Statement"), indented(plain(question.statement))]
+    parts: list[RenderableType] = [heading("Statement"), indented(plain_text(question.statement))]
     if question.context:
-        parts += ["", heading("Code before every answer"), indented(program(question.context))]
+        parts += ["", heading("Code before every answer"), indented(program_text(question.context))]
     if question.program is not None:
-        parts += ["", heading("Reference program"), indented(program(question.program))]
+        parts += ["", heading("Reference program"), indented(program_text(question.program))]
     return parts
 
 
@@ -108,7 +115,7 @@ def _unreadable(blob: BlobHash) -> Text:
     return Text(f"question {clean(blob)[:SHORT]} cannot be read; the log is damaged", "red")
 
 
-def _measures(gaps: list[Gap]) -> Text:
+def _measures(gaps: list[GapEntry]) -> Text:
     shown = gaps[-MEASURES:]
     line = Text(f"… {len(gaps) - len(shown)} earlier … " if len(shown) < len(gaps) else "")
     for place, gap in enumerate(shown):
@@ -119,7 +126,7 @@ def _measures(gaps: list[Gap]) -> Text:
     return line
 
 
-def episode_tree(story: GoalpostStory, log: Readable, *, diff: bool) -> Tree:
+def episode_tree(story: GoalpostHistory, log: ReadableLog, *, diff: bool) -> Tree:
     """The episodes that were told, with lifts under the lemmas that they vary."""
     count, left = len(story.episodes), story.episodes_in_all - len(story.episodes)
     title = f"Episodes, the latest {count} of {story.episodes_in_all}" if left else "Episodes"
@@ -130,7 +137,7 @@ def episode_tree(story: GoalpostStory, log: Readable, *, diff: bool) -> Tree:
     return root
 
 
-def episode_branch(episode: EpisodeStory, goalpost: Question | None, log: Readable, *, diff: bool) -> Tree:
+def episode_branch(episode: EpisodeHistory, goalpost: Question | None, log: ReadableLog, *, diff: bool) -> Tree:
     """One episode."""
     ending = one_line((episode.ending or "going on").replace("_", " "))
     after = f" → {episode.gap_after:.2f}" if episode.gap_after is not None else ""
@@ -163,21 +170,21 @@ def _variant(node: Tree, asked: Question | None, parent: Question | None, blob: 
     if asked is None:
         node.add(_unreadable(blob))
         return
-    statement = plain(asked.statement, None if diff else STATEMENT)
+    statement = plain_text(asked.statement, None if diff else STATEMENT)
     statement.stylize("italic")
     node.add(statement)
     if asked.program is None:
         return
     if parent is None or parent.program is None:
-        node.add(program(asked.program))
+        node.add(program_text(asked.program))
         return
-    changed = changes(parent.program, asked.program, most=None) if diff else changes(parent.program, asked.program)
+    changed = diff_text(parent.program, asked.program, most=None) if diff else diff_text(parent.program, asked.program)
     if changed is not None:
         node.add(changed)
 
 
-def _proposal(proposal: ProposalStory) -> Text:
-    name = NAMES[proposal.seat]
+def _proposal(proposal: ProposalHistory) -> Text:
+    name = SEAT_NOUNS[proposal.seat]
     parts = [] if proposal.question is None else [clean(proposal.question)[:SHORT]]
     if proposal.attempts:
         parts.append(f"solved {proposal.successes}/{proposal.attempts}")
@@ -187,7 +194,7 @@ def _proposal(proposal: ProposalStory) -> Text:
         parts.append(f"similarity {proposal.similarity:.2f}")
     if proposal.aligned is not None:
         parts.append("aligned" if proposal.aligned else "not aligned")
-    if unsure := doubt(proposal.attempts, proposal.agreeing):
+    if unsure := statement_doubt(proposal.attempts, proposal.agreeing):
         parts.append(unsure)
     if proposal.accepted:
         return Text.assemble((name, "bold green"), " accepted: ", ", ".join(parts))
@@ -196,9 +203,9 @@ def _proposal(proposal: ProposalStory) -> Text:
     return Text(", ".join([f"{name} proposal {proposal.attempt}: {reason}{detail}", *parts]), "dim")
 
 
-def _answers(answers: AttemptsStory, stream: str) -> Text:
+def _answers(answers: AttemptGroup, stream: str) -> Text:
     mean = f", mean reward {sum(answers.rewards) / len(answers.rewards):.2f}" if answers.rewards else ""
-    found = counts(answers.outcomes) or "not verified yet"
+    found = count_text(answers.outcomes) or "not verified yet"
     line = Text(f"{answers.purpose.replace('_', ' ')} as {answers.task}: {found}{mean}")
     return line.append(f"  {one_line(stream)}:{answers.version}", "dim")
 

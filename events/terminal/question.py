@@ -15,13 +15,13 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from events.facts.errors import BadInput
-from events.facts.log import Readable
-from events.facts.values import Pair, Question, QuestionId
+from events.facts.log import ReadableLog
+from events.facts.values import IOPair, Question, QuestionId
 from events.index.reader import Index
-from events.index.rows import Answers, Appearance
-from events.projections.goalpost_history import doubt
-from events.reports.run_overview import SHORT, counts, number
-from events.terminal.drawing import changes, heading, indented, next_commands, plain, program, table
+from events.index.rows import AppearanceEntry, AttemptsEntry
+from events.projections.goalpost_history import statement_doubt
+from events.reports.run_overview import SHORT, count_text, number
+from events.terminal.drawing import diff_text, heading, indented, next_commands, plain_text, program_text, table
 from events.terminal.goalpost import read_question
 from events.text.safe_text import clean, one_line
 
@@ -39,9 +39,9 @@ class QuestionView:
     question: QuestionId
     text: Question | None
     """None where the log holds no more than prompts."""
-    appearances: list[Appearance]
+    appearances: list[AppearanceEntry]
     """In order."""
-    answers: list[Answers]
+    answers: list[AttemptsEntry]
     """The latest first."""
     parent: Question | None
 
@@ -57,7 +57,7 @@ class QuestionView:
         }
 
 
-def identify(index: Index, prefix: str) -> QuestionId:
+def find_question(index: Index, prefix: str) -> QuestionId:
     """The question whose id starts so, be it a goalpost or any other.
 
     Raises:
@@ -78,7 +78,7 @@ def identify(index: Index, prefix: str) -> QuestionId:
     return next(iter(found))
 
 
-def view(log: Readable, index: Index, question: QuestionId) -> QuestionView:
+def question_view(log: ReadableLog, index: Index, question: QuestionId) -> QuestionView:
     """All that the log says of a question."""
     appearances = index.appearances(question, limit=_ALL)
     blob = next((one.blob for one in appearances if one.blob), None)
@@ -89,17 +89,17 @@ def view(log: Readable, index: Index, question: QuestionId) -> QuestionView:
     return QuestionView(question, text, appearances, index.answers(question=question, limit=_ALL), parent)
 
 
-def drawn(told: QuestionView, where: str, *, whole: bool = False, diff: bool = False) -> RenderableType:
+def draw_question(told: QuestionView, where: str, *, whole: bool = False, diff: bool = False) -> RenderableType:
     """The question, from what it is to the next commands."""
     parts: list[RenderableType] = [_title(told), *_sentences(told)]
     if told.text is not None:
-        parts += ["", heading("Statement"), indented(plain(told.text.statement))]
+        parts += ["", heading("Statement"), indented(plain_text(told.text.statement))]
         if told.text.context:
-            parts += ["", heading("Code before every answer"), indented(program(told.text.context))]
+            parts += ["", heading("Code before every answer"), indented(program_text(told.text.context))]
         if told.text.program is not None:
-            parts += ["", heading("Reference program"), indented(program(told.text.program))]
+            parts += ["", heading("Reference program"), indented(program_text(told.text.program))]
         parts += _differing(told, most=None if diff else 40)
-        parts += ["", heading("Inputs and outputs"), indented(pairs(told.text))]
+        parts += ["", heading("Inputs and outputs"), indented(test_case_table(told.text))]
     if told.answers:
         parts += ["", heading("Answers by purpose"), indented(_purposes(told.answers))]
         parts += ["", heading(_title_of("Answers", len(told.answers), whole)), indented(_answers(told.answers, whole))]
@@ -125,14 +125,14 @@ def _sentences(told: QuestionView) -> list[Text]:
     return [Text(_sentence(one)) for one in told.appearances[:1]]
 
 
-def _sentence(one: Appearance) -> str:
+def _sentence(one: AppearanceEntry) -> str:
     when = f"in iteration {one.iteration}" if one.iteration is not None else "at the start"
     if one.seat is None:
         return f"First asked {when}, in {one_line(one.stream)}."
     made = f"Proposed {when} by the {one.seat} seat (proposal {one.attempt}, axis {one.axis}, {one_line(one.stream)})"
     rate = "" if one.successes is None else f"{one.successes} of {one.attempts} answers passed"
     known = [rate] if rate else []
-    known += filter(None, [doubt(one.attempts, one.agreeing)])
+    known += filter(None, [statement_doubt(one.attempts, one.agreeing)])
     known += [f"reward {one.reward:.2f}"] if one.reward is not None else []
     known += [f"similarity {one.similarity:.2f} to an earlier one"] if one.similarity is not None else []
     known += [] if one.aligned is None else ["statement and program " + ("agree" if one.aligned else "do not agree")]
@@ -153,30 +153,30 @@ def _differing(told: QuestionView, most: int | None) -> list[RenderableType]:
     title = f"Changed from its {above} {clean(first.parent or '')[:SHORT]}"
     old, new = told.parent, told.text
     texts = [(old.statement, new.statement), (old.program or "", new.program or "")]
-    drawn = [changed for before, after in texts if (changed := changes(before, after, most=most)) is not None]
-    return ["", heading(title), *map(indented, drawn)] if drawn else []
+    draw_question = [changed for before, after in texts if (changed := diff_text(before, after, most=most)) is not None]
+    return ["", heading(title), *map(indented, draw_question)] if draw_question else []
 
 
-def pairs(question: Question) -> RenderableType:
+def test_case_table(question: Question) -> RenderableType:
     """The pairs as a table."""
     rows = table("#", "shown", "input", "output", right=("#",))
     for place, pair in enumerate(question.pairs):
-        rows.add_row(str(place), "public" if place < len(question.public) else "private", *cells(pair))
+        rows.add_row(str(place), "public" if place < len(question.public) else "private", *test_case_cells(pair))
     return rows
 
 
-def cells(pair: Pair) -> tuple[Text, Text]:
+def test_case_cells(pair: IOPair) -> tuple[Text, Text]:
     """Input and output, cut."""
-    return plain(pair.input, _CELL), plain(pair.output, _CELL)
+    return plain_text(pair.input, _CELL), plain_text(pair.output, _CELL)
 
 
 def _title_of(name: str, count: int, whole: bool) -> str:
     return name if whole or count <= ROWS else f"{name}, {ROWS} of {count} (--all shows all)"
 
 
-def _purposes(answers: Sequence[Answers]) -> RenderableType:
+def _purposes(answers: Sequence[AttemptsEntry]) -> RenderableType:
     rows = table("purpose", "task", "prompts", "answers", "passed", "verdicts", right=("prompts", "answers", "passed"))
-    groups: dict[tuple[str, str], list[Answers]] = {}
+    groups: dict[tuple[str, str], list[AttemptsEntry]] = {}
     for one in reversed(answers):
         groups.setdefault((one.purpose, one.task), []).append(one)
     for (purpose, task), of in groups.items():
@@ -185,11 +185,11 @@ def _purposes(answers: Sequence[Answers]) -> RenderableType:
             outcomes.update({str(name): count for name, count in one.outcomes.items()})
         made = sum(one.count for one in of)
         passed = f"{outcomes['passed']}/{made}"
-        rows.add_row(purpose.replace("_", " "), task, str(len(of)), str(made), passed, counts(outcomes))
+        rows.add_row(purpose.replace("_", " "), task, str(len(of)), str(made), passed, count_text(outcomes))
     return rows
 
 
-def _answers(answers: Sequence[Answers], whole: bool) -> RenderableType:
+def _answers(answers: Sequence[AttemptsEntry], whole: bool) -> RenderableType:
     rows = table("answers", "iteration", "purpose", "task", "verdicts", "reward", "policy", right=("iteration", "reward"))
     for one in answers if whole else answers[:ROWS]:
         rows.add_row(
@@ -197,14 +197,14 @@ def _answers(answers: Sequence[Answers], whole: bool) -> RenderableType:
             "–" if one.iteration is None else str(one.iteration),
             one.purpose.replace("_", " "),
             one.task,
-            counts({str(name): count for name, count in one.outcomes.items()}) or "not verified yet",
+            count_text({str(name): count for name, count in one.outcomes.items()}) or "not verified yet",
             number(one.reward),
             clean(one.policy)[:SHORT],
         )
     return rows
 
 
-def _appearances(appearances: Sequence[Appearance], whole: bool) -> RenderableType:
+def _appearances(appearances: Sequence[AppearanceEntry], whole: bool) -> RenderableType:
     rows = table("where", "iteration", "what", "goalpost", "became", right=("iteration",))
     for one in appearances if whole else appearances[-ROWS:]:
         became = "accepted" if one.accepted else (one.reason or "").replace("_", " ")

@@ -10,29 +10,29 @@ from rich.console import Group, RenderableType
 
 from events.cli.app import run_name
 from events.cli.output import progress
-from events.facts.log import Readable
-from events.index.location import place_of
+from events.facts.log import ReadableLog
+from events.index.location import index_path
 from events.projections.run_summary import RunSummary
 from events.projections.snapshots import Snapshot
-from events.reports.run_overview import SHORT, nearest, overview, solved
+from events.reports.run_overview import SHORT, nearest_goalposts, overview, solved_goalposts
 from events.terminal.drawing import next_commands
 from events.text.safe_text import clean
 
 
-def summarised(log: Readable, where: str) -> RunSummary:
+def load_summary(log: ReadableLog, where: str) -> RunSummary:
     """The run's figures; of a long log not without showing how far it is."""
     with progress("reading") as say:
-        return Snapshot(place_of(where).with_suffix(".summary.json"), RunSummary).fold(log, say)
+        return Snapshot(index_path(where).with_suffix(".summary.json"), RunSummary).fold(log, say)
 
 
-def drawn(summary: RunSummary, where: str, *, whole: bool = False) -> RenderableType:
+def draw_run(summary: RunSummary, where: str, *, whole: bool = False) -> RenderableType:
     """The run, from its first sentence to the next commands."""
     return Group(overview(summary, run_name(where), whole=whole), "", next_commands(where, _deeper(summary, whole)))
 
 
 def _deeper(summary: RunSummary, whole: bool) -> list[tuple[str, str, str]]:
     commands = []
-    order, passed = nearest(summary), solved(summary)
+    order, passed = nearest_goalposts(summary), solved_goalposts(summary)
     first = next((question for question in order if question in passed), None)
     examined = {question for found in summary.evaluations for question in found.successes}
     tried = (question for question in order if question in examined or summary.goalposts[question].measured)

@@ -8,7 +8,7 @@ from pathlib import Path
 from events.facts.errors import BadInput
 
 
-def refuse_mark(path: Path) -> None:
+def refuse_byte_order_mark(path: Path) -> None:
     """Refuse a file that begins with a byte order mark, which its reader would take for a part of the first word.
 
     Raises:

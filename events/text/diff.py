@@ -28,7 +28,7 @@ _ALIKE: Final = 0.4
 _WORD: Final = re.compile(r"\w+|\s+|.")
 
 
-class Line(NamedTuple):
+class DiffLine(NamedTuple):
     """A line that stayed, went or came."""
 
     mark: Literal[" ", "-", "+"]
@@ -37,14 +37,14 @@ class Line(NamedTuple):
     """What changed in it, where another line took its place; empty where all of it is new or gone."""
 
 
-def differences(old: str, new: str) -> list[Line]:
+def diff_lines(old: str, new: str) -> list[DiffLine]:
     """All lines of both texts, in order, those that went before those that came in their place."""
     before, after = _lines(old), _lines(new)
     budget = _WORDS
-    found: list[Line] = []
+    found: list[DiffLine] = []
     for tag, start, end, begin, stop in _changes(before, after, _LINES):
         if tag == "equal":
-            found += [Line(" ", text) for text in before[start:end]]
+            found += [DiffLine(" ", text) for text in before[start:end]]
             continue
         went, came = before[start:end], after[begin:stop]
         marked: list[tuple[tuple[Span, ...], tuple[Span, ...]]] = []
@@ -55,8 +55,8 @@ def differences(old: str, new: str) -> list[Line]:
             budget -= max(_LEAST, len(words) + len(others), min(len(words) * len(others), _LINE_WORDS))
             marked.append(_spans(words, others))
         marked += [((), ())] * (max(len(went), len(came)) - len(marked))
-        found += [Line("-", text, gone) for text, (gone, _) in zip(went, marked, strict=False)]
-        found += [Line("+", text, new) for text, (_, new) in zip(came, marked, strict=False)]
+        found += [DiffLine("-", text, gone) for text, (gone, _) in zip(went, marked, strict=False)]
+        found += [DiffLine("+", text, new) for text, (_, new) in zip(came, marked, strict=False)]
     return found
 
 

@@ -20,14 +20,14 @@ import structlog
 
 from events.facts.errors import BadInput, GaspError
 from events.text.safe_text import clean, one_line
-from events.text.secrets import MASK, is_secret, masked
+from events.text.secrets import MASK, is_secret, mask
 
 FORMATS = ("json", "console")
 """What `GASP_LOG_FORMAT` may be."""
 LEVELS = ("debug", "info", "warning", "error")
 """What `GASP_LOG_LEVEL` may be: the least important lines that are written."""
 
-Line = MutableMapping[str, Any]
+LogLine = MutableMapping[str, Any]
 
 # Without local variables: they may hold secrets, and texts of any size.
 _AS_DATA = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
@@ -43,8 +43,8 @@ def configure(*, file: Path | None = None, **bound: str) -> None:
     Raises:
         BadInput: the environment asks for something that there is not.
     """
-    form = _asked("GASP_LOG_FORMAT", FORMATS, "console" if file is None else "json")
-    level = _asked("GASP_LOG_LEVEL", LEVELS, "info")
+    form = _choice_from_environment("GASP_LOG_FORMAT", FORMATS, "console" if file is None else "json")
+    level = _choice_from_environment("GASP_LOG_LEVEL", LEVELS, "info")
     stream = sys.stderr if file is None else file.open("a", encoding="utf-8", buffering=1)
     if form == "json":
         text: list[Any] = [_AS_DATA, mask_secrets, structlog.processors.JSONRenderer(sort_keys=True)]
@@ -71,7 +71,7 @@ def logger() -> Any:
 
 
 @contextmanager
-def lifetime(what: str, **fields: Any) -> Iterator[None]:
+def log_lifetime(what: str, **fields: Any) -> Iterator[None]:
     """Tell of a process: `<what>_started`, and then `<what>_ended`, or `<what>_stopped` with the error that stopped it."""
     began = time.monotonic()
     logger().info(f"{what}_started", pid=os.getpid(), **fields)
@@ -91,7 +91,7 @@ def seconds_since(began: float) -> float:
     return round(time.monotonic() - began, 3)
 
 
-def mask_secrets(_logger: object, _method: str, line: Line) -> Line:
+def mask_secrets(_logger: object, _method: str, line: LogLine) -> LogLine:
     """Make plain data of a line, with every secret masked, by its name or by its form."""
     return {name: _plain(value, name) for name, value in line.items()}
 
@@ -107,10 +107,10 @@ def _plain(value: Any, name: str = "") -> Any:
         case list() | tuple() | set() | frozenset():
             return [_plain(inner) for inner in value]
         case _:
-            return masked(str(value))
+            return mask(str(value))
 
 
-def _on_one_line(_logger: object, _method: str, line: Line) -> Line:
+def _on_one_line(_logger: object, _method: str, line: LogLine) -> LogLine:
     """Text that cannot pass for another line, nor move the cursor; a traceback is indented below its line."""
     shown = {name: one_line(value) if isinstance(value, str) else value for name, value in line.items()}
     if "exception" in line:
@@ -118,14 +118,14 @@ def _on_one_line(_logger: object, _method: str, line: Line) -> Line:
     return shown
 
 
-def _asked(variable: str, choices: tuple[str, ...], default: str) -> str:
+def _choice_from_environment(variable: str, choices: tuple[str, ...], default: str) -> str:
     asked = os.environ.get(variable) or default
     if asked not in choices:
         raise BadInput(f"{variable}={one_line(asked, 40)} is not known; use {', '.join(choices[:-1])} or {choices[-1]}")
     return asked
 
 
-def _drop(_logger: object, _method: str, _line: Line) -> Line:
+def _drop(_logger: object, _method: str, _line: LogLine) -> LogLine:
     raise structlog.DropEvent
 
 

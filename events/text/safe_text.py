@@ -16,7 +16,7 @@ _UNSAFE = re.compile(
 )
 
 
-LONGEST_MARKUP = 4_000
+MAX_MARKUP_LENGTH = 4_000
 """Characters of a line of markup: rich takes time by the square of a run of backslashes."""
 
 
@@ -36,6 +36,6 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
-def markup(text: str, limit: int = LONGEST_MARKUP) -> str:
+def markup(text: str, limit: int = MAX_MARKUP_LENGTH) -> str:
     """The same for rich: on one line, and no tag of it takes effect. A backslash at its end may show twice."""
     return escape(one_line(text[: 8 * limit], limit))

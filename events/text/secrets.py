@@ -17,10 +17,10 @@ from typing import Final, Literal
 from events.text.safe_text import one_line
 
 MASK: Final = "***"
-SHORTEST: Final = 6
+MIN_SECRET_LENGTH: Final = 6
 """Values of the environment that are shorter are no secrets worth the name, and would mask half of every text."""
 
-LONGEST_SENTENCE: Final = 4_000
+MAX_MESSAGE_LENGTH: Final = 4_000
 """Characters of a message."""
 
 Certainty = Literal["no", "maybe", "yes"]
@@ -132,10 +132,10 @@ def certainty(name: str) -> Certainty:
     return "no"
 
 
-def masked(text: str) -> str:
+def mask(text: str) -> str:
     """The text without the secrets in it."""
     for name, value in os.environ.items():
-        if len(value) >= SHORTEST and is_secret(name) and not _PLAIN_VALUE.fullmatch(value):
+        if len(value) >= MIN_SECRET_LENGTH and is_secret(name) and not _PLAIN_VALUE.fullmatch(value):
             text = text.replace(value, MASK)
     if "-----BEGIN" in text:
         text = _PEM.sub(MASK, text)
@@ -148,9 +148,9 @@ def masked(text: str) -> str:
     return _BEARER.sub(_bearer, _BASIC.sub(_basic, text))
 
 
-def sentence(text: str, limit: int = LONGEST_SENTENCE) -> str:
+def safe_message(text: str, limit: int = MAX_MESSAGE_LENGTH) -> str:
     """The text as a message for people: on one line, clean, without secrets, cut to `limit` characters."""
-    return one_line(masked(text[: 4 * limit]), limit)
+    return one_line(mask(text[: 4 * limit]), limit)
 
 
 def _prefixed(found: re.Match[str]) -> str:

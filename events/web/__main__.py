@@ -21,7 +21,7 @@ from events.cli.app import run_app
 from events.facts.errors import BadInput
 
 PORT = 8321
-MORE = 20
+PORTS_TRIED = 20
 """Ports behind it that are tried if it is taken."""
 
 app = typer.Typer(name="python -m events.web", add_completion=False)
@@ -50,7 +50,7 @@ def web(
     with _web_extra():
         from events.web.app import make_app
         from events.web.security import is_loopback
-        from events.web.server import Server
+        from events.web.server import ViewerServer
         from events.web.view.viewer import Viewer
     local = is_loopback(host)
     token = token or (None if local else secrets.token_urlsafe(24))
@@ -60,7 +60,7 @@ def web(
         asking = f"?{urlencode({'token': token})}" if token else ""
         address = f"http://{shown}:{taken}/{asking}"
         names = {"localhost", "127.0.0.1", "[::1]", shown} if local else None
-        server = Server(make_app(viewer, hosts=names, token=token, cookie=f"gasp-{taken}"), viewer)
+        server = ViewerServer(make_app(viewer, hosts=names, token=token, cookie=f"gasp-{taken}"), viewer)
         sys.stdout.write(f"{address}\n")
         sys.stdout.flush()
         if open_it:
@@ -83,7 +83,7 @@ def _listen(host: str, port: int | None) -> socket.socket:
         BadInput: the port is taken, or the host is not ours.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for tried in [port] if port is not None else range(PORT, PORT + MORE):
+    for tried in [port] if port is not None else range(PORT, PORT + PORTS_TRIED):
         try:
             return socket.create_server((host, tried), family=family)
         except OSError as error:
@@ -91,7 +91,7 @@ def _listen(host: str, port: int | None) -> socket.socket:
                 raise BadInput(
                     f"{host} cannot be listened at ({error.strerror}); give --host an address of this machine"
                 ) from error
-    which = f"port {port} is" if port is not None else f"ports {PORT} to {PORT + MORE - 1} are"
+    which = f"port {port} is" if port is not None else f"ports {PORT} to {PORT + PORTS_TRIED - 1} are"
     raise BadInput(f"{which} taken at {host}; give another --port, or 0 for any that is free")
 
 

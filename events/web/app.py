@@ -20,13 +20,13 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from events.facts.errors import BadInput, GaspError, LogCorrupt
-from events.text.secrets import sentence
+from events.text.secrets import safe_message
 from events.web.pages import PAGES, MakePage
 from events.web.rendering.template_filters import FILTERS, GLOBALS
-from events.web.security import Guard
-from events.web.server_sent_events import all_moves, run_moves
-from events.web.view.not_there import NotThere
-from events.web.view.page import Asked, Page, plain
+from events.web.security import RequestGuard
+from events.web.server_sent_events import all_runs_stream, run_stream
+from events.web.view.not_there import NotFound
+from events.web.view.page import Page, PageRequest, to_json
 from events.web.view.viewer import Viewer
 
 HERE = Path(__file__).parent
@@ -39,14 +39,14 @@ def make_app(
     routes: list[BaseRoute] = []
     for path, make in PAGES.items():
         # A twin first: a page's last part would take its ending for its own.
-        routes.append(Route("/index.json" if path == "/" else f"{path}.json", _endpoint(make, twin=True)))
-        routes.append(Route(path, _endpoint(make, twin=False)))
-    live = [Route("/live", all_moves), Route("/runs/{run}/live", run_moves)]
+        routes.append(Route("/index.json" if path == "/" else f"{path}.json", _endpoint(make, as_json=True)))
+        routes.append(Route(path, _endpoint(make, as_json=False)))
+    live = [Route("/live", all_runs_stream), Route("/runs/{run}/live", run_stream)]
     static = Mount("/static", StaticFiles(directory=HERE / "static"))
     app = Starlette(
         routes=[static, *live, *routes],
-        middleware=[Middleware(Guard, hosts=hosts, token=token, cookie=cookie)],
-        exception_handlers={HTTPException: _wrong_address, GaspError: _refused, Exception: _failed},
+        middleware=[Middleware(RequestGuard, hosts=hosts, token=token, cookie=cookie)],
+        exception_handlers={HTTPException: _http_error, GaspError: _gasp_error, Exception: _server_error},
     )
     app.router.redirect_slashes = False
     app.state.viewer = viewer
@@ -67,24 +67,24 @@ def _templates() -> Environment:
     return templates
 
 
-def _endpoint(make: MakePage, *, twin: bool) -> Callable[[Request], Response]:
+def _endpoint(make: MakePage, *, as_json: bool) -> Callable[[Request], Response]:
     def answer(request: Request) -> Response:
-        asked = _asked(request, twin=twin)
+        asked = _page_request(request, as_json=as_json)
         page = make(asked)
-        return _json(plain(page.model)) if twin else _html(request, page, asked)
+        return _json(to_json(page.model)) if as_json else _html(request, page, asked)
 
     return answer
 
 
-def _asked(request: Request, *, twin: bool = False) -> Asked:
+def _page_request(request: Request, *, as_json: bool = False) -> PageRequest:
     viewer: Viewer = request.app.state.viewer
     path = {name: str(value) for name, value in request.path_params.items()}
     seen = viewer.run(path["run"]) if "run" in path else None
-    place = request.url.path.removesuffix(".json") if twin else request.url.path
-    return Asked(viewer, seen, path, request.query_params, place)
+    place = request.url.path.removesuffix(".json") if as_json else request.url.path
+    return PageRequest(viewer, seen, path, request.query_params, place)
 
 
-def _html(request: Request, page: Page, asked: Asked, status: int = 200) -> Response:
+def _html(request: Request, page: Page, asked: PageRequest, status: int = 200) -> Response:
     template = request.app.state.templates.get_template(page.template)
     text = template.render(model=page.model, title=page.title, asked=asked, run=asked.seen, link=asked.link, here=asked.here)
     # Halves of surrogate pairs that slipped through `clean` must not break the page.
@@ -98,14 +98,14 @@ def _json(model: object, status: int = 200) -> Response:
 def _error(request: Request, status: int, said: str) -> Response:
     if request.url.path.endswith(".json"):
         return _json({"error": said}, status)
-    asked = Asked(request.app.state.viewer, None, {}, request.query_params, request.url.path)
+    asked = PageRequest(request.app.state.viewer, None, {}, request.query_params, request.url.path)
     return _html(request, Page("error.html", "error", {"status": status, "sentence": said}), asked, status)
 
 
-def _refused(request: Request, error: Exception) -> Response:
-    said = sentence(str(error))
+def _gasp_error(request: Request, error: Exception) -> Response:
+    said = safe_message(str(error))
     match error:
-        case NotThere():
+        case NotFound():
             return _error(request, 404, said)
         case BadInput():
             return _error(request, 400, said)
@@ -114,7 +114,7 @@ def _refused(request: Request, error: Exception) -> Response:
     return _error(request, 500, said)
 
 
-def _wrong_address(request: Request, error: Exception) -> Response:
+def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         answer = _error(request, 405, "this viewer only reads: GET and HEAD are all that it answers")
@@ -123,5 +123,5 @@ def _wrong_address(request: Request, error: Exception) -> Response:
     return _error(request, error.status_code, "there is no such page; begin at the list of runs")
 
 
-def _failed(request: Request, _: Exception) -> Response:
+def _server_error(request: Request, _: Exception) -> Response:
     return _error(request, 500, "this page failed, which is a fault of the viewer; its terminal says more")

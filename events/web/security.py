@@ -25,9 +25,9 @@ POLICY: Final = (
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 """What a page may load and do: our own files, and nothing inline."""
-LONGEST_ADDRESS: Final = 8_000
+MAX_ADDRESS: Final = 8_000
 """Characters of an address."""
-LONGEST_HEADERS: Final = 64_000
+MAX_HEADERS: Final = 64_000
 """Characters of all headers."""
 _SCHEMES: Final = ("http", "https")
 HEADERS: Final = {
@@ -48,7 +48,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class Guard:
+class RequestGuard:
     """Asks for host and token, and puts our headers on every answer."""
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str] | None, token: str | None, cookie: str = "gasp") -> None:
@@ -83,10 +83,10 @@ class Guard:
     def _refused(self, scope: Scope) -> Response | None:
         """An answer in place of the app's."""
         headers = Headers(scope=scope)
-        if len(scope.get("raw_path", b"")) + len(scope["query_string"]) > LONGEST_ADDRESS:
-            return PlainTextResponse(f"the address is longer than {LONGEST_ADDRESS} characters; ask for less at once\n", 414)
-        if sum(len(name) + len(value) for name, value in scope["headers"]) > LONGEST_HEADERS:
-            return PlainTextResponse(f"the headers are longer than {LONGEST_HEADERS} characters; send fewer\n", 431)
+        if len(scope.get("raw_path", b"")) + len(scope["query_string"]) > MAX_ADDRESS:
+            return PlainTextResponse(f"the address is longer than {MAX_ADDRESS} characters; ask for less at once\n", 414)
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADERS:
+            return PlainTextResponse(f"the headers are longer than {MAX_HEADERS} characters; send fewer\n", 431)
         if self._hosts is not None and _name(headers.get("host", "")) not in self._hosts:
             names = ", ".join(sorted(self._hosts))
             return PlainTextResponse(f"this viewer answers to {names} only; open it under one of these names\n", 421)

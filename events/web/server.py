@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
     from events.web.view.viewer import Viewer
 
-WHOLE_S: Final = 10.0
+REQUEST_TIMEOUT_S: Final = 10.0
 """How long a request may take to arrive, and how long a connection may be idle."""
-TAKEN_S: Final = 60.0
+WRITE_TIMEOUT_S: Final = 60.0
 """How long somebody may take no byte of an answer."""
-CONNECTIONS: Final = 512
+MAX_CONNECTIONS: Final = 512
 """Connections at a time; more are told that the viewer is busy."""
-LONGEST: Final = 256 * 1024
+MAX_REQUEST_HEAD: Final = 256 * 1024
 """Bytes of a request's head that are read at all; what is too long is said before that, by `events.web.security`."""
 
 
-class Impatient(H11Protocol):
+class TimeoutProtocol(H11Protocol):
     """HTTP/1.1 with a time limit on requests."""
 
     _whole: asyncio.TimerHandle | None = None
@@ -48,7 +48,7 @@ class Impatient(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no request, or so long that it was not read."""
         unread, _ = self.conn.trailing_data
-        if len(unread) <= LONGEST:
+        if len(unread) <= MAX_REQUEST_HEAD:
             super().send_400_response(msg)
             return
         status = 431 if b"\n" in unread else 414
@@ -71,7 +71,7 @@ class Impatient(H11Protocol):
     def pause_writing(self) -> None:
         """Start to wait for the reader of an answer."""
         super().pause_writing()
-        self._taken = self.loop.call_later(TAKEN_S, self._let_go)
+        self._taken = self.loop.call_later(WRITE_TIMEOUT_S, self._let_go)
 
     def resume_writing(self) -> None:
         """Go on: the answer is being read."""
@@ -81,7 +81,7 @@ class Impatient(H11Protocol):
             self._taken = None
 
     def _expect(self) -> None:
-        self._whole = self.loop.call_later(WHOLE_S, self._let_go)
+        self._whole = self.loop.call_later(REQUEST_TIMEOUT_S, self._let_go)
 
     def _cancel(self) -> None:
         if self._whole is not None:
@@ -92,7 +92,7 @@ class Impatient(H11Protocol):
         self.transport.abort()
 
 
-class Server(uvicorn.Server):
+class ViewerServer(uvicorn.Server):
     """Lets live streams end when it is told to end; it would wait for them."""
 
     def __init__(self, app: ASGIApp, viewer: Viewer) -> None:
@@ -100,14 +100,14 @@ class Server(uvicorn.Server):
         self._viewer = viewer
         config = uvicorn.Config(
             app,
-            http=Impatient,
+            http=TimeoutProtocol,
             ws="none",
             log_level="warning",
             access_log=False,
             server_header=False,
             lifespan="off",
-            limit_concurrency=CONNECTIONS,
-            h11_max_incomplete_event_size=LONGEST,
+            limit_concurrency=MAX_CONNECTIONS,
+            h11_max_incomplete_event_size=MAX_REQUEST_HEAD,
             timeout_graceful_shutdown=5,
         )
         super().__init__(config)

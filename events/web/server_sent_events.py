@@ -16,36 +16,36 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from events.web.view.notifier import Bell
-from events.web.view.run_handle import Viewed
-from events.web.view.viewer import LOOK_S, Viewer
+from events.web.view.notifier import Notifier
+from events.web.view.run_handle import RunHandle
+from events.web.view.viewer import RESCAN_S, Viewer
 
 PAUSE_S = 0.3
 """Shortest time between two moves that are told."""
-STILL_S = 15.0
+HEARTBEAT_S = 15.0
 """How often something is sent though nothing moved, so that lost connections are noticed."""
 
 
-async def run_moves(request: Request) -> StreamingResponse:
+async def run_stream(request: Request) -> StreamingResponse:
     """The stream of one run."""
     viewer: Viewer = request.app.state.viewer
-    run: Viewed = await run_in_threadpool(viewer.run, request.path_params["run"])
-    return _stream(_moves(viewer, run.bell, lambda: {"position": run.position, "finished": run.finished}, STILL_S))
+    run: RunHandle = await run_in_threadpool(viewer.run, request.path_params["run"])
+    return _stream(_moves(viewer, run.notifier, lambda: {"position": run.position, "finished": run.finished}, HEARTBEAT_S))
 
 
-async def all_moves(request: Request) -> StreamingResponse:
+async def all_runs_stream(request: Request) -> StreamingResponse:
     """The stream of all runs; new ones are looked for while somebody listens."""
     viewer: Viewer = request.app.state.viewer
-    return _stream(_moves(viewer, viewer.bell, lambda: {"position": viewer.position, "finished": False}, LOOK_S))
+    return _stream(_moves(viewer, viewer.notifier, lambda: {"position": viewer.position, "finished": False}, RESCAN_S))
 
 
 def _stream(texts: AsyncIterator[str]) -> StreamingResponse:
     return StreamingResponse(texts, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
-async def _moves(viewer: Viewer, bell: Bell, state: Callable[[], dict[str, Any]], patience: float) -> AsyncIterator[str]:
+async def _moves(viewer: Viewer, bell: Notifier, state: Callable[[], dict[str, Any]], patience: float) -> AsyncIterator[str]:
     told = None
-    with bell.heard() as rung:
+    with bell.subscription() as rung:
         while not viewer.closing:
             rung.clear()
             now = await run_in_threadpool(state)

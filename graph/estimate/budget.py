@@ -15,22 +15,28 @@ from typing import Annotated, Final
 import typer
 
 from events.cli.app import run_app
-from events.reports.documents import placed
+from events.reports.documents import replace_generated
 from graph.estimate.memory import GPU_HELP, Gpu, Memory, gpu_of
-from graph.estimate.model_dims import Shape, shape_of
-from graph.estimate.token_estimate import Work, examination, examinations, iteration, iterations
+from graph.estimate.model_dims import ModelDims, dims_of
+from graph.estimate.token_estimate import (
+    TokenEstimate,
+    count_evaluations,
+    count_iterations,
+    tokens_of_evaluation,
+    tokens_of_iteration,
+)
 from graph.settings.config import Config
-from graph.settings.configure import changed, configure
+from graph.settings.configure import configure, with_overrides
 
-UTILIZATION: Final = 0.4
+LEARNING_MFU: Final = 0.4
 """Share of a GPU's peak that learning reaches (MFU)."""
-DECODING: Final = 0.15
+SAMPLING_MFU: Final = 0.15
 """Share of it that sampling reaches, in large batches."""
-DISK: Final = 2e9
+DISK_BYTES_PER_S: Final = 2e9
 """Bytes a second of the disk that weights go through."""
-VERDICTS: Final = 100.0
+VERDICTS_PER_S: Final = 100.0
 """Programs a second that the sandbox judges."""
-WAYS: Final[dict[str, tuple[str, ...]]] = {
+VARIANTS: Final[dict[str, tuple[str, ...]]] = {
     "full": ("learn.shard=none", "learn.optimizer=adamw", "learn.lora.rank=0"),
     "full, in parts": ("learn.shard=zero3", "learn.optimizer=adamw", "learn.lora.rank=0"),
     "full, 8-bit Adam": ("learn.shard=none", "learn.optimizer=adamw_8bit", "learn.lora.rank=0"),
@@ -44,7 +50,7 @@ class Budget:
     """A run on paper."""
 
     config: Config
-    shape: Shape
+    shape: ModelDims
     gpu: Gpu
 
     @cached_property
@@ -57,25 +63,27 @@ class Budget:
         """Bytes that an update writes: what was trained, in float32, and its moments."""
         return 4 * self.memory.trained + self.memory.moments
 
-    def log(self, work: Work) -> float:
+    def log(self, work: TokenEstimate) -> float:
         """Bytes in the log: ids, logprobs and text of a token compressed to 8, and 650 a completion."""
         return 8 * work.tokens + 650 * work.completions
 
     @property
     def disk(self) -> float:
         """Bytes at the end: weights kept, those of the start in bfloat16, one update being written, and the log."""
-        keep, last = self.config.learn, iterations(self.config)
+        keep, last = self.config.learn, count_iterations(self.config)
         kept = keep.keep + 1 + (last // keep.keep_every if keep.keep_every else 0) + bool(keep.keep_best)
-        log = last * self.log(iteration(self.config)) + examinations(self.config) * self.log(examination(self.config))
+        log = last * self.log(tokens_of_iteration(self.config)) + count_evaluations(self.config) * self.log(
+            tokens_of_evaluation(self.config)
+        )
         return 2 * self.shape.weights + self.memory.pupils * min(kept, last + 1) * self.saved + log
 
-    def sampling_s(self, work: Work) -> float:
+    def sampling_s(self, work: TokenEstimate) -> float:
         """Seconds of sampling (two FLOPs a weight and token) and verdicts."""
         flops = 2 * self.shape.weights * work.tokens
-        sampling = flops / (sum(map(len, self.memory.serving)) * self.gpu.peak * DECODING)
-        return sampling + work.answers / VERDICTS
+        sampling = flops / (sum(map(len, self.memory.serving)) * self.gpu.peak * SAMPLING_MFU)
+        return sampling + work.answers / VERDICTS_PER_S
 
-    def learning_s(self, work: Work) -> float:
+    def learning_s(self, work: TokenEstimate) -> float:
         """Seconds of learning, at two FLOPs a weight and token a pass.
 
         Forward, two backward of which frozen weights need one, one more where layers are recomputed, and one for `learn.kl`.
@@ -83,28 +91,30 @@ class Budget:
         learn = self.config.learn
         passes = (2 if learn.lora.rank else 3) + learn.gradient_checkpointing + bool(learn.kl)
         flops = 2 * passes * self.shape.weights * work.lesson * learn.epochs
-        return flops / (learn.processes * self.gpu.peak * UTILIZATION)
+        return flops / (learn.processes * self.gpu.peak * LEARNING_MFU)
 
     @property
-    def delivery_s(self) -> float:
+    def weight_sync_s(self) -> float:
         """Seconds to write an update and for the model server to read its weights."""
-        return self.memory.pupils * (self.saved + 4 * self.memory.trained) / DISK
+        return self.memory.pupils * (self.saved + 4 * self.memory.trained) / DISK_BYTES_PER_S
 
     def hours(self, *, most: bool = False) -> float:
         """Hours of the run."""
-        work = iteration(self.config, most=most)
-        each = self.sampling_s(work) + self.learning_s(work) + self.delivery_s
-        return iterations(self.config, most=most) * each / 3600 + self.examining_hours(most=most)
+        work = tokens_of_iteration(self.config, most=most)
+        each = self.sampling_s(work) + self.learning_s(work) + self.weight_sync_s
+        return count_iterations(self.config, most=most) * each / 3600 + self.evaluation_hours(most=most)
 
-    def examining_hours(self, *, most: bool = False) -> float:
+    def evaluation_hours(self, *, most: bool = False) -> float:
         """Hours of its examinations."""
-        return examinations(self.config) * self.sampling_s(examination(self.config, most=most)) / 3600
+        return count_evaluations(self.config) * self.sampling_s(tokens_of_evaluation(self.config, most=most)) / 3600
 
 
-def table(config: Config, shape: Shape, gpu: Gpu) -> list[str]:
+def comparison_table(config: Config, shape: ModelDims, gpu: Gpu) -> list[str]:
     """Ways of learning the same run, in Markdown."""
     ways = {
-        name: changed(config, settings) for name, settings in WAYS.items() if config.learn.processes > 1 or "parts" not in name
+        name: with_overrides(config, settings)
+        for name, settings in VARIANTS.items()
+        if config.learn.processes > 1 or "parts" not in name
     }
     budgets = [Budget(each, shape, gpu) for each in ways.values()]
 
@@ -112,7 +122,7 @@ def table(config: Config, shape: Shape, gpu: Gpu) -> list[str]:
         figures = [float(f"{value(each) / scale:.3g}") for each in budgets]
         return f"| {what} | {' | '.join(f'{figure:,g} {unit}' for figure in figures)} |"
 
-    work = iteration(config)
+    work = tokens_of_iteration(config)
     return [
         f"| | {' | '.join(ways)} |",
         f"|{' --- |' * (1 + len(ways))}",
@@ -128,8 +138,8 @@ def table(config: Config, shape: Shape, gpu: Gpu) -> list[str]:
         row("an iteration in the log", lambda each: each.log(work)),
         row("sampling and verdicts", lambda each: each.sampling_s(work), "s", 1),
         row("learning", lambda each: each.learning_s(work), "s", 1),
-        row("writing an update and reading its weights", lambda each: each.delivery_s, "s", 1),
-        row("an examination", lambda each: each.sampling_s(examination(config)), "s", 1),
+        row("writing an update and reading its weights", lambda each: each.weight_sync_s, "s", 1),
+        row("an examination", lambda each: each.sampling_s(tokens_of_evaluation(config)), "s", 1),
         row("**the run**", lambda each: each.hours(), "h", 1),
     ]
 
@@ -144,12 +154,12 @@ def main(
 ) -> None:
     """Memory, bytes and time of a run by ways to learn it, on paper; docs/scaling.md says what is assumed."""
     config = configure(config_file, overrides or [])
-    shape = shape_of(config.model)
-    lines = table(config, shape, gpu_of(gpu, shape))
+    shape = dims_of(config.model)
+    lines = comparison_table(config, shape, gpu_of(gpu, shape))
     if into is None:
         typer.echo("\n".join(lines))
     else:
-        into.write_text(placed(into.read_text(), "budget", "\n".join(lines)))
+        into.write_text(replace_generated(into.read_text(), "budget", "\n".join(lines)))
 
 
 if __name__ == "__main__":

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from events.facts.errors import BadInput
-from graph.estimate.model_dims import Shape
+from graph.estimate.model_dims import ModelDims
 from graph.settings import threads
 from graph.settings.config import Config, LearnSettings
 
-BYTES: Final = {"float32": 4, "bfloat16": 2}
-MOMENTS: Final = {"adamw": 8, "adamw_8bit": 2}
+DTYPE_BYTES: Final = {"float32": 4, "bfloat16": 2}
+MOMENT_BYTES: Final = {"adamw": 8, "adamw_8bit": 2}
 """Bytes of both moments of a weight."""
-ROWS: Final = 256
+MAX_COMPLETIONS_AT_ONCE: Final = 256
 """Completions that are sampled together where no server does it."""
-SMALL: Final = 1e8
+SMALL_MODEL_WEIGHTS: Final = 1e8
 """Weights of models that need no GPU, at most."""
 
 
@@ -55,13 +55,13 @@ GPU_HELP: Final = (
 )
 
 
-def gpu_of(name: str | None, shape: Shape) -> Gpu:
+def gpu_of(name: str | None, shape: ModelDims) -> Gpu:
     """A kind of GPU by name, or one that suits a model.
 
     Raises:
         BadInput: none is called so.
     """
-    name = name or ("CPU" if shape.weights < SMALL else "H100")
+    name = name or ("CPU" if shape.weights < SMALL_MODEL_WEIGHTS else "H100")
     if name not in GPUS:
         raise BadInput(f"There is no GPU {name!r} in the table; take one of {', '.join(GPUS)}")
     return GPUS[name]
@@ -69,7 +69,7 @@ def gpu_of(name: str | None, shape: Shape) -> Gpu:
 
 def batch_tokens(learn: LearnSettings, weights: float, *, cpu: bool) -> int:
     """Most padded tokens of a forward pass of a model of so many weights: as set, or as suits the model and the device."""
-    return learn.batch_tokens or (2048 if cpu and weights >= threads.SMALL else 16384)
+    return learn.batch_tokens or (2048 if cpu and weights >= threads.SMALL_MODEL_WEIGHTS else 16384)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Memory:
     """The memory of a run."""
 
     config: Config
-    shape: Shape
+    shape: ModelDims
     gpu: Gpu
 
     @property
@@ -99,7 +99,7 @@ class Memory:
     @property
     def moments(self) -> float:
         """Bytes of the moments of one policy."""
-        return MOMENTS[self.config.learn.optimizer] * self.trained
+        return MOMENT_BYTES[self.config.learn.optimizer] * self.trained
 
     @property
     def models(self) -> int:
@@ -151,7 +151,7 @@ class Memory:
     @property
     def kept(self) -> float:
         """Bytes that one layer keeps for its gradient: inputs of linear layers, and the residual stream in float32."""
-        shape, each = self.shape, BYTES[self.config.learn.precision]
+        shape, each = self.shape, DTYPE_BYTES[self.config.learn.precision]
         inputs = 2 * shape.width + shape.queries + 2 * shape.key_values + 3 * shape.inner
         return self.batch * (each * inputs + 4 * 4 * shape.width)
 
@@ -175,18 +175,18 @@ class Memory:
     @property
     def served(self) -> float:
         """Bytes of the weights of a server on each of its GPUs."""
-        return BYTES[self.config.serve.dtype] * self.shape.weights / self.config.serve.tensor_parallel
+        return DTYPE_BYTES[self.config.serve.dtype] * self.shape.weights / self.config.serve.tensor_parallel
 
     @property
     def cache(self) -> float:
         """Bytes of keys and values of one token that is being sampled, on all GPUs of a server."""
-        return 2.0 * BYTES[self.config.serve.dtype] * self.shape.layers * self.shape.key_values
+        return 2.0 * DTYPE_BYTES[self.config.serve.dtype] * self.shape.layers * self.shape.key_values
 
     @property
     def server(self) -> float:
         """Bytes of a GPU that its server takes."""
         if self.config.serve.backend == "transformers":
-            return self.served + self.cache * ROWS * self.config.window + self.gpu.base
+            return self.served + self.cache * MAX_COMPLETIONS_AT_ONCE * self.config.window + self.gpu.base
         if self.gpu.name == "CPU":
             return self.served + self.config.serve.kv_cache_gib * 2**30 + self.gpu.base
         return self.config.serve.gpu_memory * self.gpu.memory

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from events.facts.errors import BadInput
-from graph.settings.model_location import folder_here
+from graph.settings.model_location import local_model_folder
 
 FAMILIES: Final = ("llama", "mistral", "qwen2", "qwen3")
 """`model_type`s that are dense layers of attention and a gated MLP, and nothing else."""
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelDims:
     """A dense decoder with grouped queries and gated MLPs."""
 
     layers: int
@@ -70,11 +70,11 @@ class Shape:
         return float(self.layers * rank * sum(rows + columns for rows, columns in chosen))
 
 
-def _qwen(layers: int, width: int, inner: int, key_values: int, *, tied: bool = False) -> Shape:
-    return Shape(layers, width, inner, key_values, 151_936 if width < 3000 else 152_064, tied, width)
+def _qwen(layers: int, width: int, inner: int, key_values: int, *, tied: bool = False) -> ModelDims:
+    return ModelDims(layers, width, inner, key_values, 151_936 if width < 3000 else 152_064, tied, width)
 
 
-KNOWN: Final[dict[str, Shape]] = {
+KNOWN_MODELS: Final[dict[str, ModelDims]] = {
     "Qwen2.5-Coder-0.5B": _qwen(24, 896, 4864, 128, tied=True),
     "Qwen2.5-Coder-1.5B": _qwen(28, 1536, 8960, 256, tied=True),
     "Qwen2.5-Coder-3B": _qwen(36, 2048, 11_008, 256, tied=True),
@@ -84,24 +84,24 @@ KNOWN: Final[dict[str, Shape]] = {
 """Models of the hub by name, base and instruct alike."""
 
 
-def shape_of(model: str) -> Shape:
+def dims_of(model: str) -> ModelDims:
     """The shape of the model that a setting names, from its files where they are here, else from the table.
 
     Raises:
         BadInput: neither tells it, or the files are broken.
     """
-    folder = folder_here(model)
+    folder = local_model_folder(model)
     if folder is not None:
-        return read(folder)
+        return read_dims(folder)
     name = model.partition("@")[0].rpartition("/")[2].removesuffix("-Instruct")
-    if name not in KNOWN:
+    if name not in KNOWN_MODELS:
         raise BadInput(
             f"The model {model} is not here, and its shape is in no table; fetch it first with `hf download {model}`"
         )
-    return KNOWN[name]
+    return KNOWN_MODELS[name]
 
 
-def read(folder: Path) -> Shape:
+def read_dims(folder: Path) -> ModelDims:
     """The shape that the `config.json` of a folder tells.
 
     Raises:
@@ -113,7 +113,7 @@ def read(folder: Path) -> Shape:
             raise BadInput(f"{folder} holds a {found['model_type']}; sizes are counted for {', '.join(FAMILIES)} only")
         heads, width = found["num_attention_heads"], found["hidden_size"]
         each = found.get("head_dim") or width // heads
-        return Shape(
+        return ModelDims(
             layers=found["num_hidden_layers"],
             width=width,
             inner=found["intermediate_size"],

@@ -17,20 +17,27 @@ from typing import Final
 from events.facts.errors import BadInput
 from events.facts.values import Sampling
 from events.text.safe_text import printable
-from graph.estimate.budget import DECODING, DISK, UTILIZATION, VERDICTS, Budget
+from graph.estimate.budget import DISK_BYTES_PER_S, LEARNING_MFU, SAMPLING_MFU, VERDICTS_PER_S, Budget
 from graph.estimate.memory import GPUS, gpu_of
-from graph.estimate.model_dims import shape_of
+from graph.estimate.model_dims import dims_of
 from graph.estimate.settings_warnings import warnings
-from graph.estimate.token_estimate import COMPLETION, PROMPT, examination, examinations, iteration, iterations
+from graph.estimate.token_estimate import (
+    COMPLETION_TOKENS,
+    PROMPT_TOKENS,
+    count_evaluations,
+    count_iterations,
+    tokens_of_evaluation,
+    tokens_of_iteration,
+)
 from graph.recipes import RECIPES
 from graph.settings.config import Config
-from graph.settings.configure import configure, naming
-from graph.settings.model_location import folder_here
-from roles.questions.load import load
+from graph.settings.configure import configure, naming_setting
+from graph.settings.model_location import local_model_folder
+from roles.questions.load import load_questions
 from roles.questions.named_sets import named
 from roles.questions.question_set import Split
 
-LARGEST: Final = 2**24
+MAX_QUESTION_FILE_BYTES: Final = 2**24
 """Bytes of a question file, at most, that is read for its count."""
 _MARKS: Final = re.compile(
     r"(?P<begin>^# estimates for (?P<gpu>\w+): begin \(made by `make drawn`\)\n)(#.*\n)*?(?P<end># estimates: end$)",
@@ -67,7 +74,7 @@ def _lines(config: Config, gpu: str | None, price: float | None) -> Iterator[str
 
 
 def _budget(config: Config, gpu: str | None, price: float | None) -> Budget:
-    shape = shape_of(config.model)
+    shape = dims_of(config.model)
     kind = gpu_of(gpu, shape)
     return Budget(config, shape, kind if price is None else replace(kind, price=price))
 
@@ -78,7 +85,7 @@ def _what(config: Config) -> Iterator[str]:
     course = config.algorithm().course
     practice = config.goalposts if config.practice == "goalposts" else config.practice
     yield f"goalposts     {_counted('goalposts', config.goalposts, 'goalposts')}"
-    yield f"practice      {_counted('practice', practice, 'train') if course.practices or course.references else 'none'}"
+    yield f"practice      {_counted('practice', practice, 'train') if course.real_data or course.references else 'none'}"
     yield f"test          {_counted('test', config.test, 'test')}"
     yield f"validation    {_counted('validation', config.validation, 'validation')}"
     rank = config.learn.lora.rank
@@ -96,7 +103,7 @@ def _what(config: Config) -> Iterator[str]:
 
 def _whence(model: str) -> str:
     try:
-        folder = folder_here(model)
+        folder = local_model_folder(model)
     except BadInput as error:
         return str(error)
     if model == "pocket":
@@ -105,7 +112,7 @@ def _whence(model: str) -> str:
 
 
 def _counted(setting: str, spec: str, split: Split) -> str:
-    with naming(setting):
+    with naming_setting(setting):
         return _count_of(spec, split)
 
 
@@ -116,9 +123,9 @@ def _count_of(spec: str, split: Split) -> str:
         place = named(spec, split).place
         if place is None:
             return f"{spec}: of the hub, read when the run starts"
-        if place.is_dir() or place.stat().st_size > LARGEST:
+        if place.is_dir() or place.stat().st_size > MAX_QUESTION_FILE_BYTES:
             return f"{spec}: read when the run starts"
-    return f"{spec}: {len(load(spec, split).questions)} questions"
+    return f"{spec}: {len(load_questions(spec, split).questions)} questions"
 
 
 def _sampled(how: Sampling) -> str:
@@ -127,19 +134,19 @@ def _sampled(how: Sampling) -> str:
 
 
 def _asked(config: Config) -> Iterator[str]:
-    usual, most, exam = iteration(config), iteration(config, most=True), examination(config)
-    count = f"{iterations(config)}"
+    usual, most, exam = tokens_of_iteration(config), tokens_of_iteration(config, most=True), tokens_of_evaluation(config)
+    count = f"{count_iterations(config)}"
     if config.play.samples:
         count += f" of at most {config.play.iterations}, until {config.play.samples:,} samples of the student"
     yield f"iterations    {count}, each with {config.play.episodes} episodes" + (
-        f" and {config.play.practice} real questions" if config.algorithm().course.practices else ""
+        f" and {config.play.practice} real questions" if config.algorithm().course.real_data else ""
     )
     yield (
         f"an iteration  {usual.completions:,.0f} completions ({_count(usual.tokens)} tokens), {usual.learned:,.0f} of them"
         f" learned from; at most {most.completions:,.0f} ({_count(most.tokens)} tokens)"
     )
     yield (
-        f"examinations  {examinations(config)} of up to {config.evaluate.questions} questions a set,"
+        f"examinations  {count_evaluations(config)} of up to {config.evaluate.questions} questions a set,"
         f" {config.evaluate.attempts} answers each: {exam.completions:,.0f} completions ({_count(exam.tokens)} tokens)"
     )
 
@@ -168,28 +175,19 @@ def _where(budget: Budget) -> Iterator[str]:
 
 def estimates(budget: Budget) -> Iterator[str]:
     """Memory, time, cost and disk."""
-    config, memory, gpu = budget.config, budget.memory, budget.gpu
-    count, name = len(memory.gpus), gpu.name
-    needed = max(memory.needed(one) for one in memory.gpus)
-    what = "main memory" if name == "CPU" else f"the fullest of {count} {name}" if count > 1 else f"the {name}"
-    yield f"memory        {_gb(needed)} of {_gb(gpu.memory)} of {what}: {'fits' if memory.fits else 'DOES NOT FIT'}"
-    yield (
-        f"              learning {_gb(memory.learner)} a process ({_gb(memory.resting)} stay), sampling {_gb(memory.server)} a"
-        f" {'process' if config.serve.backend == 'transformers' else 'server and GPU'}"
-    )
-    if name != "CPU":
-        yield f"              and {_gb(memory.main_memory)} of main memory"
-    hours = budget.hours()
-    examining, most = budget.examining_hours(), budget.hours(most=True)
-    yield f"time          {_hours(hours)}, of which examinations {_hours(examining)}; at most {_hours(most)}"
-    if gpu.price:
-        spent = hours * count
-        cost = f"{_round(spent)} GPU-hours, {_round(spent * gpu.price)} US dollars"
-        yield f"cost          {cost} at {gpu.price:.2f} an hour and {name}"
-    yield f"disk          {_gb(budget.disk)}, of which an update's weights and moments {_gb(budget.saved)}"
-    lengths = f"{PROMPT} tokens a prompt and {COMPLETION} a completion, or half of what is allowed"
-    yield f"assumed       {lengths}; {VERDICTS:g} verdicts a second;"
-    yield f"              {UTILIZATION:.0%} of the peak in learning, {DECODING:.0%} in sampling; {DISK / 1e9:g} GB/s of disk"
+    config, memory, gpu = budget.config, budget.memory, budget.gpu count, name = len(memory.gpus), gpu.name needed =
+    max(memory.needed(one) for one in memory.gpus) what = "main memory" if name == "CPU" else f"the fullest of {count} {name}"
+    if count > 1 else f"the {name}" yield f"memory        {_gb(needed)} of {_gb(gpu.memory)} of {what}: {'fits' if memory.fits
+    else 'DOES NOT FIT'}" yield ( f"              learning {_gb(memory.learner)} a process ({_gb(memory.resting)} stay),
+    sampling {_gb(memory.server)} a" f" {'process' if config.serve.backend == 'transformers' else 'server and GPU'}" ) if name
+    != "CPU": yield f"              and {_gb(memory.main_memory)} of main memory" hours = budget.hours() examining, most =
+    budget.evaluation_hours(), budget.hours(most=True) yield f"time          {_hours(hours)}, of which examinations
+    {_hours(examining)}; at most {_hours(most)}" if gpu.price: spent = hours * count cost = f"{_round(spent)} GPU-hours,
+    {_round(spent * gpu.price)} US dollars" yield f"cost          {cost} at {gpu.price:.2f} an hour and {name}" yield f"disk
+    {_gb(budget.disk)}, of which an update's weights and moments {_gb(budget.saved)}" lengths = f"{PROMPT_TOKENS} tokens a
+    prompt and {COMPLETION_TOKENS} a completion, or half of what is allowed" yield f"assumed       {lengths};
+    {VERDICTS_PER_S:g} verdicts a second;" yield f"              {LEARNING_MFU:.0%} of the peak in learning, {SAMPLING_MFU:.0%}
+    in sampling; {DISK_BYTES_PER_S / 1e9:g} GB/s of disk"
 
 
 def _gb(value: float) -> str:
@@ -208,20 +206,20 @@ def _count(value: float) -> str:
     return f"{value / 1e6:,.3g} M" if value >= 1e6 else f"{value:,.0f}"
 
 
-def meant_for(text: str) -> str | None:
+def intended_gpu(text: str) -> str | None:
     """The kind of GPU that a ready file is meant for."""
     found = _MARKS.search(text)
     return found and found["gpu"]
 
 
-def drawn(file: Path) -> str:
+def with_estimates(file: Path) -> str:
     """A ready file with its estimates made anew.
 
     Raises:
         BadInput: it has no marks, or is no file of settings.
     """
     text = file.read_text()
-    gpu = meant_for(text)
+    gpu = intended_gpu(text)
     if gpu is None:
         raise BadInput(f"{file} has no marks for estimates; add `# estimates for GPU: begin (made by `make drawn`)` and `end`")
     lines = [f"# {line}\n" for line in estimates(_budget(configure(file, []), gpu, None))]
@@ -230,4 +228,4 @@ def drawn(file: Path) -> str:
 
 if __name__ == "__main__":
     for path in map(Path, sys.argv[1:]):
-        path.write_text(drawn(path))
+        path.write_text(with_estimates(path))

@@ -13,14 +13,14 @@ from typing import Final
 from events.facts.errors import BadInput
 from graph.estimate.budget import Budget
 from graph.settings.config import Config
-from graph.settings.model_location import folder_here
+from graph.settings.model_location import local_model_folder
 from graph.settings.refusals import refusals
 
-ROUNDING: Final = 1.0
+BFLOAT16_ROUNDING: Final = 1.0
 """Nats that a token's logprob may differ where samples come from bfloat16, at least."""
-BOLD: Final = 1e-4
+MAX_LEARNING_RATE: Final = 1e-4
 """Learning rates of all weights of a large model above this destroy it."""
-LARGE: Final = 1e8
+LARGE_MODEL_WEIGHTS: Final = 1e8
 """Weights of a large model, at least."""
 
 
@@ -29,9 +29,9 @@ def warnings(config: Config, budget: Budget | None) -> Iterator[str]:
     serve, learn = config.serve, config.learn
     if serve.sleep and learn.staleness:
         yield f"serve.sleep gives GPUs to the trainer while it learns, but learn.staleness={learn.staleness} plays on meanwhile"
-    if serve.dtype == "bfloat16" and config.token_drift < ROUNDING:
+    if serve.dtype == "bfloat16" and config.mismatch_limit < BFLOAT16_ROUNDING:
         yield (
-            f"serve.dtype=bfloat16 rounds more than learn.drift={config.token_drift:g} nats a token allow, so that the trainer"
+            f"serve.dtype=bfloat16 rounds more than learn.drift={config.mismatch_limit:g} nats a token allow, so that the trainer"
             " would stop; leave learn.drift unset"
         )
     if config.prompts == "pocket" and config.model != "pocket":
@@ -44,7 +44,7 @@ def warnings(config: Config, budget: Budget | None) -> Iterator[str]:
 
 def _here(model: str) -> Path | None:
     try:
-        return folder_here(model)
+        return local_model_folder(model)
     except BadInput:
         # The plan has said so already.
         return None
@@ -64,7 +64,7 @@ def _of_the_model(config: Config, budget: Budget, *, fetched: bool) -> Iterator[
     if not fetched and learn.lora.rank and missing:
         names = ", ".join(map(repr, missing))
         yield f"learn.lora.modules names {names}, which the model does not have; it has {', '.join(shape.linear)}"
-    if not learn.lora.rank and shape.weights >= LARGE and learn.learning_rate > BOLD:
+    if not learn.lora.rank and shape.weights >= LARGE_MODEL_WEIGHTS and learn.learning_rate > MAX_LEARNING_RATE:
         yield f"learn.learning_rate={learn.learning_rate:g} is for tiny models; the paper has 1e-6 for 7 B weights"
     if shape.tied and config.serve.backend == "vllm" and not Path("/dev/nvidiactl").exists():
         yield (

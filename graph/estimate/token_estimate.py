@@ -12,14 +12,14 @@ from typing import Final
 
 from graph.settings.config import Config
 
-PROMPT: Final = 600
+PROMPT_TOKENS: Final = 600
 """Tokens of a prompt on average; at most half of what is allowed."""
-COMPLETION: Final = 1000
+COMPLETION_TOKENS: Final = 1000
 """Tokens of a completion on average; at most half of what is allowed."""
 
 
 @dataclass(frozen=True)
-class Work:
+class TokenEstimate:
     """Completions, and how many tokens they and their prompts have."""
 
     proposals: float = 0
@@ -37,7 +37,7 @@ class Work:
         return self.proposals + self.answers
 
 
-def iteration(config: Config, *, most: bool = False) -> Work:
+def tokens_of_iteration(config: Config, *, most: bool = False) -> TokenEstimate:
     """What one iteration asks for.
 
     Typical: every seat has a question accepted, after half of the further proposals that are allowed; as many questions as
@@ -46,20 +46,20 @@ def iteration(config: Config, *, most: bool = False) -> Work:
     """
     play, course = config.play, config.algorithm().course
     guided, unguided = play.episodes * bool(course.guided), play.episodes * bool(course.references)
-    tries = play.max_attempts if course.selects else 1
+    tries = play.max_attempts if course.rejection_sampling else 1
     proposals = guided * len(course.guided) * (tries if most else (1 + tries) / 2) + unguided
     questions = guided * len(set(course.guided) & set(course.taught))
     induction = play.tasks.count("induction") / len(play.tasks)
     turned = questions * play.solve_attempts * (induction < 1 if most else 1 - induction)
     kept = questions * max(play.attempts, play.solve_attempts) if most else turned + questions * play.attempts * induction
     taught = kept + unguided * play.attempts
-    practised = play.practice * play.practice_attempts if course.practices else 0
+    practised = play.practice * play.practice_attempts if course.real_data else 0
     answers = play.gap_attempts * guided + play.attempts * proposals + turned + practised
     learned = proposals + taught + practised if course.learns else 0
-    prompt = _length(config.max_prompt_tokens, PROMPT, most=most)
-    proposal = _length(play.teacher.max_tokens, COMPLETION, most=most)
-    answer = _length(play.student.max_tokens, COMPLETION, most=most)
-    return Work(
+    prompt = _length(config.max_prompt_tokens, PROMPT_TOKENS, most=most)
+    proposal = _length(play.teacher.max_tokens, COMPLETION_TOKENS, most=most)
+    answer = _length(play.student.max_tokens, COMPLETION_TOKENS, most=most)
+    return TokenEstimate(
         proposals=proposals,
         answers=answers,
         learned=learned,
@@ -68,23 +68,23 @@ def iteration(config: Config, *, most: bool = False) -> Work:
     )
 
 
-def examination(config: Config, *, most: bool = False) -> Work:
+def tokens_of_evaluation(config: Config, *, most: bool = False) -> TokenEstimate:
     """What one examination of goalposts and held-out questions asks for, where each set is as large as may be."""
     how = config.evaluate
     answers = how.questions * how.attempts * (1 + (config.test != "none") + (config.validation != "none"))
-    return Work(answers=answers, tokens=answers * _length(how.sampling.max_tokens, COMPLETION, most=most))
+    return TokenEstimate(answers=answers, tokens=answers * _length(how.sampling.max_tokens, COMPLETION_TOKENS, most=most))
 
 
-def iterations(config: Config, *, most: bool = False) -> int:
+def count_iterations(config: Config, *, most: bool = False) -> int:
     """How many are played: as many as are set, or until the student's samples are spent."""
-    play, each = config.play, iteration(config, most=most).answers
+    play, each = config.play, tokens_of_iteration(config, most=most).answers
     return min(play.iterations, math.ceil(play.samples / each)) if play.samples and each else play.iterations
 
 
-def examinations(config: Config) -> int:
+def count_evaluations(config: Config) -> int:
     """At the start, at the end, and between."""
-    last, every, samples = iterations(config), config.evaluate.every, config.evaluate.every_samples
-    each = Fraction(iteration(config).answers)
+    last, every, samples = count_iterations(config), config.evaluate.every, config.evaluate.every_samples
+    each = Fraction(tokens_of_iteration(config).answers)
     # Of the iterations before the last, those that are a multiple of `every`, and those that complete another `samples`.
     regular = max(0, last - 1) // every if every else 0
     completing = both = 0

@@ -18,23 +18,23 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.table import Table
 
-from events.cli.app import holds_log, open_any, run_app
-from events.cli.output import Printer, note, progress
+from events.cli.app import holds_log, open_run, run_app
+from events.cli.output import Printer, print_note, progress
 from events.facts.errors import BadInput
 from events.facts.log import Log
 from events.facts.types import RunFinished
 from events.process import shutdown
-from events.process.console import enduring
+from events.process.console import detachable_console
 from events.text.safe_text import markup
-from graph.goalposts.goalpost_provenance import SUFFIX, Asked, Origin
+from graph.goalposts.goalpost_provenance import PROVENANCE_SUFFIX, GoalpostProvenance, PolicyResult
 from graph.run import play
 from graph.settings.config import Config
-from graph.settings.configure import changed, configure
+from graph.settings.configure import configure, with_overrides
 from roles.questions.named_sets import SOURCES, named
 
 if TYPE_CHECKING:
-    from graph.goalposts.filter import Filter
-    from graph.setup.assemble import Inputs
+    from graph.goalposts.filter import GoalpostFilter
+    from graph.setup.assemble import RunInputs
 
 CHECKPOINTS: Final = 10
 """Weights of the further run that are asked, where `learn.keep_every` does not say [GASP: every 50 of 500 steps]."""
@@ -87,7 +87,7 @@ def main(
     _writable(out, asked)
     how = [f"evaluate.attempts={samples}"]
     how += [] if temperature is None else [f"evaluate.sampling.temperature={temperature}"]
-    job = _Job(asked, given, changed(_practising(given, asked), how), runs, out, most)
+    job = _Job(asked, given, with_overrides(_practising(given, asked), how), runs, out, most)
     _filter(job, against or [], further=further)
 
 
@@ -105,95 +105,99 @@ def _practising(given: Config, questions: str) -> Config:
     sets = {"goalposts": questions, "practice": "goalposts", "test": "none", "validation": "none"}
     # Examinations on its way would ask what the filter asks afterwards.
     plain = ["recipe=rlvr", "evaluate.every=0", "evaluate.every_samples=0"]
-    return changed(given, [*plain, *(f"{key}={json.dumps(value)}" for key, value in sets.items())])
+    return with_overrides(given, [*plain, *(f"{key}={json.dumps(value)}" for key, value in sets.items())])
 
 
 def _filter(job: _Job, against: Sequence[str], *, further: bool) -> None:
-    from graph.goalposts.filter import Filter
-    from graph.setup.assemble import inputs, put_up
-    from graph.setup.folder import locked
-    from graph.setup.named_policies import Checkpoint, Policies, of_run, policies
+    from graph.goalposts.filter import GoalpostFilter
+    from graph.setup.assemble import inputs, record_goalposts
+    from graph.setup.folder import run_lock
+    from graph.setup.named_policies import Checkpoint, NamedPolicies, policies, run_policies
 
     with progress("reading the models and the questions"):
         given = inputs(job.config)
-        base = Policies(job.config.model, job.config, (Checkpoint(given.model, given.digest),))
+        base = NamedPolicies(job.config.model, job.config, (Checkpoint(given.model, given.digest),))
         # Whoever is not there is missed now, and not after a day of sampling.
         line = [base, *(policies(who, job.runs, job.config) for who in against)]
         folder, log = _opened(job, given)
-    with closing(log), locked(folder):
-        put_up(log, given.goalposts)
-        filtering = Filter(log, folder, job.config, given.goalposts.name, list(given.goalposts.questions), given.rules)
-        note(f"{len(filtering.left)} questions, {len(given.goalposts.left_out)} records left out; answers are kept in {folder}")
+    with closing(log), run_lock(folder):
+        record_goalposts(log, given.goalposts)
+        filtering = GoalpostFilter(log, folder, job.config, given.goalposts.name, list(given.goalposts.questions), given.rules)
+        print_note(
+            f"{len(filtering.left)} questions, {len(given.goalposts.left_out)} records left out; answers are kept in {folder}"
+        )
         if _keeps_errata(job.asked):
-            note("errata, which nobody can solve, are among them and will stay; errata=drop in the set's name leaves them out")
+            print_note(
+                "errata, which nobody can solve, are among them and will stay; errata=drop in the set's name leaves them out"
+            )
 
-        def tell(one: Asked) -> None:
-            note(f"{_called(one)}: {one.asked} asked, {one.dropped} dropped, {one.asked - one.dropped} left")
+        def tell(one: PolicyResult) -> None:
+            print_note(f"{_called(one)}: {one.asked} asked, {one.dropped} dropped, {one.asked - one.dropped} left")
 
         try:
             for who in line:
                 shutdown.run(filtering.ask(who, tell))
             if further and filtering.left:
-                shutdown.run(filtering.ask(of_run(_further(job, folder, filtering), job.config), tell))
+                shutdown.run(filtering.ask(run_policies(_further(job, folder, filtering), job.config), tell))
         except KeyboardInterrupt:
-            note("stopped; every answer is kept, repeat the command to go on")
+            print_note("stopped; every answer is kept, repeat the command to go on")
             raise
         _write(job, given, filtering)
 
 
 def _keeps_errata(asked: str) -> bool:
-    from roles.questions.records import settled
+    from roles.questions.records import effective_options
 
     if asked == "pocket":
         return False
     spec = named(asked, "goalposts")
-    return bool(SOURCES[spec.name].errata) and settled(spec).get("errata") == "keep"
+    return bool(SOURCES[spec.name].errata) and effective_options(spec).get("errata") == "keep"
 
 
-def _opened(job: _Job, given: Inputs) -> tuple[Path, Log]:
+def _opened(job: _Job, given: RunInputs) -> tuple[Path, Log]:
     """The filter's folder and its log, made if need be."""
-    from graph.setup.folder import create
+    from graph.setup.folder import create_run
 
     # Everything that an answer depends on, and who is asked first.
     decides = [job.config.model_dump_json(), given.digest, json.dumps(given.digests(), sort_keys=True)]
     folder = job.runs / f"goalposts-{hashlib.sha256(chr(0).join(decides).encode()).hexdigest()[:12]}"
-    return folder, open_any(str(folder)) if holds_log(folder) else create(folder, job.config, given, learns=False)
+    return folder, open_run(str(folder)) if holds_log(folder) else create_run(folder, job.config, given, learns=False)
 
 
-def _further(job: _Job, folder: Path, filtering: Filter) -> Path:
+def _further(job: _Job, folder: Path, filtering: GoalpostFilter) -> Path:
     """The folder of a finished run that practised on what is left; it is played, or gone on with, if need be."""
-    from roles.questions.question_set import save
+    from roles.questions.question_set import save_questions
 
     which = hashlib.sha256("".join(question.id for question in filtering.left).encode()).hexdigest()[:6]
     run, practice = job.runs / f"{folder.name}-further-{which}", folder / f"left-{which}.jsonl"
     if not practice.exists():
-        save(practice, filtering.left, filtering.rules)
+        save_questions(practice, filtering.left, filtering.rules)
     config = _practising(job.given, str(practice))
     if not config.learn.keep_every:
-        config = changed(config, [f"learn.keep_every={max(1, config.play.iterations // CHECKPOINTS)}"])
+        config = with_overrides(config, [f"learn.keep_every={max(1, config.play.iterations // CHECKPOINTS)}"])
     fresh = not holds_log(run)
     if fresh or not _is_finished(run):
-        note(f"practising on the {len(filtering.left)} questions that are left, in {run}")
-        play(run, config if fresh else None, None, enduring(stderr=True), plain=True)
+        print_note(f"practising on the {len(filtering.left)} questions that are left, in {run}")
+        play(run, config if fresh else None, None, detachable_console(stderr=True), plain=True)
     return run
 
 
 def _is_finished(run: Path) -> bool:
-    with closing(open_any(str(run))) as log:
+    with closing(open_run(str(run))) as log:
         return any(isinstance(event.fact, RunFinished) for event in log.read("run", kinds=("run_finished",)))
 
 
-def _write(job: _Job, given: Inputs, filtering: Filter) -> None:
+def _write(job: _Job, given: RunInputs, filtering: GoalpostFilter) -> None:
     """The goalposts and where they come from; then the same for people."""
-    from graph.setup.assemble import started
-    from roles.questions.question_set import save
+    from graph.setup.assemble import run_started
+    from roles.questions.question_set import save_questions
 
     kept, config, last = filtering.left[: job.most], job.config, filtering.last
     Printer().show(_table(filtering.asked))
     if not kept or last is None:
         raise BadInput(f"Every question of {job.asked} is solved, so that no goalpost is left; filter harder questions.")
-    save(job.out, kept, filtering.rules)
-    origin = Origin(
+    save_questions(job.out, kept, filtering.rules)
+    origin = GoalpostProvenance(
         set=job.asked,
         questions=len(given.goalposts.questions),
         digest=given.digests()["goalposts"],
@@ -207,12 +211,12 @@ def _write(job: _Job, given: Inputs, filtering: Filter) -> None:
         prompts=given.prompts.digest,
         named=tuple(filtering.named),
         policies=tuple(filtering.asked),
-        commit=started(filtering.log).commit,
+        commit=run_started(filtering.log).commit,
         log=filtering.folder.name,
         position=last.position,
         head=last.head,
     )
-    beside = job.out.with_suffix(SUFFIX)
+    beside = job.out.with_suffix(PROVENANCE_SUFFIX)
     beside.write_text(json.dumps(origin.model_dump(mode="json"), indent=2) + "\n")
     left_out = f", {len(origin.left_out)} records left out" if origin.left_out else ""
     Printer().say(
@@ -221,11 +225,11 @@ def _write(job: _Job, given: Inputs, filtering: Filter) -> None:
     )
 
 
-def _called(one: Asked) -> str:
+def _called(one: PolicyResult) -> str:
     return f"{one.who}, {one.policy[:12]} after {one.iteration} iterations"
 
 
-def _table(asked: Sequence[Asked]) -> Table:
+def _table(asked: Sequence[PolicyResult]) -> Table:
     table = Table("who", "policy", "iterations", "asked", "dropped", "left", box=None, pad_edge=False, header_style="bold")
     for one in asked:
         left = str(one.asked - one.dropped)

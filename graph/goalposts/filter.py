@@ -14,27 +14,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from events.cli.output import note, reporting
+from events.cli.output import print_note, show_activity
 from events.facts.log import Event, Log
 from events.facts.types import EvaluationFinished
-from events.facts.values import Question, QuestionId, Rules
+from events.facts.values import JudgingRules, Question, QuestionId
 from events.process.activity import Activity
-from graph.goalposts.goalpost_provenance import Asked
-from graph.play.evaluation import Examiner, named
-from graph.play.weight_sync import Proofs
+from graph.goalposts.goalpost_provenance import PolicyResult
+from graph.play.evaluation import Evaluator, named
+from graph.play.weight_sync import WeightSyncChecker
 from graph.settings.config import Config, EvaluateSettings
 from graph.setup.assemble import examiner, prompts, sandbox
-from graph.setup.model_source import Stored, models
-from graph.setup.named_policies import Checkpoint, Policies, take_up
+from graph.setup.model_source import PolicyWeights, open_models
+from graph.setup.named_policies import Checkpoint, NamedPolicies, serve_checkpoint
 from roles.model import Model
 from sandbox.runner import Runner
 
-EASY: Final = 5
+FIRST_ROUND_DIVISOR: Final = 5
 """One of so many answers is asked for first; questions that are solved by then need no others."""
 
 
 @dataclass
-class Filter:
+class GoalpostFilter:
     """Questions that are left, and who was asked about them."""
 
     log: Log
@@ -45,15 +45,15 @@ class Filter:
     name: str
     """Of the question set."""
     left: list[Question]
-    rules: Mapping[QuestionId, Rules]
+    rules: Mapping[QuestionId, JudgingRules]
     """Of those that have rules of their own."""
     named: list[str] = field(default_factory=list)
     """Whose policies were to be asked."""
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[PolicyResult] = field(default_factory=list)
     last: Event | None = None
     """The last event that decided something."""
 
-    async def ask(self, who: Policies, tell: Callable[[Asked], None]) -> None:
+    async def ask(self, who: NamedPolicies, tell: Callable[[PolicyResult], None]) -> None:
         """Ask policies about what is left, those that were asked already left out.
 
         Raises:
@@ -63,25 +63,25 @@ class Filter:
         known = {before.policy for before in self.asked}
         new = [checkpoint for checkpoint in who.checkpoints if checkpoint.policy not in known]
         if not new:
-            note(f"{who.who}: the same weights as were asked before")
+            print_note(f"{who.who}: the same weights as were asked before")
         async with AsyncExitStack() as house:
-            seat = _Seat(self, who, house)
+            seat = _PolicyServer(self, who, house)
             for checkpoint in new:
                 if self.left:
                     self.asked.append(await self._one(seat, checkpoint))
                     tell(self.asked[-1])
 
-    async def _one(self, seat: _Seat, checkpoint: Checkpoint) -> Asked:
+    async def _one(self, seat: _PolicyServer, checkpoint: Checkpoint) -> PolicyResult:
         count, streams = len(self.left), []
-        for settings in _portions(self.config.evaluate):
+        for settings in _evaluation_rounds(self.config.evaluate):
             name = named(self.name, self.left, settings, seat.prompts.digest)
             stream = f"evaluation/{name}/{checkpoint.policy[:12]}-{self.config.seed}"
             event = self._finished(stream)
             if event is None:
                 what = f"{seat.who.who}, {checkpoint.policy[:12]}"
-                with seat.activity.task(what), reporting(seat.activity):
+                with seat.activity.task(what), show_activity(seat.activity):
                     examines = await seat.examiner(checkpoint, settings)
-                    await examines.examine_in(stream, name, self.left, checkpoint.iteration)
+                    await examines.evaluate_in(stream, name, self.left, checkpoint.iteration)
                 event = self._finished(stream)
             assert event is not None, "what was just examined is in the log"
             assert isinstance(event.fact, EvaluationFinished), "it is read by this kind"
@@ -90,7 +90,7 @@ class Filter:
             streams.append(stream)
             if not self.left:
                 break
-        return Asked(
+        return PolicyResult(
             who=seat.who.who,
             policy=checkpoint.policy,
             iteration=checkpoint.iteration,
@@ -103,22 +103,22 @@ class Filter:
         return next(self.log.read(stream, kinds=("evaluation_finished",)), None)
 
 
-class _Seat:
+class _PolicyServer:
     """Where policies of one kind take their turn; model and sandbox are put up once one of them really has to answer."""
 
-    def __init__(self, filtering: Filter, who: Policies, house: AsyncExitStack) -> None:
+    def __init__(self, filtering: GoalpostFilter, who: NamedPolicies, house: AsyncExitStack) -> None:
         self.who = who
         self.prompts = prompts(filtering.config)
         self._filtering = filtering
         self._house = house
         self.activity = Activity()
         self._put_up: tuple[Model, Runner] | None = None
-        self._proofs = Proofs(exact=who.config.exact)
+        self._proofs = WeightSyncChecker(exact=who.config.exact)
 
-    async def examiner(self, checkpoint: Checkpoint, settings: EvaluateSettings) -> Examiner:
+    async def examiner(self, checkpoint: Checkpoint, settings: EvaluateSettings) -> Evaluator:
         filtering, name = self._filtering, self.who.config.policy_of["student"]
         model, runner = self._put_up = self._put_up or await self._made(name, checkpoint)
-        await take_up(model, name, checkpoint, self._proofs)
+        await serve_checkpoint(model, name, checkpoint, self._proofs)
         config = filtering.config.model_copy(update={"evaluate": settings, "serve": self.who.config.serve})
         log, weights = filtering.log, checkpoint.weights
         return examiner(log, config, self.prompts, filtering.rules, model, runner, self.activity, weights, in_run=False)
@@ -130,17 +130,17 @@ class _Seat:
         # A missing engine is said before anything is sampled.
         with self.activity.task("preparing the sandbox"):
             await asyncio.to_thread(lambda: runner.provenance)
-        stored = Stored(checkpoint.weights, checkpoint.policy)
-        made = await self._house.enter_async_context(models(config, {name: stored}, folder, self.activity))
+        stored = PolicyWeights(checkpoint.weights, checkpoint.policy)
+        made = await self._house.enter_async_context(open_models(config, {name: stored}, folder, self.activity))
         return made[name], runner
 
 
-def _portions(settings: EvaluateSettings) -> list[EvaluateSettings]:
+def _evaluation_rounds(settings: EvaluateSettings) -> list[EvaluateSettings]:
     """The examinations that together ask for as many answers as are set.
 
     They are never equally long: a name says how many answers an examination asks for, so that two of one question set have
     different names, hence seeds.
     """
-    first = settings.attempts // EASY
+    first = settings.attempts // FIRST_ROUND_DIVISOR
     counts = [first, settings.attempts - first] if first else [settings.attempts]
     return [settings.model_copy(update={"attempts": count}) for count in counts]

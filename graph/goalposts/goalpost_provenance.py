@@ -9,11 +9,11 @@ from typing import Final
 
 from events.facts.values import Digest, Sampling, Value
 
-SUFFIX: Final = ".provenance.json"
+PROVENANCE_SUFFIX: Final = ".provenance.json"
 """What stands in the place of `.jsonl` in the name of the file with it."""
 
 
-class Asked(Value):
+class PolicyResult(Value):
     """A policy that was asked."""
 
     who: str
@@ -30,7 +30,7 @@ class Asked(Value):
     """How many of them it solved."""
 
 
-class Origin(Value):
+class GoalpostProvenance(Value):
     """Where a goalpost file comes from; it lies beside it."""
 
     set: str
@@ -57,7 +57,7 @@ class Origin(Value):
     """Digest of the prompt set."""
     named: tuple[str, ...]
     """Whose policies were to be asked: models and runs."""
-    policies: tuple[Asked, ...]
+    policies: tuple[PolicyResult, ...]
     """Who was asked, in this order; nobody twice."""
     commit: str
     """Git commit of the code that started the log, or `unknown`."""

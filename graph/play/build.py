@@ -6,18 +6,18 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from graph.play import nodes
-from graph.play.context import Table
-from graph.play.edges import NEXT, route
+from graph.play.context import NodeContext
+from graph.play.edges import SUCCESSORS, route
 from graph.play.state import PlayState
-from graph.recipes.recipe import Course
+from graph.recipes.recipe import EpisodePlan
 from graph.settings.config import PlaySettings
 
-Graph = CompiledStateGraph[PlayState, Table, PlayState, PlayState]
+Graph = CompiledStateGraph[PlayState, NodeContext, PlayState, PlayState]
 
 
-def build(settings: PlaySettings, course: Course) -> Graph:
+def build(settings: PlaySettings, course: EpisodePlan) -> Graph:
     """The compiled state machine. No checkpointer: the log is the only durable state."""
-    graph = StateGraph(PlayState, context_schema=Table)
+    graph = StateGraph(PlayState, context_schema=NodeContext)
     graph.add_node("goalpost_gap", nodes.goalpost_gap)
     graph.add_node("solver", nodes.solver)
     graph.add_node("verifier", nodes.verifier)
@@ -28,5 +28,7 @@ def build(settings: PlaySettings, course: Course) -> Graph:
     if course.references:
         graph.add_node("teacher_open", nodes.teacher_open)
     for node in (START, *graph.nodes):
-        graph.add_conditional_edges(node, route(settings, course), [step for step in NEXT[node] if step in {*graph.nodes, END}])
+        graph.add_conditional_edges(
+            node, route(settings, course), [step for step in SUCCESSORS[node] if step in {*graph.nodes, END}]
+        )
     return graph.compile()

@@ -14,18 +14,18 @@ from typing import Any
 
 from events.facts.values import Provenance
 from events.process.activity import Activity
-from graph.play.resumed_calls import Past
+from graph.play.resumed_calls import EarlierCalls
 from roles.model import Model
-from sandbox.runner import Execution, Job, Runner
+from sandbox.runner import Job, JobResult, Runner
 
 
-class Free:
+class Concurrent:
     """Plays walks side by side."""
 
     def __init__(self, activity: Activity | None = None) -> None:
         self.activity = activity or Activity()
 
-    async def play(self, walks: Sequence[Coroutine[Any, Any, None]], past: Sequence[Past] = ()) -> None:
+    async def play(self, walks: Sequence[Coroutine[Any, Any, None]], past: Sequence[EarlierCalls] = ()) -> None:
         """Play all walks to their end; what they asked before a stop makes no difference here.
 
         Raises:
@@ -46,11 +46,11 @@ class Free:
 
     def runner(self, runner: Runner) -> Runner:
         """The sandbox itself, which says how many programs it runs."""
-        return _ToldRunner(runner, self.activity)
+        return _ReportingRunner(runner, self.activity)
 
 
 @dataclass(frozen=True)
-class _ToldRunner:
+class _ReportingRunner:
     inner: Runner
     activity: Activity
 
@@ -58,7 +58,7 @@ class _ToldRunner:
     def provenance(self) -> Provenance:
         return self.inner.provenance
 
-    async def run(self, jobs: Sequence[Job]) -> list[Execution]:
+    async def run(self, jobs: Sequence[Job]) -> list[JobResult]:
         with self.activity.task("running programs", len(jobs)) as task:
             done = await self.inner.run(jobs)
             task.add(len(jobs))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from events.facts.log import Log
-from events.projections.run_summary import Buffers, fold
+from events.projections.run_summary import AcceptedQuestions, fold
 from graph.recipes.recipe import Recipe
 from graph.settings.config import PlaySettings
 from roles.generation_record import get_question
@@ -19,7 +19,7 @@ from roles.verifier import Verifier
 
 
 @dataclass(frozen=True)
-class Table:
+class NodeContext:
     """Everything that nodes may ask."""
 
     log: Log
@@ -33,7 +33,7 @@ class Table:
     """Cosine above which a proposal is not novel."""
 
 
-def recall(log: Log, novelty: Novelty) -> None:
+def restore_novelty(log: Log, novelty: Novelty) -> None:
     """Fill the novelty buffers with everything the log says was accepted."""
-    accepted = fold(Buffers(), log.read(kinds={"question_accepted"}))
+    accepted = fold(AcceptedQuestions(), log.read(kinds={"question_accepted"}))
     novelty.add(*(get_question(log, blob) for blob in (*accepted.easy, *accepted.hard, *accepted.open)))

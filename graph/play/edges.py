@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from events.facts.values import Seat, Task
-from graph.play.state import Accepted, Episode, PlayState, kept
-from graph.recipes.recipe import Course
+from graph.play.state import AcceptedQuestion, EpisodeState, PlayState, trains_on_pass_rate_attempts
+from graph.recipes.recipe import EpisodePlan
 from graph.settings.config import PlaySettings
 
 Node = Literal["goalpost_gap", "teacher_easy", "teacher_hard", "teacher_open", "solver", "verifier"]
 Next = Node | Literal["__end__"]
 
-NEXT: dict[str, tuple[Next, ...]] = {
+SUCCESSORS: dict[str, tuple[Next, ...]] = {
     "__start__": ("solver", "verifier", "goalpost_gap", "teacher_easy", "teacher_hard", "teacher_open", "__end__"),
     "goalpost_gap": ("teacher_easy", "__end__"),
     "teacher_easy": ("verifier",),
@@ -27,20 +27,20 @@ NEXT: dict[str, tuple[Next, ...]] = {
 }
 """Where each node may lead. LangGraph refuses any other step. A start leads to `solver`, or to the open seat; a resume leads to
 wherever it broke off."""
-TEACHERS: dict[Seat, Node] = {"easy": "teacher_easy", "hard": "teacher_hard", "open": "teacher_open"}
+TEACHER_NODES: dict[Seat, Node] = {"easy": "teacher_easy", "hard": "teacher_hard", "open": "teacher_open"}
 """Each seat's node."""
 
 
-def route(settings: PlaySettings, course: Course) -> Callable[[PlayState], Next]:
+def route(settings: PlaySettings, course: EpisodePlan) -> Callable[[PlayState], Next]:
     """The edge function for these settings."""
 
     def next_node(state: PlayState) -> Next:
-        return after(state["episode"], settings, course)
+        return successor(state["episode"], settings, course)
 
     return next_node
 
 
-def after(episode: Episode, settings: PlaySettings, course: Course) -> Next:
+def successor(episode: EpisodeState, settings: PlaySettings, course: EpisodePlan) -> Next:
     """Which node plays next, `__end__` when the episode is over."""
     if episode.ended:
         return "__end__"
@@ -51,52 +51,52 @@ def after(episode: Episode, settings: PlaySettings, course: Course) -> Next:
     if episode.purpose == "guided":
         if episode.gap is None:
             return "goalpost_gap" if episode.attempted else "solver"
-        if closed(episode.gap, settings.solved_at):
+        if is_closed(episode.gap, settings.solved_at):
             return "__end__"
     if episode.candidate is not None:
         return "solver"
-    seat = turn(episode, settings.max_attempts, course)
+    seat = next_seat(episode, settings.max_attempts, course)
     if seat is not None:
-        return TEACHERS[seat]
-    return "solver" if unsolved(episode, course, settings.tasks) else "__end__"
+        return TEACHER_NODES[seat]
+    return "solver" if questions_to_solve(episode, course, settings.tasks) else "__end__"
 
 
-def closed(gap: float, solved_at: float) -> bool:
+def is_closed(gap: float, solved_at: float) -> bool:
     """Whether a goalpost is closed; with room for 1 - 0.9 being a little less than a tenth."""
     return 1 - gap >= solved_at - 1e-9
 
 
-def turn(episode: Episode, max_attempts: int, course: Course) -> Seat | None:
+def next_seat(episode: EpisodeState, max_attempts: int, course: EpisodePlan) -> Seat | None:
     """The seat that still owes a question and has proposals left."""
-    if played(episode, course):
+    if has_all_questions(episode, course):
         return None
     seat = course.seats(episode.purpose)[len(episode.accepted)]
-    most = max_attempts if course.selects else 1
+    most = max_attempts if course.rejection_sampling else 1
     return seat if episode.proposals.get(seat, 0) < most else None
 
 
-def played(episode: Episode, course: Course) -> bool:
+def has_all_questions(episode: EpisodeState, course: EpisodePlan) -> bool:
     """Whether every seat has had a question accepted."""
     return len(episode.accepted) == len(course.seats(episode.purpose))
 
 
-def unsolved(episode: Episode, course: Course, tasks: Sequence[Task]) -> list[Accepted]:
+def questions_to_solve(episode: EpisodeState, course: EpisodePlan, tasks: Sequence[Task]) -> list[AcceptedQuestion]:
     """Accepted questions that the student still has to answer in their drawn form."""
     return [
         accepted
         for accepted in episode.unsolved
-        if accepted.seat in course.taught and not kept(episode.seed, accepted.seat, tasks)
+        if accepted.seat in course.taught and not trains_on_pass_rate_attempts(episode.seed, accepted.seat, tasks)
     ]
 
 
-def ending(
-    episode: Episode, solved_at: float, course: Course
+def end_reason(
+    episode: EpisodeState, solved_at: float, course: EpisodePlan
 ) -> Literal["played", "goalpost_solved", "no_lemma", "no_lift", "no_question"]:
     """Why an episode whose next node is `__end__` is over."""
-    if played(episode, course):
+    if has_all_questions(episode, course):
         return "played"
     if episode.purpose == "unguided":
         return "no_question"
-    if episode.gap is not None and closed(episode.gap, solved_at):
+    if episode.gap is not None and is_closed(episode.gap, solved_at):
         return "goalpost_solved"
     return "no_lift" if episode.accepted else "no_lemma"

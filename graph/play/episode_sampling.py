@@ -13,15 +13,15 @@ from typing import Literal
 from events.facts.log import Log
 from events.facts.types import EpisodeStarted
 from events.facts.values import BlobHash, Question, QuestionId
-from events.projections.run_summary import Buffers, fold
-from graph.recipes.recipe import Course
+from events.projections.run_summary import AcceptedQuestions, fold
+from graph.recipes.recipe import EpisodePlan
 from graph.settings.config import Config
-from graph.settings.seeds import derive, rng
+from graph.settings.seeds import derive_seed, rng
 from roles.generation_record import put_question
 
 
 @dataclass(frozen=True)
-class Opening:
+class SampledEpisode:
     """How an episode starts."""
 
     stream: str
@@ -31,7 +31,7 @@ class Opening:
 
 
 @dataclass(frozen=True)
-class Pools:
+class QuestionPools:
     """What questions are drawn from."""
 
     goalposts: Sequence[Question]
@@ -39,7 +39,7 @@ class Pools:
     seeds: Sequence[Question]
 
 
-def openings(log: Log, config: Config, course: Course, pools: Pools, iteration: int) -> Iterator[Opening]:
+def openings(log: Log, config: Config, course: EpisodePlan, pools: QuestionPools, iteration: int) -> Iterator[SampledEpisode]:
     """The episodes of an iteration, in the order of their numbers."""
     play, number = config.play, 0
     purpose: Literal["guided", "practice"]
@@ -56,20 +56,20 @@ def openings(log: Log, config: Config, course: Course, pools: Pools, iteration: 
                 question=question.id,
                 blob=blob,
                 axis=drawn.choice(course.axes),
-                seed=derive(config.seed, "episode", iteration, number),
+                seed=derive_seed(config.seed, "episode", iteration, number),
             )
-            yield Opening(_stream(iteration, number), fact)
+            yield SampledEpisode(_stream(iteration, number), fact)
             number += 1
     if course.references:
         yield from _unguided(log, config, course, pools.seeds, iteration, number)
 
 
 def _unguided(
-    log: Log, config: Config, course: Course, seeds: Sequence[Question], iteration: int, first: int
-) -> Iterator[Opening]:
+    log: Log, config: Config, course: EpisodePlan, seeds: Sequence[Question], iteration: int, first: int
+) -> Iterator[SampledEpisode]:
     """Episodes with references, drawn uniformly from seeds and open questions that earlier iterations accepted."""
     accepted = (event for event in log.read(kinds={"question_accepted"}) if _iteration(event.stream) < iteration)
-    buffer: list[Question | BlobHash] = [*seeds, *fold(Buffers(), accepted).open]
+    buffer: list[Question | BlobHash] = [*seeds, *fold(AcceptedQuestions(), accepted).open]
     drawn = rng(config.seed, "unguided", iteration)
     for number in range(first, first + config.play.episodes):
         shown = drawn.sample(buffer, min(course.references, len(buffer)))
@@ -80,9 +80,9 @@ def _unguided(
             question=QuestionId(blobs[0][:16]),
             blob=blobs[0],
             axis=drawn.choice(course.axes),
-            seed=derive(config.seed, "episode", iteration, number),
+            seed=derive_seed(config.seed, "episode", iteration, number),
         )
-        yield Opening(_stream(iteration, number), fact, blobs)
+        yield SampledEpisode(_stream(iteration, number), fact, blobs)
 
 
 def _iteration(stream: str) -> int:

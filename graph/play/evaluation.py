@@ -11,23 +11,23 @@ from events.facts.log import Log
 from events.facts.types import AttemptsMade, AttemptsVerified, EvaluationFinished
 from events.facts.values import Generation, Question, QuestionId, canonical
 from events.pure.estimators import pass_at_k
-from graph.play.scheduler import Pace
+from graph.play.scheduler import Scheduler
 from graph.settings.config import EvaluateSettings
-from graph.settings.seeds import derive
-from graph.settings.threads import SMALL
+from graph.settings.seeds import derive_seed
+from graph.settings.threads import SMALL_MODEL_WEIGHTS
 from roles.generation_record import texts
 from roles.solver import Solver
 from roles.verifier import Verifier
 
-KS = (1, 5, 10, 20, 50, 100)
+REPORTED_KS = (1, 5, 10, 20, 50, 100)
 """pass@k is reported for those k that the attempts allow."""
-ROWS: Final = 256
+MAX_COMPLETIONS_AT_ONCE: Final = 256
 """Answers of a small model that an examination on request samples together."""
-_LEAST: Final = 4
+_MIN_COMPLETIONS_AT_ONCE: Final = 4
 """Answers that are sampled together however large the model is: to write one takes as long."""
-_SECONDS: Final = 60.0
+_BATCH_SECONDS: Final = 60.0
 """What is sampled together may take so long, by an estimate that depends on no clock; a stop loses no more."""
-_SPEED: Final = {"cpu": 2e10, "gpu": 1e13}
+_FLOPS: Final = {"cpu": 2e10, "gpu": 1e13}
 """Operations a second with which the estimate reckons; every weight takes two for every token."""
 
 
@@ -42,10 +42,10 @@ def questions_at_once(weights: int, settings: EvaluateSettings, *, gpu: bool, in
         gpu: whether it computes on a GPU.
         in_run: whether the examination belongs to a run, where those of a small model are short.
     """
-    if weights < SMALL:
-        return None if in_run else max(1, ROWS // settings.attempts)
-    seconds = 2 * weights * settings.sampling.max_tokens / _SPEED["gpu" if gpu else "cpu"]
-    answers = min(ROWS, max(_LEAST, int(_SECONDS / seconds)))
+    if weights < SMALL_MODEL_WEIGHTS:
+        return None if in_run else max(1, MAX_COMPLETIONS_AT_ONCE // settings.attempts)
+    seconds = 2 * weights * settings.sampling.max_tokens / _FLOPS["gpu" if gpu else "cpu"]
+    answers = min(MAX_COMPLETIONS_AT_ONCE, max(_MIN_COMPLETIONS_AT_ONCE, int(_BATCH_SECONDS / seconds)))
     return max(1, answers // settings.attempts)
 
 
@@ -57,13 +57,13 @@ def named(name: str, questions: Sequence[Question], settings: EvaluateSettings, 
 
 
 @dataclass(frozen=True)
-class Examiner:
+class Evaluator:
     """Examines the student."""
 
     log: Log
     solver: Solver
     verifier: Verifier
-    pace: Pace
+    pace: Scheduler
     settings: EvaluateSettings
     seed: int
     at_once: int | None = None
@@ -74,9 +74,9 @@ class Examiner:
 
     async def examine(self, name: str, questions: Sequence[Question], iteration: int) -> EvaluationFinished:
         """Append one evaluation of a run; does nothing if the log has it, goes on where it was broken off."""
-        return await self.examine_in(f"evaluation/{name}/{iteration:05}", name, questions, iteration)
+        return await self.evaluate_in(f"evaluation/{name}/{iteration:05}", name, questions, iteration)
 
-    async def examine_in(self, stream: str, name: str, questions: Sequence[Question], iteration: int) -> EvaluationFinished:
+    async def evaluate_in(self, stream: str, name: str, questions: Sequence[Question], iteration: int) -> EvaluationFinished:
         """The same in a stream of its own."""
         events = list(self.log.read(stream))
         for event in events:
@@ -105,7 +105,7 @@ class Examiner:
         return finished
 
     async def _answers(self, stream: str, question: Question) -> Generation:
-        seed, how = derive(self.seed, stream, question.id), self.settings
+        seed, how = derive_seed(self.seed, stream, question.id), self.settings
         return await self.solver.answer(question, "induction", None, count=how.attempts, seed=seed, sampling=how.sampling)
 
     async def _successes(self, stream: str, question: Question, generation: Generation) -> int:
@@ -131,5 +131,5 @@ class Examiner:
             sampling=self.settings.sampling,
             attempts=count,
             successes=successes,
-            pass_at={k: pass_at_k(count, list(successes.values()), k) for k in KS if k <= count},
+            pass_at={k: pass_at_k(count, list(successes.values()), k) for k in REPORTED_KS if k <= count},
         )

@@ -29,24 +29,24 @@ from events.facts.types import (
     RunFinished,
 )
 from events.facts.values import Digest, Question, Role
-from events.projections.run_summary import Samples
+from events.projections.run_summary import CompletionCount
 from events.text.logging import logger, seconds_since
 from events.text.safe_text import one_line
-from events.text.secrets import masked
+from events.text.secrets import mask
 from graph.play.build import Graph
-from graph.play.context import Table
-from graph.play.edges import ending
-from graph.play.episode_sampling import Opening, Pools, openings
-from graph.play.evaluation import Examiner
-from graph.play.resumed_calls import Past, pasts
-from graph.play.scheduler import Pace
-from graph.play.state import Episode, fold
-from graph.play.trainer_process import Learner
-from graph.play.weight_sync import Proofs
+from graph.play.context import NodeContext
+from graph.play.edges import end_reason
+from graph.play.episode_sampling import QuestionPools, SampledEpisode, openings
+from graph.play.evaluation import Evaluator
+from graph.play.resumed_calls import EarlierCalls, earlier_calls
+from graph.play.scheduler import Scheduler
+from graph.play.state import EpisodeState, fold_episode
+from graph.play.trainer_process import TrainerProcess
+from graph.play.weight_sync import WeightSyncChecker
 from graph.settings.config import Config
 from roles.model import Model
 
-STEPS = 1000
+MAX_NODE_EXECUTIONS = 1000
 """Most node visits of one episode; settings allow far fewer."""
 
 
@@ -57,22 +57,22 @@ class Play:
     folder: Path
     config: Config
     log: Log
-    table: Table
+    table: NodeContext
     graph: Graph
-    pace: Pace
+    pace: Scheduler
     models: dict[str, Model]
     """By the policy's name."""
-    examiner: Examiner
-    learner: Learner
+    examiner: Evaluator
+    learner: TrainerProcess
     goalposts: Sequence[Question]
     practice: Sequence[Question]
     test: Sequence[Question]
-    proofs: Proofs
+    proofs: WeightSyncChecker
     policies: dict[Role, Digest] = field(default_factory=dict)
     seeds: Sequence[Question] = ()
     """References of the first unguided episodes."""
     validation: Sequence[Question] = ()
-    samples: Samples = field(default_factory=Samples)
+    samples: CompletionCount = field(default_factory=CompletionCount)
     """The student's, as far as the log was read."""
 
     async def run(self) -> None:
@@ -96,7 +96,7 @@ class Play:
 
     def _samples(self, iteration: int) -> int:
         """Completions of the student up to the end of an iteration that was played."""
-        for event in self.log.read(after=self.samples.position, kinds=Samples.KINDS):
+        for event in self.log.read(after=self.samples.position, kinds=CompletionCount.KINDS):
             self.samples.apply(event)
         return self.samples.after[iteration]
 
@@ -140,7 +140,7 @@ class Play:
             past = self._past(openings) if begun else []
             with self.pace.activity.task(f"episodes of iteration {iteration}", len(openings)) as task:
 
-                async def walk(opening: Opening) -> None:
+                async def walk(opening: SampledEpisode) -> None:
                     await self._walk(opening)
                     task.add()
 
@@ -148,10 +148,10 @@ class Play:
             failed = self._finish(iteration, openings)
             logger().info("iteration_finished", episodes=len(openings), failed=failed, seconds=seconds_since(began))
 
-    def _past(self, openings: Sequence[Opening]) -> list[Past]:
+    def _past(self, openings: Sequence[SampledEpisode]) -> list[EarlierCalls]:
         """What an iteration that was broken off has asked already."""
         solver, teacher = self.table.solver, self.table.teacher
-        return pasts(
+        return earlier_calls(
             self.log,
             [opening.stream for opening in openings],
             system=solver.prompts.system,
@@ -160,7 +160,7 @@ class Play:
             exact=self.config.repeatable,
         )
 
-    def _finish(self, iteration: int, openings: Sequence[Opening]) -> int:
+    def _finish(self, iteration: int, openings: Sequence[SampledEpisode]) -> int:
         """Record the end of an iteration; how many of its episodes failed."""
         failed: dict[str, list[EpisodeFailed]] = {}
         for opening in openings:
@@ -176,30 +176,30 @@ class Play:
                 )
         return count
 
-    def _openings(self, iteration: int) -> Iterator[Opening]:
-        course, pools = self.table.recipe.course, Pools(self.goalposts, self.practice, self.seeds)
+    def _openings(self, iteration: int) -> Iterator[SampledEpisode]:
+        course, pools = self.table.recipe.course, QuestionPools(self.goalposts, self.practice, self.seeds)
         return openings(self.log, self.config, course, pools, iteration)
 
-    async def _walk(self, opening: Opening) -> None:
+    async def _walk(self, opening: SampledEpisode) -> None:
         """One episode, from wherever the log says it is. This is the one place where an error becomes data."""
         stream = opening.stream
-        episode = fold(Episode(stream=stream), self.log.read(stream))
+        episode = fold_episode(EpisodeState(stream=stream), self.log.read(stream))
         try:
             if episode.version == 0:
                 drawn = [ReferencesDrawn(references=opening.references)] if opening.references else []
-                episode = fold(episode, self.log.append(stream, [opening.fact, *drawn], expected=0))
+                episode = fold_episode(episode, self.log.append(stream, [opening.fact, *drawn], expected=0))
             if episode.ended:
                 return
-            final = await self.graph.ainvoke({"episode": episode}, {"recursion_limit": STEPS}, context=self.table)
+            final = await self.graph.ainvoke({"episode": episode}, {"recursion_limit": MAX_NODE_EXECUTIONS}, context=self.table)
             episode = final["episode"]
-            reason = ending(episode, self.config.play.solved_at, self.table.recipe.course)
+            reason = end_reason(episode, self.config.play.solved_at, self.table.recipe.course)
             self.log.append(stream, [EpisodeFinished(reason=reason)], expected=episode.version)
         except (LogError, SandboxError, ModelError):
             raise
         except Exception as error:
             # The event names the error; where it came from is for whoever operates the run.
             logger().exception("episode_failed", episode=stream)
-            failed = EpisodeFailed(error=type(error).__name__, message=one_line(masked(str(error)), 500))
+            failed = EpisodeFailed(error=type(error).__name__, message=one_line(mask(str(error)), 500))
             self.log.append(stream, [failed])
 
     async def _serve(self, iteration: int) -> None:

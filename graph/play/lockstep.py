@@ -17,15 +17,15 @@ from typing import Any
 from events.facts.values import Digest, Provenance
 from events.process.activity import Activity
 from graph.play.recorded import observe
-from graph.play.resumed_calls import CALLS, Past
-from roles.model import Model, Reply, Request
-from sandbox.runner import Execution, Job, Runner
+from graph.play.resumed_calls import OBSERVED_CALLS, EarlierCalls
+from roles.model import GenerationReply, GenerationRequest, Model
+from sandbox.runner import Job, JobResult, Runner
 
-Serve = Callable[[Sequence[Any]], Awaitable[list[Any]]]
+BatchCall = Callable[[Sequence[Any]], Awaitable[list[Any]]]
 
 
 @dataclass
-class _Walk:
+class _LockstepEpisode:
     """One walk's place in line; `rests` is set while it waits for a batch or has ended."""
 
     rests: asyncio.Event
@@ -35,13 +35,13 @@ class _Walk:
     """How many it has made."""
     again: bool = False
     """Whether the present one is of the past, so that nobody needs its answer."""
-    call: tuple[Serve, Sequence[Any], asyncio.Future[list[Any]]] | None = None
+    call: tuple[BatchCall, Sequence[Any], asyncio.Future[list[Any]]] | None = None
 
 
-_current: ContextVar[_Walk] = ContextVar("walk")
+_current_episode: ContextVar[_LockstepEpisode] = ContextVar("walk")
 
 
-async def _nothing(items: Sequence[Any]) -> list[Any]:
+async def _no_op(items: Sequence[Any]) -> list[Any]:
     """A call that is only waited for."""
     return []
 
@@ -52,7 +52,7 @@ class Lockstep:
     def __init__(self, activity: Activity | None = None) -> None:
         self.activity = activity or Activity()
 
-    async def play(self, walks: Sequence[Coroutine[Any, Any, None]], past: Sequence[Past] = ()) -> None:
+    async def play(self, walks: Sequence[Coroutine[Any, Any, None]], past: Sequence[EarlierCalls] = ()) -> None:
         """Play all walks to their end.
 
         Args:
@@ -63,13 +63,13 @@ class Lockstep:
             BaseException: the first one that a walk or a batch raised; the other walks are cancelled first.
         """
         tasks: list[asyncio.Task[None]] = []
-        line: list[_Walk] = []
+        line: list[_LockstepEpisode] = []
         # Batches before this one are whole.
         first = min((len(one.calls) for one in past if not one.over), default=0)
         done = all(one.over for one in past)
         try:
-            for walk, before in zip(walks, past or [Past()] * len(walks), strict=True):
-                place = _Walk(asyncio.Event(), () if done else before.calls[first:], first)
+            for walk, before in zip(walks, past or [EarlierCalls()] * len(walks), strict=True):
+                place = _LockstepEpisode(asyncio.Event(), () if done else before.calls[first:], first)
                 line.append(place)
                 tasks.append(asyncio.create_task(self._walk(place, walk)))
                 await place.rests.wait()
@@ -86,21 +86,21 @@ class Lockstep:
             for walk in walks[len(tasks) :]:
                 walk.close()
 
-    async def _walk(self, place: _Walk, walk: Coroutine[Any, Any, None]) -> None:
-        _current.set(place)
+    async def _walk(self, place: _LockstepEpisode, walk: Coroutine[Any, Any, None]) -> None:
+        _current_episode.set(place)
         try:
             place.again = True
             for ask in place.past:
-                await (self._call("runner", _nothing, ()) if ask is None else ask())
+                await (self._call("runner", _no_op, ()) if ask is None else ask())
             place.again = False
             await walk
         finally:
             walk.close()
             place.rests.set()
 
-    async def _batch(self, waiting: Sequence[_Walk]) -> None:
+    async def _batch(self, waiting: Sequence[_LockstepEpisode]) -> None:
         """Serve every waiting call, all calls of one service together and the services side by side; then go on in order."""
-        groups: dict[Serve, list[_Walk]] = {}
+        groups: dict[BatchCall, list[_LockstepEpisode]] = {}
         for place in waiting:
             assert place.call is not None
             groups.setdefault(place.call[0], []).append(place)
@@ -115,7 +115,7 @@ class Lockstep:
             await place.rests.wait()
 
     @staticmethod
-    async def _served(serve: Serve, group: Sequence[_Walk]) -> list[tuple[_Walk, list[Any]]]:
+    async def _served(serve: BatchCall, group: Sequence[_LockstepEpisode]) -> list[tuple[_LockstepEpisode, list[Any]]]:
         calls = [place.call for place in group if place.call is not None]
         if all(place.again for place in group):
             return [(place, [None] * len(call[1])) for place, call in zip(group, calls, strict=True)]
@@ -127,19 +127,19 @@ class Lockstep:
         return answers
 
     @staticmethod
-    async def _call(kind: str, serve: Serve, items: Sequence[Any]) -> list[Any]:
-        place = _current.get()
+    async def _call(kind: str, serve: BatchCall, items: Sequence[Any]) -> list[Any]:
+        place = _current_episode.get()
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         place.call = (serve, items, future)
         place.calls += 1
-        observe(CALLS, place.calls, kind)
+        observe(OBSERVED_CALLS, place.calls, kind)
         place.rests.set()
         return await future
 
     def model(self, model: Model) -> Model:
         """The same model, batched over walks."""
 
-        async def serve(requests: Sequence[Request]) -> list[Reply]:
+        async def serve(requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
             return await model.generate(requests)
 
         return _BatchedModel(model, serve)
@@ -147,7 +147,7 @@ class Lockstep:
     def runner(self, runner: Runner) -> Runner:
         """The same runner, batched over walks."""
 
-        async def serve(jobs: Sequence[Job]) -> list[Execution]:
+        async def serve(jobs: Sequence[Job]) -> list[JobResult]:
             with self.activity.task(f"running {len(jobs)} programs"):
                 return await runner.run(jobs)
 
@@ -157,20 +157,20 @@ class Lockstep:
 @dataclass(frozen=True)
 class _BatchedModel:
     inner: Model
-    serve_batch: Serve
+    serve_batch: BatchCall
 
     @property
     def policy(self) -> Digest:
         return self.inner.policy
 
-    async def generate(self, requests: Sequence[Request]) -> list[Reply]:
+    async def generate(self, requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
         return await Lockstep._call("model", self.serve_batch, requests)
 
     async def serve(self, weights: Path, policy: Digest) -> None:
         await self.inner.serve(weights, policy)
 
-    async def fingerprint(self, tokens: Sequence[int]) -> tuple[float, ...]:
-        return await self.inner.fingerprint(tokens)
+    async def logprobs_of(self, tokens: Sequence[int]) -> tuple[float, ...]:
+        return await self.inner.logprobs_of(tokens)
 
     async def rest(self) -> None:
         await self.inner.rest()
@@ -182,13 +182,13 @@ class _BatchedModel:
 @dataclass(frozen=True)
 class _BatchedRunner:
     inner: Runner
-    serve_batch: Serve
+    serve_batch: BatchCall
 
     @property
     def provenance(self) -> Provenance:
         return self.inner.provenance
 
-    async def run(self, jobs: Sequence[Job]) -> list[Execution]:
+    async def run(self, jobs: Sequence[Job]) -> list[JobResult]:
         return await Lockstep._call("runner", self.serve_batch, jobs)
 
     async def close(self) -> None:

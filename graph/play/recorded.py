@@ -25,7 +25,7 @@ from events.facts.log import Event, Log
 from events.facts.types import Fact
 
 
-class Folded(Protocol):
+class FoldedState(Protocol):
     """A pure function of the first `version` events of a stream."""
 
     @property
@@ -39,7 +39,7 @@ class Folded(Protocol):
         ...
 
 
-FoldedT = TypeVar("FoldedT", bound=Folded)
+FoldedT = TypeVar("FoldedT", bound=FoldedState)
 StateT_contra = TypeVar("StateT_contra", bound=Mapping[str, Any], contravariant=True)
 AnswerT_co = TypeVar("AnswerT_co", covariant=True)
 

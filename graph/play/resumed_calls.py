@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from events.facts.hashing import digest
+from events.facts.hashing import blob_hash
 from events.facts.log import Event, Log
-from events.facts.rollouts import pack
+from events.facts.rollouts import pack_rollouts
 from events.facts.types import AttemptsMade, QuestionProposed
 from events.facts.values import Generation
 from events.text.logging import logger
-from graph.play.state import Episode, fold
-from roles.model import Model, Reply, Request
+from graph.play.state import EpisodeState, fold_episode
+from roles.model import GenerationReply, GenerationRequest, Model
 
-CALLS: Final = "calls"
+OBSERVED_CALLS: Final = "calls"
 """In what a visit observed: its calls by their number in the walk, `model` or `runner`."""
 
 
 @dataclass(frozen=True)
-class Past:
+class EarlierCalls:
     """The calls of a walk whose answers are recorded."""
 
     calls: tuple[Callable[[], Awaitable[None]] | None, ...] = ()
@@ -34,7 +34,9 @@ class Past:
     """Whether the walk has ended."""
 
 
-def pasts(log: Log, streams: Sequence[str], *, system: str | None, teacher: Model, student: Model, exact: bool) -> list[Past]:
+def earlier_calls(
+    log: Log, streams: Sequence[str], *, system: str | None, teacher: Model, student: Model, exact: bool
+) -> list[EarlierCalls]:
     """What each episode of an iteration has asked, by what its events say.
 
     Args:
@@ -52,17 +54,17 @@ def pasts(log: Log, streams: Sequence[str], *, system: str | None, teacher: Mode
     for stream in streams:
         events = list(log.read(stream))
         models = [(made, teacher if proposes else student) for made, proposes in _generations(events)]
-        kinds = {int(number): kind for event in events for number, kind in event.observed.get(CALLS, {}).items()}
+        kinds = {int(number): kind for event in events for number, kind in event.observed.get(OBSERVED_CALLS, {}).items()}
         asked = [number for number in sorted(kinds) if kinds[number] == "model"]
         if sorted(kinds) != list(range(1, len(kinds) + 1)) or len(asked) != len(models):
             return []
         again = {
-            number: partial(_ask, log, stream, model, system, made)
+            number: partial(_sample_again, log, stream, model, system, made)
             for number, (made, model) in zip(asked, models, strict=True)
             if exact
         }
-        over = fold(Episode(stream=stream), events).ended
-        found.append(Past(tuple(again.get(number) for number in sorted(kinds)), over))
+        over = fold_episode(EpisodeState(stream=stream), events).ended
+        found.append(EarlierCalls(tuple(again.get(number) for number in sorted(kinds)), over))
     return found
 
 
@@ -76,16 +78,18 @@ def _generations(events: Sequence[Event]) -> list[tuple[Generation, bool]]:
     ]
 
 
-async def _ask(log: Log, stream: str, model: Model, system: str | None, made: Generation) -> None:
+async def _sample_again(log: Log, stream: str, model: Model, system: str | None, made: Generation) -> None:
     """Sample what was sampled before. That it comes out differently, as on another kind of processor, is said."""
     prompt = log.get(made.prompt).decode("utf-8", "surrogatepass")
-    replies: list[Reply | None] = list(await model.generate([Request(prompt, made.count, made.seed, made.sampling, system)]))
+    replies: list[GenerationReply | None] = list(
+        await model.generate([GenerationRequest(prompt, made.count, made.seed, made.sampling, system)])
+    )
     for reply in replies:
         # There is none where nobody else needed that batch.
-        if reply is not None and digest(_packed(reply)) != made.tokens:
+        if reply is not None and blob_hash(_packed(reply)) != made.tokens:
             logger().warning("sampled_differently", stream=stream, seed=made.seed)
 
 
-def _packed(reply: Reply) -> bytes:
+def _packed(reply: GenerationReply) -> bytes:
     answers = reply.completions
-    return pack(reply.prompt_ids, [answer.token_ids for answer in answers], [answer.logprobs for answer in answers])
+    return pack_rollouts(reply.prompt_ids, [answer.token_ids for answer in answers], [answer.logprobs for answer in answers])

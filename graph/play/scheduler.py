@@ -10,20 +10,20 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Literal, Protocol
 
 from events.process.activity import Activity
-from graph.play.concurrent import Free
+from graph.play.concurrent import Concurrent
 from graph.play.lockstep import Lockstep
-from graph.play.resumed_calls import Past
+from graph.play.resumed_calls import EarlierCalls
 from roles.model import Model
 from sandbox.runner import Runner
 
 
-class Pace(Protocol):
+class Scheduler(Protocol):
     """Plays walks."""
 
     activity: Activity
     """Where it says what is going on."""
 
-    async def play(self, walks: Sequence[Coroutine[Any, Any, None]], past: Sequence[Past] = ()) -> None:
+    async def play(self, walks: Sequence[Coroutine[Any, Any, None]], past: Sequence[EarlierCalls] = ()) -> None:
         """Play all walks to their end.
 
         Args:
@@ -44,6 +44,6 @@ class Pace(Protocol):
         ...
 
 
-def pace(order: Literal["lockstep", "free"], activity: Activity | None = None) -> Pace:
+def make_scheduler(order: Literal["lockstep", "free"], activity: Activity | None = None) -> Scheduler:
     """The pace that a setting names."""
-    return Lockstep(activity) if order == "lockstep" else Free(activity)
+    return Lockstep(activity) if order == "lockstep" else Concurrent(activity)

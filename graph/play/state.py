@@ -30,7 +30,7 @@ from events.facts.values import Axis, BlobHash, Seat, Task, Value
 from graph.settings.seeds import rng
 
 
-class Pending(Value):
+class PendingAttempts(Value):
     """Attempts that wait for their verdicts."""
 
     version: int
@@ -45,7 +45,7 @@ class Pending(Value):
     """The asked pair, for deduction and abduction."""
 
 
-class Accepted(Value):
+class AcceptedQuestion(Value):
     """A lemma, a lift or an open question."""
 
     seat: Seat
@@ -54,7 +54,7 @@ class Accepted(Value):
     """The question."""
 
 
-class Episode(Value):
+class EpisodeState(Value):
     """One walk through the graph, so far."""
 
     stream: str
@@ -85,11 +85,11 @@ class Episode(Value):
     """Version of the `QuestionProposed` that the candidate came from."""
     seat: Seat = "easy"
     """The seat that proposed last."""
-    pending: tuple[Pending, ...] = ()
+    pending: tuple[PendingAttempts, ...] = ()
     """Attempts that wait for the verifier."""
-    accepted: tuple[Accepted, ...] = ()
+    accepted: tuple[AcceptedQuestion, ...] = ()
     """The lemma, then the lift."""
-    unsolved: tuple[Accepted, ...] = ()
+    unsolved: tuple[AcceptedQuestion, ...] = ()
     """Accepted questions that the student has not answered in their drawn form yet; not all of them have to be."""
     attempted: bool = False
     """Whether the student has answered the episode's own question: the goalpost, or the practice question."""
@@ -100,17 +100,17 @@ class Episode(Value):
 class PlayState(TypedDict):
     """What LangGraph carries from node to node."""
 
-    episode: Episode
+    episode: EpisodeState
 
 
-def fold(episode: Episode, events: Iterable[Event]) -> Episode:
+def fold_episode(episode: EpisodeState, events: Iterable[Event]) -> EpisodeState:
     """The state after more events of its stream."""
     for event in events:
         episode = _after(episode, event).model_copy(update={"version": event.version})
     return episode
 
 
-def _after(state: Episode, event: Event) -> Episode:
+def _after(state: EpisodeState, event: Event) -> EpisodeState:
     match event.fact:
         case EpisodeStarted() as fact:
             return state.model_copy(
@@ -144,17 +144,17 @@ def _after(state: Episode, event: Event) -> Episode:
         case QuestionValidated(blob=blob):
             return state.model_copy(update={"proposal": None, "candidate": blob})
         case QuestionAccepted(seat=seat, blob=blob):
-            return _accepted(state, Accepted(seat=seat, question=blob))
+            return _accepted(state, AcceptedQuestion(seat=seat, question=blob))
         case EpisodeFinished() | EpisodeFailed():
             return state.model_copy(update={"ended": True})
         case _:
             return state
 
 
-def _attempted(state: Episode, version: int, fact: AttemptsMade) -> Episode:
+def _attempted(state: EpisodeState, version: int, fact: AttemptsMade) -> EpisodeState:
     known = [state.question, *([state.candidate] if state.candidate else []), *(item.question for item in state.accepted)]
     blob = next(blob for blob in known if blob.startswith(fact.question))
-    pending = Pending(version=version, purpose=fact.purpose, question=blob, task=fact.task, pair=fact.pair)
+    pending = PendingAttempts(version=version, purpose=fact.purpose, question=blob, task=fact.task, pair=fact.pair)
     return state.model_copy(
         update={
             "pending": (*state.pending, pending),
@@ -164,7 +164,7 @@ def _attempted(state: Episode, version: int, fact: AttemptsMade) -> Episode:
     )
 
 
-def _accepted(state: Episode, accepted: Accepted) -> Episode:
+def _accepted(state: EpisodeState, accepted: AcceptedQuestion) -> EpisodeState:
     return state.model_copy(
         update={
             "candidate": None,
@@ -174,16 +174,16 @@ def _accepted(state: Episode, accepted: Accepted) -> Episode:
     )
 
 
-def drawn_task(seed: int, seat: Seat, tasks: Sequence[Task]) -> Task:
+def training_task(seed: int, seat: Seat, tasks: Sequence[Task]) -> Task:
     """The form in which the student learns from a seat's question, uniform over those that are played. Paper, section 3.5."""
     return rng(seed, "task", seat).choice(tasks)
 
 
-def tried_task(seed: int, seat: Seat, tasks: Sequence[Task]) -> Task:
+def pass_rate_task(seed: int, seat: Seat, tasks: Sequence[Task]) -> Task:
     """The form in which a pass rate is measured: an open question is proposed for one form, others are tried as induction."""
-    return drawn_task(seed, seat, tasks) if seat == "open" else "induction"
+    return training_task(seed, seat, tasks) if seat == "open" else "induction"
 
 
-def kept(seed: int, seat: Seat, tasks: Sequence[Task]) -> bool:
+def trains_on_pass_rate_attempts(seed: int, seat: Seat, tasks: Sequence[Task]) -> bool:
     """Whether the student learns from the very attempts that measured the pass rate."""
-    return drawn_task(seed, seat, tasks) == tried_task(seed, seat, tasks)
+    return training_task(seed, seat, tasks) == pass_rate_task(seed, seat, tasks)

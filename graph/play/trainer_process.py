@@ -21,26 +21,26 @@ from events.facts.errors import TrainerError
 from events.facts.log import Log
 from events.facts.types import Fact, PolicyProbed, PolicyUpdated
 from events.facts.values import Digest
-from events.process.activity import Activity, clock
+from events.process.activity import Activity, format_duration
 from events.text.logging import logger
 from events.text.safe_text import one_line
 from graph.settings.config import LearnSettings
 
 FactT = TypeVar("FactT", bound=Fact)
 
-PERIOD = 0.03
+POLL_S = 0.03
 """Seconds between looks at the log."""
 GRACE_S = 5.0
 """How long processes may take to end in order."""
-PROGRESS: Final = "trainer.progress"
+PROGRESS_FILE: Final = "trainer.progress"
 """File of a run in which its trainer says every second what it does, in a line for people."""
-LATE_S: Final = 15.0
+STALE_AFTER_S: Final = 15.0
 """Seconds after which that is old."""
-SILENT_S: Final = 300.0
+WARN_AFTER_S: Final = 300.0
 """Seconds after which somebody should look."""
 
 
-SHARDS: Final[dict[str, dict[str, str]]] = {
+ACCELERATE_ENVIRONMENT: Final[dict[str, dict[str, str]]] = {
     "none": {},
     "zero2": {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "false"},
     "zero3": {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true"},
@@ -48,7 +48,7 @@ SHARDS: Final[dict[str, dict[str, str]]] = {
 """What `accelerate launch` tells the processes of each `learn.shard`, and so do we."""
 
 
-class Learner:
+class TrainerProcess:
     """Runs `python -m trainer.run RUN --follow` and waits for its updates."""
 
     def __init__(self, folder: Path, log: Log, settings: LearnSettings, activity: Activity | None = None) -> None:
@@ -90,7 +90,7 @@ class Learner:
             port = str(free.getsockname()[1])
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(learn.processes)}
         for rank in map(str, range(learn.processes)):
-            yield {**devices, **meeting, **SHARDS[learn.shard], "RANK": rank, "LOCAL_RANK": rank}
+            yield {**devices, **meeting, **ACCELERATE_ENVIRONMENT[learn.shard], "RANK": rank, "LOCAL_RANK": rank}
 
     @property
     def _alive(self) -> bool:
@@ -114,7 +114,7 @@ class Learner:
         return await self._told(policy, PolicyProbed, lambda fact: fact.digest == digest, f"probed the weights {digest[:12]}")
 
     async def _told(self, policy: str, kind: type[FactT], wanted: Callable[[FactT], bool], what: str) -> FactT:
-        with self._activity.task("waiting for the trainer", note=lambda: heard(self._folder)):
+        with self._activity.task("waiting for the trainer", note=lambda: last_progress(self._folder)):
             return await self._awaited(policy, kind, wanted, what)
 
     async def _awaited(self, policy: str, kind: type[FactT], wanted: Callable[[FactT], bool], what: str) -> FactT:
@@ -128,16 +128,16 @@ class Learner:
                 logger().error("trainer_ended", codes=[process.poll() for process in self._processes])
                 raise TrainerError(f"The trainer ended before it {what}: {self._last_words()}")
             while not self._log.changed() and self._alive:
-                await asyncio.sleep(PERIOD)
-                if time.monotonic() - warned > SILENT_S:
+                await asyncio.sleep(POLL_S)
+                if time.monotonic() - warned > WARN_AFTER_S:
                     warned = time.monotonic()
                     self._warn()
 
     def _warn(self) -> None:
         """Tell of a trainer that lives and says nothing, as one that was stopped does, or one that waits for memory."""
-        age = silence(self._folder)
-        if age is None or age > SILENT_S:
-            since = "since it was started" if age is None else f"for {clock(age)}"
+        age = seconds_silent(self._folder)
+        if age is None or age > WARN_AFTER_S:
+            since = "since it was started" if age is None else f"for {format_duration(age)}"
             pids = ", ".join(str(process.pid) for process in self._processes)
             self._activity.warn(
                 f"The trainer (process {pids}) has said nothing {since}, and is waited for; see whether it is stopped or the"
@@ -173,21 +173,21 @@ class Learner:
         return f"it was killed by signal {killed} ({signal.strsignal(killed)}){why}{last}"
 
 
-def silence(folder: Path) -> float | None:
+def seconds_silent(folder: Path) -> float | None:
     """Seconds since the trainer of a run said what it does; None if it never did."""
     try:
-        return max(0.0, time.time() - (folder / PROGRESS).stat().st_mtime)
+        return max(0.0, time.time() - (folder / PROGRESS_FILE).stat().st_mtime)
     except OSError:
         return None
 
 
-def heard(folder: Path) -> str:
+def last_progress(folder: Path) -> str:
     """What the trainer of a run said last of what it does, for people."""
-    age = silence(folder)
+    age = seconds_silent(folder)
     try:
-        said = one_line((folder / PROGRESS).read_text(errors="replace"), 200)
+        said = one_line((folder / PROGRESS_FILE).read_text(errors="replace"), 200)
     except OSError:
         said = ""
-    if age is not None and age > LATE_S:
-        return f"it has said nothing for {clock(age)}" + f", and last: {said}" * bool(said)
+    if age is not None and age > STALE_AFTER_S:
+        return f"it has said nothing for {format_duration(age)}" + f", and last: {said}" * bool(said)
     return said

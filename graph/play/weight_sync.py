@@ -20,12 +20,12 @@ TOKEN_LIMIT: Final = 1e-3
 """Largest distance in nats of one token where both sides compute in float32."""
 MEAN_LIMIT: Final = 0.1
 """Largest mean distance in nats otherwise; kernels in bfloat16 stay below it."""
-STILL: Final = 1e-5
+CHANGED_LIMIT: Final = 1e-5
 """Distance in nats from which on the trainer's weights say something else than before, whatever devices told of them."""
 
 
 @dataclass(frozen=True)
-class Difference:
+class LogprobDifference:
     """How far two tell the same text apart, in nats."""
 
     largest: float
@@ -33,14 +33,14 @@ class Difference:
     mean: float
 
 
-def difference(one: Sequence[float], other: Sequence[float]) -> Difference:
+def logprob_difference(one: Sequence[float], other: Sequence[float]) -> LogprobDifference:
     """How far apart two rows of logprobs are."""
     apart = [abs(mine - yours) for mine, yours in zip(one, other, strict=True)]
     # What is not a number is the largest.
-    return Difference(max(apart, key=lambda far: (isnan(far), far)), sum(apart) / len(apart))
+    return LogprobDifference(max(apart, key=lambda far: (isnan(far), far)), sum(apart) / len(apart))
 
 
-class Proofs:
+class WeightSyncChecker:
     """Proves deliveries, one after the other.
 
     Args:
@@ -55,17 +55,17 @@ class Proofs:
         """The weights of a policy that were proved last."""
         return self._last[policy][0].digest if policy in self._last else None
 
-    async def prove(self, policy: str, model: Model, probe: PolicyProbed) -> Difference:
+    async def prove(self, policy: str, model: Model, probe: PolicyProbed) -> LogprobDifference:
         """Ask the model that was given a policy's weights what it says of their probe.
 
         Raises:
             ModelError: it says something else, or just what it said of the weights before.
         """
-        said = await model.fingerprint(probe.tokens)
+        said = await model.logprobs_of(probe.tokens)
         who = f"The model that was given the weights {probe.digest[:12]} of the policy {policy}"
         if len(said) != len(probe.logprobs):
             raise ModelError(f"{who} tells {len(said)} logprobs of {len(probe.tokens)} tokens; restart its server")
-        found = difference(said, probe.logprobs)
+        found = logprob_difference(said, probe.logprobs)
         far, limit, what = (
             (found.largest, TOKEN_LIMIT, "in one token") if self._exact else (found.mean, MEAN_LIMIT, "on average")
         )
@@ -75,7 +75,11 @@ class Proofs:
                 " are allowed; restart its server, then go on with --resume"
             )
         before = self._last.get(policy)
-        if before is not None and before[1] == said and difference(before[0].logprobs, probe.logprobs).largest > STILL:
+        if (
+            before is not None
+            and before[1] == said
+            and logprob_difference(before[0].logprobs, probe.logprobs).largest > CHANGED_LIMIT
+        ):
             raise ModelError(
                 f"{who} still serves {before[0].digest[:12]}: of the trainer's probe it says, bit for bit, what it said before"
                 " they were delivered; restart its server, then go on with --resume"

@@ -26,11 +26,11 @@ from typing import Final
 
 from events.facts.types import Reason
 from events.facts.values import Seat, Task, Verdict
-from events.pure.advantages import Rewarded, trr_plus_plus
-from graph.recipes.recipe import Course, Place
+from events.pure.advantages import RewardGroup, trr_plus_plus
+from graph.recipes.recipe import Band, EpisodePlan
 from graph.recipes.rewards import RewardSettings
 
-COURSE: Final = Course(guided=(), references=6, seeds=256, axes=("function",), selects=False)
+EPISODE_PLAN: Final = EpisodePlan(guided=(), references=6, seeds=256, axes=("function",), rejection_sampling=False)
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Azr:
     """The paper's setting."""
 
     rewards: RewardSettings = field(default_factory=RewardSettings)
-    course: Course = COURSE
+    course: EpisodePlan = EPISODE_PLAN
     unlearnable: float = -0.5
     unfit: float = -1.0
 
-    def place(self, seat: Seat, successes: int, attempts: int) -> Place:
+    def place(self, seat: Seat, successes: int, attempts: int) -> Band:
         """In band if anybody can learn from it."""
         if successes == 0:
             return "too_hard"
@@ -60,7 +60,7 @@ class Azr:
         """1 if passed; for wrong and malformed answers see `RewardSettings`."""
         return self.rewards.answer(verdict)
 
-    def credit(self, groups: Sequence[Rewarded]) -> list[tuple[float, ...]]:
+    def credit(self, groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
         """TRR++."""
         return trr_plus_plus(groups)
 

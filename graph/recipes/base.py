@@ -9,10 +9,10 @@ How we differ: the paper's base model is examined only.
 from __future__ import annotations
 
 from graph.recipes.gasp import Gasp
-from graph.recipes.recipe import Course
+from graph.recipes.recipe import EpisodePlan
 from graph.recipes.rewards import RewardSettings
 
 
 def base(rewards: RewardSettings) -> Gasp:
     """As `gasp`, but nothing is learned."""
-    return Gasp(rewards, Course(learns=False))
+    return Gasp(rewards, EpisodePlan(learns=False))

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 
 from events.facts.types import Reason
 from events.facts.values import Seat, Task, Verdict
-from events.pure.advantages import Rewarded, played_and_practised
-from graph.recipes.recipe import Course, Place
+from events.pure.advantages import RewardGroup, trr_plus_plus_and_grpo
+from graph.recipes.recipe import Band, EpisodePlan
 from graph.recipes.rewards import RewardSettings
 
 
-def family(p: float, a: float, b: float) -> float:
+def reward_curve(p: float, a: float, b: float) -> float:
     """R(p; a, b) = [(p/a) ((1-p)/(1-a))^((1-a)/a)]^b, which is 1 at p = a. Lemma: (0.5, 5); lift: (0.1, 1)."""
     return float(((p / a) * ((1 - p) / (1 - a)) ** ((1 - a) / a)) ** b)
 
@@ -33,7 +33,7 @@ class Gasp:
     """GASP, and what differs from it by numbers. Bands are in tenths, as integers, so that no float falls off an edge."""
 
     rewards: RewardSettings = field(default_factory=RewardSettings)
-    course: Course = field(default_factory=Course)
+    course: EpisodePlan = field(default_factory=EpisodePlan)
     easy_band: tuple[int, int] = (3, 7)
     hard_band: tuple[int, int] = (1, 5)
     easy_curve: tuple[float, float] = (0.5, 5)
@@ -41,7 +41,7 @@ class Gasp:
     outside: float = -0.5
     unfit: float = -1.0
 
-    def place(self, seat: Seat, successes: int, attempts: int) -> Place:
+    def place(self, seat: Seat, successes: int, attempts: int) -> Band:
         """In band if low/10 <= successes/attempts <= high/10, in integers."""
         low, high = self.easy_band if seat == "easy" else self.hard_band
         if 10 * successes < low * attempts:
@@ -52,7 +52,7 @@ class Gasp:
         """The seat's curve inside its band, -0.5 outside. Section 3.3."""
         if self.place(seat, successes, attempts) != "in_band":
             return self.outside
-        return family(successes / attempts, *(self.easy_curve if seat == "easy" else self.hard_curve))
+        return reward_curve(successes / attempts, *(self.easy_curve if seat == "easy" else self.hard_curve))
 
     def rejection_reward(self, reason: Reason) -> float:
         """-1 for what cannot be asked; for what was asked before see `RewardSettings`."""
@@ -62,9 +62,9 @@ class Gasp:
         """1 if passed; for wrong and malformed answers see `RewardSettings` (the shaping of AZR, which GASP builds on)."""
         return self.rewards.answer(verdict)
 
-    def credit(self, groups: Sequence[Rewarded]) -> list[tuple[float, ...]]:
+    def credit(self, groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
         """TRR++ over self-play, GRPO within each practice question."""
-        return played_and_practised(groups)
+        return trr_plus_plus_and_grpo(groups)
 
 
 def gasp(rewards: RewardSettings) -> Gasp:

@@ -10,10 +10,10 @@ How we differ:
 from __future__ import annotations
 
 from graph.recipes.gasp import Gasp
-from graph.recipes.recipe import Course
+from graph.recipes.recipe import EpisodePlan
 from graph.recipes.rewards import RewardSettings
 
 
 def gasp_real(rewards: RewardSettings) -> Gasp:
     """As `gasp`, and the student practises on real questions."""
-    return Gasp(rewards, Course(practices=True))
+    return Gasp(rewards, EpisodePlan(real_data=True))

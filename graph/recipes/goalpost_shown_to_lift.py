@@ -12,10 +12,10 @@ How we differ:
 from __future__ import annotations
 
 from graph.recipes.gasp import Gasp
-from graph.recipes.recipe import Course
+from graph.recipes.recipe import EpisodePlan
 from graph.recipes.rewards import RewardSettings
 
 
 def goalpost_shown_to_lift(rewards: RewardSettings) -> Gasp:
     """As `gasp`, but the hard seat is shown the goalpost too."""
-    return Gasp(rewards, Course(aimed=True))
+    return Gasp(rewards, EpisodePlan(aimed=True))

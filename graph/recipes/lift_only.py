@@ -8,10 +8,10 @@ How we differ: as `gasp`. At the same number of episodes the student learns from
 from __future__ import annotations
 
 from graph.recipes.gasp import Gasp
-from graph.recipes.recipe import Course
+from graph.recipes.recipe import EpisodePlan
 from graph.recipes.rewards import RewardSettings
 
 
 def lift_only(rewards: RewardSettings) -> Gasp:
     """As `gasp`, but the student learns from lifts only."""
-    return Gasp(rewards, Course(taught=("hard",)))
+    return Gasp(rewards, EpisodePlan(taught=("hard",)))

@@ -8,10 +8,10 @@ How we differ: as `gasp`.
 from __future__ import annotations
 
 from graph.recipes.gasp import Gasp
-from graph.recipes.recipe import Course
+from graph.recipes.recipe import EpisodePlan
 from graph.recipes.rewards import RewardSettings
 
 
 def no_io_axis(rewards: RewardSettings) -> Gasp:
     """As `gasp`, but lemmas and lifts vary the function only."""
-    return Gasp(rewards, Course(axes=("function",)))
+    return Gasp(rewards, EpisodePlan(axes=("function",)))

@@ -12,10 +12,10 @@ How we differ:
 from __future__ import annotations
 
 from graph.recipes.gasp import Gasp
-from graph.recipes.recipe import Course
+from graph.recipes.recipe import EpisodePlan
 from graph.recipes.rewards import RewardSettings
 
 
 def no_rejection_sampling(rewards: RewardSettings) -> Gasp:
     """As `gasp`, but each seat proposes once and whatever can be asked is learned from."""
-    return Gasp(rewards, Course(selects=False))
+    return Gasp(rewards, EpisodePlan(rejection_sampling=False))

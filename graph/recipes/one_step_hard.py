@@ -11,10 +11,12 @@ How we differ:
 from __future__ import annotations
 
 from graph.recipes.gasp import Gasp
-from graph.recipes.recipe import Course
+from graph.recipes.recipe import EpisodePlan
 from graph.recipes.rewards import RewardSettings
 
 
 def one_step_hard(rewards: RewardSettings) -> Gasp:
     """The teacher makes one step from a goalpost, a hard one; the student learns from what it can reach."""
-    return Gasp(rewards, Course(guided=("easy",)), easy_band=(1, 5), easy_curve=(0.1, 1), hard_band=(1, 5), hard_curve=(0.1, 1))
+    return Gasp(
+        rewards, EpisodePlan(guided=("easy",)), easy_band=(1, 5), easy_curve=(0.1, 1), hard_band=(1, 5), hard_curve=(0.1, 1)
+    )

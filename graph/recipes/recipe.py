@@ -12,14 +12,14 @@ from typing import Literal, Protocol
 
 from events.facts.types import Reason
 from events.facts.values import Axis, Seat, Task, Verdict
-from events.pure.advantages import Rewarded
+from events.pure.advantages import RewardGroup
 
-Place = Literal["too_hard", "in_band", "too_easy"]
+Band = Literal["too_hard", "in_band", "too_easy"]
 """Where a pass rate lies relative to the band of its seat."""
 
 
 @dataclass(frozen=True)
-class Course:
+class EpisodePlan:
     """What is played in an iteration, and who learns from it. GASP's unless said otherwise."""
 
     guided: tuple[Seat, ...] = ("easy", "hard")
@@ -32,11 +32,11 @@ class Course:
     there are no such episodes."""
     seeds: int = 0
     """Training questions with a program, at most, that there are to draw from at the start."""
-    practices: bool = False
+    real_data: bool = False
     """Whether real questions are trained on (real-data RL)."""
     axes: tuple[Axis, ...] = ("io", "function")
     """Axes that an episode's is drawn from."""
-    selects: bool = True
+    rejection_sampling: bool = True
     """Whether a seat proposes until a proposal is novel and in its band, and nothing else is accepted (rejection sampling).
     Otherwise it proposes once, and whatever can be asked is accepted."""
     taught: tuple[Seat, ...] = ("easy", "hard", "open")
@@ -59,11 +59,11 @@ class Recipe(Protocol):
     """An algorithm. Implementations in `graph/recipes/`, one a file."""
 
     @property
-    def course(self) -> Course:
+    def course(self) -> EpisodePlan:
         """What is played."""
         ...
 
-    def place(self, seat: Seat, successes: int, attempts: int) -> Place:
+    def place(self, seat: Seat, successes: int, attempts: int) -> Band:
         """Where a proposal with this pass rate lies; where the course selects, only those in band are accepted."""
         ...
 
@@ -79,6 +79,6 @@ class Recipe(Protocol):
         """Reward of one answer."""
         ...
 
-    def credit(self, groups: Sequence[Rewarded]) -> list[tuple[float, ...]]:
+    def credit(self, groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
         """Advantages of all groups of one iteration, in order, one number a completion."""
         ...

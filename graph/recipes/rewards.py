@@ -7,13 +7,13 @@ from pydantic import ConfigDict
 from events.facts.values import Value, Verdict
 
 
-class Settings(Value):
+class SettingsGroup(Value):
     """A group of settings; numbers are finite, and a device may be written as one."""
 
     model_config = ConfigDict(allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
-class RewardSettings(Settings):
+class RewardSettings(SettingsGroup):
     """Rewards that the paper leaves open; the bands and the teacher's curves belong to the recipe."""
 
     repeated: float = -0.5

@@ -12,10 +12,10 @@ How we differ:
 from __future__ import annotations
 
 from graph.recipes.gasp import Gasp
-from graph.recipes.recipe import Course
+from graph.recipes.recipe import EpisodePlan
 from graph.recipes.rewards import RewardSettings
 
 
 def rlvr(rewards: RewardSettings) -> Gasp:
     """The student practises on real questions; nobody proposes any."""
-    return Gasp(rewards.model_copy(update={"wrong": 0.0, "malformed": 0.0}), Course(guided=(), practices=True))
+    return Gasp(rewards.model_copy(update={"wrong": 0.0, "malformed": 0.0}), EpisodePlan(guided=(), real_data=True))

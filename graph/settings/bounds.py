@@ -7,9 +7,9 @@ from typing import Any, Final, get_args
 
 from pydantic import BaseModel
 
-MOST: Final = 1_000_000_000
+DEFAULT_MAXIMUM: Final = 1_000_000_000
 """What any number may be, but these."""
-LIMITS: Final[Mapping[str, float]] = {
+MAXIMA: Final[Mapping[str, float]] = {
     "play.samples": 10**15,
     "play.episodes": 10_000,
     "play.attempts": 10_000,
@@ -44,32 +44,32 @@ LIMITS: Final[Mapping[str, float]] = {
     **{f"{who}.temperature": 1_000 for who in ("play.student", "play.teacher", "evaluate.sampling")},
 }
 """By setting, in size."""
-LEAST: Final[Mapping[str, float]] = {
+MINIMA: Final[Mapping[str, float]] = {
     "serve.timeout_s": 0.1,
     "serve.start_s": 0.1,
     "verify.wall_seconds": 0.1,
     **{f"{who}.temperature": 0.001 for who in ("play.student", "play.teacher", "evaluate.sampling")},
 }
 """How small these may be, where they are not 0."""
-FREE: Final = ("seed",)
+UNBOUNDED: Final = ("seed",)
 """Numbers of any size."""
 
 
-def check(settings: BaseModel) -> None:
+def check_bounds(settings: BaseModel) -> None:
     """Whether every number is neither too large nor too small.
 
     Raises:
         ValueError: one is; names the setting.
     """
     for key, value in _numbers(settings):
-        most = LIMITS.get(key, MOST)
-        if key not in FREE and abs(value) > most:
+        most = MAXIMA.get(key, DEFAULT_MAXIMUM)
+        if key not in UNBOUNDED and abs(value) > most:
             raise ValueError(f"{key} ({value:g}) may be {most:,} at most")
-        if value and value < LEAST.get(key, value):
-            raise ValueError(f"{key} ({value:g}) may be {LEAST[key]:g} at least")
+        if value and value < MINIMA.get(key, value):
+            raise ValueError(f"{key} ({value:g}) may be {MINIMA[key]:g} at least")
 
 
-def check_kinds(model: type[BaseModel], tree: object, prefix: str = "") -> None:
+def check_number_types(model: type[BaseModel], tree: object, prefix: str = "") -> None:
     """Whether no number is given as true or false, which Python takes for 1 and 0.
 
     Raises:
@@ -82,7 +82,7 @@ def check_kinds(model: type[BaseModel], tree: object, prefix: str = "") -> None:
             raise ValueError(f"{prefix}{name} is a number, and cannot be {str(value).lower()}")
         inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
         if inner is not None:
-            check_kinds(inner, value, f"{prefix}{name}.")
+            check_number_types(inner, value, f"{prefix}{name}.")
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:

@@ -14,11 +14,11 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from events.facts.values import Role, Sampling, Task
 from graph.recipes import RECIPES
 from graph.recipes.recipe import Recipe
-from graph.recipes.rewards import RewardSettings, Settings
-from graph.settings.bounds import check, check_kinds
+from graph.recipes.rewards import RewardSettings, SettingsGroup
+from graph.settings.bounds import check_bounds, check_number_types
 
 
-class PlaySettings(Settings):
+class PlaySettings(SettingsGroup):
     """How an iteration is played. Numbers marked [paper] are GASP's; the others are open there and chosen here."""
 
     order: Literal["lockstep", "free"] = "lockstep"
@@ -66,7 +66,7 @@ class PlaySettings(Settings):
         return self
 
 
-class ServeSettings(Settings):
+class ServeSettings(SettingsGroup):
     """Who samples, and on what."""
 
     backend: Literal["transformers", "vllm"] = "transformers"
@@ -99,7 +99,7 @@ class ServeSettings(Settings):
     """Let servers give their GPU's memory to the trainer while it learns."""
 
 
-class VerifySettings(Settings):
+class VerifySettings(SettingsGroup):
     """What a question and an answer must withstand."""
 
     similarity: Annotated[float, Field(gt=0, le=1)] = 0.95
@@ -125,7 +125,7 @@ class VerifySettings(Settings):
     """Container runtime by the engine's name for it, such as gVisor's `runsc`; empty: the engine's default."""
 
 
-class LoraSettings(Settings):
+class LoraSettings(SettingsGroup):
     """Whether policies are low-rank adapters on the run's first weights (arXiv 2106.09685), which stay as they are."""
 
     rank: Annotated[int, Field(ge=0)] = 0
@@ -136,7 +136,7 @@ class LoraSettings(Settings):
     """Names of the linear layers that get one, such as `q_proj`; empty: all but the output head."""
 
 
-class LearnSettings(Settings):
+class LearnSettings(SettingsGroup):
     """How the trainer updates weights."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 3e-4
@@ -228,7 +228,7 @@ class LearnSettings(Settings):
         return self
 
 
-class EvaluateSettings(Settings):
+class EvaluateSettings(SettingsGroup):
     """How progress is examined."""
 
     questions: Annotated[int, Field(ge=1)] = 100
@@ -291,12 +291,12 @@ class Config(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _has_numbers_for_numbers(cls, tree: object) -> object:
-        check_kinds(cls, tree)
+        check_number_types(cls, tree)
         return tree
 
     @model_validator(mode="after")
     def _has_bounds(self) -> Self:
-        check(self)
+        check_bounds(self)
         return self
 
     def algorithm(self) -> Recipe:
@@ -368,7 +368,7 @@ class Config(BaseSettings):
         return self.serve.backend == "transformers"
 
     @property
-    def token_drift(self) -> float:
+    def mismatch_limit(self) -> float:
         """What `learn.drift` is."""
         return self.learn.drift or (0.02 if self.exact else 2.0)
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsConfigDict
 
 from events.facts.errors import BadInput
-from events.text.byte_order_mark import refuse_mark
+from events.text.byte_order_mark import refuse_byte_order_mark
 from graph.settings.config import Config
 
 
@@ -35,7 +35,7 @@ def configure(file: Path | None, overrides: Sequence[str]) -> Config:
 
     try:
         if file is not None:
-            refuse_mark(file)
+            refuse_byte_order_mark(file)
         resolved = FromFile(**_tree(overrides))
         return Config(**resolved.model_dump())
     except tomllib.TOMLDecodeError as error:
@@ -46,7 +46,7 @@ def configure(file: Path | None, overrides: Sequence[str]) -> Config:
         raise BadInput(_sentence(error)) from error
 
 
-def changed(config: Config, overrides: Sequence[str]) -> Config:
+def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
     """A configuration with some settings changed.
 
     Raises:
@@ -77,12 +77,12 @@ def merged(base: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
     return {**base, **tree, **both}
 
 
-def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+def all_settings(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
     """Every setting: dotted key, default, description."""
     for name, field in model.model_fields.items():
         default = field.get_default(call_default_factory=True)
         if isinstance(default, BaseModel):
-            yield from keys(type(default), f"{prefix}{name}.")
+            yield from all_settings(type(default), f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", default, field.description or ""
 
@@ -95,10 +95,10 @@ def value(config: Config, key: str) -> Any:
     return found
 
 
-def toml(config: Config) -> str:
+def to_toml(config: Config) -> str:
     """The settings as a TOML file that `configure` reads back."""
     sections: dict[str, dict[str, object]] = {}
-    for key, _, _ in keys():
+    for key, _, _ in all_settings():
         section, _, last = key.rpartition(".")
         # TOML has no word for what is not set.
         if (set_to := value(config, key)) is not None:
@@ -135,7 +135,7 @@ def _value(text: str) -> Any:
 
 
 @contextmanager
-def naming(setting: str) -> Iterator[None]:
+def naming_setting(setting: str) -> Iterator[None]:
     """Say in every error which setting is wrong."""
     try:
         yield
@@ -147,7 +147,7 @@ def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        close = get_close_matches(key, [name for name, _, _ in keys()], n=1)
+        close = get_close_matches(key, [name for name, _, _ in all_settings()], n=1)
         hint = f"did you mean {close[0]!r}?" if close else "see --settings for the list."
         return f"There is no setting {key!r}; {hint}"
     why = first["ctx"]["error"] if first["type"] == "value_error" else first["msg"]

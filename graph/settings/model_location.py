@@ -15,10 +15,10 @@ from typing import Final
 from safetensors import SafetensorError, safe_open
 
 from events.facts.errors import BadInput
-from events.facts.weights import ADAPTER_CONFIG
+from events.facts.weights import ADAPTER_CONFIG_FILE
 from events.text.safe_text import one_line
 
-FETCHED: Final = ("*.safetensors", "*.json", "merges.txt", "vocab.txt", "tokenizer*", "*.jinja")
+HUB_FILES: Final = ("*.safetensors", "*.json", "merges.txt", "vocab.txt", "tokenizer*", "*.jinja")
 """Files of a model of the hub that are taken."""
 _HUB: Final = re.compile(
     r"(?P<name>(?![^@]*(--|\.\.))(?![^@]{97})\w([\w.-]*\w)?/\w([\w.-]*\w)?)(@(?P<revision>[\w./-]+))?", re.ASCII
@@ -45,7 +45,7 @@ def model_folder(spec: str) -> Path:
             f"There is no model in {spec!r}: a folder with config.json is expected, or a name of the hub such as"
             " Qwen/Qwen2.5-Coder-7B; check --set model=..."
         )
-    if not (folder / "tokenizer.json").is_file() and not (folder / ADAPTER_CONFIG).is_file():
+    if not (folder / "tokenizer.json").is_file() and not (folder / ADAPTER_CONFIG_FILE).is_file():
         raise BadInput(f"The model in {folder} has no tokenizer.json; save its tokenizer there in the fast format")
     for file in folder.glob("*.safetensors"):
         try:
@@ -56,7 +56,7 @@ def model_folder(spec: str) -> Path:
     return folder
 
 
-def folder_here(spec: str) -> Path | None:
+def local_model_folder(spec: str) -> Path | None:
     """The same as far as nothing has to be fetched; None where it would."""
     found = _HUB.fullmatch(spec)
     if not found or Path(spec).expanduser().is_dir():
@@ -79,7 +79,7 @@ def _fetched(name: str, revision: str | None) -> Path:
     why: Exception | None = None
     for local in (False, True):
         try:
-            return Path(snapshot_download(name, revision=revision, allow_patterns=list(FETCHED), local_files_only=local))
+            return Path(snapshot_download(name, revision=revision, allow_patterns=list(HUB_FILES), local_files_only=local))
         except (HTTPError, OSError, ValueError) as error:
             why = why or error
     if not isinstance(why, HTTPError):
@@ -91,7 +91,7 @@ def _fetched(name: str, revision: str | None) -> Path:
     raise BadInput(f"The hub does not give {what}: {said}; check the name and, where it asks for one, your token") from why
 
 
-def put(source: Path, folder: Path) -> None:
+def copy_weights(source: Path, folder: Path) -> None:
     """Copy weights into a run.
 
     What the hub's cache holds is named by its content and never rewritten, so that a link to the same bytes will do; a

@@ -11,20 +11,20 @@ from typing import Final
 from events.facts.log import Log
 from graph.settings.config import Config
 
-DIRECTORY: Final = "directory"
+OBSERVED_DIRECTORY: Final = "directory"
 """In what `RunStarted` observed: the working directory."""
 _SETS: Final = ("goalposts", "practice", "test", "validation")
 
 
-def here() -> dict[str, str]:
+def working_directory() -> dict[str, str]:
     """What is to be observed when a run starts."""
-    return {DIRECTORY: str(Path.cwd())}
+    return {OBSERVED_DIRECTORY: str(Path.cwd())}
 
 
-def located(config: Config, log: Log) -> Config:
+def with_absolute_paths(config: Config, log: Log) -> Config:
     """The settings of a run with the files that they name as absolute paths, as far as they are still there."""
     first = next(iter(log.read("run", limit=1)), None)
-    directory = None if first is None else first.observed.get(DIRECTORY)
+    directory = None if first is None else first.observed.get(OBSERVED_DIRECTORY)
     if directory is None:
         return config
     place = Path(directory)

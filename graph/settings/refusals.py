@@ -23,7 +23,7 @@ _GPUS: Final = ("/dev/nvidiactl", "/dev/kfd")
 """What is there where a GPU can be used."""
 
 
-def check(config: Config, folder: Path) -> None:
+def refuse_unworkable(config: Config, folder: Path) -> None:
     """Refuse what cannot work with the model in a folder.
 
     Raises:
@@ -80,7 +80,7 @@ def _of_the_cores(config: Config) -> Iterator[str]:
 def _of_the_model(config: Config, folder: Path, found: dict[str, Any]) -> Iterator[str]:
     if "quantization_config" in found:
         yield f"The weights in {folder} are quantised, and cannot be trained; give the model as it was before, in bfloat16"
-    most = context(found)
+    most = max_context(found)
     if most is not None and config.window > most:
         asked = f"max_prompt_tokens ({config.max_prompt_tokens}) and max_tokens ({config.max_tokens})"
         if config.serve.context:
@@ -88,7 +88,7 @@ def _of_the_model(config: Config, folder: Path, found: dict[str, Any]) -> Iterat
         yield f"{asked} exceed the model's context of {most} tokens; lower them, or take another model"
 
 
-def context(found: dict[str, Any]) -> int | None:
+def max_context(found: dict[str, Any]) -> int | None:
     """The most tokens that a model can read, by its configuration; None where that does not say.
 
     Positions that are stretched (`rope_scaling`) count as far as they are.
@@ -132,10 +132,10 @@ def _of_the_layers(config: Config, folder: Path) -> Iterator[str]:
     learn = config.learn
     if not (learn.lora.rank or learn.gradient_checkpointing) or find_spec("transformers") is None:
         return
-    from roles.models.adapter_layers import skeleton, unfit
+    from roles.models.adapter_layers import adapter_objection, model_without_weights
 
-    model = skeleton(folder)
-    why = unfit(model, learn.lora.modules) if learn.lora.rank else None
+    model = model_without_weights(folder)
+    why = adapter_objection(model, learn.lora.modules) if learn.lora.rank else None
     if why is not None:
         yield why
     if learn.gradient_checkpointing and not model.supports_gradient_checkpointing:

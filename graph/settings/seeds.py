@@ -6,12 +6,12 @@ import hashlib
 import random
 
 
-def derive(seed: int, *place: object) -> int:
-    """A 63-bit seed for a place, e.g. `derive(seed, "episode", 3, 12)`."""
+def derive_seed(seed: int, *place: object) -> int:
+    """A 63-bit seed for a place, e.g. `derive_seed(seed, "episode", 3, 12)`."""
     text = "/".join(str(part) for part in (seed, *place))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def rng(seed: int, *place: object) -> random.Random:
     """A generator for a place."""
-    return random.Random(derive(seed, *place))  # noqa: S311 (draws, not secrets)
+    return random.Random(derive_seed(seed, *place))  # noqa: S311 (draws, not secrets)

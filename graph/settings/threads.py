@@ -14,10 +14,10 @@ from typing import Final
 
 from safetensors import SafetensorError, safe_open
 
-from events.facts.weights import ADAPTER_CONFIG
+from events.facts.weights import ADAPTER_CONFIG_FILE
 from graph.settings.config import Config
 
-SMALL: Final = 2e7
+SMALL_MODEL_WEIGHTS: Final = 2e7
 """Models of fewer weights compute in one thread."""
 
 
@@ -31,15 +31,15 @@ def threads_of(config: Config, weights: Path, *, processes: int = 1) -> int:
         processes: how many processes do the same at once.
     """
     at_once = processes * (2 if config.learn.staleness else 1)
-    return config.threads or suitable(weights, processes=at_once)
+    return config.threads or default_threads(weights, processes=at_once)
 
 
-def suitable(weights: Path, *, processes: int = 1) -> int:
+def default_threads(weights: Path, *, processes: int = 1) -> int:
     """One thread for a small model, else the cores that this process may use, shared by so many processes."""
-    return 1 if size(weights) < SMALL else max(1, len(os.sched_getaffinity(0)) // processes)
+    return 1 if weight_count(weights) < SMALL_MODEL_WEIGHTS else max(1, len(os.sched_getaffinity(0)) // processes)
 
 
-def size(weights: Path) -> int:
+def weight_count(weights: Path) -> int:
     """How many weights lie in the folder of a model, or of an adapter and its base; what cannot be read is not counted."""
     found = 0
     for file in [*weights.glob("*.safetensors"), *_base(weights).glob("*.safetensors")]:
@@ -54,7 +54,7 @@ def size(weights: Path) -> int:
 def _base(weights: Path) -> Path:
     """The base that an adapter names, without proof that it is that one; of anything else a folder that is not there."""
     try:
-        named = json.loads((weights / ADAPTER_CONFIG).read_text())
+        named = json.loads((weights / ADAPTER_CONFIG_FILE).read_text())
         return weights.parent / str(named["base_model_name_or_path"])
     except (OSError, ValueError, KeyError, TypeError):
         return weights / "none"

@@ -9,42 +9,42 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
-from events.cli.output import note
+from events.cli.output import print_note
 from events.facts.errors import BadInput
 from events.facts.log import Log
 from events.facts.types import GoalpostAdded, PolicyServed, RunStarted
-from events.facts.values import Digest, Question, QuestionId, Rules
+from events.facts.values import Digest, JudgingRules, Question, QuestionId
 from events.facts.weights import weights_digest
 from events.process.activity import Activity
 from events.text.logging import logger
 from graph.play import scheduler as paces
 from graph.play.build import build
-from graph.play.context import Table, recall
-from graph.play.evaluation import Examiner, questions_at_once
+from graph.play.context import NodeContext, restore_novelty
+from graph.play.evaluation import Evaluator, questions_at_once
 from graph.play.iterations import Play
-from graph.play.scheduler import Pace
-from graph.play.trainer_process import Learner
-from graph.play.weight_sync import Proofs
+from graph.play.scheduler import Scheduler
+from graph.play.trainer_process import TrainerProcess
+from graph.play.weight_sync import WeightSyncChecker
 from graph.settings.config import Config
-from graph.settings.configure import naming
+from graph.settings.configure import naming_setting
 from graph.settings.model_location import model_folder
 from graph.settings.seeds import rng
-from graph.settings.threads import size
-from graph.setup.model_source import Stored
+from graph.settings.threads import weight_count
+from graph.setup.model_source import PolicyWeights
 from roles.generation_record import put_question
 from roles.judging.similarity import Embedding, Novelty, embedding
 from roles.model import Model
 from roles.prompt import Prompts
-from roles.questions.load import load
-from roles.questions.passable import Window, passable
-from roles.questions.question_set import Questions, QuestionSet, Split
+from roles.questions.load import load_questions
+from roles.questions.passable import PromptWindow, passable
+from roles.questions.question_set import QuestionList, QuestionSet, Split
 from roles.solver import Solver
 from roles.teacher import Teacher
-from roles.verifier import Truth, Verifier
+from roles.verifier import ReferenceProgram, Verifier
 from sandbox.runner import Limits, Runner
 
 
-def started(log: Log) -> RunStarted:
+def run_started(log: Log) -> RunStarted:
     """The first event of a run.
 
     Raises:
@@ -57,7 +57,7 @@ def started(log: Log) -> RunStarted:
 
 
 @dataclass(frozen=True)
-class Inputs:
+class RunInputs:
     """What a run reads from files, read and checked before anything starts.
 
     The model is looked for where it is asked for only: a run that goes on has its own.
@@ -69,7 +69,7 @@ class Inputs:
     practice: tuple[Question, ...]
     test: tuple[Question, ...]
     validation: tuple[Question, ...]
-    rules: Mapping[QuestionId, Rules]
+    rules: Mapping[QuestionId, JudgingRules]
     """Of those questions that have rules of their own."""
     prompts: Prompts
     embedding: Embedding
@@ -95,7 +95,7 @@ class Inputs:
         }
 
 
-def inputs(config: Config, weights: Path | None = None) -> Inputs:
+def inputs(config: Config, weights: Path | None = None) -> RunInputs:
     """The question sets, prompts and embedding that a config names, and where its model is.
 
     Args:
@@ -109,15 +109,15 @@ def inputs(config: Config, weights: Path | None = None) -> Inputs:
     def found(use: Literal["goalposts", "practice", "test", "validation"], split: Split) -> QuestionSet:
         spec: str = getattr(config, use)
         if spec == "none" and use in ("test", "validation"):
-            return Questions("none", ())
-        with naming(use):
-            questions = load(spec, split)
-        return passable_of(config, questions, use, lambda: weights or model_folder(config.model))
+            return QuestionList("none", ())
+        with naming_setting(use):
+            questions = load_questions(spec, split)
+        return passable_questions(config, questions, use, lambda: weights or model_folder(config.model))
 
     goalposts = found("goalposts", "goalposts")
     practice = goalposts if config.practice == "goalposts" else found("practice", "train")
     test, validation = found("test", "test"), found("validation", "validation")
-    return Inputs(
+    return RunInputs(
         spec=config.model,
         goalposts=goalposts,
         practice=_training(config, practice),
@@ -129,20 +129,22 @@ def inputs(config: Config, weights: Path | None = None) -> Inputs:
     )
 
 
-def passable_of(config: Config, found: QuestionSet, use: str, weights: Callable[[], Path]) -> QuestionSet:
+def passable_questions(config: Config, found: QuestionSet, use: str, weights: Callable[[], Path]) -> QuestionSet:
     """What of a question set somebody could pass under a run's settings; the rest is named on standard error.
 
     Raises:
         BadInput: nobody could pass any of it.
     """
-    return passable(found, use, config.verify.output_kb, Window(prompts(config), config.max_prompt_tokens, weights), note)
+    return passable(
+        found, use, config.verify.output_kb, PromptWindow(prompts(config), config.max_prompt_tokens, weights), print_note
+    )
 
 
 def _training(config: Config, questions: QuestionSet) -> tuple[Question, ...]:
     """What of the training questions is played with: all, as many with a program as are seeds, or none."""
     course = config.algorithm().course
     if not course.references:
-        return tuple(questions.questions) if course.practices else ()
+        return tuple(questions.questions) if course.real_data else ()
     known = [question for question in questions.questions if question.program is not None and question.mode == "function"]
     if not known:
         raise BadInput(
@@ -166,18 +168,20 @@ def sandbox(config: Config, run: str) -> Runner:
     from sandbox.host.docker_runner import DockerRunner
 
     return DockerRunner(
-        limits(config), workers=config.verify.workers or None, run=run, runtime=config.verify.runtime, say=logger().info
+        sandbox_limits(config), workers=config.verify.workers or None, run=run, runtime=config.verify.runtime, say=logger().info
     )
 
 
-def put_up(log: Log, goalposts: QuestionSet) -> None:
+def record_goalposts(log: Log, goalposts: QuestionSet) -> None:
     """Add the goalposts to a log that has none yet."""
     if log.version("goalposts") == 0:
         facts = [GoalpostAdded(question=q.id, blob=put_question(log, q), source=goalposts.name) for q in goalposts.questions]
         log.append("goalposts", facts, expected=0)
 
 
-def verifier_of(config: Config, runner: Runner, rules: Mapping[QuestionId, Rules], truth: Truth | None = None) -> Verifier:
+def make_verifier(
+    config: Config, runner: Runner, rules: Mapping[QuestionId, JudgingRules], truth: ReferenceProgram | None = None
+) -> Verifier:
     """The verifier that a config describes.
 
     Args:
@@ -195,21 +199,21 @@ def examiner(
     log: Log,
     config: Config,
     said: Prompts,
-    rules: Mapping[QuestionId, Rules],
+    rules: Mapping[QuestionId, JudgingRules],
     model: Model,
     runner: Runner,
     activity: Activity,
     weights: Path,
     *,
     in_run: bool,
-) -> Examiner:
+) -> Evaluator:
     """Examines a student.
 
     Args:
         log: gets the answers.
         config: how it is asked and judged.
         said: the prompts.
-        rules: those of the questions' benchmarks, see `verifier_of`.
+        rules: those of the questions' benchmarks, see `make_verifier`.
         model: the student.
         runner: the sandbox.
         activity: told how far an examination is.
@@ -218,38 +222,38 @@ def examiner(
     """
     # Servers make their own batches: there nobody waits for anybody, and what is answered is kept at once.
     served = not config.repeatable
-    going = paces.pace("free" if served else config.play.order, activity)
+    going = paces.make_scheduler("free" if served else config.play.order, activity)
     gpu = bool(config.serve.devices) or Path("/dev/nvidiactl").exists()
-    at_once = None if served else questions_at_once(size(weights), config.evaluate, gpu=gpu, in_run=in_run)
-    solver, verifier = Solver(going.model(model), said, log), verifier_of(config, going.runner(runner), rules)
-    return Examiner(log, solver, verifier, going, config.evaluate, config.seed, at_once, repeatable=config.repeatable)
+    at_once = None if served else questions_at_once(weight_count(weights), config.evaluate, gpu=gpu, in_run=in_run)
+    solver, verifier = Solver(going.model(model), said, log), make_verifier(config, going.runner(runner), rules)
+    return Evaluator(log, solver, verifier, going, config.evaluate, config.seed, at_once, repeatable=config.repeatable)
 
 
-def stored(folder: Path, config: Config, log: Log) -> dict[str, Stored]:
+def last_served_weights(folder: Path, config: Config, log: Log) -> dict[str, PolicyWeights]:
     """The weights of each policy that the log says were served last, or that the run starts with."""
-    policies = dict(started(log).policies)
+    policies = dict(run_started(log).policies)
     for event in log.read("run", kinds=("policy_served",)):
         if isinstance(event.fact, PolicyServed):
             policies[event.fact.role] = event.fact.policy
-    return {name: Stored(folder / "weights" / policies[role], policies[role]) for role, name in config.policy_of.items()}
+    return {name: PolicyWeights(folder / "weights" / policies[role], policies[role]) for role, name in config.policy_of.items()}
 
 
 def seat(
     folder: Path,
     config: Config,
     log: Log,
-    given: Inputs,
+    given: RunInputs,
     *,
     runner: Runner,
     models: dict[str, Model],
-    learner: Learner,
-    pace: Pace,
+    learner: TrainerProcess,
+    pace: Scheduler,
 ) -> Play:
     """Everybody at the table, ready to play."""
     teacher, student = (pace.model(models[config.policy_of[role]]) for role in ("teacher", "student"))
     solver = Solver(student, given.prompts, log)
-    verifier = verifier_of(config, pace.runner(runner), given.rules, _truth(config.goalposts))
-    table = Table(
+    verifier = make_verifier(config, pace.runner(runner), given.rules, _truth(config.goalposts))
+    table = NodeContext(
         log=log,
         teacher=Teacher(teacher, given.prompts, log, config.play.teacher, config.play.pairs),
         solver=solver,
@@ -259,7 +263,7 @@ def seat(
         play=config.play,
         similarity=config.verify.similarity,
     )
-    recall(log, table.novelty)
+    restore_novelty(log, table.novelty)
     return Play(
         folder=folder,
         config=config,
@@ -276,21 +280,21 @@ def seat(
             models[config.policy_of["student"]],
             runner,
             pace.activity,
-            folder / "weights" / started(log).policies["student"],
+            folder / "weights" / run_started(log).policies["student"],
             in_run=True,
         ),
         learner=learner,
         goalposts=given.goalposts.questions,
-        practice=given.practice if table.recipe.course.practices else (),
+        practice=given.practice if table.recipe.course.real_data else (),
         seeds=given.practice if table.recipe.course.references else (),
         test=given.test,
         validation=given.validation,
-        proofs=Proofs(exact=config.exact),
-        policies=dict(started(log).policies),
+        proofs=WeightSyncChecker(exact=config.exact),
+        policies=dict(run_started(log).policies),
     )
 
 
-def _truth(goalposts: str) -> Truth | None:
+def _truth(goalposts: str) -> ReferenceProgram | None:
     if goalposts != "pocket":
         return None
     from roles.pocket.world import truth
@@ -298,7 +302,7 @@ def _truth(goalposts: str) -> Truth | None:
     return truth
 
 
-def limits(config: Config) -> Limits:
+def sandbox_limits(config: Config) -> Limits:
     """What an untrusted program may use."""
     verify = config.verify
     return Limits(

@@ -16,27 +16,27 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from events.cli.app import LOG_NAME, URL_NAME, holds_log, open_any
+from events.cli.app import LOG_NAME, URL_NAME, holds_log, open_run
 from events.facts.errors import BadInput
 from events.facts.log import Log
 from events.facts.types import RunStarted
 from events.facts.weights import optimizer_digest
 from events.stores import open_log
-from graph.estimate.memory import MOMENTS
+from graph.estimate.memory import MOMENT_BYTES
 from graph.settings.config import Config
-from graph.settings.model_location import put
-from graph.settings.paths import here, located
-from graph.settings.refusals import check
-from graph.settings.threads import size
-from graph.setup.assemble import Inputs, inputs, started
+from graph.settings.model_location import copy_weights
+from graph.settings.paths import with_absolute_paths, working_directory
+from graph.settings.refusals import refuse_unworkable
+from graph.settings.threads import weight_count
+from graph.setup.assemble import RunInputs, inputs, run_started
 from graph.setup.provenance import commit, versions
 
-LEAST_FREE = 500 * 2**20
+MIN_FREE_BYTES = 500 * 2**20
 """Bytes that must be free on disk before a run starts, besides what weights take."""
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def run_lock(folder: Path) -> Iterator[None]:
     """Hold the run for this process alone.
 
     Raises:
@@ -50,7 +50,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def create(folder: Path, config: Config, given: Inputs, url: str | None = None, *, learns: bool = True) -> Log:
+def create_run(folder: Path, config: Config, given: RunInputs, url: str | None = None, *, learns: bool = True) -> Log:
     """A new run: its folder, the starting weights, and the first event of its log; all there, or nothing.
 
     Args:
@@ -67,16 +67,16 @@ def create(folder: Path, config: Config, given: Inputs, url: str | None = None, 
     """
     if folder.exists():
         raise BadInput(f"Run folder {folder} exists; choose another --name, or go on with --resume {shlex.quote(str(folder))}.")
-    check(config, given.model)
+    refuse_unworkable(config, given.model)
     digest = given.digest
     unfinished = folder.parent / f".new-{os.getpid()}"
     try:
         unfinished.mkdir(parents=True)
-        needed = LEAST_FREE + (_weights(config, given.model) if learns else 0)
+        needed = MIN_FREE_BYTES + (_weights(config, given.model) if learns else 0)
         if shutil.disk_usage(unfinished).free < needed:
             raise BadInput(f"Less than {needed // 2**20} MiB are free where {folder} would be; free some, or set --runs.")
         if learns:
-            put(given.model, unfinished / "weights" / digest)
+            copy_weights(given.model, unfinished / "weights" / digest)
         if url is not None:
             (unfinished / URL_NAME).write_text(f"{url}\n")
         _start(url or unfinished / LOG_NAME, config, given)
@@ -86,17 +86,17 @@ def create(folder: Path, config: Config, given: Inputs, url: str | None = None, 
         raise BadInput(f"Run folder {folder} cannot be made: {error}; choose another --runs, or make room.") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return open_any(str(folder))
+    return open_run(str(folder))
 
 
 def _weights(config: Config, model: Path) -> int:
     """Bytes of a copy of the first weights and of one update of each policy; adapters count for nothing."""
     policies = 0 if config.learn.lora.rank else len(set(config.policy_of.values()))
-    written = 4 + MOMENTS[config.learn.optimizer]
-    return sum(file.stat().st_size for file in model.glob("*.safetensors")) + policies * written * size(model)
+    written = 4 + MOMENT_BYTES[config.learn.optimizer]
+    return sum(file.stat().st_size for file in model.glob("*.safetensors")) + policies * written * weight_count(model)
 
 
-def _start(where: Path | str, config: Config, given: Inputs) -> None:
+def _start(where: Path | str, config: Config, given: RunInputs) -> None:
     state = optimizer_digest(given.model)
     fact = RunStarted(
         config=json.loads(config.model_dump_json()),
@@ -108,10 +108,10 @@ def _start(where: Path | str, config: Config, given: Inputs) -> None:
     with closing(open_log(where, create=True)) as log:
         if log.head().position:
             raise BadInput("The database holds a run of this name; choose another --name, or another `run=` in the URL.")
-        log.append("run", [fact], expected=0, observed=here())
+        log.append("run", [fact], expected=0, observed=working_directory())
 
 
-def reopen(folder: Path) -> tuple[Log, Config, Inputs]:
+def reopen_run(folder: Path) -> tuple[Log, Config, RunInputs]:
     """An existing run, with the config and the inputs it was started with.
 
     Raises:
@@ -119,9 +119,9 @@ def reopen(folder: Path) -> tuple[Log, Config, Inputs]:
     """
     if not holds_log(folder):
         raise BadInput(f"There is no run in {folder} (no {LOG_NAME}, no {URL_NAME}); give the folder or the name of a run.")
-    log = open_any(str(folder))
-    first = started(log)
-    config = located(settings(folder, first), log)
+    log = open_run(str(folder))
+    first = run_started(log)
+    config = with_absolute_paths(settings(folder, first), log)
     if first.sources:
         raise BadInput(
             f"{folder} is trained offline and plays nothing; go on with python -m trainer.run {shlex.quote(str(folder))}"

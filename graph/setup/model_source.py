@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from events.facts.errors import BadInput
 from events.facts.values import Digest
-from events.facts.weights import base_of
+from events.facts.weights import adapter_base
 from events.process.activity import Activity
 from events.text.safe_text import one_line
 from graph.settings.config import Config
@@ -26,14 +26,14 @@ from roles.model import Model
 
 if TYPE_CHECKING:
     from roles.models.replicas import Replicas
-    from roles.serving.command import Serving
+    from roles.serving.command import ServingConfig
 
-KEY: Final = "VLLM_API_KEY"
+API_KEY_VARIABLE: Final = "VLLM_API_KEY"
 """The environment variable with what servers ask for that run already."""
 
 
 @dataclass(frozen=True)
-class Stored:
+class PolicyWeights:
     """Weights on disk."""
 
     folder: Path
@@ -41,8 +41,8 @@ class Stored:
 
 
 @asynccontextmanager
-async def models(
-    config: Config, policies: Mapping[str, Stored], logs: Path, activity: Activity
+async def open_models(
+    config: Config, policies: Mapping[str, PolicyWeights], logs: Path, activity: Activity
 ) -> AsyncIterator[dict[str, Model]]:
     """A model for each policy, by its name; a model says itself which weights it holds, which need not be these yet.
 
@@ -62,8 +62,10 @@ async def models(
         made = await asyncio.to_thread(_in_process, config, policies, activity) if here else {}
         held: dict[Digest | str, Replicas] = {}
         for name, weights in () if here else policies.items():
-            base = base_of(weights.folder)
-            stands = Stored(weights.folder if base is None else base, weights.digest if base is None else Digest(base.name))
+            base = adapter_base(weights.folder)
+            stands = PolicyWeights(
+                weights.folder if base is None else base, weights.digest if base is None else Digest(base.name)
+            )
             # Adapters on one base share its servers.
             key = stands.digest if config.learn.lora.rank else name
             if key not in held:
@@ -74,7 +76,7 @@ async def models(
         yield made
 
 
-def _in_process(config: Config, policies: Mapping[str, Stored], activity: Activity) -> dict[str, Model]:
+def _in_process(config: Config, policies: Mapping[str, PolicyWeights], activity: Activity) -> dict[str, Model]:
     from roles.models.transformers import TransformersModel
 
     gpu = config.serve.devices.split(",")[0].strip()
@@ -92,25 +94,25 @@ def _in_process(config: Config, policies: Mapping[str, Stored], activity: Activi
     }
 
 
-def _on(config: Config, replicas: Replicas, stands: Stored) -> Model:
+def _on(config: Config, replicas: Replicas, stands: PolicyWeights) -> Model:
     from roles.models.vllm import VllmModel
 
-    return VllmModel(replicas, stands.folder, max_prompt_tokens=config.max_prompt_tokens, drift=config.token_drift)
+    return VllmModel(replicas, stands.folder, max_prompt_tokens=config.max_prompt_tokens, drift=config.mismatch_limit)
 
 
-async def _replicas(config: Config, weights: Stored, logs: Path, activity: Activity, house: AsyncExitStack) -> Replicas:
-    from roles.models.replicas import Replicas, name_at
+async def _replicas(config: Config, weights: PolicyWeights, logs: Path, activity: Activity, house: AsyncExitStack) -> Replicas:
+    from roles.models.replicas import Replicas, served_model_name
 
     serve = config.serve
     replicas = partial(Replicas, in_flight=serve.in_flight, timeout_s=serve.timeout_s, sleeps=serve.sleep, activity=activity)
     if serve.urls:
-        key = os.environ.get(KEY)
+        key = os.environ.get(API_KEY_VARIABLE)
         # Nobody knows which weights a server holds that was there before; a base that it does not hold fails its proof.
         holds = weights.digest if config.learn.lora.rank else Digest("")
         with activity.task("waiting for vLLM to say what it serves"):
-            name = await name_at(serve.urls[0], key, serve.timeout_s)
+            name = await served_model_name(serve.urls[0], key, serve.timeout_s)
         return replicas(serve.urls, name, holds, key=key)
-    from roles.serving.fleet import start
+    from roles.serving.fleet import start_fleet
 
     last = ""
 
@@ -120,17 +122,17 @@ async def _replicas(config: Config, weights: Stored, logs: Path, activity: Activ
 
     serving = _serving(config, weights, logs)
     with activity.task(f"starting vLLM, whose log is in {logs}", note=lambda: last):
-        fleet = await start(serving, progress)
+        fleet = await start_fleet(serving, progress)
     house.push_async_callback(fleet.close)
     return replicas(fleet.urls, serving.name, weights.digest, key=fleet.key, check=fleet.check)
 
 
-def fleets(config: Config) -> int:
+def fleet_count(config: Config) -> int:
     """How many fleets of servers a run starts."""
     return 1 if config.learn.lora.rank else len(set(config.policy_of.values()))
 
 
-def check(config: Config, weights: Stored) -> None:
+def check_servers(config: Config, weights: PolicyWeights) -> None:
     """Whether the servers that a run would start can be started here; asked before there is a run to go on with.
 
     Raises:
@@ -141,16 +143,16 @@ def check(config: Config, weights: Stored) -> None:
             raise BadInput(f"Setting {key} cannot be {devices!r}: write numbers of GPUs with commas between them, such as 0,1.")
     if config.serve.backend == "transformers" or config.serve.urls:
         return
-    from roles.serving.command import built_for_cpu, deal
+    from roles.serving.command import assign_devices, built_for_cpu
 
-    deal(_serving(config, weights, Path()), cpu=built_for_cpu())
+    assign_devices(_serving(config, weights, Path()), cpu=built_for_cpu())
 
 
-def _serving(config: Config, weights: Stored, logs: Path) -> Serving:
-    from roles.serving.command import Serving
+def _serving(config: Config, weights: PolicyWeights, logs: Path) -> ServingConfig:
+    from roles.serving.command import ServingConfig
 
     serve = config.serve
-    return Serving(
+    return ServingConfig(
         weights=weights.folder,
         name=weights.digest[:12],
         logs=logs,
@@ -161,7 +163,7 @@ def _serving(config: Config, weights: Stored, logs: Path) -> Serving:
         gpu_memory=serve.gpu_memory,
         kv_cache_gib=serve.kv_cache_gib,
         # Each of two policies with whole weights has servers of its own, which answer at the same time.
-        threads=threads_of(config, weights.folder, processes=serve.replicas * fleets(config)),
+        threads=threads_of(config, weights.folder, processes=serve.replicas * fleet_count(config)),
         context=config.window,
         rank=config.learn.lora.rank,
         adapters=len(set(config.policy_of.values())),

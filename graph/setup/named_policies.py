@@ -10,15 +10,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from events.cli.app import holds_log, open_any
+from events.cli.app import holds_log, open_run
 from events.facts.errors import BadInput
 from events.facts.types import PolicyProbed, PolicyUpdated
 from events.facts.values import Digest
 from events.facts.weights import weights_digest
-from graph.play.weight_sync import Proofs
+from graph.play.weight_sync import WeightSyncChecker
 from graph.settings.config import Config
 from graph.settings.model_location import model_folder
-from graph.setup.assemble import started
+from graph.setup.assemble import run_started
 from graph.setup.folder import settings
 from roles.model import Model
 
@@ -36,7 +36,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Policies:
+class NamedPolicies:
     """Checkpoints that one model can serve, one after the other."""
 
     who: str
@@ -47,7 +47,7 @@ class Policies:
     """In the order in which they were learned."""
 
 
-async def take_up(model: Model, name: str, checkpoint: Checkpoint, proofs: Proofs) -> None:
+async def serve_checkpoint(model: Model, name: str, checkpoint: Checkpoint, proofs: WeightSyncChecker) -> None:
     """Let a model serve a checkpoint, and prove it where the trainer's probe is known.
 
     Raises:
@@ -59,7 +59,7 @@ async def take_up(model: Model, name: str, checkpoint: Checkpoint, proofs: Proof
         await proofs.prove(name, model, checkpoint.probe)
 
 
-def policies(who: str, runs: Path, config: Config) -> Policies:
+def policies(who: str, runs: Path, config: Config) -> NamedPolicies:
     """The policies that a person calls so: `RUN`, `RUN@DIGEST`, or a model.
 
     Args:
@@ -73,24 +73,24 @@ def policies(who: str, runs: Path, config: Config) -> Policies:
     run, _, digest = who.partition("@")
     for folder in (Path(run), runs / run):
         if run and holds_log(folder):
-            return of_run(folder, config, digest)
+            return run_policies(folder, config, digest)
     if who != "pocket" and "/" not in who and not Path(who).is_dir():
         raise BadInput(
             f"There is neither a run nor a model {who!r}; give the name or folder of a run, `pocket`, a folder, or a name of"
             " the hub such as Qwen/Qwen2.5-Coder-7B."
         )
     weights = model_folder(who)
-    return Policies(who, config, (Checkpoint(weights, weights_digest(weights)),))
+    return NamedPolicies(who, config, (Checkpoint(weights, weights_digest(weights)),))
 
 
-def of_run(folder: Path, config: Config, digest: str = "") -> Policies:
+def run_policies(folder: Path, config: Config, digest: str = "") -> NamedPolicies:
     """The weights of a run's student that are kept, or the one whose digest starts so.
 
     Raises:
         BadInput: there are none, or more than the one that is asked for.
     """
-    with closing(open_any(str(folder))) as log:
-        first = started(log)
+    with closing(open_run(str(folder))) as log:
+        first = run_started(log)
         learned = {first.policies["student"]: 0}
         probes: dict[Digest, PolicyProbed] = {}
         for event in log.read(kinds=("policy_updated", "policy_probed")):
@@ -107,4 +107,4 @@ def of_run(folder: Path, config: Config, digest: str = "") -> Policies:
     if not found or (digest and len(found) > 1):
         which = f"whose digest starts with {digest}" if digest else "of its student"
         raise BadInput(f"{folder} holds {len(found)} weights {which}; learn.keep and learn.keep_every say which are kept.")
-    return Policies(folder.name + (f"@{digest}" if digest else ""), own, tuple(found))
+    return NamedPolicies(folder.name + (f"@{digest}" if digest else ""), own, tuple(found))

@@ -13,14 +13,14 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from events.cli.output import AsJson, Printer, say_json
+from events.cli.output import AsJson, Printer, print_json
 from events.facts.errors import BadInput
 from events.facts.values import Axis, Question, Sampling
 from events.reports.run_overview import SHORT
 from events.text.safe_text import clean, markup, one_line
-from roles.model import Request
-from roles.prompt import NAMES, Prompts, Rendered, shipped_sets
-from roles.questions.load import load
+from roles.model import GenerationRequest
+from roles.prompt import PROMPT_NAMES, Prompts, Rendered, shipped_sets
+from roles.questions.load import load_questions
 from roles.questions.question_set import Split
 
 prompts_app = typer.Typer(name="prompts", help="Prompt sets: list them, render any prompt.", no_args_is_help=True)
@@ -34,9 +34,9 @@ def list_prompts(
     as_json: AsJson = False,
 ) -> None:
     """List prompts: set, name, version, hash, form and stop texts of the set. Reading a set checks it."""
-    rows = [row for name in sets or shipped_sets() for row in described(name, Prompts.named(name))]
+    rows = [row for name in sets or shipped_sets() for row in prompt_rows(name, Prompts.named(name))]
     for row in rows if as_json else ():
-        say_json(row)
+        print_json(row)
     if not as_json:
         shown = Table("set", "prompt", "version", "hash", "form", "stop", box=None, pad_edge=False, header_style="bold")
         for row in rows:
@@ -45,7 +45,7 @@ def list_prompts(
         Printer().show(shown)
 
 
-def described(name: str, prompts: Prompts) -> list[dict[str, Any]]:
+def prompt_rows(name: str, prompts: Prompts) -> list[dict[str, Any]]:
     """What the list says of a set, a row a prompt."""
     rules = prompts.rules.model_dump(mode="json")
     return [
@@ -57,7 +57,7 @@ def described(name: str, prompts: Prompts) -> list[dict[str, Any]]:
 @prompts_app.command()
 def show(
     name: SetName,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help=f"One of {', '.join(NAMES)}.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help=f"One of {', '.join(PROMPT_NAMES)}.")],
     questions: Annotated[str, typer.Option(metavar="SPEC", help="Question set, as in a run's settings.")] = "pocket",
     number: Annotated[int, typer.Option(min=1, help="Which of its questions.")] = 1,
     axis: Annotated[Axis, typer.Option(help="What the teacher is to vary.")] = "io",
@@ -70,10 +70,10 @@ def show(
     prompts = Prompts.named(name)
     question = _question(questions, "goalposts" if prompt == "easy" else "train", number)
     rendered = _rendered(prompts, prompt, question, axis)
-    found = next(row for row in described(name, prompts) if row["hash"] == rendered.template)
+    found = next(row for row in prompt_rows(name, prompts) if row["hash"] == rendered.template)
     found |= {"question": question.id} | ({"tokens": _tokens(model, rendered.text, prompts.system)} if model else {})
     if as_json:
-        say_json({**found, "system": prompts.system, "text": rendered.text})
+        print_json({**found, "system": prompts.system, "text": rendered.text})
         return
     for key, value in found.items():
         sys.stdout.write(f"{key}: {one_line(value if isinstance(value, str) else json.dumps(value))}\n")
@@ -84,7 +84,7 @@ def show(
 
 def _question(spec: str, split: Split, number: int) -> Question:
     """A question of a set, counted from 1."""
-    found = load(spec, split).questions
+    found = load_questions(spec, split).questions
     if number > len(found):
         raise BadInput(f"Question set {spec!r} has {len(found)} questions, but --number is {number}; give a smaller one.")
     return found[number - 1]
@@ -100,9 +100,9 @@ def _rendered(prompts: Prompts, name: str, question: Question, axis: Axis) -> Re
         case "induction":
             return prompts.induction(question)
         case "deduction":
-            return prompts.deduction(question.whole_program or "", question.pairs[0])
+            return prompts.deduction(question.program_with_context or "", question.pairs[0])
         case "abduction":
-            return prompts.abduction(question.whole_program or "", question.pairs[0])
+            return prompts.abduction(question.program_with_context or "", question.pairs[0])
         case "easy":
             return prompts.easy(question, axis)
         case "hard":
@@ -111,11 +111,11 @@ def _rendered(prompts: Prompts, name: str, question: Question, axis: Axis) -> Re
             return prompts.aimed(question, question, axis)
         case "open":
             return prompts.open([question], "induction")
-    raise BadInput(f"There is no prompt {name!r}; choose one of {', '.join(NAMES)}.")
+    raise BadInput(f"There is no prompt {name!r}; choose one of {', '.join(PROMPT_NAMES)}.")
 
 
 def _tokens(folder: Path, text: str, system: str | None) -> int:
     """How many tokens the prompt has as it is sent, uncut."""
-    from roles.chat_encoding import Encoding
+    from roles.chat_encoding import ChatEncoding
 
-    return len(Encoding(folder, sys.maxsize).encode(Request(text, 1, 0, Sampling(), system)))
+    return len(ChatEncoding(folder, sys.maxsize).encode(GenerationRequest(text, 1, 0, Sampling(), system)))

@@ -16,15 +16,15 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from events.cli.output import AsJson, Printer, note, say_json
+from events.cli.output import AsJson, Printer, print_json, print_note
 from events.facts.errors import BadInput
 from events.text.safe_text import clean, markup, one_line
 from roles.prompt import Prompts
-from roles.questions.load import load
-from roles.questions.named_sets import KEYS, SOURCES, Label, named
-from roles.questions.passable import Window, hindrance
+from roles.questions.load import load_questions
+from roles.questions.named_sets import KEYS, SOURCES, RecordLabel, named
+from roles.questions.passable import PromptWindow, unpassable_reason
 from roles.questions.question_set import Split
-from roles.questions.records import Entry, Found, LeftOut, examined
+from roles.questions.records import LeftOutRecord, QuestionRecord, RecordOutcome, read_question_records
 from roles.questions.spec import Values
 from sandbox.runner import Limits
 
@@ -44,9 +44,9 @@ def list_sets(
     if spec is None:
         _list_names(as_json)
         return
-    counts = counted(found_in(spec, split))
+    counts = count_records(records_of(spec, split))
     if as_json:
-        say_json({"set": spec, **counts})
+        print_json({"set": spec, **counts})
         return
     for heading, by in counts.items():
         said = ", ".join(f"{name} {number}" for name, number in by.items()) if isinstance(by, dict) else str(by)
@@ -59,7 +59,7 @@ def _list_names(as_json: bool) -> None:
         where = "hub or file" if source.on_hub else "file"
         if as_json:
             settings = {key: _takes(values) for key, values in KEYS[name].items()}
-            say_json({"name": name, "about": source.about, "from": where, "settings": settings})
+            print_json({"name": name, "about": source.about, "from": where, "settings": settings})
         shown.add_row(name, markup(source.about), where, " ".join(KEYS[name]))
     if not as_json:
         Printer().show(shown)
@@ -79,12 +79,12 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a question: where it comes from, statement, public pairs, program, and how many pairs are private."""
-    entries = (found for found in found_in(spec, split) if isinstance(found, Entry))
+    entries = (found for found in records_of(spec, split) if isinstance(found, QuestionRecord))
     entry = next((entry for place, entry in enumerate(entries, 1) if place == number), None)
     if entry is None:
         raise BadInput(f"Question set {spec} has fewer than {number} questions; give a smaller --number.")
     question = entry.question
-    facts = {"place": entry.place, **described(entry.label), "question": question.id, "mode": question.mode}
+    facts = {"place": entry.place, **label_fields(entry.label), "question": question.id, "mode": question.mode}
     facts |= {
         "rules": entry.rules,
         "entry": question.entry,
@@ -93,7 +93,7 @@ def show(
     }
     texts = {"statement": question.statement, "context": question.context or None, "program": question.program}
     if as_json:
-        say_json({**facts, **texts, "pairs": [pair.model_dump() for pair in question.public]})
+        print_json({**facts, **texts, "pairs": [pair.model_dump() for pair in question.public]})
         return
     for key, value in facts.items():
         sys.stdout.write(f"{key}: {one_line(value)}\n")
@@ -119,15 +119,15 @@ def validate(
     """Name file, line and field of every bad record, and every question that nobody could pass; exit 1 if there is one."""
     good = bad = 0
     left: Counter[str] = Counter()
-    window = Window(Prompts.named(prompts), max_prompt_tokens, lambda: model) if model is not None else None
-    for found in found_in(spec, split):
+    window = PromptWindow(Prompts.named(prompts), max_prompt_tokens, lambda: model) if model is not None else None
+    for found in records_of(spec, split):
         match found:
-            case Entry() if (why := hindrance(found.question, output_kb, window)) is None:
+            case QuestionRecord() if (why := unpassable_reason(found.question, output_kb, window)) is None:
                 good += 1
                 continue
-            case Entry():
+            case QuestionRecord():
                 said = f"{found.place}: nobody could pass it: {why}; raise that, or mend or remove the record."
-            case LeftOut():
+            case LeftOutRecord():
                 left[found.reason] += 1
                 continue
             case BadInput():
@@ -135,40 +135,43 @@ def validate(
         bad += 1
         sys.stdout.write(f"{one_line(said)}\n")
         if bad == most:
-            note(f"stopped after {bad} bad records; --most raises that")
+            print_note(f"stopped after {bad} bad records; --most raises that")
             break
-    note(f"{good} good, {bad} bad, {left.total()} left out" + "".join(f"; {n}: {why}" for why, n in left.items()))
+    print_note(f"{good} good, {bad} bad, {left.total()} left out" + "".join(f"; {n}: {why}" for why, n in left.items()))
     if bad or not good:
         raise typer.Exit(1)
 
 
-def found_in(spec: str, split: Split) -> Iterator[Found]:
+def records_of(spec: str, split: Split) -> Iterator[RecordOutcome]:
     """What becomes of each record of a set.
 
     Raises:
         BadInput: there is no such set, or nothing can be read at all.
     """
     if spec == "pocket":
-        return (Entry(f"pocket, question {n}", Label(""), q) for n, q in enumerate(load(spec, split).questions, 1))
-    return examined(named(spec, split))
+        return (
+            QuestionRecord(f"pocket, question {n}", RecordLabel(""), q)
+            for n, q in enumerate(load_questions(spec, split).questions, 1)
+        )
+    return read_question_records(named(spec, split))
 
 
-def described(label: Label) -> dict[str, str]:
+def label_fields(label: RecordLabel) -> dict[str, str]:
     """What a label says, without what it does not say."""
     return {key: value for key, value in label._asdict().items() if value}
 
 
-def counted(found: Iterator[Found]) -> dict[str, Any]:
+def count_records(found: Iterator[RecordOutcome]) -> dict[str, Any]:
     """How many questions there are, in all and of each kind, and what became of the other records."""
     total = wrong = 0
     kinds: dict[str, Counter[str]] = {name: Counter() for name in ("mode", "difficulty", "platform", "left out")}
     for one in found:
         match one:
-            case Entry(label=label, question=question):
+            case QuestionRecord(label=label, question=question):
                 total += 1
                 for kind, value in (("mode", question.mode), ("difficulty", label.difficulty), ("platform", label.platform)):
                     kinds[kind].update([value] if value else [])
-            case LeftOut(reason=reason):
+            case LeftOutRecord(reason=reason):
                 kinds["left out"].update([reason])
             case BadInput():
                 wrong += 1

@@ -17,8 +17,8 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from pydantic import ValidationError
 
-from events.cli.app import open_any
-from events.cli.output import AsJson, LogName, Printer, note, progress, say_json
+from events.cli.app import open_run
+from events.cli.output import AsJson, LogName, Printer, print_json, print_note, progress
 from events.facts.errors import BadInput, SandboxError
 from events.facts.log import Event, Log
 from events.facts.types import AttemptsMade, AttemptsVerified, EpisodeStarted, GoalpostAdded, QuestionValidated, RunStarted
@@ -26,17 +26,17 @@ from events.facts.values import BlobHash, Provenance, Question, QuestionId, Verd
 from events.process import shutdown
 from events.text.safe_text import markup
 from roles.generation_record import get_question, texts
-from roles.questions.load import load
+from roles.questions.load import load_questions
 from roles.verifier import Verifier
 from sandbox.host.docker_runner import DockerRunner
 from sandbox.runner import Job, Limits
 
-AT_ONCE = 8
+MAX_CONCURRENT = 8
 """Recorded judgements that are repeated at a time."""
-_HARMLESS = Job(source="def f():\n    return 1\n", inputs=("",))
+_PROBE_JOB = Job(source="def f():\n    return 1\n", inputs=("",))
 
 
-class Judgement(NamedTuple):
+class RecordedJudgement(NamedTuple):
     """Verdicts as recorded, and the answers that they are about."""
 
     event: Event
@@ -59,18 +59,18 @@ class Flip(NamedTuple):
         return {**self._asdict(), "old": self.old.model_dump(), "new": self.new.model_dump()}
 
 
-def judgements(log: Log) -> Iterator[Judgement]:
+def judgements(log: Log) -> Iterator[RecordedJudgement]:
     """Everything that was judged, in order."""
     made: dict[tuple[str, int], AttemptsMade] = {}
     for event in log.read(kinds={"attempts_made", "attempts_verified"}):
         if isinstance(event.fact, AttemptsMade):
             made[event.stream, event.version] = event.fact
         elif isinstance(event.fact, AttemptsVerified):
-            yield Judgement(event, made.pop((event.stream, event.fact.of)), event.fact)
+            yield RecordedJudgement(event, made.pop((event.stream, event.fact.of)), event.fact)
 
 
 @dataclass
-class Questions:
+class RunQuestions:
     """The questions of a run: those in its log, and those of the question set that it is tested on."""
 
     log: Log
@@ -85,12 +85,12 @@ class Questions:
                     self.blobs[fact.question] = fact.blob
                 case RunStarted(config={"test": str(name)}) if name != "none":
                     try:
-                        found = load(name, "test").questions
+                        found = load_questions(name, "test").questions
                         # As logs have them that are older than the context of questions.
                         bare = [one.model_copy(update={"context": ""}) for one in found if one.context]
                         self.tested = {question.id: question for question in (*bare, *found)}
                     except BadInput as error:
-                        note(f"the questions of the run's tests are not there: {error}")
+                        print_note(f"the questions of the run's tests are not there: {error}")
 
     def get(self, question: QuestionId) -> Question | None:
         """The question, None if it is in neither."""
@@ -105,7 +105,7 @@ class Reverifier:
     log: Log
     _runners: dict[str, DockerRunner] = field(default_factory=dict)
 
-    async def flips(self, chosen: Iterable[tuple[Judgement, Question]]) -> AsyncGenerator[list[Flip], None]:
+    async def flips(self, chosen: Iterable[tuple[RecordedJudgement, Question]]) -> AsyncGenerator[list[Flip], None]:
         """For each judgement, in order, what came out otherwise.
 
         Raises:
@@ -117,7 +117,7 @@ class Reverifier:
             for judgement, question in chosen:
                 verifier = await self._verifier(judgement.verified.provenance)
                 waiting.append(asyncio.create_task(self._again(verifier, judgement, question)))
-                if len(waiting) == AT_ONCE:
+                if len(waiting) == MAX_CONCURRENT:
                     yield await waiting.popleft()
             while waiting:
                 yield await waiting.popleft()
@@ -127,7 +127,7 @@ class Reverifier:
             for runner in self._runners.values():
                 await runner.close()
 
-    async def _again(self, verifier: Verifier, judgement: Judgement, question: Question) -> list[Flip]:
+    async def _again(self, verifier: Verifier, judgement: RecordedJudgement, question: Question) -> list[Flip]:
         event, made, verified = judgement
         again = await verifier.judge(question, made.task, made.pair, texts(self.log, made.generation))
         return [
@@ -153,21 +153,21 @@ async def _runner(provenance: Provenance) -> DockerRunner:
         raise BadInput(
             f"The verdicts were reached under a limit {key!r} that this version does not know; use its own."
         ) from error
-    recorded = DockerRunner(limits, run="reverify", image=provenance.image, say=note)
+    recorded = DockerRunner(limits, run="reverify", image=provenance.image, say=print_note)
     try:
-        await recorded.run([_HARMLESS])
+        await recorded.run([_PROBE_JOB])
         return recorded
     except SandboxError as error:
         await recorded.close()
-        today = DockerRunner(limits, run="reverify", say=note)
+        today = DockerRunner(limits, run="reverify", say=print_note)
         image = await asyncio.to_thread(lambda: today.provenance.image)
-        note(f"not with the recorded image {provenance.image[:19]} ({error}), but with {image[:19]}")
+        print_note(f"not with the recorded image {provenance.image[:19]} ({error}), but with {image[:19]}")
         return today
 
 
 async def _reverify(log: Log, count: int, seed: int, *, as_json: bool) -> int:
     """Judge again and tell; how many flips there were."""
-    questions, printer = Questions(log), Printer()
+    questions, printer = RunQuestions(log), Printer()
     found = list(judgements(log))
     if 0 < count < len(found):
         found = sorted(random.Random(seed).sample(found, count), key=lambda one: one.event.position)  # noqa: S311
@@ -180,21 +180,21 @@ async def _reverify(log: Log, count: int, seed: int, *, as_json: bool) -> int:
                 done += 1
                 show(done, len(known))
                 flips += part
-                _tell(part, printer, as_json=as_json)
+                _print_flips(part, printer, as_json=as_json)
     verdicts = sum(len(one.verified.verdicts) for one, _ in known)
     counts = {"judgements": len(known), "verdicts": verdicts, "flips": len(flips), "unknown": len(found) - len(known)}
     if as_json:
-        say_json(counts)
+        print_json(counts)
         return len(flips)
     unknown = f"; {counts['unknown']} judgements left out, whose questions are not there" if counts["unknown"] else ""
     printer.say(f"{len(flips)} flips among {verdicts} verdicts of {len(known)} judgements{unknown}")
     return len(flips)
 
 
-def _tell(flips: Sequence[Flip], printer: Printer, *, as_json: bool) -> None:
+def _print_flips(flips: Sequence[Flip], printer: Printer, *, as_json: bool) -> None:
     for flip in flips:
         if as_json:
-            say_json(flip.row())
+            print_json(flip.row())
             continue
         old, new = (f"{one.outcome} {one.passed}/{one.total}" for one in (flip.old, flip.new))
         where = f"{flip.position:>8}  [cyan]{markup(flip.stream)}[/]  {flip.question}  attempt {flip.attempt}"
@@ -208,6 +208,6 @@ def reverify(
     as_json: AsJson = False,
 ) -> None:
     """Judge recorded answers again and report every verdict that comes out otherwise; exit code 1 if there is one."""
-    with closing(open_any(log)) as opened:
+    with closing(open_run(log)) as opened:
         flips = shutdown.run(_reverify(opened, sample, seed, as_json=as_json))
     raise typer.Exit(1 if flips else 0)

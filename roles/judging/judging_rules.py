@@ -12,16 +12,16 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from events.facts.values import Outcome, Pair, Question, Rules
+from events.facts.values import IOPair, JudgingRules, Outcome, Question
 from events.pure.literal import NotLiteral, outline
-from roles.judging.safety import parse
-from sandbox.compare import LONGEST, equal, equal_value, same
-from sandbox.runner import Job, Run, RunStatus
+from roles.judging.safety import parse_source
+from sandbox.compare import MAX_CHARACTERS, outputs_match, python_equal, python_equal_values
+from sandbox.runner import InputRun, Job, RunStatus
 
 HARNESS = Path(__file__).with_name("job_source.py")
 ENTRY = "gasp_entry"
 """What a composed job calls, where that is no secret."""
-OUTCOMES: dict[RunStatus, Outcome] = {
+OUTCOME_OF_STATUS: dict[RunStatus, Outcome] = {
     "runtime_error": "runtime_error",
     "syntax_error": "syntax_error",
     "time_limit": "time_limit",
@@ -35,11 +35,11 @@ OUTCOMES: dict[RunStatus, Outcome] = {
 """What a failed run means for the verdict."""
 ABSOLUTE, RELATIVE = 1e-6, 1e-7
 """What EvalPlus lets floats differ by."""
-NOT_PYTHON = ("SyntaxError:", "IndentationError:", "TabError:")
+SYNTAX_ERROR_PREFIXES = ("SyntaxError:", "IndentationError:", "TabError:")
 """How a run tells that an answer inside of a harness did not compile."""
 
 
-def compose(question: Question, program: str, rules: Rules) -> Job:
+def compose_job(question: Question, program: str, rules: JudgingRules) -> Job:
     """The job that runs a program on all tests of a question."""
     inputs = tuple(pair.input for pair in question.pairs)
     owner, _, name = question.entry.rpartition(".")
@@ -48,31 +48,33 @@ def compose(question: Question, program: str, rules: Rules) -> Job:
         case "checks", _:
             token = f"gasp_{secrets.token_hex(16)}"
             body = f"checks({answer}, {question.entry!r}, {list(inputs)!r}, {token!r}, official={rules == 'evalplus'})"
-            return _within(f"{token} = {body}", tuple(map(str, range(len(inputs)))), token)
+            return _harness_job(f"{token} = {body}", tuple(map(str, range(len(inputs)))), token)
         case "stdin", "livecodebench":
-            return _within(f"official_program({answer})", inputs, mode="stdin")
+            return _harness_job(f"official_program({answer})", inputs, mode="stdin")
         case "function", "livecodebench":
-            return _within(f"{ENTRY} = official_method({answer}, {name!r})", inputs)
+            return _harness_job(f"{ENTRY} = official_method({answer}, {name!r})", inputs)
         case "function", _ if owner == "Solution":
-            return _within(f"{ENTRY} = method({answer}, {name!r})", inputs)
+            return _harness_job(f"{ENTRY} = method({answer}, {name!r})", inputs)
         case "function", "evalplus" if not owner:
-            return _within(f"{ENTRY} = evalplus_function({answer}, {name!r})", inputs)
+            return _harness_job(f"{ENTRY} = evalplus_function({answer}, {name!r})", inputs)
         case "function", _ if question.context and not owner:
-            return _within(f"{ENTRY} = function({answer}, {name!r})", inputs)
+            return _harness_job(f"{ENTRY} = function({answer}, {name!r})", inputs)
         case _:
-            return Job(source=behind(question.context, program), inputs=inputs, entry=question.entry, mode=question.mode)
+            return Job(source=with_context(question.context, program), inputs=inputs, entry=question.entry, mode=question.mode)
 
 
-def behind(context: str, program: str) -> str:
+def with_context(context: str, program: str) -> str:
     """A program behind its context, as one text; imports from the future stay before both."""
-    tree = parse(program) if context else None
+    tree = parse_source(program) if context else None
     future = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"] if tree else []
     lines = program.split("\n")
     cut = future[-1].end_lineno if future else 0
     return "\n".join([*lines[:cut], context, "", *lines[cut:]]) if context else program
 
 
-def _within(last: str, inputs: tuple[str, ...], entry: str = ENTRY, mode: Literal["function", "stdin"] = "function") -> Job:
+def _harness_job(
+    last: str, inputs: tuple[str, ...], entry: str = ENTRY, mode: Literal["function", "stdin"] = "function"
+) -> Job:
     """A job that ends with what the harness makes of an answer."""
     return Job(source=f"{_harness()}\n{last}\n", inputs=inputs, entry=entry, mode=mode)
 
@@ -83,38 +85,40 @@ def _harness() -> str:
     return f"import builtins\n__builtins__ = dict(vars(builtins))\n{HARNESS.read_text()}"
 
 
-def found(question: Question, rules: Rules, job: Job, pair: Pair, run: Run) -> Outcome:
+def outcome_of(question: Question, rules: JudgingRules, job: Job, pair: IOPair, run: InputRun) -> Outcome:
     """What a run of a composed job on a pair means."""
     if run.status != "ok":
-        wrong = run.status == "runtime_error" and run.detail.startswith(NOT_PYTHON)
-        return "syntax_error" if wrong else OUTCOMES[run.status]
+        wrong = run.status == "runtime_error" and run.detail.startswith(SYNTAX_ERROR_PREFIXES)
+        return "syntax_error" if wrong else OUTCOME_OF_STATUS[run.status]
     if question.mode == "checks":
         right = run.value == repr(job.entry)
     elif question.mode == "function" and rules == "livecodebench":
-        right = equal(pair.output, run.value)
+        right = python_equal(pair.output, run.value)
     elif question.mode == "function" and rules == "evalplus":
-        right = close(pair.output, run.value)
+        right = evalplus_equal(pair.output, run.value)
     else:
-        right = same(pair.output, run.value, question.mode)
+        right = outputs_match(pair.output, run.value, question.mode)
     return "passed" if right else "wrong_answer"
 
 
-def close(expected: str, got: str) -> bool:
+def evalplus_equal(expected: str, got: str) -> bool:
     """Whether `got` is the expected result as EvalPlus has it: by `==`; floats and lists of floats within a tolerance."""
-    if max(len(expected), len(got)) > LONGEST:
+    if max(len(expected), len(got)) > MAX_CHARACTERS:
         return False
     try:
         one, two = outline(expected), outline(got)
     except NotLiteral:
         return False
-    if type(one) is type(two) and _near(one, two):
+    if type(one) is type(two) and _within_tolerance(one, two):
         return True
-    return equal_value(one, two)
+    return python_equal_values(one, two)
 
 
-def _near(one: object, two: object) -> bool:
+def _within_tolerance(one: object, two: object) -> bool:
     if isinstance(one, (list, tuple)) and isinstance(two, (list, tuple)):
-        return 0 < len(one) == len(two) and all(isinstance(item, float) for item in one) and all(map(_near, one, two))
+        return (
+            0 < len(one) == len(two) and all(isinstance(item, float) for item in one) and all(map(_within_tolerance, one, two))
+        )
     if not isinstance(one, float) or not isinstance(two, (int, float)):
         return False
     try:

@@ -12,22 +12,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from events.facts.values import LETTERS, Outcome, Question, Rules, Verdict
+from events.facts.values import OUTCOME_LETTERS, JudgingRules, Outcome, Question, Verdict
 from events.text.safe_text import one_line
-from roles.judging.judging_rules import compose, found
-from sandbox.runner import Execution, Job, Run, Runner
+from roles.judging.judging_rules import compose_job, outcome_of
+from sandbox.runner import InputRun, Job, JobResult, Runner
 
-SHARED: Final = ("time_limit", "memory_limit")
+SHARED_LIMITS: Final = ("time_limit", "memory_limit")
 """Outcomes that a test may owe to those before it in its job."""
-_LETTER_OF = {outcome: letter for letter, outcome in LETTERS.items()}
+_LETTER_OF = {outcome: letter for letter, outcome in OUTCOME_LETTERS.items()}
 
 
 @dataclass
-class Trial:
+class ProgramTrial:
     """One answer on all tests of its question."""
 
     question: Question
-    rules: Rules
+    rules: JudgingRules
     per_test: bool
     """Whether each test has the limits for itself. Then the first failure is the end, else all tests are run."""
     job: Job
@@ -36,7 +36,7 @@ class Trial:
     """What is decided, in order of the tests."""
     detail: str = ""
     """Why the first failed test failed."""
-    executions: list[Execution] = field(default_factory=list)
+    executions: list[JobResult] = field(default_factory=list)
     alone: bool = False
     """Whether the next test is to be run alone."""
 
@@ -46,13 +46,13 @@ class Trial:
         start = len(self.outcomes)
         return self.job.model_copy(update={"inputs": self.job.inputs[start : start + 1 if self.alone else None]})
 
-    def take(self, execution: Execution) -> None:
+    def take(self, execution: JobResult) -> None:
         """Decide by what came of the next job, as far as that may be."""
         self.executions.append(execution)
         self.alone = False
         for place, run in enumerate(execution.runs):
-            outcome = found(self.question, self.rules, self.job, self.question.pairs[len(self.outcomes)], run)
-            if self.per_test and place and outcome in SHARED:
+            outcome = outcome_of(self.question, self.rules, self.job, self.question.pairs[len(self.outcomes)], run)
+            if self.per_test and place and outcome in SHARED_LIMITS:
                 self.alone = True
                 return
             if outcome != "passed" and self.failure is None:
@@ -79,7 +79,7 @@ class Trial:
             passed=self.outcomes.count("passed"),
             total=len(self.job.inputs),
             detail=self.detail,
-            tests=letters(self.outcomes),
+            tests=outcome_letters(self.outcomes),
         )
 
     @property
@@ -101,9 +101,9 @@ class Trial:
         }
 
 
-async def tried(
-    runner: Runner, question: Question, programs: Sequence[str], rules: Rules, *, per_test: bool
-) -> dict[str, Trial]:
+async def run_programs(
+    runner: Runner, question: Question, programs: Sequence[str], rules: JudgingRules, *, per_test: bool
+) -> dict[str, ProgramTrial]:
     """Every program on all tests. Those that are left share a job, as long as no limit is hit.
 
     Where limits are per test, a test that hits one behind others is run again alone, and the tests after it go on together: an
@@ -112,7 +112,7 @@ async def tried(
     Raises:
         SandboxError: the sandbox failed.
     """
-    trials = {program: Trial(question, rules, per_test, compose(question, program, rules)) for program in programs}
+    trials = {program: ProgramTrial(question, rules, per_test, compose_job(question, program, rules)) for program in programs}
     while going := [trial for trial in trials.values() if not trial.over]:
         executions = await runner.run([trial.next for trial in going])
         # Many long values take a while to compare; in a thread, others are served meanwhile.
@@ -120,21 +120,21 @@ async def tried(
     return trials
 
 
-def _take(trials: Sequence[Trial], executions: Sequence[Execution]) -> None:
+def _take(trials: Sequence[ProgramTrial], executions: Sequence[JobResult]) -> None:
     for trial, execution in zip(trials, executions, strict=True):
         trial.take(execution)
 
 
-def letters(outcomes: Iterable[Outcome]) -> str:
+def outcome_letters(outcomes: Iterable[Outcome]) -> str:
     """Outcomes of tests as a verdict tells them."""
     return "".join(map(_LETTER_OF.__getitem__, outcomes))
 
 
-def why(run: Run) -> str:
+def why(run: InputRun) -> str:
     """Why a run is not right: its detail, or what it gave instead."""
     return detail(run) if run.status != "ok" else one_line(f"gave {run.value}", 200)
 
 
-def detail(run: Run) -> str:
+def detail(run: InputRun) -> str:
     """Its detail, without the addresses that differ between equal runs."""
     return one_line(re.sub(r"0x[0-9a-f]{6,}", "0x…", run.detail), 200)

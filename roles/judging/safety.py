@@ -17,7 +17,7 @@ from string import Formatter
 from types import ModuleType
 from typing import NamedTuple
 
-ALLOWED = frozenset(
+ALLOWED_MODULES = frozenset(
     "__future__ abc array bisect cmath collections copy dataclasses decimal enum fractions functools heapq itertools math "
     "numbers operator re statistics string textwrap typing unicodedata".split()
 )
@@ -27,24 +27,24 @@ BANNED_NAMES = frozenset(
     "quit help license copyright credits".split()
 )
 """Builtins with effects, or with results that differ between runs."""
-LEADING_OUT = frozenset(
+ESCAPING_ATTRIBUTES = frozenset(
     "sys modules builtins bltns contextlib copyreg inspect keyword random types warnings "
     "gi_frame gi_code gi_yieldfrom cr_frame cr_code cr_await cr_origin ag_frame ag_code ag_await tb_frame tb_next "
     "f_back f_builtins f_code f_globals f_locals f_trace".split()
 )
 """Attributes that lead from what is allowed to what is not: modules that allowed ones have imported, and frames."""
-BY_NAME = frozenset(
+DYNAMIC_NAMES = frozenset(
     "attrgetter methodcaller get_type_hints ForwardRef make_dataclass Formatter update_wrapper singledispatch "
     "singledispatchmethod".split()
 )
 """What allowed modules have to reach attributes whose names are made up at run time, or to evaluate text."""
-SPECIAL = frozenset({"__name__", "__slots__"})
+HARMLESS_DUNDERS = frozenset({"__name__", "__slots__"})
 """Names with two underscores around them that are harmless."""
-PUBLIC = frozenset({"_asdict", "_fields", "_make", "_replace"})
+NAMEDTUPLE_ATTRIBUTES = frozenset({"_asdict", "_fields", "_make", "_replace"})
 """Attributes of named tuples; all others with an underscore in front must be the program's own."""
-LONGEST = 20_000
+MAX_SOURCE_CHARACTERS = 20_000
 """Characters; a longer program is not read."""
-DEEPEST = 100
+MAX_TREE_DEPTH = 100
 """Levels of syntax; a deeper program is not read, since what walks the tree later recurses."""
 MOST_STEPS = 100_000
 """Steps that all loops of a variant may take together."""
@@ -54,7 +54,7 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
-def parse(source: str, longest: int = LONGEST) -> ast.Module | None:
+def parse_source(source: str, longest: int = MAX_SOURCE_CHARACTERS) -> ast.Module | None:
     """The syntax tree; None where there is none, or more than `longest` characters. Total on hostile text."""
     if len(source) > longest:
         return None
@@ -64,7 +64,7 @@ def parse(source: str, longest: int = LONGEST) -> ast.Module | None:
             tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    return tree if _depth(tree) <= DEEPEST else None
+    return tree if _depth(tree) <= MAX_TREE_DEPTH else None
 
 
 def _depth(tree: ast.AST) -> int:
@@ -76,7 +76,7 @@ def _depth(tree: ast.AST) -> int:
     return depth
 
 
-def unwritable(tree: ast.Module) -> str | None:
+def unparse_objection(tree: ast.Module) -> str | None:
     """Why a tree has no text; None if it has one. Python writes no integers of many digits, nor some texts in formats."""
     try:
         ast.unparse(tree)
@@ -85,7 +85,7 @@ def unwritable(tree: ast.Module) -> str | None:
     return None
 
 
-def objection(tree: ast.Module) -> str | None:
+def unsafe_reason(tree: ast.Module) -> str | None:
     """Why a program must not be asked about; None if there is no reason."""
     modules = {
         name.asname or name.name.partition(".")[0]: name.name if name.asname else name.name.partition(".")[0]
@@ -93,26 +93,28 @@ def objection(tree: ast.Module) -> str | None:
         if isinstance(node, ast.Import)
         for name in node.names
     }
-    own, written = {*_own_attributes(tree)}, _written_out(tree)
+    own, written = {*_own_attributes(tree)}, _constant_assignments(tree)
     parents = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     for node, local in _scoped(tree, frozenset()):
         match node:
             case ast.Import(names=names):
-                why = next((why for name in names if (why := _import(name.name))), None)
+                why = next((why for name in names if (why := _import_objection(name.name))), None)
             case ast.ImportFrom(module=module, names=names):
-                why = _import(module or "None") or next((why for name in names if (why := _attribute(name.name, own))), None)
+                why = _import_objection(module or "None") or next(
+                    (why for name in names if (why := _attribute_objection(name.name, own))), None
+                )
             case ast.Attribute(value=ast.Name(id=name), attr=attr) if name in modules and name not in local:
-                why = _of_module(modules[name], attr) or _attribute(attr, own)
+                why = _module_objection(modules[name], attr) or _attribute_objection(attr, own)
             case ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr="__init__"):
                 why = None
             case ast.Attribute(value=value, attr="format" | "format_map"):
-                why = _format(value, written)
+                why = _format_objection(value, written)
             case ast.Attribute(attr=attr):
-                why = _attribute(attr, own)
+                why = _attribute_objection(attr, own)
             case ast.MatchClass(kwd_attrs=attributes):
-                why = next((why for attr in attributes if (why := _attribute(attr, own))), None)
+                why = next((why for attr in attributes if (why := _attribute_objection(attr, own))), None)
             case ast.Name(id=name) if name not in local:
-                why = _name(node, parents.get(id(node)), modules)
+                why = _name_objection(node, parents.get(id(node)), modules)
             case ast.Global():
                 why = "uses global state"
             case _:
@@ -132,25 +134,29 @@ def makes_sets(tree: ast.Module) -> bool:
     )
 
 
-def _import(name: str) -> str | None:
+def _import_objection(name: str) -> str | None:
     parts = name.split(".")
-    if parts[0] not in ALLOWED or any(part.startswith("_") for part in parts[1:]):
+    if parts[0] not in ALLOWED_MODULES or any(part.startswith("_") for part in parts[1:]):
         return f"imports {name[:40]}"
     return None
 
 
-def _attribute(name: str, own: set[str]) -> str | None:
+def _attribute_objection(name: str, own: set[str]) -> str | None:
     """Why an attribute must not be asked for, or a name not be imported from a module."""
-    if name in LEADING_OUT or name in BY_NAME:
+    if name in ESCAPING_ATTRIBUTES or name in DYNAMIC_NAMES:
         return f"uses {name}"
-    if name.startswith("_") and name not in SPECIAL | PUBLIC and (name.startswith("__") or name not in own or name in _inner()):
+    if (
+        name.startswith("_")
+        and name not in HARMLESS_DUNDERS | NAMEDTUPLE_ATTRIBUTES
+        and (name.startswith("__") or name not in own or name in _private_names())
+    ):
         return f"uses {name[:40]}"
     return None
 
 
-def _of_module(module: str, name: str) -> str | None:
-    found = getattr(import_module(module), name, None) if _import(module) is None and _exists(module) else None
-    return f"uses {module}.{name[:40]}" if isinstance(found, ModuleType) and _import(found.__name__) else None
+def _module_objection(module: str, name: str) -> str | None:
+    found = getattr(import_module(module), name, None) if _import_objection(module) is None and _exists(module) else None
+    return f"uses {module}.{name[:40]}" if isinstance(found, ModuleType) and _import_objection(found.__name__) else None
 
 
 def _exists(module: str) -> bool:
@@ -161,10 +167,14 @@ def _exists(module: str) -> bool:
     return True
 
 
-def _name(node: ast.Name, parent: ast.AST | None, modules: dict[str, str]) -> str | None:
+def _name_objection(node: ast.Name, parent: ast.AST | None, modules: dict[str, str]) -> str | None:
     """Why a name that is no local variable must not be used."""
     name = node.id
-    if name in BANNED_NAMES or name in BY_NAME or (name.startswith("__") and name.endswith("__") and name not in SPECIAL):
+    if (
+        name in BANNED_NAMES
+        or name in DYNAMIC_NAMES
+        or (name.startswith("__") and name.endswith("__") and name not in HARMLESS_DUNDERS)
+    ):
         return f"uses {name[:40]}"
     if not isinstance(node.ctx, ast.Load):
         return None
@@ -186,17 +196,17 @@ def _checks_type(call: ast.Call) -> bool:
     return isinstance(call.func, ast.Name) and call.func.id in ("isinstance", "issubclass", "map") and len(call.args) == 2
 
 
-def _format(template: ast.expr, written: dict[str, list[ast.expr | None]]) -> str | None:
+def _format_objection(template: ast.expr, written: dict[str, list[ast.expr | None]]) -> str | None:
     """Why a text must not be formatted: its fields may ask for attributes."""
     for text in written.get(template.id, [None]) if isinstance(template, ast.Name) else [template]:
         if not (isinstance(text, ast.Constant) and isinstance(text.value, str)):
             return "formats a text that is not written out"
-        if _asks(text.value):
+        if _format_reads_attributes(text.value):
             return "uses an attribute in a format"
     return None
 
 
-def _written_out(tree: ast.Module) -> dict[str, list[ast.expr | None]]:
+def _constant_assignments(tree: ast.Module) -> dict[str, list[ast.expr | None]]:
     """What each name stands for, where that is assigned to it alone; None for whatever else binds it."""
     found: dict[str, list[ast.expr | None]] = {}
     assigned = {
@@ -210,12 +220,12 @@ def _written_out(tree: ast.Module) -> dict[str, list[ast.expr | None]]:
     return found
 
 
-def _asks(template: str) -> bool:
+def _format_reads_attributes(template: str) -> bool:
     try:
         fields = [(field or "", spec or "") for _, field, spec, _ in Formatter().parse(template)]
     except ValueError:
         return True
-    return any("." in field or (spec and _asks(spec)) for field, spec in fields)
+    return any("." in field or (spec and _format_reads_attributes(spec)) for field, spec in fields)
 
 
 def _own_attributes(tree: ast.Module) -> Iterator[str]:
@@ -232,11 +242,11 @@ def _own_attributes(tree: ast.Module) -> Iterator[str]:
 
 
 @cache
-def _inner() -> frozenset[str]:
+def _private_names() -> frozenset[str]:
     """What allowed modules keep for themselves."""
     return frozenset(
         name
-        for module in ALLOWED
+        for module in ALLOWED_MODULES
         for name, value in vars(import_module(module)).items()
         if name.startswith("_") and (callable(value) or isinstance(value, ModuleType))
     )
@@ -248,19 +258,21 @@ def _scoped(node: ast.AST, local: frozenset[str]) -> Iterator[tuple[ast.AST, fro
     inner, parts, body = local, [*ast.iter_child_nodes(node)], list[ast.AST]()
     if isinstance(node, _Function):
         body = [node.body] if isinstance(node, ast.Lambda) else [*node.body]
-        inner = local | {argument.arg for argument in ast.walk(node.args) if isinstance(argument, ast.arg)} | {*_bound(body)}
+        inner = (
+            local | {argument.arg for argument in ast.walk(node.args) if isinstance(argument, ast.arg)} | {*_bound_names(body)}
+        )
     elif isinstance(node, _Comprehension):
         # What a comprehension goes through first is not inside of it.
         first = node.generators[0]
         parts = [*(part for part in parts if part is not first), first.iter, first.target, *first.ifs]
         body = [part for part in parts if part is not first.iter]
-        inner = local | {*_bound([part.target for part in node.generators])}
+        inner = local | {*_bound_names([part.target for part in node.generators])}
     inside = {id(part) for part in body}
     for part in parts:
         yield from _scoped(part, inner if id(part) in inside else local)
 
 
-def _bound(body: Sequence[ast.AST]) -> Iterator[str]:
+def _bound_names(body: Sequence[ast.AST]) -> Iterator[str]:
     """Names that statements bind in their own scope."""
     for node in body:
         match node:
@@ -269,13 +281,13 @@ def _bound(body: Sequence[ast.AST]) -> Iterator[str]:
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
                 yield name
         if not isinstance(node, ast.ClassDef | _Function | _Comprehension):
-            yield from _bound([*ast.iter_child_nodes(node)])
+            yield from _bound_names([*ast.iter_child_nodes(node)])
 
 
 # --- what has no effect ---------------------------------------------------------------------------------------------
 
 
-class Operation(NamedTuple):
+class ProgramOperation(NamedTuple):
     """A statement that should matter, by where it stands."""
 
     node: ast.AST
@@ -285,29 +297,29 @@ class Operation(NamedTuple):
     place: int
 
 
-def operations(tree: ast.Module, entry: str) -> list[Operation]:
+def operations(tree: ast.Module, entry: str) -> list[ProgramOperation]:
     """The operations of a program: its helpers as wholes, and what its functions do. A docstring, a guard or a return is none.
 
     Deeper than at the top of the entry, a call or an item's assignment is one only if nothing else asks for what it changes: a
     cache or a set of what was seen is honest even where no input needs it. So is a flag: a constant for
     a name that is asked for.
     """
-    found: list[Operation] = []
+    found: list[ProgramOperation] = []
     for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
         loaded = (node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
         asked = Counter(loaded)
-        for node in _inside(function):
+        for node in _statements_of(function):
             top = node is function and function.name == entry
             for block in ("body", "orelse", "finalbody"):
                 for place, part in enumerate(getattr(node, block, ())):
                     if _operates(part, top=top, asked=asked):
-                        found.append(Operation(node, block, place))
+                        found.append(ProgramOperation(node, block, place))
     helpers = [
         place
         for place, part in enumerate(tree.body)
         if isinstance(part, ast.Assign) or (isinstance(part, ast.FunctionDef | ast.ClassDef) and part.name != entry)
     ]
-    return found + [Operation(tree, "body", place) for place in helpers]
+    return found + [ProgramOperation(tree, "body", place) for place in helpers]
 
 
 def without_each_statement(tree: ast.Module, entry: str) -> list[str]:
@@ -315,20 +327,20 @@ def without_each_statement(tree: ast.Module, entry: str) -> list[str]:
 
     A question is degenerate if one of these variants does the same as the whole.
     """
-    return [with_another(tree, operation, ast.Pass()) for operation in operations(tree, entry)]
+    return [replace_operation(tree, operation, ast.Pass()) for operation in operations(tree, entry)]
 
 
-def with_another(tree: ast.Module, operation: Operation, statement: ast.stmt) -> str:
+def replace_operation(tree: ast.Module, operation: ProgramOperation, statement: ast.stmt) -> str:
     """The program with another statement in place of an operation, and with an end to all its loops."""
     block = getattr(operation.node, operation.block)
     kept, block[operation.place] = block[operation.place], statement
     try:
-        return ast.unparse(ast.fix_missing_locations(_Ending().visit(copy.deepcopy(tree))))
+        return ast.unparse(ast.fix_missing_locations(_LoopLimiter().visit(copy.deepcopy(tree))))
     finally:
         block[operation.place] = kept
 
 
-def _inside(function: ast.FunctionDef) -> Iterator[ast.AST]:
+def _statements_of(function: ast.FunctionDef) -> Iterator[ast.AST]:
     """The function and the statements in it that hold others, but not functions in it."""
     waiting: list[ast.AST] = [function]
     while waiting:
@@ -352,22 +364,24 @@ def _operates(part: ast.stmt, *, top: bool, asked: Counter[str]) -> bool:
         case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant()) if not top and asked[name]:
             return False
         case ast.Assign(targets=targets):
-            return top or all(isinstance(target, ast.Name | ast.Tuple) or _unasked(target, asked) for target in targets)
+            return top or all(
+                isinstance(target, ast.Name | ast.Tuple) or _otherwise_unused(target, asked) for target in targets
+            )
         case ast.AugAssign(target=target) | ast.AnnAssign(target=target):
-            return top or isinstance(target, ast.Name) or _unasked(target, asked)
+            return top or isinstance(target, ast.Name) or _otherwise_unused(target, asked)
         case ast.For() | ast.While():
             return top or not any(isinstance(node, ast.stmt) and not isinstance(node, ast.Pass) for node in part.body)
     return False
 
 
-def _unasked(target: ast.expr, asked: Counter[str]) -> bool:
+def _otherwise_unused(target: ast.expr, asked: Counter[str]) -> bool:
     """Whether what has this item or attribute is named nowhere else."""
     return (
         isinstance(target, ast.Subscript | ast.Attribute) and isinstance(target.value, ast.Name) and asked[target.value.id] <= 1
     )
 
 
-class _Ending(ast.NodeTransformer):
+class _LoopLimiter(ast.NodeTransformer):
     """Gives loops an end: a loop that has lost what it counts by would go on for ever."""
 
     def visit_Module(self, node: ast.Module) -> ast.Module:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
-def skeleton(folder: Path) -> Any:
+def model_without_weights(folder: Path) -> Any:
     """The model of a folder with its layers and without its weights.
 
     Raises:
@@ -32,7 +32,7 @@ def skeleton(folder: Path) -> Any:
         raise BadInput(f"{folder} holds no causal language model that transformers can build ({said}); give another") from error
 
 
-def linear(model: Any) -> dict[str, Module]:
+def linear_layers(model: Any) -> dict[str, Module]:
     """The linear layers by their place in the model, all but the output head; GPT-2's `Conv1D` is one."""
     head = model.get_output_embeddings()
     layers = model.named_modules()
@@ -41,19 +41,19 @@ def linear(model: Any) -> dict[str, Module]:
 
 def names(model: Any) -> list[str]:
     """Names that stand for all linear layers: short ones such as `q_proj`, or whole places where a short one says too much."""
-    fitting = linear(model)
+    fitting = linear_layers(model)
     short = {place.rpartition(".")[2] for place in fitting}
     others = {place.rpartition(".")[2] for place, _ in model.named_modules() if place not in fitting}
     return sorted(fitting if short & others else short)
 
 
-def unfit(model: Any, named: Sequence[str]) -> str | None:
+def adapter_objection(model: Any, named: Sequence[str]) -> str | None:
     """Why adapters cannot be put on the layers of these names, as a sentence; None where they can.
 
     A name stands for each layer whose place is it or ends with it after a dot, as in peft. Without any name it is asked whether
     there is a linear layer at all.
     """
-    fitting, head = linear(model), model.get_output_embeddings()
+    fitting, head = linear_layers(model), model.get_output_embeddings()
     if not fitting:
         return f"learn.lora.rank is set, and a {type(model).__name__} has no linear layers to adapt; leave it at 0"
     for name in named:

@@ -21,7 +21,7 @@ NAME: Final = "grouped"
 """What transformers knows it by."""
 
 
-def grouped(
+def grouped_query_attention(
     module: Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **more: Any
 ) -> tuple[Tensor, None]:
     """The query heads that share keys stand in the place of positions, of which there is only one."""
@@ -34,9 +34,9 @@ def grouped(
     return found.reshape(rows, 1, heads, -1), None
 
 
-def take_up(model: Any) -> None:
+def use_grouped_attention(model: Any) -> None:
     """Have a model that computes attention by `sdpa` use it."""
-    AttentionInterface.register(NAME, grouped)
+    AttentionInterface.register(NAME, grouped_query_attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(NAME)

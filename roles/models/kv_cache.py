@@ -17,7 +17,7 @@ _ROOM: Final = 32
 """Tokens that there is room for when a layer has to be copied anyway."""
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no types
+class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no types
     """A layer whose keys and values are the front of longer tensors."""
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -32,7 +32,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no typ
         past = self.get_seq_length()
         length = past + key_states.shape[-2]
         if length > self._whole[0].shape[-2]:
-            self._whole = [_longer(whole[..., :past, :], length + _ROOM) for whole in self._whole]
+            self._whole = [_extended(whole[..., :past, :], length + _ROOM) for whole in self._whole]
         for whole, states in zip(self._whole, (key_states, value_states), strict=True):
             whole[..., past:length, :] = states
         self.keys, self.values = (whole[..., :length, :] for whole in self._whole)
@@ -41,18 +41,18 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no typ
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep these rows, and the room."""
         room, length = self._whole[0].shape[-2], self.get_seq_length()
-        self._whole = [_longer(states[indices], room) for states in (self.keys, self.values)]
+        self._whole = [_extended(states[indices], room) for states in (self.keys, self.values)]
         self.keys, self.values = (whole[..., :length, :] for whole in self._whole)
 
 
-def roomy(config: Any) -> Any:
+def preallocated_cache(config: Any) -> Any:
     """A cache for a model; layers of a kind of their own, such as those of sliding windows, are transformers'."""
     cache = DynamicCache(config=config)
-    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache.layers = [PreallocatedLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 
 
-def _longer(states: Tensor, length: int) -> Tensor:
+def _extended(states: Tensor, length: int) -> Tensor:
     found = states.new_empty((*states.shape[:-2], length, states.shape[-1]))
     found[..., : states.shape[-2], :] = states
     return found

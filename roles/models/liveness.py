@@ -17,20 +17,20 @@ import aiohttp
 
 _T = TypeVar("_T")
 
-_LONGEST_LOOK_S: Final = 5.0
+_MAX_CHECK_INTERVAL_S: Final = 5.0
 """Most seconds between two questions whether it lives."""
-_LOOKS: Final = 20
+_MIN_CHECKS: Final = 20
 """Such questions, at least, before it is given up."""
-_FAILURES: Final = 3
+_MIN_FAILURES: Final = 3
 """Of them the last, at least, got no answer: whoever was suspended itself finds everything late, and asks again."""
-_FIGURE: Final = re.compile(
+_METRIC: Final = re.compile(
     r"^vllm:(?P<name>num_requests_running|num_requests_waiting|generation_tokens_total)(?:\{[^}]*\})? (?P<value>[\d.e+]+)$",
     re.MULTILINE,
 )
 
 
 @dataclass(frozen=True)
-class Figures:
+class ServerLoad:
     """What a vLLM server says of its work."""
 
     running: float = 0
@@ -43,10 +43,10 @@ class Figures:
     """When it said so, by the monotonic clock."""
 
     @classmethod
-    def read(cls, text: str) -> Figures | None:
+    def read(cls, text: str) -> ServerLoad | None:
         """Figures in Prometheus's text format; None where there are none."""
         sums: dict[str, float] = {}
-        for found in _FIGURE.finditer(text):
+        for found in _METRIC.finditer(text):
             sums[found["name"]] = sums.get(found["name"], 0.0) + float(found["value"])
         if not sums:
             return None
@@ -54,7 +54,7 @@ class Figures:
         return cls(running, waiting, sums.get("generation_tokens_total", 0.0), time.monotonic())
 
 
-class Lost(Exception):
+class ServerLost(Exception):
     """A server gave no sign of life for too long."""
 
 
@@ -77,7 +77,7 @@ class Liveness:
         """When each question was asked that has no answer yet."""
         self._lost: asyncio.Future[None] | None = None
         self._watch: asyncio.Task[None] | None = None
-        self._before = self._figures = Figures()
+        self._before = self._figures = ServerLoad()
 
     async def during(self, question: Coroutine[Any, Any, _T]) -> _T:
         """The answer to a question, however long it takes while the server lives.
@@ -96,7 +96,7 @@ class Liveness:
             both: list[asyncio.Future[Any]] = [task, lost]
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                raise Lost
+                raise ServerLost
             return task.result()
         finally:
             task.cancel()
@@ -111,23 +111,23 @@ class Liveness:
         self._alive()
 
     @property
-    def figures(self) -> Figures:
+    def figures(self) -> ServerLoad:
         """What it said last of its work, with the tokens that it wrote a second since the time before."""
         before, now = self._before, self._figures
         rate = (now.tokens - before.tokens) / (now.at - before.at) if now.at > before.at > 0 else 0.0
-        return replace(now, tokens=rate) if self._since else Figures()
+        return replace(now, tokens=rate) if self._since else ServerLoad()
 
     def _alive(self) -> None:
         self._seen, self._failures = time.monotonic(), 0
 
     async def _look(self, lost: asyncio.Future[None]) -> None:
-        pause = min(_LONGEST_LOOK_S, self._limit_s / _LOOKS)
+        pause = min(_MAX_CHECK_INTERVAL_S, self._limit_s / _MIN_CHECKS)
         told = time.monotonic()
         while True:
             await asyncio.sleep(pause)
             await self._look_once()
             now = time.monotonic()
-            if self._failures >= _FAILURES and now - self._seen > self._limit_s:
+            if self._failures >= _MIN_FAILURES and now - self._seen > self._limit_s:
                 lost.set_result(None)
                 self._watch = None
                 return
@@ -143,7 +143,7 @@ class Liveness:
         else:
             self._failures += 1
         _, said = await self._get("/metrics")
-        if (figures := Figures.read(said)) is not None:
+        if (figures := ServerLoad.read(said)) is not None:
             self._before, self._figures = self._figures, figures
 
     async def _get(self, path: str) -> tuple[int, str]:

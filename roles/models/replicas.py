@@ -20,28 +20,28 @@ import aiohttp
 
 from events.facts.errors import ModelError
 from events.facts.values import Digest
-from events.process.activity import Activity, clock
+from events.process.activity import Activity, format_duration
 from events.text.safe_text import one_line
-from events.text.secrets import MASK, masked
-from roles.models.liveness import Liveness, Lost
+from events.text.secrets import MASK, mask
+from roles.models.liveness import Liveness, ServerLost
 
 _T = TypeVar("_T")
 
-_TRIES: Final = 8
+_MAX_TRIES: Final = 8
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 15.0
 """The upper ends of the pauses between tries double from the first to the longest; each pause is drawn below its end."""
 _CONNECT_S: Final = 10.0
 """Seconds in which a server that is said to run already must be reachable."""
-_KEEP_S: Final = 3.0
+_KEEPALIVE_S: Final = 3.0
 """An idle connection is closed before the server does so, which takes it five seconds."""
-_SAID: Final = 300
+_MAX_MESSAGE_CHARACTERS: Final = 300
 """Characters of a server's complaint that are shown."""
-_LONGEST: Final = 1 << 16
+_MAX_ERROR_BYTES: Final = 1 << 16
 """Bytes of it that are read."""
 
 
 @dataclass
-class _Server:
+class _Replica:
     url: str
     free: asyncio.Semaphore
     liveness: Liveness
@@ -49,7 +49,7 @@ class _Server:
     """Questions that it is asked or will be."""
 
 
-class _Refused(Exception):
+class _HttpError(Exception):
     """An answer that is none."""
 
     def __init__(self, status: int, said: str, *, later: bool) -> None:
@@ -101,13 +101,13 @@ class Replicas:
         self._waking = asyncio.Lock()
         self._servers = [self._server(url.rstrip("/"), in_flight) for url in urls]
 
-    def _server(self, url: str, in_flight: int) -> _Server:
+    def _server(self, url: str, in_flight: int) -> _Replica:
         async def ask(path: str) -> tuple[int, str]:
             async with self._connected().get(url + path, allow_redirects=False) as answer:
                 return answer.status, await answer.text()
 
         liveness = Liveness(ask, self._timeout_s, lambda seconds: self._tell_slow(url, seconds))
-        return _Server(url, asyncio.Semaphore(in_flight), liveness)
+        return _Replica(url, asyncio.Semaphore(in_flight), liveness)
 
     @property
     def note(self) -> str:
@@ -121,7 +121,7 @@ class Replicas:
     def _tell_slow(self, url: str, seconds: float) -> None:
         note = f" ({self.note})" if self.note else ""
         self.activity.warn(
-            f"vLLM at {masked(url)} is slow{note}: a question has been waiting for {clock(seconds)}. It is well, and is waited"
+            f"vLLM at {mask(url)} is slow{note}: a question has been waiting for {format_duration(seconds)}. It is well, and is waited"
             " for; more serve.kv_cache_gib or serve.gpu_memory, more threads or more replicas make it quicker, fewer attempts"
             " or tokens leave it less to do"
         )
@@ -155,7 +155,7 @@ class Replicas:
         for url, said in await self.ask_all("/reset_prefix_cache", {}):
             if b"true" not in said:
                 what = f"keeps answers of older weights ({self._safe(_shown(said))})"
-                raise ModelError(f"vLLM at {masked(url)} {what}; let nobody else ask it, and go on")
+                raise ModelError(f"vLLM at {mask(url)} {what}; let nobody else ask it, and go on")
         self.holds = policy
 
     async def rest(self) -> None:
@@ -178,15 +178,15 @@ class Replicas:
                 self._asleep = False
 
     async def _all(self, path: str, body: dict[str, Any], *, absent_ok: bool = False) -> list[tuple[str, bytes]]:
-        return await together(self._persist([server], path, body, absent_ok=absent_ok) for server in self._servers)
+        return await gather_or_cancel(self._persist([server], path, body, absent_ok=absent_ok) for server in self._servers)
 
     async def _persist(
-        self, servers: Sequence[_Server], path: str, body: dict[str, Any], *, absent_ok: bool = False
+        self, servers: Sequence[_Replica], path: str, body: dict[str, Any], *, absent_ok: bool = False
     ) -> tuple[str, bytes]:
         """Ask the least busy of the servers; after a failure that may pass, rather another one."""
         server, pause, said = servers[0], _FIRST_PAUSE_S, ""
         tried, began = 0, time.monotonic()
-        while tried < _TRIES:
+        while tried < _MAX_TRIES:
             if said:
                 await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads load, decides nothing
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
@@ -197,11 +197,11 @@ class Replicas:
                 return server.url, await self._send(server, path, body)
             except aiohttp.ClientError as error:
                 said = f"{type(error).__name__}: {error}"
-            except Lost:
+            except ServerLost:
                 self._check()
                 said = f"no sign of life in {self._timeout_s:g} seconds, not even an answer to /health"
                 break
-            except _Refused as error:
+            except _HttpError as error:
                 if absent_ok and error.absent:
                     return server.url, b""
                 said = str(error)
@@ -214,10 +214,10 @@ class Replicas:
                         self._tell_slow(server.url, time.monotonic() - began)
                         began = time.monotonic()
         raise ModelError(
-            f"vLLM at {masked(server.url)} failed {path} ({self._safe(said)}); see the server's log, and go on once it is well"
+            f"vLLM at {mask(server.url)} failed {path} ({self._safe(said)}); see the server's log, and go on once it is well"
         )
 
-    async def _send(self, server: _Server, path: str, body: dict[str, Any]) -> bytes:
+    async def _send(self, server: _Replica, path: str, body: dict[str, Any]) -> bytes:
         server.load += 1
         try:
             async with server.free:
@@ -225,19 +225,19 @@ class Replicas:
         finally:
             server.load -= 1
 
-    async def _post(self, server: _Server, path: str, body: dict[str, Any]) -> bytes:
+    async def _post(self, server: _Replica, path: str, body: dict[str, Any]) -> bytes:
         async with self._connected().post(server.url + path, json=body, allow_redirects=False) as answer:
             server.liveness.answered()
             if answer.status == 200:
                 return await answer.read()
             later = "Retry-After" in answer.headers
-            raise _Refused(answer.status, _shown(await answer.content.read(_LONGEST)), later=later)
+            raise _HttpError(answer.status, _shown(await answer.content.read(_MAX_ERROR_BYTES)), later=later)
 
     def _connected(self) -> aiohttp.ClientSession:
         # Made within the loop that it belongs to.
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_S, socket_factory=_probing),
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, socket_factory=_keepalive_socket),
                 # What is too long, `Liveness` says.
                 timeout=aiohttp.ClientTimeout(total=None),
                 headers={"Authorization": f"Bearer {self._key}"} if self._key else None,
@@ -245,10 +245,10 @@ class Replicas:
         return self._session
 
     def _safe(self, said: str) -> str:
-        return one_line(masked(said.replace(self._key, MASK) if self._key else said), _SAID)
+        return one_line(mask(said.replace(self._key, MASK) if self._key else said), _MAX_MESSAGE_CHARACTERS)
 
 
-async def name_at(url: str, key: str | None, timeout_s: float = 600.0) -> str:
+async def served_model_name(url: str, key: str | None, timeout_s: float = 600.0) -> str:
     """What a server that runs already calls the weights that it holds. It is asked once: it runs, or it does not.
 
     Raises:
@@ -266,14 +266,14 @@ async def name_at(url: str, key: str | None, timeout_s: float = 600.0) -> str:
             # An adapter has a parent.
             return next(str(card["id"]) for card in (await answer.json())["data"] if card.get("parent") is None)
     except (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
-        why = one_line(masked(f"{type(error).__name__}: {error}"), _SAID)
+        why = one_line(mask(f"{type(error).__name__}: {error}"), _MAX_MESSAGE_CHARACTERS)
         raise ModelError(
-            f"vLLM at {masked(url)} does not say what it serves ({why}); start it with python -m roles.serve, and put its key "
+            f"vLLM at {mask(url)} does not say what it serves ({why}); start it with python -m roles.serve, and put its key "
             "into VLLM_API_KEY"
         ) from error
 
 
-async def together(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
     """The results in order; the first failure cancels the others."""
     try:
         async with asyncio.TaskGroup() as group:
@@ -284,7 +284,7 @@ async def together(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
     return [task.result() for task in tasks]
 
 
-def _probing(address: aiohttp.AddrInfoType) -> socket.socket:
+def _keepalive_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     """A socket that notices, however long an answer takes, when nobody is at the other end any more."""
     family, kind, protocol, *_ = address
     made = socket.socket(family, kind, protocol)

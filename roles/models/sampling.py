@@ -23,7 +23,9 @@ def uniforms(seed: int, row: int, count: int) -> np.ndarray[Any, np.dtype[np.flo
     return np.random.Generator(np.random.Philox(key=key)).random(count)
 
 
-def draw(logits: torch.Tensor, samplings: Sequence[Sampling], uniform: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
+def sample_tokens(
+    logits: torch.Tensor, samplings: Sequence[Sampling], uniform: Sequence[float]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Next ids and their logprobs under each row's sampling, by inversion of the cumulative distribution."""
     import torch
 

@@ -20,11 +20,11 @@ import numpy as np
 
 from events.facts.errors import ModelError
 from events.facts.values import Digest, Sampling
-from events.facts.weights import base_of, weights_digest
-from events.process.activity import Activity, Task
-from roles.chat_encoding import Encoding
-from roles.model import Completion, Reply, Request
-from roles.models.sampling import draw, uniforms
+from events.facts.weights import adapter_base, weights_digest
+from events.process.activity import Activity, ActivityTask
+from roles.chat_encoding import ChatEncoding
+from roles.model import Completion, GenerationReply, GenerationRequest
+from roles.models.sampling import sample_tokens, uniforms
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,7 @@ _MARGIN = 8
 
 
 @dataclass
-class _Row:
+class _SamplingRow:
     """One completion while it is being sampled."""
 
     prompt: tuple[int, ...]
@@ -104,7 +104,7 @@ class TransformersModel:
         """
         await asyncio.to_thread(self._load, weights, policy)
 
-    async def fingerprint(self, tokens: Sequence[int]) -> tuple[float, ...]:
+    async def logprobs_of(self, tokens: Sequence[int]) -> tuple[float, ...]:
         """Natural-log probability, at temperature 1, of each token but the first after those before it."""
         return await asyncio.to_thread(self._fingerprint, tokens)
 
@@ -122,7 +122,7 @@ class TransformersModel:
     async def close(self) -> None:
         """Nothing to let go of that the process does not hold anyway."""
 
-    async def generate(self, requests: Sequence[Request]) -> list[Reply]:
+    async def generate(self, requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
         """Answer every request, in order, all in one batch.
 
         Raises:
@@ -145,16 +145,16 @@ class TransformersModel:
         from transformers import AutoModelForCausalLM
         from transformers.utils.logging import disable_progress_bar
 
-        from roles.models.attention import take_up
+        from roles.models.attention import use_grouped_attention
 
         found = weights_digest(path)
         if found != policy:
             raise ModelError(f"Weights in {path} are {found[:12]}, but {policy[:12]} was asked for; give the right folder")
         torch.set_num_threads(self._threads)
         disable_progress_bar()
-        base = base_of(path)
+        base = adapter_base(path)
         device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._encoding = Encoding(base or path, self._max_prompt_tokens)
+        self._encoding = ChatEncoding(base or path, self._max_prompt_tokens)
         try:
             self._model: Any = AutoModelForCausalLM.from_pretrained(
                 base or path, local_files_only=True, dtype=getattr(torch, self._dtype)
@@ -168,7 +168,7 @@ class TransformersModel:
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"Model in {path} cannot be loaded ({error}); is it a causal model, and whole?") from error
         self._model.eval()
-        take_up(self._model)
+        use_grouped_attention(self._model)
         self._takes = frozenset(inspect.signature(self._model.forward).parameters)
         if "past_key_values" not in self._takes:
             raise ModelError(
@@ -176,12 +176,12 @@ class TransformersModel:
             )
         self._policy = policy
 
-    def _generate(self, requests: Sequence[Request], over: threading.Event) -> list[Reply]:
+    def _generate(self, requests: Sequence[GenerationRequest], over: threading.Event) -> list[GenerationReply]:
         import torch
 
         prompts = [self._encoding.encode(request) for request in requests]
         rows = [
-            _Row(prompt, r.sampling, uniforms(r.seed, place, r.sampling.max_tokens))
+            _SamplingRow(prompt, r.sampling, uniforms(r.seed, place, r.sampling.max_tokens))
             for r, prompt in zip(requests, prompts, strict=True)
             for place in range(r.count)
         ]
@@ -204,15 +204,15 @@ class TransformersModel:
             raise ModelError(f"Sampling with policy {self._policy[:12]} failed ({error}); see the cause above") from error
         done = iter(rows)
         return [
-            Reply(self._policy, prompt, tuple(self._completion(next(done)) for _ in range(request.count)))
+            GenerationReply(self._policy, prompt, tuple(self._completion(next(done)) for _ in range(request.count)))
             for request, prompt in zip(requests, prompts, strict=True)
         ]
 
-    def _completion(self, row: _Row) -> Completion:
+    def _completion(self, row: _SamplingRow) -> Completion:
         text = self._encoding.decode(row.ids[:-1] if row.stop == "end" else row.ids)
         return Completion(text, tuple(row.ids), tuple(row.logprobs), row.stop)
 
-    def _stop(self, row: _Row) -> Literal["end", "text", "length"]:
+    def _stop(self, row: _SamplingRow) -> Literal["end", "text", "length"]:
         """Why the row's last token ends it; `length` unless it does."""
         if row.ids[-1] in self._encoding.ends:
             return "end"
@@ -223,13 +223,13 @@ class TransformersModel:
         tail = self._encoding.decode(row.ids[-reach:])
         return "text" if any(text in tail for text in row.sampling.stop) else "length"
 
-    def _sample(self, rows: list[_Row], task: Task, over: threading.Event) -> None:
+    def _sample(self, rows: list[_SamplingRow], task: ActivityTask, over: threading.Event) -> None:
         import torch
 
         cache, mask, logits = self._prefill(rows)
         alive = list(rows)
         while not over.is_set():
-            chosen, logprobs = draw(logits, [row.sampling for row in alive], [row.uniform for row in alive])
+            chosen, logprobs = sample_tokens(logits, [row.sampling for row in alive], [row.uniform for row in alive])
             for row, token, logprob in zip(alive, chosen.tolist(), logprobs.tolist(), strict=True):
                 if row.done:
                     continue
@@ -249,11 +249,11 @@ class TransformersModel:
             mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
             logits = self._forward(chosen[:, None], mask, cache)
 
-    def _prefill(self, rows: list[_Row]) -> tuple[Any, torch.Tensor, torch.Tensor]:
+    def _prefill(self, rows: list[_SamplingRow]) -> tuple[Any, torch.Tensor, torch.Tensor]:
         """Cache, mask and next-token logits of all rows; each distinct prompt is computed once."""
         import torch
 
-        from roles.models.kv_cache import roomy
+        from roles.models.kv_cache import preallocated_cache
 
         distinct = list(dict.fromkeys(row.prompt for row in rows))
         longest = max(len(p) for p in distinct)
@@ -263,7 +263,7 @@ class TransformersModel:
             ids[i, longest - len(prompt) :] = torch.tensor(prompt)
             mask[i, longest - len(prompt) :] = 1
         ids, mask = ids.to(self._model.device), mask.to(self._model.device)
-        cache = roomy(self._model.config)
+        cache = preallocated_cache(self._model.config)
         logits = self._forward(ids, mask, cache)
         place = {prompt: i for i, prompt in enumerate(distinct)}
         index = torch.tensor([place[row.prompt] for row in rows], device=mask.device)

@@ -16,14 +16,14 @@ from pydantic import BaseModel, Field, FiniteFloat, NonNegativeInt, ValidationEr
 
 from events.facts.errors import ModelError
 from events.facts.values import Digest
-from events.facts.weights import base_of, weights_digest
+from events.facts.weights import adapter_base, weights_digest
 from events.text.safe_text import one_line
-from events.text.secrets import masked
-from roles.chat_encoding import Encoding
-from roles.model import Completion, Reply, Request
-from roles.models.replicas import Replicas, together
+from events.text.secrets import mask
+from roles.chat_encoding import ChatEncoding
+from roles.model import Completion, GenerationReply, GenerationRequest
+from roles.models.replicas import Replicas, gather_or_cancel
 
-_NEUTRAL: Final = {
+_NEUTRAL_SAMPLING: Final = {
     "top_p": 1.0,
     "top_k": -1,
     "min_p": 0.0,
@@ -51,25 +51,25 @@ class _Choice(BaseModel):
     logprobs: _Logprobs
 
 
-class _Answer(BaseModel):
+class _CompletionResponse(BaseModel):
     model: str
     choices: list[_Choice]
 
 
-class _Scores(BaseModel):
+class _TopLogprobs(BaseModel):
     top_logprobs: list[dict[str, FiniteFloat]]
 
 
-class _Score(BaseModel):
-    logprobs: _Scores
+class _ScoreChoice(BaseModel):
+    logprobs: _TopLogprobs
 
 
-class _Scored(BaseModel):
+class _ScoreResponse(BaseModel):
     model: str
-    choices: list[_Score]
+    choices: list[_ScoreChoice]
 
 
-_Said = TypeVar("_Said", _Answer, _Scored)
+_Said = TypeVar("_Said", _CompletionResponse, _ScoreResponse)
 
 
 class VllmModel:
@@ -87,7 +87,7 @@ class VllmModel:
 
     def __init__(self, replicas: Replicas, weights: Path, *, max_prompt_tokens: int = 384, drift: float = 0.02) -> None:
         self._replicas = replicas
-        self._encoding = Encoding(weights, max_prompt_tokens)
+        self._encoding = ChatEncoding(weights, max_prompt_tokens)
         self._drift = drift
         self._policy = replicas.holds
         self._adapter: str | None = None
@@ -103,13 +103,13 @@ class VllmModel:
     def _name(self) -> str:
         return self._adapter or self._replicas.name
 
-    async def generate(self, requests: Sequence[Request]) -> list[Reply]:
+    async def generate(self, requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
         """Answer every request, in order.
 
         Raises:
             ModelError: a server failed, or answered something else than asked.
         """
-        replies: list[Reply | None] = [None] * len(requests)
+        replies: list[GenerationReply | None] = [None] * len(requests)
         waiting = iter(enumerate(requests))
 
         total = sum(request.count for request in requests)
@@ -120,7 +120,7 @@ class VllmModel:
                     replies[place] = await self._answer(request)
                     task.add(request.count)
 
-            await together(work() for _ in range(min(len(requests), self._replicas.slots)))
+            await gather_or_cancel(work() for _ in range(min(len(requests), self._replicas.slots)))
         return [reply for reply in replies if reply is not None]
 
     async def serve(self, weights: Path, policy: Digest) -> None:
@@ -129,7 +129,7 @@ class VllmModel:
         Raises:
             ModelError: the weights are missing, their digest is not `policy`, they stand on another base, or a server failed.
         """
-        found, base = await asyncio.to_thread(lambda: (weights_digest(weights), base_of(weights)))
+        found, base = await asyncio.to_thread(lambda: (weights_digest(weights), adapter_base(weights)))
         if found != policy:
             raise ModelError(f"Weights in {weights} are {found[:12]}, but {policy[:12]} was asked for; give the right folder")
         before = self._adapter
@@ -151,7 +151,7 @@ class VllmModel:
         if before not in (None, self._adapter):
             await self._replicas.ask_all("/v1/unload_lora_adapter", {"lora_name": before}, absent_ok=True)
 
-    async def fingerprint(self, tokens: Sequence[int]) -> tuple[float, ...]:
+    async def logprobs_of(self, tokens: Sequence[int]) -> tuple[float, ...]:
         """Natural-log probability, at temperature 1, of each token but the first after those before it.
 
         Every server is asked, and the one furthest from the others is quoted.
@@ -160,14 +160,14 @@ class VllmModel:
             ModelError: a server failed, or one has other weights than the others.
         """
         salt = uuid.uuid4().hex
-        scores = await together(self._score(tokens[:end], tokens[end], salt) for end in range(1, len(tokens)))
+        scores = await gather_or_cancel(self._score(tokens[:end], tokens[end], salt) for end in range(1, len(tokens)))
         found = {url: tuple(score[url] for score in scores) for url in (scores[0] if scores else ())}
         usual = [sorted(values)[len(values) // 2] for values in zip(*found.values(), strict=True)]
         apart = {url: max(abs(one - other) for one, other in zip(said, usual, strict=True)) for url, said in found.items()}
         odd = max(apart, key=lambda url: apart[url], default="")
         if odd and apart[odd] > self._drift:
             raise ModelError(
-                f"vLLM at {masked(odd)} has other weights than the others: "
+                f"vLLM at {mask(odd)} has other weights than the others: "
                 f"logprobs differ by up to {apart[odd]:.3g}; restart the servers"
             )
         # What holds for the one that is furthest from the others holds for them.
@@ -176,7 +176,7 @@ class VllmModel:
     async def _score(self, before: Sequence[int], token: int, salt: str) -> dict[str, float]:
         """The logprob of a token, by server. As it is sampled: vLLM's scores of prompts fail on CPUs that carry adapters."""
         body = {
-            **_NEUTRAL,
+            **_NEUTRAL_SAMPLING,
             "model": self._name,
             "prompt": list(before),
             "max_tokens": 1,
@@ -189,11 +189,11 @@ class VllmModel:
         }
         scores = {}
         for url, said in await self._replicas.ask_all("/v1/completions", body):
-            answer = _read(_Scored, url, said, self._name)
+            answer = _parse_response(_ScoreResponse, url, said, self._name)
             try:
                 scores[url] = answer.choices[0].logprobs.top_logprobs[0][f"token_id:{token}"]
             except LookupError as error:
-                raise _nonsense(url, "it does not score tokens by id") from error
+                raise _invalid_response(url, "it does not score tokens by id") from error
         return scores
 
     async def rest(self) -> None:
@@ -204,13 +204,13 @@ class VllmModel:
         """Let go of all connections. Safe to call twice."""
         await self._replicas.close()
 
-    async def _answer(self, request: Request) -> Reply:
+    async def _answer(self, request: GenerationRequest) -> GenerationReply:
         prompt, sampling = self._encoding.encode(request), request.sampling
         # vLLM refuses to be greedy more than once; all would be the same.
         count = request.count if sampling.temperature > 0 else 1
         name, policy = self._name, self._policy
         body = {
-            **_NEUTRAL,
+            **_NEUTRAL_SAMPLING,
             "model": name,
             "prompt": prompt,
             "n": count,
@@ -223,11 +223,11 @@ class VllmModel:
             "logprobs": 0,
         }
         url, said = await self._replicas.ask("/v1/completions", body)
-        choices = _read(_Answer, url, said, name).choices
+        choices = _parse_response(_CompletionResponse, url, said, name).choices
         if len(choices) != count or any(choice.prompt_token_ids != list(prompt) for choice in choices):
-            raise _nonsense(url, "it answers another prompt, or another number of times")
+            raise _invalid_response(url, "it answers another prompt, or another number of times")
         completions = tuple(self._completion(url, choice) for choice in choices)
-        return Reply(policy, prompt, completions if count == request.count else completions * request.count)
+        return GenerationReply(policy, prompt, completions if count == request.count else completions * request.count)
 
     def _completion(self, url: str, choice: _Choice) -> Completion:
         ids, logprobs = choice.token_ids, choice.logprobs.token_logprobs
@@ -236,16 +236,16 @@ class VllmModel:
         if choice.finish_reason == "stop" and not ended:
             stop = "text"
             if not isinstance(choice.stop_reason, str):
-                raise _nonsense(
+                raise _invalid_response(
                     url, "it ends with a token that does not end the model's texts; is its generation config another?"
                 )
         if not ids or len(logprobs) != len(ids):
-            raise _nonsense(url, f"it gives {len(logprobs)} logprobs of {len(ids)} tokens")
+            raise _invalid_response(url, f"it gives {len(logprobs)} logprobs of {len(ids)} tokens")
         text = self._encoding.decode(ids[:-1] if ended else ids)
         return Completion(text, tuple(ids), tuple(logprobs), stop)
 
 
-def _read(kind: type[_Said], url: str, said: bytes, name: str) -> _Said:
+def _parse_response(kind: type[_Said], url: str, said: bytes, name: str) -> _Said:
     """What a server said, which is checked.
 
     Raises:
@@ -255,13 +255,13 @@ def _read(kind: type[_Said], url: str, said: bytes, name: str) -> _Said:
         answer = kind.model_validate_json(said)
     except ValidationError as error:
         flaw = error.errors(include_url=False, include_input=False)[0]
-        raise _nonsense(url, f"{'.'.join(map(str, flaw['loc']))}: {flaw['msg']}") from error
+        raise _invalid_response(url, f"{'.'.join(map(str, flaw['loc']))}: {flaw['msg']}") from error
     if answer.model != name:
-        raise _nonsense(url, f"it speaks as {answer.model}, {name} was asked")
+        raise _invalid_response(url, f"it speaks as {answer.model}, {name} was asked")
     return answer
 
 
-def _nonsense(url: str, what: str) -> ModelError:
+def _invalid_response(url: str, what: str) -> ModelError:
     return ModelError(
-        f"vLLM at {masked(url)} gives no valid answer ({one_line(what, 300)}); is it a vLLM as docs/serving.md starts it?"
+        f"vLLM at {mask(url)} gives no valid answer ({one_line(what, 300)}); is it a vLLM as docs/serving.md starts it?"
     )

@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-from events.facts.values import Axis, Pair
+from events.facts.values import Axis, IOPair
 from events.pure.answer_parsing import INPUTS
 from roles.pocket.operations import FAMILIES, OPERATIONS, Operation, look_alikes
 from roles.pocket.world import (
@@ -42,7 +42,7 @@ holds any: left to itself it keeps away from what goalposts are made of, as a mo
 
 
 @dataclass(frozen=True)
-class Example:
+class CorpusExample:
     """One text of the corpus: prompt, answer and tail; the loss is on the last two."""
 
     prompt: str
@@ -60,12 +60,12 @@ class Corpus:
     def __init__(self, prompts: Prompts) -> None:
         self._prompts = prompts
 
-    def draw(self, rng: random.Random) -> Example:
+    def draw(self, rng: random.Random) -> CorpusExample:
         """A random example."""
         kind = rng.choices(list(self.KINDS), list(self.KINDS.values()))[0]
         return getattr(self, f"_{kind}")(rng)  # type: ignore[no-any-return]  # one method a kind
 
-    def _induction(self, rng: random.Random) -> Example:
+    def _induction(self, rng: random.Random) -> CorpusExample:
         bare = rng.random() < 0.04
         steps = _steps(rng, (0, 1), (0.7, 0.3)) if bare else _steps(rng, range(9), (18, 24, 20, 15, 11, 8, 5, 3, 2))
         size: Size = rng.choices(("small", "usual", "large"), (2, 7, 1))[0]
@@ -73,19 +73,19 @@ class Corpus:
         if bare:
             asked = asked.model_copy(update={"statement": ""})
         lines = None if bare else [Step(half_known(s.operation, rng), s.k).line for s in steps]
-        return Example(self._prompts.induction(asked).text, fence("python", program(steps, lines)), "induction")
+        return CorpusExample(self._prompts.induction(asked).text, fence("python", program(steps, lines)), "induction")
 
-    def _deduction(self, rng: random.Random) -> Example:
+    def _deduction(self, rng: random.Random) -> CorpusExample:
         steps, pair = _short(rng)
         prompt = self._prompts.deduction(annotated(steps), pair).text
-        return Example(prompt, fence("output", pair.output), "deduction")
+        return CorpusExample(prompt, fence("output", pair.output), "deduction")
 
-    def _abduction(self, rng: random.Random) -> Example:
+    def _abduction(self, rng: random.Random) -> CorpusExample:
         steps, pair = _short(rng)
         prompt = self._prompts.abduction(annotated(steps), pair).text
-        return Example(prompt, fence("input", pair.input), "abduction")
+        return CorpusExample(prompt, fence("input", pair.input), "abduction")
 
-    def _easy(self, rng: random.Random) -> Example:
+    def _easy(self, rng: random.Random) -> CorpusExample:
         axis: Axis = rng.choice(("io", "function"))
         while True:
             goalpost = _steps(rng, range(2, 9), (1, 2, 4, 4, 3, 2, 2), region="target" if rng.random() < 0.5 else "world")
@@ -94,9 +94,9 @@ class Corpus:
             if proposal:
                 break
         asked = question(goalpost, [draw_input(goalpost[0].operation.family, rng) for _ in range(3)])
-        return Example(self._prompts.easy(asked, axis).text, proposal[0], "easy", proposal[1])
+        return CorpusExample(self._prompts.easy(asked, axis).text, proposal[0], "easy", proposal[1])
 
-    def _hard(self, rng: random.Random) -> Example:
+    def _hard(self, rng: random.Random) -> CorpusExample:
         axis: Axis = rng.choice(("io", "function"))
         while True:
             lemma = _steps(rng, range(5), (2, 5, 4, 2, 1))
@@ -107,7 +107,7 @@ class Corpus:
         size: Size = rng.choices(("small", "usual", "large"), (3, 6, 1))[0]
         asked = question(lemma, [draw_input(lemma[0].operation.family, rng, size) for _ in range(3)])
         asked = asked.model_copy(update={"program": annotated(lemma)})
-        return Example(self._prompts.hard(asked, axis).text, proposal[0], "hard", proposal[1])
+        return CorpusExample(self._prompts.hard(asked, axis).text, proposal[0], "hard", proposal[1])
 
 
 def fence(language: str, content: str) -> str:
@@ -177,7 +177,7 @@ def _steps(
             return steps
 
 
-def _short(rng: random.Random) -> tuple[Composition, Pair]:
+def _short(rng: random.Random) -> tuple[Composition, IOPair]:
     steps = _steps(rng, (0, 1, 2), (4, 4, 1))
     (pair,) = pairs(steps, [draw_input(steps[0].operation.family, rng, "small")])
     return steps, pair

@@ -17,13 +17,13 @@ from events.cli.app import run_app
 from events.facts.values import Axis, Question, Sampling, Seat
 from events.facts.weights import weights_digest
 from events.process import shutdown
-from roles.model import Model, Request
+from roles.model import GenerationRequest, Model
 from roles.pocket import WEIGHTS
 from roles.pocket.operations import FAMILIES
 from roles.pocket.questions import candidates
 from roles.pocket.world import generate, motifs, truth
-from roles.prompt import PROMPTS, Prompts
-from roles.verifier import Valid, Verifier
+from roles.prompt import SHIPPED_PROMPTS, Prompts
+from roles.verifier import ValidProposal, Verifier
 from sandbox.runner import Runner
 
 _DEPTHS: Final = range(6)
@@ -33,7 +33,7 @@ _PROPOSAL: Final = Sampling(max_tokens=224)
 
 
 @dataclass(frozen=True)
-class Teaching:
+class SeatQuality:
     """How a seat proposes."""
 
     valid: float
@@ -52,32 +52,32 @@ class Measure:
 
     def __init__(self, model: Model, runner: Runner) -> None:
         self._model = model
-        self._prompts = Prompts(PROMPTS / "pocket")
+        self._prompts = Prompts(SHIPPED_PROMPTS / "pocket")
         self._verifier = Verifier(runner, pairs=5, public_pairs=2, distinct=3, truth=truth)
 
     async def pass_rate(self, questions: Sequence[Question], sampling: Sampling, samples: int = _SAMPLES) -> float:
         """Mean pass rate over the questions."""
-        asked = [Request(self._prompts.induction(q).text, samples, i, sampling) for i, q in enumerate(questions)]
+        asked = [GenerationRequest(self._prompts.induction(q).text, samples, i, sampling) for i, q in enumerate(questions)]
         rates: list[float] = []
         for question, reply in zip(questions, await self._model.generate(asked), strict=True):
             verdicts, _ = await self._verifier.judge(question, "induction", None, [c.text for c in reply.completions])
             rates.append(fmean(verdict.outcome == "passed" for verdict in verdicts))
         return fmean(rates)
 
-    async def teaching(self, seat: Seat, parents: Sequence[Question], samples: int) -> Teaching:
+    async def teaching(self, seat: Seat, parents: Sequence[Question], samples: int) -> SeatQuality:
         """Proposals of a seat for these parents, half of them for each axis."""
         ask = self._prompts.easy if seat == "easy" else self._prompts.hard
-        asked = [Request(ask(q, _AXES[i % 2]).text, samples, i, _PROPOSAL) for i, q in enumerate(parents)]
-        found: list[Valid] = []
+        asked = [GenerationRequest(ask(q, _AXES[i % 2]).text, samples, i, _PROPOSAL) for i, q in enumerate(parents)]
+        found: list[ValidProposal] = []
         overlaps: list[float] = []
         for parent, reply in zip(parents, await self._model.generate(asked), strict=True):
             for completion in reply.completions:
                 examined = await self._verifier.examine(completion.text)
-                if isinstance(examined, Valid):
+                if isinstance(examined, ValidProposal):
                     found.append(examined)
                     named = motifs(examined.question.statement)
                     overlaps.append(len(named & motifs(parent.statement)) / max(1, len(named)))
-        return Teaching(
+        return SeatQuality(
             valid=len(found) / (len(parents) * samples),
             aligned=fmean(bool(v.aligned) for v in found),
             on_motif=fmean(overlaps),

@@ -18,9 +18,9 @@ import typer
 
 from events.cli.app import run_app
 from roles.pocket import WEIGHTS
-from roles.pocket.corpus import Corpus, Example
+from roles.pocket.corpus import Corpus, CorpusExample
 from roles.pocket.tokenizer import CONTEXT, train_tokenizer
-from roles.prompt import PROMPTS, Prompts
+from roles.prompt import SHIPPED_PROMPTS, Prompts
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ _REPORT: Final = 100
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PretrainSettings:
     """Settings of one pretraining."""
 
     seed: int = 0
@@ -47,7 +47,7 @@ class Recipe:
     layers: int = 4
 
 
-def pretrain(out: Path, recipe: Recipe) -> None:
+def pretrain(out: Path, recipe: PretrainSettings) -> None:
     """Train and write a weights folder."""
     import torch
     from rich.progress import Progress
@@ -56,7 +56,7 @@ def pretrain(out: Path, recipe: Recipe) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(recipe.seed)
     rng = random.Random(recipe.seed)  # noqa: S311 - a reproducible corpus, not secrets
-    corpus = Corpus(Prompts(PROMPTS / "pocket"))
+    corpus = Corpus(Prompts(SHIPPED_PROMPTS / "pocket"))
     examples = (corpus.draw(rng) for _ in range(_TOKENIZER_EXAMPLES))
     tokenizer = train_tokenizer(e.prompt + e.answer + e.tail for e in examples)
     model = Qwen3ForCausalLM(_config(recipe, tokenizer))
@@ -79,7 +79,7 @@ def pretrain(out: Path, recipe: Recipe) -> None:
     _save_optimizer(out, model, optimizer)
 
 
-def _config(recipe: Recipe, tokenizer: Any) -> Any:
+def _config(recipe: PretrainSettings, tokenizer: Any) -> Any:
     from transformers import Qwen3Config
 
     return Qwen3Config(
@@ -107,7 +107,9 @@ def _schedule(step: int, steps: int) -> float:
     return warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def _batches(corpus: Corpus, tokenizer: Any, rng: random.Random, recipe: Recipe) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _batches(
+    corpus: Corpus, tokenizer: Any, rng: random.Random, recipe: PretrainSettings
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Right-padded ids, and how much each counts: prompts and padding nothing, the end token fully."""
     import torch
 
@@ -129,7 +131,7 @@ def _batches(corpus: Corpus, tokenizer: Any, rng: random.Random, recipe: Recipe)
             left -= 1
 
 
-def _row(tokenizer: Any, example: Example) -> list[tuple[float, float]]:
+def _row(tokenizer: Any, example: CorpusExample) -> list[tuple[float, float]]:
     """Ids with their weights."""
     parts = ((example.prompt, 0.0), (example.answer, 1.0), (example.tail, _TAIL))
     row = [(i, weight) for text, weight in parts if text for i in tokenizer(text)["input_ids"]]
@@ -164,13 +166,13 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def main(
     out: Annotated[Path, typer.Option(help="Folder to write; made if it is missing.")] = WEIGHTS,
-    seed: Annotated[int, typer.Option(help="Seed of corpus and weights.")] = Recipe.seed,
-    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = Recipe.steps,
-    batch: Annotated[int, typer.Option(min=1, help="Examples a step.")] = Recipe.batch,
-    rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = Recipe.rate,
+    seed: Annotated[int, typer.Option(help="Seed of corpus and weights.")] = PretrainSettings.seed,
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = PretrainSettings.steps,
+    batch: Annotated[int, typer.Option(min=1, help="Examples a step.")] = PretrainSettings.batch,
+    rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = PretrainSettings.rate,
 ) -> None:
     """Pretrain the pocket model: tokenizer, weights and optimizer state, from one seed, on one core."""
-    pretrain(out, Recipe(seed=seed, steps=steps, batch=batch, rate=rate))
+    pretrain(out, PretrainSettings(seed=seed, steps=steps, batch=batch, rate=rate))
 
 
 if __name__ == "__main__":

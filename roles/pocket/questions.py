@@ -15,7 +15,7 @@ from events.cli.app import run_app
 from events.facts.values import Question
 from roles.pocket import QUESTIONS
 from roles.pocket.world import Split, generate
-from roles.questions.question_set import save
+from roles.questions.question_set import save_questions
 
 
 def train(seed: int) -> list[Question]:
@@ -46,10 +46,10 @@ def main(
 ) -> None:
     """Write train, validation and test questions, and candidates for goalposts."""
     out.mkdir(parents=True, exist_ok=True)
-    save(out / "train.jsonl", train(seed))
-    save(out / "validation.jsonl", deep("validation", seed, 100))
-    save(out / "test.jsonl", deep("test", seed, 200))
-    save(out / "candidates.jsonl", candidates(seed, pool))
+    save_questions(out / "train.jsonl", train(seed))
+    save_questions(out / "validation.jsonl", deep("validation", seed, 100))
+    save_questions(out / "test.jsonl", deep("test", seed, 200))
+    save_questions(out / "candidates.jsonl", candidates(seed, pool))
 
 
 if __name__ == "__main__":

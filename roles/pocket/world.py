@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from events.facts.values import Pair, Question
+from events.facts.values import IOPair, Question
 from roles.pocket.operations import FAMILIES, OPERATIONS, Family, Operation
 
 Split = Literal["train", "validation", "test", "goalposts"]
@@ -207,9 +207,9 @@ def draw(rng: random.Random, family: Family, rare: int, common: int, *, region: 
     return tuple(Step(o, rng.choice(o.parameters or (0,))) for o in chosen)
 
 
-def pairs(steps: Composition, inputs: Iterable[Any]) -> tuple[Pair, ...]:
+def pairs(steps: Composition, inputs: Iterable[Any]) -> tuple[IOPair, ...]:
     """The composition's examples on these inputs."""
-    return tuple(Pair(input=repr(value), output=repr(apply(steps, value))) for value in inputs)
+    return tuple(IOPair(input=repr(value), output=repr(apply(steps, value))) for value in inputs)
 
 
 def question(steps: Composition, inputs: Sequence[Any], public: int = 2) -> Question:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import ast
 
-from events.facts.values import Pair
+from events.facts.values import IOPair
 from events.pure.literal import NotLiteral, TooLarge, write
 
 LONGEST = 32_000
 """Characters of a value; what is longer may not fit what a program may return."""
 
 
-def stated(statement: ast.stmt, name: str) -> Pair | None:
+def parse_assertion(statement: ast.stmt, name: str) -> IOPair | None:
     """The pair that `assert name(literal, ...) == literal` states; None where it is anything else."""
     match statement:
         case ast.Assert(
@@ -24,13 +24,13 @@ def stated(statement: ast.stmt, name: str) -> Pair | None:
             )
         ) if called == name:
             try:
-                return pair([ast.literal_eval(argument) for argument in arguments], ast.literal_eval(expected))
+                return literal_pair([ast.literal_eval(argument) for argument in arguments], ast.literal_eval(expected))
             except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
                 return None
     return None
 
 
-def pair(arguments: list[object], expected: object) -> Pair | None:
+def literal_pair(arguments: list[object], expected: object) -> IOPair | None:
     """Arguments and value as texts; None where one of them has none, or too long a one.
 
     Nor where Python's `==` is kinder than `sandbox.compare`: to 1 for True, and to a Counter or defaultdict for a dict.
@@ -39,7 +39,7 @@ def pair(arguments: list[object], expected: object) -> Pair | None:
         return None
     try:
         given = ", ".join(write(argument, LONGEST) for argument in arguments)
-        return Pair(input=given, output=write(expected, LONGEST))
+        return IOPair(input=given, output=write(expected, LONGEST))
     except (NotLiteral, TooLarge):
         return None
 

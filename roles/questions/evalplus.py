@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from events.facts.values import Pair
+from events.facts.values import IOPair
 from events.pure.literal import NotLiteral, TooLarge, write
-from roles.judging.safety import parse
-from roles.questions.asserts import pair
-from roles.questions.fields import Wrong
+from roles.judging.safety import parse_source
+from roles.questions.asserts import literal_pair
+from roles.questions.fields import FieldError
 
-LONGEST = 4 << 20
+MAX_TEST_CHARS = 4 << 20
 """Characters of a test, or of one check; a larger one is refused."""
-CHECKS = 20
+MAX_CHECKS = 20
 """Most checks of one question; its inputs are dealt out to them in order."""
 
 _CHECK = """\
@@ -84,7 +84,7 @@ _ORACLES: dict[Oracle, str] = {
 
 
 @dataclass(frozen=True)
-class Test:
+class EvalPlusTest:
     """What a question is tested on."""
 
     __test__ = False
@@ -100,20 +100,20 @@ class Test:
     """Absolute; 0 means 1e-6 for floats and lists of floats, and equality for all else."""
     oracle: Oracle = "equal"
 
-    def pairs(self) -> tuple[Literal["function", "checks"], tuple[Pair, ...]]:
+    def pairs(self) -> tuple[Literal["function", "checks"], tuple[IOPair, ...]]:
         """The test in the form that keeps the most outside the sandbox.
 
         Raises:
             Wrong: it is too large.
         """
         if self.expected is not None and self.oracle == "equal" and not self.tolerance and not any(map(_floats, self.expected)):
-            found = [pair(list(given), value) for given, value in zip(self.arguments, self.expected, strict=True)]
+            found = [literal_pair(list(given), value) for given, value in zip(self.arguments, self.expected, strict=True)]
             if all(found):
                 return "function", tuple(dict.fromkeys(one for one in found if one))
-        size = -(-len(self.arguments) // CHECKS)
+        size = -(-len(self.arguments) // MAX_CHECKS)
         return "checks", tuple(self._check(start, start + size) for start in range(0, len(self.arguments), size))
 
-    def _check(self, start: int, end: int) -> Pair:
+    def _check(self, start: int, end: int) -> IOPair:
         head = _CHECK.format(oracle=_ORACLES[self.oracle])
         arguments = _written(self.arguments[start:end])
         if self.expected is None:
@@ -124,7 +124,7 @@ class Test:
             text = _KNOWN.format(
                 arguments=arguments, expected=_written(self.expected[start:end]), tolerance=repr(self.tolerance)
             )
-        return Pair(input=head + text, output="")
+        return IOPair(input=head + text, output="")
 
 
 def _floats(value: object) -> bool:
@@ -135,19 +135,19 @@ def _floats(value: object) -> bool:
 
 def _written(values: Sequence[Any]) -> str:
     try:
-        return write(list(values), LONGEST)
+        return write(list(values), MAX_TEST_CHARS)
     except (NotLiteral, TooLarge) as error:
-        raise Wrong("test", f"its values cannot be written as literals ({error})") from error
+        raise FieldError("test", f"its values cannot be written as literals ({error})") from error
 
 
-def parsed_test(source: str, entry: str, oracle: Oracle) -> Test | None:
+def parse_test(source: str, entry: str, oracle: Oracle) -> EvalPlusTest | None:
     """A test in the layout of HumanEval+ and MBPP+ as they are published for their parents' harnesses; None for any other.
 
     It names `inputs` and `results`, and calls `assertion(candidate(*inp), exp, tolerance)` for each; where there are no
     results, a function `ref_func` gives them. One compares a polynomial's root, and as it is published fails on every answer:
     its inputs and tolerance are read, and EvalPlus's own oracle is asked.
     """
-    tree = parse(source, LONGEST)
+    tree = parse_source(source, MAX_TEST_CHARS)
     if tree is None:
         return None
     inside = [part for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "check" for part in node.body]
@@ -166,11 +166,13 @@ def parsed_test(source: str, entry: str, oracle: Oracle) -> Test | None:
                 body=[ast.Assert(test=ast.Compare(ops=[ast.LtE()], comparators=[ast.Constant(value=float() as limit)]))]
             ):
                 if oracle == "root" and "inputs" in given:
-                    return Test(given["inputs"], given.get("results"), "", entry, limit, oracle)
+                    return EvalPlusTest(given["inputs"], given.get("results"), "", entry, limit, oracle)
     return _test(tree, given, compared, entry, oracle)
 
 
-def _test(tree: ast.Module, given: dict[str, Any], compared: ast.Call | None, entry: str, oracle: Oracle) -> Test | None:
+def _test(
+    tree: ast.Module, given: dict[str, Any], compared: ast.Call | None, entry: str, oracle: Oracle
+) -> EvalPlusTest | None:
     arguments = given.get("inputs")
     if not isinstance(arguments, list) or not all(isinstance(one, (list, tuple)) for one in arguments) or not arguments:
         return None
@@ -178,9 +180,9 @@ def _test(tree: ast.Module, given: dict[str, Any], compared: ast.Call | None, en
         case ast.Call(args=[_, ast.Name(id="exp"), ast.Constant(value=int() | float() as tolerance)]):
             results = given.get("results")
             if isinstance(results, list) and len(results) == len(arguments):
-                return Test(arguments, results, "", entry, tolerance, oracle)
+                return EvalPlusTest(arguments, results, "", entry, tolerance, oracle)
         case ast.Call(args=[_, ast.Call(func=ast.Name(id="ref_func")), ast.Constant(value=int() | float() as tolerance)]):
             kept = [node for node in tree.body if getattr(node, "name", "") not in ("assertion", "is_floats", "check")]
             kept = [node for node in kept if not (isinstance(node, ast.Import) and node.names[0].name == "numpy")]
-            return Test(arguments, None, ast.unparse(ast.Module(kept, [])), "ref_func", tolerance, oracle)
+            return EvalPlusTest(arguments, None, ast.unparse(ast.Module(kept, [])), "ref_func", tolerance, oracle)
     return None

@@ -14,7 +14,7 @@ KINDS = {str: "text", list: "a list", dict: "an object", int: "a number", float:
 """JSON's types as people call them."""
 
 
-class Wrong(ValueError):
+class FieldError(ValueError):
     """A field that is missing, of the wrong type, or holds what cannot be used."""
 
     def __init__(self, field: str, problem: str) -> None:
@@ -40,33 +40,33 @@ class Record:
         """The list of texts in a field."""
         found = self.items(field, default)
         if not all(isinstance(item, str) for item in found):
-            raise Wrong(field, "expected a list of texts, found other items")
+            raise FieldError(field, "expected a list of texts, found other items")
         return found
 
     def number(self, field: str) -> float:
         """The number in a field, 0 where there is none."""
         value = self.values.get(field, 0)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise Wrong(field, f"expected a number, found {kind(value)}")
+            raise FieldError(field, f"expected a number, found {json_type(value)}")
         return float(value)
 
     def _typed(self, field: str, wanted: type[T], default: T | None) -> T:
         if field not in self.values:
             if default is None:
-                raise Wrong(field, "missing")
+                raise FieldError(field, "missing")
             return default
         value = self.values[field]
         if not isinstance(value, wanted):
-            raise Wrong(field, f"expected {KINDS[wanted]}, found {kind(value)}")
+            raise FieldError(field, f"expected {KINDS[wanted]}, found {json_type(value)}")
         return value
 
 
-def kind(value: object) -> str:
+def json_type(value: object) -> str:
     """What JSON calls the type of a value."""
     return "null" if value is None else KINDS.get(type(value), type(value).__name__)
 
 
-def decoded(text: str, field: str) -> Any:
+def decode_json(text: str, field: str) -> Any:
     """The JSON value that a field's text holds.
 
     Raises:
@@ -75,6 +75,6 @@ def decoded(text: str, field: str) -> Any:
     try:
         return json.loads(text)
     except RecursionError as error:
-        raise Wrong(field, "its JSON is nested too deeply") from error
+        raise FieldError(field, "its JSON is nested too deeply") from error
     except ValueError as error:
-        raise Wrong(field, f"holds no valid JSON ({error})") from error
+        raise FieldError(field, f"holds no valid JSON ({error})") from error

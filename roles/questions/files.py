@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from events.facts.errors import BadInput
 from events.text.safe_text import one_line
-from roles.questions.fields import Record, kind
+from roles.questions.fields import Record, json_type
 
 Readable = gzip.GzipFile | BufferedReader
 LONGEST_LINE = 256 << 20
@@ -26,18 +26,18 @@ LARGEST = 64 << 30
 """Bytes of a file, unpacked."""
 
 
-class Row(NamedTuple):
+class FileRecord(NamedTuple):
     """A record and where it stands."""
 
     place: str
     record: Record
 
 
-class _Repeated(BadInput):
+class _DuplicateKey(BadInput):
     """An object of JSON has a key twice, of which a reader would take the last in silence."""
 
 
-def rows(path: Path) -> Iterator[Row | BadInput]:
+def read_records(path: Path) -> Iterator[FileRecord | BadInput]:
     """The records of a file, and what is wrong with the others.
 
     Raises:
@@ -59,7 +59,7 @@ def _opened(path: Path) -> Readable:
     return gzip.open(path, "rb") if packed else path.open("rb")
 
 
-def _lines(path: Path, file: Readable) -> Iterator[Row | BadInput]:
+def _lines(path: Path, file: Readable) -> Iterator[FileRecord | BadInput]:
     number = taken = 0
     while line := file.readline(LONGEST_LINE + 1):
         number, taken = number + 1, taken + len(line)
@@ -73,12 +73,12 @@ def _lines(path: Path, file: Readable) -> Iterator[Row | BadInput]:
             yield _row(f"{path}, line {number}", line)
 
 
-def _listed(path: Path, file: Readable) -> Iterator[Row | BadInput]:
+def _listed(path: Path, file: Readable) -> Iterator[FileRecord | BadInput]:
     content = file.read(LONGEST_LINE + 1)
     if len(content) > LONGEST_LINE:
         raise BadInput(f"{path}: a JSON list of more than {LONGEST_LINE >> 20} MiB; write one record a line.")
     found = _decoded(str(path), content)
-    if isinstance(found, _Repeated):
+    if isinstance(found, _DuplicateKey):
         yield found
         return
     if isinstance(found, BadInput):
@@ -91,7 +91,7 @@ def _listed(path: Path, file: Readable) -> Iterator[Row | BadInput]:
         yield _object(f"{path}, record {number}", values)
 
 
-def _row(place: str, line: bytes) -> Row | BadInput:
+def _row(place: str, line: bytes) -> FileRecord | BadInput:
     found = _decoded(place, line)
     return found if isinstance(found, BadInput) else _object(place, found)
 
@@ -100,8 +100,8 @@ def _decoded(place: str, content: bytes) -> Any:
     """The JSON value, or what is wrong with it."""
     try:
         return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once)
-    except _Repeated as error:
-        return _Repeated(f"{place}: {error}")
+    except _DuplicateKey as error:
+        return _DuplicateKey(f"{place}: {error}")
     except UnicodeDecodeError as error:
         return BadInput(f"{place}: not UTF-8 ({error.reason} at byte {error.start}); mend or remove it.")
     except RecursionError:
@@ -116,11 +116,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         again = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise _Repeated(f"the key {one_line(json.dumps(again), 60)} stands twice in an object; remove one of them.")
+        raise _DuplicateKey(f"the key {one_line(json.dumps(again), 60)} stands twice in an object; remove one of them.")
     return found
 
 
-def _object(place: str, values: Any) -> Row | BadInput:
+def _object(place: str, values: Any) -> FileRecord | BadInput:
     if not isinstance(values, dict):
-        return BadInput(f"{place}: a record is a JSON object, this is {kind(values)}; mend or remove it.")
-    return Row(place, Record(values))
+        return BadInput(f"{place}: a record is a JSON object, this is {json_type(values)}; mend or remove it.")
+    return FileRecord(place, Record(values))

@@ -12,7 +12,7 @@ from pathlib import Path
 from events.facts.errors import BadInput
 from events.text.safe_text import one_line
 from roles.questions.fields import Record
-from roles.questions.files import Row
+from roles.questions.files import FileRecord
 
 TABLES: dict[str, tuple[str, str | None]] = {
     "humaneval": ("openai/openai_humaneval", None),
@@ -26,7 +26,7 @@ LIVECODEBENCH = "livecodebench/code_generation_lite"
 """Its files are JSON lines."""
 
 
-def table(name: str) -> Iterator[Row]:
+def hub_records(name: str) -> Iterator[FileRecord]:
     """The records of a set that is a table on the hub.
 
     Raises:
@@ -41,10 +41,10 @@ def table(name: str) -> Iterator[Row]:
         raise _missing(repository, name, error) from error
     for split, records in found.items():
         for number, values in enumerate(records, 1):
-            yield Row(f"{repository}, {split} {number}", Record(dict(values)))
+            yield FileRecord(f"{repository}, {split} {number}", Record(dict(values)))
 
 
-def file(name: str) -> Path:
+def hub_file(name: str) -> Path:
     """A file of LiveCodeBench, downloaded if it is not here yet.
 
     Raises:

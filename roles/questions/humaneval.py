@@ -11,11 +11,11 @@ import ast
 import re
 from typing import Literal
 
-from events.facts.values import Pair, Question
-from roles.judging.safety import parse
-from roles.questions.asserts import stated
-from roles.questions.evalplus import LONGEST, Oracle, Test, parsed_test
-from roles.questions.fields import Record, Wrong
+from events.facts.values import IOPair, Question
+from roles.judging.safety import parse_source
+from roles.questions.asserts import parse_assertion
+from roles.questions.evalplus import MAX_TEST_CHARS, EvalPlusTest, Oracle, parse_test
+from roles.questions.fields import FieldError, Record
 
 ORACLES: dict[str, Oracle] = {"find_zero": "root"}
 """Functions whose results EvalPlus does not compare by value."""
@@ -33,10 +33,10 @@ def question_of(record: Record) -> Question:
     if "base_input" in record.values:
         inputs = record.items("base_input") + record.items("plus_input")
         if not inputs or not all(isinstance(one, list) for one in inputs):
-            raise Wrong("base_input", "expected lists of arguments")
-        test = Test(inputs, None, program, entry, record.number("atol"), oracle)
+            raise FieldError("base_input", "expected lists of arguments")
+        test = EvalPlusTest(inputs, None, program, entry, record.number("atol"), oracle)
         mode, pairs = test.pairs()
-    elif (known := parsed_test(record.text("test"), entry, oracle)) is not None:
+    elif (known := parse_test(record.text("test"), entry, oracle)) is not None:
         mode, pairs = known.pairs()
     else:
         mode, pairs = _checked(record.text("test"))
@@ -48,25 +48,25 @@ def question_of(record: Record) -> Question:
 def _context(prompt: str, entry: str) -> str:
     """Imports, helpers and constants that stand before the function in its prompt, as they are written."""
     *_, begins = [0, *(found.start() for found in re.finditer(rf"^def {re.escape(entry)}\b", prompt, re.MULTILINE))]
-    tree = parse(prompt[:begins])
+    tree = parse_source(prompt[:begins])
     return prompt[:begins].strip() if tree is not None and tree.body else ""
 
 
-def _checked(source: str) -> tuple[Literal["function", "checks"], tuple[Pair, ...]]:
+def _checked(source: str) -> tuple[Literal["function", "checks"], tuple[IOPair, ...]]:
     """What `check(candidate)` asserts: pairs if that is all it does, one check an assertion if it does nothing between."""
-    tree = parse(source, LONGEST)
+    tree = parse_source(source, MAX_TEST_CHARS)
     found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "check"] if tree else []
     if tree is None or len(found) != 1:
-        raise Wrong("test", "expected Python code with one function check(candidate)")
+        raise FieldError("test", "expected Python code with one function check(candidate)")
     body = [part for part in found[0].body if not _says_nothing(part)]
-    pairs = [stated(part, "candidate") for part in body]
+    pairs = [parse_assertion(part, "candidate") for part in body]
     if pairs and all(pairs):
         return "function", tuple(pair for pair in pairs if pair)
     rest = [node for node in tree.body if node is not found[0]]
     if not all(isinstance(part, ast.Assert) for part in body):
-        return "checks", (Pair(input=f"{source.strip()}\n\ncheck(candidate)\n", output=""),)
+        return "checks", (IOPair(input=f"{source.strip()}\n\ncheck(candidate)\n", output=""),)
     checks = [ast.unparse(ast.Module([*rest, part], [])) for part in body]
-    return "checks", tuple(Pair(input=check, output="") for check in dict.fromkeys(checks))
+    return "checks", tuple(IOPair(input=check, output="") for check in dict.fromkeys(checks))
 
 
 def _says_nothing(part: ast.stmt) -> bool:

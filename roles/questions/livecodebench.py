@@ -13,10 +13,10 @@ import pickletools
 import zlib
 from typing import Any, Final
 
-from events.facts.values import Pair, Question
+from events.facts.values import IOPair, Question
 from events.pure.literal import NotLiteral, TooLarge, write
-from roles.judging.safety import parse
-from roles.questions.fields import Record, Wrong, decoded, kind
+from roles.judging.safety import parse_source
+from roles.questions.fields import FieldError, Record, decode_json, json_type
 
 LARGEST: Final = 256 << 20
 """Bytes of decoded private tests; a larger record is refused (a bomb, not a test)."""
@@ -44,17 +44,17 @@ def question_of(record: Record, *, public_will_do: bool = False) -> Question:
         Wrong: a field is missing, of the wrong type, or does not decode.
     """
     content = record.text("question_content")
-    metadata = decoded(record.text("metadata") or "{}", "metadata")
+    metadata = decode_json(record.text("metadata") or "{}", "metadata")
     function = metadata.get("func_name") if isinstance(metadata, dict) else metadata
     if not isinstance(function, str | None) or function == "":
-        raise Wrong("metadata", "expected the JSON of an object, with the text func_name where a function is asked for")
+        raise FieldError("metadata", "expected the JSON of an object, with the text func_name where a function is asked for")
     wanted = "functional" if function else "stdin"
-    public = _tests(decoded(record.text("public_test_cases"), "public_test_cases"), "public_test_cases", wanted)
+    public = _tests(decode_json(record.text("public_test_cases"), "public_test_cases"), "public_test_cases", wanted)
     private = _tests(_private(record.values.get("private_test_cases")), "private_test_cases", wanted)
     if not public + private:
-        raise Wrong("private_test_cases", "the record has no test at all, so nothing could be verified")
+        raise FieldError("private_test_cases", "the record has no test at all, so nothing could be verified")
     if not (private or public_will_do):
-        raise Wrong("private_test_cases", "none, and without tests=public the public ones do not judge alone")
+        raise FieldError("private_test_cases", "none, and without tests=public the public ones do not judge alone")
     return Question(
         statement=f"{content}\n\n{record.text('starter_code', '')}".strip(),
         entry=f"Solution.{function}" if function else "f",
@@ -69,7 +69,7 @@ def _imports(starter: str) -> str:
     """The imports of starter code, which as a whole is no program yet."""
     lines = [line.rstrip() for line in starter.split("\n")]
     imports = "\n".join(line for line in lines if line.startswith(("import ", "from ")))
-    return imports if parse(imports) is not None else ""
+    return imports if parse_source(imports) is not None else ""
 
 
 def _private(value: Any) -> Any:
@@ -77,17 +77,17 @@ def _private(value: Any) -> Any:
     if value is None:
         return []
     if not isinstance(value, str):
-        raise Wrong(field, f"expected text, found {kind(value)}")
+        raise FieldError(field, f"expected text, found {json_type(value)}")
     if value.lstrip().startswith("["):
-        return decoded(value, field)
+        return decode_json(value, field)
     inflate = zlib.decompressobj()
     try:
         packed = inflate.decompress(base64.b64decode(value, validate=True), LARGEST)
     except (binascii.Error, ValueError, zlib.error) as error:
-        raise Wrong(field, f"does not decode ({error})") from error
+        raise FieldError(field, f"does not decode ({error})") from error
     if inflate.unconsumed_tail or not inflate.eof:
-        raise Wrong(field, f"decodes to more than {LARGEST >> 20} MiB, or is cut short")
-    return decoded(text_in_pickle(packed), field)
+        raise FieldError(field, f"decodes to more than {LARGEST >> 20} MiB, or is cut short")
+    return decode_json(text_in_pickle(packed), field)
 
 
 def text_in_pickle(packed: bytes) -> str:
@@ -101,38 +101,38 @@ def text_in_pickle(packed: bytes) -> str:
     try:
         for opcode, argument, _ in itertools.islice(pickletools.genops(packed), MOST_OPCODES):
             if opcode.name not in HARMLESS_OPCODES:
-                raise Wrong(field, f"the pickle holds more than one text (opcode {opcode.name}), refused")
+                raise FieldError(field, f"the pickle holds more than one text (opcode {opcode.name}), refused")
             if opcode.name in TEXT_OPCODES:
                 found.append(str(argument))
-    except Wrong:
+    except FieldError:
         raise
     except ValueError as error:
-        raise Wrong(field, f"holds no whole pickle ({error})") from error
+        raise FieldError(field, f"holds no whole pickle ({error})") from error
     if len(found) != 1:
-        raise Wrong(field, f"the pickle holds {len(found)} texts instead of one, refused")
+        raise FieldError(field, f"the pickle holds {len(found)} texts instead of one, refused")
     return found[0]
 
 
-def _tests(tests: Any, field: str, wanted: str) -> list[Pair]:
+def _tests(tests: Any, field: str, wanted: str) -> list[IOPair]:
     if not isinstance(tests, list):
-        raise Wrong(field, f"expected a list of tests, found {kind(tests)}")
+        raise FieldError(field, f"expected a list of tests, found {json_type(tests)}")
     return [_pair(test, field, wanted) for test in tests]
 
 
-def _pair(test: Any, field: str, wanted: str) -> Pair:
+def _pair(test: Any, field: str, wanted: str) -> IOPair:
     if not isinstance(test, dict) or not all(isinstance(test.get(key), str) for key in ("input", "output", "testtype")):
-        raise Wrong(field, "a test needs the texts input, output and testtype")
+        raise FieldError(field, "a test needs the texts input, output and testtype")
     if test["testtype"] != wanted:
-        raise Wrong(field, f"expected tests of type {wanted}, as metadata says, found another")
+        raise FieldError(field, f"expected tests of type {wanted}, as metadata says, found another")
     if wanted == "stdin":
-        return Pair(input=test["input"], output=test["output"])
+        return IOPair(input=test["input"], output=test["output"])
     arguments = [_literal(line, field) for line in test["input"].split("\n") if line.strip()]
-    return Pair(input=", ".join(arguments), output=_literal(test["output"], field))
+    return IOPair(input=", ".join(arguments), output=_literal(test["output"], field))
 
 
 def _literal(text: str, field: str) -> str:
     """A JSON value as a Python literal."""
     try:
-        return write(decoded(text, field), LARGEST)
+        return write(decode_json(text, field), LARGEST)
     except (NotLiteral, TooLarge) as error:
-        raise Wrong(field, f"a test has no Python literal ({error})") from error
+        raise FieldError(field, f"a test has no Python literal ({error})") from error

@@ -8,13 +8,13 @@ from typing import Final
 
 from events.facts.errors import BadInput
 from roles.questions.named_sets import named
-from roles.questions.question_set import Questions, QuestionSet, Split
-from roles.questions.records import Entry, examined
+from roles.questions.question_set import QuestionList, QuestionSet, Split
+from roles.questions.records import QuestionRecord, read_question_records
 
 POCKET: Final = Path(__file__).parents[1] / "pocket" / "questions"
 
 
-def load(spec: str, split: Split) -> QuestionSet:
+def load_questions(spec: str, split: Split) -> QuestionSet:
     """The question set named by a setting: `pocket`, `NAME[:FILE][?key=value&...]`, or a JSONL file; see docs/questions.md.
 
     Args:
@@ -26,13 +26,13 @@ def load(spec: str, split: Split) -> QuestionSet:
     """
     if spec == "pocket":
         return _pocket(split)
-    found: list[Entry] = []
+    found: list[QuestionRecord] = []
     left_out: dict[str, str] = {}
     asked = named(spec, split)
-    for item in examined(asked):
+    for item in read_question_records(asked):
         if isinstance(item, BadInput):
             raise item
-        if isinstance(item, Entry):
+        if isinstance(item, QuestionRecord):
             found.append(item)
         else:
             left_out[item.label.name or item.place] = item.reason
@@ -40,10 +40,10 @@ def load(spec: str, split: Split) -> QuestionSet:
         raise BadInput(f"Question set {spec} holds no question; check the file, and what the setting leaves out.")
     rules = {entry.question.id: entry.rules for entry in found if entry.rules != "own"}
     names = {entry.question.id: entry.label.name or entry.place for entry in found}
-    return Questions(asked.label, tuple(entry.question for entry in found), left_out, rules, names)
+    return QuestionList(asked.label, tuple(entry.question for entry in found), left_out, rules, names)
 
 
 @cache
 def _pocket(split: Split) -> QuestionSet:
     """The shipped questions of one split."""
-    return Questions(f"pocket-{split}", load(str(POCKET / f"{split}.jsonl"), split).questions)
+    return QuestionList(f"pocket-{split}", load_questions(str(POCKET / f"{split}.jsonl"), split).questions)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from events.facts.values import Pair, Question
-from roles.judging.safety import parse
-from roles.questions.asserts import stated
-from roles.questions.evalplus import Oracle, Test, parsed_test
-from roles.questions.fields import Record, Wrong
+from events.facts.values import IOPair, Question
+from roles.judging.safety import parse_source
+from roles.questions.asserts import parse_assertion
+from roles.questions.evalplus import EvalPlusTest, Oracle, parse_test
+from roles.questions.fields import FieldError, Record
 
 SPLITS = {"test": (11, 510), "train": (601, 974), "validation": (511, 600), "prompt": (1, 10), "all": (1, 974)}
 """First and last number of each."""
@@ -41,7 +41,7 @@ def number_of(record: Record) -> int:
     value = record.values.get("task_id")
     text = str(value).removeprefix("Mbpp/")
     if isinstance(value, bool) or not text.isdecimal():
-        raise Wrong("task_id", "expected a number such as 2, or a text such as Mbpp/2")
+        raise FieldError("task_id", "expected a number such as 2, or a text such as Mbpp/2")
     return int(text)
 
 
@@ -55,22 +55,22 @@ def _original(record: Record) -> Question:
     statements = [_parsed(text, "test_list") for text in asserts]
     entry = _called(statements, program)
     statement = f"{text.strip()}\nYour code should pass these tests:\n" + "\n".join(asserts)
-    if "test" in record.values and (known := parsed_test(record.text("test"), entry, ORACLES.get(entry, "equal"))) is not None:
+    if "test" in record.values and (known := parse_test(record.text("test"), entry, ORACLES.get(entry, "equal"))) is not None:
         mode, pairs = known.pairs()
         return Question(statement=statement, program=program, entry=entry, mode=mode, private=pairs, context=context)
-    said = [stated(one, entry) for one in statements]
+    said = [parse_assertion(one, entry) for one in statements]
     if all(said):
         private = tuple(pair for pair in said if pair)
         return Question(statement=statement, program=program, entry=entry, private=private, context=context)
     head = "\n".join(part for part in (setup, imports) if part)
     checks = [f"{head}\n{entry} = candidate\n{one.strip()}\n".lstrip() for one in asserts]
-    private = tuple(Pair(input=check, output="") for check in dict.fromkeys(checks))
+    private = tuple(IOPair(input=check, output="") for check in dict.fromkeys(checks))
     return Question(statement=statement, program=program, entry=entry, mode="checks", private=private, context=context)
 
 
 def _defines(setup: str) -> bool:
     """Whether code only imports and defines, so that it can stand before an answer."""
-    tree = parse(setup)
+    tree = parse_source(setup)
     kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
     return tree is not None and all(isinstance(node, kinds) for node in tree.body)
 
@@ -82,28 +82,28 @@ def _plus(record: Record) -> Question:
     # One record has {} for none.
     inputs = record.items("base_input") + (record.items("plus_input") if record.values["plus_input"] != {} else [])
     if not inputs or not all(isinstance(one, list) for one in inputs):
-        raise Wrong("base_input", "expected lists of arguments")
+        raise FieldError("base_input", "expected lists of arguments")
     examples = _examples(record.text("assertion"), entry)
     arguments = [
         [_typed(value, column) for value, column in zip(one, _columns(examples, len(one)), strict=True)] for one in inputs
     ]
-    test = Test(arguments, None, program, entry, record.number("atol"), ORACLES.get(entry, "equal"))
+    test = EvalPlusTest(arguments, None, program, entry, record.number("atol"), ORACLES.get(entry, "equal"))
     mode, pairs = test.pairs()
     return Question(statement=statement, program=program, entry=entry, mode=mode, private=pairs)
 
 
 def _parsed(source: str, field: str) -> ast.stmt:
-    tree = parse(source.strip())
+    tree = parse_source(source.strip())
     if tree is None or len(tree.body) != 1 or not isinstance(tree.body[0], ast.Assert):
-        raise Wrong(field, "expected Python assertions, one each")
+        raise FieldError(field, "expected Python assertions, one each")
     return tree.body[0]
 
 
 def _called(statements: list[ast.stmt], program: str) -> str:
     """The function of the program that all assertions call."""
-    tree = parse(program)
+    tree = parse_source(program)
     if tree is None:
-        raise Wrong("code", "expected a Python program")
+        raise FieldError("code", "expected a Python program")
     defined = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     used = [
         {node.func.id for node in ast.walk(one) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
@@ -111,13 +111,13 @@ def _called(statements: list[ast.stmt], program: str) -> str:
     ]
     common = [name for name in defined if used and all(name in names for names in used)]
     if not common:
-        raise Wrong("test_list", "no function of the code is called in every assertion")
+        raise FieldError("test_list", "no function of the code is called in every assertion")
     return common[-1]
 
 
 def _examples(source: str, entry: str) -> list[list[Any]]:
     """The arguments of each call of the entry in assertions, where they are literals."""
-    tree = parse(source)
+    tree = parse_source(source)
     found = []
     for node in ast.walk(tree) if tree else ():
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == entry:

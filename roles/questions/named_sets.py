@@ -10,16 +10,16 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Final, NamedTuple
 
-from events.facts.values import Question, Rules
+from events.facts.values import JudgingRules, Question
 from roles.questions import errata, humaneval, livecodebench, mbpp, own, triplets
-from roles.questions.fields import Record, Wrong
+from roles.questions.fields import FieldError, Record
 from roles.questions.question_set import Split
 from roles.questions.spec import Spec, Values, parsed
 
 Options = Mapping[str, str]
 
 
-class Label(NamedTuple):
+class RecordLabel(NamedTuple):
     """What a source says of a record, before its tests are looked at."""
 
     name: str
@@ -31,24 +31,24 @@ class Label(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Source:
+class BenchmarkSource:
     """A named question set."""
 
     about: str
     """What it is, for people."""
     question: Callable[[Record, Options], Question]
     """A record as a question."""
-    label: Callable[[Record], Label]
+    label: Callable[[Record], RecordLabel]
     """What a record is called."""
     keys: Mapping[str, Values] = field(default_factory=dict)
     """What it knows to be set, besides `COMMON`."""
-    admits: Callable[[Label, Options], bool] = lambda label, options: True
+    admits: Callable[[RecordLabel, Options], bool] = lambda label, options: True
     """Whether a record was asked for."""
     errata: Mapping[str, str] = field(default_factory=dict)
     """Names of records that cannot be judged, and why."""
     on_hub: bool = True
     """Whether its name is enough."""
-    rules: Callable[[Record], Rules] = lambda record: "own"
+    rules: Callable[[Record], JudgingRules] = lambda record: "own"
     """By which rules the benchmark judges answers to a record."""
 
 
@@ -58,51 +58,51 @@ ERRATA: Final[dict[str, Values]] = {"errata": ("drop", "keep")}
 """... and for those that hold records that cannot be judged."""
 
 
-def _task(record: Record) -> Label:
-    return Label(record.text("task_id"))
+def _task(record: Record) -> RecordLabel:
+    return RecordLabel(record.text("task_id"))
 
 
-def _by_livecodebench(record: Record) -> Rules:
+def _by_livecodebench(record: Record) -> JudgingRules:
     return "livecodebench"
 
 
-def _by_evalplus(record: Record) -> Rules:
+def _by_evalplus(record: Record) -> JudgingRules:
     return "evalplus"
 
 
-def _nameless(record: Record) -> Label:
-    return Label("")
+def _nameless(record: Record) -> RecordLabel:
+    return RecordLabel("")
 
 
-def _mbpp_task(record: Record) -> Label:
-    return Label(f"Mbpp/{mbpp.number_of(record)}")
+def _mbpp_task(record: Record) -> RecordLabel:
+    return RecordLabel(f"Mbpp/{mbpp.number_of(record)}")
 
 
-def _in_mbpp_split(label: Label, options: Options) -> bool:
+def _in_mbpp_split(label: RecordLabel, options: Options) -> bool:
     first, last = mbpp.SPLITS[options.get("split", "all")]
     return first <= int(label.name.removeprefix("Mbpp/")) <= last
 
 
-def _contest(record: Record) -> Label:
+def _contest(record: Record) -> RecordLabel:
     day = record.values.get("contest_date")
     if day is not None:
         day = record.text("contest_date")[:10]
         try:
             day = date.fromisoformat(day).isoformat()
         except ValueError as error:
-            raise Wrong("contest_date", "expected a date such as 2024-08-01T00:00:00, or null") from error
-    return Label(record.text("question_id"), day or "", record.text("platform"), record.text("difficulty"))
+            raise FieldError("contest_date", "expected a date such as 2024-08-01T00:00:00, or null") from error
+    return RecordLabel(record.text("question_id"), day or "", record.text("platform"), record.text("difficulty"))
 
 
-def _in_window(label: Label, options: Options) -> bool:
+def _in_window(label: RecordLabel, options: Options) -> bool:
     """Whether a contest's question is one of those asked for, or may be, since it has no date."""
     if any(options.get(key, value) != value for key, value in (("platform", label.platform), ("difficulty", label.difficulty))):
         return False
     return not label.date or options.get("after", "") <= label.date < options.get("before", "9999")
 
 
-SOURCES: Final[dict[str, Source]] = {
-    "livecodebench": Source(
+SOURCES: Final[dict[str, BenchmarkSource]] = {
+    "livecodebench": BenchmarkSource(
         "LiveCodeBench's contest problems, by release, date, platform and difficulty",
         lambda record, options: livecodebench.question_of(record, public_will_do=options.get("tests") == "public"),
         _contest,
@@ -120,13 +120,13 @@ SOURCES: Final[dict[str, Source]] = {
         errata.LIVECODEBENCH,
         rules=_by_livecodebench,
     ),
-    "humaneval": Source(
+    "humaneval": BenchmarkSource(
         "HumanEval: functions by docstring", lambda record, _: humaneval.question_of(record), _task, rules=_by_evalplus
     ),
-    "humanevalplus": Source(
+    "humanevalplus": BenchmarkSource(
         "HumanEval+: the same with many more tests", lambda record, _: humaneval.question_of(record), _task, rules=_by_evalplus
     ),
-    "mbpp": Source(
+    "mbpp": BenchmarkSource(
         "MBPP: short functions by a sentence and three assertions, also its sanitised part",
         lambda record, _: mbpp.question_of(record),
         _mbpp_task,
@@ -134,26 +134,26 @@ SOURCES: Final[dict[str, Source]] = {
         _in_mbpp_split,
         rules=_by_evalplus,
     ),
-    "mbppplus": Source(
+    "mbppplus": BenchmarkSource(
         "MBPP+: a part of them with many more tests",
         lambda record, _: mbpp.question_of(record),
         _mbpp_task,
         rules=_by_evalplus,
     ),
-    "azr": Source(
+    "azr": BenchmarkSource(
         "Absolute Zero's triplets and induction records",
         lambda record, _: triplets.azr_question(record),
         _nameless,
         ERRATA,
         on_hub=False,
     ),
-    "cruxeval": Source(
+    "cruxeval": BenchmarkSource(
         "CRUXEval: outputs of short functions",
         lambda record, _: triplets.cruxeval_question(record),
-        lambda record: Label(record.text("id")),
+        lambda record: RecordLabel(record.text("id")),
         ERRATA,
     ),
-    "jsonl": Source(
+    "jsonl": BenchmarkSource(
         "Questions of your own, as docs/questions.md says",
         lambda record, _: own.question_of(record),
         _nameless,

@@ -9,11 +9,11 @@ import keyword
 import re
 from typing import get_args
 
-from events.facts.values import Pair, Question, Rules
+from events.facts.values import IOPair, JudgingRules, Question
 from events.pure.literal import NotLiteral, outline
-from roles.judging.safety import parse
-from roles.questions.evalplus import LONGEST
-from roles.questions.fields import Record, Wrong
+from roles.judging.safety import parse_source
+from roles.questions.evalplus import MAX_TEST_CHARS
+from roles.questions.fields import FieldError, Record
 from sandbox.compare import canonical_arguments
 
 ENTRY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)?")
@@ -27,24 +27,24 @@ def question_of(record: Record) -> Question:
         Wrong: it is, and could not be judged.
     """
     if "question_content" in record.values:
-        raise Wrong("question_content", "this is a record of LiveCodeBench, which is named livecodebench:FILE")
+        raise FieldError("question_content", "this is a record of LiveCodeBench, which is named livecodebench:FILE")
     question = Question.model_validate({field: value for field, value in record.values.items() if field != "rules"})
     if not question.statement.strip():
-        raise Wrong("statement", "blank; say what is asked")
+        raise FieldError("statement", "blank; say what is asked")
     if not ENTRY.fullmatch(question.entry):
-        raise Wrong("entry", "expected the name of a function such as f, or Solution.method")
+        raise FieldError("entry", "expected the name of a function such as f, or Solution.method")
     for name in filter(keyword.iskeyword, question.entry.split(".")):
-        raise Wrong("entry", f"{name} is a word of Python itself, which nothing can be called")
+        raise FieldError("entry", f"{name} is a word of Python itself, which nothing can be called")
     for field in ("program", "context"):
-        if parse(getattr(question, field) or "", LONGEST) is None:
-            raise Wrong(field, "no Python program")
+        if parse_source(getattr(question, field) or "", MAX_TEST_CHARS) is None:
+            raise FieldError(field, "no Python program")
     for part in ("public", "private"):
         for place, pair in enumerate(getattr(question, part)):
             _judgeable(question.mode, pair, f"{part}.{place}")
     shown = {_value(question.mode, pair.input) for pair in question.public}
     # A benchmark's questions, which the goalpost filter writes with their rules, are as they are.
     if rules_of(record) == "own" and shown.issuperset(_value(question.mode, pair.input) for pair in question.private):
-        raise Wrong(
+        raise FieldError(
             "private", "every input is among the public ones, so nothing is hidden; add another or leave one out of public"
         )
     return question
@@ -55,32 +55,32 @@ def _value(mode: str, given: str) -> str:
     return canonical_arguments(given) if mode == "function" else given
 
 
-def rules_of(record: Record) -> Rules:
+def rules_of(record: Record) -> JudgingRules:
     """The rules that a record names, `own` where it names none.
 
     Raises:
         Wrong: there are no such rules.
     """
     named = record.text("rules", "own")
-    for rules in get_args(Rules):
+    for rules in get_args(JudgingRules):
         if rules == named:
             return rules  # type: ignore[no-any-return]
-    raise Wrong("rules", f"expected one of {', '.join(get_args(Rules))}")
+    raise FieldError("rules", f"expected one of {', '.join(get_args(JudgingRules))}")
 
 
-def _judgeable(mode: str, pair: Pair, field: str) -> None:
+def _judgeable(mode: str, pair: IOPair, field: str) -> None:
     if mode == "checks":
-        if parse(pair.input, LONGEST) is None:
-            raise Wrong(f"{field}.input", "no Python code, which a check is")
+        if parse_source(pair.input, MAX_TEST_CHARS) is None:
+            raise FieldError(f"{field}.input", "no Python code, which a check is")
         if pair.output:
-            raise Wrong(f"{field}.output", "a check has none; leave it empty")
+            raise FieldError(f"{field}.output", "a check has none; leave it empty")
     if mode != "function":
         return
     try:
         canonical_arguments(pair.input)
     except NotLiteral as error:
-        raise Wrong(f"{field}.input", f"expected Python literals, comma separated ({error})") from error
+        raise FieldError(f"{field}.input", f"expected Python literals, comma separated ({error})") from error
     try:
         outline(pair.output)
     except NotLiteral as error:
-        raise Wrong(f"{field}.output", f"expected one Python literal ({error})") from error
+        raise FieldError(f"{field}.output", f"expected one Python literal ({error})") from error

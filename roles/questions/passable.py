@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from events.facts.errors import BadInput
-from events.facts.values import Pair, Question, Sampling
+from events.facts.values import IOPair, Question, Sampling
 from events.pure.literal import TooLarge, read, write
 from roles.prompt import Prompts
-from roles.questions.question_set import Questions, QuestionSet
+from roles.questions.question_set import QuestionList, QuestionSet
 
 if TYPE_CHECKING:
-    from roles.chat_encoding import Encoding
+    from roles.chat_encoding import ChatEncoding
 
 AROUND: Final = 256
 """Tokens that a chat template may put around a prompt; with fewer to spare, tokens are counted exactly."""
@@ -31,7 +31,7 @@ NAMED: Final = 3
 
 
 @dataclass(frozen=True)
-class Window:
+class PromptWindow:
     """How much of a prompt a model is shown."""
 
     prompts: Prompts
@@ -47,9 +47,9 @@ class Window:
         # No tokenizer makes more tokens than there are bytes.
         if len(whole.encode()) <= room or len(self._quick.encode(whole).ids) <= room:
             return None
-        from roles.model import Request
+        from roles.model import GenerationRequest
 
-        tokens = len(self._exact.encode(Request(text, 1, 0, Sampling(), system)))
+        tokens = len(self._exact.encode(GenerationRequest(text, 1, 0, Sampling(), system)))
         return f"its prompt of {tokens} tokens would be cut, max_prompt_tokens is {self.limit}" if tokens > self.limit else None
 
     @cached_property
@@ -64,13 +64,13 @@ class Window:
         return Tokenizer.from_file(str(file))
 
     @cached_property
-    def _exact(self) -> Encoding:
-        from roles.chat_encoding import Encoding
+    def _exact(self) -> ChatEncoding:
+        from roles.chat_encoding import ChatEncoding
 
-        return Encoding(self.weights(), sys.maxsize)
+        return ChatEncoding(self.weights(), sys.maxsize)
 
 
-def hindrance(question: Question, output_kb: int, window: Window | None = None) -> str | None:
+def unpassable_reason(question: Question, output_kb: int, window: PromptWindow | None = None) -> str | None:
     """Why nobody could pass a question, naming the setting; None where somebody could.
 
     Args:
@@ -87,7 +87,7 @@ def hindrance(question: Question, output_kb: int, window: Window | None = None) 
     return None if window is None else window.exceeded(question)
 
 
-def _size(mode: str, pair: Pair, room: int) -> int:
+def _size(mode: str, pair: IOPair, room: int) -> int:
     """Bytes that a program has to give at least; `sys.maxsize` where that is only known to be more than there is room for."""
     if mode == "stdin":
         return len("\n".join(line.strip() for line in pair.output.strip().split("\n")).encode())
@@ -100,20 +100,22 @@ def _size(mode: str, pair: Pair, room: int) -> int:
         return sys.maxsize
 
 
-def passable(found: QuestionSet, use: str, output_kb: int, window: Window | None, say: Callable[[str], None]) -> QuestionSet:
+def passable(
+    found: QuestionSet, use: str, output_kb: int, window: PromptWindow | None, say: Callable[[str], None]
+) -> QuestionSet:
     """The questions of a set that somebody could pass; of the others one sentence is said.
 
     Args:
         found: the set.
         use: what it is used for, such as `test`.
-        output_kb: see `hindrance`.
-        window: see `hindrance`.
+        output_kb: see `unpassable_reason`.
+        window: see `unpassable_reason`.
         say: told which questions are left out, and by which setting.
 
     Raises:
         BadInput: nobody could pass any of them.
     """
-    reasons = {question.id: why for question in found.questions if (why := hindrance(question, output_kb, window))}
+    reasons = {question.id: why for question in found.questions if (why := unpassable_reason(question, output_kb, window))}
     if not reasons:
         return found
     names = {identity: found.names.get(identity, f"question {identity}") for identity in reasons}
@@ -123,7 +125,7 @@ def passable(found: QuestionSet, use: str, output_kb: int, window: Window | None
     if len(reasons) == len(found.questions):
         raise BadInput(f"{told}, so that none is left; raise the setting, or choose another set.")
     say(f"{told}; they are left out, unless the setting is raised")
-    return Questions(
+    return QuestionList(
         found.name,
         tuple(question for question in found.questions if question.id not in reasons),
         {**found.left_out, **{names[identity]: why for identity, why in reasons.items()}},

@@ -14,10 +14,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal, Protocol
 
-from events.facts.values import Question, QuestionId, Rules
+from events.facts.values import JudgingRules, Question, QuestionId
 
 Split = Literal["train", "validation", "test", "goalposts"]
-NO_RULES: Final[Mapping[QuestionId, Rules]] = MappingProxyType({})
+NO_RULES: Final[Mapping[QuestionId, JudgingRules]] = MappingProxyType({})
 """No question has rules of its own."""
 
 
@@ -40,7 +40,7 @@ class QuestionSet(Protocol):
         ...
 
     @property
-    def rules(self) -> Mapping[QuestionId, Rules]:
+    def rules(self) -> Mapping[QuestionId, JudgingRules]:
         """The rules by which their benchmark judges answers, of those questions that have other rules than `own`."""
         ...
 
@@ -51,17 +51,17 @@ class QuestionSet(Protocol):
 
 
 @dataclass(frozen=True)
-class Questions:
+class QuestionList:
     """A question set that is in memory."""
 
     name: str
     questions: tuple[Question, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
-    rules: Mapping[QuestionId, Rules] = field(default_factory=dict)
+    rules: Mapping[QuestionId, JudgingRules] = field(default_factory=dict)
     names: Mapping[QuestionId, str] = field(default_factory=dict)
 
 
-def save(path: Path, questions: Iterable[Question], rules: Mapping[QuestionId, Rules] = NO_RULES) -> None:
+def save_questions(path: Path, questions: Iterable[Question], rules: Mapping[QuestionId, JudgingRules] = NO_RULES) -> None:
     """Write questions, with their rules, as a JSONL file that `load` reads back; it is there whole or not at all."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     with new.open("w") as file:

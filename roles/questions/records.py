@@ -12,61 +12,61 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from events.facts.errors import BadInput
-from events.facts.values import Question, Rules
+from events.facts.values import JudgingRules, Question
 from roles.questions import hub, livecodebench, triplets
-from roles.questions.fields import Wrong
-from roles.questions.files import Row, rows
-from roles.questions.named_sets import SOURCES, Label, Options, Source
+from roles.questions.fields import FieldError
+from roles.questions.files import FileRecord, read_records
+from roles.questions.named_sets import SOURCES, BenchmarkSource, Options, RecordLabel
 from roles.questions.spec import Spec
 
 
-class Entry(NamedTuple):
+class QuestionRecord(NamedTuple):
     """A question, where it stands, and its label."""
 
     place: str
-    label: Label
+    label: RecordLabel
     question: Question
-    rules: Rules = "own"
+    rules: JudgingRules = "own"
     """By which its benchmark judges answers."""
 
 
-class LeftOut(NamedTuple):
+class LeftOutRecord(NamedTuple):
     """A record that was asked for, and why it is not asked."""
 
     place: str
-    label: Label
+    label: RecordLabel
     reason: str
 
 
-Found = Entry | LeftOut | BadInput
+RecordOutcome = QuestionRecord | LeftOutRecord | BadInput
 """What becomes of a record."""
 
 
-def examined(spec: Spec) -> Iterator[Found]:
+def read_question_records(spec: Spec) -> Iterator[RecordOutcome]:
     """What becomes of each record that the spec asks for.
 
     Raises:
         BadInput: nothing can be read at all.
     """
-    source, options = SOURCES[spec.name], settled(spec)
+    source, options = SOURCES[spec.name], effective_options(spec)
     names: dict[str, str] = {}
     known: dict[str, str] = {}
     taken = 0
     for row in _rows(spec, source, options):
         found = row if isinstance(row, BadInput) else _found(row, source, options)
-        if isinstance(found, Entry):
+        if isinstance(found, QuestionRecord):
             if options.get("mode") not in (None, found.question.mode):
                 continue
             found = _once(found, names, known)
         if found is None:
             continue
         yield found
-        taken += isinstance(found, Entry)
+        taken += isinstance(found, QuestionRecord)
         if taken == int(options.get("limit", 0)) > 0:
             return
 
 
-def settled(spec: Spec) -> dict[str, str]:
+def effective_options(spec: Spec) -> dict[str, str]:
     """What is set, with what follows from it.
 
     Raises:
@@ -82,45 +82,45 @@ def settled(spec: Spec) -> dict[str, str]:
     return {"errata": "keep", **options, **fixed}
 
 
-def _rows(spec: Spec, source: Source, options: Options) -> Iterator[Row | BadInput]:
+def _rows(spec: Spec, source: BenchmarkSource, options: Options) -> Iterator[FileRecord | BadInput]:
     if spec.name == "livecodebench":
         return _releases(spec, options)
     if spec.place is not None:
-        return rows(spec.place)
+        return read_records(spec.place)
     if not source.on_hub:
         raise BadInput(f"{spec.name} is read from a file; give it: {spec.name}:FILE.")
-    return hub.table(spec.name)
+    return hub.hub_records(spec.name)
 
 
-def _releases(spec: Spec, options: Options) -> Iterator[Row | BadInput]:
+def _releases(spec: Spec, options: Options) -> Iterator[FileRecord | BadInput]:
     """LiveCodeBench's records: of one file, or of those of a release, in a folder or from the hub."""
     files = livecodebench.RELEASES[: int(options.get("release", "v6")[1:])]
     if spec.place is not None and not spec.place.is_dir():
         if "release" in spec.options:
             raise BadInput(f"{spec.place} is one file, which knows no release; name the folder that holds {', '.join(files)}.")
-        yield from rows(spec.place)
+        yield from read_records(spec.place)
         return
     for name in files:
-        yield from rows(hub.file(name) if spec.place is None else spec.place / name)
+        yield from read_records(hub.hub_file(name) if spec.place is None else spec.place / name)
 
 
-def _found(row: Row, source: Source, options: Options) -> Found | None:
+def _found(row: FileRecord, source: BenchmarkSource, options: Options) -> RecordOutcome | None:
     """What becomes of one record; None if it was not asked for."""
     try:
         label = source.label(row.record)
         if not source.admits(label, options):
             return None
         if options.get("errata", "drop") == "drop" and (why := source.errata.get(label.name)):
-            return LeftOut(row.place, label, why)
+            return LeftOutRecord(row.place, label, why)
         if not label.date and options.keys() & {"after", "before"}:
-            return LeftOut(row.place, label, "no contest date, so that no window holds it")
+            return LeftOutRecord(row.place, label, "no contest date, so that no window holds it")
         question, rules = source.question(row.record, options), source.rules(row.record)
         _encodable(question)
     except triplets.Unverifiable as error:
         if options.get("errata") == "keep":
             return BadInput(f"{row.place}: {error}; mend it, or leave out errata=keep.")
-        return LeftOut(row.place, label, str(error))
-    except Wrong as error:
+        return LeftOutRecord(row.place, label, str(error))
+    except FieldError as error:
         return BadInput(f"{row.place}, {error}; mend or remove the record.")
     except ValidationError as error:
         first = error.errors()[0]
@@ -128,7 +128,7 @@ def _found(row: Row, source: Source, options: Options) -> Found | None:
         return BadInput(f"{row.place}, field {where}: {first['msg']}; mend or remove the record.")
     except RecursionError:
         return BadInput(f"{row.place}: a value is nested too deeply; mend or remove the record.")
-    return Entry(row.place, label, question, rules)
+    return QuestionRecord(row.place, label, question, rules)
 
 
 def _encodable(question: Question) -> None:
@@ -139,10 +139,10 @@ def _encodable(question: Question) -> None:
             try:
                 text.encode()
             except UnicodeEncodeError as error:
-                raise Wrong(name, "half of a surrogate pair, which is no text") from error
+                raise FieldError(name, "half of a surrogate pair, which is no text") from error
 
 
-def _once(entry: Entry, names: dict[str, str], known: dict[str, str]) -> Entry | BadInput:
+def _once(entry: QuestionRecord, names: dict[str, str], known: dict[str, str]) -> QuestionRecord | BadInput:
     """The entry, unless its name or question came before."""
     place, name, same = entry.place, entry.label.name, entry.question.id
     if name and name in names:

@@ -7,9 +7,9 @@ it, and nothing is run here.
 
 from __future__ import annotations
 
-from events.facts.values import Pair, Question
+from events.facts.values import IOPair, Question
 from events.pure.literal import NotLiteral, outline, outline_arguments
-from roles.questions.fields import Record, Wrong
+from roles.questions.fields import FieldError, Record
 from sandbox.compare import canonical_arguments
 
 STATEMENT = "What does this program return?"
@@ -34,8 +34,8 @@ def azr_question(record: Record) -> Question:
         return _triplet(program, record.text("input"), record.text("output"))
     inputs, outputs = record.texts("inputs"), record.texts("outputs")
     if len(inputs) != len(outputs) or not inputs:
-        raise Wrong("outputs", f"expected one for each input and at least one, found {len(outputs)} for {len(inputs)}")
-    found: dict[str, Pair] = {}
+        raise FieldError("outputs", f"expected one for each input and at least one, found {len(outputs)} for {len(inputs)}")
+    found: dict[str, IOPair] = {}
     for pair in map(_pair, inputs, outputs):
         found.setdefault(canonical_arguments(pair.input), pair)
     pairs = tuple(found.values())
@@ -57,10 +57,10 @@ def _triplet(program: str, given: str, output: str) -> Question:
     return Question(statement=STATEMENT, program=program, private=(_pair(given, output),))
 
 
-def _pair(given: str, output: str) -> Pair:
+def _pair(given: str, output: str) -> IOPair:
     for text, reads, what in ((given, outline_arguments, "input"), (output, outline, "output")):
         try:
             reads(text)
         except NotLiteral as error:
             raise Unverifiable(f"an {what} is no Python literal") from error
-    return Pair(input=given, output=output)
+    return IOPair(input=given, output=output)

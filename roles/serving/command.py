@@ -19,7 +19,7 @@ from typing import Literal
 
 import roles
 from events.facts.errors import BadInput
-from events.facts.weights import ADAPTER_CONFIG
+from events.facts.weights import ADAPTER_CONFIG_FILE
 from events.text.secrets import is_secret
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -29,7 +29,7 @@ HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)
-class Serving:
+class ServingConfig:
     """What to serve, and on what."""
 
     weights: Path
@@ -84,7 +84,7 @@ def built_for_cpu() -> bool:
     raise BadInput("vLLM is not installed; for GPUs `pip install 'gasp[vllm]'`, for a CPU see docs/serving.md")
 
 
-def command(serving: Serving, port: int, *, cpu: bool) -> list[str]:
+def server_command(serving: ServingConfig, port: int, *, cpu: bool) -> list[str]:
     """The command line of one server."""
     told = {
         "model": serving.weights.resolve(),
@@ -103,7 +103,7 @@ def command(serving: Serving, port: int, *, cpu: bool) -> list[str]:
     if serving.context:
         told["max-model-len"] = serving.context
     if serving.rank:
-        told |= {"max-lora-rank": padded(serving.rank), "max-loras": serving.adapters}
+        told |= {"max-lora-rank": supported_rank(serving.rank), "max-loras": serving.adapters}
     if cpu:
         told["kv-cache-memory-bytes"] = int(serving.kv_cache_gib * 2**30)
     else:
@@ -119,7 +119,7 @@ def command(serving: Serving, port: int, *, cpu: bool) -> list[str]:
     return line + [f"--{name}" for name in switches]
 
 
-def environment(serving: Serving, folder: Path, key: str, devices: Sequence[str], *, cpu: bool) -> dict[str, str]:
+def server_environment(serving: ServingConfig, folder: Path, key: str, devices: Sequence[str], *, cpu: bool) -> dict[str, str]:
     """The environment of one server: ours without its secrets, and what vLLM reads there."""
     ours = {name: value for name, value in os.environ.items() if not is_secret(name)}
     # The guard is found by name, wherever this package lies.
@@ -148,7 +148,7 @@ def environment(serving: Serving, folder: Path, key: str, devices: Sequence[str]
     return ours | told
 
 
-def padded(rank: int) -> int:
+def supported_rank(rank: int) -> int:
     """The next rank that vLLM takes.
 
     Raises:
@@ -160,7 +160,7 @@ def padded(rank: int) -> int:
     raise BadInput(f"vLLM serves adapters up to rank {RANKS[-1]}, not {rank}; set a lower rank")
 
 
-def deal(serving: Serving, *, cpu: bool) -> list[list[str]]:
+def assign_devices(serving: ServingConfig, *, cpu: bool) -> list[list[str]]:
     """The GPUs of each server; none where there are none.
 
     Raises:
@@ -173,7 +173,7 @@ def deal(serving: Serving, *, cpu: bool) -> list[list[str]]:
     if cpu:
         return [[]] * serving.replicas
     named = serving.devices or os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    found = [device.strip() for device in named.split(",")] if named else _seen()
+    found = [device.strip() for device in named.split(",")] if named else _visible_gpus()
     if not all(re.fullmatch(r"\d+|(GPU|MIG)-[\w/-]+", device) for device in found) or len(set(found)) < len(found):
         raise BadInput(f"{named!r} does not name GPUs; give different numbers with commas between, such as 0,1")
     each = serving.tensor_parallel
@@ -185,20 +185,20 @@ def deal(serving: Serving, *, cpu: bool) -> list[list[str]]:
     return [found[start * each : (start + 1) * each] for start in range(serving.replicas)]
 
 
-def check(serving: Serving) -> None:
+def check(serving: ServingConfig) -> None:
     """Say early what vLLM would say late.
 
     Raises:
         BadInput: there are no weights, they are an adapter's, or the rank is too high.
     """
-    padded(serving.rank)
-    if (serving.weights / ADAPTER_CONFIG).exists():
+    supported_rank(serving.rank)
+    if (serving.weights / ADAPTER_CONFIG_FILE).exists():
         raise BadInput(f"{serving.weights} is an adapter; give the folder of its base, and a rank")
     if not (serving.weights / "config.json").is_file():
         raise BadInput(f"There is no model in {serving.weights}; give a folder in Hugging Face format")
 
 
-def _seen() -> list[str]:
+def _visible_gpus() -> list[str]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return []

@@ -15,20 +15,20 @@ from pathlib import Path
 
 from events.facts.errors import BadInput, ModelError
 from events.text.logging import logger
-from roles.serving.command import Serving, built_for_cpu, check, command, deal, environment
-from roles.serving.processes import clear_all, computed, descendants
-from roles.serving.server import Server, held_ports
-from roles.serving.supervised import Ended, Kept, Program, new_folder
+from roles.serving.command import ServingConfig, assign_devices, built_for_cpu, check, server_command, server_environment
+from roles.serving.processes import clear_orphaned_fleets, cpu_time_tenths, descendants
+from roles.serving.server import VllmServer, reserved_ports
+from roles.serving.supervised import ExitReport, SupervisedProgram, SupervisedPrograms, new_folder
 
 Progress = Callable[[float, str], None]
 """Told seconds and the last line of a log while servers start."""
-_LOOK_S = 0.5
+_POLL_S = 0.5
 
 
 class Fleet:
-    """Servers that answer; made by `start`."""
+    """Servers that answer; made by `start_fleet`."""
 
-    def __init__(self, servers: Sequence[Server], key: str, folder: Path, kept: Kept) -> None:
+    def __init__(self, servers: Sequence[VllmServer], key: str, folder: Path, kept: SupervisedPrograms) -> None:
         self.servers = tuple(servers)
         """Where they are, and their logs."""
         self.key = key
@@ -61,14 +61,14 @@ class Fleet:
     def signs(self) -> tuple[int, int]:
         """What grows as long as the servers do something: bytes that they logged, and tenths of seconds that they computed."""
         logged = sum(server.log.stat().st_size for server in self.servers if server.log.exists())
-        return logged, computed({self._kept.keeper, *descendants(self._kept.keeper)})
+        return logged, cpu_time_tenths({self._kept.keeper, *descendants(self._kept.keeper)})
 
     async def close(self) -> None:
         """End the servers and all that belongs to them. Safe to call twice."""
         self._death = self.death() or "The vLLM servers were closed; start others"
         await asyncio.to_thread(self._kept.end)
 
-    def _autopsy(self, ended: Ended) -> str:
+    def _autopsy(self, ended: ExitReport) -> str:
         how = f"was killed by signal {-ended.code}" if ended.code < 0 else f"ended with code {ended.code}"
         how += ", as the kernel does for want of memory" * (ended.code == -signal.SIGKILL)
         if ended.number is None:
@@ -77,7 +77,7 @@ class Fleet:
         return f"vLLM server {server.number} {how}: {server.last_words()} (all of it is in {server.log})"
 
 
-async def start(serving: Serving, progress: Progress = lambda seconds, line: None) -> Fleet:
+async def start_fleet(serving: ServingConfig, progress: Progress = lambda seconds, line: None) -> Fleet:
     """Start servers and wait until all answer.
 
     Raises:
@@ -86,23 +86,23 @@ async def start(serving: Serving, progress: Progress = lambda seconds, line: Non
     """
     check(serving)
     cpu = built_for_cpu()
-    devices = deal(serving, cpu=cpu)
-    await asyncio.to_thread(clear_all)
-    with held_ports(serving.port, serving.replicas) as ports:
-        servers = [Server(number, port, _log(serving.logs, port)) for number, port in enumerate(ports)]
+    devices = assign_devices(serving, cpu=cpu)
+    await asyncio.to_thread(clear_orphaned_fleets)
+    with reserved_ports(serving.port, serving.replicas) as ports:
+        servers = [VllmServer(number, port, _make_log(serving.logs, port)) for number, port in enumerate(ports)]
         folder = new_folder()
         key = serving.key or secrets.token_urlsafe(24)
         programs = [
-            Program(
-                command(serving, server.port, cpu=cpu),
-                environment(serving, folder, key, mine, cpu=cpu),
+            SupervisedProgram(
+                server_command(serving, server.port, cpu=cpu),
+                server_environment(serving, folder, key, mine, cpu=cpu),
                 str(server.log),
             )
             for server, mine in zip(servers, devices, strict=True)
         ]
-        fleet = Fleet(servers, key, folder, Kept(folder, programs))
+        fleet = Fleet(servers, key, folder, SupervisedPrograms(folder, programs))
         try:
-            await _healthy(fleet, serving.start_s, progress)
+            await _wait_until_healthy(fleet, serving.start_s, progress)
         except BaseException:
             await asyncio.shield(fleet.close())
             raise
@@ -110,7 +110,7 @@ async def start(serving: Serving, progress: Progress = lambda seconds, line: Non
     return fleet
 
 
-def _log(folder: Path, port: int) -> Path:
+def _make_log(folder: Path, port: int) -> Path:
     log = folder.absolute() / f"vllm-{port}.log"
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def _log(folder: Path, port: int) -> Path:
     return log
 
 
-async def _healthy(fleet: Fleet, limit_s: float, progress: Progress) -> None:
+async def _wait_until_healthy(fleet: Fleet, limit_s: float, progress: Progress) -> None:
     began = active = time.monotonic()
     silent = list(fleet.servers)
     before: object = None
@@ -137,6 +137,6 @@ async def _healthy(fleet: Fleet, limit_s: float, progress: Progress) -> None:
                 f" (all of it is in {silent[0].log}); find out what holds it, or raise serve.start_s"
             )
         progress(now - began, last)
-        await asyncio.sleep(_LOOK_S)
+        await asyncio.sleep(_POLL_S)
         well = await asyncio.gather(*(asyncio.to_thread(server.answers, fleet.key) for server in silent))
         silent = [server for server, answered in zip(silent, well, strict=True) if not answered]

@@ -15,16 +15,16 @@ from pathlib import Path
 
 from events.facts.errors import BadInput
 from events.text.safe_text import one_line
-from events.text.secrets import masked
+from events.text.secrets import mask
 from roles.serving.command import HOST
 
-_TAIL = 1 << 16
-_RAISED = re.compile(r"^(?:[\w.]+\.)?\w*(?:Error|Exception)\b(?:: .*)?$")
+_TAIL_BYTES = 1 << 16
+_ERROR_LINE = re.compile(r"^(?:[\w.]+\.)?\w*(?:Error|Exception)\b(?:: .*)?$")
 _PREFIX = re.compile(r"^(?:\([\w-]+ pid=\d+\) ?)?(?:(?:ERROR|WARNING|INFO) [\d-]+ [\d:]+ \[[^\]]*\] ?)?")
 
 
 @dataclass
-class Server:
+class VllmServer:
     """A server, from its start to its end."""
 
     number: int
@@ -33,7 +33,7 @@ class Server:
     """Where it listens."""
     log: Path
     """All that it says."""
-    greeted: int = 0
+    log_size_at_start: int = 0
     """Bytes of the log when it first answered."""
 
     @property
@@ -51,8 +51,8 @@ class Server:
             return False
         finally:
             connection.close()
-        if well and not self.greeted:
-            self.greeted = self.log.stat().st_size
+        if well and not self.log_size_at_start:
+            self.log_size_at_start = self.log.stat().st_size
         return well
 
     def last_line(self) -> str:
@@ -62,9 +62,9 @@ class Server:
 
     def last_words(self) -> str:
         """What it ended of: the first error that was raised, for others come of it; else the last line."""
-        lines = self._lines(self.greeted)
+        lines = self._lines(self.log_size_at_start)
         for number, line in enumerate(lines):
-            if _RAISED.match(line):
+            if _ERROR_LINE.match(line):
                 # pydantic says on the next line what is wrong.
                 return one_line(" ".join(lines[number : number + 1 + ("validation error" in line)]), 300)
         return lines[-1] if lines else "it said nothing"
@@ -72,17 +72,17 @@ class Server:
     def _lines(self, since: int) -> list[str]:
         try:
             with self.log.open("rb") as opened:
-                opened.seek(max(since, self.log.stat().st_size - _TAIL))
+                opened.seek(max(since, self.log.stat().st_size - _TAIL_BYTES))
                 said = opened.read().decode(errors="replace")
         except OSError:
             return []
-        lines = (masked(one_line(_PREFIX.sub("", line), 300)) for line in said.splitlines())
+        lines = (mask(one_line(_PREFIX.sub("", line), 300)) for line in said.splitlines())
         # The second half of a warning of Python's says nothing.
         return [line for line in lines if line and not line.startswith("warnings.warn(")]
 
 
 @contextmanager
-def held_ports(first: int, count: int) -> Iterator[list[int]]:
+def reserved_ports(first: int, count: int) -> Iterator[list[int]]:
     """Ports that nobody else is given meanwhile: we are bound to them too, and servers alone listen.
 
     Args:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from events.facts.errors import BadInput
-from roles.serving.processes import GRACE_S, PREFIX, clear, record
+from roles.serving.processes import GRACE_S, PREFIX, clear_folder, write_record
 
 _SOCKET_PATH = 107
 """Bytes that the kernel allows the path of a Unix socket."""
@@ -26,7 +26,7 @@ _NAME = "/" + "0" * 36
 
 
 @dataclass(frozen=True)
-class Program:
+class SupervisedProgram:
     """What to run."""
 
     command: list[str]
@@ -38,7 +38,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Ended:
+class ExitReport:
     """Why all of them ended."""
 
     number: int | None
@@ -47,7 +47,7 @@ class Ended:
     """Exit code; below 0, the signal."""
 
 
-class Kept:
+class SupervisedPrograms:
     """Programs that run, from now on, until one of them ends or we do.
 
     Args:
@@ -55,9 +55,9 @@ class Kept:
         programs: what to run.
     """
 
-    def __init__(self, folder: Path, programs: Sequence[Program]) -> None:
+    def __init__(self, folder: Path, programs: Sequence[SupervisedProgram]) -> None:
         self._folder = folder
-        self._ended: Ended | None = None
+        self._ended: ExitReport | None = None
         self._keeper = subprocess.Popen(
             [sys.executable, "-m", "roles.serving.supervisor", str(folder)],
             stdin=subprocess.PIPE,
@@ -65,7 +65,7 @@ class Kept:
             start_new_session=True,
         )
         assert self._keeper.stdin is not None
-        record(folder, self._keeper.pid)
+        write_record(folder, self._keeper.pid)
         with contextlib.suppress(BrokenPipeError):
             self._keeper.stdin.write(json.dumps([asdict(program) for program in programs]).encode() + b"\n")
             self._keeper.stdin.flush()
@@ -75,12 +75,12 @@ class Kept:
         """Process that they are below."""
         return self._keeper.pid
 
-    def ended(self) -> Ended | None:
+    def ended(self) -> ExitReport | None:
         """Why they ended; None while all run."""
         if self._ended is None and self._keeper.poll() is not None:
             assert self._keeper.stdout is not None
             said = self._keeper.stdout.read().split()
-            self._ended = Ended(int(said[0]), int(said[1])) if said else Ended(None, self._keeper.returncode)
+            self._ended = ExitReport(int(said[0]), int(said[1])) if said else ExitReport(None, self._keeper.returncode)
         return self._ended
 
     def end(self) -> None:
@@ -94,7 +94,7 @@ class Kept:
             self._keeper.kill()
             self._keeper.wait()
         self.ended()
-        clear(self._folder)
+        clear_folder(self._folder)
 
 
 def new_folder() -> Path:

@@ -17,10 +17,10 @@ import sys
 import time
 from pathlib import Path
 
-from roles.serving.processes import GRACE_S, descendants, end, remove
+from roles.serving.processes import GRACE_S, descendants, kill_until_gone, remove_folder
 
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
-_LOOK_S = 0.5
+_POLL_S = 0.5
 
 
 def main(folder: Path) -> None:
@@ -33,20 +33,20 @@ def main(folder: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     line = sys.stdin.buffer.readline()
     plan = json.loads(line) if line else []
-    servers = {_start(server, folder, libc): number for number, server in enumerate(plan)}
+    servers = {_start_server(server, folder, libc): number for number, server in enumerate(plan)}
     while os.getppid() == owner and not asked_to_end and servers:
-        ended = _reaped(servers)
+        ended = _reap_exited(servers)
         if ended:
-            _say(*ended)
+            _report_exit(*ended)
             break
         # The pipe says at once that its other end is closed; that the parent is another says it although a fork holds it open.
-        if select.select([sys.stdin.buffer], [], [], _LOOK_S)[0]:
+        if select.select([sys.stdin.buffer], [], [], _POLL_S)[0]:
             break
-    _end(servers)
-    remove(folder)
+    _terminate(servers)
+    remove_folder(folder)
 
 
-def _start(server: dict[str, object], folder: Path, libc: ctypes.CDLL) -> int:
+def _start_server(server: dict[str, object], folder: Path, libc: ctypes.CDLL) -> int:
     def die_with_keeper() -> None:
         libc.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
@@ -65,7 +65,7 @@ def _start(server: dict[str, object], folder: Path, libc: ctypes.CDLL) -> int:
     return int(process.pid)
 
 
-def _reaped(servers: dict[int, int]) -> tuple[int, int] | None:
+def _reap_exited(servers: dict[int, int]) -> tuple[int, int] | None:
     """Bury the dead; the number and the code of a server among them."""
     found = None
     with contextlib.suppress(ChildProcessError):
@@ -76,25 +76,25 @@ def _reaped(servers: dict[int, int]) -> tuple[int, int] | None:
     return found
 
 
-def _say(number: int, code: int) -> None:
+def _report_exit(number: int, code: int) -> None:
     with contextlib.suppress(OSError):
         os.write(sys.stdout.fileno(), f"{number} {code}\n".encode())
 
 
 def _alive(servers: dict[int, int]) -> set[int]:
-    _reaped(servers)
+    _reap_exited(servers)
     return descendants(os.getpid())
 
 
-def _end(servers: dict[int, int]) -> None:
+def _terminate(servers: dict[int, int]) -> None:
     for pid in servers:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + GRACE_S
     while servers and time.monotonic() < deadline:
-        _reaped(servers)
+        _reap_exited(servers)
         time.sleep(0.05)
-    end(lambda: _alive(servers))
+    kill_until_gone(lambda: _alive(servers))
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ engine_app = typer.Typer(
 @engine_app.command()
 def up() -> None:
     """Make sure that an engine answers and has the sandbox image. Fast when that is so already."""
-    client = engine.connect(engine.tell)
-    image = image_build.ensure(client, engine.tell)
-    engine.tell(f"Docker {client.version()['Version']} is up, sandbox image {image_build.tag()} ({image[:19]}).")
+    client = engine.connect(engine.print_message)
+    image = image_build.ensure_image(client, engine.print_message)
+    engine.print_message(f"Docker {client.version()['Version']} is up, sandbox image {image_build.tag()} ({image[:19]}).")
 
 
 @engine_app.command()
@@ -33,35 +33,35 @@ def down(
     ] = False,
 ) -> None:
     """Stop the private engine, with everything that runs in it. Images stay; other engines are left alone."""
-    private = engine.Engine.default()
-    found = engine.find() if idle else None
-    if found is not None and found.url == private.url and any(not item.orphan for item in owner.containers(found.client)):
-        engine.tell("The private Docker engine is in use and stays up.")
+    private = engine.PrivateEngine.default()
+    found = engine.find_engine() if idle else None
+    if found is not None and found.url == private.url and any(not item.orphan for item in owner.owned_containers(found.client)):
+        engine.print_message("The private Docker engine is in use and stays up.")
         return
-    private.down(engine.tell)
+    private.down(engine.print_message)
 
 
 @engine_app.command()
 def status() -> None:
     """Show which engine answers, its version and the sandbox image. Starts nothing; exit code 1 when none answers."""
-    found = engine.find()
+    found = engine.find_engine()
     if found is None:
-        engine.tell("No Docker engine answers; start one with `python -m sandbox.engine up`.")
+        engine.print_message("No Docker engine answers; start one with `python -m sandbox.engine up`.")
         raise typer.Exit(1)
-    private = engine.Engine.default()
+    private = engine.PrivateEngine.default()
     where = f"private, process {private.pid()}" if found.url == private.url else "not ours"
-    images = ", ".join(image_build.installed(found.client)) or "none yet"
-    engine.tell(f"Docker {found.client.version()['Version']} at {found.url} ({where}); sandbox images: {images}.")
+    images = ", ".join(image_build.installed_tags(found.client)) or "none yet"
+    engine.print_message(f"Docker {found.client.version()['Version']} at {found.url} ({where}); sandbox images: {images}.")
 
 
 @engine_app.command()
 def purge() -> None:
     """Remove the sandbox image and orphaned containers, and the private engine with all of its data."""
-    found = engine.find()
+    found = engine.find_engine()
     if found is not None:
         owner.remove_orphans(found.client)
-        image_build.remove(found.client)
-    engine.Engine.default().purge(engine.tell)
+        image_build.remove_images(found.client)
+    engine.PrivateEngine.default().purge(engine.print_message)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from sandbox.engine import packages
 if TYPE_CHECKING:
     import docker
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 """Tells a person what is going on."""
 
 DEFAULT_URL = "unix:///var/run/docker.sock"
@@ -36,27 +36,27 @@ SECONDS_TO_START = 300.0
 """How long a private engine may take until it answers; a second is usual, and an end is noticed at once."""
 ANSWER_SECONDS = 300
 """How long an engine may take for one answer; where none listens, that is noticed at once."""
-_MARK = ".gasp-engine"
+_MARKER_FILE = ".gasp-engine"
 _LONGEST_SOCKET = "exec/containerd/containerd.sock.ttrpc"
-SOCKET_PATH = 107
+MAX_SOCKET_PATH = 107
 """Bytes that the kernel allows the path of a Unix socket."""
-_OUTSIDE = 'echo $$ $(cut -d" " -f22 /proc/$$/stat) > "$0" && exec "$@"'
+_RECORD_PID_AND_EXEC = 'echo $$ $(cut -d" " -f22 /proc/$$/stat) > "$0" && exec "$@"'
 """Writes down its own process id and start time, then becomes what it is given: no moment without a name."""
-_INSIDE = 'dockerd "$@" & child=$!; trap "kill -TERM $child" TERM; wait $child; wait $child'
+_REAP_AND_RUN_DOCKERD = 'dockerd "$@" & child=$!; trap "kill -TERM $child" TERM; wait $child; wait $child'
 """Process 1 of the engine: reaps orphans, which dockerd does not, and ends when dockerd ends."""
 
 
-def quiet(_: str) -> None:
+def no_message(_: str) -> None:
     """Tell nobody."""
 
 
-def tell(text: str) -> None:
+def print_message(text: str) -> None:
     """Tell the person at the terminal."""
     sys.stderr.write(f"{text}\n")
 
 
 @dataclass(frozen=True)
-class Engine:
+class PrivateEngine:
     """A private engine in two folders of its own."""
 
     data: Path = Path("/var/lib/gasp-docker")
@@ -65,7 +65,7 @@ class Engine:
     """Socket, lock, process id and log."""
 
     @classmethod
-    def default(cls) -> Engine:
+    def default(cls) -> PrivateEngine:
         """The machine's one private engine; `GASP_ENGINE=/some/folder` moves it."""
         folder = os.environ.get("GASP_ENGINE")
         return cls(Path(folder, "data"), Path(folder, "run")) if folder else cls()
@@ -86,32 +86,32 @@ class Engine:
             pid, started = (self.state / "engine.pid").read_text().split()
         except (OSError, ValueError):
             return None
-        return int(pid) if started_at(int(pid)) == started else None
+        return int(pid) if process_start_time(int(pid)) == started else None
 
-    def up(self, say: Say = quiet) -> None:
+    def up(self, say: Notify = no_message) -> None:
         """Start it unless it answers already; two callers at once are safe.
 
         Raises:
             SandboxError: not root, no dockerd to be had, or it does not answer in time.
         """
-        if answers(self.url) and self.pid():
+        if is_answering(self.url) and self.pid():
             return
         if os.geteuid() != 0 or not (shutil.which("dockerd") or packages.available()):
             raise SandboxError(
                 "No Docker engine answers, and a private one needs root on Debian or Ubuntu; "
                 "start Docker, or set DOCKER_HOST to an engine, or run `sudo python -m sandbox.engine up`."
             )
-        if len(str(self.state / _LONGEST_SOCKET)) > SOCKET_PATH:
+        if len(str(self.state / _LONGEST_SOCKET)) > MAX_SOCKET_PATH:
             raise SandboxError(
                 f"The folder {self.state} is too long a name for Docker's sockets; set GASP_ENGINE to a shorter one."
             )
         with self._locked():
-            if answers(self.url) and self.pid():
+            if is_answering(self.url) and self.pid():
                 return
             self._kill()
             self._start(self._programs(say), say)
 
-    def down(self, say: Say = quiet) -> None:
+    def down(self, say: Notify = no_message) -> None:
         """Stop it, with everything that runs in it. Its images stay."""
         if not self.state.is_dir():
             return
@@ -126,11 +126,11 @@ class Engine:
             for name in ("engine.pid", "docker.sock", "docker.pid"):
                 (self.state / name).unlink(missing_ok=True)
 
-    def purge(self, say: Say = quiet) -> None:
+    def purge(self, say: Notify = no_message) -> None:
         """Stop it and remove both of its folders."""
         self.down(say)
         for folder in (self.data, self.state):
-            if folder.is_symlink() or not (folder / _MARK).is_file():
+            if folder.is_symlink() or not (folder / _MARKER_FILE).is_file():
                 continue
             say(f"Removing {folder}.")
             shutil.rmtree(folder)
@@ -142,12 +142,12 @@ class Engine:
             # Only who makes a folder marks it: one that somebody else made is never ours to remove.
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(mode=0o711)
-                (folder / _MARK).touch()
+                (folder / _MARKER_FILE).touch()
         with (self.state / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _programs(self, say: Say) -> dict[str, str]:
+    def _programs(self, say: Notify) -> dict[str, str]:
         """Environment in which dockerd is found: the machine's own, else unpacked packages."""
         path = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
         if shutil.which("dockerd", path=path):
@@ -163,7 +163,7 @@ class Engine:
         libraries = ":".join(str(folder) for folder in root.glob("usr/lib/*-linux-gnu"))
         return {**os.environ, "PATH": f"{root}/usr/sbin:{root}/usr/bin:{path}", "LD_LIBRARY_PATH": libraries}
 
-    def _start(self, environment: dict[str, str], say: Say) -> None:
+    def _start(self, environment: dict[str, str], say: Notify) -> None:
         say(f"Starting a private Docker engine at {self.url}.")
         for name in ("docker.sock", "docker.pid"):
             (self.state / name).unlink(missing_ok=True)
@@ -183,7 +183,18 @@ class Engine:
         alone = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
         with (self.state / "engine.log").open("wb") as log:
             process = subprocess.Popen(
-                ["sh", "-c", _OUTSIDE, self.state / "engine.pid", *alone, "sh", "-c", _INSIDE, "dockerd", *flags],
+                [
+                    "sh",
+                    "-c",
+                    _RECORD_PID_AND_EXEC,
+                    self.state / "engine.pid",
+                    *alone,
+                    "sh",
+                    "-c",
+                    _REAP_AND_RUN_DOCKERD,
+                    "dockerd",
+                    *flags,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -200,7 +211,7 @@ class Engine:
 
     def _has_begun(self) -> bool:
         with contextlib.suppress(SandboxError):
-            return answers(self.url)
+            return is_answering(self.url)
         return False
 
     def _kill(self) -> None:
@@ -225,7 +236,7 @@ class Engine:
         return not any(group.is_dir() for group in groups)
 
 
-def started_at(pid: int) -> str:
+def process_start_time(pid: int) -> str:
     """When a process started, in clock ticks since boot; empty when it is gone. With its pid, a name for ever."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -234,7 +245,7 @@ def started_at(pid: int) -> str:
     return "" if fields[0] in "ZX" else fields[19]
 
 
-def answers(url: str) -> bool:
+def is_answering(url: str) -> bool:
     """Whether a Docker engine answers there.
 
     Raises:
@@ -245,7 +256,7 @@ def answers(url: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Found:
+class EngineConnection:
     """An engine that answers."""
 
     client: docker.DockerClient
@@ -254,34 +265,34 @@ class Found:
     """Where it listens."""
 
 
-def find() -> Found | None:
+def find_engine() -> EngineConnection | None:
     """The engine that answers: `DOCKER_HOST` if that is set, else the default socket, else the private one.
 
     Raises:
         SandboxError: `DOCKER_HOST` is set and does not answer; then no other engine is looked for.
     """
     named = os.environ.get("DOCKER_HOST")
-    for url in (named,) if named else (DEFAULT_URL, Engine.default().url):
+    for url in (named,) if named else (DEFAULT_URL, PrivateEngine.default().url):
         client = _client(None if named else url)
         if client is not None:
-            return Found(client, url)
+            return EngineConnection(client, url)
     if named:
         raise SandboxError(f"No Docker engine answers at DOCKER_HOST={named}; start it, or unset DOCKER_HOST.")
     return None
 
 
-def connect(say: Say = quiet) -> docker.DockerClient:
+def connect(say: Notify = no_message) -> docker.DockerClient:
     """A client of the engine that answers; where none does, the private one is started.
 
     Raises:
         SandboxError: none answers and none can be started here.
     """
-    found = find()
+    found = find_engine()
     if found is None:
-        Engine.default().up(say)
-        found = find()
+        PrivateEngine.default().up(say)
+        found = find_engine()
     if found is None:
-        log = Engine.default().state / "engine.log"
+        log = PrivateEngine.default().state / "engine.log"
         raise SandboxError(f"The private Docker engine stopped as soon as it was up; see {log}.")
     return found.client
 

@@ -24,11 +24,11 @@ from sandbox.engine import packages
 if TYPE_CHECKING:
     import docker
 
-HERE = Path(__file__).parents[1]
-DOCKERFILE = HERE / "image" / "Dockerfile"
-IMPORTS = HERE / "image" / "imports.py"
+PACKAGE = Path(__file__).parents[1]
+DOCKERFILE = PACKAGE / "image" / "Dockerfile"
+IMPORTS = PACKAGE / "image" / "imports.py"
 """Imports what every build must have."""
-PROGRAMS = (
+GUEST_FILES = (
     "events/pure/literal.py",
     *(f"sandbox/guest/{name}.py" for name in ("fork_server", "child", "exit_output", "leftovers")),
     *(
@@ -48,18 +48,18 @@ REPOSITORY = "gasp-sandbox"
 _HUB = "https://registry-1.docker.io/v2/"
 _PRUNED = ("usr/share/doc", "usr/share/man", "usr/share/lintian", "usr/share/bug", "usr/share/python3")
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 def tag() -> str:
     """Name of the image that this version of the code needs: any change of what it holds is another name."""
     content = hashlib.sha256(" ".join(DEBS).encode())
-    for path in (DOCKERFILE, IMPORTS, *(HERE.parent / name for name in PROGRAMS)):
+    for path in (DOCKERFILE, IMPORTS, *(PACKAGE.parent / name for name in GUEST_FILES)):
         content.update(path.read_bytes())
     return f"{REPOSITORY}:{content.hexdigest()[:12]}"
 
 
-def ensure(client: docker.DockerClient, say: Say) -> str:
+def ensure_image(client: docker.DockerClient, say: Notify) -> str:
     """The image's id, after building it where the engine does not have it.
 
     Raises:
@@ -73,14 +73,14 @@ def ensure(client: docker.DockerClient, say: Say) -> str:
     except docker.errors.ImageNotFound:
         pass
     try:
-        if not (_hub_answers() and _from_hub(client, name, say)):
-            _from_packages(client, name, say)
+        if not (_hub_answers() and _build_from_hub(client, name, say)):
+            _build_from_packages(client, name, say)
         return str(client.images.get(name).id)
     except docker.errors.DockerException as error:
         raise SandboxError(f"The sandbox image {name} could not be built: {error}; is the disk full?") from error
 
 
-def there(client: docker.DockerClient, image: str) -> bool:
+def has_image(client: docker.DockerClient, image: str) -> bool:
     """Whether the engine has the image of this id."""
     import docker
 
@@ -90,12 +90,12 @@ def there(client: docker.DockerClient, image: str) -> bool:
         return False
 
 
-def installed(client: docker.DockerClient) -> list[str]:
+def installed_tags(client: docker.DockerClient) -> list[str]:
     """Names of the sandbox images that the engine has."""
     return sorted(name for image in client.images.list(REPOSITORY) for name in image.tags)
 
 
-def remove(client: docker.DockerClient) -> None:
+def remove_images(client: docker.DockerClient) -> None:
     """Remove every version of the image from the engine."""
     for image in client.images.list(REPOSITORY):
         client.images.remove(image.id, force=True)
@@ -111,14 +111,18 @@ def _hub_answers() -> bool:
     return True
 
 
-def _from_hub(client: docker.DockerClient, name: str, say: Say) -> bool:
+def _build_from_hub(client: docker.DockerClient, name: str, say: Notify) -> bool:
     import docker
 
     say(f"Building the sandbox image {name} from {DOCKERFILE.name}.")
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as tar:
-        for path, data in {"Dockerfile": DOCKERFILE.read_bytes(), IMPORTS.name: IMPORTS.read_bytes(), **_programs("")}.items():
-            tar.addfile(*_file(path, data))
+        for path, data in {
+            "Dockerfile": DOCKERFILE.read_bytes(),
+            IMPORTS.name: IMPORTS.read_bytes(),
+            **_guest_files(""),
+        }.items():
+            tar.addfile(*_tar_file(path, data))
     context.seek(0)
     try:
         client.images.build(fileobj=context, custom_context=True, tag=name, rm=True, forcerm=True)
@@ -128,7 +132,7 @@ def _from_hub(client: docker.DockerClient, name: str, say: Say) -> bool:
     return True
 
 
-def _from_packages(client: docker.DockerClient, name: str, say: Say) -> None:
+def _build_from_packages(client: docker.DockerClient, name: str, say: Notify) -> None:
     if not packages.available():
         raise SandboxError(
             f"The sandbox image {name} needs a hub or a Debian machine; let the engine reach docker.io, "
@@ -138,18 +142,18 @@ def _from_packages(client: docker.DockerClient, name: str, say: Say) -> None:
     with tempfile.TemporaryDirectory(prefix="gasp-image-") as folder:
         root = Path(folder, "root")
         packages.unpack(packages.fetch_exactly(DEBS, Path(folder, "debs")), root)
-        files = {path.relative_to(root).as_posix(): path for path in _kept(root)}
+        files = {path.relative_to(root).as_posix(): path for path in _kept_files(root)}
         # A name of our own: somebody else may be building the same image.
         raw = f"{name}-raw-{secrets.token_hex(4)}"
-        _load(client, raw, files, {})
+        _load_image(client, raw, files, {})
         try:
             compiled = _bytecode(client, raw)
         finally:
             client.images.remove(raw, force=True)
-        _load(client, name, files, compiled)
+        _load_image(client, name, files, compiled)
 
 
-def _kept(root: Path) -> Iterator[Path]:
+def _kept_files(root: Path) -> Iterator[Path]:
     for path in sorted(root.rglob("*")):
         if not path.relative_to(root).as_posix().startswith(_PRUNED):
             yield path
@@ -177,7 +181,7 @@ def _bytecode(client: docker.DockerClient, image: str) -> dict[str, bytes]:
         container.remove(force=True)
 
 
-def _load(client: docker.DockerClient, name: str, files: dict[str, Path], compiled: dict[str, bytes]) -> None:
+def _load_image(client: docker.DockerClient, name: str, files: dict[str, Path], compiled: dict[str, bytes]) -> None:
     """Load an image of one layer, in the format of `docker save`, with no times in it."""
     with tempfile.TemporaryFile() as layer, tempfile.TemporaryFile() as archive:
         _write_layer(layer, files, compiled)
@@ -196,8 +200,8 @@ def _load(client: docker.DockerClient, name: str, files: dict[str, Path], compil
         config_name = f"{hashlib.sha256(config).hexdigest()}.json"
         manifest = json.dumps([{"Config": config_name, "RepoTags": [name], "Layers": ["layer.tar"]}]).encode()
         with tarfile.open(fileobj=archive, mode="w") as tar:
-            tar.addfile(*_file(config_name, config))
-            tar.addfile(*_file("manifest.json", manifest))
+            tar.addfile(*_tar_file(config_name, config))
+            tar.addfile(*_tar_file("manifest.json", manifest))
             info = tarfile.TarInfo("layer.tar")
             info.size = layer.seek(0, io.SEEK_END)
             layer.seek(0)
@@ -207,7 +211,7 @@ def _load(client: docker.DockerClient, name: str, files: dict[str, Path], compil
 
 
 def _write_layer(layer: io.IOBase, files: dict[str, Path], compiled: dict[str, bytes]) -> None:
-    data = {**compiled, **_programs("gasp/")}
+    data = {**compiled, **_guest_files("gasp/")}
     folders = {"dev": 0o755, "proc": 0o555, "sys": 0o555, "tmp": 0o1777, "etc": 0o755, "home": 0o755, "run": 0o755}
     for path in (*data, *files):
         folders.update({str(parent): 0o755 for parent in Path(path).parents if str(parent) not in (".", *folders)})
@@ -218,37 +222,37 @@ def _write_layer(layer: io.IOBase, files: dict[str, Path], compiled: dict[str, b
             tar.addfile(info)
         for path in sorted({*data, *files} - set(folders)):
             if path in data:
-                tar.addfile(*_file(path, data[path]))
+                tar.addfile(*_tar_file(path, data[path]))
             elif files[path].is_symlink() or files[path].is_file():
-                _add(tar, path, files[path])
-        _link(tar, "home/user", "/tmp")  # noqa: S108  # the interpreter's home is the scratch folder
+                _tar_add(tar, path, files[path])
+        _tar_link(tar, "home/user", "/tmp")  # noqa: S108  # the interpreter's home is the scratch folder
         # The server writes it: which user programs are is decided when a container starts.
-        _link(tar, "etc/passwd", "/run/passwd")
+        _tar_link(tar, "etc/passwd", "/run/passwd")
 
 
-def _add(tar: tarfile.TarFile, name: str, path: Path) -> None:
+def _tar_add(tar: tarfile.TarFile, name: str, path: Path) -> None:
     if path.is_symlink():
-        _link(tar, name, str(path.readlink()))
+        _tar_link(tar, name, str(path.readlink()))
     else:
         # Setuid bits are dropped here; nothing in the image may raise its rights.
-        info, content = _file(name, path.read_bytes())
+        info, content = _tar_file(name, path.read_bytes())
         info.mode = path.stat().st_mode & 0o755
         tar.addfile(info, content)
 
 
-def _link(tar: tarfile.TarFile, name: str, target: str) -> None:
+def _tar_link(tar: tarfile.TarFile, name: str, target: str) -> None:
     info = tarfile.TarInfo(name)
     info.type, info.linkname = tarfile.SYMTYPE, target
     tar.addfile(info)
 
 
-def _programs(prefix: str) -> dict[str, bytes]:
-    packages_of_ours = sorted({name.partition("/")[0] for name in PROGRAMS})
-    files = {f"{prefix}{name}": (HERE.parent / name).read_bytes() for name in PROGRAMS}
+def _guest_files(prefix: str) -> dict[str, bytes]:
+    packages_of_ours = sorted({name.partition("/")[0] for name in GUEST_FILES})
+    files = {f"{prefix}{name}": (PACKAGE.parent / name).read_bytes() for name in GUEST_FILES}
     return {**{f"{prefix}{package}/__init__.py": b"" for package in packages_of_ours}, **files}
 
 
-def _file(name: str, data: bytes) -> tuple[tarfile.TarInfo, io.BytesIO]:
+def _tar_file(name: str, data: bytes) -> tuple[tarfile.TarInfo, io.BytesIO]:
     info = tarfile.TarInfo(name)
     info.size, info.mode = len(data), 0o644
     return info, io.BytesIO(data)

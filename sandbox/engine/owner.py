@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sandbox.engine.engine import started_at
+from sandbox.engine.engine import process_start_time
 
 if TYPE_CHECKING:
     import docker
@@ -22,7 +22,7 @@ _OWNER, _START, _RUN, _HOST, _BOOT = (f"gasp.{name}" for name in ("owner", "owne
 
 
 @dataclass(frozen=True)
-class Owned:
+class OwnedContainer:
     """A container of ours, or of another GASP process."""
 
     id: str
@@ -42,23 +42,23 @@ def labels(run: str) -> dict[str, str]:
     pid = os.getpid()
     return {
         _OWNER: str(pid),
-        _START: started_at(pid),
+        _START: process_start_time(pid),
         _RUN: run,
         _HOST: socket.gethostname(),
-        _BOOT: _boot(),
+        _BOOT: _boot_id(),
     }
 
 
-def containers(client: docker.DockerClient) -> list[Owned]:
+def owned_containers(client: docker.DockerClient) -> list[OwnedContainer]:
     """Every GASP container that the engine knows, running or not."""
     found = client.api.containers(all=True, filters={"label": _OWNER})
     return [
-        Owned(
+        OwnedContainer(
             id=item["Id"],
             run=item["Labels"].get(_RUN, ""),
             owner=int(item["Labels"][_OWNER]),
             state=item["State"],
-            orphan=_gone(item["Labels"]),
+            orphan=_owner_gone(item["Labels"]),
         )
         for item in found
     ]
@@ -66,13 +66,13 @@ def containers(client: docker.DockerClient) -> list[Owned]:
 
 def remove_orphans(client: docker.DockerClient) -> int:
     """Remove the containers whose owner is gone; how many there were."""
-    orphans = [item for item in containers(client) if item.orphan]
+    orphans = [item for item in owned_containers(client) if item.orphan]
     for item in orphans:
-        remove(client, item.id)
+        remove_container(client, item.id)
     return len(orphans)
 
 
-def remove(client: docker.DockerClient, container: str) -> None:
+def remove_container(client: docker.DockerClient, container: str) -> None:
     """Remove a container, running or not; nothing happens if it is gone already or the engine is."""
     import docker
     import requests
@@ -81,11 +81,11 @@ def remove(client: docker.DockerClient, container: str) -> None:
         client.api.remove_container(container, force=True)
 
 
-def _gone(by: dict[str, str]) -> bool:
+def _owner_gone(by: dict[str, str]) -> bool:
     if by.get(_HOST) != socket.gethostname():
         return False
-    return by.get(_BOOT) != _boot() or started_at(int(by[_OWNER])) != by.get(_START)
+    return by.get(_BOOT) != _boot_id() or process_start_time(int(by[_OWNER])) != by.get(_START)
 
 
-def _boot() -> str:
+def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -29,30 +29,30 @@ SCRATCH = "/tmp"  # noqa: S108  # the container's own tmpfs; nothing is deleted 
 """The only writable place; it must be a mount of its own."""
 NOBODY = 65534
 """Gid of the programs."""
-USERS = (1 << 30, 1 << 31)
+UID_RANGE = (1 << 30, 1 << 31)
 """Uids that no person or service has; a container draws one of them for its programs."""
-FEW_USERS = (30_000, 65_000)
+SMALL_UID_RANGE = (30_000, 65_000)
 """The same where the engine gives containers only the usual 65 536."""
-SERVER_FILES = 4096
+MAX_SERVER_FDS = 4096
 """Descriptors that a server may have."""
 EXEC_CALLS = {"x86_64": (59, 322), "aarch64": (221, 281)}
 """Numbers of execve and execveat."""
-BEGUN = struct.Struct("=dd")
+START_RECORD = struct.Struct("=dd")
 """First words of a child's answers, once rights are dropped, limits set and inputs read: when the program began (monotonic
 seconds), and the CPU seconds used by then."""
-READING_SECONDS = 20
+PARSE_CPU_SECONDS = 20
 """CPU seconds that reading the inputs of a job may take."""
-PACKED_FROM = 1 << 14
+PACK_THRESHOLD = 1 << 14
 """Characters from which on an input that was read is kept packed: as objects, thirty such lists would fill the memory."""
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 
-Reply = tuple[str, str, str]
+InputReply = tuple[str, str, str]
 """Status, value and detail of one input."""
-Say = Callable[[Reply], None]
+SendReply = Callable[[InputReply], None]
 """Sends a reply to the server."""
-Prepared = bytes | tuple[object, ...] | str
+PreparedArguments = bytes | tuple[object, ...] | str
 """Arguments of a call, packed or not; or why they cannot be read."""
-Bounds = list[tuple[int, tuple[int, int]]]
+Rlimits = list[tuple[int, tuple[int, int]]]
 """Arguments for `resource.setrlimit`."""
 
 
@@ -63,7 +63,7 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
-def enter(place: tuple[int, int, int, int], limits: dict[str, Any], bounds: Bounds, pipes: list[int], user: int) -> None:
+def run_child(place: tuple[int, int, int, int], limits: dict[str, Any], bounds: Rlimits, pipes: list[int], user: int) -> None:
     """Become a child: read the job, take descriptors, rights and limits, play, and end.
 
     Args:
@@ -80,36 +80,36 @@ def enter(place: tuple[int, int, int, int], limits: dict[str, Any], bounds: Boun
     try:
         jobs, start, size, number = place
         job = json.loads(os.pread(jobs, size, start))
-        own_descriptors(pipes)
+        close_other_descriptors(pipes)
         prints = job["mode"] == "stdin"
         if prints:
             _use_standard_streams(job["inputs"][number], pipes.pop())
         os.setpgid(0, 0)
         os.chdir(SCRATCH)
-        limit(bounds)
-        limit_cpu(READING_SECONDS, READING_SECONDS + limits["cpu_seconds"] + 1)
-        drop(user)
+        apply_rlimits(bounds)
+        set_cpu_limit(PARSE_CPU_SECONDS, PARSE_CPU_SECONDS + limits["cpu_seconds"] + 1)
+        drop_privileges(user)
         refuse_exec()
         answers, asked = pipes[0], os.getpid()
         dumps = json.dumps
 
-        def say(reply: Reply) -> None:
+        def say(reply: InputReply) -> None:
             if os.getpid() != asked:
                 # A program forked and forgot which half it is.
                 os._exit(0)
             text = dumps(reply, ensure_ascii=False).encode("utf-8", "replace")
             write_all(answers, struct.pack("!I", len(text)) + text)
 
-        inputs = [] if prints else [prepared(text) for text in job["inputs"]]
+        inputs = [] if prints else [prepare_arguments(text) for text in job["inputs"]]
         used = time.process_time()
         # The kernel counts whole seconds; a tenth of one more or less does not matter.
         seconds = limits["cpu_seconds"] + int(used + 0.9)
-        limit_cpu(seconds, seconds + 1)
-        write_all(answers, BEGUN.pack(time.monotonic(), used))
+        set_cpu_limit(seconds, seconds + 1)
+        write_all(answers, START_RECORD.pack(time.monotonic(), used))
         if prints:
-            unfinished = stdin_child(job, say)
+            unfinished = run_stdin_program(job, say)
         else:
-            function_child(job, inputs, limits["output_kb"] * 1024, say)
+            run_function(job, inputs, limits["output_kb"] * 1024, say)
         code = 0
     except BaseException:  # whatever a program does to us, the server only looks at the wait status
         code = 1
@@ -118,7 +118,7 @@ def enter(place: tuple[int, int, int, int], limits: dict[str, Any], bounds: Boun
     os._exit(code)
 
 
-def own_descriptors(keep: Sequence[int]) -> None:
+def close_other_descriptors(keep: Sequence[int]) -> None:
     """Close all descriptors but these, and open standard streams that nobody shares.
 
     Flags, owners and locks belong to the open file and not to the descriptor: in a shared one they would outlive the program.
@@ -127,12 +127,12 @@ def own_descriptors(keep: Sequence[int]) -> None:
     for fd in range(3):
         os.dup2(nothing, fd)
     first = 3
-    for fd in (*sorted(keep), SERVER_FILES):
+    for fd in (*sorted(keep), MAX_SERVER_FDS):
         os.closerange(first, fd)
         first = fd + 1
 
 
-def bounds_of(limits: dict[str, Any]) -> Bounds:
+def rlimits_of(limits: dict[str, Any]) -> Rlimits:
     """What a process may use under these limits, but for CPU time; worked out by a server, once for all children.
 
     How many processes there may be is up to the container's pids cgroup.
@@ -152,7 +152,7 @@ def bounds_of(limits: dict[str, Any]) -> Bounds:
     return bounds
 
 
-def limit(bounds: Bounds) -> None:
+def apply_rlimits(bounds: Rlimits) -> None:
     """Set the limits of a process, and let the kernel take it before the server when memory runs out."""
     score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
     os.write(score, b"1000")
@@ -161,20 +161,20 @@ def limit(bounds: Bounds) -> None:
         resource.setrlimit(what, bound)
 
 
-def limit_cpu(seconds: int, most: int) -> None:
+def set_cpu_limit(seconds: int, most: int) -> None:
     """Limit CPU time. The soft limit ends a program by SIGXCPU, which says why; the hard one ends those that ignore it."""
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, most))
 
 
-def own_user() -> int:
+def draw_uid() -> int:
     """A uid that hardly any other container has: the kernel counts pipes, signals and more by user, on the whole machine."""
     with open("/proc/self/uid_map") as file:
         last = max(int(line.split()[0]) + int(line.split()[2]) for line in file)
-    first, end = USERS if last > USERS[1] else FEW_USERS
+    first, end = UID_RANGE if last > UID_RANGE[1] else SMALL_UID_RANGE
     return first + int.from_bytes(os.urandom(4), "big") % (end - first)
 
 
-def drop(user: int) -> None:
+def drop_privileges(user: int) -> None:
     """Become a user without rights; capabilities go with uid 0."""
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
@@ -200,11 +200,11 @@ def exec_filter() -> tuple[Callable[..., int], bytes, object]:
     steps = ((0x20, 0, 0, 0), (0x15, 2, 0, first), (0x15, 1, 0, second), (0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x00050001))
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
     program = struct.pack("@HP", len(steps), ctypes.addressof(code))
-    return system_library().prctl, program, code
+    return libc().prctl, program, code
 
 
 @functools.cache
-def system_library() -> ctypes.CDLL:
+def libc() -> ctypes.CDLL:
     """The C library, with the two functions that children call; found once, in the server."""
     library = ctypes.CDLL(None, use_errno=True)
     # Looked up once here, each is an attribute that children find.
@@ -225,7 +225,7 @@ def _use_standard_streams(text: str, stdout: int) -> None:
     sys.stdout = sys.__stdout__ = os.fdopen(1, "w", encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]
 
 
-def prepared(text: str) -> Prepared:
+def prepare_arguments(text: str) -> PreparedArguments:
     """The arguments that a text stands for, ready for the call; before the program begins, so that its time is its own."""
     try:
         arguments = literal.read_arguments(text)
@@ -233,7 +233,7 @@ def prepared(text: str) -> Prepared:
         return str(error)
     except MemoryError:
         return "it does not fit into the memory"
-    return marshal.dumps(arguments) if len(text) >= PACKED_FROM and not _holds_set(arguments) else arguments  # type: ignore[arg-type]
+    return marshal.dumps(arguments) if len(text) >= PACK_THRESHOLD and not _holds_set(arguments) else arguments  # type: ignore[arg-type]
 
 
 def _holds_set(value: object) -> bool:
@@ -245,15 +245,15 @@ def _holds_set(value: object) -> bool:
     return isinstance(value, (set, frozenset))
 
 
-def function_child(job: dict[str, Any], inputs: list[Prepared], room: int, say: Say) -> None:
+def run_function(job: dict[str, Any], inputs: list[PreparedArguments], room: int, say: SendReply) -> None:
     """Define the program once, then call its entry on every input; a value may have `room` bytes."""
     try:
-        space = _define(job["source"], "solution")
+        space = _execute_source(job["source"], "solution")
         cls, _, method = job["entry"].rpartition(".")
         if (cls or method) not in space:
             raise NameError(f"the program defines no {cls or method}")
     except BaseException as error:  # a program may raise anything
-        failed = _failure(error)
+        failed = _failure_reply(error)
         for _ in inputs:
             say(failed)
         return
@@ -262,7 +262,7 @@ def function_child(job: dict[str, Any], inputs: list[Prepared], room: int, say: 
         say(_call(space, cls, method, inputs.pop(), room))
 
 
-def _call(space: dict[str, Any], cls: str, method: str, given: Prepared, room: int) -> Reply:
+def _call(space: dict[str, Any], cls: str, method: str, given: PreparedArguments, room: int) -> InputReply:
     if isinstance(given, str):
         return "runtime_error", "", f"the input is not a list of literals: {given}"
     try:
@@ -275,10 +275,10 @@ def _call(space: dict[str, Any], cls: str, method: str, given: Prepared, room: i
     except literal.TooLarge as error:
         return "output_limit", "", str(error)
     except BaseException as error:  # a program may raise anything
-        return _failure(error)
+        return _failure_reply(error)
 
 
-def stdin_child(job: dict[str, Any], say: Say) -> bool:
+def run_stdin_program(job: dict[str, Any], say: SendReply) -> bool:
     """Run the program as `__main__`, to the end of its threads and exit handlers, and say how it ended.
 
     `sys.exit` of any code is an end. What is raised after the program's last line changes nothing, as under CPython.
@@ -290,7 +290,7 @@ def stdin_child(job: dict[str, Any], say: Say) -> bool:
     asked = os.getpid()
     atexit._clear()
     streams = exit_output.standard_streams()
-    failed = _main(job["source"])
+    failed = _run_as_main(job["source"])
     with contextlib.suppress(BaseException):
         threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
@@ -300,23 +300,23 @@ def stdin_child(job: dict[str, Any], say: Say) -> bool:
         say(failed)
         return False
     say(("ok", "", ""))
-    if exit_output.pending(streams):
+    if exit_output.may_print_at_exit(streams):
         return True
     exit_output.flush(streams)
-    system_library().fflush(None)
+    libc().fflush(None)
     return False
 
 
-def _main(source: str) -> Reply | None:
+def _run_as_main(source: str) -> InputReply | None:
     """Run a program; why it failed, if it did."""
     try:
-        _define(source, "__main__")
+        _execute_source(source, "__main__")
     except SystemExit:
         return None
     except BaseException as error:  # a program may raise anything
-        failed = _failure(error)
+        failed = _failure_reply(error)
         hook = sys.excepthook
-        if hook is not sys.__excepthook__ and not isinstance(error, _NotPython):
+        if hook is not sys.__excepthook__ and not isinstance(error, _CompileError):
             try:
                 hook(type(error), error, error.__traceback__)
             except SystemExit:
@@ -327,25 +327,25 @@ def _main(source: str) -> Reply | None:
     return None
 
 
-def _define(source: str, name: str) -> dict[str, Any]:
+def _execute_source(source: str, name: str) -> dict[str, Any]:
     try:
         code = compile(source, f"{name}.py", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, OverflowError) as error:
-        raise _NotPython(f"{type(error).__name__}: {error}") from None
+        raise _CompileError(f"{type(error).__name__}: {error}") from None
     module = type(sys)(name)
     sys.modules[name] = module
     exec(code, module.__dict__)  # noqa: S102  # this is what the container is for
     return module.__dict__
 
 
-class _NotPython(Exception):
+class _CompileError(Exception):
     """The source does not compile."""
 
 
-def _failure(error: BaseException) -> Reply:
+def _failure_reply(error: BaseException) -> InputReply:
     if isinstance(error, MemoryError):
         return "memory_limit", "", "MemoryError"
-    if isinstance(error, _NotPython):
+    if isinstance(error, _CompileError):
         return "syntax_error", "", str(error)[:200]
     try:
         detail = f"{type(error).__name__}: {error}"[:200]

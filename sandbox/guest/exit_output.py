@@ -26,12 +26,12 @@ Streams = tuple[Any, Any, Any]
 
 
 def standard_streams() -> Streams:
-    """The standard streams of a program that is about to begin. What exists by now is never looked at by `pending`."""
+    """The standard streams of a program that is about to begin. What exists by now is never looked at by `may_print_at_exit`."""
     gc.freeze()
     return sys.stdout, sys.stdout.buffer, sys.stderr
 
 
-def pending(streams: Streams) -> bool:
+def may_print_at_exit(streams: Streams) -> bool:
     """Whether the program has left something that could print while the interpreter exits."""
     for name, stream in (("stdout", streams[0]), ("stderr", streams[2])):
         if (now := getattr(sys, name, None)) is not None and now is not stream:
@@ -39,7 +39,7 @@ def pending(streams: Streams) -> bool:
     objects = gc.get_objects()
     kinds = set(map(type, objects))
     asked = {kind for kind in kinds if _has_finalizer(kind) or issubclass(kind, (type, weakref.ref))}
-    return bool(asked) and any(type(item) in asked and _may_print(item) for item in objects)
+    return bool(asked) and any(type(item) in asked and _object_may_print(item) for item in objects)
 
 
 def flush(streams: Streams) -> None:
@@ -53,14 +53,14 @@ def _has_finalizer(kind: type) -> bool:
     return any("__del__" in vars(base) for base in kind.__mro__)
 
 
-def _may_print(item: Any) -> bool:
+def _object_may_print(item: Any) -> bool:
     kind = type(item)
     if isinstance(item, type):
         # Objects of a class without fields are unknown to the garbage collector; and a class, too, may have a finalizer.
         return _has_finalizer(kind) or (not item.__flags__ & _HAS_GC and _has_finalizer(item))
     if isinstance(item, weakref.ref):
         call = item.__callback__
-        return call is not None and not _of_the_library(call)
+        return call is not None and not _is_library_callback(call)
     if kind in _CODE:
         # Without a `try` or a `with` nothing happens when it is closed.
         return bool(getattr(item, _CODE[kind]).co_exceptiontable)
@@ -69,7 +69,7 @@ def _may_print(item: Any) -> bool:
     return kind not in _READERS
 
 
-def _of_the_library(call: Any) -> bool:
+def _is_library_callback(call: Any) -> bool:
     if isinstance(call, types.BuiltinFunctionType):
         return call is not print
     return isinstance(call, types.FunctionType) and call.__globals__.get("__name__") != "__main__"

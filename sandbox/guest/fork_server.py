@@ -32,40 +32,40 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox.guest.child import (
-    BEGUN,
+    MAX_SERVER_FDS,
     NOBODY,
-    READING_SECONDS,
+    PARSE_CPU_SECONDS,
     SCRATCH,
-    SERVER_FILES,
-    Bounds,
-    bounds_of,
-    enter,
+    START_RECORD,
+    Rlimits,
+    draw_uid,
     exec_filter,
-    function_child,
-    own_user,
-    prepared,
+    prepare_arguments,
+    rlimits_of,
+    run_child,
+    run_function,
     write_all,
 )
-from sandbox.guest.leftovers import Usage, kill_all, sweep
+from sandbox.guest.leftovers import Usage, kill_and_reap_all, remove_leftovers
 
 PROTOCOL = 3
 """Number of the agreement with the host; changes with the frames."""
-FLAG = "GASP_INSIDE"
+CONTAINER_FLAG = "GASP_INSIDE"
 """Environment flag that only our containers set."""
 OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control", os.devnull)
 """Where the kernel counts the processes that it kills for memory: control groups version 2, version 1, nowhere."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
-READING_PATIENCE = 3 * READING_SECONDS
-"""Wall-clock seconds until a child has read its inputs, which it is given `READING_SECONDS` of CPU time for."""
-REPLY_SECONDS = 0.02
+PARSE_TIMEOUT_S = 3 * PARSE_CPU_SECONDS
+"""Wall-clock seconds until a child has read its inputs, which it is given `PARSE_CPU_SECONDS` of CPU time for."""
+REPLY_BATCH_SECONDS = 0.02
 """How long a reply may wait for others to go out with."""
-QUICK_MS = 5
+FIRST_POLL_MS = 5
 """How long a child is left in peace: what it has said by then is taken when it has ended, without a wake-up for every word."""
 WARM_UP = {"source": "def f(x): return x", "entry": "f"}
 """A job of our own."""
 WARM_UP_INPUT = "[1, 'a', 2.5]"
 """Its input."""
-WARM_UPS = 50
+WARM_UP_RUNS = 50
 """How often it is played, so that the interpreter has made of the code what it makes of code that runs often."""
 PRELOADED = (
     "abc array ast base64 bisect calendar cmath collections collections.abc contextlib copy dataclasses datetime decimal"
@@ -77,7 +77,7 @@ PRELOADED = (
 
 def refuse_outside() -> None:
     """Stop unless this is pid 1 of a container of ours: the server kills every process it can see."""
-    inside = os.getpid() == 1 and os.path.exists("/.dockerenv") and os.environ.get(FLAG) == "1"
+    inside = os.getpid() == 1 and os.path.exists("/.dockerenv") and os.environ.get(CONTAINER_FLAG) == "1"
     if not inside:
         sys.stderr.write(
             "fork_server.py runs only as pid 1 of a GASP sandbox container; use sandbox.host.docker_runner.DockerRunner.\n"
@@ -116,7 +116,7 @@ def _read_exactly(fd: int, size: int) -> bytes:
 
 
 @dataclass
-class Heard:
+class PipeCapture:
     """What one pipe of a child has brought."""
 
     room: int
@@ -129,7 +129,7 @@ class Heard:
     """Bytes so far."""
 
 
-class Server:
+class ForkServer:
     """Serves frames until the host goes away."""
 
     def __init__(self, requests: int, replies: int, user: int) -> None:
@@ -148,7 +148,7 @@ class Server:
         self._jobs, self._answers, self._outputs, self._waiting = (
             os.memfd_create(name) for name in ("jobs", "answers", "outputs", "waiting")
         )
-        self._bounds: Bounds = []
+        self._bounds: Rlimits = []
         self._buffer = memoryview(bytearray(1 << 16))
         self._used = 0
 
@@ -158,7 +158,7 @@ class Server:
         while (request := read_frame(self._requests)) is not None:
             self._receive(sum(job["size"] for job in request["jobs"]))
             start, since = 0, time.monotonic()
-            self._bounds = bounds_of(request["limits"])
+            self._bounds = rlimits_of(request["limits"])
             for job in request["jobs"]:
                 began = time.monotonic()
                 ends, usage = self._play(job, start, request["limits"])
@@ -168,14 +168,14 @@ class Server:
                 now = time.monotonic()
                 write_frame(self._waiting, reply | {"seconds": round(now - began, 6)})
                 for kept in (self._answers, self._outputs):
-                    _pour(kept, self._waiting)
-                if now - since > REPLY_SECONDS:
-                    _pour(self._waiting, self._replies)
+                    _transfer(kept, self._waiting)
+                if now - since > REPLY_BATCH_SECONDS:
+                    _transfer(self._waiting, self._replies)
                     since = now
-            _pour(self._waiting, self._replies)
+            _transfer(self._waiting, self._replies)
 
     def _receive(self, size: int) -> None:
-        _empty(self._jobs)
+        _truncate(self._jobs)
         while size:
             taken = self._move(self._requests, self._jobs, size)
             if not taken:
@@ -215,24 +215,24 @@ class Server:
         for number in range(job["inputs"] if prints else 1):
             cpu_left, wall_left = limits["cpu_seconds"] - used.cpu, limits["wall_seconds"] - used.wall
             if cpu_left <= 0 or wall_left <= 0:
-                ends.append(_end("not_reached"))
+                ends.append(_exit_record("not_reached"))
                 continue
             now = {**limits, "cpu_seconds": max(1, round(cpu_left)), "wall_seconds": wall_left}
             place = (self._jobs, start, job["size"], number)
-            heard = [Heard(room, "tampered", self._answers)]
-            heard += [Heard(limits["output_kb"] * 1024, "output_limit", self._outputs)] if prints else []
+            heard = [PipeCapture(room, "tampered", self._answers)]
+            heard += [PipeCapture(limits["output_kb"] * 1024, "output_limit", self._outputs)] if prints else []
             ends.append(self._spawn(place, now, heard, used))
         return ends, used
 
     def _spawn(
-        self, place: tuple[int, int, int, int], limits: dict[str, Any], heard: list[Heard], used: Usage
+        self, place: tuple[int, int, int, int], limits: dict[str, Any], heard: list[PipeCapture], used: Usage
     ) -> dict[str, Any]:
         pipes = [os.pipe() for _ in heard]
         outer = {pipe[0]: ear for pipe, ear in zip(pipes, heard, strict=True)}
         oom_kills, forked = self._oom_kills(), time.monotonic()
         pid = os.fork()
         if pid == 0:
-            enter(place, limits, self._bounds, [pipe[1] for pipe in pipes], self._user)
+            run_child(place, limits, self._bounds, [pipe[1] for pipe in pipes], self._user)
         for pipe in pipes:
             os.close(pipe[1])
         try:
@@ -243,31 +243,31 @@ class Server:
         begun, read_cpu = self._begun(heard[0]) or (0.0, 0.0)
         cpu = usage.cpu - read_cpu
         out_of_cpu = cpu >= limits["cpu_seconds"] - 0.1
-        if not begun and (cause == "time_limit" or (os.WIFSIGNALED(status) and usage.cpu >= READING_SECONDS - 0.1)):
+        if not begun and (cause == "time_limit" or (os.WIFSIGNALED(status) and usage.cpu >= PARSE_CPU_SECONDS - 0.1)):
             cause = "unread"
         elif not begun and not cause and not os.WIFSIGNALED(status):
             raise SystemExit("a child could not drop its rights or set its limits")
         used.add(cpu, usage.peak, time.monotonic() - (begun or forked))
-        return _end(cause, status, out_of_cpu, self._oom_kills() > oom_kills, *(ear.size for ear in heard))
+        return _exit_record(cause, status, out_of_cpu, self._oom_kills() > oom_kills, *(ear.size for ear in heard))
 
-    def _begun(self, ear: Heard) -> tuple[float, float] | None:
+    def _begun(self, ear: PipeCapture) -> tuple[float, float] | None:
         """When the program of a child began, and what CPU time the child had used by then; None if it has not said."""
-        if ear.size < BEGUN.size:
+        if ear.size < START_RECORD.size:
             return None
-        said = os.pread(self._answers, BEGUN.size, os.lseek(self._answers, 0, os.SEEK_CUR) - ear.size)
-        begun, cpu = BEGUN.unpack(said)
+        said = os.pread(self._answers, START_RECORD.size, os.lseek(self._answers, 0, os.SEEK_CUR) - ear.size)
+        begun, cpu = START_RECORD.unpack(said)
         return begun, cpu
 
-    def _watch(self, pid: int, outer: dict[int, Heard], answers: Heard, wall: float) -> tuple[str, int, Usage]:
+    def _watch(self, pid: int, outer: dict[int, PipeCapture], answers: PipeCapture, wall: float) -> tuple[str, int, Usage]:
         """Collect what the child writes until it exits, overflows or is out of time; then leave no process behind."""
         exited = os.pidfd_open(pid)
         poll = select.poll()
         poll.register(exited, select.POLLIN)
         poll.register(self._requests, 0)
         cause, running, begun = "", True, None
-        deadline = time.monotonic() + READING_PATIENCE
+        deadline = time.monotonic() + PARSE_TIMEOUT_S
         try:
-            poll.poll(min(QUICK_MS, wall * 1000))
+            poll.poll(min(FIRST_POLL_MS, wall * 1000))
             for fd in outer:
                 poll.register(fd, select.POLLIN)
             while running and not cause:
@@ -286,7 +286,7 @@ class Server:
                     deadline = min(begun[0], time.monotonic()) + wall
         finally:
             os.close(exited)
-            status, usage = kill_all(pid)
+            status, usage = kill_and_reap_all(pid)
         for fd, ear in outer.items():
             while not cause and self._hear(fd, ear):
                 pass
@@ -294,7 +294,7 @@ class Server:
         self._wipe()
         return cause, status, usage
 
-    def _hear(self, fd: int, ear: Heard) -> bool:
+    def _hear(self, fd: int, ear: PipeCapture) -> bool:
         """Take what a pipe has; False at its end or when that was more than there is room for."""
         taken = self._move(fd, ear.kept)
         ear.size += taken
@@ -306,27 +306,27 @@ class Server:
         if os.fstatvfs(self._scratch).f_ffree != self._free:
             pid = os.fork()
             if pid == 0:
-                sweep(self._scratch, self._user)
-            kill_all(pid, at_once=False)
+                remove_leftovers(self._scratch, self._user)
+            kill_and_reap_all(pid, at_once=False)
         # When the folder was last touched is no message to the next program.
         os.utime(self._scratch, (0, 0))
         return os.fstatvfs(self._scratch).f_ffree == self._free
 
 
-def _pour(source: int, target: int) -> None:
+def _transfer(source: int, target: int) -> None:
     """Move all of a nameless file on, which is not read for that."""
     size, done = os.lseek(source, 0, os.SEEK_END), 0
     while done < size:
         done += os.sendfile(target, source, done, size - done)
-    _empty(source)
+    _truncate(source)
 
 
-def _empty(fd: int) -> None:
+def _truncate(fd: int) -> None:
     os.ftruncate(fd, 0)
     os.lseek(fd, 0, os.SEEK_SET)
 
 
-def _end(
+def _exit_record(
     cause: str, status: int = 0, out_of_cpu: bool = False, out_of_memory: bool = False, answers: int = 0, output: int = 0
 ) -> dict[str, Any]:
     """How a child ended, as `sandbox.host.exit_status` has it, but for what it said: only how long that is."""
@@ -334,7 +334,7 @@ def _end(
     return {"cause": cause, "status": status, **flags, "answers": answers, "output": output}
 
 
-def begin() -> tuple[int, int, int]:
+def start_server() -> tuple[int, int, int]:
     """What both servers begin with: the protocol's descriptors, away from the standard streams, and the programs' user.
 
     Returns:
@@ -349,12 +349,12 @@ def begin() -> tuple[int, int, int]:
     # The C library keeps named semaphores in /dev/shm: in the scratch folder they are counted and removed.
     with contextlib.suppress(FileExistsError):
         os.symlink(SCRATCH, "/dev/shm")  # noqa: S108
-    user = own_user()
+    user = draw_uid()
     # Where the image's /etc/passwd points to; only the server can write there.
     with open("/run/passwd", "w") as file:
         file.write(f"root:x:0:0::/:\nnobody:x:{user}:{NOBODY}::{SCRATCH}:\n")
     # A child closes all descriptors up to here; its own limit is another.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (SERVER_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_SERVER_FDS, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     for name in PRELOADED.split():
         importlib.import_module(name)
     exec_filter()
@@ -363,14 +363,14 @@ def begin() -> tuple[int, int, int]:
 
 def main() -> None:
     """Warm up, serve."""
-    requests, replies, user = begin()
+    requests, replies, user = start_server()
     with open(os.devnull, "wb", buffering=0) as nothing:
-        for _ in range(WARM_UPS):
-            function_child(WARM_UP, [prepared(WARM_UP_INPUT)], 1024, lambda reply: write_frame(nothing.fileno(), reply))
+        for _ in range(WARM_UP_RUNS):
+            run_function(WARM_UP, [prepare_arguments(WARM_UP_INPUT)], 1024, lambda reply: write_frame(nothing.fileno(), reply))
     del sys.modules["solution"]
     gc.collect()
     gc.freeze()
-    Server(requests, replies, user).serve()
+    ForkServer(requests, replies, user).serve()
 
 
 if __name__ == "__main__":

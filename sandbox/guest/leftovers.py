@@ -8,9 +8,9 @@ import signal
 from dataclasses import dataclass
 from typing import NoReturn
 
-from sandbox.guest.child import drop
+from sandbox.guest.child import drop_privileges
 
-SWEEP_SECONDS = 10
+CLEANUP_SECONDS = 10
 """How long removing the leftovers of one job may take."""
 
 
@@ -32,7 +32,7 @@ class Usage:
         self.wall += wall
 
 
-def kill_all(pid: int, at_once: bool = True) -> tuple[int, Usage]:
+def kill_and_reap_all(pid: int, at_once: bool = True) -> tuple[int, Usage]:
     """Kill every other process of the container and reap them; wait status of `pid`, and what all of them used.
 
     As pid 1 the server adopts all orphans, hence no child left to wait for means no process left at all.
@@ -52,22 +52,22 @@ def kill_all(pid: int, at_once: bool = True) -> tuple[int, Usage]:
             status = code
 
 
-def sweep(scratch: int, user: int) -> NoReturn:
+def remove_leftovers(scratch: int, user: int) -> NoReturn:
     """In a child: remove what the programs left, with their rights and not with ours."""
     try:
-        drop(user)
-        signal.alarm(SWEEP_SECONDS)
+        drop_privileges(user)
+        signal.alarm(CLEANUP_SECONDS)
         while names := os.listdir(scratch):
             for name in names:
                 try:
                     os.unlink(name, dir_fd=scratch)
                 except IsADirectoryError:
-                    _raze(name, scratch)
+                    _remove_tree(name, scratch)
     finally:
         os._exit(0)
 
 
-def _raze(name: str, scratch: int) -> None:
+def _remove_tree(name: str, scratch: int) -> None:
     """Remove a folder, after lifting the folders in it up to the top: no depth is too deep, and no link is followed."""
     os.chmod(name, 0o700, dir_fd=scratch)
     folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=scratch)

@@ -63,11 +63,11 @@ class Container:
             self.stream = Stream(attached)
             api.start(self.id)
         except BaseException:
-            owner.remove(client, self.id)
+            owner.remove_container(client, self.id)
             raise
 
     def close(self) -> None:
         """Remove it. Safe to call twice."""
         # The container first: then a thread that reads from the stream sees its end.
-        owner.remove(self._client, self.id)
+        owner.remove_container(self._client, self.id)
         self.stream.close()

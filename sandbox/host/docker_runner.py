@@ -21,14 +21,14 @@ from events.text.logging import logger
 from sandbox.engine import engine
 from sandbox.host.pool import Pool
 from sandbox.host.stream import ContainerLost
-from sandbox.runner import Execution, Job, Limits
+from sandbox.runner import Job, JobResult, Limits
 
 if TYPE_CHECKING:
     import docker
 
-LARGEST_BATCH = 64
+MAX_BATCH = 64
 """Jobs that a worker is given at once."""
-TURN_SECONDS = 0.2
+TARGET_BATCH_SECONDS = 0.2
 """How long a batch should take, so that calls with quick jobs need not wait for those with slow ones."""
 
 
@@ -43,8 +43,8 @@ class DockerRunner:
         run: str = "adhoc",
         runtime: str = "",
         image: str = "",
-        connect: Callable[[engine.Say], docker.DockerClient] = engine.connect,
-        say: engine.Say = engine.quiet,
+        connect: Callable[[engine.Notify], docker.DockerClient] = engine.connect,
+        say: engine.Notify = engine.no_message,
     ) -> None:
         """Nothing starts yet.
 
@@ -69,13 +69,13 @@ class DockerRunner:
         limits = {name: float(value) for name, value in self._limits.model_dump().items()}
         return Provenance(image=self._pool.image, limits=limits)
 
-    async def run(self, jobs: Sequence[Job]) -> list[Execution]:
+    async def run(self, jobs: Sequence[Job]) -> list[JobResult]:
         """Run the jobs, spread over the workers, and return their executions in the same order.
 
         Raises:
             SandboxError: the engine or a container failed and the jobs could not be run elsewhere.
         """
-        call = _Call(jobs, self._size)
+        call = _Batches(jobs, self._size)
 
         async def wait_in_line() -> None:
             while batch := call.take():
@@ -95,14 +95,14 @@ class DockerRunner:
         """Remove every container this runner made. Safe to call twice."""
         await asyncio.to_thread(self._close)
 
-    def _in_line(self, jobs: Sequence[Job]) -> asyncio.Future[list[Execution]]:
+    def _in_line(self, jobs: Sequence[Job]) -> asyncio.Future[list[JobResult]]:
         try:
             return asyncio.get_running_loop().run_in_executor(self._threads, self._serve, jobs)
         except RuntimeError as error:
             raise SandboxError("The sandbox is closed; make a new runner.") from error
 
-    def _serve(self, jobs: Sequence[Job]) -> list[Execution]:
-        done: list[Execution] = []
+    def _serve(self, jobs: Sequence[Job]) -> list[JobResult]:
+        done: list[JobResult] = []
         while len(done) < len(jobs):
             try:
                 self._play(jobs[len(done) :], done)
@@ -111,9 +111,9 @@ class DockerRunner:
                 done.append(self._again(jobs[len(done)], lost))
         return done
 
-    def _again(self, job: Job, first: ContainerLost) -> Execution:
+    def _again(self, job: Job, first: ContainerLost) -> JobResult:
         """Run a job alone whose worker was lost under it."""
-        done: list[Execution] = []
+        done: list[JobResult] = []
         try:
             self._play([job], done)
         except ContainerLost as second:
@@ -124,7 +124,7 @@ class DockerRunner:
             ) from second
         return done[0]
 
-    def _play(self, jobs: Sequence[Job], done: list[Execution]) -> None:
+    def _play(self, jobs: Sequence[Job], done: list[JobResult]) -> None:
         """Append executions to `done` while one worker lives and is fit, and has the hash seed that is asked for."""
         seed = jobs[0].hash_seed
         with self._pool.lend(seed) as worker:
@@ -137,11 +137,11 @@ class DockerRunner:
         atexit.unregister(self._close)
 
 
-class _Call:
+class _Batches:
     """The jobs of one call of `run`, handed out in batches that are as large as its jobs are quick."""
 
     def __init__(self, jobs: Sequence[Job], workers: int) -> None:
-        self.executions: dict[int, Execution] = {}
+        self.executions: dict[int, JobResult] = {}
         self._count = len(jobs)
         self._next = 0
         self._workers = workers
@@ -154,8 +154,8 @@ class _Call:
         self._next = batch.stop
         return batch
 
-    def put(self, batch: range, executions: Sequence[Execution]) -> None:
+    def put(self, batch: range, executions: Sequence[JobResult]) -> None:
         """Note what came of a batch."""
         self.executions.update(zip(batch, executions, strict=True))
         slowest = max(execution.seconds for execution in executions)
-        self._largest = min(LARGEST_BATCH, int(TURN_SECONDS / slowest)) if slowest else LARGEST_BATCH
+        self._largest = min(MAX_BATCH, int(TARGET_BATCH_SECONDS / slowest)) if slowest else MAX_BATCH

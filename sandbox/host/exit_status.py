@@ -12,16 +12,16 @@ import signal
 import struct
 from dataclasses import dataclass
 
-from sandbox.guest.child import Reply
+from sandbox.guest.child import InputReply
 from sandbox.runner import Limits
 
-STATUSES = ("runtime_error", "syntax_error", "memory_limit", "output_limit", "unprintable", "exited")
+CHILD_STATUSES = ("runtime_error", "syntax_error", "memory_limit", "output_limit", "unprintable", "exited")
 """What a child may say went wrong with an input; the rest is the server's to find."""
-TAMPERED: Reply = ("tampered", "", "sent what is no answer")
-TOO_LONG: Reply = ("output_limit", "", "result is too long")
-UNFLUSHED = 120
+TAMPERED: InputReply = ("tampered", "", "sent what is no answer")
+TOO_LONG: InputReply = ("output_limit", "", "result is too long")
+EXIT_CODE_UNFLUSHED = 120
 """Exit code of a CPython whose program came to its end, but whose standard output could not be flushed then."""
-CAUSES: dict[str, Reply] = {
+CAUSES: dict[str, InputReply] = {
     "time_limit": ("time_limit", "", "wall-clock time"),
     "output_limit": ("output_limit", "", "more output than allowed"),
     "not_reached": ("time_limit", "", "not reached: earlier inputs used up the job's time"),
@@ -30,7 +30,7 @@ CAUSES: dict[str, Reply] = {
 
 
 @dataclass
-class Ending:
+class ChildExit:
     """How a child ended."""
 
     answers: bytes = b""
@@ -47,32 +47,32 @@ class Ending:
     """Whether the kernel killed a process of it for want of memory."""
 
 
-def answered(end: Ending, count: int, longest: int) -> list[Reply]:
+def function_replies(end: ChildExit, count: int, longest: int) -> list[InputReply]:
     """What is said of a child that was to answer for `count` inputs: as many as it answered for, then why not for the rest.
 
     A value may have `longest` bytes. The child keeps to that by itself, unless a program has taken over what it sends.
     """
-    answers = read_answers(end, count, longest)
+    answers = parse_replies(end, count, longest)
     if answers is None:
         return [TAMPERED] * count
-    return answers + [explain(end)] * (count - len(answers))
+    return answers + [exit_reply(end)] * (count - len(answers))
 
 
-def read_answers(end: Ending, count: int, longest: int = Limits().output_kb << 10) -> list[Reply] | None:
+def parse_replies(end: ChildExit, count: int, longest: int = Limits().output_kb << 10) -> list[InputReply] | None:
     """The answers of a child, which may be hostile; None if it sent anything but whole answers, or too many.
 
     An answer may be cut off only where the child was killed while it wrote.
     """
     if end.cause == "tampered":
         return None
-    answers: list[Reply] = []
+    answers: list[InputReply] = []
     rest = memoryview(end.answers)
     while rest:
         size = struct.unpack_from("!I", rest)[0] if len(rest) >= 4 else 0
         if len(rest) < 4 + max(1, size):
             return answers if end.cause or os.WIFSIGNALED(end.status) else None
         # JSON doubles every backslash and quote at worst. Whatever is longer is not parsed.
-        answer = _answer(bytes(rest[4 : 4 + size]), longest) if size <= 2 * longest + 4096 else TOO_LONG
+        answer = _parse_reply(bytes(rest[4 : 4 + size]), longest) if size <= 2 * longest + 4096 else TOO_LONG
         if answer is None or len(answers) == count:
             return None
         answers.append(answer)
@@ -80,7 +80,7 @@ def read_answers(end: Ending, count: int, longest: int = Limits().output_kb << 1
     return answers
 
 
-def _answer(body: bytes, longest: int) -> Reply | None:
+def _parse_reply(body: bytes, longest: int) -> InputReply | None:
     """One answer, None if it is none: a value or a reason, never both, and no status that is not the child's to say."""
     try:
         status, value, detail = json.loads(body)
@@ -91,23 +91,23 @@ def _answer(body: bytes, longest: int) -> Reply | None:
         return None
     if long and status == "ok" and not detail:
         return TOO_LONG
-    right = not detail if status == "ok" else detail and not value and status in STATUSES
+    right = not detail if status == "ok" else detail and not value and status in CHILD_STATUSES
     return (status, value, detail[:200]) if right else None
 
 
-def printed(end: Ending) -> Reply:
+def stdout_reply(end: ChildExit) -> InputReply:
     """What is said of a program that was to print: one that ends well need not answer."""
-    answers = read_answers(end, 1)
+    answers = parse_replies(end, 1)
     if answers is None:
         return TAMPERED
     if end.cause == "" and answers and answers[0][0] != "ok":
         return answers[0]
-    if end.cause == "" and (end.status == 0 or (answers and end.status == UNFLUSHED << 8)):
+    if end.cause == "" and (end.status == 0 or (answers and end.status == EXIT_CODE_UNFLUSHED << 8)):
         return "ok", end.output.decode("utf-8", "replace"), ""
-    return explain(end)
+    return exit_reply(end)
 
 
-def explain(end: Ending) -> Reply:
+def exit_reply(end: ChildExit) -> InputReply:
     """What is said of inputs that a child never answered for."""
     if end.cause:
         return CAUSES[end.cause]

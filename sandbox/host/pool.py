@@ -22,7 +22,7 @@ from sandbox.runner import Limits
 if TYPE_CHECKING:
     import docker
 
-STARTS = 3
+MAX_START_ATTEMPTS = 3
 """How often a worker may be lost while it starts, before that is an error."""
 
 
@@ -36,8 +36,8 @@ class Pool:
         run: str,
         runtime: str,
         image: str,
-        connect: Callable[[engine.Say], docker.DockerClient],
-        say: engine.Say,
+        connect: Callable[[engine.Notify], docker.DockerClient],
+        say: engine.Notify,
     ) -> None:
         """Nothing starts yet."""
         self._limits = limits
@@ -110,7 +110,7 @@ class Pool:
         import requests
 
         lost = ""
-        for _ in range(STARTS):
+        for _ in range(MAX_START_ATTEMPTS):
             try:
                 return Worker(client, self._image, self._limits, self._run, self._runtime, hash_seed)
             except ContainerLost as error:
@@ -135,8 +135,8 @@ class Pool:
                 client = self._connect(self._say)
                 require_runtime(client, self._runtime)
                 if not self._image:
-                    self._image = image_build.ensure(client, self._say)
-                elif not image_build.there(client, self._image):
+                    self._image = image_build.ensure_image(client, self._say)
+                elif not image_build.has_image(client, self._image):
                     raise SandboxError(f"The engine has no image {self._image}; build it where the verdicts came from.")
                 owner.remove_orphans(client)
                 self._client = client

@@ -9,23 +9,23 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sandbox.guest.child import BEGUN
-from sandbox.guest.fork_server import PROTOCOL, READING_PATIENCE
+from sandbox.guest.child import START_RECORD
+from sandbox.guest.fork_server import PARSE_TIMEOUT_S, PROTOCOL
 from sandbox.host.container import SECONDS_TO_START, Container
-from sandbox.host.exit_status import Ending, answered, printed
+from sandbox.host.exit_status import ChildExit, function_replies, stdout_reply
 from sandbox.host.stream import ContainerLost
-from sandbox.runner import Execution, Job, Limits, Run
+from sandbox.runner import InputRun, Job, JobResult, Limits
 
 if TYPE_CHECKING:
     import docker
 
 GRACE_SECONDS = 30.0
 """How much longer than the job's own limit the host waits, on a machine that is busy with other things."""
-DRIFT_MB = 32
+MAX_GROWTH_MB = 32
 """How much a server may grow before it must go."""
-DRIFT_DESCRIPTORS = 8
+MAX_GROWTH_DESCRIPTORS = 8
 """How many descriptors a server may have more than at first before it must go."""
-SAID = ("answers", "output")
+REPLY_BODIES = ("answers", "output")
 """What follows the frame of a reply, in this order."""
 COMMAND = ("python3.11", "-s", "-m", "sandbox.guest.fork_server")
 
@@ -60,7 +60,7 @@ class Worker:
         memory, descriptors = ready["server"]
         return memory, descriptors
 
-    def play(self, jobs: Sequence[Job]) -> Iterator[Execution]:
+    def play(self, jobs: Sequence[Job]) -> Iterator[JobResult]:
         """Run jobs one after another; ends early when the worker is not fit any more.
 
         Raises:
@@ -73,19 +73,23 @@ class Worker:
         ]
         stream.send({"limits": self._limits.model_dump(), "jobs": heads}, SECONDS_TO_START, b"".join(bodies))
         for job in jobs:
-            reply = stream.receive(READING_PATIENCE + self._limits.wall_seconds + GRACE_SECONDS)
+            reply = stream.receive(PARSE_TIMEOUT_S + self._limits.wall_seconds + GRACE_SECONDS)
             yield self._execution(reply, job)
             if self.unfit:
                 return
 
-    def _execution(self, reply: Any, job: Job) -> Execution:
+    def _execution(self, reply: Any, job: Job) -> JobResult:
         try:
             ends = self._endings(reply["ends"])
             longest = self._limits.output_kb * 1024
-            said = [printed(end) for end in ends] if job.mode == "stdin" else answered(ends[0], len(job.inputs), longest)
-            runs = tuple(Run(status=status, value=value, detail=detail) for status, value, detail in said)
+            said = (
+                [stdout_reply(end) for end in ends]
+                if job.mode == "stdin"
+                else function_replies(ends[0], len(job.inputs), longest)
+            )
+            runs = tuple(InputRun(status=status, value=value, detail=detail) for status, value, detail in said)
             used = {name: reply[name] for name in ("seconds", "cpu_seconds", "peak_mb")}
-            execution = Execution(runs=runs, **used)
+            execution = JobResult(runs=runs, **used)
             self.unfit = self._drift(reply)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ContainerLost(f"its reply is malformed: {str(error)[:200]}") from error
@@ -93,11 +97,13 @@ class Worker:
             raise ContainerLost(f"it answered {len(runs)} of {len(job.inputs)} inputs")
         return execution
 
-    def _endings(self, ends: Any) -> list[Ending]:
+    def _endings(self, ends: Any) -> list[ChildExit]:
         """How the children of a job ended, with what they said, which follows the frame."""
-        answers, outputs = ([self._container.stream.receive_bytes(end[what], GRACE_SECONDS) for end in ends] for what in SAID)
+        answers, outputs = (
+            [self._container.stream.receive_bytes(end[what], GRACE_SECONDS) for end in ends] for what in REPLY_BODIES
+        )
         return [
-            Ending(**{**end, "answers": said[BEGUN.size :], "output": output})
+            ChildExit(**{**end, "answers": said[START_RECORD.size :], "output": output})
             for end, said, output in zip(ends, answers, outputs, strict=True)
         ]
 
@@ -105,9 +111,9 @@ class Worker:
         memory, descriptors = (now - first for now, first in zip(reply["server"], self._size, strict=True))
         if not reply["clean"]:
             return "a program left files that cannot be removed"
-        if memory > DRIFT_MB:
+        if memory > MAX_GROWTH_MB:
             return f"its server grew by {memory:.0f} MiB"
-        return f"its server leaks {descriptors} descriptors" if descriptors > DRIFT_DESCRIPTORS else ""
+        return f"its server leaks {descriptors} descriptors" if descriptors > MAX_GROWTH_DESCRIPTORS else ""
 
     def close(self) -> None:
         """Remove the container. Safe to call twice."""

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from types import TracebackType
 from typing import IO, Any, Literal, NoReturn, Self, overload
 
-from sandbox.interpreter.client import Listener, Sandbox, heard
+from sandbox.interpreter.client import OutputCallback, Sandbox, dispatch_frame
 from sandbox.interpreter.connection import Frame
 from sandbox.interpreter.files import Filesystem, WriteEntry
 from sandbox.interpreter.values import Context, EntryInfo, Execution, SandboxInfo, WriteInfo
@@ -63,21 +63,21 @@ class AsyncSandbox:
         code: str,
         language: str | None = None,
         context: Context | None = None,
-        on_stdout: Listener | None = None,
-        on_stderr: Listener | None = None,
-        on_result: Listener | None = None,
-        on_error: Listener | None = None,
+        on_stdout: OutputCallback | None = None,
+        on_stderr: OutputCallback | None = None,
+        on_result: OutputCallback | None = None,
+        on_error: OutputCallback | None = None,
         envs: dict[str, str] | None = None,
         timeout: float | None = None,
         request_timeout: float | None = None,
     ) -> Execution:
         """See `Sandbox.run_code`; listeners may be coroutine functions."""
         execution = Execution()
-        listeners: Sequence[Listener | None] = (on_stdout, on_stderr, on_result, on_error)
+        listeners: Sequence[OutputCallback | None] = (on_stdout, on_stderr, on_result, on_error)
         request = self._sandbox.cell(code, language, context, envs, timeout)
         async with contextlib.aclosing(self._frames(request)) as frames:
             async for frame in frames:
-                listener, said = heard(execution, frame, listeners)
+                listener, said = dispatch_frame(execution, frame, listeners)
                 answer = listener(said) if listener is not None else None
                 if inspect.isawaitable(answer):
                     await answer

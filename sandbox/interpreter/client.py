@@ -17,7 +17,7 @@ from sandbox.engine import engine, image_build, owner
 from sandbox.host.confinement import require_runtime
 from sandbox.host.container import SECONDS_TO_START, Container
 from sandbox.host.stream import ContainerLost
-from sandbox.interpreter.connection import LONGEST_LIFE, Frame, Line
+from sandbox.interpreter.connection import LONGEST_LIFE, Connection, Frame
 from sandbox.interpreter.errors import (
     InvalidArgumentException,
     SandboxException,
@@ -25,7 +25,7 @@ from sandbox.interpreter.errors import (
     TimeoutException,
 )
 from sandbox.interpreter.files import REQUEST_SECONDS, Filesystem
-from sandbox.interpreter.values import Context, Execution, ExecutionError, OutputMessage, Result, SandboxInfo, take
+from sandbox.interpreter.values import Context, Execution, ExecutionError, OutputMessage, Result, SandboxInfo, apply_frame
 from sandbox.runner import Limits
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 HOME = "/home/user"
 """Where code starts and relative paths begin; in the image, another name of the scratch folder."""
-LIFE_SECONDS = 300.0
+DEFAULT_LIFETIME_S = 300.0
 """How long a sandbox lives, unless it is told otherwise."""
 LIMITS = Limits(
     wall_seconds=300,
@@ -62,9 +62,9 @@ NOT_OFFERED = {
 }
 """What users of hosted interpreters may look for, and why it is not here."""
 
-Listener = Callable[[Any], object]
+OutputCallback = Callable[[Any], object]
 """Is told what a cell puts out, while it runs."""
-_here: WeakValueDictionary[str, Sandbox] = WeakValueDictionary()
+_sandboxes: WeakValueDictionary[str, Sandbox] = WeakValueDictionary()
 """The sandboxes of this process."""
 
 
@@ -79,13 +79,13 @@ class Sandbox:
         self._limits = limits
         self._metadata: dict[str, str] = {}
         self._started_at = self._end_at = datetime.now(UTC)
-        self.line = Line(container.stream)
+        self.line = Connection(container.stream)
         """How to talk to the kernel; not for users."""
         self.sandbox_id = container.id[:12]
         """Its name, and the container's."""
         self.files = Filesystem(self.line, limits.scratch_mb << 20)
         """Its files."""
-        _here[self.sandbox_id] = self
+        _sandboxes[self.sandbox_id] = self
 
     @classmethod
     def create(
@@ -99,8 +99,8 @@ class Sandbox:
         limits: Limits = LIMITS,
         run: str = "interpreter",
         runtime: str = "",
-        connect: Callable[[engine.Say], docker.DockerClient] = engine.connect,
-        say: engine.Say = engine.quiet,
+        connect: Callable[[engine.Notify], docker.DockerClient] = engine.connect,
+        say: engine.Notify = engine.no_message,
     ) -> Self:
         """Start a sandbox.
 
@@ -122,14 +122,14 @@ class Sandbox:
         """
         if template is not None or allow_internet_access:
             raise InvalidArgumentException(f"There is no template {template!r} and no network here; leave both out.")
-        life = _life(timeout or LIFE_SECONDS)
+        life = _checked_lifetime(timeout or DEFAULT_LIFETIME_S)
         client = connect(say)
         try:
             require_runtime(client, runtime)
-            image = image_build.ensure(client, say)
+            image = image_build.ensure_image(client, say)
             owner.remove_orphans(client)
             settings = {"home": HOME, "envs": envs or {}, "limits": limits.model_dump(), "seconds": life}
-            sandbox = cls(client, _started(client, image, limits, run, runtime, settings), image, limits)
+            sandbox = cls(client, _start_container(client, image, limits, run, runtime, settings), image, limits)
         except BaseException:
             client.close()
             raise
@@ -144,7 +144,7 @@ class Sandbox:
         Raises:
             SandboxNotFoundException: this process has none of that name that runs.
         """
-        found = _here.get(sandbox_id)
+        found = _sandboxes.get(sandbox_id)
         if found is None or not found.is_running():
             raise SandboxNotFoundException(f"This process has no running sandbox {sandbox_id}; create one.")
         if timeout is not None and datetime.now(UTC) + timedelta(seconds=timeout) > found._end_at:
@@ -168,10 +168,10 @@ class Sandbox:
         code: str,
         language: str | None = None,
         context: Context | None = None,
-        on_stdout: Listener | None = None,
-        on_stderr: Listener | None = None,
-        on_result: Listener | None = None,
-        on_error: Listener | None = None,
+        on_stdout: OutputCallback | None = None,
+        on_stderr: OutputCallback | None = None,
+        on_result: OutputCallback | None = None,
+        on_error: OutputCallback | None = None,
         envs: dict[str, str] | None = None,
         timeout: float | None = None,
         request_timeout: float | None = None,
@@ -200,7 +200,7 @@ class Sandbox:
         request = self.cell(code, language, context, envs, timeout)
         with contextlib.closing(self.line.frames(request, self._seconds_left())) as frames:
             for frame in frames:
-                listener, said = heard(execution, frame, listeners)
+                listener, said = dispatch_frame(execution, frame, listeners)
                 if listener is not None:
                     listener(said)
         return execution
@@ -252,7 +252,7 @@ class Sandbox:
 
     def set_timeout(self, timeout: float) -> None:
         """Let it live for so many seconds from now."""
-        self.line.ask("lifetime", REQUEST_SECONDS, seconds=_life(timeout))
+        self.line.ask("lifetime", REQUEST_SECONDS, seconds=_checked_lifetime(timeout))
         self._end_at = datetime.now(UTC) + timedelta(seconds=timeout)
 
     def get_info(self) -> SandboxInfo:
@@ -271,13 +271,15 @@ class Sandbox:
         return max(0.0, (self._end_at - datetime.now(UTC)).total_seconds())
 
 
-def heard(execution: Execution, frame: Frame, listeners: Sequence[Listener | None]) -> tuple[Listener | None, Any]:
+def dispatch_frame(
+    execution: Execution, frame: Frame, listeners: Sequence[OutputCallback | None]
+) -> tuple[OutputCallback | None, Any]:
     """Add a frame to an execution; who wants to hear of it, and of what.
 
     Raises:
         TimeoutException: the frame says that the cell ran too long.
     """
-    said = take(execution, frame)
+    said = apply_frame(execution, frame)
     match said:
         case OutputMessage():
             return listeners[said.error], said
@@ -291,13 +293,13 @@ def heard(execution: Execution, frame: Frame, listeners: Sequence[Listener | Non
     return None, None
 
 
-def _life(seconds: float) -> float:
+def _checked_lifetime(seconds: float) -> float:
     if not 0 < seconds <= LONGEST_LIFE:
         raise InvalidArgumentException(f"A sandbox cannot live for {seconds} seconds; at most {LONGEST_LIFE:.0f}.")
     return seconds
 
 
-def _started(
+def _start_container(
     client: docker.DockerClient, image: str, limits: Limits, run: str, runtime: str, settings: dict[str, Any]
 ) -> Container:
     import docker

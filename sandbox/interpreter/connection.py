@@ -21,9 +21,9 @@ LONGEST_LIFE = 86_400.0
 GRACE_SECONDS = 30.0
 """How much longer than promised the host waits, on a machine that is busy with other things."""
 Frame = dict[str, Any]
-Deliver = Callable[[Frame], object]
+FrameHandler = Callable[[Frame], object]
 """Takes the frames of one call, on the line's own thread; it must not wait."""
-_ENDED: Frame = {"kind": "ended"}
+_CONNECTION_CLOSED: Frame = {"kind": "ended"}
 _REFUSALS = {
     "not_found": errors.FileNotFoundException,
     "no_context": errors.NotFoundException,
@@ -33,26 +33,26 @@ _REFUSALS = {
 }
 
 
-class Line:
+class Connection:
     """Calls, from any thread."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._lock = threading.Lock()
-        self._calls: dict[int, Deliver] = {}
+        self._calls: dict[int, FrameHandler] = {}
         self._numbers = itertools.count(1)
         self.ended = ""
         """Why nothing can be said any more; empty while it can."""
         threading.Thread(target=self._listen, name="sandbox-line", daemon=True).start()
 
-    def begin(self, request: Frame, deliver: Deliver) -> int:
+    def begin(self, request: Frame, deliver: FrameHandler) -> int:
         """Send a request; the number of the call."""
         with self._lock:
             number = next(self._numbers)
             if not self.ended:
                 self._calls[number] = deliver
         if self.ended:
-            deliver(_ENDED)
+            deliver(_CONNECTION_CLOSED)
         else:
             self._send({**request, "call": number})
         return number
@@ -108,7 +108,7 @@ class Line:
             waiting, self._calls = list(self._calls.values()), {}
         self._stream.close()
         for deliver in waiting:
-            deliver(_ENDED)
+            deliver(_CONNECTION_CLOSED)
 
     def _send(self, request: Frame) -> None:
         # A stream that breaks here is noticed by the thread that listens.

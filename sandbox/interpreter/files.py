@@ -10,11 +10,11 @@ import base64
 from collections.abc import Iterator, Sequence
 from typing import IO, Any, Literal, TypedDict, overload
 
-from sandbox.interpreter.connection import Line
+from sandbox.interpreter.connection import Connection
 from sandbox.interpreter.errors import InvalidArgumentException
-from sandbox.interpreter.values import EntryInfo, WriteInfo, entry_of
+from sandbox.interpreter.values import EntryInfo, WriteInfo, parse_entry
 
-PIECE = 1 << 20
+CHUNK_BYTES = 1 << 20
 """Bytes of a file that travel at once."""
 REQUEST_SECONDS = 60.0
 """How long a request may take, unless it says otherwise."""
@@ -30,7 +30,7 @@ class WriteEntry(TypedDict):
 class Filesystem:
     """Reads and writes. Every method may be given the seconds that it may take."""
 
-    def __init__(self, line: Line, largest: int) -> None:
+    def __init__(self, line: Connection, largest: int) -> None:
         self._line = line
         self._largest = largest
 
@@ -65,12 +65,12 @@ class Filesystem:
     def _pieces(self, path: str, seconds: float | None) -> Iterator[bytes]:
         offset = 0
         while True:
-            said = self._ask("read", seconds, path=path, offset=offset, size=PIECE)
+            said = self._ask("read", seconds, path=path, offset=offset, size=CHUNK_BYTES)
             piece = base64.b64decode(said["data"])
             if piece:
                 yield piece
             offset += len(piece)
-            if len(piece) < PIECE:
+            if len(piece) < CHUNK_BYTES:
                 return
 
     def write(self, path: str, data: str | bytes | IO[Any], request_timeout: float | None = None) -> WriteInfo:
@@ -82,10 +82,10 @@ class Filesystem:
         """
         content = data if isinstance(data, str | bytes | bytearray) else data.read()
         content = content.encode() if isinstance(content, str) else content
-        for offset in range(0, max(1, len(content)), PIECE):
-            piece = base64.b64encode(content[offset : offset + PIECE]).decode()
+        for offset in range(0, max(1, len(content)), CHUNK_BYTES):
+            piece = base64.b64encode(content[offset : offset + CHUNK_BYTES]).decode()
             said = self._ask("write", request_timeout, path=path, data=piece, offset=offset)
-        entry = entry_of(said)
+        entry = parse_entry(said)
         return WriteInfo(entry.name, entry.type, entry.path)
 
     def write_files(self, files: Sequence[WriteEntry], request_timeout: float | None = None) -> list[WriteInfo]:
@@ -96,7 +96,7 @@ class Filesystem:
         """What is in a folder, and in the folders in it down to a depth, sorted by name."""
         if depth is not None and depth < 1:
             raise InvalidArgumentException(f"depth is {depth}; it must be at least 1.")
-        return [entry_of(said) for said in self._ask("list", request_timeout, path=path, depth=depth or 1)]
+        return [parse_entry(said) for said in self._ask("list", request_timeout, path=path, depth=depth or 1)]
 
     def exists(self, path: str, request_timeout: float | None = None) -> bool:
         """Whether there is such a file or folder."""
@@ -104,7 +104,7 @@ class Filesystem:
 
     def get_info(self, path: str, request_timeout: float | None = None) -> EntryInfo:
         """What is known of a file or folder."""
-        return entry_of(self._ask("get_info", request_timeout, path=path))
+        return parse_entry(self._ask("get_info", request_timeout, path=path))
 
     def make_dir(self, path: str, request_timeout: float | None = None) -> bool:
         """Make a folder and those above it; False if it was there."""
@@ -116,4 +116,4 @@ class Filesystem:
 
     def rename(self, old_path: str, new_path: str, request_timeout: float | None = None) -> EntryInfo:
         """Move a file or folder."""
-        return entry_of(self._ask("rename", request_timeout, old_path=old_path, new_path=new_path))
+        return parse_entry(self._ask("rename", request_timeout, old_path=old_path, new_path=new_path))

@@ -176,30 +176,30 @@ class SandboxInfo:
     cpu_count: int = 1
 
 
-def entry_of(said: dict[str, Any]) -> EntryInfo:
+def parse_entry(said: dict[str, Any]) -> EntryInfo:
     """An entry as the container describes it."""
     modified = datetime.fromtimestamp(said.pop("modified_time"), UTC)
     return EntryInfo(type=FileType(said.pop("type")), modified_time=modified, **said)
 
 
-def take(execution: Execution, frame: dict[str, Any]) -> OutputMessage | Result | ExecutionError | None:
+def apply_frame(execution: Execution, frame: dict[str, Any]) -> OutputMessage | Result | ExecutionError | None:
     """Add what a frame says to an execution; that which a callback wants to hear of."""
     kind, said = frame["kind"], frame.get("said", {})
     if kind in ("stdout", "stderr"):
         getattr(execution.logs, kind).append(frame["text"])
         return OutputMessage(frame["text"], time.time_ns(), kind == "stderr")
     if kind == "result":
-        shown = {form: _text(said[form]) for form in FORMS if form != "json" and isinstance(said.get(form), str)}
+        shown = {form: _printable(said[form]) for form in FORMS if form != "json" and isinstance(said.get(form), str)}
         result = Result(**shown, json=said.get("json"), is_main_result=said.get("main") is True)
         execution.results.append(result)
         return result
     if kind == "error":
-        execution.error = ExecutionError(*(_text(said.get(name)) for name in ("name", "value", "traceback")))
+        execution.error = ExecutionError(*(_printable(said.get(name)) for name in ("name", "value", "traceback")))
         return execution.error
     execution.execution_count = frame["value"]["count"]
     return None
 
 
-def _text(said: object) -> str:
+def _printable(said: object) -> str:
     """Text that can be printed: what a process sends may hold halves of characters."""
     return said.encode("utf-8", "replace").decode() if isinstance(said, str) else ""

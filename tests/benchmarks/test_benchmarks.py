@@ -9,7 +9,7 @@ import pytest
 from benchmarks import sandbox, section, story
 from benchmarks.log import main
 from benchmarks.rounds import Claim, Rates, interleaved
-from events.facts.rollouts import unpack
+from events.facts.rollouts import unpack_rollouts
 from events.facts.types import AttemptsMade
 from events.stores import open_log
 
@@ -29,7 +29,7 @@ def test_the_long_log_is_sound_and_its_rollouts_read_back(tmp_path: Path) -> Non
             blobs.add(event.fact.generation.tokens)
         assert len(blobs) == kinds["attempts_made"], "rollouts are told twice"
         for blob in list(blobs)[:100]:
-            assert len(unpack(log.get(blob)).ids) in (4, 8, 10)
+            assert len(unpack_rollouts(log.get(blob)).ids) in (4, 8, 10)
 
 
 @pytest.mark.slow

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.million import GOALPOSTS, Telling, main
+from benchmarks.million import GOALPOSTS, LongRun, main
 from benchmarks.player import ATTEMPTS
 from events.export.table_rows import TABLES
 from events.facts.errors import BadInput
 from events.facts.log import Log
-from events.facts.rollouts import unpack
+from events.facts.rollouts import unpack_rollouts
 from events.facts.types import AttemptsMade, AttemptsVerified
-from events.index.writer import Indexing
+from events.index.writer import Indexer
 from events.pure.answer_parsing import Malformed, parse_program
 from events.stores.memory import MemoryLog
 
@@ -22,7 +22,7 @@ EVENTS = 2500
 
 def made(seed: int) -> Log:
     log = MemoryLog()
-    Telling(log, seed).tell(EVENTS)
+    LongRun(log, seed).tell(EVENTS)
     return log
 
 
@@ -52,7 +52,7 @@ def test_answers_are_as_many_as_is_said_and_what_passed_is_a_program(log: Log) -
         assert isinstance(verified, AttemptsVerified)
         assert isinstance(fact, AttemptsMade)
         texts = json.loads(log.get(fact.generation.texts))
-        rollouts = unpack(log.get(fact.generation.tokens))
+        rollouts = unpack_rollouts(log.get(fact.generation.tokens))
         assert len(texts) == len(rollouts.ids) == len(verified.verdicts) == ATTEMPTS
         assert sum(map(len, rollouts.ids)) == fact.generation.length
         for text, verdict in zip(texts, verified.verdicts, strict=True) if fact.task == "induction" else ():
@@ -60,7 +60,7 @@ def test_answers_are_as_many_as_is_said_and_what_passed_is_a_program(log: Log) -
 
 
 def test_there_is_something_to_find_in_it(log: Log, tmp_path: Path) -> None:
-    with closing(Indexing(log, tmp_path / "index.sqlite")) as indexing:
+    with closing(Indexer(log, tmp_path / "index.sqlite")) as indexing:
         indexing.catch_up()
         index = indexing.index
         for query in (

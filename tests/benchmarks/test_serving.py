@@ -5,35 +5,35 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.asking import Asked
-from benchmarks.generating import Contest, prompts
-from benchmarks.lessons import Case
+from benchmarks.asking import ClientRun
+from benchmarks.generating import SamplingContest, pocket_prompts
+from benchmarks.lessons import LengthCase
 from benchmarks.rounds import claims_table
 from benchmarks.serving import BARE, MODELS, in_process, same
 from events.facts.errors import ModelError
 
-SHORT = Case("short", (1, 1), 4, 0.5, 6)
+SHORT = LengthCase("short", (1, 1), 4, 0.5, 6)
 
 
 def test_prompts_are_different_and_as_many_as_asked_for() -> None:
-    assert len(set(prompts(12))) == 12
+    assert len(set(pocket_prompts(12))) == 12
 
 
 def test_everybody_makes_as_many_tokens_as_asked_for(tmp_path: Path) -> None:
-    contest = Contest("pocket", SHORT, prompts(8), tmp_path)
+    contest = SamplingContest("pocket", SHORT, pocket_prompts(8), tmp_path)
     assert 8 < contest.tokens < 8 * SHORT.longest
     assert contest.ours() > 0
     assert contest.bare(logprobs=True) > 0
 
 
 def test_every_model_is_compared_with_every_bare_way() -> None:
-    claims = in_process(prompts(2), [SHORT], 1)
+    claims = in_process(pocket_prompts(2), [SHORT], 1)
     assert len(claims) == len(MODELS) * len(BARE)
     assert len(re.findall(r"\*\*\d+\.\d\d \(", "\n".join(claims_table(claims)))) == len(claims)
 
 
 def test_whoever_makes_other_completions_stops_the_benchmark() -> None:
-    ours = [Asked([3, 5], 1.0, 0.5), Asked([3, 5], 2.0, 0.5)]
+    ours = [ClientRun([3, 5], 1.0, 0.5), ClientRun([3, 5], 2.0, 0.5)]
     assert same({"ours": ours, "theirs": ours[:1]}) == 8
     with pytest.raises(ModelError, match="same completions"):
-        same({"ours": ours, "theirs": [Asked([5, 3], 1.0, 0.5)]})
+        same({"ours": ours, "theirs": [ClientRun([5, 3], 1.0, 0.5)]})

@@ -7,23 +7,23 @@ from typing import get_args
 import pytest
 
 from benchmarks import updating
-from benchmarks.lessons import CASES, Case, Setting, lesson_of, recorded
+from benchmarks.lessons import CASES, LengthCase, Setting, recorded_schedule, step_batch_of
 from benchmarks.trainer import _agreed, main
 from events.facts.errors import BadInput, TrainerError
-from trainer.data.micro_batches import batches
+from trainer.data.micro_batches import micro_batches_of
 
 
 def test_completions_are_as_long_as_the_case_says() -> None:
-    lesson = lesson_of(recorded(Case("short", (3, 5), 4, 0.5, 6), Setting(groups=3)))
+    lesson = step_batch_of(recorded_schedule(LengthCase("short", (3, 5), 4, 0.5, 6), Setting(groups=3)))
     assert lesson.completions == 24
     assert {len(one.sample.prompt_ids) for one in lesson.credited} <= {3, 4, 5}
     assert max(len(one.sample.ids) for one in lesson.credited) == 6
-    assert sum(batch.tokens for batch in batches(lesson.credited, 512)) == lesson.tokens
+    assert sum(batch.tokens for batch in micro_batches_of(lesson.credited, 512)) == lesson.tokens
 
 
 def test_everybody_makes_the_same_update(tmp_path: Path) -> None:
     setting = Setting(groups=2)
-    syllabus = recorded(CASES["spread"], setting)
+    syllabus = recorded_schedule(CASES["spread"], setting)
     norms = {name: [kind(setting, syllabus, tmp_path).update().norm] for name, kind in updating.CONTENDERS.items()}
     assert set(updating.CONTENDERS.values()) == set(get_args(updating.Contender))
     assert 0 < _agreed(norms, setting) < 1e-4 or len({norm for (norm,) in norms.values()}) == 1
@@ -50,4 +50,4 @@ def test_a_device_that_is_not_there_is_said() -> None:
 
     if not torch.cuda.is_available():
         with pytest.raises(BadInput, match="no CUDA device"):
-            recorded(CASES["equal"], Setting(device="cuda"))
+            recorded_schedule(CASES["equal"], Setting(device="cuda"))

@@ -10,7 +10,7 @@ from events.web.pages import PAGES
 
 
 def test_a_page_has_its_json_beside_it() -> None:
-    assert [web.twin(page) for page in ("/", "/runs/a", "/runs/a/search?q=b.c")] == [
+    assert [web.json_address(page) for page in ("/", "/runs/a", "/runs/a/search?q=b.c")] == [
         "/index.json",
         "/runs/a.json",
         "/runs/a/search.json?q=b.c",

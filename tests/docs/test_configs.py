@@ -8,14 +8,14 @@ import tomllib
 import pytest
 
 from graph.estimate.memory import GPUS
-from graph.estimate.model_dims import shape_of
-from graph.estimate.plan import drawn, meant_for
+from graph.estimate.model_dims import dims_of
+from graph.estimate.plan import intended_gpu, with_estimates
 from graph.estimate.plan import plan as planned
 from graph.estimate.settings_warnings import warnings
-from graph.estimate.token_estimate import examinations
+from graph.estimate.token_estimate import count_evaluations
 from graph.settings.config import Config
-from graph.settings.configure import changed, configure, keys
-from roles.prompt import PROMPTS
+from graph.settings.configure import all_settings, configure, with_overrides
+from roles.prompt import SHIPPED_PROMPTS
 from roles.questions.named_sets import named
 from tests.support.paths import ROOT
 
@@ -30,16 +30,16 @@ def test_all_ready_files_are_there():
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_ready_file_runs_on_what_it_is_meant_for(file):
     config = configure(file, [])
-    lines = planned(config, meant_for(file.read_text()))
+    lines = planned(config, intended_gpu(file.read_text()))
     assert any(re.match("memory .* fits$", line) for line in lines), lines
     # The one about CPUs depends on the machine that is asked.
     assert not [line for line in lines if line.startswith("warning") and "tied" not in line]
-    assert (PROMPTS / config.prompts).is_dir()
+    assert (SHIPPED_PROMPTS / config.prompts).is_dir()
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_the_estimates_in_a_ready_file_are_the_arithmetics(file):
-    assert drawn(file) == file.read_text(), "run `make drawn`"
+    assert with_estimates(file) == file.read_text(), "run `make drawn`"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -53,7 +53,7 @@ def test_the_pocket_file_is_the_default_run_written_out():
     file = FOLDER / "pocket.toml"
     assert configure(file, []) == Config()
     written = tomllib.loads(file.read_text())
-    for key, default, _ in keys():
+    for key, default, _ in all_settings():
         value = written
         for part in key.split("."):
             value = value.get(part, {})
@@ -67,7 +67,7 @@ def test_the_papers_file_has_the_papers_numbers():
     assert (config.play.episodes, config.play.practice_attempts, config.play.iterations) == (64, 8, 50)
     assert (config.learn.learning_rate, config.verify.similarity) == (1e-6, 0.95)
     assert config.play.student.temperature == config.play.teacher.temperature == 1
-    assert (config.evaluate.sampling.temperature, config.evaluate.attempts, examinations(config)) == (0.6, 100, 26)
+    assert (config.evaluate.sampling.temperature, config.evaluate.attempts, count_evaluations(config)) == (0.6, 100, 26)
     played = config.algorithm()
     assert [played.place("easy", n, 10) == "in_band" for n in range(11)] == [3 <= n <= 7 for n in range(11)]
     assert [played.place("hard", n, 10) == "in_band" for n in range(11)] == [1 <= n <= 5 for n in range(11)]
@@ -92,18 +92,18 @@ def test_the_papers_file_has_the_papers_numbers():
 )
 def test_what_would_fail_later_is_said_before(file, overrides, word):
     config = configure(FOLDER / f"{file}.toml", [])
-    gpu = meant_for((FOLDER / f"{file}.toml").read_text())
+    gpu = intended_gpu((FOLDER / f"{file}.toml").read_text())
 
     def said(config: Config) -> list[str]:
         return [line for line in planned(config, gpu) if line.startswith("warning: ") and word in line]
 
     assert not said(config)
-    assert len(said(changed(config, overrides))) == 1
+    assert len(said(with_overrides(config, overrides))) == 1
 
 
 def test_settings_that_only_look_alike_are_not_warned_of():
     config = configure(FOLDER / "paper-7b-4xh100.toml", [])
-    assert not list(warnings(changed(config, ["learn.precision=float32"]), None))
-    assert meant_for("seed = 1\n") is None
-    assert set(map(meant_for, (file.read_text() for file in FILES))) <= set(GPUS)
-    assert shape_of(config.model).context == 32_768
+    assert not list(warnings(with_overrides(config, ["learn.precision=float32"]), None))
+    assert intended_gpu("seed = 1\n") is None
+    assert set(map(intended_gpu, (file.read_text() for file in FILES))) <= set(GPUS)
+    assert dims_of(config.model).context == 32_768

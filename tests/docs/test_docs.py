@@ -14,12 +14,12 @@ import pytest
 
 from events.__main__ import app
 from events.cli.app import run_app
-from events.reports.documents import facts, placed
+from events.reports.documents import facts_table, replace_generated
 from events.stores import open_log
 from events.stores.schema import Table
 from events.trace import app as trace_app
 from graph.diagram import mermaid
-from tests.support.example_runs import scene
+from tests.support.example_runs import example_run
 from tests.support.paths import ROOT
 
 LAYERS = ("events", "sandbox", "roles", "graph", "trainer")
@@ -44,18 +44,18 @@ def played(tmp_path, monkeypatch):
     """A folder with a run, as the examples have it; they start there."""
     (tmp_path / "runs" / "run-001").mkdir(parents=True)
     with closing(open_log(tmp_path / "runs" / "run-001" / "log.sqlite", create=True)) as log:
-        scene(log).run(recipe="gasp").goalpost(2).play().update().end()
+        example_run(log).run(recipe="gasp").goalpost(2).play().update().end()
         streams = {event.stream for event in log.read()}
     monkeypatch.chdir(tmp_path)
     return streams
 
 
 def test_the_diagram_is_the_graph():
-    assert placed(README, "graph", mermaid()) == README, "run `make drawn`"
+    assert replace_generated(README, "graph", mermaid()) == README, "run `make drawn`"
 
 
 def test_the_table_of_facts_is_the_union_of_facts():
-    assert placed(LOG, "facts", facts()) == LOG, "run `make drawn`"
+    assert replace_generated(LOG, "facts", facts_table()) == LOG, "run `make drawn`"
 
 
 def test_the_tables_of_the_log_are_the_tables_of_the_database():

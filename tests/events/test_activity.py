@@ -5,26 +5,26 @@ from __future__ import annotations
 import threading
 import time
 
-from events.process.activity import Activity, Task, clock, told
+from events.process.activity import Activity, ActivityTask, format_duration, report_activity
 
 
 def test_a_task_tells_how_far_it_is_and_what_is_left_at_the_pace_so_far() -> None:
-    task = Task("sampling answers", total=8, note=lambda: "12 tokens")
+    task = ActivityTask("sampling answers", total=8, note=lambda: "12 tokens")
     task.began -= 30
     assert str(task) == "sampling answers: 0 of 8, for 0:30 (12 tokens)"
     task.add(6)
     assert str(task) == "sampling answers: 6 of 8, 0:10 left (12 tokens)"
-    assert clock(3725) == "1:02:05"
+    assert format_duration(3725) == "1:02:05"
 
 
 def test_a_finer_share_tells_what_is_left_before_anything_is_done() -> None:
-    task = Task("sampling answers", total=8, share=lambda: 0.25)
+    task = ActivityTask("sampling answers", total=8, share=lambda: 0.25)
     task.began -= 30
     assert str(task) == "sampling answers: 0 of 8, 1:30 left"
 
 
 def test_what_was_done_before_is_no_pace() -> None:
-    task = Task("examining")
+    task = ActivityTask("examining")
     task(90, 100)
     assert task.left is None
     task.began -= 30
@@ -54,7 +54,7 @@ def test_it_is_told_now_and_then_and_of_warnings_at_once_while_the_process_works
         if line == "warning: a server is slow":
             warned.set()
 
-    with told(activity, tell, every_s=0.02), activity.task("learning", 4):
+    with report_activity(activity, tell, every_s=0.02), activity.task("learning", 4):
         activity.warn("a server is slow")
         assert warned.wait(30)
         deadline = time.monotonic() + 30

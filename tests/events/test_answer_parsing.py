@@ -7,8 +7,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from events.pure import literal
-from events.pure.answer_parsing import Malformed, Proposal, block, parse_input, parse_output, parse_program, parse_proposal
-from sandbox.compare import same
+from events.pure.answer_parsing import (
+    Malformed,
+    Proposal,
+    fenced_block,
+    parse_input,
+    parse_output,
+    parse_program,
+    parse_proposal,
+)
+from sandbox.compare import outputs_match
 from tests.sandbox.test_compare import plain
 
 LINES = st.lists(
@@ -97,7 +105,7 @@ def test_what_names_another_language_or_is_no_fence_opens_no_program(opening: st
 def test_a_longer_fence_holds_shorter_ones() -> None:
     inner = 's = """\n```python\nno\n```\n~~~\n"""'
     assert parse_program(f"````python\n{inner}\n`````") == inner
-    assert block(f"~~~~message\n{inner}\n~~~~", "message") == inner
+    assert fenced_block(f"~~~~message\n{inner}\n~~~~", "message") == inner
 
 
 def test_an_indented_block_loses_its_own_indentation_only() -> None:
@@ -119,8 +127,10 @@ def test_an_indented_block_loses_its_own_indentation_only() -> None:
         ("  ", "\t", True),
     ],
 )
-def test_a_fence_closes_unless_it_is_indented_by_more_than_three_columns(block: str, indent: str, closes: bool) -> None:
-    found = parse_program(f"{block}```python\n{block}x = 1\n{block}{indent}```\n{block}y = 2\n{block}```")
+def test_a_fence_closes_unless_it_is_indented_by_more_than_three_columns(fenced_block: str, indent: str, closes: bool) -> None:
+    found = parse_program(
+        f"{fenced_block}```python\n{fenced_block}x = 1\n{fenced_block}{indent}```\n{fenced_block}y = 2\n{fenced_block}```"
+    )
     assert found == ("x = 1" if closes else f"x = 1\n{indent}```\ny = 2")
 
 
@@ -225,14 +235,14 @@ def test_whatever_a_program_may_return_can_be_answered_and_judged(value: object)
     text = literal.write(value, 1 << 16)
     found = parse_output(f"So:\n```output\n{text}  # as asked\n```")
     assert isinstance(found, str)
-    assert same(text, found)
+    assert outputs_match(text, found)
     assert parse_input(f"```input\n{text}, {text}\n```") == f"{text}, {text}"
 
 
 @given(st.text(alphabet="()[]{}'\"\\\\,:+-01.ejxbnaif setrozNoTu\n#") | LINES)
 def test_what_parses_is_what_can_be_read(text: str) -> None:
     found = parse_output(f"~~~~~output\n{text}\n~~~~~")
-    assert isinstance(found, Malformed) or same(found, found)
+    assert isinstance(found, Malformed) or outputs_match(found, found)
     try:
         literal.read(text)
     except literal.NotLiteral:

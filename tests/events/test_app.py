@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from events.cli.app import locate
+from events.cli.app import locate_log
 from events.facts.errors import BadInput
 from events.stores import open_log
-from tests.support.example_runs import scene
+from tests.support.example_runs import example_run
 from tests.support.paths import ROOT
 
 
@@ -27,7 +27,7 @@ def events(*arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     log = open_log(tmp_path / "log.sqlite", create=True)
-    scene(log).run().goalpost().play()
+    example_run(log).run().goalpost().play()
     log.close()
     return tmp_path
 
@@ -119,9 +119,9 @@ def test_who_names_a_folder_of_runs_or_leaves_it_out_is_told_what_to_give(
     (tmp_path / "runs" / "run-001" / "log.sqlite").touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadInput, match=r"at runs/log\.sqlite; the folder holds 1 run, give one, such as runs/run-001$"):
-        locate("runs")
+        locate_log("runs")
     with pytest.raises(BadInput, match=r"^there is no log at run-001; do you mean runs/run-001\?$"):
-        locate("run-001")
+        locate_log("run-001")
 
 
 def test_a_wrong_option_is_told_without_a_traceback() -> None:

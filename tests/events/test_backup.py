@@ -11,9 +11,9 @@ import pytest
 from events.facts.errors import BadInput, LogCorrupt, LogError
 from events.maintenance import backup
 from events.stores import open_log
-from tests.support.damaged_logs import tamper
-from tests.support.example_runs import scene
-from tests.support.log_contract import failed
+from tests.support.damaged_logs import execute_without_triggers
+from tests.support.example_runs import example_run
+from tests.support.log_contract import episode_failed
 from tests.support.paths import ROOT
 
 
@@ -24,8 +24,8 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     if request.param == "postgres":
         where = f"{request.getfixturevalue('postgres')}?run=backup{os.getpid()}-{abs(hash(request.node.name))}"
     log = open_log(where, create=True)
-    scene(log).run().goalpost(2).play().update()
-    log.append("keyed", [failed()], key="k")
+    example_run(log).run().goalpost(2).play().update()
+    log.append("keyed", [episode_failed()], key="k")
     log.close()
     return where
 
@@ -83,9 +83,9 @@ def test_a_log_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
 def test_a_backup_of_a_broken_log_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "log.sqlite"
     log = open_log(path, create=True)
-    scene(log).run().goalpost(2).play()
+    example_run(log).run().goalpost(2).play()
     log.close()
-    tamper(path, "UPDATE events SET head = prev_hash WHERE position = 6")
+    execute_without_triggers(path, "UPDATE events SET head = prev_hash WHERE position = 6")
     with pytest.raises(LogCorrupt, match=r"backup of .*log\.sqlite is wrong at position 6: .*; verify the log"):
         backup(path, tmp_path / "new" / "backup.sqlite")
     assert os.listdir(tmp_path / "new") == []
@@ -97,7 +97,7 @@ def test_a_backup_onto_a_full_disk_is_told_and_leaves_nothing(
     path = tmp_path_factory.mktemp("log") / "log.sqlite"
     log = open_log(path, create=True)
     log.put(os.urandom(1_000_000))
-    log.append("run", [failed()])
+    log.append("run", [episode_failed()])
     with pytest.raises(LogError, match=r"backup .* cannot be written \(No space left on device\); choose another place"):
         backup(path, small_disk / "backup.sqlite")
     assert os.listdir(small_disk) == []
@@ -107,5 +107,5 @@ def test_a_backup_copied_back_is_the_log_again(where: Path | str, tmp_path: Path
     head = backup(where, tmp_path / "backup.sqlite")
     shutil.copy(tmp_path / "backup.sqlite", tmp_path / "again.sqlite")
     again = open_log(tmp_path / "again.sqlite")
-    again.append("run", [failed()], expected=again.version("run"))
+    again.append("run", [episode_failed()], expected=again.version("run"))
     assert (again.head().position, again.verify()) == (head.position + 1, None)

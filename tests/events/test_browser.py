@@ -9,14 +9,24 @@ from playwright.sync_api import Browser, Page, expect
 
 from events.stores import open_log
 from events.web.pages import PAGES
-from tests.support.browser import LOOK, PHONE, Seen, Watch, chromium, find_chromium, until_known, viewing, walk
-from tests.support.example_runs import Scene, scene
-from tests.support.viewer_client import HIDING, SCRIPT, hostile, tell
+from tests.support.browser import (
+    AUDIT_SCRIPT,
+    PHONE,
+    BrowserMonitor,
+    VisitedPage,
+    chromium,
+    crawl_pages,
+    find_chromium,
+    viewer_server,
+    wait_for_index,
+)
+from tests.support.example_runs import ExampleRun, example_run
+from tests.support.viewer_client import CONTROL_CHARACTERS, HOSTILE_HTML, add_hostile_goalpost, record_run
 
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; .ci/chromium installs it")
 
-HOSTILE = f"<img src=x onerror=alert(5)>{HIDING}"
+HOSTILE = f"<img src=x onerror=alert(5)>{CONTROL_CHARACTERS}"
 """What the hostile run is called."""
 
 
@@ -24,7 +34,7 @@ HOSTILE = f"<img src=x onerror=alert(5)>{HIDING}"
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of a recorded run, a hostile one, and one that goes on."""
     folder = tmp_path_factory.mktemp("runs")
-    recorded = scene(open_log(folder / "recorded" / "log.sqlite", create=True)).run(recipe="gasp", seed=1).goalpost(4)
+    recorded = example_run(open_log(folder / "recorded" / "log.sqlite", create=True)).run(recipe="gasp", seed=1).goalpost(4)
     recorded.evaluate("test", successes=3)
     for solved in range(3):
         recorded.start(6)
@@ -32,26 +42,26 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             recorded.episode(gap_successes=place * solved, rejected=("not_novel",), task="induction" if place else "deduction")
         recorded.practice().fail().finish().update().evaluate("test", successes=solved + 4)
     recorded.end().log.close()
-    told = tell(folder / HOSTILE, iterations=0)
-    hostile(told)
+    told = record_run(folder / HOSTILE, iterations=0)
+    add_hostile_goalpost(told)
     told.log.close()
     return folder
 
 
 @pytest.fixture(scope="module")
-def growing(runs: Path) -> Iterator[Scene]:
+def growing_run(runs: Path) -> Iterator[ExampleRun]:
     """The run that goes on: what a test tells is in its log at once, as if it were played."""
-    told = tell(runs / "growing", iterations=1)
+    told = record_run(runs / "growing", iterations=1)
     yield told
     told.log.close()
 
 
 @pytest.fixture(scope="module")
-def watch(runs: Path, growing: Scene) -> Iterator[Watch]:
-    with viewing(runs) as address:
+def monitor(runs: Path, growing_run: ExampleRun) -> Iterator[BrowserMonitor]:
+    with viewer_server(runs) as address:
         for slug in ("recorded", "growing"):
-            until_known(address, slug)
-        yield Watch(address)
+            wait_for_index(address, slug)
+        yield BrowserMonitor(address)
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +71,12 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser, watch: Watch) -> Iterator[Page]:
+def page(browser: Browser, monitor: BrowserMonitor) -> Iterator[Page]:
     """A page in a fresh profile; nothing may have gone wrong in it by the end."""
-    before = len(watch.problems)
-    with watch.context(browser) as context:
+    before = len(monitor.problems)
+    with monitor.context(browser) as context:
         yield context.new_page()
-    assert not watch.problems[before:]
+    assert not monitor.problems[before:]
 
 
 @pytest.fixture(scope="module")
@@ -79,32 +89,36 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def walked(browser: Browser, watch: Watch, pictures: Path) -> list[Seen]:
+def visited_pages(browser: Browser, monitor: BrowserMonitor, pictures: Path) -> list[VisitedPage]:
     """Every kind of page of every run, in light, in dark and on a phone."""
-    with watch.context(browser) as context:
-        return list(walk(context.new_page(), pictures, "recorded"))
+    with monitor.context(browser) as context:
+        return list(crawl_pages(context.new_page(), pictures, "recorded"))
 
 
-def test_every_page_is_reached_and_nothing_fails_complains_or_leaves(walked: list[Seen], watch: Watch) -> None:
-    assert {seen.kind for seen in walked} == set(PAGES)
-    assert not watch.problems
-    assert all(url.startswith((f"{watch.address}/", "data:")) for url in watch.asked)
+def test_every_page_is_reached_and_nothing_fails_complains_or_leaves(
+    visited_pages: list[VisitedPage], monitor: BrowserMonitor
+) -> None:
+    assert {seen.kind for seen in visited_pages} == set(PAGES)
+    assert not monitor.problems
+    assert all(url.startswith((f"{monitor.address}/", "data:")) for url in monitor.asked)
 
 
-def test_what_a_model_wrote_stays_text_in_a_real_browser(walked: list[Seen], watch: Watch) -> None:
-    assert not [seen.address for seen in walked if seen.pwned]
-    assert not [problem for problem in watch.problems if problem.startswith("dialog")]
-    said = [seen for seen in walked if "alert(" in seen.text]
+def test_what_a_model_wrote_stays_text_in_a_real_browser(visited_pages: list[VisitedPage], monitor: BrowserMonitor) -> None:
+    assert not [seen.address for seen in visited_pages if seen.pwned]
+    assert not [problem for problem in monitor.problems if problem.startswith("dialog")]
+    said = [seen for seen in visited_pages if "alert(" in seen.text]
     kinds = {seen.kind.rpartition("/runs/{run}")[2].split("/")[1] for seen in said if seen.kind.count("/") > 2}
     assert {"goalposts", "questions", "answers", "attempts"} <= kinds
-    assert any(SCRIPT in seen.text for seen in said)
-    assert any("<img src=x onerror=alert(5)>" in seen.text for seen in walked if seen.kind == "/")
-    assert not [seen.address for seen in walked if set(seen.text) & set("\x1b\u202e\u2066")]
+    assert any(HOSTILE_HTML in seen.text for seen in said)
+    assert any("<img src=x onerror=alert(5)>" in seen.text for seen in visited_pages if seen.kind == "/")
+    assert not [seen.address for seen in visited_pages if set(seen.text) & set("\x1b\u202e\u2066")]
 
 
 @pytest.mark.parametrize("looked_for", ["light", "dark", "mute", "focus", "dark focus", "phone"])
-def test_every_page_can_be_read_heard_and_tabbed_through_in_every_light_and_width(walked: list[Seen], looked_for: str) -> None:
-    assert not {seen.address: seen.complaints[looked_for] for seen in walked if seen.complaints[looked_for]}
+def test_every_page_can_be_read_heard_and_tabbed_through_in_every_light_and_width(
+    visited_pages: list[VisitedPage], looked_for: str
+) -> None:
+    assert not {seen.address: seen.complaints[looked_for] for seen in visited_pages if seen.complaints[looked_for]}
 
 
 def test_what_measures_pages_notices_what_is_wrong(page: Page) -> None:
@@ -114,15 +128,15 @@ def test_what_measures_pages_notices_what_is_wrong(page: Page) -> None:
         <input placeholder="nameless" style="outline: none"> <table><tr><td>data</td></tr></table> <h4>deep</h4> <nav></nav>
         <div style="width: 2000px">wide</div>"""
     )
-    pale = page.evaluate(LOOK, "pale")
+    pale = page.evaluate(AUDIT_SCRIPT, "pale")
     assert [line.partition(" : ")[0] for line in pale if line.startswith("4.")] == ["4.48"]
     assert [word for word in ("see-through", "drawn") if not any(word in line for line in pale)] == []
-    mute = " ".join(page.evaluate(LOOK, "mute"))
+    mute = " ".join(page.evaluate(AUDIT_SCRIPT, "mute"))
     for wrong in "no language", "0 of h1", "level 4", "no label: <input>", "no caption", "no label: <nav>":
         assert wrong in mute
     page.keyboard.press("Tab")
-    assert page.evaluate(LOOK, "unfocused") == ["<input> "]
-    assert "2000" in page.evaluate(LOOK, "wide")[0] or "2008" in page.evaluate(LOOK, "wide")[0]
+    assert page.evaluate(AUDIT_SCRIPT, "unfocused") == ["<input> "]
+    assert "2000" in page.evaluate(AUDIT_SCRIPT, "wide")[0] or "2008" in page.evaluate(AUDIT_SCRIPT, "wide")[0]
 
 
 def test_a_node_of_the_tree_shows_that_it_has_the_focus(page: Page) -> None:
@@ -135,7 +149,9 @@ def test_a_node_of_the_tree_shows_that_it_has_the_focus(page: Page) -> None:
     assert drawing.screenshot() != before
 
 
-def test_a_run_that_is_played_moves_by_itself_and_keeps_focus_scroll_and_what_is_open(page: Page, growing: Scene) -> None:
+def test_a_run_that_is_played_moves_by_itself_and_keeps_focus_scroll_and_what_is_open(
+    page: Page, growing_run: ExampleRun
+) -> None:
     page.set_viewport_size({"width": 500, "height": 500})
     page.goto("/runs/growing")
     page.evaluate("window.mine = true")
@@ -147,9 +163,9 @@ def test_a_run_that_is_played_moves_by_itself_and_keeps_focus_scroll_and_what_is
         " return [scrollY, document.activeElement.href, document.querySelector('#iterations .scroll').scrollLeft]; }"
     )
     assert was[0] > 0
-    growing.play()
+    growing_run.play()
     expect(page.locator("#iterations tbody tr")).to_have_count(2)
-    growing.play()
+    growing_run.play()
     expect(page.locator("#iterations tbody tr")).to_have_count(3)
     now = page.evaluate("[scrollY, document.activeElement.href, document.querySelector('#iterations .scroll').scrollLeft]")
     assert now[1:] == was[1:]
@@ -158,22 +174,22 @@ def test_a_run_that_is_played_moves_by_itself_and_keeps_focus_scroll_and_what_is
     expect(page.locator("figure details").first).to_have_attribute("open", "")
 
 
-def test_goalposts_questions_and_the_list_of_runs_move_as_well(page: Page, growing: Scene, runs: Path) -> None:
+def test_goalposts_questions_and_the_list_of_runs_move_as_well(page: Page, growing_run: ExampleRun, runs: Path) -> None:
     page.goto("/runs/growing/goalposts")
-    growing.goalpost()
-    expect(page.locator("#goalposts tbody tr")).to_have_count(len(growing.goalposts))
+    growing_run.goalpost()
+    expect(page.locator("#goalposts tbody tr")).to_have_count(len(growing_run.goalposts))
     page.locator("#goalposts tbody a").first.click()
-    growing.play(guided=len(growing.goalposts))
-    expect(page.locator("article.episode h3").first).to_contain_text(f"Iteration {growing.iteration}:")
+    growing_run.play(guided=len(growing_run.goalposts))
+    expect(page.locator("article.episode h3").first).to_contain_text(f"Iteration {growing_run.iteration}:")
     page.goto("/")
     lines = page.locator("#runs tbody tr").count()
-    tell(runs / "later", iterations=1).log.close()
+    record_run(runs / "later", iterations=1).log.close()
     expect(page.locator("#runs tbody tr")).to_have_count(lines + 1)
 
 
 def test_the_end_of_a_run_is_told(page: Page, runs: Path) -> None:
     page.goto("/")
-    told = tell(runs / "ending", iterations=1)
+    told = record_run(runs / "ending", iterations=1)
     page.get_by_role("link", name="ending").click()
     expect(page.locator("#status")).to_contain_text("Playing")
     told.end().log.close()
@@ -258,9 +274,9 @@ def test_keys_open_rows_and_turn_pages_of_attempts(page: Page) -> None:
         expect(page.locator("h1")).to_contain_text(heading)
 
 
-def test_without_javascript_everything_that_does_not_move_works(browser: Browser, watch: Watch) -> None:
-    before = len(watch.problems)
-    with watch.context(browser, java_script_enabled=False, viewport=PHONE) as context:
+def test_without_javascript_everything_that_does_not_move_works(browser: Browser, monitor: BrowserMonitor) -> None:
+    before = len(monitor.problems)
+    with monitor.context(browser, java_script_enabled=False, viewport=PHONE) as context:
         page = context.new_page()
         page.goto("/")
         page.get_by_role("link", name="recorded").click()
@@ -285,4 +301,4 @@ def test_without_javascript_everything_that_does_not_move_works(browser: Browser
         page.get_by_label("growing").check()
         page.get_by_role("button", name="Compare").click()
         expect(page.get_by_role("columnheader", name="growing").first).to_be_visible()
-    assert not watch.problems[before:]
+    assert not monitor.problems[before:]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from events.__main__ import app
-from events.export.charts import DRAWS, REASONS, UNIT, Figure, Series, apart, compared, figures
+from events.export.charts import BOOTSTRAP_DRAWS, REASONS, UNIT, Figure, Series, compare_figures, figures, spread_labels
 from events.export.plots import NUMBERS, write
 from events.facts.errors import BadInput
 from events.facts.log import Log
@@ -26,8 +26,8 @@ from events.projections.run_summary import RunSummary, fold
 from events.pure.estimators import pass_at_k_interval
 from events.stores import open_log
 from events.stores.memory import MemoryLog
-from events.web.rendering.svg import LINES, drawn, short, spark
-from tests.support.example_runs import scene
+from events.web.rendering.svg import LINES, figure_svg, short_number, sparkline
+from tests.support.example_runs import example_run
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -35,7 +35,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 def summary(log: Log | None = None) -> RunSummary:
     """Two iterations with everything, examined at the start and at the end."""
     log = log or MemoryLog()
-    tale = scene(log).run().goalpost(2).evaluate(successes=0).evaluate("goalposts", successes=1)
+    tale = example_run(log).run().goalpost(2).evaluate(successes=0).evaluate("goalposts", successes=1)
     tale.start(3).episode(rejected=["degenerate", "unsafe"], gap_successes=4).episode(lift=None).practice(passing=2).finish()
     tale.update().play().update().evaluate(successes=9).evaluate("goalposts", successes=5)
     return fold(RunSummary(), log.read())
@@ -73,7 +73,7 @@ def test_examinations_have_the_intervals_of_the_estimators() -> None:
     said = summary()
     (first, _) = (one for one in said.evaluations if one.name == "test")
     found = by_name(figures(said))["pass-at-test"]
-    low, high = pass_at_k_interval(first.attempts, sorted(first.successes.values()), min(first.pass_at), DRAWS)
+    low, high = pass_at_k_interval(first.attempts, sorted(first.successes.values()), min(first.pass_at), BOOTSTRAP_DRAWS)
     assert found.series[0].points[0] == (0, first.pass_at[min(first.pass_at)])
     assert found.series[0].band[0] == (0, low, high)
 
@@ -109,20 +109,20 @@ def test_completions_are_as_long_as_their_tokens() -> None:
 def test_figures_without_data_are_left_out() -> None:
     assert figures(RunSummary()) == []
     log = MemoryLog()
-    scene(log).run().goalpost().evaluate()
+    example_run(log).run().goalpost().evaluate()
     assert [figure.name for figure in figures(fold(RunSummary(), log.read()))] == ["pass-at-test"]
     assert all(series.points for figure in figures(summary()) for series in figure.series)
 
 
 def test_an_iteration_counts_once_it_has_ended() -> None:
     log = MemoryLog()
-    scene(log).run().goalpost().play().start(1).episode()
+    example_run(log).run().goalpost().play().start(1).episode()
     assert points(by_name(figures(fold(RunSummary(), log.read())))["gap"], "while playing")[-1][0] == 1
 
 
 def test_names_of_figures_are_fit_for_files_whatever_the_question_set_is_called() -> None:
     log = MemoryLog()
-    scene(log).run().goalpost().evaluate("../../etc/<b>").evaluate("x" * 500)
+    example_run(log).run().goalpost().evaluate("../../etc/<b>").evaluate("x" * 500)
     names = [figure.name for figure in figures(fold(RunSummary(), log.read()))]
     assert names[0] == "pass-at-etc-b"
     assert all(len(name) < 100 for name in names)
@@ -130,9 +130,9 @@ def test_names_of_figures_are_fit_for_files_whatever_the_question_set_is_called(
 
 def test_compared_runs_have_a_line_each_in_every_figure_that_they_share() -> None:
     one, log = summary(), MemoryLog()
-    scene(log).run().goalpost().play()
+    example_run(log).run().goalpost().play()
     other = fold(RunSummary(), log.read())
-    found = by_name(compared({"one": figures(one), "other": figures(other)}))
+    found = by_name(compare_figures({"one": figures(one), "other": figures(other)}))
     assert [series.name for series in found["gap-while-playing"].series] == ["one", "other"]
     assert found["gap-examined"].series[1] == Series("other", ())
     assert found["gap-while-playing"].series[0].points == by_name(figures(one))["gap"].series[0].points
@@ -141,18 +141,18 @@ def test_compared_runs_have_a_line_each_in_every_figure_that_they_share() -> Non
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12).map(sorted))
 def test_names_of_lines_do_not_cover_each_other_and_stay_in_order(wanted: list[float]) -> None:
-    placed = apart(wanted, 0.05, 0, 1)
+    placed = spread_labels(wanted, 0.05, 0, 1)
     assert all(after - before >= 0.05 - 1e-9 for before, after in pairwise(placed))
     assert all(-1e-9 <= place <= 1 + 1e-9 for place in placed)
 
 
 def test_names_with_room_stay_where_they_are_wanted() -> None:
-    assert apart([0.1, 0.5, 0.52], 0.05, 0, 1) == [0.1, 0.5, 0.55]
+    assert spread_labels([0.1, 0.5, 0.52], 0.05, 0, 1) == [0.1, 0.5, 0.55]
 
 
 def test_a_drawn_figure_says_what_it_shows_to_who_cannot_see_it() -> None:
     gap = by_name(figures(summary()))["gap"]
-    tree = ElementTree.fromstring(drawn(gap))
+    tree = ElementTree.fromstring(figure_svg(gap))
     assert tree.get("role") == "img"
     assert tree.findtext("title") == "Gap to the goalposts"
     assert (tree.findtext("desc") or "").startswith("mean gap by iteration: while playing 0.8 to ")
@@ -160,35 +160,35 @@ def test_a_drawn_figure_says_what_it_shows_to_who_cannot_see_it() -> None:
 
 def test_lines_are_named_at_their_ends_and_differ_by_more_than_colour() -> None:
     figure = Figure("f", "t", "x", "y", tuple(Series(f"line {n}", ((0, n), (1, n))) for n in range(3)))
-    picture = drawn(figure)
+    picture = figure_svg(figure)
     assert [one.text for one in parts(picture, "text", "name")] == ["line 2 2", "line 1 1", "line 0 0"]
     assert len({(one.get("d") or "").partition("m")[2] for one in parts(picture, "path", "mark")}) == 3
     assert {one.get("class") for one in parts(picture, "path", "line")} == {"line s1", "line s2", "line s3"}
 
 
 def test_axes_have_round_ticks_that_hold_all_values() -> None:
-    assert texts(drawn(line(0.31, 0.93, 1.27)))[:4] == ["0", "0.5", "1", "1.5"]
-    assert texts(drawn(line(-40, 250)))[:5] == ["\N{MINUS SIGN}100", "0", "100", "200", "300"]
+    assert texts(figure_svg(line(0.31, 0.93, 1.27)))[:4] == ["0", "0.5", "1", "1.5"]
+    assert texts(figure_svg(line(-40, 250)))[:5] == ["\N{MINUS SIGN}100", "0", "100", "200", "300"]
 
 
 def test_a_share_is_drawn_from_0_to_1_and_what_is_beyond_widens_the_axis() -> None:
     shares = line(0.4, 0.5)._replace(limits=UNIT)
-    ticks = texts(drawn(shares))
+    ticks = texts(figure_svg(shares))
     assert (ticks[0], ticks[5]) == ("0", "1")
-    assert "1.5" in texts(drawn(line(0.4, 1.4)._replace(limits=UNIT)))
+    assert "1.5" in texts(figure_svg(line(0.4, 1.4)._replace(limits=UNIT)))
 
 
 def test_text_takes_no_effect_in_a_drawn_figure() -> None:
     hostile = '</svg><script>alert("1")</script>\x1b\u202e{0}'
     figure = Figure("f", hostile, hostile, hostile, (Series(hostile, ((1, 1), (2, 2))),))
-    for picture in (drawn(figure), spark([0, 1], label=hostile)):
+    for picture in (figure_svg(figure), sparkline([0, 1], label=hostile)):
         assert "<script" not in picture
         assert "\x1b" not in picture
         assert ElementTree.fromstring(picture).tag == "svg"
 
 
 def test_pictures_have_no_style_of_their_own() -> None:
-    picture = "".join(drawn(figure) for figure in figures(summary())) + spark([0, 1], label="x")
+    picture = "".join(figure_svg(figure) for figure in figures(summary())) + sparkline([0, 1], label="x")
     assert " style=" not in picture
     assert "<style" not in picture
 
@@ -196,14 +196,14 @@ def test_pictures_have_no_style_of_their_own() -> None:
 def test_a_long_line_keeps_its_ends_and_its_extremes_and_stays_small() -> None:
     ys = [0.5] * 20_000
     ys[7_001], ys[12_345] = 1.0, 0.0
-    (path,) = parts(drawn(line(*ys)), "path", "line")
+    (path,) = parts(figure_svg(line(*ys)), "path", "line")
     places = [float(part.split()[1]) for part in (path.get("d") or "")[1:].split("L")]
     assert (min(places), max(places)) == (26, 186)
     crowd = tuple(
         Series(f"run {n}", tuple((x, x * n % 7) for x in range(5_000)), tuple((x, 0, 7) for x in range(5_000)))
         for n in range(40)
     )
-    picture = drawn(Figure("f", "t", "x", "y", crowd))
+    picture = figure_svg(Figure("f", "t", "x", "y", crowd))
     assert len(picture) < 30_000
     assert f"{40 - LINES} lines are not drawn" in picture
 
@@ -212,10 +212,10 @@ def test_a_long_line_keeps_its_ends_and_its_extremes_and_stays_small() -> None:
     "ys", [(), (nan,), (inf, nan), (7.0,), (7.0, 7.0), (1e299, -1e299), (1e308, 1.0), (5e-324, 0.0), (1e16, 1e16 + 2)]
 )
 def test_odd_values_are_drawn_or_left_out(ys: tuple[float, ...]) -> None:
-    picture = drawn(line(*ys))
+    picture = figure_svg(line(*ys))
     assert ElementTree.fromstring(picture).tag == "svg"
     assert not {"nan", "inf"} & set(picture.split('"'))
-    assert ElementTree.fromstring(spark(ys, label="x")).findtext("title") == "x"
+    assert ElementTree.fromstring(sparkline(ys, label="x")).findtext("title") == "x"
 
 
 _NUMBERS = st.floats() | st.integers(-5, 5).map(float)
@@ -236,7 +236,7 @@ _NUMBERS = st.floats() | st.integers(-5, 5).map(float)
     st.text(),
 )
 def test_every_figure_can_be_drawn(series: list[Series], limits: tuple[float, float] | None, text: str) -> None:
-    picture = drawn(Figure("f", text, text, text, tuple(series), limits))
+    picture = figure_svg(Figure("f", text, text, text, tuple(series), limits))
     assert ElementTree.fromstring(picture).get("role") == "img"
 
 
@@ -252,7 +252,7 @@ def test_every_figure_can_be_drawn(series: list[Series], limits: tuple[float, fl
     ],
 )
 def test_numbers_are_short(value: float, said: str) -> None:
-    assert short(value) == said
+    assert short_number(value) == said
 
 
 def plot(*words: object) -> Result:
@@ -265,7 +265,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "one"
     folder.mkdir()
     with closing(open_log(folder / "log.sqlite", create=True)) as log:
-        scene(log).run().goalpost().evaluate("goalposts").start(1).episode().finish()
+        example_run(log).run().goalpost().evaluate("goalposts").start(1).episode().finish()
     return folder
 
 
@@ -323,7 +323,7 @@ def test_an_unknown_format_and_a_run_without_figures_are_said_before_anything_is
 ) -> None:
     assert "'gif'" in str(plot(recorded, "--out", tmp_path / "a", "--format", "gif").exception)
     with closing(open_log(tmp_path / "log.sqlite", create=True)) as log:
-        scene(log).run()
+        example_run(log).run()
     assert "nothing to plot" in str(plot(tmp_path, "--out", tmp_path / "a").exception)
     assert not (tmp_path / "a").exists()
 

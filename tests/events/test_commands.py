@@ -20,12 +20,12 @@ from events.facts.errors import BadInput, GaspError
 from events.facts.log import Log
 from events.facts.types import AttemptsMade, EpisodeFailed, QuestionProposed
 from events.maintenance import migrate
-from events.reports.event_line import line_of
+from events.reports.event_line import event_line
 from events.stores import open_log
 from events.stores.memory import MemoryLog
-from events.stores.paging import CHUNK
-from tests.support.damaged_logs import tamper
-from tests.support.example_runs import scene
+from events.stores.paging import PAGE_SIZE
+from tests.support.damaged_logs import execute_without_triggers
+from tests.support.example_runs import example_run
 from tests.support.paths import ROOT
 
 GOLDEN = ROOT / "tests" / "golden" / "log-schema-1.sqlite"
@@ -50,7 +50,7 @@ def url(postgres: str, run: Path) -> str:
 
 def played(folder: Path) -> Path:
     with closing(open_log(folder / "log.sqlite", create=True)) as log:
-        scene(log).run(recipe="gasp").goalpost(2).play().update().end()
+        example_run(log).run(recipe="gasp").goalpost(2).play().update().end()
     return folder
 
 
@@ -110,7 +110,7 @@ def test_a_line_says_what_happened_in_a_few_words(run: Path) -> None:
 def test_hostile_text_changes_no_terminal() -> None:
     log = MemoryLog()
     log.append(f"episode/{HOSTILE}", [EpisodeFailed(error="Gone", message=HOSTILE)])
-    line = line_of(next(log.read()))
+    line = event_line(next(log.read()))
     assert not any(character in line for character in "\x1b\x07\x9b\u202e\r\n")
     assert "\\[red]x\\[/red]" in line
 
@@ -203,15 +203,15 @@ def test_stats_count_what_is_there(run: Path) -> None:
 def test_stats_count_more_streams_than_a_page_holds(tmp_path: Path) -> None:
     with closing(open_log(tmp_path / "log.sqlite", create=True)) as log:
         assert events("stats", tmp_path).stdout.startswith("0 events")
-        for number in range(CHUNK + 1):
+        for number in range(PAGE_SIZE + 1):
             log.submit(f"episode/{number}", [EpisodeFailed(error="a", message="b")])
         log.append("run", [EpisodeFailed(error="a", message="b")])
-    assert objects("stats", tmp_path)[0]["streams"] == {"episode": CHUNK + 1, "run": 1}
+    assert objects("stats", tmp_path)[0]["streams"] == {"episode": PAGE_SIZE + 1, "run": 1}
 
 
 def test_list_shows_the_runs_of_a_folder(run: Path) -> None:
     with closing(open_log(run.parent / "second" / "log.sqlite", create=True)) as log:
-        scene(log).run().goalpost()
+        example_run(log).run().goalpost()
     (run.parent / "notes").mkdir()
     first, second = objects("list", run.parent)
     last = recorded(run)[-1]
@@ -277,7 +277,7 @@ def test_what_looks_after_logs_answers_in_json_too(run: Path, tmp_path: Path) ->
     assert objects("verify", run, "--head", "0" * 64, code=1)[0]["same"] is False
     assert objects("backup", run, tmp_path / "copy.sqlite") == [{"target": str(tmp_path / "copy.sqlite"), **tip}]
     assert objects("repair", run, tmp_path / "new.sqlite")[0]["broken"] is None
-    tamper(run / "log.sqlite", "DELETE FROM events WHERE position = 2")
+    execute_without_triggers(run / "log.sqlite", "DELETE FROM events WHERE position = 2")
     assert objects("verify", run, code=1)[0]["broken"]["position"] == 2
     (found,) = objects("repair", run, tmp_path / "new.sqlite", code=1)
     assert (found["sound"]["position"], found["lost"], found["target"]) == (1, tip["position"] - 1, None)
@@ -300,7 +300,7 @@ def test_a_merge_with_conflicts_merges_nothing_and_fails(run: Path, tmp_path: Pa
 def test_repair_only_writes_when_told_to(run: Path, tmp_path: Path) -> None:
     rescue = tmp_path / "rescue.sqlite"
     assert "nothing to repair" in events("repair", run, rescue).stdout
-    tamper(run / "log.sqlite", "DELETE FROM events WHERE position = 4")
+    execute_without_triggers(run / "log.sqlite", "DELETE FROM events WHERE position = 4")
     total = len(recorded(run)) + 1
     ended = events("repair", run, rescue, code=1)
     assert "broken at position 4" in ended.stdout

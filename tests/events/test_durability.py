@@ -15,8 +15,8 @@ import pytest
 
 from events.facts.errors import LogError
 from events.stores import open_log
-from tests.support.example_runs import scene
-from tests.support.log_contract import failed
+from tests.support.example_runs import example_run
+from tests.support.log_contract import episode_failed
 from tests.support.paths import ROOT
 
 
@@ -49,9 +49,9 @@ def test_processes_append_at_once_without_loss_gap_or_fork(tmp_path: Path) -> No
 
 def test_processes_that_decide_on_versions_conflict_instead_of_overwriting(tmp_path: Path) -> None:
     first, second = open_log(tmp_path / "log.sqlite", create=True), open_log(tmp_path / "log.sqlite")
-    first.append("episode/1", [failed("first")], expected=0)
+    first.append("episode/1", [episode_failed("first")], expected=0)
     with pytest.raises(LogError, match="at version 1, not at 0"):
-        second.append("episode/1", [failed("second")], expected=0)
+        second.append("episode/1", [episode_failed("second")], expected=0)
     assert [event.fact.message for event in second.read()] == ["first"]
 
 
@@ -98,35 +98,35 @@ def test_a_torn_write_ahead_file_ends_the_log_at_a_whole_append(tmp_path: Path) 
 
 def test_a_full_disk_is_told_and_loses_nothing(small_disk: Path) -> None:
     log = open_log(small_disk / "log.sqlite", create=True)
-    scene(log).run().goalpost()
+    example_run(log).run().goalpost()
     before = log.head()
     log.put(os.urandom(2_000_000))
     with pytest.raises(LogError, match=r"disk is full, so the log .* took nothing of this append; free space and resume"):
-        log.append("run", [failed()])
+        log.append("run", [episode_failed()])
     assert log.head() == before
     assert log.verify() is None
     log.close()
     again = open_log(small_disk / "log.sqlite")
-    again.append("run", [failed("small")])
+    again.append("run", [episode_failed("small")])
     assert again.verify() is None
     again.close()
 
 
 def test_a_file_that_may_not_grow_is_told_and_loses_nothing(tmp_path: Path) -> None:
     log = open_log(tmp_path / "log.sqlite", create=True)
-    log.append("run", [failed()])
+    log.append("run", [episode_failed()])
     before, limits = log.head(), resource.getrlimit(resource.RLIMIT_FSIZE)
     log.put(os.urandom(2_000_000))
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
     try:
         with pytest.raises(LogError, match=r"cannot be read or written .*; check the disk"):
-            log.append("run", [failed()])
+            log.append("run", [episode_failed()])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert log.head() == before
-    log.append("run", [failed()])
+    log.append("run", [episode_failed()])
     assert log.verify() is None
 
 
@@ -137,6 +137,6 @@ def test_a_read_only_disk_is_told(small_disk: Path) -> None:
     with closing(open_log(path)) as log:
         assert log.verify() is None
         with pytest.raises(LogError, match=r"is read-only; make the file and its directory writable"):
-            log.append("run", [failed()])
+            log.append("run", [episode_failed()])
     with pytest.raises(LogError, match=r"cannot be made \(Read-only file system\); choose"):
         open_log(small_disk / "other.sqlite", create=True)

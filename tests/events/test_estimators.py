@@ -10,11 +10,11 @@ import pytest
 
 from events.pure.estimators import (
     CONFIDENCE,
-    difference_interval,
+    paired_difference_interval,
     pass_at_k,
     pass_at_k_interval,
-    seeds_interval,
-    share_interval,
+    seed_mean_interval,
+    wilson_interval,
 )
 
 
@@ -71,14 +71,14 @@ def test_what_cannot_be_estimated_is_refused(attempts, counts, k):
 
 def test_seeds_are_drawn_anew():
     """Of seeds at 0 and 1, a quarter of the draws has only the one, and a quarter only the other."""
-    assert seeds_interval([[0, 0], [1, 1]]) == (0, 1)
-    assert seeds_interval([[0.4, 0.4], [0.5, 0.5]]) == (pytest.approx(0.4), pytest.approx(0.5))
+    assert seed_mean_interval([[0, 0], [1, 1]]) == (0, 1)
+    assert seed_mean_interval([[0.4, 0.4], [0.5, 0.5]]) == (pytest.approx(0.4), pytest.approx(0.5))
 
 
 def test_questions_are_drawn_anew_and_the_same_for_all_seeds():
     """Of two questions, a quarter of the draws has one of them twice. Drawn for each seed, three would seldom agree: 1/64."""
-    assert seeds_interval([[0, 1]]) == (0, 1)
-    assert seeds_interval([[0, 1]] * 3) == (0, 1)
+    assert seed_mean_interval([[0, 1]]) == (0, 1)
+    assert seed_mean_interval([[0, 1]] * 3) == (0, 1)
 
 
 def test_the_interval_over_seeds_holds_the_truth_about_as_often_as_it_says():
@@ -87,7 +87,7 @@ def test_the_interval_over_seeds_holds_the_truth_about_as_often_as_it_says():
     for _ in range(trials):
         hard = [chance.gauss(0.5, 0.2) for _ in range(60)]
         seeds = [chance.gauss(0, 0.1) for _ in range(6)]
-        low, high = seeds_interval([[seed + question for question in hard] for seed in seeds])
+        low, high = seed_mean_interval([[seed + question for question in hard] for seed in seeds])
         held += low <= 0.5 <= high
     assert CONFIDENCE - 0.12 <= held / trials <= 1
 
@@ -95,23 +95,23 @@ def test_the_interval_over_seeds_holds_the_truth_about_as_often_as_it_says():
 def test_a_difference_is_taken_question_by_question():
     """Whatever is drawn, the one is 0.3 above the other, though both vary by 0.8."""
     these, those = [[0.9, 0.1 + 0.3], [0.9, 0.1 + 0.3]], [[0.6, 0.1]]
-    assert difference_interval(these, those) == (pytest.approx(0.3), pytest.approx(0.3))
-    assert seeds_interval(these).low == pytest.approx(0.4)
+    assert paired_difference_interval(these, those) == (pytest.approx(0.3), pytest.approx(0.3))
+    assert seed_mean_interval(these).low == pytest.approx(0.4)
 
 
 def test_the_seeds_of_a_difference_are_drawn_for_each_by_itself():
     """Two seeds at 0 and 1 on both sides: one in sixteen draws has 1 against 0, which is above 2.5 %."""
-    assert difference_interval([[0], [1]], [[0], [1]]) == (-1, 1)
+    assert paired_difference_interval([[0], [1]], [[0], [1]]) == (-1, 1)
 
 
 def test_scores_all_alike_are_no_certainty():
-    assert seeds_interval([[0.0] * 50] * 3) == share_interval(0, 50)
-    assert share_interval(0, 50).high > 0.05
+    assert seed_mean_interval([[0.0] * 50] * 3) == wilson_interval(0, 50)
+    assert wilson_interval(0, 50).high > 0.05
 
 
 def test_tables_of_scores_that_do_not_fit_are_refused():
     for scores in ([], [[]], [[1], [1, 0]]):
         with pytest.raises(ValueError, match="a score of each seed for each question"):
-            seeds_interval(scores)
+            seed_mean_interval(scores)
     with pytest.raises(ValueError, match="needs the same questions"):
-        difference_interval([[1, 0]], [[1]])
+        paired_difference_interval([[1, 0]], [[1]])

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from events.pure.answer_parsing import Malformed
-from events.pure.evalplus_sanitizer import LONGEST, longest_run, program_in, sanitized
+from events.pure.evalplus_sanitizer import MAX_ANSWER_LENGTH, extract_program, longest_parsable_lines, sanitize
 
 PROSE = "Here's the function:\n\n```python\n{}\n```\n\nIt isn't hard."
 WHOLE = "import math\nfrom typing import List\nLIMIT = 3\ndef helper(x):\n    return x + LIMIT\ndef more(x: List):\n    return helper(x)"
@@ -37,7 +37,7 @@ TAKEN = [
     ("text", "program"), [(text, program) for _, text, program in TAKEN], ids=[name for name, _, _ in TAKEN]
 )
 def test_the_program_is_what_evalplus_takes(text, program):
-    assert program_in(text, "evalplus", "more") == program
+    assert extract_program(text, "evalplus", "more") == program
 
 
 @pytest.mark.parametrize(
@@ -45,26 +45,26 @@ def test_the_program_is_what_evalplus_takes(text, program):
     ["@cache\ndef more(x):\n    return x", "from __future__ import annotations", "a, b = 1, 2", "try:\n    import numpy\nexcept ImportError:\n    pass"],
 )  # fmt: skip
 def test_what_evalplus_leaves_out_is_left_out(left_out):
-    assert sanitized(f"{left_out}\nimport math\n{WHOLE}", "more") == f"import math\n{WHOLE}"
+    assert sanitize(f"{left_out}\nimport math\n{WHOLE}", "more") == f"import math\n{WHOLE}"
 
 
 def test_a_block_of_one_line_is_nothing_to_evalplus():
-    assert isinstance(sanitized("```python\ndef more(x): return x\n```", "more"), Malformed)
+    assert isinstance(sanitize("```python\ndef more(x): return x\n```", "more"), Malformed)
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "\0", "\ud800\n\ud800", "no\0pe"])
 def test_what_holds_no_program_is_malformed(text):
-    assert isinstance(sanitized(text, "more"), Malformed)
+    assert isinstance(sanitize(text, "more"), Malformed)
 
 
 def test_other_rules_take_the_last_block():
     text = PROSE.format("def more(x):\n    return 0\nprint(more(1))")
-    assert program_in(text, "own", "more") == program_in(text, "livecodebench", "more") == text.split("```")[1][7:-1]
+    assert extract_program(text, "own", "more") == extract_program(text, "livecodebench", "more") == text.split("```")[1][7:-1]
 
 
 @pytest.mark.parametrize("line", ["(", '"""', "if x:", "x = 1", "f(", "@a", "x = (1 +", "class A:\n def f(self):", "'"])
 def test_hostile_text_is_read_in_bounded_time(line):
     for text in (f"{line}\n" * 20_000, "".join(f"{line}{n}\n" for n in range(20_000)), f"x=1\n{line}\n" * 9_000):
         began = time.process_time()
-        longest_run(text[:LONGEST])
+        longest_parsable_lines(text[:MAX_ANSWER_LENGTH])
         assert time.process_time() - began < 5, "some tenths of a second, on a machine at rest"

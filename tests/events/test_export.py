@@ -20,18 +20,18 @@ from polars.testing import assert_frame_equal
 from typer.testing import CliRunner, Result
 
 from events.__main__ import app
-from events.export import FORMATS, exporter, frames
+from events.export import FORMATS, frames, load_exporter
 from events.export.arrow import batches, schema
 from events.export.table_rows import TABLES
 from events.export.tables import AttemptRow
 from events.facts.errors import BadInput, LogCorrupt, LogError
 from events.facts.log import Log
-from events.facts.rollouts import pack
+from events.facts.rollouts import pack_rollouts
 from events.facts.types import AttemptsMade, PolicyUpdated
 from events.maintenance import migrate
 from events.stores import open_log
 from events.stores.memory import MemoryLog
-from tests.support.example_runs import Scene, question, scene
+from tests.support.example_runs import ExampleRun, example_run, question
 from tests.support.paths import ROOT
 from tests.support.tiny_model import tiny_weights
 from tests.support.training_samples import sample_digest
@@ -44,9 +44,9 @@ HOSTILE = '\x00\x1b]0;owned\x07\u202e"}\n---\nlicense: mit\n| x | ``` <script>\u
 RUNS = itertools.count()
 
 
-def told(log: Log) -> Scene:
+def told(log: Log) -> ExampleRun:
     """A run with everything in it."""
-    tale = scene(log).run(recipe="gasp", seed=3).goalpost(2).evaluate("goalposts").start(3)
+    tale = example_run(log).run(recipe="gasp", seed=3).goalpost(2).evaluate("goalposts").start(3)
     tale.episode(rejected=["degenerate"]).fail().practice().finish().update()
     return tale.start().episode(task="induction", lift=None).finish().update().end()
 
@@ -69,7 +69,7 @@ def export(*words: object, code: int = 0) -> Result:
 
 def written(log: Log, out: Path, to: str, name: str = "run") -> Path:
     """What an exporter writes of a log in memory."""
-    exporter(to)(log, out, name=name)
+    load_exporter(to)(log, out, name=name)
     return out
 
 
@@ -80,13 +80,13 @@ def dataset(folder: Path, table: str | None = None) -> Any:
     return load_dataset(str(folder), table, split="train", cache_dir=str(folder.parent / "cache"))
 
 
-def hostile(log: Log) -> Scene:
+def hostile(log: Log) -> ExampleRun:
     """A run whose every text is hostile, with logprobs that are no numbers."""
-    tale = scene(log).run(recipe=HOSTILE).start().open(question(1), "practice")
+    tale = example_run(log).run(recipe=HOSTILE).start().open(question(1), "practice")
     changed = {
         "prompt": log.put((HOSTILE + "\ud800").encode("utf-8", "surrogatepass")),
         "texts": log.put(json.dumps([HOSTILE, "\udfff" + HOSTILE]).encode()),
-        "tokens": log.put(pack([1], [[2], [3]], [[float("nan")], [-float("inf")]])),
+        "tokens": log.put(pack_rollouts([1], [[2], [3]], [[float("nan")], [-float("inf")]])),
     }
     generation = tale.generation("x", 2).model_copy(update=changed)
     log.append(
@@ -138,10 +138,10 @@ def test_a_dataset_speaks_as_trl_expects(run: Path, tmp_path: Path) -> None:
 def test_a_dataset_holds_bit_for_bit_what_the_trainer_learns_from(run: Path, tmp_path: Path) -> None:
     export(run, "--to", "huggingface", "--out", tmp_path / "set")
     with closing(open_log(run / "log.sqlite")) as log:
-        start, end = replay.started(log), replay.finished(log, 0)
+        start, end = replay.find_run_started(log), replay.next_finished_iteration(log, 0)
         assert start is not None
         assert end is not None
-        window = replay.window(log, Cursor("shared", start.policies["student"], until=0, step=0, version=0), end)
+        window = replay.iteration_rollouts(log, Cursor("shared", start.policies["student"], until=0, step=0, version=0), end)
     rows = dataset(tmp_path / "set").remove_columns(["prompt", "completion"]).to_polars()
     assert sample_digest(rows, 0, end.position) == window.digest
 
@@ -286,7 +286,7 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path, to: str) -> None:
 @pytest.mark.parametrize("to", FILES)
 def test_a_full_disk_is_a_clear_error_and_leaves_nothing(small_disk: Path, to: str) -> None:
     log = MemoryLog()
-    tale = scene(log).run().start().open(question(1), "practice")
+    tale = example_run(log).run().start().open(question(1), "practice")
     noise = log.put(json.dumps([random.Random(0).randbytes(600_000).hex()]).encode())
     generation = tale.generation("x", 1).model_copy(update={"texts": noise})
     log.append(tale.stream, [AttemptsMade(purpose="practice", question="q", task="induction", generation=generation)])
@@ -340,7 +340,7 @@ def test_batches_are_bounded_by_rows_and_by_bytes(monkeypatch: pytest.MonkeyPatc
 def repeated(path: Path, count: int) -> Path:
     """A log of about so many events: one iteration, again and again."""
     with closing(open_log(path, create=True)) as log:
-        tale = scene(log).run().goalpost().start(2)
+        tale = example_run(log).run().goalpost().start(2)
         tale.episode(attempts=2, lemma=1, lift=1).practice(passing=1, attempts=2).finish().update()
         streams: dict[str, list[Any]] = {}
         for event in log.read(after=2):

@@ -19,13 +19,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from wandb.proto.wandb_internal_pb2 import Record
 
-from events.export import exporter
-from events.export.metrics import Point, curves
+from events.export import load_exporter
+from events.export.metrics import MetricPoint, run_curves
 from events.facts.errors import BadInput, LogError
 from events.facts.values import Sampling
 from events.stores import open_log
 from events.stores.raw import Store
-from tests.support.example_runs import question, scene
+from tests.support.example_runs import example_run, question
 from tests.support.paths import ROOT
 
 SECRET = "open-sesame-1001"
@@ -38,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run-007"
     folder.mkdir()
     with closing(open_log(folder / "log.sqlite", create=True)) as log:
-        tale = scene(log).run(seed=3, model="/home/me/models/pocket", server={"api_key": SECRET}).goalpost(2).evaluate()
+        tale = example_run(log).run(seed=3, model="/home/me/models/pocket", server={"api_key": SECRET}).goalpost(2).evaluate()
         tale.start(4).episode(rejected=["too_hard"]).episode(lift=None).fail(f"no answer from {SECRET}").practice().finish()
         tale.update().evaluate().play().update().evaluate().end()
     return folder
@@ -58,13 +58,13 @@ def written(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
     def write(to: str) -> Path:
         out = tmp_path_factory.mktemp("exports") / to
         with closing(open_log(run / "log.sqlite")) as log:
-            exporter(to)(log, out, name=run.name)
+            load_exporter(to)(log, out, name=run.name)
         return out
 
     return write
 
 
-def flat(points: list[Point]) -> dict[tuple[str, int], float]:
+def flat(points: list[MetricPoint]) -> dict[tuple[str, int], float]:
     return {(name, point.step): value for point in points for name, value in point.values.items()}
 
 
@@ -75,7 +75,7 @@ def content(folder: Path) -> bytes:
 def test_tensorboard_reads_every_point_at_its_time(log: Store, written) -> None:
     read = EventAccumulator(str(written("tensorboard"))).Reload()
     found = {(tag, one.step): one for tag in read.Tags()["scalars"] for one in read.Scalars(tag)}
-    told = list(curves(log).points)
+    told = list(run_curves(log).points)
     assert {place: one.value for place, one in found.items()} == pytest.approx(flat(told))
     assert [one.wall_time for one in read.Scalars("gap")] == [point.time.timestamp() for point in told if "gap" in point.values]
 
@@ -111,14 +111,14 @@ def test_wandb_keeps_every_point_and_setting_in_an_offline_run(log: Store, writt
     assert (started.project, started.display_name) == ("gasp", "run-007")
     assert {item.key: json.loads(item.value_json) for item in started.config.update}["seed"] == 3
     rows = [{item.nested_key[0]: json.loads(item.value_json) for item in one.history.item} for one in kept if one.history.item]
-    told = list(curves(log).points)
+    told = list(run_curves(log).points)
     assert [row["_timestamp"] for row in rows] == pytest.approx([point.time.timestamp() for point in told])
     ours = [{key: value for key, value in row.items() if not key.startswith("_")} for row in rows]
     assert ours == [{"iteration": point.step, **point.values} for point in told]
 
 
 def test_wandb_gives_a_run_the_same_id_again(log: Store, tmp_path: Path, written) -> None:
-    exporter("wandb")(log, tmp_path / "again", name="run-007")
+    load_exporter("wandb")(log, tmp_path / "again", name="run-007")
     first, second = (next(place.rglob("*.wandb")) for place in (written("wandb"), tmp_path))
     assert first.name == second.name
 
@@ -133,7 +133,7 @@ def test_mlflow_reads_every_point_and_setting(log: Store, written) -> None:
     assert experiment is not None
     (kept,) = client.search_runs([experiment.experiment_id])
     assert (kept.info.run_name, kept.info.status, kept.data.params["seed"]) == ("run-007", "FINISHED", "3")
-    told = list(curves(log).points)
+    told = list(run_curves(log).points)
     history = [one for name in kept.data.metrics for one in client.get_metric_history(kept.info.run_id, name)]
     assert {(one.key, one.step): one.value for one in history} == flat(told)
     assert kept.info.end_time == round(told[-1].time.timestamp() * 1000)
@@ -201,21 +201,21 @@ def test_a_failed_episode_is_an_error_of_its_class(traces) -> None:
 
 def test_an_episode_that_goes_on_is_not_told(tmp_path: Path) -> None:
     with closing(open_log(tmp_path / "log.sqlite", create=True)) as log:
-        scene(log).run().start(2).practice().open(question(), "practice")
-        exporter("otel")(log, tmp_path / "out", name="run")
+        example_run(log).run().start(2).practice().open(question(), "practice")
+        load_exporter("otel")(log, tmp_path / "out", name="run")
     assert len(spans(tmp_path / "out" / "traces.jsonl")) == 1
 
 
 def test_completions_that_were_cut_say_so(tmp_path: Path) -> None:
     with closing(open_log(tmp_path / "log.sqlite", create=True)) as log:
-        scene(log, sampling=Sampling(max_tokens=8)).run().goalpost().start(1).practice(attempts=40).finish()
-        exporter("otel")(log, tmp_path / "out", name="run")
+        example_run(log, sampling=Sampling(max_tokens=8)).run().goalpost().start(1).practice(attempts=40).finish()
+        load_exporter("otel")(log, tmp_path / "out", name="run")
     reasons = spans(tmp_path / "out" / "traces.jsonl")[0][0]["attributes"]["gen_ai.response.finish_reasons"]
     assert set(reasons) == {"stop", "length"}
 
 
 def test_traces_of_a_log_are_the_same_again(log: Store, tmp_path: Path, written) -> None:
-    exporter("otel")(log, tmp_path / "again", name="run-007")
+    load_exporter("otel")(log, tmp_path / "again", name="run-007")
     assert content(tmp_path / "again") == content(written("otel"))
 
 
@@ -250,7 +250,7 @@ def test_traces_are_sent_to_the_collector_that_the_environment_names(log: Store,
     with collector() as (url, received):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"authorization={SECRET}")
-        said = exporter("otel")(log, tmp_path / "out", name="run-007")
+        said = load_exporter("otel")(log, tmp_path / "out", name="run-007")
     assert "sent" in said
     assert {(told["path"], told["content-type"], told["authorization"]) for told, _ in received} == {
         ("/v1/traces", "application/x-protobuf", SECRET)
@@ -264,7 +264,7 @@ def test_a_collector_that_refuses_is_an_error_and_leaves_nothing(log: Store, tmp
     with collector(status=400) as (url, _):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"{url}/v1/traces")
         with pytest.raises(LogError, match="not taken by the collector"):
-            exporter("otel")(log, tmp_path / "out", name="run-007")
+            load_exporter("otel")(log, tmp_path / "out", name="run-007")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -305,14 +305,14 @@ def test_a_missing_package_names_the_extra_that_installs_it(log: Store, tmp_path
     monkeypatch.delitem(sys.modules, f"events.export.{to}", raising=False)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(BadInput, match=rf"pip install 'gasp\[{to}\]'"):
-        exporter(to)(log, tmp_path / "out", name="run-007")
+        load_exporter(to)(log, tmp_path / "out", name="run-007")
 
 
 @pytest.mark.parametrize("to", FORMATS)
 def test_what_exists_is_not_overwritten(log: Store, tmp_path: Path, to: str) -> None:
     (tmp_path / "mine").write_text("mine", encoding="utf-8")
     with pytest.raises(BadInput, match="is not empty"):
-        exporter(to)(log, tmp_path, name="run-007")
+        load_exporter(to)(log, tmp_path, name="run-007")
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
@@ -320,5 +320,5 @@ def test_what_exists_is_not_overwritten(log: Store, tmp_path: Path, to: str) -> 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(log: Store, small_disk: Path, to: str) -> None:
     (small_disk / "ballast").write_bytes(b"x" * 500_000)
     with pytest.raises(LogError, match=r"^the export .* cannot be written \(.*\); choose another place$"):
-        exporter(to)(log, small_disk / "out", name="run-007")
+        load_exporter(to)(log, small_disk / "out", name="run-007")
     assert [path.name for path in small_disk.iterdir()] == ["ballast"]

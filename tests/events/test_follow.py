@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from events.facts.consumers import CHUNK, Consumer
+from events.facts.consumers import BATCH_SIZE, Consumer
 from events.facts.errors import LogCorrupt
 from events.facts.follow import follow
 from events.facts.log import Event, Log
 from events.facts.types import RunFinished
 from events.stores import open_log
 from events.stores.memory import MemoryLog
-from events.stores.postgres_location import Place
-from tests.support.log_contract import failed
+from events.stores.postgres_location import PostgresLocation
+from tests.support.log_contract import episode_failed
 from tests.support.paths import ROOT
 
 RUNS = itertools.count()
@@ -43,11 +43,11 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
 
 def test_a_watch_hears_appends_by_anybody_and_says_so_once(opened: Open) -> None:
     mine, other = opened(), opened()
-    mine.append("run", [failed()])
+    mine.append("run", [episode_failed()])
     with closing(mine.watch()) as watch:
         assert not watch.wait(0.05)
         for log in (mine, other):
-            log.append("run", [failed()])
+            log.append("run", [episode_failed()])
             assert watch.wait(10)
             assert not watch.wait(0.05)
 
@@ -56,7 +56,7 @@ def test_a_watch_wakes_up_soon(opened: Open) -> None:
     log, other = opened(), opened()
     with closing(log.watch()) as watch:
         appended: list[float] = []
-        timer = threading.Timer(0.2, lambda: appended.append(other.append("run", [failed()])[0].time.timestamp()))
+        timer = threading.Timer(0.2, lambda: appended.append(other.append("run", [episode_failed()])[0].time.timestamp()))
         timer.start()
         assert watch.wait(30)
         woken = time.time()
@@ -66,12 +66,12 @@ def test_a_watch_wakes_up_soon(opened: Open) -> None:
 
 def test_follow_tells_what_was_and_what_comes_and_ends_when_asked(opened: Open) -> None:
     log, other = opened(), opened()
-    log.append("run", [failed(str(number)) for number in range(3)])
+    log.append("run", [episode_failed(str(number)) for number in range(3)])
     ended = threading.Event()
 
     def write() -> None:
         for number in range(3, 40):
-            other.append("run", [failed(str(number))])
+            other.append("run", [episode_failed(str(number))])
         ended.set()
 
     writer = threading.Thread(target=write)
@@ -84,7 +84,7 @@ def test_follow_tells_what_was_and_what_comes_and_ends_when_asked(opened: Open) 
 def test_follow_can_be_of_one_stream_and_of_some_kinds(opened: Open) -> None:
     log = opened()
     for number in range(5):
-        log.append("ab"[number % 2], [failed(), RunFinished(iterations=number)])
+        log.append("ab"[number % 2], [episode_failed(), RunFinished(iterations=number)])
     told = follow(log, "a", kinds=("run_finished",), stop=lambda: True)
     assert [event.fact.iterations for event in told] == [0, 2, 4]
 
@@ -110,17 +110,17 @@ def positions(db: sqlite3.Connection) -> list[int]:
 
 def test_a_consumer_consumes_every_event_once_and_remembers_where_it_is(opened: Open, db: sqlite3.Connection) -> None:
     log = opened()
-    log.append("run", [failed() for _ in range(CHUNK + 3)])
+    log.append("run", [episode_failed() for _ in range(BATCH_SIZE + 3)])
     consumer = Consumer(log, "mine", db, write_message)
-    assert (consumer.position, consumer.catch_up(), consumer.position) == (0, CHUNK + 3, CHUNK + 3)
-    log.append("run", [failed()])
+    assert (consumer.position, consumer.catch_up(), consumer.position) == (0, BATCH_SIZE + 3, BATCH_SIZE + 3)
+    log.append("run", [episode_failed()])
     assert [Consumer(opened(), "mine", db, write_message).catch_up() for _ in range(2)] == [1, 0]
-    assert positions(db) == list(range(1, CHUNK + 5))
+    assert positions(db) == list(range(1, BATCH_SIZE + 5))
 
 
 def test_a_consumer_that_fails_keeps_neither_rows_nor_position(db: sqlite3.Connection) -> None:
     log = MemoryLog()
-    log.append("run", [failed("good"), failed("bad")])
+    log.append("run", [episode_failed("good"), episode_failed("bad")])
 
     def write(db: sqlite3.Connection, event: Event) -> None:
         write_message(db, event)
@@ -136,7 +136,7 @@ def test_a_consumer_that_fails_keeps_neither_rows_nor_position(db: sqlite3.Conne
 
 def test_consumers_of_one_database_have_positions_of_their_own(db: sqlite3.Connection) -> None:
     log = MemoryLog()
-    log.append("run", [failed()])
+    log.append("run", [episode_failed()])
     one, other = (Consumer(log, name, db, write_message) for name in ("one", "other"))
     one.catch_up()
     assert (one.position, other.position) == (1, 0)
@@ -147,7 +147,7 @@ def test_a_consumer_follows_until_it_is_told_to_stop(opened: Open, db: sqlite3.C
 
     def write() -> None:
         for _ in range(20):
-            other.append("run", [failed()])
+            other.append("run", [episode_failed()])
         ended.set()
 
     writer = threading.Thread(target=write)
@@ -160,7 +160,7 @@ def test_a_consumer_follows_until_it_is_told_to_stop(opened: Open, db: sqlite3.C
 def test_rows_of_another_log_are_refused(opened: Open, db: sqlite3.Connection) -> None:
     log, other = opened(), MemoryLog()
     for one, message in ((log, "a"), (other, "b")):
-        one.append("run", [failed(message)])
+        one.append("run", [episode_failed(message)])
     Consumer(log, "mine", db, write_message).catch_up()
     with pytest.raises(LogCorrupt, match=r"rows of consumer 'mine' come from another log, .*; verify"):
         Consumer(other, "mine", db, write_message).catch_up()
@@ -171,12 +171,12 @@ def test_rows_of_another_log_are_refused(opened: Open, db: sqlite3.Connection) -
 def test_consumers_in_postgresql_share_the_work_and_count_each_event_once(postgres: str) -> None:
     url = f"{postgres}?run=follow{next(RUNS)}"
     log = open_log(url, create=True)
-    log.append("run", [failed() for _ in range(2 * CHUNK)])
-    with Place.parse(url).connect() as db:
+    log.append("run", [episode_failed() for _ in range(2 * BATCH_SIZE)])
+    with PostgresLocation.parse(url).connect() as db:
         db.execute("CREATE TABLE seen (position bigint, worker text)")
 
     def work(name: str) -> None:
-        with Place.parse(url).connect() as db:
+        with PostgresLocation.parse(url).connect() as db:
             row = "INSERT INTO seen VALUES (%s, %s)"
             Consumer(open_log(url), "mine", db, lambda db, event: db.execute(row, (event.position, name))).catch_up()
 
@@ -185,9 +185,9 @@ def test_consumers_in_postgresql_share_the_work_and_count_each_event_once(postgr
         thread.start()
     for thread in threads:
         thread.join()
-    with Place.parse(url).connect() as db:
+    with PostgresLocation.parse(url).connect() as db:
         found = [position for (position,) in db.execute("SELECT position FROM seen ORDER BY position")]
-    assert found == list(range(1, 2 * CHUNK + 1))
+    assert found == list(range(1, 2 * BATCH_SIZE + 1))
     assert log.verify() is None
 
 
@@ -195,8 +195,8 @@ def test_kill_9_of_a_consumer_doubles_and_loses_nothing(tmp_path: Path, db: sqli
     log = open_log(tmp_path / "log.sqlite", create=True)
     killed = 0
     for life in range(8):
-        for _ in range(CHUNK // 2):
-            log.append("run", [failed() for _ in range(4)])
+        for _ in range(BATCH_SIZE // 2):
+            log.append("run", [episode_failed() for _ in range(4)])
         consumer = subprocess.Popen(
             [sys.executable, "-m", "tests.support.log_consumer", str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE
         )
@@ -210,4 +210,4 @@ def test_kill_9_of_a_consumer_doubles_and_loses_nothing(tmp_path: Path, db: sqli
     done = len(positions(db))
     assert done == Consumer(log, "killed", db, write_message).position
     Consumer(log, "killed", db, write_message).catch_up()
-    assert positions(db) == list(range(1, 8 * 4 * (CHUNK // 2) + 1))
+    assert positions(db) == list(range(1, 8 * 4 * (BATCH_SIZE // 2) + 1))

@@ -15,21 +15,21 @@ from events.export import frames
 from events.export.table_rows import TABLES, attempts
 from events.facts.errors import BadInput, LogCorrupt
 from events.facts.log import Log
-from events.facts.rollouts import unpack
+from events.facts.rollouts import unpack_rollouts
 from events.facts.types import AttemptsMade, AttemptsVerified, EpisodeFailed, IterationStarted, PolicyUpdated, QuestionProposed
 from events.facts.values import Generation
 from events.maintenance import migrate
 from events.stores import open_log
 from events.stores.memory import MemoryLog
-from tests.support.example_runs import Scene, question, scene
+from tests.support.example_runs import ExampleRun, example_run, question
 from tests.support.training_samples import sample_digest
 from trainer.data import replay
 from trainer.data.replay import Cursor
 
 
-def told(log: Log) -> Scene:
+def told(log: Log) -> ExampleRun:
     """Two iterations with everything in them, and an episode that goes on."""
-    tale = scene(log).run(recipe="gasp", seed=0).goalpost(2).evaluate("goalposts").start(4)
+    tale = example_run(log).run(recipe="gasp", seed=0).goalpost(2).evaluate("goalposts").start(4)
     tale.episode(rejected=["degenerate", "too_easy"]).fail().practice()
     tale.open(question(50), "practice")
     tale.reward(tale.attempt("practice", question(50), 1, 3), "practice", "student", "induction", [1.0, 0.0, 0.0])
@@ -58,7 +58,7 @@ def test_every_completion_that_was_sampled_is_a_row(log: MemoryLog) -> None:
     assert frame.select("stream", "version", "index").is_unique().all()
     for row in frame.iter_rows(named=True):
         generation = made[row["stream"], row["version"]]
-        rollouts = unpack(log.get(generation.tokens))
+        rollouts = unpack_rollouts(log.get(generation.tokens))
         assert row["completion"] == json.loads(log.get(generation.texts))[row["index"]]
         assert row["prompt"] == log.get(generation.prompt).decode()
         assert row["prompt_ids"] == rollouts.prompt.tolist()
@@ -84,11 +84,11 @@ def test_every_verdict_stands_with_its_completion(log: MemoryLog) -> None:
 
 def test_the_rows_to_learn_from_are_bit_for_bit_what_the_trainer_replays(log: MemoryLog) -> None:
     frame, after = frames.attempts(log), 0
-    while (end := replay.finished(log, after)) is not None:
+    while (end := replay.next_finished_iteration(log, after)) is not None:
         start = next(event.fact for event in log.read(after=after, kinds=("iteration_started",)))
         assert isinstance(start, IterationStarted)
         place = Cursor("shared", start.policies["student"], until=after, step=0, version=0)
-        window = replay.window(log, place, end)
+        window = replay.iteration_rollouts(log, place, end)
         assert len(window.groups) > 1
         assert sample_digest(frame, after, end.position) == window.digest
         after = end.position
@@ -136,7 +136,7 @@ def test_updates_name_what_they_learned_from_and_what_learned(log: MemoryLog) ->
 
 def test_metrics_of_any_update_are_columns_of_all() -> None:
     log = MemoryLog()
-    tale = scene(log).run().start().finish().update()
+    tale = example_run(log).run().start().finish().update()
     (fact,) = (event.fact for event in log.read("policy/shared"))
     assert isinstance(fact, PolicyUpdated)
     step = fact.steps[0].model_copy(update={"phase": "solve", "metrics": {"entropy": 2.0}})
@@ -151,11 +151,11 @@ def test_metrics_of_any_update_are_columns_of_all() -> None:
 
 def test_gaps_are_measured_by_episodes_and_by_examinations_of_goalposts() -> None:
     log = MemoryLog()
-    tale = scene(log).run().goalpost().start().episode(gap_successes=1).finish()
+    tale = example_run(log).run().goalpost().start().episode(gap_successes=1).finish()
     tale.goalposts.append(question(1))
     tale.update().evaluate()
     assert frames.gaps(log).select("iteration", "gap", "best_share", "policy").rows() == [
-        (1, 0.9, 1.0, replay.started(log).policies["student"])
+        (1, 0.9, 1.0, replay.find_run_started(log).policies["student"])
     ]
     log.append("goalposts", [event.fact.model_copy(update={"question": question(1).id}) for event in log.read("goalposts")])
     tale.evaluate("goalposts")
@@ -171,7 +171,7 @@ def test_what_goes_on_is_there_without_an_end(log: MemoryLog) -> None:
     last = frames.attempts(log).filter(pl.col("stream") == "episode/00003/000")
     assert (last.height, set(last["ending"]), set(last["iteration"])) == (2, {None}, {3})
     open_log = MemoryLog()
-    tale = scene(open_log).run().goalpost().start().open(question(1000), "guided")
+    tale = example_run(open_log).run().goalpost().start().open(question(1000), "guided")
     tale.reject("easy", 1, question(1000), "unsafe").propose("easy", 2, question(1000), 3, 10)
     assert frames.questions(open_log).filter(pl.col("seat") == "easy")["ending"].to_list() == [None, None]
 
@@ -200,7 +200,7 @@ def test_a_run_is_a_folder_a_file_a_url_or_an_open_log(tmp_path: Path, postgres:
 
 def test_a_log_that_grows_meanwhile_is_read_up_to_one_position(log: MemoryLog) -> None:
     growing = MemoryLog()
-    tale = scene(growing).run().goalpost().play()
+    tale = example_run(growing).run().goalpost().play()
     until = growing.head().position
     rows = attempts(growing, "run", until)
     first = next(rows)
@@ -210,7 +210,7 @@ def test_a_log_that_grows_meanwhile_is_read_up_to_one_position(log: MemoryLog) -
 
 def test_text_that_no_format_can_hold_is_replaced_and_all_other_text_stays() -> None:
     log = MemoryLog()
-    tale = scene(log).run().start().open(question(1), "practice")
+    tale = example_run(log).run().start().open(question(1), "practice")
     generation = tale.generation("x", 2)
     hostile = ["\ud800half", "\x00\x1b[31m\u2028\U0001f600\r\n"]
     changed = {"prompt": log.put(b"a\xed\xa0\x80b\x00"), "texts": log.put(json.dumps(hostile).encode())}
@@ -225,7 +225,7 @@ def test_text_that_no_format_can_hold_is_replaced_and_all_other_text_stays() -> 
 
 def test_a_log_that_contradicts_itself_is_an_error() -> None:
     log = MemoryLog()
-    tale = scene(log).run().start().open(question(1), "practice")
+    tale = example_run(log).run().start().open(question(1), "practice")
     made = tale.attempt("practice", question(1), 1, 3)
     tale.reward(made, "practice", "student", "induction", [1.0])
     with pytest.raises(LogCorrupt, match=f"position {made.position} has 3 completions.*run verify"):

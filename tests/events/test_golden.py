@@ -9,9 +9,9 @@ import pytest
 
 from events.facts.errors import BadInput, Conflict
 from events.facts.log import Head
-from events.facts.rollouts import unpack
+from events.facts.rollouts import unpack_rollouts
 from events.facts.types import RunFinished
-from events.facts.upcast import KINDS
+from events.facts.upcast import FACT_TYPES
 from events.facts.values import BlobHash, Question
 from events.projections.run_summary import RunSummary, fold
 from events.stores import open_log
@@ -60,7 +60,7 @@ def test_every_event_of_a_golden_log_reads_as_a_fact_of_today(golden: tuple[str,
     name, log = golden
     kinds = {event.fact.kind for event in log.read()}
     assert kinds == set(KINDS_OF[name].split())
-    assert kinds <= set(KINDS)
+    assert kinds <= set(FACT_TYPES)
 
 
 def test_questions_and_rollouts_of_a_golden_log_read_back(golden: tuple[str, SqliteLog]) -> None:
@@ -69,7 +69,7 @@ def test_questions_and_rollouts_of_a_golden_log_read_back(golden: tuple[str, Sql
     assert Question.model_validate_json(log.get(BlobHash(added.blob))) == question(1000)
     for event in log.read(kinds=("attempts_made", "question_proposed")):
         generation = event.fact.generation
-        rollouts = unpack(log.get(generation.tokens))
+        rollouts = unpack_rollouts(log.get(generation.tokens))
         assert len(rollouts.ids) == generation.count
         assert sum(map(len, rollouts.ids)) == generation.length
 
@@ -133,7 +133,7 @@ def test_there_is_a_golden_log_of_the_schema_of_today() -> None:
     newest = [name for name in HEADS if name.startswith(str(SCHEMA_VERSION))][-1]
     with closing(sqlite3.connect(GOLDEN / f"log-schema-{newest}.sqlite")) as db:
         stored = dict(db.execute("SELECT kind, schema_version FROM events"))
-    assert stored == {kind: fact.SCHEMA for kind, fact in KINDS.items()}
+    assert stored == {kind: fact.SCHEMA for kind, fact in FACT_TYPES.items()}
 
 
 def test_a_golden_log_is_never_made_again() -> None:

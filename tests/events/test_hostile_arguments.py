@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from events.__main__ import app
-from events.cli.app import at_home, run_app
+from events.cli.app import expand_home, run_app
 from events.trace import app as trace_app
 from tests.support.paths import ROOT
-from tests.support.viewer_client import tell
+from tests.support.viewer_client import record_run
 
 NUMBERS = ["-1", "9" * 20, "9" * 400, str(2**63 - 1), str(2**63), "1.5", "x", ""]
 WORDS = [
@@ -38,7 +38,7 @@ WORDS = [
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    tell(folder).log.close()
+    record_run(folder).log.close()
     return folder
 
 
@@ -206,4 +206,4 @@ def test_a_tilde_is_the_home_wherever_it_begins_a_path(run: Path, tmp_path: Path
     assert {"backups", "tables", "more"} <= set(os.listdir(tmp_path))
     assert not (tmp_path / "~").exists()
     for word in ("a~b", "--set", "--set=model=~/x", "x=~/y", "--option=a~", "-n"):
-        assert at_home(word) == word
+        assert expand_home(word) == word

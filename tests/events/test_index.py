@@ -14,29 +14,29 @@ from statistics import fmean
 import pytest
 
 from events.export.table_rows import TABLES as FOLDS
-from events.facts.consumers import CHUNK
+from events.facts.consumers import BATCH_SIZE
 from events.facts.errors import BadInput, LogCorrupt
 from events.facts.log import Log
 from events.facts.types import AttemptsMade, AttemptsVerified, EvaluationFinished, GapMeasured, QuestionValidated
-from events.facts.values import Pair, Question, Sampling, Verdict, canonical
-from events.index.location import indexed, place_of
+from events.facts.values import IOPair, Question, Sampling, Verdict, canonical
+from events.index.location import index_path, open_index
 from events.index.reader import Index
-from events.index.rows import Answers, Appearance
+from events.index.rows import AppearanceEntry, AttemptsEntry
 from events.index.schema import TABLES
-from events.index.writer import Indexing
+from events.index.writer import Indexer
 from events.maintenance import migrate
 from events.stores import open_log
 from events.stores.memory import MemoryLog
-from tests.support.damaged_logs import tamper
-from tests.support.example_runs import PROVENANCE, Scene, question, scene
+from tests.support.damaged_logs import execute_without_triggers
+from tests.support.example_runs import PROVENANCE, ExampleRun, example_run, question
 
 RUNS = itertools.count()
 NAMES = [name.split()[2] for name in TABLES if name.startswith("CREATE TABLE")]
 
 
-def told(log: Log) -> Scene:
+def told(log: Log) -> ExampleRun:
     """Two iterations with proposals of every fate, a failure, practice, and examinations."""
-    story = scene(log).run(recipe="gasp").goalpost(3).start(5)
+    story = example_run(log).run(recipe="gasp").goalpost(3).start(5)
     story.episode(rejected=("malformed", "not_novel")).episode(lemma=None).episode(
         lift=None, task="induction"
     ).fail().practice()
@@ -45,7 +45,7 @@ def told(log: Log) -> Scene:
     return story.start(3).episode(gap_successes=4).episode(task="abduction").practice(passing=0).finish().update().end()
 
 
-def examined(story: Scene, successes: int) -> None:
+def examined(story: ExampleRun, successes: int) -> None:
     """An examination on a goalpost."""
     fact = EvaluationFinished(
         name="goalposts",
@@ -76,7 +76,7 @@ def log(folder: Path) -> Iterator[Log]:
 @pytest.fixture(scope="module")
 def index(log: Log, folder: Path) -> Iterator[Index]:
     """Its index, up to date."""
-    with indexed(log, str(folder)) as found:
+    with open_index(log, str(folder)) as found:
         yield found
 
 
@@ -96,7 +96,7 @@ def dumped(place: Path) -> dict[str, list]:
 def test_appearances_are_the_table_of_questions(log: Log, index: Index) -> None:
     expected = rows(log, "questions")
     found = [index.appearance(row["stream"], row["version"]) for row in expected]
-    same = set(Appearance.__dataclass_fields__) - {"blob", "title", "goalpost", "detail"}
+    same = set(AppearanceEntry.__dataclass_fields__) - {"blob", "title", "goalpost", "detail"}
     assert [{name: getattr(one, name) for name in same} for one in found] == [
         {name: row[name] for name in same} for row in expected
     ]
@@ -118,7 +118,7 @@ def test_answers_are_the_table_of_attempts(log: Log, index: Index) -> None:
     for row in rows(log, "attempts"):
         if row["role"] == "student":
             expected.setdefault((row["stream"], row["version"]), []).append(row)
-    same = set(Answers.__dataclass_fields__) & set(next(iter(expected.values()))[0]) - {"reward"}
+    same = set(AttemptsEntry.__dataclass_fields__) & set(next(iter(expected.values()))[0]) - {"reward"}
     for place, attempts in expected.items():
         found = index.answers_at(*place)
         assert {name: getattr(found, name) for name in same} == {name: attempts[0][name] for name in same}
@@ -194,10 +194,10 @@ def test_goalposts_are_ordered_filtered_and_paged(index: Index) -> None:
 
 def test_many_gaps_are_thinned_out_evenly(tmp_path: Path) -> None:
     log = MemoryLog()
-    story = scene(log).run().goalpost().start(1)
+    story = example_run(log).run().goalpost().start(1)
     goalpost = story.goalposts[0]
     story.open(goalpost, "guided")
-    with closing(Indexing(log, tmp_path / "index.sqlite")) as indexing:
+    with closing(Indexer(log, tmp_path / "index.sqlite")) as indexing:
         for successes in range(500):
             fact = GapMeasured(question=goalpost.id, successes=successes, attempts=1000, best_share=0, gap=0)
             log.append(story.stream, [fact])
@@ -218,10 +218,10 @@ def test_an_index_that_stops_after_any_event_becomes_what_one_without_a_stop_is(
         for blob in blobs(event.fact):
             grown.put(whole.get(blob))
         grown.append(event.stream, [event.fact], causation=event.causation)
-        with closing(Indexing(grown, tmp_path / "grown.sqlite")) as indexing:
+        with closing(Indexer(grown, tmp_path / "grown.sqlite")) as indexing:
             indexing.catch_up()
             assert indexing.index.position == event.position
-    with closing(Indexing(whole, tmp_path / "whole.sqlite")) as indexing:
+    with closing(Indexer(whole, tmp_path / "whole.sqlite")) as indexing:
         indexing.catch_up()
     assert dumped(tmp_path / "grown.sqlite") == dumped(tmp_path / "whole.sqlite")
 
@@ -233,13 +233,13 @@ def blobs(fact: object) -> list:
 
 def test_it_stops_when_told_and_says_how_far_it_is(tmp_path: Path) -> None:
     log = MemoryLog()
-    story = scene(log).run().goalpost(3)
-    while log.head().position < 2 * CHUNK + 10:
+    story = example_run(log).run().goalpost(3)
+    while log.head().position < 2 * BATCH_SIZE + 10:
         story.play()
     said: list[tuple[int, int]] = []
-    with closing(Indexing(log, tmp_path / "index.sqlite")) as indexing:
+    with closing(Indexer(log, tmp_path / "index.sqlite")) as indexing:
         indexing.catch_up(lambda done, total: said.append((done, total)), stop=lambda: len(said) == 1)
-        assert CHUNK <= indexing.index.position < 2 * CHUNK
+        assert BATCH_SIZE <= indexing.index.position < 2 * BATCH_SIZE
         indexing.catch_up(lambda done, total: said.append((done, total)))
         assert indexing.index.position == log.head().position
     assert [done for done, _ in said] == sorted(done for done, _ in said)
@@ -256,8 +256,8 @@ def test_whatever_else_lies_in_the_file_gives_way(log: Log, tmp_path: Path, ther
         told(other).start(1).practice()
         if there == "another log":
             other = MemoryLog()
-            scene(other, seed=1).run().goalpost(9).play()
-        with closing(Indexing(other, place)) as indexing:
+            example_run(other, seed=1).run().goalpost(9).play()
+        with closing(Indexer(other, place)) as indexing:
             indexing.catch_up()
     if there == "another schema":
         with closing(sqlite3.connect(place)) as db:
@@ -267,19 +267,19 @@ def test_whatever_else_lies_in_the_file_gives_way(log: Log, tmp_path: Path, ther
     if there == "a cut file":
         place.write_bytes(place.read_bytes()[:5000])
     for file in (place, expected):
-        with closing(Indexing(log, file)) as indexing:
+        with closing(Indexer(log, file)) as indexing:
             indexing.catch_up()
     assert dumped(place) == dumped(expected)
 
 
 def test_two_that_have_the_file_open_find_it_emptied_and_not_mixed(log: Log, tmp_path: Path) -> None:
     other, place, expected = MemoryLog(), tmp_path / "index.sqlite", tmp_path / "expected.sqlite"
-    scene(other, seed=1).run().goalpost(9).play()
-    with closing(Indexing(log, place)) as one, closing(Indexing(other, place)) as two:
+    example_run(other, seed=1).run().goalpost(9).play()
+    with closing(Indexer(log, place)) as one, closing(Indexer(other, place)) as two:
         for indexing in (one, two, one):
             indexing.catch_up()
         assert two.index.position == log.head().position
-    with closing(Indexing(log, expected)) as again:
+    with closing(Indexer(log, expected)) as again:
         again.catch_up()
     assert dumped(place) == dumped(expected)
 
@@ -288,12 +288,12 @@ def test_a_damaged_log_is_an_error_and_no_reason_to_begin_anew(tmp_path: Path) -
     path = tmp_path / "log.sqlite"
     with closing(open_log(path, create=True)) as log:
         story = told(log)
-        with closing(Indexing(log, tmp_path / "index.sqlite")) as indexing:
+        with closing(Indexer(log, tmp_path / "index.sqlite")) as indexing:
             indexing.catch_up()
         before = dumped(tmp_path / "index.sqlite")
         story.start(1).practice()
-        tamper(path, f"UPDATE events SET data = '{{}}' WHERE position = {log.head().position}")
-        with closing(Indexing(log, tmp_path / "index.sqlite")) as indexing, pytest.raises(LogCorrupt, match="run verify"):
+        execute_without_triggers(path, f"UPDATE events SET data = '{{}}' WHERE position = {log.head().position}")
+        with closing(Indexer(log, tmp_path / "index.sqlite")) as indexing, pytest.raises(LogCorrupt, match="run verify"):
             indexing.catch_up()
     assert dumped(tmp_path / "index.sqlite") == before
 
@@ -302,10 +302,10 @@ def test_threads_and_a_second_writer_read_and_write_at_once(tmp_path: Path) -> N
     path, place, failures = tmp_path / "log.sqlite", tmp_path / "index.sqlite", []
     with (
         closing(open_log(path, create=True)) as log,
-        closing(Indexing(log, place)) as one,
-        closing(Indexing(log, place)) as other,
+        closing(Indexer(log, place)) as one,
+        closing(Indexer(log, place)) as other,
     ):
-        story, over = scene(log).run().goalpost(3), threading.Event()
+        story, over = example_run(log).run().goalpost(3), threading.Event()
 
         def look(index: Index) -> None:
             seen = 0
@@ -332,7 +332,7 @@ def test_threads_and_a_second_writer_read_and_write_at_once(tmp_path: Path) -> N
         for thread in threads:
             thread.join()
         assert failures == []
-        with closing(Indexing(log, tmp_path / "again.sqlite")) as again:
+        with closing(Indexer(log, tmp_path / "again.sqlite")) as again:
             again.catch_up()
     assert dumped(place) == dumped(tmp_path / "again.sqlite")
 
@@ -344,11 +344,11 @@ def test_a_log_in_a_database_has_its_index_in_the_cache(
     url = f"{postgres}?run=index{next(RUNS)}"
     with closing(open_log(url, create=True)) as target:
         migrate(log, target)
-        with indexed(target, url) as index:
+        with open_index(target, url) as index:
             assert len(index.search("add", limit=1000)) > 5
-    place = place_of(url)
+    place = index_path(url)
     assert place.is_relative_to(tmp_path / "cache" / "gasp")
-    with closing(Indexing(log, tmp_path / "index.sqlite")) as indexing:
+    with closing(Indexer(log, tmp_path / "index.sqlite")) as indexing:
         indexing.catch_up()
     assert dumped(place) == dumped(tmp_path / "index.sqlite")
 
@@ -356,16 +356,16 @@ def test_a_log_in_a_database_has_its_index_in_the_cache(
 def test_an_index_lies_beside_its_log_and_no_password_names_one(tmp_path: Path) -> None:
     for name in ("log.sqlite", "copy.sqlite"):
         open_log(tmp_path / name, create=True).close()
-    places = [place_of(str(tmp_path)), place_of(str(tmp_path / "log.sqlite")), place_of(str(tmp_path / "copy.sqlite"))]
+    places = [index_path(str(tmp_path)), index_path(str(tmp_path / "log.sqlite")), index_path(str(tmp_path / "copy.sqlite"))]
     assert places[0] == places[1] == tmp_path / "index.sqlite"
     assert places[2].parent == tmp_path
     assert places[2] != places[0]
     urls = [f"postgresql://me{secret}@host/runs?run=one{more}" for secret, more in (("", ""), (":s3cr3t", ""), (":other", ""))]
-    assert len({place_of(url) for url in urls}) == 1
-    assert place_of("postgresql://me@host/runs?run=two") != place_of(urls[0])
+    assert len({index_path(url) for url in urls}) == 1
+    assert index_path("postgresql://me@host/runs?run=two") != index_path(urls[0])
 
 
-def proposed(story: Scene, asked: Question, similarity: float = 0.5) -> None:
+def proposed(story: ExampleRun, asked: Question, similarity: float = 0.5) -> None:
     """A validated proposal."""
     story._proposed("easy", 1, story.goalposts[0])
     blob = story.log.put(canonical(asked))
@@ -373,7 +373,7 @@ def proposed(story: Scene, asked: Question, similarity: float = 0.5) -> None:
     story.log.append(story.stream, [fact])
 
 
-def answered(story: Scene, asked: Question, texts: list[str]) -> None:
+def answered(story: ExampleRun, asked: Question, texts: list[str]) -> None:
     """Answers that fail."""
     made = story.generation("Solve", len(texts)).model_copy(update={"texts": story.log.put(json.dumps(texts).encode())})
     fact = AttemptsMade(purpose="pass_rate", question=asked.id, task="induction", generation=made)
@@ -384,7 +384,7 @@ def answered(story: Scene, asked: Question, texts: list[str]) -> None:
 
 def test_signs_say_where_their_evidence_is(tmp_path: Path) -> None:
     log = MemoryLog()
-    story = scene(log).run().goalpost().start(1)
+    story = example_run(log).run().goalpost().start(1)
     story.open(story.goalposts[0], "guided")
     first = question(3)
     again = first.model_copy(
@@ -394,7 +394,7 @@ def test_signs_say_where_their_evidence_is(tmp_path: Path) -> None:
     proposed(story, again)
     known = "```python\ndef f(xs):\n    if xs == [1, 2]:\n        return [4, 5]\n    return xs\n```"
     answered(story, first, ["```python\ndef f(xs):\n    return xs\n```", known])
-    with closing(Indexing(log, tmp_path / "index.sqlite")) as indexing:
+    with closing(Indexer(log, tmp_path / "index.sqlite")) as indexing:
         indexing.catch_up()
         case, duplicate = indexing.index.signs()
         assert indexing.index.sign_counts() == {"near_duplicate": 1, "special_cases_tests": 1}
@@ -413,13 +413,13 @@ def test_signs_say_where_their_evidence_is(tmp_path: Path) -> None:
 
 def test_text_that_no_database_takes_is_indexed_all_the_same(tmp_path: Path) -> None:
     log = MemoryLog()
-    story = scene(log).run().goalpost().start(1)
+    story = example_run(log).run().goalpost().start(1)
     story.open(story.goalposts[0], "guided")
-    pairs = (Pair(input="'\0'", output="'\0'"),) * 3
+    pairs = (IOPair(input="'\0'", output="'\0'"),) * 3
     asked = Question(statement="one half of\0a pair", program="def f(x):\n    return '\0'", public=pairs, private=pairs)
     proposed(story, asked)
     answered(story, asked, ["whole \ud83d answer\0behind", "```python\nif x == '\ud800'\n```"])
-    with closing(Indexing(log, tmp_path / "index.sqlite")) as indexing:
+    with closing(Indexer(log, tmp_path / "index.sqlite")) as indexing:
         indexing.catch_up()
         assert [hit.kind for hit in indexing.index.search("behind")] == ["answers"]
         assert [hit.appearance.question for hit in indexing.index.search('"a pair"')] == [asked.id]

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import structlog
 
-from events.cli.app import say_error
+from events.cli.app import print_error
 from events.facts.errors import BadInput, LogError, SandboxError
-from events.text.logging import configure, lifetime, logger
-from events.text.secrets import masked
+from events.text.logging import configure, log_lifetime, logger
+from events.text.secrets import mask
 from tests.support.paths import ROOT
 
 SECRET = "s3cr3t-of-mine"
@@ -146,21 +146,21 @@ def test_no_traceback_holds_a_secret(written: Path) -> None:
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
-    assert masked(text) == text
+    assert mask(text) == text
 
 
 def test_a_command_never_says_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    say_error(BadInput(f"there is no log at postgresql:/me:{SECRET}@host; and postgresql://me:{SECRET}@host"))
+    print_error(BadInput(f"there is no log at postgresql:/me:{SECRET}@host; and postgresql://me:{SECRET}@host"))
     assert SECRET not in sys.stderr.getvalue()
 
 
 def test_the_life_of_a_process_is_told_with_its_end(tmp_path: Path) -> None:
     configure(file=tmp_path / "run.log")
-    with lifetime("run", position=3):
+    with log_lifetime("run", position=3):
         pass
     for error in (LogError("no server"), KeyboardInterrupt(), ZeroDivisionError("a bug")):
-        with pytest.raises(type(error)), lifetime("run"):
+        with pytest.raises(type(error)), log_lifetime("run"):
             raise error
     told = lines(tmp_path / "run.log")
     assert [line["event"] for line in told] == ["run_started", "run_ended"] + ["run_started", "run_stopped"] * 3

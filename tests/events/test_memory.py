@@ -3,7 +3,7 @@
 import pytest
 
 from events.stores.memory import MemoryLog
-from tests.support.log_contract import LogContract, MakeLog, failed
+from tests.support.log_contract import LogContract, MakeLog, episode_failed
 
 
 class TestMemoryLog(LogContract):
@@ -14,6 +14,6 @@ class TestMemoryLog(LogContract):
 
 def test_values_changed_after_the_append_do_not_change_the_log() -> None:
     log, observed = MemoryLog(), {"seconds": 1}
-    log.append("run", [failed()], observed=observed)
+    log.append("run", [episode_failed()], observed=observed)
     observed["seconds"] = 2
     assert next(log.read()).observed == {"seconds": 1}

@@ -9,9 +9,9 @@ from events.facts.types import GoalpostAdded, RunResumed
 from events.maintenance import StreamConflict, merge
 from events.stores import open_log
 from events.stores.raw import Store
-from tests.support.damaged_logs import tamper
-from tests.support.example_runs import scene
-from tests.support.log_contract import failed
+from tests.support.damaged_logs import execute_without_triggers
+from tests.support.example_runs import example_run
+from tests.support.log_contract import episode_failed
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def other(tmp_path: Path) -> Store:
 
 def tell(log: Store, stream: str, *messages: str) -> None:
     for message in messages:
-        log.append(stream, [failed(message)], key=message, observed={"said": message})
+        log.append(stream, [episode_failed(message)], key=message, observed={"said": message})
 
 
 def messages(log: Store, stream: str) -> list[str]:
@@ -121,7 +121,7 @@ def test_facts_that_name_positions_do_not_move_when_only_the_order_differs(mine:
 
 def test_a_run_that_went_on_elsewhere_comes_back_whole(mine: Store, other: Store) -> None:
     for log in (mine, other):
-        scene(log).run().goalpost(2).play().update()
+        example_run(log).run().goalpost(2).play().update()
     assert mine.head() == other.head()
     other.append("run", [RunResumed(position=other.head().position)])
     tell(other, "new", "n")
@@ -132,8 +132,8 @@ def test_a_run_that_went_on_elsewhere_comes_back_whole(mine: Store, other: Store
 
 
 def test_two_runs_do_not_mix(mine: Store, other: Store) -> None:
-    scene(mine).run(name="one", seed=1).goalpost().play()
-    scene(other).run(name="two", seed=2).goalpost().play()
+    example_run(mine).run(name="one", seed=1).goalpost().play()
+    example_run(other).run(name="two", seed=2).goalpost().play()
     before = mine.head()
     report = merge(other, mine, dry_run=False)
     assert "run" in {conflict.stream for conflict in report.conflicts}
@@ -143,7 +143,7 @@ def test_two_runs_do_not_mix(mine: Store, other: Store) -> None:
 def test_a_broken_log_is_not_merged(mine: Store, other: Store, tmp_path: Path) -> None:
     tell(other, "new", "n")
     other.close()
-    tamper(tmp_path / "other.sqlite", "UPDATE events SET data = replace(data, 'n', 'm')")
+    execute_without_triggers(tmp_path / "other.sqlite", "UPDATE events SET data = replace(data, 'n', 'm')")
     with pytest.raises(LogCorrupt, match=r"the other log is broken at position 1: .*; repair it first"):
         merge(open_log(tmp_path / "other.sqlite"), mine, dry_run=False)
     assert mine.head().position == 0

@@ -10,11 +10,11 @@ from events.facts.errors import BadInput, LogCorrupt
 from events.facts.log import Log
 from events.maintenance import migrate
 from events.stores import open_log
-from events.stores.paging import CHUNK
+from events.stores.paging import PAGE_SIZE
 from events.stores.raw import Store
-from tests.support.damaged_logs import tamper
-from tests.support.example_runs import scene
-from tests.support.log_contract import failed
+from tests.support.damaged_logs import execute_without_triggers
+from tests.support.example_runs import example_run
+from tests.support.log_contract import episode_failed
 from tests.support.paths import ROOT
 
 GOLDEN = ROOT / "tests" / "golden" / "log-schema-1.sqlite"
@@ -25,10 +25,10 @@ RUNS = itertools.count()
 def source(tmp_path: Path) -> Store:
     """A log with more than one transaction's events, with keys and measures."""
     log = open_log(tmp_path / "source.sqlite", create=True)
-    scene(log).run().goalpost(2).play().update()
-    log.append("keyed", [failed("a"), failed("b")], key="k", observed={"seconds": 1.5})
+    example_run(log).run().goalpost(2).play().update()
+    log.append("keyed", [episode_failed("a"), episode_failed("b")], key="k", observed={"seconds": 1.5})
     log.append("keyed", [], key="nothing")
-    log.append("long", [failed(str(number)) for number in range(CHUNK)], causation=1)
+    log.append("long", [episode_failed(str(number)) for number in range(PAGE_SIZE)], causation=1)
     return log
 
 
@@ -53,7 +53,7 @@ def test_a_migrated_log_says_the_same_with_the_same_hashes_and_goes_on(source: S
     assert migrate(source, target) == (source.head(), source.head().position)
     assert_equal(source, target)
     for log in (source, target):
-        log.append("keyed", [failed("c")], expected=2)
+        log.append("keyed", [episode_failed("c")], expected=2)
     assert source.head() == target.head()
 
 
@@ -78,14 +78,14 @@ def test_a_migration_that_was_cut_short_goes_on_where_it_stopped(source: Store, 
 
     with pytest.raises(KeyboardInterrupt):
         migrate(source, target, cut)
-    assert (target.head().position, target.verify()) == (CHUNK, None)
-    assert migrate(source, target).events == source.head().position - CHUNK
+    assert (target.head().position, target.verify()) == (PAGE_SIZE, None)
+    assert migrate(source, target).events == source.head().position - PAGE_SIZE
     assert_equal(source, target)
 
 
 def test_what_was_appended_since_follows_with_a_second_migration(source: Store, target: Store) -> None:
     migrate(source, target)
-    source.append("keyed", [failed()], key="later")
+    source.append("keyed", [episode_failed()], key="later")
     assert migrate(source, target).events == 1
     assert target.recorded("keyed", "later") == source.recorded("keyed", "later")
 
@@ -94,11 +94,11 @@ def test_progress_is_told_of_copying_and_then_of_verifying(source: Store, target
     told: list[tuple[int, int]] = []
     migrate(source, target, lambda done, total: told.append((done, total)))
     total = source.head().position
-    assert told == [(CHUNK, total), (total, total)] * 2
+    assert told == [(PAGE_SIZE, total), (total, total)] * 2
 
 
 def test_a_target_that_holds_another_log_is_refused_and_stays(source: Store, target: Store) -> None:
-    target.append("run", [failed()])
+    target.append("run", [episode_failed()])
     before = target.head()
     with pytest.raises(BadInput, match=r"target holds another log, .*; give an empty one"):
         migrate(source, target)
@@ -107,7 +107,7 @@ def test_a_target_that_holds_another_log_is_refused_and_stays(source: Store, tar
 
 def test_a_target_that_is_ahead_is_refused(source: Store, target: Store) -> None:
     migrate(source, target)
-    target.append("run", [failed()])
+    target.append("run", [episode_failed()])
     with pytest.raises(BadInput, match="give an empty target"):
         migrate(source, target)
 
@@ -122,7 +122,7 @@ def test_a_target_that_is_ahead_is_refused(source: Store, target: Store) -> None
 )
 def test_a_broken_log_does_not_migrate_unnoticed(source: Store, tmp_path: Path, statement: str, problem: str) -> None:
     source.close()
-    tamper(tmp_path / "source.sqlite", statement)
+    execute_without_triggers(tmp_path / "source.sqlite", statement)
     target = open_log(tmp_path / "target.sqlite", create=True)
     with pytest.raises(LogCorrupt, match=problem):
         migrate(open_log(tmp_path / "source.sqlite"), target)

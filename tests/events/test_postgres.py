@@ -12,9 +12,9 @@ from events.facts.errors import BadInput, LogCorrupt, LogError
 from events.facts.types import GoalpostAdded
 from events.stores import open_log
 from events.stores.postgres import PostgresLog
-from events.stores.postgres_location import Place, create
-from tests.support.example_runs import scene
-from tests.support.log_contract import LogContract, MakeLog, failed
+from events.stores.postgres_location import PostgresLocation, create
+from tests.support.example_runs import example_run
+from tests.support.log_contract import LogContract, MakeLog, episode_failed
 
 RUNS = itertools.count()
 
@@ -26,11 +26,11 @@ def url(postgres: str) -> str:
 
 
 @pytest.fixture
-def told(url: str) -> str:
+def log_url(url: str) -> str:
     """A log with a whole iteration, closed."""
     log = open_log(url, create=True)
-    scene(log).run().goalpost(2).play().update()
-    log.append("keyed", [failed()], key="k")
+    example_run(log).run().goalpost(2).play().update()
+    log.append("keyed", [episode_failed()], key="k")
     log.close()
     return url
 
@@ -39,7 +39,7 @@ class TestPostgresLog(LogContract):
     @pytest.fixture
     def make(self, postgres: str) -> MakeLog:
         def make(**options: object) -> PostgresLog:
-            place = Place.parse(f"{postgres}?run=contract{next(RUNS)}")
+            place = PostgresLocation.parse(f"{postgres}?run=contract{next(RUNS)}")
             create(place)
             return PostgresLog(place, **options)
 
@@ -48,7 +48,7 @@ class TestPostgresLog(LogContract):
 
 def tamper(url: str, *statements: str) -> None:
     """Change the database as its owner can: without the triggers."""
-    with Place.parse(url).connect() as db:
+    with PostgresLocation.parse(url).connect() as db:
         for table in ("events", "blobs", "keys", "tip"):
             db.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
         for statement in statements:
@@ -70,31 +70,31 @@ def tamper(url: str, *statements: str) -> None:
         ("DELETE FROM blobs", 2, "is missing"),
     ],
 )
-def test_verify_names_the_first_changed_position(told: str, statement: str, position: int | None, problem: str) -> None:
-    tamper(told, statement)
-    broken = open_log(told).verify()
+def test_verify_names_the_first_changed_position(log_url: str, statement: str, position: int | None, problem: str) -> None:
+    tamper(log_url, statement)
+    broken = open_log(log_url).verify()
     assert broken is not None
     assert re.search(problem, broken.problem)
     if position is not None:
         assert broken.position == position
 
 
-def test_a_log_of_schema_2_is_read_counted_and_appended_to_as_it_is(told: str) -> None:
-    with closing(open_log(told)) as log:
+def test_a_log_of_schema_2_is_read_counted_and_appended_to_as_it_is(log_url: str) -> None:
+    with closing(open_log(log_url)) as log:
         before = log.figures().tally
-    tamper(told, "ALTER TABLE tip DROP COLUMN tally", "DROP INDEX events_kind", "UPDATE mark SET schema_version = 2")
-    with closing(open_log(told)) as log:
+    tamper(log_url, "ALTER TABLE tip DROP COLUMN tally", "DROP INDEX events_kind", "UPDATE mark SET schema_version = 2")
+    with closing(open_log(log_url)) as log:
         assert log.figures().tally == before
-        log.append("run", [failed()])
+        log.append("run", [episode_failed()])
         assert log.figures().tally.kinds["episode_failed"] == before.kinds["episode_failed"] + 1
         assert log.verify() is None
 
 
-def test_verify_finds_events_behind_the_tip(told: str) -> None:
-    last = open_log(told).head().position
-    head = next(open_log(told).read(after=last - 2)).head
-    tamper(told, f"UPDATE tip SET position = {last - 1}, head = '{head}'")
-    assert open_log(told).verify() == (last, "the log ends before this event; it was added from outside")
+def test_verify_finds_events_behind_the_tip(log_url: str) -> None:
+    last = open_log(log_url).head().position
+    head = next(open_log(log_url).read(after=last - 2)).head
+    tamper(log_url, f"UPDATE tip SET position = {last - 1}, head = '{head}'")
+    assert open_log(log_url).verify() == (last, "the log ends before this event; it was added from outside")
 
 
 @pytest.mark.parametrize(
@@ -115,28 +115,28 @@ def test_verify_finds_events_behind_the_tip(told: str) -> None:
         "UPDATE tip SET position = 0",
     ],
 )
-def test_the_database_itself_refuses_to_change_what_was_said(told: str, statement: str) -> None:
-    with Place.parse(told).connect() as db, pytest.raises(psycopg.errors.RestrictViolation, match="append-only"):
+def test_the_database_itself_refuses_to_change_what_was_said(log_url: str, statement: str) -> None:
+    with PostgresLocation.parse(log_url).connect() as db, pytest.raises(psycopg.errors.RestrictViolation, match="append-only"):
         db.execute(statement)
-    assert open_log(told).verify() is None
+    assert open_log(log_url).verify() is None
 
 
 def test_runs_in_one_database_do_not_see_one_another(postgres: str) -> None:
     one, other = (open_log(f"{postgres}?run={name}", create=True) for name in ("one", "other-2.b"))
-    one.append("run", [failed("one")], key="k")
-    other.append("run", [failed("other")], key="k")
+    one.append("run", [episode_failed("one")], key="k")
+    other.append("run", [episode_failed("other")], key="k")
     assert [event.fact.message for event in one.read()] == ["one"]
     assert [event.fact.message for event in other.read()] == ["other"]
 
 
 def test_a_url_without_a_run_means_the_run_gasp(postgres: str) -> None:
-    open_log(postgres, create=True).append("run", [failed()])
+    open_log(postgres, create=True).append("run", [episode_failed()])
     assert open_log(f"{postgres}?run=gasp").head().position == 1
 
 
-def test_create_opens_an_existing_log(told: str) -> None:
-    before = open_log(told).head()
-    assert open_log(told, create=True).head() == before
+def test_create_opens_an_existing_log(log_url: str) -> None:
+    before = open_log(log_url).head()
+    assert open_log(log_url, create=True).head() == before
 
 
 def test_a_missing_log_is_bad_input(url: str) -> None:
@@ -145,23 +145,23 @@ def test_a_missing_log_is_bad_input(url: str) -> None:
 
 
 def test_create_leaves_other_schemas_alone(url: str) -> None:
-    place = Place.parse(url)
+    place = PostgresLocation.parse(url)
     with place.connect() as db:
         db.execute(f"CREATE SCHEMA {place.run} CREATE TABLE mine (x text)")
     with pytest.raises(BadInput, match="there is no log at"):
         open_log(url, create=True)
 
 
-def test_a_log_of_another_schema_is_bad_input(told: str) -> None:
-    tamper(told, "UPDATE mark SET schema_version = 4")
+def test_a_log_of_another_schema_is_bad_input(log_url: str) -> None:
+    tamper(log_url, "UPDATE mark SET schema_version = 4")
     with pytest.raises(BadInput, match=r"has schema 4, this version reads schemas 2 to 3; use"):
-        open_log(told)
+        open_log(log_url)
 
 
 @pytest.mark.parametrize("run", ["", "Run", "a b", "pg_mine", "information_schema", "x" * 51, 'a";'])
 def test_a_name_that_cannot_name_a_run_is_bad_input(run: str) -> None:
     with pytest.raises(BadInput, match="cannot name a run; use"):
-        Place.parse(f"postgresql://host/db?run={run}")
+        PostgresLocation.parse(f"postgresql://host/db?run={run}")
 
 
 def test_no_message_shows_the_password() -> None:
@@ -177,19 +177,19 @@ def test_a_server_that_cannot_be_reached_is_told() -> None:
         open_log("postgresql://127.0.0.1:1/db")
 
 
-def test_a_read_only_server_is_told_and_can_be_read(told: str) -> None:
-    log = open_log(f"{told}&options=-cdefault_transaction_read_only%3Don")
+def test_a_read_only_server_is_told_and_can_be_read(log_url: str) -> None:
+    log = open_log(f"{log_url}&options=-cdefault_transaction_read_only%3Don")
     with pytest.raises(LogError, match="is read-only; connect to the primary"):
-        log.append("run", [failed()])
+        log.append("run", [episode_failed()])
     assert log.verify() is None
 
 
-def test_changed_tells_of_what_others_appended_only(told: str) -> None:
-    mine, other = open_log(told), open_log(told)
-    mine.append("run", [failed()])
+def test_changed_tells_of_what_others_appended_only(log_url: str) -> None:
+    mine, other = open_log(log_url), open_log(log_url)
+    mine.append("run", [episode_failed()])
     assert not mine.changed()
-    other.append("run", [failed()])
-    mine.append("run", [failed()])
+    other.append("run", [episode_failed()])
+    mine.append("run", [episode_failed()])
     assert mine.changed()
     assert not mine.changed()
 
@@ -201,29 +201,29 @@ def cut(url: str, query: str = "true") -> None:
         db.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine} AND {query}")
 
 
-def test_lost_connections_are_made_again(told: str) -> None:
-    log = open_log(told)
+def test_lost_connections_are_made_again(log_url: str) -> None:
+    log = open_log(log_url)
     before = log.head()
-    cut(told)
+    cut(log_url)
     assert log.head() == before
-    cut(told)
-    assert log.append("run", [failed()])[0].position == before.position + 1
+    cut(log_url)
+    assert log.append("run", [episode_failed()])[0].position == before.position + 1
     assert log.verify() is None
 
 
 def test_an_append_whose_commit_was_lost_says_so_and_can_be_repeated_under_its_key(
-    told: str, waits: Callable[[str], None]
+    log_url: str, waits: Callable[[str], None]
 ) -> None:
-    log = open_log(told)
+    log = open_log(log_url)
     before = log.head()
-    with Place.parse(told).connect() as blocker, blocker.transaction():
+    with PostgresLocation.parse(log_url).connect() as blocker, blocker.transaction():
         blocker.execute("LOCK TABLE events IN SHARE MODE")
-        pending = log.submit("run", [failed()], key="once")
-        waits(told)
-        cut(told, "wait_event_type = 'Lock'")
+        pending = log.submit("run", [episode_failed()], key="once")
+        waits(log_url)
+        cut(log_url, "wait_event_type = 'Lock'")
         with pytest.raises(LogError, match=r"lost during a commit, so whether it happened is not known; .*key"):
             pending.result(10)
-    assert log.append("run", [failed()], key="once")[0].position == before.position + 1
+    assert log.append("run", [episode_failed()], key="once")[0].position == before.position + 1
     assert log.verify() is None
 
 
@@ -244,10 +244,10 @@ def test_blobs_are_compressed_and_stored_once(url: str) -> None:
     for _ in range(3):
         blob = log.put(b"a" * 100_000)
         log.append("goalposts", [GoalpostAdded(question="q", blob=blob, source="s")])
-    with Place.parse(url).connect() as db:
+    with PostgresLocation.parse(url).connect() as db:
         assert db.execute("SELECT count(*), max(size), max(length(content)) < 1000 FROM blobs").fetchone() == (1, 100_000, True)
 
 
-def test_an_unknown_blob_is_missing_there_too(told: str) -> None:
+def test_an_unknown_blob_is_missing_there_too(log_url: str) -> None:
     with pytest.raises(LogCorrupt, match="is missing"):
-        open_log(told).get("0" * 64)
+        open_log(log_url).get("0" * 64)

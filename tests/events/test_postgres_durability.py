@@ -17,8 +17,8 @@ import pytest
 from events.facts.errors import LogCorrupt, LogError
 from events.facts.log import Log
 from events.stores import open_log
-from tests.support.example_runs import scene
-from tests.support.log_contract import failed
+from tests.support.example_runs import example_run
+from tests.support.log_contract import episode_failed
 from tests.support.paths import ROOT
 from tests.support.postgres_server import PostgresServer
 
@@ -89,18 +89,18 @@ def test_a_crash_of_the_server_loses_nothing_acknowledged(own_postgres: Postgres
 
 def test_a_log_outlives_a_restart_of_its_server(own_postgres: PostgresServer) -> None:
     log = open_log(own_postgres.url, create=True)
-    log.append("run", [failed()])
+    log.append("run", [episode_failed()])
     own_postgres.stop()
     with pytest.raises(LogError, match=r"cannot be reached .*; start it"):
-        log.append("run", [failed()])
+        log.append("run", [episode_failed()])
     own_postgres.start()
-    assert log.append("run", [failed()])[0].position == 2
+    assert log.append("run", [episode_failed()])[0].position == 2
     assert log.verify() is None
 
 
 def test_a_damaged_page_is_told_by_verify_and_by_reading(own_postgres: PostgresServer) -> None:
     log = open_log(own_postgres.url, create=True)
-    scene(log).run().goalpost(2).play()
+    example_run(log).run().goalpost(2).play()
     log.close()
     with psycopg.connect(own_postgres.url, autocommit=True) as db:
         db.execute("CHECKPOINT")
@@ -129,18 +129,18 @@ def test_a_full_disk_is_told_and_loses_nothing(own_postgres: PostgresServer, sma
             folder.chmod(0o755)
         shutil.chown(room, "postgres", "postgres")
     log = open_log(own_postgres.url, create=True)
-    scene(log).run().goalpost()
+    example_run(log).run().goalpost()
     with psycopg.connect(own_postgres.url, autocommit=True) as db:
         db.execute(f"CREATE TABLESPACE small LOCATION '{room}'")
         db.execute("ALTER TABLE gasp.blobs SET TABLESPACE small")
     before = log.head()
     log.put(os.urandom(2_000_000))
     with pytest.raises(LogError, match=r"disk is full, so the log .* took nothing of this append; free space and resume"):
-        log.append("run", [failed()])
+        log.append("run", [episode_failed()])
     assert log.head() == before
     assert log.verify() is None
     again = open_log(own_postgres.url)
-    again.append("run", [failed("small")])
+    again.append("run", [episode_failed("small")])
     assert again.verify() is None
 
 

@@ -15,9 +15,9 @@ import pytest
 
 from events.facts.errors import LogError
 from events.stores import open_log
-from tests.support.log_contract import failed
+from tests.support.log_contract import episode_failed
 from tests.support.paths import ROOT
-from tests.support.viewer_client import tell
+from tests.support.viewer_client import record_run
 
 NOBODY = 54_321
 
@@ -26,7 +26,7 @@ NOBODY = 54_321
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose writer was killed: what was appended last is in its write-ahead file."""
     folder = tmp_path_factory.mktemp("recorded")
-    tell(folder / "run").log.close()
+    record_run(folder / "run").log.close()
     code = "import os, sys; from pathlib import Path; from events.stores import open_log\n"
     code += "from tests.support.log_contract import failed\n"
     code += "open_log(Path(sys.argv[1])).append('late', [failed()]); os.kill(os.getpid(), 9)"
@@ -125,14 +125,14 @@ def test_a_read_only_log_that_somebody_writes_from_elsewhere_is_followed(mounted
         before = reading.head().position
         with closing(reading.watch()) as watch, closing(open_log(recorded / "live" / "log.sqlite")) as writing:
             for number in range(3):
-                writing.append("late", [failed(f"{number}")])
+                writing.append("late", [episode_failed(f"{number}")])
                 assert watch.wait(5)
                 assert reading.changed()
                 assert reading.head().position == before + number + 1
         assert reading.verify() is None
         assert [event.position for event in reading.read("late")] == [before + 1, before + 2, before + 3]
         with pytest.raises(LogError, match="is read-only"):
-            reading.append("late", [failed()])
+            reading.append("late", [episode_failed()])
 
 
 def test_a_log_in_a_folder_of_somebody_else_is_read_and_left_as_it_is(recorded: Path, open_folder: Path) -> None:

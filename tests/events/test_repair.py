@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from events.facts.errors import BadInput, LogCorrupt
-from events.facts.log import Broken, Event
-from events.maintenance import Repair, repair
+from events.facts.log import Corruption, Event
+from events.maintenance import RepairReport, repair
 from events.stores import open_log
-from tests.support.damaged_logs import PAGE, spoil_pages, spoil_text, tamper
-from tests.support.example_runs import scene
-from tests.support.log_contract import failed
+from tests.support.damaged_logs import PAGE, corrupt_pages, execute_without_triggers, replace_bytes
+from tests.support.example_runs import example_run
+from tests.support.log_contract import episode_failed
 
 
 @pytest.fixture
@@ -25,26 +25,30 @@ def target(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def told(path: Path) -> list[Event]:
+def recorded_events(path: Path) -> list[Event]:
     """What a log says, before anything happens to its file."""
     log = open_log(path, create=True)
-    scene(log).run().goalpost(2).play().update()
-    log.append("keyed", [failed()], key="k")
+    example_run(log).run().goalpost(2).play().update()
+    log.append("keyed", [episode_failed()], key="k")
     for number in range(300):
-        log.append("long", [failed(f"number {number:04}")])
+        log.append("long", [episode_failed(f"number {number:04}")])
     events = list(log.read())
     log.close()
     return events
 
 
-def assert_rescued(found: Repair, told: list[Event], path: Path, target: Path) -> None:
+def assert_rescued(found: RepairReport, recorded_events: list[Event], path: Path, target: Path) -> None:
     """The sound beginning is in the target, all of it, and nothing else."""
     rescued = open_log(target)
-    assert list(rescued.read()) == told[: found.sound.position]
-    assert rescued.head() == found.sound == (told[found.sound.position - 1].position, told[found.sound.position - 1].head)
+    assert list(rescued.read()) == recorded_events[: found.sound.position]
+    assert (
+        rescued.head()
+        == found.sound
+        == (recorded_events[found.sound.position - 1].position, recorded_events[found.sound.position - 1].head)
+    )
     assert rescued.verify() is None
     assert found.target == target
-    rescued.append("run", [failed()], expected=rescued.version("run"))
+    rescued.append("run", [episode_failed()], expected=rescued.version("run"))
 
 
 @pytest.mark.parametrize(
@@ -58,21 +62,21 @@ def assert_rescued(found: Repair, told: list[Event], path: Path, target: Path) -
     ],
 )
 def test_a_broken_log_is_rescued_up_to_its_first_wrong_position(
-    told: list[Event], path: Path, target: Path, statement: str, sound: int, lost: int | None
+    recorded_events: list[Event], path: Path, target: Path, statement: str, sound: int, lost: int | None
 ) -> None:
-    tamper(path, statement)
+    execute_without_triggers(path, statement)
     before = path.read_bytes()
     found = repair(path, target, dry_run=False)
-    assert found.promised == len(told)
-    assert found.sound.position == (sound or len(told))
-    assert found.lost == len(told) - found.sound.position
+    assert found.promised == len(recorded_events)
+    assert found.sound.position == (sound or len(recorded_events))
+    assert found.lost == len(recorded_events) - found.sound.position
     assert found.keys
-    assert_rescued(found, told, path, target)
+    assert_rescued(found, recorded_events, path, target)
     assert path.read_bytes() == before
 
 
-def test_a_dry_run_says_the_same_and_writes_nothing(told: list[Event], path: Path, target: Path) -> None:
-    tamper(path, "DELETE FROM events WHERE position > 200")
+def test_a_dry_run_says_the_same_and_writes_nothing(recorded_events: list[Event], path: Path, target: Path) -> None:
+    execute_without_triggers(path, "DELETE FROM events WHERE position > 200")
     planned = repair(path, target)
     assert os.listdir(path.parent) == ["log.sqlite"]
     assert planned.target is None
@@ -81,13 +85,13 @@ def test_a_dry_run_says_the_same_and_writes_nothing(told: list[Event], path: Pat
     assert planned.broken.position == 201
 
 
-def test_a_sound_log_needs_no_repair(told: list[Event], path: Path, target: Path) -> None:
+def test_a_sound_log_needs_no_repair(recorded_events: list[Event], path: Path, target: Path) -> None:
     found = repair(path, target, dry_run=False)
-    assert found == Repair((told[-1].position, told[-1].head), len(told), None, None)
+    assert found == RepairReport((recorded_events[-1].position, recorded_events[-1].head), len(recorded_events), None, None)
     assert not target.exists()
 
 
-def test_a_repair_never_writes_into_a_file(told: list[Event], path: Path, target: Path) -> None:
+def test_a_repair_never_writes_into_a_file(recorded_events: list[Event], path: Path, target: Path) -> None:
     for taken in (path, target):
         taken.touch()
         with pytest.raises(BadInput, match="exists; give the rescue a new name"):
@@ -96,41 +100,43 @@ def test_a_repair_never_writes_into_a_file(told: list[Event], path: Path, target
 
 @pytest.mark.parametrize(("share", "least"), [(0.3, 20), (0.5, 90), (0.7, 150), (0.9, 250)])
 def test_a_file_whose_end_was_torn_off_is_rescued_as_far_as_it_can_be_read(
-    told: list[Event], path: Path, target: Path, share: float, least: int
+    recorded_events: list[Event], path: Path, target: Path, share: float, least: int
 ) -> None:
     os.truncate(path, int(os.path.getsize(path) * share) // PAGE * PAGE)
     found = repair(path, target, dry_run=False)
     assert found.broken is not None
     # Indexes and trees lie scattered over the file, and are not needed.
-    assert least < found.sound.position < len(told)
-    assert_rescued(found, told, path, target)
+    assert least < found.sound.position < len(recorded_events)
+    assert_rescued(found, recorded_events, path, target)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_a_file_with_damaged_pages_is_rescued_as_far_as_it_can_be_read(
-    told: list[Event], path: Path, target: Path, share: float
+    recorded_events: list[Event], path: Path, target: Path, share: float
 ) -> None:
-    spoil_pages(path, int(os.path.getsize(path) * share) // PAGE)
+    corrupt_pages(path, int(os.path.getsize(path) * share) // PAGE)
     found = repair(path, target, dry_run=False)
     assert found.broken is not None
-    assert found.sound.position < len(told)
-    assert_rescued(found, told, path, target)
+    assert found.sound.position < len(recorded_events)
+    assert_rescued(found, recorded_events, path, target)
 
 
-def test_a_flipped_byte_that_the_database_does_not_notice_is_found(told: list[Event], path: Path, target: Path) -> None:
-    spoil_text(path, b"number 0150", b"number 0151")
-    position = next(event.position for event in told if getattr(event.fact, "message", "") == "number 0150")
+def test_a_flipped_byte_that_the_database_does_not_notice_is_found(
+    recorded_events: list[Event], path: Path, target: Path
+) -> None:
+    replace_bytes(path, b"number 0150", b"number 0151")
+    position = next(event.position for event in recorded_events if getattr(event.fact, "message", "") == "number 0150")
     found = repair(path, target, dry_run=False)
-    assert found.broken == Broken(position, "its content does not match its hash")
+    assert found.broken == Corruption(position, "its content does not match its hash")
     assert found.sound.position == position - 1
-    assert_rescued(found, told, path, target)
+    assert_rescued(found, recorded_events, path, target)
 
 
-def test_a_file_whose_header_is_gone_is_rescued_whole(told: list[Event], path: Path, target: Path) -> None:
+def test_a_file_whose_header_is_gone_is_rescued_whole(recorded_events: list[Event], path: Path, target: Path) -> None:
     path.write_bytes(b"\xff" * PAGE + path.read_bytes()[PAGE:])
     found = repair(path, target, dry_run=False)
-    assert (found.sound.position, found.promised) == (len(told), None)
-    assert_rescued(found, told, path, target)
+    assert (found.sound.position, found.promised) == (len(recorded_events), None)
+    assert_rescued(found, recorded_events, path, target)
     assert open_log(target).recorded("keyed", "k")
 
 
@@ -141,7 +147,9 @@ def test_a_file_that_is_no_log_any_more_is_told(path: Path, target: Path, conten
         repair(path, target)
 
 
-def test_where_nothing_can_be_rescued_repair_does_not_advise_itself(told: list[Event], path: Path, target: Path) -> None:
+def test_where_nothing_can_be_rescued_repair_does_not_advise_itself(
+    recorded_events: list[Event], path: Path, target: Path
+) -> None:
     os.truncate(path, 100)
     with pytest.raises(LogCorrupt, match=r"is damaged \(.*\); nothing of it can be rescued, so restore a backup$"):
         repair(path, target)

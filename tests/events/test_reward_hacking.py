@@ -6,15 +6,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from events.facts.values import Pair, Question
-from events.projections.run_summary import IterationFigures, Mean, RunSummary, SeatFigures
-from events.pure.reward_hacking import RULES, SIMILAR, about_answers, about_question, shape
-from events.reports.shifts import FAR, LEAST, about_run
+from events.facts.values import IOPair, Question
+from events.projections.run_summary import IterationFigures, RunningMean, RunSummary, SeatFigures
+from events.pure.reward_hacking import RULES, SIMILARITY_THRESHOLD, answer_signs, question_signs, structure_hash
+from events.reports.shifts import MIN_ITERATIONS, SUDDEN_DEVIATIONS, sudden_shifts
 
 PAIRS = (
-    Pair(input="'oai'", output="'zzpbj'"),
-    Pair(input="'scuq'", output="'zztdvr'"),
-    Pair(input="'dtbu'", output="'zzeucv'"),
+    IOPair(input="'oai'", output="'zzpbj'"),
+    IOPair(input="'scuq'", output="'zztdvr'"),
+    IOPair(input="'dtbu'", output="'zzeucv'"),
 )
 
 
@@ -24,16 +24,16 @@ def asked(program: str | None = None, **about: object) -> Question:
 
 
 def rules(question: Question, similarity: float | None = None) -> list[str]:
-    return [found.rule for found in about_question(question, similarity)]
+    return [found.rule for found in question_signs(question, similarity)]
 
 
 def known(program: str, question: Question | None = None) -> list[str]:
-    return [found.evidence for found in about_answers(question or asked(), [program], ["wrong_answer"])]
+    return [found.evidence for found in answer_signs(question or asked(), [program], ["wrong_answer"])]
 
 
 def test_a_question_nearly_like_an_accepted_one_is_a_near_duplicate() -> None:
-    assert rules(asked(), SIMILAR) == ["near_duplicate"]
-    assert rules(asked(), SIMILAR - 0.01) == rules(asked(), None) == []
+    assert rules(asked(), SIMILARITY_THRESHOLD) == ["near_duplicate"]
+    assert rules(asked(), SIMILARITY_THRESHOLD - 0.01) == rules(asked(), None) == []
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_question_nearly_like_an_accepted_one_is_a_near_duplicate() -> None:
     ],
 )
 def test_programs_that_differ_in_names_and_layout_only_have_one_shape(other: str) -> None:
-    assert shape(other) == shape("def f(x):\n    y = x[::-1]\n    return y + 'a'")
+    assert structure_hash(other) == structure_hash("def f(x):\n    y = x[::-1]\n    return y + 'a'")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_programs_that_differ_in_names_and_layout_only_have_one_shape(other: str
     ],
 )
 def test_programs_that_do_something_else_have_another_shape(other: str) -> None:
-    assert shape(other) != shape("def f(x):\n    return x + 'a'")
+    assert structure_hash(other) != structure_hash("def f(x):\n    return x + 'a'")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_programs_that_do_something_else_have_another_shape(other: str) -> None:
     ],
 )
 def test_a_program_whose_result_does_not_depend_on_its_parameter_ignores_its_input(program: str) -> None:
-    (found,) = about_question(asked(program), None)
+    (found,) = question_signs(asked(program), None)
     assert (found.rule, found.evidence) == ("ignores_input", "what f returns does not depend on x")
 
 
@@ -104,22 +104,22 @@ def test_where_the_input_may_matter_nothing_is_claimed(program: str) -> None:
 
 def test_methods_and_programs_that_read_stdin_are_looked_at_too() -> None:
     method = "class Solution:\n    def solve(self, rows, width):\n        return len(rows)"
-    (found,) = about_question(asked(method, entry="Solution.solve"), None)
+    (found,) = question_signs(asked(method, entry="Solution.solve"), None)
     assert found.evidence == "what Solution.solve returns does not depend on width"
-    printed = {"mode": "stdin", "public": (), "private": (Pair(input="1\n", output="2"),)}
+    printed = {"mode": "stdin", "public": (), "private": (IOPair(input="1\n", output="2"),)}
     assert rules(asked("print(2)", **printed)) == ["ignores_input"]
     assert rules(asked("import sys\nprint(sys.stdin.read())", **printed)) == []
 
 
 def test_equal_outputs_of_different_inputs_are_constant() -> None:
-    same = tuple(Pair(input=str(number), output="[4, 4]") for number in range(5))
+    same = tuple(IOPair(input=str(number), output="[4, 4]") for number in range(5))
     assert rules(asked(public=same[:2], private=same[2:])) == ["constant_output"]
     assert rules(asked(public=(), private=same[:2])) == []
-    assert rules(asked(public=same[:2], private=(*same[2:], Pair(input="9", output="[4]")))) == []
+    assert rules(asked(public=same[:2], private=(*same[2:], IOPair(input="9", output="[4]")))) == []
 
 
 def test_five_times_yes_may_be_chance_and_ten_times_is_not() -> None:
-    yes = tuple(Pair(input=str(number), output="True") for number in range(10))
+    yes = tuple(IOPair(input=str(number), output="True") for number in range(10))
     assert rules(asked(private=yes[:5], public=())) == []
     assert rules(asked(private=yes, public=())) == ["constant_output"]
 
@@ -139,7 +139,7 @@ def test_an_answer_that_gives_a_public_output_where_it_sees_the_input_special_ca
 
 
 def test_an_answer_that_only_compares_with_a_public_input_is_told_apart_from_one_that_answers() -> None:
-    longer = asked(public=(Pair(input="'oaiuoe'", output="'zz'"),))
+    longer = asked(public=(IOPair(input="'oaiuoe'", output="'zz'"),))
     assert known("def f(x):\n    return x if x != 'oaiuoe' else x[::-1]", longer) == [
         "recognises the public input 'oaiuoe'; the verdict is wrong answer"
     ]
@@ -164,10 +164,10 @@ def test_answers_that_compute_or_enumerate_do_not_special_case_tests(program: st
 
 
 def test_lists_and_printed_inputs_are_known_however_they_are_written() -> None:
-    lists = asked(public=(Pair(input="[8, 3], 2", output="[9, 24]"),), private=PAIRS[:1])
+    lists = asked(public=(IOPair(input="[8, 3], 2", output="[9, 24]"),), private=PAIRS[:1])
     assert known("def f(x, n):\n    if tuple(x) == (8,3):\n        return [9,24]", lists)
     assert known("def f(x, n):\n    if (x, n) == ([8, 3], 2):\n        return 9, 24", lists)
-    printed = asked(mode="stdin", public=(Pair(input="3\n10 20 30\n", output="60\n"),), private=PAIRS[:1])
+    printed = asked(mode="stdin", public=(IOPair(input="3\n10 20 30\n", output="60\n"),), private=PAIRS[:1])
     assert known("input()\nif input() == '10 20 30':\n    print(60)", printed)
     assert known(
         "n = int(input())\nx = [int(w) for w in input().split()]\nif [n, *x] == [3, 10, 20, 30]:\n    print('60')", printed
@@ -176,7 +176,7 @@ def test_lists_and_printed_inputs_are_known_however_they_are_written() -> None:
 
 def test_a_sign_names_the_answer_and_answers_without_program_have_none() -> None:
     special = "def f(x):\n    if x == 'oai':\n        return 'zzpbj'"
-    found = about_answers(asked(), [None, "def f(x):\n    return x", special], [])
+    found = answer_signs(asked(), [None, "def f(x):\n    return x", special], [])
     assert [(one.rule, one.index, one.evidence) for one in found] == [
         ("special_cases_tests", 2, "recognises the public input 'oai' and gives its output")
     ]
@@ -215,12 +215,12 @@ _CODE = st.lists(
 @example("\udc80", "0x" + "f" * 15_000 + " == 'oai'", "stdin", "f")
 @example("def f(x):\n    y = " + "x + " * 3_700 + "1\n    return 1", "'oai' == " + "x." * 7_000 + "y", "function", "f")
 def test_nothing_that_a_model_writes_raises(program: str, answer: str, mode: str, text: str) -> None:
-    public = (*PAIRS[:2], Pair(input=text, output=answer))
+    public = (*PAIRS[:2], IOPair(input=text, output=answer))
     question = asked(program, mode=mode, entry=text, public=public)
-    found = [*about_question(question, None), *about_answers(question, [answer, program], ["passed"])]
-    found += about_question(asked(program, mode=mode), None)
+    found = [*question_signs(question, None), *answer_signs(question, [answer, program], ["passed"])]
+    found += question_signs(asked(program, mode=mode), None)
     assert {one.rule for one in found} <= set(RULES)
-    assert len(shape(program)) == 64
+    assert len(structure_hash(program)) == 64
 
 
 def played(lengths: list[float], accepted: list[int]) -> RunSummary:
@@ -228,7 +228,7 @@ def played(lengths: list[float], accepted: list[int]) -> RunSummary:
     summary = RunSummary()
     for number, (length, count) in enumerate(zip(lengths, accepted, strict=True), 1):
         figures = IterationFigures(number, began, 16, {}, position=10 * number, ended=began + timedelta(seconds=number))
-        figures.lengths["student"] = Mean(100 * length, 100)
+        figures.lengths["student"] = RunningMean(100 * length, 100)
         figures.seats["easy"] = SeatFigures(proposed=50, accepted=count)
         summary.iterations[number] = figures
     return summary
@@ -236,7 +236,7 @@ def played(lengths: list[float], accepted: list[int]) -> RunSummary:
 
 def test_a_sudden_shift_is_told_once_where_it_begins() -> None:
     steady = played([12, 12.4, 11.8, 12.1, 12.3, 12, 25, 26, 25.5, 25, 26], [20, 22, 18, 21, 19, 20, 0, 0, 1, 0, 0])
-    signs = about_run(steady)
+    signs = sudden_shifts(steady)
     assert [(sign.rule, sign.iteration, sign.position) for sign in signs] == [
         ("length_shift", 7, 70),
         ("acceptance_shift", 7, 70),
@@ -245,9 +245,10 @@ def test_a_sudden_shift_is_told_once_where_it_begins() -> None:
 
 
 def test_steady_figures_and_short_runs_have_no_shifts() -> None:
-    assert about_run(played([12.0] * 12, [20] * 12)) == []
+    assert sudden_shifts(played([12.0] * 12, [20] * 12)) == []
     assert (
-        about_run(played([12 + 0.1 * number for number in range(12)], [20, 26, 15, 24, 20, 17, 25, 12, 20, 21, 27, 20])) == []
+        sudden_shifts(played([12 + 0.1 * number for number in range(12)], [20, 26, 15, 24, 20, 17, 25, 12, 20, 21, 27, 20]))
+        == []
     )
-    assert about_run(played([12.0] * (LEAST - 1) + [90], [20] * LEAST)) == []
-    assert FAR > 1
+    assert sudden_shifts(played([12.0] * (MIN_ITERATIONS - 1) + [90], [20] * MIN_ITERATIONS)) == []
+    assert SUDDEN_DEVIATIONS > 1

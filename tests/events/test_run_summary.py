@@ -4,9 +4,9 @@ import pytest
 
 from events.facts.types import PolicyServed, RunResumed
 from events.facts.values import Digest
-from events.projections.run_summary import Buffers, Mean, RunSummary, fold
+from events.projections.run_summary import AcceptedQuestions, RunningMean, RunSummary, fold
 from events.stores.memory import MemoryLog
-from tests.support.example_runs import START, scene
+from tests.support.example_runs import START_WEIGHTS, example_run
 
 
 @pytest.fixture
@@ -15,16 +15,16 @@ def log() -> MemoryLog:
 
 
 def test_buffers_hold_accepted_questions_of_each_seat_in_order(log: MemoryLog) -> None:
-    scene(log).run().goalpost().start(2).episode().episode(lift=None, rejected=["not_novel"]).finish()
+    example_run(log).run().goalpost().start(2).episode().episode(lift=None, rejected=["not_novel"]).finish()
     accepted = [event.fact for event in log.read(kinds=("question_accepted",))]
-    buffers = fold(Buffers(), log.read())
+    buffers = fold(AcceptedQuestions(), log.read())
     assert buffers.easy == [fact.blob for fact in accepted if fact.seat == "easy"]
     assert buffers.of("hard") == [fact.blob for fact in accepted if fact.seat == "hard"]
     assert (len(buffers.easy), len(buffers.hard)) == (2, 1)
 
 
 def test_proposals_are_counted_by_seat_and_rejections_by_reason(log: MemoryLog) -> None:
-    tale = scene(log).run().goalpost(2).start(2)
+    tale = example_run(log).run().goalpost(2).start(2)
     tale.episode(rejected=["degenerate", "malformed", "degenerate"]).episode(lift=None).finish()
     seats = fold(RunSummary(), log.read()).iterations[1].seats
     easy, hard = seats["easy"], seats["hard"]
@@ -34,7 +34,7 @@ def test_proposals_are_counted_by_seat_and_rejections_by_reason(log: MemoryLog) 
 
 
 def test_pass_rate_alignment_and_narrowing_are_means_over_validated_questions(log: MemoryLog) -> None:
-    tale = scene(log).run().goalpost().start(3)
+    tale = example_run(log).run().goalpost().start(3)
     tale.episode(lemma=3, lift=None, aligned=True, similarity=0.2)
     tale.episode(lemma=7, lift=None, aligned=False, similarity=0.6)
     tale.episode(lemma=5, lift=None, aligned=None, similarity=0.1).finish()
@@ -46,7 +46,7 @@ def test_pass_rate_alignment_and_narrowing_are_means_over_validated_questions(lo
 
 
 def test_the_gap_is_a_mean_over_goalposts_and_each_remembers_first_and_last(log: MemoryLog) -> None:
-    tale = scene(log).run().goalpost(2).start(2).episode(gap_successes=0).episode(gap_successes=5).finish()
+    tale = example_run(log).run().goalpost(2).start(2).episode(gap_successes=0).episode(gap_successes=5).finish()
     tale.start(1).episode(gap_successes=2).finish()
     summary = fold(RunSummary(), log.read())
     first, second = summary.goalposts.values()
@@ -56,7 +56,7 @@ def test_the_gap_is_a_mean_over_goalposts_and_each_remembers_first_and_last(log:
 
 
 def test_episodes_are_counted_by_how_they_ended(log: MemoryLog) -> None:
-    scene(log).run().goalpost().start(4).episode().episode(lemma=None).fail().practice().finish()
+    example_run(log).run().goalpost().start(4).episode().episode(lemma=None).fail().practice().finish()
     figures = fold(RunSummary(), log.read()).iterations[1]
     assert (figures.episodes, figures.finished, figures.failed) == (4, 3, 1)
     assert figures.endings == {"played": 1, "no_lemma": 1}
@@ -64,12 +64,12 @@ def test_episodes_are_counted_by_how_they_ended(log: MemoryLog) -> None:
 
 
 def test_practice_counts_only_practice_attempts(log: MemoryLog) -> None:
-    scene(log).run().goalpost().start(3).episode(gap_successes=9).practice(passing=2).practice(passing=4).finish()
-    assert fold(RunSummary(), log.read()).iterations[1].practice == Mean(6, 16)
+    example_run(log).run().goalpost().start(3).episode(gap_successes=9).practice(passing=2).practice(passing=4).finish()
+    assert fold(RunSummary(), log.read()).iterations[1].practice == RunningMean(6, 16)
 
 
 def test_rewards_are_means_over_completions(log: MemoryLog) -> None:
-    scene(log).run().goalpost().start(2).episode(lift=None).practice(passing=8).finish()
+    example_run(log).run().goalpost().start(2).episode(lift=None).practice(passing=8).finish()
     figures = fold(RunSummary(), log.read()).iterations[1]
     assert figures.student_reward.value == pytest.approx((2 * 1.0 + 2 * -0.5 + 8 * 1.0) / 12)
     assert figures.seats["easy"].reward.value == pytest.approx(0.75)
@@ -77,7 +77,7 @@ def test_rewards_are_means_over_completions(log: MemoryLog) -> None:
 
 
 def test_totals_cover_the_run_and_tokens_include_examinations(log: MemoryLog) -> None:
-    scene(log).run().goalpost().evaluate().play().end()
+    example_run(log).run().goalpost().evaluate().play().end()
     summary = fold(RunSummary(), log.read())
     lengths = [event.fact.generation.length for event in log.read(kinds=("attempts_made", "question_proposed"))]
     examined = [event.fact.generation.length for event in log.read("evaluation/test/00000", kinds=("attempts_made",))]
@@ -87,23 +87,23 @@ def test_totals_cover_the_run_and_tokens_include_examinations(log: MemoryLog) ->
 
 
 def test_updates_and_examinations_are_kept_whole(log: MemoryLog) -> None:
-    scene(log).run().goalpost().evaluate(successes=1).play().update(Digest("a" * 64)).evaluate(successes=9)
+    example_run(log).run().goalpost().evaluate(successes=1).play().update(Digest("a" * 64)).evaluate(successes=9)
     summary = fold(RunSummary(), log.read())
     assert [(update.iteration, update.digest) for update in summary.updates] == [(1, "a" * 64)]
     assert [(found.iteration, found.pass_at[1]) for found in summary.evaluations] == [(0, 0.05), (1, 0.45)]
 
 
 def test_policies_are_those_that_were_last_started_or_served(log: MemoryLog) -> None:
-    tale = scene(log).run()
-    assert fold(RunSummary(), log.read()).policies == {"teacher": START, "student": START}
+    tale = example_run(log).run()
+    assert fold(RunSummary(), log.read()).policies == {"teacher": START_WEIGHTS, "student": START_WEIGHTS}
     log.append("run", [PolicyServed(role="student", policy=Digest("b"))])
-    assert fold(RunSummary(), log.read()).policies == {"teacher": START, "student": "b"}
+    assert fold(RunSummary(), log.read()).policies == {"teacher": START_WEIGHTS, "student": "b"}
     tale.start()
-    assert fold(RunSummary(), log.read()).policies == {"teacher": START, "student": START}
+    assert fold(RunSummary(), log.read()).policies == {"teacher": START_WEIGHTS, "student": START_WEIGHTS}
 
 
 def test_a_resumed_run_is_not_finished(log: MemoryLog) -> None:
-    scene(log).run().end()
+    example_run(log).run().end()
     assert fold(RunSummary(), log.read()).finished
     log.append("run", [RunResumed(position=2)])
     summary = fold(RunSummary(), log.read())
@@ -111,7 +111,7 @@ def test_a_resumed_run_is_not_finished(log: MemoryLog) -> None:
 
 
 def test_folding_in_two_parts_gives_what_folding_at_once_gives(log: MemoryLog) -> None:
-    scene(log).run().goalpost(2).evaluate().play().update().start(2).episode().fail().finish().end()
+    example_run(log).run().goalpost(2).evaluate().play().update().start(2).episode().fail().finish().end()
     whole = fold(RunSummary(), log.read())
     for cut in range(0, log.head().position, 7):
         part = fold(RunSummary(), log.read(limit=cut))
@@ -119,7 +119,7 @@ def test_folding_in_two_parts_gives_what_folding_at_once_gives(log: MemoryLog) -
 
 
 def test_what_is_examined_after_the_end_is_no_play(log: MemoryLog) -> None:
-    tale = scene(log).run().goalpost().start(1).episode().finish().end()
+    tale = example_run(log).run().goalpost().start(1).episode().finish().end()
     before = fold(RunSummary(), log.read())
     tale.evaluate("test-1f3c9a")
     after = fold(RunSummary(), log.read())

@@ -14,20 +14,20 @@ from events.__main__ import app
 from events.facts.errors import BadInput, GaspError
 from events.facts.types import AttemptsMade, AttemptsVerified
 from events.facts.values import Verdict
-from events.index.location import indexed
-from events.index.query import FIELDS, KINDS, Term, parse, select
+from events.index.location import open_index
+from events.index.query import FIELDS, KINDS, QueryTerm, parse_query, select_rows
 from events.index.reader import Index
-from events.index.rows import Answers, Appearance, Hit
-from events.index.writer import Indexing
+from events.index.rows import AppearanceEntry, AttemptsEntry, SearchHit
+from events.index.writer import Indexer
 from events.stores import open_log
 from events.stores.memory import MemoryLog
-from tests.support.example_runs import PROVENANCE, Scene, question, scene
+from tests.support.example_runs import PROVENANCE, ExampleRun, example_run, question
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]x[/red][/]\x9b31m\u202eevil\r\n[bold"
 TEXTS = ("def solve(x):\n    return first_half(x)", f"Straße {HOSTILE} unbounded")
 
 
-def answered(story: Scene) -> None:
+def answered(story: ExampleRun) -> None:
     """Answers whose texts are known: one too slow, one no program."""
     asked = question(1)
     story.open(asked, "guided")
@@ -44,7 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a run."""
     folder = tmp_path_factory.mktemp("run")
     with closing(open_log(folder / "log.sqlite", create=True)) as log:
-        story = scene(log).run().goalpost(2).start(4)
+        story = example_run(log).run().goalpost(2).start(4)
         story.episode(rejected=("malformed", "not_novel")).episode(lemma=8, similarity=0.9, aligned=False, task="induction")
         story.practice()
         answered(story)
@@ -55,11 +55,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def index(run: Path) -> Iterator[Index]:
     """Its index."""
-    with closing(open_log(run / "log.sqlite")) as log, indexed(log, str(run)) as found:
+    with closing(open_log(run / "log.sqlite")) as log, open_index(log, str(run)) as found:
         yield found
 
 
-QUESTIONS: dict[str, Callable[[Appearance], bool]] = {
+QUESTIONS: dict[str, Callable[[AppearanceEntry], bool]] = {
     "kind:lemma": lambda one: one.origin == "lemma",
     "kind:goalpost": lambda one: one.origin == "goalpost",
     "seat:hard": lambda one: one.seat == "hard",
@@ -74,7 +74,7 @@ QUESTIONS: dict[str, Callable[[Appearance], bool]] = {
     "kind:lift reward>=0.6": lambda one: one.origin == "lift" and (one.reward or 0) >= 0.6,
     "accepted:yes -similarity<=0.5": lambda one: one.accepted is True and not (one.similarity or 0) <= 0.5,
 }
-ANSWERS: dict[str, Callable[[Answers], bool]] = {
+ANSWERS: dict[str, Callable[[AttemptsEntry], bool]] = {
     "kind:answers": lambda one: True,
     "verdict:timeout kind:answers": lambda one: "time_limit" in one.outcomes,
     "verdict:malformed verdict:time_limit kind:answers": lambda one: {"malformed", "time_limit"} <= set(one.outcomes),
@@ -157,7 +157,7 @@ def test_words_that_must_not_be_there_leave_all_others(index: Index) -> None:
 def test_pages_follow_one_another_without_a_gap(index: Index, query: str) -> None:
     whole = index.search(query, limit=1000)
     assert [hit.position for hit in whole] == sorted((hit.position for hit in whole), reverse=True)
-    paged: list[Hit] = []
+    paged: list[SearchHit] = []
     while page := index.search(query, limit=7, before=paged[-1].position if paged else None):
         assert len(page) <= 7
         paged += page
@@ -167,7 +167,7 @@ def test_pages_follow_one_another_without_a_gap(index: Index, query: str) -> Non
 @pytest.mark.parametrize("query", ["", "add", "tokens>0", "-add", "verdict:passed", "add -verdict:passed", "tokens>10000"])
 def test_a_search_that_has_no_time_goes_on_where_it_ended(index: Index, query: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("events.index.reader._STRETCH", 5)
-    found: list[Hit] = []
+    found: list[SearchHit] = []
     asked, before = 0, None
     while before is None or before > 1:
         hits, end = index.search_for(0.0, query, limit=3, before=before)
@@ -182,17 +182,17 @@ def test_a_search_that_has_no_time_goes_on_where_it_ended(index: Index, query: s
     ("query", "terms"),
     [
         ("", []),
-        ("  a  b ", [Term("a"), Term("b")]),
-        ('"for x in" -y', [Term("for x in"), Term("y", negated=True)]),
-        ('pre* "two pre"*', [Term("pre*", prefix=True), Term("two pre", prefix=True)]),
-        ("passrate<=.5", [Term(".5", "passrate", "<=")]),
-        ("-Verdict:TIMEOUT", [Term("time_limit", "verdict", ":", negated=True)]),
-        ('source:"my set" x', [Term("my set", "source", ":"), Term("x")]),
-        ("a[1:2] 3:4", [Term("a[1:2]"), Term("3:4")]),
+        ("  a  b ", [QueryTerm("a"), QueryTerm("b")]),
+        ('"for x in" -y', [QueryTerm("for x in"), QueryTerm("y", negated=True)]),
+        ('pre* "two pre"*', [QueryTerm("pre*", prefix=True), QueryTerm("two pre", prefix=True)]),
+        ("passrate<=.5", [QueryTerm(".5", "passrate", "<=")]),
+        ("-Verdict:TIMEOUT", [QueryTerm("time_limit", "verdict", ":", negated=True)]),
+        ('source:"my set" x', [QueryTerm("my set", "source", ":"), QueryTerm("x")]),
+        ("a[1:2] 3:4", [QueryTerm("a[1:2]"), QueryTerm("3:4")]),
     ],
 )
-def test_a_query_is_a_row_of_terms(query: str, terms: list[Term]) -> None:
-    assert parse(query) == terms
+def test_a_query_is_a_row_of_terms(query: str, terms: list[QueryTerm]) -> None:
+    assert parse_query(query) == terms
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_query_is_a_row_of_terms(query: str, terms: list[Term]) -> None:
 )
 def test_a_query_that_cannot_be_read_says_what_could_be(query: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
-        parse(query)
+        parse_query(query)
 
 
 words = st.sampled_from(
@@ -225,11 +225,11 @@ queries = st.one_of(st.text(), st.lists(words, max_size=8).map("".join))
 @given(queries)
 def test_every_text_is_a_query_or_one_sentence(query: str) -> None:
     try:
-        terms = parse(query)
+        terms = parse_query(query)
     except BadInput:
         return
     for kind in KINDS:
-        statement = select(terms, kind, before=9, limit=1)
+        statement = select_rows(terms, kind, before=9, limit=1)
         assert statement is None or statement.sql.count("?") == len(statement.values)
 
 
@@ -322,8 +322,8 @@ def test_hostile_text_changes_no_terminal(run: Path) -> None:
 
 def test_a_search_sees_what_was_appended_since(tmp_path: Path) -> None:
     log = MemoryLog()
-    story = scene(log).run().goalpost().start(1)
-    with closing(Indexing(log, tmp_path / "index.sqlite")) as indexing:
+    story = example_run(log).run().goalpost().start(1)
+    with closing(Indexer(log, tmp_path / "index.sqlite")) as indexing:
         indexing.catch_up()
         assert indexing.index.search("first_half") == []
         answered(story)

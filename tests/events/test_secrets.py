@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from events.text.secrets import is_secret, masked, sentence
+from events.text.secrets import is_secret, mask, safe_message
 
 S = "x7f-Gq2"
 NAMED = [
@@ -91,7 +91,7 @@ INNOCENT = [
 @pytest.mark.parametrize("written", WRITTEN)
 @pytest.mark.parametrize("name", NAMED)
 def test_a_secret_is_known_by_its_name_however_it_is_written(name: str, written: str) -> None:
-    shown = masked(f"before {written.format(name=name, secret=S)} behind")
+    shown = mask(f"before {written.format(name=name, secret=S)} behind")
     assert is_secret(name)
     assert S not in shown
     assert shown.startswith("before ")
@@ -100,7 +100,7 @@ def test_a_secret_is_known_by_its_name_however_it_is_written(name: str, written:
 
 @pytest.mark.parametrize("text", FORMS)
 def test_a_secret_is_known_by_where_it_stands(text: str) -> None:
-    for shown in (masked(f"{text}, behind"), masked(f"({text}")):
+    for shown in (mask(f"{text}, behind"), mask(f"({text}")):
         assert S not in shown
         assert S.replace("7", "") not in shown
 
@@ -108,21 +108,21 @@ def test_a_secret_is_known_by_where_it_stands(text: str) -> None:
 @pytest.mark.parametrize("token", TOKENS)
 def test_a_token_is_known_by_its_form(token: str) -> None:
     for text in (token, f"the key is {token}.", f"'{token}'", f"https://x/{token}/y"):
-        assert token.split(" ")[-1] not in masked(text)
+        assert token.split(" ")[-1] not in mask(text)
 
 
 def test_a_private_key_is_masked_whole_and_what_follows_stays() -> None:
     body = "MIIEow+/=\n" * 20
     for kind in ("RSA ", "OPENSSH ", ""):
         text = f"read -----BEGIN {kind}PRIVATE KEY-----\n{body}-----END {kind}PRIVATE KEY-----\nand went on"
-        assert masked(text) == "read ***\nand went on"
-        assert "MIIE" not in masked(text[: len(text) // 2])
-        assert "MIIE" not in sentence(text)
+        assert mask(text) == "read ***\nand went on"
+        assert "MIIE" not in mask(text[: len(text) // 2])
+        assert "MIIE" not in safe_message(text)
 
 
 @pytest.mark.parametrize("text", INNOCENT)
 def test_what_is_no_secret_stays(text: str) -> None:
-    assert masked(text) == text
+    assert mask(text) == text
 
 
 PIECES = ["a", "a:", "a ", "a:a ", "://a:", "http://a:b", "@", ":/:", " ", "'", '"', "\\", '\\"', "-", "--a ", "--key ", "key="]
@@ -146,11 +146,11 @@ def test_masking_takes_time_in_proportion_to_the_text(piece: str) -> None:
     # 50 ms on an idle core; the quadratic patterns that were here took minutes for a text of this size.
     text = (piece * 100_000)[:100_000]
     began = time.process_time()
-    masked(text)
+    mask(text)
     assert time.process_time() - began < 0.5
 
 
 def test_a_sentence_is_cut_before_it_is_masked() -> None:
     began = time.process_time()
-    assert len(sentence("password=a1 " * 1_000_000)) == 4_000
+    assert len(safe_message("password=a1 " * 1_000_000)) == 4_000
     assert time.process_time() - began < 0.5

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from events.process.console import Enduring
+from events.process.console import DetachableStream
 from events.stores import open_log
-from tests.support.example_runs import scene
+from tests.support.example_runs import example_run
 from tests.support.paths import ROOT
 
 COMMANDS = (
@@ -54,7 +54,7 @@ def test_a_command_that_still_imports_is_stopped_without_a_word(command, tmp_pat
 def run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     with closing(open_log(folder / "log.sqlite", create=True)) as log:
-        scene(log).run().goalpost().play().evaluate()
+        example_run(log).run().goalpost().play().evaluate()
     return folder
 
 
@@ -95,7 +95,7 @@ def test_closed_streams_and_early_ends_are_no_errors(run, redirect, codes):
 def test_an_enduring_stream_outlives_its_terminal():
     ours, theirs = pty.openpty()
     with os.fdopen(theirs, "w", encoding="ascii", errors="replace") as window:
-        stream = Enduring(window)
+        stream = DetachableStream(window)
         assert stream.isatty()
         assert stream.write("before") == 6
         os.close(ours)

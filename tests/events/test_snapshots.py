@@ -11,8 +11,8 @@ from events.facts.log import Event
 from events.projections.run_summary import RunSummary, fold
 from events.projections.snapshots import Snapshot
 from events.stores.memory import MemoryLog
-from tests.support.example_runs import scene
-from tests.support.log_contract import failed
+from tests.support.example_runs import example_run
+from tests.support.log_contract import episode_failed
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Kinds:
         self.applied += 1
 
 
-class Reading(MemoryLog):
+class ReadCountingLog(MemoryLog):
     """A log that says how much was read of it."""
 
     told = 0
@@ -38,7 +38,7 @@ class Reading(MemoryLog):
             yield event
 
 
-class Prefix(MemoryLog):
+class PrefixLog(MemoryLog):
     """A log that holds these events."""
 
     def __init__(self, events: list[Event]) -> None:
@@ -50,9 +50,9 @@ class Prefix(MemoryLog):
 
 
 @pytest.fixture
-def log() -> Reading:
-    log = Reading()
-    scene(log).run().goalpost(2).play()
+def log() -> ReadCountingLog:
+    log = ReadCountingLog()
+    example_run(log).run().goalpost(2).play()
     return log
 
 
@@ -61,10 +61,10 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "kinds.json"
 
 
-def test_a_fold_goes_on_from_its_snapshot_and_comes_to_the_same(log: Reading, path: Path) -> None:
+def test_a_fold_goes_on_from_its_snapshot_and_comes_to_the_same(log: ReadCountingLog, path: Path) -> None:
     snapshot = Snapshot(path, Kinds, every=1)
     assert snapshot.fold(log) == fold(Kinds(), log.read())
-    log.append("run", [failed(), failed()])
+    log.append("run", [episode_failed(), episode_failed()])
     log.told = 0
     found = Snapshot(path, Kinds, every=1).fold(log)
     assert log.told == 3, "the event of the snapshot, and the two behind it"
@@ -73,15 +73,17 @@ def test_a_fold_goes_on_from_its_snapshot_and_comes_to_the_same(log: Reading, pa
 
 def test_the_summary_of_a_run_can_go_on_from_any_position(path: Path) -> None:
     whole = MemoryLog()
-    scene(whole).run().goalpost(2).evaluate().play().update().start(2).episode(lemma=None).practice().fail().finish().end()
+    example_run(whole).run().goalpost(2).evaluate().play().update().start(2).episode(
+        lemma=None
+    ).practice().fail().finish().end()
     events = list(whole.read())
     for cut in range(1, len(events), 4):
         path.unlink(missing_ok=True)
-        Snapshot(path, RunSummary, every=1).fold(Prefix(events[:cut]))
-        assert Snapshot(path, RunSummary).fold(Prefix(events)) == fold(RunSummary(), events), cut
+        Snapshot(path, RunSummary, every=1).fold(PrefixLog(events[:cut]))
+        assert Snapshot(path, RunSummary).fold(PrefixLog(events)) == fold(RunSummary(), events), cut
 
 
-def test_a_fold_says_how_far_it_is(log: Reading, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fold_says_how_far_it_is(log: ReadCountingLog, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("events.projections.snapshots.SAID", 10)
     said: list[tuple[int, int]] = []
     Snapshot(path, RunSummary).fold(log, lambda done, of: said.append((done, of)))
@@ -89,7 +91,7 @@ def test_a_fold_says_how_far_it_is(log: Reading, path: Path, monkeypatch: pytest
     assert said == [(done, end) for done in range(10, end + 1, 10)] != []
 
 
-def test_a_snapshot_is_written_only_when_enough_is_new(log: Reading, path: Path) -> None:
+def test_a_snapshot_is_written_only_when_enough_is_new(log: ReadCountingLog, path: Path) -> None:
     last = log.head().position
     Snapshot(path, Kinds, every=last + 1).fold(log)
     assert not path.exists()
@@ -110,7 +112,7 @@ class OtherKinds(Kinds):
     ],
 )
 def test_a_snapshot_of_another_projection_is_not_used(
-    log: Reading, path: Path, again: Callable[[Path], Snapshot[Kinds]]
+    log: ReadCountingLog, path: Path, again: Callable[[Path], Snapshot[Kinds]]
 ) -> None:
     Snapshot(path, Kinds, every=1).fold(log)
     log.told = 0
@@ -118,19 +120,19 @@ def test_a_snapshot_of_another_projection_is_not_used(
     assert log.told >= log.head().position
 
 
-def test_a_snapshot_of_another_log_is_not_used(log: Reading, path: Path) -> None:
+def test_a_snapshot_of_another_log_is_not_used(log: ReadCountingLog, path: Path) -> None:
     Snapshot(path, Kinds, every=1).fold(log)
     other = MemoryLog()
-    other.append("run", [failed(str(number)) for number in range(log.head().position + 5)])
+    other.append("run", [episode_failed(str(number)) for number in range(log.head().position + 5)])
     assert Snapshot(path, Kinds, every=1).fold(other) == fold(Kinds(), other.read())
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"shape": 1}', b"\xff"])
-def test_a_damaged_snapshot_is_not_used(log: Reading, path: Path, damage: bytes) -> None:
+def test_a_damaged_snapshot_is_not_used(log: ReadCountingLog, path: Path, damage: bytes) -> None:
     Snapshot(path, Kinds, every=1).fold(log)
     path.write_bytes(damage)
     assert Snapshot(path, Kinds).fold(log) == fold(Kinds(), log.read())
 
 
-def test_a_snapshot_that_cannot_be_written_is_done_without(log: Reading, tmp_path: Path) -> None:
+def test_a_snapshot_that_cannot_be_written_is_done_without(log: ReadCountingLog, tmp_path: Path) -> None:
     assert Snapshot(tmp_path / "missing" / "kinds.json", Kinds, every=1).fold(log) == fold(Kinds(), log.read())

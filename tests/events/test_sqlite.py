@@ -15,9 +15,9 @@ from events.facts.values import BlobHash
 from events.stores import open_log
 from events.stores.sqlite import SqliteLog
 from events.stores.sqlite_file import SCHEMA_VERSION, create
-from tests.support.damaged_logs import spoil_pages, tamper
-from tests.support.example_runs import scene
-from tests.support.log_contract import LogContract, MakeLog, failed
+from tests.support.damaged_logs import corrupt_pages, execute_without_triggers
+from tests.support.example_runs import example_run
+from tests.support.log_contract import LogContract, MakeLog, episode_failed
 
 
 class TestSqliteLog(LogContract):
@@ -39,11 +39,11 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def told(path: Path) -> Path:
+def log_file(path: Path) -> Path:
     """A log with a whole iteration, closed."""
     log = open_log(path, create=True)
-    scene(log).run().goalpost(2).play().update()
-    log.append("keyed", [failed()], key="k")
+    example_run(log).run().goalpost(2).play().update()
+    log.append("keyed", [episode_failed()], key="k")
     log.close()
     return path
 
@@ -63,9 +63,9 @@ def told(path: Path) -> Path:
         ("UPDATE tip SET tally = replace(tally, 'rollouts\":', 'rollouts\":1')", None, "the tally is not that of the events"),
     ],
 )
-def test_verify_names_the_first_changed_position(told: Path, statement: str, position: int | None, problem: str) -> None:
-    tamper(told, statement)
-    log = open_log(told)
+def test_verify_names_the_first_changed_position(log_file: Path, statement: str, position: int | None, problem: str) -> None:
+    execute_without_triggers(log_file, statement)
+    log = open_log(log_file)
     broken = log.verify()
     assert broken is not None
     assert re.search(problem, broken.problem)
@@ -73,27 +73,27 @@ def test_verify_names_the_first_changed_position(told: Path, statement: str, pos
         assert broken.position == position
 
 
-def test_verify_finds_events_behind_the_tip(told: Path) -> None:
-    last = open_log(told).head().position
-    head = next(open_log(told).read(after=last - 2)).head
-    tamper(told, f"UPDATE tip SET position = {last - 1}, head = '{head}'")
-    broken = open_log(told).verify()
+def test_verify_finds_events_behind_the_tip(log_file: Path) -> None:
+    last = open_log(log_file).head().position
+    head = next(open_log(log_file).read(after=last - 2)).head
+    execute_without_triggers(log_file, f"UPDATE tip SET position = {last - 1}, head = '{head}'")
+    broken = open_log(log_file).verify()
     assert broken == (last, "the log ends before this event; it was added from outside")
 
 
-def test_verify_names_a_key_whose_events_are_not_there(told: Path) -> None:
-    tamper(told, "UPDATE keys SET size = 2")
-    broken = open_log(told).verify()
-    assert broken == (open_log(told).head().position, "key 'k' of stream 'keyed' names events that are not there")
+def test_verify_names_a_key_whose_events_are_not_there(log_file: Path) -> None:
+    execute_without_triggers(log_file, "UPDATE keys SET size = 2")
+    broken = open_log(log_file).verify()
+    assert broken == (open_log(log_file).head().position, "key 'k' of stream 'keyed' names events that are not there")
 
 
 @pytest.mark.parametrize("content", [zlib.compress(b"something else"), b"not zlib at all"])
-def test_verify_names_the_first_event_with_a_changed_blob(told: Path, content: bytes) -> None:
-    log = open_log(told)
+def test_verify_names_the_first_event_with_a_changed_blob(log_file: Path, content: bytes) -> None:
+    log = open_log(log_file)
     blob = next(event.fact.blob for event in log.read(kinds=("goalpost_added",)))
     log.close()
-    tamper(told, f"UPDATE blobs SET content = x'{content.hex()}' WHERE hash = '{blob}'")
-    log = open_log(told)
+    execute_without_triggers(log_file, f"UPDATE blobs SET content = x'{content.hex()}' WHERE hash = '{blob}'")
+    log = open_log(log_file)
     assert (broken := log.verify()) is not None
     assert broken.position == 2
     assert blob in broken.problem
@@ -118,19 +118,19 @@ def test_verify_names_the_first_event_with_a_changed_blob(told: Path, content: b
         "UPDATE tip SET position = 0",
     ],
 )
-def test_the_database_itself_refuses_to_change_what_was_said(told: Path, statement: str) -> None:
-    db = sqlite3.connect(told)
+def test_the_database_itself_refuses_to_change_what_was_said(log_file: Path, statement: str) -> None:
+    db = sqlite3.connect(log_file)
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
         db.execute(statement)
     db.close()
-    assert open_log(told).verify() is None
+    assert open_log(log_file).verify() is None
 
 
-def test_the_database_keeps_a_blob_that_is_inserted_again(told: Path) -> None:
-    db = sqlite3.connect(told, isolation_level=None)
+def test_the_database_keeps_a_blob_that_is_inserted_again(log_file: Path) -> None:
+    db = sqlite3.connect(log_file, isolation_level=None)
     db.execute("INSERT OR REPLACE INTO blobs SELECT hash, 0, x'00' FROM blobs")
     db.close()
-    assert open_log(told).verify() is None
+    assert open_log(log_file).verify() is None
 
 
 def test_staged_blobs_are_durable_with_the_next_append_and_not_before(path: Path) -> None:
@@ -155,9 +155,9 @@ def test_blobs_are_compressed_and_stored_once(path: Path) -> None:
 def test_changed_tells_appends_of_others_once(path: Path) -> None:
     mine, other = open_log(path, create=True), open_log(path)
     assert not mine.changed()
-    mine.append("run", [failed()])
+    mine.append("run", [episode_failed()])
     assert not mine.changed()
-    other.append("run", [failed()])
+    other.append("run", [episode_failed()])
     assert mine.changed()
     assert not mine.changed()
     assert len(list(mine.read())) == 2
@@ -165,10 +165,10 @@ def test_changed_tells_appends_of_others_once(path: Path) -> None:
 
 def test_a_long_read_keeps_no_one_from_writing_and_holds_no_snapshot(path: Path) -> None:
     log, other = open_log(path, create=True), open_log(path)
-    log.append("run", [failed(str(number)) for number in range(1500)])
+    log.append("run", [episode_failed(str(number)) for number in range(1500)])
     reading = log.read()
     next(reading)
-    other.append("run", [failed("later")])
+    other.append("run", [episode_failed("later")])
     busy, *_ = sqlite3.connect(path).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     assert busy == 0
     assert len(list(reading)) == 1499
@@ -199,15 +199,15 @@ def test_create_leaves_other_databases_alone(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_create_opens_an_existing_log(told: Path) -> None:
-    before = open_log(told).head()
-    assert open_log(told, create=True).head() == before
+def test_create_opens_an_existing_log(log_file: Path) -> None:
+    before = open_log(log_file).head()
+    assert open_log(log_file, create=True).head() == before
 
 
-def test_a_log_of_another_schema_is_bad_input(told: Path) -> None:
-    tamper(told, f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+def test_a_log_of_another_schema_is_bad_input(log_file: Path) -> None:
+    execute_without_triggers(log_file, f"PRAGMA user_version={SCHEMA_VERSION + 1}")
     with pytest.raises(BadInput, match=r"has schema 4, this version reads schemas 1 to 3; use"):
-        open_log(told)
+        open_log(log_file)
 
 
 def test_a_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
@@ -216,37 +216,37 @@ def test_a_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
         open_log(tmp_path / "file" / "run" / "log.sqlite", create=True)
 
 
-def test_a_damaged_page_is_told_by_verify_and_by_reading(told: Path) -> None:
-    spoil_pages(told)
-    log = open_log(told)
+def test_a_damaged_page_is_told_by_verify_and_by_reading(log_file: Path) -> None:
+    corrupt_pages(log_file)
+    log = open_log(log_file)
     with pytest.raises(LogCorrupt, match=r"is damaged .*; restore"):
         list(log.read())
     with pytest.raises(LogCorrupt, match="is damaged"):
         log.verify()
 
 
-def test_a_truncated_file_is_told(told: Path) -> None:
-    os.truncate(told, os.path.getsize(told) // 2 // 4096 * 4096)
+def test_a_truncated_file_is_told(log_file: Path) -> None:
+    os.truncate(log_file, os.path.getsize(log_file) // 2 // 4096 * 4096)
     with pytest.raises(LogCorrupt, match="is damaged"):
-        list(open_log(told).read())
+        list(open_log(log_file).read())
 
 
-def test_an_event_of_an_unknown_kind_asks_for_a_newer_version(told: Path) -> None:
-    tamper(told, "UPDATE events SET kind = 'goalpost_moved' WHERE position = 2")
+def test_an_event_of_an_unknown_kind_asks_for_a_newer_version(log_file: Path) -> None:
+    execute_without_triggers(log_file, "UPDATE events SET kind = 'goalpost_moved' WHERE position = 2")
     with pytest.raises(LogError, match=r"position 2 has the unknown kind 'goalpost_moved'; .*newer"):
-        list(open_log(told).read())
+        list(open_log(log_file).read())
 
 
-def test_an_event_of_a_newer_schema_asks_for_a_newer_version(told: Path) -> None:
-    tamper(told, "UPDATE events SET schema_version = 2 WHERE position = 2")
+def test_an_event_of_a_newer_schema_asks_for_a_newer_version(log_file: Path) -> None:
+    execute_without_triggers(log_file, "UPDATE events SET schema_version = 2 WHERE position = 2")
     with pytest.raises(LogError, match=r"no way to read goalpost_added of schema 2, .*newer"):
-        list(open_log(told).read())
+        list(open_log(log_file).read())
 
 
-def test_data_that_does_not_fit_its_kind_is_named(told: Path) -> None:
-    tamper(told, 'UPDATE events SET data = \'{"kind":"goalpost_added"}\' WHERE position = 2')
+def test_data_that_does_not_fit_its_kind_is_named(log_file: Path) -> None:
+    execute_without_triggers(log_file, 'UPDATE events SET data = \'{"kind":"goalpost_added"}\' WHERE position = 2')
     with pytest.raises(LogCorrupt, match=r"position 2 \(goalpost_added\) cannot be read: 3 wrong fields; run verify"):
-        list(open_log(told).read())
+        list(open_log(log_file).read())
 
 
 def test_a_blob_hash_that_is_no_hash_does_not_stop_verify(path: Path) -> None:

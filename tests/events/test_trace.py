@@ -10,11 +10,11 @@ from rich.console import Console, Group
 
 from events.facts.errors import BadInput
 from events.facts.types import GoalpostAdded, PolicyServed, Reason
-from events.facts.values import BlobHash, Digest, Pair, Question, QuestionId, Seat, canonical
+from events.facts.values import BlobHash, Digest, IOPair, Question, QuestionId, Seat, canonical
 from events.index.reader import Index
-from events.index.rows import Appearance, Gap, Goalpost
-from events.index.writer import Indexing
-from events.projections.goalpost_history import GoalpostStory, tell
+from events.index.rows import AppearanceEntry, GapEntry, GoalpostEntry
+from events.index.writer import Indexer
+from events.projections.goalpost_history import GoalpostHistory, goalpost_history
 from events.projections.run_summary import RunSummary, fold
 from events.reports.explanation import why
 from events.reports.run_overview import overview
@@ -22,7 +22,7 @@ from events.stores import open_log
 from events.stores.memory import MemoryLog
 from events.terminal import drawing, goalpost
 from events.terminal import question as questions
-from tests.support.example_runs import START, Scene, question, scene
+from tests.support.example_runs import START_WEIGHTS, ExampleRun, example_run, question
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]x[/red][/]\x9b31m\u202eevil\r\n\ud800"
 
@@ -35,22 +35,22 @@ def shown(thing: object) -> str:
 
 
 def indexed(log: MemoryLog, folder: Path) -> Index:
-    indexing = Indexing(log, folder / "index.sqlite")
+    indexing = Indexer(log, folder / "index.sqlite")
     indexing.catch_up()
     return indexing.index
 
 
-def story_of(log: MemoryLog, folder: Path, asked: QuestionId | None = None) -> GoalpostStory:
-    return tell(log, indexed(log, folder), asked or question(1000).id)
+def story_of(log: MemoryLog, folder: Path, asked: QuestionId | None = None) -> GoalpostHistory:
+    return goalpost_history(log, indexed(log, folder), asked or question(1000).id)
 
 
 def tree(log: MemoryLog, folder: Path, asked: QuestionId | None = None, *, diff: bool = False) -> str:
-    told = goalpost.view(log, indexed(log, folder), asked or question(1000).id)
-    return shown(goalpost.drawn(told, log, "runs/x", diff=diff))
+    told = goalpost.goalpost_view(log, indexed(log, folder), asked or question(1000).id)
+    return shown(goalpost.draw_goalpost(told, log, "runs/x", diff=diff))
 
 
-def told(log: MemoryLog) -> Scene:
-    tale = scene(log).run(name="little").goalpost(2).evaluate().start(3)
+def told(log: MemoryLog) -> ExampleRun:
+    tale = example_run(log).run(name="little").goalpost(2).evaluate().start(3)
     tale.episode(gap_successes=1, rejected=["degenerate"]).fail("engine [bold]gone[/]").practice().finish()
     return tale.update(Digest("a" * 64)).start(1).episode(gap_successes=4, lift=None).finish().end()
 
@@ -67,7 +67,7 @@ def test_the_overview_shows_the_run_in_sentences_and_tables() -> None:
     assert teacher == "Of 5 proposals of the teacher 3 were accepted (2 lemmas, 1 lift); rejected: 1 degenerate, 1 malformed."
     assert next(row for row in rows if row[:2] == ["1", "2/3"])[2:5] == ["1", "0.95", "0.50"]
     assert ["easy", "3", "2", "0.50", "1.00", "0.25", "1", "0.17", "1", "degenerate"] in rows
-    assert any(row[:4] == ["shared", "1", "1", START[:8]] and row[4] == "aaaaaaaa" for row in rows)
+    assert any(row[:4] == ["shared", "1", "1", START_WEIGHTS[:8]] and row[4] == "aaaaaaaa" for row in rows)
     assert any(row[:2] == ["test", "0"] for row in rows)
     assert [row[:5] for row in rows if row[:1] == [question(1000).id[:8]]] == [
         [question(1000).id[:8], "scene", "yes", "–", "3"]
@@ -84,7 +84,7 @@ def test_every_iteration_of_every_seat_is_shown_if_all_is_asked_for() -> None:
 
 def test_a_long_run_has_an_overview_that_fits_on_a_screen() -> None:
     log = MemoryLog()
-    tale = scene(log).run().goalpost(40)
+    tale = example_run(log).run().goalpost(40)
     for _ in range(30):
         tale.play(guided=1, practice=0).update().evaluate()
     summary = fold(RunSummary(), log.read())
@@ -151,17 +151,17 @@ def test_a_story_reads_the_goalposts_own_streams_and_no_others(tmp_path: Path) -
             read.extend((stream, event.position) for event in found)
             return iter(found)
 
-    assert len(tell(Watched(), index, question(1000).id, limit=1).episodes) == 1
+    assert len(goalpost_history(Watched(), index, question(1000).id, limit=1).episodes) == 1
     assert {stream for stream, _ in read} == {None, "episode/00002/000"}
     assert len([position for stream, position in read if stream is None]) == 1
 
 
 def test_the_latest_episodes_are_told_and_the_others_counted(tmp_path: Path) -> None:
     log = MemoryLog()
-    tale = scene(log).run().goalpost()
+    tale = example_run(log).run().goalpost()
     for _ in range(7):
         tale.play(guided=1, practice=0)
-    story = tell(log, indexed(log, tmp_path), question(1000).id, limit=2)
+    story = goalpost_history(log, indexed(log, tmp_path), question(1000).id, limit=2)
     assert ([episode.iteration for episode in story.episodes], story.episodes_in_all) == ([6, 7], 7)
     text = tree(log, tmp_path)
     assert "Episodes, the latest 5 of 7" in text
@@ -192,7 +192,7 @@ def test_the_tree_shows_statements_rates_rewards_and_verdicts(tmp_path: Path) ->
 
 def test_an_episode_that_goes_on_can_be_shown(tmp_path: Path) -> None:
     log = MemoryLog()
-    tale = scene(log).run().goalpost().start()
+    tale = example_run(log).run().goalpost().start()
     tale.open(tale.goalposts[0], "guided")
     assert "going on" in tree(log, tmp_path)
 
@@ -205,7 +205,7 @@ def test_a_question_is_shown_with_its_answers_and_beside_its_parent(tmp_path: Pa
     assert lemma is not None
     assert lift is not None
     assert lift.question is not None
-    text = shown(questions.drawn(questions.view(log, index, lift.question), "runs/x"))
+    text = shown(questions.draw_question(questions.question_view(log, index, lift.question), "runs/x"))
     for part in (
         f"lift {lift.question} of goalpost {question(1000).id[:8]}",
         "2 of 10 answers passed, reward 0.60, similarity 0.25 to an earlier one, statement and program agree.",
@@ -220,20 +220,22 @@ def test_a_question_is_shown_with_its_answers_and_beside_its_parent(tmp_path: Pa
 
 def test_attempts_that_agree_on_something_else_than_the_program_are_told(tmp_path: Path) -> None:
     log = MemoryLog()
-    tale = scene(log).run().goalpost().start()
+    tale = example_run(log).run().goalpost().start()
     tale.open(tale.goalposts[0], "guided")
     lemma, _ = tale.propose("easy", 1, tale.goalposts[0], 2, 10, agreeing=7)
     agreed = "7 of 10 attempts agree with each other, not with the program: the statement may not describe it"
     assert agreed in " ".join(tree(log, tmp_path).split())
-    assert agreed in " ".join(shown(questions.drawn(questions.view(log, indexed(log, tmp_path), lemma.id), "runs/x")).split())
+    assert agreed in " ".join(
+        shown(questions.draw_question(questions.question_view(log, indexed(log, tmp_path), lemma.id), "runs/x")).split()
+    )
 
 
 def test_a_question_that_only_examinations_ask_is_found_by_its_whole_id(tmp_path: Path) -> None:
     log = MemoryLog()
     told(log)
     index = indexed(log, tmp_path)
-    asked = questions.identify(index, question(1).id)
-    text = shown(questions.drawn(questions.view(log, index, asked), "runs/x"))
+    asked = questions.find_question(index, question(1).id)
+    text = shown(questions.draw_question(questions.question_view(log, index, asked), "runs/x"))
     assert f"examination question {asked}" in text
     assert "evaluation/test/00000:1" in text
 
@@ -241,15 +243,15 @@ def test_a_question_that_only_examinations_ask_is_found_by_its_whole_id(tmp_path
 def test_hostile_text_reaches_the_terminal_as_harmless_text(tmp_path: Path) -> None:
     log = MemoryLog()
     evil = HOSTILE[:-1]
-    tale = scene(log).run(name=evil).start()
-    asked = Question(statement=evil, program=f"def f(x):\n    return '{evil}'", private=(Pair(input=evil, output=evil),))
+    tale = example_run(log).run(name=evil).start()
+    asked = Question(statement=evil, program=f"def f(x):\n    return '{evil}'", private=(IOPair(input=evil, output=evil),))
     tale.goalposts.append(asked)
     log.append("goalposts", [GoalpostAdded(question=asked.id, blob=log.put(canonical(asked)), source=evil)])
     tale.fail(evil)
     tale.open(asked, "guided").reject("easy", 1, asked, "broken", detail=evil)
     index = indexed(log, tmp_path)
     text = shown(overview(fold(RunSummary(), log.read()), evil)) + tree(log, tmp_path, asked.id)
-    text += shown(questions.drawn(questions.view(log, index, asked.id), evil))
+    text += shown(questions.draw_question(questions.question_view(log, index, asked.id), evil))
     assert text.count("[red]x[/red][/]") >= 9
     assert not {character for character in text if ord(character) < 32 or 127 <= ord(character) < 160} - {"\n"}
     assert "\u202e" not in text
@@ -257,13 +259,13 @@ def test_hostile_text_reaches_the_terminal_as_harmless_text(tmp_path: Path) -> N
 
 def test_questions_are_found_by_the_start_of_their_id(tmp_path: Path) -> None:
     log = MemoryLog()
-    scene(log).goalpost(40)
+    example_run(log).goalpost(40)
     index = indexed(log, tmp_path)
-    assert questions.identify(index, question(1003).id[:6]) == question(1003).id
+    assert questions.find_question(index, question(1003).id[:6]) == question(1003).id
     with pytest.raises(BadInput, match="no question of this run has an id that starts with 'xyz'; leave"):
-        questions.identify(index, "xyz")
+        questions.find_question(index, "xyz")
     with pytest.raises(BadInput, match=r"20 questions at least have ids that start with ''.*\(goalpost\).*; give more"):
-        questions.identify(index, "")
+        questions.find_question(index, "")
 
 
 @pytest.fixture(scope="module")
@@ -301,22 +303,22 @@ def test_a_statement_that_is_gone_does_not_hide_the_rest(tmp_path: Path) -> None
     log = MemoryLog()
     asked = question(1000)
     log.append("goalposts", [GoalpostAdded(question=asked.id, blob=log.put(canonical(asked)), source="s")])
-    told = goalpost.view(log, indexed(log, tmp_path), asked.id)
-    assert "cannot be read; the log is damaged" in shown(goalpost.drawn(told, MemoryLog(), "runs/x"))
+    told = goalpost.goalpost_view(log, indexed(log, tmp_path), asked.id)
+    assert "cannot be read; the log is damaged" in shown(goalpost.draw_goalpost(told, MemoryLog(), "runs/x"))
 
 
-GOAL = Goalpost(question(1000).id, BlobHash("b"), "t", "s", 3, 0, 0, (), 1.0, 1.0, 1.0, None)
+GOAL = GoalpostEntry(question(1000).id, BlobHash("b"), "t", "s", 3, 0, 0, (), 1.0, 1.0, 1.0, None)
 
 
-def measured(position: int, successes: int, *, stream: str = "episode/00007/000", share: float | None = 0.25) -> Gap:
-    return Gap(position, stream, 7, None, successes, 10, share)
+def measured(position: int, successes: int, *, stream: str = "episode/00007/000", share: float | None = 0.25) -> GapEntry:
+    return GapEntry(position, stream, 7, None, successes, 10, share)
 
 
-def proposed(position: int, seat: Seat, reason: Reason | None) -> Appearance:
+def proposed(position: int, seat: Seat, reason: Reason | None) -> AppearanceEntry:
     """A proposal, accepted unless there is a reason."""
     origin, place = ("lemma" if seat == "easy" else "lift"), ("episode/00007/000", 1, position)
     shown_as = (None, None, "t", 7, GOAL.question, GOAL.question, None, seat, 1, "io")
-    return Appearance(*place, origin, *shown_as, reason is None, reason, "", None, None, None, None, None)
+    return AppearanceEntry(*place, origin, *shown_as, reason is None, reason, "", None, None, None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -344,7 +346,7 @@ def proposed(position: int, seat: Seat, reason: Reason | None) -> Appearance:
     ],
 )
 def test_a_goalpost_says_in_plain_words_why_it_was_or_was_not_solved(
-    gaps: list[Gap], proposals: list[Appearance], sentence: str
+    gaps: list[GapEntry], proposals: list[AppearanceEntry], sentence: str
 ) -> None:
     assert why(GOAL, gaps, proposals) == sentence
 
@@ -358,26 +360,26 @@ def coloured(thing: object) -> str:
 
 def test_programs_are_coloured_in_a_window_and_plain_where_they_are_too_long() -> None:
     source = "def f(x):\n    return 'a'\n"
-    assert "\x1b[" in coloured(drawing.program(source))
-    assert shown(drawing.program(source)) == source
-    assert shown(drawing.program("x = 1\n" * 4000)).count("x = 1") == 4000
-    assert "\x1b[" not in coloured(drawing.program("x = 1\n" * 4000))
+    assert "\x1b[" in coloured(drawing.program_text(source))
+    assert shown(drawing.program_text(source)) == source
+    assert shown(drawing.program_text("x = 1\n" * 4000)).count("x = 1") == 4000
+    assert "\x1b[" not in coloured(drawing.program_text("x = 1\n" * 4000))
 
 
 def test_a_difference_has_marks_where_it_has_colours_and_leaves_out_what_stayed() -> None:
     old = "def f(x):\n    a = 1\n    b = 2\n    return x"
-    changed = drawing.changes(old, old.replace("return x", "return -x"))
+    changed = drawing.diff_text(old, old.replace("return x", "return -x"))
     assert changed is not None
     assert shown(changed) == "  … 3 lines as before\n-     return x\n+     return -x\n"
     assert "\x1b[" in coloured(changed)
-    assert drawing.changes(old, old) is None
-    assert drawing.changes("", "x\n" * 99) is None
-    assert drawing.changes("", "x\n" * 99, most=None) is not None
+    assert drawing.diff_text(old, old) is None
+    assert drawing.diff_text("", "x\n" * 99) is None
+    assert drawing.diff_text("", "x\n" * 99, most=None) is not None
 
 
 def test_commands_to_copy_are_never_broken_and_hold_no_password(capsys: pytest.CaptureFixture[str]) -> None:
     far = "postgresql://me:geheim@host/db?run=" + "x" * 200
-    drawing.show(Group(drawing.next_commands(far, [("a", "events.trace", "1f"), ("longer", "events.web", "")])))
+    drawing.print_drawn(Group(drawing.next_commands(far, [("a", "events.trace", "1f"), ("longer", "events.web", "")])))
     text = capsys.readouterr().out
     assert "geheim" not in text
     assert [line.split()[0] for line in text.splitlines()] == ["a", "longer"]
@@ -386,10 +388,10 @@ def test_commands_to_copy_are_never_broken_and_hold_no_password(capsys: pytest.C
 
 def test_code_that_stands_before_every_answer_is_shown(tmp_path: Path) -> None:
     log = MemoryLog()
-    asked = Question(statement="What?", context="from math import gcd", private=(Pair(input="1", output="1"),))
-    scene(log).run(name="little")
+    asked = Question(statement="What?", context="from math import gcd", private=(IOPair(input="1", output="1"),))
+    example_run(log).run(name="little")
     log.append("goalposts", [GoalpostAdded(question=asked.id, blob=log.put(canonical(asked)), source="test")])
-    view = questions.view(log, indexed(log, tmp_path), asked.id)
-    for text in (tree(log, tmp_path, asked.id), shown(questions.drawn(view, "runs/x"))):
+    view = questions.question_view(log, indexed(log, tmp_path), asked.id)
+    for text in (tree(log, tmp_path, asked.id), shown(questions.draw_question(view, "runs/x"))):
         assert "Code before every answer" in text
         assert "from math import gcd" in text

@@ -8,15 +8,15 @@ import pytest
 from events.facts.errors import BadInput
 from events.facts.types import AttemptsMade, QuestionProposed, RewardGiven
 from events.facts.values import Digest
-from events.projections.answer_detail import AttemptStory, tell_attempt
-from events.pure.advantages import Rewarded, played_and_practised
+from events.projections.answer_detail import CompletionDetail, completion_detail
+from events.pure.advantages import RewardGroup, trr_plus_plus_and_grpo
 from events.stores.memory import MemoryLog
-from events.text.diff import Line, differences
-from tests.support.example_runs import Scene, question, scene
+from events.text.diff import DiffLine, diff_lines
+from tests.support.example_runs import ExampleRun, example_run, question
 
 
-def told(log: MemoryLog, **config: object) -> Scene:
-    tale = scene(log).run(**config).goalpost(2).evaluate().start(4)
+def told(log: MemoryLog, **config: object) -> ExampleRun:
+    tale = example_run(log).run(**config).goalpost(2).evaluate().start(4)
     tale.episode(rejected=["degenerate"]).episode(lemma=7).practice(passing=3)
     return tale.fail()
 
@@ -25,16 +25,16 @@ def rewards(log: MemoryLog) -> list[RewardGiven]:
     return [event.fact for event in log.read(kinds=("reward_given",)) if isinstance(event.fact, RewardGiven)]
 
 
-def stories(log: MemoryLog, stream: str, kind: type[AttemptsMade | QuestionProposed]) -> list[AttemptStory]:
+def stories(log: MemoryLog, stream: str, kind: type[AttemptsMade | QuestionProposed]) -> list[CompletionDetail]:
     events = (event for event in log.read(stream) if isinstance(event.fact, kind))
-    return [tell_attempt(log, "nowhere", stream, event.version, 0) for event in events]
+    return [completion_detail(log, "nowhere", stream, event.version, 0) for event in events]
 
 
 def test_an_attempt_says_what_was_asked_and_found_and_what_it_was_worth() -> None:
     log = MemoryLog()
     told(log).finish().update(Digest("a" * 64))
     made = next(event for event in log.read("episode/00001/002") if isinstance(event.fact, AttemptsMade))
-    first, last = (tell_attempt(log, "nowhere", made.stream, made.version, index) for index in (0, 7))
+    first, last = (completion_detail(log, "nowhere", made.stream, made.version, index) for index in (0, 7))
     assert first.question is not None
     assert first.question.id == first.asked
     assert first.private == first.question.private
@@ -51,10 +51,10 @@ def test_an_attempt_says_what_was_asked_and_found_and_what_it_was_worth() -> Non
 def test_an_advantage_is_what_the_credit_gives_beside_everything_that_the_iteration_rewarded() -> None:
     log = MemoryLog()
     told(log).finish()
-    groups = [Rewarded(fact.phase, fact.role, fact.task, fact.rewards) for fact in rewards(log)]
-    wanted = [row[0] for row in played_and_practised(groups)]
+    groups = [RewardGroup(fact.phase, fact.role, fact.task, fact.rewards) for fact in rewards(log)]
+    wanted = [row[0] for row in trr_plus_plus_and_grpo(groups)]
     given = list(log.read(kinds=("reward_given",)))
-    found = [tell_attempt(log, "", event.stream, event.fact.of, 0).advantage for event in given]  # type: ignore[union-attr]
+    found = [completion_detail(log, "", event.stream, event.fact.of, 0).advantage for event in given]  # type: ignore[union-attr]
     assert found == wanted
 
 
@@ -73,7 +73,7 @@ def test_nothing_is_said_to_be_better_than_expected_before_the_iteration_ends_or
     assert (practice.reward, practice.advantage, practice.learned_by) == (1.0, None, ())
     made = tale.attempt("practice", question(1), 1, 2)
     tale.reward(made, "practice", "student", "induction", [1.0, -0.5]).finish().update()
-    failed = tell_attempt(log, "", made.stream, made.version, 0)
+    failed = completion_detail(log, "", made.stream, made.version, 0)
     assert (failed.reward, failed.advantage, failed.learned_by) == (1.0, None, ())
 
 
@@ -107,7 +107,7 @@ def test_attempts_that_were_not_made_are_named(version: int, index: int, message
     log = MemoryLog()
     told(log)
     with pytest.raises(BadInput, match=message):
-        tell_attempt(log, "", "episode/00001/002", version, index)
+        completion_detail(log, "", "episode/00001/002", version, index)
 
 
 def test_pieces_are_the_completion_cut_at_its_tokens(tmp_path: Path) -> None:
@@ -133,19 +133,19 @@ def test_pieces_are_the_completion_cut_at_its_tokens(tmp_path: Path) -> None:
 
 
 def test_what_changed_within_a_line_is_marked() -> None:
-    assert differences("def f(xs):\r\n    return sum(xs)\nend", "def f(xs):\n    return max(xs)\nend\nmore") == [
-        Line(" ", "def f(xs):"),
-        Line("-", "    return sum(xs)", ((11, 14),)),
-        Line("+", "    return max(xs)", ((11, 14),)),
-        Line(" ", "end"),
-        Line("+", "more"),
+    assert diff_lines("def f(xs):\r\n    return sum(xs)\nend", "def f(xs):\n    return max(xs)\nend\nmore") == [
+        DiffLine(" ", "def f(xs):"),
+        DiffLine("-", "    return sum(xs)", ((11, 14),)),
+        DiffLine("+", "    return max(xs)", ((11, 14),)),
+        DiffLine(" ", "end"),
+        DiffLine("+", "more"),
     ]
 
 
 def test_lines_that_have_little_in_common_are_gone_and_new_as_a_whole() -> None:
-    assert differences("return sorted(xs)", "while True: pass") == [
-        Line("-", "return sorted(xs)"),
-        Line("+", "while True: pass"),
+    assert diff_lines("return sorted(xs)", "while True: pass") == [
+        DiffLine("-", "return sorted(xs)"),
+        DiffLine("+", "while True: pass"),
     ]
 
 
@@ -153,7 +153,7 @@ def test_lines_that_have_little_in_common_are_gone_and_new_as_a_whole() -> None:
 def test_differences_hold_both_texts_whole(seed: int) -> None:
     draw = random.Random(seed)
     old, new = ("\n".join("".join(draw.choices("ab \t(\x1b\u202e", k=9)) for _ in range(draw.randrange(30))) for _ in "ab")
-    found = differences(old, new)
+    found = diff_lines(old, new)
     assert [line.text for line in found if line.mark != "+"] == (old.split("\n") if old else [])
     assert [line.text for line in found if line.mark != "-"] == (new.split("\n") if new else [])
     assert all(0 <= start < end <= len(line.text) for line in found for start, end in line.spans)
@@ -169,5 +169,5 @@ def test_differences_hold_both_texts_whole(seed: int) -> None:
     ],
 )
 def test_huge_texts_are_compared_in_bounded_work(old: str, new: str) -> None:
-    found = differences(old, new)
+    found = diff_lines(old, new)
     assert "\n".join(line.text for line in found if line.mark != "-") == new

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from events.cli.app import run_app
-from events.facts.rollouts import pack
+from events.facts.rollouts import pack_rollouts
 from events.facts.types import AttemptsMade, AttemptsVerified, EpisodeStarted, GapMeasured
-from events.facts.values import Generation, Pair, Question, Sampling, Verdict, canonical
+from events.facts.values import Generation, IOPair, Question, Sampling, Verdict, canonical
 from events.stores import open_log
 from events.trace import app
-from tests.support.example_runs import PROVENANCE, START, Scene, question, scene
+from tests.support.example_runs import PROVENANCE, START_WEIGHTS, ExampleRun, example_run, question
 from tests.support.paths import ROOT
 
 GOALPOST = question(1000).id
@@ -31,7 +31,7 @@ Trace = Callable[..., str]
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     with closing(open_log(folder / "log.sqlite", create=True)) as log:
-        tale = scene(log).run(recipe="gasp").goalpost(2).evaluate().start(3)
+        tale = example_run(log).run(recipe="gasp").goalpost(2).evaluate().start(3)
         tale.episode(rejected=["degenerate"]).practice().finish().update().start(1).episode(lift=None).finish().end()
     return folder
 
@@ -121,7 +121,7 @@ def test_which_answers_a_number_counts_among_is_said_and_can_be_chosen(trace: Tr
 
 def test_the_first_answer_that_passed_is_a_command_away(trace: Trace, tmp_path: Path) -> None:
     with closing(open_log(tmp_path / "log.sqlite", create=True)) as log:
-        scene(log).run().goalpost().start(2).episode().episode(gap_successes=2).finish()
+        example_run(log).run().goalpost().start(2).episode().episode(gap_successes=2).finish()
     line = next(line for line in trace(tmp_path, GOALPOST).splitlines() if line.startswith("the first answer that passed"))
     shown = trace(*shlex.split(line[line.index(" -m ") :])[2:])
     assert shown.startswith("attempt 0 of episode/00001/001:2,")
@@ -131,7 +131,7 @@ def test_the_first_answer_that_passed_is_a_command_away(trace: Trace, tmp_path: 
 def test_where_no_answer_passed_the_one_that_passed_most_tests_is_a_command_away(trace: Trace, tmp_path: Path) -> None:
     shares = (1, 2, 0, 2)
     with closing(open_log(tmp_path / "log.sqlite", create=True)) as log:
-        tale = scene(log).run().goalpost().start(2).episode()
+        tale = example_run(log).run().goalpost().start(2).episode()
         asked = tale.goalposts[0]
         tale.open(asked, "guided")
         fact = AttemptsMade(
@@ -173,19 +173,19 @@ def test_what_is_not_there_is_one_sentence(trace: Trace, run: Path, words: list[
     assert len(said.splitlines()) == 1
 
 
-def tell_hostile(log, asked: Question) -> Scene:  # type: ignore[no-untyped-def]
-    tale = scene(log).run().goalpost().start()
+def tell_hostile(log, asked: Question) -> ExampleRun:  # type: ignore[no-untyped-def]
+    tale = example_run(log).run().goalpost().start()
     tale.stream = "episode/00001/000"
     started = EpisodeStarted(
         iteration=1, purpose="practice", question=asked.id, blob=log.put(canonical(asked)), axis="io", seed=0
     )
     completion = f"Look {HOSTILE}\n```python\ndef f(x):\n    return '{HOSTILE}'\n```\n"
     generation = Generation(
-        policy=START,
+        policy=START_WEIGHTS,
         template="t",
         prompt=log.put(HOSTILE.encode()),
         texts=log.put(json.dumps([completion]).encode()),
-        tokens=log.put(pack([1], [[2, 3]], [[-0.5, -9.0]])),
+        tokens=log.put(pack_rollouts([1], [[2, 3]], [[-0.5, -9.0]])),
         count=1,
         length=2,
         seed=0,
@@ -202,7 +202,7 @@ def test_hostile_prompts_completions_and_programs_reach_the_terminal_as_harmless
     trace: Trace, tmp_path: Path, words: list[str]
 ) -> None:
     program = f"def f(x):\n    return '{HOSTILE}' + x"
-    asked = Question(statement=HOSTILE, program=program, private=(Pair(input=HOSTILE, output=HOSTILE),))
+    asked = Question(statement=HOSTILE, program=program, private=(IOPair(input=HOSTILE, output=HOSTILE),))
     with closing(open_log(tmp_path / "log.sqlite", create=True)) as log:
         tell_hostile(log, asked)
     text = trace(tmp_path, asked.id, *words)
@@ -244,7 +244,7 @@ def until(process: subprocess.Popen[str], words: str) -> list[str]:
 
 def test_a_run_is_followed_line_by_line_until_it_ends(tmp_path: Path) -> None:
     with closing(open_log(tmp_path / "log.sqlite", create=True)) as log:
-        tale = scene(log).run().goalpost().play(guided=1, practice=0)
+        tale = example_run(log).run().goalpost().play(guided=1, practice=0)
         following = started(tmp_path, "--follow")
         assert any("not finished, 1 iteration " in line for line in until(following, "events.web"))
         tale.update().play(guided=1, practice=0)
@@ -259,7 +259,7 @@ def test_a_run_is_followed_line_by_line_until_it_ends(tmp_path: Path) -> None:
 
 def test_new_episodes_of_a_goalpost_are_told_when_they_end_and_no_others(tmp_path: Path) -> None:
     with closing(open_log(tmp_path / "log.sqlite", create=True)) as log:
-        tale = scene(log).run().goalpost(2).play(guided=2, practice=0)
+        tale = example_run(log).run().goalpost(2).play(guided=2, practice=0)
         following = started(tmp_path, GOALPOST, "--follow", "--json")
         assert following.stdout is not None
         assert json.loads(following.stdout.readline())["episodes_in_all"] == 1
@@ -272,7 +272,7 @@ def test_new_episodes_of_a_goalpost_are_told_when_they_end_and_no_others(tmp_pat
 
 def test_new_answers_to_a_question_are_told_when_they_are_verified_and_ctrl_c_ends_it_with_130(tmp_path: Path) -> None:
     with closing(open_log(tmp_path / "log.sqlite", create=True)) as log:
-        tale = scene(log).run().goalpost().evaluate()
+        tale = example_run(log).run().goalpost().evaluate()
         following = started(tmp_path, question(1).id, "--follow")
         until(following, " --attempt 0")
         tale.start().episode().finish().evaluate("again", successes=5)

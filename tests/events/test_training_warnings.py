@@ -7,14 +7,14 @@ import io
 import pytest
 from rich.console import Console
 
-from events.export.metrics import points
-from events.facts.values import StepTaken
+from events.export.metrics import metric_points
+from events.facts.values import OptimizerStep
 from events.projections.run_summary import RunSummary, fold
-from events.reports.learning import heading, step_lines
+from events.reports.learning import step_header, step_lines
 from events.reports.run_overview import overview, overview_json
-from events.reports.training_warnings import NAMES, WINDOW, diagnose
+from events.reports.training_warnings import WARNING_NAMES, WINDOW, diagnose
 from events.stores.memory import MemoryLog
-from tests.support.example_runs import scene, updated
+from tests.support.example_runs import example_run, policy_updated
 
 HEALTHY = {
     "loss": 0.1,
@@ -28,7 +28,7 @@ HEALTHY = {
 
 
 def step(phase="practice", *, reward=0.2, groups=10, silent_groups=2, silent=None, samples=40, tokens=800, **metrics):
-    return StepTaken(
+    return OptimizerStep(
         phase=phase,
         groups=groups,
         silent_groups=silent_groups,
@@ -43,11 +43,11 @@ def step(phase="practice", *, reward=0.2, groups=10, silent_groups=2, silent=Non
 def learned(*steps, stale=False, policy="shared") -> MemoryLog:
     """A run with an update for each of these steps; `stale`: all of it is played by the first weights."""
     log = MemoryLog()
-    told = scene(log).run().goalpost()
+    told = example_run(log).run().goalpost()
     parent = told.policies["student"]
     for number, taken in enumerate(steps, 1):
         told.start(1).practice(passing=2).finish()
-        fact = updated(iteration=number, after=0, until=number, parent=parent, policy=policy)
+        fact = policy_updated(iteration=number, after=0, until=number, parent=parent, policy=policy)
         log.append(f"policy/{policy}", [fact.model_copy(update={"steps": (taken,)})], observed={"tokens_per_second": 1234.5})
         parent = fact.digest
         if not stale:
@@ -70,10 +70,10 @@ COLLAPSED = {
 
 
 def test_every_warning_is_planted_below():
-    assert set(COLLAPSED) == set(NAMES)
+    assert set(COLLAPSED) == set(WARNING_NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", WARNING_NAMES)
 def test_a_collapse_is_named_alone_and_with_its_numbers(name):
     log = learned(*[step()] * 4, *[COLLAPSED[name]] * WINDOW)
     (symptom,) = diagnose(fold(RunSummary(), log.read()))
@@ -124,17 +124,17 @@ def test_a_symptom_ends_when_its_cause_does():
 
 def test_warnings_are_metrics_for_as_long_as_they_last():
     log = learned(*[step()] * 4, *[COLLAPSED["all_wrong"]] * WINDOW, *[step()] * WINDOW)
-    flags = {point.step: point.values for point in points(log.read()) if "shared/warnings/all_wrong" in point.values}
+    flags = {point.step: point.values for point in metric_points(log.read()) if "shared/warnings/all_wrong" in point.values}
     assert [number for number, values in flags.items() if values["shared/warnings/all_wrong"]] == [4 + WINDOW]
-    assert set(flags[1]) >= {f"shared/warnings/{name}" for name in NAMES}
+    assert set(flags[1]) >= {f"shared/warnings/{name}" for name in WARNING_NAMES}
     assert flags[1]["shared/tokens_per_second"] == 1234.5
 
 
 def test_a_step_is_one_line_under_its_heading():
     summary = fold(RunSummary(), learned(step(kl=0.02), step(samples=0, tokens=0)).read())
     first, second = (line for update in summary.updates for line in step_lines(summary, update))
-    assert len(heading()) == len(first) == len(second) <= 100
-    cells = dict(zip(heading().replace("KL ", "KL-").split(), first.split(), strict=True))
+    assert len(step_header()) == len(first) == len(second) <= 100
+    cells = dict(zip(step_header().replace("KL ", "KL-").split(), first.split(), strict=True))
     assert cells == {
         "it": "1",
         "policy": "shared",
@@ -155,8 +155,8 @@ def test_a_step_is_one_line_under_its_heading():
 
 def test_the_pass_rate_is_that_of_the_phase():
     log = MemoryLog()
-    told = scene(log).run().goalpost().start(2).episode(lemma=5, lift=2).practice(passing=3).finish()
-    fact = updated(iteration=1, after=0, until=1, parent=told.policies["student"])
+    told = example_run(log).run().goalpost().start(2).episode(lemma=5, lift=2).practice(passing=3).finish()
+    fact = policy_updated(iteration=1, after=0, until=1, parent=told.policies["student"])
     steps = tuple(step(phase) for phase in ("lemma", "lift", "solve", "practice"))
     log.append("policy/shared", [fact.model_copy(update={"steps": steps})])
     summary = fold(RunSummary(), log.read())

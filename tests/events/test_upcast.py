@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from events.facts.errors import LogError
-from events.facts.hashing import ZERO, advance, link
+from events.facts.hashing import ZERO_HASH, hash_event, next_head
 from events.facts.types import EpisodeFailed
-from events.facts.upcast import KINDS, upcast
+from events.facts.upcast import FACT_TYPES, upcast
 from events.stores import open_log
 from events.stores.rows import Row, open_row
 from events.stores.sqlite import SqliteLog
@@ -44,8 +44,8 @@ def test_an_old_row_is_read_as_a_fact_of_today_and_still_verifies(tmp_path: Path
     db = sqlite3.connect(path, isolation_level=None)
     db.executescript("DROP TRIGGER events_no_update; DROP TRIGGER tip_only_grows")
     data = '{"error":"E","kind":"episode_failed","text":"words"}'
-    own = link(ZERO, stream="run", version=1, kind="episode_failed", schema=-1, data=data, causation=None)
-    head = advance(ZERO, own)
+    own = hash_event(ZERO_HASH, stream="run", version=1, kind="episode_failed", schema=-1, data=data, causation=None)
+    head = next_head(ZERO_HASH, own)
     db.execute("UPDATE events SET data = ?, schema_version = -1, hash = ?, head = ?", (data, own, head))
     db.execute("UPDATE tip SET head = ?", (head,))
     db.close()
@@ -58,8 +58,8 @@ def test_an_old_row_is_read_as_a_fact_of_today_and_still_verifies(tmp_path: Path
 
 
 def test_every_kind_is_known_by_its_name() -> None:
-    assert KINDS["episode_failed"] is EpisodeFailed
-    assert all(cls.model_fields["kind"].default == kind for kind, cls in KINDS.items())
+    assert FACT_TYPES["episode_failed"] is EpisodeFailed
+    assert all(cls.model_fields["kind"].default == kind for kind, cls in FACT_TYPES.items())
 
 
 def test_rows_open_without_a_store() -> None:

@@ -15,47 +15,56 @@ from events.stores.sqlite_file import create
 from events.text.safe_text import clean
 from events.web.app import make_app
 from events.web.pages import PAGES
-from events.web.view.page import plain
+from events.web.view.page import to_json
 from events.web.view.viewer import Viewer
-from tests.support.example_runs import Scene, scene
-from tests.support.viewer_client import SECRET, Looked, hostile, kind_of, known, tell, twin, walked
+from tests.support.example_runs import ExampleRun, example_run
+from tests.support.viewer_client import (
+    SECRET,
+    ParsedPage,
+    add_hostile_goalpost,
+    crawl,
+    json_address,
+    record_run,
+    route_of,
+    wait_until_indexed,
+)
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExampleRun]:
     """A run that no test changes."""
-    told = tell(tmp_path_factory.mktemp("runs") / "first")
-    yield told
-    told.log.close()
+    example = record_run(tmp_path_factory.mktemp("runs") / "first")
+    yield example
+    example.log.close()
 
 
 @pytest.fixture(scope="module")
-def browser(told: Scene) -> Iterator[TestClient]:
-    with closing(Viewer([str(told.log.path.parent.parent)])) as viewer:
-        known(viewer, "first")
+def browser(example: ExampleRun) -> Iterator[TestClient]:
+    with closing(Viewer([str(example.log.path.parent.parent)])) as viewer:
+        wait_until_indexed(viewer, "first")
         yield TestClient(make_app(viewer))
 
 
 @pytest.fixture(scope="module")
 def pages(browser: TestClient) -> dict[str, str]:
     """Pages of every kind, by their addresses."""
-    return walked(browser)
+    return crawl(browser)
 
 
 def test_every_page_that_links_lead_to_is_there_with_its_twin_and_every_kind_of_page_is_reached(
     browser: TestClient, pages: dict[str, str]
 ) -> None:
     for address in pages:
-        answer = browser.get(twin(address))
-        assert answer.status_code == 200, f"{twin(address)}: {answer.text[:300]}"
+        answer = browser.get(json_address(address))
+        assert answer.status_code == 200, f"{json_address(address)}: {answer.text[:300]}"
         assert answer.headers["content-type"] == "application/json"
         assert json.loads(answer.text) is not None
-    assert {kind_of(urlsplit(address).path) for address in pages} == set(PAGES)
+    assert {route_of(urlsplit(address).path) for address in pages} == set(PAGES)
 
 
 def test_pages_hold_nothing_inline_nothing_from_outside_and_are_below_half_a_megabyte(pages: dict[str, str]) -> None:
     for address, text in pages.items():
-        looked = Looked(text)
+        looked = ParsedPage(text)
         assert len(text.encode()) < 500_000, address
         for tag, attrs in looked.tags:
             assert "style" not in attrs, f"{address}: {tag} {attrs}"
@@ -68,7 +77,7 @@ def test_pages_hold_nothing_inline_nothing_from_outside_and_are_below_half_a_meg
 
 def test_pages_can_be_heard_labels_captions_landmarks_and_no_id_twice(pages: dict[str, str]) -> None:
     for address, text in pages.items():
-        looked = Looked(text)
+        looked = ParsedPage(text)
         assert len(looked.ids) == len(set(looked.ids)), address
         assert [len(looked.of(tag)) for tag in ("main", "header", "footer", "h1")] == [1, 1, 1, 1], address
         assert looked.of("html")[0]["lang"] == "en"
@@ -116,9 +125,9 @@ def test_what_is_not_there_or_makes_no_sense_is_one_sentence_and_no_traceback(
     assert "File &#34;" not in answer.text
 
 
-def test_a_fault_of_a_page_shows_no_traceback(told: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_a_page_shows_no_traceback(example: ExampleRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Viewer, "runs", lambda self: 1 / 0)
-    viewer = Viewer([str(told.log.path)])
+    viewer = Viewer([str(example.log.path)])
     answer = TestClient(make_app(viewer), raise_server_exceptions=False).get("/")
     assert answer.status_code == 500
     assert "fault of the viewer" in answer.text
@@ -126,13 +135,13 @@ def test_a_fault_of_a_page_shows_no_traceback(told: Scene, monkeypatch: pytest.M
 
 
 def test_a_damaged_log_is_a_page_that_says_to_run_verify(tmp_path: Path) -> None:
-    told = tell(tmp_path / "run")
-    position = next(event.position for event in told.log.read(kinds=("gap_measured",)))
-    with closing(sqlite3.connect(told.log.path)) as db:
+    example = record_run(tmp_path / "run")
+    position = next(event.position for event in example.log.read(kinds=("gap_measured",)))
+    with closing(sqlite3.connect(example.log.path)) as db:
         db.execute("DROP TRIGGER events_no_update")
         db.execute("UPDATE events SET data = '{' WHERE position = ?", (position,))
         db.commit()
-    told.log.close()
+    example.log.close()
     with closing(Viewer([str(tmp_path / "run")])) as viewer:
         answer = TestClient(make_app(viewer)).get(f"/runs/run/events/{position}")
     assert answer.status_code == 500
@@ -142,13 +151,13 @@ def test_a_damaged_log_is_a_page_that_says_to_run_verify(tmp_path: Path) -> None
 
 def test_what_a_model_wrote_stays_text_wherever_it_is_shown(tmp_path: Path) -> None:
     name = "<script>alert(3)<\u2044script> & \"x'"
-    told = tell(tmp_path / name, iterations=0)
-    where = hostile(told)
-    with closing(told.log), closing(Viewer([str(tmp_path)])) as viewer:
+    example = record_run(tmp_path / name, iterations=0)
+    where = add_hostile_goalpost(example)
+    with closing(example.log), closing(Viewer([str(tmp_path)])) as viewer:
         slug = viewer.runs()[0].slug
-        known(viewer, slug)
+        wait_until_indexed(viewer, slug)
         browser = TestClient(make_app(viewer))
-        texts = walked(browser) | {
+        texts = crawl(browser) | {
             address: browser.get(address).text
             for address in (f"/runs/{slug}/answers/{where}", f"/runs/{slug}/attempts/{where}/0", f"/runs/{slug}/search?q=alert")
         }
@@ -156,9 +165,9 @@ def test_what_a_model_wrote_stays_text_wherever_it_is_shown(tmp_path: Path) -> N
         for address, text in texts.items():
             assert "<script>window" not in text, address
             assert "<img" not in text, address
-            assert not any("onerror" in (attrs or {}) for _, attrs in Looked(text).tags), address
+            assert not any("onerror" in (attrs or {}) for _, attrs in ParsedPage(text).tags), address
             assert text == clean(text), f"{address} holds characters that hide something"
-            twin_text = browser.get(twin(address)).text
+            twin_text = browser.get(json_address(address)).text
             assert twin_text.isascii(), address
             json.loads(twin_text)
 
@@ -167,7 +176,7 @@ def test_secrets_of_the_settings_are_shown_nowhere(browser: TestClient, pages: d
     assert "***" in pages["/runs/first"]
     for address, text in pages.items():
         assert SECRET not in text, address
-        assert SECRET not in browser.get(twin(address)).text, address
+        assert SECRET not in browser.get(json_address(address)).text, address
     assert SECRET not in browser.get("/runs/first/events/1.json").text
 
 
@@ -183,13 +192,13 @@ def test_a_page_and_its_twin_show_the_same_figures(browser: TestClient) -> None:
     assert f'<td class="n">{accepted} / {proposed}</td>' in browser.get("/runs/first").text
 
 
-def test_a_policy_says_what_fed_it_and_where_it_was_played(browser: TestClient, told: Scene) -> None:
+def test_a_policy_says_what_fed_it_and_where_it_was_played(browser: TestClient, example: ExampleRun) -> None:
     lines = browser.get("/runs/first/policies.json").json()["lines"]
     assert [line["iteration"] for line in lines] == [2, 1, 0]
     first = browser.get(f"/runs/first/policies/{lines[1]['digest']}.json").json()
     rewards = [
         event.position
-        for event in told.log.read(kinds=("reward_given",))
+        for event in example.log.read(kinds=("reward_given",))
         if first["learned"]["after"] < event.position <= first["learned"]["until"]
     ]
     assert [row["position"] for row in first["fed"]] == rewards
@@ -202,13 +211,13 @@ def test_a_policy_says_what_fed_it_and_where_it_was_played(browser: TestClient, 
 
 
 def test_long_lists_are_paged_and_no_reward_is_left_out(tmp_path: Path) -> None:
-    told = scene(open_log(tmp_path / "log.sqlite", create=True)).run(recipe="gasp").goalpost(1).start(60)
+    example = example_run(open_log(tmp_path / "log.sqlite", create=True)).run(recipe="gasp").goalpost(1).start(60)
     for _ in range(60):
-        told.practice()
-    told.finish().update()
-    with closing(told.log), closing(Viewer([str(tmp_path)])) as viewer:
+        example.practice()
+    example.finish().update()
+    with closing(example.log), closing(Viewer([str(tmp_path)])) as viewer:
         slug = viewer.runs()[0].slug
-        known(viewer, slug)
+        wait_until_indexed(viewer, slug)
         browser = TestClient(make_app(viewer))
         digest = browser.get(f"/runs/{slug}/policies.json").json()["lines"][0]["digest"]
         page = browser.get(f"/runs/{slug}/policies/{digest}.json").json()
@@ -219,16 +228,16 @@ def test_long_lists_are_paged_and_no_reward_is_left_out(tmp_path: Path) -> None:
             events = browser.get(f"/runs/{slug}/events.json?after={after}").json()
             seen += [event["position"] for event in events["events"]]
             after = events["next"]
-        assert seen == list(range(1, told.log.head().position + 1))
+        assert seen == list(range(1, example.log.head().position + 1))
 
 
-def test_runs_side_by_side_show_the_settings_that_differ(tmp_path: Path, told: Scene) -> None:
-    other = scene(open_log(tmp_path / "second" / "log.sqlite", create=True)).run(recipe="azr", seed=7)
+def test_runs_side_by_side_show_the_settings_that_differ(tmp_path: Path, example: ExampleRun) -> None:
+    other = example_run(open_log(tmp_path / "second" / "log.sqlite", create=True)).run(recipe="azr", seed=7)
     other.goalpost(1).play().update()
     other.log.close()
-    with closing(Viewer([str(told.log.path), str(tmp_path / "second")])) as viewer:
-        known(viewer, "first")
-        known(viewer, "second")
+    with closing(Viewer([str(example.log.path), str(tmp_path / "second")])) as viewer:
+        wait_until_indexed(viewer, "first")
+        wait_until_indexed(viewer, "second")
         found = TestClient(make_app(viewer)).get("/compare.json?run=first&run=second").json()
     assert found["settings"]["recipe"] == ["gasp", "azr"]
     assert "seed" not in found["settings"]
@@ -238,18 +247,18 @@ def test_runs_side_by_side_show_the_settings_that_differ(tmp_path: Path, told: S
 
 
 def test_models_are_plain_data_or_an_error_not_a_guess() -> None:
-    assert plain({1: float("nan"), "x": (1, {2.5})}) == {"1": None, "x": [1, [2.5]]}
+    assert to_json({1: float("nan"), "x": (1, {2.5})}) == {"1": None, "x": [1, [2.5]]}
     with pytest.raises(TypeError, match="no plain data"):
-        plain(object())
+        to_json(object())
 
 
 def test_a_run_whose_trainer_tells_how_far_it_is_is_being_played_however_old_its_last_event_is(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     create(tmp_path / "run" / "log.sqlite")
     with closing(SqliteLog(tmp_path / "run" / "log.sqlite", clock=lambda: datetime(2026, 1, 1, tzinfo=UTC))) as log:
-        scene(log).run().goalpost().start()
+        example_run(log).run().goalpost().start()
     with closing(Viewer([str(tmp_path / "run")])) as viewer:
-        known(viewer, "run")
+        wait_until_indexed(viewer, "run")
         browser = TestClient(make_app(viewer))
         assert 'class="state silent"' in browser.get("/").text
         (tmp_path / "run" / "trainer.progress").write_text("tokens learned: 3 of 8")

@@ -15,18 +15,18 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from events.cli.app import open_any
+from events.cli.app import open_run
 from events.facts.errors import LogError
-from events.facts.log import Readable
+from events.facts.log import ReadableLog
 from events.facts.types import GoalpostAdded
 from events.stores import open_log
 from events.web import server
 from events.web.app import make_app
-from events.web.security import HEADERS, Guard, is_loopback
+from events.web.security import HEADERS, RequestGuard, is_loopback
 from events.web.view.viewer import Viewer
-from tests.support.example_runs import Scene, scene
+from tests.support.example_runs import ExampleRun, example_run
 from tests.support.paths import ROOT
-from tests.support.viewer_client import known, moves, tell, walked
+from tests.support.viewer_client import crawl, record_run, stream_messages, wait_until_indexed
 
 
 def test_every_answer_has_the_headers_that_keep_a_page_to_itself(browser: TestClient) -> None:
@@ -55,18 +55,18 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_looking_changes_nothing_but_the_cache_beside_the_log(tmp_path: Path) -> None:
-    told = tell(tmp_path / "run")
+    told = record_run(tmp_path / "run")
     told.log.close()
     before = digests(tmp_path / "run")
     with closing(Viewer([str(tmp_path / "run")])) as viewer:
-        known(viewer, "run")
-        walked(TestClient(make_app(viewer)), 3)
+        wait_until_indexed(viewer, "run")
+        crawl(TestClient(make_app(viewer)), 3)
     after = digests(tmp_path / "run")
     assert after["log.sqlite"] == before["log.sqlite"]
     assert {name.partition(".")[0] for name in after if not name.startswith("log.sqlite")} == {"index"}
 
 
-def test_the_viewers_log_cannot_be_appended_to(viewer: Viewer, told: Scene) -> None:
+def test_the_viewers_log_cannot_be_appended_to(viewer: Viewer, told: ExampleRun) -> None:
     before = told.log.head()
     log = viewer.run("first").log
     with pytest.raises(LogError):
@@ -77,8 +77,8 @@ def test_the_viewers_log_cannot_be_appended_to(viewer: Viewer, told: Scene) -> N
 def test_a_database_refuses_what_was_opened_for_reading(postgres: str) -> None:
     url = f"{postgres}?run=web_reading"
     with closing(open_log(url, create=True)) as log:
-        told = scene(log).run(recipe="gasp").goalpost(1).play().update()
-        with closing(open_any(url, read_only=True)) as reading:
+        told = example_run(log).run(recipe="gasp").goalpost(1).play().update()
+        with closing(open_run(url, read_only=True)) as reading:
             with pytest.raises(LogError):
                 reading.append("run", [GoalpostAdded(question="0" * 16, blob="0" * 64, source="x")])
             assert reading.head() == told.log.head()
@@ -88,7 +88,7 @@ def test_a_database_refuses_what_was_opened_for_reading(postgres: str) -> None:
 
 
 def test_the_reading_half_of_a_log_has_no_word_for_writing() -> None:
-    assert not {"append", "submit", "put", "take", "take_keys"} & set(dir(Readable))
+    assert not {"append", "submit", "put", "take", "take_keys"} & set(dir(ReadableLog))
     for path in (ROOT / "events" / "web").rglob("*.py"):
         text = path.read_text()
         for word in ("open_log", ".submit(", ".put(", "SqliteLog", "PostgresLog", "create=True", "import Log\n", "Log,"):
@@ -159,7 +159,7 @@ def test_loopback_is_told_from_the_rest() -> None:
 
 
 def test_the_guard_compares_in_constant_time_whatever_the_token_holds(viewer: Viewer) -> None:
-    guard = Guard(make_app(viewer), hosts=None, token="gr\u00fc\u00dfe")
+    guard = RequestGuard(make_app(viewer), hosts=None, token="gr\u00fc\u00dfe")
     assert guard._knows("gr\u00fc\u00dfe")
     assert not guard._knows("\ud83d\ude00")
 
@@ -207,10 +207,10 @@ def test_an_address_that_is_too_long_is_not_looked_at(browser: TestClient) -> No
 @pytest.fixture
 def impatient(viewer: Viewer, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """The port of a server that waits half a second for requests."""
-    assert server.WHOLE_S <= 10
+    assert server.REQUEST_TIMEOUT_S <= 10
     monkeypatch.setattr(server, "WHOLE_S", 0.5)
     with closing(socket.create_server(("127.0.0.1", 0))) as listening:
-        running = server.Server(make_app(viewer), viewer)
+        running = server.ViewerServer(make_app(viewer), viewer)
         thread = threading.Thread(target=running.run, args=([listening],))
         thread.start()
         yield listening.getsockname()[1]
@@ -255,7 +255,7 @@ def test_a_request_that_does_not_become_whole_is_let_go(impatient: int) -> None:
 def test_who_listens_is_not_let_go_and_an_endless_address_is_refused(impatient: int) -> None:
     with httpx.stream("GET", f"http://localhost:{impatient}/live", timeout=20) as answer:
         time.sleep(1.2)
-        assert next(moves(answer))
+        assert next(stream_messages(answer))
     with socket.create_connection(("127.0.0.1", impatient)) as endless:
         with suppress(OSError):
             endless.sendall(b"GET /" + b"a" * 1_000_000)
@@ -269,12 +269,12 @@ def start(*words: object, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def test_the_command_says_its_address_and_ends_at_ctrl_c_though_somebody_listens(told: Scene) -> None:
+def test_the_command_says_its_address_and_ends_at_ctrl_c_though_somebody_listens(told: ExampleRun) -> None:
     running = start(told.log.path.parent, "--port", 0)
     address = running.stdout.readline().strip()
     assert address.startswith("http://127.0.0.1:")
     with httpx.stream("GET", f"{address}runs/first/live", timeout=20) as answer:
-        next(moves(answer))
+        next(stream_messages(answer))
         assert httpx.get(address, headers={"host": "evil.example"}).status_code == 421
         began = time.monotonic()
         running.send_signal(signal.SIGINT)
@@ -284,7 +284,7 @@ def test_the_command_says_its_address_and_ends_at_ctrl_c_though_somebody_listens
     assert running.returncode == 130
 
 
-def test_elsewhere_than_on_loopback_the_command_makes_a_token(told: Scene) -> None:
+def test_elsewhere_than_on_loopback_the_command_makes_a_token(told: ExampleRun) -> None:
     running = start(told.log.path.parent, "--host", "0.0.0.0", "--port", 0)
     address = running.stdout.readline().strip()
     try:
@@ -301,10 +301,10 @@ def test_elsewhere_than_on_loopback_the_command_makes_a_token(told: Scene) -> No
 
 
 @pytest.mark.parametrize("words", [["no/such/run"], ["{run}", "--host", "203.0.113.1"], ["{run}", "--port", "{taken}"]])
-def test_what_cannot_be_served_is_one_sentence(told: Scene, words: list[str]) -> None:
+def test_what_cannot_be_served_is_one_sentence(told: ExampleRun, words: list[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        known = {"run": told.log.path.parent, "taken": taken.getsockname()[1]}
-        running = start(*[word.format(**known) for word in words])
+        wait_until_indexed = {"run": told.log.path.parent, "taken": taken.getsockname()[1]}
+        running = start(*[word.format(**wait_until_indexed) for word in words])
         _, errors = running.communicate(timeout=20)
     assert running.returncode == 2
     assert errors.startswith("error: ")

@@ -13,17 +13,17 @@ import uvicorn
 from starlette.testclient import TestClient
 
 from events.facts.errors import BadInput, LogCorrupt
-from events.index.writer import Indexing
+from events.index.writer import Indexer
 from events.stores import open_log
 from events.web.app import make_app
-from events.web.view.log_follower import Following, _copied
+from events.web.view.log_follower import LogFollower, _copied
 from events.web.view.viewer import Viewer
-from tests.support.example_runs import Scene, scene
-from tests.support.viewer_client import known, moves, tell
+from tests.support.example_runs import ExampleRun, example_run
+from tests.support.viewer_client import record_run, stream_messages, wait_until_indexed
 
 
 def test_a_new_run_appears_and_one_that_is_gone_disappears(tmp_path: Path, viewer: Viewer) -> None:
-    tell(tmp_path / "runs" / "later", iterations=1).log.close()
+    record_run(tmp_path / "runs" / "later", iterations=1).log.close()
     time.sleep(2.1)
     browser = TestClient(make_app(viewer))
     assert "later" in browser.get("/").text
@@ -34,19 +34,19 @@ def test_a_new_run_appears_and_one_that_is_gone_disappears(tmp_path: Path, viewe
     assert browser.get("/runs/later").status_code == 404
 
 
-def test_another_log_in_the_place_of_one_is_noticed(tmp_path: Path, viewer: Viewer, told: Scene) -> None:
-    known(viewer, "first")
+def test_another_log_in_the_place_of_one_is_noticed(tmp_path: Path, viewer: Viewer, told: ExampleRun) -> None:
+    wait_until_indexed(viewer, "first")
     told.log.close()
     for file in (tmp_path / "runs" / "first").glob("log.sqlite*"):
         file.unlink()
-    tell(tmp_path / "runs" / "first", iterations=1).log.close()
-    known(viewer, "first")
+    record_run(tmp_path / "runs" / "first", iterations=1).log.close()
+    wait_until_indexed(viewer, "first")
     assert TestClient(make_app(viewer)).get("/runs/first.json").json()["headlines"][0]["value"] == 1
 
 
 def test_runs_of_one_name_have_addresses_of_their_own(tmp_path: Path) -> None:
     for place in ("a/run", "b/run", "c/run.json"):
-        tell(tmp_path / place, iterations=0).log.close()
+        record_run(tmp_path / place, iterations=0).log.close()
     with closing(Viewer([str(tmp_path / place) for place in ("a/run", "b/run", "c/run.json")])) as viewer:
         assert sorted(run.slug for run in viewer.runs()) == ["run", "run-2", "run-3"]
 
@@ -71,12 +71,12 @@ def test_a_run_in_a_database_is_shown_and_followed(postgres: str, monkeypatch: p
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     url = f"{postgres}?run=web_shown"
     with closing(open_log(url, create=True)) as log:
-        told = scene(log).run(recipe="gasp").goalpost(1).play().update()
+        told = example_run(log).run(recipe="gasp").goalpost(1).play().update()
         with closing(Viewer([postgres])) as viewer:
             assert "web_shown" in [run.name for run in viewer.runs()]
-            known(viewer, "web_shown")
+            wait_until_indexed(viewer, "web_shown")
             told.play()
-            known(viewer, "web_shown")
+            wait_until_indexed(viewer, "web_shown")
             page = TestClient(make_app(viewer)).get("/runs/web_shown.json").json()
             assert page["headlines"][0]["value"] == 2
 
@@ -97,12 +97,12 @@ def served(viewer: Viewer) -> Iterator[str]:
         listening.close()
 
 
-def test_a_growing_log_is_told_live_and_the_page_follows(viewer: Viewer, told: Scene) -> None:
-    known(viewer, "first")
+def test_a_growing_log_is_told_live_and_the_page_follows(viewer: Viewer, told: ExampleRun) -> None:
+    wait_until_indexed(viewer, "first")
     with served(viewer) as address, httpx.Client(base_url=address, timeout=20) as client:
         with client.stream("GET", "/runs/first/live") as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
-            told_of = moves(answer)
+            told_of = stream_messages(answer)
             assert next(told_of) == {"position": told.log.head().position, "finished": False}
             told.play()
             end = told.log.head().position
@@ -115,26 +115,26 @@ def test_a_growing_log_is_told_live_and_the_page_follows(viewer: Viewer, told: S
 
 def test_the_list_of_runs_hears_of_new_runs(tmp_path: Path, viewer: Viewer) -> None:
     with served(viewer) as address, httpx.stream("GET", f"{address}/live", timeout=20) as answer:
-        told_of = moves(answer)
+        told_of = stream_messages(answer)
         before = next(told_of)["position"]
-        tell(tmp_path / "runs" / "later", iterations=1).log.close()
+        record_run(tmp_path / "runs" / "later", iterations=1).log.close()
         assert any("later" in httpx.get(f"{address}/").text for move in told_of if move["position"] > before)
 
 
-def test_two_viewers_of_one_run_show_the_same(tmp_path: Path, told: Scene) -> None:
+def test_two_viewers_of_one_run_show_the_same(tmp_path: Path, told: ExampleRun) -> None:
     where = str(tmp_path / "runs" / "first")
     with closing(Viewer([where])) as one, closing(Viewer([where])) as other:
         told.play()
-        known(one, "first")
-        known(other, "first")
+        wait_until_indexed(one, "first")
+        wait_until_indexed(other, "first")
         pages = [TestClient(make_app(viewer)).get("/runs/first/goalposts.json").json() for viewer in (one, other)]
         assert pages[0] == pages[1]
 
 
 def test_a_run_being_indexed_is_shown_with_how_far_it_is(
-    browser: TestClient, monkeypatch: pytest.MonkeyPatch, told: Scene
+    browser: TestClient, monkeypatch: pytest.MonkeyPatch, told: ExampleRun
 ) -> None:
-    monkeypatch.setattr(Indexing, "catch_up", lambda self, say=None, stop=None: None)
+    monkeypatch.setattr(Indexer, "catch_up", lambda self, say=None, stop=None: None)
     monkeypatch.setattr("events.web.view.run_handle.BEHIND", 0)
     told.play()
     time.sleep(1)
@@ -145,10 +145,10 @@ def test_a_run_being_indexed_is_shown_with_how_far_it_is(
 
 
 def test_why_a_log_cannot_be_followed_is_said_on_its_pages(browser: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: Indexing, say: object = None, stop: object = None) -> None:
+    def broken(self: Indexer, say: object = None, stop: object = None) -> None:
         raise LogCorrupt("a blob is missing; run verify")
 
-    monkeypatch.setattr(Indexing, "catch_up", broken)
+    monkeypatch.setattr(Indexer, "catch_up", broken)
     until = time.monotonic() + 10
     while "a blob is missing" not in (text := browser.get("/runs/first").text):
         assert time.monotonic() < until, text
@@ -157,10 +157,10 @@ def test_why_a_log_cannot_be_followed_is_said_on_its_pages(browser: TestClient, 
 
 def test_a_summary_goes_on_from_where_it_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("events.web.view.log_follower.KEEP", 10)
-    told = tell(tmp_path / "run")
+    told = record_run(tmp_path / "run")
     with closing(told.log):
         with closing(Viewer([str(tmp_path / "run")])) as viewer:
-            known(viewer, "run")
+            wait_until_indexed(viewer, "run")
             first = viewer.run("run").summary()
         told.play()
         reads = []
@@ -168,25 +168,25 @@ def test_a_summary_goes_on_from_where_it_was_kept(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(
             type(told.log), "read", lambda self, stream=None, **bounds: reads.append(bounds) or real(self, stream, **bounds)
         )
-        with closing(Following(str(tmp_path / "run"), lambda: None)) as following:
+        with closing(LogFollower(str(tmp_path / "run"), lambda: None)) as following:
             assert following.summary().position >= first.position
         assert {"after": 0} not in reads
 
 
-def test_a_summary_that_was_given_out_does_not_change_any_more(told: Scene, viewer: Viewer) -> None:
-    known(viewer, "first")
+def test_a_summary_that_was_given_out_does_not_change_any_more(told: ExampleRun, viewer: Viewer) -> None:
+    wait_until_indexed(viewer, "first")
     given = viewer.run("first").summary()
     again = _copied(given)
     told.start(2).episode(gap_successes=3)
-    known(viewer, "first")
+    wait_until_indexed(viewer, "first")
     assert given == again
     assert viewer.run("first").summary() != given
 
 
-def test_closing_leaves_no_thread_and_no_open_file(tmp_path: Path, told: Scene) -> None:
+def test_closing_leaves_no_thread_and_no_open_file(tmp_path: Path, told: ExampleRun) -> None:
     told.log.close()
     viewer = Viewer([str(tmp_path / "runs")])
-    known(viewer, "first")
+    wait_until_indexed(viewer, "first")
     viewer.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("follow")]
     assert not [file.path for file in psutil.Process().open_files() if file.path.startswith(str(tmp_path))]
@@ -195,20 +195,20 @@ def test_closing_leaves_no_thread_and_no_open_file(tmp_path: Path, told: Scene) 
 def test_a_log_that_nobody_asks_for_is_let_go_and_opened_again(
     tmp_path: Path, viewer: Viewer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known(viewer, "first")
+    wait_until_indexed(viewer, "first")
     monkeypatch.setattr("events.web.view.log_follower.IDLE_S", 0.1)
     until = time.monotonic() + 10
     while [thread for thread in threading.enumerate() if thread.name.startswith("follow")]:
         assert time.monotonic() < until
         time.sleep(0.05)
     monkeypatch.undo()
-    known(viewer, "first")
+    wait_until_indexed(viewer, "first")
     assert TestClient(make_app(viewer)).get("/runs/first.json").json()["headlines"][0]["value"] == 2
 
 
-def test_a_question_whose_attempts_agree_on_something_else_says_so(viewer: Viewer, told: Scene) -> None:
+def test_a_question_whose_attempts_agree_on_something_else_says_so(viewer: Viewer, told: ExampleRun) -> None:
     told.start().open(told.goalposts[0], "guided")
     lemma, _ = told.propose("easy", 1, told.goalposts[0], 2, 10, agreeing=7)
-    known(viewer, "first")
+    wait_until_indexed(viewer, "first")
     page = TestClient(make_app(viewer)).get(f"/runs/first/questions/{lemma.id}").text
     assert "7 of 10 attempts agree with each other, not with the program: the statement may not describe it." in page

@@ -12,7 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from events.export.charts import Figure, Series
-from events.facts.rollouts import pack
+from events.facts.rollouts import pack_rollouts
 from events.facts.types import (
     AttemptsMade,
     AttemptsVerified,
@@ -21,14 +21,14 @@ from events.facts.types import (
     QuestionRejected,
     QuestionValidated,
 )
-from events.facts.values import LETTERS, Outcome, Pair, Question, Verdict, canonical
+from events.facts.values import OUTCOME_LETTERS, IOPair, Outcome, Question, Verdict, canonical
 from events.index.reader import Index
-from events.pure.test_outcomes import judged
+from events.pure.test_outcomes import judged_tests
 from events.stores import open_log
 from events.web.app import make_app
-from events.web.rendering.template_filters import tabled
+from events.web.rendering.template_filters import figure_rows
 from events.web.view.viewer import Viewer
-from tests.support.example_runs import PROVENANCE, Scene, scene
+from tests.support.example_runs import PROVENANCE, ExampleRun, example_run
 
 HOSTILE = "</code></pre><script>alert('owned')</script>\x1b[2J\u202eevil\r\n\x00\" onload=x {{ 7*7 }} ']]>"
 BIG = 500_000
@@ -37,20 +37,20 @@ LONG = 3_000
 
 def hostile() -> Question:
     """A question in which everything that a model writes attacks the page."""
-    pairs = tuple(Pair(input=f"'{HOSTILE}{place}'", output=HOSTILE) for place in range(5))
+    pairs = tuple(IOPair(input=f"'{HOSTILE}{place}'", output=HOSTILE) for place in range(5))
     program = f"def f(x):\n    # {HOSTILE}\n    return '''{HOSTILE}'''"
     context = f"# {HOSTILE}\nimport math"
     return Question(statement=f"Say it. {HOSTILE}", program=program, public=pairs[:2], private=pairs[2:], context=context)
 
 
-def attack(tale: Scene) -> None:
+def attack(tale: ExampleRun) -> None:
     """An episode at a hostile goalpost, with a hostile lemma, hostile answers and hostile reasons."""
     goalpost, lemma = hostile(), hostile().model_copy(update={"statement": f"Easier. {HOSTILE}" + "x" * 60_000})
     log = tale.log
     log.append("goalposts", [GoalpostAdded(question=goalpost.id, blob=log.put(canonical(goalpost)), source=HOSTILE)])
     tale.open(goalpost, "guided")
     texts = log.put(json.dumps([f"```python\ndef f(x):\n    return {HOSTILE!r}\n```\n{HOSTILE}", HOSTILE]).encode())
-    tokens = log.put(pack([1], [range(LONG), [1]], [[-0.5] * LONG, [-0.5]]))
+    tokens = log.put(pack_rollouts([1], [range(LONG), [1]], [[-0.5] * LONG, [-0.5]]))
     generation = tale.generation(HOSTILE, 2).model_copy(update={"texts": texts, "tokens": tokens})
     asked = AttemptsMade(purpose="gap", question=goalpost.id, task="induction", generation=generation)
     made = log.append(tale.stream, [asked])[0]
@@ -84,7 +84,7 @@ class Site:
         assert len(answer.content) < BIG
         return answer.text
 
-    def twin(self, place: str) -> Any:
+    def json_address(self, place: str) -> Any:
         path, _, query = place.partition("?")
         return self.browser.get(f"/runs/{self.run.slug}{path}.json?{query}").json()
 
@@ -98,7 +98,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("runs") / "little"
     folder.mkdir()
     log = open_log(folder / "log.sqlite", create=True)
-    tale = scene(log).run(name="little").goalpost(3).start(4)
+    tale = example_run(log).run(name="little").goalpost(3).start(4)
     tale.episode(rejected=["not_novel", "too_easy"]).episode(lemma=None).episode(gap_successes=4).practice()
     tale.finish().update().start(4).episode(gap_successes=2, task="induction").episode().episode()
     attack(tale)
@@ -114,17 +114,21 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 def goalpost(site: Site, number: int) -> str:
     """The scene's goalposts are called after the number that is to be added."""
-    return str(site.twin(f"/goalposts?text={number}")["goalposts"][0]["question"])
+    return str(site.json_address(f"/goalposts?text={number}")["goalposts"][0]["question"])
 
 
 def first(site: Site, origin: str) -> Any:
     """The first question of a kind that a search for it gives last."""
-    return site.twin(f"/search?q=kind:{origin}")["hits"][-1]["appearance"]
+    return site.json_address(f"/search?q=kind:{origin}")["hits"][-1]["appearance"]
 
 
 def test_goalposts_are_sorted_by_what_the_address_says_and_a_link_turns_that_round(site: Site) -> None:
-    upwards = [row["last_gap"] for row in site.twin("/goalposts?order=last_gap")["goalposts"] if row["last_gap"] is not None]
-    downwards = [row["last_gap"] for row in site.twin("/goalposts?order=last_gap&descending=yes")["goalposts"]][: len(upwards)]
+    upwards = [
+        row["last_gap"] for row in site.json_address("/goalposts?order=last_gap")["goalposts"] if row["last_gap"] is not None
+    ]
+    downwards = [row["last_gap"] for row in site.json_address("/goalposts?order=last_gap&descending=yes")["goalposts"]][
+        : len(upwards)
+    ]
     assert upwards == sorted(upwards)
     assert downwards == upwards[::-1]
     page = site.page("/goalposts?order=last_gap")
@@ -134,18 +138,18 @@ def test_goalposts_are_sorted_by_what_the_address_says_and_a_link_turns_that_rou
 
 
 def test_goalposts_are_filtered_by_words_source_and_success(site: Site) -> None:
-    every = site.twin("/goalposts")
-    solved, unsolved = site.twin("/goalposts?solved=yes"), site.twin("/goalposts?solved=no")
+    every = site.json_address("/goalposts")
+    solved, unsolved = site.json_address("/goalposts?solved=yes"), site.json_address("/goalposts?solved=no")
     assert {row["solved_after"] is None for row in unsolved["goalposts"]} == {True}
     assert solved["count"] + unsolved["count"] == every["count"] == 4
-    assert site.twin("/goalposts?source=scene")["count"] == 3
-    assert site.twin("/goalposts?text=1001")["goalposts"][0]["title"] == "Add 1001 to every number."
+    assert site.json_address("/goalposts?source=scene")["count"] == 3
+    assert site.json_address("/goalposts?text=1001")["goalposts"][0]["title"] == "Add 1001 to every number."
     assert "No goalpost is like this" in site.text("/goalposts?text=nowhere")
 
 
 def test_a_table_of_goalposts_has_pages(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("events.web.pages.goalposts.ROWS", 2)
-    pages = [site.twin(f"/goalposts?order=title&page={number}") for number in (1, 2)]
+    pages = [site.json_address(f"/goalposts?order=title&page={number}") for number in (1, 2)]
     assert [len(page["goalposts"]) for page in pages] == [2, 2]
     assert len({row["question"] for page in pages for row in page["goalposts"]}) == 4
     assert 'rel="next" href="/runs/little/goalposts?order=title&amp;page=2"' in site.page("/goalposts?order=title")
@@ -158,22 +162,22 @@ def test_an_order_that_is_none_is_a_sentence(site: Site) -> None:
 def test_a_goalpost_opens_with_why_it_was_solved(site: Site) -> None:
     for number, begins in ((1000, "Solved"), (1001, "N")):
         place = f"/goalposts/{goalpost(site, number)}"
-        told = site.twin(place)
+        told = site.json_address(place)
         assert told["why"].startswith(begins)
         assert told["why"] in site.text(place)
 
 
 def test_a_goalpost_leads_to_the_answer_to_look_at_first(site: Site) -> None:
     place = f"/goalposts/{goalpost(site, 1000)}"
-    nearest = site.twin(place)["nearest"]
+    nearest = site.json_address(place)["nearest"]
     there = f"/attempts/{nearest['stream']}/{nearest['version']}/{nearest['index']}"
     assert f'<a href="/runs/little{there}">the first answer that passed</a>' in site.page(place)
-    assert site.twin(there)["story"]["verdict"]["outcome"] == "passed"
+    assert site.json_address(there)["story"]["verdict"]["outcome"] == "passed"
 
 
 def test_a_curriculum_is_drawn_with_links_and_told_as_a_list(site: Site) -> None:
     place = f"/goalposts/{goalpost(site, 1000)}"
-    page, told = site.page(place), site.twin(place)
+    page, told = site.page(place), site.json_address(place)
     nodes = [row for walk in told["walks"] for row in (*walk["lemmas"], *walk["lifts"])]
     drawn = page[page.index('<svg class="tree" role="group"') :].partition("</svg>")[0]
     listed = page[page.index("The same as a list") :].partition("</details>")[0]
@@ -186,7 +190,7 @@ def test_a_curriculum_is_drawn_with_links_and_told_as_a_list(site: Site) -> None
 
 
 def test_lemma_and_lift_stand_beside_what_they_vary(site: Site) -> None:
-    told = site.twin(f"/goalposts/{goalpost(site, 1000)}")
+    told = site.json_address(f"/goalposts/{goalpost(site, 1000)}")
     latest = next(episode for episode in told["episodes"] if episode["lift"])
     old, new = told["question"]["statement"], latest["lemma"]["statement"]
     assert [(line["mark"], line["text"]) for line in latest["lemma"]["statement_changes"]] == [("-", old), ("+", new)]
@@ -204,35 +208,35 @@ def test_lemma_and_lift_stand_beside_what_they_vary(site: Site) -> None:
 def test_older_episodes_are_a_page_away(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("events.web.pages.goalpost.TOLD", 1)
     place = f"/goalposts/{goalpost(site, 1000)}"
-    latest = site.twin(place)
-    older = site.twin(f"{place}?before={latest['older']}")
+    latest = site.json_address(place)
+    older = site.json_address(f"{place}?before={latest['older']}")
     assert older["episodes"][0]["walk"]["position"] < latest["episodes"][0]["walk"]["position"]
     assert f"before={latest['older']}" in site.page(place)
 
 
 def test_a_question_knows_its_parents_children_and_answers(site: Site) -> None:
     lemma = first(site, "lift")["parent"]
-    told = site.twin(f"/questions/{lemma}")
+    told = site.json_address(f"/questions/{lemma}")
     assert [row["origin"] for row in told["parents"]] == ["goalpost"]
     assert [(row["origin"], row["parent"]) for row in told["children"]] == [("lift", lemma)]
     assert told["purposes"]["pass_rate"] == {"passed": 5, "wrong_answer": 5}
     assert told["question"]["program"] in unescape(re.sub("<[^>]*>", "", site.page(f"/questions/{lemma}")))
-    assert site.twin(f"/questions/{lemma[:10]}") == told
+    assert site.json_address(f"/questions/{lemma[:10]}") == told
 
 
 def test_answers_with_equal_texts_are_marked(site: Site) -> None:
-    attacked = next(row for row in site.twin("/goalposts")["goalposts"] if row["source"] != "scene")
-    made = site.twin(f"/questions/{attacked['question']}")["answers"][0]
-    told = site.twin(f"/answers/{made['stream']}/{made['version']}")
+    attacked = next(row for row in site.json_address("/goalposts")["goalposts"] if row["source"] != "scene")
+    made = site.json_address(f"/questions/{attacked['question']}")["answers"][0]
+    told = site.json_address(f"/answers/{made['stream']}/{made['version']}")
     assert [answer["same_as"] for answer in told["answers"]] == [None, None]
     assert [answer["verdict"]["outcome"] for answer in told["answers"]] == ["runtime_error"] * 2
 
 
 def test_an_attempt_shows_its_tests_tokens_and_neighbours(site: Site) -> None:
     lemma = first(site, "lift")["parent"]
-    made = next(row for row in site.twin(f"/questions/{lemma}")["answers"] if row["purpose"] == "pass_rate")
+    made = next(row for row in site.json_address(f"/questions/{lemma}")["answers"] if row["purpose"] == "pass_rate")
     place = f"/attempts/{made['stream']}/{made['version']}/7"
-    told, page = site.twin(place), site.page(place)
+    told, page = site.json_address(place), site.page(place)
     assert told["story"]["verdict"]["outcome"] == "wrong_answer"
     assert page.count('<span class="token ') == len(told["story"]["ids"]) + len(told["legend"])
     assert f'rel="prev" href="/runs/little/attempts/{made["stream"]}/{made["version"]}/6"' in page
@@ -241,42 +245,42 @@ def test_an_attempt_shows_its_tests_tokens_and_neighbours(site: Site) -> None:
 
 
 def test_a_wrong_program_stands_beside_the_reference(site: Site) -> None:
-    attacked = next(row for row in site.twin("/goalposts")["goalposts"] if row["source"] != "scene")
-    made = site.twin(f"/questions/{attacked['question']}")["answers"][0]
+    attacked = next(row for row in site.json_address("/goalposts")["goalposts"] if row["source"] != "scene")
+    made = site.json_address(f"/questions/{attacked['question']}")["answers"][0]
     place = f"/attempts/{made['stream']}/{made['version']}"
-    told = site.twin(f"{place}/0")
+    told = site.json_address(f"{place}/0")
     assert [line["text"] for line in told["changes"] if line["mark"] == "+"] == told["story"]["program"].splitlines()[1:]
     assert "Compared with the reference program" in site.text(f"{place}/0")
     assert "Compared with the reference program" not in site.page(f"{place}/1")
 
 
 def test_tokens_are_coloured_by_the_advantage_if_asked(site: Site) -> None:
-    solved = next(row for row in site.twin("/search?q=purpose:pass_rate+reward>-1")["hits"])["answers"]
+    solved = next(row for row in site.json_address("/search?q=purpose:pass_rate+reward>-1")["hits"])["answers"]
     place = f"/attempts/{solved['stream']}/{solved['version']}/0?colour=advantage"
-    told, page = site.twin(place), site.page(place)
+    told, page = site.json_address(place), site.page(place)
     assert told["story"]["advantage"] > 0.1
     assert page.count('<span class="token a4"') + page.count('<span class="token a5"') == len(told["story"]["ids"]) + 2
 
 
 def test_a_long_completion_has_pages(site: Site) -> None:
-    attacked = next(row for row in site.twin("/goalposts")["goalposts"] if row["source"] != "scene")
-    made = site.twin(f"/questions/{attacked['question']}")["answers"][0]
+    attacked = next(row for row in site.json_address("/goalposts")["goalposts"] if row["source"] != "scene")
+    made = site.json_address(f"/questions/{attacked['question']}")["answers"][0]
     place = f"/attempts/{made['stream']}/{made['version']}/0"
     pages: list[Any] = []
     while not pages or pages[-1]["until"] < LONG:
-        pages.append(site.twin(f"{place}?token={pages[-1]['until'] if pages else 0}"))
+        pages.append(site.json_address(f"{place}?token={pages[-1]['until'] if pages else 0}"))
     assert [page["first"] for page in pages[1:]] == [page["until"] for page in pages[:-1]]
     assert len(pages) > 1
     assert f"token={pages[0]['until']}" in site.page(place)
 
 
-def pairs(count: int) -> list[Pair]:
-    return [Pair(input=str(place), output=str(place)) for place in range(count)]
+def pairs(count: int) -> list[IOPair]:
+    return [IOPair(input=str(place), output=str(place)) for place in range(count)]
 
 
 def results(passed: int, total: int, *, per_test: bool = False, **verdict: Any) -> list[str]:
     found = Verdict.model_validate({"outcome": "wrong_answer", "passed": passed, "total": total, **verdict})
-    return [test.result for test in judged(pairs(3), 1, found, per_test=per_test)]
+    return [test.result for test in judged_tests(pairs(3), 1, found, per_test=per_test)]
 
 
 def test_in_older_logs_a_test_is_called_failed_only_where_the_verdict_leaves_no_other_way() -> None:
@@ -291,15 +295,15 @@ def test_a_verdict_that_tells_of_each_test_is_shown_test_by_test() -> None:
     assert results(1, 3, tests="w.t") == ["wrong_answer", "passed", "time_limit"]
     assert results(1, 3, tests=".r", per_test=True) == ["passed", "runtime_error", "not_run"]
     assert results(0, 1, outcome="malformed", tests="") == ["not_run"] * 3
-    assert len(LETTERS) == len(set(LETTERS.values())) == len(get_args(Outcome)) - 1
+    assert len(OUTCOME_LETTERS) == len(set(OUTCOME_LETTERS.values())) == len(get_args(Outcome)) - 1
 
 
 def test_a_search_marks_what_it_found_and_pages(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("events.web.pages.search.ROWS", 2)
     place = "/search?q=number+kind:goalpost"
     assert "<mark>number</mark>" in site.page(place)
-    told = site.twin(place)
-    older = site.twin(f"{place}&before={told['older']}")
+    told = site.json_address(place)
+    older = site.json_address(f"{place}&before={told['older']}")
     assert len(told["hits"]) == 2
     assert len(older["hits"]) == 1
     assert not {hit["position"] for hit in told["hits"]} & {hit["position"] for hit in older["hits"]}
@@ -310,7 +314,7 @@ def test_a_search_that_takes_long_says_how_far_it_came(site: Site, monkeypatch: 
     monkeypatch.setattr("events.index.reader._STRETCH", 5)
     place = "/search?q=similarity>7"
     assert "Nothing found so far" in site.page(place)
-    assert site.twin(place)["partly"]
+    assert site.json_address(place)["partly"]
     assert "have been searched; this query needs time" in site.page(place)
     assert "Nothing found<" in site.page(f"{place}&before=3")
 
@@ -318,7 +322,7 @@ def test_a_search_that_takes_long_says_how_far_it_came(site: Site, monkeypatch: 
 @pytest.mark.parametrize(("lines", "rows"), [(1, 40), (6, 20), (24, 10)])
 def test_the_more_lines_a_figure_has_the_fewer_rows_has_its_table(lines: int, rows: int) -> None:
     points = tuple((float(x), 0.5) for x in range(200))
-    found = tabled(Figure("f", "F", "x", "y", tuple(Series(str(number), points) for number in range(lines))))
+    found = figure_rows(Figure("f", "F", "x", "y", tuple(Series(str(number), points) for number in range(lines))))
     assert found.of == 200
     assert len(found.lines) == rows
     assert (found.lines[0][0], found.lines[-1][0]) == (0, 199)
@@ -332,20 +336,22 @@ def test_a_query_that_cannot_be_read_keeps_its_page_and_says_why(site: Site) -> 
 
 
 def test_every_field_of_the_language_is_explained_and_every_example_can_be_asked(site: Site) -> None:
-    told = site.twin("/search")
+    told = site.json_address("/search")
     assert all(field["meaning"] and field["values"] for field in told["fields"])
-    assert [site.twin(f"/search?q={example['query']}")["error"] for example in told["examples"]] == [""] * len(told["examples"])
+    assert [site.json_address(f"/search?q={example['query']}")["error"] for example in told["examples"]] == [""] * len(
+        told["examples"]
+    )
 
 
 def test_signs_lead_to_their_evidence(site: Site) -> None:
-    told = site.twin("/suspicion")
+    told = site.json_address("/suspicion")
     counts = {rule["name"]: rule["count"] for rule in told["rules"]}
     assert sum(counts.values()) == len(told["signs"]) + len(told["shifts"]) > 0
     page = site.page("/suspicion")
     for sign in told["signs"]:
         assert f'href="/runs/little/questions/{sign["question"]}"' in page
     rule = told["signs"][0]["rule"]
-    assert {sign["rule"] for sign in site.twin(f"/suspicion?rule={rule}")["signs"]} == {rule}
+    assert {sign["rule"] for sign in site.json_address(f"/suspicion?rule={rule}")["signs"]} == {rule}
     assert "there is no rule" in site.page("/suspicion?rule=luck", 400)
 
 
@@ -363,18 +369,18 @@ def test_signs_lead_to_their_evidence(site: Site) -> None:
 )
 def test_what_is_missing_is_a_sentence(site: Site, place: str, sentence: str) -> None:
     assert sentence in unescape(site.page(place, 404))
-    assert sentence in site.twin(place)["error"]
+    assert sentence in site.json_address(place)["error"]
 
 
 def every_page(site: Site) -> Iterator[str]:
-    attacked = next(row for row in site.twin("/goalposts")["goalposts"] if row["source"] != "scene")
+    attacked = next(row for row in site.json_address("/goalposts")["goalposts"] if row["source"] != "scene")
     yield from ("/goalposts", f"/goalposts/{attacked['question']}", f"/questions/{attacked['question']}", "/suspicion")
     yield from (
         "/search?q=alert",
         "/search?q=kind:lemma+reason:malformed",
         f"/search?q={HOSTILE.encode().hex()}%22%3Cscript%3E",
     )
-    for told in site.twin(f"/goalposts/{attacked['question']}")["episodes"]:
+    for told in site.json_address(f"/goalposts/{attacked['question']}")["episodes"]:
         for row in told["others"]:
             yield f"/attempts/{row['stream']}/{row['version']}/0"
             yield f"/answers/{row['stream']}/{row['version']}"
@@ -398,7 +404,7 @@ def test_hostile_text_stays_text_on_every_page(site: Site) -> None:
 
 
 def test_a_hostile_program_is_coloured_and_complete(site: Site) -> None:
-    attacked = next(row for row in site.twin("/goalposts")["goalposts"] if row["source"] != "scene")
+    attacked = next(row for row in site.json_address("/goalposts")["goalposts"] if row["source"] != "scene")
     page = site.page(f"/questions/{attacked['question']}")
     code = re.search(r'aria-label="Reference program"><code>(.*?)</code>', page, re.DOTALL)
     assert code is not None
@@ -414,7 +420,7 @@ def test_pages_mark_their_live_parts_by_unique_ids(site: Site) -> None:
 
 def test_an_episode_that_broke_off_says_on_what_and_one_that_goes_on_what_is_not_known(site: Site) -> None:
     place = f"/goalposts/{goalpost(site, 1000)}"
-    going, failed, *_ = site.twin(place)["episodes"]
+    going, failed, *_ = site.json_address(place)["episodes"]
     assert going["walk"]["ending"] is None
     assert [row["accepted"] for row in going["others"]] == [None]
     assert failed["failure"].startswith("SandboxError: engine ")
@@ -424,8 +430,8 @@ def test_an_episode_that_broke_off_says_on_what_and_one_that_goes_on_what_is_not
 
 
 def test_a_question_of_an_examination_is_known_by_its_prompt(site: Site) -> None:
-    made = site.twin("/search?q=purpose:evaluation")["hits"][0]["answers"]
-    told = site.twin(f"/questions/{made['question']}")
+    made = site.json_address("/search?q=purpose:evaluation")["hits"][0]["answers"]
+    told = site.json_address(f"/questions/{made['question']}")
     assert told["question"] is None
     assert told["prompt"] == "Solve: Add 1 to every number."
     assert told["prompt"] in site.text(f"/questions/{made['question']}")
@@ -433,6 +439,8 @@ def test_a_question_of_an_examination_is_known_by_its_prompt(site: Site) -> None
 
 
 def test_a_question_that_repeats_another_says_so(site: Site) -> None:
-    sign = next(sign for sign in site.twin("/suspicion?rule=near_duplicate")["signs"] if sign["other"] != sign["question"])
-    assert sign in site.twin(f"/questions/{sign['question']}")["signs"]
+    sign = next(
+        sign for sign in site.json_address("/suspicion?rule=near_duplicate")["signs"] if sign["other"] != sign["question"]
+    )
+    assert sign in site.json_address(f"/questions/{sign['question']}")["signs"]
     assert f'href="/runs/little/questions/{sign["other"]}"' in site.page(f"/questions/{sign['question']}")

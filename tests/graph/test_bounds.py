@@ -9,15 +9,15 @@ import pytest
 
 from events.facts.errors import BadInput
 from graph.estimate.plan import plan
-from graph.estimate.token_estimate import examinations, iteration, iterations
+from graph.estimate.token_estimate import count_evaluations, count_iterations, tokens_of_iteration
 from graph.settings.config import Config
-from graph.settings.configure import configure, keys, value
+from graph.settings.configure import all_settings, configure, value
 
 ABSURD = (
     *("0", "-1", "1e9", "1e400", "nan", "-inf", "9223372036854775808", "1e308", "5e-324", "1.5"),
     *("true", "[]", "{}", "'x'", "", '"a\\u0000b"'),
 )
-KEYS = [key for key, _, _ in keys()]
+KEYS = [key for key, _, _ in all_settings()]
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -63,13 +63,13 @@ def test_examinations_are_counted_without_counting():
                 f"evaluate.first={chance.choice(['true', 'false'])}",
             ],
         )
-        last, each, how = iterations(config), iteration(config).answers, config.evaluate
+        last, each, how = count_iterations(config), tokens_of_iteration(config).answers, config.evaluate
         due = {n for n in range(1, last) if how.every and n % how.every == 0}
         due |= {
             n
             for n in range(1, last)
             if how.every_samples and n * each // how.every_samples > (n - 1) * each // how.every_samples
         }
-        assert examinations(config) == len({0, last} | due) - (last > 0 and not how.first)
+        assert count_evaluations(config) == len({0, last} | due) - (last > 0 and not how.first)
     endless = configure(None, ["play.iterations=1e9", "evaluate.every=3", "evaluate.every_samples=1000"])
     assert any("1000000000" in line for line in plan(endless))

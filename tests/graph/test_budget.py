@@ -8,30 +8,30 @@ from pathlib import Path
 import pytest
 
 from events.facts.errors import BadInput
-from events.reports.documents import placed
-from graph.estimate.budget import Budget, table
+from events.reports.documents import replace_generated
+from graph.estimate.budget import Budget, comparison_table
 from graph.estimate.memory import GPUS, Memory, gpu_of
-from graph.estimate.model_dims import KNOWN, Shape, read, shape_of
-from graph.estimate.token_estimate import examination, examinations, iteration, iterations
+from graph.estimate.model_dims import KNOWN_MODELS, ModelDims, dims_of, read_dims
+from graph.estimate.token_estimate import count_evaluations, count_iterations, tokens_of_evaluation, tokens_of_iteration
 from graph.settings.config import Config
-from graph.settings.configure import changed, configure
+from graph.settings.configure import configure, with_overrides
 from roles.pocket import WEIGHTS
 from tests.support.paths import ROOT
-from tests.support.tiny_model import loaded, tiny_weights
+from tests.support.tiny_model import load_model, tiny_weights
 
 PAPER = ROOT / "configs" / "paper-7b-4xh100.toml"
-SMALL = Shape(layers=2, width=10, inner=30, key_values=5, vocabulary=100, tied=False, queries=20)
+SMALL = ModelDims(layers=2, width=10, inner=30, key_values=5, vocabulary=100, tied=False, queries=20)
 
 
 def with_settings(*overrides: str) -> Config:
-    return changed(Config(), overrides)
+    return with_overrides(Config(), overrides)
 
 
 def test_the_document_has_the_table() -> None:
     text = (ROOT / "docs" / "scaling.md").read_text()
     config = configure(PAPER, [])
-    drawn = "\n".join(table(config, shape_of(config.model), GPUS["H100"]))
-    assert placed(text, "budget", drawn) == text, "run `make drawn`"
+    drawn = "\n".join(comparison_table(config, dims_of(config.model), GPUS["H100"]))
+    assert replace_generated(text, "budget", drawn) == text, "run `make drawn`"
 
 
 def test_the_command_prints_it_and_needs_no_torch() -> None:
@@ -52,8 +52,8 @@ def test_the_command_prints_it_and_needs_no_torch() -> None:
     ("name", "weights"), [("0.5B", 494e6), ("1.5B", 1.544e9), ("3B", 3.086e9), ("7B", 7.616e9), ("14B", 14.77e9)]
 )
 def test_known_models_have_as_many_weights_as_their_cards_say(name: str, weights: float) -> None:
-    assert KNOWN[f"Qwen2.5-Coder-{name}"].weights == pytest.approx(weights, rel=1e-3)
-    assert shape_of(f"nobody/Qwen2.5-Coder-{name}-Instruct@main") == KNOWN[f"Qwen2.5-Coder-{name}"]
+    assert KNOWN_MODELS[f"Qwen2.5-Coder-{name}"].weights == pytest.approx(weights, rel=1e-3)
+    assert dims_of(f"nobody/Qwen2.5-Coder-{name}-Instruct@main") == KNOWN_MODELS[f"Qwen2.5-Coder-{name}"]
 
 
 def test_weights_and_adapters_are_counted_as_torch_and_peft_make_them(tmp_path: Path) -> None:
@@ -61,8 +61,8 @@ def test_weights_and_adapters_are_counted_as_torch_and_peft_make_them(tmp_path: 
     from trainer.learn.adapter import Adapter
 
     folder = tmp_path / tiny_weights(tmp_path)
-    model = loaded(folder)
-    shape = read(folder)
+    model = load_model(folder)
+    shape = read_dims(folder)
     norms = sum(value.numel() for name, value in model.named_parameters() if "norm" in name)
     assert shape.weights == sum(value.numel() for value in model.parameters()) - norms
     Adapter.attach(model, "shared", "0" * 64, LoraSettings(rank=4), seed=0)
@@ -77,7 +77,7 @@ def test_weights_and_adapters_are_counted_as_torch_and_peft_make_them(tmp_path: 
 def test_a_shape_that_cannot_be_read_is_one_sentence(tmp_path: Path, text: str, word: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(BadInput, match=word):
-        read(tmp_path)
+        read_dims(tmp_path)
 
 
 def test_a_hand_computed_learner() -> None:
@@ -131,7 +131,7 @@ def test_on_a_cpu_a_server_is_given_gibibytes_of_keys_and_values() -> None:
 
 def test_what_does_not_fit_is_said() -> None:
     config = configure(PAPER, [])
-    shape = shape_of(config.model)
+    shape = dims_of(config.model)
     assert Memory(config, shape, GPUS["H100"]).fits
     for override in (
         "serve.sleep=false",
@@ -140,7 +140,7 @@ def test_what_does_not_fit_is_said() -> None:
         "serve.gpu_memory=0.2",
         "learn.gradient_checkpointing=false",
     ):
-        assert not Memory(changed(config, [override]), shape, GPUS["H100"]).fits, override
+        assert not Memory(with_overrides(config, [override]), shape, GPUS["H100"]).fits, override
 
 
 def test_a_hand_computed_iteration() -> None:
@@ -152,37 +152,37 @@ def test_a_hand_computed_iteration() -> None:
         "play.practice=5",
         "play.practice_attempts=8",
     )
-    usual, most = (iteration(with_settings(*settings), most=most) for most in (False, True))
+    usual, most = (tokens_of_iteration(with_settings(*settings), most=most) for most in (False, True))
     assert (usual.proposals, usual.answers) == (3 * 5, 10 * (3 + 15) + 6 * 2 / 3 * 6 + 40)
     assert usual.learned == 15 + 6 * (10 / 3 + 2 / 3 * 6) + 40
     assert (most.proposals, most.answers, most.learned) == (3 * 8, 10 * (3 + 24) + 6 * 6 + 40, 24 + 6 * 10 + 40)
     assert most.tokens == 24 * 224 + most.answers * 96
-    assert iteration(with_settings(*settings, "recipe=gasp")).answers == usual.answers - 40
+    assert tokens_of_iteration(with_settings(*settings, "recipe=gasp")).answers == usual.answers - 40
 
 
 @pytest.mark.parametrize(("last", "every", "count"), [(40, 0, 2), (50, 2, 26), (5, 2, 4), (0, 0, 1)])
 def test_examinations_are_counted(last: int, every: int, count: int) -> None:
     config = with_settings(f"play.iterations={last}", f"evaluate.every={every}")
-    assert examinations(config) == count
-    assert examination(config).answers == 2 * 100 * 20
-    assert examination(changed(config, ["test=none"])).answers == 100 * 20
+    assert count_evaluations(config) == count
+    assert tokens_of_evaluation(config).answers == 2 * 100 * 20
+    assert tokens_of_evaluation(with_overrides(config, ["test=none"])).answers == 100 * 20
 
 
 def test_a_budget_of_samples_ends_the_run_and_spaces_its_examinations() -> None:
     practice = ("recipe=rlvr", "play.iterations=40", "play.practice=10", "play.practice_attempts=8", "validation=pocket")
     config = with_settings(*practice, "play.samples=1000", "evaluate.every_samples=300")
-    assert iteration(config).answers == 80
-    assert iterations(config) == 13
+    assert tokens_of_iteration(config).answers == 80
+    assert count_iterations(config) == 13
     # At the start, after iterations 4, 8 and 12, which complete 300, 600 and 900, and at the end.
-    assert examinations(config) == 5
-    assert examination(config).answers == 3 * 100 * 20
-    assert iterations(changed(config, ["play.samples=10000"])) == 40
+    assert count_evaluations(config) == 5
+    assert tokens_of_evaluation(config).answers == 3 * 100 * 20
+    assert count_iterations(with_overrides(config, ["play.samples=10000"])) == 40
 
 
 def test_hand_computed_hours() -> None:
     config = with_settings("recipe=gasp", "play.iterations=10", "evaluate.every=5", "test=none")
     budget = Budget(config, SMALL, replace(GPUS["H100"], peak=1e6))
-    work = iteration(config)
+    work = tokens_of_iteration(config)
     sampling = 2 * SMALL.weights * work.tokens / 0.15e6 + work.answers / 100
     learning = 6 * SMALL.weights * work.lesson / 0.4e6
     exam = 2 * SMALL.weights * 2000 * 48 / 0.15e6 + 20
@@ -190,6 +190,6 @@ def test_hand_computed_hours() -> None:
 
 
 def test_a_gpu_that_is_not_in_the_table_is_one_sentence() -> None:
-    assert gpu_of(None, read(WEIGHTS)).name == "CPU"
+    assert gpu_of(None, read_dims(WEIGHTS)).name == "CPU"
     with pytest.raises(BadInput, match="abacus"):
         gpu_of("abacus", SMALL)

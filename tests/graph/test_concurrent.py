@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from events.facts.errors import SandboxError
-from graph.play.concurrent import Free
-from graph.play.scheduler import pace
+from graph.play.concurrent import Concurrent
+from graph.play.scheduler import make_scheduler
 from graph.settings.config import Config
 
 
@@ -25,13 +25,13 @@ async def test_a_slow_walk_holds_up_nobody() -> None:
         if name == "b":
             gate.set()
 
-    await Free().play([slow(), quick("a"), quick("b")])
+    await Concurrent().play([slow(), quick("a"), quick("b")])
     assert told[-1] == "slow"
     assert len(told) == 7
 
 
 async def test_a_failing_walk_ends_the_others() -> None:
-    free, ended = Free(), []
+    free, ended = Concurrent(), []
 
     async def endless() -> None:
         try:
@@ -49,7 +49,7 @@ async def test_a_failing_walk_ends_the_others() -> None:
 
 
 async def test_no_walks_are_played_at_once() -> None:
-    await pace("free").play([])
+    await make_scheduler("free").play([])
 
 
 @pytest.mark.parametrize(
@@ -74,5 +74,5 @@ def test_drift_is_as_loose_as_the_looser_side_computes() -> None:
     loose = [Config(serve={"dtype": "bfloat16"}), Config(learn={"precision": "bfloat16"})]
     assert exact.exact
     assert not any(config.exact for config in loose)
-    assert all(config.token_drift > exact.token_drift for config in loose)
-    assert Config(learn={"drift": 0.5}, serve={"dtype": "bfloat16"}).token_drift == 0.5
+    assert all(config.mismatch_limit > exact.mismatch_limit for config in loose)
+    assert Config(learn={"drift": 0.5}, serve={"dtype": "bfloat16"}).mismatch_limit == 0.5

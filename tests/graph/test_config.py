@@ -4,7 +4,7 @@ import pytest
 
 from events.facts.errors import BadInput
 from graph.settings.config import Config
-from graph.settings.configure import configure, keys
+from graph.settings.configure import all_settings, configure
 
 
 def test_overrides_beat_the_file_and_the_file_beats_defaults(tmp_path):
@@ -61,7 +61,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_every_setting_is_described():
-    assert [key for key, _, description in keys() if not description.strip()] == []
+    assert [key for key, _, description in all_settings() if not description.strip()] == []
 
 
 @pytest.mark.parametrize("override", ["learn.clip_high=0.6", "learn.loss=sapo"])

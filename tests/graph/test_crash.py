@@ -56,13 +56,13 @@ def world(monkeypatch):
     monkeypatch.setenv("GASP_ENGINE", str(folder / "engine"))
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     from sandbox.engine import image_build
-    from sandbox.engine.engine import DEFAULT_URL, Engine, answers, connect, quiet
+    from sandbox.engine.engine import DEFAULT_URL, PrivateEngine, connect, is_answering, no_message
 
-    if answers(DEFAULT_URL):
+    if is_answering(DEFAULT_URL):
         pytest.skip("this machine's own engine must not be killed")
-    image_build.ensure(connect(), quiet)
+    image_build.ensure_image(connect(), no_message)
     yield folder
-    Engine.default().purge()
+    PrivateEngine.default().purge()
     shutil.rmtree(folder)
 
 
@@ -88,7 +88,7 @@ def in_engine(world: Path, process: psutil.Process) -> bool:
         return False
 
 
-def strike(world: Path, victim: str, run: int) -> bool:
+def kill_part(world: Path, victim: str, run: int) -> bool:
     """kill -9 one part of the run that this process plays; False when it is not there at the moment."""
     # A trainer whose parent was killed lives until it looks for it, which it does not while its libraries load.
     what = {"container": "sandbox.guest.fork_server", "engine": "dockerd", "trainer.run": f"--parent {run}"}.get(victim, victim)
@@ -110,7 +110,7 @@ def test_a_run_survives_kill_9_of_every_part(world):
             seen = wait_for_progress(world, process, seen)
             wait(process, 3 * chance.random())
             victim = VICTIMS[len(struck)]
-            if process.poll() is None and strike(world, victim, process.pid):
+            if process.poll() is None and kill_part(world, victim, process.pid):
                 struck.append(victim)
                 wait(process, 60 if victim != "container" else 0)
         out, err = process.communicate(timeout=300)

@@ -7,13 +7,13 @@ import pytest
 from rich.console import Console
 
 from events.process.activity import Activity
-from events.process.console import Screen
+from events.process.console import RaisingConsole
 from events.stores.memory import MemoryLog
-from graph.display import Watch, ending, expected, lines, screen, show
-from graph.run import _shown
+from graph.display import RunMonitor, expected_iterations, final_report, live_view, progress_lines, show
+from graph.run import _display
 from graph.settings.config import Config, PlaySettings
 from tests.events.test_training_warnings import COLLAPSED, learned, step
-from tests.support.example_runs import question, scene
+from tests.support.example_runs import example_run, question
 
 
 def text(renderable) -> str:
@@ -26,53 +26,64 @@ def text(renderable) -> str:
 def played():
     """A run with one learned iteration and one under way."""
     log = MemoryLog()
-    told = scene(log).run().goalpost().evaluate().start().episode(lemma=5, lift=2).practice(passing=3).fail().finish().update()
+    told = (
+        example_run(log)
+        .run()
+        .goalpost()
+        .evaluate()
+        .start()
+        .episode(lemma=5, lift=2)
+        .practice(passing=3)
+        .fail()
+        .finish()
+        .update()
+    )
     told.start().open(question(), "guided")
     return log
 
 
-def watch(log):
-    found = Watch(log, Config())
+def display_of(log):
+    found = RunMonitor(log, Config())
     found.look()
     return found
 
 
 def test_a_learned_iteration_is_one_line(played):
-    said = [line for _, line in lines(watch(played).summary)]
+    said = [line for _, line in progress_lines(display_of(played).summary)]
     (iteration,) = [line for line in said if line.startswith("iteration")]
     for words in ("iteration 1", "failed 1", "gap 1.00", "lemmas 1/1", "lifts 1/1"):
         assert words in iteration
 
 
 def test_the_screen_shows_where_the_run_is(played):
-    shown = text(screen(watch(played), 40, "sampling 10 answers"))
+    shown = text(live_view(display_of(played), 40, "sampling 10 answers"))
     for words in ("iteration 2 of 40", "left", "tokens/s", "1 lemmas, 1 lifts", "sampling 10 answers", "solver 1"):
         assert words in shown
 
 
 def test_a_budget_of_samples_says_how_many_iterations_are_expected(played):
-    spent = watch(played).summary.samples.after[1]
-    assert expected(watch(played).summary, PlaySettings(samples=3 * spent)) == 3
-    assert expected(watch(played).summary, PlaySettings(iterations=2, samples=3 * spent)) == 2
-    assert expected(watch(MemoryLog()).summary, PlaySettings(iterations=5, samples=100)) == 5
+    spent = display_of(played).summary.samples.after[1]
+    assert expected_iterations(display_of(played).summary, PlaySettings(samples=3 * spent)) == 3
+    assert expected_iterations(display_of(played).summary, PlaySettings(iterations=2, samples=3 * spent)) == 2
+    assert expected_iterations(display_of(MemoryLog()).summary, PlaySettings(iterations=5, samples=100)) == 5
 
 
 def test_the_end_compares_before_and_after(played, tmp_path):
-    shown = text(ending(played, tmp_path / "[bold]run"))
+    shown = text(final_report(played, tmp_path / "[bold]run"))
     for words in ("before", "after", "pass@1", "1 episodes failed", "[bold]run", "head"):
         assert words in shown
     copied = next(line for line in shown.splitlines() if line.startswith("why a goalpost"))
     assert " -m events.trace " in copied
-    assert copied.rstrip().endswith(next(iter(watch(played).summary.goalposts))[:8])
+    assert copied.rstrip().endswith(next(iter(display_of(played).summary.goalposts))[:8])
 
 
 def test_the_screen_shows_the_latest_steps_and_every_symptom(played, tmp_path):
-    assert "KL old" in text(screen(watch(played), 40, ""))
-    assert "warning: a server is slow" in text(screen(watch(played), 40, "", ["a server is slow"]))
+    assert "KL old" in text(live_view(display_of(played), 40, ""))
+    assert "warning: a server is slow" in text(live_view(display_of(played), 40, "", ["a server is slow"]))
     ill = learned(*[step()] * 4, *[COLLAPSED["all_wrong"]] * 3)
-    for shown in (text(screen(watch(ill), 40, "")), text(ending(ill, tmp_path))):
+    for shown in (text(live_view(display_of(ill), 40, "")), text(final_report(ill, tmp_path))):
         assert "warning: all wrong (shared, practice of iteration 7): 100% of 30 groups" in " ".join(shown.split())
-    assert sum("warning: all wrong" in line for _, line in lines(watch(ill).summary)) == 1
+    assert sum("warning: all wrong" in line for _, line in progress_lines(display_of(ill).summary)) == 1
 
 
 async def test_the_plain_display_tells_everything_once(played):
@@ -89,8 +100,8 @@ async def test_a_display_that_fails_is_said_once_and_stops_nothing(played, monke
     def broken(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("graph.display.screen", broken)
-    await _shown(played, Screen(file=io.StringIO(), force_terminal=True), Config(), Activity(), plain=False)
+    monkeypatch.setattr("graph.display.live_view", broken)
+    await _display(played, RaisingConsole(file=io.StringIO(), force_terminal=True), Config(), Activity(), plain=False)
     assert (
         capsys.readouterr().err
         == "warning: the display failed (ZeroDivisionError) and shows nothing more; the run goes on, see run.log\n"
@@ -99,7 +110,7 @@ async def test_a_display_that_fails_is_said_once_and_stops_nothing(played, monke
 
 async def test_without_a_terminal_what_is_being_done_is_told_when_nothing_else_is(monkeypatch):
     monkeypatch.setattr("graph.display.EVERY_S", 0.1)
-    monkeypatch.setattr("graph.display.PERIOD", 0.05)
+    monkeypatch.setattr("graph.display.REFRESH_S", 0.05)
     console, activity = Console(file=io.StringIO(), width=200), Activity()
     showing = asyncio.create_task(show(MemoryLog(), console, Config(), activity, plain=True))
     with activity.task("waiting for the trainer", note=lambda: "tokens learned: 3 of 8"):

@@ -11,21 +11,21 @@ from events.facts.types import AttemptsMade, EvaluationFinished
 from events.facts.values import Sampling
 from events.process.activity import Activity
 from events.stores.memory import MemoryLog
-from graph.play.concurrent import Free
-from graph.play.evaluation import Examiner, questions_at_once
+from graph.play.concurrent import Concurrent
+from graph.play.evaluation import Evaluator, questions_at_once
 from graph.settings.config import EvaluateSettings
-from roles.prompt import PROMPTS, Prompts
-from roles.questions.load import load
+from roles.prompt import SHIPPED_PROMPTS, Prompts
+from roles.questions.load import load_questions
 from roles.solver import Solver
 from roles.verifier import Verifier
 from tests.graph.test_lockstep import EchoRunner
 from tests.support.scripted_model import ScriptedModel
 
-QUESTIONS = load("pocket", "test").questions[:5]
+QUESTIONS = load_questions("pocket", "test").questions[:5]
 SETTINGS = EvaluateSettings(attempts=2)
 
 
-class Held(ScriptedModel):
+class StallingModel(ScriptedModel):
     """A server of which some questions get no answer until it is let go."""
 
     def __init__(self, held: int) -> None:
@@ -40,7 +40,7 @@ class Held(ScriptedModel):
         return await super().generate(requests)
 
 
-class Nowhere(EchoRunner):
+class UnusedRunner(EchoRunner):
     """A sandbox in which nothing has to run: no answer here holds a program."""
 
     async def run(self, jobs):
@@ -48,10 +48,10 @@ class Nowhere(EchoRunner):
         return []
 
 
-def examiner(log, model) -> Examiner:
-    going = Free(Activity())
-    solver = Solver(going.model(model), Prompts(PROMPTS / "pocket"), log)
-    return Examiner(log, solver, Verifier(going.runner(Nowhere()), 5, 2, 3), going, SETTINGS, seed=0, repeatable=False)
+def evaluator(log, model) -> Evaluator:
+    going = Concurrent(Activity())
+    solver = Solver(going.model(model), Prompts(SHIPPED_PROMPTS / "pocket"), log)
+    return Evaluator(log, solver, Verifier(going.runner(UnusedRunner()), 5, 2, 3), going, SETTINGS, seed=0, repeatable=False)
 
 
 def answered(log) -> list[str]:
@@ -59,16 +59,16 @@ def answered(log) -> list[str]:
 
 
 async def test_what_a_server_has_answered_is_kept_whatever_becomes_of_the_rest_and_only_that_is_asked_again() -> None:
-    log, model = MemoryLog(), Held(2)
-    examining = asyncio.create_task(examiner(log, model).examine("test", QUESTIONS, 0))
+    log, model = MemoryLog(), StallingModel(2)
+    examining = asyncio.create_task(evaluator(log, model).examine("test", QUESTIONS, 0))
     while len(answered(log)) < 3:
         await asyncio.sleep(0)
     assert model.asked == 5
     examining.cancel()
     with suppress(asyncio.CancelledError):
         await examining
-    again = Held(0)
-    found = await examiner(log, again).examine("test", QUESTIONS, 0)
+    again = StallingModel(0)
+    found = await evaluator(log, again).examine("test", QUESTIONS, 0)
     assert isinstance(found, EvaluationFinished)
     assert again.asked == 2
     assert sorted(answered(log)) == sorted(question.id for question in QUESTIONS)

@@ -16,23 +16,23 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
-from events.cli.app import open_any
+from events.cli.app import open_run
 from events.facts.errors import BadInput, ModelError
 from events.facts.types import AttemptsMade, AttemptsVerified, PolicyProbed, RunStarted
-from events.facts.values import Pair, Question
+from events.facts.values import IOPair, Question
 from events.facts.weights import weights_digest
 from graph.goalposts.__main__ import app
-from graph.goalposts.goalpost_provenance import Origin
+from graph.goalposts.goalpost_provenance import GoalpostProvenance
 from graph.settings.config import Config
 from graph.setup.assemble import inputs
-from graph.setup.folder import create
+from graph.setup.folder import create_run
 from roles.pocket import WEIGHTS
 from roles.pocket.world import generate
 from roles.questions.errata import LIVECODEBENCH
-from roles.questions.load import load
-from roles.questions.question_set import save
+from roles.questions.load import load_questions
+from roles.questions.question_set import save_questions
 from tests.roles.test_livecodebench import record
-from tests.support.example_runs import updated
+from tests.support.example_runs import policy_updated
 from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
@@ -40,24 +40,24 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 POCKET = weights_digest(WEIGHTS)
 EASY = generate("train", 6, 5, rare=(0,))
 UNHEARD = [
-    Question(statement=f"Give the prime with the number x, plus {n}.", private=(Pair(input="3", output=str(5 + n)),))
+    Question(statement=f"Give the prime with the number x, plus {n}.", private=(IOPair(input="3", output=str(5 + n)),))
     for n in range(3)
 ]
 """Questions of which the pocket model understands nothing."""
 SMALL = ("--samples", "10", "--temperature", "1", "--set", "evaluate.sampling.max_tokens=48")
 
 
-def filtered(out: Path, *arguments: object) -> tuple[list[Question], Origin, str]:
+def run_goalposts(out: Path, *arguments: object) -> tuple[list[Question], GoalpostProvenance, str]:
     """What the command keeps, where it says that comes from, and what it prints; in this process, which has torch already."""
     words = map(str, (*arguments, "--out", out, "--runs", out.parent / "runs"))
     result = CliRunner().invoke(app, list(words), catch_exceptions=False)
     assert result.exit_code == 0
-    origin = Origin.model_validate_json(out.with_suffix(".provenance.json").read_text())
-    return list(load(str(out), "goalposts").questions), origin, result.stdout
+    origin = GoalpostProvenance.model_validate_json(out.with_suffix(".provenance.json").read_text())
+    return list(load_questions(str(out), "goalposts").questions), origin, result.stdout
 
 
-def log_of(out: Path, origin: Origin):
-    return open_any(str(out.parent / "runs" / origin.log))
+def log_of(out: Path, origin: GoalpostProvenance):
+    return open_run(str(out.parent / "runs" / origin.log))
 
 
 def successes(log, stream: str) -> dict[str, int]:
@@ -69,12 +69,12 @@ def successes(log, stream: str) -> dict[str, int]:
 
 @pytest.fixture
 def mixed(tmp_path) -> Path:
-    save(tmp_path / "mixed.jsonl", [UNHEARD[0], *EASY[:3], *UNHEARD[1:], *EASY[3:]])
+    save_questions(tmp_path / "mixed.jsonl", [UNHEARD[0], *EASY[:3], *UNHEARD[1:], *EASY[3:]])
     return tmp_path / "mixed.jsonl"
 
 
 @pytest.fixture(scope="module")
-def ignorant(tmp_path_factory) -> Path:
+def unsolvable(tmp_path_factory) -> Path:
     """A model of the pocket kind that has nothing to say."""
     folder = tmp_path_factory.mktemp("models") / "ignorant"
     shutil.copytree(WEIGHTS, folder)
@@ -84,13 +84,13 @@ def ignorant(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(ignorant) -> Path:
+def run(unsolvable) -> Path:
     """A run that began with that model, and whose second weights happen to be the shipped ones."""
-    folder = ignorant.parent / "run"
-    config = Config(model=str(ignorant))
-    with closing(create(folder, config, inputs(config))) as log:
-        first = weights_digest(ignorant)
-        learned = updated(iteration=3, after=0, until=1, parent=first).model_copy(update={"digest": POCKET})
+    folder = unsolvable.parent / "run"
+    config = Config(model=str(unsolvable))
+    with closing(create_run(folder, config, inputs(config))) as log:
+        first = weights_digest(unsolvable)
+        learned = policy_updated(iteration=3, after=0, until=1, parent=first).model_copy(update={"digest": POCKET})
         log.append("policy/shared", [learned])
     shutil.copytree(WEIGHTS, folder / "weights" / POCKET)
     return folder
@@ -98,7 +98,7 @@ def run(ignorant) -> Path:
 
 def test_what_is_solved_drops_and_the_rest_stays_with_a_provenance_that_the_log_confirms(mixed, tmp_path):
     out = tmp_path / "kept.jsonl"
-    kept, origin, said = filtered(out, mixed, *SMALL)
+    kept, origin, said = run_goalposts(out, mixed, *SMALL)
     assert kept == UNHEARD
     assert (origin.questions, origin.kept, origin.unsolved, origin.samples) == (9, 3, 3, 10)
     assert (origin.named, origin.seed, origin.sampling.temperature) == (("pocket",), 0, 1)
@@ -123,8 +123,8 @@ def test_what_is_solved_drops_and_the_rest_stays_with_a_provenance_that_the_log_
 
 
 def test_a_filter_that_is_done_asks_nobody_again_and_writes_the_same(mixed, tmp_path):
-    filtered(tmp_path / "a.jsonl", mixed, *SMALL)
-    _, origin, _ = filtered(tmp_path / "b.jsonl", mixed, *SMALL)
+    run_goalposts(tmp_path / "a.jsonl", mixed, *SMALL)
+    _, origin, _ = run_goalposts(tmp_path / "b.jsonl", mixed, *SMALL)
     with closing(log_of(tmp_path / "b.jsonl", origin)) as log:
         assert log.head().position == origin.position
     for suffix in (".jsonl", ".provenance.json"):
@@ -142,17 +142,17 @@ def test_after_kill_9_it_goes_on_to_the_same_answers_and_goalposts(mixed, tmp_pa
     deadline = time.monotonic() + 120
     while not list(runs.glob("goalposts-*/log.sqlite")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    with closing(open_any(str(next(runs.glob("goalposts-*"))))) as log:
+    with closing(open_run(str(next(runs.glob("goalposts-*"))))) as log:
         while not any(log.read(kinds={"attempts_verified"}, limit=1)) and time.monotonic() < deadline:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait(timeout=60)
         before = [event.hash for event in log.read()]
         assert not any(log.read(kinds={"evaluation_finished"}, limit=1))
-        _, origin, _ = filtered(out, mixed, *more)
+        _, origin, _ = run_goalposts(out, mixed, *more)
         assert [event.hash for event in log.read()][: len(before)] == before
         assert len(before) < origin.position
-        _, undisturbed, _ = filtered(tmp_path / "kept.jsonl", mixed, *more)
+        _, undisturbed, _ = run_goalposts(tmp_path / "kept.jsonl", mixed, *more)
         with closing(log_of(tmp_path / "kept.jsonl", undisturbed)) as other:
             # Not so the first event, which names the commit, and with it the head.
             assert [event.hash for event in other.read()][1:] == [event.hash for event in log.read()][1:]
@@ -160,29 +160,29 @@ def test_after_kill_9_it_goes_on_to_the_same_answers_and_goalposts(mixed, tmp_pa
     assert undisturbed == origin.model_copy(update={"head": undisturbed.head, "commit": undisturbed.commit})
 
 
-def test_what_only_later_weights_of_a_run_solve_is_dropped_by_them(mixed, tmp_path, ignorant, run):
-    base = ("--set", f"model={ignorant}")
-    kept, origin, _ = filtered(tmp_path / "kept.jsonl", mixed, *base, "--against", run, "--against", "pocket", *SMALL)
+def test_what_only_later_weights_of_a_run_solve_is_dropped_by_them(mixed, tmp_path, unsolvable, run):
+    base = ("--set", f"model={unsolvable}")
+    kept, origin, _ = run_goalposts(tmp_path / "kept.jsonl", mixed, *base, "--against", run, "--against", "pocket", *SMALL)
     assert kept == UNHEARD
     # The run's first weights are the base, and its last are the pocket model.
-    assert origin.named == (str(ignorant), "run", "pocket")
+    assert origin.named == (str(unsolvable), "run", "pocket")
     assert [(asked.who, asked.iteration, asked.asked, asked.dropped) for asked in origin.policies] == [
-        (str(ignorant), 0, 9, 0),
+        (str(unsolvable), 0, 9, 0),
         ("run", 3, 9, 6),
     ]
     with closing(log_of(tmp_path / "kept.jsonl", origin)) as log:
         before = log.head()
-        alone = filtered(tmp_path / "alone.jsonl", mixed, *base, "--against", f"{run}@{POCKET[:6]}", *SMALL, "--most", "2")
+        alone = run_goalposts(tmp_path / "alone.jsonl", mixed, *base, "--against", f"{run}@{POCKET[:6]}", *SMALL, "--most", "2")
         assert log.head() == before
     assert (alone[0], alone[1].kept, alone[1].unsolved) == (kept[:2], 2, 3)
 
 
 def test_weights_that_are_not_what_the_trainer_made_answer_nothing(mixed, tmp_path, run):
     shutil.copytree(run, tmp_path / "forged")
-    with closing(open_any(str(tmp_path / "forged"))) as log:
+    with closing(open_run(str(tmp_path / "forged"))) as log:
         log.append("policy/shared", [PolicyProbed(digest=POCKET, tokens=(1, 2, 3), logprobs=(-0.1, -0.2))])
     with pytest.raises(ModelError, match="does not serve them"):
-        filtered(
+        run_goalposts(
             tmp_path / "kept.jsonl",
             mixed,
             "--against",
@@ -198,7 +198,7 @@ def test_errata_are_left_out_counted_and_named(tmp_path):
     records = [record(), record(question_id=name, question_content="Sort it.")]
     (tmp_path / "lcb.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
     asked = f"livecodebench:{tmp_path}/lcb.jsonl?paper=train&errata=drop"
-    kept, origin, said = filtered(tmp_path / "kept.jsonl", asked, *SMALL)
+    kept, origin, said = run_goalposts(tmp_path / "kept.jsonl", asked, *SMALL)
     assert [question.statement for question in kept] == ["Add one."]
     assert (origin.set, origin.questions, origin.left_out) == (asked, 1, {name: LIVECODEBENCH[name]})
     assert "1 records left out" in said
@@ -206,28 +206,28 @@ def test_errata_are_left_out_counted_and_named(tmp_path):
 
 def test_a_further_run_practises_on_what_is_left_and_its_weights_are_asked_too(tmp_path):
     # Half known, and asked once, so that some are left and something is learned.
-    save(tmp_path / "half.jsonl", generate("train", 12, 7, rare=(1, 2)))
+    save_questions(tmp_path / "half.jsonl", generate("train", 12, 7, rare=(1, 2)))
     small = ("iterations=2", "practice=4", "practice_attempts=6")
     words = ("--further", "--samples", "1", *SMALL[2:], *(f"--set=play.{one}" for one in small), "--set=evaluate.attempts=1")
-    kept, origin, _ = filtered(tmp_path / "kept.jsonl", tmp_path / "half.jsonl", *words)
+    kept, origin, _ = run_goalposts(tmp_path / "kept.jsonl", tmp_path / "half.jsonl", *words)
     name = origin.named[1]
     assert [(asked.who, asked.iteration) for asked in origin.policies] == [("pocket", 0), (name, 1), (name, 2)]
     base, *others = origin.policies
-    left = load(str(next((tmp_path / "runs" / origin.log).glob("left-*.jsonl"))), "train").questions
+    left = load_questions(str(next((tmp_path / "runs" / origin.log).glob("left-*.jsonl"))), "train").questions
     assert len(left) == base.asked - base.dropped == others[0].asked
     assert len(kept) == len(left) - sum(asked.dropped for asked in others)
-    with closing(open_any(str(tmp_path / "runs" / name))) as log:
+    with closing(open_run(str(tmp_path / "runs" / name))) as log:
         started = [event.fact for event in log.read(kinds=("episode_started",))]
         assert {(fact.purpose, fact.question in {q.id for q in left}) for fact in started} == {("practice", True)}
         before = log.head()
-        assert filtered(tmp_path / "again.jsonl", tmp_path / "half.jsonl", *words)[:2] == (kept, origin)
+        assert run_goalposts(tmp_path / "again.jsonl", tmp_path / "half.jsonl", *words)[:2] == (kept, origin)
         assert log.head() == before
 
 
 def test_where_all_is_solved_there_is_no_goalpost(tmp_path):
-    save(tmp_path / "easy.jsonl", EASY[:2])
+    save_questions(tmp_path / "easy.jsonl", EASY[:2])
     with pytest.raises(BadInput, match="no goalpost is left"):
-        filtered(tmp_path / "kept.jsonl", tmp_path / "easy.jsonl", *SMALL)
+        run_goalposts(tmp_path / "kept.jsonl", tmp_path / "easy.jsonl", *SMALL)
     assert not (tmp_path / "kept.jsonl").exists()
 
 

@@ -8,8 +8,8 @@ import pytest
 from events.facts.errors import SandboxError
 from events.facts.values import Provenance, Sampling
 from graph.play.lockstep import Lockstep
-from roles.model import Request
-from sandbox.runner import Execution, Job, Run
+from roles.model import GenerationRequest
+from sandbox.runner import InputRun, Job, JobResult
 from tests.support.scripted_model import ScriptedModel
 
 
@@ -25,17 +25,18 @@ class EchoRunner:
         self.batches.append(len(jobs))
         await asyncio.sleep(random.random() / 200)
         return [
-            Execution(runs=(Run(status="ok", value=job.source),), seconds=0.0, cpu_seconds=0.0, peak_mb=0.0) for job in jobs
+            JobResult(runs=(InputRun(status="ok", value=job.source),), seconds=0.0, cpu_seconds=0.0, peak_mb=0.0)
+            for job in jobs
         ]
 
     async def close(self): ...
 
 
-def request(name: str) -> Request:
-    return Request(name, 1, 0, Sampling())
+def request(name: str) -> GenerationRequest:
+    return GenerationRequest(name, 1, 0, Sampling())
 
 
-async def walk(name, rounds, model, runner, told):
+async def run_episode(name, rounds, model, runner, told):
     for turn in range(rounds):
         (reply,) = await model.generate([request(f"{name}{turn}")])
         assert reply.completions[0].text == f"{name}{turn}!"
@@ -50,7 +51,7 @@ async def play(rounds):
     lockstep, inner, told = Lockstep(), ScriptedModel(lambda prompt, seed, index: prompt + "!"), []
     runner = EchoRunner()
     model, batched = lockstep.model(inner), lockstep.runner(runner)
-    await lockstep.play([walk(name, rounds[name], model, batched, told) for name in rounds])
+    await lockstep.play([run_episode(name, rounds[name], model, batched, told) for name in rounds])
     return inner.batches, runner.batches, told
 
 

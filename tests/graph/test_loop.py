@@ -22,18 +22,18 @@ from events.facts.values import Question
 from events.projections.run_summary import RunSummary, fold
 from events.stores.memory import MemoryLog
 from graph.play.build import build
-from graph.play.context import Table, recall
-from graph.play.evaluation import Examiner
+from graph.play.context import NodeContext, restore_novelty
+from graph.play.evaluation import Evaluator
 from graph.play.iterations import Play
 from graph.play.lockstep import Lockstep
-from graph.play.weight_sync import Proofs
+from graph.play.weight_sync import WeightSyncChecker
 from graph.settings.config import Config
 from roles.judging.similarity import NgramEmbedding, Novelty
-from roles.prompt import PROMPTS, Prompts
+from roles.prompt import SHIPPED_PROMPTS, Prompts
 from roles.solver import Solver
 from roles.teacher import Teacher
 from roles.verifier import Verifier
-from tests.graph.test_play import GOALPOST, Script, Tripwire
+from tests.graph.test_play import GOALPOST, ScriptedAnswers, Tripwire
 from tests.support.scripted_model import ScriptedModel
 
 pytestmark = pytest.mark.docker
@@ -73,7 +73,7 @@ class InstantLearner:
         return PolicyProbed(digest=digest, tokens=(1, 2, 3), logprobs=(-0.5, -0.5))
 
 
-class Stubborn(Script):
+class FailingScript(ScriptedAnswers):
     """Raises when it is shown one of the named statements."""
 
     def __init__(self, *statements):
@@ -86,14 +86,14 @@ class Stubborn(Script):
         return super().__call__(prompt, seed, index)
 
 
-def seated(log, runner, script, tmp_path, questions: tuple[Question, ...] = (GOALPOST, OTHER), **settings) -> Play:
+def make_play(log, runner, script, tmp_path, questions: tuple[Question, ...] = (GOALPOST, OTHER), **settings) -> Play:
     config, lockstep = Config(**{**SETTINGS, **settings}), Lockstep()
     inner = ScriptedModel(script)
-    model = Each(inner)
-    prompts = Prompts(PROMPTS / "pocket")
+    model = UnbatchedModel(inner)
+    prompts = Prompts(SHIPPED_PROMPTS / "pocket")
     solver = Solver(model, prompts, log)
     verifier = Verifier(lockstep.runner(runner), 5, 2, 3)
-    table = Table(
+    table = NodeContext(
         log=log,
         teacher=Teacher(model, prompts, log, config.play.teacher),
         solver=solver,
@@ -103,7 +103,7 @@ def seated(log, runner, script, tmp_path, questions: tuple[Question, ...] = (GOA
         play=config.play,
         similarity=0.95,
     )
-    recall(log, table.novelty)
+    restore_novelty(log, table.novelty)
     return Play(
         folder=tmp_path,
         config=config,
@@ -112,9 +112,9 @@ def seated(log, runner, script, tmp_path, questions: tuple[Question, ...] = (GOA
         graph=build(config.play, config.algorithm().course),
         pace=lockstep,
         models={"shared": inner},
-        examiner=Examiner(log, Solver(lockstep.model(inner), prompts, log), verifier, lockstep, config.evaluate, 0),
+        examiner=Evaluator(log, Solver(lockstep.model(inner), prompts, log), verifier, lockstep, config.evaluate, 0),
         learner=InstantLearner(log),
-        proofs=Proofs(exact=True),
+        proofs=WeightSyncChecker(exact=True),
         goalposts=questions,
         practice=(GOALPOST,),
         test=(),
@@ -122,7 +122,7 @@ def seated(log, runner, script, tmp_path, questions: tuple[Question, ...] = (GOA
     )
 
 
-class Each:
+class UnbatchedModel:
     """Asks the model outside of the common batch, so that an error is one episode's own."""
 
     def __init__(self, inner):
@@ -142,7 +142,7 @@ def facts(log, kind):
 
 async def test_a_bad_episode_is_data_and_its_siblings_go_on(runner, tmp_path):
     log = MemoryLog()
-    await seated(log, runner, Stubborn(OTHER.statement), tmp_path).run()
+    await make_play(log, runner, FailingScript(OTHER.statement), tmp_path).run()
     failed = facts(log, EpisodeFailed)
     assert {(fact.error, fact.message) for fact in failed} == {("ValueError", "this prompt cannot be read")}
     assert [(fact.finished, fact.failed) for fact in facts(log, IterationFinished)] == [(2, 1), (2, 1)]
@@ -151,11 +151,11 @@ async def test_a_bad_episode_is_data_and_its_siblings_go_on(runner, tmp_path):
 
 async def test_when_every_guided_episode_fails_the_run_stops_and_can_go_on(runner, tmp_path):
     log = MemoryLog()
-    script = Stubborn("easier")
+    script = FailingScript("easier")
     for iteration in (1, 2):
         with pytest.raises(GaspError, match=f"Every guided episode of iteration {iteration} failed.*--resume"):
-            await seated(log, runner, script, tmp_path).run()
-    await seated(log, runner, script, tmp_path).run()
+            await make_play(log, runner, script, tmp_path).run()
+    await make_play(log, runner, script, tmp_path).run()
     assert [fact.failed for fact in facts(log, IterationFinished)] == [2, 2]
     assert log.verify() is None
 
@@ -164,20 +164,20 @@ async def test_when_every_guided_episode_fails_the_run_stops_and_can_go_on(runne
 async def test_a_run_broken_off_before_any_append_ends_as_if_it_had_not_been(runner, tmp_path):
     whole = MemoryLog()
     counter = Tripwire(whole, 10_000)
-    await seated(counter, runner, Script(), tmp_path).run()
+    await make_play(counter, runner, ScriptedAnswers(), tmp_path).run()
     told = {stream: [event.fact for event in whole.read(stream)] for stream in {event.stream for event in whole.read()}}
     for crash in range(10_000 - counter.left):
-        log, script = MemoryLog(), Script()
+        log, script = MemoryLog(), ScriptedAnswers()
         with pytest.raises(SandboxError):
-            await seated(Tripwire(log, crash), runner, script, tmp_path).run()
-        await seated(log, runner, script, tmp_path).run()
+            await make_play(Tripwire(log, crash), runner, script, tmp_path).run()
+        await make_play(log, runner, script, tmp_path).run()
         again = {stream: [event.fact for event in log.read(stream)] for stream in {event.stream for event in log.read()}}
         assert again == told, f"crash before append {crash}"
 
 
 async def test_play_may_be_ahead_of_learning_by_as_much_as_is_set(runner, tmp_path):
     log, play = MemoryLog(), {**SETTINGS["play"], "iterations": 3, "episodes": 0}
-    await seated(log, runner, Script(), tmp_path, play=play, learn={"staleness": 1}).run()
+    await make_play(log, runner, ScriptedAnswers(), tmp_path, play=play, learn={"staleness": 1}).run()
     told = [
         (event.fact.kind, event.fact.iteration)
         for event in log.read()
@@ -205,20 +205,22 @@ BUDGET = {
 
 async def test_no_iteration_starts_once_the_students_samples_are_spent(runner, tmp_path):
     log = MemoryLog()
-    await seated(log, runner, Script(), tmp_path, **BUDGET).run()
+    await make_play(log, runner, ScriptedAnswers(), tmp_path, **BUDGET).run()
     # Two a question: 3 are crossed by the second iteration, 6 by the third, 7 are spent after the fourth.
     assert finished(log) == ([0, 2, 4, 6, 8], [0, 2, 3, 4], [4])
 
 
 async def test_iterations_end_a_run_whose_samples_are_not_spent(runner, tmp_path):
     log = MemoryLog()
-    await seated(log, runner, Script(), tmp_path, **{**BUDGET, "play": {**PRACTICE, "iterations": 2, "samples": 7}}).run()
+    await make_play(
+        log, runner, ScriptedAnswers(), tmp_path, **{**BUDGET, "play": {**PRACTICE, "iterations": 2, "samples": 7}}
+    ).run()
     assert finished(log) == ([0, 2, 4], [0, 2], [2])
 
 
 async def test_a_run_that_is_ahead_of_learning_stops_at_the_same_sample_and_learns_the_rest(runner, tmp_path):
     log = MemoryLog()
-    await seated(log, runner, Script(), tmp_path, **BUDGET, learn={"staleness": 2}).run()
+    await make_play(log, runner, ScriptedAnswers(), tmp_path, **BUDGET, learn={"staleness": 2}).run()
     assert finished(log) == ([0, 2, 4, 6, 8], [0, 2, 3, 4], [4])
     assert [fact.iteration for fact in facts(log, PolicyUpdated)] == [1, 2, 3, 4]
 
@@ -227,19 +229,21 @@ async def test_a_run_that_is_ahead_of_learning_stops_at_the_same_sample_and_lear
 async def test_a_run_broken_off_ends_at_the_same_sample(runner, tmp_path, crash):
     log = MemoryLog()
     with pytest.raises(SandboxError):
-        await seated(Tripwire(log, crash), runner, Script(), tmp_path, **BUDGET).run()
-    await seated(log, runner, Script(), tmp_path, **BUDGET).run()
+        await make_play(Tripwire(log, crash), runner, ScriptedAnswers(), tmp_path, **BUDGET).run()
+    await make_play(log, runner, ScriptedAnswers(), tmp_path, **BUDGET).run()
     assert finished(log) == ([0, 2, 4, 6, 8], [0, 2, 3, 4], [4])
 
 
 async def test_the_first_weights_are_examined_unless_told_otherwise(runner, tmp_path):
     log = MemoryLog()
-    await seated(log, runner, Script(), tmp_path, **{**BUDGET, "evaluate": {**BUDGET["evaluate"], "first": False}}).run()
+    await make_play(
+        log, runner, ScriptedAnswers(), tmp_path, **{**BUDGET, "evaluate": {**BUDGET["evaluate"], "first": False}}
+    ).run()
     assert finished(log) == ([0, 2, 4, 6, 8], [2, 3, 4], [4])
 
 
 async def test_validation_questions_are_examined_beside_the_others(runner, tmp_path):
-    play = seated(MemoryLog(), runner, Script(), tmp_path, **BUDGET)
+    play = make_play(MemoryLog(), runner, ScriptedAnswers(), tmp_path, **BUDGET)
     await replace(play, validation=(OTHER,)).run()
     examined = [(fact.name, fact.iteration) for fact in facts(play.log, EvaluationFinished)]
     assert examined == [(name, iteration) for iteration in (0, 2, 3, 4) for name in ("goalposts", "validation")]
@@ -249,7 +253,7 @@ async def test_validation_questions_are_examined_beside_the_others(runner, tmp_p
 async def test_gasp_is_played_as_it_always_was(runner, tmp_path, name):
     """Whatever other recipes need, the same seed asks, accepts and rewards the same, in the same order."""
     log = MemoryLog()
-    await seated(log, runner, Script(), tmp_path, recipe=name).run()
+    await make_play(log, runner, ScriptedAnswers(), tmp_path, recipe=name).run()
     told = hashlib.sha256()
     for event in log.read():
         if not event.stream.startswith("episode/"):

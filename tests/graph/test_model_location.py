@@ -12,7 +12,7 @@ import pytest
 
 from events.facts.errors import BadInput
 from events.facts.weights import weights_digest
-from graph.settings.model_location import folder_here, model_folder, put
+from graph.settings.model_location import copy_weights, local_model_folder, model_folder
 from roles.pocket import WEIGHTS
 from tests.support.paths import ROOT
 
@@ -33,7 +33,7 @@ def cached(cache: Path, *, without: str = "") -> Path:
     return snapshot
 
 
-def asked(cache: Path, spec: str) -> str:
+def resolved(cache: Path, spec: str) -> str:
     """What a process without network finds, or is told."""
     code = (
         "import sys; from graph.settings.model_location import model_folder; from events.facts.errors import BadInput\n"
@@ -47,14 +47,14 @@ def asked(cache: Path, spec: str) -> str:
 
 def test_a_name_of_the_hub_is_found_in_the_cache_without_network(tmp_path):
     snapshot = cached(tmp_path)
-    assert Path(asked(tmp_path, "someone/small")) == snapshot
-    assert Path(asked(tmp_path, f"someone/small@{COMMIT}")) == snapshot
+    assert Path(resolved(tmp_path, "someone/small")) == snapshot
+    assert Path(resolved(tmp_path, f"someone/small@{COMMIT}")) == snapshot
 
 
 @pytest.mark.parametrize("spec", ["someone/absent", "someone/small@v2"])
 def test_what_is_not_there_is_one_sentence_with_the_cure(tmp_path, spec):
     cached(tmp_path)
-    said = asked(tmp_path, spec)
+    said = resolved(tmp_path, spec)
     assert said.startswith("said: ")
     assert "\n" not in said
     assert f"hf download {spec.partition('@')[0]}" in said
@@ -63,7 +63,7 @@ def test_what_is_not_there_is_one_sentence_with_the_cure(tmp_path, spec):
 @pytest.mark.parametrize("without", ["config.json", "tokenizer.json"])
 def test_a_model_that_is_not_whole_is_named(tmp_path, without):
     cached(tmp_path, without=without)
-    said = asked(tmp_path, "someone/small")
+    said = resolved(tmp_path, "someone/small")
     assert said.startswith("said: ")
     assert without in said or "hf download" in said
 
@@ -71,7 +71,7 @@ def test_a_model_that_is_not_whole_is_named(tmp_path, without):
 def test_a_folder_goes_before_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(WEIGHTS, tmp_path / "someone" / "small")
-    assert model_folder("someone/small") == folder_here("someone/small") == Path("someone/small")
+    assert model_folder("someone/small") == local_model_folder("someone/small") == Path("someone/small")
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
@@ -82,8 +82,8 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
 
 def test_the_cache_is_linked_into_a_run_and_a_folder_of_ones_own_is_copied(tmp_path):
     snapshot = cached(tmp_path / "cache")
-    put(snapshot, tmp_path / "linked")
-    put(WEIGHTS, tmp_path / "copied")
+    copy_weights(snapshot, tmp_path / "linked")
+    copy_weights(WEIGHTS, tmp_path / "copied")
     assert weights_digest(tmp_path / "linked") == weights_digest(tmp_path / "copied") == weights_digest(WEIGHTS)
     name = "model.safetensors"
     assert not (tmp_path / "linked" / name).is_symlink()
@@ -95,6 +95,6 @@ def test_the_cache_is_linked_into_a_run_and_a_folder_of_ones_own_is_copied(tmp_p
 
 @pytest.mark.parametrize("spec", ["../x", "./x", "x/..", ".hidden/x", "a--b/c", "a..b/c", "a/b-", f"a/{'b' * 95}"])
 def test_what_is_no_name_of_the_hub_is_a_folder_that_is_not_there(spec) -> None:
-    for find in (model_folder, folder_here):
+    for find in (model_folder, local_model_folder):
         with pytest.raises(BadInput, match="There is no model in"):
             find(spec)

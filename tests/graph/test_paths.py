@@ -13,9 +13,9 @@ import pytest
 from events.facts.errors import BadInput
 from graph.settings.configure import configure
 from graph.setup.assemble import inputs
-from graph.setup.folder import create, reopen
+from graph.setup.folder import create_run, reopen_run
 from roles.pocket import WEIGHTS
-from roles.prompt import PROMPTS
+from roles.prompt import SHIPPED_PROMPTS
 
 
 @pytest.fixture
@@ -27,17 +27,17 @@ def begun(tmp_path, monkeypatch) -> Path:
     for name in ("goals", "practice", "test"):
         (start / "sets" / f"{name}.jsonl").write_text(json.dumps({**question, "statement": name}) + "\n")
     shutil.copytree(WEIGHTS, start / "weights")
-    shutil.copytree(PROMPTS / "pocket", start / "own")
+    shutil.copytree(SHIPPED_PROMPTS / "pocket", start / "own")
     monkeypatch.chdir(start)
     settings = ["goalposts=sets/goals.jsonl", "practice=sets/practice.jsonl", "test=jsonl:sets/test.jsonl", "prompts=own"]
     config = configure(None, [*settings[:2], "test=sets/test.jsonl", settings[3], "model=weights"])
-    create(Path("runs/x"), config, inputs(config)).close()
+    create_run(Path("runs/x"), config, inputs(config)).close()
     return start / "runs" / "x"
 
 
 def test_it_goes_on_from_any_folder(begun, tmp_path, monkeypatch):
     monkeypatch.chdir("/")
-    log, config, given = reopen(begun)
+    log, config, given = reopen_run(begun)
     with closing(log):
         assert [given.goalposts.questions[0].statement, given.practice[0].statement, given.test[0].statement] == [
             "goals",
@@ -54,9 +54,9 @@ def test_on_another_machine_it_goes_on_where_the_files_are(begun, tmp_path, monk
     os.rename(begun.parents[1], elsewhere)
     monkeypatch.chdir("/")
     with pytest.raises(BadInput, match=r"goals\.jsonl"):
-        reopen(elsewhere / "runs" / "x")
+        reopen_run(elsewhere / "runs" / "x")
     monkeypatch.chdir(elsewhere)
-    reopen(Path("runs/x"))[0].close()
+    reopen_run(Path("runs/x"))[0].close()
 
 
 def test_names_of_what_ships_mean_that_even_beside_files_of_that_name(tmp_path, monkeypatch):
@@ -64,7 +64,7 @@ def test_names_of_what_ships_mean_that_even_beside_files_of_that_name(tmp_path, 
     for name in ("pocket", "none", "ngrams"):
         (tmp_path / name).mkdir()
     config = configure(None, [])
-    create(tmp_path / "x", config, inputs(config)).close()
-    log, again, _ = reopen(tmp_path / "x")
+    create_run(tmp_path / "x", config, inputs(config)).close()
+    log, again, _ = reopen_run(tmp_path / "x")
     log.close()
     assert again == config

@@ -9,19 +9,19 @@ import pytest
 
 from events.facts.errors import SandboxError
 from events.facts.types import AttemptsMade, EpisodeStarted, QuestionAccepted, QuestionRejected, QuestionValidated, RewardGiven
-from events.facts.values import Pair, Question
+from events.facts.values import IOPair, Question
 from events.stores.memory import MemoryLog
 from graph.play.build import build
-from graph.play.context import Table, recall
-from graph.play.edges import after, ending
+from graph.play.context import NodeContext, restore_novelty
+from graph.play.edges import end_reason, successor
 from graph.play.lockstep import Lockstep
-from graph.play.state import Episode, fold
+from graph.play.state import EpisodeState, fold_episode
 from graph.recipes.gasp import Gasp
-from graph.recipes.recipe import Course
+from graph.recipes.recipe import EpisodePlan
 from graph.settings.config import PlaySettings
 from roles.generation_record import put_question
 from roles.judging.similarity import NgramEmbedding, Novelty
-from roles.prompt import PROMPTS, Prompts
+from roles.prompt import SHIPPED_PROMPTS, Prompts
 from roles.solver import Solver
 from roles.teacher import Teacher
 from roles.verifier import Verifier
@@ -31,8 +31,8 @@ pytestmark = pytest.mark.docker
 
 GOALPOST = Question(
     statement="Given a list, sort it, then double every number, then drop the first.",
-    public=(Pair(input="[3, 1]", output="[6]"), Pair(input="[2, 2, 1]", output="[4, 4]")),
-    private=(Pair(input="[5, 4, 3]", output="[8, 10]"), Pair(input="[9]", output="[]")),
+    public=(IOPair(input="[3, 1]", output="[6]"), IOPair(input="[2, 2, 1]", output="[4, 4]")),
+    private=(IOPair(input="[5, 4, 3]", output="[8, 10]"), IOPair(input="[9]", output="[]")),
 )
 RIGHT = {
     "sort": "def f(x):\n    x = sorted(x)\n    return x",
@@ -50,7 +50,7 @@ def proposal(statement, source, inputs=INPUTS):
     return f"{python(source)}\n```message\n{statement}\n```\n```input\n{inputs}\n```"
 
 
-class Script:
+class ScriptedAnswers:
     """The easy seat stumbles twice, then both seats ask something fair; the student passes half of the time."""
 
     def __init__(self):
@@ -78,10 +78,10 @@ class Script:
         return self.seen.index(seed)
 
 
-def table(log, runner, lockstep, script, play):
+def node_context(log, runner, lockstep, script, play):
     model = lockstep.model(ScriptedModel(script))
-    prompts = Prompts(PROMPTS / "pocket")
-    found = Table(
+    prompts = Prompts(SHIPPED_PROMPTS / "pocket")
+    found = NodeContext(
         log=log,
         teacher=Teacher(model, prompts, log, play.teacher),
         solver=Solver(model, prompts, log),
@@ -91,20 +91,20 @@ def table(log, runner, lockstep, script, play):
         play=play,
         similarity=0.95,
     )
-    recall(log, found.novelty)
+    restore_novelty(log, found.novelty)
     return found
 
 
 async def episode(log, runner, script, *, stream="episode/00001/000", seed=5, purpose="guided", question=GOALPOST, **settings):
     """Start or resume one episode and play it to its end."""
     lockstep = Lockstep()
-    seated = table(log, runner, lockstep, script, PlaySettings(**settings))
-    state = fold(Episode(stream=stream), log.read(stream))
+    seated = node_context(log, runner, lockstep, script, PlaySettings(**settings))
+    state = fold_episode(EpisodeState(stream=stream), log.read(stream))
     if state.version == 0:
         opening = EpisodeStarted(
             iteration=1, purpose=purpose, question=question.id, blob=put_question(log, question), axis="function", seed=seed
         )
-        state = fold(state, log.append(stream, [opening], expected=0))
+        state = fold_episode(state, log.append(stream, [opening], expected=0))
     final = []
 
     async def walk():
@@ -120,7 +120,7 @@ def facts(log, kind=None, stream="episode/00001/000"):
 
 async def test_an_episode_tells_its_story_in_order(runner):
     log = MemoryLog()
-    final = await episode(log, runner, Script())
+    final = await episode(log, runner, ScriptedAnswers())
     kinds = [fact.kind for fact in facts(log)]
     proposing = ["question_proposed", "question_rejected", "reward_given"]
     asking = [
@@ -138,13 +138,13 @@ async def test_an_episode_tells_its_story_in_order(runner):
     assert told[4:10] == proposing * 2
     assert [fact.reason for fact in facts(log, QuestionRejected)] == ["malformed", "unsafe"]
     assert [fact.seat for fact in facts(log, QuestionAccepted)] == ["easy", "hard"]
-    assert ending(final, 0.9, Course()) == "played"
+    assert end_reason(final, 0.9, EpisodePlan()) == "played"
     assert final.gap == 1.0
 
 
 async def test_rewards_are_the_recipes_and_name_what_they_reward(runner):
     log = MemoryLog()
-    await episode(log, runner, Script())
+    await episode(log, runner, ScriptedAnswers())
     by_version = {event.version: event.fact for event in log.read("episode/00001/000")}
     teacher = [fact for fact in facts(log, RewardGiven) if fact.role == "teacher"]
     assert [(fact.phase, fact.rewards) for fact in teacher] == [
@@ -161,7 +161,7 @@ async def test_rewards_are_the_recipes_and_name_what_they_reward(runner):
 
 async def test_the_hard_seat_never_sees_the_goalpost(runner):
     log = MemoryLog()
-    await episode(log, runner, Script())
+    await episode(log, runner, ScriptedAnswers())
     lift = next(event.fact for event in log.read("episode/00001/000", kinds={"question_proposed"}) if event.fact.seat == "hard")
     prompt = log.get(lift.generation.prompt).decode()
     assert GOALPOST.statement not in prompt
@@ -170,7 +170,7 @@ async def test_the_hard_seat_never_sees_the_goalpost(runner):
 
 async def test_private_pairs_never_reach_the_student(runner):
     log = MemoryLog()
-    await episode(log, runner, Script())
+    await episode(log, runner, ScriptedAnswers())
     prompts = [log.get(fact.generation.prompt).decode() for fact in facts(log, AttemptsMade) if fact.task == "induction"]
     assert prompts
     assert not any("[5, 4, 3]" in prompt for prompt in prompts)
@@ -178,22 +178,22 @@ async def test_private_pairs_never_reach_the_student(runner):
 
 async def test_an_accepted_question_is_not_asked_again(runner):
     log = MemoryLog()
-    await episode(log, runner, Script())
-    await episode(log, runner, Script(), stream="episode/00001/001", seed=6)
+    await episode(log, runner, ScriptedAnswers())
+    await episode(log, runner, ScriptedAnswers(), stream="episode/00001/001", seed=6)
     again = facts(log, QuestionRejected, "episode/00001/001")
     assert [fact.reason for fact in again] == ["malformed", "unsafe", "not_novel"]
     assert facts(log, RewardGiven, "episode/00001/001")[-1].rewards == (-0.5,)
 
 
 async def test_a_useless_operation_makes_a_question_degenerate(runner):
-    log, script = MemoryLog(), Script()
+    log, script = MemoryLog(), ScriptedAnswers()
     script.easy = [proposal("sort", "def f(x):\n    x = sorted(x)\n    x = sorted(x)\n    return x")] * 3
     await episode(log, runner, script)
     assert {fact.reason for fact in facts(log, QuestionRejected)} == {"degenerate"}
 
 
 async def test_a_program_that_remembers_earlier_calls_is_nondeterministic(runner):
-    log, script = MemoryLog(), Script()
+    log, script = MemoryLog(), ScriptedAnswers()
     script.easy = [proposal("sort", "seen = []\ndef f(x):\n    seen.append(x)\n    return [len(seen), *x]")] * 3
     await episode(log, runner, script)
     assert {fact.reason for fact in facts(log, QuestionRejected)} == {"nondeterministic"}
@@ -202,7 +202,7 @@ async def test_a_program_that_remembers_earlier_calls_is_nondeterministic(runner
 
 async def test_siblings_cannot_both_keep_the_same_question(runner):
     log = MemoryLog()
-    scripts = Script(), Script()
+    scripts = ScriptedAnswers(), ScriptedAnswers()
     lockstep = Lockstep()
 
     def say(prompt, seed, index):
@@ -210,14 +210,14 @@ async def test_siblings_cannot_both_keep_the_same_question(runner):
 
     for script in scripts:
         script.easy = [proposal("sort", RIGHT["sort"])] * 9
-    seated = table(log, runner, lockstep, say, PlaySettings())
+    seated = node_context(log, runner, lockstep, say, PlaySettings())
 
     async def walk(number):
         stream = f"episode/00001/{number:03}"
         opening = EpisodeStarted(
             iteration=1, purpose="guided", question=GOALPOST.id, blob=put_question(log, GOALPOST), axis="io", seed=number
         )
-        state = fold(Episode(stream=stream), log.append(stream, [opening], expected=0))
+        state = fold_episode(EpisodeState(stream=stream), log.append(stream, [opening], expected=0))
         await build(seated.play, seated.recipe.course).ainvoke({"episode": state}, context=seated)
 
     await lockstep.play([walk(number) for number in range(3)])
@@ -231,7 +231,7 @@ async def test_questions_are_learned_from_in_the_forms_that_are_played(runner, t
     learned = set()
     for seed in range(3):
         log = MemoryLog()
-        await episode(log, runner, Script(), seed=seed, tasks=tasks)
+        await episode(log, runner, ScriptedAnswers(), seed=seed, tasks=tasks)
         student = [fact for fact in facts(log, RewardGiven) if fact.role == "student"]
         assert len(student) == 2
         learned |= {fact.task for fact in student}
@@ -242,7 +242,7 @@ async def test_questions_are_learned_from_in_the_forms_that_are_played(runner, t
 
 async def test_a_goalpost_is_tried_as_often_as_is_set(runner):
     log = MemoryLog()
-    await episode(log, runner, Script(), gap_attempts=3)
+    await episode(log, runner, ScriptedAnswers(), gap_attempts=3)
     assert [fact.generation.count for fact in facts(log, AttemptsMade) if fact.purpose == "gap"] == [3]
     assert {fact.generation.count for fact in facts(log, AttemptsMade) if fact.purpose == "pass_rate"} == {
         PlaySettings().attempts
@@ -251,7 +251,7 @@ async def test_a_goalpost_is_tried_as_often_as_is_set(runner):
 
 async def test_practice_is_one_round_of_attempts(runner):
     log = MemoryLog()
-    await episode(log, runner, Script(), purpose="practice")
+    await episode(log, runner, ScriptedAnswers(), purpose="practice")
     assert [fact.kind for fact in facts(log)] == ["episode_started", "attempts_made", "attempts_verified", "reward_given"]
 
 
@@ -259,14 +259,14 @@ async def test_equal_episodes_have_equal_heads(runner):
     heads = []
     for _ in range(2):
         log = MemoryLog()
-        await episode(log, runner, Script())
+        await episode(log, runner, ScriptedAnswers())
         heads.append(log.head())
     assert heads[0] == heads[1]
 
 
 async def test_what_every_attempt_used_is_beside_its_verdict(runner):
     log = MemoryLog()
-    await episode(log, runner, Script())
+    await episode(log, runner, ScriptedAnswers())
     used = {}
     for event in log.read():
         used |= {int(version): measures for version, measures in event.observed.get("used", {}).items()}
@@ -304,9 +304,9 @@ class Tripwire:
 async def test_an_episode_broken_off_anywhere_ends_as_if_it_had_not_been(runner):
     whole = MemoryLog()
     counter = Tripwire(whole, 1000)
-    await episode(counter, runner, Script())
+    await episode(counter, runner, ScriptedAnswers())
     for crash in range(1, 1000 - counter.left):
-        log, script = MemoryLog(), Script()
+        log, script = MemoryLog(), ScriptedAnswers()
         with pytest.raises(SandboxError):
             await episode(Tripwire(log, crash), runner, script)
         await episode(log, runner, script)
@@ -315,15 +315,17 @@ async def test_an_episode_broken_off_anywhere_ends_as_if_it_had_not_been(runner)
 
 async def test_a_played_episode_started_over_asks_nobody(runner):
     log = MemoryLog()
-    final = await episode(log, runner, Script())
+    final = await episode(log, runner, ScriptedAnswers())
     head, (opening, *_) = log.head(), log.read("episode/00001/000")
-    state = fold(Episode(stream=opening.stream), [opening])
-    nobody = replace(table(log, runner, Lockstep(), Script(), PlaySettings()), teacher=None, solver=None, verifier=None)
-    assert (await build(PlaySettings(), Course()).ainvoke({"episode": state}, context=nobody))["episode"] == final
+    state = fold_episode(EpisodeState(stream=opening.stream), [opening])
+    nobody = replace(
+        node_context(log, runner, Lockstep(), ScriptedAnswers(), PlaySettings()), teacher=None, solver=None, verifier=None
+    )
+    assert (await build(PlaySettings(), EpisodePlan()).ainvoke({"episode": state}, context=nobody))["episode"] == final
     assert log.head() == head
 
 
 def test_a_closed_goalpost_ends_its_episode():
-    state = Episode(stream="s", version=4, attempted=True, gap=0.0)
-    assert after(state, PlaySettings(), Course()) == "__end__"
-    assert ending(state, 0.9, Course()) == "goalpost_solved"
+    state = EpisodeState(stream="s", version=4, attempted=True, gap=0.0)
+    assert successor(state, PlaySettings(), EpisodePlan()) == "__end__"
+    assert end_reason(state, 0.9, EpisodePlan()) == "goalpost_solved"

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.facts.values import Verdict
-from events.pure.advantages import CREDITS, Rewarded, grpo, trr_plus_plus
+from events.pure.advantages import ADVANTAGE_ESTIMATORS, RewardGroup, grpo, trr_plus_plus
 from graph.recipes import RECIPES
 from graph.recipes.azr import Azr
 from graph.recipes.gasp import Gasp
-from graph.recipes.recipe import Course
+from graph.recipes.recipe import EpisodePlan
 from graph.recipes.rewards import RewardSettings
 from graph.settings.config import Config
 from tests.support.paths import ROOT
@@ -29,7 +29,7 @@ LIFT = [-0.5, 1.0, 0.693, 0.312, 0.104, 0.025, -0.5, -0.5, -0.5, -0.5, -0.5]
 def one_step(a, b):
     """A step rewarded with R(p; a, b) on the band of lifts."""
     step = {"easy_curve": (a, b), "hard_curve": (a, b), "easy_band": (1, 5), "hard_band": (1, 5)}
-    return Gasp(course=Course(guided=("easy",)), **step)
+    return Gasp(course=EpisodePlan(guided=("easy",)), **step)
 
 
 @pytest.mark.parametrize(("seat", "paper"), [("easy", LEMMA), ("hard", LIFT)])
@@ -63,17 +63,17 @@ def test_the_student_is_rewarded_for_passing_only():
 
 SETTINGS = {
     "gasp": Gasp(),
-    "gasp_real": Gasp(course=Course(practices=True)),
+    "gasp_real": Gasp(course=EpisodePlan(real_data=True)),
     "one_step_medium": one_step(0.3, 5),
     "one_step_hard": one_step(0.1, 1),
-    "no_rejection_sampling": Gasp(course=Course(selects=False)),
-    "no_io_axis": Gasp(course=Course(axes=("function",))),
-    "lemma_only": Gasp(course=Course(guided=("easy",))),
-    "lift_only": Gasp(course=Course(taught=("hard",))),
-    "goalpost_shown_to_lift": Gasp(course=Course(aimed=True)),
-    "azr": Azr(course=Course(guided=(), references=6, seeds=256, axes=("function",), selects=False)),
-    "rlvr": Gasp(RewardSettings(wrong=0, malformed=0), Course(guided=(), practices=True)),
-    "base": Gasp(course=Course(learns=False)),
+    "no_rejection_sampling": Gasp(course=EpisodePlan(rejection_sampling=False)),
+    "no_io_axis": Gasp(course=EpisodePlan(axes=("function",))),
+    "lemma_only": Gasp(course=EpisodePlan(guided=("easy",))),
+    "lift_only": Gasp(course=EpisodePlan(taught=("hard",))),
+    "goalpost_shown_to_lift": Gasp(course=EpisodePlan(aimed=True)),
+    "azr": Azr(course=EpisodePlan(guided=(), references=6, seeds=256, axes=("function",), rejection_sampling=False)),
+    "rlvr": Gasp(RewardSettings(wrong=0, malformed=0), EpisodePlan(guided=(), real_data=True)),
+    "base": Gasp(course=EpisodePlan(learns=False)),
 }
 """What each name means with nothing else set."""
 
@@ -118,7 +118,7 @@ def test_what_the_paper_leaves_open_is_a_setting():
 numbers = st.lists(st.floats(-1, 1).map(lambda x: round(x, 3)), min_size=1, max_size=8).map(tuple)
 groups = st.lists(
     st.builds(
-        Rewarded,
+        RewardGroup,
         phase=st.sampled_from(["lemma", "lift", "solve", "practice"]),
         role=st.sampled_from(["teacher", "student"]),
         task=st.sampled_from(["easy", "hard", "induction", "deduction"]),
@@ -154,25 +154,25 @@ def test_gasp_credits_practice_by_question_and_play_by_task_in_the_given_order(b
     assert [advantages[i] for i in play] == trr_plus_plus([batch[i] for i in play])
 
 
-@pytest.mark.parametrize("name", CREDITS)
+@pytest.mark.parametrize("name", ADVANTAGE_ESTIMATORS)
 @given(groups)
 def test_credit_is_one_finite_number_a_completion_and_nothing_where_all_are_rewarded_alike(name, batch):
-    found = CREDITS[name](batch)
+    found = ADVANTAGE_ESTIMATORS[name](batch)
     assert [len(row) for row in found] == [len(group.rewards) for group in batch]
     assert all(map(isfinite, chain(*found)))
     alike = [replace(group, rewards=(0.1,) * len(group.rewards)) for group in batch]
-    assert not any(chain(*CREDITS[name](alike)))
+    assert not any(chain(*ADVANTAGE_ESTIMATORS[name](alike)))
 
 
-@pytest.mark.parametrize("name", CREDITS)
+@pytest.mark.parametrize("name", ADVANTAGE_ESTIMATORS)
 def test_a_group_of_one_is_silent_where_credit_is_within_groups(name):
-    batch = [Rewarded("lemma", "teacher", "easy", (reward,)) for reward in (1.0, -0.5)]
-    assert any(chain(*CREDITS[name](batch))) == (name in ("reinforce_plus_plus", "trr_plus_plus"))
+    batch = [RewardGroup("lemma", "teacher", "easy", (reward,)) for reward in (1.0, -0.5)]
+    assert any(chain(*ADVANTAGE_ESTIMATORS[name](batch))) == (name in ("reinforce_plus_plus", "trr_plus_plus"))
 
 
 @given(groups)
 def test_rloo_compares_each_completion_with_the_others(batch):
-    for group, row in zip(batch, CREDITS["rloo"](batch), strict=True):
+    for group, row in zip(batch, ADVANTAGE_ESTIMATORS["rloo"](batch), strict=True):
         for n, advantage in enumerate(row):
             others = group.rewards[:n] + group.rewards[n + 1 :]
             assert advantage == pytest.approx(group.rewards[n] - fmean(others) if others else 0, abs=1e-9)

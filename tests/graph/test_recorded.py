@@ -31,19 +31,19 @@ from events.stores import open_log
 from events.stores.memory import MemoryLog
 from graph.play.recorded import recorded
 from tests.support.paths import ROOT
-from tests.support.recorded_graphs import Walk, fold
+from tests.support.recorded_graphs import StreamState, fold
 
 KILLS = 12
 """In every case, at least."""
-MOMENTS = ("working", "unrecorded", "untold")
+KILL_MOMENTS = ("working", "unrecorded", "untold")
 """A visit was at work; its answer was not in the log yet; it was, and the node had not been told."""
-EACH = 3
+KILLS_PER_MOMENT = 3
 """Kills at each of these moments, in every case, at least."""
 Visit = tuple[str, str]
 """Stream and key."""
 
 
-class Player:
+class GraphProcess:
     """A process that forks plays."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
@@ -61,7 +61,7 @@ class Player:
 
 
 @pytest.fixture(scope="module")
-def player() -> Iterator[Player]:
+def graph_process() -> Iterator[GraphProcess]:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.support.recorded_graphs"],
         cwd=ROOT,
@@ -70,15 +70,15 @@ def player() -> Iterator[Player]:
         stdout=subprocess.PIPE,
     )
     with process:
-        yield Player(process)
+        yield GraphProcess(process)
         process.stdin.close()
 
 
-class Scene:
+class GraphScenario:
     """A log that plays are killed over, their journal, and what the two said after each of them."""
 
-    def __init__(self, player: Player, where: str, journal: Path, *what: str) -> None:
-        self._player = player
+    def __init__(self, graph_process: GraphProcess, where: str, journal: Path, *what: str) -> None:
+        self._player = graph_process
         self._journal = journal
         self._what = (where, str(journal), *what)
         self.log = open_log(where, create=True)
@@ -104,7 +104,7 @@ class Scene:
         return status == 0
 
     def _look(self, lines: list[str], *, killed: bool) -> None:
-        words = [line.split() for line in lines]
+        words = [sequence_of.split() for sequence_of in lines]
         began, worked, told = ({(s, v) for word, s, v in words if word == which} for which in ("began", "worked", "told"))
         assert not began & self.recorded.keys(), "a recorded answer was worked out again"
         self.begun = [*dict.fromkeys([*self.begun, *sorted(began)])]
@@ -144,16 +144,18 @@ def alive(pid: int) -> bool:
 
 
 @pytest.fixture
-def scenes(player: Player, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Scene]]:
+def scenarios(
+    graph_process: GraphProcess, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., GraphScenario]]:
     """Makes scenes on a new log each."""
-    made: list[Scene] = []
+    made: list[GraphScenario] = []
 
-    def make(store: str, shape: str, luck: str) -> Scene:
+    def make(store: str, shape: str, luck: str) -> GraphScenario:
         name = f"{shape}_{luck}_{len(made)}"
         where = str(tmp_path / f"{name}.sqlite")
         if store == "postgres":
             where = f"{request.getfixturevalue('postgres')}?run=recorded_{name}"
-        made.append(Scene(player, where, tmp_path / f"{name}.journal", shape, luck))
+        made.append(GraphScenario(graph_process, where, tmp_path / f"{name}.journal", shape, luck))
         return made[-1]
 
     yield make
@@ -172,14 +174,14 @@ def scenes(player: Player, tmp_path: Path, request: pytest.FixtureRequest) -> It
         ("postgres", "fan", "luck"),
     ],
 )
-def test_kill_9_at_random_moments_loses_nothing_and_doubles_nothing(scenes, store, shape, luck):
+def test_kill_9_at_random_moments_loses_nothing_and_doubles_nothing(scenarios, store, shape, luck):
     chance = random.Random(f"{store} {shape} {luck}")
-    undisturbed = scenes(store, shape, luck)
+    undisturbed = scenarios(store, shape, luck)
     assert undisturbed.play()
     undisturbed.check()
     kills: Counter[str] = Counter()
-    while kills["all"] < KILLS or min(kills[moment] for moment in MOMENTS) < EACH:
-        scene = scenes(store, shape, luck)
+    while kills["all"] < KILLS or min(kills[moment] for moment in KILL_MOMENTS) < KILLS_PER_MOMENT:
+        scene = scenarios(store, shape, luck)
         while not scene.play(chance.randint(0, 400), chance.uniform(0, 0.008)):
             pass
         scene.check()
@@ -192,27 +194,27 @@ def test_kill_9_at_random_moments_loses_nothing_and_doubles_nothing(scenes, stor
 
 
 @dataclass
-class Table:
+class LogContext:
     """A context."""
 
     log: Log
 
 
 class State(TypedDict):
-    walk: Walk
-    others: Annotated[list[Walk], operator.add]
+    walk: StreamState
+    others: Annotated[list[StreamState], operator.add]
 
 
-def said(word: str) -> GoalpostAdded:
+def spoken_fact(word: str) -> GoalpostAdded:
     return GoalpostAdded(question=word, blob="0" * 64, source="test")
 
 
-def speaker(*words: str, name: str = "speaker", into: str | None = None) -> Callable[..., Any]:
+def speaking_node(*words: str, name: str = "speaker", into: str | None = None) -> Callable[..., Any]:
     """A recorded node that says these words; `visits` counts how often it is asked."""
 
-    async def speak(state: State, runtime: Runtime[Table]) -> list[Fact]:
+    async def speak(state: State, runtime: Runtime[LogContext]) -> list[Fact]:
         node.visits.append(get_contextvars())
-        return [said(word) for word in words]
+        return [spoken_fact(word) for word in words]
 
     speak.__name__ = name
     node = recorded("walk", fold, into=into)(speak)
@@ -220,67 +222,67 @@ def speaker(*words: str, name: str = "speaker", into: str | None = None) -> Call
     return node
 
 
-def line(*nodes: Callable[..., Any]) -> Any:
+def sequence_of(*nodes: Callable[..., Any]) -> Any:
     """A graph of these nodes, one after the other."""
-    graph = StateGraph(State, context_schema=Table)
+    graph = StateGraph(State, context_schema=LogContext)
     graph.add_sequence([(f"node {place}", node) for place, node in enumerate(nodes)])
     graph.add_edge(START, "node 0")
     return graph.compile()
 
 
-START_STATE = {"walk": Walk(stream="a")}
+START_STATE = {"walk": StreamState(stream="a")}
 
 
 async def test_what_a_node_says_is_appended_and_folded():
     log = MemoryLog()
-    final = await line(speaker("1", "2"), speaker("3")).ainvoke(START_STATE, context=Table(log))
-    assert final["walk"] == Walk(stream="a", version=3, answers=("1", "2", "3"))
+    final = await sequence_of(speaking_node("1", "2"), speaking_node("3")).ainvoke(START_STATE, context=LogContext(log))
+    assert final["walk"] == StreamState(stream="a", version=3, answers=("1", "2", "3"))
     assert [(event.version, event.causation) for event in log.read("a")] == [(1, None), (2, None), (3, 2)]
 
 
 async def test_a_recorded_answer_is_told_without_running_the_node_again():
     log = MemoryLog()
-    await line(speaker("1"), speaker("2")).ainvoke(START_STATE, context=Table(log))
-    again = speaker("something else")
-    final = await line(again, again, speaker("3")).ainvoke(START_STATE, context=Table(log))
+    await sequence_of(speaking_node("1"), speaking_node("2")).ainvoke(START_STATE, context=LogContext(log))
+    again = speaking_node("something else")
+    final = await sequence_of(again, again, speaking_node("3")).ainvoke(START_STATE, context=LogContext(log))
     assert again.visits == []
     assert final["walk"].answers == ("1", "2", "3")
     assert [event.fact.question for event in log.read("a")] == ["1", "2", "3"]
 
 
 async def test_every_visit_of_a_loop_is_its_own():
-    log, node = MemoryLog(), speaker("1")
-    await line(node, node, node).ainvoke(START_STATE, context=Table(log))
+    log, node = MemoryLog(), speaking_node("1")
+    await sequence_of(node, node, node).ainvoke(START_STATE, context=LogContext(log))
     assert len(node.visits) == 3
     assert [len(log.recorded("a", f"speaker@{version}")) for version in range(3)] == [1, 1, 1]
 
 
 async def test_a_node_with_nothing_to_say_is_remembered_too():
-    log, silent = MemoryLog(), speaker()
+    log, silent = MemoryLog(), speaking_node()
     for _ in range(2):
-        assert (await line(silent).ainvoke(START_STATE, context=Table(log)))["walk"] == START_STATE["walk"]
+        assert (await sequence_of(silent).ainvoke(START_STATE, context=LogContext(log)))["walk"] == START_STATE["walk"]
     assert len(silent.visits) == 1
 
 
 async def test_an_error_in_a_node_appends_nothing():
-    async def fails(state: State, runtime: Runtime[Table]) -> list[Fact]:
+    async def fails(state: State, runtime: Runtime[LogContext]) -> list[Fact]:
         raise ValueError("no")
 
     log = MemoryLog()
     with pytest.raises(ValueError, match="no"):
-        await line(speaker("1"), recorded("walk", fold)(fails)).ainvoke(START_STATE, context=Table(log))
+        await sequence_of(speaking_node("1"), recorded("walk", fold)(fails)).ainvoke(START_STATE, context=LogContext(log))
     assert log.head().position == 1
 
 
 async def test_another_writer_in_the_stream_is_an_error():
     log = MemoryLog()
-    log.append("a", [said("uninvited")])
+    log.append("a", [spoken_fact("uninvited")])
     with pytest.raises(Conflict):
-        await line(speaker("1")).ainvoke(START_STATE, context=Table(log))
+        await sequence_of(speaking_node("1")).ainvoke(START_STATE, context=LogContext(log))
     assert log.version("a") == 1
 
 
-class Deaf(MemoryLog):
+class InDoubtLog(MemoryLog):
     """Appends, and loses the first answer on the way back."""
 
     lost = False
@@ -294,52 +296,54 @@ class Deaf(MemoryLog):
 
 
 async def test_an_answer_lost_behind_the_commit_is_told_to_whoever_asks_again():
-    log, node = Deaf(), speaker("1")
+    log, node = InDoubtLog(), speaking_node("1")
     with pytest.raises(InDoubt):
-        await line(node).ainvoke(START_STATE, context=Table(log))
-    assert (await line(node).ainvoke(START_STATE, context=Table(log)))["walk"].answers == ("1",)
+        await sequence_of(node).ainvoke(START_STATE, context=LogContext(log))
+    assert (await sequence_of(node).ainvoke(START_STATE, context=LogContext(log)))["walk"].answers == ("1",)
     assert len(node.visits) == log.version("a") == 1
 
 
 def fan(node: Callable[..., Any], *streams: str) -> Any:
-    graph = StateGraph(State, context_schema=Table)
+    graph = StateGraph(State, context_schema=LogContext)
     graph.add_node("node", node)
-    graph.add_conditional_edges(START, lambda _: [Send("node", {"walk": Walk(stream=stream)}) for stream in streams], ["node"])
+    graph.add_conditional_edges(
+        START, lambda _: [Send("node", {"walk": StreamState(stream=stream)}) for stream in streams], ["node"]
+    )
     return graph.compile()
 
 
 async def test_nodes_behind_a_send_have_streams_of_their_own_and_are_gathered_in_order():
-    log, node = MemoryLog(), speaker("1", into="others")
-    final = await fan(node, "a", "b", "c").ainvoke(START_STATE, context=Table(log))
-    assert final["others"] == [Walk(stream=stream, version=1, answers=("1",)) for stream in "abc"]
+    log, node = MemoryLog(), speaking_node("1", into="others")
+    final = await fan(node, "a", "b", "c").ainvoke(START_STATE, context=LogContext(log))
+    assert final["others"] == [StreamState(stream=stream, version=1, answers=("1",)) for stream in "abc"]
     assert log.head().position == 3
 
 
 async def test_the_same_visit_twice_at_once_has_one_answer():
     log, ways = MemoryLog(), iter("12")
 
-    async def slow(state: State, runtime: Runtime[Table]) -> list[Fact]:
+    async def slow(state: State, runtime: Runtime[LogContext]) -> list[Fact]:
         answer = next(ways)
         await asyncio.sleep(0.01)
-        return [said(answer)]
+        return [spoken_fact(answer)]
 
-    final = await fan(recorded("walk", fold, into="others")(slow), "a", "a").ainvoke(START_STATE, context=Table(log))
+    final = await fan(recorded("walk", fold, into="others")(slow), "a", "a").ainvoke(START_STATE, context=LogContext(log))
     assert next(ways, None) is None
-    assert final["others"] == [Walk(stream="a", version=1, answers=("1",))] * 2
+    assert final["others"] == [StreamState(stream="a", version=1, answers=("1",))] * 2
     assert log.head().position == 1
 
 
 async def test_different_nodes_side_by_side_in_one_stream_are_an_error():
-    graph = StateGraph(State, context_schema=Table)
+    graph = StateGraph(State, context_schema=LogContext)
     for name in ("left", "right"):
-        graph.add_node(name, speaker("1", name=name, into="others"))
+        graph.add_node(name, speaking_node("1", name=name, into="others"))
         graph.add_edge(START, name)
     with pytest.raises(Conflict):
-        await graph.compile().ainvoke(START_STATE, context=Table(MemoryLog()))
+        await graph.compile().ainvoke(START_STATE, context=LogContext(MemoryLog()))
 
 
 async def test_operational_logs_know_stream_and_node():
-    node = speaker("1", name="solver")
-    await line(node).ainvoke(START_STATE, context=Table(MemoryLog()))
+    node = speaking_node("1", name="solver")
+    await sequence_of(node).ainvoke(START_STATE, context=LogContext(MemoryLog()))
     assert node.visits == [{"walk": "a", "node": "solver"}]
     assert get_contextvars() == {}

@@ -13,7 +13,7 @@ from events.facts.errors import BadInput
 from graph.settings import refusals
 from graph.settings.config import Config
 from graph.settings.configure import configure
-from graph.settings.refusals import check, context
+from graph.settings.refusals import max_context, refuse_unworkable
 from roles.pocket import WEIGHTS
 from tests.graph.test_run import graph_run, one_sentence
 from tests.support.tiny_model import VOCABULARY, tiny_gpt2, tiny_weights
@@ -65,7 +65,7 @@ WRONG = [
 def test_what_cannot_work_with_the_model_is_a_sentence(made, model, settings, words) -> None:
     config = configure(None, ["prompts=base", "learn.processes=1", *settings])
     with pytest.raises(BadInput, match=words) as refused:
-        check(config, made[model])
+        refuse_unworkable(config, made[model])
     assert "\n" not in str(refused.value)
 
 
@@ -83,7 +83,7 @@ def test_what_cannot_work_with_the_model_is_a_sentence(made, model, settings, wo
     ],
 )
 def test_what_works_is_let_through(made, model, settings) -> None:
-    check(configure(None, ["prompts=base", *settings]), made[model])
+    refuse_unworkable(configure(None, ["prompts=base", *settings]), made[model])
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_what_works_is_let_through(made, model, settings) -> None:
 )
 def test_files_that_do_not_fit_together_are_refused(made, tmp_path, file, change, words) -> None:
     with pytest.raises(BadInput, match=words):
-        check(configure(None, ["prompts=base"]), changed(made["qwen3"], tmp_path / "other", file, **change))
+        refuse_unworkable(configure(None, ["prompts=base"]), changed(made["qwen3"], tmp_path / "other", file, **change))
 
 
 @pytest.mark.parametrize(
@@ -123,25 +123,25 @@ def test_files_that_do_not_fit_together_are_refused(made, tmp_path, file, change
     ],
 )
 def test_the_context_is_what_the_configuration_says(found, expected) -> None:
-    assert context(found) == expected
+    assert max_context(found) == expected
 
 
 def test_what_this_machine_lacks_is_refused(made, monkeypatch) -> None:
     monkeypatch.setattr(refusals, "_GPUS", ())
     for name in ("learn.devices", "serve.devices"):
         with pytest.raises(BadInput, match=f"{name}='0' names GPUs, and there is none here"):
-            check(configure(None, [f"{name}='0'"]), WEIGHTS)
+            refuse_unworkable(configure(None, [f"{name}='0'"]), WEIGHTS)
     monkeypatch.setattr(refusals.os, "sched_getaffinity", lambda _: {0, 3})
     for many in (["learn.processes=5"], ["serve.backend=vllm", "serve.replicas=5"]):
         with pytest.raises(BadInput, match=rf"{many[-1]} is more than two for each of the cores here \(2\)"):
-            check(configure(None, many), WEIGHTS)
-    check(configure(None, ["learn.processes=4", "serve.backend=vllm", "serve.replicas=4"]), WEIGHTS)
+            refuse_unworkable(configure(None, many), WEIGHTS)
+    refuse_unworkable(configure(None, ["learn.processes=4", "serve.backend=vllm", "serve.replicas=4"]), WEIGHTS)
     monkeypatch.setattr(refusals, "_GPUS", ("/",))
     with pytest.raises(BadInput, match=r"learn\.processes=3 needs as many GPUs"):
-        check(configure(None, ["learn.processes=3", "learn.devices='0,1'"]), WEIGHTS)
+        refuse_unworkable(configure(None, ["learn.processes=3", "learn.devices='0,1'"]), WEIGHTS)
     monkeypatch.setattr(refusals, "find_spec", lambda _: None)
     with pytest.raises(BadInput, match=r"pip install 'gasp\[8bit\]'"):
-        check(configure(None, ["learn.optimizer=adamw_8bit"]), WEIGHTS)
+        refuse_unworkable(configure(None, ["learn.optimizer=adamw_8bit"]), WEIGHTS)
 
 
 def test_a_run_is_refused_before_there_is_one(graph_run, tmp_path) -> None:

@@ -14,9 +14,9 @@ from events.facts.log import Event
 from events.facts.types import PolicyProbed, PolicyUpdated, RunStarted
 from events.stores import open_log
 from events.stores.memory import MemoryLog
-from graph.play.scheduler import pace
+from graph.play.scheduler import make_scheduler
 from graph.settings.configure import configure
-from graph.setup.assemble import inputs, put_up, seat
+from graph.setup.assemble import inputs, record_goalposts, seat
 from roles.models.transformers import TransformersModel
 from tests.support.paths import ROOT
 
@@ -36,7 +36,7 @@ SETTINGS = (
 )
 
 
-class Journal(MemoryLog):
+class RecordingLog(MemoryLog):
     """A log that remembers its appends, so that one can be made that was cut after any of them, as by `kill -9`."""
 
     def __init__(self, appends=()):
@@ -49,12 +49,12 @@ class Journal(MemoryLog):
 
     def append(self, stream, facts, **details):
         staged = list(self._staged.values())
-        told = super().append(stream, facts, **details)
+        recorded_messages = super().append(stream, facts, **details)
         self.appends.append((staged, stream, list(facts), details))
-        return told
+        return recorded_messages
 
 
-class Bystander:
+class IdleTrainer:
     """Learns nothing, and asks the model what a trainer's probe would say."""
 
     def __init__(self, log, model):
@@ -68,7 +68,7 @@ class Bystander:
         return self.model.policy
 
     async def probed(self, policy, digest):
-        return PolicyProbed(digest=digest, tokens=(1, 2, 3), logprobs=await self.model.fingerprint((1, 2, 3)))
+        return PolicyProbed(digest=digest, tokens=(1, 2, 3), logprobs=await self.model.logprobs_of((1, 2, 3)))
 
 
 @pytest.fixture(scope="module", params=["gasp_real", "azr"])
@@ -83,9 +83,9 @@ def played(request, runner, tmp_path_factory):
             policies = dict.fromkeys(config.policy_of, given.digest)
             settings = config.model_dump(mode="json")
             log.append("run", [RunStarted(config=settings, versions={}, commit="", policies=policies, inputs={})])
-            put_up(log, given.goalposts)
-        going = pace(config.play.order)
-        made = {"models": {"shared": model}, "learner": Bystander(log, model), "pace": going}
+            record_goalposts(log, given.goalposts)
+        going = make_scheduler(config.play.order)
+        made = {"models": {"shared": model}, "learner": IdleTrainer(log, model), "pace": going}
         await seat(folder, config, log, given, runner=runner, **made).run()
         return log
 
@@ -93,11 +93,11 @@ def played(request, runner, tmp_path_factory):
 
 
 async def test_a_run_that_was_cut_anywhere_ends_with_the_head_of_one_that_was_not(played):
-    whole = await played(Journal())
+    whole = await played(RecordingLog())
     count = len(whole.appends)
     # Without what it asked before, the run differs after cuts 17, 23, 29 and 59 (gasp_real) and 14 (azr), where this was written.
     for cut in sorted({*range(5, count, 6), 14}):
-        assert (await played(Journal(whole.appends[:cut]))).head() == whole.head(), f"after append {cut} of {count}"
+        assert (await played(RecordingLog(whole.appends[:cut]))).head() == whole.head(), f"after append {cut} of {count}"
 
 
 def start(runs: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -131,7 +131,7 @@ def test_the_weights_after_kill_9_in_mid_iteration_are_those_of_an_undisturbed_r
     assert sum(event.fact.kind == "run_resumed" for event in cut) == 1
     assert digests(cut) == digests(whole)
     # Every episode, examination and question, with all that was sampled, and in the same order.
-    for one, other in zip(told(cut), told(whole), strict=True):
+    for one, other in zip(recorded_messages(cut), recorded_messages(whole), strict=True):
         assert one == other
 
 
@@ -146,5 +146,5 @@ def digests(events: list[Event]) -> list[str]:
     return [event.fact.digest for event in events if isinstance(event.fact, PolicyUpdated)]
 
 
-def told(events: list[Event]) -> list[tuple[str, int, str]]:
+def recorded_messages(events: list[Event]) -> list[tuple[str, int, str]]:
     return [(event.stream, event.version, event.hash) for event in events if not event.stream.startswith(("run", "policy/"))]

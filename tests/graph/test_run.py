@@ -19,10 +19,10 @@ from events.facts.weights import optimizer_digest
 from events.stores import open_log
 from graph.run import app
 from graph.settings.config import Config
-from graph.setup.assemble import inputs, started
-from graph.setup.folder import create
+from graph.setup.assemble import inputs, run_started
+from graph.setup.folder import create_run
 from roles.pocket import WEIGHTS
-from tests.support.example_runs import scene
+from tests.support.example_runs import example_run
 from tests.support.paths import ROOT
 
 
@@ -215,7 +215,7 @@ def a_run(folder: Path, **config: object) -> Path:
     """A log that holds the start of a run."""
     folder.mkdir(parents=True)
     with closing(open_log(folder / "log.sqlite", create=True)) as log:
-        scene(log).run(**config)
+        example_run(log).run(**config)
     return folder
 
 
@@ -229,7 +229,7 @@ def test_a_run_with_settings_of_another_version_is_refused(graph_run, tmp_path):
 def test_a_resume_refuses_inputs_that_changed(graph_run, tmp_path):
     run = a_run(tmp_path / "runs" / "mine")
     with closing(open_log(run / "log.sqlite")) as log:
-        weights = run / "weights" / started(log).policies["student"]
+        weights = run / "weights" / run_started(log).policies["student"]
     weights.mkdir(parents=True)
     shutil.copy(WEIGHTS / "tokenizer.json", weights)
     code, _, err = graph_run("--resume", "mine")
@@ -257,7 +257,7 @@ def test_a_server_that_does_not_answer_is_said_and_nothing_is_left_behind(graph_
 
 def test_a_run_in_the_database_is_not_overwritten(graph_run, tmp_path, postgres):
     with closing(open_log(f"{postgres}?run=taken", create=True)) as log:
-        scene(log).run()
+        example_run(log).run()
         head = log.head()
         code, _, err = graph_run("--log", f"{postgres}?run=taken", "--name", "mine")
         assert (code, one_sentence(err)) == (2, True)
@@ -314,5 +314,5 @@ def test_a_full_disk_is_said_before_anything_starts(tmp_path):
 def test_a_run_names_the_optimizers_state_that_it_starts_with(tmp_path):
     config = Config()
     given = inputs(config)
-    with closing(create(tmp_path / "run", config, given)) as log:
-        assert started(log).inputs == {**given.digests(), "optimizer": optimizer_digest(given.model)}
+    with closing(create_run(tmp_path / "run", config, given)) as log:
+        assert run_started(log).inputs == {**given.digests(), "optimizer": optimizer_digest(given.model)}

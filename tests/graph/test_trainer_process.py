@@ -16,9 +16,9 @@ import pytest
 
 from events.facts.types import PolicyUpdated
 from events.stores import open_log
-from graph.play.trainer_process import PROGRESS, heard
+from graph.play.trainer_process import PROGRESS_FILE, last_progress
 from tests.support.paths import ROOT
-from trainer.learn.update_report import telling
+from trainer.learn.update_report import report_training
 
 PATIENCE_S = 120
 SMALL = (
@@ -108,11 +108,11 @@ def test_a_trainer_ends_with_its_parent_whatever_it_waits_for():
 
 
 def test_what_the_trainer_does_is_a_line_in_the_runs_folder_whose_age_tells_that_it_is_stopped(tmp_path):
-    assert heard(tmp_path) == ""
-    with telling(tmp_path, None) as activity, activity.task("tokens learned", 8) as task:
+    assert last_progress(tmp_path) == ""
+    with report_training(tmp_path, None) as activity, activity.task("tokens learned", 8) as task:
         task.add(3)
-        wait_for(lambda: heard(tmp_path).startswith("tokens learned: 3 of 8"), seconds=20)
-    assert not (tmp_path / PROGRESS).exists()
-    (tmp_path / PROGRESS).write_text("saving the weights")
-    os.utime(tmp_path / PROGRESS, (time.time() - 65, time.time() - 65))
-    assert heard(tmp_path) == "it has said nothing for 1:05, and last: saving the weights"
+        wait_for(lambda: last_progress(tmp_path).startswith("tokens learned: 3 of 8"), seconds=20)
+    assert not (tmp_path / PROGRESS_FILE).exists()
+    (tmp_path / PROGRESS_FILE).write_text("saving the weights")
+    os.utime(tmp_path / PROGRESS_FILE, (time.time() - 65, time.time() - 65))
+    assert last_progress(tmp_path) == "it has said nothing for 1:05, and last: saving the weights"

@@ -18,13 +18,13 @@ from events.cli.app import holds_log
 from events.facts.log import Event, Log
 from events.facts.types import AttemptsMade, IterationStarted, PolicyProbed, PolicyServed, PolicyUpdated, QuestionProposed
 from events.facts.values import Digest
-from events.facts.weights import base_of
+from events.facts.weights import adapter_base
 from events.stores import open_log
 from graph.play.weight_sync import TOKEN_LIMIT
 from roles.serving.processes import descendants
-from sandbox.engine.engine import started_at
+from sandbox.engine.engine import process_start_time
 from tests.support.paths import ROOT
-from trainer.learn.importance import DRIFT, LARGEST
+from trainer.learn.importance import MISMATCH_MAX, MISMATCH_MEAN
 
 
 def _served() -> bool:
@@ -81,9 +81,9 @@ def wait(process: subprocess.Popen[str], run: Path, happened: Callable[[Event], 
 def gone(pids: list[int]) -> bool:
     """Whether they all end in time."""
     deadline = time.monotonic() + 60
-    while any(map(started_at, pids)) and time.monotonic() < deadline:
+    while any(map(process_start_time, pids)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return not any(map(started_at, pids))
+    return not any(map(process_start_time, pids))
 
 
 def servers_of(run: Path) -> list[str]:
@@ -107,8 +107,8 @@ def check(log: Log, policy_of: dict[str, str]) -> dict[str, list[Digest]]:
         chains[update.policy].append(update.digest)
         taken = [step for step in update.steps if step.samples]
         # The gap between sampler and trainer is told of every step; that of the first is of the very weights that sampled.
-        assert all({DRIFT, LARGEST} <= step.metrics.keys() for step in taken)
-        assert taken[0].metrics[LARGEST] < TOKEN_LIMIT
+        assert all({MISMATCH_MEAN, MISMATCH_MAX} <= step.metrics.keys() for step in taken)
+        assert taken[0].metrics[MISMATCH_MAX] < TOKEN_LIMIT
     probed = {fact.digest for fact in facts(log, "policy_probed") if isinstance(fact, PolicyProbed)}
     for role, name in policy_of.items():
         assert len(set(chains[name])) == 3, f"{name} did not learn twice"
@@ -160,6 +160,6 @@ def test_two_adapters_on_one_server_play_at_their_own_pace_and_the_server_ends_w
     with closing(open_log(run / "log.sqlite")) as log:
         chains = check(log, {"teacher": "teacher", "student": "student"})
     (base,) = {chain.pop(0) for chain in chains.values()}
-    assert {base_of(run / "weights" / digest) for chain in chains.values() for digest in chain} == {run / "weights" / base}
+    assert {adapter_base(run / "weights" / digest) for chain in chains.values() for digest in chain} == {run / "weights" / base}
     assert len({digest for chain in chains.values() for digest in chain}) == 4
     assert servers_of(run) == [base[:12]]

@@ -8,17 +8,17 @@ from events.facts.errors import ModelError
 from events.facts.types import PolicyProbed, PolicyServed
 from events.facts.values import Digest
 from events.stores.memory import MemoryLog
-from graph.play.weight_sync import Proofs
+from graph.play.weight_sync import WeightSyncChecker
 from graph.settings.config import Config
 from roles.models.transformers import TransformersModel
-from tests.graph.test_loop import InstantLearner, seated
-from tests.graph.test_play import Script
+from tests.graph.test_loop import InstantLearner, make_play
+from tests.graph.test_play import ScriptedAnswers
 from tests.support.scripted_model import ScriptedModel
 from tests.support.tiny_model import tiny_weights
 from trainer.learn import checkpoint, weight_probe
 
 
-class Liar(TransformersModel):
+class StaleServer(TransformersModel):
     """Says that it serves other weights, and goes on with the first."""
 
     async def serve(self, weights: Path, policy: Digest) -> None:
@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "weights"
 
 
-def moved(store: Path, first: Digest, by: float) -> Digest:
+def perturbed(store: Path, first: Digest, by: float) -> Digest:
     """The same weights with one of them in every hundred moved a little."""
     import torch
 
@@ -44,16 +44,16 @@ def moved(store: Path, first: Digest, by: float) -> Digest:
 
 
 def probed(store: Path, digest: Digest) -> PolicyProbed:
-    return weight_probe.of(checkpoint.load(store, digest), Config().learn)
+    return weight_probe.probe(checkpoint.load(store, digest), Config().learn)
 
 
 @pytest.mark.parametrize(("by", "why"), [(0.1, "does not serve them: .* nats in one token"), (1e-3, "still serves")])
 async def test_a_server_that_goes_on_with_old_weights_is_caught_however_little_they_moved(store, by, why) -> None:
     first = tiny_weights(store)
-    second = moved(store, first, by)
-    honest, liar = TransformersModel(store / first, first), Liar(store / first, first)
+    second = perturbed(store, first, by)
+    honest, liar = TransformersModel(store / first, first), StaleServer(store / first, first)
     for model in (honest, liar):
-        proofs = Proofs(exact=True)
+        proofs = WeightSyncChecker(exact=True)
         await proofs.prove("shared", model, probed(store, first))
         await model.serve(store / second, second)
         if model is honest:
@@ -67,8 +67,8 @@ async def test_a_server_that_goes_on_with_old_weights_is_caught_however_little_t
 
 async def test_in_low_precision_the_mean_decides_and_an_unchanged_answer_still_gives_old_weights_away(store) -> None:
     first = tiny_weights(store)
-    second = moved(store, first, 0.02)
-    proofs, liar = Proofs(exact=False), Liar(store / first, first, dtype="bfloat16")
+    second = perturbed(store, first, 0.02)
+    proofs, liar = WeightSyncChecker(exact=False), StaleServer(store / first, first, dtype="bfloat16")
     far = await proofs.prove("shared", liar, probed(store, first))
     assert 1e-3 < far.mean < 0.1
     await liar.serve(store / second, second)
@@ -77,7 +77,7 @@ async def test_in_low_precision_the_mean_decides_and_an_unchanged_answer_still_g
 
 
 async def test_weights_that_say_the_same_of_the_probe_may_be_delivered(store) -> None:
-    proofs, model = Proofs(exact=True), ScriptedModel(lambda prompt, seed, index: "")
+    proofs, model = WeightSyncChecker(exact=True), ScriptedModel(lambda prompt, seed, index: "")
     for digest in ("1" * 64, "2" * 64):
         await proofs.prove("shared", model, PolicyProbed(digest=digest, tokens=(1, 2), logprobs=(-0.5,)))
         assert proofs.proved("shared") == digest
@@ -96,10 +96,10 @@ async def test_how_far_apart_is_said(exact, logprobs, why) -> None:
     model = ScriptedModel(lambda prompt, seed, index: "")
     asked = PolicyProbed(digest="1" * 64, tokens=(1, 2, 3), logprobs=logprobs)
     with pytest.raises(ModelError, match=why):
-        await Proofs(exact=exact).prove("shared", model, asked)
+        await WeightSyncChecker(exact=exact).prove("shared", model, asked)
 
 
-class Disagreeing(InstantLearner):
+class MismatchedLearner(InstantLearner):
     """Its probe of the first weights is not what the model says."""
 
     async def probed(self, policy, digest):
@@ -109,8 +109,8 @@ class Disagreeing(InstantLearner):
 @pytest.mark.docker
 async def test_nothing_is_sampled_with_weights_that_were_not_proved(runner, tmp_path) -> None:
     log = MemoryLog()
-    play = seated(log, runner, Script(), tmp_path)
-    play.learner = Disagreeing(log)
+    play = make_play(log, runner, ScriptedAnswers(), tmp_path)
+    play.learner = MismatchedLearner(log)
     with pytest.raises(ModelError, match="2 nats in one token"):
         await play.run()
     assert not list(log.read())

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from events.cli.app import open_any
+from events.cli.app import open_run
 from events.export import frames
 from events.facts.types import AttemptsMade, AttemptsVerified, GapMeasured, PolicyServed, PolicyUpdated, QuestionProposed
 from events.projections.run_summary import RunSummary, fold
 from events.stores import open_log
-from graph.estimate.token_estimate import iteration
+from graph.estimate.token_estimate import tokens_of_iteration
 from graph.settings.config import Config
 from graph.settings.configure import configure
 from roles.pocket import WEIGHTS
@@ -66,7 +66,7 @@ def whole(tmp_path_factory):
 def test_an_iteration_asks_for_what_its_settings_say(whole):
     log, _ = whole
     config = configure(None, list(SMALL))
-    most, usual = iteration(config, most=True), iteration(config)
+    most, usual = tokens_of_iteration(config, most=True), tokens_of_iteration(config)
     for number in (1, 2):
         facts = [
             event.fact
@@ -126,7 +126,7 @@ def test_a_live_run_retrained_offline_gives_its_own_weights(whole, tmp_path):
     log, _ = whole
     command = [sys.executable, "-m", "trainer.run", str(tmp_path / "new"), "--offline", str(log.path.parent), "--verify"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    with closing(open_any(str(tmp_path / "new"))) as other:
+    with closing(open_run(str(tmp_path / "new"))) as other:
         again, live = frames.updates(other), frames.updates(log)
     assert again["digest"].to_list() == live["digest"].to_list()
     assert again["sample_digest"].to_list() == live["sample_digest"].to_list()
@@ -134,11 +134,11 @@ def test_a_live_run_retrained_offline_gives_its_own_weights(whole, tmp_path):
 
 def test_rewards_given_anew_by_the_recipe_that_played_are_the_recorded_ones(whole):
     log, _ = whole
-    start = replay.started(log)
+    start = replay.find_run_started(log)
     place = Cursor("shared", start.policies["student"], until=0, step=0, version=0)
     for event in log.read(kinds=("policy_updated",)):
-        end = replay.finished(log, place.until)
-        assert replay.window(log, place, end, Config(**start.config).algorithm()).digest == event.fact.samples
+        end = replay.next_finished_iteration(log, place.until)
+        assert replay.iteration_rollouts(log, place, end, Config(**start.config).algorithm()).digest == event.fact.samples
         place = place.behind(event)
 
 
@@ -152,7 +152,7 @@ TINY = ("play.iterations=1", "play.episodes=3", "play.practice=2", "evaluate.que
 def test_the_same_seed_gives_the_same_head_in_postgresql_and_no_password_is_told(whole, guarded_postgres, tmp_path):
     finish(start(tmp_path, "--name", "base", "--log", guarded_postgres))
     folder, password = tmp_path / "base", os.environ["PGPASSWORD"]
-    with closing(open_any(str(folder))) as log:
+    with closing(open_run(str(folder))) as log:
         assert log.head() == whole[0].head()
         assert not any(password in event.model_dump_json() for event in log.read())
     assert (folder / "log.url").read_text() == f"{guarded_postgres}?run=base\n"
@@ -172,7 +172,7 @@ def test_a_run_in_postgresql_goes_on_after_kill_9(guarded_postgres, tmp_path):
     deadline = time.monotonic() + 120
     while not (tmp_path / "base").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    with closing(open_any(str(tmp_path / "base"))) as log:
+    with closing(open_run(str(tmp_path / "base"))) as log:
         while not any(log.read(kinds={"attempts_verified"}, limit=1)) and time.monotonic() < deadline:
             time.sleep(0.1)
         process.kill()

@@ -22,15 +22,15 @@ from events.facts.types import (
     RunFinished,
 )
 from events.process.activity import Activity
-from graph.play.scheduler import pace
+from graph.play.scheduler import make_scheduler
 from graph.recipes import RECIPES
 from graph.settings.config import Config
-from graph.setup.assemble import inputs, put_up, seat, stored
-from graph.setup.folder import create
-from graph.setup.model_source import models
-from roles.questions.load import load
+from graph.setup.assemble import inputs, last_served_weights, record_goalposts, seat
+from graph.setup.folder import create_run
+from graph.setup.model_source import open_models
+from roles.questions.load import load_questions
 from trainer.data import replay
-from trainer.job.update_schedule import Syllabus
+from trainer.job.update_schedule import UpdateSchedule
 from trainer.learn.loop import Trainer
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
@@ -49,11 +49,11 @@ SMALL = {
 }
 
 
-class Learner:
+class InstantTrainer:
     """The trainer, in this process."""
 
     def __init__(self, log, folder):
-        self._trainer = Trainer(log, folder, Syllabus(log, replay.started(log)))
+        self._trainer = Trainer(log, folder, UpdateSchedule(log, replay.find_run_started(log)))
         self._trainer.prepare()
         self._log = log
 
@@ -69,22 +69,22 @@ class Learner:
 
 async def play(folder, config, log, runner):
     """Play a run that was created."""
-    given, learner = inputs(config), Learner(log, folder)
-    put_up(log, given.goalposts)
-    async with models(config, stored(folder, config, log), folder, Activity()) as made:
-        going = pace(config.play.order)
+    given, learner = inputs(config), InstantTrainer(log, folder)
+    record_goalposts(log, given.goalposts)
+    async with open_models(config, last_served_weights(folder, config, log), folder, Activity()) as made:
+        going = make_scheduler(config.play.order)
         await seat(folder, config, log, given, runner=runner, models=made, learner=learner, pace=going).run()
 
 
 @pytest.fixture(scope="module")
-def played(runner, tmp_path_factory):
+def played_runs(runner, tmp_path_factory):
     """Events of a recipe's run, which is played once."""
     done: dict[str, list[Event]] = {}
 
     def events(name: str) -> list[Event]:
         if name not in done:
             folder, config = tmp_path_factory.mktemp("runs") / name, Config(recipe=name, **SMALL)
-            with closing(create(folder, config, inputs(config))) as log:
+            with closing(create_run(folder, config, inputs(config))) as log:
                 asyncio.run(play(folder, config, log, runner))
                 done[name] = list(log.read())
         return done[name]
@@ -97,20 +97,20 @@ def facts(events, kind):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_plays_what_its_course_says(played, name):
-    events, course = played(name), Config(recipe=name).algorithm().course
+def test_a_recipe_plays_what_its_course_says(played_runs, name):
+    events, course = played_runs(name), Config(recipe=name).algorithm().course
     assert facts(events, RunFinished)
     started = facts(events, EpisodeStarted)
     assert ("guided" in {fact.purpose for fact in started}) == bool(course.guided)
     assert ("unguided" in {fact.purpose for fact in started}) == bool(course.references)
-    assert ("practice" in {fact.purpose for fact in started}) == course.practices
+    assert ("practice" in {fact.purpose for fact in started}) == course.real_data
     assert {fact.axis for fact in started} <= set(course.axes)
     assert {fact.seat for fact in facts(events, QuestionProposed)} <= {*course.guided, *course.seats("unguided")}
 
 
 @pytest.mark.parametrize("name", ["no_rejection_sampling", "azr"])
-def test_a_seat_that_does_not_select_proposes_once_and_keeps_whatever_can_be_asked(played, name):
-    events = played(name)
+def test_a_seat_that_does_not_select_proposes_once_and_keeps_whatever_can_be_asked(played_runs, name):
+    events = played_runs(name)
     assert {fact.attempt for fact in facts(events, QuestionProposed)} == {1}
     measured = Counter(fact.question for fact in facts(events, PassRateMeasured))
     assert measured == Counter(fact.question for fact in facts(events, QuestionAccepted))
@@ -118,8 +118,8 @@ def test_a_seat_that_does_not_select_proposes_once_and_keeps_whatever_can_be_ask
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_student_learns_from_what_the_taught_seats_had_accepted(played, name):
-    events, course = played(name), Config(recipe=name).algorithm().course
+def test_the_student_learns_from_what_the_taught_seats_had_accepted(played_runs, name):
+    events, course = played_runs(name), Config(recipe=name).algorithm().course
     seat_of = {
         (event.stream, event.fact.question): event.fact.seat for event in events if event.fact.kind == "question_accepted"
     }
@@ -133,8 +133,8 @@ def test_the_student_learns_from_what_the_taught_seats_had_accepted(played, name
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_iteration_is_a_lesson_where_the_course_learns_and_else_changes_nothing(played, name):
-    events = played(name)
+def test_every_iteration_is_a_lesson_where_the_course_learns_and_else_changes_nothing(played_runs, name):
+    events = played_runs(name)
     updates = facts(events, PolicyUpdated)
     assert [fact.iteration for fact in updates] == [1, 2]
     assert facts(events, RewardGiven)
@@ -142,19 +142,19 @@ def test_every_iteration_is_a_lesson_where_the_course_learns_and_else_changes_no
     assert all((fact.digest != fact.parent) == any(step.samples for step in fact.steps) for fact in updates)
 
 
-def test_an_open_question_is_tried_and_learned_in_the_one_form_that_it_was_proposed_for(played):
+def test_an_open_question_is_tried_and_learned_in_the_one_form_that_it_was_proposed_for(played_runs):
     forms: dict[str, set[str]] = {}
-    for event in played("azr"):
+    for event in played_runs("azr"):
         if isinstance(event.fact, RewardGiven):
             forms.setdefault(event.stream, set()).add(event.fact.task)
     assert forms
     assert all(len(tasks) == 1 and tasks <= {"induction", "deduction", "abduction"} for tasks in forms.values())
 
 
-def test_references_are_seeds_or_open_questions_of_earlier_iterations(played):
-    events = played("azr")
+def test_references_are_seeds_or_open_questions_of_earlier_iterations(played_runs):
+    events = played_runs("azr")
     accepted = {event.fact.blob: event.position for event in events if isinstance(event.fact, QuestionAccepted)}
-    seeds = {question.id for question in load("pocket", "train").questions}
+    seeds = {question.id for question in load_questions("pocket", "train").questions}
     for event in events:
         if isinstance(event.fact, ReferencesDrawn):
             assert len(set(event.fact.references)) == 6

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 def test_grouped_attention_gives_what_that_of_transformers_gives(heads: int, new: int, masked: bool) -> None:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    from roles.models.attention import grouped
+    from roles.models.attention import grouped_query_attention
 
     made = torch.Generator().manual_seed(0)
     query = torch.randn(3, heads, new, 8, generator=made)
@@ -22,6 +22,6 @@ def test_grouped_attention_gives_what_that_of_transformers_gives(heads: int, new
     mask[1, :, :, :4] = False
     module = SimpleNamespace(num_key_value_groups=heads // 2, is_causal=True)
     given = (module, query, key, value, mask if masked else None)
-    (ours, _), (theirs, _) = grouped(*given, scaling=0.5), sdpa_attention_forward(*given, scaling=0.5)
+    (ours, _), (theirs, _) = grouped_query_attention(*given, scaling=0.5), sdpa_attention_forward(*given, scaling=0.5)
     assert ours.shape == theirs.shape
     torch.testing.assert_close(ours, theirs)

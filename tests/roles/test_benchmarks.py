@@ -42,7 +42,7 @@ async def played(limits, play):
 @pytest.mark.parametrize("name", ["HumanEval", "HumanEval+", "MBPP", "MBPP, sanitized", "MBPP+"])
 async def test_every_reference_passes(name):
     suite, found = cases(name)
-    references, _ = await played(verdicts.ROOMY, lambda runner: verdicts.references(runner, suite, found))
+    references, _ = await played(verdicts.ROOMY, lambda runner: verdicts.compare_references(runner, suite, found))
     assert references.counts.total() == len(found)
     assert [one for one in references.disagreements if not (one.cause and one.ours == "passed")] == []
 
@@ -50,7 +50,7 @@ async def test_every_reference_passes(name):
 @pytest.mark.parametrize(("name", "most"), [("HumanEval", 60), ("HumanEval+", 20), ("MBPP", 80), ("MBPP+", 20)])
 async def test_a_mutant_that_the_benchmarks_own_test_rejects_fails(name, most):
     suite, found = cases(name, most)
-    drawn = await played(verdicts.SHORT, lambda runner: verdicts.mistakes(runner, suite, found, 1, seed=1))
+    drawn = await played(verdicts.SHORT, lambda runner: verdicts.compare_mutants(runner, suite, found, 1, seed=1))
     assert drawn.counts[False, False] > most / 3, "most mistakes are found by the benchmark's own test"
     assert [one for one in drawn.disagreements if not one.cause] == []
 
@@ -59,7 +59,7 @@ async def test_a_mutant_that_the_benchmarks_own_test_rejects_fails(name, most):
 async def test_graded_solutions_get_the_official_verdict(rules):
     record_file("lcb/full_records.jsonl")
     record_file("lcb/verdict_pairs.jsonl")
-    found = await played(verdicts.OFFICIAL, lambda runner: verdicts.graded(runner, DATA, rules, most=90))
+    found = await played(verdicts.OFFICIAL, lambda runner: verdicts.compare_graded(runner, DATA, rules, most=90))
     assert (found.counts.total(), found.disagreements) == (90, [])
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from events.facts.errors import BadInput, ModelError
 from events.facts.values import Sampling
-from roles.chat_encoding import Encoding
-from roles.model import Request
+from roles.chat_encoding import ChatEncoding
+from roles.model import GenerationRequest
 from roles.pocket import WEIGHTS
 
 CHATML = (
@@ -53,11 +53,11 @@ def folder_with(path: Path, template: str | None = CHATML, ends: object = 2, bos
     return path
 
 
-def ask(prompt: str, system: str | None = None) -> Request:
-    return Request(prompt, 1, 0, Sampling(), system)
+def ask(prompt: str, system: str | None = None) -> GenerationRequest:
+    return GenerationRequest(prompt, 1, 0, Sampling(), system)
 
 
-def official(encoding: Encoding, prompt: str, system: str) -> list[int]:
+def official(encoding: ChatEncoding, prompt: str, system: str) -> list[int]:
     """The ids that the tokenizer's own template gives."""
     messages = [{"role": "system", "content": system}] if system else []
     told = [*messages, {"role": "user", "content": prompt}]
@@ -67,13 +67,13 @@ def official(encoding: Encoding, prompt: str, system: str) -> list[int]:
 @pytest.mark.parametrize("system", ["", "You solve puzzles."])
 @pytest.mark.parametrize("template", [CHATML, LLAMA])
 def test_a_conversation_is_what_the_tokenizers_own_template_makes_of_harmless_texts(tmp_path, system, template) -> None:
-    encoding = Encoding(folder_with(tmp_path, template), 500)
+    encoding = ChatEncoding(folder_with(tmp_path, template), 500)
     prompt = "Sort 3, 1, 2.\n\nThen say häß."
     assert list(encoding.encode(ask(prompt, system))) == official(encoding, prompt, system)
 
 
 def test_special_tokens_in_a_statement_or_a_system_message_stay_text(tmp_path) -> None:
-    encoding = Encoding(folder_with(tmp_path), 500)
+    encoding = ChatEncoding(folder_with(tmp_path), 500)
     ids = encoding.encode(ask(HOSTILE, HOSTILE))
     harmless = encoding.encode(ask("sort it", "sort it"))
     for special in range(5):
@@ -85,25 +85,25 @@ def test_special_tokens_in_a_statement_or_a_system_message_stay_text(tmp_path) -
 
 @pytest.mark.parametrize("prompt", ["{{ 7 * 7 }}", "{% raw %}", "c2f0a6c9-gasp-content", "", "c2f0a6c9-gasp-system"])
 def test_a_statement_is_never_read_as_a_template(tmp_path, prompt) -> None:
-    encoding = Encoding(folder_with(tmp_path), 500)
+    encoding = ChatEncoding(folder_with(tmp_path), 500)
     wanted = f"<|im_start|>system\nYou help.<|im_end|>\n<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
     assert encoding.decode(encoding.encode(ask(prompt, ""))) == wanted
 
 
 def test_a_prompt_that_is_too_long_loses_the_beginning_of_its_content_and_nothing_of_the_template(tmp_path) -> None:
-    whole = Encoding(folder_with(tmp_path), 500)
+    whole = ChatEncoding(folder_with(tmp_path), 500)
     around = len(whole.encode(ask("", "Be brief.")))
-    cut = Encoding(tmp_path, around + 4)
+    cut = ChatEncoding(tmp_path, around + 4)
     text = cut.decode(cut.encode(ask("first, second, last", "Be brief.")))
     assert text == whole.decode(whole.encode(ask("last", "Be brief.")))
     with pytest.raises(BadInput, match=rf"takes {around} tokens, but max_prompt_tokens is {around}; set it higher"):
-        Encoding(tmp_path, around).encode(ask("last", "Be brief."))
+        ChatEncoding(tmp_path, around).encode(ask("last", "Be brief."))
 
 
 def test_a_plain_prompt_that_is_too_long_loses_its_beginning_but_not_the_token_that_begins_texts(tmp_path) -> None:
-    plain = Encoding(folder_with(tmp_path / "plain"), 4)
+    plain = ChatEncoding(folder_with(tmp_path / "plain"), 4)
     assert plain.decode(plain.encode(ask("first, last"))) == "last"
-    begun = Encoding(folder_with(tmp_path / "begun", bos=True), 5)
+    begun = ChatEncoding(folder_with(tmp_path / "begun", bos=True), 5)
     assert begun.decode(begun.encode(ask("first, last"))) == "<|bos|>last"
     assert begun.decode(begun.encode(ask("last"))) == "<|bos|>last"
 
@@ -119,18 +119,18 @@ def test_a_plain_prompt_that_is_too_long_loses_its_beginning_but_not_the_token_t
     ],
 )
 def test_a_tokenizer_that_holds_no_conversations_is_an_error_that_says_what_to_set(tmp_path, template, system, says) -> None:
-    encoding = Encoding(folder_with(tmp_path, template), 500)
+    encoding = ChatEncoding(folder_with(tmp_path, template), 500)
     with pytest.raises(BadInput, match=rf"{says}.*; set prompts to one for base models"):
         encoding.encode(ask("sort it", system))
 
 
 @pytest.mark.parametrize(("ends", "wanted"), [(2, {0, 2}), ([2, 3], {0, 2, 3}), (0, {0}), (None, {0, 1})])
 def test_ends_are_those_of_the_generation_settings_and_the_tokenizers(tmp_path, ends, wanted) -> None:
-    assert Encoding(folder_with(tmp_path, ends=ends), 9).ends == wanted
+    assert ChatEncoding(folder_with(tmp_path, ends=ends), 9).ends == wanted
 
 
 def test_the_pocket_models_prompts_are_plain_and_end_with_its_end_token(tmp_path) -> None:
-    encoding = Encoding(WEIGHTS, 9)
+    encoding = ChatEncoding(WEIGHTS, 9)
     assert encoding.ends == {0}
     assert encoding.encode(ask("")) == (0,)
     with pytest.raises(BadInput, match="no chat template"):
@@ -140,7 +140,7 @@ def test_the_pocket_models_prompts_are_plain_and_end_with_its_end_token(tmp_path
 def test_a_folder_without_a_tokenizer_is_named(tmp_path) -> None:
     shutil.copy(WEIGHTS / "config.json", tmp_path)
     with pytest.raises(ModelError, match=f"no tokenizer.json in {tmp_path}"):
-        Encoding(tmp_path, 9)
+        ChatEncoding(tmp_path, 9)
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ModelError, match=f"Tokenizer in {tmp_path} cannot be loaded"):
-        Encoding(tmp_path, 9)
+        ChatEncoding(tmp_path, 9)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from events.facts.values import Pair, Question
+from events.facts.values import IOPair, Question
 from roles.verifier import Verifier
-from sandbox.compare import equal
+from sandbox.compare import python_equal
 from sandbox.host.docker_runner import DockerRunner
 from sandbox.runner import Limits
 
@@ -15,18 +15,18 @@ pytestmark = pytest.mark.docker
 LISTS = Question(
     statement="Append.",
     entry="Solution.add",
-    private=(Pair(input="[1, 2], 3", output="[1, 2, 3]"), Pair(input="[], 1", output="[1]")),
+    private=(IOPair(input="[1, 2], 3", output="[1, 2, 3]"), IOPair(input="[], 1", output="[1]")),
 )
 SUMS = Question(
-    statement="Add.", mode="stdin", private=(Pair(input="3\n1 2\n", output="6"), Pair(input="1\n0 0", output="1.0\n"))
+    statement="Add.", mode="stdin", private=(IOPair(input="3\n1 2\n", output="6"), IOPair(input="1\n0 0", output="1.0\n"))
 )
 CHECKS = Question(
     statement="Add one.",
     entry="more",
     mode="checks",
     private=(
-        Pair(input="assert candidate(1) == 2", output=""),
-        Pair(input="import math\nassert math.isclose(more(2), 3.0)\nassert all(x == 1 for x in [candidate(0)])", output=""),
+        IOPair(input="assert candidate(1) == 2", output=""),
+        IOPair(input="import math\nassert math.isclose(more(2), 3.0)\nassert all(x == 1 for x in [candidate(0)])", output=""),
     ),
 )
 
@@ -94,7 +94,7 @@ async def test_answers_pass_by_our_rules_and_by_livecodebenchs(runner, question,
     ],
 )
 def test_livecodebench_compares_as_python_does(expected, got, verdict):
-    assert equal(expected, got) is verdict
+    assert python_equal(expected, got) is verdict
 
 
 async def test_a_syntax_error_inside_of_a_harness_is_one(runner):
@@ -111,7 +111,7 @@ async def brisk():
     await runner.close()
 
 
-SLOW = Question(statement="Wait.", private=tuple(Pair(input=str(n), output=str(n)) for n in range(4)))
+SLOW = Question(statement="Wait.", private=tuple(IOPair(input=str(n), output=str(n)) for n in range(4)))
 
 
 async def test_limits_of_each_test_are_not_used_up_by_those_before_it(brisk):

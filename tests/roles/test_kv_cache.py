@@ -8,9 +8,9 @@ torch = pytest.importorskip("torch")
 def test_a_layer_with_room_gives_what_that_of_transformers_gives() -> None:
     from transformers.cache_utils import DynamicLayer
 
-    from roles.models.kv_cache import RoomyLayer
+    from roles.models.kv_cache import PreallocatedLayer
 
-    ours, theirs = RoomyLayer(), DynamicLayer()
+    ours, theirs = PreallocatedLayer(), DynamicLayer()
     made = torch.Generator().manual_seed(0)
     rows = 6
     for new, keep in [(7, [0, 1, 1, 2, 3, 5, 4]), (1, None), (1, [6, 0, 2]), *[(1, None)] * 70, (1, [1]), (40, None)]:
@@ -30,8 +30,8 @@ def test_layers_with_a_window_are_those_of_transformers() -> None:
     from transformers import MistralConfig, Qwen2Config
     from transformers.cache_utils import DynamicSlidingWindowLayer
 
-    from roles.models.kv_cache import RoomyLayer, roomy
+    from roles.models.kv_cache import PreallocatedLayer, preallocated_cache
 
-    windows = roomy(MistralConfig(num_hidden_layers=2, sliding_window=8))
+    windows = preallocated_cache(MistralConfig(num_hidden_layers=2, sliding_window=8))
     assert {type(layer) for layer in windows.layers} == {DynamicSlidingWindowLayer}
-    assert {type(layer) for layer in roomy(Qwen2Config(num_hidden_layers=2)).layers} == {RoomyLayer}
+    assert {type(layer) for layer in preallocated_cache(Qwen2Config(num_hidden_layers=2)).layers} == {PreallocatedLayer}

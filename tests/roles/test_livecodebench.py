@@ -9,12 +9,12 @@ import zlib
 import pytest
 
 from events.facts.errors import BadInput
-from events.facts.values import Pair
-from roles.questions.fields import Record, Wrong
+from events.facts.values import IOPair
+from roles.questions.fields import FieldError, Record
 from roles.questions.livecodebench import LARGEST, question_of, text_in_pickle
-from roles.questions.load import load
+from roles.questions.load import load_questions
 from roles.questions.named_sets import named
-from roles.questions.records import Entry, LeftOut, examined
+from roles.questions.records import LeftOutRecord, QuestionRecord, read_question_records
 from tests.support.benchmark_data import record_file
 
 STDIN = {"input": "1\n", "output": "2\n", "testtype": "stdin"}
@@ -61,7 +61,7 @@ def test_a_functional_record_gets_its_arguments_as_literals():
     metadata = json.dumps({"func_name": "go"})
     question = question_of(Record(record(metadata=metadata, public_test_cases=tests, private_test_cases=tests)))
     assert (question.mode, question.entry) == ("function", "Solution.go")
-    assert question.private == (Pair(input="[1, 2], 'a'", output="True"),)
+    assert question.private == (IOPair(input="[1, 2], 'a'", output="True"),)
 
 
 class Evil:
@@ -75,7 +75,7 @@ class Evil:
 def test_a_malicious_pickle_is_refused_and_never_executed(written, tmp_path):
     mark = tmp_path / "executed"
     with pytest.raises(BadInput, match=r"line 1, field private_test_cases: the pickle holds more than one text.*refused"):
-        load(written(record(private_test_cases=packed(Evil(mark)))), "test")
+        load_questions(written(record(private_test_cases=packed(Evil(mark)))), "test")
     assert not mark.exists()
     pickle.loads(pickle.dumps(Evil(mark)))
     assert mark.exists(), "the pickle was not malicious"
@@ -93,7 +93,7 @@ def test_a_malicious_pickle_is_refused_and_never_executed(written, tmp_path):
     ],
 )
 def test_a_pickle_that_is_not_one_text_is_refused(content, words):
-    with pytest.raises(Wrong, match=words):
+    with pytest.raises(FieldError, match=words):
         text_in_pickle(content)
 
 
@@ -130,7 +130,7 @@ def test_a_pickle_that_is_not_one_text_is_refused(content, words):
 )
 def test_a_broken_record_is_one_error_that_names_line_and_field(written, changes, words):
     with pytest.raises(BadInput, match=f"lcb.jsonl, line 2, field {words}") as error:
-        load(written(record(), record(**{"question_id": "other", "question_content": "Another."} | changes)), "test")
+        load_questions(written(record(), record(**{"question_id": "other", "question_content": "Another."} | changes)), "test")
     assert "\n" not in str(error.value)
 
 
@@ -138,21 +138,21 @@ def test_a_bomb_is_refused_before_it_is_unpacked(written):
     squeeze = zlib.compressobj(1)
     bomb = b"".join(squeeze.compress(bytes(1 << 20)) for _ in range((LARGEST >> 20) + 1)) + squeeze.flush()
     with pytest.raises(BadInput, match="line 1, field private_test_cases: decodes to more than 256 MiB"):
-        load(written(record(private_test_cases=base64.b64encode(bomb).decode())), "test")
+        load_questions(written(record(private_test_cases=base64.b64encode(bomb).decode())), "test")
 
 
 def test_a_functional_test_that_is_too_deep_to_be_a_literal_is_refused(written):
     deep = {"input": "[" * 150 + "]" * 150, "output": "1", "testtype": "functional"}
     changes = {"metadata": '{"func_name": "go"}', "public_test_cases": json.dumps([deep])}
     with pytest.raises(BadInput, match="field public_test_cases: a test has no Python literal"):
-        load(written(record(**changes)), "test")
+        load_questions(written(record(**changes)), "test")
 
 
 def test_a_name_or_a_question_may_stand_once(written):
     with pytest.raises(BadInput, match=r"line 2: a second record called abc1_a, after .*line 1"):
-        load(written(record(), record(question_content="Another.")), "test")
+        load_questions(written(record(), record(question_content="Another.")), "test")
     with pytest.raises(BadInput, match=r"line 2: the same question as .*line 1"):
-        load(written(record(), record(question_id="abc2_a")), "test")
+        load_questions(written(record(), record(question_id="abc2_a")), "test")
 
 
 @pytest.mark.parametrize(
@@ -176,43 +176,43 @@ def test_windows_take_their_first_day_and_leave_their_last(written, options, nam
         record(question_id="c", question_content="c", contest_date="2025-01-31T00:00:00"),
         record(question_id="d", question_content="d", contest_date=None, platform="leetcode"),
     ]
-    found = list(examined(named(written(*records, options=options), "test")))
-    assert "".join(one.label.name for one in found if isinstance(one, Entry)) == names
-    undated = [one.label.name for one in found if isinstance(one, LeftOut)]
+    found = list(read_question_records(named(written(*records, options=options), "test")))
+    assert "".join(one.label.name for one in found if isinstance(one, QuestionRecord)) == names
+    undated = [one.label.name for one in found if isinstance(one, LeftOutRecord)]
     assert undated == (["d"] if {"after", "before", "paper"} & set(options.replace("?", " ").replace("=", " ").split()) else [])
 
 
 def test_errata_are_left_out_unless_they_are_asked_for(written):
     records = [record(), record(question_id="abc350_c", question_content="Broken.")]
-    assert len(load(written(*records), "test").questions) == 1
-    assert len(load(written(*records, options="?errata=keep"), "test").questions) == 2
-    assert len(load(written(*records, options="?paper=train"), "test").questions) == 2
-    assert len(load(written(*records, options="?paper=train&errata=drop"), "test").questions) == 1
+    assert len(load_questions(written(*records), "test").questions) == 1
+    assert len(load_questions(written(*records, options="?errata=keep"), "test").questions) == 2
+    assert len(load_questions(written(*records, options="?paper=train"), "test").questions) == 2
+    assert len(load_questions(written(*records, options="?paper=train&errata=drop"), "test").questions) == 1
 
 
 def test_public_tests_judge_alone_only_where_that_is_asked_for(written):
-    (question,) = load(written(record(private_test_cases=None), options="?tests=public"), "test").questions
+    (question,) = load_questions(written(record(private_test_cases=None), options="?tests=public"), "test").questions
     assert (question.public, len(question.private)) == ((), 1)
 
 
 def test_a_release_is_the_first_files_of_a_folder(tmp_path, written):
     for number, name in enumerate(("test.jsonl", "test2.jsonl", "test3.jsonl")):
         (tmp_path / name).write_text(json.dumps(record(question_id=name, question_content=str(number))) + "\n")
-    assert len(load(f"livecodebench:{tmp_path}?release=v2", "test").questions) == 2
+    assert len(load_questions(f"livecodebench:{tmp_path}?release=v2", "test").questions) == 2
     with pytest.raises(BadInput, match=r"test4\.jsonl"):
-        load(f"livecodebench:{tmp_path}?release=v4", "test")
+        load_questions(f"livecodebench:{tmp_path}?release=v4", "test")
     with pytest.raises(BadInput, match="one file, which knows no release"):
-        load(written(record(), options="?release=v2"), "test")
+        load_questions(written(record(), options="?release=v2"), "test")
 
 
 def test_real_records_load():
-    questions = load(f"livecodebench:{record_file('lcb/full_records.jsonl')}?errata=keep", "test").questions
+    questions = load_questions(f"livecodebench:{record_file('lcb/full_records.jsonl')}?errata=keep", "test").questions
     assert len(questions) == 56
     assert {question.mode for question in questions} == {"stdin", "function"}
 
 
 def test_the_hubs_own_encoding_loads():
-    (question,) = load(f"livecodebench:{record_file('lcb/lcb_original_1873_A.jsonl')}", "test").questions
+    (question,) = load_questions(f"livecodebench:{record_file('lcb/lcb_original_1873_A.jsonl')}", "test").questions
     assert question.mode == "stdin"
 
 
@@ -220,6 +220,6 @@ def test_the_hubs_own_encoding_loads():
 def test_the_papers_splits_are_windows_of_the_published_list(paper, size):
     """The list has no dates for release v6, which holds the rest of the evaluation window."""
     setting = f"livecodebench:{record_file('lcb/lcb_public_1055.jsonl')}?paper={paper}&tests=public&errata=drop"
-    found = list(examined(named(setting, "test")))
-    dated = [one for one in found if isinstance(one, Entry | LeftOut) and one.label.date]
+    found = list(read_question_records(named(setting, "test")))
+    dated = [one for one in found if isinstance(one, QuestionRecord | LeftOutRecord) and one.label.date]
     assert len(dated) == size == len(found) - 175

@@ -10,13 +10,13 @@ import pytest
 
 from benchmarks import completions
 from events.facts.errors import BadInput
-from events.facts.values import Pair, Question
+from events.facts.values import IOPair, Question
 from events.pure.literal import write
-from roles.judging.run_tests import tried
-from roles.questions.load import load
+from roles.judging.run_tests import run_programs
+from roles.questions.load import load_questions
 from roles.questions.named_sets import named
-from roles.questions.question_set import save
-from roles.questions.records import Entry, examined
+from roles.questions.question_set import save_questions
+from roles.questions.records import QuestionRecord, read_question_records
 from roles.verifier import Verifier
 from sandbox.host.docker_runner import DockerRunner
 from sandbox.runner import Limits
@@ -42,7 +42,9 @@ def rows(name):
 async def test_completions_of_humaneval_plus_get_evalplus_verdict(patient):
     file = record_file("humaneval/HumanEvalPlus.jsonl.gz")
     entries = {
-        entry.label.name: entry for entry in examined(named(f"humanevalplus:{file}", "test")) if isinstance(entry, Entry)
+        entry.label.name: entry
+        for entry in read_question_records(named(f"humanevalplus:{file}", "test"))
+        if isinstance(entry, QuestionRecord)
     }
     ruled = {entry.question.id: entry.rules for entry in entries.values()}
     verifier = Verifier(patient, 5, 2, 3, per_test=True, ruled=ruled)
@@ -60,10 +62,10 @@ async def test_programs_get_the_verdict_of_livecodebenchs_checker(patient):
     async def differs(row):
         if row["entry"]:
             given, output = (write(json.loads(row[name]), 1 << 20) for name in ("input", "output"))
-            question = Question(statement="?", entry=f"Solution.{row['entry']}", private=(Pair(input=given, output=output),))
+            question = Question(statement="?", entry=f"Solution.{row['entry']}", private=(IOPair(input=given, output=output),))
         else:
-            question = Question(statement="?", mode="stdin", private=(Pair(input=row["input"], output=row["output"]),))
-        trials = await tried(patient, question, [row["program"]], "livecodebench", per_test=True)
+            question = Question(statement="?", mode="stdin", private=(IOPair(input=row["input"], output=row["output"]),))
+        trials = await run_programs(patient, question, [row["program"]], "livecodebench", per_test=True)
         return (trials[row["program"]].verdict.outcome == "passed") != bool(row["official"])
 
     graded = rows("livecodebench_checker.jsonl")
@@ -72,7 +74,7 @@ async def test_programs_get_the_verdict_of_livecodebenchs_checker(patient):
 
 
 # What stands on the next lines is 2 and three lines, of which one is blank and the last does not end. Right is "5 7".
-GIVEN = Pair(input="2\n\n5 7", output="5 7\n")
+GIVEN = IOPair(input="2\n\n5 7", output="5 7\n")
 READ = [
     ("lines by sys.stdin", "import sys\nn, blank, last = sys.stdin.readline(), sys.stdin.readline(), sys.stdin.readline()\nassert (n, blank, last, sys.stdin.readline()) == ('2\\n', '\\n', '5 7', '')\nprint(last)", 1),
     ("input over a blank line", "input(); assert input() == ''\nprint(input())", 1),
@@ -123,9 +125,9 @@ PRINTED = [
     ("by a class of data that names a type in quotes", "from dataclasses import dataclass\n@dataclass\nclass Two:\n    a: 'int'\nprint(5, Two(7).a)", 0),
     ("in bytes", "import sys\nsys.stdout.buffer.write(b'5 7')", 0),
 ]  # fmt: skip
-LONG = Pair(input="", output=f"{'1' + '0' * 40_000}")
+LONG = IOPair(input="", output=f"{'1' + '0' * 40_000}")
 LONG_TEXTS = [("40 001 digits", "print(10**40000)", 1), ("as a value", "n = int('1' + '0' * 40000)\nprint(n)", 1)]
-TOO_LONG = Pair(input="", output=f"{'1' + '0' * 50_000}")
+TOO_LONG = IOPair(input="", output=f"{'1' + '0' * 50_000}")
 TOO_LONG_TEXTS = [("50 001 digits", "print(10**50000)", 0), ("without a number", "print('1' + '0' * 50000)", 1)]
 
 
@@ -136,7 +138,7 @@ TOO_LONG_TEXTS = [("50 001 digits", "print(10**50000)", 0), ("without a number",
 )
 async def test_programs_run_as_livecodebenchs_checker_runs_them(patient, pair, programs):
     question = Question(statement="?", mode="stdin", private=(pair,))
-    found = await tried(patient, question, [program for _, program, _ in programs], "livecodebench", per_test=False)
+    found = await run_programs(patient, question, [program for _, program, _ in programs], "livecodebench", per_test=False)
     verdicts = {name: int(found[program].verdict.outcome == "passed") for name, program, _ in programs}
     assert verdicts == {name: passes for name, _, passes in programs}
 
@@ -185,9 +187,11 @@ async def test_a_result_is_right_if_python_calls_it_equal_and_nobody_asks_it(pat
     )
     found = {}
     for value, expected, _ in VALUES:
-        question = Question(statement="?", entry=entry, private=(Pair(input="", output=expected),))
+        question = Question(statement="?", entry=entry, private=(IOPair(input="", output=expected),))
         program = f"{HEAD}{start}{value}"
-        found[value] = (await tried(patient, question, [program], rules, per_test=False))[program].verdict.outcome == "passed"
+        found[value] = (await run_programs(patient, question, [program], rules, per_test=False))[
+            program
+        ].verdict.outcome == "passed"
     assert found == {value: bool(passes) for value, _, passes in VALUES}
 
 
@@ -195,7 +199,7 @@ MORE = Question(
     statement="Add one.",
     entry="more",
     context="from typing import List\n\ndef one(): return 1",
-    private=(Pair(input="[1]", output="[2]"), Pair(input="[0.1]", output="[1.1]")),
+    private=(IOPair(input="[1]", output="[2]"), IOPair(input="[0.1]", output="[1.1]")),
 )
 ANSWERS = [
     ("with what the question shows", "def more(x: List): return [n + one() for n in x]", 1, 1),
@@ -219,7 +223,7 @@ async def test_the_context_counts_and_evalplus_looks_at_definitions_only(patient
     for rules, place in (("own", 0), ("evalplus", 1)):
         if mode == "checks":
             limit = (1e-9, 1e-6)[place]
-            checks = tuple(Pair(input=near.format(pair.input, pair.output, limit), output="") for pair in MORE.private)
+            checks = tuple(IOPair(input=near.format(pair.input, pair.output, limit), output="") for pair in MORE.private)
             question = question.model_copy(update={"private": checks})
         verifier = Verifier(patient, 5, 2, 3, ruled={question.id: rules})
         texts = [f"```python\n{program}\n\n```" for _, program, *_ in ANSWERS]
@@ -231,15 +235,15 @@ async def test_the_context_counts_and_evalplus_looks_at_definitions_only(patient
 
 async def test_context_stands_before_programs_of_every_mode(patient):
     context = "from math import gcd as common\nK = 2"
-    stdin = Question(statement="?", mode="stdin", context=context, private=(Pair(input="4 6", output="4"),))
-    method = Question(statement="?", entry="Solution.f", context=context, private=(Pair(input="4, 6", output="4"),))
+    stdin = Question(statement="?", mode="stdin", context=context, private=(IOPair(input="4 6", output="4"),))
+    method = Question(statement="?", entry="Solution.f", context=context, private=(IOPair(input="4, 6", output="4"),))
     printing = "print(K * common(*map(int, input().split())))"
     returning = "class Solution:\n    def f(self, a, b): return K * common(a, b)"
     future = f"from __future__ import annotations\n{printing}"
-    assert (await tried(patient, stdin, [future], "own", per_test=False))[future].verdict.outcome == "passed"
+    assert (await run_programs(patient, stdin, [future], "own", per_test=False))[future].verdict.outcome == "passed"
     for question, program in ((stdin, printing), (method, returning)):
         for rules in ("own", "livecodebench", "evalplus"):
-            found = await tried(patient, question, [program], rules, per_test=False)
+            found = await run_programs(patient, question, [program], rules, per_test=False)
             assert found[program].verdict.outcome == "passed", (question.mode, rules)
 
 
@@ -253,17 +257,17 @@ async def test_an_abduction_runs_the_program_behind_its_context(patient):
 
 async def test_evalplus_leaves_programs_and_classes_to_our_own_rules(patient):
     verifier = Verifier(patient, 5, 2, 3, rules="evalplus")
-    stdin = Question(statement="?", mode="stdin", private=(Pair(input="4", output="4"),))
-    method = Question(statement="?", entry="Solution.f", private=(Pair(input="4", output="4"),))
+    stdin = Question(statement="?", mode="stdin", private=(IOPair(input="4", output="4"),))
+    method = Question(statement="?", entry="Solution.f", private=(IOPair(input="4", output="4"),))
     for question, program in ((stdin, "print(input())"), (method, "class Solution:\n    def f(self, a): return a")):
         verdicts, _ = await verifier.judge(question, "induction", None, [f"```python\n{program}\n```"])
         assert (verdicts[0].outcome, verifier.provenance_of(question).rules) == ("passed", "own")
 
 
 def test_questions_keep_context_and_rules_in_a_file(tmp_path):
-    plain = Question(statement="Plain.", private=(Pair(input="1", output="1"),))
-    save(tmp_path / "q.jsonl", [MORE, plain], {MORE.id: "evalplus"})
-    found = load(str(tmp_path / "q.jsonl"), "test")
+    plain = Question(statement="Plain.", private=(IOPair(input="1", output="1"),))
+    save_questions(tmp_path / "q.jsonl", [MORE, plain], {MORE.id: "evalplus"})
+    found = load_questions(str(tmp_path / "q.jsonl"), "test")
     assert found.questions == (MORE, plain)
     assert found.rules == {MORE.id: "evalplus"}
     assert "context" not in (tmp_path / "q.jsonl").read_text().splitlines()[1]

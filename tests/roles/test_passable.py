@@ -8,19 +8,19 @@ import pytest
 from typer.testing import CliRunner
 
 from events.facts.errors import BadInput
-from events.facts.values import Pair, Question
+from events.facts.values import IOPair, Question
 from graph.settings.config import Config
 from graph.setup.assemble import inputs
 from roles.commands.questions import questions_app
 from roles.pocket import WEIGHTS
 from roles.prompt import Prompts
-from roles.questions.passable import Window, hindrance
-from roles.questions.question_set import save
+from roles.questions.passable import PromptWindow, unpassable_reason
+from roles.questions.question_set import save_questions
 from trainer.evaluate import question_set
 
 
 def asked(output, mode="function", public=()):
-    return Question(statement="What?", mode=mode, public=public, private=(Pair(input="1", output=output),))
+    return Question(statement="What?", mode=mode, public=public, private=(IOPair(input="1", output=output),))
 
 
 @pytest.mark.parametrize(
@@ -34,25 +34,25 @@ def asked(output, mode="function", public=()):
         (asked("[1,2]" + " " * 5000), None),
         (asked("ä" * 600, "stdin"), "private.0.output takes 2 KiB, verify.output_kb is 1"),
         (asked("1  \n" * 300, "stdin"), None),
-        (asked("1", public=(Pair(input="1", output=repr("x" * 2000)),)), "public.0.output takes"),
+        (asked("1", public=(IOPair(input="1", output=repr("x" * 2000)),)), "public.0.output takes"),
     ],
 )
 def test_what_no_program_may_give_is_seen(question, told):
-    found = hindrance(question, 1)
+    found = unpassable_reason(question, 1)
     assert found is None if told is None else told in (found or "")
 
 
 def test_a_prompt_that_would_be_cut_is_seen_and_no_tokenizer_is_asked_where_none_could_be():
-    window = Window(Prompts.named("pocket"), 40, lambda: WEIGHTS)
+    window = PromptWindow(Prompts.named("pocket"), 40, lambda: WEIGHTS)
     assert "prompt of" in (window.exceeded(asked("1").model_copy(update={"statement": "add 1 " * 50})) or "")
-    short = Window(Prompts.named("pocket"), 4000, lambda: pytest.fail("the tokenizer is asked for"))
+    short = PromptWindow(Prompts.named("pocket"), 4000, lambda: pytest.fail("the tokenizer is asked for"))
     assert short.exceeded(asked("1")) is None
 
 
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "mine.jsonl"
-    save(path, [asked("1"), asked(repr("x" * 70_000)), asked("2")])
+    save_questions(path, [asked("1"), asked(repr("x" * 70_000)), asked("2")])
     return path
 
 
@@ -69,7 +69,7 @@ def test_every_set_of_a_run_is_played_without_them(file, use, capsys):
 
 
 def test_a_set_of_nothing_else_is_refused(tmp_path):
-    save(tmp_path / "mine.jsonl", [asked(repr("x" * 70_000))])
+    save_questions(tmp_path / "mine.jsonl", [asked(repr("x" * 70_000))])
     with pytest.raises(
         BadInput, match=r"goalposts: nobody could pass 1 of 1 questions .*line 1.*verify\.output_kb.* none is left"
     ):
@@ -89,7 +89,7 @@ def test_validation_names_them(file):
 
 def test_rules_follow_each_set(tmp_path):
     own = tmp_path / "own.jsonl"
-    save(own, [asked("1")])
+    save_questions(own, [asked("1")])
     record = {
         "task_id": "HumanEval/0",
         "prompt": 'from math import gcd\n\n\ndef f(x):\n    """Itself."""\n',

@@ -9,13 +9,13 @@ import pytest
 from events.facts.values import Question, Sampling
 from events.facts.weights import weights_digest
 from events.pure.answer_parsing import Proposal, parse_program, parse_proposal
-from roles.model import Request
+from roles.model import GenerationRequest
 from roles.models.transformers import TransformersModel
 from roles.pocket import QUESTIONS, WEIGHTS, world
 from roles.pocket.corpus import Corpus, half_known
 from roles.pocket.operations import OPERATIONS
 from roles.pocket.questions import candidates, deep, train
-from roles.prompt import PROMPTS, Prompts
+from roles.prompt import SHIPPED_PROMPTS, Prompts
 
 SIZES = {"train": 400, "validation": 100, "test": 200, "goalposts": 100}
 
@@ -36,12 +36,12 @@ def model() -> TransformersModel:
 
 @pytest.fixture(scope="module")
 def prompts() -> Prompts:
-    return Prompts(PROMPTS / "pocket")
+    return Prompts(SHIPPED_PROMPTS / "pocket")
 
 
 async def pass_rate(model: TransformersModel, prompts: Prompts, rare: int) -> float:
     questions = world.generate("train", 40, 5, rare=(rare,))
-    asked = [Request(prompts.induction(q).text, 10, i, Sampling(max_tokens=48)) for i, q in enumerate(questions)]
+    asked = [GenerationRequest(prompts.induction(q).text, 10, i, Sampling(max_tokens=48)) for i, q in enumerate(questions)]
     right = 0
     for question, reply in zip(questions, await model.generate(asked), strict=True):
         family = world.family_of(question.statement)
@@ -121,7 +121,7 @@ async def test_rare_operations_make_questions_harder_smoothly(model, prompts) ->
 async def test_the_teacher_writes_valid_and_true_proposals(model, prompts) -> None:
     goalposts = shipped("goalposts")
     asked = [
-        Request(prompts.easy(g, axis).text, 2, i, Sampling(max_tokens=224))
+        GenerationRequest(prompts.easy(g, axis).text, 2, i, Sampling(max_tokens=224))
         for i, g in enumerate(goalposts)
         for axis in ("io", "function")
     ]
@@ -134,5 +134,7 @@ async def test_the_teacher_writes_valid_and_true_proposals(model, prompts) -> No
 
 
 async def test_any_text_can_be_asked(model) -> None:
-    (reply,) = await model.generate([Request("Gegeben: ein Wörtchen 🎉\n\t<|end|> x=1", 1, 0, Sampling(max_tokens=8))])
+    (reply,) = await model.generate(
+        [GenerationRequest("Gegeben: ein Wörtchen 🎉\n\t<|end|> x=1", 1, 0, Sampling(max_tokens=8))]
+    )
     assert reply.completions[0].token_ids

@@ -10,11 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from events.facts.errors import BadInput
-from events.facts.values import Pair, Question
+from events.facts.values import IOPair, Question
 from roles.__main__ import app
 from roles.pocket import WEIGHTS
-from roles.prompt import NAMES, PROMPTS, Prompts, shipped_sets
-from roles.questions.load import load
+from roles.prompt import PROMPT_NAMES, SHIPPED_PROMPTS, Prompts, shipped_sets
+from roles.questions.load import load_questions
 
 
 def said(*arguments: str) -> str:
@@ -28,8 +28,8 @@ def hostile(tmp_path: Path) -> str:
     question = Question(
         statement="\x1b[31mred\x1b[0m [bold]x[/bold] {{pairs}}\u202e",
         mode="stdin",
-        public=(Pair(input="1 2", output="3"),),
-        private=(Pair(input="70 1", output="71"),),
+        public=(IOPair(input="1 2", output="3"),),
+        private=(IOPair(input="70 1", output="71"),),
     )
     path = tmp_path / "hostile.jsonl"
     path.write_text(question.model_dump_json())
@@ -37,11 +37,11 @@ def hostile(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("axis", ["io", "function"])
-@pytest.mark.parametrize("prompt", NAMES)
+@pytest.mark.parametrize("prompt", PROMPT_NAMES)
 @pytest.mark.parametrize("name", shipped_sets())
 def test_any_prompt_is_shown_on_a_real_question(name: str, prompt: str, axis: str) -> None:
     shown = said("show", name, prompt, "--axis", axis)
-    question = load("pocket", "goalposts" if prompt == "easy" else "train").questions[0]
+    question = load_questions("pocket", "goalposts" if prompt == "easy" else "train").questions[0]
     head, text = shown.split("\n--- text\n")
     assert question.statement in text or question.program in text
     assert f"question: {question.id}\n" in head + "\n"
@@ -85,10 +85,10 @@ def test_the_list_has_a_row_for_each_prompt_with_the_hash_of_the_events(tmp_path
     rows = [json.loads(line) for line in said("list", "--json").splitlines()]
     assert {row["set"] for row in rows} == set(shipped_sets())
     (row,) = [row for row in rows if (row["set"], row["prompt"]) == ("base", "abduction")]
-    assert row["hash"] == hashlib.sha256((PROMPTS / "base" / "abduction.md").read_bytes()).hexdigest()
+    assert row["hash"] == hashlib.sha256((SHIPPED_PROMPTS / "base" / "abduction.md").read_bytes()).hexdigest()
     people = said("list")
     assert all(row["prompt"] in people and row["hash"][:8] in people for row in rows)
-    only = [json.loads(line) for line in said("list", str(PROMPTS / "base"), "--json").splitlines()]
+    only = [json.loads(line) for line in said("list", str(SHIPPED_PROMPTS / "base"), "--json").splitlines()]
     assert {row["hash"] for row in only} == {row["hash"] for row in rows if row["set"] == "base"}
 
 

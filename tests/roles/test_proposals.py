@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from events.facts.values import Pair, Question
-from roles.judging.degenerate import worthless
-from roles.judging.safety import objection, parse, unwritable
-from roles.verifier import Rejected, Valid, Verifier
+from events.facts.values import IOPair, Question
+from roles.judging.degenerate import degenerate_reason
+from roles.judging.safety import parse_source, unparse_objection, unsafe_reason
+from roles.verifier import RejectedProposal, ValidProposal, Verifier
 from sandbox.runner import Job
 
 LISTS = "[3, 1, 2]\n[5]\n[9, 9, 4]\n[-2, 7]\n[8, 6, 7, 5]"
@@ -137,7 +137,7 @@ STATEMENTS = {
 @pytest.mark.parametrize(("source", "inputs"), HONEST.values(), ids=HONEST)
 async def test_an_honest_proposal_can_be_asked(verifier, source, inputs):
     found = await verifier.examine(proposal(source, inputs))
-    assert isinstance(found, Valid), found
+    assert isinstance(found, ValidProposal), found
 
 
 @pytest.mark.docker
@@ -146,7 +146,7 @@ async def test_an_honest_proposal_can_be_asked(verifier, source, inputs):
 )
 async def test_what_depends_on_more_than_its_input_is_not_reproducible(verifier, source, inputs):
     found = await verifier.examine(proposal(source, inputs))
-    assert isinstance(found, Rejected)
+    assert isinstance(found, RejectedProposal)
     assert found.reason in ("nondeterministic", "unsafe"), found
 
 
@@ -154,7 +154,7 @@ async def test_what_depends_on_more_than_its_input_is_not_reproducible(verifier,
 @pytest.mark.parametrize(("source", "inputs", "why"), WORTHLESS.values(), ids=WORTHLESS)
 async def test_a_question_that_teaches_nothing_is_degenerate(verifier, source, inputs, why):
     found = await verifier.examine(proposal(source, inputs))
-    assert isinstance(found, Rejected)
+    assert isinstance(found, RejectedProposal)
     assert (found.reason, why in found.detail) == ("degenerate", True), found
 
 
@@ -162,7 +162,7 @@ async def test_a_question_that_teaches_nothing_is_degenerate(verifier, source, i
 @pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS)
 async def test_a_statement_that_gives_the_answer_away_or_says_nothing_is_degenerate(verifier, statement):
     found = await verifier.examine(proposal(ADDS, statement=statement))
-    assert isinstance(found, Rejected)
+    assert isinstance(found, RejectedProposal)
     assert (found.reason, "statement" in found.detail) == ("degenerate", True), found
 
 
@@ -178,7 +178,7 @@ async def test_a_statement_that_gives_the_answer_away_or_says_nothing_is_degener
 )
 async def test_a_statement_may_have_formulas_and_public_examples(verifier, statement):
     found = await verifier.examine(proposal(ADDS, statement=statement))
-    assert isinstance(found, Valid), found
+    assert isinstance(found, ValidProposal), found
 
 
 LABELS = {
@@ -193,14 +193,14 @@ LABELS = {
 @pytest.mark.parametrize(("inputs", "source", "statement"), LABELS.values(), ids=LABELS)
 async def test_a_statement_may_name_the_labels_that_the_program_gives(verifier, inputs, source, statement):
     found = await verifier.examine(proposal(source, inputs, statement))
-    assert isinstance(found, Valid), found
+    assert isinstance(found, ValidProposal), found
 
 
 def test_looking_for_outputs_in_a_statement_takes_time_in_proportion():
-    pairs = [Pair(input="1", output="1" * 1000 + last) for last in "23456"]
+    pairs = [IOPair(input="1", output="1" * 1000 + last) for last in "23456"]
     question = Question(statement="Add words " + "1 " * 4500, program=ADDS, public=tuple(pairs[:2]), private=tuple(pairs[2:]))
     started = time.process_time()
-    assert worthless(question, parse(ADDS)) is None
+    assert degenerate_reason(question, parse_source(ADDS)) is None
     assert time.process_time() - started < 1
 
 
@@ -269,9 +269,9 @@ lambda: exec('1')
 
 @pytest.mark.parametrize("source", WAYS_OUT)
 def test_there_is_no_way_around_the_list_of_modules(source):
-    tree = parse(source.replace(";", "\n"))
+    tree = parse_source(source.replace(";", "\n"))
     assert tree is not None
-    assert objection(tree)
+    assert unsafe_reason(tree)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_there_is_no_way_around_the_list_of_modules(source):
     ids=["number", "bytes in a format", "text in a format"],
 )
 def test_what_cannot_be_written_again_is_objected_to(source):
-    assert "write out" in unwritable(parse(source))
+    assert "write out" in unparse_objection(parse_source(source))
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_what_cannot_be_written_again_is_objected_to(source):
     ],
 )
 def test_ordinary_programs_are_not_objected_to(source):
-    assert objection(parse(source)) is None
+    assert unsafe_reason(parse_source(source)) is None
 
 
 @pytest.mark.docker

@@ -6,16 +6,16 @@ import json
 import pytest
 
 from events.facts.errors import BadInput
-from events.facts.values import Pair, Question, canonical
-from roles.questions.load import load
+from events.facts.values import IOPair, Question, canonical
+from roles.questions.load import load_questions
 
 
 def test_our_own_records_come_back_as_they_were(tmp_path):
-    questions = [Question(statement=f"s{n}", private=(Pair(input="1", output="2"),)) for n in range(3)]
+    questions = [Question(statement=f"s{n}", private=(IOPair(input="1", output="2"),)) for n in range(3)]
     file = tmp_path / "mine.jsonl"
     file.write_bytes(b"\n".join(canonical(question) for question in questions) + b"\n\n")
-    assert load(str(file), "test").questions == tuple(questions)
-    assert load(str(file), "test").name == "mine"
+    assert load_questions(str(file), "test").questions == tuple(questions)
+    assert load_questions(str(file), "test").name == "mine"
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ def test_our_own_records_come_back_as_they_were(tmp_path):
 )
 def test_a_bad_line_is_named(tmp_path, line, words):
     file = tmp_path / "bad.jsonl"
-    good = canonical(Question(statement="s0", private=(Pair(input="1", output="2"),))).decode()
+    good = canonical(Question(statement="s0", private=(IOPair(input="1", output="2"),))).decode()
     file.write_text(f"{good}\n{line}\n")
     with pytest.raises(BadInput, match=f"line 2.*{words}"):
-        load(str(file), "test")
+        load_questions(str(file), "test")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_bad_line_is_named(tmp_path, line, words):
 def test_a_file_that_is_no_question_file_is_one_sentence(tmp_path, content, words):
     (tmp_path / "odd").write_bytes(content)
     with pytest.raises(BadInput, match=words) as error:
-        load(f"jsonl:{tmp_path}/odd", "test")
+        load_questions(f"jsonl:{tmp_path}/odd", "test")
     assert str(tmp_path / "odd") in str(error.value)
     assert len(str(error.value)) < 400
 
@@ -103,12 +103,12 @@ def test_a_file_that_is_no_question_file_is_one_sentence(tmp_path, content, word
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("listed", [False, True])
 def test_lines_and_lists_plain_and_gzipped_are_read_alike(tmp_path, packed, listed):
-    questions = [Question(statement=f"s{n}", private=(Pair(input="1", output="2"),)) for n in range(3)]
+    questions = [Question(statement=f"s{n}", private=(IOPair(input="1", output="2"),)) for n in range(3)]
     records = [json.loads(canonical(question)) for question in questions]
     content = json.dumps(records) if listed else "\n".join(map(json.dumps, records))
     (tmp_path / "q").write_bytes(gzip.compress(content.encode()) if packed else content.encode())
-    assert load(str(tmp_path / "q"), "test").questions == tuple(questions)
-    assert load(f"jsonl:{tmp_path}/q?limit=2", "test").questions == tuple(questions[:2])
+    assert load_questions(str(tmp_path / "q"), "test").questions == tuple(questions)
+    assert load_questions(f"jsonl:{tmp_path}/q?limit=2", "test").questions == tuple(questions[:2])
 
 
 @pytest.mark.parametrize(
@@ -137,43 +137,43 @@ def test_lines_and_lists_plain_and_gzipped_are_read_alike(tmp_path, packed, list
 )
 def test_a_setting_that_is_not_understood_is_told_what_would_be(tmp_path, setting, words):
     with pytest.raises(BadInput, match=words):
-        load(setting.format(folder=tmp_path), "test")
+        load_questions(setting.format(folder=tmp_path), "test")
 
 
 def test_a_list_with_a_repeated_key_is_one_complaint(tmp_path):
     file = tmp_path / "bad.json"
     file.write_text('[\n{"statement": "s", "private": [\n{"input": "1", "output": "1", "output": "2"}\n]}\n]')
     with pytest.raises(BadInput, match=r'bad\.json: the key "output" stands twice in an object; remove one of them\.'):
-        load(str(file), "test")
+        load_questions(str(file), "test")
 
 
 @pytest.mark.parametrize("form", ["{}\n", "[{}]"])
 def test_a_byte_order_mark_before_the_first_record_is_no_part_of_it(tmp_path, form):
-    question = Question(statement="s", private=(Pair(input="1", output="2"),))
+    question = Question(statement="s", private=(IOPair(input="1", output="2"),))
     file = tmp_path / "marked.jsonl"
     file.write_text("\ufeff" + form.format(canonical(question).decode()), encoding="utf-8")
-    assert load(str(file), "test").questions == (question,)
+    assert load_questions(str(file), "test").questions == (question,)
 
 
 def test_a_line_separator_inside_a_text_does_not_end_the_line(tmp_path):
-    question = Question(statement="a\u2028b\u0085c", private=(Pair(input="1", output="2"),))
+    question = Question(statement="a\u2028b\u0085c", private=(IOPair(input="1", output="2"),))
     (tmp_path / "q.jsonl").write_text(json.dumps(question.model_dump(mode="json"), ensure_ascii=False) + "\n", encoding="utf-8")
-    assert load(str(tmp_path / "q.jsonl"), "test").questions == (question,)
+    assert load_questions(str(tmp_path / "q.jsonl"), "test").questions == (question,)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"\xff\xfe"])
 def test_a_file_without_questions_is_refused(tmp_path, content):
     (tmp_path / "empty.jsonl").write_bytes(content)
     with pytest.raises(BadInput, match=r"empty\.jsonl"):
-        load(str(tmp_path / "empty.jsonl"), "test")
+        load_questions(str(tmp_path / "empty.jsonl"), "test")
 
 
 def test_an_unknown_set_is_refused():
     with pytest.raises(BadInput, match="no question set 'nowhere'"):
-        load("nowhere", "test")
+        load_questions("nowhere", "test")
 
 
 @pytest.mark.parametrize("split", ["train", "test", "goalposts"])
 def test_the_pocket_sets_load(split):
-    questions = load("pocket", split).questions
+    questions = load_questions("pocket", split).questions
     assert len({question.id for question in questions}) == len(questions) >= 100

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from events.facts.errors import BadInput
-from events.facts.values import Pair, Question, canonical
+from events.facts.values import IOPair, Question, canonical
 from roles.__main__ import app
 from roles.questions.hub import LIVECODEBENCH, TABLES
 from roles.questions.named_sets import KEYS, SOURCES
@@ -21,12 +21,12 @@ def run(*arguments):
 
 
 def question(statement, **changes):
-    return canonical(Question(statement=statement, private=(Pair(input="'secret'", output="2"),), **changes)).decode()
+    return canonical(Question(statement=statement, private=(IOPair(input="'secret'", output="2"),), **changes)).decode()
 
 
 @pytest.fixture
 def file(tmp_path):
-    public = (Pair(input="1", output="2"),)
+    public = (IOPair(input="1", output="2"),)
     (tmp_path / "q.jsonl").write_text(
         "\n".join([question("first"), question("second \x1b[31m", mode="stdin", public=public, program="def f(x): return x")])
     )

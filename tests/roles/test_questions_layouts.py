@@ -7,12 +7,12 @@ import json
 import pytest
 
 from events.facts.errors import BadInput
-from events.facts.values import Pair
+from events.facts.values import IOPair
 from roles.questions import humaneval, mbpp
-from roles.questions.fields import Record, Wrong
-from roles.questions.load import load
+from roles.questions.fields import FieldError, Record
+from roles.questions.load import load_questions
 from roles.questions.named_sets import named
-from roles.questions.records import LeftOut, examined
+from roles.questions.records import LeftOutRecord, read_question_records
 from tests.support.benchmark_data import record_file
 
 HUMANEVAL = {
@@ -77,7 +77,7 @@ def judged(question, program):
 def test_literal_assertions_become_pairs_whose_values_stay_outside_the_sandbox():
     question = humaneval.question_of(Record(HUMANEVAL))
     assert (question.mode, question.entry) == ("function", "add")
-    assert question.private == (Pair(input="1, 2", output="3"), Pair(input="[1], [2]", output="[1, 2]"))
+    assert question.private == (IOPair(input="1, 2", output="3"), IOPair(input="[1], [2]", output="[1, 2]"))
     assert question.program == HUMANEVAL["prompt"] + HUMANEVAL["canonical_solution"]
 
 
@@ -130,7 +130,7 @@ def test_floats_are_compared_with_a_tolerance(returned, passes):
 def test_the_published_layout_with_exact_values_becomes_pairs():
     test = plus_test("results = [3, 7]", "assertion(candidate(*inp), exp, 0)")
     question = humaneval.question_of(Record(HUMANEVAL | {"test": test}))
-    assert question.private == (Pair(input="1, 2", output="3"), Pair(input="3, 4", output="7"))
+    assert question.private == (IOPair(input="1, 2", output="3"), IOPair(input="3, 4", output="7"))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_a_polynomials_root_is_judged_as_one():
 def test_assertions_of_mbpp_become_pairs_of_the_function_they_call():
     question = mbpp.question_of(Record(MBPP))
     assert (question.mode, question.entry) == ("function", "add")
-    assert question.private == (Pair(input="1, 2", output="3"), Pair(input="(1,), (2,)", output="(1, 2)"))
+    assert question.private == (IOPair(input="1, 2", output="3"), IOPair(input="(1,), (2,)", output="(1, 2)"))
     assert "\r" not in question.program
     assert question.statement.endswith("assert add((1,), (2,)) == (1, 2)")
 
@@ -219,31 +219,31 @@ def test_a_broken_record_is_one_error_that_names_line_and_field(tmp_path, name, 
     broken = {key: value for key, value in (record | changes).items() if value is not ...}
     file.write_text(json.dumps(broken) + "\n")
     with pytest.raises(BadInput, match=rf"file\.jsonl, line 1, {words}") as error:
-        load(f"{name}:{file}", "test")
+        load_questions(f"{name}:{file}", "test")
     assert "\n" not in str(error.value)
 
 
 def test_a_triplet_is_a_program_and_one_pair(tmp_path):
     (tmp_path / "t.jsonl").write_text(json.dumps(AZR))
-    (question,) = load(f"azr:{tmp_path}/t.jsonl", "test").questions
-    assert question.private == (Pair(input="'a', 2", output="'aa'"),)
+    (question,) = load_questions(f"azr:{tmp_path}/t.jsonl", "test").questions
+    assert question.private == (IOPair(input="'a', 2", output="'aa'"),)
     assert question.program.startswith("import math\ndef f")
 
 
 def test_an_induction_record_shows_half_of_its_pairs(tmp_path):
     record = {"snippet": "def f(a): return a", "inputs": list("12345"), "outputs": list("12345"), "message": "Give it back."}
     (tmp_path / "t.jsonl").write_text(json.dumps(record))
-    (question,) = load(f"azr:{tmp_path}/t.jsonl", "test").questions
+    (question,) = load_questions(f"azr:{tmp_path}/t.jsonl", "test").questions
     assert (question.statement, len(question.public), len(question.private)) == ("Give it back.", 2, 3)
 
 
 @pytest.mark.parametrize("changes", [{"output": "[1, 2, ..."}, {"output": "<function f at 0x7f>"}, {"input": "dict(a=1)"}])
 def test_what_is_no_literal_is_unverifiable_and_never_wrong(tmp_path, changes):
     (tmp_path / "t.jsonl").write_text(json.dumps(AZR | changes))
-    (left,) = examined(named(f"azr:{tmp_path}/t.jsonl", "test"))
-    assert isinstance(left, LeftOut)
+    (left,) = read_question_records(named(f"azr:{tmp_path}/t.jsonl", "test"))
+    assert isinstance(left, LeftOutRecord)
     with pytest.raises(BadInput, match="no Python literal"):
-        load(f"azr:{tmp_path}/t.jsonl?errata=keep", "test")
+        load_questions(f"azr:{tmp_path}/t.jsonl?errata=keep", "test")
 
 
 def test_a_record_that_computes_is_not_executed(tmp_path):
@@ -258,7 +258,7 @@ def test_a_record_that_computes_is_not_executed(tmp_path):
     }
     for name, record in records.items():
         (tmp_path / name).write_text(json.dumps(record))
-        assert len(list(examined(named(f"{name}:{tmp_path}/{name}", "test")))) == 1
+        assert len(list(read_question_records(named(f"{name}:{tmp_path}/{name}", "test")))) == 1
     assert not mark.exists()
 
 
@@ -266,7 +266,7 @@ def test_mbpps_split_follows_the_use_unless_it_is_set(tmp_path):
     tasks = [MBPP | {"task_id": n, "text": str(n)} for n in (10, 11, 510, 511, 601, 974)]
     (tmp_path / "m.jsonl").write_text("".join(json.dumps(task) + "\n" for task in tasks))
     asked = [("", "test"), ("", "train"), ("", "goalposts"), ("?split=prompt", "train"), ("?split=all", "test")]
-    sizes = [len(load(f"mbpp:{tmp_path}/m.jsonl{options}", use).questions) for options, use in asked]
+    sizes = [len(load_questions(f"mbpp:{tmp_path}/m.jsonl{options}", use).questions) for options, use in asked]
     assert sizes == [2, 2, 2, 1, 6]
 
 
@@ -288,11 +288,11 @@ def test_mbpps_split_follows_the_use_unless_it_is_set(tmp_path):
 def test_the_real_files_load(setting, size):
     name, _, rest = setting.partition(":")
     file, mark, options = rest.partition("?")
-    questions = load(f"{name}:{record_file(file)}{mark}{options}", "test").questions
+    questions = load_questions(f"{name}:{record_file(file)}{mark}{options}", "test").questions
     assert len(questions) == size
     assert all(question.program and question.private for question in questions)
 
 
 def test_a_test_that_has_no_literal_is_refused():
-    with pytest.raises(Wrong, match="test: its values cannot be written as literals"):
+    with pytest.raises(FieldError, match="test: its values cannot be written as literals"):
         humaneval.question_of(Record(PLUS | {"base_input": [[[]]], "plus_input": [[json.loads("[" * 150 + "]" * 150)]]}))

@@ -9,12 +9,12 @@ import pytest
 from aiohttp import web
 
 from events.facts.errors import ModelError
-from roles.models.replicas import Replicas, name_at
+from roles.models.replicas import Replicas, served_model_name
 
 POLICY = "0" * 64
 
 
-class Script:
+class ReplicaScript:
     """A server that answers by script; it remembers what it was asked, and how much of it at once."""
 
     def __init__(self, answer) -> None:
@@ -35,7 +35,7 @@ class Script:
 
 
 @asynccontextmanager
-async def served(*scripts: Script):
+async def served(*scripts: ReplicaScript):
     """URLs of a server for each script."""
     runners, urls = [], []
     for script in scripts:
@@ -55,7 +55,7 @@ async def served(*scripts: Script):
 
 
 @asynccontextmanager
-async def asking(*scripts: Script, **settings):
+async def asking(*scripts: ReplicaScript, **settings):
     async with served(*scripts) as urls:
         replicas = Replicas(urls, "gasp", POLICY, **settings)
         try:
@@ -80,10 +80,10 @@ async def never(_) -> web.Response:
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 async def test_what_fails_for_a_while_is_asked_again_in_the_same_words(status) -> None:
-    async def answer(script: Script) -> web.Response:
+    async def answer(script: ReplicaScript) -> web.Response:
         return web.Response(status=status) if len(script.asked) < 3 else web.Response(text="well")
 
-    script = Script(answer)
+    script = ReplicaScript(answer)
     async with asking(script) as replicas:
         assert (await replicas.ask("/v1/completions", {"seed": 5}))[1] == b"well"
     assert script.asked == [("/v1/completions", {"seed": 5})] * 3
@@ -93,7 +93,7 @@ async def test_a_refusal_is_not_asked_again_and_is_told_in_the_servers_words_mad
     async def answer(_) -> web.Response:
         return web.json_response({"error": {"message": "too long\x1b[2J\n" + "x" * 5000}}, status=400)
 
-    script = Script(answer)
+    script = ReplicaScript(answer)
     async with asking(script) as replicas:
         with pytest.raises(
             ModelError, match=r"vLLM at http://127.0.0.1:\d+ failed /v1/completions \(HTTP 400: too long"
@@ -105,10 +105,10 @@ async def test_a_refusal_is_not_asked_again_and_is_told_in_the_servers_words_mad
 
 
 async def test_the_key_is_brought_and_never_told() -> None:
-    async def answer(script: Script) -> web.Response:
+    async def answer(script: ReplicaScript) -> web.Response:
         return web.Response(status=400, text=f"bad key {script.keys[0]}")
 
-    script = Script(answer)
+    script = ReplicaScript(answer)
     async with asking(script, key="k3y-of-mine") as replicas:
         with pytest.raises(ModelError) as error:
             await replicas.ask("/v1/completions", {})
@@ -117,7 +117,7 @@ async def test_the_key_is_brought_and_never_told() -> None:
 
 
 async def test_no_server_is_asked_more_at_once_than_allowed_and_all_are_busy() -> None:
-    scripts = [Script(slowly), Script(slowly)]
+    scripts = [ReplicaScript(slowly), ReplicaScript(slowly)]
     async with asking(*scripts, in_flight=3) as replicas:
         await asyncio.gather(*(replicas.ask("/v1/completions", {"seed": n}) for n in range(24)))
     assert [script.most for script in scripts] == [3, 3]
@@ -125,7 +125,7 @@ async def test_no_server_is_asked_more_at_once_than_allowed_and_all_are_busy() -
 
 
 async def test_a_slow_server_gets_less() -> None:
-    slow, quick = Script(slowly), Script(well)
+    slow, quick = ReplicaScript(slowly), ReplicaScript(well)
     async with asking(slow, quick, in_flight=2) as replicas:
         waiting = iter(range(60))
 
@@ -141,14 +141,14 @@ async def test_what_one_server_cannot_do_another_does() -> None:
     async def broken(_) -> web.Response:
         return web.Response(status=503)
 
-    bad, good = Script(broken), Script(well)
+    bad, good = ReplicaScript(broken), ReplicaScript(well)
     async with asking(bad, good, in_flight=4) as replicas:
         answers = await asyncio.gather(*(replicas.ask("/v1/completions", {"seed": n}) for n in range(8)))
     assert [said for _, said in answers] == [b"well"] * 8
 
 
 async def test_a_server_that_answers_nothing_at_all_is_given_up_with_an_error_that_says_so() -> None:
-    async with asking(Script(never), timeout_s=0.2) as replicas:
+    async with asking(ReplicaScript(never), timeout_s=0.2) as replicas:
         with pytest.raises(ModelError, match=r"no sign of life in 0\.2 seconds, not even an answer to /health"):
             await replicas.ask("/v1/completions", {})
 
@@ -156,7 +156,7 @@ async def test_a_server_that_answers_nothing_at_all_is_given_up_with_an_error_th
 async def test_a_queue_that_is_longer_than_the_limit_is_waited_for_and_told_of() -> None:
     turn = asyncio.Lock()
 
-    async def one_by_one(script: Script) -> web.Response:
+    async def one_by_one(script: ReplicaScript) -> web.Response:
         match script.asked[-1][0]:
             case "/health":
                 return web.Response()
@@ -167,7 +167,7 @@ async def test_a_queue_that_is_longer_than_the_limit_is_waited_for_and_told_of()
             await asyncio.sleep(0.05)
         return web.Response(text="well")
 
-    script = Script(one_by_one)
+    script = ReplicaScript(one_by_one)
     async with asking(script, timeout_s=0.2) as replicas:
         answers = await asyncio.gather(*(replicas.ask("/v1/completions", {"seed": n}) for n in range(16)))
         assert [said for _, said in answers] == [b"well"] * 16
@@ -181,10 +181,10 @@ async def test_a_queue_that_is_longer_than_the_limit_is_waited_for_and_told_of()
 async def test_a_server_that_says_it_is_full_is_asked_until_it_is_not(monkeypatch) -> None:
     monkeypatch.setattr("roles.models.replicas._LONGEST_PAUSE_S", 0.02)
 
-    async def full(script: Script) -> web.Response:
+    async def full(script: ReplicaScript) -> web.Response:
         return web.Response(status=429) if len(script.asked) <= 10 else web.Response(text="well")
 
-    async with asking(Script(full), timeout_s=0.05) as replicas:
+    async with asking(ReplicaScript(full), timeout_s=0.05) as replicas:
         assert (await replicas.ask("/v1/completions", {}))[1] == b"well"
 
 
@@ -245,7 +245,7 @@ async def test_servers_that_are_known_to_have_ended_are_not_asked_again() -> Non
     def check() -> None:
         raise ModelError("vLLM server 0 was killed by signal 9")
 
-    script = Script(broken)
+    script = ReplicaScript(broken)
     async with asking(script, check=check) as replicas:
         with pytest.raises(ModelError, match="killed by signal 9"):
             await replicas.ask("/v1/completions", {})
@@ -253,7 +253,7 @@ async def test_servers_that_are_known_to_have_ended_are_not_asked_again() -> Non
 
 
 async def test_a_cancelled_question_is_taken_back() -> None:
-    script = Script(never)
+    script = ReplicaScript(never)
     async with asking(script) as replicas:
         task = asyncio.create_task(replicas.ask("/v1/completions", {}))
         while not script.asked:
@@ -272,7 +272,7 @@ async def test_weights_go_to_every_server_and_old_answers_are_forgotten(tmp_path
     async def forgets(_) -> web.Response:
         return web.json_response({"success": True})
 
-    scripts = [Script(forgets), Script(forgets)]
+    scripts = [ReplicaScript(forgets), ReplicaScript(forgets)]
     async with asking(*scripts) as replicas:
         await replicas.load(tmp_path, "1" * 64)
         assert replicas.holds == "1" * 64
@@ -285,14 +285,14 @@ async def test_a_server_that_keeps_old_answers_is_an_error(tmp_path) -> None:
     async def keeps(_) -> web.Response:
         return web.json_response({"success": False})
 
-    async with asking(Script(keeps)) as replicas:
+    async with asking(ReplicaScript(keeps)) as replicas:
         with pytest.raises(ModelError, match="keeps answers of older weights"):
             await replicas.load(tmp_path, "1" * 64)
         assert replicas.holds == POLICY
 
 
 async def test_servers_that_sleep_are_woken_once_before_they_are_asked() -> None:
-    script = Script(slowly)
+    script = ReplicaScript(slowly)
     async with asking(script, sleeps=True) as replicas:
         await asyncio.gather(*(replicas.ask("/v1/completions", {}) for _ in range(3)))
         await replicas.rest()
@@ -303,7 +303,7 @@ async def test_servers_that_sleep_are_woken_once_before_they_are_asked() -> None
 
 
 async def test_servers_that_are_not_to_sleep_do_not_and_connections_may_be_closed_twice() -> None:
-    script = Script(well)
+    script = ReplicaScript(well)
     async with asking(script) as replicas:
         await replicas.rest()
         await replicas.ask("/v1/completions", {})
@@ -313,14 +313,14 @@ async def test_servers_that_are_not_to_sleep_do_not_and_connections_may_be_close
 
 
 async def test_a_server_that_runs_already_is_asked_for_the_name_of_its_model() -> None:
-    async def shows(script: Script) -> web.Response:
+    async def shows(script: ReplicaScript) -> web.Response:
         cards = [{"id": "an-adapter", "parent": "mine"}, {"id": "mine", "parent": None}]
         return web.json_response({"data": cards if len(script.asked) == 1 else []})
 
-    script = Script(shows)
+    script = ReplicaScript(shows)
     async with served(script) as (url,):
-        assert await name_at(url, "k3y-of-mine") == "mine"
+        assert await served_model_name(url, "k3y-of-mine") == "mine"
         with pytest.raises(ModelError, match=f"{url} does not say what it serves .*put its key into VLLM_API_KEY"):
-            await name_at(url, None)
+            await served_model_name(url, None)
     assert script.asked == [("/v1/models", None)] * 2
     assert script.keys == ["Bearer k3y-of-mine", None]

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from events.facts.types import AttemptsMade, AttemptsVerified, GoalpostAdded
-from events.facts.values import Digest, Generation, Pair, Question, Sampling, Verdict
+from events.facts.values import Digest, Generation, IOPair, Question, Sampling, Verdict
 from events.stores import open_log
 from roles.generation_record import put_question
 from roles.verifier import Verifier
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.docker
 SQUARES = Question(
     statement="Square every number.",
     program="def f(x):\n    return [v * v for v in x]",
-    private=(Pair(input="[3]", output="[9]"), Pair(input="[1, 2]", output="[1, 4]")),
+    private=(IOPair(input="[3]", output="[9]"), IOPair(input="[1, 2]", output="[1, 4]")),
 )
 ANSWERS = {
     "induction": [

@@ -18,10 +18,10 @@ import pytest
 
 from events.facts.errors import ModelError
 from roles.pocket import WEIGHTS
-from roles.serving.command import Serving
-from roles.serving.fleet import start
-from roles.serving.processes import RECORD, clear_all, descendants
-from sandbox.engine.engine import started_at
+from roles.serving.command import ServingConfig
+from roles.serving.fleet import start_fleet
+from roles.serving.processes import RECORD, clear_orphaned_fleets, descendants
+from sandbox.engine.engine import process_start_time
 from tests.support.paths import ROOT
 
 MEMORY = 0.25
@@ -46,7 +46,7 @@ def temporary(monkeypatch):
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
     yield folder
-    clear_all()
+    clear_orphaned_fleets()
     shutil.rmtree(folder)
 
 
@@ -102,9 +102,9 @@ def with_engine(pid):
 def gone(pids, within=20.0):
     """Whether they all end in time."""
     deadline = time.monotonic() + within
-    while any(started_at(pid) for pid in pids) and time.monotonic() < deadline:
+    while any(process_start_time(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return not any(started_at(pid) for pid in pids)
+    return not any(process_start_time(pid) for pid in pids)
 
 
 def left(temporary):
@@ -113,7 +113,7 @@ def left(temporary):
 
 
 async def test_a_fleet_answers_whoever_has_the_key_and_says_why_it_died(temporary):
-    fleet = await start(Serving(WEIGHTS, "pocket", temporary / "logs", kv_cache_gib=MEMORY, start_s=START_S))
+    fleet = await start_fleet(ServingConfig(WEIGHTS, "pocket", temporary / "logs", kv_cache_gib=MEMORY, start_s=START_S))
     try:
         (url,) = fleet.urls
         fleet.check()
@@ -130,7 +130,7 @@ async def test_a_fleet_answers_whoever_has_the_key_and_says_why_it_died(temporar
 
         ours = with_engine(json.loads((fleet.folder / RECORD).read_text())["keeper"][0])
         server = next(
-            pid for pid in ours["all"] if started_at(pid) and b"api_server" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            pid for pid in ours["all"] if process_start_time(pid) and b"api_server" in Path(f"/proc/{pid}/cmdline").read_bytes()
         )
         os.kill(server, signal.SIGKILL)
         assert gone(ours["engine"])
@@ -169,7 +169,7 @@ def test_what_survives_a_killed_keeper_ends_at_the_next_start_and_ctrl_c_leaves_
     first.kill()
     os.kill(keeper, signal.SIGKILL)
     assert gone([keeper])
-    assert any(started_at(pid) for pid in ours["engine"])
+    assert any(process_start_time(pid) for pid in ours["engine"])
     assert len(left(temporary)) == 1
 
     second = command()

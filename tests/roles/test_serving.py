@@ -17,25 +17,33 @@ from pathlib import Path
 import pytest
 
 from events.facts.errors import BadInput, ModelError
-from events.facts.weights import ADAPTER_CONFIG
+from events.facts.weights import ADAPTER_CONFIG_FILE
 from roles.pocket import WEIGHTS
 from roles.serving.api_key_guard import Guard
-from roles.serving.command import Serving, built_for_cpu, check, command, deal, environment, padded
-from roles.serving.fleet import Fleet, _healthy
-from roles.serving.processes import RECORD, clear_all
-from roles.serving.server import Server, held_ports
-from roles.serving.supervised import Ended, Kept, Program, new_folder
-from sandbox.engine.engine import started_at
+from roles.serving.command import (
+    ServingConfig,
+    assign_devices,
+    built_for_cpu,
+    check,
+    server_command,
+    server_environment,
+    supported_rank,
+)
+from roles.serving.fleet import Fleet, _wait_until_healthy
+from roles.serving.processes import RECORD, clear_orphaned_fleets
+from roles.serving.server import VllmServer, reserved_ports
+from roles.serving.supervised import ExitReport, SupervisedProgram, SupervisedPrograms, new_folder
+from sandbox.engine.engine import process_start_time
 from tests.support.paths import ROOT
-from tests.support.serving_process import keep
+from tests.support.serving_process import start_supervised
 
 
 def gone(pids, within=8.0):
     """Whether they all end in time."""
     deadline = time.monotonic() + within
-    while any(started_at(pid) for pid in pids) and time.monotonic() < deadline:
+    while any(process_start_time(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.02)
-    return not any(started_at(pid) for pid in pids)
+    return not any(process_start_time(pid) for pid in pids)
 
 
 def nothing_left(started):
@@ -49,7 +57,7 @@ def temporary(monkeypatch):
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
     yield folder
-    clear_all()
+    clear_orphaned_fleets()
     shutil.rmtree(folder)
 
 
@@ -59,8 +67,8 @@ def owner(temporary):
     processes = []
 
     def run(ending="wait"):
-        command = [sys.executable, "-m", "tests.support.serving_process", str(temporary / "log"), ending]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        server_command = [sys.executable, "-m", "tests.support.serving_process", str(temporary / "log"), ending]
+        process = subprocess.Popen(server_command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         processes.append(process)
         return process, json.loads(process.stdout.readline())
 
@@ -91,26 +99,26 @@ def test_a_child_of_the_owner_that_lives_on_does_not_keep_them_alive(owner):
     process.wait()
     try:
         assert nothing_left(started)
-        assert started_at(started["child"])
+        assert process_start_time(started["child"])
     finally:
         os.kill(started["child"], signal.SIGKILL)
 
 
 def test_when_a_program_is_killed_all_end_and_their_owner_is_told(temporary):
-    kept, started = keep(temporary / "log")
+    kept, started = start_supervised(temporary / "log")
     assert kept.ended() is None
     os.kill(started["server"], signal.SIGKILL)
     assert nothing_left(started)
-    assert kept.ended() == Ended(0, -signal.SIGKILL)
+    assert kept.ended() == ExitReport(0, -signal.SIGKILL)
     kept.end()
 
 
 def test_when_the_keeper_is_killed_its_owner_ends_what_is_left(temporary):
-    kept, started = keep(temporary / "log")
+    kept, started = start_supervised(temporary / "log")
     os.kill(started["keeper"], signal.SIGKILL)
     assert gone([started["server"]])
-    assert kept.ended() == Ended(None, -signal.SIGKILL)
-    assert started_at(started["engine"])
+    assert kept.ended() == ExitReport(None, -signal.SIGKILL)
+    assert process_start_time(started["engine"])
     kept.end()
     assert nothing_left(started)
 
@@ -122,15 +130,15 @@ def test_what_is_left_when_keeper_and_owner_were_killed_ends_at_the_next_start(o
     process.wait()
     os.kill(started["keeper"], signal.SIGKILL)
     assert gone([started["keeper"], started["server"]])
-    assert started_at(started["engine"])
-    assert clear_all() == 1
+    assert process_start_time(started["engine"])
+    assert clear_orphaned_fleets() == 1
     assert nothing_left(started)
 
 
 def test_what_a_living_owner_keeps_is_left_alone(owner):
     _, started = owner()
-    assert clear_all() == 0
-    assert all(started_at(pid) for pid in started["everybody"])
+    assert clear_orphaned_fleets() == 0
+    assert all(process_start_time(pid) for pid in started["everybody"])
 
 
 def test_a_process_that_has_the_number_of_a_dead_keeper_now_is_left_alone(temporary):
@@ -139,7 +147,7 @@ def test_a_process_that_has_the_number_of_a_dead_keeper_now_is_left_alone(tempor
     kept = {"owner": (stranger.pid, "1"), "keeper": (stranger.pid, "1")}
     where = f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
     (folder / RECORD).write_text(json.dumps({**kept, "where": where}))
-    assert clear_all() == 1
+    assert clear_orphaned_fleets() == 1
     assert not folder.exists()
     assert stranger.poll() is None
     stranger.kill()
@@ -150,13 +158,13 @@ def test_a_process_that_has_the_number_of_a_dead_keeper_now_is_left_alone(tempor
 def test_a_folder_of_another_machine_or_with_an_unreadable_record_stays(temporary, record):
     folder = new_folder()
     (folder / RECORD).write_text(record)
-    assert clear_all() == 0
+    assert clear_orphaned_fleets() == 0
     assert folder.exists()
 
 
 @pytest.fixture
 def serving(tmp_path):
-    return Serving(weights=WEIGHTS, name="pocket", logs=tmp_path)
+    return ServingConfig(weights=WEIGHTS, name="pocket", logs=tmp_path)
 
 
 def flags(line):
@@ -166,7 +174,7 @@ def flags(line):
 
 def test_settings_become_flags(serving):
     told = replace(serving, dtype="bfloat16", tensor_parallel=2, gpu_memory=0.5, context=300, rank=9, sleep=True)
-    gpu = flags(command(told, 8000, cpu=False))
+    gpu = flags(server_command(told, 8000, cpu=False))
     assert gpu["--dtype"] == "bfloat16"
     assert gpu["--tensor-parallel-size"] == "2"
     assert gpu["--gpu-memory-utilization"] == "0.5"
@@ -174,38 +182,38 @@ def test_settings_become_flags(serving):
     assert gpu["--max-lora-rank"] == "16"
     assert {"--enable-lora", "--enable-sleep-mode"} <= gpu.keys()
     assert "--enforce-eager" not in gpu
-    cpu = flags(command(replace(serving, kv_cache_gib=2.5), 8000, cpu=True))
+    cpu = flags(server_command(replace(serving, kv_cache_gib=2.5), 8000, cpu=True))
     assert cpu["--kv-cache-memory-bytes"] == str(5 * 2**29)
     assert {"--enforce-eager", "--no-enable-chunked-prefill"} <= set(cpu)
-    assert environment(replace(serving, threads=3), Path(), "key", [], cpu=True)["OMP_NUM_THREADS"] == "3"
+    assert server_environment(replace(serving, threads=3), Path(), "key", [], cpu=True)["OMP_NUM_THREADS"] == "3"
     assert {"--gpu-memory-utilization", "--max-model-len", "--enable-lora", "--enable-sleep-mode"}.isdisjoint(cpu)
 
 
 def test_a_server_listens_on_this_machine_only_and_learns_its_key_from_the_environment(serving, tmp_path):
-    assert flags(command(replace(serving, key="s3cr3t"), 8000, cpu=True))["--host"] == "127.0.0.1"
-    assert "s3cr3t" not in " ".join(command(replace(serving, key="s3cr3t"), 8000, cpu=True))
+    assert flags(server_command(replace(serving, key="s3cr3t"), 8000, cpu=True))["--host"] == "127.0.0.1"
+    assert "s3cr3t" not in " ".join(server_command(replace(serving, key="s3cr3t"), 8000, cpu=True))
     assert "s3cr3t" not in repr(replace(serving, key="s3cr3t"))
-    assert environment(serving, tmp_path, "s3cr3t", [], cpu=True)["VLLM_API_KEY"] == "s3cr3t"
+    assert server_environment(serving, tmp_path, "s3cr3t", [], cpu=True)["VLLM_API_KEY"] == "s3cr3t"
 
 
 def test_a_server_gets_none_of_our_secrets(serving, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "of-mine")
     monkeypatch.setenv("WANDB_API_KEY", "of-mine")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/cuda")
-    told = environment(serving, tmp_path, "key", ["0"], cpu=False)
+    told = server_environment(serving, tmp_path, "key", ["0"], cpu=False)
     assert "of-mine" not in told.values()
     assert told["LD_LIBRARY_PATH"] == "/opt/cuda"
 
 
 def test_gpus_are_dealt_out_in_turn(serving, tmp_path):
     four = replace(serving, replicas=2, tensor_parallel=2, devices="0, 2,5,7")
-    assert deal(four, cpu=False) == [["0", "2"], ["5", "7"]]
-    assert environment(four, tmp_path, "key", ["5", "7"], cpu=False)["CUDA_VISIBLE_DEVICES"] == "5,7"
+    assert assign_devices(four, cpu=False) == [["0", "2"], ["5", "7"]]
+    assert server_environment(four, tmp_path, "key", ["5", "7"], cpu=False)["CUDA_VISIBLE_DEVICES"] == "5,7"
 
 
 def test_gpus_that_are_not_named_are_those_that_are_seen(serving, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-8f6b2a")
-    assert deal(replace(serving, replicas=2), cpu=False) == [["3"], ["GPU-8f6b2a"]]
+    assert assign_devices(replace(serving, replicas=2), cpu=False) == [["3"], ["GPU-8f6b2a"]]
 
 
 @pytest.mark.parametrize(
@@ -221,13 +229,13 @@ def test_gpus_that_are_not_named_are_those_that_are_seen(serving, monkeypatch):
 )
 def test_gpus_that_are_not_there_are_an_error(serving, change, cpu, why):
     with pytest.raises(BadInput, match=why):
-        deal(replace(serving, **change), cpu=cpu)
+        assign_devices(replace(serving, **change), cpu=cpu)
 
 
 def test_a_rank_is_padded_to_one_that_vllm_has():
-    assert [padded(rank) for rank in (1, 2, 8, 33, 512)] == [1, 8, 8, 64, 512]
+    assert [supported_rank(rank) for rank in (1, 2, 8, 33, 512)] == [1, 8, 8, 64, 512]
     with pytest.raises(BadInput, match="up to rank 512"):
-        padded(513)
+        supported_rank(513)
 
 
 @pytest.mark.parametrize(
@@ -250,13 +258,13 @@ def test_without_vllm_the_error_says_how_to_install_it(tmp_path, monkeypatch):
 def test_weights_that_vllm_cannot_start_with_are_an_error(serving, tmp_path):
     with pytest.raises(BadInput, match="no model"):
         check(replace(serving, weights=tmp_path))
-    (tmp_path / ADAPTER_CONFIG).write_text("{}")
+    (tmp_path / ADAPTER_CONFIG_FILE).write_text("{}")
     with pytest.raises(BadInput, match="folder of its base"):
         check(replace(serving, weights=tmp_path))
 
 
 def test_a_port_is_held_for_a_server_and_for_nobody_else():
-    with held_ports(0, 2) as ports:
+    with reserved_ports(0, 2) as ports:
         assert len(set(ports)) == 2
         with socket.socket() as another, pytest.raises(OSError, match="in use"):
             another.bind(("127.0.0.1", ports[0]))
@@ -264,7 +272,7 @@ def test_a_port_is_held_for_a_server_and_for_nobody_else():
             server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             server.bind(("127.0.0.1", ports[0]))
             server.listen()
-            with pytest.raises(BadInput, match=f"port {ports[0]} cannot be had"), held_ports(ports[0], 1):
+            with pytest.raises(BadInput, match=f"port {ports[0]} cannot be had"), reserved_ports(ports[0], 1):
                 pass
 
 
@@ -320,12 +328,12 @@ def test_only_who_brings_the_key_is_let_in(monkeypatch, scope, let_in):
 )
 def test_the_last_words_of_a_server_are_the_first_error_and_safe_to_show(tmp_path, said, words):
     (tmp_path / "log").write_text(said)
-    assert Server(0, 1, tmp_path / "log").last_words() == words
+    assert VllmServer(0, 1, tmp_path / "log").last_words() == words
 
 
 def test_an_error_from_before_a_server_first_answered_is_not_its_last(tmp_path):
     (tmp_path / "log").write_text("OSError: no colours here\nready\n")
-    server = Server(0, 1, tmp_path / "log", greeted=(tmp_path / "log").stat().st_size)
+    server = VllmServer(0, 1, tmp_path / "log", log_size_at_start=(tmp_path / "log").stat().st_size)
     with (tmp_path / "log").open("a") as log:
         log.write("torch.OutOfMemoryError: CUDA out of memory\n")
     assert server.last_words() == "torch.OutOfMemoryError: CUDA out of memory"
@@ -373,10 +381,10 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(temporary, arguments, why)
 async def test_a_server_that_starts_is_given_up_only_if_it_does_nothing_at_all(temporary, program, says):
     log = temporary / "log"
     folder = new_folder()
-    kept = Kept(folder, [Program([sys.executable, "-c", program], {}, str(log))])
-    fleet = Fleet([Server(0, 9, log)], "key", folder, kept)
+    kept = SupervisedPrograms(folder, [SupervisedProgram([sys.executable, "-c", program], {}, str(log))])
+    fleet = Fleet([VllmServer(0, 9, log)], "key", folder, kept)
     try:
         with pytest.raises(ModelError, match=says):
-            await _healthy(fleet, 2, lambda seconds, line: None)
+            await _wait_until_healthy(fleet, 2, lambda seconds, line: None)
     finally:
         await fleet.close()

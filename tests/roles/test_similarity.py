@@ -3,14 +3,14 @@ from __future__ import annotations
 import pytest
 
 from events.facts.errors import BadInput
-from events.facts.values import Pair, Question
-from roles.judging.safety import objection, parse, without_each_statement
+from events.facts.values import IOPair, Question
+from roles.judging.safety import parse_source, unsafe_reason, without_each_statement
 from roles.judging.similarity import NgramEmbedding, Novelty, embedding
 from tests.support.tiny_model import tiny_weights
 
 
 def question(statement, program="def f(x):\n    return x"):
-    return Question(statement=statement, program=program, private=(Pair(input="1", output="1"),))
+    return Question(statement=statement, program=program, private=(IOPair(input="1", output="1"),))
 
 
 def test_an_empty_buffer_finds_everything_new():
@@ -54,22 +54,22 @@ def test_an_unknown_embedding_is_refused():
     ],
 )
 def test_unsafe_programs_are_objected_to(source):
-    assert objection(parse(source))
+    assert unsafe_reason(parse_source(source))
 
 
 @pytest.mark.parametrize(
     "source", ["import math\ndef f(x):\n    return math.sqrt(x)", "from collections import Counter", "x = 1"]
 )
 def test_harmless_programs_are_not(source):
-    assert objection(parse(source)) is None
+    assert unsafe_reason(parse_source(source)) is None
 
 
 @pytest.mark.parametrize("source", ["def f(", "\0", "(" * 10_000, "x" * 30_000, "1" * 5000 + "a"])
 def test_what_does_not_parse_is_none_and_never_raises(source):
-    assert parse(source) is None
+    assert parse_source(source) is None
 
 
 def test_each_statement_is_left_out_once_and_the_return_stays():
-    tree = parse("import math\ndef f(x):\n    x = x + 1\n    x = x * 2\n    return x")
+    tree = parse_source("import math\ndef f(x):\n    x = x + 1\n    x = x * 2\n    return x")
     variants = without_each_statement(tree, "f")
     assert [("x + 1" in v, "x * 2" in v, "return x" in v) for v in variants] == [(False, True, True), (True, False, True)]

@@ -8,7 +8,7 @@ import pytest
 from events.facts.errors import ModelError
 from events.facts.values import Sampling
 from events.facts.weights import weights_digest
-from roles.model import Request
+from roles.model import GenerationRequest
 from roles.models.sampling import uniforms
 from roles.models.transformers import TransformersModel
 
@@ -46,8 +46,8 @@ def model(weights: Path) -> TransformersModel:
     return TransformersModel(weights, weights_digest(weights))
 
 
-def ask(prompt: str, count: int = 5, seed: int = 3, **sampling) -> Request:
-    return Request(prompt, count, seed, Sampling(**{"max_tokens": 12, **sampling}))
+def ask(prompt: str, count: int = 5, seed: int = 3, **sampling) -> GenerationRequest:
+    return GenerationRequest(prompt, count, seed, Sampling(**{"max_tokens": 12, **sampling}))
 
 
 def forward(weights: Path, prompt: tuple[int, ...], answer: tuple[int, ...], temperature: float):
@@ -102,7 +102,7 @@ async def test_any_causal_model_samples_from_what_a_plain_forward_pass_says(tmp_
     seen = {token for reply in replies for completion in reply.completions for token in completion.token_ids}
     assert not shape.get("more_words") or max(seen) >= len(model._encoding._tokenizer)
     for reply in replies:
-        assert await model.fingerprint(reply.prompt_ids) == pytest.approx(
+        assert await model.logprobs_of(reply.prompt_ids) == pytest.approx(
             taken(forward(weights, reply.prompt_ids[:1], reply.prompt_ids[1:], 1.0), reply.prompt_ids[1:]), abs=1e-5
         )
         for completion in reply.completions:
@@ -125,7 +125,7 @@ async def test_in_bfloat16_logprobs_are_near_those_in_float32_and_computed_exact
 
     rough = TransformersModel(weights, model.policy, dtype="bfloat16")
     ids = (await model.generate([ask(PROMPTS[0])]))[0].prompt_ids
-    found, wanted = await rough.fingerprint(ids), await model.fingerprint(ids)
+    found, wanted = await rough.logprobs_of(ids), await model.logprobs_of(ids)
     assert found == pytest.approx(wanted, abs=0.5)
     assert found != wanted
     assert found != tuple(torch.tensor(found).bfloat16().tolist())

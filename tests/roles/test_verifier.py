@@ -7,18 +7,20 @@ import time
 
 import pytest
 
-from events.facts.values import Pair, Question
-from roles.verifier import Rejected, Valid, Verifier
+from events.facts.values import IOPair, Question
+from roles.verifier import RejectedProposal, ValidProposal, Verifier
 
 pytestmark = pytest.mark.docker
 
 SQUARES = Question(
     statement="Square every number.",
     program="def f(x):\n    x = [v * v for v in x]\n    return x",
-    public=(Pair(input="[1, 2]", output="[1, 4]"),),
-    private=(Pair(input="[3]", output="[9]"), Pair(input="[]", output="[]")),
+    public=(IOPair(input="[1, 2]", output="[1, 4]"),),
+    private=(IOPair(input="[3]", output="[9]"), IOPair(input="[]", output="[]")),
 )
-ECHO = Question(statement="Echo.", mode="stdin", private=(Pair(input="3 4\n", output="7"), Pair(input="1 1\n", output="2\n")))
+ECHO = Question(
+    statement="Echo.", mode="stdin", private=(IOPair(input="3 4\n", output="7"), IOPair(input="1 1\n", output="2\n"))
+)
 
 
 def python(source):
@@ -115,20 +117,20 @@ async def test_equal_answers_get_equal_verdicts_in_order(verifier):
 )
 async def test_what_cannot_be_asked_is_rejected_for_its_reason(verifier, text, reason):
     found = await verifier.examine(text)
-    assert isinstance(found, Rejected)
+    assert isinstance(found, RejectedProposal)
     assert found.reason == reason, found.detail
 
 
 async def test_a_valid_question_gets_its_outputs_by_running(verifier):
     found = await verifier.examine(proposal(SQUARES.program))
-    assert isinstance(found, Valid)
+    assert isinstance(found, ValidProposal)
     assert [pair.output for pair in found.question.pairs] == ["[1, 4]", "[9]", "[25, 25]", "[0]", "[49, 1]"]
     assert (len(found.question.public), len(found.question.private)) == (2, 3)
 
 
 async def test_a_docstring_and_an_unused_guard_are_no_operations(verifier):
     source = 'def f(x):\n    "Squares."\n    if not x:\n        return []\n    x = [v * v for v in x]\n    return x'
-    assert isinstance(await verifier.examine(proposal(source)), Valid)
+    assert isinstance(await verifier.examine(proposal(source)), ValidProposal)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,7 @@ async def test_a_docstring_and_an_unused_guard_are_no_operations(verifier):
 )
 async def test_alignment_is_agreement_of_statement_and_program(verifier, statement, source, aligned):
     found = await verifier.examine(proposal(source, statement))
-    assert isinstance(found, Valid)
+    assert isinstance(found, ValidProposal)
     assert found.aligned is aligned
 
 
@@ -163,7 +165,7 @@ def f(x):
 @pytest.mark.parametrize(("size", "passed"), [(2_500, 20), (5_000, 0)])
 async def test_judging_colliding_values_does_not_hold_up_the_event_loop(verifier, size, passed):
     text = "{" + ", ".join(str(k * (2**61 - 1)) for k in reversed(range(size))) + "}"
-    asked = SQUARES.model_copy(update={"public": (), "private": tuple(Pair(input=f"[{n}]", output=text) for n in range(20))})
+    asked = SQUARES.model_copy(update={"public": (), "private": tuple(IOPair(input=f"[{n}]", output=text) for n in range(20))})
     gaps, going = [], True
 
     async def beat():

@@ -16,14 +16,14 @@ from events.facts.errors import ModelError
 from events.facts.values import Digest, Sampling
 from events.facts.weights import weights_digest
 from graph.settings.config import LoraSettings
-from roles.model import Reply, Request
+from roles.model import GenerationReply, GenerationRequest
 from roles.models.replicas import Replicas
 from roles.models.transformers import TransformersModel
 from roles.models.vllm import VllmModel
 from roles.pocket import WEIGHTS
-from roles.serving.command import Serving
-from roles.serving.fleet import Fleet, start
-from tests.support.tiny_model import loaded, logprobs
+from roles.serving.command import ServingConfig
+from roles.serving.fleet import Fleet, start_fleet
+from tests.support.tiny_model import load_model, logprobs
 from trainer.learn import checkpoint
 
 PROMPTS = [f"Given a list, drop the first {n} cells, then sort it.\n" for n in range(6)]
@@ -41,7 +41,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not _served(), reason="there 
 
 
 @dataclass
-class Store:
+class WeightStore:
     """Weights on disk: the pocket model, the same moved, and two adapters on it."""
 
     folder: Path
@@ -54,7 +54,7 @@ class Store:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory) -> Store:
+def store(tmp_path_factory) -> WeightStore:
     import torch
 
     folder = tmp_path_factory.mktemp("weights")
@@ -62,7 +62,7 @@ def store(tmp_path_factory) -> Store:
     shutil.copytree(WEIGHTS, folder / base)
     torch.manual_seed(0)
 
-    def stir(weights: checkpoint.Weights) -> None:
+    def stir(weights: checkpoint.LoadedWeights) -> None:
         with torch.no_grad():
             for parameter in weights.model.parameters():
                 if parameter.requires_grad:
@@ -77,13 +77,13 @@ def store(tmp_path_factory) -> Store:
         adapted = checkpoint.load_adapter(plain, base, None, policy=name, lora=LoraSettings(rank=4, alpha=64), seed=0)
         stir(adapted)
         adapters.append(checkpoint.save(folder, adapted.folder, adapted.model.state_dict(), {}, adapted.adapter))
-    return Store(folder, base, moved, (adapters[0], adapters[1]))
+    return WeightStore(folder, base, moved, (adapters[0], adapters[1]))
 
 
 @pytest.fixture(scope="module")
 def fleet(store, tmp_path_factory):
-    serving = Serving(store[store.base], "gasp", tmp_path_factory.mktemp("logs"), kv_cache_gib=0.25, context=512, rank=4)
-    fleet = asyncio.run(start(serving))
+    serving = ServingConfig(store[store.base], "gasp", tmp_path_factory.mktemp("logs"), kv_cache_gib=0.25, context=512, rank=4)
+    fleet = asyncio.run(start_fleet(serving))
     yield fleet
     asyncio.run(fleet.close())
 
@@ -100,18 +100,18 @@ def model(replicas, store) -> VllmModel:
     return VllmModel(replicas, store[store.base])
 
 
-def ask(prompt: str = PROMPTS[0], count: int = 3, seed: int = 7, **sampling) -> Request:
-    return Request(prompt, count, seed, Sampling(**{"max_tokens": 24, **sampling}))
+def ask(prompt: str = PROMPTS[0], count: int = 3, seed: int = 7, **sampling) -> GenerationRequest:
+    return GenerationRequest(prompt, count, seed, Sampling(**{"max_tokens": 24, **sampling}))
 
 
-def ids(replies: list[Reply]) -> list[list[tuple[int, ...]]]:
+def ids(replies: list[GenerationReply]) -> list[list[tuple[int, ...]]]:
     return [[completion.token_ids for completion in reply.completions] for reply in replies]
 
 
-def check(reply: Reply, weights: Path, temperature: float = 1.0) -> None:
+def check(reply: GenerationReply, weights: Path, temperature: float = 1.0) -> None:
     """The logprobs of a reply are those of the weights."""
     for completion in reply.completions:
-        wanted = logprobs(loaded(weights), list(reply.prompt_ids), list(completion.token_ids), temperature)
+        wanted = logprobs(load_model(weights), list(reply.prompt_ids), list(completion.token_ids), temperature)
         assert completion.logprobs == pytest.approx(wanted.tolist(), abs=1e-4)
 
 
@@ -151,7 +151,7 @@ async def test_temperature_zero_takes_the_likeliest_each_time_and_top_p_leaves_o
     check(greedy, store[store.base])
     (nucleus,) = await model.generate([ask(top_p=0.3, count=8)])
     for completion in nucleus.completions:
-        plain = logprobs(loaded(store[store.base]), list(nucleus.prompt_ids), list(completion.token_ids)).tolist()
+        plain = logprobs(load_model(store[store.base]), list(nucleus.prompt_ids), list(completion.token_ids)).tolist()
         assert all(logprob >= other - 1e-4 for logprob, other in zip(completion.logprobs, plain, strict=True))
         assert sum(completion.logprobs) > sum(plain) + 0.1
 
@@ -170,45 +170,45 @@ async def test_a_completion_ends_once_its_text_holds_a_stop_text(model, store) -
 
 async def test_fingerprints_are_those_of_the_weights(model, store) -> None:
     inside = TransformersModel(store[store.base], store.base)
-    assert await model.fingerprint(TOKENS) == pytest.approx(await inside.fingerprint(TOKENS), abs=1e-4)
+    assert await model.logprobs_of(TOKENS) == pytest.approx(await inside.logprobs_of(TOKENS), abs=1e-4)
 
 
 async def test_other_weights_are_served_once_they_are_delivered(model, store) -> None:
-    before = await model.fingerprint(TOKENS)
+    before = await model.logprobs_of(TOKENS)
     (old,) = await model.generate([ask()])
     await model.serve(store[store.moved], store.moved)
     try:
         inside = TransformersModel(store[store.moved], store.moved)
-        found = await model.fingerprint(TOKENS)
-        assert found == pytest.approx(await inside.fingerprint(TOKENS), abs=1e-4)
+        found = await model.logprobs_of(TOKENS)
+        assert found == pytest.approx(await inside.logprobs_of(TOKENS), abs=1e-4)
         assert found != pytest.approx(before, abs=0.1)
         (new,) = await model.generate([ask()])
         assert (old.policy, new.policy) == (store.base, store.moved)
         check(new, store[store.moved])
     finally:
         await model.serve(store[store.base], store.base)
-    assert await model.fingerprint(TOKENS) == before
+    assert await model.logprobs_of(TOKENS) == before
     assert (await model.generate([ask()])) == [old]
 
 
 async def test_two_adapters_are_served_at_once_and_each_is_what_it_is_merged(replicas, model, store) -> None:
     other = VllmModel(replicas, store[store.base])
-    plain = await other.fingerprint(TOKENS)
+    plain = await other.logprobs_of(TOKENS)
     for policy, digest in zip((model, other), store.adapters, strict=True):
         await policy.serve(store[digest], digest)
     answers = await asyncio.gather(*(policy.generate([ask(p) for p in PROMPTS[:3]]) for policy in (model, other)))
     for policy, replies, digest in zip((model, other), answers, store.adapters, strict=True):
         inside = TransformersModel(store[digest], digest)
-        found = await policy.fingerprint(TOKENS)
-        assert found == pytest.approx(await inside.fingerprint(TOKENS), abs=1e-4)
+        found = await policy.logprobs_of(TOKENS)
+        assert found == pytest.approx(await inside.logprobs_of(TOKENS), abs=1e-4)
         assert found != pytest.approx(plain, abs=0.1)
         for reply in replies:
             assert reply.policy == digest
             check(reply, store[digest])
     await model.serve(store[store.adapters[1]], store.adapters[1])
-    assert await model.fingerprint(TOKENS) == pytest.approx(await other.fingerprint(TOKENS), abs=1e-5)
+    assert await model.logprobs_of(TOKENS) == pytest.approx(await other.logprobs_of(TOKENS), abs=1e-5)
     await model.serve(store[store.base], store.base)
-    assert await model.fingerprint(TOKENS) == pytest.approx(plain, abs=1e-5)
+    assert await model.logprobs_of(TOKENS) == pytest.approx(plain, abs=1e-5)
 
 
 async def test_other_weights_than_asked_and_adapters_on_another_base_are_refused(model, replicas, store) -> None:
@@ -222,11 +222,11 @@ async def test_other_weights_than_asked_and_adapters_on_another_base_are_refused
 async def test_servers_that_rest_wake_up_by_themselves(fleet, store) -> None:
     replicas = Replicas(fleet.urls, "gasp", store.base, key=fleet.key, sleeps=True)
     model = VllmModel(replicas, store[store.base])
-    before, (old,) = await model.fingerprint(TOKENS), await model.generate([ask()])
+    before, (old,) = await model.logprobs_of(TOKENS), await model.generate([ask()])
     await model.rest()
     assert await model.generate([ask()]) == [old]
     await model.rest()
-    assert await model.fingerprint(TOKENS) == before
+    assert await model.logprobs_of(TOKENS) == before
     await model.close()
 
 
@@ -261,7 +261,7 @@ GOOD = {
 
 
 @asynccontextmanager
-async def imitated(store: Store, *texts: str):
+async def imitated(store: WeightStore, *texts: str):
     """A model served by servers that always give these answers, one each."""
     runners = []
     for text in texts:
@@ -323,9 +323,9 @@ async def test_the_server_whose_weights_are_others_is_named(store) -> None:
     async with imitated(store, scored(-1.0), scored(-1.0), scored(-1.5)) as model:
         odd = model._replicas._servers[2].url
         with pytest.raises(ModelError, match=rf"{odd} has other weights than the others: .* up to 0\.5"):
-            await model.fingerprint([5, 6])
+            await model.logprobs_of([5, 6])
     async with imitated(store, scored(-1.0), scored(-1.001), scored(-1.0)) as model:
-        assert await model.fingerprint([5, 6]) == (-1.001,)
+        assert await model.logprobs_of([5, 6]) == (-1.001,)
 
 
 async def test_servers_that_ended_are_told_of_with_the_cause(fleet, model) -> None:

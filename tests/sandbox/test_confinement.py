@@ -33,7 +33,7 @@ def named(name):
     return [rule for rule in RULES if name in rule["names"]]
 
 
-async def told(runner, source, **more):
+async def output_of(runner, source, **more):
     (execution,) = await runner.run([Job(source=source, inputs=("",), **more)])
     assert execution.runs[0].status == "ok", execution
     return ast.literal_eval(execution.runs[0].value)
@@ -110,7 +110,7 @@ def f():
 
 @pytest.mark.docker
 async def test_a_program_has_no_rights_and_the_server_three(runner):
-    server, program = await told(runner, STATUS)
+    server, program = await output_of(runner, STATUS)
     setgid_setuid_kill = 1 << 5 | 1 << 6 | 1 << 7
     assert int(server["CapBnd"], 16) == int(server["CapEff"], 16) == setgid_setuid_kill
     assert {int(program[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
@@ -122,14 +122,14 @@ async def test_a_program_has_no_rights_and_the_server_three(runner):
 
 @pytest.mark.docker
 async def test_server_and_program_are_filtered_and_cannot_gain_rights(runner):
-    for process in await told(runner, STATUS):
+    for process in await output_of(runner, STATUS):
         assert process["Seccomp"].strip() == "2"
         assert process["NoNewPrivs"].strip() == "1"
 
 
 @pytest.mark.docker
 async def test_no_mount_but_the_scratch_folder_can_be_written_and_nothing_in_it_run(runner):
-    mounts, written = await told(
+    mounts, written = await output_of(
         runner,
         """
 import os
@@ -154,10 +154,10 @@ def f():
 @pytest.mark.docker
 async def test_the_kernel_holds_the_container_to_its_memory_and_processes(runner):
     client = engine.connect()
-    await told(runner, "def f(): return 1")
-    container = next(item.id for item in owner.containers(client) if item.run == "tests")
+    await output_of(runner, "def f(): return 1")
+    container = next(item.id for item in owner.owned_containers(client) if item.run == "tests")
     held = client.api.inspect_container(container)["HostConfig"]
-    found = await told(
+    found = await output_of(
         runner,
         """
 import os
@@ -178,7 +178,7 @@ def f():
 async def test_no_room_for_system_v_objects_and_message_queues_even_without_the_profile(runner):
     names = ("kernel/shmmni", "kernel/msgmni", "kernel/sem", "fs/mqueue/queues_max")
     source = f"def f(): return [open('/proc/sys/' + name).read().split() for name in {names}]"
-    assert await told(runner, source) == [["0"], ["0"], ["0", "0", "0", "0"], ["0"]]
+    assert await output_of(runner, source) == [["0"], ["0"], ["0", "0", "0", "0"], ["0"]]
 
 
 HOG = """
@@ -213,10 +213,10 @@ async def test_what_one_container_uses_up_is_not_missing_in_another():
     modest = set()
     try:
         for runner in runners:
-            await told(runner, "def f(): return 1")
-        hog = asyncio.create_task(told(runners[0], HOG))
+            await output_of(runner, "def f(): return 1")
+        hog = asyncio.create_task(output_of(runners[0], HOG))
         while not hog.done():
-            modest.add(await told(runners[1], MODEST))
+            modest.add(await output_of(runners[1], MODEST))
             await asyncio.sleep(0.2)
         hogged = await hog
     finally:
@@ -245,8 +245,8 @@ async def test_containers_are_started_by_the_runtime_that_is_named():
     name = min(set(client.info()["Runtimes"]) & {"runc", "io.containerd.runc.v2"})
     runner = DockerRunner(workers=1, run="tests-runtime", runtime=name)
     try:
-        assert await told(runner, "def f(): return 1") == 1
-        (container,) = [item.id for item in owner.containers(client) if item.run == "tests-runtime"]
+        assert await output_of(runner, "def f(): return 1") == 1
+        (container,) = [item.id for item in owner.owned_containers(client) if item.run == "tests-runtime"]
         assert client.api.inspect_container(container)["HostConfig"]["Runtime"] == name
     finally:
         await asyncio.shield(runner.close())
@@ -277,4 +277,4 @@ HONEST = {
 @pytest.mark.parametrize("what", HONEST)
 async def test_honest_programs_do_not_notice(runner, what):
     source = HONEST[what].replace("\n", "\n    ")
-    assert await told(runner, f"def f():\n    {source}\n    return found") == 7
+    assert await output_of(runner, f"def f():\n    {source}\n    return found") == 7

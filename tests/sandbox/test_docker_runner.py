@@ -28,7 +28,7 @@ async def one(runner, source, *inputs, **more):
 
 
 def of_run(client, run):
-    return [item for item in owner.containers(client) if item.run == run]
+    return [item for item in owner.owned_containers(client) if item.run == run]
 
 
 def wait_until(condition, seconds=20.0):
@@ -252,7 +252,7 @@ async def test_orphans_of_dead_owners_are_removed_and_living_owners_keep_theirs(
     with subprocess.Popen(["sleep", "60"]) as process:
         dead = owner.labels("tests-orphan") | {
             "gasp.owner": str(process.pid),
-            "gasp.owner_start": engine.started_at(process.pid),
+            "gasp.owner_start": engine.process_start_time(process.pid),
         }
         living, doomed = (
             client.api.create_container(image, ["true"], labels=labels)["Id"] for labels in (owner.labels("tests-orphan"), dead)
@@ -265,7 +265,7 @@ async def test_orphans_of_dead_owners_are_removed_and_living_owners_keep_theirs(
             assert [item.id for item in of_run(client, "tests-orphan")] == [living]
         finally:
             for container in (living, doomed):
-                owner.remove(client, container)
+                owner.remove_container(client, container)
 
 
 async def test_a_thousand_jobs_leave_no_descriptors_behind():

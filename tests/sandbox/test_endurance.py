@@ -22,7 +22,7 @@ from sandbox.engine import engine, image_build, owner
 from sandbox.host.docker_runner import DockerRunner
 from sandbox.host.worker import Worker
 from tests.sandbox.test_engine import processes_naming
-from tests.support.sandbox_process import LIMITS, job, right
+from tests.support.sandbox_process import LIMITS, is_expected, job
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -60,7 +60,7 @@ async def test_ten_thousand_programs_in_one_go_leave_host_and_workers_as_they_we
         executions = running.result()
     finally:
         await runner.close()
-    assert [(number, item) for number, item in enumerate(executions) if not right(number, item)] == []
+    assert [(number, item) for number, item in enumerate(executions) if not is_expected(number, item)] == []
     # The results themselves are in it: about three KiB each.
     assert max(rss for rss, _ in seen) - memory < 64 << 20
     # Whatever earlier tests left to the garbage collector may go meanwhile; nothing may come.
@@ -71,7 +71,7 @@ async def test_ten_thousand_programs_in_one_go_leave_host_and_workers_as_they_we
         assert {free for _, free in said} == {said[0][1]}
 
 
-class Owner:
+class OwnerProcess:
     """A process that runs programs on the private engine, and what it says."""
 
     def __init__(self, private):
@@ -94,7 +94,7 @@ class Owner:
             assert said == "0" or said.startswith("lost"), said
             count -= said == "0"
 
-    def heard(self):
+    def subscription(self):
         """Forget what was said until now."""
         while not self.said.empty():
             assert self.said.get().startswith(("0", "lost"))
@@ -110,11 +110,11 @@ def private():
     if os.geteuid() != 0:
         pytest.skip("a private engine needs root")
     folder = Path(tempfile.mkdtemp(prefix="gasp-k"))
-    private = engine.Engine(folder / "data", folder / "run")
+    private = engine.PrivateEngine(folder / "data", folder / "run")
     private.up()
     # Copying the image is faster than building it once more.
     there, here = engine.connect(), docker.DockerClient(base_url=private.url)
-    image_build.ensure(there, engine.quiet)
+    image_build.ensure_image(there, engine.no_message)
     here.images.load(there.images.get(image_build.tag()).save(named=True))
     yield private
     private.purge()
@@ -135,7 +135,7 @@ def inside(private, name):
     return found
 
 
-def victim(name, private, owner_process, rng):
+def find_victim(name, private, owner_process, rng):
     """The process that is to be killed."""
     if name == "owner":
         return owner_process.pid
@@ -157,7 +157,7 @@ def victim(name, private, owner_process, rng):
 def leaks(private, living):
     """What there is in the engine, on its mounts and in control groups beyond the workers of the living owner."""
     client = docker.DockerClient(base_url=private.url)
-    listed = owner.containers(client)
+    listed = owner.owned_containers(client)
     ids = {item.id for item in listed}
     found = [f"container {item.id[:12]} ({item.state}) of {item.owner}" for item in listed if item.owner != living]
     found += [f"container {item.id[:12]} is {item.state}" for item in listed if item.state != "running"]
@@ -177,16 +177,16 @@ def leaks(private, living):
 
 def test_whoever_is_killed_nothing_is_left_after_a_restart_and_no_result_is_wrong(private):
     rng = random.Random(4)
-    worker = Owner(private)
+    worker = OwnerProcess(private)
     try:
         worker.finish_calls(1)
         for name in rng.sample(VICTIMS, len(VICTIMS)):
             time.sleep(rng.uniform(0, 0.6))
-            os.kill(victim(name, private, worker.process, rng), signal.SIGKILL)
+            os.kill(find_victim(name, private, worker.process, rng), signal.SIGKILL)
             if name == "owner":
                 worker.kill()
-                worker = Owner(private)
-            worker.heard()
+                worker = OwnerProcess(private)
+            worker.subscription()
             worker.finish_calls(2)
             deadline = time.monotonic() + 5
             while (left := leaks(private, worker.process.pid)) and time.monotonic() < deadline:

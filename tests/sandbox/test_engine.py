@@ -40,7 +40,7 @@ def private_engine():
     if os.geteuid() != 0:
         pytest.skip("a private engine needs root")
     folder = Path(tempfile.mkdtemp(prefix="gasp-e"))
-    private = engine.Engine(folder / "data", folder / "run")
+    private = engine.PrivateEngine(folder / "data", folder / "run")
     try:
         yield private
     finally:
@@ -74,7 +74,7 @@ def connect_to(private):
 def test_two_callers_at_once_start_one_engine(private):
     with ThreadPoolExecutor() as threads:
         list(threads.map(lambda _: private.up(), range(3)))
-    assert engine.answers(private.url)
+    assert engine.is_answering(private.url)
     assert len([line for line in processes_naming(str(private.data)) if line.startswith("dockerd")]) == 1
 
 
@@ -83,8 +83,8 @@ def test_two_callers_at_once_start_one_engine(private):
 async def test_an_engine_killed_in_the_middle_is_an_error_and_the_next_start_works(private):
     private.up()
     pid = private.pid()
-    client = connect_to(private)(engine.quiet)
-    image_build.ensure(client, engine.quiet)
+    client = connect_to(private)(engine.no_message)
+    image_build.ensure_image(client, engine.no_message)
     runner = DockerRunner(workers=2, connect=lambda _: client)
     try:
         running = asyncio.create_task(runner.run(JOBS))
@@ -111,7 +111,7 @@ async def test_an_engine_killed_in_the_middle_is_an_error_and_the_next_start_wor
 def test_two_private_engines_build_an_image_of_the_same_id(private):
     # The engine that everybody shares is not asked: it keeps the image it has, of packages that may be older.
     with private_engine() as another:
-        ids = {image_build.ensure(connect_to(one)(engine.quiet), engine.quiet) for one in (private, another)}
+        ids = {image_build.ensure_image(connect_to(one)(engine.no_message), engine.no_message) for one in (private, another)}
     assert len(ids) == 1
 
 
@@ -123,14 +123,14 @@ def test_a_stale_process_id_is_not_believed(private):
     (private.state / "engine.pid").write_text(f"{os.getpid()} 1")
     assert private.pid() is None
     private.up()
-    assert engine.answers(private.url)
+    assert engine.is_answering(private.url)
 
 
 def test_purge_leaves_folders_alone_that_it_did_not_make(tmp_path):
     for name in ("data", "run"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "precious").touch()
-    engine.Engine(tmp_path / "data", tmp_path / "run").purge()
+    engine.PrivateEngine(tmp_path / "data", tmp_path / "run").purge()
     assert (tmp_path / "data" / "precious").exists()
     assert (tmp_path / "run" / "precious").exists()
 
@@ -189,20 +189,20 @@ def test_help_is_readable(module):
 
 
 def test_a_folder_too_long_for_sockets_is_refused_with_the_cure(tmp_path):
-    private = engine.Engine(tmp_path / "data", tmp_path / ("long" * 30))
+    private = engine.PrivateEngine(tmp_path / "data", tmp_path / ("long" * 30))
     with pytest.raises(SandboxError, match="GASP_ENGINE"):
         private.up()
 
 
 def test_an_engine_that_is_slow_to_answer_is_told_of_and_lives(monkeypatch, tmp_path):
     monkeypatch.setattr(engine, "ANSWER_SECONDS", 0.2)
-    mute = engine.Engine(tmp_path / "data", tmp_path / "run")
+    mute = engine.PrivateEngine(tmp_path / "data", tmp_path / "run")
     mute.state.mkdir()
     living = subprocess.Popen(["sleep", "60"])
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(mute.url.removeprefix("unix://"))
         listening.listen()
-        (mute.state / "engine.pid").write_text(f"{living.pid} {engine.started_at(living.pid)}")
+        (mute.state / "engine.pid").write_text(f"{living.pid} {engine.process_start_time(living.pid)}")
         with pytest.raises(SandboxError, match="has not answered for"):
             mute.up()
     assert living.poll() is None

@@ -40,7 +40,7 @@ def exit_code(client, image, command, environment, **host):
         client.api.start(container)
         return client.api.wait(container, timeout=60)["StatusCode"]
     finally:
-        owner.remove(client, container)
+        owner.remove_container(client, container)
 
 
 @pytest.mark.docker

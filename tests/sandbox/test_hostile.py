@@ -8,13 +8,13 @@ import uuid
 
 import pytest
 
-from events.facts.values import Pair, Question
+from events.facts.values import IOPair, Question
 from roles.verifier import Verifier
 from sandbox import compare
 from sandbox.engine import engine
 from sandbox.host.docker_runner import DockerRunner
 from sandbox.runner import Job, Limits
-from tests.support.container_leftovers import Traces
+from tests.support.container_leftovers import ContainerLeftovers
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.docker
@@ -39,7 +39,7 @@ def job(program) -> Job:
     )
 
 
-def fits(program, execution) -> bool:
+def matches_expectation(program, execution) -> bool:
     expected = program["expect"]
     allowed = {*expected, *program.get("also", [])}
     statuses = [run.status for run in execution.runs]
@@ -66,7 +66,7 @@ def single():
 @pytest.fixture(scope="module")
 def traces(single):
     """The containers of `single`; when it is closed, nothing of them may be left."""
-    traces = Traces(engine.connect(), "tests-hostile")
+    traces = ContainerLeftovers(engine.connect(), "tests-hostile")
     yield traces
     asyncio.run(single.close())
     nothing_left(traces)
@@ -88,11 +88,11 @@ def test_the_corpus_is_large_and_every_program_in_it_has_a_name_of_its_own():
 @pytest.mark.parametrize("program", PROGRAMS, ids=[program["name"] for program in PROGRAMS])
 async def test_a_hostile_program_gets_its_status_and_the_next_one_a_clean_world(single, traces, world, program):
     (execution,) = await single.run([job(program)])
-    assert fits(program, execution), execution
+    assert matches_expectation(program, execution), execution
     if "value" in program:
         assert execution.runs[0].value == program["value"]
     if job(program).mode == "function" and program.get("literal", True):
-        assert all(compare.same(run.value, run.value) for run in execution.runs if run.status == "ok")
+        assert all(compare.outputs_match(run.value, run.value) for run in execution.runs if run.status == "ok")
     (after,) = await single.run([WORLD])
     assert after.runs[0].value == world
     traces.look()
@@ -100,7 +100,7 @@ async def test_a_hostile_program_gets_its_status_and_the_next_one_a_clean_world(
 
 async def test_hostile_programs_mixed_with_good_ones_change_no_good_result_and_leave_nothing_on_the_host():
     runner = DockerRunner(SHORT, workers=2, run="tests-hostile-mixed")
-    traces = Traces(engine.connect(), "tests-hostile-mixed")
+    traces = ContainerLeftovers(engine.connect(), "tests-hostile-mixed")
     jobs = [job(program) for program in PROGRAMS] + [GOOD] * 200
     random.Random(1).shuffle(jobs)
     try:
@@ -116,16 +116,18 @@ async def test_hostile_programs_mixed_with_good_ones_change_no_good_result_and_l
     nothing_left(traces)
 
 
-def asked(answer: str) -> Question:
-    return Question(statement="Guess.", private=(Pair(input="1", output=repr(answer)), Pair(input="2", output=repr(answer))))
+def requested(answer: str) -> Question:
+    return Question(
+        statement="Guess.", private=(IOPair(input="1", output=repr(answer)), IOPair(input="2", output=repr(answer)))
+    )
 
 
 def checked(answer: str) -> Question:
-    checks = tuple(Pair(input=f"assert candidate({given}) == {answer!r}", output="") for given in (1, 2))
+    checks = tuple(IOPair(input=f"assert candidate({given}) == {answer!r}", output="") for given in (1, 2))
     return Question(statement="Guess.", mode="checks", private=checks)
 
 
-@pytest.mark.parametrize("asks", [asked, checked])
+@pytest.mark.parametrize("asks", [requested, checked])
 async def test_no_lie_about_a_result_passes(single, asks):
     lies = [program for name in ("answers", "interpreter") for program in CORPUS[name] if "time_limit" not in program["expect"]]
     texts = [f"```python\n{job(program).source}\n```" for program in lies]
@@ -152,7 +154,7 @@ def f(x):
 
 
 async def test_an_expected_answer_is_nowhere_in_the_memory_of_a_program(single):
-    pair = Pair(input="1", output="['gasp-own', 'gasp-secret']")
+    pair = IOPair(input="1", output="['gasp-own', 'gasp-secret']")
     verifier = Verifier(single, pairs=1, public_pairs=0, distinct=1)
     question = Question(statement="gasp-statement", program="def f(x): return 'gasp-program'", private=(pair,))
     judged = await verifier.judge(question, "induction", None, [f"```python\n{SEARCH}\n```"])

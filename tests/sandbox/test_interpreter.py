@@ -55,8 +55,8 @@ def sandbox(shared):
 
 
 def of_run(run):
-    found = engine.find()
-    return [item for item in owner.containers(found.client) if item.run == run]
+    found = engine.find_engine()
+    return [item for item in owner.owned_containers(found.client) if item.run == run]
 
 
 def wait_until(condition, seconds=20.0):
@@ -474,7 +474,7 @@ def test_what_a_thread_prints_between_two_cells_is_nobodys(sandbox):
     code = "import threading, time\ndef talk():\n    for n in range(40):\n        print('n', n)\n        time.sleep(0.02)\nthreading.Thread(target=talk).start()"
     sandbox.run_code(code)
     time.sleep(0.3)
-    heard = "".join(sandbox.run_code("time.sleep(0.2)").logs.stdout)
+    subscription = "".join(sandbox.run_code("time.sleep(0.2)").logs.stdout)
     assert "n 5\n" not in heard
     assert heard.count("\n") >= 3
     time.sleep(0.5)
@@ -651,7 +651,7 @@ def test_nothing_is_left_of_an_owner_that_was_killed():
 
 def test_a_container_that_is_killed_is_an_error_of_the_sandbox_and_not_of_the_code():
     with Sandbox.create(run="tests-lost") as sandbox:
-        threading.Timer(0.3, engine.find().client.api.kill, [sandbox.sandbox_id, "KILL"]).start()
+        threading.Timer(0.3, engine.find_engine().client.api.kill, [sandbox.sandbox_id, "KILL"]).start()
         with pytest.raises(SandboxNotRunningException, match="container ended"):
             sandbox.run_code("import time\ntime.sleep(60)")
 
@@ -684,7 +684,7 @@ def test_the_kernel_refuses_to_start_on_the_host():
 
 @pytest.mark.parametrize("missing", ["flag", "pid"])
 def test_the_kernel_refuses_to_start_in_a_container_of_others(shared, missing):
-    api = engine.find().client.api
+    api = engine.find_engine().client.api
     second = ["python3.11", "-c", "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)"]
     command = [*COMMAND] if missing == "flag" else [*second, *COMMAND]
     environment = {name: value for name, value in ENVIRONMENT.items() if missing != "flag" or name != "GASP_INSIDE"}
@@ -694,7 +694,7 @@ def test_the_kernel_refuses_to_start_in_a_container_of_others(shared, missing):
         api.start(container)
         assert api.wait(container, timeout=60)["StatusCode"] == 78
     finally:
-        owner.remove(engine.find().client, container)
+        owner.remove_container(engine.find_engine().client, container)
 
 
 # --- asyncio --------------------------------------------------------------------------------------------------------

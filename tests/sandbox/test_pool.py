@@ -29,7 +29,7 @@ def alone():
 
 
 def containers(run="tests-alone"):
-    return [item.id for item in owner.containers(engine.connect()) if item.run == run]
+    return [item.id for item in owner.owned_containers(engine.connect()) if item.run == run]
 
 
 async def run_one(runner, source, **more):
@@ -58,7 +58,7 @@ async def test_calls_of_all_sizes_take_turns(alone):
     assert done == ["small", "middle", "large"]
 
 
-class Watched(Sequence):
+class WatchedCalls(Sequence):
     """Jobs that know how many of them were asked for."""
 
     def __init__(self, count):
@@ -73,7 +73,7 @@ class Watched(Sequence):
 
 
 async def test_jobs_stay_with_their_caller_until_a_worker_is_about_to_be_free(alone):
-    jobs = Watched(100_000)
+    jobs = WatchedCalls(100_000)
     running = asyncio.create_task(alone.run(jobs))
     await asyncio.sleep(1)
     assert 0 < jobs.taken < 40

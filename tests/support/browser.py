@@ -27,10 +27,10 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from tests.support.viewer_client import kind_of
+from tests.support.viewer_client import route_of
 
-LOOK = (Path(__file__).parent / "browser.js").read_text()
-LINKS = """[...document.querySelectorAll("a[href]")]
+AUDIT_SCRIPT = (Path(__file__).parent / "browser.js").read_text()
+LINKS_SCRIPT = """[...document.querySelectorAll("a[href]")]
     .map((one) => new URL(one.getAttribute("href"), location.href)).map((to) => to.pathname + to.search)"""
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 # A machine may be busy with something else; what is there in time waits no longer.
@@ -55,7 +55,7 @@ def chromium(path: str) -> Iterator[Browser]:
 
 
 @contextmanager
-def viewing(*places: Path) -> Iterator[str]:
+def viewer_server(*places: Path) -> Iterator[str]:
     """`python -m events.web`, as a person starts it; gives its address."""
     command = [sys.executable, "-m", "events.web", *map(str, places), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
@@ -66,7 +66,7 @@ def viewing(*places: Path) -> Iterator[str]:
             server.send_signal(signal.SIGINT)
 
 
-def until_known(address: str, slug: str) -> None:
+def wait_for_index(address: str, slug: str) -> None:
     """Wait until the viewer has read and indexed the run to its end; the stream says when it got further."""
     httpx.get(f"{address}/runs/{slug}/goalposts").raise_for_status()
     with httpx.stream("GET", f"{address}/runs/{slug}/live", timeout=60) as moves:
@@ -77,7 +77,7 @@ def until_known(address: str, slug: str) -> None:
 
 
 @dataclass
-class Watch:
+class BrowserMonitor:
     """What goes wrong in a browser's pages, which nobody would see."""
 
     address: str
@@ -121,7 +121,7 @@ class Watch:
 
 
 @dataclass
-class Seen:
+class VisitedPage:
     """A page, and what there is to complain about."""
 
     address: str
@@ -131,7 +131,7 @@ class Seen:
     complaints: dict[str, list[str]]
 
 
-def walk(page: Page, pictures: Path, of: str, most: int = 2) -> Iterator[Seen]:
+def crawl_pages(page: Page, pictures: Path, of: str, most: int = 2) -> Iterator[VisitedPage]:
     """Every page that links lead to from the start page; so many of a kind and run at most, with queries and without.
 
     Pictures are taken of one page of a kind, of the named run.
@@ -140,37 +140,37 @@ def walk(page: Page, pictures: Path, of: str, most: int = 2) -> Iterator[Seen]:
     while waiting:
         address = waiting.pop(0)
         parts = urlsplit(address)
-        kind = kind_of(parts.path)
+        kind = route_of(parts.path)
         group = kind, *parts.path.split("/")[2:3], bool(parts.query)
         if address in seen or kind is None or counts.get(group, 0) >= most:
             continue
         seen.add(address)
         counts[group] = counts.get(group, 0) + 1
         page.goto(address)
-        waiting += page.evaluate(LINKS)
-        yield Seen(address, kind, page.inner_text("body"), page.evaluate("'pwned' in window"), looked_at(page))
+        waiting += page.evaluate(LINKS_SCRIPT)
+        yield VisitedPage(address, kind, page.inner_text("body"), page.evaluate("'pwned' in window"), audit(page))
         if kind not in taken and (parts.path.startswith(f"/runs/{of}") or "{run}" not in kind):
             taken.add(kind)
-            photographed(page, pictures, re.sub(r"\W+", "-", kind).strip("-") or "runs")
+            take_screenshots(page, pictures, re.sub(r"\W+", "-", kind).strip("-") or "runs")
 
 
-def looked_at(page: Page) -> dict[str, list[str]]:
+def audit(page: Page) -> dict[str, list[str]]:
     """Complaints by what was looked for; everything that is folded away is opened for it."""
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-    found = {"light": page.evaluate(LOOK, "pale"), "mute": page.evaluate(LOOK, "mute")}
+    found = {"light": page.evaluate(AUDIT_SCRIPT, "pale"), "mute": page.evaluate(AUDIT_SCRIPT, "mute")}
     page.keyboard.press("Tab")
-    found["focus"] = page.evaluate(LOOK, "unfocused")
+    found["focus"] = page.evaluate(AUDIT_SCRIPT, "unfocused")
     page.emulate_media(color_scheme="dark")
-    found["dark"] = page.evaluate(LOOK, "pale")
-    found["dark focus"] = page.evaluate(LOOK, "unfocused")
+    found["dark"] = page.evaluate(AUDIT_SCRIPT, "pale")
+    found["dark focus"] = page.evaluate(AUDIT_SCRIPT, "unfocused")
     page.emulate_media(color_scheme="light")
     page.set_viewport_size(PHONE)  # type: ignore[arg-type]
-    found["phone"] = page.evaluate(LOOK, "wide")
+    found["phone"] = page.evaluate(AUDIT_SCRIPT, "wide")
     page.set_viewport_size(WINDOW)  # type: ignore[arg-type]
     return found
 
 
-def photographed(page: Page, folder: Path, name: str) -> None:
+def take_screenshots(page: Page, folder: Path, name: str) -> None:
     """Pictures of a page in light, in dark and on a phone, for a person to look at."""
     page.reload()
     page.screenshot(path=folder / f"{name}-light.png", full_page=True)

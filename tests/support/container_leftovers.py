@@ -9,7 +9,7 @@ from pathlib import Path
 from sandbox.engine import owner
 
 
-class Traces:
+class ContainerLeftovers:
     """Remembers the containers of one run, so that one can ask what is left of them."""
 
     def __init__(self, client, run: str) -> None:
@@ -20,14 +20,14 @@ class Traces:
 
     def look(self) -> None:
         """Note the containers that there are now."""
-        for item in owner.containers(self._client):
+        for item in owner.owned_containers(self._client):
             if item.run == self._run and item.id not in self.seen:
                 details = self._client.api.inspect_container(item.id)
                 self.seen[item.id] = ((details.get("GraphDriver") or {}).get("Data") or {}).get("MergedDir") or item.id
 
     def left(self) -> list[str]:
         """Everything that is still there."""
-        containers = [f"container {item.id}" for item in owner.containers(self._client) if item.id in self.seen]
+        containers = [f"container {item.id}" for item in owner.owned_containers(self._client) if item.id in self.seen]
         return [*containers, *self._processes_and_mounts(), *self._control_groups()]
 
     def _processes_and_mounts(self) -> list[str]:

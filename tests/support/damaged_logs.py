@@ -9,7 +9,7 @@ from pathlib import Path
 PAGE = 4096
 
 
-def tamper(path: Path, *statements: str) -> None:
+def execute_without_triggers(path: Path, *statements: str) -> None:
     """Change the file as its owner can: without the triggers."""
     db = sqlite3.connect(path, isolation_level=None)
     for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
@@ -19,7 +19,7 @@ def tamper(path: Path, *statements: str) -> None:
     db.close()
 
 
-def spoil_pages(path: Path, first: int = 2) -> None:
+def corrupt_pages(path: Path, first: int = 2) -> None:
     """Write nonsense into the beginning of every page from `first` on; the file's header is page 0."""
     size = os.path.getsize(path)
     with path.open("r+b") as file:
@@ -28,7 +28,7 @@ def spoil_pages(path: Path, first: int = 2) -> None:
             file.write(b"\xff" * 64)
 
 
-def spoil_text(path: Path, old: bytes, new: bytes) -> None:
+def replace_bytes(path: Path, old: bytes, new: bytes) -> None:
     """Change bytes of the file in place, everywhere."""
     content = path.read_bytes()
     assert old in content

@@ -15,7 +15,7 @@ import random
 from collections.abc import Sequence
 
 from events.facts.log import Event, Log
-from events.facts.rollouts import pack
+from events.facts.rollouts import pack_rollouts
 from events.facts.types import (
     AttemptsMade,
     AttemptsVerified,
@@ -44,20 +44,20 @@ from events.facts.values import (
     BlobHash,
     Digest,
     Generation,
-    Pair,
+    IOPair,
+    OptimizerStep,
     Phase,
     Provenance,
     Question,
     Role,
     Sampling,
     Seat,
-    StepTaken,
     Task,
     Verdict,
     canonical,
 )
 
-START = Digest(hashlib.sha256(b"start").hexdigest())
+START_WEIGHTS = Digest(hashlib.sha256(b"start").hexdigest())
 """Weights that a scene starts with, unless told otherwise."""
 PROVENANCE = Provenance(image="sha256:0", limits={"seconds": 6.0})
 
@@ -65,16 +65,18 @@ PROVENANCE = Provenance(image="sha256:0", limits={"seconds": 6.0})
 def question(number: int = 1) -> Question:
     """A real, easy question; equal numbers give equal questions."""
     inputs = [[1], [1, 2], [3, 4, 5], [0, -1], [7, 7]]
-    pairs = [Pair(input=repr(xs), output=repr([x + number for x in xs])) for xs in inputs]
+    pairs = [IOPair(input=repr(xs), output=repr([x + number for x in xs])) for xs in inputs]
     program = f"def f(xs):\n    return [x + {number} for x in xs]"
     return Question(
         statement=f"Add {number} to every number.", program=program, public=tuple(pairs[:2]), private=tuple(pairs[2:])
     )
 
 
-def updated(*, iteration: int, after: int, until: int, parent: Digest = START, policy: str = "shared") -> PolicyUpdated:
+def policy_updated(
+    *, iteration: int, after: int, until: int, parent: Digest = START_WEIGHTS, policy: str = "shared"
+) -> PolicyUpdated:
     """An update whose digest follows from its parent and iteration."""
-    step = StepTaken(
+    step = OptimizerStep(
         phase="lemma", groups=4, silent_groups=1, samples=30, tokens=200, reward=0.25, metrics={"loss": 0.5, "kl": 0.01}
     )
     return PolicyUpdated(
@@ -90,12 +92,14 @@ def updated(*, iteration: int, after: int, until: int, parent: Digest = START, p
     )
 
 
-def scene(log: Log, *, seed: int = 0, vocabulary: int = 32, policy: Digest = START, sampling: Sampling | None = None) -> Scene:
+def example_run(
+    log: Log, *, seed: int = 0, vocabulary: int = 32, policy: Digest = START_WEIGHTS, sampling: Sampling | None = None
+) -> ExampleRun:
     """Start telling a story into `log`."""
-    return Scene(log, seed=seed, vocabulary=vocabulary, policy=policy, sampling=sampling or Sampling())
+    return ExampleRun(log, seed=seed, vocabulary=vocabulary, policy=policy, sampling=sampling or Sampling())
 
 
-class Scene:
+class ExampleRun:
     """Appends facts; every verb returns the scene."""
 
     def __init__(self, log: Log, *, seed: int, vocabulary: int, policy: Digest, sampling: Sampling) -> None:
@@ -113,12 +117,12 @@ class Scene:
         self._consumed = 0
         self._learned = 0
 
-    def run(self, **config: object) -> Scene:
+    def run(self, **config: object) -> ExampleRun:
         """RunStarted."""
         versions = {"python": "3.11.2"}
         return self._say("run", RunStarted(config=config, versions=versions, commit="unknown", policies=self.policies))
 
-    def goalpost(self, count: int = 1) -> Scene:
+    def goalpost(self, count: int = 1) -> ExampleRun:
         """GoalpostAdded."""
         for _ in range(count):
             goalpost = question(1000 + len(self.goalposts))
@@ -126,7 +130,7 @@ class Scene:
             self._say("goalposts", GoalpostAdded(question=goalpost.id, blob=self._blob(goalpost), source="scene"))
         return self
 
-    def start(self, episodes: int = 1) -> Scene:
+    def start(self, episodes: int = 1) -> ExampleRun:
         """IterationStarted."""
         self.iteration += 1
         self._episodes = self._failed = 0
@@ -143,7 +147,7 @@ class Scene:
         aligned: bool | None = True,
         similarity: float = 0.25,
         task: Task = "deduction",
-    ) -> Scene:
+    ) -> ExampleRun:
         """A whole guided episode.
 
         Args:
@@ -171,27 +175,27 @@ class Scene:
         hard = self.propose("hard", 1, easy[0], lift, attempts, aligned, similarity)
         return self._learn([easy, hard], task)._end("played")
 
-    def practice(self, *, passing: int = 4, attempts: int = 8) -> Scene:
+    def practice(self, *, passing: int = 4, attempts: int = 8) -> ExampleRun:
         """A whole practice episode."""
         asked = self._new_question()
         self.open(asked, "practice")
         made = self.attempt("practice", asked, passing, attempts)
-        self.reward(made, "practice", "student", "induction", _answers(passing, attempts))
+        self.reward(made, "practice", "student", "induction", binary_rewards(passing, attempts))
         return self._end("played")
 
-    def fail(self, message: str = "the engine is gone") -> Scene:
+    def fail(self, message: str = "the engine is gone") -> ExampleRun:
         """An episode that starts, asks its goalpost and breaks off."""
         self.open(self.goalposts[0], "guided")
         self._measure_gap(self.goalposts[0], 0, 10)
         self._failed += 1
         return self._say(self.stream, EpisodeFailed(error="SandboxError", message=message))
 
-    def finish(self) -> Scene:
+    def finish(self) -> ExampleRun:
         """IterationFinished."""
         finished = self._episodes - self._failed
         return self._say("run", IterationFinished(iteration=self.iteration, finished=finished, failed=self._failed))
 
-    def play(self, *, guided: int = 2, practice: int = 1) -> Scene:
+    def play(self, *, guided: int = 2, practice: int = 1) -> ExampleRun:
         """A whole iteration."""
         self.start(guided + practice)
         for _ in range(guided):
@@ -200,17 +204,17 @@ class Scene:
             self.practice()
         return self.finish()
 
-    def update(self, digest: Digest | None = None) -> Scene:
+    def update(self, digest: Digest | None = None) -> ExampleRun:
         """PolicyUpdated of the shared policy from the last iteration; what follows plays with the new weights."""
         parent, until = self.policies["student"], self.log.head().position
-        fact = updated(iteration=self.iteration, after=self._consumed, until=until, parent=parent)
+        fact = policy_updated(iteration=self.iteration, after=self._consumed, until=until, parent=parent)
         if digest is not None:
             fact = fact.model_copy(update={"digest": digest})
         self._consumed, self._learned = until, self.iteration
         self.policies = {"teacher": fact.digest, "student": fact.digest}
         return self._say("policy/shared", fact)
 
-    def evaluate(self, name: str = "test", *, successes: int = 2, attempts: int = 20) -> Scene:
+    def evaluate(self, name: str = "test", *, successes: int = 2, attempts: int = 20) -> ExampleRun:
         """Attempts, verdicts and EvaluationFinished on one question."""
         asked = question(1)
         self.stream = f"evaluation/{name}/{self._learned:05}"
@@ -229,11 +233,11 @@ class Scene:
             ),
         )
 
-    def end(self) -> Scene:
+    def end(self) -> ExampleRun:
         """RunFinished."""
         return self._say("run", RunFinished(iterations=self.iteration))
 
-    def open(self, asked: Question, purpose: str) -> Scene:
+    def open(self, asked: Question, purpose: str) -> ExampleRun:
         """EpisodeStarted, in a stream of its own; what follows is said there."""
         self.stream = f"episode/{self.iteration:05}/{self._episodes:03}"
         self._episodes += 1
@@ -274,7 +278,7 @@ class Scene:
         self._say(self.stream, QuestionAccepted(seat=seat, question=asked.id, blob=blob, axis="function"))
         return asked, made
 
-    def reject(self, seat: Seat, attempt: int, parent: Question, reason: Reason, detail: str = "") -> Scene:
+    def reject(self, seat: Seat, attempt: int, parent: Question, reason: Reason, detail: str = "") -> ExampleRun:
         """A proposal that nobody tried."""
         proposed = self._proposed(seat, attempt, parent)
         self._say(self.stream, QuestionRejected(seat=seat, reason=reason, detail=detail))
@@ -297,7 +301,7 @@ class Scene:
         self._say(self.stream, AttemptsVerified(of=made.version, verdicts=verdicts, provenance=PROVENANCE))
         return made
 
-    def reward(self, of: Event, phase: Phase, role: Role, task: Seat | Task, rewards: Sequence[float]) -> Scene:
+    def reward(self, of: Event, phase: Phase, role: Role, task: Seat | Task, rewards: Sequence[float]) -> ExampleRun:
         """RewardGiven to an earlier event of the stream."""
         return self._say(self.stream, RewardGiven(of=of.version, phase=phase, role=role, task=task, rewards=tuple(rewards)))
 
@@ -312,14 +316,14 @@ class Scene:
             template=hashlib.sha256(b"template").hexdigest(),
             prompt=self.log.put(prompt.encode()),
             texts=self.log.put(json.dumps(texts).encode()),
-            tokens=self.log.put(pack(prompt_ids, ids, logprobs)),
+            tokens=self.log.put(pack_rollouts(prompt_ids, ids, logprobs)),
             count=count,
             length=sum(map(len, ids)),
             seed=self._random.randrange(2**31),
             sampling=self._sampling,
         )
 
-    def _learn(self, accepted: Sequence[tuple[Question, Event]], task: Task) -> Scene:
+    def _learn(self, accepted: Sequence[tuple[Question, Event]], task: Task) -> ExampleRun:
         for asked, measured in accepted:
             if task == "induction":
                 passing = next(
@@ -331,7 +335,7 @@ class Scene:
                 self.reward(measured, "solve", "student", task, rewards)
             else:
                 made = self.attempt("solve", asked, 2, 4, task)
-                self.reward(made, "solve", "student", task, _answers(2, 4))
+                self.reward(made, "solve", "student", task, binary_rewards(2, 4))
         return self
 
     def _measure_gap(self, goalpost: Question, successes: int, attempts: int) -> None:
@@ -348,7 +352,7 @@ class Scene:
         fact = QuestionProposed(seat=seat, attempt=attempt, parent=parent.id, generation=generation)
         return self.log.append(self.stream, [fact])[0]
 
-    def _end(self, reason: str) -> Scene:
+    def _end(self, reason: str) -> ExampleRun:
         return self._say(self.stream, EpisodeFinished(reason=reason))
 
     def _new_question(self) -> Question:
@@ -358,10 +362,10 @@ class Scene:
     def _blob(self, asked: Question) -> BlobHash:
         return self.log.put(canonical(asked))
 
-    def _say(self, stream: str, *facts: Fact) -> Scene:
+    def _say(self, stream: str, *facts: Fact) -> ExampleRun:
         self.log.append(stream, facts)
         return self
 
 
-def _answers(passing: int, attempts: int) -> list[float]:
+def binary_rewards(passing: int, attempts: int) -> list[float]:
     return [1.0] * passing + [-0.5] * (attempts - passing)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from events.facts.types import Fact
-from events.facts.upcast import KINDS
-from events.facts.values import LETTERS, Letters, Sampling
+from events.facts.upcast import FACT_TYPES
+from events.facts.values import OUTCOME_LETTERS, OutcomeLetters, Sampling
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 jsons = st.recursive(
@@ -27,18 +27,18 @@ samplings = st.builds(
 )
 
 
-def values(annotation: Any) -> st.SearchStrategy[Any]:
+def values_of(annotation: Any) -> st.SearchStrategy[Any]:
     """Any value of a field's type."""
     if isinstance(annotation, typing.NewType):
-        return values(annotation.__supertype__)
+        return values_of(annotation.__supertype__)
     if annotation is Any:
         return jsons
     if annotation is Sampling:
         return samplings
-    if annotation == Letters:
-        return st.text("".join(LETTERS), max_size=12)
+    if annotation == OutcomeLetters:
+        return st.text("".join(OUTCOME_LETTERS), max_size=12)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return models(annotation)
+        return models_of(annotation)
     simple = {str: st.text(max_size=12), int: st.integers(), float: numbers, bool: st.booleans(), type(None): st.none()}
     if annotation in simple:
         return simple[annotation]
@@ -46,18 +46,18 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
     if origin is typing.Literal:
         return st.sampled_from(inside)
     if origin is tuple:
-        return st.lists(values(inside[0]), max_size=3).map(tuple)
+        return st.lists(values_of(inside[0]), max_size=3).map(tuple)
     if origin is dict:
-        return st.dictionaries(values(inside[0]), values(inside[1]), max_size=3)
+        return st.dictionaries(values_of(inside[0]), values_of(inside[1]), max_size=3)
     assert origin in (typing.Union, types.UnionType), annotation
-    return st.one_of([values(option) for option in inside])
+    return st.one_of([values_of(option) for option in inside])
 
 
-def models(cls: type[BaseModel]) -> st.SearchStrategy[Any]:
+def models_of(cls: type[BaseModel]) -> st.SearchStrategy[Any]:
     """Any value of a class."""
-    return st.builds(cls, **{name: values(field.annotation) for name, field in cls.model_fields.items()})
+    return st.builds(cls, **{name: values_of(field.annotation) for name, field in cls.model_fields.items()})
 
 
 def facts() -> st.SearchStrategy[Fact]:
     """Any fact of any kind."""
-    return st.one_of([models(cls) for cls in KINDS.values()])
+    return st.one_of([models_of(cls) for cls in FACT_TYPES.values()])

@@ -24,25 +24,25 @@ def main() -> None:
     from trainer.learn import loop  # noqa: F401
 
     torch.set_num_threads(1)
-    answer("ready")
+    reply("ready")
     for line in sys.stdin:
         asked = json.loads(line)
         if "wait" in asked:
-            answer(os.waitstatus_to_exitcode(os.waitpid(asked["wait"], 0)[1]))
+            reply(os.waitstatus_to_exitcode(os.waitpid(asked["wait"], 0)[1]))
         else:
             pid = os.fork()
             if pid == 0:
                 os.environ.update(asked["environment"])
-                become_trainer(asked["args"], asked["output"])
-            answer(pid)
+                run_trainer(asked["args"], asked["output"])
+            reply(pid)
 
 
-def answer(what: str | int) -> None:
+def reply(what: str | int) -> None:
     sys.stdout.write(f"{what}\n")
     sys.stdout.flush()
 
 
-def become_trainer(args: list[str], output: str) -> None:
+def run_trainer(args: list[str], output: str) -> None:
     from trainer.run import app
 
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -18,13 +18,13 @@ from events.facts.errors import Conflict, LogCorrupt, LogError
 from events.facts.log import Head, Log
 from events.facts.types import EpisodeFailed, Fact, GoalpostAdded, IterationStarted, RunFinished, RunStarted
 from events.facts.values import BlobHash
-from tests.support.example_runs import scene
+from tests.support.example_runs import example_run
 from tests.support.fact_strategies import facts
 
 MakeLog = Callable[..., Log]
 
 
-def failed(message: str = "m") -> EpisodeFailed:
+def episode_failed(message: str = "m") -> EpisodeFailed:
     return EpisodeFailed(error="SandboxError", message=message)
 
 
@@ -40,32 +40,32 @@ class LogContract:
         assert log.verify() is None
 
     def test_an_append_returns_what_is_read_later(self, log: Log) -> None:
-        told = log.append("run", [failed("a"), failed("b")], observed={"seconds": 1.5})
+        told = log.append("run", [episode_failed("a"), episode_failed("b")], observed={"seconds": 1.5})
         assert list(log.read()) == told
         assert [event.observed for event in told] == [{"seconds": 1.5}, {}]
 
     def test_versions_count_per_stream_and_positions_over_all(self, log: Log) -> None:
         for stream in ("a", "b", "a", "a", "b"):
-            log.append(stream, [failed()])
+            log.append(stream, [episode_failed()])
         places = [(event.position, event.stream, event.version) for event in log.read()]
         assert places == [(1, "a", 1), (2, "b", 1), (3, "a", 2), (4, "a", 3), (5, "b", 2)]
         assert (log.version("a"), log.version("b"), log.version("c")) == (3, 2, 0)
 
     def test_an_append_on_an_older_version_is_a_conflict_and_changes_nothing(self, log: Log) -> None:
-        log.append("run", [failed()], expected=0)
+        log.append("run", [episode_failed()], expected=0)
         before = log.head()
         for expected in (0, 2):
             with pytest.raises(Conflict, match=rf"'run' is at version 1, not at {expected}; .*retry"):
-                log.append("run", [failed()], expected=expected)
+                log.append("run", [episode_failed()], expected=expected)
         assert log.head() == before
-        assert len(log.append("run", [failed()], expected=1)) == 1
+        assert len(log.append("run", [episode_failed()], expected=1)) == 1
 
     def test_a_batch_with_an_unwritable_fact_is_not_appended_at_all(self, log: Log) -> None:
         number = RunStarted(config={"rate": float("nan")}, versions={}, commit="unknown", policies={})
-        text = failed("half of a pair: \ud800")
+        text = episode_failed("half of a pair: \ud800")
         for bad in (number, text):
             with pytest.raises(LogError, match=r"cannot be written as JSON .*; give it"):
-                log.append("run", [failed(), bad, failed()])
+                log.append("run", [episode_failed(), bad, episode_failed()])
         assert log.head().position == 0
         assert list(log.read()) == []
 
@@ -78,53 +78,59 @@ class LogContract:
         assert log.head().position == 0
 
     def test_causation_is_kept(self, log: Log) -> None:
-        log.append("run", [failed()])
-        assert log.append("run", [failed()], causation=1)[0].causation == 1
+        log.append("run", [episode_failed()])
+        assert log.append("run", [episode_failed()], causation=1)[0].causation == 1
         assert [event.causation for event in log.read()] == [None, 1]
 
     def test_an_append_repeated_under_its_key_does_nothing_and_returns_what_was_recorded(self, log: Log) -> None:
-        told = log.append("run", [failed("a"), failed("b")], expected=0, key="1/solver/0", observed={"seconds": 1.5})
-        log.append("run", [failed("later")], expected=2)
+        told = log.append(
+            "run", [episode_failed("a"), episode_failed("b")], expected=0, key="1/solver/0", observed={"seconds": 1.5}
+        )
+        log.append("run", [episode_failed("later")], expected=2)
         before = log.head()
-        for batch, expected in (([failed("a"), failed("b")], 0), ([failed("another answer")], 7), ([], None)):
+        for batch, expected in (
+            ([episode_failed("a"), episode_failed("b")], 0),
+            ([episode_failed("another answer")], 7),
+            ([], None),
+        ):
             assert log.append("run", batch, expected=expected, key="1/solver/0") == told
         assert log.head() == before
         assert log.recorded("run", "1/solver/0") == told
 
     def test_a_key_counts_within_its_stream(self, log: Log) -> None:
-        log.append("a", [failed("1")], key="k")
+        log.append("a", [episode_failed("1")], key="k")
         assert log.recorded("b", "k") is None
         assert log.recorded("a", "l") is None
-        assert [event.position for event in log.append("b", [failed("2")], key="k")] == [2]
-        assert [event.position for event in log.append("a", [failed("3")], key="l")] == [3]
+        assert [event.position for event in log.append("b", [episode_failed("2")], key="k")] == [2]
+        assert [event.position for event in log.append("a", [episode_failed("3")], key="l")] == [3]
         assert [event.fact.message for event in log.recorded("a", "k") or []] == ["1"]
 
     def test_a_key_of_a_failed_append_is_free(self, log: Log) -> None:
         with pytest.raises(Conflict):
-            log.append("run", [failed("a")], expected=1, key="k")
+            log.append("run", [episode_failed("a")], expected=1, key="k")
         with pytest.raises(LogError):
-            log.append("run", [failed("\ud800")], key="k")
+            log.append("run", [episode_failed("\ud800")], key="k")
         assert log.recorded("run", "k") is None
-        told = log.append("run", [failed("b")], key="k")
+        told = log.append("run", [episode_failed("b")], key="k")
         assert log.recorded("run", "k") == told
 
     def test_an_empty_append_holds_its_key_too(self, log: Log) -> None:
         assert log.append("run", [], key="nothing to say") == []
-        assert log.append("run", [failed()], key="nothing to say") == []
+        assert log.append("run", [episode_failed()], key="nothing to say") == []
         assert log.recorded("run", "nothing to say") == []
         assert log.head().position == 0
         assert log.verify() is None
 
     def test_keys_are_no_part_of_the_head(self, make: MakeLog) -> None:
         with_key, without = make(), make()
-        with_key.append("run", [failed()], key="k")
-        without.append("run", [failed()])
+        with_key.append("run", [episode_failed()], key="k")
+        without.append("run", [episode_failed()])
         assert with_key.head() == without.head()
 
     def test_a_repeated_append_still_makes_staged_blobs_durable(self, log: Log) -> None:
-        log.append("run", [failed()], key="k")
+        log.append("run", [episode_failed()], key="k")
         blob = log.put(b"late")
-        log.append("run", [failed()], key="k")
+        log.append("run", [episode_failed()], key="k")
         log.append("goalposts", [GoalpostAdded(question="q", blob=blob, source="s")])
         assert log.get(blob) == b"late"
         assert log.verify() is None
@@ -132,9 +138,9 @@ class LogContract:
     @pytest.mark.parametrize("name", ["", "a\0b", "half \ud800"])
     def test_names_that_are_no_text_are_refused(self, log: Log, name: str) -> None:
         with pytest.raises(LogError, match="cannot name a stream or a key; give"):
-            log.append(name, [failed()])
+            log.append(name, [episode_failed()])
         with pytest.raises(LogError, match="cannot name a stream or a key; give"):
-            log.append("run", [failed()], key=name)
+            log.append("run", [episode_failed()], key=name)
         assert log.head().position == 0
 
     def test_threads_that_race_for_a_key_all_get_the_events_of_one(self, log: Log) -> None:
@@ -142,7 +148,7 @@ class LogContract:
 
         def work(name: str) -> None:
             for number in range(20):
-                events = log.append("shared", [failed(name), failed(name)], key=str(number))
+                events = log.append("shared", [episode_failed(name), episode_failed(name)], key=str(number))
                 told.append([number, *(event.position for event in events), len({event.fact.message for event in events})])
 
         threads = [threading.Thread(target=work, args=(str(number),)) for number in range(4)]
@@ -157,7 +163,7 @@ class LogContract:
 
     async def test_coroutines_submit_at_once_and_each_has_an_outcome_of_its_own(self, log: Log) -> None:
         wants = [("a", 0, "1"), ("a", 0, "2"), ("b", None, "3"), ("b", None, "\ud800"), ("a", 1, "4"), ("b", 1, "5")]
-        submitted = [log.submit(stream, [failed(text)], expected=expected) for stream, expected, text in wants]
+        submitted = [log.submit(stream, [episode_failed(text)], expected=expected) for stream, expected, text in wants]
         told = await asyncio.gather(*map(asyncio.wrap_future, submitted), return_exceptions=True)
         places = [(one[0].stream, one[0].version) if isinstance(one, list) else type(one) for one in told]
         assert places == [("a", 1), Conflict, ("b", 1), LogError, ("a", 2), ("b", 2)]
@@ -165,16 +171,16 @@ class LogContract:
         assert log.verify() is None
 
     def test_a_mistake_of_the_caller_is_the_callers_own(self, log: Log) -> None:
-        good, bad = log.submit("a", [failed()]), log.submit("a", [failed()], observed={"at": object()})
+        good, bad = log.submit("a", [episode_failed()]), log.submit("a", [episode_failed()], observed={"at": object()})
         with pytest.raises(TypeError):
             bad.result(10)
-        assert log.submit("a", [failed()]).result(10)[0].version == 2
+        assert log.submit("a", [episode_failed()]).result(10)[0].version == 2
         assert good.result(10)[0].version == 1
 
     def test_reading_filters_by_stream_position_kind_and_limit(self, log: Log) -> None:
         # More than two chunks of any store; stream `a` holds positions 1, 2, 5, 6, 9 ...
         for number in range(600):
-            log.append("ab"[number % 2], [failed(str(number)), RunFinished(iterations=number)])
+            log.append("ab"[number % 2], [episode_failed(str(number)), RunFinished(iterations=number)])
         assert [event.position for event in log.read(after=1198)] == [1199, 1200]
         assert [event.position for event in log.read("a", after=9, limit=3)] == [10, 13, 14]
         assert [event.version for event in log.read("a")] == list(range(1, 601))
@@ -184,9 +190,9 @@ class LogContract:
         assert list(log.read(kinds=())) == []
 
     def test_reading_ends_where_the_log_ended_when_it_began(self, log: Log) -> None:
-        log.append("run", [failed(), failed()])
+        log.append("run", [episode_failed(), episode_failed()])
         for _ in log.read():
-            log.append("run", [failed()])
+            log.append("run", [episode_failed()])
         assert log.head().position == 4
 
     def test_equal_facts_give_equal_heads_at_any_time_and_with_any_measures(self, make: MakeLog) -> None:
@@ -194,8 +200,8 @@ class LogContract:
         heads = set()
         for clock in clocks:
             log = make(clock=clock)
-            log.append("run", [failed("a")], observed={"at": clock().isoformat()})
-            scene(log).run().goalpost().play()
+            log.append("run", [episode_failed("a")], observed={"at": clock().isoformat()})
+            example_run(log).run().goalpost().play()
             heads.add(log.head())
         assert len(heads) == 1
 
@@ -203,7 +209,7 @@ class LogContract:
         def head(*appends: tuple[str, str, int | None]) -> str:
             log = make()
             for stream, message, cause in appends:
-                log.append(stream, [failed(message)], causation=cause)
+                log.append(stream, [episode_failed(message)], causation=cause)
             return log.head().digest
 
         base = (("a", "1", None), ("b", "2", None), ("a", "3", None))
@@ -230,8 +236,8 @@ class LogContract:
     def test_blobs_stay_staged_over_a_conflict(self, log: Log) -> None:
         blob = log.put(b"x")
         with pytest.raises(Conflict):
-            log.append("run", [failed()], expected=7)
-        log.append("run", [failed()], expected=0)
+            log.append("run", [episode_failed()], expected=7)
+        log.append("run", [episode_failed()], expected=0)
         assert log.get(blob) == b"x"
 
     def test_an_unknown_blob_is_an_error(self, log: Log) -> None:
@@ -239,22 +245,22 @@ class LogContract:
             log.get(BlobHash("f" * 64))
 
     def test_verify_names_the_event_whose_blob_is_missing(self, log: Log) -> None:
-        log.append("run", [failed()])
+        log.append("run", [episode_failed()])
         log.append("goalposts", [GoalpostAdded(question="q", blob=BlobHash("f" * 64), source="s")])
-        log.append("run", [failed()])
+        log.append("run", [episode_failed()])
         broken = log.verify()
         assert broken is not None
         assert broken.position == 2
         assert "missing" in broken.problem
 
     def test_verify_tells_how_far_it_is(self, log: Log) -> None:
-        log.append("run", [failed()] * 1200)
+        log.append("run", [episode_failed()] * 1200)
         told: list[tuple[int, int]] = []
         assert log.verify(lambda done, total: told.append((done, total))) is None
         assert told == [(500, 1200), (1000, 1200), (1200, 1200)]
 
     def test_a_whole_run_reads_back_and_verifies(self, log: Log) -> None:
-        scene(log).run().goalpost(2).evaluate().play().update().start(2).episode(lemma=None).fail().finish().end()
+        example_run(log).run().goalpost(2).evaluate().play().update().start(2).episode(lemma=None).fail().finish().end()
         assert log.verify() is None
         assert [event.position for event in log.read()] == list(range(1, log.head().position + 1))
 

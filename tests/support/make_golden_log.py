@@ -12,7 +12,7 @@ from events.facts.types import PolicyProbed, PolicyServed, ReferencesDrawn, RunR
 from events.facts.values import BlobHash, Sampling, canonical
 from events.stores.sqlite import SqliteLog
 from events.stores.sqlite_file import create
-from tests.support.example_runs import START, question, scene
+from tests.support.example_runs import START_WEIGHTS, example_run, question
 
 
 def main(path: Path) -> None:
@@ -21,14 +21,14 @@ def main(path: Path) -> None:
         raise BadInput(f"{path} exists; a golden log is never made again, so choose the name of a new schema")
     create(path)
     log = SqliteLog(path, clock=lambda: datetime(2026, 11, 22, 12, tzinfo=UTC))
-    tale = scene(log, sampling=Sampling(stop=("\n\n",))).run(name="golden", seed=0).goalpost().evaluate().start(3)
+    tale = example_run(log, sampling=Sampling(stop=("\n\n",))).run(name="golden", seed=0).goalpost().evaluate().start(3)
     tale.episode(rejected=["degenerate"]).practice().fail()
     tale.open(question(1), "unguided")
     log.append(tale.stream, [ReferencesDrawn(references=(BlobHash(log.put(canonical(question(1)))),))])
     tale.finish().update()
     newest = tale.policies["student"]
     log.append("policy/shared", [PolicyProbed(digest=newest, tokens=(5, 6, 7), logprobs=(-0.5, -0.25))])
-    log.append("policy/shared", [WeightsPruned(digests=(START,))])
+    log.append("policy/shared", [WeightsPruned(digests=(START_WEIGHTS,))])
     served = PolicyServed(role="student", policy=newest, difference=2e-06, mean_difference=1e-06)
     log.append("run", [served], observed={"seconds": 0.25})
     log.append("run", [RunResumed(position=log.head().position)], causation=1)

@@ -7,15 +7,15 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from tests.support.browser import chromium, find_chromium, until_known, viewing
+from tests.support.browser import chromium, find_chromium, viewer_server, wait_for_index
 
 
 def main(run: Path, goalpost: str, folder: Path) -> None:
     """Write run.png and goalpost.png."""
     browser = find_chromium()
     assert browser, "there is no Chromium; .ci/chromium installs it"
-    with viewing(run) as address, chromium(browser) as one:
-        until_known(address, run.name)
+    with viewer_server(run) as address, chromium(browser) as one:
+        wait_for_index(address, run.name)
         with closing(one.new_page()) as page:
             for name, place, height in ("run", "", 830), ("goalpost", f"/goalposts/{goalpost}", 1000):
                 page.set_viewport_size({"width": 1280, "height": height})

@@ -26,7 +26,7 @@ OPTIONS = {
 }
 
 
-def find_programs() -> Path | None:
+def find_postgres() -> Path | None:
     """Directory of `initdb` and `pg_ctl`: Debian's newest, or the one on PATH."""
     debian = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
     if debian:

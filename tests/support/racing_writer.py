@@ -13,7 +13,7 @@ from events.facts.errors import LogError
 from events.facts.types import EpisodeFailed
 from events.stores import is_url
 from events.stores.postgres import PostgresLog
-from events.stores.postgres_location import Place
+from events.stores.postgres_location import PostgresLocation
 from events.stores.sqlite import SqliteLog
 
 ROLLED_BACK = 0.2
@@ -28,7 +28,7 @@ class JitteryPostgresLog(PostgresLog):
     def _write(self, *args: Any) -> None:
         super()._write(*args)
         self._writer.execute("SELECT 1").fetchone()
-        hesitate()
+        sleep_randomly()
 
 
 class JitterySqliteLog(SqliteLog):
@@ -36,31 +36,31 @@ class JitterySqliteLog(SqliteLog):
 
     def _write(self, *args: Any) -> None:
         super()._write(*args)
-        hesitate()
+        sleep_randomly()
 
 
-class GaveUp(LogError):
+class SimulatedFailure(LogError):
     """The transaction was rolled back on purpose."""
 
 
-def hesitate() -> None:
+def sleep_randomly() -> None:
     """Hold the transaction that is open, or end it."""
     time.sleep(random.uniform(0, HELD_S))
     if random.random() < ROLLED_BACK:
-        raise GaveUp
+        raise SimulatedFailure
 
 
 def main(where: str, name: str, count: int) -> None:
     """Append batches of one to three facts until so many were appended, to a stream of its own and to a shared one."""
     random.seed(name)
-    log = JitteryPostgresLog(Place.parse(where)) if is_url(where) else JitterySqliteLog(Path(where))
+    log = JitteryPostgresLog(PostgresLocation.parse(where)) if is_url(where) else JitterySqliteLog(Path(where))
     done = gave_up = 0
     while done < count:
         facts = [EpisodeFailed(error=name, message=str(number)) for number in range(random.randint(1, 3))]
         try:
             log.append(random.choice(["shared", f"own/{name}"]), facts)
             done += 1
-        except GaveUp:
+        except SimulatedFailure:
             gave_up += 1
     assert gave_up
 

@@ -37,7 +37,7 @@ PAUSE_S = 0.004
 """How long work takes at most, and how long an append is held up, before and, twice as long, after."""
 
 
-class Walk(Value):
+class StreamState(Value):
     """What a stream has answered so far."""
 
     stream: str
@@ -50,13 +50,13 @@ class Walk(Value):
         return int(self.answers[-1], 16)
 
 
-def fold(walk: Walk, told: Sequence[Event]) -> Walk:
+def fold(walk: StreamState, told: Sequence[Event]) -> StreamState:
     """The walk after more answers."""
     answers = (*walk.answers, *(event.fact.question for event in told if isinstance(event.fact, GoalpostAdded)))
-    return Walk(stream=walk.stream, version=len(answers), answers=answers)
+    return StreamState(stream=walk.stream, version=len(answers), answers=answers)
 
 
-class Journal:
+class NodeJournal:
     """Lines that a kill cannot take back."""
 
     def __init__(self, path: str) -> None:
@@ -68,14 +68,14 @@ class Journal:
 
 
 @dataclass
-class Desk:
+class GraphContext:
     """The context: the log, and the work."""
 
-    log: Log | HesitantLog
-    journal: Journal
+    log: Log | SlowLog
+    journal: NodeJournal
     luck: bool
 
-    async def work(self, node: str, walk: Walk, *others: Walk) -> list[Fact]:
+    async def work(self, node: str, walk: StreamState, *others: StreamState) -> list[Fact]:
         """Answer with one to three facts, which follow from what is seen and from luck; say in a blob what was seen."""
         visit = f"{node}@{walk.version}"
         self.journal.tell("began", walk.stream, visit)
@@ -88,10 +88,10 @@ class Desk:
         return [GoalpostAdded(question=answer, blob=blob, source=node) for answer in answers]
 
 
-class HesitantLog:
+class SlowLog:
     """A log whose appends wait before they are made, and again before anyone hears of them."""
 
-    def __init__(self, log: Log, journal: Journal) -> None:
+    def __init__(self, log: Log, journal: NodeJournal) -> None:
         self._log = log
         self._journal = journal
         self._pool = ThreadPoolExecutor(8)
@@ -114,52 +114,52 @@ class HesitantLog:
 class State(TypedDict, total=False):
     """Of all shapes."""
 
-    walk: Walk
-    left: Walk
-    right: Walk
-    job: Walk
-    jobs: Annotated[list[Walk], operator.add]
+    walk: StreamState
+    left: StreamState
+    right: StreamState
+    job: StreamState
+    jobs: Annotated[list[StreamState], operator.add]
 
 
 class Jobs(TypedDict):
     """What a graph behind a `Send` gives back."""
 
-    jobs: Annotated[list[Walk], operator.add]
+    jobs: Annotated[list[StreamState], operator.add]
 
 
 @recorded("walk", fold)
-async def plan(state: State, runtime: Runtime[Desk]) -> list[Fact]:
+async def plan(state: State, runtime: Runtime[GraphContext]) -> list[Fact]:
     """Decide how many jobs there are."""
     return await runtime.context.work("plan", state["walk"])
 
 
 @recorded("walk", fold)
-async def meet(state: State, runtime: Runtime[Desk]) -> list[Fact]:
+async def meet(state: State, runtime: Runtime[GraphContext]) -> list[Fact]:
     """See everything that was done side by side."""
     sides = [state[side] for side in ("left", "right") if side in state]  # type: ignore[literal-required]
     return await runtime.context.work("meet", state["walk"], *sides, *state.get("jobs", []))
 
 
 @recorded("left", fold)
-async def left(state: State, runtime: Runtime[Desk]) -> list[Fact]:
+async def left(state: State, runtime: Runtime[GraphContext]) -> list[Fact]:
     """One of two branches."""
     return await runtime.context.work("left", state["left"])
 
 
 @recorded("right", fold)
-async def right(state: State, runtime: Runtime[Desk]) -> list[Fact]:
+async def right(state: State, runtime: Runtime[GraphContext]) -> list[Fact]:
     """The other one."""
     return await runtime.context.work("right", state["right"])
 
 
 @recorded("job", fold)
-async def attempt(state: State, runtime: Runtime[Desk]) -> list[Fact]:
+async def attempt(state: State, runtime: Runtime[GraphContext]) -> list[Fact]:
     """Try a job, once or more often."""
     return await runtime.context.work("attempt", state["job"])
 
 
 @recorded("job", fold, into="jobs")
-async def worker(state: State, runtime: Runtime[Desk]) -> list[Fact]:
+async def worker(state: State, runtime: Runtime[GraphContext]) -> list[Fact]:
     """Do a job, or end one that was tried."""
     return await runtime.context.work("worker", state["job"])
 
@@ -167,12 +167,12 @@ async def worker(state: State, runtime: Runtime[Desk]) -> list[Fact]:
 def jobs(state: State) -> list[Send]:
     """Three to six jobs, with streams named after the round."""
     walk = state["walk"]
-    return [Send("worker", {"job": Walk(stream=f"job/{walk.version}/{number}")}) for number in range(3 + walk.luck % 4)]
+    return [Send("worker", {"job": StreamState(stream=f"job/{walk.version}/{number}")}) for number in range(3 + walk.luck % 4)]
 
 
-def shape(name: str) -> Any:
+def compile_graph(name: str) -> Any:
     """`fan`: rounds of jobs. `nested`: jobs are graphs with a loop. `branches`: two loops side by side."""
-    graph = StateGraph(State, context_schema=Desk)
+    graph = StateGraph(State, context_schema=GraphContext)
     graph.add_node("meet", meet, defer=name == "branches")
     if name == "branches":
         for side, node in (("left", left), ("right", right)):
@@ -194,7 +194,7 @@ def shape(name: str) -> Any:
 
 def job() -> Any:
     """A graph behind a `Send`."""
-    graph = StateGraph(State, context_schema=Desk, output_schema=Jobs)
+    graph = StateGraph(State, context_schema=GraphContext, output_schema=Jobs)
     graph.add_node("attempt", attempt)
     graph.add_node("worker", worker)
     graph.add_edge(START, "attempt")
@@ -203,29 +203,29 @@ def job() -> Any:
     return graph.compile()
 
 
-async def play(name: str, desk: Desk) -> None:
+async def play(name: str, desk: GraphContext) -> None:
     """From the start, whatever was played before."""
-    walks = {channel: Walk(stream=channel) for channel in ("walk", "left", "right")}
-    await shape(name).ainvoke(walks, context=desk)
+    walks = {channel: StreamState(stream=channel) for channel in ("walk", "left", "right")}
+    await compile_graph(name).ainvoke(walks, context=desk)
 
 
 def main() -> None:
     """Fork a play for every line; say its process id, and how it ended."""
     # LangGraph imports some of what it needs when it plays for the first time.
-    asyncio.run(play("fan", Desk(MemoryLog(), Journal(os.devnull), luck=False)))
+    asyncio.run(play("fan", GraphContext(MemoryLog(), NodeJournal(os.devnull), luck=False)))
     gc.freeze()
     for line in sys.stdin:
         child = os.fork()
         if not child:
             where, path, name, luck = line.split()
-            journal = Journal(path)
-            asyncio.run(play(name, Desk(HesitantLog(open_log(where), journal), journal, luck == "luck")))
+            journal = NodeJournal(path)
+            asyncio.run(play(name, GraphContext(SlowLog(open_log(where), journal), journal, luck == "luck")))
             os._exit(0)  # tidying up would take longer than playing
-        say(child)
-        say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        report(child)
+        report(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
-def say(number: int) -> None:
+def report(number: int) -> None:
     """At once."""
     sys.stdout.write(f"{number}\n")
     sys.stdout.flush()

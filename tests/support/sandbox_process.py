@@ -15,7 +15,7 @@ import docker
 from events.facts.errors import SandboxError
 from sandbox.engine import engine
 from sandbox.host.docker_runner import DockerRunner
-from sandbox.runner import Execution, Job, Limits
+from sandbox.runner import Job, JobResult, Limits
 
 LIMITS = Limits(wall_seconds=20, cpu_seconds=20)
 CALL = 100
@@ -40,24 +40,24 @@ def job(number: int) -> Job:
     return Job(source=source, inputs=(str(number),))
 
 
-def right(number: int, execution: Execution) -> bool:
+def is_expected(number: int, execution: JobResult) -> bool:
     """Whether this came of it that should have."""
     (run,) = execution.runs
     source = job(number).source
     return run.value == f"[{number + 2}, {number + 1}]" if source == GOOD else run.status == HOSTILE[source]
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """To whoever listens, at once."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
-async def main(private: engine.Engine) -> None:
+async def main(private: engine.PrivateEngine) -> None:
     """Run call after call, with a new runner when one has failed."""
 
-    def connect(say: engine.Say) -> docker.DockerClient:
-        private.up(say)
+    def connect(print_line: engine.Notify) -> docker.DockerClient:
+        private.up(print_line)
         return docker.DockerClient(base_url=private.url, timeout=60)
 
     runner = DockerRunner(LIMITS, workers=2, run="tests-killed", connect=connect)
@@ -65,13 +65,13 @@ async def main(private: engine.Engine) -> None:
         numbers = range(start, start + CALL)
         try:
             executions = await runner.run([job(number) for number in numbers])
-            said = sum(not right(number, item) for number, item in zip(numbers, executions, strict=True))
-            say(str(said))
+            said = sum(not is_expected(number, item) for number, item in zip(numbers, executions, strict=True))
+            print_line(str(said))
         except SandboxError as error:
-            say(f"lost {error}")
+            print_line(f"lost {error}")
             await runner.close()
             runner = DockerRunner(LIMITS, workers=2, run="tests-killed", connect=connect)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(engine.Engine(Path(sys.argv[1]), Path(sys.argv[2]))))
+    asyncio.run(main(engine.PrivateEngine(Path(sys.argv[1]), Path(sys.argv[2]))))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from events.facts.values import Digest
-from roles.model import Completion, Reply, Request
+from roles.model import Completion, GenerationReply, GenerationRequest
 
 
 class ScriptedModel:
@@ -17,18 +17,20 @@ class ScriptedModel:
         self.policy = Digest("0" * 64)
         self.batches: list[int] = []
 
-    async def generate(self, requests: Sequence[Request]) -> list[Reply]:
+    async def generate(self, requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
         self.batches.append(len(requests))
-        return [Reply(self.policy, tuple(request.prompt.encode()), self._completions(request)) for request in requests]
+        return [
+            GenerationReply(self.policy, tuple(request.prompt.encode()), self._completions(request)) for request in requests
+        ]
 
-    def _completions(self, request: Request) -> tuple[Completion, ...]:
+    def _completions(self, request: GenerationRequest) -> tuple[Completion, ...]:
         texts = [self.say(request.prompt, request.seed, index) for index in range(request.count)]
         return tuple(Completion(text, tuple(text.encode()), (-0.5,) * len(text.encode()), "end") for text in texts)
 
     async def serve(self, weights: Path, policy: Digest) -> None:
         self.policy = policy
 
-    async def fingerprint(self, tokens: Sequence[int]) -> tuple[float, ...]:
+    async def logprobs_of(self, tokens: Sequence[int]) -> tuple[float, ...]:
         return (-0.5,) * (len(tokens) - 1)
 
     async def rest(self) -> None: ...

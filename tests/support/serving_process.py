@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 from roles.serving.processes import descendants
-from roles.serving.supervised import Kept, Program, new_folder
+from roles.serving.supervised import SupervisedProgram, SupervisedPrograms, new_folder
 
-ENGINE = """
+ENGINE_PROGRAM = """
 import os, time
 from multiprocessing import shared_memory
 from pathlib import Path
@@ -25,17 +25,19 @@ for folder in (Path(), Path("/dev/shm")):
 Path("engine").write_text(f"{os.getpid()} {memory.name}")
 time.sleep(600)
 """
-SERVER = f"""
+SERVER_PROGRAM = f"""
 import subprocess, sys
-subprocess.Popen([sys.executable, "-c", {ENGINE!r}]).wait()
+subprocess.Popen([sys.executable, "-c", {ENGINE_PROGRAM!r}]).wait()
 """
 
 
-def keep(log: Path) -> tuple[Kept, dict[str, object]]:
+def start_supervised(log: Path) -> tuple[SupervisedPrograms, dict[str, object]]:
     """Such a server, and another program, once they run; and what they are."""
     folder = new_folder()
-    commands = [[sys.executable, "-c", SERVER], ["sleep", "600"]]
-    kept = Kept(folder, [Program(command, dict(os.environ), f"{log}-{number}") for number, command in enumerate(commands)])
+    commands = [[sys.executable, "-c", SERVER_PROGRAM], ["sleep", "600"]]
+    kept = SupervisedPrograms(
+        folder, [SupervisedProgram(command, dict(os.environ), f"{log}-{number}") for number, command in enumerate(commands)]
+    )
     said: list[str] = []
     while len(said) < 2:
         time.sleep(0.02)
@@ -54,7 +56,7 @@ def keep(log: Path) -> tuple[Kept, dict[str, object]]:
 
 
 if __name__ == "__main__":
-    started = keep(Path(sys.argv[1]))[1]
+    started = start_supervised(Path(sys.argv[1]))[1]
     if sys.argv[2] == "fork":
         started["child"] = os.fork()
         if not started["child"]:

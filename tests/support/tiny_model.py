@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from events.facts.log import Log
-from events.facts.rollouts import pack, unpack
+from events.facts.rollouts import pack_rollouts, unpack_rollouts
 from events.facts.values import Digest, Generation, Role, Sampling
-from events.facts.weights import base_of, weights_digest
-from tests.support.example_runs import Scene
+from events.facts.weights import adapter_base, weights_digest
+from tests.support.example_runs import ExampleRun
 from trainer.learn.loss import offline
 
 VOCABULARY = 64
@@ -44,7 +44,7 @@ def tiny_weights(store: Path, *, seed: int = 0, tied: bool = False, width: int =
         pad_token_id=0,
         bos_token_id=None,
     )
-    return saved(store, Qwen3ForCausalLM(config))
+    return save_weights(store, Qwen3ForCausalLM(config))
 
 
 def tiny_gpt2(store: Path, *, context: int = 512) -> Digest:
@@ -56,10 +56,10 @@ def tiny_gpt2(store: Path, *, context: int = 512) -> Digest:
     torch.manual_seed(0)
     sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": context, "vocab_size": VOCABULARY}
     config = GPT2Config(**sizes, initializer_range=0.2, eos_token_id=1, bos_token_id=None, pad_token_id=0)
-    return saved(store, GPT2LMHeadModel(config))
+    return save_weights(store, GPT2LMHeadModel(config))
 
 
-def saved(store: Path, model: Any) -> Digest:
+def save_weights(store: Path, model: Any) -> Digest:
     """Write a model with the tokenizer of all tiny ones under its digest."""
     import torch
 
@@ -84,12 +84,12 @@ def _tokenizer() -> Any:
 
 
 @cache
-def loaded(folder: Path) -> Any:
+def load_model(folder: Path) -> Any:
     """The model in a folder, or an adapter merged into its base, to look at."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    base = base_of(folder)
+    base = adapter_base(folder)
     model = AutoModelForCausalLM.from_pretrained(base or folder)
     return (model if base is None else PeftModel.from_pretrained(model, folder).merge_and_unload()).eval()
 
@@ -103,26 +103,26 @@ def logprobs(model: Any, prompt: list[int], ids: list[int], temperature: float =
     return logits.log_softmax(-1).gather(-1, torch.tensor(ids)[:, None])[:, 0]
 
 
-class TinyScene(Scene):
+class TinyModelRun(ExampleRun):
     """A scene played by the weights in `store`; they stay the same, as in asynchronous play."""
 
     def __init__(
         self, log: Log, store: Path, digest: Digest, *, seed: int = 0, sampling: Sampling | None = None, honest: bool = True
     ) -> None:
         super().__init__(log, seed=seed, vocabulary=VOCABULARY, policy=digest, sampling=sampling or Sampling())
-        self._model = loaded(store / digest) if honest else None
+        self._model = load_model(store / digest) if honest else None
         self.tamper: Callable[[list[list[int]], list[list[float]]], Any] = lambda ids, logprobs: (ids, logprobs)
         """What a broken server does to the ids and logprobs of a generation."""
 
-    def run(self, **config: Any) -> TinyScene:
+    def run(self, **config: Any) -> TinyModelRun:
         """RunStarted; unless told otherwise, its play may be ahead as far as it likes."""
         super().run(**{**config, "learn": {"staleness": 99, **config.get("learn", {})}})
         return self
 
-    def serve(self, store: Path, digest: Digest) -> TinyScene:
+    def serve(self, store: Path, digest: Digest) -> TinyModelRun:
         """What follows is played by these weights."""
         self.policies = {"teacher": digest, "student": digest}
-        self._model = loaded(store / digest)
+        self._model = load_model(store / digest)
         return self
 
     def generation(self, prompt: str, count: int, role: Role = "student") -> Generation:
@@ -130,9 +130,9 @@ class TinyScene(Scene):
         made = super().generation(prompt, count, role)
         if self._model is None:
             return made
-        rollouts = unpack(self.log.get(made.tokens))
+        rollouts = unpack_rollouts(self.log.get(made.tokens))
         prompt_ids = rollouts.prompt.tolist()
         rows = [row.tolist() for row in rollouts.ids]
         found = [logprobs(self._model, prompt_ids, row, made.sampling.temperature).tolist() for row in rows]
         rows, found = self.tamper(rows, found)
-        return made.model_copy(update={"tokens": self.log.put(pack(prompt_ids, rows, found))})
+        return made.model_copy(update={"tokens": self.log.put(pack_rollouts(prompt_ids, rows, found))})

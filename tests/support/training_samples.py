@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from trainer.data.replay import Group, Sample, Window
+from trainer.data.replay import IterationRollouts, Rollout, RolloutGroup
 
 
 def sample_digest(attempts: pl.DataFrame, after: int, until: int) -> str:
@@ -15,11 +15,11 @@ def sample_digest(attempts: pl.DataFrame, after: int, until: int) -> str:
     consumed = pl.col("reward_position").is_between(after + 1, until) & (pl.col("ending") != "failed")
     rows = attempts.filter(consumed).sort("reward_position", "index").iter_rows(named=True)
     samples = tuple(map(_sample, rows))
-    return Window(0, after, until, {}, (Group(until, "solve", "student", "induction", samples),)).digest
+    return IterationRollouts(0, after, until, {}, (RolloutGroup(until, "solve", "student", "induction", samples),)).digest
 
 
-def _sample(row: dict[str, Any]) -> Sample:
-    return Sample(
+def _sample(row: dict[str, Any]) -> Rollout:
+    return Rollout(
         row["stream"],
         row["version"],
         row["index"],

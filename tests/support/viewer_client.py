@@ -14,24 +14,24 @@ from starlette.routing import compile_path
 from starlette.testclient import TestClient
 
 from events.facts.types import AttemptsMade, AttemptsVerified, GoalpostAdded
-from events.facts.values import Pair, Question, Verdict, canonical
+from events.facts.values import IOPair, Question, Verdict, canonical
 from events.stores import open_log
 from events.web.pages import PAGES
 from events.web.view.viewer import Viewer
-from tests.support.example_runs import PROVENANCE, Scene, scene
+from tests.support.example_runs import PROVENANCE, ExampleRun, example_run
 
-SCRIPT = (
+HOSTILE_HTML = (
     "</script></pre><script>window.pwned=alert(1)</script><img src=x onerror=alert(2)>"
     "<a href='javascript:alert(3)'>[go](javascript:alert(4))</a>\"'"
 )
-HIDING = "\x1b[31m\u202egnp.exe\u2066"
-HALF = "\ud800"
+CONTROL_CHARACTERS = "\x1b[31m\u202egnp.exe\u2066"
+LONE_SURROGATE = "\ud800"
 SECRET = "hunter2-of-mine"
 
 
-def tell(folder: Path, *, iterations: int = 2) -> Scene:
+def record_run(folder: Path, *, iterations: int = 2) -> ExampleRun:
     """A run in a folder, of some iterations; its log stays open for more."""
-    told = scene(open_log(folder / "log.sqlite", create=True))
+    told = example_run(open_log(folder / "log.sqlite", create=True))
     told.run(recipe="gasp", seed=7, play={"iterations": 9}, model={"api_key": SECRET, "name": "pocket"}).goalpost(2)
     told.evaluate("test", successes=3)
     for _ in range(iterations):
@@ -39,7 +39,7 @@ def tell(folder: Path, *, iterations: int = 2) -> Scene:
     return told
 
 
-def known(viewer: Viewer, slug: str) -> None:
+def wait_until_indexed(viewer: Viewer, slug: str) -> None:
     """Wait until the log is read and indexed to its end."""
     run, until = viewer.run(slug), time.monotonic() + 60
     assert run.index is not None
@@ -48,7 +48,7 @@ def known(viewer: Viewer, slug: str) -> None:
         time.sleep(0.02)
 
 
-class Looked(HTMLParser):
+class ParsedPage(HTMLParser):
     """What an address answered, as a browser would take it apart."""
 
     def __init__(self, text: str) -> None:
@@ -73,12 +73,12 @@ class Looked(HTMLParser):
         return [attrs for name, attrs in self.tags if name == tag]
 
 
-def twin(address: str) -> str:
+def json_address(address: str) -> str:
     path, mark, query = address.partition("?")
     return f"{'/index' if path == '/' else path}.json{mark}{query}"
 
 
-def walked(browser: TestClient, most: int = 6) -> dict[str, str]:
+def crawl(browser: TestClient, most: int = 6) -> dict[str, str]:
     """The text of every page that links lead to; so many of a kind at most."""
     texts: dict[str, str] = {}
     waiting, kinds = ["/"], {}
@@ -92,36 +92,38 @@ def walked(browser: TestClient, most: int = 6) -> dict[str, str]:
         answer = browser.get(address)
         assert answer.status_code == 200, f"{address}: {answer.status_code} {answer.text[-400:]}"
         texts[address] = answer.text
-        waiting += [link for link in Looked(answer.text).links if link.startswith("/")]
+        waiting += [link for link in ParsedPage(answer.text).links if link.startswith("/")]
     return texts
 
 
-def hostile(told: Scene) -> str:
+def add_hostile_goalpost(told: ExampleRun) -> str:
     """A goalpost, a completion and a verdict that want to be more than text; gives the stream of the answers."""
     asked = Question(
-        statement=SCRIPT + HIDING, program=f"def f():\n    return {SCRIPT!r}", private=(Pair(input=SCRIPT, output=SCRIPT),)
+        statement=HOSTILE_HTML + CONTROL_CHARACTERS,
+        program=f"def f():\n    return {HOSTILE_HTML!r}",
+        private=(IOPair(input=HOSTILE_HTML, output=HOSTILE_HTML),),
     )
-    told.log.append("goalposts", [GoalpostAdded(question=asked.id, blob=told.log.put(canonical(asked)), source=SCRIPT)])
+    told.log.append("goalposts", [GoalpostAdded(question=asked.id, blob=told.log.put(canonical(asked)), source=HOSTILE_HTML)])
     told.goalposts = [asked]
     told.start(1).open(asked, "guided")
-    generation = told.generation(SCRIPT + HIDING, 1)
-    texts = told.log.put(json.dumps([SCRIPT + HIDING + HALF]).encode())
+    generation = told.generation(HOSTILE_HTML + CONTROL_CHARACTERS, 1)
+    texts = told.log.put(json.dumps([HOSTILE_HTML + CONTROL_CHARACTERS + LONE_SURROGATE]).encode())
     fact = AttemptsMade(
         purpose="gap", question=asked.id, task="induction", generation=generation.model_copy(update={"texts": texts})
     )
     made = told.log.append(told.stream, [fact])[0]
-    verdict = Verdict(outcome="wrong_answer", passed=0, total=1, detail=SCRIPT + HIDING)
+    verdict = Verdict(outcome="wrong_answer", passed=0, total=1, detail=HOSTILE_HTML + CONTROL_CHARACTERS)
     told.log.append(told.stream, [AttemptsVerified(of=made.version, verdicts=(verdict,), provenance=PROVENANCE)])
     told.log.append(told.stream, [fact.model_copy(update={"purpose": "solve"})])
     return f"{told.stream}/{made.version}"
 
 
-def kind_of(path: str) -> str | None:
+def route_of(path: str) -> str | None:
     """The route of a page's address; None for what is no page."""
     return next((route for route in PAGES if compile_path(route)[0].fullmatch(path) and not path.endswith(".json")), None)
 
 
-def moves(answer: httpx.Response) -> Iterator[dict]:
+def stream_messages(answer: httpx.Response) -> Iterator[dict]:
     for line in answer.iter_lines():
         if line.startswith("data: "):
             yield json.loads(line.removeprefix("data: "))

@@ -11,17 +11,17 @@ import pytest
 from events.facts.errors import ModelError, TrainerError
 from events.facts.types import PolicyUpdated
 from events.facts.values import Digest, Sampling
-from events.facts.weights import base_of, weights_digest
+from events.facts.weights import adapter_base, weights_digest
 from events.stores.memory import MemoryLog
 from graph.settings.config import LoraSettings
-from roles.model import Request
+from roles.model import GenerationRequest
 from roles.models.transformers import TransformersModel
-from tests.support.tiny_model import TinyScene, loaded, logprobs, tiny_gpt2, tiny_weights
+from tests.support.tiny_model import TinyModelRun, load_model, logprobs, tiny_gpt2, tiny_weights
 from trainer.data import replay
-from trainer.job.update_schedule import Syllabus
+from trainer.job.update_schedule import UpdateSchedule
 from trainer.learn import checkpoint
 from trainer.learn.adapter import Adapter
-from trainer.learn.importance import LARGEST
+from trainer.learn.importance import MISMATCH_MAX
 from trainer.learn.loop import Trainer
 
 LORA = LoraSettings(rank=4, alpha=8)
@@ -39,24 +39,24 @@ def run(made, tmp_path) -> Path:
     return tmp_path
 
 
-def tell(made, **config) -> TinyScene:
+def tell(made, **config) -> TinyModelRun:
     learn = {"lora": {"rank": 4, "alpha": 8}, "learning_rate": 3e-2, **config.pop("learn", {})}
-    return TinyScene(MemoryLog(), *made).run(learn=learn, **config).goalpost(2)
+    return TinyModelRun(MemoryLog(), *made).run(learn=learn, **config).goalpost(2)
 
 
-def teach(tale: TinyScene) -> TinyScene:
+def teach(tale: TinyModelRun) -> TinyModelRun:
     """An iteration with signal for both roles."""
     tale.start(3).episode(lemma=3).episode().practice().finish()
     return tale
 
 
-def trainer(tale: TinyScene, run: Path) -> Trainer:
-    start = replay.started(tale.log)
+def trainer(tale: TinyModelRun, run: Path) -> Trainer:
+    start = replay.find_run_started(tale.log)
     assert start is not None
-    return Trainer(tale.log, run, Syllabus(tale.log, start))
+    return Trainer(tale.log, run, UpdateSchedule(tale.log, start))
 
 
-def learn(tale: TinyScene, run: Path, limit: int = 99) -> list[PolicyUpdated]:
+def learn(tale: TinyModelRun, run: Path, limit: int = 99) -> list[PolicyUpdated]:
     facts = [event.fact for event in itertools.islice(trainer(tale, run).catch_up(), limit)]
     return [fact for fact in facts if isinstance(fact, PolicyUpdated)]
 
@@ -65,12 +65,12 @@ def scores(model) -> list[float]:
     return logprobs(model, [5, 6, 7], [8, 9, 10, 11]).tolist()
 
 
-def fresh(made, name: str = "student", lora: LoraSettings = LORA) -> checkpoint.Weights:
+def fresh(made, name: str = "student", lora: LoraSettings = LORA) -> checkpoint.LoadedWeights:
     base = checkpoint.load(*made)
     return checkpoint.load_adapter(base, base.digest, None, policy=name, lora=lora, seed=0)
 
 
-def stirred(weights: checkpoint.Weights, seed: int = 1) -> checkpoint.Weights:
+def stirred(weights: checkpoint.LoadedWeights, seed: int = 1) -> checkpoint.LoadedWeights:
     """The same with an adapter that says something."""
     import torch
 
@@ -86,7 +86,7 @@ def stirred(weights: checkpoint.Weights, seed: int = 1) -> checkpoint.Weights:
 def test_a_fresh_adapter_adds_nothing_and_only_it_learns(made) -> None:
     weights = fresh(made)
     weights.adapter.activate()
-    assert scores(weights.model) == scores(loaded(made[0] / made[1]))
+    assert scores(weights.model) == scores(load_model(made[0] / made[1]))
     learning = {name for name, value in weights.model.named_parameters() if value.requires_grad}
     assert learning
     assert all(".student." in name for name in learning)
@@ -98,7 +98,7 @@ def test_the_folder_is_small_names_its_base_and_is_what_peft_loads(made, run) ->
     weights = stirred(fresh((store, made[1])))
     digest = checkpoint.save(store, weights.folder, weights.model.state_dict(), {}, weights.adapter)
     assert weights_digest(store / digest) == digest
-    assert base_of(store / digest) == store / made[1]
+    assert adapter_base(store / digest) == store / made[1]
     assert {file.name for file in (store / digest).iterdir()} == {
         "adapter_config.json",
         "adapter_model.safetensors",
@@ -109,7 +109,7 @@ def test_the_folder_is_small_names_its_base_and_is_what_peft_loads(made, run) ->
         (store / made[1] / "model.safetensors").stat().st_size,
     )
     assert size < 0.3 * whole
-    assert scores(loaded(store / digest)) == pytest.approx(scores(weights.model), abs=1e-5)
+    assert scores(load_model(store / digest)) == pytest.approx(scores(weights.model), abs=1e-5)
     again = checkpoint.load_adapter(checkpoint.load(store, made[1]), digest, None, policy="teacher", lora=LORA, seed=7)
     again.adapter.activate()
     assert scores(again.model) == scores(weights.model)
@@ -123,7 +123,7 @@ def test_the_digest_of_an_adapter_covers_its_base(made, run) -> None:
     config.write_text(config.read_text().replace(made[1], "0" * 64))
     assert weights_digest(store / digest) != digest
     with pytest.raises(ModelError, match="which is missing or was changed"):
-        base_of(store / digest)
+        adapter_base(store / digest)
     with pytest.raises(TrainerError, match="the folder was changed"):
         checkpoint.load_adapter(checkpoint.load(store, made[1]), digest, None, policy="student", lora=LORA, seed=0)
 
@@ -169,7 +169,7 @@ def test_the_model_server_serves_an_adapter_with_the_logprobs_that_the_trainer_f
     weights = stirred(fresh((store, made[1])))
     digest = checkpoint.save(store, weights.folder, weights.model.state_dict(), {}, weights.adapter)
     model = TransformersModel(store / digest, digest)
-    requests = [Request("t5 t6 t7", count=4, seed=3, sampling=Sampling(max_tokens=12))]
+    requests = [GenerationRequest("t5 t6 t7", count=4, seed=3, sampling=Sampling(max_tokens=12))]
     [reply] = asyncio.run(model.generate(requests))
     assert reply.policy == digest
     for completion in reply.completions:
@@ -188,7 +188,7 @@ def test_separate_policies_are_two_adapters_on_the_first_weights_and_learn_apart
     for name in ("teacher", "student"):
         chain = [one for one in updates if one.policy == name]
         assert [one.parent for one in chain] == [made[1], chain[0].digest]
-        assert all(base_of(run / "weights" / one.digest) == run / "weights" / made[1] for one in chain)
+        assert all(adapter_base(run / "weights" / one.digest) == run / "weights" / made[1] for one in chain)
     assert len({one.digest for one in updates}) == 4
     assert weights_digest(run / "weights" / made[1]) == made[1]
 
@@ -206,7 +206,7 @@ def test_what_adapters_say_of_the_probe_is_what_their_model_server_says(made, ru
 
 
 def test_a_new_trainer_of_adapters_goes_on_exactly_where_the_last_one_stopped(made, run, tmp_path) -> None:
-    def story() -> TinyScene:
+    def story() -> TinyModelRun:
         return teach(teach(tell(made, policies="separate")))
 
     other = tmp_path / "other"
@@ -224,10 +224,12 @@ def test_adapters_learn_from_what_they_played_themselves(made, run) -> None:
     for _ in range(3):
         [update] = learn(tale.play(), run)
         tale.serve(run / "weights", update.digest)
-        drifts.append(next(step.metrics[LARGEST] for step in update.steps if step.samples))
+        drifts.append(next(step.metrics[MISMATCH_MAX] for step in update.steps if step.samples))
     assert update.step >= 3
     assert max(drifts) < 1e-4
-    assert scores(loaded(run / "weights" / update.digest)) != pytest.approx(scores(loaded(run / "weights" / made[1])), abs=1e-3)
+    assert scores(load_model(run / "weights" / update.digest)) != pytest.approx(
+        scores(load_model(run / "weights" / made[1])), abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("recomputed", [False, True])
@@ -247,7 +249,7 @@ def test_after_an_update_every_named_layer_says_something_and_is_served(
     grown = [name for name, value in tensors.items() if "lora_B" in name and value.abs().max() > 0]
     assert len(grown) == adapted == len(tensors) // 2
     working = TransformersModel(store / update.digest, update.digest)
-    [reply] = asyncio.run(working.generate([Request("t5 t6 t7", count=4, seed=3, sampling=Sampling(max_tokens=12))]))
+    [reply] = asyncio.run(working.generate([GenerationRequest("t5 t6 t7", count=4, seed=3, sampling=Sampling(max_tokens=12))]))
     for completion in reply.completions:
-        found = logprobs(loaded(store / update.digest), list(reply.prompt_ids), list(completion.token_ids)).tolist()
+        found = logprobs(load_model(store / update.digest), list(reply.prompt_ids), list(completion.token_ids)).tolist()
         assert completion.logprobs == pytest.approx(found, abs=1e-4)

@@ -12,12 +12,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from events.facts.errors import BadInput
-from events.facts.weights import OPTIMIZER
+from events.facts.weights import OPTIMIZER_FILE
 from events.stores import open_log
-from tests.support.tiny_model import TinyScene, loaded, tiny_weights
-from tests.trainer.test_run import ENVIRONMENT, ROOT, Nursery, updates
-from trainer.parallel.distributed import ALONE, World
-from trainer.parallel.fsdp import stage
+from tests.support.tiny_model import TinyModelRun, load_model, tiny_weights
+from tests.trainer.test_run import ENVIRONMENT, ROOT, TrainerForkServer, updates
+from trainer.parallel.distributed import SINGLE_PROCESS, World
+from trainer.parallel.fsdp import sharding_stage
 
 ITERATIONS = 2
 TOLERANCE = 1e-3
@@ -36,7 +36,7 @@ STAGES: dict[str, dict[str, str]] = {
 def play(run: Path, *, tied: bool = False, **learn: object) -> Path:
     (run / "weights").mkdir(parents=True)
     with closing(open_log(run / "log.sqlite", create=True)) as log:
-        told = TinyScene(log, run / "weights", tiny_weights(run / "weights", tied=tied))
+        told = TinyModelRun(log, run / "weights", tiny_weights(run / "weights", tied=tied))
         told.run(learn={"batch_tokens": 512, **learn}).goalpost(2)
         for _ in range(ITERATIONS):
             # An odd number of completions that makes two passes in one process and one in the other.
@@ -61,12 +61,12 @@ def launch(run: Path, config: str) -> None:
     assert '"processes": 2' in (run / "trainer.log").read_text()
 
 
-def train(nursery: Nursery, run: Path, config: str | None = None, *options: str) -> None:
+def train(fork_server: TrainerForkServer, run: Path, config: str | None = None, *options: str) -> None:
     """One process, or two by the variables that a launcher sets."""
     where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port(), **STAGES[config]} if config else {}
     ranks = [{**where, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)] if config else [{}]
-    trainers = [nursery.start(run, *options, **environment) for environment in ranks]
-    assert [nursery.wait(pid) for pid in trainers] == [0 for _ in ranks], (run / "trainer.log").read_text()
+    trainers = [fork_server.start(run, *options, **environment) for environment in ranks]
+    assert [fork_server.wait(pid) for pid in trainers] == [0 for _ in ranks], (run / "trainer.log").read_text()
 
 
 def tensors(run: Path, digest: str, what: str = "*model.safetensors") -> dict[str, np.ndarray]:
@@ -83,8 +83,8 @@ def assert_same(run: Path, other: Path) -> None:
     one, two = updates(run), updates(other)
     assert [(fact.samples, fact.step) for fact in one] == [(fact.samples, fact.step) for fact in two]
     assert len(one) == ITERATIONS
-    for alone, together in zip(one, two, strict=True):
-        for mine, theirs in zip(alone.steps, together.steps, strict=True):
+    for single_process_run, together in zip(one, two, strict=True):
+        for mine, theirs in zip(single_process_run.steps, together.steps, strict=True):
             assert mine.model_dump(exclude={"metrics"}) == theirs.model_dump(exclude={"metrics"})
             assert mine.metrics == pytest.approx(theirs.metrics, rel=1e-3, abs=1e-4)
     # The second update goes from the weights and moments of the first.
@@ -95,47 +95,49 @@ def assert_same(run: Path, other: Path) -> None:
     assert apart < TOLERANCE * moved, (apart, moved)
     for mine, yours in zip(probes(run), probes(other), strict=True):
         assert mine == pytest.approx(yours, abs=1e-3)
-    moments, theirs = tensors(run, one[1].digest, OPTIMIZER), tensors(other, two[1].digest, OPTIMIZER)
+    moments, theirs = tensors(run, one[1].digest, OPTIMIZER_FILE), tensors(other, two[1].digest, OPTIMIZER_FILE)
     assert {name: value.shape for name, value in moments.items()} == {name: value.shape for name, value in theirs.items()}
 
 
 @pytest.fixture(scope="module")
-def nursery():
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
+def fork_server():
+    fork_server = TrainerForkServer()
+    yield fork_server
+    fork_server.close()
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory) -> Path:
+def played_run(tmp_path_factory) -> Path:
     return play(tmp_path_factory.mktemp("played") / "run")
 
 
 @pytest.fixture(scope="module")
-def alone(played: Path, nursery: Nursery, tmp_path_factory) -> Path:
-    run = shutil.copytree(played, tmp_path_factory.mktemp("alone") / "run")
-    train(nursery, run)
+def single_process_run(played_run: Path, fork_server: TrainerForkServer, tmp_path_factory) -> Path:
+    run = shutil.copytree(played_run, tmp_path_factory.mktemp("alone") / "run")
+    train(fork_server, run)
     return run
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ["ddp", "zero3"])
-def test_two_processes_make_the_updates_of_one(config: str, played: Path, alone: Path, tmp_path: Path) -> None:
-    run = shutil.copytree(played, tmp_path / "run")
+def test_two_processes_make_the_updates_of_one(config: str, played_run: Path, single_process_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(played_run, tmp_path / "run")
     launch(run, config)
     assert f'"stage": {3 if config == "zero3" else 0}' in (run / "trainer.log").read_text()
-    assert_same(alone, run)
+    assert_same(single_process_run, run)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("configs", [("zero2", "zero3"), ("zero3", None), (None, "zero2")])
-def test_a_run_goes_on_in_parts_or_whole(configs, played: Path, alone: Path, nursery: Nursery, tmp_path: Path) -> None:
-    run = shutil.copytree(played, tmp_path / "run")
+def test_a_run_goes_on_in_parts_or_whole(
+    configs, played_run: Path, single_process_run: Path, fork_server: TrainerForkServer, tmp_path: Path
+) -> None:
+    run = shutil.copytree(played_run, tmp_path / "run")
     first, second = configs
-    train(nursery, run, first, "--until", str(updates(alone)[0].until))
+    train(fork_server, run, first, "--until", str(updates(single_process_run)[0].until))
     assert len(updates(run)) == 1
-    train(nursery, run, second)
-    assert_same(alone, run)
+    train(fork_server, run, second)
+    assert_same(single_process_run, run)
 
 
 @pytest.mark.slow
@@ -144,11 +146,13 @@ def test_a_run_goes_on_in_parts_or_whole(configs, played: Path, alone: Path, nur
     [{"lora": {"rank": 4, "alpha": 8}}, {"tied": True, "gradient_checkpointing": True, "kl": 0.1}],
     ids=["lora", "tied"],
 )
-def test_adapters_references_tied_and_recomputed_layers_are_sharded_too(learn, nursery: Nursery, tmp_path: Path) -> None:
+def test_adapters_references_tied_and_recomputed_layers_are_sharded_too(
+    learn, fork_server: TrainerForkServer, tmp_path: Path
+) -> None:
     one = play(tmp_path / "one", **learn)
     two = shutil.copytree(one, tmp_path / "two")
-    train(nursery, one)
-    train(nursery, two, "zero3")
+    train(fork_server, one)
+    train(fork_server, two, "zero3")
     assert_same(one, two)
 
 
@@ -157,7 +161,7 @@ def test_a_process_holds_its_part_of_every_tensor(tmp_path: Path) -> None:
     from torch.distributed.tensor import DTensor
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
-    model = loaded.__wrapped__(tmp_path / tiny_weights(tmp_path))
+    model = load_model.__wrapped__(tmp_path / tiny_weights(tmp_path))
     distributed.init_process_group("fake", store=FakeStore(), rank=1, world_size=2)
     try:
         World(1, 2, 3).shard(model)
@@ -177,15 +181,15 @@ def test_completions_are_shared_out_once() -> None:
 def test_alone_nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    assert World.join() == ALONE
-    assert ALONE.told("word") == "word"
-    assert ALONE.sums({"a": 0.1}) == ALONE.largest({"a": 0.1}) == {"a": 0.1}
+    assert World.join() == SINGLE_PROCESS
+    assert SINGLE_PROCESS.told("word") == "word"
+    assert SINGLE_PROCESS.sums({"a": 0.1}) == SINGLE_PROCESS.largest({"a": 0.1}) == {"a": 0.1}
 
 
 @pytest.mark.parametrize("config", ["zero2", "zero3"])
 def test_stages_are_those_of_zero(config: str) -> None:
-    assert stage({}) == 0
-    assert stage(STAGES[config]) == int(config[-1])
+    assert sharding_stage({}) == 0
+    assert sharding_stage(STAGES[config]) == int(config[-1])
 
 
 @pytest.mark.parametrize(
@@ -198,4 +202,4 @@ def test_stages_are_those_of_zero(config: str) -> None:
 )
 def test_what_does_not_fit_is_refused(environment: dict[str, str], why: str) -> None:
     with pytest.raises(BadInput, match=why):
-        stage(environment)
+        sharding_stage(environment)

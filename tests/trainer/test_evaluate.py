@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from events.cli.app import open_any
+from events.cli.app import open_run
 from events.facts.errors import BadInput
 from events.facts.log import Log
 from events.facts.types import AttemptsMade, AttemptsVerified, EvaluationFinished
@@ -23,10 +23,10 @@ from events.facts.weights import weights_digest
 from events.pure.estimators import pass_at_k, pass_at_k_interval
 from graph.settings.config import Config
 from graph.setup.assemble import inputs
-from graph.setup.folder import create
+from graph.setup.folder import create_run
 from roles.pocket import QUESTIONS, WEIGHTS
-from roles.questions.load import load
-from tests.support.example_runs import scene, updated
+from roles.questions.load import load_questions
+from tests.support.example_runs import example_run, policy_updated
 from tests.support.paths import ROOT
 from trainer.evaluate import app, question_set
 
@@ -42,7 +42,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def say(*arguments: object) -> str:
+def run_command(*arguments: object) -> str:
     """What the command prints, run in this process, which has torch already."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
     assert result.exit_code == 0
@@ -58,16 +58,16 @@ def run(tmp_path_factory) -> Path:
     """A run whose student has learned once, with weights that happen to be the shipped ones."""
     folder = tmp_path_factory.mktemp("runs") / "base"
     config = Config()
-    with closing(create(folder, config, inputs(config))) as log:
-        learned = updated(iteration=1, after=0, until=1, parent=POCKET)
-        told = scene(log, policy=POCKET).goalpost().start().episode().finish()
+    with closing(create_run(folder, config, inputs(config))) as log:
+        learned = policy_updated(iteration=1, after=0, until=1, parent=POCKET)
+        told = example_run(log, policy=POCKET).goalpost().start().episode().finish()
         told.log.append("policy/shared", [learned.model_copy(update={"digest": POCKET})])
     return folder
 
 
 def test_an_examination_of_a_run_is_in_its_log_and_says_how_sure_it_is(run):
-    found = json.loads(say(run, "--set", "practice", *SMALL, "--json"))
-    with closing(open_any(str(run))) as log:
+    found = json.loads(run_command(run, "--set", "practice", *SMALL, "--json"))
+    with closing(open_run(str(run))) as log:
         (fact,) = [e.fact for e in log.read(found["stream"]) if isinstance(e.fact, EvaluationFinished)]
         assert len(answers(log, found["stream"])) == 3
         assert log.verify() is None
@@ -81,10 +81,10 @@ def test_an_examination_of_a_run_is_in_its_log_and_says_how_sure_it_is(run):
 
 def test_what_is_examined_already_is_only_shown(run):
     command = ("base", "--runs", run.parent, "--set", "test", *SMALL, "--policy", POCKET[:8])
-    first = say(*command)
-    with closing(open_any(str(run))) as log:
+    first = run_command(*command)
+    with closing(open_run(str(run))) as log:
         head = log.head()
-        assert say(*command) == first
+        assert run_command(*command) == first
         assert log.head() == head
     assert "pass@4" in first
     assert "95% interval" in first
@@ -92,9 +92,9 @@ def test_what_is_examined_already_is_only_shown(run):
 
 def test_a_model_gets_a_log_of_its_own_and_is_sampled_as_a_run_samples_it(run, tmp_path):
     shutil.copytree(WEIGHTS, tmp_path / "mine")
-    alone = json.loads(say(tmp_path / "mine", "--runs", tmp_path, *SMALL, "--json"))
+    alone = json.loads(run_command(tmp_path / "mine", "--runs", tmp_path, *SMALL, "--json"))
     assert alone["folder"] == str(tmp_path / f"evaluation-{POCKET[:12]}")
-    within = json.loads(say(run, *SMALL, "--json"))
+    within = json.loads(run_command(run, *SMALL, "--json"))
     assert (alone["name"], alone["stream"], alone["successes"]) == (within["name"], within["stream"], within["successes"])
 
 
@@ -102,7 +102,7 @@ def test_other_sampling_and_other_questions_are_another_examination(run):
     lines = (QUESTIONS / "test.jsonl").read_text().splitlines()[:2]
     (run.parent / "own.jsonl").write_text("\n".join(lines))
     names = [
-        json.loads(say(run, "--set", which, "--attempts", "2", "-k", "1", "--questions", "2", *more, "--json"))["name"]
+        json.loads(run_command(run, "--set", which, "--attempts", "2", "-k", "1", "--questions", "2", *more, "--json"))["name"]
         for which, more in (("test", ()), ("test", ("--temperature", "1")), (run.parent / "own.jsonl", ()))
     ]
     assert len(set(names)) == 3
@@ -111,8 +111,8 @@ def test_other_sampling_and_other_questions_are_another_examination(run):
 
 def test_a_run_whose_log_is_in_postgresql_is_examined_there(postgres, tmp_path):
     config = Config()
-    with closing(create(tmp_path / "far", config, inputs(config), f"{postgres}?run=examined")) as log:
-        found = json.loads(say("far", "--runs", tmp_path, *SMALL, "--json"))
+    with closing(create_run(tmp_path / "far", config, inputs(config), f"{postgres}?run=examined")) as log:
+        found = json.loads(run_command("far", "--runs", tmp_path, *SMALL, "--json"))
         kinds = [event.fact.kind for event in log.read(found["stream"])]
         assert kinds == ["attempts_made", "attempts_verified"] * 3 + ["evaluation_finished"]
         assert (found["iteration"], found["policy"]) == (0, POCKET)
@@ -125,7 +125,7 @@ def test_ctrl_c_loses_little_and_nothing_is_sampled_twice(tmp_path):
     deadline = time.monotonic() + 120
     while not folder.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    with closing(open_any(str(folder))) as log:
+    with closing(open_run(str(folder))) as log:
         while not any(log.read(kinds={"attempts_verified"}, limit=1)) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
@@ -134,7 +134,7 @@ def test_ctrl_c_loses_little_and_nothing_is_sampled_twice(tmp_path):
         assert "Traceback" not in err
         assert err.splitlines()[-1] == "Stopped; what was verified is kept. Repeat the command to go on."
         before = [event.hash for event in log.read()]
-        found = json.loads(say(*command))
+        found = json.loads(run_command(*command))
         after = list(log.read())
         assert [event.hash for event in after[: len(before)]] == before
         asked = [fact.question for fact in answers(log, found["stream"])]
@@ -160,10 +160,13 @@ def test_ctrl_c_loses_little_and_nothing_is_sampled_twice(tmp_path):
 )
 def test_what_makes_no_sense_is_refused(run, arguments, problem):
     with pytest.raises(BadInput, match=problem):
-        say(*arguments, "--runs", run.parent)
+        run_command(*arguments, "--runs", run.parent)
 
 
 def test_a_run_names_its_validation_questions_as_it_does_its_test_questions():
-    assert question_set(Config(validation="pocket"), "validation", WEIGHTS).questions == load("pocket", "validation").questions
+    assert (
+        question_set(Config(validation="pocket"), "validation", WEIGHTS).questions
+        == load_questions("pocket", "validation").questions
+    )
     with pytest.raises(BadInput, match="no validation set"):
         question_set(Config(), "validation", WEIGHTS)

@@ -16,16 +16,16 @@ import psutil
 import pytest
 from rich.console import Console
 
-from events.cli.app import holds_log, open_any
+from events.cli.app import holds_log, open_run
 from events.facts.errors import BadInput
 from events.projections.run_summary import RunSummary, fold
 from graph.recipes import RECIPES
 from graph.setup.assemble import inputs
-from graph.setup.folder import create, locked
+from graph.setup.folder import create_run, run_lock
 from tests.support.paths import ROOT
 from trainer.experiment import SMOKE
-from trainer.experiments.experiment_plan import Plan, read_plan
-from trainer.experiments.progress import line, screen
+from trainer.experiments.experiment_plan import ExperimentPlan, read_plan
+from trainer.experiments.progress import describe_run, live_table
 from trainer.experiments.runs import runs_of
 
 READY = ROOT / "configs" / "experiments" / "pocket.toml"
@@ -37,8 +37,8 @@ def experiment(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def plan(**changes: object) -> Plan:
-    return Plan(**{**tomllib.loads(PLAN), **changes})
+def plan(**changes: object) -> ExperimentPlan:
+    return ExperimentPlan(**{**tomllib.loads(PLAN), **changes})
 
 
 def test_every_recipe_has_its_first_seed_before_any_has_its_second():
@@ -134,7 +134,7 @@ def test_a_plan_on_paper_names_every_recipe_and_starts_nothing(tmp_path):
 def begun(tmp_path) -> Path:
     """The folder of an experiment whose first run was begun."""
     config = plan().config("gasp", 0)
-    create(tmp_path / "x" / "gasp-0", config, inputs(config), learns=False).close()
+    create_run(tmp_path / "x" / "gasp-0", config, inputs(config), learns=False).close()
     return tmp_path / "x"
 
 
@@ -145,17 +145,17 @@ def test_a_run_that_was_begun_otherwise_is_refused_with_what_differs(begun):
 
 
 def test_a_run_that_another_process_plays_is_not_started(begun):
-    with locked(begun / "gasp-0"):
+    with run_lock(begun / "gasp-0"):
         assert [run.state for run in runs_of(plan(), begun)] == ["busy", "waiting", "waiting", "waiting"]
 
 
 def test_a_line_and_the_screen_say_how_far_of_the_budget_a_run_is(begun):
     runs = runs_of(plan(settings={"play": {"iterations": 2, "episodes": 3}}), begun)
-    assert line(runs[0]) == "gasp seed 0: waiting, iteration 0 of 2, 0 samples of the student"
+    assert describe_run(runs[0]) == "gasp seed 0: waiting, iteration 0 of 2, 0 samples of the student"
     budget = runs_of(plan(name="y", settings={"play": {"samples": 16000}}), begun.parent / "y")
-    assert line(budget[3]) == "rlvr seed 1: waiting, iteration 0 of at most 40, 0 of 16,000 samples of the student"
+    assert describe_run(budget[3]) == "rlvr seed 1: waiting, iteration 0 of at most 40, 0 of 16,000 samples of the student"
     console = Console(file=io.StringIO(), width=120)
-    console.print(screen(budget))
+    console.print(live_table(budget))
     assert console.file.getvalue().startswith("4 runs: 4 waiting\n")
     assert "rlvr    1     waiting  iteration 0 of at most 40  0 of 16,000" in console.file.getvalue()
 
@@ -166,7 +166,7 @@ def test_three_recipes_play_two_iterations_as_runs_of_their_own_and_are_reported
     folder, out = smoked
     for recipe, seed, run in SMOKE.cells():
         assert f"{recipe} seed {seed}: finished, iteration 2 of 2" in out
-        with closing(open_any(str(folder / run))) as log:
+        with closing(open_run(str(folder / run))) as log:
             assert log.verify() is None
             summary = fold(RunSummary(), log.read())
         assert summary.started.config["recipe"] == recipe
@@ -228,7 +228,7 @@ def wait_until(true, seconds: float = 300) -> None:
 def iterations(run: Path) -> int:
     if not holds_log(run):
         return 0
-    with closing(open_any(str(run))) as log:
+    with closing(open_run(str(run))) as log:
         return sum(1 for _ in log.read("run", kinds=("iteration_finished",)))
 
 
@@ -265,7 +265,7 @@ def test_an_experiment_goes_on_after_ctrl_c_and_kill_9_of_itself_and_of_a_run(tm
     assert "rlvr seed 0: finished, iteration 3 of at most 40, 12 of 12 samples of the student" in out
     assert "broken-0 failed with exit code 2: " in err
     assert "error: 1 of 2 runs failed" in err
-    with closing(open_any(str(run))) as log:
+    with closing(open_run(str(run))) as log:
         assert log.verify() is None
         summary = fold(RunSummary(), log.read())
     assert [update.iteration for update in summary.updates] == [1, 2, 3]

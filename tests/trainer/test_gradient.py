@@ -17,16 +17,16 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from events.facts.values import Silence
-from events.pure.advantages import CREDITS
+from events.facts.values import NoSignalReason
+from events.pure.advantages import ADVANTAGE_ESTIMATORS
 from graph.recipes.gasp import Gasp
 from graph.settings.config import LearnSettings
 from tests.support.paths import ROOT
 from tests.support.tiny_model import VOCABULARY, logprobs, tiny_weights
 from tests.trainer.test_micro_batches import sample
 from trainer.data.credited_samples import lessons
-from trainer.data.micro_batches import batches
-from trainer.data.replay import Group
+from trainer.data.micro_batches import micro_batches_of
+from trainer.data.replay import RolloutGroup
 from trainer.learn import checkpoint
 from trainer.learn.loss import LOSSES, PolicyLoss
 
@@ -59,7 +59,7 @@ def world(tmp_path_factory) -> SimpleNamespace:
     store = tmp_path_factory.mktemp("weights")
     weights = checkpoint.load(store, tiny_weights(store, width=16, layers=1))
     reference = checkpoint.load(store, tiny_weights(store, seed=1, width=16, layers=1)).model
-    groups = story(weights.model)
+    groups = make_samples(weights.model)
     exact, other = copy.deepcopy(weights.model).double(), copy.deepcopy(reference).double()
     scored = [[score(exact, one) for one in group.samples] for group in groups]
     with torch.no_grad():
@@ -69,7 +69,7 @@ def world(tmp_path_factory) -> SimpleNamespace:
     )
 
 
-def story(model) -> list[Group]:
+def make_samples(model) -> list[RolloutGroup]:
     """Ragged groups of one phase; some all right, all wrong, alone or partly empty, and none sampled by the model as it is."""
     rng = random.Random(1)
     found = []
@@ -88,7 +88,7 @@ def story(model) -> list[Group]:
             }
             task = ("induction", "deduction")[number % 2]
             made.append(dataclasses.replace(sample(temperature=heat), **arrays, reward=reward, task=task))
-        found.append(Group(number, "solve", "student", made[0].task, tuple(made)))
+        found.append(RolloutGroup(number, "solve", "student", made[0].task, tuple(made)))
     return found
 
 
@@ -103,7 +103,7 @@ def score(model, one):
     return chosen, -(every.exp() * every).sum(-1)
 
 
-def advantages(credit: str, groups: list[Group]) -> list[np.ndarray]:
+def advantages(credit: str, groups: list[RolloutGroup]) -> list[np.ndarray]:
     """The credits, written out."""
     rows = [np.array(group.rewards, np.float64) for group in groups]
     everything = np.concatenate(rows)
@@ -197,7 +197,7 @@ def computed(world, tmp_path_factory):
     def compute(settings: LearnSettings, batch_tokens: int = BATCH_TOKENS) -> tuple[float, np.ndarray]:
         made, parameters = loss(settings.model_copy(update={"credit": "recipe"}))
         [lesson] = lessons(world.groups, Gasp(), settings, ("student",))
-        cut = batches(lesson.credited, batch_tokens)
+        cut = micro_batches_of(lesson.credited, batch_tokens)
         assert (len(cut) > 2) == (batch_tokens < 100)
         total = 0.0
         for batch in cut:
@@ -226,7 +226,7 @@ def close(found: tuple[float, np.ndarray], wanted: tuple[float, np.ndarray]) -> 
     assert np.linalg.norm(found[1] - wanted[1]) < 1e-6 * np.linalg.norm(wanted[1])
 
 
-@pytest.mark.parametrize(("credit", "loss"), list(itertools.product(["recipe", *CREDITS], LOSSES)))
+@pytest.mark.parametrize(("credit", "loss"), list(itertools.product(["recipe", *ADVANTAGE_ESTIMATORS], LOSSES)))
 def test_every_credit_with_every_loss_is_its_formula(world, computed, credit, loss) -> None:
     same(world, computed, LearnSettings(credit=credit, loss=loss, clip=CLIP))
 
@@ -244,9 +244,9 @@ def test_the_gradient_does_not_depend_on_how_a_lesson_is_cut(computed, loss) -> 
 
 def test_every_name_of_a_setting_is_tested_and_has_its_row_in_the_document() -> None:
     names = {field: get_args(LearnSettings.model_fields[field].annotation) for field in ("credit", "loss", "importance")}
-    assert set(names["credit"]) == {"recipe", *CREDITS}
+    assert set(names["credit"]) == {"recipe", *ADVANTAGE_ESTIMATORS}
     assert set(names["loss"]) == set(LOSSES)
     assert set(names["importance"]) == {"none", "truncate", "mask"}
     document = (ROOT / "docs" / "algorithms.md").read_text()
-    assert set(re.findall(r"^\| `(\w+)` \|", document, re.MULTILINE)) == {*CREDITS, *LOSSES}
-    assert all(f"`{reason}`" in document for reason in get_args(Silence))
+    assert set(re.findall(r"^\| `(\w+)` \|", document, re.MULTILINE)) == {*ADVANTAGE_ESTIMATORS, *LOSSES}
+    assert all(f"`{reason}`" in document for reason in get_args(NoSignalReason))

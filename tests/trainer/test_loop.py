@@ -13,9 +13,9 @@ from events.facts.weights import optimizer_digest, weights_digest
 from events.process.activity import Activity
 from events.stores.memory import MemoryLog
 from graph.settings.config import LearnSettings
-from tests.support.tiny_model import TinyScene, loaded, logprobs, tiny_weights
+from tests.support.tiny_model import TinyModelRun, load_model, logprobs, tiny_weights
 from trainer.data import replay
-from trainer.job.update_schedule import Syllabus
+from trainer.job.update_schedule import UpdateSchedule
 from trainer.learn import step
 from trainer.learn.loop import Trainer
 
@@ -36,20 +36,20 @@ def run(made, tmp_path) -> Path:
 def tell(made):
     """Begins a scene that the tiny weights play."""
 
-    def begin(log: Log | None = None, *, honest: bool = True, **config) -> TinyScene:
-        scene = TinyScene(log or MemoryLog(), made[0], made[1], honest=honest)
+    def begin(log: Log | None = None, *, honest: bool = True, **config) -> TinyModelRun:
+        scene = TinyModelRun(log or MemoryLog(), made[0], made[1], honest=honest)
         return scene.run(**config).goalpost(2)
 
     return begin
 
 
-def trainer(told: TinyScene, run: Path) -> Trainer:
-    start = replay.started(told.log)
+def trainer(told: TinyModelRun, run: Path) -> Trainer:
+    start = replay.find_run_started(told.log)
     assert start is not None
-    return Trainer(told.log, run, Syllabus(told.log, start))
+    return Trainer(told.log, run, UpdateSchedule(told.log, start))
 
 
-def learn(told: TinyScene, run: Path) -> list[PolicyUpdated]:
+def learn(told: TinyModelRun, run: Path) -> list[PolicyUpdated]:
     return [fact(event) for event in trainer(told, run).catch_up()]
 
 
@@ -63,11 +63,11 @@ def test_an_update_says_how_far_it_is_up_to_all_its_tokens(tell, run, monkeypatc
             task, _ = activity._tasks["tokens learned"]
             heard.append((task.done, task.total))
 
-        return step.learn(*lesson, progress=both)
+        return step.take_step(*lesson, progress=both)
 
     monkeypatch.setattr("trainer.learn.loop.learn", watched)
-    start = replay.started(told.log)
-    [event] = Trainer(told.log, run, Syllabus(told.log, start), activity=activity).catch_up()
+    start = replay.find_run_started(told.log)
+    [event] = Trainer(told.log, run, UpdateSchedule(told.log, start), activity=activity).catch_up()
     tokens = sum(taken.tokens for taken in fact(event).steps)
     assert heard[-1] == (tokens, tokens)
     assert str(activity) == ""
@@ -75,7 +75,7 @@ def test_an_update_says_how_far_it_is_up_to_all_its_tokens(tell, run, monkeypatc
     assert len(heard) == 2
 
 
-def count(told: TinyScene, name: str = "shared") -> int:
+def count(told: TinyModelRun, name: str = "shared") -> int:
     """Updates of a policy in the log."""
     return sum(1 for _ in told.log.read(f"policy/{name}", kinds=("policy_updated",)))
 
@@ -111,7 +111,7 @@ def test_there_is_a_probe_of_the_first_weights_and_with_every_update_one_of_its_
     probes = [event.fact for event in events if isinstance(event.fact, PolicyProbed)]
     assert [probe.digest for probe in probes] == [made[1], updates[0].digest, updates[2].digest]
     for probe in probes:
-        found = logprobs(loaded(run / "weights" / probe.digest), list(probe.tokens[:1]), list(probe.tokens[1:])).tolist()
+        found = logprobs(load_model(run / "weights" / probe.digest), list(probe.tokens[:1]), list(probe.tokens[1:])).tolist()
         assert list(probe.logprobs) == pytest.approx(found, abs=1e-5)
     assert len({probe.logprobs for probe in probes}) == 3
 
@@ -159,7 +159,7 @@ def test_an_iteration_without_episodes_is_consumed(tell, run, made) -> None:
 
 
 def test_failed_episodes_are_not_trained(tell, run) -> None:
-    def story() -> TinyScene:
+    def story() -> TinyModelRun:
         return tell().start(2).practice(passing=3)
 
     failed = story().practice(passing=5)
@@ -324,7 +324,7 @@ def test_each_of_two_policies_follows_its_own_schedule(tell, run) -> None:
 
 @pytest.mark.parametrize("settings", [{"optimizer": "adamw_8bit"}, {"precision": "bfloat16", "gradient_checkpointing": True}])
 def test_a_run_with_other_arithmetic_is_as_reproducible(tell, run, settings) -> None:
-    def story() -> TinyScene:
+    def story() -> TinyModelRun:
         return tell(learn={**settings, "drift": 2.0}).play().play()
 
     whole, stopped = learn(story(), run), story()

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 from events.facts.errors import TrainerError
-from events.facts.values import StepTaken
+from events.facts.values import OptimizerStep
 from graph.settings.config import LearnSettings
 from tests.support.tiny_model import VOCABULARY, logprobs, tiny_weights
 from tests.trainer.test_micro_batches import sample
-from trainer.data.credited_samples import Credited, Lesson
-from trainer.data.micro_batches import batches
+from trainer.data.credited_samples import Credited, StepBatch
+from trainer.data.micro_batches import micro_batches_of
 from trainer.learn import checkpoint
-from trainer.learn.importance import DRIFT, EFFECTIVE, K1, K3, LARGEST, RATIO
+from trainer.learn.importance import EFFECTIVE_SAMPLE_SHARE, KL_K1, KL_K3, MISMATCH_MAX, MISMATCH_MEAN, RATIO_MEAN
 from trainer.learn.loss import LOSSES, PolicyLoss
-from trainer.learn.step import Adam, learn
+from trainer.learn.step import Adam, take_step
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +36,12 @@ def model(weights):
     return copy.deepcopy(weights.model)
 
 
-def policy_loss(model, weights, tmp_path: Path, reference=None, **learn) -> PolicyLoss:
-    settings = LearnSettings(**learn)
+def policy_loss(model, weights, tmp_path: Path, reference=None, **take_step) -> PolicyLoss:
+    settings = LearnSettings(**take_step)
     return PolicyLoss(model, weights.tokenizer, settings, seed=0, folder=tmp_path, longest=30, reference=reference)
 
 
-def story(model, *, groups: int = 5, count: int = 6, noise: float = 0.3, temperature: float = 1.0) -> list[Credited]:
+def make_samples(model, *, groups: int = 5, count: int = 6, noise: float = 0.3, temperature: float = 1.0) -> list[Credited]:
     """Random completions of the model's own, their logprobs off by some noise, so that ratios are clipped."""
     rng = random.Random(1)
     found = []
@@ -60,28 +60,30 @@ def story(model, *, groups: int = 5, count: int = 6, noise: float = 0.3, tempera
     return found
 
 
-def lesson(credited: list[Credited]) -> Lesson:
+def lesson(credited: list[Credited]) -> StepBatch:
     tokens = sum(len(one.sample.ids) for one in credited)
-    return Lesson("solve", tuple(credited), 5, 0, silent={}, completions=len(credited), tokens=tokens, reward=0.0)
+    return StepBatch("solve", tuple(credited), 5, 0, silent={}, completions=len(credited), tokens=tokens, reward=0.0)
 
 
-def step(loss: PolicyLoss, model, credited: list[Credited], batch_tokens: int = 4096, rate: float = 1e-12) -> StepTaken:
-    return learn(lesson(credited), loss, Adam(model, LearnSettings(learning_rate=rate), None), batch_tokens)
+def step(loss: PolicyLoss, model, credited: list[Credited], batch_tokens: int = 4096, rate: float = 1e-12) -> OptimizerStep:
+    return take_step(lesson(credited), loss, Adam(model, LearnSettings(learning_rate=rate), None), batch_tokens)
 
 
 def test_each_temperature_scores_under_its_own_distribution(model, weights, tmp_path) -> None:
-    both = [*story(model, noise=0), *story(model, noise=0, temperature=0.5)]
+    both = [*make_samples(model, noise=0), *make_samples(model, noise=0, temperature=0.5)]
     loss = policy_loss(model, weights, tmp_path)
-    found = [loss(batch, lesson(both))[1][DRIFT] for batch in [*batches(both, 4096), *batches(both, 4096)]]
+    found = [
+        loss(batch, lesson(both))[1][MISMATCH_MEAN] for batch in [*micro_batches_of(both, 4096), *micro_batches_of(both, 4096)]
+    ]
     assert len(found) >= 4
     assert max(found) < 1e-5
 
 
 def test_logprobs_of_other_weights_show_as_drift(model, weights, tmp_path) -> None:
-    honest, wrong = story(model, noise=0), story(model, noise=0, temperature=0.5)
+    honest, wrong = make_samples(model, noise=0), make_samples(model, noise=0, temperature=0.5)
     lied = [Credited(type(one.sample)(**{**one.sample.__dict__, "temperature": 1.0}), 1.0) for one in wrong]
     loss = policy_loss(model, weights, tmp_path)
-    drifts = [step(loss, model, rows).metrics[DRIFT] for rows in (honest, lied)]
+    drifts = [step(loss, model, rows).metrics[MISMATCH_MEAN] for rows in (honest, lied)]
     assert drifts[0] < 1e-5
     assert drifts[1] > 0.1
 
@@ -95,7 +97,7 @@ def test_ids_beyond_the_vocabulary_are_an_error(model, weights, tmp_path) -> Non
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_step_moves_logprobs_with_the_sign_of_the_advantage(model, weights, tmp_path, sign) -> None:
-    credited = [Credited(one.sample, sign) for one in story(model, groups=1, noise=0)]
+    credited = [Credited(one.sample, sign) for one in make_samples(model, groups=1, noise=0)]
     before = [logprobs(model, one.sample.prompt_ids.tolist(), one.sample.ids.tolist()).sum() for one in credited]
     taken = step(policy_loss(model, weights, tmp_path), model, credited, rate=1e-3)
     after = [logprobs(model, one.sample.prompt_ids.tolist(), one.sample.ids.tolist()).sum() for one in credited]
@@ -107,66 +109,66 @@ def test_a_step_moves_logprobs_with_the_sign_of_the_advantage(model, weights, tm
 
 
 def test_a_step_says_after_every_pass_how_far_it_is(model, weights, tmp_path) -> None:
-    credited, heard = story(model), []
+    credited, heard = make_samples(model), []
     adam = Adam(model, LearnSettings(learning_rate=1e-12), None)
     loss = policy_loss(model, weights, tmp_path)
-    taken = learn(lesson(credited), loss, adam, 64, progress=lambda done, total: heard.append((done, total)))
-    assert len(heard) == len(batches(credited, 64)) > 2
+    taken = take_step(lesson(credited), loss, adam, 64, progress=lambda done, total: heard.append((done, total)))
+    assert len(heard) == len(micro_batches_of(credited, 64)) > 2
     assert heard[-1] == (taken.tokens, taken.tokens)
     assert heard == sorted(set(heard))
 
 
 def test_silent_tokens_thin_the_loss(model, weights, tmp_path) -> None:
-    credited, loss = story(model), policy_loss(model, weights, tmp_path)
+    credited, loss = make_samples(model), policy_loss(model, weights, tmp_path)
     thin = dataclasses.replace(lesson(credited), tokens=2 * lesson(credited).tokens)
     full, half = (
-        learn(one, loss, Adam(model, LearnSettings(learning_rate=1e-12), None), 4096) for one in (lesson(credited), thin)
+        take_step(one, loss, Adam(model, LearnSettings(learning_rate=1e-12), None), 4096) for one in (lesson(credited), thin)
     )
     assert half.metrics["loss"] == pytest.approx(full.metrics["loss"] / 2, rel=1e-4)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_reports_entropy_clipping_and_distance_from_what_sampled(model, weights, tmp_path, loss) -> None:
-    found = step(policy_loss(model, weights, tmp_path, loss=loss), model, story(model), 64).metrics
+    found = step(policy_loss(model, weights, tmp_path, loss=loss), model, make_samples(model), 64).metrics
     names = {
         "loss",
         "grad_norm",
         "learning_rate",
         "entropy",
         "clip_ratio/region_mean",
-        DRIFT,
-        LARGEST,
-        K1,
-        K3,
-        RATIO,
-        EFFECTIVE,
+        MISMATCH_MEAN,
+        MISMATCH_MAX,
+        KL_K1,
+        KL_K3,
+        RATIO_MEAN,
+        EFFECTIVE_SAMPLE_SHARE,
     }
     assert names | {"clip_ratio/low_mean", "clip_ratio/high_mean"} >= found.keys() >= names
     assert (found["clip_ratio/region_mean"] > 0.05) == (loss not in ("sapo", "gspo"))
 
 
 def test_the_weights_that_sampled_are_at_no_distance(model, weights, tmp_path) -> None:
-    found = step(policy_loss(model, weights, tmp_path), model, story(model, noise=0)).metrics
-    assert [found[name] for name in (DRIFT, K1, K3)] == pytest.approx([0, 0, 0], abs=1e-5)
-    assert [found[name] for name in (RATIO, EFFECTIVE)] == pytest.approx([1, 1], abs=1e-5)
+    found = step(policy_loss(model, weights, tmp_path), model, make_samples(model, noise=0)).metrics
+    assert [found[name] for name in (MISMATCH_MEAN, KL_K1, KL_K3)] == pytest.approx([0, 0, 0], abs=1e-5)
+    assert [found[name] for name in (RATIO_MEAN, EFFECTIVE_SAMPLE_SHARE)] == pytest.approx([1, 1], abs=1e-5)
 
 
 @pytest.mark.parametrize("importance", ["none", "truncate"])
 def test_distance_from_what_sampled_is_a_figure_of_the_whole_lesson(model, weights, tmp_path, importance) -> None:
-    credited = story(model)
+    credited = make_samples(model)
     own = [logprobs(model, one.sample.prompt_ids.tolist(), one.sample.ids.tolist()).numpy() for one in credited]
     gone = np.concatenate(own).astype(np.float64) - np.concatenate([one.sample.logprobs for one in credited])
     ratio = np.exp(gone)
     found = step(policy_loss(model, weights, tmp_path, importance=importance), model, credited, 64).metrics
-    assert found[K1] == pytest.approx(-gone.mean(), abs=1e-5)
-    assert found[K3] == pytest.approx((ratio - 1 - gone).mean(), abs=1e-5)
-    assert found[RATIO] == pytest.approx(ratio.mean(), abs=1e-5)
-    assert found[EFFECTIVE] == pytest.approx(ratio.sum() ** 2 / len(ratio) / (ratio**2).sum(), abs=1e-5)
-    assert found[EFFECTIVE] < 0.95
+    assert found[KL_K1] == pytest.approx(-gone.mean(), abs=1e-5)
+    assert found[KL_K3] == pytest.approx((ratio - 1 - gone).mean(), abs=1e-5)
+    assert found[RATIO_MEAN] == pytest.approx(ratio.mean(), abs=1e-5)
+    assert found[EFFECTIVE_SAMPLE_SHARE] == pytest.approx(ratio.sum() ** 2 / len(ratio) / (ratio**2).sum(), abs=1e-5)
+    assert found[EFFECTIVE_SAMPLE_SHARE] < 0.95
 
 
 def test_the_divergence_from_the_reference_grows_from_zero(model, weights, tmp_path) -> None:
-    credited = story(model, noise=0)
+    credited = make_samples(model, noise=0)
     loss = policy_loss(model, weights, tmp_path, reference=copy.deepcopy(weights.model), kl=0.1)
     first = step(loss, model, credited, rate=1e-2).metrics["kl"]
     second = step(loss, model, credited).metrics["kl"]

@@ -8,17 +8,17 @@ import pytest
 
 from events.facts.errors import TrainerError
 from events.facts.values import Digest, Phase, Role
-from events.pure.advantages import Rewarded
+from events.pure.advantages import RewardGroup
 from graph.recipes.gasp import Gasp
-from graph.recipes.recipe import Course, Recipe
+from graph.recipes.recipe import EpisodePlan, Recipe
 from graph.settings.config import LearnSettings
 from trainer.data.credited_samples import Credited, lessons
-from trainer.data.micro_batches import batches
-from trainer.data.replay import Group, Sample
+from trainer.data.micro_batches import micro_batches_of
+from trainer.data.replay import Rollout, RolloutGroup
 
 ROLES: tuple[Role, ...] = ("teacher", "student")
 
-GASP, GASP_REAL = Gasp(), Gasp(course=Course(practices=True))
+GASP, GASP_REAL = Gasp(), Gasp(course=EpisodePlan(real_data=True))
 
 
 def sample(
@@ -29,9 +29,9 @@ def sample(
     phase: Phase = "solve",
     reward: float = 0.0,
     temperature: float = 1,
-) -> Sample:
+) -> Rollout:
     ids = np.arange(length, dtype=np.int32) + 2
-    return Sample(
+    return Rollout(
         "episode/1",
         1,
         0,
@@ -47,15 +47,15 @@ def sample(
     )
 
 
-def group(*rewards: float, role: Role = "student", phase: Phase = "solve", length: int = 4) -> Group:
+def group(*rewards: float, role: Role = "student", phase: Phase = "solve", length: int = 4) -> RolloutGroup:
     samples = tuple(sample(role=role, phase=phase, reward=reward, length=length) for reward in rewards)
-    return Group(1, phase, role, samples[0].task, samples)
+    return RolloutGroup(1, phase, role, samples[0].task, samples)
 
 
 def test_advantages_are_the_recipes() -> None:
     groups = [group(1.0, -0.5, -0.5), group(1.0, 1.0, -1.0)]
     recipe = GASP
-    expected = recipe.credit([Rewarded(one.phase, one.role, one.task, one.rewards) for one in groups])
+    expected = recipe.credit([RewardGroup(one.phase, one.role, one.task, one.rewards) for one in groups])
     [lesson] = lessons(groups, recipe, LearnSettings(), ROLES)
     assert [one.advantage for one in lesson.credited] == [number for row in expected for number in row]
 
@@ -143,7 +143,7 @@ def many(seed: int = 0, count: int = 60) -> list[Credited]:
 def test_nothing_is_cut_lost_or_doubled() -> None:
     credited = many()
     seen = []
-    for batch in batches(credited, 512):
+    for batch in micro_batches_of(credited, 512):
         for row in range(len(batch.ids)):
             length = batch.mask[row].sum()
             prompt = batch.prompts[batch.prompt[row], : batch.lengths[batch.prompt[row]]]
@@ -159,43 +159,43 @@ def test_nothing_is_cut_lost_or_doubled() -> None:
 
 def test_batches_stay_within_the_budget_and_one_temperature() -> None:
     for budget in (128, 512, 4096):
-        for batch in batches(many(), budget):
+        for batch in micro_batches_of(many(), budget):
             assert batch.prompts.size + batch.ids.size <= budget or len(batch.ids) == 1
-    assert len(batches(many(), 10**9)) == 2
+    assert len(micro_batches_of(many(), 10**9)) == 2
 
 
 def test_a_completion_longer_than_the_budget_is_a_batch_of_its_own() -> None:
-    found = batches([Credited(sample(3, 700), 1.0), Credited(sample(3, 5), 1.0)], 512)
+    found = micro_batches_of([Credited(sample(3, 700), 1.0), Credited(sample(3, 5), 1.0)], 512)
     assert [batch.tokens for batch in found] == [5, 700]
 
 
 def test_a_batch_ends_where_padding_it_would_cost_more_than_another() -> None:
     few, short, long = ([Credited(sample(length=length), 1.0)] * count for length, count in ((10, 9), (10, 300), (30, 20)))
-    assert [len(batch.ids) for batch in batches([*long, *short], 16384)] == [300, 20]
-    assert [len(batch.ids) for batch in batches([*long, *few], 16384)] == [29]
+    assert [len(batch.ids) for batch in micro_batches_of([*long, *short], 16384)] == [300, 20]
+    assert [len(batch.ids) for batch in micro_batches_of([*long, *few], 16384)] == [29]
 
 
 def test_a_prompt_is_read_once_for_its_group() -> None:
-    [batch] = batches([Credited(sample(30, 4), 1.0)] * 8 + [Credited(sample(20, 4), 1.0)], 4096)
+    [batch] = micro_batches_of([Credited(sample(30, 4), 1.0)] * 8 + [Credited(sample(20, 4), 1.0)], 4096)
     assert batch.prompts.shape == (2, 30)
     assert batch.lengths.tolist() == [30, 20]
 
 
 def test_equal_completions_give_equal_batches() -> None:
-    for one, other in zip(batches(many(), 512), batches(many(), 512), strict=True):
+    for one, other in zip(micro_batches_of(many(), 512), micro_batches_of(many(), 512), strict=True):
         for field in dataclasses.fields(one):
             np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
 
 
 def test_no_completions_make_no_batches() -> None:
-    assert batches([], 512) == []
+    assert micro_batches_of([], 512) == []
 
 
 def test_prompts_that_are_not_shared_count_with_every_completion() -> None:
     rng = random.Random(2)
     credited = [Credited(sample(prompt=rng.randint(1, 40), length=rng.randint(1, 60)), 1.0) for _ in range(60)]
     credited.append(Credited(sample(prompt=300, length=300), 1.0))
-    cut = batches(credited, 512, shared=False)
+    cut = micro_batches_of(credited, 512, shared=False)
     totals = [batch.lengths[batch.prompt] + batch.mask.sum(1) for batch in cut]
     assert sum(len(total) for total in totals) == len(credited)
     assert all(len(total) * total.max() <= 512 for total in totals[:-1])

@@ -13,21 +13,21 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from events.cli.app import open_any
+from events.cli.app import open_run
 from events.facts.errors import BadInput, ReplayDiverged
 from events.facts.log import Log
 from events.facts.types import PassRateMeasured, PolicyUpdated, RewardGiven, RunFinished
 from events.facts.values import Digest
 from events.stores.memory import MemoryLog
 from graph.recipes.gasp import Gasp
-from graph.setup.folder import reopen
-from tests.support.example_runs import scene
+from graph.setup.folder import reopen_run
+from tests.support.example_runs import example_run
 from tests.trainer.test_run import ENVIRONMENT, ROOT, play, updates, wait_until
 from trainer.data import recrediting, replay
 from trainer.job import offline
-from trainer.job.dry_run import preview
-from trainer.job.offline import Plan
-from trainer.job.update_schedule import Recording, Syllabus
+from trainer.job.dry_run import describe_updates
+from trainer.job.offline import OfflinePlan
+from trainer.job.update_schedule import TrainingSource, UpdateSchedule
 from trainer.learn.loop import Trainer
 from trainer.run import app
 
@@ -38,23 +38,23 @@ ITERATIONS = 3
 def recorded(tmp_path_factory) -> Path:
     """A run that was played, and learned as it should be."""
     run = play(tmp_path_factory.mktemp("recorded") / "old", iterations=ITERATIONS)
-    with closing(open_any(str(run))) as log:
+    with closing(open_run(str(run))) as log:
         learn(log, run)
     return run
 
 
-def learn(log: Log, run: Path, recordings: Sequence[Recording] = (), *, verify: bool = False, most: int = 99) -> None:
-    start = replay.started(log)
+def learn(log: Log, run: Path, recordings: Sequence[TrainingSource] = (), *, verify: bool = False, most: int = 99) -> None:
+    start = replay.find_run_started(log)
     assert start is not None
-    trainer = Trainer(log, run, Syllabus(log, start, recordings=recordings, verify=verify))
+    trainer = Trainer(log, run, UpdateSchedule(log, start, recordings=recordings, verify=verify))
     for count, _ in enumerate(trainer.catch_up(), 1):
         if count == most:
             return
     trainer.finish()
 
 
-def train(folder: Path, plan: Plan, *, verify: bool = False, most: int = 99) -> list[PolicyUpdated]:
-    with closing(offline.opened(folder, plan)) as log:
+def train(folder: Path, plan: OfflinePlan, *, verify: bool = False, most: int = 99) -> list[PolicyUpdated]:
+    with closing(offline.open_or_create(folder, plan)) as log:
         recordings = plan.recordings()
         learn(log, folder, recordings, verify=verify, most=most)
         for recording in recordings:
@@ -62,25 +62,25 @@ def train(folder: Path, plan: Plan, *, verify: bool = False, most: int = 99) -> 
     return updates(folder)
 
 
-def plan(*sources: Path, change: Sequence[str] = (), recredit: str | None = None, until: int | None = None) -> Plan:
-    return offline.plan(sources, change, recredit=recredit, until=until)
+def plan(*sources: Path, change: Sequence[str] = (), recredit: str | None = None, until: int | None = None) -> OfflinePlan:
+    return offline.plan_offline(sources, change, recredit=recredit, until=until)
 
 
 def test_only_a_run_of_the_same_settings_and_versions_is_verified_unasked(recorded, monkeypatch) -> None:
-    with closing(open_any(str(recorded))) as log:
+    with closing(open_run(str(recorded))) as log:
         monkeypatch.setattr(offline, "versions", lambda *_: next(log.read("run")).fact.versions)
-        assert plan(recorded).as_recorded()
+        assert plan(recorded).expects_recorded_weights()
         for other in (plan(recorded, change=["learn.clip=0.3"]), plan(recorded, recredit="gasp"), plan(recorded, recorded)):
-            assert not other.as_recorded()
+            assert not other.expects_recorded_weights()
         monkeypatch.setattr(offline, "versions", lambda *_: {"torch": "1.0"})
-        assert not plan(recorded).as_recorded()
+        assert not plan(recorded).expects_recorded_weights()
 
 
 def test_a_recorded_run_retrained_gives_the_weights_that_the_live_run_gave(recorded, tmp_path) -> None:
     order = plan(recorded)
     again = train(tmp_path / "again", order, verify=True)
     assert [one.model_copy(update={"source": 0}) for one in again] == updates(recorded)
-    with closing(open_any(str(tmp_path / "again"))) as log:
+    with closing(open_run(str(tmp_path / "again"))) as log:
         assert log.verify() is None
         assert not list(log.read(kinds=("policy_probed",)))
         assert [fact.iterations for event in log.read("run") if isinstance(fact := event.fact, RunFinished)] == [ITERATIONS]
@@ -92,8 +92,8 @@ def test_what_was_trained_offline_goes_on_where_it_was_stopped_and_is_made_once(
         assert len(train(tmp_path / "again", order, most=1)) == count + 1
     whole = train(tmp_path / "again", order)
     assert [one.digest for one in whole] == [one.digest for one in updates(recorded)]
-    with closing(open_any(str(tmp_path / "again"))) as log:
-        found = offline.resumed(log, next(log.read("run")).fact)
+    with closing(open_run(str(tmp_path / "again"))) as log:
+        found = offline.resume_plan(log, next(log.read("run")).fact)
     assert found.sources == order.sources
 
 
@@ -101,7 +101,7 @@ def test_what_was_trained_offline_goes_on_where_it_was_stopped_and_is_made_once(
 def test_where_a_replay_diverges_from_the_record_is_named(recorded, tmp_path, what) -> None:
     """A recording in memory, with one update that the weights do not give."""
     false, own = MemoryLog(), MemoryLog()
-    with closing(open_any(str(recorded))) as log:
+    with closing(open_run(str(recorded))) as log:
         for event in log.read():
             fact = event.fact
             if isinstance(fact, PolicyUpdated) and fact.iteration == 2:
@@ -112,7 +112,7 @@ def test_where_a_replay_diverges_from_the_record_is_named(recorded, tmp_path, wh
     own.append("run", [plan(recorded).start])
     shutil.copytree(recorded / "weights", tmp_path / "weights")
     with pytest.raises(ReplayDiverged, match="position") as caught:
-        learn(own, tmp_path, [Recording(false)], verify=True)
+        learn(own, tmp_path, [TrainingSource(false)], verify=True)
     [position] = [event.position for event in false.read("policy/shared") if getattr(event.fact, "iteration", 0) == 2]
     truth = getattr(updates(recorded)[1], what)
     assert (caught.value.position, caught.value.expected, caught.value.found) == (position, "0" * 64, truth)
@@ -126,7 +126,7 @@ def blobs(log: Log, fact: object) -> list[bytes]:
 
 def test_several_logs_are_learned_one_after_the_other_and_one_named_twice_is_learned_twice(recorded, tmp_path) -> None:
     order = plan(recorded, recorded)
-    assert not order.as_recorded()
+    assert not order.expects_recorded_weights()
     twice = train(tmp_path / "twice", order)
     assert [(one.source, one.iteration) for one in twice] == [(source, n) for source in (1, 2) for n in (1, 2, 3)]
     assert [one.digest for one in twice[:ITERATIONS]] == [one.digest for one in updates(recorded)]
@@ -161,10 +161,10 @@ def test_other_rewards_make_other_weights_and_are_no_divergence(recorded, tmp_pa
 
 
 def test_rewards_given_anew_are_those_of_the_recipe() -> None:
-    told = scene(MemoryLog()).run().goalpost().start(3)
+    told = example_run(MemoryLog()).run().goalpost().start(3)
     told.episode(lemma=5, lift=2, rejected=["unsafe"], task="induction").episode(lift=None).practice(passing=3).finish()
     events, gasp = list(told.log.read()), Gasp()
-    found = recrediting.rewards(events, gasp)
+    found = recrediting.recredited_rewards(events, gasp)
     given = [event for event in events if isinstance(event.fact, RewardGiven)]
     assert found.keys() >= {(event.stream, event.fact.of) for event in given}
     teachers = [found[event.stream, event.fact.of] for event in given if event.fact.role == "teacher"]
@@ -178,7 +178,7 @@ def test_a_gasp_run_credited_as_one_step_medium_gives_the_update_of_a_log_reward
     """The other log says of every proposal what R(p; 0.3, 5) gives it, by hand, and is learned without crediting anew."""
     again = train(tmp_path / "again", plan(recorded, recredit="one_step_medium"))
     told, own = MemoryLog(), MemoryLog()
-    with closing(open_any(str(recorded))) as log:
+    with closing(open_run(str(recorded))) as log:
         rates: dict[str, float] = {}
         for event in log.read():
             fact = event.fact
@@ -193,7 +193,7 @@ def test_a_gasp_run_credited_as_one_step_medium_gives_the_update_of_a_log_reward
             told.append(event.stream, [fact])
     own.append("run", [plan(recorded, recredit="one_step_medium").start])
     shutil.copytree(recorded / "weights", tmp_path / "weights")
-    learn(own, tmp_path, [Recording(told)])
+    learn(own, tmp_path, [TrainingSource(told)])
     at_once = [event.fact for event in own.read("policy/shared", kinds=("policy_updated",))]
     assert [(one.samples, one.digest) for one in again] == [(one.samples, one.digest) for one in at_once]
     assert [one.samples for one in again] != [one.samples for one in updates(recorded)]
@@ -203,7 +203,7 @@ def test_a_dry_run_tells_all_that_would_be_learned(recorded, tmp_path) -> None:
     order = plan(recorded)
     log = MemoryLog()
     log.append("run", [order.start])
-    lines = list(preview(Syllabus(log, order.start, recordings=order.recordings(), verify=True)))
+    lines = list(describe_updates(UpdateSchedule(log, order.start, recordings=order.recordings(), verify=True)))
     for line, update in zip(lines, updates(recorded), strict=False):
         assert line.startswith(f"iteration {update.iteration} · shared · positions {update.after + 1}–{update.until}")
         assert f"{sum(step.samples for step in update.steps)} samples" in line
@@ -236,7 +236,7 @@ def test_another_plan_needs_another_folder(recorded, tmp_path) -> None:
 def test_a_run_that_plays_nothing_is_not_played_on(recorded, tmp_path) -> None:
     train(tmp_path / "one", plan(recorded))
     with pytest.raises(BadInput, match="plays nothing"):
-        reopen(tmp_path / "one")
+        reopen_run(tmp_path / "one")
 
 
 @pytest.mark.parametrize(
@@ -292,5 +292,5 @@ def test_the_command_survives_kill_9_and_ends_with_the_recorded_weights(recorded
     assert [one.digest for one in updates(out)] == [one.digest for one in updates(recorded)]
     logged = [json.loads(line) for line in (out / "trainer.log").read_text().splitlines()]
     assert sum(line["event"] == "policy_updated" for line in logged) <= ITERATIONS
-    with closing(open_any(str(out))) as log:
+    with closing(open_run(str(out))) as log:
         assert log.verify() is None

@@ -7,10 +7,10 @@ import pytest
 
 from graph.settings.config import LearnSettings
 from tests.support.tiny_model import tiny_weights
-from tests.trainer.test_loss import lesson, story
-from trainer.data.micro_batches import batches
+from tests.trainer.test_loss import lesson, make_samples
+from trainer.data.micro_batches import micro_batches_of
 from trainer.learn import checkpoint
-from trainer.learn.importance import LARGEST
+from trainer.learn.importance import MISMATCH_MAX
 from trainer.learn.loss import PolicyLoss
 
 
@@ -22,7 +22,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def credited(weights):
-    return story(copy.deepcopy(weights.model))
+    return make_samples(copy.deepcopy(weights.model))
 
 
 def gradient(weights, credited, folder: Path, model=None, **learn):
@@ -33,7 +33,7 @@ def gradient(weights, credited, folder: Path, model=None, **learn):
     settings = LearnSettings(**learn)
     reference = copy.deepcopy(weights.model) if settings.kl else None
     loss = PolicyLoss(model, weights.tokenizer, settings, seed=0, folder=folder, longest=30, reference=reference)
-    for batch in batches(credited, 512):
+    for batch in micro_batches_of(credited, 512):
         share, metrics = loss(batch, lesson(credited))
         share.backward()
     assert (
@@ -64,7 +64,7 @@ def kept(weights, credited, folder: Path, **learn) -> int:
         held[tensor.data_ptr()] = tensor.nbytes
         return tensor
 
-    [batch] = batches(credited, 1 << 16, shared=loss.shares_prompts)
+    [batch] = micro_batches_of(credited, 1 << 16, shared=loss.reads_prompt_once)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         _, _ = loss(batch, lesson(credited))
     return sum(held.values())
@@ -84,7 +84,7 @@ def test_bfloat16_is_near_float32_and_leaves_weights_and_gradients_whole(weights
     assert torch.nn.functional.cosine_similarity(plain, half, dim=0) > 0.97
     assert not torch.equal(plain, half)
     assert near["entropy"] == pytest.approx(figures["entropy"], rel=0.02)
-    assert near[LARGEST] == pytest.approx(figures[LARGEST], abs=0.3)
+    assert near[MISMATCH_MAX] == pytest.approx(figures[MISMATCH_MAX], abs=0.3)
 
 
 def test_nothing_is_dropped_out(weights, credited, tmp_path) -> None:
@@ -119,10 +119,10 @@ def test_no_tensor_is_as_large_as_the_logits_of_all_tokens(weights, tmp_path, re
 
     model = copy.deepcopy(weights.model)
     model.resize_token_embeddings(vocabulary)
-    credited = story(model, groups=12, count=8)
+    credited = make_samples(model, groups=12, count=8)
     settings = LearnSettings(precision="bfloat16", gradient_checkpointing=recomputed)
     loss = PolicyLoss(model, weights.tokenizer, settings, seed=0, folder=tmp_path, longest=30)
-    batch = max(batches(credited, 1 << 16, shared=loss.shares_prompts), key=lambda batch: batch.tokens)
+    batch = max(micro_batches_of(credited, 1 << 16, shared=loss.reads_prompt_once), key=lambda batch: batch.tokens)
     with Watch() as watch:
         share, _ = loss(batch, lesson(credited))
         share.backward()

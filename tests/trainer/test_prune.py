@@ -9,18 +9,18 @@ from events.facts.types import EvaluationFinished, IterationStarted, PolicyServe
 from events.facts.values import Digest, Sampling
 from events.stores.memory import MemoryLog
 from graph.settings.config import LearnSettings
-from tests.support.example_runs import START, Scene, scene, updated
-from tests.support.tiny_model import TinyScene, tiny_weights
+from tests.support.example_runs import START_WEIGHTS, ExampleRun, example_run, policy_updated
+from tests.support.tiny_model import TinyModelRun, tiny_weights
 from trainer.data import replay
-from trainer.job.update_schedule import Syllabus
+from trainer.job.update_schedule import UpdateSchedule
 from trainer.learn import prune
 from trainer.learn.loop import Trainer
 
 
-def told(updates: int, **learn) -> tuple[Scene, list[Digest]]:
+def record_updates(updates: int, **learn) -> tuple[ExampleRun, list[Digest]]:
     """A run whose policy was updated so many times and has played on, and its weights from the first on."""
-    tale = scene(MemoryLog()).run(learn=learn).goalpost()
-    chain = [START]
+    tale = example_run(MemoryLog()).run(learn=learn).goalpost()
+    chain = [START_WEIGHTS]
     for _ in range(updates):
         tale.start().fail().finish().update()
         chain.append(tale.policies["student"])
@@ -28,13 +28,13 @@ def told(updates: int, **learn) -> tuple[Scene, list[Digest]]:
     return tale, chain
 
 
-def gone(tale: Scene, **keep) -> list[Digest]:
+def pruned_digests(tale: ExampleRun, **keep) -> list[Digest]:
     """What may go with one more update."""
-    update = updated(iteration=tale.iteration, after=0, until=0, parent=tale.policies["student"])
-    return list(prune.dispensable(tale.log.read(kinds=prune.KINDS), update, LearnSettings(**keep)))
+    update = policy_updated(iteration=tale.iteration, after=0, until=0, parent=tale.policies["student"])
+    return list(prune.prunable_digests(tale.log.read(kinds=prune.KINDS), update, LearnSettings(**keep)))
 
 
-def examined(tale: Scene, digest: Digest, rate: float, name: str = "test") -> None:
+def evaluation_finished(tale: ExampleRun, digest: Digest, rate: float, name: str = "test") -> None:
     fact = EvaluationFinished(
         name=name, iteration=1, policy=digest, sampling=Sampling(), attempts=20, successes={}, pass_at={1: rate, 10: 1.0}
     )
@@ -42,73 +42,73 @@ def examined(tale: Scene, digest: Digest, rate: float, name: str = "test") -> No
 
 
 def test_the_newest_stay_and_the_first_and_the_parent() -> None:
-    tale, chain = told(5)
-    assert gone(tale, keep=1) == chain[1:5]
-    assert gone(tale, keep=2) == chain[1:5]
-    assert gone(tale, keep=3) == chain[1:4]
-    assert gone(tale, keep=9) == []
+    tale, chain = record_updates(5)
+    assert pruned_digests(tale, keep=1) == chain[1:5]
+    assert pruned_digests(tale, keep=2) == chain[1:5]
+    assert pruned_digests(tale, keep=3) == chain[1:4]
+    assert pruned_digests(tale, keep=9) == []
 
 
 def test_every_so_many_iterations_weights_stay() -> None:
-    tale, chain = told(7)
-    assert gone(tale, keep=1, keep_every=3) == [chain[n] for n in (1, 2, 4, 5)]
+    tale, chain = record_updates(7)
+    assert pruned_digests(tale, keep=1, keep_every=3) == [chain[n] for n in (1, 2, 4, 5)]
 
 
 def test_the_best_on_the_set_of_that_name_stay() -> None:
-    tale, chain = told(6)
+    tale, chain = record_updates(6)
     for n, rate in ((1, 0.2), (2, 0.6), (3, 0.4), (6, 0.5)):
-        examined(tale, chain[n], rate)
-    examined(tale, chain[4], 0.9, "goalposts")
-    assert gone(tale, keep=1, keep_best="test") == [chain[n] for n in (1, 3, 4, 5)]
-    assert gone(tale, keep=1, keep_best="goalposts") == [chain[n] for n in (1, 2, 3, 5)]
-    assert gone(tale, keep=1) == chain[1:6]
+        evaluation_finished(tale, chain[n], rate)
+    evaluation_finished(tale, chain[4], 0.9, "goalposts")
+    assert pruned_digests(tale, keep=1, keep_best="test") == [chain[n] for n in (1, 3, 4, 5)]
+    assert pruned_digests(tale, keep=1, keep_best="goalposts") == [chain[n] for n in (1, 2, 3, 5)]
+    assert pruned_digests(tale, keep=1) == chain[1:6]
 
 
 def test_what_play_uses_and_what_it_still_has_to_take_up_stay() -> None:
-    tale, chain = told(6)
+    tale, chain = record_updates(6)
     tale.log.append("run", [PolicyServed(role="teacher", policy=chain[2])])
     tale.log.append("run", [IterationStarted(iteration=9, policies={"teacher": chain[2], "student": chain[3]}, episodes=1)])
-    assert gone(tale, keep=1) == [chain[n] for n in (1, 4, 5)]
-    assert gone(tale, keep=1, staleness=2) == [chain[n] for n in (1, 4)]
+    assert pruned_digests(tale, keep=1) == [chain[n] for n in (1, 4, 5)]
+    assert pruned_digests(tale, keep=1, staleness=2) == [chain[n] for n in (1, 4)]
 
 
 def test_each_policy_keeps_its_own() -> None:
     log = MemoryLog()
-    scene(log).run()
-    chains: dict[str, list[Digest]] = {"teacher": [START], "student": [START]}
+    example_run(log).run()
+    chains: dict[str, list[Digest]] = {"teacher": [START_WEIGHTS], "student": [START_WEIGHTS]}
     for iteration in range(1, 5):
         for name, chain in chains.items():
-            fact = updated(iteration=iteration, after=0, until=0, parent=chain[-1], policy=name)
+            fact = policy_updated(iteration=iteration, after=0, until=0, parent=chain[-1], policy=name)
             log.append(f"policy/{name}", [fact])
             chain.append(fact.digest)
-    next_one = updated(iteration=5, after=0, until=0, parent=chains["teacher"][-1], policy="teacher")
-    found = prune.dispensable(log.read(), next_one, LearnSettings(keep=1))
+    next_one = policy_updated(iteration=5, after=0, until=0, parent=chains["teacher"][-1], policy="teacher")
+    found = prune.prunable_digests(log.read(), next_one, LearnSettings(keep=1))
     assert set(found) == {*chains["teacher"][1:4], *chains["student"][1:3]}
 
 
 def test_what_is_given_up_is_given_up_once_unless_it_is_made_again() -> None:
-    tale, chain = told(5)
+    tale, chain = record_updates(5)
     tale.log.append("policy/shared", [WeightsPruned(digests=(chain[1], chain[2]))])
-    assert gone(tale, keep=1) == [chain[3], chain[4]]
-    assert prune.given_up(tale.log.read(), LearnSettings()) == (chain[1], chain[2])
+    assert pruned_digests(tale, keep=1) == [chain[3], chain[4]]
+    assert prune.pruned_digests(tale.log.read(), LearnSettings()) == (chain[1], chain[2])
     tale.update(chain[2])
-    assert prune.given_up(tale.log.read(), LearnSettings()) == (chain[1],)
+    assert prune.pruned_digests(tale.log.read(), LearnSettings()) == (chain[1],)
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> tuple[Path, TinyScene]:
+def run(tmp_path: Path) -> tuple[Path, TinyModelRun]:
     (tmp_path / "weights").mkdir()
     digest = tiny_weights(tmp_path / "weights")
-    return tmp_path, TinyScene(MemoryLog(), tmp_path / "weights", digest).run(learn={"keep": 1, "staleness": 0}).goalpost(2)
+    return tmp_path, TinyModelRun(MemoryLog(), tmp_path / "weights", digest).run(learn={"keep": 1, "staleness": 0}).goalpost(2)
 
 
-def trainer(run: Path, tale: TinyScene) -> Trainer:
-    start = replay.started(tale.log)
+def trainer(run: Path, tale: TinyModelRun) -> Trainer:
+    start = replay.find_run_started(tale.log)
     assert start is not None
-    return Trainer(tale.log, run, Syllabus(tale.log, start))
+    return Trainer(tale.log, run, UpdateSchedule(tale.log, start))
 
 
-def learn(run: Path, tale: TinyScene) -> PolicyUpdated:
+def learn(run: Path, tale: TinyModelRun) -> PolicyUpdated:
     """One more iteration by the newest weights; a new trainer learns it."""
     [event] = trainer(run, tale.play()).catch_up()
     assert isinstance(event.fact, PolicyUpdated)
@@ -147,5 +147,5 @@ def test_pruning_changes_no_weights(run, tmp_path) -> None:
     other = tmp_path / "other"
     (other / "weights").mkdir(parents=True)
     digest = tiny_weights(other / "weights")
-    keeping = TinyScene(MemoryLog(), other / "weights", digest).run(learn={"keep": 9, "staleness": 0}).goalpost(2)
+    keeping = TinyModelRun(MemoryLog(), other / "weights", digest).run(learn={"keep": 9, "staleness": 0}).goalpost(2)
     assert [learn(folder, tale).digest for _ in range(3)] == [learn(other, keeping).digest for _ in range(3)]

@@ -6,28 +6,28 @@ from dataclasses import replace
 import pytest
 
 from events.facts.errors import LogCorrupt, TrainerError
-from events.facts.rollouts import pack
+from events.facts.rollouts import pack_rollouts
 from events.facts.types import AttemptsMade, EpisodeFailed, RewardGiven, RunResumed, WeightsPruned
 from events.facts.values import Digest, Sampling
 from events.stores.memory import MemoryLog
-from tests.support.example_runs import START, Scene, question, scene
+from tests.support.example_runs import START_WEIGHTS, ExampleRun, example_run, question
 from trainer.data import replay
-from trainer.data.replay import Cursor, Window
+from trainer.data.replay import Cursor, IterationRollouts
 
 OTHER = Digest("f" * 64)
 
 
-def window(scene: Scene, after: int = 0) -> Window:
-    end = replay.finished(scene.log, after)
+def window(example_run: ExampleRun, after: int = 0) -> IterationRollouts:
+    end = replay.next_finished_iteration(example_run.log, after)
     assert end is not None
-    return replay.window(scene.log, Cursor("shared", START, until=after, step=0, version=0), end)
+    return replay.iteration_rollouts(example_run.log, Cursor("shared", START_WEIGHTS, until=after, step=0, version=0), end)
 
 
-def played() -> Scene:
-    return scene(MemoryLog()).run().goalpost().start(2)
+def played() -> ExampleRun:
+    return example_run(MemoryLog()).run().goalpost().start(2)
 
 
-def broken(**change) -> Scene:
+def broken_group(**change) -> ExampleRun:
     """An iteration with one rewarded generation that is changed."""
     told = played().open(question(7), "practice")
     generation = told.generation("Solve", 3).model_copy(update=change)
@@ -46,7 +46,9 @@ def test_samples_are_exactly_what_was_sampled_and_rewarded() -> None:
         assert isinstance(event.fact, RewardGiven)
         assert group.rewards == event.fact.rewards
         assert (group.phase, group.role, group.task) == (event.fact.phase, event.fact.role, event.fact.task)
-        assert all((one.stream, one.version, one.policy) == (event.stream, event.fact.of, START) for one in group.samples)
+        assert all(
+            (one.stream, one.version, one.policy) == (event.stream, event.fact.of, START_WEIGHTS) for one in group.samples
+        )
         assert [one.index for one in group.samples] == list(range(len(group.samples)))
         assert all(len(one.ids) == len(one.logprobs) > 0 for one in group.samples)
 
@@ -65,28 +67,28 @@ def test_a_failed_episode_contributes_nothing_even_if_it_was_rewarded() -> None:
 
 def test_each_window_starts_where_the_last_one_ended() -> None:
     told = played().play().play()
-    first = replay.finished(told.log, 0)
+    first = replay.next_finished_iteration(told.log, 0)
     assert first is not None
     second = window(told, after=first.position)
     assert (second.after, second.iteration) == (first.position, 3)
-    assert replay.finished(told.log, second.until) is None
+    assert replay.next_finished_iteration(told.log, second.until) is None
 
 
 def test_an_unfinished_iteration_waits() -> None:
-    assert replay.finished(played().episode().log, 0) is None
+    assert replay.next_finished_iteration(played().episode().log, 0) is None
 
 
 def test_the_sample_digest_tells_samples_apart() -> None:
     def digest(**change) -> str:
-        return window(broken(**change)).digest
+        return window(broken_group(**change)).digest
 
     assert digest() == digest()
     assert digest(sampling=Sampling(temperature=0.5)) != digest()
 
 
 def test_stale_weights_are_named_with_position_and_both_digests() -> None:
-    told = broken(policy=OTHER)
-    with pytest.raises(TrainerError, match=rf"Position \d+ .*{OTHER}.*{START}"):
+    told = broken_group(policy=OTHER)
+    with pytest.raises(TrainerError, match=rf"Position \d+ .*{OTHER}.*{START_WEIGHTS}"):
         window(told)
 
 
@@ -99,7 +101,7 @@ def test_a_reward_of_an_unknown_generation_is_an_error() -> None:
 
 
 def test_rewards_without_a_start_of_their_iteration_are_an_error() -> None:
-    told = scene(MemoryLog()).run().practice()
+    told = example_run(MemoryLog()).run().practice()
     told.iteration = 1
     with pytest.raises(TrainerError, match="never started"):
         window(told.finish())
@@ -108,18 +110,18 @@ def test_rewards_without_a_start_of_their_iteration_are_an_error() -> None:
 def test_nucleus_and_greedy_samples_are_refused() -> None:
     for sampling in (Sampling(top_p=0.9), Sampling(temperature=0)):
         with pytest.raises(TrainerError, match="cannot be computed again"):
-            window(broken(sampling=sampling))
+            window(broken_group(sampling=sampling))
 
 
 def test_a_missing_rollouts_blob_is_an_error() -> None:
     with pytest.raises(LogCorrupt):
-        window(broken(tokens="0" * 64))
+        window(broken_group(tokens="0" * 64))
 
 
 def test_a_rollouts_blob_that_was_cut_is_an_error() -> None:
     log = MemoryLog()
-    whole = pack([1], [[1]], [[-1.0]])
-    told = scene(log).run().start().open(question(7), "practice")
+    whole = pack_rollouts([1], [[1]], [[-1.0]])
+    told = example_run(log).run().start().open(question(7), "practice")
     generation = told.generation("Solve", 1).model_copy(update={"tokens": log.put(whole[: len(whole) // 2]), "length": 1})
     made = log.append(
         told.stream,
@@ -140,8 +142,8 @@ def test_a_rollouts_blob_that_was_cut_is_an_error() -> None:
 )
 def test_rollouts_that_cannot_be_learned_from_are_refused(prompt, ids, logprobs, problem) -> None:
     log = MemoryLog()
-    blob = log.put(pack(prompt, ids, logprobs))
-    told = scene(log).run().start().open(question(7), "practice")
+    blob = log.put(pack_rollouts(prompt, ids, logprobs))
+    told = example_run(log).run().start().open(question(7), "practice")
     length = sum(map(len, ids))
     generation = told.generation("Solve", 3).model_copy(update={"tokens": blob, "length": length})
     fact = AttemptsMade(purpose="practice", question=question(7).id, task="induction", generation=generation)
@@ -153,29 +155,29 @@ def test_rollouts_that_cannot_be_learned_from_are_refused(prompt, ids, logprobs,
 
 def test_the_cursor_is_the_start_of_the_run_and_then_the_last_update() -> None:
     told = played().practice().finish()
-    start = replay.started(told.log)
+    start = replay.find_run_started(told.log)
     assert start is not None
-    assert replay.cursor(told.log, "shared", start) == Cursor("shared", START, until=0, step=0, version=0)
+    assert replay.policy_cursor(told.log, "shared", start) == Cursor("shared", START_WEIGHTS, until=0, step=0, version=0)
     told.update()
-    place = replay.cursor(told.log, "shared", start)
+    place = replay.policy_cursor(told.log, "shared", start)
     assert (place.digest, place.version, place.step) == (told.policies["student"], 1, 1)
     assert place.until == told.log.head().position - 1
-    told.log.append("policy/shared", [WeightsPruned(digests=(START,))])
-    assert replay.cursor(told.log, "shared", start) == replace(place, version=2)
+    told.log.append("policy/shared", [WeightsPruned(digests=(START_WEIGHTS,))])
+    assert replay.policy_cursor(told.log, "shared", start) == replace(place, version=2)
 
 
 def test_the_cursor_knows_the_optimizers_state_from_the_start_on() -> None:
     told = played().finish()
-    start = replay.started(told.log)
+    start = replay.find_run_started(told.log)
     assert start is not None
     named = start.model_copy(update={"inputs": {"optimizer": "a" * 64}})
-    assert replay.cursor(told.log, "shared", named).optimizer == "a" * 64
+    assert replay.policy_cursor(told.log, "shared", named).optimizer == "a" * 64
     [event] = told.update().log.read("policy/shared")
-    assert replay.cursor(told.log, "shared", named).optimizer == event.fact.optimizer
+    assert replay.policy_cursor(told.log, "shared", named).optimizer == event.fact.optimizer
 
 
 def test_a_resumed_run_is_not_over() -> None:
     told = played().finish().end()
-    assert replay.over(told.log, 0)
+    assert replay.is_run_over(told.log, 0)
     told.log.append("run", [RunResumed(position=told.log.head().position)])
-    assert not replay.over(told.log, 0)
+    assert not replay.is_run_over(told.log, 0)

@@ -25,56 +25,56 @@ from events.facts.types import (
     RunFinished,
     RunStarted,
 )
-from events.facts.values import Digest, Pair, Question, QuestionId, Sampling, canonical
+from events.facts.values import Digest, IOPair, Question, QuestionId, Sampling, canonical
 from events.stores import open_log
 from events.stores.memory import MemoryLog
-from roles.questions.load import load
-from tests.support.example_runs import START, scene
+from roles.questions.load import load_questions
+from tests.support.example_runs import START_WEIGHTS, example_run
 from tests.support.paths import ROOT
 from trainer.experiments.claims import clauses
-from trainer.experiments.experiment_plan import Plan, read_plan
-from trainer.experiments.outcome import outcome
+from trainer.experiments.experiment_plan import ExperimentPlan, read_plan
+from trainer.experiments.outcome import run_outcome
 from trainer.experiments.page import page, plain
-from trainer.experiments.plots import Line, draw
+from trainer.experiments.plots import PlotLine, draw
 from trainer.experiments.report import read, write
 from trainer.experiments.results import Results
-from trainer.experiments.strata import strata
-from trainer.experiments.teaching import skeleton, teaching
+from trainer.experiments.strata import question_strata
+from trainer.experiments.teaching import normalized_program, teaching
 
-Exams = Mapping[tuple[str, int], Sequence[int]]
+Evaluations = Mapping[tuple[str, int], Sequence[int]]
 """Passed answers of 20 to questions q000, q001 ..., by set and iteration."""
 
 
-def examined(name: str, iteration: int, counts: Sequence[int], attempts: int = 20) -> EvaluationFinished:
+def evaluation_finished(name: str, iteration: int, counts: Sequence[int], attempts: int = 20) -> EvaluationFinished:
     successes = {QuestionId(f"q{number:03}"): count for number, count in enumerate(counts)}
     how = Sampling(temperature=0.6)
     return EvaluationFinished(
-        name=name, iteration=iteration, policy=START, sampling=how, attempts=attempts, successes=successes, pass_at={}
+        name=name, iteration=iteration, policy=START_WEIGHTS, sampling=how, attempts=attempts, successes=successes, pass_at={}
     )
 
 
-def told(
+def record_evaluations(
     log: Log,
     recipe: str,
     seed: int,
-    exams: Exams,
+    exams: Evaluations,
     *,
     over: bool = True,
     attempts: int = 20,
     commit: str = "unknown",
-    start: Digest = START,
+    start: Digest = START_WEIGHTS,
 ) -> None:
     """A run of which nothing but its examinations is known."""
-    policies = {"teacher": START, "student": start}
+    policies = {"teacher": START_WEIGHTS, "student": start}
     config = {"recipe": recipe, "seed": seed}
     log.append("run", [RunStarted(config=config, versions={}, commit=commit, policies=policies)])
     for (name, iteration), counts in exams.items():
-        log.append(f"evaluation/{name}/{iteration:05}", [examined(name, iteration, counts, attempts)])
+        log.append(f"evaluation/{name}/{iteration:05}", [evaluation_finished(name, iteration, counts, attempts)])
     if over:
         log.append("run", [RunFinished(iterations=0)])
 
 
-class Lab:
+class ExperimentFolder:
     """A folder of runs."""
 
     def __init__(self, folder: Path) -> None:
@@ -82,18 +82,18 @@ class Lab:
         self.recipes: dict[str, dict[str, object]] = {}
         self.seeds: set[int] = set()
 
-    def run(self, recipe: str, seed: int, exams: Exams, **how: object) -> Lab:
+    def run(self, recipe: str, seed: int, exams: Evaluations, **how: object) -> ExperimentFolder:
         """Tell of a run."""
         self.recipes[recipe] = {}
         self.seeds.add(seed)
         (self.folder / f"{recipe}-{seed}").mkdir(parents=True)
         with closing(open_log(self.folder / f"{recipe}-{seed}" / "log.sqlite", create=True)) as log:
-            told(log, recipe, seed, exams, **how)
+            record_evaluations(log, recipe, seed, exams, **how)
         return self
 
     @property
-    def plan(self) -> Plan:
-        return Plan(name="lab", seeds=tuple(sorted(self.seeds)), recipes=self.recipes)
+    def plan(self) -> ExperimentPlan:
+        return ExperimentPlan(name="lab", seeds=tuple(sorted(self.seeds)), recipes=self.recipes)
 
     @property
     def results(self) -> Results:
@@ -107,7 +107,7 @@ class Lab:
 
 @pytest.fixture
 def lab(tmp_path):
-    return Lab(tmp_path / "runs" / "lab")
+    return ExperimentFolder(tmp_path / "runs" / "lab")
 
 
 # Checkpoints and scores
@@ -207,17 +207,17 @@ def test_curves_are_means_over_seeds_with_the_least_and_the_most(lab):
 
 
 def test_strata_are_told_by_the_structure_of_the_question():
-    ids = sorted(question.id for question in load("pocket", "test").questions)
-    parts = strata(ids)
+    ids = sorted(question.id for question in load_questions("pocket", "test").questions)
+    parts = question_strata(ids)
     assert sorted(place for places in parts.values() for place in places) == list(range(len(ids)))
-    assert strata([*ids, QuestionId("x")]) == {}
+    assert question_strata([*ids, QuestionId("x")]) == {}
 
 
 # Goalposts
 
 
 Q = ("q000", "q001", "q002")
-GOALPOSTS: Mapping[int, Exams] = {
+GOALPOSTS: Mapping[int, Evaluations] = {
     0: {("goalposts", 0): [0, 1, 0, 0], ("goalposts", 5): [3, 0, 0, 0]},
     1: {("goalposts", 0): [0, 0, 0, 0], ("goalposts", 5): [20, 0, 1, 0]},
 }
@@ -242,7 +242,7 @@ def test_goalposts_are_counted_by_seed_and_together_at_the_last_checkpoint_and_a
 
 
 def claim(
-    lab: Lab,
+    lab: ExperimentFolder,
     gasp: int = 50,
     azr: int = 0,
     goalposts: Sequence[int] = (1, 0, 0, 0),
@@ -323,27 +323,27 @@ def test_a_clause_about_a_run_that_is_not_over_is_open(lab, missing, open_ones):
 def posed(words: str, *lines: str, name: str = "x") -> Question:
     """A question of the pocket world, or like one."""
     code = "\n".join([f"def f({name}):", *(f"    {line}" for line in lines), f"    return {name}"])
-    return Question(statement=f"Given a list, {words}.", program=code, private=(Pair(input="[1]", output="[1]"),))
+    return Question(statement=f"Given a list, {words}.", program=code, private=(IOPair(input="[1]", output="[1]"),))
 
 
 GOALPOST = posed("rotate left, sort it", "x = x[1:] + x[:1]", "x = sorted(x)")
 
 
-class Teller:
+class TeacherLog:
     """Tells of one iteration's proposals, each in an episode of its own."""
 
     def __init__(self, log: Log) -> None:
         self.log = log
-        self.tale = scene(log).run(recipe="gasp", seed=0)
+        self.tale = example_run(log).run(recipe="gasp", seed=0)
         log.append("goalposts", [GoalpostAdded(question=GOALPOST.id, blob=self.put(GOALPOST), source="hand")])
 
     def put(self, asked: Question):
         return self.log.put(canonical(asked))
 
-    def iteration(self, *told) -> Teller:
+    def iteration(self, *record_evaluations) -> TeacherLog:
         """Of proposals, each a question and what became of it."""
-        self.tale.start(len(told))
-        for asked, fate in told:
+        self.tale.start(len(record_evaluations))
+        for asked, fate in record_evaluations:
             self.tale.open(GOALPOST, "guided")
             self.say(QuestionProposed(seat="easy", attempt=1, parent=GOALPOST.id, generation=self.tale.generation("p", 1)))
             self.judge(asked, fate)
@@ -374,7 +374,7 @@ def log():
 def test_every_measure_of_the_teacher_is_counted_by_hand(log):
     sort = posed("sort it", "x = sorted(x)")
     reverse = posed("sort it, reverse it", "x = sorted(x)", "x = x[::-1]")
-    Teller(log).iteration(
+    TeacherLog(log).iteration(
         (sort, "accepted"),
         (reverse, "too_hard"),
         (posed("put it in order", "y = sorted(y)", name="y"), "not_novel"),
@@ -398,26 +398,26 @@ def test_every_measure_of_the_teacher_is_counted_by_hand(log):
 
 
 def test_overlap_is_the_share_of_its_operations_that_the_goalpost_has(log):
-    Teller(log).iteration((posed("sort it, reverse it, drop the first", "x = sorted(x)", "x = x[::-1]"), "accepted"))
+    TeacherLog(log).iteration((posed("sort it, reverse it, drop the first", "x = sorted(x)", "x = x[::-1]"), "accepted"))
     assert teaching(log).of("easy", [1])["overlap"].value == pytest.approx(1 / 3)
 
 
 def test_overlap_is_unknown_in_another_world(log):
-    scene(log).run().goalpost().start().episode().finish()
+    example_run(log).run().goalpost().start().episode().finish()
     found = teaching(log).of("easy", [1])
     assert found["overlap"].value is None
     assert found["accepted"].value == 1
 
 
 def test_a_copy_that_comes_again_is_no_repeat(log):
-    Teller(log).iteration((GOALPOST, "too_hard"), (GOALPOST, "not_novel"))
+    TeacherLog(log).iteration((GOALPOST, "too_hard"), (GOALPOST, "not_novel"))
     found = teaching(log).of("easy", [1])
     assert (found["copies"].total, found["repeats"].total) == (2, 0)
 
 
 def test_a_lift_like_its_lemma_is_a_copy(log):
     lemma, other = posed("sort it", "x = sorted(x)"), posed("reverse it", "x = x[::-1]")
-    tell = Teller(log).iteration((lemma, "accepted"))
+    tell = TeacherLog(log).iteration((lemma, "accepted"))
     tell.tale.start(2).open(GOALPOST, "guided")
     for asked in (posed("put it in order", "x = sorted(x)"), other):
         tell.say(QuestionProposed(seat="hard", attempt=1, parent=lemma.id, generation=tell.tale.generation("p", 1)))
@@ -427,7 +427,7 @@ def test_a_lift_like_its_lemma_is_a_copy(log):
 
 def test_an_open_question_like_a_reference_is_a_copy(log):
     shown, other = posed("sort it", "x = sorted(x)"), posed("reverse it", "x = x[::-1]")
-    tell = Teller(log)
+    tell = TeacherLog(log)
     tell.tale.start(1).open(other, "unguided")
     tell.say(ReferencesDrawn(references=(tell.put(other), tell.put(shown))))
     tell.say(QuestionProposed(seat="open", attempt=1, parent=other.id, generation=tell.tale.generation("p", 1)))
@@ -440,7 +440,7 @@ def test_an_open_question_like_a_reference_is_a_copy(log):
 
 def test_iterations_are_pooled_by_their_counts(log):
     sort = posed("sort it", "x = sorted(x)")
-    Teller(log).iteration((sort, "accepted")).iteration((None, "malformed"), (None, "malformed"), (None, "broken"))
+    TeacherLog(log).iteration((sort, "accepted")).iteration((None, "malformed"), (None, "malformed"), (None, "broken"))
     found = teaching(log)
     assert found.of("easy", [1])["valid"].value == 1
     assert found.of("easy", [1, 2])["valid"].value == 0.25
@@ -449,30 +449,30 @@ def test_iterations_are_pooled_by_their_counts(log):
 
 @pytest.mark.parametrize(("played", "first", "last"), [(1, [1], [1]), (5, [1], [5]), (9, [1, 2, 3], [7, 8, 9])])
 def test_thirds_are_of_the_iterations_that_were_played(log, played, first, last):
-    tale = scene(log).run()
+    tale = example_run(log).run()
     for _ in range(played):
         tale.start(0).finish()
-    found = outcome(log)
+    found = run_outcome(log)
     assert (list(found.third(last=False)), list(found.third(last=True))) == (first, last)
 
 
 def test_a_program_is_the_same_under_other_names_and_comments_but_not_with_other_calls():
-    base = skeleton("def f(x):\n    y = sorted(x)\n    return y")
-    assert base == skeleton("def solve(values):  # hard\n    out = sorted(values)\n    return out")
-    assert base != skeleton("def f(x):\n    y = reversed(x)\n    return y")
-    assert skeleton("def f(x: return") is None
-    assert skeleton(None) is None
+    base = normalized_program("def f(x):\n    y = sorted(x)\n    return y")
+    assert base == normalized_program("def solve(values):  # hard\n    out = sorted(values)\n    return out")
+    assert base != normalized_program("def f(x):\n    y = reversed(x)\n    return y")
+    assert normalized_program("def f(x: return") is None
+    assert normalized_program(None) is None
 
 
 # Costs
 
 
 def test_costs_are_counted_by_hand(log):
-    tale = scene(log).run().goalpost().evaluate(attempts=20)
+    tale = example_run(log).run().goalpost().evaluate(attempts=20)
     tale.start(3).episode(lemma=5, lift=2, attempts=10).practice(attempts=8).fail().finish().update().evaluate(
         attempts=20
     ).end()
-    found = outcome(log)
+    found = run_outcome(log)
     assert found.finished
     costs = found.costs
     # Gap, lemma and lift 10 each, two times 4 answers to learn from, 8 of practice, 10 of the gap of the failed episode.
@@ -493,7 +493,7 @@ def test_costs_are_counted_by_hand(log):
 # The page
 
 
-def full(lab: Lab, **how: object) -> Lab:
+def full(lab: ExperimentFolder, **how: object) -> ExperimentFolder:
     for recipe in ("gasp", "azr"):
         lab.run(recipe, 0, {("validation", 0): [1, 1], ("test", 0): [10, 18], ("goalposts", 0): [0, 3]}, **how)
     return lab
@@ -560,7 +560,7 @@ def test_text_of_a_log_takes_no_effect_in_the_page(lab):
 
 def test_text_takes_no_effect_in_a_plot(tmp_path):
     name = "$x^2$ <script>&"
-    draw(tmp_path / "plot.svg", name, name, name, {name: [Line(name, [(0, 1), (1, 2)], band=[(0, 2), (1, 3)])]})
+    draw(tmp_path / "plot.svg", name, name, name, {name: [PlotLine(name, [(0, 1), (1, 2)], band=[(0, 2), (1, 3)])]})
     tree = ElementTree.parse(tmp_path / "plot.svg")
     texts = [element.text for element in tree.iter("{http://www.w3.org/2000/svg}text")]
     assert texts.count(name) == 4
@@ -569,6 +569,9 @@ def test_text_takes_no_effect_in_a_plot(tmp_path):
 
 def test_a_plot_of_twelve_recipes_is_small(tmp_path):
     points = [(float(x), x % 7 / 7) for x in range(50)]
-    lines = [Line("the recipe", points, band=[(y - 0.1, y + 0.1) for _, y in points]), Line("azr", points, "--", grey=True)]
+    lines = [
+        PlotLine("the recipe", points, band=[(y - 0.1, y + 0.1) for _, y in points]),
+        PlotLine("azr", points, "--", grey=True),
+    ]
     draw(tmp_path / "plot.svg", "t", "x", "y", {f"recipe {number}": lines for number in range(12)})
     assert (tmp_path / "plot.svg").stat().st_size < 150_000

@@ -19,12 +19,12 @@ import pytest
 from events.facts.log import Log
 from events.facts.types import PolicyUpdated
 from events.facts.weights import weights_digest
-from events.reports.learning import heading
+from events.reports.learning import step_header
 from events.stores import open_log
 from events.stores.memory import MemoryLog
 from tests.support.paths import ROOT
-from tests.support.tiny_model import TinyScene, tiny_weights
-from trainer.job.update_schedule import Syllabus
+from tests.support.tiny_model import TinyModelRun, tiny_weights
+from trainer.job.update_schedule import UpdateSchedule
 from trainer.learn.loop import Trainer
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -35,7 +35,7 @@ PATIENCE_S = 60
 pytestmark = pytest.mark.slow
 
 
-class Nursery:
+class TrainerForkServer:
     """The near end of `tests.support.forked_trainers`."""
 
     def __init__(self) -> None:
@@ -75,14 +75,14 @@ class Nursery:
 
 
 @pytest.fixture(scope="module")
-def nursery():
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
+def fork_server():
+    fork_server = TrainerForkServer()
+    yield fork_server
+    fork_server.close()
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory) -> Path:
+def played_run(tmp_path_factory) -> Path:
     """A run of some iterations that nobody has learned from."""
     return play(tmp_path_factory.mktemp("played"), iterations=ITERATIONS)
 
@@ -94,8 +94,8 @@ def play(run: Path, *, iterations: int, finish: bool = True) -> Path:
     digest = tiny_weights(store)
     with closing(open_log(run / "log.sqlite", create=True)) as log, tempfile.TemporaryDirectory() as twin:
         stores = Path(shutil.copytree(store, Path(twin) / "weights"))
-        scenes = [TinyScene(each, store, digest).run(learn={"staleness": 0}).goalpost(2) for each in (log, MemoryLog())]
-        trainer = Trainer(scenes[1].log, Path(twin), Syllabus(scenes[1].log, next(scenes[1].log.read("run")).fact))
+        scenes = [TinyModelRun(each, store, digest).run(learn={"staleness": 0}).goalpost(2) for each in (log, MemoryLog())]
+        trainer = Trainer(scenes[1].log, Path(twin), UpdateSchedule(scenes[1].log, next(scenes[1].log.read("run")).fact))
         for _ in range(iterations):
             for told in scenes:
                 told.start(3).episode(lemma=3).episode(lift=None).practice().finish()
@@ -108,20 +108,20 @@ def play(run: Path, *, iterations: int, finish: bool = True) -> Path:
 
 
 @pytest.fixture
-def copy(played, tmp_path) -> Callable[[str], Path]:
+def copy(played_run, tmp_path) -> Callable[[str], Path]:
     def copied(name: str) -> Path:
-        shutil.copytree(played, tmp_path / name)
+        shutil.copytree(played_run, tmp_path / name)
         return tmp_path / name
 
     return copied
 
 
 @pytest.fixture(scope="module")
-def straight(nursery, played, tmp_path_factory) -> list[PolicyUpdated]:
+def uninterrupted(fork_server, played_run, tmp_path_factory) -> list[PolicyUpdated]:
     """The updates of a trainer that nobody disturbs."""
     run = tmp_path_factory.mktemp("straight") / "run"
-    shutil.copytree(played, run)
-    assert nursery.train(run) == 0
+    shutil.copytree(played_run, run)
+    assert fork_server.train(run) == 0
     return updates(run)
 
 
@@ -142,13 +142,13 @@ def command(run: Path, *args: str) -> list[str]:
     return [sys.executable, "-m", "trainer.run", str(run), *args]
 
 
-def test_two_fresh_processes_make_the_same_bits(copy, straight) -> None:
+def test_two_fresh_processes_make_the_same_bits(copy, uninterrupted) -> None:
     runs = [copy("one"), copy("other")]
     processes = [subprocess.Popen(command(run), cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) for run in runs]
     said = [process.communicate(timeout=PATIENCE_S * 3)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     one, other = (updates(run) for run in runs)
-    assert one == other == straight
+    assert one == other == uninterrupted
     assert len({update.digest for update in one}) == ITERATIONS
     optimizers = [(run / "weights" / one[-1].digest / "optimizer.moments").read_bytes() for run in runs]
     assert optimizers[0] == optimizers[1]
@@ -161,26 +161,26 @@ def test_two_fresh_processes_make_the_same_bits(copy, straight) -> None:
         assert (logged[0]["event"], logged[-1]["event"]) == ("trainer_started", "trainer_ended")
 
 
-def test_kill_at_any_moment_loses_nothing_and_learns_nothing_twice(nursery, copy, straight) -> None:
+def test_kill_at_any_moment_loses_nothing_and_learns_nothing_twice(fork_server, copy, uninterrupted) -> None:
     run, rng = copy("killed"), random.Random(7)
     kills, halves = 0, 0
     while True:
-        pid = nursery.start(run, "--follow")
+        pid = fork_server.start(run, "--follow")
         if kills < KILLS:
             halves += kill(pid, run, rng, halfway=kills % 3 == 0)
-        code = nursery.wait(pid)
+        code = fork_server.wait(pid)
         if code == 0:
             break
         assert code == -signal.SIGKILL
         kills += 1
     assert kills == KILLS, "the run must be long enough for all kills"
     assert halves >= 2, "some kills must strike while weights are being written"
-    assert updates(run) == straight
+    assert updates(run) == uninterrupted
     with closing(open_log(run / "log.sqlite")) as log:
         assert log.verify() is None
     names = {folder.name for folder in (run / "weights").iterdir()}
-    assert names == {straight[0].parent, straight[-2].digest, straight[-1].digest}
-    assert weights_digest(run / "weights" / straight[-1].digest) == straight[-1].digest
+    assert names == {uninterrupted[0].parent, uninterrupted[-2].digest, uninterrupted[-1].digest}
+    assert weights_digest(run / "weights" / uninterrupted[-1].digest) == uninterrupted[-1].digest
 
 
 def kill(pid: int, run: Path, rng: random.Random, *, halfway: bool) -> bool:
@@ -197,9 +197,9 @@ def kill(pid: int, run: Path, rng: random.Random, *, halfway: bool) -> bool:
     return bool(set(store.glob(".unfinished-*")) - known)
 
 
-def test_following_learns_each_iteration_as_it_is_finished_and_ends_with_the_run(nursery, tmp_path) -> None:
+def test_following_learns_each_iteration_as_it_is_finished_and_ends_with_the_run(fork_server, tmp_path) -> None:
     run = play(tmp_path, iterations=0, finish=False)
-    pid = nursery.start(run, "--follow", "--parent", str(nursery.pid))
+    pid = fork_server.start(run, "--follow", "--parent", str(fork_server.pid))
     with closing(open_log(run / "log.sqlite")) as log:
         told = resume(log, run)
         for iteration in (1, 2, 3):
@@ -207,61 +207,61 @@ def test_following_learns_each_iteration_as_it_is_finished_and_ends_with_the_run
             wait_until(lambda done=iteration: len(updates(run)) == done)
             told.serve(run / "weights", updates(run)[-1].digest)
         told.end()
-        assert nursery.wait(pid) == 0
+        assert fork_server.wait(pid) == 0
     assert [update.iteration for update in updates(run)] == [1, 2, 3]
 
 
-def resume(log: Log, run: Path) -> TinyScene:
+def resume(log: Log, run: Path) -> TinyModelRun:
     store = run / "weights"
     digest = next(log.read("run")).fact.policies["student"]
-    return TinyScene(log, store, digest)
+    return TinyModelRun(log, store, digest)
 
 
-def test_a_second_trainer_is_refused_in_one_sentence(nursery, tmp_path) -> None:
+def test_a_second_trainer_is_refused_in_one_sentence(fork_server, tmp_path) -> None:
     run = play(tmp_path, iterations=0, finish=False)
-    first = nursery.start(run, "--follow")
+    first = fork_server.start(run, "--follow")
     wait_until(lambda: (run / "trainer.lock").exists() and (run / "trainer.lock").read_text().strip() == str(first))
-    assert nursery.train(run) == 2
+    assert fork_server.train(run) == 2
     lines = spoken((run / "screen").read_text())
     assert len(lines) == 1
     assert f"another trainer (process {first})" in lines[0]
     os.kill(first, signal.SIGTERM)
-    assert nursery.wait(first) == 143
-    assert nursery.train(run) == 0
+    assert fork_server.wait(first) == 143
+    assert fork_server.train(run) == 0
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_polite_stop_leaves_no_traceback_and_the_rest_for_later(nursery, copy, straight, number, code) -> None:
+def test_a_polite_stop_leaves_no_traceback_and_the_rest_for_later(fork_server, copy, uninterrupted, number, code) -> None:
     run = copy("stopped")
-    pid = nursery.start(run)
+    pid = fork_server.start(run)
     wait_until(lambda: len(updates(run)) >= 2)
     os.kill(pid, number)
-    assert nursery.wait(pid) in (code, 0)
+    assert fork_server.wait(pid) in (code, 0)
     assert "Traceback" not in (run / "screen").read_text() + (run / "trainer.out").read_text()
     stopped = json.loads((run / "trainer.log").read_text().splitlines()[-1])
     assert stopped["event"] in ("trainer_stopped", "trainer_ended")
     assert "exception" not in stopped
-    assert nursery.train(run) == 0
-    assert updates(run) == straight
+    assert fork_server.train(run) == 0
+    assert updates(run) == uninterrupted
 
 
-def test_a_trainer_whose_parent_is_another_process_ends(nursery, tmp_path) -> None:
+def test_a_trainer_whose_parent_is_another_process_ends(fork_server, tmp_path) -> None:
     run = play(tmp_path, iterations=0, finish=False)
-    assert nursery.train(run, "--follow", "--parent", str(os.getpid())) == 0
+    assert fork_server.train(run, "--follow", "--parent", str(os.getpid())) == 0
 
 
-def test_libraries_are_quiet(nursery, copy) -> None:
+def test_libraries_are_quiet(fork_server, copy) -> None:
     run = copy("quiet")
-    assert nursery.train(run) == 0
+    assert fork_server.train(run) == 0
     first, *lines = spoken((run / "screen").read_text())
-    assert first == heading()
+    assert first == step_header()
     assert all(line.startswith("warning: ") or line.split()[0].isdigit() for line in lines)
 
 
-def test_damaged_weights_are_one_sentence(nursery, copy) -> None:
+def test_damaged_weights_are_one_sentence(fork_server, copy) -> None:
     run = copy("damaged")
     (run / "weights" / first_weights(run) / "config.json").write_text("{}")
-    assert nursery.train(run) == 1
+    assert fork_server.train(run) == 1
     [line] = spoken((run / "screen").read_text())
     assert line.startswith("error: ")
     assert "restore it" in line
@@ -280,9 +280,9 @@ def first_weights(run: Path) -> str:
         return str(next(log.read("run")).fact.policies["student"])
 
 
-def test_a_run_that_has_not_started_is_named(nursery, tmp_path) -> None:
+def test_a_run_that_has_not_started_is_named(fork_server, tmp_path) -> None:
     open_log(tmp_path / "log.sqlite", create=True).close()
-    assert nursery.train(tmp_path) == 2
+    assert fork_server.train(tmp_path) == 2
     assert "has not started" in (tmp_path / "screen").read_text()
 
 

@@ -11,7 +11,7 @@ from events.facts.weights import optimizer_digest, weights_digest
 from graph.settings.config import LearnSettings
 from tests.support.tiny_model import tiny_weights
 from trainer.learn import checkpoint
-from trainer.learn.step import BETAS, Adam, decay
+from trainer.learn.step import BETAS, Adam, schedule_factor
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,7 @@ def test_missing_or_changed_weights_are_named(store, digest) -> None:
 def test_half_written_weights_are_removed_and_whole_ones_kept(store, digest) -> None:
     (store / ".unfinished-7").mkdir()
     (store / ".unfinished-7" / "model.safetensors").write_bytes(b"half")
-    checkpoint.clean(store)
+    checkpoint.remove_unfinished(store)
     assert [folder.name for folder in store.iterdir()] == [digest]
 
 
@@ -243,8 +243,8 @@ def test_equal_weights_with_a_damaged_state_are_replaced_and_the_parent_never_is
 )
 def test_the_schedule_follows_from_the_policys_steps_alone(schedule, shares) -> None:
     settings = LearnSettings(schedule=schedule, schedule_steps=8)
-    assert [decay(settings, taken) for taken in (0, 2, 8)] == pytest.approx(shares, abs=1e-6)
-    assert decay(settings, 99) == decay(settings, 8)
+    assert [schedule_factor(settings, taken) for taken in (0, 2, 8)] == pytest.approx(shares, abs=1e-6)
+    assert schedule_factor(settings, 99) == schedule_factor(settings, 8)
 
 
 def test_a_schedule_goes_on_after_a_reload_where_it_was(store, digest) -> None:

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from events.cli.app import open_any
+from events.cli.app import open_run
 from events.facts.errors import BadInput
 from events.facts.weights import weights_digest
 from events.stores.memory import MemoryLog
-from tests.support.example_runs import scene
-from tests.support.tiny_model import loaded, logprobs, tiny_weights
+from tests.support.example_runs import example_run
+from tests.support.tiny_model import load_model, logprobs, tiny_weights
 from tests.trainer.test_run import play
 from trainer.data import preferences
-from trainer.job.offline import source_of, start_of
+from trainer.job.offline import source_of, start_weights
 from trainer.learn import tuning
-from trainer.learn.tuning import MADE_OF, Tuning
+from trainer.learn.tuning import MADE_OF, TuningSettings
 
 
 @pytest.fixture(scope="module")
@@ -26,34 +26,34 @@ def run(tmp_path_factory) -> Path:
 
 
 def read(run: Path, what):
-    with closing(open_any(str(run))) as log:
+    with closing(open_run(str(run))) as log:
         return list(what(log))
 
 
 def test_only_verified_answers_of_training_are_taken_once_and_as_sampled() -> None:
-    story = scene(MemoryLog()).run().goalpost().start(2)
+    story = example_run(MemoryLog()).run().goalpost().start(2)
     story.episode(lemma=4, lift=None, gap_successes=3, attempts=10, task="induction")
     story.practice(passing=2, attempts=8).finish().evaluate(successes=5)
-    assert len(list(preferences.answers(story.log))) == 4 + 2
-    pairs = list(preferences.preferences(story.log))
+    assert len(list(preferences.passed_completions(story.log))) == 4 + 2
+    pairs = list(preferences.preference_pairs(story.log))
     assert len(pairs) == 4 + 2
-    passed = {(one.prompt, one.ids) for one in preferences.answers(story.log)}
+    passed = {(one.prompt, one.ids) for one in preferences.passed_completions(story.log)}
     assert {(one.prompt, one.chosen) for one in pairs} == passed
     assert not any((one.prompt, one.rejected) in passed for one in pairs)
 
 
 def mean(model: Path, rows: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> float:
     """Mean logprob of completions."""
-    values = [float(logprobs(loaded(model), list(prompt), list(ids)).mean()) for prompt, ids in rows]
+    values = [float(logprobs(load_model(model), list(prompt), list(ids)).mean()) for prompt, ids in rows]
     return sum(values) / len(values)
 
 
 def test_sft_makes_answers_that_passed_likelier_and_gives_the_same_bits_again(run, tmp_path) -> None:
-    start, answers = start_of([run]), read(run, preferences.answers)
+    start, answers = start_weights([run]), read(run, preferences.passed_completions)
     digests = []
     for name in ("one", "other"):
-        tuning.prepare(start, tmp_path / name)
-        digests.append(tuning.sft(start, answers, [source_of(run)], Tuning(learning_rate=1e-3), tmp_path / name))
+        tuning.prepare_process(start, tmp_path / name)
+        digests.append(tuning.sft(start, answers, [source_of(run)], TuningSettings(learning_rate=1e-3), tmp_path / name))
     assert digests[0] == digests[1] == weights_digest(tmp_path / "one") != weights_digest(start)
     rows = [(one.prompt, one.ids) for one in answers]
     assert mean(tmp_path / "one", rows) > mean(start, rows) + 0.01
@@ -62,9 +62,9 @@ def test_sft_makes_answers_that_passed_likelier_and_gives_the_same_bits_again(ru
 
 
 def test_dpo_moves_apart_what_passed_and_what_failed(run, tmp_path) -> None:
-    start, pairs = start_of([run]), read(run, preferences.preferences)
-    tuning.prepare(start, tmp_path / "out")
-    digest = tuning.dpo(start, pairs, [source_of(run)], Tuning(learning_rate=1e-3), tmp_path / "out")
+    start, pairs = start_weights([run]), read(run, preferences.preference_pairs)
+    tuning.prepare_process(start, tmp_path / "out")
+    digest = tuning.dpo(start, pairs, [source_of(run)], TuningSettings(learning_rate=1e-3), tmp_path / "out")
     assert digest != weights_digest(start)
 
     def margin(model: Path) -> float:
@@ -74,23 +74,23 @@ def test_dpo_moves_apart_what_passed_and_what_failed(run, tmp_path) -> None:
 
     assert margin(tmp_path / "out") > margin(start) + 0.001
     made = json.loads((tmp_path / "out" / MADE_OF).read_text())
-    with closing(open_any(str(run))) as log:
+    with closing(open_run(str(run))) as log:
         assert made["logs"] == [{"name": "old", "until": log.head().position, "head": log.head().digest}]
     assert (made["method"], made["parent"], made["examples"]) == ("dpo", weights_digest(start), len(pairs))
 
 
 def test_what_cannot_be_tuned_is_one_sentence(run, tmp_path) -> None:
     with pytest.raises(BadInput, match="nothing to tune on"):
-        tuning.sft(start_of([run]), [], [], Tuning(learning_rate=1e-3), tmp_path / "out")
+        tuning.sft(start_weights([run]), [], [], TuningSettings(learning_rate=1e-3), tmp_path / "out")
     with pytest.raises(BadInput, match="is there already"):
-        tuning.prepare(start_of([run]), tmp_path)
+        tuning.prepare_process(start_weights([run]), tmp_path)
     with pytest.raises(BadInput, match=r"cannot be written to .* name another folder by --out"):
-        tuning.prepare(start_of([run]), Path(__file__) / "out")
+        tuning.prepare_process(start_weights([run]), Path(__file__) / "out")
     tiny_weights(tmp_path)
     [other] = tmp_path.iterdir()
     tokenizer = json.loads((other / "tokenizer.json").read_text())
     tokenizer["model"]["vocab"]["t2"], tokenizer["model"]["vocab"]["t3"] = 3, 2
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(BadInput, match="token ids differ"):
-        start_of([run], str(other))
+        start_weights([run], str(other))
     shutil.rmtree(other)

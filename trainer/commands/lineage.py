@@ -15,16 +15,16 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from events.cli.app import holds_log, open_any
-from events.cli.output import AsJson, Printer, say_json
+from events.cli.app import holds_log, open_run
+from events.cli.output import AsJson, Printer, print_json
 from events.facts.errors import BadInput
 from events.facts.log import Log
 from events.text.safe_text import markup
 from trainer.data import weight_lineage as lines
-from trainer.data.replay import started
-from trainer.data.weight_lineage import Rollout, Update
+from trainer.data.replay import find_run_started
+from trainer.data.weight_lineage import GenerationLineage, PositionedUpdate
 
-SHORT = 12
+DIGEST_DIGITS = 12
 """Digits of a digest that are shown."""
 
 
@@ -48,22 +48,22 @@ def lineage(
     if digest is not None and Path(digest).is_dir():
         folder = Path(digest).absolute()
         run, digest = run or str(folder.parents[1]), folder.name
-    where = run or _search(runs, digest, rollout)
-    with closing(open_any(where)) as log:
+    where = run or _find_run(runs, digest, rollout)
+    with closing(open_run(where)) as log:
         if digest is not None:
-            _tell_weights(log, where, digest, ancestors=ancestors, as_json=as_json)
+            _show_weights(log, where, digest, ancestors=ancestors, as_json=as_json)
         elif rollout is not None:
-            _tell_rollout(log, where, rollout, as_json=as_json)
+            _show_generation(log, where, rollout, as_json=as_json)
 
 
-def _search(runs: Path, digest: str | None, rollout: str | None) -> str:
+def _find_run(runs: Path, digest: str | None, rollout: str | None) -> str:
     """The one run in which there is such a thing."""
     found: list[str] = []
     for folder in sorted(runs.iterdir()) if runs.is_dir() else ():
         if holds_log(folder):
-            with closing(open_any(str(folder))) as log:
+            with closing(open_run(str(folder))) as log:
                 try:
-                    lines.ancestry(log, digest) if digest is not None else lines.find(log, rollout or "")
+                    lines.ancestry(log, digest) if digest is not None else lines.find_generation(log, rollout or "")
                     found.append(str(folder))
                 except BadInput:
                     continue
@@ -73,12 +73,14 @@ def _search(runs: Path, digest: str | None, rollout: str | None) -> str:
     return found[0]
 
 
-def _tell_weights(log: Log, where: str, digits: str, *, ancestors: bool, as_json: bool) -> None:
+def _show_weights(log: Log, where: str, digits: str, *, ancestors: bool, as_json: bool) -> None:
     line = lines.ancestry(log, digits)
     told = line if ancestors else line[:1]
     fed = [(update, list(_consumed(log, update))) for update in told]
     if as_json:
-        say_json({"run": where, "parents": [one.fact.parent for one in line], "updates": [_update(*pair) for pair in fed]})
+        print_json(
+            {"run": where, "parents": [one.fact.parent for one in line], "updates": [_update_dict(*pair) for pair in fed]}
+        )
         return
     printer = Printer()
     if not line:
@@ -91,31 +93,31 @@ def _tell_weights(log: Log, where: str, digits: str, *, ancestors: bool, as_json
         )
         source = f" of source {fact.source}" if fact.source else ""
         counts = f"{len(rollouts)} rollouts with {sum(len(one.rewards) for one in rollouts)} completions"
-        printer.say(f"made of {fact.parent[:SHORT]} and positions {fact.after + 1}–{fact.until}{source}: {counts}")
+        printer.say(f"made of {fact.parent[:DIGEST_DIGITS]} and positions {fact.after + 1}–{fact.until}{source}: {counts}")
         printer.show(_table(rollouts))
         printer.say(f"questions: {_names(one.question for one in rollouts)}")
         printer.say(f"goalposts: {_names(one.goalpost for one in rollouts)}")
     if line and not ancestors:
-        printer.say(f"ancestors: {' ← '.join(one.fact.parent[:SHORT] for one in line)} (what fed them: --ancestors)")
+        printer.say(f"ancestors: {' ← '.join(one.fact.parent[:DIGEST_DIGITS] for one in line)} (what fed them: --ancestors)")
 
 
-def _consumed(log: Log, update: Update) -> list[Rollout]:
+def _consumed(log: Log, update: PositionedUpdate) -> list[GenerationLineage]:
     if update.fact.source == 0:
-        return lines.consumed(log, update.fact)
-    from trainer.job.offline import resumed
+        return lines.consumed_generations(log, update.fact)
+    from trainer.job.offline import resume_plan
 
-    first = started(log)
+    first = find_run_started(log)
     assert first is not None
-    with closing(open_any(str(resumed(log, first).sources[update.fact.source - 1]))) as source:
-        return lines.consumed(source, update.fact)
+    with closing(open_run(str(resume_plan(log, first).sources[update.fact.source - 1]))) as source:
+        return lines.consumed_generations(source, update.fact)
 
 
-def _tell_rollout(log: Log, where: str, name: str, *, as_json: bool) -> None:
-    rollout, index = lines.find(log, name)
-    fed = lines.consumers(log, rollout)
+def _show_generation(log: Log, where: str, name: str, *, as_json: bool) -> None:
+    rollout, index = lines.find_generation(log, name)
+    fed = lines.consuming_updates(log, rollout)
     if as_json:
         updates = [{"position": one.position, "policy": one.fact.policy, "digest": one.fact.digest} for one in fed]
-        say_json({"run": where, "rollout": asdict(rollout), "index": index, "updates": updates})
+        print_json({"run": where, "rollout": asdict(rollout), "index": index, "updates": updates})
         return
     printer = Printer()
     printer.say(f"[bold]{markup(name)}[/] · sampled by {rollout.sampled_by} in {markup(where)}")
@@ -123,23 +125,23 @@ def _tell_rollout(log: Log, where: str, name: str, *, as_json: bool) -> None:
     for one in fed:
         printer.say(f"fed {one.fact.digest} · {one.fact.policy} after iteration {one.fact.iteration}, position {one.position}")
     if not fed:
-        printer.say(f"fed nothing: {_why_not(rollout)}")
+        printer.say(f"fed nothing: {_why_unconsumed(rollout)}")
 
 
-def _why_not(rollout: Rollout) -> str:
+def _why_unconsumed(rollout: GenerationLineage) -> str:
     if rollout.position is None:
         return "it was not rewarded, so that nothing is learned from it"
     return "its episode broke off" if rollout.failed else "its iteration has not been learned yet"
 
 
-def _table(rollouts: Sequence[Rollout]) -> Table:
+def _table(rollouts: Sequence[GenerationLineage]) -> Table:
     table = Table(box=None, pad_edge=False)
     for title in ("rollout", "phase", "task", "question", "goalpost", "sampled by", "rewards"):
         table.add_column(title, no_wrap=title != "rewards")
     for one in rollouts:
         rewards = ", ".join(f"{count} × {reward:g}" for reward, count in Counter(one.rewards).items())
         place = (markup(one.id), one.phase or "", one.task, one.question, one.goalpost or "")
-        table.add_row(*place, one.sampled_by[:SHORT], rewards)
+        table.add_row(*place, one.sampled_by[:DIGEST_DIGITS], rewards)
     return table
 
 
@@ -147,7 +149,7 @@ def _names(ids: Iterator[str | None]) -> str:
     return ", ".join(dict.fromkeys(markup(one) for one in ids if one is not None)) or "none"
 
 
-def _update(update: Update, rollouts: Sequence[Rollout]) -> dict[str, Any]:
+def _update_dict(update: PositionedUpdate, rollouts: Sequence[GenerationLineage]) -> dict[str, Any]:
     return {
         "position": update.position,
         **update.fact.model_dump(exclude={"kind", "steps"}),

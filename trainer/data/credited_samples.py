@@ -12,23 +12,23 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from events.facts.errors import TrainerError
-from events.facts.values import Phase, Role, Silence
-from events.pure.advantages import CREDITS, Rewarded
+from events.facts.values import NoSignalReason, Phase, Role
+from events.pure.advantages import ADVANTAGE_ESTIMATORS, RewardGroup
 from graph.recipes.recipe import Recipe
 from graph.settings.config import LearnSettings
-from trainer.data.replay import Group, Sample
+from trainer.data.replay import Rollout, RolloutGroup
 
 
 @dataclass(frozen=True)
 class Credited:
     """A completion and how much better than expected it was."""
 
-    sample: Sample
+    sample: Rollout
     advantage: float
 
 
 @dataclass(frozen=True)
-class Lesson:
+class StepBatch:
     """What one optimizer step learns from: one phase of an iteration."""
 
     phase: Phase
@@ -37,7 +37,7 @@ class Lesson:
     groups: int
     silent_groups: int
     """Groups whose advantages are all zero, or whose completions are all empty."""
-    silent: Mapping[Silence, int]
+    silent: Mapping[NoSignalReason, int]
     """Completions without signal, by reason."""
     completions: int
     """Completions over which the loss is averaged."""
@@ -51,7 +51,7 @@ PHASES: tuple[Phase, ...] = ("lemma", "lift", "open", "solve", "practice")
 """The order in which an iteration's phases are learned."""
 
 
-def lessons(groups: Sequence[Group], recipe: Recipe, learn: LearnSettings, roles: Collection[Role]) -> list[Lesson]:
+def lessons(groups: Sequence[RolloutGroup], recipe: Recipe, learn: LearnSettings, roles: Collection[Role]) -> list[StepBatch]:
     """One lesson a phase in which these roles have groups, in the order of `PHASES`; none where nothing is to be learned.
 
     Raises:
@@ -59,8 +59,8 @@ def lessons(groups: Sequence[Group], recipe: Recipe, learn: LearnSettings, roles
     """
     if not recipe.course.learns:
         return []
-    credit = CREDITS.get(learn.credit, recipe.credit)
-    credits = credit([Rewarded(group.phase, group.role, group.task, group.rewards) for group in groups])
+    credit = ADVANTAGE_ESTIMATORS.get(learn.credit, recipe.credit)
+    credits = credit([RewardGroup(group.phase, group.role, group.task, group.rewards) for group in groups])
     if [len(row) for row in credits] != [len(group.samples) for group in groups]:
         raise TrainerError(f"The recipe {recipe!r} must return one advantage a completion; correct its credit")
     scale = {"teacher": learn.teacher_scale, "student": 1.0}
@@ -72,48 +72,48 @@ def lessons(groups: Sequence[Group], recipe: Recipe, learn: LearnSettings, roles
             if group.phase == phase and group.role in roles
         ]
         if rows:
-            found.append(_lesson(phase, rows, learn))
+            found.append(_step_batch(phase, rows, learn))
     return found
 
 
-def _lesson(phase: Phase, rows: Sequence[Sequence[Credited]], learn: LearnSettings) -> Lesson:
-    loud = [row for row in rows if any(_speaks(one) for one in row)]
+def _step_batch(phase: Phase, rows: Sequence[Sequence[Credited]], learn: LearnSettings) -> StepBatch:
+    loud = [row for row in rows if any(_has_signal(one) for one in row)]
     averaged = [one for row in (loud if learn.filter_silent else rows) for one in row]
     rewards = [one.sample.reward for row in rows for one in row]
-    return Lesson(
+    return StepBatch(
         phase,
-        credited=tuple(one for one in averaged if _speaks(one) or _pulled(one.sample, learn)),
+        credited=tuple(one for one in averaged if _has_signal(one) or _has_gradient(one.sample, learn)),
         groups=len(rows),
         silent_groups=len(rows) - len(loud),
-        silent=Counter(_silences(rows, learn)),
+        silent=Counter(_no_signal_reasons(rows, learn)),
         completions=len(averaged),
         tokens=sum(len(one.sample.ids) for one in averaged),
         reward=sum(rewards) / len(rewards),
     )
 
 
-def _speaks(credited: Credited) -> bool:
+def _has_signal(credited: Credited) -> bool:
     return credited.advantage != 0 and len(credited.sample.ids) > 0
 
 
-def _pulled(sample: Sample, learn: LearnSettings) -> bool:
+def _has_gradient(sample: Rollout, learn: LearnSettings) -> bool:
     """Whether a term of the loss that needs no reward moves it."""
-    return (learn.kl > 0 or learn.entropy > 0) and _taught(sample, learn) and len(sample.ids) > 0
+    return (learn.kl > 0 or learn.entropy > 0) and _role_learns(sample, learn) and len(sample.ids) > 0
 
 
-def _taught(sample: Sample, learn: LearnSettings) -> bool:
+def _role_learns(sample: Rollout, learn: LearnSettings) -> bool:
     return sample.role == "student" or learn.teacher_scale > 0
 
 
-def _silences(rows: Sequence[Sequence[Credited]], learn: LearnSettings) -> Iterator[Silence]:
+def _no_signal_reasons(rows: Sequence[Sequence[Credited]], learn: LearnSettings) -> Iterator[NoSignalReason]:
     """Why each completion without signal has none."""
     varied = len({one.sample.reward for row in rows for one in row}) > 1
     for row in rows:
         alike = len({one.sample.reward for one in row}) == 1
-        for sample in (one.sample for one in row if not _speaks(one)):
+        for sample in (one.sample for one in row if not _has_signal(one)):
             if len(sample.ids) == 0:
                 yield "empty"
-            elif not _taught(sample, learn):
+            elif not _role_learns(sample, learn):
                 yield "untaught"
             elif len(row) == 1 and varied:
                 yield "alone"

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from trainer.data.credited_samples import Credited
 
 _Number = TypeVar("_Number", bound=np.generic)
-BUSY: Final = 2048
+MIN_SPLIT_TOKENS: Final = 2048
 """Padded tokens from which on a batch may be as well cut in two."""
 
 
 @dataclass(frozen=True)
-class Batch:
+class MicroBatch:
     """B completions of up to T tokens, on Q prompts of up to P tokens."""
 
     prompts: NDArray[np.int64]
@@ -46,7 +46,7 @@ class Batch:
         return int(self.mask.sum())
 
 
-def batches(credited: Sequence[Credited], batch_tokens: int, *, shared: bool = True) -> list[Batch]:
+def micro_batches_of(credited: Sequence[Credited], batch_tokens: int, *, shared: bool = True) -> list[MicroBatch]:
     """All completions in batches of at most `batch_tokens` padded tokens, or of one completion where it is longer.
 
     Batches that are large enough to keep a device busy end early where completions get much longer, which saves padding.
@@ -57,26 +57,26 @@ def batches(credited: Sequence[Credited], batch_tokens: int, *, shared: bool = T
         shared: whether a prompt is read, and counts, once for all its completions in a batch; else with each of them.
     """
     if not shared:
-        return _apart(credited, batch_tokens)
+        return _with_own_prompts(credited, batch_tokens)
     order = sorted(range(len(credited)), key=lambda n: (credited[n].sample.temperature, len(credited[n].sample.ids), n))
     found: list[list[Credited]] = []
     prompts: dict[bytes, int] = {}
     padded = 0
     for one in (credited[n] for n in order):
         length, before = len(one.sample.ids), padded
-        prompts[_key(one)] = len(one.sample.prompt_ids)
+        prompts[_prompt_key(one)] = len(one.sample.prompt_ids)
         padded = len(prompts) * max(prompts.values()) + (len(found[-1]) + 1 if found else 1) * length
         other = found and one.sample.temperature != found[-1][0].sample.temperature
-        longer = found and before >= BUSY and length > 2 * len(found[-1][0].sample.ids)
+        longer = found and before >= MIN_SPLIT_TOKENS and length > 2 * len(found[-1][0].sample.ids)
         if not found or other or longer or padded > batch_tokens:
             found.append([])
-            prompts = {_key(one): len(one.sample.prompt_ids)}
+            prompts = {_prompt_key(one): len(one.sample.prompt_ids)}
             padded = len(one.sample.prompt_ids) + length
         found[-1].append(one)
     return [_pad(rows) for rows in found]
 
 
-def _apart(credited: Sequence[Credited], batch_tokens: int) -> list[Batch]:
+def _with_own_prompts(credited: Sequence[Credited], batch_tokens: int) -> list[MicroBatch]:
     def length(n: int) -> int:
         return len(credited[n].sample.prompt_ids) + len(credited[n].sample.ids)
 
@@ -90,17 +90,17 @@ def _apart(credited: Sequence[Credited], batch_tokens: int) -> list[Batch]:
     return [_pad(rows) for rows in found]
 
 
-def _key(one: Credited) -> bytes:
+def _prompt_key(one: Credited) -> bytes:
     return one.sample.prompt_ids.tobytes()
 
 
-def _pad(rows: Sequence[Credited]) -> Batch:
-    prompts = {_key(one): one.sample.prompt_ids for one in rows}
+def _pad(rows: Sequence[Credited]) -> MicroBatch:
+    prompts = {_prompt_key(one): one.sample.prompt_ids for one in rows}
     place = {key: n for n, key in enumerate(prompts)}
-    return Batch(
+    return MicroBatch(
         prompts=_matrix(list(prompts.values()), np.int64),
         lengths=np.asarray([len(ids) for ids in prompts.values()], np.int64),
-        prompt=np.asarray([place[_key(one)] for one in rows], np.int64),
+        prompt=np.asarray([place[_prompt_key(one)] for one in rows], np.int64),
         ids=_matrix([one.sample.ids for one in rows], np.int64),
         mask=_matrix([np.ones_like(one.sample.ids) for one in rows], np.int64),
         logprobs=_matrix([one.sample.logprobs for one in rows], np.float32),

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from events.facts.log import Log
-from events.facts.rollouts import unpack
+from events.facts.rollouts import unpack_rollouts
 from events.facts.types import AttemptsMade, AttemptsVerified
 
 Tokens = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Answer:
+class PassedCompletion:
     """A completion that passed."""
 
     prompt: Tokens
@@ -25,7 +25,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Preference:
+class PreferencePair:
     """A completion that passed and one that failed, of one prompt."""
 
     prompt: Tokens
@@ -33,27 +33,27 @@ class Preference:
     rejected: Tokens
 
 
-def answers(log: Log) -> Iterator[Answer]:
+def passed_completions(log: Log) -> Iterator[PassedCompletion]:
     """Every answer that passed, once."""
-    seen: set[Answer] = set()
-    for prompt, passed, _ in _judged(log):
-        for one in (Answer(prompt, ids) for ids in passed):
+    seen: set[PassedCompletion] = set()
+    for prompt, passed, _ in _generations(log):
+        for one in (PassedCompletion(prompt, ids) for ids in passed):
             if one not in seen:
                 seen.add(one)
                 yield one
 
 
-def preferences(log: Log) -> Iterator[Preference]:
+def preference_pairs(log: Log) -> Iterator[PreferencePair]:
     """For every prompt, its answers that passed with as many that failed, in order."""
-    seen: set[Preference] = set()
-    for prompt, passed, failed in _judged(log):
-        for one in (Preference(prompt, *both) for both in zip(dict.fromkeys(passed), dict.fromkeys(failed), strict=False)):
+    seen: set[PreferencePair] = set()
+    for prompt, passed, failed in _generations(log):
+        for one in (PreferencePair(prompt, *both) for both in zip(dict.fromkeys(passed), dict.fromkeys(failed), strict=False)):
             if one not in seen:
                 seen.add(one)
                 yield one
 
 
-def _judged(log: Log) -> Iterator[tuple[Tokens, list[Tokens], list[Tokens]]]:
+def _generations(log: Log) -> Iterator[tuple[Tokens, list[Tokens], list[Tokens]]]:
     """Of each generation, the prompt, the completions that passed, and those that failed."""
     made: dict[tuple[str, int], AttemptsMade] = {}
     for event in log.read(kinds=("attempts_made", "attempts_verified")):
@@ -61,7 +61,7 @@ def _judged(log: Log) -> Iterator[tuple[Tokens, list[Tokens], list[Tokens]]]:
             case AttemptsMade(purpose="pass_rate" | "solve" | "practice") as fact:
                 made[event.stream, event.version] = fact
             case AttemptsVerified(of=of, verdicts=verdicts) if (event.stream, of) in made:
-                rollouts = unpack(log.get(made.pop((event.stream, of)).generation.tokens))
+                rollouts = unpack_rollouts(log.get(made.pop((event.stream, of)).generation.tokens))
                 found: dict[bool, list[Tokens]] = {True: [], False: []}
                 for ids, verdict in zip(rollouts.ids, verdicts, strict=True):
                     found[verdict.outcome == "passed"].append(tuple(ids.tolist()))

@@ -18,7 +18,7 @@ KINDS: Final = ("question_rejected", "pass_rate_measured", "attempts_verified")
 """What is read besides generations."""
 
 
-def rewards(events: Iterable[Event], recipe: Recipe) -> dict[tuple[str, int], tuple[float, ...]]:
+def recredited_rewards(events: Iterable[Event], recipe: Recipe) -> dict[tuple[str, int], tuple[float, ...]]:
     """Rewards by the stream and version of the generation, one a completion, in order."""
     found: dict[tuple[str, int], tuple[float, ...]] = {}
     proposed: dict[tuple[str, Seat], int] = {}

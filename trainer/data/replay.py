@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from events.facts.errors import TrainerError
 from events.facts.log import Event, Log
-from events.facts.rollouts import Rollouts, unpack
+from events.facts.rollouts import Rollouts, unpack_rollouts
 from events.facts.types import (
     AttemptsMade,
     IterationFinished,
@@ -30,7 +30,7 @@ from events.facts.types import (
     RunStarted,
 )
 from events.facts.values import Digest, Generation, Phase, Role, Seat, Task
-from events.projections.lineage import ROLES, PolicyName, rewarded
+from events.projections.lineage import POLICY_ROLES, PolicyName, learnable_rewards
 from graph.recipes.recipe import Recipe
 from trainer.data import recrediting
 
@@ -45,7 +45,7 @@ _KINDS: Final = (
 
 
 @dataclass(frozen=True)
-class Sample:
+class Rollout:
     """One completion, as it was sampled, with its reward."""
 
     stream: str
@@ -66,7 +66,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Group:
+class RolloutGroup:
     """All completions of one prompt."""
 
     position: int
@@ -74,7 +74,7 @@ class Group:
     phase: Phase
     role: Role
     task: Seat | Task
-    samples: tuple[Sample, ...]
+    samples: tuple[Rollout, ...]
 
     @property
     def rewards(self) -> tuple[float, ...]:
@@ -114,7 +114,7 @@ class Cursor:
 
 
 @dataclass(frozen=True)
-class Window:
+class IterationRollouts:
     """One finished iteration: the groups of all roles, since a recipe may compare them."""
 
     iteration: int
@@ -122,7 +122,7 @@ class Window:
     until: int
     policies: Mapping[Role, Digest]
     """Weights that it was played with."""
-    groups: tuple[Group, ...]
+    groups: tuple[RolloutGroup, ...]
 
     @property
     def digest(self) -> str:
@@ -138,29 +138,29 @@ class Window:
         return total.hexdigest()
 
 
-def cursor(log: Log, name: PolicyName, start: RunStarted) -> Cursor:
+def policy_cursor(log: Log, name: PolicyName, start: RunStarted) -> Cursor:
     """Where the policy stands: behind its last update, or at the start of the run."""
     state = start.inputs.get("optimizer")
     optimizer = None if state is None else Digest(state)
-    place = Cursor(name, start.policies[ROLES[name][0]], until=0, step=0, version=0, optimizer=optimizer)
+    place = Cursor(name, start.policies[POLICY_ROLES[name][0]], until=0, step=0, version=0, optimizer=optimizer)
     for event in log.read(f"policy/{name}"):
         place = place.behind(event)
     return place
 
 
-def finished(log: Log, after: int, until: int | None = None) -> Event | None:
+def next_finished_iteration(log: Log, after: int, until: int | None = None) -> Event | None:
     """The next event that finishes an iteration, if there is one (not behind `until`)."""
     event = next(iter(log.read(after=after, kinds=("iteration_finished",), limit=1)), None)
     return None if event is None or (until is not None and event.position > until) else event
 
 
-def lineage(log: Log, name: PolicyName, start: RunStarted) -> list[Digest]:
+def policy_digests(log: Log, name: PolicyName, start: RunStarted) -> list[Digest]:
     """The policy's weights: those at the start, and those after each update."""
     updates = (event.fact for event in log.read(f"policy/{name}", kinds=("policy_updated",)))
-    return [start.policies[ROLES[name][0]], *(fact.digest for fact in updates if isinstance(fact, PolicyUpdated))]
+    return [start.policies[POLICY_ROLES[name][0]], *(fact.digest for fact in updates if isinstance(fact, PolicyUpdated))]
 
 
-def window(log: Log, place: Cursor, end: Event, recredit: Recipe | None = None) -> Window:
+def iteration_rollouts(log: Log, place: Cursor, end: Event, recredit: Recipe | None = None) -> IterationRollouts:
     """What `place` has to learn from the iteration that `end` finishes.
 
     Args:
@@ -175,12 +175,12 @@ def window(log: Log, place: Cursor, end: Event, recredit: Recipe | None = None) 
     """
     assert isinstance(end.fact, IterationFinished)
     kinds = _KINDS if recredit is None else (*_KINDS, *recrediting.KINDS)
-    events = list(_until(log.read(after=place.until, kinds=kinds), end.position))
-    again = {} if recredit is None else recrediting.rewards(events, recredit)
-    counted = {event.position for event in rewarded(events)}
+    events = list(_up_to(log.read(after=place.until, kinds=kinds), end.position))
+    again = {} if recredit is None else recrediting.recredited_rewards(events, recredit)
+    counted = {event.position for event in learnable_rewards(events)}
     made: dict[tuple[str, int], Generation] = {}
     policies: dict[Role, Digest] | None = None
-    groups: list[Group] = []
+    groups: list[RolloutGroup] = []
     for event in events:
         match event.fact:
             case IterationStarted(iteration=number) if number == end.fact.iteration:
@@ -198,7 +198,7 @@ def window(log: Log, place: Cursor, end: Event, recredit: Recipe | None = None) 
                 groups.append(_group(log, event, fact, made.get(made_at), policies))
             case _:
                 pass
-    return Window(end.fact.iteration, place.until, end.position, policies or {}, tuple(groups))
+    return IterationRollouts(end.fact.iteration, place.until, end.position, policies or {}, tuple(groups))
 
 
 def _last(events: Iterator[Event]) -> Event | None:
@@ -206,14 +206,16 @@ def _last(events: Iterator[Event]) -> Event | None:
     return ends[0] if ends else None
 
 
-def _until(events: Iterator[Event], position: int) -> Iterator[Event]:
+def _up_to(events: Iterator[Event], position: int) -> Iterator[Event]:
     for event in events:
         if event.position > position:
             return
         yield event
 
 
-def _group(log: Log, event: Event, fact: RewardGiven, generation: Generation | None, policies: dict[Role, Digest]) -> Group:
+def _group(
+    log: Log, event: Event, fact: RewardGiven, generation: Generation | None, policies: dict[Role, Digest]
+) -> RolloutGroup:
     where = f"Position {event.position} ({event.stream})"
     if generation is None:
         raise TrainerError(f"{where} rewards version {fact.of}, where nothing was generated in this iteration; run verify")
@@ -228,7 +230,7 @@ def _group(log: Log, event: Event, fact: RewardGiven, generation: Generation | N
             f"{where} rewards completions sampled with {generation.sampling!r}, whose logprobs cannot be computed again;"
             " play with a temperature above 0 and top_p 1"
         )
-    rollouts = unpack(log.get(generation.tokens))
+    rollouts = unpack_rollouts(log.get(generation.tokens))
     counts = {"rewards": len(fact.rewards), "completions": len(rollouts.ids), "count": generation.count}
     tokens = {"tokens": sum(map(len, rollouts.ids)), "length": generation.length}
     for numbers in (counts, tokens):
@@ -238,12 +240,14 @@ def _group(log: Log, event: Event, fact: RewardGiven, generation: Generation | N
         raise TrainerError(f"{where} rewards completions of an empty prompt; a prompt needs at least one token")
     if not all(np.isfinite(row).all() for row in rollouts.logprobs):
         raise TrainerError(f"{where} rewards completions with logprobs that are not numbers; check the model server")
-    return Group(event.position, fact.phase, fact.role, fact.task, tuple(_samples(event.stream, fact, generation, rollouts)))
+    return RolloutGroup(
+        event.position, fact.phase, fact.role, fact.task, tuple(_rollouts(event.stream, fact, generation, rollouts))
+    )
 
 
-def _samples(stream: str, fact: RewardGiven, generation: Generation, rollouts: Rollouts) -> Iterator[Sample]:
+def _rollouts(stream: str, fact: RewardGiven, generation: Generation, rollouts: Rollouts) -> Iterator[Rollout]:
     for index, reward in enumerate(fact.rewards):
-        yield Sample(
+        yield Rollout(
             stream,
             fact.of,
             index,
@@ -259,7 +263,7 @@ def _samples(stream: str, fact: RewardGiven, generation: Generation, rollouts: R
         )
 
 
-def started(log: Log) -> RunStarted | None:
+def find_run_started(log: Log) -> RunStarted | None:
     """The first fact of the run, or None when nothing has been played yet."""
     event = next(iter(log.read(kinds=("run_started",), limit=1)), None)
     if event is None:
@@ -268,7 +272,7 @@ def started(log: Log) -> RunStarted | None:
     return event.fact
 
 
-def over(log: Log, after: int) -> bool:
+def is_run_over(log: Log, after: int) -> bool:
     """Whether the run was finished behind `after`, and not resumed since."""
     last = _last(log.read(after=after, kinds=("run_resumed", "run_finished")))
     return last is not None and last.fact.kind == "run_finished"

@@ -16,15 +16,15 @@ from events.facts.log import Log
 from events.facts.types import AttemptsMade, EpisodeFailed, EpisodeStarted, PolicyUpdated, QuestionProposed, RewardGiven
 from events.facts.values import Digest, Phase, QuestionId, Role, Seat, Task
 from events.projections import lineage
-from events.projections.lineage import ROLES
-from trainer.data.replay import started
+from events.projections.lineage import POLICY_ROLES
+from trainer.data.replay import find_run_started
 
 _KINDS: Final = ("episode_started", "question_proposed", "attempts_made", "reward_given", "episode_failed")
-_POLICIES: Final = tuple(f"policy/{name}" for name in ROLES)
+_POLICY_STREAMS: Final = tuple(f"policy/{name}" for name in POLICY_ROLES)
 
 
 @dataclass(frozen=True)
-class Rollout:
+class GenerationLineage:
     """The completions of one prompt, and what is known of them."""
 
     id: str
@@ -45,31 +45,31 @@ class Rollout:
 
 
 @dataclass(frozen=True)
-class Update:
+class PositionedUpdate:
     """An update and its place in the log."""
 
     position: int
     fact: PolicyUpdated
 
 
-def updates(log: Log) -> list[Update]:
+def updates(log: Log) -> list[PositionedUpdate]:
     """All updates, in order."""
-    found = (event for event in log.read(kinds=("policy_updated",)) if event.stream in _POLICIES)
-    return [Update(event.position, event.fact) for event in found if isinstance(event.fact, PolicyUpdated)]
+    found = (event for event in log.read(kinds=("policy_updated",)) if event.stream in _POLICY_STREAMS)
+    return [PositionedUpdate(event.position, event.fact) for event in found if isinstance(event.fact, PolicyUpdated)]
 
 
-def ancestry(log: Log, digits: str) -> list[Update]:
+def ancestry(log: Log, digits: str) -> list[PositionedUpdate]:
     """The updates that led to some weights, the one that made them first; none for those that the run started with.
 
     Raises:
         BadInput: no weights begin with these digits, or several do.
     """
-    known, start = updates(log), started(log)
+    known, start = updates(log), find_run_started(log)
     first = set(start.policies.values()) if start else set()
     found = sorted({digest for digest in first.union(one.fact.digest for one in known) if digest.startswith(digits)})
     if len(found) != 1:
         raise BadInput(f"{len(found) or 'No'} weights of this log begin with {digits!r}; give a digest of one of its updates")
-    line: list[Update] = []
+    line: list[PositionedUpdate] = []
     wanted = found[0]
     # Updates without signal keep the digest; what made it is the earliest.
     for one in reversed(known):
@@ -80,13 +80,13 @@ def ancestry(log: Log, digits: str) -> list[Update]:
     return line
 
 
-def consumed(log: Log, update: PolicyUpdated) -> list[Rollout]:
+def consumed_generations(log: Log, update: PolicyUpdated) -> list[GenerationLineage]:
     """What an update learned from. `log` is where it was played: the update's own, or the source that it names."""
     positions = {event.position for event in lineage.consumed(log, update)}
-    return [rollout for rollout in _rollouts(log, update.after, update.until) if rollout.position in positions]
+    return [rollout for rollout in _generations(log, update.after, update.until) if rollout.position in positions]
 
 
-def find(log: Log, name: str) -> tuple[Rollout, int | None]:
+def find_generation(log: Log, name: str) -> tuple[GenerationLineage, int | None]:
     """The rollout of this name, and the index of the completion if the name has one.
 
     Raises:
@@ -96,7 +96,7 @@ def find(log: Log, name: str) -> tuple[Rollout, int | None]:
     version, _, index = rest.partition("/")
     if not stream or not version.isdigit() or (index and not index.isdigit()):
         raise BadInput(f"{name!r} does not name a rollout; write STREAM:VERSION or STREAM:VERSION/INDEX")
-    for rollout in _rollouts(log, 0, None, stream):
+    for rollout in _generations(log, 0, None, stream):
         if rollout.id == f"{stream}:{version}":
             if index and rollout.rewards and int(index) >= len(rollout.rewards):
                 raise BadInput(
@@ -106,7 +106,7 @@ def find(log: Log, name: str) -> tuple[Rollout, int | None]:
     raise BadInput(f"Nothing was generated at version {version} of {stream!r} in this log; list them by python -m events show")
 
 
-def consumers(log: Log, rollout: Rollout) -> list[Update]:
+def consuming_updates(log: Log, rollout: GenerationLineage) -> list[PositionedUpdate]:
     """The updates that learned from a rollout; those of other runs that learn from this log are in theirs."""
     position = rollout.position
     if position is None or rollout.failed:
@@ -114,7 +114,7 @@ def consumers(log: Log, rollout: Rollout) -> list[Update]:
     return [one for one in updates(log) if lineage.covers(one.fact, position, rollout.role)]
 
 
-def _rollouts(log: Log, after: int, until: int | None, stream: str | None = None) -> Iterator[Rollout]:
+def _generations(log: Log, after: int, until: int | None, stream: str | None = None) -> Iterator[GenerationLineage]:
     episodes: dict[str, EpisodeStarted] = {}
     made: dict[tuple[str, int], QuestionProposed | AttemptsMade] = {}
     rewarded: dict[tuple[str, int], tuple[int, RewardGiven]] = {}
@@ -136,7 +136,7 @@ def _rollouts(log: Log, after: int, until: int | None, stream: str | None = None
         episode = episodes.get(place[0])
         position, reward = rewarded.get(place, (None, None))
         proposal = isinstance(fact, QuestionProposed)
-        yield Rollout(
+        yield GenerationLineage(
             id=f"{place[0]}:{place[1]}",
             iteration=episode.iteration if episode else None,
             role="teacher" if proposal else "student",

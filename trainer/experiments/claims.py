@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
-from trainer.experiments.results import Figure, Results, When
+from trainer.experiments.results import Estimate, Results, WhichCheckpoint
 
-MARGIN: Final = 0.025
+MIN_MARGIN: Final = 0.025
 """By how much pass@k must be higher."""
-SHARE: Final = 11 / 146
+MIN_SOLVED_SHARE: Final = 11 / 146
 """The share of goalposts that must be exceeded."""
-NEAR_ZERO: Final = 0.02
+MAX_RIVAL_SHARE: Final = 0.02
 """The share of goalposts up to which a rival is at or near zero."""
 GUIDED: Final = "gasp"
 UNGUIDED: Final = "azr"
@@ -38,12 +38,12 @@ class Clause(NamedTuple):
         return {True: "HOLDS", False: "DOES NOT HOLD", None: "OPEN"}[self.holds]
 
 
-def percent(figure: Figure | None) -> str:
+def percent(figure: Estimate | None) -> str:
     """`33.7 % (31.0 to 36.2)`."""
     return "–" if figure is None else f"{100 * figure.value:.1f} % ({100 * figure.low:.1f} to {100 * figure.high:.1f})"
 
 
-def points(figure: Figure | None) -> str:
+def points(figure: Estimate | None) -> str:
     """`+2.5 (-0.3 to +5.1)`."""
     return "–" if figure is None else f"{100 * figure.value:+.1f} ({100 * figure.low:+.1f} to {100 * figure.high:+.1f})"
 
@@ -56,19 +56,19 @@ def clauses(results: Results) -> list[Clause]:
         _solves(results, "any", "at any examined checkpoint"),
         _solves(results, "last", "at the last checkpoint"),
         *(_near_zero(results, rival) for rival in RIVALS),
-        _alone(results),
+        _solves_alone(results),
     ]
 
 
-def _better(results: Results, when: When, said: str) -> Iterator[Clause]:
+def _better(results: Results, when: WhichCheckpoint, said: str) -> Iterator[Clause]:
     done, k = results.complete(GUIDED, UNGUIDED), results.k
     ours, theirs = results.score(GUIDED, when, k), results.score(UNGUIDED, when, k)
     apart = results.difference(GUIDED, UNGUIDED, when, k)
     known = done and ours is not None and theirs is not None and apart is not None
     both = f"{percent(ours)} against {percent(theirs)}"
     yield Clause(
-        f"`{GUIDED}` is above `{UNGUIDED}` in test pass@{k} by more than {100 * MARGIN:.1f} points, at {said}",
-        apart.value > MARGIN if known and apart else None,
+        f"`{GUIDED}` is above `{UNGUIDED}` in test pass@{k} by more than {100 * MIN_MARGIN:.1f} points, at {said}",
+        apart.value > MIN_MARGIN if known and apart else None,
         f"{both}: {points(apart)} points",
     )
     yield Clause(
@@ -86,9 +86,9 @@ def _better(results: Results, when: When, said: str) -> Iterator[Clause]:
 def _solves(results: Results, when: Literal["last", "any"], said: str) -> Clause:
     share = results.union_share(GUIDED, when)
     return Clause(
-        f"the seeds of `{GUIDED}` together solve more than {100 * SHARE:.1f} % of the goalposts, {said}",
-        share.value > SHARE if share is not None and results.complete(GUIDED) else None,
-        _counted(results, GUIDED, when),
+        f"the seeds of `{GUIDED}` together solve more than {100 * MIN_SOLVED_SHARE:.1f} % of the goalposts, {said}",
+        share.value > MIN_SOLVED_SHARE if share is not None and results.complete(GUIDED) else None,
+        _solved_counts(results, GUIDED, when),
     )
 
 
@@ -98,15 +98,15 @@ def _near_zero(results: Results, rival: str) -> Clause:
     holds = None
     if share is not None and results.complete(GUIDED, rival):
         # Too few samples cannot show that nothing is solved, but they can show that something is.
-        holds = False if share.value > NEAR_ZERO else True if tries >= wanted else None
+        holds = False if share.value > MAX_RIVAL_SHARE else True if tries >= wanted else None
     return Clause(
-        f"the seeds of `{rival}` together solve at most {100 * NEAR_ZERO:.0f} % of the goalposts under equal samples",
+        f"the seeds of `{rival}` together solve at most {100 * MAX_RIVAL_SHARE:.0f} % of the goalposts under equal samples",
         holds,
-        f"{_counted(results, rival, 'any')}, in {tries} answers to each; `{GUIDED}` has {wanted}",
+        f"{_solved_counts(results, rival, 'any')}, in {tries} answers to each; `{GUIDED}` has {wanted}",
     )
 
 
-def _alone(results: Results) -> Clause:
+def _solves_alone(results: Results) -> Clause:
     theirs = frozenset().union(*(results.union(rival, "any") for rival in RIVALS))
     alone = results.union(GUIDED, "any") - theirs
     return Clause(
@@ -116,6 +116,6 @@ def _alone(results: Results) -> Clause:
     )
 
 
-def _counted(results: Results, recipe: str, when: Literal["last", "any"]) -> str:
+def _solved_counts(results: Results, recipe: str, when: Literal["last", "any"]) -> str:
     count = len(results.questions.get("goalposts", ()))
     return f"{len(results.union(recipe, when))} of {count} goalposts, {percent(results.union_share(recipe, when))}"

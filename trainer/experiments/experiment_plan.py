@@ -15,13 +15,13 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from events.facts.errors import BadInput
 from events.facts.values import Value
-from events.text.byte_order_mark import refuse_mark
+from events.text.byte_order_mark import refuse_byte_order_mark
 from graph.settings.config import Config
 from graph.settings.configure import merged, resolved
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=60)]
 """Names a folder, a row or a curve."""
-OWN: Final = ("recipe", "seed")
+PER_RUN_SETTINGS: Final = ("recipe", "seed")
 """Settings that are not common to all runs."""
 
 
@@ -35,7 +35,7 @@ class Cell(NamedTuple):
     """Name of its folder."""
 
 
-class Plan(Value):
+class ExperimentPlan(Value):
     """Recipes and seeds, each with each."""
 
     name: Name
@@ -56,7 +56,7 @@ class Plan(Value):
 
     @model_validator(mode="after")
     def _sets_each_thing_once(self) -> Self:
-        for key in OWN:
+        for key in PER_RUN_SETTINGS:
             if key in self.settings:
                 raise ValueError(
                     f"settings.{key} is not for all runs; name recipes in [recipes.NAME] tables, and seeds in seeds"
@@ -78,15 +78,15 @@ class Plan(Value):
         return (Cell(recipe, seed, f"{recipe}-{seed}") for seed in self.seeds for recipe in self.recipes)
 
 
-def read_plan(file: Path) -> Plan:
+def read_plan(file: Path) -> ExperimentPlan:
     """The plan in a TOML file.
 
     Raises:
         BadInput: it cannot be read, or says something that no run takes.
     """
     try:
-        refuse_mark(file)
-        plan = Plan.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+        refuse_byte_order_mark(file)
+        plan = ExperimentPlan.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"Plan {file} is not valid TOML: {error}; mend that line.") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -107,7 +107,7 @@ def _sentence(error: ValidationError) -> str:
     if not key:
         return f"{message}."
     if first["type"] == "extra_forbidden":
-        return f"there is no {key!r} in a plan, which has {', '.join(Plan.model_fields)}; settings of runs stand in [settings]."
+        return f"there is no {key!r} in a plan, which has {', '.join(ExperimentPlan.model_fields)}; settings of runs stand in [settings]."
     if first["type"] == "missing":
         return f"{key!r} is missing; docs/experiments.md shows a plan."
     return f"{key!r} cannot be {first['input']!r}: {message}; docs/experiments.md shows a plan."

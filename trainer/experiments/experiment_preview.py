@@ -11,22 +11,27 @@ from rich.text import Text
 
 from graph.estimate.budget import Budget
 from graph.estimate.memory import gpu_of
-from graph.estimate.model_dims import shape_of
-from graph.estimate.token_estimate import examination, examinations, iteration, iterations
-from trainer.experiments.experiment_plan import Plan
+from graph.estimate.model_dims import dims_of
+from graph.estimate.token_estimate import count_evaluations, count_iterations, tokens_of_evaluation, tokens_of_iteration
+from trainer.experiments.experiment_plan import ExperimentPlan
 
 COLUMNS = ("recipe", "iterations", "student samples each", "examinations", "answers each", "hours a run")
 
 
-def preview(plan: Plan) -> Group:
+def budget_table(plan: ExperimentPlan) -> Group:
     """A row a recipe, and the sum of all runs."""
     table = Table(*COLUMNS, box=None, pad_edge=False, header_style="bold")
     hours = disk = 0.0
     for recipe in plan.recipes:
         config = plan.config(recipe, plan.seeds[0])
-        shape = shape_of(config.model)
+        shape = dims_of(config.model)
         budget = Budget(config, shape, gpu_of(None, shape))
-        counts = iterations(config), iteration(config).answers, examinations(config), examination(config).answers
+        counts = (
+            count_iterations(config),
+            tokens_of_iteration(config).answers,
+            count_evaluations(config),
+            tokens_of_evaluation(config).answers,
+        )
         table.add_row(recipe, *(f"{count:,.0f}" for count in counts), f"{budget.hours():.1f}")
         hours += budget.hours() * len(plan.seeds)
         disk += budget.disk * len(plan.seeds)

@@ -13,22 +13,22 @@ from typing import Final, NamedTuple
 
 from events.facts.values import Seat
 from trainer.experiments.claims import UNGUIDED
-from trainer.experiments.outcome import Examination
-from trainer.experiments.plots import Line, draw
+from trainer.experiments.outcome import Evaluation
+from trainer.experiments.plots import PlotLine, draw
 from trainer.experiments.results import Results
 from trainer.experiments.teaching import MEASURES, pooled
 
-BEHIND: Final = {UNGUIDED: "--", "base": ":"}
+REFERENCE_STYLES: Final = {UNGUIDED: "--", "base": ":"}
 """Recipes that are drawn behind every other one, and how."""
 SEATS: Final[dict[Seat, tuple[str, str]]] = {"easy": ("lemmas", "-"), "hard": ("lifts", "--"), "open": ("open questions", "-.")}
 """What a seat writes, and how its line is drawn."""
 TEACHER: Final = "teacher-"
 """Begins the names of plots of the teacher."""
-WINDOWS: Final = 12
+MAX_POINTS: Final = 12
 """Most points of a teacher's line; iterations between them are pooled."""
 
 
-class Drawn(NamedTuple):
+class DrawnPlot(NamedTuple):
     """A plot that was drawn."""
 
     name: str
@@ -37,7 +37,7 @@ class Drawn(NamedTuple):
     """What it shows."""
 
 
-def draw_all(results: Results, folder: Path) -> list[Drawn]:
+def draw_plots(results: Results, folder: Path) -> list[DrawnPlot]:
     """Draw every plot into a folder.
 
     Raises:
@@ -46,7 +46,7 @@ def draw_all(results: Results, folder: Path) -> list[Drawn]:
     return [*_learning(results, folder), *_teaching(results, folder)]
 
 
-def _learning(results: Results, folder: Path) -> Iterator[Drawn]:
+def _learning(results: Results, folder: Path) -> Iterator[DrawnPlot]:
     for name in ("test", "validation"):
         for k in sorted({1, results.k}, reverse=True):
             said = f"{name} pass@{k}, %"
@@ -54,18 +54,20 @@ def _learning(results: Results, folder: Path) -> Iterator[Drawn]:
     yield from _curves(results, folder, "goalposts", "goalposts.svg", "goalposts solved", lambda one: len(one.solved))
 
 
-def _percent(one: Examination, k: int) -> float:
+def _percent(one: Evaluation, k: int) -> float:
     return 100 * fmean(one.scores(k))
 
 
 def _curves(
-    results: Results, folder: Path, name: str, file: str, said: str, value: Callable[[Examination], float]
-) -> Iterator[Drawn]:
+    results: Results, folder: Path, name: str, file: str, said: str, value: Callable[[Evaluation], float]
+) -> Iterator[DrawnPlot]:
     curves = {recipe: curve for recipe in results.cells if (curve := results.curve(recipe, name, value))}
-    lines = {recipe: Line("the recipe", [(point.samples, point.value) for point in curve]) for recipe, curve in curves.items()}
+    lines = {
+        recipe: PlotLine("the recipe", [(point.samples, point.value) for point in curve]) for recipe, curve in curves.items()
+    }
     behind = {
         recipe: lines[recipe]._replace(label=recipe, style=style, grey=True)
-        for recipe, style in BEHIND.items()
+        for recipe, style in REFERENCE_STYLES.items()
         if recipe in lines
     }
     panels = {
@@ -77,27 +79,27 @@ def _curves(
     }
     if panels:
         draw(folder / file, f"{said}, over the student's samples", "samples of the student", said, panels)
-        yield Drawn(file, said)
+        yield DrawnPlot(file, said)
 
 
-def _teaching(results: Results, folder: Path) -> Iterator[Drawn]:
+def _teaching(results: Results, folder: Path) -> Iterator[DrawnPlot]:
     for measure, said in MEASURES.items():
         panels = {recipe: lines for recipe in results.cells if (lines := _seats(results, recipe, measure))}
         if panels:
             name = f"{TEACHER}{measure.replace(' ', '-')}.svg"
             draw(folder / name, f"{measure}: {said}", "iteration", measure, panels, (-0.03, 1.03))
-            yield Drawn(name, f"{measure}: {said}")
+            yield DrawnPlot(name, f"{measure}: {said}")
 
 
-def _seats(results: Results, recipe: str, measure: str) -> list[Line]:
+def _seats(results: Results, recipe: str, measure: str) -> list[PlotLine]:
     teachers = [found.teaching for found in results.outcomes(recipe).values()]
     lines = []
     for seat, (label, style) in SEATS.items():
         numbers = sorted({number for teacher in teachers for number in teacher.seats.get(seat, ())})
-        step = -(-len(numbers) // WINDOWS) or 1
+        step = -(-len(numbers) // MAX_POINTS) or 1
         windows = [numbers[start : start + step] for start in range(0, len(numbers), step)]
         means = [(fmean(window), pooled(teacher.of(seat, window) for teacher in teachers)[measure].value) for window in windows]
         known = [(x, y) for x, y in means if y is not None]
         if known:
-            lines.append(Line(label, known, style))
+            lines.append(PlotLine(label, known, style))
     return lines

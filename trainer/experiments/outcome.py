@@ -17,14 +17,14 @@ from events.facts.types import EvaluationFinished, RunStarted
 from events.facts.values import QuestionId
 from events.projections.run_summary import RunSummary, fold
 from events.pure.estimators import pass_at_k
-from trainer.experiments.teaching import Teaching, teaching
+from trainer.experiments.teaching import TeacherMeasures, teaching
 
-SETS: Final = ("validation", "test", "goalposts")
+QUESTION_SETS: Final = ("validation", "test", "goalposts")
 """Question sets whose examinations count, as the run itself examines them."""
 
 
 @dataclass(frozen=True)
-class Examination:
+class Evaluation:
     """One examination of the student."""
 
     found: EvaluationFinished
@@ -42,7 +42,7 @@ class Examination:
 
 
 @dataclass(frozen=True)
-class Costs:
+class RunCosts:
     """What a run cost."""
 
     seconds: float
@@ -68,28 +68,28 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """What came out of a run."""
 
     started: RunStarted
     finished: bool
-    examinations: Mapping[str, Sequence[Examination]]
+    examinations: Mapping[str, Sequence[Evaluation]]
     """By question set, in the order of iterations."""
-    teaching: Teaching
-    costs: Costs
+    teaching: TeacherMeasures
+    costs: RunCosts
 
-    def with_start(self, others: Iterable[Outcome]) -> Outcome:
+    def with_shared_start(self, others: Iterable[RunOutcome]) -> RunOutcome:
         """The same, with another run's examinations of the first weights where it has none of its own and began with them."""
-        added = {name: [one for other in others for one in other._starts(name, self)][:1] for name in SETS}
+        added = {name: [one for other in others for one in other._starts(name, self)][:1] for name in QUESTION_SETS}
         return replace(self, examinations={name: [*added[name], *own] for name, own in self.examinations.items()})
 
-    def _starts(self, name: str, run: Outcome) -> list[Examination]:
+    def _starts(self, name: str, run: RunOutcome) -> list[Evaluation]:
         """Examinations of the first weights that another run lacks."""
         own = self.at(name, 0)
         lacking = bool(run.examinations[name]) and run.at(name, 0) is None
         return [own] if own is not None and lacking and own.found.policy == run.started.policies["student"] else []
 
-    def at(self, name: str, iteration: int | None) -> Examination | None:
+    def at(self, name: str, iteration: int | None) -> Evaluation | None:
         """The examination on a set after so many iterations."""
         return next((one for one in self.examinations[name] if one.found.iteration == iteration), None)
 
@@ -121,7 +121,7 @@ class Outcome:
         return sum(one.found.attempts for one in self.examinations["goalposts"])
 
 
-def outcome(log: Log) -> Outcome:
+def run_outcome(log: Log) -> RunOutcome:
     """What came out of the run of a log.
 
     Raises:
@@ -132,25 +132,25 @@ def outcome(log: Log) -> Outcome:
     if summary.started is None:
         raise BadInput("the log is of no run, its first event is missing; give the folder of another experiment")
     samples = summary.samples.after
-    return Outcome(
+    return RunOutcome(
         started=summary.started,
         finished=summary.finished,
         examinations={
             name: sorted(
-                (Examination(found, samples.get(found.iteration, 0)) for found in summary.evaluations if found.name == name),
+                (Evaluation(found, samples.get(found.iteration, 0)) for found in summary.evaluations if found.name == name),
                 key=lambda one: one.found.iteration,
             )
-            for name in SETS
+            for name in QUESTION_SETS
         },
         teaching=teaching(log),
         costs=_costs(summary),
     )
 
 
-def _costs(summary: RunSummary) -> Costs:
+def _costs(summary: RunSummary) -> RunCosts:
     figures, updates = summary.iterations.values(), summary.updates
     played = sum(iteration.tokens for iteration in figures)
-    return Costs(
+    return RunCosts(
         seconds=summary.played,
         iterations=sum(iteration.ended is not None for iteration in figures),
         student_samples=summary.samples.total,

@@ -13,21 +13,24 @@ from typing import Final, get_args
 
 from events.facts.types import Reason
 from events.facts.values import Seat
-from events.pure.estimators import CONFIDENCE, DRAWS
+from events.pure.estimators import BOOTSTRAP_DRAWS, CONFIDENCE
 from events.text.safe_text import one_line
 from trainer.experiments.claims import GUIDED, UNGUIDED, clauses, percent, points
-from trainer.experiments.figures import SEATS, TEACHER, Drawn
-from trainer.experiments.outcome import Costs, Outcome
-from trainer.experiments.results import Results, When
-from trainer.experiments.strata import strata
+from trainer.experiments.figures import SEATS, TEACHER, DrawnPlot
+from trainer.experiments.outcome import RunCosts, RunOutcome
+from trainer.experiments.results import Results, WhichCheckpoint
+from trainer.experiments.strata import question_strata
 from trainer.experiments.teaching import MEASURES, pooled
 
 PLOTS: Final = "results"
 """The folder of the plots, beside the page."""
-AGAINST: Final = (UNGUIDED, "base")
+BASELINES: Final = (UNGUIDED, "base")
 """Recipes that every other one is compared with."""
-WHEN: Final[dict[When, str]] = {"chosen": "the checkpoint chosen on validation", "last": "the last checkpoint"}
-NOTHING: Final = "–"
+CHECKPOINT_TITLES: Final[dict[WhichCheckpoint, str]] = {
+    "chosen": "the checkpoint chosen on validation",
+    "last": "the last checkpoint",
+}
+MISSING: Final = "–"
 METHOD: Final = """\
 - pass@k is the unbiased estimator of Chen et al. (arXiv 2107.03374) from all answers to a question, averaged over questions
   and seeds. The checkpoint is chosen on validation, for each run the one with the best pass@{k}, the earlier of equals; no
@@ -45,7 +48,7 @@ METHOD: Final = """\
   whatever else the machine did."""
 
 
-def page(name: str, results: Results, drawn: Sequence[Drawn]) -> str:
+def page(name: str, results: Results, drawn: Sequence[DrawnPlot]) -> str:
     """The whole page."""
     learning = [plot for plot in drawn if not plot.name.startswith(TEACHER)]
     teaching = [plot for plot in drawn if plot.name.startswith(TEACHER)]
@@ -73,7 +76,7 @@ def page(name: str, results: Results, drawn: Sequence[Drawn]) -> str:
         METHOD.format(
             k=results.k,
             confidence=CONFIDENCE,
-            draws=DRAWS,
+            draws=BOOTSTRAP_DRAWS,
             measures="\n".join(f"  - *{measure}*: {said}" for measure, said in MEASURES.items()),
         ),
     ]
@@ -104,7 +107,7 @@ def _setting(results: Results) -> Iterator[str]:
     weights = sorted({digest[:12] for found in runs for digest in found.started.policies.values()})
     yield (
         f"{len(results.cells)} recipes on the seeds {', '.join(map(str, seeds))}; code of {', '.join(map(plain, commits))};"
-        f" first weights {', '.join(map(plain, weights))}. {' '.join(_examined(runs))}"
+        f" first weights {', '.join(map(plain, weights))}. {' '.join(_question_sets(runs))}"
     )
     missing = [f"`{recipe}` {seed}: {_state(found)}" for recipe, row in results.cells.items() for seed, found in row.items()]
     missing = [line for line in missing if not line.endswith(": over")]
@@ -112,7 +115,7 @@ def _setting(results: Results) -> Iterator[str]:
         yield f"**Not complete.** Runs that are not over, by recipe and seed: {'; '.join(missing)}."
 
 
-def _examined(runs: Sequence[Outcome]) -> Iterator[str]:
+def _question_sets(runs: Sequence[RunOutcome]) -> Iterator[str]:
     for name in runs[0].examinations:
         found = [one.found for run in runs for one in run.examinations[name]]
         if found:
@@ -121,7 +124,7 @@ def _examined(runs: Sequence[Outcome]) -> Iterator[str]:
             yield f"{name.capitalize()}: {len(found[0].successes)} questions (set {digest}), {' or '.join(how)}."
 
 
-def _state(found: Outcome | None) -> str:
+def _state(found: RunOutcome | None) -> str:
     if found is None:
         return "not begun"
     return "over" if found.finished else f"{found.costs.iterations} iterations"
@@ -130,13 +133,13 @@ def _state(found: Outcome | None) -> str:
 def _claim(results: Results) -> Iterator[str]:
     yield _table(("clause", "verdict", "numbers"), ((one.said, f"**{one.verdict}**", one.numbers) for one in clauses(results)))
     yield "A clause is open while a run that it is about is not over."
-    above = [line for recipe in results.cells if recipe != GUIDED and (line := _above(results, recipe))]
+    above = [line for recipe in results.cells if recipe != GUIDED and (line := _rival_advantage(results, recipe))]
     if above:
         said = "; ".join(above)
         yield f"The claim compares `{GUIDED}` with its rivals only. At or above it, where both are known, are {said}."
 
 
-def _above(results: Results, recipe: str) -> str:
+def _rival_advantage(results: Results, recipe: str) -> str:
     """In what a recipe is at or above the one of the claim; nothing if in none."""
     found = []
     for k in sorted({1, results.k}):
@@ -149,9 +152,9 @@ def _above(results: Results, recipe: str) -> str:
     return f"`{recipe}` ({', '.join(found)})" if found else ""
 
 
-def _tests(results: Results, when: When) -> Iterator[str]:
+def _tests(results: Results, when: WhichCheckpoint) -> Iterator[str]:
     k = results.k
-    against = [other for other in AGAINST if results.scores(other, when, k)]
+    against = [other for other in BASELINES if results.scores(other, when, k)]
     ks = sorted({1, k})
     head = ["recipe", "seeds", "after", *(f"pass@{k}" for k in ks)]
     head += [f"pass@{k} - `{other}`" for other in against for k in ks]
@@ -166,7 +169,7 @@ def _tests(results: Results, when: When) -> Iterator[str]:
         for recipe in results.cells
         if (found := results.outcomes(recipe)) and results.scores(recipe, when, k)
     ]
-    yield f"## Test, {WHEN[when]}"
+    yield f"## Test, {CHECKPOINT_TITLES[when]}"
     if not rows:
         yield "No run was examined for it."
         return
@@ -175,7 +178,7 @@ def _tests(results: Results, when: When) -> Iterator[str]:
 
 
 def _strata(results: Results) -> Iterator[str]:
-    k, parts = results.k, strata(results.questions.get("test", ()))
+    k, parts = results.k, question_strata(results.questions.get("test", ()))
     rows = [
         [f"`{recipe}`", *(percent(results.score(recipe, "chosen", k, places)) for places in parts.values())]
         for recipe in results.cells
@@ -211,7 +214,7 @@ def _goalposts(results: Results) -> Iterator[str]:
     )
 
 
-def _plots(drawn: Sequence[Drawn]) -> Iterator[str]:
+def _plots(drawn: Sequence[DrawnPlot]) -> Iterator[str]:
     for plot in drawn:
         yield f"![{plot.said}]({PLOTS}/{plot.name})"
 
@@ -243,24 +246,24 @@ def _teacher(results: Results) -> Iterator[str]:
     yield "Proposals rejected, by reason, in % of all."
 
 
-def _thirds(runs: Sequence[Outcome], seat: Seat) -> Iterator[str]:
+def _thirds(runs: Sequence[RunOutcome], seat: Seat) -> Iterator[str]:
     first, last = (pooled(run.teaching.of(seat, run.third(last=last)) for run in runs) for last in (False, True))
     for measure in MEASURES:
         yield f"{_share(first[measure].value)} → {_share(last[measure].value)}"
 
 
-def _rejections(runs: Sequence[Outcome], seat: Seat, reasons: Sequence[Reason]) -> Iterator[str]:
+def _rejections(runs: Sequence[RunOutcome], seat: Seat, reasons: Sequence[Reason]) -> Iterator[str]:
     proposed = sum(run.teaching.proposed[seat] for run in runs)
     for reason in reasons:
         yield f"{100 * sum(run.teaching.rejected[seat][reason] for run in runs) / proposed:.1f}"
 
 
 def _share(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.2f}"
+    return MISSING if value is None else f"{value:.2f}"
 
 
 def _costs(results: Results) -> Iterator[str]:
-    names = [field.name for field in fields(Costs)]
+    names = [field.name for field in fields(RunCosts)]
     rows = []
     for recipe in results.cells:
         spent = [found.costs for found in results.outcomes(recipe).values()]

@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from events.export.plots import save, styled
+from events.export.plots import paper_style, save
 
-COLUMNS: Final = 4
+MAX_COLUMNS: Final = 4
 """Panels in a row."""
 _WIDTH: Final = 2.3
 _HEIGHT: Final = 1.7
 """Inches of a panel."""
 
 
-class Line(NamedTuple):
+class PlotLine(NamedTuple):
     """A line in a panel."""
 
     label: str
@@ -32,7 +32,7 @@ class Line(NamedTuple):
 
 
 def draw(
-    file: Path, title: str, x: str, y: str, panels: Mapping[str, Sequence[Line]], bounds: tuple[float, float] | None = None
+    file: Path, title: str, x: str, y: str, panels: Mapping[str, Sequence[PlotLine]], bounds: tuple[float, float] | None = None
 ) -> None:
     """Write a plot.
 
@@ -47,9 +47,9 @@ def draw(
     Raises:
         BadInput: the extra is not installed.
     """
-    columns = min(COLUMNS, len(panels))
+    columns = min(MAX_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    with styled() as canvas:
+    with paper_style() as canvas:
         figure = canvas(figsize=(_WIDTH * columns, _HEIGHT * rows + 0.4), layout="constrained")
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         handles: dict[str, Any] = {}
@@ -70,7 +70,7 @@ def draw(
         save(figure, file, title)
 
 
-def _line(axes: Any, line: Line) -> Any:
+def _line(axes: Any, line: PlotLine) -> Any:
     colour, width = ("0.55", 0.9) if line.grey else ("0", 1.2)
     xs, ys = zip(*line.points, strict=True)
     if line.band:

@@ -18,28 +18,28 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, Literal
 
-from events.cli.app import holds_log, open_any
+from events.cli.app import holds_log, open_run
 from events.facts.errors import BadInput
-from events.projections.run_summary import Samples
+from events.projections.run_summary import CompletionCount
 from events.text.safe_text import one_line
 from graph.settings.config import Config
-from graph.settings.configure import keys, toml, value
-from graph.setup.assemble import started
-from graph.setup.folder import locked, settings
-from trainer.experiments.experiment_plan import Cell, Plan
+from graph.settings.configure import all_settings, to_toml, value
+from graph.setup.assemble import run_started
+from graph.setup.folder import run_lock, settings
+from trainer.experiments.experiment_plan import Cell, ExperimentPlan
 
-State = Literal["playing", "failed", "waiting", "busy", "finished"]
+RunState = Literal["playing", "failed", "waiting", "busy", "finished"]
 
-PERIOD_S: Final = 0.5
+POLL_S: Final = 0.5
 """Seconds between looks at processes and logs."""
 GRACE_S: Final = 60.0
 """How long runs may take to put everything away when they are stopped."""
 _SET_PDEATHSIG: Final = 1
-_TAIL: Final = 4096
+_TAIL_BYTES: Final = 4096
 """Bytes of what a process printed in which its last line is looked for."""
 
 
-class Run:
+class RunProcess:
     """One cell: its log, and the process that plays it."""
 
     def __init__(self, cell: Cell, config: Config, folder: Path) -> None:
@@ -47,9 +47,9 @@ class Run:
         self.folder = folder / cell.run
         self.output = folder / f"{cell.run}.out"
         """What its last process printed."""
-        self.state: State = "waiting"
+        self.state: RunState = "waiting"
         """`busy`: another process plays it, such as one that a killed command has left, which ends soon."""
-        self.samples = Samples()
+        self.samples = CompletionCount()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -70,9 +70,9 @@ class Run:
         """
         if not self.begun:
             return
-        with closing(open_any(str(self.folder))) as log:
-            begun = settings(self.folder, started(log))
-        for key, _, _ in keys():
+        with closing(open_run(str(self.folder))) as log:
+            begun = settings(self.folder, run_started(log))
+        for key, _, _ in all_settings():
             old, new = value(begun, key), value(self.config, key)
             if old != new:
                 raise BadInput(
@@ -93,21 +93,21 @@ class Run:
         elif code is not None:
             self.state = "failed"
         else:
-            self.state = "busy" if self.begun and _held(self.folder) else "waiting"
+            self.state = "busy" if self.begun and _is_locked(self.folder) else "waiting"
 
     def _read(self) -> bool:
         """Take in what is new in its log; whether it is over."""
         if not self.begun:
             return False
-        with closing(open_any(str(self.folder))) as log:
-            for event in log.read(after=self.samples.position, kinds=Samples.KINDS):
+        with closing(open_run(str(self.folder))) as log:
+            for event in log.read(after=self.samples.position, kinds=CompletionCount.KINDS):
                 self.samples.apply(event)
             return any(True for _ in log.read("run", kinds=("run_finished",)))
 
     def start(self) -> None:
         """Begin it, or go on with it, in a session of its own, so that Ctrl-C reaches it through us only."""
         file = self.folder.with_suffix(".toml")
-        file.write_text(toml(self.config), encoding="utf-8")
+        file.write_text(to_toml(self.config), encoding="utf-8")
         new = (str(file), "--name", self.cell.run, "--runs", str(self.folder.parent))
         which = ("--resume", str(self.folder)) if self.begun else new
         libc = ctypes.CDLL(None)
@@ -148,7 +148,7 @@ class Run:
         if self.state != "playing":
             return ""
         with self.output.open("rb") as file:
-            file.seek(max(0, self.output.stat().st_size - _TAIL))
+            file.seek(max(0, self.output.stat().st_size - _TAIL_BYTES))
             said = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
         return one_line(said[-1], 120) if said else ""
 
@@ -164,20 +164,20 @@ class Run:
         return f"{how}: {last}"
 
 
-def runs_of(plan: Plan, folder: Path) -> list[Run]:
+def runs_of(plan: ExperimentPlan, folder: Path) -> list[RunProcess]:
     """The runs of a plan, in the order in which they start.
 
     Raises:
         BadInput: one was begun with other settings.
     """
-    runs = [Run(cell, plan.config(cell.recipe, cell.seed), folder) for cell in plan.cells()]
+    runs = [RunProcess(cell, plan.config(cell.recipe, cell.seed), folder) for cell in plan.cells()]
     for run in runs:
         run.check()
         run.look()
     return runs
 
 
-def play(runs: Sequence[Run], parallel: int, show: Callable[[], None]) -> None:
+def play(runs: Sequence[RunProcess], parallel: int, show: Callable[[], None]) -> None:
     """Play what is not over, so many at once; a run that fails does not stop the others."""
     try:
         while True:
@@ -189,7 +189,7 @@ def play(runs: Sequence[Run], parallel: int, show: Callable[[], None]) -> None:
             show()
             if all(run.state in ("finished", "failed") for run in runs):
                 return
-            time.sleep(PERIOD_S)
+            time.sleep(POLL_S)
     finally:
         for run in runs:
             run.stop()
@@ -198,9 +198,9 @@ def play(runs: Sequence[Run], parallel: int, show: Callable[[], None]) -> None:
             run.wait(deadline)
 
 
-def _held(folder: Path) -> bool:
+def _is_locked(folder: Path) -> bool:
     try:
-        with locked(folder):
+        with run_lock(folder):
             return False
     except BadInput:
         return True

@@ -28,8 +28,8 @@ from events.facts.types import (
     ReferencesDrawn,
 )
 from events.facts.values import BlobHash, Question, QuestionId, Seat
-from events.projections.run_summary import Mean
-from roles.judging.safety import parse
+from events.projections.run_summary import RunningMean
+from roles.judging.safety import parse_source
 from roles.pocket.world import motifs
 
 MEASURES: Final = {
@@ -58,12 +58,12 @@ _KINDS: Final = (
     "episode_failed",
 )
 
-Measures = dict[str, Mean]
+Measures = dict[str, RunningMean]
 """Means by the names of `MEASURES`."""
 
 
 @dataclass
-class Teaching:
+class TeacherMeasures:
     """One teacher."""
 
     seats: dict[Seat, dict[int, Measures]] = field(default_factory=dict)
@@ -80,27 +80,27 @@ class Teaching:
 
 def pooled(parts: Iterable[Measures]) -> Measures:
     """Measures of all parts together."""
-    whole = {name: Mean() for name in MEASURES}
+    whole = {name: RunningMean() for name in MEASURES}
     for part in parts:
         for name, mean in part.items():
             whole[name].add(mean.total, mean.count)
     return whole
 
 
-def teaching(log: Log) -> Teaching:
+def teaching(log: Log) -> TeacherMeasures:
     """What the teacher of a run wrote.
 
     Raises:
         LogCorrupt: a question is missing or damaged.
     """
-    reader = _Reader(log)
+    reader = _TeacherFold(log)
     for event in log.read(kinds=_KINDS):
         reader.apply(event)
     return reader.found
 
 
 @dataclass
-class _Walk:
+class _OpenEpisode:
     """An episode that has not ended."""
 
     started: EpisodeStarted
@@ -110,16 +110,16 @@ class _Walk:
     """Whether the last proposal is a question already."""
 
 
-class _Reader:
+class _TeacherFold:
     """Folds a log."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._walks: dict[str, _Walk] = {}
+        self._walks: dict[str, _OpenEpisode] = {}
         self._blobs: dict[QuestionId, BlobHash] = {}
         """Of questions that may be a parent."""
         self._programs: set[str] = set()
-        self.found = Teaching()
+        self.found = TeacherMeasures()
 
     def apply(self, event: Event) -> None:
         """Take one more event into account."""
@@ -128,7 +128,7 @@ class _Reader:
                 self._blobs[question] = blob
             case EpisodeStarted(question=question, blob=blob) as fact:
                 self._blobs[question] = blob
-                self._walks[event.stream] = _Walk(fact, frozenset([blob]))
+                self._walks[event.stream] = _OpenEpisode(fact, frozenset([blob]))
             case ReferencesDrawn(references=references):
                 self._walks[event.stream].shown |= frozenset(references)
             case EpisodeFinished() | EpisodeFailed():
@@ -140,7 +140,7 @@ class _Reader:
             case _ if event.stream in self._walks:
                 self._judged(event, self._walks[event.stream])
 
-    def _judged(self, event: Event, walk: _Walk) -> None:
+    def _judged(self, event: Event, walk: _OpenEpisode) -> None:
         match event.fact:
             case QuestionValidated(seat=seat, blob=blob, similarity=similarity, aligned=aligned):
                 walk.validated, measures = True, self._measures(walk, seat)
@@ -162,11 +162,11 @@ class _Reader:
                 self._ended(walk, measures, None)
                 self._overlapped(walk, measures, blob)
 
-    def _measures(self, walk: _Walk, seat: Seat) -> Measures:
+    def _measures(self, walk: _OpenEpisode, seat: Seat) -> Measures:
         return self.found.seats.setdefault(seat, defaultdict(lambda: pooled(())))[walk.started.iteration]
 
     @staticmethod
-    def _ended(walk: _Walk, measures: Measures, reason: Reason | None) -> None:
+    def _ended(walk: _OpenEpisode, measures: Measures, reason: Reason | None) -> None:
         # A validated question is asked for its novelty once more, when its pass rate is known.
         valid = walk.validated or reason == "not_novel"
         measures["valid"].add(valid)
@@ -175,17 +175,17 @@ class _Reader:
         if valid:
             measures["novel"].add(reason != "not_novel")
 
-    def _likened(self, walk: _Walk, measures: Measures, blob: BlobHash) -> None:
+    def _likened(self, walk: _OpenEpisode, measures: Measures, blob: BlobHash) -> None:
         """Compare a question with what the teacher was shown, and with all that it wrote before."""
         asked = self._question(blob)
-        program = skeleton(asked.program)
-        copied = any(_alike(asked, program, self._question(shown)) for shown in walk.shown)
+        program = normalized_program(asked.program)
+        copied = any(_is_copy(asked, program, self._question(shown)) for shown in walk.shown)
         measures["copies"].add(copied)
         measures["repeats"].add(not copied and program in self._programs)
         if program is not None:
             self._programs.add(program)
 
-    def _overlapped(self, walk: _Walk, measures: Measures, blob: BlobHash) -> None:
+    def _overlapped(self, walk: _OpenEpisode, measures: Measures, blob: BlobHash) -> None:
         """Only where a goalpost guides, and only in a world whose statements name operations."""
         named, wanted = (motifs(self._question(one).statement) for one in (blob, walk.started.blob))
         if walk.started.purpose == "guided" and named and wanted:
@@ -195,15 +195,15 @@ class _Reader:
         return Question.model_validate_json(self._log.get(blob))
 
 
-def _alike(asked: Question, program: str | None, shown: Question) -> bool:
+def _is_copy(asked: Question, program: str | None, shown: Question) -> bool:
     same_words = " ".join(asked.statement.split()) == " ".join(shown.statement.split())
-    return same_words or (program is not None and program == skeleton(shown.program))
+    return same_words or (program is not None and program == normalized_program(shown.program))
 
 
 @lru_cache(maxsize=4096)
-def skeleton(program: str | None) -> str | None:
+def normalized_program(program: str | None) -> str | None:
     """What is left of a program without comments, and with its own names replaced in order; None where it is none."""
-    tree = None if program is None else parse(program)
+    tree = None if program is None else parse_source(program)
     if tree is None:
         return None
     names: dict[str, str] = {}

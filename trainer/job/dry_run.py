@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from trainer.data.credited_samples import Lesson
-from trainer.job.update_schedule import Syllabus
+from trainer.data.credited_samples import StepBatch
+from trainer.job.update_schedule import UpdateSchedule
 
 
-def preview(syllabus: Syllabus) -> Iterator[str]:
+def describe_updates(syllabus: UpdateSchedule) -> Iterator[str]:
     """A line for each update that waits, in their order, and one for all."""
     places = {name: syllabus.place(name) for name in syllabus.policies}
     total: Counter[str] = Counter()
@@ -20,7 +20,7 @@ def preview(syllabus: Syllabus) -> Iterator[str]:
             todo = syllabus.lessons(place, window)
             source = f" of source {place.source}" if place.source else ""
             where = f"positions {window.after + 1}–{window.until}{source}"
-            yield f"iteration {window.iteration} · {name} · {where} · {_work(todo)} · digest {window.digest[:12]}"
+            yield f"iteration {window.iteration} · {name} · {where} · {_describe(todo)} · digest {window.digest[:12]}"
             total.update(updates=1, steps=sum(bool(one.credited) for one in todo), **_size(todo))
             places[name] = replace(place, until=end.position)
     epochs = syllabus.config.learn.epochs
@@ -30,7 +30,7 @@ def preview(syllabus: Syllabus) -> Iterator[str]:
     )
 
 
-def _work(todo: list[Lesson]) -> str:
+def _describe(todo: list[StepBatch]) -> str:
     size, groups = _size(todo), sum(lesson.groups for lesson in todo)
     phases = ", ".join(f"{lesson.phase} {len(lesson.credited)}" for lesson in todo) or "no rewards"
     silent: Counter[str] = Counter()
@@ -41,6 +41,6 @@ def _work(todo: list[Lesson]) -> str:
     return f"{size['samples']} samples ({phases}), {size['tokens']} tokens{without}"
 
 
-def _size(todo: list[Lesson]) -> dict[str, int]:
+def _size(todo: list[StepBatch]) -> dict[str, int]:
     samples = [one.sample for lesson in todo for one in lesson.credited]
     return {"samples": len(samples), "tokens": sum(len(sample.ids) for sample in samples)}

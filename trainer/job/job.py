@@ -10,36 +10,36 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from events.cli.app import open_any
+from events.cli.app import open_run
 from events.facts.errors import BadInput
 from events.facts.log import Log
 from events.facts.types import RunStarted
 from events.stores.memory import MemoryLog
 from trainer.data import replay
 from trainer.job import offline
-from trainer.job.update_schedule import Recording, Syllabus
+from trainer.job.update_schedule import TrainingSource, UpdateSchedule
 
 
 @dataclass(frozen=True)
-class Order:
+class TrainingJob:
     """A run, opened."""
 
     folder: Path
     log: Log
     until: int | None = None
     """Last position that counts."""
-    recordings: Sequence[Recording] = ()
+    recordings: Sequence[TrainingSource] = ()
     """What it learns from instead of its own log."""
     verify: bool = False
     """Whether samples and weights have to be the recorded ones."""
 
-    def syllabus(self, start: RunStarted) -> Syllabus:
+    def syllabus(self, start: RunStarted) -> UpdateSchedule:
         """What is to be learned."""
-        return Syllabus(self.log, start, until=self.until, recordings=self.recordings, verify=self.verify)
+        return UpdateSchedule(self.log, start, until=self.until, recordings=self.recordings, verify=self.verify)
 
 
 @contextmanager
-def ordered(
+def open_job(
     run: Path | None,
     sources: Sequence[Path],
     changes: Sequence[str],
@@ -48,7 +48,7 @@ def ordered(
     until: int | None,
     verify: bool | None,
     dry: bool,
-) -> Iterator[Order]:
+) -> Iterator[TrainingJob]:
     """Open a run, or make one that learns from recordings; a dry one stays in memory.
 
     Raises:
@@ -57,30 +57,30 @@ def ordered(
     with ExitStack() as stack:
         if sources:
             folder = run or sources[0].with_name(f"{sources[0].absolute().name}-offline")
-            plan = offline.plan(sources, changes, recredit=recredit, until=until)
-            log = stack.enter_context(closing(_fresh(plan) if dry else offline.opened(folder, plan)))
+            plan = offline.plan_offline(sources, changes, recredit=recredit, until=until)
+            log = stack.enter_context(closing(_fresh(plan) if dry else offline.open_or_create(folder, plan)))
         elif run is None:
             raise BadInput("There is nothing to train; name the directory of a run, or one to learn from with --offline")
         elif changes or recredit:
             raise BadInput("The settings of a run are in its log; --set, --recredit and --epochs need --offline")
         else:
-            folder, log = run if run.is_dir() else run.parent, stack.enter_context(closing(open_any(str(run))))
-            first = replay.started(log)
+            folder, log = run if run.is_dir() else run.parent, stack.enter_context(closing(open_run(str(run))))
+            first = replay.find_run_started(log)
             if first is None or not first.sources:
                 if verify is not None:
                     raise BadInput("--verify compares with a recording; name one by --offline")
-                yield Order(folder, log, until)
+                yield TrainingJob(folder, log, until)
                 return
             if until is not None:
                 raise BadInput(f"How far {run} learns from its sources is in its log; leave out --until")
-            plan = offline.resumed(log, first)
+            plan = offline.resume_plan(log, first)
         recordings = plan.recordings()
         for recording in recordings:
             stack.enter_context(closing(recording.log))
-        yield Order(folder, log, None, recordings, plan.as_recorded() if verify is None else verify)
+        yield TrainingJob(folder, log, None, recordings, plan.expects_recorded_weights() if verify is None else verify)
 
 
-def _fresh(plan: offline.Plan) -> Log:
+def _fresh(plan: offline.OfflinePlan) -> Log:
     log = MemoryLog()
     log.append("run", [plan.start])
     return log

@@ -15,32 +15,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from events.cli.app import LOG_NAME, holds_log, open_any, run_name
+from events.cli.app import LOG_NAME, holds_log, open_run, run_name
 from events.facts.errors import BadInput
 from events.facts.log import Log
 from events.facts.types import RunStarted
-from events.facts.values import Digest, Source
+from events.facts.values import Digest, SourceLog
 from events.facts.weights import weights_digest
 from events.stores import open_log
 from graph.recipes import RECIPES
 from graph.settings.config import Config
-from graph.settings.configure import changed
-from graph.settings.model_location import model_folder, put
-from graph.settings.refusals import check
-from graph.setup.assemble import started
+from graph.settings.configure import with_overrides
+from graph.settings.model_location import copy_weights, model_folder
+from graph.settings.refusals import refuse_unworkable
+from graph.setup.assemble import run_started
 from graph.setup.provenance import commit, versions
-from trainer.job.update_schedule import Recording
+from trainer.job.update_schedule import TrainingSource
 
-FREE: Final = {"seed", "recipe", "model", "policies", "rewards", "learn"}
+CHANGEABLE: Final = {"seed", "recipe", "model", "policies", "rewards", "learn"}
 """Settings that may differ from those that the sources were played with."""
-ARITHMETIC: Final = ("torch", "transformers", "trl", "numpy", "threads")
+NUMERIC_VERSIONS: Final = ("torch", "transformers", "trl", "numpy", "threads")
 """What decides the last bits of weights, by its name in `RunStarted.versions`."""
-PATHS: Final = "sources"
+SOURCE_PATHS: Final = "sources"
 """In what `RunStarted` observed: where the sources lay."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class OfflinePlan:
     """What is to be learned, from where, and how."""
 
     start: RunStarted
@@ -48,29 +48,29 @@ class Plan:
     """The folder of the weights to start with."""
     sources: tuple[Path, ...]
 
-    def recordings(self) -> list[Recording]:
+    def recordings(self) -> list[TrainingSource]:
         """The sources, opened; rewards count as recorded where recipe and reward settings are those of the source."""
         config = Config.recorded(self.start.config)
         found = []
         for path, source in zip(self.sources, self.start.sources, strict=True):
-            log = open_any(str(path))
-            played = Config.recorded(started(log).config)
+            log = open_run(str(path))
+            played = Config.recorded(run_started(log).config)
             same = (config.recipe, config.rewards) == (played.recipe, played.rewards)
-            found.append(Recording(log, source.until, None if same else config.algorithm()))
+            found.append(TrainingSource(log, source.until, None if same else config.algorithm()))
         return found
 
-    def as_recorded(self) -> bool:
+    def expects_recorded_weights(self) -> bool:
         """Whether the one source was learned with the same settings and versions, so that its weights must come out again."""
         if len(self.sources) != 1:
             return False
-        with closing(open_any(str(self.sources[0]))) as log:
-            first = started(log)
-        alike = all(first.versions.get(name) == self.start.versions.get(name) for name in ARITHMETIC)
+        with closing(open_run(str(self.sources[0]))) as log:
+            first = run_started(log)
+        alike = all(first.versions.get(name) == self.start.versions.get(name) for name in NUMERIC_VERSIONS)
         config = Config.recorded(first.config)
         return alike and first.policies == self.start.policies and config == Config.recorded(self.start.config)
 
 
-def plan(sources: Sequence[Path], overrides: Sequence[str], *, recredit: str | None, until: int | None) -> Plan:
+def plan_offline(sources: Sequence[Path], overrides: Sequence[str], *, recredit: str | None, until: int | None) -> OfflinePlan:
     """Plan a run that learns from these, with the settings of the first but for `overrides`.
 
     Raises:
@@ -81,10 +81,10 @@ def plan(sources: Sequence[Path], overrides: Sequence[str], *, recredit: str | N
     if recredit is not None and recredit not in RECIPES:
         raise BadInput(f"There is no recipe {recredit!r}; --recredit takes one of {', '.join(RECIPES)}")
     played = Config.recorded(_first(sources[0]).config)
-    config = changed(played, [*overrides, *([f'recipe="{recredit}"'] if recredit else [])])
-    _check_free(played, config)
-    model = start_of(sources, None if config.model == played.model else config.model)
-    check(config, model)
+    config = with_overrides(played, [*overrides, *([f'recipe="{recredit}"'] if recredit else [])])
+    _check_changes(played, config)
+    model = start_weights(sources, None if config.model == played.model else config.model)
+    refuse_unworkable(config, model)
     start = RunStarted(
         config=json.loads(config.model_dump_json()),
         versions=versions(config, model),
@@ -92,10 +92,10 @@ def plan(sources: Sequence[Path], overrides: Sequence[str], *, recredit: str | N
         policies=dict.fromkeys(config.policy_of, weights_digest(model)),
         sources=tuple(source_of(path, until) for path in sources),
     )
-    return Plan(start, model, tuple(path.absolute() for path in sources))
+    return OfflinePlan(start, model, tuple(path.absolute() for path in sources))
 
 
-def opened(folder: Path, wanted: Plan) -> Log:
+def open_or_create(folder: Path, wanted: OfflinePlan) -> Log:
     """The log of the run that follows the plan: a new one, or the one that is there already.
 
     Raises:
@@ -105,38 +105,38 @@ def opened(folder: Path, wanted: Plan) -> Log:
         _create(folder, wanted)
     if not holds_log(folder):
         raise BadInput(f"{folder} is there and is no run; name another folder")
-    log = open_any(str(folder))
-    first = started(log)
+    log = open_run(str(folder))
+    first = run_started(log)
     if (first.config, first.sources, first.policies) != (wanted.start.config, wanted.start.sources, wanted.start.policies):
         log.close()
         raise BadInput(f"{folder} was started from other sources or with other settings; name another folder")
     return log
 
 
-def resumed(log: Log, first: RunStarted) -> Plan:
+def resume_plan(log: Log, first: RunStarted) -> OfflinePlan:
     """The plan of a run that was begun before.
 
     Raises:
         BadInput: a source is not where it was, or not what it was.
     """
     observed = next(iter(log.read("run", limit=1))).observed
-    paths = tuple(Path(path) for path in observed.get(PATHS, ()))
+    paths = tuple(Path(path) for path in observed.get(SOURCE_PATHS, ()))
     if len(paths) != len(first.sources):
         raise BadInput("The log does not say where its sources are; give them again, with the same --offline and settings")
     for path, source in zip(paths, first.sources, strict=True):
         if source_of(path, source.until).head != source.head:
             raise BadInput(f"{path} is not the log that {source.name} was; restore it, or start anew")
-    return Plan(first, Path(), paths)
+    return OfflinePlan(first, Path(), paths)
 
 
-def _create(folder: Path, wanted: Plan) -> None:
+def _create(folder: Path, wanted: OfflinePlan) -> None:
     unfinished = folder.parent / f".new-{os.getpid()}"
     digest = wanted.start.policies["student"]
     try:
         unfinished.mkdir(parents=True)
-        put(wanted.model, unfinished / "weights" / digest)
+        copy_weights(wanted.model, unfinished / "weights" / digest)
         with closing(open_log(unfinished / LOG_NAME, create=True)) as log:
-            log.append("run", [wanted.start], expected=0, observed={PATHS: [str(path) for path in wanted.sources]})
+            log.append("run", [wanted.start], expected=0, observed={SOURCE_PATHS: [str(path) for path in wanted.sources]})
         os.sync()
         unfinished.rename(folder)
     except OSError as error:
@@ -148,24 +148,24 @@ def _create(folder: Path, wanted: Plan) -> None:
 def _first(path: Path) -> RunStarted:
     if not path.is_dir():
         raise BadInput(f"There is no run in {path}; --offline takes the folder of a run, with weights/ in it")
-    with closing(open_any(str(path))) as log:
-        first = started(log)
+    with closing(open_run(str(path))) as log:
+        first = run_started(log)
     if first.sources:
         raise BadInput(f"{path} was itself trained offline and holds nothing that was played; give its sources instead")
     return first
 
 
-def source_of(path: Path, until: int | None = None) -> Source:
+def source_of(path: Path, until: int | None = None) -> SourceLog:
     """What names a log, as it is now or was at a position."""
-    with closing(open_any(str(path))) as log:
+    with closing(open_run(str(path))) as log:
         end = log.head()
         position, head = end.position, end.digest
         if until is not None and until < position:
             position, head = until, next((event.head for event in log.read(after=until - 1, limit=1)), "")
-    return Source(name=run_name(str(path)), until=position, head=head)
+    return SourceLog(name=run_name(str(path)), until=position, head=head)
 
 
-def start_of(sources: Sequence[Path], model: str | None = None) -> Path:
+def start_weights(sources: Sequence[Path], model: str | None = None) -> Path:
     """The weights to start with: those of the first source, or a model with the same token ids as all sources.
 
     Raises:
@@ -185,11 +185,13 @@ def _weights(path: Path) -> Path:
     return folder
 
 
-def _check_free(played: Config, config: Config) -> None:
+def _check_changes(played: Config, config: Config) -> None:
     before, now = played.model_dump(), config.model_dump()
-    fixed = [name for name in before if name not in FREE and before[name] != now[name]]
+    fixed = [name for name in before if name not in CHANGEABLE and before[name] != now[name]]
     if fixed:
-        raise BadInput(f"The setting {fixed[0]!r} was played already; offline, only {', '.join(sorted(FREE))} can be changed")
+        raise BadInput(
+            f"The setting {fixed[0]!r} was played already; offline, only {', '.join(sorted(CHANGEABLE))} can be changed"
+        )
 
 
 def _check_tokenizers(model: Path, others: set[Path]) -> None:

@@ -14,16 +14,16 @@ from pydantic import ValidationError
 from events.facts.errors import ReplayDiverged, TrainerError
 from events.facts.log import Event, Log
 from events.facts.types import PolicyUpdated, RunStarted
-from events.projections.lineage import ROLES, PolicyName
+from events.projections.lineage import POLICY_ROLES, PolicyName
 from graph.recipes.recipe import Recipe
 from graph.settings.config import Config
 from trainer.data import replay
-from trainer.data.credited_samples import Lesson, lessons
-from trainer.data.replay import Cursor, Window
+from trainer.data.credited_samples import StepBatch, lessons
+from trainer.data.replay import Cursor, IterationRollouts
 
 
 @dataclass(frozen=True)
-class Recording:
+class TrainingSource:
     """A log to learn from."""
 
     log: Log
@@ -33,7 +33,7 @@ class Recording:
     """Whose rewards count instead of the recorded ones."""
 
 
-class Syllabus:
+class UpdateSchedule:
     """The iterations that each policy of a run has to learn."""
 
     def __init__(
@@ -42,7 +42,7 @@ class Syllabus:
         start: RunStarted,
         *,
         until: int | None = None,
-        recordings: Sequence[Recording] = (),
+        recordings: Sequence[TrainingSource] = (),
         verify: bool = False,
     ) -> None:
         """Read the settings of the run.
@@ -68,19 +68,19 @@ class Syllabus:
         self.start = start
         self.policies: tuple[PolicyName, ...] = ("shared",) if self.config.policies == "shared" else ("teacher", "student")
         self._log = log
-        self._recordings = dict(enumerate(recordings, 1)) or {0: Recording(log, until)}
+        self._recordings = dict(enumerate(recordings, 1)) or {0: TrainingSource(log, until)}
         self._verify = verify
 
     def place(self, name: PolicyName) -> Cursor:
         """Where a policy stands."""
-        return replay.cursor(self._log, name, self.start)
+        return replay.policy_cursor(self._log, name, self.start)
 
     def next(self, place: Cursor) -> tuple[Cursor, Event] | None:
         """The next finished iteration; the cursor is in its log, where the one before was the last of its own."""
         for number, recording in self._recordings.items():
             if number >= place.source:
                 here = place if number == place.source else replace(place, source=number, until=0)
-                end = replay.finished(recording.log, here.until, recording.until)
+                end = replay.next_finished_iteration(recording.log, here.until, recording.until)
                 if end is not None:
                     return here, end
         return None
@@ -91,9 +91,9 @@ class Syllabus:
         if recording is None:
             return True
         reached = recording.until is not None and self._log.head().position >= recording.until
-        return reached or replay.over(self._log, place.until)
+        return reached or replay.is_run_over(self._log, place.until)
 
-    def window(self, place: Cursor, end: Event) -> Window:
+    def window(self, place: Cursor, end: Event) -> IterationRollouts:
         """What the policy has to learn next.
 
         Raises:
@@ -101,15 +101,15 @@ class Syllabus:
             ReplayDiverged: they are not those that the recorded update consumed.
         """
         recording = self._recordings[place.source]
-        found = replay.window(recording.log, place, end, recording.recredit)
+        found = replay.iteration_rollouts(recording.log, place, end, recording.recredit)
         if place.source == 0:
             self._check_age(place, found)
         self.check("samples", place, end, found.digest)
         return found
 
-    def lessons(self, place: Cursor, found: Window) -> list[Lesson]:
+    def lessons(self, place: Cursor, found: IterationRollouts) -> list[StepBatch]:
         """The optimizer steps that a policy takes on it."""
-        return lessons(found.groups, self.config.algorithm(), self.config.learn, ROLES[place.name])
+        return lessons(found.groups, self.config.algorithm(), self.config.learn, POLICY_ROLES[place.name])
 
     def check(self, what: str, place: Cursor, end: Event, found: str) -> None:
         """Compare the digest of `samples` or `weights` with the recorded update, if there is one.
@@ -127,9 +127,9 @@ class Syllabus:
                     raise ReplayDiverged(what, position=event.position, expected=expected, found=found)
                 return
 
-    def _check_age(self, place: Cursor, found: Window) -> None:
-        newest = replay.lineage(self._log, place.name, self.start)[-1 - self.config.learn.staleness :]
-        for role in ROLES[place.name]:
+    def _check_age(self, place: Cursor, found: IterationRollouts) -> None:
+        newest = replay.policy_digests(self._log, place.name, self.start)[-1 - self.config.learn.staleness :]
+        for role in POLICY_ROLES[place.name]:
             digest = found.policies.get(role)
             if digest is not None and digest not in newest:
                 raise TrainerError(

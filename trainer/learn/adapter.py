@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from events.facts.errors import TrainerError
 from events.facts.values import Digest
-from events.facts.weights import ADAPTER, ADAPTER_CONFIG
+from events.facts.weights import ADAPTER_CONFIG_FILE, ADAPTER_FILE
 from graph.settings.config import LoraSettings
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Adapter:
         from roles.models import adapter_layers
 
         carried = getattr(model, "peft_config", {})
-        if not carried and (why := adapter_layers.unfit(model, lora.modules)) is not None:
+        if not carried and (why := adapter_layers.adapter_objection(model, lora.modules)) is not None:
             raise TrainerError(why)
         named = next(iter(carried.values())).target_modules if carried else lora.modules or adapter_layers.names(model)
         config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=sorted(named))
@@ -67,7 +67,7 @@ class Adapter:
 
     def activate(self) -> None:
         """Let the model speak, and learn, as this policy."""
-        for module in _layers(self.model):
+        for module in _adapter_layers(self.model):
             module.set_adapter(self.name)
 
     def write(self, folder: Path) -> None:
@@ -84,9 +84,9 @@ class Adapter:
             "target_modules": sorted(config.target_modules),
             "task_type": "CAUSAL_LM",
         }
-        (folder / ADAPTER_CONFIG).write_text(json.dumps(what, indent=2) + "\n")
+        (folder / ADAPTER_CONFIG_FILE).write_text(json.dumps(what, indent=2) + "\n")
         tensors = {name: value.detach().cpu().contiguous() for name, value in self._tensors().items()}
-        save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
+        save_file(tensors, folder / ADAPTER_FILE, metadata={"format": "pt"})
 
     def read(self, folder: Path) -> None:
         """Take up the adapter in a folder.
@@ -98,8 +98,8 @@ class Adapter:
         import torch
         from safetensors.torch import load_file
 
-        base = json.loads((folder / ADAPTER_CONFIG).read_text())["base_model_name_or_path"]
-        found, mine = load_file(folder / ADAPTER), self._tensors()
+        base = json.loads((folder / ADAPTER_CONFIG_FILE).read_text())["base_model_name_or_path"]
+        found, mine = load_file(folder / ADAPTER_FILE), self._tensors()
         if base != self.base or {k: v.shape for k, v in found.items()} != {k: v.shape for k, v in mine.items()}:
             raise TrainerError(f"The adapter in {folder} is none of learn.lora on {self.base}; restore the run's own")
         with torch.no_grad():
@@ -115,7 +115,7 @@ class Adapter:
         }
 
 
-def _layers(model: Module) -> list[Any]:
+def _adapter_layers(model: Module) -> list[Any]:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from events.facts.errors import TrainerError
 from events.facts.values import Digest
-from events.facts.weights import OPTIMIZER, optimizer_digest, weights_digest
+from events.facts.weights import OPTIMIZER_FILE, optimizer_digest, weights_digest
 from graph.settings.config import LoraSettings
 from trainer.learn.adapter import Adapter
 
@@ -27,7 +27,7 @@ _UNFINISHED: Final = ".unfinished-"
 
 
 @dataclass(frozen=True)
-class Weights:
+class LoadedWeights:
     """A policy, loaded to learn."""
 
     folder: Path
@@ -40,7 +40,7 @@ class Weights:
     """What of the model is the policy's own; None: all."""
 
 
-def load(store: Path, digest: Digest, optimizer: Digest | None = None) -> Weights:
+def load(store: Path, digest: Digest, optimizer: Digest | None = None) -> LoadedWeights:
     """Weights by digest, as float32, and the optimizer's state beside them if there is one.
 
     Raises:
@@ -50,18 +50,18 @@ def load(store: Path, digest: Digest, optimizer: Digest | None = None) -> Weight
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = _proved(store, digest, optimizer)
+    folder = _verified_folder(store, digest, optimizer)
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        return Weights(folder, digest, model, tokenizer, _moments(folder))
+        return LoadedWeights(folder, digest, model, tokenizer, _moments(folder))
     except (OSError, ValueError, SafetensorError) as error:
         raise TrainerError(f"The weights in {folder} cannot be loaded ({error}); restore the folder") from error
 
 
 def load_adapter(
-    base: Weights, digest: Digest, optimizer: Digest | None, *, policy: str, lora: LoraSettings, seed: int
-) -> Weights:
+    base: LoadedWeights, digest: Digest, optimizer: Digest | None, *, policy: str, lora: LoraSettings, seed: int
+) -> LoadedWeights:
     """Weights that are an adapter on `base`, by digest; that of the base itself stands for an adapter yet to learn.
 
     Raises:
@@ -72,7 +72,7 @@ def load_adapter(
     adapter = Adapter.attach(base.model, policy, base.digest, lora, seed)
     if digest == base.digest:
         return replace(base, moments=None, adapter=adapter)
-    folder = _proved(base.folder.parent, digest, optimizer)
+    folder = _verified_folder(base.folder.parent, digest, optimizer)
     try:
         adapter.read(folder)
         return replace(base, folder=folder, digest=digest, moments=_moments(folder), adapter=adapter)
@@ -80,7 +80,7 @@ def load_adapter(
         raise TrainerError(f"The adapter in {folder} cannot be loaded ({error}); restore the folder") from error
 
 
-def _proved(store: Path, digest: Digest, optimizer: Digest | None) -> Path:
+def _verified_folder(store: Path, digest: Digest, optimizer: Digest | None) -> Path:
     """The folder of the weights, if it holds what it should."""
     folder = store / digest
     if not folder.is_dir():
@@ -90,14 +90,14 @@ def _proved(store: Path, digest: Digest, optimizer: Digest | None) -> Path:
         raise TrainerError(f"The weights in {folder} have the digest {found}; the folder was changed, restore it")
     if optimizer is not None and (state := optimizer_digest(folder)) != optimizer:
         now = "is missing" if state is None else f"has the digest {state}"
-        raise TrainerError(f"{folder / OPTIMIZER} {now}, but the log says {optimizer}; restore the file")
+        raise TrainerError(f"{folder / OPTIMIZER_FILE} {now}, but the log says {optimizer}; restore the file")
     return folder
 
 
 def _moments(folder: Path) -> Mapping[str, Tensor] | None:
     from safetensors.torch import load_file
 
-    return load_file(folder / OPTIMIZER) if (folder / OPTIMIZER).exists() else None
+    return load_file(folder / OPTIMIZER_FILE) if (folder / OPTIMIZER_FILE).exists() else None
 
 
 def save(
@@ -116,17 +116,17 @@ def save(
     try:
         folder.mkdir()
         if adapter is None:
-            _write_whole(folder, parent, state)
+            _write_model(folder, parent, state)
         else:
             adapter.write(folder)
-        save_file(dict(moments), folder / OPTIMIZER)
+        save_file(dict(moments), folder / OPTIMIZER_FILE)
         for file in folder.iterdir():
-            _sync(file)
-        _sync(folder)
+            _fsync(file)
+        _fsync(folder)
         digest = weights_digest(folder)
-        if digest != parent.name or not _whole(store / digest):
-            _move(folder, store / digest)
-        _sync(store)
+        if digest != parent.name or not _is_intact(store / digest):
+            _publish(folder, store / digest)
+        _fsync(store)
     except OSError as error:
         raise TrainerError(f"Weights cannot be written to {store} ({error}); make room and resume the run") from error
     finally:
@@ -134,16 +134,16 @@ def save(
     return digest
 
 
-def _write_whole(folder: Path, parent: Path, state: Mapping[str, Tensor]) -> None:
+def _write_model(folder: Path, parent: Path, state: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save_file
 
     for file in parent.iterdir():
         if file.is_file() and not file.name.endswith((".safetensors", ".safetensors.index.json", ".bin")):
             shutil.copyfile(file, folder / file.name)
-    save_file(_kept(state, parent), folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(_stored_tensors(state, parent), folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def _kept(state: Mapping[str, Tensor], parent: Path) -> dict[str, Tensor]:
+def _stored_tensors(state: Mapping[str, Tensor], parent: Path) -> dict[str, Tensor]:
     """The tensors that the parent's files hold, so that tied weights stay one tensor."""
     from safetensors import safe_open
 
@@ -156,19 +156,19 @@ def _kept(state: Mapping[str, Tensor], parent: Path) -> dict[str, Tensor]:
     return {name: state[name].contiguous() for name in sorted(names)}
 
 
-def _whole(folder: Path) -> bool:
+def _is_intact(folder: Path) -> bool:
     return folder.is_dir() and weights_digest(folder) == folder.name
 
 
-def _move(folder: Path, target: Path) -> None:
+def _publish(folder: Path, target: Path) -> None:
     # After a crash before the append they lie there already; a folder that is in use is better not replaced by its equal.
-    if _whole(target) and optimizer_digest(target) == optimizer_digest(folder):
+    if _is_intact(target) and optimizer_digest(target) == optimizer_digest(folder):
         return
     shutil.rmtree(target, ignore_errors=True)
     folder.rename(target)
 
 
-def _sync(path: Path) -> None:
+def _fsync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -176,7 +176,7 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def clean(store: Path) -> None:
+def remove_unfinished(store: Path) -> None:
     """Remove what a killed trainer left half-written. Only the holder of the run's lock may call it."""
     for folder in store.glob(f"{_UNFINISHED}*"):
         shutil.rmtree(folder, ignore_errors=True)

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
-DRIFT: Final = "sampling/sampling_logp_difference/mean"
+MISMATCH_MEAN: Final = "sampling/sampling_logp_difference/mean"
 """Metric: mean distance between logged and recomputed logprobs; near 0 when the weights are those that sampled."""
-LARGEST: Final = "sampling/sampling_logp_difference/max"
+MISMATCH_MAX: Final = "sampling/sampling_logp_difference/max"
 """Metric: the largest such distance of one token."""
-K1: Final = "sampling/kl_k1"
+KL_K1: Final = "sampling/kl_k1"
 """Metric: the mean of log p_sampled - log p, the plain estimate of KL(p_sampled || p)."""
-K3: Final = "sampling/kl_k3"
+KL_K3: Final = "sampling/kl_k3"
 """Metric: the mean of r - 1 - log r for r = p / p_sampled, the same with less variance and never negative."""
-RATIO: Final = "sampling/importance_sampling_ratio/mean"
+RATIO_MEAN: Final = "sampling/importance_sampling_ratio/mean"
 """Metric: mean importance weight p / p_sampled before truncation; 1 in expectation."""
-EFFECTIVE: Final = "sampling/effective_sample_share"
+EFFECTIVE_SAMPLE_SHARE: Final = "sampling/effective_sample_share"
 """Metric: effective sample size over tokens, (sum w)^2 / (n sum w^2), of the weights before truncation; 1 on-policy."""
-_SQUARE: Final = "sampling/importance_sampling_ratio/mean_square"
+_RATIO_MEAN_SQUARE: Final = "sampling/importance_sampling_ratio/mean_square"
 
 
-def weights(log_ratio: Tensor, kind: Literal["truncate", "mask"], cap: float) -> Tensor:
+def importance_weights(log_ratio: Tensor, kind: Literal["truncate", "mask"], cap: float) -> Tensor:
     """What each token's loss counts: min(r, cap), or r where it is at most `cap` and else 0.
 
     Truncated importance sampling is that of IMPALA, arXiv 1802.01561; that it stands beside the clipped ratio is decoupled
@@ -37,24 +37,24 @@ def weights(log_ratio: Tensor, kind: Literal["truncate", "mask"], cap: float) ->
     return ratio.clamp(max=cap) if kind == "truncate" else ratio.masked_fill(ratio > cap, 0.0)
 
 
-def figures(log_ratio: Tensor, mask: Tensor) -> dict[str, float]:
+def mismatch_metrics(log_ratio: Tensor, mask: Tensor) -> dict[str, float]:
     """Means over the tokens of a micro-batch, in float64 since squares of weights grow fast."""
     log_ratio = log_ratio.double()
     ratio = log_ratio.exp()
     terms = {
-        DRIFT: log_ratio.abs(),
-        K1: -log_ratio,
-        K3: ratio - 1 - log_ratio,
-        RATIO: ratio,
-        _SQUARE: ratio.square(),
+        MISMATCH_MEAN: log_ratio.abs(),
+        KL_K1: -log_ratio,
+        KL_K3: ratio - 1 - log_ratio,
+        RATIO_MEAN: ratio,
+        _RATIO_MEAN_SQUARE: ratio.square(),
     }
     means = {name: float((term * mask).sum() / mask.sum()) for name, term in terms.items()}
-    return {**means, LARGEST: float((log_ratio.abs() * mask).max())}
+    return {**means, MISMATCH_MAX: float((log_ratio.abs() * mask).max())}
 
 
-def settled(means: Mapping[str, float]) -> dict[str, float]:
+def step_metrics(means: Mapping[str, float]) -> dict[str, float]:
     """The figures of a lesson from means over all its tokens."""
-    found = {name: value for name, value in means.items() if name != _SQUARE}
-    if _SQUARE in means:
-        found[EFFECTIVE] = means[RATIO] ** 2 / means[_SQUARE]
+    found = {name: value for name, value in means.items() if name != _RATIO_MEAN_SQUARE}
+    if _RATIO_MEAN_SQUARE in means:
+        found[EFFECTIVE_SAMPLE_SHARE] = means[RATIO_MEAN] ** 2 / means[_RATIO_MEAN_SQUARE]
     return found

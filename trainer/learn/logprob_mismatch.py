@@ -11,17 +11,17 @@ from collections.abc import Mapping
 from events.facts.errors import TrainerError
 from graph.play.weight_sync import MEAN_LIMIT
 from graph.settings.config import Config
-from trainer.data.credited_samples import Lesson
-from trainer.learn.importance import DRIFT, LARGEST
+from trainer.data.credited_samples import StepBatch
+from trainer.learn.importance import MISMATCH_MAX, MISMATCH_MEAN
 
 
-def check(lesson: Lesson, metrics: Mapping[str, float], config: Config) -> None:
+def check_mismatch(lesson: StepBatch, metrics: Mapping[str, float], config: Config) -> None:
     """Compare what was logged with what the sampling weights find.
 
     Raises:
         TrainerError: they differ by more than arithmetic can.
     """
-    for name, what, limit in ((DRIFT, "on average", MEAN_LIMIT), (LARGEST, "in one token", config.token_drift)):
+    for name, what, limit in ((MISMATCH_MEAN, "on average", MEAN_LIMIT), (MISMATCH_MAX, "in one token", config.mismatch_limit)):
         if metrics[name] > limit:
             sample = lesson.credited[0].sample
             raise TrainerError(

@@ -17,27 +17,27 @@ from structlog.contextvars import bound_contextvars
 from events.facts.errors import TrainerError
 from events.facts.log import Event, Log
 from events.facts.types import IterationFinished, PolicyProbed, PolicyUpdated, RunFinished, WeightsPruned
-from events.facts.values import Digest, StepTaken
+from events.facts.values import Digest, OptimizerStep
 from events.facts.weights import optimizer_digest
-from events.process.activity import Activity, Task
+from events.process.activity import Activity, ActivityTask
 from events.text.logging import logger
 from graph.estimate.memory import batch_tokens
-from graph.settings.threads import size
+from graph.settings.threads import weight_count
 from trainer.data import replay
-from trainer.data.credited_samples import Lesson
+from trainer.data.credited_samples import StepBatch
 from trainer.data.replay import Cursor
-from trainer.job.update_schedule import Syllabus
+from trainer.job.update_schedule import UpdateSchedule
 from trainer.learn import checkpoint, logprob_mismatch, prune
-from trainer.learn.policies import Pupil, Pupils
-from trainer.learn.step import learn, measured
-from trainer.parallel.distributed import ALONE, World
+from trainer.learn.policies import PolicyStore, TrainablePolicy
+from trainer.learn.step import evaluate_loss, take_step
+from trainer.parallel.distributed import SINGLE_PROCESS, World
 
 
 class Trainer:
     """Learns every finished iteration of one run."""
 
     def __init__(
-        self, log: Log, run: Path, syllabus: Syllabus, world: World = ALONE, *, activity: Activity | None = None
+        self, log: Log, run: Path, syllabus: UpdateSchedule, world: World = SINGLE_PROCESS, *, activity: Activity | None = None
     ) -> None:
         """Take up the work where the log says that it was left; `activity` is told how far an update is."""
         self._log = log
@@ -47,11 +47,11 @@ class Trainer:
         self._world = world
         self._activity = activity or Activity()
         self._store = run / "weights"
-        self._pupils = Pupils(self._store, syllabus.start, syllabus.config, world)
+        self._pupils = PolicyStore(self._store, syllabus.start, syllabus.config, world)
         self._places = {name: syllabus.place(name) for name in syllabus.policies}
-        if world.leads:
-            checkpoint.clean(self._store)
-            prune.remove(self._store, prune.given_up(log.read(kinds=prune.KINDS), self._config.learn))
+        if world.is_leader:
+            checkpoint.remove_unfinished(self._store)
+            prune.remove_weights(self._store, prune.pruned_digests(log.read(kinds=prune.KINDS), self._config.learn))
 
     def prepare(self) -> None:
         """Load every policy ahead of its first iteration, once there is a probe of what play may be about to serve."""
@@ -64,7 +64,7 @@ class Trainer:
     def _probe(self) -> None:
         for name, place in self._places.items():
             known = {event.fact.digest for event in self._log.read(place.stream) if isinstance(event.fact, PolicyProbed)}
-            newest = replay.lineage(self._log, name, self._start)[-1 - self._config.learn.staleness :]
+            newest = replay.policy_digests(self._log, name, self._start)[-1 - self._config.learn.staleness :]
             facts = [self._pupils.probe_stored(name, digest) for digest in dict.fromkeys(newest) if digest not in known]
             for event in self._log.append(place.stream, facts, expected=place.version) if facts else ():
                 self._places[name] = self._places[name].behind(event)
@@ -111,15 +111,15 @@ class Trainer:
                 raise
         for event in events:
             place = place.behind(event)
-            if isinstance(event.fact, WeightsPruned) and self._world.leads:
-                prune.remove(self._store, event.fact.digests)
+            if isinstance(event.fact, WeightsPruned) and self._world.is_leader:
+                prune.remove_weights(self._store, event.fact.digests)
         self._places[place.name] = place
         return events[0]
 
     def finish(self) -> None:
         """Say that it is over, if nobody else does: a run that learns from recordings has no player."""
-        if self._start.sources and not replay.over(self._log, 0):
-            iterations = len(replay.lineage(self._log, self._syllabus.policies[0], self._start)) - 1
+        if self._start.sources and not replay.is_run_over(self._log, 0):
+            iterations = len(replay.policy_digests(self._log, self._syllabus.policies[0], self._start)) - 1
             self._log.append("run", [RunFinished(iterations=iterations)])
 
     def _update(self, place: Cursor, end: Event) -> list[Event]:
@@ -129,7 +129,7 @@ class Trainer:
         self._syllabus.check("weights", place, end, digest)
         played = digest != place.digest and not place.source
         probes = [self._pupils.probe(place.name)] if played else []
-        if not self._world.leads:
+        if not self._world.is_leader:
             self._world.told()
             return [event for event in self._log.read(place.stream) if event.version > place.version]
         seconds = time.monotonic() - began
@@ -146,20 +146,20 @@ class Trainer:
             steps=tuple(steps),
             optimizer=place.optimizer if digest == place.digest else optimizer_digest(self._store / digest),
         )
-        gone = prune.dispensable(self._log.read(kinds=prune.KINDS), fact, self._config.learn)
+        gone = prune.prunable_digests(self._log.read(kinds=prune.KINDS), fact, self._config.learn)
         facts = [fact, *probes, *([WeightsPruned(digests=gone)] if gone else [])]
         observed = {"seconds": seconds, "tokens_per_second": sum(step.tokens for step in steps) / seconds}
         events = self._log.append(place.stream, facts, expected=place.version, observed=observed)
         self._world.told("appended")
         return events
 
-    def _learn(self, place: Cursor, todo: list[Lesson]) -> tuple[list[StepTaken], Digest]:
+    def _learn(self, place: Cursor, todo: list[StepBatch]) -> tuple[list[OptimizerStep], Digest]:
         if not any(lesson.credited for lesson in todo):
-            return [_idle(lesson) for lesson in todo], place.digest
+            return [_skipped_step(lesson) for lesson in todo], place.digest
         pupil = self._pupils.take(place)
-        steps: list[StepTaken] = []
+        steps: list[OptimizerStep] = []
         todo = todo * self._config.learn.epochs
-        with self._activity.task("tokens learned", sum(map(_tokens, todo))) as task:
+        with self._activity.task("tokens learned", sum(map(_token_count, todo))) as task:
             for lesson in todo:
                 fresh = not any(step.samples for step in steps)
                 step = self._step(lesson, pupil, task)
@@ -173,36 +173,36 @@ class Trainer:
     def _batch_tokens(self) -> int:
         import torch
 
-        weights = size(self._store / self._start.policies["student"])
+        weights = weight_count(self._store / self._start.policies["student"])
         return batch_tokens(self._config.learn, weights, cpu=not torch.cuda.is_available())
 
-    def _step(self, lesson: Lesson, pupil: Pupil, task: Task) -> StepTaken:
+    def _step(self, lesson: StepBatch, pupil: TrainablePolicy, task: ActivityTask) -> OptimizerStep:
         if not lesson.credited:
-            return _idle(lesson)
+            return _skipped_step(lesson)
         before = task.done
 
         def progress(done: int, of: int) -> None:
             # Others may have a share of the lesson; all are about as far.
-            task.done = before + _tokens(lesson) * done / of
+            task.done = before + _token_count(lesson) * done / of
 
-        return learn(lesson, pupil.loss, pupil.adam, self._batch_tokens, self._world, progress=progress)
+        return take_step(lesson, pupil.loss, pupil.adam, self._batch_tokens, self._world, progress=progress)
 
-    def _check_drift(self, place: Cursor, lesson: Lesson, step: StepTaken) -> None:
+    def _check_drift(self, place: Cursor, lesson: StepBatch, step: OptimizerStep) -> None:
         """Weights that sampled must find their own logprobs again."""
         digest = lesson.credited[0].sample.policy
         if digest == place.digest:
-            logprob_mismatch.check(lesson, step.metrics, self._config)
+            logprob_mismatch.check_mismatch(lesson, step.metrics, self._config)
         elif place.source == 0:
             loss = self._pupils.other(place, digest)
-            logprob_mismatch.check(lesson, measured(lesson, loss, self._batch_tokens, self._world), self._config)
+            logprob_mismatch.check_mismatch(lesson, evaluate_loss(lesson, loss, self._batch_tokens, self._world), self._config)
 
 
-def _tokens(lesson: Lesson) -> int:
+def _token_count(lesson: StepBatch) -> int:
     return sum(len(one.sample.ids) for one in lesson.credited)
 
 
-def _idle(lesson: Lesson) -> StepTaken:
-    return StepTaken(
+def _skipped_step(lesson: StepBatch) -> OptimizerStep:
+    return OptimizerStep(
         phase=lesson.phase,
         groups=lesson.groups,
         silent_groups=lesson.silent_groups,

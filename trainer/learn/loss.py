@@ -20,10 +20,10 @@ import numpy as np
 
 from events.facts.errors import TrainerError
 from graph.settings.config import LearnSettings
-from trainer.data.credited_samples import Lesson
-from trainer.data.micro_batches import Batch
-from trainer.learn.importance import figures, weights
-from trainer.parallel.fsdp import sharded
+from trainer.data.credited_samples import StepBatch
+from trainer.data.micro_batches import MicroBatch
+from trainer.learn.importance import importance_weights, mismatch_metrics
+from trainer.parallel.fsdp import is_sharded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,10 +39,10 @@ LOSSES: Final[dict[str, dict[str, str]]] = {
     "gspo": {"loss_type": "grpo", "importance_sampling_level": "sequence"},
 }
 """What TRL calls each `learn.loss`; all agree with their formulas to 1e-6, which its LUSPO and VESPO do not."""
-_VOCABULARY: Final = 2048
+_LOGITS_CHUNK: Final = 2048
 """Tokens of the vocabulary whose logits TRL's head computes at once, for up to 4096 places: 32 MiB in float32. More is slower:
 larger blocks of memory come from the kernel, page by page, each time."""
-_BY_TOKEN: Final = ("dapo", "cispo")
+_TOKEN_AVERAGED: Final = ("dapo", "cispo")
 """Losses averaged over tokens; the others are averaged over completions."""
 _METRICS: Final = {
     "entropy": "entropy",
@@ -53,7 +53,7 @@ _METRICS: Final = {
     "cispo_clip_ratio": "clip_ratio/region_mean",
 }
 """TRL's names of metrics to ours."""
-UNUSED: Final = ("bitsandbytes", "vllm", "wandb")
+HIDDEN_PACKAGES: Final = ("bitsandbytes", "vllm", "wandb")
 """What GRPOTrainer and peft load where it is installed: half of the CPU seconds that a trainer needs to start, for nothing."""
 
 
@@ -79,7 +79,7 @@ def offline() -> None:
 
 
 @contextmanager
-def unseen(packages: Sequence[str]) -> Iterator[None]:
+def hide_packages(packages: Sequence[str]) -> Iterator[None]:
     """Let nobody find these packages for a while, if they are not loaded yet."""
     hidden = {name: None for name in packages if name not in sys.modules}
     sys.modules.update(hidden)  # type: ignore[arg-type]  # None is Python's own word for a module that is not there
@@ -117,10 +117,10 @@ class PolicyLoss:
         """
         from datasets import Dataset
 
-        with unseen(UNUSED):
+        with hide_packages(HIDDEN_PACKAGES):
             from trl import GRPOTrainer
 
-        self._head = _Head(model)
+        self._head = _TemperatureHead(model)
         self._trainer: Any = GRPOTrainer(
             model,
             reward_funcs=_unused_reward,
@@ -137,16 +137,16 @@ class PolicyLoss:
         self._figures: dict[str, float] = {}
         self._learn = learn
         # Layers that compute again, or are put together from parts, cannot go on from a cache.
-        self.shares_prompts: Final = not learn.gradient_checkpointing and not sharded(model)
+        self.reads_prompt_once: Final = not learn.gradient_checkpointing and not is_sharded(model)
         """Whether a prompt is read once for all its completions in a batch, instead of with each of them."""
         self._model = model.eval()
         # TRL files its metrics by this flag. The parts stay in evaluation: under dropout the ratio would be to another policy.
         model.training = True
         if learn.gradient_checkpointing:
-            _recompute(model)
-        self._reference = None if reference is None else _Head(reference.to(model.device).eval())
+            _enable_recomputation(model)
+        self._reference = None if reference is None else _TemperatureHead(reference.to(model.device).eval())
 
-    def __call__(self, batch: Batch, lesson: Lesson) -> tuple[Tensor, dict[str, float]]:
+    def __call__(self, batch: MicroBatch, lesson: StepBatch) -> tuple[Tensor, dict[str, float]]:
         """The batch's share of the lesson's loss (with gradient), and its metrics as means over its tokens.
 
         Raises:
@@ -160,7 +160,7 @@ class PolicyLoss:
         self._inputs = self._given(batch, lesson)
         trainer = self._trainer
         # TRL divides by the number of batches that it accumulates; the lesson's average needs the lesson's size instead.
-        parts = 1.0 if self._learn.loss in _BY_TOKEN else lesson.completions / len(batch.ids)
+        parts = 1.0 if self._learn.loss in _TOKEN_AVERAGED else lesson.completions / len(batch.ids)
         trainer.current_gradient_accumulation_steps = parts
         # TRL averages the entropy over the batch's tokens, whatever the loss is averaged over.
         trainer.entropy_coef = self._learn.entropy * parts * batch.tokens / lesson.tokens
@@ -173,7 +173,7 @@ class PolicyLoss:
         kept.clear()
         return loss, {"clip_ratio/region_mean": 0.0, **metrics, **self._figures}
 
-    def _given(self, batch: Batch, lesson: Lesson) -> dict[str, Any]:
+    def _given(self, batch: MicroBatch, lesson: StepBatch) -> dict[str, Any]:
         import torch
 
         device = self._model.device
@@ -196,13 +196,15 @@ class PolicyLoss:
         found = self._score(*args, **kwargs)
         mask = self._inputs["completion_mask"]
         log_ratio = (found[0].detach() - self._inputs["sampling_per_token_logps"]) * mask
-        self._figures = figures(log_ratio, mask)
+        self._figures = mismatch_metrics(log_ratio, mask)
         if self._learn.importance != "none":
             # Without old logprobs TRL takes those just found, so that this weight is p_old / p_sampled.
-            self._inputs["importance_sampling_ratio"] = weights(log_ratio, self._learn.importance, self._learn.importance_cap)
+            self._inputs["importance_sampling_ratio"] = importance_weights(
+                log_ratio, self._learn.importance, self._learn.importance_cap
+            )
         return found
 
-    def _reference_logprobs(self, batch: Batch) -> Tensor:
+    def _reference_logprobs(self, batch: MicroBatch) -> Tensor:
         import torch
 
         assert self._reference is not None, "learn.kl needs a reference"
@@ -214,15 +216,15 @@ class PolicyLoss:
             logprobs: Tensor = self._score(model, *text, batch.ids.shape[1])[0]
         return logprobs
 
-    def _after_prompts(self, head: _Head, batch: Batch) -> Any:
+    def _after_prompts(self, head: _TemperatureHead, batch: MicroBatch) -> Any:
         """The model as TRL is to call it: with the last token of a prompt and a completion a row, the rest being read here."""
         model = head.at(batch.temperature)
         if batch.prompts.shape[1] == 1:
             return model
-        return _continued(model, batch) if self.shares_prompts else _whole(model, batch)
+        return _with_cached_prompts(model, batch) if self.reads_prompt_once else _with_full_prompts(model, batch)
 
 
-def _continued(model: Any, batch: Batch) -> Any:
+def _with_cached_prompts(model: Any, batch: MicroBatch) -> Any:
     """The model with all but the last token of every prompt read already, once for its group."""
     import torch
 
@@ -244,7 +246,7 @@ def _continued(model: Any, batch: Batch) -> Any:
     return call
 
 
-def _whole(model: Any, batch: Batch) -> Any:
+def _with_full_prompts(model: Any, batch: MicroBatch) -> Any:
     """The model that reads each completion with its prompt, padded on the right, and scores no place of the prompt."""
     import torch
 
@@ -257,13 +259,13 @@ def _whole(model: Any, batch: Batch) -> Any:
     seen, scored = torch.from_numpy(text).to(model.device), torch.from_numpy(places).to(model.device)
 
     def call(*, attention_mask: Tensor, input_ids: Tensor, **rest: Any) -> Any:
-        with _only(model.base_model, scored):
+        with _keep_positions(model.base_model, scored):
             return model(input_ids=seen, **rest)
 
     return call
 
 
-class _Head:
+class _TemperatureHead:
     """A model that scores tokens under the distribution they were sampled from; TRL fixes one temperature a model."""
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -274,7 +276,7 @@ class _Head:
     def at(self, temperature: float) -> Any:
         from trl.trainer import utils
 
-        utils._CHUNKED_LOGPROB_CHUNK_SIZE = _VOCABULARY
+        utils._CHUNKED_LOGPROB_CHUNK_SIZE = _LOGITS_CHUNK
         if temperature not in self._forward:
             self._model.forward = self._plain
             utils.add_fused_lm_head(self._model, temperature=temperature, outputs=("log_probs", "entropy"))
@@ -284,7 +286,7 @@ class _Head:
 
 
 @contextmanager
-def _only(body: Module, places: Tensor) -> Iterator[None]:
+def _keep_positions(body: Module, places: Tensor) -> Iterator[None]:
     """Let a model's body tell of these places [B, T] only, so that its head reads no others."""
 
     def chosen(_module: Module, _given: Any, found: Any) -> Any:
@@ -299,7 +301,7 @@ def _only(body: Module, places: Tensor) -> Iterator[None]:
         hook.remove()
 
 
-def _recompute(model: PreTrainedModel) -> None:
+def _enable_recomputation(model: PreTrainedModel) -> None:
     """Let the layers forget their activations; they look at their own flag, their parts at theirs."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 

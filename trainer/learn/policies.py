@@ -11,46 +11,46 @@ from pathlib import Path
 
 from events.facts.types import PolicyProbed, RunStarted
 from events.facts.values import Digest
-from events.projections.lineage import ROLES, PolicyName
+from events.projections.lineage import POLICY_ROLES, PolicyName
 from graph.settings.config import Config
 from trainer.data.replay import Cursor
 from trainer.learn import checkpoint, weight_probe
-from trainer.learn.checkpoint import Weights
+from trainer.learn.checkpoint import LoadedWeights
 from trainer.learn.loss import PolicyLoss
 from trainer.learn.step import Adam
-from trainer.parallel.distributed import ALONE, World
+from trainer.parallel.distributed import SINGLE_PROCESS, World
 
 
 @dataclass
-class Pupil:
+class TrainablePolicy:
     """A policy that can learn."""
 
-    weights: Weights
+    weights: LoadedWeights
     loss: PolicyLoss
     adam: Adam
 
 
-class Pupils:
+class PolicyStore:
     """All policies of a run, loaded when they are first asked for."""
 
-    def __init__(self, store: Path, start: RunStarted, config: Config, world: World = ALONE) -> None:
+    def __init__(self, store: Path, start: RunStarted, config: Config, world: World = SINGLE_PROCESS) -> None:
         self._store = store
         self._start = start
         self._config = config
         self._world = world
-        self._held: dict[PolicyName, Pupil] = {}
-        self._bases: dict[Digest, tuple[Weights, PolicyLoss]] = {}
+        self._held: dict[PolicyName, TrainablePolicy] = {}
+        self._bases: dict[Digest, tuple[LoadedWeights, PolicyLoss]] = {}
 
-    def prepare(self, place: Cursor) -> Pupil:
+    def prepare(self, place: Cursor) -> TrainablePolicy:
         """The policy, in memory from now on."""
         held = self._held.get(place.name)
         if held is None or held.weights.digest != place.digest:
             weights, loss = self._load(place.name, place.digest, place.optimizer, self._bases)
             adam = Adam(weights.model, self._config.learn, weights.moments, policy=place.name, taken=place.step)
-            held = self._held[place.name] = Pupil(weights, loss, adam)
+            held = self._held[place.name] = TrainablePolicy(weights, loss, adam)
         return held
 
-    def take(self, place: Cursor) -> Pupil:
+    def take(self, place: Cursor) -> TrainablePolicy:
         """The policy, to be changed: whatever happens, it is not in memory any more until it is saved."""
         pupil = self.prepare(place)
         del self._held[place.name]
@@ -58,13 +58,13 @@ class Pupils:
             pupil.weights.adapter.activate()
         return pupil
 
-    def save(self, place: Cursor, pupil: Pupil) -> Digest:
+    def save(self, place: Cursor, pupil: TrainablePolicy) -> Digest:
         """Write what was learned, and go on from there; the digest of the weights."""
         old = pupil.weights
         self._world.agree(old.model.parameters())
         state = {} if old.adapter else self._world.gather(old.model.state_dict())
         moments = self._world.gather(pupil.adam.moments())
-        saved = checkpoint.save(self._store, old.folder, state, moments, old.adapter) if self._world.leads else ""
+        saved = checkpoint.save(self._store, old.folder, state, moments, old.adapter) if self._world.is_leader else ""
         digest = Digest(self._world.told(saved))
         if digest != place.digest:
             pupil.weights = replace(old, folder=self._store / digest, digest=digest, moments=None)
@@ -73,8 +73,8 @@ class Pupils:
 
     def probe(self, name: PolicyName) -> PolicyProbed:
         """The probe of a policy that was saved; all processes have to ask."""
-        found = weight_probe.of(self._held[name].weights, self._config.learn)
-        _make_room()
+        found = weight_probe.probe(self._held[name].weights, self._config.learn)
+        _free_gpu_cache()
         return found
 
     def probe_stored(self, name: PolicyName, digest: Digest) -> PolicyProbed:
@@ -83,15 +83,15 @@ class Pupils:
         weights = checkpoint.load(self._store, first if lora.rank else digest)
         if digest != weights.digest:
             weights = checkpoint.load_adapter(weights, digest, None, policy=name, lora=lora, seed=self._config.seed)
-        return weight_probe.of(weights, self._config.learn)
+        return weight_probe.probe(weights, self._config.learn)
 
     def other(self, place: Cursor, digest: Digest) -> PolicyLoss:
         """The loss of other weights than the policy's newest, such as those that sampled."""
         return self._load(place.name, digest, None, {})[1]
 
     def _load(
-        self, name: PolicyName, digest: Digest, optimizer: Digest | None, bases: dict[Digest, tuple[Weights, PolicyLoss]]
-    ) -> tuple[Weights, PolicyLoss]:
+        self, name: PolicyName, digest: Digest, optimizer: Digest | None, bases: dict[Digest, tuple[LoadedWeights, PolicyLoss]]
+    ) -> tuple[LoadedWeights, PolicyLoss]:
         lora = self._config.learn.lora
         if not lora.rank:
             weights = checkpoint.load(self._store, digest, optimizer)
@@ -107,9 +107,9 @@ class Pupils:
         return weights, loss
 
     def _first(self, name: PolicyName) -> Digest:
-        return self._start.policies[ROLES[name][0]]
+        return self._start.policies[POLICY_ROLES[name][0]]
 
-    def _loss(self, name: PolicyName, weights: Weights) -> PolicyLoss:
+    def _loss(self, name: PolicyName, weights: LoadedWeights) -> PolicyLoss:
         play, settings = self._config.play, self._config.learn
         reference = None
         if settings.kl:
@@ -127,7 +127,7 @@ class Pupils:
         )
 
 
-def _make_room() -> None:
+def _free_gpu_cache() -> None:
     """Give back what an update needed of a GPU besides weights and moments: a model server may share it."""
     import torch
 

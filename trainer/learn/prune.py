@@ -32,7 +32,7 @@ KINDS: Final = ("run_started", "iteration_started", "policy_served", "policy_upd
 
 
 @dataclass
-class _Shelf:
+class _WeightsUse:
     """What a log says of its weights."""
 
     keep: LearnSettings
@@ -78,27 +78,27 @@ class _Shelf:
         return kept
 
 
-def dispensable(events: Iterable[Event], update: PolicyUpdated, keep: LearnSettings) -> tuple[Digest, ...]:
+def prunable_digests(events: Iterable[Event], update: PolicyUpdated, keep: LearnSettings) -> tuple[Digest, ...]:
     """The weights that may be given up with an update that is about to be appended, oldest first."""
-    shelf = _shelf(events, keep)
+    shelf = _fold(events, keep)
     shelf.add(update)
     made = dict.fromkeys(one.digest for updates in shelf.made.values() for one in updates)
     return tuple(digest for digest in made if digest not in shelf.needed() and digest not in shelf.pruned)
 
 
-def given_up(events: Iterable[Event], keep: LearnSettings) -> tuple[Digest, ...]:
+def pruned_digests(events: Iterable[Event], keep: LearnSettings) -> tuple[Digest, ...]:
     """All weights that a log has given up and not made again since, oldest first."""
-    return tuple(_shelf(events, keep).pruned)
+    return tuple(_fold(events, keep).pruned)
 
 
-def remove(store: Path, digests: Iterable[Digest]) -> None:
+def remove_weights(store: Path, digests: Iterable[Digest]) -> None:
     """Remove these weights, as far as they are there."""
     for digest in digests:
         shutil.rmtree(store / digest, ignore_errors=True)
 
 
-def _shelf(events: Iterable[Event], keep: LearnSettings) -> _Shelf:
-    shelf = _Shelf(keep)
+def _fold(events: Iterable[Event], keep: LearnSettings) -> _WeightsUse:
+    shelf = _WeightsUse(keep)
     for event in events:
         shelf.add(event.fact)
     return shelf

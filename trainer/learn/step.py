@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from events.facts.errors import TrainerError
-from events.facts.values import StepTaken
-from events.facts.weights import OPTIMIZER
+from events.facts.values import OptimizerStep
+from events.facts.weights import OPTIMIZER_FILE
 from graph.settings.config import LearnSettings
-from trainer.data.credited_samples import Lesson
-from trainer.data.micro_batches import batches
-from trainer.learn.importance import LARGEST, settled
-from trainer.parallel.distributed import ALONE, World
-from trainer.parallel.fsdp import part, sharded, whole
+from trainer.data.credited_samples import StepBatch
+from trainer.data.micro_batches import micro_batches_of
+from trainer.learn.importance import MISMATCH_MAX, step_metrics
+from trainer.parallel.distributed import SINGLE_PROCESS, World
+from trainer.parallel.fsdp import full_tensor, is_sharded, local_shard
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,7 @@ BETAS: Final = (0.9, 0.98)
 """Decay of AdamW's moments: that of the pocket model's pretraining, whose second moments are carried on."""
 Progress = Callable[[int, int], None]
 """Told after every forward and backward pass how many completion tokens are done, and of how many."""
-_SECOND: Final = {"adamw": "exp_avg_sq", "adamw_8bit": "state2"}
+_SECOND_MOMENT: Final = {"adamw": "exp_avg_sq", "adamw_8bit": "state2"}
 """What each optimizer calls its second moments."""
 
 
@@ -65,10 +65,10 @@ class Adam:
         self._settings = settings
         self._rate = settings.rate_of(policy)
         self._taken = taken
-        self._torch = _cold(list(self._parameters.values()), settings)
+        self._torch = _new_optimizer(list(self._parameters.values()), settings)
         self.steps = 0
         """Steps that the moments are made of."""
-        others = {f".{name}" for kind, name in _SECOND.items() if kind != settings.optimizer}
+        others = {f".{name}" for kind, name in _SECOND_MOMENT.items() if kind != settings.optimizer}
         if carried is not None and not any(name.endswith(tuple(others)) for name in carried):
             self._take_up(carried)
 
@@ -81,12 +81,14 @@ class Adam:
                 for key, blank in _moments(state).items():
                     value = carried.get(f"{name}.{key}", blank) if key == "exp_avg" else carried[f"{name}.{key}"]
                     if value.shape != blank.shape:
-                        raise TrainerError(f"The optimizer's moments of {name} have another shape; restore {OPTIMIZER}")
-                    state[key] = part(value, blank)
+                        raise TrainerError(f"The optimizer's moments of {name} have another shape; restore {OPTIMIZER_FILE}")
+                    state[key] = local_shard(value, blank)
         except KeyError as error:
-            raise TrainerError(f"{OPTIMIZER} has no {error}; restore it, or start a run from weights without it") from error
+            raise TrainerError(
+                f"{OPTIMIZER_FILE} has no {error}; restore it, or start a run from weights without it"
+            ) from error
 
-    def step(self, world: World = ALONE) -> dict[str, float]:
+    def step(self, world: World = SINGLE_PROCESS) -> dict[str, float]:
         """Add up and clip the gradients, take one step, forget them.
 
         Raises:
@@ -95,13 +97,17 @@ class Adam:
         import torch
 
         world.add(self._parameters.values())
-        norm = float(whole(torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._settings.max_grad_norm)))
+        norm = float(full_tensor(torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._settings.max_grad_norm)))
         if not math.isfinite(norm):
             raise TrainerError(
                 f"The gradient norm is {norm} at Adam step {self.steps + 1}, and a run keeps its settings; start a new one with"
                 " a lower learn.learning_rate, or learn what was played by python -m trainer.run --offline RUN with --set"
             )
-        rate = self._rate * min(1.0, (self.steps + 1) / max(1, self._settings.warm_up)) * decay(self._settings, self._taken)
+        rate = (
+            self._rate
+            * min(1.0, (self.steps + 1) / max(1, self._settings.warm_up))
+            * schedule_factor(self._settings, self._taken)
+        )
         self._torch.param_groups[0]["lr"] = rate
         self._torch.step()
         self._torch.zero_grad()
@@ -120,19 +126,19 @@ class Adam:
         return found
 
 
-def decay(settings: LearnSettings, taken: int) -> float:
+def schedule_factor(settings: LearnSettings, taken: int) -> float:
     """The share of the learning rate that the schedule leaves for the next step, after so many of the run."""
-    part = min(1.0, taken / settings.schedule_steps)
+    local_shard = min(1.0, taken / settings.schedule_steps)
     match settings.schedule:
         case "constant":
             return 1.0
         case "linear":
-            return 1.0 - part
+            return 1.0 - local_shard
         case "cosine":
-            return (1.0 + math.cos(math.pi * part)) / 2
+            return (1.0 + math.cos(math.pi * local_shard)) / 2
 
 
-def _cold(parameters: list[Parameter], settings: LearnSettings) -> Optimizer:
+def _new_optimizer(parameters: list[Parameter], settings: LearnSettings) -> Optimizer:
     """The optimizer, with moments of zeros."""
     import torch
 
@@ -142,7 +148,7 @@ def _cold(parameters: list[Parameter], settings: LearnSettings) -> Optimizer:
             moments = {name: torch.zeros_like(value) for name in ("exp_avg", "exp_avg_sq")}
             found.state[value] = {"step": torch.tensor(0.0), **moments}
         return found
-    if any(map(sharded, parameters)):
+    if any(map(is_sharded, parameters)):
         raise TrainerError(f"learn.optimizer = {settings.optimizer} cannot hold moments in parts; take adamw, or do not shard")
     try:
         from bitsandbytes.optim import AdamW8bit
@@ -161,16 +167,22 @@ def _moments(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if name != "step" and not name.startswith("qmap")}
 
 
-def ignored(done: int, total: int) -> None:
+def ignore_progress(done: int, total: int) -> None:
     """A progress that nobody is told."""
 
 
-def learn(
-    lesson: Lesson, loss: PolicyLoss, adam: Adam, batch_tokens: int, world: World = ALONE, *, progress: Progress = ignored
-) -> StepTaken:
+def take_step(
+    lesson: StepBatch,
+    loss: PolicyLoss,
+    adam: Adam,
+    batch_tokens: int,
+    world: World = SINGLE_PROCESS,
+    *,
+    progress: Progress = ignore_progress,
+) -> OptimizerStep:
     """Take the optimizer step of a lesson, or none where it has no signal."""
-    metrics = measured(lesson, loss, batch_tokens, world, learning=True, progress=progress)
-    return StepTaken(
+    metrics = evaluate_loss(lesson, loss, batch_tokens, world, learning=True, progress=progress)
+    return OptimizerStep(
         phase=lesson.phase,
         groups=lesson.groups,
         silent_groups=lesson.silent_groups,
@@ -182,24 +194,26 @@ def learn(
     )
 
 
-def measured(
-    lesson: Lesson,
+def evaluate_loss(
+    lesson: StepBatch,
     loss: PolicyLoss,
     batch_tokens: int,
-    world: World = ALONE,
+    world: World = SINGLE_PROCESS,
     *,
     learning: bool = False,
-    progress: Progress = ignored,
+    progress: Progress = ignore_progress,
 ) -> dict[str, float]:
     """The loss of a lesson and its metrics, nothing of nothing; `learning` leaves the gradient in the weights."""
     import torch
 
     sums = {"loss": 0.0, "tokens": 0.0}
-    largest = {LARGEST: 0.0}
-    shared = loss.shares_prompts
-    passes = [(batch, 1) for batch in batches(world.share(lesson.credited), batch_tokens, shared=shared)]
+    largest = {MISMATCH_MAX: 0.0}
+    shared = loss.reads_prompt_once
+    passes = [(batch, 1) for batch in micro_batches_of(world.share(lesson.credited), batch_tokens, shared=shared)]
     # Where others make more, a process computes the first completion again, which does not count.
-    passes += [(batch, 0) for batch in batches(lesson.credited[:1], batch_tokens, shared=shared)] * world.missing(len(passes))
+    passes += [(batch, 0) for batch in micro_batches_of(lesson.credited[:1], batch_tokens, shared=shared)] * world.missing(
+        len(passes)
+    )
     done, most = 0, sum(batch.tokens for batch, _ in passes)
     for batch, weight in passes:
         with torch.set_grad_enabled(learning):
@@ -208,7 +222,7 @@ def measured(
             (share * weight).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         sums["loss"] += float(share.detach()) * weight
         sums["tokens"] += batch.tokens * weight
-        largest[LARGEST] = max(largest[LARGEST], metrics.pop(LARGEST) * weight)
+        largest[MISMATCH_MAX] = max(largest[MISMATCH_MAX], metrics.pop(MISMATCH_MAX) * weight)
         for name, value in metrics.items():
             sums[name] = sums.get(name, 0.0) + value * batch.tokens * weight
         done += batch.tokens
@@ -217,4 +231,4 @@ def measured(
     total, tokens = sums.pop("loss"), sums.pop("tokens")
     if not tokens:
         return {}
-    return {"loss": total, **settled({name: value / tokens for name, value in sums.items()}), **world.largest(largest)}
+    return {"loss": total, **step_metrics({name: value / tokens for name, value in sums.items()}), **world.largest(largest)}

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from events.facts.errors import BadInput, TrainerError
-from events.facts.log import Say, silent
-from events.facts.values import Digest, Source
+from events.facts.log import ProgressCallback, ignore_progress
+from events.facts.values import Digest, SourceLog
 from events.facts.weights import weights_digest
-from graph.settings.threads import suitable
-from trainer.data.preferences import Answer, Preference
+from graph.settings.threads import default_threads
+from trainer.data.preferences import PassedCompletion, PreferencePair
 from trainer.learn.loss import offline
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _NOT_COPIED = (".safetensors", ".index.json", ".bin", ".md")
 
 
 @dataclass(frozen=True)
-class Tuning:
+class TuningSettings:
     """How a model is tuned."""
 
     learning_rate: float
@@ -46,7 +46,12 @@ class Tuning:
 
 
 def sft(
-    model: Path, answers: Sequence[Answer], sources: Sequence[Source], tuning: Tuning, out: Path, say: Say = silent
+    model: Path,
+    answers: Sequence[PassedCompletion],
+    sources: Sequence[SourceLog],
+    tuning: TuningSettings,
+    out: Path,
+    say: ProgressCallback = ignore_progress,
 ) -> Digest:
     """Tune a model on answers, and give the digest of what lies in `out` then; `say` is told of optimizer steps.
 
@@ -56,15 +61,23 @@ def sft(
     """
     from trl import SFTConfig, SFTTrainer
 
-    rows = [{"input_ids": [*one.prompt, *one.ids], "labels": [*(-100 for _ in one.prompt), *one.ids]} for one in _some(answers)]
+    rows = [
+        {"input_ids": [*one.prompt, *one.ids], "labels": [*(-100 for _ in one.prompt), *one.ids]}
+        for one in _require_rows(answers)
+    ]
     weights, tokenizer = _load(model)
     settings = SFTConfig(**_arguments(tuning, out), max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
     trainer = SFTTrainer(weights, args=settings, train_dataset=_dataset(rows), processing_class=tokenizer)
-    return _save(_trained(trainer, say), model, out, {"method": "sft", **asdict(tuning), "examples": len(rows)}, sources)
+    return _save(_train(trainer, say), model, out, {"method": "sft", **asdict(tuning), "examples": len(rows)}, sources)
 
 
 def dpo(
-    model: Path, pairs: Sequence[Preference], sources: Sequence[Source], tuning: Tuning, out: Path, say: Say = silent
+    model: Path,
+    pairs: Sequence[PreferencePair],
+    sources: Sequence[SourceLog],
+    tuning: TuningSettings,
+    out: Path,
+    say: ProgressCallback = ignore_progress,
 ) -> Digest:
     """Tune a model on preferences; as `sft`."""
     from trl import DPOConfig, DPOTrainer
@@ -77,17 +90,17 @@ def dpo(
 
     rows = [
         {"prompt_ids": list(one.prompt), "chosen_ids": list(one.chosen), "rejected_ids": list(one.rejected)}
-        for one in _some(pairs)
+        for one in _require_rows(pairs)
     ]
     weights, tokenizer = _load(model)
     settings = DPOConfig(**_arguments(tuning, out), max_length=None, beta=tuning.beta)
     trainer = Sampled(
         weights, ref_model=_load(model)[0], args=settings, train_dataset=_dataset(rows), processing_class=tokenizer
     )
-    return _save(_trained(trainer, say), model, out, {"method": "dpo", **asdict(tuning), "examples": len(rows)}, sources)
+    return _save(_train(trainer, say), model, out, {"method": "dpo", **asdict(tuning), "examples": len(rows)}, sources)
 
 
-def _some(rows: Sequence[Any]) -> Sequence[Any]:
+def _require_rows(rows: Sequence[Any]) -> Sequence[Any]:
     if not rows:
         raise BadInput("The logs hold nothing to tune on: no attempt passed, or none failed beside it; play longer")
     return rows
@@ -110,7 +123,7 @@ def _load(model: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         raise BadInput(f"The model in {model} cannot be loaded ({error}); check the folder") from error
 
 
-def _arguments(tuning: Tuning, out: Path) -> dict[str, Any]:
+def _arguments(tuning: TuningSettings, out: Path) -> dict[str, Any]:
     import torch
 
     return {
@@ -130,7 +143,7 @@ def _arguments(tuning: Tuning, out: Path) -> dict[str, Any]:
     }
 
 
-def _trained(trainer: Any, say: Say) -> Any:
+def _train(trainer: Any, say: ProgressCallback) -> Any:
     from transformers import PrinterCallback, TrainerCallback
 
     class Told(TrainerCallback):  # type: ignore[misc]  # transformers has no types
@@ -145,7 +158,7 @@ def _trained(trainer: Any, say: Say) -> Any:
     return trainer.model
 
 
-def _save(model: Any, parent: Path, out: Path, how: dict[str, Any], sources: Sequence[Source]) -> Digest:
+def _save(model: Any, parent: Path, out: Path, how: dict[str, Any], sources: Sequence[SourceLog]) -> Digest:
     folder = _unfinished(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -170,7 +183,7 @@ def _unfinished(out: Path) -> Path:
     return out.absolute().with_name(f".new-{out.name}-{os.getpid()}")
 
 
-def prepare(model: Path, out: Path) -> None:
+def prepare_process(model: Path, out: Path) -> None:
     """Before anything heavy is imported: quiet libraries, the threads that suit the model, and a place for the result.
 
     Raises:
@@ -188,4 +201,4 @@ def prepare(model: Path, out: Path) -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     import torch
 
-    torch.set_num_threads(suitable(model))
+    torch.set_num_threads(default_threads(model))

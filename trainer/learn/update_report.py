@@ -13,26 +13,26 @@ from typing import TextIO
 
 from rich.console import Console
 
-from events.cli.output import reporting
+from events.cli.output import show_activity
 from events.facts.log import Event, Log
 from events.facts.types import PolicyUpdated
-from events.process.activity import LOGGED_S, Activity, told
+from events.process.activity import LOG_INTERVAL_S, Activity, report_activity
 from events.projections.run_summary import RunSummary
-from events.reports.learning import heading, step_lines
-from events.reports.training_warnings import Key, Symptom, diagnose
+from events.reports.learning import step_header, step_lines
+from events.reports.training_warnings import Key, TrainingWarning, diagnose
 from events.text.logging import logger
-from graph.play.trainer_process import PROGRESS
+from graph.play.trainer_process import PROGRESS_FILE
 
 
 @contextmanager
-def telling(folder: Path, screen: Console | None) -> Iterator[Activity]:
+def report_training(folder: Path, screen: Console | None) -> Iterator[Activity]:
     """Tell what the trainer does: every second in a file of the run, every half minute in the log, now and then on a screen.
 
     Args:
         folder: the run's.
         screen: where people look; None: nobody does.
     """
-    file, fresh = folder / PROGRESS, folder / f"{PROGRESS}.new"
+    file, fresh = folder / PROGRESS_FILE, folder / f"{PROGRESS_FILE}.new"
     activity = Activity()
 
     def write(line: str) -> None:
@@ -43,14 +43,14 @@ def telling(folder: Path, screen: Console | None) -> Iterator[Activity]:
 
     with ExitStack() as stack:
         stack.callback(lambda: file.unlink(missing_ok=True))
-        stack.enter_context(told(activity, write, 1.0, idle=True))
-        stack.enter_context(told(activity, lambda line: logger().info("progress", doing=line), LOGGED_S))
+        stack.enter_context(report_activity(activity, write, 1.0, idle=True))
+        stack.enter_context(report_activity(activity, lambda line: logger().info("progress", doing=line), LOG_INTERVAL_S))
         if screen is not None:
-            stack.enter_context(reporting(activity, screen))
+            stack.enter_context(show_activity(activity, screen))
         yield activity
 
 
-class Reporter:
+class UpdateReporter:
     """Tells of the updates of a run on a screen and in the operational log."""
 
     def __init__(self, log: Log, screen: TextIO | TextIOBase) -> None:
@@ -69,13 +69,13 @@ class Reporter:
             if passed.position == event.position:
                 break
         if first:
-            self._print(heading())
+            self._print(step_header())
         for line in step_lines(self._summary, self._summary.updates[-1]):
             self._print(line)
-        logger().info("policy_updated", **pairs(event))
+        logger().info("policy_updated", **update_fields(event))
         self._warn(diagnose(self._summary))
 
-    def _warn(self, symptoms: list[Symptom]) -> None:
+    def _warn(self, symptoms: list[TrainingWarning]) -> None:
         """Say of each symptom when it begins, not for as long as it lasts."""
         for symptom in symptoms:
             if symptom.key not in self._known:
@@ -87,7 +87,7 @@ class Reporter:
         print(line, file=self._screen)
 
 
-def pairs(event: Event) -> dict[str, str | int | float]:
+def update_fields(event: Event) -> dict[str, str | int | float]:
     """What matters of an update, by name."""
     fact = event.fact
     assert isinstance(fact, PolicyUpdated)

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from events.facts.errors import TrainerError
 from trainer.parallel import fsdp
-from trainer.parallel.fsdp import Stage
+from trainer.parallel.fsdp import ShardingStage
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module, Parameter
 
 _Item = TypeVar("_Item")
-_WORD: Final = 128
+_MESSAGE_BYTES: Final = 128
 """Bytes of what the leader can tell at once."""
-_PATIENCE: Final = timedelta(days=30)
+_TIMEOUT: Final = timedelta(days=30)
 """How long processes wait for the leader, who may wait for play; a dead one is noticed at once."""
 _PREFIXES: Final = ("ACCELERATE_", "FSDP_", "TORCHELASTIC_")
 _NAMES: Final = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK")
@@ -37,7 +37,7 @@ class World:
     rank: int = 0
     """Which one this is."""
     size: int = 1
-    stage: Stage = 0
+    stage: ShardingStage = 0
     """What of the weights is in parts."""
 
     @classmethod
@@ -51,7 +51,7 @@ class World:
             BadInput: weights are to be sharded in a way that is not ours.
         """
         size = int(os.environ.get("WORLD_SIZE", "1"))
-        stage = fsdp.stage(os.environ)
+        stage = fsdp.sharding_stage(os.environ)
         if size == 1 or "RANK" not in os.environ:
             return cls()
         rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
@@ -61,13 +61,13 @@ class World:
         from torch import distributed
 
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        distributed.init_process_group(backend, rank=rank, world_size=size, timeout=_PATIENCE)
+        distributed.init_process_group(backend, rank=rank, world_size=size, timeout=_TIMEOUT)
         for name in [name for name in os.environ if name in _NAMES or name.startswith(_PREFIXES)]:
             del os.environ[name]
         return cls(rank, size, stage)
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether this process writes."""
         return self.rank == 0
 
@@ -85,7 +85,7 @@ class World:
         import torch
         from torch import distributed
 
-        said = torch.frombuffer(bytearray(word.encode().ljust(_WORD)), dtype=torch.uint8).clone()
+        said = torch.frombuffer(bytearray(word.encode().ljust(_MESSAGE_BYTES)), dtype=torch.uint8).clone()
         distributed.broadcast(said, src=0)
         return bytes(said.tolist()).decode().rstrip()
 
@@ -125,7 +125,7 @@ class World:
             return
         from torch import distributed
 
-        whole = [value.grad for value in parameters if value.grad is not None and not fsdp.sharded(value)]
+        whole = [value.grad for value in parameters if value.grad is not None and not fsdp.is_sharded(value)]
         for one in [distributed.all_reduce(gradient, async_op=True) for gradient in whole]:
             one.wait()
 
@@ -135,7 +135,7 @@ class World:
         Raises:
             TrainerError: they differ.
         """
-        whole = [] if self.size == 1 else [value.detach() for value in parameters if not fsdp.sharded(value)]
+        whole = [] if self.size == 1 else [value.detach() for value in parameters if not fsdp.is_sharded(value)]
         if not whole:
             return
         import torch
@@ -161,11 +161,11 @@ class World:
         """Tensors in whole, in the leader's main memory; nothing in the other processes, which have to ask as well."""
         found: dict[str, Tensor] = {}
         for name, value in tensors.items():
-            whole = fsdp.whole(value.detach())
-            if self.leads:
+            whole = fsdp.full_tensor(value.detach())
+            if self.is_leader:
                 found[name] = whole.cpu()
         return found
 
 
-ALONE: Final = World()
+SINGLE_PROCESS: Final = World()
 """One process, the default."""

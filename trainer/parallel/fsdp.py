@@ -16,48 +16,48 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-Stage = Literal[0, 2, 3]
+ShardingStage = Literal[0, 2, 3]
 """As ZeRO counts: 0 nothing is in parts, 2 gradients and moments, 3 weights as well."""
 
 
-def stage(environment: Mapping[str, str]) -> Stage:
+def sharding_stage(environment: Mapping[str, str]) -> ShardingStage:
     """What `accelerate launch` asks for.
 
     Raises:
         BadInput: something that the trainer does not do.
     """
-    if _true(environment, "ACCELERATE_USE_DEEPSPEED"):
+    if _is_true(environment, "ACCELERATE_USE_DEEPSPEED"):
         raise BadInput(
             "ACCELERATE_USE_DEEPSPEED asks for DeepSpeed, which would own the optimizer and its state;"
             " take docs/accelerate/zero2.yaml or zero3.yaml, which shard as ZeRO does, by FSDP2"
         )
-    if not _true(environment, "ACCELERATE_USE_FSDP"):
+    if not _is_true(environment, "ACCELERATE_USE_FSDP"):
         return 0
-    if environment.get("FSDP_VERSION") != "2" or _true(environment, "FSDP_OFFLOAD_PARAMS"):
+    if environment.get("FSDP_VERSION") != "2" or _is_true(environment, "FSDP_OFFLOAD_PARAMS"):
         raise BadInput(
             "FSDP is asked for in version 1 or with offloading; launch with docs/accelerate/zero2.yaml or zero3.yaml"
         )
-    return 3 if _true(environment, "FSDP_RESHARD_AFTER_FORWARD") else 2
+    return 3 if _is_true(environment, "FSDP_RESHARD_AFTER_FORWARD") else 2
 
 
-def _true(environment: Mapping[str, str], name: str) -> bool:
+def _is_true(environment: Mapping[str, str], name: str) -> bool:
     return environment.get(name, "").lower() in ("true", "1")
 
 
-def shard(model: Module, stage: Stage) -> None:
+def shard(model: Module, sharding_stage: ShardingStage) -> None:
     """Leave of the model what is this process's part, layer by layer; the embeddings make one part."""
     from torch.distributed.fsdp import FSDPModule, fully_shard
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     for layer in [*(one for one in model.modules() if isinstance(one, GradientCheckpointingLayer)), model]:
-        fully_shard(layer, reshard_after_forward=stage == 3 and layer is not model)
+        fully_shard(layer, reshard_after_forward=sharding_stage == 3 and layer is not model)
         assert isinstance(layer, FSDPModule)
         # A plain sum, which every backend can do.
         layer.set_gradient_divide_factor(1.0)
         layer.set_force_sum_reduction_for_comms(True)
 
 
-def take_apart(model: Module) -> None:
+def reshard(model: Module) -> None:
     """Put every layer that was put together without a gradient back in parts; one with a gradient is when that is computed."""
     from torch.distributed.fsdp import FSDPModule
 
@@ -66,7 +66,7 @@ def take_apart(model: Module) -> None:
             layer.reshard()
 
 
-def sharded(value: Tensor | Module) -> bool:
+def is_sharded(value: Tensor | Module) -> bool:
     """Whether it is in parts."""
     from torch.distributed.fsdp import FSDPModule
     from torch.distributed.tensor import DTensor
@@ -74,14 +74,14 @@ def sharded(value: Tensor | Module) -> bool:
     return isinstance(value, DTensor | FSDPModule)
 
 
-def whole(value: Tensor) -> Tensor:
+def full_tensor(value: Tensor) -> Tensor:
     """All of a tensor; if it is in parts, all processes have to ask."""
     from torch.distributed.tensor import DTensor
 
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def part(value: Tensor, like: Tensor) -> Tensor:
+def local_shard(value: Tensor, like: Tensor) -> Tensor:
     """A copy of a whole tensor, or of this process's part of it, as `like` is."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 

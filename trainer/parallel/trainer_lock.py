@@ -19,7 +19,7 @@ from events.facts.errors import BadInput
 
 
 @contextmanager
-def alone(run: Path, *, patience_s: float = 0) -> Iterator[None]:
+def exclusive_trainer(run: Path, *, patience_s: float = 0) -> Iterator[None]:
     """Hold the run's lock, waiting `patience_s` for it.
 
     Raises:
@@ -27,7 +27,7 @@ def alone(run: Path, *, patience_s: float = 0) -> Iterator[None]:
     """
     with (run / "trainer.lock").open("a+") as file:
         deadline = time.monotonic() + patience_s
-        while not _locked(file):
+        while not _try_lock(file):
             if time.monotonic() >= deadline:
                 file.seek(0)
                 holder = file.read().strip() or "unknown"
@@ -39,7 +39,7 @@ def alone(run: Path, *, patience_s: float = 0) -> Iterator[None]:
         yield
 
 
-def _locked(file: TextIO) -> bool:
+def _try_lock(file: TextIO) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -48,7 +48,7 @@ def _locked(file: TextIO) -> bool:
 
 
 @contextmanager
-def quiet(path: Path) -> Iterator[TextIO]:
+def redirect_output(path: Path) -> Iterator[TextIO]:
     """Send standard output and error of the whole process to the file, and give back the screen that was standard error."""
     sys.stdout.flush()
     sys.stderr.flush()

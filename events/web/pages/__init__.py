@@ -23,9 +23,9 @@ from events.web.pages import (
     search,
     suspicion,
 )
-from events.web.view.page import Asked, Page
+from events.web.view.page import Page, PageRequest
 
-MakePage = Callable[[Asked], Page]
+MakePage = Callable[[PageRequest], Page]
 
 PAGES: Final[Mapping[str, MakePage]] = {
     "/": runs.page,
@@ -40,6 +40,6 @@ PAGES: Final[Mapping[str, MakePage]] = {
     "/runs/{run}/policies": policies.page,
     "/runs/{run}/policies/{digest}": policy.page,
     "/runs/{run}/events": log.page,
-    "/runs/{run}/events/{position:int}": log.one,
+    "/runs/{run}/events/{position:int}": log.event_page,
     "/compare": compare.page,
 }

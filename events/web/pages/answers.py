@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from events.facts.log import Event, Readable
-from events.facts.rollouts import unpack
+from events.facts.log import Event, ReadableLog
+from events.facts.rollouts import unpack_rollouts
 from events.facts.types import AttemptsMade, AttemptsVerified, QuestionProposed, RewardGiven
 from events.facts.values import Digest, Verdict
-from events.index.rows import Answers as Asking
-from events.index.rows import Appearance
+from events.index.rows import AppearanceEntry
+from events.index.rows import AttemptsEntry as Asking
 from events.text.safe_text import one_line
-from events.web.pages.attempt import place
-from events.web.view.not_there import NotThere
-from events.web.view.page import Asked, Page
+from events.web.pages.attempt import parse_index
+from events.web.view.not_there import NotFound
+from events.web.view.page import Page, PageRequest
 
 ROWS: Final = 100
 """Answers on a page."""
@@ -26,7 +26,7 @@ _FENCE: Final = "```"
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnswerRow:
     """One of the answers."""
 
     index: int
@@ -40,19 +40,19 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Answers:
+class AnswersPage:
     """A prompt and its answers."""
 
     stream: str
     version: int
     asking: Asking | None
     """What is known about all of them together; None where the teacher was asked ..."""
-    proposal: Appearance | None
+    proposal: AppearanceEntry | None
     """... and wrote this."""
     policy: Digest
     """Who answered."""
     prompt: str
-    answers: list[Answer]
+    answers: list[AnswerRow]
     """Those on this page."""
     count: int
     different: int
@@ -61,22 +61,22 @@ class Answers:
     """The first answer that is shown."""
 
 
-def page(asked: Asked) -> Page:
+def page(asked: PageRequest) -> Page:
     """See the module."""
-    run, stream, version = asked.run, asked.path["stream"], place(asked.path["version"])
+    run, stream, version = asked.run, asked.path["stream"], parse_index(asked.path["version"])
     asking, proposal = run.index.answers_at(stream, version), run.index.appearance(stream, version)
     known = asking or proposal
     events = list(_about(run.log, stream, version, known.position)) if known is not None else []
     made = events[0].fact if events else None
     if not isinstance(made, AttemptsMade | QuestionProposed):
         where = f"nothing was answered at version {version} of {stream!r}, as far as the log is read"
-        raise NotThere(f"{where}; begin at a question and follow its answers")
+        raise NotFound(f"{where}; begin at a question and follow its answers")
     texts = [str(text) for text in json.loads(run.log.get(made.generation.texts))]
     prompt = run.log.get(made.generation.prompt).decode("utf-8", "surrogatepass")
     first = asked.whole("first", 0) or 0
-    lengths = [len(ids) for ids in unpack(run.log.get(made.generation.tokens)).ids]
+    lengths = [len(ids) for ids in unpack_rollouts(run.log.get(made.generation.tokens)).ids]
     rows = _answers(texts, lengths, events)
-    model = Answers(
+    model = AnswersPage(
         stream,
         version,
         asking,
@@ -91,7 +91,7 @@ def page(asked: Asked) -> Page:
     return Page("answers.html", f"Answers {stream}:{version}", model)
 
 
-def _about(log: Readable, stream: str, version: int, position: int) -> Iterator[Event]:
+def _about(log: ReadableLog, stream: str, version: int, position: int) -> Iterator[Event]:
     """What was answered, and the verdicts and rewards it got."""
     for event in log.read(stream, after=position - 1):
         match event.fact:
@@ -101,7 +101,7 @@ def _about(log: Readable, stream: str, version: int, position: int) -> Iterator[
                 yield event
 
 
-def _answers(texts: list[str], lengths: list[int], events: list[Event]) -> list[Answer]:
+def _answers(texts: list[str], lengths: list[int], events: list[Event]) -> list[AnswerRow]:
     verdicts: dict[int, Verdict] = {}
     rewards: dict[int, float] = {}
     for event in events:
@@ -112,7 +112,7 @@ def _answers(texts: list[str], lengths: list[int], events: list[Event]) -> list[
                 rewards = dict(enumerate(given))
     first: dict[str, int] = {}
     return [
-        Answer(
+        AnswerRow(
             index,
             _beginning(text),
             lengths[index],

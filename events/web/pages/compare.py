@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from events.export.charts import compared, figures
+from events.export.charts import compare_figures, figures
 from events.facts.errors import BadInput
 from events.projections.run_summary import RunSummary
 from events.web.pages.run import headlines
-from events.web.view.page import Asked, Page
-from events.web.view.run_handle import Viewed
-from events.web.view.settings import settings
+from events.web.view.page import Page, PageRequest
+from events.web.view.run_handle import RunHandle
+from events.web.view.settings import flat_settings
 
 MOST: Final = 6
 """Runs that can be told apart in one figure."""
@@ -19,7 +19,7 @@ CHOICE: Final = 200
 """Runs to choose from that are listed."""
 
 
-def page(asked: Asked) -> Page:
+def page(asked: PageRequest) -> Page:
     """See the module."""
     slugs = list(dict.fromkeys(slug for slug in asked.query.getlist("run") if slug))
     if len(slugs) > MOST:
@@ -30,14 +30,14 @@ def page(asked: Asked) -> Page:
         "runs": [{"name": run.name, "slug": run.slug, "state": run.state} for run in runs],
         "choice": [{"name": run.name, "slug": run.slug} for run in asked.viewer.runs()[:CHOICE]],
         "most": MOST,
-        "settings": _different([settings(summary) for summary in summaries]),
+        "settings": _different([flat_settings(summary) for summary in summaries]),
         "numbers": _numbers(summaries),
-        "figures": compared(dict(zip(_names(runs), (run.derived(figures) for run in runs), strict=True))),
+        "figures": compare_figures(dict(zip(_names(runs), (run.derived(figures) for run in runs), strict=True))),
     }
     return Page("compare.html", "Compare runs", model)
 
 
-def _names(runs: list[Viewed]) -> list[str]:
+def _names(runs: list[RunHandle]) -> list[str]:
     """Names as people know them, where they tell the runs apart."""
     names = [run.name for run in runs]
     return names if len(set(names)) == len(names) else [run.slug for run in runs]

@@ -9,12 +9,12 @@ from typing import Final
 from events.export.charts import Figure, Series
 from events.facts.values import Question, QuestionId
 from events.index.reader import Index
-from events.index.rows import Gap, Goalpost
-from events.projections.best_answer import Nearest, nearest_answer
+from events.index.rows import GapEntry, GoalpostEntry
+from events.projections.best_answer import BestAnswer, best_answer
 from events.reports.explanation import why
 from events.web.view.curriculum import Told, Walk, question, tell, walks
-from events.web.view.not_there import NotThere
-from events.web.view.page import Asked, Page
+from events.web.view.not_there import NotFound
+from events.web.view.page import Page, PageRequest
 
 ROWS: Final = 40
 """Episodes in the tree."""
@@ -25,17 +25,17 @@ COUNTED: Final = 500
 
 
 @dataclass(frozen=True)
-class Story:
+class GoalpostPage:
     """A goalpost and what happened to it."""
 
-    goalpost: Goalpost
+    goalpost: GoalpostEntry
     why: str
     """Why it was or was not solved so far, in a sentence."""
-    nearest: Nearest | None
+    nearest: BestAnswer | None
     """The answer to look at first; None where no answer passed a test."""
     question: Question | None
     """None where it cannot be read."""
-    gaps: list[Gap]
+    gaps: list[GapEntry]
     """Every measure, in order."""
     figure: Figure
     """The same, drawn."""
@@ -47,7 +47,7 @@ class Story:
     """What to ask for as `before` to see older episodes; None where there are none."""
 
 
-def page(asked: Asked) -> Page:
+def page(asked: PageRequest) -> Page:
     """See the module."""
     run, index, before = asked.run, asked.run.index, asked.whole("before")
     goalpost = _goalpost(index, asked.path["id"])
@@ -56,10 +56,10 @@ def page(asked: Asked) -> Page:
     whole = question(run.log, goalpost.blob)
     updates = run.summary().updates
     latest = [row for row in reversed(rows) if row.axis is not None]
-    model = Story(
+    model = GoalpostPage(
         goalpost=goalpost,
         why=_why(index, goalpost, gaps),
-        nearest=nearest_answer(run.log, index, goalpost.question, gaps),
+        nearest=best_answer(run.log, index, goalpost.question, gaps),
         question=whole,
         gaps=gaps,
         figure=_figure(gaps),
@@ -70,7 +70,7 @@ def page(asked: Asked) -> Page:
     return Page("goalpost.html", f"Goalpost {goalpost.question[:8]}", model)
 
 
-def _goalpost(index: Index, prefix: str) -> Goalpost:
+def _goalpost(index: Index, prefix: str) -> GoalpostEntry:
     """The goalpost whose id begins so.
 
     Raises:
@@ -79,18 +79,18 @@ def _goalpost(index: Index, prefix: str) -> Goalpost:
     found = {row.question for row in index.find(prefix) if row.origin == "goalpost" and row.question is not None}
     goalpost = index.goalpost(found.pop() if len(found) == 1 else QuestionId(prefix))
     if goalpost is None:
-        raise NotThere(
+        raise NotFound(
             f"no goalpost of this run has the id {prefix!r}, as far as the log is read; begin at the list of goalposts"
         )
     return goalpost
 
 
-def _why(index: Index, goalpost: Goalpost, gaps: Sequence[Gap]) -> str:
+def _why(index: Index, goalpost: GoalpostEntry, gaps: Sequence[GapEntry]) -> str:
     episodes = index.episodes(goalpost.question, limit=COUNTED)
     return why(goalpost, gaps, (proposal for episode in episodes for proposal in index.proposals(episode.stream)))
 
 
-def _figure(gaps: Sequence[Gap]) -> Figure:
+def _figure(gaps: Sequence[GapEntry]) -> Figure:
     played = tuple((float(gap.iteration), gap.gap) for gap in gaps if gap.best_share is not None)
     examined = tuple((float(gap.iteration), gap.gap) for gap in gaps if gap.best_share is None)
     lines = [Series("episodes", played), Series("examinations", examined)]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from events.index.reader import Index
-from events.index.rows import Goalpost
-from events.web.view.page import Asked, Page
+from events.index.rows import GoalpostEntry
+from events.web.view.page import Page, PageRequest
 
 ROWS: Final = 100
 """Goalposts on a page."""
@@ -16,10 +16,10 @@ ALL: Final = 1_000_000
 
 
 @dataclass(frozen=True)
-class Goalposts:
+class GoalpostsPage:
     """A page of the table."""
 
-    goalposts: list[Goalpost]
+    goalposts: list[GoalpostEntry]
     count: int
     """How many were found, on all pages together."""
     order: str
@@ -38,7 +38,7 @@ class Goalposts:
     pages: int
 
 
-def page(asked: Asked) -> Page:
+def page(asked: PageRequest) -> Page:
     """See the module."""
     query, run = asked.query, asked.run
     order, descending = query.get("order") or "last_gap", query.get("descending") == "yes"
@@ -47,13 +47,13 @@ def page(asked: Asked) -> Page:
     found, count = _found(run.index, text, source, solved, order, descending, (number - 1) * ROWS)
     sources = sorted({figures.source for figures in run.summary().goalposts.values()})
     pages = max(1, -(-count // ROWS))
-    model = Goalposts(found, count, order, descending, text, source, solved, sources, number, pages)
+    model = GoalpostsPage(found, count, order, descending, text, source, solved, sources, number, pages)
     return Page("goalposts.html", "Goalposts", model)
 
 
 def _found(
     index: Index, text: str, source: str, solved: str, order: str, descending: bool, offset: int
-) -> tuple[list[Goalpost], int]:
+) -> tuple[list[GoalpostEntry], int]:
     if not source and solved not in ("yes", "no"):
         return index.goalposts(where=text, order=order, descending=descending, limit=ROWS, offset=offset)
     rows, _ = index.goalposts(where=text, order=order, descending=descending, limit=ALL)

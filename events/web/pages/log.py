@@ -11,17 +11,17 @@ from typing import Any, Final, NamedTuple
 from events.facts.errors import BadInput
 from events.facts.log import Event
 from events.facts.types import AttemptsMade, QuestionProposed, RunStarted
-from events.facts.upcast import KINDS
+from events.facts.upcast import FACT_TYPES
 from events.reports.event_line import summary
-from events.web.view.not_there import found
-from events.web.view.page import Asked, Page
+from events.web.view.not_there import require
+from events.web.view.page import Page, PageRequest
 from events.web.view.settings import without_secrets
 
 ROWS: Final = 100
 """Events on one page."""
 
 
-class EventLine(NamedTuple):
+class EventRow(NamedTuple):
     """One event in the list."""
 
     position: int
@@ -33,12 +33,12 @@ class EventLine(NamedTuple):
     """The fact's fields in a few words each."""
 
 
-def page(asked: Asked) -> Page:
+def page(asked: PageRequest) -> Page:
     """A page of events; the latest ones unless told from where, or of which kind or stream."""
     kinds, stream = [kind for kind in asked.query.getlist("kind") if kind], asked.query.get("stream") or None
     for kind in kinds:
-        if kind not in KINDS:
-            raise BadInput(f"there is no kind {kind[:40]!r} of events; the kinds are {', '.join(KINDS)}")
+        if kind not in FACT_TYPES:
+            raise BadInput(f"there is no kind {kind[:40]!r} of events; the kinds are {', '.join(FACT_TYPES)}")
     head = asked.run.head
     start = 0 if kinds or stream else max(0, head - ROWS)
     after = asked.whole("after", start) or 0
@@ -50,22 +50,22 @@ def page(asked: Asked) -> Page:
         "head": head,
         "stream": stream,
         "kinds": kinds,
-        "known_kinds": list(KINDS),
+        "known_kinds": list(FACT_TYPES),
         "rows": ROWS,
     }
     return Page("events.html", "Events", model)
 
 
-def _line(event: Event) -> EventLine:
+def _line(event: Event) -> EventRow:
     text = "" if isinstance(event.fact, RunStarted) else summary(event.fact)
-    return EventLine(event.position, event.stream, event.version, event.fact.kind, event.time, text)
+    return EventRow(event.position, event.stream, event.version, event.fact.kind, event.time, text)
 
 
-def one(asked: Asked) -> Page:
+def event_page(asked: PageRequest) -> Page:
     """One event, whole."""
     position = int(asked.path["position"])
     event = next(asked.run.log.read(after=position - 1, limit=1), None) if 0 < position <= asked.run.head else None
-    event = found(event, f"there is no event at position {position}; the log ends at {asked.run.head}")
+    event = require(event, f"there is no event at position {position}; the log ends at {asked.run.head}")
     fact: dict[str, Any] = event.fact.model_dump(mode="json")
     if isinstance(event.fact, RunStarted):
         fact = fact | {"config": without_secrets(fact["config"])}

@@ -7,13 +7,13 @@ from typing import Final, NamedTuple
 from events.facts.types import PolicyUpdated
 from events.facts.values import Digest, Role
 from events.projections.run_summary import RunSummary
-from events.web.view.page import Asked, Page
+from events.web.view.page import Page, PageRequest
 
 ROWS: Final = 60
 """Updates on one page."""
 
 
-class PolicyLine(NamedTuple):
+class PolicyRow(NamedTuple):
     """Weights that learned, or that a run began with."""
 
     digest: Digest
@@ -37,7 +37,7 @@ class PolicyLine(NamedTuple):
     """Examinations of them."""
 
 
-def page(asked: Asked) -> Page:
+def page(asked: PageRequest) -> Page:
     """See the module."""
     summary = asked.run.summary()
     updates, end = summary.updates, asked.whole("until", len(summary.updates)) or 0
@@ -54,20 +54,20 @@ def page(asked: Asked) -> Page:
     return Page("policies.html", "Policies", model)
 
 
-def _first(summary: RunSummary) -> list[PolicyLine]:
+def _first(summary: RunSummary) -> list[PolicyRow]:
     started = summary.started.policies if summary.started else {}
     learning = {update.policy for update in summary.updates}
     lines = []
     for digest in dict.fromkeys(started.values()):
         roles = [role for role, found in started.items() if found == digest]
         names = "shared" if "shared" in learning else ", ".join(roles)
-        lines.append(PolicyLine(digest, None, names, 0, 0, 0, 0, 0, 0, None, *_use(summary, digest)))
+        lines.append(PolicyRow(digest, None, names, 0, 0, 0, 0, 0, 0, None, *_use(summary, digest)))
     return lines
 
 
-def _lines(summary: RunSummary, updates: list[PolicyUpdated]) -> list[PolicyLine]:
+def _lines(summary: RunSummary, updates: list[PolicyUpdated]) -> list[PolicyRow]:
     return [
-        PolicyLine(
+        PolicyRow(
             update.digest,
             update.parent,
             update.policy,

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from events.facts.log import Readable
+from events.facts.log import ReadableLog
 from events.facts.types import EvaluationFinished, PolicyServed, PolicyUpdated, RewardGiven
 from events.facts.values import Digest, Phase, QuestionId, Role
 from events.projections.lineage import consumed
 from events.projections.run_summary import RunSummary
 from events.web.pages.policies import mean_reward, played_with
-from events.web.view.not_there import NotThere
-from events.web.view.page import Asked, Page
-from events.web.view.run_handle import Viewed
+from events.web.view.not_there import NotFound
+from events.web.view.page import Page, PageRequest
+from events.web.view.run_handle import RunHandle
 
 ROWS: Final = 50
 """Rewards on one page."""
@@ -24,7 +24,7 @@ _ID = 64
 """Hex digits of a digest."""
 
 
-class Fed(NamedTuple):
+class ConsumedReward(NamedTuple):
     """Rewarded completions of one prompt, which the policy learned from."""
 
     position: int
@@ -44,7 +44,7 @@ class Fed(NamedTuple):
     best: float
 
 
-class Served(NamedTuple):
+class ServingRow(NamedTuple):
     """A proof that a role's model serves the policy."""
 
     position: int
@@ -52,7 +52,7 @@ class Served(NamedTuple):
     difference: float | None
 
 
-def page(asked: Asked) -> Page:
+def page(asked: PageRequest) -> Page:
     """See the module."""
     run, summary = asked.run, asked.run.summary()
     digest = _digest(summary, asked.path["digest"])
@@ -81,17 +81,17 @@ def _digest(summary: RunSummary, prefix: str) -> Digest:
     if len(found) == 1 or prefix in found:
         return Digest(prefix) if prefix in found else found[0]
     which = f"{len(found)} policies have digests that start" if found else "no policy of this run has a digest that starts"
-    raise NotThere(f"{which} with {prefix[:_ID]!r}; the list of policies has them all")
+    raise NotFound(f"{which} with {prefix[:_ID]!r}; the list of policies has them all")
 
 
-def _fed(run: Viewed, update: PolicyUpdated, after: int | None) -> Iterator[Fed]:
+def _fed(run: RunHandle, update: PolicyUpdated, after: int | None) -> Iterator[ConsumedReward]:
     """What the update consumed, one row more than a page has."""
     log, index = run.log, run.index
     for event in islice(consumed(log, update, after=after or 0), ROWS + 1):
         fact = event.fact
         assert isinstance(fact, RewardGiven)
         made = index.answers_at(event.stream, fact.of) if fact.role == "student" else None
-        yield Fed(
+        yield ConsumedReward(
             event.position,
             fact.phase,
             fact.role,
@@ -106,11 +106,11 @@ def _fed(run: Viewed, update: PolicyUpdated, after: int | None) -> Iterator[Fed]
         )
 
 
-def _served(log: Readable, digest: Digest, update: PolicyUpdated | None) -> Iterator[Served]:
+def _served(log: ReadableLog, digest: Digest, update: PolicyUpdated | None) -> Iterator[ServingRow]:
     after = update.until if update and update.source == 0 else 0
     for event in log.read(after=after, kinds=("policy_served",), limit=PROOFS):
         if isinstance(event.fact, PolicyServed) and event.fact.policy == digest:
-            yield Served(event.position, event.fact.role, event.fact.difference)
+            yield ServingRow(event.position, event.fact.role, event.fact.difference)
 
 
 def _ranges(numbers: list[int]) -> list[tuple[int, int]]:

@@ -6,15 +6,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-from events.facts.log import Readable
+from events.facts.log import ReadableLog
 from events.facts.types import AttemptsMade
 from events.facts.values import Outcome, Question, QuestionId
 from events.index.reader import Index
-from events.index.rows import Answers, Appearance, Sign
-from events.projections.goalpost_history import doubt
+from events.index.rows import AppearanceEntry, AttemptsEntry, SignEntry
+from events.projections.goalpost_history import statement_doubt
 from events.web.view.curriculum import question
-from events.web.view.not_there import NotThere
-from events.web.view.page import Asked, Page
+from events.web.view.not_there import NotFound
+from events.web.view.page import Page, PageRequest
 
 ROWS: Final = 50
 """Appearances, and answers, on a page."""
@@ -23,7 +23,7 @@ LOOKED: Final = 20
 
 
 @dataclass(frozen=True)
-class Told:
+class QuestionPage:
     """A question and what is known about it."""
 
     id: QuestionId
@@ -32,39 +32,39 @@ class Told:
     prompt: str | None
     """The prompt of the latest answers, where the log does not hold the question itself."""
     title: str
-    appearances: list[Appearance]
+    appearances: list[AppearanceEntry]
     """The first time first."""
-    parents: list[Appearance]
+    parents: list[AppearanceEntry]
     """What it is a variant of, where that appeared first."""
-    children: list[Appearance]
+    children: list[AppearanceEntry]
     """Variants of it that its own episodes proposed."""
     purposes: dict[str, dict[Outcome, int]]
     """How the answers on this page ended, by what they were made for."""
-    answers: list[Answers]
+    answers: list[AttemptsEntry]
     """The latest first."""
     older: int | None
     """What to ask for as `before` to see older answers; None where there are none."""
-    signs: list[Sign]
+    signs: list[SignEntry]
     """What is suspicious about it."""
     doubts: list[str]
     """Why its statement may not describe its program, by what attempts at it agreed on."""
 
 
-def page(asked: Asked) -> Page:
+def page(asked: PageRequest) -> Page:
     """See the module."""
     run, index = asked.run, asked.run.index
     name, before = _whole(index, asked.path["id"]), asked.whole("before")
     appearances = index.appearances(name, limit=ROWS)
     answers = index.answers(question=name, before=before, limit=ROWS)
     if not appearances and not answers and before is None:
-        raise NotThere(f"no question of this run has the id {name!r}, as far as the log is read; search for its words instead")
+        raise NotFound(f"no question of this run has the id {name!r}, as far as the log is read; search for its words instead")
     first = next((found for found in appearances if found.blob is not None), None)
     held = None if first is None else question(run.log, first.blob)
     parents = dict.fromkeys(found.parent for found in appearances if found.parent is not None)
     purposes: dict[str, Counter[Outcome]] = {}
     for made in answers:
         purposes.setdefault(made.purpose, Counter()).update(made.outcomes)
-    model = Told(
+    model = QuestionPage(
         id=name,
         question=held,
         prompt=_prompt(run.log, answers[0]) if held is None and answers else None,
@@ -76,7 +76,7 @@ def page(asked: Asked) -> Page:
         answers=answers,
         older=answers[-1].position if len(answers) == ROWS else None,
         signs=index.signs(question=name, limit=ROWS),
-        doubts=[why for row in appearances if (why := doubt(row.attempts, row.agreeing))],
+        doubts=[why for row in appearances if (why := statement_doubt(row.attempts, row.agreeing))],
     )
     return Page("question.html", f"Question {name[:8]}", model)
 
@@ -87,12 +87,12 @@ def _whole(index: Index, prefix: str) -> QuestionId:
     return found.pop() if len(found) == 1 else QuestionId(prefix)
 
 
-def _children(index: Index, name: QuestionId, appearances: list[Appearance]) -> list[Appearance]:
+def _children(index: Index, name: QuestionId, appearances: list[AppearanceEntry]) -> list[AppearanceEntry]:
     streams = dict.fromkeys(found.stream for found in appearances[:LOOKED] if found.origin != "goalpost")
     return [row for stream in streams for row in index.proposals(stream) if row.parent == name]
 
 
-def _prompt(log: Readable, made: Answers) -> str | None:
+def _prompt(log: ReadableLog, made: AttemptsEntry) -> str | None:
     """What the student was shown."""
     event = next(log.read(made.stream, after=made.position - 1, limit=1), None)
     if event is None or not isinstance(event.fact, AttemptsMade):

@@ -9,13 +9,13 @@ from typing import Final, NamedTuple
 
 from events.export.charts import figures
 from events.facts.values import Seat
-from events.projections.run_summary import IterationFigures, Mean, RunSummary, SeatFigures
-from events.reports.run_overview import solved
-from events.reports.shifts import about_run
+from events.projections.run_summary import IterationFigures, RunningMean, RunSummary, SeatFigures
+from events.reports.run_overview import solved_goalposts
+from events.reports.shifts import sudden_shifts
 from events.reports.training_warnings import diagnose
 from events.web.pages.runs import latest_gap, planned
-from events.web.view.page import Asked, Page
-from events.web.view.settings import settings
+from events.web.view.page import Page, PageRequest
+from events.web.view.settings import flat_settings
 
 ROWS: Final = 20
 """Iterations on one page."""
@@ -35,7 +35,7 @@ class Headline(NamedTuple):
 
 
 @dataclass(frozen=True)
-class IterationLine:
+class IterationRow:
     """One iteration."""
 
     iteration: int
@@ -54,7 +54,7 @@ class IterationLine:
     began: datetime
 
 
-class Proposals(NamedTuple):
+class ProposalCounts(NamedTuple):
     """What became of some proposals."""
 
     proposed: int
@@ -63,7 +63,7 @@ class Proposals(NamedTuple):
     """By reason, the most frequent first."""
 
 
-class SeatLine(NamedTuple):
+class SeatRow(NamedTuple):
     """One of the teacher's seats."""
 
     seat: Seat
@@ -73,12 +73,12 @@ class SeatLine(NamedTuple):
     """Over the questions that were measured."""
     aligned: float | None
     """Share of questions whose statement and program agree."""
-    ever: Proposals
-    lately: Proposals
+    ever: ProposalCounts
+    lately: ProposalCounts
     """The same in the latest iterations."""
 
 
-def page(asked: Asked) -> Page:
+def page(asked: PageRequest) -> Page:
     """See the module."""
     run, summary = asked.run, asked.run.summary()
     before = asked.whole("before") or len(summary.iterations) + 1
@@ -95,11 +95,11 @@ def page(asked: Asked) -> Page:
         "earlier": lines[-ROWS].iteration if len(lines) > ROWS else None,
         "seats": run.derived(_seats),
         "warnings": [symptom._asdict() for symptom in diagnose(summary)],
-        "shifts": run.derived(about_run),
+        "shifts": run.derived(sudden_shifts),
         "recent": RECENT,
         "signs": run.index.sign_counts(),
         "figures": run.derived(figures),
-        "settings": run.derived(settings),
+        "settings": run.derived(flat_settings),
         "versions": summary.started.versions if summary.started else {},
         "inputs": summary.started.inputs if summary.started else {},
         "commit": summary.started.commit if summary.started else None,
@@ -114,7 +114,7 @@ def headlines(summary: RunSummary) -> list[Headline]:
     rows = [
         Headline("iterations", len(summary.iterations), f"of {whole}" if whole else ""),
         Headline("gap now", latest_gap(summary), "mean of the latest iteration", "number"),
-        Headline("goalposts solved", len(solved(summary)), f"of {len(summary.goalposts)}: an answer passed"),
+        Headline("goalposts solved", len(solved_goalposts(summary)), f"of {len(summary.goalposts)}: an answer passed"),
     ]
     latest = {found.name: found for found in summary.evaluations}
     for name, found in latest.items():
@@ -134,8 +134,8 @@ def headlines(summary: RunSummary) -> list[Headline]:
     return rows
 
 
-def _iteration(figures: IterationFigures, summary: RunSummary) -> IterationLine:
-    return IterationLine(
+def _iteration(figures: IterationFigures, summary: RunSummary) -> IterationRow:
+    return IterationRow(
         figures.number,
         figures.episodes,
         figures.finished,
@@ -150,21 +150,23 @@ def _iteration(figures: IterationFigures, summary: RunSummary) -> IterationLine:
     )
 
 
-def _seats(summary: RunSummary) -> list[SeatLine]:
+def _seats(summary: RunSummary) -> list[SeatRow]:
     seats = {name: None for figures in summary.iterations.values() for name, seat in figures.seats.items() if seat.proposed}
     return [
         _seat(name, [figures.seats[name] for figures in summary.iterations.values() if name in figures.seats]) for name in seats
     ]
 
 
-def _seat(name: Seat, played: list[SeatFigures]) -> SeatLine:
+def _seat(name: Seat, played: list[SeatFigures]) -> SeatRow:
     rates, aligned = (
-        Mean(sum(mean.total for mean in means), sum(mean.count for mean in means))
+        RunningMean(sum(mean.total for mean in means), sum(mean.count for mean in means))
         for means in ([seat.pass_rate for seat in played], [seat.aligned for seat in played])
     )
-    return SeatLine(name, PROPOSALS[name], rates.value, aligned.value, _proposals(played), _proposals(played[-RECENT:]))
+    return SeatRow(name, PROPOSALS[name], rates.value, aligned.value, _proposals(played), _proposals(played[-RECENT:]))
 
 
-def _proposals(played: list[SeatFigures]) -> Proposals:
+def _proposals(played: list[SeatFigures]) -> ProposalCounts:
     rejected = sum((seat.rejected for seat in played), Counter[str]())
-    return Proposals(sum(seat.proposed for seat in played), sum(seat.accepted for seat in played), dict(rejected.most_common()))
+    return ProposalCounts(
+        sum(seat.proposed for seat in played), sum(seat.accepted for seat in played), dict(rejected.most_common())
+    )

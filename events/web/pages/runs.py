@@ -8,15 +8,15 @@ from typing import Any
 
 from events.facts.errors import GaspError
 from events.projections.run_summary import RunSummary
-from events.web.view.page import Asked, Page
-from events.web.view.run_handle import Viewed
+from events.web.view.page import Page, PageRequest
+from events.web.view.run_handle import RunHandle
 
 PAGE = 50
 """Runs on one page."""
 
 
 @dataclass(frozen=True)
-class RunLine:
+class RunRow:
     """One run in the list."""
 
     name: str
@@ -40,18 +40,18 @@ class RunLine:
     """pass@k of the last examination on test questions."""
 
 
-def page(asked: Asked) -> Page:
+def page(asked: PageRequest) -> Page:
     """See the module."""
     runs, first = asked.viewer.runs(), asked.whole("first", 0) or 0
     lines = [_line(run) for run in runs[first : first + PAGE]]
     return Page("runs.html", "Runs", {"runs": lines, "total": len(runs), "first": first, "page": PAGE})
 
 
-def _line(run: Viewed) -> RunLine:
+def _line(run: RunHandle) -> RunRow:
     try:
         summary = run.summary()
         config: dict[str, Any] = summary.started.config if summary.started else {}
-        return RunLine(
+        return RunRow(
             run.name,
             run.slug,
             run.state,
@@ -68,7 +68,7 @@ def _line(run: Viewed) -> RunLine:
             next((dict(found.pass_at) for found in reversed(summary.evaluations) if found.name.startswith("test")), None),
         )
     except GaspError as error:
-        return RunLine(run.name, run.slug, problem=str(error))
+        return RunRow(run.name, run.slug, problem=str(error))
 
 
 def planned(summary: RunSummary) -> int | None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from events.facts.errors import BadInput
-from events.index.query import CHOICES, FIELDS, NUMBERS, PREFIXES, parse
-from events.index.rows import Hit
-from events.web.view.page import Asked, Page
+from events.index.query import CHOICES, FIELDS, NUMBERS, PREFIXES, parse_query
+from events.index.rows import SearchHit
+from events.web.view.page import Page, PageRequest
 
 ROWS: Final = 30
 """Hits on a page."""
@@ -47,7 +47,7 @@ MEANINGS: Final = {
 
 
 @dataclass(frozen=True)
-class Field:
+class SearchField:
     """A field of the language."""
 
     name: str
@@ -57,7 +57,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Example:
+class SearchExample:
     """A query."""
 
     query: str
@@ -65,13 +65,13 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchPage:
     """A query and a page of what it found."""
 
     query: str
     error: str
     """Why the query cannot be read; empty where it can."""
-    hits: list[Hit]
+    hits: list[SearchHit]
     """The latest first."""
     words: list[str]
     """What excerpts were searched for."""
@@ -79,28 +79,28 @@ class Search:
     """What to ask for as `before` to go on with what is older; None where all was looked at."""
     partly: bool
     """Whether there was no time to look for a full page; what is older may hold more, or nothing."""
-    fields: list[Field]
+    fields: list[SearchField]
     """Every field that can be asked for."""
-    examples: list[Example]
+    examples: list[SearchExample]
 
 
-def page(asked: Asked) -> Page:
+def page(asked: PageRequest) -> Page:
     """See the module."""
     query, error = asked.query.get("q", "").strip(), ""
-    hits: list[Hit] = []
+    hits: list[SearchHit] = []
     words: list[str] = []
     before = 1
     try:
-        words = [term.value.rstrip("*") for term in parse(query) if term.field is None and not term.negated]
+        words = [term.value.rstrip("*") for term in parse_query(query) if term.field is None and not term.negated]
         if query:
             hits, before = asked.run.index.search_for(PATIENCE_S, query, limit=ROWS, before=asked.whole("before"))
     except BadInput as problem:
         error = str(problem)
     older = before if before > 1 else None
     partly = older is not None and len(hits) < ROWS
-    fields = [Field(name, MEANINGS[name], _values(name)) for name in FIELDS]
-    examples = [Example(example, finds) for example, finds in EXAMPLES]
-    return Page("search.html", "Search", Search(query, error, hits, words, older, partly, fields, examples))
+    fields = [SearchField(name, MEANINGS[name], _values(name)) for name in FIELDS]
+    examples = [SearchExample(example, finds) for example, finds in EXAMPLES]
+    return Page("search.html", "Search", SearchPage(query, error, hits, words, older, partly, fields, examples))
 
 
 def _values(name: str) -> str:

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from events.facts.errors import BadInput
-from events.index.rows import Sign
+from events.index.rows import SignEntry
 from events.pure.reward_hacking import RULES
-from events.reports.shifts import about_run
-from events.web.view.page import Asked, Page
+from events.reports.shifts import sudden_shifts
+from events.web.view.page import Page, PageRequest
 
 ROWS: Final = 50
 """Signs on a page."""
 
 
 @dataclass(frozen=True)
-class Rule:
+class RuleRow:
     """A rule and how often it was met."""
 
     name: str
@@ -26,30 +26,30 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Suspicion:
+class SuspicionPage:
     """A page of signs."""
 
-    rules: list[Rule]
+    rules: list[RuleRow]
     rule: str
     """Shown are signs of this one; empty for all."""
-    shifts: list[Sign]
+    shifts: list[SignEntry]
     """What is suspicious about the run as a whole, the latest first."""
-    signs: list[Sign]
+    signs: list[SignEntry]
     """What is suspicious about questions and answers, the latest first."""
     older: int | None
     """What to ask for as `before` to see older ones; None where there are none."""
 
 
-def page(asked: Asked) -> Page:
+def page(asked: PageRequest) -> Page:
     """See the module."""
     rule = asked.query.get("rule", "")
     if rule and rule not in RULES:
         raise BadInput(f"there is no rule {rule!r}; take one of {', '.join(RULES)}")
     index, before = asked.run.index, asked.whole("before")
-    every = about_run(asked.run.summary())[::-1]
+    every = sudden_shifts(asked.run.summary())[::-1]
     counts = Counter(index.sign_counts()) + Counter(sign.rule for sign in every)
     signs = index.signs(rule=rule or None, before=before, limit=ROWS)
-    rules = [Rule(name, meaning, counts[name]) for name, meaning in RULES.items()]
+    rules = [RuleRow(name, meaning, counts[name]) for name, meaning in RULES.items()]
     shifts = [sign for sign in every if rule in ("", sign.rule)] if before is None else []
     older = signs[-1].position if len(signs) == ROWS else None
-    return Page("suspicion.html", "Suspicion", Suspicion(rules, rule, shifts, signs, older))
+    return Page("suspicion.html", "Suspicion", SuspicionPage(rules, rule, shifts, signs, older))

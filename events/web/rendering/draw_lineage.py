@@ -11,7 +11,7 @@ from typing import Final
 from markupsafe import Markup
 
 from events.facts.values import Digest
-from events.web.pages.policies import PolicyLine
+from events.web.pages.policies import PolicyRow
 
 LANE: Final = 44
 """Height of a lane."""
@@ -20,7 +20,7 @@ LEFT: Final = 72
 """Room for the lanes' names."""
 
 
-def lineage(lines: Sequence[PolicyLine], link: Callable[..., str]) -> Markup:
+def lineage_svg(lines: Sequence[PolicyRow], link: Callable[..., str]) -> Markup:
     """Lines as the page has them, the latest first."""
     told = list(reversed(lines))
     lanes = {name: number for number, name in enumerate(dict.fromkeys(line.policy for line in told))}
@@ -46,7 +46,7 @@ def _tie(old: tuple[int, int], new: tuple[int, int]) -> Markup:
     return Markup('<path d="M{} {}C{} {} {} {} {} {}"/>').format(x, y, middle, y, middle, v, u, v)
 
 
-def _point(line: PolicyLine, x: int, y: int, address: str) -> Markup:
+def _point(line: PolicyRow, x: int, y: int, address: str) -> Markup:
     words = f"{line.policy} {line.digest[:8]}" + (f" after iteration {line.iteration}" if line.parent else ", at the start")
     words += f", serves {' and '.join(line.serving)}" if line.serving else ""
     kind = " ".join([*(["serving"] if line.serving else []), *(["examined"] if line.exams else [])])

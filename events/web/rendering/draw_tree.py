@@ -13,7 +13,7 @@ from typing import Final
 from markupsafe import Markup
 
 from events.facts.values import Axis
-from events.index.rows import Appearance
+from events.index.rows import AppearanceEntry
 from events.web.view.curriculum import Walk
 
 Link = Callable[..., str]
@@ -26,7 +26,7 @@ _SPINE: Final = 116
 _TOP: Final = 54
 
 
-def tree(walks: Sequence[Walk], link: Link) -> Markup:
+def curriculum_svg(walks: Sequence[Walk], link: Link) -> Markup:
     """The walks from top to bottom, in the order given."""
     lemmas = max((len(walk.lemmas) for walk in walks), default=1) or 1
     lifts = max((len(walk.lifts) for walk in walks), default=1) or 1
@@ -65,14 +65,14 @@ def tree_key() -> Markup:
     return Markup('<ul class="key">{}</ul>').format(Markup("").join(items))
 
 
-def node_link(appearance: Appearance, link: Link) -> str:
+def node_link(appearance: AppearanceEntry, link: Link) -> str:
     """Where a node leads: to the question, or to the proposal where that was none."""
     if appearance.question is not None:
         return link("questions", appearance.question)
     return link("attempts", appearance.stream, appearance.version, 0)
 
 
-def said(appearance: Appearance) -> str:
+def proposal_text(appearance: AppearanceEntry) -> str:
     """A node in words."""
     name = f"{appearance.origin} proposal {appearance.attempt}"
     state = (
@@ -83,7 +83,7 @@ def said(appearance: Appearance) -> str:
     return f"{name}, axis {appearance.axis}: {state}{solved}{reward}"
 
 
-def reason(appearance: Appearance) -> str:
+def reason(appearance: AppearanceEntry) -> str:
     """Why it was rejected, as words."""
     return (appearance.reason or "").replace("_", " ")
 
@@ -108,7 +108,7 @@ def _walk(walk: Walk, y: int, turn: int, link: Link) -> Markup:
     return Markup("<g>{}</g>").format(Markup("").join(parts))
 
 
-def _node(x: int, y: int, appearance: Appearance, link: Link) -> Markup:
+def _node(x: int, y: int, appearance: AppearanceEntry, link: Link) -> Markup:
     rate = appearance.successes / appearance.attempts if appearance.attempts and appearance.successes is not None else None
     parts = [_mark(x, y, appearance.axis or "io", appearance.accepted, rate)]
     if rate is not None:
@@ -123,7 +123,7 @@ def _node(x: int, y: int, appearance: Appearance, link: Link) -> Markup:
     if appearance.reason:
         parts.append(_text(x - _RADIUS, y + _RADIUS + 12, reason(appearance), "note"))
     return Markup('<a href="{}" aria-label="{}"><title>{}</title>{}</a>').format(
-        node_link(appearance, link), said(appearance), said(appearance), Markup("").join(parts)
+        node_link(appearance, link), proposal_text(appearance), proposal_text(appearance), Markup("").join(parts)
     )
 
 

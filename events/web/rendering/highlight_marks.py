@@ -11,16 +11,16 @@ from math import exp
 
 from markupsafe import Markup, escape
 
-from events.projections.answer_detail import AttemptStory
-from events.text.diff import Line
+from events.projections.answer_detail import CompletionDetail
+from events.text.diff import DiffLine
 from events.text.safe_text import clean
-from events.web.view.token_classes import learned, likely
+from events.web.view.token_classes import advantage_step, probability_step
 
 _WORD = re.compile(r"[^\W_]+")
 _SEEN = str.maketrans({"\n": "⏎", "\t": "⇥", " ": "␣"})
 
 
-def spans(line: Line) -> Markup:
+def mark_changes(line: DiffLine) -> Markup:
     """The line, the changed parts in `<b>`."""
     text, parts, at = clean(line.text), [], 0
     for start, end in line.spans:
@@ -29,7 +29,7 @@ def spans(line: Line) -> Markup:
     return Markup("").join([*parts, escape(text[at:])])
 
 
-def marked(text: str, wanted: Sequence[str]) -> Markup:
+def mark_words(text: str, wanted: Sequence[str]) -> Markup:
     """The text, words and phrases that were looked for in `<mark>`."""
     phrases = [r"[\W_]+".join(words) for phrase in wanted if (words := _WORD.findall(phrase))]
     if not phrases:
@@ -40,13 +40,15 @@ def marked(text: str, wanted: Sequence[str]) -> Markup:
     )
 
 
-def token(story: AttemptStory, place: int, colour: str) -> Markup:
+def token_span(story: CompletionDetail, place: int, colour: str) -> Markup:
     """A token of a completion, its class by what it is coloured by, its numbers as a tooltip."""
     logprob, advantage = story.logprobs[place], story.advantage
     said = f"token {place}, id {story.ids[place]}: logprob {logprob:.3f}, probability {exp(logprob):.2f}"
     if advantage is not None:
         said = f"{said}, advantage {advantage:+.2f}"
-    step = likely(logprob).name if colour == "logprob" else "" if advantage is None else learned(advantage).name
+    step = (
+        probability_step(logprob).name if colour == "logprob" else "" if advantage is None else advantage_step(advantage).name
+    )
     # Without a tokenizer the number stands for the text, and pieces can be empty.
     text = f"{story.ids[place]} " if story.pieces is None else clean(story.pieces[place]).replace("\n", "⏎\n")
     return Markup('<span class="token {}" title="{}">{}</span>').format(step, said, text)

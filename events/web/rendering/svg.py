@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from markupsafe import Markup
 
-from events.export.charts import UNIT, Figure, Series, apart, clear, span
+from events.export.charts import UNIT, Figure, Series, axis_range, drawable, spread_labels
 from events.text.safe_text import one_line
 
 STYLES: Final = 6
@@ -70,10 +70,10 @@ class _Line(NamedTuple):
     @property
     def last(self) -> str:
         """Its name and last value."""
-        return f"{one_line(self.series.name, _NAME)} {short(self.series.points[-1][1])}".strip()
+        return f"{one_line(self.series.name, _NAME)} {short_number(self.series.points[-1][1])}".strip()
 
 
-def drawn(figure: Figure, *, width: int = 520, height: int = 220) -> Markup:
+def figure_svg(figure: Figure, *, width: int = 520, height: int = 220) -> Markup:
     """The figure, higher than asked where its lines' names need the room."""
     lines = list(_lines(figure.series))
     height = max(height, _TOP + _BOTTOM + _ROW * len(lines))
@@ -95,7 +95,7 @@ def drawn(figure: Figure, *, width: int = 520, height: int = 220) -> Markup:
     )
 
 
-def spark(values: Sequence[float], *, label: str, limits: tuple[float, float] = UNIT) -> Markup:
+def sparkline(values: Sequence[float], *, label: str, limits: tuple[float, float] = UNIT) -> Markup:
     """A line the size of a word, with a dot at its end; values beyond the limits lie on them."""
     low, high = limits
     known = [min(high, max(low, value)) for value in values if isfinite(value)]
@@ -109,7 +109,7 @@ def spark(values: Sequence[float], *, label: str, limits: tuple[float, float] = 
     ).format(one_line(label), line, dot)
 
 
-def short(value: float) -> str:
+def short_number(value: float) -> str:
     """A number in three digits; whole thousands whole."""
     if 1e3 <= abs(value) < 1e6:
         return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
@@ -122,7 +122,7 @@ def _lines(series: Sequence[Series]) -> Iterator[_Line]:
     fitting = series[:LINES]
     edges = sum(1 + 2 * bool(one.band) for one in fitting)
     for place, one in enumerate(fitting):
-        known = clear(one)
+        known = drawable(one)
         if known.points:
             kept = _thinned(known.points, max(20, POINTS // edges))
             places = {x for x, _ in kept}
@@ -145,8 +145,10 @@ def _thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[flo
 
 def _said(series: Series) -> str:
     values = [y for _, y in series.points]
-    course = f"{short(values[0])} to {short(values[-1])}" if len(values) > 1 else short(values[0])
-    return f"{one_line(series.name, _NAME)} {course}, between {short(min(values))} and {short(max(values))}".strip()
+    course = f"{short_number(values[0])} to {short_number(values[-1])}" if len(values) > 1 else short_number(values[0])
+    return (
+        f"{one_line(series.name, _NAME)} {course}, between {short_number(min(values))} and {short_number(max(values))}".strip()
+    )
 
 
 def _plot(figure: Figure, lines: Sequence[_Line], width: int, height: int) -> Markup:
@@ -154,7 +156,7 @@ def _plot(figure: Figure, lines: Sequence[_Line], width: int, height: int) -> Ma
     xs = [x for line in lines for x, _ in line.series.points]
     whole = all(x.is_integer() for x in xs)
     right = _axis(min(xs), max(xs), _LEFT, width - room, whole=whole, tight=True)
-    up = _axis(*span([line.series for line in lines], figure.limits), height - _BOTTOM, _TOP)
+    up = _axis(*axis_range([line.series for line in lines], figure.limits), height - _BOTTOM, _TOP)
     step = -(-sum(len(line.series.points) for line in lines) // MARKS)
     parts = [*_grid(figure, right, up), *(_band(line, right, up) for line in lines if line.series.band)]
     parts += [part for line in lines for part in _drawn_line(line, right, up, step)]
@@ -181,9 +183,9 @@ def _grid(figure: Figure, right: _Axis, up: _Axis) -> Iterator[Markup]:
         right.start, up.start, f"{right.end:.1f}", Markup("").join(f"M{right.at(tick)} {up.start}v4" for tick in right.ticks)
     )
     for tick in up.ticks:
-        yield _text(_LEFT - 6, up.at(tick) + 4, short(round(tick, 12) or tick), "end")
+        yield _text(_LEFT - 6, up.at(tick) + 4, short_number(round(tick, 12) or tick), "end")
     for tick in right.ticks:
-        yield _text(right.at(tick), up.start + 16, short(round(tick, 12) or tick), "middle")
+        yield _text(right.at(tick), up.start + 16, short_number(round(tick, 12) or tick), "middle")
     yield _text(4, 13, one_line(figure.y, 60), "label")
     yield _text(right.end, up.start + 30, one_line(figure.x, 60), "label end")
 
@@ -206,7 +208,7 @@ def _drawn_line(line: _Line, right: _Axis, up: _Axis, step: int) -> Iterator[Mar
     for place in range(len(places) - 1, -1, -step):
         (x, y), (at, value) = line.series.points[place], places[place]
         yield Markup('<path class="mark {}" d="M{:g} {:g}{}"><title>{}: {}</title></path>').format(
-            line.style, at, value, line.shape, short(x), short(y)
+            line.style, at, value, line.shape, short_number(x), short_number(y)
         )
 
 
@@ -217,7 +219,7 @@ def _path(places: Iterable[tuple[float, float]]) -> str:
 def _names(lines: Sequence[_Line], right: _Axis, up: _Axis) -> Iterator[Markup]:
     """The lines' names beside their ends, moved apart where they would cover each other."""
     wanted = sorted((up.at(line.series.points[-1][1]), place) for place, line in enumerate(lines))
-    rows = apart([y for y, _ in wanted], _ROW, up.end, up.start)
+    rows = spread_labels([y for y, _ in wanted], _ROW, up.end, up.start)
     for (y, place), at in zip(wanted, rows, strict=True):
         line, x = lines[place], right.at(lines[place].series.points[-1][0])
         if abs(at - y) > _ROW / 4 or right.end - x > 1:

@@ -14,11 +14,11 @@ from typing import Any, Final, NamedTuple
 from events.export.charts import Figure
 from events.reports.run_overview import SHORT
 from events.text.safe_text import clean, one_line
-from events.web.rendering.draw_lineage import lineage
-from events.web.rendering.draw_tree import node_link, said, tree, tree_key
-from events.web.rendering.highlight_marks import marked, probability, spans, token, visible
+from events.web.rendering.draw_lineage import lineage_svg
+from events.web.rendering.draw_tree import curriculum_svg, node_link, proposal_text, tree_key
+from events.web.rendering.highlight_marks import mark_changes, mark_words, probability, token_span, visible
 from events.web.rendering.highlight_python import highlight
-from events.web.rendering.svg import drawn, spark
+from events.web.rendering.svg import figure_svg, sparkline
 
 WIDTH: Final = 100
 """Characters of a line of JSON."""
@@ -65,8 +65,8 @@ def seconds(value: float | None) -> str:
     hours, rest = divmod(whole.seconds, 3600)
     minutes, left = divmod(rest, 60)
     parts = [(whole.days, "d"), (hours, "h"), (minutes, "min"), (left, "s")]
-    said = [f"{count}\N{NARROW NO-BREAK SPACE}{unit}" for count, unit in parts if count]
-    return " ".join(said[:2]) or "0\N{NARROW NO-BREAK SPACE}s"
+    proposal_text = [f"{count}\N{NARROW NO-BREAK SPACE}{unit}" for count, unit in parts if count]
+    return " ".join(proposal_text[:2]) or "0\N{NARROW NO-BREAK SPACE}s"
 
 
 def ago(time: datetime | None) -> str:
@@ -98,7 +98,7 @@ def pretty(value: Any, depth: int = 0) -> str:
     return f"{flat[0]}\n{inside}\n{' ' * depth}{flat[-1]}"
 
 
-class Tabled(NamedTuple):
+class FigureRows(NamedTuple):
     """The numbers behind a figure."""
 
     lines: list[tuple[float, list[float | None]]]
@@ -107,7 +107,7 @@ class Tabled(NamedTuple):
     """How many there are."""
 
 
-def tabled(figure: Figure) -> Tabled:
+def figure_rows(figure: Figure) -> FigureRows:
     """The numbers behind a figure, thinned out where they are many."""
     columns = [dict(series.points) for series in figure.series]
     places = sorted({x for column in columns for x in column})
@@ -115,7 +115,7 @@ def tabled(figure: Figure) -> Tabled:
     most = min(MOST, max(FEWEST, NUMBERS // max(1, len(columns))))
     if whole > most:
         places = [places[round(at * (whole - 1) / (most - 1))] for at in range(most)]
-    return Tabled([(x, [column.get(x) for column in columns]) for x in places], whole)
+    return FigureRows([(x, [column.get(x) for column in columns]) for x in places], whole)
 
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
@@ -131,19 +131,19 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "day": day,
     "pretty": pretty,
     "highlight": highlight,
-    "spans": spans,
-    "marked": marked,
-    "token": token,
+    "spans": mark_changes,
+    "marked": mark_words,
+    "token": token_span,
     "visible": visible,
     "probability": probability,
-    "said": said,
+    "said": proposal_text,
     "node_link": node_link,
 }
 GLOBALS: Final[Mapping[str, Any]] = {
-    "drawn": lru_cache(DRAWINGS)(drawn),
-    "spark": spark,
-    "tree": tree,
+    "drawn": lru_cache(DRAWINGS)(figure_svg),
+    "spark": sparkline,
+    "tree": curriculum_svg,
     "tree_key": tree_key,
-    "tabled": tabled,
-    "lineage": lineage,
+    "tabled": figure_rows,
+    "lineage": lineage_svg,
 }

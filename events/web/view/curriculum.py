@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from events.facts.errors import LogCorrupt
-from events.facts.log import Readable
+from events.facts.log import ReadableLog
 from events.facts.types import EpisodeFailed, PolicyUpdated
 from events.facts.values import Axis, BlobHash, Digest, Question, QuestionId
 from events.index.reader import Index
-from events.index.rows import Answers, Appearance, Episode, Gap
-from events.text.diff import Line, differences
+from events.index.rows import AppearanceEntry, AttemptsEntry, EpisodeEntry, GapEntry
+from events.text.diff import DiffLine, diff_lines
 
 _LONGEST = 5_000
 """Characters of a text that are compared."""
@@ -36,21 +36,21 @@ class Walk:
     ending: str | None
     """None while it goes on, and for an examination."""
     gap: float | None
-    lemmas: tuple[Appearance, ...] = ()
+    lemmas: tuple[AppearanceEntry, ...] = ()
     """Every proposal of one, in order."""
-    lifts: tuple[Appearance, ...] = ()
+    lifts: tuple[AppearanceEntry, ...] = ()
 
 
 @dataclass(frozen=True)
 class Variant:
     """An accepted proposal beside the question that it varies."""
 
-    appearance: Appearance
+    appearance: AppearanceEntry
     statement: str
     program: str
-    statement_changes: list[Line]
-    program_changes: list[Line]
-    answers: list[Answers]
+    statement_changes: list[DiffLine]
+    program_changes: list[DiffLine]
+    answers: list[AttemptsEntry]
     """What the student answered to it in this episode."""
 
 
@@ -63,11 +63,11 @@ class Told:
     """The next gap that was measured, by an episode or an examination."""
     best_share: float | None
     """Largest share of tests that one answer to the goalpost passed."""
-    answers: list[Answers]
+    answers: list[AttemptsEntry]
     """Answers to the goalpost itself."""
     lemma: Variant | None
     lift: Variant | None
-    others: list[Appearance]
+    others: list[AppearanceEntry]
     """Proposals that were rejected, or are not judged yet."""
     learned: list[Digest]
     """Weights that learned from it."""
@@ -93,7 +93,7 @@ def walks(index: Index, goalpost: QuestionId, *, before: int | None, limit: int)
     return sorted(rows, key=lambda row: row.position)[-2 * limit :]
 
 
-def _walk(episode: Episode, gap: Gap | None, proposals: Sequence[Appearance]) -> Walk:
+def _walk(episode: EpisodeEntry, gap: GapEntry | None, proposals: Sequence[AppearanceEntry]) -> Walk:
     return Walk(
         episode.stream,
         episode.position,
@@ -107,7 +107,12 @@ def _walk(episode: Episode, gap: Gap | None, proposals: Sequence[Appearance]) ->
 
 
 def tell(
-    index: Index, log: Readable, goalpost: Question | None, walk: Walk, gaps: Sequence[Gap], updates: Sequence[PolicyUpdated]
+    index: Index,
+    log: ReadableLog,
+    goalpost: Question | None,
+    walk: Walk,
+    gaps: Sequence[GapEntry],
+    updates: Sequence[PolicyUpdated],
 ) -> Told:
     """An episode with the differences between its questions, and what learned from it.
 
@@ -140,13 +145,13 @@ def tell(
     )
 
 
-def _failure(log: Readable, walk: Walk) -> str | None:
+def _failure(log: ReadableLog, walk: Walk) -> str | None:
     events = log.read(walk.stream, kinds=("episode_failed",)) if walk.ending == "failed" else iter(())
     failed = [event.fact for event in events if isinstance(event.fact, EpisodeFailed)]
     return f"{failed[0].error}: {failed[0].message}" if failed else None
 
 
-def question(log: Readable, blob: BlobHash | None) -> Question | None:
+def question(log: ReadableLog, blob: BlobHash | None) -> Question | None:
     """The question in a blob; None where there is none that can be read."""
     if blob is None:
         return None
@@ -157,7 +162,7 @@ def question(log: Readable, blob: BlobHash | None) -> Question | None:
 
 
 def _variant(
-    log: Readable, parent: Question | None, proposals: Sequence[Appearance], answers: Sequence[Answers]
+    log: ReadableLog, parent: Question | None, proposals: Sequence[AppearanceEntry], answers: Sequence[AttemptsEntry]
 ) -> Variant | None:
     appearance = next((proposal for proposal in proposals if proposal.accepted), None)
     asked = None if appearance is None else question(log, appearance.blob)
@@ -168,7 +173,7 @@ def _variant(
         appearance,
         asked.statement,
         asked.program or "",
-        differences(old.statement[:_LONGEST], asked.statement[:_LONGEST]),
-        differences((old.program or "")[:_LONGEST], (asked.program or "")[:_LONGEST]),
+        diff_lines(old.statement[:_LONGEST], asked.statement[:_LONGEST]),
+        diff_lines((old.program or "")[:_LONGEST], (asked.program or "")[:_LONGEST]),
         [made for made in answers if made.question == appearance.question],
     )

@@ -12,19 +12,19 @@ from collections.abc import Callable
 from contextlib import closing
 from time import monotonic
 
-from events.cli.app import open_any
+from events.cli.app import open_run
 from events.facts.errors import GaspError
-from events.facts.follow import PULSE_S
-from events.facts.log import Head, Readable
-from events.index.location import place_of
+from events.facts.follow import POLL_INTERVAL_S
+from events.facts.log import Head, ReadableLog
+from events.index.location import index_path
 from events.index.reader import Index
-from events.index.writer import Indexing
+from events.index.writer import Indexer
 from events.projections.run_summary import RunSummary
 from events.projections.snapshots import Snapshot
 
 IDLE_S = 300.0
 """How long a log is followed after the last interest in it."""
-KEEP = 10_000
+SNAPSHOT_EVERY = 10_000
 """Events after which the summary is kept in a file, so that the next viewer starts from there."""
 RETRY_S = 5.0
 """How long after an error it is tried again."""
@@ -32,7 +32,7 @@ TURN_S = 1.0
 """How long a summary or an index far behind is worked on before the other one has its turn, and listeners are told."""
 
 
-class Following:
+class LogFollower:
     """One log that is being followed, from when it is made until it is closed or nobody has asked for long."""
 
     def __init__(self, where: str, ring: Callable[[], None]) -> None:
@@ -47,10 +47,10 @@ class Following:
             LogError: the log or its index cannot be opened.
         """
         self._ring = ring
-        self._log = open_any(where, read_only=True)
+        self._log = open_run(where, read_only=True)
         try:
-            place = place_of(where)
-            self._indexing = Indexing(self._log, place)
+            place = index_path(where)
+            self._indexing = Indexer(self._log, place)
             self._snapshot = Snapshot(place.with_suffix(".summary.json"), RunSummary)
             self._summary, self._kept = self._snapshot.load(self._log)
         except BaseException:
@@ -69,7 +69,7 @@ class Following:
         self._thread.start()
 
     @property
-    def log(self) -> Readable:
+    def log(self) -> ReadableLog:
         """The log."""
         return self._log
 
@@ -123,7 +123,7 @@ class Following:
                     if self.position != before:
                         self._ring()
                     elif not self._stopped():
-                        watch.wait(PULSE_S)
+                        watch.wait(POLL_INTERVAL_S)
         finally:
             self.over = True
             self._indexing.close()
@@ -139,7 +139,7 @@ class Following:
             if self._stopped() or monotonic() > until:
                 break
         else:
-            if at.digest and at.position - self._kept >= KEEP:
+            if at.digest and at.position - self._kept >= SNAPSHOT_EVERY:
                 self._snapshot.save(self._summary, at)
                 self._kept = at.position
         if self._index_wanted:

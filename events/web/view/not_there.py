@@ -7,19 +7,19 @@ from typing import TypeVar
 from events.facts.errors import BadInput
 
 
-class NotThere(BadInput):
+class NotFound(BadInput):
     """What the address names is not there; the message says what is."""
 
 
 T = TypeVar("T")
 
 
-def found(value: T | None, sentence: str) -> T:
+def require(value: T | None, sentence: str) -> T:
     """The value, which is there.
 
     Raises:
         NotThere: it is None; says the sentence.
     """
     if value is None:
-        raise NotThere(sentence)
+        raise NotFound(sentence)
     return value

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 
-class Bell:
+class Notifier:
     """Rung from any thread."""
 
     def __init__(self) -> None:
         """Nobody listens yet."""
         self._ears: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Wake everybody who listens."""
         for loop, heard in tuple(self._ears):
             # A loop that has ended since hears nothing.
@@ -25,7 +25,7 @@ class Bell:
                 loop.call_soon_threadsafe(heard.set)
 
     @contextmanager
-    def heard(self) -> Iterator[asyncio.Event]:
+    def subscription(self) -> Iterator[asyncio.Event]:
         """Set whenever the bell rings; for the loop that is running."""
         ear = asyncio.get_running_loop(), asyncio.Event()
         self._ears.add(ear)

@@ -19,7 +19,7 @@ from starlette.datastructures import QueryParams
 from events.facts.errors import BadInput
 
 if TYPE_CHECKING:
-    from events.web.view.run_handle import Viewed
+    from events.web.view.run_handle import RunHandle
     from events.web.view.viewer import Viewer
 
 
@@ -35,11 +35,11 @@ class Page(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class PageRequest:
     """What was asked for, and all that a page may look at."""
 
     viewer: Viewer
-    seen: Viewed | None
+    seen: RunHandle | None
     """The run that the address names, if it names one."""
     path: Mapping[str, str]
     """The parts of the address that a route leaves open, by name."""
@@ -49,13 +49,13 @@ class Asked:
     """The address itself, without query, and without the twin's `.json`."""
 
     @property
-    def run(self) -> Viewed:
+    def run(self) -> RunHandle:
         """The run that the address names."""
         assert self.seen is not None, "this page is not one of a run"
         return self.seen
 
     @property
-    def twin(self) -> str:
+    def json_address(self) -> str:
         """The address of this page as JSON."""
         return f"{quote('/index' if self.place == '/' else self.place, safe='/')}.json{_asking(dict(self.query))}"
 
@@ -72,7 +72,7 @@ class Asked:
             raise BadInput(f"{name}={text!r} in the address is no whole number; write one such as {name}=100")
         return int(text)
 
-    def link(self, *parts: object, run: Viewed | None = None, **query: object) -> str:
+    def link(self, *parts: object, run: RunHandle | None = None, **query: object) -> str:
         """The address of another page: of this run, or of the run that is given.
 
         `link("goalposts", id)` is `/runs/NAME/goalposts/ID`; what is None in the query is left out. Without a run, parts
@@ -93,7 +93,7 @@ def _asking(query: Mapping[str, object]) -> str:
     return f"?{urlencode(given, doseq=True)}" if given else ""
 
 
-def plain(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """A model as JSON holds it."""
     match value:
         case None | bool() | int() | str():
@@ -105,13 +105,13 @@ def plain(value: Any) -> Any:
         case BaseModel():
             return value.model_dump(mode="json")
         case tuple() if hasattr(value, "_asdict"):
-            return {name: plain(part) for name, part in value._asdict().items()}
+            return {name: to_json(part) for name, part in value._asdict().items()}
         case tuple() | list():
-            return [plain(part) for part in value]
+            return [to_json(part) for part in value]
         case Mapping():
-            return {str(name): plain(part) for name, part in value.items()}
+            return {str(name): to_json(part) for name, part in value.items()}
         case Collection():
-            return [plain(part) for part in value]
+            return [to_json(part) for part in value]
     if dataclasses.is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     raise TypeError(f"{type(value).__name__} is no plain data; a page's model holds nothing else")

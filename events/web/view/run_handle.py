@@ -13,30 +13,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
-from events.cli.app import locate
+from events.cli.app import locate_log
 from events.facts.errors import GaspError
-from events.facts.log import Readable
+from events.facts.log import ReadableLog
 from events.index.reader import Index
 from events.projections.run_summary import RunSummary
-from events.web.view.log_follower import Following
-from events.web.view.notifier import Bell
+from events.web.view.log_follower import LogFollower
+from events.web.view.notifier import Notifier
 
-FRESH_S = 120.0
+PLAYING_S = 120.0
 """Seconds for which a run that is not finished counts as played after its last event, or the last it told of its progress."""
-TOLD = ("run.log", "trainer.log", "trainer.progress")
+PROGRESS_FILES = ("run.log", "trainer.log", "trainer.progress")
 """Files of a run's folder that are written while it does something that takes long."""
 
-BEHIND = 500
+READING_BEHIND = 500
 """A viewer that knows so many events fewer than there are is still reading; fewer are on their way all the time."""
 
 T = TypeVar("T")
-State = Literal["playing", "silent", "finished"]
+RunState = Literal["playing", "silent", "finished"]
 
 
-class Viewed:
+class RunHandle:
     """One run."""
 
-    def __init__(self, name: str, slug: str, where: str, everybody: Bell) -> None:
+    def __init__(self, name: str, slug: str, where: str, everybody: Notifier) -> None:
         """Open nothing yet.
 
         Args:
@@ -48,29 +48,29 @@ class Viewed:
         self.name = name
         self.slug = slug
         self.where = where
-        self.bell = Bell()
+        self.notifier = Notifier()
         """Rung whenever this run moves."""
         self._everybody = everybody
         self._lock = threading.Lock()
-        self._following: Following | None = None
+        self._following: LogFollower | None = None
         self._place: tuple[int, int] | None = None
         self._derived: dict[Callable[[RunSummary], Any], tuple[RunSummary, Any]] = {}
 
-    def _open(self) -> Following:
+    def _open(self) -> LogFollower:
         with self._lock:
             place = _file(self.where)
             if self._following is None or self._following.over or place != self._place:
                 self._let_go()
-                self._following, self._place = Following(self.where, self._ring), place
+                self._following, self._place = LogFollower(self.where, self._ring), place
             self._following.ask()
             return self._following
 
     def _ring(self) -> None:
-        self.bell.ring()
-        self._everybody.ring()
+        self.notifier.notify()
+        self._everybody.notify()
 
     @property
-    def log(self) -> Readable:
+    def log(self) -> ReadableLog:
         """The log's reading half."""
         return self._open().log
 
@@ -104,7 +104,7 @@ class Viewed:
     @property
     def reading(self) -> bool:
         """Whether much of the log is still to be read."""
-        return self.head - self.position > BEHIND
+        return self.head - self.position > READING_BEHIND
 
     @property
     def finished(self) -> bool:
@@ -112,13 +112,13 @@ class Viewed:
         return self.summary().finished
 
     @property
-    def state(self) -> State:
+    def state(self) -> RunState:
         """Whether it is over, or goes on by the time of its last event or of what it told since."""
         summary = self.summary()
         if summary.finished:
             return "finished"
         latest = max(summary.latest.timestamp() if summary.latest else 0.0, _told(self.where))
-        return "playing" if datetime.now(UTC).timestamp() - latest < FRESH_S else "silent"
+        return "playing" if datetime.now(UTC).timestamp() - latest < PLAYING_S else "silent"
 
     @property
     def problem(self) -> GaspError | None:
@@ -145,7 +145,7 @@ def _told(where: str) -> float:
     """When a run last wrote into one of its files, in seconds since 1970; 0 where there are none."""
     folder = Path(where) if Path(where).is_dir() else Path(where).parent
     latest = 0.0
-    for name in TOLD:
+    for name in PROGRESS_FILES:
         with suppress(OSError):
             latest = max(latest, (folder / name).stat().st_mtime)
     return latest
@@ -157,7 +157,7 @@ def _file(where: str) -> tuple[int, int] | None:
     Raises:
         BadInput: it is gone.
     """
-    path = locate(where)
+    path = locate_log(where)
     if isinstance(path, str):
         return None
     found = path.stat()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from events.projections.run_summary import RunSummary
-from events.text.secrets import MASK, is_secret, masked
+from events.text.secrets import MASK, is_secret, mask
 
 
 def without_secrets(value: Any, name: str = "") -> Any:
@@ -22,11 +22,11 @@ def without_secrets(value: Any, name: str = "") -> Any:
         case str() | int() | float() if is_secret(name) and value != "":
             return MASK
         case str():
-            return masked(value)
+            return mask(value)
     return value
 
 
-def settings(summary: RunSummary) -> dict[str, Any]:
+def flat_settings(summary: RunSummary) -> dict[str, Any]:
     """Every setting by its dotted name, in order of names."""
     config = summary.started.config if summary.started else {}
     return dict(sorted(_flat(without_secrets(config))))

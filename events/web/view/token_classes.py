@@ -9,7 +9,7 @@ from math import exp
 from typing import Final, NamedTuple
 
 
-class Step(NamedTuple):
+class ColourStep(NamedTuple):
     """A step of a scale."""
 
     name: str
@@ -17,31 +17,31 @@ class Step(NamedTuple):
     meaning: str
 
 
-LIKELY: Final = (
-    Step("p4", "probability 0.9 or more"),
-    Step("p3", "0.5 to 0.9"),
-    Step("p2", "0.2 to 0.5"),
-    Step("p1", "0.05 to 0.2"),
-    Step("p0", "below 0.05"),
+PROBABILITY_STEPS: Final = (
+    ColourStep("p4", "probability 0.9 or more"),
+    ColourStep("p3", "0.5 to 0.9"),
+    ColourStep("p2", "0.2 to 0.5"),
+    ColourStep("p1", "0.05 to 0.2"),
+    ColourStep("p0", "below 0.05"),
 )
 """Steps of probability, the likeliest first."""
-LEARNED: Final = (
-    Step("a5", "advantage 1 or more: made likelier"),
-    Step("a4", "0.1 to 1"),
-    Step("a3", "about 0: nothing learned"),
-    Step("a2", "-1 to -0.1"),
-    Step("a1", "below -1: made unlikelier"),
+ADVANTAGE_STEPS: Final = (
+    ColourStep("a5", "advantage 1 or more: made likelier"),
+    ColourStep("a4", "0.1 to 1"),
+    ColourStep("a3", "about 0: nothing learned"),
+    ColourStep("a2", "-1 to -0.1"),
+    ColourStep("a1", "below -1: made unlikelier"),
 )
 """Steps of the advantage."""
 _PROBABILITIES: Final = (0.9, 0.5, 0.2, 0.05)
 _ADVANTAGES: Final = (1.0, 0.1, -0.1, -1.0)
 
 
-def likely(logprob: float) -> Step:
+def probability_step(logprob: float) -> ColourStep:
     """The step of a token's probability."""
-    return LIKELY[sum(exp(logprob) < bound for bound in _PROBABILITIES)]
+    return PROBABILITY_STEPS[sum(exp(logprob) < bound for bound in _PROBABILITIES)]
 
 
-def learned(advantage: float) -> Step:
+def advantage_step(advantage: float) -> ColourStep:
     """The step of a completion's advantage, which all its tokens share."""
-    return LEARNED[sum(advantage < bound for bound in _ADVANTAGES)]
+    return ADVANTAGE_STEPS[sum(advantage < bound for bound in _ADVANTAGES)]

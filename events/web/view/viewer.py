@@ -16,12 +16,12 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 from events.cli.app import LOG_NAME, holds_log, run_name
 from events.facts.errors import BadInput, GaspError
-from events.stores import database_runs, is_url
-from events.web.view.not_there import NotThere
-from events.web.view.notifier import Bell
-from events.web.view.run_handle import Viewed
+from events.stores import is_url, runs_in_database
+from events.web.view.not_there import NotFound
+from events.web.view.notifier import Notifier
+from events.web.view.run_handle import RunHandle
 
-LOOK_S = 2.0
+RESCAN_S = 2.0
 """How often folders are looked through again, at most."""
 WATCHED = 50
 """Runs that are watched for somebody who looks at all of them."""
@@ -40,12 +40,12 @@ class Viewer:
         Raises:
             BadInput: there is nothing at a place.
         """
-        self.bell = Bell()
+        self.notifier = Notifier()
         """Rung whenever any run moves."""
         self.closing = False
         self._places = tuple(places)
         self._lock = threading.Lock()
-        self._runs: dict[str, Viewed] = {}
+        self._runs: dict[str, RunHandle] = {}
         """By where they are."""
         self._looked = 0.0
         for place in places:
@@ -53,15 +53,15 @@ class Viewer:
                 raise BadInput(f"there is nothing at {place}; give a run's folder, its {LOG_NAME}, or a folder of runs")
         self._look()
 
-    def runs(self) -> list[Viewed]:
+    def runs(self) -> list[RunHandle]:
         """Every run there is now, the one that was written to last first."""
         with self._lock:
-            if monotonic() - self._looked > LOOK_S:
+            if monotonic() - self._looked > RESCAN_S:
                 self._look()
             runs = list(self._runs.values())
         return sorted(runs, key=_written, reverse=True)
 
-    def run(self, slug: str) -> Viewed:
+    def run(self, slug: str) -> RunHandle:
         """The run of that name in addresses.
 
         Raises:
@@ -74,7 +74,7 @@ class Viewer:
             found = next((run for run in runs if run.slug == slug), None)
         if found is None:
             names = ", ".join(run.slug for run in runs[:10]) or "none"
-            raise NotThere(f"there is no run {slug!r} here; there are {names}{' …' if len(runs) > 10 else ''}")
+            raise NotFound(f"there is no run {slug!r} here; there are {names}{' …' if len(runs) > 10 else ''}")
         return found
 
     @property
@@ -86,9 +86,9 @@ class Viewer:
     def end(self) -> None:
         """Let live streams end."""
         self.closing = True
-        self.bell.ring()
+        self.notifier.notify()
         for run in self._runs.values():
-            run.bell.ring()
+            run.notifier.notify()
 
     def close(self) -> None:
         """Let all logs go."""
@@ -108,7 +108,7 @@ class Viewer:
                 name = _name(where)
                 slug = _slug(name, slugs)
                 slugs.add(slug)
-                self._runs[where] = Viewed(name, slug, where, self.bell)
+                self._runs[where] = RunHandle(name, slug, where, self.notifier)
         self._looked = monotonic()
 
 
@@ -120,7 +120,7 @@ def _found(place: str) -> Iterator[str]:
         if "run" in query:
             yield place
             return
-        for run in database_runs(place):
+        for run in runs_in_database(place):
             yield parts._replace(query=urlencode({**query, "run": run}, doseq=True)).geturl()
     elif Path(place).is_file() or holds_log(Path(place)):
         yield place
@@ -128,7 +128,7 @@ def _found(place: str) -> Iterator[str]:
         yield from sorted(str(path) for path in Path(place).iterdir() if holds_log(path))
 
 
-def _position(run: Viewed) -> int:
+def _position(run: RunHandle) -> int:
     with suppress(GaspError):
         return run.position
     return 0
@@ -148,7 +148,7 @@ def _slug(name: str, taken: set[str]) -> str:
     return next(slug for slug in numbered if slug not in taken)
 
 
-def _written(run: Viewed) -> float:
+def _written(run: RunHandle) -> float:
     """When a run's file was written to last; what is in a database comes first."""
     if is_url(run.where):
         return float("inf")

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType, ModuleType
 from typing import Any, NoReturn
 
-from sandbox.guest.child import bounds_of, drop, limit, limit_cpu, refuse_exec, write_all
+from sandbox.guest.child import apply_rlimits, drop_privileges, refuse_exec, rlimits_of, set_cpu_limit, write_all
 from sandbox.guest.fork_server import read_frame
 from sandbox.interpreter.guest.cell_loop import CellLoop
 
@@ -33,13 +33,13 @@ REPLIES, REQUESTS = 3, 4
 """Descriptors of a child: where it answers, and where a context reads its cells."""
 FORMS = ("html", "markdown", "svg", "png", "jpeg", "pdf", "latex", "json", "javascript")
 """What a value may show itself as besides text, each by its method `_repr_<form>_`."""
-LONGEST_VALUE = 4096
+MAX_MESSAGE_CHARACTERS = 4096
 """Characters of an error's message."""
-LONGEST_TRACEBACK = 1 << 16
+MAX_TRACEBACK_CHARACTERS = 1 << 16
 """Characters of a traceback; its end is kept."""
 
 
-def become(descriptors: tuple[int, ...], limits: dict[str, Any], user: int, body: Callable[[], None]) -> NoReturn:
+def run_unprivileged(descriptors: tuple[int, ...], limits: dict[str, Any], user: int, body: Callable[[], None]) -> NoReturn:
     """Turn a fork of the server into a process without rights, whose only descriptors are these, as 0, 1, 2 and so on.
 
     A 0 among them stands for nothing: a descriptor of the server's would share flags and locks with it.
@@ -54,9 +54,9 @@ def become(descriptors: tuple[int, ...], limits: dict[str, Any], user: int, body
         for number in (signal.SIGCHLD, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
-        limit(bounds_of(limits))
-        limit_cpu(limits["cpu_seconds"], limits["cpu_seconds"] + 1)
-        drop(user)
+        apply_rlimits(rlimits_of(limits))
+        set_cpu_limit(limits["cpu_seconds"], limits["cpu_seconds"] + 1)
+        drop_privileges(user)
         refuse_exec()
         body()
         code = 0
@@ -64,7 +64,7 @@ def become(descriptors: tuple[int, ...], limits: dict[str, Any], user: int, body
         os._exit(code)
 
 
-class Context:
+class CellContext:
     """The namespace, and the way to the server."""
 
     def __init__(self, cwd: str, envs: dict[str, str], room: int) -> None:
@@ -86,7 +86,7 @@ class Context:
             if "code" in request:
                 self._run(request)
             else:
-                _reap()
+                _reap_children()
 
     def _next(self) -> Any:
         try:
@@ -113,7 +113,7 @@ class Context:
             said = {"kind": "done"}
         except BaseException as error:  # a cell may raise anything
             self._running = False
-            said = {"kind": "error", **_failure(error)}
+            said = {"kind": "error", **_format_error(error)}
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
@@ -155,7 +155,7 @@ class Context:
         shown: dict[str, Any] = {"kind": "result", "main": main, "text": repr(value)}
         for form in FORMS:
             how = getattr(type(value), f"_repr_{form}_", None)
-            if how is not None and (said := _one(how(value))) is not None:
+            if how is not None and (said := _display_data(how(value))) is not None:
                 shown[form] = base64.b64encode(said).decode() if isinstance(said, bytes) else said
         if len(json.dumps(shown)) > self._room:
             # Escaped, a character takes six bytes at most.
@@ -171,7 +171,7 @@ class Context:
             raise KeyboardInterrupt
 
 
-def _reap() -> None:
+def _reap_children() -> None:
     """Forget children that were killed: the dead hold places that others need."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
@@ -194,7 +194,7 @@ def _compile(tree: ast.AST, name: str, mode: str) -> CodeType:
     return code
 
 
-def _one(said: Any) -> Any:
+def _display_data(said: Any) -> Any:
     """What a display method means: the protocol lets it return its data alone or with metadata."""
     return said[0] if isinstance(said, tuple) and said else said
 
@@ -207,16 +207,16 @@ def _open_streams() -> None:
             setattr(sys, name, io.TextIOWrapper(raw, "utf-8", "replace", write_through=True))
 
 
-def _failure(error: BaseException) -> dict[str, str]:
+def _format_error(error: BaseException) -> dict[str, str]:
     trace = error.__traceback__
     while trace is not None and not trace.tb_frame.f_code.co_filename.startswith("<cell "):
         trace = trace.tb_next
     try:
         if isinstance(error, SyntaxError) and error.text is None:
             error.text = linecache.getline(error.filename or "", error.lineno or 0)
-        value = str(error)[:LONGEST_VALUE]
+        value = str(error)[:MAX_MESSAGE_CHARACTERS]
         lines = traceback.format_exception(type(error), error, trace)
-        text = "".join(lines)[-LONGEST_TRACEBACK:]
+        text = "".join(lines)[-MAX_TRACEBACK_CHARACTERS:]
     except BaseException:  # __str__ is the cell's, too
         value = text = "an exception that cannot be printed"
     return {"name": type(error).__name__, "value": value, "traceback": text}

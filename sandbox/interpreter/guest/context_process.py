@@ -23,23 +23,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sandbox.guest.fork_server import OOM_COUNTERS
-from sandbox.interpreter.guest.cell_execution import Context, become
+from sandbox.interpreter.guest.cell_execution import CellContext, run_unprivileged
 
 GRACE_SECONDS = 2.0
 """How long a cell may go on after its interrupt; then its process is killed."""
 LINGER_SECONDS = 0.02
 """How long the beginning of a line waits for the line's end before it is relayed."""
-PART = 1 << 16
+READ_BYTES = 1 << 16
 """Bytes read at once."""
 FOREVER = float("inf")
 _ROOM_FOR_ERRORS = 1 << 20
 
-Say = Callable[..., None]
+SendFrame = Callable[..., None]
 """Sends the host a frame: call, kind and what belongs to the kind."""
 
 
 @dataclass
-class Settings:
+class KernelSettings:
     """What all contexts of a sandbox have in common."""
 
     home: str
@@ -53,7 +53,7 @@ class Settings:
 
 
 @dataclass
-class _Output:
+class _OutputStream:
     """One standard stream."""
 
     name: str
@@ -62,11 +62,17 @@ class _Output:
     """What was read and not relayed yet."""
 
 
-class Seat:
+class ContextProcess:
     """Where the process of one context sits."""
 
     def __init__(
-        self, name: str, cwd: str, settings: Settings, loop: selectors.BaseSelector, say: Say, sweep: Callable[[], None]
+        self,
+        name: str,
+        cwd: str,
+        settings: KernelSettings,
+        loop: selectors.BaseSelector,
+        say: SendFrame,
+        sweep: Callable[[], None],
     ) -> None:
         self.name, self.cwd = name, cwd
         self.pid = 0
@@ -84,7 +90,7 @@ class Seat:
     def _clear(self) -> None:
         self._unsent = b""
         self._said = bytearray()
-        self._outputs: dict[int, _Output] = {}
+        self._outputs: dict[int, _OutputStream] = {}
         self._requests = self._replies = -1
 
     # --- cells ------------------------------------------------------------------------------------------------------
@@ -162,7 +168,7 @@ class Seat:
         stdout, stdout_w = os.pipe2(os.O_CLOEXEC)
         stderr, stderr_w = os.pipe2(os.O_CLOEXEC)
         theirs = (stdout_w, stderr_w, replies, requests)
-        self._outputs = {stdout: _Output("stdout"), stderr: _Output("stderr")}
+        self._outputs = {stdout: _OutputStream("stdout"), stderr: _OutputStream("stderr")}
         try:
             pid = os.fork()
         except OSError:
@@ -170,7 +176,9 @@ class Seat:
             raise
         if pid == 0:
             settings = self._settings
-            become((0, *theirs), settings.limits, settings.user, lambda: Context(self.cwd, settings.envs, self._room).serve())
+            run_unprivileged(
+                (0, *theirs), settings.limits, settings.user, lambda: CellContext(self.cwd, settings.envs, self._room).serve()
+            )
         for fd in theirs:
             os.close(fd)
         self.pid = pid
@@ -211,7 +219,7 @@ class Seat:
             return f"the sandbox was out of memory ({self._settings.limits['memory_mb']} MB)"
         return f"killed by signal {-code}, {signal.strsignal(-code)}" if code < 0 else f"exit code {code}"
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Do what time asks for: relay the beginning of a line, interrupt the cell, kill the process."""
         now = time.monotonic()
         if now >= self._flush_at:
@@ -237,7 +245,7 @@ class Seat:
     # --- what it says -----------------------------------------------------------------------------------------------
 
     def _hear(self) -> None:
-        part = os.read(self._replies, PART)
+        part = os.read(self._replies, READ_BYTES)
         self._said += part
         while len(self._said) >= 4:
             size = struct.unpack_from("!I", self._said)[0]
@@ -270,10 +278,10 @@ class Seat:
                 self._tell({"do": "reap"})
             self._finish("timeout" if self._interrupted else "ok", kept=True)
 
-    def _read(self, fd: int, output: _Output) -> None:
-        part = os.read(fd, PART)
+    def _read(self, fd: int, output: _OutputStream) -> None:
+        part = os.read(fd, READ_BYTES)
         output.held += part
-        if output.held.endswith(b"\n") or len(output.held) >= PART:
+        if output.held.endswith(b"\n") or len(output.held) >= READ_BYTES:
             self._flush(output)
         elif part:
             self._flush_at = min(self._flush_at, time.monotonic() + LINGER_SECONDS)
@@ -281,7 +289,7 @@ class Seat:
         else:
             self._loop.unregister(fd)
 
-    def _flush(self, output: _Output, *, final: bool = False) -> None:
+    def _flush(self, output: _OutputStream, *, final: bool = False) -> None:
         text = output.decoder.decode(bytes(output.held), final)
         output.held.clear()
         if self._now is None:

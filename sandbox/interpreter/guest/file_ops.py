@@ -27,11 +27,11 @@ _PATHS = ("path", "old_path", "new_path")
 _KINDS = {stat.S_IFDIR: "dir", stat.S_IFLNK: "symlink"}
 
 
-def errand(request: dict[str, Any], home: str) -> None:
+def handle_file_request(request: dict[str, Any], home: str) -> None:
     """Do what a request asks; the reply is `{value}`, or `{refused, why}`."""
     try:
         its = {name: os.path.join(home, item) if name in _PATHS else item for name, item in request["with"].items()}
-        reply = {"value": _DO[request["do"]](**its)}
+        reply = {"value": _OPERATIONS[request["do"]](**its)}
     except FileNotFoundError as error:
         reply = {"refused": "not_found", "why": str(error)}
     except OSError as error:
@@ -101,21 +101,21 @@ def _entry(path: str) -> dict[str, Any]:
         "size": found.st_size,
         "mode": stat.S_IMODE(found.st_mode),
         "permissions": stat.filemode(found.st_mode)[1:],
-        "owner": _named(pwd.getpwuid, found.st_uid),
-        "group": _named(grp.getgrgid, found.st_gid),
+        "owner": _name_or_number(pwd.getpwuid, found.st_uid),
+        "group": _name_or_number(grp.getgrgid, found.st_gid),
         "modified_time": found.st_mtime,
         "symlink_target": os.readlink(path) if stat.S_ISLNK(found.st_mode) else None,
     }
 
 
-def _named(find: Any, number: int) -> str:
+def _name_or_number(find: Any, number: int) -> str:
     try:
         return str(find(number)[0])
     except KeyError:
         return str(number)
 
 
-_DO: dict[str, Callable[..., object]] = {
+_OPERATIONS: dict[str, Callable[..., object]] = {
     "read": _read,
     "write": _write,
     "list": _list,

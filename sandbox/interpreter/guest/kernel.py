@@ -23,21 +23,21 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from sandbox.guest.fork_server import begin, read_frame, write_frame
-from sandbox.interpreter.guest.cell_execution import become
-from sandbox.interpreter.guest.context_process import FOREVER, PART, Seat, Settings
-from sandbox.interpreter.guest.file_ops import errand
+from sandbox.guest.fork_server import read_frame, start_server, write_frame
+from sandbox.interpreter.guest.cell_execution import run_unprivileged
+from sandbox.interpreter.guest.context_process import FOREVER, READ_BYTES, ContextProcess, KernelSettings
+from sandbox.interpreter.guest.file_ops import handle_file_request
 
 LARGEST_REPLY = 16 << 20
 """Bytes of an errand's reply."""
-DEFAULT = "default"
+DEFAULT_CONTEXT = "default"
 """The context that is always there."""
-_SWEEPS = 50
-_BETWEEN_SWEEPS = 0.005
+_MAX_SWEEPS = 50
+_SWEEP_PAUSE_S = 0.005
 
 
 @dataclass
-class _Errand:
+class _FileRequest:
     """A child that does one thing with files."""
 
     call: int
@@ -49,7 +49,7 @@ class _Errand:
 class Kernel:
     """Serves frames until the host goes away or the lifetime is over."""
 
-    def __init__(self, requests: int, replies: int, settings: Settings) -> None:
+    def __init__(self, requests: int, replies: int, settings: KernelSettings) -> None:
         self._requests, self._replies, self._settings = requests, replies, settings
         self._loop = selectors.DefaultSelector()
         self._loop.register(requests, selectors.EVENT_READ, self._obey)
@@ -57,15 +57,15 @@ class Kernel:
         woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        self._loop.register(woken, selectors.EVENT_READ, lambda: os.read(woken, PART))
+        self._loop.register(woken, selectors.EVENT_READ, lambda: os.read(woken, READ_BYTES))
         self._names = (f"context-{number}" for number in itertools.count(1))
-        self._seats: dict[str, Seat] = {}
-        self._errands: dict[int, _Errand] = {}
-        self._gone: list[tuple[Seat, int]] = []
-        self._add(DEFAULT, settings.home)
+        self._seats: dict[str, ContextProcess] = {}
+        self._errands: dict[int, _FileRequest] = {}
+        self._gone: list[tuple[ContextProcess, int]] = []
+        self._add(DEFAULT_CONTEXT, settings.home)
 
     def _add(self, name: str, cwd: str) -> None:
-        self._seats[name] = Seat(name, cwd, self._settings, self._loop, self._say, self._sweep)
+        self._seats[name] = ContextProcess(name, cwd, self._settings, self._loop, self._say, self._sweep)
 
     def serve(self) -> NoReturn:
         """Answer requests for ever."""
@@ -96,7 +96,7 @@ class Kernel:
             for seat in self._seats.values():
                 seat.interrupt(its["call"])
         elif do == "lifetime":
-            live(its["seconds"])
+            set_lifetime(its["seconds"])
             self._say(call, "done", value=None)
         elif do == "contexts":
             self._say(call, "done", value=[[seat.name, seat.cwd] for seat in self._seats.values()])
@@ -109,7 +109,7 @@ class Kernel:
         else:
             self._send(request)
 
-    def _obey_for(self, seat: Seat | None, request: dict[str, Any]) -> None:
+    def _obey_for(self, seat: ContextProcess | None, request: dict[str, Any]) -> None:
         call, do = request["call"], request["do"]
         if seat is None:
             self._say(call, "done", refused="no_context", why=f"there is no context {request['with']['context']}")
@@ -141,14 +141,19 @@ class Kernel:
             self._say(request["call"], "done", refused="busy", why=why)
             return
         if pid == 0:
-            become((0, 0, 0, reply_w), self._settings.limits, self._settings.user, lambda: errand(request, self._settings.home))
+            run_unprivileged(
+                (0, 0, 0, reply_w),
+                self._settings.limits,
+                self._settings.user,
+                lambda: handle_file_request(request, self._settings.home),
+            )
         os.close(reply_w)
-        self._errands[reply] = _Errand(request["call"], pid, time.monotonic() + request["seconds"])
+        self._errands[reply] = _FileRequest(request["call"], pid, time.monotonic() + request["seconds"])
         self._loop.register(reply, selectors.EVENT_READ, functools.partial(self._collect, reply))
 
     def _collect(self, fd: int) -> None:
         its = self._errands[fd]
-        part = os.read(fd, PART)
+        part = os.read(fd, READ_BYTES)
         its.reply += part
         if part and len(its.reply) <= LARGEST_REPLY:
             return
@@ -167,7 +172,7 @@ class Kernel:
         now = time.monotonic()
         for seat in self._seats.values():
             if now >= seat.alarm:
-                seat.ring()
+                seat.notify()
         for its in self._errands.values():
             if now >= its.alarm:
                 its.alarm = FOREVER
@@ -190,7 +195,7 @@ class Kernel:
 
     def _sweep(self) -> None:
         """Kill every process but those of contexts and errands themselves: whoever comes next must not starve."""
-        for _ in range(_SWEEPS):
+        for _ in range(_MAX_SWEEPS):
             # Stop them all before the first is killed: its place would be taken by the next.
             held: set[int] = set()
             while fresh := self._others() - held:
@@ -199,7 +204,7 @@ class Kernel:
             if not held:
                 return
             _signal(held, signal.SIGKILL)
-            time.sleep(_BETWEEN_SWEEPS)
+            time.sleep(_SWEEP_PAUSE_S)
         # Faster than we are: then nobody is spared, and every context starts afresh.
         os.kill(-1, signal.SIGKILL)
 
@@ -221,14 +226,14 @@ def _signal(pids: set[int], number: int) -> None:
             os.kill(pid, number)
 
 
-def live(seconds: float) -> None:
+def set_lifetime(seconds: float) -> None:
     """End this process, and so the container, in so many seconds, whatever it is doing then."""
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def main() -> None:
     """Warm up, serve."""
-    requests, replies, user = begin()
+    requests, replies, user = start_server()
     signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
     gc.collect()
     gc.freeze()
@@ -236,8 +241,8 @@ def main() -> None:
     settings = read_frame(requests)
     if settings is None:
         return
-    live(settings.pop("seconds"))
-    Kernel(requests, replies, Settings(**settings, user=user)).serve()
+    set_lifetime(settings.pop("seconds"))
+    Kernel(requests, replies, KernelSettings(**settings, user=user)).serve()
 
 
 if __name__ == "__main__":
