@@ -73,7 +73,7 @@ class JudgedAttempts:
 
     @property
     def agreeing(self) -> int:
-        """Failed answers that gave the same outputs for all private inputs, if `MIN_AGREEING` or more did, and more than passed."""
+        """Failed answers that gave the same outputs for all private inputs, where `MIN_AGREEING` did, and more than passed."""
         failed = [said for verdict, said in zip(self.verdicts, self.said, strict=True) if said and verdict.outcome != "passed"]
         most = max(Counter(failed).values(), default=0)
         passed = sum(verdict.outcome == "passed" for verdict in self.verdicts)

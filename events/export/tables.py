@@ -89,7 +89,7 @@ class AttemptRow(TableRow):
     detail: str | None = None
     """The verdict in words."""
     tests: str | None = None
-    """What came of each test, a letter each (`events.facts.values.LETTERS`); null also in logs of older schemas."""
+    """What came of each test, a letter each (`events.facts.values.OUTCOME_LETTERS`); null also in logs of older schemas."""
     container: str | None = None
     """Digest of the container image that the verdict was reached in."""
     policy: Digest

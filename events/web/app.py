@@ -35,7 +35,7 @@ HERE = Path(__file__).parent
 def make_app(
     viewer: Viewer, *, hosts: Collection[str] | None = None, token: str | None = None, cookie: str = "gasp"
 ) -> Starlette:
-    """The application that shows the viewer's runs; see `events.web.security.Guard` for who is let in."""
+    """The application that shows the viewer's runs; see `events.web.security.RequestGuard` for who is let in."""
     routes: list[BaseRoute] = []
     for path, make in PAGES.items():
         # A twin first: a page's last part would take its ending for its own.

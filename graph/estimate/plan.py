@@ -175,19 +175,31 @@ def _where(budget: Budget) -> Iterator[str]:
 
 def estimates(budget: Budget) -> Iterator[str]:
     """Memory, time, cost and disk."""
-    config, memory, gpu = budget.config, budget.memory, budget.gpu count, name = len(memory.gpus), gpu.name needed =
-    max(memory.needed(one) for one in memory.gpus) what = "main memory" if name == "CPU" else f"the fullest of {count} {name}"
-    if count > 1 else f"the {name}" yield f"memory        {_gb(needed)} of {_gb(gpu.memory)} of {what}: {'fits' if memory.fits
-    else 'DOES NOT FIT'}" yield ( f"              learning {_gb(memory.learner)} a process ({_gb(memory.resting)} stay),
-    sampling {_gb(memory.server)} a" f" {'process' if config.serve.backend == 'transformers' else 'server and GPU'}" ) if name
-    != "CPU": yield f"              and {_gb(memory.main_memory)} of main memory" hours = budget.hours() examining, most =
-    budget.evaluation_hours(), budget.hours(most=True) yield f"time          {_hours(hours)}, of which examinations
-    {_hours(examining)}; at most {_hours(most)}" if gpu.price: spent = hours * count cost = f"{_round(spent)} GPU-hours,
-    {_round(spent * gpu.price)} US dollars" yield f"cost          {cost} at {gpu.price:.2f} an hour and {name}" yield f"disk
-    {_gb(budget.disk)}, of which an update's weights and moments {_gb(budget.saved)}" lengths = f"{PROMPT_TOKENS} tokens a
-    prompt and {COMPLETION_TOKENS} a completion, or half of what is allowed" yield f"assumed       {lengths};
-    {VERDICTS_PER_S:g} verdicts a second;" yield f"              {LEARNING_MFU:.0%} of the peak in learning, {SAMPLING_MFU:.0%}
-    in sampling; {DISK_BYTES_PER_S / 1e9:g} GB/s of disk"
+    config, memory, gpu = budget.config, budget.memory, budget.gpu
+    count, name = len(memory.gpus), gpu.name
+    needed = max(memory.needed(one) for one in memory.gpus)
+    what = "main memory" if name == "CPU" else f"the fullest of {count} {name}" if count > 1 else f"the {name}"
+    yield f"memory        {_gb(needed)} of {_gb(gpu.memory)} of {what}: {'fits' if memory.fits else 'DOES NOT FIT'}"
+    yield (
+        f"              learning {_gb(memory.learner)} a process ({_gb(memory.resting)} stay), sampling {_gb(memory.server)} a"
+        f" {'process' if config.serve.backend == 'transformers' else 'server and GPU'}"
+    )
+    if name != "CPU":
+        yield f"              and {_gb(memory.main_memory)} of main memory"
+    hours = budget.hours()
+    examining, most = budget.evaluation_hours(), budget.hours(most=True)
+    yield f"time          {_hours(hours)}, of which examinations {_hours(examining)}; at most {_hours(most)}"
+    if gpu.price:
+        spent = hours * count
+        cost = f"{_round(spent)} GPU-hours, {_round(spent * gpu.price)} US dollars"
+        yield f"cost          {cost} at {gpu.price:.2f} an hour and {name}"
+    yield f"disk          {_gb(budget.disk)}, of which an update's weights and moments {_gb(budget.saved)}"
+    lengths = f"{PROMPT_TOKENS} tokens a prompt and {COMPLETION_TOKENS} a completion, or half of what is allowed"
+    yield f"assumed       {lengths}; {VERDICTS_PER_S:g} verdicts a second;"
+    yield (
+        f"              {LEARNING_MFU:.0%} of the peak in learning, {SAMPLING_MFU:.0%} in sampling;"
+        f" {DISK_BYTES_PER_S / 1e9:g} GB/s of disk"
+    )
 
 
 def _gb(value: float) -> str:

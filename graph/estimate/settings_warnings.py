@@ -31,8 +31,8 @@ def warnings(config: Config, budget: Budget | None) -> Iterator[str]:
         yield f"serve.sleep gives GPUs to the trainer while it learns, but learn.staleness={learn.staleness} plays on meanwhile"
     if serve.dtype == "bfloat16" and config.mismatch_limit < BFLOAT16_ROUNDING:
         yield (
-            f"serve.dtype=bfloat16 rounds more than learn.drift={config.mismatch_limit:g} nats a token allow, so that the trainer"
-            " would stop; leave learn.drift unset"
+            f"serve.dtype=bfloat16 rounds more than learn.drift={config.mismatch_limit:g} nats a token allow, so that"
+            " the trainer would stop; leave learn.drift unset"
         )
     if config.prompts == "pocket" and config.model != "pocket":
         yield "prompts=pocket are in the pocket model's language; other models want prompts=base or prompts=instruct"

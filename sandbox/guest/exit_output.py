@@ -26,7 +26,7 @@ Streams = tuple[Any, Any, Any]
 
 
 def standard_streams() -> Streams:
-    """The standard streams of a program that is about to begin. What exists by now is never looked at by `may_print_at_exit`."""
+    """The standard streams of a program that is about to begin. What exists by now is not looked at by `may_print_at_exit`."""
     gc.freeze()
     return sys.stdout, sys.stdout.buffer, sys.stderr
 

@@ -328,10 +328,10 @@ def test_batches_are_bounded_by_rows_and_by_bytes(monkeypatch: pytest.MonkeyPatc
     told(log)
     until = log.head().position
     columns, rows = schema("attempts", log, until), [row.columns() for row in TABLES["attempts"].rows(log, "run", until)]
-    monkeypatch.setattr("events.export.arrow.ROWS", 50)
+    monkeypatch.setattr("events.export.arrow.BATCH_ROWS", 50)
     sizes = [batch.num_rows for batch in batches(rows, columns)]
     assert (set(sizes[:-1]), sum(sizes)) == ({50}, len(rows))
-    monkeypatch.setattr("events.export.arrow.LOAD", 10_000)
+    monkeypatch.setattr("events.export.arrow.BATCH_BYTES", 10_000)
     sizes = [batch.num_rows for batch in batches(rows, columns)]
     assert max(sizes) < 50
     assert sum(sizes) == len(rows)

@@ -166,7 +166,7 @@ def test_pages_follow_one_another_without_a_gap(index: Index, query: str) -> Non
 
 @pytest.mark.parametrize("query", ["", "add", "tokens>0", "-add", "verdict:passed", "add -verdict:passed", "tokens>10000"])
 def test_a_search_that_has_no_time_goes_on_where_it_ended(index: Index, query: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("events.index.reader._STRETCH", 5)
+    monkeypatch.setattr("events.index.reader._STRETCH_POSITIONS", 5)
     found: list[SearchHit] = []
     asked, before = 0, None
     while before is None or before > 1:

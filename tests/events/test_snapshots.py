@@ -84,7 +84,7 @@ def test_the_summary_of_a_run_can_go_on_from_any_position(path: Path) -> None:
 
 
 def test_a_fold_says_how_far_it_is(log: ReadCountingLog, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("events.projections.snapshots.SAID", 10)
+    monkeypatch.setattr("events.projections.snapshots.REPORT_EVERY", 10)
     said: list[tuple[int, int]] = []
     Snapshot(path, RunSummary).fold(log, lambda done, of: said.append((done, of)))
     end = log.head().position

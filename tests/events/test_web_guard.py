@@ -208,7 +208,7 @@ def test_an_address_that_is_too_long_is_not_looked_at(browser: TestClient) -> No
 def impatient(viewer: Viewer, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """The port of a server that waits half a second for requests."""
     assert server.REQUEST_TIMEOUT_S <= 10
-    monkeypatch.setattr(server, "WHOLE_S", 0.5)
+    monkeypatch.setattr(server, "REQUEST_TIMEOUT_S", 0.5)
     with closing(socket.create_server(("127.0.0.1", 0))) as listening:
         running = server.ViewerServer(make_app(viewer), viewer)
         thread = threading.Thread(target=running.run, args=([listening],))

@@ -135,7 +135,7 @@ def test_a_run_being_indexed_is_shown_with_how_far_it_is(
     browser: TestClient, monkeypatch: pytest.MonkeyPatch, told: ExampleRun
 ) -> None:
     monkeypatch.setattr(Indexer, "catch_up", lambda self, say=None, stop=None: None)
-    monkeypatch.setattr("events.web.view.run_handle.BEHIND", 0)
+    monkeypatch.setattr("events.web.view.run_handle.READING_BEHIND", 0)
     told.play()
     time.sleep(1)
     answer = browser.get("/runs/first")
@@ -156,7 +156,7 @@ def test_why_a_log_cannot_be_followed_is_said_on_its_pages(browser: TestClient, 
 
 
 def test_a_summary_goes_on_from_where_it_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("events.web.view.log_follower.KEEP", 10)
+    monkeypatch.setattr("events.web.view.log_follower.SNAPSHOT_EVERY", 10)
     told = record_run(tmp_path / "run")
     with closing(told.log):
         with closing(Viewer([str(tmp_path / "run")])) as viewer:

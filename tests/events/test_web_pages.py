@@ -311,7 +311,7 @@ def test_a_search_marks_what_it_found_and_pages(site: Site, monkeypatch: pytest.
 
 def test_a_search_that_takes_long_says_how_far_it_came(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("events.web.pages.search.PATIENCE_S", 0.0)
-    monkeypatch.setattr("events.index.reader._STRETCH", 5)
+    monkeypatch.setattr("events.index.reader._STRETCH_POSITIONS", 5)
     place = "/search?q=similarity>7"
     assert "Nothing found so far" in site.page(place)
     assert site.json_address(place)["partly"]

@@ -109,7 +109,7 @@ async def test_a_display_that_fails_is_said_once_and_stops_nothing(played, monke
 
 
 async def test_without_a_terminal_what_is_being_done_is_told_when_nothing_else_is(monkeypatch):
-    monkeypatch.setattr("graph.display.EVERY_S", 0.1)
+    monkeypatch.setattr("graph.display.REPORT_INTERVAL_S", 0.1)
     monkeypatch.setattr("graph.display.REFRESH_S", 0.05)
     console, activity = Console(file=io.StringIO(), width=200), Activity()
     showing = asyncio.create_task(show(MemoryLog(), console, Config(), activity, plain=True))

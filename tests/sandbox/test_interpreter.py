@@ -474,7 +474,7 @@ def test_what_a_thread_prints_between_two_cells_is_nobodys(sandbox):
     code = "import threading, time\ndef talk():\n    for n in range(40):\n        print('n', n)\n        time.sleep(0.02)\nthreading.Thread(target=talk).start()"
     sandbox.run_code(code)
     time.sleep(0.3)
-    subscription = "".join(sandbox.run_code("time.sleep(0.2)").logs.stdout)
+    heard = "".join(sandbox.run_code("time.sleep(0.2)").logs.stdout)
     assert "n 5\n" not in heard
     assert heard.count("\n") >= 3
     time.sleep(0.5)

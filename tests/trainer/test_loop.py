@@ -65,7 +65,7 @@ def test_an_update_says_how_far_it_is_up_to_all_its_tokens(tell, run, monkeypatc
 
         return step.take_step(*lesson, progress=both)
 
-    monkeypatch.setattr("trainer.learn.loop.learn", watched)
+    monkeypatch.setattr("trainer.learn.loop.take_step", watched)
     start = replay.find_run_started(told.log)
     [event] = Trainer(told.log, run, UpdateSchedule(told.log, start), activity=activity).catch_up()
     tokens = sum(taken.tokens for taken in fact(event).steps)

@@ -107,7 +107,8 @@ def _sentence(error: ValidationError) -> str:
     if not key:
         return f"{message}."
     if first["type"] == "extra_forbidden":
-        return f"there is no {key!r} in a plan, which has {', '.join(ExperimentPlan.model_fields)}; settings of runs stand in [settings]."
+        names = ", ".join(ExperimentPlan.model_fields)
+        return f"there is no {key!r} in a plan, which has {names}; settings of runs stand in [settings]."
     if first["type"] == "missing":
         return f"{key!r} is missing; docs/experiments.md shows a plan."
     return f"{key!r} cannot be {first['input']!r}: {message}; docs/experiments.md shows a plan."
