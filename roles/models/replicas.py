@@ -122,7 +122,8 @@ class Replicas:
         note = f" ({self.note})" if self.note else ""
         self.activity.warn(
             f"vLLM at {mask(url)} is slow{note}: a question has been waiting for {format_duration(seconds)}. It is well, and"
-            " is waited for; more serve.kv_cache_gib or serve.gpu_memory, more threads or more replicas make it quicker, fewer attempts"
+            " is waited for; more serve.kv_cache_gib or serve.gpu_memory,"
+            " more threads or more replicas make it quicker, fewer attempts"
             " or tokens leave it less to do"
         )
 
