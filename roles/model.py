@@ -69,7 +69,7 @@ class Model(Protocol):
         """
         ...
 
-    async def serve(self, weights: Path, policy: Digest) -> None:
+    async def load_weights(self, weights: Path, policy: Digest) -> None:
         """Load other weights and prove that they are in use.
 
         Raises:
@@ -85,7 +85,7 @@ class Model(Protocol):
         """
         ...
 
-    async def rest(self) -> None:
+    async def sleep(self) -> None:
         """Give memory back until something is asked again, where that is set; nothing is asked while weights are learned."""
         ...
 

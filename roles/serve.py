@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from roles.serving.command import ServingConfig
     from roles.serving.fleet import Fleet
 
-_KEY = "VLLM_API_KEY"
+_KEY_VARIABLE = "VLLM_API_KEY"
 _PROGRESS_INTERVAL_S = 10.0
 """Seconds between lines of progress where there is no terminal."""
 
@@ -101,9 +101,11 @@ def _default_threads(model: str, replicas: int) -> int:
 
 
 def _key_from_environment() -> str:
-    key = os.environ.get(_KEY, "")
+    key = os.environ.get(_KEY_VARIABLE, "")
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise BadInput(f"The key in {_KEY} cannot be sent in a header; use letters and digits, or unset it for a new one")
+        raise BadInput(
+            f"The key in {_KEY_VARIABLE} cannot be sent in a header; use letters and digits, or unset it for a new one"
+        )
     return key
 
 
@@ -139,11 +141,11 @@ async def _serve(serving: ServingConfig) -> None:
 
 def _usage_text(fleet: Fleet, serving: ServingConfig) -> str:
     """How to use them."""
-    key = f"in {_KEY}"
+    key = f"in {_KEY_VARIABLE}"
     if not serving.key:
         file = fleet.folder / "key"
         file.write_text(fleet.key)
-        key = f'export {_KEY}="$(cat {file})"'
+        key = f'export {_KEY_VARIABLE}="$(cat {file})"'
     asked = json.dumps({"model": serving.name, "prompt": "def f(x):", "max_tokens": 16})
     urls = json.dumps(list(fleet.urls))
     return "\n".join(
@@ -151,7 +153,7 @@ def _usage_text(fleet: Fleet, serving: ServingConfig) -> str:
             f"{one_line(serving.name)} is served until Ctrl-C:",
             *(f"  {server.url}   log: {server.log}" for server in fleet.servers),
             f"key:       {key}",
-            f'try:       curl {fleet.urls[0]}/v1/completions -H "Authorization: Bearer ${_KEY}" '
+            f'try:       curl {fleet.urls[0]}/v1/completions -H "Authorization: Bearer ${_KEY_VARIABLE}" '
             f"-H 'Content-Type: application/json' -d '{asked}'",
             f"in a run:  --set serve.backend=vllm --set 'serve.urls={urls}'",
         ]

@@ -23,7 +23,7 @@ from roles.judging.degenerate import degenerate_reason, text_objection
 from roles.judging.judging_rules import OUTCOME_OF_STATUS
 from roles.judging.run_tests import detail, outcome_letters, run_programs, why
 from roles.judging.safety import makes_sets, operations, parse_source, replace_operation, unparse_objection, unsafe_reason
-from sandbox.compare import canonical, canonical_arguments, outputs_match
+from sandbox.compare import canonical_arguments, canonical_text, outputs_match
 from sandbox.runner import InputRun, Job, JobResult, Runner
 
 USAGE_FIELDS = ("seconds", "cpu_seconds", "peak_mb")
@@ -35,7 +35,7 @@ MIN_AGREEING = 3
 RERUN_HASH_SEEDS = (1, 2, 3, 4)
 """Hash seeds of the workers on which proposals are run again. One is enough for a program without sets; two texts in a set
 stand in the same order as before under half of all seeds."""
-MOST_OPERATIONS = 100
+MAX_OPERATIONS = 100
 """Operations of a proposed program, without each of which it is tried."""
 _INTERRUPT = ast.parse("raise KeyboardInterrupt").body[0]
 
@@ -126,7 +126,7 @@ class Verifier:
             return await asyncio.to_thread(_judge_outputs, texts, asked.output)
         return await self._judge_inputs(question, asked.output, texts)
 
-    async def examine(self, text: str) -> ValidProposal | RejectedProposal:
+    async def validate(self, text: str) -> ValidProposal | RejectedProposal:
         """Whether a teacher's text is a question that can be asked: parsed, safe, reproducible, not degenerate.
 
         Every input is also run alone, in a process of its own, on a worker with another hash seed and other addresses, and all
@@ -165,7 +165,7 @@ class Verifier:
     ) -> Question | RejectedProposal:
         """The question that a proposal is, beside what came of its inputs elsewhere."""
         try:
-            values = [canonical(outline(run.value)) for run in first.runs]
+            values = [canonical_text(outline(run.value)) for run in first.runs]
         except NotLiteral:
             return RejectedProposal("unsafe", "an output is not a value")
         for how, runs in others.items():
@@ -185,9 +185,9 @@ class Verifier:
         """The question beside its own parts and the world's truth: not degenerate, and whether aligned."""
         known = self.truth(question.statement) if self.truth else None
         parts = operations(tree, question.entry)
-        if len(parts) > MOST_OPERATIONS:
+        if len(parts) > MAX_OPERATIONS:
             return RejectedProposal(
-                "degenerate", f"the program has more than {MOST_OPERATIONS} operations to be tried without", question
+                "degenerate", f"the program has more than {MAX_OPERATIONS} operations to be tried without", question
             )
         sources = await asyncio.to_thread(lambda: [replace_operation(tree, part, ast.Pass()) for part in parts])
         runs = await self._on_all(question, sources + ([known] if known is not None else []))
@@ -265,7 +265,7 @@ def _output_values(execution: JobResult) -> tuple[str, ...]:
 def _gave_value(run: InputRun, value: str) -> bool:
     """Whether a run gave the value with that canonical text."""
     try:
-        return run.status == "ok" and canonical(outline(run.value)) == value
+        return run.status == "ok" and canonical_text(outline(run.value)) == value
     except NotLiteral:
         return False
 

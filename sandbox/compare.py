@@ -18,7 +18,7 @@ MAX_CHARACTERS = 16 << 20
 """Characters of text that are looked at; anything longer is not the same."""
 _EXACT = (int, str, bytes, bool, type(None))
 _NUMBERS = (int, float, complex)
-_TRUTH = "\0"
+_BOOL_MARK = "\0"
 """Marks `True` and `False` in a canonical text, where they would else be 1 and 0; no literal has it otherwise."""
 
 
@@ -63,10 +63,10 @@ def canonical_arguments(text: str) -> str:
     Raises:
         NotLiteral: it is no list of literals.
     """
-    return canonical(outline_arguments(text))
+    return canonical_text(outline_arguments(text))
 
 
-def canonical(value: Any) -> str:
+def canonical_text(value: Any) -> str:
     """A text that is equal for equal values, and only for them: `1` and `1.0` are, `1` and `True` are not.
 
     Args:
@@ -78,15 +78,15 @@ def canonical(value: Any) -> str:
     if kind is float or kind is complex:
         return _canonical_number(value)
     if kind is bool:
-        return f"{_TRUTH}{value:#x}"
+        return f"{_BOOL_MARK}{value:#x}"
     if kind is list:
-        return f"[{','.join(map(canonical, value))}]"
+        return f"[{','.join(map(canonical_text, value))}]"
     if kind is tuple:
-        return f"({','.join(map(canonical, value))})"
+        return f"({','.join(map(canonical_text, value))})"
     if kind is not Unordered:
         return repr(value)
     entries = _unique_entries(value)
-    parts = [f"{key}:{canonical(item)}" for key, item in entries.items()] if value.kind == "dict" else entries
+    parts = [f"{key}:{canonical_text(item)}" for key, item in entries.items()] if value.kind == "dict" else entries
     return f"{value.kind}{{{','.join(sorted(parts))}}}"
 
 
@@ -107,8 +107,8 @@ def _unique_entries(value: Unordered) -> dict[str, Any]:
     kept: dict[str, str] = {}
     found: dict[str, Any] = {}
     for element, item in zip(value.keys or value.items, value.items, strict=True):
-        exact = canonical(element)
-        found[kept.setdefault(exact.replace(_TRUTH, ""), exact)] = item
+        exact = canonical_text(element)
+        found[kept.setdefault(exact.replace(_BOOL_MARK, ""), exact)] = item
     return found
 
 
@@ -146,7 +146,9 @@ def python_equal_values(one: Any, two: Any) -> bool:
         return kind is type(two) and len(one) == len(two) and all(map(python_equal_values, one, two))
     if kind is not Unordered or type(two) is not Unordered:
         return kind is not Unordered and bool(one == two)
-    first, second = ({key.replace(_TRUTH, ""): item for key, item in _unique_entries(value).items()} for value in (one, two))
+    first, second = (
+        {key.replace(_BOOL_MARK, ""): item for key, item in _unique_entries(value).items()} for value in (one, two)
+    )
     if "dict" not in (one.kind, two.kind):
         return first.keys() == second.keys()
     return (

@@ -100,7 +100,7 @@ def _play(plan: ExperimentPlan, folder: Path, parallel: int) -> None:
             raise
     failed = [run for run in planned if run.state == "failed"]
     for run in failed:
-        print_note(f"{run.cell.run} failed with {run.last_words} (see {run.output})")
+        print_note(f"{run.cell.run} failed with {run.error_summary} (see {run.output})")
     if failed:
         raise GaspError(
             f"{len(failed)} of {len(planned)} runs failed; mend the cause, then repeat the command to go on with them."

@@ -121,7 +121,7 @@ class Play:
         """Wait until an iteration is learned, go on with the weights after it, and examine them if it is time."""
         for policy in self._seats if iteration else ():
             began = time.monotonic()
-            await asyncio.gather(*(model.rest() for model in self.models.values()))
+            await asyncio.gather(*(model.sleep() for model in self.models.values()))
             digest = await self.learner.updated(policy, iteration)
             logger().info("policy_learned", policy=policy, digest=digest, waited=seconds_since(began))
         await self._serve(iteration)
@@ -219,7 +219,7 @@ class Play:
         began = time.monotonic()
         with self.pace.activity.task(f"delivering the weights {digest[:8]}"):
             if model.policy != digest:
-                await model.serve(self.folder / "weights" / digest, digest)
+                await model.load_weights(self.folder / "weights" / digest, digest)
             far = await self.proofs.prove(policy, model, probe)
         logger().info(
             "weights_served", policy=policy, digest=digest, seconds=seconds_since(began), difference=far.largest, mean=far.mean

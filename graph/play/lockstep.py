@@ -166,14 +166,14 @@ class _BatchedModel:
     async def generate(self, requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
         return await Lockstep._call("model", self.serve_batch, requests)
 
-    async def serve(self, weights: Path, policy: Digest) -> None:
-        await self.inner.serve(weights, policy)
+    async def load_weights(self, weights: Path, policy: Digest) -> None:
+        await self.inner.load_weights(weights, policy)
 
     async def logprobs_of(self, tokens: Sequence[int]) -> tuple[float, ...]:
         return await self.inner.logprobs_of(tokens)
 
-    async def rest(self) -> None:
-        await self.inner.rest()
+    async def sleep(self) -> None:
+        await self.inner.sleep()
 
     async def close(self) -> None:
         await self.inner.close()

@@ -147,7 +147,7 @@ async def _examined(table: NodeContext, episode: EpisodeState, version: int) -> 
     assert isinstance(proposed, QuestionProposed)
     seat = proposed.seat
     (text,) = texts(table.log, proposed.generation)
-    found = await table.verifier.examine(text)
+    found = await table.verifier.validate(text)
     if not isinstance(found, RejectedProposal):
         similarity = table.novelty.similarity(found.question)
         if similarity <= table.similarity or not table.recipe.course.rejection_sampling:

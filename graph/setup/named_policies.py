@@ -54,7 +54,7 @@ async def serve_checkpoint(model: Model, name: str, checkpoint: Checkpoint, proo
         ModelError: it does not.
     """
     if model.policy != checkpoint.policy:
-        await model.serve(checkpoint.weights, checkpoint.policy)
+        await model.load_weights(checkpoint.weights, checkpoint.policy)
     if checkpoint.probe is not None:
         await proofs.prove(name, model, checkpoint.probe)
 

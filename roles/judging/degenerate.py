@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from events.facts.values import IOPair, Question
 from events.pure.literal import NotLiteral, outline, outline_arguments, write
-from sandbox.compare import canonical
+from sandbox.compare import canonical_text
 
-LONGEST_SHOWN: Final = 16_000
+MAX_PROMPT_CHARACTERS: Final = 16_000
 """Characters that statement, program and pairs may have together, since all of them are shown in some prompt."""
 _WORDLIKE: Final = re.compile(r"\w")
 _WORD: Final = re.compile(r"[^\W\d_]{2}")
@@ -58,8 +58,8 @@ def degenerate_reason(question: Question, tree: ast.Module) -> str | None:
         tree: the program's syntax tree.
     """
     shown = len(question.statement) + len(question.program or "") + sum(len(p.input) + len(p.output) for p in question.pairs)
-    if shown > LONGEST_SHOWN:
-        return f"statement, program and pairs have {shown} characters, more than the {LONGEST_SHOWN} that a prompt has room for"
+    if shown > MAX_PROMPT_CHARACTERS:
+        return f"statement, program and pairs have {shown} characters; a prompt has room for {MAX_PROMPT_CHARACTERS}"
     if _CONTROL.search("\n".join(pair.output for pair in question.pairs)):
         return "an output has what stands between the turns of a conversation"
     if _unreachable(tree):
@@ -183,7 +183,7 @@ def _returns_argument(arguments: Sequence[tuple[Any, ...]], outputs: Sequence[ob
 
 def _canonical_list(value: Any) -> str:
     """A text that is equal for equal values, where a list is as good as a tuple."""
-    return canonical([*value]) if type(value) is tuple else canonical(value)
+    return canonical_text([*value]) if type(value) is tuple else canonical_text(value)
 
 
 def _is_lookup_table(tree: ast.Module, arguments: Sequence[tuple[Any, ...]], outputs: Sequence[object]) -> bool:
@@ -247,7 +247,7 @@ def _covers(hits: int, pairs: int, keys: int) -> bool:
 
 def _canonical_tuples(value: Any) -> str:
     """A text that is equal for equal values, where lists are tuples."""
-    return canonical(value).replace("[", "(").replace("]", ")")
+    return canonical_text(value).replace("[", "(").replace("]", ")")
 
 
 _Keys = set[frozenset[str]]

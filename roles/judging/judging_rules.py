@@ -19,7 +19,7 @@ from sandbox.compare import MAX_CHARACTERS, outputs_match, python_equal, python_
 from sandbox.runner import InputRun, Job, RunStatus
 
 HARNESS = Path(__file__).with_name("job_source.py")
-ENTRY = "gasp_entry"
+HARNESS_ENTRY = "gasp_entry"
 """What a composed job calls, where that is no secret."""
 OUTCOME_OF_STATUS: dict[RunStatus, Outcome] = {
     "runtime_error": "runtime_error",
@@ -33,7 +33,7 @@ OUTCOME_OF_STATUS: dict[RunStatus, Outcome] = {
     "tampered": "tampered",
 }
 """What a failed run means for the verdict."""
-ABSOLUTE, RELATIVE = 1e-6, 1e-7
+ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE = 1e-6, 1e-7
 """What EvalPlus lets floats differ by."""
 SYNTAX_ERROR_PREFIXES = ("SyntaxError:", "IndentationError:", "TabError:")
 """How a run tells that an answer inside of a harness did not compile."""
@@ -52,13 +52,13 @@ def compose_job(question: Question, program: str, rules: JudgingRules) -> Job:
         case "stdin", "livecodebench":
             return _harness_job(f"official_program({answer})", inputs, mode="stdin")
         case "function", "livecodebench":
-            return _harness_job(f"{ENTRY} = official_method({answer}, {name!r})", inputs)
+            return _harness_job(f"{HARNESS_ENTRY} = official_method({answer}, {name!r})", inputs)
         case "function", _ if owner == "Solution":
-            return _harness_job(f"{ENTRY} = method({answer}, {name!r})", inputs)
+            return _harness_job(f"{HARNESS_ENTRY} = method({answer}, {name!r})", inputs)
         case "function", "evalplus" if not owner:
-            return _harness_job(f"{ENTRY} = evalplus_function({answer}, {name!r})", inputs)
+            return _harness_job(f"{HARNESS_ENTRY} = evalplus_function({answer}, {name!r})", inputs)
         case "function", _ if question.context and not owner:
-            return _harness_job(f"{ENTRY} = function({answer}, {name!r})", inputs)
+            return _harness_job(f"{HARNESS_ENTRY} = function({answer}, {name!r})", inputs)
         case _:
             return Job(source=with_context(question.context, program), inputs=inputs, entry=question.entry, mode=question.mode)
 
@@ -73,14 +73,14 @@ def with_context(context: str, program: str) -> str:
 
 
 def _harness_job(
-    last: str, inputs: tuple[str, ...], entry: str = ENTRY, mode: Literal["function", "stdin"] = "function"
+    last: str, inputs: tuple[str, ...], entry: str = HARNESS_ENTRY, mode: Literal["function", "stdin"] = "function"
 ) -> Job:
     """A job that ends with what the harness makes of an answer."""
-    return Job(source=f"{_harness()}\n{last}\n", inputs=inputs, entry=entry, mode=mode)
+    return Job(source=f"{_harness_source()}\n{last}\n", inputs=inputs, entry=entry, mode=mode)
 
 
 @cache
-def _harness() -> str:
+def _harness_source() -> str:
     # Functions see the builtins that are in force where they are defined: a copy, which no answer changes.
     return f"import builtins\n__builtins__ = dict(vars(builtins))\n{HARNESS.read_text()}"
 
@@ -122,6 +122,6 @@ def _within_tolerance(one: object, two: object) -> bool:
     if not isinstance(one, float) or not isinstance(two, (int, float)):
         return False
     try:
-        return one == two or abs(one - two) <= ABSOLUTE + RELATIVE * abs(one)
+        return one == two or abs(one - two) <= ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * abs(one)
     except OverflowError:
         return False

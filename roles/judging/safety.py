@@ -46,7 +46,7 @@ MAX_SOURCE_CHARACTERS = 20_000
 """Characters; a longer program is not read."""
 MAX_TREE_DEPTH = 100
 """Levels of syntax; a deeper program is not read, since what walks the tree later recurses."""
-MOST_STEPS = 100_000
+MAX_LOOP_STEPS = 100_000
 """Steps that all loops of a variant may take together."""
 _STEPS = "gasp_steps"
 _STEP = ast.parse(f"{_STEPS}.__next__()").body
@@ -388,7 +388,7 @@ class _LoopLimiter(ast.NodeTransformer):
         self.generic_visit(node)
         first = sum(1 for part in node.body if isinstance(part, ast.ImportFrom) and part.module == "__future__")
         first += ast.get_docstring(node, clean=False) is not None
-        node.body[first:first] = ast.parse(f"{_STEPS} = iter(range({MOST_STEPS}))").body
+        node.body[first:first] = ast.parse(f"{_STEPS} = iter(range({MAX_LOOP_STEPS}))").body
         return node
 
     def visit_For(self, node: ast.For) -> ast.For:

@@ -39,7 +39,7 @@ def linear_layers(model: Any) -> dict[str, Module]:
     return {place: module for place, module in layers if isinstance(module, (Linear, Conv1D)) and module is not head}
 
 
-def names(model: Any) -> list[str]:
+def layer_names(model: Any) -> list[str]:
     """Names that stand for all linear layers: short ones such as `q_proj`, or whole places where a short one says too much."""
     fitting = linear_layers(model)
     short = {place.rpartition(".")[2] for place in fitting}
@@ -67,5 +67,7 @@ def adapter_objection(model: Any, named: Sequence[str]) -> str | None:
             what = "the model's output head"
         else:
             what = f"which is no linear layer but of class {type(wrong).__name__}"
-        return f"learn.lora.modules names {name!r}, {what}; name some of {', '.join(names(model))}, or none for all of these"
+        return (
+            f"learn.lora.modules names {name!r}, {what}; name some of {', '.join(layer_names(model))}, or none for all of these"
+        )
     return None

@@ -155,11 +155,11 @@ class Replicas:
         await self.ask_all("/collective_rpc", {"method": "reload_weights", "kwargs": kwargs})
         for url, said in await self.ask_all("/reset_prefix_cache", {}):
             if b"true" not in said:
-                what = f"keeps answers of older weights ({self._safe(_shown(said))})"
+                what = f"keeps answers of older weights ({self._safe(_error_message(said))})"
                 raise ModelError(f"vLLM at {mask(url)} {what}; let nobody else ask it, and go on")
         self.holds = policy
 
-    async def rest(self) -> None:
+    async def sleep(self) -> None:
         """Let the servers give back their GPUs' memory until they are asked again, where that is set."""
         async with self._waking:
             if self._sleeps and not self._asleep:
@@ -232,7 +232,7 @@ class Replicas:
             if answer.status == 200:
                 return await answer.read()
             later = "Retry-After" in answer.headers
-            raise _HttpError(answer.status, _shown(await answer.content.read(_MAX_ERROR_BYTES)), later=later)
+            raise _HttpError(answer.status, _error_message(await answer.content.read(_MAX_ERROR_BYTES)), later=later)
 
     def _connected(self) -> aiohttp.ClientSession:
         # Made within the loop that it belongs to.
@@ -295,7 +295,7 @@ def _keepalive_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     return made
 
 
-def _shown(said: bytes) -> str:
+def _error_message(said: bytes) -> str:
     """A complaint in the server's own words, where it has the usual form."""
     try:
         return str(json.loads(said)["error"]["message"])

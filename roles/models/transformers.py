@@ -96,7 +96,7 @@ class TransformersModel:
         """Digest of the weights that are being served."""
         return self._policy
 
-    async def serve(self, weights: Path, policy: Digest) -> None:
+    async def load_weights(self, weights: Path, policy: Digest) -> None:
         """Load other weights and prove that they are in use.
 
         Raises:
@@ -116,7 +116,7 @@ class TransformersModel:
             logprobs = torch.log_softmax(self._model(input_ids=ids).logits[0, :-1].float(), dim=-1)
         return tuple(logprobs.gather(1, ids[0, 1:, None])[:, 0].tolist())
 
-    async def rest(self) -> None:
+    async def sleep(self) -> None:
         """Keep everything: weights in this process are needed again soon."""
 
     async def close(self) -> None:

@@ -123,7 +123,7 @@ class VllmModel:
             await gather_or_cancel(work() for _ in range(min(len(requests), self._replicas.slots)))
         return [reply for reply in replies if reply is not None]
 
-    async def serve(self, weights: Path, policy: Digest) -> None:
+    async def load_weights(self, weights: Path, policy: Digest) -> None:
         """Have every server load other weights, or another adapter.
 
         Raises:
@@ -196,9 +196,9 @@ class VllmModel:
                 raise _invalid_response(url, "it does not score tokens by id") from error
         return scores
 
-    async def rest(self) -> None:
+    async def sleep(self) -> None:
         """Let the servers give back their GPUs' memory until something is asked again, where that is set."""
-        await self._replicas.rest()
+        await self._replicas.sleep()
 
     async def close(self) -> None:
         """Let go of all connections. Safe to call twice."""

@@ -72,7 +72,7 @@ class Measure:
         overlaps: list[float] = []
         for parent, reply in zip(parents, await self._model.generate(asked), strict=True):
             for completion in reply.completions:
-                examined = await self._verifier.examine(completion.text)
+                examined = await self._verifier.validate(completion.text)
                 if isinstance(examined, ValidProposal):
                     found.append(examined)
                     named = motifs(examined.question.statement)

@@ -16,7 +16,7 @@ _Send = Callable[[_Message], Awaitable[None]]
 _App = Callable[[_Message, Callable[[], Awaitable[_Message]], _Send], Awaitable[None]]
 
 
-class Guard:
+class ApiKeyGuard:
     """ASGI middleware: 401 for everything that does not bring the key."""
 
     def __init__(self, app: _App) -> None:

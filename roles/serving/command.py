@@ -22,7 +22,7 @@ from events.facts.errors import BadInput
 from events.facts.weights import ADAPTER_CONFIG_FILE
 from events.text.secrets import is_secret
 
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+SUPPORTED_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM has kernels for; an adapter of a rank between is padded to the next."""
 HOST = "127.0.0.1"
 """Whoever reaches a server may change its weights, so that none listens on a network."""
@@ -98,7 +98,7 @@ def server_command(serving: ServingConfig, port: int, *, cpu: bool) -> list[str]
         # A model's own generation_config would slip penalties and cut-offs into every request that does not name them.
         "generation-config": "vllm",
         "allowed-origins": "[]",
-        "middleware": "roles.serving.api_key_guard.Guard",
+        "middleware": "roles.serving.api_key_guard.ApiKeyGuard",
     }
     if serving.context:
         told["max-model-len"] = serving.context
@@ -154,10 +154,10 @@ def supported_rank(rank: int) -> int:
     Raises:
         BadInput: there is none.
     """
-    for taken in RANKS:
+    for taken in SUPPORTED_RANKS:
         if taken >= rank:
             return taken
-    raise BadInput(f"vLLM serves adapters up to rank {RANKS[-1]}, not {rank}; set a lower rank")
+    raise BadInput(f"vLLM serves adapters up to rank {SUPPORTED_RANKS[-1]}, not {rank}; set a lower rank")
 
 
 def assign_devices(serving: ServingConfig, *, cpu: bool) -> list[list[str]]:
@@ -185,7 +185,7 @@ def assign_devices(serving: ServingConfig, *, cpu: bool) -> list[list[str]]:
     return [found[start * each : (start + 1) * each] for start in range(serving.replicas)]
 
 
-def check(serving: ServingConfig) -> None:
+def check_config(serving: ServingConfig) -> None:
     """Say early what vLLM would say late.
 
     Raises:

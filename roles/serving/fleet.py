@@ -15,7 +15,7 @@ from pathlib import Path
 
 from events.facts.errors import BadInput, ModelError
 from events.text.logging import logger
-from roles.serving.command import ServingConfig, assign_devices, built_for_cpu, check, server_command, server_environment
+from roles.serving.command import ServingConfig, assign_devices, built_for_cpu, check_config, server_command, server_environment
 from roles.serving.processes import clear_orphaned_fleets, cpu_time_tenths, descendants
 from roles.serving.server import VllmServer, reserved_ports
 from roles.serving.supervised import ExitReport, SupervisedProgram, SupervisedPrograms, new_folder
@@ -74,7 +74,7 @@ class Fleet:
         if ended.number is None:
             return f"The keeper of the vLLM servers {how}, and they with it; start them again"
         server = self.servers[ended.number]
-        return f"vLLM server {server.number} {how}: {server.last_words()} (all of it is in {server.log})"
+        return f"vLLM server {server.number} {how}: {server.error_summary()} (all of it is in {server.log})"
 
 
 async def start_fleet(serving: ServingConfig, progress: Progress = lambda seconds, line: None) -> Fleet:
@@ -84,7 +84,7 @@ async def start_fleet(serving: ServingConfig, progress: Progress = lambda second
         BadInput: vLLM, weights, GPUs or ports are not there.
         ModelError: a server ended, or did nothing for `serving.start_s` before it answered.
     """
-    check(serving)
+    check_config(serving)
     cpu = built_for_cpu()
     devices = assign_devices(serving, cpu=cpu)
     await asyncio.to_thread(clear_orphaned_fleets)

@@ -25,7 +25,7 @@ RECORD = "record.json"
 """In such a folder: who owns it, and who keeps its processes."""
 GRACE_S = 10.0
 """Seconds for servers to end politely, which takes them about two."""
-_SHARED = "vllm_dist_"
+_SHARED_MEMORY_PREFIX = "vllm_dist_"
 """Workers on a CPU share memory that is called by the file through which they met, and that no resource tracker knows."""
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # the kernel's name for it
 _TRACKER_S = 3.0
@@ -83,7 +83,7 @@ def clear_folder(folder: Path) -> None:
 
 def remove_folder(folder: Path) -> None:
     """Remove a folder of ours in which nobody works any more, and memory that is called by it."""
-    for file in folder.glob(f"{_SHARED}*"):
+    for file in folder.glob(f"{_SHARED_MEMORY_PREFIX}*"):
         for shared in _SHARED_MEMORY.glob(f"{glob.escape(file.name)}*"):
             shared.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)

@@ -60,7 +60,7 @@ class VllmServer:
         lines = self._lines(0)
         return lines[-1] if lines else ""
 
-    def last_words(self) -> str:
+    def error_summary(self) -> str:
         """What it ended of: the first error that was raised, for others come of it; else the last line."""
         lines = self._lines(self.log_size_at_start)
         for number, line in enumerate(lines):

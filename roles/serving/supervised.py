@@ -21,7 +21,7 @@ from roles.serving.processes import GRACE_S, PREFIX, clear_folder, write_record
 
 _SOCKET_PATH = 107
 """Bytes that the kernel allows the path of a Unix socket."""
-_NAME = "/" + "0" * 36
+_SOCKET_NAME = "/" + "0" * 36
 """How long the names of sockets in the folder are."""
 
 
@@ -104,7 +104,7 @@ def new_folder() -> Path:
         BadInput: it would be too long a name for sockets.
     """
     folder = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
-    if len(f"{folder}{_NAME}") > _SOCKET_PATH:
+    if len(f"{folder}{_SOCKET_NAME}") > _SOCKET_PATH:
         shutil.rmtree(folder)
         raise BadInput(f"{folder} is too long a name for sockets; set TMPDIR to a shorter one")
     return folder

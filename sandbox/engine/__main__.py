@@ -23,7 +23,7 @@ def up() -> None:
     """Make sure that an engine answers and has the sandbox image. Fast when that is so already."""
     client = engine.connect(engine.print_message)
     image = image_build.ensure_image(client, engine.print_message)
-    engine.print_message(f"Docker {client.version()['Version']} is up, sandbox image {image_build.tag()} ({image[:19]}).")
+    engine.print_message(f"Docker {client.version()['Version']} is up, sandbox image {image_build.image_tag()} ({image[:19]}).")
 
 
 @engine_app.command()

@@ -205,7 +205,7 @@ class PrivateEngine:
         if not _wait_until(lambda: process.poll() is not None or self._has_begun(), SECONDS_TO_START) or process.poll():
             self._kill()
             raise SandboxError(
-                f"The private Docker engine did not start: {_reason(self.state / 'engine.log')}; "
+                f"The private Docker engine did not start: {_last_log_line(self.state / 'engine.log')}; "
                 f"see {self.state}/engine.log, or set DOCKER_HOST to another engine."
             )
 
@@ -326,7 +326,7 @@ def _child_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
 
-def _reason(log: Path) -> str:
+def _last_log_line(log: Path) -> str:
     lines = log.read_text(errors="replace").strip().splitlines()
     return lines[-1][:300] if lines else "it said nothing"
 

@@ -51,7 +51,7 @@ _PRUNED = ("usr/share/doc", "usr/share/man", "usr/share/lintian", "usr/share/bug
 Notify = Callable[[str], None]
 
 
-def tag() -> str:
+def image_tag() -> str:
     """Name of the image that this version of the code needs: any change of what it holds is another name."""
     content = hashlib.sha256(" ".join(DEBS).encode())
     for path in (DOCKERFILE, IMPORTS, *(PACKAGE.parent / name for name in GUEST_FILES)):
@@ -67,7 +67,7 @@ def ensure_image(client: docker.DockerClient, say: Notify) -> str:
     """
     import docker
 
-    name = tag()
+    name = image_tag()
     try:
         return str(client.images.get(name).id)
     except docker.errors.ImageNotFound:

@@ -27,7 +27,7 @@ from sandbox.guest import exit_output
 
 SCRATCH = "/tmp"  # noqa: S108  # the container's own tmpfs; nothing is deleted by this path
 """The only writable place; it must be a mount of its own."""
-NOBODY = 65534
+NOBODY_GID = 65534
 """Gid of the programs."""
 UID_RANGE = (1 << 30, 1 << 31)
 """Uids that no person or service has; a container draws one of them for its programs."""
@@ -177,7 +177,7 @@ def draw_uid() -> int:
 def drop_privileges(user: int) -> None:
     """Become a user without rights; capabilities go with uid 0."""
     os.setgroups([])
-    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresgid(NOBODY_GID, NOBODY_GID, NOBODY_GID)
     os.setresuid(user, user, user)
 
 

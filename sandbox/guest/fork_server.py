@@ -33,7 +33,7 @@ from typing import Any
 
 from sandbox.guest.child import (
     MAX_SERVER_FDS,
-    NOBODY,
+    NOBODY_GID,
     PARSE_CPU_SECONDS,
     SCRATCH,
     START_RECORD,
@@ -352,7 +352,7 @@ def start_server() -> tuple[int, int, int]:
     user = draw_uid()
     # Where the image's /etc/passwd points to; only the server can write there.
     with open("/run/passwd", "w") as file:
-        file.write(f"root:x:0:0::/:\nnobody:x:{user}:{NOBODY}::{SCRATCH}:\n")
+        file.write(f"root:x:0:0::/:\nnobody:x:{user}:{NOBODY_GID}::{SCRATCH}:\n")
     # A child closes all descriptors up to here; its own limit is another.
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_SERVER_FDS, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     for name in PRELOADED.split():

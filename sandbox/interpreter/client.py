@@ -17,7 +17,7 @@ from sandbox.engine import engine, image_build, owner
 from sandbox.host.confinement import require_runtime
 from sandbox.host.container import SECONDS_TO_START, Container
 from sandbox.host.stream import ContainerLost
-from sandbox.interpreter.connection import LONGEST_LIFE, Connection, Frame
+from sandbox.interpreter.connection import MAX_LIFETIME_S, Connection, Frame
 from sandbox.interpreter.errors import (
     InvalidArgumentException,
     SandboxException,
@@ -294,8 +294,8 @@ def dispatch_frame(
 
 
 def _checked_lifetime(seconds: float) -> float:
-    if not 0 < seconds <= LONGEST_LIFE:
-        raise InvalidArgumentException(f"A sandbox cannot live for {seconds} seconds; at most {LONGEST_LIFE:.0f}.")
+    if not 0 < seconds <= MAX_LIFETIME_S:
+        raise InvalidArgumentException(f"A sandbox cannot live for {seconds} seconds; at most {MAX_LIFETIME_S:.0f}.")
     return seconds
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from sandbox.host.stream import ContainerLost, Stream
 from sandbox.interpreter import errors
 
-LONGEST_LIFE = 86_400.0
+MAX_LIFETIME_S = 86_400.0
 """Seconds that a sandbox may be told to live."""
 GRACE_SECONDS = 30.0
 """How much longer than promised the host waits, on a machine that is busy with other things."""
@@ -118,7 +118,7 @@ class Connection:
     def _listen(self) -> None:
         try:
             while True:
-                frame = self._stream.receive(LONGEST_LIFE + GRACE_SECONDS)
+                frame = self._stream.receive(MAX_LIFETIME_S + GRACE_SECONDS)
                 deliver = self._calls.get(frame["call"])
                 if frame["kind"] == "done":
                     self._calls.pop(frame["call"], None)

@@ -21,7 +21,7 @@ from trainer.learn import checkpoint, weight_probe
 class StaleServer(TransformersModel):
     """Says that it serves other weights, and goes on with the first."""
 
-    async def serve(self, weights: Path, policy: Digest) -> None:
+    async def load_weights(self, weights: Path, policy: Digest) -> None:
         self._policy = policy
 
 
@@ -55,7 +55,7 @@ async def test_a_server_that_goes_on_with_old_weights_is_caught_however_little_t
     for model in (honest, liar):
         proofs = WeightSyncChecker(exact=True)
         await proofs.prove("shared", model, probed(store, first))
-        await model.serve(store / second, second)
+        await model.load_weights(store / second, second)
         if model is honest:
             assert (await proofs.prove("shared", model, probed(store, second))).largest < 1e-5
             assert proofs.proved("shared") == second
@@ -71,7 +71,7 @@ async def test_in_low_precision_the_mean_decides_and_an_unchanged_answer_still_g
     proofs, liar = WeightSyncChecker(exact=False), StaleServer(store / first, first, dtype="bfloat16")
     far = await proofs.prove("shared", liar, probed(store, first))
     assert 1e-3 < far.mean < 0.1
-    await liar.serve(store / second, second)
+    await liar.load_weights(store / second, second)
     with pytest.raises(ModelError, match=f"{second[:12]} of the policy shared still serves {first[:12]}"):
         await proofs.prove("shared", liar, probed(store, second))
 

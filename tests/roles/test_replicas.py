@@ -295,8 +295,8 @@ async def test_servers_that_sleep_are_woken_once_before_they_are_asked() -> None
     script = ReplicaScript(slowly)
     async with asking(script, sleeps=True) as replicas:
         await asyncio.gather(*(replicas.ask("/v1/completions", {}) for _ in range(3)))
-        await replicas.rest()
-        await replicas.rest()
+        await replicas.sleep()
+        await replicas.sleep()
         await replicas.ask("/v1/completions", {})
     paths = [path for path, _ in script.asked]
     assert paths == ["/wake_up", *["/v1/completions"] * 3, "/sleep?level=1", "/wake_up", "/v1/completions"]
@@ -305,7 +305,7 @@ async def test_servers_that_sleep_are_woken_once_before_they_are_asked() -> None
 async def test_servers_that_are_not_to_sleep_do_not_and_connections_may_be_closed_twice() -> None:
     script = ReplicaScript(well)
     async with asking(script) as replicas:
-        await replicas.rest()
+        await replicas.sleep()
         await replicas.ask("/v1/completions", {})
         await replicas.close()
         await replicas.close()

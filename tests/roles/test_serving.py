@@ -19,7 +19,7 @@ import pytest
 from events.facts.errors import BadInput, ModelError
 from events.facts.weights import ADAPTER_CONFIG_FILE
 from roles.pocket import WEIGHTS
-from roles.serving.api_key_guard import Guard
+from roles.serving.api_key_guard import ApiKeyGuard
 from roles.serving.command import (
     ServingConfig,
     assign_devices,
@@ -304,7 +304,7 @@ def test_only_who_brings_the_key_is_let_in(monkeypatch, scope, let_in):
     async def app(scope, receive, send):
         reached.append(scope)
 
-    sent = asyncio.run(ask(Guard(app), scope))
+    sent = asyncio.run(ask(ApiKeyGuard(app), scope))
     assert bool(reached) is let_in
     assert [message["status"] for message in sent if "status" in message] == [401] * (scope["type"] == "http" and not let_in)
 
@@ -328,7 +328,7 @@ def test_only_who_brings_the_key_is_let_in(monkeypatch, scope, let_in):
 )
 def test_the_last_words_of_a_server_are_the_first_error_and_safe_to_show(tmp_path, said, words):
     (tmp_path / "log").write_text(said)
-    assert VllmServer(0, 1, tmp_path / "log").last_words() == words
+    assert VllmServer(0, 1, tmp_path / "log").error_summary() == words
 
 
 def test_an_error_from_before_a_server_first_answered_is_not_its_last(tmp_path):
@@ -336,7 +336,7 @@ def test_an_error_from_before_a_server_first_answered_is_not_its_last(tmp_path):
     server = VllmServer(0, 1, tmp_path / "log", log_size_at_start=(tmp_path / "log").stat().st_size)
     with (tmp_path / "log").open("a") as log:
         log.write("torch.OutOfMemoryError: CUDA out of memory\n")
-    assert server.last_words() == "torch.OutOfMemoryError: CUDA out of memory"
+    assert server.error_summary() == "torch.OutOfMemoryError: CUDA out of memory"
 
 
 def serve(*arguments):

@@ -116,13 +116,13 @@ async def test_equal_answers_get_equal_verdicts_in_order(verifier):
     ],
 )
 async def test_what_cannot_be_asked_is_rejected_for_its_reason(verifier, text, reason):
-    found = await verifier.examine(text)
+    found = await verifier.validate(text)
     assert isinstance(found, RejectedProposal)
     assert found.reason == reason, found.detail
 
 
 async def test_a_valid_question_gets_its_outputs_by_running(verifier):
-    found = await verifier.examine(proposal(SQUARES.program))
+    found = await verifier.validate(proposal(SQUARES.program))
     assert isinstance(found, ValidProposal)
     assert [pair.output for pair in found.question.pairs] == ["[1, 4]", "[9]", "[25, 25]", "[0]", "[49, 1]"]
     assert (len(found.question.public), len(found.question.private)) == (2, 3)
@@ -130,7 +130,7 @@ async def test_a_valid_question_gets_its_outputs_by_running(verifier):
 
 async def test_a_docstring_and_an_unused_guard_are_no_operations(verifier):
     source = 'def f(x):\n    "Squares."\n    if not x:\n        return []\n    x = [v * v for v in x]\n    return x'
-    assert isinstance(await verifier.examine(proposal(source)), ValidProposal)
+    assert isinstance(await verifier.validate(proposal(source)), ValidProposal)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ async def test_a_docstring_and_an_unused_guard_are_no_operations(verifier):
     ],
 )
 async def test_alignment_is_agreement_of_statement_and_program(verifier, statement, source, aligned):
-    found = await verifier.examine(proposal(source, statement))
+    found = await verifier.validate(proposal(source, statement))
     assert isinstance(found, ValidProposal)
     assert found.aligned is aligned
 

@@ -176,7 +176,7 @@ async def test_fingerprints_are_those_of_the_weights(model, store) -> None:
 async def test_other_weights_are_served_once_they_are_delivered(model, store) -> None:
     before = await model.logprobs_of(TOKENS)
     (old,) = await model.generate([ask()])
-    await model.serve(store[store.moved], store.moved)
+    await model.load_weights(store[store.moved], store.moved)
     try:
         inside = TransformersModel(store[store.moved], store.moved)
         found = await model.logprobs_of(TOKENS)
@@ -186,7 +186,7 @@ async def test_other_weights_are_served_once_they_are_delivered(model, store) ->
         assert (old.policy, new.policy) == (store.base, store.moved)
         check(new, store[store.moved])
     finally:
-        await model.serve(store[store.base], store.base)
+        await model.load_weights(store[store.base], store.base)
     assert await model.logprobs_of(TOKENS) == before
     assert (await model.generate([ask()])) == [old]
 
@@ -195,7 +195,7 @@ async def test_two_adapters_are_served_at_once_and_each_is_what_it_is_merged(rep
     other = VllmModel(replicas, store[store.base])
     plain = await other.logprobs_of(TOKENS)
     for policy, digest in zip((model, other), store.adapters, strict=True):
-        await policy.serve(store[digest], digest)
+        await policy.load_weights(store[digest], digest)
     answers = await asyncio.gather(*(policy.generate([ask(p) for p in PROMPTS[:3]]) for policy in (model, other)))
     for policy, replies, digest in zip((model, other), answers, store.adapters, strict=True):
         inside = TransformersModel(store[digest], digest)
@@ -205,27 +205,27 @@ async def test_two_adapters_are_served_at_once_and_each_is_what_it_is_merged(rep
         for reply in replies:
             assert reply.policy == digest
             check(reply, store[digest])
-    await model.serve(store[store.adapters[1]], store.adapters[1])
+    await model.load_weights(store[store.adapters[1]], store.adapters[1])
     assert await model.logprobs_of(TOKENS) == pytest.approx(await other.logprobs_of(TOKENS), abs=1e-5)
-    await model.serve(store[store.base], store.base)
+    await model.load_weights(store[store.base], store.base)
     assert await model.logprobs_of(TOKENS) == pytest.approx(plain, abs=1e-5)
 
 
 async def test_other_weights_than_asked_and_adapters_on_another_base_are_refused(model, replicas, store) -> None:
     with pytest.raises(ModelError, match="was asked for"):
-        await model.serve(store[store.moved], store.base)
+        await model.load_weights(store[store.moved], store.base)
     replicas.holds = store.moved
     with pytest.raises(ModelError, match="stands on"):
-        await model.serve(store[store.adapters[0]], store.adapters[0])
+        await model.load_weights(store[store.adapters[0]], store.adapters[0])
 
 
 async def test_servers_that_rest_wake_up_by_themselves(fleet, store) -> None:
     replicas = Replicas(fleet.urls, "gasp", store.base, key=fleet.key, sleeps=True)
     model = VllmModel(replicas, store[store.base])
     before, (old,) = await model.logprobs_of(TOKENS), await model.generate([ask()])
-    await model.rest()
+    await model.sleep()
     assert await model.generate([ask()]) == [old]
-    await model.rest()
+    await model.sleep()
     assert await model.logprobs_of(TOKENS) == before
     await model.close()
 

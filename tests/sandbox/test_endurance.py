@@ -115,7 +115,7 @@ def private():
     # Copying the image is faster than building it once more.
     there, here = engine.connect(), docker.DockerClient(base_url=private.url)
     image_build.ensure_image(there, engine.no_message)
-    here.images.load(there.images.get(image_build.tag()).save(named=True))
+    here.images.load(there.images.get(image_build.image_tag()).save(named=True))
     yield private
     private.purge()
     assert processes_naming(str(folder)) == []

@@ -172,7 +172,7 @@ def test_up_is_idempotent_and_status_names_the_engine():
     assert command("sandbox.engine", "up").returncode == 0
     done = command("sandbox.engine", "status")
     assert done.returncode == 0
-    assert image_build.tag() in done.stderr
+    assert image_build.image_tag() in done.stderr
 
 
 @pytest.mark.docker

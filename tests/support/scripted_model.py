@@ -27,12 +27,12 @@ class ScriptedModel:
         texts = [self.say(request.prompt, request.seed, index) for index in range(request.count)]
         return tuple(Completion(text, tuple(text.encode()), (-0.5,) * len(text.encode()), "end") for text in texts)
 
-    async def serve(self, weights: Path, policy: Digest) -> None:
+    async def load_weights(self, weights: Path, policy: Digest) -> None:
         self.policy = policy
 
     async def logprobs_of(self, tokens: Sequence[int]) -> tuple[float, ...]:
         return (-0.5,) * (len(tokens) - 1)
 
-    async def rest(self) -> None: ...
+    async def sleep(self) -> None: ...
 
     async def close(self) -> None: ...

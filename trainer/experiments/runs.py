@@ -153,7 +153,7 @@ class RunProcess:
         return one_line(said[-1], 120) if said else ""
 
     @property
-    def last_words(self) -> str:
+    def error_summary(self) -> str:
         """How its process failed, and what it said."""
         assert self._process is not None
         said = [line.strip() for line in self.output.read_text(errors="replace").splitlines() if line.strip()]

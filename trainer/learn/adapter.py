@@ -51,7 +51,7 @@ class Adapter:
         carried = getattr(model, "peft_config", {})
         if not carried and (why := adapter_layers.adapter_objection(model, lora.modules)) is not None:
             raise TrainerError(why)
-        named = next(iter(carried.values())).target_modules if carried else lora.modules or adapter_layers.names(model)
+        named = next(iter(carried.values())).target_modules if carried else lora.modules or adapter_layers.layer_names(model)
         config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=sorted(named))
         torch.manual_seed(seed % 2**63)
         try:

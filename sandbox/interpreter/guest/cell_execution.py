@@ -29,7 +29,7 @@ from sandbox.guest.child import apply_rlimits, drop_privileges, refuse_exec, rli
 from sandbox.guest.fork_server import read_frame
 from sandbox.interpreter.guest.cell_loop import CellLoop
 
-REPLIES, REQUESTS = 3, 4
+REPLIES_FD, REQUESTS_FD = 3, 4
 """Descriptors of a child: where it answers, and where a context reads its cells."""
 FORMS = ("html", "markdown", "svg", "png", "jpeg", "pdf", "latex", "json", "javascript")
 """What a value may show itself as besides text, each by its method `_repr_<form>_`."""
@@ -92,12 +92,12 @@ class CellContext:
         try:
             # A task that blocks is interrupted like a cell.
             self._running = True
-            self._loop.wait(REQUESTS)
+            self._loop.wait(REQUESTS_FD)
         except KeyboardInterrupt:
             pass
         finally:
             self._running = False
-        return read_frame(REQUESTS)
+        return read_frame(REQUESTS_FD)
 
     def _run(self, request: dict[str, Any]) -> None:
         signal.signal(signal.SIGINT, self._interrupt)
@@ -164,7 +164,7 @@ class CellContext:
 
     def _say(self, message: dict[str, Any]) -> None:
         body = json.dumps(message).encode()
-        write_all(REPLIES, struct.pack("!I", len(body)) + body)
+        write_all(REPLIES_FD, struct.pack("!I", len(body)) + body)
 
     def _interrupt(self, _: int, __: FrameType | None) -> None:
         if self._running:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sandbox.guest.child import write_all
-from sandbox.interpreter.guest.cell_execution import REPLIES
+from sandbox.interpreter.guest.cell_execution import REPLIES_FD
 
 MOST_ENTRIES = 10_000
 """Entries that one listing may have."""
@@ -38,7 +38,7 @@ def handle_file_request(request: dict[str, Any], home: str) -> None:
         reply = {"refused": "no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "invalid", "why": str(error)}
     except ValueError as error:
         reply = {"refused": "invalid", "why": str(error)}
-    write_all(REPLIES, json.dumps(reply).encode())
+    write_all(REPLIES_FD, json.dumps(reply).encode())
 
 
 def _read(path: str, offset: int, size: int) -> dict[str, Any]:
