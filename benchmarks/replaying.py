@@ -157,7 +157,7 @@ def bytes_a_rollout(path: Path) -> list[str]:
     """What a rollout takes: of the whole file, of the blobs of generations, and as lines of JSON."""
     rollouts = blobs = as_json = tokens = 0
     with closing(open_log(path)) as log:
-        figures = log.figures()
+        figures = log.stats()
         for event in islice(log.read(kinds=("attempts_made", "question_proposed")), SAMPLE):
             assert isinstance(event.fact, AttemptsMade | QuestionProposed)
             generation = event.fact.generation

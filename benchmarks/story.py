@@ -70,7 +70,7 @@ class RepeatedLog:
             before, staging, rows = self._tip, Staging(), list[Row]()
             while len(rows) < LOAD and self._tip.position < events:
                 rows += self._tell(staging, events - self._tip.position)
-            self._store.take(before, rows, staging.waiting())
+            self._store.append_rows(before, rows, staging.waiting())
             yield self._tip.position
 
     def _tell(self, staging: Staging, most: int) -> list[Row]:

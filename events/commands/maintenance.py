@@ -89,7 +89,7 @@ def repair(
     if isinstance(path, str):
         raise BadInput("repair is for files, and this is a database; restore a backup, or migrate it as far as it is sound")
     with progress("examining") as say:
-        found = maintenance.repair(path, target, dry_run=dry_run, say=say)
+        found = maintenance.repair(path, target, dry_run=dry_run, on_progress=say)
     if as_json:
         parts = found._asdict() | {"sound": found.sound._asdict(), "broken": broken_json(found.broken), "lost": found.lost}
         print_json(parts | {"target": str(found.target) if found.target else None})
@@ -124,7 +124,7 @@ def merge(
 ) -> None:
     """Merge another log, stream by stream. Exit code 1 if there is a conflict, and then nothing is merged unless --partly."""
     with closing(open_run(source)) as theirs, closing(open_run(target)) as mine, progress("merging") as say:
-        report = maintenance.merge(theirs, mine, dry_run=dry_run, partly=partly, say=say)
+        report = maintenance.merge(theirs, mine, dry_run=dry_run, partly=partly, on_progress=say)
         head = mine.head()
     if as_json:
         conflicts = [conflict._asdict() for conflict in report.conflicts]

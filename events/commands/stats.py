@@ -39,7 +39,7 @@ def stats(log: LogName, as_json: AsJson = False) -> None:
 def log_statistics(where: str) -> dict[str, Any]:
     """The figures."""
     with closing(open_run(where)) as log:
-        (position, head), tally, blobs, size = log.figures()
+        (position, head), tally, blobs, size = log.stats()
         first, last = log.raw().row(1), log.raw().row(position)
     return {
         "events": position,

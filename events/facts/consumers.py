@@ -98,12 +98,12 @@ class Consumer(Generic[Database]):
         position, head = self._run(query, self.name).fetchone() or (0, ZERO_HASH)
         return Head(position, head)
 
-    def catch_up(self, stop: Callable[[], bool] = lambda: False, say: ProgressCallback = ignore_progress) -> int:
+    def catch_up(self, stop: Callable[[], bool] = lambda: False, on_progress: ProgressCallback = ignore_progress) -> int:
         """Consume what there is, or until `stop` says so; how many events that was.
 
         Args:
             stop: asked between transactions.
-            say: told between transactions which position is consumed, of how many.
+            on_progress: called between transactions with the position consumed and the log's last position.
 
         Raises:
             LogCorrupt: the log is not the one that was consumed so far.
@@ -111,7 +111,7 @@ class Consumer(Generic[Database]):
         total = 0
         while not stop() and (done := self._chunk()) > 0:
             total += done
-            say(self.position, self._log.head().position)
+            on_progress(self.position, self._log.head().position)
         return total
 
     def _chunk(self) -> int:
@@ -135,10 +135,10 @@ class Consumer(Generic[Database]):
 
     def follow(self, stop: Callable[[], bool] = lambda: False) -> None:
         """Consume what there is and what comes, until `stop` says so; what was appended before it did is consumed."""
-        with closing(self._log.watch()) as watch:
+        with closing(self._log.subscribe()) as subscription:
             while True:
                 last = stop()
                 self.catch_up()
                 if last:
                     return
-                watch.wait(POLL_INTERVAL_S)
+                subscription.wait(POLL_INTERVAL_S)

@@ -32,7 +32,7 @@ def follow(
         kinds: of these kinds only.
         stop: whether to end. What was appended before it said so is still told.
     """
-    with closing(log.watch()) as watch:
+    with closing(log.subscribe()) as subscription:
         while True:
             last = stop()
             end = log.head().position
@@ -42,4 +42,4 @@ def follow(
             after = max(after, end)
             if last:
                 return
-            watch.wait(POLL_INTERVAL_S)
+            subscription.wait(POLL_INTERVAL_S)

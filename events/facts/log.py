@@ -114,16 +114,18 @@ class ReadableLog(Protocol):
         """Whether another connection appended since the last call (cheap; for polling readers)."""
         ...
 
-    def watch(self) -> Subscription:
+    def subscribe(self) -> Subscription:
         """Ears of one's own for appends by anybody, oneself included. Close them after use."""
         ...
 
-    def verify(self, say: ProgressCallback = ignore_progress, remark: AnomalyCallback = ignore_anomaly) -> Corruption | None:
+    def verify(
+        self, on_progress: ProgressCallback = ignore_progress, on_anomaly: AnomalyCallback = ignore_anomaly
+    ) -> Corruption | None:
         """Recompute every hash, the heads and the blobs; None if all is well.
 
         Args:
-            say: told how far it is.
-            remark: told of what no hash covers, if all is well: blobs that nobody names, triggers that are gone.
+            on_progress: called now and then with the events verified and their total.
+            on_anomaly: called, if all hashes hold, with each thing that no hash covers: blobs that nobody names, triggers that are gone.
         """
         ...
 

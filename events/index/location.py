@@ -62,14 +62,14 @@ def _can_hold(folder: Path) -> bool:
 
 
 @contextmanager
-def open_index(log: ReadableLog, where: str, say: ProgressCallback = ignore_progress) -> Iterator[Index]:
+def open_index(log: ReadableLog, where: str, on_progress: ProgressCallback = ignore_progress) -> Iterator[Index]:
     """The index of a log, with all that the log holds by now.
 
     Args:
         log: the log.
         where: what the command line calls it.
-        say: told how many events are done, of how many.
+        on_progress: called now and then with the events done and their total.
     """
     with closing(Indexer(log, index_path(where))) as indexing:
-        indexing.catch_up(say)
+        indexing.catch_up(on_progress)
         yield indexing.index

@@ -45,11 +45,11 @@ class Indexer:
         self._consumer = Consumer(log, CONSUMER_NAME, self._db, FactIndexer(log).write)
         self.index = Index(log, place)
 
-    def catch_up(self, say: ProgressCallback = ignore_progress, stop: Callable[[], bool] = lambda: False) -> None:
+    def catch_up(self, on_progress: ProgressCallback = ignore_progress, stop: Callable[[], bool] = lambda: False) -> None:
         """Index what there is, until `stop` says so.
 
         Args:
-            say: told how many events are done, of how many.
+            on_progress: called now and then with the events done and their total.
             stop: asked now and then.
 
         Raises:
@@ -58,12 +58,12 @@ class Indexer:
         with self._lock:
             try:
                 try:
-                    self._consumer.catch_up(stop, say)
+                    self._consumer.catch_up(stop, on_progress)
                 except LogCorrupt:
                     if self._follows():
                         raise
                     create_tables(self._db, anew=True)
-                    self._consumer.catch_up(stop, say)
+                    self._consumer.catch_up(stop, on_progress)
             except sqlite3.DatabaseError as error:
                 if type(error) not in (sqlite3.OperationalError, sqlite3.DatabaseError):
                     raise

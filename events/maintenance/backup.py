@@ -22,7 +22,7 @@ from events.stores.sqlite_file import check_schema, create
 from events.stores.sqlite_reader import SqliteReader
 
 
-def backup(where: Path | str, target: Path, say: ProgressCallback = ignore_progress) -> Head:
+def backup(where: Path | str, target: Path, on_progress: ProgressCallback = ignore_progress) -> Head:
     """Copy the log at `where`, a file or a URL, into the new file `target`; where the copy ends.
 
     Raises:
@@ -37,11 +37,11 @@ def backup(where: Path | str, target: Path, say: ProgressCallback = ignore_progr
         if is_url(where):
             create(path)
             with closing(open_log(where)) as source, closing(SqliteLog(path)) as copy:
-                migrate(source, copy, say)
+                migrate(source, copy, on_progress)
         else:
             _copy_file(Path(where), path)
         with closing(SqliteLog(path)) as copy:
-            broken, head = copy.verify(say), copy.head()
+            broken, head = copy.verify(on_progress), copy.head()
         if broken is not None:
             message = f"the backup of {_name(where)} is wrong at position {broken.position}: {broken.problem}"
             raise LogCorrupt(f"{message}; verify the log, and repair it if it is broken too")

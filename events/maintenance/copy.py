@@ -59,19 +59,19 @@ class CopyBatch:
     def send(self) -> None:
         """Deliver what was added."""
         if self._rows:
-            self._target.take(self._tip, self._rows, self._blobs)
+            self._target.append_rows(self._tip, self._rows, self._blobs)
             self._tip = Head(self._rows[-1].position, self._rows[-1].head)
             self.sent += len(self._rows)
             self._rows, self._blobs, self._load = [], [], 0
 
 
-def migrate(source: Store, target: Store, say: ProgressCallback = ignore_progress) -> CopyResult:
+def migrate(source: Store, target: Store, on_progress: ProgressCallback = ignore_progress) -> CopyResult:
     """Copy a whole log into an empty one, or into one that an earlier copy began; then verify the copy.
 
     Args:
         source: what is copied, up to where it ends now.
         target: an empty log, or the beginning of the same log.
-        say: told how far copying is, and then how far verifying is.
+        on_progress: called with the events copied and their total, then with those verified.
 
     Raises:
         BadInput: the target holds something else.
@@ -81,11 +81,11 @@ def migrate(source: Store, target: Store, say: ProgressCallback = ignore_progres
     if start.position > end.position:
         raise BadInput(f"the target has {start.position} events and the source {end.position}; give an empty target")
     raw = source.raw()
-    chain, sent = copy_rows(with_progress(raw.rows(until=end.position), end.position, say), raw, target)
+    chain, sent = copy_rows(with_progress(raw.rows(until=end.position), end.position, on_progress), raw, target)
     if chain.tip != end:
         raise LogCorrupt(f"the source promises {end.position} events, but its tail was cut off or changed; repair it first")
     copy_keys(raw, target, chain)
-    if (broken := target.verify(say)) is not None:
+    if (broken := target.verify(on_progress)) is not None:
         raise LogCorrupt(f"the copy is wrong at position {broken.position}: {broken.problem}; empty the target and repeat")
     return CopyResult(target.head(), sent)
 

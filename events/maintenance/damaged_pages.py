@@ -49,12 +49,12 @@ class _Cell(NamedTuple):
 class DamagedPages:
     """What the pages of a log's file hold."""
 
-    def __init__(self, path: Path, say: ProgressCallback = ignore_progress) -> None:
+    def __init__(self, path: Path, on_progress: ProgressCallback = ignore_progress) -> None:
         """Look at every page.
 
         Args:
             path: the log's file; its write-ahead file lies beside it, or there is none.
-            say: told how many pages are looked at, of how many.
+            on_progress: called with the pages read and their total.
         """
         self._maps = [_mapped(path), _mapped(path.with_name(f"{path.name}-wal"))]
         self._size = _page_size(self._maps[0])
@@ -68,7 +68,7 @@ class DamagedPages:
         for done, (file, start) in enumerate(starts, 1):
             self._look(file, start)
             if done % _SAID == 0:
-                say(done, len(starts))
+                on_progress(done, len(starts))
 
     def _look(self, file: int, start: int) -> None:
         data = self._maps[file]

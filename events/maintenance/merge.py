@@ -49,7 +49,7 @@ class MergeReport:
 
 
 def merge(
-    source: Store, target: Store, *, dry_run: bool = True, partly: bool = False, say: ProgressCallback = ignore_progress
+    source: Store, target: Store, *, dry_run: bool = True, partly: bool = False, on_progress: ProgressCallback = ignore_progress
 ) -> MergeReport:
     """Say what merging `source` into `target` means, and do it unless it is a dry run.
 
@@ -58,13 +58,13 @@ def merge(
         target: what grows. Nobody else may append to it meanwhile.
         dry_run: only say it.
         partly: merge the streams without a conflict though others have one.
-        say: told how far verifying the other log is.
+        on_progress: called while the other log is verified, with the events verified and their total.
 
     Raises:
         LogCorrupt: the source is broken.
         Conflict: somebody else appended to the target.
     """
-    if (broken := source.verify(say)) is not None:
+    if (broken := source.verify(on_progress)) is not None:
         raise LogCorrupt(f"the other log is broken at position {broken.position}: {broken.problem}; repair it first")
     theirs, mine = source.raw(), target.raw()
     until, ends = source.head().position, mine.ends()

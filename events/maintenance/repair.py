@@ -56,7 +56,7 @@ class RepairReport(NamedTuple):
         return self._replace(broken=self.broken._replace(problem=self.broken.problem.replace(str(copy), str(path))))
 
 
-def repair(path: Path, target: Path, *, dry_run: bool = True, say: ProgressCallback = ignore_progress) -> RepairReport:
+def repair(path: Path, target: Path, *, dry_run: bool = True, on_progress: ProgressCallback = ignore_progress) -> RepairReport:
     """Copy the sound beginning of the log at `path` into the new file `target`, if the log is broken and it is no dry run.
 
     Raises:
@@ -69,7 +69,7 @@ def repair(path: Path, target: Path, *, dry_run: bool = True, say: ProgressCallb
         raise BadInput(f"there is no log at {path}; give the log.sqlite of a run")
     with _copied(path, target, dry_run=dry_run) as copy:
         try:
-            return _examined(copy, target, say, dry_run=dry_run).about(copy, path)
+            return _examined(copy, target, on_progress, dry_run=dry_run).about(copy, path)
         except GaspError as error:
             raise type(error)(str(error).replace(str(copy), str(path))) from error
 
@@ -100,17 +100,19 @@ def _folder(target: Path, *, dry_run: bool) -> TemporaryDirectory[str]:
         return TemporaryDirectory(prefix="gasp-repair-")
 
 
-def _examined(copy: Path, target: Path, say: ProgressCallback, *, dry_run: bool) -> RepairReport:
+def _examined(copy: Path, target: Path, on_progress: ProgressCallback, *, dry_run: bool) -> RepairReport:
     with ExitStack() as stack:
         log, promised = None, None
         try:
             log = stack.enter_context(closing(SqliteLog(copy, damaged=True)))
-            broken, promised = _broken(log, say)
+            broken, promised = _broken(log, on_progress)
             if broken is None:
                 return RepairReport(log.head(), promised, None, None)
         except (BadInput, LogError) as error:
             broken, closed = Corruption(1, _without_advice(error)), error
-        salvage = SalvagedRows(None if log is None else log.raw(), stack.enter_context(closing(DamagedPages(copy, say))))
+        salvage = SalvagedRows(
+            None if log is None else log.raw(), stack.enter_context(closing(DamagedPages(copy, on_progress)))
+        )
         if log is None and salvage.empty:
             if isinstance(closed, LogCorrupt):
                 raise LogCorrupt(f"{_without_advice(closed)}; nothing of it can be rescued, so restore a backup")
@@ -132,14 +134,14 @@ def _examined(copy: Path, target: Path, say: ProgressCallback, *, dry_run: bool)
         return RepairReport(chain.tip, promised, broken, target, salvage.keyed)
 
 
-def _broken(log: SqliteLog, say: ProgressCallback) -> tuple[Corruption | None, int | None]:
+def _broken(log: SqliteLog, on_progress: ProgressCallback) -> tuple[Corruption | None, int | None]:
     """What is wrong with a log, and how many events it promises."""
     try:
         promised = log.head().position
     except LogError as error:
         return Corruption(1, _without_advice(error)), None
     try:
-        return log.verify(say), promised
+        return log.verify(on_progress), promised
     except LogError as error:
         return Corruption(promised, _without_advice(error)), promised
 

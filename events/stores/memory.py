@@ -111,14 +111,16 @@ class MemoryLog:
         """Never: nobody else can append to it."""
         return False
 
-    def watch(self) -> Subscription:
-        """See `events.facts.log.Log.watch`."""
+    def subscribe(self) -> Subscription:
+        """See `events.facts.log.Log.subscribe`."""
         return MemorySubscription(self._grown, lambda: len(self._rows))
 
-    def verify(self, say: ProgressCallback = ignore_progress, remark: AnomalyCallback = ignore_anomaly) -> Corruption | None:
+    def verify(
+        self, on_progress: ProgressCallback = ignore_progress, on_anomaly: AnomalyCallback = ignore_anomaly
+    ) -> Corruption | None:
         """See `events.facts.log.Log.verify`."""
         with self._lock:
-            return find_corruption(with_progress(list(self._rows), len(self._rows), say), self.head(), self.get)
+            return find_corruption(with_progress(list(self._rows), len(self._rows), on_progress), self.head(), self.get)
 
     def put(self, content: bytes) -> BlobHash:
         """See `events.facts.log.Log.put`."""
@@ -147,7 +149,7 @@ class MemorySubscription:
         self._seen = length()
 
     def wait(self, seconds: float) -> bool:
-        """See `events.facts.log.Watch.wait`."""
+        """See `events.facts.log.Subscription.wait`."""
         with self._grown:
             self._grown.wait_for(lambda: self._length() != self._seen, seconds)
             before, self._seen = self._seen, self._length()

@@ -31,11 +31,11 @@ from events.facts.upcast import UPCASTERS, Upcaster
 from events.facts.values import BlobHash
 from events.stores.anomalies import missing_triggers, unreferenced_blobs
 from events.stores.commit_queue import AppendOutcome, CommitQueue, QueuedAppends, plan_all
-from events.stores.counters import LogStats, figures
+from events.stores.log_stats import LogStats, log_stats
 from events.stores.paging import COLUMNS, read_pages
 from events.stores.postgres_errors import is_connection_lost, translate_errors
 from events.stores.postgres_location import PostgresLocation, check_schema
-from events.stores.postgres_watch import PostgresSubscription
+from events.stores.postgres_subscription import PostgresSubscription
 from events.stores.raw import RawLog
 from events.stores.rows import EMPTY_STREAM, Row, StreamEnd, check_tip, find_corruption, open_row, utc_now, with_progress
 from events.stores.staging import PackedBlob, Staging, unpack_blob
@@ -250,20 +250,22 @@ class PostgresLog(QueuedAppends):
             before, self._seen = self._seen, self.head().position
             return self._seen != before
 
-    def watch(self) -> Subscription:
-        """See `events.facts.log.Log.watch`."""
+    def subscribe(self) -> Subscription:
+        """See `events.facts.log.Log.subscribe`."""
         return PostgresSubscription(self.place)
 
-    def verify(self, say: ProgressCallback = ignore_progress, remark: AnomalyCallback = ignore_anomaly) -> Corruption | None:
+    def verify(
+        self, on_progress: ProgressCallback = ignore_progress, on_anomaly: AnomalyCallback = ignore_anomaly
+    ) -> Corruption | None:
         """See `events.facts.log.Log.verify`."""
         tip, tally = self._end()
         counted = Tally()
-        rows = with_progress(counted.along(self.raw().rows(until=tip.position)), tip.position, say)
+        rows = with_progress(counted.along(self.raw().rows(until=tip.position)), tip.position, on_progress)
         named: set[bytes] = set()
         broken = find_corruption(rows, tip, self._stored, self._upcasters, named)
         broken = broken or self._damaged() or counted.broken(tip, tally)
         for text in self._remarks(len(named)) if broken is None else ():
-            remark(text)
+            on_anomaly(text)
         return broken
 
     def _damaged(self) -> Corruption | None:
@@ -300,13 +302,13 @@ class PostgresLog(QueuedAppends):
         """See `events.stores.raw.Store.raw`."""
         return RawLog(self._fetch, mark="%s")
 
-    def figures(self) -> LogStats:
-        """See `events.stores.raw.Store.figures`."""
+    def stats(self) -> LogStats:
+        """See `events.stores.raw.Store.stats`."""
         tip, tally = self._end()
-        return figures(tip, tally, self.raw().rows(until=tip.position), self._fetch, _SIZE)
+        return log_stats(tip, tally, self.raw().rows(until=tip.position), self._fetch, _SIZE)
 
-    def take(self, tip: Head, rows: Sequence[Row], blobs: Sequence[PackedBlob]) -> None:
-        """See `events.stores.raw.Store.take`."""
+    def append_rows(self, tip: Head, rows: Sequence[Row], blobs: Sequence[PackedBlob]) -> None:
+        """See `events.stores.raw.Store.append_rows`."""
         with self._group.paused(), translate_errors(self.place.name), self._writer.transaction():
             found, tally = self._tip(self._writer.execute(f"{self._ask_tip} FOR UPDATE").fetchone())
             check_tip(self.place.name, found, tip)
@@ -314,7 +316,7 @@ class PostgresLog(QueuedAppends):
             self._write(plan, blobs, bulk=True)
 
     def append_keys(self, keys: Sequence[Key]) -> None:
-        """See `events.stores.raw.Store.take_keys`."""
+        """See `events.stores.raw.Store.append_keys`."""
         with self._group.paused(), translate_errors(self.place.name), self._writer.transaction():
             self._writer.cursor().executemany(f"{_INSERT_KEY} ON CONFLICT DO NOTHING", keys)
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from events.facts.log import Head, Log
 from events.facts.values import BlobHash
-from events.stores.counters import LogStats
+from events.stores.log_stats import LogStats
 from events.stores.paging import COLUMNS, PAGE_SIZE, Fetch, read_pages
 from events.stores.rows import Row, StreamEnd
 from events.stores.staging import PackedBlob, unpack_blob
@@ -103,11 +103,11 @@ class Store(Log, Protocol):
         """What is stored."""
         ...
 
-    def figures(self) -> LogStats:
+    def stats(self) -> LogStats:
         """How much there is."""
         ...
 
-    def take(self, tip: Head, rows: Sequence[Row], blobs: Sequence[PackedBlob]) -> None:
+    def append_rows(self, tip: Head, rows: Sequence[Row], blobs: Sequence[PackedBlob]) -> None:
         """Append rows that were sealed already, in one transaction.
 
         Args:

@@ -210,11 +210,11 @@ def find_corruption(
     return None
 
 
-def with_progress(rows: Iterable[Row], total: int, say: ProgressCallback) -> Iterator[Row]:
+def with_progress(rows: Iterable[Row], total: int, on_progress: ProgressCallback) -> Iterator[Row]:
     """The rows, while somebody is told how many have gone by."""
     for row in rows:
         if row.position % PROGRESS_EVERY == 0 or row.position == total:
-            say(row.position, total)
+            on_progress(row.position, total)
         yield row
 
 

@@ -30,14 +30,14 @@ from events.facts.upcast import UPCASTERS, Upcaster
 from events.facts.values import BlobHash
 from events.stores.anomalies import missing_triggers, unreferenced_blobs
 from events.stores.commit_queue import AppendOutcome, CommitQueue, QueuedAppends, plan_all
-from events.stores.counters import LogStats, figures
+from events.stores.log_stats import LogStats, log_stats
 from events.stores.paging import COLUMNS, read_pages
 from events.stores.raw import RawLog
 from events.stores.rows import EMPTY_STREAM, Row, StreamEnd, check_tip, find_corruption, open_row, utc_now, with_progress
 from events.stores.sqlite_errors import translate_errors
 from events.stores.sqlite_file import KEYS_SINCE, add_keys, check_schema, schema_of
 from events.stores.sqlite_reader import SqliteReader, file_state
-from events.stores.sqlite_watch import SqliteSubscription
+from events.stores.sqlite_subscription import SqliteSubscription
 from events.stores.staging import PackedBlob, Staging, unpack_blob
 from events.stores.tally import TALLY_SINCE, Tally
 from events.stores.transaction import AppendRequest, Key, TransactionPlan
@@ -195,20 +195,22 @@ class SqliteLog(QueuedAppends):
         # The writer's, so that only what others append counts.
         return int(self._writer.execute("PRAGMA data_version").fetchone()[0])
 
-    def watch(self) -> Subscription:
-        """See `events.facts.log.Log.watch`."""
+    def subscribe(self) -> Subscription:
+        """See `events.facts.log.Log.subscribe`."""
         return SqliteSubscription(self.path, self._reader)
 
-    def verify(self, say: ProgressCallback = ignore_progress, remark: AnomalyCallback = ignore_anomaly) -> Corruption | None:
+    def verify(
+        self, on_progress: ProgressCallback = ignore_progress, on_anomaly: AnomalyCallback = ignore_anomaly
+    ) -> Corruption | None:
         """See `events.facts.log.Log.verify`. Also asks SQLite for the file's own integrity."""
         tip, tally = self._end()
         counted = Tally()
-        rows = with_progress(counted.along(self.raw().rows(until=tip.position)), tip.position, say)
+        rows = with_progress(counted.along(self.raw().rows(until=tip.position)), tip.position, on_progress)
         named: set[bytes] = set()
         broken = find_corruption(rows, tip, self._stored, self._upcasters, named)
         broken = broken or self._damaged() or counted.broken(tip, tally)
         for text in self._remarks(len(named)) if broken is None else ():
-            remark(text)
+            on_anomaly(text)
         return broken
 
     def _damaged(self) -> Corruption | None:
@@ -250,13 +252,13 @@ class SqliteLog(QueuedAppends):
         keyed = self._fetch("PRAGMA user_version", ())[0][0] >= KEYS_SINCE
         return RawLog(self._fetch, mark="?", keyed=keyed)
 
-    def figures(self) -> LogStats:
-        """See `events.stores.raw.Store.figures`."""
+    def stats(self) -> LogStats:
+        """See `events.stores.raw.Store.stats`."""
         tip, tally = self._end()
-        return figures(tip, tally, self.raw().rows(until=tip.position), self._fetch, _SIZE)
+        return log_stats(tip, tally, self.raw().rows(until=tip.position), self._fetch, _SIZE)
 
-    def take(self, tip: Head, rows: Sequence[Row], blobs: Sequence[PackedBlob]) -> None:
-        """See `events.stores.raw.Store.take`."""
+    def append_rows(self, tip: Head, rows: Sequence[Row], blobs: Sequence[PackedBlob]) -> None:
+        """See `events.stores.raw.Store.append_rows`."""
         with self._group.paused(), self._transaction() as db:
             found, tally = self._tip(db)
             check_tip(str(self.path), found, tip)
@@ -264,7 +266,7 @@ class SqliteLog(QueuedAppends):
             self._write(db, plan, blobs)
 
     def append_keys(self, keys: Sequence[Key]) -> None:
-        """See `events.stores.raw.Store.take_keys`."""
+        """See `events.stores.raw.Store.append_keys`."""
         with self._group.paused(), self._transaction() as db:
             add_keys(db)
             db.executemany(_TAKE_KEY, [(*key, key.stream, key.key) for key in keys])

@@ -21,7 +21,7 @@ def test_the_long_log_is_sound_and_its_rollouts_read_back(tmp_path: Path) -> Non
     with closing(open_log(tmp_path / "log.sqlite", create=True)) as log:
         story.write(log, 12_000)
         assert (log.head().position, log.verify()) == (12_000, None)
-        kinds = log.figures().tally.kinds
+        kinds = log.stats().tally.kinds
         assert (kinds["run_started"], kinds["goalpost_added"]) == (1, story.GOALPOSTS)
         blobs = set()
         for event in log.read(kinds=("attempts_made",)):

@@ -44,21 +44,21 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
 def test_a_watch_hears_appends_by_anybody_and_says_so_once(opened: Open) -> None:
     mine, other = opened(), opened()
     mine.append("run", [episode_failed()])
-    with closing(mine.watch()) as watch:
-        assert not watch.wait(0.05)
+    with closing(mine.subscribe()) as subscription:
+        assert not subscription.wait(0.05)
         for log in (mine, other):
             log.append("run", [episode_failed()])
-            assert watch.wait(10)
-            assert not watch.wait(0.05)
+            assert subscription.wait(10)
+            assert not subscription.wait(0.05)
 
 
 def test_a_watch_wakes_up_soon(opened: Open) -> None:
     log, other = opened(), opened()
-    with closing(log.watch()) as watch:
+    with closing(log.subscribe()) as subscription:
         appended: list[float] = []
         timer = threading.Timer(0.2, lambda: appended.append(other.append("run", [episode_failed()])[0].time.timestamp()))
         timer.start()
-        assert watch.wait(30)
+        assert subscription.wait(30)
         woken = time.time()
         timer.join()
     assert woken - appended[0] < 5

@@ -81,12 +81,12 @@ def test_verify_names_the_first_changed_position(log_url: str, statement: str, p
 
 def test_a_log_of_schema_2_is_read_counted_and_appended_to_as_it_is(log_url: str) -> None:
     with closing(open_log(log_url)) as log:
-        before = log.figures().tally
+        before = log.stats().tally
     tamper(log_url, "ALTER TABLE tip DROP COLUMN tally", "DROP INDEX events_kind", "UPDATE mark SET schema_version = 2")
     with closing(open_log(log_url)) as log:
-        assert log.figures().tally == before
+        assert log.stats().tally == before
         log.append("run", [episode_failed()])
-        assert log.figures().tally.kinds["episode_failed"] == before.kinds["episode_failed"] + 1
+        assert log.stats().tally.kinds["episode_failed"] == before.kinds["episode_failed"] + 1
         assert log.verify() is None
 
 

@@ -123,10 +123,10 @@ def test_a_read_only_log_that_somebody_writes_from_elsewhere_is_followed(mounted
     shutil.copytree(recorded / "run", recorded / "live")
     with closing(open_log(mounted / "live" / "log.sqlite", read_only=True)) as reading:
         before = reading.head().position
-        with closing(reading.watch()) as watch, closing(open_log(recorded / "live" / "log.sqlite")) as writing:
+        with closing(reading.subscribe()) as subscription, closing(open_log(recorded / "live" / "log.sqlite")) as writing:
             for number in range(3):
                 writing.append("late", [episode_failed(f"{number}")])
-                assert watch.wait(5)
+                assert subscription.wait(5)
                 assert reading.changed()
                 assert reading.head().position == before + number + 1
         assert reading.verify() is None

@@ -82,9 +82,9 @@ def test_a_database_refuses_what_was_opened_for_reading(postgres: str) -> None:
             with pytest.raises(LogError):
                 reading.append("run", [GoalpostAdded(question="0" * 16, blob="0" * 64, source="x")])
             assert reading.head() == told.log.head()
-            with closing(reading.watch()) as watch:
+            with closing(reading.subscribe()) as subscription:
                 told.play()
-                assert watch.wait(5)
+                assert subscription.wait(5)
 
 
 def test_the_reading_half_of_a_log_has_no_word_for_writing() -> None:

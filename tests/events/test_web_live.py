@@ -134,7 +134,7 @@ def test_two_viewers_of_one_run_show_the_same(tmp_path: Path, told: ExampleRun) 
 def test_a_run_being_indexed_is_shown_with_how_far_it_is(
     browser: TestClient, monkeypatch: pytest.MonkeyPatch, told: ExampleRun
 ) -> None:
-    monkeypatch.setattr(Indexer, "catch_up", lambda self, say=None, stop=None: None)
+    monkeypatch.setattr(Indexer, "catch_up", lambda self, on_progress=None, stop=None: None)
     monkeypatch.setattr("events.web.view.run_handle.READING_BEHIND", 0)
     told.play()
     time.sleep(1)
@@ -145,7 +145,7 @@ def test_a_run_being_indexed_is_shown_with_how_far_it_is(
 
 
 def test_why_a_log_cannot_be_followed_is_said_on_its_pages(browser: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: Indexer, say: object = None, stop: object = None) -> None:
+    def broken(self: Indexer, on_progress: object = None, stop: object = None) -> None:
         raise LogCorrupt("a blob is missing; run verify")
 
     monkeypatch.setattr(Indexer, "catch_up", broken)

@@ -110,7 +110,7 @@ class LogFollower:
 
     def _follow(self) -> None:
         try:
-            with closing(self._log.watch()) as watch:
+            with closing(self._log.subscribe()) as subscription:
                 while not self._stopped() and monotonic() - self._asked < IDLE_S:
                     before = self.position
                     try:
@@ -123,7 +123,7 @@ class LogFollower:
                     if self.position != before:
                         self._ring()
                     elif not self._stopped():
-                        watch.wait(POLL_INTERVAL_S)
+                        subscription.wait(POLL_INTERVAL_S)
         finally:
             self.over = True
             self._indexing.close()

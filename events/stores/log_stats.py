@@ -37,7 +37,7 @@ class LogStats(NamedTuple):
     """Bytes that it takes in its store."""
 
 
-def figures(tip: Head, tally: str | None, rows: Iterable[Row], fetch: Fetch, size: str) -> LogStats:
+def log_stats(tip: Head, tally: str | None, rows: Iterable[Row], fetch: Fetch, size: str) -> LogStats:
     """The figures of a log.
 
     Args:

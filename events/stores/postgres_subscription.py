@@ -13,7 +13,7 @@ from events.stores.postgres_location import PostgresLocation
 
 
 class PostgresSubscription:
-    """A `Watch` on a place."""
+    """A `Subscription` on a place."""
 
     def __init__(self, place: PostgresLocation) -> None:
         self._place = place
@@ -25,7 +25,7 @@ class PostgresSubscription:
         return db
 
     def wait(self, seconds: float) -> bool:
-        """See `events.facts.log.Watch.wait`."""
+        """See `events.facts.log.Subscription.wait`."""
         with translate_errors(self._place.name):
             try:
                 return any(True for _ in self._db.notifies(timeout=seconds, stop_after=1))
@@ -37,5 +37,5 @@ class PostgresSubscription:
         return True
 
     def close(self) -> None:
-        """See `events.facts.log.Watch.close`."""
+        """See `events.facts.log.Subscription.close`."""
         self._db.close()

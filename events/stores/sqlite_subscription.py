@@ -17,7 +17,7 @@ POLL_INTERVAL_S = 0.02
 
 
 class SqliteSubscription:
-    """A `Watch` on a file."""
+    """A `Subscription` on a file."""
 
     def __init__(self, path: Path, reader: SqliteReader) -> None:
         """Listen from now on.
@@ -37,7 +37,7 @@ class SqliteSubscription:
         return int(self._db.execute("PRAGMA data_version").fetchone()[0])
 
     def wait(self, seconds: float) -> bool:
-        """See `events.facts.log.Watch.wait`."""
+        """See `events.facts.log.Subscription.wait`."""
         until = time.monotonic() + seconds
         with translate_errors(self._path):
             while (version := self._version()) == self._seen:
@@ -49,6 +49,6 @@ class SqliteSubscription:
         return True
 
     def close(self) -> None:
-        """See `events.facts.log.Watch.close`."""
+        """See `events.facts.log.Subscription.close`."""
         if self._db is not None:
             self._db.close()
