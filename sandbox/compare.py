@@ -16,8 +16,8 @@ RELATIVE_TOLERANCE = 1e-9
 """Two floats are the same within this relative tolerance; zero is the same as zero only."""
 MAX_CHARACTERS = 16 << 20
 """Characters of text that are looked at; anything longer is not the same."""
-_EXACT = (int, str, bytes, bool, type(None))
-_NUMBERS = (int, float, complex)
+_EXACT = frozenset({int, str, bytes, bool, type(None)})
+_NUMBERS = frozenset({int, float, complex})
 _BOOL_MARK = "\0"
 """Marks `True` and `False` in a canonical text, where they would else be 1 and 0; no literal has it otherwise."""
 
@@ -104,12 +104,11 @@ def _unique_entries(value: Unordered) -> dict[str, Any]:
 
     Of those that are equal in Python the first one counts, with the last one's value, as when Python builds it.
     """
+    texts = [*map(canonical_text, value.keys or value.items)]
+    if _BOOL_MARK not in "".join(texts):
+        return dict(zip(texts, value.items, strict=True))
     kept: dict[str, str] = {}
-    found: dict[str, Any] = {}
-    for element, item in zip(value.keys or value.items, value.items, strict=True):
-        exact = canonical_text(element)
-        found[kept.setdefault(exact.replace(_BOOL_MARK, ""), exact)] = item
-    return found
+    return {kept.setdefault(text.replace(_BOOL_MARK, ""), text): item for text, item in zip(texts, value.items, strict=True)}
 
 
 def _values_match(one: Any, two: Any) -> bool:
@@ -124,10 +123,21 @@ def _values_match(one: Any, two: Any) -> bool:
         return _numbers_match(one, two)
     if one.kind != two.kind or not (one.items and two.items):
         return one.kind == two.kind and not (one.items or two.items)
-    first, second = _unique_entries(one), _unique_entries(two)
+    elements, others = one.keys or one.items, two.keys or two.items
+    # In the same order, as they usually are, nothing has to be looked up.
+    in_order = len(elements) == len(others) and all(map(_elements_match, elements, others))
     if one.kind != "dict":
-        return first.keys() == second.keys()
+        return in_order or _unique_entries(one).keys() == _unique_entries(two).keys()
+    if len(elements) == len(others) == 1:
+        return in_order and _values_match(one.items[0], two.items[0])
+    first, second = _unique_entries(one), _unique_entries(two)
     return first.keys() == second.keys() and all(_values_match(item, second[key]) for key, item in first.items())
+
+
+def _elements_match(one: Any, two: Any) -> bool:
+    """Whether elements of sets, or keys, are the same: exactly, and not within a tolerance."""
+    kind = type(one)
+    return bool(one == two) if kind is type(two) and kind in _EXACT else canonical_text(one) == canonical_text(two)
 
 
 def _numbers_match(one: complex, two: complex) -> bool:

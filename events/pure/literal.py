@@ -24,11 +24,13 @@ _NUMBER = (
 )
 _QUOTED = r"""'''[^'\\]*+(?:(?:\\.|'(?!''))[^'\\]*+)*+'''|'[^'\\\n]*+(?:\\.[^'\\\n]*+)*+'"""
 _STRING = rf"(?:[bB][rR]?|[rR][bB]?|[uU])?(?:{_QUOTED}|{_QUOTED.replace(chr(39), chr(34))})"
-# A token and the comma or colon after it. Strings in a row are one token, and so is a complex number; what is no token is one
-# with all that follows it. All quantifiers are possessive or cannot fail late: no text makes them go back.
+# A token and the comma or colon after it. Brackets and plain integers come first: long texts are full of them. Strings in a
+# row are one token, and so is a complex number; what is no token is one with all that follows it. All quantifiers are
+# possessive or cannot fail late: no text makes them go back.
 _TOKEN = re.compile(
-    rf"{_SPACE}((?:{_STRING}{_SPACE})++|[+-]?{_SPACE}{_NUMBER}(?:{_SPACE}[+-]{_SPACE}{_NUMBER}(?<=[jJ]))?"
-    rf"|True\b|False\b|None\b|[][(){{}}]|(?:frozen)?set\(|\Z|.+){_SPACE}([,:]?)",
+    rf"{_SPACE}([][(){{}}]|[0-9]++(?=[],:)}}])|(?:{_STRING}{_SPACE})++"
+    rf"|[+-]?{_SPACE}{_NUMBER}(?:{_SPACE}[+-]{_SPACE}{_NUMBER}(?<=[jJ]))?"
+    rf"|True\b|False\b|None\b|(?:frozen)?set\(|\Z|.+){_SPACE}([,:]?)",
     re.DOTALL,
 )
 _STRINGS = re.compile(rf"(?:{_STRING}{_SPACE})++", re.DOTALL)
@@ -36,11 +38,16 @@ _PIECE = re.compile(rf"({_STRING})|\#[^\n]*", re.DOTALL)
 _TERMS = re.compile(rf"([+-]?){_SPACE}({_NUMBER}){_SPACE}(?:([+-]){_SPACE}({_NUMBER}))?")
 _ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|N\{([^{}]*)\}|(.))", re.DOTALL)
 _ESCAPES = dict(zip("abfnrtv\\'\"\n", ("\a", "\b", "\f", "\n", "\r", "\t", "\v", "\\", "'", '"', ""), strict=True))
-_WORDS: dict[str, object] = {"None": None, "True": True, "False": False, "nan": float("nan"), "inf": float("inf")}
-_OPENING = {"(": ")", "[": "]", "{": "}", "set(": ")", "frozenset(": ")"}
-_BRACKET = object()
-_BRACKETS = dict.fromkeys((*_OPENING, *_OPENING.values()), _BRACKET)
-_UNKNOWN = object()
+_CLOSING = {"(": ")", "[": "]", "{": "}", "set(": ")", "frozenset(": ")"}
+_OPENS, _CALLS, _CLOSES, _UNKNOWN = object(), object(), object(), object()
+_TOKENS: dict[str, object] = {
+    **dict.fromkeys("([{", _OPENS),
+    **dict.fromkeys(("set(", "frozenset("), _CALLS),
+    **dict.fromkeys(")]}", _CLOSES),
+    **{"None": None, "True": True, "False": False, "nan": float("nan"), "inf": float("inf")},
+}
+"""What a token means whatever the text; the values of other tokens are looked up once in each text."""
+_NO_KEYS: list[Any] = []
 
 Build = Callable[[str, list[Any], list[Any]], object]
 """Makes a set, frozenset or dict of its kind, its elements or values, and its keys."""
@@ -121,33 +128,34 @@ def _all(found: tuple[list[Any], list[Any], bool]) -> tuple[object, ...]:
 def _values(text: str, build: Build) -> tuple[list[Any], list[Any], bool]:  # noqa: PLR0912  # calls would take longer
     """The values at the top level of a text, its keys (there should be none), and whether a comma was last.
 
-    A stack of its own instead of recursion, and few steps for each token: this reads whatever a program says.
+    A stack instead of recursion, few steps a token and few objects a container: this reads whatever a program says.
     """
-    memo = {**_WORDS, **_BRACKETS}
-    outer: list[tuple[str, list[Any], list[Any]]] = []
+    memo = _TOKENS.copy()
+    outer: list[tuple[str, list[Any], list[Any], int]] = []
     opening, depth, wanted = "", 0, True
     items: list[Any] = []
-    keys: list[Any] = []
+    keys = _NO_KEYS
     for token, mark in _TOKEN.findall(_source(text)):
         value = memo.get(token, _UNKNOWN)
-        if value is _BRACKET and token in _OPENING:
-            depth += len(token) == 1
+        if value is _OPENS or value is _CALLS:
+            outer.append((opening, items, keys, depth))
+            depth += value is _OPENS
             if mark or not wanted or depth > DEPTH:
                 raise NotLiteral("nested too deeply" if depth > DEPTH else "a bracket stands where no value can")
-            outer.append((opening, items, keys))
-            opening, items, keys = token, [], []
+            opening, items, keys = token, [], _NO_KEYS
             continue
-        if value is _BRACKET:
-            if not outer or token != _OPENING[opening] or (keys and len(keys) != len(items)):
+        if value is _CLOSES:
+            if not outer or token != _CLOSING[opening] or (keys and len(keys) != len(items)):
                 raise NotLiteral(f"{token} does not fit what it closes")
             if opening == "[":
                 value = items
+            elif opening == "{":
+                value = build("dict" if keys or not items else "set", items, keys)
             elif opening == "(":
                 value = items[0] if len(items) == 1 and not wanted else tuple(items)
             else:
-                value = build(*_unordered(opening, items, keys, wanted))
-            depth -= len(opening) == 1
-            opening, items, keys = outer.pop()
+                value = build(opening[:-1], _called_with(opening, items, wanted), keys)
+            opening, items, keys, depth = outer.pop()
         elif not token:
             break
         elif not wanted:
@@ -157,10 +165,11 @@ def _values(text: str, build: Build) -> tuple[list[Any], list[Any], bool]:  # no
         if mark == ":":
             if opening != "{" or len(keys) != len(items):
                 raise NotLiteral("a colon stands where none can")
+            keys = keys or []
             keys.append(value)
         else:
             items.append(value)
-        wanted = bool(mark)
+        wanted = mark != ""
     if outer or len(keys) > len(items):
         raise NotLiteral("a bracket is not closed" if outer else "expected a value")
     return items, keys, wanted and bool(items)
@@ -281,17 +290,15 @@ def _number(text: str) -> int | float | complex:
         raise NotLiteral("malformed number") from error
 
 
-def _unordered(opening: str, items: list[Any], keys: list[Any], comma: bool) -> tuple[str, list[Any], list[Any]]:
-    """Kind, elements and keys of what is no list or tuple. Of calls, only those that `write` gives are literals."""
-    if opening == "{":
-        return ("dict" if keys or not items else "set"), items, keys
+def _called_with(opening: str, items: list[Any], comma: bool) -> list[Any]:
+    """The elements of a set that is written as a call. Only those calls that `write` gives are literals."""
     inner = items[0] if items else ()
     if type(inner) is Unordered and inner.kind == "set":
         inner = inner.items
     plain = type(inner) in (list, tuple, set)
     if not plain or len(items) > 1 or (items and (comma or opening == "set(")):
         raise NotLiteral("only set(), frozenset() and frozenset of a display are literals")
-    return opening[:-1], list(inner), []
+    return list(inner)
 
 
 def _built(kind: str, items: list[Any], keys: list[Any]) -> object:
@@ -305,11 +312,15 @@ def _built(kind: str, items: list[Any], keys: list[Any]) -> object:
 
 
 def _outlined(kind: str, items: list[Any], keys: list[Any]) -> object:
-    """The same, without a hash of anything."""
-    for element in keys if kind == "dict" else items:
-        if not _hashable(element):
+    """The same, without a hash of anything; the empty ones are shared."""
+    for element in keys or items:
+        if type(element) in _CONTAINERS and not _hashable(element):
             raise NotLiteral("unhashable element")
-    return Unordered(kind, items, keys)
+    return Unordered(kind, items, keys) if items else _EMPTY[kind]
+
+
+_CONTAINERS = frozenset({tuple, list, Unordered})
+_EMPTY = {kind: Unordered(kind, [], []) for kind in ("set", "frozenset", "dict")}
 
 
 def _hashable(value: Any) -> bool:
