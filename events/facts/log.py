@@ -125,7 +125,7 @@ class ReadableLog(Protocol):
 
         Args:
             on_progress: called now and then with the events verified and their total.
-            on_anomaly: called, if all hashes hold, with each thing that no hash covers: blobs that nobody names, triggers that are gone.
+            on_anomaly: called, if all hashes hold, with each oddity that no hash covers: unreferenced blobs, missing triggers.
         """
         ...
 

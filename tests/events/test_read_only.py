@@ -28,8 +28,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recorded")
     record_run(folder / "run").log.close()
     code = "import os, sys; from pathlib import Path; from events.stores import open_log\n"
-    code += "from tests.support.log_contract import failed\n"
-    code += "open_log(Path(sys.argv[1])).append('late', [failed()]); os.kill(os.getpid(), 9)"
+    code += "from tests.support.log_contract import episode_failed\n"
+    code += "open_log(Path(sys.argv[1])).append('late', [episode_failed()]); os.kill(os.getpid(), 9)"
     shutil.copytree(folder / "run", folder / "killed")
     subprocess.run([sys.executable, "-c", code, str(folder / "killed" / "log.sqlite")], cwd=ROOT, check=False)
     assert (folder / "killed" / "log.sqlite-wal").stat().st_size
