@@ -72,6 +72,7 @@ format: setup  ## Format and sort imports
 drawn: setup  ## Draw the graph into the README, the facts into docs/log.md, estimates into configs and docs/scaling.md
 	$(PY) -m graph.diagram README.md
 	$(PY) -m events.reports.documents docs/log.md
+	$(PY) -m trainer.command_page docs/commands.md
 	$(PY) -m graph.estimate.plan configs/*.toml
 	$(PY) -m graph.estimate.budget configs/paper-7b-4xh100.toml --into docs/scaling.md
 

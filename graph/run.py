@@ -18,7 +18,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from events.cli.app import python_command, run_app
+from events.cli.app import run_app, typed_command
 from events.facts.errors import BadInput
 from events.facts.types import RunResumed
 from events.process import shutdown
@@ -102,6 +102,15 @@ def main(
     play(folder, config, url, console, plain=plain or not console.is_terminal or console.is_dumb_terminal)
 
 
+def resume(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of the run.")],
+    runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
+    plain: Annotated[bool, typer.Option("--plain", help="One line an iteration instead of a live display.")] = False,
+) -> None:
+    """Go on with a run that was stopped; its samples and weights are those of a run that was never stopped."""
+    main(resume=run, runs=runs, plain=plain)
+
+
 def _folder(runs: Path, name: str | None, resume: str | None) -> Path:
     if resume is not None:
         return Path(resume) if Path(resume).is_dir() else runs / resume
@@ -161,7 +170,7 @@ def play(folder: Path, config: Config | None, url: str | None, console: RaisingC
                 with logging.log_lifetime("run", position=log.head().position):
                     shutdown.run(_play_run(folder, config, log, given, console, plain=plain))
         except BaseException:
-            again = f"{python_command()} -m graph.run --resume {shlex.quote(str(folder))}"
+            again = f"{typed_command('graph.run')} --resume {shlex.quote(str(folder))}"
             console.print(f"The run is kept; go on with: {escape(again)}", style="dim", soft_wrap=True, highlight=False)
             raise
         console.print(final_report(log, folder), crop=False)

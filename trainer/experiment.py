@@ -13,7 +13,7 @@ from typing import Annotated, Final
 
 import typer
 
-from events.cli.app import python_command, run_app
+from events.cli.app import run_app, typed_command
 from events.cli.output import Printer, print_note
 from events.facts.errors import BadInput, GaspError
 from events.process.console import detachable_console
@@ -76,7 +76,7 @@ def main(
     elif file is not None:
         where = "" if runs == RUNS else f" --runs {shlex.quote(str(runs))}"
         print_note(
-            f"Write tables and plots with: {python_command()} -m trainer.experiment {shlex.quote(str(file))}{where} --report"
+            f"Write tables and plots with: {typed_command('trainer.experiment')} {shlex.quote(str(file))}{where} --report"
         )
 
 

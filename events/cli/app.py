@@ -32,11 +32,24 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 """Exit code when nobody reads the output any more, as shells have it."""
 
+_GASP_WORDS = {
+    "events": "log",
+    "events.trace": "trace",
+    "events.web": "web",
+    "graph.run": "run",
+    "trainer": "",
+    "trainer.experiment": "experiment",
+}
+"""What the `gasp` command calls a module; the commands of `trainer` are its own."""
 
-def python_command() -> str:
-    """The interpreter as a person here would type it."""
-    path = Path(sys.executable)
-    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+
+def typed_command(module: str) -> str:
+    """What a person here would type to start a module of ours: `gasp WORD` if that script began this process, else `python -m`."""
+    script = Path(sys.argv[0].rpartition(" ")[0])
+    by_script = script.name == "gasp" and script.is_file() and module in _GASP_WORDS
+    path = script if by_script else Path(sys.executable)
+    program = shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+    return f"{program} {_GASP_WORDS[module]}".rstrip() if by_script else f"{program} -m {module}"
 
 
 def run_app(app: typer.Typer) -> NoReturn:

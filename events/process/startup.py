@@ -30,7 +30,7 @@ def begin_command() -> None:
     A stop ends the process at once: what is imported in its first moment holds nothing that would have to be put away.
     """
     # While the module is looked for, and with it the package that it is in, Python writes this instead of a path.
-    if sys.argv[:1] == ["-m"]:
+    if sys.argv[:1] == ["-m"] or os.path.basename(sys.argv[0] if sys.argv else "") == "gasp":
         repair_streams()
         set_handlers(lambda number, _: exit_now(number))
         # The trainer's: its run may be killed while it still imports.

@@ -16,7 +16,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from events.cli.app import python_command
+from events.cli.app import typed_command
 from events.process.console import RaisingConsole
 from events.text.diff import DiffLine, diff_lines
 from events.text.safe_text import clean, one_line
@@ -121,7 +121,7 @@ def next_commands(where: str, commands: Sequence[tuple[str, str, str]]) -> Text:
     """What to type next: what it is for, the module, and what follows the run. Lines that are to be copied are never broken."""
     run, wide = shlex.quote(mask(clean(where))), max((len(what) for what, _, _ in commands), default=0)
     lines = [
-        Text.assemble((what.ljust(wide + 2), "dim"), f"{python_command()} -m {module} {run} {arguments}".rstrip())
+        Text.assemble((what.ljust(wide + 2), "dim"), f"{typed_command(module)} {run} {arguments}".rstrip())
         for what, module, arguments in commands
     ]
     drawn = Text("\n", no_wrap=True, overflow="ignore").join(lines)

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
-import shlex
-import sys
-from contextlib import closing
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from events.__main__ import app
-from events.cli.app import run_app
 from events.reports.documents import facts_table, replace_generated
-from events.stores import open_log
 from events.stores.schema import Table
-from events.trace import app as trace_app
 from graph.diagram import mermaid
-from tests.support.example_runs import example_run
 from tests.support.paths import ROOT
 
 LAYERS = ("events", "sandbox", "roles", "graph", "trainer")
@@ -39,17 +31,6 @@ def table(text: str, heading: str) -> dict[str, set[str]]:
     return {name: set(re.findall(r"`([^`]+)`", rest)) for name, rest in rows}
 
 
-@pytest.fixture
-def played(tmp_path, monkeypatch):
-    """A folder with a run, as the examples have it; they start there."""
-    (tmp_path / "runs" / "run-001").mkdir(parents=True)
-    with closing(open_log(tmp_path / "runs" / "run-001" / "log.sqlite", create=True)) as log:
-        example_run(log).run(recipe="gasp").goalpost(2).play().update().end()
-        streams = {event.stream for event in log.read()}
-    monkeypatch.chdir(tmp_path)
-    return streams
-
-
 def test_the_diagram_is_the_graph():
     assert replace_generated(README, "graph", mermaid()) == README, "run `make drawn`"
 
@@ -64,30 +45,17 @@ def test_the_tables_of_the_log_are_the_tables_of_the_database():
     assert table(LOG, "Tables") == real
 
 
-def test_every_stream_is_explained(played):
+def test_every_stream_is_explained(recorded):
     told = {name.split("/")[0] for name in table(LOG, "Streams")}
-    assert {stream.split("/")[0] for stream in played} <= told
+    assert {event.stream.split("/")[0] for event in recorded} <= told
 
 
-def test_the_examples_in_python_run(played, capsys):
+def test_the_examples_in_python_run(recorded, capsys):
     names: dict[str, object] = {}
     for code in blocks(LOG, "python"):
         exec(compile(code, "docs/log.md", "exec"), names)
     names["log"].close()
     assert "Head(position=" in capsys.readouterr().out
-
-
-def test_the_commands_run_and_every_command_has_an_example(played, postgres, capsys, monkeypatch):
-    lines = [line for block in blocks(LOG, "console") for line in block.splitlines()]
-    for line in lines:
-        _, _, module, *words = shlex.split(line.replace("postgresql://gasp@host/gasp", postgres))
-        monkeypatch.setattr(sys, "argv", [module, *words])
-        with pytest.raises(SystemExit) as ended:
-            run_app({"events": app, "events.trace": trace_app}[module])
-        assert not ended.value.code, line
-        assert capsys.readouterr().out, line
-    named = {command.name or command.callback.__name__ for command in app.registered_commands}
-    assert {shlex.split(line)[3] for line in lines if "-m events " in line} == named
 
 
 def test_every_path_in_the_tree_exists():

@@ -241,17 +241,17 @@ def test_a_command_writes_beside_itself_and_says_what(run: Path, tmp_path: Path,
     assert answer == {"format": "parquet", "out": "there", "written": expected.replace("first-jsonl", "there")}
 
 
-def test_the_readme_says_how(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = (ROOT / "README.md").read_text().split("\n## Take the data out\n")[1].split("\n## ")[0]
-    console, python = re.findall(r"^```(?:console|python)\n(.*?)^```$", said, re.DOTALL | re.MULTILINE)
+def test_the_examples_of_the_page_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "export.md").read_text()
+    console, python = re.findall(r"^```(?:console|python)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     (run.parent / "runs").mkdir()
     run.rename(run.parent / "runs" / "run-001")
     monkeypatch.chdir(run.parent)
     for line in console.splitlines():
-        export(*shlex.split(line, comments=True)[4:])
+        export(*shlex.split(line, comments=True)[3:])
     assert len(dataset(run.parent / "run-001-huggingface")) == frames.attempts("runs/run-001").height
     names: dict[str, Any] = {}
-    exec(compile(python, "README.md", "exec"), names)
+    exec(compile(python, "docs/export.md", "exec"), names)
     assert names["rates"].filter(pl.col("purpose") == "practice")["outcome"].to_list() == [0.5]
     assert set(FORMATS) <= set(re.findall(r"\w+", console))
 
