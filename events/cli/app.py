@@ -44,7 +44,7 @@ _GASP_WORDS = {
 
 
 def typed_command(module: str) -> str:
-    """What a person here would type to start a module of ours: `gasp WORD` if that script began this process, else `python -m`."""
+    """What a person here would type to start a module of ours: `gasp WORD` where that began this process, else `python -m`."""
     script = Path(sys.argv[0].rpartition(" ")[0])
     by_script = script.name == "gasp" and script.is_file() and module in _GASP_WORDS
     path = script if by_script else Path(sys.executable)
