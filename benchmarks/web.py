@@ -41,7 +41,7 @@ INDEXING = """
 import os, resource, sys, time
 from contextlib import closing
 from pathlib import Path
-from events.index.writer import Indexing
+from events.index.writer import Indexer
 from events.stores import open_log
 with closing(open_log(sys.argv[1], read_only=True)) as log:
     began = time.process_time()
@@ -49,7 +49,7 @@ with closing(open_log(sys.argv[1], read_only=True)) as log:
         pass
     read = time.process_time() - began
     began = time.process_time()
-    with closing(Indexing(log, Path(sys.argv[2]))) as indexing:
+    with closing(Indexer(log, Path(sys.argv[2]))) as indexing:
         indexing.catch_up()
     taken = time.process_time() - began
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

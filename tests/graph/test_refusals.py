@@ -159,8 +159,8 @@ def test_a_run_is_refused_before_there_is_one(graph_run, tmp_path) -> None:
 def test_the_defaults_are_checked_without_loading_anything_heavy() -> None:
     assert importlib.util.find_spec("torch")
     program = (
-        "import sys; from graph.settings.refusals import check; from graph.settings.config import Config; from roles.pocket import WEIGHTS;"
-        "check(Config(), WEIGHTS); print('torch' in sys.modules)"
+        "import sys; from graph.settings.refusals import refuse_unworkable; from graph.settings.config import Config; from roles.pocket import WEIGHTS;"
+        "refuse_unworkable(Config(), WEIGHTS); print('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
     assert Config().window <= 512

@@ -90,7 +90,7 @@ def test_two_processes_learn_and_none_is_left_after_kill_9_of_the_run_or_of_one_
 
 
 def test_a_trainer_ends_with_its_parent_whatever_it_waits_for():
-    waits = "import os, time; from events.process.startup import die_with; die_with(os.getppid()); print('up', flush=True); time.sleep(600)"
+    waits = "import os, time; from events.process.startup import die_with_parent; die_with_parent(os.getppid()); print('up', flush=True); time.sleep(600)"
     starts = (
         f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {waits!r}]); print(p.pid, flush=True); p.wait()"
     )

@@ -14,9 +14,9 @@ from tests.support.paths import ROOT
 LOAD = """
 import sys
 from events.facts.errors import BadInput
-from roles.questions.load import load
+from roles.questions.load import load_questions
 try:
-    print([question.entry for question in load(sys.argv[1], "test").questions])
+    print([question.entry for question in load_questions(sys.argv[1], "test").questions])
 except BadInput as error:
     print("refused:", error)
 """

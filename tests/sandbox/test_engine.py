@@ -158,9 +158,9 @@ def test_without_root_and_without_an_engine_the_message_names_the_fix():
     if os.geteuid() != 0:
         pytest.skip("drops root to show what others see")
     script = (
-        "import os; from pathlib import Path; from sandbox.engine.engine import Engine\n"
+        "import os; from pathlib import Path; from sandbox.engine.engine import PrivateEngine\n"
         "os.setuid(65534)\n"
-        "Engine(Path('/nonexistent/data'), Path('/nonexistent/run')).up()"
+        "PrivateEngine(Path('/nonexistent/data'), Path('/nonexistent/run')).up()"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert "SandboxError" in done.stderr

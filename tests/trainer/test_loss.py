@@ -188,9 +188,9 @@ def test_trl_does_not_load_what_reports_over_the_network() -> None:
 @pytest.mark.slow
 def test_a_loss_loads_no_package_that_it_does_not_use_and_hides_none() -> None:
     program = (
-        "from trainer.learn.loss import UNUSED, offline, unseen; offline(); import sys\n"
-        "with unseen(UNUSED):\n    from trl import GRPOTrainer\n"
-        "assert not set(UNUSED) & set(sys.modules)\nimport wandb\nprint(wandb.__name__)"
+        "from trainer.learn.loss import HIDDEN_PACKAGES, offline, hide_packages; offline(); import sys\n"
+        "with hide_packages(HIDDEN_PACKAGES):\n    from trl import GRPOTrainer\n"
+        "assert not set(HIDDEN_PACKAGES) & set(sys.modules)\nimport wandb\nprint(wandb.__name__)"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout == "wandb\n"
