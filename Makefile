@@ -1,4 +1,4 @@
-# Every target does its own set-up. `make run` plays; `make test` is what CI runs.
+# Every target does its own set-up. `make run` plays; `make test-all` is what CI runs.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -8,8 +8,11 @@ READY := .venv/.ready
 export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
+# A file of tests is run by one process, so that it makes its runs and servers once; tests/conftest.py deals the long ones first.
+PYTEST := .venv/bin/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+TESTS := not endurance
 
-.PHONY: help setup run experiment test check bench-log bench-sandbox bench-serving bench-trainer bench-verdicts bench-completions bench-web format drawn lock clean
+.PHONY: help setup run experiment lint check test test-all bench-log bench-sandbox bench-serving bench-trainer bench-verdicts bench-completions bench-web format drawn lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,17 +34,22 @@ experiment: setup  ## Play every recipe on the pocket world (hours; repeat it to
 	@trap '$(PY) -m sandbox.engine down --idle' EXIT; $(PY) -m sandbox.engine up; \
 		$(PY) -m trainer.experiment configs/experiments/pocket.toml $(ARGS) && $(PY) -m trainer.experiment configs/experiments/pocket.toml --report
 
-test: setup  ## Run the whole test suite, Docker included; ARGS='-k log' selects
-	@.ci/postgres
-	@.ci/chromium
-	@trap '$(PY) -m sandbox.engine down --idle' EXIT; $(PY) -m sandbox.engine up; .venv/bin/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
-
-check: setup  ## Format, lint, types, layers, and the quick tests
+lint: setup  ## Check format, lint, types and layers
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/pytest -q -m "not docker and not slow"
+
+check: lint  ## Check as `lint`, then run the tests that need no Docker and take no time
+	$(PYTEST) -q -m "not docker and not slow and not endurance" $(ARGS)
+
+test: lint  ## Check as `lint`, then run the suite, Docker included, without endurance tests; ARGS='-k log' selects
+	@.ci/postgres
+	@.ci/chromium
+	@trap '$(PY) -m sandbox.engine down --idle' EXIT; $(PY) -m sandbox.engine up; $(PYTEST) -m "$(TESTS)" $(ARGS)
+
+test-all:  ## Run the whole suite, endurance tests included, as CI does
+	@$(MAKE) test TESTS=
 
 bench-log: setup  ## Measure the event log (some minutes; a quiet machine is best) into docs/benchmarks.md; ARGS='--help' lists options
 	@.ci/postgres

@@ -21,8 +21,35 @@ from tests.support.example_runs import ExampleRun
 from tests.support.postgres_server import PostgresServer, find_postgres, postgres_server
 from tests.support.viewer_client import record_run, wait_until_indexed
 
+LONG_FILES = """
+    graph/test_vllm graph/test_crash graph/test_whole roles/test_serve trainer/test_experiment roles/test_benchmarks
+    sandbox/test_endurance trainer/test_run trainer/test_distributed benchmarks/test_trainer graph/test_resumed_calls
+    sandbox/test_hostile graph/test_trainer_process roles/test_vllm roles/test_official sandbox/test_engine
+    events/test_browser sandbox/test_docker_runner graph/test_goalposts benchmarks/test_benchmarks roles/test_reverify
+    events/test_export graph/test_whole_recipes sandbox/test_pool events/test_read_only events/test_web_live
+    benchmarks/test_web sandbox/test_interpreter trainer/test_offline events/test_postgres_durability trainer/test_loss
+    roles/test_judging_rules events/test_web_guard trainer/test_loop trainer/test_evaluate events/test_app
+    roles/test_serving graph/test_recorded events/test_exporters graph/test_run trainer/test_gradient
+    events/test_shutdown graph/test_loop roles/test_transformers events/test_race events/test_postgres
+    events/test_hostile_arguments trainer/test_tuning events/test_commands trainer/test_precision trainer/test_adapter
+    trainer/test_weight_lineage trainer/test_prune roles/test_pocket events/test_durability events/test_charts
+    benchmarks/test_million graph/test_refusals graph/test_budget trainer/test_results trainer/test_step roles/test_questions_layouts roles/test_replicas roles/test_questions_hub events/test_follow
+""".split()
+"""Files that take more than five seconds, the longest first: `make test` starts with them, and `make check` leaves them out."""
+LONG_PATHS = {Path(__file__).parent / f"{name}.py": place for place, name in enumerate(LONG_FILES)}
+
 # A shell starts what runs in the background with Ctrl-C ignored, and every command that a test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import long files where slow tests are left out."""
+    return ("not slow" in config.option.markexpr and collection_path in LONG_PATHS) or None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deal long files first, lest one of them be left to a single process at the end."""
+    items.sort(key=lambda item: LONG_PATHS.get(item.path, len(LONG_PATHS)))
 
 
 @pytest.fixture(autouse=True)

@@ -115,7 +115,7 @@ def test_an_indented_block_loses_its_own_indentation_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("block", "indent", "closes"),
+    ("margin", "indent", "closes"),
     [
         ("", "", True),
         ("", "   ", True),
@@ -127,10 +127,8 @@ def test_an_indented_block_loses_its_own_indentation_only() -> None:
         ("  ", "\t", True),
     ],
 )
-def test_a_fence_closes_unless_it_is_indented_by_more_than_three_columns(fenced_block: str, indent: str, closes: bool) -> None:
-    found = parse_program(
-        f"{fenced_block}```python\n{fenced_block}x = 1\n{fenced_block}{indent}```\n{fenced_block}y = 2\n{fenced_block}```"
-    )
+def test_a_fence_closes_unless_it_is_indented_by_more_than_three_columns(margin: str, indent: str, closes: bool) -> None:
+    found = parse_program(f"{margin}```python\n{margin}x = 1\n{margin}{indent}```\n{margin}y = 2\n{margin}```")
     assert found == ("x = 1" if closes else f"x = 1\n{indent}```\ny = 2")
 
 
