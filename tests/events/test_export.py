@@ -355,8 +355,8 @@ def repeated(path: Path, count: int) -> Path:
 @pytest.mark.slow
 def test_memory_stays_flat_however_long_the_log_is(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from events.export import exporter; from events.stores import open_log\n"
-        "exporter('huggingface')(open_log(Path(sys.argv[1])), Path(sys.argv[2]), name='x')\n"
+        "import sys; from pathlib import Path; from events.export import load_exporter; from events.stores import open_log\n"
+        "load_exporter('huggingface')(open_log(Path(sys.argv[1])), Path(sys.argv[2]), name='x')\n"
         "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )
     short, long = (

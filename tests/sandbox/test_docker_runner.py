@@ -205,7 +205,7 @@ def test_nothing_is_left_of_an_owner_that_was_killed():
 NEIGHBOUR = """
 import asyncio, sys
 from events.text.logging import configure
-from sandbox import engine, owner
+from sandbox.engine import engine, owner
 from sandbox.host.docker_runner import DockerRunner
 from sandbox.runner import Job, Limits
 
