@@ -212,20 +212,6 @@ def test_hostile_prompts_completions_and_programs_reach_the_terminal_as_harmless
     assert "evil" in trace(tmp_path, asked.id, *words, "--json")
 
 
-def test_the_commands_of_the_document_work(trace: Trace, run: Path) -> None:
-    shown = re.findall(r"^```console\n(.*?)^```$", (ROOT / "docs" / "inspecting.md").read_text(), re.DOTALL | re.MULTILINE)
-    names = {
-        "runs/run-001": str(run),
-        "GOALPOST": GOALPOST,
-        "QUESTION": variant(trace, run),
-        "STREAM:VERSION": "episode/00001/000:2",
-    }
-    typed = [shlex.split(line) for block in shown for line in block.splitlines() if " -m events.trace " in line]
-    assert len(typed) >= 6
-    for words in typed:
-        assert trace(*(names.get(word, word) for word in words[3:]))
-
-
 def started(run: Path, *words: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "events.trace", str(run), *words]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
