@@ -98,6 +98,10 @@ class ReadableLog(Protocol):
         """Events in order of position, those > `after`; of one stream and of some kinds if asked."""
         ...
 
+    def event(self, stream: str, version: int) -> Event | None:
+        """The event with this version in the stream; None if there is none."""
+        ...
+
     def recorded(self, stream: str, key: str) -> list[Event] | None:
         """The events that were appended to the stream under this key; None if there was no such append."""
         ...
@@ -140,6 +144,11 @@ class ReadableLog(Protocol):
     def close(self) -> None:
         """Release the store. Staged blobs that no append made durable are dropped."""
         ...
+
+
+def first_event(log: ReadableLog, stream: str, kind: str | None = None) -> Event | None:
+    """The first event of a stream, of one kind if asked; None if there is none."""
+    return next(log.read(stream, kinds=None if kind is None else (kind,), limit=1), None)
 
 
 class Log(ReadableLog, Protocol):

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from events.facts.errors import InDoubt, LogError
 from events.facts.log import Event
-from events.facts.types import Fact
 from events.stores.transaction import AppendRequest, TransactionPlan
 
 MAX_GROUP = 512
@@ -160,35 +158,3 @@ def plan_all(plan: TransactionPlan, requests: Sequence[AppendRequest]) -> list[A
         except Exception as error:  # an append's mistake is its own, whatever it is
             outcomes.append(error)
     return outcomes
-
-
-class QueuedAppends:
-    """The appending half of a store whose appends wait in a group."""
-
-    _group: CommitQueue
-
-    def append(
-        self,
-        stream: str,
-        facts: Sequence[Fact],
-        *,
-        expected: int | None = None,
-        causation: int | None = None,
-        observed: Mapping[str, Any] | None = None,
-        key: str | None = None,
-    ) -> list[Event]:
-        """See `events.facts.log.Log.append`."""
-        return self._group.append(AppendRequest(stream, facts, expected, causation, observed, key))
-
-    def submit(
-        self,
-        stream: str,
-        facts: Sequence[Fact],
-        *,
-        expected: int | None = None,
-        causation: int | None = None,
-        observed: Mapping[str, Any] | None = None,
-        key: str | None = None,
-    ) -> Future[list[Event]]:
-        """See `events.facts.log.Log.submit`."""
-        return self._group.submit(AppendRequest(stream, facts, expected, causation, observed, key))

@@ -6,10 +6,9 @@ It keeps the contract of `events.facts.log.Log` in every point but durability.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from datetime import datetime
-from typing import Any
 
 from events.facts.hashing import ZERO_HASH, blob_hash
 from events.facts.log import (
@@ -22,13 +21,12 @@ from events.facts.log import (
     ignore_anomaly,
     ignore_progress,
 )
-from events.facts.types import Fact
 from events.facts.values import BlobHash
 from events.stores.rows import EMPTY_STREAM, Row, StreamEnd, checked_blob, find_corruption, open_row, utc_now, with_progress
-from events.stores.transaction import AppendRequest, TransactionPlan
+from events.stores.transaction import AppendRequest, Appends, TransactionPlan
 
 
-class MemoryLog:
+class MemoryLog(Appends):
     """A `Log` that ends with the process."""
 
     def __init__(self, *, clock: Callable[[], datetime] = utc_now) -> None:
@@ -41,40 +39,20 @@ class MemoryLog:
         self._staged: dict[BlobHash, bytes] = {}
         self._blobs: dict[BlobHash, bytes] = {}
 
-    def append(
-        self,
-        stream: str,
-        facts: Sequence[Fact],
-        *,
-        expected: int | None = None,
-        causation: int | None = None,
-        observed: Mapping[str, Any] | None = None,
-        key: str | None = None,
-    ) -> list[Event]:
-        """See `events.facts.log.Log.append`."""
+    def _append(self, request: AppendRequest) -> list[Event]:
         with self._lock:
             plan = TransactionPlan(self.head(), self._clock, ends=self._ends, recorded=self._recorded)
-            events = plan.add(AppendRequest(stream, facts, expected, causation, observed, key))
+            events = plan.add(request)
             self._rows += plan.rows
             self._blobs |= self._staged
             self._staged = {}
             self._grown.notify_all()
             return events
 
-    def submit(
-        self,
-        stream: str,
-        facts: Sequence[Fact],
-        *,
-        expected: int | None = None,
-        causation: int | None = None,
-        observed: Mapping[str, Any] | None = None,
-        key: str | None = None,
-    ) -> Future[list[Event]]:
-        """See `events.facts.log.Log.submit`. Done when it returns."""
+    def _submit(self, request: AppendRequest) -> Future[list[Event]]:
         done: Future[list[Event]] = Future()
         try:
-            done.set_result(self.append(stream, facts, expected=expected, causation=causation, observed=observed, key=key))
+            done.set_result(self._append(request))
         except Exception as error:
             done.set_exception(error)
         return done
@@ -91,6 +69,10 @@ class MemoryLog:
             if (stream is None or row.stream == stream) and (kinds is None or row.kind in kinds):
                 yield open_row(row)
                 limit = None if limit is None else limit - 1
+
+    def event(self, stream: str, version: int) -> Event | None:
+        """See `events.facts.log.Log.event`."""
+        return next((open_row(row) for row in self._rows if (row.stream, row.version) == (stream, version)), None)
 
     def recorded(self, stream: str, key: str) -> list[Event] | None:
         """See `events.facts.log.Log.recorded`."""

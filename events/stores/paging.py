@@ -24,7 +24,6 @@ def read_pages(
     fetch: Fetch,
     stream: str | None = None,
     *,
-    mark: str,
     after: int,
     until: int,
     kinds: Collection[str] | None = None,
@@ -35,7 +34,6 @@ def read_pages(
     Args:
         fetch: asks the database.
         stream: of this stream only.
-        mark: what stands for a parameter in its SQL.
         after: rows behind this position.
         until: rows up to this position.
         kinds: of these kinds only.
@@ -44,13 +42,13 @@ def read_pages(
     if kinds is not None and not kinds:
         return
     # The unary plus keeps planners on the index of the stream.
-    bounds = f"position > {mark} AND position <= {mark}"
+    bounds = "position > ? AND position <= ?"
     if stream is not None:
-        bounds = f"stream = {mark} AND version > {mark} AND +position > {mark} AND +position <= {mark}"
+        bounds = "stream = ? AND version > ? AND +position > ? AND +position <= ?"
     if kinds is not None:
-        bounds += f" AND kind IN ({', '.join([mark] * len(kinds))})"
+        bounds += f" AND kind IN ({', '.join('?' * len(kinds))})"
     order = "position" if stream is None else "version"
-    query = f"SELECT {COLUMNS} FROM events WHERE {bounds} ORDER BY {order} LIMIT {mark}"  # noqa: S608  # constants only
+    query = f"SELECT {COLUMNS} FROM events WHERE {bounds} ORDER BY {order} LIMIT ?"  # noqa: S608  # constants only
     version = 0
     while limit is None or limit > 0:
         size = PAGE_SIZE if limit is None else min(PAGE_SIZE, limit)

@@ -20,25 +20,23 @@ from events.stores.transaction import Key
 class RawLog:
     """The stored form of a log."""
 
-    def __init__(self, fetch: Fetch, *, mark: str, keyed: bool = True) -> None:
+    def __init__(self, fetch: Fetch, *, has_keys: bool = True) -> None:
         """Read nothing yet.
 
         Args:
             fetch: asks the database.
-            mark: what stands for a parameter in its SQL.
-            keyed: whether its schema has keys.
+            has_keys: whether its schema has keys.
         """
         self._fetch = fetch
-        self._mark = mark
-        self._keyed = keyed
+        self._has_keys = has_keys
 
     def rows(self, *, until: int, after: int = 0) -> Iterator[Row]:
         """Rows in order of position."""
-        return read_pages(self._fetch, mark=self._mark, after=after, until=until)
+        return read_pages(self._fetch, after=after, until=until)
 
     def row(self, position: int) -> Row | None:
         """The row at a position."""
-        found = self._fetch(f"SELECT {COLUMNS} FROM events WHERE position = {self._mark}", (position,))  # noqa: S608
+        found = self._fetch(f"SELECT {COLUMNS} FROM events WHERE position = ?", (position,))  # noqa: S608
         return Row._make(found[0]) if found else None
 
     def position_before_last(
@@ -46,16 +44,16 @@ class RawLog:
     ) -> int:
         """The position behind which stand the last `count` events up to `until`; of one stream and of some kinds if asked."""
         # The unary plus keeps planners on the index of the stream.
-        bounds, values = [f"{'' if stream is None else '+'}position <= {self._mark}"], [until, *(kinds or ())]
+        bounds, values = [f"{'' if stream is None else '+'}position <= ?"], [until, *(kinds or ())]
         if kinds:
-            bounds.append(f"kind IN ({', '.join([self._mark] * len(kinds))})")
+            bounds.append(f"kind IN ({', '.join('?' * len(kinds))})")
         if stream is not None:
-            bounds.append(f"stream = {self._mark}")
+            bounds.append("stream = ?")
             values.append(stream)
         order = "position" if stream is None else "version"
         query = f"""
             SELECT position FROM events WHERE {" AND ".join(bounds)}
-            ORDER BY {order} DESC LIMIT 1 OFFSET {self._mark}"""  # noqa: S608  # constants only
+            ORDER BY {order} DESC LIMIT 1 OFFSET ?"""  # noqa: S608  # constants only
         found = self._fetch(query, [*values, count - 1]) if count else [(until + 1,)]
         return int(found[0][0]) - 1 if found else 0
 
@@ -69,18 +67,17 @@ class RawLog:
 
     def hash_at(self, stream: str, version: int) -> str | None:
         """Hash of the event there."""
-        query = f"SELECT hash FROM events WHERE stream = {self._mark} AND version = {self._mark}"  # noqa: S608
+        query = "SELECT hash FROM events WHERE stream = ? AND version = ?"
         found = self._fetch(query, (stream, version))
         return str(found[0][0]) if found else None
 
     def all_keys(self) -> Iterator[Key]:
         """All keys."""
-        mark = self._mark
         query = f"""
-            SELECT stream, key, version, size FROM keys WHERE (stream, key) > ({mark}, {mark})
+            SELECT stream, key, version, size FROM keys WHERE (stream, key) > (?, ?)
             ORDER BY stream, key LIMIT {PAGE_SIZE}"""  # noqa: S608  # constants only
         place = "", ""
-        while self._keyed and (found := self._fetch(query, place)):
+        while self._has_keys and (found := self._fetch(query, place)):
             for key in map(Key._make, found):
                 place = key.stream, key.key
                 yield key
@@ -91,7 +88,7 @@ class RawLog:
         Raises:
             LogCorrupt: it is missing or does not match its hash.
         """
-        found = self._fetch(f"SELECT hash, size, content FROM blobs WHERE hash = {self._mark}", (blob,))  # noqa: S608
+        found = self._fetch("SELECT hash, size, content FROM blobs WHERE hash = ?", (blob,))
         unpack_blob(blob, found[0][2] if found else None)
         return PackedBlob._make(found[0])
 

@@ -110,7 +110,7 @@ class SqliteReader:
         """All that a query finds."""
         return self.ask(lambda db: db.execute(query, values).fetchall())
 
-    def another(self) -> sqlite3.Connection:
+    def new_connection(self) -> sqlite3.Connection:
         """One more connection to what is read, in the same way."""
         if self._copy is not None:
             return connect(Path(self._copy.name) / self._path.name, read_only=True)

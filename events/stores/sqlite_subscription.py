@@ -28,7 +28,7 @@ class SqliteSubscription:
         """
         self._path = path
         with translate_errors(path):
-            self._db = None if reader.immutable else reader.another()
+            self._db = None if reader.immutable else reader.new_connection()
             self._seen = self._version()
 
     def _version(self) -> object:

@@ -6,7 +6,9 @@ reads nor writes: the store fills in `ends` and `recorded` before it adds a requ
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -39,6 +41,44 @@ class AppendRequest:
         for name in (self.stream, self.key):
             if name is not None and (not name or "\0" in name or not _is_text(name)):
                 raise LogError(f"{name!r} cannot name a stream or a key; give it some valid Unicode text without NUL")
+
+
+class Appends(ABC):
+    """`append` and `submit` of a log, made from requests."""
+
+    @abstractmethod
+    def _append(self, request: AppendRequest) -> list[Event]:
+        """The events of the request, once they are durable."""
+
+    @abstractmethod
+    def _submit(self, request: AppendRequest) -> Future[list[Event]]:
+        """The same, without waiting."""
+
+    def append(
+        self,
+        stream: str,
+        facts: Sequence[Fact],
+        *,
+        expected: int | None = None,
+        causation: int | None = None,
+        observed: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> list[Event]:
+        """See `events.facts.log.Log.append`."""
+        return self._append(AppendRequest(stream, facts, expected, causation, observed, key))
+
+    def submit(
+        self,
+        stream: str,
+        facts: Sequence[Fact],
+        *,
+        expected: int | None = None,
+        causation: int | None = None,
+        observed: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> Future[list[Event]]:
+        """See `events.facts.log.Log.submit`."""
+        return self._submit(AppendRequest(stream, facts, expected, causation, observed, key))
 
 
 class Key(NamedTuple):

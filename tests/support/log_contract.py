@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from events.facts.errors import Conflict, LogCorrupt, LogError
-from events.facts.log import Head, Log
+from events.facts.log import Head, Log, first_event
 from events.facts.types import EpisodeFailed, Fact, GoalpostAdded, IterationStarted, RunFinished, RunStarted
 from events.facts.values import BlobHash
 from tests.support.example_runs import example_run
@@ -50,6 +50,15 @@ class LogContract:
         places = [(event.position, event.stream, event.version) for event in log.read()]
         assert places == [(1, "a", 1), (2, "b", 1), (3, "a", 2), (4, "a", 3), (5, "b", 2)]
         assert (log.version("a"), log.version("b"), log.version("c")) == (3, 2, 0)
+
+    def test_an_event_is_found_by_its_version_and_the_first_of_a_kind_without_a_scan_by_hand(self, log: Log) -> None:
+        log.append("a", [episode_failed("1")])
+        log.append("b", [episode_failed("2"), RunFinished(iterations=1), RunFinished(iterations=2)])
+        assert log.event("b", 2) == list(log.read("b"))[1]
+        assert (log.event("b", 4), log.event("c", 1), log.event("a", 0)) == (None, None, None)
+        assert first_event(log, "b", "run_finished") == log.event("b", 2)
+        assert first_event(log, "b") == log.event("b", 1)
+        assert first_event(log, "a", "run_finished") is None
 
     def test_an_append_on_an_older_version_is_a_conflict_and_changes_nothing(self, log: Log) -> None:
         log.append("run", [episode_failed()], expected=0)

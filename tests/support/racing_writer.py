@@ -25,8 +25,8 @@ HELD_S = 0.004
 class JitteryPostgresLog(PostgresLog):
     """Says what it writes to the server, and then waits or gives up."""
 
-    def _write(self, *args: Any) -> None:
-        super()._write(*args)
+    def _write(self, *args: Any, **options: Any) -> None:
+        super()._write(*args, **options)
         self._writer.execute("SELECT 1").fetchone()
         sleep_randomly()
 
@@ -34,8 +34,8 @@ class JitteryPostgresLog(PostgresLog):
 class JitterySqliteLog(SqliteLog):
     """Writes, and then waits or gives up."""
 
-    def _write(self, *args: Any) -> None:
-        super()._write(*args)
+    def _write(self, *args: Any, **options: Any) -> None:
+        super()._write(*args, **options)
         sleep_randomly()
 
 
