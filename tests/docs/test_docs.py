@@ -58,6 +58,25 @@ def test_the_examples_in_python_run(recorded, capsys):
     assert "Head(position=" in capsys.readouterr().out
 
 
+def anchors(page: Path) -> set[str]:
+    """The headings of a document, as links name them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_every_link_between_documents_leads_somewhere():
+    pages = [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *(page for name in LAYERS for page in (ROOT / name).rglob("README.md")),
+    ]
+    for page in pages:
+        for path, _, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(#?)([^)\s]*)\)", page.read_text()):
+            target = page.parent / path if path else page
+            assert target.exists(), f"{page}: {path}"
+            assert not anchor or anchor in anchors(target), f"{page}: {path}#{anchor}"
+
+
 def test_every_path_in_the_tree_exists():
     tree = README.split("## The tree")[1].split("```")[1]
     folder = ""
