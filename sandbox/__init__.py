@@ -1,4 +1,4 @@
-"""Runs untrusted programs in Docker containers. Knows nothing of models."""
+"""Runs untrusted programs in Docker containers."""
 
 from events.process.startup import begin_command
 

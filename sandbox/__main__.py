@@ -23,10 +23,15 @@ sandbox_app = typer.Typer(
 @sandbox_app.command("status")
 def containers() -> None:
     """List the sandbox containers with their run and owner."""
-    found = engine.find_engine()
+    connection = engine.find_engine()
     table = Table("container", "run", "owner", "state", box=None)
-    for item in owner.owned_containers(found.client) if found else ():
-        table.add_row(item.id[:12], escape(item.run), f"{item.owner}{' (gone)' if item.orphan else ''}", item.state)
+    for container in owner.owned_containers(connection.client) if connection else ():
+        table.add_row(
+            container.id[:12],
+            escape(container.run),
+            f"{container.owner}{' (gone)' if container.orphan else ''}",
+            container.state,
+        )
     RaisingConsole().print(table if table.row_count else "No sandbox containers.")
 
 
@@ -35,12 +40,16 @@ def clean(
     everything: Annotated[bool, typer.Option("--all", help="Also containers whose owner is alive.")] = False,
 ) -> None:
     """Remove the containers whose owner is gone."""
-    found = engine.find_engine()
-    chosen = [item for item in owner.owned_containers(found.client) if everything or item.orphan] if found else []
-    for item in chosen:
-        assert found is not None
-        owner.remove_container(found.client, item.id)
-    engine.print_message(f"Removed {len(chosen)} containers.")
+    connection = engine.find_engine()
+    removed = (
+        [container for container in owner.owned_containers(connection.client) if everything or container.orphan]
+        if connection
+        else []
+    )
+    for container in removed:
+        assert connection is not None
+        owner.remove_container(connection.client, container.id)
+    engine.print_message(f"Removed {len(removed)} containers.")
 
 
 if __name__ == "__main__":

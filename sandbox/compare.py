@@ -1,7 +1,7 @@
-"""Whether what came out of a program is what was expected, decided on the host over parsed literals.
+"""Compares the outputs of a program with the expected ones, on the host, as parsed literals.
 
-Total on hostile text, in time in proportion to it: text that is no literal is not the same as anything, and nothing that a
-program chose is hashed but text. It evaluates nothing and knows nothing of verdicts.
+Guarantees: answers for any hostile text, in time linear in its length. Text that is no literal equals nothing. Nothing is
+evaluated, and nothing that a program chose is hashed but text.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, Literal
 from events.pure.literal import NotLiteral, Unordered, outline, outline_arguments
 
 RELATIVE_TOLERANCE = 1e-9
-"""Two floats are the same within this relative tolerance; zero is the same as zero only."""
+"""Two floats match within this relative tolerance; zero matches zero only."""
 MAX_CHARACTERS = 16 << 20
-"""Characters of text that are looked at; anything longer is not the same."""
+"""Longer text matches nothing."""
 _EXACT = frozenset({int, str, bytes, bool, type(None)})
 _NUMBERS = frozenset({int, float, complex})
 _BOOL_MARK = "\0"
@@ -23,13 +23,13 @@ _BOOL_MARK = "\0"
 
 
 def outputs_match(expected: str, got: str, mode: Literal["function", "stdin"] = "function") -> bool:
-    """Whether `got` is the expected result.
+    """Whether `got` matches the expected output.
 
-    Mode `function`, both are Python literals and compare as values: `1 == 1.0` and `1 == 1+0j`, but `True != 1`; two floats
-    within `RELATIVE_TOLERANCE`, an integer is equal to an equal number only; `nan` is the same as `nan`; a tuple is not a
-    list, a frozenset not a set, bytes not a str; sets and dicts have no order, and their elements and keys compare exactly.
+    Mode `function`: both are Python literals and compare as values. `1 == 1.0` and `1 == 1+0j`, but `True != 1`; two floats
+    match within `RELATIVE_TOLERANCE`, an integer only an equal number; `nan` matches `nan`; a tuple is not a list, a frozenset
+    not a set, bytes not a str; sets and dicts have no order, and their elements and keys compare exactly.
 
-    Mode `stdin`, as LiveCodeBench does: strip the whole text, split it into lines, strip each; as many lines, and each
+    Mode `stdin`, as in LiveCodeBench: strip the whole text, split it into lines, strip each; as many lines, and each
     line equal, or equal token by token as decimal numbers.
     """
     if max(len(expected), len(got)) > MAX_CHARACTERS:
@@ -44,9 +44,9 @@ def outputs_match(expected: str, got: str, mode: Literal["function", "stdin"] = 
 
 
 def python_equal(expected: str, got: str) -> bool:
-    """Whether `got` is the expected result as Python's `==` has it, where a tuple at the top is a list.
+    """Whether `got` equals the expected output by Python's `==`, where a tuple at the top counts as a list.
 
-    So it is for LiveCodeBench: `3.0 == 3` and `True == 1`, no tolerance for floats, and a tuple inside is no list.
+    This is LiveCodeBench's rule: `3.0 == 3` and `True == 1`, no tolerance for floats, and an inner tuple is not a list.
     """
     if max(len(expected), len(got)) > MAX_CHARACTERS:
         return False
@@ -58,10 +58,10 @@ def python_equal(expected: str, got: str) -> bool:
 
 
 def canonical_arguments(text: str) -> str:
-    """A text that is equal for argument texts of equal values, as `'ab',3` and `'ab', 3` are.
+    """The canonical text of arguments: equal for `'ab',3` and `'ab', 3`.
 
     Raises:
-        NotLiteral: it is no list of literals.
+        NotLiteral: the text is not a list of literals.
     """
     return canonical_text(outline_arguments(text))
 
@@ -100,9 +100,9 @@ def _canonical_number(value: complex) -> str:
 
 
 def _unique_entries(value: Unordered) -> dict[str, Any]:
-    """What a set or dict holds, by the canonical text of the element or key.
+    """The elements or values of a set or dict by the canonical text of the element or key.
 
-    Of those that are equal in Python the first one counts, with the last one's value, as when Python builds it.
+    Of keys that are equal in Python the first one counts, with the last one's value, as when Python builds the dict.
     """
     texts = [*map(canonical_text, value.keys or value.items)]
     if _BOOL_MARK not in "".join(texts):
@@ -141,7 +141,7 @@ def _elements_match(one: Any, two: Any) -> bool:
 
 
 def _numbers_match(one: complex, two: complex) -> bool:
-    """Neither is a bool."""
+    """Whether two numbers match; neither is a bool."""
     if isinstance(one, complex) or isinstance(two, complex):
         return _numbers_match(one.real, two.real) and _numbers_match(one.imag, two.imag)
     if isinstance(one, int) or isinstance(two, int):

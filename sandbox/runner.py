@@ -1,7 +1,7 @@
-"""The contract of whatever runs untrusted programs: jobs in, executions out.
+"""The interface of the sandbox: `Runner` takes jobs and returns their results.
 
-Law: infrastructure raises (`SandboxError`), programs return (`JobResult`). A runner never sees an expected answer and
-knows nothing of models or verdicts.
+Guarantees: a failure of the infrastructure raises `SandboxError`; whatever the program does is a `JobResult`.
+Not responsible for: expected outputs, verdicts, models.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from events.facts.values import Provenance, Value
 
 
 class Limits(Value):
-    """What one job may use. A limit that is hit is a fact about the program."""
+    """What one job may use. A program that hits a limit gets a status that says which."""
 
     wall_seconds: Annotated[float, Field(gt=0)] = 6.0
     """Wall-clock seconds for the whole job, all inputs together."""
@@ -45,14 +45,14 @@ class Job(Value):
     source: str
     """Python source text, untrusted."""
     inputs: tuple[str, ...]
-    """One run each: argument literals (mode `function`, `'ab', 3`) or standard input (mode `stdin`)."""
+    """One run each: literals of the arguments (mode `function`, such as `'ab', 3`) or standard input (mode `stdin`)."""
     entry: str = "f"
     """Function to call (mode `function`): `f` or `Solution.method`."""
     mode: Literal["function", "stdin"] = "function"
     """How inputs reach the program."""
     hash_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Python's hash seed, on which the order of sets of strings depends. A job with another one runs on another worker, where
-    addresses differ, too; answers are judged with 0."""
+    """Python's hash seed, on which the order of sets of strings depends. A job with another seed runs on another worker, where
+    addresses differ, too; attempts are judged with 0."""
 
 
 RunStatus = Literal[
@@ -67,15 +67,14 @@ RunStatus = Literal[
     "forbidden",
     "tampered",
 ]
-"""What became of one input. `unprintable`: not plain data. `exited`: the process ended before it answered. `forbidden`: the
-kernel ended it for a system call. `tampered`: the process sent what is no answer, so none of its answers counts."""
+"""What happened on one input. `unprintable`: the result is not plain data. `exited`: the process ended before it replied.
+`forbidden`: the kernel killed it for a system call. `tampered`: the process sent malformed replies, so none of them counts."""
 
 
 class InputRun(Value):
-    """What came back for one input."""
+    """The result of one input."""
 
     status: RunStatus
-    """What happened."""
     value: str = ""
     """Mode `function`: the returned value as a Python literal. Mode `stdin`: standard output. Empty unless `ok`."""
     detail: str = ""
@@ -83,20 +82,20 @@ class InputRun(Value):
 
 
 class JobResult(Value):
-    """What came back for one job, one run an input, in the order of the inputs."""
+    """The result of one job: one run per input, in the order of the inputs."""
 
     runs: tuple[InputRun, ...]
-    """As many as the job has inputs."""
+    """One per input of the job."""
     seconds: float
     """Wall-clock seconds, measured by the fork server."""
     cpu_seconds: float
     """CPU seconds of all processes of the job."""
     peak_mb: float
-    """Largest resident memory in MiB that any one process of the job had, with the interpreter that it starts with."""
+    """Largest resident memory of one process of the job in MiB, the interpreter included."""
 
 
 class Runner(Protocol):
-    """Runs jobs. Implementations: `sandbox.host.docker_runner.DockerRunner`; tests have a table-driven one."""
+    """Runs jobs: `sandbox.host.docker_runner.DockerRunner`; tests have a table-driven one."""
 
     @property
     def provenance(self) -> Provenance:

@@ -1,1 +1,1 @@
-"""The Docker engine that sandboxes run in, and the sandbox image."""
+"""The Docker engine, the sandbox image, and the ownership of containers."""

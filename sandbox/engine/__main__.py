@@ -20,7 +20,7 @@ engine_app = typer.Typer(
 
 @engine_app.command()
 def up() -> None:
-    """Make sure that an engine answers and has the sandbox image. Fast when that is so already."""
+    """Make sure that an engine answers and has the sandbox image; fast if so already."""
     client = engine.connect(engine.print_message)
     image = image_build.ensure_image(client, engine.print_message)
     engine.print_message(f"Docker {client.version()['Version']} is up, sandbox image {image_build.image_tag()} ({image[:19]}).")
@@ -34,33 +34,39 @@ def down(
 ) -> None:
     """Stop the private engine, with everything that runs in it. Images stay; other engines are left alone."""
     private = engine.PrivateEngine.default()
-    found = engine.find_engine() if idle else None
-    if found is not None and found.url == private.url and any(not item.orphan for item in owner.owned_containers(found.client)):
+    connection = engine.find_engine() if idle else None
+    if connection is not None and connection.url == private.url and _in_use(connection):
         engine.print_message("The private Docker engine is in use and stays up.")
         return
     private.down(engine.print_message)
 
 
+def _in_use(connection: engine.EngineConnection) -> bool:
+    return any(not container.orphan for container in owner.owned_containers(connection.client))
+
+
 @engine_app.command()
 def status() -> None:
     """Show which engine answers, its version and the sandbox image. Starts nothing; exit code 1 when none answers."""
-    found = engine.find_engine()
-    if found is None:
+    connection = engine.find_engine()
+    if connection is None:
         engine.print_message("No Docker engine answers; start one with `python -m sandbox.engine up`.")
         raise typer.Exit(1)
     private = engine.PrivateEngine.default()
-    where = f"private, process {private.pid()}" if found.url == private.url else "not ours"
-    images = ", ".join(image_build.installed_tags(found.client)) or "none yet"
-    engine.print_message(f"Docker {found.client.version()['Version']} at {found.url} ({where}); sandbox images: {images}.")
+    where = f"private, process {private.pid()}" if connection.url == private.url else "not ours"
+    images = ", ".join(image_build.installed_tags(connection.client)) or "none yet"
+    engine.print_message(
+        f"Docker {connection.client.version()['Version']} at {connection.url} ({where}); sandbox images: {images}."
+    )
 
 
 @engine_app.command()
 def purge() -> None:
     """Remove the sandbox image and orphaned containers, and the private engine with all of its data."""
-    found = engine.find_engine()
-    if found is not None:
-        owner.remove_orphans(found.client)
-        image_build.remove_images(found.client)
+    connection = engine.find_engine()
+    if connection is not None:
+        owner.remove_orphans(connection.client)
+        image_build.remove_images(connection.client)
     engine.PrivateEngine.default().purge(engine.print_message)
 
 

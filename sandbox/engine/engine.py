@@ -1,8 +1,12 @@
-"""Docker engines: find the one that answers, or run a private one beside the host's own affairs.
+"""Finds the Docker engine that answers, or starts a private one.
 
-Law: never a fallback from container to host. The private engine has its own data root, socket and namespaces for
-network, mounts and processes, and everything in it dies with one process; the host's network is untouched. Deletes
-only folders that carry its own mark. It does not build images and starts no containers.
+Guarantees:
+- Programs never run on the host instead of in a container.
+- The private engine has its own data root, socket and namespaces for network, mounts and processes; everything in it dies
+  with one process, and the host's network is untouched.
+- Only folders with the engine's own marker file are deleted.
+
+Not responsible for: images and containers.
 """
 
 from __future__ import annotations
@@ -28,36 +32,36 @@ if TYPE_CHECKING:
     import docker
 
 Notify = Callable[[str], None]
-"""Tells a person what is going on."""
+"""Progress callback: takes a sentence for people."""
 
 DEFAULT_URL = "unix:///var/run/docker.sock"
-"""Where a machine's own engine listens."""
+"""Socket of the machine's own engine."""
 SECONDS_TO_START = 300.0
-"""How long a private engine may take until it answers; a second is usual, and an end is noticed at once."""
+"""Time until a private engine must answer; a second is usual, and its exit is noticed at once."""
 ANSWER_SECONDS = 300
-"""How long an engine may take for one answer; where none listens, that is noticed at once."""
+"""Timeout of one request; where no engine listens, that is noticed at once."""
 _MARKER_FILE = ".gasp-engine"
 _LONGEST_SOCKET = "exec/containerd/containerd.sock.ttrpc"
 MAX_SOCKET_PATH = 107
-"""Bytes that the kernel allows the path of a Unix socket."""
+"""Most bytes of the path of a Unix socket (Linux)."""
 _RECORD_PID_AND_EXEC = 'echo $$ $(cut -d" " -f22 /proc/$$/stat) > "$0" && exec "$@"'
-"""Writes down its own process id and start time, then becomes what it is given: no moment without a name."""
+"""Shell: writes its own process id and start time to file $0, then execs "$@", so that the pid file is never late."""
 _REAP_AND_RUN_DOCKERD = 'dockerd "$@" & child=$!; trap "kill -TERM $child" TERM; wait $child; wait $child'
-"""Process 1 of the engine: reaps orphans, which dockerd does not, and ends when dockerd ends."""
+"""Shell, process 1 of the engine's namespace: reaps orphans, which dockerd does not, and exits when dockerd does."""
 
 
 def no_message(_: str) -> None:
-    """Tell nobody."""
+    """Progress callback that does nothing."""
 
 
 def print_message(text: str) -> None:
-    """Tell the person at the terminal."""
+    """Progress callback that writes to standard error."""
     sys.stderr.write(f"{text}\n")
 
 
 @dataclass(frozen=True)
 class PrivateEngine:
-    """A private engine in two folders of its own."""
+    """A private engine with two folders of its own."""
 
     data: Path = Path("/var/lib/gasp-docker")
     """Images and containers; the engine's own programs, where the machine has none."""
@@ -72,7 +76,7 @@ class PrivateEngine:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Address of its socket."""
         return f"unix://{self.state}/docker.sock"
 
     @property
@@ -81,7 +85,7 @@ class PrivateEngine:
         return f"gasp-{hashlib.sha256(str(self.data).encode()).hexdigest()[:8]}"
 
     def pid(self) -> int | None:
-        """The process that everything else dies with, if it is alive."""
+        """The process with which the whole engine dies; None if it is not alive."""
         try:
             pid, started = (self.state / "engine.pid").read_text().split()
         except (OSError, ValueError):
@@ -89,10 +93,10 @@ class PrivateEngine:
         return int(pid) if process_start_time(int(pid)) == started else None
 
     def up(self, say: Notify = no_message) -> None:
-        """Start it unless it answers already; two callers at once are safe.
+        """Start it unless it answers already. Safe to call from two processes at once.
 
         Raises:
-            SandboxError: not root, no dockerd to be had, or it does not answer in time.
+            SandboxError: not root, no dockerd available, or it does not answer in time.
         """
         if is_answering(self.url) and self.pid():
             return
@@ -112,7 +116,7 @@ class PrivateEngine:
             self._start(self._programs(say), say)
 
     def down(self, say: Notify = no_message) -> None:
-        """Stop it, with everything that runs in it. Its images stay."""
+        """Stop it and everything that runs in it. Its images stay."""
         if not self.state.is_dir():
             return
         with self._locked():
@@ -139,7 +143,7 @@ class PrivateEngine:
     def _locked(self) -> Iterator[None]:
         for folder in (self.state, self.data):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            # Only who makes a folder marks it: one that somebody else made is never ours to remove.
+            # Only a folder that we create is marked, and only marked folders are ever deleted.
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(mode=0o711)
                 (folder / _MARKER_FILE).touch()
@@ -148,7 +152,7 @@ class PrivateEngine:
             yield
 
     def _programs(self, say: Notify) -> dict[str, str]:
-        """Environment in which dockerd is found: the machine's own, else unpacked packages."""
+        """Environment variables with dockerd on the PATH: the machine's own, else from unpacked packages."""
         path = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
         if shutil.which("dockerd", path=path):
             return {**os.environ, "PATH": path}
@@ -202,14 +206,14 @@ class PrivateEngine:
                 cwd="/",
                 start_new_session=True,
             )
-        if not _wait_until(lambda: process.poll() is not None or self._has_begun(), SECONDS_TO_START) or process.poll():
+        if not _wait_until(lambda: process.poll() is not None or self._is_up(), SECONDS_TO_START) or process.poll():
             self._kill()
             raise SandboxError(
                 f"The private Docker engine did not start: {_last_log_line(self.state / 'engine.log')}; "
                 f"see {self.state}/engine.log, or set DOCKER_HOST to another engine."
             )
 
-    def _has_begun(self) -> bool:
+    def _is_up(self) -> bool:
         with contextlib.suppress(SandboxError):
             return is_answering(self.url)
         return False
@@ -221,11 +225,11 @@ class PrivateEngine:
             _wait_until(lambda: self.pid() is None, 10)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
-        # Its processes die a moment after it; when the control groups can go, they have.
-        _wait_until(self._without_groups, 10)
+        # Its processes die a moment later; once the control groups can be removed, all are gone.
+        _wait_until(self._remove_control_groups, 10)
 
-    def _without_groups(self) -> bool:
-        """Remove the control groups, deepest first; the kernel refuses those that still hold a process."""
+    def _remove_control_groups(self) -> bool:
+        """Remove the control groups, deepest first; the kernel keeps those that still have a process."""
         root = Path("/sys/fs/cgroup")
         groups = [group for group in (root / self.cgroup, *root.glob(f"*/{self.cgroup}")) if group.is_dir()]
         for group in groups:
@@ -237,7 +241,7 @@ class PrivateEngine:
 
 
 def process_start_time(pid: int) -> str:
-    """When a process started, in clock ticks since boot; empty when it is gone. With its pid, a name for ever."""
+    """Start time of a process in clock ticks since boot; empty if it has ended. With the pid it identifies a process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -246,10 +250,10 @@ def process_start_time(pid: int) -> str:
 
 
 def is_answering(url: str) -> bool:
-    """Whether a Docker engine answers there.
+    """Whether a Docker engine answers at this address.
 
     Raises:
-        SandboxError: somebody listens there and says nothing.
+        SandboxError: something listens there and does not reply.
     """
     client = _client(url)
     return client is not None and not client.close()
@@ -257,19 +261,17 @@ def is_answering(url: str) -> bool:
 
 @dataclass(frozen=True)
 class EngineConnection:
-    """An engine that answers."""
+    """A client of an engine that answers, and the engine's address."""
 
     client: docker.DockerClient
-    """A client of it."""
     url: str
-    """Where it listens."""
 
 
 def find_engine() -> EngineConnection | None:
-    """The engine that answers: `DOCKER_HOST` if that is set, else the default socket, else the private one.
+    """The engine that answers: `DOCKER_HOST` if that is set, else the default socket, else the private one; None if none does.
 
     Raises:
-        SandboxError: `DOCKER_HOST` is set and does not answer; then no other engine is looked for.
+        SandboxError: `DOCKER_HOST` is set and does not answer; no other engine is tried then.
     """
     named = os.environ.get("DOCKER_HOST")
     for url in (named,) if named else (DEFAULT_URL, PrivateEngine.default().url):
@@ -282,19 +284,19 @@ def find_engine() -> EngineConnection | None:
 
 
 def connect(say: Notify = no_message) -> docker.DockerClient:
-    """A client of the engine that answers; where none does, the private one is started.
+    """A client of the engine that answers; if none does, the private one is started.
 
     Raises:
         SandboxError: none answers and none can be started here.
     """
-    found = find_engine()
-    if found is None:
+    connection = find_engine()
+    if connection is None:
         PrivateEngine.default().up(say)
-        found = find_engine()
-    if found is None:
+        connection = find_engine()
+    if connection is None:
         log = PrivateEngine.default().state / "engine.log"
         raise SandboxError(f"The private Docker engine stopped as soon as it was up; see {log}.")
-    return found.client
+    return connection.client
 
 
 def _client(url: str | None) -> docker.DockerClient | None:
@@ -311,7 +313,7 @@ def _client(url: str | None) -> docker.DockerClient | None:
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
         if client is not None:
             client.close()
-        # The client wraps what happens while it asks for the engine's version.
+        # The client wraps what is raised while it asks for the engine's version.
         if isinstance(error, requests.Timeout) or isinstance(error.__context__, requests.Timeout):
             where = url or os.environ.get("DOCKER_HOST") or DEFAULT_URL
             raise SandboxError(
@@ -328,7 +330,7 @@ def _child_of(pid: int) -> int:
 
 def _last_log_line(log: Path) -> str:
     lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1][:300] if lines else "it said nothing"
+    return lines[-1][:300] if lines else "its log is empty"
 
 
 def _wait_until(condition: Callable[[], object], seconds: float) -> bool:

@@ -1,7 +1,7 @@
-"""The sandbox image: a Python 3.11 and the programs of `fork_server.py`, nothing else.
+"""Builds the sandbox image: Python 3.11 and the guest programs, nothing else.
 
-Law: what runs inside is part of the image, hence its id names the interpreter and the fork server alike. From
-distribution packages the same package versions give the same id on every machine. It starts no workers.
+Guarantees: everything that runs inside is part of the image, so its id names the interpreter and the guest programs. Built from
+distribution packages, equal package versions give the same id on every machine.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import tarfile
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from events.facts.errors import SandboxError
 from sandbox.engine import packages
+from sandbox.engine.engine import Notify
 
 if TYPE_CHECKING:
     import docker
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).parents[1]
 DOCKERFILE = PACKAGE / "image" / "Dockerfile"
 IMPORTS = PACKAGE / "image" / "imports.py"
-"""Imports what every build must have."""
+"""Run in every build; fails if a module of the standard library is missing."""
 GUEST_FILES = (
     "events/pure/literal.py",
     *(f"sandbox/guest/{name}.py" for name in ("fork_server", "child", "exit_output", "leftovers")),
@@ -36,7 +37,7 @@ GUEST_FILES = (
         for name in ("kernel", "context_process", "cell_execution", "cell_loop", "file_ops")
     ),
 )
-"""Our files that lie in the image, in `/gasp`; of their packages nothing else does."""
+"""Files of this project that are copied into the image, to `/gasp`; nothing else of their packages is."""
 DEBS = (
     "libbz2-1.0 libc6 libcom-err2 libcrypt1 libdb5.3 libexpat1 libffi8 libgcc-s1 libgdbm6 libgssapi-krb5-2 libk5crypto3"
     " libkeyutils1 libkrb5-3 libkrb5support0 liblzma5 libncursesw6 libnsl2 libpython3.11-minimal libpython3.11-stdlib"
@@ -48,11 +49,9 @@ REPOSITORY = "gasp-sandbox"
 _HUB = "https://registry-1.docker.io/v2/"
 _PRUNED = ("usr/share/doc", "usr/share/man", "usr/share/lintian", "usr/share/bug", "usr/share/python3")
 
-Notify = Callable[[str], None]
-
 
 def image_tag() -> str:
-    """Name of the image that this version of the code needs: any change of what it holds is another name."""
+    """Name of the image of this version of the code; any change of its contents changes the name."""
     content = hashlib.sha256(" ".join(DEBS).encode())
     for path in (DOCKERFILE, IMPORTS, *(PACKAGE.parent / name for name in GUEST_FILES)):
         content.update(path.read_bytes())
@@ -60,10 +59,10 @@ def image_tag() -> str:
 
 
 def ensure_image(client: docker.DockerClient, say: Notify) -> str:
-    """The image's id, after building it where the engine does not have it.
+    """The image's id, after building the image if the engine does not have it.
 
     Raises:
-        SandboxError: it can be had neither from a hub nor from distribution packages.
+        SandboxError: it can be built neither from a hub nor from distribution packages.
     """
     import docker
 
@@ -143,7 +142,7 @@ def _build_from_packages(client: docker.DockerClient, name: str, say: Notify) ->
         root = Path(folder, "root")
         packages.unpack(packages.fetch_exactly(DEBS, Path(folder, "debs")), root)
         files = {path.relative_to(root).as_posix(): path for path in _kept_files(root)}
-        # A name of our own: somebody else may be building the same image.
+        # A unique name: another process may be building the same image.
         raw = f"{name}-raw-{secrets.token_hex(4)}"
         _load_image(client, raw, files, {})
         try:
@@ -160,7 +159,7 @@ def _kept_files(root: Path) -> Iterator[Path]:
 
 
 def _bytecode(client: docker.DockerClient, image: str) -> dict[str, bytes]:
-    """The standard library compiled by the interpreter it is for; without times, so that equal input is equal output."""
+    """Bytecode of the standard library by path, without timestamps, so that builds are reproducible."""
     compile_all = ["-m", "compileall", "-q", "-x", "lib2to3/tests", "--invalidation-mode", "unchecked-hash"]
     container = client.containers.create(
         image,
@@ -175,14 +174,14 @@ def _bytecode(client: docker.DockerClient, image: str) -> dict[str, bytes]:
             raise SandboxError(f"The sandbox image's Python does not run (exit code {code}): {container.logs()[-300:]!r}.")
         stream, _ = container.get_archive("/usr/lib/python3.11")
         with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
-            compiled = {f"usr/lib/{item.name}": tar.extractfile(item) for item in tar if item.name.endswith(".pyc")}
+            compiled = {f"usr/lib/{entry.name}": tar.extractfile(entry) for entry in tar if entry.name.endswith(".pyc")}
             return {path: data.read() for path, data in compiled.items() if data is not None}
     finally:
         container.remove(force=True)
 
 
 def _load_image(client: docker.DockerClient, name: str, files: dict[str, Path], compiled: dict[str, bytes]) -> None:
-    """Load an image of one layer, in the format of `docker save`, with no times in it."""
+    """Load an image of one layer, in the format of `docker save`, without timestamps."""
     with tempfile.TemporaryFile() as layer, tempfile.TemporaryFile() as archive:
         _write_layer(layer, files, compiled)
         layer.seek(0)
@@ -226,7 +225,7 @@ def _write_layer(layer: io.IOBase, files: dict[str, Path], compiled: dict[str, b
             elif files[path].is_symlink() or files[path].is_file():
                 _tar_add(tar, path, files[path])
         _tar_link(tar, "home/user", "/tmp")  # noqa: S108  # the interpreter's home is the scratch folder
-        # The server writes it: which user programs are is decided when a container starts.
+        # The fork server writes this file: it draws the programs' uid when a container starts.
         _tar_link(tar, "etc/passwd", "/run/passwd")
 
 
@@ -234,7 +233,7 @@ def _tar_add(tar: tarfile.TarFile, name: str, path: Path) -> None:
     if path.is_symlink():
         _tar_link(tar, name, str(path.readlink()))
     else:
-        # Setuid bits are dropped here; nothing in the image may raise its rights.
+        # Drops setuid bits: nothing in the image may raise its rights.
         info, content = _tar_file(name, path.read_bytes())
         info.mode = path.stat().st_mode & 0o755
         tar.addfile(info, content)
@@ -247,9 +246,9 @@ def _tar_link(tar: tarfile.TarFile, name: str, target: str) -> None:
 
 
 def _guest_files(prefix: str) -> dict[str, bytes]:
-    packages_of_ours = sorted({name.partition("/")[0] for name in GUEST_FILES})
     files = {f"{prefix}{name}": (PACKAGE.parent / name).read_bytes() for name in GUEST_FILES}
-    return {**{f"{prefix}{package}/__init__.py": b"" for package in packages_of_ours}, **files}
+    top_packages = sorted({name.partition("/")[0] for name in GUEST_FILES})
+    return {**{f"{prefix}{package}/__init__.py": b"" for package in top_packages}, **files}
 
 
 def _tar_file(name: str, data: bytes) -> tuple[tarfile.TarInfo, io.BytesIO]:

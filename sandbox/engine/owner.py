@@ -1,7 +1,6 @@
-"""Who owns a container: labels that name the process which made it, and the removal of what dead owners left.
+"""Labels that name the process which owns a container, and the removal of orphaned containers.
 
-Law: a container of a living owner is never touched by another process, nor one of another machine on a shared engine.
-It starts nothing.
+Guarantees: a container is never touched while its owner lives, nor one of another machine on a shared engine.
 """
 
 from __future__ import annotations
@@ -23,22 +22,21 @@ _OWNER, _START, _RUN, _HOST, _BOOT = (f"gasp.{name}" for name in ("owner", "owne
 
 @dataclass(frozen=True)
 class OwnedContainer:
-    """A container of ours, or of another GASP process."""
+    """A container made by a GASP process."""
 
     id: str
-    """Container id."""
     run: str
-    """Name of the run it works for."""
+    """Name of the run that it works for."""
     owner: int
-    """Process that made it."""
+    """Process id of its owner."""
     state: str
-    """What the engine says about it."""
+    """State by the engine's name for it, such as `running`."""
     orphan: bool
-    """Whether its owner is gone."""
+    """Whether its owner has ended."""
 
 
 def labels(run: str) -> dict[str, str]:
-    """Labels for a container made by this process."""
+    """Labels that make this process the owner of a container."""
     pid = os.getpid()
     return {
         _OWNER: str(pid),
@@ -50,30 +48,30 @@ def labels(run: str) -> dict[str, str]:
 
 
 def owned_containers(client: docker.DockerClient) -> list[OwnedContainer]:
-    """Every GASP container that the engine knows, running or not."""
-    found = client.api.containers(all=True, filters={"label": _OWNER})
+    """Every GASP container of the engine, running or not."""
+    containers = client.api.containers(all=True, filters={"label": _OWNER})
     return [
         OwnedContainer(
-            id=item["Id"],
-            run=item["Labels"].get(_RUN, ""),
-            owner=int(item["Labels"][_OWNER]),
-            state=item["State"],
-            orphan=_owner_gone(item["Labels"]),
+            id=container["Id"],
+            run=container["Labels"].get(_RUN, ""),
+            owner=int(container["Labels"][_OWNER]),
+            state=container["State"],
+            orphan=_owner_gone(container["Labels"]),
         )
-        for item in found
+        for container in containers
     ]
 
 
 def remove_orphans(client: docker.DockerClient) -> int:
-    """Remove the containers whose owner is gone; how many there were."""
-    orphans = [item for item in owned_containers(client) if item.orphan]
-    for item in orphans:
-        remove_container(client, item.id)
+    """Remove the containers whose owner has ended, and return how many there were."""
+    orphans = [container for container in owned_containers(client) if container.orphan]
+    for container in orphans:
+        remove_container(client, container.id)
     return len(orphans)
 
 
 def remove_container(client: docker.DockerClient, container: str) -> None:
-    """Remove a container, running or not; nothing happens if it is gone already or the engine is."""
+    """Remove a container, running or not; does nothing if it or the engine is gone already."""
     import docker
     import requests
 
@@ -81,10 +79,10 @@ def remove_container(client: docker.DockerClient, container: str) -> None:
         client.api.remove_container(container, force=True)
 
 
-def _owner_gone(by: dict[str, str]) -> bool:
-    if by.get(_HOST) != socket.gethostname():
+def _owner_gone(labels: dict[str, str]) -> bool:
+    if labels.get(_HOST) != socket.gethostname():
         return False
-    return by.get(_BOOT) != _boot_id() or process_start_time(int(by[_OWNER])) != by.get(_START)
+    return labels.get(_BOOT) != _boot_id() or process_start_time(int(labels[_OWNER])) != labels.get(_START)
 
 
 def _boot_id() -> str:

@@ -1,7 +1,6 @@
-"""Distribution packages (Debian, Ubuntu) as files: fetched with apt-get and unpacked, never installed.
+"""Downloads distribution packages (Debian, Ubuntu) with apt-get and unpacks them, without installing them.
 
-Law: nothing outside the given folders changes, except that `apt-get update` may refresh the package lists.
-It does not know what the packages are for.
+Guarantees: nothing outside the given folders changes, except that `apt-get update` may refresh the package lists.
 """
 
 from __future__ import annotations
@@ -37,14 +36,14 @@ def fetch_exactly(names: Sequence[str], folder: Path) -> list[Path]:
 
 
 def unpack(packages: Sequence[Path], target: Path) -> None:
-    """Unpack the files of packages into a folder; ownership is the caller's."""
+    """Unpack the files of packages into a folder, owned by the caller."""
     target.mkdir(parents=True, exist_ok=True)
     for package in packages:
         subprocess.run(["dpkg-deb", "--extract", package, target], check=True, capture_output=True)
 
 
 def _apt(arguments: Sequence[str], folder: Path) -> None:
-    """Run apt-get; on failure refresh the lists and run it once more, since stale lists name packages that are gone."""
+    """Run apt-get; on failure refresh the lists and try once more, since stale lists name packages that no longer exist."""
     sandboxed = ["-q", "-o", "APT::Sandbox::User=root"]
     for attempt in (1, 2):
         done = subprocess.run(

@@ -1,8 +1,7 @@
-"""What every container of ours is held to, as the engine wants to be told.
+"""The options that confine a container, in the form of the engine's API.
 
-Law: every container that runs a program is made with this and nothing else; there is no flag that loosens it. It starts
-nothing and limits no single process (that is `guest/child.py`). What it keeps out, and how that is tested:
-docs/threat-model.md.
+Guarantees: every container that runs a program is created with these options; no setting loosens them.
+Not responsible for: limits of single processes (`guest/child.py`). docs/threat-model.md says what is kept out, and the tests.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 SERVER_MB = 80
 """Memory of the container beyond a job's: the server itself."""
 PROFILE = Path(__file__).with_name("seccomp.json")
-"""Which system calls there are: a list of what Python's standard library needs, all else refused."""
+"""Allow-list of system calls: what Python's standard library needs; everything else is refused."""
 MASKED = (
     # Open files, keys, timers and load of the whole machine, other containers included.
     "/proc/buddyinfo /proc/diskstats /proc/interrupts /proc/key-users /proc/keys /proc/latency_stats /proc/locks /proc/mdstat"
@@ -30,25 +29,19 @@ MASKED = (
     " /proc/kcore /proc/misc /proc/modules /proc/mtrr /proc/partitions /proc/scsi /sys/block /sys/bus /sys/class /sys/dev"
     " /sys/devices/virtual /sys/firmware /sys/hypervisor /sys/kernel /sys/module /sys/power"
 ).split()
-"""Files and folders that are empty in a container; a kernel need not have all of them."""
+"""Files and folders that look empty in a container; a kernel need not have all of them."""
 READ_ONLY = (
     "/proc/bus /proc/irq /proc/sys /proc/sysrq-trigger"
-    # Not what is written there, but when they were last touched, which a later program could read.
+    # What is written there is gone, but the times of access would tell a later program something.
     " /dev/full /dev/mqueue /dev/null /dev/ptmx /dev/random /dev/tty /dev/urandom /dev/zero"
 ).split()
-"""Files and folders of which not even the times can be changed."""
+"""Files and folders that a program cannot change, not even their times."""
 
 
 def host_config(client: docker.DockerClient, limits: Limits, runtime: str = "") -> dict[str, Any]:
-    """What a container is created with: `confinement`, and what of the machine's own files it does not see.
-
-    Args:
-        client: of the engine.
-        limits: what one job may use.
-        runtime: what starts the container, by the engine's name for it; empty: its default.
-    """
+    """The host config of a container: `confinement`, and the kernel's files that it does not see."""
     config: dict[str, Any] = client.api.create_host_config(**confinement(limits, runtime))
-    # Else every path in /proc/self/cgroup would name the container.
+    # Otherwise every path in /proc/self/cgroup would contain the container's id.
     return {**config, "CgroupnsMode": "private", "MaskedPaths": MASKED, "ReadonlyPaths": READ_ONLY}
 
 
@@ -56,8 +49,8 @@ def confinement(limits: Limits, runtime: str = "") -> dict[str, Any]:
     """Arguments for `create_host_config`: no network, no rights, one writable folder, and little of everything else.
 
     Args:
-        limits: what one job may use; the container gets room for that job and the server.
-        runtime: what starts the container, by the engine's name for it (gVisor's is usually `runsc`); empty: its default.
+        limits: of one job; the container has room for that job and the fork server.
+        runtime: OCI runtime by the engine's name for it (gVisor's is usually `runsc`); empty for the engine's default.
     """
     memory = f"{limits.memory_mb + limits.scratch_mb + SERVER_MB}m"
     scratch = f"size={limits.scratch_mb}m,nr_inodes={limits.scratch_files},mode=1777,nosuid,nodev,noexec"
@@ -76,7 +69,7 @@ def confinement(limits: Limits, runtime: str = "") -> dict[str, Any]:
         "memswap_limit": memory,
         "nano_cpus": 1_000_000_000,
         "auto_remove": True,
-        # No System V objects and no message queues: they would outlive the program that made them. The profile refuses their
+        # System V objects and message queues would outlive the program that made them. The seccomp profile refuses their
         # calls as well, but queues can also be made as files in /dev/mqueue.
         "sysctls": {"kernel.shmmni": "0", "kernel.msgmni": "0", "kernel.sem": "0 0 0 0", "fs.mqueue.queues_max": "0"},
         "log_config": {"Type": "none"},
@@ -84,14 +77,14 @@ def confinement(limits: Limits, runtime: str = "") -> dict[str, Any]:
 
 
 def require_runtime(client: docker.DockerClient, runtime: str) -> None:
-    """Refuse a container runtime that the engine does not know; empty is its default.
+    """Check that the engine has a container runtime; the empty name is its default.
 
     Raises:
-        SandboxError: names those that it knows.
+        SandboxError: it has not.
     """
-    known = sorted(client.info()["Runtimes"])
-    if runtime and runtime not in known:
+    runtimes = sorted(client.info()["Runtimes"])
+    if runtime and runtime not in runtimes:
         raise SandboxError(
-            f"The engine knows no container runtime {runtime!r}, only {', '.join(known)}; "
+            f"The engine knows no container runtime {runtime!r}, only {', '.join(runtimes)}; "
             "register it in the engine's daemon.json, or leave verify.runtime empty for its default."
         )

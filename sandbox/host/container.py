@@ -1,7 +1,7 @@
-"""A container that runs one of our programs as its pid 1, and the stream to that program.
+"""A container that runs a guest program as its pid 1, and the stream to that program.
 
-Law: every container is made here, hence confined and labelled. It lives no longer than this process: its standard input is
-ours alone, and the program ends when that closes. It does not know what the program says.
+Guarantees: every container is created here, confined and labelled, and ends with this process: its standard input is ours
+alone, and the guest program ends when that closes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import docker
 
 SECONDS_TO_START = 300.0
-"""How long a container may take until its program is ready; half a second is usual."""
+"""Time until the program in a container must be ready; half a second is usual."""
 ENVIRONMENT = {
     "GASP_INSIDE": "1",
     "PYTHONPATH": "/gasp",
@@ -29,7 +29,7 @@ ENVIRONMENT = {
 
 
 class Container:
-    """Started when it is made."""
+    """Creating the object starts the container."""
 
     def __init__(
         self,
@@ -46,9 +46,9 @@ class Container:
         made = api.create_container(
             image,
             list(command),
-            # One name for all: nothing that a program can see tells its worker from another.
+            # The same for all: nothing that a program sees distinguishes its worker from another.
             hostname="sandbox",
-            # One order of sets of strings everywhere: a verdict must not depend on the worker that a program met.
+            # The same order of sets of strings everywhere: verdicts must not depend on the worker.
             environment={**ENVIRONMENT, "PYTHONHASHSEED": str(hash_seed)},
             labels=owner.labels(run),
             working_dir="/",
@@ -68,6 +68,6 @@ class Container:
 
     def close(self) -> None:
         """Remove it. Safe to call twice."""
-        # The container first: then a thread that reads from the stream sees its end.
+        # The container first, so that a thread that reads from the stream sees its end.
         owner.remove_container(self._client, self.id)
         self.stream.close()

@@ -1,7 +1,8 @@
-"""Runs jobs in warm Docker containers, one fork server each: the `Runner` that everything real uses.
+"""The `Runner` that plays and evaluates: runs jobs in warm Docker containers, each with a fork server.
 
-Law: infrastructure raises, programs return. Calls take turns, and nothing waits in line but the callers with their own jobs. A
-job whose worker is lost runs once more, alone, on another one; what is undecided then is an error and never an execution.
+Guarantees:
+- Concurrent calls take turns, whatever their sizes.
+- A job whose worker is lost runs once more, alone, on another one. If that is lost too, it is an error and never a result.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
     import docker
 
 MAX_BATCH = 64
-"""Jobs that a worker is given at once."""
+"""Most jobs that a worker is sent at once."""
 TARGET_BATCH_SECONDS = 0.2
-"""How long a batch should take, so that calls with quick jobs need not wait for those with slow ones."""
+"""Wall-clock time that a batch should take, so that calls with quick jobs do not wait long for those with slow ones."""
 
 
 class DockerRunner:
-    """Runs the jobs of all concurrent calls of `run` on a pool of warm workers, which are started when they are needed."""
+    """Runs the jobs of all concurrent calls of `run` on a pool of warm workers, which start when they are needed."""
 
     def __init__(
         self,
@@ -50,12 +51,12 @@ class DockerRunner:
 
         Args:
             limits: what one job may use.
-            workers: containers at most; as many as there are cores by default.
+            workers: most containers; by default one per core.
             run: name of the run, for the containers' labels.
-            runtime: what starts containers, by the engine's name for it; empty for the engine's default.
-            image: id of an image that the engine has; empty for the one that belongs to this version of the code.
-            connect: gives a client of the engine to use, starting that engine if need be.
-            say: is told what takes long: starting an engine, building the image.
+            runtime: OCI runtime by the engine's name for it; empty for the engine's default.
+            image: id of an image that the engine has; empty for the image of this version of the code.
+            connect: returns a client of the engine, and starts the engine if necessary.
+            say: progress callback for what takes long: starting an engine, building the image.
         """
         self._limits = limits or Limits()
         self._size = workers or len(os.sched_getaffinity(0))
@@ -75,61 +76,61 @@ class DockerRunner:
         Raises:
             SandboxError: the engine or a container failed and the jobs could not be run elsewhere.
         """
-        call = _Batches(jobs, self._size)
+        batches = _Batches(jobs, self._size)
 
-        async def wait_in_line() -> None:
-            while batch := call.take():
-                call.put(batch, await self._in_line(jobs[batch.start : batch.stop]))
+        async def run_batches() -> None:
+            while batch := batches.next():
+                batches.add_results(batch, await self._submit(jobs[batch.start : batch.stop]))
 
-        # The threads serve first come first served, and a call has two batches a worker in line at most (one runs, one waits):
-        # so calls take turns, whatever their sizes.
-        places = [asyncio.ensure_future(wait_in_line()) for _ in range(min(2 * self._size, len(jobs)))]
+        # The thread pool is first come, first served, and a call has at most two batches per worker in its queue (one runs,
+        # one waits): so calls take turns, whatever their sizes.
+        tasks = [asyncio.ensure_future(run_batches()) for _ in range(min(2 * self._size, len(jobs)))]
         try:
-            await asyncio.gather(*places)
+            await asyncio.gather(*tasks)
         finally:
-            for place in places:
-                place.cancel()
-        return [call.executions[number] for number in range(len(jobs))]
+            for task in tasks:
+                task.cancel()
+        return [batches.results[number] for number in range(len(jobs))]
 
     async def close(self) -> None:
         """Remove every container this runner made. Safe to call twice."""
         await asyncio.to_thread(self._close)
 
-    def _in_line(self, jobs: Sequence[Job]) -> asyncio.Future[list[JobResult]]:
+    def _submit(self, jobs: Sequence[Job]) -> asyncio.Future[list[JobResult]]:
         try:
-            return asyncio.get_running_loop().run_in_executor(self._threads, self._serve, jobs)
+            return asyncio.get_running_loop().run_in_executor(self._threads, self._run_batch, jobs)
         except RuntimeError as error:
             raise SandboxError("The sandbox is closed; make a new runner.") from error
 
-    def _serve(self, jobs: Sequence[Job]) -> list[JobResult]:
+    def _run_batch(self, jobs: Sequence[Job]) -> list[JobResult]:
         done: list[JobResult] = []
         while len(done) < len(jobs):
             try:
-                self._play(jobs[len(done) :], done)
+                self._run_on_worker(jobs[len(done) :], done)
             except ContainerLost as lost:
                 logger().warning("job_repeated", why=str(lost))
-                done.append(self._again(jobs[len(done)], lost))
+                done.append(self._retry(jobs[len(done)], lost))
         return done
 
-    def _again(self, job: Job, first: ContainerLost) -> JobResult:
-        """Run a job alone whose worker was lost under it."""
+    def _retry(self, job: Job, first: ContainerLost) -> JobResult:
+        """Run a job alone whose worker was lost."""
         done: list[JobResult] = []
         try:
-            self._play([job], done)
+            self._run_on_worker([job], done)
         except ContainerLost as second:
             name = hashlib.sha256(job.source.encode()).hexdigest()[:12]
             raise SandboxError(
-                f"Two workers were lost under one program, so nothing is known of it (SHA-256 {name}; {first}; {second}); "
+                f"Two workers were lost while they ran one program, which has no result (SHA-256 {name}; {first}; {second}); "
                 "look at `python -m sandbox.engine status`, then resume."
             ) from second
         return done[0]
 
-    def _play(self, jobs: Sequence[Job], done: list[JobResult]) -> None:
-        """Append executions to `done` while one worker lives and is fit, and has the hash seed that is asked for."""
+    def _run_on_worker(self, jobs: Sequence[Job], done: list[JobResult]) -> None:
+        """Append results to `done` as long as one worker is alive and fit and jobs have the same hash seed."""
         seed = jobs[0].hash_seed
         with self._pool.lend(seed) as worker:
-            for execution in worker.play([*takewhile(lambda job: job.hash_seed == seed, jobs)]):
-                done.append(execution)  # noqa: PERF402  # what is done stays done when the worker is lost
+            for result in worker.run(list(takewhile(lambda job: job.hash_seed == seed, jobs))):
+                done.append(result)  # noqa: PERF402  # what is done stays done when the worker is lost
 
     def _close(self) -> None:
         self._pool.close()
@@ -138,24 +139,24 @@ class DockerRunner:
 
 
 class _Batches:
-    """The jobs of one call of `run`, handed out in batches that are as large as its jobs are quick."""
+    """Splits the jobs of one call of `run` into batches: the quicker its jobs, the larger the batches."""
 
     def __init__(self, jobs: Sequence[Job], workers: int) -> None:
-        self.executions: dict[int, JobResult] = {}
+        self.results: dict[int, JobResult] = {}
         self._count = len(jobs)
         self._next = 0
         self._workers = workers
         self._largest = 1
 
-    def take(self) -> range:
-        """The next batch, empty at the end. Towards it batches get smaller, so that all workers end at the same time."""
+    def next(self) -> range:
+        """The next batch, empty after the last. Batches shrink towards the end, so that all workers end at the same time."""
         size = max(1, min(self._largest, (self._count - self._next) // (2 * self._workers)))
         batch = range(self._next, min(self._next + size, self._count))
         self._next = batch.stop
         return batch
 
-    def put(self, batch: range, executions: Sequence[JobResult]) -> None:
-        """Note what came of a batch."""
-        self.executions.update(zip(batch, executions, strict=True))
-        slowest = max(execution.seconds for execution in executions)
+    def add_results(self, batch: range, results: Sequence[JobResult]) -> None:
+        """Store the results of a batch, and adapt the size of the next ones."""
+        self.results.update(zip(batch, results, strict=True))
+        slowest = max(result.seconds for result in results)
         self._largest = min(MAX_BATCH, int(TARGET_BATCH_SECONDS / slowest)) if slowest else MAX_BATCH

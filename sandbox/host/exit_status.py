@@ -1,7 +1,8 @@
-"""How a child ended, and what that says about the inputs that it was asked for.
+"""Derives the status of each input from how a child process exited and from the bytes that it sent.
 
-Law: nothing that a child sent is trusted to be of any shape. Every finding but `ok` has a reason in words. This is done on the
-host: the server in the container reads no answer. It ends nobody and judges no answer's value.
+Guarantees: nothing that a child sent is trusted to have any shape; every status but `ok` has a detail in words.
+This happens on the host: the fork server in the container never parses a reply.
+Not responsible for: whether a value is right.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from sandbox.guest.child import InputReply
 from sandbox.runner import Limits
 
 CHILD_STATUSES = ("runtime_error", "syntax_error", "memory_limit", "output_limit", "unprintable", "exited")
-"""What a child may say went wrong with an input; the rest is the server's to find."""
-TAMPERED: InputReply = ("tampered", "", "sent what is no answer")
+"""Failures that a child may report itself; the other statuses follow from how it exited."""
+TAMPERED: InputReply = ("tampered", "", "sent a malformed reply")
 TOO_LONG: InputReply = ("output_limit", "", "result is too long")
 EXIT_CODE_UNFLUSHED = 120
-"""Exit code of a CPython whose program came to its end, but whose standard output could not be flushed then."""
+"""Exit code of CPython when the program has ended but its standard output could not be flushed."""
 CAUSES: dict[str, InputReply] = {
     "time_limit": ("time_limit", "", "wall-clock time"),
     "output_limit": ("output_limit", "", "more output than allowed"),
@@ -31,84 +32,84 @@ CAUSES: dict[str, InputReply] = {
 
 @dataclass
 class ChildExit:
-    """How a child ended."""
+    """How a child exited, and what it sent until then."""
 
     answers: bytes = b""
-    """What came through its private pipe."""
+    """Bytes from its private pipe."""
     output: bytes = b""
     """What it printed, where that is captured."""
     cause: str = ""
-    """Why the server ended it, or did not begin it: `tampered` or one of `CAUSES`; empty if it ended by itself."""
+    """Why the server killed or never started it: `tampered` or a key of `CAUSES`; empty if it exited by itself."""
     status: int = 0
-    """Wait status of the child."""
+    """Wait status."""
     out_of_cpu: bool = False
-    """Whether it used all the CPU time that it had."""
+    """Whether it used up its CPU time."""
     out_of_memory: bool = False
-    """Whether the kernel killed a process of it for want of memory."""
+    """Whether the kernel killed one of its processes because the container was out of memory."""
 
 
 def function_replies(end: ChildExit, count: int, longest: int) -> list[InputReply]:
-    """What is said of a child that was to answer for `count` inputs: as many as it answered for, then why not for the rest.
+    """The replies for `count` inputs: those that the child sent, then for the rest the reason of its exit.
 
-    A value may have `longest` bytes. The child keeps to that by itself, unless a program has taken over what it sends.
+    A value may have `longest` bytes. The child keeps to that by itself, unless the program has taken over its pipe.
     """
-    answers = parse_replies(end, count, longest)
-    if answers is None:
+    replies = parse_replies(end, count, longest)
+    if replies is None:
         return [TAMPERED] * count
-    return answers + [exit_reply(end)] * (count - len(answers))
+    return replies + [exit_reply(end)] * (count - len(replies))
 
 
 def parse_replies(end: ChildExit, count: int, longest: int = Limits().output_kb << 10) -> list[InputReply] | None:
-    """The answers of a child, which may be hostile; None if it sent anything but whole answers, or too many.
+    """The replies of a child, which may be hostile; None if it sent anything but whole replies, or too many.
 
-    An answer may be cut off only where the child was killed while it wrote.
+    A reply may be cut off only where the child was killed while it wrote.
     """
     if end.cause == "tampered":
         return None
-    answers: list[InputReply] = []
-    rest = memoryview(end.answers)
-    while rest:
-        size = struct.unpack_from("!I", rest)[0] if len(rest) >= 4 else 0
-        if len(rest) < 4 + max(1, size):
-            return answers if end.cause or os.WIFSIGNALED(end.status) else None
-        # JSON doubles every backslash and quote at worst. Whatever is longer is not parsed.
-        answer = _parse_reply(bytes(rest[4 : 4 + size]), longest) if size <= 2 * longest + 4096 else TOO_LONG
-        if answer is None or len(answers) == count:
+    replies: list[InputReply] = []
+    remaining = memoryview(end.answers)
+    while remaining:
+        size = struct.unpack_from("!I", remaining)[0] if len(remaining) >= 4 else 0
+        if len(remaining) < 4 + max(1, size):
+            return replies if end.cause or os.WIFSIGNALED(end.status) else None
+        # At worst JSON doubles every backslash and quote. Whatever is longer is not parsed.
+        reply = _parse_reply(bytes(remaining[4 : 4 + size]), longest) if size <= 2 * longest + 4096 else TOO_LONG
+        if reply is None or len(replies) == count:
             return None
-        answers.append(answer)
-        rest = rest[4 + size :]
-    return answers
+        replies.append(reply)
+        remaining = remaining[4 + size :]
+    return replies
 
 
 def _parse_reply(body: bytes, longest: int) -> InputReply | None:
-    """One answer, None if it is none: a value or a reason, never both, and no status that is not the child's to say."""
+    """One reply: a value or a detail, never both, with a status that a child may report; None if it is anything else."""
     try:
         status, value, detail = json.loads(body)
-        # Halves of surrogate pairs are no text.
+        # Raises on lone surrogates, which no log can store.
         "".join((status, detail)).encode()
         long = len(value.encode()) > longest
     except (ValueError, TypeError, AttributeError, RecursionError):
         return None
     if long and status == "ok" and not detail:
         return TOO_LONG
-    right = not detail if status == "ok" else detail and not value and status in CHILD_STATUSES
-    return (status, value, detail[:200]) if right else None
+    valid = not detail if status == "ok" else detail and not value and status in CHILD_STATUSES
+    return (status, value, detail[:200]) if valid else None
 
 
 def stdout_reply(end: ChildExit) -> InputReply:
-    """What is said of a program that was to print: one that ends well need not answer."""
-    answers = parse_replies(end, 1)
-    if answers is None:
+    """The reply for a program in mode `stdin`; one that exits with code 0 need not have sent any."""
+    replies = parse_replies(end, 1)
+    if replies is None:
         return TAMPERED
-    if end.cause == "" and answers and answers[0][0] != "ok":
-        return answers[0]
-    if end.cause == "" and (end.status == 0 or (answers and end.status == EXIT_CODE_UNFLUSHED << 8)):
+    if end.cause == "" and replies and replies[0][0] != "ok":
+        return replies[0]
+    if end.cause == "" and (end.status == 0 or (replies and end.status == EXIT_CODE_UNFLUSHED << 8)):
         return "ok", end.output.decode("utf-8", "replace"), ""
     return exit_reply(end)
 
 
 def exit_reply(end: ChildExit) -> InputReply:
-    """What is said of inputs that a child never answered for."""
+    """The reply for inputs that a child sent none for."""
     if end.cause:
         return CAUSES[end.cause]
     if not os.WIFSIGNALED(end.status):

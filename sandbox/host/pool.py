@@ -1,7 +1,6 @@
-"""Warm workers: started when they are needed, lent to one borrower at a time, and replaced when they are not fit any more.
+"""Pool of warm workers: started on demand, lent to one borrower at a time.
 
-A worker that was lost, left something behind or grew is never lent again, and its container is removed. There are never more
-workers of one hash seed than borrowers. It runs no job.
+Guarantees: a worker that was lost, grew, or has leftovers of a program is never lent again, and its container is removed.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     import docker
 
 MAX_START_ATTEMPTS = 3
-"""How often a worker may be lost while it starts, before that is an error."""
+"""A worker that is lost so many times while it starts is an error."""
 
 
 class Pool:
@@ -54,7 +53,7 @@ class Pool:
 
     @property
     def image(self) -> str:
-        """Id of the workers' image; connects to the engine if that has not happened yet."""
+        """Id of the workers' image; connects to the engine if necessary."""
         self._ready()
         return self._image
 
@@ -63,7 +62,7 @@ class Pool:
         """A worker with that hash seed, for this borrower alone.
 
         Raises:
-            SandboxError: there is none and none can be started.
+            SandboxError: no worker is idle and none can be started.
         """
         worker = self._take(hash_seed)
         unfit = "lost"
@@ -127,7 +126,7 @@ class Pool:
         )
 
     def _ready(self) -> docker.DockerClient:
-        """The engine's client, with the image there and dead owners' containers gone."""
+        """The engine's client, after making sure of the image and removing the containers of dead owners."""
         with self._lock:
             if self._closed:
                 raise SandboxError("The sandbox is closed; make a new runner.")
@@ -137,7 +136,9 @@ class Pool:
                 if not self._image:
                     self._image = image_build.ensure_image(client, self._say)
                 elif not image_build.has_image(client, self._image):
-                    raise SandboxError(f"The engine has no image {self._image}; build it where the verdicts came from.")
+                    raise SandboxError(
+                        f"The engine has no image {self._image}; copy it from the machine that has it with `docker save`."
+                    )
                 owner.remove_orphans(client)
                 self._client = client
                 logger().info("engine_ready", image=self._image, runtime=self._runtime)

@@ -1,7 +1,8 @@
 """Frames over a container's attached standard streams, which the engine multiplexes.
 
-Law: whatever goes wrong with container or stream is `ContainerLost`. A frame is 4 bytes length, then JSON. It starts no
-container and does not know what frames mean.
+A frame is 4 bytes length, then JSON.
+
+Guarantees: whatever goes wrong with container or stream is `ContainerLost`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from typing import Any
 
 LARGEST_FRAME = 1 << 28
-"""Bytes of a frame that the host is willing to hold; no honest one comes near."""
+"""Most bytes of a frame that the host accepts; no honest one comes near."""
 _STDERR = 2
 
 
@@ -28,9 +29,9 @@ class Stream:
     def __init__(self, attached: Any) -> None:
         self._attached = attached
         self._socket: socket.socket = attached._sock
-        self._raw = b""
-        self._out = bytearray()
-        self._said = b""
+        self._received = b""
+        self._stdout = bytearray()
+        self._stderr = b""
 
     def send(self, message: object, seconds: float, more: bytes = b"") -> None:
         """Send one frame whole, and bytes after it."""
@@ -51,16 +52,16 @@ class Stream:
             raise ContainerLost("it sent a frame that is not JSON") from error
 
     def receive_bytes(self, size: int, seconds: float) -> bytes:
-        """What follows a frame."""
+        """The `size` bytes after a frame."""
         return self._take(size, time.monotonic() + seconds)
 
     def _take(self, size: int, deadline: float) -> bytes:
         if size > LARGEST_FRAME:
             raise ContainerLost(f"it announced {size} bytes")
-        while len(self._out) < size:
+        while len(self._stdout) < size:
             self._read(deadline)
-        taken = bytes(self._out[:size])
-        del self._out[:size]
+        taken = bytes(self._stdout[:size])
+        del self._stdout[:size]
         return taken
 
     def _read(self, deadline: float) -> None:
@@ -72,21 +73,21 @@ class Stream:
         except OSError as error:
             raise ContainerLost(f"the stream broke: {error}") from error
         if not part:
-            raise ContainerLost(f"the container ended. {self._said.decode('utf-8', 'replace')[-300:]}".strip())
-        self._raw += part
-        while len(self._raw) >= 8:
-            kind, size = struct.unpack_from("!BxxxI", self._raw)
-            if len(self._raw) < 8 + size:
+            raise ContainerLost(f"the container ended. {self._stderr.decode('utf-8', 'replace')[-300:]}".strip())
+        self._received += part
+        while len(self._received) >= 8:
+            kind, size = struct.unpack_from("!BxxxI", self._received)
+            if len(self._received) < 8 + size:
                 return
-            payload, self._raw = self._raw[8 : 8 + size], self._raw[8 + size :]
+            payload, self._received = self._received[8 : 8 + size], self._received[8 + size :]
             if kind == _STDERR:
-                self._said = (self._said + payload)[-2000:]
+                self._stderr = (self._stderr + payload)[-2000:]
             else:
-                self._out += payload
+                self._stdout += payload
 
     def close(self) -> None:
-        """Let go of the container's streams. Safe to call twice."""
-        # A thread that waits in `receive` is woken by this, and not by closing alone.
+        """Close the container's streams. Safe to call twice."""
+        # This wakes a thread that waits in `receive`; closing alone does not.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._attached.close()

@@ -1,6 +1,7 @@
-"""One warm container with a fork server in it, seen from the host.
+"""One warm container with a fork server, seen from the host.
 
-Law: whatever goes wrong with container or stream is `ContainerLost`, never an execution. It does not retry.
+Guarantees: whatever goes wrong with container or stream is `ContainerLost`, never a result.
+Not responsible for: retries (`docker_runner`).
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ if TYPE_CHECKING:
     import docker
 
 GRACE_SECONDS = 30.0
-"""How much longer than the job's own limit the host waits, on a machine that is busy with other things."""
+"""The host waits so much longer than the job's own limit, for machines that are busy with other things."""
 MAX_GROWTH_MB = 32
-"""How much a server may grow before it must go."""
+"""A server that has grown by more is replaced."""
 MAX_GROWTH_DESCRIPTORS = 8
-"""How many descriptors a server may have more than at first before it must go."""
+"""A server that has leaked more descriptors is replaced."""
 REPLY_BODIES = ("answers", "output")
-"""What follows the frame of a reply, in this order."""
+"""Byte strings that follow the frame of a reply, in this order."""
 COMMAND = ("python3.11", "-s", "-m", "sandbox.guest.fork_server")
 
 
 class Worker:
-    """A started container."""
+    """Creating the object starts the container and waits until its server is ready."""
 
     def __init__(
         self, client: docker.DockerClient, image: str, limits: Limits, run: str, runtime: str = "", hash_seed: int = 0
@@ -40,7 +41,7 @@ class Worker:
         self.hash_seed = hash_seed
         """Hash seed of its interpreter."""
         self.unfit = ""
-        """Why this worker must go: a program left something behind, or the server has grown. Empty while it is fit."""
+        """Why this worker must be replaced: a program left files, or the server has grown. Empty while it is fit."""
         self._container = Container(client, image, COMMAND, limits, run, runtime, hash_seed)
         try:
             self._size = self._greet()
@@ -60,8 +61,8 @@ class Worker:
         memory, descriptors = ready["server"]
         return memory, descriptors
 
-    def play(self, jobs: Sequence[Job]) -> Iterator[JobResult]:
-        """Run jobs one after another; ends early when the worker is not fit any more.
+    def run(self, jobs: Sequence[Job]) -> Iterator[JobResult]:
+        """Run jobs one after another; stops early when the worker becomes unfit.
 
         Raises:
             ContainerLost: while the job after the last yielded one was running, or one soon after it.
@@ -74,40 +75,39 @@ class Worker:
         stream.send({"limits": self._limits.model_dump(), "jobs": heads}, SECONDS_TO_START, b"".join(bodies))
         for job in jobs:
             reply = stream.receive(PARSE_TIMEOUT_S + self._limits.wall_seconds + GRACE_SECONDS)
-            yield self._execution(reply, job)
+            yield self._result(reply, job)
             if self.unfit:
                 return
 
-    def _execution(self, reply: Any, job: Job) -> JobResult:
+    def _result(self, reply: Any, job: Job) -> JobResult:
         try:
-            ends = self._endings(reply["ends"])
+            exits = self._child_exits(reply["ends"])
             longest = self._limits.output_kb * 1024
-            said = (
-                [stdout_reply(end) for end in ends]
+            replies = (
+                [stdout_reply(end) for end in exits]
                 if job.mode == "stdin"
-                else function_replies(ends[0], len(job.inputs), longest)
+                else function_replies(exits[0], len(job.inputs), longest)
             )
-            runs = tuple(InputRun(status=status, value=value, detail=detail) for status, value, detail in said)
-            used = {name: reply[name] for name in ("seconds", "cpu_seconds", "peak_mb")}
-            execution = JobResult(runs=runs, **used)
-            self.unfit = self._drift(reply)
+            runs = tuple(InputRun(status=status, value=value, detail=detail) for status, value, detail in replies)
+            result = JobResult(runs=runs, **{name: reply[name] for name in ("seconds", "cpu_seconds", "peak_mb")})
+            self.unfit = self._unfit_reason(reply)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ContainerLost(f"its reply is malformed: {str(error)[:200]}") from error
         if len(runs) != len(job.inputs):
             raise ContainerLost(f"it answered {len(runs)} of {len(job.inputs)} inputs")
-        return execution
+        return result
 
-    def _endings(self, ends: Any) -> list[ChildExit]:
-        """How the children of a job ended, with what they said, which follows the frame."""
+    def _child_exits(self, ends: Any) -> list[ChildExit]:
+        """How the children of a job exited, with the bytes that follow the frame."""
         answers, outputs = (
-            [self._container.stream.receive_bytes(end[what], GRACE_SECONDS) for end in ends] for what in REPLY_BODIES
+            [self._container.stream.receive_bytes(end[body], GRACE_SECONDS) for end in ends] for body in REPLY_BODIES
         )
         return [
-            ChildExit(**{**end, "answers": said[START_RECORD.size :], "output": output})
-            for end, said, output in zip(ends, answers, outputs, strict=True)
+            ChildExit(**{**end, "answers": answer[START_RECORD.size :], "output": output})
+            for end, answer, output in zip(ends, answers, outputs, strict=True)
         ]
 
-    def _drift(self, reply: Any) -> str:
+    def _unfit_reason(self, reply: Any) -> str:
         memory, descriptors = (now - first for now, first in zip(reply["server"], self._size, strict=True))
         if not reply["clean"]:
             return "a program left files that cannot be removed"
