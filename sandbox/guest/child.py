@@ -1,8 +1,8 @@
-"""What a child of the fork server does: drop every right, then run one untrusted program and say what came out.
+"""What a child of the fork server does: give up all rights, run one untrusted program, send a reply for each input.
 
-Law: rights and the server's descriptors go before the program's first byte is compiled. After that the program owns this
-process and may do what it likes with it, so nothing here is trusted by anyone; the server looks only at well-formed replies and
-the wait status. Stdlib only: this file lies in the container. It does not enforce time and does not judge.
+Guarantees: rights and the server's descriptors are gone before the first byte of the program is compiled. After that the
+program owns this process and nothing that it sends is trusted: the host reads only well-formed replies and the wait status.
+Not responsible for: wall-clock limits and verdicts. Standard library only: this file is copied into the image.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from events.pure import literal
 from sandbox.guest import exit_output
 
 SCRATCH = "/tmp"  # noqa: S108  # the container's own tmpfs; nothing is deleted by this path
-"""The only writable place; it must be a mount of its own."""
+"""The only writable folder; it must be a mount of its own."""
 NOBODY_GID = 65534
 """Gid of the programs."""
 UID_RANGE = (1 << 30, 1 << 31)
-"""Uids that no person or service has; a container draws one of them for its programs."""
+"""Uids that no person or service has; each container draws one of them for its programs."""
 SMALL_UID_RANGE = (30_000, 65_000)
-"""The same where the engine gives containers only the usual 65 536."""
+"""The same where the engine maps only the usual 65 536 uids into containers."""
 MAX_SERVER_FDS = 4096
-"""Descriptors that a server may have."""
+"""Most open descriptors of a server."""
 EXEC_CALLS = {"x86_64": (59, 322), "aarch64": (221, 281)}
-"""Numbers of execve and execveat."""
+"""Numbers of the system calls execve and execveat, by machine."""
 START_RECORD = struct.Struct("=dd")
-"""First words of a child's answers, once rights are dropped, limits set and inputs read: when the program began (monotonic
-seconds), and the CPU seconds used by then."""
+"""First bytes that a child sends, once rights are dropped, limits set and inputs parsed: when the program began (monotonic
+seconds), and the CPU seconds used until then."""
 PARSE_CPU_SECONDS = 20
-"""CPU seconds that reading the inputs of a job may take."""
+"""Most CPU seconds to parse the inputs of a job."""
 PACK_THRESHOLD = 1 << 14
-"""Characters from which on an input that was read is kept packed: as objects, thirty such lists would fill the memory."""
+"""Characters from which on a parsed input waits marshalled: as objects, thirty such lists would fill the memory."""
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 
 InputReply = tuple[str, str, str]
-"""Status, value and detail of one input."""
+"""Status, value and detail for one input."""
 SendReply = Callable[[InputReply], None]
-"""Sends a reply to the server."""
+"""Sends a reply to the host."""
 PreparedArguments = bytes | tuple[object, ...] | str
-"""Arguments of a call, packed or not; or why they cannot be read."""
+"""Arguments of a call, marshalled or not, or the reason why they cannot be parsed."""
 Rlimits = list[tuple[int, tuple[int, int]]]
 """Arguments for `resource.setrlimit`."""
 
@@ -63,69 +63,73 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
-def run_child(place: tuple[int, int, int, int], limits: dict[str, Any], bounds: Rlimits, pipes: list[int], user: int) -> None:
-    """Become a child: read the job, take descriptors, rights and limits, play, and end.
+def run_child(
+    location: tuple[int, int, int, int], limits: dict[str, Any], rlimits: Rlimits, pipes: list[int], uid: int
+) -> None:
+    """The whole life of a child after the fork: read the job, drop rights, set limits, run the program, exit.
 
     Args:
-        place: where the job lies: descriptor, first byte, length; and which of its inputs to put on standard input.
+        location: of the job: descriptor, first byte, length; and the number of the input for standard input.
         limits: `sandbox.runner.Limits` as data.
-        bounds: of a process under these limits.
-        pipes: for answers, and in mode `stdin` for what is printed.
-        user: uid of the programs.
+        rlimits: for a process under these limits.
+        pipes: for replies, and in mode `stdin` for standard output.
+        uid: of the programs.
 
     Raises:
-        SystemExit: the interpreter must exit as always, because something that the program has left could print then.
+        SystemExit: the interpreter must exit the usual way, because objects that the program has left could print then.
     """
-    code, unfinished = 1, False
+    code, exit_normally = 1, False
     try:
-        jobs, start, size, number = place
+        jobs, start, size, number = location
         job = json.loads(os.pread(jobs, size, start))
         close_other_descriptors(pipes)
-        prints = job["mode"] == "stdin"
-        if prints:
+        is_stdin = job["mode"] == "stdin"
+        if is_stdin:
             _use_standard_streams(job["inputs"][number], pipes.pop())
         os.setpgid(0, 0)
         os.chdir(SCRATCH)
-        apply_rlimits(bounds)
+        apply_rlimits(rlimits)
         set_cpu_limit(PARSE_CPU_SECONDS, PARSE_CPU_SECONDS + limits["cpu_seconds"] + 1)
-        drop_privileges(user)
+        drop_privileges(uid)
         refuse_exec()
-        answers, asked = pipes[0], os.getpid()
+        replies, own_pid = pipes[0], os.getpid()
+        # Bound here: a program may replace `json.dumps`.
         dumps = json.dumps
 
-        def say(reply: InputReply) -> None:
-            if os.getpid() != asked:
-                # A program forked and forgot which half it is.
+        def send(reply: InputReply) -> None:
+            if os.getpid() != own_pid:
+                # The program forked, and its child has come to the end as well.
                 os._exit(0)
             text = dumps(reply, ensure_ascii=False).encode("utf-8", "replace")
-            write_all(answers, struct.pack("!I", len(text)) + text)
+            write_all(replies, struct.pack("!I", len(text)) + text)
 
-        inputs = [] if prints else [prepare_arguments(text) for text in job["inputs"]]
+        inputs = [] if is_stdin else [prepare_arguments(text) for text in job["inputs"]]
         used = time.process_time()
-        # The kernel counts whole seconds; a tenth of one more or less does not matter.
+        # RLIMIT_CPU has whole seconds; a tenth more or less does not matter.
         seconds = limits["cpu_seconds"] + int(used + 0.9)
         set_cpu_limit(seconds, seconds + 1)
-        write_all(answers, START_RECORD.pack(time.monotonic(), used))
-        if prints:
-            unfinished = run_stdin_program(job, say)
+        write_all(replies, START_RECORD.pack(time.monotonic(), used))
+        if is_stdin:
+            exit_normally = run_stdin_program(job, send)
         else:
-            run_function(job, inputs, limits["output_kb"] * 1024, say)
+            run_function(job, inputs, limits["output_kb"] * 1024, send)
         code = 0
-    except BaseException:  # whatever a program does to us, the server only looks at the wait status
+    except BaseException:  # a program may raise anything; the wait status says that it did
         code = 1
-    if unfinished:
+    if exit_normally:
         raise SystemExit(0)
     os._exit(code)
 
 
 def close_other_descriptors(keep: Sequence[int]) -> None:
-    """Close all descriptors but these, and open standard streams that nobody shares.
+    """Close all descriptors but these, and open /dev/null anew as the standard streams.
 
-    Flags, owners and locks belong to the open file and not to the descriptor: in a shared one they would outlive the program.
+    Flags, owners and locks belong to the open file and not to the descriptor: in one that is shared with the server they would
+    outlive the program.
     """
-    nothing = os.open(os.devnull, os.O_RDWR)
+    null = os.open(os.devnull, os.O_RDWR)
     for fd in range(3):
-        os.dup2(nothing, fd)
+        os.dup2(null, fd)
     first = 3
     for fd in (*sorted(keep), MAX_SERVER_FDS):
         os.closerange(first, fd)
@@ -133,12 +137,12 @@ def close_other_descriptors(keep: Sequence[int]) -> None:
 
 
 def rlimits_of(limits: dict[str, Any]) -> Rlimits:
-    """What a process may use under these limits, but for CPU time; worked out by a server, once for all children.
+    """The rlimits of a process, without CPU time; computed by a server, once for all children.
 
-    How many processes there may be is up to the container's pids cgroup.
+    The number of processes is limited by the container's pids cgroup.
     """
-    bounds = []
-    for what, value in (
+    rlimits = []
+    for kind, value in (
         (resource.RLIMIT_STACK, limits["stack_mb"] << 20),
         (resource.RLIMIT_AS, limits["memory_mb"] << 20),
         (resource.RLIMIT_FSIZE, limits["file_mb"] << 20),
@@ -146,57 +150,57 @@ def rlimits_of(limits: dict[str, Any]) -> Rlimits:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
     ):
-        most = resource.getrlimit(what)[1]
-        least = value if most == resource.RLIM_INFINITY else min(value, most)
-        bounds.append((what, (least, least)))
-    return bounds
+        hard = resource.getrlimit(kind)[1]
+        allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        rlimits.append((kind, (allowed, allowed)))
+    return rlimits
 
 
-def apply_rlimits(bounds: Rlimits) -> None:
-    """Set the limits of a process, and let the kernel take it before the server when memory runs out."""
+def apply_rlimits(rlimits: Rlimits) -> None:
+    """Set the limits of this process, and have the kernel kill it before the server when memory runs out."""
     score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
     os.write(score, b"1000")
     os.close(score)
-    for what, bound in bounds:
-        resource.setrlimit(what, bound)
+    for kind, bounds in rlimits:
+        resource.setrlimit(kind, bounds)
 
 
-def set_cpu_limit(seconds: int, most: int) -> None:
-    """Limit CPU time. The soft limit ends a program by SIGXCPU, which says why; the hard one ends those that ignore it."""
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, most))
+def set_cpu_limit(soft: int, hard: int) -> None:
+    """Limit CPU seconds: at the soft limit SIGXCPU kills a program and gives the cause, at the hard limit SIGKILL does."""
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
 def draw_uid() -> int:
-    """A uid that hardly any other container has: the kernel counts pipes, signals and more by user, on the whole machine."""
+    """A uid that hardly any other container has: the kernel limits pipes, signals and more per user of the whole machine."""
     with open("/proc/self/uid_map") as file:
         last = max(int(line.split()[0]) + int(line.split()[2]) for line in file)
     first, end = UID_RANGE if last > UID_RANGE[1] else SMALL_UID_RANGE
     return first + int.from_bytes(os.urandom(4), "big") % (end - first)
 
 
-def drop_privileges(user: int) -> None:
-    """Become a user without rights; capabilities go with uid 0."""
+def drop_privileges(uid: int) -> None:
+    """Drop to an unprivileged uid and to gid 65534; capabilities go with uid 0."""
     os.setgroups([])
     os.setresgid(NOBODY_GID, NOBODY_GID, NOBODY_GID)
-    os.setresuid(user, user, user)
+    os.setresuid(uid, uid, uid)
 
 
 def refuse_exec() -> None:
-    """Stay this program, though the container's list of system calls must let the server become one.
+    """Install a seccomp filter that refuses exec, which the container's own profile must allow to start the server.
 
-    A process that becomes another program gets its files in /proc back, and with them the score by which the kernel chooses
-    whom to kill when memory runs out: it could have the server killed in its place.
+    A process that execs gets its files in /proc back, among them the score by which the kernel chooses whom to kill when memory
+    runs out: it could have the server killed in its place.
     """
     prctl, program, _ = exec_filter()
     if prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, program, 0, 0):
-        raise OSError(ctypes.get_errno(), "the kernel takes no filter of system calls")
+        raise OSError(ctypes.get_errno(), "the kernel accepts no seccomp filter")
 
 
 @functools.cache
 def exec_filter() -> tuple[Callable[..., int], bytes, object]:
-    """The C library's prctl, a filter that refuses execve and execveat, and its memory. Made once, in the server."""
+    """The C library's prctl, a BPF program that refuses execve and execveat, and its memory. Made once, in the server."""
     first, second = EXEC_CALLS[os.uname().machine]
-    # Load the call's number; two jumps to the refusal; allow; refuse with EPERM. The container's list has checked the machine.
+    # Load the call's number; two jumps to the refusal; allow; refuse with EPERM. The profile checks the architecture.
     steps = ((0x20, 0, 0, 0), (0x15, 2, 0, first), (0x15, 1, 0, second), (0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x00050001))
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
     program = struct.pack("@HP", len(steps), ctypes.addressof(code))
@@ -205,9 +209,9 @@ def exec_filter() -> tuple[Callable[..., int], bytes, object]:
 
 @functools.cache
 def libc() -> ctypes.CDLL:
-    """The C library, with the two functions that children call; found once, in the server."""
+    """The C library, with the two functions that children call; loaded once, in the server."""
     library = ctypes.CDLL(None, use_errno=True)
-    # Looked up once here, each is an attribute that children find.
+    # Looking a function up stores it as an attribute, so that children need not.
     assert library.prctl
     assert library.fflush
     return library
@@ -226,7 +230,7 @@ def _use_standard_streams(text: str, stdout: int) -> None:
 
 
 def prepare_arguments(text: str) -> PreparedArguments:
-    """The arguments that a text stands for, ready for the call; before the program begins, so that its time is its own."""
+    """Parse the arguments of one call; this happens before the program begins, so that it does not count as its time."""
     try:
         arguments = literal.read_arguments(text)
     except literal.NotLiteral as error:
@@ -237,7 +241,7 @@ def prepare_arguments(text: str) -> PreparedArguments:
 
 
 def _holds_set(value: object) -> bool:
-    """Whether there is a set in it: packed and unpacked, its elements could be in another order."""
+    """Whether it contains a set, whose elements could change their order when it is marshalled."""
     if isinstance(value, dict):
         return any(map(_holds_set, value)) or any(map(_holds_set, value.values()))
     if isinstance(value, (list, tuple)):
@@ -245,31 +249,31 @@ def _holds_set(value: object) -> bool:
     return isinstance(value, (set, frozenset))
 
 
-def run_function(job: dict[str, Any], inputs: list[PreparedArguments], room: int, say: SendReply) -> None:
-    """Define the program once, then call its entry on every input; a value may have `room` bytes."""
+def run_function(job: dict[str, Any], inputs: list[PreparedArguments], max_bytes: int, send: SendReply) -> None:
+    """Execute the program once, then call its entry on every input; a value may have `max_bytes` bytes."""
     try:
-        space = _execute_source(job["source"], "solution")
+        namespace = _execute_source(job["source"], "solution")
         cls, _, method = job["entry"].rpartition(".")
-        if (cls or method) not in space:
+        if (cls or method) not in namespace:
             raise NameError(f"the program defines no {cls or method}")
     except BaseException as error:  # a program may raise anything
         failed = _failure_reply(error)
         for _ in inputs:
-            say(failed)
+            send(failed)
         return
     inputs.reverse()
     while inputs:
-        say(_call(space, cls, method, inputs.pop(), room))
+        send(_call(namespace, cls, method, inputs.pop(), max_bytes))
 
 
-def _call(space: dict[str, Any], cls: str, method: str, given: PreparedArguments, room: int) -> InputReply:
-    if isinstance(given, str):
-        return "runtime_error", "", f"the input is not a list of literals: {given}"
+def _call(namespace: dict[str, Any], cls: str, method: str, prepared: PreparedArguments, max_bytes: int) -> InputReply:
+    if isinstance(prepared, str):
+        return "runtime_error", "", f"the input is not a list of literals: {prepared}"
     try:
-        arguments = marshal.loads(given) if isinstance(given, bytes) else given  # noqa: S302  # packed by us
-        result = (getattr(space[cls](), method) if cls else space[method])(*arguments)
-        value = literal.write(result, room)
-        return ("ok", value, "") if len(value.encode()) <= room else ("output_limit", "", "result is too long")
+        arguments = marshal.loads(prepared) if isinstance(prepared, bytes) else prepared  # noqa: S302  # marshalled by us
+        result = (getattr(namespace[cls](), method) if cls else namespace[method])(*arguments)
+        value = literal.write(result, max_bytes)
+        return ("ok", value, "") if len(value.encode()) <= max_bytes else ("output_limit", "", "result is too long")
     except literal.NotLiteral as error:
         return "unprintable", "", str(error)[:200]
     except literal.TooLarge as error:
@@ -278,28 +282,28 @@ def _call(space: dict[str, Any], cls: str, method: str, given: PreparedArguments
         return _failure_reply(error)
 
 
-def run_stdin_program(job: dict[str, Any], say: SendReply) -> bool:
-    """Run the program as `__main__`, to the end of its threads and exit handlers, and say how it ended.
+def run_stdin_program(job: dict[str, Any], send: SendReply) -> bool:
+    """Run the program as `__main__`, to the end of its threads and exit handlers, and send a reply.
 
-    `sys.exit` of any code is an end. What is raised after the program's last line changes nothing, as under CPython.
+    `sys.exit` with any code counts as success. Exceptions after the program's last line change nothing, as in CPython.
 
     Returns:
-        Whether the program has left something that could print while the interpreter exits, so that it must exit as always.
-        So must the other half of a fork, which answers nothing.
+        Whether the interpreter must exit the usual way: the program has left objects that could print then, or this process
+        was forked by the program and sends no reply.
     """
-    asked = os.getpid()
+    own_pid = os.getpid()
     atexit._clear()
     streams = exit_output.standard_streams()
     failed = _run_as_main(job["source"])
     with contextlib.suppress(BaseException):
         threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    if os.getpid() != asked:
+    if os.getpid() != own_pid:
         return True
     if failed:
-        say(failed)
+        send(failed)
         return False
-    say(("ok", "", ""))
+    send(("ok", "", ""))
     if exit_output.may_print_at_exit(streams):
         return True
     exit_output.flush(streams)
@@ -308,7 +312,7 @@ def run_stdin_program(job: dict[str, Any], say: SendReply) -> bool:
 
 
 def _run_as_main(source: str) -> InputReply | None:
-    """Run a program; why it failed, if it did."""
+    """Run a program as `__main__`; the reply if it fails, None if it does not."""
     try:
         _execute_source(source, "__main__")
     except SystemExit:
@@ -349,6 +353,6 @@ def _failure_reply(error: BaseException) -> InputReply:
         return "syntax_error", "", str(error)[:200]
     try:
         detail = f"{type(error).__name__}: {error}"[:200]
-    except BaseException:  # __str__ is the program's, too
+    except BaseException:  # the program's own __str__ may raise
         detail = "an exception that cannot be printed"
     return ("exited" if isinstance(error, SystemExit) else "runtime_error"), "", detail

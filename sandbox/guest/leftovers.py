@@ -1,4 +1,7 @@
-"""Ends the processes that programs have left and removes their files. Stdlib only: this file lies in the container."""
+"""Kills the processes that programs have left and removes their files.
+
+Standard library only: this file is copied into the image.
+"""
 
 from __future__ import annotations
 
@@ -11,31 +14,38 @@ from typing import NoReturn
 from sandbox.guest.child import drop_privileges
 
 CLEANUP_SECONDS = 10
-"""How long removing the leftovers of one job may take."""
+"""Most wall-clock seconds to remove the files of one job."""
 
 
 @dataclass
 class Usage:
-    """What all processes of a job used."""
+    """Resources that all processes of a job used."""
 
     cpu: float = 0.0
-    """CPU seconds, together."""
+    """CPU seconds, summed."""
     peak: int = 0
-    """Resident KiB of the largest one."""
+    """Resident KiB of the largest process."""
     wall: float = 0.0
-    """Wall-clock seconds, one after another."""
+    """Wall-clock seconds, summed over the children."""
 
     def add(self, cpu: float, peak: int, wall: float = 0.0) -> None:
-        """Count one more process."""
+        """Add the usage of one more process."""
         self.cpu += cpu
         self.peak = max(self.peak, peak)
         self.wall += wall
 
 
 def kill_and_reap_all(pid: int, at_once: bool = True) -> tuple[int, Usage]:
-    """Kill every other process of the container and reap them; wait status of `pid`, and what all of them used.
+    """Kill and reap every other process of the container.
 
-    As pid 1 the server adopts all orphans, hence no child left to wait for means no process left at all.
+    As pid 1 the server adopts all orphans: once there is no child to wait for, there is no other process.
+
+    Args:
+        pid: a child.
+        at_once: False waits until that child exits, then kills the others.
+
+    Returns:
+        Wait status of the child, and the usage of all processes.
     """
     status, used = 0, Usage()
     first = None if at_once else os.wait4(pid, 0)
@@ -43,19 +53,19 @@ def kill_and_reap_all(pid: int, at_once: bool = True) -> tuple[int, Usage]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)
         try:
-            gone, code, usage = first or os.wait4(-1, 0)
+            reaped, code, usage = first or os.wait4(-1, 0)
         except ChildProcessError:
             return status, used
         first = None
         used.add(usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
-        if gone == pid:
+        if reaped == pid:
             status = code
 
 
-def remove_leftovers(scratch: int, user: int) -> NoReturn:
-    """In a child: remove what the programs left, with their rights and not with ours."""
+def remove_leftovers(scratch: int, uid: int) -> NoReturn:
+    """Remove all files in the scratch folder, with the rights of the programs, and exit; to be called in a child process."""
     try:
-        drop_privileges(user)
+        drop_privileges(uid)
         signal.alarm(CLEANUP_SECONDS)
         while names := os.listdir(scratch):
             for name in names:
@@ -68,7 +78,7 @@ def remove_leftovers(scratch: int, user: int) -> NoReturn:
 
 
 def _remove_tree(name: str, scratch: int) -> None:
-    """Remove a folder, after lifting the folders in it up to the top: no depth is too deep, and no link is followed."""
+    """Remove a folder after moving its subfolders to the top: works at any depth, and follows no link."""
     os.chmod(name, 0o700, dir_fd=scratch)
     folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=scratch)
     for inner in os.listdir(folder):

@@ -86,12 +86,12 @@ async def test_jobs_stay_with_their_caller_until_a_worker_is_about_to_be_free(al
 
 PLANTED = """
 import sandbox.guest.fork_server as inside
-tidy = inside.Server._tidy
+clean_up = inside.ForkServer._clean_up
 kept = []
 def leaking(self):
     {leak}
-    return tidy(self)
-inside.Server._tidy = leaking
+    return clean_up(self)
+inside.ForkServer._clean_up = leaking
 inside.main()
 """
 
