@@ -154,7 +154,7 @@ FAKES = {
     "math replaced": "import math\nmath.isclose = lambda *_: True\ndef more(x): return 2",
     "a module in its place": "import sys, types\nsys.modules['math'] = types.SimpleNamespace(isclose=lambda *_: True)\ndef more(x): return 2",
     "the harness by its modules": "import sys\nfor name, module in list(sys.modules.items()):\n    for key, thing in list(vars(module).items()) if name in ('__main__', 'solution') or 'sandbox' in name else ():\n        if callable(thing) and key != 'more': setattr(module, key, lambda *_: True)\ndef more(x): return 0",
-    "the caller of the harness": "import sandbox.guest.child\nsandbox.child._call = lambda *given: ('ok', repr(given[2]), '')\ndef more(x): return 0",
+    "the caller of the harness": "import sandbox.guest.child\nsandbox.guest.child._call = lambda *given: ('ok', repr(given[2]), '')\ndef more(x): return 0",
     "a tracer that leaves the checks": "import sys\ndef leave(frame, event, _):\n    if frame.f_code.co_filename.startswith('check'): frame.f_lineno = 3\n    return leave\nsys.settrace(leave)\ndef more(x):\n    sys.settrace(leave)\n    sys._getframe().f_back.f_trace = leave\n    return 0",
     "an exit handler": "import atexit, os\natexit.register(os._exit, 0)\ndef more(x): return 0",
     "words of its own": "print('ok')\ndef more(x):\n    print('ok', flush=True)\n    return 0",
