@@ -42,11 +42,11 @@ Without arguments: the pocket world, GASP + real-data RL, about ten minutes on t
 Progress is shown live; everything that happens is in `runs/NAME/log.sqlite`, or in PostgreSQL with `--log`. Stop with Ctrl-C
 at any moment, go on with `--resume`. It goes on when its terminal goes away.
 
-- `python -m graph.run` plays the default run
-- `python -m graph.run --set seed=1 --set play.iterations=10` changes settings (`--settings` lists them)
-- `python -m graph.run --dry-run my.toml` shows what would run, on which GPUs, for how long and for how much
-- `python -m graph.run --resume run-001` goes on after a stop or a crash
-- `python -m graph.run --set goalposts=questions.jsonl` plays towards your own questions
+- `gasp run` plays the default run
+- `gasp run --set seed=1 --set play.iterations=10` changes settings (`--settings` lists them)
+- `gasp run --dry-run my.toml` shows what would run, on which GPUs, for how long and for how much
+- `gasp run --resume run-001` goes on after a stop or a crash
+- `gasp run --set goalposts=questions.jsonl` plays towards your own questions
 """
 
 

@@ -35,11 +35,11 @@ MODEL is a folder in Hugging Face format, or `pocket` for the weights that ship 
 and every request must bring a key: that in VLLM_API_KEY, or a new one that only you can read. When this command ends, even by
 kill -9, so do they. See docs/serving.md.
 
-- `python -m roles.serve pocket` serves the pocket model on a free port
+- `gasp serve pocket` serves the pocket model on a free port
 
-- `python -m roles.serve ~/Qwen2.5-Coder-7B --replicas 4 --dtype bfloat16 --port 8000` one server on each of four GPUs
+- `gasp serve ~/Qwen2.5-Coder-7B --replicas 4 --dtype bfloat16 --port 8000` one server on each of four GPUs
 
-- `python -m roles.serve ~/Qwen2.5-Coder-7B --tensor-parallel 2 --devices 0,1` one server on two GPUs
+- `gasp serve ~/Qwen2.5-Coder-7B --tensor-parallel 2 --devices 0,1` one server on two GPUs
 """
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)

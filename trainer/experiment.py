@@ -26,9 +26,9 @@ HELP = """Compare recipes: play each on each seed, as the plan in FILE says, and
 Runs are ordinary runs in `runs/PLAN/RECIPE-SEED`, several at once. Stop with Ctrl-C at any moment; the same command goes on:
 what is finished is skipped, what was begun is resumed. A run that fails stops no other; what it said is in `RECIPE-SEED.out`.
 
-- `python -m trainer.experiment configs/experiments/pocket.toml` plays all recipes on the pocket world
-- `python -m trainer.experiment configs/experiments/pocket.toml --report` writes tables and plots of what is played so far
-- `python -m trainer.experiment --smoke` plays three recipes for two tiny iterations, and reports
+- `gasp experiment configs/experiments/pocket.toml` plays all recipes on the pocket world
+- `gasp experiment configs/experiments/pocket.toml --report` writes tables and plots of what is played so far
+- `gasp experiment --smoke` plays three recipes for two tiny iterations, and reports
 """
 RUNS: Final = Path("runs")
 SMOKE: Final = ExperimentPlan(
