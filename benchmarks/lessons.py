@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from events.facts.errors import BadInput
+from events.facts.log import find_run_started
 from events.facts.rollouts import pack_rollouts
 from events.facts.types import RunStarted
 from events.facts.values import Digest, Generation, Role, Sampling
@@ -181,7 +182,7 @@ def recorded_schedule(case: LengthCase, setting: Setting) -> UpdateSchedule:
     for _ in range(setting.groups):
         story.practice(passing=rng.randrange(1, GROUP), attempts=GROUP)
     story.finish()
-    start = next(iter(log.read("run", limit=1))).fact
+    start = find_run_started(log)
     assert isinstance(start, RunStarted)
     return UpdateSchedule(log, start)
 

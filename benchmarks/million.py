@@ -23,6 +23,7 @@ from events.cli.app import LOG_NAME, run_app
 from events.cli.output import progress
 from events.facts.errors import BadInput
 from events.facts.log import Log, ProgressCallback, ignore_progress
+from events.facts.streams import GOALPOSTS, RUN, episode_stream, evaluation_stream, policy_stream
 from events.facts.types import (
     AttemptsVerified,
     EpisodeFailed,
@@ -49,7 +50,7 @@ from events.facts.types import (
 from events.facts.values import Axis, Digest, OptimizerStep, Phase, Role, Seat, Task
 from events.stores import open_log
 
-GOALPOSTS, TEST, GUIDED, PRACTICE = 500, 100, 48, 16
+GOALPOST_COUNT, TEST, GUIDED, PRACTICE = 500, 100, 48, 16
 """Goalposts, questions of the test, and episodes of an iteration."""
 EVERY, EVERY_GOALPOST = 25, 5
 """Iterations between examinations, and which goalposts are examined."""
@@ -64,7 +65,7 @@ class LongRun:
         self._seed = seed
         self._consumed = 0
         rng = self._player.rng
-        self._goalposts = [synthetic_question(rng, random_steps(rng, rng.randint(3, 8))) for _ in range(GOALPOSTS)]
+        self._goalposts = [synthetic_question(rng, random_steps(rng, rng.randint(3, 8))) for _ in range(GOALPOST_COUNT)]
         self._test = [synthetic_question(rng, random_steps(rng, rng.randint(2, 5))) for _ in range(TEST)]
 
     def tell(self, events: int, say: ProgressCallback = ignore_progress) -> None:
@@ -72,32 +73,32 @@ class LongRun:
         config = {"recipe": "gasp", "seed": self._seed, "play": {"attempts": ATTEMPTS, "episodes": GUIDED + PRACTICE}}
         policies: dict[Role, Digest] = {"teacher": self._player.policy, "student": self._player.policy}
         versions = {"python": "3.11.7"}
-        self._player.say("run", [RunStarted(config=config, versions=versions, commit="unknown", policies=policies)])
+        self._player.say(RUN, [RunStarted(config=config, versions=versions, commit="unknown", policies=policies)])
         added = [
             GoalpostAdded(question=a.question.id, blob=self._player.blob(a.question), source="made up") for a in self._goalposts
         ]
-        self._player.say("goalposts", added)
+        self._player.say(GOALPOSTS, added)
         while self._player.log.head().position < events:
             if self._player.iteration % EVERY == 0:
                 self._examine("test", self._test)
                 self._examine("goalposts", self._goalposts[::EVERY_GOALPOST])
             self._play()
             say(min(self._player.log.head().position, events), events)
-        self._player.say("run", [RunFinished(iterations=self._player.iteration)])
+        self._player.say(RUN, [RunFinished(iterations=self._player.iteration)])
         self._player.land()
 
     def _play(self) -> None:
         self._player.iteration += 1
         policies: dict[Role, Digest] = {"teacher": self._player.policy, "student": self._player.policy}
         self._player.say(
-            "run", [IterationStarted(iteration=self._player.iteration, policies=policies, episodes=GUIDED + PRACTICE)]
+            RUN, [IterationStarted(iteration=self._player.iteration, policies=policies, episodes=GUIDED + PRACTICE)]
         )
         failed = 0
         for number in range(GUIDED + PRACTICE):
-            episode = EpisodeWriter(self._player, f"episode/{self._player.iteration:05}/{number:03}")
+            episode = EpisodeWriter(self._player, episode_stream(self._player.iteration, number))
             failed += episode.practise() if number >= GUIDED else episode.guided(self._player.rng.choice(self._goalposts))
         self._player.say(
-            "run", [IterationFinished(iteration=self._player.iteration, finished=GUIDED + PRACTICE - failed, failed=failed)]
+            RUN, [IterationFinished(iteration=self._player.iteration, finished=GUIDED + PRACTICE - failed, failed=failed)]
         )
         self._player.land()
         self._learn()
@@ -118,10 +119,10 @@ class LongRun:
             steps=tuple(self._step(phase) for phase in phases),
         )
         seconds = {"seconds": 20 + 5 * self._player.rng.random(), "tokens_per_second": 2500 + 500 * self._player.rng.random()}
-        self._player.log.append("policy/shared", [update], observed=seconds)
+        self._player.log.append(policy_stream("shared"), [update], observed=seconds)
         roles: tuple[Role, ...] = ("teacher", "student")
         self._player.say(
-            "run", [PolicyServed(role=role, policy=self._player.policy, difference=0.0, mean_difference=0.0) for role in roles]
+            RUN, [PolicyServed(role=role, policy=self._player.policy, difference=0.0, mean_difference=0.0) for role in roles]
         )
         self._consumed = until
 
@@ -139,7 +140,7 @@ class LongRun:
         )
 
     def _examine(self, name: str, questions: Sequence[SyntheticQuestion]) -> None:
-        stream = f"evaluation/{name}/{self._player.iteration:05}"
+        stream = evaluation_stream(name, self._player.iteration)
         facts: list[Fact] = []
         successes = {}
         for number, one in enumerate(questions):

@@ -20,6 +20,7 @@ from events.cli.app import locate_log, run_app
 from events.cli.output import progress
 from events.facts.hashing import data_of, hash_event, next_head
 from events.facts.log import Event, Head
+from events.facts.streams import episode_stream, is_episode, iteration_of
 from events.facts.values import BlobHash
 from events.stores import open_log
 from events.stores.memory import MemoryLog
@@ -86,9 +87,9 @@ class RepeatedLog:
 
     def _row(self, event: Event, data: str) -> Row:
         kind, schema, stream = event.fact.kind, event.fact.SCHEMA, event.stream
-        if stream.startswith("episode/"):
-            _, iteration, number = stream.split("/")
-            stream = f"episode/{int(iteration) + self._times * ITERATIONS:05}/{number}"
+        if is_episode(stream):
+            number = int(stream.rpartition("/")[2])
+            stream = episode_stream(iteration_of(stream) + self._times * ITERATIONS, number)
         end = self._ends.get(stream, EMPTY_STREAM)
         version = end.version + 1
         own = hash_event(end.hash, stream=stream, version=version, kind=kind, schema=schema, data=data, causation=None)

@@ -20,13 +20,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from events.facts.digests import SHORT
 from events.facts.log import Log
+from events.facts.streams import is_episode
 from events.facts.types import EvaluationFinished
 from events.facts.values import OptimizerStep, Seat
 from events.process.activity import LOG_INTERVAL_S, REPORT_INTERVAL_S, Activity, format_duration
 from events.projections.run_summary import IterationFigures, RunSummary, SeatFigures, fold
 from events.reports.learning import step_header, step_lines
-from events.reports.run_overview import SHORT, nearest_goalposts
+from events.reports.run_overview import nearest_goalposts
 from events.reports.training_warnings import LOGPROB_METRIC, diagnose
 from events.terminal.drawing import next_commands
 from events.text.logging import logger
@@ -56,7 +58,7 @@ class RunMonitor:
         """Take in what is new."""
         for event in self._log.read(after=self.summary.position):
             self.summary.apply(event)
-            if event.stream.startswith("episode/"):
+            if is_episode(event.stream):
                 episode = state.fold_episode(self._episodes.pop(event.stream, EpisodeState(stream=event.stream)), [event])
                 if not episode.ended:
                     self._episodes[event.stream] = episode

@@ -20,6 +20,8 @@ from rich.table import Table as RichTable
 
 from events.cli.app import run_app, typed_command
 from events.facts.errors import BadInput
+from events.facts.log import first_event
+from events.facts.streams import RUN
 from events.facts.types import RunResumed
 from events.process import shutdown
 from events.process.console import RaisingConsole, detachable_console
@@ -158,12 +160,12 @@ def play(folder: Path, config: Config | None, url: str | None, console: RaisingC
             check_servers(config, PolicyWeights(given.model, given.digest))
             log = create_run(folder, config, given, url)
     with closing(log), run_lock(folder):
-        finished = any(True for _ in log.read("run", kinds={"run_finished"}))
+        finished = first_event(log, RUN, "run_finished") is not None
         if not fresh and not finished:
             if not config.repeatable and _stopped_within_iteration(log):
                 told = "The servers make their own batches: what was lost is sampled again, and may come out differently."
                 console.print(told, style="dim", soft_wrap=True)
-            log.append("run", [RunResumed(position=log.head().position)])
+            log.append(RUN, [RunResumed(position=log.head().position)])
         logging.configure(file=folder / "run.log", run=folder.name)
         try:
             if not finished:
@@ -178,7 +180,7 @@ def play(folder: Path, config: Config | None, url: str | None, console: RaisingC
 
 def _stopped_within_iteration(log: Log) -> bool:
     """Whether the run was stopped within an iteration."""
-    kinds = [event.fact.kind for event in log.read("run", kinds={"iteration_started", "iteration_finished"})]
+    kinds = [event.fact.kind for event in log.read(RUN, kinds={"iteration_started", "iteration_finished"})]
     return kinds[-1:] == ["iteration_started"]
 
 

@@ -21,8 +21,10 @@ from rich.table import Table
 
 from events.cli.app import holds_log, open_run, run_app
 from events.cli.output import Printer, print_json, print_note, show_activity
+from events.facts.digests import NAME_DIGITS, SHORT, find_digest
 from events.facts.errors import BadInput
 from events.facts.log import Log
+from events.facts.streams import policy_evaluation_stream
 from events.facts.types import EvaluationFinished, PolicyProbed, PolicyUpdated
 from events.facts.values import Digest
 from events.process import shutdown
@@ -85,7 +87,7 @@ def main(
             settings = _settings(examinee.config.evaluate, temperature, attempts=attempts, questions=questions)
             wanted = _parse_ks(ks, settings.attempts)
             asked = question_set(examinee.config, name, examinee.weights)
-        print_note(f"examining {examinee.policy[:12]} on {asked.name}; everything is kept in {examinee.folder}")
+        print_note(f"examining {examinee.policy[:SHORT]} on {asked.name}; everything is kept in {examinee.folder}")
         sampled = examinee.config.seed if seed is None else seed
         try:
             stream, found = shutdown.run(evaluate(examinee, asked, settings, sampled, activity))
@@ -117,13 +119,11 @@ def _policy_of_run(folder: Path, policy: str) -> EvaluatedPolicy:
         if isinstance(event.fact, PolicyUpdated):
             learned[event.fact.digest] = event.fact.iteration
             newest = newest if event.fact.policy == "teacher" else event.fact.digest
-    fitting = [digest for digest in learned if digest.startswith(policy)] if policy else [newest]
-    if len(fitting) != 1:
-        raise BadInput(f"--policy {policy} fits {len(fitting)} policies of {folder}; give more digits of one of its digests.")
-    weights = folder / "weights" / fitting[0]
+    digest = find_digest(policy, learned, str(folder)) if policy else newest
+    weights = folder / "weights" / digest
     if not weights.is_dir():
-        raise BadInput(f"The weights {fitting[0]} are not in {weights.parent} any more; learn.keep says how many stay.")
-    return EvaluatedPolicy(log, folder, config, weights, fitting[0], learned[fitting[0]])
+        raise BadInput(f"The weights {digest} are not in {weights.parent} any more; learn.keep says how many stay.")
+    return EvaluatedPolicy(log, folder, config, weights, digest, learned[digest])
 
 
 def _policy_of_model(spec: str, file: Path | None, runs: Path) -> EvaluatedPolicy:
@@ -143,7 +143,7 @@ def _policy_of_model(spec: str, file: Path | None, runs: Path) -> EvaluatedPolic
         )
     config = configure(file, [f"model={json.dumps(spec)}"])
     given = inputs(config)
-    folder = runs / f"evaluation-{given.digest[:12]}"
+    folder = runs / f"evaluation-{given.digest[:NAME_DIGITS]}"
     log = open_run(str(folder)) if holds_log(folder) else create_run(folder, config, given, learns=False)
     return EvaluatedPolicy(log, folder, config, given.model, given.digest, 0)
 
@@ -222,7 +222,7 @@ async def evaluate(
     questions = asked.questions[: settings.questions]
     said = prompts(config)
     name = named(asked.name, questions, settings, said.digest)
-    stream = f"evaluation/{name}/{examinee.policy[:12]}-{seed}"
+    stream = policy_evaluation_stream(name, examinee.policy, seed)
     done = next((event.fact for event in log.read(stream, kinds=("evaluation_finished",))), None)
     if isinstance(done, EvaluationFinished):
         return stream, done
@@ -279,7 +279,7 @@ def result_report(found: EvaluationFinished, ks: Sequence[int], where: str) -> R
         table.add_row(f"pass@{k}", f"{row['value']:.3f}", f"{row['low']:.3f} – {row['high']:.3f}")
     solved = sum(map(bool, found.successes.values()))
     head = (
-        f"[bold]{markup(found.name)}[/]: policy {found.policy[:12]} after {found.iteration} iterations; {found.attempts}"
+        f"[bold]{markup(found.name)}[/]: policy {found.policy[:SHORT]} after {found.iteration} iterations; {found.attempts}"
         f" answers to each of {len(found.successes)} questions at temperature {found.sampling.temperature:g}, {solved} of them"
         " solved"
     )

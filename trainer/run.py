@@ -16,6 +16,7 @@ import typer
 
 from events.cli.app import run_app
 from events.facts.errors import BadInput
+from events.facts.log import find_run_started
 from events.process.activity import Activity
 from events.process.startup import die_with_parent
 from trainer.parallel.distributed import SINGLE_PROCESS, World
@@ -90,10 +91,9 @@ def main(
 
 
 def _describe(order: TrainingJob) -> None:
-    from trainer.data import replay
     from trainer.job.dry_run import describe_updates
 
-    start = replay.find_run_started(order.log)
+    start = find_run_started(order.log)
     for line in describe_updates(order.syllabus(start)) if start else ("the run has not started; nothing would be trained",):
         typer.echo(line)
 
@@ -130,17 +130,16 @@ def _lead(order: TrainingJob, world: World, *, follow: bool, parented: bool) -> 
 
 def _trainer(order: TrainingJob, world: World, activity: Activity, *, follow: bool) -> Trainer:
     """The trainer, once the run has started."""
-    from trainer.data import replay
     from trainer.learn.loss import offline
 
-    start = replay.find_run_started(order.log)
+    start = find_run_started(order.log)
     while start is None:
         if not follow:
             raise BadInput(
                 f"The run in {order.folder} has not started yet; start it with python -m graph.run, or wait with --follow"
             )
         time.sleep(POLL_S)
-        start = replay.find_run_started(order.log)
+        start = find_run_started(order.log)
     with activity.task("importing torch"):
         offline()
         import torch

@@ -16,9 +16,11 @@ from rich.table import Table
 
 from events.cli.app import holds_log, open_run
 from events.cli.output import AsJson, Printer, print_json
+from events.facts.digests import SHORT
 from events.facts.errors import BadInput, GaspError
+from events.facts.log import first_event
+from events.facts.streams import RUN
 from events.facts.types import RunStarted
-from events.reports.run_overview import SHORT
 from events.stores import is_url, runs_in_database
 from events.stores.raw import Store
 from events.text.safe_text import markup
@@ -58,8 +60,8 @@ def describe_run(name: str, opened: Callable[[], Store]) -> dict[str, Any]:
     try:
         with closing(opened()) as log:
             head, raw = log.head(), log.raw()
-            started = next(log.read("run", kinds=("run_started",), limit=1), None)
-            first, last = raw.row(1), raw.row(raw.position_before_last(1, "run", until=head.position) + 1)
+            started = first_event(log, RUN, "run_started")
+            first, last = raw.row(1), raw.row(raw.position_before_last(1, RUN, until=head.position) + 1)
     except GaspError as error:
         return {"name": name, "error": str(error)}
     return {

@@ -14,9 +14,9 @@ import typer
 
 from events.cli.app import open_run
 from events.cli.output import LARGEST, AsJson, LogName, Printer, print_json, print_note, progress
+from events.facts.digests import SHORT
 from events.index.location import open_index
 from events.index.rows import AppearanceEntry, AttemptsEntry, SearchHit
-from events.reports.run_overview import SHORT
 from events.text.safe_text import markup
 
 EXAMPLES = """\

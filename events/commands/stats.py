@@ -13,7 +13,7 @@ from rich.table import Table
 
 from events.cli.app import open_run
 from events.cli.output import AsJson, LogName, Printer, print_json
-from events.reports.run_overview import SHORT
+from events.facts.digests import SHORT
 from events.text.safe_text import markup
 
 

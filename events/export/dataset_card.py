@@ -13,8 +13,8 @@ from itertools import takewhile
 import pyarrow as pa
 
 from events.export.table_rows import TABLES
-from events.facts.log import Head, Log
-from events.facts.types import PolicyUpdated, RunStarted
+from events.facts.log import Head, Log, find_run_started
+from events.facts.types import PolicyUpdated
 from events.text.safe_text import printable
 
 _CARD = """\
@@ -87,8 +87,7 @@ def card(log: Log, head: Head, *, name: str, tables: Mapping[str, pa.Schema]) ->
 
 
 def _made(log: Log, head: Head) -> Iterator[str]:
-    started = next((event.fact for event in log.read("run", kinds=("run_started",), limit=1)), None)
-    if isinstance(started, RunStarted):
+    if (started := find_run_started(log)) is not None:
         config = started.config
         yield f"recipe {_code(config.get('recipe'))}, seed {_code(config.get('seed'))}, code {_code(started.commit)}"
         for role, digest in started.policies.items():

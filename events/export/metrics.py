@@ -16,7 +16,7 @@ from statistics import fmean, stdev
 from typing import Any, Final, NamedTuple, get_args
 
 from events.facts.errors import BadInput
-from events.facts.log import Event, Log
+from events.facts.log import Event, Log, find_run_started
 from events.facts.types import (
     EpisodeFinished,
     EvaluationFinished,
@@ -69,8 +69,8 @@ def run_curves(log: Log) -> RunCurves:
     if first is None:
         raise BadInput("the log is empty, so there is nothing to export; play first")
     settings: dict[str, bool | float | str] = {"log.position": position, "log.head": head}
-    for event in log.read("run", kinds=("run_started",), limit=1):
-        shown = event.fact.model_dump(mode="json", include={"config", "versions", "commit", "policies"})
+    if (started := find_run_started(log)) is not None:
+        shown = started.model_dump(mode="json", include={"config", "versions", "commit", "policies"})
         settings.update(_flat({**shown.pop("config"), **shown}))
     return RunCurves(first.time, settings, metric_points(takewhile(lambda event: event.position <= position, log.read())))
 

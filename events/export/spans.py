@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace import Event as Moment
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 
+from events.facts.digests import NAME_DIGITS
 from events.facts.log import Event, Log
 from events.facts.rollouts import unpack_rollouts
 from events.facts.types import (
@@ -130,7 +131,7 @@ class _EpisodeTrace:
             "gen_ai.provider.name": "gasp",
             "gen_ai.agent.name": node,
             "gen_ai.request.model": self._model,
-            "gen_ai.response.model": f"{self._model}@{generation.policy[:12]}",
+            "gen_ai.response.model": f"{self._model}@{generation.policy[:NAME_DIGITS]}",
             "gen_ai.request.choice.count": generation.count,
             "gen_ai.request.seed": generation.seed,
             "gen_ai.request.temperature": sampling.temperature,

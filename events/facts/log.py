@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, Protocol
 
 from pydantic import Field
 
-from events.facts.types import AnyFact, Fact
+from events.facts.streams import RUN
+from events.facts.types import AnyFact, Fact, RunStarted
 from events.facts.values import BlobHash, Value
 
 
@@ -149,6 +150,12 @@ class ReadableLog(Protocol):
 def first_event(log: ReadableLog, stream: str, kind: str | None = None) -> Event | None:
     """The first event of a stream, of one kind if asked; None if there is none."""
     return next(log.read(stream, kinds=None if kind is None else (kind,), limit=1), None)
+
+
+def find_run_started(log: ReadableLog) -> RunStarted | None:
+    """The run's first fact; None where no run has begun."""
+    event = first_event(log, RUN, "run_started")
+    return event.fact if event is not None and isinstance(event.fact, RunStarted) else None
 
 
 class Log(ReadableLog, Protocol):

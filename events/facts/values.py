@@ -134,7 +134,12 @@ class Question(Value):
     @property
     def id(self) -> QuestionId:
         """Content id: the first 16 hex digits of the blob hash."""
-        return QuestionId(hashlib.sha256(canonical(self)).hexdigest()[:16])
+        return id_of_blob(BlobHash(hashlib.sha256(canonical(self)).hexdigest()))
+
+
+def id_of_blob(blob: BlobHash) -> QuestionId:
+    """The id of the question in a blob: the first 16 hex digits of its hash."""
+    return QuestionId(blob[:16])
 
 
 class Sampling(Value):

@@ -15,8 +15,9 @@ from itertools import takewhile
 from typing import Any, Literal, NamedTuple
 
 from events.facts.errors import BadInput, LogCorrupt
-from events.facts.log import Event, ReadableLog
+from events.facts.log import Event, ReadableLog, find_run_started
 from events.facts.rollouts import unpack_rollouts
+from events.facts.streams import GOALPOSTS, policy_stream
 from events.facts.types import (
     AttemptsMade,
     AttemptsVerified,
@@ -162,7 +163,7 @@ def completion_detail(log: ReadableLog, where: str, stream: str, version: int, i
     generation = made.fact.generation
     if not 0 <= index < generation.count:
         raise BadInput(f"there is no attempt {index} at {stream}:{version}; they are counted from 0 to {generation.count - 1}")
-    start = _run_started(log)
+    start = find_run_started(log)
     question = _question(log, events, made.fact)
     verified = next((event for event in events if isinstance(event.fact, AttemptsVerified) and event.fact.of == version), None)
     rewarded = next((event for event in events if isinstance(event.fact, RewardGiven) and event.fact.of == version), None)
@@ -196,11 +197,6 @@ def _position(event: Event | None) -> int | None:
     return None if event is None else event.position
 
 
-def _run_started(log: ReadableLog) -> RunStarted | None:
-    first = next(iter(log.read(kinds=("run_started",), limit=1)), None)
-    return first.fact if first is not None and isinstance(first.fact, RunStarted) else None
-
-
 def _question(log: ReadableLog, events: Sequence[Event], fact: QuestionProposed | AttemptsMade) -> Question | None:
     """The question that was asked, from where the stream, or the list of goalposts, names its blob."""
     wanted = fact.parent if isinstance(fact, QuestionProposed) else fact.question
@@ -211,7 +207,7 @@ def _question(log: ReadableLog, events: Sequence[Event], fact: QuestionProposed 
             case ReferencesDrawn(references=references):
                 for blob in (blob for blob in references if blob.startswith(wanted)):
                     return Question.model_validate_json(log.get(blob))
-    for event in log.read("goalposts", kinds=("goalpost_added",)):
+    for event in log.read(GOALPOSTS, kinds=("goalpost_added",)):
         if isinstance(event.fact, GoalpostAdded) and event.fact.question == wanted:
             return Question.model_validate_json(log.get(event.fact.blob))
     return None
@@ -317,7 +313,7 @@ def advantages_of(log: ReadableLog, start: RunStarted | None, rewarded: Event) -
 
 def _consuming_updates(log: ReadableLog, position: int, role: Role) -> Iterator[Digest]:
     for policy in ("shared", role):
-        for event in log.read(f"policy/{policy}", kinds=("policy_updated",)):
+        for event in log.read(policy_stream(policy), kinds=("policy_updated",)):
             fact = event.fact
             if isinstance(fact, PolicyUpdated) and covers(fact, position, role):
                 yield fact.digest

@@ -9,10 +9,10 @@ import re
 from collections import Counter
 from typing import Any
 
+from events.facts.digests import SHORT
 from events.facts.log import Event
 from events.facts.types import Fact
 from events.facts.values import Generation, Verdict
-from events.reports.run_overview import SHORT
 from events.text.safe_text import markup
 
 MAX_TEXT = 60

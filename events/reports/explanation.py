@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from events.facts.streams import is_evaluation
 from events.index.rows import AppearanceEntry, GapEntry, GoalpostEntry
 from events.reports.run_overview import plural
 
@@ -50,7 +51,7 @@ def _unsolved(gaps: Sequence[GapEntry]) -> str:
 
 
 def _where(gap: GapEntry) -> str:
-    if gap.stream.startswith("evaluation/"):
+    if is_evaluation(gap.stream):
         return f"in the examination after iteration {gap.iteration}" if gap.iteration else "before anything was learned"
     return f"in iteration {gap.iteration}"
 

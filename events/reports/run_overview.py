@@ -14,14 +14,13 @@ from typing import Any, TypeVar
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from events.facts.digests import SHORT
 from events.facts.types import EvaluationFinished, PolicyUpdated
 from events.facts.values import QuestionId, Seat
 from events.projections.run_summary import IterationFigures, RunSummary, SeatFigures
 from events.reports.training_warnings import diagnose
 from events.text.safe_text import markup
 
-SHORT = 8
-"""Hex digits of an id that are shown."""
 _LEFT = {"seat", "rejected", "set", "goalpost", "source", "solved", "policy", "first weights", "last weights"}
 """Columns of words."""
 _BROKEN = {"rejected", "source", "pass@k"}

@@ -14,12 +14,12 @@ from pydantic import TypeAdapter
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from events.facts.digests import SHORT
 from events.facts.errors import BadInput
 from events.facts.values import QuestionId
 from events.index.reader import Index
 from events.projections.answer_detail import CompletionDetail
 from events.pure.test_outcomes import judged_tests
-from events.reports.run_overview import SHORT
 from events.terminal.drawing import diff_text, heading, indented, next_commands, plain_text, program_text, table
 from events.terminal.question import test_case_cells
 from events.text.safe_text import clean, one_line

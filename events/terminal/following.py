@@ -18,8 +18,10 @@ from rich.live import Live
 from rich.text import Text
 
 from events.cli.output import print_json
+from events.facts.digests import SHORT
 from events.facts.follow import follow
-from events.facts.log import Event, ReadableLog
+from events.facts.log import Event, ReadableLog, first_event
+from events.facts.streams import RUN
 from events.facts.types import (
     AttemptsMade,
     AttemptsVerified,
@@ -36,7 +38,7 @@ from events.facts.values import QuestionId
 from events.process.console import RaisingConsole
 from events.projections.goalpost_history import episode_history
 from events.projections.run_summary import RunSummary
-from events.reports.run_overview import SHORT, count_text, number, overview_json
+from events.reports.run_overview import count_text, number, overview_json
 from events.terminal import run as runs
 from events.terminal.drawing import print_drawn
 from events.terminal.goalpost import episode_branch, read_question
@@ -114,7 +116,8 @@ def follow_goalpost(log: ReadableLog, asked: QuestionId, *, after: int, diff: bo
     for event in _while_it_plays(log, after, kinds):
         match event.fact:
             case EpisodeFinished() | EpisodeFailed():
-                started = next(iter(log.read(event.stream, limit=1))).fact
+                first = first_event(log, event.stream)
+                started = None if first is None else first.fact
                 if isinstance(started, EpisodeStarted) and (started.question, started.purpose) == (asked, "guided"):
                     told = episode_history(log, event.stream)
                     branch = episode_branch(told, read_question(log, started.blob), log, diff=diff)
@@ -162,7 +165,7 @@ def follow_question(
 
 def _while_it_plays(log: ReadableLog, after: int, kinds: tuple[str, ...]) -> Iterator[Event]:
     ends = "run_finished", "run_resumed"
-    last = [event.fact.kind for event in log.read("run", kinds=ends) if event.position <= after][-1:]
+    last = [event.fact.kind for event in log.read(RUN, kinds=ends) if event.position <= after][-1:]
     for event in follow(log, after=after, kinds=(*kinds, *ends), stop=lambda: last == ["run_finished"]):
         if event.fact.kind in ends:
             last[:] = [event.fact.kind]

@@ -12,8 +12,10 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 from rich.tree import Tree
 
+from events.facts.digests import SHORT
 from events.facts.errors import LogCorrupt
 from events.facts.log import ReadableLog
+from events.facts.streams import is_evaluation
 from events.facts.values import BlobHash, Question, QuestionId, Seat
 from events.index.reader import Index
 from events.index.rows import GapEntry, GoalpostEntry
@@ -27,7 +29,7 @@ from events.projections.goalpost_history import (
     statement_doubt,
 )
 from events.reports.explanation import why
-from events.reports.run_overview import SHORT, count_text, share
+from events.reports.run_overview import count_text, share
 from events.terminal.drawing import diff_text, heading, indented, next_commands, plain_text, program_text
 from events.text.safe_text import clean, one_line
 
@@ -119,7 +121,7 @@ def _measures(gaps: list[GapEntry]) -> Text:
     shown = gaps[-MEASURES:]
     line = Text(f"… {len(gaps) - len(shown)} earlier … " if len(shown) < len(gaps) else "")
     for place, gap in enumerate(shown):
-        kind = "after" if gap.stream.startswith("evaluation/") else "in"
+        kind = "after" if is_evaluation(gap.stream) else "in"
         line.append(" → " if place else "")
         line.append(f"{gap.gap:.2f}", "bold green" if gap.successes else "bold")
         line.append(f" {kind} {gap.iteration}", "dim")

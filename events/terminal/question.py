@@ -14,13 +14,14 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from events.facts.digests import SHORT
 from events.facts.errors import BadInput
 from events.facts.log import ReadableLog
 from events.facts.values import IOPair, Question, QuestionId
 from events.index.reader import Index
 from events.index.rows import AppearanceEntry, AttemptsEntry
 from events.projections.goalpost_history import statement_doubt
-from events.reports.run_overview import SHORT, count_text, number
+from events.reports.run_overview import count_text, number
 from events.terminal.drawing import diff_text, heading, indented, next_commands, plain_text, program_text, table
 from events.terminal.goalpost import read_question
 from events.text.safe_text import clean, one_line

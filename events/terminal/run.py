@@ -10,11 +10,12 @@ from rich.console import Group, RenderableType
 
 from events.cli.app import run_name
 from events.cli.output import progress
+from events.facts.digests import SHORT
 from events.facts.log import ReadableLog
 from events.index.location import index_path
 from events.projections.run_summary import RunSummary
 from events.projections.snapshots import Snapshot
-from events.reports.run_overview import SHORT, nearest_goalposts, overview, solved_goalposts
+from events.reports.run_overview import nearest_goalposts, overview, solved_goalposts
 from events.terminal.drawing import next_commands
 from events.text.safe_text import clean
 

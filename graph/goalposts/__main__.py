@@ -20,9 +20,10 @@ from rich.table import Table
 
 from events.cli.app import holds_log, open_run, run_app
 from events.cli.output import Printer, print_note, progress
+from events.facts.digests import NAME_DIGITS, SHORT
 from events.facts.errors import BadInput
-from events.facts.log import Log
-from events.facts.types import RunFinished
+from events.facts.log import Log, first_event
+from events.facts.streams import RUN
 from events.process import shutdown
 from events.process.console import detachable_console
 from events.text.safe_text import markup
@@ -160,7 +161,7 @@ def _opened(job: _Job, given: RunInputs) -> tuple[Path, Log]:
 
     # Everything that an answer depends on, and who is asked first.
     decides = [job.config.model_dump_json(), given.digest, json.dumps(given.digests(), sort_keys=True)]
-    folder = job.runs / f"goalposts-{hashlib.sha256(chr(0).join(decides).encode()).hexdigest()[:12]}"
+    folder = job.runs / f"goalposts-{hashlib.sha256(chr(0).join(decides).encode()).hexdigest()[:NAME_DIGITS]}"
     return folder, open_run(str(folder)) if holds_log(folder) else create_run(folder, job.config, given, learns=False)
 
 
@@ -184,7 +185,7 @@ def _further(job: _Job, folder: Path, filtering: GoalpostFilter) -> Path:
 
 def _is_finished(run: Path) -> bool:
     with closing(open_run(str(run))) as log:
-        return any(isinstance(event.fact, RunFinished) for event in log.read("run", kinds=("run_finished",)))
+        return first_event(log, RUN, "run_finished") is not None
 
 
 def _write(job: _Job, given: RunInputs, filtering: GoalpostFilter) -> None:
@@ -226,14 +227,14 @@ def _write(job: _Job, given: RunInputs, filtering: GoalpostFilter) -> None:
 
 
 def _called(one: PolicyResult) -> str:
-    return f"{one.who}, {one.policy[:12]} after {one.iteration} iterations"
+    return f"{one.who}, {one.policy[:SHORT]} after {one.iteration} iterations"
 
 
 def _table(asked: Sequence[PolicyResult]) -> Table:
     table = Table("who", "policy", "iterations", "asked", "dropped", "left", box=None, pad_edge=False, header_style="bold")
     for one in asked:
         left = str(one.asked - one.dropped)
-        table.add_row(markup(one.who), one.policy[:12], str(one.iteration), str(one.asked), str(one.dropped), left)
+        table.add_row(markup(one.who), one.policy[:SHORT], str(one.iteration), str(one.asked), str(one.dropped), left)
     return table
 
 

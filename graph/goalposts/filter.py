@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from events.cli.output import print_note, show_activity
-from events.facts.log import Event, Log
+from events.facts.digests import SHORT
+from events.facts.log import Event, Log, first_event
+from events.facts.streams import policy_evaluation_stream
 from events.facts.types import EvaluationFinished
 from events.facts.values import JudgingRules, Question, QuestionId
 from events.process.activity import Activity
@@ -75,10 +77,10 @@ class GoalpostFilter:
         count, streams = len(self.left), []
         for settings in _evaluation_rounds(self.config.evaluate):
             name = named(self.name, self.left, settings, seat.prompts.digest)
-            stream = f"evaluation/{name}/{checkpoint.policy[:12]}-{self.config.seed}"
+            stream = policy_evaluation_stream(name, checkpoint.policy, self.config.seed)
             event = self._finished(stream)
             if event is None:
-                what = f"{seat.who.who}, {checkpoint.policy[:12]}"
+                what = f"{seat.who.who}, {checkpoint.policy[:SHORT]}"
                 with seat.activity.task(what), show_activity(seat.activity):
                     examines = await seat.examiner(checkpoint, settings)
                     await examines.evaluate_in(stream, name, self.left, checkpoint.iteration)
@@ -100,7 +102,7 @@ class GoalpostFilter:
         )
 
     def _finished(self, stream: str) -> Event | None:
-        return next(self.log.read(stream, kinds=("evaluation_finished",)), None)
+        return first_event(self.log, stream, "evaluation_finished")
 
 
 class _PolicyServer:

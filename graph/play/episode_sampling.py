@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from events.facts.log import Log
+from events.facts.streams import episode_stream, iteration_of
 from events.facts.types import EpisodeStarted
-from events.facts.values import BlobHash, Question, QuestionId
+from events.facts.values import BlobHash, Question, id_of_blob
 from events.projections.run_summary import AcceptedQuestions, fold
 from graph.recipes.recipe import EpisodePlan
 from graph.settings.config import Config
@@ -58,7 +59,7 @@ def openings(log: Log, config: Config, course: EpisodePlan, pools: QuestionPools
                 axis=drawn.choice(course.axes),
                 seed=derive_seed(config.seed, "episode", iteration, number),
             )
-            yield SampledEpisode(_stream(iteration, number), fact)
+            yield SampledEpisode(episode_stream(iteration, number), fact)
             number += 1
     if course.references:
         yield from _unguided(log, config, course, pools.seeds, iteration, number)
@@ -68,7 +69,7 @@ def _unguided(
     log: Log, config: Config, course: EpisodePlan, seeds: Sequence[Question], iteration: int, first: int
 ) -> Iterator[SampledEpisode]:
     """Episodes with references, drawn uniformly from seeds and open questions that earlier iterations accepted."""
-    accepted = (event for event in log.read(kinds={"question_accepted"}) if _iteration(event.stream) < iteration)
+    accepted = (event for event in log.read(kinds={"question_accepted"}) if iteration_of(event.stream) < iteration)
     buffer: list[Question | BlobHash] = [*seeds, *fold(AcceptedQuestions(), accepted).open]
     drawn = rng(config.seed, "unguided", iteration)
     for number in range(first, first + config.play.episodes):
@@ -77,17 +78,9 @@ def _unguided(
         fact = EpisodeStarted(
             iteration=iteration,
             purpose="unguided",
-            question=QuestionId(blobs[0][:16]),
+            question=id_of_blob(blobs[0]),
             blob=blobs[0],
             axis=drawn.choice(course.axes),
             seed=derive_seed(config.seed, "episode", iteration, number),
         )
-        yield SampledEpisode(_stream(iteration, number), fact, blobs)
-
-
-def _iteration(stream: str) -> int:
-    return int(stream.split("/")[1])
-
-
-def _stream(iteration: int, number: int) -> str:
-    return f"episode/{iteration:05}/{number:03}"
+        yield SampledEpisode(episode_stream(iteration, number), fact, blobs)

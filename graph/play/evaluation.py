@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from events.facts.log import Log
+from events.facts.streams import evaluation_stream
 from events.facts.types import AttemptsMade, AttemptsVerified, EvaluationFinished
 from events.facts.values import Generation, Question, QuestionId, canonical
 from events.pure.estimators import pass_at_k
@@ -74,7 +75,7 @@ class Evaluator:
 
     async def examine(self, name: str, questions: Sequence[Question], iteration: int) -> EvaluationFinished:
         """Append one evaluation of a run; does nothing if the log has it, goes on where it was broken off."""
-        return await self.evaluate_in(f"evaluation/{name}/{iteration:05}", name, questions, iteration)
+        return await self.evaluate_in(evaluation_stream(name, iteration), name, questions, iteration)
 
     async def evaluate_in(self, stream: str, name: str, questions: Sequence[Question], iteration: int) -> EvaluationFinished:
         """The same in a stream of its own."""

@@ -15,8 +15,10 @@ from pathlib import Path
 
 from structlog.contextvars import bound_contextvars
 
+from events.facts.digests import SHORT
 from events.facts.errors import GaspError, LogError, ModelError, SandboxError
 from events.facts.log import Log
+from events.facts.streams import RUN, policy_stream
 from events.facts.types import (
     EpisodeFailed,
     EpisodeFinished,
@@ -81,7 +83,7 @@ class Play:
         Raises:
             GaspError: infrastructure failed; the run can be resumed.
         """
-        played = sum(1 for _ in self.log.read("run", kinds={"iteration_finished"}))
+        played = sum(1 for _ in self.log.read(RUN, kinds={"iteration_finished"}))
         for iteration in itertools.count(played + 1):
             learned = max(0, iteration - 1 - self.config.learn.staleness)
             with bound_contextvars(iteration=learned):
@@ -92,7 +94,7 @@ class Play:
                 played = iteration
             elif learned == played:
                 break
-        self.log.append("run", [RunFinished(iterations=played)])
+        self.log.append(RUN, [RunFinished(iterations=played)])
 
     def _samples(self, iteration: int) -> int:
         """Completions of the student up to the end of an iteration that was played."""
@@ -114,7 +116,7 @@ class Play:
         return found
 
     def _updates(self, policy: str) -> dict[int, Digest]:
-        events = self.log.read(f"policy/{policy}")
+        events = self.log.read(policy_stream(policy))
         return {event.fact.iteration: event.fact.digest for event in events if isinstance(event.fact, PolicyUpdated)}
 
     async def _take_up(self, iteration: int) -> None:
@@ -129,12 +131,12 @@ class Play:
 
     async def _iterate(self, iteration: int) -> None:
         openings = list(self._openings(iteration))
-        said = list(self.log.read("run", kinds={"iteration_started", "iteration_finished"}))
+        said = list(self.log.read(RUN, kinds={"iteration_started", "iteration_finished"}))
         facts = [event.fact for event in said]
         begun = any(isinstance(fact, IterationStarted) and fact.iteration == iteration for fact in facts)
         if not begun:
             started = IterationStarted(iteration=iteration, policies=self.policies, episodes=len(openings))
-            self.log.append("run", [started])
+            self.log.append(RUN, [started])
         if not any(isinstance(fact, IterationFinished) and fact.iteration == iteration for fact in facts):
             began = time.monotonic()
             past = self._past(openings) if begun else []
@@ -167,7 +169,7 @@ class Play:
             ends = [event.fact for event in self.log.read(opening.stream, kinds={"episode_failed"})]
             failed.setdefault(opening.fact.purpose, []).extend(fact for fact in ends if isinstance(fact, EpisodeFailed))
         count = sum(map(len, failed.values()))
-        self.log.append("run", [IterationFinished(iteration=iteration, finished=len(openings) - count, failed=count)])
+        self.log.append(RUN, [IterationFinished(iteration=iteration, finished=len(openings) - count, failed=count)])
         for purpose, broken in failed.items():
             if len(broken) == sum(opening.fact.purpose == purpose for opening in openings):
                 raise GaspError(
@@ -217,19 +219,19 @@ class Play:
     async def _deliver(self, policy: str, probe: PolicyProbed) -> None:
         model, digest = self.models[policy], probe.digest
         began = time.monotonic()
-        with self.pace.activity.task(f"delivering the weights {digest[:8]}"):
+        with self.pace.activity.task(f"delivering the weights {digest[:SHORT]}"):
             if model.policy != digest:
                 await model.load_weights(self.folder / "weights" / digest, digest)
             far = await self.proofs.prove(policy, model, probe)
         logger().info(
             "weights_served", policy=policy, digest=digest, seconds=seconds_since(began), difference=far.largest, mean=far.mean
         )
-        served = [event.fact for event in self.log.read("run", kinds={"policy_served"})]
+        served = [event.fact for event in self.log.read(RUN, kinds={"policy_served"})]
         last = {fact.role: fact.policy for fact in served if isinstance(fact, PolicyServed)}
         numbers = {"difference": round(far.largest, 6), "mean_difference": round(far.mean, 6)}
         facts = [PolicyServed(role=role, policy=digest, **numbers) for role in self._seats[policy] if last.get(role) != digest]
         if facts:
-            self.log.append("run", facts)
+            self.log.append(RUN, facts)
 
     async def _examine(self, iteration: int) -> None:
         """Examine the student at the start, at the end, and as often between as is set."""

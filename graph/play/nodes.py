@@ -143,7 +143,9 @@ async def verifier(state: PlayState, runtime: Runtime[NodeContext]) -> list[Fact
 
 
 async def _examined(table: NodeContext, episode: EpisodeState, version: int) -> list[Fact]:
-    (proposed,) = (event.fact for event in table.log.read(episode.stream) if event.version == version)
+    event = table.log.event(episode.stream, version)
+    assert event is not None
+    proposed = event.fact
     assert isinstance(proposed, QuestionProposed)
     seat = proposed.seat
     (text,) = texts(table.log, proposed.generation)
@@ -176,7 +178,9 @@ async def _examined(table: NodeContext, episode: EpisodeState, version: int) -> 
 
 async def _judged(table: NodeContext, episode: EpisodeState, pending: PendingAttempts) -> list[Fact]:
     question = get_question(table.log, pending.question)
-    (made,) = (event.fact for event in table.log.read(episode.stream) if event.version == pending.version)
+    event = table.log.event(episode.stream, pending.version)
+    assert event is not None
+    made = event.fact
     assert isinstance(made, AttemptsMade)
     judged = await table.verifier.judge(question, pending.task, pending.pair, texts(table.log, made.generation))
     verdicts = judged.verdicts

@@ -17,8 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 
+from events.facts.digests import SHORT
 from events.facts.errors import TrainerError
 from events.facts.log import Log
+from events.facts.streams import policy_stream
 from events.facts.types import Fact, PolicyProbed, PolicyUpdated
 from events.facts.values import Digest
 from events.process.activity import Activity, format_duration
@@ -111,7 +113,9 @@ class TrainerProcess:
         Raises:
             TrainerError: the trainer ended without having probed them.
         """
-        return await self._told(policy, PolicyProbed, lambda fact: fact.digest == digest, f"probed the weights {digest[:12]}")
+        return await self._told(
+            policy, PolicyProbed, lambda fact: fact.digest == digest, f"probed the weights {digest[:SHORT]}"
+        )
 
     async def _told(self, policy: str, kind: type[FactT], wanted: Callable[[FactT], bool], what: str) -> FactT:
         with self._activity.task("waiting for the trainer", note=lambda: last_progress(self._folder)):
@@ -121,7 +125,7 @@ class TrainerProcess:
         warned = time.monotonic()
         while True:
             alive = self._alive
-            for event in self._log.read(f"policy/{policy}"):
+            for event in self._log.read(policy_stream(policy)):
                 if isinstance(event.fact, kind) and wanted(event.fact):
                     return event.fact
             if not alive:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Final
 
+from events.facts.digests import SHORT
 from events.facts.errors import ModelError
 from events.facts.types import PolicyProbed
 from events.facts.values import Digest
@@ -62,7 +63,7 @@ class WeightSyncChecker:
             ModelError: it says something else, or just what it said of the weights before.
         """
         said = await model.logprobs_of(probe.tokens)
-        who = f"The model that was given the weights {probe.digest[:12]} of the policy {policy}"
+        who = f"The model that was given the weights {probe.digest[:SHORT]} of the policy {policy}"
         if len(said) != len(probe.logprobs):
             raise ModelError(f"{who} tells {len(said)} logprobs of {len(probe.tokens)} tokens; restart its server")
         found = logprob_difference(said, probe.logprobs)
@@ -81,7 +82,7 @@ class WeightSyncChecker:
             and logprob_difference(before[0].logprobs, probe.logprobs).largest > CHANGED_LIMIT
         ):
             raise ModelError(
-                f"{who} still serves {before[0].digest[:12]}: of the trainer's probe it says, bit for bit, what it said before"
+                f"{who} still serves {before[0].digest[:SHORT]}: the probe's logprobs are, bit for bit, what they were before"
                 " they were delivered; restart its server, then go on with --resume"
             )
         self._last[policy] = probe, said

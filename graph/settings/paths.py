@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from events.facts.log import Log
+from events.facts.log import Log, first_event
+from events.facts.streams import RUN
 from graph.settings.config import Config
 
 OBSERVED_DIRECTORY: Final = "directory"
@@ -23,7 +24,7 @@ def working_directory() -> dict[str, str]:
 
 def with_absolute_paths(config: Config, log: Log) -> Config:
     """The settings of a run with the files that they name as absolute paths, as far as they are still there."""
-    first = next(iter(log.read("run", limit=1)), None)
+    first = first_event(log, RUN)
     directory = None if first is None else first.observed.get(OBSERVED_DIRECTORY)
     if directory is None:
         return config

@@ -11,7 +11,8 @@ from typing import Literal
 
 from events.cli.output import print_note
 from events.facts.errors import BadInput
-from events.facts.log import Log
+from events.facts.log import Log, find_run_started
+from events.facts.streams import GOALPOSTS, RUN
 from events.facts.types import GoalpostAdded, PolicyServed, RunStarted
 from events.facts.values import Digest, JudgingRules, Question, QuestionId
 from events.facts.weights import weights_digest
@@ -50,9 +51,8 @@ def run_started(log: Log) -> RunStarted:
     Raises:
         BadInput: the log holds no run.
     """
-    for event in log.read("run", limit=1):
-        if isinstance(event.fact, RunStarted):
-            return event.fact
+    if (started := find_run_started(log)) is not None:
+        return started
     raise BadInput("The log holds no run: its first event is missing; the run never started, so start a new one.")
 
 
@@ -174,9 +174,9 @@ def sandbox(config: Config, run: str) -> Runner:
 
 def record_goalposts(log: Log, goalposts: QuestionSet) -> None:
     """Add the goalposts to a log that has none yet."""
-    if log.version("goalposts") == 0:
+    if log.version(GOALPOSTS) == 0:
         facts = [GoalpostAdded(question=q.id, blob=put_question(log, q), source=goalposts.name) for q in goalposts.questions]
-        log.append("goalposts", facts, expected=0)
+        log.append(GOALPOSTS, facts, expected=0)
 
 
 def make_verifier(
@@ -232,7 +232,7 @@ def examiner(
 def last_served_weights(folder: Path, config: Config, log: Log) -> dict[str, PolicyWeights]:
     """The weights of each policy that the log says were served last, or that the run starts with."""
     policies = dict(run_started(log).policies)
-    for event in log.read("run", kinds=("policy_served",)):
+    for event in log.read(RUN, kinds=("policy_served",)):
         if isinstance(event.fact, PolicyServed):
             policies[event.fact.role] = event.fact.policy
     return {name: PolicyWeights(folder / "weights" / policies[role], policies[role]) for role, name in config.policy_of.items()}

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from events.cli.app import LOG_NAME, URL_NAME, holds_log, open_run
 from events.facts.errors import BadInput
 from events.facts.log import Log
+from events.facts.streams import RUN
 from events.facts.types import RunStarted
 from events.facts.weights import optimizer_digest
 from events.stores import open_log
@@ -108,7 +109,7 @@ def _start(where: Path | str, config: Config, given: RunInputs) -> None:
     with closing(open_log(where, create=True)) as log:
         if log.head().position:
             raise BadInput("The database holds a run of this name; choose another --name, or another `run=` in the URL.")
-        log.append("run", [fact], expected=0, observed=working_directory())
+        log.append(RUN, [fact], expected=0, observed=working_directory())
 
 
 def reopen_run(folder: Path) -> tuple[Log, Config, RunInputs]:

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from events.facts.digests import NAME_DIGITS
 from events.facts.errors import BadInput
 from events.facts.values import Digest
 from events.facts.weights import adapter_base
@@ -154,7 +155,7 @@ def _serving(config: Config, weights: PolicyWeights, logs: Path) -> ServingConfi
     serve = config.serve
     return ServingConfig(
         weights=weights.folder,
-        name=weights.digest[:12],
+        name=weights.digest[:NAME_DIGITS],
         logs=logs,
         replicas=serve.replicas,
         tensor_parallel=serve.tensor_parallel,

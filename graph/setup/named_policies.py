@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from events.cli.app import holds_log, open_run
+from events.facts.digests import find_digest
 from events.facts.errors import BadInput
 from events.facts.types import PolicyProbed, PolicyUpdated
 from events.facts.values import Digest
@@ -99,12 +100,10 @@ def run_policies(folder: Path, config: Config, digest: str = "") -> NamedPolicie
             elif isinstance(event.fact, PolicyProbed):
                 probes[event.fact.digest] = event.fact
     own = config.model_copy(update={"learn": settings(folder, first).learn})
-    found = [
-        Checkpoint(folder / "weights" / policy, policy, iteration, probes.get(policy))
-        for policy, iteration in learned.items()
-        if policy.startswith(digest) and (folder / "weights" / policy).is_dir()
-    ]
-    if not found or (digest and len(found) > 1):
-        which = f"whose digest starts with {digest}" if digest else "of its student"
-        raise BadInput(f"{folder} holds {len(found)} weights {which}; learn.keep and learn.keep_every say which are kept.")
+    kept = [policy for policy in learned if (folder / "weights" / policy).is_dir()]
+    if digest:
+        kept = [find_digest(digest, kept, f"the student that are kept in {folder}")]
+    if not kept:
+        raise BadInput(f"{folder} holds no weights of its student; learn.keep and learn.keep_every say which are kept.")
+    found = [Checkpoint(folder / "weights" / policy, policy, learned[policy], probes.get(policy)) for policy in kept]
     return NamedPolicies(folder.name + (f"@{digest}" if digest else ""), own, tuple(found))

@@ -14,9 +14,9 @@ import typer
 from rich.table import Table
 
 from events.cli.output import AsJson, Printer, print_json
+from events.facts.digests import SHORT
 from events.facts.errors import BadInput
 from events.facts.values import Axis, Question, Sampling
-from events.reports.run_overview import SHORT
 from events.text.safe_text import clean, markup, one_line
 from roles.model import GenerationRequest
 from roles.prompt import PROMPT_NAMES, Prompts, Rendered, shipped_sets

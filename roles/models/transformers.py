@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from events.facts.digests import SHORT
 from events.facts.errors import ModelError
 from events.facts.values import Digest, Sampling
 from events.facts.weights import adapter_base, weights_digest
@@ -136,7 +137,7 @@ class TransformersModel:
             over.set()
 
     def _load(self, path: Path, policy: Digest) -> None:
-        with self._activity.task(f"loading the weights {policy[:8]}"):
+        with self._activity.task(f"loading the weights {policy[:SHORT]}"):
             self._take_up(path, policy)
 
     def _take_up(self, path: Path, policy: Digest) -> None:
@@ -149,7 +150,9 @@ class TransformersModel:
 
         found = weights_digest(path)
         if found != policy:
-            raise ModelError(f"Weights in {path} are {found[:12]}, but {policy[:12]} was asked for; give the right folder")
+            raise ModelError(
+                f"Weights in {path} are {found[:SHORT]}, but {policy[:SHORT]} was asked for; give the right folder"
+            )
         torch.set_num_threads(self._threads)
         disable_progress_bar()
         base = adapter_base(path)
@@ -201,7 +204,7 @@ class TransformersModel:
                         break
                     self._sample(order[start : start + self._rows], task, over)
         except RuntimeError as error:
-            raise ModelError(f"Sampling with policy {self._policy[:12]} failed ({error}); see the cause above") from error
+            raise ModelError(f"Sampling with policy {self._policy[:SHORT]} failed ({error}); see the cause above") from error
         done = iter(rows)
         return [
             GenerationReply(self._policy, prompt, tuple(self._completion(next(done)) for _ in range(request.count)))

@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import BaseModel, Field, FiniteFloat, NonNegativeInt, ValidationError
 
+from events.facts.digests import SHORT
 from events.facts.errors import ModelError
 from events.facts.values import Digest
 from events.facts.weights import adapter_base, weights_digest
@@ -131,7 +132,9 @@ class VllmModel:
         """
         found, base = await asyncio.to_thread(lambda: (weights_digest(weights), adapter_base(weights)))
         if found != policy:
-            raise ModelError(f"Weights in {weights} are {found[:12]}, but {policy[:12]} was asked for; give the right folder")
+            raise ModelError(
+                f"Weights in {weights} are {found[:SHORT]}, but {policy[:SHORT]} was asked for; give the right folder"
+            )
         before = self._adapter
         if base is None:
             await self._replicas.load(weights, policy)
@@ -140,7 +143,7 @@ class VllmModel:
             holds = self._replicas.holds
             if base.name != holds:
                 raise ModelError(
-                    f"The adapter {policy[:12]} stands on {base.name[:12]}, but the servers hold {holds[:12]}; "
+                    f"The adapter {policy[:SHORT]} stands on {base.name[:SHORT]}, but the servers hold {holds[:SHORT]}; "
                     "start them with the adapter's base"
                 )
             self._adapter = f"{policy[:16]}-{self._mark}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.million import GOALPOSTS, LongRun, main
+from benchmarks.million import GOALPOST_COUNT, LongRun, main
 from benchmarks.player import ATTEMPTS
 from events.export.table_rows import TABLES
 from events.facts.errors import BadInput
@@ -70,7 +70,7 @@ def test_there_is_something_to_find_in_it(log: Log, tmp_path: Path) -> None:
             "kind:lift accepted:yes",
         ):
             assert index.search(query), query
-        assert index.goalposts()[1] == GOALPOSTS
+        assert index.goalposts()[1] == GOALPOST_COUNT
         assert {"near_duplicate", "special_cases_tests"} <= set(index.sign_counts())
 
 

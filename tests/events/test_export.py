@@ -25,7 +25,7 @@ from events.export.arrow import batches, schema
 from events.export.table_rows import TABLES
 from events.export.tables import AttemptRow
 from events.facts.errors import BadInput, LogCorrupt, LogError
-from events.facts.log import Log
+from events.facts.log import Log, find_run_started
 from events.facts.rollouts import pack_rollouts
 from events.facts.types import AttemptsMade, PolicyUpdated
 from events.maintenance import migrate
@@ -138,7 +138,7 @@ def test_a_dataset_speaks_as_trl_expects(run: Path, tmp_path: Path) -> None:
 def test_a_dataset_holds_bit_for_bit_what_the_trainer_learns_from(run: Path, tmp_path: Path) -> None:
     export(run, "--to", "huggingface", "--out", tmp_path / "set")
     with closing(open_log(run / "log.sqlite")) as log:
-        start, end = replay.find_run_started(log), replay.next_finished_iteration(log, 0)
+        start, end = find_run_started(log), replay.next_finished_iteration(log, 0)
         assert start is not None
         assert end is not None
         window = replay.iteration_rollouts(log, Cursor("shared", start.policies["student"], until=0, step=0, version=0), end)

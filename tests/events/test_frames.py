@@ -14,7 +14,7 @@ import pytest
 from events.export import frames
 from events.export.table_rows import TABLES, attempts
 from events.facts.errors import BadInput, LogCorrupt
-from events.facts.log import Log
+from events.facts.log import Log, find_run_started
 from events.facts.rollouts import unpack_rollouts
 from events.facts.types import AttemptsMade, AttemptsVerified, EpisodeFailed, IterationStarted, PolicyUpdated, QuestionProposed
 from events.facts.values import Generation
@@ -155,7 +155,7 @@ def test_gaps_are_measured_by_episodes_and_by_examinations_of_goalposts() -> Non
     tale.goalposts.append(question(1))
     tale.update().evaluate()
     assert frames.gaps(log).select("iteration", "gap", "best_share", "policy").rows() == [
-        (1, 0.9, 1.0, replay.find_run_started(log).policies["student"])
+        (1, 0.9, 1.0, find_run_started(log).policies["student"])
     ]
     log.append("goalposts", [event.fact.model_copy(update={"question": question(1).id}) for event in log.read("goalposts")])
     tale.evaluate("goalposts")

@@ -16,6 +16,7 @@ import pytest
 
 from events.cli.app import open_run
 from events.export import frames
+from events.facts.log import find_run_started
 from events.facts.types import AttemptsMade, AttemptsVerified, GapMeasured, PolicyServed, PolicyUpdated, QuestionProposed
 from events.projections.run_summary import RunSummary, fold
 from events.stores import open_log
@@ -134,7 +135,7 @@ def test_a_live_run_retrained_offline_gives_its_own_weights(whole, tmp_path):
 
 def test_rewards_given_anew_by_the_recipe_that_played_are_the_recorded_ones(whole):
     log, _ = whole
-    start = replay.find_run_started(log)
+    start = find_run_started(log)
     place = Cursor("shared", start.policies["student"], until=0, step=0, version=0)
     for event in log.read(kinds=("policy_updated",)):
         end = replay.next_finished_iteration(log, place.until)

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from events.facts.log import Event
+from events.facts.log import Event, find_run_started
 from events.facts.types import (
     AttemptsMade,
     EpisodeStarted,
@@ -29,7 +29,6 @@ from graph.setup.assemble import inputs, last_served_weights, record_goalposts, 
 from graph.setup.folder import create_run
 from graph.setup.model_source import open_models
 from roles.questions.load import load_questions
-from trainer.data import replay
 from trainer.job.update_schedule import UpdateSchedule
 from trainer.learn.loop import Trainer
 
@@ -53,7 +52,7 @@ class InstantTrainer:
     """The trainer, in this process."""
 
     def __init__(self, log, folder):
-        self._trainer = Trainer(log, folder, UpdateSchedule(log, replay.find_run_started(log)))
+        self._trainer = Trainer(log, folder, UpdateSchedule(log, find_run_started(log)))
         self._trainer.prepare()
         self._log = log
 

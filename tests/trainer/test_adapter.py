@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from events.facts.errors import ModelError, TrainerError
+from events.facts.log import find_run_started
 from events.facts.types import PolicyUpdated
 from events.facts.values import Digest, Sampling
 from events.facts.weights import adapter_base, weights_digest
@@ -17,7 +18,6 @@ from graph.settings.config import LoraSettings
 from roles.model import GenerationRequest
 from roles.models.transformers import TransformersModel
 from tests.support.tiny_model import TinyModelRun, load_model, logprobs, tiny_gpt2, tiny_weights
-from trainer.data import replay
 from trainer.job.update_schedule import UpdateSchedule
 from trainer.learn import checkpoint
 from trainer.learn.adapter import Adapter
@@ -51,7 +51,7 @@ def teach(tale: TinyModelRun) -> TinyModelRun:
 
 
 def trainer(tale: TinyModelRun, run: Path) -> Trainer:
-    start = replay.find_run_started(tale.log)
+    start = find_run_started(tale.log)
     assert start is not None
     return Trainer(tale.log, run, UpdateSchedule(tale.log, start))
 

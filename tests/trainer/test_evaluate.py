@@ -153,7 +153,7 @@ def test_ctrl_c_loses_little_and_nothing_is_sampled_twice(tmp_path):
         (("pocket", "-k", "many"), "no list of numbers"),
         (("pocket", "--attempts", "0"), "attempts"),
         (("pocket", "--set", "nothing.jsonl"), "no question set"),
-        (("base", "--policy", "0000"), "fits 0 policies"),
+        (("base", "--policy", "0000"), "No weights of .* have a digest that starts with .0000"),
         (("pocket", "--policy", "0000"), "for runs"),
         (("base", "--config", "my.toml"), "for models"),
     ],

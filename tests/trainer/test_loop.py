@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from events.facts.errors import Conflict, LogCorrupt, TrainerError
-from events.facts.log import Event, Log
+from events.facts.log import Event, Log, find_run_started
 from events.facts.types import EpisodeFailed, IterationStarted, PolicyProbed, PolicyServed, PolicyUpdated
 from events.facts.values import Digest
 from events.facts.weights import optimizer_digest, weights_digest
@@ -14,7 +14,6 @@ from events.process.activity import Activity
 from events.stores.memory import MemoryLog
 from graph.settings.config import LearnSettings
 from tests.support.tiny_model import TinyModelRun, load_model, logprobs, tiny_weights
-from trainer.data import replay
 from trainer.job.update_schedule import UpdateSchedule
 from trainer.learn import step
 from trainer.learn.loop import Trainer
@@ -44,7 +43,7 @@ def tell(made):
 
 
 def trainer(told: TinyModelRun, run: Path) -> Trainer:
-    start = replay.find_run_started(told.log)
+    start = find_run_started(told.log)
     assert start is not None
     return Trainer(told.log, run, UpdateSchedule(told.log, start))
 
@@ -66,7 +65,7 @@ def test_an_update_says_how_far_it_is_up_to_all_its_tokens(tell, run, monkeypatc
         return step.take_step(*lesson, progress=both)
 
     monkeypatch.setattr("trainer.learn.loop.take_step", watched)
-    start = replay.find_run_started(told.log)
+    start = find_run_started(told.log)
     [event] = Trainer(told.log, run, UpdateSchedule(told.log, start), activity=activity).catch_up()
     tokens = sum(taken.tokens for taken in fact(event).steps)
     assert heard[-1] == (tokens, tokens)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from events.cli.app import open_run
 from events.facts.errors import BadInput, ReplayDiverged
-from events.facts.log import Log
+from events.facts.log import Log, find_run_started
 from events.facts.types import PassRateMeasured, PolicyUpdated, RewardGiven, RunFinished
 from events.facts.values import Digest
 from events.stores.memory import MemoryLog
@@ -23,7 +23,7 @@ from graph.recipes.gasp import Gasp
 from graph.setup.folder import reopen_run
 from tests.support.example_runs import example_run
 from tests.trainer.test_run import ENVIRONMENT, ROOT, play, updates, wait_until
-from trainer.data import recrediting, replay
+from trainer.data import recrediting
 from trainer.job import offline
 from trainer.job.dry_run import describe_updates
 from trainer.job.offline import OfflinePlan
@@ -44,7 +44,7 @@ def recorded(tmp_path_factory) -> Path:
 
 
 def learn(log: Log, run: Path, recordings: Sequence[TrainingSource] = (), *, verify: bool = False, most: int = 99) -> None:
-    start = replay.find_run_started(log)
+    start = find_run_started(log)
     assert start is not None
     trainer = Trainer(log, run, UpdateSchedule(log, start, recordings=recordings, verify=verify))
     for count, _ in enumerate(trainer.catch_up(), 1):

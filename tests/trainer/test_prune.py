@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from events.facts.log import find_run_started
 from events.facts.types import EvaluationFinished, IterationStarted, PolicyServed, PolicyUpdated, WeightsPruned
 from events.facts.values import Digest, Sampling
 from events.stores.memory import MemoryLog
 from graph.settings.config import LearnSettings
 from tests.support.example_runs import START_WEIGHTS, ExampleRun, example_run, policy_updated
 from tests.support.tiny_model import TinyModelRun, tiny_weights
-from trainer.data import replay
 from trainer.job.update_schedule import UpdateSchedule
 from trainer.learn import prune
 from trainer.learn.loop import Trainer
@@ -103,7 +103,7 @@ def run(tmp_path: Path) -> tuple[Path, TinyModelRun]:
 
 
 def trainer(run: Path, tale: TinyModelRun) -> Trainer:
-    start = replay.find_run_started(tale.log)
+    start = find_run_started(tale.log)
     assert start is not None
     return Trainer(tale.log, run, UpdateSchedule(tale.log, start))
 

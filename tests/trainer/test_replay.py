@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from events.facts.errors import LogCorrupt, TrainerError
+from events.facts.log import find_run_started
 from events.facts.rollouts import pack_rollouts
 from events.facts.types import AttemptsMade, EpisodeFailed, RewardGiven, RunResumed, WeightsPruned
 from events.facts.values import Digest, Sampling
@@ -155,7 +156,7 @@ def test_rollouts_that_cannot_be_learned_from_are_refused(prompt, ids, logprobs,
 
 def test_the_cursor_is_the_start_of_the_run_and_then_the_last_update() -> None:
     told = played().practice().finish()
-    start = replay.find_run_started(told.log)
+    start = find_run_started(told.log)
     assert start is not None
     assert replay.policy_cursor(told.log, "shared", start) == Cursor("shared", START_WEIGHTS, until=0, step=0, version=0)
     told.update()
@@ -168,7 +169,7 @@ def test_the_cursor_is_the_start_of_the_run_and_then_the_last_update() -> None:
 
 def test_the_cursor_knows_the_optimizers_state_from_the_start_on() -> None:
     told = played().finish()
-    start = replay.find_run_started(told.log)
+    start = find_run_started(told.log)
     assert start is not None
     named = start.model_copy(update={"inputs": {"optimizer": "a" * 64}})
     assert replay.policy_cursor(told.log, "shared", named).optimizer == "a" * 64

@@ -18,10 +18,9 @@ from rich.table import Table
 from events.cli.app import holds_log, open_run
 from events.cli.output import AsJson, Printer, print_json
 from events.facts.errors import BadInput
-from events.facts.log import Log
+from events.facts.log import Log, find_run_started
 from events.text.safe_text import markup
 from trainer.data import weight_lineage as lines
-from trainer.data.replay import find_run_started
 from trainer.data.weight_lineage import GenerationLineage, PositionedUpdate
 
 DIGEST_DIGITS = 12

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from events.facts.errors import TrainerError
 from events.facts.log import Event, Log
 from events.facts.rollouts import Rollouts, unpack_rollouts
+from events.facts.streams import policy_stream
 from events.facts.types import (
     AttemptsMade,
     IterationFinished,
@@ -103,7 +104,7 @@ class Cursor:
     @property
     def stream(self) -> str:
         """Where its updates are appended."""
-        return f"policy/{self.name}"
+        return policy_stream(self.name)
 
     def behind(self, event: Event) -> Cursor:
         """The cursor once `event` of its stream is in the log."""
@@ -143,20 +144,20 @@ def policy_cursor(log: Log, name: PolicyName, start: RunStarted) -> Cursor:
     state = start.inputs.get("optimizer")
     optimizer = None if state is None else Digest(state)
     place = Cursor(name, start.policies[POLICY_ROLES[name][0]], until=0, step=0, version=0, optimizer=optimizer)
-    for event in log.read(f"policy/{name}"):
+    for event in log.read(policy_stream(name)):
         place = place.behind(event)
     return place
 
 
 def next_finished_iteration(log: Log, after: int, until: int | None = None) -> Event | None:
     """The next event that finishes an iteration, if there is one (not behind `until`)."""
-    event = next(iter(log.read(after=after, kinds=("iteration_finished",), limit=1)), None)
+    event = next(log.read(after=after, kinds=("iteration_finished",), limit=1), None)
     return None if event is None or (until is not None and event.position > until) else event
 
 
 def policy_digests(log: Log, name: PolicyName, start: RunStarted) -> list[Digest]:
     """The policy's weights: those at the start, and those after each update."""
-    updates = (event.fact for event in log.read(f"policy/{name}", kinds=("policy_updated",)))
+    updates = (event.fact for event in log.read(policy_stream(name), kinds=("policy_updated",)))
     return [start.policies[POLICY_ROLES[name][0]], *(fact.digest for fact in updates if isinstance(fact, PolicyUpdated))]
 
 
@@ -261,15 +262,6 @@ def _rollouts(stream: str, fact: RewardGiven, generation: Generation, rollouts: 
             generation.policy,
             generation.sampling.temperature,
         )
-
-
-def find_run_started(log: Log) -> RunStarted | None:
-    """The first fact of the run, or None when nothing has been played yet."""
-    event = next(iter(log.read(kinds=("run_started",), limit=1)), None)
-    if event is None:
-        return None
-    assert isinstance(event.fact, RunStarted)
-    return event.fact
 
 
 def is_run_over(log: Log, after: int) -> bool:

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Final
 
+from events.facts.digests import find_digest
 from events.facts.errors import BadInput
-from events.facts.log import Log
+from events.facts.log import Log, find_run_started
+from events.facts.streams import policy_stream
 from events.facts.types import AttemptsMade, EpisodeFailed, EpisodeStarted, PolicyUpdated, QuestionProposed, RewardGiven
 from events.facts.values import Digest, Phase, QuestionId, Role, Seat, Task
 from events.projections import lineage
 from events.projections.lineage import POLICY_ROLES
-from trainer.data.replay import find_run_started
 
 _KINDS: Final = ("episode_started", "question_proposed", "attempts_made", "reward_given", "episode_failed")
-_POLICY_STREAMS: Final = tuple(f"policy/{name}" for name in POLICY_ROLES)
+_POLICY_STREAMS: Final = tuple(policy_stream(name) for name in POLICY_ROLES)
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,8 @@ def ancestry(log: Log, digits: str) -> list[PositionedUpdate]:
     """
     known, start = updates(log), find_run_started(log)
     first = set(start.policies.values()) if start else set()
-    found = sorted({digest for digest in first.union(one.fact.digest for one in known) if digest.startswith(digits)})
-    if len(found) != 1:
-        raise BadInput(f"{len(found) or 'No'} weights of this log begin with {digits!r}; give a digest of one of its updates")
+    wanted = find_digest(digits, first.union(one.fact.digest for one in known), "this log")
     line: list[PositionedUpdate] = []
-    wanted = found[0]
     # Updates without signal keep the digest; what made it is the earliest.
     for one in reversed(known):
         policy = line[0].fact.policy if line else one.fact.policy

@@ -20,6 +20,8 @@ from typing import Final, Literal
 
 from events.cli.app import holds_log, open_run
 from events.facts.errors import BadInput
+from events.facts.log import first_event
+from events.facts.streams import RUN
 from events.projections.run_summary import CompletionCount
 from events.text.safe_text import one_line
 from graph.settings.config import Config
@@ -102,7 +104,7 @@ class RunProcess:
         with closing(open_run(str(self.folder))) as log:
             for event in log.read(after=self.samples.position, kinds=CompletionCount.KINDS):
                 self.samples.apply(event)
-            return any(True for _ in log.read("run", kinds=("run_finished",)))
+            return first_event(log, RUN, "run_finished") is not None
 
     def start(self) -> None:
         """Begin it, or go on with it, in a session of its own, so that Ctrl-C reaches it through us only."""

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
+from events.facts.digests import SHORT
 from trainer.data.credited_samples import StepBatch
 from trainer.job.update_schedule import UpdateSchedule
 
@@ -20,7 +21,7 @@ def describe_updates(syllabus: UpdateSchedule) -> Iterator[str]:
             todo = syllabus.lessons(place, window)
             source = f" of source {place.source}" if place.source else ""
             where = f"positions {window.after + 1}–{window.until}{source}"
-            yield f"iteration {window.iteration} · {name} · {where} · {_describe(todo)} · digest {window.digest[:12]}"
+            yield f"iteration {window.iteration} · {name} · {where} · {_describe(todo)} · digest {window.digest[:SHORT]}"
             total.update(updates=1, steps=sum(bool(one.credited) for one in todo), **_size(todo))
             places[name] = replace(place, until=end.position)
     epochs = syllabus.config.learn.epochs

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from events.cli.app import open_run
 from events.facts.errors import BadInput
-from events.facts.log import Log
+from events.facts.log import Log, find_run_started
+from events.facts.streams import RUN
 from events.facts.types import RunStarted
 from events.stores.memory import MemoryLog
-from trainer.data import replay
 from trainer.job import offline
 from trainer.job.update_schedule import TrainingSource, UpdateSchedule
 
@@ -65,7 +65,7 @@ def open_job(
             raise BadInput("The settings of a run are in its log; --set, --recredit and --epochs need --offline")
         else:
             folder, log = run if run.is_dir() else run.parent, stack.enter_context(closing(open_run(str(run))))
-            first = replay.find_run_started(log)
+            first = find_run_started(log)
             if first is None or not first.sources:
                 if verify is not None:
                     raise BadInput("--verify compares with a recording; name one by --offline")
@@ -82,5 +82,5 @@ def open_job(
 
 def _fresh(plan: offline.OfflinePlan) -> Log:
     log = MemoryLog()
-    log.append("run", [plan.start])
+    log.append(RUN, [plan.start])
     return log

@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from events.cli.app import LOG_NAME, holds_log, open_run, run_name
 from events.facts.errors import BadInput
-from events.facts.log import Log
+from events.facts.log import Log, first_event
+from events.facts.streams import RUN
 from events.facts.types import RunStarted
 from events.facts.values import Digest, SourceLog
 from events.facts.weights import weights_digest
@@ -119,7 +120,9 @@ def resume_plan(log: Log, first: RunStarted) -> OfflinePlan:
     Raises:
         BadInput: a source is not where it was, or not what it was.
     """
-    observed = next(iter(log.read("run", limit=1))).observed
+    start = first_event(log, RUN)
+    assert start is not None
+    observed = start.observed
     paths = tuple(Path(path) for path in observed.get(SOURCE_PATHS, ()))
     if len(paths) != len(first.sources):
         raise BadInput("The log does not say where its sources are; give them again, with the same --offline and settings")
@@ -136,7 +139,7 @@ def _create(folder: Path, wanted: OfflinePlan) -> None:
         unfinished.mkdir(parents=True)
         copy_weights(wanted.model, unfinished / "weights" / digest)
         with closing(open_log(unfinished / LOG_NAME, create=True)) as log:
-            log.append("run", [wanted.start], expected=0, observed={SOURCE_PATHS: [str(path) for path in wanted.sources]})
+            log.append(RUN, [wanted.start], expected=0, observed={SOURCE_PATHS: [str(path) for path in wanted.sources]})
         os.sync()
         unfinished.rename(folder)
     except OSError as error:

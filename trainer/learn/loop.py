@@ -16,6 +16,7 @@ from structlog.contextvars import bound_contextvars
 
 from events.facts.errors import TrainerError
 from events.facts.log import Event, Log
+from events.facts.streams import RUN
 from events.facts.types import IterationFinished, PolicyProbed, PolicyUpdated, RunFinished, WeightsPruned
 from events.facts.values import Digest, OptimizerStep
 from events.facts.weights import optimizer_digest
@@ -120,7 +121,7 @@ class Trainer:
         """Say that it is over, if nobody else does: a run that learns from recordings has no player."""
         if self._start.sources and not replay.is_run_over(self._log, 0):
             iterations = len(replay.policy_digests(self._log, self._syllabus.policies[0], self._start)) - 1
-            self._log.append("run", [RunFinished(iterations=iterations)])
+            self._log.append(RUN, [RunFinished(iterations=iterations)])
 
     def _update(self, place: Cursor, end: Event) -> list[Event]:
         began = time.monotonic()

@@ -14,6 +14,7 @@ from typing import TextIO
 from rich.console import Console
 
 from events.cli.output import show_activity
+from events.facts.digests import SHORT
 from events.facts.log import Event, Log
 from events.facts.types import PolicyUpdated
 from events.process.activity import LOG_INTERVAL_S, Activity, report_activity
@@ -96,7 +97,7 @@ def update_fields(event: Event) -> dict[str, str | int | float]:
     found: dict[str, str | int | float] = {
         "policy": fact.policy,
         "iteration": fact.iteration,
-        "digest": fact.digest[:12],
+        "digest": fact.digest[:SHORT],
         "steps": len(steps),
         "samples": sum(step.samples for step in steps),
         "tokens": tokens,

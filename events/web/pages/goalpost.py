@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from events.export.charts import Figure, Series
+from events.facts.digests import SHORT
 from events.facts.values import Question, QuestionId
 from events.index.reader import Index
 from events.index.rows import GapEntry, GoalpostEntry
@@ -67,7 +68,7 @@ def page(asked: PageRequest) -> Page:
         episodes=[tell(index, run.log, whole, row, gaps, updates) for row in latest[:TOLD]],
         older=latest[TOLD - 1].position if len(latest) > TOLD else None,
     )
-    return Page("goalpost.html", f"Goalpost {goalpost.question[:8]}", model)
+    return Page("goalpost.html", f"Goalpost {goalpost.question[:SHORT]}", model)
 
 
 def _goalpost(index: Index, prefix: str) -> GoalpostEntry:

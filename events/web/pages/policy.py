@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
+from events.facts.digests import SHORT
 from events.facts.log import ReadableLog
 from events.facts.types import EvaluationFinished, PolicyServed, PolicyUpdated, RewardGiven
 from events.facts.values import Digest, Phase, QuestionId, Role
@@ -71,7 +72,7 @@ def page(asked: PageRequest) -> Page:
         "exams": [_exam(found) for found in summary.evaluations if found.policy == digest],
         "roles": [role for role, found in summary.policies.items() if found == digest],
     }
-    return Page("policy.html", f"Policy {digest[:8]}", model)
+    return Page("policy.html", f"Policy {digest[:SHORT]}", model)
 
 
 def _digest(summary: RunSummary, prefix: str) -> Digest:

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
+from events.facts.digests import SHORT
 from events.facts.log import ReadableLog
 from events.facts.types import AttemptsMade
 from events.facts.values import Outcome, Question, QuestionId
@@ -78,7 +79,7 @@ def page(asked: PageRequest) -> Page:
         signs=index.signs(question=name, limit=ROWS),
         doubts=[why for row in appearances if (why := statement_doubt(row.attempts, row.agreeing))],
     )
-    return Page("question.html", f"Question {name[:8]}", model)
+    return Page("question.html", f"Question {name[:SHORT]}", model)
 
 
 def _whole(index: Index, prefix: str) -> QuestionId:

@@ -10,6 +10,7 @@ from typing import Final
 
 from markupsafe import Markup
 
+from events.facts.digests import SHORT
 from events.facts.values import Digest
 from events.web.pages.policies import PolicyRow
 
@@ -47,7 +48,7 @@ def _tie(old: tuple[int, int], new: tuple[int, int]) -> Markup:
 
 
 def _point(line: PolicyRow, x: int, y: int, address: str) -> Markup:
-    words = f"{line.policy} {line.digest[:8]}" + (f" after iteration {line.iteration}" if line.parent else ", at the start")
+    words = f"{line.policy} {line.digest[:SHORT]}" + (f" after iteration {line.iteration}" if line.parent else ", at the start")
     words += f", serves {' and '.join(line.serving)}" if line.serving else ""
     kind = " ".join([*(["serving"] if line.serving else []), *(["examined"] if line.exams else [])])
     return Markup('<a href="{}"><circle class="{}" cx="{}" cy="{}" r="{}"><title>{}</title></circle></a>').format(

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from events.export.charts import Figure
-from events.reports.run_overview import SHORT
+from events.facts.digests import SHORT
 from events.text.safe_text import clean, one_line
 from events.web.rendering.draw_lineage import lineage_svg
 from events.web.rendering.draw_tree import curriculum_svg, node_link, proposal_text, tree_key
