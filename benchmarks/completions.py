@@ -23,7 +23,7 @@ from events.facts.errors import BadInput
 from events.facts.values import Verdict
 from events.text.safe_text import one_line
 from roles.questions.fields import Record
-from roles.questions.named_sets import SOURCES, named
+from roles.questions.named_sets import SOURCES, parse_spec
 from roles.questions.records import QuestionRecord, read_question_records
 from roles.verifier import Verifier
 from sandbox.host.docker_runner import DockerRunner
@@ -145,7 +145,7 @@ def main(
     out: Annotated[Path | None, typer.Option(help="File for a row of JSON a completion.")] = None,
 ) -> None:
     """Judge completions as a run would, compare with EvalPlus where there is one, and exit 1 where they differ."""
-    spec = named(questions, "test")
+    spec = parse_spec(questions, "test")
     if spec.place is None:
         raise BadInput(f"{questions!r} names no file; give the set with one, such as humanevalplus:FILE.")
     entries = {found.label.name: found for found in read_question_records(spec) if isinstance(found, QuestionRecord)}

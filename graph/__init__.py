@@ -1,4 +1,4 @@
-"""Who moves when: state, nodes, edges, recipes, and the main command `python -m graph.run`."""
+"""Play: the state machine of an episode, recipes, settings, and the main command `python -m graph.run`."""
 
 from events.process.startup import begin_command
 

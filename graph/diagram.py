@@ -1,6 +1,6 @@
-"""The README's diagram, drawn from the compiled graph: `python -m graph.diagram README.md` writes it, a test keeps it current.
+"""Writes the README's Mermaid diagram from the compiled graph: `python -m graph.diagram README.md`.
 
-A start that resumes enters wherever the episode broke off; the diagram shows the fresh start only.
+It shows how a fresh episode goes; a resumed one may enter at any node.
 """
 
 from __future__ import annotations

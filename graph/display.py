@@ -1,6 +1,6 @@
-"""What a person sees of a run: live while it is played, a table when it is over. A reader of the log, like every other.
+"""What a person sees of a run: a live table while it is played, and a final report.
 
-Law: every figure comes from the log, so that a resumed run shows what an undisturbed one would. It changes nothing.
+Guarantees: every figure comes from the log, so a resumed run shows what an undisturbed one would.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class RunMonitor:
 
     def __init__(self, log: Log, config: Config) -> None:
         self._log = log
-        self._play, self._course = config.play, config.algorithm().course
+        self._play, self._plan = config.play, config.algorithm().plan
         self.summary = RunSummary()
         self._episodes: dict[str, EpisodeState] = {}
 
@@ -66,7 +66,7 @@ class RunMonitor:
     @property
     def nodes(self) -> Counter[str]:
         """Open episodes by the node that works on them."""
-        return Counter(successor(episode, self._play, self._course).strip("_") for episode in self._episodes.values())
+        return Counter(successor(episode, self._play, self._plan).strip("_") for episode in self._episodes.values())
 
 
 async def show(log: Log, console: Console, config: Config, activity: Activity, *, plain: bool) -> None:

@@ -1,7 +1,6 @@
-"""The main command: `python -m graph.run` plays a run, live, and ends with a table of what was gained.
+"""The main command: `python -m graph.run` plays a run, shows it live and ends with a table of results.
 
-It parses the command line, puts the run together and shows the log; everything else is elsewhere. Heavy packages load only when
-a run really starts.
+Heavy packages are imported only when a run really starts.
 """
 
 from __future__ import annotations
@@ -144,7 +143,7 @@ def play(folder: Path, config: Config | None, url: str | None, console: RaisingC
     from events.cli.output import show_activity
     from events.text import logging
     from graph.display import final_report
-    from graph.setup.assemble import inputs
+    from graph.setup.assemble import read_inputs
     from graph.setup.folder import create_run, reopen_run, run_lock
     from graph.setup.model_source import PolicyWeights, check_servers
 
@@ -156,7 +155,7 @@ def play(folder: Path, config: Config | None, url: str | None, console: RaisingC
         if config is None:
             log, config, given = reopen_run(folder)
         else:
-            given = inputs(config)
+            given = read_inputs(config)
             check_servers(config, PolicyWeights(given.model, given.digest))
             log = create_run(folder, config, given, url)
     with closing(log), run_lock(folder):
@@ -191,11 +190,11 @@ async def _play_run(folder: Path, config: Config, log: Log, given: RunInputs, co
     from graph.display import REFRESH_S, log_progress
     from graph.play.scheduler import make_scheduler
     from graph.play.trainer_process import TrainerProcess
-    from graph.setup.assemble import last_served_weights, record_goalposts, sandbox, seat
+    from graph.setup.assemble import assemble_play, last_served_weights, make_runner, record_goalposts
     from graph.setup.model_source import open_models
 
     activity = Activity()
-    runner, learner = sandbox(config, folder.name), TrainerProcess(folder, log, config.learn, activity)
+    runner, learner = make_runner(config, folder.name), TrainerProcess(folder, log, config.learn, activity)
 
     async def play() -> None:
         # A missing engine is said before anything is sampled.
@@ -206,7 +205,7 @@ async def _play_run(folder: Path, config: Config, log: Log, given: RunInputs, co
         learner.start()
         async with open_models(config, last_served_weights(folder, config, log), folder, activity) as made:
             going = make_scheduler(config.play.order, activity)
-            await seat(folder, config, log, given, runner=runner, models=made, learner=learner, pace=going).run()
+            await assemble_play(folder, config, log, given, runner=runner, models=made, trainer=learner, scheduler=going).run()
 
     telling = asyncio.create_task(log_progress(activity))
     display = asyncio.create_task(_display(log, console, config, activity, plain=plain))

@@ -32,7 +32,7 @@ def record_generation(log: Log, request: GenerationRequest, reply: GenerationRep
     )
 
 
-def texts(log: Log, generation: Generation) -> list[str]:
+def completion_texts(log: Log, generation: Generation) -> list[str]:
     """The completion texts of a logged generation."""
     return [str(text) for text in json.loads(log.get(generation.texts))]
 

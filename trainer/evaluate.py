@@ -108,11 +108,11 @@ def _policy_of_run(folder: Path, policy: str) -> EvaluatedPolicy:
     """
     from graph.settings.paths import with_absolute_paths
     from graph.setup.assemble import run_started
-    from graph.setup.folder import settings
+    from graph.setup.folder import recorded_settings
 
     log = open_run(str(folder))
     first = run_started(log)
-    config = with_absolute_paths(settings(folder, first), log)
+    config = with_absolute_paths(recorded_settings(folder, first), log)
     learned = {first.policies["student"]: 0, first.policies["teacher"]: 0}
     newest = first.policies["student"]
     for event in log.read(kinds=("policy_updated",)):
@@ -133,7 +133,7 @@ def _policy_of_model(spec: str, file: Path | None, runs: Path) -> EvaluatedPolic
         BadInput: there is no such model, or the settings are wrong.
     """
     from graph.settings.configure import configure
-    from graph.setup.assemble import inputs
+    from graph.setup.assemble import read_inputs
     from graph.setup.folder import create_run
 
     if spec != "pocket" and "/" not in spec and not Path(spec).is_dir():
@@ -142,7 +142,7 @@ def _policy_of_model(spec: str, file: Path | None, runs: Path) -> EvaluatedPolic
             " the hub such as Qwen/Qwen2.5-Coder-7B."
         )
     config = configure(file, [f"model={json.dumps(spec)}"])
-    given = inputs(config)
+    given = read_inputs(config)
     folder = runs / f"evaluation-{given.digest[:NAME_DIGITS]}"
     log = open_run(str(folder)) if holds_log(folder) else create_run(folder, config, given, learns=False)
     return EvaluatedPolicy(log, folder, config, given.model, given.digest, 0)
@@ -215,25 +215,25 @@ async def evaluate(
     Raises:
         GaspError: model or sandbox failed; what is done is kept.
     """
-    from graph.play.evaluation import named
-    from graph.setup.assemble import examiner, prompts, sandbox
+    from graph.play.evaluation import evaluation_name
+    from graph.setup.assemble import load_prompts, make_evaluator, make_runner
 
     log, config = examinee.log, examinee.config.model_copy(update={"evaluate": settings, "seed": seed})
     questions = asked.questions[: settings.questions]
-    said = prompts(config)
-    name = named(asked.name, questions, settings, said.digest)
+    said = load_prompts(config)
+    name = evaluation_name(asked.name, questions, settings, said.digest)
     stream = policy_evaluation_stream(name, examinee.policy, seed)
     done = next((event.fact for event in log.read(stream, kinds=("evaluation_finished",))), None)
     if isinstance(done, EvaluationFinished):
         return stream, done
     async with AsyncExitStack() as house:
-        runner = sandbox(config, examinee.folder.name)
+        runner = make_runner(config, examinee.folder.name)
         house.push_async_callback(runner.close)
         # A missing engine is said before anything is sampled.
         with activity.task("preparing the sandbox"):
             await asyncio.to_thread(lambda: runner.provenance)
         model = await _serve(examinee, house, activity)
-        examines = examiner(log, config, said, asked.rules, model, runner, activity, examinee.weights, in_run=False)
+        examines = make_evaluator(log, config, said, asked.rules, model, runner, activity, examinee.weights, in_run=False)
         return stream, await examines.evaluate_in(stream, name, questions, examinee.iteration)
 
 

@@ -1,1 +1,1 @@
-"""Estimates before a run: cost, memory, tokens, and warnings."""
+"""Estimates before a run: tokens, memory, time and cost, and warnings. Plain arithmetic; nothing is measured or loaded."""

@@ -1,7 +1,6 @@
-"""What a run costs, on paper: hours, money and disk, from its settings and the shape of its model.
+"""Estimates hours, disk and money of a run from its settings and the dimensions of its model.
 
-Law: plain arithmetic and stated assumptions; nothing is measured and nothing is loaded. One figure is one formula, and
-docs/scaling.md explains it and has the table that `python -m graph.estimate.budget CONFIG` prints.
+docs/scaling.md explains each formula and holds the table that `python -m graph.estimate.budget CONFIG` prints.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""What a run needs of memory, on paper: a process that learns, a model server, and the GPUs that they share or do not.
+"""Estimates the memory of a run: of a training process, of a model server, and of the GPUs that they may share.
 
-Law: plain arithmetic from settings and the shape of a model; nothing is measured and nothing is loaded. One figure is one
-formula, and docs/scaling.md explains it. GB are 10**9 bytes.
+docs/scaling.md explains each formula. GB are 10**9 bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ MOMENT_BYTES: Final = {"adamw": 8, "adamw_8bit": 2}
 """Bytes of both moments of a weight."""
 MAX_COMPLETIONS_AT_ONCE: Final = 256
 """Completions that are sampled together where no server does it."""
-SMALL_MODEL_WEIGHTS: Final = 1e8
+CPU_MODEL_WEIGHTS: Final = 1e8
 """Weights of models that need no GPU, at most."""
 
 
@@ -61,7 +60,7 @@ def gpu_of(name: str | None, shape: ModelDims) -> Gpu:
     Raises:
         BadInput: none is called so.
     """
-    name = name or ("CPU" if shape.weights < SMALL_MODEL_WEIGHTS else "H100")
+    name = name or ("CPU" if shape.weights < CPU_MODEL_WEIGHTS else "H100")
     if name not in GPUS:
         raise BadInput(f"There is no GPU {name!r} in the table; take one of {', '.join(GPUS)}")
     return GPUS[name]
@@ -69,7 +68,7 @@ def gpu_of(name: str | None, shape: ModelDims) -> Gpu:
 
 def batch_tokens(learn: LearnSettings, weights: float, *, cpu: bool) -> int:
     """Most padded tokens of a forward pass of a model of so many weights: as set, or as suits the model and the device."""
-    return learn.batch_tokens or (2048 if cpu and weights >= threads.SMALL_MODEL_WEIGHTS else 16384)
+    return learn.batch_tokens or (2048 if cpu and weights >= threads.SINGLE_THREAD_WEIGHTS else 16384)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
-"""The shape of a model: what its size, its memory and its arithmetic follow from.
+"""The dimensions of a model, from its `config.json` or from a small table, so that an estimate needs no download.
 
-Law: read from a `config.json`, or from a small table of models that the project's own settings name, so that a plan needs no
-download. Norms and biases, less than a thousandth of the weights, are left out.
+Norms and biases, less than a thousandth of the weights, are left out.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""A run in words before it runs: what would be started, asked and spent, and what looks wrong, as comments of a TOML file.
+"""The report of `--dry-run`: what would be started, sampled and spent, and what looks wrong. It starts and fetches nothing.
 
-Law: it starts, fetches and loads nothing; whatever it cannot know it says. Figures are those of `graph.estimate.budget`.
-
-    python -m graph.estimate.plan configs/*.toml    # writes the estimates into ready files, where their marks are
+python -m graph.estimate.plan configs/*.toml    # updates the estimates inside ready config files
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ from graph.settings.config import Config
 from graph.settings.configure import configure, naming_setting
 from graph.settings.model_location import local_model_folder
 from roles.questions.load import load_questions
-from roles.questions.named_sets import named
+from roles.questions.named_sets import parse_spec
 from roles.questions.question_set import Split
 
 MAX_QUESTION_FILE_BYTES: Final = 2**24
@@ -82,10 +80,11 @@ def _budget(config: Config, gpu: str | None, price: float | None) -> Budget:
 def _what(config: Config) -> Iterator[str]:
     yield f"model         {config.model}, {_whence(config.model)}"
     yield f"recipe        {config.recipe}: {RECIPES[config.recipe].__doc__}"
-    course = config.algorithm().course
+    episode_plan = config.algorithm().plan
     practice = config.goalposts if config.practice == "goalposts" else config.practice
     yield f"goalposts     {_counted('goalposts', config.goalposts, 'goalposts')}"
-    yield f"practice      {_counted('practice', practice, 'train') if course.real_data or course.references else 'none'}"
+    trained_on = episode_plan.real_data or episode_plan.references
+    yield f"practice      {_counted('practice', practice, 'train') if trained_on else 'none'}"
     yield f"test          {_counted('test', config.test, 'test')}"
     yield f"validation    {_counted('validation', config.validation, 'validation')}"
     rank = config.learn.lora.rank
@@ -120,7 +119,7 @@ def _count_of(spec: str, split: Split) -> str:
     if spec == "none":
         return "none"
     if spec != "pocket":
-        place = named(spec, split).place
+        place = parse_spec(spec, split).place
         if place is None:
             return f"{spec}: of the hub, read when the run starts"
         if place.is_dir() or place.stat().st_size > MAX_QUESTION_FILE_BYTES:
@@ -139,7 +138,7 @@ def _asked(config: Config) -> Iterator[str]:
     if config.play.samples:
         count += f" of at most {config.play.iterations}, until {config.play.samples:,} samples of the student"
     yield f"iterations    {count}, each with {config.play.episodes} episodes" + (
-        f" and {config.play.practice} real questions" if config.algorithm().course.real_data else ""
+        f" and {config.play.practice} real questions" if config.algorithm().plan.real_data else ""
     )
     yield (
         f"an iteration  {usual.completions:,.0f} completions ({_count(usual.tokens)} tokens), {usual.learned:,.0f} of them"

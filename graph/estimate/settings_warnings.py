@@ -1,7 +1,6 @@
-"""What looks wrong in settings that are valid one by one: a run would start, and fail or disappoint later.
+"""Warnings about settings that are valid one by one, but with which a run would fail or disappoint later.
 
-Each warning is one sentence with the settings that it is about. Those of `graph.settings.refusals` stop a
-run; the others forbid nothing.
+Those of `graph.settings.refusals` stop a run; the others are only shown.
 """
 
 from __future__ import annotations

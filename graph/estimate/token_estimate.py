@@ -1,7 +1,4 @@
-"""How much an iteration and an examination ask for: completions and tokens, by the settings, typical and at most.
-
-Law: plain arithmetic; what is typical is assumed and said here.
-"""
+"""Estimates how many completions and tokens an iteration and an evaluation sample, typically and at most."""
 
 from __future__ import annotations
 
@@ -44,18 +41,18 @@ def tokens_of_iteration(config: Config, *, most: bool = False) -> TokenEstimate:
     there are forms besides induction are turned into those, the rest are learned from as they were tried, as open ones are. At
     most: all proposals are made, and completions are as long as they may be.
     """
-    play, course = config.play, config.algorithm().course
-    guided, unguided = play.episodes * bool(course.guided), play.episodes * bool(course.references)
-    tries = play.max_attempts if course.rejection_sampling else 1
-    proposals = guided * len(course.guided) * (tries if most else (1 + tries) / 2) + unguided
-    questions = guided * len(set(course.guided) & set(course.taught))
+    play, plan = config.play, config.algorithm().plan
+    guided, unguided = play.episodes * bool(plan.guided), play.episodes * bool(plan.references)
+    tries = play.max_attempts if plan.rejection_sampling else 1
+    proposals = guided * len(plan.guided) * (tries if most else (1 + tries) / 2) + unguided
+    questions = guided * len(set(plan.guided) & set(plan.student_trains_on))
     induction = play.tasks.count("induction") / len(play.tasks)
     turned = questions * play.solve_attempts * (induction < 1 if most else 1 - induction)
     kept = questions * max(play.attempts, play.solve_attempts) if most else turned + questions * play.attempts * induction
     taught = kept + unguided * play.attempts
-    practised = play.practice * play.practice_attempts if course.real_data else 0
+    practised = play.practice * play.practice_attempts if plan.real_data else 0
     answers = play.gap_attempts * guided + play.attempts * proposals + turned + practised
-    learned = proposals + taught + practised if course.learns else 0
+    learned = proposals + taught + practised if plan.learns else 0
     prompt = _length(config.max_prompt_tokens, PROMPT_TOKENS, most=most)
     proposal = _length(play.teacher.max_tokens, COMPLETION_TOKENS, most=most)
     answer = _length(play.student.max_tokens, COMPLETION_TOKENS, most=most)

@@ -1,7 +1,7 @@
-"""The goalpost filter as a command: `python -m graph.goalposts SET --out FILE` keeps what plain RL does not solve.
+"""The goalpost filter: `python -m graph.goalposts SET --out FILE` keeps the questions that plain RL does not solve.
 
-Law: which questions stay follows from the log of the filter's folder alone, whose name says all that it depends on but who was
-asked. So a repeated command goes on where it was broken off, and one that is done reads the log and writes the same files.
+Guarantees: the filter's folder is named by a digest of its settings and inputs, and its log alone decides which questions stay.
+So a repeated command goes on where it was interrupted, and once it is done it writes the same files again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from graph.goalposts.goalpost_provenance import PROVENANCE_SUFFIX, GoalpostProve
 from graph.run import play
 from graph.settings.config import Config
 from graph.settings.configure import configure, with_overrides
-from roles.questions.named_sets import SOURCES, named
+from roles.questions.named_sets import SOURCES, parse_spec
 
 if TYPE_CHECKING:
     from graph.goalposts.filter import GoalpostFilter
@@ -96,7 +96,7 @@ def _writable(out: Path, asked: str) -> None:
     """Refuse now what could not be written after a day of sampling."""
     if out.suffix != ".jsonl" or out.is_dir() or not os.access(out.parent, os.W_OK):
         raise BadInput(f"--out {out} cannot be written; give a file name that ends in .jsonl, in a folder that is there.")
-    place = None if asked == "pocket" else named(asked, "goalposts").place
+    place = None if asked == "pocket" else parse_spec(asked, "goalposts").place
     if out.exists() and place is not None and place.exists() and out.samefile(place):
         raise BadInput(f"--out {out} is the question set itself; give another file.")
 
@@ -111,15 +111,15 @@ def _practising(given: Config, questions: str) -> Config:
 
 def _filter(job: _Job, against: Sequence[str], *, further: bool) -> None:
     from graph.goalposts.filter import GoalpostFilter
-    from graph.setup.assemble import inputs, record_goalposts
+    from graph.setup.assemble import read_inputs, record_goalposts
     from graph.setup.folder import run_lock
-    from graph.setup.named_policies import Checkpoint, NamedPolicies, policies, run_policies
+    from graph.setup.named_policies import Checkpoint, NamedPolicies, find_policies, run_policies
 
     with progress("reading the models and the questions"):
-        given = inputs(job.config)
+        given = read_inputs(job.config)
         base = NamedPolicies(job.config.model, job.config, (Checkpoint(given.model, given.digest),))
         # Whoever is not there is missed now, and not after a day of sampling.
-        line = [base, *(policies(who, job.runs, job.config) for who in against)]
+        line = [base, *(find_policies(who, job.runs, job.config) for who in against)]
         folder, log = _opened(job, given)
     with closing(log), run_lock(folder):
         record_goalposts(log, given.goalposts)
@@ -151,7 +151,7 @@ def _keeps_errata(asked: str) -> bool:
 
     if asked == "pocket":
         return False
-    spec = named(asked, "goalposts")
+    spec = parse_spec(asked, "goalposts")
     return bool(SOURCES[spec.name].errata) and effective_options(spec).get("errata") == "keep"
 
 

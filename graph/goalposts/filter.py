@@ -1,8 +1,9 @@
-"""The goalpost filter: asks policies, one after the other, about the questions that nobody before them has solved.
+"""Asks policies, one after the other, about the questions that none before has solved.
 
-Law: a question stays if no answer of no policy passes, of as many as are asked for [GASP: pass@100 = 0]. All policies answer
-through the same solver, verifier and sandbox as in play, and every answer is in the log: an examination that is there is not
-made again. It trains nothing.
+A question stays if no attempt of any policy passes (GASP: pass@100 = 0). Policies answer through the same solver, verifier and
+sandbox as in play.
+
+Guarantees: every attempt is in the log, and an evaluation that is there is not repeated.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from events.facts.types import EvaluationFinished
 from events.facts.values import JudgingRules, Question, QuestionId
 from events.process.activity import Activity
 from graph.goalposts.goalpost_provenance import PolicyResult
-from graph.play.evaluation import Evaluator, named
+from graph.play.evaluation import Evaluator, evaluation_name
 from graph.play.weight_sync import WeightSyncChecker
 from graph.settings.config import Config, EvaluateSettings
-from graph.setup.assemble import examiner, prompts, sandbox
+from graph.setup.assemble import load_prompts, make_evaluator, make_runner
 from graph.setup.model_source import PolicyWeights, open_models
 from graph.setup.named_policies import Checkpoint, NamedPolicies, serve_checkpoint
 from roles.model import Model
@@ -76,7 +77,7 @@ class GoalpostFilter:
     async def _one(self, seat: _PolicyServer, checkpoint: Checkpoint) -> PolicyResult:
         count, streams = len(self.left), []
         for settings in _evaluation_rounds(self.config.evaluate):
-            name = named(self.name, self.left, settings, seat.prompts.digest)
+            name = evaluation_name(self.name, self.left, settings, seat.prompts.digest)
             stream = policy_evaluation_stream(name, checkpoint.policy, self.config.seed)
             event = self._finished(stream)
             if event is None:
@@ -110,7 +111,7 @@ class _PolicyServer:
 
     def __init__(self, filtering: GoalpostFilter, who: NamedPolicies, house: AsyncExitStack) -> None:
         self.who = who
-        self.prompts = prompts(filtering.config)
+        self.prompts = load_prompts(filtering.config)
         self._filtering = filtering
         self._house = house
         self.activity = Activity()
@@ -123,11 +124,11 @@ class _PolicyServer:
         await serve_checkpoint(model, name, checkpoint, self._proofs)
         config = filtering.config.model_copy(update={"evaluate": settings, "serve": self.who.config.serve})
         log, weights = filtering.log, checkpoint.weights
-        return examiner(log, config, self.prompts, filtering.rules, model, runner, self.activity, weights, in_run=False)
+        return make_evaluator(log, config, self.prompts, filtering.rules, model, runner, self.activity, weights, in_run=False)
 
     async def _made(self, name: str, checkpoint: Checkpoint) -> tuple[Model, Runner]:
         folder, config = self._filtering.folder, self.who.config
-        runner = sandbox(config, folder.name)
+        runner = make_runner(config, folder.name)
         self._house.push_async_callback(runner.close)
         # A missing engine is said before anything is sampled.
         with self.activity.task("preparing the sandbox"):

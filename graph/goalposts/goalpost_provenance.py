@@ -1,6 +1,6 @@
-"""Where a goalpost file comes from: who was asked, how, and what followed.
+"""The provenance file of a goalpost file: which policies were asked, how, and with what result.
 
-Law: it repeats what the log says and names the place, so that all of it can be checked there.
+It repeats what the filter's log says and names the log, so that everything can be checked there.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Playing: the graph, its nodes and edges, and the scheduling of many episodes at once."""
+"""Playing: the graph, its nodes and edges, and schedulers that run many episodes at once."""

@@ -1,4 +1,4 @@
-"""The graph: its nodes and the steps between them. It reads like the diagram in the README, which is made from GASP's."""
+"""Builds the LangGraph state machine of an episode. The README's diagram is drawn from it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from graph.settings.config import PlaySettings
 Graph = CompiledStateGraph[PlayState, NodeContext, PlayState, PlayState]
 
 
-def build(settings: PlaySettings, course: EpisodePlan) -> Graph:
-    """The compiled state machine. No checkpointer: the log is the only durable state."""
+def build(settings: PlaySettings, plan: EpisodePlan) -> Graph:
+    """The compiled state machine. It has no checkpointer, since the log is the only durable state."""
     graph = StateGraph(PlayState, context_schema=NodeContext)
     graph.add_node("goalpost_gap", nodes.goalpost_gap)
     graph.add_node("solver", nodes.solver)
     graph.add_node("verifier", nodes.verifier)
-    if "easy" in course.guided:
+    if "easy" in plan.guided:
         graph.add_node("teacher_easy", nodes.teacher_easy)
-    if "hard" in course.guided:
+    if "hard" in plan.guided:
         graph.add_node("teacher_hard", nodes.teacher_hard)
-    if course.references:
+    if plan.references:
         graph.add_node("teacher_open", nodes.teacher_open)
     for node in (START, *graph.nodes):
         graph.add_conditional_edges(
-            node, route(settings, course), [step for step in SUCCESSORS[node] if step in {*graph.nodes, END}]
+            node, route(settings, plan), [step for step in SUCCESSORS[node] if step in {*graph.nodes, END}]
         )
     return graph.compile()

@@ -1,8 +1,8 @@
-"""Many walks at once, each as fast as it can: calls go to the model and the sandbox as they come.
+"""Concurrent scheduler: each episode calls the model and the sandbox as soon as it can.
 
-Law: no walk waits for another, so that a server which makes its own batches is kept busy. An episode's facts are in its own
-stream, whoever is faster; but in which order those of several reach the log depends on timing, and so does which of two equal
-questions is the novel one: equal runs have different heads.
+It keeps servers that make their own batches busy. The events of one episode are in its own stream and unaffected by the
+others. Across episodes, the order of events, and which of two equal questions counts as novel, depend on timing, so equal runs
+have different head hashes.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from sandbox.runner import Job, JobResult, Runner
 
 
 class Concurrent:
-    """Plays walks side by side."""
+    """Runs episodes side by side."""
 
     def __init__(self, activity: Activity | None = None) -> None:
         self.activity = activity or Activity()
 
-    async def play(self, walks: Sequence[Coroutine[Any, Any, None]], past: Sequence[EarlierCalls] = ()) -> None:
-        """Play all walks to their end; what they asked before a stop makes no difference here.
+    async def play(self, episodes: Sequence[Coroutine[Any, Any, None]], earlier: Sequence[EarlierCalls] = ()) -> None:
+        """Run all episodes to their end; calls from before a stop make no difference here.
 
         Raises:
-            BaseException: the first one that a walk raised; the other walks are cancelled first.
+            BaseException: the first one that an episode raised; the others are cancelled first.
         """
-        tasks = [asyncio.create_task(walk) for walk in walks]
+        tasks = [asyncio.create_task(episode) for episode in episodes]
         try:
             for task in asyncio.as_completed(tasks):
                 await task
         finally:
-            for one in tasks:
-                one.cancel()
+            for pending in tasks:
+                pending.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def model(self, model: Model) -> Model:
@@ -45,7 +45,7 @@ class Concurrent:
         return model
 
     def runner(self, runner: Runner) -> Runner:
-        """The sandbox itself, which says how many programs it runs."""
+        """The sandbox itself, with progress reported."""
         return _ReportingRunner(runner, self.activity)
 
 
@@ -60,9 +60,9 @@ class _ReportingRunner:
 
     async def run(self, jobs: Sequence[Job]) -> list[JobResult]:
         with self.activity.task("running programs", len(jobs)) as task:
-            done = await self.inner.run(jobs)
+            results = await self.inner.run(jobs)
             task.add(len(jobs))
-            return done
+            return results
 
     async def close(self) -> None:
         await self.inner.close()

@@ -1,6 +1,6 @@
-"""The table that an episode is played at: the log, the roles, the recipe, the settings. LangGraph's runtime context.
+"""What nodes may use: the log, the roles, the recipe and the settings, as LangGraph's runtime context.
 
-It holds no state of an episode; `novelty` is the one fold that episodes share, and it is rebuilt from the log.
+It holds no state of an episode. `novelty` is the one fold that episodes share; it is rebuilt from the log.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from roles.verifier import Verifier
 
 @dataclass(frozen=True)
 class NodeContext:
-    """Everything that nodes may ask."""
+    """Everything that nodes may use."""
 
     log: Log
     teacher: Teacher
@@ -34,6 +34,6 @@ class NodeContext:
 
 
 def restore_novelty(log: Log, novelty: Novelty) -> None:
-    """Fill the novelty buffers with everything the log says was accepted."""
+    """Fill the novelty buffers with every question that the log says was accepted."""
     accepted = fold(AcceptedQuestions(), log.read(kinds={"question_accepted"}))
     novelty.add(*(get_question(log, blob) for blob in (*accepted.easy, *accepted.hard, *accepted.open)))

@@ -1,7 +1,7 @@
-"""How an iteration's episodes start: which questions are drawn for them.
+"""Samples the episodes of an iteration: which questions they start from, with which axis and seed.
 
-Law: it follows from the seed and from what earlier iterations left in the log, so that a run that goes on opens the same
-episodes. It appends nothing.
+Guarantees: the result depends only on the run's seed and on what earlier iterations left in the log, so a resumed run samples
+the same episodes.
 """
 
 from __future__ import annotations
@@ -23,29 +23,31 @@ from roles.generation_record import put_question
 
 @dataclass(frozen=True)
 class SampledEpisode:
-    """How an episode starts."""
+    """An episode before it starts: its stream and its first event."""
 
     stream: str
     fact: EpisodeStarted
     references: tuple[BlobHash, ...] = ()
-    """What the open seat is shown."""
+    """Questions that the open seat is shown."""
 
 
 @dataclass(frozen=True)
 class QuestionPools:
-    """What questions are drawn from."""
+    """The questions that episodes are sampled from."""
 
     goalposts: Sequence[Question]
     practice: Sequence[Question]
     seeds: Sequence[Question]
 
 
-def openings(log: Log, config: Config, course: EpisodePlan, pools: QuestionPools, iteration: int) -> Iterator[SampledEpisode]:
+def sample_episodes(
+    log: Log, config: Config, plan: EpisodePlan, pools: QuestionPools, iteration: int
+) -> Iterator[SampledEpisode]:
     """The episodes of an iteration, in the order of their numbers."""
     play, number = config.play, 0
     purpose: Literal["guided", "practice"]
     for purpose, pool, count in (
-        ("guided", pools.goalposts if course.guided else (), play.episodes),
+        ("guided", pools.goalposts if plan.guided else (), play.episodes),
         ("practice", pools.practice, play.practice),
     ):
         drawn = rng(config.seed, purpose, iteration)
@@ -56,31 +58,31 @@ def openings(log: Log, config: Config, course: EpisodePlan, pools: QuestionPools
                 purpose=purpose,
                 question=question.id,
                 blob=blob,
-                axis=drawn.choice(course.axes),
+                axis=drawn.choice(plan.axes),
                 seed=derive_seed(config.seed, "episode", iteration, number),
             )
             yield SampledEpisode(episode_stream(iteration, number), fact)
             number += 1
-    if course.references:
-        yield from _unguided(log, config, course, pools.seeds, iteration, number)
+    if plan.references:
+        yield from _unguided(log, config, plan, pools.seeds, iteration, number)
 
 
 def _unguided(
-    log: Log, config: Config, course: EpisodePlan, seeds: Sequence[Question], iteration: int, first: int
+    log: Log, config: Config, plan: EpisodePlan, seeds: Sequence[Question], iteration: int, first: int
 ) -> Iterator[SampledEpisode]:
-    """Episodes with references, drawn uniformly from seeds and open questions that earlier iterations accepted."""
+    """Unguided episodes; references are drawn uniformly from seeds and open questions that earlier iterations accepted."""
     accepted = (event for event in log.read(kinds={"question_accepted"}) if iteration_of(event.stream) < iteration)
     buffer: list[Question | BlobHash] = [*seeds, *fold(AcceptedQuestions(), accepted).open]
     drawn = rng(config.seed, "unguided", iteration)
     for number in range(first, first + config.play.episodes):
-        shown = drawn.sample(buffer, min(course.references, len(buffer)))
-        blobs = tuple(put_question(log, one) if isinstance(one, Question) else one for one in shown)
+        shown = drawn.sample(buffer, min(plan.references, len(buffer)))
+        blobs = tuple(put_question(log, source) if isinstance(source, Question) else source for source in shown)
         fact = EpisodeStarted(
             iteration=iteration,
             purpose="unguided",
             question=id_of_blob(blobs[0]),
             blob=blobs[0],
-            axis=drawn.choice(course.axes),
+            axis=drawn.choice(plan.axes),
             seed=derive_seed(config.seed, "episode", iteration, number),
         )
         yield SampledEpisode(episode_stream(iteration, number), fact, blobs)

@@ -1,4 +1,4 @@
-"""Examinations: pass@k of a policy on a question set, through the same solver, verifier and log as play."""
+"""Evaluation: pass@k of a policy on a question set, with the same solver, verifier and log as play."""
 
 from __future__ import annotations
 
@@ -15,70 +15,70 @@ from events.pure.estimators import pass_at_k
 from graph.play.scheduler import Scheduler
 from graph.settings.config import EvaluateSettings
 from graph.settings.seeds import derive_seed
-from graph.settings.threads import SMALL_MODEL_WEIGHTS
-from roles.generation_record import texts
+from graph.settings.threads import SINGLE_THREAD_WEIGHTS
+from roles.generation_record import completion_texts
 from roles.solver import Solver
 from roles.verifier import Verifier
 
 REPORTED_KS = (1, 5, 10, 20, 50, 100)
-"""pass@k is reported for those k that the attempts allow."""
+"""pass@k is reported for those k that do not exceed the attempts."""
 MAX_COMPLETIONS_AT_ONCE: Final = 256
-"""Answers of a small model that an examination on request samples together."""
+"""Completions in one batch of an evaluation outside of a run, at most."""
 _MIN_COMPLETIONS_AT_ONCE: Final = 4
-"""Answers that are sampled together however large the model is: to write one takes as long."""
+"""Completions in one batch however large the model is: one alone takes as long."""
 _BATCH_SECONDS: Final = 60.0
-"""What is sampled together may take so long, by an estimate that depends on no clock; a stop loses no more."""
+"""Estimated seconds of one batch, which is what a stop loses."""
 _FLOPS: Final = {"cpu": 2e10, "gpu": 1e13}
-"""Operations a second with which the estimate reckons; every weight takes two for every token."""
+"""Assumed operations a second; each token takes two for every weight."""
 
 
 def questions_at_once(weights: int, settings: EvaluateSettings, *, gpu: bool, in_run: bool) -> int | None:
-    """Questions that a model in this process is asked together, after which their answers are in the log; None: all.
+    """Questions in one batch of a model in this process, after which their attempts are in the log; None: all of them.
 
-    What is sampled together is rounded together, so that the number follows from sizes alone and never from a clock.
+    Batches affect rounding, so their size depends on the arguments alone and never on a clock.
 
     Args:
         weights: how many the model has.
-        settings: how many answers are asked for, and how long.
-        gpu: whether it computes on a GPU.
-        in_run: whether the examination belongs to a run, where those of a small model are short.
+        settings: attempts a question, and their longest length.
+        gpu: whether the model computes on a GPU.
+        in_run: whether the evaluation belongs to a run; that of a small model is short and is one batch.
     """
-    if weights < SMALL_MODEL_WEIGHTS:
+    if weights < SINGLE_THREAD_WEIGHTS:
         return None if in_run else max(1, MAX_COMPLETIONS_AT_ONCE // settings.attempts)
     seconds = 2 * weights * settings.sampling.max_tokens / _FLOPS["gpu" if gpu else "cpu"]
-    answers = min(MAX_COMPLETIONS_AT_ONCE, max(_MIN_COMPLETIONS_AT_ONCE, int(_BATCH_SECONDS / seconds)))
-    return max(1, answers // settings.attempts)
+    completions = min(MAX_COMPLETIONS_AT_ONCE, max(_MIN_COMPLETIONS_AT_ONCE, int(_BATCH_SECONDS / seconds)))
+    return max(1, completions // settings.attempts)
 
 
-def named(name: str, questions: Sequence[Question], settings: EvaluateSettings, prompts: str) -> str:
-    """A name that says of which set and how an examination was, so that those of one name can be compared."""
-    asked = (*(question.id for question in questions), str(settings.attempts), prompts)
-    how = hashlib.sha256("\0".join(asked).encode() + canonical(settings.sampling)).hexdigest()
-    return f"{name}-{how[:6]}"
+def evaluation_name(name: str, questions: Sequence[Question], settings: EvaluateSettings, prompts: str) -> str:
+    """The set's name with a digest of questions, attempts, prompts and sampling: evaluations of one name can be compared."""
+    parts = (*(question.id for question in questions), str(settings.attempts), prompts)
+    digest = hashlib.sha256("\0".join(parts).encode() + canonical(settings.sampling)).hexdigest()
+    return f"{name}-{digest[:6]}"
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Examines the student."""
+    """Evaluates the student on question sets, and appends the results."""
 
     log: Log
     solver: Solver
     verifier: Verifier
-    pace: Scheduler
+    scheduler: Scheduler
     settings: EvaluateSettings
     seed: int
-    at_once: int | None = None
-    """Questions that are sampled together, after which all their answers are in the log; None: all of them. With servers, that
-    is no batch: each is in the log as soon as it is verified."""
+    batch_questions: int | None = None
+    """Questions in one batch, after which all their attempts are in the log; None: all of them. Servers make their own batches:
+    there the attempts at a question are in the log as soon as they are verified."""
     repeatable: bool = True
-    """Whether an equal batch gives equal answers. If not, only questions without an answer are asked when it goes on."""
+    """Whether an equal batch gives equal completions. If not, a resumed evaluation asks only what has no attempts yet."""
 
-    async def examine(self, name: str, questions: Sequence[Question], iteration: int) -> EvaluationFinished:
-        """Append one evaluation of a run; does nothing if the log has it, goes on where it was broken off."""
+    async def evaluate(self, name: str, questions: Sequence[Question], iteration: int) -> EvaluationFinished:
+        """Append one evaluation of a run; it does nothing if the log has it, and goes on where it was interrupted."""
         return await self.evaluate_in(evaluation_stream(name, iteration), name, questions, iteration)
 
     async def evaluate_in(self, stream: str, name: str, questions: Sequence[Question], iteration: int) -> EvaluationFinished:
-        """The same in a stream of its own."""
+        """Like `evaluate`, in a stream of the caller's choice."""
         events = list(self.log.read(stream))
         for event in events:
             if isinstance(event.fact, EvaluationFinished):
@@ -88,29 +88,32 @@ class Evaluator:
         successes = {made[fact.of]: sum(verdict.outcome == "passed" for verdict in fact.verdicts) for fact in verified}
 
         async def ask(question: Question) -> None:
-            generation = await self._answers(stream, question)
-            # Else it was asked again for its neighbours' sake alone: in a smaller batch they would be rounded otherwise.
+            generation = await self._attempt(stream, question)
+            # Otherwise it was sampled again only to fill its batch, whose size affects the rounding of the others.
             if question.id not in successes:
-                successes[question.id] = await self._successes(stream, question, generation)
+                successes[question.id] = await self._judge(stream, question, generation)
                 task(len(successes), len(questions))
 
-        size = self.at_once or len(questions)
-        with self.pace.activity.task(f"examining {name}, questions") as task:
+        size = self.batch_questions or len(questions)
+        with self.scheduler.activity.task(f"evaluating {name}, questions") as task:
             task(len(successes), len(questions))
             for start in range(0, len(questions), size):
-                together = questions[start : start + size]
-                missing = [question for question in together if question.id not in successes]
-                await self.pace.play([ask(question) for question in (together if missing and self.repeatable else missing)])
-        finished = self._finished(name, iteration, {item.id: successes[item.id] for item in questions})
+                batch = questions[start : start + size]
+                missing = [question for question in batch if question.id not in successes]
+                await self.scheduler.play([ask(question) for question in (batch if missing and self.repeatable else missing)])
+        finished = self._finished(name, iteration, {question.id: successes[question.id] for question in questions})
         self.log.append(stream, [finished])
         return finished
 
-    async def _answers(self, stream: str, question: Question) -> Generation:
-        seed, how = derive_seed(self.seed, stream, question.id), self.settings
-        return await self.solver.answer(question, "induction", None, count=how.attempts, seed=seed, sampling=how.sampling)
+    async def _attempt(self, stream: str, question: Question) -> Generation:
+        settings, seed = self.settings, derive_seed(self.seed, stream, question.id)
+        return await self.solver.answer(
+            question, "induction", None, count=settings.attempts, seed=seed, sampling=settings.sampling
+        )
 
-    async def _successes(self, stream: str, question: Question, generation: Generation) -> int:
-        verdicts, used = await self.verifier.judge(question, "induction", None, texts(self.log, generation))
+    async def _judge(self, stream: str, question: Question, generation: Generation) -> int:
+        """Append attempts and verdicts of a question, and return how many passed."""
+        verdicts, used = await self.verifier.judge(question, "induction", None, completion_texts(self.log, generation))
         version = self.log.version(stream)
         self.log.append(
             stream,

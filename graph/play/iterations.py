@@ -1,7 +1,8 @@
-"""The only loop on this side: iterations of play, each followed by the trainer's update and its proof of service.
+"""The main loop: iterations of play, each followed by the trainer's update and a weight-sync check.
 
-Law: every step looks into the log first and does only what is missing there, so that starting, resuming and finishing are one
-code path. Infrastructure failures stop the run and leave it resumable; a failure of one episode is data.
+Guarantees:
+- Each step looks into the log first and does only what is missing, so starting and resuming are one code path.
+- An infrastructure failure stops the run and leaves it resumable; a failure of one episode is data (`EpisodeFailed`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,7 +39,7 @@ from events.text.secrets import mask
 from graph.play.build import Graph
 from graph.play.context import NodeContext
 from graph.play.edges import end_reason
-from graph.play.episode_sampling import QuestionPools, SampledEpisode, openings
+from graph.play.episode_sampling import QuestionPools, SampledEpisode, sample_episodes
 from graph.play.evaluation import Evaluator
 from graph.play.resumed_calls import EarlierCalls, earlier_calls
 from graph.play.scheduler import Scheduler
@@ -49,7 +50,7 @@ from graph.settings.config import Config
 from roles.model import Model
 
 MAX_NODE_EXECUTIONS = 1000
-"""Most node visits of one episode; settings allow far fewer."""
+"""Upper bound on node executions of one episode; settings allow far fewer."""
 
 
 @dataclass
@@ -59,26 +60,27 @@ class Play:
     folder: Path
     config: Config
     log: Log
-    table: NodeContext
+    context: NodeContext
     graph: Graph
-    pace: Scheduler
+    scheduler: Scheduler
     models: dict[str, Model]
     """By the policy's name."""
-    examiner: Evaluator
-    learner: TrainerProcess
+    evaluator: Evaluator
+    trainer: TrainerProcess
+    """A process; met only in the log."""
     goalposts: Sequence[Question]
     practice: Sequence[Question]
     test: Sequence[Question]
-    proofs: WeightSyncChecker
+    sync_checker: WeightSyncChecker
     policies: dict[Role, Digest] = field(default_factory=dict)
     seeds: Sequence[Question] = ()
-    """References of the first unguided episodes."""
+    """Questions that the first unguided episodes take references from."""
     validation: Sequence[Question] = ()
     samples: CompletionCount = field(default_factory=CompletionCount)
-    """The student's, as far as the log was read."""
+    """The student's completions, as far as the log was read."""
 
     async def run(self) -> None:
-        """Play what the log says is still to be played.
+        """Play whatever is missing in the log.
 
         Raises:
             GaspError: infrastructure failed; the run can be resumed.
@@ -87,7 +89,7 @@ class Play:
         for iteration in itertools.count(played + 1):
             learned = max(0, iteration - 1 - self.config.learn.staleness)
             with bound_contextvars(iteration=learned):
-                await self._take_up(learned)
+                await self._adopt_weights(learned)
             if not self._is_last(played):
                 with bound_contextvars(iteration=iteration):
                     await self._iterate(iteration)
@@ -97,159 +99,163 @@ class Play:
         self.log.append(RUN, [RunFinished(iterations=played)])
 
     def _samples(self, iteration: int) -> int:
-        """Completions of the student up to the end of an iteration that was played."""
+        """Completions of the student up to the end of an iteration."""
         for event in self.log.read(after=self.samples.position, kinds=CompletionCount.KINDS):
             self.samples.apply(event)
         return self.samples.after[iteration]
 
     def _is_last(self, iteration: int) -> bool:
-        """Whether no iteration is played after this one, which was."""
+        """Whether this iteration, already played, is the last."""
         play = self.config.play
         return iteration >= play.iterations or 0 < play.samples <= self._samples(iteration)
 
     @property
-    def _seats(self) -> dict[str, list[Role]]:
+    def _roles_of(self) -> dict[str, list[Role]]:
         """The roles that play with each policy, by its name."""
-        found: dict[str, list[Role]] = {}
+        roles: dict[str, list[Role]] = {}
         for role, policy in self.config.policy_of.items():
-            found.setdefault(policy, []).append(role)
-        return found
+            roles.setdefault(policy, []).append(role)
+        return roles
 
     def _updates(self, policy: str) -> dict[int, Digest]:
         events = self.log.read(policy_stream(policy))
         return {event.fact.iteration: event.fact.digest for event in events if isinstance(event.fact, PolicyUpdated)}
 
-    async def _take_up(self, iteration: int) -> None:
-        """Wait until an iteration is learned, go on with the weights after it, and examine them if it is time."""
-        for policy in self._seats if iteration else ():
+    async def _adopt_weights(self, iteration: int) -> None:
+        """Wait until the trainer has learned from an iteration, serve the new weights, and evaluate them if it is time."""
+        for policy in self._roles_of if iteration else ():
             began = time.monotonic()
             await asyncio.gather(*(model.sleep() for model in self.models.values()))
-            digest = await self.learner.updated(policy, iteration)
+            digest = await self.trainer.wait_for_update(policy, iteration)
             logger().info("policy_learned", policy=policy, digest=digest, waited=seconds_since(began))
         await self._serve(iteration)
-        await self._examine(iteration)
+        await self._evaluate(iteration)
 
     async def _iterate(self, iteration: int) -> None:
-        openings = list(self._openings(iteration))
-        said = list(self.log.read(RUN, kinds={"iteration_started", "iteration_finished"}))
-        facts = [event.fact for event in said]
-        begun = any(isinstance(fact, IterationStarted) and fact.iteration == iteration for fact in facts)
-        if not begun:
-            started = IterationStarted(iteration=iteration, policies=self.policies, episodes=len(openings))
+        pools = QuestionPools(self.goalposts, self.practice, self.seeds)
+        episodes = list(sample_episodes(self.log, self.config, self.context.recipe.plan, pools, iteration))
+        events = self.log.read(RUN, kinds={"iteration_started", "iteration_finished"})
+        facts = [event.fact for event in events]
+        resumed = any(isinstance(fact, IterationStarted) and fact.iteration == iteration for fact in facts)
+        if not resumed:
+            started = IterationStarted(iteration=iteration, policies=self.policies, episodes=len(episodes))
             self.log.append(RUN, [started])
         if not any(isinstance(fact, IterationFinished) and fact.iteration == iteration for fact in facts):
             began = time.monotonic()
-            past = self._past(openings) if begun else []
-            with self.pace.activity.task(f"episodes of iteration {iteration}", len(openings)) as task:
+            earlier = self._earlier_calls(episodes) if resumed else []
+            with self.scheduler.activity.task(f"episodes of iteration {iteration}", len(episodes)) as task:
 
-                async def walk(opening: SampledEpisode) -> None:
-                    await self._walk(opening)
+                async def play(episode: SampledEpisode) -> None:
+                    await self._play_episode(episode)
                     task.add()
 
-                await self.pace.play([walk(opening) for opening in openings], past)
-            failed = self._finish(iteration, openings)
-            logger().info("iteration_finished", episodes=len(openings), failed=failed, seconds=seconds_since(began))
+                await self.scheduler.play([play(episode) for episode in episodes], earlier)
+            failed = self._finish(iteration, episodes)
+            logger().info("iteration_finished", episodes=len(episodes), failed=failed, seconds=seconds_since(began))
 
-    def _past(self, openings: Sequence[SampledEpisode]) -> list[EarlierCalls]:
-        """What an iteration that was broken off has asked already."""
-        solver, teacher = self.table.solver, self.table.teacher
+    def _earlier_calls(self, episodes: Sequence[SampledEpisode]) -> list[EarlierCalls]:
+        """The calls that an interrupted iteration has made already."""
+        solver, teacher = self.context.solver, self.context.teacher
         return earlier_calls(
             self.log,
-            [opening.stream for opening in openings],
+            [episode.stream for episode in episodes],
             system=solver.prompts.system,
             teacher=teacher.model,
             student=solver.model,
             exact=self.config.repeatable,
         )
 
-    def _finish(self, iteration: int, openings: Sequence[SampledEpisode]) -> int:
-        """Record the end of an iteration; how many of its episodes failed."""
+    def _finish(self, iteration: int, episodes: Sequence[SampledEpisode]) -> int:
+        """Record the end of an iteration, and return how many of its episodes failed.
+
+        Raises:
+            GaspError: all episodes of one purpose failed.
+        """
         failed: dict[str, list[EpisodeFailed]] = {}
-        for opening in openings:
-            ends = [event.fact for event in self.log.read(opening.stream, kinds={"episode_failed"})]
-            failed.setdefault(opening.fact.purpose, []).extend(fact for fact in ends if isinstance(fact, EpisodeFailed))
+        for episode in episodes:
+            ends = [event.fact for event in self.log.read(episode.stream, kinds={"episode_failed"})]
+            failed.setdefault(episode.fact.purpose, []).extend(fact for fact in ends if isinstance(fact, EpisodeFailed))
         count = sum(map(len, failed.values()))
-        self.log.append(RUN, [IterationFinished(iteration=iteration, finished=len(openings) - count, failed=count)])
-        for purpose, broken in failed.items():
-            if len(broken) == sum(opening.fact.purpose == purpose for opening in openings):
+        self.log.append(RUN, [IterationFinished(iteration=iteration, finished=len(episodes) - count, failed=count)])
+        for purpose, failures in failed.items():
+            if len(failures) == sum(episode.fact.purpose == purpose for episode in episodes):
                 raise GaspError(
-                    f"Every {purpose} episode of iteration {iteration} failed, the first with {broken[0].error}: "
-                    f"{broken[0].message}; find the cause, then go on with the next iteration by --resume"
+                    f"Every {purpose} episode of iteration {iteration} failed, the first with {failures[0].error}: "
+                    f"{failures[0].message}; find the cause, then go on with the next iteration by --resume."
                 )
         return count
 
-    def _openings(self, iteration: int) -> Iterator[SampledEpisode]:
-        course, pools = self.table.recipe.course, QuestionPools(self.goalposts, self.practice, self.seeds)
-        return openings(self.log, self.config, course, pools, iteration)
-
-    async def _walk(self, opening: SampledEpisode) -> None:
-        """One episode, from wherever the log says it is. This is the one place where an error becomes data."""
-        stream = opening.stream
+    async def _play_episode(self, sampled: SampledEpisode) -> None:
+        """Play one episode from wherever the log says it is. Only here an error becomes data."""
+        stream = sampled.stream
         episode = fold_episode(EpisodeState(stream=stream), self.log.read(stream))
         try:
             if episode.version == 0:
-                drawn = [ReferencesDrawn(references=opening.references)] if opening.references else []
-                episode = fold_episode(episode, self.log.append(stream, [opening.fact, *drawn], expected=0))
+                references = [ReferencesDrawn(references=sampled.references)] if sampled.references else []
+                episode = fold_episode(episode, self.log.append(stream, [sampled.fact, *references], expected=0))
             if episode.ended:
                 return
-            final = await self.graph.ainvoke({"episode": episode}, {"recursion_limit": MAX_NODE_EXECUTIONS}, context=self.table)
+            final = await self.graph.ainvoke(
+                {"episode": episode}, {"recursion_limit": MAX_NODE_EXECUTIONS}, context=self.context
+            )
             episode = final["episode"]
-            reason = end_reason(episode, self.config.play.solved_at, self.table.recipe.course)
+            reason = end_reason(episode, self.config.play.solved_at, self.context.recipe.plan)
             self.log.append(stream, [EpisodeFinished(reason=reason)], expected=episode.version)
         except (LogError, SandboxError, ModelError):
             raise
         except Exception as error:
-            # The event names the error; where it came from is for whoever operates the run.
+            # The event has the error's message only; the traceback is for the operator and goes to run.log.
             logger().exception("episode_failed", episode=stream)
             failed = EpisodeFailed(error=type(error).__name__, message=one_line(mask(str(error)), 500))
             self.log.append(stream, [failed])
 
     async def _serve(self, iteration: int) -> None:
-        """Serve the weights that exist after an iteration, prove it, and record the proof."""
+        """Serve the weights that exist after an iteration, check that they are in use, and record that."""
         probes: dict[str, PolicyProbed] = {}
-        for policy, roles in self._seats.items():
+        for policy, roles in self._roles_of.items():
             digest = self._updates(policy).get(iteration, self.policies[roles[0]])
             self.policies |= dict.fromkeys(roles, digest)
-            if self.proofs.proved(policy) != digest:
-                probes[policy] = await self.learner.probed(policy, digest)
-        # Once all are there, so that the order of events does not depend on timing.
+            if self.sync_checker.checked(policy) != digest:
+                probes[policy] = await self.trainer.wait_for_probe(policy, digest)
+        # Not before all are known, so that the order of events does not depend on timing.
         for policy, probe in probes.items():
-            await self._deliver(policy, probe)
+            await self._sync_weights(policy, probe)
 
-    async def _deliver(self, policy: str, probe: PolicyProbed) -> None:
+    async def _sync_weights(self, policy: str, probe: PolicyProbed) -> None:
         model, digest = self.models[policy], probe.digest
         began = time.monotonic()
-        with self.pace.activity.task(f"delivering the weights {digest[:SHORT]}"):
+        with self.scheduler.activity.task(f"syncing the weights {digest[:SHORT]}"):
             if model.policy != digest:
                 await model.load_weights(self.folder / "weights" / digest, digest)
-            far = await self.proofs.prove(policy, model, probe)
+            gap = await self.sync_checker.check(policy, model, probe)
         logger().info(
-            "weights_served", policy=policy, digest=digest, seconds=seconds_since(began), difference=far.largest, mean=far.mean
+            "weights_served", policy=policy, digest=digest, seconds=seconds_since(began), difference=gap.largest, mean=gap.mean
         )
         served = [event.fact for event in self.log.read(RUN, kinds={"policy_served"})]
         last = {fact.role: fact.policy for fact in served if isinstance(fact, PolicyServed)}
-        numbers = {"difference": round(far.largest, 6), "mean_difference": round(far.mean, 6)}
-        facts = [PolicyServed(role=role, policy=digest, **numbers) for role in self._seats[policy] if last.get(role) != digest]
+        numbers = {"difference": round(gap.largest, 6), "mean_difference": round(gap.mean, 6)}
+        roles = [role for role in self._roles_of[policy] if last.get(role) != digest]
+        facts = [PolicyServed(role=role, policy=digest, **numbers) for role in roles]
         if facts:
             self.log.append(RUN, facts)
 
-    async def _examine(self, iteration: int) -> None:
-        """Examine the student at the start, at the end, and as often between as is set."""
+    async def _evaluate(self, iteration: int) -> None:
+        """Evaluate the student at the start, at the end, and between as often as `evaluate` says."""
         if not self._is_due(iteration):
             return
         for name, questions in (("goalposts", self.goalposts), ("validation", self.validation), ("test", self.test)):
             if questions:
                 began = time.monotonic()
-                await self.examiner.examine(name, questions[: self.config.evaluate.questions], iteration)
-                logger().info("examined", set=name, iteration=iteration, seconds=seconds_since(began))
+                await self.evaluator.evaluate(name, questions[: self.config.evaluate.questions], iteration)
+                logger().info("evaluated", set=name, iteration=iteration, seconds=seconds_since(began))
 
     def _is_due(self, iteration: int) -> bool:
-        how = self.config.evaluate
+        settings = self.config.evaluate
         if self._is_last(iteration):
             return True
         if iteration == 0:
-            return how.first
-        if how.every and iteration % how.every == 0:
+            return settings.first
+        if settings.every and iteration % settings.every == 0:
             return True
-        samples = how.every_samples
+        samples = settings.every_samples
         return samples > 0 and self._samples(iteration) // samples > self._samples(iteration - 1) // samples

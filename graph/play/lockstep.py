@@ -1,8 +1,8 @@
-"""Many walks at once, their model and sandbox calls in common batches, in an order that no timing can change.
+"""Lockstep scheduler: episodes run together, and their calls go out in common batches in a fixed order.
 
-Law: a batch goes out when every live walk waits, and walks go on one after the other in their own order. So batch
-boundaries and the order of appends depend on the walks alone, and equal runs have equal logs. A walk makes one call at a time,
-so its n-th call is in the n-th batch; that is recorded, and a walk that goes on after a stop takes its old place.
+A batch goes out when every running episode waits for a call; then the episodes go on one after the other, in their own order.
+So batch boundaries and the order of appends depend on the episodes alone, and equal runs have equal logs. An episode makes one
+call at a time, so its n-th call is in the n-th batch; this is recorded, and a resumed episode takes its old place.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,118 +27,118 @@ BatchCall = Callable[[Sequence[Any]], Awaitable[list[Any]]]
 
 @dataclass
 class _LockstepEpisode:
-    """One walk's place in line; `rests` is set while it waits for a batch or has ended."""
+    """The scheduling state of one episode."""
 
-    rests: asyncio.Event
-    past: Sequence[Callable[[], Awaitable[None]] | None] = ()
-    """Calls that it made before the run was stopped, as far as they are made again."""
+    idle: asyncio.Event
+    """Set while the episode waits for a batch, and once it has ended."""
+    earlier: Sequence[Callable[[], Awaitable[None]] | None] = ()
+    """Calls from before the run was stopped that have to be repeated."""
     calls: int = 0
-    """How many it has made."""
-    again: bool = False
-    """Whether the present one is of the past, so that nobody needs its answer."""
+    """Calls made so far."""
+    repeating: bool = False
+    """Whether the present call repeats an earlier one, so that its result is not needed."""
     call: tuple[BatchCall, Sequence[Any], asyncio.Future[list[Any]]] | None = None
+    """The call that waits for a batch."""
 
 
-_current_episode: ContextVar[_LockstepEpisode] = ContextVar("walk")
+_current_episode: ContextVar[_LockstepEpisode] = ContextVar("episode")
 
 
 async def _no_op(items: Sequence[Any]) -> list[Any]:
-    """A call that is only waited for."""
     return []
 
 
 class Lockstep:
-    """Plays walks in lockstep."""
+    """Runs episodes in lockstep."""
 
     def __init__(self, activity: Activity | None = None) -> None:
         self.activity = activity or Activity()
 
-    async def play(self, walks: Sequence[Coroutine[Any, Any, None]], past: Sequence[EarlierCalls] = ()) -> None:
-        """Play all walks to their end.
+    async def play(self, episodes: Sequence[Coroutine[Any, Any, None]], earlier: Sequence[EarlierCalls] = ()) -> None:
+        """Run all episodes to their end.
 
         Args:
-            walks: what is played.
-            past: what each of them has asked before, if a run goes on.
+            episodes: one coroutine an episode.
+            earlier: the calls that each has made before, if the run is resumed; empty otherwise.
 
         Raises:
-            BaseException: the first one that a walk or a batch raised; the other walks are cancelled first.
+            BaseException: the first one that an episode or a batch raised; the other episodes are cancelled first.
         """
         tasks: list[asyncio.Task[None]] = []
-        line: list[_LockstepEpisode] = []
-        # Batches before this one are whole.
-        first = min((len(one.calls) for one in past if not one.over), default=0)
-        done = all(one.over for one in past)
+        states: list[_LockstepEpisode] = []
+        # Every episode that is not over still has its last call to finish. So batches before the smallest number of recorded
+        # calls are complete in the log and need not be repeated.
+        first = min((len(calls.calls) for calls in earlier if not calls.over), default=0)
+        all_over = all(calls.over for calls in earlier)
         try:
-            for walk, before in zip(walks, past or [EarlierCalls()] * len(walks), strict=True):
-                place = _LockstepEpisode(asyncio.Event(), () if done else before.calls[first:], first)
-                line.append(place)
-                tasks.append(asyncio.create_task(self._walk(place, walk)))
-                await place.rests.wait()
-            while waiting := [place for place in line if place.call is not None]:
+            for episode, before in zip(episodes, earlier or [EarlierCalls()] * len(episodes), strict=True):
+                state = _LockstepEpisode(asyncio.Event(), () if all_over else before.calls[first:], first)
+                states.append(state)
+                tasks.append(asyncio.create_task(self._run(state, episode)))
+                await state.idle.wait()
+            while waiting := [state for state in states if state.call is not None]:
                 await self._batch(waiting)
-                for broken in (task for task in tasks if task.done()):
-                    broken.result()
+                for done in (task for task in tasks if task.done()):
+                    done.result()
             for task in tasks:
                 await task
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for walk in walks[len(tasks) :]:
-                walk.close()
+            for episode in episodes[len(tasks) :]:
+                episode.close()
 
-    async def _walk(self, place: _LockstepEpisode, walk: Coroutine[Any, Any, None]) -> None:
-        _current_episode.set(place)
+    async def _run(self, state: _LockstepEpisode, episode: Coroutine[Any, Any, None]) -> None:
+        _current_episode.set(state)
         try:
-            place.again = True
-            for ask in place.past:
-                await (self._call("runner", _no_op, ()) if ask is None else ask())
-            place.again = False
-            await walk
+            state.repeating = True
+            for call in state.earlier:
+                await (self._call("runner", _no_op, ()) if call is None else call())
+            state.repeating = False
+            await episode
         finally:
-            walk.close()
-            place.rests.set()
+            episode.close()
+            state.idle.set()
 
     async def _batch(self, waiting: Sequence[_LockstepEpisode]) -> None:
-        """Serve every waiting call, all calls of one service together and the services side by side; then go on in order."""
+        """Serve every waiting call, the calls of one service as one batch; then let the episodes go on, one after the other."""
         groups: dict[BatchCall, list[_LockstepEpisode]] = {}
-        for place in waiting:
-            assert place.call is not None
-            groups.setdefault(place.call[0], []).append(place)
-        answers = await asyncio.gather(*(self._served(serve, group) for serve, group in groups.items()))
-        answered = {id(place): answer for group in answers for place, answer in group}
-        for place in waiting:
-            assert place.call is not None
-            future = place.call[2]
-            place.call = None
-            place.rests.clear()
-            future.set_result(answered[id(place)])
-            await place.rests.wait()
+        for state in waiting:
+            assert state.call is not None
+            groups.setdefault(state.call[0], []).append(state)
+        served = await asyncio.gather(*(self._serve(serve, group) for serve, group in groups.items()))
+        results = {id(state): result for group in served for state, result in group}
+        for state in waiting:
+            assert state.call is not None
+            future = state.call[2]
+            state.call = None
+            state.idle.clear()
+            future.set_result(results[id(state)])
+            # The next episode goes on only when this one waits again, so that appends come in the order of the episodes.
+            await state.idle.wait()
 
     @staticmethod
-    async def _served(serve: BatchCall, group: Sequence[_LockstepEpisode]) -> list[tuple[_LockstepEpisode, list[Any]]]:
-        calls = [place.call for place in group if place.call is not None]
-        if all(place.again for place in group):
-            return [(place, [None] * len(call[1])) for place, call in zip(group, calls, strict=True)]
-        results = await serve([item for call in calls for item in call[1]])
-        cut, answers = 0, []
-        for place, call in zip(group, calls, strict=True):
-            answers.append((place, results[cut : cut + len(call[1])]))
-            cut += len(call[1])
-        return answers
+    async def _serve(serve: BatchCall, group: Sequence[_LockstepEpisode]) -> list[tuple[_LockstepEpisode, list[Any]]]:
+        calls = [state.call for state in group if state.call is not None]
+        if all(state.repeating for state in group):
+            # Nobody needs a new result of this batch, so it is not computed.
+            return [(state, [None] * len(call[1])) for state, call in zip(group, calls, strict=True)]
+        results = iter(await serve([request for call in calls for request in call[1]]))
+        return [(state, list(islice(results, len(call[1])))) for state, call in zip(group, calls, strict=True)]
 
     @staticmethod
-    async def _call(kind: str, serve: BatchCall, items: Sequence[Any]) -> list[Any]:
-        place = _current_episode.get()
+    async def _call(kind: str, serve: BatchCall, requests: Sequence[Any]) -> list[Any]:
+        state = _current_episode.get()
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        place.call = (serve, items, future)
-        place.calls += 1
-        observe(OBSERVED_CALLS, place.calls, kind)
-        place.rests.set()
+        state.call = (serve, requests, future)
+        state.calls += 1
+        observe(OBSERVED_CALLS, state.calls, kind)
+        state.idle.set()
         return await future
 
     def model(self, model: Model) -> Model:
-        """The same model, batched over walks."""
+        """The same model, batched over episodes."""
 
         async def serve(requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
             return await model.generate(requests)
@@ -145,7 +146,7 @@ class Lockstep:
         return _BatchedModel(model, serve)
 
     def runner(self, runner: Runner) -> Runner:
-        """The same runner, batched over walks."""
+        """The same runner, batched over episodes."""
 
         async def serve(jobs: Sequence[Job]) -> list[JobResult]:
             with self.activity.task(f"running {len(jobs)} programs"):

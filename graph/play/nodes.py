@@ -1,7 +1,7 @@
-"""The nodes: ask a role, return the facts. `recorded` makes them real.
+"""The nodes: each asks a role and returns facts, which `recorded` appends.
 
-Law: a node writes nothing but blobs and does not decide where to go; its facts follow from the episode's state and seed, and
-from what roles answer.
+Guarantees: facts depend only on the episode's state, its seed and the roles' answers.
+Not responsible for: where the episode goes next (`graph.play.edges`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from graph.play.state import (
     trains_on_pass_rate_attempts,
 )
 from graph.settings.seeds import derive_seed, rng
-from roles.generation_record import get_question, put_question, texts
+from roles.generation_record import completion_texts, get_question, put_question
 from roles.verifier import JudgedAttempts, RejectedProposal
 
 PHASE: dict[Seat, Phase] = {"easy": "lemma", "hard": "lift", "open": "open"}
@@ -47,14 +47,14 @@ PHASE: dict[Seat, Phase] = {"easy": "lemma", "hard": "lift", "open": "open"}
 
 @recorded("episode", fold_episode)
 async def goalpost_gap(state: PlayState, runtime: Runtime[NodeContext]) -> list[Fact]:
-    """Measure how far the student is from the goalpost; where to go follows from it."""
-    table, episode = runtime.context, state["episode"]
-    verified = [event.fact for event in table.log.read(episode.stream) if isinstance(event.fact, AttemptsVerified)]
+    """Measure the gap: how far the student is from the goalpost."""
+    context, episode = runtime.context, state["episode"]
+    verified = [event.fact for event in context.log.read(episode.stream) if isinstance(event.fact, AttemptsVerified)]
     verdicts = verified[-1].verdicts
     successes = sum(verdict.outcome == "passed" for verdict in verdicts)
     return [
         GapMeasured(
-            question=get_question(table.log, episode.question).id,
+            question=get_question(context.log, episode.question).id,
             successes=successes,
             attempts=len(verdicts),
             best_share=max(verdict.passed / verdict.total for verdict in verdicts),
@@ -66,31 +66,33 @@ async def goalpost_gap(state: PlayState, runtime: Runtime[NodeContext]) -> list[
 @recorded("episode", fold_episode)
 async def teacher_easy(state: PlayState, runtime: Runtime[NodeContext]) -> list[Fact]:
     """The easy seat writes a lemma for the goalpost."""
-    table, episode = runtime.context, state["episode"]
-    goalpost = get_question(table.log, episode.question)
-    return [_proposed(episode, "easy", goalpost, await table.teacher.lemma(goalpost, episode.axis, _seed(episode, "easy")))]
+    context, episode = runtime.context, state["episode"]
+    goalpost = get_question(context.log, episode.question)
+    return [_proposed(episode, "easy", goalpost, await context.teacher.lemma(goalpost, episode.axis, _seed(episode, "easy")))]
 
 
 @recorded("episode", fold_episode)
 async def teacher_hard(state: PlayState, runtime: Runtime[NodeContext]) -> list[Fact]:
-    """The hard seat writes a lift of the lemma; it sees the goalpost only if the course is aimed."""
-    table, episode = runtime.context, state["episode"]
-    lemma = get_question(table.log, episode.accepted[0].question)
-    goalpost = get_question(table.log, episode.question) if table.recipe.course.aimed else None
-    return [_proposed(episode, "hard", lemma, await table.teacher.lift(lemma, episode.axis, _seed(episode, "hard"), goalpost))]
+    """The hard seat writes a lift of the lemma; it sees the goalpost only if the plan says so."""
+    context, episode = runtime.context, state["episode"]
+    lemma = get_question(context.log, episode.accepted[0].question)
+    goalpost = get_question(context.log, episode.question) if context.recipe.plan.hard_seat_sees_goalpost else None
+    return [
+        _proposed(episode, "hard", lemma, await context.teacher.lift(lemma, episode.axis, _seed(episode, "hard"), goalpost))
+    ]
 
 
 @recorded("episode", fold_episode)
 async def teacher_open(state: PlayState, runtime: Runtime[NodeContext]) -> list[Fact]:
-    """The open seat writes a question for one of the three tasks, with an eye on the references."""
-    table, episode = runtime.context, state["episode"]
-    references = [get_question(table.log, blob) for blob in episode.references]
-    task = _drawn(table, episode, "open")
-    return [_proposed(episode, "open", references[0], await table.teacher.open(references, task, _seed(episode, "open")))]
+    """The open seat writes a question for one of the three tasks, unlike the references."""
+    context, episode = runtime.context, state["episode"]
+    references = [get_question(context.log, blob) for blob in episode.references]
+    task = _training_task(context, episode, "open")
+    return [_proposed(episode, "open", references[0], await context.teacher.open(references, task, _seed(episode, "open")))]
 
 
-def _drawn(table: NodeContext, episode: EpisodeState, seat: Seat) -> Task:
-    return training_task(episode.seed, seat, table.play.tasks)
+def _training_task(context: NodeContext, episode: EpisodeState, seat: Seat) -> Task:
+    return training_task(episode.seed, seat, context.play.tasks)
 
 
 def _seed(episode: EpisodeState, seat: Seat) -> int:
@@ -105,134 +107,138 @@ def _proposed(episode: EpisodeState, seat: Seat, parent: Question, generation: G
 
 @recorded("episode", fold_episode)
 async def solver(state: PlayState, runtime: Runtime[NodeContext]) -> list[Fact]:
-    """The student answers whatever is to be answered next."""
-    table, episode = runtime.context, state["episode"]
+    """The student answers what is to be answered next: its own question, a candidate, or accepted questions."""
+    context, episode = runtime.context, state["episode"]
     if not episode.attempted and episode.purpose != "unguided":
-        own: Purpose = "gap" if episode.purpose == "guided" else "practice"
-        count = table.play.gap_attempts if own == "gap" else table.play.practice_attempts
-        return [await _answer(table, episode, own, episode.question, "induction", count=count)]
+        purpose: Purpose = "gap" if episode.purpose == "guided" else "practice"
+        count = context.play.gap_attempts if purpose == "gap" else context.play.practice_attempts
+        return [await _attempt(context, episode, purpose, episode.question, "induction", count=count)]
     if episode.candidate is not None:
-        task = pass_rate_task(episode.seed, episode.seat, table.play.tasks)
-        return [await _answer(table, episode, "pass_rate", episode.candidate, task, count=table.play.attempts)]
-    count = table.play.solve_attempts
+        task = pass_rate_task(episode.seed, episode.seat, context.play.tasks)
+        return [await _attempt(context, episode, "pass_rate", episode.candidate, task, count=context.play.attempts)]
+    count = context.play.solve_attempts
     return [
-        await _answer(table, episode, "solve", item.question, _drawn(table, episode, item.seat), count=count)
-        for item in questions_to_solve(episode, table.recipe.course, table.play.tasks)
+        await _attempt(
+            context, episode, "solve", accepted.question, _training_task(context, episode, accepted.seat), count=count
+        )
+        for accepted in questions_to_solve(episode, context.recipe.plan, context.play.tasks)
     ]
 
 
-async def _answer(
-    table: NodeContext, episode: EpisodeState, purpose: Purpose, blob: BlobHash, task: Task, *, count: int
+async def _attempt(
+    context: NodeContext, episode: EpisodeState, purpose: Purpose, blob: BlobHash, task: Task, *, count: int
 ) -> AttemptsMade:
-    question = get_question(table.log, blob)
-    place = (purpose, task, question.id)
-    pair = None if task == "induction" else rng(episode.seed, "pair", *place).randrange(len(question.pairs))
-    generation = await table.solver.answer(
-        question, task, pair, count=count, seed=derive_seed(episode.seed, *place), sampling=table.play.student
+    question = get_question(context.log, blob)
+    key = (purpose, task, question.id)
+    pair = None if task == "induction" else rng(episode.seed, "pair", *key).randrange(len(question.pairs))
+    generation = await context.solver.answer(
+        question, task, pair, count=count, seed=derive_seed(episode.seed, *key), sampling=context.play.student
     )
     return AttemptsMade(purpose=purpose, question=question.id, task=task, pair=pair, generation=generation)
 
 
 @recorded("episode", fold_episode)
 async def verifier(state: PlayState, runtime: Runtime[NodeContext]) -> list[Fact]:
-    """Examine a proposal, or judge the attempts that wait."""
-    table, episode = runtime.context, state["episode"]
+    """Validate a proposal, or judge the attempts that wait."""
+    context, episode = runtime.context, state["episode"]
     if episode.proposal is not None:
-        return await _examined(table, episode, episode.proposal)
-    return [fact for pending in episode.pending for fact in await _judged(table, episode, pending)]
+        return await _validate(context, episode, episode.proposal)
+    return [fact for pending in episode.pending for fact in await _judge(context, episode, pending)]
 
 
-async def _examined(table: NodeContext, episode: EpisodeState, version: int) -> list[Fact]:
-    event = table.log.event(episode.stream, version)
+async def _validate(context: NodeContext, episode: EpisodeState, version: int) -> list[Fact]:
+    event = context.log.event(episode.stream, version)
     assert event is not None
     proposed = event.fact
     assert isinstance(proposed, QuestionProposed)
     seat = proposed.seat
-    (text,) = texts(table.log, proposed.generation)
-    found = await table.verifier.validate(text)
-    if not isinstance(found, RejectedProposal):
-        similarity = table.novelty.similarity(found.question)
-        if similarity <= table.similarity or not table.recipe.course.rejection_sampling:
+    (text,) = completion_texts(context.log, proposed.generation)
+    result = await context.verifier.validate(text)
+    if not isinstance(result, RejectedProposal):
+        similarity = context.novelty.similarity(result.question)
+        if similarity <= context.similarity or not context.recipe.plan.rejection_sampling:
             return [
                 QuestionValidated(
                     seat=seat,
-                    question=found.question.id,
-                    blob=put_question(table.log, found.question),
+                    question=result.question.id,
+                    blob=put_question(context.log, result.question),
                     similarity=round(similarity, 6),
-                    aligned=found.aligned,
+                    aligned=result.aligned,
                 )
             ]
-        found = RejectedProposal("not_novel", f"cosine similarity {similarity:.3f} to an accepted question", found.question)
-    reward = table.recipe.rejection_reward(found.reason)
+        result = RejectedProposal("not_novel", f"cosine similarity {similarity:.3f} to an accepted question", result.question)
+    reward = context.recipe.rejection_reward(result.reason)
     return [
         QuestionRejected(
             seat=seat,
-            reason=found.reason,
-            detail=one_line(found.detail, 200),
-            question=found.question.id if found.question else None,
-            blob=put_question(table.log, found.question) if found.question else None,
+            reason=result.reason,
+            detail=one_line(result.detail, 200),
+            question=result.question.id if result.question else None,
+            blob=put_question(context.log, result.question) if result.question else None,
         ),
-        _teacher_reward(table, episode, seat, version, reward),
+        _teacher_reward(context, episode, seat, version, reward),
     ]
 
 
-async def _judged(table: NodeContext, episode: EpisodeState, pending: PendingAttempts) -> list[Fact]:
-    question = get_question(table.log, pending.question)
-    event = table.log.event(episode.stream, pending.version)
+async def _judge(context: NodeContext, episode: EpisodeState, pending: PendingAttempts) -> list[Fact]:
+    question = get_question(context.log, pending.question)
+    event = context.log.event(episode.stream, pending.version)
     assert event is not None
     made = event.fact
     assert isinstance(made, AttemptsMade)
-    judged = await table.verifier.judge(question, pending.task, pending.pair, texts(table.log, made.generation))
+    judged = await context.verifier.judge(question, pending.task, pending.pair, completion_texts(context.log, made.generation))
     verdicts = judged.verdicts
     observe("used", pending.version, judged.used)
     facts: list[Fact] = [
-        AttemptsVerified(of=pending.version, verdicts=tuple(verdicts), provenance=table.verifier.provenance_of(question))
+        AttemptsVerified(of=pending.version, verdicts=tuple(verdicts), provenance=context.verifier.provenance_of(question))
     ]
     match pending.purpose:
         case "pass_rate":
-            facts += _banded(table, episode, pending, question, judged)
+            facts += _measure(context, episode, pending, question, judged)
         case "solve" | "practice":
             phase: Phase = pending.purpose
-            facts.append(_student_reward(table, pending, phase, verdicts))
+            facts.append(_student_reward(context, pending, phase, verdicts))
         case "gap" | "evaluation":
             pass
     return facts
 
 
-def _banded(
-    table: NodeContext, episode: EpisodeState, pending: PendingAttempts, question: Question, judged: JudgedAttempts
+def _measure(
+    context: NodeContext, episode: EpisodeState, pending: PendingAttempts, question: Question, judged: JudgedAttempts
 ) -> list[Fact]:
-    """Pass rate, the teacher's reward, and acceptance; where these very attempts are learned from, the student's."""
+    """Pass rate, the teacher's reward, acceptance or rejection, and the student's reward if it learns from these attempts."""
     verdicts = judged.verdicts
-    course, seat, successes = table.recipe.course, episode.seat, sum(verdict.outcome == "passed" for verdict in verdicts)
-    place = table.recipe.place(seat, successes, len(verdicts))
-    # Asked again here: a sibling may have been accepted with the same question since it was validated.
-    novel = table.novelty.similarity(question) <= table.similarity or not course.rejection_sampling
-    reason: Reason | None = "not_novel" if not novel else None if place == "in_band" or not course.rejection_sampling else place
-    curve = table.recipe.teacher_reward(seat, successes, len(verdicts))
-    reward = curve if novel else table.recipe.rejection_reward("not_novel")
+    plan, seat, successes = context.recipe.plan, episode.seat, sum(verdict.outcome == "passed" for verdict in verdicts)
+    band = context.recipe.band(seat, successes, len(verdicts))
+    # Checked again: another episode may have had the same question accepted since this one was validated.
+    novel = context.novelty.similarity(question) <= context.similarity or not plan.rejection_sampling
+    reason: Reason | None = "not_novel" if not novel else None if band == "in_band" or not plan.rejection_sampling else band
+    if novel:
+        reward = context.recipe.teacher_reward(seat, successes, len(verdicts))
+    else:
+        reward = context.recipe.rejection_reward("not_novel")
     facts: list[Fact] = [
         PassRateMeasured(
             seat=seat, question=question.id, successes=successes, attempts=len(verdicts), agreeing=judged.agreeing
         ),
-        _teacher_reward(table, episode, seat, episode.proposed, round(reward, 9)),
+        _teacher_reward(context, episode, seat, episode.proposed, round(reward, 9)),
     ]
     if reason is not None:
         return [*facts, QuestionRejected(seat=seat, reason=reason, question=question.id, blob=pending.question)]
-    # At once, so that no sibling is accepted with the same question before these facts are real.
-    table.novelty.add(question)
+    # At once, so that no other episode has the same question accepted before these facts are appended.
+    context.novelty.add(question)
     facts.append(QuestionAccepted(seat=seat, question=question.id, blob=pending.question, axis=episode.axis))
-    if seat in course.taught and trains_on_pass_rate_attempts(episode.seed, seat, table.play.tasks):
-        facts.append(_student_reward(table, pending, "solve", verdicts))
+    if seat in plan.student_trains_on and trains_on_pass_rate_attempts(episode.seed, seat, context.play.tasks):
+        facts.append(_student_reward(context, pending, "solve", verdicts))
     return facts
 
 
-def _teacher_reward(table: NodeContext, episode: EpisodeState, seat: Seat, of: int, reward: float) -> RewardGiven:
-    """Of a proposal; open ones are grouped by the task that they are for."""
-    task = _drawn(table, episode, seat) if seat == "open" else seat
+def _teacher_reward(context: NodeContext, episode: EpisodeState, seat: Seat, of: int, reward: float) -> RewardGiven:
+    """The reward of a proposal; proposals of the open seat are grouped by the task that they are for."""
+    task = _training_task(context, episode, seat) if seat == "open" else seat
     return RewardGiven(of=of, phase=PHASE[seat], role="teacher", task=task, rewards=(reward,))
 
 
-def _student_reward(table: NodeContext, pending: PendingAttempts, phase: Phase, verdicts: Sequence[Verdict]) -> RewardGiven:
-    rewards = tuple(table.recipe.student_reward(verdict, pending.task) for verdict in verdicts)
+def _student_reward(context: NodeContext, pending: PendingAttempts, phase: Phase, verdicts: Sequence[Verdict]) -> RewardGiven:
+    rewards = tuple(context.recipe.student_reward(verdict, pending.task) for verdict in verdicts)
     return RewardGiven(of=pending.version, phase=phase, role="student", task=pending.task, rewards=rewards)

@@ -1,13 +1,17 @@
-"""`@recorded`: a LangGraph node whose answer is facts, and whose every visit is in the log exactly once.
+"""`@recorded`: a LangGraph node that returns facts, and whose every execution is in the log exactly once.
 
-The node gets a folded state of one stream and returns facts; the decorator appends them and returns the state with them
-folded in. A visit is named by its node and the version of the stream that it starts from. What the log holds under that
-name is the answer, and the node does not run again: after a crash, start the graph over, or fold and enter further on.
+The node gets the folded state of one stream and returns facts; the decorator appends them and returns the state with them
+folded in. An execution is named by its node and the version of the stream that it starts from. If the log already holds events
+under that name, they are the result and the node does not run again. So after a crash a graph can start over, or fold and enter
+further on.
 
-Law: a visit becomes real by its one append, under its name and at its version; a node that broke off has done nothing, and two
-that play the same visit are told the same answer. Names come from the graph's own state, never from clocks or LangGraph's
-ids. One stream has one visit at a time: nodes side by side, and everything behind a `Send`, have streams of their own. It
-does not make the work itself happen once: between a model's answer and the append a crash costs that answer.
+Guarantees:
+- An execution takes effect by one append, under its name and at its version; of two that race, both get the same events.
+- Names come from the graph's own state, never from clocks or from LangGraph's ids.
+
+Not responsible for:
+- Doing the work itself only once: a crash between a model's answer and the append loses that answer.
+- Two executions at a time on one stream: parallel nodes, and everything behind a `Send`, need streams of their own.
 """
 
 from __future__ import annotations
@@ -30,12 +34,12 @@ class FoldedState(Protocol):
 
     @property
     def stream(self) -> str:
-        """Where its facts are."""
+        """The stream's name."""
         ...
 
     @property
     def version(self) -> int:
-        """How many of them are folded in."""
+        """How many of its events are folded in."""
         ...
 
 
@@ -45,12 +49,12 @@ AnswerT_co = TypeVar("AnswerT_co", covariant=True)
 
 
 class Node(Protocol[StateT_contra, AnswerT_co]):
-    """An async node of LangGraph's; the runtime's context has a `log`."""
+    """An async LangGraph node; the runtime's context has a `log`."""
 
     __name__: str
 
     def __call__(self, state: StateT_contra, runtime: Runtime[Any]) -> Awaitable[AnswerT_co]:
-        """Visit the node."""
+        """Execute the node."""
         ...
 
 
@@ -58,12 +62,15 @@ _observed: ContextVar[dict[str, dict[str, Any]]] = ContextVar("observed")
 
 
 def observe(what: str, number: int, measures: Any) -> None:
-    """Note what is no fact, such as what clocks said of the event with this version; kept on this visit's first event.
+    """Attach a measurement to the first event of the node execution that is going on; it stays outside hashes.
 
-    It stays outside hashes. Nothing is kept where nobody visits a node.
+    Args:
+        what: name of the measurement.
+        number: what it belongs to, such as an event's version.
+        measures: any JSON value. Outside of a node's execution it is dropped.
     """
-    if (kept := _observed.get(None)) is not None:
-        kept.setdefault(what, {})[str(number)] = measures
+    if (observed := _observed.get(None)) is not None:
+        observed.setdefault(what, {})[str(number)] = measures
 
 
 def recorded(
@@ -72,14 +79,14 @@ def recorded(
     """Make a node out of a function that returns facts.
 
     Args:
-        channel: where in the graph's state the folded state is; in operational logs, the name of its stream.
-        fold: the folded state after more events of its stream.
-        into: a list channel that gathers the folded states of nodes behind a `Send`; None writes `channel` again.
+        channel: key of the folded state in the graph's state, and of the stream's name in operational logs.
+        fold: returns the folded state after more events of its stream.
+        into: key of a list that gathers the folded states of nodes behind a `Send`; None writes `channel` again.
     """
 
     def decorate(node: Node[StateT_contra, Sequence[Fact]]) -> Node[StateT_contra, dict[str, Any]]:
         @wraps(node)
-        async def visit(state: StateT_contra, runtime: Runtime[Any]) -> dict[str, Any]:
+        async def execute(state: StateT_contra, runtime: Runtime[Any]) -> dict[str, Any]:
             before: FoldedT = state[channel]
             log: Log = runtime.context.log
             stream, key = before.stream, f"{node.__name__}@{before.version}"
@@ -89,13 +96,13 @@ def recorded(
                 _observed.set(observed)
                 with bound_contextvars(node=node.__name__, **{channel: stream}):
                     facts = await node(state, runtime)
-                told = log.submit(
+                appended = log.submit(
                     stream, facts, expected=before.version, causation=before.version or None, observed=observed, key=key
                 )
-                events = told.result() if told.done() else await asyncio.wrap_future(told)
+                events = appended.result() if appended.done() else await asyncio.wrap_future(appended)
             after = fold(before, events)
             return {channel: after} if into is None else {into: [after]}
 
-        return visit
+        return execute
 
     return decorate

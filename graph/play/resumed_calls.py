@@ -1,7 +1,7 @@
-"""What the walks of a broken-off iteration had asked already, so that a run that goes on repeats the batches that were cut.
+"""Calls that the episodes of an interrupted iteration had made before the stop, so that a resumed run repeats the cut batches.
 
-A row of a batch is rounded by the shape of its batch. An episode whose answers were lost therefore has to be sampled in the
-same batch again, together with the requests of those whose answers are recorded; theirs are asked for their neighbours' sake.
+The shape of a batch affects the rounding of its rows. An episode whose completions were lost must therefore be sampled in the
+same batch again, together with the requests of episodes whose completions are recorded; these only fill the batch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from events.facts.hashing import blob_hash
-from events.facts.log import Event, Log
+from events.facts.log import Log
 from events.facts.rollouts import pack_rollouts
 from events.facts.types import AttemptsMade, QuestionProposed
 from events.facts.values import Generation
@@ -21,61 +21,55 @@ from graph.play.state import EpisodeState, fold_episode
 from roles.model import GenerationReply, GenerationRequest, Model
 
 OBSERVED_CALLS: Final = "calls"
-"""In what a visit observed: its calls by their number in the walk, `model` or `runner`."""
+"""Observation of a node execution: for each call, by its number in the episode, `model` or `runner`."""
 
 
 @dataclass(frozen=True)
 class EarlierCalls:
-    """The calls of a walk whose answers are recorded."""
+    """The calls of an episode whose results are recorded."""
 
     calls: tuple[Callable[[], Awaitable[None]] | None, ...] = ()
-    """In order; each asks a model the same again, and is None where programs were run."""
+    """In order. Each samples the same again; None where programs were run."""
     over: bool = False
-    """Whether the walk has ended."""
+    """Whether the episode has ended."""
 
 
 def earlier_calls(
     log: Log, streams: Sequence[str], *, system: str | None, teacher: Model, student: Model, exact: bool
 ) -> list[EarlierCalls]:
-    """What each episode of an iteration has asked, by what its events say.
+    """The earlier calls of each episode of an iteration, from its events.
 
     Args:
-        log: where they are.
-        streams: the episodes, in the order of their walks.
+        log: the run's log.
+        streams: the streams of the episodes, in order.
         system: the system message of the run's prompts.
-        teacher: who is asked for proposals.
-        student: who is asked for answers.
-        exact: whether an equal batch gives equal samples. If not, no model is asked twice, and only the order is kept.
+        teacher: the model that made proposals.
+        student: the model that wrote attempts.
+        exact: whether an equal batch gives equal completions. If not, nothing is sampled twice, and only the order is kept.
 
     Returns:
-        One an episode; nothing if the log does not say which calls there were, as older ones do not.
+        One an episode; an empty list if the log is too old to say which calls there were.
     """
-    found = []
+    episodes = []
     for stream in streams:
         events = list(log.read(stream))
-        models = [(made, teacher if proposes else student) for made, proposes in _generations(events)]
+        generations = [
+            (event.fact.generation, teacher if isinstance(event.fact, QuestionProposed) else student)
+            for event in events
+            if isinstance(event.fact, AttemptsMade | QuestionProposed)
+        ]
         kinds = {int(number): kind for event in events for number, kind in event.observed.get(OBSERVED_CALLS, {}).items()}
-        asked = [number for number in sorted(kinds) if kinds[number] == "model"]
-        if sorted(kinds) != list(range(1, len(kinds) + 1)) or len(asked) != len(models):
+        numbers = [number for number in sorted(kinds) if kinds[number] == "model"]
+        if sorted(kinds) != list(range(1, len(kinds) + 1)) or len(numbers) != len(generations):
             return []
         again = {
-            number: partial(_sample_again, log, stream, model, system, made)
-            for number, (made, model) in zip(asked, models, strict=True)
+            number: partial(_sample_again, log, stream, model, system, generation)
+            for number, (generation, model) in zip(numbers, generations, strict=True)
             if exact
         }
         over = fold_episode(EpisodeState(stream=stream), events).ended
-        found.append(EarlierCalls(tuple(again.get(number) for number in sorted(kinds)), over))
-    return found
-
-
-def _generations(events: Sequence[Event]) -> list[tuple[Generation, bool]]:
-    """What was sampled, in order, and whether the teacher did."""
-    facts = (event.fact for event in events)
-    return [
-        (fact.generation, isinstance(fact, QuestionProposed))
-        for fact in facts
-        if isinstance(fact, AttemptsMade | QuestionProposed)
-    ]
+        episodes.append(EarlierCalls(tuple(again.get(number) for number in sorted(kinds)), over))
+    return episodes
 
 
 async def _sample_again(log: Log, stream: str, model: Model, system: str | None, made: Generation) -> None:

@@ -1,7 +1,6 @@
-"""The contract of a pace, which the setting `play.order` names: when the calls of walks reach the model and the sandbox.
+"""The scheduler contract, and the scheduler that the setting `play.order` names.
 
-Law: a walk asks what `model` and `runner` gave back, and nothing else. Implementations: `graph.play.lockstep`,
-`graph.play.concurrent`.
+Episodes must call only the model and the runner that the scheduler wraps.
 """
 
 from __future__ import annotations
@@ -18,32 +17,32 @@ from sandbox.runner import Runner
 
 
 class Scheduler(Protocol):
-    """Plays walks."""
+    """Decides when the calls of many episodes reach the model and the sandbox."""
 
     activity: Activity
-    """Where it says what is going on."""
+    """Where it reports progress."""
 
-    async def play(self, walks: Sequence[Coroutine[Any, Any, None]], past: Sequence[EarlierCalls] = ()) -> None:
-        """Play all walks to their end.
+    async def play(self, episodes: Sequence[Coroutine[Any, Any, None]], earlier: Sequence[EarlierCalls] = ()) -> None:
+        """Run all episodes to their end.
 
         Args:
-            walks: what is played.
-            past: what each of them has asked before, if a run goes on.
+            episodes: one coroutine an episode.
+            earlier: the calls that each has made before, if the run is resumed; empty otherwise.
 
         Raises:
-            BaseException: the first one that a walk or a call raised; the other walks are cancelled first.
+            BaseException: the first one that an episode or a call raised; the other episodes are cancelled first.
         """
         ...
 
     def model(self, model: Model) -> Model:
-        """The model as walks ask it."""
+        """The model as episodes must call it."""
         ...
 
     def runner(self, runner: Runner) -> Runner:
-        """The sandbox as walks ask it."""
+        """The sandbox as episodes must call it."""
         ...
 
 
-def make_scheduler(order: Literal["lockstep", "free"], activity: Activity | None = None) -> Scheduler:
+def make_scheduler(order: Literal["lockstep", "concurrent"], activity: Activity | None = None) -> Scheduler:
     """The pace that a setting names."""
     return Lockstep(activity) if order == "lockstep" else Concurrent(activity)

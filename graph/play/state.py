@@ -1,7 +1,7 @@
-"""An episode's state: ids and counters, folded from the episode's events.
+"""An episode's state: ids and counters, folded from the events of its stream.
 
-Law: the state is a pure function of the stream. It holds no texts and nothing that the log does not hold, so that resuming is
-folding. It decides nothing; `graph.play.edges` does.
+Guarantees: the state holds nothing that the log does not hold, and no texts, so resuming is folding.
+Not responsible for: deciding what comes next (`graph.play.edges`).
 """
 
 from __future__ import annotations
@@ -34,28 +34,27 @@ class PendingAttempts(Value):
     """Attempts that wait for their verdicts."""
 
     version: int
-    """Version of the `AttemptsMade`."""
+    """Version of the `AttemptsMade` event."""
     purpose: Purpose
     """What they were made for."""
     question: BlobHash
     """The question they answer."""
     task: Task
-    """In which form."""
+    """The form in which it was asked."""
     pair: int | None
-    """The asked pair, for deduction and abduction."""
+    """Index of the I/O pair that was asked about; None for induction."""
 
 
 class AcceptedQuestion(Value):
-    """A lemma, a lift or an open question."""
+    """An accepted question and the seat that wrote it."""
 
     seat: Seat
     """`easy` for a lemma, `hard` for a lift, `open` for an open question."""
     question: BlobHash
-    """The question."""
 
 
 class EpisodeState(Value):
-    """One walk through the graph, so far."""
+    """One episode so far."""
 
     stream: str
     """Its stream in the log."""
@@ -64,25 +63,25 @@ class EpisodeState(Value):
     iteration: int = 0
     """Iteration it belongs to."""
     purpose: Literal["guided", "unguided", "practice"] = "guided"
-    """Self-play with or without a goalpost, or practice on a real question."""
+    """Self-play with a goalpost, without one, or attempts at a real question."""
     question: BlobHash = BlobHash("")
-    """The goalpost, the first reference, or the practice question."""
+    """The goalpost, the first reference, or the real question."""
     references: tuple[BlobHash, ...] = ()
-    """What the open seat is shown."""
+    """Questions that the open seat is shown."""
     axis: Axis = "function"
-    """What its variants vary."""
+    """What lemma and lift vary."""
     seed: int = 0
-    """Every seed inside derives from it."""
+    """All seeds of the episode derive from it."""
     gap: float | None = None
-    """The measured gap; None before."""
+    """The measured gap, 0 to 1; None before."""
     proposals: dict[Seat, int] = Field(default_factory=dict)
     """Proposals made by each seat."""
     proposal: int | None = None
-    """Version of a `QuestionProposed` that waits for the verifier."""
+    """Version of a `QuestionProposed` event that waits for the verifier."""
     candidate: BlobHash | None = None
-    """A validated question whose pass rate is not known yet."""
+    """A validated question whose pass rate is not measured yet."""
     proposed: int = 0
-    """Version of the `QuestionProposed` that the candidate came from."""
+    """Version of the `QuestionProposed` event that the candidate came from."""
     seat: Seat = "easy"
     """The seat that proposed last."""
     pending: tuple[PendingAttempts, ...] = ()
@@ -90,15 +89,15 @@ class EpisodeState(Value):
     accepted: tuple[AcceptedQuestion, ...] = ()
     """The lemma, then the lift."""
     unsolved: tuple[AcceptedQuestion, ...] = ()
-    """Accepted questions that the student has not answered in their drawn form yet; not all of them have to be."""
+    """Accepted questions that the student has not answered in the task drawn for training; not all of them have to be."""
     attempted: bool = False
-    """Whether the student has answered the episode's own question: the goalpost, or the practice question."""
+    """Whether the student has answered the episode's own question: the goalpost, or the real question."""
     ended: bool = False
     """Whether the episode finished or failed."""
 
 
 class PlayState(TypedDict):
-    """What LangGraph carries from node to node."""
+    """The state that LangGraph carries from node to node."""
 
     episode: EpisodeState
 
@@ -127,7 +126,7 @@ def _after(state: EpisodeState, event: Event) -> EpisodeState:
         case AttemptsMade():
             return _attempted(state, event.version, event.fact)
         case AttemptsVerified(of=of):
-            return state.model_copy(update={"pending": tuple(item for item in state.pending if item.version != of)})
+            return state.model_copy(update={"pending": tuple(made for made in state.pending if made.version != of)})
         case GapMeasured(gap=gap):
             return state.model_copy(update={"gap": gap})
         case QuestionProposed(seat=seat, attempt=attempt):
@@ -152,13 +151,14 @@ def _after(state: EpisodeState, event: Event) -> EpisodeState:
 
 
 def _attempted(state: EpisodeState, version: int, fact: AttemptsMade) -> EpisodeState:
-    known = [state.question, *([state.candidate] if state.candidate else []), *(item.question for item in state.accepted)]
-    blob = next(blob for blob in known if blob.startswith(fact.question))
+    asked = [state.question, *([state.candidate] if state.candidate else []), *(each.question for each in state.accepted)]
+    # A question's id is a prefix of its blob's hash.
+    blob = next(blob for blob in asked if blob.startswith(fact.question))
     pending = PendingAttempts(version=version, purpose=fact.purpose, question=blob, task=fact.task, pair=fact.pair)
     return state.model_copy(
         update={
             "pending": (*state.pending, pending),
-            "unsolved": tuple(item for item in state.unsolved if fact.purpose != "solve" or item.question != blob),
+            "unsolved": tuple(each for each in state.unsolved if fact.purpose != "solve" or each.question != blob),
             "attempted": state.attempted or fact.purpose in {"gap", "practice"},
         }
     )
@@ -175,15 +175,15 @@ def _accepted(state: EpisodeState, accepted: AcceptedQuestion) -> EpisodeState:
 
 
 def training_task(seed: int, seat: Seat, tasks: Sequence[Task]) -> Task:
-    """The form in which the student learns from a seat's question, uniform over those that are played. Paper, section 3.5."""
+    """The task in which the student learns from a seat's question, drawn uniformly (arXiv 2603.15957, section 3.5)."""
     return rng(seed, "task", seat).choice(tasks)
 
 
 def pass_rate_task(seed: int, seat: Seat, tasks: Sequence[Task]) -> Task:
-    """The form in which a pass rate is measured: an open question is proposed for one form, others are tried as induction."""
+    """The task in which a pass rate is measured: the drawn one for open questions, induction for all others."""
     return training_task(seed, seat, tasks) if seat == "open" else "induction"
 
 
 def trains_on_pass_rate_attempts(seed: int, seat: Seat, tasks: Sequence[Task]) -> bool:
-    """Whether the student learns from the very attempts that measured the pass rate."""
+    """Whether the student learns from the same attempts that measured the pass rate."""
     return training_task(seed, seat, tasks) == pass_rate_task(seed, seat, tasks)

@@ -1,7 +1,6 @@
-"""The trainer as seen from play: a process of its own, or several that make one update, met only in the log.
+"""The trainer as seen from play: one process, or several that make an update together, met only in the log.
 
-Law: started by module name, never imported; what it learned is read from its facts. It dies with its parent, and its
-processes with each other.
+Guarantees: it is started by module name, never imported; it ends with its parent, and its processes end with each other.
 """
 
 from __future__ import annotations
@@ -33,21 +32,19 @@ FactT = TypeVar("FactT", bound=Fact)
 POLL_S = 0.03
 """Seconds between looks at the log."""
 GRACE_S = 5.0
-"""How long processes may take to end in order."""
+"""Seconds that processes get to end after SIGTERM, before SIGKILL."""
 PROGRESS_FILE: Final = "trainer.progress"
-"""File of a run in which its trainer says every second what it does, in a line for people."""
+"""File of a run in which its trainer writes every second, in a line for people, what it does."""
 STALE_AFTER_S: Final = 15.0
-"""Seconds after which that is old."""
+"""Seconds after which that line is shown as old."""
 WARN_AFTER_S: Final = 300.0
-"""Seconds after which somebody should look."""
-
-
+"""Seconds without a new line after which play warns."""
 ACCELERATE_ENVIRONMENT: Final[dict[str, dict[str, str]]] = {
     "none": {},
     "zero2": {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "false"},
     "zero3": {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true"},
 }
-"""What `accelerate launch` tells the processes of each `learn.shard`, and so do we."""
+"""By `learn.shard`: the environment variables that `accelerate launch` would set, too."""
 
 
 class TrainerProcess:
@@ -60,28 +57,28 @@ class TrainerProcess:
         self._activity = activity or Activity()
         self._processes: list[subprocess.Popen[bytes]] = []
         self._output = folder / "trainer.out"
-        self._said_before = 0
-        """Bytes of what earlier trainers of this run said."""
+        self._output_start = 0
+        """Where this trainer's output begins in the file, in bytes."""
 
     def start(self) -> None:
-        """Start the trainer in sessions of its own, so that Ctrl-C reaches it through us only."""
+        """Start the trainer's processes, in sessions of their own so that Ctrl-C reaches them through this process only."""
         command = [sys.executable, "-m", "trainer.run", str(self._folder), "--follow", "--parent", str(os.getpid())]
         with self._output.open("ab") as output:
-            self._said_before = output.tell()
-            for told in self._environments():
+            self._output_start = output.tell()
+            for environment in self._environments():
                 process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
                     start_new_session=True,
-                    env={**os.environ, **told},
+                    env={**os.environ, **environment},
                 )
                 self._processes.append(process)
                 logger().info("trainer_started", pid=process.pid)
 
     def _environments(self) -> Iterator[dict[str, str]]:
-        """What each process is told of the others, as launchers do; a single one is told nothing."""
+        """The environment variables of each process, as launchers such as torchrun set them."""
         learn = self._settings
         devices = {"CUDA_VISIBLE_DEVICES": learn.devices} if learn.devices else {}
         if learn.processes == 1:
@@ -90,66 +87,63 @@ class TrainerProcess:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(learn.processes)}
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(learn.processes)}
         for rank in map(str, range(learn.processes)):
-            yield {**devices, **meeting, **ACCELERATE_ENVIRONMENT[learn.shard], "RANK": rank, "LOCAL_RANK": rank}
+            yield {**devices, **shared, **ACCELERATE_ENVIRONMENT[learn.shard], "RANK": rank, "LOCAL_RANK": rank}
 
     @property
     def _alive(self) -> bool:
         return bool(self._processes) and all(process.poll() is None for process in self._processes)
 
-    async def updated(self, policy: str, iteration: int) -> Digest:
-        """The digest that a policy has after an iteration; waits until the trainer has appended it.
+    async def wait_for_update(self, policy: str, iteration: int) -> Digest:
+        """Wait for the trainer's update of a policy from an iteration, and return the new weights' digest.
 
         Raises:
             TrainerError: the trainer ended without having learned from the iteration.
         """
         learned = f"learned from iteration {iteration}"
-        return (await self._told(policy, PolicyUpdated, lambda fact: fact.iteration == iteration, learned)).digest
+        return (await self._wait_for(policy, PolicyUpdated, lambda fact: fact.iteration == iteration, learned)).digest
 
-    async def probed(self, policy: str, digest: Digest) -> PolicyProbed:
-        """What a policy's weights say of the trainer's probe; waits until the trainer has appended it.
+    async def wait_for_probe(self, policy: str, digest: Digest) -> PolicyProbed:
+        """Wait for the trainer's logprobs of the probe under these weights of a policy.
 
         Raises:
-            TrainerError: the trainer ended without having probed them.
+            TrainerError: the trainer ended without having computed them.
         """
-        return await self._told(
-            policy, PolicyProbed, lambda fact: fact.digest == digest, f"probed the weights {digest[:SHORT]}"
-        )
+        probed = f"probed the weights {digest[:SHORT]}"
+        return await self._wait_for(policy, PolicyProbed, lambda fact: fact.digest == digest, probed)
 
-    async def _told(self, policy: str, kind: type[FactT], wanted: Callable[[FactT], bool], what: str) -> FactT:
-        with self._activity.task("waiting for the trainer", note=lambda: last_progress(self._folder)):
-            return await self._awaited(policy, kind, wanted, what)
-
-    async def _awaited(self, policy: str, kind: type[FactT], wanted: Callable[[FactT], bool], what: str) -> FactT:
+    async def _wait_for(self, policy: str, kind: type[FactT], matches: Callable[[FactT], bool], what: str) -> FactT:
         warned = time.monotonic()
-        while True:
-            alive = self._alive
-            for event in self._log.read(policy_stream(policy)):
-                if isinstance(event.fact, kind) and wanted(event.fact):
-                    return event.fact
-            if not alive:
-                logger().error("trainer_ended", codes=[process.poll() for process in self._processes])
-                raise TrainerError(f"The trainer ended before it {what}: {self._last_words()}")
-            while not self._log.changed() and self._alive:
-                await asyncio.sleep(POLL_S)
-                if time.monotonic() - warned > WARN_AFTER_S:
-                    warned = time.monotonic()
-                    self._warn()
+        with self._activity.task("waiting for the trainer", note=lambda: last_progress(self._folder)):
+            while True:
+                # Before the log is read: a trainer that appends and then ends is not missed.
+                alive = self._alive
+                for event in self._log.read(policy_stream(policy)):
+                    if isinstance(event.fact, kind) and matches(event.fact):
+                        return event.fact
+                if not alive:
+                    logger().error("trainer_ended", codes=[process.poll() for process in self._processes])
+                    raise TrainerError(f"The trainer ended before it {what}: {self._last_words()}.")
+                while not self._log.changed() and self._alive:
+                    await asyncio.sleep(POLL_S)
+                    if time.monotonic() - warned > WARN_AFTER_S:
+                        warned = time.monotonic()
+                        self._warn_if_silent()
 
-    def _warn(self) -> None:
-        """Tell of a trainer that lives and says nothing, as one that was stopped does, or one that waits for memory."""
+    def _warn_if_silent(self) -> None:
+        """Warn of a trainer that runs but writes nothing, as one does that was stopped or waits for memory."""
         age = seconds_silent(self._folder)
         if age is None or age > WARN_AFTER_S:
             since = "since it was started" if age is None else f"for {format_duration(age)}"
             pids = ", ".join(str(process.pid) for process in self._processes)
             self._activity.warn(
                 f"The trainer (process {pids}) has said nothing {since}, and is waited for; see whether it is stopped or the"
-                f" machine is out of memory, and what is in {self._folder / 'trainer.log'}"
+                f" machine is out of memory, and what is in {self._folder / 'trainer.log'}."
             )
 
     def stop(self) -> None:
-        """End the processes; before its commit point nothing is lost."""
+        """End the processes. An update that is not committed yet is computed again by the next trainer."""
         running = [process for process in self._processes if process.poll() is None]
         for process in running:
             process.terminate()
@@ -162,23 +156,22 @@ class TrainerProcess:
                 process.wait()
 
     def _last_words(self) -> str:
-        """How it ended: what it said last, and which signal killed it."""
+        """How it ended: its last line of output, and the signal that killed it if one did."""
         lines = []
         if self._output.exists():
             with self._output.open("rb") as output:
-                output.seek(self._said_before)
-                lines = output.read().decode(errors="replace").split("\n")
-        said = [line.strip() for line in lines if line.strip()]
+                output.seek(self._output_start)
+                lines = [line.strip() for line in output.read().decode(errors="replace").split("\n") if line.strip()]
         killed = next((-code for process in self._processes if (code := process.poll()) is not None and code < 0), None)
         if killed is None:
-            return f"{said[-1][:300] if said else 'it said nothing'} (see {self._output})"
+            return f"{lines[-1][:300] if lines else 'it said nothing'} (see {self._output})"
         why = ", as the kernel does for want of memory" * (killed == signal.SIGKILL)
-        last = f"; before that it said: {said[-1][:300]} (see {self._output})" if said else ""
+        last = f"; before that it said: {lines[-1][:300]} (see {self._output})" if lines else ""
         return f"it was killed by signal {killed} ({signal.strsignal(killed)}){why}{last}"
 
 
 def seconds_silent(folder: Path) -> float | None:
-    """Seconds since the trainer of a run said what it does; None if it never did."""
+    """Seconds since the trainer of a run wrote its progress; None if it never did."""
     try:
         return max(0.0, time.time() - (folder / PROGRESS_FILE).stat().st_mtime)
     except OSError:
@@ -186,12 +179,12 @@ def seconds_silent(folder: Path) -> float | None:
 
 
 def last_progress(folder: Path) -> str:
-    """What the trainer of a run said last of what it does, for people."""
+    """The progress line that the trainer of a run wrote last, marked if it is old; empty if there is none."""
     age = seconds_silent(folder)
     try:
-        said = one_line((folder / PROGRESS_FILE).read_text(errors="replace"), 200)
+        progress = one_line((folder / PROGRESS_FILE).read_text(errors="replace"), 200)
     except OSError:
-        said = ""
+        progress = ""
     if age is not None and age > STALE_AFTER_S:
-        return f"it has said nothing for {format_duration(age)}" + f", and last: {said}" * bool(said)
-    return said
+        return f"it has said nothing for {format_duration(age)}" + f", and last: {progress}" * bool(progress)
+    return progress

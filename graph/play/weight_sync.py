@@ -1,7 +1,8 @@
-"""The proof of a delivery: weights that are served say of a fixed text what the trainer's own say of it.
+"""Weight-sync check: compares the logprobs that a model server gives a fixed text with the trainer's.
 
-Law: nothing is sampled by weights that were not proved in this process. A difference is allowed as far as arithmetic can make
-one; that nothing at all has changed by a delivery of other weights is no arithmetic. It delivers nothing.
+Guarantees: a difference beyond what rounding explains is an error, and so is a server whose logprobs did not change at all when
+the weights did.
+Not responsible for: sending the weights.
 """
 
 from __future__ import annotations
@@ -18,72 +19,71 @@ from events.facts.values import Digest
 from roles.model import Model
 
 TOKEN_LIMIT: Final = 1e-3
-"""Largest distance in nats of one token where both sides compute in float32."""
+"""Largest allowed difference in nats of one token's logprob where both sides compute in float32."""
 MEAN_LIMIT: Final = 0.1
-"""Largest mean distance in nats otherwise; kernels in bfloat16 stay below it."""
+"""Largest allowed mean difference in nats otherwise; kernels in bfloat16 stay below it."""
 CHANGED_LIMIT: Final = 1e-5
-"""Distance in nats from which on the trainer's weights say something else than before, whatever devices told of them."""
+"""Difference in nats above which the trainer's logprobs before and after an update are different beyond rounding."""
 
 
 @dataclass(frozen=True)
 class LogprobDifference:
-    """How far two tell the same text apart, in nats."""
+    """How far two logprobs of the same tokens are apart, in nats."""
 
     largest: float
-    """In one token."""
+    """Of one token; NaN if any is."""
     mean: float
 
 
-def logprob_difference(one: Sequence[float], other: Sequence[float]) -> LogprobDifference:
-    """How far apart two rows of logprobs are."""
-    apart = [abs(mine - yours) for mine, yours in zip(one, other, strict=True)]
-    # What is not a number is the largest.
-    return LogprobDifference(max(apart, key=lambda far: (isnan(far), far)), sum(apart) / len(apart))
+def logprob_difference(served: Sequence[float], expected: Sequence[float]) -> LogprobDifference:
+    """The difference between two rows of logprobs of equal length."""
+    differences = [abs(mine - other) for mine, other in zip(served, expected, strict=True)]
+    # NaN compares with nothing, but must win here.
+    return LogprobDifference(max(differences, key=lambda gap: (isnan(gap), gap)), sum(differences) / len(differences))
 
 
 class WeightSyncChecker:
-    """Proves deliveries, one after the other.
+    """Checks each sync of weights, and remembers the last one of each policy.
 
     Args:
-        exact: whether both sides compute in float32.
+        exact: whether server and trainer both compute in float32.
     """
 
     def __init__(self, *, exact: bool) -> None:
         self._exact = exact
         self._last: dict[str, tuple[PolicyProbed, tuple[float, ...]]] = {}
 
-    def proved(self, policy: str) -> Digest | None:
-        """The weights of a policy that were proved last."""
+    def checked(self, policy: str) -> Digest | None:
+        """The weights of a policy that passed the check last."""
         return self._last[policy][0].digest if policy in self._last else None
 
-    async def prove(self, policy: str, model: Model, probe: PolicyProbed) -> LogprobDifference:
-        """Ask the model that was given a policy's weights what it says of their probe.
+    async def check(self, policy: str, model: Model, probe: PolicyProbed) -> LogprobDifference:
+        """Compare a model's logprobs of the probe's tokens with the trainer's.
 
         Raises:
-            ModelError: it says something else, or just what it said of the weights before.
+            ModelError: they differ too much, or are exactly those of the previous weights.
         """
-        said = await model.logprobs_of(probe.tokens)
+        served = await model.logprobs_of(probe.tokens)
         who = f"The model that was given the weights {probe.digest[:SHORT]} of the policy {policy}"
-        if len(said) != len(probe.logprobs):
-            raise ModelError(f"{who} tells {len(said)} logprobs of {len(probe.tokens)} tokens; restart its server")
-        found = logprob_difference(said, probe.logprobs)
-        far, limit, what = (
-            (found.largest, TOKEN_LIMIT, "in one token") if self._exact else (found.mean, MEAN_LIMIT, "on average")
+        if len(served) != len(probe.logprobs):
+            raise ModelError(f"{who} returns {len(served)} logprobs for {len(probe.tokens)} tokens; restart its server.")
+        difference = logprob_difference(served, probe.logprobs)
+        gap, limit, what = (
+            (difference.largest, TOKEN_LIMIT, "in one token") if self._exact else (difference.mean, MEAN_LIMIT, "on average")
         )
-        if isnan(far) or far > limit:
+        if isnan(gap) or gap > limit:
             raise ModelError(
-                f"{who} does not serve them: its logprobs of the trainer's probe differ by {far:.3g} nats {what}, and {limit:g}"
-                " are allowed; restart its server, then go on with --resume"
+                f"{who} does not serve them: its logprobs of the probe differ from the trainer's by {gap:.3g} nats {what}, and"
+                f" {limit:g} are allowed; restart its server, then go on with --resume."
             )
         before = self._last.get(policy)
-        if (
-            before is not None
-            and before[1] == said
-            and logprob_difference(before[0].logprobs, probe.logprobs).largest > CHANGED_LIMIT
-        ):
+        # Close enough to both: bfloat16 hides a small update, so a server that still holds the old weights passes the limit.
+        # But then its own logprobs did not change by a single bit, although the trainer's did.
+        unchanged = before is not None and before[1] == served
+        if before and unchanged and logprob_difference(before[0].logprobs, probe.logprobs).largest > CHANGED_LIMIT:
             raise ModelError(
-                f"{who} still serves {before[0].digest[:SHORT]}: the probe's logprobs are, bit for bit, what they were before"
-                " they were delivered; restart its server, then go on with --resume"
+                f"{who} still serves {before[0].digest[:SHORT]}: its logprobs of the probe are, bit for bit, those from before"
+                " the sync; restart its server, then go on with --resume."
             )
-        self._last[policy] = probe, said
-        return found
+        self._last[policy] = probe, served
+        return difference

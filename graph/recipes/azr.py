@@ -38,11 +38,11 @@ class Azr:
     """The paper's setting."""
 
     rewards: RewardSettings = field(default_factory=RewardSettings)
-    course: EpisodePlan = EPISODE_PLAN
+    plan: EpisodePlan = EPISODE_PLAN
     unlearnable: float = -0.5
     unfit: float = -1.0
 
-    def place(self, seat: Seat, successes: int, attempts: int) -> Band:
+    def band(self, seat: Seat, successes: int, attempts: int) -> Band:
         """In band if anybody can learn from it."""
         if successes == 0:
             return "too_hard"
@@ -50,7 +50,7 @@ class Azr:
 
     def teacher_reward(self, seat: Seat, successes: int, attempts: int) -> float:
         """1 - the mean solve rate, -0.5 where that is 0 or 1."""
-        return 1 - successes / attempts if self.place(seat, successes, attempts) == "in_band" else self.unlearnable
+        return 1 - successes / attempts if self.band(seat, successes, attempts) == "in_band" else self.unlearnable
 
     def rejection_reward(self, reason: Reason) -> float:
         """-1 for what cannot be asked; novelty is only asked about where a run of another recipe is credited anew."""

@@ -33,7 +33,7 @@ class Gasp:
     """GASP, and what differs from it by numbers. Bands are in tenths, as integers, so that no float falls off an edge."""
 
     rewards: RewardSettings = field(default_factory=RewardSettings)
-    course: EpisodePlan = field(default_factory=EpisodePlan)
+    plan: EpisodePlan = field(default_factory=EpisodePlan)
     easy_band: tuple[int, int] = (3, 7)
     hard_band: tuple[int, int] = (1, 5)
     easy_curve: tuple[float, float] = (0.5, 5)
@@ -41,7 +41,7 @@ class Gasp:
     outside: float = -0.5
     unfit: float = -1.0
 
-    def place(self, seat: Seat, successes: int, attempts: int) -> Band:
+    def band(self, seat: Seat, successes: int, attempts: int) -> Band:
         """In band if low/10 <= successes/attempts <= high/10, in integers."""
         low, high = self.easy_band if seat == "easy" else self.hard_band
         if 10 * successes < low * attempts:
@@ -50,7 +50,7 @@ class Gasp:
 
     def teacher_reward(self, seat: Seat, successes: int, attempts: int) -> float:
         """The seat's curve inside its band, -0.5 outside. Section 3.3."""
-        if self.place(seat, successes, attempts) != "in_band":
+        if self.band(seat, successes, attempts) != "in_band":
             return self.outside
         return reward_curve(successes / attempts, *(self.easy_curve if seat == "easy" else self.hard_curve))
 

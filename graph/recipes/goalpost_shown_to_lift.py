@@ -18,4 +18,4 @@ from graph.recipes.rewards import RewardSettings
 
 def goalpost_shown_to_lift(rewards: RewardSettings) -> Gasp:
     """As `gasp`, but the hard seat is shown the goalpost too."""
-    return Gasp(rewards, EpisodePlan(aimed=True))
+    return Gasp(rewards, EpisodePlan(hard_seat_sees_goalpost=True))

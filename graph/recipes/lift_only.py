@@ -14,4 +14,4 @@ from graph.recipes.rewards import RewardSettings
 
 def lift_only(rewards: RewardSettings) -> Gasp:
     """As `gasp`, but the student learns from lifts only."""
-    return Gasp(rewards, EpisodePlan(taught=("hard",)))
+    return Gasp(rewards, EpisodePlan(student_trains_on=("hard",)))

@@ -1,7 +1,7 @@
-"""The contract of a recipe: an algorithm by name, as what is played and pure functions from facts to rewards and credit.
+"""The contract of a recipe: an algorithm by name, as an episode plan and pure functions from facts to rewards and advantages.
 
-Law: a recipe samples nothing, stores nothing and sees no tokens, so that a recorded run can be credited again under another
-recipe. What is played for it is data, which edges, nodes and play read. By default it is the paper's setting; tests pin it.
+A recipe samples nothing, stores nothing and sees no tokens, so a recorded run can be credited again under another recipe.
+Defaults are the paper's (arXiv 2603.15957).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class EpisodePlan:
     guided: tuple[Seat, ...] = ("easy", "hard")
     """Seats that propose, one after the other, in an episode that a goalpost guides: the easy seat from the goalpost, the hard
     one from the lemma. Empty: there are no such episodes."""
-    aimed: bool = False
+    hard_seat_sees_goalpost: bool = False
     """Whether the hard seat is shown the goalpost too."""
     references: int = 0
     """Questions that the open seat is shown in an episode without a goalpost, drawn from seeds and accepted open questions. 0:
@@ -39,7 +39,7 @@ class EpisodePlan:
     rejection_sampling: bool = True
     """Whether a seat proposes until a proposal is novel and in its band, and nothing else is accepted (rejection sampling).
     Otherwise it proposes once, and whatever can be asked is accepted."""
-    taught: tuple[Seat, ...] = ("easy", "hard", "open")
+    student_trains_on: tuple[Seat, ...] = ("easy", "hard", "open")
     """Seats whose accepted questions the student learns from."""
     learns: bool = True
     """Whether weights are updated."""
@@ -59,12 +59,12 @@ class Recipe(Protocol):
     """An algorithm. Implementations in `graph/recipes/`, one a file."""
 
     @property
-    def course(self) -> EpisodePlan:
+    def plan(self) -> EpisodePlan:
         """What is played."""
         ...
 
-    def place(self, seat: Seat, successes: int, attempts: int) -> Band:
-        """Where a proposal with this pass rate lies; where the course selects, only those in band are accepted."""
+    def band(self, seat: Seat, successes: int, attempts: int) -> Band:
+        """Where a proposal with this pass rate lies; where the plan selects, only those in band are accepted."""
         ...
 
     def teacher_reward(self, seat: Seat, successes: int, attempts: int) -> float:

@@ -1,4 +1,4 @@
-"""Rewards that a recipe's paper leaves open, as settings."""
+"""Settings of the rewards that the papers leave open."""
 
 from __future__ import annotations
 

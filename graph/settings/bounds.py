@@ -1,4 +1,4 @@
-"""How large a number in the settings may be: what is larger would end in want of memory after play began."""
+"""Largest and smallest values of numbers in the settings, so that a typing error is refused instead of exhausting memory."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""The settings of a run: one typed, closed tree with vetted defaults.
+"""The settings of a run: one typed tree with defaults; unknown keys are errors.
 
-Law: what is not set here has no effect on a run, and the resolved tree is the first event of the log. It reads no environment
-and starts nothing; `graph.settings.configure` reads files and overrides.
+Guarantees: the resolved tree is the first event of a run's log, and nothing else configures the run: no environment variables.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -21,9 +21,9 @@ from graph.settings.bounds import check_bounds, check_number_types
 class PlaySettings(SettingsGroup):
     """How an iteration is played. Numbers marked [paper] are GASP's; the others are open there and chosen here."""
 
-    order: Literal["lockstep", "free"] = "lockstep"
-    """When calls go out. `lockstep`: once every episode waits, all together, so that equal runs have equal logs. `free`: as
-    they come, which keeps servers busy; the order of events, and which of two equal questions is new, then depend on timing."""
+    order: Literal["lockstep", "concurrent"] = "lockstep"
+    """How episodes are scheduled. `lockstep`: calls go out together once every episode waits, so that equal runs have equal
+    logs. `concurrent`: calls go out as they come, which keeps servers busy; the order of events then depends on timing."""
     iterations: Annotated[int, Field(ge=0)] = 40
     """Iterations of play and learning [paper: about 50]; at most so many where `samples` is set."""
     samples: Annotated[int, Field(ge=0)] = 0
@@ -305,13 +305,20 @@ class Config(BaseSettings):
 
     @classmethod
     def recorded(cls, tree: dict[str, Any]) -> Self:
-        """The settings in the first event of a log, whichever version wrote it; what is not known is a ValidationError."""
-        serve = dict(tree.get("serve", {}))
+        """The settings in the first event of a log, whichever version wrote it.
+
+        Raises:
+            ValidationError: it has a setting that no version had.
+        """
+        tree = copy.deepcopy(tree)
+        serve, play = tree.get("serve", {}), tree.get("play", {})
         if "memory" in serve:
             # One number once stood for both, by the machine that the servers ran on.
-            both = serve.pop("memory")
-            serve = {"gpu_memory": both, "kv_cache_gib": both, **serve}
-        return cls(**{**tree, **({"serve": serve} if serve else {})})
+            memory = serve.pop("memory")
+            tree["serve"] = {"gpu_memory": memory, "kv_cache_gib": memory, **serve}
+        if play.get("order") == "free":
+            play["order"] = "concurrent"
+        return cls(**tree)
 
     @field_validator("recipe")
     @classmethod
@@ -335,9 +342,9 @@ class Config(BaseSettings):
     @model_validator(mode="after")
     def _can_be_served(self) -> Self:
         serve, most = self.serve, self.max_prompt_tokens + self.max_tokens
-        if serve.backend == "transformers" and self.play.order == "free":
+        if serve.backend == "transformers" and self.play.order == "concurrent":
             raise ValueError(
-                "play.order = free needs serve.backend = vllm: without it, calls that come one by one are no batch"
+                "play.order = concurrent needs serve.backend = vllm: without it, calls that come one by one are no batch"
             )
         if serve.backend == "transformers" and serve.urls:
             raise ValueError("serve.urls needs serve.backend = vllm")

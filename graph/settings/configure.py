@@ -1,6 +1,6 @@
-"""From a TOML file and `--set` overrides to a validated `Config`.
+"""Makes a validated `Config` from a TOML file and `--set` overrides.
 
-Precedence: `--set key=value`, then the file, then the defaults. Every mistake is one sentence that names the key.
+Precedence: `--set key=value`, then the file, then the defaults. Every error is one sentence that names the key.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def configure(file: Path | None, overrides: Sequence[str]) -> Config:
     try:
         if file is not None:
             refuse_byte_order_mark(file)
-        resolved = FromFile(**_tree(overrides))
-        return Config(**resolved.model_dump())
+        config_from = FromFile(**_tree(overrides))
+        return Config(**config_from.model_dump())
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"Config file {file} is not valid TOML: {error}; mend that line.") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -52,10 +52,10 @@ def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
     Raises:
         BadInput: unknown key, value out of range.
     """
-    return resolved(merged(config.model_dump(), _tree(overrides)))
+    return config_from(merged(config.model_dump(), _tree(overrides)))
 
 
-def resolved(tree: dict[str, Any]) -> Config:
+def config_from(tree: dict[str, Any]) -> Config:
     """The configuration that a tree of settings is, where it says nothing the default one.
 
     Raises:
@@ -70,9 +70,9 @@ def resolved(tree: dict[str, Any]) -> Config:
 def merged(base: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
     """A tree of settings over another one."""
     both = {
-        key: merged(base[key], value)
-        for key, value in tree.items()
-        if isinstance(base.get(key), dict) and isinstance(value, dict)
+        key: merged(base[key], setting_value)
+        for key, setting_value in tree.items()
+        if isinstance(base.get(key), dict) and isinstance(setting_value, dict)
     }
     return {**base, **tree, **both}
 
@@ -87,7 +87,7 @@ def all_settings(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[
             yield f"{prefix}{name}", default, field.description or ""
 
 
-def value(config: Config, key: str) -> Any:
+def setting_value(config: Config, key: str) -> Any:
     """The value of a setting, by its dotted key."""
     found: object = config
     for part in key.split("."):
@@ -101,7 +101,7 @@ def to_toml(config: Config) -> str:
     for key, _, _ in all_settings():
         section, _, last = key.rpartition(".")
         # TOML has no word for what is not set.
-        if (set_to := value(config, key)) is not None:
+        if (set_to := setting_value(config, key)) is not None:
             sections.setdefault(section, {})[last] = set_to
     blocks = []
     for section, values in sorted(sections.items()):

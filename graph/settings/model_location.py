@@ -1,7 +1,6 @@
-"""Where the weights lie that the setting `model` names: the pocket model, a folder, or a model of the hub by name.
+"""Finds the weights folder that the setting `model` names: the pocket model, a folder, or a model of the Hugging Face hub.
 
-Law: of the hub only weights, configuration and tokenizer are fetched, never code, and once; without network the local cache
-answers, or one sentence does. The digest says what was taken, whatever its name meant that day.
+Guarantees: from the hub only weights, configuration and tokenizer are fetched, never code; offline the local cache is used.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Where the files lie that a run's settings name: relative to the folder that the run was started in, wherever it goes on.
+"""Resolves relative file names in a run's settings against the folder that the run was started in.
 
-Settings are recorded as they were given, so that equal runs have equal heads on every machine; the folder is an observation.
+Settings are recorded as given, so that equal runs have equal head hashes on every machine; the folder is an observation.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Settings that cannot work with the model or on this machine, told in a sentence each before anything is sampled.
+"""Settings that cannot work with the model or on this machine, reported before anything is sampled.
 
-Most follow from the files of the model's folder; only adapters and recomputed layers need the model's code, without weights.
+Most checks read files of the model's folder only; those of adapters and gradient checkpointing build the model without weights.
 """
 
 from __future__ import annotations

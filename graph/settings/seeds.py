@@ -1,4 +1,4 @@
-"""Seeds derived from the run's seed and a place, so that no random choice depends on timing or on what was played before."""
+"""Derives seeds from the run's seed and a path of names, so that no random choice depends on timing or on earlier draws."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""How many CPU threads a process of a run computes in: what the settings say, or what suits the model and the machine.
+"""CPU threads of a process that samples or trains: as set, or as suits the model and the machine.
 
-Several threads are slower than one on a small model, and change the last bits of what is computed; on a model of real size
-they are what makes it quick.
+On small models several threads are slower than one, and they change the last bits of results; large models need them.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from events.facts.weights import ADAPTER_CONFIG_FILE
 from graph.settings.config import Config
 
-SMALL_MODEL_WEIGHTS: Final = 2e7
+SINGLE_THREAD_WEIGHTS: Final = 2e7
 """Models of fewer weights compute in one thread."""
 
 
@@ -36,7 +35,7 @@ def threads_of(config: Config, weights: Path, *, processes: int = 1) -> int:
 
 def default_threads(weights: Path, *, processes: int = 1) -> int:
     """One thread for a small model, else the cores that this process may use, shared by so many processes."""
-    return 1 if weight_count(weights) < SMALL_MODEL_WEIGHTS else max(1, len(os.sched_getaffinity(0)) // processes)
+    return 1 if weight_count(weights) < SINGLE_THREAD_WEIGHTS else max(1, len(os.sched_getaffinity(0)) // processes)
 
 
 def weight_count(weights: Path) -> int:

@@ -1,1 +1,1 @@
-"""From settings to a run that can start: folder, log, models, roles."""
+"""Putting a run together: inputs, folder, models and roles."""

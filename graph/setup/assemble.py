@@ -1,4 +1,4 @@
-"""Puts a run together: inputs, models, sandbox, roles, graph. What is wrong with the input shows here, before play."""
+"""Puts a run together: inputs, sandbox, roles and graph. Wrong input is reported here, before play."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from events.facts.values import Digest, JudgingRules, Question, QuestionId
 from events.facts.weights import weights_digest
 from events.process.activity import Activity
 from events.text.logging import logger
-from graph.play import scheduler as paces
 from graph.play.build import build
 from graph.play.context import NodeContext, restore_novelty
 from graph.play.evaluation import Evaluator, questions_at_once
 from graph.play.iterations import Play
-from graph.play.scheduler import Scheduler
+from graph.play.scheduler import Scheduler, make_scheduler
 from graph.play.trainer_process import TrainerProcess
 from graph.play.weight_sync import WeightSyncChecker
 from graph.settings.config import Config
@@ -58,9 +57,9 @@ def run_started(log: Log) -> RunStarted:
 
 @dataclass(frozen=True)
 class RunInputs:
-    """What a run reads from files, read and checked before anything starts.
+    """Everything that a run reads from files; read and checked before anything starts.
 
-    The model is looked for where it is asked for only: a run that goes on has its own.
+    `model` is found only on access: a resumed run has weights of its own.
     """
 
     spec: str
@@ -70,24 +69,24 @@ class RunInputs:
     test: tuple[Question, ...]
     validation: tuple[Question, ...]
     rules: Mapping[QuestionId, JudgingRules]
-    """Of those questions that have rules of their own."""
+    """Judging rules of those questions that have rules of their own."""
     prompts: Prompts
     embedding: Embedding
 
     @cached_property
     def model(self) -> Path:
-        """The folder of the weights."""
+        """The folder of the first weights."""
         return model_folder(self.spec)
 
     @cached_property
     def digest(self) -> Digest:
-        """Theirs."""
+        """The digest of the first weights."""
         return weights_digest(self.model)
 
     def digests(self) -> dict[str, str]:
-        """Content digests, so that a resume plays with what the run started with."""
+        """SHA-256 (hex) of each input, by name, so that a resumed run is sure to have the same."""
         sets = {"goalposts": self.goalposts.questions, "practice": self.practice, "test": self.test}
-        # Logs that are older than this setting know no digest of it.
+        # Logs from before this setting have no digest of it.
         sets |= {"validation": self.validation} if self.validation else {}
         ids = {name: "".join(question.id for question in questions) for name, questions in sets.items()}
         return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in ids.items()} | {
@@ -95,18 +94,18 @@ class RunInputs:
         }
 
 
-def inputs(config: Config, weights: Path | None = None) -> RunInputs:
-    """The question sets, prompts and embedding that a config names, and where its model is.
+def read_inputs(config: Config, weights: Path | None = None) -> RunInputs:
+    """The question sets, prompts and embedding that a config names.
 
     Args:
         config: the settings.
-        weights: a folder with the model's tokenizer; the model's own if None.
+        weights: a folder with the model's tokenizer; None: the folder of the setting `model`.
 
     Raises:
         BadInput: one cannot be read.
     """
 
-    def found(use: Literal["goalposts", "practice", "test", "validation"], split: Split) -> QuestionSet:
+    def load(use: Literal["goalposts", "practice", "test", "validation"], split: Split) -> QuestionSet:
         spec: str = getattr(config, use)
         if spec == "none" and use in ("test", "validation"):
             return QuestionList("none", ())
@@ -114,9 +113,9 @@ def inputs(config: Config, weights: Path | None = None) -> RunInputs:
             questions = load_questions(spec, split)
         return passable_questions(config, questions, use, lambda: weights or model_folder(config.model))
 
-    goalposts = found("goalposts", "goalposts")
-    practice = goalposts if config.practice == "goalposts" else found("practice", "train")
-    test, validation = found("test", "test"), found("validation", "validation")
+    goalposts = load("goalposts", "goalposts")
+    practice = goalposts if config.practice == "goalposts" else load("practice", "train")
+    test, validation = load("test", "test"), load("validation", "validation")
     return RunInputs(
         spec=config.model,
         goalposts=goalposts,
@@ -124,47 +123,51 @@ def inputs(config: Config, weights: Path | None = None) -> RunInputs:
         test=test.questions,
         validation=validation.questions,
         rules={**validation.rules, **test.rules, **practice.rules, **goalposts.rules},
-        prompts=prompts(config),
+        prompts=load_prompts(config),
         embedding=embedding(config.verify.embedding),
     )
 
 
-def passable_questions(config: Config, found: QuestionSet, use: str, weights: Callable[[], Path]) -> QuestionSet:
-    """What of a question set somebody could pass under a run's settings; the rest is named on standard error.
+def passable_questions(config: Config, questions: QuestionSet, use: str, weights: Callable[[], Path]) -> QuestionSet:
+    """The questions of a set that can be passed under a run's settings; the others are named on standard error.
 
     Raises:
-        BadInput: nobody could pass any of it.
+        BadInput: no question can be passed.
     """
     return passable(
-        found, use, config.verify.output_kb, PromptWindow(prompts(config), config.max_prompt_tokens, weights), print_note
+        questions,
+        use,
+        config.verify.output_kb,
+        PromptWindow(load_prompts(config), config.max_prompt_tokens, weights),
+        print_note,
     )
 
 
 def _training(config: Config, questions: QuestionSet) -> tuple[Question, ...]:
-    """What of the training questions is played with: all, as many with a program as are seeds, or none."""
-    course = config.algorithm().course
-    if not course.references:
-        return tuple(questions.questions) if course.real_data else ()
-    known = [question for question in questions.questions if question.program is not None and question.mode == "function"]
-    if not known:
+    """The training questions that the plan uses: all, a sample of those with a program, or none."""
+    plan = config.algorithm().plan
+    if not plan.references:
+        return tuple(questions.questions) if plan.real_data else ()
+    seeds = [question for question in questions.questions if question.program is not None and question.mode == "function"]
+    if not seeds:
         raise BadInput(
             f"The recipe {config.recipe} shows its teacher programs of training questions, and none of {config.practice!r}"
             " has a function as its program; set practice to questions that have."
         )
-    return tuple(rng(config.seed, "seeds").sample(known, min(course.seeds, len(known))))
+    return tuple(rng(config.seed, "seeds").sample(seeds, min(plan.seeds, len(seeds))))
 
 
-def prompts(config: Config) -> Prompts:
+def load_prompts(config: Config) -> Prompts:
     """The prompts that a config names.
 
     Raises:
-        BadInput: one cannot be read.
+        BadInput: there is no such set, or a file of it is wrong.
     """
     return Prompts.named(config.prompts)
 
 
-def sandbox(config: Config, run: str) -> Runner:
-    """The sandbox that a config describes; its containers name the run."""
+def make_runner(config: Config, run: str) -> Runner:
+    """The sandbox that a config describes; its containers are labelled with the run's name."""
     from sandbox.host.docker_runner import DockerRunner
 
     return DockerRunner(
@@ -173,7 +176,7 @@ def sandbox(config: Config, run: str) -> Runner:
 
 
 def record_goalposts(log: Log, goalposts: QuestionSet) -> None:
-    """Add the goalposts to a log that has none yet."""
+    """Append the goalposts to a log that has none yet."""
     if log.version(GOALPOSTS) == 0:
         facts = [GoalpostAdded(question=q.id, blob=put_question(log, q), source=goalposts.name) for q in goalposts.questions]
         log.append(GOALPOSTS, facts, expected=0)
@@ -187,18 +190,18 @@ def make_verifier(
     Args:
         config: the settings.
         runner: what runs programs.
-        rules: those of the questions' benchmarks, which count where the settings leave it to them.
-        truth: what the world knows of its language.
+        rules: judging rules of the questions' benchmarks, used where `verify.rules` is `auto`.
+        truth: the reference program of a statement, in a world that knows it.
     """
     play, verify = config.play, config.verify
     make = partial(Verifier, runner, play.pairs, play.public_pairs, verify.distinct, truth, per_test=verify.per_test)
     return make(ruled=rules) if verify.rules == "auto" else make(rules=verify.rules)
 
 
-def examiner(
+def make_evaluator(
     log: Log,
     config: Config,
-    said: Prompts,
+    prompts: Prompts,
     rules: Mapping[QuestionId, JudgingRules],
     model: Model,
     runner: Runner,
@@ -207,30 +210,30 @@ def examiner(
     *,
     in_run: bool,
 ) -> Evaluator:
-    """Examines a student.
+    """An evaluator of a student.
 
     Args:
-        log: gets the answers.
-        config: how it is asked and judged.
-        said: the prompts.
-        rules: those of the questions' benchmarks, see `make_verifier`.
+        log: gets attempts and results.
+        config: sampling, sandbox and verifier.
+        prompts: the prompt set.
+        rules: judging rules of the questions' benchmarks, see `make_verifier`.
         model: the student.
         runner: the sandbox.
-        activity: told how far an examination is.
+        activity: gets progress.
         weights: folder of the student's weights, or of others of that size.
-        in_run: whether it belongs to a run.
+        in_run: whether the evaluation belongs to a run.
     """
-    # Servers make their own batches: there nobody waits for anybody, and what is answered is kept at once.
+    # Servers make their own batches, so no question waits for another.
     served = not config.repeatable
-    going = paces.make_scheduler("free" if served else config.play.order, activity)
+    scheduler = make_scheduler("concurrent" if served else config.play.order, activity)
     gpu = bool(config.serve.devices) or Path("/dev/nvidiactl").exists()
-    at_once = None if served else questions_at_once(weight_count(weights), config.evaluate, gpu=gpu, in_run=in_run)
-    solver, verifier = Solver(going.model(model), said, log), make_verifier(config, going.runner(runner), rules)
-    return Evaluator(log, solver, verifier, going, config.evaluate, config.seed, at_once, repeatable=config.repeatable)
+    batch = None if served else questions_at_once(weight_count(weights), config.evaluate, gpu=gpu, in_run=in_run)
+    solver, verifier = Solver(scheduler.model(model), prompts, log), make_verifier(config, scheduler.runner(runner), rules)
+    return Evaluator(log, solver, verifier, scheduler, config.evaluate, config.seed, batch, repeatable=config.repeatable)
 
 
 def last_served_weights(folder: Path, config: Config, log: Log) -> dict[str, PolicyWeights]:
-    """The weights of each policy that the log says were served last, or that the run starts with."""
+    """The weights of each policy, by its name, that were served last; at the start, the run's first."""
     policies = dict(run_started(log).policies)
     for event in log.read(RUN, kinds=("policy_served",)):
         if isinstance(event.fact, PolicyServed):
@@ -238,58 +241,58 @@ def last_served_weights(folder: Path, config: Config, log: Log) -> dict[str, Pol
     return {name: PolicyWeights(folder / "weights" / policies[role], policies[role]) for role, name in config.policy_of.items()}
 
 
-def seat(
+def assemble_play(
     folder: Path,
     config: Config,
     log: Log,
-    given: RunInputs,
+    inputs: RunInputs,
     *,
     runner: Runner,
     models: dict[str, Model],
-    learner: TrainerProcess,
-    pace: Scheduler,
+    trainer: TrainerProcess,
+    scheduler: Scheduler,
 ) -> Play:
-    """Everybody at the table, ready to play."""
-    teacher, student = (pace.model(models[config.policy_of[role]]) for role in ("teacher", "student"))
-    solver = Solver(student, given.prompts, log)
-    verifier = make_verifier(config, pace.runner(runner), given.rules, _truth(config.goalposts))
-    table = NodeContext(
+    """The run with all its parts, ready to play."""
+    teacher, student = (scheduler.model(models[config.policy_of[role]]) for role in ("teacher", "student"))
+    solver = Solver(student, inputs.prompts, log)
+    verifier = make_verifier(config, scheduler.runner(runner), inputs.rules, _truth(config.goalposts))
+    context = NodeContext(
         log=log,
-        teacher=Teacher(teacher, given.prompts, log, config.play.teacher, config.play.pairs),
+        teacher=Teacher(teacher, inputs.prompts, log, config.play.teacher, config.play.pairs),
         solver=solver,
         verifier=verifier,
-        novelty=Novelty(given.embedding),
+        novelty=Novelty(inputs.embedding),
         recipe=config.algorithm(),
         play=config.play,
         similarity=config.verify.similarity,
     )
-    restore_novelty(log, table.novelty)
+    restore_novelty(log, context.novelty)
     return Play(
         folder=folder,
         config=config,
         log=log,
-        table=table,
-        graph=build(config.play, table.recipe.course),
-        pace=pace,
+        context=context,
+        graph=build(config.play, context.recipe.plan),
+        scheduler=scheduler,
         models=models,
-        examiner=examiner(
+        evaluator=make_evaluator(
             log,
             config,
-            given.prompts,
-            given.rules,
+            inputs.prompts,
+            inputs.rules,
             models[config.policy_of["student"]],
             runner,
-            pace.activity,
+            scheduler.activity,
             folder / "weights" / run_started(log).policies["student"],
             in_run=True,
         ),
-        learner=learner,
-        goalposts=given.goalposts.questions,
-        practice=given.practice if table.recipe.course.real_data else (),
-        seeds=given.practice if table.recipe.course.references else (),
-        test=given.test,
-        validation=given.validation,
-        proofs=WeightSyncChecker(exact=config.exact),
+        trainer=trainer,
+        goalposts=inputs.goalposts.questions,
+        practice=inputs.practice if context.recipe.plan.real_data else (),
+        seeds=inputs.practice if context.recipe.plan.references else (),
+        test=inputs.test,
+        validation=inputs.validation,
+        sync_checker=WeightSyncChecker(exact=config.exact),
         policies=dict(run_started(log).policies),
     )
 
@@ -303,7 +306,7 @@ def _truth(goalposts: str) -> ReferenceProgram | None:
 
 
 def sandbox_limits(config: Config) -> Limits:
-    """What an untrusted program may use."""
+    """The limits of an untrusted program."""
     verify = config.verify
     return Limits(
         wall_seconds=verify.wall_seconds,

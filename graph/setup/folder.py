@@ -1,6 +1,6 @@
-"""The folder of a run: its weights, its lock, and its log or the URL of it. What goes wrong here goes wrong before play.
+"""The folder of a run: its weights, its lock, and its log or the log's URL.
 
-Law: a new folder is there whole or not at all. One process plays a run at a time. It plays nothing.
+Guarantees: a new folder is there whole or not at all; one process at a time plays a run.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from graph.settings.model_location import copy_weights
 from graph.settings.paths import with_absolute_paths, working_directory
 from graph.settings.refusals import refuse_unworkable
 from graph.settings.threads import weight_count
-from graph.setup.assemble import RunInputs, inputs, run_started
+from graph.setup.assemble import RunInputs, read_inputs, run_started
 from graph.setup.provenance import commit, versions
 
 MIN_FREE_BYTES = 500 * 2**20
-"""Bytes that must be free on disk before a run starts, besides what weights take."""
+"""Bytes that must be free on disk before a run starts, besides those of weights."""
 
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Hold the run for this process alone.
+    """Lock the run for this process.
 
     Raises:
-        BadInput: another process plays it.
+        BadInput: another process plays the run.
     """
     with (folder / "run.lock").open("w") as file:
         try:
@@ -51,15 +51,15 @@ def run_lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def create_run(folder: Path, config: Config, given: RunInputs, url: str | None = None, *, learns: bool = True) -> Log:
-    """A new run: its folder, the starting weights, and the first event of its log; all there, or nothing.
+def create_run(folder: Path, config: Config, inputs: RunInputs, url: str | None = None, *, learns: bool = True) -> Log:
+    """Create a run: its folder, a copy of the first weights, and the first event of its log.
 
     Args:
-        folder: where; must not be there.
-        config: its settings.
-        given: its inputs.
+        folder: the new folder; must not exist.
+        config: the settings.
+        inputs: the inputs.
         url: the database that gets the log; None keeps it in the folder.
-        learns: whether it gets weights of its own to start from.
+        learns: whether the first weights are copied into the run.
 
     Raises:
         BadInput: the folder exists or cannot be made, the settings cannot work with the model, the disk is full, or the
@@ -68,19 +68,19 @@ def create_run(folder: Path, config: Config, given: RunInputs, url: str | None =
     """
     if folder.exists():
         raise BadInput(f"Run folder {folder} exists; choose another --name, or go on with --resume {shlex.quote(str(folder))}.")
-    refuse_unworkable(config, given.model)
-    digest = given.digest
+    refuse_unworkable(config, inputs.model)
+    digest = inputs.digest
     unfinished = folder.parent / f".new-{os.getpid()}"
     try:
         unfinished.mkdir(parents=True)
-        needed = MIN_FREE_BYTES + (_weights(config, given.model) if learns else 0)
+        needed = MIN_FREE_BYTES + (_weights_bytes(config, inputs.model) if learns else 0)
         if shutil.disk_usage(unfinished).free < needed:
             raise BadInput(f"Less than {needed // 2**20} MiB are free where {folder} would be; free some, or set --runs.")
         if learns:
-            copy_weights(given.model, unfinished / "weights" / digest)
+            copy_weights(inputs.model, unfinished / "weights" / digest)
         if url is not None:
             (unfinished / URL_NAME).write_text(f"{url}\n")
-        _start(url or unfinished / LOG_NAME, config, given)
+        _start_log(url or unfinished / LOG_NAME, config, inputs)
         os.sync()
         unfinished.rename(folder)
     except OSError as error:
@@ -90,23 +90,23 @@ def create_run(folder: Path, config: Config, given: RunInputs, url: str | None =
     return open_run(str(folder))
 
 
-def _weights(config: Config, model: Path) -> int:
-    """Bytes of a copy of the first weights and of one update of each policy; adapters count for nothing."""
+def _weights_bytes(config: Config, model: Path) -> int:
+    """Bytes of a copy of the first weights and of one update of each policy; adapters are too small to count."""
     policies = 0 if config.learn.lora.rank else len(set(config.policy_of.values()))
     written = 4 + MOMENT_BYTES[config.learn.optimizer]
     return sum(file.stat().st_size for file in model.glob("*.safetensors")) + policies * written * weight_count(model)
 
 
-def _start(where: Path | str, config: Config, given: RunInputs) -> None:
-    state = optimizer_digest(given.model)
+def _start_log(location: Path | str, config: Config, inputs: RunInputs) -> None:
+    optimizer = optimizer_digest(inputs.model)
     fact = RunStarted(
         config=json.loads(config.model_dump_json()),
-        versions=versions(config, given.model),
+        versions=versions(config, inputs.model),
         commit=commit(),
-        policies=dict.fromkeys(config.policy_of, given.digest),
-        inputs=given.digests() | ({} if state is None else {"optimizer": state}),
+        policies=dict.fromkeys(config.policy_of, inputs.digest),
+        inputs=inputs.digests() | ({} if optimizer is None else {"optimizer": optimizer}),
     )
-    with closing(open_log(where, create=True)) as log:
+    with closing(open_log(location, create=True)) as log:
         if log.head().position:
             raise BadInput("The database holds a run of this name; choose another --name, or another `run=` in the URL.")
         log.append(RUN, [fact], expected=0, observed=working_directory())
@@ -122,19 +122,19 @@ def reopen_run(folder: Path) -> tuple[Log, Config, RunInputs]:
         raise BadInput(f"There is no run in {folder} (no {LOG_NAME}, no {URL_NAME}); give the folder or the name of a run.")
     log = open_run(str(folder))
     first = run_started(log)
-    config = with_absolute_paths(settings(folder, first), log)
+    config = with_absolute_paths(recorded_settings(folder, first), log)
     if first.sources:
         raise BadInput(
             f"{folder} is trained offline and plays nothing; go on with python -m trainer.run {shlex.quote(str(folder))}"
         )
-    given = inputs(config, folder / "weights" / first.policies["student"])
-    changed = sorted(name for name, digest in given.digests().items() if first.inputs.get(name) != digest)
+    inputs = read_inputs(config, folder / "weights" / first.policies["student"])
+    changed = sorted(name for name, digest in inputs.digests().items() if first.inputs.get(name) != digest)
     if changed:
         raise BadInput(f"The {changed[0]} of {folder} changed since the run started; put the old files back, or start anew.")
-    return log, config, given
+    return log, config, inputs
 
 
-def settings(folder: Path, first: RunStarted) -> Config:
+def recorded_settings(folder: Path, first: RunStarted) -> Config:
     """The settings that the run in a folder was started with.
 
     Raises:

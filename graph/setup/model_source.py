@@ -1,7 +1,9 @@
-"""The models that a run's settings ask for: in this process, or on vLLM servers, started for them or running already.
+"""Opens the models that a run's settings ask for: in this process, or on vLLM servers, started for the run or running already.
 
-Law: policies that are adapters share the servers of their base; whole weights have servers of their own. However it ends, all
-are closed, and servers that were started are gone. Which weights are served is proved elsewhere, see `graph.play.weight_sync`.
+Policies that are adapters share the servers of their base; whole weights have servers of their own.
+
+Guarantees: all models are closed, and servers that were started are stopped, however the run ends.
+Not responsible for: whether a server really uses the weights it was given (`graph.play.weight_sync`).
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from roles.serving.command import ServingConfig
 
 API_KEY_VARIABLE: Final = "VLLM_API_KEY"
-"""The environment variable with what servers ask for that run already."""
+"""The environment variable with the API key of servers that run already."""
 
 
 @dataclass(frozen=True)
@@ -45,36 +47,34 @@ class PolicyWeights:
 async def open_models(
     config: Config, policies: Mapping[str, PolicyWeights], logs: Path, activity: Activity
 ) -> AsyncIterator[dict[str, Model]]:
-    """A model for each policy, by its name; a model says itself which weights it holds, which need not be these yet.
+    """Open a model for each policy, by its name. `Model.policy` says which weights it serves, which need not be these yet.
 
     Args:
-        config: whose `serve`.
-        policies: what they are to begin with.
+        config: the settings; `serve` says how.
+        policies: the first weights of each policy.
         logs: folder for the logs of servers.
-        activity: told what is going on while servers start, models load and answers are sampled.
+        activity: gets progress while servers start, models load and completions are sampled.
 
     Raises:
         BadInput: the settings ask for something that is not here.
         ModelError: a model cannot be loaded, or a server does not answer.
     """
-    async with AsyncExitStack() as house:
-        here = config.serve.backend == "transformers"
-        # In a thread, so that a stop need not wait until everything is loaded.
-        made = await asyncio.to_thread(_in_process, config, policies, activity) if here else {}
-        held: dict[Digest | str, Replicas] = {}
-        for name, weights in () if here else policies.items():
-            base = adapter_base(weights.folder)
-            stands = PolicyWeights(
-                weights.folder if base is None else base, weights.digest if base is None else Digest(base.name)
-            )
+    async with AsyncExitStack() as stack:
+        in_process = config.serve.backend == "transformers"
+        # In a thread, so that Ctrl-C need not wait until everything is loaded.
+        models = await asyncio.to_thread(_in_process, config, policies, activity) if in_process else {}
+        servers: dict[Digest | str, Replicas] = {}
+        for name, weights in () if in_process else policies.items():
+            folder = adapter_base(weights.folder)
+            base = weights if folder is None else PolicyWeights(folder, Digest(folder.name))
             # Adapters on one base share its servers.
-            key = stands.digest if config.learn.lora.rank else name
-            if key not in held:
-                held[key] = await _replicas(config, stands, logs, activity, house)
-            made[name] = _on(config, held[key], stands)
-        for model in made.values():
-            house.push_async_callback(model.close)
-        yield made
+            key = base.digest if config.learn.lora.rank else name
+            if key not in servers:
+                servers[key] = await _replicas(config, base, logs, activity, stack)
+            models[name] = _served_by(config, servers[key], base)
+        for model in models.values():
+            stack.push_async_callback(model.close)
+        yield models
 
 
 def _in_process(config: Config, policies: Mapping[str, PolicyWeights], activity: Activity) -> dict[str, Model]:
@@ -95,20 +95,20 @@ def _in_process(config: Config, policies: Mapping[str, PolicyWeights], activity:
     }
 
 
-def _on(config: Config, replicas: Replicas, stands: PolicyWeights) -> Model:
+def _served_by(config: Config, replicas: Replicas, base: PolicyWeights) -> Model:
     from roles.models.vllm import VllmModel
 
-    return VllmModel(replicas, stands.folder, max_prompt_tokens=config.max_prompt_tokens, drift=config.mismatch_limit)
+    return VllmModel(replicas, base.folder, max_prompt_tokens=config.max_prompt_tokens, drift=config.mismatch_limit)
 
 
-async def _replicas(config: Config, weights: PolicyWeights, logs: Path, activity: Activity, house: AsyncExitStack) -> Replicas:
+async def _replicas(config: Config, weights: PolicyWeights, logs: Path, activity: Activity, stack: AsyncExitStack) -> Replicas:
     from roles.models.replicas import Replicas, served_model_name
 
     serve = config.serve
     replicas = partial(Replicas, in_flight=serve.in_flight, timeout_s=serve.timeout_s, sleeps=serve.sleep, activity=activity)
     if serve.urls:
         key = os.environ.get(API_KEY_VARIABLE)
-        # Nobody knows which weights a server holds that was there before; a base that it does not hold fails its proof.
+        # It is not known which weights a server holds that was there before; a wrong base fails the weight-sync check.
         holds = weights.digest if config.learn.lora.rank else Digest("")
         with activity.task("waiting for vLLM to say what it serves"):
             name = await served_model_name(serve.urls[0], key, serve.timeout_s)
@@ -124,17 +124,17 @@ async def _replicas(config: Config, weights: PolicyWeights, logs: Path, activity
     serving = _serving(config, weights, logs)
     with activity.task(f"starting vLLM, whose log is in {logs}", note=lambda: last):
         fleet = await start_fleet(serving, progress)
-    house.push_async_callback(fleet.close)
+    stack.push_async_callback(fleet.close)
     return replicas(fleet.urls, serving.name, weights.digest, key=fleet.key, check=fleet.check)
 
 
 def fleet_count(config: Config) -> int:
-    """How many fleets of servers a run starts."""
+    """How many sets of servers a run starts, one for each set of whole weights."""
     return 1 if config.learn.lora.rank else len(set(config.policy_of.values()))
 
 
 def check_servers(config: Config, weights: PolicyWeights) -> None:
-    """Whether the servers that a run would start can be started here; asked before there is a run to go on with.
+    """Check that the servers of a run can be started here, before there is a run.
 
     Raises:
         BadInput: vLLM is not installed, or the settings ask for GPUs that are not here.
@@ -163,13 +163,13 @@ def _serving(config: Config, weights: PolicyWeights, logs: Path) -> ServingConfi
         dtype=serve.dtype,
         gpu_memory=serve.gpu_memory,
         kv_cache_gib=serve.kv_cache_gib,
-        # Each of two policies with whole weights has servers of its own, which answer at the same time.
+        # Two policies with whole weights have servers of their own, which compute at the same time.
         threads=threads_of(config, weights.folder, processes=serve.replicas * fleet_count(config)),
         context=config.window,
         rank=config.learn.lora.rank,
         adapters=len(set(config.policy_of.values())),
         sleep=serve.sleep,
-        # Every request brings its own; vLLM takes no larger one here.
+        # Every request has its own seed; this one only has to be one that vLLM takes.
         seed=config.seed % 2**32,
         start_s=serve.start_s,
     )

@@ -1,7 +1,6 @@
-"""Policies on disk by what a person calls them: a model, all weights that a run has kept, or some of them.
+"""Finds policies by name: `MODEL`, `RUN` (all weights that it has kept) or `RUN@DIGEST`.
 
-Law: what is called so is found, or refused in a sentence, before anything is sampled; from then on a digest names it. A run is
-read, never changed. Nothing is asked here.
+A run is read, never changed.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ from graph.play.weight_sync import WeightSyncChecker
 from graph.settings.config import Config
 from graph.settings.model_location import model_folder
 from graph.setup.assemble import run_started
-from graph.setup.folder import settings
+from graph.setup.folder import recorded_settings
 from roles.model import Model
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A policy's weights at one time."""
+    """A policy's weights after some iterations."""
 
     weights: Path
     policy: Digest
     iteration: int = 0
-    """Iterations that it has learned from."""
+    """Iterations that it was trained on."""
     probe: PolicyProbed | None = None
-    """What the trainer said of it, where a trainer made it."""
+    """The trainer's logprobs for the weight-sync check; None where no trainer made the weights."""
 
 
 @dataclass(frozen=True)
@@ -41,35 +40,35 @@ class NamedPolicies:
     """Checkpoints that one model can serve, one after the other."""
 
     who: str
-    """What they are called."""
+    """The name that they were found by."""
     config: Config
     """How they are served."""
     checkpoints: tuple[Checkpoint, ...]
-    """In the order in which they were learned."""
+    """In the order of training."""
 
 
-async def serve_checkpoint(model: Model, name: str, checkpoint: Checkpoint, proofs: WeightSyncChecker) -> None:
-    """Let a model serve a checkpoint, and prove it where the trainer's probe is known.
+async def serve_checkpoint(model: Model, name: str, checkpoint: Checkpoint, checker: WeightSyncChecker) -> None:
+    """Let a model serve a checkpoint, with a weight-sync check where the trainer's logprobs are known.
 
     Raises:
-        ModelError: it does not.
+        ModelError: it does not serve it.
     """
     if model.policy != checkpoint.policy:
         await model.load_weights(checkpoint.weights, checkpoint.policy)
     if checkpoint.probe is not None:
-        await proofs.prove(name, model, checkpoint.probe)
+        await checker.check(name, model, checkpoint.probe)
 
 
-def policies(who: str, runs: Path, config: Config) -> NamedPolicies:
-    """The policies that a person calls so: `RUN`, `RUN@DIGEST`, or a model.
+def find_policies(who: str, runs: Path, config: Config) -> NamedPolicies:
+    """The policies of a name: `RUN`, `RUN@DIGEST`, or a model.
 
     Args:
         who: the name.
         runs: folder in which runs are looked for.
-        config: how models are served; of a run, the trainer's settings are its own.
+        config: how they are served; for a run, `learn` is taken from the run.
 
     Raises:
-        BadInput: there are none, or their weights are gone.
+        BadInput: there are none, or their weights are no longer on disk.
     """
     run, _, digest = who.partition("@")
     for folder in (Path(run), runs / run):
@@ -85,10 +84,10 @@ def policies(who: str, runs: Path, config: Config) -> NamedPolicies:
 
 
 def run_policies(folder: Path, config: Config, digest: str = "") -> NamedPolicies:
-    """The weights of a run's student that are kept, or the one whose digest starts so.
+    """The kept weights of a run's student, or those whose digest starts with `digest`.
 
     Raises:
-        BadInput: there are none, or more than the one that is asked for.
+        BadInput: there are none, or the digest fits several.
     """
     with closing(open_run(str(folder))) as log:
         first = run_started(log)
@@ -99,11 +98,11 @@ def run_policies(folder: Path, config: Config, digest: str = "") -> NamedPolicie
                 learned.setdefault(event.fact.digest, event.fact.iteration)
             elif isinstance(event.fact, PolicyProbed):
                 probes[event.fact.digest] = event.fact
-    own = config.model_copy(update={"learn": settings(folder, first).learn})
+    own = config.model_copy(update={"learn": recorded_settings(folder, first).learn})
     kept = [policy for policy in learned if (folder / "weights" / policy).is_dir()]
     if digest:
         kept = [find_digest(digest, kept, f"the student that are kept in {folder}")]
     if not kept:
         raise BadInput(f"{folder} holds no weights of its student; learn.keep and learn.keep_every say which are kept.")
-    found = [Checkpoint(folder / "weights" / policy, policy, learned[policy], probes.get(policy)) for policy in kept]
-    return NamedPolicies(folder.name + (f"@{digest}" if digest else ""), own, tuple(found))
+    checkpoints = (Checkpoint(folder / "weights" / policy, policy, learned[policy], probes.get(policy)) for policy in kept)
+    return NamedPolicies(folder.name + (f"@{digest}" if digest else ""), own, tuple(checkpoints))

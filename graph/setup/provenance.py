@@ -1,4 +1,4 @@
-"""Where a run comes from: the versions and the commit that go into its first event."""
+"""Versions and commit of the code that starts a run, for its first event."""
 
 from __future__ import annotations
 

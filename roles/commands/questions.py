@@ -21,7 +21,7 @@ from events.facts.errors import BadInput
 from events.text.safe_text import clean, markup, one_line
 from roles.prompt import Prompts
 from roles.questions.load import load_questions
-from roles.questions.named_sets import KEYS, SOURCES, RecordLabel, named
+from roles.questions.named_sets import KEYS, SOURCES, RecordLabel, parse_spec
 from roles.questions.passable import PromptWindow, unpassable_reason
 from roles.questions.question_set import Split
 from roles.questions.records import LeftOutRecord, QuestionRecord, RecordOutcome, read_question_records
@@ -153,7 +153,7 @@ def records_of(spec: str, split: Split) -> Iterator[RecordOutcome]:
             QuestionRecord(f"pocket, question {n}", RecordLabel(""), q)
             for n, q in enumerate(load_questions(spec, split).questions, 1)
         )
-    return read_question_records(named(spec, split))
+    return read_question_records(parse_spec(spec, split))
 
 
 def label_fields(label: RecordLabel) -> dict[str, str]:

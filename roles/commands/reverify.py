@@ -25,7 +25,7 @@ from events.facts.types import AttemptsMade, AttemptsVerified, EpisodeStarted, G
 from events.facts.values import BlobHash, Provenance, Question, QuestionId, Verdict
 from events.process import shutdown
 from events.text.safe_text import markup
-from roles.generation_record import get_question, texts
+from roles.generation_record import completion_texts, get_question
 from roles.questions.load import load_questions
 from roles.verifier import Verifier
 from sandbox.host.docker_runner import DockerRunner
@@ -129,7 +129,7 @@ class Reverifier:
 
     async def _again(self, verifier: Verifier, judgement: RecordedJudgement, question: Question) -> list[Flip]:
         event, made, verified = judgement
-        again = await verifier.judge(question, made.task, made.pair, texts(self.log, made.generation))
+        again = await verifier.judge(question, made.task, made.pair, completion_texts(self.log, made.generation))
         return [
             Flip(event.position, event.stream, made.question, attempt, old, new)
             for attempt, (old, new) in enumerate(zip(verified.verdicts, again.verdicts, strict=True))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from events.facts.errors import BadInput
-from roles.questions.named_sets import named
+from roles.questions.named_sets import parse_spec
 from roles.questions.question_set import QuestionList, QuestionSet, Split
 from roles.questions.records import QuestionRecord, read_question_records
 
@@ -28,7 +28,7 @@ def load_questions(spec: str, split: Split) -> QuestionSet:
         return _pocket(split)
     found: list[QuestionRecord] = []
     left_out: dict[str, str] = {}
-    asked = named(spec, split)
+    asked = parse_spec(spec, split)
     for item in read_question_records(asked):
         if isinstance(item, BadInput):
             raise item

@@ -166,7 +166,7 @@ KEYS: Final = {name: {**source.keys, **COMMON} for name, source in SOURCES.items
 """What can be set for each."""
 
 
-def named(text: str, split: Split) -> Spec:
+def parse_spec(text: str, split: Split) -> Spec:
     """The spec of a setting; what it is for chooses among MBPP's splits where the setting does not.
 
     Raises:

@@ -16,7 +16,7 @@ from graph.estimate.token_estimate import count_evaluations
 from graph.settings.config import Config
 from graph.settings.configure import all_settings, configure, with_overrides
 from roles.prompt import SHIPPED_PROMPTS
-from roles.questions.named_sets import named
+from roles.questions.named_sets import parse_spec
 from tests.support.paths import ROOT
 
 FOLDER = ROOT / "configs"
@@ -46,7 +46,7 @@ def test_the_estimates_in_a_ready_file_are_the_arithmetics(file):
 def test_the_question_sets_of_a_ready_file_have_a_name(file):
     config = configure(file, [])
     for spec, split in ((config.goalposts, "goalposts"), (config.practice, "train"), (config.test, "test")):
-        assert spec == "pocket" or named(spec, split)
+        assert spec == "pocket" or parse_spec(spec, split)
 
 
 def test_the_pocket_file_is_the_default_run_written_out():
@@ -69,8 +69,8 @@ def test_the_papers_file_has_the_papers_numbers():
     assert config.play.student.temperature == config.play.teacher.temperature == 1
     assert (config.evaluate.sampling.temperature, config.evaluate.attempts, count_evaluations(config)) == (0.6, 100, 26)
     played = config.algorithm()
-    assert [played.place("easy", n, 10) == "in_band" for n in range(11)] == [3 <= n <= 7 for n in range(11)]
-    assert [played.place("hard", n, 10) == "in_band" for n in range(11)] == [1 <= n <= 5 for n in range(11)]
+    assert [played.band("easy", n, 10) == "in_band" for n in range(11)] == [3 <= n <= 7 for n in range(11)]
+    assert [played.band("hard", n, 10) == "in_band" for n in range(11)] == [1 <= n <= 5 for n in range(11)]
     # Absolute Zero's, on which it builds.
     assert (config.max_prompt_tokens, config.play.student.max_tokens) == (6144, 8096)
     assert (config.learn.clip, config.learn.entropy, config.learn.kl) == (0.2, 0.001, 0)

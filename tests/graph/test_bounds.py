@@ -11,7 +11,7 @@ from events.facts.errors import BadInput
 from graph.estimate.plan import plan
 from graph.estimate.token_estimate import count_evaluations, count_iterations, tokens_of_iteration
 from graph.settings.config import Config
-from graph.settings.configure import all_settings, configure, value
+from graph.settings.configure import all_settings, configure, setting_value
 
 ABSURD = (
     *("0", "-1", "1e9", "1e400", "nan", "-inf", "9223372036854775808", "1e308", "5e-324", "1.5"),
@@ -38,7 +38,7 @@ def refusal(setting: str) -> str | None:
 def test_true_is_no_number():
     usual = Config()
     for key in KEYS:
-        is_number = isinstance(value(usual, key), int | float) and not isinstance(value(usual, key), bool)
+        is_number = isinstance(setting_value(usual, key), int | float) and not isinstance(setting_value(usual, key), bool)
         if is_number or key in ("learn.clip_high", "learn.delta", "learn.drift", "learn.teacher_learning_rate"):
             with pytest.raises(BadInput, match=rf"{key} is a number, and cannot be true"):
                 configure(None, [f"{key}=true"])

@@ -49,13 +49,13 @@ async def test_a_failing_walk_ends_the_others() -> None:
 
 
 async def test_no_walks_are_played_at_once() -> None:
-    await make_scheduler("free").play([])
+    await make_scheduler("concurrent").play([])
 
 
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"play": {"order": "free"}}, "play.order = free needs serve.backend = vllm"),
+        ({"play": {"order": "concurrent"}}, "play.order = concurrent needs serve.backend = vllm"),
         ({"serve": {"urls": ["http://gpu-1:8000"]}}, "serve.urls needs serve.backend = vllm"),
         (
             {"policies": "separate", "serve": {"backend": "vllm", "urls": ["http://gpu-1:8000"]}},

@@ -24,7 +24,7 @@ from events.facts.weights import weights_digest
 from graph.goalposts.__main__ import app
 from graph.goalposts.goalpost_provenance import GoalpostProvenance
 from graph.settings.config import Config
-from graph.setup.assemble import inputs
+from graph.setup.assemble import read_inputs
 from graph.setup.folder import create_run
 from roles.pocket import WEIGHTS
 from roles.pocket.world import generate
@@ -88,7 +88,7 @@ def run(unsolvable) -> Path:
     """A run that began with that model, and whose second weights happen to be the shipped ones."""
     folder = unsolvable.parent / "run"
     config = Config(model=str(unsolvable))
-    with closing(create_run(folder, config, inputs(config))) as log:
+    with closing(create_run(folder, config, read_inputs(config))) as log:
         first = weights_digest(unsolvable)
         learned = policy_updated(iteration=3, after=0, until=1, parent=first).model_copy(update={"digest": POCKET})
         log.append("policy/shared", [learned])

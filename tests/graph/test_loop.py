@@ -51,7 +51,7 @@ class InstantLearner:
     def __init__(self, log):
         self.log = log
 
-    async def updated(self, policy, iteration):
+    async def wait_for_update(self, policy, iteration):
         stream = f"policy/{policy}"
         done = [event.fact.iteration for event in self.log.read(stream)]
         if iteration not in done:
@@ -69,7 +69,7 @@ class InstantLearner:
             self.log.append(stream, [fact])
         return "0" * 64
 
-    async def probed(self, policy, digest):
+    async def wait_for_probe(self, policy, digest):
         return PolicyProbed(digest=digest, tokens=(1, 2, 3), logprobs=(-0.5, -0.5))
 
 
@@ -108,13 +108,13 @@ def make_play(log, runner, script, tmp_path, questions: tuple[Question, ...] = (
         folder=tmp_path,
         config=config,
         log=log,
-        table=table,
-        graph=build(config.play, config.algorithm().course),
-        pace=lockstep,
+        context=table,
+        graph=build(config.play, config.algorithm().plan),
+        scheduler=lockstep,
         models={"shared": inner},
-        examiner=Evaluator(log, Solver(lockstep.model(inner), prompts, log), verifier, lockstep, config.evaluate, 0),
-        learner=InstantLearner(log),
-        proofs=WeightSyncChecker(exact=True),
+        evaluator=Evaluator(log, Solver(lockstep.model(inner), prompts, log), verifier, lockstep, config.evaluate, 0),
+        trainer=InstantLearner(log),
+        sync_checker=WeightSyncChecker(exact=True),
         goalposts=questions,
         practice=(GOALPOST,),
         test=(),

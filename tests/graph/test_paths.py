@@ -12,7 +12,7 @@ import pytest
 
 from events.facts.errors import BadInput
 from graph.settings.configure import configure
-from graph.setup.assemble import inputs
+from graph.setup.assemble import read_inputs
 from graph.setup.folder import create_run, reopen_run
 from roles.pocket import WEIGHTS
 from roles.prompt import SHIPPED_PROMPTS
@@ -31,7 +31,7 @@ def begun(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(start)
     settings = ["goalposts=sets/goals.jsonl", "practice=sets/practice.jsonl", "test=jsonl:sets/test.jsonl", "prompts=own"]
     config = configure(None, [*settings[:2], "test=sets/test.jsonl", settings[3], "model=weights"])
-    create_run(Path("runs/x"), config, inputs(config)).close()
+    create_run(Path("runs/x"), config, read_inputs(config)).close()
     return start / "runs" / "x"
 
 
@@ -64,7 +64,7 @@ def test_names_of_what_ships_mean_that_even_beside_files_of_that_name(tmp_path, 
     for name in ("pocket", "none", "ngrams"):
         (tmp_path / name).mkdir()
     config = configure(None, [])
-    create_run(tmp_path / "x", config, inputs(config)).close()
+    create_run(tmp_path / "x", config, read_inputs(config)).close()
     log, again, _ = reopen_run(tmp_path / "x")
     log.close()
     assert again == config

@@ -108,7 +108,7 @@ async def episode(log, runner, script, *, stream="episode/00001/000", seed=5, pu
     final = []
 
     async def walk():
-        final.append((await build(seated.play, seated.recipe.course).ainvoke({"episode": state}, context=seated))["episode"])
+        final.append((await build(seated.play, seated.recipe.plan).ainvoke({"episode": state}, context=seated))["episode"])
 
     await lockstep.play([walk()])
     return final[0]
@@ -218,7 +218,7 @@ async def test_siblings_cannot_both_keep_the_same_question(runner):
             iteration=1, purpose="guided", question=GOALPOST.id, blob=put_question(log, GOALPOST), axis="io", seed=number
         )
         state = fold_episode(EpisodeState(stream=stream), log.append(stream, [opening], expected=0))
-        await build(seated.play, seated.recipe.course).ainvoke({"episode": state}, context=seated)
+        await build(seated.play, seated.recipe.plan).ainvoke({"episode": state}, context=seated)
 
     await lockstep.play([walk(number) for number in range(3)])
     kept = [event.fact.question for event in log.read(kinds={"question_accepted"})]

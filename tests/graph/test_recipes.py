@@ -29,7 +29,7 @@ LIFT = [-0.5, 1.0, 0.693, 0.312, 0.104, 0.025, -0.5, -0.5, -0.5, -0.5, -0.5]
 def one_step(a, b):
     """A step rewarded with R(p; a, b) on the band of lifts."""
     step = {"easy_curve": (a, b), "hard_curve": (a, b), "easy_band": (1, 5), "hard_band": (1, 5)}
-    return Gasp(course=EpisodePlan(guided=("easy",)), **step)
+    return Gasp(plan=EpisodePlan(guided=("easy",)), **step)
 
 
 @pytest.mark.parametrize(("seat", "paper"), [("easy", LEMMA), ("hard", LIFT)])
@@ -38,14 +38,14 @@ def test_teacher_rewards_are_the_papers_on_the_grid_of_ten(seat, paper):
 
 
 def test_bands_are_integer_bands_and_name_the_side():
-    places = {seat: [Gasp().place(seat, n, 10) for n in range(11)] for seat in ("easy", "hard")}
+    places = {seat: [Gasp().band(seat, n, 10) for n in range(11)] for seat in ("easy", "hard")}
     assert places["easy"] == ["too_hard"] * 3 + ["in_band"] * 5 + ["too_easy"] * 3
     assert places["hard"] == ["too_hard"] * 1 + ["in_band"] * 5 + ["too_easy"] * 5
 
 
 def test_a_band_edge_does_not_fall_off_by_float_error():
-    assert Gasp().place("easy", 21, 30) == "in_band"
-    assert Gasp().place("easy", 9, 30) == "in_band"
+    assert Gasp().band("easy", 21, 30) == "in_band"
+    assert Gasp().band("easy", 9, 30) == "in_band"
 
 
 def test_what_cannot_be_asked_costs_more_than_what_was_asked_before():
@@ -63,17 +63,17 @@ def test_the_student_is_rewarded_for_passing_only():
 
 SETTINGS = {
     "gasp": Gasp(),
-    "gasp_real": Gasp(course=EpisodePlan(real_data=True)),
+    "gasp_real": Gasp(plan=EpisodePlan(real_data=True)),
     "one_step_medium": one_step(0.3, 5),
     "one_step_hard": one_step(0.1, 1),
-    "no_rejection_sampling": Gasp(course=EpisodePlan(rejection_sampling=False)),
-    "no_io_axis": Gasp(course=EpisodePlan(axes=("function",))),
-    "lemma_only": Gasp(course=EpisodePlan(guided=("easy",))),
-    "lift_only": Gasp(course=EpisodePlan(taught=("hard",))),
-    "goalpost_shown_to_lift": Gasp(course=EpisodePlan(aimed=True)),
-    "azr": Azr(course=EpisodePlan(guided=(), references=6, seeds=256, axes=("function",), rejection_sampling=False)),
+    "no_rejection_sampling": Gasp(plan=EpisodePlan(rejection_sampling=False)),
+    "no_io_axis": Gasp(plan=EpisodePlan(axes=("function",))),
+    "lemma_only": Gasp(plan=EpisodePlan(guided=("easy",))),
+    "lift_only": Gasp(plan=EpisodePlan(student_trains_on=("hard",))),
+    "goalpost_shown_to_lift": Gasp(plan=EpisodePlan(hard_seat_sees_goalpost=True)),
+    "azr": Azr(plan=EpisodePlan(guided=(), references=6, seeds=256, axes=("function",), rejection_sampling=False)),
     "rlvr": Gasp(RewardSettings(wrong=0, malformed=0), EpisodePlan(guided=(), real_data=True)),
-    "base": Gasp(course=EpisodePlan(learns=False)),
+    "base": Gasp(plan=EpisodePlan(learns=False)),
 }
 """What each name means with nothing else set."""
 
@@ -87,7 +87,7 @@ def test_the_name_is_the_algorithm(name):
 def test_a_single_step_is_rewarded_as_the_paper_says_on_the_grid_of_ten(name, paper):
     found = Config(recipe=name).algorithm()
     assert [round(found.teacher_reward("easy", n, 10), 3) for n in range(11)] == paper
-    assert [found.place("easy", n, 10) == "in_band" for n in range(11)] == [1 <= n <= 5 for n in range(11)]
+    assert [found.band("easy", n, 10) == "in_band" for n in range(11)] == [1 <= n <= 5 for n in range(11)]
 
 
 def test_an_unguided_proposal_earns_the_share_of_failures_unless_all_or_none_fail():

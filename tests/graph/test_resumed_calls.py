@@ -16,7 +16,7 @@ from events.stores import open_log
 from events.stores.memory import MemoryLog
 from graph.play.scheduler import make_scheduler
 from graph.settings.configure import configure
-from graph.setup.assemble import inputs, record_goalposts, seat
+from graph.setup.assemble import assemble_play, read_inputs, record_goalposts
 from roles.models.transformers import TransformersModel
 from tests.support.paths import ROOT
 
@@ -60,14 +60,14 @@ class IdleTrainer:
     def __init__(self, log, model):
         self.log, self.model = log, model
 
-    async def updated(self, policy, iteration):
+    async def wait_for_update(self, policy, iteration):
         if not any(event.fact.iteration == iteration for event in self.log.read(f"policy/{policy}")):
             same = {"parent": self.model.policy, "digest": self.model.policy}
             fact = PolicyUpdated(policy=policy, iteration=iteration, after=0, until=0, samples="", step=0, steps=(), **same)
             self.log.append(f"policy/{policy}", [fact])
         return self.model.policy
 
-    async def probed(self, policy, digest):
+    async def wait_for_probe(self, policy, digest):
         return PolicyProbed(digest=digest, tokens=(1, 2, 3), logprobs=await self.model.logprobs_of((1, 2, 3)))
 
 
@@ -75,7 +75,7 @@ class IdleTrainer:
 def played(request, runner, tmp_path_factory):
     """How to play a run on a log."""
     config = configure(None, [*SETTINGS, f"recipe={request.param}"])
-    given, folder = inputs(config), tmp_path_factory.mktemp("run")
+    given, folder = read_inputs(config), tmp_path_factory.mktemp("run")
     model = TransformersModel(given.model, given.digest, max_prompt_tokens=config.max_prompt_tokens)
 
     async def play(log):
@@ -85,8 +85,8 @@ def played(request, runner, tmp_path_factory):
             log.append("run", [RunStarted(config=settings, versions={}, commit="", policies=policies, inputs={})])
             record_goalposts(log, given.goalposts)
         going = make_scheduler(config.play.order)
-        made = {"models": {"shared": model}, "learner": IdleTrainer(log, model), "pace": going}
-        await seat(folder, config, log, given, runner=runner, **made).run()
+        made = {"models": {"shared": model}, "trainer": IdleTrainer(log, model), "scheduler": going}
+        await assemble_play(folder, config, log, given, runner=runner, **made).run()
         return log
 
     return play

@@ -19,7 +19,7 @@ from events.facts.weights import optimizer_digest
 from events.stores import open_log
 from graph.run import app
 from graph.settings.config import Config
-from graph.setup.assemble import inputs, run_started
+from graph.setup.assemble import read_inputs, run_started
 from graph.setup.folder import create_run
 from roles.pocket import WEIGHTS
 from tests.support.example_runs import example_run
@@ -313,6 +313,6 @@ def test_a_full_disk_is_said_before_anything_starts(tmp_path):
 
 def test_a_run_names_the_optimizers_state_that_it_starts_with(tmp_path):
     config = Config()
-    given = inputs(config)
+    given = read_inputs(config)
     with closing(create_run(tmp_path / "run", config, given)) as log:
         assert run_started(log).inputs == {**given.digests(), "optimizer": optimizer_digest(given.model)}

@@ -9,7 +9,7 @@ import pytest
 
 from graph.settings.config import Config
 from graph.settings.configure import configure
-from graph.settings.threads import SMALL_MODEL_WEIGHTS, default_threads, threads_of, weight_count
+from graph.settings.threads import SINGLE_THREAD_WEIGHTS, default_threads, threads_of, weight_count
 from graph.setup.provenance import versions
 from roles.pocket import WEIGHTS
 
@@ -33,12 +33,12 @@ def cores(monkeypatch) -> int:
 
 @pytest.fixture
 def large(tmp_path) -> Path:
-    return of_size(tmp_path / "large", 2 * int(SMALL_MODEL_WEIGHTS))
+    return of_size(tmp_path / "large", 2 * int(SINGLE_THREAD_WEIGHTS))
 
 
 def test_a_small_model_computes_in_one_thread_so_that_its_bits_are_the_same_everywhere(cores, tmp_path) -> None:
-    assert weight_count(WEIGHTS) < SMALL_MODEL_WEIGHTS
-    for folder in (WEIGHTS, of_size(tmp_path / "tiny", int(SMALL_MODEL_WEIGHTS) - 1000), tmp_path / "nothing"):
+    assert weight_count(WEIGHTS) < SINGLE_THREAD_WEIGHTS
+    for folder in (WEIGHTS, of_size(tmp_path / "tiny", int(SINGLE_THREAD_WEIGHTS) - 1000), tmp_path / "nothing"):
         assert threads_of(Config(), folder) == default_threads(folder) == 1
     assert "threads" not in versions(Config(), WEIGHTS)
 

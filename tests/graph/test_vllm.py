@@ -51,7 +51,7 @@ WHOLE = (
     "evaluate.questions=3",
     "evaluate.attempts=2",
 )
-ADAPTERS = (*WHOLE, "learn.lora.rank=4", "learn.learning_rate=3e-3", "policies=separate", "play.order=free")
+ADAPTERS = (*WHOLE, "learn.lora.rank=4", "learn.learning_rate=3e-3", "policies=separate", "play.order=concurrent")
 
 
 def start(runs: Path, *arguments: str, settings: tuple[str, ...] = ()) -> subprocess.Popen[str]:

@@ -53,56 +53,56 @@ async def test_a_server_that_goes_on_with_old_weights_is_caught_however_little_t
     second = perturbed(store, first, by)
     honest, liar = TransformersModel(store / first, first), StaleServer(store / first, first)
     for model in (honest, liar):
-        proofs = WeightSyncChecker(exact=True)
-        await proofs.prove("shared", model, probed(store, first))
+        checker = WeightSyncChecker(exact=True)
+        await checker.check("shared", model, probed(store, first))
         await model.load_weights(store / second, second)
         if model is honest:
-            assert (await proofs.prove("shared", model, probed(store, second))).largest < 1e-5
-            assert proofs.proved("shared") == second
+            assert (await checker.check("shared", model, probed(store, second))).largest < 1e-5
+            assert checker.checked("shared") == second
         else:
             with pytest.raises(ModelError, match=rf"{second[:12]} of the policy shared {why}.*go on with --resume"):
-                await proofs.prove("shared", model, probed(store, second))
-            assert proofs.proved("shared") == first
+                await checker.check("shared", model, probed(store, second))
+            assert checker.checked("shared") == first
 
 
 async def test_in_low_precision_the_mean_decides_and_an_unchanged_answer_still_gives_old_weights_away(store) -> None:
     first = tiny_weights(store)
     second = perturbed(store, first, 0.02)
-    proofs, liar = WeightSyncChecker(exact=False), StaleServer(store / first, first, dtype="bfloat16")
-    far = await proofs.prove("shared", liar, probed(store, first))
+    checker, liar = WeightSyncChecker(exact=False), StaleServer(store / first, first, dtype="bfloat16")
+    far = await checker.check("shared", liar, probed(store, first))
     assert 1e-3 < far.mean < 0.1
     await liar.load_weights(store / second, second)
     with pytest.raises(ModelError, match=f"{second[:12]} of the policy shared still serves {first[:12]}"):
-        await proofs.prove("shared", liar, probed(store, second))
+        await checker.check("shared", liar, probed(store, second))
 
 
 async def test_weights_that_say_the_same_of_the_probe_may_be_delivered(store) -> None:
-    proofs, model = WeightSyncChecker(exact=True), ScriptedModel(lambda prompt, seed, index: "")
+    checker, model = WeightSyncChecker(exact=True), ScriptedModel(lambda prompt, seed, index: "")
     for digest in ("1" * 64, "2" * 64):
-        await proofs.prove("shared", model, PolicyProbed(digest=digest, tokens=(1, 2), logprobs=(-0.5,)))
-        assert proofs.proved("shared") == digest
+        await checker.check("shared", model, PolicyProbed(digest=digest, tokens=(1, 2), logprobs=(-0.5,)))
+        assert checker.checked("shared") == digest
 
 
 @pytest.mark.parametrize(
     ("exact", "logprobs", "why"),
     [
-        (True, (-0.5, -0.502), r"differ by 0\.002 nats in one token, and 0\.001 are allowed"),
-        (False, (-0.5, -0.8), r"differ by 0\.15 nats on average, and 0\.1 are allowed"),
-        (True, (-0.5, float("nan")), "differ by nan nats"),
-        (True, (-0.5,), "tells 2 logprobs of 3 tokens"),
+        (True, (-0.5, -0.502), r"differ from the trainer's by 0\.002 nats in one token, and 0\.001 are allowed"),
+        (False, (-0.5, -0.8), r"differ from the trainer's by 0\.15 nats on average, and 0\.1 are allowed"),
+        (True, (-0.5, float("nan")), "by nan nats"),
+        (True, (-0.5,), "returns 2 logprobs for 3 tokens"),
     ],
 )
 async def test_how_far_apart_is_said(exact, logprobs, why) -> None:
     model = ScriptedModel(lambda prompt, seed, index: "")
     asked = PolicyProbed(digest="1" * 64, tokens=(1, 2, 3), logprobs=logprobs)
     with pytest.raises(ModelError, match=why):
-        await WeightSyncChecker(exact=exact).prove("shared", model, asked)
+        await WeightSyncChecker(exact=exact).check("shared", model, asked)
 
 
 class MismatchedLearner(InstantLearner):
     """Its probe of the first weights is not what the model says."""
 
-    async def probed(self, policy, digest):
+    async def wait_for_probe(self, policy, digest):
         return PolicyProbed(digest=digest, tokens=(1, 2, 3), logprobs=(-0.5, -2.5))
 
 
@@ -110,11 +110,11 @@ class MismatchedLearner(InstantLearner):
 async def test_nothing_is_sampled_with_weights_that_were_not_proved(runner, tmp_path) -> None:
     log = MemoryLog()
     play = make_play(log, runner, ScriptedAnswers(), tmp_path)
-    play.learner = MismatchedLearner(log)
+    play.trainer = MismatchedLearner(log)
     with pytest.raises(ModelError, match="2 nats in one token"):
         await play.run()
     assert not list(log.read())
-    play.learner = InstantLearner(log)
+    play.trainer = InstantLearner(log)
     await play.run()
     served = [event.fact for event in log.read(kinds=("policy_served",))]
     digest = "0" * 64

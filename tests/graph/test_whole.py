@@ -112,7 +112,7 @@ def test_operations_are_logged_beside_the_events_as_json(whole, tmp_path):
     lines = [json.loads(line) for line in (log.path.parent / "run.log").read_text().splitlines()]
     assert [line["iteration"] for line in lines if line["event"] == "iteration_finished"] == [1, 2]
     told = {line["event"] for line in lines}
-    assert told >= {"run_started", "trainer_started", "policy_learned", "weights_served", "examined", "run_ended"}
+    assert told >= {"run_started", "trainer_started", "policy_learned", "weights_served", "evaluated", "run_ended"}
 
 
 def test_what_every_update_consumed_can_be_taken_out_and_proved(whole):

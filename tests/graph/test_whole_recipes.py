@@ -25,7 +25,7 @@ from events.process.activity import Activity
 from graph.play.scheduler import make_scheduler
 from graph.recipes import RECIPES
 from graph.settings.config import Config
-from graph.setup.assemble import inputs, last_served_weights, record_goalposts, seat
+from graph.setup.assemble import assemble_play, last_served_weights, read_inputs, record_goalposts
 from graph.setup.folder import create_run
 from graph.setup.model_source import open_models
 from roles.questions.load import load_questions
@@ -56,23 +56,23 @@ class InstantTrainer:
         self._trainer.prepare()
         self._log = log
 
-    async def updated(self, policy, iteration):
+    async def wait_for_update(self, policy, iteration):
         list(self._trainer.catch_up())
         updates = [event.fact for event in self._log.read(f"policy/{policy}", kinds={"policy_updated"})]
         return next(fact.digest for fact in updates if fact.iteration == iteration)
 
-    async def probed(self, policy, digest):
+    async def wait_for_probe(self, policy, digest):
         probes = [event.fact for event in self._log.read(f"policy/{policy}", kinds={"policy_probed"})]
         return next(fact for fact in probes if fact.digest == digest)
 
 
 async def play(folder, config, log, runner):
     """Play a run that was created."""
-    given, learner = inputs(config), InstantTrainer(log, folder)
+    given, learner = read_inputs(config), InstantTrainer(log, folder)
     record_goalposts(log, given.goalposts)
     async with open_models(config, last_served_weights(folder, config, log), folder, Activity()) as made:
         going = make_scheduler(config.play.order)
-        await seat(folder, config, log, given, runner=runner, models=made, learner=learner, pace=going).run()
+        await assemble_play(folder, config, log, given, runner=runner, models=made, trainer=learner, scheduler=going).run()
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def played_runs(runner, tmp_path_factory):
     def events(name: str) -> list[Event]:
         if name not in done:
             folder, config = tmp_path_factory.mktemp("runs") / name, Config(recipe=name, **SMALL)
-            with closing(create_run(folder, config, inputs(config))) as log:
+            with closing(create_run(folder, config, read_inputs(config))) as log:
                 asyncio.run(play(folder, config, log, runner))
                 done[name] = list(log.read())
         return done[name]
@@ -97,14 +97,14 @@ def facts(events, kind):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_plays_what_its_course_says(played_runs, name):
-    events, course = played_runs(name), Config(recipe=name).algorithm().course
+    events, plan = played_runs(name), Config(recipe=name).algorithm().plan
     assert facts(events, RunFinished)
     started = facts(events, EpisodeStarted)
-    assert ("guided" in {fact.purpose for fact in started}) == bool(course.guided)
-    assert ("unguided" in {fact.purpose for fact in started}) == bool(course.references)
-    assert ("practice" in {fact.purpose for fact in started}) == course.real_data
-    assert {fact.axis for fact in started} <= set(course.axes)
-    assert {fact.seat for fact in facts(events, QuestionProposed)} <= {*course.guided, *course.seats("unguided")}
+    assert ("guided" in {fact.purpose for fact in started}) == bool(plan.guided)
+    assert ("unguided" in {fact.purpose for fact in started}) == bool(plan.references)
+    assert ("practice" in {fact.purpose for fact in started}) == plan.real_data
+    assert {fact.axis for fact in started} <= set(plan.axes)
+    assert {fact.seat for fact in facts(events, QuestionProposed)} <= {*plan.guided, *plan.seats("unguided")}
 
 
 @pytest.mark.parametrize("name", ["no_rejection_sampling", "azr"])
@@ -118,7 +118,7 @@ def test_a_seat_that_does_not_select_proposes_once_and_keeps_whatever_can_be_ask
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_student_learns_from_what_the_taught_seats_had_accepted(played_runs, name):
-    events, course = played_runs(name), Config(recipe=name).algorithm().course
+    events, plan = played_runs(name), Config(recipe=name).algorithm().plan
     seat_of = {
         (event.stream, event.fact.question): event.fact.seat for event in events if event.fact.kind == "question_accepted"
     }
@@ -128,7 +128,7 @@ def test_the_student_learns_from_what_the_taught_seats_had_accepted(played_runs,
         for event in events
         if isinstance(event.fact, RewardGiven) and event.fact.phase == "solve"
     }
-    assert learned == {place for place, seat in seat_of.items() if seat in course.taught}
+    assert learned == {place for place, assemble_play in seat_of.items() if assemble_play in plan.student_trains_on}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -137,7 +137,7 @@ def test_every_iteration_is_a_lesson_where_the_course_learns_and_else_changes_no
     updates = facts(events, PolicyUpdated)
     assert [fact.iteration for fact in updates] == [1, 2]
     assert facts(events, RewardGiven)
-    assert all(bool(fact.steps) == Config(recipe=name).algorithm().course.learns for fact in updates)
+    assert all(bool(fact.steps) == Config(recipe=name).algorithm().plan.learns for fact in updates)
     assert all((fact.digest != fact.parent) == any(step.samples for step in fact.steps) for fact in updates)
 
 

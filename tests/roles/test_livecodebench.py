@@ -13,7 +13,7 @@ from events.facts.values import IOPair
 from roles.questions.fields import FieldError, Record
 from roles.questions.livecodebench import LARGEST, question_of, text_in_pickle
 from roles.questions.load import load_questions
-from roles.questions.named_sets import named
+from roles.questions.named_sets import parse_spec
 from roles.questions.records import LeftOutRecord, QuestionRecord, read_question_records
 from tests.support.benchmark_data import record_file
 
@@ -176,7 +176,7 @@ def test_windows_take_their_first_day_and_leave_their_last(written, options, nam
         record(question_id="c", question_content="c", contest_date="2025-01-31T00:00:00"),
         record(question_id="d", question_content="d", contest_date=None, platform="leetcode"),
     ]
-    found = list(read_question_records(named(written(*records, options=options), "test")))
+    found = list(read_question_records(parse_spec(written(*records, options=options), "test")))
     assert "".join(one.label.name for one in found if isinstance(one, QuestionRecord)) == names
     undated = [one.label.name for one in found if isinstance(one, LeftOutRecord)]
     assert undated == (["d"] if {"after", "before", "paper"} & set(options.replace("?", " ").replace("=", " ").split()) else [])
@@ -220,6 +220,6 @@ def test_the_hubs_own_encoding_loads():
 def test_the_papers_splits_are_windows_of_the_published_list(paper, size):
     """The list has no dates for release v6, which holds the rest of the evaluation window."""
     setting = f"livecodebench:{record_file('lcb/lcb_public_1055.jsonl')}?paper={paper}&tests=public&errata=drop"
-    found = list(read_question_records(named(setting, "test")))
+    found = list(read_question_records(parse_spec(setting, "test")))
     dated = [one for one in found if isinstance(one, QuestionRecord | LeftOutRecord) and one.label.date]
     assert len(dated) == size == len(found) - 175

@@ -14,7 +14,7 @@ from events.facts.values import IOPair, Question
 from events.pure.literal import write
 from roles.judging.run_tests import run_programs
 from roles.questions.load import load_questions
-from roles.questions.named_sets import named
+from roles.questions.named_sets import parse_spec
 from roles.questions.question_set import save_questions
 from roles.questions.records import QuestionRecord, read_question_records
 from roles.verifier import Verifier
@@ -43,7 +43,7 @@ async def test_completions_of_humaneval_plus_get_evalplus_verdict(patient):
     file = record_file("humaneval/HumanEvalPlus.jsonl.gz")
     entries = {
         entry.label.name: entry
-        for entry in read_question_records(named(f"humanevalplus:{file}", "test"))
+        for entry in read_question_records(parse_spec(f"humanevalplus:{file}", "test"))
         if isinstance(entry, QuestionRecord)
     }
     ruled = {entry.question.id: entry.rules for entry in entries.values()}

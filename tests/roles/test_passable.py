@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from events.facts.errors import BadInput
 from events.facts.values import IOPair, Question
 from graph.settings.config import Config
-from graph.setup.assemble import inputs
+from graph.setup.assemble import read_inputs
 from roles.commands.questions import questions_app
 from roles.pocket import WEIGHTS
 from roles.prompt import Prompts
@@ -59,7 +59,7 @@ def file(tmp_path):
 @pytest.mark.parametrize("use", ["goalposts", "practice", "test", "validation"])
 def test_every_set_of_a_run_is_played_without_them(file, use, capsys):
     config = Config(**{use: str(file)})
-    given = inputs(config)
+    given = read_inputs(config)
     questions = given.goalposts.questions if use == "goalposts" else getattr(given, use)
     assert [question.private[0].output for question in questions] == ["1", "2"]
     told = capsys.readouterr().err
@@ -73,7 +73,7 @@ def test_a_set_of_nothing_else_is_refused(tmp_path):
     with pytest.raises(
         BadInput, match=r"goalposts: nobody could pass 1 of 1 questions .*line 1.*verify\.output_kb.* none is left"
     ):
-        inputs(Config(goalposts=str(tmp_path / "mine.jsonl")))
+        read_inputs(Config(goalposts=str(tmp_path / "mine.jsonl")))
 
 
 def test_validation_names_them(file):
@@ -97,7 +97,7 @@ def test_rules_follow_each_set(tmp_path):
     }
     record |= {"canonical_solution": "    return x\n", "test": "def check(candidate):\n    assert candidate(1) == 1\n"}
     (tmp_path / "he.jsonl").write_text(json.dumps(record))
-    given = inputs(Config(goalposts=str(own), test=f"humaneval:{tmp_path / 'he.jsonl'}"))
+    given = read_inputs(Config(goalposts=str(own), test=f"humaneval:{tmp_path / 'he.jsonl'}"))
     (question,) = given.test
     assert question.context == "from math import gcd"
     assert given.rules == {question.id: "evalplus"}

@@ -11,7 +11,7 @@ from events.facts.values import IOPair
 from roles.questions import humaneval, mbpp
 from roles.questions.fields import FieldError, Record
 from roles.questions.load import load_questions
-from roles.questions.named_sets import named
+from roles.questions.named_sets import parse_spec
 from roles.questions.records import LeftOutRecord, read_question_records
 from tests.support.benchmark_data import record_file
 
@@ -240,7 +240,7 @@ def test_an_induction_record_shows_half_of_its_pairs(tmp_path):
 @pytest.mark.parametrize("changes", [{"output": "[1, 2, ..."}, {"output": "<function f at 0x7f>"}, {"input": "dict(a=1)"}])
 def test_what_is_no_literal_is_unverifiable_and_never_wrong(tmp_path, changes):
     (tmp_path / "t.jsonl").write_text(json.dumps(AZR | changes))
-    (left,) = read_question_records(named(f"azr:{tmp_path}/t.jsonl", "test"))
+    (left,) = read_question_records(parse_spec(f"azr:{tmp_path}/t.jsonl", "test"))
     assert isinstance(left, LeftOutRecord)
     with pytest.raises(BadInput, match="no Python literal"):
         load_questions(f"azr:{tmp_path}/t.jsonl?errata=keep", "test")
@@ -258,7 +258,7 @@ def test_a_record_that_computes_is_not_executed(tmp_path):
     }
     for name, record in records.items():
         (tmp_path / name).write_text(json.dumps(record))
-        assert len(list(read_question_records(named(f"{name}:{tmp_path}/{name}", "test")))) == 1
+        assert len(list(read_question_records(parse_spec(f"{name}:{tmp_path}/{name}", "test")))) == 1
     assert not mark.exists()
 
 

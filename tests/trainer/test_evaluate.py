@@ -22,7 +22,7 @@ from events.facts.types import AttemptsMade, AttemptsVerified, EvaluationFinishe
 from events.facts.weights import weights_digest
 from events.pure.estimators import pass_at_k, pass_at_k_interval
 from graph.settings.config import Config
-from graph.setup.assemble import inputs
+from graph.setup.assemble import read_inputs
 from graph.setup.folder import create_run
 from roles.pocket import QUESTIONS, WEIGHTS
 from roles.questions.load import load_questions
@@ -58,7 +58,7 @@ def run(tmp_path_factory) -> Path:
     """A run whose student has learned once, with weights that happen to be the shipped ones."""
     folder = tmp_path_factory.mktemp("runs") / "base"
     config = Config()
-    with closing(create_run(folder, config, inputs(config))) as log:
+    with closing(create_run(folder, config, read_inputs(config))) as log:
         learned = policy_updated(iteration=1, after=0, until=1, parent=POCKET)
         told = example_run(log, policy=POCKET).goalpost().start().episode().finish()
         told.log.append("policy/shared", [learned.model_copy(update={"digest": POCKET})])
@@ -111,7 +111,7 @@ def test_other_sampling_and_other_questions_are_another_examination(run):
 
 def test_a_run_whose_log_is_in_postgresql_is_examined_there(postgres, tmp_path):
     config = Config()
-    with closing(create_run(tmp_path / "far", config, inputs(config), f"{postgres}?run=examined")) as log:
+    with closing(create_run(tmp_path / "far", config, read_inputs(config), f"{postgres}?run=examined")) as log:
         found = json.loads(run_command("far", "--runs", tmp_path, *SMALL, "--json"))
         kinds = [event.fact.kind for event in log.read(found["stream"])]
         assert kinds == ["attempts_made", "attempts_verified"] * 3 + ["evaluation_finished"]

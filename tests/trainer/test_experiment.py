@@ -20,7 +20,7 @@ from events.cli.app import holds_log, open_run
 from events.facts.errors import BadInput
 from events.projections.run_summary import RunSummary, fold
 from graph.recipes import RECIPES
-from graph.setup.assemble import inputs
+from graph.setup.assemble import read_inputs
 from graph.setup.folder import create_run, run_lock
 from tests.support.paths import ROOT
 from trainer.experiment import SMOKE
@@ -134,7 +134,7 @@ def test_a_plan_on_paper_names_every_recipe_and_starts_nothing(tmp_path):
 def begun(tmp_path) -> Path:
     """The folder of an experiment whose first run was begun."""
     config = plan().config("gasp", 0)
-    create_run(tmp_path / "x" / "gasp-0", config, inputs(config), learns=False).close()
+    create_run(tmp_path / "x" / "gasp-0", config, read_inputs(config), learns=False).close()
     return tmp_path / "x"
 
 

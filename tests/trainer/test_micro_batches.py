@@ -18,7 +18,7 @@ from trainer.data.replay import Rollout, RolloutGroup
 
 ROLES: tuple[Role, ...] = ("teacher", "student")
 
-GASP, GASP_REAL = Gasp(), Gasp(course=EpisodePlan(real_data=True))
+GASP, GASP_REAL = Gasp(), Gasp(plan=EpisodePlan(real_data=True))
 
 
 def sample(

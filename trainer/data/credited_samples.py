@@ -57,7 +57,7 @@ def lessons(groups: Sequence[RolloutGroup], recipe: Recipe, learn: LearnSettings
     Raises:
         TrainerError: the recipe returned other numbers than it was asked for.
     """
-    if not recipe.course.learns:
+    if not recipe.plan.learns:
         return []
     credit = ADVANTAGE_ESTIMATORS.get(learn.credit, recipe.credit)
     credits = credit([RewardGroup(group.phase, group.role, group.task, group.rewards) for group in groups])

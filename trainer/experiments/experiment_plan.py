@@ -17,7 +17,7 @@ from events.facts.errors import BadInput
 from events.facts.values import Value
 from events.text.byte_order_mark import refuse_byte_order_mark
 from graph.settings.config import Config
-from graph.settings.configure import merged, resolved
+from graph.settings.configure import config_from, merged
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=60)]
 """Names a folder, a row or a curve."""
@@ -71,7 +71,7 @@ class ExperimentPlan(Value):
         Raises:
             BadInput: unknown key, value out of range.
         """
-        return resolved({"recipe": recipe, **merged(self.settings, self.recipes[recipe]), "seed": seed})
+        return config_from({"recipe": recipe, **merged(self.settings, self.recipes[recipe]), "seed": seed})
 
     def cells(self) -> Iterator[Cell]:
         """Every run, all recipes on one seed before any on the next, so that a broken off experiment compares them too."""

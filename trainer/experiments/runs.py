@@ -25,9 +25,9 @@ from events.facts.streams import RUN
 from events.projections.run_summary import CompletionCount
 from events.text.safe_text import one_line
 from graph.settings.config import Config
-from graph.settings.configure import all_settings, to_toml, value
+from graph.settings.configure import all_settings, setting_value, to_toml
 from graph.setup.assemble import run_started
-from graph.setup.folder import run_lock, settings
+from graph.setup.folder import recorded_settings, run_lock
 from trainer.experiments.experiment_plan import Cell, ExperimentPlan
 
 RunState = Literal["playing", "failed", "waiting", "busy", "finished"]
@@ -73,9 +73,9 @@ class RunProcess:
         if not self.begun:
             return
         with closing(open_run(str(self.folder))) as log:
-            begun = settings(self.folder, run_started(log))
+            begun = recorded_settings(self.folder, run_started(log))
         for key, _, _ in all_settings():
-            old, new = value(begun, key), value(self.config, key)
+            old, new = setting_value(begun, key), setting_value(self.config, key)
             if old != new:
                 raise BadInput(
                     f"Run {self.folder} was begun with {key} = {old!r}, and the plan says {new!r}; put that back, give the plan"
