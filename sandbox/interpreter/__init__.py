@@ -1,6 +1,6 @@
-"""A persistent interpreter in a container: state kept between calls, files, streamed output; sync and async.
+"""A stateful Python interpreter in a container, with files and streamed output; sync and async.
 
-The names are those of a widely used hosted interpreter; docs/interpreter.md says what is the same and what is not.
+The API is that of a widely used hosted interpreter; docs/interpreter.md lists the differences.
 """
 
 from sandbox.interpreter.async_client import AsyncFilesystem, AsyncSandbox

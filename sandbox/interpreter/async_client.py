@@ -1,7 +1,6 @@
-"""The interpreter for programs that use asyncio: the same names, awaited.
+"""The asyncio version of the interpreter: the same methods, as coroutines, on top of `client.py` and `files.py`.
 
-Law: the event loop waits for no answer, and a cell whose caller is cancelled is interrupted. What is done is done by
-`sandbox.py` and `files.py`.
+Guarantees: the event loop never blocks, and a cell whose caller is cancelled is interrupted.
 """
 
 from __future__ import annotations
@@ -21,15 +20,14 @@ from sandbox.interpreter.values import Context, EntryInfo, Execution, SandboxInf
 
 
 class AsyncSandbox:
-    """A sandbox that runs; `await AsyncSandbox.create()` makes one. Everything is as in `Sandbox`."""
+    """A running sandbox, created by `await AsyncSandbox.create()`. The methods are those of `Sandbox`."""
 
     def __init__(self, sandbox: Sandbox) -> None:
-        """For `create` and `connect` only."""
+        """Called by `create` and `connect` only."""
         self._sandbox = sandbox
         self.sandbox_id = sandbox.sandbox_id
-        """Its name, and the container's."""
+        """Short id of the container."""
         self.files = AsyncFilesystem(sandbox.files)
-        """Its files."""
 
     @classmethod
     async def create(cls, *args: Any, **options: Any) -> Self:
@@ -38,7 +36,7 @@ class AsyncSandbox:
         try:
             return cls(await asyncio.shield(starting))
         except asyncio.CancelledError:
-            # Nobody will have it, so nobody would kill it.
+            # Nobody will get the sandbox, so nobody would kill it.
             starting.add_done_callback(lambda done: None if done.exception() else done.result().kill())
             raise
 
@@ -71,36 +69,36 @@ class AsyncSandbox:
         timeout: float | None = None,
         request_timeout: float | None = None,
     ) -> Execution:
-        """See `Sandbox.run_code`; listeners may be coroutine functions."""
+        """See `Sandbox.run_code`; callbacks may be coroutine functions."""
         execution = Execution()
-        listeners: Sequence[OutputCallback | None] = (on_stdout, on_stderr, on_result, on_error)
+        callbacks: Sequence[OutputCallback | None] = (on_stdout, on_stderr, on_result, on_error)
         request = self._sandbox.cell(code, language, context, envs, timeout)
         async with contextlib.aclosing(self._frames(request)) as frames:
             async for frame in frames:
-                listener, said = dispatch_frame(execution, frame, listeners)
-                answer = listener(said) if listener is not None else None
-                if inspect.isawaitable(answer):
-                    await answer
+                callback, value = dispatch_frame(execution, frame, callbacks)
+                awaitable = callback(value) if callback is not None else None
+                if inspect.isawaitable(awaitable):
+                    await awaitable
         return execution
 
     async def _frames(self, request: Frame) -> AsyncGenerator[Frame, None]:
-        line, loop = self._sandbox.line, asyncio.get_running_loop()
+        connection, loop = self._sandbox.connection, asyncio.get_running_loop()
         arrived: asyncio.Queue[Frame] = asyncio.Queue()
 
-        def deliver(frame: Frame) -> None:
-            # A loop that is closed has nobody left who waits.
+        def enqueue(frame: Frame) -> None:
+            # On a closed loop nobody waits for frames.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(arrived.put_nowait, frame)
 
-        number = line.begin(request, deliver)
+        number = connection.begin(request, enqueue)
         try:
             kind = ""
             while kind != "done":
-                frame = line.checked(await arrived.get())
+                frame = connection.checked(await arrived.get())
                 kind = frame["kind"]
                 yield frame
         finally:
-            line.leave(number)
+            connection.cancel(number)
 
     async def create_code_context(
         self, cwd: str | None = None, language: str | None = None, request_timeout: float | None = None
@@ -138,7 +136,7 @@ class AsyncSandbox:
 
 
 class AsyncFilesystem:
-    """Reads and writes; everything is as in `Filesystem`."""
+    """File operations; the methods are those of `Filesystem`."""
 
     def __init__(self, files: Filesystem) -> None:
         self._files = files
@@ -156,15 +154,15 @@ class AsyncFilesystem:
     ) -> str | bytearray | AsyncIterator[bytes]:
         """See `Filesystem.read`."""
         if format == "stream":
-            return self._pieces(path, request_timeout)
+            return self._chunks(path, request_timeout)
         if format == "bytes":
             return await to_thread(self._files.read, path, "bytes", request_timeout)
         return await to_thread(self._files.read, path, "text", request_timeout)
 
-    async def _pieces(self, path: str, seconds: float | None) -> AsyncIterator[bytes]:
-        pieces = self._files.read(path, "stream", seconds)
-        while piece := await to_thread(next, pieces, b""):
-            yield piece
+    async def _chunks(self, path: str, seconds: float | None) -> AsyncIterator[bytes]:
+        chunks = self._files.read(path, "stream", seconds)
+        while chunk := await to_thread(next, chunks, b""):
+            yield chunk
 
     async def write(self, path: str, data: str | bytes | IO[Any], request_timeout: float | None = None) -> WriteInfo:
         """See `Filesystem.write`."""

@@ -1,7 +1,9 @@
-"""An interpreter that keeps its state, in a container of its own.
+"""A stateful Python interpreter in a container of its own.
 
-Law: code runs in the container or not at all. What the code does wrong is in its `Execution`; what goes wrong with the
-sandbox is raised. The container goes when it is killed, when its time is over, or when this process ends.
+Guarantees:
+- Code runs in the container or not at all.
+- Errors of the code are in its `Execution`; errors of the sandbox are raised.
+- The container is removed when it is killed, when its timeout is over, or when this process ends.
 """
 
 from __future__ import annotations
@@ -32,9 +34,9 @@ if TYPE_CHECKING:
     import docker
 
 HOME = "/home/user"
-"""Where code starts and relative paths begin; in the image, another name of the scratch folder."""
+"""Working directory of contexts, and start of relative paths; in the image, a link to the scratch folder."""
 DEFAULT_LIFETIME_S = 300.0
-"""How long a sandbox lives, unless it is told otherwise."""
+"""Default lifetime of a sandbox."""
 LIMITS = Limits(
     wall_seconds=300,
     cpu_seconds=86_400,
@@ -45,7 +47,7 @@ LIMITS = Limits(
     open_files=256,
     processes=64,
 )
-"""Of one cell: `wall_seconds` unless it is told otherwise, and `output_kb`. Of the process of a context: the rest."""
+"""`wall_seconds` (by default) and `output_kb` are of one cell, the other limits of the process of a context."""
 COMMAND = ("python3.11", "-s", "-m", "sandbox.interpreter.guest.kernel")
 DEFAULT_CONTEXT = "default"
 NOT_OFFERED = {
@@ -60,10 +62,10 @@ NOT_OFFERED = {
     "fork": "its state lives in its processes only",
     "get_metrics": "its limits are in get_info",
 }
-"""What users of hosted interpreters may look for, and why it is not here."""
+"""Attributes of hosted interpreters that do not exist here, with the reason."""
 
 OutputCallback = Callable[[Any], object]
-"""Is told what a cell puts out, while it runs."""
+"""Called with each output of a cell while it runs."""
 _sandboxes: WeakValueDictionary[str, Sandbox] = WeakValueDictionary()
 """The sandboxes of this process."""
 
@@ -72,19 +74,18 @@ class Sandbox:
     """A sandbox that runs; `Sandbox.create()` makes one."""
 
     def __init__(self, client: docker.DockerClient, container: Container, image: str, limits: Limits) -> None:
-        """For `create` only."""
+        """Called by `create` only."""
         self._client = client
         self._container = container
         self._image = image
         self._limits = limits
         self._metadata: dict[str, str] = {}
         self._started_at = self._end_at = datetime.now(UTC)
-        self.line = Connection(container.stream)
-        """How to talk to the kernel; not for users."""
+        self.connection = Connection(container.stream)
+        """To the kernel; not part of the public API."""
         self.sandbox_id = container.id[:12]
-        """Its name, and the container's."""
-        self.files = Filesystem(self.line, limits.scratch_mb << 20)
-        """Its files."""
+        """Short id of the container."""
+        self.files = Filesystem(self.connection, limits.scratch_mb << 20)
         _sandboxes[self.sandbox_id] = self
 
     @classmethod
@@ -106,18 +107,18 @@ class Sandbox:
 
         Args:
             template: must be None: there is one image.
-            timeout: seconds until it is removed, 300 unless said otherwise; `set_timeout` moves that.
-            metadata: what you want to know of it later.
+            timeout: seconds until it is removed, 300 by default; `set_timeout` changes it.
+            metadata: returned by `get_info`.
             envs: environment variables of all code.
             allow_internet_access: must not be True: there is no network.
-            limits: what code may use.
+            limits: of the code.
             run: name for the container's labels.
-            runtime: what starts the container, by the engine's name for it; empty for the engine's default.
-            connect: gives a client of the engine to use, starting that engine if need be.
-            say: is told what takes long: starting an engine, building the image.
+            runtime: OCI runtime by the engine's name for it; empty for the engine's default.
+            connect: returns a client of the engine, and starts the engine if necessary.
+            say: progress callback for what takes long: starting an engine, building the image.
 
         Raises:
-            InvalidArgumentException: something was asked for that there is not.
+            InvalidArgumentException: an argument is not supported here.
             SandboxException: there is no engine, or the container does not start.
         """
         if template is not None or allow_internet_access:
@@ -139,17 +140,17 @@ class Sandbox:
 
     @classmethod
     def connect(cls, sandbox_id: str, timeout: float | None = None) -> Sandbox:
-        """The sandbox of this name, made by this process; it dies with the process, so no other can have it.
+        """The running sandbox with this id. It dies with the process that created it, so only that process can connect.
 
         Raises:
-            SandboxNotFoundException: this process has none of that name that runs.
+            SandboxNotFoundException: this process has no such running sandbox.
         """
-        found = _sandboxes.get(sandbox_id)
-        if found is None or not found.is_running():
+        sandbox = _sandboxes.get(sandbox_id)
+        if sandbox is None or not sandbox.is_running():
             raise SandboxNotFoundException(f"This process has no running sandbox {sandbox_id}; create one.")
-        if timeout is not None and datetime.now(UTC) + timedelta(seconds=timeout) > found._end_at:
-            found.set_timeout(timeout)
-        return found
+        if timeout is not None and datetime.now(UTC) + timedelta(seconds=timeout) > sandbox._end_at:
+            sandbox.set_timeout(timeout)
+        return sandbox
 
     def __getattr__(self, name: str) -> NoReturn:
         why = NOT_OFFERED.get(name)
@@ -180,35 +181,35 @@ class Sandbox:
 
         Args:
             code: Python.
-            language: `python`, if anything.
-            context: where to run it; the default one unless said otherwise.
-            on_stdout: is given each `OutputMessage` as it comes; so is `on_stderr`.
-            on_stderr: see `on_stdout`.
-            on_result: is given each `Result`.
-            on_error: is given the `ExecutionError`.
+            language: `python` or None.
+            context: where to run it; by default in the default context.
+            on_stdout: called with each `OutputMessage` of standard output as it arrives.
+            on_stderr: the same for standard error.
+            on_result: called with each `Result`.
+            on_error: called with the `ExecutionError`.
             envs: environment variables of this cell.
-            timeout: seconds that it may run; 0 means as long as the sandbox lives.
-            request_timeout: without effect: there is no connection to wait for.
+            timeout: seconds that it may run; 0: as long as the sandbox lives.
+            request_timeout: has no effect, as there is no network connection.
 
         Raises:
             TimeoutException: it ran too long and was interrupted; the message says whether variables were kept.
-            SandboxNotRunningException: the sandbox was killed, or its time is over.
+            SandboxNotRunningException: the sandbox was killed, or its lifetime is over.
             NotFoundException: there is no such context.
         """
         execution = Execution()
-        listeners = (on_stdout, on_stderr, on_result, on_error)
+        callbacks = (on_stdout, on_stderr, on_result, on_error)
         request = self.cell(code, language, context, envs, timeout)
-        with contextlib.closing(self.line.frames(request, self._seconds_left())) as frames:
+        with contextlib.closing(self.connection.frames(request, self._seconds_left())) as frames:
             for frame in frames:
-                listener, said = dispatch_frame(execution, frame, listeners)
-                if listener is not None:
-                    listener(said)
+                callback, value = dispatch_frame(execution, frame, callbacks)
+                if callback is not None:
+                    callback(value)
         return execution
 
     def cell(
         self, code: str, language: str | None, context: Context | None, envs: dict[str, str] | None, timeout: float | None
     ) -> Frame:
-        """The request to run a cell; not for users."""
+        """The request to run a cell; not part of the public API."""
         if language not in (None, "python"):
             raise InvalidArgumentException(f"There is no {language} here; only Python runs.")
         if language is not None and context is not None:
@@ -222,41 +223,41 @@ class Sandbox:
     ) -> Context:
         """A new namespace, with a process of its own; files are shared."""
         self.cell("", language, None, None, None)
-        return Context(*self.line.ask("create", request_timeout or REQUEST_SECONDS, cwd=cwd))
+        return Context(*self.connection.call("create", request_timeout or REQUEST_SECONDS, cwd=cwd))
 
     def list_code_contexts(self) -> list[Context]:
         """All contexts, the default one first."""
-        return [Context(*said) for said in self.line.ask("contexts", REQUEST_SECONDS)]
+        return [Context(*fields) for fields in self.connection.call("contexts", REQUEST_SECONDS)]
 
     def restart_code_context(self, context: Context | str) -> None:
-        """Begin anew with an empty namespace; a cell that runs in it ends."""
-        self.line.ask("restart", REQUEST_SECONDS, context=context if isinstance(context, str) else context.id)
+        """Restart with an empty namespace; a running cell is killed."""
+        self.connection.call("restart", REQUEST_SECONDS, context=context if isinstance(context, str) else context.id)
 
     def remove_code_context(self, context: Context | str) -> None:
-        """End a context for good."""
-        self.line.ask("remove", REQUEST_SECONDS, context=context if isinstance(context, str) else context.id)
+        """Remove a context; a running cell is killed."""
+        self.connection.call("remove", REQUEST_SECONDS, context=context if isinstance(context, str) else context.id)
 
     # --- life -------------------------------------------------------------------------------------------------------
 
     def kill(self) -> bool:
-        """Remove the sandbox; False if it was gone. Safe to call twice."""
-        ran = self.is_running()
-        self.line.close("it was killed")
+        """Remove the sandbox; False if it had ended. Safe to call twice."""
+        was_running = self.is_running()
+        self.connection.close("it was killed")
         self._container.close()
         self._client.close()
-        return ran
+        return was_running
 
     def is_running(self) -> bool:
         """Whether it takes code."""
-        return not self.line.ended
+        return not self.connection.ended
 
     def set_timeout(self, timeout: float) -> None:
-        """Let it live for so many seconds from now."""
-        self.line.ask("lifetime", REQUEST_SECONDS, seconds=_checked_lifetime(timeout))
+        """Set the lifetime to so many seconds from now."""
+        self.connection.call("lifetime", REQUEST_SECONDS, seconds=_checked_lifetime(timeout))
         self._end_at = datetime.now(UTC) + timedelta(seconds=timeout)
 
     def get_info(self) -> SandboxInfo:
-        """What is known of it."""
+        """Its state and settings."""
         return SandboxInfo(
             sandbox_id=self.sandbox_id,
             template_id=self._image,
@@ -272,21 +273,26 @@ class Sandbox:
 
 
 def dispatch_frame(
-    execution: Execution, frame: Frame, listeners: Sequence[OutputCallback | None]
+    execution: Execution, frame: Frame, callbacks: Sequence[OutputCallback | None]
 ) -> tuple[OutputCallback | None, Any]:
-    """Add a frame to an execution; who wants to hear of it, and of what.
+    """Add a frame to an execution; the callback for it and the value to call that with.
+
+    Args:
+        execution: of the cell so far.
+        frame: from the kernel.
+        callbacks: for standard output, standard error, results, errors.
 
     Raises:
         TimeoutException: the frame says that the cell ran too long.
     """
-    said = apply_frame(execution, frame)
-    match said:
+    value = apply_frame(execution, frame)
+    match value:
         case OutputMessage():
-            return listeners[said.error], said
+            return callbacks[value.error], value
         case Result():
-            return listeners[2], said
+            return callbacks[2], value
         case ExecutionError():
-            return listeners[3], said
+            return callbacks[3], value
     if frame["value"]["ended"] == "timeout":
         state = "kept" if frame["value"]["kept"] else "lost, because it did not stop and its process was killed"
         raise TimeoutException(f"The code ran too long and was interrupted; variables are {state}. Give it a longer timeout.")

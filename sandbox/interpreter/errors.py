@@ -1,10 +1,10 @@
-"""What the interpreter raises: errors of the sandbox, never of the code that runs in it (that is `Execution.error`).
+"""Exceptions of the interpreter: errors of the sandbox; those of the code that runs in it are in `Execution.error`.
 
 SandboxException (our SandboxError by the name that users of hosted interpreters know)
 ├── TimeoutException                 code or a request took too long
 │   └── SandboxNotRunningException   the sandbox was killed, reached its timeout, or broke
-├── InvalidArgumentException         what was asked for cannot be
-├── NotEnoughSpaceException          the sandbox's files are full
+├── InvalidArgumentException         an argument is invalid, or not supported here
+├── NotEnoughSpaceException          the sandbox has no space left
 └── NotFoundException                there is no such context
     ├── FileNotFoundException        there is no such file or folder
     └── SandboxNotFoundException     no such sandbox runs in this process
@@ -22,19 +22,19 @@ class TimeoutException(SandboxError):
 
 
 class SandboxNotRunningException(TimeoutException):
-    """The sandbox is no more."""
+    """The sandbox was killed, reached its timeout, or broke."""
 
 
 class InvalidArgumentException(SandboxError):
-    """What was asked for cannot be."""
+    """An argument is invalid, or not supported here."""
 
 
 class NotEnoughSpaceException(SandboxError):
-    """The sandbox's files are full."""
+    """The sandbox has no space left."""
 
 
 class NotFoundException(SandboxError):
-    """There is no such thing."""
+    """There is no such context, file or sandbox."""
 
 
 class FileNotFoundException(NotFoundException):

@@ -1,7 +1,7 @@
 """The files of a sandbox, seen from the host.
 
-Law: everything happens inside the container, as the user that the code runs as; a file comes out in pieces of a known
-size and never more than fits. Relative paths begin where the code starts.
+Guarantees: every operation runs inside the container as the user of the code; files are read in chunks of bounded size.
+Relative paths start at the home folder.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from sandbox.interpreter.errors import InvalidArgumentException
 from sandbox.interpreter.values import EntryInfo, WriteInfo, parse_entry
 
 CHUNK_BYTES = 1 << 20
-"""Bytes of a file that travel at once."""
+"""Bytes of a file in one request or reply."""
 REQUEST_SECONDS = 60.0
-"""How long a request may take, unless it says otherwise."""
+"""Default timeout of a request."""
 
 
 class WriteEntry(TypedDict):
@@ -28,14 +28,14 @@ class WriteEntry(TypedDict):
 
 
 class Filesystem:
-    """Reads and writes. Every method may be given the seconds that it may take."""
+    """File operations of one sandbox; `request_timeout` is in seconds, `REQUEST_SECONDS` by default."""
 
-    def __init__(self, line: Connection, largest: int) -> None:
-        self._line = line
-        self._largest = largest
+    def __init__(self, connection: Connection, max_bytes: int) -> None:
+        self._connection = connection
+        self._max_bytes = max_bytes
 
-    def _ask(self, do: str, seconds: float | None, **its: Any) -> Any:
-        return self._line.ask(do, seconds or REQUEST_SECONDS, **its)
+    def _call(self, operation: str, seconds: float | None, **arguments: Any) -> Any:
+        return self._connection.call(operation, seconds or REQUEST_SECONDS, **arguments)
 
     @overload
     def read(self, path: str, format: Literal["text"] = "text", request_timeout: float | None = None) -> str: ...
@@ -46,46 +46,46 @@ class Filesystem:
     def read(
         self, path: str, format: Literal["text", "bytes", "stream"] = "text", request_timeout: float | None = None
     ) -> str | bytearray | Iterator[bytes]:
-        """A file, as text (UTF-8; what is not becomes U+FFFD), as bytes, or in pieces.
+        """The content of a file as text (UTF-8, malformed bytes become U+FFFD), as bytes, or as a stream of chunks.
 
         Raises:
-            FileNotFoundException: there is none.
-            InvalidArgumentException: it is no regular file, or may not be read, or is too large for anything but pieces.
+            FileNotFoundException: there is no such file.
+            InvalidArgumentException: it is no regular file, is not readable, or is too large for anything but a stream.
         """
-        pieces = self._pieces(path, request_timeout)
+        chunks = self._chunks(path, request_timeout)
         if format == "stream":
-            return pieces
+            return chunks
         data = bytearray()
-        for piece in pieces:
-            data += piece
-            if len(data) > self._largest:
-                raise InvalidArgumentException(f"{path} has more than {self._largest >> 20} MiB; read it as a stream.")
+        for chunk in chunks:
+            data += chunk
+            if len(data) > self._max_bytes:
+                raise InvalidArgumentException(f"{path} has more than {self._max_bytes >> 20} MiB; read it as a stream.")
         return data if format == "bytes" else data.decode("utf-8", "replace")
 
-    def _pieces(self, path: str, seconds: float | None) -> Iterator[bytes]:
+    def _chunks(self, path: str, seconds: float | None) -> Iterator[bytes]:
         offset = 0
         while True:
-            said = self._ask("read", seconds, path=path, offset=offset, size=CHUNK_BYTES)
-            piece = base64.b64decode(said["data"])
-            if piece:
-                yield piece
-            offset += len(piece)
-            if len(piece) < CHUNK_BYTES:
+            reply = self._call("read", seconds, path=path, offset=offset, size=CHUNK_BYTES)
+            chunk = base64.b64decode(reply["data"])
+            if chunk:
+                yield chunk
+            offset += len(chunk)
+            if len(chunk) < CHUNK_BYTES:
                 return
 
     def write(self, path: str, data: str | bytes | IO[Any], request_timeout: float | None = None) -> WriteInfo:
-        """Write a file whole, and the folders that it needs.
+        """Write a whole file, and create the folders above it.
 
         Raises:
-            NotEnoughSpaceException: the sandbox's files are full.
-            InvalidArgumentException: it may not be written there.
+            NotEnoughSpaceException: the sandbox has no space left.
+            InvalidArgumentException: the path is not writable.
         """
         content = data if isinstance(data, str | bytes | bytearray) else data.read()
         content = content.encode() if isinstance(content, str) else content
         for offset in range(0, max(1, len(content)), CHUNK_BYTES):
-            piece = base64.b64encode(content[offset : offset + CHUNK_BYTES]).decode()
-            said = self._ask("write", request_timeout, path=path, data=piece, offset=offset)
-        entry = parse_entry(said)
+            chunk = base64.b64encode(content[offset : offset + CHUNK_BYTES]).decode()
+            reply = self._call("write", request_timeout, path=path, data=chunk, offset=offset)
+        entry = parse_entry(reply)
         return WriteInfo(entry.name, entry.type, entry.path)
 
     def write_files(self, files: Sequence[WriteEntry], request_timeout: float | None = None) -> list[WriteInfo]:
@@ -93,27 +93,27 @@ class Filesystem:
         return [self.write(file["path"], file["data"], request_timeout) for file in files]
 
     def list(self, path: str, depth: int | None = 1, request_timeout: float | None = None) -> list[EntryInfo]:
-        """What is in a folder, and in the folders in it down to a depth, sorted by name."""
+        """The entries of a folder, and of its subfolders down to a depth, sorted by name."""
         if depth is not None and depth < 1:
             raise InvalidArgumentException(f"depth is {depth}; it must be at least 1.")
-        return [parse_entry(said) for said in self._ask("list", request_timeout, path=path, depth=depth or 1)]
+        return [parse_entry(entry) for entry in self._call("list", request_timeout, path=path, depth=depth or 1)]
 
     def exists(self, path: str, request_timeout: float | None = None) -> bool:
         """Whether there is such a file or folder."""
-        return bool(self._ask("exists", request_timeout, path=path))
+        return bool(self._call("exists", request_timeout, path=path))
 
     def get_info(self, path: str, request_timeout: float | None = None) -> EntryInfo:
-        """What is known of a file or folder."""
-        return parse_entry(self._ask("get_info", request_timeout, path=path))
+        """Type, size, times and rights of a file or folder."""
+        return parse_entry(self._call("get_info", request_timeout, path=path))
 
     def make_dir(self, path: str, request_timeout: float | None = None) -> bool:
-        """Make a folder and those above it; False if it was there."""
-        return bool(self._ask("make_dir", request_timeout, path=path))
+        """Create a folder and those above it; False if it exists."""
+        return bool(self._call("make_dir", request_timeout, path=path))
 
     def remove(self, path: str, request_timeout: float | None = None) -> None:
-        """Remove a file, or a folder with all that is in it."""
-        self._ask("remove", request_timeout, path=path)
+        """Remove a file, or a folder with its contents."""
+        self._call("remove", request_timeout, path=path)
 
     def rename(self, old_path: str, new_path: str, request_timeout: float | None = None) -> EntryInfo:
         """Move a file or folder."""
-        return parse_entry(self._ask("rename", request_timeout, old_path=old_path, new_path=new_path))
+        return parse_entry(self._call("rename", request_timeout, old_path=old_path, new_path=new_path))

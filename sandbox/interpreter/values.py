@@ -1,7 +1,7 @@
-"""What the interpreter gives back: executions with results, logs and errors; contexts; files.
+"""Values of the interpreter's API: executions with results, logs and errors; contexts; files.
 
-Law: what comes from the container is text of a known size in fields of a known type, whatever was sent; nothing is
-evaluated. Names are those of the hosted interpreter that users come from (docs/interpreter.md).
+Guarantees: whatever the container sends becomes text of bounded size in fields of known types; nothing is evaluated.
+Names are those of a widely used hosted interpreter (docs/interpreter.md).
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class OutputMessage:
 
 @dataclass
 class ExecutionError:
-    """What the code raised, or how its process ended."""
+    """The exception that the code raised, or the exit of its process."""
 
     name: str
-    """Type of the exception; `ProcessDied` if the process ended."""
+    """Type of the exception; `ProcessDied` if the process exited."""
     value: str
     """Its message."""
     traceback: str
@@ -47,7 +47,7 @@ class ExecutionError:
 
 @dataclass
 class Result:
-    """A value that a cell shows, in every form that it has."""
+    """A displayed value, in all forms that it has."""
 
     text: str | None = None
     """Its `repr`."""
@@ -83,7 +83,7 @@ FORMS = ("text", "html", "markdown", "svg", "png", "jpeg", "pdf", "latex", "json
 
 @dataclass
 class Logs:
-    """What was printed."""
+    """Standard output and standard error, in pieces as they arrived."""
 
     stdout: list[str] = field(default_factory=list)
     stderr: list[str] = field(default_factory=list)
@@ -95,14 +95,14 @@ class Logs:
 
 @dataclass
 class Execution:
-    """What came of one cell."""
+    """The outcome of one cell."""
 
     results: list[Result] = field(default_factory=list)
     logs: Logs = field(default_factory=Logs)
     error: ExecutionError | None = None
     """None if the cell ran to its end."""
     execution_count: int | None = None
-    """Which cell of its context this was, from 1."""
+    """Number of the cell in its context, from 1."""
 
     @property
     def text(self) -> str | None:
@@ -110,7 +110,7 @@ class Execution:
         return next((result.text for result in self.results if result.is_main_result), None)
 
     def to_json(self) -> str:
-        """As a JSON object, in which logs and error are texts of JSON themselves."""
+        """As a JSON object, in which logs and error are strings of JSON."""
         results = [{name: result[name] for name in ("text", *result.formats())} for result in self.results]
         error = self.error.to_json() if self.error else None
         return json.dumps({"results": results, "logs": self.logs.to_json(), "error": error})
@@ -160,7 +160,7 @@ class EntryInfo(WriteInfo):
 
 @dataclass
 class SandboxInfo:
-    """What is known of a sandbox."""
+    """State and settings of a sandbox."""
 
     sandbox_id: str
     template_id: str
@@ -176,30 +176,30 @@ class SandboxInfo:
     cpu_count: int = 1
 
 
-def parse_entry(said: dict[str, Any]) -> EntryInfo:
-    """An entry as the container describes it."""
-    modified = datetime.fromtimestamp(said.pop("modified_time"), UTC)
-    return EntryInfo(type=FileType(said.pop("type")), modified_time=modified, **said)
+def parse_entry(fields: dict[str, Any]) -> EntryInfo:
+    """The entry that the container describes by these fields."""
+    modified = datetime.fromtimestamp(fields.pop("modified_time"), UTC)
+    return EntryInfo(type=FileType(fields.pop("type")), modified_time=modified, **fields)
 
 
 def apply_frame(execution: Execution, frame: dict[str, Any]) -> OutputMessage | Result | ExecutionError | None:
-    """Add what a frame says to an execution; that which a callback wants to hear of."""
-    kind, said = frame["kind"], frame.get("said", {})
+    """Add the content of a frame to an execution; the value for a callback, None for the last frame."""
+    kind, content = frame["kind"], frame.get("content", {})
     if kind in ("stdout", "stderr"):
         getattr(execution.logs, kind).append(frame["text"])
         return OutputMessage(frame["text"], time.time_ns(), kind == "stderr")
     if kind == "result":
-        shown = {form: _printable(said[form]) for form in FORMS if form != "json" and isinstance(said.get(form), str)}
-        result = Result(**shown, json=said.get("json"), is_main_result=said.get("main") is True)
+        texts = {form: _printable(content[form]) for form in FORMS if form != "json" and isinstance(content.get(form), str)}
+        result = Result(**texts, json=content.get("json"), is_main_result=content.get("main") is True)
         execution.results.append(result)
         return result
     if kind == "error":
-        execution.error = ExecutionError(*(_printable(said.get(name)) for name in ("name", "value", "traceback")))
+        execution.error = ExecutionError(*(_printable(content.get(name)) for name in ("name", "value", "traceback")))
         return execution.error
     execution.execution_count = frame["value"]["count"]
     return None
 
 
-def _printable(said: object) -> str:
-    """Text that can be printed: what a process sends may hold halves of characters."""
-    return said.encode("utf-8", "replace").decode() if isinstance(said, str) else ""
+def _printable(value: object) -> str:
+    """Text without lone surrogates, which cannot be encoded; empty if it is no text."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""

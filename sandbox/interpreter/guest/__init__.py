@@ -1,1 +1,1 @@
-"""The guest side of the interpreter: the files that are copied into the sandbox image."""
+"""Guest side of the interpreter: the files that are copied into the sandbox image."""

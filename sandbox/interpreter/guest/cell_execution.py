@@ -1,8 +1,8 @@
-"""What a context of the interpreter does: run one cell after another in a namespace that stays.
+"""The process of one context: runs one cell after another in a namespace that stays.
 
-Law: rights go before a cell's first byte is compiled. After that the cells own this process, so nothing here is trusted
-by anyone; the server relays its words as its own and looks at its wait status. Stdlib only: this file lies in the
-container. It enforces no time.
+Guarantees: rights are gone before the first byte of a cell is compiled. After that the cells own this process, and nothing that
+it sends is trusted: the kernel relays it as the cell's own output, and reads the wait status.
+Not responsible for: time limits. Standard library only: this file is copied into the image.
 """
 
 from __future__ import annotations
@@ -30,25 +30,30 @@ from sandbox.guest.fork_server import read_frame
 from sandbox.interpreter.guest.cell_loop import CellLoop
 
 REPLIES_FD, REQUESTS_FD = 3, 4
-"""Descriptors of a child: where it answers, and where a context reads its cells."""
+"""Descriptors of a child: for its replies, and for the cells that a context reads."""
 FORMS = ("html", "markdown", "svg", "png", "jpeg", "pdf", "latex", "json", "javascript")
-"""What a value may show itself as besides text, each by its method `_repr_<form>_`."""
+"""Forms of a displayed value besides text, each from its method `_repr_<form>_`."""
 MAX_MESSAGE_CHARACTERS = 4096
-"""Characters of an error's message."""
+"""Longer messages of exceptions are cut."""
 MAX_TRACEBACK_CHARACTERS = 1 << 16
-"""Characters of a traceback; its end is kept."""
+"""Of longer tracebacks only the end is kept."""
 
 
-def run_unprivileged(descriptors: tuple[int, ...], limits: dict[str, Any], user: int, body: Callable[[], None]) -> NoReturn:
-    """Turn a fork of the server into a process without rights, whose only descriptors are these, as 0, 1, 2 and so on.
+def run_unprivileged(descriptors: tuple[int, ...], limits: dict[str, Any], uid: int, body: Callable[[], None]) -> NoReturn:
+    """In a fork of the server: drop all rights, run `body` and exit.
 
-    A 0 among them stands for nothing: a descriptor of the server's would share flags and locks with it.
+    Args:
+        descriptors: the only ones that stay, as 0, 1, 2 and so on; 0 stands for /dev/null, since a descriptor of the server's
+            would share flags and locks with it.
+        limits: `sandbox.runner.Limits` as data.
+        uid: of the code.
+        body: what to run.
     """
     code = 1
     try:
-        nothing = os.open(os.devnull, os.O_RDWR)
+        null = os.open(os.devnull, os.O_RDWR)
         for target, fd in enumerate(descriptors):
-            os.dup2(fd or nothing, target)
+            os.dup2(fd or null, target)
         os.closerange(len(descriptors), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGALRM):
@@ -56,7 +61,7 @@ def run_unprivileged(descriptors: tuple[int, ...], limits: dict[str, Any], user:
         os.setsid()
         apply_rlimits(rlimits_of(limits))
         set_cpu_limit(limits["cpu_seconds"], limits["cpu_seconds"] + 1)
-        drop_privileges(user)
+        drop_privileges(uid)
         refuse_exec()
         body()
         code = 0
@@ -65,32 +70,32 @@ def run_unprivileged(descriptors: tuple[int, ...], limits: dict[str, Any], user:
 
 
 class CellContext:
-    """The namespace, and the way to the server."""
+    """A namespace, and the connection to the kernel."""
 
-    def __init__(self, cwd: str, envs: dict[str, str], room: int) -> None:
+    def __init__(self, cwd: str, envs: dict[str, str], max_bytes: int) -> None:
         os.chdir(cwd)
         os.environ.update(envs)
         self._pid = os.getpid()
-        self._room = room
+        self._max_bytes = max_bytes
         self._running = False
         self._loop = CellLoop()
         self._main = ModuleType("__main__")
         sys.modules["__main__"] = self._main
         sys.path.insert(0, "")
         self._main.__dict__["display"] = self._display
-        sys.stdout = sys.stderr = None  # the server's own; each cell opens what is not there
+        sys.stdout = sys.stderr = None  # those of the server; each cell opens its own
 
     def serve(self) -> None:
-        """Run cells until the server hangs up."""
-        while (request := self._next()) is not None:
+        """Run cells until the kernel closes the pipe."""
+        while (request := self._next_request()) is not None:
             if "code" in request:
                 self._run(request)
             else:
                 _reap_children()
 
-    def _next(self) -> Any:
+    def _next_request(self) -> Any:
         try:
-            # A task that blocks is interrupted like a cell.
+            # Background tasks run meanwhile; one that blocks is interrupted like a cell.
             self._running = True
             self._loop.wait(REQUESTS_FD)
         except KeyboardInterrupt:
@@ -106,29 +111,29 @@ class CellContext:
         os.environ.update(request["envs"])
         try:
             self._running = True
-            value = self._play(request["code"], request["name"])
+            value = self._run_source(request["code"], request["name"])
             if value is not None:
                 self._show(value, main=True)
             self._running = False
-            said = {"kind": "done"}
+            outcome = {"kind": "done"}
         except BaseException as error:  # a cell may raise anything
             self._running = False
-            said = {"kind": "error", **_format_error(error)}
+            outcome = {"kind": "error", **_format_error(error)}
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
         if os.getpid() != self._pid:
-            # A fork that the cell made and that came to the cell's end: the next cell is not for it.
+            # A process that the cell forked has come to the cell's end: it must not take the next cell.
             with contextlib.suppress(Exception):
-                sys.stderr.write(said.get("traceback", ""))
-            os._exit(0 if said["kind"] == "done" else 1)
+                sys.stderr.write(outcome.get("traceback", ""))
+            os._exit(0 if outcome["kind"] == "done" else 1)
         if request["envs"]:
             os.environ.clear()
             os.environ.update(before)
-        self._say(said)
+        self._send(outcome)
 
-    def _play(self, source: str, name: str) -> object:
-        """Run a cell; the value of its last statement, if that is an expression."""
+    def _run_source(self, source: str, name: str) -> object:
+        """Run a cell; the value of its last statement if that is an expression, else None."""
         linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
         tree = _parse(source, name)
         last = tree.body[-1] if tree.body else None
@@ -136,10 +141,10 @@ class CellContext:
             self._evaluate(_compile(tree, name, "exec"), source)
             return None
         del tree.body[-1]
-        # Both before either runs: a cell that does not compile does nothing.
-        first, then = _compile(tree, name, "exec"), _compile(ast.Expression(last.value), name, "eval")
-        self._evaluate(first, source)
-        return self._evaluate(then, source)
+        # Both are compiled before either runs: a cell with a syntax error has no effect.
+        body, result = _compile(tree, name, "exec"), _compile(ast.Expression(last.value), name, "eval")
+        self._evaluate(body, source)
+        return self._evaluate(result, source)
 
     def _evaluate(self, code: CodeType, source: str) -> object:
         if code.co_flags & inspect.CO_COROUTINE:
@@ -154,15 +159,15 @@ class CellContext:
     def _show(self, value: object, *, main: bool) -> None:
         shown: dict[str, Any] = {"kind": "result", "main": main, "text": repr(value)}
         for form in FORMS:
-            how = getattr(type(value), f"_repr_{form}_", None)
-            if how is not None and (said := _display_data(how(value))) is not None:
-                shown[form] = base64.b64encode(said).decode() if isinstance(said, bytes) else said
-        if len(json.dumps(shown)) > self._room:
-            # Escaped, a character takes six bytes at most.
-            shown = {"kind": "result", "main": main, "text": f"{shown['text'][: self._room // 8]}… (cut)"}
-        self._say(shown)
+            method = getattr(type(value), f"_repr_{form}_", None)
+            if method is not None and (data := _display_data(method(value))) is not None:
+                shown[form] = base64.b64encode(data).decode() if isinstance(data, bytes) else data
+        if len(json.dumps(shown)) > self._max_bytes:
+            # Escaped, a character takes at most six bytes.
+            shown = {"kind": "result", "main": main, "text": f"{shown['text'][: self._max_bytes // 8]}… (cut)"}
+        self._send(shown)
 
-    def _say(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any]) -> None:
         body = json.dumps(message).encode()
         write_all(REPLIES_FD, struct.pack("!I", len(body)) + body)
 
@@ -172,14 +177,14 @@ class CellContext:
 
 
 def _reap_children() -> None:
-    """Forget children that were killed: the dead hold places that others need."""
+    """Reap children that were killed: zombies count as processes of the container."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
 
 
 def _parse(source: str, name: str) -> ast.Module:
-    # In Python 3.11.2 it fails where a finalizer parses meanwhile, as those of failed tasks do for their traceback.
+    # In Python 3.11.2 parsing fails when a finalizer parses meanwhile, as those of failed tasks do for their traceback.
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -194,13 +199,13 @@ def _compile(tree: ast.AST, name: str, mode: str) -> CodeType:
     return code
 
 
-def _display_data(said: Any) -> Any:
-    """What a display method means: the protocol lets it return its data alone or with metadata."""
-    return said[0] if isinstance(said, tuple) and said else said
+def _display_data(result: Any) -> Any:
+    """The data from the result of a display method, which may be data alone or a pair of data and metadata."""
+    return result[0] if isinstance(result, tuple) and result else result
 
 
 def _open_streams() -> None:
-    """Standard streams that hold nothing back. What a cell puts in their place stays, unless it is closed."""
+    """Open unbuffered standard streams. What a cell has put in their place stays, unless it is closed."""
     for fd, name in ((1, "stdout"), (2, "stderr")):
         if getattr(getattr(sys, name, None), "closed", True):
             raw = io.FileIO(fd, "w", closefd=False)
@@ -217,6 +222,6 @@ def _format_error(error: BaseException) -> dict[str, str]:
         value = str(error)[:MAX_MESSAGE_CHARACTERS]
         lines = traceback.format_exception(type(error), error, trace)
         text = "".join(lines)[-MAX_TRACEBACK_CHARACTERS:]
-    except BaseException:  # __str__ is the cell's, too
+    except BaseException:  # the cell's own __str__ may raise
         value = text = "an exception that cannot be printed"
     return {"name": type(error).__name__, "value": value, "traceback": text}

@@ -1,6 +1,6 @@
-"""The event loop of a context: cells share it, and tasks that they have started go on between cells.
+"""The event loop of a context: all cells share it, and tasks that they start run on between cells.
 
-asyncio is imported only for cells that use it. Stdlib only: this file lies in the container.
+asyncio is imported only for cells that use it. Standard library only: this file is copied into the image.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class CellLoop:
-    """Begins with the first cell that needs it."""
+    """An event loop that is created for the first cell that needs it."""
 
     def __init__(self) -> None:
         self._loop: Any = None
@@ -22,10 +22,10 @@ class CellLoop:
 
     @contextlib.contextmanager
     def offered(self, source: str) -> Iterator[None]:
-        """While a cell runs that awaits nothing, the loop counts as the running one, so that the cell can start tasks.
+        """Make the loop look like the running one while a cell without `await` runs, so that the cell can start tasks.
 
-        It does not run then, so the cell may as well run another, by `asyncio.run` or `run_until_complete`. Tasks have their
-        first turn before the cell ends.
+        The loop does not run then, so the cell may run another one with `asyncio.run` or `run_until_complete`. New tasks get
+        their first turn before the cell ends.
         """
         if "asyncio" not in source and "asyncio" not in sys.modules:
             yield
@@ -44,7 +44,7 @@ class CellLoop:
             loop.run_until_complete(sleep(0))
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run a cell that awaits something, to its end; if it is interrupted, what it awaits is cancelled."""
+        """Run a cell with `await` to its end; if it is interrupted, what it awaits is cancelled."""
         loop = self._ready()
         task = loop.create_task(coroutine)
         try:
@@ -57,7 +57,7 @@ class CellLoop:
             raise
 
     def wait(self, fd: int) -> None:
-        """Let tasks go on until there is something to read from a descriptor; errors go to standard error."""
+        """Run the tasks until there is something to read from a descriptor; errors go to standard error."""
         if self._loop is None or self._loop.is_closed():
             return
         try:
@@ -73,7 +73,7 @@ class CellLoop:
 
     def _ready(self) -> Any:
         if self._loop is None:
-            self._tell_apart()
+            self._patch_asyncio()
         if self._loop is None or self._loop.is_closed():
             from asyncio import events
 
@@ -81,18 +81,18 @@ class CellLoop:
             events.set_event_loop(self._loop)
         return self._loop
 
-    def _tell_apart(self) -> None:
-        """Teach asyncio that a loop which is offered does not run: another may, and ours is offered again behind it."""
+    def _patch_asyncio(self) -> None:
+        """Patch asyncio: the offered loop does not count as running, so another may run, and ours is offered again after it."""
         from asyncio import events
 
-        get_running, set_running, cells = events._get_running_loop, events._set_running_loop, threading.get_ident()
+        get_running, set_running, cell_thread = events._get_running_loop, events._set_running_loop, threading.get_ident()
 
         def really_running() -> Any:
             loop = get_running()
             return None if loop is self._loop and loop is not None and not loop.is_running() else loop
 
         def set_or_offer(loop: Any) -> None:
-            offer = loop is None and self._offered and threading.get_ident() == cells
+            offer = loop is None and self._offered and threading.get_ident() == cell_thread
             set_running(self._loop if offer else loop)
 
         events._get_running_loop = really_running

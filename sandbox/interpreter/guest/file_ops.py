@@ -1,7 +1,7 @@
-"""What the interpreter's server does with files, each time in a child without rights: one request, one reply.
+"""File operations of the interpreter, each in an unprivileged child: one request, one reply.
 
-Law: it can do what a cell can do and nothing more, for it is the same user; a reply has a size that is known before.
-Stdlib only: this file lies in the container.
+Guarantees: an operation has the rights of a cell and no more, since it runs as the same user; the size of a reply is bounded.
+Standard library only: this file is copied into the image.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from sandbox.guest.child import write_all
 from sandbox.interpreter.guest.cell_execution import REPLIES_FD
 
 MOST_ENTRIES = 10_000
-"""Entries that one listing may have."""
+"""A listing with more entries is refused."""
 _PATHS = ("path", "old_path", "new_path")
 _KINDS = {stat.S_IFDIR: "dir", stat.S_IFLNK: "symlink"}
 
 
 def handle_file_request(request: dict[str, Any], home: str) -> None:
-    """Do what a request asks; the reply is `{value}`, or `{refused, why}`."""
+    """Perform a request and write the reply: `{value}`, or `{refused, why}`."""
     try:
-        its = {name: os.path.join(home, item) if name in _PATHS else item for name, item in request["with"].items()}
-        reply = {"value": _OPERATIONS[request["do"]](**its)}
+        arguments = request["with"].items()
+        absolute = {name: os.path.join(home, value) if name in _PATHS else value for name, value in arguments}
+        reply = {"value": _OPERATIONS[request["do"]](**absolute)}
     except FileNotFoundError as error:
         reply = {"refused": "not_found", "why": str(error)}
     except OSError as error:
@@ -58,10 +59,10 @@ def _write(path: str, data: str, offset: int) -> dict[str, Any]:
 
 
 def _list(path: str, depth: int) -> list[dict[str, Any]]:
-    found = [_entry(item) for item in itertools.islice(_walk(path, depth), MOST_ENTRIES + 1)]
-    if len(found) > MOST_ENTRIES:
+    entries = [_entry(inner) for inner in itertools.islice(_walk(path, depth), MOST_ENTRIES + 1)]
+    if len(entries) > MOST_ENTRIES:
         raise ValueError(f"{path} has more than {MOST_ENTRIES} entries")
-    return found
+    return entries
 
 
 def _walk(path: str, depth: int) -> Iterator[str]:
@@ -93,24 +94,24 @@ def _rename(old_path: str, new_path: str) -> dict[str, Any]:
 
 
 def _entry(path: str) -> dict[str, Any]:
-    found = os.lstat(path)
+    status = os.lstat(path)
     return {
         "name": os.path.basename(path.rstrip("/")) or "/",
-        "type": _KINDS.get(stat.S_IFMT(found.st_mode), "file"),
+        "type": _KINDS.get(stat.S_IFMT(status.st_mode), "file"),
         "path": os.path.abspath(path),
-        "size": found.st_size,
-        "mode": stat.S_IMODE(found.st_mode),
-        "permissions": stat.filemode(found.st_mode)[1:],
-        "owner": _name_or_number(pwd.getpwuid, found.st_uid),
-        "group": _name_or_number(grp.getgrgid, found.st_gid),
-        "modified_time": found.st_mtime,
-        "symlink_target": os.readlink(path) if stat.S_ISLNK(found.st_mode) else None,
+        "size": status.st_size,
+        "mode": stat.S_IMODE(status.st_mode),
+        "permissions": stat.filemode(status.st_mode)[1:],
+        "owner": _name_or_number(pwd.getpwuid, status.st_uid),
+        "group": _name_or_number(grp.getgrgid, status.st_gid),
+        "modified_time": status.st_mtime,
+        "symlink_target": os.readlink(path) if stat.S_ISLNK(status.st_mode) else None,
     }
 
 
-def _name_or_number(find: Any, number: int) -> str:
+def _name_or_number(lookup: Any, number: int) -> str:
     try:
-        return str(find(number)[0])
+        return str(lookup(number)[0])
     except KeyError:
         return str(number)
 

@@ -1,11 +1,12 @@
-"""The program that runs inside an interpreter's container, as its pid 1: it keeps contexts alive and relays what they say.
+"""The kernel of the interpreter: pid 1 of its container, which manages contexts and relays their output.
 
-Law: it refuses to start outside its container, deletes nothing, and ends when the host hangs up or its lifetime is over.
-A context is a process of uid 65534 that keeps a namespace; whatever it sends is relayed as its own words and never
-obeyed, and never more than a limit. Stdlib only. It does not judge.
+Guarantees:
+- It refuses to start outside its container, deletes nothing, and exits when the host closes the stream or time is up.
+- A context is an unprivileged process with a namespace that stays; what it sends is relayed as its output and never obeyed, up
+  to a limit.
 
-Frames on stdin and stdout as in `fork_server.py`. In: once the settings, then `{call, do, with}`. Out: `{call, kind, ...}`; the
-frame of kind `done` is the last of its call.
+Frames on stdin and stdout as in `fork_server.py`. In: first the settings, then `{call, do, with}`. Out: `{call, kind, ...}`;
+the frame of kind `done` is the last of its call. Standard library only: this file is copied into the image.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from sandbox.interpreter.guest.context_process import FOREVER, READ_BYTES, Conte
 from sandbox.interpreter.guest.file_ops import handle_file_request
 
 LARGEST_REPLY = 16 << 20
-"""Bytes of an errand's reply."""
+"""Most bytes of the reply to a file request."""
 DEFAULT_CONTEXT = "default"
 """The context that is always there."""
 _MAX_SWEEPS = 50
@@ -38,99 +39,101 @@ _SWEEP_PAUSE_S = 0.005
 
 @dataclass
 class _FileRequest:
-    """A child that does one thing with files."""
+    """A child that performs one file operation."""
 
     call: int
     pid: int
-    alarm: float
+    deadline: float
     reply: bytearray = field(default_factory=bytearray)
 
 
 class Kernel:
-    """Serves frames until the host goes away or the lifetime is over."""
+    """Serves requests until the host closes the stream or the lifetime is over."""
 
     def __init__(self, requests: int, replies: int, settings: KernelSettings) -> None:
         self._requests, self._replies, self._settings = requests, replies, settings
-        self._loop = selectors.DefaultSelector()
-        self._loop.register(requests, selectors.EVENT_READ, self._obey)
-        # A pipe that becomes readable when a child ends: a signal alone would not wake the selector.
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(requests, selectors.EVENT_READ, self._handle_request)
+        # A pipe that becomes readable when a child exits: a signal alone would not wake the selector.
         woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        self._loop.register(woken, selectors.EVENT_READ, lambda: os.read(woken, READ_BYTES))
+        self._selector.register(woken, selectors.EVENT_READ, lambda: os.read(woken, READ_BYTES))
         self._names = (f"context-{number}" for number in itertools.count(1))
-        self._seats: dict[str, ContextProcess] = {}
-        self._errands: dict[int, _FileRequest] = {}
-        self._gone: list[tuple[ContextProcess, int]] = []
+        self._contexts: dict[str, ContextProcess] = {}
+        self._file_requests: dict[int, _FileRequest] = {}
+        self._exited: list[tuple[ContextProcess, int]] = []
         self._add(DEFAULT_CONTEXT, settings.home)
 
     def _add(self, name: str, cwd: str) -> None:
-        self._seats[name] = ContextProcess(name, cwd, self._settings, self._loop, self._say, self._sweep)
+        self._contexts[name] = ContextProcess(name, cwd, self._settings, self._selector, self._send, self._kill_others)
 
     def serve(self) -> NoReturn:
-        """Answer requests for ever."""
+        """Handle events for ever."""
         while True:
-            alarm = min(
-                [seat.alarm for seat in self._seats.values()] + [its.alarm for its in self._errands.values()], default=FOREVER
+            due = min(
+                [context.due for context in self._contexts.values()]
+                + [request.deadline for request in self._file_requests.values()],
+                default=FOREVER,
             )
-            patience = None if alarm == FOREVER else max(0.0, alarm - time.monotonic())
-            for key, _ in self._loop.select(patience):
-                # An earlier one of this round may have closed it, and another file may have its number by now.
-                if self._loop.get_map().get(key.fd) == key:
+            timeout = None if due == FOREVER else max(0.0, due - time.monotonic())
+            for key, _ in self._selector.select(timeout):
+                # An earlier event of this round may have closed this descriptor, and a new file may have its number.
+                if self._selector.get_map().get(key.fd) == key:
                     key.data()
             self._reap()
-            self._bury()
-            self._ring()
+            self._handle_exits()
+            self._handle_timers()
 
-    def _say(self, call: int, kind: str, **more: object) -> None:
+    def _send(self, call: int, kind: str, **more: object) -> None:
         write_frame(self._replies, {"call": call, "kind": kind, **more})
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    def _obey(self) -> None:
+    def _handle_request(self) -> None:
         request = read_frame(self._requests)
         if request is None:
             os._exit(0)
-        call, do, its = request["call"], request["do"], request["with"]
+        call, do, arguments = request["call"], request["do"], request["with"]
         if do == "interrupt":
-            for seat in self._seats.values():
-                seat.interrupt(its["call"])
+            for context in self._contexts.values():
+                context.interrupt(arguments["call"])
         elif do == "lifetime":
-            set_lifetime(its["seconds"])
-            self._say(call, "done", value=None)
+            set_lifetime(arguments["seconds"])
+            self._send(call, "done", value=None)
         elif do == "contexts":
-            self._say(call, "done", value=[[seat.name, seat.cwd] for seat in self._seats.values()])
+            self._send(call, "done", value=[[context.name, context.cwd] for context in self._contexts.values()])
         elif do == "create":
             name = next(self._names)
-            self._add(name, its["cwd"] or self._settings.home)
-            self._say(call, "done", value=[name, self._seats[name].cwd])
-        elif "context" in its:
-            self._obey_for(self._seats.get(its["context"]), request)
+            self._add(name, arguments["cwd"] or self._settings.home)
+            self._send(call, "done", value=[name, self._contexts[name].cwd])
+        elif "context" in arguments:
+            self._handle_context_request(self._contexts.get(arguments["context"]), request)
         else:
-            self._send(request)
+            self._start_file_request(request)
 
-    def _obey_for(self, seat: ContextProcess | None, request: dict[str, Any]) -> None:
+    def _handle_context_request(self, context: ContextProcess | None, request: dict[str, Any]) -> None:
         call, do = request["call"], request["do"]
-        if seat is None:
-            self._say(call, "done", refused="no_context", why=f"there is no context {request['with']['context']}")
+        if context is None:
+            self._send(call, "done", refused="no_context", why=f"there is no context {request['with']['context']}")
             return
         if do == "run":
-            seat.take(request)
+            context.enqueue(request)
             return
         if do == "remove":
-            seat.close()
-        # Those that are dead already have been waited for.
-        self._bury()
-        if seat.pid:
-            os.kill(seat.pid, signal.SIGKILL)
-            seat.died(os.waitpid(seat.pid, 0)[1], "killed")
+            context.close()
+        # Exited processes have been reaped already and must not be waited for again.
+        self._handle_exits()
+        if context.pid:
+            os.kill(context.pid, signal.SIGKILL)
+            context.on_exit(os.waitpid(context.pid, 0)[1], "killed")
         if do == "remove":
-            del self._seats[seat.name]
-        self._say(call, "done", value=None)
+            del self._contexts[context.name]
+        self._send(call, "done", value=None)
 
-    # --- errands ----------------------------------------------------------------------------------------------------
+    # --- file requests ----------------------------------------------------------------------------------------------
 
-    def _send(self, request: dict[str, Any]) -> None:
+    def _start_file_request(self, request: dict[str, Any]) -> None:
         reply, reply_w = os.pipe2(os.O_CLOEXEC)
         try:
             pid = os.fork()
@@ -138,86 +141,86 @@ class Kernel:
             os.close(reply)
             os.close(reply_w)
             why = f"no process is left for it ({error}); restart_code_context ends what the code started"
-            self._say(request["call"], "done", refused="busy", why=why)
+            self._send(request["call"], "done", refused="busy", why=why)
             return
         if pid == 0:
             run_unprivileged(
                 (0, 0, 0, reply_w),
                 self._settings.limits,
-                self._settings.user,
+                self._settings.uid,
                 lambda: handle_file_request(request, self._settings.home),
             )
         os.close(reply_w)
-        self._errands[reply] = _FileRequest(request["call"], pid, time.monotonic() + request["seconds"])
-        self._loop.register(reply, selectors.EVENT_READ, functools.partial(self._collect, reply))
+        self._file_requests[reply] = _FileRequest(request["call"], pid, time.monotonic() + request["seconds"])
+        self._selector.register(reply, selectors.EVENT_READ, functools.partial(self._collect, reply))
 
     def _collect(self, fd: int) -> None:
-        its = self._errands[fd]
+        request = self._file_requests[fd]
         part = os.read(fd, READ_BYTES)
-        its.reply += part
-        if part and len(its.reply) <= LARGEST_REPLY:
+        request.reply += part
+        if part and len(request.reply) <= LARGEST_REPLY:
             return
-        self._loop.unregister(fd)
+        self._selector.unregister(fd)
         os.close(fd)
-        del self._errands[fd]
+        del self._file_requests[fd]
         try:
-            reply = json.loads(its.reply)
+            reply = json.loads(request.reply)
         except (ValueError, RecursionError):
             reply = {"refused": "busy", "why": "it took too long, or its process was killed"}
-        self._say(its.call, "done", **{name: reply[name] for name in ("value", "refused", "why") if name in reply})
+        self._send(request.call, "done", **{name: reply[name] for name in ("value", "refused", "why") if name in reply})
 
     # --- processes --------------------------------------------------------------------------------------------------
 
-    def _ring(self) -> None:
+    def _handle_timers(self) -> None:
         now = time.monotonic()
-        for seat in self._seats.values():
-            if now >= seat.alarm:
-                seat.notify()
-        for its in self._errands.values():
-            if now >= its.alarm:
-                its.alarm = FOREVER
+        for context in self._contexts.values():
+            if now >= context.due:
+                context.on_timer()
+        for request in self._file_requests.values():
+            if now >= request.deadline:
+                request.deadline = FOREVER
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(its.pid, signal.SIGKILL)
+                    os.kill(request.pid, signal.SIGKILL)
 
     def _reap(self) -> None:
-        """Wait for the dead: children of ours, and orphans of theirs that pid 1 inherits."""
-        seats = {seat.pid: seat for seat in self._seats.values()}
+        """Reap exited children, and orphans that pid 1 inherits."""
+        contexts = {context.pid: context for context in self._contexts.values()}
         with contextlib.suppress(ChildProcessError):
-            while (found := os.waitpid(-1, os.WNOHANG))[0]:
-                if (seat := seats.get(found[0])) is not None:
-                    self._gone.append((seat, found[1]))
+            while (exited := os.waitpid(-1, os.WNOHANG))[0]:
+                if (context := contexts.get(exited[0])) is not None:
+                    self._exited.append((context, exited[1]))
 
-    def _bury(self) -> None:
-        """Let contexts know that their process is gone."""
-        while self._gone:
-            seat, status = self._gone.pop()
-            seat.died(status, "died")
+    def _handle_exits(self) -> None:
+        while self._exited:
+            context, status = self._exited.pop()
+            context.on_exit(status, "died")
 
-    def _sweep(self) -> None:
-        """Kill every process but those of contexts and errands themselves: whoever comes next must not starve."""
+    def _kill_others(self) -> None:
+        """Kill every process but those of contexts and file requests, so that later cells can start processes."""
         for _ in range(_MAX_SWEEPS):
-            # Stop them all before the first is killed: its place would be taken by the next.
-            held: set[int] = set()
-            while fresh := self._others() - held:
-                _signal(fresh, signal.SIGSTOP)
-                held |= fresh
-            if not held:
+            # Stop all of them before the first is killed: otherwise a fork bomb refills each place.
+            stopped: set[int] = set()
+            while running := self._others() - stopped:
+                _signal(running, signal.SIGSTOP)
+                stopped |= running
+            if not stopped:
                 return
-            _signal(held, signal.SIGKILL)
+            _signal(stopped, signal.SIGKILL)
             time.sleep(_SWEEP_PAUSE_S)
-        # Faster than we are: then nobody is spared, and every context starts afresh.
+        # The fork bomb is faster than this loop: kill everything, and every context starts afresh.
         os.kill(-1, signal.SIGKILL)
 
     def _others(self) -> set[int]:
-        """Living processes that the code has started."""
+        """Running processes that the code has started."""
         self._reap()
-        ours = {os.getpid(), *(seat.pid for seat in self._seats.values()), *(its.pid for its in self._errands.values())}
-        found = set()
+        ours = {os.getpid(), *(context.pid for context in self._contexts.values())}
+        ours |= {request.pid for request in self._file_requests.values()}
+        running = set()
         for name in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
                 if file.read().rpartition(b")")[2].split()[0] not in b"ZX":
-                    found.add(int(name))
-        return found - ours
+                    running.add(int(name))
+        return running - ours
 
 
 def _signal(pids: set[int], number: int) -> None:
@@ -227,13 +230,13 @@ def _signal(pids: set[int], number: int) -> None:
 
 
 def set_lifetime(seconds: float) -> None:
-    """End this process, and so the container, in so many seconds, whatever it is doing then."""
+    """Exit after so many seconds, whatever this process does then; the container ends with it."""
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def main() -> None:
     """Warm up, serve."""
-    requests, replies, user = start_server()
+    requests, replies, uid = start_server()
     signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
     gc.collect()
     gc.freeze()
@@ -242,7 +245,7 @@ def main() -> None:
     if settings is None:
         return
     set_lifetime(settings.pop("seconds"))
-    Kernel(requests, replies, KernelSettings(**settings, user=user)).serve()
+    Kernel(requests, replies, KernelSettings(**settings, uid=uid)).serve()
 
 
 if __name__ == "__main__":
