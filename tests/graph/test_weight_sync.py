@@ -60,7 +60,7 @@ async def test_a_server_that_goes_on_with_old_weights_is_caught_however_little_t
             assert (await checker.check("shared", model, probed(store, second))).largest < 1e-5
             assert checker.checked("shared") == second
         else:
-            with pytest.raises(ModelError, match=rf"{second[:12]} of the policy shared {why}.*go on with --resume"):
+            with pytest.raises(ModelError, match=rf"{second[:8]} of the policy shared {why}.*go on with --resume"):
                 await checker.check("shared", model, probed(store, second))
             assert checker.checked("shared") == first
 
@@ -72,7 +72,7 @@ async def test_in_low_precision_the_mean_decides_and_an_unchanged_answer_still_g
     far = await checker.check("shared", liar, probed(store, first))
     assert 1e-3 < far.mean < 0.1
     await liar.load_weights(store / second, second)
-    with pytest.raises(ModelError, match=f"{second[:12]} of the policy shared still serves {first[:12]}"):
+    with pytest.raises(ModelError, match=f"{second[:8]} of the policy shared still serves {first[:8]}"):
         await checker.check("shared", liar, probed(store, second))
 
 
