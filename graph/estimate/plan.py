@@ -93,9 +93,9 @@ def _what(config: Config) -> Iterator[str]:
     yield f"policies      {whose}; {trained} trained, with learning rate {config.learn.learning_rate:g}"
     yield f"prompts       {config.prompts}, up to {config.max_prompt_tokens} tokens"
     for name, how in (
-        ("student", config.play.student),
-        ("teacher", config.play.teacher),
-        ("examined", config.evaluate.sampling),
+        ("student", config.play.student.sampling),
+        ("teacher", config.play.teacher.sampling),
+        ("evaluation", config.evaluate.sampling),
     ):
         yield f"{name:<13} {_sampled(how)}"
 

@@ -132,7 +132,7 @@ async def _attempt(
     key = (purpose, task, question.id)
     pair = None if task == "induction" else rng(episode.seed, "pair", *key).randrange(len(question.pairs))
     generation = await context.solver.answer(
-        question, task, pair, count=count, seed=derive_seed(episode.seed, *key), sampling=context.play.student
+        question, task, pair, count=count, seed=derive_seed(episode.seed, *key), sampling=context.play.student.sampling
     )
     return AttemptsMade(purpose=purpose, question=question.id, task=task, pair=pair, generation=generation)
 

@@ -8,7 +8,7 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel
 
 DEFAULT_MAXIMUM: Final = 1_000_000_000
-"""What any number may be, but these."""
+"""Largest value of any other number."""
 MAXIMA: Final[Mapping[str, float]] = {
     "play.samples": 10**15,
     "play.episodes": 10_000,
@@ -21,10 +21,8 @@ MAXIMA: Final[Mapping[str, float]] = {
     "play.pairs": 100,
     "play.public_pairs": 99,
     "max_prompt_tokens": 10_000_000,
-    "serve.context": 10_000_000,
     "serve.replicas": 1_000,
     "serve.tensor_parallel": 1_000,
-    "serve.in_flight": 100_000,
     "threads": 1_000,
     "verify.wall_seconds": 86_400,
     "verify.memory_mb": 1_000_000,
@@ -43,23 +41,21 @@ MAXIMA: Final[Mapping[str, float]] = {
     **{f"{who}.max_tokens": 1_000_000 for who in ("play.student", "play.teacher", "evaluate.sampling")},
     **{f"{who}.temperature": 1_000 for who in ("play.student", "play.teacher", "evaluate.sampling")},
 }
-"""By setting, in size."""
+"""Largest absolute value, by setting."""
 MINIMA: Final[Mapping[str, float]] = {
-    "serve.timeout_s": 0.1,
-    "serve.start_s": 0.1,
     "verify.wall_seconds": 0.1,
     **{f"{who}.temperature": 0.001 for who in ("play.student", "play.teacher", "evaluate.sampling")},
 }
-"""How small these may be, where they are not 0."""
+"""Smallest value that is not 0, by setting."""
 UNBOUNDED: Final = ("seed",)
-"""Numbers of any size."""
+"""Settings without bounds."""
 
 
 def check_bounds(settings: BaseModel) -> None:
-    """Whether every number is neither too large nor too small.
+    """Check that every number is within its bounds.
 
     Raises:
-        ValueError: one is; names the setting.
+        ValueError: one is not; names the setting.
     """
     for key, value in _numbers(settings):
         most = MAXIMA.get(key, DEFAULT_MAXIMUM)
@@ -70,7 +66,7 @@ def check_bounds(settings: BaseModel) -> None:
 
 
 def check_number_types(model: type[BaseModel], tree: object, prefix: str = "") -> None:
-    """Whether no number is given as true or false, which Python takes for 1 and 0.
+    """Check that no number is given as true or false, which Python takes for 1 and 0.
 
     Raises:
         ValueError: one is; names the setting.

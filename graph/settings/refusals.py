@@ -83,8 +83,6 @@ def _of_the_model(config: Config, folder: Path, found: dict[str, Any]) -> Iterat
     most = max_context(found)
     if most is not None and config.window > most:
         asked = f"max_prompt_tokens ({config.max_prompt_tokens}) and max_tokens ({config.max_tokens})"
-        if config.serve.context:
-            asked = f"serve.context ({config.serve.context}), or {asked},"
         yield f"{asked} exceed the model's context of {most} tokens; lower them, or take another model"
 
 

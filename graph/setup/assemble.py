@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from events.cli.output import print_note
 from events.facts.errors import BadInput
@@ -42,6 +42,9 @@ from roles.solver import Solver
 from roles.teacher import Teacher
 from roles.verifier import ReferenceProgram, Verifier
 from sandbox.runner import Limits, Runner
+
+MIN_DISTINCT_OUTPUTS: Final = 3
+"""Fewest different outputs of a proposed question; with fewer it is degenerate."""
 
 
 def run_started(log: Log) -> RunStarted:
@@ -194,7 +197,7 @@ def make_verifier(
         truth: the reference program of a statement, in a world that knows it.
     """
     play, verify = config.play, config.verify
-    make = partial(Verifier, runner, play.pairs, play.public_pairs, verify.distinct, truth, per_test=verify.per_test)
+    make = partial(Verifier, runner, play.pairs, play.public_pairs, MIN_DISTINCT_OUTPUTS, truth, per_test=verify.per_test)
     return make(ruled=rules) if verify.rules == "auto" else make(rules=verify.rules)
 
 
@@ -258,7 +261,7 @@ def assemble_play(
     verifier = make_verifier(config, scheduler.runner(runner), inputs.rules, _truth(config.goalposts))
     context = NodeContext(
         log=log,
-        teacher=Teacher(teacher, inputs.prompts, log, config.play.teacher, config.play.pairs),
+        teacher=Teacher(teacher, inputs.prompts, log, config.play.teacher.sampling, config.play.pairs),
         solver=solver,
         verifier=verifier,
         novelty=Novelty(inputs.embedding),

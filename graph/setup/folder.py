@@ -29,6 +29,7 @@ from graph.settings.model_location import copy_weights
 from graph.settings.paths import with_absolute_paths, working_directory
 from graph.settings.refusals import refuse_unworkable
 from graph.settings.threads import weight_count
+from graph.settings.upcast import removed_settings
 from graph.setup.assemble import RunInputs, read_inputs, run_started
 from graph.setup.provenance import commit, versions
 
@@ -127,6 +128,8 @@ def reopen_run(folder: Path) -> tuple[Log, Config, RunInputs]:
         raise BadInput(
             f"{folder} is trained offline and plays nothing; go on with python -m trainer.run {shlex.quote(str(folder))}"
         )
+    if removed := removed_settings(first.config):
+        raise BadInput(f"{folder} was started with a setting {removed[0]} that this version lacks; go on with the old version.")
     inputs = read_inputs(config, folder / "weights" / first.policies["student"])
     changed = sorted(name for name, digest in inputs.digests().items() if first.inputs.get(name) != digest)
     if changed:

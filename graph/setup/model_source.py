@@ -105,13 +105,13 @@ async def _replicas(config: Config, weights: PolicyWeights, logs: Path, activity
     from roles.models.replicas import Replicas, served_model_name
 
     serve = config.serve
-    replicas = partial(Replicas, in_flight=serve.in_flight, timeout_s=serve.timeout_s, sleeps=serve.sleep, activity=activity)
+    replicas = partial(Replicas, sleeps=serve.sleep, activity=activity)
     if serve.urls:
         key = os.environ.get(API_KEY_VARIABLE)
         # It is not known which weights a server holds that was there before; a wrong base fails the weight-sync check.
         holds = weights.digest if config.learn.lora.rank else Digest("")
         with activity.task("waiting for vLLM to say what it serves"):
-            name = await served_model_name(serve.urls[0], key, serve.timeout_s)
+            name = await served_model_name(serve.urls[0], key)
         return replicas(serve.urls, name, holds, key=key)
     from roles.serving.fleet import start_fleet
 
@@ -171,5 +171,4 @@ def _serving(config: Config, weights: PolicyWeights, logs: Path) -> ServingConfi
         sleep=serve.sleep,
         # Every request has its own seed; this one only has to be one that vLLM takes.
         seed=config.seed % 2**32,
-        start_s=serve.start_s,
     )

@@ -61,7 +61,6 @@ async def test_no_walks_are_played_at_once() -> None:
             {"policies": "separate", "serve": {"backend": "vllm", "urls": ["http://gpu-1:8000"]}},
             "serve.urls can hold one set of whole weights",
         ),
-        ({"serve": {"context": 128}}, r"serve.context \(128\) does not hold max_prompt_tokens and max_tokens \(480\)"),
     ],
 )
 def test_what_could_not_be_served_is_refused(settings, why) -> None:

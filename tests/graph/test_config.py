@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from events.facts.errors import BadInput
 from graph.settings.config import Config
 from graph.settings.configure import all_settings, configure
+from graph.settings.upcast import removed_settings
+from tests.support.paths import ROOT
 
 
 def test_overrides_beat_the_file_and_the_file_beats_defaults(tmp_path):
@@ -80,6 +84,14 @@ def test_parts_without_processes_to_hold_them_are_refused():
 def test_a_config_survives_the_log():
     config = configure(None, ["play.episodes=3", "goalposts=x.jsonl"])
     assert Config(**config.model_dump(mode="json")) == config
+
+
+def test_a_run_of_the_version_with_99_settings_still_loads():
+    recorded = json.loads((ROOT / "tests" / "golden" / "settings-99.json").read_text())
+    config = Config.recorded(recorded)
+    assert config == configure(ROOT / "configs" / "paper-7b-4xh100.toml", [])
+    assert removed_settings(recorded) == ["serve.timeout_s"], "it was 1200, and is 600 now"
+    assert removed_settings(config.model_dump(mode="json")) == []
 
 
 def test_the_settings_of_older_logs_are_read_in_the_units_of_today():

@@ -83,7 +83,7 @@ def node_context(log, runner, lockstep, script, play):
     prompts = Prompts(SHIPPED_PROMPTS / "pocket")
     found = NodeContext(
         log=log,
-        teacher=Teacher(model, prompts, log, play.teacher),
+        teacher=Teacher(model, prompts, log, play.teacher.sampling),
         solver=Solver(model, prompts, log),
         verifier=Verifier(lockstep.runner(runner), play.pairs, play.public_pairs, 3),
         novelty=Novelty(NgramEmbedding()),
