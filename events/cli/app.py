@@ -87,8 +87,8 @@ def _run(app: typer.Typer) -> int | str | None:
     except OSError as error:
         if error.errno not in _ENVIRONMENT_ERRNOS:
             raise
-        where = f"{error.filename}: " if error.filename else "the output cannot be written: "
-        print_error(LogError(f"{where}{error.strerror}"))
+        where = f"{error.filename}: " if error.filename else "The output cannot be written: "
+        print_error(LogError(f"{where}{error.strerror}."))
         _flush()
         return LogError.exit_code
     return code
@@ -149,7 +149,7 @@ def locate_log(where: str, *, new: bool = False) -> Path | str:
             return _read_url(named)
         path /= LOG_NAME
     if not new and not path.is_file():
-        raise BadInput(f"there is no log at {path}; {_suggestion(where)}")
+        raise BadInput(f"There is no log at {path}; {_suggestion(where)}")
     return path
 
 
@@ -159,19 +159,19 @@ def _suggestion(where: str) -> str:
     inside = sorted(one for one in folder.iterdir() if holds_log(one)) if folder.is_dir() else []
     if inside:
         count = f"{len(inside)} run{'' if len(inside) == 1 else 's'}"
-        return f"the folder holds {count}, give one, such as {inside[-1]}"
+        return f"the folder holds {count}, give one, such as {inside[-1]}."
     elsewhere = Path("runs", where)
     if holds_log(elsewhere):
         return f"do you mean {elsewhere}?"
-    return f"give the directory of a run, or its {LOG_NAME}"
+    return f"give the directory of a run, or its {LOG_NAME}."
 
 
 def _read_url(file: Path) -> str:
     if file.with_name(LOG_NAME).exists():
-        raise BadInput(f"{file.parent} holds both {LOG_NAME} and {URL_NAME}; move away the one that is not the run's log")
+        raise BadInput(f"{file.parent} holds both {LOG_NAME} and {URL_NAME}; move away the one that is not the run's log.")
     url = file.read_text(encoding="utf-8", errors="replace").strip()
     if not is_url(url):
-        raise BadInput(f"{file} does not hold a postgresql:// URL; write one line such as postgresql://user@host/db?run=NAME")
+        raise BadInput(f"{file} does not hold a postgresql:// URL; write one line such as postgresql://user@host/db?run=NAME.")
     return url
 
 

@@ -50,7 +50,7 @@ def runs_in_folder(folder: Path) -> dict[str, Callable[[], Store]]:
         BadInput: there is no such folder.
     """
     if not folder.is_dir():
-        raise BadInput(f"there is no folder {folder}; give the folder that holds the directories of your runs")
+        raise BadInput(f"There is no folder {folder}; give the folder that holds the directories of your runs.")
     runs = [path for path in [folder, *sorted(folder.iterdir())] if holds_log(path)]
     return {path.absolute().name: partial(open_run, str(path)) for path in runs}
 

@@ -87,8 +87,8 @@ def repair(
     """Rescue the sound beginning of a damaged file into a new one. Exit code 1 if a dry run finds damage."""
     path = locate_log(log)
     if isinstance(path, str):
-        raise BadInput("repair is for files, and this is a database; restore a backup, or migrate it as far as it is sound")
-    with progress("examining") as say:
+        raise BadInput("A database cannot be repaired, only a file; restore a backup, or migrate it as far as it is sound.")
+    with progress("checking") as say:
         found = maintenance.repair(path, target, dry_run=dry_run, on_progress=say)
     if as_json:
         parts = found._asdict() | {"sound": found.sound._asdict(), "broken": broken_json(found.broken), "lost": found.lost}

@@ -39,7 +39,7 @@ def plot(
     """Write the figures of runs as SVG and PNG, the points of each as CSV, and all of them as JSON."""
     wanted = list(dict.fromkeys(formats or FORMATS))
     if unknown := [form for form in wanted if form not in FORMATS]:
-        raise BadInput(f"there is no format {unknown[0]!r} of pictures; the formats are {', '.join(FORMATS)}")
+        raise BadInput(f"There is no picture format {unknown[0]!r}; the formats are {', '.join(FORMATS)}.")
     names = _names(logs)
     place = out or Path(f"{'-'.join(names)}-plots")
     check_empty(place)
@@ -50,7 +50,7 @@ def plot(
         else compare_figures({name: figures(its) for name, its in summaries.items()})
     )
     if not found:
-        raise BadInput(f"there is nothing to plot in {', '.join(names)} yet; play an iteration first")
+        raise BadInput(f"There is nothing to plot in {', '.join(names)} yet; play an iteration first.")
     with progress("plotting") as say:
         written = write(found, place, names, wanted, say)
     if as_json:

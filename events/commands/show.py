@@ -76,7 +76,7 @@ def check_kinds(kinds: Collection[str] | None) -> Collection[str] | None:
     """
     for kind in kinds or ():
         if kind not in FACT_TYPES:
-            raise BadInput(f"there is no kind {kind!r}; the kinds are {', '.join(FACT_TYPES)}")
+            raise BadInput(f"There is no kind {kind!r}; the kinds are {', '.join(FACT_TYPES)}.")
     return kinds or None
 
 

@@ -68,7 +68,7 @@ def load_exporter(name: str) -> Exporter:
         BadInput: there is no such format, or a package that it needs is missing.
     """
     if name not in FORMATS:
-        raise BadInput(f"there is no format {name!r}; the formats are {', '.join(FORMATS)}")
+        raise BadInput(f"There is no format {name!r}; the formats are {', '.join(FORMATS)}.")
     place, extra = FORMATS[name]
     module, _, function = place.partition(":")
     with requires_extra(extra) if extra else nullcontext():
@@ -87,7 +87,7 @@ def requires_extra(extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise BadInput(f"this needs {error.name}, which is not installed; run: pip install 'gasp[{extra}]'") from error
+        raise BadInput(f"This needs {error.name}, which is not installed; run pip install 'gasp[{extra}]'.") from error
 
 
 def check_empty(out: Path) -> None:
@@ -97,7 +97,7 @@ def check_empty(out: Path) -> None:
         BadInput: something is there already.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadInput(f"{out} exists and is not empty; give a new place with --out")
+        raise BadInput(f"{out} exists and is not empty; name a new folder with --out.")
 
 
 @contextmanager
@@ -116,8 +116,10 @@ def atomic_folder(out: Path) -> Iterator[Path]:
         yield draft
         draft.rename(out)
     except UnicodeEncodeError as error:
-        raise BadInput(f"the name {out} is not in UTF-8, as this format needs it; choose another place with --out") from error
+        raise BadInput(f"The name {out} is not UTF-8, which this format needs; name another folder with --out.") from error
     except OSError as error:
-        raise LogError(f"the export {out} cannot be written ({error.strerror or error}); choose another place") from error
+        raise LogError(
+            f"The export {out} cannot be written ({error.strerror or error}); name another folder with --out."
+        ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -106,7 +106,7 @@ def figures(summary: RunSummary) -> list[Figure]:
     updates = [(update.policy, float(update.iteration), update_metrics(update)) for update in summary.updates]
     drawn = [
         _gap(summary, rows),
-        *_examined(summary.evaluations),
+        *_evaluated(summary.evaluations),
         _of(_PASS_RATE, rows),
         _of(_TEACHER[0], rows),
         _rejections(ended),
@@ -189,27 +189,27 @@ def _of(wanted: _MetricFigure, rows: _Rows) -> Figure:
 
 
 def _gap(summary: RunSummary, rows: _Rows) -> Figure:
-    examined = _exam("examined", [one for one in summary.evaluations if one.name == "goalposts"], 1)
-    points = tuple((x, 1 - y) for x, y in examined.points)
-    band = tuple((x, 1 - high, 1 - low) for x, low, high in examined.band)
-    series = _line("while playing", ((x, values["gap"]) for x, values in rows)), Series("examined", points, band)
+    evaluated = _series("evaluated", [one for one in summary.evaluations if one.name == "goalposts"], 1)
+    points = tuple((x, 1 - y) for x, y in evaluated.points)
+    band = tuple((x, 1 - high, 1 - low) for x, low, high in evaluated.band)
+    series = _line("while playing", ((x, values["gap"]) for x, values in rows)), Series("evaluated", points, band)
     return Figure("gap", "Gap to the goalposts", "iteration", "mean gap", series, UNIT, _BANDS if band else "")
 
 
-def _examined(evaluations: Iterable[EvaluationFinished]) -> Iterator[Figure]:
+def _evaluated(evaluations: Iterable[EvaluationFinished]) -> Iterator[Figure]:
     """The smallest and the largest k: those between lie between."""
     sets: dict[str, list[EvaluationFinished]] = {}
     for evaluation in evaluations:
         sets.setdefault(evaluation.name, []).append(evaluation)
     for name, found in sets.items():
         known = {k for evaluation in found for k in evaluation.pass_at}
-        series = tuple(_exam(f"pass@{k}", found, k) for k in sorted({min(known), max(known)} if known else set()))
+        series = tuple(_series(f"pass@{k}", found, k) for k in sorted({min(known), max(known)} if known else set()))
         title = f"Solved of the question set {name}"
         yield Figure(_slug(f"pass-at-{name}"), title, "iterations learned from", "pass@k", series, UNIT, _BANDS)
 
 
-def _exam(name: str, evaluations: Iterable[EvaluationFinished], k: int) -> Series:
-    """A point for each examination; of two at one time, the later."""
+def _series(name: str, evaluations: Iterable[EvaluationFinished], k: int) -> Series:
+    """A point for each evaluation; of two at one time, the later."""
     found = {float(one.iteration): one for one in evaluations if k in one.pass_at}
     ordered = sorted(found.items())
     band = ((x, *_interval(one.attempts, tuple(sorted(one.successes.values())), k)) for x, one in ordered if one.successes)
@@ -218,7 +218,7 @@ def _exam(name: str, evaluations: Iterable[EvaluationFinished], k: int) -> Serie
 
 @lru_cache(maxsize=4096)
 def _interval(attempts: int, successes: tuple[int, ...], k: int) -> ConfidenceInterval:
-    """Kept, since a bootstrap takes milliseconds and examinations do not change."""
+    """Kept, since a bootstrap takes milliseconds and evaluations do not change."""
     return pass_at_k_interval(attempts, successes, k, BOOTSTRAP_DRAWS)
 
 

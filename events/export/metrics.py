@@ -67,7 +67,7 @@ def run_curves(log: Log) -> RunCurves:
     position, head = log.head()
     first = next(log.read(limit=1), None)
     if first is None:
-        raise BadInput("the log is empty, so there is nothing to export; play first")
+        raise BadInput("The log is empty, so there is nothing to export; play first.")
     settings: dict[str, bool | float | str] = {"log.position": position, "log.head": head}
     if (started := find_run_started(log)) is not None:
         shown = started.model_dump(mode="json", include={"config", "versions", "commit", "policies"})
@@ -76,7 +76,7 @@ def run_curves(log: Log) -> RunCurves:
 
 
 def metric_points(events: Iterable[Event]) -> Iterator[MetricPoint]:
-    """One point when an iteration has been played, one for each update of a policy, its delivery, and each examination."""
+    """One point when an iteration has been played, one for each update of a policy, its delivery, and each evaluation."""
     summary, rewards = RunSummary(), _Rewards()
     for event in events:
         summary.apply(event)
@@ -100,7 +100,7 @@ def metric_points(events: Iterable[Event]) -> Iterator[MetricPoint]:
                 far = {"difference": fact.difference, "mean_difference": fact.mean_difference}
                 yield _point(known, event, {f"served/{role}/{name}": value for name, value in far.items()})
             case EvaluationFinished() as fact:
-                yield _point(fact.iteration, event, _examined(fact))
+                yield _point(fact.iteration, event, _evaluated(fact))
 
 
 def _point(step: int, event: Event, values: Mapping[str, float | None]) -> MetricPoint:
@@ -171,7 +171,7 @@ def _token_mean(steps: Iterable[OptimizerStep], name: str) -> float | None:
     return mean.value
 
 
-def _examined(fact: EvaluationFinished) -> dict[str, float | None]:
+def _evaluated(fact: EvaluationFinished) -> dict[str, float | None]:
     solved = [count > 0 for count in fact.successes.values()]
     found = {f"pass_at_{k}": share for k, share in fact.pass_at.items()}
     return {

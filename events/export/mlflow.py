@@ -45,7 +45,7 @@ def write(log: Store, out: Path, *, name: str) -> str:
             _fill(MlflowClient(tracking_uri=f"sqlite:///{folder.absolute()}/mlflow.db"), found, out, name)
         except (MlflowException, SQLAlchemyError) as error:
             message = str(error).strip().splitlines()[0]
-            raise LogError(f"the export {out} cannot be written ({message}); choose another place") from error
+            raise LogError(f"The export {out} cannot be written ({message}); name another folder with --out.") from error
     return f"curves of {name} to {out}; see them with: mlflow ui --backend-store-uri {quote(f'sqlite:///{out}/mlflow.db')}"
 
 

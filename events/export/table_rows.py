@@ -1,7 +1,6 @@
-"""Reads the rows of each table off a log.
+"""Reads the rows of each table from a log, up to a position.
 
-Law: a pure fold of the events up to one position, in which only episodes that have not ended are kept, so that a long log
-needs no more memory than a short one. An episode's rows come when it has ended, those of open ones last.
+Guarantees: memory holds only episodes that have not ended. An episode's rows come when it has ended, those of open ones last.
 """
 
 from __future__ import annotations
@@ -10,11 +9,12 @@ import json
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from events.export.tables import AttemptRow, GapRow, QuestionRow, TableRow, UpdateRow
 from events.facts.errors import LogCorrupt
 from events.facts.log import Event, Log
+from events.facts.questions import read_question
 from events.facts.rollouts import unpack_rollouts
 from events.facts.types import (
     AttemptsMade,
@@ -30,8 +30,9 @@ from events.facts.types import (
     QuestionProposed,
     RewardGiven,
 )
-from events.facts.values import BlobHash, Digest, Question, QuestionId, Seat
-from events.projections.goalpost_history import ProposalHistory, apply_proposal
+from events.facts.values import BlobHash, Digest, QuestionId
+from events.index.entries import ORIGINS
+from events.projections.proposals import ProposalState, apply_proposal
 
 _ENDS = ("episode_finished", "episode_failed", "evaluation_finished")
 _ATTEMPTS = ("episode_started", "question_proposed", "attempts_made", "attempts_verified", "reward_given", *_ENDS)
@@ -48,22 +49,22 @@ _GAPS = ("goalpost_added", "iteration_started", "gap_measured", "evaluation_fini
 
 
 class ExportTable(NamedTuple):
-    """A table."""
+    """A table of the export."""
 
     row: type[TableRow]
     rows: Callable[[Log, str, int], Iterator[TableRow]]
-    """Its rows, from a log, the name of the run, and the last position to be read."""
+    """Reads its rows from a log, given the name of the run and the last position to read."""
 
 
 @dataclass
 class _OpenStream:
-    """A stream that has not ended."""
+    """A stream that has not ended, and its completions so far."""
 
     iteration: int | None = None
     made: list[Event] = field(default_factory=list)
     verified: dict[int, AttemptsVerified] = field(default_factory=dict)
     rewarded: dict[int, tuple[int, RewardGiven]] = field(default_factory=dict)
-    """With the position."""
+    """Position and fact of each reward, by version of the completions."""
 
 
 def attempts(log: Log, run: str, until: int) -> Iterator[AttemptRow]:
@@ -72,9 +73,9 @@ def attempts(log: Log, run: str, until: int) -> Iterator[AttemptRow]:
     Raises:
         LogCorrupt: a blob is missing or damaged, or contradicts its event.
     """
-    going: dict[str, _OpenStream] = {}
+    open_streams: dict[str, _OpenStream] = {}
     for event in _events(log, until, _ATTEMPTS):
-        stream = going.setdefault(event.stream, _OpenStream())
+        stream = open_streams.setdefault(event.stream, _OpenStream())
         match event.fact:
             case EpisodeStarted(iteration=iteration):
                 stream.iteration = iteration
@@ -87,8 +88,8 @@ def attempts(log: Log, run: str, until: int) -> Iterator[AttemptRow]:
             case EvaluationFinished(iteration=iteration):
                 stream.iteration = iteration
         if event.fact.kind in _ENDS:
-            yield from _completions(log, run, going.pop(event.stream), _ending(event))
-    for stream in going.values():
+            yield from _completions(log, run, open_streams.pop(event.stream), _ending(event))
+    for stream in open_streams.values():
         yield from _completions(log, run, stream, None)
 
 
@@ -103,8 +104,8 @@ def _completions(log: Log, run: str, stream: _OpenStream, ending: str | None) ->
         verdicts = [verdict.model_dump() for verdict in verified.verdicts] if verified else [{}] * len(texts)
         rewards = rewarded.rewards if rewarded else [None] * len(texts)
         if {len(texts), len(rollouts.ids), len(verdicts), len(rewards)} != {generation.count}:
-            message = f"position {event.position} has {generation.count} completions, but not as many texts or rewards"
-            raise LogCorrupt(f"{message}; the log is damaged, run verify")
+            message = f"Position {event.position} has {generation.count} completions, but not as many texts or rewards"
+            raise LogCorrupt(f"{message}; the log is damaged, run verify.")
         for index, text in enumerate(texts):
             yield AttemptRow(
                 run=run,
@@ -140,77 +141,74 @@ def _request_columns(fact: QuestionProposed | AttemptsMade) -> dict[str, Any]:
 
 @dataclass
 class _OpenGuidedEpisode:
-    """An episode that has not ended."""
+    """An episode with a teacher that has not ended."""
 
     started: EpisodeStarted
-    proposals: list[ProposalHistory] = field(default_factory=list)
+    proposals: list[ProposalState] = field(default_factory=list)
     positions: dict[int, int] = field(default_factory=dict)
-    """Of the proposals, by version."""
+    """Position of each proposal, by version."""
 
 
 def questions(log: Log, run: str, until: int) -> Iterator[QuestionRow]:
-    """Goalposts, proposals, and questions for practice.
+    """Goalposts, proposals, and questions of real data.
 
     Raises:
         LogCorrupt: a blob is missing or damaged.
     """
-    going: dict[str, _OpenGuidedEpisode] = {}
+    open_streams: dict[str, _OpenGuidedEpisode] = {}
     for event in _events(log, until, _QUESTIONS):
-        place = {"run": run, "position": event.position, "stream": event.stream, "version": event.version}
+        columns = {"run": run, "position": event.position, "stream": event.stream, "version": event.version}
         match event.fact:
             case GoalpostAdded(source=source, blob=blob):
-                yield QuestionRow(**place, origin="goalpost", source=source, **_question_columns(log, blob))
+                yield QuestionRow(**columns, origin="goalpost", source=source, **_question_columns(log, blob))
             case EpisodeStarted(purpose="practice") as fact:
-                yield QuestionRow(**place, origin="practice", iteration=fact.iteration, **_question_columns(log, fact.blob))
+                yield QuestionRow(**columns, origin="practice", iteration=fact.iteration, **_question_columns(log, fact.blob))
             case EpisodeStarted() as fact:
-                going[event.stream] = _OpenGuidedEpisode(fact)
-            case EpisodeFinished() | EpisodeFailed() if event.stream in going:
-                yield from _proposals(log, run, event.stream, going.pop(event.stream), _ending(event))
+                open_streams[event.stream] = _OpenGuidedEpisode(fact)
+            case EpisodeFinished() | EpisodeFailed() if event.stream in open_streams:
+                yield from _proposals(log, run, event.stream, open_streams.pop(event.stream), _ending(event))
             case RewardGiven(role="student"):
                 pass
-            case _ if event.stream in going:
-                episode = going[event.stream]
+            case _ if event.stream in open_streams:
+                episode = open_streams[event.stream]
                 apply_proposal(event, episode.proposals)
                 if isinstance(event.fact, QuestionProposed):
                     episode.positions[event.version] = event.position
-    for stream, episode in going.items():
+    for stream, episode in open_streams.items():
         yield from _proposals(log, run, stream, episode, None)
 
 
-_ORIGINS: dict[Seat, Literal["lemma", "lift", "open"]] = {"easy": "lemma", "hard": "lift", "open": "open"}
-
-
 def _proposals(log: Log, run: str, stream: str, episode: _OpenGuidedEpisode, ending: str | None) -> Iterator[QuestionRow]:
-    for told in episode.proposals:
-        judged = told.accepted or told.rejected is not None
+    for proposal in episode.proposals:
+        judged = proposal.accepted or proposal.rejected is not None
         yield QuestionRow(
             run=run,
-            position=episode.positions[told.version],
+            position=episode.positions[proposal.version],
             stream=stream,
-            version=told.version,
+            version=proposal.version,
             iteration=episode.started.iteration,
             ending=ending,
-            origin=_ORIGINS[told.seat],
-            seat=told.seat,
-            attempt=told.attempt,
+            origin=ORIGINS[proposal.seat],
+            seat=proposal.seat,
+            attempt=proposal.attempt,
             axis=episode.started.axis,
-            parent=told.parent,
-            **({} if told.blob is None else _question_columns(log, told.blob)),
-            accepted=told.accepted if judged else None,
-            reason=told.rejected,
-            detail=told.detail or None,
-            similarity=told.similarity,
-            aligned=told.aligned,
-            successes=told.successes,
-            attempts=told.attempts,
-            agreeing=told.agreeing,
-            pass_rate=told.successes / told.attempts if told.successes is not None and told.attempts else None,
-            reward=told.reward,
+            parent=proposal.parent,
+            **({} if proposal.blob is None else _question_columns(log, proposal.blob)),
+            accepted=proposal.accepted if judged else None,
+            reason=proposal.rejected,
+            detail=proposal.detail or None,
+            similarity=proposal.similarity,
+            aligned=proposal.aligned,
+            successes=proposal.successes,
+            attempts=proposal.attempts,
+            agreeing=proposal.agreeing,
+            pass_rate=proposal.successes / proposal.attempts if proposal.successes is not None and proposal.attempts else None,
+            reward=proposal.reward,
         )
 
 
 def _question_columns(log: Log, blob: BlobHash) -> dict[str, Any]:
-    question = Question.model_validate_json(log.get(blob))
+    question = read_question(log, blob)
     return {"question": question.id, **dict(question)}
 
 
@@ -246,19 +244,19 @@ def gaps(log: Log, run: str, until: int) -> Iterator[GapRow]:
     student: Digest | None = None
     iteration = 0
     for event in _events(log, until, _GAPS):
-        place = {"run": run, "position": event.position, "stream": event.stream}
+        columns = {"run": run, "position": event.position, "stream": event.stream}
         match event.fact:
             case GoalpostAdded(question=question):
                 goalposts.add(question)
             case IterationStarted() as fact:
                 student, iteration = fact.policies["student"], fact.iteration
             case GapMeasured() as fact:
-                yield GapRow(**place, iteration=iteration, policy=student, **fact.model_dump(exclude={"kind"}))
+                yield GapRow(**columns, iteration=iteration, policy=student, **fact.model_dump(exclude={"kind"}))
             case EvaluationFinished() as fact:
                 for question, successes in fact.successes.items():
                     if question in goalposts:
                         yield GapRow(
-                            **place,
+                            **columns,
                             iteration=fact.iteration,
                             policy=fact.policy,
                             question=question,

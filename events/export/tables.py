@@ -51,9 +51,9 @@ class AttemptRow(TableRow):
     index: int
     """Place among the completions of its prompt."""
     iteration: int | None = None
-    """Iteration that it was played in; in an examination, iterations learned from before, or null while it goes on."""
+    """Iteration that it was played in; in an evaluation, iterations learned from before, or null while it goes on."""
     ending: str | None = None
-    """Why the episode ended. Nothing is learned from `failed` ones. Null while it goes on, and in an examination."""
+    """Why the episode ended. Nothing is learned from `failed` ones. Null while it goes on, and in an evaluation."""
     purpose: Purpose | Literal["proposal"]
     """What it was sampled for."""
     role: Role
@@ -213,10 +213,10 @@ class UpdateRow(TableRow):
 
 
 class GapRow(TableRow):
-    """A measure of the gap between the student and a goalpost, by an episode or by an examination."""
+    """A measure of the gap between the student and a goalpost, by an episode or by an evaluation."""
 
     iteration: int
-    """Iteration of the episode; for an examination, iterations learned from before."""
+    """Iteration of the episode; for an evaluation, iterations learned from before."""
     question: QuestionId
     """The goalpost."""
     policy: Digest | None = None
@@ -226,6 +226,6 @@ class GapRow(TableRow):
     attempts: int
     """Attempts made."""
     best_share: float | None = None
-    """Largest share of tests that one attempt passed; null in an examination."""
+    """Largest share of tests that one attempt passed; null in an evaluation."""
     gap: float
     """1 - successes / attempts."""

@@ -1,7 +1,4 @@
-"""The answer to a goalpost that a person should look at first: the one that passed, or came nearest.
-
-Law: a reader of the log; the index says where answers are, the recorded verdicts which of them is nearest.
-"""
+"""The answer to a goalpost to look at first: the first that passed, or else the one that passed most tests."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from events.index.rows import GapEntry
 
 @dataclass(frozen=True)
 class BestAnswer:
-    """Where it is."""
+    """Where the answer is: an event, by stream and version, and the index among its completions."""
 
     stream: str
     version: int
@@ -27,7 +24,7 @@ class BestAnswer:
     @property
     def name(self) -> str:
         """What it is, in words."""
-        return "the first answer that passed" if self.passed else "the nearest answer"
+        return "the first answer that passed" if self.passed else "the best answer"
 
 
 def best_answer(log: ReadableLog, index: Index, goalpost: QuestionId, gaps: Sequence[GapEntry]) -> BestAnswer | None:
@@ -35,20 +32,20 @@ def best_answer(log: ReadableLog, index: Index, goalpost: QuestionId, gaps: Sequ
 
     Args:
         log: holds the verdicts.
-        index: says where the answers are.
-        goalpost: which.
-        gaps: every measure of it, in order. Examinations record no shares, so that of them only what passed counts.
+        index: the log's index.
+        goalpost: id of the goalpost.
+        gaps: every measure of it, in order. Evaluations record no shares, so that of them only answers that passed count.
     """
     passed = next((gap for gap in gaps if gap.successes), None)
     measure = passed or max(gaps, key=lambda gap: gap.best_share or 0.0, default=None)
     if measure is None or not (measure.successes or measure.best_share):
         return None
-    found = [
-        (_share(verdict), BestAnswer(made.stream, made.version, place, verdict.outcome == "passed"))
-        for made in reversed(index.answers(question=goalpost, stream=measure.stream))
-        for place, verdict in enumerate(_verdicts(log, made.stream, made.version, made.position))
+    answers = [
+        (_share(verdict), BestAnswer(entry.stream, entry.version, number, verdict.outcome == "passed"))
+        for entry in reversed(index.answers(question=goalpost, stream=measure.stream))
+        for number, verdict in enumerate(_verdicts(log, entry.stream, entry.version, entry.position))
     ]
-    return max(found, key=lambda one: (one[1].passed, one[0]), default=(0.0, None))[1]
+    return max(answers, key=lambda answer: (answer[1].passed, answer[0]), default=(0.0, None))[1]
 
 
 def _share(verdict: Verdict) -> float:

@@ -1,7 +1,7 @@
-"""What an update of a policy learned from: the one rule that the trainer, the viewer and the commands share.
+"""Lineage: what an update of a policy learned from, for the trainer, the viewer and the commands.
 
-An update consumes the rewards at the positions that it names, of the roles that its policy plays, but for episodes that failed:
-an episode that broke off contributes nothing, whatever of it was rewarded before.
+An update consumes the rewards in the range of positions that it names, of the roles that its policy plays, except those of
+episodes that failed.
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ from typing import Final, Literal
 
 from events.facts.log import Event, ReadableLog
 from events.facts.types import EpisodeFailed, PolicyUpdated, RewardGiven
-from events.facts.values import Role
+from events.facts.values import Digest, Role
 
 PolicyName = Literal["shared", "teacher", "student"]
-"""What a policy is called; its stream is `policy/<name>`."""
+"""Name of a policy; its stream is `policy/<name>`."""
 POLICY_ROLES: Final[dict[PolicyName, tuple[Role, ...]]] = {
     "shared": ("teacher", "student"),
     "teacher": ("teacher",),
     "student": ("student",),
 }
-"""Whose completions a policy learns from."""
+"""Roles whose completions a policy learns from."""
 
 
 def learnable_rewards(events: Iterable[Event]) -> list[Event]:
-    """The rewards among the events of an iteration that count: those of episodes that did not fail."""
-    found = list(events)
-    failed = {event.stream for event in found if isinstance(event.fact, EpisodeFailed)}
-    return [event for event in found if isinstance(event.fact, RewardGiven) and event.stream not in failed]
+    """The rewards among events of whole episodes, except those of episodes that failed."""
+    listed = list(events)
+    failed = {event.stream for event in listed if isinstance(event.fact, EpisodeFailed)}
+    return [event for event in listed if isinstance(event.fact, RewardGiven) and event.stream not in failed]
 
 
 def consumed(log: ReadableLog, update: PolicyUpdated, *, after: int = 0) -> Iterator[Event]:
-    """The rewards that an update learned from, in order.
+    """The rewards that an update consumed, in order.
 
     Args:
-        log: where it was played: the update's own log, or the source that it names.
+        log: where the rewards are: the update's own log, or the source that it names.
         update: the update.
-        after: leave out those up to this position.
+        after: leave out rewards up to this position.
     """
     failed = {event.stream for event in _between(log, update.after, update.until, ("episode_failed",))}
     for event in _between(log, max(update.after, after), update.until, ("reward_given",)):
@@ -45,8 +45,14 @@ def consumed(log: ReadableLog, update: PolicyUpdated, *, after: int = 0) -> Iter
             yield event
 
 
+def consuming_weights(updates: Iterable[PolicyUpdated], events: Iterable[Event]) -> list[Digest]:
+    """Weights whose update consumed a reward among these events of episodes, in the order of the updates."""
+    rewards = [(event.position, event.fact.role) for event in learnable_rewards(events) if isinstance(event.fact, RewardGiven)]
+    return [update.digest for update in updates if any(covers(update, *reward) for reward in rewards)]
+
+
 def covers(update: PolicyUpdated, position: int, role: Role) -> bool:
-    """Whether an update learned from what its own log rewards at a position, unless that is of a failed episode."""
+    """Whether an update consumed the reward of a role at a position of its own log, if the episode did not fail."""
     return update.source == 0 and update.after < position <= update.until and role in _roles(update)
 
 

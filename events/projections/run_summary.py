@@ -1,7 +1,6 @@
-"""Projections: what readers of a log want to know, folded from its events in one pass.
+"""Projections of a whole run, folded from its events in one pass: the summary, accepted questions, counts of completions.
 
-Law: a projection is a pure fold. `apply` takes events in order of position and looks at nothing else, so the same figures
-come out live, after a resume and years later. It prints nothing.
+Guarantees: a projection depends on the events alone, so that it is the same live, after a resume and years later.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ from events.facts.values import BlobHash, Digest, QuestionId, Role, Seat
 
 
 class Projection(Protocol):
-    """A fold over events."""
+    """A fold over events, in order of position."""
 
     def apply(self, event: Event) -> None:
-        """Take one more event into account."""
+        """Apply the next event."""
         ...
 
 
@@ -51,7 +50,7 @@ P = TypeVar("P", bound=Projection)
 
 
 def fold(projection: P, events: Iterable[Event]) -> P:
-    """The projection after all these events."""
+    """Apply events to a projection and return it."""
     for event in events:
         projection.apply(event)
     return projection
@@ -59,25 +58,25 @@ def fold(projection: P, events: Iterable[Event]) -> P:
 
 @dataclass
 class RunningMean:
-    """A mean that grows."""
+    """A mean of values that are added one after another."""
 
     total: float = 0.0
     count: int = 0
 
     def add(self, value: float, count: int = 1) -> None:
-        """Take `count` values with the sum `value` into account."""
+        """Add `count` values whose sum is `value`."""
         self.total += value
         self.count += count
 
     @property
     def value(self) -> float | None:
-        """The mean, None of nothing."""
+        """The mean; None of no values."""
         return self.total / self.count if self.count else None
 
 
 @dataclass
 class AcceptedQuestions:
-    """Accepted questions of each seat, in the order of their acceptance. New proposals must differ from them."""
+    """Accepted questions of each seat, in the order of their acceptance; new proposals must differ from them."""
 
     easy: list[BlobHash] = field(default_factory=list)
     hard: list[BlobHash] = field(default_factory=list)
@@ -89,92 +88,92 @@ class AcceptedQuestions:
             self.of(event.fact.seat).append(event.fact.blob)
 
     def of(self, seat: Seat) -> list[BlobHash]:
-        """The seat's buffer."""
+        """Blobs of the seat's accepted questions."""
         return {"easy": self.easy, "hard": self.hard, "open": self.open}[seat]
 
 
 @dataclass
 class SeatFigures:
-    """One teacher's seat in one iteration."""
+    """Proposals of one of the teacher's seats in one iteration."""
 
     proposed: int = 0
     accepted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     """By reason."""
     pass_rate: RunningMean = field(default_factory=RunningMean)
-    """Over validated questions whose pass rate was measured."""
+    """Of validated questions whose pass rate was measured."""
     aligned: RunningMean = field(default_factory=RunningMean)
-    """Share of questions whose statement and program agree, where the world can say."""
+    """Share of questions whose statement and program agree, where the question set can tell."""
     similarity: RunningMean = field(default_factory=RunningMean)
-    """Mean over validated questions of the largest similarity to an accepted one; grows when the teacher narrows."""
+    """Largest similarity of a validated question to an accepted one, on average."""
     reward: RunningMean = field(default_factory=RunningMean)
-    """Over the seat's completions."""
+    """Of the seat's completions."""
     parents: set[QuestionId] = field(default_factory=set)
-    """What was varied."""
+    """Questions that were varied."""
 
     @property
     def diversity(self) -> float | None:
-        """1 - mean similarity: 1 when every question is new, 0 when all repeat."""
+        """1 - mean similarity: 1 where every question is new, 0 where all repeat."""
         return None if self.similarity.value is None else 1 - self.similarity.value
 
     def add(self, other: SeatFigures) -> None:
-        """Take another iteration of the seat into account."""
+        """Add another iteration of the seat."""
         self.proposed += other.proposed
         self.accepted += other.accepted
         self.rejected.update(other.rejected)
         self.parents |= other.parents
-        for mine, its in (
+        for mean, added in (
             (self.pass_rate, other.pass_rate),
             (self.aligned, other.aligned),
             (self.similarity, other.similarity),
             (self.reward, other.reward),
         ):
-            mine.add(its.total, its.count)
+            mean.add(added.total, added.count)
 
 
 @dataclass
 class IterationFigures:
-    """One iteration."""
+    """Figures of one iteration."""
 
     number: int
     began: datetime
     episodes: int
-    """Announced, guided and practice together."""
+    """Episodes that were announced, those on real data included."""
     policies: Mapping[Role, Digest]
     """Weights that each role plays with."""
     position: int = 0
-    """Of the event that began it."""
+    """Position of the event that began it."""
     ended: datetime | None = None
     finished: int = 0
     failed: int = 0
     endings: Counter[str] = field(default_factory=Counter)
-    """Why episodes with a teacher ended."""
+    """Reasons for the end of episodes with a teacher."""
     gap: RunningMean = field(default_factory=RunningMean)
-    """Over the goalposts that were tried."""
+    """Of the goalposts that were tried."""
     practice: RunningMean = field(default_factory=RunningMean)
-    """Share of passed practice attempts."""
+    """Share of attempts at real data that passed."""
     student_reward: RunningMean = field(default_factory=RunningMean)
-    """Over the student's rewarded completions."""
+    """Of the student's rewarded completions."""
     solve: RunningMean = field(default_factory=RunningMean)
-    """Share of the answers to accepted questions that were rewarded, which are those that passed."""
+    """Share of answers to accepted questions that were rewarded, that is, passed."""
     lengths: dict[Role, RunningMean] = field(default_factory=lambda: {"teacher": RunningMean(), "student": RunningMean()})
-    """Completion tokens sampled while playing, over completions."""
+    """Tokens a completion, those of evaluations left out."""
     seats: dict[Seat, SeatFigures] = field(default_factory=lambda: {"easy": SeatFigures(), "hard": SeatFigures()})
-    """The open seat is there once it has proposed."""
+    """The open seat is in it once it has proposed."""
 
     @property
     def tokens(self) -> int:
-        """Completion tokens sampled while playing."""
+        """Completion tokens, those of evaluations left out."""
         return int(sum(length.total for length in self.lengths.values()))
 
 
 @dataclass
 class GoalpostFigures:
-    """One goalpost."""
+    """Figures of one goalpost, by episodes alone."""
 
     source: str
     measured: int = 0
-    """How often its gap was measured."""
+    """Measures of its gap."""
     first_gap: float | None = None
     last_gap: float | None = None
     best_share: float = 0.0
@@ -183,15 +182,15 @@ class GoalpostFigures:
 
 @dataclass
 class CompletionCount:
-    """How many completions of the student were made in play, those of examinations left out: what a budget is counted in."""
+    """Counts the student's completions, those of evaluations left out: the unit of budgets."""
 
     KINDS: ClassVar = frozenset({"attempts_made", "iteration_finished"})
-    """Kinds of facts that count."""
+    """Kinds of events that it needs."""
     position: int = 0
     """Last position applied."""
     total: int = 0
     after: dict[int, int] = field(default_factory=lambda: {0: 0})
-    """How many they were at the end of each iteration."""
+    """Completions at the end of each iteration."""
 
     def apply(self, event: Event) -> None:
         """See `Projection.apply`."""
@@ -204,7 +203,7 @@ class CompletionCount:
 
 
 _SEATS: dict[str, Seat] = {"easy": "easy", "hard": "hard"}
-"""Seats whose name is that of their reward group; the open seat's groups are tasks."""
+"""Seats by the task of their rewards; rewards of the open seat name tasks of the student instead."""
 
 
 @dataclass
@@ -214,12 +213,12 @@ class _OpenEpisode:
     iteration: int
     purpose: str
     waiting: set[int] = field(default_factory=set)
-    """Versions of practice attempts without verdicts."""
+    """Versions of attempts at real data that have no verdicts yet."""
 
 
 @dataclass
 class RunSummary:
-    """The whole run, for the live display, the final table and the trace. It grows with iterations and goalposts only."""
+    """The whole run. It grows with iterations and goalposts only."""
 
     position: int = 0
     """Last position applied."""
@@ -228,7 +227,7 @@ class RunSummary:
     """When the last event was appended."""
     started: RunStarted | None = None
     played: float = 0.0
-    """Seconds between events, without the time between a stop and its resume, or after the end."""
+    """Seconds between events, except between a stop and its resume, and after the end."""
     resumed: int = 0
     finished: bool = False
     iterations: dict[int, IterationFigures] = field(default_factory=dict)
@@ -236,18 +235,18 @@ class RunSummary:
     evaluations: list[EvaluationFinished] = field(default_factory=list)
     updates: list[PolicyUpdated] = field(default_factory=list)
     speeds: list[float | None] = field(default_factory=list)
-    """Tokens/s of each update, as clocks said."""
+    """Tokens/s of each update."""
     policies: dict[Role, Digest] = field(default_factory=dict)
     """Weights in use."""
     served: dict[Role, PolicyServed] = field(default_factory=dict)
-    """The last proof of them."""
+    """The last weight-sync check of each role."""
     lemmas: int = 0
     lifts: int = 0
     open_questions: int = 0
     tokens: int = 0
     """Completion tokens of the whole run, evaluations included."""
     samples: CompletionCount = field(default_factory=CompletionCount)
-    """Completions of the student."""
+    """The student's completions."""
     _open: dict[str, _OpenEpisode] = field(default_factory=dict, repr=False)
     """Episodes that have not ended, by stream."""
 
@@ -284,7 +283,7 @@ class RunSummary:
             self._episode(event, self._open[event.stream])
 
     def _tick(self, event: Event) -> None:
-        # What is examined after the end is no play.
+        # Evaluations after the end are not part of the run.
         if self.latest is not None and not self.finished and not isinstance(event.fact, RunResumed):
             self.played += (event.time - self.latest).total_seconds()
         self.position, self.latest = event.position, event.time
@@ -348,14 +347,14 @@ class RunSummary:
 
 
 def staleness(summary: RunSummary, update: PolicyUpdated) -> int | None:
-    """How many updates of the policy lie between the weights that sampled and those that learned; None if nobody can say."""
-    played = summary.iterations.get(update.iteration)
-    sampled = None if played is None else played.policies.get("teacher" if update.policy == "teacher" else "student")
-    lineage: dict[Digest, int] = {}
+    """Updates of the policy between the weights that sampled and those that learned; None if the log does not tell."""
+    iteration = summary.iterations.get(update.iteration)
+    sampled = None if iteration is None else iteration.policies.get("teacher" if update.policy == "teacher" else "student")
+    ages: dict[Digest, int] = {}
     for past in summary.updates:
         if past.policy == update.policy:
-            lineage.setdefault(past.parent, len(lineage))
+            ages.setdefault(past.parent, len(ages))
             if past is update:
                 break
-            lineage.setdefault(past.digest, len(lineage))
-    return None if sampled not in lineage else lineage[update.parent] - lineage[sampled]
+            ages.setdefault(past.digest, len(ages))
+    return None if sampled not in ages else ages[update.parent] - ages[sampled]

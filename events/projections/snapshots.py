@@ -1,8 +1,10 @@
-"""Snapshots: what a projection was at some position, kept in a file, so that folding need not begin at the first event.
+"""Snapshots: the state of a projection at a position, in a file, so that folding need not begin at the first event.
 
-Law: a snapshot is a cache and nothing else. It is used only if it was made by the same projection from this very log (same
-head at its position), and deleting it is always safe. It is JSON, never code. Only projections whose whole state is in their
-fields, as pydantic reads and writes it, can have one: two fields must not share an object.
+Guarantees:
+- A snapshot is used only if the same projection made it from this very log (same head at its position).
+- It is a cache in JSON; deleting it is always safe.
+
+A projection can have one if pydantic reads and writes its whole state, and no two of its fields share an object.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ from events.projections.run_summary import Projection
 P = TypeVar("P", bound=Projection)
 
 REPORT_EVERY = 1000
-"""Events after which a fold says how far it is."""
+"""Events between two reports of progress."""
 
 
 class _SnapshotFile(BaseModel):
-    """A snapshot's file."""
+    """Content of a snapshot's file."""
 
     shape: str
     position: int
@@ -36,15 +38,15 @@ class _SnapshotFile(BaseModel):
 
 
 class Snapshot(Generic[P]):
-    """The file that keeps one projection of one log."""
+    """The snapshot of one projection of one log."""
 
     def __init__(self, path: Path, fresh: Callable[[], P], *, version: int = 1, every: int = 10_000) -> None:
-        """Read nothing yet.
+        """Name the file, without reading it.
 
         Args:
             path: the file.
-            fresh: the projection of an empty log; its class says what the state is.
-            version: of what the projection computes; another one makes old snapshots void.
+            fresh: makes the projection of an empty log.
+            version: of what the projection computes; snapshots of other versions are ignored.
             every: events after which a new snapshot is written.
         """
         self._path = path
@@ -55,11 +57,11 @@ class Snapshot(Generic[P]):
         self._shape = hashlib.sha256(schema.encode()).hexdigest()
 
     def fold(self, log: ReadableLog, say: ProgressCallback = ignore_progress) -> P:
-        """The projection at the end of the log.
+        """Fold the log to its end, from the snapshot on.
 
         Args:
-            log: what is folded.
-            say: told now and then how many events are done, of how many.
+            log: the log.
+            say: called with the events that are done, and how many there are.
         """
         projection, start = self.load(log)
         at, end = Head(start, ""), log.head().position
@@ -73,18 +75,22 @@ class Snapshot(Generic[P]):
         return projection
 
     def load(self, log: ReadableLog) -> tuple[P, int]:
-        """The projection as it was kept, and the position that it is at; a fresh one at 0 if none can be used."""
+        """The projection of the snapshot and its position; a fresh one and 0 if no snapshot can be used."""
         try:
-            kept = _SnapshotFile.model_validate_json(self._path.read_bytes())
-            last = next(log.read(after=kept.position - 1, limit=1), None)
-            if kept.shape == self._shape and last is not None and (last.position, last.head) == (kept.position, kept.head):
-                return self._adapter.validate_json(kept.state), kept.position
+            snapshot = _SnapshotFile.model_validate_json(self._path.read_bytes())
+            last = next(log.read(after=snapshot.position - 1, limit=1), None)
+            if (
+                snapshot.shape == self._shape
+                and last is not None
+                and (last.position, last.head) == (snapshot.position, snapshot.head)
+            ):
+                return self._adapter.validate_json(snapshot.state), snapshot.position
         except (OSError, ValidationError):
             pass
         return self._fresh(), 0
 
     def save(self, projection: P, at: Head) -> None:
-        """Keep the projection, which is at this place of its log."""
+        """Write the projection, which is at position and head `at` of its log; a failure to write is ignored."""
         state = self._adapter.dump_json(projection).decode()
         text = _SnapshotFile(shape=self._shape, position=at.position, head=at.digest, state=state).model_dump_json()
         draft = self._path.with_name(f"{self._path.name}.{os.getpid()}")

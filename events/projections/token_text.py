@@ -1,7 +1,6 @@
-"""The text of each token of a completion, by the tokenizer that lies beside the run's weights.
+"""Text of each token of a completion, by the tokenizer beside the run's weights, for people to look at.
 
-Law: pieces are for people to look at; nothing is ever learned from them. All weights of a run share one tokenizer, so where a
-policy's own were given up, another policy's serves. It downloads nothing, and the text is as hostile as the model.
+All weights of a run share one tokenizer: where a policy's own weights were pruned, another policy's tokenizer is used.
 """
 
 from __future__ import annotations
@@ -15,19 +14,19 @@ from events.facts.values import Digest
 from events.stores import is_url
 
 _MAX_PENDING: Final = 8
-"""Tokens that may share a character at most; more than a character has bytes."""
+"""Tokens that may share a character, at most; a character has fewer bytes."""
 _UNFINISHED: Final = "\N{REPLACEMENT CHARACTER}"
 
 
-def pieces(where: str, policy: Digest, ids: Sequence[int]) -> list[str] | None:
-    """One text a token, together the completion; None where the run has no tokenizer here.
+def token_texts(where: str, policy: Digest, ids: Sequence[int]) -> list[str] | None:
+    """One text a token, which make the completion together; None where the run's tokenizer is not at hand.
 
-    A token that only begins a character has an empty text, and the one that ends it has the character.
+    Where a character spans several tokens, the last of them has it and the others have an empty text.
 
     Args:
-        where: what a command line calls the run.
-        policy: who sampled the tokens.
-        ids: the tokens.
+        where: what the command line calls the run.
+        policy: weights that sampled the tokens.
+        ids: token ids.
     """
     file = _tokenizer(where, policy)
     if file is None:
@@ -38,7 +37,7 @@ def pieces(where: str, policy: Digest, ids: Sequence[int]) -> list[str] | None:
 
 @lru_cache(maxsize=1)
 def _decoder(file: Path, _: int) -> Callable[[list[int]], str] | None:
-    """Makes text of tokens; None where the file is damaged. A real model's tokenizer takes half a second to load."""
+    """Decodes token ids; None where the file is damaged. Cached, because a real tokenizer takes half a second to load."""
     from tokenizers import Tokenizer
 
     try:
@@ -53,19 +52,19 @@ def _tokenizer(where: str, policy: Digest) -> Path | None:
         return None
     path = Path(where)
     weights = (path if path.is_dir() else path.parent) / "weights"
-    found = {file.parent.name: file for file in sorted(weights.glob("*/tokenizer.json"))}
-    return found.get(policy) or next(iter(found.values()), None)
+    files = {file.parent.name: file for file in sorted(weights.glob("*/tokenizer.json"))}
+    return files.get(policy) or next(iter(files.values()), None)
 
 
 def _split(decode: Callable[[list[int]], str], ids: list[int]) -> list[str]:
-    """Each token's text after the one before it, since a decoder may treat the first of a text differently."""
+    """Each token's text, decoded after the token before it, because decoders treat the first token of a text differently."""
     texts: list[str] = []
     before = done = 0
     for end in range(1, len(ids) + 1):
-        known, text = decode(ids[before:done]), decode(ids[before:end])
+        prefix, text = decode(ids[before:done]), decode(ids[before:end])
         if text.endswith(_UNFINISHED) and end < len(ids) and end - done < _MAX_PENDING:
             texts.append("")
             continue
-        texts.append(text[len(known) :])
+        texts.append(text[len(prefix) :])
         before, done = done, end
     return texts

@@ -1,81 +1,83 @@
-"""Why a goalpost was or was not solved so far, in one or two plain sentences.
-
-Law: a pure function of what the index says; it names figures and guesses nothing.
-"""
+"""Says in one or two sentences why a goalpost was or was not solved so far, from figures of the index alone."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Final
 
-from events.facts.streams import is_evaluation
+from events.facts.values import Seat
 from events.index.rows import AppearanceEntry, GapEntry, GoalpostEntry
-from events.reports.run_overview import plural
+from events.text.phrases import SEAT_NOUNS, count_text, counted
 
-REASONS = 3
-"""Reasons of rejections that are named, the most frequent."""
-_NAMES = {"easy": "lemma", "hard": "lift"}
+REASONS: Final = 3
+"""Reasons of rejection that are named, the most frequent."""
+_SEATS: Final[tuple[Seat, ...]] = ("easy", "hard")
 
 
-def why(goalpost: GoalpostEntry, gaps: Sequence[GapEntry], proposals: Iterable[AppearanceEntry]) -> str:
-    """The sentences.
+def explain_goalpost(goalpost: GoalpostEntry, gaps: Sequence[GapEntry], proposals: Iterable[AppearanceEntry]) -> str:
+    """The explanation.
 
     Args:
-        goalpost: which.
+        goalpost: the goalpost.
         gaps: every measure of it, in order.
         proposals: what the teacher proposed in all of its episodes.
     """
     if not gaps:
-        return "Not tried yet: nothing has measured it, neither an episode nor an examination."
+        return "Not tried yet: nothing has measured it, neither an episode nor an evaluation."
     first = next((gap for gap in gaps if gap.successes), None)
-    until = first.position if first else None
-    made = [one for one in proposals if until is None or one.position < until]
-    return f"{_unsolved(gaps) if first is None else _solved(gaps, first)} {_taught(goalpost, made, solved=first is not None)}"
+    earlier = [proposal for proposal in proposals if first is None or proposal.position < first.position]
+    result = _unsolved(gaps) if first is None else _solved(gaps, first)
+    return f"{result} {_proposed(goalpost, earlier, solved=first is not None)}"
+
+
+def statement_doubt(attempts: int | None, agreeing: int) -> str:
+    """Why a statement may not describe its program; empty where failed attempts do not agree on other outputs."""
+    if not agreeing:
+        return ""
+    return f"{agreeing} of {attempts} attempts agree with each other, not with the program: the statement may not describe it"
 
 
 def _solved(gaps: Sequence[GapEntry], first: GapEntry) -> str:
-    place, last = gaps.index(first), gaps[-1]
-    start = f"Solved: first passed {_where(first)}, by {_of(first)} (measure {place + 1} of {len(gaps)})"
+    last = gaps[-1]
+    start = f"Solved: first passed {_when(first)}, by {_ratio(first)} (measure {gaps.index(first) + 1} of {len(gaps)})"
     if last is first:
         return f"{start}."
     if not last.successes:
-        return f"{start}; but by none of {last.attempts} at the last measure, {_where(last)}."
-    return f"{start}; by {_of(last)} at the last, {_where(last)}."
+        return f"{start}; but by none of {last.attempts} at the last measure, {_when(last)}."
+    return f"{start}; by {_ratio(last)} at the last, {_when(last)}."
 
 
 def _unsolved(gaps: Sequence[GapEntry]) -> str:
     answers = sum(gap.attempts for gap in gaps)
     shares = [gap.best_share for gap in gaps if gap.best_share is not None]
-    best = f"; the nearest passed {max(shares):.0%} of its tests" if shares else ""
-    return f"Never passed: {plural(len(gaps), 'measure')}, {answers} answers, none right{best}."
+    best = f"; the best passed {max(shares):.0%} of its tests" if shares else ""
+    return f"Never passed: {counted(len(gaps), 'measure')}, {answers} answers, none right{best}."
 
 
-def _where(gap: GapEntry) -> str:
-    if is_evaluation(gap.stream):
-        return f"in the examination after iteration {gap.iteration}" if gap.iteration else "before anything was learned"
+def _when(gap: GapEntry) -> str:
+    if gap.best_share is None:
+        return f"in the evaluation after iteration {gap.iteration}" if gap.iteration else "before anything was learned"
     return f"in iteration {gap.iteration}"
 
 
-def _of(gap: GapEntry) -> str:
+def _ratio(gap: GapEntry) -> str:
     return f"{gap.successes} of {gap.attempts} answers"
 
 
-def _taught(goalpost: GoalpostEntry, made: Sequence[AppearanceEntry], *, solved: bool) -> str:
-    then = "By then" if solved else "So far"
+def _proposed(goalpost: GoalpostEntry, proposals: Sequence[AppearanceEntry], *, solved: bool) -> str:
+    when = "By then" if solved else "So far"
     if not goalpost.episodes:
         return "No episode was about it, so nothing was learned for it directly."
-    if not made:
-        return f"{then} the teacher had proposed nothing for it."
+    if not proposals:
+        return f"{when} the teacher had proposed nothing for it."
     counts = []
-    for seat, name in _NAMES.items():
-        of = [one for one in made if one.seat == seat]
-        if of:
-            kept = sum(one.accepted is True for one in of)
-            counts.append(f"{kept or 'none'} of {plural(len(of), f'proposed {name}')}")
-    kept = sum(one.accepted is True for one in made)
-    said = f"{then} {' and '.join(counts)} {'was' if kept <= 1 else 'were'} accepted"
-    reasons = Counter(one.reason for one in made if one.reason).most_common(REASONS)
-    listed = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in reasons)
-    refused = f" (rejected: {listed})" if listed else ""
-    nothing = "; nothing could be learned for it directly" if not kept else ""
-    return f"{said}{refused}{nothing}."
+    for seat in _SEATS:
+        accepted = [proposal.accepted is True for proposal in proposals if proposal.seat == seat]
+        if accepted:
+            counts.append(f"{sum(accepted) or 'none'} of {counted(len(accepted), f'proposed {SEAT_NOUNS[seat]}')}")
+    total = sum(proposal.accepted is True for proposal in proposals)
+    reasons = Counter(proposal.reason for proposal in proposals if proposal.reason).most_common(REASONS)
+    rejected = f" (rejected: {count_text({str(reason): count for reason, count in reasons})})" if reasons else ""
+    nothing = "" if total else "; nothing could be learned for it directly"
+    return f"{when} {' and '.join(counts)} {'was' if total <= 1 else 'were'} accepted{rejected}{nothing}."

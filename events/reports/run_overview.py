@@ -97,25 +97,25 @@ def overview(summary: RunSummary, name: str = "", *, whole: bool = False) -> Ren
 
 
 def solved_goalposts(summary: RunSummary) -> set[QuestionId]:
-    """The goalposts of which an answer passed, in an episode or in an examination."""
-    examined = {question for found in summary.evaluations for question, count in found.successes.items() if count}
-    return {question for question, figures in summary.goalposts.items() if figures.best_share >= 1 or question in examined}
+    """The goalposts of which an answer passed, in an episode or in an evaluation."""
+    evaluated = {question for found in summary.evaluations for question, count in found.successes.items() if count}
+    return {question for question, figures in summary.goalposts.items() if figures.best_share >= 1 or question in evaluated}
 
 
 def nearest_goalposts(summary: RunSummary) -> list[QuestionId]:
-    """The goalposts, those first that were answered best: in the last examination, then in the last episode, then ever."""
-    passed, examined = solved_goalposts(summary), _examined(summary)
+    """The goalposts, those first that were answered best: in the last evaluation, then in the last episode, then ever."""
+    passed, evaluated = solved_goalposts(summary), _evaluated(summary)
 
     def far(question: QuestionId) -> tuple[float, float, bool, float]:
-        figures, (right, of) = summary.goalposts[question], examined.get(question, (0, 1))
+        figures, (right, of) = summary.goalposts[question], evaluated.get(question, (0, 1))
         gap = 1.0 if figures.last_gap is None else figures.last_gap
         return (-right / of, gap, question not in passed, -figures.best_share)
 
     return sorted(summary.goalposts, key=far)
 
 
-def _examined(summary: RunSummary) -> dict[QuestionId, tuple[int, int]]:
-    """How many answers passed in the last examination of each question, of how many."""
+def _evaluated(summary: RunSummary) -> dict[QuestionId, tuple[int, int]]:
+    """How many answers passed in the last evaluation of each question, of how many."""
     return {question: (count, found.attempts) for found in summary.evaluations for question, count in found.successes.items()}
 
 
@@ -268,14 +268,14 @@ def _reward(update: PolicyUpdated) -> float:
 
 
 def _evaluations(summary: RunSummary, whole: bool) -> Table:
-    """Every examination, or the first and the last on each set."""
+    """Every evaluation, or the first and the last on each set."""
     of: dict[str, list[EvaluationFinished]] = {}
     for found in summary.evaluations:
         of.setdefault(found.name, []).append(found)
     ends = [found for sets in of.values() for found in (sets if len(sets) < 2 else [sets[0], sets[-1]])]
     shown = summary.evaluations if whole else ends
     columns = ("set", "after", "policy", "questions", "solved", "pass@k")
-    table = _table("Examinations", *columns, shown=len(shown), of=len(summary.evaluations))
+    table = _table("Evaluations", *columns, shown=len(shown), of=len(summary.evaluations))
     for found in shown:
         right = sum(count > 0 for count in found.successes.values())
         shares = ", ".join(f"@{k} {share:.3f}" for k, share in sorted(found.pass_at.items()))
@@ -285,13 +285,13 @@ def _evaluations(summary: RunSummary, whole: bool) -> Table:
 
 
 def _goalposts(summary: RunSummary, whole: bool) -> Table:
-    order, passed, examined = nearest_goalposts(summary), solved_goalposts(summary), _examined(summary)
+    order, passed, evaluated = nearest_goalposts(summary), solved_goalposts(summary), _evaluated(summary)
     shown = order if whole else order[:ROWS]
-    columns = ("goalpost", "source", "solved", "examined", "episodes", "first gap", "last gap", "nearest")
+    columns = ("goalpost", "source", "solved", "evaluated", "episodes", "first gap", "last gap", "nearest")
     table = _table("Goalposts, the nearest first", *columns, shown=len(shown), of=len(order))
     for question in shown:
         figures = summary.goalposts[question]
-        right = "{}/{}".format(*examined[question]) if question in examined else "–"
+        right = "{}/{}".format(*evaluated[question]) if question in evaluated else "–"
         nearest_share = share(figures.best_share if figures.measured else None)
         gaps = number(figures.first_gap), number(figures.last_gap), nearest_share
         claims = "yes" if question in passed else "no", right, str(figures.measured)

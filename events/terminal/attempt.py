@@ -1,8 +1,4 @@
-"""One attempt in the terminal: prompt, completion, program, tests, verdict, tokens, reward, and who learned from it.
-
-Law: drawn from `events.projections.answer_detail`. Every attempt is named `STREAM:VERSION/INDEX`, so that nobody has to guess
-which answers a number counts among.
-"""
+"""Draws one completion in the terminal: prompt, program, tests, verdict, tokens, reward, and who learned from it."""
 
 from __future__ import annotations
 
@@ -18,174 +14,182 @@ from events.facts.digests import SHORT
 from events.facts.errors import BadInput
 from events.facts.values import QuestionId
 from events.index.reader import Index
-from events.projections.answer_detail import CompletionDetail
+from events.projections.completion_detail import CompletionDetail
 from events.pure.test_outcomes import judged_tests
 from events.terminal.drawing import diff_text, heading, indented, next_commands, plain_text, program_text, table
-from events.terminal.question import test_case_cells
+from events.terminal.question import case_cells
+from events.text.phrases import words
 from events.text.safe_text import clean, one_line
 
 SURE = 0.9
-"""Tokens that were likelier are shown without their probability."""
+"""Tokens at least as probable are shown without their probability."""
 LINES = 30
-"""Lines that a comparison with the reference program may have to be shown."""
+"""A comparison with the reference program that has more lines is not shown."""
 
 
-def attempt_json(story: CompletionDetail) -> dict[str, Any]:
-    """The attempt for programs."""
-    told: dict[str, Any] = TypeAdapter(CompletionDetail).dump_python(story, mode="json")
-    return {"name": story.name, **told, "positions": story.positions._asdict()}
+def attempt_json(detail: CompletionDetail) -> dict[str, Any]:
+    """The completion as plain data."""
+    fields: dict[str, Any] = TypeAdapter(CompletionDetail).dump_python(detail, mode="json")
+    return {"name": detail.name, **fields, "positions": detail.positions._asdict()}
 
 
 def parse_answers_name(name: str) -> tuple[str, int]:
-    """Stream and version of what a command line calls answers.
+    """Stream and version of answers that a command line names.
 
     Raises:
         BadInput: it is not of the form STREAM:VERSION.
     """
     stream, _, version = name.rpartition(":")
     if not stream or not version.isdecimal() or len(version) > 15:
-        raise BadInput(f"{one_line(name, 60)!r} names no answers; write STREAM:VERSION, as traces of a question show it")
+        raise BadInput(f"{one_line(name, 60)!r} names no answers; write STREAM:VERSION, as traces of a question show it.")
     return stream, int(version)
 
 
 def latest_answers(index: Index, question: QuestionId) -> tuple[str, int, str]:
-    """Stream and version of the latest answers to a question, and which they are in words.
+    """Stream and version of the latest answers to a question, and a phrase that says which they are.
 
     Raises:
         BadInput: nobody has answered it.
     """
-    found = index.answers(question=question, limit=2)
-    if not found:
-        raise BadInput(f"nobody has answered question {clean(question)}; what the teacher wrote is named by --answers")
-    words = "the only answers to this question" if len(found) == 1 else "the latest answers to it; --answers names others"
-    return found[0].stream, found[0].version, words
+    answers = index.answers(question=question, limit=2)
+    if not answers:
+        raise BadInput(f"Question {clean(question)} has no answers; name what the teacher wrote by --answers.")
+    which = "the only answers to this question" if len(answers) == 1 else "the latest answers to it; --answers names others"
+    return answers[0].stream, answers[0].version, which
 
 
-def draw_attempt(story: CompletionDetail, where: str, among: str = "") -> RenderableType:
-    """The attempt, from what it is to the next commands."""
-    parts: list[RenderableType] = [_title(story, among), *_facts(story)]
-    parts += ["", heading("Prompt"), indented(plain_text(story.prompt.rstrip("\n")))]
-    parts += ["", heading("Completion"), indented(_completion(story))]
-    if story.program is not None and not _bare(story):
-        parts += ["", heading("The program in it"), indented(program_text(story.program))]
-    parts += _compared(story)
-    if story.answer is not None:
-        parts += ["", heading("The answer in it"), indented(plain_text(story.answer))]
-    if story.question is not None and story.role == "student":
-        parts += ["", heading("Tests"), indented(_tests(story))]
-    parts += ["", heading(_measure(story)), indented(_tokens(story))]
-    return Group(*parts, "", next_commands(where, _deeper(story)))
+def draw_attempt(detail: CompletionDetail, where: str, among: str = "") -> RenderableType:
+    """The completion, from its name to the next commands.
+
+    Args:
+        detail: the completion.
+        where: what the command line calls the run.
+        among: which answers its index counts among, as a phrase.
+    """
+    parts: list[RenderableType] = [_title(detail, among), *_facts(detail)]
+    parts += ["", heading("Prompt"), indented(plain_text(detail.prompt.rstrip("\n")))]
+    parts += ["", heading("Completion"), indented(_completion(detail))]
+    if detail.program is not None and not _bare(detail):
+        parts += ["", heading("The program in it"), indented(program_text(detail.program))]
+    parts += _compared(detail)
+    if detail.answer is not None:
+        parts += ["", heading("The answer in it"), indented(plain_text(detail.answer))]
+    if detail.question is not None and detail.role == "student":
+        parts += ["", heading("Tests"), indented(_tests(detail))]
+    parts += ["", heading(_measure(detail)), indented(_tokens(detail))]
+    return Group(*parts, "", next_commands(where, _next(detail)))
 
 
-def _title(story: CompletionDetail, among: str) -> Text:
-    kind = "proposal" if story.role == "teacher" else "attempt"
-    counted = f", which has 0 to {story.count - 1}" if story.count > 1 else ""
-    title = Text.assemble((f"{kind} {story.index}", "bold"), f" of {one_line(story.stream)}:{story.version}{counted}")
+def _title(detail: CompletionDetail, among: str) -> Text:
+    kind = "proposal" if detail.role == "teacher" else "attempt"
+    counted = f", which has 0 to {detail.count - 1}" if detail.count > 1 else ""
+    title = Text.assemble((f"{kind} {detail.index}", "bold"), f" of {one_line(detail.stream)}:{detail.version}{counted}")
     return title.append(f" ({among})" if among else "", "dim")
 
 
-def _facts(story: CompletionDetail) -> Iterator[Text]:
-    when = "in an examination" if story.iteration is None else f"in iteration {story.iteration}"
-    asked = clean(story.asked)[:SHORT]
-    if story.role == "teacher":
-        what = f"The teacher's {story.task} seat varies question {asked} {when}"
+def _facts(detail: CompletionDetail) -> Iterator[Text]:
+    when = "in an evaluation" if detail.iteration is None else f"in iteration {detail.iteration}"
+    asked = clean(detail.asked)[:SHORT]
+    if detail.role == "teacher":
+        what = f"The teacher's {detail.task} seat varies question {asked} {when}"
     else:
-        what = f"Question {asked} as {story.task}, for {story.purpose.replace('_', ' ')}, {when}"
-    sampling = story.sampling
-    yield Text(f"{what}. Sampled by {clean(story.policy)[:SHORT]} at temperature {sampling.temperature:g}, seed {story.seed}.")
-    yield _verdict(story)
-    yield Text(_worth(story))
+        what = f"Question {asked} as {detail.task}, for {words(detail.purpose)}, {when}"
+    sampling = detail.sampling
+    yield Text(
+        f"{what}. Sampled by {clean(detail.policy)[:SHORT]} at temperature {sampling.temperature:g}, seed {detail.seed}."
+    )
+    yield _verdict(detail)
+    yield Text(_learning(detail))
 
 
-def _verdict(story: CompletionDetail) -> Text:
-    if story.proposal is not None:
-        told = story.proposal
-        became = "accepted" if told.accepted else (told.rejected or "not judged yet").replace("_", " ")
-        detail = f": {one_line(told.detail, 200)}" if told.detail else ""
-        return Text.assemble("It became ", (became, "bold green" if told.accepted else "bold"), detail, ".")
-    if story.verdict is None:
+def _verdict(detail: CompletionDetail) -> Text:
+    if detail.proposal is not None:
+        proposal = detail.proposal
+        result = "accepted" if proposal.accepted else words(proposal.rejected or "not judged yet")
+        why = f": {one_line(proposal.detail, 200)}" if proposal.detail else ""
+        return Text.assemble("It became ", (result, "bold green" if proposal.accepted else "bold"), why, ".")
+    if detail.verdict is None:
         return Text("Not verified yet.")
-    found = story.verdict
-    name = found.outcome.replace("_", " ")
-    line = Text.assemble("Verdict: ", (name, "bold green" if found.outcome == "passed" else "bold red"))
-    line.append(f", {found.passed} of {found.total} tests passed" if found.total else "")
-    line.append(f"; {one_line(found.detail, 200)}" if found.detail else "")
-    if story.malformed and found.outcome == "malformed" and story.malformed != found.detail:
-        line.append(f"; {story.malformed}")
-    used = [f"{story.used[name]:.3g} {unit}" for name, unit in (("seconds", "s"), ("peak_mb", "MB")) if name in story.used]
+    verdict = detail.verdict
+    line = Text.assemble("Verdict: ", (words(verdict.outcome), "bold green" if verdict.outcome == "passed" else "bold red"))
+    line.append(f", {verdict.passed} of {verdict.total} tests passed" if verdict.total else "")
+    line.append(f"; {one_line(verdict.detail, 200)}" if verdict.detail else "")
+    if detail.malformed and verdict.outcome == "malformed" and detail.malformed != verdict.detail:
+        line.append(f"; {detail.malformed}")
+    used = [f"{detail.used[name]:.3g} {unit}" for name, unit in (("seconds", "s"), ("peak_mb", "MB")) if name in detail.used]
     line.append(f". It took {' and '.join(used)}" if used else "")
-    if story.provenance is not None:
-        line.append(f", under {story.provenance.rules} rules in image {one_line(story.provenance.image, 19)}", "dim")
+    if detail.provenance is not None:
+        line.append(f", under {detail.provenance.rules} rules in image {one_line(detail.provenance.image, 19)}", "dim")
     return line.append(".")
 
 
-def _worth(story: CompletionDetail) -> str:
-    if story.reward is None:
+def _learning(detail: CompletionDetail) -> str:
+    if detail.reward is None:
         return "No reward: nothing is learned from it."
-    advantage = "not known before its iteration ends" if story.advantage is None else f"{story.advantage:+.3f}"
-    learned = ", ".join(clean(digest)[:SHORT] for digest in story.learned_by)
-    told = f"learned by {learned}" if learned else "not learned from yet"
-    return f"Reward {story.reward:g}, advantage {advantage}, {story.phase} phase; {told}."
+    advantage = "not known before its iteration ends" if detail.advantage is None else f"{detail.advantage:+.3f}"
+    learned = ", ".join(clean(digest)[:SHORT] for digest in detail.learned_by)
+    consumed = f"learned by {learned}" if learned else "not learned from yet"
+    return f"Reward {detail.reward:g}, advantage {advantage}, {detail.phase} phase; {consumed}."
 
 
-def _bare(story: CompletionDetail) -> bool:
+def _bare(detail: CompletionDetail) -> bool:
     """Whether the completion is its program and a fence, and nothing else."""
-    text = story.completion.replace("\r\n", "\n").strip()
-    return story.program is not None and text == f"```python\n{story.program}\n```"
+    text = detail.completion.replace("\r\n", "\n").strip()
+    return detail.program is not None and text == f"```python\n{detail.program}\n```"
 
 
-def _completion(story: CompletionDetail) -> Text:
-    if not _bare(story):
-        return plain_text(story.completion.rstrip("\n"))
-    return Text("```python\n").append_text(program_text(story.program or "")).append("\n```")
+def _completion(detail: CompletionDetail) -> Text:
+    if not _bare(detail):
+        return plain_text(detail.completion.rstrip("\n"))
+    return Text("```python\n").append_text(program_text(detail.program or "")).append("\n```")
 
 
-def _compared(story: CompletionDetail) -> list[RenderableType]:
+def _compared(detail: CompletionDetail) -> list[RenderableType]:
     """How a wrong program differs from the reference, where that is short."""
-    reference = story.reference
-    changed = None if reference is None else diff_text(reference, story.program or "", most=LINES)
+    reference = detail.reference
+    changed = None if reference is None else diff_text(reference, detail.program or "", most=LINES)
     return [] if changed is None else ["", heading("Compared with the reference program (-)"), indented(changed)]
 
 
-def _tests(story: CompletionDetail) -> RenderableType:
-    assert story.question is not None
-    per_test = story.provenance is not None and story.provenance.per_test
+def _tests(detail: CompletionDetail) -> RenderableType:
+    assert detail.question is not None
+    per_test = detail.provenance is not None and detail.provenance.per_test
     rows = table("#", "shown", "input", "expected output", "result", right=("#",))
-    public = len(story.question.public)
-    for one in judged_tests(story.question.pairs, public, story.verdict, per_test=per_test, only=story.pair):
-        given, wanted = test_case_cells(story.question.pairs[one.pair])
-        rows.add_row(str(one.pair), "public" if one.public else "private", given, wanted, one.result.replace("_", " "))
+    public = len(detail.question.public)
+    for test in judged_tests(detail.question.pairs, public, detail.verdict, per_test=per_test, only=detail.pair):
+        cells = case_cells(detail.question.pairs[test.pair])
+        rows.add_row(str(test.pair), "public" if test.public else "private", *cells, words(test.result))
     return rows
 
 
-def _measure(story: CompletionDetail) -> str:
-    count = len(story.ids)
-    mean = f", mean logprob {sum(story.logprobs) / count:.3f}" if count else ""
+def _measure(detail: CompletionDetail) -> str:
+    count = len(detail.ids)
+    mean = f", mean logprob {sum(detail.logprobs) / count:.3f}" if count else ""
     return f"Tokens: {count}{mean}; ‹p› follows a token that was less likely than {SURE:g}"
 
 
-def _tokens(story: CompletionDetail) -> Text:
+def _tokens(detail: CompletionDetail) -> Text:
     """The completion with the probability behind each token that was a choice; ids where there is no tokenizer."""
-    draw_attempt = Text()
-    for place, (token, logprob) in enumerate(zip(story.ids, story.logprobs, strict=True)):
-        said = clean(story.pieces[place]) if story.pieces is not None else f"{token} "
+    text = Text()
+    for number, (token, logprob) in enumerate(zip(detail.ids, detail.logprobs, strict=True)):
+        piece = clean(detail.pieces[number]) if detail.pieces is not None else f"{token} "
         likely = math.exp(min(0.0, logprob)) if not math.isnan(logprob) else 0.0
         if likely >= SURE:
-            draw_attempt.append(said)
+            text.append(piece)
             continue
         style = "bold red" if likely < 0.1 else "yellow"
-        body = said.rstrip("\n ")
-        draw_attempt.append(body, style)
-        draw_attempt.append(f"‹{likely:.2g}›", f"dim {style}")
-        draw_attempt.append(said[len(body) :])
-    draw_attempt.rstrip()
-    return draw_attempt
+        body = piece.rstrip("\n ")
+        text.append(body, style)
+        text.append(f"‹{likely:.2g}›", f"dim {style}")
+        text.append(piece[len(body) :])
+    text.rstrip()
+    return text
 
 
-def _deeper(story: CompletionDetail) -> list[tuple[str, str, str]]:
-    at = f"--answers {one_line(story.stream)}:{story.version}"
-    commands = [("this attempt again", "events.trace", f"{at} --attempt {story.index}")]
-    if story.count > 1:
-        commands.append(("the next one", "events.trace", f"{at} --attempt {(story.index + 1) % story.count}"))
-    commands.append(("its question", "events.trace", clean(story.asked)[:SHORT]))
-    return [*commands, ("tokens as numbers", "events.trace", f"{at} --attempt {story.index} --json")]
+def _next(detail: CompletionDetail) -> list[tuple[str, str, str]]:
+    at = f"--answers {one_line(detail.stream)}:{detail.version}"
+    commands = [("this attempt again", "events.trace", f"{at} --attempt {detail.index}")]
+    if detail.count > 1:
+        commands.append(("the next one", "events.trace", f"{at} --attempt {(detail.index + 1) % detail.count}"))
+    commands.append(("its question", "events.trace", clean(detail.asked)[:SHORT]))
+    return [*commands, ("tokens as numbers", "events.trace", f"{at} --attempt {detail.index} --json")]

@@ -1,7 +1,8 @@
-"""How texts, programs and their differences are drawn in a terminal, and in a pipe.
+"""Draws texts, programs and their differences as rich renderables, and prints them.
 
-Law: a text of others becomes a rich `Text` here, clean and never read as markup. Into a pipe go no colours, 160 columns, and no
-spaces at the ends of lines, so that equal logs give equal text.
+Guarantees:
+- Untrusted text becomes a clean `Text`, never markup.
+- A pipe gets no colours, 160 columns and no trailing spaces, so that equal logs give equal text.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from events.text.safe_text import clean, one_line
 from events.text.secrets import mask
 
 WIDTH = 160
-"""Columns where no window says how many there are."""
+"""Columns of output that goes into a pipe."""
 LONGEST = 16_000
-"""Characters of a program that are coloured."""
+"""A program with more characters is not coloured."""
 SHORT_DIFF = 12
-"""Lines that a difference may have to be shown unasked."""
+"""A difference with more lines is shown only on request."""
 _STYLES = {"-": ("red", "bold reverse red"), "+": ("green", "bold reverse green"), " ": ("dim", "dim")}
 
 
 def print_drawn(thing: RenderableType) -> None:
-    """Print it."""
+    """Print it to stdout."""
     console = RaisingConsole(highlight=False)
     if console.is_terminal:
         console.print(thing, crop=False)
@@ -45,24 +46,24 @@ def print_drawn(thing: RenderableType) -> None:
 
 
 def plain_text(text: str, limit: int | None = None) -> Text:
-    """A text of others, on one line if it is cut."""
+    """Untrusted text, cut to one line of `limit` characters if that is given."""
     return Text(clean(text) if limit is None else one_line(text, limit))
 
 
 def program_text(source: str) -> Text:
-    """A program, coloured."""
+    """A program with its syntax coloured."""
     text = clean(source).rstrip("\n")
     if len(text) > LONGEST:
         return Text(text)
-    found = Syntax("", "python", theme="ansi_dark", background_color="default").highlight(text)
-    found.rstrip()
-    return found
+    coloured = Syntax("", "python", theme="ansi_dark", background_color="default").highlight(text)
+    coloured.rstrip()
+    return coloured
 
 
 def diff_text(old: str, new: str, *, most: int | None = SHORT_DIFF) -> Text | None:
-    """What changed between two texts: lines that went and came, and how many stayed between them.
+    """Removed and added lines, with the number of equal lines between them.
 
-    None where they are equal, or where more than `most` lines would be shown.
+    None where the texts are equal, or where more than `most` lines would be shown.
     """
     parts = list(_folded(diff_lines(old, new)))
     if all(isinstance(part, int) for part in parts) or (most is not None and len(parts) > most):
@@ -78,15 +79,15 @@ def diff_text(old: str, new: str, *, most: int | None = SHORT_DIFF) -> Text | No
 
 
 def _folded(lines: Iterable[DiffLine]) -> Iterable[DiffLine | int]:
-    """Changed lines, and the number of equal ones between them; a single one is itself."""
-    waiting: list[DiffLine] = []
+    """Changed lines, and the number of equal lines between them; a single equal line stays."""
+    equal: list[DiffLine] = []
     for line in [*lines, None]:
         if line is not None and line.mark == " ":
-            waiting.append(line)
+            equal.append(line)
             continue
-        if waiting:
-            yield waiting[0] if len(waiting) == 1 else len(waiting)
-            waiting = []
+        if equal:
+            yield equal[0] if len(equal) == 1 else len(equal)
+            equal = []
         if line is not None:
             yield line
 
@@ -100,25 +101,30 @@ def _line(line: DiffLine) -> Text:
 
 
 def indented(thing: RenderableType, by: int = 2) -> Padding:
-    """The thing, further to the right."""
+    """The renderable, `by` columns further to the right."""
     return Padding.indent(thing, by)
 
 
 def heading(text: str) -> Text:
-    """The title of a part."""
+    """A title."""
     return Text(text, "bold")
 
 
 def table(*columns: str, right: Sequence[str] = ()) -> Table:
-    """A table without lines; these columns are numbers."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
+    """A table without rules; columns named in `right` are aligned to the right and never broken."""
+    rows = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", no_wrap=column in right)
-    return made
+        rows.add_column(column, justify="right" if column in right else "left", no_wrap=column in right)
+    return rows
 
 
 def next_commands(where: str, commands: Sequence[tuple[str, str, str]]) -> Text:
-    """What to type next: what it is for, the module, and what follows the run. Lines that are to be copied are never broken."""
+    """Commands to type next; their lines are never broken, so that they can be copied.
+
+    Args:
+        where: what the command line calls the run.
+        commands: what each is for, the module, and the arguments behind the run.
+    """
     run, wide = shlex.quote(mask(clean(where))), max((len(what) for what, _, _ in commands), default=0)
     lines = [
         Text.assemble((what.ljust(wide + 2), "dim"), f"{typed_command(module)} {run} {arguments}".rstrip())

@@ -1,8 +1,4 @@
-"""A run, a goalpost or a question while it changes.
-
-Law: nothing is missed and nothing is told twice, because it follows positions of the log. In a window the overview is drawn
-anew; into a pipe go lines, each as soon as it is known. It ends with the run, or with Ctrl-C.
-"""
+"""Follows a run, a goalpost or a question until the run ends: redraws a window, or prints a line a change into a pipe."""
 
 from __future__ import annotations
 
@@ -20,14 +16,12 @@ from rich.text import Text
 from events.cli.output import print_json
 from events.facts.digests import SHORT
 from events.facts.follow import follow
-from events.facts.log import Event, ReadableLog, first_event
+from events.facts.log import Event, ReadableLog
+from events.facts.questions import readable_question
 from events.facts.streams import RUN
 from events.facts.types import (
     AttemptsMade,
     AttemptsVerified,
-    EpisodeFailed,
-    EpisodeFinished,
-    EpisodeStarted,
     EvaluationFinished,
     IterationFinished,
     PolicyUpdated,
@@ -35,73 +29,66 @@ from events.facts.types import (
     RunResumed,
 )
 from events.facts.values import QuestionId
+from events.index.location import open_index
+from events.index.rows import AttemptsEntry
 from events.process.console import RaisingConsole
-from events.projections.goalpost_history import episode_history
+from events.projections.goalpost_history import episode_detail, episode_histories
 from events.projections.run_summary import RunSummary
-from events.reports.run_overview import count_text, number, overview_json
+from events.reports.run_overview import overview_json
 from events.terminal import run as runs
 from events.terminal.drawing import print_drawn
-from events.terminal.goalpost import episode_branch, read_question
+from events.terminal.goalpost import episode_branch, policy_updates
+from events.text.phrases import count_text, number, words
 from events.text.safe_text import clean, one_line
 
 REFRESH_S = 1.0
-"""How often a window is drawn anew at most."""
+"""Seconds between two redraws of a window, at least."""
 
 
 def follow_run(log: ReadableLog, where: str, *, whole: bool = False, as_json: bool = False) -> None:
-    """The overview, again and again."""
+    """Show the overview, and show it anew while the run is played."""
     summary = runs.load_summary(log, where)
     console = RaisingConsole(highlight=False)
     if console.is_terminal and not as_json:
-        _window(log, where, summary, console, whole=whole)
+        _redraw(log, where, summary, console, whole=whole)
         return
-    _first(summary, where, whole=whole, as_json=as_json)
+    _print(overview_json(summary), runs.draw_run(summary, where, whole=whole), as_json=as_json)
     for event in follow(log, after=summary.position, stop=lambda: summary.finished):
         summary.apply(event)
-        line = _line(event, summary)
-        if line is not None and as_json:
-            _json(overview_json(summary))
-        elif line is not None:
-            print_drawn(line)
+        line = _progress_line(event, summary)
+        if line is not None:
+            _print(overview_json(summary), line, as_json=as_json)
 
 
-def _first(summary: RunSummary, where: str, *, whole: bool, as_json: bool) -> None:
-    if as_json:
-        _json(overview_json(summary))
-    else:
-        print_drawn(runs.draw_run(summary, where, whole=whole))
+def _redraw(log: ReadableLog, where: str, summary: RunSummary, console: RaisingConsole, *, whole: bool) -> None:
+    position, time = summary.position, monotonic()
 
-
-def _window(log: ReadableLog, where: str, summary: RunSummary, console: RaisingConsole, *, whole: bool) -> None:
-    drawn = summary.position, monotonic()
-
-    def look() -> bool:
-        """Draw anew what has moved; whether that is the end."""
-        nonlocal drawn
-        if summary.position > drawn[0] and (monotonic() - drawn[1] >= REFRESH_S or summary.finished):
+    def redraw_if_due() -> bool:
+        nonlocal position, time
+        if summary.position > position and (monotonic() - time >= REFRESH_S or summary.finished):
             live.update(runs.draw_run(summary, where, whole=whole), refresh=True)
-            drawn = summary.position, monotonic()
+            position, time = summary.position, monotonic()
         return summary.finished
 
     with Live(runs.draw_run(summary, where, whole=whole), console=console, auto_refresh=False) as live:
-        for event in follow(log, after=summary.position, stop=look):
+        for event in follow(log, after=summary.position, stop=redraw_if_due):
             summary.apply(event)
-        look()
+        redraw_if_due()
 
 
-def _line(event: Event, summary: RunSummary) -> Text | None:
-    """What the event completes, in a line; None where it completes nothing that the overview shows."""
+def _progress_line(event: Event, summary: RunSummary) -> Text | None:
+    """What the event completes; None where it completes nothing that the overview shows."""
     match event.fact:
-        case IterationFinished(iteration=number_):
-            figures = summary.iterations[number_]
+        case IterationFinished(iteration=iteration):
+            figures = summary.iterations[iteration]
             gap, reward = number(figures.gap.value), number(figures.student_reward.value)
-            made = f"{figures.seats['easy'].accepted} lemmas, {figures.seats['hard'].accepted} lifts"
-            return Text(f"iteration {number_}: gap {gap}, reward {reward}, {made}, {figures.tokens} tokens")
-        case PolicyUpdated(policy=policy, iteration=number_, digest=digest):
-            return Text(f"{one_line(policy, 16)} learned from iteration {number_}: {clean(digest)[:SHORT]}")
+            accepted = f"{figures.seats['easy'].accepted} lemmas, {figures.seats['hard'].accepted} lifts"
+            return Text(f"iteration {iteration}: gap {gap}, reward {reward}, {accepted}, {figures.tokens} tokens")
+        case PolicyUpdated(policy=policy, iteration=iteration, digest=digest):
+            return Text(f"{one_line(policy, 16)} learned from iteration {iteration}: {clean(digest)[:SHORT]}")
         case EvaluationFinished() as fact:
             shares = ", ".join(f"@{k} {share:.3f}" for k, share in sorted(fact.pass_at.items()))
-            return Text(f"examination {one_line(fact.name, 20)} after iteration {fact.iteration}: pass {shares}")
+            return Text(f"evaluation {one_line(fact.name, 20)} after iteration {fact.iteration}: pass {shares}")
         case RunResumed():
             return Text("the run goes on")
         case RunFinished(iterations=iterations):
@@ -110,60 +97,70 @@ def _line(event: Event, summary: RunSummary) -> Text | None:
             return None
 
 
-def follow_goalpost(log: ReadableLog, asked: QuestionId, *, after: int, diff: bool = False, as_json: bool = False) -> None:
-    """New episodes of a goalpost, each when it ends, and what examinations find."""
-    kinds = ("episode_finished", "episode_failed", "evaluation_finished")
-    for event in _while_it_plays(log, after, kinds):
-        match event.fact:
-            case EpisodeFinished() | EpisodeFailed():
-                first = first_event(log, event.stream)
-                started = None if first is None else first.fact
-                if isinstance(started, EpisodeStarted) and (started.question, started.purpose) == (asked, "guided"):
-                    told = episode_history(log, event.stream)
-                    branch = episode_branch(told, read_question(log, started.blob), log, diff=diff)
-                    _say({"episode": asdict(told)}, branch, as_json=as_json)
-            case EvaluationFinished(successes=successes, attempts=attempts, iteration=iteration) if asked in successes:
-                found = {"stream": event.stream, "iteration": iteration, "successes": successes[asked], "attempts": attempts}
-                text = f"examination after iteration {iteration}: {successes[asked]} of {attempts} answers passed"
-                _say({"examination": found}, Text(text), as_json=as_json)
-            case _:
-                pass
-
-
-def follow_question(
-    log: ReadableLog, asked: QuestionId, *, after: int, waiting: dict[tuple[str, int], int], as_json: bool = False
+def follow_goalpost(
+    log: ReadableLog, where: str, goalpost: QuestionId, *, after: int, diff: bool = False, as_json: bool = False
 ) -> None:
-    """New answers to a question, when they are verified.
+    """Show new episodes of a goalpost when they end, and new evaluations of it.
 
     Args:
         log: the log.
-        asked: the question.
-        after: where to begin.
-        waiting: positions, by stream and version, of answers that are not verified yet.
+        where: what the command line calls it.
+        goalpost: id of the goalpost.
+        after: position behind which events are new.
+        diff: whether every variant is compared with its parent, however long the difference is.
         as_json: whether to print JSON.
     """
-    for event in _while_it_plays(log, after, ("attempts_made", "attempts_verified")):
+    for event in _until_run_ends(log, after, ("episode_finished", "episode_failed", "evaluation_finished")):
+        if isinstance(event.fact, EvaluationFinished):
+            fact = event.fact
+            if goalpost in fact.successes:
+                counts = {"successes": fact.successes[goalpost], "attempts": fact.attempts}
+                data = {"evaluation": {"stream": event.stream, "iteration": fact.iteration, **counts}}
+                passed = f"{fact.successes[goalpost]} of {fact.attempts} answers passed"
+                _print(data, Text(f"evaluation after iteration {fact.iteration}: {passed}"), as_json=as_json)
+            continue
+        with open_index(log, where) as index:
+            row = index.goalpost(goalpost)
+            histories = episode_histories(index, goalpost, index.gaps(goalpost), limit=row.episodes if row else 0)
+            for episode in histories:
+                if episode.stream == event.stream:
+                    detail = episode_detail(log, index, episode, policy_updates(log))
+                    question = readable_question(log, row.blob if row else None)
+                    _print({"episode": asdict(detail)}, episode_branch(detail, question, log, diff=diff), as_json=as_json)
+
+
+def follow_question(
+    log: ReadableLog,
+    question: QuestionId,
+    *,
+    after: int,
+    unverified: dict[tuple[str, int], AttemptsMade | AttemptsEntry],
+    as_json: bool = False,
+) -> None:
+    """Show new answers to a question when they are verified.
+
+    Args:
+        log: the log.
+        question: id of the question.
+        after: position behind which events are new.
+        unverified: earlier answers without verdicts, by stream and version.
+        as_json: whether to print JSON.
+    """
+    for event in _until_run_ends(log, after, ("attempts_made", "attempts_verified")):
         match event.fact:
-            case AttemptsMade(question=follow_question) if follow_question == asked:
-                waiting[event.stream, event.version] = event.position
-            case AttemptsVerified(of=of, verdicts=verdicts) if (event.stream, of) in waiting:
-                made = next(log.read(after=waiting.pop((event.stream, of)) - 1, limit=1)).fact
-                assert isinstance(made, AttemptsMade)
+            case AttemptsMade() as fact if fact.question == question:
+                unverified[event.stream, event.version] = fact
+            case AttemptsVerified(of=of, verdicts=verdicts) if (event.stream, of) in unverified:
+                made = unverified.pop((event.stream, of))
                 outcomes: dict[str, int] = dict(Counter(verdict.outcome for verdict in verdicts))
-                found = {
-                    "stream": event.stream,
-                    "version": of,
-                    "purpose": made.purpose,
-                    "task": made.task,
-                    "outcomes": outcomes,
-                }
-                text = f"{one_line(event.stream)}:{of} {made.purpose.replace('_', ' ')} as {made.task}: {count_text(outcomes)}"
-                _say({"answers": found}, Text(text), as_json=as_json)
+                data = {"stream": event.stream, "version": of, "purpose": made.purpose, "task": made.task, "outcomes": outcomes}
+                text = f"{one_line(event.stream)}:{of} {words(made.purpose)} as {made.task}: {count_text(outcomes)}"
+                _print({"answers": data}, Text(text), as_json=as_json)
             case _:
                 pass
 
 
-def _while_it_plays(log: ReadableLog, after: int, kinds: tuple[str, ...]) -> Iterator[Event]:
+def _until_run_ends(log: ReadableLog, after: int, kinds: tuple[str, ...]) -> Iterator[Event]:
     ends = "run_finished", "run_resumed"
     last = [event.fact.kind for event in log.read(RUN, kinds=ends) if event.position <= after][-1:]
     for event in follow(log, after=after, kinds=(*kinds, *ends), stop=lambda: last == ["run_finished"]):
@@ -173,13 +170,9 @@ def _while_it_plays(log: ReadableLog, after: int, kinds: tuple[str, ...]) -> Ite
             yield event
 
 
-def _say(data: dict[str, Any], shown: RenderableType, *, as_json: bool) -> None:
+def _print(data: dict[str, Any], drawn: RenderableType, *, as_json: bool) -> None:
     if as_json:
-        _json(data)
+        print_json(data)
+        sys.stdout.flush()
     else:
-        print_drawn(shown)
-
-
-def _json(data: dict[str, Any]) -> None:
-    print_json(data)
-    sys.stdout.flush()
+        print_drawn(drawn)

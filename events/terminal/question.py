@@ -1,8 +1,4 @@
-"""Any question in the terminal: where it appeared, what was answered for which purpose, and how it differs from its parent.
-
-Law: drawn from the index and the blobs that it names. A question that only examinations ask has no text in the log but its
-prompt.
-"""
+"""Draws a question in the terminal: where it appeared, how it was answered for each purpose, how it differs from its parent."""
 
 from __future__ import annotations
 
@@ -17,17 +13,17 @@ from rich.text import Text
 from events.facts.digests import SHORT
 from events.facts.errors import BadInput
 from events.facts.log import ReadableLog
+from events.facts.questions import readable_question
 from events.facts.values import IOPair, Question, QuestionId
 from events.index.reader import Index
 from events.index.rows import AppearanceEntry, AttemptsEntry
-from events.projections.goalpost_history import statement_doubt
-from events.reports.run_overview import count_text, number
+from events.reports.explanation import statement_doubt
 from events.terminal.drawing import diff_text, heading, indented, next_commands, plain_text, program_text, table
-from events.terminal.goalpost import read_question
+from events.text.phrases import MISSING, count_text, number, words
 from events.text.safe_text import clean, one_line
 
 ROWS = 12
-"""Appearances and answers that are shown unless all are asked for, the latest."""
+"""Latest appearances and answers that are shown by default."""
 _CELL = 60
 """Characters of an input or an output in a table."""
 _ALL = 10_000
@@ -39,7 +35,7 @@ class QuestionView:
 
     question: QuestionId
     text: Question | None
-    """None where the log holds no more than prompts."""
+    """None where only evaluations asked it: the log then holds its prompts, not the question."""
     appearances: list[AppearanceEntry]
     """In order."""
     answers: list[AttemptsEntry]
@@ -52,122 +48,123 @@ class QuestionView:
         return {
             "question": self.question,
             "text": None if self.text is None else self.text.model_dump(mode="json"),
-            "appearances": [asdict(one) for one in self.appearances],
-            "answers": [asdict(one) for one in self.answers],
+            "appearances": [asdict(row) for row in self.appearances],
+            "answers": [asdict(row) for row in self.answers],
             "parent": None if self.parent is None else self.parent.model_dump(mode="json"),
         }
 
 
 def find_question(index: Index, prefix: str) -> QuestionId:
-    """The question whose id starts so, be it a goalpost or any other.
+    """The id of the goalpost or other question that starts with `prefix`.
 
     Raises:
         BadInput: none or several do.
     """
-    found = {one.question: one for one in index.find(prefix) if one.question is not None}
+    matches = {row.question: row for row in index.find(prefix) if row.question is not None}
     exact = QuestionId(prefix)
-    if exact in found or (not found and index.answers(question=exact, limit=1)):
+    if exact in matches or (not matches and index.answers(question=exact, limit=1)):
         return exact
-    if not found:
-        message = f"no question of this run has an id that starts with {one_line(prefix, 40)!r}"
-        raise BadInput(f"{message}; leave it out to see goalposts, or find questions by `python -m events search RUN WORDS`")
-    if len(found) > 1:
-        some = ", ".join(f"{clean(question)} ({one.origin})" for question, one in list(found.items())[:5])
-        more = " at least" if len(found) >= 20 else ""
-        message = f"{len(found)} questions{more} have ids that start with {one_line(prefix, 40)!r}"
-        raise BadInput(f"{message}: {some}{', …' if len(found) > 5 else ''}; give more of it")
-    return next(iter(found))
+    if not matches:
+        message = f"No question of this run has an id that starts with {one_line(prefix, 40)!r}"
+        raise BadInput(f"{message}; leave it out to see goalposts, or find questions by `python -m events search RUN WORDS`.")
+    if len(matches) > 1:
+        some = ", ".join(f"{clean(question)} ({row.origin})" for question, row in list(matches.items())[:5])
+        more = " or more" if len(matches) >= 20 else ""
+        message = f"{len(matches)}{more} questions have ids that start with {one_line(prefix, 40)!r}"
+        raise BadInput(f"{message}: {some}{', …' if len(matches) > 5 else ''}; give more digits.")
+    return next(iter(matches))
 
 
 def question_view(log: ReadableLog, index: Index, question: QuestionId) -> QuestionView:
-    """All that the log says of a question."""
+    """All that the log holds about a question."""
     appearances = index.appearances(question, limit=_ALL)
-    blob = next((one.blob for one in appearances if one.blob), None)
-    above = next((one.parent for one in appearances if one.parent), None)
+    blob = next((row.blob for row in appearances if row.blob), None)
+    above = next((row.parent for row in appearances if row.parent), None)
     parents = index.appearances(above, limit=1) if above is not None else []
-    parent = next((read_question(log, one.blob) for one in parents if one.blob), None)
-    text = None if blob is None else read_question(log, blob)
-    return QuestionView(question, text, appearances, index.answers(question=question, limit=_ALL), parent)
+    parent = next((readable_question(log, row.blob) for row in parents if row.blob), None)
+    return QuestionView(
+        question, readable_question(log, blob), appearances, index.answers(question=question, limit=_ALL), parent
+    )
 
 
-def draw_question(told: QuestionView, where: str, *, whole: bool = False, diff: bool = False) -> RenderableType:
+def draw_question(view: QuestionView, where: str, *, whole: bool = False, diff: bool = False) -> RenderableType:
     """The question, from what it is to the next commands."""
-    parts: list[RenderableType] = [_title(told), *_sentences(told)]
-    if told.text is not None:
-        parts += ["", heading("Statement"), indented(plain_text(told.text.statement))]
-        if told.text.context:
-            parts += ["", heading("Code before every answer"), indented(program_text(told.text.context))]
-        if told.text.program is not None:
-            parts += ["", heading("Reference program"), indented(program_text(told.text.program))]
-        parts += _differing(told, most=None if diff else 40)
-        parts += ["", heading("Inputs and outputs"), indented(test_case_table(told.text))]
-    if told.answers:
-        parts += ["", heading("Answers by purpose"), indented(_purposes(told.answers))]
-        parts += ["", heading(_title_of("Answers", len(told.answers), whole)), indented(_answers(told.answers, whole))]
-    if len(told.appearances) > 1:
-        title = _title_of("Appearances", len(told.appearances), whole)
-        parts += ["", heading(title), indented(_appearances(told.appearances, whole))]
-    return Group(*parts, "", next_commands(where, _deeper(told)))
+    parts: list[RenderableType] = [_title(view), *_sentences(view)]
+    if view.text is not None:
+        parts += ["", heading("Statement"), indented(plain_text(view.text.statement))]
+        if view.text.context:
+            parts += ["", heading("Code before every answer"), indented(program_text(view.text.context))]
+        if view.text.program is not None:
+            parts += ["", heading("Reference program"), indented(program_text(view.text.program))]
+        parts += _differing(view, most=None if diff else 40)
+        parts += ["", heading("Inputs and outputs"), indented(case_table(view.text))]
+    if view.answers:
+        parts += ["", heading("Answers by purpose"), indented(_purposes(view.answers))]
+        parts += ["", heading(_title_of("Answers", len(view.answers), whole)), indented(_answers(view.answers, whole))]
+    if len(view.appearances) > 1:
+        title = _title_of("Appearances", len(view.appearances), whole)
+        parts += ["", heading(title), indented(_appearances(view.appearances, whole))]
+    return Group(*parts, "", next_commands(where, _next(view)))
 
 
-def _title(told: QuestionView) -> Text:
-    first = told.appearances[0] if told.appearances else None
-    kind = "examination" if first is None else str(first.origin)
-    noun = " question" if kind in ("examination", "open", "practice") else ""
-    title = Text(f"{kind}{noun} {clean(told.question)}", "bold")
+def _title(view: QuestionView) -> Text:
+    first = view.appearances[0] if view.appearances else None
+    kind = "evaluation" if first is None else str(first.origin)
+    noun = " question" if kind in ("evaluation", "open", "practice") else ""
+    title = Text(f"{kind}{noun} {clean(view.question)}", "bold")
     if first is not None and first.goalpost is not None:
         title.append(f" of goalpost {clean(first.goalpost)[:SHORT]}", "default")
     return title
 
 
-def _sentences(told: QuestionView) -> list[Text]:
-    if not told.appearances:
-        return [Text("Only examinations asked it: the log has its prompts and answers, but not the question itself.")]
-    return [Text(_sentence(one)) for one in told.appearances[:1]]
+def _sentences(view: QuestionView) -> list[Text]:
+    if not view.appearances:
+        return [Text("Only evaluations asked it: the log has its prompts and answers, but not the question itself.")]
+    return [Text(_sentence(row)) for row in view.appearances[:1]]
 
 
-def _sentence(one: AppearanceEntry) -> str:
-    when = f"in iteration {one.iteration}" if one.iteration is not None else "at the start"
-    if one.seat is None:
-        return f"First asked {when}, in {one_line(one.stream)}."
-    made = f"Proposed {when} by the {one.seat} seat (proposal {one.attempt}, axis {one.axis}, {one_line(one.stream)})"
-    rate = "" if one.successes is None else f"{one.successes} of {one.attempts} answers passed"
-    known = [rate] if rate else []
-    known += filter(None, [statement_doubt(one.attempts, one.agreeing)])
-    known += [f"reward {one.reward:.2f}"] if one.reward is not None else []
-    known += [f"similarity {one.similarity:.2f} to an earlier one"] if one.similarity is not None else []
-    known += [] if one.aligned is None else ["statement and program " + ("agree" if one.aligned else "do not agree")]
-    figures = f": {', '.join(known)}" if known else ""
-    if one.accepted:
+def _sentence(row: AppearanceEntry) -> str:
+    when = f"in iteration {row.iteration}" if row.iteration is not None else "at the start"
+    if row.seat is None:
+        return f"First asked {when}, in {one_line(row.stream)}."
+    made = f"Proposed {when} by the {row.seat} seat (proposal {row.attempt}, axis {row.axis}, {one_line(row.stream)})"
+    rate = "" if row.successes is None else f"{row.successes} of {row.attempts} answers passed"
+    parts = [rate, statement_doubt(row.attempts, row.agreeing)]
+    parts += [f"reward {row.reward:.2f}"] if row.reward is not None else []
+    parts += [f"similarity {row.similarity:.2f} to an earlier one"] if row.similarity is not None else []
+    parts += [] if row.aligned is None else ["statement and program " + ("agree" if row.aligned else "do not agree")]
+    figures = f": {', '.join(filter(None, parts))}" if any(parts) else ""
+    if row.accepted:
         return f"{made} and accepted{figures}."
-    if one.reason is not None:
-        why = f"{one.reason.replace('_', ' ')}{f', {one_line(one.detail, 100)}' if one.detail else ''}"
+    if row.reason is not None:
+        why = f"{words(row.reason)}{f', {one_line(row.detail, 100)}' if row.detail else ''}"
         return f"{made} and rejected ({why}){figures}."
     return f"{made}, not judged yet{figures}."
 
 
-def _differing(told: QuestionView, most: int | None) -> list[RenderableType]:
-    if told.text is None or told.parent is None:
+def _differing(view: QuestionView, most: int | None) -> list[RenderableType]:
+    if view.text is None or view.parent is None:
         return []
-    first = next(one for one in told.appearances if one.parent)
+    first = next(row for row in view.appearances if row.parent)
     above = {"lemma": "goalpost", "lift": "lemma"}.get(first.origin, "reference")
     title = f"Changed from its {above} {clean(first.parent or '')[:SHORT]}"
-    old, new = told.parent, told.text
+    old, new = view.parent, view.text
     texts = [(old.statement, new.statement), (old.program or "", new.program or "")]
-    draw_question = [changed for before, after in texts if (changed := diff_text(before, after, most=most)) is not None]
-    return ["", heading(title), *map(indented, draw_question)] if draw_question else []
+    diffs = [changed for before, after in texts if (changed := diff_text(before, after, most=most)) is not None]
+    return ["", heading(title), *map(indented, diffs)] if diffs else []
 
 
-def test_case_table(question: Question) -> RenderableType:
-    """The pairs as a table."""
+def case_table(question: Question) -> RenderableType:
+    """The test cases as a table, the public ones first."""
     rows = table("#", "shown", "input", "output", right=("#",))
-    for place, pair in enumerate(question.pairs):
-        rows.add_row(str(place), "public" if place < len(question.public) else "private", *test_case_cells(pair))
+    kinds = ["public"] * len(question.public) + ["private"] * len(question.private)
+    for index, (kind, pair) in enumerate(zip(kinds, question.pairs, strict=True)):
+        rows.add_row(str(index), kind, *case_cells(pair))
     return rows
 
 
-def test_case_cells(pair: IOPair) -> tuple[Text, Text]:
-    """Input and output, cut."""
+def case_cells(pair: IOPair) -> tuple[Text, Text]:
+    """Input and output of a test case, each cut to one line."""
     return plain_text(pair.input, _CELL), plain_text(pair.output, _CELL)
 
 
@@ -178,59 +175,62 @@ def _title_of(name: str, count: int, whole: bool) -> str:
 def _purposes(answers: Sequence[AttemptsEntry]) -> RenderableType:
     rows = table("purpose", "task", "prompts", "answers", "passed", "verdicts", right=("prompts", "answers", "passed"))
     groups: dict[tuple[str, str], list[AttemptsEntry]] = {}
-    for one in reversed(answers):
-        groups.setdefault((one.purpose, one.task), []).append(one)
-    for (purpose, task), of in groups.items():
+    for entry in reversed(answers):
+        groups.setdefault((entry.purpose, entry.task), []).append(entry)
+    for (purpose, task), entries in groups.items():
         outcomes: Counter[str] = Counter()
-        for one in of:
-            outcomes.update({str(name): count for name, count in one.outcomes.items()})
-        made = sum(one.count for one in of)
-        passed = f"{outcomes['passed']}/{made}"
-        rows.add_row(purpose.replace("_", " "), task, str(len(of)), str(made), passed, count_text(outcomes))
+        for entry in entries:
+            outcomes.update(_outcomes(entry))
+        total = sum(entry.count for entry in entries)
+        passed = f"{outcomes['passed']}/{total}"
+        rows.add_row(words(purpose), task, str(len(entries)), str(total), passed, count_text(outcomes))
     return rows
 
 
 def _answers(answers: Sequence[AttemptsEntry], whole: bool) -> RenderableType:
     rows = table("answers", "iteration", "purpose", "task", "verdicts", "reward", "policy", right=("iteration", "reward"))
-    for one in answers if whole else answers[:ROWS]:
+    for entry in answers if whole else answers[:ROWS]:
         rows.add_row(
-            f"{one_line(one.stream)}:{one.version}",
-            "–" if one.iteration is None else str(one.iteration),
-            one.purpose.replace("_", " "),
-            one.task,
-            count_text({str(name): count for name, count in one.outcomes.items()}) or "not verified yet",
-            number(one.reward),
-            clean(one.policy)[:SHORT],
+            f"{one_line(entry.stream)}:{entry.version}",
+            number(entry.iteration, 0),
+            words(entry.purpose),
+            entry.task,
+            count_text(_outcomes(entry)) or "not verified yet",
+            number(entry.reward),
+            clean(entry.policy)[:SHORT],
         )
     return rows
+
+
+def _outcomes(entry: AttemptsEntry) -> dict[str, int]:
+    return {str(name): count for name, count in entry.outcomes.items()}
 
 
 def _appearances(appearances: Sequence[AppearanceEntry], whole: bool) -> RenderableType:
     rows = table("where", "iteration", "what", "goalpost", "became", right=("iteration",))
-    for one in appearances if whole else appearances[-ROWS:]:
-        became = "accepted" if one.accepted else (one.reason or "").replace("_", " ")
+    for row in appearances if whole else appearances[-ROWS:]:
         rows.add_row(
-            f"{one_line(one.stream)}:{one.version}",
-            "–" if one.iteration is None else str(one.iteration),
-            one.origin,
-            clean(one.goalpost or "–")[:SHORT],
-            became or "–",
+            f"{one_line(row.stream)}:{row.version}",
+            number(row.iteration, 0),
+            row.origin,
+            clean(row.goalpost or MISSING)[:SHORT],
+            "accepted" if row.accepted else words(row.reason or MISSING),
         )
     return rows
 
 
-def _deeper(told: QuestionView) -> list[tuple[str, str, str]]:
-    name = clean(told.question)[:SHORT]
+def _next(view: QuestionView) -> list[tuple[str, str, str]]:
+    name = clean(view.question)[:SHORT]
     commands = []
-    if told.answers:
-        latest = told.answers[0]
+    if view.answers:
+        latest = view.answers[0]
         commands.append(("one of its latest answers", "events.trace", f"{name} --attempt 0"))
         chosen = f"{name} --answers {one_line(latest.stream)}:{latest.version} --attempt 0"
         commands.append(("of answers that you name", "events.trace", chosen))
-    for one in told.appearances[:1]:
-        if one.seat is not None:
-            proposal = f"--answers {one_line(one.stream)}:{one.version} --attempt 0"
+    for row in view.appearances[:1]:
+        if row.seat is not None:
+            proposal = f"--answers {one_line(row.stream)}:{row.version} --attempt 0"
             commands.append(("what the teacher wrote", "events.trace", proposal))
-        if one.goalpost is not None:
-            commands.append(("its goalpost", "events.trace", clean(one.goalpost)[:SHORT]))
+        if row.goalpost is not None:
+            commands.append(("its goalpost", "events.trace", clean(row.goalpost)[:SHORT]))
     return commands

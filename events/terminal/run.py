@@ -1,8 +1,4 @@
-"""A whole run in the terminal: its overview, and what to type next.
-
-Law: the figures are those of `events.reports.run_overview`; where a log is long, they start from the snapshot that lies beside
-its index.
-"""
+"""Draws a run in the terminal: its overview, and what to type next."""
 
 from __future__ import annotations
 
@@ -21,27 +17,31 @@ from events.text.safe_text import clean
 
 
 def load_summary(log: ReadableLog, where: str) -> RunSummary:
-    """The run's figures; of a long log not without showing how far it is."""
+    """The run's summary, from the snapshot beside the log's index on; shows progress."""
     with progress("reading") as say:
         return Snapshot(index_path(where).with_suffix(".summary.json"), RunSummary).fold(log, say)
 
 
 def draw_run(summary: RunSummary, where: str, *, whole: bool = False) -> RenderableType:
-    """The run, from its first sentence to the next commands."""
-    return Group(overview(summary, run_name(where), whole=whole), "", next_commands(where, _deeper(summary, whole)))
+    """The overview and the next commands.
+
+    Args:
+        summary: the run.
+        where: what the command line calls it.
+        whole: whether tables show every row.
+    """
+    return Group(overview(summary, run_name(where), whole=whole), "", next_commands(where, _next(summary, whole)))
 
 
-def _deeper(summary: RunSummary, whole: bool) -> list[tuple[str, str, str]]:
+def _next(summary: RunSummary, whole: bool) -> list[tuple[str, str, str]]:
     commands = []
-    order, passed = nearest_goalposts(summary), solved_goalposts(summary)
-    first = next((question for question in order if question in passed), None)
-    examined = {question for found in summary.evaluations for question in found.successes}
-    tried = (question for question in order if question in examined or summary.goalposts[question].measured)
-    other = next((question for question in tried if question not in passed), None)
-    if first is not None:
-        commands.append(("why a goalpost was solved", "events.trace", clean(first)[:SHORT]))
-    if other is not None:
-        commands.append(("why one was not", "events.trace", clean(other)[:SHORT]))
+    order, solved = nearest_goalposts(summary), solved_goalposts(summary)
+    evaluated = {question for evaluation in summary.evaluations for question in evaluation.successes}
+    tried = [question for question in order if question in evaluated or summary.goalposts[question].measured]
+    for what, is_solved in (("why a goalpost was solved", True), ("why one was not", False)):
+        example = next((question for question in tried if (question in solved) == is_solved), None)
+        if example is not None:
+            commands.append((what, "events.trace", clean(example)[:SHORT]))
     if not whole:
         commands.append(("every row of the tables", "events.trace", "--all"))
     if not summary.finished:

@@ -73,7 +73,7 @@ def _web_extra() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise BadInput(f"the viewer needs {error.name}, which is not installed; run: pip install 'gasp[web]'") from error
+        raise BadInput(f"The viewer needs {error.name}, which is not installed; run pip install 'gasp[web]'.") from error
 
 
 def _listen(host: str, port: int | None) -> socket.socket:
@@ -89,10 +89,10 @@ def _listen(host: str, port: int | None) -> socket.socket:
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise BadInput(
-                    f"{host} cannot be listened at ({error.strerror}); give --host an address of this machine"
+                    f"The viewer cannot listen at {host} ({error.strerror}); give --host an address of this machine."
                 ) from error
-    which = f"port {port} is" if port is not None else f"ports {PORT} to {PORT + PORTS_TRIED - 1} are"
-    raise BadInput(f"{which} taken at {host}; give another --port, or 0 for any that is free")
+    which = f"Port {port} is" if port is not None else f"Ports {PORT} to {PORT + PORTS_TRIED - 1} are"
+    raise BadInput(f"{which} taken at {host}; give another --port, or 0 for any that is free.")
 
 
 if __name__ == "__main__":

@@ -84,14 +84,14 @@ class RequestGuard:
         """An answer in place of the app's."""
         headers = Headers(scope=scope)
         if len(scope.get("raw_path", b"")) + len(scope["query_string"]) > MAX_ADDRESS:
-            return PlainTextResponse(f"the address is longer than {MAX_ADDRESS} characters; ask for less at once\n", 414)
+            return PlainTextResponse(f"The address is longer than {MAX_ADDRESS} characters; request less at once.\n", 414)
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADERS:
-            return PlainTextResponse(f"the headers are longer than {MAX_HEADERS} characters; send fewer\n", 431)
+            return PlainTextResponse(f"The headers are longer than {MAX_HEADERS} characters; send fewer.\n", 431)
         if self._hosts is not None and _name(headers.get("host", "")) not in self._hosts:
             names = ", ".join(sorted(self._hosts))
-            return PlainTextResponse(f"this viewer answers to {names} only; open it under one of these names\n", 421)
+            return PlainTextResponse(f"This viewer answers to {names} only; open it under one of these names.\n", 421)
         if not _from_here(headers, scope):
-            message = "another site had your browser ask for this, which is not answered; open the address yourself\n"
+            message = "Another site had your browser request this, which is refused; open the address yourself.\n"
             return PlainTextResponse(message, 403)
         if self._token is None or self._knows(_kept(headers.get("cookie", ""), self._cookie)):
             return None
@@ -106,7 +106,7 @@ class RequestGuard:
             answer = RedirectResponse(f"/{path}{'?' if rest else ''}{rest}", 303)
             answer.set_cookie(self._cookie, self._token, httponly=True, samesite="strict")
             return answer
-        message = "a token is needed; open the address with ?token= that the viewer printed when it started\n"
+        message = "A token is needed; open the address with ?token= that the viewer printed when it started.\n"
         return PlainTextResponse(message, 401, {"WWW-Authenticate": "Bearer"})
 
     def _knows(self, given: str) -> bool:

@@ -45,7 +45,7 @@ def test_the_benchmark_writes_its_section(tmp_path: Path, capsys: pytest.Capture
     assert str(tmp_path) not in written
 
 
-def test_a_device_that_is_not_there_is_said() -> None:
+def test_a_device_that_is_not_found_is_said() -> None:
     import torch
 
     if not torch.cuda.is_available():

@@ -55,7 +55,7 @@ def test_verify_names_a_broken_position_and_fails(run: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [(None, "there is no log at"), (b"x" * 5000, "is not a GASP log; give the directory")],
+    [(None, "There is no log at"), (b"x" * 5000, "is not a GASP log; give the directory")],
 )
 def test_bad_input_is_one_sentence_on_stderr(tmp_path: Path, content: bytes | None, sentence: str) -> None:
     if content is not None:
@@ -118,9 +118,9 @@ def test_who_names_a_folder_of_runs_or_leaves_it_out_is_told_what_to_give(
     (tmp_path / "runs" / "run-001").mkdir(parents=True)
     (tmp_path / "runs" / "run-001" / "log.sqlite").touch()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BadInput, match=r"at runs/log\.sqlite; the folder holds 1 run, give one, such as runs/run-001$"):
+    with pytest.raises(BadInput, match=r"at runs/log\.sqlite; the folder holds 1 run, give one, such as runs/run-001.$"):
         locate_log("runs")
-    with pytest.raises(BadInput, match=r"^there is no log at run-001; do you mean runs/run-001\?$"):
+    with pytest.raises(BadInput, match=r"^There is no log at run-001; do you mean runs/run-001\?$"):
         locate_log("run-001")
 
 

@@ -71,7 +71,7 @@ def test_a_backup_never_replaces_a_file(where: Path | str, tmp_path: Path) -> No
     assert target.read_text() == "mine"
 
 
-def test_a_log_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
+def test_a_log_that_is_not_found_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no log at"):
         backup(tmp_path / "log.sqlite", tmp_path / "backup.sqlite")
     (tmp_path / "log.sqlite").write_bytes(b"x" * 5000)

@@ -65,7 +65,7 @@ def texts(picture: str) -> list[str | None]:
 def test_the_gap_is_that_of_play_and_that_of_examinations() -> None:
     gap = by_name(figures(summary()))["gap"]
     assert points(gap, "while playing")[0] == (1, pytest.approx(0.8))
-    assert [x for x, _ in points(gap, "examined")] == [0, 2]
+    assert [x for x, _ in points(gap, "evaluated")] == [0, 2]
     assert all(low <= y <= high for (_, y), (_, low, high) in zip(gap.series[1].points, gap.series[1].band, strict=True))
 
 
@@ -134,7 +134,7 @@ def test_compared_runs_have_a_line_each_in_every_figure_that_they_share() -> Non
     other = fold(RunSummary(), log.read())
     found = by_name(compare_figures({"one": figures(one), "other": figures(other)}))
     assert [series.name for series in found["gap-while-playing"].series] == ["one", "other"]
-    assert found["gap-examined"].series[1] == Series("other", ())
+    assert found["gap-evaluated"].series[1] == Series("other", ())
     assert found["gap-while-playing"].series[0].points == by_name(figures(one))["gap"].series[0].points
 
 

@@ -137,7 +137,7 @@ def test_tail_gives_the_end_of_what_show_gives(run: Path, choice: list[str]) -> 
 
 @pytest.mark.parametrize("command", ["show", "tail", "stats", "verify"])
 def test_what_is_no_log_is_an_error_of_ours(command: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="there is no log at"):
+    with pytest.raises(BadInput, match="There is no log at"):
         events(command, tmp_path)
 
 
@@ -235,7 +235,7 @@ def test_a_run_that_cannot_be_read_does_not_hide_the_others(run: Path) -> None:
     broken, first = objects("list", run.parent, code=1)
     assert "is not a GASP log" in broken["error"]
     assert first["name"] == "first"
-    with pytest.raises(BadInput, match="there is no folder"):
+    with pytest.raises(BadInput, match="There is no folder"):
         events("list", run.parent / "nowhere")
 
 
@@ -310,7 +310,7 @@ def test_repair_only_writes_when_told_to(run: Path, tmp_path: Path) -> None:
     assert events("verify", rescue).stdout.startswith("sound: 3 events")
     with pytest.raises(BadInput, match="exists"):
         events("repair", run, rescue)
-    with pytest.raises(BadInput, match="repair is for files"):
+    with pytest.raises(BadInput, match="A database cannot be repaired"):
         events("repair", "postgresql://user:secret@localhost/base", tmp_path / "new.sqlite")
 
 

@@ -261,7 +261,7 @@ def test_nothing_that_exists_is_overwritten(run: Path, tmp_path: Path, to: str) 
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("mine")
     for place in (tmp_path / "full", tmp_path / "full" / "mine"):
-        with pytest.raises(BadInput, match="exists and is not empty; give a new place with --out"):
+        with pytest.raises(BadInput, match="exists and is not empty; name a new folder with --out"):
             export(run, "--to", to, "--out", place)
     assert (tmp_path / "full" / "mine").read_text() == "mine"
 
@@ -290,7 +290,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing(small_disk: Path, to: s
     noise = log.put(json.dumps([random.Random(0).randbytes(600_000).hex()]).encode())
     generation = tale.generation("x", 1).model_copy(update={"texts": noise})
     log.append(tale.stream, [AttemptsMade(purpose="practice", question="q", task="induction", generation=generation)])
-    with pytest.raises(LogError, match=r"cannot be written .*; choose another place"):
+    with pytest.raises(LogError, match=r"cannot be written .*; name another folder"):
         written(log, small_disk / "out", to)
     assert not list(small_disk.iterdir())
 
@@ -298,12 +298,12 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing(small_disk: Path, to: s
 def test_formats_and_packages_that_are_missing_are_named(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no format 'csv'; the formats are parquet, jsonl, huggingface"):
         export(run, "--to", "csv")
-    with pytest.raises(BadInput, match="there is no log"):
+    with pytest.raises(BadInput, match="There is no log"):
         export(tmp_path / "nowhere", "--to", "parquet")
     for module in ("parquet", "arrow"):
         monkeypatch.delitem(sys.modules, f"events.export.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(BadInput, match=r"needs pyarrow, which is not installed; run: pip install 'gasp\[data\]'"):
+    with pytest.raises(BadInput, match=r"needs pyarrow, which is not installed; run pip install 'gasp\[data\]'"):
         export(run, "--to", "parquet", "--out", tmp_path / "out")
     export(run, "--to", "jsonl", "--out", tmp_path / "out")
 

@@ -319,6 +319,6 @@ def test_what_exists_is_not_overwritten(log: Store, tmp_path: Path, to: str) -> 
 @pytest.mark.parametrize("to", ["otel", pytest.param("mlflow", marks=pytest.mark.slow)])
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(log: Store, small_disk: Path, to: str) -> None:
     (small_disk / "ballast").write_bytes(b"x" * 500_000)
-    with pytest.raises(LogError, match=r"^the export .* cannot be written \(.*\); choose another place$"):
+    with pytest.raises(LogError, match=r"^The export .* cannot be written \(.*\); name another folder with --out.$"):
         load_exporter(to)(log, small_disk / "out", name="run-007")
     assert [path.name for path in small_disk.iterdir()] == ["ballast"]

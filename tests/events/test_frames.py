@@ -194,7 +194,7 @@ def test_a_run_is_a_folder_a_file_a_url_or_an_open_log(tmp_path: Path, postgres:
         frame = frames.questions(run)
         assert set(frame["run"]) == {name}
         assert frame.drop("run").equals(open_frame.drop("run"))
-    with pytest.raises(BadInput, match="there is no log"):
+    with pytest.raises(BadInput, match="There is no log"):
         frames.updates(tmp_path)
 
 
@@ -234,7 +234,7 @@ def test_a_log_that_contradicts_itself_is_an_error() -> None:
 
 def test_a_missing_package_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "polars", None)
-    with pytest.raises(BadInput, match=r"needs polars, which is not installed; run: pip install 'gasp\[data\]'"):
+    with pytest.raises(BadInput, match=r"needs polars, which is not installed; run pip install 'gasp\[data\]'"):
         frames.attempts(MemoryLog())
 
 

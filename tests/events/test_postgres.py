@@ -148,7 +148,7 @@ def test_create_leaves_other_schemas_alone(url: str) -> None:
     place = PostgresLocation.parse(url)
     with place.connect() as db:
         db.execute(f"CREATE SCHEMA {place.run} CREATE TABLE mine (x text)")
-    with pytest.raises(BadInput, match="there is no log at"):
+    with pytest.raises(BadInput, match="There is no log at"):
         open_log(url, create=True)
 
 

@@ -81,7 +81,7 @@ def test_verify_finds_events_behind_the_tip(log_file: Path) -> None:
     assert broken == (last, "the log ends before this event; it was added from outside")
 
 
-def test_verify_names_a_key_whose_events_are_not_there(log_file: Path) -> None:
+def test_verify_names_a_key_whose_events_are_not_found(log_file: Path) -> None:
     execute_without_triggers(log_file, "UPDATE keys SET size = 2")
     broken = open_log(log_file).verify()
     assert broken == (open_log(log_file).head().position, "key 'k' of stream 'keyed' names events that are not there")

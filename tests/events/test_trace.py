@@ -14,9 +14,9 @@ from events.facts.values import BlobHash, Digest, IOPair, Question, QuestionId, 
 from events.index.reader import Index
 from events.index.rows import AppearanceEntry, GapEntry, GoalpostEntry
 from events.index.writer import Indexer
-from events.projections.goalpost_history import GoalpostHistory, goalpost_history
+from events.projections.goalpost_history import EpisodeDetail, episode_detail, episode_histories
 from events.projections.run_summary import RunSummary, fold
-from events.reports.explanation import why
+from events.reports.explanation import explain_goalpost
 from events.reports.run_overview import overview
 from events.stores import open_log
 from events.stores.memory import MemoryLog
@@ -40,8 +40,10 @@ def indexed(log: MemoryLog, folder: Path) -> Index:
     return indexing.index
 
 
-def story_of(log: MemoryLog, folder: Path, asked: QuestionId | None = None) -> GoalpostHistory:
-    return goalpost_history(log, indexed(log, folder), asked or question(1000).id)
+def episodes_of(log: MemoryLog, folder: Path, asked: QuestionId | None = None) -> list[EpisodeDetail]:
+    index, name = indexed(log, folder), asked or question(1000).id
+    histories = episode_histories(index, name, index.gaps(name), limit=100)
+    return [episode_detail(log, index, episode, goalpost.policy_updates(log)) for episode in histories]
 
 
 def tree(log: MemoryLog, folder: Path, asked: QuestionId | None = None, *, diff: bool = False) -> str:
@@ -110,23 +112,22 @@ def test_the_overview_of_an_empty_log_is_a_line() -> None:
     assert shown(overview(RunSummary())) == "run: not finished, 0 iterations in 0:00, 0 events, 0 tokens\n"
 
 
-def test_a_story_hangs_lifts_under_lemmas_and_knows_what_learned(tmp_path: Path) -> None:
+def test_a_history_has_lifts_of_lemmas_and_knows_what_learned(tmp_path: Path) -> None:
     log = MemoryLog()
     told(log)
-    story = story_of(log, tmp_path)
-    first, failed, last = story.episodes
-    assert [episode.ending for episode in story.episodes] == ["played", "failed", "no_lift"]
+    episodes = episodes_of(log, tmp_path)
+    first, failed, last = episodes
+    assert [episode.ending for episode in episodes] == ["played", "failed", "no_lift"]
     assert (first.gap, first.gap_after, last.gap, last.gap_after) == (0.9, 1.0, 0.6, None)
-    assert (first.learned, failed.learned) == (["a" * 64], [])
+    assert (first.learned, failed.learned) == (("a" * 64,), ())
     degenerate, lemma, lift = first.proposals
-    assert (degenerate.rejected, degenerate.reward, degenerate.accepted) == ("degenerate", -1.0, False)
+    assert (degenerate.reason, degenerate.reward, degenerate.accepted) == ("degenerate", -1.0, False)
     assert (lemma.successes, lemma.attempts, lemma.reward, lemma.accepted) == (5, 10, 0.75, True)
     assert lift.parent == lemma.question
-    assert [(answers.purpose, dict(answers.outcomes)) for answers in lift.answers] == [
-        ("pass_rate", {"passed": 2, "wrong_answer": 8}),
-        ("solve", {"passed": 2, "wrong_answer": 2}),
+    assert [(answers.purpose, dict(answers.outcomes), answers.reward) for answers in first.answers_to(lift)] == [
+        ("pass_rate", {"passed": 2, "wrong_answer": 8}, None),
+        ("solve", {"passed": 2, "wrong_answer": 2}, 0.25),
     ]
-    assert lift.answers[1].rewards == (1.0, 1.0, -0.5, -0.5)
 
 
 def test_a_narrow_window_cuts_no_word_of_the_overview() -> None:
@@ -140,7 +141,7 @@ def test_a_narrow_window_cuts_no_word_of_the_overview() -> None:
     assert all(asked.id[:8] in text for asked in tale.goalposts)
 
 
-def test_a_story_reads_the_goalposts_own_streams_and_no_others(tmp_path: Path) -> None:
+def test_a_goalpost_reads_the_streams_of_the_episodes_that_are_shown_and_no_others(tmp_path: Path) -> None:
     log = MemoryLog()
     told(log)
     index, read = indexed(log, tmp_path), []
@@ -151,18 +152,18 @@ def test_a_story_reads_the_goalposts_own_streams_and_no_others(tmp_path: Path) -
             read.extend((stream, event.position) for event in found)
             return iter(found)
 
-    assert len(goalpost_history(Watched(), index, question(1000).id, limit=1).episodes) == 1
-    assert {stream for stream, _ in read} == {None, "episode/00002/000"}
+    assert len(goalpost.goalpost_view(Watched(), index, question(1000).id, episodes=1).episodes) == 1
+    assert {stream for stream, _ in read} <= {None, "episode/00001/000", "episode/00002/000"}
     assert len([position for stream, position in read if stream is None]) == 1
 
 
-def test_the_latest_episodes_are_told_and_the_others_counted(tmp_path: Path) -> None:
+def test_the_latest_episodes_are_shown_and_the_others_counted(tmp_path: Path) -> None:
     log = MemoryLog()
     tale = example_run(log).run().goalpost()
     for _ in range(7):
         tale.play(guided=1, practice=0)
-    story = goalpost_history(log, indexed(log, tmp_path), question(1000).id, limit=2)
-    assert ([episode.iteration for episode in story.episodes], story.episodes_in_all) == ([6, 7], 7)
+    view = goalpost.goalpost_view(log, indexed(log, tmp_path), question(1000).id, episodes=2)
+    assert ([episode.iteration for episode in view.episodes], view.goalpost.episodes) == ([6, 7], 7)
     text = tree(log, tmp_path)
     assert "Episodes, the latest 5 of 7" in text
     assert f"-m events.trace runs/x {question(1000).id[:8]} --all" in text
@@ -176,7 +177,7 @@ def test_the_tree_shows_statements_rates_rewards_and_verdicts(tmp_path: Path) ->
         "Solved: first passed in iteration 1, by 1 of 10 answers (measure 1 of 3); by 4 of 10 answers at the last, in iteration 2.",
         "0.90 in 1 → 1.00 in 1 → 0.60 in 2",
         "Add 1000 to every number.",
-        "played, gap 0.90 → 1.00, nearest answer 100%, learned by aaaaaaaa",
+        "played, gap 0.90 → 1.00, best answer 100%, learned by aaaaaaaa",
         "SandboxError: engine [bold]gone[/]",
         "lemma proposal 1: degenerate, reward -1.00",
         "solved 5/10, reward 0.75, similarity 0.25, aligned",
@@ -236,7 +237,7 @@ def test_a_question_that_only_examinations_ask_is_found_by_its_whole_id(tmp_path
     index = indexed(log, tmp_path)
     asked = questions.find_question(index, question(1).id)
     text = shown(questions.draw_question(questions.question_view(log, index, asked), "runs/x"))
-    assert f"examination question {asked}" in text
+    assert f"evaluation question {asked}" in text
     assert "evaluation/test/00000:1" in text
 
 
@@ -262,9 +263,9 @@ def test_questions_are_found_by_the_start_of_their_id(tmp_path: Path) -> None:
     example_run(log).goalpost(40)
     index = indexed(log, tmp_path)
     assert questions.find_question(index, question(1003).id[:6]) == question(1003).id
-    with pytest.raises(BadInput, match="no question of this run has an id that starts with 'xyz'; leave"):
+    with pytest.raises(BadInput, match="No question of this run has an id that starts with 'xyz'; leave"):
         questions.find_question(index, "xyz")
-    with pytest.raises(BadInput, match=r"20 questions at least have ids that start with ''.*\(goalpost\).*; give more"):
+    with pytest.raises(BadInput, match=r"20 or more questions have ids that start with ''.*\(goalpost\).*; give more digits"):
         questions.find_question(index, "")
 
 
@@ -291,11 +292,11 @@ def test_the_command_prints_json_of_a_run_and_of_a_goalpost(run: Path) -> None:
     goalpost = next(iter(whole["goalposts"]))
     story = json.loads(command("events.trace", str(run / "log.sqlite"), goalpost[:6], "--json").stdout)
     assert story["question"] == goalpost
-    assert story["episodes"][0]["proposals"][1]["answers"][0]["outcomes"] == {"passed": 5, "wrong_answer": 5}
+    assert story["episodes"][0]["answers"][1]["outcomes"] == {"passed": 5, "wrong_answer": 5}
 
 
 def test_the_command_prints_tables_and_trees(run: Path) -> None:
-    assert "Examinations" in command("events.trace", str(run)).stdout
+    assert "Evaluations" in command("events.trace", str(run)).stdout
     assert "played" in command("events.trace", str(run), question(1000).id[:6]).stdout
 
 
@@ -324,17 +325,17 @@ def proposed(position: int, seat: Seat, reason: Reason | None) -> AppearanceEntr
 @pytest.mark.parametrize(
     ("gaps", "proposals", "sentence"),
     [
-        ([], [], "Not tried yet: nothing has measured it, neither an episode nor an examination."),
+        ([], [], "Not tried yet: nothing has measured it, neither an episode nor an evaluation."),
         (
             [measured(1, 0), measured(9, 0)],
             [proposed(2, "easy", "not_novel"), proposed(3, "easy", "not_novel"), proposed(4, "easy", "too_hard")],
-            "Never passed: 2 measures, 20 answers, none right; the nearest passed 25% of its tests. So far none of 3 proposed lemmas "
+            "Never passed: 2 measures, 20 answers, none right; the best passed 25% of its tests. So far none of 3 proposed lemmas "
             "was accepted (rejected: 2 not novel, 1 too hard); nothing could be learned for it directly.",
         ),
         (
             [measured(1, 0), measured(5, 2, stream="evaluation/goalposts/00007", share=None), measured(9, 0)],
             [proposed(2, "easy", None), proposed(3, "hard", None), proposed(7, "easy", "broken")],
-            "Solved: first passed in the examination after iteration 7, by 2 of 10 answers (measure 2 of 3); but by none of 10 at "
+            "Solved: first passed in the evaluation after iteration 7, by 2 of 10 answers (measure 2 of 3); but by none of 10 at "
             "the last measure, in iteration 7. By then 1 of 1 proposed lemma and 1 of 1 proposed lift were accepted.",
         ),
         (
@@ -348,7 +349,7 @@ def proposed(position: int, seat: Seat, reason: Reason | None) -> AppearanceEntr
 def test_a_goalpost_says_in_plain_words_why_it_was_or_was_not_solved(
     gaps: list[GapEntry], proposals: list[AppearanceEntry], sentence: str
 ) -> None:
-    assert why(GOAL, gaps, proposals) == sentence
+    assert explain_goalpost(GOAL, gaps, proposals) == sentence
 
 
 def coloured(thing: object) -> str:

@@ -8,7 +8,7 @@ import pytest
 from events.facts.errors import BadInput
 from events.facts.types import AttemptsMade, QuestionProposed, RewardGiven
 from events.facts.values import Digest
-from events.projections.answer_detail import CompletionDetail, completion_detail
+from events.projections.completion_detail import CompletionDetail, completion_detail
 from events.pure.advantages import RewardGroup, trr_plus_plus_and_grpo
 from events.stores.memory import MemoryLog
 from events.text.diff import DiffLine, diff_lines
@@ -101,7 +101,7 @@ def test_an_examination_on_a_set_that_is_not_in_the_log_has_its_prompt_only() ->
 
 @pytest.mark.parametrize(
     ("version", "index", "message"),
-    [(1, 0, "nothing was generated at version 1"), (99, 0, "nothing was"), (2, 8, "counted from 0 to 7"), (2, -1, "from 0")],
+    [(1, 0, "Nothing was generated at version 1"), (99, 0, "Nothing was"), (2, 8, "counted from 0 to 7"), (2, -1, "from 0")],
 )
 def test_attempts_that_were_not_made_are_named(version: int, index: int, message: str) -> None:
     log = MemoryLog()
@@ -113,7 +113,7 @@ def test_attempts_that_were_not_made_are_named(version: int, index: int, message
 def test_pieces_are_the_completion_cut_at_its_tokens(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    from events.projections.token_text import pieces
+    from events.projections.token_text import token_texts
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({letter: place for place, letter in enumerate(letters)}, []))
@@ -121,15 +121,15 @@ def test_pieces_are_the_completion_cut_at_its_tokens(tmp_path: Path) -> None:
     (tmp_path / "weights" / "other").mkdir(parents=True)
     tokenizer.save(str(tmp_path / "weights" / "other" / "tokenizer.json"))
     text = "x = 'é🙂'\n"
-    found = pieces(str(tmp_path), Digest("f" * 64), tokenizer.encode(text).ids)
+    found = token_texts(str(tmp_path), Digest("f" * 64), tokenizer.encode(text).ids)
     assert found is not None
     assert "".join(found) == text
     assert found[5:11] == ["", "é", "", "", "", "🙂"]
     broken = tokenizer.encode("🙂" * 9).ids[1:-1]
-    assert len(pieces(str(tmp_path), Digest("f" * 64), [*broken, *broken, -3]) or ()) == 2 * len(broken) + 1
+    assert len(token_texts(str(tmp_path), Digest("f" * 64), [*broken, *broken, -3]) or ()) == 2 * len(broken) + 1
     (tmp_path / "weights" / "other" / "tokenizer.json").write_text("{")
-    assert pieces(str(tmp_path), Digest("f" * 64), [1]) is None
-    assert pieces(str(tmp_path / "log.sqlite"), Digest("f" * 64), []) is None
+    assert token_texts(str(tmp_path), Digest("f" * 64), [1]) is None
+    assert token_texts(str(tmp_path / "log.sqlite"), Digest("f" * 64), []) is None
 
 
 def test_what_changed_within_a_line_is_marked() -> None:

@@ -52,8 +52,8 @@ def trace(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
 def variant(trace: Trace, run: Path, kind: str = "lemma") -> str:
     """The id of the first accepted one."""
     seat = {"lemma": "easy", "lift": "hard"}[kind]
-    story = json.loads(trace(run, GOALPOST, "--json"))
-    return next(one["question"] for one in story["episodes"][0]["proposals"] if one["accepted"] and one["seat"] == seat)
+    history = json.loads(trace(run, GOALPOST, "--json"))
+    return next(one["question"] for one in history["episodes"][0]["proposals"] if one["accepted"] and one["seat"] == seat)
 
 
 def test_the_overview_ends_with_commands_that_work(trace: Trace, run: Path) -> None:
@@ -93,9 +93,9 @@ def test_json_of_each_has_these_fields(trace: Trace, run: Path) -> None:
     overview = json.loads(trace(run, "--json"))
     assert {"position", "finished", "lemmas", "iterations", "updates", "evaluations", "goalposts", "warnings"} <= set(overview)
     told = json.loads(trace(run, GOALPOST, "--json"))
-    assert set(told) == {"why", "question", "blob", "source", "episodes_in_all", "episodes", "gaps", "measures", "nearest"}
+    assert set(told) == {"why", "question", "blob", "source", "episodes_in_all", "episodes", "measures", "best_answer"}
     assert set(told["episodes"][0]) == {
-        *("stream", "iteration", "axis", "position", "gap", "gap_position", "best_share", "gap_after"),
+        *("stream", "iteration", "axis", "position", "gap", "best_share", "gap_after"),
         *("answers", "proposals", "ending", "failure", "learned"),
     }
     asked = json.loads(trace(run, variant(trace, run), "--json"))
@@ -141,7 +141,7 @@ def test_where_no_answer_passed_the_one_that_passed_most_tests_is_a_command_away
         verdicts = tuple(Verdict(outcome="wrong_answer", passed=count, total=3) for count in shares)
         log.append(tale.stream, [AttemptsVerified(of=made.version, verdicts=verdicts, provenance=PROVENANCE)])
         log.append(tale.stream, [GapMeasured(question=asked.id, successes=0, attempts=4, best_share=2 / 3, gap=1)])
-    line = next(line for line in trace(tmp_path, GOALPOST).splitlines() if line.startswith("the nearest answer"))
+    line = next(line for line in trace(tmp_path, GOALPOST).splitlines() if line.startswith("the best answer"))
     shown = trace(*shlex.split(line[line.index(" -m ") :])[2:])
     assert shown.startswith("attempt 1 of episode/00001/001:2,")
     assert "2 of 3 tests passed" in shown
@@ -157,17 +157,17 @@ def test_an_attempt_shows_what_it_was_worth_and_who_learned_from_it(trace: Trace
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["zzz"], "no question of this run has an id that starts with 'zzz'; leave it out to see goalposts"),
-        ([GOALPOST, "--attempt", "10"], "there is no attempt 10 at episode/00002/000:2; they are counted from 0 to 9"),
+        (["zzz"], "No question of this run has an id that starts with 'zzz'; leave it out to see goalposts"),
+        ([GOALPOST, "--attempt", "10"], "There is no attempt 10 at episode/00002/000:2; they are counted from 0 to 9"),
         ([GOALPOST, "--answers", "run", "--attempt", "0"], "'run' names no answers; write STREAM:VERSION"),
-        (["--answers", "run:1", "--attempt", "0"], "nothing was generated at version 1 of 'run'"),
+        (["--answers", "run:1", "--attempt", "0"], "Nothing was generated at version 1 of 'run'"),
         ([GOALPOST, "--answers", "episode/00001/001:2", "--attempt", "0"], "not d0ee3fc5f2237b07; leave the question or"),
         (["--answers", "run:1"], "give --attempt N as well"),
         (["--attempt", "1"], "--attempt needs a question"),
-        ([GOALPOST, "--attempt", "1", "--follow"], "an attempt does not change any more"),
+        ([GOALPOST, "--attempt", "1", "--follow"], "An attempt does not change any more"),
     ],
 )
-def test_what_is_not_there_is_one_sentence(trace: Trace, run: Path, words: list[str], message: str) -> None:
+def test_what_is_not_found_is_one_sentence(trace: Trace, run: Path, words: list[str], message: str) -> None:
     said = trace(run, *words, code=2)
     assert message in said
     assert len(said.splitlines()) == 1
@@ -239,7 +239,7 @@ def test_a_run_is_followed_line_by_line_until_it_ends(tmp_path: Path) -> None:
         tale.evaluate().end()
         out, err = following.communicate(timeout=30)
     assert out.splitlines()[-1] == "the run is finished, after 2 iterations"
-    assert "examination test after iteration 1: pass @1 0.100" in out
+    assert "evaluation test after iteration 1: pass @1 0.100" in out
     assert (following.returncode, err) == (0, "")
 
 

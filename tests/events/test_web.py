@@ -99,7 +99,7 @@ def test_pages_can_be_heard_labels_captions_landmarks_and_no_id_twice(pages: dic
     [
         ("/runs/none", 404, "there are first"),
         ("/nothing", 404, "no such page"),
-        ("/runs/first/policies/ffff", 404, "no policy"),
+        ("/runs/first/policies/ffff", 404, "No policy"),
         ("/runs/first/events/999999", 404, "the log ends at"),
         ("/runs/first/events/0", 404, "no event"),
         ("/runs/first/events?after=-1", 400, "whole number"),
@@ -115,7 +115,7 @@ def test_pages_can_be_heard_labels_captions_landmarks_and_no_id_twice(pages: dic
         ("/static/%2e%2e/app.py", 404, ""),
     ],
 )
-def test_what_is_not_there_or_makes_no_sense_is_one_sentence_and_no_traceback(
+def test_what_is_not_found_or_makes_no_sense_is_one_sentence_and_no_traceback(
     browser: TestClient, address: str, status: int, words: str
 ) -> None:
     answer = browser.get(address)

@@ -63,7 +63,7 @@ def test_a_run_that_cannot_be_read_has_its_line_and_leaves_the_others_alone(tmp_
 
 
 def test_nothing_is_there_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="there is nothing at"):
+    with pytest.raises(BadInput, match="There is nothing at"):
         Viewer([str(tmp_path / "none")])
 
 

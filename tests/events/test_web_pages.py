@@ -169,16 +169,16 @@ def test_a_goalpost_opens_with_why_it_was_solved(site: Site) -> None:
 
 def test_a_goalpost_leads_to_the_answer_to_look_at_first(site: Site) -> None:
     place = f"/goalposts/{goalpost(site, 1000)}"
-    nearest = site.json_address(place)["nearest"]
-    there = f"/attempts/{nearest['stream']}/{nearest['version']}/{nearest['index']}"
+    best = site.json_address(place)["best_answer"]
+    there = f"/attempts/{best['stream']}/{best['version']}/{best['index']}"
     assert f'<a href="/runs/little{there}">the first answer that passed</a>' in site.page(place)
-    assert site.json_address(there)["story"]["verdict"]["outcome"] == "passed"
+    assert site.json_address(there)["completion"]["verdict"]["outcome"] == "passed"
 
 
 def test_a_curriculum_is_drawn_with_links_and_told_as_a_list(site: Site) -> None:
     place = f"/goalposts/{goalpost(site, 1000)}"
     page, told = site.page(place), site.json_address(place)
-    nodes = [row for walk in told["walks"] for row in (*walk["lemmas"], *walk["lifts"])]
+    nodes = [proposal for row in told["tree"] for proposal in row.get("proposals", ())]
     drawn = page[page.index('<svg class="tree" role="group"') :].partition("</svg>")[0]
     listed = page[page.index("The same as a list") :].partition("</details>")[0]
     assert drawn.count("<a href=") == listed.count("<a href=") == len(nodes) > 3
@@ -191,7 +191,7 @@ def test_a_curriculum_is_drawn_with_links_and_told_as_a_list(site: Site) -> None
 
 def test_lemma_and_lift_stand_beside_what_they_vary(site: Site) -> None:
     told = site.json_address(f"/goalposts/{goalpost(site, 1000)}")
-    latest = next(episode for episode in told["episodes"] if episode["lift"])
+    latest = next(section for section in told["sections"] if section["lift"])
     old, new = told["question"]["statement"], latest["lemma"]["statement"]
     assert [(line["mark"], line["text"]) for line in latest["lemma"]["statement_changes"]] == [("-", old), ("+", new)]
     assert [(line["mark"], line["text"]) for line in latest["lift"]["statement_changes"]] == [
@@ -202,15 +202,15 @@ def test_lemma_and_lift_stand_beside_what_they_vary(site: Site) -> None:
     changed = re.search(r"\d+", new)
     assert changed is not None
     assert f'<span class="unseen">after: </span>Add <b>{changed[0]}</b> to every number.' in page
-    assert latest["learned"]
+    assert latest["episode"]["learned"]
 
 
 def test_older_episodes_are_a_page_away(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("events.web.pages.goalpost.TOLD", 1)
+    monkeypatch.setattr("events.web.pages.goalpost.DETAILED", 1)
     place = f"/goalposts/{goalpost(site, 1000)}"
     latest = site.json_address(place)
     older = site.json_address(f"{place}?before={latest['older']}")
-    assert older["episodes"][0]["walk"]["position"] < latest["episodes"][0]["walk"]["position"]
+    assert older["sections"][0]["episode"]["position"] < latest["sections"][0]["episode"]["position"]
     assert f"before={latest['older']}" in site.page(place)
 
 
@@ -237,11 +237,11 @@ def test_an_attempt_shows_its_tests_tokens_and_neighbours(site: Site) -> None:
     made = next(row for row in site.json_address(f"/questions/{lemma}")["answers"] if row["purpose"] == "pass_rate")
     place = f"/attempts/{made['stream']}/{made['version']}/7"
     told, page = site.json_address(place), site.page(place)
-    assert told["story"]["verdict"]["outcome"] == "wrong_answer"
-    assert page.count('<span class="token ') == len(told["story"]["ids"]) + len(told["legend"])
+    assert told["completion"]["verdict"]["outcome"] == "wrong_answer"
+    assert page.count('<span class="token ') == len(told["completion"]["ids"]) + len(told["legend"])
     assert f'rel="prev" href="/runs/little/attempts/{made["stream"]}/{made["version"]}/6"' in page
     assert f'rel="next" href="/runs/little/attempts/{made["stream"]}/{made["version"]}/8"' in page
-    assert f"logprob {told['story']['logprobs'][0]:.3f}" in page
+    assert f"logprob {told['completion']['logprobs'][0]:.3f}" in page
 
 
 def test_a_wrong_program_stands_beside_the_reference(site: Site) -> None:
@@ -249,7 +249,7 @@ def test_a_wrong_program_stands_beside_the_reference(site: Site) -> None:
     made = site.json_address(f"/questions/{attacked['question']}")["answers"][0]
     place = f"/attempts/{made['stream']}/{made['version']}"
     told = site.json_address(f"{place}/0")
-    assert [line["text"] for line in told["changes"] if line["mark"] == "+"] == told["story"]["program"].splitlines()[1:]
+    assert [line["text"] for line in told["changes"] if line["mark"] == "+"] == told["completion"]["program"].splitlines()[1:]
     assert "Compared with the reference program" in site.text(f"{place}/0")
     assert "Compared with the reference program" not in site.page(f"{place}/1")
 
@@ -258,8 +258,8 @@ def test_tokens_are_coloured_by_the_advantage_if_asked(site: Site) -> None:
     solved = next(row for row in site.json_address("/search?q=purpose:pass_rate+reward>-1")["hits"])["answers"]
     place = f"/attempts/{solved['stream']}/{solved['version']}/0?colour=advantage"
     told, page = site.json_address(place), site.page(place)
-    assert told["story"]["advantage"] > 0.1
-    assert page.count('<span class="token a4"') + page.count('<span class="token a5"') == len(told["story"]["ids"]) + 2
+    assert told["completion"]["advantage"] > 0.1
+    assert page.count('<span class="token a4"') + page.count('<span class="token a5"') == len(told["completion"]["ids"]) + 2
 
 
 def test_a_long_completion_has_pages(site: Site) -> None:
@@ -352,19 +352,19 @@ def test_signs_lead_to_their_evidence(site: Site) -> None:
         assert f'href="/runs/little/questions/{sign["question"]}"' in page
     rule = told["signs"][0]["rule"]
     assert {sign["rule"] for sign in site.json_address(f"/suspicion?rule={rule}")["signs"]} == {rule}
-    assert "there is no rule" in site.page("/suspicion?rule=luck", 400)
+    assert "There is no rule" in site.page("/suspicion?rule=luck", 400)
 
 
 @pytest.mark.parametrize(
     ("place", "sentence"),
     [
-        ("/goalposts/beef", "no goalpost of this run has the id"),
-        ("/questions/beef", "no question of this run has the id"),
-        ("/answers/episode/00009/000/2", "nothing was answered at version 2"),
-        ("/answers/run/2", "nothing was answered at version 2"),
-        ("/attempts/run/2/0", "nothing was generated at version 2"),
+        ("/goalposts/beef", "No goalpost of this run has the id"),
+        ("/questions/beef", "No question of this run has the id"),
+        ("/answers/episode/00009/000/2", "Nothing was answered at version 2"),
+        ("/answers/run/2", "Nothing was answered at version 2"),
+        ("/attempts/run/2/0", "Nothing was generated at version 2"),
         ("/attempts/run/two/0", "is no whole number"),
-        ("/attempts/episode/00001/000/2/99", "there is no attempt 99"),
+        ("/attempts/episode/00001/000/2/99", "There is no attempt 99"),
     ],
 )
 def test_what_is_missing_is_a_sentence(site: Site, place: str, sentence: str) -> None:
@@ -380,13 +380,13 @@ def every_page(site: Site) -> Iterator[str]:
         "/search?q=kind:lemma+reason:malformed",
         f"/search?q={HOSTILE.encode().hex()}%22%3Cscript%3E",
     )
-    for told in site.json_address(f"/goalposts/{attacked['question']}")["episodes"]:
+    for told in site.json_address(f"/goalposts/{attacked['question']}")["sections"]:
         for row in told["others"]:
             yield f"/attempts/{row['stream']}/{row['version']}/0"
             yield f"/answers/{row['stream']}/{row['version']}"
             if row["question"]:
                 yield f"/questions/{row['question']}"
-        for made in told["answers"]:
+        for made in told["episode"]["answers"]:
             yield f"/answers/{made['stream']}/{made['version']}"
             yield f"/attempts/{made['stream']}/{made['version']}/0"
             yield f"/attempts/{made['stream']}/{made['version']}/1?colour=advantage"
@@ -420,11 +420,11 @@ def test_pages_mark_their_live_parts_by_unique_ids(site: Site) -> None:
 
 def test_an_episode_that_broke_off_says_on_what_and_one_that_goes_on_what_is_not_known(site: Site) -> None:
     place = f"/goalposts/{goalpost(site, 1000)}"
-    going, failed, *_ = site.json_address(place)["episodes"]
-    assert going["walk"]["ending"] is None
+    going, failed, *_ = site.json_address(place)["sections"]
+    assert going["episode"]["ending"] is None
     assert [row["accepted"] for row in going["others"]] == [None]
-    assert failed["failure"].startswith("SandboxError: engine ")
-    assert failed["learned"] == []
+    assert failed["episode"]["failure"].startswith("SandboxError: engine ")
+    assert failed["episode"]["learned"] == []
     assert "SandboxError: engine </code></pre><script>" in site.text(place)
     assert re.search('aria-label="lemma proposal 1, axis (io|function): not judged yet"', site.page(place))
 

@@ -52,7 +52,7 @@ def test_a_name_of_the_hub_is_found_in_the_cache_without_network(tmp_path):
 
 
 @pytest.mark.parametrize("spec", ["someone/absent", "someone/small@v2"])
-def test_what_is_not_there_is_one_sentence_with_the_cure(tmp_path, spec):
+def test_what_is_not_found_is_one_sentence_with_the_cure(tmp_path, spec):
     cached(tmp_path)
     said = resolved(tmp_path, spec)
     assert said.startswith("said: ")
@@ -94,7 +94,7 @@ def test_the_cache_is_linked_into_a_run_and_a_folder_of_ones_own_is_copied(tmp_p
 
 
 @pytest.mark.parametrize("spec", ["../x", "./x", "x/..", ".hidden/x", "a--b/c", "a..b/c", "a/b-", f"a/{'b' * 95}"])
-def test_what_is_no_name_of_the_hub_is_a_folder_that_is_not_there(spec) -> None:
+def test_what_is_no_name_of_the_hub_is_a_folder_that_is_not_found(spec) -> None:
     for find in (model_folder, local_model_folder):
         with pytest.raises(BadInput, match="There is no model in"):
             find(spec)

@@ -227,7 +227,7 @@ def test_gpus_that_are_not_named_are_those_that_are_seen(serving, monkeypatch):
         ({"sleep": True}, True, "sleep needs GPUs"),
     ],
 )
-def test_gpus_that_are_not_there_are_an_error(serving, change, cpu, why):
+def test_gpus_that_are_not_found_are_an_error(serving, change, cpu, why):
     with pytest.raises(BadInput, match=why):
         assign_devices(replace(serving, **change), cpu=cpu)
 

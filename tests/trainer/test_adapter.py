@@ -143,7 +143,7 @@ def test_an_adapter_of_another_rank_or_base_is_refused(made, run) -> None:
         checkpoint.load_adapter(checkpoint.load(store, made[1]), moved.name, None, policy="student", lora=LORA, seed=0)
 
 
-def test_layers_that_are_not_there_are_named(made) -> None:
+def test_layers_that_are_not_found_are_named(made) -> None:
     with pytest.raises(TrainerError, match=r"names 'nowhere', which the model does not have; name some of down_proj"):
         Adapter.attach(checkpoint.load(*made).model, "student", made[1], LoraSettings(rank=2, modules=("nowhere",)), 0)
 

@@ -1,6 +1,6 @@
 """The pages, by their addresses; each has a `.json` twin.
 
-Law: a page is a function of what was asked. It reads logs and indexes, and has no state.
+Law: a page is a function of what was request. It reads logs and indexes, and has no state.
 """
 
 from __future__ import annotations

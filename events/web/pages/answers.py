@@ -15,7 +15,7 @@ from events.index.rows import AppearanceEntry
 from events.index.rows import AttemptsEntry as Asking
 from events.text.safe_text import one_line
 from events.web.pages.attempt import parse_index
-from events.web.view.not_there import NotFound
+from events.web.view.not_found import NotFound
 from events.web.view.page import Page, PageRequest
 
 ROWS: Final = 100
@@ -61,19 +61,19 @@ class AnswersPage:
     """The first answer that is shown."""
 
 
-def page(asked: PageRequest) -> Page:
-    """See the module."""
-    run, stream, version = asked.run, asked.path["stream"], parse_index(asked.path["version"])
+def page(request: PageRequest) -> Page:
+    """Make the page."""
+    run, stream, version = request.run, request.params["stream"], parse_index(request.params["version"])
     asking, proposal = run.index.answers_at(stream, version), run.index.appearance(stream, version)
     known = asking or proposal
     events = list(_about(run.log, stream, version, known.position)) if known is not None else []
     made = events[0].fact if events else None
     if not isinstance(made, AttemptsMade | QuestionProposed):
-        where = f"nothing was answered at version {version} of {stream!r}, as far as the log is read"
-        raise NotFound(f"{where}; begin at a question and follow its answers")
+        where = f"Nothing was answered at version {version} of {stream!r}, as far as the log is read"
+        raise NotFound(f"{where}; begin at a question and follow its answers.")
     texts = [str(text) for text in json.loads(run.log.get(made.generation.texts))]
     prompt = run.log.get(made.generation.prompt).decode("utf-8", "surrogatepass")
-    first = asked.whole("first", 0) or 0
+    first = request.integer("first", 0) or 0
     lengths = [len(ids) for ids in unpack_rollouts(run.log.get(made.generation.tokens)).ids]
     rows = _answers(texts, lengths, events)
     model = AnswersPage(

@@ -1,4 +1,4 @@
-"""One attempt, with each token and each test."""
+"""One completion, with each token and each test."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from events.facts.errors import BadInput
-from events.projections.answer_detail import CompletionDetail, completion_detail
+from events.projections.completion_detail import CompletionDetail, completion_detail
 from events.pure.test_outcomes import JudgedTest, judged_tests
 from events.text.diff import DiffLine, diff_lines
-from events.web.view.not_there import NotFound
+from events.web.view.not_found import NotFound
 from events.web.view.page import Page, PageRequest
 from events.web.view.token_classes import ADVANTAGE_STEPS, PROBABILITY_STEPS, ColourStep
 
@@ -21,64 +21,66 @@ COMPARED: Final = 5_000
 
 @dataclass(frozen=True)
 class AttemptPage:
-    """An attempt, and what its verdict says of each test."""
+    """What the page shows."""
 
-    story: CompletionDetail
+    completion: CompletionDetail
     tests: list[JudgedTest]
     changes: list[DiffLine]
-    """How a wrong program differs from the reference; empty where it does not, or where there are not both."""
+    """How a wrong program differs from the reference; empty where there is nothing to compare."""
     colour: str
-    """What tokens are coloured by: `logprob` or `advantage`."""
+    """What colours the tokens: `logprob` or `advantage`."""
     legend: tuple[ColourStep, ...]
-    """What the colours mean."""
+    """Meaning of the colours."""
     first: int
-    """The first token that is shown ..."""
+    """Index of the first token that is shown."""
     until: int
-    """... and the one behind the last."""
+    """Index behind the last token that is shown."""
 
 
-def page(asked: PageRequest) -> Page:
-    """See the module."""
-    run, path = asked.run, asked.path
+def page(request: PageRequest) -> Page:
+    """Make the page."""
+    run, params = request.run, request.params
     try:
-        story = completion_detail(run.log, run.where, path["stream"], parse_index(path["version"]), parse_index(path["index"]))
+        completion = completion_detail(
+            run.log, run.where, params["stream"], parse_index(params["version"]), parse_index(params["index"])
+        )
     except BadInput as error:
         raise NotFound(str(error)) from error
-    first = min(asked.whole("token", 0) or 0, max(0, len(story.ids) - 1))
-    colour = "advantage" if asked.query.get("colour") == "advantage" else "logprob"
+    first = min(request.integer("token", 0) or 0, max(0, len(completion.ids) - 1))
+    colour = "advantage" if request.query.get("colour") == "advantage" else "logprob"
     model = AttemptPage(
-        story,
-        _tests(story),
-        _changes(story),
+        completion,
+        _tests(completion),
+        _changes(completion),
         colour,
         ADVANTAGE_STEPS if colour == "advantage" else PROBABILITY_STEPS,
         first,
-        min(len(story.ids), first + TOKENS),
+        min(len(completion.ids), first + TOKENS),
     )
-    kind = "Proposal" if story.proposal is not None else "Attempt"
-    return Page("attempt.html", f"{kind} {story.index} of {story.stream}:{story.version}", model)
+    kind = "Proposal" if completion.proposal is not None else "Attempt"
+    return Page("attempt.html", f"{kind} {completion.index} of {completion.stream}:{completion.version}", model)
 
 
-def _changes(story: CompletionDetail) -> list[DiffLine]:
-    if story.reference is None or story.program is None:
+def _changes(completion: CompletionDetail) -> list[DiffLine]:
+    if completion.reference is None or completion.program is None:
         return []
-    lines = diff_lines(story.reference[:COMPARED], story.program[:COMPARED])
+    lines = diff_lines(completion.reference[:COMPARED], completion.program[:COMPARED])
     return lines if any(line.mark != " " for line in lines) else []
 
 
 def parse_index(text: str) -> int:
-    """A place in an address.
+    """An index in an address.
 
     Raises:
-        NotThere: it is no whole number.
+        NotFound: it is no whole number.
     """
     if not text.isascii() or not text.isdigit() or len(text) > 15:
-        raise NotFound(f"{text!r} in the address is no whole number; begin at a question and follow its answers")
+        raise NotFound(f"The part {text!r} of the address is no whole number; begin at a question and follow its answers.")
     return int(text)
 
 
-def _tests(story: CompletionDetail) -> list[JudgedTest]:
-    if story.question is None or story.proposal is not None:
+def _tests(completion: CompletionDetail) -> list[JudgedTest]:
+    if completion.question is None or completion.proposal is not None:
         return []
-    question, per_test = story.question, story.provenance is not None and story.provenance.per_test
-    return judged_tests(question.pairs, len(question.public), story.verdict, per_test=per_test, only=story.pair)
+    question, per_test = completion.question, completion.provenance is not None and completion.provenance.per_test
+    return judged_tests(question.pairs, len(question.public), completion.verdict, per_test=per_test, only=completion.pair)

@@ -19,16 +19,16 @@ CHOICE: Final = 200
 """Runs to choose from that are listed."""
 
 
-def page(asked: PageRequest) -> Page:
-    """See the module."""
-    slugs = list(dict.fromkeys(slug for slug in asked.query.getlist("run") if slug))
+def page(request: PageRequest) -> Page:
+    """Make the page."""
+    slugs = list(dict.fromkeys(slug for slug in request.query.getlist("run") if slug))
     if len(slugs) > MOST:
-        raise BadInput(f"{len(slugs)} runs are too many for one page; choose up to {MOST}")
-    runs = [asked.viewer.run(slug) for slug in slugs]
+        raise BadInput(f"{len(slugs)} runs are too many for one page; choose up to {MOST}.")
+    runs = [request.viewer.run(slug) for slug in slugs]
     summaries = [run.summary() for run in runs]
     model = {
         "runs": [{"name": run.name, "slug": run.slug, "state": run.state} for run in runs],
-        "choice": [{"name": run.name, "slug": run.slug} for run in asked.viewer.runs()[:CHOICE]],
+        "choice": [{"name": run.name, "slug": run.slug} for run in request.viewer.runs()[:CHOICE]],
         "most": MOST,
         "settings": _different([flat_settings(summary) for summary in summaries]),
         "numbers": _numbers(summaries),

@@ -1,4 +1,4 @@
-"""A goalpost: why it was or was not solved so far, how the gap moved, and the curriculum that was built towards it."""
+"""A goalpost: why it was or was not solved so far, how its gap moved, and the curriculum that was built towards it."""
 
 from __future__ import annotations
 
@@ -8,91 +8,148 @@ from typing import Final
 
 from events.export.charts import Figure, Series
 from events.facts.digests import SHORT
+from events.facts.log import ReadableLog
+from events.facts.questions import readable_question
 from events.facts.values import Question, QuestionId
 from events.index.reader import Index
-from events.index.rows import GapEntry, GoalpostEntry
+from events.index.rows import AppearanceEntry, AttemptsEntry, GapEntry, GoalpostEntry
 from events.projections.best_answer import BestAnswer, best_answer
-from events.reports.explanation import why
-from events.web.view.curriculum import Told, Walk, question, tell, walks
-from events.web.view.not_there import NotFound
+from events.projections.goalpost_history import EpisodeDetail, EpisodeHistory, episode_detail, episode_histories
+from events.reports.explanation import explain_goalpost
+from events.text.diff import DiffLine, diff_lines
+from events.web.view.not_found import NotFound
 from events.web.view.page import Page, PageRequest
 
 ROWS: Final = 40
 """Episodes in the tree."""
-TOLD: Final = 4
-"""Episodes that are told at length."""
+DETAILED: Final = 4
+"""Episodes that are shown in detail."""
 COUNTED: Final = 500
-"""Episodes whose proposals count for the sentence, the latest."""
+"""Latest episodes whose proposals count for the explanation."""
+_COMPARED: Final = 5_000
+"""Characters of a text that are compared."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An accepted proposal beside the question that it varies."""
+
+    appearance: AppearanceEntry
+    statement: str
+    program: str
+    statement_changes: list[DiffLine]
+    program_changes: list[DiffLine]
+    answers: list[AttemptsEntry]
+    """The student's answers to it in this episode."""
+
+
+@dataclass(frozen=True)
+class EpisodeSection:
+    """An episode in detail."""
+
+    episode: EpisodeDetail
+    lemma: Variant | None
+    lift: Variant | None
+    others: list[AppearanceEntry]
+    """Proposals that were rejected, or are not judged yet."""
 
 
 @dataclass(frozen=True)
 class GoalpostPage:
-    """A goalpost and what happened to it."""
+    """What the page shows."""
 
     goalpost: GoalpostEntry
     why: str
-    """Why it was or was not solved so far, in a sentence."""
-    nearest: BestAnswer | None
+    """Why it was or was not solved so far, in one or two sentences."""
+    best_answer: BestAnswer | None
     """The answer to look at first; None where no answer passed a test."""
     question: Question | None
     """None where it cannot be read."""
     gaps: list[GapEntry]
     """Every measure, in order."""
     figure: Figure
-    """The same, drawn."""
-    walks: list[Walk]
-    """The latest episodes and the examinations among them, the oldest first."""
-    episodes: list[Told]
-    """The latest of them at length, the latest first."""
+    """The gaps as a figure."""
+    tree: list[EpisodeHistory | GapEntry]
+    """The latest episodes, and the evaluations among them, the oldest first."""
+    sections: list[EpisodeSection]
+    """The latest episodes of the tree in detail, the latest first."""
     older: int | None
-    """What to ask for as `before` to see older episodes; None where there are none."""
+    """Value of `before` for older episodes; None where there are none."""
 
 
-def page(asked: PageRequest) -> Page:
-    """See the module."""
-    run, index, before = asked.run, asked.run.index, asked.whole("before")
-    goalpost = _goalpost(index, asked.path["id"])
-    gaps = index.gaps(goalpost.question)
-    rows = walks(index, goalpost.question, before=before, limit=ROWS)
-    whole = question(run.log, goalpost.blob)
-    updates = run.summary().updates
-    latest = [row for row in reversed(rows) if row.axis is not None]
+def page(request: PageRequest) -> Page:
+    """Make the page."""
+    run, index, before = request.run, request.run.index, request.integer("before")
+    goalpost = _goalpost(index, request.params["id"])
+    name, gaps, question = goalpost.question, index.gaps(goalpost.question), readable_question(run.log, goalpost.blob)
+    episodes = episode_histories(index, name, gaps, before=before, limit=ROWS)
+    latest, updates = episodes[-DETAILED:][::-1], run.summary().updates
+    counted = (proposal for episode in index.episodes(name, limit=COUNTED) for proposal in index.proposals(episode.stream))
     model = GoalpostPage(
         goalpost=goalpost,
-        why=_why(index, goalpost, gaps),
-        nearest=best_answer(run.log, index, goalpost.question, gaps),
-        question=whole,
+        why=explain_goalpost(goalpost, gaps, counted),
+        best_answer=best_answer(run.log, index, name, gaps),
+        question=question,
         gaps=gaps,
         figure=_figure(gaps),
-        walks=rows,
-        episodes=[tell(index, run.log, whole, row, gaps, updates) for row in latest[:TOLD]],
-        older=latest[TOLD - 1].position if len(latest) > TOLD else None,
+        tree=_tree(episodes, gaps, before),
+        sections=[_section(run.log, question, episode_detail(run.log, index, episode, updates)) for episode in latest],
+        older=latest[-1].position if len(episodes) > DETAILED else None,
     )
-    return Page("goalpost.html", f"Goalpost {goalpost.question[:SHORT]}", model)
+    return Page("goalpost.html", f"Goalpost {name[:SHORT]}", model)
 
 
 def _goalpost(index: Index, prefix: str) -> GoalpostEntry:
-    """The goalpost whose id begins so.
+    """The goalpost whose id starts with a prefix.
 
     Raises:
-        NotThere: none or several do.
+        NotFound: none or several do.
     """
-    found = {row.question for row in index.find(prefix) if row.origin == "goalpost" and row.question is not None}
-    goalpost = index.goalpost(found.pop() if len(found) == 1 else QuestionId(prefix))
+    names = {row.question for row in index.find(prefix) if row.origin == "goalpost" and row.question is not None}
+    goalpost = index.goalpost(names.pop() if len(names) == 1 else QuestionId(prefix))
     if goalpost is None:
-        raise NotFound(
-            f"no goalpost of this run has the id {prefix!r}, as far as the log is read; begin at the list of goalposts"
-        )
+        where = "as far as the log is read; begin at the list of goalposts"
+        raise NotFound(f"No goalpost of this run has the id {prefix!r}, {where}.")
     return goalpost
 
 
-def _why(index: Index, goalpost: GoalpostEntry, gaps: Sequence[GapEntry]) -> str:
-    episodes = index.episodes(goalpost.question, limit=COUNTED)
-    return why(goalpost, gaps, (proposal for episode in episodes for proposal in index.proposals(episode.stream)))
+def _tree(episodes: Sequence[EpisodeHistory], gaps: Sequence[GapEntry], before: int | None) -> list[EpisodeHistory | GapEntry]:
+    if not episodes and before is not None:
+        return []
+    start = episodes[0].position if len(episodes) == ROWS else 0
+    evaluations = [gap for gap in gaps if gap.best_share is None and start <= gap.position < (before or gap.position + 1)]
+    # A run may be evaluated far more often than it tries one goalpost.
+    rows: list[EpisodeHistory | GapEntry] = [*episodes, *evaluations]
+    return sorted(rows, key=lambda row: row.position)[-2 * ROWS :]
+
+
+def _section(log: ReadableLog, goalpost: Question | None, episode: EpisodeDetail) -> EpisodeSection:
+    lemma = _variant(log, goalpost, episode, episode.lemmas)
+    parent = None if lemma is None else readable_question(log, lemma.appearance.blob)
+    others = [proposal for proposal in episode.proposals if not proposal.accepted]
+    return EpisodeSection(episode, lemma, _variant(log, parent, episode, episode.lifts), others)
+
+
+def _variant(
+    log: ReadableLog, parent: Question | None, episode: EpisodeDetail, proposals: Sequence[AppearanceEntry]
+) -> Variant | None:
+    accepted = next((proposal for proposal in proposals if proposal.accepted), None)
+    question = None if accepted is None else readable_question(log, accepted.blob)
+    if accepted is None or question is None:
+        return None
+    old = parent or question
+    return Variant(
+        accepted,
+        question.statement,
+        question.program or "",
+        diff_lines(old.statement[:_COMPARED], question.statement[:_COMPARED]),
+        diff_lines((old.program or "")[:_COMPARED], (question.program or "")[:_COMPARED]),
+        episode.answers_to(accepted),
+    )
 
 
 def _figure(gaps: Sequence[GapEntry]) -> Figure:
     played = tuple((float(gap.iteration), gap.gap) for gap in gaps if gap.best_share is not None)
-    examined = tuple((float(gap.iteration), gap.gap) for gap in gaps if gap.best_share is None)
-    lines = [Series("episodes", played), Series("examinations", examined)]
+    evaluated = tuple((float(gap.iteration), gap.gap) for gap in gaps if gap.best_share is None)
+    lines = [Series("episodes", played), Series("evaluations", evaluated)]
     return Figure("gap", "Gap of the goalpost", "iteration", "gap", tuple(line for line in lines if line.points), (0.0, 1.0))

@@ -38,11 +38,11 @@ class GoalpostsPage:
     pages: int
 
 
-def page(asked: PageRequest) -> Page:
-    """See the module."""
-    query, run = asked.query, asked.run
+def page(request: PageRequest) -> Page:
+    """Make the page."""
+    query, run = request.query, request.run
     order, descending = query.get("order") or "last_gap", query.get("descending") == "yes"
-    number = asked.whole("page", 1) or 1
+    number = request.integer("page", 1) or 1
     text, source, solved = query.get("text", "").strip(), query.get("source", ""), query.get("solved", "")
     found, count = _found(run.index, text, source, solved, order, descending, (number - 1) * ROWS)
     sources = sorted({figures.source for figures in run.summary().goalposts.values()})

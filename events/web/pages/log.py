@@ -13,7 +13,7 @@ from events.facts.log import Event
 from events.facts.types import AttemptsMade, QuestionProposed, RunStarted
 from events.facts.upcast import FACT_TYPES
 from events.reports.event_line import summary
-from events.web.view.not_there import require
+from events.web.view.not_found import require
 from events.web.view.page import Page, PageRequest
 from events.web.view.settings import without_secrets
 
@@ -33,16 +33,16 @@ class EventRow(NamedTuple):
     """The fact's fields in a few words each."""
 
 
-def page(asked: PageRequest) -> Page:
+def page(request: PageRequest) -> Page:
     """A page of events; the latest ones unless told from where, or of which kind or stream."""
-    kinds, stream = [kind for kind in asked.query.getlist("kind") if kind], asked.query.get("stream") or None
+    kinds, stream = [kind for kind in request.query.getlist("kind") if kind], request.query.get("stream") or None
     for kind in kinds:
         if kind not in FACT_TYPES:
-            raise BadInput(f"there is no kind {kind[:40]!r} of events; the kinds are {', '.join(FACT_TYPES)}")
-    head = asked.run.head
+            raise BadInput(f"There is no kind {kind[:40]!r} of events; the kinds are {', '.join(FACT_TYPES)}.")
+    head = request.run.head
     start = 0 if kinds or stream else max(0, head - ROWS)
-    after = asked.whole("after", start) or 0
-    events = list(asked.run.log.read(stream, after=after, kinds=kinds or None, limit=ROWS + 1))
+    after = request.integer("after", start) or 0
+    events = list(request.run.log.read(stream, after=after, kinds=kinds or None, limit=ROWS + 1))
     model = {
         "events": [_line(event) for event in events[:ROWS]],
         "after": after,
@@ -61,11 +61,11 @@ def _line(event: Event) -> EventRow:
     return EventRow(event.position, event.stream, event.version, event.fact.kind, event.time, text)
 
 
-def event_page(asked: PageRequest) -> Page:
+def event_page(request: PageRequest) -> Page:
     """One event, whole."""
-    position = int(asked.path["position"])
-    event = next(asked.run.log.read(after=position - 1, limit=1), None) if 0 < position <= asked.run.head else None
-    event = require(event, f"there is no event at position {position}; the log ends at {asked.run.head}")
+    position = int(request.params["position"])
+    event = next(request.run.log.read(after=position - 1, limit=1), None) if 0 < position <= request.run.head else None
+    event = require(event, f"There is no event at position {position}; the log ends at {request.run.head}.")
     fact: dict[str, Any] = event.fact.model_dump(mode="json")
     if isinstance(event.fact, RunStarted):
         fact = fact | {"config": without_secrets(fact["config"])}
@@ -85,7 +85,7 @@ def event_page(asked: PageRequest) -> Page:
         "fact": fact,
         "generation": _of(event),
         "question": getattr(event.fact, "question", None),
-        "last": asked.run.head,
+        "last": request.run.head,
     }
     return Page("event.html", f"Event {position}", model)
 

@@ -33,14 +33,14 @@ class PolicyRow(NamedTuple):
     """First and last iteration that was played with them."""
     serving: tuple[Role, ...]
     """Roles that use them now."""
-    exams: int
-    """Examinations of them."""
+    evaluations: int
+    """Evaluations of them."""
 
 
-def page(asked: PageRequest) -> Page:
-    """See the module."""
-    summary = asked.run.summary()
-    updates, end = summary.updates, asked.whole("until", len(summary.updates)) or 0
+def page(request: PageRequest) -> Page:
+    """Make the page."""
+    summary = request.run.summary()
+    updates, end = summary.updates, request.integer("until", len(summary.updates)) or 0
     part = updates[max(0, end - ROWS) : end]
     lines = _lines(summary, part)
     if end <= ROWS:
@@ -93,8 +93,8 @@ def mean_reward(update: PolicyUpdated) -> float | None:
 def _use(summary: RunSummary, digest: Digest) -> tuple[tuple[int, int] | None, tuple[Role, ...], int]:
     played = played_with(summary, digest)
     serving = tuple(role for role, found in summary.policies.items() if found == digest)
-    exams = sum(found.policy == digest for found in summary.evaluations)
-    return (played[0], played[-1]) if played else None, serving, exams
+    evaluations = sum(found.policy == digest for found in summary.evaluations)
+    return (played[0], played[-1]) if played else None, serving, evaluations
 
 
 def played_with(summary: RunSummary, digest: Digest) -> list[int]:

@@ -1,4 +1,4 @@
-"""One policy: where it comes from, what fed it, how its steps went, and what was played and examined with it."""
+"""One policy: where it comes from, what fed it, how its steps went, and what was played and evaluated with it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from events.facts.values import Digest, Phase, QuestionId, Role
 from events.projections.lineage import consumed
 from events.projections.run_summary import RunSummary
 from events.web.pages.policies import mean_reward, played_with
-from events.web.view.not_there import NotFound
+from events.web.view.not_found import NotFound
 from events.web.view.page import Page, PageRequest
 from events.web.view.run_handle import RunHandle
 
@@ -53,12 +53,12 @@ class ServingRow(NamedTuple):
     difference: float | None
 
 
-def page(asked: PageRequest) -> Page:
-    """See the module."""
-    run, summary = asked.run, asked.run.summary()
-    digest = _digest(summary, asked.path["digest"])
+def page(request: PageRequest) -> Page:
+    """Make the page."""
+    run, summary = request.run, request.run.summary()
+    digest = _digest(summary, request.params["digest"])
     update = next((found for found in reversed(summary.updates) if found.digest == digest), None)
-    fed = list(_fed(run, update, asked.whole("after"))) if update and update.source == 0 else []
+    fed = list(_fed(run, update, request.integer("after"))) if update and update.source == 0 else []
     model: dict[str, Any] = {
         "digest": digest,
         "learned": update,
@@ -69,7 +69,7 @@ def page(asked: PageRequest) -> Page:
         "more": fed[ROWS - 1].position if len(fed) > ROWS else None,
         "served": list(_served(run.log, digest, update)),
         "played": _ranges(played_with(summary, digest)),
-        "exams": [_exam(found) for found in summary.evaluations if found.policy == digest],
+        "evaluations": [_evaluation(found) for found in summary.evaluations if found.policy == digest],
         "roles": [role for role, found in summary.policies.items() if found == digest],
     }
     return Page("policy.html", f"Policy {digest[:SHORT]}", model)
@@ -81,8 +81,8 @@ def _digest(summary: RunSummary, prefix: str) -> Digest:
     found = [digest for digest in known if digest.startswith(prefix)]
     if len(found) == 1 or prefix in found:
         return Digest(prefix) if prefix in found else found[0]
-    which = f"{len(found)} policies have digests that start" if found else "no policy of this run has a digest that starts"
-    raise NotFound(f"{which} with {prefix[:_ID]!r}; the list of policies has them all")
+    which = f"{len(found)} policies have digests that start" if found else "No policy of this run has a digest that starts"
+    raise NotFound(f"{which} with {prefix[:_ID]!r}; the list of policies has them all.")
 
 
 def _fed(run: RunHandle, update: PolicyUpdated, after: int | None) -> Iterator[ConsumedReward]:
@@ -125,7 +125,7 @@ def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
     return ranges
 
 
-def _exam(found: EvaluationFinished) -> dict[str, Any]:
+def _evaluation(found: EvaluationFinished) -> dict[str, Any]:
     solved = sum(count > 0 for count in found.successes.values())
     return {
         "name": found.name,

@@ -8,13 +8,13 @@ from typing import Final
 
 from events.facts.digests import SHORT
 from events.facts.log import ReadableLog
+from events.facts.questions import readable_question
 from events.facts.types import AttemptsMade
 from events.facts.values import Outcome, Question, QuestionId
 from events.index.reader import Index
 from events.index.rows import AppearanceEntry, AttemptsEntry, SignEntry
-from events.projections.goalpost_history import statement_doubt
-from events.web.view.curriculum import question
-from events.web.view.not_there import NotFound
+from events.reports.explanation import statement_doubt
+from events.web.view.not_found import NotFound
 from events.web.view.page import Page, PageRequest
 
 ROWS: Final = 50
@@ -25,50 +25,50 @@ LOOKED: Final = 20
 
 @dataclass(frozen=True)
 class QuestionPage:
-    """A question and what is known about it."""
+    """What the page shows."""
 
     id: QuestionId
     question: Question | None
-    """None where the log does not hold it, as of most examinations."""
+    """None where only evaluations asked it: the log then holds its prompts, not the question."""
     prompt: str | None
-    """The prompt of the latest answers, where the log does not hold the question itself."""
+    """Prompt of the latest answers, where the log does not hold the question."""
     title: str
     appearances: list[AppearanceEntry]
-    """The first time first."""
+    """The first one first."""
     parents: list[AppearanceEntry]
-    """What it is a variant of, where that appeared first."""
+    """First appearances of the questions that it varies."""
     children: list[AppearanceEntry]
-    """Variants of it that its own episodes proposed."""
+    """Variants of it that the same episodes proposed."""
     purposes: dict[str, dict[Outcome, int]]
-    """How the answers on this page ended, by what they were made for."""
+    """Outcomes of the answers on this page, by purpose."""
     answers: list[AttemptsEntry]
     """The latest first."""
     older: int | None
-    """What to ask for as `before` to see older answers; None where there are none."""
+    """Value of `before` for older answers; None where there are none."""
     signs: list[SignEntry]
-    """What is suspicious about it."""
+    """Signs of reward hacking in it."""
     doubts: list[str]
-    """Why its statement may not describe its program, by what attempts at it agreed on."""
+    """Reasons to think that its statement does not describe its program."""
 
 
-def page(asked: PageRequest) -> Page:
-    """See the module."""
-    run, index = asked.run, asked.run.index
-    name, before = _whole(index, asked.path["id"]), asked.whole("before")
+def page(request: PageRequest) -> Page:
+    """Make the page."""
+    run, index = request.run, request.run.index
+    name, before = _full_id(index, request.params["id"]), request.integer("before")
     appearances = index.appearances(name, limit=ROWS)
     answers = index.answers(question=name, before=before, limit=ROWS)
     if not appearances and not answers and before is None:
-        raise NotFound(f"no question of this run has the id {name!r}, as far as the log is read; search for its words instead")
-    first = next((found for found in appearances if found.blob is not None), None)
-    held = None if first is None else question(run.log, first.blob)
-    parents = dict.fromkeys(found.parent for found in appearances if found.parent is not None)
+        raise NotFound(f"No question of this run has the id {name!r}, as far as the log is read; search for its words instead.")
+    first = next((row for row in appearances if row.blob is not None), None)
+    question = None if first is None else readable_question(run.log, first.blob)
+    parents = dict.fromkeys(row.parent for row in appearances if row.parent is not None)
     purposes: dict[str, Counter[Outcome]] = {}
-    for made in answers:
-        purposes.setdefault(made.purpose, Counter()).update(made.outcomes)
+    for entry in answers:
+        purposes.setdefault(entry.purpose, Counter()).update(entry.outcomes)
     model = QuestionPage(
         id=name,
-        question=held,
-        prompt=_prompt(run.log, answers[0]) if held is None and answers else None,
+        question=question,
+        prompt=_prompt(run.log, answers[0]) if question is None and answers else None,
         title="" if first is None else first.title,
         appearances=appearances,
         parents=[row for parent in parents for row in index.appearances(parent, limit=1)],
@@ -82,20 +82,20 @@ def page(asked: PageRequest) -> Page:
     return Page("question.html", f"Question {name[:SHORT]}", model)
 
 
-def _whole(index: Index, prefix: str) -> QuestionId:
-    """The id that begins so, where only one does."""
-    found = {row.question for row in index.find(prefix) if row.question is not None}
-    return found.pop() if len(found) == 1 else QuestionId(prefix)
+def _full_id(index: Index, prefix: str) -> QuestionId:
+    """The only id that starts with a prefix; the prefix itself where there are none or several."""
+    names = {row.question for row in index.find(prefix) if row.question is not None}
+    return names.pop() if len(names) == 1 else QuestionId(prefix)
 
 
 def _children(index: Index, name: QuestionId, appearances: list[AppearanceEntry]) -> list[AppearanceEntry]:
-    streams = dict.fromkeys(found.stream for found in appearances[:LOOKED] if found.origin != "goalpost")
+    streams = dict.fromkeys(row.stream for row in appearances[:LOOKED] if row.origin != "goalpost")
     return [row for stream in streams for row in index.proposals(stream) if row.parent == name]
 
 
-def _prompt(log: ReadableLog, made: AttemptsEntry) -> str | None:
-    """What the student was shown."""
-    event = next(log.read(made.stream, after=made.position - 1, limit=1), None)
+def _prompt(log: ReadableLog, answers: AttemptsEntry) -> str | None:
+    """The prompt that was answered."""
+    event = next(log.read(answers.stream, after=answers.position - 1, limit=1), None)
     if event is None or not isinstance(event.fact, AttemptsMade):
         return None
     return log.get(event.fact.generation.prompt).decode("utf-8", "surrogatepass")

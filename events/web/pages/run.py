@@ -78,10 +78,10 @@ class SeatRow(NamedTuple):
     """The same in the latest iterations."""
 
 
-def page(asked: PageRequest) -> Page:
-    """See the module."""
-    run, summary = asked.run, asked.run.summary()
-    before = asked.whole("before") or len(summary.iterations) + 1
+def page(request: PageRequest) -> Page:
+    """Make the page."""
+    run, summary = request.run, request.run.summary()
+    before = request.integer("before") or len(summary.iterations) + 1
     lines = [_iteration(figures, summary) for figures in summary.iterations.values() if figures.number < before]
     model = {
         "name": run.name,
@@ -127,7 +127,7 @@ def headlines(summary: RunSummary) -> list[Headline]:
         rows.append(Headline("open questions", summary.open_questions, "accepted"))
     speed = summary.tokens / summary.played if summary.played else None
     rows.append(Headline("tokens", summary.tokens, "" if speed is None else f"{speed:.0f} a second, learning included"))
-    rows.append(Headline("student's answers", summary.samples.total, "examinations left out"))
+    rows.append(Headline("student's answers", summary.samples.total, "evaluations left out"))
     rows.append(
         Headline("time played", summary.played, f"resumed {summary.resumed} times" if summary.resumed else "", "seconds")
     )

@@ -37,12 +37,12 @@ class RunRow:
     gap: float | None = None
     """Over the goalposts that the latest iteration tried."""
     test: dict[int, float] | None = None
-    """pass@k of the last examination on test questions."""
+    """pass@k of the last evaluation on test questions."""
 
 
-def page(asked: PageRequest) -> Page:
-    """See the module."""
-    runs, first = asked.viewer.runs(), asked.whole("first", 0) or 0
+def page(request: PageRequest) -> Page:
+    """Make the page."""
+    runs, first = request.viewer.runs(), request.integer("first", 0) or 0
     lines = [_line(run) for run in runs[first : first + PAGE]]
     return Page("runs.html", "Runs", {"runs": lines, "total": len(runs), "first": first, "page": PAGE})
 

@@ -84,16 +84,16 @@ class SearchPage:
     examples: list[SearchExample]
 
 
-def page(asked: PageRequest) -> Page:
-    """See the module."""
-    query, error = asked.query.get("q", "").strip(), ""
+def page(request: PageRequest) -> Page:
+    """Make the page."""
+    query, error = request.query.get("q", "").strip(), ""
     hits: list[SearchHit] = []
     words: list[str] = []
     before = 1
     try:
         words = [term.value.rstrip("*") for term in parse_query(query) if term.field is None and not term.negated]
         if query:
-            hits, before = asked.run.index.search_for(PATIENCE_S, query, limit=ROWS, before=asked.whole("before"))
+            hits, before = request.run.index.search_for(PATIENCE_S, query, limit=ROWS, before=request.integer("before"))
     except BadInput as problem:
         error = str(problem)
     older = before if before > 1 else None

@@ -40,13 +40,13 @@ class SuspicionPage:
     """What to ask for as `before` to see older ones; None where there are none."""
 
 
-def page(asked: PageRequest) -> Page:
-    """See the module."""
-    rule = asked.query.get("rule", "")
+def page(request: PageRequest) -> Page:
+    """Make the page."""
+    rule = request.query.get("rule", "")
     if rule and rule not in RULES:
-        raise BadInput(f"there is no rule {rule!r}; take one of {', '.join(RULES)}")
-    index, before = asked.run.index, asked.whole("before")
-    every = sudden_shifts(asked.run.summary())[::-1]
+        raise BadInput(f"There is no rule {rule!r}; the rules are {', '.join(RULES)}.")
+    index, before = request.run.index, request.integer("before")
+    every = sudden_shifts(request.run.summary())[::-1]
     counts = Counter(index.sign_counts()) + Counter(sign.rule for sign in every)
     signs = index.signs(rule=rule or None, before=before, limit=ROWS)
     rules = [RuleRow(name, meaning, counts[name]) for name, meaning in RULES.items()]

@@ -50,7 +50,7 @@ def _tie(old: tuple[int, int], new: tuple[int, int]) -> Markup:
 def _point(line: PolicyRow, x: int, y: int, address: str) -> Markup:
     words = f"{line.policy} {line.digest[:SHORT]}" + (f" after iteration {line.iteration}" if line.parent else ", at the start")
     words += f", serves {' and '.join(line.serving)}" if line.serving else ""
-    kind = " ".join([*(["serving"] if line.serving else []), *(["examined"] if line.exams else [])])
+    kind = " ".join([*(["serving"] if line.serving else []), *(["evaluated"] if line.evaluations else [])])
     return Markup('<a href="{}"><circle class="{}" cx="{}" cy="{}" r="{}"><title>{}</title></circle></a>').format(
         address, kind, x, y, 6 if line.serving else 4.5, words
     )

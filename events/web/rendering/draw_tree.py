@@ -1,7 +1,6 @@
-"""Draws the curriculum of a goalpost: its episodes as rows of one tree, from the goalpost over lemmas to lifts.
+"""Draws the curriculum of a goalpost as SVG: a row an episode, from the goalpost over lemmas to lifts.
 
-Law: pure, plain SVG with classes; every node is a link whose label says in words what its shape, fill and place mean. It
-reads no log and holds no text of a model.
+Every node is a link whose label says in words what shape, fill and place mean; no text of a model is in it.
 """
 
 from __future__ import annotations
@@ -13,11 +12,12 @@ from typing import Final
 from markupsafe import Markup
 
 from events.facts.values import Axis
-from events.index.rows import AppearanceEntry
-from events.web.view.curriculum import Walk
+from events.index.rows import AppearanceEntry, GapEntry
+from events.projections.goalpost_history import EpisodeHistory
+from events.text.phrases import words
 
 Link = Callable[..., str]
-"""Makes addresses of a run's pages, as `Asked.link` does."""
+"""Makes addresses of a run's pages, as `PageRequest.link` does."""
 
 _ROW: Final = 42
 _STEP: Final = 74
@@ -26,12 +26,13 @@ _SPINE: Final = 116
 _TOP: Final = 54
 
 
-def curriculum_svg(walks: Sequence[Walk], link: Link) -> Markup:
-    """The walks from top to bottom, in the order given."""
-    lemmas = max((len(walk.lemmas) for walk in walks), default=1) or 1
-    lifts = max((len(walk.lifts) for walk in walks), default=1) or 1
+def curriculum_svg(rows: Sequence[EpisodeHistory | GapEntry], link: Link) -> Markup:
+    """Episodes and evaluations from top to bottom, in the order given."""
+    episodes = [row for row in rows if isinstance(row, EpisodeHistory)]
+    lemmas = max((len(episode.lemmas) for episode in episodes), default=1) or 1
+    lifts = max((len(episode.lifts) for episode in episodes), default=1) or 1
     turn = _SPINE + 40 + lemmas * _STEP
-    width, height = turn + 20 + lifts * _STEP, _TOP + _ROW * len(walks)
+    width, height = turn + 20 + lifts * _STEP, _TOP + _ROW * len(rows)
     parts = [
         _text(54, 16, "iteration", "head end"),
         _text(96, 16, "gap", "head end"),
@@ -40,16 +41,16 @@ def curriculum_svg(walks: Sequence[Walk], link: Link) -> Markup:
         _text(turn + 10, 32, "lifts", "head"),
         _line(_SPINE, 22, _SPINE, height - _ROW / 2 - 4, "edge"),
         Markup('<path class="root" d="M{} 20l8 8l-8 8l-8 -8z"/>').format(_SPINE),
-        *(_walk(walk, _TOP + row * _ROW + 12, turn, link) for row, walk in enumerate(walks)),
+        *(_row(row, _TOP + number * _ROW + 12, turn, link) for number, row in enumerate(rows)),
     ]
     return Markup(
         '<svg class="tree" role="group" aria-label="Curriculum tree: {} rows; the same as a list is below it" '
         'width="{}" height="{}" viewBox="0 0 {} {}">{}</svg>'
-    ).format(len(walks), width, height, width, height, Markup("").join(parts))
+    ).format(len(rows), width, height, width, height, Markup("").join(parts))
 
 
 def tree_key() -> Markup:
-    """What the marks mean, drawn with the marks themselves."""
+    """The legend."""
     marks = (
         ("io", True, 0.4, "accepted, axis io, 4 of 10 solved it"),
         ("function", True, 0.4, "accepted, axis function"),
@@ -66,44 +67,38 @@ def tree_key() -> Markup:
 
 
 def node_link(appearance: AppearanceEntry, link: Link) -> str:
-    """Where a node leads: to the question, or to the proposal where that was none."""
+    """Address of the question, or of the proposal where that was no question."""
     if appearance.question is not None:
         return link("questions", appearance.question)
     return link("attempts", appearance.stream, appearance.version, 0)
 
 
 def proposal_text(appearance: AppearanceEntry) -> str:
-    """A node in words."""
+    """A proposal and what became of it, in words."""
     name = f"{appearance.origin} proposal {appearance.attempt}"
-    state = (
-        "accepted" if appearance.accepted else f"rejected as {reason(appearance)}" if appearance.reason else "not judged yet"
-    )
+    rejected = f"rejected as {words(appearance.reason)}" if appearance.reason else "not judged yet"
+    state = "accepted" if appearance.accepted else rejected
     solved = f", solved {appearance.successes} of {appearance.attempts}" if appearance.attempts else ""
     reward = "" if appearance.reward is None else f", reward {appearance.reward:.2f}"
     return f"{name}, axis {appearance.axis}: {state}{solved}{reward}"
 
 
-def reason(appearance: AppearanceEntry) -> str:
-    """Why it was rejected, as words."""
-    return (appearance.reason or "").replace("_", " ")
-
-
-def _walk(walk: Walk, y: int, turn: int, link: Link) -> Markup:
-    parts = [_text(54, y + 4, str(walk.iteration), "number end")]
-    if walk.gap is not None:
+def _row(row: EpisodeHistory | GapEntry, y: int, turn: int, link: Link) -> Markup:
+    parts = [_text(54, y + 4, str(row.iteration), "number end")]
+    if row.gap is not None:
         parts += [
-            _text(96, y + 4, f"{walk.gap:.2f}", "number end"),
-            _mark(_SPINE, y, "io", True, 1 - walk.gap, radius=7, kind="gap"),
+            _text(96, y + 4, f"{row.gap:.2f}", "number end"),
+            _mark(_SPINE, y, "io", True, 1 - row.gap, radius=7, kind="gap"),
         ]
-    if walk.axis is None:
-        parts.append(_text(_SPINE + 18, y + 4, "examination", "note"))
+    if isinstance(row, GapEntry):
+        parts.append(_text(_SPINE + 18, y + 4, "evaluation", "note"))
         return Markup("<g>{}</g>").format(Markup("").join(parts))
-    first = [(_SPINE + 46 + place * _STEP, appearance) for place, appearance in enumerate(walk.lemmas)]
-    second = [(turn + 10 + place * _STEP, appearance) for place, appearance in enumerate(walk.lifts)]
+    first = [(_SPINE + 46 + column * _STEP, appearance) for column, appearance in enumerate(row.lemmas)]
+    second = [(turn + 10 + column * _STEP, appearance) for column, appearance in enumerate(row.lifts)]
     if nodes := first + second:
-        parts.insert(0, _line(_SPINE + (7 if walk.gap is not None else 0), y, nodes[-1][0], y, "edge"))
-    elif walk.ending is not None:
-        parts.append(_text(_SPINE + 18, y + 4, walk.ending.replace("_", " "), "note"))
+        parts.insert(0, _line(_SPINE + (7 if row.gap is not None else 0), y, nodes[-1][0], y, "edge"))
+    elif row.ending is not None:
+        parts.append(_text(_SPINE + 18, y + 4, words(row.ending), "note"))
     parts += [_node(x, y, appearance, link) for x, appearance in nodes]
     return Markup("<g>{}</g>").format(Markup("").join(parts))
 
@@ -121,7 +116,7 @@ def _node(x: int, y: int, appearance: AppearanceEntry, link: Link) -> Markup:
             )
         )
     if appearance.reason:
-        parts.append(_text(x - _RADIUS, y + _RADIUS + 12, reason(appearance), "note"))
+        parts.append(_text(x - _RADIUS, y + _RADIUS + 12, words(appearance.reason), "note"))
     return Markup('<a href="{}" aria-label="{}"><title>{}</title>{}</a>').format(
         node_link(appearance, link), proposal_text(appearance), proposal_text(appearance), Markup("").join(parts)
     )
@@ -130,7 +125,7 @@ def _node(x: int, y: int, appearance: AppearanceEntry, link: Link) -> Markup:
 def _mark(
     x: int, y: int, axis: Axis, accepted: bool | None, level: float | None, *, radius: int = _RADIUS, kind: str = ""
 ) -> Markup:
-    """A circle (`io`) or square (`function`), filled from below to its level; broken if turned down, crossed out if untried."""
+    """A circle (`io`) or square (`function`), filled to `level` (0 to 1); dashed if rejected, crossed if rejected untried."""
     name = f"{kind or 'node'} {'turned' if accepted is False else 'kept' if accepted else 'waiting'}"
     if axis == "io":
         outline = Markup('<circle cx="{}" cy="{}" r="{}"/>').format(x, y, radius)

@@ -1,7 +1,6 @@
-"""What a page is: a function from what was asked to a template, a title and plain data.
+"""A page: a function from a request to a template, a title and a model.
 
-Law: the page and its `.json` twin show the same model, so a model holds plain data only (dataclasses, named tuples, values,
-containers). It renders nothing: see `events.web.app`.
+The JSON endpoint of a page dumps the same model, so a model is plain data: dataclasses, named tuples, values, containers.
 """
 
 from __future__ import annotations
@@ -24,77 +23,77 @@ if TYPE_CHECKING:
 
 
 class Page(NamedTuple):
-    """What is shown."""
+    """What a page shows."""
 
     template: str
     """File in `templates/`."""
     title: str
-    """May quote a model."""
+    """May hold text that a model wrote."""
     model: Any
-    """Plain data; the template has it as `model`, and the twin dumps exactly it."""
+    """Plain data; the template has it as `model`, and the JSON endpoint dumps it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PageRequest:
-    """What was asked for, and all that a page may look at."""
+    """A request for a page, and all that the page may read."""
 
     viewer: Viewer
-    seen: RunHandle | None
+    run_or_none: RunHandle | None
     """The run that the address names, if it names one."""
-    path: Mapping[str, str]
-    """The parts of the address that a route leaves open, by name."""
+    params: Mapping[str, str]
+    """Path parameters of the route, by name."""
     query: QueryParams
-    """What stands behind the question mark; the first of each name, `getlist` for all."""
-    place: str
-    """The address itself, without query, and without the twin's `.json`."""
+    """Query parameters: the first of each name, `getlist` for all."""
+    address: str
+    """Path of the page, without query and without `.json`."""
 
     @property
     def run(self) -> RunHandle:
         """The run that the address names."""
-        assert self.seen is not None, "this page is not one of a run"
-        return self.seen
+        assert self.run_or_none is not None, "this page is not one of a run"
+        return self.run_or_none
 
     @property
     def json_address(self) -> str:
         """The address of this page as JSON."""
-        return f"{quote('/index' if self.place == '/' else self.place, safe='/')}.json{_asking(dict(self.query))}"
+        return f"{quote('/index' if self.address == '/' else self.address, safe='/')}.json{_query(dict(self.query))}"
 
-    def whole(self, name: str, default: int | None = None) -> int | None:
-        """The whole number of that name in the query, not below 0.
+    def integer(self, name: str, default: int | None = None) -> int | None:
+        """The query parameter of that name as an integer of at least 0.
 
         Raises:
-            BadInput: it is something else.
+            BadInput: it is no such integer.
         """
         text = self.query.get(name, "")
         if not text:
             return default
         if not text.isascii() or not text.isdigit() or len(text) > 15:
-            raise BadInput(f"{name}={text!r} in the address is no whole number; write one such as {name}=100")
+            raise BadInput(f"The query parameter {name}={text!r} is no whole number; write one such as {name}=100.")
         return int(text)
 
     def link(self, *parts: object, run: RunHandle | None = None, **query: object) -> str:
-        """The address of another page: of this run, or of the run that is given.
+        """The address of another page of this run, or of another run.
 
-        `link("goalposts", id)` is `/runs/NAME/goalposts/ID`; what is None in the query is left out. Without a run, parts
-        are those of the whole address.
+        `link("goalposts", id)` is `/runs/NAME/goalposts/ID`; query parameters that are None are left out. Without a run,
+        the parts are those of the whole path.
         """
-        whose = run or self.seen
-        root = f"/runs/{quote(whose.slug, safe='')}" if whose is not None else ""
+        of = run or self.run_or_none
+        root = f"/runs/{quote(of.slug, safe='')}" if of is not None else ""
         path = "/".join([root, *(quote(str(part), safe="/") for part in parts)])
-        return f"{path or '/'}{_asking(query)}"
+        return f"{path or '/'}{_query(query)}"
 
     def here(self, **query: object) -> str:
-        """The address of this page with these names of its query changed, or left out where None."""
-        return f"{quote(self.place, safe='/')}{_asking(dict(self.query) | query)}"
+        """The address of this page with these query parameters changed, or left out where None."""
+        return f"{quote(self.address, safe='/')}{_query(dict(self.query) | query)}"
 
 
-def _asking(query: Mapping[str, object]) -> str:
-    given = {name: value for name, value in query.items() if value not in (None, "")}
-    return f"?{urlencode(given, doseq=True)}" if given else ""
+def _query(query: Mapping[str, object]) -> str:
+    parameters = {name: value for name, value in query.items() if value not in (None, "")}
+    return f"?{urlencode(parameters, doseq=True)}" if parameters else ""
 
 
 def to_json(value: Any) -> Any:
-    """A model as JSON holds it."""
+    """A model as JSON values; floats that are not finite become None."""
     match value:
         case None | bool() | int() | str():
             return value
@@ -114,4 +113,4 @@ def to_json(value: Any) -> Any:
             return [to_json(part) for part in value]
     if dataclasses.is_dataclass(value):
         return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    raise TypeError(f"{type(value).__name__} is no plain data; a page's model holds nothing else")
+    raise TypeError(f"{type(value).__name__} is no plain data, which a page's model must be.")

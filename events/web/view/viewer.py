@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from events.cli.app import LOG_NAME, holds_log, run_name
 from events.facts.errors import BadInput, GaspError
 from events.stores import is_url, runs_in_database
-from events.web.view.not_there import NotFound
+from events.web.view.not_found import NotFound
 from events.web.view.notifier import Notifier
 from events.web.view.run_handle import RunHandle
 
@@ -50,7 +50,7 @@ class Viewer:
         self._looked = 0.0
         for place in places:
             if not is_url(place) and not Path(place).exists():
-                raise BadInput(f"there is nothing at {place}; give a run's folder, its {LOG_NAME}, or a folder of runs")
+                raise BadInput(f"There is nothing at {place}; give a run's folder, its {LOG_NAME}, or a folder of runs.")
         self._look()
 
     def runs(self) -> list[RunHandle]:
@@ -65,7 +65,7 @@ class Viewer:
         """The run of that name in addresses.
 
         Raises:
-            NotThere: there is none.
+            NotFound: there is none.
         """
         with self._lock:
             found = next((run for run in self._runs.values() if run.slug == slug), None)
@@ -74,7 +74,7 @@ class Viewer:
             found = next((run for run in runs if run.slug == slug), None)
         if found is None:
             names = ", ".join(run.slug for run in runs[:10]) or "none"
-            raise NotFound(f"there is no run {slug!r} here; there are {names}{' …' if len(runs) > 10 else ''}")
+            raise NotFound(f"There is no run {slug!r} here; there are {names}{' …' if len(runs) > 10 else ''}.")
         return found
 
     @property

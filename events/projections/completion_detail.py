@@ -1,23 +1,24 @@
-"""The story of one attempt: what was asked, what was answered, what the verifier found, what it was worth and who learned.
+"""Everything that the log holds about one completion, an answer of the student or a proposal of the teacher.
 
-Law: read from the log alone (the texts of tokens from the tokenizer beside it), and only where they lie: the attempt's own
-stream, and for its advantage the rewards of its iteration, compared as the trainer compares them. It prints nothing. An
-attempt is named `STREAM:VERSION/INDEX`: the event that holds all completions of the prompt, and its place among them from 0.
+Its name is `STREAM:VERSION/INDEX`: the event that holds the completions of a prompt, and the index among them, from 0.
+
+Guarantees: reads only the completion's own stream and, for its advantage, the rewards of its iteration.
 """
 
 from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Literal, NamedTuple
 
 from events.facts.errors import BadInput, LogCorrupt
 from events.facts.log import Event, ReadableLog, find_run_started
+from events.facts.questions import read_question
 from events.facts.rollouts import unpack_rollouts
-from events.facts.streams import GOALPOSTS, policy_stream
+from events.facts.streams import GOALPOSTS
 from events.facts.types import (
     AttemptsMade,
     AttemptsVerified,
@@ -47,17 +48,16 @@ from events.facts.values import (
     Task,
     Verdict,
 )
-from events.projections.goalpost_history import ProposalHistory, apply_proposal
-from events.projections.lineage import covers
-from events.projections.lineage import learnable_rewards as rewarded_among
-from events.projections.token_text import pieces
+from events.projections.lineage import consuming_weights, learnable_rewards
+from events.projections.proposals import ProposalState, apply_proposal
+from events.projections.token_text import token_texts
 from events.pure.advantages import ADVANTAGE_ESTIMATORS, RewardGroup, trr_plus_plus_and_grpo
 from events.pure.answer_parsing import INPUTS, Malformed, parse_input, parse_output, parse_program, parse_proposal
 from events.pure.evalplus_sanitizer import extract_program
 
 
 class CompletionPositions(NamedTuple):
-    """Where in the log an attempt was made, verified and rewarded."""
+    """Positions of the events that sampled, verified and rewarded a completion."""
 
     made: int
     verified: int | None
@@ -66,26 +66,26 @@ class CompletionPositions(NamedTuple):
 
 @dataclass(frozen=True)
 class CompletionDetail:
-    """One completion: an answer of the student, or a proposal of the teacher."""
+    """An answer of the student, or a proposal of the teacher."""
 
     stream: str
     version: int
     index: int
-    """Place among the completions of its prompt, from 0."""
+    """Among the completions of its prompt, from 0."""
     count: int
-    """How many completions the prompt has."""
+    """Completions of the prompt."""
     positions: CompletionPositions
     iteration: int | None
-    """None in an examination."""
+    """None in an evaluation."""
     purpose: Purpose | Literal["proposal"]
     role: Role
     task: Task | Seat
     asked: QuestionId
-    """The question that was asked; of a proposal, the question that it is a variant of."""
+    """Id of the question that was asked; of a proposal, of the question that it varies."""
     question: Question | None
-    """The same whole; None where only its prompt is in the log, as of examinations on other sets than the goalposts."""
+    """That question; None where the log holds only its prompt, as in evaluations on other sets than goalposts."""
     pair: int | None
-    """Deduction and abduction: index of the asked pair in `Question.pairs`."""
+    """Deduction and abduction: index in `Question.pairs` of the test case that was asked."""
     prompt: str
     completion: str
     program: str | None
@@ -94,21 +94,21 @@ class CompletionDetail:
     """Deduction and abduction: the literal in the completion."""
     malformed: str | None
     """Why the completion holds no answer of the asked form; None where it does."""
-    proposal: ProposalHistory | None
-    """What became of a proposal; None for answers."""
+    proposal: ProposalState | None
+    """None for answers."""
     verdict: Verdict | None
     """None for proposals, and before there is one."""
     provenance: Provenance | None
-    """Under which conditions the verdict was reached."""
+    """Image, limits and rules that the verdict was reached under."""
     used: dict[str, float]
-    """What running it took (seconds, CPU seconds, MB), as clocks said; empty where nobody wrote it down."""
+    """Resources that running it took (seconds, CPU seconds, MB); empty where they were not recorded."""
     phase: Phase | None
     """Which optimizer step of its iteration the reward feeds."""
     reward: float | None
     """None where nothing is learned from it."""
     advantage: float | None
-    """How much better than expected it was, by the run's credit over its iteration. None without a reward, before the iteration
-    has ended, and in a failed episode."""
+    """By the run's advantage estimator over the iteration; None without a reward, before the iteration has ended, and in a
+    failed episode."""
     policy: Digest
     """Weights that sampled it."""
     sampling: Sampling
@@ -116,9 +116,9 @@ class CompletionDetail:
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     pieces: tuple[str, ...] | None
-    """The text of each token; None where the run has no tokenizer here."""
+    """Text of each token; None where the run's tokenizer is not at hand."""
     learned_by: tuple[Digest, ...]
-    """Weights whose update consumed it."""
+    """Weights whose update consumed its reward."""
 
     @property
     def name(self) -> str:
@@ -127,60 +127,61 @@ class CompletionDetail:
 
     @property
     def reference(self) -> str | None:
-        """The program that a wrong one is compared with; None where there are not both."""
+        """The reference program, where a wrong program can be compared with it."""
         wrong = self.program is not None and self.verdict is not None and self.verdict.outcome != "passed"
         return self.question.program if wrong and self.question is not None else None
 
     @property
     def public(self) -> tuple[IOPair, ...]:
-        """Pairs that the student was shown."""
+        """Test cases that the student was shown."""
         return () if self.question is None else self.question.public
 
     @property
     def private(self) -> tuple[IOPair, ...]:
-        """Pairs that only the verifier saw."""
+        """Test cases that only the verifier saw."""
         return () if self.question is None else self.question.private
 
 
 def completion_detail(log: ReadableLog, where: str, stream: str, version: int, index: int) -> CompletionDetail:
-    """Everything about one attempt.
+    """The completion `STREAM:VERSION/INDEX`.
 
     Args:
-        log: where it was made.
-        where: what a command line calls the run; its tokenizer is looked for there.
-        stream: with `version`, the event that holds it.
-        version: see `stream`.
-        index: its place among the completions, from 0.
+        log: where it was sampled.
+        where: what the command line calls the run; its tokenizer is looked for there.
+        stream: stream of the event that holds it.
+        version: version of that event.
+        index: its index among the event's completions, from 0.
 
     Raises:
-        BadInput: there is no such attempt.
+        BadInput: there is no such completion.
         LogCorrupt: a blob is missing, or contradicts its event.
     """
     events = list(log.read(stream))
-    made = next((event for event in events if event.version == version), None)
-    if made is None or not isinstance(made.fact, QuestionProposed | AttemptsMade):
-        raise BadInput(f"nothing was generated at version {version} of {stream!r}; `python -m events show` lists its events")
-    generation = made.fact.generation
+    sampled = next((event for event in events if event.version == version), None)
+    if sampled is None or not isinstance(sampled.fact, QuestionProposed | AttemptsMade):
+        raise BadInput(f"Nothing was generated at version {version} of {stream!r}; `python -m events show` lists its events.")
+    fact, generation = sampled.fact, sampled.fact.generation
     if not 0 <= index < generation.count:
-        raise BadInput(f"there is no attempt {index} at {stream}:{version}; they are counted from 0 to {generation.count - 1}")
+        last = generation.count - 1
+        raise BadInput(f"There is no attempt {index} at {stream}:{version}; they are counted from 0 to {last}.")
     start = find_run_started(log)
-    question = _question(log, events, made.fact)
+    question = _question(log, events, fact)
     verified = next((event for event in events if isinstance(event.fact, AttemptsVerified) and event.fact.of == version), None)
     rewarded = next((event for event in events if isinstance(event.fact, RewardGiven) and event.fact.of == version), None)
-    completion, ids, logprobs = _completion(log, made, generation, index)
-    said = pieces(where, generation.policy, ids)
+    completion, ids, logprobs = _completion(log, sampled, generation, index)
+    texts = token_texts(where, generation.policy, ids)
     return CompletionDetail(
         stream=stream,
         version=version,
         index=index,
         count=generation.count,
-        positions=CompletionPositions(made.position, _position(verified), _position(rewarded)),
+        positions=CompletionPositions(sampled.position, _position(verified), _position(rewarded)),
         iteration=next((event.fact.iteration for event in events if isinstance(event.fact, EpisodeStarted)), None),
-        **_request_fields(made.fact),
+        **_request_fields(fact),
         question=question,
         prompt=log.get(generation.prompt).decode("utf-8", "surrogatepass"),
         completion=completion,
-        **_parsed_fields(made.fact, completion, start, _rules(verified), question),
+        **_parsed_fields(fact, completion, start, _rules(verified), question),
         proposal=_proposal(events, version),
         **_verdict_fields(verified, version, index),
         **_reward_fields(log, start, events, rewarded, index),
@@ -189,7 +190,7 @@ def completion_detail(log: ReadableLog, where: str, stream: str, version: int, i
         seed=generation.seed,
         ids=ids,
         logprobs=logprobs,
-        pieces=None if said is None else tuple(said),
+        pieces=None if texts is None else tuple(texts),
     )
 
 
@@ -203,23 +204,24 @@ def _question(log: ReadableLog, events: Sequence[Event], fact: QuestionProposed 
     for event in events:
         match event.fact:
             case EpisodeStarted() | QuestionValidated() as named if named.question == wanted:
-                return Question.model_validate_json(log.get(named.blob))
+                return read_question(log, named.blob)
             case ReferencesDrawn(references=references):
                 for blob in (blob for blob in references if blob.startswith(wanted)):
-                    return Question.model_validate_json(log.get(blob))
+                    return read_question(log, blob)
     for event in log.read(GOALPOSTS, kinds=("goalpost_added",)):
         if isinstance(event.fact, GoalpostAdded) and event.fact.question == wanted:
-            return Question.model_validate_json(log.get(event.fact.blob))
+            return read_question(log, event.fact.blob)
     return None
 
 
 def _completion(
-    log: ReadableLog, made: Event, generation: Generation, index: int
+    log: ReadableLog, sampled: Event, generation: Generation, index: int
 ) -> tuple[str, tuple[int, ...], tuple[float, ...]]:
+    """Text, token ids and logprobs."""
     texts, rollouts = json.loads(log.get(generation.texts)), unpack_rollouts(log.get(generation.tokens))
     if {len(texts), len(rollouts.ids)} != {generation.count}:
         raise LogCorrupt(
-            f"position {made.position} does not have the completions that it names; the log is damaged, run verify"
+            f"Position {sampled.position} does not have the completions that it names; the log is damaged, run verify."
         )
     return texts[index], tuple(rollouts.ids[index].tolist()), tuple(rollouts.logprobs[index].tolist())
 
@@ -239,35 +241,33 @@ def _parsed_fields(
     fact: QuestionProposed | AttemptsMade, text: str, start: RunStarted | None, rules: JudgingRules, question: Question | None
 ) -> dict[str, Any]:
     """What the completion says, by the parser that the verifier uses."""
+    fields: dict[str, Any] = {"program": None, "answer": None, "malformed": None}
     if isinstance(fact, QuestionProposed):
-        pairs = (start.config if start else {}).get("play", {}).get("pairs", INPUTS)
-        whole, program = parse_proposal(text, pairs), parse_program(text)
-        malformed = whole.reason if isinstance(whole, Malformed) else None
-        return {"program": None if isinstance(program, Malformed) else program, "answer": None, "malformed": malformed}
+        inputs = (start.config if start else {}).get("play", {}).get("pairs", INPUTS)
+        proposal, program = parse_proposal(text, inputs), parse_program(text)
+        fields["malformed"] = proposal.reason if isinstance(proposal, Malformed) else None
+        return fields | {"program": None if isinstance(program, Malformed) else program}
     if fact.task == "induction":
-        found = extract_program(text, rules, "" if question is None else question.entry)
+        parsed, name = extract_program(text, rules, "" if question is None else question.entry), "program"
     else:
-        found = parse_output(text) if fact.task == "deduction" else parse_input(text)
-    if isinstance(found, Malformed):
-        return {"program": None, "answer": None, "malformed": found.reason}
-    said = {"program": found, "answer": None} if fact.task == "induction" else {"program": None, "answer": found}
-    return {**said, "malformed": None}
+        parsed, name = parse_output(text) if fact.task == "deduction" else parse_input(text), "answer"
+    return fields | ({"malformed": parsed.reason} if isinstance(parsed, Malformed) else {name: parsed})
 
 
-def _proposal(events: Sequence[Event], version: int) -> ProposalHistory | None:
-    told: list[ProposalHistory] = []
+def _proposal(events: Sequence[Event], version: int) -> ProposalState | None:
+    proposals: list[ProposalState] = []
     for event in events:
         if not (isinstance(event.fact, RewardGiven) and event.fact.role == "student"):
-            apply_proposal(event, told)
-    return next((proposal for proposal in told if proposal.version == version), None)
+            apply_proposal(event, proposals)
+    return next((proposal for proposal in proposals if proposal.version == version), None)
 
 
 def _verdict_fields(verified: Event | None, version: int, index: int) -> dict[str, Any]:
     if verified is None or not isinstance(verified.fact, AttemptsVerified):
         return {"verdict": None, "provenance": None, "used": {}}
-    verdict, used = verified.fact.verdicts[index], verified.observed.get("used", {}).get(str(version), {})
+    used = verified.observed.get("used", {}).get(str(version), {})
     return {
-        "verdict": verdict,
+        "verdict": verified.fact.verdicts[index],
         "provenance": verified.fact.provenance,
         "used": {name: values[index] for name, values in used.items() if index < len(values) and values[index] is not None},
     }
@@ -278,42 +278,36 @@ def _reward_fields(
 ) -> dict[str, Any]:
     if rewarded is None or not isinstance(rewarded.fact, RewardGiven):
         return {"phase": None, "reward": None, "advantage": None, "learned_by": ()}
-    fact, failed = rewarded.fact, any(isinstance(event.fact, EpisodeFailed) for event in events)
+    failed = any(isinstance(event.fact, EpisodeFailed) for event in events)
     advantages = None if failed else advantages_of(log, start, rewarded)
+    updates = (event.fact for event in log.read(kinds=("policy_updated",)))
+    learners = consuming_weights([fact for fact in updates if isinstance(fact, PolicyUpdated)], [rewarded])
     return {
-        "phase": fact.phase,
-        "reward": fact.rewards[index],
+        "phase": rewarded.fact.phase,
+        "reward": rewarded.fact.rewards[index],
         "advantage": None if advantages is None else advantages[index],
-        "learned_by": () if failed else tuple(_consuming_updates(log, rewarded.position, fact.role)),
+        "learned_by": () if failed else tuple(learners),
     }
 
 
 def advantages_of(log: ReadableLog, start: RunStarted | None, rewarded: Event) -> tuple[float, ...] | None:
-    """The advantages of completions that an event rewards: by the run's credit, beside all that its iteration rewarded.
+    """Advantages of the completions that an event rewards, among all rewards of its iteration.
 
-    None before the iteration has ended, because what others will be rewarded counts.
+    None before the iteration has ended, because other rewards of the iteration count.
     """
     ends = [event.position for event in log.read(kinds=("iteration_finished",))]
-    last = bisect_left(ends, rewarded.position)
-    if last == len(ends):
+    number = bisect_left(ends, rewarded.position)
+    if number == len(ends):
         return None
-    after = ends[last - 1] if last else 0
-    window = log.read(after=after, kinds=("reward_given", "episode_failed"))
-    counted = rewarded_among(takewhile(lambda event: event.position <= ends[last], window))
+    events = log.read(after=ends[number - 1] if number else 0, kinds=("reward_given", "episode_failed"))
+    counted = learnable_rewards(takewhile(lambda event: event.position <= ends[number], events))
     rewards = [(event.position, event.fact) for event in counted if isinstance(event.fact, RewardGiven)]
     learn = (start.config if start else {}).get("learn", {})
-    credit = ADVANTAGE_ESTIMATORS.get(learn.get("credit", ""), trr_plus_plus_and_grpo)
-    rows = credit([RewardGroup(fact.phase, fact.role, fact.task, fact.rewards) for _, fact in rewards])
+    # Logs of older versions record no estimator that is known today: theirs was always this one.
+    estimate = ADVANTAGE_ESTIMATORS.get(learn.get("credit", ""), trr_plus_plus_and_grpo)
+    rows = estimate([RewardGroup(fact.phase, fact.role, fact.task, fact.rewards) for _, fact in rewards])
     for (position, fact), row in zip(rewards, rows, strict=True):
         if position == rewarded.position:
             scale = learn.get("teacher_scale", 1.0) if fact.role == "teacher" else 1.0
             return tuple(scale * advantage for advantage in row)
     return None
-
-
-def _consuming_updates(log: ReadableLog, position: int, role: Role) -> Iterator[Digest]:
-    for policy in ("shared", role):
-        for event in log.read(policy_stream(policy), kinds=("policy_updated",)):
-            fact = event.fact
-            if isinstance(fact, PolicyUpdated) and covers(fact, position, role):
-                yield fact.digest

@@ -1,0 +1,44 @@
+"""Numbers, counts and names as short phrases, for tables, pages and sentences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+from events.facts.values import Seat
+
+SEAT_NOUNS: Final[Mapping[Seat, str]] = {"easy": "lemma", "hard": "lift", "open": "open question"}
+"""What each of the teacher's seats writes."""
+MISSING: Final = "–"
+"""Stands for a value that there is not."""
+
+
+def plural(noun: str) -> str:
+    """`lemmas`."""
+    return f"{noun}s"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 lemma`, `2 lemmas`."""
+    return f"{count} {noun if count == 1 else plural(noun)}"
+
+
+def count_text(counts: Mapping[str, int]) -> str:
+    """Counts by name, the largest first: `3 wrong answer, 2 passed`."""
+    return ", ".join(f"{count} {words(name)}" for name, count in Counter(counts).most_common())
+
+
+def words(name: str) -> str:
+    """An identifier as words: `wrong answer` for `wrong_answer`."""
+    return name.replace("_", " ")
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number with so many decimals."""
+    return MISSING if value is None else f"{value:.{digits}f}"
+
+
+def share(value: float | None) -> str:
+    """A share of 1 in percent."""
+    return MISSING if value is None else f"{value:.0%}"
