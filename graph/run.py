@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table as RichTable
 
 from events.cli.app import run_app, typed_command
 from events.facts.errors import BadInput
@@ -28,7 +27,8 @@ from events.stores import recordable_url
 from graph.estimate.memory import GPU_HELP
 from graph.estimate.plan import intended_gpu, plan
 from graph.settings.config import Config
-from graph.settings.configure import all_settings, configure, to_toml
+from graph.settings.configure import configure, to_toml
+from graph.settings.listing import listing
 
 if TYPE_CHECKING:
     from events.facts.log import Log
@@ -44,7 +44,7 @@ Progress is shown live; everything that happens is in `runs/NAME/log.sqlite`, or
 at any moment, go on with `--resume`. It goes on when its terminal goes away.
 
 - `gasp run` plays the default run
-- `gasp run --set seed=1 --set play.iterations=10` changes settings (`--settings` lists them)
+- `gasp run --set seed=1 --set play.iterations=10` changes settings (`--settings` lists the first, `--all` every one)
 - `gasp run --dry-run my.toml` shows what would run, on which GPUs, for how long and for how much
 - `gasp run --resume run-001` goes on after a stop or a crash
 - `gasp run --set goalposts=questions.jsonl` plays towards your own questions
@@ -73,12 +73,13 @@ def main(
     ] = False,
     gpu: Annotated[str | None, typer.Option(help=f"With --dry-run: {GPU_HELP}")] = None,
     price: Annotated[float | None, typer.Option(min=0, help="With --dry-run: US dollars an hour and GPU.")] = None,
-    settings: Annotated[bool, typer.Option("--settings", help="List every setting with its default and stop.")] = False,
+    settings: Annotated[bool, typer.Option("--settings", help="List the settings that people change first, and stop.")] = False,
+    all_settings: Annotated[bool, typer.Option("--all", help="With --settings: list every setting.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="One line an iteration instead of a live display.")] = False,
 ) -> None:
     """Parse, then play."""
-    if settings:
-        RaisingConsole().print(_settings_table())
+    if settings or all_settings:
+        RaisingConsole().print(*listing(everything=all_settings), sep="\n")
         return
     console = detachable_console()
     if resume is not None and (config_file or overrides or name or log):
@@ -240,13 +241,6 @@ async def _display(log: Log, console: RaisingConsole, config: Config, activity: 
             print_note(
                 f"warning: the display failed ({type(error).__name__}) and shows nothing more; the run goes on, see run.log"
             )
-
-
-def _settings_table() -> RichTable:
-    table = RichTable("setting", "default", "meaning", box=None, pad_edge=False)
-    for key, default, description in all_settings():
-        table.add_row(key, str(default), " ".join(description.split()).replace("[", r"\["))
-    return table
 
 
 if __name__ == "__main__":

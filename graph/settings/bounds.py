@@ -73,7 +73,7 @@ def check_number_types(model: type[BaseModel], tree: object, prefix: str = "") -
     """
     for name, value in tree.items() if isinstance(tree, dict) else ():
         field = model.model_fields.get(name)
-        kinds = set() if field is None else set(_kinds(field.annotation))
+        kinds = set() if field is None else set(nested_types(field.annotation))
         if isinstance(value, bool) and bool not in kinds and kinds & {int, float}:
             raise ValueError(f"{prefix}{name} is a number, and cannot be {str(value).lower()}")
         inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
@@ -81,10 +81,11 @@ def check_number_types(model: type[BaseModel], tree: object, prefix: str = "") -
             check_number_types(inner, value, f"{prefix}{name}.")
 
 
-def _kinds(annotation: Any) -> Iterator[Any]:
+def nested_types(annotation: Any) -> Iterator[Any]:
+    """An annotation and everything inside it, such as `int` and its `Field` in `Annotated[int, Field(ge=0)] | None`."""
     yield annotation
     for inner in get_args(annotation):
-        yield from _kinds(inner)
+        yield from nested_types(inner)
 
 
 def _numbers(settings: BaseModel, prefix: str = "") -> Iterator[tuple[str, float]]:

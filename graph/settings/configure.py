@@ -10,10 +10,12 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import SettingsConfigDict
 
 from events.facts.errors import BadInput
@@ -22,10 +24,10 @@ from graph.settings.config import Config
 
 
 def configure(file: Path | None, overrides: Sequence[str]) -> Config:
-    """The resolved configuration.
+    """The configuration from a TOML file, if there is one, and `key=value` overrides.
 
     Raises:
-        BadInput: unreadable file, broken TOML, unknown key, value out of range.
+        BadInput: the file is unreadable or no TOML, a key is unknown, or a value is out of range.
     """
     if file is not None and not file.is_file():
         raise BadInput(f"There is no config file {file}; check the path, or leave it out to use the defaults.")
@@ -47,19 +49,19 @@ def configure(file: Path | None, overrides: Sequence[str]) -> Config:
 
 
 def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
-    """A configuration with some settings changed.
+    """The configuration with `key=value` overrides applied.
 
     Raises:
-        BadInput: unknown key, value out of range.
+        BadInput: a key is unknown, or a value is out of range.
     """
     return config_from(merged(config.model_dump(), _tree(overrides)))
 
 
 def config_from(tree: dict[str, Any]) -> Config:
-    """The configuration that a tree of settings is, where it says nothing the default one.
+    """The configuration with a nested dict of settings applied to the defaults.
 
     Raises:
-        BadInput: unknown key, value out of range.
+        BadInput: a key is unknown, or a value is out of range.
     """
     try:
         return Config(**tree)
@@ -68,7 +70,7 @@ def config_from(tree: dict[str, Any]) -> Config:
 
 
 def merged(base: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
-    """A tree of settings over another one."""
+    """`base` with the settings of `tree`, both nested dicts."""
     both = {
         key: merged(base[key], setting_value)
         for key, setting_value in tree.items()
@@ -77,22 +79,20 @@ def merged(base: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
     return {**base, **tree, **both}
 
 
-def all_settings(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
-    """Every setting: dotted key, default, description."""
-    for name, field in model.model_fields.items():
-        default = field.get_default(call_default_factory=True)
+def all_settings(group: BaseModel | None = None, prefix: str = "") -> Iterator[tuple[str, Any, FieldInfo]]:
+    """Every setting: dotted key, default, and the field with its description and bounds."""
+    group = group or Config()
+    for name, field in type(group).model_fields.items():
+        default = getattr(group, name)
         if isinstance(default, BaseModel):
-            yield from all_settings(type(default), f"{prefix}{name}.")
+            yield from all_settings(default, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", default, field.description or ""
+            yield f"{prefix}{name}", default, field
 
 
 def setting_value(config: Config, key: str) -> Any:
     """The value of a setting, by its dotted key."""
-    found: object = config
-    for part in key.split("."):
-        found = getattr(found, part)
-    return found
+    return attrgetter(key)(config)
 
 
 def to_toml(config: Config) -> str:
@@ -100,7 +100,7 @@ def to_toml(config: Config) -> str:
     sections: dict[str, dict[str, object]] = {}
     for key, _, _ in all_settings():
         section, _, last = key.rpartition(".")
-        # TOML has no word for what is not set.
+        # TOML has no null.
         if (set_to := setting_value(config, key)) is not None:
             sections.setdefault(section, {})[last] = set_to
     blocks = []
@@ -114,9 +114,9 @@ def to_toml(config: Config) -> str:
 def _tree(overrides: Sequence[str]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for override in overrides:
-        key, found, text = override.partition("=")
+        key, equals, text = override.partition("=")
         path = key.strip().split(".")
-        if not found or not all(path):
+        if not equals or not all(path):
             raise BadInput(f"--set {override!r} is not of the form key=value, for example --set play.episodes=8.")
         branch = tree
         for part in path[:-1]:
@@ -136,7 +136,7 @@ def _value(text: str) -> Any:
 
 @contextmanager
 def naming_setting(setting: str) -> Iterator[None]:
-    """Say in every error which setting is wrong."""
+    """Put the setting's name before the message of every `BadInput`."""
     try:
         yield
     except BadInput as error:
@@ -148,11 +148,11 @@ def _sentence(error: ValidationError) -> str:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         close = get_close_matches(key, [name for name, _, _ in all_settings()], n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "see --settings for the list."
+        hint = f"did you mean {close[0]!r}?" if close else "--settings --all lists them."
         return f"There is no setting {key!r}; {hint}"
     why = first["ctx"]["error"] if first["type"] == "value_error" else first["msg"]
     if first["type"] == "value_error" and isinstance(first["input"], BaseModel | dict):
-        # It names the settings itself: a group of them is all that pydantic does.
+        # A validator of a whole group names its settings in the message; pydantic only names the group.
         group = f"{key}: " if key else ""
-        return f"The settings do not fit: {group}{why}; see --settings."
-    return f"Setting {key!r} cannot be {first['input']!r}: {why}; see --settings for what it takes."
+        return f"The settings do not fit: {group}{why}; see --settings --all."
+    return f"Setting {key!r} cannot be {first['input']!r}: {why}; --settings --all says what it takes."

@@ -65,7 +65,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_every_setting_is_described():
-    assert [key for key, _, description in all_settings() if not description.strip()] == []
+    assert [key for key, _, field in all_settings() if not field.description] == []
 
 
 @pytest.mark.parametrize("override", ["learn.clip_high=0.6", "learn.loss=sapo"])

@@ -19,6 +19,7 @@ from events.facts.weights import optimizer_digest
 from events.stores import open_log
 from graph.run import app
 from graph.settings.config import Config
+from graph.settings.configure import all_settings
 from graph.setup.assemble import read_inputs, run_started
 from graph.setup.folder import create_run
 from roles.pocket import WEIGHTS
@@ -140,10 +141,14 @@ def test_dry_run_names_a_question_set_that_there_is_not(graph_run):
     assert "v99" in err
 
 
-def test_every_setting_is_listed(graph_run):
+def test_a_dozen_settings_are_listed_or_all_of_them_with_what_they_take(graph_run):
     code, out, _ = graph_run("--settings")
+    assert (code, "learn.learning_rate" in out, "play.max_attempts" in out) == (0, True, False)
+    assert len(out.splitlines()) < 60
+    code, out, _ = graph_run("--settings", "--all")
     assert code == 0
-    assert "play.max_attempts" in out
+    assert all(key in out for key, _, _ in all_settings())
+    assert "lockstep," in out
 
 
 def test_settings_that_nobody_could_write_down_are_no_success():
