@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import section
-from benchmarks.lessons import GROUP, Setting
 from benchmarks.rounds import Claim, Rates, claims_table, interleaved, table
+from benchmarks.update_cases import GROUP, Setting
 from events.facts.errors import TrainerError
 
 PACKAGES: Final = ("torch", "transformers", "trl", "peft")
@@ -32,7 +32,7 @@ pass, computes logits of {group_of} tokens at a time and no figures. Memory is w
 
 
 def alone(who: str, case: str, setting: Setting) -> dict[str, Any]:
-    """What `benchmarks.updating` prints of two updates in a process that does nothing else.
+    """What `benchmarks.update_contenders` prints of two updates in a process that does nothing else.
 
     Raises:
         TrainerError: it failed.
@@ -41,14 +41,16 @@ def alone(who: str, case: str, setting: Setting) -> dict[str, Any]:
     where += ["--threads", str(setting.threads)]
     where += [] if setting.model is None else ["--model", str(setting.model)]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.updating", who, case, *where],
+        [sys.executable, "-m", "benchmarks.update_contenders", who, case, *where],
         env={**os.environ, "OMP_NUM_THREADS": str(setting.threads)},
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
-        raise TrainerError(f"The update of {who} could not be measured: {done.stderr.strip()[-500:]}; see benchmarks.updating")
+        raise TrainerError(
+            f"The update of {who} could not be measured: {done.stderr.strip()[-500:]}; see benchmarks.update_contenders"
+        )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -59,7 +61,7 @@ def adapters(model: Path, threads: int, groups: int, rounds: int, document: Path
     Raises:
         TrainerError: the two do not make the same update.
     """
-    from benchmarks.updating import CHUNK
+    from benchmarks.update_contenders import CHUNK
 
     setting = Setting(groups=groups, model=model, threads=threads)
     made: dict[str, list[dict[str, Any]]] = {"ours": [], "bare": []}

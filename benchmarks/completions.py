@@ -16,8 +16,8 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from benchmarks.command import run_main
 from benchmarks.suites import records
-from events.cli.app import run_app
 from events.cli.output import print_note, progress
 from events.facts.errors import BadInput
 from events.facts.values import Verdict
@@ -31,20 +31,20 @@ from sandbox.runner import Limits
 
 JUDGE = Path(__file__).with_name("evalplus_judge.py")
 LIMITS = Limits(wall_seconds=120, cpu_seconds=20, memory_mb=1024, output_kb=1024)
-"""Of the processor rather than by the clock, lest a busy machine decide."""
+"""Limits of CPU time rather than wall time, so that load on the machine changes no verdict."""
 AT_ONCE = 16
 
 
 class CompletionRow(NamedTuple):
-    """A completion and the question that it answers."""
+    """A completion and its question."""
 
     name: str
-    completion: str
+    text: str
     entry: QuestionRecord
 
 
 class EvalPlusVerdict(NamedTuple):
-    """EvalPlus's verdicts of its own extraction: alone, and behind the context that the question shows."""
+    """EvalPlus's verdicts of its own extraction of the program: alone, and after the context that the question shows."""
 
     alone: bool
     with_context: bool
@@ -56,52 +56,54 @@ def read_completions(file: Path, entries: dict[str, QuestionRecord]) -> list[Com
     Raises:
         BadInput: a line is no completion of a question of the set.
     """
-    found = []
+    rows = []
     try:
         for number, row in enumerate(records(file), 1):
             name, completion = (row.get(key) if isinstance(row, dict) else None for key in ("task_id", "completion"))
             if not isinstance(completion, str) or name not in entries:
-                raise BadInput(f"{file}, record {number}: expected a task_id of the set and the text completion; mend it.")
-            found.append(CompletionRow(str(name), completion, entries[str(name)]))
+                raise BadInput(f"{file}, record {number}: expected a task_id of the set and the text completion; fix it.")
+            rows.append(CompletionRow(str(name), completion, entries[str(name)]))
     except (OSError, ValueError) as error:
         raise BadInput(f"{file} cannot be read ({error}); give JSON lines with task_id and completion.") from error
-    return found
+    return rows
 
 
-async def our_verdicts(asked: list[CompletionRow]) -> list[Verdict]:
-    """Our verdict on each, by the rules of its benchmark."""
+async def our_verdicts(completions: list[CompletionRow]) -> list[Verdict]:
+    """Our verdict on each completion, by the rules of its benchmark."""
     runner = DockerRunner(LIMITS, run="completions")
-    ruled = {answer.entry.question.id: answer.entry.rules for answer in asked}
+    ruled = {completion.entry.question.id: completion.entry.rules for completion in completions}
     verifier = Verifier(runner, pairs=2, public_pairs=1, distinct=1, per_test=True, ruled=ruled)
     room, done = asyncio.Semaphore(AT_ONCE), 0
 
-    async def one(answer: CompletionRow) -> Verdict:
+    async def judge(completion: CompletionRow) -> Verdict:
         nonlocal done
         async with room:
-            (verdict,), _ = await verifier.judge(answer.entry.question, "induction", None, [answer.completion])
+            (verdict,), _ = await verifier.judge(completion.entry.question, "induction", None, [completion.text])
         done += 1
-        say(done, len(asked))
+        say(done, len(completions))
         return verdict
 
     try:
         with progress("our verdicts") as say:
-            return list(await asyncio.gather(*map(one, asked)))
+            return list(await asyncio.gather(*map(judge, completions)))
     finally:
         await runner.close()
 
 
-def evalplus_verdicts(asked: list[CompletionRow], rows: dict[str, dict[str, Any]], python: Path) -> list[EvalPlusVerdict]:
-    """EvalPlus's verdict on each.
+def evalplus_verdicts(
+    completions: list[CompletionRow], records_by_name: dict[str, dict[str, Any]], python: Path
+) -> list[EvalPlusVerdict]:
+    """EvalPlus's verdict on each completion.
 
     Raises:
         BadInput: that Python has no EvalPlus.
     """
     lines = (
-        json.dumps({"record": rows[one.name], "completion": one.completion, "context": one.entry.question.context}) + "\n"
-        for one in asked
+        json.dumps({"record": records_by_name[row.name], "completion": row.text, "context": row.entry.question.context}) + "\n"
+        for row in completions
     )
-    # One by one: with all of them in the pipe at once, both sides could wait for ever.
-    found: list[EvalPlusVerdict] = []
+    # One by one: with all of them in the pipes at once, both sides could block.
+    verdicts: list[EvalPlusVerdict] = []
     try:
         with (
             subprocess.Popen(
@@ -114,21 +116,21 @@ def evalplus_verdicts(asked: list[CompletionRow], rows: dict[str, dict[str, Any]
             for line in lines:
                 judge.stdin.write(line)
                 judge.stdin.flush()
-                found.append(EvalPlusVerdict(**json.loads(judge.stdout.readline())))
-                say(len(found), len(asked))
+                verdicts.append(EvalPlusVerdict(**json.loads(judge.stdout.readline())))
+                say(len(verdicts), len(completions))
             judge.stdin.close()
     except (OSError, ValueError) as error:
         raise BadInput(f"{python} cannot ask EvalPlus ({error}); give a Python with `pip install evalplus==0.3.1`.") from error
-    return found
+    return verdicts
 
 
 def comparison_rows(
-    asked: list[CompletionRow], mine: list[Verdict], other: Iterable[EvalPlusVerdict | None]
+    completions: list[CompletionRow], ours: list[Verdict], theirs: Iterable[EvalPlusVerdict | None]
 ) -> list[dict[str, Any]]:
-    """One row a completion."""
+    """A row for each completion."""
     return [
-        {"task_id": answer.name, "ours": verdict.outcome, "detail": verdict.detail, **(found._asdict() if found else {})}
-        for answer, verdict, found in zip(asked, mine, other, strict=True)
+        {"task_id": completion.name, "ours": verdict.outcome, "detail": verdict.detail, **(their._asdict() if their else {})}
+        for completion, verdict, their in zip(completions, ours, theirs, strict=True)
     ]
 
 
@@ -148,20 +150,20 @@ def main(
     spec = parse_spec(questions, "test")
     if spec.place is None:
         raise BadInput(f"{questions!r} names no file; give the set with one, such as humanevalplus:FILE.")
-    entries = {found.label.name: found for found in read_question_records(spec) if isinstance(found, QuestionRecord)}
-    asked = read_completions(file, entries)
+    entries = {entry.label.name: entry for entry in read_question_records(spec) if isinstance(entry, QuestionRecord)}
+    completions = read_completions(file, entries)
     rows = {SOURCES[spec.name].label(Record(row)).name: row for row in records(spec.place)} if evalplus else {}
     if any("base_input" not in row for row in rows.values()):
         raise BadInput(f"{spec.place} is not in EvalPlus's own layout (base_input, plus_input), which its verdicts need.")
-    mine = asyncio.run(our_verdicts(asked))
-    found: list[EvalPlusVerdict | None] = (
-        [None] * len(asked) if evalplus is None else [*evalplus_verdicts(asked, rows, evalplus)]
+    ours = asyncio.run(our_verdicts(completions))
+    theirs: list[EvalPlusVerdict | None] = (
+        [None] * len(completions) if evalplus is None else [*evalplus_verdicts(completions, rows, evalplus)]
     )
-    table = comparison_rows(asked, mine, found)
+    table = comparison_rows(completions, ours, theirs)
     if out is not None:
         out.write_text("".join(json.dumps(row) + "\n" for row in table), encoding="utf-8")
-    passed = sum(verdict.outcome == "passed" for verdict in mine)
-    sys.stdout.write(f"{passed} of {len(asked)} pass\n")
+    passed = sum(verdict.outcome == "passed" for verdict in ours)
+    sys.stdout.write(f"{passed} of {len(completions)} pass\n")
     if evalplus is None:
         print_note("without --evalplus nothing was compared")
         return
@@ -176,6 +178,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    run_app(app)
+    run_main(main)

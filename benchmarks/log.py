@@ -1,7 +1,6 @@
 """`make bench-log`: measures the event log and writes its section of `docs/benchmarks.md`.
 
-Law: all numbers of the section come from one run; an aim that was missed says so. A long log is made once and kept in the
-folder, everything else there is made anew.
+All numbers of the section come from one run; an aim that was missed is marked. The long log is made once and kept.
 
     python -m benchmarks.log --help
 """
@@ -18,9 +17,10 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import appending, playing, replaying, section
+from benchmarks import graph_transitions, log_appends, log_replay, section
+from benchmarks.command import run_main
 from benchmarks.rounds import claims_table, table
-from events.cli.app import LOG_NAME, run_app
+from events.cli.app import LOG_NAME
 from events.facts.errors import BadInput
 from tests.support.postgres_server import find_postgres, postgres_server
 
@@ -56,21 +56,21 @@ def main(
     sync_ms = 1000 * _sync_s(fresh)
     lines = [f"{section.machine(PACKAGES)}, SQLite {sqlite3.sqlite_version}; fdatasync of 4 KiB in {sync_ms:.2f} ms."]
     with section.step("a long log"):
-        long = replaying.long_log(folder, events)
+        long = log_replay.long_log(folder, events)
     with postgres_server(programs) as server:
         with section.step("appends against bare drivers"):
-            claims = appending.append_claims(fresh, server.url, rounds=rounds, events=appended)
+            claims = log_appends.append_claims(fresh, server.url, rounds=rounds, events=appended)
         with section.step("many producers against eventsourcing"):
-            claims += appending.producers(fresh, server.url, rounds=rounds, events=4 * appended)
+            claims += log_appends.producers(fresh, server.url, rounds=rounds, events=4 * appended)
     with section.step("replay"):
-        claims += replaying.replay_claims(folder, rounds=rounds, events=events)
+        claims += log_replay.replay_claims(folder, rounds=rounds, events=events)
     with section.step("the graph"):
-        claims += playing.transition_claims(fresh, rounds=rounds, steps=max(5, appended // 32))
+        claims += graph_transitions.transition_claims(fresh, rounds=rounds, steps=max(5, appended // 32))
     with section.step("commands"):
-        commands = replaying.commands(folder, rounds=rounds, events=events)
+        commands = log_replay.commands(folder, rounds=rounds, events=events)
     weighed = {"made up": long} | ({run.name: run / LOG_NAME} if run else {})
     with section.step("rollouts"):
-        rollouts = [[name, *replaying.bytes_a_rollout(path)] for name, path in weighed.items()]
+        rollouts = [[name, *log_replay.bytes_a_rollout(path)] for name, path in weighed.items()]
     shutil.rmtree(fresh)
     many = f"{events:,}".replace(",", " ")
     lines += ["", f"{NOTES}", "", *claims_table(claims), "", f"Commands on {many} events:", ""]
@@ -98,6 +98,4 @@ def _sync_s(folder: Path) -> float:
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    run_app(app)
+    run_main(main)

@@ -1,6 +1,6 @@
-"""Mutants: a program with one small mistake each, as programmers make them.
+"""Mutants: variants of a program with one small mistake each.
 
-Law: the same program gives the same mutants in the same order. It runs nothing; a mutant may still do what the program does.
+Guarantees: the same mutants in the same order for the same program. A mutant may be equivalent to the program; nothing is run.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Interleaved rounds: everybody takes turns, so that whatever else the machine does hits all of them alike.
+"""Interleaved rounds: all contenders take turns, so that other load on the machine hits all of them alike.
 
-Law: a ratio is made of two rates of the same round, and what is shown is the median of all rounds with the lowest and the
-highest. It knows nothing of what is measured.
+A ratio is taken of two rates of the same round; shown is the median of all rounds with the lowest and the highest.
 """
 
 from __future__ import annotations
@@ -13,17 +12,17 @@ from typing import NamedTuple
 
 
 class Rates(NamedTuple):
-    """One number a round, most often things a second."""
+    """One number a round, most often a rate a second."""
 
     rounds: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """Their median."""
         return median(self.rounds)
 
     def over(self, other: Rates) -> Rates:
-        """These by the others, round by round."""
+        """Ratios to the others, round by round."""
         return Rates(tuple(mine / theirs for mine, theirs in zip(self.rounds, other.rounds, strict=True)))
 
     def show(self, digits: int = 0) -> str:
@@ -38,24 +37,24 @@ class Rates(NamedTuple):
 
 
 def interleaved(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Rates]:
-    """Let all take turns, so many rounds; whoever begins in one round is last in the next."""
+    """Let all take turns; the first of one round is the last of the next."""
     names = list(contenders)
-    found: dict[str, list[float]] = {name: [] for name in names}
+    rates: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
-        for place in range(len(names)):
-            name = names[(number + place) % len(names)]
-            found[name].append(contenders[name]())
-    return {name: Rates(tuple(values)) for name, values in found.items()}
+        for offset in range(len(names)):
+            name = names[(number + offset) % len(names)]
+            rates[name].append(contenders[name]())
+    return {name: Rates(tuple(values)) for name, values in rates.items()}
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Two rates, and what their ratio should be."""
+    """Two rates, and the aim for their ratio."""
 
     what: str
     ours: Rates
     other: str
-    """Whom ours is compared with."""
+    """The contender that ours is compared with."""
     theirs: Rates
     least: float | None = None
     """The ratio of ours to theirs should be at least this; None if nothing was aimed at."""

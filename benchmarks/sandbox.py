@@ -1,7 +1,7 @@
 """`make bench-sandbox`: measures the sandbox against other ways to run a program, into its section of `docs/benchmarks.md`.
 
-Law: all numbers come from one run; everybody runs the same programs and must get the same results; an aim that was missed says
-so. The programs are constants of this file: the ways that confine nothing get nothing that a model wrote.
+All numbers come from one run; all contenders run the same programs and must get the same results; an aim that was missed is
+marked. The programs are constants of this file: the unconfined contenders never run a program that a model wrote.
 
     python -m benchmarks.sandbox --help
 """
@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from benchmarks import section, uncontained
+from benchmarks.command import run_main
 from benchmarks.rounds import Claim, Rates, claims_table, interleaved, table
-from events.cli.app import run_app
 from sandbox.engine import engine, image_build
 from sandbox.guest.fork_server import PRELOADED
 from sandbox.host.confinement import confinement
@@ -36,7 +36,7 @@ from sandbox.runner import Job, Limits
 if TYPE_CHECKING:
     import docker
 
-MOST_OF_FORK, LEAST_OF_POOL = 1.3, 20.0
+MAX_SLOWDOWN_FORK, MIN_RATIO_POOL = 1.3, 20.0
 COLD_STARTS = 5
 PACKAGES = ("docker", "Pebble")
 NOTES = """\
@@ -92,7 +92,7 @@ PROGRAMS = (
 
 
 class UncontainedLoop:
-    """A process that runs programs in one of the ways that confine nothing."""
+    """A process that runs programs in one of the unconfined ways."""
 
     def __init__(self, stack: ExitStack, way: str, python: str, *flags: str) -> None:
         command = [python, *flags, uncontained.__file__, way, PRELOADED if way == "fork" else ""]
@@ -100,14 +100,14 @@ class UncontainedLoop:
         assert self._process.stdin is not None
         stack.callback(self._process.stdin.close)
 
-    def ask(self, program: BenchmarkProgram, count: int) -> None:
-        """Begin."""
+    def send(self, program: BenchmarkProgram, count: int) -> None:
+        """Send a program to run `count` times."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([program.source, program.arguments, count]) + "\n")
         self._process.stdin.flush()
 
-    def answer(self, program: BenchmarkProgram) -> list[float]:
-        """Wait for the end; seconds of every program."""
+    def receive(self, program: BenchmarkProgram) -> list[float]:
+        """Wait for the results; seconds of every run."""
         assert self._process.stdout is not None
         results, seconds = json.loads(self._process.stdout.readline())
         check(program, results)
@@ -115,14 +115,18 @@ class UncontainedLoop:
 
 
 def check(program: BenchmarkProgram, results: list[str]) -> None:
-    """Whoever gets something else did not do the work."""
+    """Check the results of a program.
+
+    Raises:
+        AssertionError: they differ from a run in this process.
+    """
     expected = uncontained.call(program.source, program.arguments)
     if results != expected:
         raise AssertionError(f"{program.name}: {expected} was expected, not {results}")
 
 
 class RunnerContender:
-    """A runner with so many workers."""
+    """Our runner."""
 
     def __init__(self, stack: ExitStack, loop: asyncio.AbstractEventLoop, workers: int) -> None:
         self._loop = loop
@@ -130,7 +134,7 @@ class RunnerContender:
         stack.callback(lambda: loop.run_until_complete(self._runner.close()))
 
     def run(self, program: BenchmarkProgram, count: int) -> None:
-        """One call with so many copies of the program."""
+        """Run copies of the program in one call."""
         for execution in self._loop.run_until_complete(self._runner.run([program.job] * count)):
             check(program, [run.value for run in execution.runs])
 
@@ -163,14 +167,14 @@ class DockerContender:
 
 
 def rate(count: int, work: Callable[[], object]) -> float:
-    """How many a second."""
+    """Runs a second."""
     began = time.perf_counter()
     work()
     return count / (time.perf_counter() - began)
 
 
 class SandboxContest:
-    """All contenders, warm."""
+    """All contenders, started."""
 
     def __init__(self, stack: ExitStack, client: docker.DockerClient, python: str) -> None:
         loop = asyncio.new_event_loop()
@@ -181,24 +185,24 @@ class SandboxContest:
         self._docker = DockerContender(stack, client)
 
     def throughput(self, program: BenchmarkProgram, rounds: int, count: int) -> list[Claim]:
-        """Ours against everybody, by one program."""
-        few, fewer = max(1, count // 20), max(1, count // 100)
-        found = interleaved(
+        """Claims of ours against all others, on one program."""
+        slow_count, slowest_count = max(1, count // 20), max(1, count // 100)
+        rates = interleaved(
             {
                 "one": lambda: rate(count, lambda: self._one.run(program, count)),
                 "two": lambda: rate(count, lambda: self._two.run(program, count)),
-                "fork": lambda: rate(count, lambda: self._ask(self._forks[:1], program, count)),
-                "forks": lambda: rate(count // 2 * 2, lambda: self._ask(self._forks, program, count // 2)),
-                **{way: self._other(way, program, few) for way in self._others},
-                "exec": lambda: rate(few, lambda: self._docker.exec(program, few)),
-                "run": lambda: rate(fewer, lambda: self._docker.run(program, fewer)),
+                "fork": lambda: rate(count, lambda: self._run_in(self._forks[:1], program, count)),
+                "forks": lambda: rate(count // 2 * 2, lambda: self._run_in(self._forks, program, count // 2)),
+                **{way: self._other(way, program, slow_count) for way in self._others},
+                "exec": lambda: rate(slow_count, lambda: self._docker.exec(program, slow_count)),
+                "run": lambda: rate(slowest_count, lambda: self._docker.run(program, slowest_count)),
             },
             rounds,
         )
-        return list(_claims(program.name, found))
+        return list(_claims(program.name, rates))
 
     def latency(self, program: BenchmarkProgram, rounds: int, count: int) -> list[list[str]]:
-        """Milliseconds of single programs, asked for one at a time."""
+        """Rows of milliseconds of single programs, one at a time."""
         ours: list[float] = []
         floor: list[float] = []
 
@@ -210,14 +214,14 @@ class SandboxContest:
             return 0.0
 
         def fork() -> float:
-            floor.extend(self._ask(self._forks[:1], program, count))
+            floor.extend(self._run_in(self._forks[:1], program, count))
             return 0.0
 
         interleaved({"ours": single, "fork": fork}, rounds)
         return [[program.name, name, *_percentiles(seconds)] for name, seconds in (("ours", ours), ("bare fork", floor))]
 
     def cold_starts(self, client: docker.DockerClient) -> Rates:
-        """Seconds from nothing to a worker that is ready."""
+        """Seconds until a new worker is ready."""
         seconds = []
         for _ in range(COLD_STARTS):
             began = time.perf_counter()
@@ -227,23 +231,23 @@ class SandboxContest:
         return Rates(tuple(seconds))
 
     def _other(self, way: str, program: BenchmarkProgram, count: int) -> Callable[[], float]:
-        return lambda: rate(count, lambda: self._ask([self._others[way]], program, count))
+        return lambda: rate(count, lambda: self._run_in([self._others[way]], program, count))
 
-    def _ask(self, loops: list[UncontainedLoop], program: BenchmarkProgram, count: int) -> list[float]:
+    def _run_in(self, loops: list[UncontainedLoop], program: BenchmarkProgram, count: int) -> list[float]:
         for loop in loops:
-            loop.ask(program, count)
-        return [seconds for loop in loops for seconds in loop.answer(program)]
+            loop.send(program, count)
+        return [seconds for loop in loops for seconds in loop.receive(program)]
 
 
-def _claims(name: str, found: dict[str, Rates]) -> Iterator[Claim]:
-    one, two = found["one"], found["two"]
-    yield Claim(f"{name}, one worker", one, "bare fork, one loop", found["fork"], most=MOST_OF_FORK)
-    yield Claim(f"{name}, two workers", two, "bare fork, two loops", found["forks"], most=MOST_OF_FORK)
-    yield Claim(f"{name}, one worker", one, "new `python3 -I`", found["fresh"])
-    yield Claim(f"{name}, one worker", one, "pebble, a pool a call", found["pool"], least=LEAST_OF_POOL)
-    yield Claim(f"{name}, one worker", one, "pebble, a process a call", found["worker"])
-    yield Claim(f"{name}, one worker", one, "`docker exec`", found["exec"])
-    yield Claim(f"{name}, one worker", one, "`docker run`", found["run"])
+def _claims(name: str, rates: dict[str, Rates]) -> Iterator[Claim]:
+    one, two = rates["one"], rates["two"]
+    yield Claim(f"{name}, one worker", one, "bare fork, one loop", rates["fork"], most=MAX_SLOWDOWN_FORK)
+    yield Claim(f"{name}, two workers", two, "bare fork, two loops", rates["forks"], most=MAX_SLOWDOWN_FORK)
+    yield Claim(f"{name}, one worker", one, "new `python3 -I`", rates["fresh"])
+    yield Claim(f"{name}, one worker", one, "pebble, a pool a call", rates["pool"], least=MIN_RATIO_POOL)
+    yield Claim(f"{name}, one worker", one, "pebble, a process a call", rates["worker"])
+    yield Claim(f"{name}, one worker", one, "`docker exec`", rates["exec"])
+    yield Claim(f"{name}, one worker", one, "`docker run`", rates["run"])
 
 
 def _percentiles(seconds: list[float]) -> tuple[str, str]:
@@ -257,7 +261,7 @@ def main(
     ] = 200,
     document: Annotated[Path, typer.Option(help="Where the section is written.")] = section.DOCUMENT,
 ) -> None:
-    """Measure the sandbox against forks, interpreters, process pools and Docker itself. A few minutes."""
+    """Measure the sandbox against forks, interpreters, process pools and Docker itself. A slow_count minutes."""
     # The interpreter of the container is Debian's; where the host has it as well, the floor is not a slower build of it.
     python = shutil.which("python3.11", path="/usr/bin") or sys.executable
     lines = [section.machine(PACKAGES), "", NOTES.format(floor=f"`{python}`"), ""]
@@ -280,6 +284,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    run_app(app)
+    run_main(main)

@@ -1,7 +1,4 @@
-"""A section of a document that a command writes anew, and what it was measured on.
-
-Law: what stands outside of the section's marks is never touched. It measures nothing.
-"""
+"""A section of a document that a command rewrites between its marks, and the description of the machine it was measured on."""
 
 from __future__ import annotations
 

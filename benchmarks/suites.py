@@ -1,7 +1,4 @@
-"""Benchmarks with solutions that are known to be right, each question beside the benchmark's own test as a plain script.
-
-Law: records are read where they lie and never copied. It runs nothing.
-"""
+"""Coding benchmarks with reference solutions, each question beside the benchmark's own test as a plain script."""
 
 from __future__ import annotations
 

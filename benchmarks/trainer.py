@@ -1,14 +1,13 @@
 """`make bench-trainer`: measures an update of the trainer and writes its section of `docs/benchmarks.md`.
 
-Law: all numbers of the section come from one run; an aim that was missed says so, and what was not measured is not there.
-Whoever does not make the same update as ours, by the norm of its gradient, stops the benchmark.
+All numbers of the section come from one run; an aim that was missed is marked. A contender that makes another update than
+ours, by the norm of its gradient, stops the benchmark.
 
     python -m benchmarks.trainer --help
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,13 +17,13 @@ import typer
 
 from benchmarks import section
 from benchmarks.adapters import adapters, alone
-from benchmarks.lessons import CASES, SHAPES, LengthCase, Setting, model_of, recorded_schedule, step_batch_of
+from benchmarks.command import run_main
 from benchmarks.rounds import Claim, Rates, claims_table, interleaved, table
-from benchmarks.updating import CONTENDERS, Contender
-from events.cli.app import run_app
+from benchmarks.update_cases import CASES, SHAPES, LengthCase, Setting, model_of, recorded_schedule, step_batch_of
+from benchmarks.update_contenders import CONTENDERS, Contender
 from events.facts.errors import BadInput, TrainerError
 from graph.settings.threads import default_threads
-from trainer.data.credited_samples import StepBatch
+from trainer.data.step_batches import StepBatch
 
 PACKAGES = ("torch", "transformers", "trl")
 NAMES: Final = {"ours": "ours", "trl": "TRL's GRPOTrainer", "bare": "a bare torch loop"}
@@ -43,7 +42,7 @@ peak above that of a process with loaded weights, over two updates in a process 
 
 def main(
     rounds: Annotated[int, typer.Option(help="How often everybody is measured.", min=1)] = 5,
-    groups: Annotated[int, typer.Option(help="Prompts of the lesson, eight completions each.", min=1)] = 8,
+    groups: Annotated[int, typer.Option(help="Prompts of the batch, eight completions each.", min=1)] = 8,
     shape: Annotated[str, typer.Option(help=f"pocket, or random weights in the shape of {' or '.join(SHAPES)}.")] = "pocket",
     device: Annotated[str, typer.Option(help="cpu (float32, one thread) or cuda (bfloat16; not yet run on any GPU).")] = "cpu",
     model: Annotated[Path | None, typer.Option(help="A folder with a real model: an update of adapters on it instead.")] = None,
@@ -61,9 +60,9 @@ def main(
     lines = [f"{section.machine(PACKAGES)}; {_what(setting)}."]
     claims, memory, worst = list[Claim](), list[list[str]](), 0.0
     for name, case in CASES.items():
-        rates, norms, lesson = _measured(case, setting, rounds)
+        rates, norms, batch = _measured(case, setting, rounds)
         worst = max(worst, _agreed(norms, setting))
-        what = f"completion tokens, {case.what} ({lesson.tokens} in {lesson.completions})"
+        what = f"completion tokens, {case.what} ({batch.tokens} in {batch.completions})"
         for other in ("trl", "bare"):
             least = LEAST[name, other] if setting == Setting() else None
             claims.append(Claim(what, rates["ours"], NAMES[other], rates[other], least=least))
@@ -71,13 +70,12 @@ def main(
         shares = [f"{bytes_of['ours'] / bytes_of[other]:.2f}" for other in ("trl", "bare")]
         memory.append([case.what, *(f"{value / 2**20:.0f} MiB" for value in bytes_of.values()), *shares])
         if peak is not None:
-            lines += ["", _utilization(case, rates, lesson, setting, peak)]
+            lines += ["", _utilization(case, rates, batch, setting, peak)]
     notes = NOTES.format(budget=setting.learn.batch_tokens, agreed=worst)
     lines += ["", notes, "", *claims_table(claims), "", "Memory of an update:", ""]
     lines += table(["completions", *(NAMES[who] for who in CONTENDERS), "ours / TRL", "ours / bare"], memory)
     section.write(document, "trainer", "The trainer", lines)
-    for claim in claims:
-        sys.stdout.write(f"{claim.ratio.median:8.2f}  {claim.what} / {claim.other}  {claim.aim}\n")
+    section.summary(claims)
 
 
 def _what(setting: Setting) -> str:
@@ -87,21 +85,21 @@ def _what(setting: Setting) -> str:
 
 
 def _measured(case: LengthCase, setting: Setting, rounds: int) -> tuple[dict[str, Rates], dict[str, list[float]], StepBatch]:
-    syllabus = recorded_schedule(case, setting)
-    lesson = step_batch_of(syllabus)
+    schedule = recorded_schedule(case, setting)
+    batch = step_batch_of(schedule)
     norms: dict[str, list[float]] = {name: [] for name in CONTENDERS}
 
     def rate(name: str, contender: Contender) -> float:
         made = contender.update()
         norms[name].append(made.norm)
-        return lesson.tokens / made.seconds
+        return batch.tokens / made.seconds
 
     with TemporaryDirectory() as folder:
-        found = {name: kind(setting, syllabus, Path(folder)) for name, kind in CONTENDERS.items()}
+        found = {name: kind(setting, schedule, Path(folder)) for name, kind in CONTENDERS.items()}
         for contender in found.values():
             contender.update()
         turns = {name: lambda name=name, one=one: rate(name, one) for name, one in found.items()}  # type: ignore[misc]
-        return interleaved(turns, rounds), norms, lesson
+        return interleaved(turns, rounds), norms, batch
 
 
 def _agreed(norms: Mapping[str, list[float]], setting: Setting) -> float:
@@ -124,16 +122,14 @@ def _bytes(who: str, case: str, setting: Setting) -> int:
     return int(found["peak"] - found["before"])
 
 
-def _utilization(case: LengthCase, rates: Mapping[str, Rates], lesson: StepBatch, setting: Setting, peak: float) -> str:
+def _utilization(case: LengthCase, rates: Mapping[str, Rates], batch: StepBatch, setting: Setting, peak: float) -> str:
     """Model FLOPs utilization: six FLOPs a weight and token of text that has to be read, each prompt once."""
     weights = sum(value.numel() for value in model_of(setting)[0].parameters())
-    prompts = {(one.sample.stream, one.sample.version): len(one.sample.prompt_ids) for one in lesson.credited}
-    tera = 6 * weights * (lesson.tokens + sum(prompts.values())) / lesson.tokens / 1e12
+    prompts = {(one.stream, one.version): len(one.prompt_ids) for one in batch.rollouts}
+    tera = 6 * weights * (batch.tokens + sum(prompts.values())) / batch.tokens / 1e12
     shares = ", ".join(f"{NAMES[who]} {100 * tera * rate.median / peak:.1f} %" for who, rate in rates.items())
     return f"MFU where completions are {case.what}, at {peak:g} TFLOP/s: {shares}."
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    run_app(app)
+    run_main(main)

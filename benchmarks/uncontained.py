@@ -1,8 +1,7 @@
-"""Ways to run a program without a container, for comparison; each is a process of its own that is told what to run.
+"""Ways to run a program without a container, for comparison; each in a process that reads programs line by line.
 
-Law: it runs constants of the benchmarks and nothing that a model wrote: nothing here confines a program. Nothing of ours is
-imported, so that a fork copies as little as ours does. Line by line, in: `[source, arguments, how many times]` as JSON; out:
-`[reprs of the results, seconds of each time]`.
+It runs constants of the benchmarks only: nothing here confines a program. It imports nothing of ours, so that a fork copies as
+little as ours does. In: `[source, arguments, repetitions]` as JSON; out: `[reprs of the results, seconds of each repetition]`.
 
     python -I -S benchmarks/uncontained.py fork MODULES
 """

@@ -1,7 +1,7 @@
-"""`make bench-verdicts`: sees whether our verdicts are those of the benchmarks, into a section of `docs/verdicts.md`.
+"""`make bench-verdicts`: compares our verdicts with those of the benchmarks, into a section of `docs/verdicts.md`.
 
-Law: every program runs in the sandbox, those of the benchmarks, too; each disagreement is listed. The causes are written here,
-by hand, and a disagreement that has none says so.
+Every program runs in the sandbox, those of the benchmarks, too. Every disagreement is listed, with a cause that is written
+here by hand, or marked as unexplained.
 
     python -m benchmarks.verdicts --help
 """
@@ -21,10 +21,10 @@ from typing import Annotated, NamedTuple
 import typer
 
 from benchmarks import section
+from benchmarks.command import run_main
 from benchmarks.mutants import mutants
 from benchmarks.rounds import table
 from benchmarks.suites import ACCEPTED, SUITES, Suite, SuiteCase, records
-from events.cli.app import run_app
 from events.facts.values import JudgingRules, Outcome
 from roles.judging.run_tests import ProgramTrial, run_programs
 from roles.questions.fields import Record
@@ -247,6 +247,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    run_app(app)
+    run_main(main)

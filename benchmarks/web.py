@@ -1,7 +1,7 @@
 """`make bench-web`: measures the viewer on a log of a million events and writes its section of `docs/benchmarks.md`.
 
-Law: all numbers of the section come from one run; an aim that was missed says so. Pages are found by walking links, and asked
-of a viewer in a process of its own, in random order. A long log is made once and kept, with its index.
+All numbers of the section come from one run; an aim that was missed is marked. Pages are found by links, and requested of a
+viewer in a process of its own, in random order. The long log is made once and kept, with its index.
 
     python -m benchmarks.web --help
 """
@@ -23,17 +23,18 @@ from typing import Annotated, NamedTuple
 import typer
 
 from benchmarks import section
-from benchmarks.million import LongRun
+from benchmarks.command import made_once, run_main
+from benchmarks.long_run import LongRun
+from benchmarks.page_client import PageClient, PageResponse, page_addresses, serving
 from benchmarks.rounds import table
-from benchmarks.visiting import PageClient, PageResponse, page_addresses, serving
-from events.cli.app import LOG_NAME, run_app
+from events.cli.app import LOG_NAME
 from events.index.location import INDEX_NAME
 from events.stores import open_log
 
 PACKAGES = ("starlette", "uvicorn", "jinja2", "pydantic")
 MOST_MS, MOST_KB, MOST_MB = 200, 500, 200
 UNIT = "/static/icon.svg"
-"""A page that nobody has to make."""
+"""A static file."""
 COPIES = 6
 """Runs that are compared."""
 SUMMARY = "index.summary.json"
@@ -55,7 +56,7 @@ with closing(open_log(sys.argv[1], read_only=True)) as log:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(log.head().position, read, taken, os.stat(sys.argv[2]).st_size, memory)"""
 NOTES = """\
-The log is made up by `benchmarks.million`. Pages are asked one after the other, each over a connection of its own, in another
+The log is made up by `benchmarks.long_run`. Pages are asked one after the other, each over a connection of its own, in another
 random order every round, while the machine does other work (see the load); files that were read before are in its memory. First
 byte is the time until the head of the answer is there, when all of the page has been made; "× file" is that by the time that a
 static file takes of the same server; sizes are without compression. A search page looks for at most 80 ms or somewhat more, and
@@ -63,19 +64,19 @@ says how far that came; older events are searched by its next page."""
 
 
 class PageFigures(NamedTuple):
-    """What was measured of one address."""
+    """Measurements of one address."""
 
     middle_ms: float
     late_ms: float
-    """95 of 100 were not slower."""
+    """95th percentile."""
     kilobytes: float
 
 
 class PageMeasurement(NamedTuple):
-    """A page and its JSON."""
+    """A page and its JSON endpoint."""
 
     page: PageFigures
-    json_address: PageFigures
+    json: PageFigures
 
 
 def main(
@@ -91,20 +92,20 @@ def main(
     with section.step("a long log"):
         run = long_run(folder / "million", events)
     with section.step("its index"), serving([run]) as server:
-        server.caught_up(run.name)
+        server.wait_until_indexed(run.name)
     with section.step("indexing"):
         index = indexed(long_run(folder / "short", anew))
     with section.step("first pages"):
         first = [started(run) for _ in range(starts)]
     with section.step("pages"), serving([run]) as server:
-        visitor = PageClient(server.address)
-        found = measure_pages(visitor, page_addresses(visitor), rounds)
-        unit = median(visitor.ask(UNIT).first_ms for _ in range(10 * rounds))
+        client = PageClient(server.address)
+        found = measure_pages(client, page_addresses(client), rounds)
+        unit = median(client.get(UNIT).first_ms for _ in range(10 * rounds))
         memory = server.peak_mb()
     with section.step("runs compared"), serving(copies(run, folder / "compared")) as server:
-        visitor = PageClient(server.address)
+        client = PageClient(server.address)
         side_by_side = {f"{count} runs compared": compared(run, count) for count in (2, COPIES)}
-        found |= measure_pages(visitor, side_by_side, rounds)
+        found |= measure_pages(client, side_by_side, rounds)
         more = server.peak_mb()
     sizes = ((run / name).stat().st_size / 1e6 for name in (LOG_NAME, INDEX_NAME))
     held = "a log of {} events, {} MB, with an index of {} MB".format(spaced(events), *map(spaced, sizes))
@@ -143,24 +144,23 @@ def compared(run: Path, count: int) -> str:
 
 def long_run(folder: Path, events: int) -> Path:
     """The folder of a run of so many events, made once and kept."""
-    if not (folder / LOG_NAME).exists():
-        draft = folder.with_name(f"{folder.name}.draft")
-        shutil.rmtree(draft, ignore_errors=True)
+
+    def make(draft: Path) -> None:
         draft.mkdir(parents=True)
         with closing(open_log(draft / LOG_NAME, create=True)) as log:
-            LongRun(log, 0).tell(events)
-        draft.rename(folder)
-    return folder
+            LongRun(log, 0).write(events)
+
+    return made_once(folder, make)
 
 
 def indexed(run: Path) -> list[str]:
-    """What the index of a log takes that is indexed anew, as a row."""
-    place = run / "fresh.sqlite"
+    """A table row: time, size and memory of indexing a log anew."""
+    index = run / "fresh.sqlite"
     for end in ("", "-wal", "-shm"):
-        place.with_name(f"{place.name}{end}").unlink(missing_ok=True)
-    command = [sys.executable, "-c", INDEXING, str(run / LOG_NAME), str(place)]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    events, reading, taken, size, memory = (float(number) for number in told)
+        index.with_name(f"{index.name}{end}").unlink(missing_ok=True)
+    command = [sys.executable, "-c", INDEXING, str(run / LOG_NAME), str(index)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    events, reading, taken, size, memory = (float(number) for number in output)
     return [
         spaced(events),
         f"{taken:.0f} s",
@@ -173,9 +173,9 @@ def indexed(run: Path) -> list[str]:
 
 
 def started(run: Path) -> float:
-    """How long the first page of a run takes after a start."""
+    """Milliseconds of the first page of a run after a start."""
     with serving([run]) as server:
-        return PageClient(server.address).ask(f"/runs/{run.name}").first_ms
+        return PageClient(server.address).get(f"/runs/{run.name}").first_ms
 
 
 def copies(run: Path, folder: Path) -> list[Path]:
@@ -190,16 +190,17 @@ def copies(run: Path, folder: Path) -> list[Path]:
     return made
 
 
-def measure_pages(visitor: PageClient, addresses: Mapping[str, str], rounds: int) -> dict[str, PageMeasurement]:
-    """Every page and its JSON so many times, in random order."""
-    asked = [place for page in addresses.values() for place in (page, json_address(page))]
-    found: dict[str, list[PageResponse]] = {place: [] for place in asked}
+def measure_pages(client: PageClient, addresses: Mapping[str, str], rounds: int) -> dict[str, PageMeasurement]:
+    """Request every page and its JSON `rounds` times, in random order."""
+    paths = [path for page in addresses.values() for path in (page, json_address(page))]
+    responses: dict[str, list[PageResponse]] = {path: [] for path in paths}
     rng = random.Random(0)  # noqa: S311  # an order, no secret
     for _ in range(rounds):
-        for place in rng.sample(asked, len(asked)):
-            found[place].append(visitor.ask(place))
+        for path in rng.sample(paths, len(paths)):
+            responses[path].append(client.get(path))
     return {
-        name: PageMeasurement(_figures(found[page]), _figures(found[json_address(page)])) for name, page in addresses.items()
+        name: PageMeasurement(_figures(responses[page]), _figures(responses[json_address(page)]))
+        for name, page in addresses.items()
     }
 
 
@@ -215,8 +216,8 @@ def _figures(answers: Sequence[PageResponse]) -> PageFigures:
 
 
 def rows(found: Mapping[str, PageMeasurement], unit: float) -> Iterator[list[str]]:
-    """A row a page."""
-    for name, (page, its_twin) in found.items():
+    """A table row for each page."""
+    for name, (page, its_json) in found.items():
         met = page.middle_ms < MOST_MS and page.kilobytes < MOST_KB
         yield [
             name,
@@ -224,18 +225,16 @@ def rows(found: Mapping[str, PageMeasurement], unit: float) -> Iterator[list[str
             f"{page.late_ms:.0f} ms",
             f"{page.middle_ms / unit:.0f}",
             f"{page.kilobytes:.0f} kB",
-            f"{its_twin.middle_ms:.0f} ms",
-            f"{its_twin.kilobytes:.0f} kB",
+            f"{its_json.middle_ms:.0f} ms",
+            f"{its_json.kilobytes:.0f} kB",
             "met" if met else "missed",
         ]
 
 
 def spaced(number: float) -> str:
-    """A whole number, thousands apart."""
+    """A whole number with digits in groups of three."""
     return f"{number:,.0f}".replace(",", " ")
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    run_app(app)
+    run_main(main)

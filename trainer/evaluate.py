@@ -1,8 +1,8 @@
 """Command line: `python -m trainer.evaluate RUN|MODEL --set NAME` measures pass@k of a policy, with confidence intervals.
 
-Law: a policy is examined as in play, by the same solver, verifier and sandbox, and all of it is in a log: a run's own, be it
-going on or over, or that of a folder made for a model. An examination is named by all that its result depends on, so that a
-repeated command goes on where it was broken off, and only shows what is done. It learns nothing.
+Guarantees: the same solver, verifier and sandbox as in play. Everything is recorded: in the run's own log, or in that of a
+folder made for the model. The stream of an evaluation is named by all that its result depends on, so that a repeated command
+continues what was interrupted, and only prints what is complete.
 """
 
 from __future__ import annotations
@@ -42,12 +42,13 @@ app = typer.Typer(add_completion=False)
 
 @dataclass(frozen=True)
 class EvaluatedPolicy:
-    """Who is examined, and where it is written down."""
+    """The policy to evaluate, and the log that records it."""
 
     log: Log
     folder: Path
     config: Config
     weights: Path
+    """Their folder."""
     policy: Digest
     iteration: int
     """Iterations that it has learned from."""
@@ -60,8 +61,8 @@ def main(
         str, typer.Option("--set", help="`goalposts`, `practice`, `test` or `validation` of the run, or any question set.")
     ] = "test",
     policy: Annotated[str, typer.Option(metavar="DIGEST", help="Weights of the run; the student's newest by default.")] = "",
-    ks: Annotated[str, typer.Option("-k", metavar="K,K", help="The k of pass@k; by default what the answers allow.")] = "",
-    attempts: Annotated[int | None, typer.Option(help="Answers a question.")] = None,
+    ks: Annotated[str, typer.Option("-k", metavar="K,K", help="The k of pass@k; by default what the completions allow.")] = "",
+    attempts: Annotated[int | None, typer.Option(help="Completions a question.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of sampling; 0 is greedy.")] = None,
     questions: Annotated[int | None, typer.Option(help="Most questions, the first of the set.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of sampling.")] = None,
@@ -69,35 +70,37 @@ def main(
     runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Examine a policy on a question set: unbiased pass@k, each with a 95 % confidence interval.
+    """Evaluate a policy on a question set: unbiased pass@k, each with a 95 % confidence interval.
 
-    Everything that is left open is as in the run's own examinations. The answers, their verdicts and the result are appended to
-    the run's log; for a MODEL to that of runs/evaluation-DIGEST. Stop it with Ctrl-C and repeat the command to go on.
+    Settings default to those of the run's own evaluations. The completions, their verdicts and the result are appended to the
+    run's log; for a MODEL to that of runs/evaluation-DIGEST. Stop it with Ctrl-C and repeat the command to go on.
     """
     run = next((folder for folder in (Path(who), runs / who) if holds_log(folder)), None)
     if run is None and policy:
         raise BadInput(f"--policy is for runs, and there is no run {who!r}; give the name or folder of one.")
     if run is not None and config is not None:
         raise BadInput(f"--config is for models; {run} keeps the settings that it was started with.")
-    with ExitStack() as house:
-        activity = house.enter_context(show_activity())
+    with ExitStack() as stack:
+        activity = stack.enter_context(show_activity())
         with activity.task("reading the model and the questions"):
-            examinee = _policy_of_model(who, config, runs) if run is None else _policy_of_run(run, policy)
-            house.callback(examinee.log.close)
-            settings = _settings(examinee.config.evaluate, temperature, attempts=attempts, questions=questions)
-            wanted = _parse_ks(ks, settings.attempts)
-            asked = question_set(examinee.config, name, examinee.weights)
-        print_note(f"examining {examinee.policy[:SHORT]} on {asked.name}; everything is kept in {examinee.folder}")
-        sampled = examinee.config.seed if seed is None else seed
+            evaluated = _policy_of_model(who, config, runs) if run is None else _policy_of_run(run, policy)
+            stack.callback(evaluated.log.close)
+            settings = _settings(evaluated.config.evaluate, temperature, attempts=attempts, questions=questions)
+            chosen_ks = _parse_ks(ks, settings.attempts)
+            question_list = question_set(evaluated.config, name, evaluated.weights)
+        print_note(
+            f"Evaluating {evaluated.policy[:SHORT]} on {question_list.name}; everything is recorded in {evaluated.folder}."
+        )
+        seed = evaluated.config.seed if seed is None else seed
         try:
-            stream, found = shutdown.run(evaluate(examinee, asked, settings, sampled, activity))
+            stream, result = shutdown.run(evaluate(evaluated, question_list, settings, seed, activity))
         except KeyboardInterrupt:
-            print_note("Stopped; what was verified is kept. Repeat the command to go on.")
+            print_note("Stopped; verified completions are kept. Repeat the command to go on.")
             raise
     if as_json:
-        print_json({"folder": str(examinee.folder), "stream": stream, **result_dict(found, wanted)})
+        print_json({"folder": str(evaluated.folder), "stream": stream, **result_dict(result, chosen_ks)})
     else:
-        Printer().show(result_report(found, wanted, f"{examinee.folder}, stream {stream}"))
+        Printer().show(result_report(result, chosen_ks, f"{evaluated.folder}, stream {stream}"))
 
 
 def _policy_of_run(folder: Path, policy: str) -> EvaluatedPolicy:
@@ -111,10 +114,10 @@ def _policy_of_run(folder: Path, policy: str) -> EvaluatedPolicy:
     from graph.setup.folder import recorded_settings
 
     log = open_run(str(folder))
-    first = run_started(log)
-    config = with_absolute_paths(recorded_settings(folder, first), log)
-    learned = {first.policies["student"]: 0, first.policies["teacher"]: 0}
-    newest = first.policies["student"]
+    start = run_started(log)
+    config = with_absolute_paths(recorded_settings(folder, start), log)
+    learned = {start.policies["student"]: 0, start.policies["teacher"]: 0}
+    newest = start.policies["student"]
     for event in log.read(kinds=("policy_updated",)):
         if isinstance(event.fact, PolicyUpdated):
             learned[event.fact.digest] = event.fact.iteration
@@ -127,7 +130,7 @@ def _policy_of_run(folder: Path, policy: str) -> EvaluatedPolicy:
 
 
 def _policy_of_model(spec: str, file: Path | None, runs: Path) -> EvaluatedPolicy:
-    """A model, and the log of its examinations, made if need be.
+    """A model, and the log of its evaluations, which is created if need be.
 
     Raises:
         BadInput: there is no such model, or the settings are wrong.
@@ -142,10 +145,10 @@ def _policy_of_model(spec: str, file: Path | None, runs: Path) -> EvaluatedPolic
             " the hub such as Qwen/Qwen2.5-Coder-7B."
         )
     config = configure(file, [f"model={json.dumps(spec)}"])
-    given = read_inputs(config)
-    folder = runs / f"evaluation-{given.digest[:NAME_DIGITS]}"
-    log = open_run(str(folder)) if holds_log(folder) else create_run(folder, config, given, learns=False)
-    return EvaluatedPolicy(log, folder, config, given.model, given.digest, 0)
+    run_inputs = read_inputs(config)
+    folder = runs / f"evaluation-{run_inputs.digest[:NAME_DIGITS]}"
+    log = open_run(str(folder)) if holds_log(folder) else create_run(folder, config, run_inputs, learns=False)
+    return EvaluatedPolicy(log, folder, config, run_inputs.model, run_inputs.digest, 0)
 
 
 def _settings(base: EvaluateSettings, temperature: float | None, **others: int | None) -> EvaluateSettings:
@@ -171,15 +174,15 @@ def _parse_ks(text: str, attempts: int) -> list[int]:
     except ValueError as error:
         raise BadInput(f"-k {text!r} is no list of numbers; write it like -k 1,10.") from error
     if not 1 <= ks[0] <= ks[-1] <= attempts:
-        raise BadInput(f"-k {text} needs numbers from 1 to {attempts}, the answers a question; raise --attempts.")
+        raise BadInput(f"-k {text} needs numbers from 1 to {attempts}, the completions a question; raise --attempts.")
     return ks
 
 
 def question_set(config: Config, name: str, weights: Path) -> QuestionSet:
-    """The question set that a config or the world calls so, without what nobody could pass.
+    """A question set by its name in the settings or any other, without questions that no completion could pass.
 
     Raises:
-        BadInput: there is none, or a record is wrong.
+        BadInput: there is no such set, or a record is wrong.
     """
     from graph.setup.assemble import passable_questions
     from roles.questions.load import load_questions
@@ -187,101 +190,102 @@ def question_set(config: Config, name: str, weights: Path) -> QuestionSet:
 
     match name:
         case "goalposts":
-            found = load_questions(config.goalposts, "goalposts")
+            questions = load_questions(config.goalposts, "goalposts")
         case "practice":
-            found = (
-                load_questions(config.practice, "train")
-                if config.practice != "goalposts"
-                else load_questions(config.goalposts, "goalposts")
-            )
+            if config.practice == "goalposts":
+                questions = load_questions(config.goalposts, "goalposts")
+            else:
+                questions = load_questions(config.practice, "train")
         case "test" | "validation":
             spec = config.test if name == "test" else config.validation
             if spec == "none":
                 raise BadInput(f"The run has no {name} set; name another one with --set.")
-            found = load_questions(spec, name)
+            questions = load_questions(spec, name)
         case _:
-            found = load_questions(name, "test")
-            name = found.name
+            questions = load_questions(name, "test")
+            name = questions.name
     return passable_questions(
-        config, QuestionList(name, found.questions, found.left_out, found.rules, found.names), name, lambda: weights
+        config,
+        QuestionList(name, questions.questions, questions.left_out, questions.rules, questions.names),
+        name,
+        lambda: weights,
     )
 
 
 async def evaluate(
-    examinee: EvaluatedPolicy, asked: QuestionSet, settings: EvaluateSettings, seed: int, activity: Activity
+    evaluated: EvaluatedPolicy, question_list: QuestionSet, settings: EvaluateSettings, seed: int, activity: Activity
 ) -> tuple[str, EvaluationFinished]:
-    """Examine, or go on with it; the stream that it is in, and what was found.
+    """Evaluate, continuing an interrupted evaluation; returns its stream and the result.
 
     Raises:
-        GaspError: model or sandbox failed; what is done is kept.
+        GaspError: model or sandbox failed; verified completions are kept.
     """
     from graph.play.evaluation import evaluation_name
     from graph.setup.assemble import load_prompts, make_evaluator, make_runner
 
-    log, config = examinee.log, examinee.config.model_copy(update={"evaluate": settings, "seed": seed})
-    questions = asked.questions[: settings.questions]
-    said = load_prompts(config)
-    name = evaluation_name(asked.name, questions, settings, said.digest)
-    stream = policy_evaluation_stream(name, examinee.policy, seed)
+    log, config = evaluated.log, evaluated.config.model_copy(update={"evaluate": settings, "seed": seed})
+    questions = question_list.questions[: settings.questions]
+    templates = load_prompts(config)
+    name = evaluation_name(question_list.name, questions, settings, templates.digest)
+    stream = policy_evaluation_stream(name, evaluated.policy, seed)
     done = next((event.fact for event in log.read(stream, kinds=("evaluation_finished",))), None)
     if isinstance(done, EvaluationFinished):
         return stream, done
-    async with AsyncExitStack() as house:
-        runner = make_runner(config, examinee.folder.name)
-        house.push_async_callback(runner.close)
-        # A missing engine is said before anything is sampled.
+    async with AsyncExitStack() as stack:
+        runner = make_runner(config, evaluated.folder.name)
+        stack.push_async_callback(runner.close)
+        # Fail on a missing engine before anything is sampled.
         with activity.task("preparing the sandbox"):
             await asyncio.to_thread(lambda: runner.provenance)
-        model = await _serve(examinee, house, activity)
-        examines = make_evaluator(log, config, said, asked.rules, model, runner, activity, examinee.weights, in_run=False)
-        return stream, await examines.evaluate_in(stream, name, questions, examinee.iteration)
+        model = await _serve(evaluated, stack, activity)
+        evaluator = make_evaluator(
+            log, config, templates, question_list.rules, model, runner, activity, evaluated.weights, in_run=False
+        )
+        return stream, await evaluator.evaluate_in(stream, name, questions, evaluated.iteration)
 
 
-async def _serve(examinee: EvaluatedPolicy, house: AsyncExitStack, activity: Activity) -> Model:
-    """A model with the policy's weights, proved where the log has the trainer's probe of them."""
+async def _serve(evaluated: EvaluatedPolicy, stack: AsyncExitStack, activity: Activity) -> Model:
+    """A model with the policy's weights, checked if the log has the trainer's probe of them."""
     from graph.play.weight_sync import WeightSyncChecker
     from graph.setup.folder import run_lock
     from graph.setup.model_source import PolicyWeights, open_models
     from graph.setup.named_policies import Checkpoint, serve_checkpoint
 
-    config, stored = examinee.config, PolicyWeights(examinee.weights, examinee.policy)
+    config, stored = evaluated.config, PolicyWeights(evaluated.weights, evaluated.policy)
     if config.serve.urls:
-        # Else a run that goes on would be sampled by other weights from now on.
-        house.enter_context(run_lock(examinee.folder))
+        # The servers get other weights, with which a run in progress must not play.
+        stack.enter_context(run_lock(evaluated.folder))
     policy = config.policy_of["student"]
-    made = await house.enter_async_context(open_models(config, {policy: stored}, examinee.folder, activity))
-    model = made[policy]
-    told = (event.fact for event in examinee.log.read(kinds=("policy_probed",)))
-    probe = next((fact for fact in told if isinstance(fact, PolicyProbed) and fact.digest == examinee.policy), None)
-    checkpoint = Checkpoint(examinee.weights, examinee.policy, examinee.iteration, probe)
+    opened = await stack.enter_async_context(open_models(config, {policy: stored}, evaluated.folder, activity))
+    model = opened[policy]
+    probes = (event.fact for event in evaluated.log.read(kinds=("policy_probed",)))
+    probe = next((fact for fact in probes if isinstance(fact, PolicyProbed) and fact.digest == evaluated.policy), None)
+    checkpoint = Checkpoint(evaluated.weights, evaluated.policy, evaluated.iteration, probe)
     with activity.task("checking the served weights"):
         await serve_checkpoint(model, policy, checkpoint, WeightSyncChecker(exact=config.exact))
     return model
 
 
-def result_dict(found: EvaluationFinished, ks: Sequence[int]) -> dict[str, Any]:
-    """What was found, as plain data."""
-    counts = list(found.successes.values())
+def result_dict(result: EvaluationFinished, ks: Sequence[int]) -> dict[str, Any]:
+    """The result as JSON data, with an interval for each pass@k."""
+    counts = list(result.successes.values())
     rows = {
-        k: {
-            "value": pass_at_k(found.attempts, counts, k),
-            **pass_at_k_interval(found.attempts, counts, k)._asdict(),
-        }
+        k: {"value": pass_at_k(result.attempts, counts, k), **pass_at_k_interval(result.attempts, counts, k)._asdict()}
         for k in ks
     }
-    return {**found.model_dump(mode="json"), "confidence": CONFIDENCE, "pass_at": rows}
+    return {**result.model_dump(mode="json"), "confidence": CONFIDENCE, "pass_at": rows}
 
 
-def result_report(found: EvaluationFinished, ks: Sequence[int], where: str) -> RenderableType:
-    """What was found, for people."""
+def result_report(result: EvaluationFinished, ks: Sequence[int], where: str) -> RenderableType:
+    """The result as a table."""
     table = Table("", "", f"{CONFIDENCE:.0%} interval", box=None, pad_edge=False, header_style="bold")
-    for k, row in result_dict(found, ks)["pass_at"].items():
+    for k, row in result_dict(result, ks)["pass_at"].items():
         table.add_row(f"pass@{k}", f"{row['value']:.3f}", f"{row['low']:.3f} – {row['high']:.3f}")
-    solved = sum(map(bool, found.successes.values()))
+    solved = sum(map(bool, result.successes.values()))
     head = (
-        f"[bold]{markup(found.name)}[/]: policy {found.policy[:SHORT]} after {found.iteration} iterations; {found.attempts}"
-        f" answers to each of {len(found.successes)} questions at temperature {found.sampling.temperature:g}, {solved} of them"
-        " solved"
+        f"[bold]{markup(result.name)}[/]: policy {result.policy[:SHORT]} after {result.iteration} iterations; {result.attempts}"
+        f" completions to each of {len(result.successes)} questions at temperature {result.sampling.temperature:g}; {solved}"
+        " questions solved"
     )
     return Group(head, table, f"[dim]{markup(where)}[/]")
 

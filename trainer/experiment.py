@@ -1,7 +1,4 @@
-"""Command line: `python -m trainer.experiment FILE.toml` plays recipes x seeds and reports what came out.
-
-Law: every run is an ordinary one, in a folder of its own, that its log alone speaks for. It samples and learns nothing itself.
-"""
+"""Command line: `python -m trainer.experiment FILE.toml` plays recipes x seeds as ordinary runs and reports results."""
 
 from __future__ import annotations
 
@@ -21,13 +18,13 @@ from trainer.experiments.experiment_plan import ExperimentPlan, read_plan
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 
-HELP = """Compare recipes: play each on each seed, as the plan in FILE says, and report what came out.
+HELP = """Compare recipes: play each on each seed, as the plan in FILE says, and report the results.
 
 Runs are ordinary runs in `runs/PLAN/RECIPE-SEED`, several at once. Stop with Ctrl-C at any moment; the same command goes on:
-what is finished is skipped, what was begun is resumed. A run that fails stops no other; what it said is in `RECIPE-SEED.out`.
+finished runs are skipped, others resumed. A run that fails stops no other; its output is in `RECIPE-SEED.out`.
 
 - `gasp experiment configs/experiments/pocket.toml` plays all recipes on the pocket world
-- `gasp experiment configs/experiments/pocket.toml --report` writes tables and plots of what is played so far
+- `gasp experiment configs/experiments/pocket.toml --report` writes tables and plots of the runs so far
 - `gasp experiment --smoke` plays three recipes for two tiny iterations, and reports
 """
 RUNS: Final = Path("runs")
@@ -51,9 +48,9 @@ def main(
     runs: Annotated[Path, typer.Option(help="Folder that holds the folder of the experiment.")] = RUNS,
     parallel: Annotated[int | None, typer.Option(min=1, help="Runs that play at once; one a core by default.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Play nothing: say what each recipe asks for, and for how long.")
+        bool, typer.Option("--dry-run", help="Play nothing: estimate samples and hours of each recipe.")
     ] = False,
-    report: Annotated[bool, typer.Option("--report", help="Play nothing: write tables and plots of what is there.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Play nothing: write tables and plots of the runs so far.")] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder that the report is written into; `docs`, or with --smoke beside its runs.")
     ] = None,
@@ -103,7 +100,7 @@ def _play(plan: ExperimentPlan, folder: Path, parallel: int) -> None:
         print_note(f"{run.cell.run} failed with {run.error_summary} (see {run.output})")
     if failed:
         raise GaspError(
-            f"{len(failed)} of {len(planned)} runs failed; mend the cause, then repeat the command to go on with them."
+            f"{len(failed)} of {len(planned)} runs failed; fix the cause, then repeat the command to go on with them."
         )
 
 

@@ -1,8 +1,8 @@
 """Command line of the trainer: `python -m trainer.run RUN` learns what a run has played and not yet learned.
 
-Law: RUN holds all it needs and gets all it makes: the log or its URL, `weights/<digest>`, `trainer.lock`, `trainer.log`, and
-`trainer.out` with what libraries print. It plays nothing and talks to no other process; it meets play in the log. With
-`--offline` RUN is a new folder, and what was played is read from the logs of other runs.
+RUN is a folder with the log or its URL, `weights/<digest>`, `trainer.lock`, `trainer.log` and `trainer.out` (what libraries
+print). The trainer talks to no other process: it reads what was played in the log. With `--offline` RUN is a new folder, and
+the rollouts are read from the logs of other runs.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from trainer.learn.loop import Trainer
 
 POLL_S: Final = 0.03
-"""Seconds between looks at the log."""
+"""Seconds between polls of the log."""
 LOCK_TIMEOUT_S: Final = 60.0
-"""How long a trainer with a parent waits for that of a parent that died, which may take a moment to end."""
+"""Seconds that a trainer with a parent waits for the trainer of an earlier parent, which ends a moment after it."""
 
 app = typer.Typer(add_completion=False)
 
@@ -50,10 +50,12 @@ def main(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="With --offline: change a setting; may be repeated.")
     ] = None,
     until: Annotated[int | None, typer.Option(min=1, help="Learn only what was finished up to this position.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained and stop; needs no torch.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be trained; needs no torch.")] = False,
     verify: Annotated[
         bool | None,
-        typer.Option(help="With --offline: samples and weights have to be the recorded ones. By default: where they can be."),
+        typer.Option(
+            help="With --offline: samples and weights have to be the recorded ones. By default with the same settings."
+        ),
     ] = None,
     parent: Annotated[int | None, typer.Option(min=1, help="End at once when this process, which started us, ends.")] = None,
 ) -> None:
@@ -71,41 +73,41 @@ def main(
     from trainer.job.job import open_job
 
     if offline and follow:
-        raise BadInput("--offline learns from what was played already; leave out --follow")
+        raise BadInput("--offline learns from what was played already; leave out --follow.")
     if parent is not None and not die_with_parent(parent):
         return
     changes = [*(overrides or []), *([f"learn.epochs={epochs}"] if epochs else [])]
     world = SINGLE_PROCESS if dry_run else World.join()
     if not world.is_leader:
-        world.told()
-    with open_job(run, offline or [], changes, recredit=recredit, until=until, verify=verify, dry=dry_run) as order:
+        world.broadcast()
+    with open_job(run, offline or [], changes, recredit=recredit, until=until, verify=verify, dry=dry_run) as job:
         if dry_run:
-            _describe(order)
+            _describe(job)
         elif world.is_leader:
-            world.told("opened")
-            _lead(order, world, follow=follow, parented=parent is not None)
-            world.told()
+            world.broadcast("opened")
+            _lead(job, world, follow=follow, parented=parent is not None)
+            world.broadcast()
         else:
-            _assist(order, world, follow=follow)
+            _assist(job, world, follow=follow)
     world.leave()
 
 
-def _describe(order: TrainingJob) -> None:
+def _describe(job: TrainingJob) -> None:
     from trainer.job.dry_run import describe_updates
 
-    start = find_run_started(order.log)
-    for line in describe_updates(order.syllabus(start)) if start else ("the run has not started; nothing would be trained",):
+    start = find_run_started(job.log)
+    for line in describe_updates(job.schedule(start)) if start else ("the run has not started; nothing would be trained",):
         typer.echo(line)
 
 
-def _assist(order: TrainingJob, world: World, *, follow: bool) -> None:
+def _assist(job: TrainingJob, world: World, *, follow: bool) -> None:
     from trainer.parallel.trainer_lock import redirect_output
 
-    with redirect_output(order.folder / "trainer.out"):
-        _trainer(order, world, Activity(), follow=follow).assist()
+    with redirect_output(job.folder / "trainer.out"):
+        _trainer(job, world, Activity(), follow=follow).assist()
 
 
-def _lead(order: TrainingJob, world: World, *, follow: bool, parented: bool) -> None:
+def _lead(job: TrainingJob, world: World, *, follow: bool, parented: bool) -> None:
     from rich.file_proxy import FileProxy
 
     from events.process.console import RaisingConsole
@@ -113,48 +115,48 @@ def _lead(order: TrainingJob, world: World, *, follow: bool, parented: bool) -> 
     from trainer.learn.update_report import UpdateReporter, report_training
     from trainer.parallel.trainer_lock import exclusive_trainer, redirect_output
 
-    log, folder = order.log, order.folder
+    log, folder = job.log, job.folder
     with (
-        exclusive_trainer(folder, patience_s=LOCK_TIMEOUT_S if parented else 0),
+        exclusive_trainer(folder, timeout_s=LOCK_TIMEOUT_S if parented else 0),
         redirect_output(folder / "trainer.out") as screen,
     ):
         logging.configure(file=folder / "trainer.log", run=folder.absolute().name)
         console = RaisingConsole(file=screen)
-        # Whoever started us has a display of its own.
-        told = report_training(folder, None if parented else console)
+        # The parent process has a display of its own.
+        reporting = report_training(folder, None if parented else console)
         lines = FileProxy(console, screen) if console.is_terminal else screen
         lifetime = logging.log_lifetime("trainer", position=log.head().position, processes=world.size, stage=world.stage)
-        with lifetime, told as activity:
-            _train(_trainer(order, world, activity, follow=follow), log, UpdateReporter(log, lines), follow=follow)
+        with lifetime, reporting as activity:
+            _train(_trainer(job, world, activity, follow=follow), log, UpdateReporter(log, lines), follow=follow)
 
 
-def _trainer(order: TrainingJob, world: World, activity: Activity, *, follow: bool) -> Trainer:
-    """The trainer, once the run has started."""
-    from trainer.learn.loss import offline
+def _trainer(job: TrainingJob, world: World, activity: Activity, *, follow: bool) -> Trainer:
+    """The trainer, after waiting for the run to start."""
+    from trainer.learn.loss import keep_libraries_offline
 
-    start = find_run_started(order.log)
+    start = find_run_started(job.log)
     while start is None:
         if not follow:
             raise BadInput(
-                f"The run in {order.folder} has not started yet; start it with python -m graph.run, or wait with --follow"
+                f"The run in {job.folder} has not started yet; start it with python -m graph.run, or wait with --follow."
             )
         time.sleep(POLL_S)
-        start = find_run_started(order.log)
+        start = find_run_started(job.log)
     with activity.task("importing torch"):
-        offline()
+        keep_libraries_offline()
         import torch
 
     from graph.settings.threads import threads_of
     from trainer.learn.loop import Trainer
 
-    syllabus = order.syllabus(start)
-    base = order.folder / "weights" / start.policies["student"]
-    torch.set_num_threads(threads_of(syllabus.config, base, processes=world.size))
-    return Trainer(order.log, order.folder, syllabus, world, activity=activity)
+    schedule = job.schedule(start)
+    base = job.folder / "weights" / start.policies["student"]
+    torch.set_num_threads(threads_of(schedule.config, base, processes=world.size))
+    return Trainer(job.log, job.folder, schedule, world, activity=activity)
 
 
 def _train(trainer: Trainer, log: Log, say: Callable[[Event], None], *, follow: bool) -> None:
-    if follow or trainer.behind():
+    if follow or trainer.has_work():
         trainer.prepare()
     if follow:
         _follow(trainer, log, say)
@@ -166,11 +168,11 @@ def _train(trainer: Trainer, log: Log, say: Callable[[Event], None], *, follow: 
 
 def _follow(trainer: Trainer, log: Log, say: Callable[[Event], None]) -> None:
     while True:
-        # Asked first: what was finished before the end of the run is then certainly seen below.
-        done = trainer.done()
+        # Read before catching up, so that the last iterations of a run that ends meanwhile are still learned.
+        over = trainer.is_over()
         for event in trainer.catch_up():
             say(event)
-        if done:
+        if over:
             return
         while not log.changed():
             time.sleep(POLL_S)

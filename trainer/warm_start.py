@@ -1,17 +1,20 @@
-"""`sft` and `dpo`: commands that tune a model on what the logs of runs verified."""
+"""Commands `sft` and `dpo`: tune a model on the verified completions of runs, as a warm start."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from events.cli.app import open_run
 from events.cli.output import Printer, progress
 from events.facts.log import Log
+from events.facts.values import Digest
+
+if TYPE_CHECKING:
+    from trainer.learn.tuning import TuningSettings
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of runs.")]
 Out = Annotated[Path, typer.Option(help="New folder for the model, in Hugging Face format.")]
@@ -21,7 +24,7 @@ Model = Annotated[
 Epochs = Annotated[int, typer.Option(min=1, help="Times that each example is learned.")]
 Batch = Annotated[int, typer.Option(min=1, help="Examples an optimizer step.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides the order of the examples.")]
-Row = TypeVar("Row")
+Example = TypeVar("Example")
 
 
 def sft(
@@ -33,22 +36,17 @@ def sft(
     batch: Batch = 8,
     seed: Seed = 0,
 ) -> None:
-    """Tune a model on every answer that passed (TRL's SFTTrainer), as a warm start of a run.
+    """Tune a model on every completion that passed (TRL's SFTTrainer), as a warm start of a run.
 
-    Play with the result by --set model=OUT. Answers to goalposts and in
-    examinations are left out, because those measure.
+    Play with the result by --set model=OUT. Completions for goalposts and in
+    evaluations are left out, because those measure.
     """
-    from trainer.data import preferences
-    from trainer.job.offline import source_of, start_weights
+    from trainer.data.preferences import passed_completions
     from trainer.learn import tuning
 
-    start = start_weights(runs, model)
-    found = _all(runs, preferences.passed_completions)
-    tuning.prepare_process(start, out)
-    how = tuning.TuningSettings(learning_rate, epochs, batch, seed)
-    with progress("tuning, steps") as say:
-        digest = tuning.sft(start, found, [source_of(run) for run in runs], how, out, say)
-    Printer().say(f"{out} · {digest} · tuned on {len(found)} answers that passed")
+    settings = tuning.TuningSettings(learning_rate, epochs, batch, seed)
+    count, digest = _tune(runs, out, model, settings, passed_completions, tuning.sft)
+    Printer().say(f"{out} · {digest} · tuned on {count} completions that passed")
 
 
 def dpo(
@@ -61,27 +59,35 @@ def dpo(
     batch: Batch = 8,
     seed: Seed = 0,
 ) -> None:
-    """Tune a model to prefer answers that passed to those that failed (TRL's DPOTrainer).
+    """Tune a model to prefer completions that passed to those that failed (TRL's DPOTrainer).
 
-    Each pair is of one prompt; a prompt whose answers all passed or all
-    failed gives none.
+    Each pair is of one prompt; a prompt whose completions all passed or
+    all failed gives none.
     """
-    from trainer.data import preferences
-    from trainer.job.offline import source_of, start_weights
+    from trainer.data.preferences import preference_pairs
     from trainer.learn import tuning
 
-    start = start_weights(runs, model)
-    found = _all(runs, preferences.preference_pairs)
-    tuning.prepare_process(start, out)
-    how = tuning.TuningSettings(learning_rate, epochs, batch, seed, beta)
-    with progress("tuning, steps") as say:
-        digest = tuning.dpo(start, found, [source_of(run) for run in runs], how, out, say)
-    Printer().say(f"{out} · {digest} · tuned on {len(found)} pairs")
+    settings = tuning.TuningSettings(learning_rate, epochs, batch, seed, beta)
+    count, digest = _tune(runs, out, model, settings, preference_pairs, tuning.dpo)
+    Printer().say(f"{out} · {digest} · tuned on {count} pairs")
 
 
-def _all(runs: Sequence[Path], read: Callable[[Log], Iterator[Row]]) -> list[Row]:
-    found: dict[Row, None] = {}
-    for run in runs:
-        with closing(open_run(str(run))) as log:
-            found.update(dict.fromkeys(read(log)))
-    return list(found)
+def _tune(
+    runs: Sequence[Path],
+    out: Path,
+    model: str | None,
+    settings: TuningSettings,
+    read_examples: Callable[[Log], Iterator[Example]],
+    method: Callable[..., Digest],
+) -> tuple[int, Digest]:
+    """Tune on the distinct examples of all runs; returns their count and the digest of the weights."""
+    from trainer.job.offline import open_sources, start_weights
+    from trainer.learn.tuning import prepare_process
+
+    with open_sources(runs) as sources:
+        start = start_weights(sources, model)
+        examples = list(dict.fromkeys(chain.from_iterable(read_examples(source.log) for source in sources)))
+        names = [source.name() for source in sources]
+    prepare_process(start, out)
+    with progress("tuning, steps") as task:
+        return len(examples), method(start, examples, names, settings, out, task)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import sandbox, section, story
+from benchmarks import repeated_log, sandbox, section
 from benchmarks.log import main
 from benchmarks.rounds import Claim, Rates, interleaved
 from events.facts.rollouts import unpack_rollouts
@@ -19,10 +19,10 @@ NUMBER = r"[\d ]+(\.\d+)? \([\d ]+(\.\d+)?–[\d ]+(\.\d+)?\)"
 
 def test_the_long_log_is_sound_and_its_rollouts_read_back(tmp_path: Path) -> None:
     with closing(open_log(tmp_path / "log.sqlite", create=True)) as log:
-        story.write(log, 12_000)
+        repeated_log.write(log, 12_000)
         assert (log.head().position, log.verify()) == (12_000, None)
         kinds = log.stats().tally.kinds
-        assert (kinds["run_started"], kinds["goalpost_added"]) == (1, story.GOALPOSTS)
+        assert (kinds["run_started"], kinds["goalpost_added"]) == (1, repeated_log.GOALPOSTS)
         blobs = set()
         for event in log.read(kinds=("attempts_made",)):
             assert isinstance(event.fact, AttemptsMade)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.asking import ClientRun
-from benchmarks.generating import SamplingContest, pocket_prompts
-from benchmarks.lessons import LengthCase
 from benchmarks.rounds import claims_table
+from benchmarks.sampling_contest import SamplingContest, pocket_prompts
+from benchmarks.server_clients import ClientRun
 from benchmarks.serving import BARE, MODELS, in_process, same
+from benchmarks.update_cases import LengthCase
 from events.facts.errors import ModelError
 
 SHORT = LengthCase("short", (1, 1), 4, 0.5, 6)

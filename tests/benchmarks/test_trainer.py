@@ -6,26 +6,26 @@ from typing import get_args
 
 import pytest
 
-from benchmarks import updating
-from benchmarks.lessons import CASES, LengthCase, Setting, recorded_schedule, step_batch_of
+from benchmarks import update_contenders
 from benchmarks.trainer import _agreed, main
+from benchmarks.update_cases import CASES, LengthCase, Setting, recorded_schedule, step_batch_of
 from events.facts.errors import BadInput, TrainerError
 from trainer.data.micro_batches import micro_batches_of
 
 
 def test_completions_are_as_long_as_the_case_says() -> None:
-    lesson = step_batch_of(recorded_schedule(LengthCase("short", (3, 5), 4, 0.5, 6), Setting(groups=3)))
-    assert lesson.completions == 24
-    assert {len(one.sample.prompt_ids) for one in lesson.credited} <= {3, 4, 5}
-    assert max(len(one.sample.ids) for one in lesson.credited) == 6
-    assert sum(batch.tokens for batch in micro_batches_of(lesson.credited, 512)) == lesson.tokens
+    batch = step_batch_of(recorded_schedule(LengthCase("short", (3, 5), 4, 0.5, 6), Setting(groups=3)))
+    assert batch.completions == 24
+    assert {len(one.prompt_ids) for one in batch.rollouts} <= {3, 4, 5}
+    assert max(len(one.ids) for one in batch.rollouts) == 6
+    assert sum(batch.tokens for batch in micro_batches_of(batch.rollouts, 512)) == batch.tokens
 
 
 def test_everybody_makes_the_same_update(tmp_path: Path) -> None:
     setting = Setting(groups=2)
-    syllabus = recorded_schedule(CASES["spread"], setting)
-    norms = {name: [kind(setting, syllabus, tmp_path).update().norm] for name, kind in updating.CONTENDERS.items()}
-    assert set(updating.CONTENDERS.values()) == set(get_args(updating.Contender))
+    schedule = recorded_schedule(CASES["spread"], setting)
+    norms = {name: [kind(setting, schedule, tmp_path).update().norm] for name, kind in update_contenders.CONTENDERS.items()}
+    assert set(update_contenders.CONTENDERS.values()) == set(get_args(update_contenders.Contender))
     assert 0 < _agreed(norms, setting) < 1e-4 or len({norm for (norm,) in norms.values()}) == 1
 
 

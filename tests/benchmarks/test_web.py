@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import web
-from benchmarks.visiting import SEARCHES
+from benchmarks.page_client import SEARCHES
 from events.web.pages import PAGES
 
 

@@ -37,7 +37,7 @@ from tests.support.tiny_model import tiny_weights
 from tests.support.training_samples import sample_digest
 from trainer.data import replay
 from trainer.data.replay import Cursor
-from trainer.learn.loss import offline
+from trainer.learn.loss import keep_libraries_offline
 
 FILES = ("parquet", "jsonl", "huggingface")
 HOSTILE = '\x00\x1b]0;owned\x07\u202e"}\n---\nlicense: mit\n| x | ``` <script>\u2028{{x}} {0}\U0001f600'
@@ -74,7 +74,7 @@ def written(log: Log, out: Path, to: str, name: str = "run") -> Path:
 
 
 def dataset(folder: Path, table: str | None = None) -> Any:
-    offline()
+    keep_libraries_offline()
     from datasets import load_dataset
 
     return load_dataset(str(folder), table, split="train", cache_dir=str(folder.parent / "cache"))
@@ -113,7 +113,7 @@ def test_parquet_and_json_lines_hold_the_rows_of_the_frames(run: Path, tmp_path:
 
 
 def test_a_dataset_loads_with_the_columns_that_its_card_declares(run: Path, tmp_path: Path) -> None:
-    offline()
+    keep_libraries_offline()
     from datasets import Features
 
     export(run, "--to", "huggingface", "--out", tmp_path / "set")

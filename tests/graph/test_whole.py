@@ -140,7 +140,7 @@ def test_rewards_given_anew_by_the_recipe_that_played_are_the_recorded_ones(whol
     for event in log.read(kinds=("policy_updated",)):
         end = replay.next_finished_iteration(log, place.until)
         assert replay.iteration_rollouts(log, place, end, Config(**start.config).algorithm()).digest == event.fact.samples
-        place = place.behind(event)
+        place = place.advanced(event)
 
 
 def test_the_log_of_a_run_verifies(whole):

@@ -11,11 +11,11 @@ import os
 import sys
 
 from events.cli.app import run_app
-from trainer.learn.loss import offline
+from trainer.learn.loss import keep_libraries_offline
 
 
 def main() -> None:
-    offline()
+    keep_libraries_offline()
     import torch
     from datasets import Dataset  # noqa: F401
     from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3ForCausalLM  # noqa: F401

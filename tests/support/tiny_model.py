@@ -17,14 +17,14 @@ from events.facts.rollouts import pack_rollouts, unpack_rollouts
 from events.facts.values import Digest, Generation, Role, Sampling
 from events.facts.weights import adapter_base, weights_digest
 from tests.support.example_runs import ExampleRun
-from trainer.learn.loss import offline
+from trainer.learn.loss import keep_libraries_offline
 
 VOCABULARY = 64
 
 
 def tiny_weights(store: Path, *, seed: int = 0, tied: bool = False, width: int = 32, layers: int = 2) -> Digest:
     """Write random weights under their digest."""
-    offline()
+    keep_libraries_offline()
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -49,7 +49,7 @@ def tiny_weights(store: Path, *, seed: int = 0, tied: bool = False, width: int =
 
 def tiny_gpt2(store: Path, *, context: int = 512) -> Digest:
     """Write a random GPT-2, which has a table of positions and no `nn.Linear` but its head, under its digest."""
-    offline()
+    keep_libraries_offline()
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 

@@ -15,7 +15,7 @@ def sample_digest(attempts: pl.DataFrame, after: int, until: int) -> str:
     consumed = pl.col("reward_position").is_between(after + 1, until) & (pl.col("ending") != "failed")
     rows = attempts.filter(consumed).sort("reward_position", "index").iter_rows(named=True)
     samples = tuple(map(_sample, rows))
-    return IterationRollouts(0, after, until, {}, (RolloutGroup(until, "solve", "student", "induction", samples),)).digest
+    return IterationRollouts(0, after, until, {}, (RolloutGroup("solve", "student", "induction", (), until, samples),)).digest
 
 
 def _sample(row: dict[str, Any]) -> Rollout:

@@ -133,13 +133,13 @@ def test_an_adapter_of_another_rank_or_base_is_refused(made, run) -> None:
     weights = stirred(fresh((store, made[1])))
     digest = checkpoint.save(store, weights.folder, weights.model.state_dict(), {}, weights.adapter)
     other = LoraSettings(rank=2)
-    with pytest.raises(TrainerError, match=r"is none of learn\.lora"):
+    with pytest.raises(TrainerError, match=r"does not fit learn\.lora"):
         checkpoint.load_adapter(checkpoint.load(store, made[1]), digest, None, policy="student", lora=other, seed=0)
     config = store / digest / "adapter_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": "0" * 64}))
     moved = store / weights_digest(store / digest)
     (store / digest).rename(moved)
-    with pytest.raises(TrainerError, match=r"is none of learn\.lora"):
+    with pytest.raises(TrainerError, match=r"does not fit learn\.lora"):
         checkpoint.load_adapter(checkpoint.load(store, made[1]), moved.name, None, policy="student", lora=LORA, seed=0)
 
 
@@ -182,7 +182,7 @@ def test_separate_policies_are_two_adapters_on_the_first_weights_and_learn_apart
     teach(teach(tale))
     working = trainer(tale, run)
     working.prepare()
-    models = {working._pupils.prepare(place).weights.model for place in working._places.values()}
+    models = {working._policies.load(cursor).weights.model for cursor in working._cursors.values()}
     assert len(models) == 1
     updates = [event.fact for event in working.catch_up()]
     for name in ("teacher", "student"):

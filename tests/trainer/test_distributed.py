@@ -182,8 +182,8 @@ def test_alone_nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     assert World.join() == SINGLE_PROCESS
-    assert SINGLE_PROCESS.told("word") == "word"
-    assert SINGLE_PROCESS.sums({"a": 0.1}) == SINGLE_PROCESS.largest({"a": 0.1}) == {"a": 0.1}
+    assert SINGLE_PROCESS.broadcast("word") == "word"
+    assert SINGLE_PROCESS.sums({"a": 0.1}) == SINGLE_PROCESS.maxima({"a": 0.1}) == {"a": 0.1}
 
 
 @pytest.mark.parametrize("config", ["zero2", "zero3"])

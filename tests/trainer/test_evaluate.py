@@ -132,7 +132,7 @@ def test_ctrl_c_loses_little_and_nothing_is_sampled_twice(tmp_path):
         _, err = process.communicate(timeout=120)
         assert process.returncode == 130
         assert "Traceback" not in err
-        assert err.splitlines()[-1] == "Stopped; what was verified is kept. Repeat the command to go on."
+        assert err.splitlines()[-1] == "Stopped; verified completions are kept. Repeat the command to go on."
         before = [event.hash for event in log.read()]
         found = json.loads(run_command(*command))
         after = list(log.read())

@@ -71,7 +71,7 @@ def test_a_recipe_adds_to_the_settings_of_all_and_may_be_a_variant_of_another():
         ("iterations = 2", "iterations = -2", "recipe gasp: Setting 'play.iterations' cannot be -2"),
         ("[settings.play]", '[settings]\nrecipe = "gasp"\n[settings.play]', "settings.recipe is not for all runs"),
         ("[settings.play]", "[settings]\nseed = 1\n[settings.play]", "settings.seed is not for all runs"),
-        ("[recipes.rlvr]", "[recipes.rlvr]\nseed = 1", "no recipe has a seed of its own"),
+        ("[recipes.rlvr]", "[recipes.rlvr]\nseed = 1", "a recipe has no seed of its own"),
         ("[recipes.rlvr]", "[recipes.rlvr]\nplay = 1", "recipe rlvr: Setting 'play' cannot be 1"),
         ("recipes.rlvr", "recipes.rlvrr", "recipe rlvrr: Setting 'recipe' cannot be 'rlvrr'"),
         ("recipes.rlvr", 'recipes."a/b"', "'recipes.a/b.[key]' cannot be 'a/b'"),

@@ -24,9 +24,9 @@ from graph.settings.config import LearnSettings
 from tests.support.paths import ROOT
 from tests.support.tiny_model import VOCABULARY, logprobs, tiny_weights
 from tests.trainer.test_micro_batches import sample
-from trainer.data.credited_samples import lessons
 from trainer.data.micro_batches import micro_batches_of
 from trainer.data.replay import RolloutGroup
+from trainer.data.step_batches import step_batches
 from trainer.learn import checkpoint
 from trainer.learn.loss import LOSSES, PolicyLoss
 
@@ -61,9 +61,9 @@ def world(tmp_path_factory) -> SimpleNamespace:
     reference = checkpoint.load(store, tiny_weights(store, seed=1, width=16, layers=1)).model
     groups = make_samples(weights.model)
     exact, other = copy.deepcopy(weights.model).double(), copy.deepcopy(reference).double()
-    scored = [[score(exact, one) for one in group.samples] for group in groups]
+    scored = [[score(exact, one) for one in group.rollouts] for group in groups]
     with torch.no_grad():
-        pulled = [[score(other, one)[0] for one in group.samples] for group in groups]
+        pulled = [[score(other, one)[0] for one in group.rollouts] for group in groups]
     return SimpleNamespace(
         weights=weights, reference=reference, groups=groups, scored=scored, pulled=pulled, parameters=list(exact.parameters())
     )
@@ -88,7 +88,7 @@ def make_samples(model) -> list[RolloutGroup]:
             }
             task = ("induction", "deduction")[number % 2]
             made.append(dataclasses.replace(sample(temperature=heat), **arrays, reward=reward, task=task))
-        found.append(RolloutGroup(number, "solve", "student", made[0].task, tuple(made)))
+        found.append(RolloutGroup("solve", "student", made[0].task, rewards, number, tuple(made)))
     return found
 
 
@@ -146,7 +146,7 @@ def surrogate(settings: LearnSettings, new, old, advantage: float, weight):
 
 
 def formula(world: SimpleNamespace, settings: LearnSettings):
-    """The loss of the lesson."""
+    """The loss of the batch."""
     import torch
 
     credits = advantages(settings.credit, world.groups)
@@ -154,7 +154,7 @@ def formula(world: SimpleNamespace, settings: LearnSettings):
     means, sums, entropies = [], [], []
     for n in kept:
         for one, advantage, (new, entropy), pull in zip(
-            world.groups[n].samples, credits[n], world.scored[n], world.pulled[n], strict=True
+            world.groups[n].rollouts, credits[n], world.scored[n], world.pulled[n], strict=True
         ):
             sampled = torch.tensor(one.logprobs.astype(np.float64))
             on_policy = settings.importance == "none"
@@ -196,12 +196,12 @@ def computed(world, tmp_path_factory):
 
     def compute(settings: LearnSettings, batch_tokens: int = BATCH_TOKENS) -> tuple[float, np.ndarray]:
         made, parameters = loss(settings.model_copy(update={"credit": "recipe"}))
-        [lesson] = lessons(world.groups, Gasp(), settings, ("student",))
-        cut = micro_batches_of(lesson.credited, batch_tokens)
+        [batch] = step_batches(world.groups, Gasp(), settings, ("student",))
+        cut = micro_batches_of(batch.rollouts, batch_tokens)
         assert (len(cut) > 2) == (batch_tokens < 100)
         total = 0.0
-        for batch in cut:
-            share, _ = made(batch, lesson)
+        for micro in cut:
+            share, _ = made(micro, batch)
             share.backward()
             total += share.item()
         found = flat([one.grad for one in parameters])

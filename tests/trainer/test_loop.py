@@ -357,14 +357,14 @@ def test_a_server_that_claims_the_new_weights_and_serves_the_old_ones_is_caught_
     told = tell(learn={"staleness": 0, "learning_rate": 0.1}).play()
     [first] = learn(told, run)
     told.policies = {"teacher": first.digest, "student": first.digest}
-    with pytest.raises(TrainerError, match="which is said to have sampled them"):
+    with pytest.raises(TrainerError, match="which the log says sampled them"):
         learn(told.play(), run)
 
 
 def test_logprobs_are_proved_by_the_weights_that_sampled_when_play_is_ahead(tell, run) -> None:
     told = tell(learn={"staleness": 1}).play()
     told.tamper = lambda ids, logprobs: (ids, [[value + 1.0 for value in row] for row in logprobs])
-    with pytest.raises(TrainerError, match="which is said to have sampled them"):
+    with pytest.raises(TrainerError, match="which the log says sampled them"):
         learn(told.play(), run)
     assert count(told) == 1
 

@@ -16,8 +16,9 @@ from events.facts.values import OptimizerStep
 from graph.settings.config import LearnSettings
 from tests.support.tiny_model import VOCABULARY, logprobs, tiny_weights
 from tests.trainer.test_micro_batches import sample
-from trainer.data.credited_samples import Credited, StepBatch
 from trainer.data.micro_batches import micro_batches_of
+from trainer.data.replay import Rollout
+from trainer.data.step_batches import StepBatch
 from trainer.learn import checkpoint
 from trainer.learn.importance import EFFECTIVE_SAMPLE_SHARE, KL_K1, KL_K3, MISMATCH_MAX, MISMATCH_MEAN, RATIO_MEAN
 from trainer.learn.loss import LOSSES, PolicyLoss
@@ -36,12 +37,12 @@ def model(weights):
     return copy.deepcopy(weights.model)
 
 
-def policy_loss(model, weights, tmp_path: Path, reference=None, **take_step) -> PolicyLoss:
-    settings = LearnSettings(**take_step)
+def policy_loss(model, weights, tmp_path: Path, reference=None, **learn) -> PolicyLoss:
+    settings = LearnSettings(**learn)
     return PolicyLoss(model, weights.tokenizer, settings, seed=0, folder=tmp_path, longest=30, reference=reference)
 
 
-def make_samples(model, *, groups: int = 5, count: int = 6, noise: float = 0.3, temperature: float = 1.0) -> list[Credited]:
+def make_samples(model, *, groups: int = 5, count: int = 6, noise: float = 0.3, temperature: float = 1.0) -> list[Rollout]:
     """Random completions of the model's own, their logprobs off by some noise, so that ratios are clipped."""
     rng = random.Random(1)
     found = []
@@ -56,73 +57,75 @@ def make_samples(model, *, groups: int = 5, count: int = 6, noise: float = 0.3, 
                 "ids": np.array(ids, np.int32),
                 "logprobs": old.astype(np.float32),
             }
-            found.append(Credited(type(plain)(**{**plain.__dict__, **one}), rng.gauss(0, 1)))
+            found.append(dataclasses.replace(plain, **one, advantage=rng.gauss(0, 1)))
     return found
 
 
-def lesson(credited: list[Credited]) -> StepBatch:
-    tokens = sum(len(one.sample.ids) for one in credited)
-    return StepBatch("solve", tuple(credited), 5, 0, silent={}, completions=len(credited), tokens=tokens, reward=0.0)
+def batch_of(rollouts: list[Rollout]) -> StepBatch:
+    tokens = sum(len(one.ids) for one in rollouts)
+    return StepBatch("solve", tuple(rollouts), 5, 0, silent={}, completions=len(rollouts), tokens=tokens, reward=0.0)
 
 
-def step(loss: PolicyLoss, model, credited: list[Credited], batch_tokens: int = 4096, rate: float = 1e-12) -> OptimizerStep:
-    return take_step(lesson(credited), loss, Adam(model, LearnSettings(learning_rate=rate), None), batch_tokens)
+def step(loss: PolicyLoss, model, rollouts: list[Rollout], batch_tokens: int = 4096, rate: float = 1e-12) -> OptimizerStep:
+    return take_step(batch_of(rollouts), loss, Adam(model, LearnSettings(learning_rate=rate), None), batch_tokens)
 
 
 def test_each_temperature_scores_under_its_own_distribution(model, weights, tmp_path) -> None:
     both = [*make_samples(model, noise=0), *make_samples(model, noise=0, temperature=0.5)]
     loss = policy_loss(model, weights, tmp_path)
     found = [
-        loss(batch, lesson(both))[1][MISMATCH_MEAN] for batch in [*micro_batches_of(both, 4096), *micro_batches_of(both, 4096)]
+        loss(batch, batch_of(both))[1][MISMATCH_MEAN]
+        for batch in [*micro_batches_of(both, 4096), *micro_batches_of(both, 4096)]
     ]
     assert len(found) >= 4
     assert max(found) < 1e-5
 
 
-def test_logprobs_of_other_weights_show_as_drift(model, weights, tmp_path) -> None:
+def test_logprobs_of_other_weights_show_as_mismatch(model, weights, tmp_path) -> None:
     honest, wrong = make_samples(model, noise=0), make_samples(model, noise=0, temperature=0.5)
-    lied = [Credited(type(one.sample)(**{**one.sample.__dict__, "temperature": 1.0}), 1.0) for one in wrong]
+    lied = [dataclasses.replace(one, temperature=1.0, advantage=1.0) for one in wrong]
     loss = policy_loss(model, weights, tmp_path)
-    drifts = [step(loss, model, rows).metrics[MISMATCH_MEAN] for rows in (honest, lied)]
-    assert drifts[0] < 1e-5
-    assert drifts[1] > 0.1
+    mismatches = [step(loss, model, rows).metrics[MISMATCH_MEAN] for rows in (honest, lied)]
+    assert mismatches[0] < 1e-5
+    assert mismatches[1] > 0.1
 
 
 def test_ids_beyond_the_vocabulary_are_an_error(model, weights, tmp_path) -> None:
-    one = sample()
-    beyond = type(one)(**{**one.__dict__, "ids": np.array([VOCABULARY], np.int32), "logprobs": np.zeros(1, np.float32)})
+    beyond = dataclasses.replace(
+        sample(), ids=np.array([VOCABULARY], np.int32), logprobs=np.zeros(1, np.float32), advantage=1.0
+    )
     with pytest.raises(TrainerError, match="beyond the model's 64"):
-        step(policy_loss(model, weights, tmp_path), model, [Credited(beyond, 1.0)])
+        step(policy_loss(model, weights, tmp_path), model, [beyond])
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_step_moves_logprobs_with_the_sign_of_the_advantage(model, weights, tmp_path, sign) -> None:
-    credited = [Credited(one.sample, sign) for one in make_samples(model, groups=1, noise=0)]
-    before = [logprobs(model, one.sample.prompt_ids.tolist(), one.sample.ids.tolist()).sum() for one in credited]
-    taken = step(policy_loss(model, weights, tmp_path), model, credited, rate=1e-3)
-    after = [logprobs(model, one.sample.prompt_ids.tolist(), one.sample.ids.tolist()).sum() for one in credited]
+    rollouts = [dataclasses.replace(one, advantage=sign) for one in make_samples(model, groups=1, noise=0)]
+    before = [logprobs(model, one.prompt_ids.tolist(), one.ids.tolist()).sum() for one in rollouts]
+    taken = step(policy_loss(model, weights, tmp_path), model, rollouts, rate=1e-3)
+    after = [logprobs(model, one.prompt_ids.tolist(), one.ids.tolist()).sum() for one in rollouts]
     moved = [float(b - a) * sign for a, b in zip(before, after, strict=True)]
     assert min(moved) > 0
-    assert taken.samples == len(credited)
-    assert taken.tokens == sum(len(one.sample.ids) for one in credited)
+    assert taken.samples == len(rollouts)
+    assert taken.tokens == sum(len(one.ids) for one in rollouts)
     assert taken.metrics["loss"] == pytest.approx(-sign, abs=1e-4)
 
 
 def test_a_step_says_after_every_pass_how_far_it_is(model, weights, tmp_path) -> None:
-    credited, heard = make_samples(model), []
+    rollouts, heard = make_samples(model), []
     adam = Adam(model, LearnSettings(learning_rate=1e-12), None)
     loss = policy_loss(model, weights, tmp_path)
-    taken = take_step(lesson(credited), loss, adam, 64, progress=lambda done, total: heard.append((done, total)))
-    assert len(heard) == len(micro_batches_of(credited, 64)) > 2
+    taken = take_step(batch_of(rollouts), loss, adam, 64, progress=lambda done, total: heard.append((done, total)))
+    assert len(heard) == len(micro_batches_of(rollouts, 64)) > 2
     assert heard[-1] == (taken.tokens, taken.tokens)
     assert heard == sorted(set(heard))
 
 
 def test_silent_tokens_thin_the_loss(model, weights, tmp_path) -> None:
-    credited, loss = make_samples(model), policy_loss(model, weights, tmp_path)
-    thin = dataclasses.replace(lesson(credited), tokens=2 * lesson(credited).tokens)
+    rollouts, loss = make_samples(model), policy_loss(model, weights, tmp_path)
+    thin = dataclasses.replace(batch_of(rollouts), tokens=2 * batch_of(rollouts).tokens)
     full, half = (
-        take_step(one, loss, Adam(model, LearnSettings(learning_rate=1e-12), None), 4096) for one in (lesson(credited), thin)
+        take_step(one, loss, Adam(model, LearnSettings(learning_rate=1e-12), None), 4096) for one in (batch_of(rollouts), thin)
     )
     assert half.metrics["loss"] == pytest.approx(full.metrics["loss"] / 2, rel=1e-4)
 
@@ -155,11 +158,11 @@ def test_the_weights_that_sampled_are_at_no_distance(model, weights, tmp_path) -
 
 @pytest.mark.parametrize("importance", ["none", "truncate"])
 def test_distance_from_what_sampled_is_a_figure_of_the_whole_lesson(model, weights, tmp_path, importance) -> None:
-    credited = make_samples(model)
-    own = [logprobs(model, one.sample.prompt_ids.tolist(), one.sample.ids.tolist()).numpy() for one in credited]
-    gone = np.concatenate(own).astype(np.float64) - np.concatenate([one.sample.logprobs for one in credited])
+    rollouts = make_samples(model)
+    own = [logprobs(model, one.prompt_ids.tolist(), one.ids.tolist()).numpy() for one in rollouts]
+    gone = np.concatenate(own).astype(np.float64) - np.concatenate([one.logprobs for one in rollouts])
     ratio = np.exp(gone)
-    found = step(policy_loss(model, weights, tmp_path, importance=importance), model, credited, 64).metrics
+    found = step(policy_loss(model, weights, tmp_path, importance=importance), model, rollouts, 64).metrics
     assert found[KL_K1] == pytest.approx(-gone.mean(), abs=1e-5)
     assert found[KL_K3] == pytest.approx((ratio - 1 - gone).mean(), abs=1e-5)
     assert found[RATIO_MEAN] == pytest.approx(ratio.mean(), abs=1e-5)
@@ -168,19 +171,17 @@ def test_distance_from_what_sampled_is_a_figure_of_the_whole_lesson(model, weigh
 
 
 def test_the_divergence_from_the_reference_grows_from_zero(model, weights, tmp_path) -> None:
-    credited = make_samples(model, noise=0)
+    rollouts = make_samples(model, noise=0)
     loss = policy_loss(model, weights, tmp_path, reference=copy.deepcopy(weights.model), kl=0.1)
-    first = step(loss, model, credited, rate=1e-2).metrics["kl"]
-    second = step(loss, model, credited).metrics["kl"]
+    first = step(loss, model, rollouts, rate=1e-2).metrics["kl"]
+    second = step(loss, model, rollouts).metrics["kl"]
     assert abs(first) < 1e-6 < 1e-4 < second
 
 
 @pytest.mark.slow
 def test_trl_does_not_load_what_reports_over_the_network() -> None:
     assert find_spec("mlflow") is not None
-    program = (
-        "from trainer.learn.loss import offline; offline(); import sys, trl.extras.profiling; print('mlflow' in sys.modules)"
-    )
+    program = "from trainer.learn.loss import keep_libraries_offline; keep_libraries_offline(); import sys, trl.extras.profiling; print('mlflow' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout == "False\n"
 
@@ -188,7 +189,7 @@ def test_trl_does_not_load_what_reports_over_the_network() -> None:
 @pytest.mark.slow
 def test_a_loss_loads_no_package_that_it_does_not_use_and_hides_none() -> None:
     program = (
-        "from trainer.learn.loss import HIDDEN_PACKAGES, offline, hide_packages; offline(); import sys\n"
+        "from trainer.learn.loss import HIDDEN_PACKAGES, hide_packages, keep_libraries_offline; keep_libraries_offline(); import sys\n"
         "with hide_packages(HIDDEN_PACKAGES):\n    from trl import GRPOTrainer\n"
         "assert not set(HIDDEN_PACKAGES) & set(sys.modules)\nimport wandb\nprint(wandb.__name__)"
     )

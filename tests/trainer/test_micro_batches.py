@@ -8,13 +8,12 @@ import pytest
 
 from events.facts.errors import TrainerError
 from events.facts.values import Digest, Phase, Role
-from events.pure.advantages import RewardGroup
 from graph.recipes.gasp import Gasp
 from graph.recipes.recipe import EpisodePlan, Recipe
 from graph.settings.config import LearnSettings
-from trainer.data.credited_samples import Credited, lessons
 from trainer.data.micro_batches import micro_batches_of
 from trainer.data.replay import Rollout, RolloutGroup
+from trainer.data.step_batches import step_batches
 
 ROLES: tuple[Role, ...] = ("teacher", "student")
 
@@ -29,6 +28,7 @@ def sample(
     phase: Phase = "solve",
     reward: float = 0.0,
     temperature: float = 1,
+    advantage: float = 0.0,
 ) -> Rollout:
     ids = np.arange(length, dtype=np.int32) + 2
     return Rollout(
@@ -44,81 +44,82 @@ def sample(
         reward,
         Digest("0" * 64),
         temperature,
+        advantage,
     )
 
 
 def group(*rewards: float, role: Role = "student", phase: Phase = "solve", length: int = 4) -> RolloutGroup:
-    samples = tuple(sample(role=role, phase=phase, reward=reward, length=length) for reward in rewards)
-    return RolloutGroup(1, phase, role, samples[0].task, samples)
+    rollouts = tuple(sample(role=role, phase=phase, reward=reward, length=length) for reward in rewards)
+    return RolloutGroup(phase, role, rollouts[0].task, rewards, 1, rollouts)
 
 
 def test_advantages_are_the_recipes() -> None:
     groups = [group(1.0, -0.5, -0.5), group(1.0, 1.0, -1.0)]
     recipe = GASP
-    expected = recipe.credit([RewardGroup(one.phase, one.role, one.task, one.rewards) for one in groups])
-    [lesson] = lessons(groups, recipe, LearnSettings(), ROLES)
-    assert [one.advantage for one in lesson.credited] == [number for row in expected for number in row]
+    expected = recipe.credit(groups)
+    [batch] = step_batches(groups, recipe, LearnSettings(), ROLES)
+    assert [one.advantage for one in batch.rollouts] == [number for row in expected for number in row]
 
 
 def test_phases_are_learned_in_their_order() -> None:
     groups = [group(1, 0, phase=phase) for phase in ("practice", "solve", "lift", "lemma", "solve")]
-    found = lessons(groups, GASP_REAL, LearnSettings(), ROLES)
-    assert [lesson.phase for lesson in found] == ["lemma", "lift", "solve", "practice"]
-    assert [lesson.groups for lesson in found] == [1, 1, 2, 1]
+    found = step_batches(groups, GASP_REAL, LearnSettings(), ROLES)
+    assert [batch.phase for batch in found] == ["lemma", "lift", "solve", "practice"]
+    assert [batch.groups for batch in found] == [1, 1, 2, 1]
 
 
 def test_silent_groups_are_counted_and_averaged_over_but_not_computed() -> None:
     groups = [group(1, 1, phase="practice"), group(1, 0, phase="practice")]
-    [lesson] = lessons(groups, GASP_REAL, LearnSettings(), ROLES)
-    assert (lesson.groups, lesson.silent_groups, len(lesson.credited)) == (2, 1, 2)
-    assert lesson.tokens == 16
-    assert lesson.reward == 0.75
+    [batch] = step_batches(groups, GASP_REAL, LearnSettings(), ROLES)
+    assert (batch.groups, batch.silent_groups, len(batch.rollouts)) == (2, 1, 2)
+    assert batch.tokens == 16
+    assert batch.reward == 0.75
 
 
 def test_teacher_scale_scales_the_teacher_and_zero_silences_it() -> None:
     groups = [group(1, 0, role="teacher", phase="lemma"), group(1, 0)]
     for scale in (2.0, 0.0):
-        teacher, student = lessons(groups, GASP, LearnSettings(teacher_scale=scale), ROLES)
-        assert [one.advantage for one in teacher.credited] == [scale, -scale] * (scale > 0)
-        assert [one.advantage for one in student.credited] == [1.0, -1.0]
+        teacher, student = step_batches(groups, GASP, LearnSettings(teacher_scale=scale), ROLES)
+        assert [one.advantage for one in teacher.rollouts] == [scale, -scale] * (scale > 0)
+        assert [one.advantage for one in student.rollouts] == [1.0, -1.0]
 
 
 def test_a_policy_learns_from_its_own_roles_only() -> None:
     groups = [group(1, 0, role="teacher", phase="lemma"), group(1, 0)]
-    assert [lesson.phase for lesson in lessons(groups, GASP, LearnSettings(), ("teacher",))] == ["lemma"]
-    assert [lesson.phase for lesson in lessons(groups, GASP, LearnSettings(), ("student",))] == ["solve"]
+    assert [batch.phase for batch in step_batches(groups, GASP, LearnSettings(), ("teacher",))] == ["lemma"]
+    assert [batch.phase for batch in step_batches(groups, GASP, LearnSettings(), ("student",))] == ["solve"]
 
 
 def test_an_empty_completion_carries_no_signal() -> None:
-    [lesson] = lessons([group(1, 0, length=0)], GASP, LearnSettings(), ROLES)
-    assert (lesson.credited, lesson.silent_groups) == ((), 1)
+    [batch] = step_batches([group(1, 0, length=0)], GASP, LearnSettings(), ROLES)
+    assert (batch.rollouts, batch.silent_groups) == ((), 1)
 
 
 def test_completions_without_signal_are_counted_by_reason() -> None:
     credit = LearnSettings(credit="grpo")
     rows = [group(1, 1), group(-0.5, -0.5, -0.5), group(0, 0), group(1), group(1, 0, -1), group(1, 0, length=0)]
-    [lesson] = lessons(rows, GASP, credit, ROLES)
-    assert lesson.silent == {"all_right": 2, "all_wrong": 5, "alone": 1, "average": 1, "empty": 2}
-    assert (lesson.groups, lesson.silent_groups, len(lesson.credited)) == (6, 5, 2)
-    [one] = lessons([group(1), group(1)], GASP, credit, ROLES)
+    [batch] = step_batches(rows, GASP, credit, ROLES)
+    assert batch.silent == {"all_right": 2, "all_wrong": 5, "alone": 1, "average": 1, "empty": 2}
+    assert (batch.groups, batch.silent_groups, len(batch.rollouts)) == (6, 5, 2)
+    [one] = step_batches([group(1), group(1)], GASP, credit, ROLES)
     assert one.silent == {"all_right": 2}
-    [untaught] = lessons([group(1, 0, role="teacher")], GASP, LearnSettings(teacher_scale=0), ROLES)
+    [untaught] = step_batches([group(1, 0, role="teacher")], GASP, LearnSettings(teacher_scale=0), ROLES)
     assert untaught.silent == {"untaught": 2}
 
 
 def test_filtered_groups_leave_the_average() -> None:
     rows = [group(1, 1), group(1, 0, -1), group(0, 0)]
-    kept, left = (lessons(rows, GASP, LearnSettings(credit="grpo", filter_silent=on), ROLES)[0] for on in (False, True))
+    kept, left = (step_batches(rows, GASP, LearnSettings(credit="grpo", filter_silent=on), ROLES)[0] for on in (False, True))
     assert (kept.completions, kept.tokens, left.completions, left.tokens) == (7, 28, 3, 12)
-    assert (kept.credited, kept.silent, kept.reward) == (left.credited, left.silent, left.reward)
+    assert (kept.rollouts, kept.silent, kept.reward) == (left.rollouts, left.silent, left.reward)
 
 
 @pytest.mark.parametrize("term", ["kl", "entropy"])
 def test_completions_without_signal_are_computed_where_a_term_pulls_them(term) -> None:
     rows = [group(1, 1), group(1, 0), group(1, 0, role="teacher"), group(1, 0, length=0)]
-    [lesson] = lessons(rows, GASP, LearnSettings(credit="grpo", teacher_scale=0, **{term: 0.1}), ROLES)
-    assert [one.advantage for one in lesson.credited] == [0, 0, 1, -1]
-    assert lesson.silent == {"all_right": 2, "untaught": 2, "empty": 2}
+    [batch] = step_batches(rows, GASP, LearnSettings(credit="grpo", teacher_scale=0, **{term: 0.1}), ROLES)
+    assert [one.advantage for one in batch.rollouts] == [0, 0, 1, -1]
+    assert batch.silent == {"all_right": 2, "untaught": 2, "empty": 2}
 
 
 def test_a_recipe_that_forgets_completions_is_an_error() -> None:
@@ -128,22 +129,22 @@ def test_a_recipe_that_forgets_completions_is_an_error() -> None:
 
     recipe: Recipe = Forgetful()
     with pytest.raises(TrainerError, match="one advantage a completion"):
-        lessons([group(1, 0)], recipe, LearnSettings(), ROLES)
+        step_batches([group(1, 0)], recipe, LearnSettings(), ROLES)
 
 
-def many(seed: int = 0, count: int = 60) -> list[Credited]:
+def many(seed: int = 0, count: int = 60) -> list[Rollout]:
     rng = random.Random(seed)
     prompts = [rng.randint(1, 40) for _ in range(9)]
     return [
-        Credited(sample(rng.choice(prompts), rng.randint(1, 50), temperature=rng.choice([0.7, 1.0])), float(n + 1))
+        sample(rng.choice(prompts), rng.randint(1, 50), temperature=rng.choice([0.7, 1.0]), advantage=float(n + 1))
         for n in range(count)
     ]
 
 
 def test_nothing_is_cut_lost_or_doubled() -> None:
-    credited = many()
+    rollouts = many()
     seen = []
-    for batch in micro_batches_of(credited, 512):
+    for batch in micro_batches_of(rollouts, 512):
         for row in range(len(batch.ids)):
             length = batch.mask[row].sum()
             prompt = batch.prompts[batch.prompt[row], : batch.lengths[batch.prompt[row]]]
@@ -151,9 +152,7 @@ def test_nothing_is_cut_lost_or_doubled() -> None:
             assert not batch.logprobs[row, length:].any()
             seen.append((prompt.tolist(), batch.ids[row, :length].tolist(), float(batch.advantages[row]), batch.temperature))
             np.testing.assert_array_equal(batch.logprobs[row, :length], -batch.ids[row, :length])
-    wanted = [
-        (one.sample.prompt_ids.tolist(), one.sample.ids.tolist(), one.advantage, one.sample.temperature) for one in credited
-    ]
+    wanted = [(one.prompt_ids.tolist(), one.ids.tolist(), one.advantage, one.temperature) for one in rollouts]
     assert sorted(seen) == sorted(wanted)
 
 
@@ -165,18 +164,18 @@ def test_batches_stay_within_the_budget_and_one_temperature() -> None:
 
 
 def test_a_completion_longer_than_the_budget_is_a_batch_of_its_own() -> None:
-    found = micro_batches_of([Credited(sample(3, 700), 1.0), Credited(sample(3, 5), 1.0)], 512)
+    found = micro_batches_of([sample(3, 700, advantage=1.0), sample(3, 5, advantage=1.0)], 512)
     assert [batch.tokens for batch in found] == [5, 700]
 
 
 def test_a_batch_ends_where_padding_it_would_cost_more_than_another() -> None:
-    few, short, long = ([Credited(sample(length=length), 1.0)] * count for length, count in ((10, 9), (10, 300), (30, 20)))
+    few, short, long = ([sample(length=length, advantage=1.0)] * count for length, count in ((10, 9), (10, 300), (30, 20)))
     assert [len(batch.ids) for batch in micro_batches_of([*long, *short], 16384)] == [300, 20]
     assert [len(batch.ids) for batch in micro_batches_of([*long, *few], 16384)] == [29]
 
 
 def test_a_prompt_is_read_once_for_its_group() -> None:
-    [batch] = micro_batches_of([Credited(sample(30, 4), 1.0)] * 8 + [Credited(sample(20, 4), 1.0)], 4096)
+    [batch] = micro_batches_of([sample(30, 4, advantage=1.0)] * 8 + [sample(20, 4, advantage=1.0)], 4096)
     assert batch.prompts.shape == (2, 30)
     assert batch.lengths.tolist() == [30, 20]
 
@@ -193,11 +192,11 @@ def test_no_completions_make_no_batches() -> None:
 
 def test_prompts_that_are_not_shared_count_with_every_completion() -> None:
     rng = random.Random(2)
-    credited = [Credited(sample(prompt=rng.randint(1, 40), length=rng.randint(1, 60)), 1.0) for _ in range(60)]
-    credited.append(Credited(sample(prompt=300, length=300), 1.0))
-    cut = micro_batches_of(credited, 512, shared=False)
+    rollouts = [sample(prompt=rng.randint(1, 40), length=rng.randint(1, 60), advantage=1.0) for _ in range(60)]
+    rollouts.append(sample(prompt=300, length=300, advantage=1.0))
+    cut = micro_batches_of(rollouts, 512, shared=False)
     totals = [batch.lengths[batch.prompt] + batch.mask.sum(1) for batch in cut]
-    assert sum(len(total) for total in totals) == len(credited)
+    assert sum(len(total) for total in totals) == len(rollouts)
     assert all(len(total) * total.max() <= 512 for total in totals[:-1])
     assert totals[-1].tolist() == [600]
     # Rows of like length: little is padding.

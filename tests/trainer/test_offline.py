@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,10 +44,10 @@ def recorded(tmp_path_factory) -> Path:
     return run
 
 
-def learn(log: Log, run: Path, recordings: Sequence[TrainingSource] = (), *, verify: bool = False, most: int = 99) -> None:
+def learn(log: Log, run: Path, sources: Sequence[TrainingSource] = (), *, verify: bool = False, most: int = 99) -> None:
     start = find_run_started(log)
     assert start is not None
-    trainer = Trainer(log, run, UpdateSchedule(log, start, recordings=recordings, verify=verify))
+    trainer = Trainer(log, run, UpdateSchedule(log, start, sources=sources, verify=verify))
     for count, _ in enumerate(trainer.catch_up(), 1):
         if count == most:
             return
@@ -54,16 +55,18 @@ def learn(log: Log, run: Path, recordings: Sequence[TrainingSource] = (), *, ver
 
 
 def train(folder: Path, plan: OfflinePlan, *, verify: bool = False, most: int = 99) -> list[PolicyUpdated]:
-    with closing(offline.open_or_create(folder, plan)) as log:
-        recordings = plan.recordings()
-        learn(log, folder, recordings, verify=verify, most=most)
-        for recording in recordings:
-            recording.log.close()
+    with (
+        offline.open_sources([source.path for source in plan.sources]) as sources,
+        closing(offline.open_or_create(folder, plan)) as log,
+    ):
+        learn(log, folder, replace(plan, sources=sources).training_sources(), verify=verify, most=most)
     return updates(folder)
 
 
 def plan(*sources: Path, change: Sequence[str] = (), recredit: str | None = None, until: int | None = None) -> OfflinePlan:
-    return offline.plan_offline(sources, change, recredit=recredit, until=until)
+    """A plan whose logs are closed again."""
+    with offline.open_sources(sources) as opened:
+        return offline.plan_offline(opened, change, recredit=recredit, until=until)
 
 
 def test_only_a_run_of_the_same_settings_and_versions_is_verified_unasked(recorded, monkeypatch) -> None:
@@ -93,8 +96,7 @@ def test_what_was_trained_offline_goes_on_where_it_was_stopped_and_is_made_once(
     whole = train(tmp_path / "again", order)
     assert [one.digest for one in whole] == [one.digest for one in updates(recorded)]
     with closing(open_run(str(tmp_path / "again"))) as log:
-        found = offline.resume_plan(log, next(log.read("run")).fact)
-    assert found.sources == order.sources
+        assert offline.source_paths(log) == (recorded.absolute(),)
 
 
 @pytest.mark.parametrize("what", ["samples", "digest"])
@@ -203,7 +205,9 @@ def test_a_dry_run_tells_all_that_would_be_learned(recorded, tmp_path) -> None:
     order = plan(recorded)
     log = MemoryLog()
     log.append("run", [order.start])
-    lines = list(describe_updates(UpdateSchedule(log, order.start, recordings=order.recordings(), verify=True)))
+    with offline.open_sources([recorded]) as sources:
+        training_sources = replace(order, sources=sources).training_sources()
+        lines = list(describe_updates(UpdateSchedule(log, order.start, sources=training_sources, verify=True)))
     for line, update in zip(lines, updates(recorded), strict=False):
         assert line.startswith(f"iteration {update.iteration} · shared · positions {update.after + 1}–{update.until}")
         assert f"{sum(step.samples for step in update.steps)} samples" in line

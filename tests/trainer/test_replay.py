@@ -48,10 +48,10 @@ def test_samples_are_exactly_what_was_sampled_and_rewarded() -> None:
         assert group.rewards == event.fact.rewards
         assert (group.phase, group.role, group.task) == (event.fact.phase, event.fact.role, event.fact.task)
         assert all(
-            (one.stream, one.version, one.policy) == (event.stream, event.fact.of, START_WEIGHTS) for one in group.samples
+            (one.stream, one.version, one.policy) == (event.stream, event.fact.of, START_WEIGHTS) for one in group.rollouts
         )
-        assert [one.index for one in group.samples] == list(range(len(group.samples)))
-        assert all(len(one.ids) == len(one.logprobs) > 0 for one in group.samples)
+        assert [one.index for one in group.rollouts] == list(range(len(group.rollouts)))
+        assert all(len(one.ids) == len(one.logprobs) > 0 for one in group.rollouts)
 
 
 def test_attempts_without_a_reward_are_not_learned_from() -> None:
@@ -63,7 +63,7 @@ def test_a_failed_episode_contributes_nothing_even_if_it_was_rewarded() -> None:
     told = played().practice()
     told.log.append(told.stream, [EpisodeFailed(error="SandboxError", message="gone")])
     told.practice().finish()
-    assert {one.stream for group in window(told).groups for one in group.samples} == {told.stream}
+    assert {one.stream for group in window(told).groups for one in group.rollouts} == {told.stream}
 
 
 def test_each_window_starts_where_the_last_one_ended() -> None:

@@ -39,7 +39,7 @@ from trainer.experiments.plots import PlotLine, draw
 from trainer.experiments.report import read, write
 from trainer.experiments.results import Results
 from trainer.experiments.strata import question_strata
-from trainer.experiments.teaching import normalized_program, teaching
+from trainer.experiments.teaching import normalized_program, teacher_measures
 
 Evaluations = Mapping[tuple[str, int], Sequence[int]]
 """Passed answers of 20 to questions q000, q001 ..., by set and iteration."""
@@ -64,7 +64,7 @@ def record_evaluations(
     commit: str = "unknown",
     start: Digest = START_WEIGHTS,
 ) -> None:
-    """A run of which nothing but its examinations is known."""
+    """A run of which nothing but its evaluations is known."""
     policies = {"teacher": START_WEIGHTS, "student": start}
     config = {"recipe": recipe, "seed": seed}
     log.append("run", [RunStarted(config=config, versions={}, commit=commit, policies=policies)])
@@ -143,14 +143,14 @@ def test_runs_of_a_seed_share_the_examination_of_the_weights_that_they_begin_wit
     lab.run("azr", 0, {("test", 5): [20, 20]}, start=Digest("f" * 64))
     lab.run("gasp", 1, {("test", 5): [20, 20]})
     found = lab.results
-    iterations = {(name, seed): [one.found.iteration for one in found.outcomes(name)[seed].examinations["test"]]
+    iterations = {(name, seed): [one.result.iteration for one in found.outcomes(name)[seed].evaluations["test"]]
                   for name, seed in (("gasp", 0), ("gasp", 1), ("azr", 0), ("base", 0))}  # fmt: skip
     assert iterations == {("gasp", 0): [0, 5], ("gasp", 1): [5], ("azr", 0): [5], ("base", 0): [0]}
     assert found.outcomes("gasp")[0].chosen(20) == 0
-    assert found.outcomes("gasp")[0].examinations["goalposts"] == []
+    assert found.outcomes("gasp")[0].evaluations["goalposts"] == []
 
 
-def test_only_a_checkpoint_that_was_examined_on_test_can_be_chosen(lab):
+def test_only_a_checkpoint_that_was_evaluated_on_test_can_be_chosen(lab):
     lab.run("gasp", 0, {("validation", 0): [1, 0], ("test", 0): [4, 4], ("validation", 5): [9, 9]})
     assert lab.results.outcomes("gasp")[0].chosen(20) == 0
 
@@ -195,7 +195,7 @@ def test_differences_are_paired_by_question(lab):
 
 def test_runs_with_other_questions_are_refused(lab):
     lab.run("gasp", 0, {("test", 0): [10, 18]}).run("azr", 0, {("test", 0): [4, 12, 7]})
-    with pytest.raises(BadInput, match="examined on different test questions"):
+    with pytest.raises(BadInput, match="evaluated on different test questions"):
         _ = lab.results
 
 
@@ -235,7 +235,7 @@ def test_goalposts_are_counted_by_seed_and_together_at_the_last_checkpoint_and_a
     assert results.union("gasp", "last") == {Q[0], Q[2]}
     assert results.union("gasp", "any") == {Q[0], Q[1], Q[2]}
     assert results.union_share("gasp", "any").value == 0.75
-    assert results.tries("gasp") == 2 * 2 * 20
+    assert results.attempts("gasp") == 2 * 2 * 20
 
 
 # The claim
@@ -248,14 +248,14 @@ def claim(
     goalposts: Sequence[int] = (1, 0, 0, 0),
     rivals: Mapping[str, Sequence[int]] | None = None,
     over: Sequence[str] = ("gasp", "azr", "base", "rlvr"),
-    examinations: int = 1,
+    evaluations: int = 1,
 ) -> list[bool | None]:
     """Which clauses hold after runs of one seed in which so many of 50 test questions are solved, always."""
     tested = {"gasp": [20] * gasp + [0] * (50 - gasp), "azr": [20] * azr + [0] * (50 - azr)}
     for recipe in ("gasp", "azr", "base", "rlvr"):
         solved = goalposts if recipe == "gasp" else (rivals or {}).get(recipe, [0] * len(goalposts))
         exams: dict[tuple[str, int], Sequence[int]] = {("validation", 0): [1], ("test", 0): tested.get(recipe, [0] * 50)}
-        exams |= {("goalposts", number): solved for number in range(examinations if recipe == "gasp" else 1)}
+        exams |= {("goalposts", number): solved for number in range(evaluations if recipe == "gasp" else 1)}
         lab.run(recipe, 0, exams, over=recipe in over)
     return [clause.holds for clause in clauses(lab.results)]
 
@@ -301,7 +301,7 @@ def test_a_rival_near_zero_solves_two_per_cent(lab, count, holds):
 
 
 def test_with_fewer_samples_a_rival_can_fail_but_not_be_at_zero(lab):
-    assert claim(lab, rivals={"azr": [1, 0, 0, 0]}, examinations=2)[8:11] == [None, False, None]
+    assert claim(lab, rivals={"azr": [1, 0, 0, 0]}, evaluations=2)[8:11] == [None, False, None]
 
 
 def test_what_a_rival_solves_too_is_not_solved_alone(lab):
@@ -382,7 +382,7 @@ def test_every_measure_of_the_teacher_is_counted_by_hand(log):
         (posed("rotate it, sort it", "# noise", "z = z[1:] + z[:1]", "z = sorted(z)", name="z"), "degenerate"),
         (posed("reverse it, append 3", "x = x[::-1]", "x = x + [3]"), "late"),
     )
-    found = {name: (mean.total, mean.count) for name, mean in teaching(log).of("easy", [1]).items()}
+    found = {name: (mean.total, mean.count) for name, mean in teacher_measures(log).of("easy", [1]).items()}
     assert found == {
         "valid": (4, 6),  # not the malformed and the degenerate one
         "novel": (2, 4),  # neither the one at once nor the late one
@@ -399,19 +399,19 @@ def test_every_measure_of_the_teacher_is_counted_by_hand(log):
 
 def test_overlap_is_the_share_of_its_operations_that_the_goalpost_has(log):
     TeacherLog(log).iteration((posed("sort it, reverse it, drop the first", "x = sorted(x)", "x = x[::-1]"), "accepted"))
-    assert teaching(log).of("easy", [1])["overlap"].value == pytest.approx(1 / 3)
+    assert teacher_measures(log).of("easy", [1])["overlap"].value == pytest.approx(1 / 3)
 
 
 def test_overlap_is_unknown_in_another_world(log):
     example_run(log).run().goalpost().start().episode().finish()
-    found = teaching(log).of("easy", [1])
+    found = teacher_measures(log).of("easy", [1])
     assert found["overlap"].value is None
     assert found["accepted"].value == 1
 
 
 def test_a_copy_that_comes_again_is_no_repeat(log):
     TeacherLog(log).iteration((GOALPOST, "too_hard"), (GOALPOST, "not_novel"))
-    found = teaching(log).of("easy", [1])
+    found = teacher_measures(log).of("easy", [1])
     assert (found["copies"].total, found["repeats"].total) == (2, 0)
 
 
@@ -422,7 +422,7 @@ def test_a_lift_like_its_lemma_is_a_copy(log):
     for asked in (posed("put it in order", "x = sorted(x)"), other):
         tell.say(QuestionProposed(seat="hard", attempt=1, parent=lemma.id, generation=tell.tale.generation("p", 1)))
         tell.judge(asked, "too_hard", "hard")
-    assert teaching(log).of("hard", [2])["copies"].value == 0.5
+    assert teacher_measures(log).of("hard", [2])["copies"].value == 0.5
 
 
 def test_an_open_question_like_a_reference_is_a_copy(log):
@@ -432,16 +432,16 @@ def test_an_open_question_like_a_reference_is_a_copy(log):
     tell.say(ReferencesDrawn(references=(tell.put(other), tell.put(shown))))
     tell.say(QuestionProposed(seat="open", attempt=1, parent=other.id, generation=tell.tale.generation("p", 1)))
     tell.judge(shown, "accepted", "open")
-    found = teaching(log).of("open", [1])
+    found = teacher_measures(log).of("open", [1])
     assert found["copies"].value == 1
     assert found["overlap"].value is None, "no goalpost guides it"
-    assert teaching(log).proposed == {"open": 1}
+    assert teacher_measures(log).proposed == {"open": 1}
 
 
 def test_iterations_are_pooled_by_their_counts(log):
     sort = posed("sort it", "x = sorted(x)")
     TeacherLog(log).iteration((sort, "accepted")).iteration((None, "malformed"), (None, "malformed"), (None, "broken"))
-    found = teaching(log)
+    found = teacher_measures(log)
     assert found.of("easy", [1])["valid"].value == 1
     assert found.of("easy", [1, 2])["valid"].value == 0.25
     assert found.rejected["easy"] == {"malformed": 2, "broken": 1}
@@ -478,16 +478,16 @@ def test_costs_are_counted_by_hand(log):
     # Gap, lemma and lift 10 each, two times 4 answers to learn from, 8 of practice, 10 of the gap of the failed episode.
     assert (costs.student_samples, costs.teacher_samples) == (10 * 3 + 4 * 2 + 8 + 10, 2)
     assert (costs.iterations, costs.updates, costs.steps, costs.learned_tokens) == (1, 1, 1, 200)
-    assert costs.examined_samples == 40
-    played, examined_ = (
+    assert costs.evaluated_samples == 40
+    played, evaluated_ = (
         sum(event.fact.generation.length for event in log.read(kinds=("attempts_made", "question_proposed")) if test(event))
         for test in (
             lambda event: not event.stream.startswith("evaluation"),
             lambda event: event.stream.startswith("evaluation"),
         )
     )
-    assert (costs.played_tokens, costs.examined_tokens) == (played, examined_)
-    assert [one.samples for one in found.examinations["test"]] == [0, costs.student_samples]
+    assert (costs.played_tokens, costs.evaluated_tokens) == (played, evaluated_)
+    assert [one.samples for one in found.evaluations["test"]] == [0, costs.student_samples]
 
 
 # The page

@@ -2,12 +2,11 @@
 
 import json
 import shutil
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from events.cli.app import open_run
 from events.facts.errors import BadInput
 from events.facts.weights import weights_digest
 from events.stores.memory import MemoryLog
@@ -15,19 +14,16 @@ from tests.support.example_runs import example_run
 from tests.support.tiny_model import load_model, logprobs, tiny_weights
 from tests.trainer.test_run import play
 from trainer.data import preferences
-from trainer.job.offline import source_of, start_weights
+from trainer.job.offline import SourceRun, open_sources, start_weights
 from trainer.learn import tuning
 from trainer.learn.tuning import MADE_OF, TuningSettings
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    return play(tmp_path_factory.mktemp("runs") / "old", iterations=1)
-
-
-def read(run: Path, what):
-    with closing(open_run(str(run))) as log:
-        return list(what(log))
+def source(tmp_path_factory) -> Iterator[SourceRun]:
+    run = play(tmp_path_factory.mktemp("runs") / "old", iterations=1)
+    with open_sources([run]) as (source,):
+        yield source
 
 
 def test_only_verified_answers_of_training_are_taken_once_and_as_sampled() -> None:
@@ -48,12 +44,12 @@ def mean(model: Path, rows: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> fl
     return sum(values) / len(values)
 
 
-def test_sft_makes_answers_that_passed_likelier_and_gives_the_same_bits_again(run, tmp_path) -> None:
-    start, answers = start_weights([run]), read(run, preferences.passed_completions)
+def test_sft_makes_answers_that_passed_likelier_and_gives_the_same_bits_again(source, tmp_path) -> None:
+    start, answers = source.weights, list(preferences.passed_completions(source.log))
     digests = []
     for name in ("one", "other"):
         tuning.prepare_process(start, tmp_path / name)
-        digests.append(tuning.sft(start, answers, [source_of(run)], TuningSettings(learning_rate=1e-3), tmp_path / name))
+        digests.append(tuning.sft(start, answers, [source.name()], TuningSettings(learning_rate=1e-3), tmp_path / name))
     assert digests[0] == digests[1] == weights_digest(tmp_path / "one") != weights_digest(start)
     rows = [(one.prompt, one.ids) for one in answers]
     assert mean(tmp_path / "one", rows) > mean(start, rows) + 0.01
@@ -61,10 +57,10 @@ def test_sft_makes_answers_that_passed_likelier_and_gives_the_same_bits_again(ru
     assert {path.name for path in tmp_path.iterdir()} == {"one", "other"}
 
 
-def test_dpo_moves_apart_what_passed_and_what_failed(run, tmp_path) -> None:
-    start, pairs = start_weights([run]), read(run, preferences.preference_pairs)
+def test_dpo_moves_apart_what_passed_and_what_failed(source, tmp_path) -> None:
+    start, pairs = source.weights, list(preferences.preference_pairs(source.log))
     tuning.prepare_process(start, tmp_path / "out")
-    digest = tuning.dpo(start, pairs, [source_of(run)], TuningSettings(learning_rate=1e-3), tmp_path / "out")
+    digest = tuning.dpo(start, pairs, [source.name()], TuningSettings(learning_rate=1e-3), tmp_path / "out")
     assert digest != weights_digest(start)
 
     def margin(model: Path) -> float:
@@ -74,23 +70,23 @@ def test_dpo_moves_apart_what_passed_and_what_failed(run, tmp_path) -> None:
 
     assert margin(tmp_path / "out") > margin(start) + 0.001
     made = json.loads((tmp_path / "out" / MADE_OF).read_text())
-    with closing(open_run(str(run))) as log:
-        assert made["logs"] == [{"name": "old", "until": log.head().position, "head": log.head().digest}]
+    head = source.log.head()
+    assert made["logs"] == [{"name": "old", "until": head.position, "head": head.digest}]
     assert (made["method"], made["parent"], made["examples"]) == ("dpo", weights_digest(start), len(pairs))
 
 
-def test_what_cannot_be_tuned_is_one_sentence(run, tmp_path) -> None:
+def test_what_cannot_be_tuned_is_one_sentence(source, tmp_path) -> None:
     with pytest.raises(BadInput, match="nothing to tune on"):
-        tuning.sft(start_weights([run]), [], [], TuningSettings(learning_rate=1e-3), tmp_path / "out")
+        tuning.sft(source.weights, [], [], TuningSettings(learning_rate=1e-3), tmp_path / "out")
     with pytest.raises(BadInput, match="is there already"):
-        tuning.prepare_process(start_weights([run]), tmp_path)
+        tuning.prepare_process(source.weights, tmp_path)
     with pytest.raises(BadInput, match=r"cannot be written to .* name another folder by --out"):
-        tuning.prepare_process(start_weights([run]), Path(__file__) / "out")
+        tuning.prepare_process(source.weights, Path(__file__) / "out")
     tiny_weights(tmp_path)
     [other] = tmp_path.iterdir()
     tokenizer = json.loads((other / "tokenizer.json").read_text())
     tokenizer["model"]["vocab"]["t2"], tokenizer["model"]["vocab"]["t3"] = 3, 2
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(BadInput, match="token ids differ"):
-        start_weights([run], str(other))
+        start_weights([source], str(other))
     shutil.rmtree(other)

@@ -148,7 +148,7 @@ def test_the_command_finds_the_run_and_tells_both_ways(tmp_path) -> None:
     ):
         assert words in shown
     back = command(tmp_path, "--rollout", f"{rollouts[0].id}/0").stdout
-    assert f"fed {digest}" in back
+    assert f"learned by {digest}" in back
     shutil.copytree(folder, folder.with_name("copy"))
     refused = command(tmp_path, digest[:10])
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)

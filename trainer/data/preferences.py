@@ -1,7 +1,7 @@
-"""What verified attempts teach beyond rewards: answers that passed, and pairs of one that passed and one that failed.
+"""Examples for warm starts: completions that passed, and pairs of one that passed and one that failed.
 
-Law: a pure fold of a log, in its order; tokens are those that were sampled, and equal ones count once. Examinations and
-attempts at goalposts stay out, because they measure.
+Guarantees: in the log's order, as sampled, equal examples once. Evaluations and attempts at goalposts are left out, because
+they measure.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ class PassedCompletion:
     """A completion that passed."""
 
     prompt: Tokens
+    """Token ids, like all below."""
     ids: Tokens
 
 
 @dataclass(frozen=True)
 class PreferencePair:
-    """A completion that passed and one that failed, of one prompt."""
+    """A completion that passed and one that failed, to one prompt."""
 
     prompt: Tokens
     chosen: Tokens
@@ -34,27 +35,28 @@ class PreferencePair:
 
 
 def passed_completions(log: Log) -> Iterator[PassedCompletion]:
-    """Every answer that passed, once."""
+    """Every completion that passed, once."""
     seen: set[PassedCompletion] = set()
     for prompt, passed, _ in _generations(log):
-        for one in (PassedCompletion(prompt, ids) for ids in passed):
-            if one not in seen:
-                seen.add(one)
-                yield one
+        for example in (PassedCompletion(prompt, ids) for ids in passed):
+            if example not in seen:
+                seen.add(example)
+                yield example
 
 
 def preference_pairs(log: Log) -> Iterator[PreferencePair]:
-    """For every prompt, its answers that passed with as many that failed, in order."""
+    """For every generation, its completions that passed paired with as many that failed, in order."""
     seen: set[PreferencePair] = set()
     for prompt, passed, failed in _generations(log):
-        for one in (PreferencePair(prompt, *both) for both in zip(dict.fromkeys(passed), dict.fromkeys(failed), strict=False)):
-            if one not in seen:
-                seen.add(one)
-                yield one
+        for chosen, rejected in zip(dict.fromkeys(passed), dict.fromkeys(failed), strict=False):
+            pair = PreferencePair(prompt, chosen, rejected)
+            if pair not in seen:
+                seen.add(pair)
+                yield pair
 
 
 def _generations(log: Log) -> Iterator[tuple[Tokens, list[Tokens], list[Tokens]]]:
-    """Of each generation, the prompt, the completions that passed, and those that failed."""
+    """Of each generation: the prompt, the completions that passed, and those that failed."""
     made: dict[tuple[str, int], AttemptsMade] = {}
     for event in log.read(kinds=("attempts_made", "attempts_verified")):
         match event.fact:
@@ -62,9 +64,9 @@ def _generations(log: Log) -> Iterator[tuple[Tokens, list[Tokens], list[Tokens]]
                 made[event.stream, event.version] = fact
             case AttemptsVerified(of=of, verdicts=verdicts) if (event.stream, of) in made:
                 rollouts = unpack_rollouts(log.get(made.pop((event.stream, of)).generation.tokens))
-                found: dict[bool, list[Tokens]] = {True: [], False: []}
+                by_result: dict[bool, list[Tokens]] = {True: [], False: []}
                 for ids, verdict in zip(rollouts.ids, verdicts, strict=True):
-                    found[verdict.outcome == "passed"].append(tuple(ids.tolist()))
-                yield tuple(rollouts.prompt.tolist()), found[True], found[False]
+                    by_result[verdict.outcome == "passed"].append(tuple(ids.tolist()))
+                yield tuple(rollouts.prompt.tolist()), by_result[True], by_result[False]
             case _:
                 pass

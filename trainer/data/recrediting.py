@@ -1,7 +1,7 @@
-"""Rewards as another recipe would have given them, from what the log says of every proposal and answer.
+"""Re-credit: the rewards that another recipe would have given to what a log holds.
 
-Law: a pure fold. What was asked, accepted and attempted stays as it was played; only rewards are given anew. With the recipe
-that played, they are the recorded ones.
+Guarantees: questions, acceptance and attempts stay as recorded; with the recipe that played, the rewards are the recorded
+ones.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from events.facts.values import Seat, Task
 from graph.recipes.recipe import Recipe
 
 KINDS: Final = ("question_rejected", "pass_rate_measured", "attempts_verified")
-"""What is read besides generations."""
+"""Event kinds that are read besides generations and rewards."""
 
 
 def recredited_rewards(events: Iterable[Event], recipe: Recipe) -> dict[tuple[str, int], tuple[float, ...]]:
-    """Rewards by the stream and version of the generation, one a completion, in order."""
-    found: dict[tuple[str, int], tuple[float, ...]] = {}
+    """Rewards, one a completion, by stream and version of the generation."""
+    rewards: dict[tuple[str, int], tuple[float, ...]] = {}
     proposed: dict[tuple[str, Seat], int] = {}
     tasks: dict[tuple[str, int], Task] = {}
     for event in events:
@@ -29,13 +29,13 @@ def recredited_rewards(events: Iterable[Event], recipe: Recipe) -> dict[tuple[st
             case QuestionProposed(seat=seat):
                 proposed[stream, seat] = event.version
             case PassRateMeasured(seat=seat, successes=successes, attempts=attempts):
-                found[stream, proposed[stream, seat]] = (round(recipe.teacher_reward(seat, successes, attempts), 9),)
+                rewards[stream, proposed[stream, seat]] = (round(recipe.teacher_reward(seat, successes, attempts), 9),)
             case QuestionRejected(seat=seat, reason=reason) if reason not in ("too_easy", "too_hard"):
-                found[stream, proposed[stream, seat]] = (recipe.rejection_reward(reason),)
+                rewards[stream, proposed[stream, seat]] = (recipe.rejection_reward(reason),)
             case AttemptsMade(task=task):
                 tasks[stream, event.version] = task
             case AttemptsVerified(of=of, verdicts=verdicts):
-                found[stream, of] = tuple(recipe.student_reward(verdict, tasks[stream, of]) for verdict in verdicts)
+                rewards[stream, of] = tuple(recipe.student_reward(verdict, tasks[stream, of]) for verdict in verdicts)
             case _:
                 pass
-    return found
+    return rewards

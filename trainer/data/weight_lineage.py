@@ -1,7 +1,7 @@
-"""Lineage both ways: what fed some weights, and which weights a rollout fed.
+"""Lineage in both directions: which generations some weights learned from, and which weights learned from a generation.
 
-Law: pure folds of the log. A rollout is called `STREAM:VERSION`, which is where it was generated, or `STREAM:VERSION/INDEX`
-for one of its completions; weights are called by the first digits of their digest.
+A generation is named `STREAM:VERSION`, one of its completions `STREAM:VERSION/INDEX`; weights are named by the first digits of
+their digest.
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ _POLICY_STREAMS: Final = tuple(policy_stream(name) for name in POLICY_ROLES)
 
 @dataclass(frozen=True)
 class GenerationLineage:
-    """The completions of one prompt, and what is known of them."""
+    """The completions of one prompt, with what the log says of them."""
 
     id: str
     iteration: int | None
     role: Role
     task: Seat | Task
     question: QuestionId
-    """What was asked; of a proposal, what it varies."""
+    """The question that was asked; of a proposal, the one that it varies."""
     goalpost: QuestionId | None
-    """What the episode is to reach; None in practice and examinations."""
+    """The goalpost that guides the episode; None in real-data RL and evaluations."""
     sampled_by: Digest
     position: int | None = None
-    """Where it is rewarded, None where it is not."""
+    """Position of its reward; None where it has none."""
     phase: Phase | None = None
     rewards: tuple[float, ...] = ()
     failed: bool = False
-    """Whether its episode broke off, so that nothing of it is learned."""
+    """Whether its episode failed, so that nothing of it is learned."""
 
 
 @dataclass(frozen=True)
 class PositionedUpdate:
-    """An update and its place in the log."""
+    """An update and its position in the log."""
 
     position: int
     fact: PolicyUpdated
 
 
 def updates(log: Log) -> list[PositionedUpdate]:
-    """All updates, in order."""
-    found = (event for event in log.read(kinds=("policy_updated",)) if event.stream in _POLICY_STREAMS)
-    return [PositionedUpdate(event.position, event.fact) for event in found if isinstance(event.fact, PolicyUpdated)]
+    """All updates of policies, in the log's order."""
+    events = (event for event in log.read(kinds=("policy_updated",)) if event.stream in _POLICY_STREAMS)
+    return [PositionedUpdate(event.position, event.fact) for event in events if isinstance(event.fact, PolicyUpdated)]
 
 
 def ancestry(log: Log, digits: str) -> list[PositionedUpdate]:
@@ -65,51 +65,55 @@ def ancestry(log: Log, digits: str) -> list[PositionedUpdate]:
     Raises:
         BadInput: no weights begin with these digits, or several do.
     """
-    known, start = updates(log), find_run_started(log)
-    first = set(start.policies.values()) if start else set()
-    wanted = find_digest(digits, first.union(one.fact.digest for one in known), "this log")
+    all_updates, start = updates(log), find_run_started(log)
+    initial = set(start.policies.values()) if start else set()
+    known = initial.union(update.fact.digest for update in all_updates)
+    digest = find_digest(digits, known, "this log")
     line: list[PositionedUpdate] = []
-    # Updates without signal keep the digest; what made it is the earliest.
-    for one in reversed(known):
-        policy = line[0].fact.policy if line else one.fact.policy
-        if one.fact.digest == wanted != one.fact.parent and one.fact.policy == policy and wanted not in first:
-            line.append(one)
-            wanted = one.fact.parent
+    for update in reversed(all_updates):
+        fact = update.fact
+        policy = line[0].fact.policy if line else fact.policy
+        # An update without signal keeps its parent's digest, so that it has not made it.
+        if fact.digest == digest != fact.parent and fact.policy == policy and digest not in initial:
+            line.append(update)
+            digest = fact.parent
     return line
 
 
 def consumed_generations(log: Log, update: PolicyUpdated) -> list[GenerationLineage]:
-    """What an update learned from. `log` is where it was played: the update's own, or the source that it names."""
+    """The generations that an update learned from; `log` is the update's own, or the source that it names."""
     positions = {event.position for event in lineage.consumed(log, update)}
-    return [rollout for rollout in _generations(log, update.after, update.until) if rollout.position in positions]
+    return [generation for generation in _generations(log, update.after, update.until) if generation.position in positions]
 
 
 def find_generation(log: Log, name: str) -> tuple[GenerationLineage, int | None]:
-    """The rollout of this name, and the index of the completion if the name has one.
+    """The generation of this name, and the index of the completion if the name has one.
 
     Raises:
-        BadInput: there is none.
+        BadInput: there is no such generation or completion.
     """
     stream, _, rest = name.rpartition(":")
     version, _, index = rest.partition("/")
     if not stream or not version.isdigit() or (index and not index.isdigit()):
-        raise BadInput(f"{name!r} does not name a rollout; write STREAM:VERSION or STREAM:VERSION/INDEX")
-    for rollout in _generations(log, 0, None, stream):
-        if rollout.id == f"{stream}:{version}":
-            if index and rollout.rewards and int(index) >= len(rollout.rewards):
+        raise BadInput(f"{name!r} does not name a rollout; write STREAM:VERSION or STREAM:VERSION/INDEX.")
+    for generation in _generations(log, 0, None, stream):
+        if generation.id == f"{stream}:{version}":
+            if index and generation.rewards and int(index) >= len(generation.rewards):
                 raise BadInput(
-                    f"Rollout {rollout.id} has {len(rollout.rewards)} completions, counted from 0; there is no {index}"
+                    f"Rollout {generation.id} has {len(generation.rewards)} completions; give an index from 0, not {index}."
                 )
-            return rollout, int(index) if index else None
-    raise BadInput(f"Nothing was generated at version {version} of {stream!r} in this log; list them by python -m events show")
+            return generation, int(index) if index else None
+    raise BadInput(
+        f"Nothing was generated at version {version} of {stream!r} in this log; list events by python -m events show."
+    )
 
 
-def consuming_updates(log: Log, rollout: GenerationLineage) -> list[PositionedUpdate]:
-    """The updates that learned from a rollout; those of other runs that learn from this log are in theirs."""
-    position = rollout.position
-    if position is None or rollout.failed:
+def consuming_updates(log: Log, generation: GenerationLineage) -> list[PositionedUpdate]:
+    """The updates of this run that learned from a generation; runs trained offline have theirs in their own logs."""
+    position = generation.position
+    if position is None or generation.failed:
         return []
-    return [one for one in updates(log) if lineage.covers(one.fact, position, rollout.role)]
+    return [update for update in updates(log) if lineage.covers(update.fact, position, generation.role)]
 
 
 def _generations(log: Log, after: int, until: int | None, stream: str | None = None) -> Iterator[GenerationLineage]:
@@ -130,12 +134,12 @@ def _generations(log: Log, after: int, until: int | None, stream: str | None = N
                 failed.add(event.stream)
             case _:
                 pass
-    for place, fact in made.items():
-        episode = episodes.get(place[0])
-        position, reward = rewarded.get(place, (None, None))
+    for (stream_of, version), fact in made.items():
+        episode = episodes.get(stream_of)
+        position, reward = rewarded.get((stream_of, version), (None, None))
         proposal = isinstance(fact, QuestionProposed)
         yield GenerationLineage(
-            id=f"{place[0]}:{place[1]}",
+            id=f"{stream_of}:{version}",
             iteration=episode.iteration if episode else None,
             role="teacher" if proposal else "student",
             task=fact.seat if isinstance(fact, QuestionProposed) else fact.task,
@@ -145,5 +149,5 @@ def _generations(log: Log, after: int, until: int | None, stream: str | None = N
             position=position,
             phase=reward.phase if reward else None,
             rewards=reward.rewards if reward else (),
-            failed=place[0] in failed,
+            failed=stream_of in failed,
         )

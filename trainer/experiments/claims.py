@@ -1,8 +1,8 @@
-"""The claim that guided self-play beats unguided self-play and solves goalposts that nothing else solves, clause by clause.
+"""The claim, clause by clause: guided self-play beats unguided self-play, and solves goalposts that nothing else solves.
 
-Law: each clause is decided from the results by code. A clause about runs that are not over is open, whatever they say so far.
-The bounds are those of GASP (arXiv 2603.15957, tables 2 and 4): 2.5 points of pass@20 over AZR, 11 of 146 goalposts. What
-is near zero the paper does not say; its rivals solve nothing by construction.
+A clause about runs that are not over is open, whatever their results so far. The bounds are those of GASP (arXiv 2603.15957,
+tables 2 and 4): 2.5 points of pass@20 over AZR, 11 of 146 goalposts. The paper does not define "near zero"; its rivals solve
+nothing by construction.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Final, Literal, NamedTuple
 from trainer.experiments.results import Estimate, Results, WhichCheckpoint
 
 MIN_MARGIN: Final = 0.025
-"""By how much pass@k must be higher."""
+"""Least difference in pass@k, in [0, 1]."""
 MIN_SOLVED_SHARE: Final = 11 / 146
-"""The share of goalposts that must be exceeded."""
+"""Share of goalposts that must be exceeded, in [0, 1]."""
 MAX_RIVAL_SHARE: Final = 0.02
-"""The share of goalposts up to which a rival is at or near zero."""
+"""Share of goalposts up to which a rival counts as near zero, in [0, 1]."""
 GUIDED: Final = "gasp"
 UNGUIDED: Final = "azr"
 RIVALS: Final = ("base", "azr", "rlvr")
@@ -27,14 +27,14 @@ RIVALS: Final = ("base", "azr", "rlvr")
 class Clause(NamedTuple):
     """A part of the claim."""
 
-    said: str
+    statement: str
     holds: bool | None
     """None: open, because runs are missing."""
     numbers: str
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """`holds` in words."""
         return {True: "HOLDS", False: "DOES NOT HOLD", None: "OPEN"}[self.holds]
 
 
@@ -49,44 +49,44 @@ def points(figure: Estimate | None) -> str:
 
 
 def clauses(results: Results) -> list[Clause]:
-    """All parts, in order."""
+    """All clauses, in order."""
     return [
         *_better(results, "chosen", "the checkpoint chosen on validation"),
         *_better(results, "last", "the last checkpoint"),
-        _solves(results, "any", "at any examined checkpoint"),
+        _solves(results, "any", "at any evaluated checkpoint"),
         _solves(results, "last", "at the last checkpoint"),
         *(_near_zero(results, rival) for rival in RIVALS),
         _solves_alone(results),
     ]
 
 
-def _better(results: Results, when: WhichCheckpoint, said: str) -> Iterator[Clause]:
+def _better(results: Results, when: WhichCheckpoint, checkpoint: str) -> Iterator[Clause]:
     done, k = results.complete(GUIDED, UNGUIDED), results.k
     ours, theirs = results.score(GUIDED, when, k), results.score(UNGUIDED, when, k)
-    apart = results.difference(GUIDED, UNGUIDED, when, k)
-    known = done and ours is not None and theirs is not None and apart is not None
-    both = f"{percent(ours)} against {percent(theirs)}"
+    difference = results.difference(GUIDED, UNGUIDED, when, k)
+    known = done and ours is not None and theirs is not None and difference is not None
+    numbers = f"{percent(ours)} against {percent(theirs)}"
     yield Clause(
-        f"`{GUIDED}` is above `{UNGUIDED}` in test pass@{k} by more than {100 * MIN_MARGIN:.1f} points, at {said}",
-        apart.value > MIN_MARGIN if known and apart else None,
-        f"{both}: {points(apart)} points",
+        f"`{GUIDED}` is above `{UNGUIDED}` in test pass@{k} by more than {100 * MIN_MARGIN:.1f} points, at {checkpoint}",
+        difference.value > MIN_MARGIN if known and difference else None,
+        f"{numbers}: {points(difference)} points",
     )
     yield Clause(
         "... and their intervals are apart",
         ours.low > theirs.high if known and ours and theirs else None,
-        both,
+        numbers,
     )
     yield Clause(
         "... and the interval of their paired difference is above 0",
-        apart.low > 0 if known and apart else None,
-        f"{points(apart)} points",
+        difference.low > 0 if known and difference else None,
+        f"{points(difference)} points",
     )
 
 
-def _solves(results: Results, when: Literal["last", "any"], said: str) -> Clause:
+def _solves(results: Results, when: Literal["last", "any"], checkpoint: str) -> Clause:
     share = results.union_share(GUIDED, when)
     return Clause(
-        f"the seeds of `{GUIDED}` together solve more than {100 * MIN_SOLVED_SHARE:.1f} % of the goalposts, {said}",
+        f"the seeds of `{GUIDED}` together solve more than {100 * MIN_SOLVED_SHARE:.1f} % of the goalposts, {checkpoint}",
         share.value > MIN_SOLVED_SHARE if share is not None and results.complete(GUIDED) else None,
         _solved_counts(results, GUIDED, when),
     )
@@ -94,25 +94,25 @@ def _solves(results: Results, when: Literal["last", "any"], said: str) -> Clause
 
 def _near_zero(results: Results, rival: str) -> Clause:
     share = results.union_share(rival, "any")
-    tries, wanted = results.tries(rival), results.tries(GUIDED)
+    attempts, needed = results.attempts(rival), results.attempts(GUIDED)
     holds = None
     if share is not None and results.complete(GUIDED, rival):
-        # Too few samples cannot show that nothing is solved, but they can show that something is.
-        holds = False if share.value > MAX_RIVAL_SHARE else True if tries >= wanted else None
+        # Too few attempts cannot show that nothing is solved, but they can show that something is.
+        holds = False if share.value > MAX_RIVAL_SHARE else True if attempts >= needed else None
     return Clause(
         f"the seeds of `{rival}` together solve at most {100 * MAX_RIVAL_SHARE:.0f} % of the goalposts under equal samples",
         holds,
-        f"{_solved_counts(results, rival, 'any')}, in {tries} answers to each; `{GUIDED}` has {wanted}",
+        f"{_solved_counts(results, rival, 'any')}, in {attempts} answers to each; `{GUIDED}` has {needed}",
     )
 
 
 def _solves_alone(results: Results) -> Clause:
     theirs = frozenset().union(*(results.union(rival, "any") for rival in RIVALS))
-    alone = results.union(GUIDED, "any") - theirs
+    own = results.union(GUIDED, "any") - theirs
     return Clause(
         f"`{GUIDED}` solves goalposts that none of {', '.join(f'`{rival}`' for rival in RIVALS)} solves at any checkpoint",
-        bool(alone) if results.complete(GUIDED, *RIVALS) else None,
-        f"{len(alone)} of the {len(results.union(GUIDED, 'any'))} that it solves; the three solve {len(theirs)} together",
+        bool(own) if results.complete(GUIDED, *RIVALS) else None,
+        f"{len(own)} of the {len(results.union(GUIDED, 'any'))} that it solves; the three solve {len(theirs)} together",
     )
 
 

@@ -1,7 +1,6 @@
-"""What an experiment is: recipes and seeds, and the settings of their runs, as a TOML file says it.
+"""Experiment plan: recipes, seeds and the settings of their runs, read from a TOML file.
 
-Law: a plan that can be read can be played: the settings of its runs are resolved while it is read. It plays nothing and
-knows no log.
+Guarantees: the settings of all runs are resolved when the plan is read, so that a plan that can be read can be played.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from graph.settings.config import Config
 from graph.settings.configure import config_from, merged
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=60)]
-"""Names a folder, a row or a curve."""
+"""A name that a folder may have."""
 PER_RUN_SETTINGS: Final = ("recipe", "seed")
 """Settings that are not common to all runs."""
 
@@ -29,23 +28,23 @@ class Cell(NamedTuple):
     """One run of an experiment."""
 
     recipe: str
-    """As the plan calls it."""
+    """The recipe's name in the plan."""
     seed: int
     run: str
     """Name of its folder."""
 
 
 class ExperimentPlan(Value):
-    """Recipes and seeds, each with each."""
+    """Every recipe on every seed."""
 
     name: Name
-    """Of the experiment, and of the folder with its runs."""
+    """Name of the experiment, and of the folder with its runs."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
-    """Seed of each recipe's first run, of its second, and so on."""
+    """Seeds, the same for each recipe."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Settings that all runs share, as in a run's own file."""
     recipes: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
-    """By name, with what each sets otherwise; a name that is no recipe's sets `recipe`."""
+    """Recipes by name, with settings of their own; a name that is no recipe's has to set `recipe`."""
 
     @field_validator("seeds")
     @classmethod
@@ -62,7 +61,7 @@ class ExperimentPlan(Value):
                     f"settings.{key} is not for all runs; name recipes in [recipes.NAME] tables, and seeds in seeds"
                 )
         if any("seed" in own for own in self.recipes.values()):
-            raise ValueError("no recipe has a seed of its own, since all are compared on the same; set seeds")
+            raise ValueError("a recipe has no seed of its own, since all are compared on the same seeds; set seeds")
         return self
 
     def config(self, recipe: str, seed: int) -> Config:
@@ -74,7 +73,7 @@ class ExperimentPlan(Value):
         return config_from({"recipe": recipe, **merged(self.settings, self.recipes[recipe]), "seed": seed})
 
     def cells(self) -> Iterator[Cell]:
-        """Every run, all recipes on one seed before any on the next, so that a broken off experiment compares them too."""
+        """Every run, all recipes on one seed before any on the next, so that an interrupted experiment compares them too."""
         return (Cell(recipe, seed, f"{recipe}-{seed}") for seed in self.seeds for recipe in self.recipes)
 
 
@@ -82,7 +81,7 @@ def read_plan(file: Path) -> ExperimentPlan:
     """The plan in a TOML file.
 
     Raises:
-        BadInput: it cannot be read, or says something that no run takes.
+        BadInput: it cannot be read, or has a setting that no run takes.
     """
     try:
         refuse_byte_order_mark(file)

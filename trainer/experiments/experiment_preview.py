@@ -1,7 +1,4 @@
-"""An experiment on paper, before it is played: what each recipe asks for, and how long that takes.
-
-Law: it starts and loads nothing. Figures are those of `graph.estimate.budget`, which assumes and does not measure.
-"""
+"""Preview of an experiment: what each recipe samples and how long that takes, as `graph.estimate.budget` assumes."""
 
 from __future__ import annotations
 
@@ -15,17 +12,17 @@ from graph.estimate.model_dims import dims_of
 from graph.estimate.token_estimate import count_evaluations, count_iterations, tokens_of_evaluation, tokens_of_iteration
 from trainer.experiments.experiment_plan import ExperimentPlan
 
-COLUMNS = ("recipe", "iterations", "student samples each", "examinations", "answers each", "hours a run")
+COLUMNS = ("recipe", "iterations", "student samples each", "evaluations", "answers each", "hours a run")
 
 
 def budget_table(plan: ExperimentPlan) -> Group:
-    """A row a recipe, and the sum of all runs."""
+    """A row for each recipe, and the sum of all runs."""
     table = Table(*COLUMNS, box=None, pad_edge=False, header_style="bold")
     hours = disk = 0.0
     for recipe in plan.recipes:
         config = plan.config(recipe, plan.seeds[0])
-        shape = dims_of(config.model)
-        budget = Budget(config, shape, gpu_of(None, shape))
+        dims = dims_of(config.model)
+        budget = Budget(config, dims, gpu_of(None, dims))
         counts = (
             count_iterations(config),
             tokens_of_iteration(config).answers,

@@ -1,6 +1,6 @@
-"""Which plots a report has, and what is in them: learning curves, and the teacher over time.
+"""The plots of a report: learning curves, and measures of the teacher by iteration.
 
-Law: a plot has a panel for each recipe that the logs say something of; a plot without panels is not drawn.
+A plot has a panel for each recipe with data; a plot without panels is not drawn.
 """
 
 from __future__ import annotations
@@ -19,29 +19,27 @@ from trainer.experiments.results import Results
 from trainer.experiments.teaching import MEASURES, pooled
 
 REFERENCE_STYLES: Final = {UNGUIDED: "--", "base": ":"}
-"""Recipes that are drawn behind every other one, and how."""
+"""Line styles of recipes that are drawn behind every other one."""
 SEATS: Final[dict[Seat, tuple[str, str]]] = {"easy": ("lemmas", "-"), "hard": ("lifts", "--"), "open": ("open questions", "-.")}
-"""What a seat writes, and how its line is drawn."""
+"""What a seat writes, and its line style."""
 TEACHER: Final = "teacher-"
-"""Begins the names of plots of the teacher."""
+"""Prefix of the files of plots of the teacher."""
 MAX_POINTS: Final = 12
-"""Most points of a teacher's line; iterations between them are pooled."""
+"""Most points of a teacher's line; iterations are pooled into as many windows."""
 
 
 class DrawnPlot(NamedTuple):
     """A plot that was drawn."""
 
-    name: str
-    """Its file."""
-    said: str
-    """What it shows."""
+    file: str
+    description: str
 
 
 def draw_plots(results: Results, folder: Path) -> list[DrawnPlot]:
     """Draw every plot into a folder.
 
     Raises:
-        BadInput: two runs were examined on different questions, or the extra for plots is not installed.
+        BadInput: two runs were evaluated on different questions, or the extra for plots is not installed.
     """
     return [*_learning(results, folder), *_teaching(results, folder)]
 
@@ -49,17 +47,19 @@ def draw_plots(results: Results, folder: Path) -> list[DrawnPlot]:
 def _learning(results: Results, folder: Path) -> Iterator[DrawnPlot]:
     for name in ("test", "validation"):
         for k in sorted({1, results.k}, reverse=True):
-            said = f"{name} pass@{k}, %"
-            yield from _curves(results, folder, name, f"{name}-pass-at-{k}.svg", said, partial(_percent, k=k))
-    yield from _curves(results, folder, "goalposts", "goalposts.svg", "goalposts solved", lambda one: len(one.solved))
+            label = f"{name} pass@{k}, %"
+            yield from _curves(results, folder, name, f"{name}-pass-at-{k}.svg", label, partial(_percent, k=k))
+    yield from _curves(
+        results, folder, "goalposts", "goalposts.svg", "goalposts solved", lambda evaluation: len(evaluation.solved)
+    )
 
 
-def _percent(one: Evaluation, k: int) -> float:
-    return 100 * fmean(one.scores(k))
+def _percent(evaluation: Evaluation, k: int) -> float:
+    return 100 * fmean(evaluation.scores(k))
 
 
 def _curves(
-    results: Results, folder: Path, name: str, file: str, said: str, value: Callable[[Evaluation], float]
+    results: Results, folder: Path, name: str, file: str, label: str, value: Callable[[Evaluation], float]
 ) -> Iterator[DrawnPlot]:
     curves = {recipe: curve for recipe in results.cells if (curve := results.curve(recipe, name, value))}
     lines = {
@@ -78,28 +78,28 @@ def _curves(
         for recipe, curve in curves.items()
     }
     if panels:
-        draw(folder / file, f"{said}, over the student's samples", "samples of the student", said, panels)
-        yield DrawnPlot(file, said)
+        draw(folder / file, f"{label}, over the student's samples", "samples of the student", label, panels)
+        yield DrawnPlot(file, label)
 
 
 def _teaching(results: Results, folder: Path) -> Iterator[DrawnPlot]:
-    for measure, said in MEASURES.items():
+    for measure, meaning in MEASURES.items():
         panels = {recipe: lines for recipe in results.cells if (lines := _seats(results, recipe, measure))}
         if panels:
-            name = f"{TEACHER}{measure.replace(' ', '-')}.svg"
-            draw(folder / name, f"{measure}: {said}", "iteration", measure, panels, (-0.03, 1.03))
-            yield DrawnPlot(name, f"{measure}: {said}")
+            file = f"{TEACHER}{measure.replace(' ', '-')}.svg"
+            draw(folder / file, f"{measure}: {meaning}", "iteration", measure, panels, (-0.03, 1.03))
+            yield DrawnPlot(file, f"{measure}: {meaning}")
 
 
 def _seats(results: Results, recipe: str, measure: str) -> list[PlotLine]:
-    teachers = [found.teaching for found in results.outcomes(recipe).values()]
+    teachers = [outcome.teaching for outcome in results.outcomes(recipe).values()]
     lines = []
     for seat, (label, style) in SEATS.items():
         numbers = sorted({number for teacher in teachers for number in teacher.seats.get(seat, ())})
         step = -(-len(numbers) // MAX_POINTS) or 1
         windows = [numbers[start : start + step] for start in range(0, len(numbers), step)]
         means = [(fmean(window), pooled(teacher.of(seat, window) for teacher in teachers)[measure].value) for window in windows]
-        known = [(x, y) for x, y in means if y is not None]
-        if known:
-            lines.append(PlotLine(label, known, style))
+        points = [(x, y) for x, y in means if y is not None]
+        if points:
+            lines.append(PlotLine(label, points, style))
     return lines

@@ -1,7 +1,4 @@
-"""What came out of one run: its examinations, its teacher, and what it cost.
-
-Law: a pure fold of a log, which may be of a run that goes on. It compares nothing.
-"""
+"""The outcome of one run, finished or not: its evaluations, measures of its teacher, and its costs."""
 
 from __future__ import annotations
 
@@ -17,28 +14,28 @@ from events.facts.types import EvaluationFinished, RunStarted
 from events.facts.values import QuestionId
 from events.projections.run_summary import RunSummary, fold
 from events.pure.estimators import pass_at_k
-from trainer.experiments.teaching import TeacherMeasures, teaching
+from trainer.experiments.teaching import TeacherMeasures, teacher_measures
 
 QUESTION_SETS: Final = ("validation", "test", "goalposts")
-"""Question sets whose examinations count, as the run itself examines them."""
+"""Question sets that a run evaluates by itself."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One examination of the student."""
+    """One evaluation of the student."""
 
-    found: EvaluationFinished
+    result: EvaluationFinished
     samples: int
-    """Completions of the student in play until then."""
+    """Completions of the student in play before it."""
 
     def scores(self, k: int) -> list[float]:
         """Estimated pass@k of each question, in the order of their ids."""
-        return [pass_at_k(self.found.attempts, [count], k) for _, count in sorted(self.found.successes.items())]
+        return [pass_at_k(self.result.attempts, [count], k) for _, count in sorted(self.result.successes.items())]
 
     @property
     def solved(self) -> frozenset[QuestionId]:
         """Questions with a success."""
-        return frozenset(question for question, count in self.found.successes.items() if count)
+        return frozenset(question for question, count in self.result.successes.items() if count)
 
 
 @dataclass(frozen=True)
@@ -46,63 +43,64 @@ class RunCosts:
     """What a run cost."""
 
     seconds: float
-    """While it was played and learned, examinations included."""
+    """Time of play and training, evaluations included."""
     iterations: int
-    """Played to their end."""
+    """Finished iterations."""
     student_samples: int
-    """Completions in play."""
+    """Completions of the student in play."""
     teacher_samples: int
-    """The same."""
-    examined_samples: int
-    """Completions in examinations, which nothing learns from."""
+    """Completions of the teacher in play."""
+    evaluated_samples: int
+    """Completions in evaluations, which nothing learns from."""
     updates: int
-    """Of all policies."""
+    """Updates of all policies."""
     steps: int
-    """Of their optimizers."""
+    """Optimizer steps."""
     played_tokens: int
     """Completion tokens in play."""
-    examined_tokens: int
-    """Completion tokens in examinations."""
+    evaluated_tokens: int
+    """Completion tokens in evaluations."""
     learned_tokens: int
     """Completion tokens in optimizer steps."""
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What came out of a run."""
+    """The outcome of a run, finished or not."""
 
     started: RunStarted
     finished: bool
-    examinations: Mapping[str, Sequence[Evaluation]]
+    evaluations: Mapping[str, Sequence[Evaluation]]
     """By question set, in the order of iterations."""
     teaching: TeacherMeasures
     costs: RunCosts
 
     def with_shared_start(self, others: Iterable[RunOutcome]) -> RunOutcome:
-        """The same, with another run's examinations of the first weights where it has none of its own and began with them."""
-        added = {name: [one for other in others for one in other._starts(name, self)][:1] for name in QUESTION_SETS}
-        return replace(self, examinations={name: [*added[name], *own] for name, own in self.examinations.items()})
+        """The same, with another run's evaluations of the first weights where it has none and began with the same weights."""
+        added = {name: [start for other in others for start in other._starts(name, self)][:1] for name in QUESTION_SETS}
+        return replace(self, evaluations={name: [*added[name], *own] for name, own in self.evaluations.items()})
 
     def _starts(self, name: str, run: RunOutcome) -> list[Evaluation]:
-        """Examinations of the first weights that another run lacks."""
+        """Evaluations of the first weights that another run lacks."""
         own = self.at(name, 0)
-        lacking = bool(run.examinations[name]) and run.at(name, 0) is None
-        return [own] if own is not None and lacking and own.found.policy == run.started.policies["student"] else []
+        lacking = bool(run.evaluations[name]) and run.at(name, 0) is None
+        return [own] if own is not None and lacking and own.result.policy == run.started.policies["student"] else []
 
     def at(self, name: str, iteration: int | None) -> Evaluation | None:
-        """The examination on a set after so many iterations."""
-        return next((one for one in self.examinations[name] if one.found.iteration == iteration), None)
+        """The evaluation on a set after an iteration, if there is one."""
+        return next((each for each in self.evaluations[name] if each.result.iteration == iteration), None)
 
     def chosen(self, k: int) -> int | None:
-        """The checkpoint with the best pass@k on validation, the earlier of equals, of those that were examined on test too."""
-        tested = {one.found.iteration for one in self.examinations["test"]}
-        known = [one for one in self.examinations["validation"] if one.found.iteration in tested]
-        return max(known, key=lambda one: (fmean(one.scores(k)), -one.found.iteration)).found.iteration if known else None
+        """The iteration with the best pass@k on validation, the earlier of equals, of those that were evaluated on test too."""
+        tested = {each.result.iteration for each in self.evaluations["test"]}
+        candidates = [each for each in self.evaluations["validation"] if each.result.iteration in tested]
+        best = max(candidates, key=lambda each: (fmean(each.scores(k)), -each.result.iteration), default=None)
+        return None if best is None else best.result.iteration
 
     @cached_property
     def last(self) -> int | None:
-        """The last checkpoint that was examined on test."""
-        return max((one.found.iteration for one in self.examinations["test"]), default=None)
+        """The last checkpoint that was evaluated on test."""
+        return max((each.result.iteration for each in self.evaluations["test"]), default=None)
 
     def third(self, *, last: bool) -> range:
         """The first third of its iterations, or the last."""
@@ -112,17 +110,17 @@ class RunOutcome:
 
     @cached_property
     def solved(self) -> frozenset[QuestionId]:
-        """Goalposts solved in any examination."""
-        return frozenset[QuestionId]().union(*(one.solved for one in self.examinations["goalposts"]))
+        """Goalposts solved in any evaluation."""
+        return frozenset[QuestionId]().union(*(each.solved for each in self.evaluations["goalposts"]))
 
     @property
-    def tries(self) -> int:
-        """Answers to each goalpost in all examinations together."""
-        return sum(one.found.attempts for one in self.examinations["goalposts"])
+    def attempts(self) -> int:
+        """Attempts at each goalpost in all evaluations together."""
+        return sum(each.result.attempts for each in self.evaluations["goalposts"])
 
 
 def run_outcome(log: Log) -> RunOutcome:
-    """What came out of the run of a log.
+    """The outcome of the run of a log.
 
     Raises:
         BadInput: the log is empty.
@@ -130,19 +128,19 @@ def run_outcome(log: Log) -> RunOutcome:
     """
     summary = fold(RunSummary(), log.read())
     if summary.started is None:
-        raise BadInput("the log is of no run, its first event is missing; give the folder of another experiment")
+        raise BadInput("The log holds no run, its first event is missing; give the folder of another experiment.")
     samples = summary.samples.after
     return RunOutcome(
         started=summary.started,
         finished=summary.finished,
-        examinations={
+        evaluations={
             name: sorted(
-                (Evaluation(found, samples.get(found.iteration, 0)) for found in summary.evaluations if found.name == name),
-                key=lambda one: one.found.iteration,
+                (Evaluation(fact, samples.get(fact.iteration, 0)) for fact in summary.evaluations if fact.name == name),
+                key=lambda each: each.result.iteration,
             )
             for name in QUESTION_SETS
         },
-        teaching=teaching(log),
+        teaching=teacher_measures(log),
         costs=_costs(summary),
     )
 
@@ -155,10 +153,10 @@ def _costs(summary: RunSummary) -> RunCosts:
         iterations=sum(iteration.ended is not None for iteration in figures),
         student_samples=summary.samples.total,
         teacher_samples=sum(seat.proposed for iteration in figures for seat in iteration.seats.values()),
-        examined_samples=sum(found.attempts * len(found.successes) for found in summary.evaluations),
+        evaluated_samples=sum(fact.attempts * len(fact.successes) for fact in summary.evaluations),
         updates=len(updates),
         steps=sum(bool(step.samples) for update in updates for step in update.steps),
         played_tokens=played,
-        examined_tokens=summary.tokens - played,
+        evaluated_tokens=summary.tokens - played,
         learned_tokens=sum(step.tokens for update in updates for step in update.steps),
     )

@@ -1,6 +1,6 @@
 """The page of results, in Markdown.
 
-Law: a pure function of results and plots: every number in it is computed, and text that comes from logs takes no effect.
+Guarantees: every number in it is computed from results and plots; text that comes from logs is escaped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trainer.experiments.strata import question_strata
 from trainer.experiments.teaching import MEASURES, pooled
 
 PLOTS: Final = "results"
-"""The folder of the plots, beside the page."""
+"""Name of the folder of plots, beside the page."""
 BASELINES: Final = (UNGUIDED, "base")
 """Recipes that every other one is compared with."""
 CHECKPOINT_TITLES: Final[dict[WhichCheckpoint, str]] = {
@@ -39,19 +39,19 @@ METHOD: Final = """\
   drawn anew, the same for all seeds. A difference is paired: its questions are drawn for both recipes together, its seeds for
   each by itself. The choice of checkpoints is not made again in a resample, and a few seeds drawn from themselves vary less
   than new ones would. Resamples have a fixed seed. Scores that are all alike have Wilson's interval over questions.
-- A goalpost is solved by a success among the answers of an examination. "At any" grows with the number of examinations, by
-  chance too: the control is `base`, which learns nothing and is examined just as often, each time with other answers.
+- A goalpost is solved by a success among the answers of an evaluation. "At any" grows with the number of evaluations, by
+  chance too: the control is `base`, which learns nothing and is evaluated just as often, each time with other answers.
   Intervals of union shares are Wilson's, over goalposts.
 - Measures of the teacher are means over proposals or questions, pooled over seeds:
 {measures}
-- Samples are completions. Those of examinations are counted apart, since nothing learns from them; seconds include them, and
+- Samples are completions. Those of evaluations are counted apart, since nothing learns from them; seconds include them, and
   whatever else the machine did."""
 
 
 def page(name: str, results: Results, drawn: Sequence[DrawnPlot]) -> str:
     """The whole page."""
-    learning = [plot for plot in drawn if not plot.name.startswith(TEACHER)]
-    teaching = [plot for plot in drawn if plot.name.startswith(TEACHER)]
+    learning = [plot for plot in drawn if not plot.file.startswith(TEACHER)]
+    teaching = [plot for plot in drawn if plot.file.startswith(TEACHER)]
     parts = [
         f"# Results: {plain(name)}",
         "Made from the logs of the runs by the last of these commands; nothing in it is typed by hand.",
@@ -77,14 +77,14 @@ def page(name: str, results: Results, drawn: Sequence[DrawnPlot]) -> str:
             k=results.k,
             confidence=CONFIDENCE,
             draws=BOOTSTRAP_DRAWS,
-            measures="\n".join(f"  - *{measure}*: {said}" for measure, said in MEASURES.items()),
+            measures="\n".join(f"  - *{measure}*: {meaning}" for measure, meaning in MEASURES.items()),
         ),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def plain(text: str) -> str:
-    """A text that may be anybody's, on one line of Markdown, without effect."""
+    """Untrusted text on one line of Markdown, escaped."""
     return re.sub(r"([\\`*_{}\[\]()<>#+!|~&$-])", r"\\\1", one_line(text, 80))
 
 
@@ -98,58 +98,58 @@ def _commands(name: str) -> str:
 
 
 def _setting(results: Results) -> Iterator[str]:
-    runs = [found for recipe in results.cells for found in results.outcomes(recipe).values()]
+    runs = [outcome for recipe in results.cells for outcome in results.outcomes(recipe).values()]
     if not runs:
         yield "No run has begun."
         return
     seeds = sorted({seed for row in results.cells.values() for seed in row})
-    commits = sorted({found.started.commit[:12] for found in runs})
-    weights = sorted({digest[:12] for found in runs for digest in found.started.policies.values()})
+    commits = sorted({run.started.commit[:12] for run in runs})
+    weights = sorted({digest[:12] for run in runs for digest in run.started.policies.values()})
     yield (
         f"{len(results.cells)} recipes on the seeds {', '.join(map(str, seeds))}; code of {', '.join(map(plain, commits))};"
         f" first weights {', '.join(map(plain, weights))}. {' '.join(_question_sets(runs))}"
     )
-    missing = [f"`{recipe}` {seed}: {_state(found)}" for recipe, row in results.cells.items() for seed, found in row.items()]
+    missing = [f"`{recipe}` {seed}: {_state(run)}" for recipe, row in results.cells.items() for seed, run in row.items()]
     missing = [line for line in missing if not line.endswith(": over")]
     if missing:
         yield f"**Not complete.** Runs that are not over, by recipe and seed: {'; '.join(missing)}."
 
 
 def _question_sets(runs: Sequence[RunOutcome]) -> Iterator[str]:
-    for name in runs[0].examinations:
-        found = [one.found for run in runs for one in run.examinations[name]]
-        if found:
-            how = sorted({f"{one.attempts} answers at temperature {one.sampling.temperature:g}" for one in found})
+    for name in runs[0].evaluations:
+        results = [evaluation.result for run in runs for evaluation in run.evaluations[name]]
+        if results:
+            how = sorted({f"{result.attempts} answers at temperature {result.sampling.temperature:g}" for result in results})
             digest = plain(runs[0].started.inputs.get(name, "unknown")[:12])
-            yield f"{name.capitalize()}: {len(found[0].successes)} questions (set {digest}), {' or '.join(how)}."
+            yield f"{name.capitalize()}: {len(results[0].successes)} questions (set {digest}), {' or '.join(how)}."
 
 
-def _state(found: RunOutcome | None) -> str:
-    if found is None:
+def _state(run: RunOutcome | None) -> str:
+    if run is None:
         return "not begun"
-    return "over" if found.finished else f"{found.costs.iterations} iterations"
+    return "over" if run.finished else f"{run.costs.iterations} iterations"
 
 
 def _claim(results: Results) -> Iterator[str]:
-    yield _table(("clause", "verdict", "numbers"), ((one.said, f"**{one.verdict}**", one.numbers) for one in clauses(results)))
+    rows = ((clause.statement, f"**{clause.verdict}**", clause.numbers) for clause in clauses(results))
+    yield _table(("clause", "verdict", "numbers"), rows)
     yield "A clause is open while a run that it is about is not over."
     above = [line for recipe in results.cells if recipe != GUIDED and (line := _rival_advantage(results, recipe))]
     if above:
-        said = "; ".join(above)
-        yield f"The claim compares `{GUIDED}` with its rivals only. At or above it, where both are known, are {said}."
+        yield f"The claim compares `{GUIDED}` with its rivals only. At or above it where both are known: {'; '.join(above)}."
 
 
 def _rival_advantage(results: Results, recipe: str) -> str:
-    """In what a recipe is at or above the one of the claim; nothing if in none."""
-    found = []
+    """In what a recipe is at or above that of the claim; empty if in nothing."""
+    advantages = []
     for k in sorted({1, results.k}):
         own, claimed = (results.score(which, "chosen", k) for which in (recipe, GUIDED))
         if own is not None and claimed is not None and own.value >= claimed.value:
-            found.append(f"test pass@{k} {100 * own.value:.1f} against {100 * claimed.value:.1f} %")
+            advantages.append(f"test pass@{k} {100 * own.value:.1f} against {100 * claimed.value:.1f} %")
     solved, by_claimed = (len(results.union(which, "any")) for which in (recipe, GUIDED))
     if by_claimed and solved >= by_claimed:
-        found.append(f"{solved} goalposts against {by_claimed}")
-    return f"`{recipe}` ({', '.join(found)})" if found else ""
+        advantages.append(f"{solved} goalposts against {by_claimed}")
+    return f"`{recipe}` ({', '.join(advantages)})" if advantages else ""
 
 
 def _tests(results: Results, when: WhichCheckpoint) -> Iterator[str]:
@@ -162,16 +162,16 @@ def _tests(results: Results, when: WhichCheckpoint) -> Iterator[str]:
         [
             f"`{recipe}`",
             str(len(results.scores(recipe, when, k))),
-            ", ".join(str(at) for found in found.values() if (at := results.checkpoint(found, when)) is not None),
+            ", ".join(str(at) for outcome in outcomes.values() if (at := results.checkpoint(outcome, when)) is not None),
             *(percent(results.score(recipe, when, k)) for k in ks),
             *(points(results.difference(recipe, other, when, k)) for other in against for k in ks),
         ]
         for recipe in results.cells
-        if (found := results.outcomes(recipe)) and results.scores(recipe, when, k)
+        if (outcomes := results.outcomes(recipe)) and results.scores(recipe, when, k)
     ]
     yield f"## Test, {CHECKPOINT_TITLES[when]}"
     if not rows:
-        yield "No run was examined for it."
+        yield "No run was evaluated for it."
         return
     yield _table(head, rows)
     yield "*After*: iterations that each seed's checkpoint has learned from. Differences are in points."
@@ -180,12 +180,12 @@ def _tests(results: Results, when: WhichCheckpoint) -> Iterator[str]:
 def _strata(results: Results) -> Iterator[str]:
     k, parts = results.k, question_strata(results.questions.get("test", ()))
     rows = [
-        [f"`{recipe}`", *(percent(results.score(recipe, "chosen", k, places)) for places in parts.values())]
+        [f"`{recipe}`", *(percent(results.score(recipe, "chosen", k, indices)) for indices in parts.values())]
         for recipe in results.cells
         if results.scores(recipe, "chosen", k)
     ]
     if parts and rows:
-        yield _table(["recipe", *(f"pass@{k}, {name} ({len(places)})" for name, places in parts.items())], rows)
+        yield _table(["recipe", *(f"pass@{k}, {name} ({len(indices)})" for name, indices in parts.items())], rows)
         yield "*Target region*: all rare operations of the question are of those that goalposts are made of."
 
 
@@ -201,22 +201,22 @@ def _goalposts(results: Results) -> Iterator[str]:
                     f"{len(results.union(recipe, 'last'))}: {percent(results.union_share(recipe, 'last'))}",
                     " / ".join(str(len(solved)) for solved in ever.values()),
                     f"{len(results.union(recipe, 'any'))}: {percent(results.union_share(recipe, 'any'))}",
-                    str(results.tries(recipe)),
+                    str(results.attempts(recipe)),
                 ]
             )
     if not rows:
-        yield "No run was examined on goalposts."
+        yield "No run was evaluated on goalposts."
         return
     yield _table(("recipe", "last, by seed", "last, union", "any, by seed", "any, union", "answers to each"), rows)
     yield (
-        f"Solved of {len(results.questions['goalposts'])} goalposts, in the last examination and in any; *answers to each*: in"
-        " all examinations of all seeds. `base` is the control with equal samples: the first weights, asked as often."
+        f"Solved of {len(results.questions['goalposts'])} goalposts, in the last evaluation and in any; *answers to each*: in"
+        " all evaluations of all seeds. `base` is the control with equal samples: the first weights, asked as often."
     )
 
 
 def _plots(drawn: Sequence[DrawnPlot]) -> Iterator[str]:
     for plot in drawn:
-        yield f"![{plot.said}]({PLOTS}/{plot.name})"
+        yield f"![{plot.description}]({PLOTS}/{plot.file})"
 
 
 def _teacher(results: Results) -> Iterator[str]:
@@ -266,9 +266,9 @@ def _costs(results: Results) -> Iterator[str]:
     names = [field.name for field in fields(RunCosts)]
     rows = []
     for recipe in results.cells:
-        spent = [found.costs for found in results.outcomes(recipe).values()]
-        if spent:
-            means = (fmean(getattr(costs, name) for costs in spent) for name in names)
+        costs = [outcome.costs for outcome in results.outcomes(recipe).values()]
+        if costs:
+            means = (fmean(getattr(cost, name) for cost in costs) for name in names)
             rows.append([f"`{recipe}`", *(f"{mean:,.0f}".replace(",", " ") for mean in means)])
     yield _table(("recipe", *(name.replace("_", " ") for name in names)), rows)
     yield "Means over seeds."

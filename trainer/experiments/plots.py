@@ -1,6 +1,6 @@
-"""Plots as SVG: a grid with a panel for each recipe, told apart by line styles, not by colours.
+"""Plots as SVG: a grid with a panel for each recipe; lines differ in style, not in colour.
 
-Law: that of `events.export.plots`, whose look it has: equal lines give equal bytes, and text is no markup.
+Guarantees: equal lines give equal bytes; text is no markup (`events.export.plots`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class PlotLine(NamedTuple):
     label: str
     points: Sequence[tuple[float, float]]
     style: str = "-"
-    """As matplotlib names it: `-`, `--`, `:`, `-.`."""
+    """matplotlib's name: `-`, `--`, `:`, `-.`."""
     grey: bool = False
-    """Whether it stands behind, for comparison."""
+    """Whether it is drawn in grey, for comparison."""
     band: Sequence[tuple[float, float]] = ()
-    """Its lower and upper edge at each point, if there is one."""
+    """Lower and upper edge at each point; empty for no band."""
 
 
 def draw(
@@ -37,15 +37,15 @@ def draw(
     """Write a plot.
 
     Args:
-        file: where, ending in .svg.
-        title: what the lines are, for who cannot see them.
-        x: what lies to the right.
-        y: what lies upwards.
+        file: an .svg file.
+        title: text alternative of the plot.
+        x: label of the horizontal axis.
+        y: label of the vertical axis.
         panels: lines by the panel's title.
-        bounds: of the vertical axis, which is the same in all panels; None takes them from the lines.
+        bounds: of the vertical axis, the same in all panels; None: those of the lines.
 
     Raises:
-        BadInput: the extra is not installed.
+        BadInput: the extra `plots` is not installed.
     """
     columns = min(MAX_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)

@@ -1,4 +1,4 @@
-"""How an experiment goes, for people: a line a run, live on a terminal, and else when it changed and every half minute."""
+"""Progress of an experiment: a table on a terminal, elsewhere a line for each change of a run and every `LOG_INTERVAL_S`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from events.process.activity import LOG_INTERVAL_S
 from trainer.experiments.runs import RunProcess, RunState
 
 STATE_ORDER: Final[tuple[RunState, ...]] = get_args(RunState)
-"""What a small window still shows comes first."""
+"""States in the order of the table: a small window cuts the last."""
 
 
 @contextmanager
 def progress(console: Console, runs: Sequence[RunProcess]) -> Iterator[Callable[[], None]]:
-    """Show runs; gives what to call when they may have changed."""
+    """Show runs; yields a function to call when they may have changed."""
     if not console.is_terminal:
         yield _LinePrinter(console, runs).show
         return
@@ -33,38 +33,42 @@ def progress(console: Console, runs: Sequence[RunProcess]) -> Iterator[Callable[
 class _LinePrinter:
     def __init__(self, console: Console, runs: Sequence[RunProcess]) -> None:
         self._console, self._runs = console, runs
-        self._told: dict[str, str] = {}
+        self._printed: dict[str, str] = {}
         self._latest = time.monotonic()
 
     def show(self) -> None:
         for run in self._runs:
-            said = describe_run(run)
-            if run.state != "waiting" and self._told.get(run.cell.run) != said:
-                self._told[run.cell.run] = said
-                self._print(said)
+            line = describe_run(run)
+            if run.state != "waiting" and self._printed.get(run.cell.run) != line:
+                self._printed[run.cell.run] = line
+                self._print(line)
         if time.monotonic() - self._latest > LOG_INTERVAL_S:
             for run in self._runs:
-                if run.doing:
-                    self._print(f"{describe_run(run)}; {run.doing}")
+                if run.last_line:
+                    self._print(f"{describe_run(run)}; {run.last_line}")
 
-    def _print(self, said: str) -> None:
+    def _print(self, line: str) -> None:
         self._latest = time.monotonic()
-        self._console.print(said, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def describe_run(run: RunProcess) -> str:
-    """Where a run is."""
+    """State and progress of a run, on one line."""
     return f"{run.cell.recipe} seed {run.cell.seed}: {run.state}, {', '.join(_figures(run))}"
 
 
 def live_table(runs: Sequence[RunProcess]) -> Group:
-    """The live display."""
+    """The table on a terminal."""
     counts = Counter(run.state for run in runs)
     head = ", ".join(f"{counts[state]} {state}" for state in STATE_ORDER if counts[state])
     table = Table("recipe", "seed", "state", "played", "made", "doing", box=None, pad_edge=False, header_style="bold")
     for run in sorted(runs, key=lambda run: STATE_ORDER.index(run.state)):
         table.add_row(
-            run.cell.recipe, str(run.cell.seed), run.state, *_figures(run), Text(run.doing, no_wrap=True, overflow="ellipsis")
+            run.cell.recipe,
+            str(run.cell.seed),
+            run.state,
+            *_figures(run),
+            Text(run.last_line, no_wrap=True, overflow="ellipsis"),
         )
     return Group(Text(f"{len(runs)} runs: {head}", style="bold"), table)
 

@@ -1,7 +1,6 @@
-"""Writes what an experiment found: a page of tables in Markdown, and plots in a folder beside it.
+"""The report of an experiment: a page of tables in Markdown, and plots in a folder beside it.
 
-Law: nothing in it is typed by hand, and equal logs give equal bytes. An experiment that is not over is written as far as it is,
-and what is missing is named. Text of logs takes no effect in the page.
+Guarantees: equal logs give equal bytes. The report of an experiment that is not over names what is missing.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ def write(plan: ExperimentPlan, folder: Path, out: Path, say: Callable[[str], No
     """Write `results.md` and the folder `results` with its plots.
 
     Args:
-        plan: what was to be played.
-        folder: where the folders of its runs are.
-        out: where to write.
-        say: told what was read and written.
+        plan: the experiment.
+        folder: holds the folders of its runs.
+        out: the folder to write into.
+        say: called with messages for people.
 
     Raises:
-        BadInput: a run is of another plan, two were examined on different questions, or the extra `plots` is not installed.
+        BadInput: a run is of another plan, two were evaluated on different questions, or the extra `plots` is not installed.
         LogError: a log cannot be read.
     """
     results = read(plan, folder)
@@ -45,11 +44,11 @@ def write(plan: ExperimentPlan, folder: Path, out: Path, say: Callable[[str], No
 
 
 def read(plan: ExperimentPlan, folder: Path) -> Results:
-    """What the runs of a plan found so far; runs of a seed that begin with the same weights share an examination of those."""
-    found = {cell: _outcome(plan, cell, folder / cell.run) for cell in plan.cells()}
+    """The results of a plan so far; runs of a seed that begin with the same weights share an evaluation of those."""
+    outcomes = {cell: _outcome(plan, cell, folder / cell.run) for cell in plan.cells()}
     cells: dict[str, dict[int, RunOutcome | None]] = {recipe: {} for recipe in plan.recipes}
-    for cell, own in found.items():
-        siblings = [one for other, one in found.items() if other.seed == cell.seed and one is not None]
+    for cell, own in outcomes.items():
+        siblings = [outcome for other, outcome in outcomes.items() if other.seed == cell.seed and outcome is not None]
         cells[cell.recipe][cell.seed] = own and own.with_shared_start(siblings)
     return Results(cells)
 
@@ -58,8 +57,8 @@ def _outcome(plan: ExperimentPlan, cell: Cell, run: Path) -> RunOutcome | None:
     if not holds_log(run):
         return None
     with closing(open_run(str(run))) as log:
-        found = run_outcome(log)
-    played = {key: found.started.config.get(key) for key in ("recipe", "seed")}
+        outcome = run_outcome(log)
+    played = {key: outcome.started.config.get(key) for key in ("recipe", "seed")}
     if played != {"recipe": plan.config(cell.recipe, cell.seed).recipe, "seed": cell.seed}:
         raise BadInput(f"{run} holds another run than {plan.name} wants there; move it away, or give the plan another name.")
-    return found
+    return outcome

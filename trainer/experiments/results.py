@@ -1,6 +1,6 @@
-"""What many runs say together: scores with confidence intervals, differences, goalposts solved, by recipe over its seeds.
+"""Results of an experiment: scores with confidence intervals, differences and solved goalposts, by recipe over its seeds.
 
-Law: pure functions of the outcomes. What is missing is None and named as missing, and never filled in.
+What is missing is None.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ MAX_K: Final = 20
 WhichCheckpoint = Literal["chosen", "last"]
 """Which checkpoint: the best on validation, or the last."""
 Scores = list[list[float]]
-"""A row a seed, a column a question."""
+"""Scores in [0, 1]: a row for each seed, a column for each question."""
 OutcomesByRecipe = Mapping[str, Mapping[int, RunOutcome | None]]
-"""Outcomes by recipe and seed, None of runs that have not begun."""
+"""Outcomes by recipe and seed; None for runs that have not begun."""
 
 
 class Estimate(NamedTuple):
-    """A number and where it is likely to be."""
+    """A number with its confidence interval."""
 
     value: float
     low: float
@@ -50,55 +50,61 @@ class Results:
     cells: OutcomesByRecipe
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be compared.
+        """Refuse runs that cannot be compared.
 
         Raises:
-            BadInput: two runs were examined on different questions.
+            BadInput: two runs were evaluated on different questions.
         """
         _ = self.questions
 
     def outcomes(self, recipe: str) -> dict[int, RunOutcome]:
         """Runs of a recipe that have begun, by seed."""
-        return {seed: found for seed, found in self.cells.get(recipe, {}).items() if found is not None}
+        return {seed: outcome for seed, outcome in self.cells.get(recipe, {}).items() if outcome is not None}
 
     def complete(self, *recipes: str) -> bool:
         """Whether all runs of these recipes are over."""
         return all(
-            bool(self.cells.get(recipe)) and all(found is not None and found.finished for found in self.cells[recipe].values())
+            bool(self.cells.get(recipe))
+            and all(outcome is not None and outcome.finished for outcome in self.cells[recipe].values())
             for recipe in recipes
         )
 
     @cached_property
     def k(self) -> int:
         """The k of pass@k beside 1."""
-        attempts = [one.found.attempts for name in ("validation", "test") for one in self._all(name)]
+        attempts = [each.result.attempts for name in ("validation", "test") for each in self._all(name)]
         return min([MAX_K, *attempts])
 
     @cached_property
     def questions(self) -> Mapping[str, Sequence[QuestionId]]:
-        """Ids of each set that was examined, in order."""
-        found: dict[str, Sequence[QuestionId]] = {}
+        """Ids of each set that was evaluated, in order."""
+        questions: dict[str, Sequence[QuestionId]] = {}
         for name in QUESTION_SETS:
-            for one in self._all(name):
-                if found.setdefault(name, sorted(one.found.successes)) != sorted(one.found.successes):
-                    raise BadInput(f"Two runs were examined on different {name} questions; play the older ones again.")
-        return found
+            for each in self._all(name):
+                if questions.setdefault(name, sorted(each.result.successes)) != sorted(each.result.successes):
+                    raise BadInput(f"Two runs were evaluated on different {name} questions; play the older ones again.")
+        return questions
 
     def _all(self, name: str) -> list[Evaluation]:
-        return [one for recipe in self.cells for found in self.outcomes(recipe).values() for one in found.examinations[name]]
+        return [
+            evaluation
+            for recipe in self.cells
+            for outcome in self.outcomes(recipe).values()
+            for evaluation in outcome.evaluations[name]
+        ]
 
-    def checkpoint(self, found: RunOutcome, when: WhichCheckpoint) -> int | None:
-        """Iterations that a run had learned from then."""
-        return found.last if when == "last" else found.chosen(self.k)
+    def checkpoint(self, outcome: RunOutcome, when: WhichCheckpoint) -> int | None:
+        """The iteration of a run's last or chosen checkpoint."""
+        return outcome.last if when == "last" else outcome.chosen(self.k)
 
     def scores(self, recipe: str, when: WhichCheckpoint, k: int, only: Sequence[int] | None = None) -> Scores:
-        """Test scores of a recipe; of those questions only, by their places."""
-        tested = [found.at("test", self.checkpoint(found, when)) for found in self.outcomes(recipe).values()]
-        rows = [one.scores(k) for one in tested if one is not None]
-        return rows if only is None else [[row[place] for place in only] for row in rows]
+        """Test pass@k of a recipe; `only` selects questions by index."""
+        evaluations = [outcome.at("test", self.checkpoint(outcome, when)) for outcome in self.outcomes(recipe).values()]
+        rows = [evaluation.scores(k) for evaluation in evaluations if evaluation is not None]
+        return rows if only is None else [[row[index] for index in only] for row in rows]
 
     def score(self, recipe: str, when: WhichCheckpoint, k: int, only: Sequence[int] | None = None) -> Estimate | None:
-        """Test pass@k of a recipe."""
+        """Mean test pass@k of a recipe."""
         rows = self.scores(recipe, when, k, only)
         return Estimate(_mean(rows), *seed_mean_interval(rows)) if rows and rows[0] else None
 
@@ -110,11 +116,11 @@ class Results:
         return Estimate(_mean(ours) - _mean(theirs), *paired_difference_interval(ours, theirs))
 
     def solved(self, recipe: str, when: Literal["last", "any"]) -> dict[int, frozenset[QuestionId]]:
-        """Goalposts that each seed solved, in its last examination on them or in any."""
+        """Goalposts that each seed solved, in its last evaluation on them or in any."""
         return {
-            seed: found.solved if when == "any" else found.examinations["goalposts"][-1].solved
-            for seed, found in self.outcomes(recipe).items()
-            if found.examinations["goalposts"]
+            seed: outcome.solved if when == "any" else outcome.evaluations["goalposts"][-1].solved
+            for seed, outcome in self.outcomes(recipe).items()
+            if outcome.evaluations["goalposts"]
         }
 
     def union(self, recipe: str, when: Literal["last", "any"]) -> frozenset[QuestionId]:
@@ -122,24 +128,25 @@ class Results:
         return frozenset[QuestionId]().union(*self.solved(recipe, when).values())
 
     def union_share(self, recipe: str, when: Literal["last", "any"]) -> Estimate | None:
-        """The same as a share of all goalposts."""
+        """Their share of all goalposts, in [0, 1]."""
         if not self.solved(recipe, when):
             return None
         count = len(self.questions["goalposts"])
         share = len(self.union(recipe, when)) / count
         return Estimate(share, *wilson_interval(share, count))
 
-    def tries(self, recipe: str) -> int:
-        """Answers to each goalpost in all examinations of all seeds together."""
-        return sum(found.tries for found in self.outcomes(recipe).values())
+    def attempts(self, recipe: str) -> int:
+        """Attempts at each goalpost in all evaluations of all seeds together."""
+        return sum(outcome.attempts for outcome in self.outcomes(recipe).values())
 
     def curve(self, recipe: str, name: str, value: Callable[[Evaluation], float]) -> list[CurvePoint]:
-        """A learning curve over the student's samples: the n-th examinations of all seeds make the n-th point."""
-        runs = [found.examinations[name] for found in self.outcomes(recipe).values() if found.examinations[name]]
+        """A learning curve over the student's samples: the n-th evaluations of all seeds make the n-th point."""
+        runs = [outcome.evaluations[name] for outcome in self.outcomes(recipe).values() if outcome.evaluations[name]]
         points = []
         for together in zip(*runs, strict=False):
-            values = [value(one) for one in together]
-            points.append(CurvePoint(fmean(one.samples for one in together), fmean(values), min(values), max(values)))
+            values = [value(evaluation) for evaluation in together]
+            samples = fmean(evaluation.samples for evaluation in together)
+            points.append(CurvePoint(samples, fmean(values), min(values), max(values)))
         return points
 
 

@@ -1,7 +1,7 @@
-"""The runs of an experiment as processes: which are over, which may start, and how each ended.
+"""The runs of an experiment as processes.
 
-Law: what a run has done is read from its log alone, so that a repeated command goes on wherever the one before was stopped. No
-process outlives this one. It plays nothing itself and knows no recipe.
+Guarantees: what a run has done is read from its log alone, so that a repeated command continues where the last one stopped. No
+process outlives this one.
 """
 
 from __future__ import annotations
@@ -33,42 +33,42 @@ from trainer.experiments.experiment_plan import Cell, ExperimentPlan
 RunState = Literal["playing", "failed", "waiting", "busy", "finished"]
 
 POLL_S: Final = 0.5
-"""Seconds between looks at processes and logs."""
+"""Seconds between polls of processes and logs."""
 GRACE_S: Final = 60.0
-"""How long runs may take to put everything away when they are stopped."""
+"""Seconds that runs have to stop before they are killed."""
 _SET_PDEATHSIG: Final = 1
 _TAIL_BYTES: Final = 4096
-"""Bytes of what a process printed in which its last line is looked for."""
+"""Bytes at the end of a process's output in which its last line is searched."""
 
 
 class RunProcess:
-    """One cell: its log, and the process that plays it."""
+    """One cell of a plan: its log, and the process that plays it."""
 
     def __init__(self, cell: Cell, config: Config, folder: Path) -> None:
         self.cell, self.config = cell, config
         self.folder = folder / cell.run
         self.output = folder / f"{cell.run}.out"
-        """What its last process printed."""
+        """The file with the output of its last process."""
         self.state: RunState = "waiting"
-        """`busy`: another process plays it, such as one that a killed command has left, which ends soon."""
+        """`busy`: another process plays it, such as that of a killed command, which ends soon."""
         self.samples = CompletionCount()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def begun(self) -> bool:
-        """Whether it has a log to go on with."""
+        """Whether it has a log."""
         return holds_log(self.folder)
 
     @property
     def iteration(self) -> int:
-        """Iterations played."""
+        """Number of iterations played."""
         return max(self.samples.after)
 
     def check(self) -> None:
-        """Look whether it was begun as it is planned.
+        """Check that it was begun with the settings of the plan.
 
         Raises:
-            BadInput: with other settings.
+            BadInput: it was begun with others.
         """
         if not self.begun:
             return
@@ -83,7 +83,7 @@ class RunProcess:
                 )
 
     def look(self) -> None:
-        """See how far it is, and what became of its process."""
+        """Update its state from its log and process."""
         if self.state in ("finished", "failed"):
             return
         code = None if self._process is None else self._process.poll()
@@ -98,7 +98,7 @@ class RunProcess:
             self.state = "busy" if self.begun and _is_locked(self.folder) else "waiting"
 
     def _read(self) -> bool:
-        """Take in what is new in its log; whether it is over."""
+        """Read new events of its log; returns whether the run is over."""
         if not self.begun:
             return False
         with closing(open_run(str(self.folder))) as log:
@@ -107,35 +107,35 @@ class RunProcess:
             return first_event(log, RUN, "run_finished") is not None
 
     def start(self) -> None:
-        """Begin it, or go on with it, in a session of its own, so that Ctrl-C reaches it through us only."""
+        """Start or resume it, in a session of its own, so that Ctrl-C in the terminal does not reach it directly."""
         file = self.folder.with_suffix(".toml")
         file.write_text(to_toml(self.config), encoding="utf-8")
         new = (str(file), "--name", self.cell.run, "--runs", str(self.folder.parent))
-        which = ("--resume", str(self.folder)) if self.begun else new
+        arguments = ("--resume", str(self.folder)) if self.begun else new
         libc = ctypes.CDLL(None)
 
-        def end_with_us() -> None:
+        def end_with_parent() -> None:
             libc.prctl(_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
         with self.output.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "graph.run", "--plain", *which],
+                [sys.executable, "-m", "graph.run", "--plain", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
-                preexec_fn=end_with_us,  # noqa: PLW1509  # this process has one thread
+                preexec_fn=end_with_parent,  # noqa: PLW1509  # this process has one thread
             )
         self.state = "playing"
 
     def stop(self) -> None:
-        """Ask its process to end."""
+        """Send SIGTERM to its process."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
 
     def wait(self, deadline: float) -> None:
-        """Until its process has ended; it is killed at the deadline."""
+        """Wait for its process to end, and kill it at the deadline (of `time.monotonic`)."""
         if self._process is None:
             return
         try:
@@ -145,32 +145,32 @@ class RunProcess:
             self._process.wait()
 
     @property
-    def doing(self) -> str:
-        """What its process said last, on one line; empty while it plays nothing."""
+    def last_line(self) -> str:
+        """The last line of its process's output; empty unless it plays."""
         if self.state != "playing":
             return ""
         with self.output.open("rb") as file:
             file.seek(max(0, self.output.stat().st_size - _TAIL_BYTES))
-            said = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-        return one_line(said[-1], 120) if said else ""
+            lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        return one_line(lines[-1], 120) if lines else ""
 
     @property
     def error_summary(self) -> str:
-        """How its process failed, and what it said."""
+        """How its process failed, and its last error message."""
         assert self._process is not None
-        said = [line.strip() for line in self.output.read_text(errors="replace").splitlines() if line.strip()]
-        errors = [line for line in said if line.startswith("error: ")]
-        last = (errors or said or ["it said nothing"])[-1].removeprefix("error: ")[:300]
+        lines = [line.strip() for line in self.output.read_text(errors="replace").splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith("error: ")]
+        last = (errors or lines or ["no output"])[-1].removeprefix("error: ")[:300]
         code = self._process.returncode
-        how = f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
-        return f"{how}: {last}"
+        reason = f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
+        return f"{reason}: {last}"
 
 
 def runs_of(plan: ExperimentPlan, folder: Path) -> list[RunProcess]:
     """The runs of a plan, in the order in which they start.
 
     Raises:
-        BadInput: one was begun with other settings.
+        BadInput: a run was begun with other settings.
     """
     runs = [RunProcess(cell, plan.config(cell.recipe, cell.seed), folder) for cell in plan.cells()]
     for run in runs:
@@ -180,7 +180,7 @@ def runs_of(plan: ExperimentPlan, folder: Path) -> list[RunProcess]:
 
 
 def play(runs: Sequence[RunProcess], parallel: int, show: Callable[[], None]) -> None:
-    """Play what is not over, so many at once; a run that fails does not stop the others."""
+    """Play the runs that are not over, `parallel` at once; a failed run stops no other. `show` is called at every poll."""
     try:
         while True:
             for run in runs:

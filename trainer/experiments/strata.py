@@ -1,7 +1,4 @@
-"""Strata of a test set: which of its questions lie where the goalposts do.
-
-Law: by the structure of the pocket world's shipped questions; any other set has no strata.
-"""
+"""Strata of the pocket world's test set: questions in the region of the goalposts, and others."""
 
 from __future__ import annotations
 
@@ -13,15 +10,14 @@ from roles.questions.load import load_questions
 
 
 def question_strata(questions: Sequence[QuestionId]) -> dict[str, list[int]]:
-    """Places of the questions by stratum; empty for questions that are not the pocket world's."""
+    """Indices of the questions by stratum; empty for questions that are not the pocket world's."""
     statements = {question.id: question.statement for question in load_questions("pocket", "test").questions}
     if not questions or not statements.keys() >= set(questions):
         return {}
-    targeted = [_in_target_region(statements[question]) for question in questions]
-    names = {"target region": True, "elsewhere": False}
-    return {
-        name: places for name, wanted in names.items() if (places := [i for i, is_so in enumerate(targeted) if is_so == wanted])
-    }
+    strata: dict[str, list[int]] = {"target region": [], "elsewhere": []}
+    for index, question in enumerate(questions):
+        strata["target region" if _in_target_region(statements[question]) else "elsewhere"].append(index)
+    return {name: indices for name, indices in strata.items() if indices}
 
 
 def _in_target_region(statement: str) -> bool:

@@ -1,7 +1,6 @@
-"""What a teacher wrote: validity, novelty, likeness to what it was shown, and its ways of cheating, by iteration and seat.
+"""Measures of a teacher's questions by iteration and seat: validity, novelty, copies and repeats, and more (`MEASURES`).
 
-Law: a pure fold of a log, with its questions read and none of them run. Every measure is a mean over proposals or over
-questions, so that iterations and seeds can be pooled, and a measure that a log says nothing about is a mean of nothing.
+Every measure is a mean over proposals or questions, so that iterations and seeds can be pooled. No question is run.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ MEASURES: Final = {
     "repeats": "of questions, those with the program, names aside, of an earlier question of the run, and no copies",
     "noise": "of proposals, those that are degenerate: a line or all of it changes nothing",
 }
-"""What is measured, each a mean."""
+"""Measures by name, with their meaning."""
 _KINDS: Final = (
     "goalpost_added",
     "episode_started",
@@ -64,18 +63,18 @@ Measures = dict[str, RunningMean]
 
 @dataclass
 class TeacherMeasures:
-    """One teacher."""
+    """Measures of one teacher."""
 
     seats: dict[Seat, dict[int, Measures]] = field(default_factory=dict)
-    """Measures by iteration, of seats that proposed."""
+    """Measures by iteration, for seats that proposed."""
     rejected: dict[Seat, Counter[Reason]] = field(default_factory=lambda: defaultdict(Counter))
-    """By reason."""
+    """Rejected proposals by reason."""
     proposed: Counter[Seat] = field(default_factory=Counter)
 
     def of(self, seat: Seat, iterations: Iterable[int]) -> Measures:
         """Measures of several iterations, pooled."""
-        found = self.seats.get(seat, {})
-        return pooled(found[number] for number in iterations if number in found)
+        by_iteration = self.seats.get(seat, {})
+        return pooled(by_iteration[number] for number in iterations if number in by_iteration)
 
 
 def pooled(parts: Iterable[Measures]) -> Measures:
@@ -87,16 +86,16 @@ def pooled(parts: Iterable[Measures]) -> Measures:
     return whole
 
 
-def teaching(log: Log) -> TeacherMeasures:
-    """What the teacher of a run wrote.
+def teacher_measures(log: Log) -> TeacherMeasures:
+    """The measures of the teacher of a run.
 
     Raises:
         LogCorrupt: a question is missing or damaged.
     """
-    reader = _TeacherFold(log)
+    fold = _TeacherFold(log)
     for event in log.read(kinds=_KINDS):
-        reader.apply(event)
-    return reader.found
+        fold.apply(event)
+    return fold.measures
 
 
 @dataclass
@@ -105,9 +104,9 @@ class _OpenEpisode:
 
     started: EpisodeStarted
     shown: frozenset[BlobHash]
-    """Questions that the teacher saw, and the goalpost, which it may know."""
+    """Questions that the teacher was shown, and the goalpost."""
     validated: bool = False
-    """Whether the last proposal is a question already."""
+    """Whether the last proposal was validated."""
 
 
 class _TeacherFold:
@@ -115,94 +114,94 @@ class _TeacherFold:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._walks: dict[str, _OpenEpisode] = {}
+        self._episodes: dict[str, _OpenEpisode] = {}
         self._blobs: dict[QuestionId, BlobHash] = {}
-        """Of questions that may be a parent."""
+        """Blobs of questions that may be a parent."""
         self._programs: set[str] = set()
-        self.found = TeacherMeasures()
+        self.measures = TeacherMeasures()
 
     def apply(self, event: Event) -> None:
-        """Take one more event into account."""
+        """Fold one more event."""
         match event.fact:
             case GoalpostAdded(question=question, blob=blob):
                 self._blobs[question] = blob
             case EpisodeStarted(question=question, blob=blob) as fact:
                 self._blobs[question] = blob
-                self._walks[event.stream] = _OpenEpisode(fact, frozenset([blob]))
+                self._episodes[event.stream] = _OpenEpisode(fact, frozenset([blob]))
             case ReferencesDrawn(references=references):
-                self._walks[event.stream].shown |= frozenset(references)
+                self._episodes[event.stream].shown |= frozenset(references)
             case EpisodeFinished() | EpisodeFailed():
-                self._walks.pop(event.stream, None)
+                self._episodes.pop(event.stream, None)
             case QuestionProposed(seat=seat, parent=parent):
-                walk = self._walks[event.stream]
-                walk.shown, walk.validated = walk.shown | {self._blobs[parent]}, False
-                self.found.proposed[seat] += 1
-            case _ if event.stream in self._walks:
-                self._judged(event, self._walks[event.stream])
+                episode = self._episodes[event.stream]
+                episode.shown, episode.validated = episode.shown | {self._blobs[parent]}, False
+                self.measures.proposed[seat] += 1
+            case _ if event.stream in self._episodes:
+                self._apply_in_episode(event, self._episodes[event.stream])
 
-    def _judged(self, event: Event, walk: _OpenEpisode) -> None:
+    def _apply_in_episode(self, event: Event, episode: _OpenEpisode) -> None:
         match event.fact:
             case QuestionValidated(seat=seat, blob=blob, similarity=similarity, aligned=aligned):
-                walk.validated, measures = True, self._measures(walk, seat)
+                episode.validated, measures = True, self._measures(episode, seat)
                 measures["diversity"].add(1 - similarity)
                 if aligned is not None:
                     measures["aligned"].add(aligned)
-                self._likened(walk, measures, blob)
+                self._compare(episode, measures, blob)
             case PassRateMeasured(seat=seat, successes=successes, attempts=attempts):
-                self._measures(walk, seat)["pass rate"].add(successes / attempts)
+                self._measures(episode, seat)["pass rate"].add(successes / attempts)
             case QuestionRejected(seat=seat, reason=reason, blob=blob):
-                measures = self._measures(walk, seat)
-                self.found.rejected[seat][reason] += 1
-                self._ended(walk, measures, reason)
-                if blob is not None and not walk.validated:
-                    self._likened(walk, measures, blob)
+                measures = self._measures(episode, seat)
+                self.measures.rejected[seat][reason] += 1
+                self._count_end(episode, measures, reason)
+                if blob is not None and not episode.validated:
+                    self._compare(episode, measures, blob)
             case QuestionAccepted(seat=seat, question=question, blob=blob):
-                measures = self._measures(walk, seat)
+                measures = self._measures(episode, seat)
                 self._blobs[question] = blob
-                self._ended(walk, measures, None)
-                self._overlapped(walk, measures, blob)
+                self._count_end(episode, measures, None)
+                self._add_overlap(episode, measures, blob)
 
-    def _measures(self, walk: _OpenEpisode, seat: Seat) -> Measures:
-        return self.found.seats.setdefault(seat, defaultdict(lambda: pooled(())))[walk.started.iteration]
+    def _measures(self, episode: _OpenEpisode, seat: Seat) -> Measures:
+        return self.measures.seats.setdefault(seat, defaultdict(lambda: pooled(())))[episode.started.iteration]
 
     @staticmethod
-    def _ended(walk: _OpenEpisode, measures: Measures, reason: Reason | None) -> None:
-        # A validated question is asked for its novelty once more, when its pass rate is known.
-        valid = walk.validated or reason == "not_novel"
+    def _count_end(episode: _OpenEpisode, measures: Measures, reason: Reason | None) -> None:
+        # The novelty of a validated question is checked once more when its pass rate is known.
+        valid = episode.validated or reason == "not_novel"
         measures["valid"].add(valid)
         measures["noise"].add(reason == "degenerate")
         measures["accepted"].add(reason is None)
         if valid:
             measures["novel"].add(reason != "not_novel")
 
-    def _likened(self, walk: _OpenEpisode, measures: Measures, blob: BlobHash) -> None:
-        """Compare a question with what the teacher was shown, and with all that it wrote before."""
-        asked = self._question(blob)
-        program = normalized_program(asked.program)
-        copied = any(_is_copy(asked, program, self._question(shown)) for shown in walk.shown)
+    def _compare(self, episode: _OpenEpisode, measures: Measures, blob: BlobHash) -> None:
+        """Compare a question with those that the teacher was shown, and with all that it wrote before."""
+        question = self._question(blob)
+        program = normalized_program(question.program)
+        copied = any(_is_copy(question, program, self._question(shown)) for shown in episode.shown)
         measures["copies"].add(copied)
         measures["repeats"].add(not copied and program in self._programs)
         if program is not None:
             self._programs.add(program)
 
-    def _overlapped(self, walk: _OpenEpisode, measures: Measures, blob: BlobHash) -> None:
-        """Only where a goalpost guides, and only in a world whose statements name operations."""
-        named, wanted = (motifs(self._question(one).statement) for one in (blob, walk.started.blob))
-        if walk.started.purpose == "guided" and named and wanted:
-            measures["overlap"].add(len(named & wanted) / len(named))
+    def _add_overlap(self, episode: _OpenEpisode, measures: Measures, blob: BlobHash) -> None:
+        """Add the overlap with the goalpost, in guided episodes of a world whose statements name operations."""
+        own, goalpost = (motifs(self._question(each).statement) for each in (blob, episode.started.blob))
+        if episode.started.purpose == "guided" and own and goalpost:
+            measures["overlap"].add(len(own & goalpost) / len(own))
 
     def _question(self, blob: BlobHash) -> Question:
         return Question.model_validate_json(self._log.get(blob))
 
 
-def _is_copy(asked: Question, program: str | None, shown: Question) -> bool:
-    same_words = " ".join(asked.statement.split()) == " ".join(shown.statement.split())
+def _is_copy(question: Question, program: str | None, shown: Question) -> bool:
+    same_words = " ".join(question.statement.split()) == " ".join(shown.statement.split())
     return same_words or (program is not None and program == normalized_program(shown.program))
 
 
 @lru_cache(maxsize=4096)
 def normalized_program(program: str | None) -> str | None:
-    """What is left of a program without comments, and with its own names replaced in order; None where it is none."""
+    """A program without comments and with its own names numbered, so that copies are equal; None if it does not parse."""
     tree = None if program is None else parse_source(program)
     if tree is None:
         return None

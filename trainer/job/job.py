@@ -1,7 +1,4 @@
-"""What a command line asks of the trainer, opened: a folder, its log, and what is to be learned.
-
-Law: a run is ordered by its folder alone, since its log says the rest; recordings make a new one. It trains nothing.
-"""
+"""Training jobs: what a command line asks of the trainer, with every log of it opened once."""
 
 from __future__ import annotations
 
@@ -22,26 +19,26 @@ from trainer.job.update_schedule import TrainingSource, UpdateSchedule
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """A run, opened."""
+    """A run to train, opened."""
 
     folder: Path
     log: Log
     until: int | None = None
-    """Last position that counts."""
-    recordings: Sequence[TrainingSource] = ()
+    """Last position that counts; None: all."""
+    sources: Sequence[TrainingSource] = ()
     """What it learns from instead of its own log."""
     verify: bool = False
-    """Whether samples and weights have to be the recorded ones."""
+    """Whether rollouts and weights have to be those that the sources recorded."""
 
-    def syllabus(self, start: RunStarted) -> UpdateSchedule:
-        """What is to be learned."""
-        return UpdateSchedule(self.log, start, until=self.until, recordings=self.recordings, verify=self.verify)
+    def schedule(self, start: RunStarted) -> UpdateSchedule:
+        """The updates to make, once the run has started."""
+        return UpdateSchedule(self.log, start, until=self.until, sources=self.sources, verify=self.verify)
 
 
 @contextmanager
 def open_job(
     run: Path | None,
-    sources: Sequence[Path],
+    offline_paths: Sequence[Path],
     changes: Sequence[str],
     *,
     recredit: str | None,
@@ -49,38 +46,39 @@ def open_job(
     verify: bool | None,
     dry: bool,
 ) -> Iterator[TrainingJob]:
-    """Open a run, or make one that learns from recordings; a dry one stays in memory.
+    """Open a run, or create one that learns from recorded runs; for a dry job the new run stays in memory.
 
     Raises:
-        BadInput: what is asked for does not fit together, or is not there.
+        BadInput: the arguments do not fit together, or a run is missing.
     """
     with ExitStack() as stack:
-        if sources:
-            folder = run or sources[0].with_name(f"{sources[0].absolute().name}-offline")
+        if offline_paths:
+            folder = run or offline_paths[0].with_name(f"{offline_paths[0].absolute().name}-offline")
+            sources = stack.enter_context(offline.open_sources(offline_paths))
             plan = offline.plan_offline(sources, changes, recredit=recredit, until=until)
-            log = stack.enter_context(closing(_fresh(plan) if dry else offline.open_or_create(folder, plan)))
+            log = stack.enter_context(closing(_in_memory(plan) if dry else offline.open_or_create(folder, plan)))
         elif run is None:
-            raise BadInput("There is nothing to train; name the directory of a run, or one to learn from with --offline")
+            raise BadInput("There is nothing to train; name the directory of a run, or one to learn from with --offline.")
         elif changes or recredit:
-            raise BadInput("The settings of a run are in its log; --set, --recredit and --epochs need --offline")
+            raise BadInput("The settings of a run are in its log; --set, --recredit and --epochs need --offline.")
         else:
             folder, log = run if run.is_dir() else run.parent, stack.enter_context(closing(open_run(str(run))))
-            first = find_run_started(log)
-            if first is None or not first.sources:
+            start = find_run_started(log)
+            if start is None or not start.sources:
                 if verify is not None:
-                    raise BadInput("--verify compares with a recording; name one by --offline")
+                    raise BadInput("--verify compares with a recorded run; name one by --offline.")
                 yield TrainingJob(folder, log, until)
                 return
             if until is not None:
-                raise BadInput(f"How far {run} learns from its sources is in its log; leave out --until")
-            plan = offline.resume_plan(log, first)
-        recordings = plan.recordings()
-        for recording in recordings:
-            stack.enter_context(closing(recording.log))
-        yield TrainingJob(folder, log, None, recordings, plan.expects_recorded_weights() if verify is None else verify)
+                raise BadInput(f"How far {run} learns from its sources is in its log; leave out --until.")
+            sources = stack.enter_context(offline.open_sources(offline.source_paths(log)))
+            plan = offline.resume_plan(start, sources)
+        yield TrainingJob(
+            folder, log, None, plan.training_sources(), plan.expects_recorded_weights() if verify is None else verify
+        )
 
 
-def _fresh(plan: offline.OfflinePlan) -> Log:
+def _in_memory(plan: offline.OfflinePlan) -> Log:
     log = MemoryLog()
     log.append(RUN, [plan.start])
     return log

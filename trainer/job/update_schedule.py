@@ -1,13 +1,14 @@
-"""What is to be learned, and in which order: from the run's own log as it is played, or from recordings.
+"""Update schedule: which iterations a policy learns next, from the run's own log or from recorded runs.
 
-Law: it reads, and computes nothing with weights, so that what would be trained can be told without torch. Samples that are
-older than the run allows stop it; so do samples that are not those which a recorded update consumed, where that is asked for.
+Guarantees: rollouts that are older than `learn.staleness` allows are an error; with `verify`, so are rollouts or weights that
+differ from those of a recorded update. Needs no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -18,8 +19,8 @@ from events.projections.lineage import POLICY_ROLES, PolicyName
 from graph.recipes.recipe import Recipe
 from graph.settings.config import Config
 from trainer.data import replay
-from trainer.data.credited_samples import StepBatch, lessons
 from trainer.data.replay import Cursor, IterationRollouts
+from trainer.data.step_batches import StepBatch, step_batches
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class TrainingSource:
 
     log: Log
     until: int | None = None
-    """Last position that counts; None: as far as it goes."""
+    """Last position that counts; None: all."""
     recredit: Recipe | None = None
-    """Whose rewards count instead of the recorded ones."""
+    """The recipe whose rewards replace the recorded ones."""
 
 
 class UpdateSchedule:
@@ -42,17 +43,17 @@ class UpdateSchedule:
         start: RunStarted,
         *,
         until: int | None = None,
-        recordings: Sequence[TrainingSource] = (),
+        sources: Sequence[TrainingSource] = (),
         verify: bool = False,
     ) -> None:
         """Read the settings of the run.
 
         Args:
-            log: the run's own, which says what is learned already.
+            log: the run's own, which holds the updates made so far.
             start: its first fact.
-            until: last position of it that counts.
-            recordings: what `start` names as its sources; without any, the run's own log is learned.
-            verify: whether updates have to be those that the recordings hold.
+            until: last position of `log` that counts.
+            sources: the logs that `start` names as its sources; without any, the run's own log is learned.
+            verify: whether updates have to be those that the sources recorded.
 
         Raises:
             TrainerError: the settings are of another version.
@@ -61,78 +62,78 @@ class UpdateSchedule:
             self.config = Config.recorded(start.config)
         except ValidationError as error:
             problem = error.errors()[0]
-            place = ".".join(map(str, problem["loc"]))
+            setting = ".".join(map(str, problem["loc"]))
             raise TrainerError(
-                f"The run's setting {place} does not fit this version ({problem['msg']}); train it with its own"
+                f"The run's setting {setting} does not fit this version ({problem['msg']}); train it with its own version."
             ) from error
         self.start = start
         self.policies: tuple[PolicyName, ...] = ("shared",) if self.config.policies == "shared" else ("teacher", "student")
         self._log = log
-        self._recordings = dict(enumerate(recordings, 1)) or {0: TrainingSource(log, until)}
+        self._sources = dict(enumerate(sources, 1)) or {0: TrainingSource(log, until)}
         self._verify = verify
 
-    def place(self, name: PolicyName) -> Cursor:
-        """Where a policy stands."""
+    def cursor(self, name: PolicyName) -> Cursor:
+        """How far a policy has learned."""
         return replay.policy_cursor(self._log, name, self.start)
 
-    def next(self, place: Cursor) -> tuple[Cursor, Event] | None:
-        """The next finished iteration; the cursor is in its log, where the one before was the last of its own."""
-        for number, recording in self._recordings.items():
-            if number >= place.source:
-                here = place if number == place.source else replace(place, source=number, until=0)
-                end = replay.next_finished_iteration(recording.log, here.until, recording.until)
+    def next(self, cursor: Cursor) -> tuple[Cursor, Event] | None:
+        """The event that finishes the next iteration, with the cursor moved to its log; None if no iteration waits."""
+        for number, source in self._sources.items():
+            if number >= cursor.source:
+                moved = cursor if number == cursor.source else replace(cursor, source=number, until=0)
+                end = replay.next_finished_iteration(source.log, moved.until, source.until)
                 if end is not None:
-                    return here, end
+                    return moved, end
         return None
 
-    def over(self, place: Cursor) -> bool:
-        """Whether nothing will be played any more; what was finished before may still wait to be learned."""
-        recording = self._recordings.get(0)
-        if recording is None:
+    def is_over(self, cursor: Cursor) -> bool:
+        """Whether no more iterations will be played; finished ones may still wait to be learned."""
+        source = self._sources.get(0)
+        if source is None:
             return True
-        reached = recording.until is not None and self._log.head().position >= recording.until
-        return reached or replay.is_run_over(self._log, place.until)
+        reached = source.until is not None and self._log.head().position >= source.until
+        return reached or replay.is_run_over(self._log, cursor.until)
 
-    def window(self, place: Cursor, end: Event) -> IterationRollouts:
+    def rollouts(self, cursor: Cursor, end: Event) -> IterationRollouts:
         """What the policy has to learn next.
 
         Raises:
-            TrainerError: the samples cannot be learned from, or come from older weights than the run allows.
+            TrainerError: the rollouts cannot be learned from, or come from older weights than the run allows.
             ReplayDiverged: they are not those that the recorded update consumed.
         """
-        recording = self._recordings[place.source]
-        found = replay.iteration_rollouts(recording.log, place, end, recording.recredit)
-        if place.source == 0:
-            self._check_age(place, found)
-        self.check("samples", place, end, found.digest)
-        return found
+        source = self._sources[cursor.source]
+        iteration = replay.iteration_rollouts(source.log, cursor, end, source.recredit)
+        if cursor.source == 0:
+            self._check_age(cursor, iteration)
+        self.check("samples", cursor, end, iteration.digest)
+        return iteration
 
-    def lessons(self, place: Cursor, found: IterationRollouts) -> list[StepBatch]:
-        """The optimizer steps that a policy takes on it."""
-        return lessons(found.groups, self.config.algorithm(), self.config.learn, POLICY_ROLES[place.name])
+    def step_batches(self, cursor: Cursor, iteration: IterationRollouts) -> list[StepBatch]:
+        """The optimizer steps of a policy on an iteration, one batch a step."""
+        return step_batches(iteration.groups, self.config.algorithm(), self.config.learn, POLICY_ROLES[cursor.name])
 
-    def check(self, what: str, place: Cursor, end: Event, found: str) -> None:
-        """Compare the digest of `samples` or `weights` with the recorded update, if there is one.
+    def check(self, what: Literal["samples", "weights"], cursor: Cursor, end: Event, digest: str) -> None:
+        """Compare a digest with that of the recorded update, if there is one and the job verifies.
 
         Raises:
             ReplayDiverged: they differ.
         """
         if not self._verify:
             return
-        for event in self._recordings[place.source].log.read(place.stream, after=end.position, kinds=("policy_updated",)):
+        for event in self._sources[cursor.source].log.read(cursor.stream, after=end.position, kinds=("policy_updated",)):
             fact = event.fact
             if isinstance(fact, PolicyUpdated) and fact.until == end.position:
                 expected = fact.samples if what == "samples" else fact.digest
-                if found != expected:
-                    raise ReplayDiverged(what, position=event.position, expected=expected, found=found)
+                if digest != expected:
+                    raise ReplayDiverged(what, position=event.position, expected=expected, found=digest)
                 return
 
-    def _check_age(self, place: Cursor, found: IterationRollouts) -> None:
-        newest = replay.policy_digests(self._log, place.name, self.start)[-1 - self.config.learn.staleness :]
-        for role in POLICY_ROLES[place.name]:
-            digest = found.policies.get(role)
+    def _check_age(self, cursor: Cursor, iteration: IterationRollouts) -> None:
+        newest = replay.policy_digests(self._log, cursor.name, self.start)[-1 - self.config.learn.staleness :]
+        for role in POLICY_ROLES[cursor.name]:
+            digest = iteration.policies.get(role)
             if digest is not None and digest not in newest:
                 raise TrainerError(
-                    f"Iteration {found.iteration} plays its {role} with {digest}, which is not among the newest {len(newest)}"
-                    f" weights of {place.name} (now {place.digest}); play with those, or allow more by learn.staleness"
+                    f"Iteration {iteration.iteration} plays its {role} with {digest}, which is not among the newest"
+                    f" {len(newest)} weights of {cursor.name} (now {cursor.digest}); play with those, or raise learn.staleness."
                 )

@@ -1,7 +1,7 @@
-"""Policies as low-rank adapters on one base, which is in memory once however many policies stand on it.
+"""Low-rank adapters: several policies on one base model, which is in memory once.
 
-Law: the base never changes. The folder of such a policy holds the adapter alone, in peft's format with its base named by
-digest, and the same for every version of peft. A fresh adapter adds nothing, so what the base sampled is its own.
+Guarantees: the base never changes. The folder of such a policy holds the adapter alone, in peft's format, byte for byte the
+same with every version of peft, and names its base by digest. A fresh adapter computes what the base computes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _PREFIX: Final = "base_model.model."
-"""What peft puts before the names of an adapter's tensors in a file."""
+"""peft's prefix of the names of an adapter's tensors in a file."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Adapter:
 
     model: PreTrainedModel
     name: str
-    """The policy's."""
+    """The policy's name."""
     base: Digest
-    """Weights that it stands on."""
+    """Digest of the base weights."""
 
     @classmethod
     def attach(cls, model: PreTrainedModel, name: str, base: Digest, lora: LoraSettings, seed: int) -> Adapter:
-        """Put a fresh adapter into the model.
+        """Add a fresh adapter to the model.
 
         Raises:
             TrainerError: the model has no linear layers of the names in `lora.modules`.
@@ -56,17 +56,17 @@ class Adapter:
         torch.manual_seed(seed % 2**63)
         try:
             with warnings.catch_warnings():
-                # A second policy on the same base is what we want.
+                # A second policy on the same base is intended.
                 warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-                # GPT-2's layers hold their weights transposed, which peft finds out by itself.
+                # GPT-2's layers hold their weights transposed, which peft detects.
                 warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")
                 inject_adapter_in_model(config, model, name)
         except ValueError as error:
-            raise TrainerError(f"No adapter fits the model ({error}); name its linear layers in learn.lora.modules") from error
+            raise TrainerError(f"No adapter fits the model ({error}); name its linear layers in learn.lora.modules.") from error
         return cls(model, name, base)
 
     def activate(self) -> None:
-        """Let the model speak, and learn, as this policy."""
+        """Make the model compute and train with this adapter."""
         for module in _adapter_layers(self.model):
             module.set_adapter(self.name)
 
@@ -75,7 +75,7 @@ class Adapter:
         from safetensors.torch import save_file
 
         config = self.model.peft_config[self.name]
-        what = {
+        settings = {
             "base_model_name_or_path": self.base,
             "bias": "none",
             "lora_alpha": config.lora_alpha,
@@ -84,30 +84,30 @@ class Adapter:
             "target_modules": sorted(config.target_modules),
             "task_type": "CAUSAL_LM",
         }
-        (folder / ADAPTER_CONFIG_FILE).write_text(json.dumps(what, indent=2) + "\n")
+        (folder / ADAPTER_CONFIG_FILE).write_text(json.dumps(settings, indent=2) + "\n")
         tensors = {name: value.detach().cpu().contiguous() for name, value in self._tensors().items()}
         save_file(tensors, folder / ADAPTER_FILE, metadata={"format": "pt"})
 
     def read(self, folder: Path) -> None:
-        """Take up the adapter in a folder.
+        """Load the adapter in a folder.
 
         Raises:
-            TrainerError: it stands on another base, or has other layers or another rank.
+            TrainerError: it is for another base, or has other layers or another rank.
             OSError, ValueError, SafetensorError: its files are damaged.
         """
         import torch
         from safetensors.torch import load_file
 
         base = json.loads((folder / ADAPTER_CONFIG_FILE).read_text())["base_model_name_or_path"]
-        found, mine = load_file(folder / ADAPTER_FILE), self._tensors()
-        if base != self.base or {k: v.shape for k, v in found.items()} != {k: v.shape for k, v in mine.items()}:
-            raise TrainerError(f"The adapter in {folder} is none of learn.lora on {self.base}; restore the run's own")
+        stored, tensors = load_file(folder / ADAPTER_FILE), self._tensors()
+        if base != self.base or {k: v.shape for k, v in stored.items()} != {k: v.shape for k, v in tensors.items()}:
+            raise TrainerError(f"The adapter in {folder} does not fit learn.lora on {self.base}; restore the run's own.")
         with torch.no_grad():
-            for name, value in mine.items():
-                value.copy_(found[name])
+            for name, value in tensors.items():
+                value.copy_(stored[name])
 
     def _tensors(self) -> dict[str, Tensor]:
-        """The adapter's parameters as peft names them in a file."""
+        """The adapter's parameters by peft's names in a file."""
         return {
             f"{_PREFIX}{name.replace(f'.{self.name}.', '.')}": value
             for name, value in self.model.named_parameters()

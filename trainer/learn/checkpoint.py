@@ -1,7 +1,7 @@
 """Weights on disk: `weights/<digest>` in Hugging Face or peft format, with the optimizer's state beside them.
 
-Law: a folder appears under its digest complete and durable, or not at all; it never changes afterwards. What is loaded is
-what its digests say, weights and optimizer both. Nothing is removed here but what was never finished.
+Guarantees: a folder appears under its digest complete and durable, or not at all, and never changes afterwards; weights and
+optimizer state are checked against their digests when loaded.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ _UNFINISHED: Final = ".unfinished-"
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """A policy, loaded to learn."""
+    """Weights in memory."""
 
     folder: Path
     digest: Digest
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     moments: Mapping[str, Tensor] | None
-    """The optimizer's, None where the weights come without."""
+    """The optimizer's state; None where the folder has none."""
     adapter: Adapter | None = None
-    """What of the model is the policy's own; None: all."""
+    """The policy's adapter in `model`; None where the whole model is the policy's own."""
 
 
 def load(store: Path, digest: Digest, optimizer: Digest | None = None) -> LoadedWeights:
-    """Weights by digest, as float32, and the optimizer's state beside them if there is one.
+    """Load weights by digest, as float32, and the optimizer's state beside them if there is one.
 
     Raises:
-        TrainerError: they are missing, damaged, or not what they are called; or the state is not `optimizer`.
+        TrainerError: they are missing or damaged, have another digest, or the state's digest is not `optimizer`.
     """
     import torch
     from safetensors import SafetensorError
@@ -56,13 +56,13 @@ def load(store: Path, digest: Digest, optimizer: Digest | None = None) -> Loaded
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         return LoadedWeights(folder, digest, model, tokenizer, _moments(folder))
     except (OSError, ValueError, SafetensorError) as error:
-        raise TrainerError(f"The weights in {folder} cannot be loaded ({error}); restore the folder") from error
+        raise TrainerError(f"The weights in {folder} cannot be loaded ({error}); restore the folder.") from error
 
 
 def load_adapter(
     base: LoadedWeights, digest: Digest, optimizer: Digest | None, *, policy: str, lora: LoraSettings, seed: int
 ) -> LoadedWeights:
-    """Weights that are an adapter on `base`, by digest; that of the base itself stands for an adapter yet to learn.
+    """Load weights that are an adapter on `base`, by digest; the digest of the base itself means a fresh adapter.
 
     Raises:
         TrainerError: as `load`.
@@ -77,20 +77,20 @@ def load_adapter(
         adapter.read(folder)
         return replace(base, folder=folder, digest=digest, moments=_moments(folder), adapter=adapter)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise TrainerError(f"The adapter in {folder} cannot be loaded ({error}); restore the folder") from error
+        raise TrainerError(f"The adapter in {folder} cannot be loaded ({error}); restore the folder.") from error
 
 
 def _verified_folder(store: Path, digest: Digest, optimizer: Digest | None) -> Path:
-    """The folder of the weights, if it holds what it should."""
+    """The folder of the weights, after checking its digests."""
     folder = store / digest
     if not folder.is_dir():
-        raise TrainerError(f"The weights {digest} are not in {store}; restore the folder, or start a new run")
-    found = weights_digest(folder)
-    if found != digest:
-        raise TrainerError(f"The weights in {folder} have the digest {found}; the folder was changed, restore it")
+        raise TrainerError(f"The weights {digest} are not in {store}; restore the folder, or start a new run.")
+    actual = weights_digest(folder)
+    if actual != digest:
+        raise TrainerError(f"The weights in {folder} have the digest {actual}; the folder was changed, restore it.")
     if optimizer is not None and (state := optimizer_digest(folder)) != optimizer:
         now = "is missing" if state is None else f"has the digest {state}"
-        raise TrainerError(f"{folder / OPTIMIZER_FILE} {now}, but the log says {optimizer}; restore the file")
+        raise TrainerError(f"{folder / OPTIMIZER_FILE} {now}, but the log says {optimizer}; restore the file.")
     return folder
 
 
@@ -103,9 +103,14 @@ def _moments(folder: Path) -> Mapping[str, Tensor] | None:
 def save(
     store: Path, parent: Path, state: Mapping[str, Tensor], moments: Mapping[str, Tensor], adapter: Adapter | None = None
 ) -> Digest:
-    """Write weights durably under their digest: an adapter, or the model's state with configuration and tokenizer of `parent`.
+    """Write weights durably under their digest; returns it. Weights that equal `parent` are not written again.
 
-    Weights that have not moved stay as they lie there, with the state of then: a folder never changes.
+    Args:
+        store: the folder of all weights.
+        parent: the folder of the weights before, whose configuration and tokenizer are copied.
+        state: the model's tensors by name, each in its own shape; ignored with an adapter.
+        moments: the optimizer's.
+        adapter: what to write instead of `state`.
 
     Raises:
         TrainerError: the disk refuses.
@@ -128,7 +133,7 @@ def save(
             _publish(folder, store / digest)
         _fsync(store)
     except OSError as error:
-        raise TrainerError(f"Weights cannot be written to {store} ({error}); make room and resume the run") from error
+        raise TrainerError(f"Weights cannot be written to {store} ({error}); make room and resume the run.") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return digest
@@ -144,7 +149,7 @@ def _write_model(folder: Path, parent: Path, state: Mapping[str, Tensor]) -> Non
 
 
 def _stored_tensors(state: Mapping[str, Tensor], parent: Path) -> dict[str, Tensor]:
-    """The tensors that the parent's files hold, so that tied weights stay one tensor."""
+    """The tensors of those names that the parent's files hold, so that tied weights stay one tensor."""
     from safetensors import safe_open
 
     names: set[str] = set()
@@ -152,7 +157,7 @@ def _stored_tensors(state: Mapping[str, Tensor], parent: Path) -> dict[str, Tens
         with safe_open(shard, framework="pt") as file:
             names.update(file.keys())
     if unknown := sorted(names - state.keys()):
-        raise TrainerError(f"The weights in {parent} hold {unknown[0]}, which the model does not know; convert them first")
+        raise TrainerError(f"The weights in {parent} hold {unknown[0]}, which the model does not have; convert them first.")
     return {name: state[name].contiguous() for name in sorted(names)}
 
 
@@ -161,7 +166,7 @@ def _is_intact(folder: Path) -> bool:
 
 
 def _publish(folder: Path, target: Path) -> None:
-    # After a crash before the append they lie there already; a folder that is in use is better not replaced by its equal.
+    # After a crash before the append the folder is there already, and a server may have loaded it.
     if _is_intact(target) and optimizer_digest(target) == optimizer_digest(folder):
         return
     shutil.rmtree(target, ignore_errors=True)
@@ -177,6 +182,6 @@ def _fsync(path: Path) -> None:
 
 
 def remove_unfinished(store: Path) -> None:
-    """Remove what a killed trainer left half-written. Only the holder of the run's lock may call it."""
+    """Remove unfinished folders of a killed trainer. Only the holder of the run's lock may call it."""
     for folder in store.glob(f"{_UNFINISHED}*"):
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""How far a policy is from the one that sampled: importance weights, their effective sample size, and KL estimates.
+"""Importance weights, their effective sample size, and estimates of the KL divergence from the sampling policy.
 
-Law: a function of log p - log p_sampled of the very tokens, both in full; nothing here has a gradient. Figures are means over
-tokens, so that those of micro-batches average to the lesson's; but for the one that is a maximum.
+Everything is a function of log p - log p_sampled of the sampled tokens, without gradient. Metrics are means over tokens, so
+that those of micro-batches average to those of the step; `MISMATCH_MAX` is a maximum.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MISMATCH_MEAN: Final = "sampling/sampling_logp_difference/mean"
-"""Metric: mean distance between logged and recomputed logprobs; near 0 when the weights are those that sampled."""
+"""Metric: mean distance between logged and recomputed logprobs; near 0 when the weights are those that sampled. In nats."""
 MISMATCH_MAX: Final = "sampling/sampling_logp_difference/max"
 """Metric: the largest such distance of one token."""
 KL_K1: Final = "sampling/kl_k1"
@@ -28,17 +28,25 @@ _RATIO_MEAN_SQUARE: Final = "sampling/importance_sampling_ratio/mean_square"
 
 
 def importance_weights(log_ratio: Tensor, kind: Literal["truncate", "mask"], cap: float) -> Tensor:
-    """What each token's loss counts: min(r, cap), or r where it is at most `cap` and else 0.
+    """The factor of each token's loss: min(r, cap), or r where it is at most `cap` and else 0.
 
-    Truncated importance sampling is that of IMPALA, arXiv 1802.01561; that it stands beside the clipped ratio is decoupled
-    PPO, arXiv 2110.00641.
+    Truncated importance sampling is IMPALA's, arXiv 1802.01561; its use beside the clipped ratio is decoupled PPO's,
+    arXiv 2110.00641.
+
+    Args:
+        log_ratio: shape [B, T].
+        kind: whether weights above `cap` are truncated or masked.
+        cap: the largest weight.
     """
     ratio = log_ratio.exp()
     return ratio.clamp(max=cap) if kind == "truncate" else ratio.masked_fill(ratio > cap, 0.0)
 
 
 def mismatch_metrics(log_ratio: Tensor, mask: Tensor) -> dict[str, float]:
-    """Means over the tokens of a micro-batch, in float64 since squares of weights grow fast."""
+    """Means over the tokens of a micro-batch; `log_ratio` and `mask` have shape [B, T].
+
+    They are computed in float64, since squares of weights grow fast.
+    """
     log_ratio = log_ratio.double()
     ratio = log_ratio.exp()
     terms = {
@@ -53,8 +61,8 @@ def mismatch_metrics(log_ratio: Tensor, mask: Tensor) -> dict[str, float]:
 
 
 def step_metrics(means: Mapping[str, float]) -> dict[str, float]:
-    """The figures of a lesson from means over all its tokens."""
-    found = {name: value for name, value in means.items() if name != _RATIO_MEAN_SQUARE}
+    """The metrics of a step from means over all its tokens."""
+    metrics = {name: value for name, value in means.items() if name != _RATIO_MEAN_SQUARE}
     if _RATIO_MEAN_SQUARE in means:
-        found[EFFECTIVE_SAMPLE_SHARE] = means[RATIO_MEAN] ** 2 / means[_RATIO_MEAN_SQUARE]
-    return found
+        metrics[EFFECTIVE_SAMPLE_SHARE] = means[RATIO_MEAN] ** 2 / means[_RATIO_MEAN_SQUARE]
+    return metrics

@@ -1,7 +1,7 @@
-"""Whether logged logprobs are those of the weights that are said to have sampled.
+"""Logprob mismatch: checks that logged logprobs are those of the weights that the log says sampled.
 
-Law: checked before an update is saved, on the first lesson of every iteration, from figures that its loss has computed anyway.
-A stale server or a wrong temperature shows in the mean, one altered token in the maximum.
+It runs on the first step of every update, before the weights are saved, on metrics that the loss computes anyway. A stale
+server or a wrong temperature shows in the mean, one altered token in the maximum.
 """
 
 from __future__ import annotations
@@ -11,21 +11,26 @@ from collections.abc import Mapping
 from events.facts.errors import TrainerError
 from graph.play.weight_sync import MEAN_LIMIT
 from graph.settings.config import Config
-from trainer.data.credited_samples import StepBatch
+from trainer.data.step_batches import StepBatch
 from trainer.learn.importance import MISMATCH_MAX, MISMATCH_MEAN
 
 
-def check_mismatch(lesson: StepBatch, metrics: Mapping[str, float], config: Config) -> None:
-    """Compare what was logged with what the sampling weights find.
+def check_mismatch(batch: StepBatch, metrics: Mapping[str, float], config: Config) -> None:
+    """Compare logged logprobs with recomputed ones.
+
+    Args:
+        batch: its rollouts.
+        metrics: those of its loss under the sampling weights, with `MISMATCH_MEAN` and `MISMATCH_MAX` in nats.
+        config: the run's settings.
 
     Raises:
-        TrainerError: they differ by more than arithmetic can.
+        TrainerError: they differ by more than arithmetic explains.
     """
     for name, what, limit in ((MISMATCH_MEAN, "on average", MEAN_LIMIT), (MISMATCH_MAX, "in one token", config.mismatch_limit)):
         if metrics[name] > limit:
-            sample = lesson.credited[0].sample
+            rollout = batch.rollouts[0]
             raise TrainerError(
-                f"The logprobs of iteration samples such as {sample.stream} version {sample.version} differ by"
-                f" {metrics[name]:.3f} nats {what} from those of {sample.policy}, which is said to have sampled them; the"
-                f" model server is wrong, restart it (or, where it computes in low precision, raise learn.drift from {limit})"
+                f"The logprobs of completions such as {rollout.stream} version {rollout.version} differ by"
+                f" {metrics[name]:.3f} nats {what} from those of {rollout.policy}, which the log says sampled them; the model"
+                f" server is wrong, restart it (or, where it computes in low precision, raise learn.drift from {limit})."
             )

@@ -1,9 +1,12 @@
-"""The seam to TRL, which only `trainer.learn.tuning` imports beside it: the losses of `trl.GRPOTrainer` on our batches.
+"""The losses of `trl.GRPOTrainer` on our micro-batches; beside `trainer.learn.tuning` the only module that imports TRL.
 
-Law: the loss is TRL's own `_compute_loss`, a private method, hence the pin `trl==1.16.*` and the parity tests of every loss
-against its formula in float64. Losses of micro-batches add up to the average over the whole lesson, however it is cut. TRL
-neither samples, nor steps, nor saves here. What is ours is that a prompt is read once for all its completions, through the
-model's own cache, gradient included.
+The loss is TRL's `_compute_loss`, a private method, hence the pin `trl==1.16.*` and tests of every loss against its formula in
+float64. TRL neither samples, nor steps, nor saves here.
+
+Guarantees:
+- The losses of the micro-batches of a step batch add up to the average over the step batch, however it is divided.
+- A prompt is read once for all its completions, through the model's key-value cache, gradient included, unless layers are
+  recomputed or sharded.
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ import numpy as np
 
 from events.facts.errors import TrainerError
 from graph.settings.config import LearnSettings
-from trainer.data.credited_samples import StepBatch
 from trainer.data.micro_batches import MicroBatch
+from trainer.data.step_batches import StepBatch
 from trainer.learn.importance import importance_weights, mismatch_metrics
 from trainer.parallel.fsdp import is_sharded
 
@@ -38,10 +41,10 @@ LOSSES: Final[dict[str, dict[str, str]]] = {
     "sapo": {"loss_type": "sapo"},
     "gspo": {"loss_type": "grpo", "importance_sampling_level": "sequence"},
 }
-"""What TRL calls each `learn.loss`; all agree with their formulas to 1e-6, which its LUSPO and VESPO do not."""
+"""TRL's settings for each `learn.loss`. TRL's LUSPO and VESPO are missing: they differ from their formulas by over 1e-6."""
 _LOGITS_CHUNK: Final = 2048
-"""Tokens of the vocabulary whose logits TRL's head computes at once, for up to 4096 places: 32 MiB in float32. More is slower:
-larger blocks of memory come from the kernel, page by page, each time."""
+"""Vocabulary entries whose logits TRL's head computes at once, for up to 4096 positions: 32 MiB in float32. More is slower:
+the allocator returns larger blocks to the kernel, which maps them again page by page."""
 _TOKEN_AVERAGED: Final = ("dapo", "cispo")
 """Losses averaged over tokens; the others are averaged over completions."""
 _METRICS: Final = {
@@ -54,15 +57,12 @@ _METRICS: Final = {
 }
 """TRL's names of metrics to ours."""
 HIDDEN_PACKAGES: Final = ("bitsandbytes", "vllm", "wandb")
-"""What GRPOTrainer and peft load where it is installed: half of the CPU seconds that a trainer needs to start, for nothing."""
+"""Packages that TRL and peft import where installed, and that nothing here needs: half of the CPU time of a start."""
 
 
-def offline() -> None:
-    """Keep every Hugging Face library, and what it would load if installed, off the network and quiet.
-
-    Call it before anything imports one.
-    """
-    quiet = {
+def keep_libraries_offline() -> None:
+    """Keep Hugging Face libraries, and what they load, off the network and quiet. Call it before any of them is imported."""
+    variables = {
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_DATASETS_OFFLINE": "1",
@@ -73,16 +73,16 @@ def offline() -> None:
         # TRL would import mlflow, which takes seconds and reports its use over the network.
         "DISABLE_MLFLOW_INTEGRATION": "TRUE",
     }
-    os.environ.update(quiet)
-    # Threads that wait for each other in a loop take the cores from those that they wait for, where others work here too.
+    os.environ.update(variables)
+    # OpenMP threads that spin while they wait take cores from other processes on the machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @contextmanager
 def hide_packages(packages: Sequence[str]) -> Iterator[None]:
-    """Let nobody find these packages for a while, if they are not loaded yet."""
+    """Make imports of these packages fail inside the context, unless they are imported already."""
     hidden = {name: None for name in packages if name not in sys.modules}
-    sys.modules.update(hidden)  # type: ignore[arg-type]  # None is Python's own word for a module that is not there
+    sys.modules.update(hidden)  # type: ignore[arg-type]  # None marks a module that cannot be imported
     try:
         yield
     finally:
@@ -91,7 +91,7 @@ def hide_packages(packages: Sequence[str]) -> Iterator[None]:
 
 
 class PolicyLoss:
-    """A loss by name: how far the policy should move towards what was rewarded, per token or per completion."""
+    """A policy-gradient loss by name (`learn.loss`), with its KL and entropy terms."""
 
     def __init__(
         self,
@@ -104,16 +104,16 @@ class PolicyLoss:
         longest: int,
         reference: PreTrainedModel | None = None,
     ) -> None:
-        """Wrap `model`, which stays the caller's to step.
+        """Wrap a model; the caller steps its parameters.
 
         Args:
-            model: the policy, patched by TRL from now on.
-            tokenizer: its own; TRL demands it, and no text passes through it.
-            learn: which loss, and its terms.
+            model: the policy; TRL patches it.
+            tokenizer: required by TRL; no text passes through it.
+            learn: settings of the loss.
             seed: TRL seeds the global generators with it.
-            folder: where TRL would write, which it is not asked to.
-            longest: most tokens that a completion may have, by which Dr. GRPO divides.
-            reference: what `learn.kl` pulls to; needed where it is above 0.
+            folder: required by TRL; nothing is written there.
+            longest: most tokens of a completion; Dr. GRPO divides by it.
+            reference: the model that the KL term pulls to; needed if `learn.kl` > 0.
         """
         from datasets import Dataset
 
@@ -132,153 +132,156 @@ class PolicyLoss:
         self._trainer.beta = learn.kl
         self._trainer.use_vllm = learn.importance != "none"
         self._score: Callable[..., Any] = self._trainer._get_per_token_logps_and_entropies
-        self._trainer._get_per_token_logps_and_entropies = self._watched
+        self._trainer._get_per_token_logps_and_entropies = self._score_and_measure
         self._inputs: dict[str, Any] = {}
         self._figures: dict[str, float] = {}
         self._learn = learn
-        # Layers that compute again, or are put together from parts, cannot go on from a cache.
+        # Recomputed and sharded layers cannot continue from a key-value cache.
         self.reads_prompt_once: Final = not learn.gradient_checkpointing and not is_sharded(model)
         """Whether a prompt is read once for all its completions in a batch, instead of with each of them."""
         self._model = model.eval()
-        # TRL files its metrics by this flag. The parts stay in evaluation: under dropout the ratio would be to another policy.
+        # TRL files its metrics by this flag. Submodules stay in evaluation mode: dropout would change the policy in the ratio.
         model.training = True
         if learn.gradient_checkpointing:
             _enable_recomputation(model)
         self._reference = None if reference is None else _TemperatureHead(reference.to(model.device).eval())
 
-    def __call__(self, batch: MicroBatch, lesson: StepBatch) -> tuple[Tensor, dict[str, float]]:
-        """The batch's share of the lesson's loss (with gradient), and its metrics as means over its tokens.
+    def __call__(self, micro: MicroBatch, batch: StepBatch) -> tuple[Tensor, dict[str, float]]:
+        """The micro-batch's share of a step batch's loss (a scalar, with gradient), and its metrics, means over its tokens.
 
         Raises:
-            TrainerError: the batch holds ids that the model does not know.
+            TrainerError: the micro-batch holds token ids that the model does not have.
         """
         import torch
 
         size = self._model.get_input_embeddings().weight.shape[0]
-        if max(batch.ids.max(), batch.prompts.max()) >= size or min(batch.ids.min(), batch.prompts.min()) < 0:
-            raise TrainerError(f"The log holds token ids beyond the model's {size}; these weights did not sample them")
-        self._inputs = self._given(batch, lesson)
+        if max(micro.ids.max(), micro.prompts.max()) >= size or min(micro.ids.min(), micro.prompts.min()) < 0:
+            raise TrainerError(f"The log holds token ids beyond the model's {size}; these weights did not sample them.")
+        self._inputs = self._tensors(micro, batch)
         trainer = self._trainer
-        # TRL divides by the number of batches that it accumulates; the lesson's average needs the lesson's size instead.
-        parts = 1.0 if self._learn.loss in _TOKEN_AVERAGED else lesson.completions / len(batch.ids)
+        # TRL divides by the number of accumulated micro-batches; the average over the step batch needs its size instead.
+        parts = 1.0 if self._learn.loss in _TOKEN_AVERAGED else batch.completions / len(micro.ids)
         trainer.current_gradient_accumulation_steps = parts
-        # TRL averages the entropy over the batch's tokens, whatever the loss is averaged over.
-        trainer.entropy_coef = self._learn.entropy * parts * batch.tokens / lesson.tokens
+        # TRL averages the entropy over the micro-batch's tokens, whatever the loss is averaged over.
+        trainer.entropy_coef = self._learn.entropy * parts * micro.tokens / batch.tokens
         with torch.autocast(self._model.device.type, torch.bfloat16, enabled=self._learn.precision == "bfloat16"):
             if self._learn.kl:
-                self._inputs["ref_per_token_logps"] = self._reference_logprobs(batch)
-            loss = trainer._compute_loss(self._after_prompts(self._head, batch), self._inputs)
-        kept = trainer._metrics["train"]
-        metrics = {ours: float(kept[theirs][-1]) for theirs, ours in _METRICS.items() if theirs in kept}
-        kept.clear()
+                self._inputs["ref_per_token_logps"] = self._reference_logprobs(micro)
+            loss = trainer._compute_loss(self._after_prompts(self._head, micro), self._inputs)
+        recorded = trainer._metrics["train"]
+        metrics = {ours: float(recorded[theirs][-1]) for theirs, ours in _METRICS.items() if theirs in recorded}
+        recorded.clear()
         return loss, {"clip_ratio/region_mean": 0.0, **metrics, **self._figures}
 
-    def _given(self, batch: MicroBatch, lesson: StepBatch) -> dict[str, Any]:
+    def _tensors(self, micro: MicroBatch, batch: StepBatch) -> dict[str, Any]:
+        """The inputs of TRL's loss: the last token of each prompt as [B, 1], completions as [B, T], advantages as [B]."""
         import torch
 
         device = self._model.device
-        last = batch.prompts[batch.prompt, batch.lengths[batch.prompt] - 1]
+        last = micro.prompts[micro.prompt, micro.lengths[micro.prompt] - 1]
         inputs = {
             "prompt_ids": torch.from_numpy(last).to(device)[:, None],
             "prompt_mask": torch.ones((len(last), 1), dtype=torch.int64, device=device),
-            "completion_ids": torch.from_numpy(batch.ids).to(device),
-            "completion_mask": torch.from_numpy(batch.mask).to(device),
-            "sampling_per_token_logps": torch.from_numpy(batch.logprobs).to(device),
-            "advantages": torch.from_numpy(batch.advantages).to(device),
-            "num_items_in_batch": torch.tensor(float(lesson.tokens), device=device),
+            "completion_ids": torch.from_numpy(micro.ids).to(device),
+            "completion_mask": torch.from_numpy(micro.mask).to(device),
+            "sampling_per_token_logps": torch.from_numpy(micro.logprobs).to(device),
+            "advantages": torch.from_numpy(micro.advantages).to(device),
+            "num_items_in_batch": torch.tensor(float(batch.tokens), device=device),
         }
         if self._learn.importance == "none":
             inputs["old_per_token_logps"] = inputs["sampling_per_token_logps"]
         return inputs
 
-    def _watched(self, *args: Any, **kwargs: Any) -> Any:
-        """TRL's scoring, and what follows from the logprobs that it finds."""
-        found = self._score(*args, **kwargs)
+    def _score_and_measure(self, *args: Any, **kwargs: Any) -> Any:
+        """TRL's scoring of a micro-batch; keeps its mismatch metrics, and adds importance weights to the inputs of the loss."""
+        logprobs, *rest = self._score(*args, **kwargs)
         mask = self._inputs["completion_mask"]
-        log_ratio = (found[0].detach() - self._inputs["sampling_per_token_logps"]) * mask
+        log_ratio = (logprobs.detach() - self._inputs["sampling_per_token_logps"]) * mask
         self._figures = mismatch_metrics(log_ratio, mask)
         if self._learn.importance != "none":
-            # Without old logprobs TRL takes those just found, so that this weight is p_old / p_sampled.
+            # Without old logprobs TRL takes these, so that this weight is p_old / p_sampled.
             self._inputs["importance_sampling_ratio"] = importance_weights(
                 log_ratio, self._learn.importance, self._learn.importance_cap
             )
-        return found
+        return logprobs, *rest
 
-    def _reference_logprobs(self, batch: MicroBatch) -> Tensor:
+    def _reference_logprobs(self, micro: MicroBatch) -> Tensor:
+        """Shape [B, T]."""
         import torch
 
         assert self._reference is not None, "learn.kl needs a reference"
         with torch.no_grad():
-            model = self._after_prompts(self._reference, batch)
+            model = self._after_prompts(self._reference, micro)
             text = [
                 torch.cat([self._inputs[f"prompt_{what}"], self._inputs[f"completion_{what}"]], 1) for what in ("ids", "mask")
             ]
-            logprobs: Tensor = self._score(model, *text, batch.ids.shape[1])[0]
+            logprobs: Tensor = self._score(model, *text, micro.ids.shape[1])[0]
         return logprobs
 
-    def _after_prompts(self, head: _TemperatureHead, batch: MicroBatch) -> Any:
-        """The model as TRL is to call it: with the last token of a prompt and a completion a row, the rest being read here."""
-        model = head.at(batch.temperature)
-        if batch.prompts.shape[1] == 1:
+    def _after_prompts(self, head: _TemperatureHead, micro: MicroBatch) -> Any:
+        """The model as TRL calls it, with the last prompt token and the completion, [B, 1 + T]; adds the rest of the prompt."""
+        model = head.at(micro.temperature)
+        if micro.prompts.shape[1] == 1:
             return model
-        return _with_cached_prompts(model, batch) if self.reads_prompt_once else _with_full_prompts(model, batch)
+        return _with_cached_prompts(model, micro) if self.reads_prompt_once else _with_full_prompts(model, micro)
 
 
-def _with_cached_prompts(model: Any, batch: MicroBatch) -> Any:
-    """The model with all but the last token of every prompt read already, once for its group."""
+def _with_cached_prompts(model: Any, micro: MicroBatch) -> Any:
+    """The model with all but the last token of every prompt in its cache: read as [Q, P - 1], then repeated to [B, P - 1]."""
     import torch
 
-    prefixes = torch.from_numpy(batch.prompts[:, :-1]).to(model.device)
-    rows = torch.from_numpy(batch.prompt).to(model.device)
-    known = torch.from_numpy(batch.lengths).to(model.device)[rows][:, None] - 1
-    before = torch.arange(prefixes.shape[1], device=model.device)[None, :]
+    prefixes = torch.from_numpy(micro.prompts[:, :-1]).to(model.device)
+    rows = torch.from_numpy(micro.prompt).to(model.device)
+    cached = torch.from_numpy(micro.lengths).to(model.device)[rows][:, None] - 1
+    columns = torch.arange(prefixes.shape[1], device=model.device)[None, :]
     # Right padding needs no mask here: a causal model does not look ahead.
     cache = model.base_model(input_ids=prefixes, use_cache=True).past_key_values
     cache.batch_select_indices(rows)
-    takes_places = "position_ids" in inspect.signature(model.base_model.forward).parameters
+    takes_positions = "position_ids" in inspect.signature(model.base_model.forward).parameters
 
     def call(*, attention_mask: Tensor, input_ids: Tensor, **rest: Any) -> Any:
-        mask = torch.cat([(before < known).to(attention_mask), attention_mask], dim=1)
-        if takes_places:
-            rest["position_ids"] = known + torch.arange(input_ids.shape[1], device=model.device)[None, :]
+        mask = torch.cat([(columns < cached).to(attention_mask), attention_mask], dim=1)
+        if takes_positions:
+            rest["position_ids"] = cached + torch.arange(input_ids.shape[1], device=model.device)[None, :]
         return model(input_ids=input_ids, attention_mask=mask, past_key_values=cache, **rest)
 
     return call
 
 
-def _with_full_prompts(model: Any, batch: MicroBatch) -> Any:
-    """The model that reads each completion with its prompt, padded on the right, and scores no place of the prompt."""
+def _with_full_prompts(model: Any, micro: MicroBatch) -> Any:
+    """The model that reads prompts with completions as [B, P + T], padded on the right, and scores completions only."""
     import torch
 
-    lengths = batch.lengths[batch.prompt] - 1
-    text = np.zeros((len(lengths), int((lengths + batch.mask.sum(1)).max()) + 1), np.int64)
-    for row, (length, ids, mask) in enumerate(zip(lengths, batch.ids, batch.mask, strict=True)):
-        text[row, : length + 1] = batch.prompts[batch.prompt[row], : length + 1]
+    lengths = micro.lengths[micro.prompt] - 1
+    text = np.zeros((len(lengths), int((lengths + micro.mask.sum(1)).max()) + 1), np.int64)
+    for row, (length, ids, mask) in enumerate(zip(lengths, micro.ids, micro.mask, strict=True)):
+        text[row, : length + 1] = micro.prompts[micro.prompt[row], : length + 1]
         text[row, length + 1 : length + 1 + mask.sum()] = ids[: mask.sum()]
-    places = (lengths[:, None] + np.arange(batch.ids.shape[1] + 1)).clip(max=text.shape[1] - 1)
-    seen, scored = torch.from_numpy(text).to(model.device), torch.from_numpy(places).to(model.device)
+    positions = (lengths[:, None] + np.arange(micro.ids.shape[1] + 1)).clip(max=text.shape[1] - 1)
+    full, scored = torch.from_numpy(text).to(model.device), torch.from_numpy(positions).to(model.device)
 
     def call(*, attention_mask: Tensor, input_ids: Tensor, **rest: Any) -> Any:
         with _keep_positions(model.base_model, scored):
-            return model(input_ids=seen, **rest)
+            return model(input_ids=full, **rest)
 
     return call
 
 
 class _TemperatureHead:
-    """A model that scores tokens under the distribution they were sampled from; TRL fixes one temperature a model."""
+    """A model with a head for each temperature; TRL's fused head has one temperature only."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
-        self._plain = model.forward
+        self._unfused = model.forward
         self._forward: dict[float, Any] = {}
 
     def at(self, temperature: float) -> Any:
+        """The model, computing logprobs at this temperature."""
         from trl.trainer import utils
 
         utils._CHUNKED_LOGPROB_CHUNK_SIZE = _LOGITS_CHUNK
         if temperature not in self._forward:
-            self._model.forward = self._plain
+            self._model.forward = self._unfused
             utils.add_fused_lm_head(self._model, temperature=temperature, outputs=("log_probs", "entropy"))
             self._forward[temperature] = self._model.forward
         self._model.forward = self._forward[temperature]
@@ -286,15 +289,14 @@ class _TemperatureHead:
 
 
 @contextmanager
-def _keep_positions(body: Module, places: Tensor) -> Iterator[None]:
-    """Let a model's body tell of these places [B, T] only, so that its head reads no others."""
+def _keep_positions(body: Module, positions: Tensor) -> Iterator[None]:
+    """Let a model's body return hidden states of these positions, shape [B, T], only, so that its head computes no others."""
 
-    def chosen(_module: Module, _given: Any, found: Any) -> Any:
-        hidden = found.last_hidden_state
-        found.last_hidden_state = hidden.take_along_dim(places[:, :, None], dim=1)
-        return found
+    def select(_module: Module, _inputs: Any, output: Any) -> Any:
+        output.last_hidden_state = output.last_hidden_state.take_along_dim(positions[:, :, None], dim=1)
+        return output
 
-    hook = body.register_forward_hook(chosen)
+    hook = body.register_forward_hook(select)
     try:
         yield
     finally:
@@ -302,7 +304,7 @@ def _keep_positions(body: Module, places: Tensor) -> Iterator[None]:
 
 
 def _enable_recomputation(model: PreTrainedModel) -> None:
-    """Let the layers forget their activations; they look at their own flag, their parts at theirs."""
+    """Turn on gradient checkpointing for the layers, which look at their own `training` flag, and not for their submodules."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -325,7 +327,7 @@ def _arguments(learn: LearnSettings, *, seed: int, folder: Path, longest: int) -
         beta=0.0,
         entropy_coef=learn.entropy,
         max_completion_length=longest,
-        # NumPy takes no larger ones; nothing that is drawn from it has an effect.
+        # NumPy takes no larger seeds; nothing that is drawn has an effect.
         seed=seed % 2**32,
         use_cpu=not torch.cuda.is_available(),
         bf16=False,
@@ -340,5 +342,5 @@ def _arguments(learn: LearnSettings, *, seed: int, folder: Path, longest: int) -
 
 
 def _unused_reward(**_: object) -> list[float]:
-    """GRPOTrainer demands a reward function; rewards come from the log, so nobody calls it."""
+    """Required by GRPOTrainer and never called: rewards come from the log."""
     raise AssertionError

@@ -1,7 +1,6 @@
-"""The policies in memory: each with its weights, its loss and its optimizer, as they are under its digest.
+"""Policy store: the policies of a run in memory, each with its weights, loss and optimizer.
 
-Law: what is in memory is what the digest says, or it is not here. Policies that are adapters share their base, and the loss
-that is wrapped around it.
+Guarantees: a policy in memory has the weights of its digest. Policies that are adapters share their base and its loss.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from trainer.parallel.distributed import SINGLE_PROCESS, World
 
 @dataclass
 class TrainablePolicy:
-    """A policy that can learn."""
+    """A policy that is loaded for training."""
 
     weights: LoadedWeights
     loss: PolicyLoss
@@ -31,63 +30,63 @@ class TrainablePolicy:
 
 
 class PolicyStore:
-    """All policies of a run, loaded when they are first asked for."""
+    """All policies of a run, loaded when first used."""
 
     def __init__(self, store: Path, start: RunStarted, config: Config, world: World = SINGLE_PROCESS) -> None:
         self._store = store
         self._start = start
         self._config = config
         self._world = world
-        self._held: dict[PolicyName, TrainablePolicy] = {}
+        self._loaded: dict[PolicyName, TrainablePolicy] = {}
         self._bases: dict[Digest, tuple[LoadedWeights, PolicyLoss]] = {}
 
-    def prepare(self, place: Cursor) -> TrainablePolicy:
-        """The policy, in memory from now on."""
-        held = self._held.get(place.name)
-        if held is None or held.weights.digest != place.digest:
-            weights, loss = self._load(place.name, place.digest, place.optimizer, self._bases)
-            adam = Adam(weights.model, self._config.learn, weights.moments, policy=place.name, taken=place.step)
-            held = self._held[place.name] = TrainablePolicy(weights, loss, adam)
-        return held
+    def load(self, cursor: Cursor) -> TrainablePolicy:
+        """The policy at a cursor, which stays in memory."""
+        policy = self._loaded.get(cursor.name)
+        if policy is None or policy.weights.digest != cursor.digest:
+            weights, loss = self._load(cursor.name, cursor.digest, cursor.optimizer, self._bases)
+            adam = Adam(weights.model, self._config.learn, weights.moments, policy=cursor.name, taken=cursor.step)
+            policy = self._loaded[cursor.name] = TrainablePolicy(weights, loss, adam)
+        return policy
 
-    def take(self, place: Cursor) -> TrainablePolicy:
-        """The policy, to be changed: whatever happens, it is not in memory any more until it is saved."""
-        pupil = self.prepare(place)
-        del self._held[place.name]
-        if pupil.weights.adapter is not None:
-            pupil.weights.adapter.activate()
-        return pupil
+    def check_out(self, cursor: Cursor) -> TrainablePolicy:
+        """The policy, to be changed; it leaves the store until it is saved, so that a failed update cannot stay in memory."""
+        policy = self.load(cursor)
+        del self._loaded[cursor.name]
+        if policy.weights.adapter is not None:
+            policy.weights.adapter.activate()
+        return policy
 
-    def save(self, place: Cursor, pupil: TrainablePolicy) -> Digest:
-        """Write what was learned, and go on from there; the digest of the weights."""
-        old = pupil.weights
-        self._world.agree(old.model.parameters())
+    def save(self, cursor: Cursor, policy: TrainablePolicy) -> Digest:
+        """Write changed weights and put the policy back; returns their digest."""
+        old = policy.weights
+        self._world.check_equal(old.model.parameters())
         state = {} if old.adapter else self._world.gather(old.model.state_dict())
-        moments = self._world.gather(pupil.adam.moments())
+        moments = self._world.gather(policy.adam.moments())
         saved = checkpoint.save(self._store, old.folder, state, moments, old.adapter) if self._world.is_leader else ""
-        digest = Digest(self._world.told(saved))
-        if digest != place.digest:
-            pupil.weights = replace(old, folder=self._store / digest, digest=digest, moments=None)
-            self._held[place.name] = pupil
+        digest = Digest(self._world.broadcast(saved))
+        if digest != cursor.digest:
+            policy.weights = replace(old, folder=self._store / digest, digest=digest, moments=None)
+            self._loaded[cursor.name] = policy
         return digest
 
     def probe(self, name: PolicyName) -> PolicyProbed:
-        """The probe of a policy that was saved; all processes have to ask."""
-        found = weight_probe.probe(self._held[name].weights, self._config.learn)
+        """Probe a policy that was saved; all processes have to call it."""
+        probed = weight_probe.probe(self._loaded[name].weights, self._config.learn)
         _free_gpu_cache()
-        return found
+        return probed
 
     def probe_stored(self, name: PolicyName, digest: Digest) -> PolicyProbed:
-        """The probe of weights of a policy that need not be in memory, which is sooner there than one that can learn."""
+        """Probe weights on disk, without the time and memory that loss and optimizer need."""
         first, lora = self._first(name), self._config.learn.lora
         weights = checkpoint.load(self._store, first if lora.rank else digest)
         if digest != weights.digest:
             weights = checkpoint.load_adapter(weights, digest, None, policy=name, lora=lora, seed=self._config.seed)
         return weight_probe.probe(weights, self._config.learn)
 
-    def other(self, place: Cursor, digest: Digest) -> PolicyLoss:
-        """The loss of other weights than the policy's newest, such as those that sampled."""
-        return self._load(place.name, digest, None, {})[1]
+    def loss_of(self, name: PolicyName, digest: Digest) -> PolicyLoss:
+        """The loss of older weights of a policy, such as those that sampled."""
+        return self._load(name, digest, None, {})[1]
 
     def _load(
         self, name: PolicyName, digest: Digest, optimizer: Digest | None, bases: dict[Digest, tuple[LoadedWeights, PolicyLoss]]
@@ -98,8 +97,8 @@ class PolicyStore:
             return weights, self._loss(name, weights)
         first = self._first(name)
         if first not in bases:
-            whole = checkpoint.load(self._store, first)
-            bases[first] = whole, self._loss(name, whole)
+            base_weights = checkpoint.load(self._store, first)
+            bases[first] = base_weights, self._loss(name, base_weights)
         base, loss = bases[first]
         weights = checkpoint.load_adapter(base, digest, optimizer, policy=name, lora=lora, seed=self._config.seed)
         assert weights.adapter is not None
@@ -128,7 +127,7 @@ class PolicyStore:
 
 
 def _free_gpu_cache() -> None:
-    """Give back what an update needed of a GPU besides weights and moments: a model server may share it."""
+    """Free the GPU memory that an update needed besides weights and moments: a model server may share the GPU."""
     import torch
 
     if torch.cuda.is_available():

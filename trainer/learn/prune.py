@@ -1,9 +1,10 @@
-"""Which weights a run may give up: a pure function of its log, and the removal of what the log says is given up.
+"""Pruning: which weights a run no longer needs, by its log, and their removal.
 
-Law: the first weights, each policy's newest, the last update's parent, and whatever play was last told to use or proved to
-serve are never given up. Giving up is a fact in the very append of the update that makes weights dispensable; the files go
-after it, and at the next start again, so that a crash in between leaves nothing behind for ever. Files that a policy of the
-run did not make are not touched.
+Guarantees:
+- Never pruned: the first weights, the newest of each policy, the last update's parent, what play last used or served.
+- `WeightsPruned` is appended together with the update that makes weights dispensable; files are removed after it, and again at
+  the next start, so that a crash in between leaves none behind.
+- Only weights that a policy of the run made are removed.
 """
 
 from __future__ import annotations
@@ -28,23 +29,23 @@ from events.facts.values import Digest
 from graph.settings.config import LearnSettings
 
 KINDS: Final = ("run_started", "iteration_started", "policy_served", "policy_updated", "evaluation_finished", "weights_pruned")
-"""Kinds of facts that decide."""
+"""Event kinds that decide what is kept."""
 
 
 @dataclass
 class _WeightsUse:
-    """What a log says of its weights."""
+    """What a log says of its weights, by folding its events."""
 
     keep: LearnSettings
     first: set[Digest] = field(default_factory=set)
     made: dict[str, list[PolicyUpdated]] = field(default_factory=dict)
     """Updates of each policy, in order."""
     pruned: dict[Digest, None] = field(default_factory=dict)
-    """Given up and not made again since, oldest first."""
+    """Pruned and not made again since, oldest first."""
     used: dict[str, tuple[Digest, ...]] = field(default_factory=dict)
-    """What play last said that it uses."""
+    """Weights that play last used: of the iteration, and served by role."""
     scores: dict[Digest, float] = field(default_factory=dict)
-    """pass@1 on the set by which the best is kept."""
+    """pass@1 on the question set `learn.keep_best`."""
 
     def add(self, fact: Fact) -> None:
         match fact:
@@ -68,37 +69,37 @@ class _WeightsUse:
         kept = self.first.union(*self.used.values())
         for updates in self.made.values():
             newest = list(dict.fromkeys(update.digest for update in reversed(updates)))
-            # Play may be ahead of learning, and still has to take up what it is behind with.
+            # Play may be a few updates behind, and still has to load them.
             kept.update(newest[: max(self.keep.keep, self.keep.staleness + 1)], [updates[-1].parent])
             if self.keep.keep_every:
                 kept.update(update.digest for update in updates if update.iteration % self.keep.keep_every == 0)
-            # The weights of the newest iteration are examined after this, so that the best so far has to stay until then.
+            # The newest weights are evaluated later, so that the best so far has to stay until then.
             scored = [update.digest for update in updates if update.digest in self.scores]
             kept.update([max(scored, key=self.scores.__getitem__)] if scored else [])
         return kept
 
 
 def prunable_digests(events: Iterable[Event], update: PolicyUpdated, keep: LearnSettings) -> tuple[Digest, ...]:
-    """The weights that may be given up with an update that is about to be appended, oldest first."""
-    shelf = _fold(events, keep)
-    shelf.add(update)
-    made = dict.fromkeys(one.digest for updates in shelf.made.values() for one in updates)
-    return tuple(digest for digest in made if digest not in shelf.needed() and digest not in shelf.pruned)
+    """The weights that become dispensable with an update that is about to be appended, oldest first."""
+    use = _fold(events, keep)
+    use.add(update)
+    made = dict.fromkeys(each.digest for updates in use.made.values() for each in updates)
+    return tuple(digest for digest in made if digest not in use.needed() and digest not in use.pruned)
 
 
 def pruned_digests(events: Iterable[Event], keep: LearnSettings) -> tuple[Digest, ...]:
-    """All weights that a log has given up and not made again since, oldest first."""
+    """All weights that a log has pruned and not made again since, oldest first."""
     return tuple(_fold(events, keep).pruned)
 
 
 def remove_weights(store: Path, digests: Iterable[Digest]) -> None:
-    """Remove these weights, as far as they are there."""
+    """Remove the folders of these weights, where there are any."""
     for digest in digests:
         shutil.rmtree(store / digest, ignore_errors=True)
 
 
 def _fold(events: Iterable[Event], keep: LearnSettings) -> _WeightsUse:
-    shelf = _WeightsUse(keep)
+    use = _WeightsUse(keep)
     for event in events:
-        shelf.add(event.fact)
-    return shelf
+        use.add(event.fact)
+    return use

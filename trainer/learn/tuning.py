@@ -1,8 +1,7 @@
-"""Warm starts through TRL's own trainers: SFT on answers that passed, DPO on pairs of passed and failed; no loop of ours.
+"""Warm starts by TRL's SFTTrainer, on completions that passed, and DPOTrainer, on pairs of passed and failed.
 
-Law: tokens go into TRL as they were sampled, nothing is tokenised again. The result is a folder in Hugging Face format, there
-whole or not at all, that the setting `model` takes; `made_of.json` in it names logs by position and head. Beside
-`trainer.learn.loss` the only file that imports TRL.
+Guarantees: TRL gets the sampled token ids, nothing is tokenised again. The result is a folder in Hugging Face format, complete
+or not there, for the setting `model`; `made_of.json` in it names the logs by position and head digest.
 """
 
 from __future__ import annotations
@@ -22,48 +21,50 @@ from events.facts.values import Digest, SourceLog
 from events.facts.weights import weights_digest
 from graph.settings.threads import default_threads
 from trainer.data.preferences import PassedCompletion, PreferencePair
-from trainer.learn.loss import offline
+from trainer.learn.loss import keep_libraries_offline
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MADE_OF = "made_of.json"
-"""The file beside the weights that says what they were made of."""
+"""The file beside the weights that names the logs and settings they were made with."""
 _NOT_COPIED = (".safetensors", ".index.json", ".bin", ".md")
-"""The parent's weights, its optimizer's state, and what is said about them."""
+"""Endings of the parent's files that do not describe the new weights."""
 
 
 @dataclass(frozen=True)
 class TuningSettings:
-    """How a model is tuned."""
+    """Settings of a warm start."""
 
     learning_rate: float
     epochs: int = 1
     batch: int = 8
+    """Examples an optimizer step."""
     seed: int = 0
     beta: float = 0.1
-    """DPO's: how much leaving the first weights costs."""
+    """DPO's weight of the divergence from the first weights."""
 
 
 def sft(
     model: Path,
-    answers: Sequence[PassedCompletion],
+    completions: Sequence[PassedCompletion],
     sources: Sequence[SourceLog],
     tuning: TuningSettings,
     out: Path,
     say: ProgressCallback = ignore_progress,
 ) -> Digest:
-    """Tune a model on answers, and give the digest of what lies in `out` then; `say` is told of optimizer steps.
+    """Tune a model on completions; returns the digest of the weights in `out`. `say` gets optimizer steps done and in total.
 
     Raises:
-        BadInput: there are no answers, or `out` is there.
+        BadInput: there are no completions.
         TrainerError: the disk refuses.
     """
     from trl import SFTConfig, SFTTrainer
 
+    # TRL computes no loss on labels of -100.
     rows = [
-        {"input_ids": [*one.prompt, *one.ids], "labels": [*(-100 for _ in one.prompt), *one.ids]}
-        for one in _require_rows(answers)
+        {"input_ids": [*example.prompt, *example.ids], "labels": [*(-100 for _ in example.prompt), *example.ids]}
+        for example in _require_rows(completions)
     ]
     weights, tokenizer = _load(model)
     settings = SFTConfig(**_arguments(tuning, out), max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
@@ -79,22 +80,22 @@ def dpo(
     out: Path,
     say: ProgressCallback = ignore_progress,
 ) -> Digest:
-    """Tune a model on preferences; as `sft`."""
+    """Tune a model on preference pairs; otherwise as `sft`."""
     from trl import DPOConfig, DPOTrainer
 
-    class Sampled(DPOTrainer):  # type: ignore[misc]  # TRL is untyped
-        """Takes token ids, which DPOTrainer makes of texts first."""
+    class TokenDPOTrainer(DPOTrainer):  # type: ignore[misc]  # TRL is untyped
+        """Takes token ids, where DPOTrainer tokenises texts."""
 
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
             return dataset
 
     rows = [
-        {"prompt_ids": list(one.prompt), "chosen_ids": list(one.chosen), "rejected_ids": list(one.rejected)}
-        for one in _require_rows(pairs)
+        {"prompt_ids": list(pair.prompt), "chosen_ids": list(pair.chosen), "rejected_ids": list(pair.rejected)}
+        for pair in _require_rows(pairs)
     ]
     weights, tokenizer = _load(model)
     settings = DPOConfig(**_arguments(tuning, out), max_length=None, beta=tuning.beta)
-    trainer = Sampled(
+    trainer = TokenDPOTrainer(
         weights, ref_model=_load(model)[0], args=settings, train_dataset=_dataset(rows), processing_class=tokenizer
     )
     return _save(_train(trainer, say), model, out, {"method": "dpo", **asdict(tuning), "examples": len(rows)}, sources)
@@ -102,7 +103,7 @@ def dpo(
 
 def _require_rows(rows: Sequence[Any]) -> Sequence[Any]:
     if not rows:
-        raise BadInput("The logs hold nothing to tune on: no attempt passed, or none failed beside it; play longer")
+        raise BadInput("The logs hold nothing to tune on: no attempt passed, or none failed beside it; play longer.")
     return rows
 
 
@@ -120,7 +121,7 @@ def _load(model: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         weights = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, local_files_only=True)
         return weights, AutoTokenizer.from_pretrained(model, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise BadInput(f"The model in {model} cannot be loaded ({error}); check the folder") from error
+        raise BadInput(f"The model in {model} cannot be loaded ({error}); check the folder.") from error
 
 
 def _arguments(tuning: TuningSettings, out: Path) -> dict[str, Any]:
@@ -146,14 +147,14 @@ def _arguments(tuning: TuningSettings, out: Path) -> dict[str, Any]:
 def _train(trainer: Any, say: ProgressCallback) -> Any:
     from transformers import PrinterCallback, TrainerCallback
 
-    class Told(TrainerCallback):  # type: ignore[misc]  # transformers has no types
-        """Tells after each step how many are taken."""
+    class ReportSteps(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+        """Reports each step."""
 
         def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
             say(state.global_step, state.max_steps)
 
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Told)
+    trainer.add_callback(ReportSteps)
     trainer.train()
     return trainer.model
 
@@ -163,7 +164,7 @@ def _save(model: Any, parent: Path, out: Path, how: dict[str, Any], sources: Seq
     try:
         folder.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(folder)
-        # The tokenizer's own bytes, so that token ids go on meaning the same.
+        # The tokenizer's files are copied byte by byte, so that token ids keep their meaning.
         for file in parent.iterdir():
             if file.is_file() and not file.name.endswith(_NOT_COPIED) and not (folder / file.name).exists():
                 shutil.copyfile(file, folder / file.name)
@@ -173,7 +174,7 @@ def _save(model: Any, parent: Path, out: Path, how: dict[str, Any], sources: Seq
         os.sync()
         folder.rename(out)
     except OSError as error:
-        raise TrainerError(f"The model cannot be written to {out} ({error}); make room, or name another folder") from error
+        raise TrainerError(f"The model cannot be written to {out} ({error}); make room, or name another folder.") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return weights_digest(out)
@@ -184,20 +185,20 @@ def _unfinished(out: Path) -> Path:
 
 
 def prepare_process(model: Path, out: Path) -> None:
-    """Before anything heavy is imported: quiet libraries, the threads that suit the model, and a place for the result.
+    """Prepare the process before torch is imported: quiet libraries, the threads that suit the model, a writable `out`.
 
     Raises:
-        BadInput: the place is taken, or nobody can write there.
+        BadInput: `out` exists, or cannot be written.
     """
     if out.exists():
-        raise BadInput(f"{out} is there already; name another folder by --out")
+        raise BadInput(f"{out} is there already; name another folder by --out.")
     try:
         _unfinished(out).mkdir(parents=True)
         _unfinished(out).rmdir()
     except OSError as error:
-        raise BadInput(f"The model cannot be written to {out} ({error.strerror}); name another folder by --out") from error
-    offline()
-    # It complains where it is imported without a GPU, and TRL imports whatever it knows.
+        raise BadInput(f"The model cannot be written to {out} ({error.strerror}); name another folder by --out.") from error
+    keep_libraries_offline()
+    # bitsandbytes logs an error without a GPU, and TRL imports it where installed.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     import torch
 

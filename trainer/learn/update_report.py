@@ -1,6 +1,6 @@
-"""Says what updates did: a line for each step and a warning for each new symptom, for people; all figures for machines.
+"""Reports of updates: a line for each step and a warning for each new symptom on the screen, metrics in the operational log.
 
-Law: a reader of the log. Everything comes from its events, what clocks said of them included.
+Everything is read from the log's events, measured times included.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from graph.play.trainer_process import PROGRESS_FILE
 
 @contextmanager
 def report_training(folder: Path, screen: Console | None) -> Iterator[Activity]:
-    """Tell what the trainer does: every second in a file of the run, every half minute in the log, now and then on a screen.
+    """Report what the trainer does: in a file of the run, in the operational log, and on a screen.
 
     Args:
         folder: the run's.
-        screen: where people look; None: nobody does.
+        screen: the terminal; None reports to none.
     """
     file, fresh = folder / PROGRESS_FILE, folder / f"{PROGRESS_FILE}.new"
     activity = Activity()
 
     def write(line: str) -> None:
-        # A disk that is full for a while is no reason to stop.
+        # A full disk is no reason to stop the update.
         with suppress(OSError):
             fresh.write_text(line)
             fresh.replace(file)
@@ -52,22 +52,22 @@ def report_training(folder: Path, screen: Console | None) -> Iterator[Activity]:
 
 
 class UpdateReporter:
-    """Tells of the updates of a run on a screen and in the operational log."""
+    """Reports the updates of a run on a screen and in the operational log."""
 
     def __init__(self, log: Log, screen: TextIO | TextIOBase) -> None:
         self._log = log
         self._screen = screen
         self._summary = RunSummary()
-        self._known: set[Key] = set()
+        self._warned: set[Key] = set()
 
     def __call__(self, event: Event) -> None:
-        """Tell of an update."""
+        """Report an update."""
         update = event.fact
         assert isinstance(update, PolicyUpdated)
         first = not self._summary.position
-        for passed in self._log.read(after=self._summary.position):
-            self._summary.apply(passed)
-            if passed.position == event.position:
+        for earlier in self._log.read(after=self._summary.position):
+            self._summary.apply(earlier)
+            if earlier.position == event.position:
                 break
         if first:
             self._print(step_header())
@@ -77,24 +77,24 @@ class UpdateReporter:
         self._warn(diagnose(self._summary))
 
     def _warn(self, symptoms: list[TrainingWarning]) -> None:
-        """Say of each symptom when it begins, not for as long as it lasts."""
+        """Warn of each symptom when it begins, not for as long as it lasts."""
         for symptom in symptoms:
-            if symptom.key not in self._known:
+            if symptom.key not in self._warned:
                 self._print(f"warning: {symptom}")
                 logger().warning("symptom_found", **symptom._asdict())
-        self._known = {symptom.key for symptom in symptoms}
+        self._warned = {symptom.key for symptom in symptoms}
 
     def _print(self, line: str) -> None:
         print(line, file=self._screen)
 
 
 def update_fields(event: Event) -> dict[str, str | int | float]:
-    """What matters of an update, by name."""
+    """The fields of an update in the operational log."""
     fact = event.fact
     assert isinstance(fact, PolicyUpdated)
     steps = [step for step in fact.steps if step.samples]
     tokens = sum(step.tokens for step in steps)
-    found: dict[str, str | int | float] = {
+    fields: dict[str, str | int | float] = {
         "policy": fact.policy,
         "iteration": fact.iteration,
         "digest": fact.digest[:SHORT],
@@ -106,7 +106,7 @@ def update_fields(event: Event) -> dict[str, str | int | float]:
     }
     for name in ("loss", "grad_norm", "entropy", "clip_ratio/region_mean"):
         if steps:
-            found[name] = round(sum(step.metrics[name] * step.tokens for step in steps) / tokens, 4)
-    found["seconds"] = round(float(event.observed.get("seconds", 0.0)), 2)
-    found["tokens_per_second"] = round(float(event.observed.get("tokens_per_second", 0.0)))
-    return found
+            fields[name] = round(sum(step.metrics[name] * step.tokens for step in steps) / tokens, 4)
+    fields["seconds"] = round(float(event.observed.get("seconds", 0.0)), 2)
+    fields["tokens_per_second"] = round(float(event.observed.get("tokens_per_second", 0.0)))
+    return fields

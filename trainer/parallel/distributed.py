@@ -1,8 +1,10 @@
-"""Several processes that make one update: who leads, who takes which completions, and how gradients become one.
+"""Data-parallel training: several processes make one update together.
 
-Law: every process replays the same log; only the leader writes weights, appends and prunes. The loss is normalised over the
-whole lesson, so that gradients add up and nothing is averaged. Weights are whole in every process, and then equal, bit for
-bit, after an update, or it is not saved; or they are in parts (`trainer.parallel.fsdp`). Alone, nothing here computes anything.
+Guarantees:
+- Every process replays the same log; only the leader writes weights, appends and prunes.
+- The loss is normalised over the whole step batch, so that gradients are summed and not averaged.
+- Weights are either replicated, and checked to be equal bit for bit before they are saved, or sharded (`parallel.fsdp`).
+- In a single process nothing here computes anything.
 """
 
 from __future__ import annotations
@@ -23,40 +25,40 @@ if TYPE_CHECKING:
 
 _Item = TypeVar("_Item")
 _MESSAGE_BYTES: Final = 128
-"""Bytes of what the leader can tell at once."""
+"""Most bytes of a message of the leader."""
 _TIMEOUT: Final = timedelta(days=30)
-"""How long processes wait for the leader, who may wait for play; a dead one is noticed at once."""
+"""How long processes wait for the leader, which may wait for play; the death of a process is noticed at once."""
 _PREFIXES: Final = ("ACCELERATE_", "FSDP_", "TORCHELASTIC_")
 _NAMES: Final = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK")
 
 
 @dataclass(frozen=True)
 class World:
-    """All processes of one trainer, seen from one of them."""
+    """The processes of one trainer, as one of them sees it."""
 
     rank: int = 0
-    """Which one this is."""
+    """Number of this process."""
     size: int = 1
     stage: ShardingStage = 0
-    """What of the weights is in parts."""
+    """What is sharded."""
 
     @classmethod
     def join(cls) -> World:
-        """The world that `accelerate launch` or `torchrun` made, by the environment; without one, this process alone.
+        """Join the processes that `accelerate launch` or `torchrun` started; without a launcher, this process alone.
 
-        That description is taken out of the environment, so that the libraries below work as if alone. Call it before torch
-        is imported: on GPUs every process sees one.
+        The launcher's variables are removed from the environment, so that libraries work as in one process. Call it before
+        torch is imported: it makes one GPU visible to each process.
 
         Raises:
-            BadInput: weights are to be sharded in a way that is not ours.
+            BadInput: the launcher asks for sharding that the trainer does not support.
         """
         size = int(os.environ.get("WORLD_SIZE", "1"))
         stage = fsdp.sharding_stage(os.environ)
         if size == 1 or "RANK" not in os.environ:
             return cls()
         rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
-        seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-        os.environ["CUDA_VISIBLE_DEVICES"] = seen[local % len(seen)] if seen else str(local)
+        visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[local % len(visible)] if visible else str(local)
         import torch
         from torch import distributed
 
@@ -68,45 +70,45 @@ class World:
 
     @property
     def is_leader(self) -> bool:
-        """Whether this process writes."""
+        """Whether this process writes weights and events."""
         return self.rank == 0
 
     def leave(self) -> None:
-        """Take leave of the others, at the end."""
+        """Leave the process group, at the end."""
         if self.size > 1:
             from torch import distributed
 
             distributed.destroy_process_group()
 
-    def told(self, word: str = "") -> str:
-        """What the leader says, everywhere; the others wait for it."""
+    def broadcast(self, message: str = "") -> str:
+        """The leader's message, of at most 128 bytes, in every process; the others wait for it."""
         if self.size == 1:
-            return word
+            return message
         import torch
         from torch import distributed
 
-        said = torch.frombuffer(bytearray(word.encode().ljust(_MESSAGE_BYTES)), dtype=torch.uint8).clone()
-        distributed.broadcast(said, src=0)
-        return bytes(said.tolist()).decode().rstrip()
+        data = torch.frombuffer(bytearray(message.encode().ljust(_MESSAGE_BYTES)), dtype=torch.uint8).clone()
+        distributed.broadcast(data, src=0)
+        return bytes(data.tolist()).decode().rstrip()
 
     def share(self, items: Sequence[_Item]) -> Sequence[_Item]:
-        """What this process takes of them."""
+        """The items that this process takes."""
         return items[self.rank :: self.size]
 
-    def missing(self, passes: int) -> int:
-        """Passes that this process has to make besides its own, so that all take part in what all do together.
+    def padding_passes(self, passes: int) -> int:
+        """Passes that this process has to make besides its own, so that it takes part in every collective operation.
 
-        One at least is made, which tells the names of the metrics; if weights are in parts, as many as anywhere.
+        Every process makes at least one, which gives it the names of the metrics; with sharding all make equally many.
         """
-        most = self.largest({"passes": passes})["passes"] if self.stage else 1
+        most = self.maxima({"passes": passes})["passes"] if self.stage else 1
         return max(0, int(most) - passes)
 
     def sums(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Sums over all processes, which have to know the same names."""
+        """Sums by name over all processes; the names must be the same in all."""
         return self._reduced(values, "SUM")
 
-    def largest(self, values: Mapping[str, float]) -> dict[str, float]:
-        """The largest over all processes, which have to know the same names."""
+    def maxima(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Maxima by name over all processes; the names must be the same in all."""
         return self._reduced(values, "MAX")
 
     def _reduced(self, values: Mapping[str, float], how: str) -> dict[str, float]:
@@ -115,57 +117,57 @@ class World:
         import torch
         from torch import distributed
 
-        found = torch.tensor([values[name] for name in sorted(values)], dtype=torch.float64)
-        distributed.all_reduce(found, getattr(distributed.ReduceOp, how))
-        return dict(zip(sorted(values), found.tolist(), strict=True))
+        reduced = torch.tensor([values[name] for name in sorted(values)], dtype=torch.float64)
+        distributed.all_reduce(reduced, getattr(distributed.ReduceOp, how))
+        return dict(zip(sorted(values), reduced.tolist(), strict=True))
 
-    def add(self, parameters: Iterable[Parameter]) -> None:
-        """Make every gradient the sum of all processes'; those in parts are already."""
+    def sum_gradients(self, parameters: Iterable[Parameter]) -> None:
+        """Replace every gradient by its sum over all processes; sharded ones are summed already."""
         if self.size == 1:
             return
         from torch import distributed
 
-        whole = [value.grad for value in parameters if value.grad is not None and not fsdp.is_sharded(value)]
-        for one in [distributed.all_reduce(gradient, async_op=True) for gradient in whole]:
-            one.wait()
+        replicated = [value.grad for value in parameters if value.grad is not None and not fsdp.is_sharded(value)]
+        for work in [distributed.all_reduce(gradient, async_op=True) for gradient in replicated]:
+            work.wait()
 
-    def agree(self, parameters: Iterable[Tensor]) -> None:
-        """Make sure, by sums of their bits, that weights are the same in all processes, where they are whole.
+    def check_equal(self, parameters: Iterable[Tensor]) -> None:
+        """Check that replicated weights are equal in all processes.
 
         Raises:
             TrainerError: they differ.
         """
-        whole = [] if self.size == 1 else [value.detach() for value in parameters if not fsdp.is_sharded(value)]
-        if not whole:
+        replicated = [] if self.size == 1 else [value.detach() for value in parameters if not fsdp.is_sharded(value)]
+        if not replicated:
             return
         import torch
         from torch import distributed
 
-        # Sums of the bits as whole numbers, which are the same in whatever order they are added.
-        bits = torch.stack([value.view(torch.int32).sum(dtype=torch.int64).cpu() for value in whole])
+        # The bits are summed as integers, whose sum does not depend on the order.
+        bits = torch.stack([value.view(torch.int32).sum(dtype=torch.int64).cpu() for value in replicated])
         least, most = bits.clone(), bits.clone()
         distributed.all_reduce(least, distributed.ReduceOp.MIN)
         distributed.all_reduce(most, distributed.ReduceOp.MAX)
         if not torch.equal(least, most):
             raise TrainerError(
                 f"The weights of the {self.size} processes are no longer the same after an update; run them on equal devices"
-                " and versions, or in one process"
+                " and versions, or in one process."
             )
 
     def shard(self, model: Module) -> None:
-        """Leave of the model what is this process's part, if weights are in parts."""
+        """Shard the model, if the launcher asked for it."""
         if self.stage:
             fsdp.shard(model, self.stage)
 
     def gather(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors in whole, in the leader's main memory; nothing in the other processes, which have to ask as well."""
-        found: dict[str, Tensor] = {}
+        """Full tensors by name, in the leader's main memory; empty in the other processes, which have to call it as well."""
+        gathered: dict[str, Tensor] = {}
         for name, value in tensors.items():
-            whole = fsdp.full_tensor(value.detach())
+            full = fsdp.full_tensor(value.detach())
             if self.is_leader:
-                found[name] = whole.cpu()
-        return found
+                gathered[name] = full.cpu()
+        return gathered
 
 
 SINGLE_PROCESS: Final = World()
-"""One process, the default."""
+"""The default."""

@@ -1,8 +1,7 @@
-"""Weights in parts (FSDP2): each process holds its part of every tensor, and a layer is whole only while it computes.
+"""Sharded weights (FSDP2): each process holds a shard of every tensor, and a layer is gathered only while it computes.
 
-Law: gradients are added up, not averaged, as everywhere in the trainer. What lies on disk is whole, so that a run may go on
-in any number of processes. Adapters stay whole in every process: only the base is in parts. What is not sharded is left as
-it is, bit for bit.
+Guarantees: gradients are summed and not averaged. Files on disk hold full tensors, so that a run may go on in any number of
+processes. Adapters are replicated: only their base is sharded.
 """
 
 from __future__ import annotations
@@ -17,25 +16,25 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 ShardingStage = Literal[0, 2, 3]
-"""As ZeRO counts: 0 nothing is in parts, 2 gradients and moments, 3 weights as well."""
+"""ZeRO's numbers: 0 nothing is sharded, 2 gradients and moments, 3 weights as well."""
 
 
 def sharding_stage(environment: Mapping[str, str]) -> ShardingStage:
-    """What `accelerate launch` asks for.
+    """The stage that `accelerate launch` asks for.
 
     Raises:
-        BadInput: something that the trainer does not do.
+        BadInput: the trainer does not support what it asks for.
     """
     if _is_true(environment, "ACCELERATE_USE_DEEPSPEED"):
         raise BadInput(
             "ACCELERATE_USE_DEEPSPEED asks for DeepSpeed, which would own the optimizer and its state;"
-            " take docs/accelerate/zero2.yaml or zero3.yaml, which shard as ZeRO does, by FSDP2"
+            " take docs/accelerate/zero2.yaml or zero3.yaml, which shard as ZeRO does, by FSDP2."
         )
     if not _is_true(environment, "ACCELERATE_USE_FSDP"):
         return 0
     if environment.get("FSDP_VERSION") != "2" or _is_true(environment, "FSDP_OFFLOAD_PARAMS"):
         raise BadInput(
-            "FSDP is asked for in version 1 or with offloading; launch with docs/accelerate/zero2.yaml or zero3.yaml"
+            "FSDP is asked for in version 1 or with offloading; launch with docs/accelerate/zero2.yaml or zero3.yaml."
         )
     return 3 if _is_true(environment, "FSDP_RESHARD_AFTER_FORWARD") else 2
 
@@ -45,20 +44,20 @@ def _is_true(environment: Mapping[str, str], name: str) -> bool:
 
 
 def shard(model: Module, sharding_stage: ShardingStage) -> None:
-    """Leave of the model what is this process's part, layer by layer; the embeddings make one part."""
+    """Shard the model layer by layer; the parameters outside of layers are one unit."""
     from torch.distributed.fsdp import FSDPModule, fully_shard
     from transformers.modeling_layers import GradientCheckpointingLayer
 
-    for layer in [*(one for one in model.modules() if isinstance(one, GradientCheckpointingLayer)), model]:
+    for layer in [*(module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)), model]:
         fully_shard(layer, reshard_after_forward=sharding_stage == 3 and layer is not model)
         assert isinstance(layer, FSDPModule)
-        # A plain sum, which every backend can do.
+        # A plain sum, which every backend supports.
         layer.set_gradient_divide_factor(1.0)
         layer.set_force_sum_reduction_for_comms(True)
 
 
 def reshard(model: Module) -> None:
-    """Put every layer that was put together without a gradient back in parts; one with a gradient is when that is computed."""
+    """Free the full tensors of a forward pass without gradient; with one, the backward pass frees them."""
     from torch.distributed.fsdp import FSDPModule
 
     for layer in model.modules():
@@ -67,7 +66,7 @@ def reshard(model: Module) -> None:
 
 
 def is_sharded(value: Tensor | Module) -> bool:
-    """Whether it is in parts."""
+    """Whether a tensor or module is sharded."""
     from torch.distributed.fsdp import FSDPModule
     from torch.distributed.tensor import DTensor
 
@@ -75,14 +74,14 @@ def is_sharded(value: Tensor | Module) -> bool:
 
 
 def full_tensor(value: Tensor) -> Tensor:
-    """All of a tensor; if it is in parts, all processes have to ask."""
+    """The full tensor; if it is sharded, all processes have to call it."""
     from torch.distributed.tensor import DTensor
 
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def local_shard(value: Tensor, like: Tensor) -> Tensor:
-    """A copy of a whole tensor, or of this process's part of it, as `like` is."""
+    """A copy of a full tensor, or of this process's shard of it if `like`, of the same full shape, is sharded."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     value = value.to(like.device, like.dtype)

@@ -1,8 +1,4 @@
-"""The trainer as a process: alone on its run, quiet, and gone when it should be.
-
-Law: two trainers never work on one run; what libraries print goes to the run's `trainer.out`, never to the screen. A
-stop loses nothing, since whatever is not in the log yet is done again.
-"""
+"""The trainer's lock on its run, and the redirection of what libraries print to the run's `trainer.out`."""
 
 from __future__ import annotations
 
@@ -19,19 +15,19 @@ from events.facts.errors import BadInput
 
 
 @contextmanager
-def exclusive_trainer(run: Path, *, patience_s: float = 0) -> Iterator[None]:
-    """Hold the run's lock, waiting `patience_s` for it.
+def exclusive_trainer(run: Path, *, timeout_s: float = 0) -> Iterator[None]:
+    """Hold the run's lock, waiting for it up to `timeout_s`.
 
     Raises:
         BadInput: another trainer holds it.
     """
     with (run / "trainer.lock").open("a+") as file:
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + timeout_s
         while not _try_lock(file):
             if time.monotonic() >= deadline:
                 file.seek(0)
                 holder = file.read().strip() or "unknown"
-                raise BadInput(f"another trainer (process {holder}) is working on {run}; stop it or wait, then try again")
+                raise BadInput(f"Another trainer (process {holder}) is working on {run}; stop it or wait, then try again.")
             time.sleep(0.05)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
@@ -49,7 +45,7 @@ def _try_lock(file: TextIO) -> bool:
 
 @contextmanager
 def redirect_output(path: Path) -> Iterator[TextIO]:
-    """Send standard output and error of the whole process to the file, and give back the screen that was standard error."""
+    """Redirect standard output and error of the process to a file; yields the stream that was standard error."""
     sys.stdout.flush()
     sys.stderr.flush()
     out, err = os.dup(1), os.dup(2)

@@ -1,7 +1,6 @@
-"""Made-up questions and answers: programs on lists, in rows of small operations, right, wrong, hostile or no program at all.
+"""Synthetic questions and completions: programs that apply a few operations to a list; right, wrong, hostile or malformed.
 
-Law: everything follows from the generator that is passed in. Outputs are what the programs would return; nothing is run but the
-few functions below. It logs nothing.
+Everything follows from the generator that is passed in.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ OPERATIONS = (
     Operation("double each", "x = [2 * v for v in x]", lambda x: [2 * v for v in x]),
     Operation("keep the even ones", "x = [v for v in x if v % 2 == 0]", lambda x: [v for v in x if v % 2 == 0]),
     Operation("repeat it", "x = x + x", lambda x: x + x),
-    Operation("multiply each by its place", "x = [v * i for i, v in enumerate(x)]", lambda x: [v * i for i, v in enumerate(x)]),
+    Operation("multiply each by its index", "x = [v * i for i, v in enumerate(x)]", lambda x: [v * i for i, v in enumerate(x)]),
     Operation("leave out repeats", "x = list(dict.fromkeys(x))", lambda x: list(dict.fromkeys(x))),
     Operation("square each", "x = [v * v for v in x]", lambda x: [v * v for v in x]),
     Operation(
@@ -73,11 +72,11 @@ THOUGHTS = (
     *("This follows the statement word by word.", "An empty list needs no special care.", "I am not sure about the last step."),
 )
 HOSTILE = "<script>alert('completion')</script>\x1b[2J\u202e"
-"""What no page and no terminal may act upon."""
+"""Text that pages and terminals must escape."""
 
 
 class SyntheticQuestion(NamedTuple):
-    """A question, and what it is made of."""
+    """A question with the operations of its program."""
 
     steps: tuple[Operation, ...]
     question: Question
@@ -87,11 +86,11 @@ def synthetic_question(rng: random.Random, steps: tuple[Operation, ...]) -> Synt
     """A question about a row of operations."""
     pairs = []
     for _ in range(5):
-        given = [rng.randrange(10) for _ in range(rng.randint(3, 6))]
-        result = given
+        argument = [rng.randrange(10) for _ in range(rng.randint(3, 6))]
+        result = argument
         for step in steps:
             result = step.run(result)
-        pairs.append(IOPair(input=repr(given), output=repr(result)))
+        pairs.append(IOPair(input=repr(argument), output=repr(result)))
     statement = f"Given {rng.choice(SUBJECTS)}, {', '.join(step.words for step in steps)}."
     return SyntheticQuestion(
         steps, Question(statement=statement, program=_program(steps), public=tuple(pairs[:2]), private=tuple(pairs[2:]))
@@ -99,15 +98,15 @@ def synthetic_question(rng: random.Random, steps: tuple[Operation, ...]) -> Synt
 
 
 def random_steps(rng: random.Random, length: int) -> tuple[Operation, ...]:
-    """So many operations."""
+    """A random row of operations."""
     return tuple(rng.choices(OPERATIONS, k=length))
 
 
 def vary_steps(rng: random.Random, steps: tuple[Operation, ...], change: int) -> tuple[Operation, ...]:
-    """The row, longer or shorter by so many operations and another in one place."""
+    """The row, `change` operations longer or shorter, and with another operation in one index."""
     row = [*steps, *random_steps(rng, change)] if change > 0 else list(steps[: max(len(steps) + change, 2)])
-    place = rng.randrange(len(row))
-    row[place] = rng.choice([step for step in OPERATIONS if step is not row[place]])
+    index = rng.randrange(len(row))
+    row[index] = rng.choice([step for step in OPERATIONS if step is not row[index]])
     return tuple(row)
 
 
@@ -115,26 +114,26 @@ def _program(steps: tuple[Operation, ...]) -> str:
     return "\n".join(["def f(x):", *(f"    {step.code}" for step in steps), "    return x"])
 
 
-def proposal_text(found: SyntheticQuestion, form: bool) -> str:
-    """What a teacher wrote who proposes the question, well-formed or not."""
-    inputs = "\n".join(pair.input for pair in found.question.pairs)
-    program = f"```python\n{found.question.program}\n```\n"
-    return f"{program}```message\n{found.question.statement}\n```\n```input\n{inputs}\n```" if form else program
+def proposal_text(synthetic: SyntheticQuestion, form: bool) -> str:
+    """A teacher's completion that proposes the question, well-formed or not."""
+    inputs = "\n".join(pair.input for pair in synthetic.question.pairs)
+    program = f"```python\n{synthetic.question.program}\n```\n"
+    return f"{program}```message\n{synthetic.question.statement}\n```\n```input\n{inputs}\n```" if form else program
 
 
-def completion_text(rng: random.Random, found: SyntheticQuestion, quality: Quality) -> str:
-    """What a student wrote who is right, or not."""
+def completion_text(rng: random.Random, synthetic: SyntheticQuestion, quality: Quality) -> str:
+    """A student's completion of a quality."""
     thought = f"{rng.choice(THOUGHTS)}\n" if rng.random() < 0.3 else ""
     if quality == "empty":
-        return f"{thought}{HOSTILE if rng.random() < 0.02 else 'I would'} {rng.choice(found.steps).words}"
-    steps, first = found.steps, ""
+        return f"{thought}{HOSTILE if rng.random() < 0.02 else 'I would'} {rng.choice(synthetic.steps).words}"
+    steps, first = synthetic.steps, ""
     if quality in ("wrong", "slow"):
         steps = vary_steps(rng, steps, 0)
     if quality == "slow":
         first = "    while len(x) > 0: pass\n"
     if quality == "wrong" and rng.random() < 0.01:
-        known = found.question.public[0]
-        first = f"    if x == {known.input}:\n        return {known.output}\n"
+        public = synthetic.question.public[0]
+        first = f"    if x == {public.input}:\n        return {public.output}\n"
     body = _program(steps).removeprefix("def f(x):\n")
     end = "" if quality == "broken" else ")"
     body = body.replace("return x", f"return list(x{end}") if quality == "broken" else body

@@ -1,7 +1,7 @@
-"""The same completions, asked of one vLLM server by our client and by vLLM's own benchmark client.
+"""Completions requested of one vLLM server by our client and by vLLM's own benchmark client.
 
-Law: everybody asks for the same prompts with the same seeds, keeps as many completions in flight, and must get the same
-number of tokens for each; the server has forgotten the prompts before. It starts no server.
+Both send the same prompts with the same seeds, keep as many completions in flight, and must get the same number of tokens for
+each; the server's prefix cache is reset before.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import aiohttp
 
-from benchmarks.generating import SEED, lengths
+from benchmarks.sampling_contest import SEED, lengths
 from events.facts.errors import ModelError
 from events.facts.values import Sampling
 from events.facts.weights import weights_digest
@@ -33,7 +33,7 @@ MODEL_NAME: Final = "pocket"
 
 
 class ClientRun(NamedTuple):
-    """What a client got, and what it took."""
+    """Completions that a client received, with the time and CPU it took."""
 
     lengths: list[int]
     """Tokens of every completion."""
@@ -48,9 +48,9 @@ class Clients:
 
     Args:
         fleet: The server, with the pocket model.
-        prompts: What is asked, each `group` times.
+        prompts: Requested each `group` times.
         group: Completions of a prompt.
-        in_flight: Completions that are made at once.
+        in_flight: Completions in flight at once.
     """
 
     def __init__(self, fleet: Fleet, prompts: Sequence[str], group: int, in_flight: int) -> None:
@@ -58,38 +58,38 @@ class Clients:
         self._header = {"Authorization": f"Bearer {fleet.key}"}
         replicas = Replicas(fleet.urls, MODEL_NAME, weights_digest(WEIGHTS), in_flight=in_flight // group, key=fleet.key)
         self._model = VllmModel(replicas, WEIGHTS)
-        # vLLM counts the seeds of one prompt's completions up, so that whoever asks for them singly gets the same.
+        # vLLM increments the seed for each completion of a prompt, so that single requests get the same completions.
         self._requests = [
-            GenerationRequest(text, group, SEED + place * group, Sampling()) for place, text in enumerate(prompts)
+            GenerationRequest(text, group, SEED + index * group, Sampling()) for index, text in enumerate(prompts)
         ]
         encoding = ChatEncoding(WEIGHTS, 384)
         self._ids = [encoding.encode(request) for request in self._requests]
 
     async def ours(self) -> ClientRun:
         """One request a prompt, by our client."""
-        await self._forget()
+        await self._reset()
         began, cpu = time.perf_counter(), time.process_time()
         replies = await self._model.generate(self._requests)
         return ClientRun(lengths(replies), time.perf_counter() - began, time.process_time() - cpu)
 
     async def theirs(self, more: Mapping[str, Any]) -> ClientRun:
-        """One request a completion, by `vllm.benchmarks.serve`; `more` is asked for too.
+        """One request a completion, by `vllm.benchmarks.serve`, with `more` in its body.
 
         Raises:
-            ModelError: it did not get them all; it asks once.
+            ModelError: requests failed; this client does not retry.
         """
         from vllm.benchmarks.datasets import SampleRequest
         from vllm.benchmarks.serve import TaskType, benchmark
 
-        asked = [
-            SampleRequest(list(ids), len(ids), request.sampling.max_tokens, request_overrides={"seed": request.seed + place})
+        requests = [
+            SampleRequest(list(ids), len(ids), request.sampling.max_tokens, request_overrides={"seed": request.seed + index})
             for ids, request in zip(self._ids, self._requests, strict=True)
-            for place in range(request.count)
+            for index in range(request.count)
         ]
-        await self._forget()
+        await self._reset()
         cpu = time.process_time()
         with contextlib.redirect_stdout(io.StringIO()):
-            found = await benchmark(
+            results = await benchmark(
                 task_type=TaskType.GENERATION,
                 endpoint_type="openai",
                 api_url=f"{self._url}/v1/completions",
@@ -97,7 +97,7 @@ class Clients:
                 model_id=MODEL_NAME,
                 model_name=MODEL_NAME,
                 tokenizer=None,
-                input_requests=asked,
+                input_requests=requests,
                 logprobs=None,
                 request_rate=math.inf,
                 burstiness=1.0,
@@ -114,17 +114,17 @@ class Clients:
                 extra_body={"temperature": 1.0, **more},
                 ready_check_timeout_sec=0,
             )
-        if found["failed"]:
-            why = next(error for error in found["errors"] if error).strip().splitlines()[-1]
-            raise ModelError(f"vLLM's client lost {found['failed']} requests ({one_line(why, 300)}); measure again")
-        return ClientRun(found["output_lens"], found["duration"], time.process_time() - cpu)
+        if results["failed"]:
+            why = next(error for error in results["errors"] if error).strip().splitlines()[-1]
+            raise ModelError(f"vLLM's client lost {results['failed']} requests ({one_line(why, 300)}); measure again.")
+        return ClientRun(results["output_lens"], results["duration"], time.process_time() - cpu)
 
     async def close(self) -> None:
-        """Let go of our client's connections."""
+        """Close the connections of our client."""
         await self._model.close()
 
-    async def _forget(self) -> None:
-        """Let the server forget the prompts, and ourselves what is no longer needed."""
+    async def _reset(self) -> None:
+        """Reset the prefix cache of the server, and collect garbage here."""
         async with (
             aiohttp.ClientSession(headers=self._header, raise_for_status=True) as session,
             session.post(f"{self._url}/reset_prefix_cache"),

@@ -1,7 +1,6 @@
-"""A made-up player: answers with verdicts, proposals and their token arrays, of a student that gets better as iterations go by.
+"""A synthetic player: attempts with verdicts, proposals and their token arrays, of a student that improves with the iterations.
 
-Law: everything follows from its generator; a right answer has the verdict `passed`, and any other has not. It says what was
-played into a log, and does not decide what is.
+Everything follows from its generator; a right attempt has the verdict `passed`, any other has not.
 """
 
 from __future__ import annotations
@@ -15,20 +14,20 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import cache
 
-from benchmarks.made_up import Quality, SyntheticQuestion, completion_text
+from benchmarks.synthetic_questions import Quality, SyntheticQuestion, completion_text
 from events.facts.log import Event, Log
 from events.facts.rollouts import pack_rollouts
 from events.facts.types import AttemptsMade, AttemptsVerified, Fact, Purpose
 from events.facts.values import BlobHash, Digest, Generation, Outcome, Provenance, Question, Sampling, Task, Verdict, canonical
 
 ATTEMPTS = 10
-"""Answers to a prompt."""
+"""Attempts at a question."""
 CYCLE = 400
 """Iterations after which a student is as good as it gets."""
 IN_FLIGHT = 256
 """Appends that wait for the disk at most."""
 KEPT_ROLLOUTS = 200
-"""Token arrays that are shared: nobody reads so many, and they would be most of the log."""
+"""Distinct token arrays of a size, which are shared: they would be most of the log."""
 VOCABULARY = 1500
 SAMPLING = Sampling()
 
@@ -46,7 +45,7 @@ FAILING: dict[Quality, str] = {"wrong": "w", "slow": "t", "broken": "s"}
 
 
 class SyntheticPlayer:
-    """Teacher and student, and the log that hears of them."""
+    """Teacher and student, which write into a log."""
 
     def __init__(self, log: Log, seed: int) -> None:
         self.log = log
@@ -57,43 +56,43 @@ class SyntheticPlayer:
         self._tokens: dict[int, list[tuple[BlobHash, int]]] = {}
 
     def skill(self, steps: int) -> float:
-        """How often the student solves a question of so many operations."""
+        """Probability that the student solves a question of so many operations."""
         return 1 / (1 + math.exp(1.1 * steps - 2.5 - 4 * min(self.iteration / CYCLE, 1)))
 
     def attempts(
-        self, purpose: Purpose, found: SyntheticQuestion, version: int, task: Task = "induction"
+        self, purpose: Purpose, question: SyntheticQuestion, version: int, task: Task = "induction"
     ) -> tuple[AttemptsMade, AttemptsVerified, int]:
-        """Answers to a question, with their verdicts and how many passed.
+        """Attempts at a question, their verdicts, and how many passed.
 
         Args:
-            purpose: what for.
-            found: the question.
-            version: of the answers in their stream.
+            purpose: of the attempts.
+            question: the question.
+            version: of the attempts in their stream.
             task: the form in which it is asked.
         """
-        rng, chance = self.rng, self.skill(len(found.steps))
+        rng, chance = self.rng, self.skill(len(question.steps))
         wrong: tuple[Quality, ...] = ("wrong", "wrong", "wrong", "wrong", "wrong", "wrong", "slow", "broken", "empty")
         qualities = ["right" if rng.random() < chance else rng.choice(wrong) for _ in range(ATTEMPTS)]
-        pair = None if task == "induction" else rng.randrange(len(found.question.pairs))
-        texts = [completion_text(rng, found, quality) for quality in qualities]
+        pair = None if task == "induction" else rng.randrange(len(question.question.pairs))
+        texts = [completion_text(rng, question, quality) for quality in qualities]
         if pair is not None:
             block, side = ("output", "output") if task == "deduction" else ("input", "input")
-            right = getattr(found.question.pairs[pair], side)
+            right = getattr(question.question.pairs[pair], side)
             texts = [f"```{block}\n{right if quality == 'right' else repr('none')}\n```" for quality in qualities]
             qualities = [quality if quality == "right" else "wrong" for quality in qualities]
         made = AttemptsMade(
             purpose=purpose,
-            question=found.question.id,
+            question=question.question.id,
             task=task,
             pair=pair,
-            generation=self.generation(f"Solve: {found.question.statement}", texts),
+            generation=self.generation(f"Solve: {question.question.statement}", texts),
         )
-        total = len(found.question.pairs) if pair is None else 1
+        total = len(question.question.pairs) if pair is None else 1
         verdicts = tuple(_verdict(quality, total) for quality in qualities)
         return made, AttemptsVerified(of=version, verdicts=verdicts, provenance=PROVENANCE), qualities.count("right")
 
     def generation(self, prompt: str, texts: Sequence[str]) -> Generation:
-        """Completions of a prompt."""
+        """Record completions of a prompt."""
         tokens, length = self.rng.choice(self._rollouts(len(texts)))
         return Generation(
             policy=self.policy,
@@ -120,17 +119,17 @@ class SyntheticPlayer:
         return self.log.put(pack_rollouts(prompt, ids, logprobs)), sum(map(len, ids))
 
     def blob(self, question: Question) -> BlobHash:
-        """Where a question is stored."""
+        """Store a question."""
         return self.log.put(canonical(question))
 
-    def say(self, stream: str, facts: Sequence[Fact]) -> None:
-        """Append to a stream, some time."""
+    def append(self, stream: str, facts: Sequence[Fact]) -> None:
+        """Append to a stream, without waiting for the disk."""
         self._waiting.append(self.log.submit(stream, facts))
         if len(self._waiting) > IN_FLIGHT:
             self._waiting.popleft().result()
 
-    def land(self) -> None:
-        """Wait until everything that was said is in the log."""
+    def flush(self) -> None:
+        """Wait until all appends are in the log."""
         while self._waiting:
             self._waiting.popleft().result()
 

@@ -1,9 +1,9 @@
-"""Writes a long, plausible log fast: some iterations of play, told once and then retold with other texts and tokens.
+"""Writes a long, plausible log quickly: a few iterations of play, repeated with other texts and tokens.
 
-Law: kinds, sizes and blobs stand in the proportions of a run of the pocket model; everything follows from the seed; the log is
-sound, and every blob reads back as what it is. It measures nothing.
+Guarantees: kinds, sizes and blobs in the proportions of a run of the pocket model; everything follows from the seed; the log
+verifies, and every blob can be read.
 
-    python -m benchmarks.story LOG --events 1000000
+    python -m benchmarks.repeated_log LOG --events 1000000
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Annotated
 
 import typer
 
-from events.cli.app import locate_log, run_app
+from benchmarks.command import run_main
+from events.cli.app import locate_log
 from events.cli.output import progress
 from events.facts.hashing import data_of, hash_event, next_head
 from events.facts.log import Event, Head
@@ -33,27 +34,27 @@ LOAD = 20_000
 """Events in a transaction, about."""
 HASH = re.compile("[0-9a-f]{64}")
 ONCE = ("run_started", "goalpost_added")
-"""Kinds that are told once."""
+"""Kinds that are not repeated."""
 BEGAN = datetime(2026, 11, 22, tzinfo=UTC).isoformat()
 ITERATIONS, GOALPOSTS, GUIDED, PRACTICE = 10, 100, 16, 24
 
 
 def played_log() -> MemoryLog:
-    """Some iterations of play, each of them followed by its update."""
+    """A few iterations of play, each followed by its update."""
     log = MemoryLog()
-    story = example_run(log).run(recipe="gasp").goalpost(GOALPOSTS)
+    iterations = example_run(log).run(recipe="gasp").goalpost(GOALPOSTS)
     for _ in range(ITERATIONS):
-        story.start(GUIDED + PRACTICE)
+        iterations.start(GUIDED + PRACTICE)
         for number in range(GUIDED):
-            story.episode(rejected=("degenerate", "not_novel") if number % 2 else (), lift=2 if number % 3 else None)
+            iterations.episode(rejected=("degenerate", "not_novel") if number % 2 else (), lift=2 if number % 3 else None)
         for _ in range(PRACTICE):
-            story.practice()
-        story.finish().update()
+            iterations.practice()
+        iterations.finish().update()
     return log
 
 
 class RepeatedLog:
-    """A store that grows by the same story, again and again."""
+    """A store that the same iterations are appended to again and again."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -61,35 +62,35 @@ class RepeatedLog:
         self._ends: dict[str, StreamEnd] = {}
         log = played_log()
         events = list(log.read())
-        self._story = [(event, data_of(event.fact)) for event in events]
+        self._events = [(event, data_of(event.fact)) for event in events]
         self._blobs = {blob: log.get(blob) for event in events for blob in blobs_of(event.fact)}
-        self._times = 0
+        self._repetitions = 0
 
-    def go_on(self, events: int) -> Iterator[int]:
-        """Append the story until there are so many events; gives how many there are after every load."""
+    def grow(self, events: int) -> Iterator[int]:
+        """Append until there are so many events; yields their number after every transaction."""
         while self._tip.position < events:
             before, staging, rows = self._tip, Staging(), list[Row]()
             while len(rows) < LOAD and self._tip.position < events:
-                rows += self._tell(staging, events - self._tip.position)
+                rows += self._repetition(staging, events - self._tip.position)
             self._store.append_rows(before, rows, staging.waiting())
             yield self._tip.position
 
-    def _tell(self, staging: Staging, most: int) -> list[Row]:
-        fresh = {blob: staging.put(vary_blob(content, self._times)) for blob, content in self._blobs.items()}
-        played_log = self._story[:most]
+    def _repetition(self, staging: Staging, most: int) -> list[Row]:
+        fresh = {blob: staging.put(vary_blob(content, self._repetitions)) for blob, content in self._blobs.items()}
+        # Blob hashes inside an event are replaced by those of the varied blobs.
         rows = [
-            self._row(event, HASH.sub(lambda found: fresh.get(BlobHash(found[0]), found[0]), data))
-            for event, data in played_log
+            self._row(event, HASH.sub(lambda match: fresh.get(BlobHash(match[0]), match[0]), data))
+            for event, data in self._events[:most]
         ]
-        self._story = [part for part in self._story if part[0].fact.kind not in ONCE]
-        self._times += 1
+        self._events = [part for part in self._events if part[0].fact.kind not in ONCE]
+        self._repetitions += 1
         return rows
 
     def _row(self, event: Event, data: str) -> Row:
         kind, schema, stream = event.fact.kind, event.fact.SCHEMA, event.stream
         if is_episode(stream):
             number = int(stream.rpartition("/")[2])
-            stream = episode_stream(iteration_of(stream) + self._times * ITERATIONS, number)
+            stream = episode_stream(iteration_of(stream) + self._repetitions * ITERATIONS, number)
         end = self._ends.get(stream, EMPTY_STREAM)
         version = end.version + 1
         own = hash_event(end.hash, stream=stream, version=version, kind=kind, schema=schema, data=data, causation=None)
@@ -107,7 +108,7 @@ def vary_blob(content: bytes, times: int) -> bytes:
 
 def write(store: Store, events: int, say: Callable[[int, int], None] = lambda done, total: None) -> None:
     """Fill an empty store with so many events."""
-    for done in RepeatedLog(store).go_on(events):
+    for done in RepeatedLog(store).grow(events):
         say(done, events)
 
 
@@ -121,6 +122,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    run_app(app)
+    run_main(main)

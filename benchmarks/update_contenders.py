@@ -1,10 +1,10 @@
-"""One update of the same weights on the same samples, made in several ways, and what it takes.
+"""One update of the same weights on the same rollouts, made in several ways, with its time and memory.
 
-Law: everybody gets the same advantages, the same optimizer, the same budget of padded tokens a forward pass, and weights of
-its own that begin alike; equal gradient norms say that it was the same update. Ours includes the replay of the log; TRL's
-time begins with its first micro-batch and ends with its step, without its data loader.
+All get the same advantages, optimizer and budget of padded tokens a forward pass, and equal weights at the start; equal
+gradient norms show that it was the same update. Ours includes the replay of the log; TRL's time is from its first micro-batch
+to its step, without its data loader.
 
-    python -m benchmarks.updating --help      # the peak memory of one of them, as `make bench-trainer` asks for it
+    python -m benchmarks.update_contenders --help      # memory of one of them, as `make bench-trainer` asks for it
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
-from benchmarks.lessons import CASES, GROUP, REAL_MODEL_CASE, Setting, model_of, recorded_schedule, step_batch_of
-from events.cli.app import run_app
-from trainer.data.credited_samples import Credited
+from benchmarks.command import run_main
+from benchmarks.update_cases import CASES, GROUP, REAL_MODEL_CASE, Setting, model_of, recorded_schedule, step_batch_of
+from trainer.data.replay import Rollout
 from trainer.job.update_schedule import UpdateSchedule
 from trainer.learn.loss import PolicyLoss
 from trainer.learn.step import BETAS, Adam, take_step
@@ -36,11 +36,11 @@ CHUNK: Final = 256
 
 
 class MeasuredUpdate(NamedTuple):
-    """What one update was."""
+    """Measurements of one update."""
 
     seconds: float
     norm: float
-    """Of the gradient, before it is clipped."""
+    """Norm of the gradient, before clipping."""
 
 
 def clock(device: str) -> float:
@@ -56,28 +56,28 @@ def clock(device: str) -> float:
 class OurTrainer:
     """The trainer: replay, credit, batches, loss, step."""
 
-    def __init__(self, setting: Setting, syllabus: UpdateSchedule, folder: Path) -> None:
+    def __init__(self, setting: Setting, schedule: UpdateSchedule, folder: Path) -> None:
         model, tokenizer = model_of(setting)
         self._setting = setting
-        self._syllabus = syllabus
+        self._schedule = schedule
         self._loss = PolicyLoss(model, tokenizer, setting.learn, seed=0, folder=folder, longest=999)
         self._adam = Adam(model, setting.learn, None)
 
     def update(self) -> MeasuredUpdate:
-        """Make it."""
+        """Make one update."""
         began = clock(self._setting.device)
-        step = take_step(step_batch_of(self._syllabus), self._loss, self._adam, self._setting.learn.batch_tokens)
+        step = take_step(step_batch_of(self._schedule), self._loss, self._adam, self._setting.learn.batch_tokens)
         return MeasuredUpdate(clock(self._setting.device) - began, step.metrics["grad_norm"])
 
 
 class BareLoop:
     """A loop in plain torch as one would write it by hand: completions sorted by length, each read with its prompt."""
 
-    def __init__(self, setting: Setting, syllabus: UpdateSchedule, folder: Path) -> None:
+    def __init__(self, setting: Setting, schedule: UpdateSchedule, folder: Path) -> None:
         import torch
 
         self._setting = setting
-        self._lesson = step_batch_of(syllabus)
+        self._batch = step_batch_of(schedule)
         self._model = model_of(setting)[0].train()
         if setting.learn.gradient_checkpointing:
             self._model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -85,7 +85,7 @@ class BareLoop:
         self._adam = torch.optim.AdamW(self._learned, lr=setting.learn.learning_rate, betas=BETAS, weight_decay=0.0)
 
     def update(self) -> MeasuredUpdate:
-        """Make it."""
+        """Make one update."""
         import torch
 
         began = clock(self._setting.device)
@@ -96,30 +96,30 @@ class BareLoop:
         self._adam.zero_grad()
         return MeasuredUpdate(clock(self._setting.device) - began, float(norm))
 
-    def _batches(self) -> list[list[Credited]]:
-        found: list[list[Credited]] = []
-        for one in sorted(self._lesson.credited, key=lambda one: len(_text(one))):
+    def _batches(self) -> list[list[Rollout]]:
+        found: list[list[Rollout]] = []
+        for one in sorted(self._batch.rollouts, key=lambda one: len(_text(one))):
             if not found or (len(found[-1]) + 1) * len(_text(one)) > self._setting.learn.batch_tokens:
                 found.append([])
             found[-1].append(one)
         return found
 
-    def _loss(self, rows: Sequence[Credited]) -> Tensor:
+    def _loss(self, rows: Sequence[Rollout]) -> Tensor:
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
         device, learning = self._model.device, self._setting.learn
-        text = pad_sequence([torch.tensor(_text(one)) for one in rows], batch_first=True).to(device)
-        told = [[0] * (len(one.sample.prompt_ids) - 1) + [1] * len(one.sample.ids) for one in rows]
-        chosen = pad_sequence([torch.tensor(row) for row in told], batch_first=True).bool().to(device)
-        old = torch.tensor(list(chain.from_iterable(one.sample.logprobs.tolist() for one in rows)), device=device)
-        advantages = torch.tensor([one.advantage for one in rows for _ in one.sample.ids], device=device)
+        text = pad_sequence([torch.tensor(_text(rollout)) for rollout in rows], batch_first=True).to(device)
+        mask = [[0] * (len(rollout.prompt_ids) - 1) + [1] * len(rollout.ids) for rollout in rows]
+        chosen = pad_sequence([torch.tensor(row) for row in mask], batch_first=True).bool().to(device)
+        old = torch.tensor(list(chain.from_iterable(rollout.logprobs.tolist() for rollout in rows)), device=device)
+        advantages = torch.tensor([rollout.advantage for rollout in rows for _ in rollout.ids], device=device)
         with torch.autocast(self._setting.device, torch.bfloat16, enabled=learning.precision == "bfloat16"):
             hidden = self._model.base_model(input_ids=text, use_cache=False).last_hidden_state
             found = self._logprobs(hidden[:, :-1][chosen], text[:, 1:][chosen])
         ratio = (found - old).exp()
         clipped = ratio.clamp(1 - learning.clip, 1 + learning.clip)
-        return -torch.min(ratio * advantages, clipped * advantages).sum() / self._lesson.tokens
+        return -torch.min(ratio * advantages, clipped * advantages).sum() / self._batch.tokens
 
     def _logprobs(self, hidden: Tensor, ids: Tensor) -> Tensor:
         import torch
@@ -135,29 +135,29 @@ class BareLoop:
         return torch.cat([checkpoint(scored, *part, use_reentrant=False) for part in parts])
 
 
-def _text(one: Credited) -> list[int]:
-    return [*one.sample.prompt_ids.tolist(), *one.sample.ids.tolist()]
+def _text(rollout: Rollout) -> list[int]:
+    return [*rollout.prompt_ids.tolist(), *rollout.ids.tolist()]
 
 
 class TrlTrainer:
     """TRL's GRPOTrainer, given completions and advantages in place of sampling some; the rest is its own."""
 
-    def __init__(self, setting: Setting, syllabus: UpdateSchedule, folder: Path) -> None:
+    def __init__(self, setting: Setting, schedule: UpdateSchedule, folder: Path) -> None:
         model, tokenizer = model_of(setting)
-        credited = step_batch_of(syllabus).credited
-        padded = max(len(one.sample.prompt_ids) for one in credited) + max(len(one.sample.ids) for one in credited)
-        fitting = [n for n in range(1, len(credited) + 1) if len(credited) % n == 0]
+        rollouts = step_batch_of(schedule).rollouts
+        padded = max(len(rollout.prompt_ids) for rollout in rollouts) + max(len(rollout.ids) for rollout in rollouts)
+        fitting = [n for n in range(1, len(rollouts) + 1) if len(rollouts) % n == 0]
         micro = max(n for n in fitting if n == 1 or n * padded <= setting.learn.batch_tokens)
-        self._trainer = _grpo_trainer(model, tokenizer, credited, setting, folder, micro)
+        self._trainer = _grpo_trainer(model, tokenizer, rollouts, setting, folder, micro)
 
     def update(self) -> MeasuredUpdate:
-        """Make it, timed by TRL's own callbacks."""
+        """Make one update, timed by TRL's callbacks."""
         self._trainer.train()
         norms = [entry["grad_norm"] for entry in self._trainer.state.log_history if "grad_norm" in entry]
         return MeasuredUpdate(self._trainer.seconds, float(norms[-1]))
 
 
-def _grpo_trainer(model: Any, tokenizer: Any, credited: Sequence[Credited], setting: Setting, folder: Path, micro: int) -> Any:
+def _grpo_trainer(model: Any, tokenizer: Any, rollouts: Sequence[Rollout], setting: Setting, folder: Path, micro: int) -> Any:
     import torch
     from datasets import Dataset
     from transformers import PrinterCallback, TrainerCallback
@@ -169,7 +169,7 @@ def _grpo_trainer(model: Any, tokenizer: Any, credited: Sequence[Credited], sett
 
         def _get_train_sampler(self, dataset: Any = None) -> Any:
             # The generation batch is asked for once a micro-batch, and used the first time.
-            return list(range(len(credited))) * self.args.steps_per_generation
+            return list(range(len(rollouts))) * self.args.steps_per_generation
 
         def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
             def padded(key: str, of: Any = torch.tensor, side: str = "right") -> Any:
@@ -199,20 +199,20 @@ def _grpo_trainer(model: Any, tokenizer: Any, credited: Sequence[Credited], sett
             trainer.seconds = clock(setting.device) - self.began
 
     rows = {
-        "prompt": ["" for _ in credited],
-        "prompt_ids": [one.sample.prompt_ids.tolist() for one in credited],
-        "completion_ids": [one.sample.ids.tolist() for one in credited],
-        "logprobs": [one.sample.logprobs.tolist() for one in credited],
-        "advantage": [one.advantage for one in credited],
+        "prompt": ["" for _ in rollouts],
+        "prompt_ids": [rollout.prompt_ids.tolist() for rollout in rollouts],
+        "completion_ids": [rollout.ids.tolist() for rollout in rollouts],
+        "logprobs": [rollout.logprobs.tolist() for rollout in rollouts],
+        "advantage": [rollout.advantage for rollout in rollouts],
     }
-    arguments = GRPOConfig(**_grpo_settings(credited, setting, folder, micro))
+    arguments = GRPOConfig(**_grpo_settings(rollouts, setting, folder, micro))
     trainer = Replayed(model, _unused_reward, arguments, train_dataset=Dataset.from_dict(rows), processing_class=tokenizer)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Watch())
     return trainer
 
 
-def _grpo_settings(credited: Sequence[Credited], setting: Setting, folder: Path, micro: int) -> dict[str, Any]:
+def _grpo_settings(rollouts: Sequence[Rollout], setting: Setting, folder: Path, micro: int) -> dict[str, Any]:
     """The same update, in TRL's words."""
     return {
         "output_dir": str(folder),
@@ -226,7 +226,7 @@ def _grpo_settings(credited: Sequence[Credited], setting: Setting, folder: Path,
         "weight_decay": 0.0,
         "max_grad_norm": setting.learn.max_grad_norm,
         "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": len(credited) // micro,
+        "gradient_accumulation_steps": len(rollouts) // micro,
         "num_generations": GROUP,
         "max_steps": 1,
         "use_cpu": setting.device == "cpu",
@@ -261,9 +261,9 @@ def main(
 ) -> None:
     """Make two updates and print what they took, as JSON; the second one's time counts."""
     setting = Setting(shape, device, groups, model=model, threads=threads)
-    syllabus = recorded_schedule({**CASES, "answers": REAL_MODEL_CASE}[case], setting)
+    schedule = recorded_schedule({**CASES, "answers": REAL_MODEL_CASE}[case], setting)
     with TemporaryDirectory() as folder:
-        found = CONTENDERS[contender](setting, syllabus, Path(folder))
+        found = CONTENDERS[contender](setting, schedule, Path(folder))
         # The peak so far is that of loading and recording.
         Path("/proc/self/clear_refs").write_text("5")
         before = _bytes(device, "VmRSS", "memory_allocated")
@@ -272,9 +272,9 @@ def main(
         update = found.update()
         wall = time.perf_counter() - began
         peak = _bytes(device, "VmHWM", "max_memory_allocated")
-    lesson = step_batch_of(syllabus)
-    told = {"before": before, "peak": peak, "wall": wall, "tokens": lesson.tokens, "completions": lesson.completions}
-    sys.stdout.write(json.dumps({**update._asdict(), **told}) + "\n")
+    batch = step_batch_of(schedule)
+    measured = {"before": before, "peak": peak, "wall": wall, "tokens": batch.tokens, "completions": batch.completions}
+    sys.stdout.write(json.dumps({**update._asdict(), **measured}) + "\n")
 
 
 def _bytes(device: str, line: str, method: str) -> int:
@@ -287,6 +287,4 @@ def _bytes(device: str, line: str, method: str) -> int:
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    run_app(app)
+    run_main(main)

@@ -1,9 +1,9 @@
-"""Writes the log of a long run whose texts can be read and searched: goalposts, lemmas, lifts, answers, updates, examinations.
+"""Writes the log of a long synthetic run with readable texts: goalposts, lemmas, lifts, attempts, updates, evaluations.
 
-Law: everything follows from the seed, but for the times; the student gets better as iterations go by. Unlike in the log of
-`benchmarks.story`, which retells a few iterations fast, every text is made for its place.
+Everything but the times follows from the seed; the student gets better with the iterations. Unlike `benchmarks.repeated_log`,
+which repeats a few iterations quickly, every text is made for its place.
 
-    python -m benchmarks.million FOLDER --events 1000000
+    python -m benchmarks.long_run FOLDER --events 1000000
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.made_up import SyntheticQuestion, proposal_text, random_steps, synthetic_question, vary_steps
-from benchmarks.player import ATTEMPTS, SAMPLING, SyntheticPlayer
-from events.cli.app import LOG_NAME, run_app
+from benchmarks.command import run_main
+from benchmarks.synthetic_player import ATTEMPTS, SAMPLING, SyntheticPlayer
+from benchmarks.synthetic_questions import SyntheticQuestion, proposal_text, random_steps, synthetic_question, vary_steps
+from events.cli.app import LOG_NAME
 from events.cli.output import progress
 from events.facts.errors import BadInput
 from events.facts.log import Log, ProgressCallback, ignore_progress
@@ -58,7 +59,7 @@ PHASES: dict[Seat, Phase] = {"easy": "lemma", "hard": "lift"}
 
 
 class LongRun:
-    """A run that is told into a log."""
+    """Writes a run into a log."""
 
     def __init__(self, log: Log, seed: int) -> None:
         self._player = SyntheticPlayer(log, seed)
@@ -68,39 +69,39 @@ class LongRun:
         self._goalposts = [synthetic_question(rng, random_steps(rng, rng.randint(3, 8))) for _ in range(GOALPOST_COUNT)]
         self._test = [synthetic_question(rng, random_steps(rng, rng.randint(2, 5))) for _ in range(TEST)]
 
-    def tell(self, events: int, say: ProgressCallback = ignore_progress) -> None:
-        """The whole run, of so many events or somewhat more."""
+    def write(self, events: int, say: ProgressCallback = ignore_progress) -> None:
+        """Write the run, of so many events or somewhat more."""
         config = {"recipe": "gasp", "seed": self._seed, "play": {"attempts": ATTEMPTS, "episodes": GUIDED + PRACTICE}}
         policies: dict[Role, Digest] = {"teacher": self._player.policy, "student": self._player.policy}
         versions = {"python": "3.11.7"}
-        self._player.say(RUN, [RunStarted(config=config, versions=versions, commit="unknown", policies=policies)])
+        self._player.append(RUN, [RunStarted(config=config, versions=versions, commit="unknown", policies=policies)])
         added = [
             GoalpostAdded(question=a.question.id, blob=self._player.blob(a.question), source="made up") for a in self._goalposts
         ]
-        self._player.say(GOALPOSTS, added)
+        self._player.append(GOALPOSTS, added)
         while self._player.log.head().position < events:
             if self._player.iteration % EVERY == 0:
-                self._examine("test", self._test)
-                self._examine("goalposts", self._goalposts[::EVERY_GOALPOST])
+                self._evaluate("test", self._test)
+                self._evaluate("goalposts", self._goalposts[::EVERY_GOALPOST])
             self._play()
             say(min(self._player.log.head().position, events), events)
-        self._player.say(RUN, [RunFinished(iterations=self._player.iteration)])
-        self._player.land()
+        self._player.append(RUN, [RunFinished(iterations=self._player.iteration)])
+        self._player.flush()
 
     def _play(self) -> None:
         self._player.iteration += 1
         policies: dict[Role, Digest] = {"teacher": self._player.policy, "student": self._player.policy}
-        self._player.say(
+        self._player.append(
             RUN, [IterationStarted(iteration=self._player.iteration, policies=policies, episodes=GUIDED + PRACTICE)]
         )
         failed = 0
         for number in range(GUIDED + PRACTICE):
             episode = EpisodeWriter(self._player, episode_stream(self._player.iteration, number))
-            failed += episode.practise() if number >= GUIDED else episode.guided(self._player.rng.choice(self._goalposts))
-        self._player.say(
+            failed += episode.real_data() if number >= GUIDED else episode.guided(self._player.rng.choice(self._goalposts))
+        self._player.append(
             RUN, [IterationFinished(iteration=self._player.iteration, finished=GUIDED + PRACTICE - failed, failed=failed)]
         )
-        self._player.land()
+        self._player.flush()
         self._learn()
 
     def _learn(self) -> None:
@@ -121,7 +122,7 @@ class LongRun:
         seconds = {"seconds": 20 + 5 * self._player.rng.random(), "tokens_per_second": 2500 + 500 * self._player.rng.random()}
         self._player.log.append(policy_stream("shared"), [update], observed=seconds)
         roles: tuple[Role, ...] = ("teacher", "student")
-        self._player.say(
+        self._player.append(
             RUN, [PolicyServed(role=role, policy=self._player.policy, difference=0.0, mean_difference=0.0) for role in roles]
         )
         self._consumed = until
@@ -139,36 +140,41 @@ class LongRun:
             phase=phase, groups=40, silent_groups=6, samples=samples, tokens=30 * samples, reward=reward, metrics=metrics
         )
 
-    def _examine(self, name: str, questions: Sequence[SyntheticQuestion]) -> None:
+    def _evaluate(self, name: str, questions: Sequence[SyntheticQuestion]) -> None:
         stream = evaluation_stream(name, self._player.iteration)
         facts: list[Fact] = []
         successes = {}
-        for number, one in enumerate(questions):
-            made, verified, passed = self._player.attempts("evaluation", one, 2 * number + 1)
+        for number, question in enumerate(questions):
+            made, verified, passed = self._player.attempts("evaluation", question, 2 * number + 1)
             facts += [made, verified]
-            successes[one.question.id] = passed
+            successes[question.question.id] = passed
         pass_at = {k: sum(1 - (1 - n / ATTEMPTS) ** k for n in successes.values()) / len(successes) for k in (1, ATTEMPTS)}
-        told = {"iteration": self._player.iteration, "policy": self._player.policy, "sampling": SAMPLING, "attempts": ATTEMPTS}
-        facts.append(EvaluationFinished(name=name, successes=successes, pass_at=pass_at, **told))
-        self._player.say(stream, facts)
+        common = {
+            "iteration": self._player.iteration,
+            "policy": self._player.policy,
+            "sampling": SAMPLING,
+            "attempts": ATTEMPTS,
+        }
+        facts.append(EvaluationFinished(name=name, successes=successes, pass_at=pass_at, **common))
+        self._player.append(stream, facts)
 
 
 class EpisodeWriter:
-    """An episode that is told; its facts are appended together."""
+    """An episode that is common; its facts are appended together."""
 
     def __init__(self, player: SyntheticPlayer, stream: str) -> None:
         self._player, self._rng, self._stream = player, player.rng, stream
         self._facts: list[Fact] = []
 
-    def practise(self) -> bool:
-        """An episode of practice; whether it failed, which it does not."""
-        found = synthetic_question(self._rng, random_steps(self._rng, self._rng.randint(2, 4)))
-        self._start("practice", found)
-        self._answer("practice", found, "practice")
+    def real_data(self) -> bool:
+        """Write an episode of real-data RL; returns whether it failed, which is never."""
+        question = synthetic_question(self._rng, random_steps(self._rng, self._rng.randint(2, 4)))
+        self._start("practice", question)
+        self._rewarded_attempt("practice", question, "practice")
         return self._end("played")
 
     def guided(self, goalpost: SyntheticQuestion) -> bool:
-        """A guided episode; whether it failed."""
+        """Write a guided episode; returns whether it failed."""
         self._start("guided", goalpost)
         passed = self._attempt("gap", goalpost)
         gap, share = 1 - passed / ATTEMPTS, max(passed / ATTEMPTS, 0.4)
@@ -176,33 +182,38 @@ class EpisodeWriter:
         self._facts.append(measured)
         if self._rng.random() < 0.005:
             self._facts.append(EpisodeFailed(error="SandboxError", message="the engine did not answer"))
-            self._player.say(self._stream, self._facts)
+            self._player.append(self._stream, self._facts)
             return True
         if gap <= 0.1:
             return self._end("goalpost_solved")
-        lemma = self._seek("easy", goalpost, -2, (3, 9))
+        lemma = self._propose("easy", goalpost, -2, (3, 9))
         if lemma is None:
             return self._end("no_lemma")
-        return self._end("no_lift" if self._seek("hard", lemma, 1, (1, 7)) is None else "played")
+        return self._end("no_lift" if self._propose("hard", lemma, 1, (1, 7)) is None else "played")
 
-    def _start(self, purpose: str, found: SyntheticQuestion) -> None:
+    def _start(self, purpose: str, question: SyntheticQuestion) -> None:
         self._axis: Axis = self._rng.choice(("io", "function"))
-        told = {"iteration": self._player.iteration, "purpose": purpose, "axis": self._axis, "seed": self._rng.randrange(2**31)}
-        self._facts.append(EpisodeStarted(question=found.question.id, blob=self._player.blob(found.question), **told))
+        common = {
+            "iteration": self._player.iteration,
+            "purpose": purpose,
+            "axis": self._axis,
+            "seed": self._rng.randrange(2**31),
+        }
+        self._facts.append(EpisodeStarted(question=question.question.id, blob=self._player.blob(question.question), **common))
 
     def _end(self, reason: str) -> bool:
         self._facts.append(EpisodeFinished(reason=reason))
-        self._player.say(self._stream, self._facts)
+        self._player.append(self._stream, self._facts)
         return False
 
-    def _attempt(self, purpose: Purpose, found: SyntheticQuestion, task: Task = "induction") -> int:
-        made, verified, passed = self._player.attempts(purpose, found, len(self._facts) + 1, task)
+    def _attempt(self, purpose: Purpose, question: SyntheticQuestion, task: Task = "induction") -> int:
+        made, verified, passed = self._player.attempts(purpose, question, len(self._facts) + 1, task)
         self._facts += [made, verified]
         return passed
 
-    def _answer(self, purpose: Purpose, found: SyntheticQuestion, phase: Phase, task: Task = "induction") -> None:
-        """Answers that are learned from."""
-        self._attempt(purpose, found, task)
+    def _rewarded_attempt(self, purpose: Purpose, question: SyntheticQuestion, phase: Phase, task: Task = "induction") -> None:
+        """Attempts that are rewarded."""
+        self._attempt(purpose, question, task)
         self._reward(len(self._facts) - 1, phase, task)
 
     def _reward(self, of: int, phase: Phase, task: Task) -> None:
@@ -211,28 +222,28 @@ class EpisodeWriter:
         rewards = tuple(1.0 if verdict.outcome == "passed" else -0.5 for verdict in verified.verdicts)
         self._facts.append(RewardGiven(of=of, phase=phase, role="student", task=task, rewards=rewards))
 
-    def _seek(self, seat: Seat, parent: SyntheticQuestion, change: int, band: tuple[int, int]) -> SyntheticQuestion | None:
+    def _propose(self, seat: Seat, parent: SyntheticQuestion, change: int, band: tuple[int, int]) -> SyntheticQuestion | None:
         """Up to three proposals, the last of which may be accepted."""
         for attempt in (1, 2, 3):
-            found = synthetic_question(self._rng, vary_steps(self._rng, parent.steps, change))
+            question = synthetic_question(self._rng, vary_steps(self._rng, parent.steps, change))
             proposed = len(self._facts) + 1
             form = self._rng.random() > 0.1
-            written = self._player.generation(f"Vary: {parent.question.statement}", [proposal_text(found, form)])
+            written = self._player.generation(f"Vary: {parent.question.statement}", [proposal_text(question, form)])
             self._facts.append(QuestionProposed(seat=seat, attempt=attempt, parent=parent.question.id, generation=written))
-            if self._judge(seat, found, proposed, band, form=form):
-                return found
+            if self._judge(seat, question, proposed, band, form=form):
+                return question
         return None
 
-    def _judge(self, seat: Seat, found: SyntheticQuestion, proposed: int, band: tuple[int, int], *, form: bool) -> bool:
+    def _judge(self, seat: Seat, question: SyntheticQuestion, proposed: int, band: tuple[int, int], *, form: bool) -> bool:
         reward, reason, named = -1.0, None if form else "malformed", {}
         if form:
-            named = {"question": found.question.id, "blob": self._player.blob(found.question)}
+            named = {"question": question.question.id, "blob": self._player.blob(question.question)}
             similarity = round(self._rng.betavariate(6, 2), 6)
             aligned = self._rng.choice((True, True, False, None))
             self._facts.append(QuestionValidated(seat=seat, similarity=similarity, aligned=aligned, **named))
             tried = len(self._facts) + 1
-            passed = self._attempt("pass_rate", found)
-            measured = PassRateMeasured(seat=seat, question=found.question.id, successes=passed, attempts=ATTEMPTS)
+            passed = self._attempt("pass_rate", question)
+            measured = PassRateMeasured(seat=seat, question=question.question.id, successes=passed, attempts=ATTEMPTS)
             self._facts.append(measured)
             reason = "too_hard" if passed < band[0] else "too_easy" if passed > band[1] else None
             reward = -0.5 if reason else 4 * passed / ATTEMPTS * (1 - passed / ATTEMPTS)
@@ -245,24 +256,22 @@ class EpisodeWriter:
         if task == "induction":
             self._reward(tried, "solve", task)
         else:
-            self._answer("solve", found, "solve", task)
+            self._rewarded_attempt("solve", question, "solve", task)
         return True
 
 
 def main(
     folder: Annotated[Path, typer.Argument(help="A new directory, which becomes that of a run.")],
     events: Annotated[int, typer.Option(help="So many events, or somewhat more.", min=1)] = 1_000_000,
-    seed: Annotated[int, typer.Option(help="What everything follows from.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything but the times.")] = 0,
 ) -> None:
     """Write the log of a long run whose texts can be read and searched. A few minutes for a million events."""
     if (folder / LOG_NAME).exists():
-        raise BadInput(f"there is a log in {folder}; choose another directory, or remove it")
+        raise BadInput(f"There is a log in {folder}; choose another directory, or remove it.")
     folder.mkdir(parents=True, exist_ok=True)
     with closing(open_log(folder / LOG_NAME, create=True)) as log, progress("writing") as say:
-        LongRun(log, seed).tell(events, say)
+        LongRun(log, seed).write(events, say)
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    run_app(app)
+    run_main(main)

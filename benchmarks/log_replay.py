@@ -1,8 +1,8 @@
 """A log of a million events: replay with validation, what commands take on it, and bytes a rollout.
 
-Law: replay is counted in CPU time of one thread, because it waits for nothing and the machine may be shared; commands are
-processes of their own, timed from start to end. The library and the bare driver read what they have written themselves or
-the very file that we read, in pages of the same size.
+Replay is measured in CPU time of one thread, since it waits for nothing and the machine may be shared; commands are timed as
+processes, from start to end. The library reads a copy of the same events, the bare driver the same file, in pages of the same
+size.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from uuid import NAMESPACE_URL, uuid5
 from eventsourcing.persistence import JSONTranscoder, StoredEvent
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 
-from benchmarks import story
+from benchmarks import repeated_log
+from benchmarks.command import made_once
 from benchmarks.rounds import Claim, interleaved
 from events.facts.rollouts import unpack_rollouts
 from events.facts.types import FACTS, AttemptsMade, QuestionProposed
@@ -45,30 +46,26 @@ print(time.perf_counter() - began, usage.ru_maxrss, status)"""
 
 def long_log(folder: Path, events: int) -> Path:
     """A log of so many events, made once and kept."""
-    path = folder / f"{events}.sqlite"
-    if not path.exists():
-        draft = path.with_suffix(".draft")
-        for name in (draft, Path(f"{draft}-wal"), Path(f"{draft}-shm")):
-            name.unlink(missing_ok=True)
+
+    def make(draft: Path) -> None:
         with closing(open_log(draft, create=True)) as log:
-            story.write(log, events)
-        draft.rename(path)
-    return path
+            repeated_log.write(log, events)
+
+    return made_once(folder / f"{events}.sqlite", make)
 
 
 def library_copy(log: Store, path: Path) -> None:
-    """The same events as the library stores them, in streams of their own; made once and kept."""
-    if path.exists():
-        return
-    draft = path.with_suffix(".draft")
-    draft.unlink(missing_ok=True)
-    datastore = SQLiteDatastore(str(draft))
-    recorder = SQLiteApplicationRecorder(datastore)
-    recorder.create_table()
-    for batch in batches(_stored(log)):
-        recorder.insert_events(batch)
-    datastore.close()
-    draft.rename(path)
+    """Write the same events as the library stores them; made once and kept."""
+
+    def make(draft: Path) -> None:
+        datastore = SQLiteDatastore(str(draft))
+        recorder = SQLiteApplicationRecorder(datastore)
+        recorder.create_table()
+        for batch in batches(_stored(log)):
+            recorder.insert_events(batch)
+        datastore.close()
+
+    made_once(path, make)
 
 
 def _stored(log: Store) -> Iterator[StoredEvent]:
@@ -77,14 +74,14 @@ def _stored(log: Store) -> Iterator[StoredEvent]:
 
 
 def batches(events: Iterable[StoredEvent]) -> Iterator[list[StoredEvent]]:
-    """Lists of a good size."""
+    """Events in lists of `BATCH`."""
     rest = iter(events)
     while batch := list(islice(rest, BATCH)):
         yield batch
 
 
 def replay_claims(folder: Path, *, rounds: int, events: int) -> list[Claim]:
-    """Replay of all events, a part of the log a round."""
+    """Claims on the replay of all events, a part of the log a round."""
     path, copy = long_log(folder, events), folder / f"{events}.library.sqlite"
     part = events // rounds
     with closing(open_log(path)) as log, closing(sqlite3.connect(path)) as db:
@@ -109,22 +106,22 @@ def replay_claims(folder: Path, *, rounds: int, events: int) -> list[Claim]:
             "decoded": library(decode),
             "validated": library(FACTS.validate_json),
         }
-        found = interleaved({name: _parts(replay, part) for name, replay in contenders.items()}, rounds)
+        rates = interleaved({name: _parts(replay, part) for name, replay in contenders.items()}, rounds)
         datastore.close()
     what = f"replay of {events:,} events with validation".replace(",", " ")
     return [
-        Claim(what, found["ours"], "raw sqlite3, rows only", found["raw"], MIN_RATIO_RAW),
-        Claim(what, found["ours"], "eventsourcing, JSON decoded", found["decoded"]),
-        Claim(what, found["ours"], "eventsourcing, validated", found["validated"]),
+        Claim(what, rates["ours"], "raw sqlite3, rows only", rates["raw"], MIN_RATIO_RAW),
+        Claim(what, rates["ours"], "eventsourcing, JSON decoded", rates["decoded"]),
+        Claim(what, rates["ours"], "eventsourcing, validated", rates["validated"]),
     ]
 
 
 def _parts(replay: Callable[[int], int], part: int) -> Callable[[], float]:
     """Each call replays the next part of the log; the rate by CPU time."""
-    places = iter(range(0, sys.maxsize, part))
+    starts = iter(range(0, sys.maxsize, part))
 
     def measure() -> float:
-        after, began = next(places), time.process_time()
+        after, began = next(starts), time.process_time()
         assert replay(after) == part
         return part / (time.process_time() - began)
 
@@ -147,14 +144,14 @@ def commands(folder: Path, *, rounds: int, events: int) -> list[list[str]]:
 def run(command: str, log: Path) -> tuple[float, float]:
     """Seconds and megabytes of one command, from start to end."""
     words = [sys.executable, "-S", "-c", WATCH, sys.executable, "-m", "events", command, str(log)]
-    said = subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-    seconds, kilobytes, status = said.split()
+    output = subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    seconds, kilobytes, status = output.split()
     assert status == "0"
     return float(seconds), float(kilobytes) / 1000
 
 
 def bytes_a_rollout(path: Path) -> list[str]:
-    """What a rollout takes: of the whole file, of the blobs of generations, and as lines of JSON."""
+    """A table row of bytes a rollout: in the whole file, in blobs of generations, and as lines of JSON."""
     rollouts = blobs = as_json = tokens = 0
     with closing(open_log(path)) as log:
         figures = log.stats()

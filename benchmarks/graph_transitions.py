@@ -1,7 +1,7 @@
 """Transitions a second of a LangGraph graph: recorded in the log, not recorded, and with LangGraph's own checkpointer.
 
-Law: the same loop of five nodes, the same state and the same facts in every case, many walks at once on one event loop;
-nodes do no work, so that only what a transition costs is measured. Log and checkpointer write SQLite with synchronous=FULL.
+All run the same loop of five nodes with the same state and facts, many episodes at once on one event loop; nodes do no work.
+Log and checkpointer write SQLite with synchronous=FULL.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ MAX_SLOWDOWN = 1.5
 
 
 class CountedEpisode(Value):
-    """What is folded."""
+    """State of an episode: its stream, and the events appended so far."""
 
     stream: str
     version: int = 0
 
 
 class LoopState(TypedDict):
-    """Of the graph."""
+    """State of the graph."""
 
-    walk: CountedEpisode
+    episode: CountedEpisode
 
 
 @dataclass
@@ -52,31 +52,31 @@ class LoopContext:
     log: Log
 
 
-def fold(walk: CountedEpisode, told: Sequence[Event]) -> CountedEpisode:
-    """The walk after more events."""
-    return CountedEpisode(stream=walk.stream, version=walk.version + len(told))
+def fold(episode: CountedEpisode, events: Sequence[Event]) -> CountedEpisode:
+    """The episode after more events."""
+    return CountedEpisode(stream=episode.stream, version=episode.version + len(events))
 
 
-def fact_of(walk: CountedEpisode) -> Fact:
-    """What every node answers."""
-    return GapMeasured(question=QuestionId(walk.stream), successes=walk.version, attempts=10, best_share=0.5, gap=1.0)
+def fact_of(episode: CountedEpisode) -> Fact:
+    """The fact that every node appends."""
+    return GapMeasured(question=QuestionId(episode.stream), successes=episode.version, attempts=10, best_share=0.5, gap=1.0)
 
 
 def recorded_node(name: str) -> Any:
     """A node of this name that is recorded."""
 
     async def answer(state: LoopState, runtime: Runtime[LoopContext]) -> list[Fact]:
-        return [fact_of(state["walk"])]
+        return [fact_of(state["episode"])]
 
     answer.__name__ = name
-    return recorded("walk", fold)(answer)
+    return recorded("episode", fold)(answer)
 
 
 async def unrecorded_node(state: LoopState, runtime: Runtime[LoopContext]) -> dict[str, CountedEpisode]:
     """The same node, not recorded."""
-    walk = state["walk"]
-    fact_of(walk)
-    return {"walk": CountedEpisode(stream=walk.stream, version=walk.version + 1)}
+    episode = state["episode"]
+    fact_of(episode)
+    return {"episode": CountedEpisode(stream=episode.stream, version=episode.version + 1)}
 
 
 def compiled_loop(steps: int, *, record: bool, saver: BaseCheckpointSaver[Any] | None = None) -> Any:
@@ -86,7 +86,7 @@ def compiled_loop(steps: int, *, record: bool, saver: BaseCheckpointSaver[Any] |
     for name, following in zip(NODES, (*NODES[1:], NODES[0]), strict=True):
         graph.add_node(name, recorded_node(name) if record else unrecorded_node)
         graph.add_conditional_edges(
-            name, lambda state, following=following: END if state["walk"].version >= steps else following, [following, END]
+            name, lambda state, following=following: END if state["episode"].version >= steps else following, [following, END]
         )
     return graph.compile(checkpointer=saver)
 
@@ -97,42 +97,44 @@ def transition_claims(folder: Path, *, rounds: int, steps: int) -> list[Claim]:
     Args:
         folder: where files may be made.
         rounds: how often each is measured.
-        steps: transitions of every walk.
+        steps: transitions of every episode.
     """
-    with closing(open_log(folder / "walks.sqlite", create=True)) as log:
+    with closing(open_log(folder / "episodes.sqlite", create=True)) as log:
 
-        def measure(walk: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], float]:
+        def measure(play: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], float]:
             def rate() -> float:
                 began = time.perf_counter()
-                asyncio.run(walk())
+                asyncio.run(play())
                 return EPISODES * steps / (time.perf_counter() - began)
 
             return rate
 
-        async def play(*, record: bool, saver: BaseCheckpointSaver[Any] | None = None) -> None:
-            graph, desk = compiled_loop(steps, record=record, saver=saver), LoopContext(log)
+        async def run(*, record: bool, saver: BaseCheckpointSaver[Any] | None = None) -> None:
+            graph, context = compiled_loop(steps, record=record, saver=saver), LoopContext(log)
             names = [f"episode/{uuid4()}" for _ in range(EPISODES)]
             await asyncio.gather(
                 *(
-                    graph.ainvoke({"walk": CountedEpisode(stream=name)}, {"configurable": {"thread_id": name}}, context=desk)
+                    graph.ainvoke(
+                        {"episode": CountedEpisode(stream=name)}, {"configurable": {"thread_id": name}}, context=context
+                    )
                     for name in names
                 )
             )
 
         async def checkpointed() -> None:
             async with AsyncSqliteSaver.from_conn_string(str(folder / "checkpoints.sqlite")) as saver:
-                await play(record=False, saver=saver)
+                await run(record=False, saver=saver)
 
-        found = interleaved(
+        rates = interleaved(
             {
-                "recorded": measure(lambda: play(record=True)),
-                "bare": measure(lambda: play(record=False)),
+                "recorded": measure(lambda: run(record=True)),
+                "bare": measure(lambda: run(record=False)),
                 "checkpointed": measure(checkpointed),
             },
             rounds,
         )
-    what = f"transitions of a recorded graph, {EPISODES} walks"
+    what = f"transitions of a recorded graph, {EPISODES} episodes"
     return [
-        Claim(what, found["recorded"], "the same graph, not recorded", found["bare"], most=MAX_SLOWDOWN),
-        Claim(what, found["recorded"], "its SQLite checkpointer", found["checkpointed"]),
+        Claim(what, rates["recorded"], "the same graph, not recorded", rates["bare"], most=MAX_SLOWDOWN),
+        Claim(what, rates["recorded"], "its SQLite checkpointer", rates["checkpointed"]),
     ]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.million import GOALPOST_COUNT, LongRun, main
-from benchmarks.player import ATTEMPTS
+from benchmarks.long_run import GOALPOST_COUNT, LongRun, main
+from benchmarks.synthetic_player import ATTEMPTS
 from events.export.table_rows import TABLES
 from events.facts.errors import BadInput
 from events.facts.log import Log
@@ -22,7 +22,7 @@ EVENTS = 2500
 
 def made(seed: int) -> Log:
     log = MemoryLog()
-    LongRun(log, seed).tell(EVENTS)
+    LongRun(log, seed).write(EVENTS)
     return log
 
 

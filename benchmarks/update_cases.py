@@ -1,7 +1,6 @@
 """A model and a log with one iteration to learn, on which updates are measured.
 
-Law: everything follows from the seed, and the logprobs are the model's own; tokens are drawn at random, so that lengths are
-what a case says. It measures nothing.
+Everything follows from the seed. Tokens are drawn at random, in lengths of the case; their logprobs are the model's own.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from events.stores.memory import MemoryLog
 from graph.settings.config import LearnSettings, LoraSettings
 from roles.pocket import WEIGHTS
 from tests.support.example_runs import START_WEIGHTS, ExampleRun
-from trainer.data.credited_samples import StepBatch
+from trainer.data.step_batches import StepBatch
 from trainer.job.update_schedule import UpdateSchedule
 from trainer.learn.adapter import Adapter
-from trainer.learn.loss import offline
+from trainer.learn.loss import keep_libraries_offline
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -96,7 +95,7 @@ class Setting:
 
     @property
     def learn(self) -> LearnSettings:
-        """How everybody learns."""
+        """Settings of all contenders."""
         precision = "float32" if self.device == "cpu" else "bfloat16"
         if self.model is None:
             return LearnSettings(learning_rate=RATE, warm_up=0, precision=precision, batch_tokens=16384)
@@ -111,12 +110,12 @@ class Setting:
 
 
 def model_of(setting: Setting) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The weights, alike whenever they are asked for.
+    """The weights, alike whenever they are prompt_ids for.
 
     Raises:
         BadInput: there is no such device here.
     """
-    offline()
+    keep_libraries_offline()
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
 
@@ -154,13 +153,15 @@ class SizedScene(ExampleRun):
         self._case = case
 
     def generation(self, prompt: str, count: int, role: Role = "student") -> Generation:
-        """Random tokens; a trainer sees no more."""
+        """Random tokens with the model's logprobs."""
         made = super().generation(prompt, count, role)
         rng, size = self._random, self._vocabulary
-        asked = [rng.randrange(size) for _ in range(rng.randint(*self._case.prompt))]
+        prompt_ids = [rng.randrange(size) for _ in range(rng.randint(*self._case.prompt))]
         ids = [[rng.randrange(size) for _ in range(self._case.length(rng))] for _ in range(count)]
-        found = [_logprobs(self._model, asked, row) for row in ids]
-        return made.model_copy(update={"tokens": self.log.put(pack_rollouts(asked, ids, found)), "length": sum(map(len, ids))})
+        logprobs = [_logprobs(self._model, prompt_ids, row) for row in ids]
+        return made.model_copy(
+            update={"tokens": self.log.put(pack_rollouts(prompt_ids, ids, logprobs)), "length": sum(map(len, ids))}
+        )
 
 
 def _logprobs(model: PreTrainedModel, prompt: list[int], ids: list[int]) -> list[float]:
@@ -169,26 +170,26 @@ def _logprobs(model: PreTrainedModel, prompt: list[int], ids: list[int]) -> list
     with torch.no_grad():
         text = torch.tensor([[*prompt, *ids]], device=model.device)
         logits = model(text).logits[0, len(prompt) - 1 : -1].float()
-        found = logits.log_softmax(-1).gather(-1, text[0, len(prompt) :, None])[:, 0]
-    return cast(list[float], found.tolist())
+        logprobs = logits.log_softmax(-1).gather(-1, text[0, len(prompt) :, None])[:, 0]
+    return cast(list[float], logprobs.tolist())
 
 
 def recorded_schedule(case: LengthCase, setting: Setting) -> UpdateSchedule:
     """A log with one iteration of practice, to be learned."""
     log = MemoryLog()
-    story = SizedScene(log, model_of(setting)[0], case, setting.seed)
-    story.run(learn=setting.learn.model_dump()).start(setting.groups)
+    example = SizedScene(log, model_of(setting)[0], case, setting.seed)
+    example.run(learn=setting.learn.model_dump()).start(setting.groups)
     rng = random.Random(setting.seed)  # noqa: S311  # no secret
     for _ in range(setting.groups):
-        story.practice(passing=rng.randrange(1, GROUP), attempts=GROUP)
-    story.finish()
+        example.practice(passing=rng.randrange(1, GROUP), attempts=GROUP)
+    example.finish()
     start = find_run_started(log)
     assert isinstance(start, RunStarted)
     return UpdateSchedule(log, start)
 
 
-def step_batch_of(syllabus: UpdateSchedule) -> StepBatch:
-    """What the log has to teach, replayed and credited."""
-    waiting = syllabus.next(syllabus.place("shared"))
+def step_batch_of(schedule: UpdateSchedule) -> StepBatch:
+    """The step batch of the log, replayed and credited."""
+    waiting = schedule.next(schedule.cursor("shared"))
     assert waiting is not None
-    return syllabus.lessons(waiting[0], syllabus.window(*waiting))[0]
+    return schedule.step_batches(waiting[0], schedule.rollouts(*waiting))[0]

@@ -1,8 +1,8 @@
 """Appends: our stores against the bare drivers and against the library `eventsourcing`.
 
-Law: everybody writes the same payload in transactions of the same size, and has it on the disk before going on: SQLite in
-WAL mode with synchronous=FULL, PostgreSQL with synchronous_commit=on, all files in one folder. The bare driver gets
-finished rows and only inserts them; ours makes the JSON, validates, hashes, checks versions and counts.
+All write the same payload in transactions of the same size, each on the disk before the next: SQLite in WAL mode with
+synchronous=FULL, PostgreSQL with synchronous_commit=on, all files in one folder. The bare driver gets finished rows and only
+inserts them; ours makes the JSON, validates, hashes, checks versions and counts.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from eventsourcing.persistence import ApplicationRecorder, StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 
+from benchmarks.repeated_log import played_log
 from benchmarks.rounds import Claim, interleaved
-from benchmarks.story import played_log
 from events.facts.hashing import data_of
 from events.facts.log import Head, Log
 from events.facts.types import Fact
@@ -33,8 +33,8 @@ from events.stores.rows import EMPTY_STREAM, Row, seal, utc_now
 
 PRODUCERS = 64
 BATCHES = (1, 64)
-LEAST_OF_RAW, LEAST_OF_LIBRARY = 0.7, 2.0
-PATIENCE_S = 120
+MIN_RATIO_RAW, MIN_RATIO_LIBRARY = 0.7, 2.0
+TIMEOUT_S = 120
 TABLE = """
 CREATE TABLE raw (position {whole} PRIMARY KEY, stream TEXT NOT NULL, version {whole} NOT NULL, kind TEXT NOT NULL,
 schema_version INTEGER NOT NULL, data TEXT NOT NULL, causation {whole}, prev_hash TEXT NOT NULL, hash TEXT NOT NULL,
@@ -50,11 +50,11 @@ class Payload:
         self._tip = Head(0, EMPTY_STREAM.hash)
 
     def facts(self, count: int) -> list[Fact]:
-        """The next ones."""
+        """The next `count` facts."""
         return list(itertools.islice(self._facts, count))
 
     def rows(self, stream: str, facts: Sequence[Fact]) -> list[Row]:
-        """As they are stored."""
+        """The rows that they are stored as."""
         rows = seal(facts, stream=stream, end=EMPTY_STREAM, tip=self._tip, time=utc_now(), causation=None, observed=None)
         self._tip = Head(rows[-1].position, rows[-1].head)
         return rows
@@ -66,7 +66,7 @@ def append_claims(folder: Path, url: str, *, rounds: int, events: int) -> list[C
     Args:
         folder: where files may be made.
         url: a database of PostgreSQL, whose schemas may be made.
-        rounds: how often everybody is measured.
+        rounds: rounds of measurement.
         events: events of a round with batches of one; ten times as many go in larger batches.
     """
     claims, payload = [], Payload()
@@ -82,10 +82,10 @@ def append_claims(folder: Path, url: str, *, rounds: int, events: int) -> list[C
         for batch, (store, log) in itertools.product(BATCHES, logs.items()):
             count = events if batch == 1 else 10 * events // batch
             name, write = raw[store]
-            found = interleaved(
+            rates = interleaved(
                 {"ours": partial(_ours, log, payload, batch, count), "raw": partial(_raw, write, payload, batch, count)}, rounds
             )
-            claims.append(Claim(f"append to {store}, batch {batch}", found["ours"], name, found["raw"], LEAST_OF_RAW))
+            claims.append(Claim(f"append to {store}, batch {batch}", rates["ours"], name, rates["raw"], MIN_RATIO_RAW))
     return claims
 
 
@@ -137,7 +137,7 @@ def producers(folder: Path, url: str, *, rounds: int, events: int) -> list[Claim
     Args:
         folder: where files may be made.
         url: a database of PostgreSQL, whose schemas may be made.
-        rounds: how often everybody is measured.
+        rounds: rounds of measurement.
         events: events of a round, all producers together.
     """
     claims, payload = [], Payload()
@@ -153,7 +153,7 @@ def producers(folder: Path, url: str, *, rounds: int, events: int) -> list[Claim
             ),
         }
         for store, (log, recorder) in pairs.items():
-            found = interleaved(
+            rates = interleaved(
                 {
                     "ours": partial(_many, payload, events, _log_writer(log)),
                     "library": partial(_many, payload, events, _library_writer(recorder)),
@@ -161,7 +161,7 @@ def producers(folder: Path, url: str, *, rounds: int, events: int) -> list[Claim
                 rounds,
             )
             what = f"append to {store}, batch 1, {PRODUCERS} producers"
-            claims.append(Claim(what, found["ours"], "eventsourcing", found["library"], LEAST_OF_LIBRARY))
+            claims.append(Claim(what, rates["ours"], "eventsourcing", rates["library"], MIN_RATIO_LIBRARY))
     return claims
 
 
@@ -203,7 +203,7 @@ def stored(stream: UUID, version: int, fact: Fact) -> StoredEvent:
 
 
 def _library_sqlite(stack: ExitStack, path: Path) -> SQLiteApplicationRecorder:
-    datastore = SQLiteDatastore(str(path), pool_timeout=PATIENCE_S, lock_timeout=PATIENCE_S)
+    datastore = SQLiteDatastore(str(path), pool_timeout=TIMEOUT_S, lock_timeout=TIMEOUT_S)
     stack.callback(datastore.close)
     recorder = SQLiteApplicationRecorder(datastore)
     recorder.create_table()
@@ -218,7 +218,7 @@ def _library_postgres(stack: ExitStack, url: str) -> PostgresApplicationRecorder
         port=where.port or 5432,
         user=where.username or "",
         password=where.password or "",
-        connect_timeout=PATIENCE_S,
+        connect_timeout=TIMEOUT_S,
         pool_size=8,
     )
     stack.callback(datastore.close)

@@ -1,0 +1,122 @@
+"""Step batches: gives the rollouts of an iteration their advantages and divides them into optimizer steps, one a phase.
+
+Guarantees:
+- The recipe computes the advantages; no algorithm is known here.
+- Rollouts that cannot move the weights are left out of the gradient but stay in the average, so that leaving them out changes
+  no gradient. With `learn.filter_silent` zero-advantage groups leave the average as well.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from events.facts.errors import TrainerError
+from events.facts.values import NoSignalReason, Phase, Role
+from events.pure.advantages import ADVANTAGE_ESTIMATORS
+from graph.recipes.recipe import Recipe
+from graph.settings.config import LearnSettings
+from trainer.data.replay import Rollout, RolloutGroup
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """What one optimizer step learns from: one phase of an iteration."""
+
+    phase: Phase
+    rollouts: tuple[Rollout, ...]
+    """Those that can move the weights."""
+    groups: int
+    silent_groups: int
+    """Zero-advantage groups, and groups of empty completions only."""
+    silent: Mapping[NoSignalReason, int]
+    """Count of completions without signal, by reason."""
+    completions: int
+    """Completions over which the loss is averaged."""
+    tokens: int
+    """Tokens of these completions."""
+    reward: float
+    """Mean reward over all completions."""
+
+    @property
+    def learned_tokens(self) -> int:
+        """Tokens of `rollouts`."""
+        return sum(len(rollout.ids) for rollout in self.rollouts)
+
+
+PHASES: tuple[Phase, ...] = ("lemma", "lift", "open", "solve", "practice")
+"""The order in which the phases of an iteration are learned."""
+
+
+def step_batches(
+    groups: Sequence[RolloutGroup], recipe: Recipe, learn: LearnSettings, roles: Collection[Role]
+) -> list[StepBatch]:
+    """One batch for each phase in which these roles have groups, in the order of `PHASES`; none if the recipe learns nothing.
+
+    Raises:
+        TrainerError: the recipe's credit returned another number of advantages than there are completions.
+    """
+    if not recipe.plan.learns:
+        return []
+    advantages = ADVANTAGE_ESTIMATORS.get(learn.credit, recipe.credit)(groups)
+    if [len(row) for row in advantages] != [len(group.rollouts) for group in groups]:
+        raise TrainerError(f"The recipe {recipe!r} must return one advantage a completion; correct its credit.")
+    scale = {"teacher": learn.teacher_scale, "student": 1.0}
+    phases: dict[Phase, list[list[Rollout]]] = {}
+    for group, row in zip(groups, advantages, strict=True):
+        if group.role in roles:
+            rollouts = zip(group.rollouts, row, strict=True)
+            phases.setdefault(group.phase, []).append(
+                [replace(rollout, advantage=advantage * scale[group.role]) for rollout, advantage in rollouts]
+            )
+    return [_step_batch(phase, phases[phase], learn) for phase in PHASES if phase in phases]
+
+
+def _step_batch(phase: Phase, groups: Sequence[Sequence[Rollout]], learn: LearnSettings) -> StepBatch:
+    informative = [group for group in groups if any(map(_has_signal, group))]
+    averaged = [rollout for group in (informative if learn.filter_silent else groups) for rollout in group]
+    rewards = [rollout.reward for group in groups for rollout in group]
+    return StepBatch(
+        phase,
+        rollouts=tuple(rollout for rollout in averaged if _has_signal(rollout) or _has_gradient(rollout, learn)),
+        groups=len(groups),
+        silent_groups=len(groups) - len(informative),
+        silent=Counter(_no_signal_reasons(groups, learn)),
+        completions=len(averaged),
+        tokens=sum(len(rollout.ids) for rollout in averaged),
+        reward=sum(rewards) / len(rewards),
+    )
+
+
+def _has_signal(rollout: Rollout) -> bool:
+    return rollout.advantage != 0 and len(rollout.ids) > 0
+
+
+def _has_gradient(rollout: Rollout, learn: LearnSettings) -> bool:
+    """Whether a term of the loss that needs no reward, KL or entropy, moves the weights."""
+    return (learn.kl > 0 or learn.entropy > 0) and _role_learns(rollout, learn) and len(rollout.ids) > 0
+
+
+def _role_learns(rollout: Rollout, learn: LearnSettings) -> bool:
+    return rollout.role == "student" or learn.teacher_scale > 0
+
+
+def _no_signal_reasons(groups: Sequence[Sequence[Rollout]], learn: LearnSettings) -> Iterator[NoSignalReason]:
+    """Why each completion without signal has none."""
+    varied = len({rollout.reward for group in groups for rollout in group}) > 1
+    for group in groups:
+        all_equal = len({rollout.reward for rollout in group}) == 1
+        for rollout in group:
+            if _has_signal(rollout):
+                continue
+            if len(rollout.ids) == 0:
+                yield "empty"
+            elif not _role_learns(rollout, learn):
+                yield "untaught"
+            elif len(group) == 1 and varied:
+                yield "alone"
+            elif all_equal:
+                yield "all_right" if rollout.reward > 0 else "all_wrong"
+            else:
+                yield "average"
