@@ -109,7 +109,7 @@ async def compare_references(runner: Runner, suite: Suite, cases: Sequence[Suite
         if not (passed and accepted):
             place = f"{suite.name}: {case.name}"
             found.disagreements.append(Disagreement(place, trial.verdict.outcome, "accepts" if accepted else "rejects"))
-        elif trial.used["seconds"] <= QUICK:
+        elif trial.usage["seconds"] <= QUICK:
             quick.append(case)
     return found, quick
 

@@ -1,7 +1,8 @@
-"""The verifier: judges answers and examines proposals, in the sandbox.
+"""The verifier: judges attempts and validates proposals, in the sandbox.
 
-Law: expected answers stay on this side; only programs and inputs enter the sandbox, and what comes out is compared as values.
-An infrastructure failure raises and never becomes a verdict. It gives no rewards.
+Guarantees: expected outputs stay on the host; only programs and inputs enter the sandbox, and outputs are compared as values.
+A failure of the infrastructure raises and never becomes a verdict.
+Not responsible for: rewards.
 """
 
 from __future__ import annotations
@@ -21,35 +22,33 @@ from events.pure.literal import NotLiteral, outline
 from events.text.safe_text import one_line
 from roles.judging.degenerate import degenerate_reason, text_objection
 from roles.judging.judging_rules import OUTCOME_OF_STATUS
-from roles.judging.run_tests import detail, outcome_letters, run_programs, why
+from roles.judging.run_tests import failure_detail, outcome_letters, run_detail, run_programs
 from roles.judging.safety import makes_sets, operations, parse_source, replace_operation, unparse_objection, unsafe_reason
 from sandbox.compare import canonical_arguments, canonical_text, outputs_match
 from sandbox.runner import InputRun, Job, JobResult, Runner
 
 USAGE_FIELDS = ("seconds", "cpu_seconds", "peak_mb")
-"""What is told of running an answer."""
-
-
+"""Resources that running an attempt takes, by the names of `JobResult`'s fields."""
 MIN_AGREEING = 3
-"""Failed answers that must agree with each other before that says something of the statement."""
+"""So many failed attempts must agree with each other before that casts doubt on the statement."""
 RERUN_HASH_SEEDS = (1, 2, 3, 4)
-"""Hash seeds of the workers on which proposals are run again. One is enough for a program without sets; two texts in a set
-stand in the same order as before under half of all seeds."""
+"""Hash seeds of the workers on which proposals run again. One is enough for a program without sets; two strings in a set keep
+their order under half of all seeds."""
 MAX_OPERATIONS = 100
-"""Operations of a proposed program, without each of which it is tried."""
+"""Most operations of a proposed program; it is run again without each of them."""
 _INTERRUPT = ast.parse("raise KeyboardInterrupt").body[0]
 
 
 class ReferenceProgram(Protocol):
-    """What a world knows about its own language: the reference program of a statement, None where it cannot say."""
+    """Looks up the reference program of a statement, where questions come from a generator that knows it."""
 
     def __call__(self, statement: str, /) -> str | None:
-        """The reference program, or None."""
+        """The reference program; None if there is none."""
         ...
 
 
 class RejectedProposal(NamedTuple):
-    """A proposal that cannot be asked, and why."""
+    """A proposal that cannot become a question, and why."""
 
     reason: Reason
     detail: str
@@ -58,117 +57,129 @@ class RejectedProposal(NamedTuple):
 
 @dataclass(frozen=True)
 class JudgedAttempts:
-    """What was found out about answers, in order. It unpacks to verdicts and what running them took."""
+    """Verdicts on attempts, in their order. It unpacks to verdicts and usage."""
 
     verdicts: list[Verdict]
-    """One an answer; equal answers have equal verdicts."""
-    used: dict[str, list[float | None]]
-    """What running them took, by name (`USAGE_FIELDS`), one an answer; None for one that was not run."""
-    said: list[str | None]
-    """Of programs: a digest of the outputs for all private inputs (`Trial.said`), one an answer."""
+    """One per attempt; equal attempts have equal verdicts."""
+    usage: dict[str, list[float | None]]
+    """By `USAGE_FIELDS`, a list with one number per attempt; None for an attempt that did not run."""
+    output_digests: list[str | None]
+    """For programs, `ProgramTrial.output_digest` of each attempt."""
 
     def __iter__(self) -> Iterator[Any]:
-        """Verdicts, and what running them took."""
-        return iter((self.verdicts, self.used))
+        return iter((self.verdicts, self.usage))
 
     @property
     def agreeing(self) -> int:
-        """Failed answers that gave the same outputs for all private inputs, where `MIN_AGREEING` did, and more than passed."""
-        failed = [said for verdict, said in zip(self.verdicts, self.said, strict=True) if said and verdict.outcome != "passed"]
+        """Size of the largest group of failed attempts with equal outputs for all private inputs.
+
+        0 if it is smaller than `MIN_AGREEING`, or not larger than the number of attempts that passed.
+        """
+        judged = zip(self.verdicts, self.output_digests, strict=True)
+        failed = [digest for verdict, digest in judged if digest and verdict.outcome != "passed"]
         most = max(Counter(failed).values(), default=0)
         passed = sum(verdict.outcome == "passed" for verdict in self.verdicts)
         return most if most >= MIN_AGREEING and most > passed else 0
 
 
 class ValidProposal(NamedTuple):
-    """A proposal that can be asked."""
+    """A proposal that is a question."""
 
     question: Question
     aligned: bool | None
+    """Whether the program equals the reference program of the statement; None without `Verifier.truth`."""
 
 
 @dataclass(frozen=True)
 class Verifier:
-    """Runs programs and compares values."""
+    """Judges attempts and validates proposals."""
 
     runner: Runner
     pairs: int
+    """Test cases of a proposal."""
     public_pairs: int
+    """How many of them are public."""
     distinct: int
+    """Fewest different outputs of a proposal."""
     truth: ReferenceProgram | None = None
     rules: JudgingRules = "own"
-    """By which answers are judged ..."""
+    """Judging rules ..."""
     per_test: bool = False
+    """Whether limits are those of each test, and not of all tests together."""
     ruled: Mapping[QuestionId, JudgingRules] = field(default_factory=dict)
-    """... but for those to questions that have rules of their own."""
+    """... except for these questions."""
 
     def provenance_of(self, question: Question) -> Provenance:
-        """Conditions of its verdicts on answers to a question."""
+        """The conditions under which attempts at a question are judged."""
         return self.runner.provenance.model_copy(update={"rules": self.rules_of(question), "per_test": self.per_test})
 
     def rules_of(self, question: Question) -> JudgingRules:
-        """The rules by which answers to a question are judged; EvalPlus knows functions only."""
+        """The judging rules of a question; EvalPlus's apply to functions only."""
         rules = self.ruled.get(question.id, self.rules) if self.ruled else self.rules
-        unknown = question.mode == "stdin" or "." in question.entry
-        return "own" if rules == "evalplus" and unknown else rules
+        is_function = question.mode != "stdin" and "." not in question.entry
+        return "own" if rules == "evalplus" and not is_function else rules
 
     async def judge(self, question: Question, task: Task, pair: int | None, texts: Sequence[str]) -> JudgedAttempts:
-        """A verdict for each answer, and what it took.
+        """Judge completions of the student.
+
+        Args:
+            question: that they are about.
+            task: of the student.
+            pair: number of the test case; None for task `induction`, which is about all.
+            texts: the completions.
 
         Raises:
             SandboxError: the sandbox failed.
         """
         if task == "induction":
             return await self._judge_programs(question, texts)
-        assert pair is not None, f"{task} asks about one pair"
-        asked = question.pairs[pair]
+        assert pair is not None, f"{task} is about one test case"
+        expected = question.pairs[pair].output
         if task == "deduction":
-            return await asyncio.to_thread(_judge_outputs, texts, asked.output)
-        return await self._judge_inputs(question, asked.output, texts)
+            return await asyncio.to_thread(_judge_outputs, texts, expected)
+        return await self._judge_inputs(question, expected, texts)
 
     async def validate(self, text: str) -> ValidProposal | RejectedProposal:
-        """Whether a teacher's text is a question that can be asked: parsed, safe, reproducible, not degenerate.
+        """Check whether a teacher's completion is a question: well-formed, safe, reproducible, not degenerate.
 
-        Every input is also run alone, in a process of its own, on a worker with another hash seed and other addresses, and all
-        of them there in another order: what depends on any of that has no output that an answer could be held against.
+        Every input also runs alone, in a new process on a worker with another hash seed and other addresses, and all of them
+        run there in reverse order: a program whose output depends on any of that is rejected as nondeterministic.
 
         Raises:
             SandboxError: the sandbox failed.
         """
-        # In threads, since a hostile proposal may take its time: others are served meanwhile.
-        read = await asyncio.to_thread(_check_text, text, self.pairs)
-        if isinstance(read, RejectedProposal):
-            return read
-        proposal, tree = read
+        # In threads, since a hostile proposal may take long to parse and to compare.
+        checked = await asyncio.to_thread(_check_text, text, self.pairs)
+        if isinstance(checked, RejectedProposal):
+            return checked
+        proposal, tree = checked
         inputs = proposal.inputs
         seeds = RERUN_HASH_SEEDS if makes_sets(tree) else RERUN_HASH_SEEDS[:1]
-        # Those of one seed stand in a row, since a worker takes such a row at once.
-        places = sorted(range(len(inputs)), key=lambda place: place % len(seeds))
-        asked = [(inputs, 0), (inputs[::-1], seeds[0])]
-        asked += [((inputs[place],), seeds[place % len(seeds)]) for place in places]
+        # Jobs of one hash seed are adjacent, since a worker takes adjacent jobs of its seed at once.
+        order = sorted(range(len(inputs)), key=lambda number: number % len(seeds))
+        jobs = [(inputs, 0), (inputs[::-1], seeds[0])]
+        jobs += [((inputs[number],), seeds[number % len(seeds)]) for number in order]
         first, backwards, *alone = await self.runner.run(
-            [Job(source=proposal.program, inputs=given, hash_seed=seed) for given, seed in asked]
+            [Job(source=proposal.program, inputs=job_inputs, hash_seed=seed) for job_inputs, seed in jobs]
         )
         if failed := next((run for run in first.runs if run.status != "ok"), None):
-            return RejectedProposal("broken", one_line(f"{failed.status}: {detail(failed)}", 200))
-        others = {
+            return RejectedProposal("broken", one_line(f"{failed.status}: {run_detail(failed)}", 200))
+        reruns = {
             "in another order": backwards.runs[::-1],
-            "alone": [alone[places.index(place)].runs[0] for place in range(len(inputs))],
+            "alone": [alone[order.index(number)].runs[0] for number in range(len(inputs))],
         }
-        question = await asyncio.to_thread(self._examined, proposal, tree, first, others)
-        return (
-            question if isinstance(question, RejectedProposal) else await self._compared(question, tree, _output_values(first))
-        )
+        question = await asyncio.to_thread(self._check_outputs, proposal, tree, first, reruns)
+        return question if isinstance(question, RejectedProposal) else await self._check_operations(question, tree, first)
 
-    def _examined(
-        self, proposal: Proposal, tree: ast.Module, first: JobResult, others: Mapping[str, Sequence[InputRun]]
+    def _check_outputs(
+        self, proposal: Proposal, tree: ast.Module, first: JobResult, reruns: Mapping[str, Sequence[InputRun]]
     ) -> Question | RejectedProposal:
-        """The question that a proposal is, beside what came of its inputs elsewhere."""
+        """The question of a proposal, unless its outputs differ between runs or nothing could be learned from it."""
         try:
             values = [canonical_text(outline(run.value)) for run in first.runs]
         except NotLiteral:
             return RejectedProposal("unsafe", "an output is not a value")
-        for how, runs in others.items():
+        for how, runs in reruns.items():
             if any(not _gave_value(run, value) for run, value in zip(runs, values, strict=True)):
                 return RejectedProposal(
                     "nondeterministic", f"an input gave another output {how}, in a fresh process with another hash seed"
@@ -176,73 +187,77 @@ class Verifier:
         question = self._question(proposal.message, proposal.program, proposal.inputs, first)
         if len({*values}) < min(self.distinct, len(values)):
             return RejectedProposal("degenerate", "the outputs hardly differ", question)
-        why = degenerate_reason(question, tree)
-        return question if why is None else RejectedProposal("degenerate", why, question)
+        reason = degenerate_reason(question, tree)
+        return question if reason is None else RejectedProposal("degenerate", reason, question)
 
-    async def _compared(
-        self, question: Question, tree: ast.Module, values: tuple[str, ...]
+    async def _check_operations(
+        self, question: Question, tree: ast.Module, first: JobResult
     ) -> ValidProposal | RejectedProposal:
-        """The question beside its own parts and the world's truth: not degenerate, and whether aligned."""
-        known = self.truth(question.statement) if self.truth else None
+        """Reject a program with an operation that has no effect, and compare it with the reference program."""
+        values = _output_values(first)
+        reference = self.truth(question.statement) if self.truth else None
         parts = operations(tree, question.entry)
         if len(parts) > MAX_OPERATIONS:
             return RejectedProposal(
                 "degenerate", f"the program has more than {MAX_OPERATIONS} operations to be tried without", question
             )
-        sources = await asyncio.to_thread(lambda: [replace_operation(tree, part, ast.Pass()) for part in parts])
-        runs = await self._on_all(question, sources + ([known] if known is not None else []))
-        others, truth = (runs[:-1], runs[-1]) if known is not None else (runs, None)
-        idle = [part for part, other in zip(parts, others, strict=True) if other == values]
-        # What no input comes to is a guard; what one comes to and does not need is idle.
-        reached = await self._on_all(question, [replace_operation(tree, part, _INTERRUPT) for part in idle])
-        if any(other != values for other in reached):
+        variants = await asyncio.to_thread(lambda: [replace_operation(tree, part, ast.Pass()) for part in parts])
+        outputs = await self._run_all(question, variants + ([reference] if reference is not None else []))
+        without, reference_values = (outputs[:-1], outputs[-1]) if reference is not None else (outputs, None)
+        unneeded = [part for part, other in zip(parts, without, strict=True) if other == values]
+        # An unneeded operation that no input reaches is a guard and may stay; one that is reached is without effect.
+        interrupted = await self._run_all(question, [replace_operation(tree, part, _INTERRUPT) for part in unneeded])
+        if any(other != values for other in interrupted):
             return RejectedProposal("degenerate", "an operation is without effect", question)
-        return ValidProposal(question, None if self.truth is None else truth is not None and truth == values)
+        return ValidProposal(question, None if self.truth is None else reference_values == values)
 
-    async def _on_all(self, question: Question, sources: Sequence[str]) -> list[tuple[str, ...]]:
-        """What programs give for all inputs of a question."""
+    async def _run_all(self, question: Question, sources: Sequence[str]) -> list[tuple[str, ...]]:
+        """The outputs of programs for all inputs of a question."""
         inputs = tuple(pair.input for pair in question.pairs)
-        runs = await self.runner.run([Job(source=source, inputs=inputs) for source in sources]) if sources else []
-        return [_output_values(execution) for execution in runs]
+        results = await self.runner.run([Job(source=source, inputs=inputs) for source in sources]) if sources else []
+        return [_output_values(result) for result in results]
 
-    def _question(self, statement: str, program: str, inputs: Sequence[str], execution: JobResult) -> Question:
-        pairs = tuple(IOPair(input=given, output=run.value) for given, run in zip(inputs, execution.runs, strict=True))
+    def _question(self, statement: str, program: str, inputs: Sequence[str], result: JobResult) -> Question:
+        pairs = tuple(IOPair(input=text, output=run.value) for text, run in zip(inputs, result.runs, strict=True))
         cut = self.public_pairs
         return Question(statement=statement, program=program, public=pairs[:cut], private=pairs[cut:])
 
     async def _judge_programs(self, question: Question, texts: Sequence[str]) -> JudgedAttempts:
         rules = self.rules_of(question)
-        taken = await asyncio.to_thread(
+        parsed = await asyncio.to_thread(
             lambda: {text: extract_program(text, rules, question.entry) for text in dict.fromkeys(texts)}
         )
-        answers = [taken[text] for text in texts]
+        answers = [parsed[text] for text in texts]
         programs = list(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
-        found = await run_programs(self.runner, question, programs, rules, per_test=self.per_test)
+        trials = await run_programs(self.runner, question, programs, rules, per_test=self.per_test)
         judged = _collect_verdicts(
             [
-                (found[answer].verdict, found[answer].used) if isinstance(answer, str) else (_malformed_verdict(answer), None)
+                (trials[answer].verdict, trials[answer].usage)
+                if isinstance(answer, str)
+                else (_malformed_verdict(answer), None)
                 for answer in answers
             ]
         )
-        return replace(judged, said=[found[answer].said if isinstance(answer, str) else None for answer in answers])
+        digests = [trials[answer].output_digest if isinstance(answer, str) else None for answer in answers]
+        return replace(judged, output_digests=digests)
 
     async def _judge_inputs(self, question: Question, expected: str, texts: Sequence[str]) -> JudgedAttempts:
         answers = [parse_input(text) for text in texts]
         inputs = list(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
-        jobs = [Job(source=question.program_with_context or "", inputs=(given,), entry=question.entry) for given in inputs]
-        executions = await self.runner.run(jobs) if jobs else []
-        verdicts = await asyncio.to_thread(lambda: [_judge_run(execution.runs[0], expected) for execution in executions])
-        found = {
-            given: (verdict, {name: getattr(execution, name) for name in USAGE_FIELDS})
-            for given, verdict, execution in zip(inputs, verdicts, executions, strict=True)
+        jobs = [Job(source=question.program_with_context or "", inputs=(text,), entry=question.entry) for text in inputs]
+        results = await self.runner.run(jobs) if jobs else []
+        verdicts = await asyncio.to_thread(lambda: [_judge_run(result.runs[0], expected) for result in results])
+        judged = {
+            text: (verdict, {name: getattr(result, name) for name in USAGE_FIELDS})
+            for text, verdict, result in zip(inputs, verdicts, results, strict=True)
         }
         return _collect_verdicts(
-            [found[answer] if isinstance(answer, str) else (_malformed_verdict(answer), None) for answer in answers]
+            [judged[answer] if isinstance(answer, str) else (_malformed_verdict(answer), None) for answer in answers]
         )
 
 
 def _check_text(text: str, pairs: int) -> tuple[Proposal, ast.Module] | RejectedProposal:
-    """A proposal and the tree of its program, unless there is something against them that can be seen without running it."""
+    """A proposal and the syntax tree of its program, unless it must be rejected without running it."""
     proposal = parse_proposal(text, pairs)
     if isinstance(proposal, Malformed):
         return RejectedProposal("malformed", proposal.reason)
@@ -258,21 +273,21 @@ def _check_text(text: str, pairs: int) -> tuple[Proposal, ast.Module] | Rejected
     return proposal, tree
 
 
-def _output_values(execution: JobResult) -> tuple[str, ...]:
-    return tuple(run.value if run.status == "ok" else f"<{run.status}>" for run in execution.runs)
+def _output_values(result: JobResult) -> tuple[str, ...]:
+    return tuple(run.value if run.status == "ok" else f"<{run.status}>" for run in result.runs)
 
 
 def _gave_value(run: InputRun, value: str) -> bool:
-    """Whether a run gave the value with that canonical text."""
+    """Whether the output of a run has this canonical text."""
     try:
         return run.status == "ok" and canonical_text(outline(run.value)) == value
     except NotLiteral:
         return False
 
 
-def _collect_verdicts(found: Sequence[tuple[Verdict, dict[str, float] | None]]) -> JudgedAttempts:
-    used = {name: [None if one is None else round(one[name], 6) for _, one in found] for name in USAGE_FIELDS}
-    return JudgedAttempts([verdict for verdict, _ in found], used, [None] * len(found))
+def _collect_verdicts(judged: Sequence[tuple[Verdict, dict[str, float] | None]]) -> JudgedAttempts:
+    usage = {name: [None if used is None else round(used[name], 6) for _, used in judged] for name in USAGE_FIELDS}
+    return JudgedAttempts([verdict for verdict, _ in judged], usage, [None] * len(judged))
 
 
 def _malformed_verdict(answer: Malformed) -> Verdict:
@@ -286,15 +301,16 @@ def _judge_outputs(texts: Sequence[str], expected: str) -> JudgedAttempts:
 def _judge_output(answer: str | Malformed, expected: str) -> Verdict:
     if isinstance(answer, Malformed):
         return _malformed_verdict(answer)
-    right = outputs_match(expected, answer)
-    return _single_test_verdict("passed" if right else "wrong_answer")
+    return _single_test_verdict("passed" if outputs_match(expected, answer) else "wrong_answer")
 
 
 def _judge_run(run: InputRun, expected: str) -> Verdict:
     if run.status != "ok":
-        return _single_test_verdict(OUTCOME_OF_STATUS[run.status], why(run))
+        return _single_test_verdict(OUTCOME_OF_STATUS[run.status], failure_detail(run))
     return (
-        _single_test_verdict("passed") if outputs_match(expected, run.value) else _single_test_verdict("wrong_answer", why(run))
+        _single_test_verdict("passed")
+        if outputs_match(expected, run.value)
+        else _single_test_verdict("wrong_answer", failure_detail(run))
     )
 
 

@@ -188,7 +188,7 @@ async def _judge(context: NodeContext, episode: EpisodeState, pending: PendingAt
     assert isinstance(made, AttemptsMade)
     judged = await context.verifier.judge(question, pending.task, pending.pair, completion_texts(context.log, made.generation))
     verdicts = judged.verdicts
-    observe("used", pending.version, judged.used)
+    observe("used", pending.version, judged.usage)
     facts: list[Fact] = [
         AttemptsVerified(of=pending.version, verdicts=tuple(verdicts), provenance=context.verifier.provenance_of(question))
     ]

@@ -1,1 +1,1 @@
-"""Judging: how a completion is run on tests, and what a proposed program may contain."""
+"""Runs programs on the tests of a question, and examines proposals for safety, worth and novelty."""

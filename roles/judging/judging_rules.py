@@ -1,7 +1,6 @@
-"""The rules by which an answer is run on the tests of a question, and by which what comes out is right.
+"""Judging rules: how a program is run on the tests of a question, and which outputs are right.
 
-A job is composed here, on the host, and what comes out is compared here. What is around an answer in its job is
-`roles.judging.job_source`. It runs nothing.
+Jobs are composed and outputs compared here, on the host; `roles.judging.job_source` is the harness inside the job.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from sandbox.runner import InputRun, Job, RunStatus
 
 HARNESS = Path(__file__).with_name("job_source.py")
 HARNESS_ENTRY = "gasp_entry"
-"""What a composed job calls, where that is no secret."""
+"""Name of the entry of a composed job, where it need not be secret."""
 OUTCOME_OF_STATUS: dict[RunStatus, Outcome] = {
     "runtime_error": "runtime_error",
     "syntax_error": "syntax_error",
@@ -32,39 +31,40 @@ OUTCOME_OF_STATUS: dict[RunStatus, Outcome] = {
     "forbidden": "forbidden",
     "tampered": "tampered",
 }
-"""What a failed run means for the verdict."""
+"""The outcome of a test for each status of its run but `ok`."""
 ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE = 1e-6, 1e-7
-"""What EvalPlus lets floats differ by."""
+"""EvalPlus's tolerances for floats."""
 SYNTAX_ERROR_PREFIXES = ("SyntaxError:", "IndentationError:", "TabError:")
-"""How a run tells that an answer inside of a harness did not compile."""
+"""Beginnings of a run's detail when a program inside of the harness does not compile."""
 
 
 def compose_job(question: Question, program: str, rules: JudgingRules) -> Job:
     """The job that runs a program on all tests of a question."""
     inputs = tuple(pair.input for pair in question.pairs)
-    owner, _, name = question.entry.rpartition(".")
-    answer = f"{program!r}, {question.context!r}"
+    cls, _, name = question.entry.rpartition(".")
+    arguments = f"{program!r}, {question.context!r}"
     match question.mode, rules:
         case "checks", _:
+            # A check passes if the job returns this secret, so that a program cannot pass by ending the check early.
             token = f"gasp_{secrets.token_hex(16)}"
-            body = f"checks({answer}, {question.entry!r}, {list(inputs)!r}, {token!r}, official={rules == 'evalplus'})"
+            body = f"check_runner({arguments}, {question.entry!r}, {list(inputs)!r}, {token!r}, official={rules == 'evalplus'})"
             return _harness_job(f"{token} = {body}", tuple(map(str, range(len(inputs)))), token)
         case "stdin", "livecodebench":
-            return _harness_job(f"official_program({answer})", inputs, mode="stdin")
+            return _harness_job(f"run_livecodebench_program({arguments})", inputs, mode="stdin")
         case "function", "livecodebench":
-            return _harness_job(f"{HARNESS_ENTRY} = official_method({answer}, {name!r})", inputs)
-        case "function", _ if owner == "Solution":
-            return _harness_job(f"{HARNESS_ENTRY} = method({answer}, {name!r})", inputs)
-        case "function", "evalplus" if not owner:
-            return _harness_job(f"{HARNESS_ENTRY} = evalplus_function({answer}, {name!r})", inputs)
-        case "function", _ if question.context and not owner:
-            return _harness_job(f"{HARNESS_ENTRY} = function({answer}, {name!r})", inputs)
+            return _harness_job(f"{HARNESS_ENTRY} = livecodebench_method({arguments}, {name!r})", inputs)
+        case "function", _ if cls == "Solution":
+            return _harness_job(f"{HARNESS_ENTRY} = program_method({arguments}, {name!r})", inputs)
+        case "function", "evalplus" if not cls:
+            return _harness_job(f"{HARNESS_ENTRY} = evalplus_function({arguments}, {name!r})", inputs)
+        case "function", _ if question.context and not cls:
+            return _harness_job(f"{HARNESS_ENTRY} = program_function({arguments}, {name!r})", inputs)
         case _:
             return Job(source=with_context(question.context, program), inputs=inputs, entry=question.entry, mode=question.mode)
 
 
 def with_context(context: str, program: str) -> str:
-    """A program behind its context, as one text; imports from the future stay before both."""
+    """The context and then the program as one source; `from __future__` imports stay first."""
     tree = parse_source(program) if context else None
     future = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"] if tree else []
     lines = program.split("\n")
@@ -75,21 +75,21 @@ def with_context(context: str, program: str) -> str:
 def _harness_job(
     last: str, inputs: tuple[str, ...], entry: str = HARNESS_ENTRY, mode: Literal["function", "stdin"] = "function"
 ) -> Job:
-    """A job that ends with what the harness makes of an answer."""
+    """A job that consists of the harness and this last statement."""
     return Job(source=f"{_harness_source()}\n{last}\n", inputs=inputs, entry=entry, mode=mode)
 
 
 @cache
 def _harness_source() -> str:
-    # Functions see the builtins that are in force where they are defined: a copy, which no answer changes.
+    # Functions see the builtins of the place where they are defined: a copy, which no program changes.
     return f"import builtins\n__builtins__ = dict(vars(builtins))\n{HARNESS.read_text()}"
 
 
 def outcome_of(question: Question, rules: JudgingRules, job: Job, pair: IOPair, run: InputRun) -> Outcome:
-    """What a run of a composed job on a pair means."""
+    """The outcome of one test from its run in a composed job."""
     if run.status != "ok":
-        wrong = run.status == "runtime_error" and run.detail.startswith(SYNTAX_ERROR_PREFIXES)
-        return "syntax_error" if wrong else OUTCOME_OF_STATUS[run.status]
+        is_syntax = run.status == "runtime_error" and run.detail.startswith(SYNTAX_ERROR_PREFIXES)
+        return "syntax_error" if is_syntax else OUTCOME_OF_STATUS[run.status]
     if question.mode == "checks":
         right = run.value == repr(job.entry)
     elif question.mode == "function" and rules == "livecodebench":
@@ -102,7 +102,7 @@ def outcome_of(question: Question, rules: JudgingRules, job: Job, pair: IOPair, 
 
 
 def evalplus_equal(expected: str, got: str) -> bool:
-    """Whether `got` is the expected result as EvalPlus has it: by `==`; floats and lists of floats within a tolerance."""
+    """Whether `got` equals the expected output by EvalPlus's rule: `==`; floats and lists of floats within a tolerance."""
     if max(len(expected), len(got)) > MAX_CHARACTERS:
         return False
     try:

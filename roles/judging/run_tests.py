@@ -1,6 +1,7 @@
-"""Answers on the tests of a question: run, and told how many tests they pass.
+"""Runs programs on the tests of a question and derives their verdicts.
 
-Law: all tests must pass, and the first that fails names the verdict. It parses no answers and knows no roles.
+Guarantees: a program passes if all tests pass; the first test that fails gives the verdict's outcome.
+Not responsible for: parsing completions.
 """
 
 from __future__ import annotations
@@ -18,52 +19,52 @@ from roles.judging.judging_rules import compose_job, outcome_of
 from sandbox.runner import InputRun, Job, JobResult, Runner
 
 SHARED_LIMITS: Final = ("time_limit", "memory_limit")
-"""Outcomes that a test may owe to those before it in its job."""
+"""Outcomes that earlier tests of the same job may have caused."""
 _LETTER_OF = {outcome: letter for letter, outcome in OUTCOME_LETTERS.items()}
 
 
 @dataclass
 class ProgramTrial:
-    """One answer on all tests of its question."""
+    """One program on all tests of its question."""
 
     question: Question
     rules: JudgingRules
     per_test: bool
-    """Whether each test has the limits for itself. Then the first failure is the end, else all tests are run."""
+    """Whether the limits are those of each test; then the first failure ends the trial. Else all tests run in one job."""
     job: Job
-    """The answer on all tests."""
+    """The program with all tests."""
     outcomes: list[Outcome] = field(default_factory=list)
-    """What is decided, in order of the tests."""
+    """Of the tests that are decided, in their order."""
     detail: str = ""
     """Why the first failed test failed."""
-    executions: list[JobResult] = field(default_factory=list)
-    alone: bool = False
-    """Whether the next test is to be run alone."""
+    results: list[JobResult] = field(default_factory=list)
+    next_alone: bool = False
+    """Whether the next test must run alone."""
 
     @property
-    def next(self) -> Job:
-        """The answer on the tests that are not decided yet, or on the first of them."""
+    def next_job(self) -> Job:
+        """The program with the undecided tests, or with the first of them."""
         start = len(self.outcomes)
-        return self.job.model_copy(update={"inputs": self.job.inputs[start : start + 1 if self.alone else None]})
+        return self.job.model_copy(update={"inputs": self.job.inputs[start : start + 1 if self.next_alone else None]})
 
-    def take(self, execution: JobResult) -> None:
-        """Decide by what came of the next job, as far as that may be."""
-        self.executions.append(execution)
-        self.alone = False
-        for place, run in enumerate(execution.runs):
+    def add_result(self, result: JobResult) -> None:
+        """Decide tests by the result of `next_job`, until one must run again alone."""
+        self.results.append(result)
+        self.next_alone = False
+        for number, run in enumerate(result.runs):
             outcome = outcome_of(self.question, self.rules, self.job, self.question.pairs[len(self.outcomes)], run)
-            if self.per_test and place and outcome in SHARED_LIMITS:
-                self.alone = True
+            if self.per_test and number and outcome in SHARED_LIMITS:
+                self.next_alone = True
                 return
             if outcome != "passed" and self.failure is None:
-                self.detail = detail(run) if self.question.mode == "checks" else why(run)
+                self.detail = run_detail(run) if self.question.mode == "checks" else failure_detail(run)
             self.outcomes.append(outcome)
             if self.over:
                 return
 
     @property
     def failure(self) -> Outcome | None:
-        """The first, None as long as there is none."""
+        """The first outcome that is not `passed`; None while there is none."""
         return next((outcome for outcome in self.outcomes if outcome != "passed"), None)
 
     @property
@@ -73,7 +74,7 @@ class ProgramTrial:
 
     @property
     def verdict(self) -> Verdict:
-        """What was found."""
+        """The verdict on the tests that are decided."""
         return Verdict(
             outcome=self.failure or "passed",
             passed=self.outcomes.count("passed"),
@@ -83,58 +84,58 @@ class ProgramTrial:
         )
 
     @property
-    def said(self) -> str | None:
-        """A digest of what the answer gave for all private inputs; None where a test was not run or gave nothing."""
-        runs = [run for execution in self.executions for run in execution.runs]
+    def output_digest(self) -> str | None:
+        """SHA-256 of the outputs for all private inputs; None if a test was not run or has no output."""
+        runs = [run for result in self.results for run in result.runs]
         private = runs[len(self.question.public) :]
         if self.question.mode == "checks" or len(runs) != len(self.job.inputs) or any(run.status != "ok" for run in private):
             return None
         return hashlib.sha256("\0".join(run.value for run in private).encode()).hexdigest()
 
     @property
-    def used(self) -> dict[str, float]:
-        """What running it took."""
+    def usage(self) -> dict[str, float]:
+        """Wall-clock and CPU seconds summed over its jobs, and the largest peak memory in MiB."""
         return {
-            "seconds": sum(one.seconds for one in self.executions),
-            "cpu_seconds": sum(one.cpu_seconds for one in self.executions),
-            "peak_mb": max(one.peak_mb for one in self.executions),
+            "seconds": sum(result.seconds for result in self.results),
+            "cpu_seconds": sum(result.cpu_seconds for result in self.results),
+            "peak_mb": max(result.peak_mb for result in self.results),
         }
 
 
 async def run_programs(
     runner: Runner, question: Question, programs: Sequence[str], rules: JudgingRules, *, per_test: bool
 ) -> dict[str, ProgramTrial]:
-    """Every program on all tests. Those that are left share a job, as long as no limit is hit.
+    """Run every program on all tests; a trial for each program.
 
-    Where limits are per test, a test that hits one behind others is run again alone, and the tests after it go on together: an
-    answer that hangs costs two limits at most, a quick one a single job.
+    Tests share a job. Where limits are per test, a test that hits one after others in its job is run again alone, and those
+    after it go on together: a program that hangs costs at most twice the limit, a quick one a single job.
 
     Raises:
         SandboxError: the sandbox failed.
     """
     trials = {program: ProgramTrial(question, rules, per_test, compose_job(question, program, rules)) for program in programs}
-    while going := [trial for trial in trials.values() if not trial.over]:
-        executions = await runner.run([trial.next for trial in going])
-        # Many long values take a while to compare; in a thread, others are served meanwhile.
-        await asyncio.to_thread(_take, going, executions)
+    while running := [trial for trial in trials.values() if not trial.over]:
+        results = await runner.run([trial.next_job for trial in running])
+        # In a thread, since many long values take a while to compare.
+        await asyncio.to_thread(_add_results, running, results)
     return trials
 
 
-def _take(trials: Sequence[ProgramTrial], executions: Sequence[JobResult]) -> None:
-    for trial, execution in zip(trials, executions, strict=True):
-        trial.take(execution)
+def _add_results(trials: Sequence[ProgramTrial], results: Sequence[JobResult]) -> None:
+    for trial, result in zip(trials, results, strict=True):
+        trial.add_result(result)
 
 
 def outcome_letters(outcomes: Iterable[Outcome]) -> str:
-    """Outcomes of tests as a verdict tells them."""
+    """Outcomes of tests as the letters of `Verdict.tests`."""
     return "".join(map(_LETTER_OF.__getitem__, outcomes))
 
 
-def why(run: InputRun) -> str:
-    """Why a run is not right: its detail, or what it gave instead."""
-    return detail(run) if run.status != "ok" else one_line(f"gave {run.value}", 200)
+def failure_detail(run: InputRun) -> str:
+    """Why a run failed its test: its detail, or its wrong output."""
+    return run_detail(run) if run.status != "ok" else one_line(f"gave {run.value}", 200)
 
 
-def detail(run: InputRun) -> str:
-    """Its detail, without the addresses that differ between equal runs."""
+def run_detail(run: InputRun) -> str:
+    """The detail of a run without memory addresses, which differ between equal runs."""
     return one_line(re.sub(r"0x[0-9a-f]{6,}", "0x…", run.detail), 200)

@@ -1,7 +1,7 @@
-"""Novelty: how similar a question is to those accepted before.
+"""Novelty: similarity of a question to those accepted before (paper, section 3.4).
 
-Law: cosine similarity of embedded statement and program, against both buffers (lemmas and lifts) at once. Paper, section 3.4;
-its embedding is not named, so it can be exchanged here.
+It is the cosine similarity of embedded statement and program, against both buffers (lemmas and lifts) at once. The paper does
+not name its embedding, so it is exchangeable.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from events.facts.values import Question
 
 
 class Embedding(Protocol):
-    """Text to unit vectors."""
+    """Maps texts to unit vectors."""
 
     def __call__(self, texts: Sequence[str]) -> Any:
         """Rows of unit length, shape [N, D], dense or scipy-sparse."""
@@ -23,7 +23,7 @@ class Embedding(Protocol):
 
 
 class NgramEmbedding:
-    """Hashed word n-grams (1 to 3) by scikit-learn: stateless, nothing to download, equal on every machine."""
+    """Hashed word n-grams (1 to 3) by scikit-learn: stateless, without weights, equal on every machine."""
 
     def __init__(self) -> None:
         from sklearn.feature_extraction.text import HashingVectorizer
@@ -38,7 +38,7 @@ class NgramEmbedding:
 
 
 class EncoderEmbedding:
-    """Mean of the last hidden states of an encoder in Hugging Face format, in this process.
+    """Mean of the last hidden states of an encoder in Hugging Face format, computed in this process.
 
     Raises:
         ModelError: the folder cannot be loaded.
@@ -80,7 +80,7 @@ def embedding(spec: str) -> Embedding:
 
 
 class Novelty:
-    """The accepted questions so far, embedded. Rebuilt from the log, never stored."""
+    """Embeddings of the questions accepted so far; rebuilt from the log, never stored."""
 
     def __init__(self, embedding: Embedding) -> None:
         self._embedding = embedding
@@ -88,17 +88,17 @@ class Novelty:
 
     @staticmethod
     def text(question: Question) -> str:
-        """What is compared: statement and program together."""
+        """The text that is embedded: statement and program."""
         return f"{question.statement}\n{question.program or ''}"
 
     def similarity(self, question: Question) -> float:
-        """Largest cosine similarity to an accepted question; 0 when there is none."""
+        """Largest cosine similarity to an accepted question, 0 to 1; 0 if none was accepted."""
         if self._rows is None:
             return 0.0
         return float((self._rows @ self._embedding([self.text(question)]).T).max())
 
     def add(self, *questions: Question) -> None:
-        """Put accepted questions into the buffer."""
+        """Add accepted questions to the buffer."""
         if not questions:
             return
         from scipy.sparse import csr_matrix, vstack
