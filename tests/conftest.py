@@ -1,6 +1,7 @@
 """Fixtures that several test files share: the real Docker runner, a real PostgreSQL server."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -40,6 +41,8 @@ LONG_PATHS = {Path(__file__).parent / f"{name}.py": place for place, name in enu
 
 # A shell starts what runs in the background with Ctrl-C ignored, and every command that a test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# As in the Makefile, for whoever starts pytest alone: one thread is reproducible, and nothing is fetched.
+os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -112,15 +115,15 @@ def smoked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Iterator[ExampleRun]:
+def example(tmp_path: Path) -> Iterator[ExampleRun]:
     """A run in the folder `runs/first`, which goes on."""
-    told = record_run(tmp_path / "runs" / "first")
-    yield told
-    told.log.close()
+    example = record_run(tmp_path / "runs" / "first")
+    yield example
+    example.log.close()
 
 
 @pytest.fixture
-def viewer(tmp_path: Path, told: ExampleRun) -> Iterator[Viewer]:
+def viewer(tmp_path: Path, example: ExampleRun) -> Iterator[Viewer]:
     """A viewer of the folder `runs`."""
     with closing(Viewer([str(tmp_path / "runs")])) as viewer:
         yield viewer

@@ -46,8 +46,8 @@ def test_the_tables_of_the_log_are_the_tables_of_the_database():
 
 
 def test_every_stream_is_explained(recorded):
-    told = {name.split("/")[0] for name in table(LOG, "Streams")}
-    assert {event.stream.split("/")[0] for event in recorded} <= told
+    documented = {name.split("/")[0] for name in table(LOG, "Streams")}
+    assert {event.stream.split("/")[0] for event in recorded} <= documented
 
 
 def test_the_examples_in_python_run(recorded, capsys):

@@ -81,8 +81,8 @@ def test_verify_tells_of_what_no_hash_covers(run: Path) -> None:
     assert ended.returncode == 1
     assert ended.stdout.startswith("sound: ")
     assert "the triggers events_no_update, blobs_no_delete are missing or changed" in ended.stdout
-    told = json.loads(events("verify", run, "--json").stdout)
-    assert (told["sound"], len(told["remarks"]), told["lost"]) == (True, 2, [])
+    output = json.loads(events("verify", run, "--json").stdout)
+    assert (output["sound"], len(output["remarks"]), output["lost"]) == (True, 2, [])
 
 
 @pytest.mark.parametrize("evidence", ["shm", "index", "log", "nothing"])
@@ -104,12 +104,12 @@ def test_a_lost_write_ahead_file_is_not_called_sound(tmp_path: Path, evidence: s
     ended = events("verify", tmp_path)
     assert ended.returncode == 1
     assert ended.stdout.startswith("empty: 0 events")
-    told = {
+    messages = {
         "shm": "log.sqlite-shm is there without",
         "index": "index.sqlite tells of position",
         "log": "trainer.log tells of position 2",
     }
-    assert told.get(evidence, "") in ended.stdout
+    assert messages.get(evidence, "") in ended.stdout
 
 
 def test_who_names_a_folder_of_runs_or_leaves_it_out_is_told_what_to_give(

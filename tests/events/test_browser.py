@@ -42,18 +42,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             recorded.episode(gap_successes=place * solved, rejected=("not_novel",), task="induction" if place else "deduction")
         recorded.practice().fail().finish().update().evaluate("test", successes=solved + 4)
     recorded.end().log.close()
-    told = record_run(folder / HOSTILE, iterations=0)
-    add_hostile_goalpost(told)
-    told.log.close()
+    example = record_run(folder / HOSTILE, iterations=0)
+    add_hostile_goalpost(example)
+    example.log.close()
     return folder
 
 
 @pytest.fixture(scope="module")
 def growing_run(runs: Path) -> Iterator[ExampleRun]:
     """The run that goes on: what a test tells is in its log at once, as if it were played."""
-    told = record_run(runs / "growing", iterations=1)
-    yield told
-    told.log.close()
+    example = record_run(runs / "growing", iterations=1)
+    yield example
+    example.log.close()
 
 
 @pytest.fixture(scope="module")
@@ -80,19 +80,11 @@ def page(browser: Browser, monitor: BrowserMonitor) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where pictures go: $GASP_SCREENSHOTS."""
-    given = os.environ.get("GASP_SCREENSHOTS")
-    folder = Path(given) if given else tmp_path_factory.mktemp("screenshots")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def visited_pages(browser: Browser, monitor: BrowserMonitor, pictures: Path) -> list[VisitedPage]:
-    """Every kind of page of every run, in light, in dark and on a phone."""
+def visited_pages(browser: Browser, monitor: BrowserMonitor) -> list[VisitedPage]:
+    """Every kind of page of every run, in light, in dark and on a phone; $GASP_SCREENSHOTS says where pictures of them go."""
+    pictures = os.environ.get("GASP_SCREENSHOTS")
     with monitor.context(browser) as context:
-        return list(crawl_pages(context.new_page(), pictures, "recorded"))
+        return list(crawl_pages(context.new_page(), Path(pictures) if pictures else None, "recorded"))
 
 
 def test_every_page_is_reached_and_nothing_fails_complains_or_leaves(
@@ -189,10 +181,10 @@ def test_goalposts_questions_and_the_list_of_runs_move_as_well(page: Page, growi
 
 def test_the_end_of_a_run_is_told(page: Page, runs: Path) -> None:
     page.goto("/")
-    told = record_run(runs / "ending", iterations=1)
+    example = record_run(runs / "ending", iterations=1)
     page.get_by_role("link", name="ending").click()
     expect(page.locator("#status")).to_contain_text("Playing")
-    told.end().log.close()
+    example.end().log.close()
     expect(page.locator("#status")).to_contain_text("Finished")
 
 

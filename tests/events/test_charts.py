@@ -298,17 +298,17 @@ def test_the_numbers_beside_a_plot_are_the_points_of_its_figure(recorded: Path, 
     assert [(float(row["low"]), float(row["high"])) for row in rows if row["low"]] == [
         (low, high) for _, low, high in gap.series[1].band
     ]
-    told = json.loads((tmp_path / "a" / NUMBERS).read_text(encoding="utf-8"))
-    assert told["runs"] == ["one"]
-    assert told["figures"][0]["series"][0]["points"] == [list(point) for point in gap.series[0].points]
+    output = json.loads((tmp_path / "a" / NUMBERS).read_text(encoding="utf-8"))
+    assert output["runs"] == ["one"]
+    assert output["figures"][0]["series"][0]["points"] == [list(point) for point in gap.series[0].points]
     assert not list((tmp_path / "a").glob("*.png"))
 
 
 def test_several_runs_are_compared_and_those_of_one_name_are_numbered(recorded: Path, tmp_path: Path) -> None:
     ended = plot(recorded, recorded / "log.sqlite", "--out", tmp_path / "a", "--format", "png", "--json")
-    told = json.loads(ended.stdout)
-    assert told["runs"] == ["one 1", "one 2"]
-    assert "gap-while-playing" in told["figures"]
+    output = json.loads(ended.stdout)
+    assert output["runs"] == ["one 1", "one 2"]
+    assert "gap-while-playing" in output["figures"]
 
 
 def test_plots_overwrite_nothing(recorded: Path, tmp_path: Path) -> None:
@@ -331,8 +331,8 @@ def test_an_unknown_format_and_a_run_without_figures_are_said_before_anything_is
 def test_names_that_differ_in_nothing_a_disk_knows_get_numbers_and_odd_values_are_null(tmp_path: Path) -> None:
     odd = [line(1, inf, nan, 3), line()._replace(name="F"), line(1e299, -1e299)._replace(name="f", limits=UNIT)]
     assert write(odd, tmp_path / "a", ["$x$ <b>"], ["png"]) == ["f", "F-2", "f-3"]
-    told = json.loads((tmp_path / "a" / NUMBERS).read_text(encoding="utf-8"))
-    assert told["figures"][0]["series"][0]["points"] == [[0, 1], [1, None], [2, None], [3, 3]]
+    output = json.loads((tmp_path / "a" / NUMBERS).read_text(encoding="utf-8"))
+    assert output["figures"][0]["series"][0]["points"] == [[0, 1], [1, None], [2, None], [3, 3]]
 
 
 def test_text_takes_no_effect_in_a_plot(tmp_path: Path) -> None:

@@ -168,15 +168,15 @@ def test_tail_follows_until_ctrl_c(run: Path) -> None:
 
 
 def expected_figures(log: Log) -> dict:
-    told = list(log.read())
-    facts = [event.fact for event in told]
+    recorded = list(log.read())
+    facts = [event.fact for event in recorded]
     written = [fact.generation for fact in facts if isinstance(fact, AttemptsMade | QuestionProposed)]
     kinds = [fact.kind for fact in facts]
     return {
-        "events": len(told),
-        "head": told[-1].head,
-        "first": told[0].time.isoformat(),
-        "last": told[-1].time.isoformat(),
+        "events": len(recorded),
+        "head": recorded[-1].head,
+        "first": recorded[0].time.isoformat(),
+        "last": recorded[-1].time.isoformat(),
         "kinds": {kind: kinds.count(kind) for kind in sorted(set(kinds), key=lambda kind: (-kinds.count(kind), kind))},
         "streams": {"episode": 3, "goalposts": 1, "policy": 1, "run": 1},
         "rollouts": sum(generation.count for generation in written),

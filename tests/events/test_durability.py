@@ -34,12 +34,12 @@ def acknowledged(process: subprocess.Popen[str]) -> list[tuple[int, str]]:
 def test_processes_append_at_once_without_loss_gap_or_fork(tmp_path: Path) -> None:
     path = tmp_path / "log.sqlite"
     writers = [writer(path, name, 60) for name in "abc"]
-    told = [pair for process in writers for pair in acknowledged(process)]
+    acknowledgements = [pair for process in writers for pair in acknowledged(process)]
     log = open_log(path)
     events = {event.position: event for event in log.read()}
-    assert len(told) == 180
+    assert len(acknowledgements) == 180
     assert sorted(events) == list(range(1, 361))
-    assert all(events[position].hash == hash_ for position, hash_ in told)
+    assert all(events[position].hash == hash_ for position, hash_ in acknowledgements)
     assert [event.version for event in log.read("shared")] == list(range(1, 181))
     for name in "abc":
         own = [event.fact.message for event in log.read(kinds=("episode_failed",)) if event.fact.error == name]
@@ -56,18 +56,18 @@ def test_processes_that_decide_on_versions_conflict_instead_of_overwriting(tmp_p
 
 
 def test_kill_9_loses_nothing_acknowledged_and_leaves_nothing_torn(tmp_path: Path) -> None:
-    path, dice, told = tmp_path / "log.sqlite", random.Random(0), []
+    path, dice, acknowledgements = tmp_path / "log.sqlite", random.Random(0), []
     for life in range(6):
         process = writer(path, f"life{life}", 100_000)
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(dice.uniform(0.01, 0.15))
         process.send_signal(signal.SIGKILL)
-        told += acknowledged(process)
+        acknowledgements += acknowledged(process)
     log = open_log(path)
     events = {event.position: event for event in log.read()}
-    assert told
-    assert all(events[position].hash == hash_ for position, hash_ in told)
+    assert acknowledgements
+    assert all(events[position].hash == hash_ for position, hash_ in acknowledgements)
     assert sorted(events) == list(range(1, len(events) + 1))
     assert len(events) % 2 == 0
     assert log.verify() is None

@@ -44,7 +44,7 @@ HOSTILE = '\x00\x1b]0;owned\x07\u202e"}\n---\nlicense: mit\n| x | ``` <script>\u
 RUNS = itertools.count()
 
 
-def told(log: Log) -> ExampleRun:
+def record_example(log: Log) -> ExampleRun:
     """A run with everything in it."""
     tale = example_run(log).run(recipe="gasp", seed=3).goalpost(2).evaluate("goalposts").start(3)
     tale.episode(rejected=["degenerate"]).fail().practice().finish().update()
@@ -55,7 +55,7 @@ def told(log: Log) -> ExampleRun:
 def run(tmp_path: Path) -> Path:
     """The directory of a run."""
     with closing(open_log(tmp_path / "first" / "log.sqlite", create=True)) as log:
-        told(log)
+        record_example(log)
     return tmp_path / "first"
 
 
@@ -275,7 +275,7 @@ def test_an_empty_folder_is_a_good_place(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("to", FILES)
 def test_an_export_that_fails_leaves_nothing(tmp_path: Path, to: str) -> None:
     log = MemoryLog()
-    tale = told(log).start().open(question(1), "practice")
+    tale = record_example(log).start().open(question(1), "practice")
     generation = tale.generation("x", 2).model_copy(update={"tokens": "f" * 64})
     log.append(tale.stream, [AttemptsMade(purpose="practice", question="q", task="induction", generation=generation)])
     with pytest.raises(LogCorrupt, match=f"blob {'f' * 64} is missing"):
@@ -314,7 +314,7 @@ def test_equal_logs_give_equal_bytes_from_any_store(run: Path, tmp_path: Path, p
     with closing(open_log(run / "log.sqlite")) as source, closing(open_log(url, create=True)) as target:
         migrate(source, target)
     again = MemoryLog()
-    told(again)
+    record_example(again)
     places = [tmp_path / "file", tmp_path / "database", tmp_path / "memory"]
     for log, place in zip((open_log(run / "log.sqlite"), open_log(url), again), places, strict=True):
         with closing(log):
@@ -325,7 +325,7 @@ def test_equal_logs_give_equal_bytes_from_any_store(run: Path, tmp_path: Path, p
 
 def test_batches_are_bounded_by_rows_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     log = MemoryLog()
-    told(log)
+    record_example(log)
     until = log.head().position
     columns, rows = schema("attempts", log, until), [row.columns() for row in TABLES["attempts"].rows(log, "run", until)]
     monkeypatch.setattr("events.export.arrow.BATCH_ROWS", 50)

@@ -75,9 +75,11 @@ def content(folder: Path) -> bytes:
 def test_tensorboard_reads_every_point_at_its_time(log: Store, written) -> None:
     read = EventAccumulator(str(written("tensorboard"))).Reload()
     found = {(tag, one.step): one for tag in read.Tags()["scalars"] for one in read.Scalars(tag)}
-    told = list(run_curves(log).points)
-    assert {place: one.value for place, one in found.items()} == pytest.approx(flat(told))
-    assert [one.wall_time for one in read.Scalars("gap")] == [point.time.timestamp() for point in told if "gap" in point.values]
+    points = list(run_curves(log).points)
+    assert {place: one.value for place, one in found.items()} == pytest.approx(flat(points))
+    assert [one.wall_time for one in read.Scalars("gap")] == [
+        point.time.timestamp() for point in points if "gap" in point.values
+    ]
 
 
 def test_tensorboard_reads_settings_as_text_and_as_hyperparameters(written) -> None:
@@ -111,10 +113,10 @@ def test_wandb_keeps_every_point_and_setting_in_an_offline_run(log: Store, writt
     assert (started.project, started.display_name) == ("gasp", "run-007")
     assert {item.key: json.loads(item.value_json) for item in started.config.update}["seed"] == 3
     rows = [{item.nested_key[0]: json.loads(item.value_json) for item in one.history.item} for one in kept if one.history.item]
-    told = list(run_curves(log).points)
-    assert [row["_timestamp"] for row in rows] == pytest.approx([point.time.timestamp() for point in told])
+    points = list(run_curves(log).points)
+    assert [row["_timestamp"] for row in rows] == pytest.approx([point.time.timestamp() for point in points])
     ours = [{key: value for key, value in row.items() if not key.startswith("_")} for row in rows]
-    assert ours == [{"iteration": point.step, **point.values} for point in told]
+    assert ours == [{"iteration": point.step, **point.values} for point in points]
 
 
 def test_wandb_gives_a_run_the_same_id_again(log: Store, tmp_path: Path, written) -> None:
@@ -133,10 +135,10 @@ def test_mlflow_reads_every_point_and_setting(log: Store, written) -> None:
     assert experiment is not None
     (kept,) = client.search_runs([experiment.experiment_id])
     assert (kept.info.run_name, kept.info.status, kept.data.params["seed"]) == ("run-007", "FINISHED", "3")
-    told = list(run_curves(log).points)
+    points = list(run_curves(log).points)
     history = [one for name in kept.data.metrics for one in client.get_metric_history(kept.info.run_id, name)]
-    assert {(one.key, one.step): one.value for one in history} == flat(told)
-    assert kept.info.end_time == round(told[-1].time.timestamp() * 1000)
+    assert {(one.key, one.step): one.value for one in history} == flat(points)
+    assert kept.info.end_time == round(points[-1].time.timestamp() * 1000)
 
 
 def spans(file: Path) -> list[list[dict[str, object]]]:
@@ -182,12 +184,12 @@ def test_spans_follow_the_genai_conventions(log: Store, traces) -> None:
     assert [span["name"] for span in first][:3] == ["text_completion pocket", "execute_tool verifier", "text_completion pocket"]
     assert first[-1]["name"] == "invoke_workflow gasp"
     made = next(event.fact for event in log.read("episode/00001/000", kinds=("attempts_made",)))
-    told = first[0]["attributes"]
-    assert (told["gen_ai.operation.name"], told["gen_ai.agent.name"]) == ("text_completion", "solver")
-    assert (told["gen_ai.request.model"], told["gen_ai.request.choice.count"]) == ("pocket", 10)
-    assert told["gen_ai.response.model"] == f"pocket@{made.generation.policy[:12]}"
-    assert (told["gen_ai.usage.input_tokens"], told["gen_ai.usage.output_tokens"]) == (6, made.generation.length)
-    assert told["gen_ai.response.finish_reasons"] == ["stop"] * 10
+    attributes = first[0]["attributes"]
+    assert (attributes["gen_ai.operation.name"], attributes["gen_ai.agent.name"]) == ("text_completion", "solver")
+    assert (attributes["gen_ai.request.model"], attributes["gen_ai.request.choice.count"]) == ("pocket", 10)
+    assert attributes["gen_ai.response.model"] == f"pocket@{made.generation.policy[:12]}"
+    assert (attributes["gen_ai.usage.input_tokens"], attributes["gen_ai.usage.output_tokens"]) == (6, made.generation.length)
+    assert attributes["gen_ai.response.finish_reasons"] == ["stop"] * 10
     agents = {span["attributes"].get("gen_ai.agent.name") for trace in traces for span in trace} - {None}
     assert agents == {"solver", "teacher_easy", "teacher_hard"}
     assert [moment["name"] for moment in first[-1]["events"]][:2] == ["gap_measured", "question_rejected"]
@@ -252,7 +254,7 @@ def test_traces_are_sent_to_the_collector_that_the_environment_names(log: Store,
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"authorization={SECRET}")
         said = load_exporter("otel")(log, tmp_path / "out", name="run-007")
     assert "sent" in said
-    assert {(told["path"], told["content-type"], told["authorization"]) for told, _ in received} == {
+    assert {(sent["path"], sent["content-type"], sent["authorization"]) for sent, _ in received} == {
         ("/v1/traces", "application/x-protobuf", SECRET)
     }
     sent = [ExportTraceServiceRequest.FromString(body).resource_spans[0].scope_spans[0].spans for _, body in received]

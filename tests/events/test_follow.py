@@ -76,17 +76,17 @@ def test_follow_tells_what_was_and_what_comes_and_ends_when_asked(opened: Open) 
 
     writer = threading.Thread(target=write)
     writer.start()
-    told = [event.fact.message for event in follow(log, after=1, stop=ended.is_set)]
+    events = [event.fact.message for event in follow(log, after=1, stop=ended.is_set)]
     writer.join()
-    assert told == [str(number) for number in range(1, 40)]
+    assert events == [str(number) for number in range(1, 40)]
 
 
 def test_follow_can_be_of_one_stream_and_of_some_kinds(opened: Open) -> None:
     log = opened()
     for number in range(5):
         log.append("ab"[number % 2], [episode_failed(), RunFinished(iterations=number)])
-    told = follow(log, "a", kinds=("run_finished",), stop=lambda: True)
-    assert [event.fact.iterations for event in told] == [0, 2, 4]
+    events = follow(log, "a", kinds=("run_finished",), stop=lambda: True)
+    assert [event.fact.iterations for event in events] == [0, 2, 4]
 
 
 def write_message(db: sqlite3.Connection, event: Event) -> None:

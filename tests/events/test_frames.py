@@ -27,7 +27,7 @@ from trainer.data import replay
 from trainer.data.replay import Cursor
 
 
-def told(log: Log) -> ExampleRun:
+def record_example(log: Log) -> ExampleRun:
     """Two iterations with everything in them, and an episode that goes on."""
     tale = example_run(log).run(recipe="gasp", seed=0).goalpost(2).evaluate("goalposts").start(4)
     tale.episode(rejected=["degenerate", "too_easy"]).fail().practice()
@@ -43,7 +43,7 @@ def told(log: Log) -> ExampleRun:
 @pytest.fixture(scope="module")
 def log() -> MemoryLog:
     log = MemoryLog()
-    told(log)
+    record_example(log)
     return log
 
 
@@ -186,7 +186,7 @@ def test_an_empty_log_gives_empty_frames_with_all_columns(table: str) -> None:
 def test_a_run_is_a_folder_a_file_a_url_or_an_open_log(tmp_path: Path, postgres: str, log: MemoryLog) -> None:
     folder, url = tmp_path / "first", f"{postgres}?run=frames"
     with closing(open_log(folder / "log.sqlite", create=True)) as copy, closing(open_log(url, create=True)) as database:
-        told(copy)
+        record_example(copy)
         migrate(copy, database)
         open_frame = frames.questions(copy)
         assert copy.head().position > 0

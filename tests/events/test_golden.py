@@ -112,11 +112,11 @@ def test_a_log_of_schema_1_is_read_and_appended_to_as_it_is(first: Path) -> None
 
 def test_a_log_of_schema_1_takes_keys_from_its_first_one_on(first: Path) -> None:
     log, other = open_log(first), open_log(first)
-    told = log.append("run", [RunFinished(iterations=1)], key="k")
+    appended = log.append("run", [RunFinished(iterations=1)], key="k")
     assert schema_of(first) == KEYS_SINCE
     assert next(log.read(after=51)).head == HEADS["1"].digest
-    assert other.recorded("run", "k") == told
-    assert other.append("run", [], key="k") == told
+    assert other.recorded("run", "k") == appended
+    assert other.append("run", [], key="k") == appended
     assert other.append("run", [RunFinished(iterations=2)], key="l")[0].position == 54
     assert log.verify() is None
     assert open_log(first).verify() is None

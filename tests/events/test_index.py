@@ -34,7 +34,7 @@ RUNS = itertools.count()
 NAMES = [name.split()[2] for name in TABLES if name.startswith("CREATE TABLE")]
 
 
-def told(log: Log) -> ExampleRun:
+def record_example(log: Log) -> ExampleRun:
     """Two iterations with proposals of every fate, a failure, practice, and examinations."""
     story = example_run(log).run(recipe="gasp").goalpost(3).start(5)
     story.episode(rejected=("malformed", "not_novel")).episode(lemma=None).episode(
@@ -69,7 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def log(folder: Path) -> Iterator[Log]:
     """Its log, which no test changes."""
     with closing(open_log(folder / "log.sqlite", create=True)) as opened:
-        told(opened)
+        record_example(opened)
         yield opened
 
 
@@ -213,7 +213,7 @@ def test_many_gaps_are_thinned_out_evenly(tmp_path: Path) -> None:
 
 def test_an_index_that_stops_after_any_event_becomes_what_one_without_a_stop_is(tmp_path: Path) -> None:
     whole, grown = MemoryLog(), MemoryLog()
-    told(whole)
+    record_example(whole)
     for event in whole.read():
         for blob in blobs(event.fact):
             grown.put(whole.get(blob))
@@ -253,7 +253,7 @@ def test_whatever_else_lies_in_the_file_gives_way(log: Log, tmp_path: Path, ther
         place.write_bytes(b"no database" * 1000)
     else:
         other = MemoryLog()
-        told(other).start(1).practice()
+        record_example(other).start(1).practice()
         if there == "another log":
             other = MemoryLog()
             example_run(other, seed=1).run().goalpost(9).play()
@@ -287,7 +287,7 @@ def test_two_that_have_the_file_open_find_it_emptied_and_not_mixed(log: Log, tmp
 def test_a_damaged_log_is_an_error_and_no_reason_to_begin_anew(tmp_path: Path) -> None:
     path = tmp_path / "log.sqlite"
     with closing(open_log(path, create=True)) as log:
-        story = told(log)
+        story = record_example(log)
         with closing(Indexer(log, tmp_path / "index.sqlite")) as indexing:
             indexing.catch_up()
         before = dumped(tmp_path / "index.sqlite")

@@ -162,10 +162,10 @@ def test_the_life_of_a_process_is_told_with_its_end(tmp_path: Path) -> None:
     for error in (LogError("no server"), KeyboardInterrupt(), ZeroDivisionError("a bug")):
         with pytest.raises(type(error)), log_lifetime("run"):
             raise error
-    told = lines(tmp_path / "run.log")
-    assert [line["event"] for line in told] == ["run_started", "run_ended"] + ["run_started", "run_stopped"] * 3
-    assert told[0]["position"] == 3
-    assert [(line["error"], line["message"], "exception" in line) for line in told[3::2]] == [
+    log_lines = lines(tmp_path / "run.log")
+    assert [line["event"] for line in log_lines] == ["run_started", "run_ended"] + ["run_started", "run_stopped"] * 3
+    assert log_lines[0]["position"] == 3
+    assert [(line["error"], line["message"], "exception" in line) for line in log_lines[3::2]] == [
         ("LogError", "no server", False),
         ("KeyboardInterrupt", "", False),
         ("ZeroDivisionError", "a bug", True),

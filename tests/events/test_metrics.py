@@ -25,8 +25,8 @@ def having(log: MemoryLog, name: str) -> list[tuple[int, float]]:
 
 def test_the_iteration_is_the_axis_and_times_are_those_of_the_events(log: MemoryLog) -> None:
     example_run(log).run().goalpost().evaluate().play().update().evaluate().play().update()
-    told = ("iteration_finished", "policy_updated", "evaluation_finished")
-    times = [event.time for event in log.read(kinds=told)]
+    kinds = ("iteration_finished", "policy_updated", "evaluation_finished")
+    times = [event.time for event in log.read(kinds=kinds)]
     found = list(metric_points(log.read()))
     assert [point.step for point in found] == [0, 1, 1, 1, 2, 2]
     assert [point.time for point in found] == times
@@ -142,9 +142,9 @@ def test_settings_are_flat_and_name_the_log(log: MemoryLog) -> None:
 
 def test_settings_hold_no_secrets(log: MemoryLog) -> None:
     example_run(log).run(server={"api_key": "k3y-of-mine", "url": "http://me:pa55word@host/v1"}, tokens=[{"password": "0pen"}])
-    told = str(run_curves(log).settings)
-    assert "server.api_key" in told
-    assert not [secret for secret in ("k3y-of-mine", "pa55word", "0pen") if secret in told]
+    points = str(run_curves(log).settings)
+    assert "server.api_key" in points
+    assert not [secret for secret in ("k3y-of-mine", "pa55word", "0pen") if secret in points]
 
 
 def test_curves_end_where_the_log_ended_when_they_began(log: MemoryLog) -> None:

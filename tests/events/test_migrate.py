@@ -91,10 +91,10 @@ def test_what_was_appended_since_follows_with_a_second_migration(source: Store, 
 
 
 def test_progress_is_told_of_copying_and_then_of_verifying(source: Store, target: Store) -> None:
-    told: list[tuple[int, int]] = []
-    migrate(source, target, lambda done, total: told.append((done, total)))
+    messages: list[tuple[int, int]] = []
+    migrate(source, target, lambda done, total: messages.append((done, total)))
     total = source.head().position
-    assert told == [(PAGE_SIZE, total), (total, total)] * 2
+    assert messages == [(PAGE_SIZE, total), (total, total)] * 2
 
 
 def test_a_target_that_holds_another_log_is_refused_and_stays(source: Store, target: Store) -> None:

@@ -41,11 +41,11 @@ def acknowledged(process: subprocess.Popen[str]) -> list[tuple[int, str]]:
     return [(int(line[0]), line[1]) for line in lines if len(line) == 2 and len(line[1]) == 64]
 
 
-def assert_holds(log: Log, told: list[tuple[int, str]]) -> None:
+def assert_holds(log: Log, acknowledgements: list[tuple[int, str]]) -> None:
     """Nothing that was acknowledged is lost, nothing is torn, and the log is sound."""
     events = {event.position: event for event in log.read()}
-    assert told
-    assert all(events[position].hash == hash_ for position, hash_ in told)
+    assert acknowledgements
+    assert all(events[position].hash == hash_ for position, hash_ in acknowledgements)
     assert sorted(events) == list(range(1, len(events) + 1))
     assert len(events) % 2 == 0
     assert log.verify() is None
@@ -53,38 +53,38 @@ def assert_holds(log: Log, told: list[tuple[int, str]]) -> None:
 
 def test_processes_append_at_once_without_loss_gap_or_fork(url: str) -> None:
     writers = [writer(url, name, 60) for name in "abc"]
-    told = [pair for process in writers for pair in acknowledged(process)]
+    acknowledgements = [pair for process in writers for pair in acknowledged(process)]
     log = open_log(url)
-    assert len(told) == 180
+    assert len(acknowledgements) == 180
     assert log.head().position == 360
     assert [event.version for event in log.read("shared")] == list(range(1, 181))
-    assert_holds(log, told)
+    assert_holds(log, acknowledgements)
 
 
 def test_kill_9_of_a_writer_loses_nothing_acknowledged_and_leaves_nothing_torn(url: str) -> None:
-    dice, told = random.Random(0), []
+    dice, acknowledgements = random.Random(0), []
     for life in range(6):
         process = writer(url, f"life{life}", 100_000)
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(dice.uniform(0.01, 0.15))
         process.send_signal(signal.SIGKILL)
-        told += acknowledged(process)
-    assert_holds(open_log(url), told)
+        acknowledgements += acknowledged(process)
+    assert_holds(open_log(url), acknowledgements)
 
 
 def test_a_crash_of_the_server_loses_nothing_acknowledged(own_postgres: PostgresServer) -> None:
-    url, told = f"{own_postgres.url}?run=crash", []
+    url, acknowledgements = f"{own_postgres.url}?run=crash", []
     for _ in range(2):
         process = writer(url, "w", 100_000)
         assert process.stdout is not None
         for _ in range(30):
             process.stdout.readline()
         own_postgres.stop("immediate")
-        told += acknowledged(process)
+        acknowledgements += acknowledged(process)
         assert process.returncode == 1
         own_postgres.start()
-    assert_holds(open_log(url), told)
+    assert_holds(open_log(url), acknowledgements)
 
 
 def test_a_log_outlives_a_restart_of_its_server(own_postgres: PostgresServer) -> None:

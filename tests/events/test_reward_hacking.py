@@ -19,8 +19,8 @@ PAIRS = (
 
 
 def asked(program: str | None = None, **about: object) -> Question:
-    told: dict[str, object] = {"statement": "Given a word, do something.", "public": PAIRS[:2], "private": PAIRS[2:]} | about
-    return Question(program=program, **told)
+    fields: dict[str, object] = {"statement": "Given a word, do something.", "public": PAIRS[:2], "private": PAIRS[2:]} | about
+    return Question(program=program, **fields)
 
 
 def rules(question: Question, similarity: float | None = None) -> list[str]:

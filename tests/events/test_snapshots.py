@@ -30,11 +30,11 @@ class Kinds:
 class ReadCountingLog(MemoryLog):
     """A log that says how much was read of it."""
 
-    told = 0
+    events_read = 0
 
     def read(self, *args: object, **options: object):
         for event in super().read(*args, **options):
-            self.told += 1
+            self.events_read += 1
             yield event
 
 
@@ -65,9 +65,9 @@ def test_a_fold_goes_on_from_its_snapshot_and_comes_to_the_same(log: ReadCountin
     snapshot = Snapshot(path, Kinds, every=1)
     assert snapshot.fold(log) == fold(Kinds(), log.read())
     log.append("run", [episode_failed(), episode_failed()])
-    log.told = 0
+    log.events_read = 0
     found = Snapshot(path, Kinds, every=1).fold(log)
-    assert log.told == 3, "the event of the snapshot, and the two behind it"
+    assert log.events_read == 3, "the event of the snapshot, and the two behind it"
     assert found == fold(Kinds(), log.read())
 
 
@@ -115,9 +115,9 @@ def test_a_snapshot_of_another_projection_is_not_used(
     log: ReadCountingLog, path: Path, again: Callable[[Path], Snapshot[Kinds]]
 ) -> None:
     Snapshot(path, Kinds, every=1).fold(log)
-    log.told = 0
+    log.events_read = 0
     assert again(path).fold(log).applied == log.head().position
-    assert log.told >= log.head().position
+    assert log.events_read >= log.head().position
 
 
 def test_a_snapshot_of_another_log_is_not_used(log: ReadCountingLog, path: Path) -> None:

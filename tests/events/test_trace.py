@@ -47,11 +47,11 @@ def episodes_of(log: MemoryLog, folder: Path, asked: QuestionId | None = None) -
 
 
 def tree(log: MemoryLog, folder: Path, asked: QuestionId | None = None, *, diff: bool = False) -> str:
-    told = goalpost.goalpost_view(log, indexed(log, folder), asked or question(1000).id)
-    return shown(goalpost.draw_goalpost(told, log, "runs/x", diff=diff))
+    view = goalpost.goalpost_view(log, indexed(log, folder), asked or question(1000).id)
+    return shown(goalpost.draw_goalpost(view, log, "runs/x", diff=diff))
 
 
-def told(log: MemoryLog) -> ExampleRun:
+def record_example(log: MemoryLog) -> ExampleRun:
     tale = example_run(log).run(name="little").goalpost(2).evaluate().start(3)
     tale.episode(gap_successes=1, rejected=["degenerate"]).fail("engine [bold]gone[/]").practice().finish()
     return tale.update(Digest("a" * 64)).start(1).episode(gap_successes=4, lift=None).finish().end()
@@ -59,7 +59,7 @@ def told(log: MemoryLog) -> ExampleRun:
 
 def test_the_overview_shows_the_run_in_sentences_and_tables() -> None:
     log = MemoryLog()
-    told(log)
+    record_example(log)
     text = shown(overview(fold(RunSummary(), log.read())))
     head, goalposts, teacher, *lines = text.splitlines()
     rows = [line.split() for line in lines]
@@ -78,7 +78,7 @@ def test_the_overview_shows_the_run_in_sentences_and_tables() -> None:
 
 def test_every_iteration_of_every_seat_is_shown_if_all_is_asked_for() -> None:
     log = MemoryLog()
-    told(log)
+    record_example(log)
     rows = [line.split() for line in shown(overview(fold(RunSummary(), log.read()), whole=True)).splitlines()]
     assert ["1", "easy", "2", "1", "0.50", "1.00", "0.25", "1", "-0.12", "1", "degenerate"] in rows
     assert any(row[:3] == ["1", "shared", "aaaaaaaa"] for row in rows)
@@ -99,7 +99,7 @@ def test_a_long_run_has_an_overview_that_fits_on_a_screen() -> None:
 
 def test_the_overview_says_how_far_served_weights_are_from_the_trainers() -> None:
     log = MemoryLog()
-    told(log)
+    record_example(log)
     for role, far in (("teacher", None), ("student", 0.5), ("student", 0.013)):
         log.append("run", [PolicyServed(role=role, policy=Digest("b" * 64), difference=far, mean_difference=far)])
     assert shown(overview(fold(RunSummary(), log.read()))).splitlines()[-2:] == [
@@ -114,7 +114,7 @@ def test_the_overview_of_an_empty_log_is_a_line() -> None:
 
 def test_a_history_has_lifts_of_lemmas_and_knows_what_learned(tmp_path: Path) -> None:
     log = MemoryLog()
-    told(log)
+    record_example(log)
     episodes = episodes_of(log, tmp_path)
     first, failed, last = episodes
     assert [episode.ending for episode in episodes] == ["played", "failed", "no_lift"]
@@ -132,7 +132,7 @@ def test_a_history_has_lifts_of_lemmas_and_knows_what_learned(tmp_path: Path) ->
 
 def test_a_narrow_window_cuts_no_word_of_the_overview() -> None:
     log = MemoryLog()
-    tale = told(log)
+    tale = record_example(log)
     console = Console(width=80, force_terminal=False)
     with console.capture() as capture:
         console.print(overview(fold(RunSummary(), log.read())))
@@ -143,7 +143,7 @@ def test_a_narrow_window_cuts_no_word_of_the_overview() -> None:
 
 def test_a_goalpost_reads_the_streams_of_the_episodes_that_are_shown_and_no_others(tmp_path: Path) -> None:
     log = MemoryLog()
-    told(log)
+    record_example(log)
     index, read = indexed(log, tmp_path), []
 
     class Watched(MemoryLog):
@@ -171,7 +171,7 @@ def test_the_latest_episodes_are_shown_and_the_others_counted(tmp_path: Path) ->
 
 def test_the_tree_shows_statements_rates_rewards_and_verdicts(tmp_path: Path) -> None:
     log = MemoryLog()
-    told(log)
+    record_example(log)
     text = tree(log, tmp_path)
     for part in (
         "Solved: first passed in iteration 1, by 1 of 10 answers (measure 1 of 3); by 4 of 10 answers at the last, in iteration 2.",
@@ -200,7 +200,7 @@ def test_an_episode_that_goes_on_can_be_shown(tmp_path: Path) -> None:
 
 def test_a_question_is_shown_with_its_answers_and_beside_its_parent(tmp_path: Path) -> None:
     log = MemoryLog()
-    told(log)
+    record_example(log)
     index = indexed(log, tmp_path)
     lemma, lift = (index.search(f"kind:{kind} accepted:yes")[0].appearance for kind in ("lemma", "lift"))
     assert lemma is not None
@@ -233,7 +233,7 @@ def test_attempts_that_agree_on_something_else_than_the_program_are_told(tmp_pat
 
 def test_a_question_that_only_examinations_ask_is_found_by_its_whole_id(tmp_path: Path) -> None:
     log = MemoryLog()
-    told(log)
+    record_example(log)
     index = indexed(log, tmp_path)
     asked = questions.find_question(index, question(1).id)
     text = shown(questions.draw_question(questions.question_view(log, index, asked), "runs/x"))
@@ -273,7 +273,7 @@ def test_questions_are_found_by_the_start_of_their_id(tmp_path: Path) -> None:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     log = open_log(folder / "log.sqlite", create=True)
-    told(log)
+    record_example(log)
     log.close()
     return folder
 
@@ -304,8 +304,8 @@ def test_a_statement_that_is_gone_does_not_hide_the_rest(tmp_path: Path) -> None
     log = MemoryLog()
     asked = question(1000)
     log.append("goalposts", [GoalpostAdded(question=asked.id, blob=log.put(canonical(asked)), source="s")])
-    told = goalpost.goalpost_view(log, indexed(log, tmp_path), asked.id)
-    assert "cannot be read; the log is damaged" in shown(goalpost.draw_goalpost(told, MemoryLog(), "runs/x"))
+    view = goalpost.goalpost_view(log, indexed(log, tmp_path), asked.id)
+    assert "cannot be read; the log is damaged" in shown(goalpost.draw_goalpost(view, MemoryLog(), "runs/x"))
 
 
 GOAL = GoalpostEntry(question(1000).id, BlobHash("b"), "t", "s", 3, 0, 0, (), 1.0, 1.0, 1.0, None)

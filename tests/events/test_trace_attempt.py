@@ -15,7 +15,7 @@ from events.text.diff import DiffLine, diff_lines
 from tests.support.example_runs import ExampleRun, example_run, question
 
 
-def told(log: MemoryLog, **config: object) -> ExampleRun:
+def record_example(log: MemoryLog, **config: object) -> ExampleRun:
     tale = example_run(log).run(**config).goalpost(2).evaluate().start(4)
     tale.episode(rejected=["degenerate"]).episode(lemma=7).practice(passing=3)
     return tale.fail()
@@ -32,7 +32,7 @@ def stories(log: MemoryLog, stream: str, kind: type[AttemptsMade | QuestionPropo
 
 def test_an_attempt_says_what_was_asked_and_found_and_what_it_was_worth() -> None:
     log = MemoryLog()
-    told(log).finish().update(Digest("a" * 64))
+    record_example(log).finish().update(Digest("a" * 64))
     made = next(event for event in log.read("episode/00001/002") if isinstance(event.fact, AttemptsMade))
     first, last = (completion_detail(log, "nowhere", made.stream, made.version, index) for index in (0, 7))
     assert first.question is not None
@@ -50,7 +50,7 @@ def test_an_attempt_says_what_was_asked_and_found_and_what_it_was_worth() -> Non
 
 def test_an_advantage_is_what_the_credit_gives_beside_everything_that_the_iteration_rewarded() -> None:
     log = MemoryLog()
-    told(log).finish()
+    record_example(log).finish()
     groups = [RewardGroup(fact.phase, fact.role, fact.task, fact.rewards) for fact in rewards(log)]
     wanted = [row[0] for row in trr_plus_plus_and_grpo(groups)]
     given = list(log.read(kinds=("reward_given",)))
@@ -60,7 +60,7 @@ def test_an_advantage_is_what_the_credit_gives_beside_everything_that_the_iterat
 
 def test_the_runs_own_credit_and_scale_make_advantages() -> None:
     log = MemoryLog()
-    told(log, learn={"credit": "dr_grpo", "teacher_scale": 0.0}).finish()
+    record_example(log, learn={"credit": "dr_grpo", "teacher_scale": 0.0}).finish()
     practice, proposals = stories(log, "episode/00001/002", AttemptsMade), stories(log, "episode/00001/000", QuestionProposed)
     assert practice[0].advantage == 1.0 - (3 * 1.0 - 5 * 0.5) / 8
     assert {story.advantage for story in proposals} == {0.0}
@@ -68,7 +68,7 @@ def test_the_runs_own_credit_and_scale_make_advantages() -> None:
 
 def test_nothing_is_said_to_be_better_than_expected_before_the_iteration_ends_or_in_a_failed_episode() -> None:
     log = MemoryLog()
-    tale = told(log)
+    tale = record_example(log)
     practice = stories(log, "episode/00001/002", AttemptsMade)[0]
     assert (practice.reward, practice.advantage, practice.learned_by) == (1.0, None, ())
     made = tale.attempt("practice", question(1), 1, 2)
@@ -79,7 +79,7 @@ def test_nothing_is_said_to_be_better_than_expected_before_the_iteration_ends_or
 
 def test_a_proposal_says_what_became_of_it() -> None:
     log = MemoryLog()
-    told(log)
+    record_example(log)
     degenerate, lemma, lift = stories(log, "episode/00001/000", QuestionProposed)
     assert (degenerate.role, degenerate.task, degenerate.verdict) == ("teacher", "easy", None)
     assert degenerate.proposal is not None
@@ -93,7 +93,7 @@ def test_a_proposal_says_what_became_of_it() -> None:
 
 def test_an_examination_on_a_set_that_is_not_in_the_log_has_its_prompt_only() -> None:
     log = MemoryLog()
-    told(log)
+    record_example(log)
     story = stories(log, "evaluation/test/00000", AttemptsMade)[0]
     assert (story.question, story.private, story.iteration, story.reward) == (None, (), None, None)
     assert story.prompt
@@ -105,7 +105,7 @@ def test_an_examination_on_a_set_that_is_not_in_the_log_has_its_prompt_only() ->
 )
 def test_attempts_that_were_not_made_are_named(version: int, index: int, message: str) -> None:
     log = MemoryLog()
-    told(log)
+    record_example(log)
     with pytest.raises(BadInput, match=message):
         completion_detail(log, "", "episode/00001/002", version, index)
 

@@ -92,9 +92,9 @@ def test_a_pipe_gets_equal_text_without_colours_and_without_spaces_at_the_ends_o
 def test_json_of_each_has_these_fields(trace: Trace, run: Path) -> None:
     overview = json.loads(trace(run, "--json"))
     assert {"position", "finished", "lemmas", "iterations", "updates", "evaluations", "goalposts", "warnings"} <= set(overview)
-    told = json.loads(trace(run, GOALPOST, "--json"))
-    assert set(told) == {"why", "question", "blob", "source", "episodes_in_all", "episodes", "measures", "best_answer"}
-    assert set(told["episodes"][0]) == {
+    output = json.loads(trace(run, GOALPOST, "--json"))
+    assert set(output) == {"why", "question", "blob", "source", "episodes_in_all", "episodes", "measures", "best_answer"}
+    assert set(output["episodes"][0]) == {
         *("stream", "iteration", "axis", "position", "gap", "best_share", "gap_after"),
         *("answers", "proposals", "ending", "failure", "learned"),
     }

@@ -43,15 +43,15 @@ def step(phase="practice", *, reward=0.2, groups=10, silent_groups=2, silent=Non
 def learned(*steps, stale=False, policy="shared") -> MemoryLog:
     """A run with an update for each of these steps; `stale`: all of it is played by the first weights."""
     log = MemoryLog()
-    told = example_run(log).run().goalpost()
-    parent = told.policies["student"]
+    example = example_run(log).run().goalpost()
+    parent = example.policies["student"]
     for number, taken in enumerate(steps, 1):
-        told.start(1).practice(passing=2).finish()
+        example.start(1).practice(passing=2).finish()
         fact = policy_updated(iteration=number, after=0, until=number, parent=parent, policy=policy)
         log.append(f"policy/{policy}", [fact.model_copy(update={"steps": (taken,)})], observed={"tokens_per_second": 1234.5})
         parent = fact.digest
         if not stale:
-            told.policies = dict.fromkeys(told.policies, parent)
+            example.policies = dict.fromkeys(example.policies, parent)
     return log
 
 
@@ -155,8 +155,8 @@ def test_a_step_is_one_line_under_its_heading():
 
 def test_the_pass_rate_is_that_of_the_phase():
     log = MemoryLog()
-    told = example_run(log).run().goalpost().start(2).episode(lemma=5, lift=2).practice(passing=3).finish()
-    fact = policy_updated(iteration=1, after=0, until=1, parent=told.policies["student"])
+    example = example_run(log).run().goalpost().start(2).episode(lemma=5, lift=2).practice(passing=3).finish()
+    fact = policy_updated(iteration=1, after=0, until=1, parent=example.policies["student"])
     steps = tuple(step(phase) for phase in ("lemma", "lift", "solve", "practice"))
     log.append("policy/shared", [fact.model_copy(update={"steps": steps})])
     summary = fold(RunSummary(), log.read())

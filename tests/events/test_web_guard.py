@@ -55,8 +55,8 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_looking_changes_nothing_but_the_cache_beside_the_log(tmp_path: Path) -> None:
-    told = record_run(tmp_path / "run")
-    told.log.close()
+    example = record_run(tmp_path / "run")
+    example.log.close()
     before = digests(tmp_path / "run")
     with closing(Viewer([str(tmp_path / "run")])) as viewer:
         wait_until_indexed(viewer, "run")
@@ -66,24 +66,24 @@ def test_looking_changes_nothing_but_the_cache_beside_the_log(tmp_path: Path) ->
     assert {name.partition(".")[0] for name in after if not name.startswith("log.sqlite")} == {"index"}
 
 
-def test_the_viewers_log_cannot_be_appended_to(viewer: Viewer, told: ExampleRun) -> None:
-    before = told.log.head()
+def test_the_viewers_log_cannot_be_appended_to(viewer: Viewer, example: ExampleRun) -> None:
+    before = example.log.head()
     log = viewer.run("first").log
     with pytest.raises(LogError):
         log.append("run", [GoalpostAdded(question="0" * 16, blob="0" * 64, source="x")])
-    assert told.log.head() == before
+    assert example.log.head() == before
 
 
 def test_a_database_refuses_what_was_opened_for_reading(postgres: str) -> None:
     url = f"{postgres}?run=web_reading"
     with closing(open_log(url, create=True)) as log:
-        told = example_run(log).run(recipe="gasp").goalpost(1).play().update()
+        example = example_run(log).run(recipe="gasp").goalpost(1).play().update()
         with closing(open_run(url, read_only=True)) as reading:
             with pytest.raises(LogError):
                 reading.append("run", [GoalpostAdded(question="0" * 16, blob="0" * 64, source="x")])
-            assert reading.head() == told.log.head()
+            assert reading.head() == example.log.head()
             with closing(reading.subscribe()) as subscription:
-                told.play()
+                example.play()
                 assert subscription.wait(5)
 
 
@@ -269,8 +269,8 @@ def start(*words: object, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def test_the_command_says_its_address_and_ends_at_ctrl_c_though_somebody_listens(told: ExampleRun) -> None:
-    running = start(told.log.path.parent, "--port", 0)
+def test_the_command_says_its_address_and_ends_at_ctrl_c_though_somebody_listens(example: ExampleRun) -> None:
+    running = start(example.log.path.parent, "--port", 0)
     address = running.stdout.readline().strip()
     assert address.startswith("http://127.0.0.1:")
     with httpx.stream("GET", f"{address}runs/first/live", timeout=20) as answer:
@@ -284,8 +284,8 @@ def test_the_command_says_its_address_and_ends_at_ctrl_c_though_somebody_listens
     assert running.returncode == 130
 
 
-def test_elsewhere_than_on_loopback_the_command_makes_a_token(told: ExampleRun) -> None:
-    running = start(told.log.path.parent, "--host", "0.0.0.0", "--port", 0)
+def test_elsewhere_than_on_loopback_the_command_makes_a_token(example: ExampleRun) -> None:
+    running = start(example.log.path.parent, "--host", "0.0.0.0", "--port", 0)
     address = running.stdout.readline().strip()
     try:
         port = urlsplit(address).port
@@ -301,9 +301,9 @@ def test_elsewhere_than_on_loopback_the_command_makes_a_token(told: ExampleRun) 
 
 
 @pytest.mark.parametrize("words", [["no/such/run"], ["{run}", "--host", "203.0.113.1"], ["{run}", "--port", "{taken}"]])
-def test_what_cannot_be_served_is_one_sentence(told: ExampleRun, words: list[str]) -> None:
+def test_what_cannot_be_served_is_one_sentence(example: ExampleRun, words: list[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        wait_until_indexed = {"run": told.log.path.parent, "taken": taken.getsockname()[1]}
+        wait_until_indexed = {"run": example.log.path.parent, "taken": taken.getsockname()[1]}
         running = start(*[word.format(**wait_until_indexed) for word in words])
         _, errors = running.communicate(timeout=20)
     assert running.returncode == 2

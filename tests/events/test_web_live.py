@@ -34,9 +34,9 @@ def test_a_new_run_appears_and_one_that_is_gone_disappears(tmp_path: Path, viewe
     assert browser.get("/runs/later").status_code == 404
 
 
-def test_another_log_in_the_place_of_one_is_noticed(tmp_path: Path, viewer: Viewer, told: ExampleRun) -> None:
+def test_another_log_in_the_place_of_one_is_noticed(tmp_path: Path, viewer: Viewer, example: ExampleRun) -> None:
     wait_until_indexed(viewer, "first")
-    told.log.close()
+    example.log.close()
     for file in (tmp_path / "runs" / "first").glob("log.sqlite*"):
         file.unlink()
     record_run(tmp_path / "runs" / "first", iterations=1).log.close()
@@ -71,11 +71,11 @@ def test_a_run_in_a_database_is_shown_and_followed(postgres: str, monkeypatch: p
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     url = f"{postgres}?run=web_shown"
     with closing(open_log(url, create=True)) as log:
-        told = example_run(log).run(recipe="gasp").goalpost(1).play().update()
+        example = example_run(log).run(recipe="gasp").goalpost(1).play().update()
         with closing(Viewer([postgres])) as viewer:
             assert "web_shown" in [run.name for run in viewer.runs()]
             wait_until_indexed(viewer, "web_shown")
-            told.play()
+            example.play()
             wait_until_indexed(viewer, "web_shown")
             page = TestClient(make_app(viewer)).get("/runs/web_shown.json").json()
             assert page["headlines"][0]["value"] == 2
@@ -97,18 +97,18 @@ def served(viewer: Viewer) -> Iterator[str]:
         listening.close()
 
 
-def test_a_growing_log_is_told_live_and_the_page_follows(viewer: Viewer, told: ExampleRun) -> None:
+def test_a_growing_log_is_told_live_and_the_page_follows(viewer: Viewer, example: ExampleRun) -> None:
     wait_until_indexed(viewer, "first")
     with served(viewer) as address, httpx.Client(base_url=address, timeout=20) as client:
         with client.stream("GET", "/runs/first/live") as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
             told_of = stream_messages(answer)
-            assert next(told_of) == {"position": told.log.head().position, "finished": False}
-            told.play()
-            end = told.log.head().position
+            assert next(told_of) == {"position": example.log.head().position, "finished": False}
+            example.play()
+            end = example.log.head().position
             assert next(move for move in told_of if move["position"] == end)["finished"] is False
             assert client.get("/runs/first.json").json()["iterations"][0]["iteration"] == 3
-            told.end()
+            example.end()
             assert next(move for move in told_of if move["finished"])["position"] == end + 1
         assert ">Finished" in client.get("/runs/first").text
 
@@ -121,10 +121,10 @@ def test_the_list_of_runs_hears_of_new_runs(tmp_path: Path, viewer: Viewer) -> N
         assert any("later" in httpx.get(f"{address}/").text for move in told_of if move["position"] > before)
 
 
-def test_two_viewers_of_one_run_show_the_same(tmp_path: Path, told: ExampleRun) -> None:
+def test_two_viewers_of_one_run_show_the_same(tmp_path: Path, example: ExampleRun) -> None:
     where = str(tmp_path / "runs" / "first")
     with closing(Viewer([where])) as one, closing(Viewer([where])) as other:
-        told.play()
+        example.play()
         wait_until_indexed(one, "first")
         wait_until_indexed(other, "first")
         pages = [TestClient(make_app(viewer)).get("/runs/first/goalposts.json").json() for viewer in (one, other)]
@@ -132,11 +132,11 @@ def test_two_viewers_of_one_run_show_the_same(tmp_path: Path, told: ExampleRun) 
 
 
 def test_a_run_being_indexed_is_shown_with_how_far_it_is(
-    browser: TestClient, monkeypatch: pytest.MonkeyPatch, told: ExampleRun
+    browser: TestClient, monkeypatch: pytest.MonkeyPatch, example: ExampleRun
 ) -> None:
     monkeypatch.setattr(Indexer, "catch_up", lambda self, on_progress=None, stop=None: None)
     monkeypatch.setattr("events.web.view.run_handle.READING_BEHIND", 0)
-    told.play()
+    example.play()
     time.sleep(1)
     answer = browser.get("/runs/first")
     assert answer.status_code == 200
@@ -157,34 +157,34 @@ def test_why_a_log_cannot_be_followed_is_said_on_its_pages(browser: TestClient, 
 
 def test_a_summary_goes_on_from_where_it_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("events.web.view.log_follower.SNAPSHOT_EVERY", 10)
-    told = record_run(tmp_path / "run")
-    with closing(told.log):
+    example = record_run(tmp_path / "run")
+    with closing(example.log):
         with closing(Viewer([str(tmp_path / "run")])) as viewer:
             wait_until_indexed(viewer, "run")
             first = viewer.run("run").summary()
-        told.play()
+        example.play()
         reads = []
-        real = type(told.log).read
+        real = type(example.log).read
         monkeypatch.setattr(
-            type(told.log), "read", lambda self, stream=None, **bounds: reads.append(bounds) or real(self, stream, **bounds)
+            type(example.log), "read", lambda self, stream=None, **bounds: reads.append(bounds) or real(self, stream, **bounds)
         )
         with closing(LogFollower(str(tmp_path / "run"), lambda: None)) as following:
             assert following.summary().position >= first.position
         assert {"after": 0} not in reads
 
 
-def test_a_summary_that_was_given_out_does_not_change_any_more(told: ExampleRun, viewer: Viewer) -> None:
+def test_a_summary_that_was_given_out_does_not_change_any_more(example: ExampleRun, viewer: Viewer) -> None:
     wait_until_indexed(viewer, "first")
     given = viewer.run("first").summary()
     again = _copied(given)
-    told.start(2).episode(gap_successes=3)
+    example.start(2).episode(gap_successes=3)
     wait_until_indexed(viewer, "first")
     assert given == again
     assert viewer.run("first").summary() != given
 
 
-def test_closing_leaves_no_thread_and_no_open_file(tmp_path: Path, told: ExampleRun) -> None:
-    told.log.close()
+def test_closing_leaves_no_thread_and_no_open_file(tmp_path: Path, example: ExampleRun) -> None:
+    example.log.close()
     viewer = Viewer([str(tmp_path / "runs")])
     wait_until_indexed(viewer, "first")
     viewer.close()
@@ -206,9 +206,9 @@ def test_a_log_that_nobody_asks_for_is_let_go_and_opened_again(
     assert TestClient(make_app(viewer)).get("/runs/first.json").json()["headlines"][0]["value"] == 2
 
 
-def test_a_question_whose_attempts_agree_on_something_else_says_so(viewer: Viewer, told: ExampleRun) -> None:
-    told.start().open(told.goalposts[0], "guided")
-    lemma, _ = told.propose("easy", 1, told.goalposts[0], 2, 10, agreeing=7)
+def test_a_question_whose_attempts_agree_on_something_else_says_so(viewer: Viewer, example: ExampleRun) -> None:
+    example.start().open(example.goalposts[0], "guided")
+    lemma, _ = example.propose("easy", 1, example.goalposts[0], 2, 10, agreeing=7)
     wait_until_indexed(viewer, "first")
     page = TestClient(make_app(viewer)).get(f"/runs/first/questions/{lemma.id}").text
     assert "7 of 10 attempts agree with each other, not with the program: the statement may not describe it." in page

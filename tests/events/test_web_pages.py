@@ -162,9 +162,9 @@ def test_an_order_that_is_none_is_a_sentence(site: Site) -> None:
 def test_a_goalpost_opens_with_why_it_was_solved(site: Site) -> None:
     for number, begins in ((1000, "Solved"), (1001, "N")):
         place = f"/goalposts/{goalpost(site, number)}"
-        told = site.json_address(place)
-        assert told["why"].startswith(begins)
-        assert told["why"] in site.text(place)
+        data = site.json_address(place)
+        assert data["why"].startswith(begins)
+        assert data["why"] in site.text(place)
 
 
 def test_a_goalpost_leads_to_the_answer_to_look_at_first(site: Site) -> None:
@@ -177,8 +177,8 @@ def test_a_goalpost_leads_to_the_answer_to_look_at_first(site: Site) -> None:
 
 def test_a_curriculum_is_drawn_with_links_and_told_as_a_list(site: Site) -> None:
     place = f"/goalposts/{goalpost(site, 1000)}"
-    page, told = site.page(place), site.json_address(place)
-    nodes = [proposal for row in told["tree"] for proposal in row.get("proposals", ())]
+    page, data = site.page(place), site.json_address(place)
+    nodes = [proposal for row in data["tree"] for proposal in row.get("proposals", ())]
     drawn = page[page.index('<svg class="tree" role="group"') :].partition("</svg>")[0]
     listed = page[page.index("The same as a list") :].partition("</details>")[0]
     assert drawn.count("<a href=") == listed.count("<a href=") == len(nodes) > 3
@@ -190,9 +190,9 @@ def test_a_curriculum_is_drawn_with_links_and_told_as_a_list(site: Site) -> None
 
 
 def test_lemma_and_lift_stand_beside_what_they_vary(site: Site) -> None:
-    told = site.json_address(f"/goalposts/{goalpost(site, 1000)}")
-    latest = next(section for section in told["sections"] if section["lift"])
-    old, new = told["question"]["statement"], latest["lemma"]["statement"]
+    data = site.json_address(f"/goalposts/{goalpost(site, 1000)}")
+    latest = next(section for section in data["sections"] if section["lift"])
+    old, new = data["question"]["statement"], latest["lemma"]["statement"]
     assert [(line["mark"], line["text"]) for line in latest["lemma"]["statement_changes"]] == [("-", old), ("+", new)]
     assert [(line["mark"], line["text"]) for line in latest["lift"]["statement_changes"]] == [
         ("-", new),
@@ -216,40 +216,40 @@ def test_older_episodes_are_a_page_away(site: Site, monkeypatch: pytest.MonkeyPa
 
 def test_a_question_knows_its_parents_children_and_answers(site: Site) -> None:
     lemma = first(site, "lift")["parent"]
-    told = site.json_address(f"/questions/{lemma}")
-    assert [row["origin"] for row in told["parents"]] == ["goalpost"]
-    assert [(row["origin"], row["parent"]) for row in told["children"]] == [("lift", lemma)]
-    assert told["purposes"]["pass_rate"] == {"passed": 5, "wrong_answer": 5}
-    assert told["question"]["program"] in unescape(re.sub("<[^>]*>", "", site.page(f"/questions/{lemma}")))
-    assert site.json_address(f"/questions/{lemma[:10]}") == told
+    data = site.json_address(f"/questions/{lemma}")
+    assert [row["origin"] for row in data["parents"]] == ["goalpost"]
+    assert [(row["origin"], row["parent"]) for row in data["children"]] == [("lift", lemma)]
+    assert data["purposes"]["pass_rate"] == {"passed": 5, "wrong_answer": 5}
+    assert data["question"]["program"] in unescape(re.sub("<[^>]*>", "", site.page(f"/questions/{lemma}")))
+    assert site.json_address(f"/questions/{lemma[:10]}") == data
 
 
 def test_answers_with_equal_texts_are_marked(site: Site) -> None:
     attacked = next(row for row in site.json_address("/goalposts")["goalposts"] if row["source"] != "scene")
     made = site.json_address(f"/questions/{attacked['question']}")["answers"][0]
-    told = site.json_address(f"/answers/{made['stream']}/{made['version']}")
-    assert [answer["same_as"] for answer in told["answers"]] == [None, None]
-    assert [answer["verdict"]["outcome"] for answer in told["answers"]] == ["runtime_error"] * 2
+    data = site.json_address(f"/answers/{made['stream']}/{made['version']}")
+    assert [answer["same_as"] for answer in data["answers"]] == [None, None]
+    assert [answer["verdict"]["outcome"] for answer in data["answers"]] == ["runtime_error"] * 2
 
 
 def test_an_attempt_shows_its_tests_tokens_and_neighbours(site: Site) -> None:
     lemma = first(site, "lift")["parent"]
     made = next(row for row in site.json_address(f"/questions/{lemma}")["answers"] if row["purpose"] == "pass_rate")
     place = f"/attempts/{made['stream']}/{made['version']}/7"
-    told, page = site.json_address(place), site.page(place)
-    assert told["completion"]["verdict"]["outcome"] == "wrong_answer"
-    assert page.count('<span class="token ') == len(told["completion"]["ids"]) + len(told["legend"])
+    data, page = site.json_address(place), site.page(place)
+    assert data["completion"]["verdict"]["outcome"] == "wrong_answer"
+    assert page.count('<span class="token ') == len(data["completion"]["ids"]) + len(data["legend"])
     assert f'rel="prev" href="/runs/little/attempts/{made["stream"]}/{made["version"]}/6"' in page
     assert f'rel="next" href="/runs/little/attempts/{made["stream"]}/{made["version"]}/8"' in page
-    assert f"logprob {told['completion']['logprobs'][0]:.3f}" in page
+    assert f"logprob {data['completion']['logprobs'][0]:.3f}" in page
 
 
 def test_a_wrong_program_stands_beside_the_reference(site: Site) -> None:
     attacked = next(row for row in site.json_address("/goalposts")["goalposts"] if row["source"] != "scene")
     made = site.json_address(f"/questions/{attacked['question']}")["answers"][0]
     place = f"/attempts/{made['stream']}/{made['version']}"
-    told = site.json_address(f"{place}/0")
-    assert [line["text"] for line in told["changes"] if line["mark"] == "+"] == told["completion"]["program"].splitlines()[1:]
+    data = site.json_address(f"{place}/0")
+    assert [line["text"] for line in data["changes"] if line["mark"] == "+"] == data["completion"]["program"].splitlines()[1:]
     assert "Compared with the reference program" in site.text(f"{place}/0")
     assert "Compared with the reference program" not in site.page(f"{place}/1")
 
@@ -257,9 +257,9 @@ def test_a_wrong_program_stands_beside_the_reference(site: Site) -> None:
 def test_tokens_are_coloured_by_the_advantage_if_asked(site: Site) -> None:
     solved = next(row for row in site.json_address("/search?q=purpose:pass_rate+reward>-1")["hits"])["answers"]
     place = f"/attempts/{solved['stream']}/{solved['version']}/0?colour=advantage"
-    told, page = site.json_address(place), site.page(place)
-    assert told["completion"]["advantage"] > 0.1
-    assert page.count('<span class="token a4"') + page.count('<span class="token a5"') == len(told["completion"]["ids"]) + 2
+    data, page = site.json_address(place), site.page(place)
+    assert data["completion"]["advantage"] > 0.1
+    assert page.count('<span class="token a4"') + page.count('<span class="token a5"') == len(data["completion"]["ids"]) + 2
 
 
 def test_a_long_completion_has_pages(site: Site) -> None:
@@ -302,11 +302,11 @@ def test_a_search_marks_what_it_found_and_pages(site: Site, monkeypatch: pytest.
     monkeypatch.setattr("events.web.pages.search.ROWS", 2)
     place = "/search?q=number+kind:goalpost"
     assert "<mark>number</mark>" in site.page(place)
-    told = site.json_address(place)
-    older = site.json_address(f"{place}&before={told['older']}")
-    assert len(told["hits"]) == 2
+    data = site.json_address(place)
+    older = site.json_address(f"{place}&before={data['older']}")
+    assert len(data["hits"]) == 2
     assert len(older["hits"]) == 1
-    assert not {hit["position"] for hit in told["hits"]} & {hit["position"] for hit in older["hits"]}
+    assert not {hit["position"] for hit in data["hits"]} & {hit["position"] for hit in older["hits"]}
 
 
 def test_a_search_that_takes_long_says_how_far_it_came(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,21 +336,21 @@ def test_a_query_that_cannot_be_read_keeps_its_page_and_says_why(site: Site) -> 
 
 
 def test_every_field_of_the_language_is_explained_and_every_example_can_be_asked(site: Site) -> None:
-    told = site.json_address("/search")
-    assert all(field["meaning"] and field["values"] for field in told["fields"])
-    assert [site.json_address(f"/search?q={example['query']}")["error"] for example in told["examples"]] == [""] * len(
-        told["examples"]
+    data = site.json_address("/search")
+    assert all(field["meaning"] and field["values"] for field in data["fields"])
+    assert [site.json_address(f"/search?q={example['query']}")["error"] for example in data["examples"]] == [""] * len(
+        data["examples"]
     )
 
 
 def test_signs_lead_to_their_evidence(site: Site) -> None:
-    told = site.json_address("/suspicion")
-    counts = {rule["name"]: rule["count"] for rule in told["rules"]}
-    assert sum(counts.values()) == len(told["signs"]) + len(told["shifts"]) > 0
+    data = site.json_address("/suspicion")
+    counts = {rule["name"]: rule["count"] for rule in data["rules"]}
+    assert sum(counts.values()) == len(data["signs"]) + len(data["shifts"]) > 0
     page = site.page("/suspicion")
-    for sign in told["signs"]:
+    for sign in data["signs"]:
         assert f'href="/runs/little/questions/{sign["question"]}"' in page
-    rule = told["signs"][0]["rule"]
+    rule = data["signs"][0]["rule"]
     assert {sign["rule"] for sign in site.json_address(f"/suspicion?rule={rule}")["signs"]} == {rule}
     assert "There is no rule" in site.page("/suspicion?rule=luck", 400)
 
@@ -380,13 +380,13 @@ def every_page(site: Site) -> Iterator[str]:
         "/search?q=kind:lemma+reason:malformed",
         f"/search?q={HOSTILE.encode().hex()}%22%3Cscript%3E",
     )
-    for told in site.json_address(f"/goalposts/{attacked['question']}")["sections"]:
-        for row in told["others"]:
+    for data in site.json_address(f"/goalposts/{attacked['question']}")["sections"]:
+        for row in data["others"]:
             yield f"/attempts/{row['stream']}/{row['version']}/0"
             yield f"/answers/{row['stream']}/{row['version']}"
             if row["question"]:
                 yield f"/questions/{row['question']}"
-        for made in told["episode"]["answers"]:
+        for made in data["episode"]["answers"]:
             yield f"/answers/{made['stream']}/{made['version']}"
             yield f"/attempts/{made['stream']}/{made['version']}/0"
             yield f"/attempts/{made['stream']}/{made['version']}/1?colour=advantage"
@@ -431,11 +431,11 @@ def test_an_episode_that_broke_off_says_on_what_and_one_that_goes_on_what_is_not
 
 def test_a_question_of_an_examination_is_known_by_its_prompt(site: Site) -> None:
     made = site.json_address("/search?q=purpose:evaluation")["hits"][0]["answers"]
-    told = site.json_address(f"/questions/{made['question']}")
-    assert told["question"] is None
-    assert told["prompt"] == "Solve: Add 1 to every number."
-    assert told["prompt"] in site.text(f"/questions/{made['question']}")
-    assert told["purposes"] == {"evaluation": {"wrong_answer": 18, "passed": 2}}
+    data = site.json_address(f"/questions/{made['question']}")
+    assert data["question"] is None
+    assert data["prompt"] == "Solve: Add 1 to every number."
+    assert data["prompt"] in site.text(f"/questions/{made['question']}")
+    assert data["purposes"] == {"evaluation": {"wrong_answer": 18, "passed": 2}}
 
 
 def test_a_question_that_repeats_another_says_so(site: Site) -> None:

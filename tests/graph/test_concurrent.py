@@ -12,22 +12,22 @@ from graph.settings.config import Config
 
 
 async def test_a_slow_walk_holds_up_nobody() -> None:
-    told, gate = [], asyncio.Event()
+    acknowledgements, gate = [], asyncio.Event()
 
     async def slow() -> None:
         await gate.wait()
-        told.append("slow")
+        acknowledgements.append("slow")
 
     async def quick(name: str) -> None:
         for call in range(3):
             await asyncio.sleep(0)
-            told.append(f"{name}{call}")
+            acknowledgements.append(f"{name}{call}")
         if name == "b":
             gate.set()
 
     await Concurrent().play([slow(), quick("a"), quick("b")])
-    assert told[-1] == "slow"
-    assert len(told) == 7
+    assert acknowledgements[-1] == "slow"
+    assert len(acknowledgements) == 7
 
 
 async def test_a_failing_walk_ends_the_others() -> None:

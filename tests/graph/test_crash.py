@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -29,19 +26,21 @@ from events.facts.types import (
     RewardGiven,
 )
 from events.stores import open_log
+from sandbox.engine import engine
 from tests.support.paths import ROOT
+from tests.support.private_engine import private_engine
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 SMALL = {
-    "play.iterations": 10,
+    "play.iterations": 6,
     "play.episodes": 4,
     "play.practice": 4,
     "play.practice_attempts": 4,
     "evaluate.questions": 6,
     "evaluate.attempts": 2,
 }
-VICTIMS = ("graph.run", "trainer.run", "container", "engine", "trainer.run", "graph.run")
+VICTIMS = ("trainer.run", "container", "engine", "graph.run")
 """What is killed, one after the other."""
 LAUNCHES = 20
 
@@ -49,21 +48,12 @@ LAUNCHES = 20
 @pytest.fixture
 def world(monkeypatch):
     """A folder for runs and a private engine of its own, which dies with the test."""
-    if os.geteuid() != 0:
-        pytest.skip("a private engine needs root")
-    # A short name: Docker's sockets lie inside, and the kernel limits their paths.
-    folder = Path(tempfile.mkdtemp(prefix="gasp-"))
-    monkeypatch.setenv("GASP_ENGINE", str(folder / "engine"))
-    monkeypatch.delenv("DOCKER_HOST", raising=False)
-    from sandbox.engine import image_build
-    from sandbox.engine.engine import DEFAULT_URL, PrivateEngine, connect, is_answering, no_message
-
-    if is_answering(DEFAULT_URL):
+    if engine.is_answering(engine.DEFAULT_URL):
         pytest.skip("this machine's own engine must not be killed")
-    image_build.ensure_image(connect(), no_message)
-    yield folder
-    PrivateEngine.default().purge()
-    shutil.rmtree(folder)
+    with private_engine(image=True) as private:
+        monkeypatch.setenv("GASP_ENGINE", str(private.data.parent))
+        monkeypatch.delenv("DOCKER_HOST", raising=False)
+        yield private.data.parent
 
 
 def command(world: Path, *arguments: str) -> list[str]:

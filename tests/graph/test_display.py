@@ -26,7 +26,7 @@ def text(renderable) -> str:
 def played():
     """A run with one learned iteration and one under way."""
     log = MemoryLog()
-    told = (
+    example = (
         example_run(log)
         .run()
         .goalpost()
@@ -38,7 +38,7 @@ def played():
         .finish()
         .update()
     )
-    told.start().open(question(), "guided")
+    example.start().open(question(), "guided")
     return log
 
 

@@ -48,11 +48,11 @@ async def run_episode(name, rounds, model, runner, told):
 
 
 async def play(rounds):
-    lockstep, inner, told = Lockstep(), ScriptedModel(lambda prompt, seed, index: prompt + "!"), []
+    lockstep, inner, acknowledgements = Lockstep(), ScriptedModel(lambda prompt, seed, index: prompt + "!"), []
     runner = EchoRunner()
     model, batched = lockstep.model(inner), lockstep.runner(runner)
-    await lockstep.play([run_episode(name, rounds[name], model, batched, told) for name in rounds])
-    return inner.batches, runner.batches, told
+    await lockstep.play([run_episode(name, rounds[name], model, batched, acknowledgements) for name in rounds])
+    return inner.batches, runner.batches, acknowledgements
 
 
 async def test_one_batch_goes_out_when_every_live_walk_waits():

@@ -165,26 +165,26 @@ async def test_a_run_broken_off_before_any_append_ends_as_if_it_had_not_been(run
     whole = MemoryLog()
     counter = Tripwire(whole, 10_000)
     await make_play(counter, runner, ScriptedAnswers(), tmp_path).run()
-    told = {stream: [event.fact for event in whole.read(stream)] for stream in {event.stream for event in whole.read()}}
+    events = {stream: [event.fact for event in whole.read(stream)] for stream in {event.stream for event in whole.read()}}
     for crash in range(10_000 - counter.left):
         log, script = MemoryLog(), ScriptedAnswers()
         with pytest.raises(SandboxError):
             await make_play(Tripwire(log, crash), runner, script, tmp_path).run()
         await make_play(log, runner, script, tmp_path).run()
         again = {stream: [event.fact for event in log.read(stream)] for stream in {event.stream for event in log.read()}}
-        assert again == told, f"crash before append {crash}"
+        assert again == events, f"crash before append {crash}"
 
 
 async def test_play_may_be_ahead_of_learning_by_as_much_as_is_set(runner, tmp_path):
     log, play = MemoryLog(), {**SETTINGS["play"], "iterations": 3, "episodes": 0}
     await make_play(log, runner, ScriptedAnswers(), tmp_path, play=play, learn={"staleness": 1}).run()
-    told = [
+    events = [
         (event.fact.kind, event.fact.iteration)
         for event in log.read()
         if event.fact.kind in ("iteration_started", "policy_updated")
     ]
     started, updated = "iteration_started", "policy_updated"
-    assert told == [(started, 1), (started, 2), (updated, 1), (started, 3), (updated, 2), (updated, 3)]
+    assert events == [(started, 1), (started, 2), (updated, 1), (started, 3), (updated, 2), (updated, 3)]
     assert [event.fact.iteration for event in log.read(kinds=("evaluation_finished",))] == [0, 3]
 
 
@@ -254,10 +254,10 @@ async def test_gasp_is_played_as_it_always_was(runner, tmp_path, name):
     """Whatever other recipes need, the same seed asks, accepts and rewards the same, in the same order."""
     log = MemoryLog()
     await make_play(log, runner, ScriptedAnswers(), tmp_path, recipe=name).run()
-    told = hashlib.sha256()
+    digest = hashlib.sha256()
     for event in log.read():
         if not event.stream.startswith("episode/"):
             continue
         fact = event.fact.model_dump(mode="json", exclude={"provenance": True, "generation": {"template", "prompt"}})
-        told.update(f"{event.stream} {event.version} {json.dumps(fact, sort_keys=True)}\n".encode())
-    assert told.hexdigest() == "8074134dc7cdc194c2ee66703ad71865f3ea369d2a81af39d2cf9bfbe6bcb482"
+        digest.update(f"{event.stream} {event.version} {json.dumps(fact, sort_keys=True)}\n".encode())
+    assert digest.hexdigest() == "8074134dc7cdc194c2ee66703ad71865f3ea369d2a81af39d2cf9bfbe6bcb482"

@@ -288,11 +288,11 @@ class InDoubtLog(MemoryLog):
     lost = False
 
     def submit(self, *args, **kwargs):
-        told = super().submit(*args, **kwargs)
+        appended = super().submit(*args, **kwargs)
         if not self.lost:
             self.lost = True
             raise InDoubt("the connection is gone")
-        return told
+        return appended
 
 
 async def test_an_answer_lost_behind_the_commit_is_told_to_whoever_asks_again():

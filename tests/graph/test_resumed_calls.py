@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +15,7 @@ from graph.play.scheduler import make_scheduler
 from graph.settings.configure import configure
 from graph.setup.assemble import assemble_play, read_inputs, record_goalposts
 from roles.models.transformers import TransformersModel
-from tests.support.paths import ROOT
+from tests.support.processes import finish, start_run, wait_until
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -100,32 +97,18 @@ async def test_a_run_that_was_cut_anywhere_ends_with_the_head_of_one_that_was_no
         assert (await played(RecordingLog(whole.appends[:cut]))).head() == whole.head(), f"after append {cut} of {count}"
 
 
-def start(runs: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "graph.run", "--plain", "--runs", str(runs), *arguments]
-    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def finish(process: subprocess.Popen[str]) -> None:
-    out, err = process.communicate(timeout=600)
-    assert process.returncode == 0, out + err
-
-
-@pytest.mark.parametrize(("recipe", "iterations", "share"), [("gasp_real", 1, 1 / 3), ("azr", 2, 2 / 3)])
-def test_the_weights_after_kill_9_in_mid_iteration_are_those_of_an_undisturbed_run(tmp_path, recipe, iterations, share):
-    settings = [*SETTINGS, f"recipe={recipe}", f"play.iterations={iterations}", "evaluate.first=false"]
-    options = [part for setting in settings for part in ("--set", setting)]
-    finish(start(tmp_path, "--name", "whole", *options))
+def test_the_weights_after_kill_9_in_mid_iteration_are_those_of_an_undisturbed_run(tmp_path):
+    settings = [*SETTINGS, "recipe=azr", "play.iterations=2", "evaluate.first=false"]
+    finish(start_run(tmp_path, "--name", "whole", settings=settings))
     with closing(open_log(tmp_path / "whole" / "log.sqlite")) as log:
         whole = list(log.read())
     began = [event.position for event in whole if event.fact.kind == "iteration_started"][-1]
     ended = [event.position for event in whole if event.fact.kind == "iteration_finished"][-1]
-    process = start(tmp_path, "--name", "cut", *options)
-    while reached(tmp_path / "cut" / "log.sqlite") < began + share * (ended - began):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
+    process = start_run(tmp_path, "--name", "cut", settings=settings)
+    wait_until(lambda: reached(tmp_path / "cut" / "log.sqlite") >= began + 2 / 3 * (ended - began), process, pause_s=0.02)
     process.kill()
     process.communicate()
-    finish(start(tmp_path, "--resume", "cut"))
+    finish(start_run(tmp_path, "--resume", "cut"))
     with closing(open_log(tmp_path / "cut" / "log.sqlite")) as log:
         cut = list(log.read())
     assert sum(event.fact.kind == "run_resumed" for event in cut) == 1

@@ -18,9 +18,9 @@ from events.facts.types import PolicyUpdated
 from events.stores import open_log
 from graph.play.trainer_process import PROGRESS_FILE, last_progress
 from tests.support.paths import ROOT
+from tests.support.processes import PATIENCE_S, start_run, wait_until
 from trainer.learn.update_report import report_training
 
-PATIENCE_S = 120
 SMALL = (
     "play.iterations=1",
     "play.episodes=3",
@@ -32,11 +32,6 @@ SMALL = (
 )
 
 
-def start(runs: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "graph.run", "--plain", "--runs", str(runs), *arguments]
-    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
 def trainers(run: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
@@ -44,14 +39,6 @@ def trainers(run: Path) -> list[psutil.Process]:
         if "trainer.run" in words and str(run) in words:
             found.append(process)
     return found
-
-
-def wait_for(true, process: subprocess.Popen[str] | None = None, seconds: float = PATIENCE_S) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        assert process is None or process.poll() is None, process.communicate()
-        time.sleep(0.1)
 
 
 def lifetimes(run: Path) -> list[dict[str, object]]:
@@ -65,21 +52,20 @@ def lifetimes(run: Path) -> list[dict[str, object]]:
 @pytest.mark.slow
 def test_two_processes_learn_and_none_is_left_after_kill_9_of_the_run_or_of_one_of_them(tmp_path):
     run = tmp_path / "runs" / "two"
-    settings = [part for setting in SMALL for part in ("--set", setting)]
-    killed = start(tmp_path / "runs", "--name", "two", *settings)
-    wait_for(lambda: lifetimes(run), killed)
+    killed = start_run(tmp_path / "runs", "--name", "two", settings=SMALL)
+    wait_until(lambda: lifetimes(run), killed)
     assert len(trainers(run)) == 2
     killed.kill()
-    wait_for(lambda: not trainers(run))
-    broken = start(tmp_path / "runs", "--resume", "two")
-    wait_for(lambda: len(trainers(run)) == 2 and len(lifetimes(run)) > 1, broken)
+    wait_until(lambda: not trainers(run))
+    broken = start_run(tmp_path / "runs", "--resume", "two")
+    wait_until(lambda: len(trainers(run)) == 2 and len(lifetimes(run)) > 1, broken)
     trainers(run)[1].kill()
     out, err = broken.communicate(timeout=PATIENCE_S)
     assert (broken.returncode, err.count("\n")) == (1, 1), err
     assert "trainer ended" in err
     assert "killed by signal 9 (Killed)" in err
     assert not trainers(run)
-    whole = start(tmp_path / "runs", "--resume", "two")
+    whole = start_run(tmp_path / "runs", "--resume", "two")
     out, err = whole.communicate(timeout=PATIENCE_S)
     assert whole.returncode == 0, out + err
     assert not trainers(run)
@@ -101,7 +87,7 @@ def test_a_trainer_ends_with_its_parent_whatever_it_waits_for():
         assert parent.stdout.readline() == "up\n"
         parent.kill()
         parent.wait()
-        wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, seconds=10)
+        wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, seconds=10)
     finally:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -111,7 +97,7 @@ def test_what_the_trainer_does_is_a_line_in_the_runs_folder_whose_age_tells_that
     assert last_progress(tmp_path) == ""
     with report_training(tmp_path, None) as activity, activity.task("tokens learned", 8) as task:
         task.add(3)
-        wait_for(lambda: last_progress(tmp_path).startswith("tokens learned: 3 of 8"), seconds=20)
+        wait_until(lambda: last_progress(tmp_path).startswith("tokens learned: 3 of 8"), seconds=20)
     assert not (tmp_path / PROGRESS_FILE).exists()
     (tmp_path / PROGRESS_FILE).write_text("saving the weights")
     os.utime(tmp_path / PROGRESS_FILE, (time.time() - 65, time.time() - 65))

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
@@ -22,8 +19,7 @@ from events.facts.weights import adapter_base
 from events.stores import open_log
 from graph.play.weight_sync import TOKEN_LIMIT
 from roles.serving.processes import descendants
-from sandbox.engine.engine import process_start_time
-from tests.support.paths import ROOT
+from tests.support.processes import all_end, finish, start_run, wait_until
 from trainer.learn.importance import MISMATCH_MAX, MISMATCH_MEAN
 
 
@@ -40,8 +36,6 @@ pytestmark = [
     pytest.mark.skipif(not _served(), reason="there is no vLLM for CPUs"),
 ]
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-PATIENCE_S = 600
 WHOLE = (
     "serve.backend=vllm",
     "serve.kv_cache_gib=0.25",
@@ -54,36 +48,11 @@ WHOLE = (
 ADAPTERS = (*WHOLE, "learn.lora.rank=4", "learn.learning_rate=3e-3", "policies=separate", "play.order=concurrent")
 
 
-def start(runs: Path, *arguments: str, settings: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "graph.run", "--plain", "--runs", str(runs), *arguments]
-    command += [part for setting in settings for part in ("--set", setting)]
-    return subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def finish(process: subprocess.Popen[str]) -> None:
-    out, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0, out + err
-    assert err == ""
-
-
 def wait(process: subprocess.Popen[str], run: Path, happened: Callable[[Event], bool]) -> None:
     """Until something is in the log."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds_log(run) and process.poll() is None:
-        time.sleep(0.1)
+    wait_until(lambda: holds_log(run), process, pause_s=0.1)
     with closing(open_log(run / "log.sqlite")) as log:
-        while not any(map(happened, log.read())):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-
-
-def gone(pids: list[int]) -> bool:
-    """Whether they all end in time."""
-    deadline = time.monotonic() + 60
-    while any(map(process_start_time, pids)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not any(map(process_start_time, pids))
+        wait_until(lambda: any(map(happened, log.read())), process, pause_s=0.1)
 
 
 def servers_of(run: Path) -> list[str]:
@@ -130,33 +99,37 @@ def check(log: Log, policy_of: dict[str, str]) -> dict[str, list[Digest]]:
     return chains
 
 
-def test_a_run_on_a_server_that_reloads_weights_survives_kill_9_and_leaves_no_server(tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed", [False, pytest.param(True, marks=pytest.mark.endurance)])
+def test_a_run_on_a_server_that_reloads_weights_leaves_no_server_not_even_after_kill_9(tmp_path: Path, killed: bool) -> None:
     run = tmp_path / "run"
-    process = start(tmp_path, "--name", "run", settings=WHOLE)
+    process = start_run(tmp_path, "--name", "run", settings=WHOLE)
 
     def by_learned_weights(event: Event) -> bool:
         return isinstance(event.fact, AttemptsMade) and event.stream.startswith("episode/00002/")
 
     wait(process, run, by_learned_weights)
     started = descendants(process.pid)
-    process.kill()
-    process.communicate()
-    assert gone(started)
-    process = start(tmp_path, "--resume", "run")
-    wait(process, run, lambda event: event.fact.kind == "run_resumed")
+    if killed:
+        process.kill()
+        process.communicate()
+        assert all_end(started)
+        process = start_run(tmp_path, "--resume", "run")
+        wait(process, run, lambda event: event.fact.kind == "run_resumed")
+        started = descendants(process.pid)
     finish(process)
+    assert all_end(started)
     with closing(open_log(run / "log.sqlite")) as log:
         first, second, _ = check(log, {"teacher": "shared", "student": "shared"})["shared"]
-    assert servers_of(run) == [first[:12], second[:12]]
+    assert servers_of(run) == [first[:12], second[:12]][: 1 + killed]
 
 
 def test_two_adapters_on_one_server_play_at_their_own_pace_and_the_server_ends_with_the_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = start(tmp_path, "--name", "run", settings=ADAPTERS)
+    process = start_run(tmp_path, "--name", "run", settings=ADAPTERS)
     wait(process, run, lambda event: isinstance(event.fact, AttemptsMade))
     started = descendants(process.pid)
     finish(process)
-    assert gone(started)
+    assert all_end(started)
     with closing(open_log(run / "log.sqlite")) as log:
         chains = check(log, {"teacher": "teacher", "student": "student"})
     (base,) = {chain.pop(0) for chain in chains.values()}

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from graph.settings.configure import configure
 from roles.pocket import WEIGHTS
 from tests.support.benchmark_data import record_file
 from tests.support.paths import ROOT
+from tests.support.processes import PATIENCE_S, finish, start_run, wait_until
 from tests.support.training_samples import sample_digest
 from trainer.data import replay
 from trainer.data.replay import Cursor
@@ -41,24 +41,11 @@ SMALL = (
 )
 
 
-def start(runs: Path, *arguments: str, settings: tuple[str, ...] = SMALL) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "graph.run", "--plain", "--runs", str(runs), *arguments]
-    command += [part for setting in settings for part in ("--set", setting)]
-    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, out + err
-    assert err == ""
-    return out
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """One finished small run."""
     runs = tmp_path_factory.mktemp("runs")
-    out = finish(start(runs, "--name", "whole"))
+    out = finish(start_run(runs, "--name", "whole", settings=SMALL))
     log = open_log(runs / "whole" / "log.sqlite")
     yield log, out
     log.close()
@@ -111,8 +98,8 @@ def test_operations_are_logged_beside_the_events_as_json(whole, tmp_path):
     log, _ = whole
     lines = [json.loads(line) for line in (log.path.parent / "run.log").read_text().splitlines()]
     assert [line["iteration"] for line in lines if line["event"] == "iteration_finished"] == [1, 2]
-    told = {line["event"] for line in lines}
-    assert told >= {"run_started", "trainer_started", "policy_learned", "weights_served", "evaluated", "run_ended"}
+    logged = {line["event"] for line in lines}
+    assert logged >= {"run_started", "trainer_started", "policy_learned", "weights_served", "evaluated", "run_ended"}
 
 
 def test_what_every_update_consumed_can_be_taken_out_and_proved(whole):
@@ -147,11 +134,8 @@ def test_the_log_of_a_run_verifies(whole):
     assert whole[0].verify() is None
 
 
-TINY = ("play.iterations=1", "play.episodes=3", "play.practice=2", "evaluate.questions=2", "evaluate.attempts=2")
-
-
 def test_the_same_seed_gives_the_same_head_in_postgresql_and_no_password_is_told(whole, guarded_postgres, tmp_path):
-    finish(start(tmp_path, "--name", "base", "--log", guarded_postgres))
+    finish(start_run(tmp_path, "--name", "base", "--log", guarded_postgres, settings=SMALL))
     folder, password = tmp_path / "base", os.environ["PGPASSWORD"]
     with closing(open_run(str(folder))) as log:
         assert log.head() == whole[0].head()
@@ -168,36 +152,6 @@ def test_the_same_seed_gives_the_same_head_in_postgresql_and_no_password_is_told
         assert shown
 
 
-def test_a_run_in_postgresql_goes_on_after_kill_9(guarded_postgres, tmp_path):
-    process = start(tmp_path, "--name", "base", "--log", guarded_postgres, settings=TINY)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "base").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    with closing(open_run(str(tmp_path / "base"))) as log:
-        while not any(log.read(kinds={"attempts_verified"}, limit=1)) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        process.kill()
-        process.communicate()
-        finish(start(tmp_path, "--resume", "base", settings=()))
-        assert log.verify() is None
-        kinds = [event.fact.kind for event in log.read("run")]
-        assert (kinds.count("run_resumed"), kinds.count("iteration_finished"), kinds[-1]) == (1, 1, "run_finished")
-        assert sum(1 for _ in log.read("policy/shared", kinds={"policy_updated"})) == 1
-        streams = {event.stream for event in log.read() if event.stream.startswith("episode/")}
-        ends = [event.stream for event in log.read(kinds={"episode_finished"})]
-        assert sorted(ends) == sorted(streams)
-        assert len(streams) == 5
-
-
-def test_separate_policies_learn_separately(tmp_path):
-    finish(start(tmp_path, "--name", "two", settings=(*SMALL, "policies=separate", "play.iterations=1")))
-    log = open_log(tmp_path / "two" / "log.sqlite")
-    summary = fold(RunSummary(), log.read())
-    assert {update.policy for update in summary.updates} == {"teacher", "student"}
-    assert summary.policies["teacher"] != summary.policies["student"]
-    log.close()
-
-
 def test_real_livecodebench_records_are_played_honestly(tmp_path):
     goalposts = f"goalposts=livecodebench:{record_file('lcb/full_records.jsonl')}"
     # The pocket model was made for shorter prompts, but knows no last position.
@@ -205,7 +159,7 @@ def test_real_livecodebench_records_are_played_honestly(tmp_path):
     config = json.loads((weights / "config.json").read_text())
     (weights / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}))
     reading = (f"model={weights}", "max_prompt_tokens=2000")
-    finish(start(tmp_path, "--name", "lcb", settings=(*SMALL, "play.iterations=1", *reading, goalposts)))
+    finish(start_run(tmp_path, "--name", "lcb", settings=(*SMALL, "play.iterations=1", *reading, goalposts)))
     log = open_log(tmp_path / "lcb" / "log.sqlite")
     gaps = [event.fact.gap for event in log.read(kinds={"gap_measured"}) if isinstance(event.fact, GapMeasured)]
     assert gaps == [1.0] * 6
@@ -221,26 +175,28 @@ def test_real_livecodebench_records_are_played_honestly(tmp_path):
     log.close()
 
 
-def _answered(path):
-    """Whether the first answers are in the log: from here to the end of the smallest run it is still some seconds."""
-    if not path.exists():
-        return False
-    with closing(open_log(path)) as log:
-        return next(log.read(kinds={"attempts_verified"}, limit=1), None) is not None
-
-
-def test_ctrl_c_and_sigterm_end_cleanly_and_the_run_goes_on(tmp_path):
-    arguments, settings, log = ("--name", "x"), SMALL, tmp_path / "x" / "log.sqlite"
+def test_a_run_in_postgresql_goes_on_after_sigterm_ctrl_c_and_kill_9_and_policies_learn_separately(guarded_postgres, tmp_path):
+    folder, hint = tmp_path / "x", f"--resume {tmp_path / 'x'}"
+    settings = ("policies=separate", "play.iterations=1", "play.episodes=4", "play.practice=3", *SMALL[3:])
+    process = start_run(tmp_path, "--name", "x", "--log", guarded_postgres, settings=settings)
     # First while models load, where no answer is there yet, then in the middle of play.
-    for number, ready in ((signal.SIGTERM, log.with_name("trainer.out").exists), (signal.SIGINT, lambda: _answered(log))):
-        process = start(tmp_path, *arguments, settings=settings)
-        while not ready():
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.1)
-        process.send_signal(number)
-        out, err = process.communicate(timeout=300)
-        assert (process.returncode, err) == (128 + number, "")
-        assert f"--resume {tmp_path / 'x'}" in out
-        assert not [line for line in os.popen("ps ax -o args") if str(tmp_path) in line and "trainer.run" in line]
-        arguments, settings = ("--resume", "x"), ()
-    finish(start(tmp_path, *arguments, settings=settings))
+    wait_until((folder / "trainer.out").exists, process)
+    with closing(open_run(str(folder))) as log:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
+            process.send_signal(number)
+            out, err = process.communicate(timeout=PATIENCE_S)
+            if number != signal.SIGKILL:
+                assert (process.returncode, err, hint in out) == (128 + number, "", True)
+                assert not [line for line in os.popen("ps ax -o args") if str(tmp_path) in line and "trainer.run" in line]
+            process, before = start_run(tmp_path, "--resume", "x"), log.head().position
+            wait_until(lambda before=before: any(log.read(after=before, kinds={"attempts_verified"}, limit=1)), process)
+        finish(process)
+        assert log.verify() is None
+        kinds = [event.fact.kind for event in log.read("run")]
+        assert (kinds.count("run_resumed"), kinds.count("iteration_finished"), kinds[-1]) == (3, 1, "run_finished")
+        streams = {event.stream for event in log.read() if event.stream.startswith("episode/")}
+        assert sorted(event.stream for event in log.read(kinds={"episode_finished"})) == sorted(streams)
+        assert len(streams) == 7
+        summary = fold(RunSummary(), log.read())
+    assert [update.policy for update in sorted(summary.updates, key=lambda update: update.policy)] == ["student", "teacher"]
+    assert summary.policies["teacher"] != summary.policies["student"]

@@ -60,8 +60,8 @@ def ask(prompt: str, system: str | None = None) -> GenerationRequest:
 def official(encoding: ChatEncoding, prompt: str, system: str) -> list[int]:
     """The ids that the tokenizer's own template gives."""
     messages = [{"role": "system", "content": system}] if system else []
-    told = [*messages, {"role": "user", "content": prompt}]
-    return list(encoding._tokenizer.apply_chat_template(told, add_generation_prompt=True, return_dict=False))
+    conversation = [*messages, {"role": "user", "content": prompt}]
+    return list(encoding._tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False))
 
 
 @pytest.mark.parametrize("system", ["", "You solve puzzles."])

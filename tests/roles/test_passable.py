@@ -62,9 +62,9 @@ def test_every_set_of_a_run_is_played_without_them(file, use, capsys):
     given = read_inputs(config)
     questions = given.goalposts.questions if use == "goalposts" else getattr(given, use)
     assert [question.private[0].output for question in questions] == ["1", "2"]
-    told = capsys.readouterr().err
-    assert f"{use}: nobody could pass 1 of 3 questions" in told
-    assert "line 2: private.0.output takes more than 64 KiB, verify.output_kb is 64" in " ".join(told.split())
+    err = capsys.readouterr().err
+    assert f"{use}: nobody could pass 1 of 3 questions" in err
+    assert "line 2: private.0.output takes more than 64 KiB, verify.output_kb is 64" in " ".join(err.split())
     assert len(question_set(config, use, WEIGHTS).questions) == 2
 
 

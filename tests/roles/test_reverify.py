@@ -44,7 +44,7 @@ async def record(path, runner, *, planted=(), rules="own", per_test=False, **con
     for task, texts in ANSWERS.items():
         pair = None if task == "induction" else 0
         verdicts, _ = await verifier.judge(SQUARES, task, pair, texts)
-        told = [passed(one.total) if (task, number) in planted else one for number, one in enumerate(verdicts)]
+        verdicts_ = [passed(one.total) if (task, number) in planted else one for number, one in enumerate(verdicts)]
         blob = log.put(json.dumps(texts).encode())
         generation = Generation(
             policy=Digest("0" * 64), template="t", prompt=blob, texts=blob, tokens=blob,
@@ -52,7 +52,7 @@ async def record(path, runner, *, planted=(), rules="own", per_test=False, **con
         )  # fmt: skip
         made = AttemptsMade(purpose="solve", question=SQUARES.id, task=task, pair=pair, generation=generation)
         provenance = verifier.provenance_of(SQUARES).model_copy(update=conditions)
-        log.append(f"episode/{task}", [made, AttemptsVerified(of=1, verdicts=tuple(told), provenance=provenance)])
+        log.append(f"episode/{task}", [made, AttemptsVerified(of=1, verdicts=tuple(verdicts_), provenance=provenance)])
     head = log.head()
     log.close()
     return head

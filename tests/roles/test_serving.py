@@ -173,8 +173,8 @@ def flags(line):
 
 
 def test_settings_become_flags(serving):
-    told = replace(serving, dtype="bfloat16", tensor_parallel=2, gpu_memory=0.5, context=300, rank=9, sleep=True)
-    gpu = flags(server_command(told, 8000, cpu=False))
+    config = replace(serving, dtype="bfloat16", tensor_parallel=2, gpu_memory=0.5, context=300, rank=9, sleep=True)
+    gpu = flags(server_command(config, 8000, cpu=False))
     assert gpu["--dtype"] == "bfloat16"
     assert gpu["--tensor-parallel-size"] == "2"
     assert gpu["--gpu-memory-utilization"] == "0.5"
@@ -200,9 +200,9 @@ def test_a_server_gets_none_of_our_secrets(serving, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "of-mine")
     monkeypatch.setenv("WANDB_API_KEY", "of-mine")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/cuda")
-    told = server_environment(serving, tmp_path, "key", ["0"], cpu=False)
-    assert "of-mine" not in told.values()
-    assert told["LD_LIBRARY_PATH"] == "/opt/cuda"
+    environment = server_environment(serving, tmp_path, "key", ["0"], cpu=False)
+    assert "of-mine" not in environment.values()
+    assert environment["LD_LIBRARY_PATH"] == "/opt/cuda"
 
 
 def test_gpus_are_dealt_out_in_turn(serving, tmp_path):

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +25,9 @@ from roles.models.vllm import VllmModel
 from roles.pocket import WEIGHTS
 from roles.serving.command import ServingConfig
 from roles.serving.fleet import Fleet, start_fleet
+from roles.serving.processes import RECORD
+from tests.roles.test_serve import fetch, wait_for_engine
+from tests.support.processes import all_end
 from tests.support.tiny_model import load_model, logprobs
 from trainer.learn import checkpoint
 
@@ -328,8 +333,22 @@ async def test_the_server_whose_weights_are_others_is_named(store) -> None:
         assert await model.logprobs_of([5, 6]) == (-1.001,)
 
 
-async def test_servers_that_ended_are_told_of_with_the_cause(fleet, model) -> None:
+async def test_servers_answer_whoever_has_the_key_and_when_they_end_the_cause_is_told(fleet, model) -> None:
     """The last test here: nobody is asked anything afterwards."""
+    (url,) = fleet.urls
+    health, evil = {"method": "check_health"}, "other"
+    assert fetch(url, "/collective_rpc", fleet.key, health)[0] == 200
+    assert [fetch(url, path, evil, body)[0] for path, body in (("/collective_rpc", health), ("/health", None))] == [401] * 2
+    assert fleet.key not in fleet.servers[0].log.read_text()
+    below = wait_for_engine(json.loads((fleet.folder / RECORD).read_text())["keeper"][0])
+    server = next(pid for pid in below["all"] if b"api_server" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    os.kill(server, signal.SIGKILL)
+    assert all_end(below["engine"])
+    while fleet.death() is None:
+        await asyncio.sleep(0.05)
+    with pytest.raises(ModelError, match=r"vLLM server 0 was killed by signal 9.* \(all of it is in .*\.log\)"):
+        fleet.check()
     await fleet.close()
+    assert not fleet.folder.exists()
     with pytest.raises(ModelError, match="vLLM servers were closed"):
         await model.generate([ask()])

@@ -1,14 +1,12 @@
-"""Ten thousand programs leave the sandbox as they found it; whoever is killed in the middle, nothing is left after a restart."""
+"""Thousands of programs leave the sandbox as they found it; whoever is killed in the middle, nothing is left after a restart."""
 
 import asyncio
 import contextlib
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -18,15 +16,14 @@ import docker
 import psutil
 import pytest
 
-from sandbox.engine import engine, image_build, owner
+from sandbox.engine import owner
 from sandbox.host.docker_runner import DockerRunner
 from sandbox.host.worker import Worker
-from tests.sandbox.test_engine import processes_naming
+from tests.support.private_engine import private_engine
 from tests.support.sandbox_process import LIMITS, is_expected, job
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
-PROGRAMS = 10_000
 VICTIMS = ("engine", "dockerd", "worker", "worker", "shim", "shim", "owner", "owner")
 SHIM = "containerd-shim-runc-v2"
 PATIENCE_S = 60.0
@@ -46,13 +43,14 @@ def servers(monkeypatch):
     return said
 
 
-async def test_ten_thousand_programs_in_one_go_leave_host_and_workers_as_they_were(servers):
+@pytest.mark.parametrize("programs", [1_000, pytest.param(10_000, marks=pytest.mark.endurance)])
+async def test_thousands_of_programs_in_one_go_leave_host_and_workers_as_they_were(servers, programs):
     runner = DockerRunner(LIMITS, workers=2, run="tests-endurance")
     host = psutil.Process()
     try:
         await runner.run([job(number) for number in range(100)])
         memory, descriptors = host.memory_info().rss, host.num_fds()
-        running = asyncio.create_task(runner.run([job(number) for number in range(PROGRAMS)]))
+        running = asyncio.create_task(runner.run([job(number) for number in range(programs)]))
         seen = []
         while not running.done():
             seen.append((host.memory_info().rss, host.num_fds()))
@@ -107,21 +105,8 @@ class OwnerProcess:
 
 @pytest.fixture
 def private():
-    if os.geteuid() != 0:
-        pytest.skip("a private engine needs root")
-    folder = Path(tempfile.mkdtemp(prefix="gasp-k"))
-    private = engine.PrivateEngine(folder / "data", folder / "run")
-    private.up()
-    # Copying the image is faster than building it once more.
-    there, here = engine.connect(), docker.DockerClient(base_url=private.url)
-    image_build.ensure_image(there, engine.no_message)
-    here.images.load(there.images.get(image_build.image_tag()).save(named=True))
-    yield private
-    private.purge()
-    assert processes_naming(str(folder)) == []
-    assert str(folder) not in Path("/proc/mounts").read_text()
-    assert list(Path("/sys/fs/cgroup").glob(f"*/{private.cgroup}")) == []
-    shutil.rmtree(folder)
+    with private_engine(image=True) as private:
+        yield private
 
 
 def inside(private, name):

@@ -2,14 +2,10 @@
 
 import asyncio
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -17,40 +13,9 @@ from events.facts.errors import SandboxError
 from sandbox.engine import engine, image_build
 from sandbox.host.docker_runner import DockerRunner
 from sandbox.runner import Job
+from tests.support.private_engine import private_engine, processes_naming
 
 JOBS = [Job(source="import time\ndef f(x):\n    time.sleep(0.2)\n    return x\n", inputs=("1",))] * 30
-
-
-def processes_naming(text: str) -> list[str]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if text in command and str(os.getpid()) != entry.name:
-                found.append(command)
-    return found
-
-
-@contextmanager
-def private_engine():
-    """An engine of the tests' own, so that killing it hurts nobody."""
-    if os.geteuid() != 0:
-        pytest.skip("a private engine needs root")
-    folder = Path(tempfile.mkdtemp(prefix="gasp-e"))
-    private = engine.PrivateEngine(folder / "data", folder / "run")
-    try:
-        yield private
-    finally:
-        private.purge()
-    assert not private.data.exists()
-    assert not private.state.exists()
-    assert processes_naming(str(folder)) == []
-    assert str(folder) not in Path("/proc/mounts").read_text()
-    assert list(Path("/sys/fs/cgroup").glob(f"*/{private.cgroup}")) == []
-    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")

@@ -131,10 +131,10 @@ class VisitedPage:
     complaints: dict[str, list[str]]
 
 
-def crawl_pages(page: Page, pictures: Path, of: str, most: int = 2) -> Iterator[VisitedPage]:
+def crawl_pages(page: Page, pictures: Path | None, of: str, most: int = 1) -> Iterator[VisitedPage]:
     """Every page that links lead to from the start page; so many of a kind and run at most, with queries and without.
 
-    Pictures are taken of one page of a kind, of the named run.
+    Where a folder for pictures is given, they are taken of one page of a kind, of the named run.
     """
     waiting, seen, taken, counts = ["/"], set[str](), set[str](), dict[object, int]()
     while waiting:
@@ -149,7 +149,7 @@ def crawl_pages(page: Page, pictures: Path, of: str, most: int = 2) -> Iterator[
         page.goto(address)
         waiting += page.evaluate(LINKS_SCRIPT)
         yield VisitedPage(address, kind, page.inner_text("body"), page.evaluate("'pwned' in window"), audit(page))
-        if kind not in taken and (parts.path.startswith(f"/runs/{of}") or "{run}" not in kind):
+        if pictures and kind not in taken and (parts.path.startswith(f"/runs/{of}") or "{run}" not in kind):
             taken.add(kind)
             take_screenshots(page, pictures, re.sub(r"\W+", "-", kind).strip("-") or "runs")
 
@@ -172,6 +172,7 @@ def audit(page: Page) -> dict[str, list[str]]:
 
 def take_screenshots(page: Page, folder: Path, name: str) -> None:
     """Pictures of a page in light, in dark and on a phone, for a person to look at."""
+    folder.mkdir(parents=True, exist_ok=True)
     page.reload()
     page.screenshot(path=folder / f"{name}-light.png", full_page=True)
     page.emulate_media(color_scheme="dark")

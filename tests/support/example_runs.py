@@ -272,8 +272,8 @@ class ExampleRun:
             QuestionValidated(seat=seat, question=asked.id, blob=blob, similarity=similarity, aligned=aligned),
         )
         made = self.attempt("pass_rate", asked, successes, attempts)
-        told = {"successes": successes, "attempts": attempts, "agreeing": agreeing}
-        self._say(self.stream, PassRateMeasured(seat=seat, question=asked.id, **told))
+        fields = {"successes": successes, "attempts": attempts, "agreeing": agreeing}
+        self._say(self.stream, PassRateMeasured(seat=seat, question=asked.id, **fields))
         self.reward(proposed, "lemma" if seat == "easy" else "lift", "teacher", seat, [0.5 + successes / 20])
         self._say(self.stream, QuestionAccepted(seat=seat, question=asked.id, blob=blob, axis="function"))
         return asked, made

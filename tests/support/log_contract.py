@@ -40,9 +40,9 @@ class LogContract:
         assert log.verify() is None
 
     def test_an_append_returns_what_is_read_later(self, log: Log) -> None:
-        told = log.append("run", [episode_failed("a"), episode_failed("b")], observed={"seconds": 1.5})
-        assert list(log.read()) == told
-        assert [event.observed for event in told] == [{"seconds": 1.5}, {}]
+        appended = log.append("run", [episode_failed("a"), episode_failed("b")], observed={"seconds": 1.5})
+        assert list(log.read()) == appended
+        assert [event.observed for event in appended] == [{"seconds": 1.5}, {}]
 
     def test_versions_count_per_stream_and_positions_over_all(self, log: Log) -> None:
         for stream in ("a", "b", "a", "a", "b"):
@@ -92,7 +92,7 @@ class LogContract:
         assert [event.causation for event in log.read()] == [None, 1]
 
     def test_an_append_repeated_under_its_key_does_nothing_and_returns_what_was_recorded(self, log: Log) -> None:
-        told = log.append(
+        appended = log.append(
             "run", [episode_failed("a"), episode_failed("b")], expected=0, key="1/solver/0", observed={"seconds": 1.5}
         )
         log.append("run", [episode_failed("later")], expected=2)
@@ -102,9 +102,9 @@ class LogContract:
             ([episode_failed("another answer")], 7),
             ([], None),
         ):
-            assert log.append("run", batch, expected=expected, key="1/solver/0") == told
+            assert log.append("run", batch, expected=expected, key="1/solver/0") == appended
         assert log.head() == before
-        assert log.recorded("run", "1/solver/0") == told
+        assert log.recorded("run", "1/solver/0") == appended
 
     def test_a_key_counts_within_its_stream(self, log: Log) -> None:
         log.append("a", [episode_failed("1")], key="k")
@@ -120,8 +120,8 @@ class LogContract:
         with pytest.raises(LogError):
             log.append("run", [episode_failed("\ud800")], key="k")
         assert log.recorded("run", "k") is None
-        told = log.append("run", [episode_failed("b")], key="k")
-        assert log.recorded("run", "k") == told
+        appended = log.append("run", [episode_failed("b")], key="k")
+        assert log.recorded("run", "k") == appended
 
     def test_an_empty_append_holds_its_key_too(self, log: Log) -> None:
         assert log.append("run", [], key="nothing to say") == []
@@ -153,28 +153,28 @@ class LogContract:
         assert log.head().position == 0
 
     def test_threads_that_race_for_a_key_all_get_the_events_of_one(self, log: Log) -> None:
-        told: list[list[int]] = []
+        messages: list[list[int]] = []
 
         def work(name: str) -> None:
             for number in range(20):
                 events = log.append("shared", [episode_failed(name), episode_failed(name)], key=str(number))
-                told.append([number, *(event.position for event in events), len({event.fact.message for event in events})])
+                messages.append([number, *(event.position for event in events), len({event.fact.message for event in events})])
 
         threads = [threading.Thread(target=work, args=(str(number),)) for number in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(told) == 80
-        assert len({tuple(one) for one in told}) == 20
-        assert all(kinds == 1 for *_, kinds in told)
+        assert len(messages) == 80
+        assert len({tuple(one) for one in messages}) == 20
+        assert all(kinds == 1 for *_, kinds in messages)
         assert log.head().position == 40
 
     async def test_coroutines_submit_at_once_and_each_has_an_outcome_of_its_own(self, log: Log) -> None:
         wants = [("a", 0, "1"), ("a", 0, "2"), ("b", None, "3"), ("b", None, "\ud800"), ("a", 1, "4"), ("b", 1, "5")]
         submitted = [log.submit(stream, [episode_failed(text)], expected=expected) for stream, expected, text in wants]
-        told = await asyncio.gather(*map(asyncio.wrap_future, submitted), return_exceptions=True)
-        places = [(one[0].stream, one[0].version) if isinstance(one, list) else type(one) for one in told]
+        appended = await asyncio.gather(*map(asyncio.wrap_future, submitted), return_exceptions=True)
+        places = [(one[0].stream, one[0].version) if isinstance(one, list) else type(one) for one in appended]
         assert places == [("a", 1), Conflict, ("b", 1), LogError, ("a", 2), ("b", 2)]
         assert [event.fact.message for event in log.read()] == ["1", "3", "4", "5"]
         assert log.verify() is None
@@ -264,9 +264,9 @@ class LogContract:
 
     def test_verify_tells_how_far_it_is(self, log: Log) -> None:
         log.append("run", [episode_failed()] * 1200)
-        told: list[tuple[int, int]] = []
-        assert log.verify(lambda done, total: told.append((done, total))) is None
-        assert told == [(500, 1200), (1000, 1200), (1200, 1200)]
+        messages: list[tuple[int, int]] = []
+        assert log.verify(lambda done, total: messages.append((done, total))) is None
+        assert messages == [(500, 1200), (1000, 1200), (1200, 1200)]
 
     def test_a_whole_run_reads_back_and_verifies(self, log: Log) -> None:
         example_run(log).run().goalpost(2).evaluate().play().update().start(2).episode(lemma=None).fail().finish().end()
@@ -294,10 +294,10 @@ class LogContract:
     )
     @given(batch=st.lists(facts(), min_size=1, max_size=4))
     def test_any_fact_comes_back_equal(self, log: Log, batch: list[Fact]) -> None:
-        told = log.append("any", batch)
-        again = list(log.read("any", after=told[0].position - 1))
-        assert [event.fact for event in told] == batch
-        assert again == told
+        appended = log.append("any", batch)
+        again = list(log.read("any", after=appended[0].position - 1))
+        assert [event.fact for event in appended] == batch
+        assert again == appended
 
     def test_a_policy_mapping_keeps_its_roles(self, log: Log) -> None:
         fact = IterationStarted(iteration=1, policies={"student": "s", "teacher": "t"}, episodes=2)

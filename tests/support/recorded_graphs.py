@@ -50,9 +50,9 @@ class StreamState(Value):
         return int(self.answers[-1], 16)
 
 
-def fold(walk: StreamState, told: Sequence[Event]) -> StreamState:
+def fold(walk: StreamState, events: Sequence[Event]) -> StreamState:
     """The walk after more answers."""
-    answers = (*walk.answers, *(event.fact.question for event in told if isinstance(event.fact, GoalpostAdded)))
+    answers = (*walk.answers, *(event.fact.question for event in events if isinstance(event.fact, GoalpostAdded)))
     return StreamState(stream=walk.stream, version=len(answers), answers=answers)
 
 
@@ -105,10 +105,10 @@ class SlowLog:
 
     def _append(self, stream: str, facts: Sequence[Fact], details: dict[str, Any]) -> list[Event]:
         time.sleep(random.uniform(0, PAUSE_S))
-        told = self._log.append(stream, facts, **details)
+        appended = self._log.append(stream, facts, **details)
         time.sleep(random.uniform(0, 2 * PAUSE_S))
         self._journal.tell("told", stream, details["key"])
-        return told
+        return appended
 
 
 class State(TypedDict, total=False):

@@ -31,12 +31,12 @@ SECRET = "hunter2-of-mine"
 
 def record_run(folder: Path, *, iterations: int = 2) -> ExampleRun:
     """A run in a folder, of some iterations; its log stays open for more."""
-    told = example_run(open_log(folder / "log.sqlite", create=True))
-    told.run(recipe="gasp", seed=7, play={"iterations": 9}, model={"api_key": SECRET, "name": "pocket"}).goalpost(2)
-    told.evaluate("test", successes=3)
+    example = example_run(open_log(folder / "log.sqlite", create=True))
+    example.run(recipe="gasp", seed=7, play={"iterations": 9}, model={"api_key": SECRET, "name": "pocket"}).goalpost(2)
+    example.evaluate("test", successes=3)
     for _ in range(iterations):
-        told.start(4).episode(rejected=("not_novel",)).episode(lift=None).practice().fail().finish().update()
-    return told
+        example.start(4).episode(rejected=("not_novel",)).episode(lift=None).practice().fail().finish().update()
+    return example
 
 
 def wait_until_indexed(viewer: Viewer, slug: str) -> None:
@@ -96,26 +96,28 @@ def crawl(browser: TestClient, most: int = 6) -> dict[str, str]:
     return texts
 
 
-def add_hostile_goalpost(told: ExampleRun) -> str:
+def add_hostile_goalpost(example: ExampleRun) -> str:
     """A goalpost, a completion and a verdict that want to be more than text; gives the stream of the answers."""
     asked = Question(
         statement=HOSTILE_HTML + CONTROL_CHARACTERS,
         program=f"def f():\n    return {HOSTILE_HTML!r}",
         private=(IOPair(input=HOSTILE_HTML, output=HOSTILE_HTML),),
     )
-    told.log.append("goalposts", [GoalpostAdded(question=asked.id, blob=told.log.put(canonical(asked)), source=HOSTILE_HTML)])
-    told.goalposts = [asked]
-    told.start(1).open(asked, "guided")
-    generation = told.generation(HOSTILE_HTML + CONTROL_CHARACTERS, 1)
-    texts = told.log.put(json.dumps([HOSTILE_HTML + CONTROL_CHARACTERS + LONE_SURROGATE]).encode())
+    example.log.append(
+        "goalposts", [GoalpostAdded(question=asked.id, blob=example.log.put(canonical(asked)), source=HOSTILE_HTML)]
+    )
+    example.goalposts = [asked]
+    example.start(1).open(asked, "guided")
+    generation = example.generation(HOSTILE_HTML + CONTROL_CHARACTERS, 1)
+    texts = example.log.put(json.dumps([HOSTILE_HTML + CONTROL_CHARACTERS + LONE_SURROGATE]).encode())
     fact = AttemptsMade(
         purpose="gap", question=asked.id, task="induction", generation=generation.model_copy(update={"texts": texts})
     )
-    made = told.log.append(told.stream, [fact])[0]
+    made = example.log.append(example.stream, [fact])[0]
     verdict = Verdict(outcome="wrong_answer", passed=0, total=1, detail=HOSTILE_HTML + CONTROL_CHARACTERS)
-    told.log.append(told.stream, [AttemptsVerified(of=made.version, verdicts=(verdict,), provenance=PROVENANCE)])
-    told.log.append(told.stream, [fact.model_copy(update={"purpose": "solve"})])
-    return f"{told.stream}/{made.version}"
+    example.log.append(example.stream, [AttemptsVerified(of=made.version, verdicts=(verdict,), provenance=PROVENANCE)])
+    example.log.append(example.stream, [fact.model_copy(update={"purpose": "solve"})])
+    return f"{example.stream}/{made.version}"
 
 
 def route_of(path: str) -> str | None:

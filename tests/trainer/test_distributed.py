@@ -15,7 +15,7 @@ from events.facts.errors import BadInput
 from events.facts.weights import OPTIMIZER_FILE
 from events.stores import open_log
 from tests.support.tiny_model import TinyModelRun, load_model, tiny_weights
-from tests.trainer.test_run import ENVIRONMENT, ROOT, TrainerForkServer, updates
+from tests.trainer.test_run import ROOT, TrainerForkServer, updates
 from trainer.parallel.distributed import SINGLE_PROCESS, World
 from trainer.parallel.fsdp import sharding_stage
 
@@ -27,6 +27,7 @@ PATIENCE_S = 300
 
 
 STAGES: dict[str, dict[str, str]] = {
+    "ddp": {},
     "zero2": {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "false"},
     "zero3": {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true"},
 }
@@ -36,12 +37,12 @@ STAGES: dict[str, dict[str, str]] = {
 def play(run: Path, *, tied: bool = False, **learn: object) -> Path:
     (run / "weights").mkdir(parents=True)
     with closing(open_log(run / "log.sqlite", create=True)) as log:
-        told = TinyModelRun(log, run / "weights", tiny_weights(run / "weights", tied=tied))
-        told.run(learn={"batch_tokens": 512, **learn}).goalpost(2)
+        example = TinyModelRun(log, run / "weights", tiny_weights(run / "weights", tied=tied))
+        example.run(learn={"batch_tokens": 512, **learn}).goalpost(2)
         for _ in range(ITERATIONS):
             # An odd number of completions that makes two passes in one process and one in the other.
-            told.start(3).episode(lemma=3).episode(lift=None).practice(passing=60, attempts=127).finish()
-        told.end()
+            example.start(3).episode(lemma=3).episode(lift=None).practice(passing=60, attempts=127).finish()
+        example.end()
     return run
 
 
@@ -56,7 +57,7 @@ def launch(run: Path, config: str) -> None:
     launcher = [str(Path(sys.executable).with_name("accelerate")), "launch", "--num_processes", "2"]
     launcher += ["--main_process_port", port(), "--config_file", str(ROOT / "docs" / "accelerate" / f"{config}.yaml")]
     command = [*launcher, "-m", "trainer.run", str(run), "--follow"]
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr
     assert '"processes": 2' in (run / "trainer.log").read_text()
 
@@ -119,7 +120,7 @@ def single_process_run(played_run: Path, fork_server: TrainerForkServer, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", ["ddp", "zero3"])
+@pytest.mark.parametrize("config", [pytest.param("ddp", marks=pytest.mark.endurance), "zero3"])
 def test_two_processes_make_the_updates_of_one(config: str, played_run: Path, single_process_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(played_run, tmp_path / "run")
     launch(run, config)
@@ -128,7 +129,7 @@ def test_two_processes_make_the_updates_of_one(config: str, played_run: Path, si
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("configs", [("zero2", "zero3"), ("zero3", None), (None, "zero2")])
+@pytest.mark.parametrize("configs", [("zero2", "zero3"), ("zero3", None), ("ddp", "zero2")])
 def test_a_run_goes_on_in_parts_or_whole(
     configs, played_run: Path, single_process_run: Path, fork_server: TrainerForkServer, tmp_path: Path
 ) -> None:

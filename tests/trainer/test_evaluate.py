@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -27,19 +24,13 @@ from graph.setup.folder import create_run
 from roles.pocket import QUESTIONS, WEIGHTS
 from roles.questions.load import load_questions
 from tests.support.example_runs import example_run, policy_updated
-from tests.support.paths import ROOT
+from tests.support.processes import start_command
 from trainer.evaluate import app, question_set
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 POCKET = weights_digest(WEIGHTS)
 SMALL = ("--attempts", "4", "--questions", "3", "-k", "1,2,4")
-
-
-def start(*arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "trainer.evaluate", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def run_command(*arguments: object) -> str:
@@ -60,8 +51,16 @@ def run(tmp_path_factory) -> Path:
     config = Config()
     with closing(create_run(folder, config, read_inputs(config))) as log:
         learned = policy_updated(iteration=1, after=0, until=1, parent=POCKET)
-        told = example_run(log, policy=POCKET).goalpost().start().episode().finish()
-        told.log.append("policy/shared", [learned.model_copy(update={"digest": POCKET})])
+        example = (
+            example_run(log, policy=POCKET)
+            .goalpost()
+            .start_command(
+                "trainer.evaluate",
+            )
+            .episode()
+            .finish()
+        )
+        example.log.append("policy/shared", [learned.model_copy(update={"digest": POCKET})])
     return folder
 
 
@@ -120,7 +119,7 @@ def test_a_run_whose_log_is_in_postgresql_is_examined_there(postgres, tmp_path):
 
 def test_ctrl_c_loses_little_and_nothing_is_sampled_twice(tmp_path):
     command = ("pocket", "--runs", tmp_path, "--attempts", "64", "--questions", "8", "-k", "1", "--json")
-    process = start(*command)
+    process = start_command("trainer.evaluate", *command)
     folder = tmp_path / f"evaluation-{POCKET[:12]}"
     deadline = time.monotonic() + 120
     while not folder.exists() and time.monotonic() < deadline:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import io
 import os
 import signal
-import subprocess
-import sys
-import time
 import tomllib
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +20,7 @@ from graph.recipes import RECIPES
 from graph.setup.assemble import read_inputs
 from graph.setup.folder import create_run, run_lock
 from tests.support.paths import ROOT
+from tests.support.processes import start_command, wait_until
 from trainer.experiment import SMOKE
 from trainer.experiments.experiment_plan import ExperimentPlan, read_plan
 from trainer.experiments.progress import describe_run, live_table
@@ -30,11 +28,6 @@ from trainer.experiments.runs import runs_of
 
 READY = ROOT / "configs" / "experiments" / "pocket.toml"
 PLAN = 'name = "x"\nseeds = [0, 1]\n[settings.play]\niterations = 2\nepisodes = 3\n[recipes.gasp]\n[recipes.rlvr]\n'
-
-
-def experiment(*arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "trainer.experiment", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def plan(**changes: object) -> ExperimentPlan:
@@ -101,7 +94,7 @@ def test_a_wrong_plan_is_one_sentence(tmp_path, old, new, words):
     ],
 )
 def test_a_wrong_command_is_one_sentence(arguments, words):
-    process = experiment(*arguments)
+    process = start_command("trainer.experiment", *arguments)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, "")
     assert err.count("\n") == 1
@@ -122,7 +115,7 @@ def test_the_ready_plan_compares_all_recipes_on_equal_samples():
 
 
 def test_a_plan_on_paper_names_every_recipe_and_starts_nothing(tmp_path):
-    out, err = experiment(READY, "--dry-run", "--runs", tmp_path).communicate(timeout=60)
+    out, err = start_command("trainer.experiment", READY, "--dry-run", "--runs", tmp_path).communicate(timeout=60)
     rows = [row.split() for row in out.splitlines()]
     ready = read_plan(READY)
     assert [row[0] for row in rows[1:-1]] == list(ready.recipes)
@@ -182,7 +175,7 @@ def test_three_recipes_play_two_iterations_as_runs_of_their_own_and_are_reported
 def test_a_finished_experiment_is_not_played_again(smoked):
     folder, _ = smoked
     heads = {run: (folder / run / "log.sqlite").read_bytes() for _, _, run in SMOKE.cells()}
-    process = experiment("--smoke", "--runs", folder.parent)
+    process = start_command("trainer.experiment", "--smoke", "--runs", folder.parent)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "playing" not in out
@@ -218,13 +211,6 @@ def children(folder: Path, module: str = "") -> list[int]:
     return found
 
 
-def wait_until(true, seconds: float = 300) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def iterations(run: Path) -> int:
     if not holds_log(run):
         return 0
@@ -239,20 +225,20 @@ def test_an_experiment_goes_on_after_ctrl_c_and_kill_9_of_itself_and_of_a_run(tm
     arguments = (tmp_path / "tiny.toml", "--runs", tmp_path)
     folder, run = tmp_path / "tiny", tmp_path / "tiny" / "rlvr-0"
 
-    stopped = experiment(*arguments)
+    stopped = start_command("trainer.experiment", *arguments)
     wait_until(lambda: holds_log(run) and children(folder, "trainer.run"))
     stopped.send_signal(signal.SIGINT)
     _, err = stopped.communicate(timeout=60)
     assert (stopped.returncode, "repeat the command" in err, "Traceback" in err) == (130, True, False)
     assert not children(folder)
 
-    killed = experiment(*arguments)
+    killed = start_command("trainer.experiment", *arguments)
     wait_until(lambda: children(folder, "trainer.run"))
     killed.kill()
     killed.communicate()
 
     # At once, while what the killed one left still ends.
-    bereft = experiment(*arguments)
+    bereft = start_command("trainer.experiment", *arguments)
     wait_until(lambda: iterations(run) >= 1)
     (player,) = children(folder, "graph.run")
     os.kill(player, signal.SIGKILL)
@@ -261,7 +247,7 @@ def test_an_experiment_goes_on_after_ctrl_c_and_kill_9_of_itself_and_of_a_run(tm
     assert "rlvr-0 failed with signal 9 (Killed): " in err
     assert str(folder / "rlvr-0.out") in err
 
-    out, err = experiment(*arguments).communicate(timeout=300)
+    out, err = start_command("trainer.experiment", *arguments).communicate(timeout=300)
     assert "rlvr seed 0: finished, iteration 3 of at most 40, 12 of 12 samples of the student" in out
     assert "broken-0 failed with exit code 2: " in err
     assert "error: 1 of 2 runs failed" in err

@@ -42,18 +42,18 @@ def tell(made):
     return begin
 
 
-def trainer(told: TinyModelRun, run: Path) -> Trainer:
-    start = find_run_started(told.log)
+def trainer(example: TinyModelRun, run: Path) -> Trainer:
+    start = find_run_started(example.log)
     assert start is not None
-    return Trainer(told.log, run, UpdateSchedule(told.log, start))
+    return Trainer(example.log, run, UpdateSchedule(example.log, start))
 
 
-def learn(told: TinyModelRun, run: Path) -> list[PolicyUpdated]:
-    return [fact(event) for event in trainer(told, run).catch_up()]
+def learn(example: TinyModelRun, run: Path) -> list[PolicyUpdated]:
+    return [fact(event) for event in trainer(example, run).catch_up()]
 
 
 def test_an_update_says_how_far_it_is_up_to_all_its_tokens(tell, run, monkeypatch) -> None:
-    told, heard, activity = tell(learn={"batch_tokens": 512}).play(), [], Activity()
+    example, heard, activity = tell(learn={"batch_tokens": 512}).play(), [], Activity()
 
     def watched(*lesson, progress):
         def both(done, of):
@@ -65,8 +65,8 @@ def test_an_update_says_how_far_it_is_up_to_all_its_tokens(tell, run, monkeypatc
         return step.take_step(*lesson, progress=both)
 
     monkeypatch.setattr("trainer.learn.loop.take_step", watched)
-    start = find_run_started(told.log)
-    [event] = Trainer(told.log, run, UpdateSchedule(told.log, start), activity=activity).catch_up()
+    start = find_run_started(example.log)
+    [event] = Trainer(example.log, run, UpdateSchedule(example.log, start), activity=activity).catch_up()
     tokens = sum(taken.tokens for taken in fact(event).steps)
     assert heard[-1] == (tokens, tokens)
     assert str(activity) == ""
@@ -74,9 +74,9 @@ def test_an_update_says_how_far_it_is_up_to_all_its_tokens(tell, run, monkeypatc
     assert len(heard) == 2
 
 
-def count(told: TinyModelRun, name: str = "shared") -> int:
+def count(example: TinyModelRun, name: str = "shared") -> int:
     """Updates of a policy in the log."""
-    return sum(1 for _ in told.log.read(f"policy/{name}", kinds=("policy_updated",)))
+    return sum(1 for _ in example.log.read(f"policy/{name}", kinds=("policy_updated",)))
 
 
 def fact(event: Event) -> PolicyUpdated:
@@ -85,9 +85,9 @@ def fact(event: Event) -> PolicyUpdated:
 
 
 def test_updates_form_a_chain_over_all_finished_iterations(tell, run, made) -> None:
-    told = tell().play().play().play(guided=1)
-    ends = [event.position for event in told.log.read(kinds=("iteration_finished",))]
-    updates = learn(told.start().episode(), run)
+    example = tell().play().play().play(guided=1)
+    ends = [event.position for event in example.log.read(kinds=("iteration_finished",))]
+    updates = learn(example.start().episode(), run)
     assert [one.iteration for one in updates] == [1, 2, 3]
     assert [one.until for one in updates] == ends
     assert [one.after for one in updates] == [0, *ends[:-1]]
@@ -95,16 +95,16 @@ def test_updates_form_a_chain_over_all_finished_iterations(tell, run, made) -> N
     assert len({one.digest for one in updates}) == 3
     for one in updates[1:]:
         assert weights_digest(run / "weights" / one.digest) == one.digest
-    assert count(told) == 3
-    assert learn(told, run) == []
+    assert count(example) == 3
+    assert learn(example, run) == []
 
 
 def test_there_is_a_probe_of_the_first_weights_and_with_every_update_one_of_its_own(tell, run, made) -> None:
-    told = tell().play().start(1).practice(passing=0).finish().play()
-    trainer(told, run).prepare()
-    updates = learn(told, run)
-    trainer(told, run).prepare()
-    events = list(told.log.read("policy/shared"))
+    example = tell().play().start(1).practice(passing=0).finish().play()
+    trainer(example, run).prepare()
+    updates = learn(example, run)
+    trainer(example, run).prepare()
+    events = list(example.log.read("policy/shared"))
     kinds = [event.fact.kind for event in events]
     assert kinds == ["policy_probed", "policy_updated", "policy_probed", "policy_updated", "policy_updated", "policy_probed"]
     probes = [event.fact for event in events if isinstance(event.fact, PolicyProbed)]
@@ -116,16 +116,16 @@ def test_there_is_a_probe_of_the_first_weights_and_with_every_update_one_of_its_
 
 
 def test_a_run_of_a_version_without_probes_gets_those_that_play_may_need(tell, run, made) -> None:
-    told = tell(learn={"staleness": 1}).play()
-    told.update(tiny_weights(run / "weights", seed=1)).play().update(tiny_weights(run / "weights", seed=2))
-    trainer(told, run).prepare()
-    probed = [event.fact.digest for event in told.log.read("policy/shared", kinds=("policy_probed",))]
-    assert probed == [event.fact.digest for event in told.log.read("policy/shared", kinds=("policy_updated",))]
+    example = tell(learn={"staleness": 1}).play()
+    example.update(tiny_weights(run / "weights", seed=1)).play().update(tiny_weights(run / "weights", seed=2))
+    trainer(example, run).prepare()
+    probed = [event.fact.digest for event in example.log.read("policy/shared", kinds=("policy_probed",))]
+    assert probed == [event.fact.digest for event in example.log.read("policy/shared", kinds=("policy_updated",))]
 
 
 def test_each_phase_with_signal_is_one_optimizer_step(tell, run) -> None:
-    told = tell().start(3).episode(lemma=3).episode(lemma=5, lift=None).practice().finish()
-    [update] = learn(told, run)
+    example = tell().start(3).episode(lemma=3).episode(lemma=5, lift=None).practice().finish()
+    [update] = learn(example, run)
     assert [step.phase for step in update.steps] == ["lemma", "lift", "solve", "practice"]
     assert [step.samples > 0 for step in update.steps] == [True, True, True, True]
     assert update.step == 4
@@ -145,8 +145,8 @@ def test_what_clocks_say_stays_outside_of_the_hash(tell, run) -> None:
 
 
 def test_an_iteration_without_signal_is_consumed_with_the_same_weights(tell, run, made) -> None:
-    told = tell().start(1).practice(passing=0).finish().play()
-    first, second = learn(told, run)
+    example = tell().start(1).practice(passing=0).finish().play()
+    first, second = learn(example, run)
     assert (first.parent, first.digest, first.step) == (made[1], made[1], 0)
     assert [(step.samples, step.silent_groups) for step in first.steps] == [(0, 1)]
     assert second.parent == made[1] != second.digest
@@ -170,18 +170,18 @@ def test_failed_episodes_are_not_trained(tell, run) -> None:
 
 
 def test_separate_policies_have_separate_lineages(tell, run, made) -> None:
-    told = tell(policies="separate").start(3).episode(lemma=3).episode().practice().finish().play()
-    updates = learn(told, run)
+    example = tell(policies="separate").start(3).episode(lemma=3).episode().practice().finish().play()
+    updates = learn(example, run)
     assert [(one.policy, one.iteration) for one in updates] == [("teacher", 1), ("student", 1), ("teacher", 2), ("student", 2)]
     for name in ("teacher", "student"):
         chain = [one for one in updates if one.policy == name]
         assert [one.parent for one in chain] == [made[1], chain[0].digest]
-        assert count(told, name) == 2
+        assert count(example, name) == 2
     teacher, student = updates[:2]
     assert {step.phase for step in teacher.steps} == {"lemma", "lift"}
     assert {step.phase for step in student.steps} == {"solve", "practice"}
     assert teacher.digest != student.digest
-    assert count(told) == 0
+    assert count(example) == 0
 
 
 def test_a_new_trainer_goes_on_exactly_where_the_last_one_stopped(tell, run, tmp_path) -> None:
@@ -202,19 +202,19 @@ def test_an_update_whose_append_was_lost_is_made_again_with_the_same_digest(tell
 
 
 def test_stale_weights_stop_the_trainer_before_anything_is_learned(tell, run) -> None:
-    told = tell().start(1)
-    told.policies = {"teacher": Digest("f" * 64), "student": Digest("f" * 64)}
-    told.practice().finish()
+    example = tell().start(1)
+    example.policies = {"teacher": Digest("f" * 64), "student": Digest("f" * 64)}
+    example.practice().finish()
     with pytest.raises(TrainerError, match="stale weights"):
-        learn(told, run)
-    assert count(told) == 0
+        learn(example, run)
+    assert count(example) == 0
 
 
 def test_logprobs_that_the_weights_did_not_give_stop_the_trainer(tell, run, made) -> None:
-    told = tell(honest=False).play()
+    example = tell(honest=False).play()
     with pytest.raises(TrainerError, match=r"differ by .* nats"):
-        learn(told, run)
-    assert count(told) == 0
+        learn(example, run)
+    assert count(example) == 0
     assert [folder.name for folder in (run / "weights").iterdir()] == [made[1]]
 
 
@@ -227,7 +227,7 @@ def test_a_corrupted_rollouts_blob_stops_the_trainer(tell, run, tmp_path) -> Non
 
     path = tmp_path / "log.sqlite"
     with closing(open_log(path, create=True)) as log:
-        told = tell(log).play()
+        example = tell(log).play()
         reward = next(event for event in log.read(kinds=("reward_given",)))
         made = next(event for event in log.read(reward.stream) if event.version == reward.fact.of)
         with closing(sqlite3.connect(path)) as db:
@@ -236,38 +236,38 @@ def test_a_corrupted_rollouts_blob_stops_the_trainer(tell, run, tmp_path) -> Non
             db.execute("UPDATE blobs SET content = ? WHERE hash = ?", (zlib.compress(b"x"), made.fact.generation.tokens))
             db.commit()
         with pytest.raises(LogCorrupt):
-            learn(told, run)
-        assert count(told) == 0
+            learn(example, run)
+        assert count(example) == 0
 
 
 def test_a_second_writer_is_noticed_at_the_commit(tell, run) -> None:
-    told = tell().play()
-    one = trainer(told, run)
-    learn(told, run)
+    example = tell().play()
+    one = trainer(example, run)
+    learn(example, run)
     with pytest.raises(Conflict):
         list(one.catch_up())
-    assert count(told) == 1
+    assert count(example) == 1
 
 
 def test_only_the_first_the_newest_and_the_named_weights_stay(tell, run, made) -> None:
-    told = tell(learn={"keep": 1, "staleness": 0}).play()
-    [first] = updates = learn(told, run)
-    told.log.append("run", [PolicyServed(role="student", policy=first.digest)])
+    example = tell(learn={"keep": 1, "staleness": 0}).play()
+    [first] = updates = learn(example, run)
+    example.log.append("run", [PolicyServed(role="student", policy=first.digest)])
     for _ in range(3):
-        updates += learn(told.serve(run / "weights", updates[-1].digest).play(), run)
+        updates += learn(example.serve(run / "weights", updates[-1].digest).play(), run)
     # The last update's parent counts as named.
     expected = {made[1], first.digest, updates[-2].digest, updates[-1].digest}
     assert {folder.name for folder in (run / "weights").iterdir()} == expected
 
 
 def test_weights_of_the_iteration_being_played_stay(tell, run) -> None:
-    told = tell(learn={"keep": 1, "staleness": 0}).play()
-    [first] = learn(told, run)
-    [second] = learn(told.serve(run / "weights", first.digest).play(), run)
-    told.serve(run / "weights", second.digest).play()
+    example = tell(learn={"keep": 1, "staleness": 0}).play()
+    [first] = learn(example, run)
+    [second] = learn(example.serve(run / "weights", first.digest).play(), run)
+    example.serve(run / "weights", second.digest).play()
     policies = {"teacher": first.digest, "student": first.digest}
-    told.log.append("run", [IterationStarted(iteration=4, policies=policies, episodes=1)])
-    learn(told, run)
+    example.log.append("run", [IterationStarted(iteration=4, policies=policies, episodes=1)])
+    learn(example, run)
     assert (run / "weights" / first.digest).is_dir()
 
 
@@ -289,16 +289,16 @@ def test_carried_moments_are_taken_from_the_weights_folder(tell, run, made) -> N
 
 
 def test_an_update_names_the_optimizers_state_and_a_changed_one_stops_the_trainer(tell, run) -> None:
-    told = tell().play()
-    [first] = learn(told, run)
+    example = tell().play()
+    [first] = learn(example, run)
     folder = run / "weights" / first.digest
     assert first.optimizer == optimizer_digest(folder)
     content = bytearray((folder / "optimizer.moments").read_bytes())
     content[-1] ^= 1
     (folder / "optimizer.moments").write_bytes(content)
     with pytest.raises(TrainerError, match=rf"optimizer\.moments has the digest .* but the log says {first.optimizer}"):
-        learn(told.play(), run)
-    assert count(told) == 1
+        learn(example.play(), run)
+    assert count(example) == 1
 
 
 def test_an_update_without_signal_leaves_the_optimizers_state_as_it_was(tell, run) -> None:
@@ -309,10 +309,10 @@ def test_an_update_without_signal_leaves_the_optimizers_state_as_it_was(tell, ru
 
 def test_each_of_two_policies_follows_its_own_schedule(tell, run) -> None:
     settings = {"learning_rate": 1e-3, "teacher_learning_rate": 1e-4, "schedule": "linear", "schedule_steps": 4, "warm_up": 0}
-    told = tell(policies="separate", learn=settings)
+    example = tell(policies="separate", learn=settings)
     for _ in range(2):
-        told.start(2).episode(lemma=3, lift=None).episode(lift=None).finish()
-    updates = learn(told, run)
+        example.start(2).episode(lemma=3, lift=None).episode(lift=None).finish()
+    updates = learn(example, run)
     rates: dict[str, list[float]] = {"teacher": [], "student": []}
     for update in updates:
         rates[update.policy] += [step.metrics["learning_rate"] for step in update.steps if step.samples]
@@ -346,27 +346,27 @@ def test_terms_of_the_loss_are_settings_of_a_run_and_pull_towards_its_first_weig
 
 def test_weights_that_are_older_than_the_run_allows_are_named(tell, run, made) -> None:
     """The server was never told of the update: iteration 2 is played by the first weights, and says so."""
-    told = tell(learn={"staleness": 0}).play()
-    [first] = learn(told, run)
+    example = tell(learn={"staleness": 0}).play()
+    [first] = learn(example, run)
     with pytest.raises(TrainerError, match=rf"Iteration 2 .* {made[1]}, which is not among the newest 1 .*{first.digest}"):
-        learn(told.play(), run)
+        learn(example.play(), run)
     assert len(learn(tell(learn={"staleness": 1}).play().play(), run)) == 2
 
 
 def test_a_server_that_claims_the_new_weights_and_serves_the_old_ones_is_caught_at_the_first_step(tell, run) -> None:
-    told = tell(learn={"staleness": 0, "learning_rate": 0.1}).play()
-    [first] = learn(told, run)
-    told.policies = {"teacher": first.digest, "student": first.digest}
+    example = tell(learn={"staleness": 0, "learning_rate": 0.1}).play()
+    [first] = learn(example, run)
+    example.policies = {"teacher": first.digest, "student": first.digest}
     with pytest.raises(TrainerError, match="which the log says sampled them"):
-        learn(told.play(), run)
+        learn(example.play(), run)
 
 
 def test_logprobs_are_proved_by_the_weights_that_sampled_when_play_is_ahead(tell, run) -> None:
-    told = tell(learn={"staleness": 1}).play()
-    told.tamper = lambda ids, logprobs: (ids, [[value + 1.0 for value in row] for row in logprobs])
+    example = tell(learn={"staleness": 1}).play()
+    example.tamper = lambda ids, logprobs: (ids, [[value + 1.0 for value in row] for row in logprobs])
     with pytest.raises(TrainerError, match="which the log says sampled them"):
-        learn(told.play(), run)
-    assert count(told) == 1
+        learn(example.play(), run)
+    assert count(example) == 1
 
 
 def altered(ids, logprobs):
@@ -374,19 +374,19 @@ def altered(ids, logprobs):
 
 
 def test_one_altered_logprob_is_caught_at_the_first_step(tell, run) -> None:
-    told = tell()
-    told.tamper = altered
+    example = tell()
+    example.tamper = altered
     with pytest.raises(TrainerError, match=r"differ by 0\.050 nats in one token"):
-        learn(told.play(), run)
-    assert count(told) == 0
+        learn(example.play(), run)
+    assert count(example) == 0
     loose = tell(learn={"drift": 0.5})
     loose.tamper = altered
     assert len(learn(loose.play(), run)) == 1
 
 
 def test_a_truncated_token_array_is_caught_at_the_first_step(tell, run) -> None:
-    told = tell()
-    told.tamper = lambda ids, logprobs: ([ids[0][:-1], *ids[1:]], [logprobs[0][:-1], *logprobs[1:]])
+    example = tell()
+    example.tamper = lambda ids, logprobs: ([ids[0][:-1], *ids[1:]], [logprobs[0][:-1], *logprobs[1:]])
     with pytest.raises(TrainerError, match="does not fit its generation"):
-        learn(told.play(), run)
-    assert count(told) == 0
+        learn(example.play(), run)
+    assert count(example) == 0

@@ -23,7 +23,7 @@ from events.stores.memory import MemoryLog
 from graph.recipes.gasp import Gasp
 from graph.setup.folder import reopen_run
 from tests.support.example_runs import example_run
-from tests.trainer.test_run import ENVIRONMENT, ROOT, play, updates, wait_until
+from tests.trainer.test_run import ROOT, play, updates, wait_until
 from trainer.data import recrediting
 from trainer.job import offline
 from trainer.job.dry_run import describe_updates
@@ -163,9 +163,9 @@ def test_other_rewards_make_other_weights_and_are_no_divergence(recorded, tmp_pa
 
 
 def test_rewards_given_anew_are_those_of_the_recipe() -> None:
-    told = example_run(MemoryLog()).run().goalpost().start(3)
-    told.episode(lemma=5, lift=2, rejected=["unsafe"], task="induction").episode(lift=None).practice(passing=3).finish()
-    events, gasp = list(told.log.read()), Gasp()
+    example = example_run(MemoryLog()).run().goalpost().start(3)
+    example.episode(lemma=5, lift=2, rejected=["unsafe"], task="induction").episode(lift=None).practice(passing=3).finish()
+    events, gasp = list(example.log.read()), Gasp()
     found = recrediting.recredited_rewards(events, gasp)
     given = [event for event in events if isinstance(event.fact, RewardGiven)]
     assert found.keys() >= {(event.stream, event.fact.of) for event in given}
@@ -179,7 +179,7 @@ def test_rewards_given_anew_are_those_of_the_recipe() -> None:
 def test_a_gasp_run_credited_as_one_step_medium_gives_the_update_of_a_log_rewarded_so_at_once(recorded, tmp_path) -> None:
     """The other log says of every proposal what R(p; 0.3, 5) gives it, by hand, and is learned without crediting anew."""
     again = train(tmp_path / "again", plan(recorded, recredit="one_step_medium"))
-    told, own = MemoryLog(), MemoryLog()
+    example, own = MemoryLog(), MemoryLog()
     with closing(open_run(str(recorded))) as log:
         rates: dict[str, float] = {}
         for event in log.read():
@@ -191,11 +191,11 @@ def test_a_gasp_run_credited_as_one_step_medium_gives_the_update_of_a_log_reward
                 curve = ((p / 0.3) * ((1 - p) / 0.7) ** (0.7 / 0.3)) ** 5 if 0.1 <= p <= 0.5 else -0.5
                 fact = fact.model_copy(update={"rewards": (round(curve, 9),)})
             for blob in blobs(log, fact):
-                told.put(blob)
-            told.append(event.stream, [fact])
+                example.put(blob)
+            example.append(event.stream, [fact])
     own.append("run", [plan(recorded, recredit="one_step_medium").start])
     shutil.copytree(recorded / "weights", tmp_path / "weights")
-    learn(own, tmp_path, [TrainingSource(told)])
+    learn(own, tmp_path, [TrainingSource(example)])
     at_once = [event.fact for event in own.read("policy/shared", kinds=("policy_updated",))]
     assert [(one.samples, one.digest) for one in again] == [(one.samples, one.digest) for one in at_once]
     assert [one.samples for one in again] != [one.samples for one in updates(recorded)]
@@ -274,7 +274,6 @@ def test_a_dry_run_needs_no_torch_and_leaves_nothing(recorded) -> None:
     shown = subprocess.run(
         [sys.executable, "-c", code.format(["--offline", str(recorded), "--dry-run"])],
         cwd=ROOT,
-        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=True,
@@ -287,12 +286,12 @@ def test_a_dry_run_needs_no_torch_and_leaves_nothing(recorded) -> None:
 @pytest.mark.slow
 def test_the_command_survives_kill_9_and_ends_with_the_recorded_weights(recorded, tmp_path) -> None:
     out = tmp_path / "new"
-    first = subprocess.Popen(command(out, "--offline", recorded), cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE)
+    first = subprocess.Popen(command(out, "--offline", recorded), cwd=ROOT, stderr=subprocess.PIPE)
     wait_until(lambda: out.exists() and (out / "log.sqlite").exists() and updates(out))
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
     # The folder says where its sources are.
-    subprocess.run(command(out), cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True)
+    subprocess.run(command(out), cwd=ROOT, check=True, capture_output=True)
     assert [one.digest for one in updates(out)] == [one.digest for one in updates(recorded)]
     logged = [json.loads(line) for line in (out / "trainer.log").read_text().splitlines()]
     assert sum(line["event"] == "policy_updated" for line in logged) <= ITERATIONS

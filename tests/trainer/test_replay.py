@@ -30,18 +30,18 @@ def played() -> ExampleRun:
 
 def broken_group(**change) -> ExampleRun:
     """An iteration with one rewarded generation that is changed."""
-    told = played().open(question(7), "practice")
-    generation = told.generation("Solve", 3).model_copy(update=change)
+    example = played().open(question(7), "practice")
+    generation = example.generation("Solve", 3).model_copy(update=change)
     fact = AttemptsMade(purpose="practice", question=question(7).id, task="induction", generation=generation)
-    made = told.log.append(told.stream, [fact])[0]
-    told.reward(made, "practice", "student", "induction", [1.0, 0.0, 0.0])
-    return told.finish()
+    made = example.log.append(example.stream, [fact])[0]
+    example.reward(made, "practice", "student", "induction", [1.0, 0.0, 0.0])
+    return example.finish()
 
 
 def test_samples_are_exactly_what_was_sampled_and_rewarded() -> None:
-    told = played().episode(task="abduction").finish()
-    rewards = list(told.log.read(kinds=("reward_given",)))
-    groups = window(told).groups
+    example = played().episode(task="abduction").finish()
+    rewards = list(example.log.read(kinds=("reward_given",)))
+    groups = window(example).groups
     assert [group.position for group in groups] == [event.position for event in rewards]
     for group, event in zip(groups, rewards, strict=True):
         assert isinstance(event.fact, RewardGiven)
@@ -55,24 +55,24 @@ def test_samples_are_exactly_what_was_sampled_and_rewarded() -> None:
 
 
 def test_attempts_without_a_reward_are_not_learned_from() -> None:
-    told = played().episode(lemma=None).finish()
-    assert [group.role for group in window(told).groups] == ["teacher"]
+    example = played().episode(lemma=None).finish()
+    assert [group.role for group in window(example).groups] == ["teacher"]
 
 
 def test_a_failed_episode_contributes_nothing_even_if_it_was_rewarded() -> None:
-    told = played().practice()
-    told.log.append(told.stream, [EpisodeFailed(error="SandboxError", message="gone")])
-    told.practice().finish()
-    assert {one.stream for group in window(told).groups for one in group.rollouts} == {told.stream}
+    example = played().practice()
+    example.log.append(example.stream, [EpisodeFailed(error="SandboxError", message="gone")])
+    example.practice().finish()
+    assert {one.stream for group in window(example).groups for one in group.rollouts} == {example.stream}
 
 
 def test_each_window_starts_where_the_last_one_ended() -> None:
-    told = played().play().play()
-    first = replay.next_finished_iteration(told.log, 0)
+    example = played().play().play()
+    first = replay.next_finished_iteration(example.log, 0)
     assert first is not None
-    second = window(told, after=first.position)
+    second = window(example, after=first.position)
     assert (second.after, second.iteration) == (first.position, 3)
-    assert replay.next_finished_iteration(told.log, second.until) is None
+    assert replay.next_finished_iteration(example.log, second.until) is None
 
 
 def test_an_unfinished_iteration_waits() -> None:
@@ -88,24 +88,24 @@ def test_the_sample_digest_tells_samples_apart() -> None:
 
 
 def test_stale_weights_are_named_with_position_and_both_digests() -> None:
-    told = broken_group(policy=OTHER)
+    example = broken_group(policy=OTHER)
     with pytest.raises(TrainerError, match=rf"Position \d+ .*{OTHER}.*{START_WEIGHTS}"):
-        window(told)
+        window(example)
 
 
 def test_a_reward_of_an_unknown_generation_is_an_error() -> None:
-    told = played().open(question(7), "practice")
+    example = played().open(question(7), "practice")
     fact = RewardGiven(of=1, phase="practice", role="student", task="induction", rewards=(1.0,))
-    told.log.append(told.stream, [fact])
+    example.log.append(example.stream, [fact])
     with pytest.raises(TrainerError, match="nothing was generated"):
-        window(told.finish())
+        window(example.finish())
 
 
 def test_rewards_without_a_start_of_their_iteration_are_an_error() -> None:
-    told = example_run(MemoryLog()).run().practice()
-    told.iteration = 1
+    example = example_run(MemoryLog()).run().practice()
+    example.iteration = 1
     with pytest.raises(TrainerError, match="never started"):
-        window(told.finish())
+        window(example.finish())
 
 
 def test_nucleus_and_greedy_samples_are_refused() -> None:
@@ -122,15 +122,15 @@ def test_a_missing_rollouts_blob_is_an_error() -> None:
 def test_a_rollouts_blob_that_was_cut_is_an_error() -> None:
     log = MemoryLog()
     whole = pack_rollouts([1], [[1]], [[-1.0]])
-    told = example_run(log).run().start().open(question(7), "practice")
-    generation = told.generation("Solve", 1).model_copy(update={"tokens": log.put(whole[: len(whole) // 2]), "length": 1})
+    example = example_run(log).run().start().open(question(7), "practice")
+    generation = example.generation("Solve", 1).model_copy(update={"tokens": log.put(whole[: len(whole) // 2]), "length": 1})
     made = log.append(
-        told.stream,
+        example.stream,
         [AttemptsMade(purpose="practice", question=question(7).id, task="induction", generation=generation)],
     )[0]
-    told.reward(made, "practice", "student", "induction", [1.0]).finish()
+    example.reward(made, "practice", "student", "induction", [1.0]).finish()
     with pytest.raises(LogCorrupt, match="no token arrays"):
-        window(told)
+        window(example)
 
 
 @pytest.mark.parametrize(
@@ -144,41 +144,41 @@ def test_a_rollouts_blob_that_was_cut_is_an_error() -> None:
 def test_rollouts_that_cannot_be_learned_from_are_refused(prompt, ids, logprobs, problem) -> None:
     log = MemoryLog()
     blob = log.put(pack_rollouts(prompt, ids, logprobs))
-    told = example_run(log).run().start().open(question(7), "practice")
+    example = example_run(log).run().start().open(question(7), "practice")
     length = sum(map(len, ids))
-    generation = told.generation("Solve", 3).model_copy(update={"tokens": blob, "length": length})
+    generation = example.generation("Solve", 3).model_copy(update={"tokens": blob, "length": length})
     fact = AttemptsMade(purpose="practice", question=question(7).id, task="induction", generation=generation)
-    made = log.append(told.stream, [fact])[0]
-    told.reward(made, "practice", "student", "induction", [1.0, 0.0, 0.0]).finish()
+    made = log.append(example.stream, [fact])[0]
+    example.reward(made, "practice", "student", "induction", [1.0, 0.0, 0.0]).finish()
     with pytest.raises(TrainerError, match=problem):
-        window(told)
+        window(example)
 
 
 def test_the_cursor_is_the_start_of_the_run_and_then_the_last_update() -> None:
-    told = played().practice().finish()
-    start = find_run_started(told.log)
+    example = played().practice().finish()
+    start = find_run_started(example.log)
     assert start is not None
-    assert replay.policy_cursor(told.log, "shared", start) == Cursor("shared", START_WEIGHTS, until=0, step=0, version=0)
-    told.update()
-    place = replay.policy_cursor(told.log, "shared", start)
-    assert (place.digest, place.version, place.step) == (told.policies["student"], 1, 1)
-    assert place.until == told.log.head().position - 1
-    told.log.append("policy/shared", [WeightsPruned(digests=(START_WEIGHTS,))])
-    assert replay.policy_cursor(told.log, "shared", start) == replace(place, version=2)
+    assert replay.policy_cursor(example.log, "shared", start) == Cursor("shared", START_WEIGHTS, until=0, step=0, version=0)
+    example.update()
+    place = replay.policy_cursor(example.log, "shared", start)
+    assert (place.digest, place.version, place.step) == (example.policies["student"], 1, 1)
+    assert place.until == example.log.head().position - 1
+    example.log.append("policy/shared", [WeightsPruned(digests=(START_WEIGHTS,))])
+    assert replay.policy_cursor(example.log, "shared", start) == replace(place, version=2)
 
 
 def test_the_cursor_knows_the_optimizers_state_from_the_start_on() -> None:
-    told = played().finish()
-    start = find_run_started(told.log)
+    example = played().finish()
+    start = find_run_started(example.log)
     assert start is not None
     named = start.model_copy(update={"inputs": {"optimizer": "a" * 64}})
-    assert replay.policy_cursor(told.log, "shared", named).optimizer == "a" * 64
-    [event] = told.update().log.read("policy/shared")
-    assert replay.policy_cursor(told.log, "shared", named).optimizer == event.fact.optimizer
+    assert replay.policy_cursor(example.log, "shared", named).optimizer == "a" * 64
+    [event] = example.update().log.read("policy/shared")
+    assert replay.policy_cursor(example.log, "shared", named).optimizer == event.fact.optimizer
 
 
 def test_a_resumed_run_is_not_over() -> None:
-    told = played().finish().end()
-    assert replay.is_run_over(told.log, 0)
-    told.log.append("run", [RunResumed(position=told.log.head().position)])
-    assert not replay.is_run_over(told.log, 0)
+    example = played().finish().end()
+    assert replay.is_run_over(example.log, 0)
+    example.log.append("run", [RunResumed(position=example.log.head().position)])
+    assert not replay.is_run_over(example.log, 0)

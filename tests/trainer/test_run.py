@@ -27,9 +27,8 @@ from tests.support.tiny_model import TinyModelRun, tiny_weights
 from trainer.job.update_schedule import UpdateSchedule
 from trainer.learn.loop import Trainer
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-ITERATIONS = 20
-KILLS = 32
+ITERATIONS = 12
+KILLS = 18
 PATIENCE_S = 60
 
 pytestmark = pytest.mark.slow
@@ -42,7 +41,6 @@ class TrainerForkServer:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.forked_trainers"],
             cwd=ROOT,
-            env=ENVIRONMENT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -97,11 +95,11 @@ def play(run: Path, *, iterations: int, finish: bool = True) -> Path:
         scenes = [TinyModelRun(each, store, digest).run(learn={"staleness": 0}).goalpost(2) for each in (log, MemoryLog())]
         trainer = Trainer(scenes[1].log, Path(twin), UpdateSchedule(scenes[1].log, next(scenes[1].log.read("run")).fact))
         for _ in range(iterations):
-            for told in scenes:
-                told.start(3).episode(lemma=3).episode(lift=None).practice().finish()
+            for example in scenes:
+                example.start(3).episode(lemma=3).episode(lift=None).practice().finish()
             [event] = trainer.catch_up()
-            for told in scenes:
-                told.serve(stores, event.fact.digest)
+            for example in scenes:
+                example.serve(stores, event.fact.digest)
         if finish:
             scenes[0].end()
     return run
@@ -144,7 +142,7 @@ def command(run: Path, *args: str) -> list[str]:
 
 def test_two_fresh_processes_make_the_same_bits(copy, uninterrupted) -> None:
     runs = [copy("one"), copy("other")]
-    processes = [subprocess.Popen(command(run), cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) for run in runs]
+    processes = [subprocess.Popen(command(run), cwd=ROOT, stderr=subprocess.PIPE, text=True) for run in runs]
     said = [process.communicate(timeout=PATIENCE_S * 3)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     one, other = (updates(run) for run in runs)
@@ -153,8 +151,8 @@ def test_two_fresh_processes_make_the_same_bits(copy, uninterrupted) -> None:
     optimizers = [(run / "weights" / one[-1].digest / "optimizer.moments").read_bytes() for run in runs]
     assert optimizers[0] == optimizers[1]
     for run, lines in zip(runs, said, strict=True):
-        told = [line.split()[0] for line in spoken(lines)[1:] if not line.startswith("warning: ")]
-        assert list(dict.fromkeys(told)) == [str(n + 1) for n in range(ITERATIONS)]
+        iterations = [line.split()[0] for line in spoken(lines)[1:] if not line.startswith("warning: ")]
+        assert list(dict.fromkeys(iterations)) == [str(n + 1) for n in range(ITERATIONS)]
         logged = [json.loads(line) for line in (run / "trainer.log").read_text().splitlines()]
         assert [line["iteration"] for line in logged if line["event"] == "policy_updated"] == list(range(1, ITERATIONS + 1))
         assert {line["run"] for line in logged} == {run.name}
@@ -201,12 +199,12 @@ def test_following_learns_each_iteration_as_it_is_finished_and_ends_with_the_run
     run = play(tmp_path, iterations=0, finish=False)
     pid = fork_server.start(run, "--follow", "--parent", str(fork_server.pid))
     with closing(open_log(run / "log.sqlite")) as log:
-        told = resume(log, run)
+        example = resume(log, run)
         for iteration in (1, 2, 3):
-            told.start(1).practice().finish()
+            example.start(1).practice().finish()
             wait_until(lambda done=iteration: len(updates(run)) == done)
-            told.serve(run / "weights", updates(run)[-1].digest)
-        told.end()
+            example.serve(run / "weights", updates(run)[-1].digest)
+        example.end()
         assert fork_server.wait(pid) == 0
     assert [update.iteration for update in updates(run)] == [1, 2, 3]
 

@@ -1,0 +1,55 @@
+"""Starts the project's commands as a user does, and waits for them and for what they do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from sandbox.engine.engine import process_start_time
+from tests.support.paths import ROOT
+
+PATIENCE_S = 300
+
+
+def start_command(module: str, *arguments: object, settings: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """Start `python -m MODULE ARGUMENTS --set SETTING ...`."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    command += [part for setting in settings for part in ("--set", setting)]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def start_run(runs: Path, *arguments: str, settings: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """Start `python -m graph.run` with its runs in a folder."""
+    return start_command("graph.run", "--plain", "--runs", runs, *arguments, settings=settings)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """Wait for the end, which must be a good one without a word on standard error; gives standard output."""
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, err) == (0, ""), out + err
+    return out
+
+
+def wait_until(
+    condition: Callable[[], object],
+    process: subprocess.Popen[str] | None = None,
+    seconds: float = PATIENCE_S,
+    pause_s: float = 0.05,
+) -> None:
+    """Wait for a condition, while the process lives and the time lasts."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        assert process is None or process.poll() is None, process.communicate()
+        time.sleep(pause_s)
+
+
+def all_end(pids: Iterable[int], seconds: float = 60) -> bool:
+    """Whether processes end in time."""
+    deadline, pids = time.monotonic() + seconds, list(pids)
+    while any(map(process_start_time, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not any(map(process_start_time, pids))
