@@ -24,7 +24,7 @@ from roles.serving.command import (
     ServingConfig,
     assign_devices,
     built_for_cpu,
-    check,
+    check_config,
     server_command,
     server_environment,
     supported_rank,
@@ -257,10 +257,10 @@ def test_without_vllm_the_error_says_how_to_install_it(tmp_path, monkeypatch):
 
 def test_weights_that_vllm_cannot_start_with_are_an_error(serving, tmp_path):
     with pytest.raises(BadInput, match="no model"):
-        check(replace(serving, weights=tmp_path))
+        check_config(replace(serving, weights=tmp_path))
     (tmp_path / ADAPTER_CONFIG_FILE).write_text("{}")
     with pytest.raises(BadInput, match="folder of its base"):
-        check(replace(serving, weights=tmp_path))
+        check_config(replace(serving, weights=tmp_path))
 
 
 def test_a_port_is_held_for_a_server_and_for_nobody_else():
