@@ -1,1 +1,1 @@
-"""Event sourcing: kinds of events, their values, the log's interface, and reading it."""
+"""Event kinds, the values in them, the log's interface, and following a log."""

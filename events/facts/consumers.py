@@ -1,9 +1,12 @@
 """Consumers: projections that keep rows in a database, each with a checkpoint there.
 
-Law: a consumer's rows and its position are written in one transaction, so every event counts exactly once, whatever crashes
-and however many processes run the same consumer. The checkpoint also keeps the log's head, so that rows are never mixed from
-two logs. The database is the consumer's own choice: SQLite or PostgreSQL, beside the log or far from it. It does not undo: a
-consumer that was wrong gets another name, or empty tables.
+Guarantees:
+- Rows and checkpoint are written in one transaction, so that every event counts exactly once, whatever crashes and however
+  many processes run the same consumer.
+- The checkpoint keeps the log's head, so that rows of two logs are never mixed.
+
+The database is the consumer's choice: SQLite or PostgreSQL, beside the log or not.
+Not responsible for: undoing. A consumer that was wrong gets another name, or empty tables.
 
     def count(db: sqlite3.Connection, event: Event) -> None:
         db.execute("INSERT INTO kinds VALUES (?, 1) ON CONFLICT (kind) DO UPDATE SET number = number + 1", (event.fact.kind,))
@@ -28,10 +31,10 @@ if TYPE_CHECKING:
     import psycopg
 
 BATCH_SIZE = 500
-"""Events that share a transaction at most."""
+"""Most events that share a transaction."""
 
 TABLE_LOCK = 0x47415351
-"""Advisory lock that is held in PostgreSQL while the checkpoint's table is made."""
+"""Advisory lock held in PostgreSQL while the checkpoint's table is made."""
 
 Database = TypeVar("Database", bound="sqlite3.Connection | psycopg.Connection")
 
@@ -39,34 +42,32 @@ _TABLE = "CREATE TABLE IF NOT EXISTS checkpoint (consumer text PRIMARY KEY, posi
 
 
 class Consumer(Generic[Database]):
-    """One consumer of a log."""
+    """Applies each event of a log once to rows in a database."""
 
     def __init__(self, log: ReadableLog, name: str, db: Database, write: Callable[[Database, Event], None]) -> None:
         """Make the checkpoint's table in `db`, unless it is there.
 
         Args:
             log: what is consumed.
-            name: of the consumer; what it has consumed is kept under it.
+            name: of the consumer; its checkpoint is kept under it.
             db: where its rows live. Nobody else may use this connection meanwhile.
-            write: writes what an event means; must not commit.
+            write: writes the rows of one event; must not commit.
         """
         self.name = name
         self._log = log
         self._db = db
         self._write = write
-        self._mark = "?" if isinstance(db, sqlite3.Connection) else "%s"
         with self._transaction():
             if not isinstance(db, sqlite3.Connection):
                 # Two that make the same table at once would both fail.
-                self._run("SELECT pg_advisory_xact_lock(%s)", TABLE_LOCK)
+                self._run("SELECT pg_advisory_xact_lock(?)", TABLE_LOCK)
             self._run(_TABLE)
-            first = f"VALUES ({self._mark}, 0, '{ZERO_HASH}') ON CONFLICT DO NOTHING"
-            self._run(f"INSERT INTO checkpoint {first}", name)
+            self._run(f"INSERT INTO checkpoint VALUES (?, 0, '{ZERO_HASH}') ON CONFLICT DO NOTHING", name)  # noqa: S608  # a constant
 
     def _run(self, query: str, *values: object) -> sqlite3.Cursor | psycopg.Cursor:
         if isinstance(self._db, sqlite3.Connection):
             return self._db.execute(query, values)
-        return self._db.execute(query.encode(), values)
+        return self._db.execute(query.replace("?", "%s").encode(), values)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -86,35 +87,35 @@ class Consumer(Generic[Database]):
     @property
     def position(self) -> int:
         """Last position consumed."""
-        return self._checkpoint().position
+        return self.checkpoint.position
 
     @property
     def checkpoint(self) -> Head:
-        """Where it stands, with the head that the log had there."""
+        """Last position consumed, with the head that the log had there."""
         return self._checkpoint()
 
     def _checkpoint(self, lock: str = "") -> Head:
-        query = f"SELECT position, head FROM checkpoint WHERE consumer = {self._mark}{lock}"  # noqa: S608  # constants only
+        query = f"SELECT position, head FROM checkpoint WHERE consumer = ?{lock}"  # noqa: S608  # constants only
         position, head = self._run(query, self.name).fetchone() or (0, ZERO_HASH)
         return Head(position, head)
 
     def catch_up(self, stop: Callable[[], bool] = lambda: False, on_progress: ProgressCallback = ignore_progress) -> int:
-        """Consume what there is, or until `stop` says so; how many events that was.
+        """Consume what there is, or until `stop()` is true; returns how many events that was.
 
         Args:
-            stop: asked between transactions.
+            stop: called between transactions.
             on_progress: called between transactions with the position consumed and the log's last position.
 
         Raises:
             LogCorrupt: the log is not the one that was consumed so far.
         """
         total = 0
-        while not stop() and (done := self._chunk()) > 0:
-            total += done
+        while not stop() and (count := self._consume_batch()) > 0:
+            total += count
             on_progress(self.position, self._log.head().position)
         return total
 
-    def _chunk(self) -> int:
+    def _consume_batch(self) -> int:
         with self._transaction():
             at = self._checkpoint("" if isinstance(self._db, sqlite3.Connection) else " FOR UPDATE")
             events = list(self._log.read(after=max(at.position - 1, 0), limit=BATCH_SIZE + 1))
@@ -124,17 +125,17 @@ class Consumer(Generic[Database]):
             for event in fresh:
                 self._write(self._db, event)
             if fresh:
-                query = f"UPDATE checkpoint SET position = {self._mark}, head = {self._mark} WHERE consumer = {self._mark}"  # noqa: S608
+                query = "UPDATE checkpoint SET position = ?, head = ? WHERE consumer = ?"
                 self._run(query, fresh[-1].position, fresh[-1].head, self.name)
         return len(fresh)
 
     def _check(self, at: Head, events: list[Event]) -> None:
         if not events or Head(events[0].position, events[0].head) != at:
-            message = f"the rows of consumer {self.name!r} come from another log, or from a tail that was cut off"
-            raise LogCorrupt(f"{message}; verify the log, then empty the consumer's tables and its checkpoint")
+            message = f"The rows of consumer {self.name!r} come from another log, or from a tail that was cut off"
+            raise LogCorrupt(f"{message}; verify the log, then empty the consumer's tables and its checkpoint.")
 
     def follow(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Consume what there is and what comes, until `stop` says so; what was appended before it did is consumed."""
+        """Consume what there is and what comes, until `stop()` is true; what was appended before that is consumed."""
         with closing(self._log.subscribe()) as subscription:
             while True:
                 last = stop()

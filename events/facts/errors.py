@@ -1,4 +1,4 @@
-"""Everything the project raises on purpose.
+"""The exceptions that the project raises on purpose.
 
 GaspError
 ├── BadInput            what the user gave is wrong: config, files, directories (exit code 2)
@@ -6,12 +6,12 @@ GaspError
 │   ├── Conflict        another writer was faster: re-read and retry
 │   ├── InDoubt         the server was lost during a commit: repeat under a key, or re-read
 │   └── LogCorrupt      hash chain or blob does not match
-├── SandboxError        Docker engine, image or container failed (a failing program is a verdict, not an error)
+├── SandboxError        Docker engine, image or container failed (a failing program is a verdict, no error)
 ├── ModelError          a model or its server failed, or serves other weights than asked
 └── TrainerError        the trainer died or cannot replay the log
     └── ReplayDiverged  a replay finds other samples or weights than the log records
 
-Messages say what, which, and what to do. Every command prints them as one sentence, without a traceback.
+A message is one sentence: what is wrong, which thing it is, and what to do. Commands print it without a traceback.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ class ReplayDiverged(TrainerError):
     """A replay of the log finds other samples, or makes other weights, than the log records."""
 
     def __init__(self, what: str, *, position: int, expected: str, found: str) -> None:
-        """Say of `what` (`samples` or `weights`) at `position` which digest was recorded, and which was found."""
+        """Name the digests of `what` (`samples` or `weights`) at `position`: the recorded one, and the one that was found."""
         super().__init__(
             f"The {what} of the update at position {position} are recorded as {expected}, but replayed as {found};"
-            " compare versions, settings and machine with those of the run, or train with --no-verify"
+            " compare versions, settings and machine with those of the run, or train with --no-verify."
         )
         self.position = position
         self.expected = expected

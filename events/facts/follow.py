@@ -1,7 +1,8 @@
 """Following a log: everything after a position, and then whatever is appended, as it comes.
 
-Law: a follower misses nothing and sees nothing twice, because positions grow in commit order and its cursor is one position;
-what wakes it up is only a hint. It keeps no cursor for anybody: see `events.facts.consumers`.
+Guarantees: nothing is missed and nothing is seen twice. Positions grow in commit order and the cursor is one position; the
+subscription that wakes a follower is only a hint.
+Not responsible for: keeping a cursor across processes (`events.facts.consumers`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from contextlib import closing
 from events.facts.log import Event, ReadableLog
 
 POLL_INTERVAL_S = 0.5
-"""How often a follower that nothing wakes asks whether to stop."""
+"""Seconds after which a follower that nothing wakes checks whether to stop."""
 
 
 def follow(
@@ -28,9 +29,9 @@ def follow(
     Args:
         log: what to follow.
         stream: of this stream only.
-        after: where to begin.
+        after: events behind this position.
         kinds: of these kinds only.
-        stop: whether to end. What was appended before it said so is still told.
+        stop: whether to end; what was appended before it became true is still yielded.
     """
     with closing(log.subscribe()) as subscription:
         while True:

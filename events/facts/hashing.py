@@ -1,9 +1,11 @@
-"""Canonical content, its hash, and the chain that makes a changed or missing event visible.
+"""Hashes of events and blobs, and the chain that makes a changed or missing event visible.
 
-Law: the hash of an event is SHA-256 over the canonical JSON array `[prev_hash, stream, version, kind, schema, data,
-causation]`; the head is SHA-256 over the previous head and this hash, both as hex text. Times and measures stay
-outside, so equal runs have equal heads. A chain shows edits, gaps and a cut-off tail; it does not stop someone who owns
-the file and recomputes all of it. Publish the head if that matters.
+- The hash of an event is SHA-256 over the canonical JSON array `[prev_hash, stream, version, kind, schema, data, causation]`.
+- The head is SHA-256 over the previous head and this hash, both as hex text.
+- Times and measures stay outside, so that equal runs have equal heads.
+
+A chain shows edits, gaps and a cut-off tail. It does not stop someone who owns the file and recomputes all of it; publish the
+head if that matters.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from events.facts.types import Fact
 from events.facts.values import BlobHash, canonical
 
 ZERO_HASH = "0" * 64
-"""What a chain starts from."""
+"""`prev_hash` of a stream's first event, and head of an empty log."""
 
 
 # `json.dumps` would make an encoder for every event.
@@ -24,12 +26,12 @@ _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def blob_hash(content: bytes) -> BlobHash:
-    """Name of a blob."""
+    """SHA-256 (hex) of a blob's content, which is its name."""
     return BlobHash(hashlib.sha256(content).hexdigest())
 
 
 def kind_of(fact: Fact) -> str:
-    """The fact's kind, as the union tells them apart."""
+    """The fact's kind, such as `run_started`."""
     return str(getattr(fact, "kind", type(fact).__name__))
 
 
@@ -37,7 +39,7 @@ def data_of(fact: Fact) -> str:
     """The fact's canonical JSON text.
 
     Raises:
-        LogError: it holds what JSON cannot carry: a number that is not finite, or half of a surrogate pair.
+        LogError: it holds a number that is not finite, or half of a surrogate pair, which JSON cannot carry.
     """
     try:
         data = canonical(fact).decode()
@@ -45,14 +47,14 @@ def data_of(fact: Fact) -> str:
             json.dumps(json.loads(data), ensure_ascii=False).encode()
     except (ValueError, TypeError) as error:
         message = (
-            f"a fact of kind {kind_of(fact)} cannot be written as JSON ({error}); give it finite numbers and valid Unicode"
+            f"A fact of kind {kind_of(fact)} cannot be written as JSON ({error}); give it finite numbers and valid Unicode."
         )
         raise LogError(message) from error
     return data
 
 
 def hash_event(prev_hash: str, *, stream: str, version: int, kind: str, schema: int, data: str, causation: int | None) -> str:
-    """Hash of an event. `data` goes in as stored, so that no later change of a class can change an old hash."""
+    """Hash of an event. `data` is the stored text, so that no later change of a class can change an old hash."""
     opening = _ENCODE([prev_hash, stream, version, kind, schema])[:-1]
     content = f"{opening},{data},{'null' if causation is None else causation}]"
     return hashlib.sha256(content.encode()).hexdigest()

@@ -1,7 +1,10 @@
-"""The contract of the event log: append facts to a stream, read events by position.
+"""The interface of the event log: append facts to a stream, read events by position.
 
-Law: events are never changed or removed; positions grow in commit order; a stream's versions have no gaps. Texts and
-arrays are staged with `put` and become durable together with the next `append`. The log does not know who reads it.
+Guarantees:
+- Events are never changed or removed; positions grow in commit order; a stream's versions have no gaps.
+- Texts and arrays are staged with `put` and become durable together with the next `append`.
+
+Implementations: `MemoryLog`, `SqliteLog` and `PostgresLog` in `events.stores`.
 """
 
 from __future__ import annotations
@@ -19,14 +22,14 @@ from events.facts.values import BlobHash, Value
 
 
 class Event(Value):
-    """A fact with its place in the log."""
+    """A fact with its position, stream, version and hashes."""
 
     position: int
-    """Place in the whole log, from 1."""
+    """Number in the whole log, from 1."""
     stream: str
-    """`run`, `goalposts`, `episode/00003/012`, `policy/shared`, `evaluation/test` ..."""
+    """`run`, `goalposts`, `episode/00003/012`, `policy/shared` ...: see `events.facts.streams`."""
     version: int
-    """Place in the stream, from 1."""
+    """Number in the stream, from 1."""
     fact: AnyFact
     """What happened."""
     causation: int | None = None
@@ -40,53 +43,53 @@ class Event(Value):
     time: datetime
     """When it was appended (UTC); never used for order, outside the hash."""
     observed: dict[str, Any] = Field(default_factory=dict)
-    """What clocks and machines said (seconds, tokens/s); outside the hash, so that equal runs have equal heads."""
+    """Measures of clocks and machines (seconds, tokens/s); outside the hash, so that equal runs have equal heads."""
 
 
 class Head(NamedTuple):
-    """The end of the log."""
+    """The end of a log: its last position, and the head digest there; `(0, 64 zeros)` when empty."""
 
     position: int
     digest: str
 
 
 class Corruption(NamedTuple):
-    """The first place where the log contradicts itself."""
+    """The first position where the log contradicts itself, and how."""
 
     position: int
     problem: str
 
 
 ProgressCallback = Callable[[int, int], None]
-"""Told now and then how many events are done, of how many."""
+"""Called now and then with the number of events done and their total."""
 
 
 def ignore_progress(done: int, total: int) -> None:
-    """Tell nobody."""
+    """Do nothing."""
 
 
 AnomalyCallback = Callable[[str], None]
-"""Told what is odd though nothing is wrong."""
+"""Called with a sentence about something odd that no hash covers."""
 
 
 def ignore_anomaly(text: str) -> None:
-    """Tell nobody."""
+    """Do nothing."""
 
 
 class Subscription(Protocol):
-    """Hears appends, from when it was made on."""
+    """Subscription to appends, from its creation."""
 
     def wait(self, seconds: float) -> bool:
-        """Wait for an append, so long at most; False if there was none since the last call. May be wrong with True."""
+        """Wait at most so long for an append since the last call; whether there was one. True may be a false alarm."""
         ...
 
     def close(self) -> None:
-        """Hear nothing any more."""
+        """Release it."""
         ...
 
 
 class ReadableLog(Protocol):
-    """The reading half of a log: all that a reader needs, and all that a viewer has."""
+    """The reading half of a log."""
 
     def read(
         self,
@@ -96,7 +99,7 @@ class ReadableLog(Protocol):
         kinds: Collection[str] | None = None,
         limit: int | None = None,
     ) -> Iterator[Event]:
-        """Events in order of position, those > `after`; of one stream and of some kinds if asked."""
+        """Events behind position `after`, in order; of one stream and of some kinds if asked, `limit` at most."""
         ...
 
     def event(self, stream: str, version: int) -> Event | None:
@@ -116,11 +119,11 @@ class ReadableLog(Protocol):
         ...
 
     def changed(self) -> bool:
-        """Whether another connection appended since the last call (cheap; for polling readers)."""
+        """Whether another connection appended since the last call; cheap, for polling."""
         ...
 
     def subscribe(self) -> Subscription:
-        """Ears of one's own for appends by anybody, oneself included. Close them after use."""
+        """A new subscription to appends by anybody, this log included. Close it after use."""
         ...
 
     def verify(
@@ -159,7 +162,7 @@ def find_run_started(log: ReadableLog) -> RunStarted | None:
 
 
 class Log(ReadableLog, Protocol):
-    """An append-only log. Implementations: `MemoryLog`, `SqliteLog` and `PostgresLog` in `events.stores`."""
+    """An append-only log."""
 
     def append(
         self,

@@ -1,8 +1,7 @@
 """Token arrays as blobs: prompt ids, and ids and logprobs of each completion, exactly as sampled.
 
-Format: safetensors with four arrays, so plain numbers and a JSON header: `prompt` int32 [P], `ids` int32 [T],
-`logprobs` float32 [T] (natural log, under the sampling distribution), `lengths` int32 [N] with sum T. No text, no
-tokenizer, no torch.
+Format: safetensors with four arrays: `prompt` int32 [P], `ids` int32 [T], `logprobs` float32 [T] (natural log, under the
+sampling distribution), `lengths` int32 [N] with sum T. It needs no tokenizer and no torch.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ class Rollouts(NamedTuple):
 
 
 def pack_rollouts(prompt: Sequence[int], ids: Sequence[Sequence[int]], logprobs: Sequence[Sequence[float]]) -> bytes:
-    """Bytes of a `Rollouts` blob.
+    """Bytes of a `Rollouts` blob, for N completions.
 
     Raises:
         ValueError: ids and logprobs of a completion differ in length.
     """
     lengths = [len(row) for row in ids]
     if lengths != [len(row) for row in logprobs]:
-        raise ValueError("every completion needs as many logprobs as ids")
+        raise ValueError("Every completion needs as many logprobs as ids.")
     return save(
         {
             "prompt": np.asarray(prompt, np.int32),
@@ -58,8 +57,8 @@ def unpack_rollouts(blob: bytes) -> Rollouts:
         arrays = load(blob)
         prompt, ids, logprobs, lengths = (arrays[name] for name in ("prompt", "ids", "logprobs", "lengths"))
     except (SafetensorError, KeyError) as error:
-        raise LogCorrupt(f"a rollout blob holds no token arrays ({error}); who wrote it was broken off or is wrong") from error
+        raise LogCorrupt(f"A rollout blob holds no token arrays ({error}); the log is damaged, run verify.") from error
     if int(lengths.sum()) != len(ids) or len(ids) != len(logprobs):
-        raise LogCorrupt("a rollout blob's lengths do not add up to its tokens; the log is damaged, run verify")
+        raise LogCorrupt("A rollout blob's lengths do not add up to its tokens; the log is damaged, run verify.")
     cuts = np.cumsum(lengths)[:-1]
     return Rollouts(prompt, np.split(ids, cuts), np.split(logprobs, cuts))

@@ -1,8 +1,9 @@
 """The facts: one frozen class per kind of event, past tense, in one discriminated union.
 
-Law: a fact is dumb. It holds what happened and nothing that a clock, a machine or the log has to say (see
-`events.facts.log.Event`). Texts, questions and token arrays are blobs; facts carry their hashes. A changed shape gets a new
-`SCHEMA` number and an upcaster; old facts stay readable.
+Guarantees:
+- A fact holds what happened and nothing measured by a clock or a machine (see `events.facts.log.Event`).
+- Texts, questions and token arrays are blobs; facts hold their hashes.
+- A changed shape gets a new `SCHEMA` number and an upcaster, so that old facts stay readable.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from events.facts.values import (
 )
 
 Purpose = Literal["gap", "pass_rate", "solve", "practice", "evaluation"]
-"""What attempts were made for."""
+"""The purpose of attempts."""
 Reason = Literal["malformed", "unsafe", "broken", "nondeterministic", "degenerate", "not_novel", "too_easy", "too_hard"]
 """Why a proposal was rejected. `broken`: the program fails on its own inputs."""
 
@@ -57,7 +58,7 @@ class RunStarted(Fact):
     inputs: dict[str, str] = Field(default_factory=dict)
     """Content digests of question sets and prompts, by name."""
     sources: tuple[SourceLog, ...] = ()
-    """Logs that it learns from, in this order; none where it plays itself. Empty in logs of schema 1."""
+    """Logs that it learns from, in this order; empty where it plays itself, and in logs of schema 1."""
 
 
 class RunResumed(Fact):
@@ -69,7 +70,7 @@ class RunResumed(Fact):
 
 
 class GoalpostAdded(Fact):
-    """A goalpost was put up."""
+    """A goalpost was recorded."""
 
     kind: Literal["goalpost_added"] = "goalpost_added"
     question: QuestionId
@@ -93,7 +94,7 @@ class IterationStarted(Fact):
 
 
 class EpisodeStarted(Fact):
-    """One walk through the graph began."""
+    """An episode began."""
 
     kind: Literal["episode_started"] = "episode_started"
     iteration: int
@@ -107,7 +108,7 @@ class EpisodeStarted(Fact):
     axis: Axis
     """Drawn per episode and kept for its lift."""
     seed: int
-    """Every seed inside the episode derives from it."""
+    """All seeds of the episode derive from it."""
 
 
 class ReferencesDrawn(Fact):
@@ -115,7 +116,7 @@ class ReferencesDrawn(Fact):
 
     kind: Literal["references_drawn"] = "references_drawn"
     references: tuple[BlobHash, ...]
-    """Which, in the order in which they are shown."""
+    """The questions, in the order in which they are shown."""
 
 
 class GapMeasured(Fact):
@@ -146,17 +147,17 @@ class QuestionProposed(Fact):
     parent: QuestionId
     """The goalpost of a lemma, the lemma of a lift, the first reference of an open question."""
     generation: Generation
-    """What the teacher wrote, one completion."""
+    """The teacher's completion (one)."""
 
 
 class QuestionRejected(Fact):
-    """A proposal was turned down."""
+    """A proposal was rejected."""
 
     kind: Literal["question_rejected"] = "question_rejected"
     seat: Seat
     """Which seat had proposed."""
     reason: Reason
-    """Why."""
+    """Why it was rejected."""
     detail: str = ""
     """The same in words, at most 200 characters; hostile text."""
     question: QuestionId | None = None
@@ -178,7 +179,7 @@ class QuestionValidated(Fact):
     similarity: float
     """Largest cosine similarity to an accepted question, 0 when there is none."""
     aligned: bool | None
-    """Whether statement and program agree by the world's own truth; None where the world cannot say."""
+    """Whether statement and program agree by the pocket world's ground truth; None elsewhere."""
 
 
 class QuestionAccepted(Fact):
@@ -201,7 +202,7 @@ class AttemptsMade(Fact):
     SCHEMA: ClassVar[int] = 2
     kind: Literal["attempts_made"] = "attempts_made"
     purpose: Purpose
-    """What for."""
+    """Why they were made."""
     question: QuestionId
     """Which question."""
     task: Task
@@ -209,11 +210,11 @@ class AttemptsMade(Fact):
     pair: int | None = None
     """Deduction and abduction: index of the asked pair in `Question.pairs`."""
     generation: Generation
-    """The answers."""
+    """The student's completions."""
 
 
 class AttemptsVerified(Fact):
-    """The verifier judged the attempts of an earlier event of this stream."""
+    """The verifier judged the attempts of an earlier event in this stream."""
 
     SCHEMA: ClassVar[int] = 3
     kind: Literal["attempts_verified"] = "attempts_verified"
@@ -226,7 +227,7 @@ class AttemptsVerified(Fact):
 
 
 class PassRateMeasured(Fact):
-    """The student's pass rate on a proposal is known."""
+    """The student's pass rate on a proposed question was measured."""
 
     kind: Literal["pass_rate_measured"] = "pass_rate_measured"
     seat: Seat
@@ -238,12 +239,12 @@ class PassRateMeasured(Fact):
     attempts: int
     """Attempts made."""
     agreeing: Annotated[int, Field(exclude_if=lambda count: not count)] = 0
-    """Failed attempts that gave the same outputs for all private inputs, if three or more did and more than passed: then the
-    statement may not describe the program. Else, and in older logs, 0."""
+    """Failed attempts that gave the same outputs for all private inputs, if there are three or more and more than passed: the
+    statement may then not describe the program. Else, and in older logs, 0."""
 
 
 class RewardGiven(Fact):
-    """The recipe rewarded the completions of an earlier event of this stream. Exactly these are trained on."""
+    """The recipe rewarded the completions of an earlier event in this stream. Exactly these are trained on."""
 
     kind: Literal["reward_given"] = "reward_given"
     of: int
@@ -253,7 +254,7 @@ class RewardGiven(Fact):
     role: Role
     """Who wrote the completions, hence which policy learns."""
     task: Seat | Task
-    """Student's task; teacher's seat, or for an open question the task that it is for. With the role, TRR++'s group."""
+    """The student's task; the teacher's seat, or for an open question its task. Role and task are TRR++'s group."""
     rewards: tuple[float, ...]
     """One a completion, in order."""
 
@@ -263,11 +264,12 @@ class EpisodeFinished(Fact):
 
     kind: Literal["episode_finished"] = "episode_finished"
     reason: Literal["played", "goalpost_solved", "no_lemma", "no_lift", "no_question"]
-    """`played`: every seat had a question accepted, or the practice is over. `no_question`: an open one was not."""
+    """`played`: every seat had a question accepted, or the real question was answered. `no_question`: the open seat had none
+    accepted."""
 
 
 class EpisodeFailed(Fact):
-    """An episode broke off on an error of the infrastructure. Nothing of it is trained on; its siblings go on."""
+    """An episode was aborted by an infrastructure error. Nothing of it is trained on; other episodes go on."""
 
     kind: Literal["episode_failed"] = "episode_failed"
     error: str
@@ -289,7 +291,7 @@ class IterationFinished(Fact):
 
 
 class PolicyUpdated(Fact):
-    """A policy learned from an iteration. This append is the commit point of the update."""
+    """A policy was updated from an iteration. This append is the commit point of the update."""
 
     SCHEMA: ClassVar[int] = 2
     kind: Literal["policy_updated"] = "policy_updated"
@@ -306,69 +308,69 @@ class PolicyUpdated(Fact):
     until: int
     """... and <= `until`."""
     source: int = 0
-    """Which log they are positions of: 0 is this one, n the n-th of the run's sources."""
+    """Which log the positions are of: 0 is this one, n the n-th of the run's sources."""
     samples: str
-    """SHA-256 of the sample stream, to prove that a replay saw the same."""
+    """SHA-256 of the sample stream; a replay must find the same."""
     step: int
     """Optimizer steps taken since the run began."""
     steps: tuple[OptimizerStep, ...]
-    """What each step did."""
+    """Each optimizer step."""
     optimizer: Digest | None = None
     """SHA-256 of the optimizer's state beside the weights; None where there is none, and in logs of schema 1."""
 
 
 class PolicyProbed(Fact):
-    """The trainer told what its weights say of a fixed text, so that whoever serves them can be asked the same."""
+    """The trainer recorded its logprobs of a fixed text, with which the weight-sync check compares the server's."""
 
     kind: Literal["policy_probed"] = "policy_probed"
     digest: Digest
     """The weights."""
     tokens: tuple[int, ...]
-    """The text."""
+    """Token ids of the text."""
     logprobs: tuple[float, ...]
     """Natural-log probability, at temperature 1, of each token but the first after those before it."""
 
 
 class WeightsPruned(Fact):
-    """Weights were given up in the course of an update: they need not be on disk any more."""
+    """Weights were released by an update: they need not be on disk any more."""
 
     kind: Literal["weights_pruned"] = "weights_pruned"
     digests: tuple[Digest, ...]
-    """Which, oldest first."""
+    """Their digests, oldest first."""
 
 
 class PolicyServed(Fact):
-    """A role's model proved that it serves these weights."""
+    """A role's model passed the weight-sync check: it serves these weights."""
 
     SCHEMA: ClassVar[int] = 2
     kind: Literal["policy_served"] = "policy_served"
     role: Role
-    """Whose model."""
+    """Whose model it is."""
     policy: Digest
     """Weights now in use."""
     difference: float | None = None
-    """Nats by which it gave one of the probe's tokens another logprob than the trainer, at most; None in logs of schema 1."""
+    """Largest difference between its logprobs and the trainer's over the checked tokens, in nats; None in logs of schema 1."""
     mean_difference: float | None = None
-    """The same, on average over the tokens."""
+    """Mean of the differences, in nats."""
 
 
 class EvaluationFinished(Fact):
-    """A policy was examined on a question set."""
+    """A policy was evaluated on a question set."""
 
     SCHEMA: ClassVar[int] = 2
     kind: Literal["evaluation_finished"] = "evaluation_finished"
     name: str
-    """The question set, e.g. `test` or `goalposts`; `test-1f3c9a` names how it was asked, where not as the run itself asks."""
+    """The question set, e.g. `test` or `goalposts`; a suffix (`test-1f3c9a`) is a hash of settings unlike the run's."""
     iteration: int
     """Iterations learned from so far; 0 is the start."""
     policy: Digest
-    """Who was examined."""
+    """The evaluated weights."""
     sampling: Sampling
-    """How answers were drawn."""
+    """How completions were sampled."""
     attempts: int
-    """Answers a question."""
+    """Attempts a question."""
     successes: dict[QuestionId, int]
-    """Passed answers by question."""
+    """Passed attempts by question."""
     pass_at: dict[int, float]
     """Unbiased pass@k, mean over questions."""
 
@@ -381,10 +383,10 @@ class RunFinished(Fact):
     """Iterations played."""
 
 
-_Begun = RunStarted | RunResumed | GoalpostAdded | IterationStarted | EpisodeStarted | ReferencesDrawn | GapMeasured
-_Asked = QuestionProposed | QuestionRejected | QuestionValidated | QuestionAccepted | AttemptsMade | AttemptsVerified
-_Judged = PassRateMeasured | RewardGiven | EpisodeFinished | EpisodeFailed | IterationFinished
-_Learned = PolicyUpdated | PolicyProbed | WeightsPruned | PolicyServed | EvaluationFinished | RunFinished
-AnyFact = Annotated[_Begun | _Asked | _Judged | _Learned, Field(discriminator="kind")]
+_StartFact = RunStarted | RunResumed | GoalpostAdded | IterationStarted | EpisodeStarted | ReferencesDrawn | GapMeasured
+_QuestionFact = QuestionProposed | QuestionRejected | QuestionValidated | QuestionAccepted | AttemptsMade | AttemptsVerified
+_ResultFact = PassRateMeasured | RewardGiven | EpisodeFinished | EpisodeFailed | IterationFinished
+_PolicyFact = PolicyUpdated | PolicyProbed | WeightsPruned | PolicyServed | EvaluationFinished | RunFinished
+AnyFact = Annotated[_StartFact | _QuestionFact | _ResultFact | _PolicyFact, Field(discriminator="kind")]
 
 FACTS: TypeAdapter[AnyFact] = TypeAdapter(AnyFact)

@@ -1,7 +1,6 @@
-"""Upcasters: pure functions that bring an old fact's data to the shape of today, one schema number at a time.
+"""Upcasters: pure functions that bring an old fact's data to today's schema, one schema number at a time.
 
-Law: stored data is never rewritten; upcasting happens on every read, before validation, and the hashes stay those of
-the stored text. An upcaster gets the data of (kind, schema) and returns the data of (kind, schema + 1).
+Stored data is never rewritten: upcasting happens on every read, before validation, and hashes stay those of the stored text.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from events.facts.errors import LogError
 from events.facts.types import AnyFact, Fact
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
-"""Data of one schema to data of the next."""
+"""Takes the data of (kind, schema) and returns the data of (kind, schema + 1)."""
 
 
 def _add_empty_stop(data: dict[str, Any]) -> dict[str, Any]:
@@ -45,28 +44,29 @@ UPCASTERS: Mapping[tuple[str, int], Upcaster] = MappingProxyType(
         ("run_started", 1): lambda data: {**data, "sources": []},
     }
 )
-"""By kind and schema. Since schema 2, steps of `policy_updated` tell why completions carried no signal, and `run_started`
-which other logs are learned from; `policy_served` tells how far the served weights are from the trainer's; whatever tells how
-tokens were drawn names the texts that ended a completion; verdicts name the rules that they were reached by. Since schema 3
-verdicts tell what came of each test."""
+"""By kind and schema. Schema 2 brought: to `policy_updated`, why completions carried no signal; to `run_started`, the logs that
+are learned from; to `policy_served`, how far served weights are from the trainer's; to sampling settings, stop texts; to
+verdicts, their rules. Schema 3 brought the outcome of each test to verdicts."""
 
 _UNION = get_args(get_args(AnyFact)[0])
 FACT_TYPES: Mapping[str, type[Fact]] = MappingProxyType({cls.model_fields["kind"].default: cls for cls in _UNION})
-"""Every kind this version knows."""
+"""The class of every kind that this version knows."""
 
 
 def upcast(
     kind: str, schema: int, data: dict[str, Any], target: int, upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS
 ) -> dict[str, Any]:
-    """The data in the shape of schema `target`.
+    """The data in schema `target`.
 
     Raises:
-        LogError: no way leads there, most likely because a newer version of the program wrote the event.
+        LogError: there is no upcaster, most likely because a newer version of the program wrote the event.
     """
     while schema != target:
         step = upcasters.get((kind, schema))
         if step is None:
-            raise LogError(f"no way to read {kind} of schema {schema}, this version knows {target}; use a newer version")
+            raise LogError(
+                f"There is no way to read {kind} of schema {schema}, this version knows {target}; use a newer version."
+            )
         data = step(data)
         schema += 1
     return data

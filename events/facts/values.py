@@ -1,7 +1,7 @@
-"""Values that travel between the layers: ids, questions, generations, verdicts.
+"""Values that travel between the packages: ids, questions, generations, verdicts.
 
-Law: every value is frozen and closed (unknown fields are errors), and holds plain data only, so that it can be hashed,
-logged and read again in ten years. It does not judge, sample or store anything.
+Guarantees: every value is frozen and closed (unknown fields are errors), and holds plain data only, so that it can be hashed,
+logged and read again in ten years.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Axis = Literal["io", "function"]
 Phase = Literal["lemma", "lift", "open", "solve", "practice"]
 """The part of an iteration that a reward belongs to; the trainer takes one optimizer step a phase, in this order."""
 Seat = Literal["easy", "hard", "open"]
-"""The teacher's seats: `easy` writes lemmas, `hard` writes lifts, `open` writes open questions, which no goalpost guides."""
+"""The teacher's seats: `easy` proposes lemmas, `hard` proposes lifts, `open` proposes questions without a goalpost."""
 Task = Literal["induction", "deduction", "abduction"]
 """The form in which a question is asked: find the program, the output, or an input."""
 Role = Literal["teacher", "student"]
@@ -43,7 +43,7 @@ Outcome = Literal[
     "tampered",
     "malformed",
 ]
-"""What the verifier found. `malformed`: the completion held no answer of the asked form."""
+"""The verifier's finding. `malformed`: the completion held no answer of the asked form."""
 OUTCOME_LETTERS: Mapping[str, Outcome] = MappingProxyType(
     {
         ".": "passed",
@@ -57,14 +57,15 @@ OUTCOME_LETTERS: Mapping[str, Outcome] = MappingProxyType(
         "x": "tampered",
     }
 )
-"""What a letter of `Verdict.tests` stands for. Letters, since a log holds a million tests."""
+"""The outcome that a letter of `Verdict.tests` stands for. Letters, because a log holds a million tests."""
 OutcomeLetters = Annotated[str, Field(pattern=f"^[{''.join(OUTCOME_LETTERS)}]*$")]
-"""Outcomes of tests, one of `OUTCOME_LETTERS` each."""
+"""Outcomes of tests, a letter of `OUTCOME_LETTERS` each."""
 JudgingRules = Literal["own", "livecodebench", "evalplus"]
-"""How answers are run, and which values are right: docs/verdicts.md."""
+"""How answers are run, and which values count as right: docs/verdicts.md."""
 NoSignalReason = Literal["all_right", "all_wrong", "alone", "average", "empty", "untaught"]
-"""Why a completion carries no signal. All of its group were rewarded alike, above 0 or not; it has no group to be compared
-with; its reward is the average; it has no tokens; the teacher's advantages are scaled to 0."""
+"""Why a completion has advantage 0. `all_right`, `all_wrong`: all of its group have the same reward, above 0 or not. `alone`:
+its group has no other. `average`: its reward is the mean. `empty`: it has no tokens. `untaught`: the teacher's advantages are
+scaled to 0."""
 
 
 class Value(BaseModel):
@@ -83,7 +84,7 @@ _ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=Fals
 
 
 class IOPair(Value):
-    """One example of what a program does."""
+    """An input and the output that a right program gives for it."""
 
     input: str
     """Mode `function`: the arguments as Python literals, comma separated (`'ab', 3`). Mode `stdin`: the input text. Mode
@@ -93,10 +94,10 @@ class IOPair(Value):
 
 
 class Question(Value):
-    """A statement with the pairs that judge an answer, and its reference program if anyone knows one."""
+    """A statement, the input-output pairs that judge an answer, and a reference program if there is one."""
 
     statement: str
-    """What is asked, in words."""
+    """The task in words."""
     program: str | None = None
     """Reference program; None for real questions that come without a solution."""
     entry: str = "f"
@@ -107,7 +108,7 @@ class Question(Value):
     public: tuple[IOPair, ...] = ()
     """Pairs that are shown to the student."""
     private: Annotated[tuple[IOPair, ...], Field(min_length=1)]
-    """Pairs that only the verifier sees. No private pair means nothing to verify, hence at least one."""
+    """Pairs that only the verifier sees; at least one, since else there is nothing to verify."""
     context: Annotated[str, Field(exclude_if=lambda code: not code)] = ""
     """Imports and helpers that stand before every answer, as in the benchmark's own harness. Left out of the id where there are
     none, so that questions of older logs keep theirs."""
@@ -133,7 +134,7 @@ class Question(Value):
 
     @property
     def id(self) -> QuestionId:
-        """Content id: the first 16 hex digits of the blob hash."""
+        """Content id: equal questions have equal ids."""
         return id_of_blob(BlobHash(hashlib.sha256(canonical(self)).hexdigest()))
 
 
@@ -143,7 +144,7 @@ def id_of_blob(blob: BlobHash) -> QuestionId:
 
 
 class Sampling(Value):
-    """How tokens are drawn; part of what a logprob means."""
+    """How tokens are sampled; logprobs are under this distribution."""
 
     temperature: float = Field(default=1.0, ge=0.0)
     """0 means greedy."""
@@ -161,9 +162,9 @@ class Generation(Value):
     policy: Digest
     """Weights that sampled it."""
     template: str
-    """Hash of the prompt file that the prompt was rendered from."""
+    """SHA-256 (hex) of the prompt file that the prompt was rendered from."""
     prompt: BlobHash
-    """The prompt text."""
+    """Text of the prompt."""
     texts: BlobHash
     """JSON list of `count` completion texts."""
     tokens: BlobHash
@@ -175,49 +176,49 @@ class Generation(Value):
     seed: int
     """Seed of the request."""
     sampling: Sampling
-    """How the tokens were drawn."""
+    """How the tokens were sampled."""
 
 
 class Verdict(Value):
-    """What the verifier found out about one attempt. A program's failure is a verdict; Docker's failure never is."""
+    """The verifier's judgement of one attempt. A program's failure is a verdict; Docker's failure is an error."""
 
     outcome: Outcome
-    """The finding; anything but `passed` is a failure."""
+    """Anything but `passed` is a failure."""
     passed: int
     """Tests passed."""
     total: int
-    """Tests there were."""
+    """Tests of the question."""
     detail: str = ""
     """A short reason for people, at most 200 characters; hostile text, escape it."""
     tests: OutcomeLetters | None = None
-    """What came of each test, in the order of the question's pairs; shorter than `total` where
-    tests were not run. None in logs of older schemas."""
+    """Outcomes of the tests, in the order of the question's pairs; shorter than `total` if tests were not run. None in logs of
+    older schemas."""
 
 
 class Provenance(Value):
-    """Under which conditions verdicts were reached, so that they can be reached again."""
+    """The conditions of verdicts, so that they can be reproduced."""
 
     image: str
     """Digest of the container image."""
     limits: dict[str, float]
     """Limits in force, by name."""
     per_test: bool = False
-    """Whether every test had the limits for itself; else all tests of an answer shared them."""
+    """Whether the limits hold for each test; else all tests of an answer share them."""
     rules: JudgingRules = "own"
-    """Rules that were followed; these two are as here in logs of older schemas."""
+    """Judging rules; this field and `per_test` have their defaults in logs of older schemas."""
 
 
 class OptimizerStep(Value):
     """One optimizer step."""
 
     phase: Phase
-    """What it learned from."""
+    """Which rewards it learned from."""
     groups: int
     """Reward groups in the batch."""
     silent_groups: int
     """Groups whose advantages are all zero; they carry no signal."""
     silent: dict[NoSignalReason, int] = Field(default_factory=dict)
-    """Completions without signal, by reason; empty in logs of schema 1."""
+    """Completions with advantage 0, by reason; empty in logs of schema 1."""
     samples: int
     """Completions that were computed: those with a non-zero advantage, or all where the loss has a KL or entropy term."""
     tokens: int
@@ -229,10 +230,10 @@ class OptimizerStep(Value):
 
 
 class SourceLog(Value):
-    """A log that another run learns from: the part of it that counts, and the proof that it is that log."""
+    """A log that another run learns from, up to a position; the head there identifies it."""
 
     name: str
-    """What the other run is called."""
+    """The other run's name."""
     until: int
     """Last position that counts."""
     head: str

@@ -1,8 +1,10 @@
-"""Names weights by their content.
+"""Digests of weights folders.
 
-Law: a policy's digest is the SHA-256 over the names and bytes of the files that decide what it says, and of nothing
-else; the optimizer's state has a digest of its own, and notes count nowhere. An adapter's configuration names its base by
-digest, so that the adapter's digest says what both together are. It loads no weights and needs no torch.
+- A policy's digest is the SHA-256 over the names and bytes of the files that decide what it samples, and of nothing else.
+- The optimizer's state has a digest of its own.
+- An adapter's configuration names its base by digest, so that the adapter's digest covers both.
+
+It loads no weights and needs no torch.
 """
 
 from __future__ import annotations
@@ -16,12 +18,12 @@ from events.facts.errors import ModelError
 from events.facts.values import Digest
 
 OPTIMIZER_FILE: Final = "optimizer.moments"
-"""The file beside the weights with all that the next optimizer step depends on; in safetensors' format, but not named so,
-because servers load every file of that name as weights."""
+"""The optimizer's state beside the weights; in safetensors' format, but not named so, because servers load every file of that
+name as weights."""
 ADAPTER_FILE: Final = "adapter_model.safetensors"
 """The tensors of an adapter, in peft's format."""
 ADAPTER_CONFIG_FILE: Final = "adapter_config.json"
-"""What an adapter is and stands on, in peft's format."""
+"""An adapter's shape and base, in peft's format."""
 _FILES: Final = ("config.json", "tokenizer.json")
 _CHUNK: Final = 1 << 20
 
@@ -35,7 +37,7 @@ def weights_digest(folder: Path) -> Digest:
     shards = sorted(p.name for p in folder.glob("model*.safetensors"))
     adapted = (folder / ADAPTER_CONFIG_FILE).exists()
     if not shards and not adapted:
-        raise ModelError(f"No model*.safetensors in {folder}; give a folder that holds a model in Hugging Face format")
+        raise ModelError(f"No model*.safetensors in {folder}; give a folder that holds a model in Hugging Face format.")
     total = hashlib.sha256()
     for name in (ADAPTER_CONFIG_FILE, ADAPTER_FILE) if adapted else sorted([*_FILES, *shards]):
         total.update(f"{name}\0{_file_hash(folder / name)}\n".encode())
@@ -52,7 +54,7 @@ def optimizer_digest(folder: Path) -> Digest | None:
 
 
 def adapter_base(folder: Path) -> Path | None:
-    """Where the base of an adapter lies, beside it and proved to be what it is called; None for weights that stand alone.
+    """The folder of an adapter's base, beside it and checked against its name; None for weights that are no adapter.
 
     Raises:
         ModelError: the base is missing or another, or the adapter does not name one.
@@ -62,9 +64,11 @@ def adapter_base(folder: Path) -> Path | None:
     try:
         base = folder.parent / str(json.loads((folder / ADAPTER_CONFIG_FILE).read_text())["base_model_name_or_path"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{ADAPTER_CONFIG_FILE} in {folder} names no base ({error!r}); restore the folder") from error
+        raise ModelError(f"{ADAPTER_CONFIG_FILE} in {folder} names no base ({error!r}); restore the folder.") from error
     if not base.is_dir() or weights_digest(base) != base.name:
-        raise ModelError(f"The adapter in {folder} stands on {base}, which is missing or was changed; restore that folder")
+        raise ModelError(
+            f"The adapter in {folder} needs the base {base}, which is missing or was changed; restore that folder."
+        )
     return base
 
 
