@@ -1,1 +1,1 @@
-"""The process: start-up, shutdown, console, home folder, current activity."""
+"""The process: start-up, shutdown, console, home folder, and current activity."""

@@ -1,4 +1,4 @@
-"""What a process is doing at the moment and how far it is, for people: kept in memory, shown or printed now and then."""
+"""The current activity of a process and its progress: kept in memory, shown or printed now and then."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ def _no_note() -> str:
 
 @dataclass
 class ActivityTask:
-    """One thing that is being done."""
+    """A task in progress."""
 
     what: str
     total: float = 0
-    """How much there is to do; 0: nobody knows."""
+    """Units of work in all; 0 if unknown."""
     note: Callable[[], str] = _no_note
-    """More to say of it, asked whenever it is shown."""
+    """Gives an addition to the line, whenever it is shown."""
     share: Callable[[], float] | None = None
-    """How much of all is done, of 1, where that is finer than `done` of `total`."""
+    """Gives the share of all that is done, 0 to 1, where that is finer than `done` of `total`."""
     done: float = 0
     began: float = field(default_factory=time.monotonic)
     _before: float | None = field(default=None, repr=False)
-    """How much was done when it began."""
+    """Units that were done when it began."""
 
     def add(self, count: float = 1) -> None:
-        """So much more is done."""
+        """Count more units as done."""
         self.done += count
 
     def __call__(self, done: float, total: float) -> None:
-        """So much is done, of so much; what is done at the first call was done before."""
+        """Set the units done and their total; what is done at the first call was done before the task began."""
         if self._before is None:
             self._before = done
         self.done, self.total = done, total
 
     @property
     def left(self) -> float | None:
-        """Seconds until it is done at the pace so far; None while nobody can know."""
+        """Seconds until it is done at the rate so far; None while that is unknown."""
         before, done = self._before or 0, self.done
         if self.share is not None:
             done = self.share() * self.total
@@ -60,32 +60,29 @@ class ActivityTask:
     def __str__(self) -> str:
         """Such as `sampling answers: 3 of 8, 0:40 left (12 tokens/s)`."""
         note = self.note()
-        report_activity = f"{self.what}: {self.done:,.0f} of {self.total:,.0f}" if self.total else self.what
-        when = (
-            f"for {format_duration(time.monotonic() - self.began)}"
-            if self.left is None
-            else f"{format_duration(self.left)} left"
-        )
-        return f"{report_activity}, {when}" + f" ({note})" * bool(note)
+        progress = f"{self.what}: {self.done:,.0f} of {self.total:,.0f}" if self.total else self.what
+        left, elapsed = self.left, time.monotonic() - self.began
+        when = f"for {format_duration(elapsed)}" if left is None else f"{format_duration(left)} left"
+        return f"{progress}, {when}" + f" ({note})" * bool(note)
 
 
 class Activity:
-    """All that a process is doing; threads may share it."""
+    """All tasks in progress of a process; safe to share between threads."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, tuple[ActivityTask, int]] = {}
         self._lock = threading.Lock()
         self.warnings: list[str] = []
-        """What somebody should know although it goes on."""
+        """Warnings so far."""
 
     @contextmanager
     def task(
         self, what: str, total: float = 0, note: Callable[[], str] = _no_note, share: Callable[[], float] | None = None
     ) -> Iterator[ActivityTask]:
-        """Something that is being done until the block ends; those that do the same at once share one task and its counts."""
+        """A task that lasts as long as the block; blocks of the same name that overlap share one task and its counts."""
         with self._lock:
             task, users = self._tasks.get(what, (ActivityTask(what, note=note, share=share), 0))
-            # Who shares a task knows of its own part only.
+            # Each of those who share a task knows only its own part.
             task.share = None if users else share
             task.total += total
             self._tasks[what] = task, users + 1
@@ -100,18 +97,18 @@ class Activity:
                     del self._tasks[what]
 
     def warn(self, sentence: str) -> None:
-        """Tell whoever looks, and the process's log."""
+        """Show a warning, and log it."""
         logger().warning("warning", message=sentence)
         self.warnings.append(sentence)
 
     def __str__(self) -> str:
-        """Everything on one line, in the order in which it began; empty when nothing is being done."""
+        """All tasks on one line, the oldest first; empty when there is none."""
         with self._lock:
             return "; ".join(str(task) for task, _ in self._tasks.values())
 
     @property
     def first(self) -> ActivityTask | None:
-        """What began before the others, which may be parts of it."""
+        """The oldest task; others may be parts of it."""
         with self._lock:
             return next((task for task, _ in self._tasks.values()), None)
 
@@ -120,16 +117,16 @@ class Activity:
 def report_activity(
     activity: Activity, tell: Callable[[str], None], every_s: float = REPORT_INTERVAL_S, *, idle: bool = False
 ) -> Iterator[None]:
-    """Tell from a thread what is being done, every so many seconds, and of warnings soon; `idle`: also that nothing is."""
+    """Pass the activity to `tell` every `every_s` seconds, warnings soon, from a thread; `idle`: also when there is none."""
     over = threading.Event()
 
     def watch() -> None:
-        said = 0
+        reported = 0
         latest = time.monotonic()
         while not over.wait(min(_CHECK_INTERVAL_S, every_s)):
-            for sentence in activity.warnings[said:]:
+            for sentence in activity.warnings[reported:]:
                 tell(f"warning: {sentence}")
-            said = len(activity.warnings)
+            reported = len(activity.warnings)
             line = str(activity)
             if time.monotonic() - latest >= every_s and (line or idle):
                 latest = time.monotonic()
@@ -145,6 +142,6 @@ def report_activity(
 
 
 def format_duration(seconds: float) -> str:
-    """Minutes and seconds, and hours where there are any."""
+    """`M:SS`, or `H:MM:SS` from an hour on."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"

@@ -1,4 +1,4 @@
-"""Consoles that outlive their window."""
+"""Consoles that raise on a closed pipe, and streams that go on without their terminal."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rich.console import Console
 
 
 class RaisingConsole(Console):
-    """Rich's console; that nobody reads it any more is an error like any other, and no exit."""
+    """Rich's console that raises on a closed pipe instead of ending the process."""
 
     def on_broken_pipe(self) -> NoReturn:
-        """Tell whoever printed.
+        """Raise.
 
         Raises:
             BrokenPipeError: always.
@@ -23,26 +23,26 @@ class RaisingConsole(Console):
 
 
 class DetachableStream(io.TextIOBase):
-    """A stream that goes on in silence once its window or its reader is gone, for work that must not end with them."""
+    """A stream that discards its text once its terminal or reader is gone, for work that must not end with them."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """What the window takes."""
+        """Encoding of the terminal."""
         return self._stream.encoding
 
     def isatty(self) -> bool:
-        """Whether there is a window."""
+        """Whether it is a terminal."""
         return self._stream.isatty()
 
     def fileno(self) -> int:
-        """The descriptor."""
+        """File descriptor."""
         return self._stream.fileno()
 
     def write(self, text: str) -> int:
-        """Write it, or nothing."""
+        """Write the text; discard this and all later text if nobody takes it."""
         try:
             self._stream.write(text)
             self._stream.flush()
@@ -51,9 +51,9 @@ class DetachableStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        """Do nothing: every write is flushed."""
 
 
 def detachable_console(*, stderr: bool = False) -> RaisingConsole:
-    """A console for what is played for hours."""
+    """A console for work that takes hours."""
     return RaisingConsole(file=cast(IO[str], DetachableStream(sys.stderr if stderr else sys.stdout)))

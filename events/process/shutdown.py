@@ -1,4 +1,4 @@
-"""How a process of ours ends: without a traceback whenever it is told to, and in order once it has begun to work."""
+"""Orderly end of a process: SIGINT and SIGTERM raise `Stopped`, and commands end without a traceback."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from typing import Any, NoReturn, TypeVar
 from events.process.startup import SIGNALS, exit_now, set_handlers
 
 _received: list[int] = []
-"""Signals that came and asked this process to end."""
+"""Signals received that ask this process to end."""
 ResultT = TypeVar("ResultT")
 
 
 class Stopped(KeyboardInterrupt):
-    """The process was told to end, by Ctrl-C or by SIGTERM."""
+    """The process received SIGINT (Ctrl-C) or SIGTERM."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
         self.code = 128 + number
-        """Exit code, as shells have it."""
+        """Exit code as shells report it: 128 plus the signal's number."""
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """From here on SIGINT and SIGTERM raise `Stopped` in the main thread; whoever asks twice does not want to wait.
+    """Within the block SIGINT and SIGTERM raise `Stopped` in the main thread; a second signal ends the process at once.
 
     Raises:
-        Stopped: the process was told to end, whatever that broke.
+        Stopped: a signal came, whatever error it caused.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -46,7 +46,7 @@ def stoppable() -> Iterator[None]:
         raise Stopped(number)
 
     def ignored(broken: sys.UnraisableHookArgs) -> None:
-        # Somebody's destructor was interrupted, which Python only reports.
+        # A signal interrupted a destructor: Python only reports that, so it is sent again.
         if isinstance(broken.exc_value, Stopped):
             set_handlers(stop)
             os.kill(os.getpid(), _received[-1])
@@ -58,7 +58,7 @@ def stoppable() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        # Libraries wrap what interrupts them, or make an exit of it.
+        # Libraries may wrap `Stopped`, or turn it into an exit.
         if _received:
             raise Stopped(_received[0]) from error
         raise
@@ -72,12 +72,12 @@ def stoppable() -> Iterator[None]:
 
 
 def run(main: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Run a coroutine as `asyncio.run` does; SIGINT and SIGTERM cancel it, so that it puts everything away in its own order.
+    """Run a coroutine as `asyncio.run` does; SIGINT and SIGTERM cancel it, so that it releases everything in its own order.
 
-    A thread that is busy then, with sampling for instance, is not waited for.
+    A busy thread, sampling for instance, is then not awaited.
 
     Raises:
-        Stopped: the process was told to end.
+        Stopped: a signal came.
     """
     _received.clear()
 

@@ -1,4 +1,4 @@
-"""How a command of ours begins: with whole standard streams, and ready to be stopped without a traceback.
+"""Start of a command: standard streams are open, and a signal ends it without a traceback.
 
 It imports next to nothing, so that it is done before anything else loads.
 """
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""What asks a process to end in order."""
+"""Signals that ask a process to end."""
 _SET_PDEATHSIG = 1
 """The option of Linux's `prctl`."""
 ASCII_FALLBACK = "plain"
-"""The error handler that writes what a terminal's encoding lacks in characters that each has."""
-_PLAIN = {"…": "...", "–": "-", "—": "-", "·": "*", "→": "->", "“": '"', "”": '"', "’": "'", "×": "x"}
+"""Name of the codec error handler that replaces characters that a terminal's encoding lacks by ASCII."""
+_ASCII = {"…": "...", "–": "-", "—": "-", "·": "*", "→": "->", "“": '"', "”": '"', "’": "'", "×": "x"}
 
 
 def begin_command() -> None:
-    """Get ready, if Python is about to run a module of ours as a command (`python -m`); nothing where we are a library.
+    """Prepare the process if Python is about to run a module as a command (`python -m`); do nothing in a library.
 
-    A stop ends the process at once: what is imported in its first moment holds nothing that would have to be put away.
+    Until the command has set its own handlers, a signal ends the process at once: it holds nothing yet that must be released.
     """
-    # While the module is looked for, and with it the package that it is in, Python writes this instead of a path.
+    # While Python looks for the module and imports its package, argv[0] is this instead of a path.
     if sys.argv[:1] == ["-m"] or os.path.basename(sys.argv[0] if sys.argv else "") == "gasp":
         repair_streams()
         set_handlers(lambda number, _: exit_now(number))
-        # The trainer's: its run may be killed while it still imports.
+        # For the trainer: its run may be killed while it still imports.
         parent = sys.argv[sys.argv.index("--parent") + 1 :][:1] if "--parent" in sys.argv else []
         if parent and parent[0].isdecimal() and not die_with_parent(int(parent[0])):
             os._exit(0)
 
 
 def die_with_parent(parent: int) -> bool:
-    """Let the kernel end this process at once when its parent ends, whatever it is doing; whether the parent is still there."""
+    """Have the kernel kill this process when its parent ends; returns whether the parent is still there."""
     import ctypes
 
     ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -48,7 +48,7 @@ def die_with_parent(parent: int) -> bool:
 
 
 def set_handlers(handler: Any) -> dict[int, Any]:
-    """Handle the signals so, but those that whoever started us has us ignore; the handlers before."""
+    """Set a handler for the signals, except for those that the parent process had ignored; returns the previous handlers."""
     before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
     for number, old in before.items():
         if old is not signal.SIG_IGN:
@@ -57,31 +57,31 @@ def set_handlers(handler: Any) -> dict[int, Any]:
 
 
 def exit_now(number: int) -> NoReturn:
-    """End the process at once, as if by this signal."""
+    """End the process at once, with the exit code of this signal."""
     os._exit(128 + number)
 
 
 def repair_streams() -> None:
-    """Open what is closed, or the next file would become standard output; and let no character end a command."""
+    """Open closed standard streams, or the next file would become one; and let no character raise an encoding error."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            nothing = os.open(os.devnull, os.O_RDWR)
-            if nothing != number:
-                os.dup2(nothing, number)
-                os.close(nothing)
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=ASCII_FALLBACK)
 
 
-def _plainly(error: UnicodeError) -> tuple[str, int]:
+def _replace_with_ascii(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    lacking = error.object[error.start : error.end]
-    return "".join(_PLAIN.get(letter, "?") for letter in lacking), error.end
+    text = error.object[error.start : error.end]
+    return "".join(_ASCII.get(character, "?") for character in text), error.end
 
 
-codecs.register_error(ASCII_FALLBACK, _plainly)
+codecs.register_error(ASCII_FALLBACK, _replace_with_ascii)

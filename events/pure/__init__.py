@@ -1,1 +1,1 @@
-"""Pure functions over values: parsing, literals, advantages, estimators, reward-hacking checks. No I/O."""
+"""Pure functions: parsing of answers, literals, advantages, estimators, reward-hacking checks. No I/O."""

@@ -1,6 +1,6 @@
-"""Advantages from rewards: the formulas that recipes choose from.
+"""Advantages from rewards: the estimators that recipes choose from.
 
-Law: pure arithmetic on numbers; no tokens, no torch. Every function returns one advantage a completion, in order.
+Every estimator takes G groups of rewards and returns G rows, one advantage a completion, in order. No tokens, no torch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from events.facts.values import Phase, Role, Seat, Task
 
 @dataclass(frozen=True)
 class RewardGroup:
-    """The rewards of one group: all completions of one prompt."""
+    """Rewards of all completions of one prompt."""
 
     phase: Phase
     role: Role
@@ -27,7 +27,7 @@ AdvantageEstimator = Callable[[Sequence[RewardGroup]], list[tuple[float, ...]]]
 
 
 def standardise(values: Sequence[float], mean: float, deviation: float) -> tuple[float, ...]:
-    """(value - mean) / deviation; all zero where nothing deviates, since then nothing can be learned."""
+    """(value - mean) / deviation; all zero where the deviation is."""
     if deviation < 1e-9:
         return (0.0,) * len(values)
     return tuple((value - mean) / deviation for value in values)
@@ -45,17 +45,17 @@ def standardise_pooled(groups: Sequence[RewardGroup], key: Callable[[RewardGroup
 def trr_plus_plus(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
     """Task-Relative REINFORCE++: (r - mean) / std over all completions of the same role and task.
 
-    Absolute Zero, arXiv 2505.03335, section 3.3.5. We normalise completions, as the formula says; the authors' code whitens
-    tokens, so that long answers weigh more.
+    Absolute Zero, arXiv 2505.03335, section 3.3.5. Completions are normalised, as in the formula; the authors' code whitens
+    tokens, so that long completions weigh more.
     """
     return standardise_pooled(groups, lambda group: (group.role, group.task))
 
 
 def trr_plus_plus_and_grpo(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
-    """TRR++ over self-play, GRPO within each practice question: what recipes take unless `learn.credit` says otherwise."""
-    played = iter(trr_plus_plus([group for group in groups if group.phase != "practice"]))
-    practised = iter(grpo([group for group in groups if group.phase == "practice"]))
-    return [next(practised if group.phase == "practice" else played) for group in groups]
+    """TRR++ over self-play and GRPO within each real question: the default of recipes, which `learn.credit` overrides."""
+    self_play = iter(trr_plus_plus([group for group in groups if group.phase != "practice"]))
+    real = iter(grpo([group for group in groups if group.phase == "practice"]))
+    return [next(real if group.phase == "practice" else self_play) for group in groups]
 
 
 def reinforce_plus_plus(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
@@ -67,7 +67,7 @@ def reinforce_plus_plus(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]
 
 
 def reinforce_plus_plus_baseline(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
-    """REINFORCE++-baseline: the group's mean is taken off before REINFORCE++. arXiv 2501.03262."""
+    """REINFORCE++-baseline: subtracts the group's mean before REINFORCE++. arXiv 2501.03262."""
     return reinforce_plus_plus([replace(group, rewards=row) for group, row in zip(groups, dr_grpo(groups), strict=True)])
 
 
@@ -77,14 +77,15 @@ def grpo(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
 
 
 def dr_grpo(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
-    """Dr. GRPO: r - mean of the group, so that easy and hard questions are not blown up. arXiv 2503.20783."""
+    """Dr. GRPO: r - mean of the group; no division by std, which would overweight easy and hard questions. arXiv 2503.20783."""
     return [standardise(group.rewards, fmean(group.rewards), float(len(set(group.rewards)) > 1)) for group in groups]
 
 
 def rloo(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
     """RLOO: r - mean of the group's others, an unbiased baseline; 0 where there are none. arXiv 2402.14740."""
-    spare = [len(group.rewards) / max(1, len(group.rewards) - 1) for group in groups]
-    return [tuple(share * value for value in row) for share, row in zip(spare, dr_grpo(groups), strict=True)]
+    # r - mean of the n - 1 others is n / (n - 1) times r - mean of all n.
+    scales = [len(group.rewards) / max(1, len(group.rewards) - 1) for group in groups]
+    return [tuple(scale * value for value in row) for scale, row in zip(scales, dr_grpo(groups), strict=True)]
 
 
 ADVANTAGE_ESTIMATORS: Mapping[str, AdvantageEstimator] = MappingProxyType(
@@ -97,4 +98,4 @@ ADVANTAGE_ESTIMATORS: Mapping[str, AdvantageEstimator] = MappingProxyType(
         "trr_plus_plus": trr_plus_plus,
     }
 )
-"""By name, for `learn.credit`. Within-group ones are silent on groups of one, which a teacher's proposals are."""
+"""By name, for `learn.credit`. Within-group estimators give 0 to groups of one, which a teacher's proposals are."""

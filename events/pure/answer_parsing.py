@@ -1,8 +1,8 @@
-"""Parsing of answers: from a completion's text to a program, a literal or a teacher's proposal.
+"""Parsing of completions: from text to a program, a literal or a teacher's proposal.
 
-Whatever a model wrote, hostile text included, the result is a value or `Malformed` with a reason; nothing raises, nothing is
-executed, and what is a literal is up to `events.pure.literal`, as everywhere. It does not judge: a program that parses here may
-still be nonsense.
+Guarantees: for any text, hostile text included, the result is a value or `Malformed` with a reason; nothing raises and nothing
+is executed.
+Not responsible for: judging. A program that parses here may still be nonsense.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ INPUTS: Final = 5
 _MAX_PROGRAM_LENGTH: Final = 16_000
 _FENCE: Final = re.compile(r"(?P<indent>[ \t]*)(?P<mark>`{3,}|~{3,})(?P<info>.*)")
 _INDENTED: Final = 4
-"""Columns by which a fence may not be indented beyond the opening one, else it is text of the block."""
+"""A fence that is indented by so many columns more than the opening one is text of the block."""
 _WORD: Final = re.compile(r"[\s{.]*([A-Za-z0-9_+#-]+)")
 _ARGUMENTS: Final = "input is not a list of Python literals between commas"
 _PYTHON: Final = ("py", "python3", "py3")
@@ -36,54 +36,54 @@ class Malformed:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What the teacher proposed, not yet checked by anybody."""
+    """A teacher's proposal, not yet validated."""
 
     program: str
     message: str
     """The statement for the student."""
     inputs: tuple[str, ...]
-    """Argument literals, one text for each call."""
+    """Argument literals, one text a call."""
 
 
 def fenced_block(text: str, language: str) -> str | Malformed:
-    """Content of the last block of a language in the answer.
+    """Content of the last fenced block of a language in the answer.
 
-    Fences are CommonMark's: three or more backticks or tildes, closed by as many or more of the same, so that a longer fence
-    holds shorter ones as text, and code those that are indented by more than three columns. A block may be indented as a whole.
-    One that is never closed was cut, and is no answer.
+    Fences are CommonMark's: three or more backticks or tildes, closed by as many or more of the same; shorter fences, and those
+    indented by more than three columns, are text of the block. A block may be indented as a whole. A block that is never closed
+    was truncated, and is no answer.
     """
-    found: Malformed | str = Malformed(f"no {language} block")
+    content: Malformed | str = Malformed(f"no {language} block")
     opened: re.Match[str] | None = None
-    content: list[str] = []
+    lines: list[str] = []
     for line in answer_section(text).replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         fence = _FENCE.match(line)
         if opened is None:
             if fence is not None and not (fence["mark"][0] == "`" and "`" in fence["info"]):
-                opened, content = fence, []
+                opened, lines = fence, []
         elif fence is not None and _closes(opened, fence):
             if _language(opened["info"]) == language:
-                found = "\n".join(content)
+                content = "\n".join(lines)
             opened = None
         else:
-            content.append(_outdented(line, len(opened["indent"])))
+            lines.append(_outdented(line, len(opened["indent"])))
     if opened is not None and _language(opened["info"]) == language:
         return Malformed(f"the {language} block is not closed")
-    if opened is not None and isinstance(found, Malformed):
-        return Malformed(f"{found.reason}, and another is not closed")
-    return found if isinstance(found, Malformed) else _content(found, language)
+    if opened is not None and isinstance(content, Malformed):
+        return Malformed(f"{content.reason}, and another is not closed")
+    return content if isinstance(content, Malformed) else _check_content(content, language)
 
 
 def answer_section(text: str) -> str:
-    """What stands between `<answer>` and `</answer>` after the thought; the whole text where no such part begins.
+    """The part between `<answer>` and `</answer>` after the thought; the whole text where there is no such part.
 
-    It begins a line, or follows `</think>`. Without `</answer>` it goes on to the end.
+    `<answer>` begins a line or follows `</think>`. Without `</answer>` the part goes on to the end.
     """
-    begins = _ANSWER.search(text, max(text.find("</think>"), 0))
-    if begins is None:
+    opening = _ANSWER.search(text, max(text.find("</think>"), 0))
+    if opening is None:
         return text
-    said = text[begins.end() :]
-    end = said.rfind("</answer>")
-    return said if end < 0 else said[:end]
+    section = text[opening.end() :]
+    end = section.rfind("</answer>")
+    return section if end < 0 else section[:end]
 
 
 def _closes(opened: re.Match[str], fence: re.Match[str]) -> bool:
@@ -93,27 +93,27 @@ def _closes(opened: re.Match[str], fence: re.Match[str]) -> bool:
 
 
 def _language(info: str) -> str:
-    """The language that an opening fence names: its first word, whatever attributes follow."""
+    """The language of an opening fence: its first word, whatever attributes follow."""
     word = _WORD.match(info)
-    named = word[1].lower() if word else ""
-    return "python" if named in _PYTHON else named
+    language = word[1].lower() if word else ""
+    return "python" if language in _PYTHON else language
 
 
 def _outdented(line: str, indent: int) -> str:
-    """The line without the indentation of its block, as far as it has it."""
+    """The line without as much of its block's indentation as it has."""
     return line[:indent].lstrip(" \t") + line[indent:]
 
 
-def _content(found: str, language: str) -> str | Malformed:
-    if not found.strip():
+def _check_content(content: str, language: str) -> str | Malformed:
+    if not content.strip():
         return Malformed(f"the {language} block is empty")
-    if "\0" in found or any("\ud800" <= c <= "\udfff" for c in found):
+    if "\0" in content or any("\ud800" <= c <= "\udfff" for c in content):
         return Malformed(f"unprintable character in the {language} block")
-    return found
+    return content
 
 
 def parse_program(text: str) -> str | Malformed:
-    """The answer of an induction task."""
+    """The answer of an induction task: a program."""
     program = fenced_block(text, "python")
     if isinstance(program, str) and len(program) > _MAX_PROGRAM_LENGTH:
         return Malformed("program too long")
@@ -134,14 +134,14 @@ def parse_input(text: str) -> str | Malformed:
 
 def parse_proposal(text: str, count: int = INPUTS) -> Proposal | Malformed:
     """A teacher's answer: a python block, a message block and an input block of exactly `count` lines."""
-    program, message, listed = parse_program(text), fenced_block(text, "message"), fenced_block(text, "input")
-    for part in (program, message, listed):
+    program, message, inputs_block = parse_program(text), fenced_block(text, "message"), fenced_block(text, "input")
+    for part in (program, message, inputs_block):
         if isinstance(part, Malformed):
             return part
     assert isinstance(program, str)
     assert isinstance(message, str)
-    assert isinstance(listed, str)
-    lines = [line for line in listed.split("\n") if line.strip() and not line.lstrip().startswith("#")]
+    assert isinstance(inputs_block, str)
+    lines = [line for line in inputs_block.split("\n") if line.strip() and not line.lstrip().startswith("#")]
     if len(lines) != count:
         return Malformed(f"{len(lines)} inputs instead of {count}")
     inputs: list[str] = []
@@ -156,7 +156,7 @@ def parse_proposal(text: str, count: int = INPUTS) -> Proposal | Malformed:
 
 
 def _literals(read: Callable[[str], object], text: str, wrong: str) -> str | Malformed:
-    """The literals that a text is, without its comments."""
+    """The text without comments, if it consists of literals."""
     try:
         read(text)
     except NotLiteral as error:

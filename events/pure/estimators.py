@@ -1,6 +1,6 @@
-"""Estimators on counts: unbiased pass@k, and how sure it is.
+"""Estimators on counts: unbiased pass@k, and confidence intervals.
 
-Law: pure functions; equal counts give equal numbers. They look at no text and know no policy.
+Guarantees: equal counts give equal numbers; resamples have a fixed seed.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CONFIDENCE: Final = 0.95
-"""How many of such intervals hold the true value."""
+"""Share of such intervals that hold the true value."""
 BOOTSTRAP_DRAWS: Final = 10_000
 """Resamples of a bootstrap."""
 SEED: Final = 0
-"""Of the resamples, so that equal counts have equal intervals."""
+"""Seed of the resamples."""
 
 
 class ConfidenceInterval(NamedTuple):
-    """Where the true value is likely to be."""
+    """Bounds of a confidence interval."""
 
     low: float
     high: float
@@ -35,15 +35,15 @@ def pass_at_k(attempts: int, successes: Sequence[int], k: int) -> float:
     """Mean over questions of 1 - C(n-c, k) / C(n, k), the unbiased estimator of Chen et al., arXiv 2107.03374.
 
     Args:
-        attempts: n, answers a question.
-        successes: c for each question.
-        k: at most n.
+        attempts: n, attempts a question.
+        successes: c of each question.
+        k: 1 to n.
 
     Raises:
         ValueError: k is larger than n, or there is no question.
     """
     if not 1 <= k <= attempts or not successes:
-        raise ValueError(f"pass@{k} needs at least {k} attempts a question and one question; there are {attempts} attempts")
+        raise ValueError(f"pass@{k} needs at least {k} attempts a question and one question; there are {attempts} attempts.")
     return fmean(_estimate(attempts, count, k) for count in successes)
 
 
@@ -54,15 +54,15 @@ def _estimate(attempts: int, count: int, k: int) -> float:
 def pass_at_k_interval(attempts: int, successes: Sequence[int], k: int, draws: int = BOOTSTRAP_DRAWS) -> ConfidenceInterval:
     """A confidence interval for `pass_at_k`: the percentile bootstrap over questions (Efron, 1979).
 
-    Whole questions are drawn anew, so that the interval holds both for other questions of this kind and for other answers to
-    them. Questions that are all estimated alike say nothing when drawn anew; then it is Wilson's score interval (1927) over
-    questions, and for a single one over its answers: that of the share p of passed ones, taken through 1 - (1-p)^k.
+    Whole questions are resampled, so that the interval covers both other questions of this kind and other attempts at them.
+    Where all questions have the same estimate, resampling says nothing: then it is Wilson's score interval (1927) over
+    questions, and for a single question over its attempts: that of the share p of passed ones, mapped by 1 - (1-p)^k.
 
     Args:
         attempts: as in `pass_at_k`.
         successes: as there.
         k: as there.
-        draws: resamples; fewer are faster and move an edge by some hundredths of the interval.
+        draws: resamples; fewer are faster and move a bound by some hundredths of the interval.
 
     Raises:
         ValueError: as in `pass_at_k`.
@@ -73,23 +73,23 @@ def pass_at_k_interval(attempts: int, successes: Sequence[int], k: int, draws: i
     if len(successes) == 1:
         low, high = (1 - (1 - share) ** k for share in wilson_interval(successes[0] / attempts, attempts))
         return ConfidenceInterval(min(low, mean), max(high, mean))
-    # Questions with equal estimates are one kind, so that a resample is a few numbers, however many questions there are.
-    kinds = Counter(_estimate(attempts, count, k) for count in successes)
-    if len(kinds) == 1:
+    # Questions with equal estimates are counted together, so that a resample is a few numbers only.
+    counts = Counter(_estimate(attempts, count, k) for count in successes)
+    if len(counts) == 1:
         return wilson_interval(mean, len(successes))
-    found = sorted(kinds)
-    shares = [kinds[estimate] / len(successes) for estimate in found]
+    estimates = sorted(counts)
+    shares = [counts[estimate] / len(successes) for estimate in estimates]
     drawn = np.random.default_rng(SEED).multinomial(len(successes), shares, size=draws)
-    low, high = np.quantile(drawn @ np.array(found) / len(successes), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(drawn @ np.array(estimates) / len(successes), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return ConfidenceInterval(float(low), float(high))
 
 
 def seed_mean_interval(scores: Sequence[Sequence[float]]) -> ConfidenceInterval:
-    """A confidence interval for the mean of scores, a row a seed and a column a question: a hierarchical percentile bootstrap.
+    """A confidence interval for the mean of scores [seeds, questions]: a hierarchical percentile bootstrap.
 
-    Seeds are drawn anew, and questions are drawn anew, the same ones for all seeds, since all were examined on the same. A few
-    seeds, drawn from themselves, vary less than new ones would: of three, by a third. Scores that are all alike say nothing
-    when drawn anew; then it is Wilson's interval over questions.
+    Seeds are resampled, and questions are, the same ones for all seeds, since all were evaluated on the same. A few seeds vary
+    less when resampled than new ones would: three seeds by a third. Where all scores are equal it is Wilson's interval over
+    questions.
 
     Raises:
         ValueError: there is no score, or rows differ in length.
@@ -101,26 +101,26 @@ def seed_mean_interval(scores: Sequence[Sequence[float]]) -> ConfidenceInterval:
 
 
 def paired_difference_interval(these: Sequence[Sequence[float]], those: Sequence[Sequence[float]]) -> ConfidenceInterval:
-    """The same for the mean of these scores minus the mean of those, to the same questions in the same order.
+    """The same for the mean of these scores minus the mean of those, for the same questions in the same order.
 
-    Questions are drawn for both together, so that a hard draw is hard for both; the seeds of each are drawn for themselves.
+    Questions are resampled for both together, so that a hard resample is hard for both; seeds are for each alone.
 
     Raises:
         ValueError: there is no score, or not as many questions here as there.
     """
     ours, theirs = _table(these), _table(those)
     if ours.shape[1] != theirs.shape[1]:
-        raise ValueError(f"a paired difference needs the same questions; there are {ours.shape[1]} and {theirs.shape[1]}")
+        raise ValueError(f"A paired difference needs the same questions; there are {ours.shape[1]} and {theirs.shape[1]}.")
     return _middle(_means(ours, "these") - _means(theirs, "those"))
 
 
 def wilson_interval(share: float, trials: int) -> ConfidenceInterval:
-    """A confidence interval for a share of so many trials: Wilson's score interval (1927)."""
+    """Wilson's score interval (1927) for a share of so many trials."""
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     middle = share + z**2 / (2 * trials)
     reach = z * sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
     low, high = ((middle + side) / (1 + z**2 / trials) for side in (-reach, reach))
-    # It holds the share, and no less than 0 or more than 1, but for rounding.
+    # Rounding must not push the share or [0, 1] out of it.
     return ConfidenceInterval(max(0.0, min(share, low)), min(1.0, max(share, high)))
 
 
@@ -128,19 +128,19 @@ def _table(scores: Sequence[Sequence[float]]) -> NDArray[np.float64]:
     import numpy as np
 
     if not scores or not scores[0] or len({len(row) for row in scores}) > 1:
-        raise ValueError("a table of scores needs a seed, a question, and a score of each seed for each question")
+        raise ValueError("A table of scores needs a seed, a question, and a score of each seed for each question.")
     return np.asarray(scores, np.float64)
 
 
 def _means(table: NDArray[np.float64], seeds: Literal["these", "those"]) -> NDArray[np.float64]:
-    """The mean of each resample."""
-    found: NDArray[np.float64] = ((_drawn(table.shape[0], seeds) @ table) * _drawn(table.shape[1], "questions")).sum(axis=1)
-    return found
+    """The mean of each resample, [BOOTSTRAP_DRAWS]."""
+    means: NDArray[np.float64] = ((_drawn(table.shape[0], seeds) @ table) * _drawn(table.shape[1], "questions")).sum(axis=1)
+    return means
 
 
 @lru_cache(maxsize=4)
 def _drawn(count: int, what: Literal["questions", "these", "those"]) -> NDArray[np.float64]:
-    """How often each of `count` things is in each resample of as many, as shares: `BOOTSTRAP_DRAWS` rows."""
+    """Share of each of `count` things in each resample of as many, [BOOTSTRAP_DRAWS, count]."""
     import numpy as np
 
     rng = np.random.default_rng([SEED, *what.encode()])

@@ -1,7 +1,7 @@
-"""Takes the program out of an answer as EvalPlus's sanitizer does: fences and prose do not matter, only what parses.
+"""Extracts the program from an answer as EvalPlus's sanitizer does: fences and prose do not matter, only what parses.
 
-The longest run of lines that is Python counts; of it imports, and the definitions that the entry needs. So demonstrations,
-assertions and prints behind a function are left out, and so is a tail that was cut or a block that was never closed.
+It takes the most lines in a row that are Python, and of them imports and the definitions that the entry needs. Demonstrations,
+assertions and prints behind a function are left out, and so is a truncated tail.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from events.facts.values import JudgingRules
 from events.pure.answer_parsing import Malformed, answer_section, parse_program
 
 MAX_ANSWER_LENGTH: Final = 32_000
-"""Characters of an answer that are looked at."""
+"""Characters of an answer that are read."""
 MAX_PARSED: Final = 200_000
-"""Characters that are parsed for one answer, all tries together. Honest answers need a few ten thousand."""
+"""Characters that are parsed for one answer in all tries together; honest answers need a few ten thousand."""
 _PARSE_ERRORS: Final = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
 def extract_program(text: str, rules: JudgingRules, entry: str) -> str | Malformed:
-    """The program in an answer, by the rules that judge it.
+    """The program in a completion, by the rules that judge it.
 
     Args:
         text: the completion.
-        rules: `evalplus` takes it by `sanitize`, the others from the last python block.
-        entry: the function that is asked for.
+        rules: `evalplus` uses `sanitize`, the others the last python block.
+        entry: name of the function that is asked for.
     """
     return sanitize(answer_section(text), entry) if rules == "evalplus" else parse_program(text)
 
 
 def sanitize(text: str, entry: str) -> str | Malformed:
-    """What EvalPlus 0.3.1 would run of a text, given the name of the function that is asked for. Nothing is executed."""
+    """The program that EvalPlus 0.3.1 would run, given the name of the function that is asked for. Nothing is executed."""
     run = longest_parsable_lines(text[:MAX_ANSWER_LENGTH])
     tree = _parsed(run)
     if tree is None or not tree.body:
@@ -42,7 +42,7 @@ def sanitize(text: str, entry: str) -> str | Malformed:
 
 
 def longest_parsable_lines(text: str) -> str:
-    """The run of two or more lines with the most lines that are not blank, of those that parse; else the first line."""
+    """The two or more lines in a row that parse and have the most lines that are not blank; else the first line."""
     lines = text.split("\n")
     filled = [0]
     for line in lines:
@@ -61,18 +61,18 @@ def longest_parsable_lines(text: str) -> str:
             if wrong is None:
                 best, most = (start, end), filled[end] - filled[start]
                 break
-            # Whatever ends behind the line with the error has the same error.
+            # A part that ends behind the line with the error has the same error.
             end = min(end - 1, start + wrong - 1) if wrong else end - 1
     return "\n".join(lines[best[0] : best[1]])
 
 
 def _indented(line: str) -> bool:
-    """Whether no program begins with this line; one with a comment alone may be indented as it likes."""
+    """Whether no program can begin with this line; an indented comment may."""
     return line[:1] in (" ", "\t") and not line.lstrip().startswith("#") and bool(line.strip())
 
 
 def _wrong_line(part: str) -> int | None:
-    """The number, from 1, of the line at which a text stops being Python; 0 where nobody knows; None where it parses."""
+    """The number, from 1, of the line at which a text stops being Python; 0 if unknown; None where it parses."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -94,7 +94,7 @@ def _parsed(source: str) -> ast.Module | None:
 
 
 def _kept(source: str, tree: ast.Module, entry: str) -> Iterator[str]:
-    """The imports, then those of the first definitions of each name that the entry needs, each as it was written."""
+    """Source of the imports, then of the first definition of each name that the entry needs."""
     lines = source.encode().split(b"\n")
     definitions: dict[str, ast.stmt] = {}
     imports: list[ast.stmt] = []
@@ -114,7 +114,7 @@ def _kept(source: str, tree: ast.Module, entry: str) -> Iterator[str]:
                     definitions.setdefault(assigned, node)
     needed = _reachable(entry, {name: set(_named(node)) for name, node in definitions.items()})
     for node in [*imports, *(node for name, node in definitions.items() if name in needed)]:
-        yield _written(lines, node)
+        yield _source_of(lines, node)
 
 
 def _assigned(node: ast.Assign | ast.AnnAssign) -> str | None:
@@ -125,12 +125,12 @@ def _assigned(node: ast.Assign | ast.AnnAssign) -> str | None:
 
 
 def _reachable(entry: str, needs: dict[str, set[str]]) -> set[str]:
-    found, waiting = {entry}, [entry]
+    reached, waiting = {entry}, [entry]
     while waiting:
-        new = needs.get(waiting.pop(), set()) - found
-        found |= new
+        new = needs.get(waiting.pop(), set()) - reached
+        reached |= new
         waiting += new
-    return found
+    return reached
 
 
 def _named(node: ast.AST) -> Iterator[str]:
@@ -146,8 +146,8 @@ def _named(node: ast.AST) -> Iterator[str]:
             yield from part.kwd_attrs
 
 
-def _written(lines: list[bytes], node: ast.stmt) -> str:
-    """The text of a statement."""
+def _source_of(lines: list[bytes], node: ast.stmt) -> str:
+    """The source text of a statement."""
     assert node.end_lineno is not None
     assert node.end_col_offset is not None
     rows: Iterable[bytes] = lines[node.lineno - 1 : node.end_lineno]

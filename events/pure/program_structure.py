@@ -1,7 +1,6 @@
-"""What a program's text says about it, read and never run: its shape, and inputs that have no effect.
+"""Static analysis of programs: a hash of their structure, and parameters that have no effect.
 
-Law: total. Programs are hostile text of any form; one that cannot be parsed says nothing here, and nothing raises. What is
-claimed is claimed on the syntax tree alone, and where that leaves a doubt, nothing is claimed.
+Guarantees: programs are hostile text; nothing raises and nothing is run. Only what the syntax tree proves is claimed.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ from typing import Final
 from events.facts.values import Question
 
 _LONGEST: Final = 16_000
-"""Characters of a program that is parsed, as many as an answer may have."""
+"""Most characters of a program that is parsed; an answer may have as many."""
 PARSE_ERRORS: Final = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
-"""What parsing and walking hostile text raises."""
+"""Errors that parsing and walking hostile text raise."""
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _OPAQUE: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef, ast.Global, ast.Nonlocal)
-"""What may read a variable at another time than where it stands ..."""
+"""Nodes that may read a variable at another time than where they stand ..."""
 _REFLECTING: Final = frozenset({"eval", "exec", "locals", "vars", "globals", "dir", "getattr", "__import__"})
-"""... or without naming it."""
+"""... and functions that may read it without naming it."""
 _CATCHING: Final = (ast.Try, ast.TryStar, ast.With, ast.AsyncWith)
-"""What goes another way where something in it fails."""
+"""Statements that may branch where something in them raises."""
 _TRACED: Final = (ast.Yield, ast.YieldFrom, ast.Await, ast.NamedExpr)
-"""What in an expression has an effect of its own."""
+"""Expressions with an effect of their own."""
 
 
 def parse_or_none(program: str) -> ast.Module | None:
@@ -44,33 +43,33 @@ def parse_or_none(program: str) -> ast.Module | None:
 
 
 def structure_hash(program: str) -> str:
-    """A hash that programs share which differ in names, comments, docstrings, annotations and layout only.
+    """SHA-256 (hex) that is equal for programs that differ only in names, comments, docstrings, annotations and layout.
 
-    Names that the program does not bind itself, and literals, do count. What cannot be parsed is known by its words.
+    Names that the program does not bind itself, and literals, count. Of a program that cannot be parsed, its words are hashed.
     """
     tree = parse_or_none(program)
     try:
-        text = " ".join(program.split()) if tree is None else _plain(tree)
+        text = " ".join(program.split()) if tree is None else _normalised(tree)
     except PARSE_ERRORS:
         text = " ".join(program.split())
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _nodes(*parts: ast.AST) -> list[ast.AST]:
-    """All nodes in the order of `ast.walk`, in less time; much of an index is made of such walks."""
-    found = list(parts)
-    for node in found:
+    """All nodes in the order of `ast.walk`, faster; indexing spends much of its time here."""
+    nodes = list(parts)
+    for node in nodes:
         for name in node._fields:
             value = getattr(node, name, None)
             if isinstance(value, ast.AST):
-                found.append(value)
+                nodes.append(value)
             elif isinstance(value, list):
-                found += [part for part in value if isinstance(part, ast.AST)]
-    return found
+                nodes += [part for part in value if isinstance(part, ast.AST)]
+    return nodes
 
 
-def _plain(tree: ast.Module) -> str:
-    """The tree as text, its own names numbered in the order in which it binds them."""
+def _normalised(tree: ast.Module) -> str:
+    """The tree as text, with the names that it binds numbered in the order of binding."""
     own: dict[str, str] = {}
     nodes = _nodes(tree)
     for node in nodes:
@@ -106,8 +105,8 @@ def _is_text(statement: ast.stmt) -> bool:
 def ignored_parameters(question: Question) -> list[str]:
     """Parameters of the reference program's entry that its result does not depend on; for stdin, an input that nothing reads.
 
-    A parameter with a default is an option and does not count. Whatever decides where the program goes, or changes something
-    in place, is taken to matter.
+    A parameter with a default is an option and does not count. Whatever decides a branch or changes something in place is taken
+    to matter.
     """
     tree = parse_or_none(question.program or "")
     if tree is None or _names(tree) & _REFLECTING:
@@ -123,24 +122,24 @@ def ignored_parameters(question: Question) -> list[str]:
 
 
 def _names(tree: ast.AST) -> set[str]:
-    """Every name and attribute, and every module that is imported."""
-    found: set[str] = set()
+    """Every name, attribute and imported module."""
+    names: set[str] = set()
     for node in _nodes(tree):
         match node:
             case ast.Name(id=name) | ast.Attribute(attr=name):
-                found.add(name)
+                names.add(name)
             case ast.alias(name=name):
-                found.update(name.split("."))
-    return found
+                names.update(name.split("."))
+    return names
 
 
 def _entry(tree: ast.Module, entry: str) -> _Function | None:
-    """The function of that name, as `f` or `Solution.method`; the last one, as Python takes it."""
+    """The function `f` or `Solution.method`; the last of that name, as in Python."""
     body: list[ast.stmt] = tree.body
     *classes, name = entry.split(".")
     for wanted in classes:
-        found = [part for part in body if isinstance(part, ast.ClassDef) and part.name == wanted]
-        body = found[-1].body if found else []
+        named = [part for part in body if isinstance(part, ast.ClassDef) and part.name == wanted]
+        body = named[-1].body if named else []
     functions = [part for part in body if isinstance(part, _Function) and part.name == name]
     return functions[-1] if functions else None
 
@@ -159,7 +158,7 @@ def _idle(entry: _Function, parameters: list[str]) -> list[str]:
         read = _reads(inner)
         return [name for name in parameters if name not in read]
     if all(_is_text(part) or isinstance(part, ast.Pass | ast.Raise) for part in entry.body):
-        # A declaration of what is to be written.
+        # A stub.
         return []
     mattering = _Flow().mattering(entry.body)
     return [name for name in parameters if (name, 0) not in mattering]
@@ -170,11 +169,11 @@ def _reads(nodes: Iterable[ast.AST]) -> set[str]:
 
 
 _Value = tuple[str, int]
-"""A variable between two of its assignments on the straight way through a function; 0 is what the parameter brought."""
+"""A variable and the number of its assignments so far on the unconditional path; 0 is the parameter's value."""
 
 
 class _Flow:
-    """What flows where in a function without inner functions."""
+    """Data flow in a function without inner functions."""
 
     def __init__(self) -> None:
         self._now: defaultdict[str, int] = defaultdict(int)
@@ -183,17 +182,17 @@ class _Flow:
         self._mixes = count()
 
     def mattering(self, body: list[ast.stmt]) -> set[_Value]:
-        """Values that something needs which is returned, decides or is changed in place."""
+        """Values on which something depends that is returned, decides a branch or is changed in place."""
         for part in body:
             self._take(part, straight=True)
             if isinstance(part, ast.Return | ast.Raise):
                 break
-        found, waiting = set(self._needed), list(self._needed)
+        reached, waiting = set(self._needed), list(self._needed)
         while waiting:
-            new = self._from[waiting.pop()] - found
-            found |= new
+            new = self._from[waiting.pop()] - reached
+            reached |= new
             waiting += new
-        return found
+        return reached
 
     def _values(self, *parts: ast.AST) -> set[_Value]:
         return {(name, self._now[name]) for name in _reads(_nodes(*parts))}
@@ -205,7 +204,7 @@ class _Flow:
             case ast.AnnAssign(target=target, value=ast.expr() as value):
                 self._assign([target], value, straight)
             case ast.AugAssign(target=ast.Name(id=name), value=value):
-                # In place where it can be, so that others with this value see it.
+                # It may change the value in place, which others then see.
                 self._needed |= {(name, self._now[name]), *self._values(value)}
             case ast.stmt() | ast.ExceptHandler() | ast.match_case():
                 if isinstance(part, _CATCHING):
@@ -223,11 +222,11 @@ class _Flow:
         if not plain or any(isinstance(node, _TRACED) for node in inner):
             self._needed |= read | self._values(*targets)
         if any(isinstance(node, ast.Call) for node in inner):
-            # What is called may put any of these into any other.
+            # A call may put any of its arguments into any other.
             mix = ("", next(self._mixes))
             self._from[mix] |= read
-            for known in read:
-                self._from[known].add(mix)
+            for value_read in read:
+                self._from[value_read].add(mix)
         for node in stored:
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 self._now[node.id] += straight

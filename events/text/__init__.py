@@ -1,1 +1,1 @@
-"""Text handling: hostile text made safe to show, secrets redacted, diffs, operational logs."""
+"""Text: hostile text made safe to show, secrets masked, diffs, operational logs."""

@@ -1,4 +1,4 @@
-"""Files that begin with a byte order mark, as some editors write them."""
+"""Refuses files that begin with a byte order mark, which some editors write."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from events.facts.errors import BadInput
 
 
 def refuse_byte_order_mark(path: Path) -> None:
-    """Refuse a file that begins with a byte order mark, which its reader would take for a part of the first word.
+    """Refuse a file that begins with a byte order mark, which would become part of its first word.
 
     Raises:
         BadInput: it does.

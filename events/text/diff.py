@@ -1,8 +1,9 @@
-"""What changed between two texts, line by line, and within lines that were rewritten.
+"""Line diff of two texts, with the spans that changed inside rewritten lines.
 
-Law: total, and with bounded work on whatever a model wrote: texts and lines that are too large to be compared closely are
-compared at their beginnings and ends only. Carriage returns before line ends do not count; nothing else is changed, so that
-spans stay right when the text is made safe to show.
+Guarantees:
+- Work is bounded on hostile text: what is too large is compared at its beginning and end only.
+- Carriage returns before line ends do not count; nothing else is changed, so that spans stay right when the text is made safe
+  to show.
 """
 
 from __future__ import annotations
@@ -10,54 +11,55 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+from itertools import accumulate
 from typing import Final, Literal, NamedTuple
 
 Span = tuple[int, int]
-"""A range of characters."""
+"""Start and end (exclusive) of a range of characters in a line."""
 
 _LINES: Final = 90_000
-"""Pairs of lines that are compared at most."""
+"""Most pairs of lines that are compared."""
 _WORDS: Final = 200_000
-"""Pairs of words that are compared in all lines together before only lines are."""
+"""Most pairs of words that are compared in all lines together; then only lines are compared."""
 _LINE_WORDS: Final = 10_000
-"""Pairs of words that are compared at most in two lines."""
-_LEAST: Final = 100
-"""What the comparison of two lines counts for at least."""
-_ALIKE: Final = 0.4
-"""Share that two lines must have in common to count as one that was rewritten."""
+"""Most pairs of words that are compared in two lines."""
+_MIN_COST: Final = 100
+"""Least that the comparison of two lines takes from the budget."""
+_MIN_SIMILARITY: Final = 0.4
+"""Share of words that two lines must have in common to count as one rewritten line."""
 _WORD: Final = re.compile(r"\w+|\s+|.")
 
 
 class DiffLine(NamedTuple):
-    """A line that stayed, went or came."""
+    """A line that is unchanged, removed or added."""
 
     mark: Literal[" ", "-", "+"]
     text: str
     spans: tuple[Span, ...] = ()
-    """What changed in it, where another line took its place; empty where all of it is new or gone."""
+    """What changed in a rewritten line; empty where the whole line was added or removed."""
 
 
 def diff_lines(old: str, new: str) -> list[DiffLine]:
-    """All lines of both texts, in order, those that went before those that came in their place."""
+    """All lines of both texts in order; removed lines come before those that replace them."""
     before, after = _lines(old), _lines(new)
     budget = _WORDS
-    found: list[DiffLine] = []
+    lines: list[DiffLine] = []
     for tag, start, end, begin, stop in _changes(before, after, _LINES):
         if tag == "equal":
-            found += [DiffLine(" ", text) for text in before[start:end]]
+            lines += [DiffLine(" ", text) for text in before[start:end]]
             continue
-        went, came = before[start:end], after[begin:stop]
+        removed, added = before[start:end], after[begin:stop]
         marked: list[tuple[tuple[Span, ...], tuple[Span, ...]]] = []
-        for left, right in zip(went, came, strict=False):
+        for left, right in zip(removed, added, strict=False):
             if budget <= 0:
                 break
             words, others = _WORD.findall(left), _WORD.findall(right)
-            budget -= max(_LEAST, len(words) + len(others), min(len(words) * len(others), _LINE_WORDS))
+            budget -= max(_MIN_COST, len(words) + len(others), min(len(words) * len(others), _LINE_WORDS))
             marked.append(_spans(words, others))
-        marked += [((), ())] * (max(len(went), len(came)) - len(marked))
-        found += [DiffLine("-", text, gone) for text, (gone, _) in zip(went, marked, strict=False)]
-        found += [DiffLine("+", text, new) for text, (_, new) in zip(came, marked, strict=False)]
-    return found
+        marked += [((), ())] * (max(len(removed), len(added)) - len(marked))
+        lines += [DiffLine("-", text, old_spans) for text, (old_spans, _) in zip(removed, marked, strict=False)]
+        lines += [DiffLine("+", text, new_spans) for text, (_, new_spans) in zip(added, marked, strict=False)]
+    return lines
 
 
 def _lines(text: str) -> list[str]:
@@ -65,10 +67,10 @@ def _lines(text: str) -> list[str]:
 
 
 def _spans(words: Sequence[str], others: Sequence[str]) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
-    """The characters that changed in each of two lines; none where the lines have too little in common."""
+    """The changed spans of each of two lines; none where the lines have too little in common."""
     changes = _changes(words, others, _LINE_WORDS)
     alike = sum(end - start for tag, start, end, _, _ in changes if tag == "equal")
-    if 2 * alike < _ALIKE * (len(words) + len(others)):
+    if 2 * alike < _MIN_SIMILARITY * (len(words) + len(others)):
         return (), ()
     changed = [change for change in changes if change[0] != "equal"]
     left, right = _ends(words), _ends(others)
@@ -79,18 +81,15 @@ def _spans(words: Sequence[str], others: Sequence[str]) -> tuple[tuple[Span, ...
 
 
 def _ends(words: Sequence[str]) -> list[int]:
-    """Where each word begins, and the end."""
-    places = [0]
-    for word in words:
-        places.append(places[-1] + len(word))
-    return places
+    """The offset of each word, and that of the end."""
+    return list(accumulate(map(len, words), initial=0))
 
 
 def _changes(before: Sequence[str], after: Sequence[str], most: int) -> list[tuple[str, int, int, int, int]]:
-    """Opcodes as `difflib` gives them; all between the ends is one where more than `most` pairs were to be compared."""
+    """Opcodes as of `difflib`; the middle is a single replacement where it has more than `most` pairs to compare."""
     shorter = min(len(before), len(after))
-    head = next((place for place in range(shorter) if before[place] != after[place]), shorter)
-    tail = next((place for place in range(shorter - head) if before[-1 - place] != after[-1 - place]), shorter - head)
+    head = next((i for i in range(shorter) if before[i] != after[i]), shorter)
+    tail = next((i for i in range(shorter - head) if before[-1 - i] != after[-1 - i]), shorter - head)
     left, right = len(before) - tail, len(after) - tail
     if (left - head) * (right - head) > most:
         middle = [("replace", head, left, head, right)]

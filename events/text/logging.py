@@ -1,8 +1,10 @@
-"""Operational logging: what the program does, for whoever operates it. Not the event log, and nobody replays it.
+"""Operational logging, for whoever operates the program. It is not the event log, and is never replayed.
 
-Law: a line is one line, whatever hostile text it holds, and it holds no secrets. A process that sets no logging up writes
-nothing. What is bound by `structlog.contextvars` (iteration, episode, node, policy) is in every line of that task; what is
-bound here (run) is in every line of the process, its threads included.
+Guarantees:
+- An entry is one line, whatever hostile text it holds, and holds no secrets.
+- A process that configures no logging writes nothing.
+- Values bound by `structlog.contextvars` (iteration, episode, node, policy) are in every line of that task, those bound by
+  `configure` (run) in every line of the process, its threads included.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ from events.text.safe_text import clean, one_line
 from events.text.secrets import MASK, is_secret, mask
 
 FORMATS = ("json", "console")
-"""What `GASP_LOG_FORMAT` may be."""
+"""Values of `GASP_LOG_FORMAT`."""
 LEVELS = ("debug", "info", "warning", "error")
-"""What `GASP_LOG_LEVEL` may be: the least important lines that are written."""
+"""Values of `GASP_LOG_LEVEL`: the lowest level that is written."""
 
 LogLine = MutableMapping[str, Any]
 
@@ -34,14 +36,14 @@ _AS_DATA = structlog.processors.ExceptionRenderer(structlog.tracebacks.Exception
 
 
 def configure(*, file: Path | None = None, **bound: str) -> None:
-    """Log from now on, to a file as JSON lines or to stderr for people; `GASP_LOG_FORMAT` may say otherwise.
+    """Log from now on: JSON lines to a file, or text to stderr; `GASP_LOG_FORMAT` overrides the format.
 
     Args:
         file: where lines are appended.
         bound: names and values that are in every line.
 
     Raises:
-        BadInput: the environment asks for something that there is not.
+        BadInput: the environment names an unknown format or level.
     """
     form = _choice_from_environment("GASP_LOG_FORMAT", FORMATS, "console" if file is None else "json")
     level = _choice_from_environment("GASP_LOG_LEVEL", LEVELS, "info")
@@ -66,33 +68,33 @@ def configure(*, file: Path | None = None, **bound: str) -> None:
 
 
 def logger() -> Any:
-    """What to log with; silent unless this process configured logging, since a library does not write uninvited."""
+    """The logger; it writes nothing unless this process configured logging, since a library does not write uninvited."""
     return structlog.get_logger() if structlog.is_configured() else _SILENT
 
 
 @contextmanager
 def log_lifetime(what: str, **fields: Any) -> Iterator[None]:
-    """Tell of a process: `<what>_started`, and then `<what>_ended`, or `<what>_stopped` with the error that stopped it."""
+    """Log `<what>_started`, and then `<what>_ended`, or `<what>_stopped` with the error that stopped it."""
     began = time.monotonic()
     logger().info(f"{what}_started", pid=os.getpid(), **fields)
     try:
         yield
     except BaseException as error:
-        # A traceback where the program is wrong; for whoever stopped it and for what was foreseen, a sentence.
-        wrong = isinstance(error, Exception) and not isinstance(error, GaspError)
-        told = {"error": type(error).__name__, "message": str(error), "seconds": seconds_since(began)}
-        logger().error(f"{what}_stopped", **told, exc_info=wrong)
+        # A traceback for a bug; a sentence for an interruption and for errors that the project raises on purpose.
+        is_bug = isinstance(error, Exception) and not isinstance(error, GaspError)
+        fields = {"error": type(error).__name__, "message": str(error), "seconds": seconds_since(began)}
+        logger().error(f"{what}_stopped", **fields, exc_info=is_bug)
         raise
     logger().info(f"{what}_ended", seconds=seconds_since(began))
 
 
 def seconds_since(began: float) -> float:
-    """How long ago, by the monotonic clock, for a log line."""
+    """Seconds since a time of the monotonic clock, rounded to milliseconds."""
     return round(time.monotonic() - began, 3)
 
 
 def mask_secrets(_logger: object, _method: str, line: LogLine) -> LogLine:
-    """Make plain data of a line, with every secret masked, by its name or by its form."""
+    """Turn a line into plain data in which every secret is masked, by its name or by its form."""
     return {name: _plain(value, name) for name, value in line.items()}
 
 
@@ -111,7 +113,7 @@ def _plain(value: Any, name: str = "") -> Any:
 
 
 def _on_one_line(_logger: object, _method: str, line: LogLine) -> LogLine:
-    """Text that cannot pass for another line, nor move the cursor; a traceback is indented below its line."""
+    """Text that cannot pass for another line or move the cursor; a traceback is indented below its line."""
     shown = {name: one_line(value) if isinstance(value, str) else value for name, value in line.items()}
     if "exception" in line:
         shown["exception"] = "\n".join(f"    {part}" for part in clean(line["exception"]).splitlines())
@@ -119,10 +121,10 @@ def _on_one_line(_logger: object, _method: str, line: LogLine) -> LogLine:
 
 
 def _choice_from_environment(variable: str, choices: tuple[str, ...], default: str) -> str:
-    asked = os.environ.get(variable) or default
-    if asked not in choices:
-        raise BadInput(f"{variable}={one_line(asked, 40)} is not known; use {', '.join(choices[:-1])} or {choices[-1]}")
-    return asked
+    choice = os.environ.get(variable) or default
+    if choice not in choices:
+        raise BadInput(f"{variable}={one_line(choice, 40)} is not known; use {', '.join(choices[:-1])} or {choices[-1]}.")
+    return choice
 
 
 def _drop(_logger: object, _method: str, _line: LogLine) -> LogLine:

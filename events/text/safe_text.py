@@ -1,7 +1,6 @@
-"""Makes hostile text safe to show: programs, statements and error messages come from models and from the outside.
+"""Makes hostile text safe to show: programs, statements and error messages of models and from outside.
 
-Law: whatever goes to a terminal or into rich markup and was not written by us passes through here. It does not judge
-content.
+All text that goes to a terminal or into rich markup and is not the project's own passes through here.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ _UNSAFE = re.compile(
 
 
 MAX_MARKUP_LENGTH = 4_000
-"""Characters of a line of markup: rich takes time by the square of a run of backslashes."""
+"""Characters of a line of markup: rich takes quadratic time for a run of backslashes."""
 
 
 def clean(text: str) -> str:
-    """The text without control characters, in which line ends and tabs stay."""
+    """The text without control characters; line ends and tabs stay."""
     return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
 
 
@@ -32,10 +31,10 @@ def one_line(text: str, limit: int | None = None) -> str:
 
 
 def printable(text: str) -> str:
-    """The text, character by character, with all that is not printed replaced, line ends too; for names."""
+    """The text with every unprintable character replaced, line ends too; for names."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def markup(text: str, limit: int = MAX_MARKUP_LENGTH) -> str:
-    """The same for rich: on one line, and no tag of it takes effect. A backslash at its end may show twice."""
+    """One line for rich in which no tag takes effect. A backslash at its end may show twice."""
     return escape(one_line(text[: 8 * limit], limit))

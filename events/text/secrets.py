@@ -1,8 +1,8 @@
-"""Keeps secrets out of what is written down: operational logs, error messages, failures in the event log.
+"""Masks secrets in operational logs, error messages and failures in the event log.
 
-A secret is known by its name (`OPENAI_KEY`, `password`), by its form (`sk-...`, a URL with a password, a private key), or
-because an environment variable with such a name holds it. A secret that looks like nothing is not known. Masking takes time
-proportional to the text, whatever the text is: patterns start where a run of characters begins, and never give one back.
+A secret is recognised by its name (`OPENAI_KEY`, `password`), by its form (`sk-...`, a URL with a password, a private key), or
+because an environment variable with such a name holds it. Other secrets are not recognised. Masking takes time linear in the
+text, whatever the text is: patterns start where a run of characters begins, and their quantifiers are possessive.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from events.text.safe_text import one_line
 
 MASK: Final = "***"
 MIN_SECRET_LENGTH: Final = 6
-"""Values of the environment that are shorter are no secrets worth the name, and would mask half of every text."""
+"""Shorter values of the environment are not masked: they are hardly secrets, and would mask half of every text."""
 
 MAX_MESSAGE_LENGTH: Final = 4_000
 """Characters of a message."""
@@ -35,13 +35,13 @@ _SURE: Final = (
     *"apikey secretkey accesskey privatekey accesstoken authtoken".split(),
 )
 _KEYS_OF: Final = frozenset("api access secret private auth service account signing encryption master".split())
-"""What `keys` in the plural are secrets of."""
+"""Words before `keys` that make them secrets."""
 _PLAIN_KEYS: Final = frozenset(
     """primary foreign sort sorting sorted public cache partition group index dict map row column unique composite natural
     surrogate lookup dedup idempotency search hash hot arrow left right any every each next first last same other compare
     json object query param config setting settings option this that the a an its tree given by nested with""".split()
 )
-"""Words before `key` that make it a key of data, not of a lock."""
+"""Words before `key` that make it a key of data, no secret."""
 _PLAIN_TOKENS: Final = frozenset(
     """eos bos pad unk mask sep cls stop start end begin special next previous prev first last per a an the this that each
     every one new current image word sub prompt completion chat reserved added extra any no fill prefix suffix middle csv
@@ -52,7 +52,7 @@ _PLAIN_PASSES: Final = frozenset(
     "first second third last one two single multi forward backward full final next compiler by low high band did".split()
 )
 _ACCESS: Final = frozenset("github gitlab gh gl azure devops ado jira bitbucket git".split())
-"""Whose `PAT` is a personal access token, and not a pattern, in lower case too."""
+"""Names before `pat` in which it is a personal access token and not a pattern, in lower case too."""
 
 _VALUE: Final = re.compile(
     r"""(?P<scheme>(?:(?:basic|bearer|token|digest|negotiate|apikey|aws4-hmac-sha256)\s++)?+)(?P<value>
@@ -62,7 +62,7 @@ _VALUE: Final = re.compile(
         |[^\s&'"]++(?:['"][^\s&'",;)\]}]++)*+)""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
-"""What stands behind a name: in quotes of any kind, or up to a blank."""
+"""The value behind a name: in quotes of any kind, or up to a blank."""
 _ASSIGNING: Final = re.compile(
     r"""(?<![\w-])(?:
         (?P<name>-*+(?:(?:api|access|secret|private|account)[ ])?\w[\w-]*+)
@@ -73,7 +73,7 @@ _ASSIGNING: Final = re.compile(
 """`name=`, `"name": `, `name: `, the same escaped in a string, and `--name `."""
 _COOKIE: Final = re.compile(r"(?<![\w-])((?:set-)?cookie\s*+:\s*+)[^\n'\"]++", re.IGNORECASE)
 _PLAIN_VALUE: Final = re.compile(r"[-+]?[\d.,]{1,12}|true|false|yes|no|on|off|none|null|nan|str|int|bytes|/.*", re.IGNORECASE)
-"""What no secret looks like."""
+"""Values that are no secrets."""
 
 _RUN: Final = re.compile(r"[^\s'\"<>]++")
 _USER: Final = re.compile(r":/{1,2}[^\s/:@]*+:")
@@ -153,16 +153,16 @@ def safe_message(text: str, limit: int = MAX_MESSAGE_LENGTH) -> str:
     return one_line(mask(text[: 4 * limit]), limit)
 
 
-def _prefixed(found: re.Match[str]) -> str:
-    prefix, rest = found.groups()
+def _prefixed(match: re.Match[str]) -> str:
+    prefix, rest = match.groups()
     # `sk-learn-contrib-tools` is a name: words of small letters with hyphens.
     words = prefix == "sk-" and all(part.isalpha() and part.islower() and len(part) < 16 for part in rest.split("-"))
-    return found[0] if words else f"{prefix}{MASK}"
+    return match[0] if words else f"{prefix}{MASK}"
 
 
-def _url(found: re.Match[str]) -> str:
-    """A URL without its password, which may hold what a password in a URL should not."""
-    run = found[0]
+def _url(match: re.Match[str]) -> str:
+    """A URL without its password, which may hold characters that a URL should escape."""
+    run = match[0]
     end = run.rfind("@")
     user = _USER.search(run, 0, end) if end > 0 else None
     if user is None or _PORT.match(run, user.end(), end):
@@ -173,19 +173,19 @@ def _url(found: re.Match[str]) -> str:
 def _without_assigned(text: str) -> str:
     """The text without the values that stand behind the name of a secret."""
     parts, at = [], 0
-    for found in _ASSIGNING.finditer(text):
-        name = found["name"] or found["option"]
-        if found.start() < at or (certainty(name) == "no" and name.lower() != "pwd"):
+    for match in _ASSIGNING.finditer(text):
+        name = match["name"] or match["option"]
+        if match.start() < at or (certainty(name) == "no" and name.lower() != "pwd"):
             continue
-        behind = _VALUE.match(text, found.end())
-        if behind is not None and _is_value(name, found["between"], behind["value"], text[behind.end() : behind.end() + 2]):
+        behind = _VALUE.match(text, match.end())
+        if behind is not None and _is_value(name, match["between"], behind["value"], text[behind.end() : behind.end() + 2]):
             parts += [text[at : behind.start("value")], MASK]
             at = behind.end()
     return "".join([*parts, text[at:]])
 
 
 def _is_value(name: str, between: str | None, value: str, rest: str) -> bool:
-    """Whether what stands behind a name that may be a secret's is one; `rest` is what goes on behind it."""
+    """Whether the value behind a name is a secret; `rest` is the text behind the value."""
     if between is None:
         # Sentences speak of options too.
         return _like_a_secret(value)
@@ -201,16 +201,16 @@ def _like_a_secret(value: str) -> bool:
     return len(value) >= 12 or (any(map(str.isdigit, value)) and any(map(str.isalpha, value)))
 
 
-def _bearer(found: re.Match[str]) -> str:
-    said, value = found.groups()
-    return found[0] if value.isalpha() and len(value) < 16 else f"{said}{MASK}"
+def _bearer(match: re.Match[str]) -> str:
+    scheme, value = match.groups()
+    return match[0] if value.isalpha() and len(value) < 16 else f"{scheme}{MASK}"
 
 
-def _basic(found: re.Match[str]) -> str:
-    said, value = found.groups()
+def _basic(match: re.Match[str]) -> str:
+    scheme, value = match.groups()
     try:
         bare = value.rstrip("=")
         plain = base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
     except (binascii.Error, ValueError):
-        return found[0]
-    return f"{said}{MASK}" if b":" in plain else found[0]
+        return match[0]
+    return f"{scheme}{MASK}" if b":" in plain else match[0]
