@@ -28,74 +28,75 @@ from graph.settings.config import Config
 from graph.settings.configure import configure, with_overrides
 
 LEARNING_MFU: Final = 0.4
-"""Share of a GPU's peak that learning reaches (MFU)."""
+"""Share of a GPU's peak FLOP/s that training reaches (MFU)."""
 SAMPLING_MFU: Final = 0.15
-"""Share of it that sampling reaches, in large batches."""
+"""Share of a GPU's peak FLOP/s that sampling reaches, in large batches."""
 DISK_BYTES_PER_S: Final = 2e9
-"""Bytes a second of the disk that weights go through."""
+"""Bytes a second that the disk reads or writes."""
 VERDICTS_PER_S: Final = 100.0
 """Programs a second that the sandbox judges."""
 VARIANTS: Final[dict[str, tuple[str, ...]]] = {
     "full": ("learn.shard=none", "learn.optimizer=adamw", "learn.lora.rank=0"),
-    "full, in parts": ("learn.shard=zero3", "learn.optimizer=adamw", "learn.lora.rank=0"),
+    "full, sharded": ("learn.shard=zero3", "learn.optimizer=adamw", "learn.lora.rank=0"),
     "full, 8-bit Adam": ("learn.shard=none", "learn.optimizer=adamw_8bit", "learn.lora.rank=0"),
     "LoRA": ("learn.shard=none", "learn.optimizer=adamw", "learn.lora.rank=32"),
 }
-"""What the table compares."""
+"""The ways of training that the table compares."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A run on paper."""
+    """The estimates of a run."""
 
     config: Config
-    shape: ModelDims
+    dims: ModelDims
     gpu: Gpu
 
     @cached_property
     def memory(self) -> Memory:
-        """What it needs of memory."""
-        return Memory(self.config, self.shape, self.gpu)
+        """Its memory."""
+        return Memory(self.config, self.dims, self.gpu)
 
     @property
     def saved(self) -> float:
-        """Bytes that an update writes: what was trained, in float32, and its moments."""
+        """Bytes that an update of a policy writes: trained weights in float32 and optimizer moments."""
         return 4 * self.memory.trained + self.memory.moments
 
     def log(self, work: TokenEstimate) -> float:
-        """Bytes in the log: ids, logprobs and text of a token compressed to 8, and 650 a completion."""
+        """Bytes in the log: 8 a token for id, logprob and text, compressed, and 650 a completion."""
         return 8 * work.tokens + 650 * work.completions
 
     @property
     def disk(self) -> float:
-        """Bytes at the end: weights kept, those of the start in bfloat16, one update being written, and the log."""
+        """Bytes at the end: the first weights in bfloat16, those kept, one update being written, and the log."""
         keep, last = self.config.learn, count_iterations(self.config)
         kept = keep.keep + 1 + (last // keep.keep_every if keep.keep_every else 0) + bool(keep.keep_best)
         log = last * self.log(tokens_of_iteration(self.config)) + count_evaluations(self.config) * self.log(
             tokens_of_evaluation(self.config)
         )
-        return 2 * self.shape.weights + self.memory.pupils * min(kept, last + 1) * self.saved + log
+        return 2 * self.dims.weights + self.memory.policy_count * min(kept, last + 1) * self.saved + log
 
     def sampling_s(self, work: TokenEstimate) -> float:
-        """Seconds of sampling (two FLOPs a weight and token) and verdicts."""
-        flops = 2 * self.shape.weights * work.tokens
+        """Seconds of sampling, at two FLOPs a weight and token, and of verdicts."""
+        flops = 2 * self.dims.weights * work.tokens
         sampling = flops / (sum(map(len, self.memory.serving)) * self.gpu.peak * SAMPLING_MFU)
         return sampling + work.answers / VERDICTS_PER_S
 
     def learning_s(self, work: TokenEstimate) -> float:
-        """Seconds of learning, at two FLOPs a weight and token a pass.
+        """Seconds of training, at two FLOPs a weight and token for each pass.
 
-        Forward, two backward of which frozen weights need one, one more where layers are recomputed, and one for `learn.kl`.
+        Passes: one forward and two backward (one if the weights are frozen); one more if layers are recomputed, and one for
+        `learn.kl`.
         """
         learn = self.config.learn
         passes = (2 if learn.lora.rank else 3) + learn.gradient_checkpointing + bool(learn.kl)
-        flops = 2 * passes * self.shape.weights * work.lesson * learn.epochs
+        flops = 2 * passes * self.dims.weights * work.trained_tokens * learn.epochs
         return flops / (learn.processes * self.gpu.peak * LEARNING_MFU)
 
     @property
     def weight_sync_s(self) -> float:
         """Seconds to write an update and for the model server to read its weights."""
-        return self.memory.pupils * (self.saved + 4 * self.memory.trained) / DISK_BYTES_PER_S
+        return self.memory.policy_count * (self.saved + 4 * self.memory.trained) / DISK_BYTES_PER_S
 
     def hours(self, *, most: bool = False) -> float:
         """Hours of the run."""
@@ -104,18 +105,18 @@ class Budget:
         return count_iterations(self.config, most=most) * each / 3600 + self.evaluation_hours(most=most)
 
     def evaluation_hours(self, *, most: bool = False) -> float:
-        """Hours of its examinations."""
+        """Hours of all evaluations."""
         return count_evaluations(self.config) * self.sampling_s(tokens_of_evaluation(self.config, most=most)) / 3600
 
 
-def comparison_table(config: Config, shape: ModelDims, gpu: Gpu) -> list[str]:
-    """Ways of learning the same run, in Markdown."""
+def comparison_table(config: Config, dims: ModelDims, gpu: Gpu) -> list[str]:
+    """The same run trained in several ways, as rows of a Markdown table."""
     ways = {
         name: with_overrides(config, settings)
         for name, settings in VARIANTS.items()
-        if config.learn.processes > 1 or "parts" not in name
+        if config.learn.processes > 1 or "sharded" not in name
     }
-    budgets = [Budget(each, shape, gpu) for each in ways.values()]
+    budgets = [Budget(config, dims, gpu) for config in ways.values()]
 
     def row(what: str, value: Callable[[Budget], float], unit: str = "GB", scale: float = 1e9) -> str:
         figures = [float(f"{value(each) / scale:.3g}") for each in budgets]
@@ -127,18 +128,18 @@ def comparison_table(config: Config, shape: ModelDims, gpu: Gpu) -> list[str]:
         f"|{' --- |' * (1 + len(ways))}",
         row("weights, gradients, moments", lambda each: each.memory.state),
         row("copies in bfloat16", lambda each: each.memory.copies),
-        row("whole for a while, of what is in parts", lambda each: each.memory.whole),
+        row("gathered for a while from shards", lambda each: each.memory.gathered),
         row("activations", lambda each: each.memory.activations),
-        row("**memory of a learning process**", lambda each: each.memory.learner),
-        row("of which stays while others sample", lambda each: each.memory.resting),
+        row("**memory of a training process**", lambda each: each.memory.trainer),
+        row("of which stays while servers sample", lambda each: each.memory.resident),
         row("weights of a model server on each of its GPUs", lambda each: each.memory.served),
         row("keys and values of 1000 tokens", lambda each: 1000 * each.memory.cache),
         row("an update on disk", lambda each: each.saved),
         row("an iteration in the log", lambda each: each.log(work)),
         row("sampling and verdicts", lambda each: each.sampling_s(work), "s", 1),
-        row("learning", lambda each: each.learning_s(work), "s", 1),
-        row("writing an update and reading its weights", lambda each: each.weight_sync_s, "s", 1),
-        row("an examination", lambda each: each.sampling_s(tokens_of_evaluation(config)), "s", 1),
+        row("training", lambda each: each.learning_s(work), "s", 1),
+        row("writing an update and syncing its weights", lambda each: each.weight_sync_s, "s", 1),
+        row("an evaluation", lambda each: each.sampling_s(tokens_of_evaluation(config)), "s", 1),
         row("**the run**", lambda each: each.hours(), "h", 1),
     ]
 
@@ -151,10 +152,10 @@ def main(
     gpu: Annotated[str | None, typer.Option(help=GPU_HELP)] = None,
     into: Annotated[Path | None, typer.Option(help="Write the table into this document, where its marks are.")] = None,
 ) -> None:
-    """Memory, bytes and time of a run by ways to learn it, on paper; docs/scaling.md says what is assumed."""
+    """Estimated memory, bytes and time of a run by way of training; docs/scaling.md says what is assumed."""
     config = configure(config_file, overrides or [])
-    shape = dims_of(config.model)
-    lines = comparison_table(config, shape, gpu_of(gpu, shape))
+    dims = dims_of(config.model)
+    lines = comparison_table(config, dims, gpu_of(gpu, dims))
     if into is None:
         typer.echo("\n".join(lines))
     else:

@@ -15,25 +15,26 @@ from graph.settings.config import Config, LearnSettings
 
 DTYPE_BYTES: Final = {"float32": 4, "bfloat16": 2}
 MOMENT_BYTES: Final = {"adamw": 8, "adamw_8bit": 2}
-"""Bytes of both moments of a weight."""
+"""Bytes of the two optimizer moments of a weight."""
 MAX_COMPLETIONS_AT_ONCE: Final = 256
-"""Completions that are sampled together where no server does it."""
+"""Completions that are sampled together in the process of play."""
 CPU_MODEL_WEIGHTS: Final = 1e8
-"""Weights of models that need no GPU, at most."""
+"""Models with fewer weights are planned for a CPU by default."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A kind of GPU. Prices are assumed; `--price` says yours."""
+    """A kind of GPU. Prices are assumed; `--price` sets another."""
 
     name: str
     memory: float
+    """Bytes."""
     peak: float
-    """FLOP/s at best, in bfloat16."""
+    """Peak FLOP/s in bfloat16."""
     price: float
     """US dollars an hour."""
     base: float = 2e9
-    """Bytes of a process before it computes: CUDA's context, libraries, buffers for communication."""
+    """Bytes of a process before it computes: CUDA context, libraries, communication buffers."""
 
 
 GPUS: Final = {
@@ -48,142 +49,142 @@ GPUS: Final = {
         Gpu("CPU", 8e9, 2e11, 0.0, 0.5e9),
     )
 }
-"""By name; `CPU` is one core with AVX-512 and its share of main memory."""
+"""Kinds of GPU by name; `CPU` is one core with AVX-512 and its share of main memory."""
 GPU_HELP: Final = (
     f"Kind of GPU to plan for: {', '.join(GPUS)}; CPU by default for models of less than 0.1 B weights, else H100."
 )
 
 
-def gpu_of(name: str | None, shape: ModelDims) -> Gpu:
-    """A kind of GPU by name, or one that suits a model.
+def gpu_of(name: str | None, dims: ModelDims) -> Gpu:
+    """A kind of GPU by name, or the default for a model.
 
     Raises:
-        BadInput: none is called so.
+        BadInput: there is no GPU of this name.
     """
-    name = name or ("CPU" if shape.weights < CPU_MODEL_WEIGHTS else "H100")
+    name = name or ("CPU" if dims.weights < CPU_MODEL_WEIGHTS else "H100")
     if name not in GPUS:
-        raise BadInput(f"There is no GPU {name!r} in the table; take one of {', '.join(GPUS)}")
+        raise BadInput(f"There is no GPU {name!r} in the table; take one of {', '.join(GPUS)}.")
     return GPUS[name]
 
 
 def batch_tokens(learn: LearnSettings, weights: float, *, cpu: bool) -> int:
-    """Most padded tokens of a forward pass of a model of so many weights: as set, or as suits the model and the device."""
+    """Most padded tokens of a forward pass: `learn.batch_tokens`, or the default for a model of so many weights."""
     return learn.batch_tokens or (2048 if cpu and weights >= threads.SINGLE_THREAD_WEIGHTS else 16384)
 
 
 @dataclass(frozen=True)
 class Memory:
-    """The memory of a run."""
+    """The memory of a run, all in bytes."""
 
     config: Config
-    shape: ModelDims
+    dims: ModelDims
     gpu: Gpu
 
     @property
     def trained(self) -> float:
-        """Weights of a policy that take gradients."""
+        """Number of weights of a policy that are trained."""
         lora = self.config.learn.lora
-        return self.shape.adapter(lora.rank, lora.modules) if lora.rank else self.shape.weights
+        return self.dims.adapter(lora.rank, lora.modules) if lora.rank else self.dims.weights
 
     @property
-    def pupils(self) -> int:
-        """Policies in memory at once."""
+    def policy_count(self) -> int:
+        """Policies that are trained."""
         return len(set(self.config.policy_of.values()))
 
     @property
     def parts(self) -> int:
-        """In how many parts what is sharded lies."""
+        """Number of shards."""
         return 1 if self.config.learn.shard == "none" else self.config.learn.processes
 
     @property
     def moments(self) -> float:
-        """Bytes of the moments of one policy."""
+        """Optimizer moments of one policy."""
         return MOMENT_BYTES[self.config.learn.optimizer] * self.trained
 
     @property
     def models(self) -> int:
-        """Whole models in memory: of each policy, or one below all adapters; and as many to be pulled to (`learn.kl`)."""
-        return (1 if self.config.learn.lora.rank else self.pupils) * (2 if self.config.learn.kl else 1)
+        """Number of whole models in memory: one a policy, or one base of all adapters; twice that with `learn.kl`."""
+        return (1 if self.config.learn.lora.rank else self.policy_count) * (2 if self.config.learn.kl else 1)
 
     @property
-    def resting(self) -> float:
-        """Bytes of weights (float32) and moments that stay while others sample; adapters are never in parts."""
-        models = 4 * self.shape.weights * self.models
+    def resident(self) -> float:
+        """Weights (float32) and moments, which stay in memory while servers sample; adapters are never sharded."""
+        models = 4 * self.dims.weights * self.models
         if self.config.learn.lora.rank:
-            return models / self.parts + self.pupils * (4 * self.trained + self.moments)
-        return (models + self.pupils * self.moments) / self.parts
+            return models / self.parts + self.policy_count * (4 * self.trained + self.moments)
+        return (models + self.policy_count * self.moments) / self.parts
 
     @property
     def gradients(self) -> float:
-        """Bytes of gradients (float32)."""
+        """Gradients (float32)."""
         return 4 * self.trained / (1 if self.config.learn.lora.rank else self.parts)
 
     @property
     def state(self) -> float:
-        """Bytes of weights, gradients and moments."""
-        return self.resting + self.gradients
+        """Weights, gradients and moments."""
+        return self.resident + self.gradients
 
     @property
     def copies(self) -> float:
-        """Bytes of trained weights in bfloat16 while a pass computes; frozen ones are cast layer by layer."""
+        """Copies of trained weights in bfloat16 during a pass; frozen weights are cast layer by layer."""
         return 2 * self.trained if self.config.learn.precision == "bfloat16" else 0
 
     @property
-    def whole(self) -> float:
-        """Bytes that are whole for a while where weights lie in parts.
+    def gathered(self) -> float:
+        """What is gathered for a while from shards.
 
-        Weights of embeddings, head and two layers, or, as stage 2 has it, all; gradients of one layer, embeddings and head.
+        Weights of embeddings, head and two layers (ZeRO-3) or all weights (ZeRO-2); gradients of a layer, embeddings and head.
         """
-        shape, stage = self.shape, self.config.learn.shard
-        weights = {"none": 0, "zero2": shape.weights, "zero3": 2 * shape.layer + shape.embeddings}[stage]
-        gradients = 0 if stage == "none" or self.config.learn.lora.rank else shape.layer + shape.embeddings
+        dims, stage = self.dims, self.config.learn.shard
+        weights = {"none": 0, "zero2": dims.weights, "zero3": 2 * dims.layer + dims.embeddings}[stage]
+        gradients = 0 if stage == "none" or self.config.learn.lora.rank else dims.layer + dims.embeddings
         return 4 * (weights + gradients)
 
     @property
     def batch(self) -> int:
-        """Tokens of a forward pass; one completion with its prompt is never cut."""
+        """Tokens of a forward pass; at least one prompt with its completion."""
         play = self.config.play
         longest = self.config.max_prompt_tokens + max(play.student.max_tokens, play.teacher.max_tokens)
         cpu = self.gpu.name == "CPU"
-        return max(batch_tokens(self.config.learn, self.shape.weights, cpu=cpu), longest)
+        return max(batch_tokens(self.config.learn, self.dims.weights, cpu=cpu), longest)
 
     @property
     def kept(self) -> float:
-        """Bytes that one layer keeps for its gradient: inputs of linear layers, and the residual stream in float32."""
-        shape, each = self.shape, DTYPE_BYTES[self.config.learn.precision]
-        inputs = 2 * shape.width + shape.queries + 2 * shape.key_values + 3 * shape.inner
-        return self.batch * (each * inputs + 4 * 4 * shape.width)
+        """Activations that one layer keeps: inputs of linear layers, and the residual stream in float32."""
+        dims, each = self.dims, DTYPE_BYTES[self.config.learn.precision]
+        inputs = 2 * dims.width + dims.queries + 2 * dims.key_values + 3 * dims.inner
+        return self.batch * (each * inputs + 4 * 4 * dims.width)
 
     @property
     def activations(self) -> float:
-        """Bytes of a pass: of every layer; or, recomputed, every layer's input in float32 and one layer in full."""
+        """Activations of all layers; with gradient checkpointing, every layer's input in float32 and one layer in full."""
         if not self.config.learn.gradient_checkpointing:
-            return self.shape.layers * self.kept
-        return 4 * self.batch * self.shape.width * self.shape.layers + self.kept
+            return self.dims.layers * self.kept
+        return 4 * self.batch * self.dims.width * self.dims.layers + self.kept
 
     @property
-    def learner(self) -> float:
-        """Bytes of a process that learns, at most."""
-        return self.state + self.copies + self.whole + self.activations + self.gpu.base
+    def trainer(self) -> float:
+        """A training process at its peak."""
+        return self.state + self.copies + self.gathered + self.activations + self.gpu.base
 
     @property
     def fleets(self) -> int:
-        """Sets of weights that have servers of their own; adapters share theirs."""
-        return 1 if self.config.learn.lora.rank else self.pupils
+        """Number of sets of servers: one a policy, or one that all adapters share."""
+        return 1 if self.config.learn.lora.rank else self.policy_count
 
     @property
     def served(self) -> float:
-        """Bytes of the weights of a server on each of its GPUs."""
-        return DTYPE_BYTES[self.config.serve.dtype] * self.shape.weights / self.config.serve.tensor_parallel
+        """Weights of a server on each of its GPUs."""
+        return DTYPE_BYTES[self.config.serve.dtype] * self.dims.weights / self.config.serve.tensor_parallel
 
     @property
     def cache(self) -> float:
-        """Bytes of keys and values of one token that is being sampled, on all GPUs of a server."""
-        return 2.0 * DTYPE_BYTES[self.config.serve.dtype] * self.shape.layers * self.shape.key_values
+        """Keys and values of one token, on all GPUs of a server together."""
+        return 2.0 * DTYPE_BYTES[self.config.serve.dtype] * self.dims.layers * self.dims.key_values
 
     @property
     def server(self) -> float:
-        """Bytes of a GPU that its server takes."""
+        """What a server takes on each of its GPUs."""
         if self.config.serve.backend == "transformers":
             return self.served + self.cache * MAX_COMPLETIONS_AT_ONCE * self.config.window + self.gpu.base
         if self.gpu.name == "CPU":
@@ -207,38 +208,38 @@ class Memory:
 
     @property
     def learning(self) -> list[str]:
-        """The GPU of each learning process."""
+        """The GPU of each training process."""
         count = self.config.learn.processes
         devices = _named(self.config.learn.devices) or [str(number) for number in range(count)]
         return [devices[rank % len(devices)] for rank in range(count)]
 
     @property
     def gpus(self) -> list[str]:
-        """All that are used."""
+        """All GPUs that are used."""
         return sorted({*self.learning, *(gpu for gpus in self.serving for gpu in gpus)}, key=lambda name: (len(name), name))
 
     def needed(self, gpu: str) -> float:
-        """Bytes of a GPU that are taken when most are."""
+        """The peak on one GPU."""
         servers = self.fleets * sum(gpu in gpus for gpus in self.serving)
-        learners = self.learning.count(gpu)
+        trainers = self.learning.count(gpu)
         if not self.config.serve.sleep:
-            return servers * self.server + learners * self.learner
-        sampling = servers * self.server + learners * (self.resting + self.gpu.base)
-        return max(sampling, servers * self.gpu.base + learners * self.learner)
+            return servers * self.server + trainers * self.trainer
+        sampling = servers * self.server + trainers * (self.resident + self.gpu.base)
+        return max(sampling, servers * self.gpu.base + trainers * self.trainer)
 
     @property
     def fits(self) -> bool:
-        """Whether memory is enough, and holds one sequence at least."""
+        """Whether every GPU has enough memory, with room for the keys and values of one sequence at least."""
         return all(self.needed(gpu) <= self.gpu.memory for gpu in self.gpus) and self.cached >= self.config.window
 
     @property
     def main_memory(self) -> float:
-        """Bytes beside the GPUs.
+        """Main memory beside the GPUs.
 
-        Whole weights as each process reads them, or all of an update as the first writes it; and weights of sleeping servers.
+        Whole weights as every process reads them, or an update as the first process writes it; and weights of sleeping servers.
         """
         asleep = self.fleets * sum(map(len, self.serving)) * self.served if self.config.serve.sleep else 0
-        return max(self.config.learn.processes * 4 * self.shape.weights, 4 * self.trained + self.moments) + asleep
+        return max(self.config.learn.processes * 4 * self.dims.weights, 4 * self.trained + self.moments) + asleep
 
 
 def _named(devices: str) -> list[str]:

@@ -14,7 +14,7 @@ from events.facts.errors import BadInput
 from graph.settings.model_location import local_model_folder
 
 FAMILIES: Final = ("llama", "mistral", "qwen2", "qwen3")
-"""`model_type`s that are dense layers of attention and a gated MLP, and nothing else."""
+"""Values of `model_type` whose layers are attention and a gated MLP, and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class ModelDims:
     layers: int
     width: int
     inner: int
-    """Width of its MLPs."""
+    """Width inside its MLPs."""
     key_values: int
     """Width of the keys, and of the values."""
     vocabulary: int
     tied: bool
-    """Whether the output head is the table of embeddings."""
+    """Whether the output head shares the weights of the embeddings."""
     queries: int
     """Width of the queries."""
     context: int = 32_768
@@ -50,21 +50,21 @@ class ModelDims:
 
     @property
     def layer(self) -> float:
-        """Weights of one layer."""
+        """Number of weights of one layer."""
         return float(sum(rows * columns for rows, columns in self.linear.values()))
 
     @property
     def embeddings(self) -> float:
-        """Weights of embeddings and head."""
+        """Number of weights of embeddings and head."""
         return float(self.vocabulary * self.width * (1 if self.tied else 2))
 
     @property
     def weights(self) -> float:
-        """All weights."""
+        """Number of all weights."""
         return self.layers * self.layer + self.embeddings
 
     def adapter(self, rank: int, modules: tuple[str, ...] = ()) -> float:
-        """Weights of adapters: `rank` rows and columns for each of these linear layers, for all where none is named."""
+        """Number of weights of adapters on these linear layers; on all where none is named."""
         chosen = [size for name, size in self.linear.items() if not modules or name in modules]
         return float(self.layers * rank * sum(rows + columns for rows, columns in chosen))
 
@@ -80,14 +80,14 @@ KNOWN_MODELS: Final[dict[str, ModelDims]] = {
     "Qwen2.5-Coder-7B": _qwen(28, 3584, 18_944, 512),
     "Qwen2.5-Coder-14B": _qwen(48, 5120, 13_824, 1024),
 }
-"""Models of the hub by name, base and instruct alike."""
+"""Models of the hub by name; instruct models have the dimensions of their base."""
 
 
 def dims_of(model: str) -> ModelDims:
-    """The shape of the model that a setting names, from its files where they are here, else from the table.
+    """The dims of the model that a setting names, from its files where they are here, else from the table.
 
     Raises:
-        BadInput: neither tells it, or the files are broken.
+        BadInput: the model is in neither, or its files are broken.
     """
     folder = local_model_folder(model)
     if folder is not None:
@@ -95,32 +95,32 @@ def dims_of(model: str) -> ModelDims:
     name = model.partition("@")[0].rpartition("/")[2].removesuffix("-Instruct")
     if name not in KNOWN_MODELS:
         raise BadInput(
-            f"The model {model} is not here, and its shape is in no table; fetch it first with `hf download {model}`"
+            f"The model {model} is not here, and its dimensions are in no table; fetch it first with `hf download {model}`."
         )
     return KNOWN_MODELS[name]
 
 
 def read_dims(folder: Path) -> ModelDims:
-    """The shape that the `config.json` of a folder tells.
+    """The dimensions in the `config.json` of a folder.
 
     Raises:
-        BadInput: it tells none, or one that is not counted here.
+        BadInput: there are none, or the model is of another family.
     """
     try:
-        found: dict[str, Any] = json.loads((folder / "config.json").read_text())
-        if found["model_type"] not in FAMILIES:
-            raise BadInput(f"{folder} holds a {found['model_type']}; sizes are counted for {', '.join(FAMILIES)} only")
-        heads, width = found["num_attention_heads"], found["hidden_size"]
-        each = found.get("head_dim") or width // heads
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        if config["model_type"] not in FAMILIES:
+            raise BadInput(f"{folder} holds a {config['model_type']}; sizes are known for {', '.join(FAMILIES)} only.")
+        heads, width = config["num_attention_heads"], config["hidden_size"]
+        each = config.get("head_dim") or width // heads
         return ModelDims(
-            layers=found["num_hidden_layers"],
+            layers=config["num_hidden_layers"],
             width=width,
-            inner=found["intermediate_size"],
-            key_values=each * found.get("num_key_value_heads", heads),
-            vocabulary=found["vocab_size"],
-            tied=found.get("tie_word_embeddings", False),
+            inner=config["intermediate_size"],
+            key_values=each * config.get("num_key_value_heads", heads),
+            vocabulary=config["vocab_size"],
+            tied=config.get("tie_word_embeddings", False),
             queries=each * heads,
-            context=found["max_position_embeddings"],
+            context=config["max_position_embeddings"],
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"config.json in {folder} does not tell a model's shape ({error!r}); restore it") from error
+        raise BadInput(f"config.json in {folder} does not have a model's dimensions ({error!r}); restore it.") from error

@@ -36,7 +36,7 @@ from roles.questions.named_sets import parse_spec
 from roles.questions.question_set import Split
 
 MAX_QUESTION_FILE_BYTES: Final = 2**24
-"""Bytes of a question file, at most, that is read for its count."""
+"""Largest question file, in bytes, that is read to count its questions."""
 _MARKS: Final = re.compile(
     r"(?P<begin>^# estimates for (?P<gpu>\w+): begin \(made by `make drawn`\)\n)(#.*\n)*?(?P<end># estimates: end$)",
     re.MULTILINE,
@@ -44,7 +44,12 @@ _MARKS: Final = re.compile(
 
 
 def plan(config: Config, gpu: str | None = None, price: float | None = None) -> list[str]:
-    """The lines, without `#`.
+    """The lines of the report.
+
+    Args:
+        config: the settings.
+        gpu: the kind of GPU; None: the default for the model.
+        price: US dollars an hour and GPU; None: the assumed one.
 
     Raises:
         BadInput: there is no such GPU or question set.
@@ -62,7 +67,7 @@ def _lines(config: Config, gpu: str | None, price: float | None) -> Iterator[str
             raise
         why = str(error)
     yield from _what(config)
-    yield from _asked(config)
+    yield from _work(config)
     if budget is None:
         yield f"estimates     none: {why}"
     else:
@@ -72,9 +77,9 @@ def _lines(config: Config, gpu: str | None, price: float | None) -> Iterator[str
 
 
 def _budget(config: Config, gpu: str | None, price: float | None) -> Budget:
-    shape = dims_of(config.model)
-    kind = gpu_of(gpu, shape)
-    return Budget(config, shape, kind if price is None else replace(kind, price=price))
+    dims = dims_of(config.model)
+    kind = gpu_of(gpu, dims)
+    return Budget(config, dims, kind if price is None else replace(kind, price=price))
 
 
 def _what(config: Config) -> Iterator[str]:
@@ -132,7 +137,7 @@ def _sampled(how: Sampling) -> str:
     return f"temperature {how.temperature:g}, top_p {how.top_p:g}, up to {how.max_tokens} tokens{stop}"
 
 
-def _asked(config: Config) -> Iterator[str]:
+def _work(config: Config) -> Iterator[str]:
     usual, most, exam = tokens_of_iteration(config), tokens_of_iteration(config, most=True), tokens_of_evaluation(config)
     count = f"{count_iterations(config)}"
     if config.play.samples:
@@ -142,11 +147,11 @@ def _asked(config: Config) -> Iterator[str]:
     )
     yield (
         f"an iteration  {usual.completions:,.0f} completions ({_count(usual.tokens)} tokens), {usual.learned:,.0f} of them"
-        f" learned from; at most {most.completions:,.0f} ({_count(most.tokens)} tokens)"
+        f" trained on; at most {most.completions:,.0f} ({_count(most.tokens)} tokens)"
     )
     yield (
-        f"examinations  {count_evaluations(config)} of up to {config.evaluate.questions} questions a set,"
-        f" {config.evaluate.attempts} answers each: {exam.completions:,.0f} completions ({_count(exam.tokens)} tokens)"
+        f"evaluations   {count_evaluations(config)} of up to {config.evaluate.questions} questions a set,"
+        f" {config.evaluate.attempts} attempts each: {exam.completions:,.0f} completions ({_count(exam.tokens)} tokens)"
     )
 
 
@@ -165,29 +170,29 @@ def _where(budget: Budget) -> Iterator[str]:
         for number in range(memory.fleets):
             whose = f" {number + 1}" if memory.fleets > 1 else ""
             yield f"{'servers' + whose:<13} {len(memory.serving)} x vLLM, {serve.dtype}{adapters}{sleep}: {each}"
-    shard = "" if learn.shard == "none" else f", weights in parts ({learn.shard})"
+    shard = "" if learn.shard == "none" else f", weights sharded ({learn.shard})"
     how = f"{learn.processes} processes{shard}" if learn.processes > 1 else "1 process"
-    yield f"learner       {how}, {learn.precision}: {kind} {', '.join(memory.learning)}; python -m trainer.run RUN --follow"
+    yield f"trainer       {how}, {learn.precision}: {kind} {', '.join(memory.learning)}; python -m trainer.run RUN --follow"
     cached = f"keys and values of {_count(memory.cached)} tokens each"
     yield f"cache         {cached}; a prompt and its completion have up to {config.window}"
 
 
 def estimates(budget: Budget) -> Iterator[str]:
-    """Memory, time, cost and disk."""
+    """The lines on memory, time, cost and disk."""
     config, memory, gpu = budget.config, budget.memory, budget.gpu
     count, name = len(memory.gpus), gpu.name
-    needed = max(memory.needed(one) for one in memory.gpus)
+    needed = max(map(memory.needed, memory.gpus))
     what = "main memory" if name == "CPU" else f"the fullest of {count} {name}" if count > 1 else f"the {name}"
     yield f"memory        {_gb(needed)} of {_gb(gpu.memory)} of {what}: {'fits' if memory.fits else 'DOES NOT FIT'}"
     yield (
-        f"              learning {_gb(memory.learner)} a process ({_gb(memory.resting)} stay), sampling {_gb(memory.server)} a"
+        f"              training {_gb(memory.trainer)} a process ({_gb(memory.resident)} stay), sampling {_gb(memory.server)} a"
         f" {'process' if config.serve.backend == 'transformers' else 'server and GPU'}"
     )
     if name != "CPU":
         yield f"              and {_gb(memory.main_memory)} of main memory"
     hours = budget.hours()
-    examining, most = budget.evaluation_hours(), budget.hours(most=True)
-    yield f"time          {_hours(hours)}, of which examinations {_hours(examining)}; at most {_hours(most)}"
+    evaluating, most = budget.evaluation_hours(), budget.hours(most=True)
+    yield f"time          {_hours(hours)}, of which evaluations {_hours(evaluating)}; at most {_hours(most)}"
     if gpu.price:
         spent = hours * count
         cost = f"{_round(spent)} GPU-hours, {_round(spent * gpu.price)} US dollars"
@@ -196,7 +201,7 @@ def estimates(budget: Budget) -> Iterator[str]:
     lengths = f"{PROMPT_TOKENS} tokens a prompt and {COMPLETION_TOKENS} a completion, or half of what is allowed"
     yield f"assumed       {lengths}; {VERDICTS_PER_S:g} verdicts a second;"
     yield (
-        f"              {LEARNING_MFU:.0%} of the peak in learning, {SAMPLING_MFU:.0%} in sampling;"
+        f"              {LEARNING_MFU:.0%} of the peak in training, {SAMPLING_MFU:.0%} in sampling;"
         f" {DISK_BYTES_PER_S / 1e9:g} GB/s of disk"
     )
 
@@ -218,23 +223,23 @@ def _count(value: float) -> str:
 
 
 def intended_gpu(text: str) -> str | None:
-    """The kind of GPU that a ready file is meant for."""
-    found = _MARKS.search(text)
-    return found and found["gpu"]
+    """The kind of GPU that a config file names in its estimates; None where it has none."""
+    match = _MARKS.search(text)
+    return match and match["gpu"]
 
 
 def with_estimates(file: Path) -> str:
-    """A ready file with its estimates made anew.
+    """The text of a config file with its estimates updated.
 
     Raises:
-        BadInput: it has no marks, or is no file of settings.
+        BadInput: it has no marks, or is no config file.
     """
     text = file.read_text()
     gpu = intended_gpu(text)
     if gpu is None:
-        raise BadInput(f"{file} has no marks for estimates; add `# estimates for GPU: begin (made by `make drawn`)` and `end`")
+        raise BadInput(f"{file} has no marks for estimates; add `# estimates for GPU: begin (made by `make drawn`)` and `end`.")
     lines = [f"# {line}\n" for line in estimates(_budget(configure(file, []), gpu, None))]
-    return _MARKS.sub(lambda found: found["begin"] + "".join(lines) + found["end"], text)
+    return _MARKS.sub(lambda match: match["begin"] + "".join(lines) + match["end"], text)
 
 
 if __name__ == "__main__":

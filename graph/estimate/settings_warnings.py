@@ -16,18 +16,18 @@ from graph.settings.model_location import local_model_folder
 from graph.settings.refusals import refusals
 
 BFLOAT16_ROUNDING: Final = 1.0
-"""Nats that a token's logprob may differ where samples come from bfloat16, at least."""
+"""Logprob mismatch of a token, in nats, that is usual when completions are sampled in bfloat16."""
 MAX_LEARNING_RATE: Final = 1e-4
-"""Learning rates of all weights of a large model above this destroy it."""
+"""Full training of a large model fails above this learning rate."""
 LARGE_MODEL_WEIGHTS: Final = 1e8
-"""Weights of a large model, at least."""
+"""Fewest weights of a large model."""
 
 
 def warnings(config: Config, budget: Budget | None) -> Iterator[str]:
-    """What is said before a run; less where the model's shape is not known."""
+    """The warnings; fewer where the model's dimensions are not known."""
     serve, learn = config.serve, config.learn
     if serve.sleep and learn.staleness:
-        yield f"serve.sleep gives GPUs to the trainer while it learns, but learn.staleness={learn.staleness} plays on meanwhile"
+        yield f"serve.sleep gives GPUs to the trainer while it trains, but learn.staleness={learn.staleness} plays on meanwhile"
     if serve.dtype == "bfloat16" and config.mismatch_limit < BFLOAT16_ROUNDING:
         yield (
             f"serve.dtype=bfloat16 rounds more than learn.drift={config.mismatch_limit:g} nats a token allow, so that"
@@ -45,27 +45,27 @@ def _here(model: str) -> Path | None:
     try:
         return local_model_folder(model)
     except BadInput:
-        # The plan has said so already.
+        # The report says so already.
         return None
 
 
 def _of_the_model(config: Config, budget: Budget, *, fetched: bool) -> Iterator[str]:
-    shape, memory, learn = budget.shape, budget.memory, config.learn
-    if not fetched and config.window > shape.context:
+    dims, memory, learn = budget.dims, budget.memory, config.learn
+    if not fetched and config.window > dims.context:
         asked = f"prompts of up to {config.max_prompt_tokens} and completions of up to {config.max_tokens} tokens"
-        yield f"{asked} exceed the model's context of {shape.context}"
+        yield f"{asked} exceed the model's context of {dims.context}"
     if not memory.fits:
         yield (
             "memory does not fit, see above; try learn.gradient_checkpointing, learn.shard, learn.lora.rank, serve.sleep, less"
             " serve.gpu_memory (on a CPU serve.kv_cache_gib), or fewer tokens"
         )
-    missing = sorted(set(learn.lora.modules) - set(shape.linear))
+    missing = sorted(set(learn.lora.modules) - set(dims.linear))
     if not fetched and learn.lora.rank and missing:
         names = ", ".join(map(repr, missing))
-        yield f"learn.lora.modules names {names}, which the model does not have; it has {', '.join(shape.linear)}"
-    if not learn.lora.rank and shape.weights >= LARGE_MODEL_WEIGHTS and learn.learning_rate > MAX_LEARNING_RATE:
+        yield f"learn.lora.modules names {names}, which the model does not have; it has {', '.join(dims.linear)}"
+    if not learn.lora.rank and dims.weights >= LARGE_MODEL_WEIGHTS and learn.learning_rate > MAX_LEARNING_RATE:
         yield f"learn.learning_rate={learn.learning_rate:g} is for tiny models; the paper has 1e-6 for 7 B weights"
-    if shape.tied and config.serve.backend == "vllm" and not Path("/dev/nvidiactl").exists():
+    if dims.tied and config.serve.backend == "vllm" and not Path("/dev/nvidiactl").exists():
         yield (
             "the model's embeddings are tied, so that vLLM on a CPU would go on with the old output head; here is no GPU to see"
         )

@@ -22,24 +22,23 @@ class TokenEstimate:
     proposals: float = 0
     answers: float = 0
     learned: float = 0
-    """How many of them are learned from."""
+    """How many of them are trained on."""
     tokens: float = 0
-    """Sampled."""
-    lesson: float = 0
-    """Tokens that are learned from, prompts included."""
+    """Tokens that are sampled."""
+    trained_tokens: float = 0
+    """Tokens that are trained on, prompts included."""
 
     @property
     def completions(self) -> float:
-        """All that are sampled."""
+        """Completions of teacher and student."""
         return self.proposals + self.answers
 
 
 def tokens_of_iteration(config: Config, *, most: bool = False) -> TokenEstimate:
-    """What one iteration asks for.
+    """Completions and tokens of one iteration.
 
-    Typical: every seat has a question accepted, after half of the further proposals that are allowed; as many questions as
-    there are forms besides induction are turned into those, the rest are learned from as they were tried, as open ones are. At
-    most: all proposals are made, and completions are as long as they may be.
+    Typical: every seat has a question accepted after half of the further proposals that are allowed; the tasks of questions are
+    equally frequent. At most: all proposals are made, and completions are as long as allowed.
     """
     play, plan = config.play, config.algorithm().plan
     guided, unguided = play.episodes * bool(plan.guided), play.episodes * bool(plan.references)
@@ -61,25 +60,25 @@ def tokens_of_iteration(config: Config, *, most: bool = False) -> TokenEstimate:
         answers=answers,
         learned=learned,
         tokens=proposals * proposal + answers * answer,
-        lesson=(proposals * (prompt + proposal) + (learned - proposals) * (prompt + answer)) if learned else 0,
+        trained_tokens=(proposals * (prompt + proposal) + (learned - proposals) * (prompt + answer)) if learned else 0,
     )
 
 
 def tokens_of_evaluation(config: Config, *, most: bool = False) -> TokenEstimate:
-    """What one examination of goalposts and held-out questions asks for, where each set is as large as may be."""
+    """Completions and tokens of one evaluation, if each set has as many questions as `evaluate.questions` allows."""
     how = config.evaluate
     answers = how.questions * how.attempts * (1 + (config.test != "none") + (config.validation != "none"))
     return TokenEstimate(answers=answers, tokens=answers * _length(how.sampling.max_tokens, COMPLETION_TOKENS, most=most))
 
 
 def count_iterations(config: Config, *, most: bool = False) -> int:
-    """How many are played: as many as are set, or until the student's samples are spent."""
+    """Iterations that are played: `play.iterations`, or fewer until `play.samples` are spent."""
     play, each = config.play, tokens_of_iteration(config, most=most).answers
     return min(play.iterations, math.ceil(play.samples / each)) if play.samples and each else play.iterations
 
 
 def count_evaluations(config: Config) -> int:
-    """At the start, at the end, and between."""
+    """Evaluations at the start, at the end, and between."""
     last, every, samples = count_iterations(config), config.evaluate.every, config.evaluate.every_samples
     each = Fraction(tokens_of_iteration(config).answers)
     # Of the iterations before the last, those that are a multiple of `every`, and those that complete another `samples`.

@@ -18,18 +18,18 @@ from events.facts.weights import ADAPTER_CONFIG_FILE
 from events.text.safe_text import one_line
 
 HUB_FILES: Final = ("*.safetensors", "*.json", "merges.txt", "vocab.txt", "tokenizer*", "*.jinja")
-"""Files of a model of the hub that are taken."""
+"""Files that are fetched of a model of the hub."""
 _HUB: Final = re.compile(
     r"(?P<name>(?![^@]*(--|\.\.))(?![^@]{97})\w([\w.-]*\w)?/\w([\w.-]*\w)?)(@(?P<revision>[\w./-]+))?", re.ASCII
 )
-"""What the hub takes for a name; `./x` and `../x` are folders."""
+"""Names that the hub allows; `./x` and `../x` are folders."""
 
 
 def model_folder(spec: str) -> Path:
-    """The weights folder that the setting `model` names.
+    """The weights folder that the setting `model` names; a model of the hub is fetched if need be.
 
     Raises:
-        BadInput: there is none.
+        BadInput: there is no such model, or its files are incomplete.
     """
     if spec == "pocket":
         from roles.pocket import WEIGHTS
@@ -45,7 +45,7 @@ def model_folder(spec: str) -> Path:
             " Qwen/Qwen2.5-Coder-7B; check --set model=..."
         )
     if not (folder / "tokenizer.json").is_file() and not (folder / ADAPTER_CONFIG_FILE).is_file():
-        raise BadInput(f"The model in {folder} has no tokenizer.json; save its tokenizer there in the fast format")
+        raise BadInput(f"The model in {folder} has no tokenizer.json; save its tokenizer there in the fast format.")
     for file in folder.glob("*.safetensors"):
         try:
             with safe_open(file, framework="np"):
@@ -56,7 +56,11 @@ def model_folder(spec: str) -> Path:
 
 
 def local_model_folder(spec: str) -> Path | None:
-    """The same as far as nothing has to be fetched; None where it would."""
+    """Like `model_folder`, but fetches nothing; None where it would have to.
+
+    Raises:
+        BadInput: see `model_folder`.
+    """
     found = _HUB.fullmatch(spec)
     if not found or Path(spec).expanduser().is_dir():
         return model_folder(spec)
@@ -73,7 +77,7 @@ def _fetched(name: str, revision: str | None) -> Path:
         from httpx import HTTPError
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise BadInput(f"To fetch {name} from the hub, `pip install 'gasp[local]'`, or give a folder") from error
+        raise BadInput(f"To fetch {name} from the hub, `pip install 'gasp[local]'`, or give a folder.") from error
     what = name if revision is None else f"{name} at {revision}"
     why: Exception | None = None
     for local in (False, True):
@@ -84,17 +88,17 @@ def _fetched(name: str, revision: str | None) -> Path:
     if not isinstance(why, HTTPError):
         raise BadInput(
             f"There is no folder {name}, and the model {what} is neither in the local cache nor can it be fetched (no network,"
-            f" or HF_HUB_OFFLINE is set); run `hf download {name}` once where there is one, or give a folder"
+            f" or HF_HUB_OFFLINE is set); run `hf download {name}` once where there is one, or give a folder."
         ) from why
-    said = one_line(str(why).strip().partition("\n")[0], 200)
-    raise BadInput(f"The hub does not give {what}: {said}; check the name and, where it asks for one, your token") from why
+    reason = one_line(str(why).strip().partition("\n")[0], 200)
+    raise BadInput(f"The hub does not give {what}: {reason}; check the name and, where it asks for one, your token.") from why
 
 
 def copy_weights(source: Path, folder: Path) -> None:
     """Copy weights into a run.
 
-    What the hub's cache holds is named by its content and never rewritten, so that a link to the same bytes will do; a
-    folder of one's own may be written again and is copied.
+    Files in the hub's cache are content-addressed and never rewritten, so hard links are enough; files of other folders may
+    change and are copied.
     """
     shutil.copytree(source, folder, copy_function=_link_or_copy, ignore=shutil.ignore_patterns("*.md", ".*"))
 

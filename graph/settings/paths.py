@@ -13,43 +13,43 @@ from events.facts.streams import RUN
 from graph.settings.config import Config
 
 OBSERVED_DIRECTORY: Final = "directory"
-"""In what `RunStarted` observed: the working directory."""
+"""Observation of the `RunStarted` event: the working directory."""
 _SETS: Final = ("goalposts", "practice", "test", "validation")
 
 
 def working_directory() -> dict[str, str]:
-    """What is to be observed when a run starts."""
+    """The observation to attach to `RunStarted`."""
     return {OBSERVED_DIRECTORY: str(Path.cwd())}
 
 
 def with_absolute_paths(config: Config, log: Log) -> Config:
-    """The settings of a run with the files that they name as absolute paths, as far as they are still there."""
+    """The settings of a run, with absolute paths for the files that they name, as far as these still exist."""
     first = first_event(log, RUN)
     directory = None if first is None else first.observed.get(OBSERVED_DIRECTORY)
     if directory is None:
         return config
-    place = Path(directory)
-    found = {key: _set(place, getattr(config, key)) for key in _SETS}
-    found |= {"model": _file(place, config.model, "pocket"), "prompts": _prompts(place, config.prompts)}
-    verify = config.verify.model_copy(update={"embedding": _file(place, config.verify.embedding, "ngrams")})
-    return config.model_copy(update={**found, "verify": verify})
+    base = Path(directory)
+    paths = {key: _set(base, getattr(config, key)) for key in _SETS}
+    paths |= {"model": _file(base, config.model, "pocket"), "prompts": _prompts(base, config.prompts)}
+    verify = config.verify.model_copy(update={"embedding": _file(base, config.verify.embedding, "ngrams")})
+    return config.model_copy(update={**paths, "verify": verify})
 
 
-def _set(place: Path, spec: str) -> str:
+def _set(base: Path, spec: str) -> str:
     """A question set: a file, or a name with a file."""
     head, mark, tail = spec.partition("?")
     name, colon, file = head.partition(":")
     if file:
-        return f"{name}{colon}{_file(place, file)}{mark}{tail}"
-    return _file(place, spec, "pocket", "none", "goalposts")
+        return f"{name}{colon}{_file(base, file)}{mark}{tail}"
+    return _file(base, spec, "pocket", "none", "goalposts")
 
 
-def _prompts(place: Path, spec: str) -> str:
+def _prompts(base: Path, spec: str) -> str:
     from roles.prompt import shipped_sets
 
-    return _file(place, spec, *shipped_sets())
+    return _file(base, spec, *shipped_sets())
 
 
-def _file(place: Path, name: str, *words: str) -> str:
-    """An absolute path if there is such a file; not where the name is one of these words."""
-    return str(place / name) if name not in words and (place / name).exists() else name
+def _file(base: Path, name: str, *words: str) -> str:
+    """The file's absolute path; the name itself if there is no such file or the name is one of these words."""
+    return str(base / name) if name not in words and (base / name).exists() else name

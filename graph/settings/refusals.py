@@ -18,107 +18,104 @@ from graph.settings.config import Config
 from roles.prompt import Prompts
 
 _CONTEXTS: Final = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "max_seq_len", "seq_length")
-"""What configurations call the most tokens that a model was made for."""
+"""Keys under which a model's configuration has its context length."""
 _GPUS: Final = ("/dev/nvidiactl", "/dev/kfd")
-"""What is there where a GPU can be used."""
+"""Device files of GPUs."""
 
 
 def refuse_unworkable(config: Config, folder: Path) -> None:
-    """Refuse what cannot work with the model in a folder.
+    """Check settings against the model in a folder and this machine.
 
     Raises:
-        BadInput: the first reason.
+        BadInput: the first reason why they cannot work.
     """
     for why in chain(_of_the_machine(config), refusals(config, folder)):
         raise BadInput(why)
 
 
 def refusals(config: Config, folder: Path | None) -> Iterator[str]:
-    """All reasons but what this machine lacks; fewer where the model is not here yet."""
+    """Reasons why settings cannot work, this machine left aside; fewer if the model is not here yet (`folder` is None)."""
     learn = config.learn
     if learn.optimizer == "adamw_8bit" and learn.shard != "none" and not learn.lora.rank:
-        yield f"learn.optimizer=adamw_8bit cannot be in parts, as learn.shard={learn.shard} asks; take adamw, or no shard"
-    examined = {"goalposts"} | {name for name in ("test", "validation") if getattr(config, name) != "none"}
-    if learn.keep_best and learn.keep_best not in examined:
+        yield f"learn.optimizer=adamw_8bit cannot be sharded, as learn.shard={learn.shard} asks; take adamw, or do not shard."
+    evaluated = {"goalposts"} | {name for name in ("test", "validation") if getattr(config, name) != "none"}
+    if learn.keep_best and learn.keep_best not in evaluated:
         yield (
-            f"learn.keep_best={learn.keep_best!r} names no question set that is examined; name one of"
-            f" {', '.join(sorted(examined))}, or none"
+            f"learn.keep_best={learn.keep_best!r} names no question set that is evaluated; name one of"
+            f" {', '.join(sorted(evaluated))}, or none."
         )
     if folder is not None:
-        found = _read(folder / "config.json")
-        yield from _of_the_model(config, folder, found)
-        yield from _of_the_tokenizer(config, folder, found)
+        model_config = _read(folder / "config.json")
+        yield from _of_the_model(config, folder, model_config)
+        yield from _of_the_tokenizer(config, folder, model_config)
         yield from _of_the_layers(config, folder)
 
 
 def _of_the_machine(config: Config) -> Iterator[str]:
     learn, serve = config.learn, config.serve
     if learn.optimizer == "adamw_8bit" and find_spec("bitsandbytes") is None:
-        yield "learn.optimizer=adamw_8bit needs bitsandbytes; pip install 'gasp[8bit]', or take adamw"
+        yield "learn.optimizer=adamw_8bit needs bitsandbytes; pip install 'gasp[8bit]', or take adamw."
     here = any(Path(device).exists() for device in _GPUS)
     for name, devices in (("learn.devices", learn.devices), ("serve.devices", serve.devices)):
         if devices and not here and not serve.urls:
-            yield f"{name}={devices!r} names GPUs, and there is none here; leave it out"
+            yield f"{name}={devices!r} names GPUs, and there is none here; leave it out."
     if here and learn.devices and learn.processes > len(set(learn.devices.split(","))):
         yield (
             f"learn.processes={learn.processes} needs as many GPUs, and learn.devices={learn.devices!r} names fewer; name more,"
-            " or lower learn.processes"
+            " or lower learn.processes."
         )
     if not here:
         yield from _of_the_cores(config)
 
 
 def _of_the_cores(config: Config) -> Iterator[str]:
-    """Processes that compute on a CPU: more than two a core would take the machine's memory, and each other's time."""
+    """Processes on a CPU: more than two a core would exhaust memory and slow each other down."""
     cores = len(os.sched_getaffinity(0))
     servers = config.serve.replicas if config.serve.backend == "vllm" and not config.serve.urls else 1
     for name, asked in (("learn.processes", config.learn.processes), ("serve.replicas", servers)):
         if asked > 2 * cores:
-            yield f"{name}={asked} is more than two for each of the cores here ({cores}), and there is no GPU; lower {name}"
+            yield f"{name}={asked} is more than two for each of the cores here ({cores}), and there is no GPU; lower {name}."
 
 
-def _of_the_model(config: Config, folder: Path, found: dict[str, Any]) -> Iterator[str]:
-    if "quantization_config" in found:
-        yield f"The weights in {folder} are quantised, and cannot be trained; give the model as it was before, in bfloat16"
-    most = max_context(found)
+def _of_the_model(config: Config, folder: Path, model_config: dict[str, Any]) -> Iterator[str]:
+    if "quantization_config" in model_config:
+        yield f"The weights in {folder} are quantised and cannot be trained; give the original model, in bfloat16."
+    most = max_context(model_config)
     if most is not None and config.window > most:
         asked = f"max_prompt_tokens ({config.max_prompt_tokens}) and max_tokens ({config.max_tokens})"
-        yield f"{asked} exceed the model's context of {most} tokens; lower them, or take another model"
+        yield f"{asked} exceed the model's context of {most} tokens; lower them, or take another model."
 
 
-def max_context(found: dict[str, Any]) -> int | None:
-    """The most tokens that a model can read, by its configuration; None where that does not say.
-
-    Positions that are stretched (`rope_scaling`) count as far as they are.
-    """
-    found = {**found, **found.get("text_config", {})}
-    said: list[int] = [found[name] for name in _CONTEXTS if isinstance(found.get(name), int)]
-    if not said:
+def max_context(config: dict[str, Any]) -> int | None:
+    """The context length in a model's `config.json`, `rope_scaling` included; None where it has none."""
+    config = {**config, **config.get("text_config", {})}
+    lengths: list[int] = [config[name] for name in _CONTEXTS if isinstance(config.get(name), int)]
+    if not lengths:
         return None
-    most = said[0]
-    scaling = found.get("rope_parameters") or found.get("rope_scaling") or {}
+    most = lengths[0]
+    scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
     for each in [scaling, *(part for part in scaling.values() if isinstance(part, dict))]:
         factor = each.get("factor")
         if isinstance(factor, int | float):
-            most = max(most, int(factor * each.get("original_max_position_embeddings", said[0])))
+            most = max(most, int(factor * each.get("original_max_position_embeddings", lengths[0])))
     return most
 
 
-def _of_the_tokenizer(config: Config, folder: Path, found: dict[str, Any]) -> Iterator[str]:
+def _of_the_tokenizer(config: Config, folder: Path, model_config: dict[str, Any]) -> Iterator[str]:
     tokenizer = _read(folder / "tokenizer.json")
     if Prompts.named(config.prompts).system is not None and not _has_template(folder):
         yield (
             f"prompts={config.prompts} are conversations, and the tokenizer in {folder} has no chat template; set prompts to"
-            " one for base models, or model to an instruct model"
+            " one for base models, or model to an instruct model."
         )
-    known = tokenizer.get("model", {}).get("vocab", {})
-    ids = [*known.values()] if isinstance(known, dict) else [len(known) - 1]
+    vocabulary = tokenizer.get("model", {}).get("vocab", {})
+    ids = [*vocabulary.values()] if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
     ids += [token["id"] for token in tokenizer.get("added_tokens", ())]
-    size = {**found, **found.get("text_config", {})}.get("vocab_size")
+    size = {**model_config, **model_config.get("text_config", {})}.get("vocab_size")
     if isinstance(size, int) and ids and max(ids) >= size:
         yield (
             f"The tokenizer in {folder} has token ids up to {max(ids)}, and its model knows {size} tokens; give the tokenizer"
-            " that belongs to the model, or enlarge the model's embeddings"
+            " that belongs to the model, or enlarge the model's embeddings."
         )
 
 
@@ -137,13 +134,13 @@ def _of_the_layers(config: Config, folder: Path) -> Iterator[str]:
     if why is not None:
         yield why
     if learn.gradient_checkpointing and not model.supports_gradient_checkpointing:
-        yield f"learn.gradient_checkpointing is not to be had with a {type(model).__name__}; leave it out"
+        yield f"A {type(model).__name__} does not support learn.gradient_checkpointing; leave it out."
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """A JSON object in a file; an empty one where there is none."""
+    """The JSON object in a file; an empty one where there is none."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}

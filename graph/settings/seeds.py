@@ -6,12 +6,12 @@ import hashlib
 import random
 
 
-def derive_seed(seed: int, *place: object) -> int:
-    """A 63-bit seed for a place, e.g. `derive_seed(seed, "episode", 3, 12)`."""
-    text = "/".join(str(part) for part in (seed, *place))
+def derive_seed(seed: int, *path: object) -> int:
+    """A 63-bit seed for a path of names, e.g. `derive_seed(seed, "episode", 3, 12)`."""
+    text = "/".join(str(part) for part in (seed, *path))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def rng(seed: int, *place: object) -> random.Random:
-    """A generator for a place."""
-    return random.Random(derive_seed(seed, *place))  # noqa: S311 (draws, not secrets)
+def rng(seed: int, *path: object) -> random.Random:
+    """A random generator for a path of names."""
+    return random.Random(derive_seed(seed, *path))  # noqa: S311 (draws, not secrets)

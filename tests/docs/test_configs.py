@@ -83,7 +83,7 @@ def test_the_papers_file_has_the_papers_numbers():
         ("paper-7b-4xh100", ["play.student.max_tokens=30000"], "context of 32768"),
         ("paper-7b-4xh100", ["learn.staleness=1"], "learn.staleness=1"),
         ("paper-7b-4xh100", ["learn.drift=0.02"], "learn.drift=0.02"),
-        ("paper-7b-4xh100", ["learn.optimizer=adamw_8bit"], "cannot be in parts"),
+        ("paper-7b-4xh100", ["learn.optimizer=adamw_8bit"], "cannot be sharded"),
         ("paper-7b-4xh100", ["learn.learning_rate=3e-4"], "learn.learning_rate=0.0003"),
         ("paper-7b-4xh100", ["learn.keep_best=best"], "'best'"),
         ("paper-7b-4xh100", ["prompts=pocket"], "prompts=pocket"),

@@ -45,7 +45,7 @@ def test_the_command_prints_it_and_needs_no_torch() -> None:
     command = [sys.executable, "-m", "graph.estimate.budget", str(PAPER), "--gpu", "H200"]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert said == plain
-    assert "| **memory of a learning process** |" in said
+    assert "| **memory of a training process** |" in said
 
 
 @pytest.mark.parametrize(
@@ -85,10 +85,10 @@ def test_a_hand_computed_learner() -> None:
     assert SMALL.weights == weights
     passes = ("learn.batch_tokens=512", "learn.precision=bfloat16", "learn.gradient_checkpointing=true")
     full = Memory(with_settings(*passes), SMALL, GPUS["H100"])
-    assert (full.state, full.resting, full.copies, full.whole) == (16 * weights, 12 * weights, 2 * weights, 0)
+    assert (full.state, full.resident, full.copies, full.gathered) == (16 * weights, 12 * weights, 2 * weights, 0)
     layer = 512 * (2 * (2 * 10 + 20 + 2 * 5 + 3 * 30) + 160)
     assert full.activations == 4 * 512 * 10 * 2 + layer
-    assert full.learner == 18 * weights + full.activations + full.gpu.base
+    assert full.trainer == 18 * weights + full.activations + full.gpu.base
     kept = Memory(with_settings(*passes[:2]), SMALL, GPUS["H100"])
     assert kept.activations == 2 * layer
     eighth = Memory(with_settings("learn.optimizer=adamw_8bit"), SMALL, GPUS["H100"])
@@ -97,9 +97,9 @@ def test_a_hand_computed_learner() -> None:
     assert lora.state == 4 * weights + (2 * 12 + 4) * SMALL.adapter(1)
     parts = Memory(with_settings(*passes, "learn.processes=4", "learn.shard=zero3"), SMALL, GPUS["H100"])
     assert parts.state == full.state / 4
-    assert parts.whole == 4 * (3 * SMALL.layer + 2 * SMALL.embeddings)
+    assert parts.gathered == 4 * (3 * SMALL.layer + 2 * SMALL.embeddings)
     pulled = Memory(with_settings("learn.kl=0.1", "policies=separate"), SMALL, GPUS["H100"])
-    assert pulled.resting == 4 * 4 * weights + 2 * 8 * weights
+    assert pulled.resident == 4 * 4 * weights + 2 * 8 * weights
 
 
 def test_a_completion_is_never_cut_to_fit_a_pass() -> None:
@@ -109,11 +109,11 @@ def test_a_completion_is_never_cut_to_fit_a_pass() -> None:
 def test_a_shared_gpu_holds_server_and_learner_or_one_at_a_time() -> None:
     served = ("serve.backend=vllm", "serve.gpu_memory=0.5", "serve.dtype=bfloat16")
     both = Memory(with_settings(*served), SMALL, GPUS["H100"])
-    assert both.needed("0") == 40e9 + both.learner
+    assert both.needed("0") == 40e9 + both.trainer
     turns = Memory(with_settings(*served, "serve.sleep=true"), SMALL, GPUS["H100"])
-    assert turns.needed("0") == 40e9 + turns.resting + 2e9
+    assert turns.needed("0") == 40e9 + turns.resident + 2e9
     apart = Memory(with_settings(*served, "learn.devices=1"), SMALL, GPUS["H100"])
-    assert (apart.needed("0"), apart.needed("1")) == (40e9, apart.learner)
+    assert (apart.needed("0"), apart.needed("1")) == (40e9, apart.trainer)
     assert apart.gpus == ["0", "1"]
     assert both.cached == (40e9 - 2 * SMALL.weights - 2e9) / (2 * 2 * 2 * 5)
 
@@ -121,7 +121,7 @@ def test_a_shared_gpu_holds_server_and_learner_or_one_at_a_time() -> None:
 def test_servers_that_run_already_take_nothing_of_the_trainers_gpu() -> None:
     there = Memory(with_settings("serve.backend=vllm", "serve.urls=['http://there:8000']"), SMALL, GPUS["H100"])
     assert there.gpus == ["0", "http://there:8000"]
-    assert there.needed("0") == there.learner
+    assert there.needed("0") == there.trainer
 
 
 def test_on_a_cpu_a_server_is_given_gibibytes_of_keys_and_values() -> None:
@@ -184,7 +184,7 @@ def test_hand_computed_hours() -> None:
     budget = Budget(config, SMALL, replace(GPUS["H100"], peak=1e6))
     work = tokens_of_iteration(config)
     sampling = 2 * SMALL.weights * work.tokens / 0.15e6 + work.answers / 100
-    learning = 6 * SMALL.weights * work.lesson / 0.4e6
+    learning = 6 * SMALL.weights * work.trained_tokens / 0.4e6
     exam = 2 * SMALL.weights * 2000 * 48 / 0.15e6 + 20
     assert budget.hours() * 3600 == pytest.approx(10 * (sampling + learning + 16 * SMALL.weights / 2e9) + 3 * exam)
 

@@ -55,8 +55,8 @@ WRONG = [
     ("gpt2", ["max_prompt_tokens=500"], "exceed the model's context of 512 tokens"),
     ("pocket", ["max_prompt_tokens=500"], "exceed the model's context of 512 tokens"),
     ("qwen3", ["prompts=instruct"], "no chat template"),
-    ("qwen3", ["learn.keep_best=best"], "names no question set that is examined"),
-    ("qwen3", ["learn.optimizer=adamw_8bit", "learn.processes=2", "learn.shard=zero2"], "cannot be in parts"),
+    ("qwen3", ["learn.keep_best=best"], "names no question set that is evaluated"),
+    ("qwen3", ["learn.optimizer=adamw_8bit", "learn.processes=2", "learn.shard=zero2"], "cannot be sharded"),
 ]
 
 
