@@ -40,7 +40,9 @@ class ChatEncoding:
         self._limit = limit
         # Without it transformers makes an empty tokenizer up.
         if not (folder / "tokenizer.json").is_file():
-            raise ModelError(f"There is no tokenizer.json in {folder}; give a folder that holds a model in Hugging Face format")
+            raise ModelError(
+                f"There is no tokenizer.json in {folder}; give a folder that holds a model in Hugging Face format."
+            )
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             self.ends = _end_token_ids(folder, self._tokenizer)
@@ -62,7 +64,7 @@ class ChatEncoding:
         if room <= 0:
             raise BadInput(
                 f"The conversation around a prompt takes {len(head) + len(tail)} tokens, but max_prompt_tokens is "
-                f"{self._limit}; set it higher"
+                f"{self._limit}; set it higher."
             )
         return (*head, *self._text(request.prompt)[-room:], *tail)
 
@@ -76,7 +78,7 @@ class ChatEncoding:
         begin = ids[: len(ids) > self._limit and ids[0] == self._tokenizer.bos_token_id]
         ids = [*begin, *ids[-self._limit :][len(begin) :]] or sorted(self.ends)[:1]
         if not ids:
-            raise BadInput(f"The prompt is empty, and the tokenizer in {self._folder} has no end token to stand for it")
+            raise BadInput(f"The prompt is empty, and the tokenizer in {self._folder} has no end token to stand for it.")
         return tuple(ids)
 
     def _text(self, text: str, *, special: bool = False) -> list[int]:
@@ -92,7 +94,7 @@ class ChatEncoding:
         if self._tokenizer.chat_template is None:
             raise BadInput(
                 f"The tokenizer in {self._folder} has no chat template, so it holds no conversations; "
-                "set prompts to one for base models, or model to an instruct model"
+                "set prompts to one for base models, or model to an instruct model."
             )
         messages = [{"role": "system", "content": _SYSTEM}] if system else []
         messages.append({"role": "user", "content": _CONTENT})
@@ -101,13 +103,13 @@ class ChatEncoding:
         except (TemplateError, ValueError) as error:
             raise BadInput(
                 f"The chat template in {self._folder} refuses a {'system message' if system else 'conversation'} "
-                f"({one_line(str(error), 200)}); set prompts to one for base models"
+                f"({one_line(str(error), 200)}); set prompts to one for base models."
             ) from error
         before, _, tail = whole.partition(_CONTENT)
         head, _, rest = before.partition(_SYSTEM)
         if whole.count(_CONTENT) != 1 or whole.count(_SYSTEM) != bool(system):
             raise BadInput(
-                f"The chat template in {self._folder} does not write each message once; set prompts to one for base models"
+                f"The chat template in {self._folder} does not write each message once; set prompts to one for base models."
             )
         middle = [*self._text(system), *self._text(rest, special=True)] if system else []
         return (*self._text(head, special=True), *middle), tuple(self._text(tail, special=True))

@@ -104,7 +104,7 @@ def _key_from_environment() -> str:
     key = os.environ.get(_KEY_VARIABLE, "")
     if not key.isascii() or not key.isprintable() or " " in key:
         raise BadInput(
-            f"The key in {_KEY_VARIABLE} cannot be sent in a header; use letters and digits, or unset it for a new one"
+            f"The key in {_KEY_VARIABLE} cannot be sent in a header; use letters and digits, or unset it for a new one."
         )
     return key
 

@@ -137,9 +137,7 @@ def _trainer(job: TrainingJob, world: World, activity: Activity, *, follow: bool
     start = find_run_started(job.log)
     while start is None:
         if not follow:
-            raise BadInput(
-                f"The run in {job.folder} has not started yet; start it with python -m graph.run, or wait with --follow."
-            )
+            raise BadInput(f"The run in {job.folder} has not started yet; start it with `gasp run`, or wait with --follow.")
         time.sleep(POLL_S)
         start = find_run_started(job.log)
     with activity.task("importing torch"):

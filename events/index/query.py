@@ -123,12 +123,12 @@ def parse_query(query: str) -> list[QueryTerm]:
     while at < len(query):
         found = _TERM.match(query, at)
         if found is None or (query[found.end() : found.end() + 1] == '"' and not found["phrase"] and not found["word"]):
-            message = f"the query {query!r} has a phrase that does not end"
-            raise BadInput(f"{message}; put another quotation mark behind it, or leave its first one out")
+            message = f"The query {query!r} has a phrase that does not end"
+            raise BadInput(f"{message}; put another quotation mark behind it, or leave its first one out.")
         terms.append(_term(found))
         if len(terms) > MAX_TERMS:
             raise BadInput(
-                f"the query has more than {MAX_TERMS} terms; leave some out, or put words that follow one another in quotes"
+                f"The query has more than {MAX_TERMS} terms; leave some out, or put words that follow one another in quotes."
             )
         at = found.end()
     return terms
@@ -140,13 +140,13 @@ def _term(found: re.Match[str]) -> QueryTerm:
     if name is None:
         prefix = bool(found["star"]) or (found["phrase"] is None and value.endswith("*"))
         if not any(character.isalnum() for character in value):
-            message = f"the query searches for {found[0].strip()!r}, in which there is no letter or digit"
+            message = f"The query searches for {found[0].strip()!r}, in which there is no letter or digit"
             raise BadInput(f'{message}; give a word, a "phrase", or a field: {", ".join(FIELDS)}')
         return QueryTerm(value, negated=negated, prefix=prefix)
     name = name.lower()
     if name not in FIELDS:
-        message = f"the query asks for the field {name!r}, and the fields are {', '.join(FIELDS)}"
-        raise BadInput(f'{message}; take one of them, or put a text that has a ":" or "=" in it in quotes')
+        message = f"The query asks for the field {name!r}, and the fields are {', '.join(FIELDS)}"
+        raise BadInput(f'{message}; take one of them, or put a text that has a ":" or "=" in it in quotes.')
     return QueryTerm(_value(name, found["operator"], value), name, found["operator"], negated)
 
 
@@ -158,16 +158,16 @@ def _value(name: str, operator: str, value: str) -> str:
     """
     if name in NUMBERS:
         if not _is_number(value):
-            raise BadInput(f"the query compares {name} with {value!r}, which is no number; write for instance {name}<0.5")
+            raise BadInput(f"The query compares {name} with {value!r}, which is no number; write for instance {name}<0.5.")
         return value
     if operator not in (":", "="):
-        message = f"the query compares {name} by {operator}, which only numbers can be: {', '.join(NUMBERS)}"
-        raise BadInput(f"{message}; write {name}:VALUE")
+        message = f"The query compares {name} by {operator}, which only numbers can be: {', '.join(NUMBERS)}"
+        raise BadInput(f"{message}; write {name}:VALUE.")
     value = ALIASES.get(value.lower(), value.lower()) if name in CHOICES else value
     if name in CHOICES and value not in CHOICES[name]:
-        raise BadInput(f"the query asks for {name} {value!r}, and there is no such; take one of {', '.join(CHOICES[name])}")
+        raise BadInput(f"The query asks for {name} {value!r}, and there is no such; take one of {', '.join(CHOICES[name])}.")
     if not value:
-        raise BadInput(f"the query asks for {name} and says no value; write {name}:VALUE")
+        raise BadInput(f"The query asks for {name} and says no value; write {name}:VALUE.")
     return value
 
 

@@ -74,7 +74,7 @@ class Index:
                     query, [storable_text(one) if isinstance(one, str) else one for one in values]
                 ).fetchall()
         except sqlite3.Error as error:
-            raise LogError(f"the index {self._place} cannot be read ({error}); delete it to have it made anew") from error
+            raise LogError(f"The index {self._place} cannot be read ({error}); delete it to have it made anew.") from error
 
     @property
     def position(self) -> int:
@@ -97,7 +97,7 @@ class Index:
             BadInput: they cannot be ordered so.
         """
         if order not in ORDERS:
-            raise BadInput(f"goalposts cannot be ordered by {order!r}; order them by one of {', '.join(ORDERS)}")
+            raise BadInput(f"Goalposts cannot be ordered by {order!r}; order them by one of {', '.join(ORDERS)}.")
         words = storable_text(where).lower().split()
         found = " AND ".join(["(instr(lower(title), ?) OR instr(question, ?) = 1 OR lower(source) = ?)"] * len(words)) or "1"
         values = [word for word in words for _ in range(3)]

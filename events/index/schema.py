@@ -91,8 +91,8 @@ def connect(place: Path, *, reading: bool = False) -> sqlite3.Connection:
             db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=OFF")
     except (OSError, sqlite3.OperationalError) as error:
-        why = f"the index {place} cannot be opened ({error})"
-        raise LogError(f"{why}; free some disk, or set XDG_CACHE_HOME to a folder that you can write") from error
+        why = f"The index {place} cannot be opened ({error})"
+        raise LogError(f"{why}; free some disk, or set XDG_CACHE_HOME to a folder that you can write.") from error
     return db
 
 
@@ -103,7 +103,7 @@ def open_for_writing(place: Path) -> sqlite3.Connection:
         create_tables(db, anew=False)
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
-            raise LogError(f"the index {place} cannot be made ({error}); delete it, or free some disk") from error
+            raise LogError(f"The index {place} cannot be made ({error}); delete it, or free some disk.") from error
         # It is no database: nobody can have it open as one.
         for end in ("", "-wal", "-shm"):
             place.with_name(f"{place.name}{end}").unlink(missing_ok=True)

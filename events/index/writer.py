@@ -67,8 +67,8 @@ class Indexer:
             except sqlite3.DatabaseError as error:
                 if type(error) not in (sqlite3.OperationalError, sqlite3.DatabaseError):
                     raise
-                message = f"the index {self._place} cannot be written ({error})"
-                raise LogError(f"{message}; free some disk, or delete it to have it made anew") from error
+                message = f"The index {self._place} cannot be written ({error})"
+                raise LogError(f"{message}; free some disk, or delete it to have it made anew.") from error
 
     def _follows(self) -> bool:
         """Whether the index is one of this log, and the log itself is damaged."""

@@ -37,7 +37,7 @@ def write_atomically(target: Path, what: str) -> Iterator[Path]:
         _named(path, target)
         _sync(target.parent)
     except FileExistsError as error:
-        raise BadInput(f"{target} exists; give the {what} a new name") from error
+        raise BadInput(f"{target} exists; give the {what} a new name.") from error
     except OSError as error:
         raise write_error(target, what, error) from error
     finally:
@@ -53,12 +53,12 @@ def check_new(target: Path, what: str) -> None:
         BadInput: it exists.
     """
     if os.path.lexists(target):
-        raise BadInput(f"{target} exists; give the {what} a new name")
+        raise BadInput(f"{target} exists; give the {what} a new name.")
 
 
 def write_error(target: Path, what: str, error: OSError) -> LogError:
     """What is said when the target cannot be written."""
-    return LogError(f"the {what} {target} cannot be written ({error.strerror or error}); choose another place, or make room")
+    return LogError(f"The {what} {target} cannot be written ({error.strerror or error}); choose another place, or make room.")
 
 
 def _named(path: Path, target: Path) -> None:

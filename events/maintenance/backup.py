@@ -32,7 +32,7 @@ def backup(where: Path | str, target: Path, on_progress: ProgressCallback = igno
     """
     check_new(target, "backup")
     if not is_url(where) and not Path(where).is_file():
-        raise BadInput(f"there is no log at {where}; give the log.sqlite of a run, or a URL")
+        raise BadInput(f"There is no log at {where}; give the log.sqlite of a run, or a URL.")
     with write_atomically(target, "backup") as path:
         if is_url(where):
             create(path)
@@ -43,8 +43,8 @@ def backup(where: Path | str, target: Path, on_progress: ProgressCallback = igno
         with closing(SqliteLog(path)) as copy:
             broken, head = copy.verify(on_progress), copy.head()
         if broken is not None:
-            message = f"the backup of {_name(where)} is wrong at position {broken.position}: {broken.problem}"
-            raise LogCorrupt(f"{message}; verify the log, and repair it if it is broken too")
+            message = f"The backup of {_name(where)} is wrong at position {broken.position}: {broken.problem}"
+            raise LogCorrupt(f"{message}; verify the log, and repair it if it is broken too.")
     return head
 
 

@@ -79,14 +79,14 @@ def migrate(source: Store, target: Store, on_progress: ProgressCallback = ignore
     """
     end, start = source.head(), target.head()
     if start.position > end.position:
-        raise BadInput(f"the target has {start.position} events and the source {end.position}; give an empty target")
+        raise BadInput(f"The target has {start.position} events and the source {end.position}; give an empty target.")
     raw = source.raw()
     chain, sent = copy_rows(with_progress(raw.rows(until=end.position), end.position, on_progress), raw, target)
     if chain.tip != end:
-        raise LogCorrupt(f"the source promises {end.position} events, but its tail was cut off or changed; repair it first")
+        raise LogCorrupt(f"The source promises {end.position} events, but its tail was cut off or changed; repair it first.")
     copy_keys(raw, target, chain)
     if (broken := target.verify(on_progress)) is not None:
-        raise LogCorrupt(f"the copy is wrong at position {broken.position}: {broken.problem}; empty the target and repeat")
+        raise LogCorrupt(f"The copy is wrong at position {broken.position}: {broken.problem}; empty the target and repeat.")
     return CopyResult(target.head(), sent)
 
 
@@ -102,11 +102,11 @@ def copy_rows(rows: Iterable[Row], source: RawLog, target: Store) -> tuple[HashC
         problem = chain.problem(row)
         if problem is not None:
             parcel.send()
-            raise LogCorrupt(f"the source is broken at position {chain.tip.position + 1}: {problem}; repair it first")
+            raise LogCorrupt(f"The source is broken at position {chain.tip.position + 1}: {problem}; repair it first.")
         chain.add(row)
         if row.position == start.position and chain.tip != start:
             raise BadInput(
-                f"the target holds another log, with head {start.digest} at position {start.position}; give an empty one"
+                f"The target holds another log, with head {start.digest} at position {start.position}; give an empty one."
             )
         if row.position > start.position:
             parcel.add(row)

@@ -65,7 +65,7 @@ def merge(
         Conflict: somebody else appended to the target.
     """
     if (broken := source.verify(on_progress)) is not None:
-        raise LogCorrupt(f"the other log is broken at position {broken.position}: {broken.problem}; repair it first")
+        raise LogCorrupt(f"The other log is broken at position {broken.position}: {broken.problem}; repair it first.")
     theirs, mine = source.raw(), target.raw()
     until, ends = source.head().position, mine.ends()
     report, starts = MergeReport(), dict[str, int]()

@@ -66,7 +66,7 @@ def repair(path: Path, target: Path, *, dry_run: bool = True, on_progress: Progr
     """
     check_new(target, "rescue")
     if not path.is_file():
-        raise BadInput(f"there is no log at {path}; give the log.sqlite of a run")
+        raise BadInput(f"There is no log at {path}; give the log.sqlite of a run.")
     with _copied(path, target, dry_run=dry_run) as copy:
         try:
             return _examined(copy, target, on_progress, dry_run=dry_run).about(copy, path)
@@ -115,7 +115,7 @@ def _examined(copy: Path, target: Path, on_progress: ProgressCallback, *, dry_ru
         )
         if log is None and salvage.empty:
             if isinstance(closed, LogCorrupt):
-                raise LogCorrupt(f"{_without_advice(closed)}; nothing of it can be rescued, so restore a backup")
+                raise LogCorrupt(f"{_without_advice(closed)}; nothing of it can be rescued, so restore a backup.")
             raise closed
         rows = salvage.sound(promised)
         if dry_run:
@@ -130,7 +130,7 @@ def _examined(copy: Path, target: Path, on_progress: ProgressCallback, *, dry_ru
                 copy_keys(salvage, rescue, chain)
                 again = rescue.verify()
             if again is not None:
-                raise LogCorrupt(f"the rescue is wrong at position {again.position}: {again.problem}; restore a backup")
+                raise LogCorrupt(f"The rescue is wrong at position {again.position}: {again.problem}; restore a backup.")
         return RepairReport(chain.tip, promised, broken, target, salvage.keyed)
 
 
@@ -202,7 +202,7 @@ class SalvagedRows(RawLog):
                 unpack_blob(blob, found.content)
                 return found
         if self._raw is None:
-            raise LogCorrupt(f"blob {blob} is missing")
+            raise LogCorrupt(f"Blob {blob} is missing.")
         return self._raw.packed(blob)
 
     def all_keys(self) -> Iterator[Key]:

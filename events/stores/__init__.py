@@ -91,7 +91,7 @@ def recordable_url(url: str, run: str) -> str:
         BadInput: it holds one, or names no log in a database.
     """
     if not is_url(url):
-        raise BadInput(f"a log in a database is named postgresql://user@host/database?run=NAME, not {mask(url)}")
+        raise BadInput(f"A log in a database is named postgresql://user@host/database?run=NAME, not {mask(url)}")
     with _needs_driver():
         from events.stores.postgres_location import recordable
     return recordable(url, run)
@@ -103,5 +103,5 @@ def _needs_driver() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise BadInput(
-            "a log in PostgreSQL needs psycopg, which is not installed; run: pip install 'gasp[postgres]'"
+            "A log in PostgreSQL needs psycopg, which is not installed; run `pip install 'gasp[postgres]'`."
         ) from error

@@ -14,11 +14,11 @@ from psycopg import errors
 from events.facts.errors import LogCorrupt, LogError
 
 _LOG_ERRORS: dict[type[psycopg.Error], str] = {
-    errors.DiskFull: "the server's disk is full, so the log {name} took nothing of this append; free space and resume the run",
-    errors.ReadOnlySqlTransaction: "the server of the log {name} is read-only; connect to the primary, not to a standby",
-    errors.InsufficientPrivilege: "the log {name} may not be used ({error}); grant the user its schema",
-    errors.TooManyConnections: "the server of the log {name} takes no more connections; end some, or raise max_connections",
-    errors.QueryCanceled: "the server ended a query on the log {name} ({error}); raise its timeouts and resume the run",
+    errors.DiskFull: "The server's disk is full, so the log {name} took nothing of this append; free space and resume the run.",
+    errors.ReadOnlySqlTransaction: "The server of the log {name} is read-only; connect to the primary, not to a standby.",
+    errors.InsufficientPrivilege: "The log {name} may not be used ({error}); grant the user its schema.",
+    errors.TooManyConnections: "The server of the log {name} takes no more connections; end some, or raise max_connections.",
+    errors.QueryCanceled: "The server ended a query on the log {name} ({error}); raise its timeouts and resume the run.",
 }
 
 
@@ -36,15 +36,17 @@ def translate_errors(name: str) -> Iterator[None]:
         said = " ".join(str(error).split())
         if isinstance(error, errors.DataCorrupted | errors.IndexCorrupted):
             raise LogCorrupt(
-                f"the log {name} is damaged ({said}); restore a backup, or migrate what is sound into a new log"
+                f"The log {name} is damaged ({said}); restore a backup, or migrate what is sound into a new log."
             ) from error
         kinds = (sentence for kind, sentence in _LOG_ERRORS.items() if isinstance(error, kind))
         sentence = next(kinds, None)
         if sentence is None and is_connection_lost(error) and "password" in said:
-            sentence = "the server of the log {name} lets nobody in without the right password; set PGPASSWORD or use ~/.pgpass"
+            sentence = (
+                "The server of the log {name} lets nobody in without the right password; set PGPASSWORD or use ~/.pgpass."
+            )
         if sentence is None and is_connection_lost(error):
-            sentence = "the server of the log {name} cannot be reached ({error}); start it, or check the URL, then try again"
-        sentence = sentence or "the log {name} cannot be used ({error}); resume the run once that is fixed"
+            sentence = "The server of the log {name} cannot be reached ({error}); start it, or check the URL, then try again."
+        sentence = sentence or "The log {name} cannot be used ({error}); resume the run once that is fixed."
         raise LogError(sentence.format(name=name, error=said)) from error
 
 

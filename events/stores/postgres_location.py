@@ -106,8 +106,8 @@ def recordable(url: str, run: str) -> str:
     """See `events.stores.lasting_url`."""
     place = PostgresLocation.parse(url)
     if any(map(is_secret, conninfo_to_dict(place.conninfo))):
-        message = f"the URL of the log {place.name} holds a password, which would be written into the run's folder"
-        raise BadInput(f"{message}; leave it out, and set PGPASSWORD or use ~/.pgpass")
+        message = f"The URL of the log {place.name} holds a password, which would be written into the run's folder"
+        raise BadInput(f"{message}; leave it out, and set PGPASSWORD or use ~/.pgpass.")
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     found = parts._replace(query=urlencode({**options, "run": options.get("run", run)}, quote_via=quote)).geturl()
@@ -122,13 +122,15 @@ def check_schema(db: psycopg.Connection, place: PostgresLocation) -> int:
         BadInput: it holds none, or a newer one.
     """
     if db.execute("SELECT to_regclass('mark'), to_regclass('tip')").fetchone() == (None, None):
-        raise BadInput(f"there is no log at {place.name}; check the URL, its `run` names the run")
+        raise BadInput(f"There is no log at {place.name}; check the URL, its `run` names the run.")
     found = db.execute("SELECT application, schema_version FROM mark").fetchone()
     if found is None or found[0] != "GASP":
-        raise BadInput(f"{place.name} is not a GASP log; check the URL, its `run` names the run")
+        raise BadInput(f"{place.name} is not a GASP log; check the URL, its `run` names the run.")
     if not FIRST_SCHEMA <= found[1] <= SCHEMA_VERSION:
         known = f"schemas {FIRST_SCHEMA} to {SCHEMA_VERSION}"
-        raise BadInput(f"the log {place.name} has schema {found[1]}, this version reads {known}; use the version that wrote it")
+        raise BadInput(
+            f"The log {place.name} has schema {found[1]}, this version reads {known}; use the version that wrote it."
+        )
     return int(found[1])
 
 

@@ -77,8 +77,8 @@ def check_tip(name: str, tip: Head, expected: Head) -> None:
         Conflict: the log ends elsewhere.
     """
     if tip != expected:
-        message = f"the log {name} ends at position {tip.position}, not as expected at {expected.position}"
-        raise Conflict(f"{message}; somebody else appends to it, let nobody do so and repeat")
+        message = f"The log {name} ends at position {tip.position}, not as expected at {expected.position}"
+        raise Conflict(f"{message}; somebody else appends to it, let nobody do so and repeat.")
 
 
 def seal(
@@ -116,7 +116,7 @@ def open_row(row: Row, upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS
     """
     position, stream, version, kind, schema, data, causation, prev_hash, own, head, time, observed = row
     if kind not in _READERS:
-        raise LogError(f"position {position} has the unknown kind {kind!r}; read the log with a newer version")
+        raise LogError(f"Position {position} has the unknown kind {kind!r}; read the log with a newer version.")
     today, validate = _READERS[kind]
     try:
         if schema == today:
@@ -137,7 +137,7 @@ def open_row(row: Row, upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS
         }
     except ValueError as error:
         what = f"{error.error_count()} wrong fields" if isinstance(error, ValidationError) else str(error)
-        raise LogCorrupt(f"position {position} ({kind}) cannot be read: {what}; run verify") from error
+        raise LogCorrupt(f"Position {position} ({kind}) cannot be read: {what}; run verify.") from error
     # The fact was validated and the database keeps the columns' types; validating once more costs as much as all the rest.
     event = _NEW(Event)
     _SET(event, "__dict__", fields)
@@ -267,7 +267,7 @@ def checked_blob(blob: BlobHash, content: bytes | None) -> bytes:
         LogCorrupt: it is missing or does not match.
     """
     if content is None:
-        raise LogCorrupt(f"blob {blob} is missing; the log is incomplete, run verify and restore a backup")
+        raise LogCorrupt(f"Blob {blob} is missing; the log is incomplete, run verify and restore a backup.")
     if blob_hash(content) != blob:
-        raise LogCorrupt(f"blob {blob} does not match its hash; the log was changed, run verify and restore a backup")
+        raise LogCorrupt(f"Blob {blob} does not match its hash; the log was changed, run verify and restore a backup.")
     return content

@@ -55,11 +55,11 @@ def check_schema(db: sqlite3.Connection, path: Path) -> int:
     """
     application = db.execute("PRAGMA application_id").fetchone()[0]
     if application != APPLICATION_ID:
-        raise BadInput(f"{path} is not a GASP log; give the directory or the log.sqlite of a run")
+        raise BadInput(f"{path} is not a GASP log; give the directory or the log.sqlite of a run.")
     schema = schema_of(db)
     if not 1 <= schema <= SCHEMA_VERSION:
         known = f"schemas 1 to {SCHEMA_VERSION}"
-        raise BadInput(f"the log {path} has schema {schema}, this version reads {known}; use the version that wrote it")
+        raise BadInput(f"The log {path} has schema {schema}, this version reads {known}; use the version that wrote it.")
     return schema
 
 
@@ -74,7 +74,7 @@ def create(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     except OSError as error:
-        raise LogError(f"the log {path} cannot be made ({error.strerror}); choose a directory that can be written") from error
+        raise LogError(f"The log {path} cannot be made ({error.strerror}); choose a directory that can be written.") from error
     with translate_errors(path), closing(connect(path)) as db:
         if _is_empty(db):
             from events.stores.schema import sqlite_ddl

@@ -83,9 +83,9 @@ class SqliteReader:
                     shutil.copyfile(self._path.with_name(name), copy.with_name(name))
         except OSError as error:
             self._forget_copy()
-            message = f"the log {self._path} is in a read-only folder, has a write-ahead file that must be read in a copy"
+            message = f"The log {self._path} is in a read-only folder, has a write-ahead file that must be read in a copy"
             message = f"{message}, and no copy can be made ({error.strerror})"
-            raise LogError(f"{message}; set TMPDIR to a folder with room for both, or copy them yourself") from error
+            raise LogError(f"{message}; set TMPDIR to a folder with room for both, or copy them yourself.") from error
         return copy
 
     def ask(self, what: Callable[[sqlite3.Connection], T]) -> T:

@@ -76,4 +76,4 @@ class Tally:
         try:
             return cls(**json.loads(stored))
         except (ValueError, TypeError) as error:
-            raise LogCorrupt("the log's tally cannot be read; it was changed from outside, restore a backup") from error
+            raise LogCorrupt("The log's tally cannot be read; it was changed from outside, restore a backup.") from error

@@ -40,7 +40,7 @@ class AppendRequest:
         """
         for name in (self.stream, self.key):
             if name is not None and (not name or "\0" in name or not _is_text(name)):
-                raise LogError(f"{name!r} cannot name a stream or a key; give it some valid Unicode text without NUL")
+                raise LogError(f"{name!r} cannot name a stream or a key; give it some valid Unicode text without NUL.")
 
 
 class Appends(ABC):

@@ -29,7 +29,9 @@ def model_without_weights(folder: Path) -> Any:
             return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         said = " ".join(str(error).split())[:200]
-        raise BadInput(f"{folder} holds no causal language model that transformers can build ({said}); give another") from error
+        raise BadInput(
+            f"{folder} holds no causal language model that transformers can build ({said}); give another."
+        ) from error
 
 
 def linear_layers(model: Any) -> dict[str, Module]:

@@ -156,7 +156,7 @@ class Replicas:
         for url, said in await self.ask_all("/reset_prefix_cache", {}):
             if b"true" not in said:
                 what = f"keeps answers of older weights ({self._safe(_error_message(said))})"
-                raise ModelError(f"vLLM at {mask(url)} {what}; let nobody else ask it, and go on")
+                raise ModelError(f"vLLM at {mask(url)} {what}; let nobody else ask it, and go on.")
         self.holds = policy
 
     async def sleep(self) -> None:
@@ -215,7 +215,7 @@ class Replicas:
                         self._tell_slow(server.url, time.monotonic() - began)
                         began = time.monotonic()
         raise ModelError(
-            f"vLLM at {mask(server.url)} failed {path} ({self._safe(said)}); see the server's log, and go on once it is well"
+            f"vLLM at {mask(server.url)} failed {path} ({self._safe(said)}); see the server's log, and go on once it is well."
         )
 
     async def _send(self, server: _Replica, path: str, body: dict[str, Any]) -> bytes:
@@ -270,7 +270,7 @@ async def served_model_name(url: str, key: str | None, timeout_s: float = 600.0)
         why = one_line(mask(f"{type(error).__name__}: {error}"), _MAX_MESSAGE_CHARACTERS)
         raise ModelError(
             f"vLLM at {mask(url)} does not say what it serves ({why}); start it with python -m roles.serve, and put its key "
-            "into VLLM_API_KEY"
+            "into VLLM_API_KEY."
         ) from error
 
 

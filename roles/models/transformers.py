@@ -151,7 +151,7 @@ class TransformersModel:
         found = weights_digest(path)
         if found != policy:
             raise ModelError(
-                f"Weights in {path} are {found[:SHORT]}, but {policy[:SHORT]} was asked for; give the right folder"
+                f"Weights in {path} are {found[:SHORT]}, but {policy[:SHORT]} was asked for; give the right folder."
             )
         torch.set_num_threads(self._threads)
         disable_progress_bar()
@@ -175,7 +175,7 @@ class TransformersModel:
         self._takes = frozenset(inspect.signature(self._model.forward).parameters)
         if "past_key_values" not in self._takes:
             raise ModelError(
-                f"Model in {path} keeps no keys and values, so it is not sampled in this process; set serve.backend"
+                f"Model in {path} keeps no keys and values, so it is not sampled in this process; set serve.backend."
             )
         self._policy = policy
 
@@ -204,7 +204,7 @@ class TransformersModel:
                         break
                     self._sample(order[start : start + self._rows], task, over)
         except RuntimeError as error:
-            raise ModelError(f"Sampling with policy {self._policy[:SHORT]} failed ({error}); see the cause above") from error
+            raise ModelError(f"Sampling with policy {self._policy[:SHORT]} failed ({error}); see the cause above.") from error
         done = iter(rows)
         return [
             GenerationReply(self._policy, prompt, tuple(self._completion(next(done)) for _ in range(request.count)))

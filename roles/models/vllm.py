@@ -133,7 +133,7 @@ class VllmModel:
         found, base = await asyncio.to_thread(lambda: (weights_digest(weights), adapter_base(weights)))
         if found != policy:
             raise ModelError(
-                f"Weights in {weights} are {found[:SHORT]}, but {policy[:SHORT]} was asked for; give the right folder"
+                f"Weights in {weights} are {found[:SHORT]}, but {policy[:SHORT]} was asked for; give the right folder."
             )
         before = self._adapter
         if base is None:
@@ -144,7 +144,7 @@ class VllmModel:
             if base.name != holds:
                 raise ModelError(
                     f"The adapter {policy[:SHORT]} stands on {base.name[:SHORT]}, but the servers hold {holds[:SHORT]}; "
-                    "start them with the adapter's base"
+                    "start them with the adapter's base."
                 )
             self._adapter = f"{policy[:16]}-{self._mark}"
             # In place, so that to say it twice is no error.
@@ -171,7 +171,7 @@ class VllmModel:
         if odd and apart[odd] > self._drift:
             raise ModelError(
                 f"vLLM at {mask(odd)} has other weights than the others: "
-                f"logprobs differ by up to {apart[odd]:.3g}; restart the servers"
+                f"logprobs differ by up to {apart[odd]:.3g}; restart the servers."
             )
         # What holds for the one that is furthest from the others holds for them.
         return found.get(odd, ())

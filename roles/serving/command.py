@@ -81,7 +81,7 @@ def built_for_cpu() -> bool:
             return "cpu" in f"{distribution} {version(distribution)}"
         except PackageNotFoundError:
             continue
-    raise BadInput("vLLM is not installed; for GPUs `pip install 'gasp[vllm]'`, for a CPU see docs/serving.md")
+    raise BadInput("vLLM is not installed; for GPUs `pip install 'gasp[vllm]'`, for a CPU see docs/serving.md.")
 
 
 def server_command(serving: ServingConfig, port: int, *, cpu: bool) -> list[str]:
@@ -157,7 +157,7 @@ def supported_rank(rank: int) -> int:
     for taken in SUPPORTED_RANKS:
         if taken >= rank:
             return taken
-    raise BadInput(f"vLLM serves adapters up to rank {SUPPORTED_RANKS[-1]}, not {rank}; set a lower rank")
+    raise BadInput(f"vLLM serves adapters up to rank {SUPPORTED_RANKS[-1]}, not {rank}; set a lower rank.")
 
 
 def assign_devices(serving: ServingConfig, *, cpu: bool) -> list[list[str]]:
@@ -168,19 +168,19 @@ def assign_devices(serving: ServingConfig, *, cpu: bool) -> list[list[str]]:
     """
     if cpu and (serving.devices or serving.sleep):
         raise BadInput(
-            f"{'devices' if serving.devices else 'sleep'} needs GPUs, and the vLLM here is a CPU build; leave it out"
+            f"{'devices' if serving.devices else 'sleep'} needs GPUs, and the vLLM here is a CPU build; leave it out."
         )
     if cpu:
         return [[]] * serving.replicas
     named = serving.devices or os.environ.get("CUDA_VISIBLE_DEVICES", "")
     found = [device.strip() for device in named.split(",")] if named else _visible_gpus()
     if not all(re.fullmatch(r"\d+|(GPU|MIG)-[\w/-]+", device) for device in found) or len(set(found)) < len(found):
-        raise BadInput(f"{named!r} does not name GPUs; give different numbers with commas between, such as 0,1")
+        raise BadInput(f"{named!r} does not name GPUs; give different numbers with commas between, such as 0,1.")
     each = serving.tensor_parallel
     if len(found) < serving.replicas * each:
         raise BadInput(
             f"{serving.replicas} servers on {each} GPUs each need {serving.replicas * each}, and there are {len(found)};"
-            " lower replicas or tensor_parallel, or name more devices"
+            " lower replicas or tensor_parallel, or name more devices."
         )
     return [found[start * each : (start + 1) * each] for start in range(serving.replicas)]
 
@@ -193,9 +193,9 @@ def check_config(serving: ServingConfig) -> None:
     """
     supported_rank(serving.rank)
     if (serving.weights / ADAPTER_CONFIG_FILE).exists():
-        raise BadInput(f"{serving.weights} is an adapter; give the folder of its base, and a rank")
+        raise BadInput(f"{serving.weights} is an adapter; give the folder of its base, and a rank.")
     if not (serving.weights / "config.json").is_file():
-        raise BadInput(f"There is no model in {serving.weights}; give a folder in Hugging Face format")
+        raise BadInput(f"There is no model in {serving.weights}; give a folder in Hugging Face format.")
 
 
 def _visible_gpus() -> list[str]:

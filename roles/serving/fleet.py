@@ -116,7 +116,7 @@ def _make_log(folder: Path, port: int) -> Path:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.touch()
     except OSError as error:
-        raise BadInput(f"The log {log} cannot be written ({error.strerror}); give another folder for logs") from error
+        raise BadInput(f"The log {log} cannot be written ({error.strerror}); give another folder for logs.") from error
     return log
 
 
@@ -134,7 +134,7 @@ async def _wait_until_healthy(fleet: Fleet, limit_s: float, progress: Progress) 
         if now - active > limit_s:
             raise ModelError(
                 f"vLLM server {silent[0].number} did nothing for {limit_s:g} s before it first answered, and said last: {last}"
-                f" (all of it is in {silent[0].log}); find out what holds it"
+                f" (all of it is in {silent[0].log}); find out what holds it."
             )
         progress(now - began, last)
         await asyncio.sleep(_POLL_S)

@@ -102,6 +102,6 @@ def reserved_ports(first: int, count: int) -> Iterator[list[int]]:
                 bound.bind((HOST, first and first + number))
             except (OSError, OverflowError) as error:
                 why = f"port {first + number} cannot be had ({error})"
-                raise BadInput(f"{why}; give another, or none for a free one") from error
+                raise BadInput(f"{why}; give another, or none for a free one.") from error
             ports.append(bound.getsockname()[1])
         yield ports

@@ -106,5 +106,5 @@ def new_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
     if len(f"{folder}{_SOCKET_NAME}") > _SOCKET_PATH:
         shutil.rmtree(folder)
-        raise BadInput(f"{folder} is too long a name for sockets; set TMPDIR to a shorter one")
+        raise BadInput(f"{folder} is too long a name for sockets; set TMPDIR to a shorter one.")
     return folder

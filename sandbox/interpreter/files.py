@@ -95,7 +95,7 @@ class Filesystem:
     def list(self, path: str, depth: int | None = 1, request_timeout: float | None = None) -> list[EntryInfo]:
         """The entries of a folder, and of its subfolders down to a depth, sorted by name."""
         if depth is not None and depth < 1:
-            raise InvalidArgumentException(f"depth is {depth}; it must be at least 1.")
+            raise InvalidArgumentException(f"Depth is {depth}; it must be at least 1.")
         return [parse_entry(entry) for entry in self._call("list", request_timeout, path=path, depth=depth or 1)]
 
     def exists(self, path: str, request_timeout: float | None = None) -> bool:

@@ -228,7 +228,7 @@ def test_a_log_that_contradicts_itself_is_an_error() -> None:
     tale = example_run(log).run().start().open(question(1), "practice")
     made = tale.attempt("practice", question(1), 1, 3)
     tale.reward(made, "practice", "student", "induction", [1.0])
-    with pytest.raises(LogCorrupt, match=f"position {made.position} has 3 completions.*run verify"):
+    with pytest.raises(LogCorrupt, match=f"Position {made.position} has 3 completions.*run verify"):
         frames.attempts(log)
 
 

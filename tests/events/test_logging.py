@@ -151,7 +151,7 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 def test_a_command_never_says_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    print_error(BadInput(f"there is no log at postgresql:/me:{SECRET}@host; and postgresql://me:{SECRET}@host"))
+    print_error(BadInput(f"There is no log at postgresql:/me:{SECRET}@host; and postgresql://me:{SECRET}@host"))
     assert SECRET not in sys.stderr.getvalue()
 
 

@@ -144,7 +144,7 @@ def test_a_broken_log_is_not_merged(mine: Store, other: Store, tmp_path: Path) -
     tell(other, "new", "n")
     other.close()
     execute_without_triggers(tmp_path / "other.sqlite", "UPDATE events SET data = replace(data, 'n', 'm')")
-    with pytest.raises(LogCorrupt, match=r"the other log is broken at position 1: .*; repair it first"):
+    with pytest.raises(LogCorrupt, match=r"The other log is broken at position 1: .*; repair it first"):
         merge(open_log(tmp_path / "other.sqlite"), mine, dry_run=False)
     assert mine.head().position == 0
 

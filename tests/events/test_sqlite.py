@@ -233,19 +233,19 @@ def test_a_truncated_file_is_told(log_file: Path) -> None:
 
 def test_an_event_of_an_unknown_kind_asks_for_a_newer_version(log_file: Path) -> None:
     execute_without_triggers(log_file, "UPDATE events SET kind = 'goalpost_moved' WHERE position = 2")
-    with pytest.raises(LogError, match=r"position 2 has the unknown kind 'goalpost_moved'; .*newer"):
+    with pytest.raises(LogError, match=r"Position 2 has the unknown kind 'goalpost_moved'; .*newer"):
         list(open_log(log_file).read())
 
 
 def test_an_event_of_a_newer_schema_asks_for_a_newer_version(log_file: Path) -> None:
     execute_without_triggers(log_file, "UPDATE events SET schema_version = 2 WHERE position = 2")
-    with pytest.raises(LogError, match=r"no way to read goalpost_added of schema 2, .*newer"):
+    with pytest.raises(LogError, match=r"No way to read goalpost_added of schema 2, .*newer"):
         list(open_log(log_file).read())
 
 
 def test_data_that_does_not_fit_its_kind_is_named(log_file: Path) -> None:
     execute_without_triggers(log_file, 'UPDATE events SET data = \'{"kind":"goalpost_added"}\' WHERE position = 2')
-    with pytest.raises(LogCorrupt, match=r"position 2 \(goalpost_added\) cannot be read: 3 wrong fields; run verify"):
+    with pytest.raises(LogCorrupt, match=r"Position 2 \(goalpost_added\) cannot be read: 3 wrong fields; run verify"):
         list(open_log(log_file).read())
 
 

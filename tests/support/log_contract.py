@@ -250,7 +250,7 @@ class LogContract:
         assert log.get(blob) == b"x"
 
     def test_an_unknown_blob_is_an_error(self, log: Log) -> None:
-        with pytest.raises(LogCorrupt, match=r"blob f{64} is missing; .*verify"):
+        with pytest.raises(LogCorrupt, match=r"Blob f{64} is missing; .*verify"):
             log.get(BlobHash("f" * 64))
 
     def test_verify_names_the_event_whose_blob_is_missing(self, log: Log) -> None:

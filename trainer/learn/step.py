@@ -99,7 +99,7 @@ class Adam:
         if not math.isfinite(norm):
             raise TrainerError(
                 f"The gradient norm is {norm} at Adam step {self.steps + 1}, and a run keeps its settings; start a new one with"
-                " a lower learn.learning_rate, or learn what was played by python -m trainer.run --offline RUN with --set."
+                " a lower learn.learning_rate, or learn what was played by `gasp train --offline RUN` with --set."
             )
         rate = (
             self._rate
