@@ -87,7 +87,7 @@ def requires_extra(extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise BadInput(f"This needs {error.name}, which is not installed; run pip install 'gasp[{extra}]'.") from error
+        raise BadInput(f"This needs {error.name}, which is not installed; run `pip install 'gasp[{extra}]'`.") from error
 
 
 def check_empty(out: Path) -> None:

@@ -73,7 +73,7 @@ def _web_extra() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise BadInput(f"The viewer needs {error.name}, which is not installed; run pip install 'gasp[web]'.") from error
+        raise BadInput(f"The viewer needs {error.name}, which is not installed; run `pip install 'gasp[web]'`.") from error
 
 
 def _listen(host: str, port: int | None) -> socket.socket:

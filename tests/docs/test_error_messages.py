@@ -16,7 +16,7 @@ def exceptions() -> set[str]:
     """The names of our exceptions."""
     classes = (
         node
-        for file in ("events/facts/errors.py", "events/web/view/not_there.py", "sandbox/interpreter/errors.py")
+        for file in ("events/facts/errors.py", "events/web/view/not_found.py", "sandbox/interpreter/errors.py")
         for node in ast.parse((ROOT / file).read_text()).body
         if isinstance(node, ast.ClassDef)
     )

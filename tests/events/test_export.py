@@ -278,7 +278,7 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path, to: str) -> None:
     tale = record_example(log).start().open(question(1), "practice")
     generation = tale.generation("x", 2).model_copy(update={"tokens": "f" * 64})
     log.append(tale.stream, [AttemptsMade(purpose="practice", question="q", task="induction", generation=generation)])
-    with pytest.raises(LogCorrupt, match=f"blob {'f' * 64} is missing"):
+    with pytest.raises(LogCorrupt, match=f"Blob {'f' * 64} is missing"):
         written(log, tmp_path / "out" / "deep", to)
     assert not list((tmp_path / "out").iterdir())
 
@@ -303,7 +303,7 @@ def test_formats_and_packages_that_are_missing_are_named(run: Path, monkeypatch:
     for module in ("parquet", "arrow"):
         monkeypatch.delitem(sys.modules, f"events.export.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(BadInput, match=r"needs pyarrow, which is not installed; run pip install 'gasp\[data\]'"):
+    with pytest.raises(BadInput, match=r"needs pyarrow, which is not installed; run `pip install 'gasp\[data\]'`"):
         export(run, "--to", "parquet", "--out", tmp_path / "out")
     export(run, "--to", "jsonl", "--out", tmp_path / "out")
 

@@ -234,7 +234,7 @@ def test_a_log_that_contradicts_itself_is_an_error() -> None:
 
 def test_a_missing_package_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "polars", None)
-    with pytest.raises(BadInput, match=r"needs polars, which is not installed; run pip install 'gasp\[data\]'"):
+    with pytest.raises(BadInput, match=r"needs polars, which is not installed; run `pip install 'gasp\[data\]'`"):
         frames.attempts(MemoryLog())
 
 
