@@ -39,14 +39,14 @@ from graph.play.state import EpisodeState
 from graph.settings.config import Config, PlaySettings
 
 REFRESH_S = 0.5
-"""Seconds between looks at the log."""
+"""Seconds between two reads of the log."""
 TABLE_ITERATIONS = 10
-"""Iterations in the live table."""
+"""Rows of the live table: the latest iterations."""
 SEATS: tuple[Seat, ...] = ("easy", "hard", "open")
 
 
 class RunMonitor:
-    """A summary that keeps up with a growing log."""
+    """A run's summary and its open episodes, kept up to date with a growing log."""
 
     def __init__(self, log: Log, config: Config) -> None:
         self._log = log
@@ -54,8 +54,8 @@ class RunMonitor:
         self.summary = RunSummary()
         self._episodes: dict[str, EpisodeState] = {}
 
-    def look(self) -> None:
-        """Take in what is new."""
+    def update(self) -> None:
+        """Apply the new events."""
         for event in self._log.read(after=self.summary.position):
             self.summary.apply(event)
             if is_episode(event.stream):
@@ -65,60 +65,60 @@ class RunMonitor:
 
     @property
     def nodes(self) -> Counter[str]:
-        """Open episodes by the node that works on them."""
+        """Number of open episodes by the node that works on them."""
         return Counter(successor(episode, self._play, self._plan).strip("_") for episode in self._episodes.values())
 
 
 async def show(log: Log, console: Console, config: Config, activity: Activity, *, plain: bool) -> None:
     """Show a run until cancelled: live on a terminal, otherwise a line an iteration and every ten seconds without another."""
-    watch = RunMonitor(log, config)
+    monitor = RunMonitor(log, config)
     if plain:
-        await _print(watch, console, activity)
+        await _print(monitor, console, activity)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
-            watch.look()
+            monitor.update()
             doing = one_line(str(activity))
             live.update(
-                live_view(watch, expected_iterations(watch.summary, config.play), doing, activity.warnings), refresh=True
+                live_view(monitor, expected_iterations(monitor.summary, config.play), doing, activity.warnings), refresh=True
             )
             await asyncio.sleep(REFRESH_S)
 
 
-async def _print(watch: RunMonitor, console: Console, activity: Activity) -> None:
-    told: set[object] = set()
+async def _print(monitor: RunMonitor, console: Console, activity: Activity) -> None:
+    printed: set[object] = set()
     latest = time.monotonic()
     while True:
-        watch.look()
-        warned = ((("warning", number), f"warning: {said}") for number, said in enumerate(activity.warnings))
-        fresh = [(key, line) for key, line in (*progress_lines(watch.summary), *warned) if key not in told]
+        monitor.update()
+        warned = ((("warning", number), f"warning: {warning}") for number, warning in enumerate(activity.warnings))
+        fresh = [(key, line) for key, line in (*progress_lines(monitor.summary), *warned) if key not in printed]
         if not fresh and time.monotonic() - latest >= REPORT_INTERVAL_S and (doing := str(activity)):
             fresh = [(None, doing)]
         for key, line in fresh:
-            told.add(key)
+            printed.add(key)
             latest = time.monotonic()
             console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
         await asyncio.sleep(REFRESH_S)
 
 
 async def log_progress(activity: Activity) -> None:
-    """Write what is going on into the process's log every half minute, until cancelled."""
+    """Write progress into the process's operational log every half minute, until cancelled."""
     while True:
         await asyncio.sleep(LOG_INTERVAL_S)
         logger().info("progress", doing=str(activity))
 
 
 def expected_iterations(summary: RunSummary, play: PlaySettings) -> int:
-    """Iterations that are played in all: as many as are set, or fewer as the student's samples go."""
+    """Iterations that will be played: `play.iterations`, or fewer if `play.samples` are spent before."""
     played = max(summary.samples.after)
     spent = summary.samples.after[played]
     return min(play.iterations, math.ceil(play.samples * played / spent)) if play.samples and spent else play.iterations
 
 
 def progress_lines(summary: RunSummary) -> Iterator[tuple[object, str]]:
-    """One line for every examination, learned iteration and symptom, with a key that names it."""
+    """One line for each evaluation, learned iteration and training warning, with a key that identifies it."""
     for evaluation in summary.evaluations:
         if evaluation.iteration == 0:
-            yield (evaluation.name, 0), _examined(evaluation)
+            yield (evaluation.name, 0), _evaluation_line(evaluation)
     for number, steps in _learned(summary).items():
         row = _row(summary.iterations[number], steps)
         figures = ", ".join(f"{name} {value}" for name, value in zip(COLUMNS[1:], row[1:], strict=True) if value)
@@ -127,17 +127,17 @@ def progress_lines(summary: RunSummary) -> Iterator[tuple[object, str]]:
         yield symptom.key, f"warning: {symptom}"
     for evaluation in summary.evaluations:
         if evaluation.iteration:
-            yield (evaluation.name, evaluation.iteration), _examined(evaluation)
+            yield (evaluation.name, evaluation.iteration), _evaluation_line(evaluation)
 
 
-def _examined(evaluation: EvaluationFinished) -> str:
+def _evaluation_line(evaluation: EvaluationFinished) -> str:
     scores = ", ".join(f"pass@{k} {value:.3f}" for k, value in evaluation.pass_at.items() if k in {1, 20})
     return f"{evaluation.name} after {evaluation.iteration} iterations: {scores} ({len(evaluation.successes)} questions)"
 
 
-def live_view(watch: RunMonitor, iterations: int, doing: str, warnings: Sequence[str] = ()) -> RenderableType:
+def live_view(monitor: RunMonitor, iterations: int, doing: str, warnings: Sequence[str] = ()) -> RenderableType:
     """The live display."""
-    summary = watch.summary
+    summary = monitor.summary
     learned = _learned(summary)
     done = len(learned)
     elapsed = summary.played + _seconds(summary.latest, datetime.now(UTC))
@@ -147,15 +147,15 @@ def live_view(watch: RunMonitor, iterations: int, doing: str, warnings: Sequence
         f"{format_duration(elapsed)} played, {_left(summary, iterations)} left   ",
         f"{summary.tokens / max(elapsed, 1):,.0f} tokens/s   {_accepted(summary, ', ')}",
     )
-    nodes = "  ".join(f"{node} {count}" for node, count in sorted(watch.nodes.items()))
+    nodes = "  ".join(f"{node} {count}" for node, count in sorted(monitor.nodes.items()))
     now = Text(f"{doing or 'waiting'}   {nodes}", style="dim", no_wrap=True, overflow="ellipsis")
     table = Table(*COLUMNS, box=None, pad_edge=False, header_style="bold")
     for figures in list(summary.iterations.values())[-TABLE_ITERATIONS:]:
         table.add_row(*_row(figures, learned.get(figures.number, [])))
-    examined = [Text(_examined(evaluation)) for evaluation in summary.evaluations[-2:]]
+    evaluations = [Text(_evaluation_line(evaluation)) for evaluation in summary.evaluations[-2:]]
     bar = Padding(ProgressBar(total=max(iterations, 1), completed=done, width=60), 0)
-    warned = (Text(f"warning: {one_line(said)}", style="yellow") for said in warnings[-3:])
-    return Group(head, bar, now, table, *_latest_steps(summary), *_symptoms(summary), *warned, *examined)
+    warned = (Text(f"warning: {one_line(warning)}", style="yellow") for warning in warnings[-3:])
+    return Group(head, bar, now, table, *_latest_steps(summary), *_symptoms(summary), *warned, *evaluations)
 
 
 def _latest_steps(summary: RunSummary) -> Iterator[Text]:
@@ -182,12 +182,12 @@ COLUMNS = (
     "lifts",
     "open p",
     "open",
-    "practice",
+    "real-data",
     "aligned",
     "diversity",
     "rejected",
-    "drift",
-    "silent",
+    "mismatch",
+    "zero-adv",
 )
 
 
@@ -203,9 +203,9 @@ def _row(figures: IterationFigures, steps: Sequence[OptimizerStep]) -> list[str]
     seats = figures.seats.values()
     easy, hard, opened = (figures.seats.get(seat, SeatFigures()) for seat in SEATS)
     rejected = sum((seat.rejected for seat in seats), Counter[str]()).most_common(2)
-    aligned, fresh = sum(seat.aligned.total for seat in seats), sum(seat.aligned.count for seat in seats)
-    silent = sum(step.silent_groups for step in steps), sum(step.groups for step in steps)
-    drift = max((step.metrics.get(LOGPROB_METRIC, 0.0) for step in steps), default=None)
+    aligned, measured = sum(seat.aligned.total for seat in seats), sum(seat.aligned.count for seat in seats)
+    zero_advantage = sum(step.silent_groups for step in steps), sum(step.groups for step in steps)
+    mismatch = max((step.metrics.get(LOGPROB_METRIC, 0.0) for step in steps), default=None)
     return [
         str(figures.number),
         str(figures.failed or ""),
@@ -217,16 +217,16 @@ def _row(figures: IterationFigures, steps: Sequence[OptimizerStep]) -> list[str]
         _share(opened.pass_rate.value),
         f"{opened.accepted}/{opened.proposed}" if opened.proposed else "",
         _share(figures.practice.value),
-        _share(aligned / fresh if fresh else None),
+        _share(aligned / measured if measured else None),
         _share(_diversity(figures)),
         " ".join(f"{reason} {count}" for reason, count in rejected),
-        "" if drift is None else f"{drift:.3f}",
-        f"{silent[0]}/{silent[1]}" if steps else "",
+        "" if mismatch is None else f"{mismatch:.3f}",
+        f"{zero_advantage[0]}/{zero_advantage[1]}" if steps else "",
     ]
 
 
 def _accepted(summary: RunSummary, joint: str) -> str:
-    """How many questions were accepted, of those kinds that are played."""
+    """The numbers of accepted questions, in words."""
     if summary.open_questions:
         return f"{summary.open_questions} open questions"
     return f"{summary.lemmas} lemmas{joint}{summary.lifts} lifts"
@@ -247,7 +247,7 @@ def _seconds(start: datetime | None, end: datetime | None) -> float:
 
 
 def _left(summary: RunSummary, iterations: int) -> str:
-    """Time left, from the pace of the last iterations."""
+    """Time left, by the duration of the latest iterations."""
     ended = [summary.iterations[number] for number in _learned(summary)][-5:]
     if len(ended) < 2:
         return "?"
@@ -256,7 +256,7 @@ def _left(summary: RunSummary, iterations: int) -> str:
 
 
 def final_report(log: Log, folder: Path) -> RenderableType:
-    """The table at the end of a run, and where to look deeper."""
+    """The table at the end of a run, and the commands that show more."""
     summary = fold(RunSummary(), log.read())
     table = Table("", "before", "after", box=None, pad_edge=False, header_style="bold", title_justify="left")
     for name, label in (("goalposts", "goalposts"), ("validation", "validation questions"), ("test", "held-out questions")):
@@ -278,7 +278,10 @@ def final_report(log: Log, folder: Path) -> RenderableType:
     ended = list(summary.iterations.values())
     failed = sum(figures.failed for figures in ended)
     third = max(1, len(ended) // 3)
-    for label, of in (("statements that say what their program does", _aligned), ("diversity of questions", _fresh)):
+    for label, of in (
+        ("statements that say what their program does", _mean_aligned),
+        ("diversity of questions", _mean_diversity),
+    ):
         table.add_row(label, _share(of(ended[:third])), _share(of(ended[-third:])))
     facts = (
         f"{len(ended)} iterations in {format_duration(summary.played)}, {summary.tokens:,} tokens; "
@@ -298,12 +301,12 @@ def final_report(log: Log, folder: Path) -> RenderableType:
     )
 
 
-def _aligned(iterations: list[IterationFigures]) -> float | None:
+def _mean_aligned(iterations: list[IterationFigures]) -> float | None:
     seats = [seat for figures in iterations for seat in figures.seats.values()]
     count = sum(seat.aligned.count for seat in seats)
     return sum(seat.aligned.total for seat in seats) / count if count else None
 
 
-def _fresh(iterations: list[IterationFigures]) -> float | None:
+def _mean_diversity(iterations: list[IterationFigures]) -> float | None:
     found = [value for figures in iterations if (value := _diversity(figures)) is not None]
     return sum(found) / len(found) if found else None

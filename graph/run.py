@@ -124,10 +124,10 @@ def _folder(runs: Path, name: str | None, resume: str | None) -> Path:
 
 
 def _check_name(name: str) -> None:
-    """Refuse what is no name for a folder, or would be read as an option.
+    """Check that a name can be a folder's and cannot be read as an option.
 
     Raises:
-        BadInput: it is.
+        BadInput: it is no such name.
     """
     if Path(name).name != name or not name.strip(". ") or not name.isprintable() or name[0] in "- " or name[-1] == " ":
         raise BadInput(
@@ -136,7 +136,7 @@ def _check_name(name: str) -> None:
 
 
 def play(folder: Path, config: Config | None, url: str | None, console: RaisingConsole, *, plain: bool) -> None:
-    """Play a new run, or go on with one when there is no config. It goes on in silence when its terminal goes away.
+    """Play a new run, or resume one when there is no config. When its terminal is closed it goes on without output.
 
     Raises:
         GaspError: something is wrong with the input, or failed; what was played is kept.
@@ -148,29 +148,29 @@ def play(folder: Path, config: Config | None, url: str | None, console: RaisingC
     from graph.setup.folder import create_run, reopen_run, run_lock
     from graph.setup.model_source import PolicyWeights, check_servers
 
-    # For torch here, in the trainer and in servers: threads sleep while they wait, as suits cores that are shared.
+    # For torch in this process, the trainer and servers: waiting threads sleep, since the processes share the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     fresh = config is not None
     with show_activity(console=console) as activity, activity.task(f"preparing {folder}"):
         if config is None:
-            log, config, given = reopen_run(folder)
+            log, config, inputs = reopen_run(folder)
         else:
-            given = read_inputs(config)
-            check_servers(config, PolicyWeights(given.model, given.digest))
-            log = create_run(folder, config, given, url)
+            inputs = read_inputs(config)
+            check_servers(config, PolicyWeights(inputs.model, inputs.digest))
+            log = create_run(folder, config, inputs, url)
     with closing(log), run_lock(folder):
         finished = first_event(log, RUN, "run_finished") is not None
         if not fresh and not finished:
             if not config.repeatable and _stopped_within_iteration(log):
-                told = "The servers make their own batches: what was lost is sampled again, and may come out differently."
-                console.print(told, style="dim", soft_wrap=True)
+                note = "The servers make their own batches: what was lost is sampled again, and may come out differently."
+                console.print(note, style="dim", soft_wrap=True)
             log.append(RUN, [RunResumed(position=log.head().position)])
         logging.configure(file=folder / "run.log", run=folder.name)
         try:
             if not finished:
                 with logging.log_lifetime("run", position=log.head().position):
-                    shutdown.run(_play_run(folder, config, log, given, console, plain=plain))
+                    shutdown.run(_play_run(folder, config, log, inputs, console, plain=plain))
         except BaseException:
             again = f"{typed_command('graph.run')} --resume {shlex.quote(str(folder))}"
             console.print(f"The run is kept; go on with: {escape(again)}", style="dim", soft_wrap=True, highlight=False)
@@ -179,13 +179,13 @@ def play(folder: Path, config: Config | None, url: str | None, console: RaisingC
 
 
 def _stopped_within_iteration(log: Log) -> bool:
-    """Whether the run was stopped within an iteration."""
+    """Whether the run was stopped in the middle of an iteration."""
     kinds = [event.fact.kind for event in log.read(RUN, kinds={"iteration_started", "iteration_finished"})]
     return kinds[-1:] == ["iteration_started"]
 
 
-async def _play_run(folder: Path, config: Config, log: Log, given: RunInputs, console: RaisingConsole, *, plain: bool) -> None:
-    """Play with everything put away at the end, however it ends."""
+async def _play_run(folder: Path, config: Config, log: Log, inputs: RunInputs, console: RaisingConsole, *, plain: bool) -> None:
+    """Play, and close everything at the end, however it ends."""
     from events.cli.output import show_activity
     from events.process.activity import Activity
     from graph.display import REFRESH_S, log_progress
@@ -195,40 +195,43 @@ async def _play_run(folder: Path, config: Config, log: Log, given: RunInputs, co
     from graph.setup.model_source import open_models
 
     activity = Activity()
-    runner, learner = make_runner(config, folder.name), TrainerProcess(folder, log, config.learn, activity)
+    runner, trainer = make_runner(config, folder.name), TrainerProcess(folder, log, config.learn, activity)
 
     async def play() -> None:
-        # A missing engine is said before anything is sampled.
+        # So that a missing Docker engine is reported before anything is sampled.
         with activity.task("preparing the sandbox"):
             await asyncio.to_thread(lambda: runner.provenance)
-        record_goalposts(log, given.goalposts)
-        # While models load, so does the trainer.
-        learner.start()
-        async with open_models(config, last_served_weights(folder, config, log), folder, activity) as made:
-            going = make_scheduler(config.play.order, activity)
-            await assemble_play(folder, config, log, given, runner=runner, models=made, trainer=learner, scheduler=going).run()
+        record_goalposts(log, inputs.goalposts)
+        # The trainer loads at the same time as the models.
+        trainer.start()
+        async with open_models(config, last_served_weights(folder, config, log), folder, activity) as models:
+            scheduler = make_scheduler(config.play.order, activity)
+            player = assemble_play(
+                folder, config, log, inputs, runner=runner, models=models, trainer=trainer, scheduler=scheduler
+            )
+            await player.run()
 
-    telling = asyncio.create_task(log_progress(activity))
-    display = asyncio.create_task(_display(log, console, config, activity, plain=plain))
+    logging_progress = asyncio.create_task(log_progress(activity))
+    displaying = asyncio.create_task(_display(log, console, config, activity, plain=plain))
     playing = asyncio.create_task(play())
     try:
         await asyncio.wait({playing})
         await asyncio.sleep(2 * REFRESH_S if plain else 0)
     finally:
-        for task in (playing, display, telling):
+        for task in (playing, displaying, logging_progress):
             if not task.done():
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
         with show_activity(console=console) as stopping, stopping.task("stopping the trainer and the sandbox"):
-            await asyncio.to_thread(learner.stop)
+            await asyncio.to_thread(trainer.stop)
             await runner.close()
     if not playing.cancelled():
         playing.result()
 
 
 async def _display(log: Log, console: RaisingConsole, config: Config, activity: Activity, *, plain: bool) -> None:
-    """Show the run as long as that works: what fails here is no reason to stop playing."""
+    """Show the run; if the display fails, the run goes on without it."""
     from events.cli.output import print_note
     from events.text.logging import logger
     from graph.display import show

@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     from graph.setup.assemble import RunInputs
 
 CHECKPOINTS: Final = 10
-"""Weights of the further run that are asked, where `learn.keep_every` does not say [GASP: every 50 of 500 steps]."""
+"""Checkpoints of the further run that are asked, unless `learn.keep_every` is set [GASP: every 50 of 500 steps]."""
 
 app = typer.Typer(add_completion=False)
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What is to be done."""
+    """What the command line asks for."""
 
     asked: str
     given: Config
@@ -88,7 +88,7 @@ def main(
     _writable(out, asked)
     how = [f"evaluate.attempts={samples}"]
     how += [] if temperature is None else [f"evaluate.sampling.temperature={temperature}"]
-    job = _Job(asked, given, with_overrides(_practising(given, asked), how), runs, out, most)
+    job = _Job(asked, given, with_overrides(_practice_settings(given, asked), how), runs, out, most)
     _filter(job, against or [], further=further)
 
 
@@ -101,7 +101,7 @@ def _writable(out: Path, asked: str) -> None:
         raise BadInput(f"--out {out} is the question set itself; give another file.")
 
 
-def _practising(given: Config, questions: str) -> Config:
+def _practice_settings(given: Config, questions: str) -> Config:
     """A run that practises on a question set and does nothing else."""
     sets = {"goalposts": questions, "practice": "goalposts", "test": "none", "validation": "none"}
     # Examinations on its way would ask what the filter asks afterwards.
@@ -116,34 +116,39 @@ def _filter(job: _Job, against: Sequence[str], *, further: bool) -> None:
     from graph.setup.named_policies import Checkpoint, NamedPolicies, find_policies, run_policies
 
     with progress("reading the models and the questions"):
-        given = read_inputs(job.config)
-        base = NamedPolicies(job.config.model, job.config, (Checkpoint(given.model, given.digest),))
-        # Whoever is not there is missed now, and not after a day of sampling.
+        inputs = read_inputs(job.config)
+        base = NamedPolicies(job.config.model, job.config, (Checkpoint(inputs.model, inputs.digest),))
+        # Looked up now, so that a missing policy is not found out after a day of sampling.
         line = [base, *(find_policies(who, job.runs, job.config) for who in against)]
-        folder, log = _opened(job, given)
+        folder, log = _open(job, inputs)
     with closing(log), run_lock(folder):
-        record_goalposts(log, given.goalposts)
-        filtering = GoalpostFilter(log, folder, job.config, given.goalposts.name, list(given.goalposts.questions), given.rules)
+        record_goalposts(log, inputs.goalposts)
+        goalpost_filter = GoalpostFilter(
+            log, folder, job.config, inputs.goalposts.name, list(inputs.goalposts.questions), inputs.rules
+        )
         print_note(
-            f"{len(filtering.left)} questions, {len(given.goalposts.left_out)} records left out; answers are kept in {folder}"
+            f"{len(goalpost_filter.left)} questions, {len(inputs.goalposts.left_out)} records left out; attempts are kept in"
+            f" {folder}"
         )
         if _keeps_errata(job.asked):
             print_note(
                 "errata, which nobody can solve, are among them and will stay; errata=drop in the set's name leaves them out"
             )
 
-        def tell(one: PolicyResult) -> None:
-            print_note(f"{_called(one)}: {one.asked} asked, {one.dropped} dropped, {one.asked - one.dropped} left")
+        def on_result(result: PolicyResult) -> None:
+            print_note(
+                f"{_title(result)}: {result.asked} asked, {result.dropped} dropped, {result.asked - result.dropped} left"
+            )
 
         try:
             for who in line:
-                shutdown.run(filtering.ask(who, tell))
-            if further and filtering.left:
-                shutdown.run(filtering.ask(run_policies(_further(job, folder, filtering), job.config), tell))
+                shutdown.run(goalpost_filter.ask(who, on_result))
+            if further and goalpost_filter.left:
+                shutdown.run(goalpost_filter.ask(run_policies(_further(job, folder, goalpost_filter), job.config), on_result))
         except KeyboardInterrupt:
             print_note("stopped; every answer is kept, repeat the command to go on")
             raise
-        _write(job, given, filtering)
+        _write(job, inputs, goalpost_filter)
 
 
 def _keeps_errata(asked: str) -> bool:
@@ -155,30 +160,30 @@ def _keeps_errata(asked: str) -> bool:
     return bool(SOURCES[spec.name].errata) and effective_options(spec).get("errata") == "keep"
 
 
-def _opened(job: _Job, given: RunInputs) -> tuple[Path, Log]:
-    """The filter's folder and its log, made if need be."""
+def _open(job: _Job, inputs: RunInputs) -> tuple[Path, Log]:
+    """The folder of the filter and its log, created if need be."""
     from graph.setup.folder import create_run
 
-    # Everything that an answer depends on, and who is asked first.
-    decides = [job.config.model_dump_json(), given.digest, json.dumps(given.digests(), sort_keys=True)]
+    # Everything that the attempts depend on, and the first policy that is asked.
+    decides = [job.config.model_dump_json(), inputs.digest, json.dumps(inputs.digests(), sort_keys=True)]
     folder = job.runs / f"goalposts-{hashlib.sha256(chr(0).join(decides).encode()).hexdigest()[:NAME_DIGITS]}"
-    return folder, open_run(str(folder)) if holds_log(folder) else create_run(folder, job.config, given, learns=False)
+    return folder, open_run(str(folder)) if holds_log(folder) else create_run(folder, job.config, inputs, learns=False)
 
 
-def _further(job: _Job, folder: Path, filtering: GoalpostFilter) -> Path:
-    """The folder of a finished run that practised on what is left; it is played, or gone on with, if need be."""
+def _further(job: _Job, folder: Path, goalpost_filter: GoalpostFilter) -> Path:
+    """The folder of a finished RLVR run on the questions that are left; it is played or resumed first, if need be."""
     from roles.questions.question_set import save_questions
 
-    which = hashlib.sha256("".join(question.id for question in filtering.left).encode()).hexdigest()[:6]
+    which = hashlib.sha256("".join(question.id for question in goalpost_filter.left).encode()).hexdigest()[:6]
     run, practice = job.runs / f"{folder.name}-further-{which}", folder / f"left-{which}.jsonl"
     if not practice.exists():
-        save_questions(practice, filtering.left, filtering.rules)
-    config = _practising(job.given, str(practice))
+        save_questions(practice, goalpost_filter.left, goalpost_filter.rules)
+    config = _practice_settings(job.given, str(practice))
     if not config.learn.keep_every:
         config = with_overrides(config, [f"learn.keep_every={max(1, config.play.iterations // CHECKPOINTS)}"])
     fresh = not holds_log(run)
     if fresh or not _is_finished(run):
-        print_note(f"practising on the {len(filtering.left)} questions that are left, in {run}")
+        print_note(f"training on the {len(goalpost_filter.left)} questions that are left, in {run}")
         play(run, config if fresh else None, None, detachable_console(stderr=True), plain=True)
     return run
 
@@ -188,32 +193,32 @@ def _is_finished(run: Path) -> bool:
         return first_event(log, RUN, "run_finished") is not None
 
 
-def _write(job: _Job, given: RunInputs, filtering: GoalpostFilter) -> None:
+def _write(job: _Job, inputs: RunInputs, goalpost_filter: GoalpostFilter) -> None:
     """The goalposts and where they come from; then the same for people."""
     from graph.setup.assemble import run_started
     from roles.questions.question_set import save_questions
 
-    kept, config, last = filtering.left[: job.most], job.config, filtering.last
-    Printer().show(_table(filtering.asked))
+    kept, config, last = goalpost_filter.left[: job.most], job.config, goalpost_filter.last
+    Printer().show(_table(goalpost_filter.results))
     if not kept or last is None:
         raise BadInput(f"Every question of {job.asked} is solved, so that no goalpost is left; filter harder questions.")
-    save_questions(job.out, kept, filtering.rules)
+    save_questions(job.out, kept, goalpost_filter.rules)
     origin = GoalpostProvenance(
         set=job.asked,
-        questions=len(given.goalposts.questions),
-        digest=given.digests()["goalposts"],
-        left_out=dict(given.goalposts.left_out),
+        questions=len(inputs.goalposts.questions),
+        digest=inputs.digests()["goalposts"],
+        left_out=dict(inputs.goalposts.left_out),
         kept=len(kept),
-        unsolved=len(filtering.left),
+        unsolved=len(goalpost_filter.left),
         file=hashlib.sha256(job.out.read_bytes()).hexdigest(),
         samples=config.evaluate.attempts,
         sampling=config.evaluate.sampling,
         seed=config.seed,
-        prompts=given.prompts.digest,
-        named=tuple(filtering.named),
-        policies=tuple(filtering.asked),
-        commit=run_started(filtering.log).commit,
-        log=filtering.folder.name,
+        prompts=inputs.prompts.digest,
+        named=tuple(goalpost_filter.named),
+        policies=tuple(goalpost_filter.results),
+        commit=run_started(goalpost_filter.log).commit,
+        log=goalpost_filter.folder.name,
         position=last.position,
         head=last.head,
     )
@@ -226,15 +231,17 @@ def _write(job: _Job, given: RunInputs, filtering: GoalpostFilter) -> None:
     )
 
 
-def _called(one: PolicyResult) -> str:
-    return f"{one.who}, {one.policy[:SHORT]} after {one.iteration} iterations"
+def _title(result: PolicyResult) -> str:
+    return f"{result.who}, {result.policy[:SHORT]} after {result.iteration} iterations"
 
 
-def _table(asked: Sequence[PolicyResult]) -> Table:
+def _table(results: Sequence[PolicyResult]) -> Table:
     table = Table("who", "policy", "iterations", "asked", "dropped", "left", box=None, pad_edge=False, header_style="bold")
-    for one in asked:
-        left = str(one.asked - one.dropped)
-        table.add_row(markup(one.who), one.policy[:SHORT], str(one.iteration), str(one.asked), str(one.dropped), left)
+    for result in results:
+        left = str(result.asked - result.dropped)
+        table.add_row(
+            markup(result.who), result.policy[:SHORT], str(result.iteration), str(result.asked), str(result.dropped), left
+        )
     return table
 
 

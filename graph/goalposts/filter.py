@@ -33,60 +33,61 @@ from roles.model import Model
 from sandbox.runner import Runner
 
 FIRST_ROUND_DIVISOR: Final = 5
-"""One of so many answers is asked for first; questions that are solved by then need no others."""
+"""The first round asks for 1/5 of the attempts; questions that these solve are not asked again."""
 
 
 @dataclass
 class GoalpostFilter:
-    """Questions that are left, and who was asked about them."""
+    """Filters a question set by asking policies, and remembers who was asked."""
 
     log: Log
     folder: Path
-    """The log's, which also gets what servers say."""
+    """The filter's folder, which also gets the output of servers."""
     config: Config
-    """Whose `evaluate` says how often and how a policy is asked."""
+    """`evaluate` says how many attempts a policy gets, and how they are sampled."""
     name: str
-    """Of the question set."""
+    """The name of the question set."""
     left: list[Question]
+    """Questions that no policy has solved yet."""
     rules: Mapping[QuestionId, JudgingRules]
-    """Of those that have rules of their own."""
+    """Judging rules of questions that have rules of their own."""
     named: list[str] = field(default_factory=list)
-    """Whose policies were to be asked."""
-    asked: list[PolicyResult] = field(default_factory=list)
+    """Names under which policies were asked."""
+    results: list[PolicyResult] = field(default_factory=list)
     last: Event | None = None
-    """The last event that decided something."""
+    """The last `EvaluationFinished` event."""
 
-    async def ask(self, who: NamedPolicies, tell: Callable[[PolicyResult], None]) -> None:
-        """Ask policies about what is left, those that were asked already left out.
+    async def ask(self, who: NamedPolicies, on_result: Callable[[PolicyResult], None]) -> None:
+        """Ask policies about the questions that are left; weights that were asked already are skipped.
 
         Raises:
             GaspError: model or sandbox failed; what is done is kept.
         """
         self.named.append(who.who)
-        known = {before.policy for before in self.asked}
-        new = [checkpoint for checkpoint in who.checkpoints if checkpoint.policy not in known]
+        asked = {result.policy for result in self.results}
+        new = [checkpoint for checkpoint in who.checkpoints if checkpoint.policy not in asked]
         if not new:
             print_note(f"{who.who}: the same weights as were asked before")
-        async with AsyncExitStack() as house:
-            seat = _PolicyServer(self, who, house)
+        async with AsyncExitStack() as stack:
+            server = _PolicyServer(self, who, stack)
             for checkpoint in new:
                 if self.left:
-                    self.asked.append(await self._one(seat, checkpoint))
-                    tell(self.asked[-1])
+                    self.results.append(await self._ask_policy(server, checkpoint))
+                    on_result(self.results[-1])
 
-    async def _one(self, seat: _PolicyServer, checkpoint: Checkpoint) -> PolicyResult:
+    async def _ask_policy(self, server: _PolicyServer, checkpoint: Checkpoint) -> PolicyResult:
         count, streams = len(self.left), []
         for settings in _evaluation_rounds(self.config.evaluate):
-            name = evaluation_name(self.name, self.left, settings, seat.prompts.digest)
+            name = evaluation_name(self.name, self.left, settings, server.prompts.digest)
             stream = policy_evaluation_stream(name, checkpoint.policy, self.config.seed)
             event = self._finished(stream)
             if event is None:
-                what = f"{seat.who.who}, {checkpoint.policy[:SHORT]}"
-                with seat.activity.task(what), show_activity(seat.activity):
-                    examines = await seat.examiner(checkpoint, settings)
-                    await examines.evaluate_in(stream, name, self.left, checkpoint.iteration)
+                what = f"{server.who.who}, {checkpoint.policy[:SHORT]}"
+                with server.activity.task(what), show_activity(server.activity):
+                    evaluator = await server.evaluator(checkpoint, settings)
+                    await evaluator.evaluate_in(stream, name, self.left, checkpoint.iteration)
                 event = self._finished(stream)
-            assert event is not None, "what was just examined is in the log"
+            assert event is not None, "the evaluation has just been appended"
             assert isinstance(event.fact, EvaluationFinished), "it is read by this kind"
             solved, self.last = event.fact.successes, event
             self.left = [question for question in self.left if not solved[question.id]]
@@ -94,7 +95,7 @@ class GoalpostFilter:
             if not self.left:
                 break
         return PolicyResult(
-            who=seat.who.who,
+            who=server.who.who,
             policy=checkpoint.policy,
             iteration=checkpoint.iteration,
             streams=tuple(streams),
@@ -107,42 +108,42 @@ class GoalpostFilter:
 
 
 class _PolicyServer:
-    """Where policies of one kind take their turn; model and sandbox are put up once one of them really has to answer."""
+    """Serves the checkpoints of one model, one after the other; model and sandbox are opened when the first has to answer."""
 
-    def __init__(self, filtering: GoalpostFilter, who: NamedPolicies, house: AsyncExitStack) -> None:
+    def __init__(self, filtering: GoalpostFilter, who: NamedPolicies, stack: AsyncExitStack) -> None:
         self.who = who
         self.prompts = load_prompts(filtering.config)
         self._filtering = filtering
-        self._house = house
+        self._stack = stack
         self.activity = Activity()
-        self._put_up: tuple[Model, Runner] | None = None
-        self._proofs = WeightSyncChecker(exact=who.config.exact)
+        self._opened: tuple[Model, Runner] | None = None
+        self._sync_checker = WeightSyncChecker(exact=who.config.exact)
 
-    async def examiner(self, checkpoint: Checkpoint, settings: EvaluateSettings) -> Evaluator:
+    async def evaluator(self, checkpoint: Checkpoint, settings: EvaluateSettings) -> Evaluator:
         filtering, name = self._filtering, self.who.config.policy_of["student"]
-        model, runner = self._put_up = self._put_up or await self._made(name, checkpoint)
-        await serve_checkpoint(model, name, checkpoint, self._proofs)
+        model, runner = self._opened = self._opened or await self._open(name, checkpoint)
+        await serve_checkpoint(model, name, checkpoint, self._sync_checker)
         config = filtering.config.model_copy(update={"evaluate": settings, "serve": self.who.config.serve})
         log, weights = filtering.log, checkpoint.weights
         return make_evaluator(log, config, self.prompts, filtering.rules, model, runner, self.activity, weights, in_run=False)
 
-    async def _made(self, name: str, checkpoint: Checkpoint) -> tuple[Model, Runner]:
+    async def _open(self, name: str, checkpoint: Checkpoint) -> tuple[Model, Runner]:
         folder, config = self._filtering.folder, self.who.config
         runner = make_runner(config, folder.name)
-        self._house.push_async_callback(runner.close)
-        # A missing engine is said before anything is sampled.
+        self._stack.push_async_callback(runner.close)
+        # So that a missing Docker engine is reported before anything is sampled.
         with self.activity.task("preparing the sandbox"):
             await asyncio.to_thread(lambda: runner.provenance)
-        stored = PolicyWeights(checkpoint.weights, checkpoint.policy)
-        made = await self._house.enter_async_context(open_models(config, {name: stored}, folder, self.activity))
-        return made[name], runner
+        weights = PolicyWeights(checkpoint.weights, checkpoint.policy)
+        models = await self._stack.enter_async_context(open_models(config, {name: weights}, folder, self.activity))
+        return models[name], runner
 
 
 def _evaluation_rounds(settings: EvaluateSettings) -> list[EvaluateSettings]:
-    """The examinations that together ask for as many answers as are set.
+    """The evaluations that together ask for `settings.attempts` attempts a question.
 
-    They are never equally long: a name says how many answers an examination asks for, so that two of one question set have
-    different names, hence seeds.
+    Their numbers of attempts differ. The number is part of an evaluation's name, so two rounds of one question set have
+    different names, and hence different seeds.
     """
     first = settings.attempts // FIRST_ROUND_DIVISOR
     counts = [first, settings.attempts - first] if first else [settings.attempts]

@@ -44,7 +44,7 @@ def played():
 
 def display_of(log):
     found = RunMonitor(log, Config())
-    found.look()
+    found.update()
     return found
 
 
