@@ -15,5 +15,5 @@ from graph.recipes.rewards import RewardSettings
 
 
 def gasp_real(rewards: RewardSettings) -> Gasp:
-    """As `gasp`, and the student practises on real questions."""
+    """As `gasp`, and the student does RL on real questions."""
     return Gasp(rewards, EpisodePlan(real_data=True))

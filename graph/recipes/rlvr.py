@@ -17,5 +17,5 @@ from graph.recipes.rewards import RewardSettings
 
 
 def rlvr(rewards: RewardSettings) -> Gasp:
-    """The student practises on real questions; nobody proposes any."""
+    """The student does RL on real questions; there is no teacher."""
     return Gasp(rewards.model_copy(update={"wrong": 0.0, "malformed": 0.0}), EpisodePlan(guided=(), real_data=True))
