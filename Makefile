@@ -9,7 +9,9 @@ export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 # A file of tests is run by one process, so that it makes its runs and servers once; tests/conftest.py deals the long ones first.
-PYTEST := .venv/bin/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# One process more than cores, because tests wait now and then, and four at most, because they take memory.
+PROCESSES := $(shell cores=$$(nproc); echo $$((cores < 4 ? cores + 1 : 4)))
+PYTEST := .venv/bin/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 TESTS := not endurance
 
 .PHONY: help setup run experiment lint check test test-all bench-log bench-sandbox bench-serving bench-trainer bench-verdicts bench-completions bench-web format drawn lock clean

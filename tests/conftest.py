@@ -19,6 +19,7 @@ from events.web.view.viewer import Viewer
 from sandbox.host.docker_runner import DockerRunner
 from sandbox.runner import Limits
 from tests.support.example_runs import ExampleRun
+from tests.support.forked_trainers import TrainerForkServer
 from tests.support.postgres_server import PostgresServer, find_postgres, postgres_server
 from tests.support.viewer_client import record_run, wait_until_indexed
 
@@ -102,6 +103,14 @@ def postgres_programs() -> Path:
     if programs is None:
         pytest.skip("there is no PostgreSQL server; .ci/postgres installs it")
     return programs
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[TrainerForkServer]:
+    """A process that forks trainers, which start in no time."""
+    fork_server = TrainerForkServer()
+    yield fork_server
+    fork_server.close()
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def summary(log: Log | None = None) -> RunSummary:
-    """Two iterations with everything, examined at the start and at the end."""
+    """Two iterations with everything, evaluated at the start and at the end."""
     log = log or MemoryLog()
     tale = example_run(log).run().goalpost(2).evaluate(successes=0).evaluate("goalposts", successes=1)
     tale.start(3).episode(rejected=["degenerate", "unsafe"], gap_successes=4).episode(lift=None).practice(passing=2).finish()

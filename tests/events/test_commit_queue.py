@@ -13,7 +13,7 @@ from events.stores.transaction import AppendRequest
 
 
 class FakeStore:
-    """Commits nothing, but says what it was asked; holds the first commit until it is let go."""
+    """Commits nothing, but says what it was asked; holds the first commit until it is released."""
 
     def __init__(self, error: LogError | None = None) -> None:
         self.groups: list[list[str]] = []

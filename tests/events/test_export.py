@@ -352,7 +352,7 @@ def repeated(path: Path, count: int) -> Path:
     return path
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 def test_memory_stays_flat_however_long_the_log_is(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from events.export import load_exporter; from events.stores import open_log\n"

@@ -35,18 +35,18 @@ NAMES = [name.split()[2] for name in TABLES if name.startswith("CREATE TABLE")]
 
 
 def record_example(log: Log) -> ExampleRun:
-    """Two iterations with proposals of every fate, a failure, practice, and examinations."""
+    """Two iterations with proposals of every fate, a failure, practice, and evaluations."""
     story = example_run(log).run(recipe="gasp").goalpost(3).start(5)
     story.episode(rejected=("malformed", "not_novel")).episode(lemma=None).episode(
         lift=None, task="induction"
     ).fail().practice()
     story.finish().update().evaluate()
-    examined(story, 3)
+    evaluated(story, 3)
     return story.start(3).episode(gap_successes=4).episode(task="abduction").practice(passing=0).finish().update().end()
 
 
-def examined(story: ExampleRun, successes: int) -> None:
-    """An examination on a goalpost."""
+def evaluated(story: ExampleRun, successes: int) -> None:
+    """An evaluation on a goalpost."""
     fact = EvaluationFinished(
         name="goalposts",
         iteration=1,

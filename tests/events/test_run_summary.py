@@ -80,9 +80,9 @@ def test_totals_cover_the_run_and_tokens_include_examinations(log: MemoryLog) ->
     example_run(log).run().goalpost().evaluate().play().end()
     summary = fold(RunSummary(), log.read())
     lengths = [event.fact.generation.length for event in log.read(kinds=("attempts_made", "question_proposed"))]
-    examined = [event.fact.generation.length for event in log.read("evaluation/test/00000", kinds=("attempts_made",))]
+    evaluated = [event.fact.generation.length for event in log.read("evaluation/test/00000", kinds=("attempts_made",))]
     assert summary.tokens == sum(lengths)
-    assert summary.iterations[1].tokens == sum(lengths) - sum(examined)
+    assert summary.iterations[1].tokens == sum(lengths) - sum(evaluated)
     assert (summary.lemmas, summary.lifts, summary.position) == (2, 2, log.head().position)
 
 

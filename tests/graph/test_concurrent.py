@@ -1,4 +1,4 @@
-"""At its own pace no walk waits for another, and the first failure ends all."""
+"""A concurrent scheduler makes no episode wait for another, and the first failure ends all."""
 
 import asyncio
 

@@ -26,7 +26,7 @@ SETTINGS = EvaluateSettings(attempts=2)
 
 
 class StallingModel(ScriptedModel):
-    """A server of which some questions get no answer until it is let go."""
+    """A server of which some questions get no answer until it is released."""
 
     def __init__(self, held: int) -> None:
         super().__init__(lambda prompt, seed, index: "no program")

@@ -189,10 +189,10 @@ async def test_play_may_be_ahead_of_learning_by_as_much_as_is_set(runner, tmp_pa
 
 
 def finished(log) -> tuple[list[int], list[int], list[int]]:
-    """Samples after each iteration, iterations after which was examined, and what the end says."""
+    """Samples after each iteration, iterations after which was evaluated, and what the end says."""
     samples = fold(RunSummary(), log.read()).samples.after
-    examined = [event.fact.iteration for event in log.read(kinds=("evaluation_finished",))]
-    return list(samples.values()), examined, [fact.iterations for fact in facts(log, RunFinished)]
+    evaluated = [event.fact.iteration for event in log.read(kinds=("evaluation_finished",))]
+    return list(samples.values()), evaluated, [fact.iterations for fact in facts(log, RunFinished)]
 
 
 PRACTICE = {"iterations": 9, "episodes": 0, "practice": 1, "practice_attempts": 2}
@@ -245,8 +245,8 @@ async def test_the_first_weights_are_examined_unless_told_otherwise(runner, tmp_
 async def test_validation_questions_are_examined_beside_the_others(runner, tmp_path):
     play = make_play(MemoryLog(), runner, ScriptedAnswers(), tmp_path, **BUDGET)
     await replace(play, validation=(OTHER,)).run()
-    examined = [(fact.name, fact.iteration) for fact in facts(play.log, EvaluationFinished)]
-    assert examined == [(name, iteration) for iteration in (0, 2, 3, 4) for name in ("goalposts", "validation")]
+    evaluated = [(fact.name, fact.iteration) for fact in facts(play.log, EvaluationFinished)]
+    assert evaluated == [(name, iteration) for iteration in (0, 2, 3, 4) for name in ("goalposts", "validation")]
 
 
 @pytest.mark.parametrize("name", ["gasp", "gasp_real"])

@@ -107,10 +107,10 @@ async def episode(log, runner, script, *, stream="episode/00001/000", seed=5, pu
         state = fold_episode(state, log.append(stream, [opening], expected=0))
     final = []
 
-    async def walk():
+    async def run_episode():
         final.append((await build(seated.play, seated.recipe.plan).ainvoke({"episode": state}, context=seated))["episode"])
 
-    await lockstep.play([walk()])
+    await lockstep.play([run_episode()])
     return final[0]
 
 
@@ -212,7 +212,7 @@ async def test_siblings_cannot_both_keep_the_same_question(runner):
         script.easy = [proposal("sort", RIGHT["sort"])] * 9
     seated = node_context(log, runner, lockstep, say, PlaySettings())
 
-    async def walk(number):
+    async def run_episode(number):
         stream = f"episode/00001/{number:03}"
         opening = EpisodeStarted(
             iteration=1, purpose="guided", question=GOALPOST.id, blob=put_question(log, GOALPOST), axis="io", seed=number
@@ -220,7 +220,7 @@ async def test_siblings_cannot_both_keep_the_same_question(runner):
         state = fold_episode(EpisodeState(stream=stream), log.append(stream, [opening], expected=0))
         await build(seated.play, seated.recipe.plan).ainvoke({"episode": state}, context=seated)
 
-    await lockstep.play([walk(number) for number in range(3)])
+    await lockstep.play([run_episode(number) for number in range(3)])
     kept = [event.fact.question for event in log.read(kinds={"question_accepted"})]
     assert len(set(kept)) == len(kept) == 2
     assert {event.fact.reason for event in log.read(kinds={"question_rejected"})} == {"not_novel"}

@@ -1,4 +1,4 @@
-"""Recorded nodes: one append a visit, no second run of what is recorded, and kill -9 at random moments changes nothing."""
+"""Recorded nodes: one append an execution, no second run of what is recorded, and kill -9 at random moments changes nothing."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from tests.support.recorded_graphs import StreamState, fold
 KILLS = 12
 """In every case, at least."""
 KILL_MOMENTS = ("working", "unrecorded", "untold")
-"""A visit was at work; its answer was not in the log yet; it was, and the node had not been told."""
+"""An execution was at work; its answer was not in the log yet; it was, and the node had not been told."""
 KILLS_PER_MOMENT = 3
 """Kills at each of these moments, in every case, at least."""
-Visit = tuple[str, str]
+NodeKey = tuple[str, str]
 """Stream and key."""
 
 
@@ -83,8 +83,8 @@ class GraphScenario:
         self._what = (where, str(journal), *what)
         self.log = open_log(where, create=True)
         self.events: list[Event] = []
-        self.begun: list[Visit] = []
-        self.recorded: dict[Visit, list[Event]] = {}
+        self.begun: list[NodeKey] = []
+        self.recorded: dict[NodeKey, list[Event]] = {}
         self.kills: Counter[str] = Counter()
         journal.touch()
 
@@ -110,7 +110,7 @@ class GraphScenario:
         self.begun = [*dict.fromkeys([*self.begun, *sorted(began)])]
         before, self.events = self.events, list(self.log.read())
         assert self.events[: len(before)] == before
-        self.recorded = {visit: answer for visit in self.begun if (answer := self.log.recorded(*visit)) is not None}
+        self.recorded = {execution: answer for execution in self.begun if (answer := self.log.recorded(*execution)) is not None}
         assert told <= self.recorded.keys(), "an answer that a node was told is lost"
         self.kills += Counter(
             all=killed,
@@ -120,7 +120,7 @@ class GraphScenario:
         )
 
     def check(self) -> None:
-        """Every event belongs to one visit, and every visit saw what is recorded."""
+        """Every event belongs to one execution, and every execution saw what is recorded."""
         assert self.log.verify() is None
         assert set(self.begun) == self.recorded.keys()
         assert sorted(event.position for answer in self.recorded.values() for event in answer) == [
@@ -201,7 +201,7 @@ class LogContext:
 
 
 class State(TypedDict):
-    walk: StreamState
+    progress: StreamState
     others: Annotated[list[StreamState], operator.add]
 
 
@@ -210,15 +210,15 @@ def spoken_fact(word: str) -> GoalpostAdded:
 
 
 def speaking_node(*words: str, name: str = "speaker", into: str | None = None) -> Callable[..., Any]:
-    """A recorded node that says these words; `visits` counts how often it is asked."""
+    """A recorded node that says these words; `executions` counts how often it is asked."""
 
     async def speak(state: State, runtime: Runtime[LogContext]) -> list[Fact]:
-        node.visits.append(get_contextvars())
+        node.executions.append(get_contextvars())
         return [spoken_fact(word) for word in words]
 
     speak.__name__ = name
-    node = recorded("walk", fold, into=into)(speak)
-    node.visits = []
+    node = recorded("progress", fold, into=into)(speak)
+    node.executions = []
     return node
 
 
@@ -230,13 +230,13 @@ def sequence_of(*nodes: Callable[..., Any]) -> Any:
     return graph.compile()
 
 
-START_STATE = {"walk": StreamState(stream="a")}
+START_STATE = {"progress": StreamState(stream="a")}
 
 
 async def test_what_a_node_says_is_appended_and_folded():
     log = MemoryLog()
     final = await sequence_of(speaking_node("1", "2"), speaking_node("3")).ainvoke(START_STATE, context=LogContext(log))
-    assert final["walk"] == StreamState(stream="a", version=3, answers=("1", "2", "3"))
+    assert final["progress"] == StreamState(stream="a", version=3, answers=("1", "2", "3"))
     assert [(event.version, event.causation) for event in log.read("a")] == [(1, None), (2, None), (3, 2)]
 
 
@@ -245,23 +245,23 @@ async def test_a_recorded_answer_is_told_without_running_the_node_again():
     await sequence_of(speaking_node("1"), speaking_node("2")).ainvoke(START_STATE, context=LogContext(log))
     again = speaking_node("something else")
     final = await sequence_of(again, again, speaking_node("3")).ainvoke(START_STATE, context=LogContext(log))
-    assert again.visits == []
-    assert final["walk"].answers == ("1", "2", "3")
+    assert again.executions == []
+    assert final["progress"].answers == ("1", "2", "3")
     assert [event.fact.question for event in log.read("a")] == ["1", "2", "3"]
 
 
 async def test_every_visit_of_a_loop_is_its_own():
     log, node = MemoryLog(), speaking_node("1")
     await sequence_of(node, node, node).ainvoke(START_STATE, context=LogContext(log))
-    assert len(node.visits) == 3
+    assert len(node.executions) == 3
     assert [len(log.recorded("a", f"speaker@{version}")) for version in range(3)] == [1, 1, 1]
 
 
 async def test_a_node_with_nothing_to_say_is_remembered_too():
     log, silent = MemoryLog(), speaking_node()
     for _ in range(2):
-        assert (await sequence_of(silent).ainvoke(START_STATE, context=LogContext(log)))["walk"] == START_STATE["walk"]
-    assert len(silent.visits) == 1
+        assert (await sequence_of(silent).ainvoke(START_STATE, context=LogContext(log)))["progress"] == START_STATE["progress"]
+    assert len(silent.executions) == 1
 
 
 async def test_an_error_in_a_node_appends_nothing():
@@ -270,7 +270,7 @@ async def test_an_error_in_a_node_appends_nothing():
 
     log = MemoryLog()
     with pytest.raises(ValueError, match="no"):
-        await sequence_of(speaking_node("1"), recorded("walk", fold)(fails)).ainvoke(START_STATE, context=LogContext(log))
+        await sequence_of(speaking_node("1"), recorded("progress", fold)(fails)).ainvoke(START_STATE, context=LogContext(log))
     assert log.head().position == 1
 
 
@@ -299,15 +299,15 @@ async def test_an_answer_lost_behind_the_commit_is_told_to_whoever_asks_again():
     log, node = InDoubtLog(), speaking_node("1")
     with pytest.raises(InDoubt):
         await sequence_of(node).ainvoke(START_STATE, context=LogContext(log))
-    assert (await sequence_of(node).ainvoke(START_STATE, context=LogContext(log)))["walk"].answers == ("1",)
-    assert len(node.visits) == log.version("a") == 1
+    assert (await sequence_of(node).ainvoke(START_STATE, context=LogContext(log)))["progress"].answers == ("1",)
+    assert len(node.executions) == log.version("a") == 1
 
 
 def fan(node: Callable[..., Any], *streams: str) -> Any:
     graph = StateGraph(State, context_schema=LogContext)
     graph.add_node("node", node)
     graph.add_conditional_edges(
-        START, lambda _: [Send("node", {"walk": StreamState(stream=stream)}) for stream in streams], ["node"]
+        START, lambda _: [Send("node", {"progress": StreamState(stream=stream)}) for stream in streams], ["node"]
     )
     return graph.compile()
 
@@ -327,7 +327,7 @@ async def test_the_same_visit_twice_at_once_has_one_answer():
         await asyncio.sleep(0.01)
         return [spoken_fact(answer)]
 
-    final = await fan(recorded("walk", fold, into="others")(slow), "a", "a").ainvoke(START_STATE, context=LogContext(log))
+    final = await fan(recorded("progress", fold, into="others")(slow), "a", "a").ainvoke(START_STATE, context=LogContext(log))
     assert next(ways, None) is None
     assert final["others"] == [StreamState(stream="a", version=1, answers=("1",))] * 2
     assert log.head().position == 1
@@ -345,5 +345,5 @@ async def test_different_nodes_side_by_side_in_one_stream_are_an_error():
 async def test_operational_logs_know_stream_and_node():
     node = speaking_node("1", name="solver")
     await sequence_of(node).ainvoke(START_STATE, context=LogContext(MemoryLog()))
-    assert node.visits == [{"walk": "a", "node": "solver"}]
+    assert node.executions == [{"progress": "a", "node": "solver"}]
     assert get_contextvars() == {}

@@ -113,7 +113,7 @@ def test_the_weights_after_kill_9_in_mid_iteration_are_those_of_an_undisturbed_r
         cut = list(log.read())
     assert sum(event.fact.kind == "run_resumed" for event in cut) == 1
     assert digests(cut) == digests(whole)
-    # Every episode, examination and question, with all that was sampled, and in the same order.
+    # Every episode, evaluation and question, with all that was sampled, and in the same order.
     for one, other in zip(recorded_messages(cut), recorded_messages(whole), strict=True):
         assert one == other
 

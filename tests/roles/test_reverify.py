@@ -36,12 +36,16 @@ def passed(total):
     return Verdict(outcome="passed", passed=total, total=total)
 
 
-async def record(path, runner, *, planted=(), rules="own", per_test=False, **conditions):
-    """A log with one judgement a task; `planted` names attempts that are recorded as passed, whatever they were."""
+async def record(path, runner, *, planted=(), rules="own", per_test=False, hangs=False, **conditions):
+    """A log with one judgement a task; `planted` names attempts that are recorded as passed, whatever they were.
+
+    Only with `hangs` does the third program really take for ever, which costs every judgement its whole time limit.
+    """
     verifier = Verifier(runner, pairs=2, public_pairs=0, distinct=1, rules=rules, per_test=per_test)
     log = open_log(path, create=True)
     log.append("goalposts", [GoalpostAdded(question=SQUARES.id, blob=put_question(log, SQUARES), source="test")])
-    for task, texts in ANSWERS.items():
+    for task, answers in ANSWERS.items():
+        texts = answers if hangs else [text.replace("while True: pass", "return None") for text in answers]
         pair = None if task == "induction" else 0
         verdicts, _ = await verifier.judge(SQUARES, task, pair, texts)
         verdicts_ = [passed(one.total) if (task, number) in planted else one for number, one in enumerate(verdicts)]
@@ -88,7 +92,7 @@ async def test_the_recorded_rules_are_followed(tmp_path, runner):
 async def test_every_planted_flip_is_reported_with_its_place(tmp_path, runner):
     path = tmp_path / "log.sqlite"
     planted = {("induction", 1), ("induction", 2), ("deduction", 1), ("abduction", 1)}
-    await record(path, runner, planted=planted)
+    await record(path, runner, planted=planted, hangs=True)
     done = reverify(path, "--json")
     assert done.returncode == 1, done.stderr
     *flips, counts = map(json.loads, done.stdout.splitlines())
@@ -126,7 +130,7 @@ async def test_limits_that_this_version_does_not_know_are_an_error(tmp_path, run
 
 async def test_the_recorded_limits_are_in_force(tmp_path, runner):
     limits = runner.provenance.limits
-    await record(tmp_path / "log.sqlite", runner, limits={**limits, "wall_seconds": 0.001})
+    await record(tmp_path / "log.sqlite", runner, hangs=True, limits={**limits, "wall_seconds": 0.001})
     done = reverify(tmp_path, "--json")
     assert done.returncode == 1, done.stderr
     assert done.stdout, done.stderr

@@ -1,4 +1,4 @@
-"""Drives the distribution's Chromium at the real viewer: a server, a browser, pages that are watched, a walk over all of them."""
+"""Drives the distribution's Chromium at the real viewer: a server, a browser, pages that are watched, a crawl of all of them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Builds plausible logs for tests: a run with goalposts, episodes, rewards and updates, with real rollout blobs.
 
-Law: everything follows from the seed, and the facts stand in the order in which graph.run appends them. It plays nothing: pass
+Everything follows from the seed, and the facts stand in the order in which graph.run appends them. It plays nothing: pass
 rates, verdicts and rewards are what the test asks for.
 
     scene(log).run().goalpost().start().episode(lemma=5, lift=2).practice(passing=3).finish()

@@ -1,17 +1,59 @@
 """Forks trainers from one process that has imported the heavy libraries already: real processes, a hundredth of the wait.
 
 Reads JSON lines: {"args": [...], "output": path, "environment": {...}} forks `python -m trainer.run ARGS` with these variables
-besides and answers with its pid; {"wait": pid} answers with its exit status, negative for a signal. No trainer runs in the nursery itself, so that children start clean.
+besides and answers with its pid; {"wait": pid} answers with its exit status, negative for a signal. No trainer runs in
+this process itself, so that its children start clean.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 from events.cli.app import run_app
+from tests.support.paths import ROOT
 from trainer.learn.loss import keep_libraries_offline
+
+
+class TrainerForkServer:
+    """Starts this module, and asks it for trainers."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.forked_trainers"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+        self.pid = self._process.pid
+
+    def start(self, run: Path, *args: str, **environment: str) -> int:
+        """Start a trainer and give its pid."""
+        return self._ask({"args": [str(run), *args], "output": str(run / "screen"), "environment": environment})
+
+    def wait(self, pid: int) -> int:
+        """Wait for the end of a trainer and give its exit code."""
+        return self._ask({"wait": pid})
+
+    def train(self, run: Path, *args: str) -> int:
+        """Run a trainer to its end."""
+        return self.wait(self.start(run, *args))
+
+    def close(self) -> None:
+        self._process.communicate()
+
+    def _ask(self, question: dict[str, object]) -> int:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
 
 
 def main() -> None:

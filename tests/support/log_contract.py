@@ -1,6 +1,6 @@
 """What every log must do, whatever stores it. A test module makes a class of its own from this one and gives `make`.
 
-Law: one behaviour a test, only through the contract of `events.facts.log.Log`.
+One behaviour a test, only through the contract of `events.facts.log.Log`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Makes a golden log: `python -m tests.support.make_golden_log tests/golden/log-schema-3-told.sqlite`.
 
-Law: one is made per schema of the store, and where kinds of facts or their schemas are new; never again. It stands for the logs that people have.
+One is made per schema of the store, and where kinds of facts or their schemas are new; never again. It stands for the logs that people have.
 """
 
 import sys

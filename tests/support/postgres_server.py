@@ -1,6 +1,6 @@
 """A real PostgreSQL server of the test's own: a new cluster in a temporary directory, on a free loopback port.
 
-Law: it never runs as root, never touches a server that is there already, and is gone when the test session ends. The
+It never runs as root, never touches a server that is there already, and is gone when the test session ends. The
 program comes from Debian's package; `.ci/postgres` installs it.
 """
 

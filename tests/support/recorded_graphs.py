@@ -3,7 +3,7 @@
 python -m tests.support.recorded_graphs, then a line `LOG JOURNAL SHAPE LUCK` on standard input for every play
 
 A play is forked off here, where everything is imported already. It writes what it does into the journal: `began` and `worked`
-around the work of a visit, `told` when the append has an outcome. With LUCK its answers are different each time.
+around the work of an execution, `told` when the append has an outcome. With LUCK its answers are different each time.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class StreamState(Value):
         return int(self.answers[-1], 16)
 
 
-def fold(walk: StreamState, events: Sequence[Event]) -> StreamState:
-    """The walk after more answers."""
-    answers = (*walk.answers, *(event.fact.question for event in events if isinstance(event.fact, GoalpostAdded)))
-    return StreamState(stream=walk.stream, version=len(answers), answers=answers)
+def fold(progress: StreamState, events: Sequence[Event]) -> StreamState:
+    """The progress after more answers."""
+    answers = (*progress.answers, *(event.fact.question for event in events if isinstance(event.fact, GoalpostAdded)))
+    return StreamState(stream=progress.stream, version=len(answers), answers=answers)
 
 
 class NodeJournal:
@@ -62,9 +62,9 @@ class NodeJournal:
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
 
-    def tell(self, word: str, stream: str, visit: str) -> None:
+    def tell(self, word: str, stream: str, execution: str) -> None:
         """Write a line."""
-        os.write(self._file, f"{word} {stream} {visit}\n".encode())
+        os.write(self._file, f"{word} {stream} {execution}\n".encode())
 
 
 @dataclass
@@ -75,16 +75,16 @@ class GraphContext:
     journal: NodeJournal
     luck: bool
 
-    async def work(self, node: str, walk: StreamState, *others: StreamState) -> list[Fact]:
+    async def work(self, node: str, progress: StreamState, *others: StreamState) -> list[Fact]:
         """Answer with one to three facts, which follow from what is seen and from luck; say in a blob what was seen."""
-        visit = f"{node}@{walk.version}"
-        self.journal.tell("began", walk.stream, visit)
+        execution = f"{node}@{progress.version}"
+        self.journal.tell("began", progress.stream, execution)
         await asyncio.sleep(random.uniform(0, PAUSE_S))
-        seen = json.dumps({each.stream: each.answers for each in (walk, *others)}, sort_keys=True).encode()
-        chance = random.Random(os.urandom(8) if self.luck else walk.stream.encode() + seen)
+        seen = json.dumps({each.stream: each.answers for each in (progress, *others)}, sort_keys=True).encode()
+        chance = random.Random(os.urandom(8) if self.luck else progress.stream.encode() + seen)
         blob = self.log.put(seen)
         answers = [QuestionId(f"{chance.getrandbits(64):016x}") for _ in range(chance.randint(1, 3))]
-        self.journal.tell("worked", walk.stream, visit)
+        self.journal.tell("worked", progress.stream, execution)
         return [GoalpostAdded(question=answer, blob=blob, source=node) for answer in answers]
 
 
@@ -114,7 +114,7 @@ class SlowLog:
 class State(TypedDict, total=False):
     """Of all shapes."""
 
-    walk: StreamState
+    progress: StreamState
     left: StreamState
     right: StreamState
     job: StreamState
@@ -127,17 +127,17 @@ class Jobs(TypedDict):
     jobs: Annotated[list[StreamState], operator.add]
 
 
-@recorded("walk", fold)
+@recorded("progress", fold)
 async def plan(state: State, runtime: Runtime[GraphContext]) -> list[Fact]:
     """Decide how many jobs there are."""
-    return await runtime.context.work("plan", state["walk"])
+    return await runtime.context.work("plan", state["progress"])
 
 
-@recorded("walk", fold)
+@recorded("progress", fold)
 async def meet(state: State, runtime: Runtime[GraphContext]) -> list[Fact]:
     """See everything that was done side by side."""
     sides = [state[side] for side in ("left", "right") if side in state]  # type: ignore[literal-required]
-    return await runtime.context.work("meet", state["walk"], *sides, *state.get("jobs", []))
+    return await runtime.context.work("meet", state["progress"], *sides, *state.get("jobs", []))
 
 
 @recorded("left", fold)
@@ -166,8 +166,11 @@ async def worker(state: State, runtime: Runtime[GraphContext]) -> list[Fact]:
 
 def jobs(state: State) -> list[Send]:
     """Three to six jobs, with streams named after the round."""
-    walk = state["walk"]
-    return [Send("worker", {"job": StreamState(stream=f"job/{walk.version}/{number}")}) for number in range(3 + walk.luck % 4)]
+    progress = state["progress"]
+    return [
+        Send("worker", {"job": StreamState(stream=f"job/{progress.version}/{number}")})
+        for number in range(3 + progress.luck % 4)
+    ]
 
 
 def compile_graph(name: str) -> Any:
@@ -188,7 +191,7 @@ def compile_graph(name: str) -> Any:
     graph.add_edge(START, "plan")
     graph.add_conditional_edges("plan", jobs, ["worker"])
     graph.add_edge("worker", "meet")
-    graph.add_conditional_edges("meet", lambda state: "plan" if state["walk"].version < 24 else END, ["plan", END])
+    graph.add_conditional_edges("meet", lambda state: "plan" if state["progress"].version < 24 else END, ["plan", END])
     return graph.compile()
 
 
@@ -205,8 +208,8 @@ def job() -> Any:
 
 async def play(name: str, desk: GraphContext) -> None:
     """From the start, whatever was played before."""
-    walks = {channel: StreamState(stream=channel) for channel in ("walk", "left", "right")}
-    await compile_graph(name).ainvoke(walks, context=desk)
+    states = {channel: StreamState(stream=channel) for channel in ("progress", "left", "right")}
+    await compile_graph(name).ainvoke(states, context=desk)
 
 
 def main() -> None:

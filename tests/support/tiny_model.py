@@ -1,6 +1,6 @@
 """A tiny random model in Hugging Face format, and scenes whose logprobs are really its own.
 
-Law: everything follows from the seed. Scenes draw their tokens at random, not from the model: the logprobs are right, the
+Everything follows from the seed. Scenes draw their tokens at random, not from the model: the logprobs are right, the
 text is noise, and a trainer sees no more.
 """
 

@@ -14,8 +14,9 @@ from safetensors.numpy import load_file
 from events.facts.errors import BadInput
 from events.facts.weights import OPTIMIZER_FILE
 from events.stores import open_log
+from tests.support.forked_trainers import TrainerForkServer
 from tests.support.tiny_model import TinyModelRun, load_model, tiny_weights
-from tests.trainer.test_run import ROOT, TrainerForkServer, updates
+from tests.trainer.test_run import ROOT, updates
 from trainer.parallel.distributed import SINGLE_PROCESS, World
 from trainer.parallel.fsdp import sharding_stage
 
@@ -98,13 +99,6 @@ def assert_same(run: Path, other: Path) -> None:
         assert mine == pytest.approx(yours, abs=1e-3)
     moments, theirs = tensors(run, one[1].digest, OPTIMIZER_FILE), tensors(other, two[1].digest, OPTIMIZER_FILE)
     assert {name: value.shape for name, value in moments.items()} == {name: value.shape for name, value in theirs.items()}
-
-
-@pytest.fixture(scope="module")
-def fork_server():
-    fork_server = TrainerForkServer()
-    yield fork_server
-    fork_server.close()
 
 
 @pytest.fixture(scope="module")

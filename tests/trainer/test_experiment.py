@@ -110,8 +110,8 @@ def test_the_ready_plan_compares_all_recipes_on_equal_samples():
     assert all(config.validation != "none" for config in configs)
     learning = [config for config in configs if config.recipe != "base"]
     assert len({(config.play.samples, config.evaluate.every_samples) for config in learning}) == 1
-    examined = 1 + learning[0].play.samples // learning[0].evaluate.every_samples
-    assert {1 + config.play.iterations for config in configs if config.recipe == "base"} == {examined}
+    evaluated = 1 + learning[0].play.samples // learning[0].evaluate.every_samples
+    assert {1 + config.play.iterations for config in configs if config.recipe == "base"} == {evaluated}
 
 
 def test_a_plan_on_paper_names_every_recipe_and_starts_nothing(tmp_path):

@@ -55,14 +55,14 @@ def learn(example: TinyModelRun, run: Path) -> list[PolicyUpdated]:
 def test_an_update_says_how_far_it_is_up_to_all_its_tokens(tell, run, monkeypatch) -> None:
     example, heard, activity = tell(learn={"batch_tokens": 512}).play(), [], Activity()
 
-    def watched(*lesson, progress):
+    def watched(*arguments, progress):
         def both(done, of):
             progress(done, of)
             assert str(activity).startswith("learning from iteration 1 (shared)")
             task, _ = activity._tasks["tokens learned"]
             heard.append((task.done, task.total))
 
-        return step.take_step(*lesson, progress=both)
+        return step.take_step(*arguments, progress=both)
 
     monkeypatch.setattr("trainer.learn.loop.take_step", watched)
     start = find_run_started(example.log)

@@ -34,51 +34,6 @@ PATIENCE_S = 60
 pytestmark = pytest.mark.slow
 
 
-class TrainerForkServer:
-    """The near end of `tests.support.forked_trainers`."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.forked_trainers"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "ready\n"
-        self.pid = self._process.pid
-
-    def start(self, run: Path, *args: str, **environment: str) -> int:
-        """Start a trainer and give its pid."""
-        return self._ask({"args": [str(run), *args], "output": str(run / "screen"), "environment": environment})
-
-    def wait(self, pid: int) -> int:
-        """Wait for the end of a trainer and give its exit code."""
-        return self._ask({"wait": pid})
-
-    def train(self, run: Path, *args: str) -> int:
-        """Run a trainer to its end."""
-        return self.wait(self.start(run, *args))
-
-    def close(self) -> None:
-        self._process.communicate()
-
-    def _ask(self, question: dict[str, object]) -> int:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(question) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
-
-
-@pytest.fixture(scope="module")
-def fork_server():
-    fork_server = TrainerForkServer()
-    yield fork_server
-    fork_server.close()
-
-
 @pytest.fixture(scope="module")
 def played_run(tmp_path_factory) -> Path:
     """A run of some iterations that nobody has learned from."""
@@ -86,14 +41,14 @@ def played_run(tmp_path_factory) -> Path:
 
 
 def play(run: Path, *, iterations: int, finish: bool = True) -> Path:
-    """A synchronous run, of which nobody in its log has learned yet: a twin of it was, so that each iteration has its weights."""
+    """A synchronous run, of which nobody in its log has learned yet: a copy was, so that each iteration has its weights."""
     store = run / "weights"
     store.mkdir(parents=True, exist_ok=True)
     digest = tiny_weights(store)
-    with closing(open_log(run / "log.sqlite", create=True)) as log, tempfile.TemporaryDirectory() as twin:
-        stores = Path(shutil.copytree(store, Path(twin) / "weights"))
+    with closing(open_log(run / "log.sqlite", create=True)) as log, tempfile.TemporaryDirectory() as copy:
+        stores = Path(shutil.copytree(store, Path(copy) / "weights"))
         scenes = [TinyModelRun(each, store, digest).run(learn={"staleness": 0}).goalpost(2) for each in (log, MemoryLog())]
-        trainer = Trainer(scenes[1].log, Path(twin), UpdateSchedule(scenes[1].log, next(scenes[1].log.read("run")).fact))
+        trainer = Trainer(scenes[1].log, Path(copy), UpdateSchedule(scenes[1].log, next(scenes[1].log.read("run")).fact))
         for _ in range(iterations):
             for example in scenes:
                 example.start(3).episode(lemma=3).episode(lift=None).practice().finish()
