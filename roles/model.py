@@ -1,7 +1,7 @@
-"""The contract of a language model: prompts in, completions with token ids and logprobs out.
+"""The interface of a language model: prompts in, completions with token ids and logprobs out.
 
-Law: a reply names the policy that sampled it, and its ids and logprobs are those of sampling; nobody tokenises text
-again. A model does not know roles, questions or rewards.
+Guarantees: a reply names the policy that sampled it, and its ids and logprobs are those of sampling; text is never tokenised
+again. Not responsible for: roles, questions, rewards.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from events.facts.values import Digest, Sampling
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """Ask for `count` completions of one prompt."""
+    """A request for `count` completions of one prompt."""
 
     prompt: str
     count: int
@@ -24,22 +24,22 @@ class GenerationRequest:
     """Same seed, same weights, same batch: same tokens."""
     sampling: Sampling
     system: str | None = None
-    """None: the prompt is sent as it is. Else it is a conversation in the tokenizer's chat template: this system message
-    (`""`: none), then the prompt as the user's."""
+    """None: the prompt is sent as it is. Else the request is a conversation in the tokenizer's chat template: this system
+    message (`""`: none), then the prompt as the user's message."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One sampled answer."""
+    """The tokens that a model wrote for a prompt."""
 
     text: str
-    """Decoded without the end token."""
+    """Decoded, without the end token."""
     token_ids: tuple[int, ...]
-    """As sampled, the end token included when there was one."""
+    """[T] as sampled, with the end token if there was one."""
     logprobs: tuple[float, ...]
-    """Natural-log probability of each id under the sampling distribution (after temperature), same length."""
+    """[T] natural-log probability of each id under the sampling distribution, after temperature."""
     stop: Literal["end", "text", "length"]
-    """Why it ended: by the end token, by one of the sampling's stop texts, or because it had no tokens left."""
+    """Why it ended: by the end token, by one of the sampling's stop texts, or at the maximal length."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class GenerationReply:
     """All completions of one request."""
 
     policy: Digest
-    """Weights that sampled them."""
+    """Digest of the weights that sampled them."""
     prompt_ids: tuple[int, ...]
-    """The prompt as the model saw it (cut from the left when it did not fit)."""
+    """[P] the prompt as the model saw it, cut from the left if it was too long."""
     completions: tuple[Completion, ...]
 
 
 class Model(Protocol):
-    """Generates. Implementations in `roles/models/`."""
+    """Generates completions. Implementations are in `roles/models/`."""
 
     @property
     def policy(self) -> Digest:
@@ -62,15 +62,15 @@ class Model(Protocol):
         ...
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
-        """Answer every request, in order. The whole sequence is one batch.
+        """One reply per request, in order. All requests are one batch.
 
         Raises:
-            ModelError: the model or its server failed; never a property of the text.
+            ModelError: the model or its server failed; never because of the text.
         """
         ...
 
     async def load_weights(self, weights: Path, policy: Digest) -> None:
-        """Load other weights and prove that they are in use.
+        """Replace the weights by those in a folder.
 
         Raises:
             ModelError: the weights are missing or their digest is not `policy`.
@@ -78,7 +78,7 @@ class Model(Protocol):
         ...
 
     async def logprobs_of(self, tokens: Sequence[int]) -> tuple[float, ...]:
-        """Natural-log probability, at temperature 1, of each token but the first after those before it.
+        """Score `tokens` [T]: the natural-log probability at temperature 1 of each but the first, given those before it [T-1].
 
         Raises:
             ModelError: the model or its server failed.
@@ -86,9 +86,9 @@ class Model(Protocol):
         ...
 
     async def sleep(self) -> None:
-        """Give memory back until something is asked again, where that is set; nothing is asked while weights are learned."""
+        """Release GPU memory until the next request, where that is configured; called while the trainer updates weights."""
         ...
 
     async def close(self) -> None:
-        """Let go of everything, servers that were started for it included. Safe to call twice."""
+        """Release everything, servers that were started for it included. Safe to call twice."""
         ...

@@ -51,10 +51,10 @@ def python_equal(expected: str, got: str) -> bool:
     if max(len(expected), len(got)) > MAX_CHARACTERS:
         return False
     try:
-        one, two = (list(value) if type(value) is tuple else value for value in (outline(expected), outline(got)))
+        left, right = (list(value) if type(value) is tuple else value for value in (outline(expected), outline(got)))
     except NotLiteral:
         return False
-    return python_equal_values(one, two)
+    return python_equal_values(left, right)
 
 
 def canonical_arguments(text: str) -> str:
@@ -111,72 +111,72 @@ def _unique_entries(value: Unordered) -> dict[str, Any]:
     return {kept.setdefault(text.replace(_BOOL_MARK, ""), text): item for text, item in zip(texts, value.items, strict=True)}
 
 
-def _values_match(one: Any, two: Any) -> bool:
-    kind = type(one)
-    if kind is not type(two):
-        return kind in _NUMBERS and type(two) in _NUMBERS and _numbers_match(one, two)
+def _values_match(left: Any, right: Any) -> bool:
+    kind = type(left)
+    if kind is not type(right):
+        return kind in _NUMBERS and type(right) in _NUMBERS and _numbers_match(left, right)
     if kind in _EXACT:
-        return bool(one == two)
+        return bool(left == right)
     if kind is list or kind is tuple:
-        return len(one) == len(two) and all(map(_values_match, one, two))
+        return len(left) == len(right) and all(map(_values_match, left, right))
     if kind is float or kind is complex:
-        return _numbers_match(one, two)
-    if one.kind != two.kind or not (one.items and two.items):
-        return one.kind == two.kind and not (one.items or two.items)
-    elements, others = one.keys or one.items, two.keys or two.items
+        return _numbers_match(left, right)
+    if left.kind != right.kind or not (left.items and right.items):
+        return left.kind == right.kind and not (left.items or right.items)
+    elements, others = left.keys or left.items, right.keys or right.items
     # In the same order, as they usually are, nothing has to be looked up.
     in_order = len(elements) == len(others) and all(map(_elements_match, elements, others))
-    if one.kind != "dict":
-        return in_order or _unique_entries(one).keys() == _unique_entries(two).keys()
+    if left.kind != "dict":
+        return in_order or _unique_entries(left).keys() == _unique_entries(right).keys()
     if len(elements) == len(others) == 1:
-        return in_order and _values_match(one.items[0], two.items[0])
-    first, second = _unique_entries(one), _unique_entries(two)
+        return in_order and _values_match(left.items[0], right.items[0])
+    first, second = _unique_entries(left), _unique_entries(right)
     return first.keys() == second.keys() and all(_values_match(item, second[key]) for key, item in first.items())
 
 
-def _elements_match(one: Any, two: Any) -> bool:
+def _elements_match(left: Any, right: Any) -> bool:
     """Whether elements of sets, or keys, are the same: exactly, and not within a tolerance."""
-    kind = type(one)
-    return bool(one == two) if kind is type(two) and kind in _EXACT else canonical_text(one) == canonical_text(two)
+    kind = type(left)
+    return bool(left == right) if kind is type(right) and kind in _EXACT else canonical_text(left) == canonical_text(right)
 
 
-def _numbers_match(one: complex, two: complex) -> bool:
+def _numbers_match(left: complex, right: complex) -> bool:
     """Whether two numbers match; neither is a bool."""
-    if isinstance(one, complex) or isinstance(two, complex):
-        return _numbers_match(one.real, two.real) and _numbers_match(one.imag, two.imag)
-    if isinstance(one, int) or isinstance(two, int):
-        return one == two
-    return one == two or (math.isnan(one) and math.isnan(two)) or math.isclose(one, two, rel_tol=RELATIVE_TOLERANCE)
+    if isinstance(left, complex) or isinstance(right, complex):
+        return _numbers_match(left.real, right.real) and _numbers_match(left.imag, right.imag)
+    if isinstance(left, int) or isinstance(right, int):
+        return left == right
+    return left == right or (math.isnan(left) and math.isnan(right)) or math.isclose(left, right, rel_tol=RELATIVE_TOLERANCE)
 
 
-def python_equal_values(one: Any, two: Any) -> bool:
+def python_equal_values(left: Any, right: Any) -> bool:
     """Whether two values are equal in Python, as `events.pure.literal.outline` gives them."""
-    kind = type(one)
+    kind = type(left)
     if kind in (list, tuple):
-        return kind is type(two) and len(one) == len(two) and all(map(python_equal_values, one, two))
-    if kind is not Unordered or type(two) is not Unordered:
-        return kind is not Unordered and bool(one == two)
+        return kind is type(right) and len(left) == len(right) and all(map(python_equal_values, left, right))
+    if kind is not Unordered or type(right) is not Unordered:
+        return kind is not Unordered and bool(left == right)
     first, second = (
-        {key.replace(_BOOL_MARK, ""): item for key, item in _unique_entries(value).items()} for value in (one, two)
+        {key.replace(_BOOL_MARK, ""): item for key, item in _unique_entries(value).items()} for value in (left, right)
     )
-    if "dict" not in (one.kind, two.kind):
+    if "dict" not in (left.kind, right.kind):
         return first.keys() == second.keys()
     return (
-        one.kind == two.kind
+        left.kind == right.kind
         and first.keys() == second.keys()
         and all(python_equal_values(first[key], second[key]) for key in first)
     )
 
 
 def _stdout_matches(expected: str, got: str) -> bool:
-    one, two = ([line.strip() for line in text.strip().split("\n")] for text in (expected, got))
-    return len(one) == len(two) and all(map(_lines_match, one, two))
+    left, right = ([line.strip() for line in text.strip().split("\n")] for text in (expected, got))
+    return len(left) == len(right) and all(map(_lines_match, left, right))
 
 
-def _lines_match(one: str, two: str) -> bool:
-    if one == two:
+def _lines_match(left: str, right: str) -> bool:
+    if left == right:
         return True
-    first, second = _parse_decimals(one), _parse_decimals(two)
+    first, second = _parse_decimals(left), _parse_decimals(right)
     return first is not None and first == second
 
 

@@ -1,4 +1,4 @@
-"""What makes a proposed question worthless although its program runs, read off its text and its pairs; nothing is executed."""
+"""Rejects proposed questions from which nothing can be learned, by their text and their test cases; nothing is executed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from events.pure.literal import NotLiteral, outline, outline_arguments, write
 from sandbox.compare import canonical_text
 
 MAX_PROMPT_CHARACTERS: Final = 16_000
-"""Characters that statement, program and pairs may have together, since all of them are shown in some prompt."""
+"""Most characters of statement, program and test cases together, since some prompts show all of them."""
 _WORDLIKE: Final = re.compile(r"\w")
 _WORD: Final = re.compile(r"[^\W\d_]{2}")
 _CONTROL: Final = re.compile(
@@ -25,37 +25,37 @@ _CONTROL: Final = re.compile(
     r"|^[ \t]*(?:User|Assistant|System|Human)[ \t]*:|^[ \t]*#+[ \t]*(?:Instruction|Response|User|Assistant)\b",
     re.IGNORECASE | re.MULTILINE,
 )
-"""What templates of conversations and our own prompts put between turns."""
+"""Markers between the turns of a conversation, in chat templates and in our own prompts."""
 _MIN_LINE_CHARACTERS: Final = 10
-"""Characters of a line of a program that says something."""
+"""Shorter lines of a program are ignored."""
 _MAX_NODES: Final = 20_000
-"""Nodes of expressions that are looked at in a program, each once for every expression that it is in."""
+"""Most nodes of expressions that are examined, each counted once for every expression that contains it."""
 _MIN_OUTPUT_CHARACTERS: Final = 2
-"""Characters that outputs must have on average to be recognized in a statement."""
+"""Outputs with fewer characters on average are not looked for in a statement."""
 _MAX_CONSTANT_CHARACTERS: Final = 1 << 20
-"""Characters of a literal that a program of the allowed size can hold."""
+"""Most characters of a literal; no program of the allowed size has a longer one."""
 _COMMON_OUTPUTS: Final = frozenset({"True", "False", "None"})
 _JUMPS: Final = (ast.Return, ast.Raise, ast.Break, ast.Continue)
 _MAX_DISTANCE: Final = 40
-"""Characters between an input and its output, where a text tells both."""
+"""Most characters between an input and its output in a statement that gives both."""
 
 
 def text_objection(statement: str, program: str, inputs: Sequence[str]) -> str | None:
-    """Why a proposal's texts cannot be shown, before anything is run; None if they can."""
+    """Why the texts of a proposal cannot be shown in a prompt; None if they can."""
     if not _WORD.search(statement):
         return "the statement has no words"
     for name, text in (("statement", statement), ("program", program), ("inputs", "\n".join(inputs))):
-        if found := _CONTROL.search(text):
-            return f"the {name} has {found[0].strip()}, which stands between the turns of a conversation"
+        if marker := _CONTROL.search(text):
+            return f"the {name} has {marker[0].strip()}, which stands between the turns of a conversation"
     return None
 
 
 def degenerate_reason(question: Question, tree: ast.Module) -> str | None:
-    """Why nothing could be learned from a question; None if there is no reason.
+    """Why nothing can be learned from a question; None if something can.
 
     Args:
-        question: with the outputs that its program gave.
-        tree: the program's syntax tree.
+        question: with the outputs of its program.
+        tree: syntax tree of the program.
     """
     shown = len(question.statement) + len(question.program or "") + sum(len(p.input) + len(p.output) for p in question.pairs)
     if shown > MAX_PROMPT_CHARACTERS:
@@ -78,13 +78,13 @@ def degenerate_reason(question: Question, tree: ast.Module) -> str | None:
 
 
 def _unreachable(tree: ast.Module) -> bool:
-    """Whether something stands behind a return or its like, or under a condition that is written out as false."""
+    """Whether a statement follows a return, raise, break or continue, or a condition is constant."""
     for node in ast.walk(tree):
         for block in ("body", "orelse", "finalbody"):
             statements = getattr(node, block, None)
-            if isinstance(statements, list) and any(isinstance(one, _JUMPS) for one in statements[:-1]):
+            if isinstance(statements, list) and any(isinstance(statement, _JUMPS) for statement in statements[:-1]):
                 return True
-        # Of a test without names one side is never come to, or it is no test.
+        # A condition without names is constant.
         if isinstance(node, ast.If) and not any(
             isinstance(part, ast.Name | ast.Call | ast.Attribute) for part in ast.walk(node.test)
         ):
@@ -93,45 +93,45 @@ def _unreachable(tree: ast.Module) -> bool:
 
 
 def _statement_contains_program(statement: str, tree: ast.Module) -> bool:
-    """Whether half of what the program's lines say stands in the statement, whatever the spaces; or line by line, the names."""
-    said = re.sub(r"\s", "", statement)
+    """Whether the statement contains half of the program's lines, up to whitespace, or up to whitespace and names."""
+    squeezed = re.sub(r"\s", "", statement)
     bare = ast.parse(ast.unparse(tree))
     for node in ast.walk(bare):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and len(node.body) > 1 and ast.get_docstring(node) is not None:
             del node.body[0]
     shapes = {_shape(line) for line in statement.split("\n")}
-    found, telling = 0, 0
+    contained, total = 0, 0
     for written in ast.unparse(bare).split("\n"):
         line = re.sub(r"\s", "", written)
-        # Signatures may be told.
+        # A statement may contain signatures.
         if len(line) >= _MIN_LINE_CHARACTERS and not written.lstrip().startswith(("import ", "from ", "def ", "class ")):
-            telling += len(line)
-            found += len(line) * (line in said or line.replace("'", '"') in said or _shape(written) in shapes)
-    return 2 * found > telling
+            total += len(line)
+            contained += len(line) * (line in squeezed or line.replace("'", '"') in squeezed or _shape(written) in shapes)
+    return 2 * contained > total
 
 
 def _shape(line: str) -> str:
-    """A line of a program whatever its names and spaces are."""
+    """A line of a program without whitespace, with `_` for each name."""
     return re.sub(r"\s", "", re.sub(r"[^\W\d]\w*", lambda word: word[0] if iskeyword(word[0]) else "_", line))
 
 
 def _statement_contains_outputs(question: Question, tree: ast.Module) -> bool:
-    """Whether most hidden pairs stand in the statement, or all hidden outputs.
+    """Whether the statement contains most private test cases, or all private outputs.
 
-    What the program has written out, such as labels, must be told; what public pairs have is known.
+    Constants of the program, such as labels, do not count, since the statement must name them; nor do outputs of public cases.
     """
     statement = _StatementText(question.statement)
-    told = [pair for pair in question.private if statement.tells(pair)]
-    if 2 * len(told) > len(question.private):
+    contained = [pair for pair in question.private if statement.contains_pair(pair)]
+    if 2 * len(contained) > len(question.private):
         return True
-    known = _COMMON_OUTPUTS.union(pair.output for pair in question.public).union(_constants(tree))
-    outputs = {pair.output for pair in question.private} - known
-    telling = len(outputs) > 1 and sum(map(len, outputs)) >= _MIN_OUTPUT_CHARACTERS * len(outputs)
-    return telling and all(statement.places(output) for output in outputs)
+    allowed = _COMMON_OUTPUTS.union(pair.output for pair in question.public).union(_constants(tree))
+    outputs = {pair.output for pair in question.private} - allowed
+    are_distinctive = len(outputs) > 1 and sum(map(len, outputs)) >= _MIN_OUTPUT_CHARACTERS * len(outputs)
+    return are_distinctive and all(statement.find(output) for output in outputs)
 
 
 def _constants(tree: ast.Module) -> Iterator[str]:
-    """Texts and numbers that are written out in a program, negative ones included, as an output would be."""
+    """String and number constants of a program, negative numbers included, in the form of outputs."""
     for node in ast.walk(tree):
         match node:
             case ast.Constant(value=str() | int() | float() as value):
@@ -141,58 +141,58 @@ def _constants(tree: ast.Module) -> Iterator[str]:
 
 
 class _StatementText:
-    """A text in which literals are looked for, however they are spaced, in time in proportion to it."""
+    """A text that finds literals whatever their whitespace, in time linear in the text."""
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._at = [place for place, character in enumerate(text) if not character.isspace()]
-        self._bare = "".join(text[place] for place in self._at)
+        self._positions = [position for position, character in enumerate(text) if not character.isspace()]
+        self._squeezed = "".join(text[position] for position in self._positions)
 
-    def places(self, literal: str) -> list[tuple[int, int]]:
-        """Where a literal begins and ends that is no part of a longer word."""
-        wanted, found = "".join(literal.split()), []
-        place = self._bare.find(wanted) if wanted else -1
-        while place >= 0:
-            begin, end = self._at[place], self._at[place + len(wanted) - 1] + 1
+    def find(self, literal: str) -> list[tuple[int, int]]:
+        """Begins and ends of a literal where it is not part of a longer word."""
+        wanted, spans = "".join(literal.split()), []
+        index = self._squeezed.find(wanted) if wanted else -1
+        while index >= 0:
+            begin, end = self._positions[index], self._positions[index + len(wanted) - 1] + 1
             if not _WORDLIKE.search(self._text[max(begin - 1, 0) : begin] + self._text[end : end + 1]):
-                found.append((begin, end))
-            place = self._bare.find(wanted, place + 1)
-        return found
+                spans.append((begin, end))
+            index = self._squeezed.find(wanted, index + 1)
+        return spans
 
-    def tells(self, pair: IOPair) -> bool:
-        """Whether the output of a pair stands closely behind its input."""
-        begins = [begin for begin, _ in self.places(pair.output)]
-        for _, end in self.places(pair.input):
-            next_one = bisect_left(begins, end)
-            if next_one < len(begins) and begins[next_one] - end <= _MAX_DISTANCE:
+    def contains_pair(self, pair: IOPair) -> bool:
+        """Whether the output of a test case follows closely after its input."""
+        begins = [begin for begin, _ in self.find(pair.output)]
+        for _, end in self.find(pair.input):
+            following = bisect_left(begins, end)
+            if following < len(begins) and begins[following] - end <= _MAX_DISTANCE:
                 return True
         return False
 
 
 def _returns_argument(arguments: Sequence[tuple[Any, ...]], outputs: Sequence[object]) -> bool:
-    """Whether one and the same argument, or all of them as a tuple, is the output of every pair; a copy is the same."""
+    """Whether the output of every test case equals the same argument, or the tuple of all arguments."""
     wanted = [_canonical_list(output) for output in outputs]
     fewest = min(map(len, arguments))
-    if fewest > 1 and all(_canonical_list(given) == want for given, want in zip(arguments, wanted, strict=True)):
+    if fewest > 1 and all(_canonical_list(values) == output for values, output in zip(arguments, wanted, strict=True)):
         return True
     return any(
-        all(_canonical_list(given[place]) == want for given, want in zip(arguments, wanted, strict=True))
-        for place in range(fewest)
+        all(_canonical_list(values[index]) == output for values, output in zip(arguments, wanted, strict=True))
+        for index in range(fewest)
     )
 
 
 def _canonical_list(value: Any) -> str:
-    """A text that is equal for equal values, where a list is as good as a tuple."""
+    """The canonical text of a value, where a tuple at the top counts as a list."""
     return canonical_text([*value]) if type(value) is tuple else canonical_text(value)
 
 
 def _is_lookup_table(tree: ast.Module, arguments: Sequence[tuple[Any, ...]], outputs: Sequence[object]) -> bool:
-    """Whether a table in the program has all inputs but one and little else, and the program has their outputs."""
+    """Whether the program has a table of all inputs but at most one and little else, and contains their outputs."""
     tree = _SplitExpander().visit(copy.deepcopy(tree))
     literals = [value for node in _bounded_walk(tree) if isinstance(node, ast.expr) for value in _literal_values(node)]
     known = {*map(_canonical_tuples, literals)}
     wanted = [_canonical_tuples(output) for output in outputs]
-    forms = [{_canonical_tuples(given), *map(_canonical_tuples, given)} for given in arguments]
+    forms = [{_canonical_tuples(values), *map(_canonical_tuples, values)} for values in arguments]
     for keys, closed in _tables(tree):
         present = {form for key in keys for form in key}
         hits = sum(bool(form & present) and (closed or output in known) for form, output in zip(forms, wanted, strict=True))
@@ -200,11 +200,11 @@ def _is_lookup_table(tree: ast.Module, arguments: Sequence[tuple[Any, ...]], out
             return True
     for table in literals:
         if isinstance(table, list | tuple | str):
-            placed = {_canonical_tuples(place): _canonical_tuples(item) for place, item in enumerate(table)}
+            by_index = {_canonical_tuples(index): _canonical_tuples(element) for index, element in enumerate(table)}
             hits = sum(
-                placed.get(_canonical_tuples(given[0])) == output
-                for given, output in zip(arguments, wanted, strict=True)
-                if given
+                by_index.get(_canonical_tuples(values[0])) == output
+                for values, output in zip(arguments, wanted, strict=True)
+                if values
             )
             if _covers(hits, len(wanted), len(table)):
                 return True
@@ -212,7 +212,7 @@ def _is_lookup_table(tree: ast.Module, arguments: Sequence[tuple[Any, ...]], out
 
 
 class _SplitExpander(ast.NodeTransformer):
-    """Writes out the words of `'a b c'.split()`."""
+    """Replaces `'a b c'.split()` by the list of its words."""
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
@@ -231,7 +231,7 @@ class _SplitExpander(ast.NodeTransformer):
 
 
 def _bounded_walk(tree: ast.Module) -> Iterator[ast.AST]:
-    """The nodes of a program, the outer ones first, as far as `_MAX_NODES` goes."""
+    """The nodes of a program, outer ones first, up to `_MAX_NODES`."""
     left = _MAX_NODES
     for node in ast.walk(tree):
         left -= sum(1 for _ in ast.walk(node)) if isinstance(node, ast.expr) else 0
@@ -241,23 +241,23 @@ def _bounded_walk(tree: ast.Module) -> Iterator[ast.AST]:
 
 
 def _covers(hits: int, pairs: int, keys: int) -> bool:
-    """Whether a table with so many keys was made for these pairs: it answers all but one, and three of four keys are theirs."""
+    """Whether a table was made for these test cases: it has all but at most one, and they are three quarters of its keys."""
     return hits >= max(2, pairs - 1) and 4 * hits >= 3 * keys
 
 
 def _canonical_tuples(value: Any) -> str:
-    """A text that is equal for equal values, where lists are tuples."""
+    """The canonical text of a value, where all lists count as tuples."""
     return canonical_text(value).replace("[", "(").replace("]", ")")
 
 
 _Keys = set[frozenset[str]]
-"""Keys of a table, each with all that it may stand for."""
+"""Keys of a table, each as the set of canonical texts that it may stand for."""
 
 
 def _tables(tree: ast.Module) -> Iterator[tuple[_Keys, bool]]:
-    """The keys of everything that may be a table: dicts, rows of keys or of pairs, and what values are compared with.
+    """The keys of everything that may be a table: dicts, lists of keys or of pairs, and constants in comparisons.
 
-    With each, whether it is closed: its values are computed from nothing but themselves.
+    With each, whether the table is closed: its values contain no names.
     """
     compared: _Keys = set()
     rows: _Keys = set()
@@ -294,7 +294,7 @@ def _literal_keys(nodes: Iterable[ast.expr]) -> _Keys:
 
 
 def _literal_values(node: ast.expr) -> list[Any]:
-    """The value of an expression that is a literal; of a text also what it is a literal of, as for keys made by `str`."""
+    """The value of a literal expression; for a string that is itself a literal also its value, as for keys made by `str`."""
     if isinstance(node, ast.Name | ast.Call | ast.Attribute | ast.Subscript | ast.Lambda):
         return []
     try:

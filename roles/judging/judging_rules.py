@@ -106,22 +106,24 @@ def evalplus_equal(expected: str, got: str) -> bool:
     if max(len(expected), len(got)) > MAX_CHARACTERS:
         return False
     try:
-        one, two = outline(expected), outline(got)
+        left, right = outline(expected), outline(got)
     except NotLiteral:
         return False
-    if type(one) is type(two) and _within_tolerance(one, two):
+    if type(left) is type(right) and _within_tolerance(left, right):
         return True
-    return python_equal_values(one, two)
+    return python_equal_values(left, right)
 
 
-def _within_tolerance(one: object, two: object) -> bool:
-    if isinstance(one, (list, tuple)) and isinstance(two, (list, tuple)):
+def _within_tolerance(left: object, right: object) -> bool:
+    if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
         return (
-            0 < len(one) == len(two) and all(isinstance(item, float) for item in one) and all(map(_within_tolerance, one, two))
+            0 < len(left) == len(right)
+            and all(isinstance(item, float) for item in left)
+            and all(map(_within_tolerance, left, right))
         )
-    if not isinstance(one, float) or not isinstance(two, (int, float)):
+    if not isinstance(left, float) or not isinstance(right, (int, float)):
         return False
     try:
-        return one == two or abs(one - two) <= ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * abs(one)
+        return left == right or abs(left - right) <= ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * abs(left)
     except OverflowError:
         return False

@@ -1,7 +1,7 @@
-"""What a proposed program may not do, and what it does without effect, read off its syntax tree; nothing is executed.
+"""Static checks of a proposed program on its syntax tree: what it must not use, and which operations it has.
 
-This keeps non-deterministic and side-effecting questions out of the curriculum (Absolute Zero, arXiv 2505.03335, section
-3.3.4). It is not a security boundary: the sandbox is.
+The checks keep non-deterministic and side-effecting questions out of the curriculum (Absolute Zero, arXiv 2505.03335, section
+3.3.4). Nothing is executed. Not a security boundary: that is the sandbox.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ALLOWED_MODULES = frozenset(
     "__future__ abc array bisect cmath collections copy dataclasses decimal enum fractions functools heapq itertools math "
     "numbers operator re statistics string textwrap typing unicodedata".split()
 )
-"""Modules that a question may use: pure computation, equal on every run."""
+"""Modules that a question may import: pure computation, equal on every run."""
 BANNED_NAMES = frozenset(
     "eval exec compile open input print globals locals vars id hash getattr setattr delattr __import__ breakpoint exit "
     "quit help license copyright credits".split()
@@ -32,22 +32,22 @@ ESCAPING_ATTRIBUTES = frozenset(
     "gi_frame gi_code gi_yieldfrom cr_frame cr_code cr_await cr_origin ag_frame ag_code ag_await tb_frame tb_next "
     "f_back f_builtins f_code f_globals f_locals f_trace".split()
 )
-"""Attributes that lead from what is allowed to what is not: modules that allowed ones have imported, and frames."""
+"""Attributes that lead from allowed objects to others: modules that allowed ones have imported, and frames."""
 DYNAMIC_NAMES = frozenset(
     "attrgetter methodcaller get_type_hints ForwardRef make_dataclass Formatter update_wrapper singledispatch "
     "singledispatchmethod".split()
 )
-"""What allowed modules have to reach attributes whose names are made up at run time, or to evaluate text."""
+"""Names in allowed modules that access attributes by computed names, or evaluate text."""
 HARMLESS_DUNDERS = frozenset({"__name__", "__slots__"})
-"""Names with two underscores around them that are harmless."""
+"""Names with double underscores that a program may use."""
 NAMEDTUPLE_ATTRIBUTES = frozenset({"_asdict", "_fields", "_make", "_replace"})
-"""Attributes of named tuples; all others with an underscore in front must be the program's own."""
+"""Attributes of named tuples; all others with a leading underscore must be the program's own."""
 MAX_SOURCE_CHARACTERS = 20_000
-"""Characters; a longer program is not read."""
+"""Programs with more characters are rejected."""
 MAX_TREE_DEPTH = 100
-"""Levels of syntax; a deeper program is not read, since what walks the tree later recurses."""
+"""Programs with a deeper syntax tree are rejected, since later passes are recursive."""
 MAX_LOOP_STEPS = 100_000
-"""Steps that all loops of a variant may take together."""
+"""Most iterations of all loops of a variant together."""
 _STEPS = "gasp_steps"
 _STEP = ast.parse(f"{_STEPS}.__next__()").body
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -55,7 +55,7 @@ _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
 def parse_source(source: str, longest: int = MAX_SOURCE_CHARACTERS) -> ast.Module | None:
-    """The syntax tree; None where there is none, or more than `longest` characters. Total on hostile text."""
+    """The syntax tree; None for text that is not Python, longer than `longest` characters or too deep. Never raises."""
     if len(source) > longest:
         return None
     try:
@@ -77,7 +77,7 @@ def _depth(tree: ast.AST) -> int:
 
 
 def unparse_objection(tree: ast.Module) -> str | None:
-    """Why a tree has no text; None if it has one. Python writes no integers of many digits, nor some texts in formats."""
+    """Why a tree cannot be unparsed; None if it can. Python writes no very long integers, nor some texts in f-strings."""
     try:
         ast.unparse(tree)
     except ValueError:
@@ -86,14 +86,14 @@ def unparse_objection(tree: ast.Module) -> str | None:
 
 
 def unsafe_reason(tree: ast.Module) -> str | None:
-    """Why a program must not be asked about; None if there is no reason."""
+    """Why a program is unsafe, in words that follow "the program"; None if it is not."""
     modules = {
         name.asname or name.name.partition(".")[0]: name.name if name.asname else name.name.partition(".")[0]
         for node in ast.walk(tree)
         if isinstance(node, ast.Import)
         for name in node.names
     }
-    own, written = {*_own_attributes(tree)}, _constant_assignments(tree)
+    own, assigned = {*_own_attributes(tree)}, _constant_assignments(tree)
     parents = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     for node, local in _scoped(tree, frozenset()):
         match node:
@@ -108,7 +108,7 @@ def unsafe_reason(tree: ast.Module) -> str | None:
             case ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr="__init__"):
                 why = None
             case ast.Attribute(value=value, attr="format" | "format_map"):
-                why = _format_objection(value, written)
+                why = _format_objection(value, assigned)
             case ast.Attribute(attr=attr):
                 why = _attribute_objection(attr, own)
             case ast.MatchClass(kwd_attrs=attributes):
@@ -125,7 +125,7 @@ def unsafe_reason(tree: ast.Module) -> str | None:
 
 
 def makes_sets(tree: ast.Module) -> bool:
-    """Whether a program may make a set, whose order depends on the hash seed where it holds texts."""
+    """Whether a program may create a set, whose order depends on the hash seed if it contains strings."""
     return any(
         isinstance(node, ast.Set | ast.SetComp)
         or (isinstance(node, ast.Name) and node.id in ("set", "frozenset"))
@@ -142,7 +142,7 @@ def _import_objection(name: str) -> str | None:
 
 
 def _attribute_objection(name: str, own: set[str]) -> str | None:
-    """Why an attribute must not be asked for, or a name not be imported from a module."""
+    """Why an attribute must not be used, or a name not be imported from a module."""
     if name in ESCAPING_ATTRIBUTES or name in DYNAMIC_NAMES:
         return f"uses {name}"
     if (
@@ -155,8 +155,8 @@ def _attribute_objection(name: str, own: set[str]) -> str | None:
 
 
 def _module_objection(module: str, name: str) -> str | None:
-    found = getattr(import_module(module), name, None) if _import_objection(module) is None and _exists(module) else None
-    return f"uses {module}.{name[:40]}" if isinstance(found, ModuleType) and _import_objection(found.__name__) else None
+    value = getattr(import_module(module), name, None) if _import_objection(module) is None and _exists(module) else None
+    return f"uses {module}.{name[:40]}" if isinstance(value, ModuleType) and _import_objection(value.__name__) else None
 
 
 def _exists(module: str) -> bool:
@@ -168,7 +168,7 @@ def _exists(module: str) -> bool:
 
 
 def _name_objection(node: ast.Name, parent: ast.AST | None, modules: dict[str, str]) -> str | None:
-    """Why a name that is no local variable must not be used."""
+    """Why a name that is not a local variable must not be used."""
     name = node.id
     if (
         name in BANNED_NAMES
@@ -180,7 +180,7 @@ def _name_objection(node: ast.Name, parent: ast.AST | None, modules: dict[str, s
         return None
     if name in modules and not isinstance(parent, ast.Attribute):
         return f"uses the module {name[:40]} as a value"
-    # Classes that are made of text could have any attribute.
+    # `type` with three arguments makes classes with any attributes.
     called = isinstance(parent, ast.Call) and parent.func is node and len(parent.args) == 1
     if name == "type" and not (called or isinstance(parent, ast.Compare | ast.Subscript | ast.arg)):
         return (
@@ -192,13 +192,13 @@ def _name_objection(node: ast.Name, parent: ast.AST | None, modules: dict[str, s
 
 
 def _checks_type(call: ast.Call) -> bool:
-    """Whether a call that is given `type` can only ask for the type of something: with three arguments `type` makes classes."""
+    """Whether a call with `type` as an argument can only use it to check types, and not to make classes."""
     return isinstance(call.func, ast.Name) and call.func.id in ("isinstance", "issubclass", "map") and len(call.args) == 2
 
 
-def _format_objection(template: ast.expr, written: dict[str, list[ast.expr | None]]) -> str | None:
-    """Why a text must not be formatted: its fields may ask for attributes."""
-    for text in written.get(template.id, [None]) if isinstance(template, ast.Name) else [template]:
+def _format_objection(template: ast.expr, assigned: dict[str, list[ast.expr | None]]) -> str | None:
+    """Why a template must not be formatted: its fields may access attributes."""
+    for text in assigned.get(template.id, [None]) if isinstance(template, ast.Name) else [template]:
         if not (isinstance(text, ast.Constant) and isinstance(text.value, str)):
             return "formats a text that is not written out"
         if _format_reads_attributes(text.value):
@@ -207,17 +207,17 @@ def _format_objection(template: ast.expr, written: dict[str, list[ast.expr | Non
 
 
 def _constant_assignments(tree: ast.Module) -> dict[str, list[ast.expr | None]]:
-    """What each name stands for, where that is assigned to it alone; None for whatever else binds it."""
-    found: dict[str, list[ast.expr | None]] = {}
+    """The expressions that are assigned to each name by plain assignments; None for every other binding of it."""
+    bindings: dict[str, list[ast.expr | None]] = {}
     assigned = {
         id(node.targets[0]): node.value for node in ast.walk(tree) if isinstance(node, ast.Assign) and len(node.targets) == 1
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.setdefault(node.id, []).append(assigned.get(id(node)))
+            bindings.setdefault(node.id, []).append(assigned.get(id(node)))
         elif isinstance(node, ast.arg):
-            found.setdefault(node.arg, []).append(None)
-    return found
+            bindings.setdefault(node.arg, []).append(None)
+    return bindings
 
 
 def _format_reads_attributes(template: str) -> bool:
@@ -229,7 +229,7 @@ def _format_reads_attributes(template: str) -> bool:
 
 
 def _own_attributes(tree: ast.Module) -> Iterator[str]:
-    """Attributes that the program itself gives to its objects."""
+    """Attributes that the program itself defines."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             yield node.attr
@@ -243,7 +243,7 @@ def _own_attributes(tree: ast.Module) -> Iterator[str]:
 
 @cache
 def _private_names() -> frozenset[str]:
-    """What allowed modules keep for themselves."""
+    """Names of private functions, classes and modules in allowed modules."""
     return frozenset(
         name
         for module in ALLOWED_MODULES
@@ -253,7 +253,7 @@ def _private_names() -> frozenset[str]:
 
 
 def _scoped(node: ast.AST, local: frozenset[str]) -> Iterator[tuple[ast.AST, frozenset[str]]]:
-    """Every node with the names that are variables of a function around it, whatever is a builtin by that name."""
+    """Every node with the local variables of the functions around it; these may have names of builtins."""
     yield node, local
     inner, parts, body = local, [*ast.iter_child_nodes(node)], list[ast.AST]()
     if isinstance(node, _Function):
@@ -262,7 +262,7 @@ def _scoped(node: ast.AST, local: frozenset[str]) -> Iterator[tuple[ast.AST, fro
             local | {argument.arg for argument in ast.walk(node.args) if isinstance(argument, ast.arg)} | {*_bound_names(body)}
         )
     elif isinstance(node, _Comprehension):
-        # What a comprehension goes through first is not inside of it.
+        # The first iterable of a comprehension is evaluated outside of it.
         first = node.generators[0]
         parts = [*(part for part in parts if part is not first), first.iter, first.target, *first.ifs]
         body = [part for part in parts if part is not first.iter]
@@ -284,64 +284,61 @@ def _bound_names(body: Sequence[ast.AST]) -> Iterator[str]:
             yield from _bound_names([*ast.iter_child_nodes(node)])
 
 
-# --- what has no effect ---------------------------------------------------------------------------------------------
+# --- operations -----------------------------------------------------------------------------------------------------
 
 
 class ProgramOperation(NamedTuple):
-    """A statement that should matter, by where it stands."""
+    """A statement that should have an effect, by its place in the tree."""
 
     node: ast.AST
-    """What it is a part of."""
+    """Its parent."""
     block: str
-    """Which of the node's lists of statements."""
-    place: int
+    """Name of the parent's list of statements."""
+    position: int
+    """In that list."""
 
 
 def operations(tree: ast.Module, entry: str) -> list[ProgramOperation]:
-    """The operations of a program: its helpers as wholes, and what its functions do. A docstring, a guard or a return is none.
+    """The operations of a program: each helper as a whole, and the statements of functions but docstrings, guards and returns.
 
-    Deeper than at the top of the entry, a call or an item's assignment is one only if nothing else asks for what it changes: a
-    cache or a set of what was seen is honest even where no input needs it. So is a flag: a constant for
-    a name that is asked for.
+    Below the top level of the entry, a call or an item's assignment counts only if nothing else uses the object that it
+    changes: a cache or a set of visited nodes is fine even where no input needs it. So is a flag: a constant for a used name.
     """
     found: list[ProgramOperation] = []
     for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
         loaded = (node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
-        asked = Counter(loaded)
+        uses = Counter(loaded)
         for node in _statements_of(function):
             top = node is function and function.name == entry
             for block in ("body", "orelse", "finalbody"):
-                for place, part in enumerate(getattr(node, block, ())):
-                    if _operates(part, top=top, asked=asked):
-                        found.append(ProgramOperation(node, block, place))
+                for index, statement in enumerate(getattr(node, block, ())):
+                    if _is_operation(statement, top=top, uses=uses):
+                        found.append(ProgramOperation(node, block, index))
     helpers = [
-        place
-        for place, part in enumerate(tree.body)
+        index
+        for index, part in enumerate(tree.body)
         if isinstance(part, ast.Assign) or (isinstance(part, ast.FunctionDef | ast.ClassDef) and part.name != entry)
     ]
-    return found + [ProgramOperation(tree, "body", place) for place in helpers]
+    return found + [ProgramOperation(tree, "body", index) for index in helpers]
 
 
 def without_each_statement(tree: ast.Module, entry: str) -> list[str]:
-    """The program again and again, each time without one of its `operations`.
-
-    A question is degenerate if one of these variants does the same as the whole.
-    """
+    """The variants of a program without one of its `operations` each; it is degenerate if a variant has the same outputs."""
     return [replace_operation(tree, operation, ast.Pass()) for operation in operations(tree, entry)]
 
 
 def replace_operation(tree: ast.Module, operation: ProgramOperation, statement: ast.stmt) -> str:
-    """The program with another statement in place of an operation, and with an end to all its loops."""
+    """The program with another statement in place of an operation, and with a limit for all loops together."""
     block = getattr(operation.node, operation.block)
-    kept, block[operation.place] = block[operation.place], statement
+    kept, block[operation.position] = block[operation.position], statement
     try:
         return ast.unparse(ast.fix_missing_locations(_LoopLimiter().visit(copy.deepcopy(tree))))
     finally:
-        block[operation.place] = kept
+        block[operation.position] = kept
 
 
 def _statements_of(function: ast.FunctionDef) -> Iterator[ast.AST]:
-    """The function and the statements in it that hold others, but not functions in it."""
+    """The function and its compound statements, without those of inner functions."""
     waiting: list[ast.AST] = [function]
     while waiting:
         node = waiting.pop()
@@ -351,38 +348,36 @@ def _statements_of(function: ast.FunctionDef) -> Iterator[ast.AST]:
         ]
 
 
-def _operates(part: ast.stmt, *, top: bool, asked: Counter[str]) -> bool:
-    match part:
+def _is_operation(statement: ast.stmt, *, top: bool, uses: Counter[str]) -> bool:
+    match statement:
         case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id=name)))):
-            return top or asked[name] <= 1
+            return top or uses[name] <= 1
         case ast.Expr(value=ast.Call()) | ast.Delete():
             return top
         case ast.Expr(value=ast.Constant() | ast.Yield() | ast.YieldFrom() | ast.Await()):
             return False
         case ast.Expr() | ast.FunctionDef() | ast.ClassDef():
             return True
-        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant()) if not top and asked[name]:
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant()) if not top and uses[name]:
             return False
         case ast.Assign(targets=targets):
-            return top or all(
-                isinstance(target, ast.Name | ast.Tuple) or _otherwise_unused(target, asked) for target in targets
-            )
+            return top or all(isinstance(target, ast.Name | ast.Tuple) or _otherwise_unused(target, uses) for target in targets)
         case ast.AugAssign(target=target) | ast.AnnAssign(target=target):
-            return top or isinstance(target, ast.Name) or _otherwise_unused(target, asked)
+            return top or isinstance(target, ast.Name) or _otherwise_unused(target, uses)
         case ast.For() | ast.While():
-            return top or not any(isinstance(node, ast.stmt) and not isinstance(node, ast.Pass) for node in part.body)
+            return top or not any(isinstance(node, ast.stmt) and not isinstance(node, ast.Pass) for node in statement.body)
     return False
 
 
-def _otherwise_unused(target: ast.expr, asked: Counter[str]) -> bool:
-    """Whether what has this item or attribute is named nowhere else."""
+def _otherwise_unused(target: ast.expr, uses: Counter[str]) -> bool:
+    """Whether the object with this item or attribute is used nowhere else."""
     return (
-        isinstance(target, ast.Subscript | ast.Attribute) and isinstance(target.value, ast.Name) and asked[target.value.id] <= 1
+        isinstance(target, ast.Subscript | ast.Attribute) and isinstance(target.value, ast.Name) and uses[target.value.id] <= 1
     )
 
 
 class _LoopLimiter(ast.NodeTransformer):
-    """Gives loops an end: a loop that has lost what it counts by would go on for ever."""
+    """Limits all loops: one that has lost its counter would run for ever."""
 
     def visit_Module(self, node: ast.Module) -> ast.Module:
         self.generic_visit(node)

@@ -1,1 +1,1 @@
-"""Implementations, one a file."""
+"""Implementations of `roles.model.Model`: transformers in this process, and vLLM servers."""

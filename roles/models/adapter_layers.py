@@ -1,4 +1,4 @@
-"""Which layers of a model take low-rank adapters, found on a model without its weights if need be. It imports torch."""
+"""Finds the layers of a model that low-rank adapters can be put on. Imports torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def model_without_weights(folder: Path) -> Any:
-    """The model of a folder with its layers and without its weights.
+    """The model of a folder on the meta device: its layers without weights.
 
     Raises:
         BadInput: its `config.json` describes no causal language model that transformers knows.
@@ -28,40 +28,40 @@ def model_without_weights(folder: Path) -> Any:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        said = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200]
         raise BadInput(
-            f"{folder} holds no causal language model that transformers can build ({said}); give another."
+            f"{folder} holds no causal language model that transformers can build ({reason}); give another."
         ) from error
 
 
 def linear_layers(model: Any) -> dict[str, Module]:
-    """The linear layers by their place in the model, all but the output head; GPT-2's `Conv1D` is one."""
+    """The linear layers but the output head, by path in the model; GPT-2's `Conv1D` counts as one."""
     head = model.get_output_embeddings()
     layers = model.named_modules()
-    return {place: module for place, module in layers if isinstance(module, (Linear, Conv1D)) and module is not head}
+    return {path: module for path, module in layers if isinstance(module, (Linear, Conv1D)) and module is not head}
 
 
 def layer_names(model: Any) -> list[str]:
-    """Names that stand for all linear layers: short ones such as `q_proj`, or whole places where a short one says too much."""
-    fitting = linear_layers(model)
-    short = {place.rpartition(".")[2] for place in fitting}
-    others = {place.rpartition(".")[2] for place, _ in model.named_modules() if place not in fitting}
-    return sorted(fitting if short & others else short)
+    """Names for all linear layers: short ones such as `q_proj`, or whole paths where a short one would match other layers."""
+    linear = linear_layers(model)
+    short = {path.rpartition(".")[2] for path in linear}
+    others = {path.rpartition(".")[2] for path, _ in model.named_modules() if path not in linear}
+    return sorted(linear if short & others else short)
 
 
 def adapter_objection(model: Any, named: Sequence[str]) -> str | None:
-    """Why adapters cannot be put on the layers of these names, as a sentence; None where they can.
+    """Why adapters cannot be put on the layers with these names, as a sentence; None if they can.
 
-    A name stands for each layer whose place is it or ends with it after a dot, as in peft. Without any name it is asked whether
-    there is a linear layer at all.
+    As in peft, a name stands for each layer whose path equals it or ends with it after a dot. No names stand for all linear
+    layers.
     """
-    fitting, head = linear_layers(model), model.get_output_embeddings()
-    if not fitting:
+    linear, head = linear_layers(model), model.get_output_embeddings()
+    if not linear:
         return f"learn.lora.rank is set, and a {type(model).__name__} has no linear layers to adapt; leave it at 0"
     for name in named:
-        found = {place: module for place, module in model.named_modules() if f".{place}".endswith(f".{name}")}
-        wrong = next((module for place, module in found.items() if place not in fitting), None)
-        if not name or not found:
+        layers = {path: module for path, module in model.named_modules() if f".{path}".endswith(f".{name}")}
+        wrong = next((module for path, module in layers.items() if path not in linear), None)
+        if not name or not layers:
             what = "which the model does not have"
         elif wrong is None:
             continue

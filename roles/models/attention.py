@@ -1,7 +1,7 @@
-"""Attention of one new token a row, without a copy of keys and values for every query head.
+"""Attention for one new token per row, without copying keys and values for every query head.
 
-Law: what it gives is what transformers' `sdpa` would, but for rounding; whatever is not one new token a row with heads in
-groups goes there as it is. Imported only where a model is loaded.
+Guarantees: results are those of transformers' `sdpa` up to rounding; every other input than one new token per row with grouped
+heads goes to `sdpa`. Imported only where a model is loaded.
 """
 
 from __future__ import annotations
@@ -18,24 +18,27 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 NAME: Final = "grouped"
-"""What transformers knows it by."""
+"""Name that it is registered under in transformers."""
 
 
 def grouped_query_attention(
     module: Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **more: Any
 ) -> tuple[Tensor, None]:
-    """The query heads that share keys stand in the place of positions, of which there is only one."""
+    """Attention of `query` [B, heads, T, D] to `key` and `value` [B, key heads, S, D]; the result is [B, T, heads, D].
+
+    As T is 1, the query heads that share a key head take the place of the positions: [B, key heads, group, D].
+    """
     rows, heads, new, width = query.shape
     plain = more.get("position_bias") is None and (attention_mask is None or attention_mask.shape[1] == 1)
     if new > 1 or heads == key.shape[1] or not plain:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **more)  # type: ignore[no-any-return]
-    together = query.view(rows, key.shape[1], -1, width)
-    found = scaled_dot_product_attention(together, key, value, attn_mask=attention_mask, scale=more.get("scaling"))
-    return found.reshape(rows, 1, heads, -1), None
+    by_group = query.view(rows, key.shape[1], -1, width)
+    attended = scaled_dot_product_attention(by_group, key, value, attn_mask=attention_mask, scale=more.get("scaling"))
+    return attended.reshape(rows, 1, heads, -1), None
 
 
 def use_grouped_attention(model: Any) -> None:
-    """Have a model that computes attention by `sdpa` use it."""
+    """Make a model that uses `sdpa` use grouped attention."""
     AttentionInterface.register(NAME, grouped_query_attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     if model.config._attn_implementation == "sdpa":

@@ -1,7 +1,6 @@
-"""Tells a slow server from a dead one while it is asked something: a slow one is waited for, and told of.
+"""Distinguishes a slow server from a dead one while requests wait: a slow one is waited for, with a warning.
 
-A server lives as long as it answers anything, be it only that it is well. What it has been asked may wait in its queue for any
-time meanwhile.
+A server is alive as long as it answers anything, if only its health check; requests may wait in its queue for any time.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ import aiohttp
 _T = TypeVar("_T")
 
 _MAX_CHECK_INTERVAL_S: Final = 5.0
-"""Most seconds between two questions whether it lives."""
+"""Most seconds between two health checks."""
 _MIN_CHECKS: Final = 20
-"""Such questions, at least, before it is given up."""
+"""At least so many health checks happen before a server is given up."""
 _MIN_FAILURES: Final = 3
-"""Of them the last, at least, got no answer: whoever was suspended itself finds everything late, and asks again."""
+"""The last so many must have failed: after a suspension of this process itself everything seems late, and is checked again."""
 _METRIC: Final = re.compile(
     r"^vllm:(?P<name>num_requests_running|num_requests_waiting|generation_tokens_total)(?:\{[^}]*\})? (?P<value>[\d.e+]+)$",
     re.MULTILINE,
@@ -31,23 +30,23 @@ _METRIC: Final = re.compile(
 
 @dataclass(frozen=True)
 class ServerLoad:
-    """What a vLLM server says of its work."""
+    """The load of a vLLM server by its own metrics."""
 
     running: float = 0
-    """Answers that it writes."""
+    """Requests that it generates tokens for."""
     waiting: float = 0
-    """Answers that it has not begun."""
+    """Requests in its queue."""
     tokens: float = 0
-    """Tokens that it has written, in all or a second."""
+    """Tokens generated in total, or per second."""
     at: float = 0
-    """When it said so, by the monotonic clock."""
+    """Monotonic time of the metrics; 0: there are none."""
 
     @classmethod
     def read(cls, text: str) -> ServerLoad | None:
-        """Figures in Prometheus's text format; None where there are none."""
+        """Parse metrics in Prometheus's text format; None if there are none."""
         sums: dict[str, float] = {}
-        for found in _METRIC.finditer(text):
-            sums[found["name"]] = sums.get(found["name"], 0.0) + float(found["value"])
+        for match in _METRIC.finditer(text):
+            sums[match["name"]] = sums.get(match["name"], 0.0) + float(match["value"])
         if not sums:
             return None
         running, waiting = sums.get("num_requests_running", 0.0), sums.get("num_requests_waiting", 0.0)
@@ -55,42 +54,44 @@ class ServerLoad:
 
 
 class ServerLost(Exception):
-    """A server gave no sign of life for too long."""
+    """A server has answered nothing for too long."""
 
 
 class Liveness:
-    """Watches one server as long as it is asked something.
+    """Watches one server while it has open requests.
 
     Args:
-        ask: gives status and text of what the server answers to a GET of a path.
-        limit_s: seconds without a sign of life after which it is given up.
-        slow: told after every `limit_s` seconds that one question has been waiting.
+        get: status and text of a GET of a path.
+        limit_s: seconds without any answer after which the server is given up.
+        on_slow: called each time that a request has been waiting for another `limit_s` seconds, with its age in seconds.
     """
 
-    def __init__(self, ask: Callable[[str], Awaitable[tuple[int, str]]], limit_s: float, slow: Callable[[float], None]) -> None:
-        self._ask = ask
+    def __init__(
+        self, get: Callable[[str], Awaitable[tuple[int, str]]], limit_s: float, on_slow: Callable[[float], None]
+    ) -> None:
+        self._fetch = get
         self._limit_s = limit_s
-        self._slow = slow
+        self._on_slow = on_slow
         self._seen = 0.0
         self._failures = 0
         self._since: dict[int, float] = {}
-        """When each question was asked that has no answer yet."""
+        """Start times of the open requests."""
         self._lost: asyncio.Future[None] | None = None
-        self._watch: asyncio.Task[None] | None = None
-        self._before = self._figures = ServerLoad()
+        self._watcher: asyncio.Task[None] | None = None
+        self._before = self._load = ServerLoad()
 
-    async def during(self, question: Coroutine[Any, Any, _T]) -> _T:
-        """The answer to a question, however long it takes while the server lives.
+    async def during(self, request: Coroutine[Any, Any, _T]) -> _T:
+        """Await a request, however long it takes while the server is alive.
 
         Raises:
-            Lost: it gave no sign of life for too long.
+            ServerLost: the server has answered nothing for too long.
         """
-        task = asyncio.create_task(question)
+        task = asyncio.create_task(request)
         self._since[id(task)] = time.monotonic()
-        if self._watch is None or self._lost is None:
+        if self._watcher is None or self._lost is None:
             self._lost = asyncio.get_running_loop().create_future()
             self._alive()
-            self._watch = asyncio.create_task(self._look(self._lost))
+            self._watcher = asyncio.create_task(self._watch(self._lost))
         lost = self._lost
         try:
             both: list[asyncio.Future[Any]] = [task, lost]
@@ -102,54 +103,54 @@ class Liveness:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             del self._since[id(task)]
-            if not self._since and self._watch is not None:
-                self._watch.cancel()
-                self._watch = None
+            if not self._since and self._watcher is not None:
+                self._watcher.cancel()
+                self._watcher = None
 
     def answered(self) -> None:
-        """It has answered something, whatever it said."""
+        """Note that the server has answered something."""
         self._alive()
 
     @property
-    def figures(self) -> ServerLoad:
-        """What it said last of its work, with the tokens that it wrote a second since the time before."""
-        before, now = self._before, self._figures
+    def load(self) -> ServerLoad:
+        """The latest metrics, with tokens per second since those before."""
+        before, now = self._before, self._load
         rate = (now.tokens - before.tokens) / (now.at - before.at) if now.at > before.at > 0 else 0.0
         return replace(now, tokens=rate) if self._since else ServerLoad()
 
     def _alive(self) -> None:
         self._seen, self._failures = time.monotonic(), 0
 
-    async def _look(self, lost: asyncio.Future[None]) -> None:
+    async def _watch(self, lost: asyncio.Future[None]) -> None:
         pause = min(_MAX_CHECK_INTERVAL_S, self._limit_s / _MIN_CHECKS)
-        told = time.monotonic()
+        warned = time.monotonic()
         while True:
             await asyncio.sleep(pause)
-            await self._look_once()
+            await self._check()
             now = time.monotonic()
             if self._failures >= _MIN_FAILURES and now - self._seen > self._limit_s:
                 lost.set_result(None)
-                self._watch = None
+                self._watcher = None
                 return
             longest = now - min(self._since.values(), default=now)
-            if min(longest, now - told) > self._limit_s:
-                told = now
-                self._slow(longest)
+            if min(longest, now - warned) > self._limit_s:
+                warned = now
+                self._on_slow(longest)
 
-    async def _look_once(self) -> None:
+    async def _check(self) -> None:
         status, _ = await self._get("/health")
         if 0 < status < 500:
             self._alive()
         else:
             self._failures += 1
-        _, said = await self._get("/metrics")
-        if (figures := ServerLoad.read(said)) is not None:
-            self._before, self._figures = self._figures, figures
+        _, metrics = await self._get("/metrics")
+        if (load := ServerLoad.read(metrics)) is not None:
+            self._before, self._load = self._load, load
 
     async def _get(self, path: str) -> tuple[int, str]:
-        """Status and text; 0 where there is no answer."""
+        """Status and text; status 0 if there is no answer."""
         try:
             async with asyncio.timeout(self._limit_s / 4):
-                return await self._ask(path)
+                return await self._fetch(path)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
             return 0, ""

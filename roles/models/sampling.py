@@ -1,7 +1,7 @@
-"""Draws the next tokens of a batch.
+"""Samples the next tokens of a batch.
 
-Law: a row's token follows from its logits, its sampling and its own random number alone, and logprobs are those of the
-distribution drawn from, in float32.
+Guarantees: a row's token depends only on its logits, its sampling settings and its own random number; logprobs are those of the
+distribution that is sampled from, in float32.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def uniforms(seed: int, row: int, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """The random numbers of one row: counter-based, so that they depend on seed and row alone."""
+    """`count` random numbers in [0, 1) of one row: counter-based, so that they depend on seed and row alone."""
     key = np.array([seed % 2**64, row], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).random(count)
 
@@ -26,7 +26,13 @@ def uniforms(seed: int, row: int, count: int) -> np.ndarray[Any, np.dtype[np.flo
 def sample_tokens(
     logits: torch.Tensor, samplings: Sequence[Sampling], uniform: Sequence[float]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Next ids and their logprobs under each row's sampling, by inversion of the cumulative distribution."""
+    """Next ids [B] and their logprobs [B], by inversion of the cumulative distribution.
+
+    Args:
+        logits: [B, vocabulary].
+        samplings: settings of each row.
+        uniform: [B] in [0, 1), a random number per row.
+    """
     import torch
 
     device = logits.device
@@ -36,7 +42,7 @@ def sample_tokens(
         scaled = _nucleus(scaled, torch.tensor([sampling.top_p for sampling in samplings], device=device)[:, None])
     logprobs = torch.log_softmax(scaled, dim=-1)
     u = torch.tensor(uniform, dtype=torch.float64, device=device)
-    # Summed up in float64, since steps of float32 near 1 are wider than many a probability.
+    # Summed in float64: near 1 the steps of float32 are wider than many probabilities.
     heights = logprobs.exp().cumsum(dim=-1, dtype=torch.float64)
     drawn = torch.searchsorted(heights, (u * heights[:, -1])[:, None], right=True)[:, 0]
     chosen = drawn.clamp(max=logits.shape[-1] - 1)
@@ -46,7 +52,7 @@ def sample_tokens(
 
 
 def _nucleus(scaled: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
-    """Logits outside the smallest set of ids that holds `top_p` of the mass become minus infinity."""
+    """`scaled` [B, vocabulary] with minus infinity outside the smallest set of ids with a mass of `top_p` [B, 1]."""
     import torch
 
     ordered, index = scaled.sort(dim=-1, descending=True)

@@ -1,8 +1,8 @@
 """A model that samples in this process: any folder that `AutoModelForCausalLM` loads, the pocket model included, or an adapter.
 
-Law: ids and logprobs are those of sampling, and a row's randomness depends on its request's seed and its place in the
-request only, never on the batch around it. Logprobs are float32 whatever the weights are. It never downloads, and loads torch
-only when a model is made.
+Guarantees: ids and logprobs are those of sampling. A row's random numbers depend only on its request's seed and its number in
+the request, never on the batch. Logprobs are float32 whatever the dtype. Nothing is downloaded, and torch is imported only when
+a model is created.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 _MARGIN = 8
-"""More tokens that are decoded to look for a stop text, because a decoder may swallow a space or a torn character first."""
+"""Extra tokens that are decoded to look for a stop text, because a decoder may drop a space or a partial character at first."""
 
 
 @dataclass
@@ -59,14 +59,14 @@ class TransformersModel:
     """Serves the weights of a folder.
 
     Args:
-        path: Folder in Hugging Face format, or that of an adapter with its base beside it.
+        path: Folder in Hugging Face format, or of an adapter with its base beside it.
         policy: Its digest; other weights are refused.
         max_prompt_tokens: Longer prompts are cut from the left.
-        threads: CPU threads that torch computes in, in this whole process.
+        threads: CPU threads of torch, in this whole process.
         rows: Most completions sampled together.
-        device: Where it computes, as torch calls it; by itself a GPU, where there is one.
-        dtype: What it computes in.
-        activity: Told how far sampling is.
+        device: As torch names it; by default a GPU if there is one.
+        dtype: Of weights and computation.
+        activity: Gets progress.
 
     Raises:
         ModelError: the folder cannot be loaded, or holds other weights.
@@ -98,7 +98,7 @@ class TransformersModel:
         return self._policy
 
     async def load_weights(self, weights: Path, policy: Digest) -> None:
-        """Load other weights and prove that they are in use.
+        """Replace the weights by those in a folder.
 
         Raises:
             ModelError: the weights are missing or their digest is not `policy`.
@@ -106,7 +106,7 @@ class TransformersModel:
         await asyncio.to_thread(self._load, weights, policy)
 
     async def logprobs_of(self, tokens: Sequence[int]) -> tuple[float, ...]:
-        """Natural-log probability, at temperature 1, of each token but the first after those before it."""
+        """Natural-log probability at temperature 1 of each of `tokens` [T] but the first, given those before it [T-1]."""
         return await asyncio.to_thread(self._fingerprint, tokens)
 
     def _fingerprint(self, tokens: Sequence[int]) -> tuple[float, ...]:
@@ -118,29 +118,29 @@ class TransformersModel:
         return tuple(logprobs.gather(1, ids[0, 1:, None])[:, 0].tolist())
 
     async def sleep(self) -> None:
-        """Keep everything: weights in this process are needed again soon."""
+        """Do nothing: weights in this process are needed again soon."""
 
     async def close(self) -> None:
-        """Nothing to let go of that the process does not hold anyway."""
+        """Do nothing: the weights belong to this process."""
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
-        """Answer every request, in order, all in one batch.
+        """One reply per request, in order.
 
         Raises:
             ModelError: sampling failed.
         """
-        over = threading.Event()
+        cancelled = threading.Event()
         try:
-            return await asyncio.to_thread(self._generate, requests, over)
+            return await asyncio.to_thread(self._generate, requests, cancelled)
         finally:
-            # A thread cannot be cancelled, and nobody should wait for what nobody wants any more.
-            over.set()
+            # A thread cannot be cancelled from outside: this ends its loop.
+            cancelled.set()
 
     def _load(self, path: Path, policy: Digest) -> None:
         with self._activity.task(f"loading the weights {policy[:SHORT]}"):
-            self._take_up(path, policy)
+            self._load_model(path, policy)
 
-    def _take_up(self, path: Path, policy: Digest) -> None:
+    def _load_model(self, path: Path, policy: Digest) -> None:
         import torch
         from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM
@@ -148,11 +148,9 @@ class TransformersModel:
 
         from roles.models.attention import use_grouped_attention
 
-        found = weights_digest(path)
-        if found != policy:
-            raise ModelError(
-                f"Weights in {path} are {found[:SHORT]}, but {policy[:SHORT]} was asked for; give the right folder."
-            )
+        digest = weights_digest(path)
+        if digest != policy:
+            raise ModelError(f"Weights in {path} are {digest[:SHORT]}, not {policy[:SHORT]}; give the right folder.")
         torch.set_num_threads(self._threads)
         disable_progress_bar()
         base = adapter_base(path)
@@ -163,46 +161,48 @@ class TransformersModel:
                 base or path, local_files_only=True, dtype=getattr(torch, self._dtype)
             ).to(device)
             if base is not None:
-                # peft imports it where it is installed, and it tells the screen what it would like to have on a CPU.
+                # peft imports it where it is installed, and on a CPU it prints warnings.
                 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
                 from peft import PeftModel
 
                 self._model = PeftModel.from_pretrained(self._model, path).merge_and_unload()
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"Model in {path} cannot be loaded ({error}); is it a causal model, and whole?") from error
+            raise ModelError(
+                f"Model in {path} cannot be loaded ({error}); check that it is a complete causal model."
+            ) from error
         self._model.eval()
         use_grouped_attention(self._model)
-        self._takes = frozenset(inspect.signature(self._model.forward).parameters)
-        if "past_key_values" not in self._takes:
+        self._parameters = frozenset(inspect.signature(self._model.forward).parameters)
+        if "past_key_values" not in self._parameters:
             raise ModelError(
-                f"Model in {path} keeps no keys and values, so it is not sampled in this process; set serve.backend."
+                f"Model in {path} has no key-value cache, so it cannot be sampled in this process; set serve.backend."
             )
         self._policy = policy
 
-    def _generate(self, requests: Sequence[GenerationRequest], over: threading.Event) -> list[GenerationReply]:
+    def _generate(self, requests: Sequence[GenerationRequest], cancelled: threading.Event) -> list[GenerationReply]:
         import torch
 
         prompts = [self._encoding.encode(request) for request in requests]
         rows = [
-            _SamplingRow(prompt, r.sampling, uniforms(r.seed, place, r.sampling.max_tokens))
-            for r, prompt in zip(requests, prompts, strict=True)
-            for place in range(r.count)
+            _SamplingRow(prompt, request.sampling, uniforms(request.seed, number, request.sampling.max_tokens))
+            for request, prompt in zip(requests, prompts, strict=True)
+            for number in range(request.count)
         ]
-        # Rows of like length share a batch: padding is work for nothing.
+        # Rows of similar length share a batch, since padding costs time.
         order = sorted(rows, key=lambda row: (len(row.prompt), row.sampling.max_tokens))
 
-        def tokens() -> str:
+        def note() -> str:
             return f"{sum(len(row.ids) for row in rows):,} tokens"
 
-        def share() -> float:
+        def progress() -> float:
             return sum(1 if row.done else len(row.ids) / row.sampling.max_tokens for row in rows) / len(rows)
 
         try:
-            with torch.inference_mode(), self._activity.task("sampling answers", len(rows), tokens, share) as task:
+            with torch.inference_mode(), self._activity.task("sampling answers", len(rows), note, progress) as task:
                 for start in range(0, len(order), self._rows):
-                    if over.is_set():
+                    if cancelled.is_set():
                         break
-                    self._sample(order[start : start + self._rows], task, over)
+                    self._sample(order[start : start + self._rows], task, cancelled)
         except RuntimeError as error:
             raise ModelError(f"Sampling with policy {self._policy[:SHORT]} failed ({error}); see the cause above.") from error
         done = iter(rows)
@@ -221,17 +221,17 @@ class TransformersModel:
             return "end"
         if not row.sampling.stop:
             return "length"
-        # A token is a byte at least, so that an older one cannot belong to a stop text that is new.
+        # A token has at least one byte, so a new stop text lies within so many tokens.
         reach = max(len(text.encode()) for text in row.sampling.stop) + _MARGIN
         tail = self._encoding.decode(row.ids[-reach:])
         return "text" if any(text in tail for text in row.sampling.stop) else "length"
 
-    def _sample(self, rows: list[_SamplingRow], task: ActivityTask, over: threading.Event) -> None:
+    def _sample(self, rows: list[_SamplingRow], task: ActivityTask, cancelled: threading.Event) -> None:
         import torch
 
         cache, mask, logits = self._prefill(rows)
         alive = list(rows)
-        while not over.is_set():
+        while not cancelled.is_set():
             chosen, logprobs = sample_tokens(logits, [row.sampling for row in alive], [row.uniform for row in alive])
             for row, token, logprob in zip(alive, chosen.tolist(), logprobs.tolist(), strict=True):
                 if row.done:
@@ -253,7 +253,7 @@ class TransformersModel:
             logits = self._forward(chosen[:, None], mask, cache)
 
     def _prefill(self, rows: list[_SamplingRow]) -> tuple[Any, torch.Tensor, torch.Tensor]:
-        """Cache, mask and next-token logits of all rows; each distinct prompt is computed once."""
+        """Cache, mask [B, T] and next-token logits [B, vocabulary] of all rows; each distinct prompt is computed once."""
         import torch
 
         from roles.models.kv_cache import preallocated_cache
@@ -268,17 +268,17 @@ class TransformersModel:
         ids, mask = ids.to(self._model.device), mask.to(self._model.device)
         cache = preallocated_cache(self._model.config)
         logits = self._forward(ids, mask, cache)
-        place = {prompt: i for i, prompt in enumerate(distinct)}
-        index = torch.tensor([place[row.prompt] for row in rows], device=mask.device)
+        row_of = {prompt: i for i, prompt in enumerate(distinct)}
+        index = torch.tensor([row_of[row.prompt] for row in rows], device=mask.device)
         cache.batch_select_indices(index)
         return cache, mask[index], logits[index]
 
     def _forward(self, ids: torch.Tensor, mask: torch.Tensor, cache: Any) -> torch.Tensor:
-        """Logits after the last of the new ids; the mask covers those in the cache too."""
+        """Logits [B, vocabulary] after the new `ids` [B, T]; `mask` [B, S + T] covers the S cached tokens, too."""
         more: dict[str, Any] = {}
-        if "position_ids" in self._takes:
+        if "position_ids" in self._parameters:
             more["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        if "logits_to_keep" in self._takes:
+        if "logits_to_keep" in self._parameters:
             more["logits_to_keep"] = 1
         logits: torch.Tensor = self._model(
             input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **more

@@ -1,7 +1,7 @@
-"""A model that vLLM servers sample from: whole weights that they load, or adapters on a base that they hold.
+"""A model that vLLM servers sample from: full weights that they load, or adapters on a base that they hold.
 
-Law: token ids go out and token ids come back, nothing is tokenised by a server; ids and logprobs are those of sampling, and
-what a server answers is checked before it is believed. It starts no servers; `roles.serving` does.
+Guarantees: token ids go out and come back, and servers tokenise nothing; ids and logprobs are those of sampling; every response
+is validated. Not responsible for: starting servers (`roles.serving`).
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _NEUTRAL_SAMPLING: Final = {
     "skip_special_tokens": False,
     "spaces_between_special_tokens": False,
 }
-"""Said each time, because a server takes what is not said from the model's generation config."""
+"""Sent with every request, because a server takes missing values from the model's generation config."""
 
 
 class _Logprobs(BaseModel):
     token_logprobs: list[Annotated[FiniteFloat, Field(gt=-9999, le=0)]]
-    """The server writes -9999 for a probability of 0, which no sampled token has."""
+    """vLLM writes -9999 for a probability of 0, which no sampled token has."""
 
 
 class _Choice(BaseModel):
@@ -70,14 +70,14 @@ class _ScoreResponse(BaseModel):
     choices: list[_ScoreChoice]
 
 
-_Said = TypeVar("_Said", _CompletionResponse, _ScoreResponse)
+_Response = TypeVar("_Response", _CompletionResponse, _ScoreResponse)
 
 
 class VllmModel:
-    """One policy, served by replicas that other policies may share where all are adapters.
+    """One policy, served by replicas; several policies may share replicas if all are adapters.
 
     Args:
-        replicas: The servers; until `serve`, the policy is the weights that they hold.
+        replicas: The servers; until `load_weights`, the policy is the weights that they hold.
         weights: Folder of those weights, or a copy of it, for the tokenizer.
         max_prompt_tokens: Longer prompts are cut from the left.
         drift: Most nats that the replicas' logprobs of a token may differ.
@@ -92,8 +92,8 @@ class VllmModel:
         self._drift = drift
         self._policy = replicas.holds
         self._adapter: str | None = None
-        # Somebody else may load, and unload, the same adapter.
-        self._mark = uuid.uuid4().hex[:8]
+        # Part of the adapter's name: another client may load and unload the same adapter.
+        self._suffix = uuid.uuid4().hex[:8]
 
     @property
     def policy(self) -> Digest:
@@ -105,36 +105,33 @@ class VllmModel:
         return self._adapter or self._replicas.name
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
-        """Answer every request, in order.
+        """One reply per request, in order.
 
         Raises:
-            ModelError: a server failed, or answered something else than asked.
+            ModelError: a server failed, or sent an invalid response.
         """
         replies: list[GenerationReply | None] = [None] * len(requests)
         waiting = iter(enumerate(requests))
-
         total = sum(request.count for request in requests)
         with self._replicas.activity.task("sampling answers", total, lambda: self._replicas.note) as task:
 
             async def work() -> None:
-                for place, request in waiting:
-                    replies[place] = await self._answer(request)
+                for number, request in waiting:
+                    replies[number] = await self._complete(request)
                     task.add(request.count)
 
             await gather_or_cancel(work() for _ in range(min(len(requests), self._replicas.slots)))
         return [reply for reply in replies if reply is not None]
 
     async def load_weights(self, weights: Path, policy: Digest) -> None:
-        """Have every server load other weights, or another adapter.
+        """Make every server load other weights, or another adapter.
 
         Raises:
-            ModelError: the weights are missing, their digest is not `policy`, they stand on another base, or a server failed.
+            ModelError: the weights are missing, their digest is not `policy`, they have another base, or a server failed.
         """
-        found, base = await asyncio.to_thread(lambda: (weights_digest(weights), adapter_base(weights)))
-        if found != policy:
-            raise ModelError(
-                f"Weights in {weights} are {found[:SHORT]}, but {policy[:SHORT]} was asked for; give the right folder."
-            )
+        digest, base = await asyncio.to_thread(lambda: (weights_digest(weights), adapter_base(weights)))
+        if digest != policy:
+            raise ModelError(f"Weights in {weights} are {digest[:SHORT]}, not {policy[:SHORT]}; give the right folder.")
         before = self._adapter
         if base is None:
             await self._replicas.load(weights, policy)
@@ -143,11 +140,11 @@ class VllmModel:
             holds = self._replicas.holds
             if base.name != holds:
                 raise ModelError(
-                    f"The adapter {policy[:SHORT]} stands on {base.name[:SHORT]}, but the servers hold {holds[:SHORT]}; "
+                    f"The adapter {policy[:SHORT]} has the base {base.name[:SHORT]}, but the servers hold {holds[:SHORT]}; "
                     "start them with the adapter's base."
                 )
-            self._adapter = f"{policy[:16]}-{self._mark}"
-            # In place, so that to say it twice is no error.
+            self._adapter = f"{policy[:16]}-{self._suffix}"
+            # In place, so that loading it twice is no error.
             body = {"lora_name": self._adapter, "lora_path": str(weights.resolve()), "load_inplace": True}
             await self._replicas.ask_all("/v1/load_lora_adapter", body)
         self._policy = policy
@@ -155,29 +152,32 @@ class VllmModel:
             await self._replicas.ask_all("/v1/unload_lora_adapter", {"lora_name": before}, absent_ok=True)
 
     async def logprobs_of(self, tokens: Sequence[int]) -> tuple[float, ...]:
-        """Natural-log probability, at temperature 1, of each token but the first after those before it.
+        """Natural-log probability at temperature 1 of each of `tokens` [T] but the first, given those before it [T-1].
 
-        Every server is asked, and the one furthest from the others is quoted.
+        All servers score them; the result is that of the server which differs most from the median.
 
         Raises:
-            ModelError: a server failed, or one has other weights than the others.
+            ModelError: a server failed, or has other weights than the others.
         """
         salt = uuid.uuid4().hex
         scores = await gather_or_cancel(self._score(tokens[:end], tokens[end], salt) for end in range(1, len(tokens)))
-        found = {url: tuple(score[url] for score in scores) for url in (scores[0] if scores else ())}
-        usual = [sorted(values)[len(values) // 2] for values in zip(*found.values(), strict=True)]
-        apart = {url: max(abs(one - other) for one, other in zip(said, usual, strict=True)) for url, said in found.items()}
-        odd = max(apart, key=lambda url: apart[url], default="")
-        if odd and apart[odd] > self._drift:
+        logprobs = {url: tuple(score[url] for score in scores) for url in (scores[0] if scores else ())}
+        medians = [sorted(values)[len(values) // 2] for values in zip(*logprobs.values(), strict=True)]
+        distances = {
+            url: max(abs(value - median) for value, median in zip(values, medians, strict=True))
+            for url, values in logprobs.items()
+        }
+        outlier = max(distances, key=lambda url: distances[url], default="")
+        if outlier and distances[outlier] > self._drift:
             raise ModelError(
-                f"vLLM at {mask(odd)} has other weights than the others: "
-                f"logprobs differ by up to {apart[odd]:.3g}; restart the servers."
+                f"vLLM at {mask(outlier)} has other weights than the others: "
+                f"logprobs differ by up to {distances[outlier]:.3g}; restart the servers."
             )
-        # What holds for the one that is furthest from the others holds for them.
-        return found.get(odd, ())
+        # A check that holds for the outlier holds for all servers.
+        return logprobs.get(outlier, ())
 
     async def _score(self, before: Sequence[int], token: int, salt: str) -> dict[str, float]:
-        """The logprob of a token, by server. As it is sampled: vLLM's scores of prompts fail on CPUs that carry adapters."""
+        """The logprob of the next token, by server. By sampling: vLLM's prompt logprobs fail on CPUs with adapters."""
         body = {
             **_NEUTRAL_SAMPLING,
             "model": self._name,
@@ -187,29 +187,29 @@ class VllmModel:
             "logprobs": 0,
             "logprob_token_ids": [token],
             "return_tokens_as_token_ids": True,
-            # Nothing that other weights may have left is read.
+            # A unique salt: no prefix that is cached from other weights is used.
             "cache_salt": salt,
         }
         scores = {}
-        for url, said in await self._replicas.ask_all("/v1/completions", body):
-            answer = _parse_response(_ScoreResponse, url, said, self._name)
+        for url, content in await self._replicas.ask_all("/v1/completions", body):
+            response = _parse_response(_ScoreResponse, url, content, self._name)
             try:
-                scores[url] = answer.choices[0].logprobs.top_logprobs[0][f"token_id:{token}"]
+                scores[url] = response.choices[0].logprobs.top_logprobs[0][f"token_id:{token}"]
             except LookupError as error:
                 raise _invalid_response(url, "it does not score tokens by id") from error
         return scores
 
     async def sleep(self) -> None:
-        """Let the servers give back their GPUs' memory until something is asked again, where that is set."""
+        """Release the servers' GPU memory until the next request, where that is configured."""
         await self._replicas.sleep()
 
     async def close(self) -> None:
-        """Let go of all connections. Safe to call twice."""
+        """Close all connections. Safe to call twice."""
         await self._replicas.close()
 
-    async def _answer(self, request: GenerationRequest) -> GenerationReply:
+    async def _complete(self, request: GenerationRequest) -> GenerationReply:
         prompt, sampling = self._encoding.encode(request), request.sampling
-        # vLLM refuses to be greedy more than once; all would be the same.
+        # vLLM refuses several greedy completions, which would all be equal.
         count = request.count if sampling.temperature > 0 else 1
         name, policy = self._name, self._policy
         body = {
@@ -225,8 +225,8 @@ class VllmModel:
             "stop_token_ids": sorted(self._encoding.ends),
             "logprobs": 0,
         }
-        url, said = await self._replicas.ask("/v1/completions", body)
-        choices = _parse_response(_CompletionResponse, url, said, name).choices
+        url, content = await self._replicas.ask("/v1/completions", body)
+        choices = _parse_response(_CompletionResponse, url, content, name).choices
         if len(choices) != count or any(choice.prompt_token_ids != list(prompt) for choice in choices):
             raise _invalid_response(url, "it answers another prompt, or another number of times")
         completions = tuple(self._completion(url, choice) for choice in choices)
@@ -248,23 +248,23 @@ class VllmModel:
         return Completion(text, tuple(ids), tuple(logprobs), stop)
 
 
-def _parse_response(kind: type[_Said], url: str, said: bytes, name: str) -> _Said:
-    """What a server said, which is checked.
+def _parse_response(kind: type[_Response], url: str, content: bytes, name: str) -> _Response:
+    """Validate a response of a server.
 
     Raises:
-        ModelError: it is something else.
+        ModelError: it is not of this kind, or of another model.
     """
     try:
-        answer = kind.model_validate_json(said)
+        response = kind.model_validate_json(content)
     except ValidationError as error:
         flaw = error.errors(include_url=False, include_input=False)[0]
         raise _invalid_response(url, f"{'.'.join(map(str, flaw['loc']))}: {flaw['msg']}") from error
-    if answer.model != name:
-        raise _invalid_response(url, f"it speaks as {answer.model}, {name} was asked")
-    return answer
+    if response.model != name:
+        raise _invalid_response(url, f"it is from the model {response.model}, not {name}")
+    return response
 
 
 def _invalid_response(url: str, what: str) -> ModelError:
     return ModelError(
-        f"vLLM at {mask(url)} gives no valid answer ({one_line(what, 300)}); is it a vLLM as docs/serving.md starts it?"
+        f"vLLM at {mask(url)} sends an invalid response ({one_line(what, 300)}); start it as docs/serving.md says."
     )

@@ -217,10 +217,10 @@ async def test_two_adapters_are_served_at_once_and_each_is_what_it_is_merged(rep
 
 
 async def test_other_weights_than_asked_and_adapters_on_another_base_are_refused(model, replicas, store) -> None:
-    with pytest.raises(ModelError, match="was asked for"):
+    with pytest.raises(ModelError, match="give the right folder"):
         await model.load_weights(store[store.moved], store.base)
     replicas.holds = store.moved
-    with pytest.raises(ModelError, match="stands on"):
+    with pytest.raises(ModelError, match="has the base"):
         await model.load_weights(store[store.adapters[0]], store.adapters[0])
 
 
@@ -301,7 +301,7 @@ async def say(text: str, _: web.Request) -> web.Response:
         ({"logprobs": {"token_logprobs": [None, -1.0]}}, "number"),
         ({"prompt_token_ids": [1]}, "another prompt"),
         ({"finish_reason": "abort"}, "finish_reason"),
-        ("model", "it speaks as other"),
+        ("model", "it is from the model other"),
         ("choices", "another number of times"),
         ("html", "JSON"),
     ],
