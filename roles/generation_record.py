@@ -1,4 +1,4 @@
-"""Turns a model's reply into a logged `Generation`: texts and arrays become blobs, the fact keeps their hashes."""
+"""Records a model's reply as a `Generation`: texts and arrays become blobs, and the fact keeps their hashes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from roles.model import GenerationReply, GenerationRequest
 
 
 def record_generation(log: Log, request: GenerationRequest, reply: GenerationReply, template: str) -> Generation:
-    """Stage the reply's blobs and describe it; the blobs become durable with the caller's append."""
+    """Stage the reply's blobs, and return the `Generation`; the blobs become durable with the caller's append.
+
+    Args:
+        log: the log.
+        request: what was asked.
+        reply: what the model returned.
+        template: the hash of the prompt's template.
+    """
     answers = reply.completions
     return Generation(
         policy=reply.policy,

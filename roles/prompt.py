@@ -1,7 +1,9 @@
-"""Prompts: folders of text files with `{{field}}` marks, filled in one pass.
+"""Prompts: folders of text files with `{{field}}` marks, which are filled in one pass.
 
-Law: a rendered prompt names the hash of the text it came from, whatever is wrong with a folder is said when it is read, and
-inserted text is never interpreted: a mark inside a statement that a model wrote stays as it is. It knows no models.
+Guarantees:
+- A rendered prompt names the hash of the file that it came from.
+- Errors in a folder are reported when it is read.
+- Inserted text is never interpreted: a mark inside a statement that a model wrote stays as it is.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from events.text.byte_order_mark import refuse_byte_order_mark
 from roles.judging.safety import ALLOWED_MODULES, BANNED_NAMES
 
 SHIPPED_PROMPTS: Final = Path(__file__).parent / "prompts"
-"""The sets that ship with the project, a folder each."""
+"""The folder of the prompt sets that ship with the project."""
 PROMPT_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "induction": frozenset({"mode", "statement", "pairs", "entry"}),
     "deduction": frozenset({"program", "input"}),
@@ -34,7 +36,7 @@ PROMPT_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "open": frozenset({"task", "statement", "pairs", "inputs", "modules", "banned", "program", "references"}),
     "system": frozenset(),
 }
-"""The prompts of a set, each in `NAME.md`, with the marks that they may have. `system` belongs to sets of conversations."""
+"""The prompts of a set, each in `NAME.md`, with the marks that each may have. `system` is for sets of form `chat` only."""
 PROMPT_NAMES: Final = tuple(name for name in PROMPT_FIELDS if name != "system")
 """The prompts that every set holds."""
 _AXES: Final = ("axis", ("io", "function"))
@@ -44,9 +46,9 @@ WORD_FIELDS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "hard": _AXES,
     "open": ("task", ("induction", "deduction", "abduction")),
 }
-"""Prompts with a field that is one of a few words. A set may hold texts that stand for the words there, in `NAME.WORD.md`."""
+"""Prompts with a field that takes one of a few words. A set may hold a text for each word, in `NAME.WORD.md`."""
 _SHARED: Final = {"aimed": "hard"}
-"""Prompts that say words as another prompt does."""
+"""Prompts that share the word texts of another prompt."""
 _MARK: Final = re.compile(r"\{\{(\w+)\}\}")
 _VERSION: Final = re.compile(r"version: ([1-9][0-9]*)\r?\n")
 
@@ -55,33 +57,34 @@ class PromptSetFormat(Value):
     """The `set.toml` of a prompt set: how its prompts are sent."""
 
     form: Literal["plain", "chat"]
-    """`plain`: as they are. `chat`: as the user's message in the tokenizer's chat template, after what `system.md` says."""
+    """`plain`: prompts are sent as they are. `chat`: as the user's message in the tokenizer's chat template, after the system
+    message in `system.md`."""
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """Texts that end an answer, besides the model's own end token; they stay in it."""
+    """Texts that end a completion, besides the model's end token; they stay in it."""
 
 
 @dataclass(frozen=True)
 class Template:
-    """A prompt before its marks are filled."""
+    """A prompt with its marks."""
 
     text: str
     version: str
-    """That of its file; with a dot and that of the word's text where one was put in."""
+    """The version of its file; with a word text, both versions with a dot between."""
     hash: str
-    """SHA-256 (hex) of its file; where the text of a word was put in, of both files' hashes in a row."""
+    """SHA-256 (hex) of its file; with a word text, of both files' hashes in a row."""
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """A prompt that is ready to be sent."""
+    """A prompt whose marks are filled."""
 
     text: str
     template: str
-    """`Template.hash` of what it was rendered from."""
+    """`Template.hash` of its template."""
 
 
 class Prompts:
-    """The prompts of a folder.
+    """A prompt set: the prompts of a folder.
 
     Raises:
         BadInput: a file is missing, unknown or wrong.
@@ -89,7 +92,7 @@ class Prompts:
 
     def __init__(self, folder: Path) -> None:
         self.rules: Final = _rules(folder / "set.toml")
-        """How they are sent."""
+        """How prompts are sent."""
         templates = _templates(folder, self.rules.form == "chat")
         self.system: Final = templates["system"].text if "system" in templates else None
         """The system message (`""`: none); None where prompts are sent as they are."""
@@ -98,10 +101,10 @@ class Prompts:
 
     @classmethod
     def named(cls, spec: str) -> Self:
-        """The set that a setting names: one that is shipped, or a folder.
+        """The set that the setting `prompts` names: one that is shipped, or a folder.
 
         Raises:
-            BadInput: there is none, or something is wrong in it.
+            BadInput: there is no such set, or a file of it is wrong.
         """
         shipped = shipped_sets()
         folder = SHIPPED_PROMPTS / spec if spec in shipped else Path(spec).expanduser()
@@ -112,12 +115,12 @@ class Prompts:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) over all that has an effect: rules and prompts."""
+        """SHA-256 (hex) over the set's format and its prompts."""
         hashes = "".join(f"{name}:{template.hash}\n" for name, template in sorted(self.templates.items()))
         return hashlib.sha256(canonical(self.rules) + hashes.encode()).hexdigest()
 
     def with_stop_texts(self, sampling: Sampling) -> Sampling:
-        """The sampling, ended by the set's stop texts too."""
+        """The sampling with the set's stop texts added."""
         more = tuple(text for text in self.rules.stop if text not in sampling.stop)
         return sampling.model_copy(update={"stop": sampling.stop + more}) if more else sampling
 
@@ -155,7 +158,7 @@ class Prompts:
         )
 
     def open(self, references: Sequence[Question], task: Task, inputs: int = INPUTS) -> Rendered:
-        """Ask the teacher for a question unlike the references; small models are shown the first one only."""
+        """Ask the teacher for a question unlike the references; `pairs` and `program` are those of the first one."""
         first = references[0]
         shown = "\n\n".join(_reference(question) for question in references)
         return self._render(
@@ -185,7 +188,7 @@ def render_pairs(question: Question) -> str:
 
 
 def _proposed(parent: Question, inputs: int) -> dict[str, str]:
-    """What both seats are told: the question to vary, and what the verifier lets pass."""
+    """Fields of every teacher prompt: the question to vary, and what the verifier allows."""
     return {
         "statement": parent.statement_with_context,
         "pairs": render_pairs(parent),
@@ -214,7 +217,7 @@ def _rules(path: Path) -> PromptSetFormat:
 
 
 def _templates(folder: Path, chat: bool) -> dict[str, Template]:
-    """All prompts of a folder, those with texts for words once for each word."""
+    """All prompts of a folder by name; those with word texts once for each word, as `NAME.WORD`."""
     files = {path.stem: _read(path) for path in sorted(folder.glob("*.md"))}
     names = (*PROMPT_NAMES, "system") if chat else PROMPT_NAMES
     parts = {f"{name}.{word}" for name, (_, words) in WORD_FIELDS.items() for word in words}
@@ -268,5 +271,5 @@ def _check(folder: Path, name: str, template: Template) -> None:
 
 
 def _without_last_line_end(template: Template) -> Template:
-    """What a chat template wraps has no line end of its own."""
+    """The template without its last line end, which a chat template does not expect."""
     return replace(template, text=template.text.removesuffix("\n"))

@@ -1,7 +1,8 @@
-"""The solver: the student answers questions.
+"""The solver: the student's attempts at questions.
 
-Law: it sees the statement and the public pairs, never a private one (deduction and abduction show one pair's other half). It
-does not judge its answers.
+Guarantees: it sees the statement and the public test cases, and no private one, except for the half of one test case that
+deduction (its input) and abduction (its output) show.
+Not responsible for: judging its attempts (`roles.verifier`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,15 @@ class Solver:
     async def answer(
         self, question: Question, task: Task, pair: int | None, *, count: int, seed: int, sampling: Sampling
     ) -> Generation:
-        """`count` answers to one question; `pair` indexes `question.pairs` for deduction and abduction.
+        """Sample attempts at a question.
+
+        Args:
+            question: the question.
+            task: the form in which it is asked.
+            pair: index into `question.pairs`, for deduction and abduction; None for induction.
+            count: how many attempts.
+            seed: the seed of sampling.
+            sampling: how tokens are drawn.
 
         Raises:
             ModelError: the model failed.

@@ -1,7 +1,9 @@
-"""The teacher: one role, three seats. The easy seat writes lemmas, the hard seat lifts, the open seat open questions.
+"""The teacher: one role with three seats, which propose questions.
 
-Law: a seat is shown what it is given and nothing else. In GASP the easy seat is given the goalpost and the hard seat the lemma
-alone, so that difficulty grows from the student's frontier (paper, section 3.1). It does not judge its proposals.
+The easy seat writes lemmas, the hard seat lifts, the open seat open questions. In GASP the hard seat sees only the lemma, so
+that difficulty grows from what the student can do (arXiv 2603.15957, section 3.1).
+
+Not responsible for: validating its proposals (`roles.verifier`).
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ class Teacher:
     log: Log
     sampling: Sampling
     inputs: int = INPUTS
-    """How many inputs a proposal must have."""
+    """Inputs that a proposal must have."""
 
     async def lemma(self, goalpost: Question, axis: Axis, seed: int) -> Generation:
         """The easy seat proposes a lemma of a goalpost.

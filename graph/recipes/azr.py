@@ -35,7 +35,7 @@ EPISODE_PLAN: Final = EpisodePlan(guided=(), references=6, seeds=256, axes=("fun
 
 @dataclass(frozen=True)
 class Azr:
-    """The paper's setting."""
+    """Rewards and credit of Absolute Zero."""
 
     rewards: RewardSettings = field(default_factory=RewardSettings)
     plan: EpisodePlan = EPISODE_PLAN
@@ -43,7 +43,7 @@ class Azr:
     unfit: float = -1.0
 
     def band(self, seat: Seat, successes: int, attempts: int) -> Band:
-        """In band if anybody can learn from it."""
+        """In band if some attempts pass and some fail."""
         if successes == 0:
             return "too_hard"
         return "too_easy" if successes == attempts else "in_band"
@@ -53,7 +53,7 @@ class Azr:
         return 1 - successes / attempts if self.band(seat, successes, attempts) == "in_band" else self.unlearnable
 
     def rejection_reward(self, reason: Reason) -> float:
-        """-1 for what cannot be asked; novelty is only asked about where a run of another recipe is credited anew."""
+        """-1; AZR knows no novelty, so that reason occurs only when a run of another recipe is credited again."""
         return self.rewards.repeated if reason == "not_novel" else self.unfit
 
     def student_reward(self, verdict: Verdict, task: Task) -> float:
@@ -61,7 +61,7 @@ class Azr:
         return self.rewards.answer(verdict)
 
     def credit(self, groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
-        """TRR++."""
+        """TRR++ over all groups."""
         return trr_plus_plus(groups)
 
 

@@ -30,7 +30,7 @@ def reward_curve(p: float, a: float, b: float) -> float:
 
 @dataclass(frozen=True)
 class Gasp:
-    """GASP, and what differs from it by numbers. Bands are in tenths, as integers, so that no float falls off an edge."""
+    """GASP, and recipes that differ from it in numbers. Bands are in tenths, as integers, so that no rounding moves an edge."""
 
     rewards: RewardSettings = field(default_factory=RewardSettings)
     plan: EpisodePlan = field(default_factory=EpisodePlan)
@@ -55,11 +55,11 @@ class Gasp:
         return reward_curve(successes / attempts, *(self.easy_curve if seat == "easy" else self.hard_curve))
 
     def rejection_reward(self, reason: Reason) -> float:
-        """-1 for what cannot be asked; for what was asked before see `RewardSettings`."""
+        """-1 for an invalid proposal; `rewards.repeated` for one that is not novel."""
         return self.rewards.repeated if reason == "not_novel" else self.unfit
 
     def student_reward(self, verdict: Verdict, task: Task) -> float:
-        """1 if passed; for wrong and malformed answers see `RewardSettings` (the shaping of AZR, which GASP builds on)."""
+        """1 if passed; otherwise `rewards.wrong` or `rewards.malformed` (as in AZR, which GASP builds on)."""
         return self.rewards.answer(verdict)
 
     def credit(self, groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:

@@ -15,27 +15,27 @@ from events.facts.values import Axis, Seat, Task, Verdict
 from events.pure.advantages import RewardGroup
 
 Band = Literal["too_hard", "in_band", "too_easy"]
-"""Where a pass rate lies relative to the band of its seat."""
+"""Where a pass rate lies relative to the band in which a seat's proposals are accepted."""
 
 
 @dataclass(frozen=True)
 class EpisodePlan:
-    """What is played in an iteration, and who learns from it. GASP's unless said otherwise."""
+    """Which episodes an iteration has, and what is trained on. The defaults are GASP's."""
 
     guided: tuple[Seat, ...] = ("easy", "hard")
-    """Seats that propose, one after the other, in an episode that a goalpost guides: the easy seat from the goalpost, the hard
-    one from the lemma. Empty: there are no such episodes."""
+    """Seats that propose, one after the other, in an episode with a goalpost: the easy seat varies the goalpost, the hard seat
+    the lemma. Empty: there are no such episodes."""
     hard_seat_sees_goalpost: bool = False
     """Whether the hard seat is shown the goalpost too."""
     references: int = 0
-    """Questions that the open seat is shown in an episode without a goalpost, drawn from seeds and accepted open questions. 0:
-    there are no such episodes."""
+    """Questions that the open seat is shown in an episode without a goalpost, drawn from training questions and accepted open
+    questions. 0: there are no such episodes."""
     seeds: int = 0
-    """Training questions with a program, at most, that there are to draw from at the start."""
+    """Most training questions that references are drawn from."""
     real_data: bool = False
     """Whether real questions are trained on (real-data RL)."""
     axes: tuple[Axis, ...] = ("io", "function")
-    """Axes that an episode's is drawn from."""
+    """Axes that each episode's axis is drawn from."""
     rejection_sampling: bool = True
     """Whether a seat proposes until a proposal is novel and in its band, and nothing else is accepted (rejection sampling).
     Otherwise it proposes once, and whatever can be asked is accepted."""
@@ -45,7 +45,7 @@ class EpisodePlan:
     """Whether weights are updated."""
 
     def seats(self, purpose: Literal["guided", "unguided", "practice"]) -> tuple[Seat, ...]:
-        """Seats that propose, one after the other, in such an episode."""
+        """Seats that propose, one after the other, in an episode of this purpose."""
         match purpose:
             case "guided":
                 return self.guided
@@ -60,11 +60,11 @@ class Recipe(Protocol):
 
     @property
     def plan(self) -> EpisodePlan:
-        """What is played."""
+        """The episodes that it plays."""
         ...
 
     def band(self, seat: Seat, successes: int, attempts: int) -> Band:
-        """Where a proposal with this pass rate lies; where the plan selects, only those in band are accepted."""
+        """The band of a proposal's pass rate; with rejection sampling, only `in_band` is accepted."""
         ...
 
     def teacher_reward(self, seat: Seat, successes: int, attempts: int) -> float:
@@ -72,13 +72,13 @@ class Recipe(Protocol):
         ...
 
     def rejection_reward(self, reason: Reason) -> float:
-        """Reward of a proposal that was rejected before anyone tried it."""
+        """Reward of a proposal that was rejected without attempts."""
         ...
 
     def student_reward(self, verdict: Verdict, task: Task) -> float:
-        """Reward of one answer."""
+        """Reward of one attempt."""
         ...
 
     def credit(self, groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
-        """Advantages of all groups of one iteration, in order, one number a completion."""
+        """Advantages of all groups of one iteration, in order: one number a completion."""
         ...

@@ -8,7 +8,7 @@ from events.facts.values import Value, Verdict
 
 
 class SettingsGroup(Value):
-    """A group of settings; numbers are finite, and a device may be written as one."""
+    """Base of all groups of settings; numbers must be finite, and a number may stand for a text, such as `devices = 0`."""
 
     model_config = ConfigDict(allow_inf_nan=False, coerce_numbers_to_str=True)
 
@@ -17,14 +17,14 @@ class RewardSettings(SettingsGroup):
     """Rewards that the paper leaves open; the bands and the teacher's curves belong to the recipe."""
 
     repeated: float = -0.5
-    """For a proposal that is too similar to an accepted one."""
+    """Reward of a proposal that is too similar to an accepted question."""
     wrong: float = -0.5
-    """For an answer that fails [AZR: -0.5]; a passed one gets 1."""
+    """Reward of an attempt that fails [AZR: -0.5]; one that passes gets 1."""
     malformed: float = -1.0
-    """For an answer that is none [AZR: -1]."""
+    """Reward of a completion that holds no answer in the asked form [AZR: -1]."""
 
     def answer(self, verdict: Verdict) -> float:
-        """Of one answer."""
+        """The reward of an attempt with this verdict."""
         if verdict.outcome == "passed":
             return 1.0
         return self.malformed if verdict.outcome == "malformed" else self.wrong

@@ -1,6 +1,6 @@
-"""`prompts`: the prompt sets, and any prompt on a real question.
+"""`prompts`: lists the prompt sets, and renders any prompt on a question.
 
-Law: statements are strangers' text, so what is shown is made safe for a terminal, and JSON is ASCII. It asks no model.
+Statements are untrusted text: they are made safe for a terminal, and JSON is ASCII.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""`questions`: the sets there are, what one holds, any of its questions, and what is wrong with its records.
+"""`questions`: lists the question sets, shows their questions, and validates their records.
 
-Law: records are strangers' text, so what is shown is made safe for a terminal, and JSON is ASCII. Nothing is executed, and
-tests that only the verifier sees are counted, not shown.
+Records are untrusted text: they are made safe for a terminal, and JSON is ASCII. Nothing is executed, and private tests are
+counted, not shown.
 """
 
 from __future__ import annotations

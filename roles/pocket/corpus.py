@@ -1,9 +1,10 @@
-"""What the pocket model reads in pretraining: rendered prompts with answers, for the student's tasks and both seats.
+"""The pretraining corpus of the pocket model: rendered prompts with completions, for the student's tasks and both seats.
 
-Law: prompts come from the same files as in play, and structures that belong to validation, test or goalposts never
-occur. From phrase to code everybody is wrong on purpose as often as `Operation.known` says, teacher included; from code
-to phrase the teacher is always right. So nothing in the weights holds the right mapping ready: it has to be learned.
-It is a pure function of the generator.
+Guarantees: prompts come from the same files as in play; structures of validation, test or goalposts never occur; the corpus is
+a pure function of the random generator.
+
+From phrase to code, student and teacher are wrong as often as `Operation.known` says; from code to phrase the teacher is always
+right. So the weights do not hold the right mapping; it has to be learned by reinforcement.
 """
 
 from __future__ import annotations

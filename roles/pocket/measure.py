@@ -1,6 +1,6 @@
 """Measures pocket weights: `python -m roles.pocket.measure` prints the figures of the model card.
 
-Law: everything a model wrote is judged in the sandbox, by the same verifier as in play. It changes no weights.
+Completions are judged in the sandbox, by the same verifier as in play.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""The operations of the pocket world: each a phrase, a line of Python and the same mapping as a function.
+"""The operations of the pocket world: each is a phrase, a line of Python, and the same mapping as a function.
 
-Law: phrase and code name one mapping within their family, and `apply` computes exactly what the code computes (tested),
-so that nothing in this package ever executes text. Operations are total on their family's values.
-It does not compose, draw or describe questions; see `roles.pocket.world`.
+Guarantees: within a family, phrase and code name one mapping, and `apply` computes exactly what the code computes, so nothing
+in this package executes text. An operation is defined for all values of its family.
 """
 
 from __future__ import annotations

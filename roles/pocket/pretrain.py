@@ -1,8 +1,9 @@
 """Makes the pocket weights: `python -m roles.pocket.pretrain` trains tokenizer and model from one seed.
 
-Law: same seed, same machine, same bytes (one thread). Beside the model it writes Adam's second moments, because
-reinforcement learning continues from them: a cold optimizer destroys so small a model within a few steps.
-It reads no question file and evaluates nothing; see `roles.pocket.measure`.
+Guarantees: same seed and machine, same bytes (one thread).
+
+It also writes Adam's second moments: reinforcement learning continues from them, since a cold optimizer destroys so small a
+model within a few steps.
 """
 
 from __future__ import annotations

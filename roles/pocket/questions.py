@@ -1,7 +1,6 @@
 """Makes the question files of the pocket world: `python -m roles.pocket.questions`.
 
-Law: one seed decides every file. Which candidates are goalposts is what `python -m graph.goalposts` finds out; nobody is asked
-here.
+One seed decides every file. Goalposts are chosen among the candidates by `python -m graph.goalposts`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The pocket model's tokenizer: byte-level BPE that may merge whole phrases and lines of code.
 
-Law: lossless on any text (bytes are the alphabet). Digits and quoted letters stay apart, so that values are read
-symbol by symbol, while a phrase or a code line is one or a few tokens: that makes sampling and updates fast.
+It is lossless on any text. Digits and quoted letters are tokens of their own, so values are read symbol by symbol, while a
+phrase or a line of code is one or a few tokens, which makes sampling and updates fast.
 """
 
 from __future__ import annotations

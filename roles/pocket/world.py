@@ -1,8 +1,8 @@
 """The pocket world: questions composed of operations, their statements, programs, inputs and splits.
 
-Law: a composition, its statement and its program say the same, and each can be read back into the composition; splits
-are disjoint by structure (the sequence of operations), not only by text. Everything is a pure function of its
-arguments and the given generator. No text is ever executed here: programs are read, never run.
+Guarantees: a composition, its statement and its program say the same, and either text can be read back into the composition;
+splits are disjoint by structure (the sequence of operations); everything is a pure function of the arguments and the generator.
+Programs are read, never executed.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Question sets, one source a file."""
+"""Question sets: benchmarks and files of one's own, one source a file."""

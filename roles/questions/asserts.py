@@ -1,7 +1,6 @@
-"""What an assertion of a benchmark states, read off its syntax: these arguments give this value.
+"""Reads `assert f(literal, ...) == literal` off its syntax as a test case; nothing is executed.
 
-Law: nothing is executed; a statement that says anything else, or computes anything, is no pair. Such pairs are worth finding,
-because their expected values stay outside the sandbox.
+Such test cases are worth finding, since their expected values stay outside the sandbox.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from events.facts.values import IOPair
 from events.pure.literal import NotLiteral, TooLarge, write
 
 LONGEST = 32_000
-"""Characters of a value; what is longer may not fit what a program may return."""
+"""Characters of a value; a longer one may exceed what a program may return."""
 
 
 def parse_assertion(statement: ast.stmt, name: str) -> IOPair | None:
-    """The pair that `assert name(literal, ...) == literal` states; None where it is anything else."""
+    """The test case that `assert name(literal, ...) == literal` states; None for any other statement."""
     match statement:
         case ast.Assert(
             test=ast.Compare(
@@ -31,20 +30,20 @@ def parse_assertion(statement: ast.stmt, name: str) -> IOPair | None:
 
 
 def literal_pair(arguments: list[object], expected: object) -> IOPair | None:
-    """Arguments and value as texts; None where one of them has none, or too long a one.
+    """Arguments and value as a test case of texts; None if one of them is no literal or too long.
 
-    Nor where Python's `==` is kinder than `sandbox.compare`: to 1 for True, and to a Counter or defaultdict for a dict.
+    None too if Python's `==` accepts more than `sandbox.compare` does: 1 for True, a Counter or defaultdict for a dict.
     """
-    if _kinder(expected):
+    if _equals_other_types(expected):
         return None
     try:
-        given = ", ".join(write(argument, LONGEST) for argument in arguments)
-        return IOPair(input=given, output=write(expected, LONGEST))
+        inputs = ", ".join(write(argument, LONGEST) for argument in arguments)
+        return IOPair(input=inputs, output=write(expected, LONGEST))
     except (NotLiteral, TooLarge):
         return None
 
 
-def _kinder(value: object) -> bool:
+def _equals_other_types(value: object) -> bool:
     if isinstance(value, (list, tuple)):
-        return any(map(_kinder, value))
+        return any(map(_equals_other_types, value))
     return isinstance(value, (bool, dict, set))

@@ -1,7 +1,7 @@
 """Records of benchmarks that cannot be judged as they stand, each with its reason.
 
-LiveCodeBench's are its own list of errata, and those that turned up since. A filter for what nobody solves collects exactly
-these, which is why they are left out unless one asks for them.
+LiveCodeBench's are its own list of errata, and those found since. A filter for unsolved questions would collect exactly these,
+so they are left out by default.
 """
 
 from __future__ import annotations

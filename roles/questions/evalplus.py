@@ -1,7 +1,7 @@
-"""EvalPlus's tests as ours: many inputs, compared with known values or with what the reference gives.
+"""EvalPlus's tests: many inputs, compared with known values or with the outputs of a reference program.
 
-Law: nothing is executed here. Where all values are known and none is compared with a tolerance, they become pairs of mode
-`function` and stay outside the sandbox; else they become checks, code of ours that compares as EvalPlus does, without numpy.
+If all values are known and none is compared with a tolerance, they become test cases of mode `function`, whose values stay
+outside the sandbox; otherwise checks: code that compares as EvalPlus does, without numpy. Nothing is executed here.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from roles.questions.asserts import literal_pair
 from roles.questions.fields import FieldError
 
 MAX_TEST_CHARS = 4 << 20
-"""Characters of a test, or of one check; a larger one is refused."""
+"""Largest test or check, in characters."""
 MAX_CHECKS = 20
-"""Most checks of one question; its inputs are dealt out to them in order."""
+"""Most checks of one question; inputs are dealt out to them in order."""
 
 _CHECK = """\
 inf, nan = float("inf"), float("nan")
@@ -85,16 +85,16 @@ _ORACLES: dict[Oracle, str] = {
 
 @dataclass(frozen=True)
 class EvalPlusTest:
-    """What a question is tested on."""
+    """The tests of a question: inputs, and expected values or a reference program."""
 
     __test__ = False
 
     arguments: Sequence[Sequence[Any]]
     """One list of arguments a call."""
     expected: Sequence[Any] | None
-    """What the calls return; None where the reference says."""
+    """The expected value of each call; None where the reference program gives it."""
     reference: str
-    """Source of a module with the function `entry` that is right; empty where `expected` is known."""
+    """Source of a module whose function `entry` is right; empty where `expected` is known."""
     entry: str
     tolerance: float
     """Absolute; 0 means 1e-6 for floats and lists of floats, and equality for all else."""
@@ -107,9 +107,9 @@ class EvalPlusTest:
             Wrong: it is too large.
         """
         if self.expected is not None and self.oracle == "equal" and not self.tolerance and not any(map(_floats, self.expected)):
-            found = [literal_pair(list(given), value) for given, value in zip(self.arguments, self.expected, strict=True)]
-            if all(found):
-                return "function", tuple(dict.fromkeys(one for one in found if one))
+            pairs = [literal_pair(list(inputs), value) for inputs, value in zip(self.arguments, self.expected, strict=True)]
+            if all(pairs):
+                return "function", tuple(dict.fromkeys(each for each in pairs if each))
         size = -(-len(self.arguments) // MAX_CHECKS)
         return "checks", tuple(self._check(start, start + size) for start in range(0, len(self.arguments), size))
 
@@ -141,23 +141,23 @@ def _written(values: Sequence[Any]) -> str:
 
 
 def parse_test(source: str, entry: str, oracle: Oracle) -> EvalPlusTest | None:
-    """A test in the layout of HumanEval+ and MBPP+ as they are published for their parents' harnesses; None for any other.
+    """Parse a test in the layout of HumanEval+ and MBPP+ for the harnesses of HumanEval and MBPP; None for any other layout.
 
-    It names `inputs` and `results`, and calls `assertion(candidate(*inp), exp, tolerance)` for each; where there are no
-    results, a function `ref_func` gives them. One compares a polynomial's root, and as it is published fails on every answer:
-    its inputs and tolerance are read, and EvalPlus's own oracle is asked.
+    The source assigns `inputs` and `results`, and calls `assertion(candidate(*inp), exp, tolerance)` for each; without
+    results, a function `ref_func` gives them. One test compares a polynomial's root and, as published, fails on every answer:
+    its inputs and tolerance are taken, and EvalPlus's own oracle judges.
     """
     tree = parse_source(source, MAX_TEST_CHARS)
     if tree is None:
         return None
     inside = [part for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "check" for part in node.body]
-    given: dict[str, Any] = {}
+    assigned: dict[str, Any] = {}
     compared: ast.Call | None = None
     for node in [*tree.body, *inside]:
         match node:
             case ast.Assign(targets=[ast.Name(id="inputs" | "results" as name)], value=value):
                 try:
-                    given[name] = ast.literal_eval(value)
+                    assigned[name] = ast.literal_eval(value)
                 except (ValueError, TypeError, RecursionError, MemoryError):
                     return None
             case ast.For(body=[ast.Expr(value=ast.Call(func=ast.Name(id="assertion")) as call)]):
@@ -165,24 +165,24 @@ def parse_test(source: str, entry: str, oracle: Oracle) -> EvalPlusTest | None:
             case ast.For(
                 body=[ast.Assert(test=ast.Compare(ops=[ast.LtE()], comparators=[ast.Constant(value=float() as limit)]))]
             ):
-                if oracle == "root" and "inputs" in given:
-                    return EvalPlusTest(given["inputs"], given.get("results"), "", entry, limit, oracle)
-    return _test(tree, given, compared, entry, oracle)
+                if oracle == "root" and "inputs" in assigned:
+                    return EvalPlusTest(assigned["inputs"], assigned.get("results"), "", entry, limit, oracle)
+    return _test(tree, assigned, compared, entry, oracle)
 
 
 def _test(
-    tree: ast.Module, given: dict[str, Any], compared: ast.Call | None, entry: str, oracle: Oracle
+    tree: ast.Module, assigned: dict[str, Any], compared: ast.Call | None, entry: str, oracle: Oracle
 ) -> EvalPlusTest | None:
-    arguments = given.get("inputs")
-    if not isinstance(arguments, list) or not all(isinstance(one, (list, tuple)) for one in arguments) or not arguments:
+    arguments = assigned.get("inputs")
+    if not isinstance(arguments, list) or not all(isinstance(each, (list, tuple)) for each in arguments) or not arguments:
         return None
     match compared:
         case ast.Call(args=[_, ast.Name(id="exp"), ast.Constant(value=int() | float() as tolerance)]):
-            results = given.get("results")
+            results = assigned.get("results")
             if isinstance(results, list) and len(results) == len(arguments):
                 return EvalPlusTest(arguments, results, "", entry, tolerance, oracle)
         case ast.Call(args=[_, ast.Call(func=ast.Name(id="ref_func")), ast.Constant(value=int() | float() as tolerance)]):
-            kept = [node for node in tree.body if getattr(node, "name", "") not in ("assertion", "is_floats", "check")]
-            kept = [node for node in kept if not (isinstance(node, ast.Import) and node.names[0].name == "numpy")]
-            return EvalPlusTest(arguments, None, ast.unparse(ast.Module(kept, [])), "ref_func", tolerance, oracle)
+            nodes = [node for node in tree.body if getattr(node, "name", "") not in ("assertion", "is_floats", "check")]
+            nodes = [node for node in nodes if not (isinstance(node, ast.Import) and node.names[0].name == "numpy")]
+            return EvalPlusTest(arguments, None, ast.unparse(ast.Module(nodes, [])), "ref_func", tolerance, oracle)
     return None

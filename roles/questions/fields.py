@@ -1,7 +1,4 @@
-"""Typed access to a record of a file, and what is said where a field is wrong.
-
-Law: every complaint names the field. It knows no benchmark.
-"""
+"""Typed access to the fields of a record, with errors that name the field."""
 
 from __future__ import annotations
 
@@ -11,14 +8,14 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 KINDS = {str: "text", list: "a list", dict: "an object", int: "a number", float: "a number", bool: "true or false"}
-"""JSON's types as people call them."""
+"""JSON's types in words."""
 
 
 class FieldError(ValueError):
     """A field that is missing, of the wrong type, or holds what cannot be used."""
 
     def __init__(self, field: str, problem: str) -> None:
-        """Say what is wrong with the field."""
+        """An error of a field."""
         super().__init__(f"field {field}: {problem}")
 
 
@@ -62,7 +59,7 @@ class Record:
 
 
 def json_type(value: object) -> str:
-    """What JSON calls the type of a value."""
+    """The JSON type of a value, in words."""
     return "null" if value is None else KINDS.get(type(value), type(value).__name__)
 
 

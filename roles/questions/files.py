@@ -1,7 +1,6 @@
 """Files of records: JSON lines, or one JSON list, plain or gzipped.
 
-Law: reading is bounded, whatever a file claims to be, and every complaint names file and line. One bad line is one complaint;
-the next one is read nevertheless. It knows no benchmark.
+Guarantees: reading is bounded, whatever a file claims to be; errors name file and line; a bad line does not end the reading.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ LARGEST = 64 << 30
 
 
 class FileRecord(NamedTuple):
-    """A record and where it stands."""
+    """A record with its file and line."""
 
     place: str
     record: Record
 
 
 class _DuplicateKey(BadInput):
-    """An object of JSON has a key twice, of which a reader would take the last in silence."""
+    """A JSON object has a key twice; a reader would silently take the last."""
 
 
 def read_records(path: Path) -> Iterator[FileRecord | BadInput]:
-    """The records of a file, and what is wrong with the others.
+    """The records of a file in order; for a bad one, the error.
 
     Raises:
         BadInput: the file cannot be read at all.
@@ -77,27 +76,26 @@ def _listed(path: Path, file: Readable) -> Iterator[FileRecord | BadInput]:
     content = file.read(LONGEST_LINE + 1)
     if len(content) > LONGEST_LINE:
         raise BadInput(f"{path}: a JSON list of more than {LONGEST_LINE >> 20} MiB; write one record a line.")
-    found = _decoded(str(path), content)
-    if isinstance(found, _DuplicateKey):
-        yield found
+    records = _decoded(str(path), content)
+    if isinstance(records, _DuplicateKey):
+        yield records
         return
-    if isinstance(found, BadInput):
+    if isinstance(records, BadInput):
         # What starts with a bracket may as well be lines, of which the first is bad.
         lines = content.split(b"\n")
-        found = [_row(f"{path}, line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
-        yield from found
+        yield from (_row(f"{path}, line {number}", line) for number, line in enumerate(lines, 1) if line.strip())
         return
-    for number, values in enumerate(found, 1):
+    for number, values in enumerate(records, 1):
         yield _object(f"{path}, record {number}", values)
 
 
 def _row(place: str, line: bytes) -> FileRecord | BadInput:
-    found = _decoded(place, line)
-    return found if isinstance(found, BadInput) else _object(place, found)
+    values = _decoded(place, line)
+    return values if isinstance(values, BadInput) else _object(place, values)
 
 
 def _decoded(place: str, content: bytes) -> Any:
-    """The JSON value, or what is wrong with it."""
+    """The JSON value, or the error as a `BadInput`."""
     try:
         return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once)
     except _DuplicateKey as error:
@@ -111,13 +109,13 @@ def _decoded(place: str, content: bytes) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON, whose keys may stand once each."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    """A JSON object, each of whose keys may occur once."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
         seen: set[str] = set()
         again = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise _DuplicateKey(f"the key {one_line(json.dumps(again), 60)} stands twice in an object; remove one of them.")
-    return found
+    return values
 
 
 def _object(place: str, values: Any) -> FileRecord | BadInput:

@@ -1,7 +1,6 @@
 """Benchmarks from the Hugging Face hub, by pinned names of data sets and files.
 
-Law: data only. No loading script and no code of the hub ever runs; where the hub cannot be reached, one sentence says so and
-names the local alternative. Nothing is imported or asked before it is needed.
+Guarantees: data only; no code of the hub is ever run. Nothing is imported or fetched before it is needed.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ TABLES: dict[str, tuple[str, str | None]] = {
     "mbppplus": ("evalplus/mbppplus", None),
     "cruxeval": ("cruxeval-org/cruxeval", None),
 }
-"""Data set and configuration of those that are tables; all their splits are read."""
+"""Data set and configuration, by name, of benchmarks that are tables on the hub; all splits are read."""
 LIVECODEBENCH = "livecodebench/code_generation_lite"
-"""Its files are JSON lines."""
+"""LiveCodeBench's data set, whose files are JSON lines."""
 
 
 def hub_records(name: str) -> Iterator[FileRecord]:
-    """The records of a set that is a table on the hub.
+    """The records of a benchmark that is a table on the hub.
 
     Raises:
-        BadInput: it cannot be had.
+        BadInput: it cannot be fetched.
     """
     repository, configuration = TABLES[name]
     try:
@@ -48,7 +47,7 @@ def hub_file(name: str) -> Path:
     """A file of LiveCodeBench, downloaded if it is not here yet.
 
     Raises:
-        BadInput: it cannot be had.
+        BadInput: it cannot be fetched.
     """
     try:
         from huggingface_hub import hf_hub_download

@@ -1,7 +1,7 @@
 """LiveCodeBench's code-generation records as questions.
 
-Record fields as in the benchmark's release files. Private tests are base64(zlib(pickle(JSON text))): the pickle holds one
-string, which is read off its opcodes, so that nothing is ever unpickled.
+Fields as in the benchmark's release files. Private tests are base64(zlib(pickle(JSON text))). The pickle holds one string, and
+is read by its opcodes; nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from roles.judging.safety import parse_source
 from roles.questions.fields import FieldError, Record, decode_json, json_type
 
 LARGEST: Final = 256 << 20
-"""Bytes of decoded private tests; a larger record is refused (a bomb, not a test)."""
+"""Largest private tests of a record, in bytes when decoded; more is a decompression bomb."""
 RELEASES: Final = ("test.jsonl", "test2.jsonl", "test3.jsonl", "test4.jsonl", "test5.jsonl", "test6.jsonl")
-"""The hub's files; release vN is the first N of them."""
+"""The hub's files; release vN consists of the first N."""
 PAPER: Final = {
     "train": {"before": "2024-08-01", "release": "v5"},
     "test": {"after": "2024-10-01", "before": "2025-02-01", "release": "v6"},
@@ -30,7 +30,7 @@ PAPER: Final = {
 TEXT_OPCODES = {"BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
 HARMLESS_OPCODES = TEXT_OPCODES | {"PROTO", "FRAME", "MEMOIZE", "BINPUT", "LONG_BINPUT", "STOP"}
 MOST_OPCODES = 16
-"""The honest ones have five or six."""
+"""Most opcodes that are read of a pickle; real ones have five or six."""
 
 
 def question_of(record: Record, *, public_will_do: bool = False) -> Question:
@@ -38,7 +38,7 @@ def question_of(record: Record, *, public_will_do: bool = False) -> Question:
 
     Args:
         record: the record.
-        public_will_do: whether the public tests judge where there are no private ones.
+        public_will_do: whether public tests may be used as private ones where there are none.
 
     Raises:
         Wrong: a field is missing, of the wrong type, or does not decode.
@@ -97,20 +97,20 @@ def text_in_pickle(packed: bytes) -> str:
         Wrong: it holds anything else.
     """
     field = "private_test_cases"
-    found: list[str] = []
+    texts: list[str] = []
     try:
         for opcode, argument, _ in itertools.islice(pickletools.genops(packed), MOST_OPCODES):
             if opcode.name not in HARMLESS_OPCODES:
                 raise FieldError(field, f"the pickle holds more than one text (opcode {opcode.name}), refused")
             if opcode.name in TEXT_OPCODES:
-                found.append(str(argument))
+                texts.append(str(argument))
     except FieldError:
         raise
     except ValueError as error:
         raise FieldError(field, f"holds no whole pickle ({error})") from error
-    if len(found) != 1:
-        raise FieldError(field, f"the pickle holds {len(found)} texts instead of one, refused")
-    return found[0]
+    if len(texts) != 1:
+        raise FieldError(field, f"the pickle holds {len(texts)} texts instead of one, refused")
+    return texts[0]
 
 
 def _tests(tests: Any, field: str, wanted: str) -> list[IOPair]:

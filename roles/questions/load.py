@@ -19,28 +19,28 @@ def load_questions(spec: str, split: Split) -> QuestionSet:
 
     Args:
         spec: the setting.
-        split: what it is for. It chooses among the pocket world's sets, and among MBPP's splits where the setting does not.
+        split: its use. It chooses among the pocket world's files, and among MBPP's splits unless the setting does.
 
     Raises:
         BadInput: no such set, no question in it, or a record is wrong.
     """
     if spec == "pocket":
         return _pocket(split)
-    found: list[QuestionRecord] = []
+    records: list[QuestionRecord] = []
     left_out: dict[str, str] = {}
-    asked = parse_spec(spec, split)
-    for item in read_question_records(asked):
-        if isinstance(item, BadInput):
-            raise item
-        if isinstance(item, QuestionRecord):
-            found.append(item)
+    parsed = parse_spec(spec, split)
+    for outcome in read_question_records(parsed):
+        if isinstance(outcome, BadInput):
+            raise outcome
+        if isinstance(outcome, QuestionRecord):
+            records.append(outcome)
         else:
-            left_out[item.label.name or item.place] = item.reason
-    if not found:
+            left_out[outcome.label.name or outcome.place] = outcome.reason
+    if not records:
         raise BadInput(f"Question set {spec} holds no question; check the file, and what the setting leaves out.")
-    rules = {entry.question.id: entry.rules for entry in found if entry.rules != "own"}
-    names = {entry.question.id: entry.label.name or entry.place for entry in found}
-    return QuestionList(asked.label, tuple(entry.question for entry in found), left_out, rules, names)
+    rules = {record.question.id: record.rules for record in records if record.rules != "own"}
+    names = {record.question.id: record.label.name or record.place for record in records}
+    return QuestionList(parsed.label, tuple(record.question for record in records), left_out, rules, names)
 
 
 @cache

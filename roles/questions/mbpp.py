@@ -1,7 +1,7 @@
 """MBPP, its sanitised part, and MBPP+ as questions.
 
 Records as in google-research's mbpp.jsonl and sanitized-mbpp.json, and as EvalPlus's MBPP+ in both its layouts. The statement
-is the text with its assertions, as the benchmark asks: without them nobody knows the function's name. It runs nothing.
+is the text with its assertions, which tell the function's name. Nothing is executed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from roles.questions.evalplus import EvalPlusTest, Oracle, parse_test
 from roles.questions.fields import FieldError, Record
 
 SPLITS = {"test": (11, 510), "train": (601, 974), "validation": (511, 600), "prompt": (1, 10), "all": (1, 974)}
-"""First and last number of each."""
+"""First and last task number of each split."""
 SETS = "similar_elements find_char_long common_in_nested_lists extract_singly larg_nnum intersection_array find_dissimilar Diff"
 ORACLES: dict[str, Oracle] = {
     **dict.fromkeys(SETS.split(), "set"),
@@ -49,21 +49,21 @@ def _original(record: Record) -> Question:
     text = record.text("text") if "text" in record.values else record.text("prompt")
     program = record.text("code").replace("\r\n", "\n")
     imports, setup = "\n".join(record.texts("test_imports", [])), record.text("test_setup_code", "").replace("\r\n", "\n")
-    # What stands alone stands before the answer; what makes objects of the answer's classes, behind it.
+    # Set-up that only imports and defines goes before the answer; set-up that uses the answer's classes goes behind it.
     context = "\n".join(part for part in (imports, setup if _defines(setup) else "") if part)
     asserts = record.texts("test_list")
     statements = [_parsed(text, "test_list") for text in asserts]
     entry = _called(statements, program)
     statement = f"{text.strip()}\nYour code should pass these tests:\n" + "\n".join(asserts)
-    if "test" in record.values and (known := parse_test(record.text("test"), entry, ORACLES.get(entry, "equal"))) is not None:
-        mode, pairs = known.pairs()
+    if "test" in record.values and (test := parse_test(record.text("test"), entry, ORACLES.get(entry, "equal"))) is not None:
+        mode, pairs = test.pairs()
         return Question(statement=statement, program=program, entry=entry, mode=mode, private=pairs, context=context)
-    said = [parse_assertion(one, entry) for one in statements]
-    if all(said):
-        private = tuple(pair for pair in said if pair)
+    stated = [parse_assertion(node, entry) for node in statements]
+    if all(stated):
+        private = tuple(pair for pair in stated if pair)
         return Question(statement=statement, program=program, entry=entry, private=private, context=context)
     head = "\n".join(part for part in (setup, imports) if part)
-    checks = [f"{head}\n{entry} = candidate\n{one.strip()}\n".lstrip() for one in asserts]
+    checks = [f"{head}\n{entry} = candidate\n{assertion.strip()}\n".lstrip() for assertion in asserts]
     private = tuple(IOPair(input=check, output="") for check in dict.fromkeys(checks))
     return Question(statement=statement, program=program, entry=entry, mode="checks", private=private, context=context)
 
@@ -81,11 +81,11 @@ def _plus(record: Record) -> Question:
     statement = record.text("prompt").strip().removeprefix('"""').removesuffix('"""').strip()
     # One record has {} for none.
     inputs = record.items("base_input") + (record.items("plus_input") if record.values["plus_input"] != {} else [])
-    if not inputs or not all(isinstance(one, list) for one in inputs):
+    if not inputs or not all(isinstance(each, list) for each in inputs):
         raise FieldError("base_input", "expected lists of arguments")
     examples = _examples(record.text("assertion"), entry)
     arguments = [
-        [_typed(value, column) for value, column in zip(one, _columns(examples, len(one)), strict=True)] for one in inputs
+        [_typed(value, column) for value, column in zip(each, _columns(examples, len(each)), strict=True)] for each in inputs
     ]
     test = EvalPlusTest(arguments, None, program, entry, record.number("atol"), ORACLES.get(entry, "equal"))
     mode, pairs = test.pairs()
@@ -106,8 +106,8 @@ def _called(statements: list[ast.stmt], program: str) -> str:
         raise FieldError("code", "expected a Python program")
     defined = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     used = [
-        {node.func.id for node in ast.walk(one) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
-        for one in statements
+        {node.func.id for node in ast.walk(statement) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+        for statement in statements
     ]
     common = [name for name in defined if used and all(name in names for names in used)]
     if not common:
@@ -118,14 +118,14 @@ def _called(statements: list[ast.stmt], program: str) -> str:
 def _examples(source: str, entry: str) -> list[list[Any]]:
     """The arguments of each call of the entry in assertions, where they are literals."""
     tree = parse_source(source)
-    found = []
+    examples = []
     for node in ast.walk(tree) if tree else ():
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == entry:
             try:
-                found.append([ast.literal_eval(argument) for argument in node.args])
+                examples.append([ast.literal_eval(argument) for argument in node.args])
             except (ValueError, TypeError, RecursionError, MemoryError):
                 continue
-    return found
+    return examples
 
 
 def _columns(examples: list[list[Any]], size: int) -> list[list[Any]]:

@@ -1,6 +1,6 @@
-"""The named question sets: what can be set for each, what their records are called, and how they become questions.
+"""The named question sets: their options, and how their records become questions.
 
-Law: a new benchmark is one row of `SOURCES`. It reads no file.
+A new benchmark is one row of `SOURCES`. No file is read here.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Options = Mapping[str, str]
 
 
 class RecordLabel(NamedTuple):
-    """What a source says of a record, before its tests are looked at."""
+    """What a benchmark says about a record, apart from its tests."""
 
     name: str
-    """What the benchmark calls it; empty where it has no name."""
+    """Its name in the benchmark; empty where it has none."""
     date: str = ""
-    """Of the contest, such as 2024-08-01."""
+    """The date of the contest, such as 2024-08-01."""
     platform: str = ""
     difficulty: str = ""
 
@@ -35,27 +35,27 @@ class BenchmarkSource:
     """A named question set."""
 
     about: str
-    """What it is, for people."""
+    """Its description."""
     question: Callable[[Record, Options], Question]
-    """A record as a question."""
+    """Turns a record into a question."""
     label: Callable[[Record], RecordLabel]
-    """What a record is called."""
+    """The label of a record."""
     keys: Mapping[str, Values] = field(default_factory=dict)
-    """What it knows to be set, besides `COMMON`."""
+    """Its options, besides `COMMON`, and their values."""
     admits: Callable[[RecordLabel, Options], bool] = lambda label, options: True
     """Whether a record was asked for."""
     errata: Mapping[str, str] = field(default_factory=dict)
-    """Names of records that cannot be judged, and why."""
+    """Reasons why records cannot be judged, by their names."""
     on_hub: bool = True
-    """Whether its name is enough."""
+    """Whether it can be fetched; otherwise a file must be named."""
     rules: Callable[[Record], JudgingRules] = lambda record: "own"
     """By which rules the benchmark judges answers to a record."""
 
 
 COMMON: Final[dict[str, Values]] = {"mode": ("function", "stdin", "checks"), "limit": int}
-"""What can be set for every named set."""
+"""Options of every named set."""
 ERRATA: Final[dict[str, Values]] = {"errata": ("drop", "keep")}
-"""... and for those that hold records that cannot be judged."""
+"""Option of sets with records that cannot be judged."""
 
 
 def _task(record: Record) -> RecordLabel:
@@ -161,16 +161,16 @@ SOURCES: Final[dict[str, BenchmarkSource]] = {
         rules=own.rules_of,
     ),
 }
-"""By name."""
+"""Named question sets."""
 KEYS: Final = {name: {**source.keys, **COMMON} for name, source in SOURCES.items()}
-"""What can be set for each."""
+"""All options of each named set, with their values."""
 
 
 def parse_spec(text: str, split: Split) -> Spec:
-    """The spec of a setting; what it is for chooses among MBPP's splits where the setting does not.
+    """Parse a setting; its use chooses among MBPP's splits unless the setting does.
 
     Raises:
-        BadInput: it names no set, or sets what there is not.
+        BadInput: there is no such set, option or value.
     """
     spec = parsed(text, KEYS)
     if "split" not in KEYS[spec.name] or "split" in spec.options:

@@ -1,7 +1,4 @@
-"""Questions of one's own: `events.facts.values.Question` as JSON, looked at closely.
-
-What could not be asked or judged later is refused now, by field. It runs nothing.
-"""
+"""Questions of one's own: `events.facts.values.Question` as JSON, checked field by field. Nothing is executed."""
 
 from __future__ import annotations
 
@@ -50,9 +47,9 @@ def question_of(record: Record) -> Question:
     return question
 
 
-def _value(mode: str, given: str) -> str:
+def _value(mode: str, text: str) -> str:
     """A text that is equal for equal inputs."""
-    return canonical_arguments(given) if mode == "function" else given
+    return canonical_arguments(text) if mode == "function" else text
 
 
 def rules_of(record: Record) -> JudgingRules:

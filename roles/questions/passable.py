@@ -1,7 +1,6 @@
-"""Which questions nobody could pass under the settings of a run, found before anything is sampled.
+"""Finds questions that no attempt could pass under a run's settings, before anything is sampled.
 
-Two things are looked at: whether a program may give what a test expects (`verify.output_kb`), and whether the prompt reaches
-the student whole (`max_prompt_tokens`). Nothing is executed.
+Two limits are checked: the size of expected outputs (`verify.output_kb`) and of the prompt (`max_prompt_tokens`).
 """
 
 from __future__ import annotations
@@ -23,22 +22,22 @@ if TYPE_CHECKING:
     from roles.chat_encoding import ChatEncoding
 
 AROUND: Final = 256
-"""Tokens that a chat template may put around a prompt; with fewer to spare, tokens are counted exactly."""
+"""Most tokens that a chat template is expected to add; closer to the limit, tokens are counted exactly."""
 MARKS: Final = 2
-"""Tokens that begin or end a prompt that is sent as it is."""
+"""Tokens that may begin and end a plain prompt."""
 NAMED: Final = 3
-"""Most questions that are named in one sentence."""
+"""Most questions that one message names."""
 
 
 @dataclass(frozen=True)
 class PromptWindow:
-    """How much of a prompt a model is shown."""
+    """Checks whether prompts fit into a model's window."""
 
     prompts: Prompts
     limit: int
     """`max_prompt_tokens`."""
     weights: Callable[[], Path]
-    """The folder with the tokenizer, asked for only where a prompt might be too long."""
+    """Returns the folder with the tokenizer; called only if a prompt might be too long."""
 
     def exceeded(self, question: Question) -> str | None:
         """Why the question's prompt does not fit; None where it does."""
@@ -71,27 +70,27 @@ class PromptWindow:
 
 
 def unpassable_reason(question: Question, output_kb: int, window: PromptWindow | None = None) -> str | None:
-    """Why nobody could pass a question, naming the setting; None where somebody could.
+    """Why no attempt could pass a question, with the setting's name; None if one could.
 
     Args:
         question: the question.
         output_kb: most that a program may print or return for one test, in KiB.
-        window: what the student is shown; None: whatever there is.
+        window: checks the length of prompts; None: they are not checked.
     """
     for place, pair in enumerate(question.pairs):
         size = _size(question.mode, pair, output_kb << 10)
         if size > output_kb << 10:
             part, number = ("public", place) if place < len(question.public) else ("private", place - len(question.public))
-            said = f"more than {output_kb}" if size == sys.maxsize else str(-(-size // 1024))
-            return f"{part}.{number}.output takes {said} KiB, verify.output_kb is {output_kb}"
+            needed = f"more than {output_kb}" if size == sys.maxsize else str(-(-size // 1024))
+            return f"{part}.{number}.output takes {needed} KiB, verify.output_kb is {output_kb}"
     return None if window is None else window.exceeded(question)
 
 
 def _size(mode: str, pair: IOPair, room: int) -> int:
-    """Bytes that a program has to give at least; `sys.maxsize` where that is only known to be more than there is room for."""
+    """Fewest bytes that a program has to output; `sys.maxsize` where they are only known to be more than `room`."""
     if mode == "stdin":
         return len("\n".join(line.strip() for line in pair.output.strip().split("\n")).encode())
-    # Written out, a literal is at most some times as long as anybody may have noted it.
+    # The canonical text of a literal is at most 8 times as long as the given one.
     if mode == "checks" or 8 * len(pair.output.encode()) <= room:
         return 0
     try:
@@ -101,34 +100,34 @@ def _size(mode: str, pair: IOPair, room: int) -> int:
 
 
 def passable(
-    found: QuestionSet, use: str, output_kb: int, window: PromptWindow | None, say: Callable[[str], None]
+    questions: QuestionSet, use: str, output_kb: int, window: PromptWindow | None, on_message: Callable[[str], None]
 ) -> QuestionSet:
-    """The questions of a set that somebody could pass; of the others one sentence is said.
+    """The questions of a set that an attempt could pass.
 
     Args:
-        found: the set.
-        use: what it is used for, such as `test`.
+        questions: the set.
+        use: its use, such as `test`, for messages.
         output_kb: see `unpassable_reason`.
         window: see `unpassable_reason`.
-        say: told which questions are left out, and by which setting.
+        on_message: gets one sentence about the questions that are left out.
 
     Raises:
-        BadInput: nobody could pass any of them.
+        BadInput: no question can be passed.
     """
-    reasons = {question.id: why for question in found.questions if (why := unpassable_reason(question, output_kb, window))}
+    reasons = {question.id: why for question in questions.questions if (why := unpassable_reason(question, output_kb, window))}
     if not reasons:
-        return found
-    names = {identity: found.names.get(identity, f"question {identity}") for identity in reasons}
+        return questions
+    names = {identity: questions.names.get(identity, f"question {identity}") for identity in reasons}
     listed = "; ".join(f"{names[identity]}: {why}" for identity, why in list(reasons.items())[:NAMED])
     more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
-    told = f"{use}: nobody could pass {len(reasons)} of {len(found.questions)} questions ({listed}{more})"
-    if len(reasons) == len(found.questions):
-        raise BadInput(f"{told}, so that none is left; raise the setting, or choose another set.")
-    say(f"{told}; they are left out, unless the setting is raised")
+    message = f"{use}: nobody could pass {len(reasons)} of {len(questions.questions)} questions ({listed}{more})"
+    if len(reasons) == len(questions.questions):
+        raise BadInput(f"{message}, so that none is left; raise the setting, or choose another set.")
+    on_message(f"{message}; they are left out, unless the setting is raised")
     return QuestionList(
-        found.name,
-        tuple(question for question in found.questions if question.id not in reasons),
-        {**found.left_out, **{names[identity]: why for identity, why in reasons.items()}},
-        found.rules,
-        found.names,
+        questions.name,
+        tuple(question for question in questions.questions if question.id not in reasons),
+        {**questions.left_out, **{names[identity]: why for identity, why in reasons.items()}},
+        questions.rules,
+        questions.names,
     )

@@ -1,7 +1,6 @@
-"""The contract of a question set, and how one is found by the setting that names it.
+"""The contract of a question set.
 
-Loading executes nothing and validates everything; a bad record is one sentence with file, line and field. A question set
-does not know who plays.
+Guarantees: loading executes nothing and validates everything; an error is one sentence with file, line and field.
 """
 
 from __future__ import annotations
@@ -18,41 +17,41 @@ from events.facts.values import JudgingRules, Question, QuestionId
 
 Split = Literal["train", "validation", "test", "goalposts"]
 NO_RULES: Final[Mapping[QuestionId, JudgingRules]] = MappingProxyType({})
-"""No question has rules of its own."""
+"""Used where no question has rules of its own."""
 
 
 class QuestionSet(Protocol):
-    """Questions, and what their world knows about them. Implementations in `roles/questions/`."""
+    """Questions with names and judging rules."""
 
     @property
     def name(self) -> str:
-        """Name for the log."""
+        """The set's name, as the log records it."""
         ...
 
     @property
     def questions(self) -> tuple[Question, ...]:
-        """All of them, in a fixed order."""
+        """All questions, in a fixed order."""
         ...
 
     @property
     def left_out(self) -> Mapping[str, str]:
-        """Why records that were asked for are not among them, by the name or place of the record."""
+        """Reasons why records were left out, by the record's name or place."""
         ...
 
     @property
     def rules(self) -> Mapping[QuestionId, JudgingRules]:
-        """The rules by which their benchmark judges answers, of those questions that have other rules than `own`."""
+        """The judging rules of those questions that have other rules than `own`."""
         ...
 
     @property
     def names(self) -> Mapping[QuestionId, str]:
-        """What to call a question in words: its name in the benchmark, or its place in a file. Not every set knows any."""
+        """The name of a question in the benchmark, or its place in a file; sets may leave it out."""
         ...
 
 
 @dataclass(frozen=True)
 class QuestionList:
-    """A question set that is in memory."""
+    """A question set in memory."""
 
     name: str
     questions: tuple[Question, ...]
@@ -62,7 +61,7 @@ class QuestionList:
 
 
 def save_questions(path: Path, questions: Iterable[Question], rules: Mapping[QuestionId, JudgingRules] = NO_RULES) -> None:
-    """Write questions, with their rules, as a JSONL file that `load` reads back; it is there whole or not at all."""
+    """Write questions and their rules as a JSONL file that `load_questions` reads; it is replaced atomically."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     with new.open("w") as file:
         for question in questions:

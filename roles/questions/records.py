@@ -1,7 +1,7 @@
-"""Reading a question set: what becomes of each record that a setting asks for.
+"""Reads a question set record by record.
 
-Law: every record that is read comes out as a question, as one left out for a reason, or as one complaint with file, line and
-field; none disappears but those that were not asked for. Nothing is executed.
+Guarantees: every record that was asked for becomes a question, is left out with a reason, or is one error with file, line and
+field. Nothing is executed.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from roles.questions.spec import Spec
 
 
 class QuestionRecord(NamedTuple):
-    """A question, where it stands, and its label."""
+    """A question with the place and label of its record."""
 
     place: str
     label: RecordLabel
     question: Question
     rules: JudgingRules = "own"
-    """By which its benchmark judges answers."""
+    """The judging rules of its benchmark."""
 
 
 class LeftOutRecord(NamedTuple):
-    """A record that was asked for, and why it is not asked."""
+    """A record that is left out, and why."""
 
     place: str
     label: RecordLabel
@@ -39,38 +39,38 @@ class LeftOutRecord(NamedTuple):
 
 
 RecordOutcome = QuestionRecord | LeftOutRecord | BadInput
-"""What becomes of a record."""
+"""The result of reading a record."""
 
 
 def read_question_records(spec: Spec) -> Iterator[RecordOutcome]:
-    """What becomes of each record that the spec asks for.
+    """Read each record that the spec asks for.
 
     Raises:
         BadInput: nothing can be read at all.
     """
     source, options = SOURCES[spec.name], effective_options(spec)
     names: dict[str, str] = {}
-    known: dict[str, str] = {}
-    taken = 0
+    ids: dict[str, str] = {}
+    count = 0
     for row in _rows(spec, source, options):
-        found = row if isinstance(row, BadInput) else _found(row, source, options)
-        if isinstance(found, QuestionRecord):
-            if options.get("mode") not in (None, found.question.mode):
+        outcome = row if isinstance(row, BadInput) else _found(row, source, options)
+        if isinstance(outcome, QuestionRecord):
+            if options.get("mode") not in (None, outcome.question.mode):
                 continue
-            found = _once(found, names, known)
-        if found is None:
+            outcome = _once(outcome, names, ids)
+        if outcome is None:
             continue
-        yield found
-        taken += isinstance(found, QuestionRecord)
-        if taken == int(options.get("limit", 0)) > 0:
+        yield outcome
+        count += isinstance(outcome, QuestionRecord)
+        if count == int(options.get("limit", 0)) > 0:
             return
 
 
 def effective_options(spec: Spec) -> dict[str, str]:
-    """What is set, with what follows from it.
+    """The options of a spec, with those that `paper=...` stands for.
 
     Raises:
-        BadInput: two settings contradict each other.
+        BadInput: two options contradict each other.
     """
     options = dict(spec.options)
     if (paper := options.get("paper")) is None:
@@ -78,7 +78,7 @@ def effective_options(spec: Spec) -> dict[str, str]:
     fixed = livecodebench.PAPER[paper]
     if clash := options.keys() & {"after", "before", "release"}:
         raise BadInput(f"{spec.name}?paper={paper} says {min(clash)} itself; leave out one of the two.")
-    # The paper speaks of no errata: its split is the whole window.
+    # The paper does not mention errata: its split is the whole window.
     return {"errata": "keep", **options, **fixed}
 
 
@@ -105,7 +105,7 @@ def _releases(spec: Spec, options: Options) -> Iterator[FileRecord | BadInput]:
 
 
 def _found(row: FileRecord, source: BenchmarkSource, options: Options) -> RecordOutcome | None:
-    """What becomes of one record; None if it was not asked for."""
+    """Read one record; None if it was not asked for."""
     try:
         label = source.label(row.record)
         if not source.admits(label, options):
@@ -142,12 +142,12 @@ def _encodable(question: Question) -> None:
                 raise FieldError(name, "half of a surrogate pair, which is no text") from error
 
 
-def _once(entry: QuestionRecord, names: dict[str, str], known: dict[str, str]) -> QuestionRecord | BadInput:
-    """The entry, unless its name or question came before."""
+def _once(entry: QuestionRecord, names: dict[str, str], ids: dict[str, str]) -> QuestionRecord | BadInput:
+    """The record, or an error if its name or question occurred before."""
     place, name, same = entry.place, entry.label.name, entry.question.id
     if name and name in names:
         return BadInput(f"{place}: a second record called {name}, after {names[name]}; remove one of them.")
-    if same in known:
-        return BadInput(f"{place}: the same question as {known[same]}; remove one of them.")
-    names[name] = known[same] = place
+    if same in ids:
+        return BadInput(f"{place}: the same question as {ids[same]}; remove one of them.")
+    names[name] = ids[same] = place
     return entry

@@ -1,6 +1,6 @@
-"""The setting that names a question set: `pocket`, `NAME[:FILE][?key=value&...]`, or the path of a JSONL file of one's own.
+"""Parses the setting that names a question set: `pocket`, `NAME[:FILE][?key=value&...]`, or the path of a JSONL file.
 
-Law: what is not understood is refused with what would be; nothing is guessed. It opens no file.
+Guarantees: what is not understood is an error that says what would be. No file is opened.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from pathlib import Path
 from events.facts.errors import BadInput
 
 Values = tuple[str, ...] | type[date] | type[int] | type[str]
-"""What a key takes: one of these words, a date, a number from 1 on, or any text."""
+"""The values of an option: one of these words, a date, a number from 1 on, or any text."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A setting, taken apart."""
+    """The setting that names a question set, parsed."""
 
     name: str
     """The named set; `jsonl` for a file of one's own."""
     place: Path | None = None
-    """The file or folder; None: from the hub."""
+    """The file or folder; None: the hub."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """What was set, by key; valid."""
+    """Valid options."""
 
     @property
     def label(self) -> str:
-        """Name for the log, without the place."""
+        """The set's name for the log, without the path."""
         stem = self.place.name.split(".")[0] if self.place and self.name == "jsonl" else self.name
         return "-".join(
             [stem, *(value if key in ("paper", "split") else f"{key}={value}" for key, value in self.options.items())]
@@ -37,14 +37,14 @@ class Spec:
 
 
 def parsed(text: str, keys: Mapping[str, Mapping[str, Values]]) -> Spec:
-    """The setting as a spec.
+    """Parse a setting.
 
     Args:
         text: the setting.
-        keys: for each name there is, the keys it knows and what they take.
+        keys: options and their values, by the name of the set.
 
     Raises:
-        BadInput: no such name or file, or a key or value that is not known.
+        BadInput: there is no such set, file, option or value.
     """
     head, mark, tail = text.partition("?")
     name, colon, place = head.partition(":")
@@ -70,10 +70,10 @@ def parsed(text: str, keys: Mapping[str, Mapping[str, Values]]) -> Spec:
     return Spec(name, Path(place).expanduser() if place else None, options)
 
 
-def _checked(name: str, key: str, value: str, known: Mapping[str, Values]) -> str:
-    if key not in known:
-        raise BadInput(f"{name} has no setting {key!r}; there are {', '.join(known)}.")
-    wanted = known[key]
+def _checked(name: str, key: str, value: str, options: Mapping[str, Values]) -> str:
+    if key not in options:
+        raise BadInput(f"{name} has no setting {key!r}; there are {', '.join(options)}.")
+    wanted = options[key]
     if isinstance(wanted, tuple):
         if value not in wanted:
             raise BadInput(f"{name}?{key}={value}: there is no {key} {value!r}; choose one of {', '.join(wanted)}.")

@@ -1,8 +1,7 @@
 """Programs with inputs and outputs as questions: Absolute Zero's triplets and induction records, and CRUXEval's.
 
-Several arguments are one text (`'a', 20`). Values are compared as values, so both must be literals: what is cut short, or names
-an object or a call, can be asked about but not be judged. Whether a program still gives its output nobody knows without running
-it, and nothing is run here.
+Several arguments are one text (`'a', 20`). Inputs and outputs must be literals, since they are compared by value; records with
+other values are unverifiable. Whether a program still gives its output is not checked, since nothing is executed.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from roles.questions.fields import FieldError, Record
 from sandbox.compare import canonical_arguments
 
 STATEMENT = "What does this program return?"
-"""Triplets come without words: they ask for an output or an input of a program that is shown."""
+"""The statement of triplets, which have no text of their own."""
 
 
 class Unverifiable(ValueError):
-    """A value that is no literal, so that nothing could be compared with it."""
+    """A value is no literal and cannot be compared."""
 
 
 def azr_question(record: Record) -> Question:
@@ -34,11 +33,13 @@ def azr_question(record: Record) -> Question:
         return _triplet(program, record.text("input"), record.text("output"))
     inputs, outputs = record.texts("inputs"), record.texts("outputs")
     if len(inputs) != len(outputs) or not inputs:
-        raise FieldError("outputs", f"expected one for each input and at least one, found {len(outputs)} for {len(inputs)}")
-    found: dict[str, IOPair] = {}
+        raise FieldError(
+            "outputs", f"expected one for each input and at least one, by_arguments {len(outputs)} for {len(inputs)}"
+        )
+    by_arguments: dict[str, IOPair] = {}
     for pair in map(_pair, inputs, outputs):
-        found.setdefault(canonical_arguments(pair.input), pair)
-    pairs = tuple(found.values())
+        by_arguments.setdefault(canonical_arguments(pair.input), pair)
+    pairs = tuple(by_arguments.values())
     half = len(pairs) // 2
     return Question(statement=record.text("message"), program=program, public=pairs[:half], private=pairs[half:])
 
@@ -53,14 +54,14 @@ def cruxeval_question(record: Record) -> Question:
     return _triplet(record.text("code"), record.text("input"), record.text("output"))
 
 
-def _triplet(program: str, given: str, output: str) -> Question:
-    return Question(statement=STATEMENT, program=program, private=(_pair(given, output),))
+def _triplet(program: str, argument: str, output: str) -> Question:
+    return Question(statement=STATEMENT, program=program, private=(_pair(argument, output),))
 
 
-def _pair(given: str, output: str) -> IOPair:
-    for text, reads, what in ((given, outline_arguments, "input"), (output, outline, "output")):
+def _pair(argument: str, output: str) -> IOPair:
+    for text, reads, what in ((argument, outline_arguments, "input"), (output, outline, "output")):
         try:
             reads(text)
         except NotLiteral as error:
             raise Unverifiable(f"an {what} is no Python literal") from error
-    return IOPair(input=given, output=output)
+    return IOPair(input=argument, output=output)
