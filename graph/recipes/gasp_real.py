@@ -1,6 +1,6 @@
 """GASP + real-data RL, arXiv 2603.15957, table 2: the paper's strongest variant.
 
-After self-play, the student practises on real questions, with GRPO within each of them.
+After self-play, the student does RL on real questions, with GRPO within each of them.
 
 How we differ:
 1. How many real questions an iteration has is a setting (`play.practice`); the paper does not say.
