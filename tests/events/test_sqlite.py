@@ -239,7 +239,7 @@ def test_an_event_of_an_unknown_kind_asks_for_a_newer_version(log_file: Path) ->
 
 def test_an_event_of_a_newer_schema_asks_for_a_newer_version(log_file: Path) -> None:
     execute_without_triggers(log_file, "UPDATE events SET schema_version = 2 WHERE position = 2")
-    with pytest.raises(LogError, match=r"No way to read goalpost_added of schema 2, .*newer"):
+    with pytest.raises(LogError, match=r"There is no way to read goalpost_added of schema 2, .*newer"):
         list(open_log(log_file).read())
 
 

@@ -32,7 +32,7 @@ def test_data_of_today_passes_unchanged() -> None:
 
 @pytest.mark.parametrize("schema", [-2, 2])
 def test_a_missing_way_is_an_error(schema: int) -> None:
-    with pytest.raises(LogError, match=rf"No way to read episode_failed of schema {schema}, this version knows 1; use"):
+    with pytest.raises(LogError, match=rf"There is no way to read episode_failed of schema {schema}, this version knows 1; use"):
         upcast("episode_failed", schema, OLD, 1, UPCASTERS)
 
 
@@ -53,7 +53,7 @@ def test_an_old_row_is_read_as_a_fact_of_today_and_still_verifies(tmp_path: Path
     assert next(old.read()).fact == EpisodeFailed(error="E", message="words")
     assert next(old.read()).hash == own
     assert old.verify() is None
-    with pytest.raises(LogError, match="No way to read"):
+    with pytest.raises(LogError, match="There is no way to read"):
         list(open_log(path).read())
 
 
