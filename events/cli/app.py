@@ -1,7 +1,6 @@
-"""What every command of ours shares: errors as one sentence, polite ends, and how a run is named.
+"""What all commands share: errors as one sentence, exit codes, and how a run is named.
 
-Law: a `GaspError` never shows a traceback, and anything else always does, because then the program is wrong. It knows no
-command.
+Guarantees: a `GaspError` shows no traceback; any other error does, because then the program is wrong.
 """
 
 from __future__ import annotations
@@ -21,16 +20,17 @@ from events.process.shutdown import Stopped, stoppable
 from events.process.startup import repair_streams
 from events.stores import is_url, open_log, run_of_url
 from events.stores.raw import Store
+from events.text.phrases import counted
 from events.text.secrets import safe_message
 
 LOG_NAME = "log.sqlite"
 """The log's file in the directory of a run."""
 URL_NAME = "log.url"
-"""In the directory of a run whose log is in a database, the file that says where, without a password."""
+"""In the directory of a run whose log is in a database: the file with its URL, without a password."""
 EXIT_INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+"""Exit code after Ctrl-C (128 + SIGINT)."""
 EXIT_BROKEN_PIPE = 141
-"""Exit code when nobody reads the output any more, as shells have it."""
+"""Exit code when the reader of the output is gone (128 + SIGPIPE)."""
 
 _GASP_WORDS = {
     "events": "log",
@@ -53,7 +53,7 @@ def typed_command(module: str) -> str:
 
 
 def run_app(app: typer.Typer) -> NoReturn:
-    """Run a command line and end the process with its exit code. A `~` that begins a word or an option's value is the home."""
+    """Run a command line and exit with its code; a `~` at the start of an argument or of an option's value is expanded."""
     repair_streams()
     app.pretty_exceptions_enable = False
     sys.argv[1:] = map(expand_home, sys.argv[1:])
@@ -62,7 +62,7 @@ def run_app(app: typer.Typer) -> NoReturn:
             code = _run(app)
     except Stopped as stopped:
         _flush()
-        # Threads that are still sampling would be waited for.
+        # A normal exit would wait for threads that are still sampling.
         os._exit(stopped.code)
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
@@ -95,7 +95,7 @@ def _run(app: typer.Typer) -> int | str | None:
 
 
 def _flush() -> None:
-    """Write what is left; Python does it once more at its end, which must have somewhere to go."""
+    """Flush both streams; one that cannot be written is replaced by /dev/null, because Python flushes again when it exits."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -108,11 +108,11 @@ _ENVIRONMENT_ERRNOS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR}
     | {errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 )
-"""What the machine refuses, however right the program is."""
+"""Errors of the machine or its user, not of the program."""
 
 
 def expand_home(word: str) -> str:
-    """A word of a command line with the home for its `~`, as shells have it, and behind `--option=` too, as some have not."""
+    """An argument with its `~` expanded, also behind `--option=`, where not every shell does it."""
     name, equals, value = word.partition("=")
     if word.startswith("--") and equals and value.startswith("~"):
         return f"{name}={os.path.expanduser(value)}"
@@ -120,25 +120,25 @@ def expand_home(word: str) -> str:
 
 
 def print_error(error: GaspError) -> None:
-    """Print an error as one line on stderr, without secrets."""
+    """Print an error as one line on stderr, its secrets masked."""
     with suppress(OSError):
         sys.stderr.write(f"error: {safe_message(str(error))}\n")
 
 
 def holds_log(folder: Path) -> bool:
-    """Whether this is the directory of a run."""
+    """Whether the folder is the directory of a run."""
     return any((folder / name).is_file() for name in (LOG_NAME, URL_NAME))
 
 
 def locate_log(where: str, *, new: bool = False) -> Path | str:
-    """What a command line calls a log, as `open_log` wants it: a URL or a file.
+    """The log that a command line names, as `open_log` takes it: a URL or a file.
 
     Args:
-        where: the URL, the file, or the directory of a run, which holds the file or says the URL.
-        new: whether a file need not be there yet.
+        where: a URL, a file, or the directory of a run.
+        new: whether the file may be missing.
 
     Raises:
-        BadInput: there is none, or the directory holds two.
+        BadInput: there is no log, or the directory holds two.
     """
     if is_url(where):
         return where
@@ -154,12 +154,11 @@ def locate_log(where: str, *, new: bool = False) -> Path | str:
 
 
 def _suggestion(where: str) -> str:
-    """What to give instead, by what is there."""
+    """What to give instead."""
     folder = Path(where)
-    inside = sorted(one for one in folder.iterdir() if holds_log(one)) if folder.is_dir() else []
-    if inside:
-        count = f"{len(inside)} run{'' if len(inside) == 1 else 's'}"
-        return f"the folder holds {count}, give one, such as {inside[-1]}."
+    runs = sorted(path for path in folder.iterdir() if holds_log(path)) if folder.is_dir() else []
+    if runs:
+        return f"the folder holds {counted(len(runs), 'run')}, give one, such as {runs[-1]}."
     elsewhere = Path("runs", where)
     if holds_log(elsewhere):
         return f"do you mean {elsewhere}?"
@@ -176,23 +175,23 @@ def _read_url(file: Path) -> str:
 
 
 def run_name(where: str) -> str:
-    """What a run is called: the `run` of a URL, the name of its directory, or of a file that lies elsewhere.
+    """Name of a run: the `run` of a URL, the name of the directory, or the stem of a file that lies elsewhere.
 
     Raises:
         BadInput: there is no such file, or the URL names no run.
     """
-    found = locate_log(where)
-    if isinstance(found, str):
-        return run_of_url(found)
-    path = found.absolute()
+    log = locate_log(where)
+    if isinstance(log, str):
+        return run_of_url(log)
+    path = log.absolute()
     return path.parent.name if path.name == LOG_NAME else path.stem
 
 
 def open_run(where: str, *, read_only: bool = False) -> Store:
-    """The log that a command line calls so, in a file or in a database; read-only lets the database refuse every write.
+    """Open the log that a command line names; where it is read-only, the database refuses every write.
 
     Raises:
-        BadInput: there is none, or one of another version.
+        BadInput: there is no log, or one of another version.
         LogError: it cannot be opened.
     """
     return open_log(locate_log(where), read_only=read_only)

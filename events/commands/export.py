@@ -1,7 +1,4 @@
-"""`export`: the data of a run in the formats of other tools.
-
-Law: the work itself is in `events.export`; nothing that exists is overwritten.
-"""
+"""`export`: writes the data of a run in the formats of other tools."""
 
 from __future__ import annotations
 
@@ -25,11 +22,11 @@ def export(
 ) -> None:
     """Write the data of a run in a format of other tools: tables, a dataset, figures."""
     write, name = load_exporter(to), run_name(log)
-    place = out or Path(f"{name}-{to}")
-    check_empty(place)
+    folder = out or Path(f"{name}-{to}")
+    check_empty(folder)
     with closing(open_run(log)) as opened, progress(f"exporting to {to}"):
-        said = write(opened, place, name=name)
+        written = write(opened, folder, name=name)
     if as_json:
-        print_json({"format": to, "out": str(place), "written": said})
+        print_json({"format": to, "out": str(folder), "written": written})
     else:
-        Printer().say(f"[green]exported[/] {markup(said)}")
+        Printer().say(f"[green]exported[/] {markup(written)}")

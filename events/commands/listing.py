@@ -1,7 +1,4 @@
-"""`list`: the runs in a folder or in a database, a line each.
-
-Law: a run whose log cannot be read has a line as well, which says why. It verifies nothing.
-"""
+"""`list`: the runs in a folder or in a database, a line each; where a log cannot be read, the line says why."""
 
 from __future__ import annotations
 
@@ -33,8 +30,8 @@ def list_runs(
     as_json: AsJson = False,
 ) -> None:
     """List runs: name, when it began, recipe, events, whether it is finished, head. Exit code 1 if one cannot be read."""
-    found = runs_in_database(where) if is_url(where) else runs_in_folder(Path(where))
-    runs = [describe_run(name, opened) for name, opened in found.items()]
+    logs = runs_in_database(where) if is_url(where) else runs_in_folder(Path(where))
+    runs = [describe_run(name, opened) for name, opened in logs.items()]
     for run in runs if as_json else ():
         print_json(run)
     if runs and not as_json:
@@ -44,7 +41,7 @@ def list_runs(
 
 
 def runs_in_folder(folder: Path) -> dict[str, Callable[[], Store]]:
-    """What opens the log of each run in a folder, by the run's name; the folder may be a run itself.
+    """Functions that open the logs of the runs in a folder, by name of the run; the folder may be a run itself.
 
     Raises:
         BadInput: there is no such folder.
@@ -56,7 +53,7 @@ def runs_in_folder(folder: Path) -> dict[str, Callable[[], Store]]:
 
 
 def describe_run(name: str, opened: Callable[[], Store]) -> dict[str, Any]:
-    """What the list says of a run."""
+    """A run as a row of the list."""
     try:
         with closing(opened()) as log:
             head, raw = log.head(), log.raw()
@@ -75,7 +72,7 @@ def describe_run(name: str, opened: Callable[[], Store]) -> dict[str, Any]:
 
 
 def runs_table(runs: list[dict[str, Any]]) -> Table:
-    """The list for people."""
+    """The rows as a table."""
     shown = Table("name", "began", "recipe", "events", "finished", "head", box=None, pad_edge=False, header_style="bold")
     shown.columns[3].justify = "right"
     for run in runs:

@@ -1,8 +1,4 @@
-"""`verify`, `backup`, `repair`, `merge` and `migrate`: looking after logs.
-
-Law: the work itself is in `events.maintenance`; a command that changes something says what it did, and one that finds
-something wrong ends with exit code 1.
-"""
+"""`verify`, `backup`, `repair`, `merge` and `migrate`: maintenance of logs. Exit code 1 if something is wrong."""
 
 from __future__ import annotations
 
@@ -35,16 +31,16 @@ def verify(
 
     Exit code 1 if something is wrong or missing, or if there is nothing to verify.
     """
-    place, remarks = locate_log(log), list[str]()
-    lost = [found] if isinstance(place, Path) and (found := missing_wal(place)) else []
+    location, remarks = locate_log(log), list[str]()
+    lost = [found] if isinstance(location, Path) and (found := missing_wal(location)) else []
     with closing(open_run(log)) as opened, progress("verifying") as say:
         broken, tip = opened.verify(say, remarks.append), opened.head()
-    if isinstance(place, Path) and (found := lost_tail(place, tip.position)):
+    if isinstance(location, Path) and (found := lost_tail(location, tip.position)):
         lost.append(found)
     other = broken is None and head is not None and head != tip.digest
     if as_json:
-        told = {"sound": broken is None, "same": not other, **tip._asdict(), "broken": broken_json(broken)}
-        print_json(told | {"lost": lost, "remarks": remarks})
+        result = {"sound": broken is None, "same": not other, **tip._asdict(), "broken": broken_json(broken)}
+        print_json(result | {"lost": lost, "remarks": remarks})
     else:
         printer = Printer()
         printer.say(_verdict(tip, broken, other=other))
@@ -58,7 +54,7 @@ def verify(
 
 
 def _verdict(tip: Head, broken: Corruption | None, *, other: bool) -> str:
-    """What `verify` says first, as markup."""
+    """First line of `verify`, as markup."""
     if broken is not None:
         return f"[red]broken[/] at position {broken.position}: {markup(broken.problem)}"
     if other:
@@ -161,5 +157,5 @@ def migrate(
 
 
 def broken_json(broken: Corruption | None) -> dict[str, object] | None:
-    """What is broken, as plain data."""
+    """The corruption as plain data."""
     return None if broken is None else broken._asdict()

@@ -1,7 +1,4 @@
-"""`plot`: the figures of runs as pictures for papers, and their numbers.
-
-Law: the work itself is in `events.export.charts` and `events.export.plots`; nothing that exists is overwritten.
-"""
+"""`plot`: writes the figures of runs as pictures for papers, and their numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ import typer
 from events.cli.app import open_run, run_name
 from events.cli.output import AsJson, Printer, print_json, progress
 from events.export import check_empty
-from events.export.charts import compare_figures, figures
+from events.export.charts import compare_figures, run_figures
 from events.export.plots import FORMATS, NUMBERS, write
 from events.facts.errors import BadInput
 from events.projections.run_summary import RunSummary, fold
@@ -41,27 +38,27 @@ def plot(
     if unknown := [form for form in wanted if form not in FORMATS]:
         raise BadInput(f"There is no picture format {unknown[0]!r}; the formats are {', '.join(FORMATS)}.")
     names = _names(logs)
-    place = out or Path(f"{'-'.join(names)}-plots")
-    check_empty(place)
+    folder = out or Path(f"{'-'.join(names)}-plots")
+    check_empty(folder)
     summaries = {name: _summary(where) for name, where in zip(names, logs, strict=True)}
-    found = (
-        figures(*summaries.values())
+    figures = (
+        run_figures(*summaries.values())
         if len(summaries) == 1
-        else compare_figures({name: figures(its) for name, its in summaries.items()})
+        else compare_figures({name: run_figures(summary) for name, summary in summaries.items()})
     )
-    if not found:
+    if not figures:
         raise BadInput(f"There is nothing to plot in {', '.join(names)} yet; play an iteration first.")
     with progress("plotting") as say:
-        written = write(found, place, names, wanted, say)
+        written = write(figures, folder, names, wanted, say)
     if as_json:
-        print_json({"runs": names, "out": str(place), "figures": written, "formats": wanted})
+        print_json({"runs": names, "out": str(folder), "figures": written, "formats": wanted})
     else:
         kinds = ", ".join([*wanted, "csv"])
-        Printer().say(f"[green]plotted[/] {len(written)} figures into {markup(str(place))}: {kinds}, and {NUMBERS}")
+        Printer().say(f"[green]plotted[/] {len(written)} figures into {markup(str(folder))}: {kinds}, and {NUMBERS}")
 
 
 def _names(logs: Sequence[str]) -> list[str]:
-    """What the runs are called; by number too where two are called alike."""
+    """Names of the runs, with numbers where two names are equal."""
     names = [run_name(where) for where in logs]
     return names if len(set(names)) == len(names) else [f"{name} {number}" for number, name in enumerate(names, 1)]
 

@@ -1,8 +1,4 @@
-"""`search`: finds questions and answers in a log by words, outcomes and figures, a line each, the latest first.
-
-Law: what finds is the log's index (`events.index`), which is made or brought up to date first; the log is not walked. Texts of
-models are cleaned before they are shown.
-"""
+"""`search`: finds questions and answers in a log by words, outcomes and figures, a line each, the latest first."""
 
 from __future__ import annotations
 
@@ -40,7 +36,7 @@ search runs/one '"sort the list" -kind:practice'
 search runs/one 'def solve* -verdict:passed iteration>=20'
 """
 DEFAULT_LIMIT = 50
-"""Hits that are shown unless told otherwise."""
+"""Hits that are shown by default."""
 
 
 def search(
@@ -68,38 +64,38 @@ def search(
 
 
 def hit_line(hit: SearchHit) -> str:
-    """A hit as a line of clean markup: position, what, its id, where, its figures, and where the text was found."""
-    told, title = [], ""
+    """A hit as a line of clean markup: position, kind, id, stream, figures, and an excerpt."""
+    parts, title = [], ""
     if hit.appearance is not None:
-        told, title = _question(hit.appearance), hit.appearance.title
+        parts, title = _question(hit.appearance), hit.appearance.title
     if hit.answers is not None:
-        told = _answers(hit.answers)
-    texts = [*told, f"[dim]{markup(hit.excerpt or title)}[/]"]
+        parts = _answers(hit.answers)
+    texts = [*parts, f"[dim]{markup(hit.excerpt or title)}[/]"]
     return f"{hit.position:>8}  " + "  ".join(text for text in texts if text)
 
 
-def _question(found: AppearanceEntry) -> list[str]:
-    ending = "" if found.accepted is None else "accepted" if found.accepted else f"rejected: {found.reason}"
+def _question(row: AppearanceEntry) -> list[str]:
+    ending = "" if row.accepted is None else "accepted" if row.accepted else f"rejected: {row.reason}"
     return [
-        f"[bold]{found.origin}[/]",
-        f"[cyan]{found.question or 'no question'}[/]",
-        f"{markup(found.stream)} {found.version}",
-        found.axis or "",
-        f"passed {found.successes}/{found.attempts}" if found.attempts else "",
+        f"[bold]{row.origin}[/]",
+        f"[cyan]{row.question or 'no question'}[/]",
+        f"{markup(row.stream)} {row.version}",
+        row.axis or "",
+        f"passed {row.successes}/{row.attempts}" if row.attempts else "",
         ending,
-        f"reward {found.reward:.3g}" if found.reward is not None else "",
+        f"reward {row.reward:.3g}" if row.reward is not None else "",
     ]
 
 
-def _answers(found: AttemptsEntry) -> list[str]:
-    passed = found.outcomes.get("passed", 0)
-    others = [f"{count} {outcome}" for outcome, count in found.outcomes.items() if outcome != "passed"]
+def _answers(row: AttemptsEntry) -> list[str]:
+    passed = row.outcomes.get("passed", 0)
+    others = [f"{count} {outcome}" for outcome, count in row.outcomes.items() if outcome != "passed"]
     return [
         "[bold]answers[/]",
-        f"[cyan]{found.question}[/]",
-        f"{markup(found.stream)} {found.version}",
-        f"{found.purpose} {found.task}",
-        f"by {found.policy[:SHORT]}",
-        ", ".join([f"passed {passed}/{found.count}", *others]) if found.outcomes else "no verdicts",
-        f"reward {found.reward:.3g}" if found.reward is not None else "",
+        f"[cyan]{row.question}[/]",
+        f"{markup(row.stream)} {row.version}",
+        f"{row.purpose} {row.task}",
+        f"by {row.policy[:SHORT]}",
+        ", ".join([f"passed {passed}/{row.count}", *others]) if row.outcomes else "no verdicts",
+        f"reward {row.reward:.3g}" if row.reward is not None else "",
     ]

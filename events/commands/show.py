@@ -1,7 +1,4 @@
-"""`show` and `tail`: events of a log, a page at a time, a line each.
-
-Law: no more than a page is ever in memory, and the end of a log is found by index, however long the log is.
-"""
+"""`show` and `tail`: events of a log, a page at a time, a line each."""
 
 from __future__ import annotations
 
@@ -22,9 +19,9 @@ from events.facts.upcast import FACT_TYPES
 from events.reports.event_line import event_line
 
 PAGE = 50
-"""Events that `show` shows unless told otherwise."""
+"""Events that `show` shows by default."""
 LAST = 10
-"""Events that `tail` shows unless told otherwise."""
+"""Events that `tail` shows by default."""
 
 StreamName = Annotated[str | None, typer.Option(help="Of this stream only, e.g. run or episode/00001/000.")]
 KindNames = Annotated[list[str] | None, typer.Option("--kind", help="Of this kind only, e.g. gap_measured; may be repeated.")]
@@ -69,7 +66,7 @@ def tail(
 
 
 def check_kinds(kinds: Collection[str] | None) -> Collection[str] | None:
-    """The kinds, if there are such.
+    """The kinds, None for all.
 
     Raises:
         BadInput: there is no such kind.
@@ -81,7 +78,7 @@ def check_kinds(kinds: Collection[str] | None) -> Collection[str] | None:
 
 
 def print_events(events: Iterator[Event], *, as_json: bool) -> Iterator[Event]:
-    """Print events, each before it is given."""
+    """Print events, each before it is yielded."""
     printer = Printer()
     for event in events:
         if as_json:

@@ -1,7 +1,4 @@
-"""`stats`: how much is in a log.
-
-Law: the store knows, nothing is read event by event. It says nothing about how a run went: see `events.trace`.
-"""
+"""`stats`: how much is in a log, from the store's counters."""
 
 from __future__ import annotations
 
@@ -19,25 +16,25 @@ from events.text.safe_text import markup
 
 def stats(log: LogName, as_json: AsJson = False) -> None:
     """Count events by kind, streams, blobs, bytes, rollouts and tokens."""
-    found = log_statistics(log)
+    figures = log_statistics(log)
     if as_json:
-        print_json(found)
+        print_json(figures)
         return
     printer = Printer()
-    printer.say(f"{found['events']} events, head {found['head'][:SHORT]}, {decimal(found['bytes'])}")
-    if found["events"]:
-        printer.say(f"from {found['first']} to {found['last']}")
-    printer.say(f"{found['rollouts']} rollouts, {found['tokens']} tokens")
-    blobs = found["blobs"]
+    printer.say(f"{figures['events']} events, head {figures['head'][:SHORT]}, {decimal(figures['bytes'])}")
+    if figures["events"]:
+        printer.say(f"from {figures['first']} to {figures['last']}")
+    printer.say(f"{figures['rollouts']} rollouts, {figures['tokens']} tokens")
+    blobs = figures["blobs"]
     printer.say(f"{blobs['number']} blobs, {decimal(blobs['content'])}, compressed {decimal(blobs['stored'])}")
     for title in ("kinds", "streams"):
-        if found[title]:
+        if figures[title]:
             printer.say("")
-            printer.show(counts_table(title, found[title]))
+            printer.show(counts_table(title, figures[title]))
 
 
 def log_statistics(where: str) -> dict[str, Any]:
-    """The figures."""
+    """The counts of a log as plain data."""
     with closing(open_run(where)) as log:
         (position, head), tally, blobs, size = log.stats()
         first, last = log.raw().row(1), log.raw().row(position)
@@ -56,12 +53,12 @@ def log_statistics(where: str) -> dict[str, Any]:
 
 
 def most_first(counted: dict[str, int]) -> dict[str, int]:
-    """The largest number first."""
-    return dict(sorted(counted.items(), key=lambda found: (-found[1], found[0])))
+    """The counts, the largest first."""
+    return dict(sorted(counted.items(), key=lambda count: (-count[1], count[0])))
 
 
 def counts_table(title: str, counted: dict[str, int]) -> Table:
-    """Names and numbers."""
+    """Counts by name, as a table."""
     shown = Table(title, "", box=None, pad_edge=False, header_style="bold")
     shown.columns[1].justify = "right"
     for name, number in counted.items():

@@ -1,7 +1,7 @@
-"""Takes data out of a log into the formats of other tools, a module for each kind of format.
+"""Exports a log into the formats of other tools, a module for each format.
 
-Law: an exporter reads a log and writes one place; it changes no log, and equal logs give equal data. Formats load when they
-are asked for, because most of them need packages that the log does not.
+Guarantees: an exporter writes one new folder and changes no log; equal logs give equal data. Formats are imported on demand,
+because most of them need extra packages.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ class Exporter(Protocol):
         """Write it.
 
         Args:
-            log: the log, which a run may be writing.
-            out: a new or empty place.
-            name: what the run is called.
+            log: the log; a run may be writing it.
+            out: a new or empty folder.
+            name: name of the run.
 
         Returns:
-            A sentence that says what was written.
+            A phrase that says what was written.
 
         Raises:
             BadInput: the format cannot be written there.
-            LogError: the log cannot be read, or the place not be written.
+            LogError: the log cannot be read, or the folder not be written.
         """
         ...
 
 
 class ExportFormat(NamedTuple):
-    """Where an exporter is, and what it needs."""
+    """Where an exporter is, and which extra it needs."""
 
     load_exporter: str
     """`module:function`."""
     extra: str | None = None
-    """The extra of the package `gasp` that installs what the module imports, if the log alone does without."""
+    """The extra of `gasp` that installs its packages; None where it needs no more than the log."""
 
 
 FORMATS = {
@@ -58,7 +58,7 @@ FORMATS = {
     "mlflow": ExportFormat("events.export.mlflow:write", "mlflow"),
     "otel": ExportFormat("events.export.otel:write", "otel"),
 }
-"""Every format, by the name that `python -m events export --to` knows."""
+"""Every format, by the name that `python -m events export --to` takes."""
 
 
 def load_exporter(name: str) -> Exporter:
@@ -69,16 +69,16 @@ def load_exporter(name: str) -> Exporter:
     """
     if name not in FORMATS:
         raise BadInput(f"There is no format {name!r}; the formats are {', '.join(FORMATS)}.")
-    place, extra = FORMATS[name]
-    module, _, function = place.partition(":")
+    path, extra = FORMATS[name]
+    module, _, function = path.partition(":")
     with requires_extra(extra) if extra else nullcontext():
-        found: Exporter = getattr(import_module(module), function)
-    return found
+        exporter: Exporter = getattr(import_module(module), function)
+    return exporter
 
 
 @contextmanager
 def requires_extra(extra: str) -> Iterator[None]:
-    """Import packages of an extra, which may look for the user's home.
+    """Import packages of an extra; some of them need a home folder.
 
     Raises:
         BadInput: one is missing.
@@ -91,7 +91,7 @@ def requires_extra(extra: str) -> Iterator[None]:
 
 
 def check_empty(out: Path) -> None:
-    """Make sure that an export would overwrite nothing.
+    """Check that an export would overwrite nothing.
 
     Raises:
         BadInput: something is there already.
@@ -102,15 +102,15 @@ def check_empty(out: Path) -> None:
 
 @contextmanager
 def atomic_folder(out: Path) -> Iterator[Path]:
-    """A new folder beside `out` that gets its name once all is written, and otherwise goes.
+    """A new folder that is renamed to `out` once all is written, and otherwise removed.
 
     Raises:
         BadInput: something is there already.
         LogError: it cannot be written.
     """
     check_empty(out)
-    place = out.absolute()
-    draft = place.with_name(f"{place.name}.draft-{os.getpid()}")
+    target = out.absolute()
+    draft = target.with_name(f"{target.name}.draft-{os.getpid()}")
     try:
         draft.mkdir(parents=True)
         yield draft

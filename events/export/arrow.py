@@ -1,7 +1,4 @@
-"""Tables in Arrow: the schema that follows from a row's class, and its rows in batches of bounded size.
-
-Law: memory holds one batch, however many rows there are. Texts, numbers and arrays arrive bit for bit. It writes no file.
-"""
+"""Tables in Arrow: the schema of a row's class, and its rows in batches of bounded size, of which memory holds one."""
 
 from __future__ import annotations
 
@@ -20,9 +17,9 @@ from events.facts.log import Log
 from events.facts.values import IOPair
 
 BATCH_ROWS = 10_000
-"""Most rows of a batch."""
+"""Rows of a batch, at most."""
 BATCH_BYTES = 16_000_000
-"""Bytes of texts and arrays at which a batch is full, about."""
+"""Bytes of texts and arrays from which on a batch is full."""
 
 _TYPES: dict[Any, pa.DataType] = {
     str: pa.string(),
@@ -36,12 +33,12 @@ _TYPES: dict[Any, pa.DataType] = {
 
 
 def schema(table: str, log: Log, until: int) -> pa.Schema:
-    """The columns of a table; those of the updates' metrics are what the log has up to a position."""
+    """Columns of a table; those of metrics are the metrics of updates up to position `until`."""
     fields: list[pa.Field[Any]] = []
     for name, info in TABLES[table].row.model_fields.items():
         if name == "metrics":
-            found = dict.fromkeys(metric for update in updates(log, "", until) for metric in update.metrics)
-            fields += [pa.field(metric, pa.float64()) for metric in found]
+            metrics = dict.fromkeys(metric for update in updates(log, "", until) for metric in update.metrics)
+            fields += [pa.field(metric, pa.float64()) for metric in metrics]
         else:
             fields.append(pa.field(name, _type(info.annotation)))
     return pa.schema(fields)
@@ -53,8 +50,8 @@ def _type(annotation: Any) -> pa.DataType:
     inside = get_args(annotation)
     match get_origin(annotation):
         case types.UnionType | typing.Union:
-            (found,) = {_type(option) for option in inside if option is not NoneType}
-            return found
+            (kind,) = {_type(option) for option in inside if option is not NoneType}
+            return kind
         case typing.Literal:
             return pa.string()
         case builtins.tuple:
@@ -66,17 +63,17 @@ def _type(annotation: Any) -> pa.DataType:
 
 
 def batches(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The rows, given by column, in batches."""
-    held: list[dict[str, Any]] = []
-    load = 0
+    """Rows, each a dictionary by column, as batches."""
+    pending: list[dict[str, Any]] = []
+    size = 0
     for row in rows:
-        held.append(row)
-        load += sum(map(_size, row.values()))
-        if len(held) >= BATCH_ROWS or load >= BATCH_BYTES:
-            yield _batch(held, schema)
-            held, load = [], 0
-    if held:
-        yield _batch(held, schema)
+        pending.append(row)
+        size += sum(map(_size, row.values()))
+        if len(pending) >= BATCH_ROWS or size >= BATCH_BYTES:
+            yield _batch(pending, schema)
+            pending, size = [], 0
+    if pending:
+        yield _batch(pending, schema)
 
 
 def _size(value: Any) -> int:
@@ -86,12 +83,12 @@ def _size(value: Any) -> int:
         case np.ndarray():
             return value.nbytes
         case list():
-            return sum(len(text) for one in value for text in one.values())
+            return sum(len(text) for pair in value for text in pair.values())
         case _:
             return 8
 
 
 def _batch(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
-    # Only updates lack columns: a phase that took no step has no metrics.
+    # A phase that took no step has no metrics, so rows of updates may lack columns.
     columns = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
     return pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -1,7 +1,6 @@
-"""The card of a dataset: what is in it, how it was made, and what every column means.
+"""The card of a dataset: its content, its origin, and the meaning of every column.
 
-Law: text that is not ours appears quoted in its YAML and as code in its Markdown, and takes effect in neither. The licence is
-left to whoever publishes.
+Guarantees: untrusted text is quoted in YAML and code in Markdown, so that it has no effect in either.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ Programs and texts were written by models: run none of them outside a sandbox.
 {columns}
 """
 FIRST = "attempts"
-"""The table that `load_dataset` loads when it is told none."""
+"""The table that `load_dataset` loads by default."""
 _METRIC = "PHASE/METRIC"
 _DTYPES = {pa.string(): "string", pa.int64(): "int64", pa.float64(): "float64", pa.bool_(): "bool"}
 _ITEMS = {pa.int32(): "int32", pa.float32(): "float32", pa.string(): "string"}
@@ -68,10 +67,10 @@ def card(log: Log, head: Head, *, name: str, tables: Mapping[str, pa.Schema]) ->
     """The card.
 
     Args:
-        log: what the tables were taken from.
-        head: the end of the log up to which they were.
-        name: what the run is called.
-        tables: the columns of every table that is in the dataset.
+        log: the log that the tables come from.
+        head: end of the log when they were read.
+        name: name of the run.
+        tables: columns of every table in the dataset.
     """
     return _CARD.format(
         pretty=_quoted(f"GASP rollouts of {name}"),

@@ -3,9 +3,8 @@
     from events.export import frames
     frames.attempts("runs/run-001").group_by("iteration", "task").agg(pl.col("reward").mean())
 
-Law: the columns are those of `events.export.tables`, and so are their meanings. A frame holds the log as far as it went when
-it was asked; it lies in memory, so for a log that does not fit there is `python -m events export`. Needs the extra `data`;
-pandas has a frame by `.to_pandas()`.
+`events.export.tables` explains the columns. A frame holds the log as it was when it was read, in memory; for a log that does
+not fit, use `python -m events export`. Needs the extra `data`; `.to_pandas()` makes a frame of pandas.
 """
 
 from __future__ import annotations
@@ -28,22 +27,22 @@ Run = str | Path | Log
 
 
 def attempts(run: Run) -> pl.DataFrame:
-    """Every completion that was sampled, the teacher's included. See `events.export.tables.AttemptRow`."""
+    """Every completion, the teacher's included; columns: `events.export.tables.AttemptRow`."""
     return _frame("attempts", run)
 
 
 def questions(run: Run) -> pl.DataFrame:
-    """Goalposts, proposals, and questions for practice. See `events.export.tables.QuestionRow`."""
+    """Goalposts, proposals, and questions of real data; columns: `events.export.tables.QuestionRow`."""
     return _frame("questions", run)
 
 
 def updates(run: Run) -> pl.DataFrame:
-    """Every update of a policy. See `events.export.tables.UpdateRow`."""
+    """Every update of a policy; columns: `events.export.tables.UpdateRow`."""
     return _frame("updates", run)
 
 
 def gaps(run: Run) -> pl.DataFrame:
-    """Every measure of a goalpost's gap. See `events.export.tables.GapRow`."""
+    """Every measure of a goalpost's gap; columns: `events.export.tables.GapRow`."""
     return _frame("gaps", run)
 
 
@@ -57,9 +56,9 @@ def _frame(table: str, run: Run) -> pl.DataFrame:
         until = log.head().position
         columns = schema(table, log, until)
         rows = (row.columns() for row in TABLES[table].rows(log, name, until))
-        found = pl.from_arrow(pa.Table.from_batches(batches(rows, columns), columns))
-    assert isinstance(found, pl.DataFrame)
-    return found
+        frame = pl.from_arrow(pa.Table.from_batches(batches(rows, columns), columns))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 @contextmanager

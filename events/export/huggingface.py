@@ -1,7 +1,7 @@
 """A folder that is a Hugging Face dataset: `data/*.parquet`, a configuration for each table, and a card as `README.md`.
 
-Law: tables and columns are those of `events.export.tables`, but prompts and completions are conversations, as TRL expects them
-(`[{"role": "user", "content": ...}]`). Tables without rows are left out, because no dataset can be empty. It uploads nothing.
+Tables and columns are those of `events.export.tables`, but prompts and completions are conversations of one message, as TRL
+takes them. Tables without rows are left out, because no dataset can be empty. Nothing is uploaded.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from events.export.table_rows import TABLES
 from events.stores.raw import Store
 
 CONVERSATIONS: Final = {"prompt": "user", "completion": "assistant"}
-"""Columns that are conversations of one message, and who says it."""
+"""Columns that are conversations of one message, and the role of the message."""
 _CONVERSATION = pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string())]))
 
 
@@ -47,7 +47,7 @@ def _conversational(columns: pa.Schema) -> pa.Schema:
     return pa.schema([field.with_type(_CONVERSATION) if field.name in CONVERSATIONS else field for field in columns])
 
 
-def _conversations(found: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for row in found:
-        written_sentence = {name: [{"role": role, "content": row[name]}] for name, role in CONVERSATIONS.items() if name in row}
-        yield {**row, **written_sentence}
+def _conversations(plain: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for row in plain:
+        messages = {name: [{"role": role, "content": row[name]}] for name, role in CONVERSATIONS.items() if name in row}
+        yield row | messages

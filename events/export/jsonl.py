@@ -1,7 +1,7 @@
 """Tables as JSON lines: `attempts.jsonl`, `questions.jsonl`, `updates.jsonl`, `gaps.jsonl`.
 
-Law: one row a line, in ASCII, so that no text can end a line early or change a terminal. A number that JSON lacks (infinity, or
-what is no number) is null. It holds one row in memory.
+Guarantees: a row is one line in ASCII, so that no text can end a line early or control a terminal; numbers that are not finite
+are null; memory holds one row.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def write(log: Store, out: Path, *, name: str) -> str:
 
 
 def line(row: dict[str, Any]) -> str:
-    """A row as a line."""
+    """A row as a line of JSON."""
     return f"{json.dumps({name: _plain(value) for name, value in row.items()}, allow_nan=False)}\n"
 
 

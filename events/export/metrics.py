@@ -1,9 +1,8 @@
-"""A run as curves: every figure at every iteration, and the only place where metrics have names.
+"""Metrics of a run, folded from its events, and the only place where metrics are named.
 
-Law: a metric has the name that TRL's GRPOTrainer logs it under, if it does; before it stands whose it is. `student/reward` and
-`teacher/reward` are what a role got while playing, `shared/loss` (or `teacher/loss`, `student/loss`, where policies are
-separate) is what an update of that policy did. What TRL does not know has a name of ours: `gap`, `teacher/easy/accepted`,
-`eval/test/pass_at_1`. It is a pure fold of the events and reads no texts and no tokens.
+A metric that TRL's GRPOTrainer logs has TRL's name, behind its owner: `student/reward` and `teacher/reward` belong to a role
+while playing, `shared/loss` (`teacher/loss` and `student/loss` where policies are separate) to an update of that policy. Other
+names are ours: `gap`, `teacher/easy/accepted`, `eval/test/pass_at_1`.
 """
 
 from __future__ import annotations
@@ -33,33 +32,33 @@ from events.reports.training_warnings import WARNING_NAMES, diagnose
 from events.text.secrets import MASK, is_secret, mask
 
 ENDINGS: Final[tuple[str, ...]] = get_args(EpisodeFinished.model_fields["reason"].annotation)
-"""How guided episodes end."""
+"""Reasons for the end of guided episodes."""
 
 
 class MetricPoint(NamedTuple):
-    """What was measured at once."""
+    """Metrics that became known with one event."""
 
     step: int
-    """The iteration that it is about; 0 is the start."""
+    """Iteration; 0 is the start."""
     time: datetime
-    """When it became known."""
+    """Time of the event."""
     values: dict[str, float]
-    """By the metric's name."""
+    """Values by metric."""
 
 
 class RunCurves(NamedTuple):
-    """A run in numbers, up to one position."""
+    """Settings and metrics of a run, up to one position."""
 
     started: datetime
-    """When its log began."""
+    """Time of the first event."""
     settings: dict[str, bool | float | str]
-    """What it was started with, by dotted name, and which log it is: `log.position`, `log.head`."""
+    """Settings by dotted name, and the identity of the log: `log.position`, `log.head`."""
     points: Iterator[MetricPoint]
-    """In the order in which they became known."""
+    """In the order of events."""
 
 
 def run_curves(log: Log) -> RunCurves:
-    """The curves of a log, which a run may be writing.
+    """The curves of a log; a run may be writing it.
 
     Raises:
         BadInput: it is empty.
@@ -76,7 +75,7 @@ def run_curves(log: Log) -> RunCurves:
 
 
 def metric_points(events: Iterable[Event]) -> Iterator[MetricPoint]:
-    """One point when an iteration has been played, one for each update of a policy, its delivery, and each evaluation."""
+    """A point for each iteration, update of a policy, weight-sync check and evaluation."""
     summary, rewards = RunSummary(), _Rewards()
     for event in events:
         summary.apply(event)
@@ -112,22 +111,22 @@ class _Rewards:
     """The rewards of one iteration, by role."""
 
     groups: dict[Role, dict[str, list[tuple[float, ...]]]] = field(default_factory=lambda: {"teacher": {}, "student": {}})
-    """Groups by the teacher's seat or the student's task."""
+    """Rewards by the teacher's seat or the student's task."""
 
     def add(self, fact: RewardGiven) -> None:
         self.groups[fact.role].setdefault(fact.task, []).append(fact.rewards)
 
     def values(self) -> dict[str, float | None]:
-        found: dict[str, float | None] = {}
+        metrics: dict[str, float | None] = {}
         for role, tasks in self.groups.items():
             for task, groups in tasks.items():
-                found |= _spread(f"{role}/rewards/{task}/mean", f"{role}/rewards/{task}/std", groups)
+                metrics |= _spread(f"{role}/rewards/{task}/mean", f"{role}/rewards/{task}/std", groups)
             groups = [group for groups in tasks.values() for group in groups]
-            found |= _spread(f"{role}/reward", f"{role}/reward_std", groups)
-            # A single completion never differs from itself, which says nothing.
+            metrics |= _spread(f"{role}/reward", f"{role}/reward_std", groups)
+            # A group of one completion has no spread by definition, so it does not count.
             flat = [len(set(group)) == 1 for group in groups if len(group) > 1]
-            found[f"{role}/frac_reward_zero_std"] = fmean(flat) if flat else None
-        return found
+            metrics[f"{role}/frac_reward_zero_std"] = fmean(flat) if flat else None
+        return metrics
 
 
 def _spread(mean: str, deviation: str, groups: Iterable[tuple[float, ...]]) -> dict[str, float | None]:
@@ -136,22 +135,22 @@ def _spread(mean: str, deviation: str, groups: Iterable[tuple[float, ...]]) -> d
 
 
 def iteration_metrics(figures: IterationFigures) -> dict[str, float | None]:
-    """What an iteration was, by the metric's name, but for the spread of its rewards."""
+    """Metrics of an iteration, except those of its rewards."""
     values = {"gap": figures.gap.value, "practice/pass_rate": figures.practice.value}
     values |= {f"{role}/completions/mean_length": length.value for role, length in figures.lengths.items()}
     values |= {"episodes/finished": figures.finished, "episodes/failed": figures.failed}
     values |= {f"episodes/{reason}": figures.endings[reason] for reason in ENDINGS}
     for name, seat in figures.seats.items():
-        found = {"pass_rate": seat.pass_rate.value, "aligned": seat.aligned.value, "diversity": seat.diversity}
+        metrics = {"pass_rate": seat.pass_rate.value, "aligned": seat.aligned.value, "diversity": seat.diversity}
         if seat.proposed:
-            found["accepted"] = seat.accepted / seat.proposed
-            found |= {f"rejected/{reason}": seat.rejected[reason] / seat.proposed for reason in get_args(Reason)}
-        values |= {f"teacher/{name}/{figure}": value for figure, value in found.items()}
+            metrics["accepted"] = seat.accepted / seat.proposed
+            metrics |= {f"rejected/{reason}": seat.rejected[reason] / seat.proposed for reason in get_args(Reason)}
+        values |= {f"teacher/{name}/{figure}": value for figure, value in metrics.items()}
     return values
 
 
 def update_metrics(fact: PolicyUpdated) -> dict[str, float | None]:
-    """What an update did, by the metric's name without the policy's."""
+    """Metrics of an update, without the name of the policy."""
     groups = sum(step.groups for step in fact.steps)
     names = {name: None for step in fact.steps for name in step.metrics}
     return {

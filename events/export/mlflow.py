@@ -1,6 +1,6 @@
 """Curves and settings as a run of MLflow in a SQLite database, which `mlflow ui --backend-store-uri sqlite:///...` shows.
 
-Law: it never uses the network. Times are those of the events. Writing takes `mlflow-skinny`; showing takes all of `mlflow`.
+Guarantees: no network is used; times are those of the events. Writing needs `mlflow-skinny`, showing needs all of `mlflow`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 EXPERIMENT = "gasp"
 """The MLflow experiment that the run belongs to."""
 PARAMS, METRICS = 100, 1000
-"""How many of each MLflow takes at once."""
+"""How many of each MLflow takes in one call."""
 
 
 def write(log: Store, out: Path, *, name: str) -> str:
     """Write a database with one run. See `events.export.Exporter`."""
-    # It is read when mlflow is imported.
+    # mlflow reads it at import.
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     with requires_extra("mlflow"):
         from mlflow import MlflowClient
@@ -39,28 +39,28 @@ def write(log: Store, out: Path, *, name: str) -> str:
 
     for chatty in ("mlflow", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    found = run_curves(log)
+    run = run_curves(log)
     with atomic_folder(out) as folder:
         try:
-            _fill(MlflowClient(tracking_uri=f"sqlite:///{folder.absolute()}/mlflow.db"), found, out, name)
+            _fill(MlflowClient(tracking_uri=f"sqlite:///{folder.absolute()}/mlflow.db"), run, out, name)
         except (MlflowException, SQLAlchemyError) as error:
             message = str(error).strip().splitlines()[0]
             raise LogError(f"The export {out} cannot be written ({message}); name another folder with --out.") from error
     return f"curves of {name} to {out}; see them with: mlflow ui --backend-store-uri {quote(f'sqlite:///{out}/mlflow.db')}"
 
 
-def _fill(client: MlflowClient, found: RunCurves, out: Path, name: str) -> None:
+def _fill(client: MlflowClient, curves: RunCurves, out: Path, name: str) -> None:
     from mlflow.entities import Metric, Param
 
-    at = _milliseconds(found.started)
+    at = _milliseconds(curves.started)
     experiment = client.create_experiment(EXPERIMENT, artifact_location=(out.absolute() / "artifacts").as_uri())
     run = client.create_run(experiment, start_time=at, run_name=name).info.run_id
-    params = (Param(key, str(value)) for key, value in found.settings.items())
+    params = (Param(key, str(value)) for key, value in curves.settings.items())
     while some := list(islice(params, PARAMS)):
         client.log_batch(run, params=some)
     metrics = (
         Metric(key, value, _milliseconds(point.time), point.step)
-        for point in found.points
+        for point in curves.points
         for key, value in point.values.items()
     )
     while batch := list(islice(metrics, METRICS)):

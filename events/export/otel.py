@@ -1,8 +1,7 @@
-"""Traces of OpenTelemetry: a file with OTLP as JSON lines, which a collector reads, and sent to one that the environment names.
+"""Traces of OpenTelemetry: a file with OTLP as JSON lines, also sent to a collector that the environment names.
 
-Law: see `events.export.spans` for what is in them. It sends nothing unless OTEL_EXPORTER_OTLP_ENDPOINT, or the same for
-traces, is set; headers and certificates come from the variables that OpenTelemetry defines beside them, so that no secret is on
-a command line.
+Guarantees: nothing is sent unless OTEL_EXPORTER_OTLP_ENDPOINT, or the variable for traces, is set. Headers and certificates
+come from OpenTelemetry's own variables, so that no secret is on a command line.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from events.facts.errors import LogError
 from events.stores.raw import Store
 
 FILE = "traces.jsonl"
-"""Its name in the export's folder."""
+"""The file in the export's folder."""
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 """Variables that name a collector."""
 

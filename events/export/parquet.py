@@ -1,6 +1,6 @@
 """Tables as Parquet: `attempts.parquet`, `questions.parquet`, `updates.parquet`, `gaps.parquet`.
 
-Law: row groups are of bounded size, and memory holds one. See `events.export.tables` for the columns.
+Row groups are of bounded size, and memory holds one. `events.export.tables` explains the columns.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def write(log: Store, out: Path, *, name: str) -> str:
     return written_sentence(counts, out)
 
 
-def write_table(path: Path, found: Iterable[dict[str, Any]], columns: pa.Schema) -> int:
-    """Write rows, given by column; how many there were."""
+def write_table(path: Path, rows: Iterable[dict[str, Any]], columns: pa.Schema) -> int:
+    """Write rows, each a dictionary by column, and return how many there were."""
     count = 0
     with ParquetWriter(path, columns, compression="zstd") as writer:
-        for batch in batches(found, columns):
+        for batch in batches(rows, columns):
             writer.write_batch(batch)
             count += batch.num_rows
     return count

@@ -1,7 +1,7 @@
 """Figures as files for papers: SVG and PNG by matplotlib, and the numbers beside them.
 
-Law: equal figures give equal bytes: no date, no random ids, no settings of whoever draws. Text stays text, and none of it is
-markup. Lines differ by dashes and marks, not by colours alone. Needs the extra `plots`.
+Guarantees: equal figures give equal bytes; untrusted text is never markup; lines differ by dashes and marks, not by colours
+alone. Needs the extra `plots`.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ STYLE: Final = {
     "path.simplify": True,
     "savefig.dpi": 200,
 }
-"""The house look."""
+"""Settings of matplotlib."""
 _COLOURS: Final = ("#0b5cad", "#a8480b", "#19692c", "#7b3fa0", "#8a5d00", "#0f6b70")
 _DASHES: Final[tuple[Any, ...]] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1.5)), (0, (9, 2)))
 _MARKS: Final = ("o", "s", "^", "D", "v", "P")
 _INCHES: Final = (4.4, 2.2)
 _ROW: Final = 0.075
-"""Height of a line's name, as a share of the axis."""
+"""Height of a label, as a share of the axis."""
 _NAME: Final = 40
-"""Letters of a name."""
+"""Characters of a label, at most."""
 _MARKED: Final = 24
 """Marks of a line, at most."""
 
 
 @contextmanager
 def paper_style() -> Iterator[type[Canvas]]:
-    """The house look, and what to draw on.
+    """Apply the style, and yield matplotlib's class of figures.
 
     Raises:
         BadInput: the extra is not installed.
@@ -66,7 +66,7 @@ def paper_style() -> Iterator[type[Canvas]]:
 
 
 def save(canvas: Canvas, file: Path, title: str) -> None:
-    """Write a picture in the format that the file's name says; the title is for who cannot see it."""
+    """Write a picture in the format of the file's suffix, with a title as its metadata."""
     about = {"Title": title, "Creator": "GASP", "Date": None} if file.suffix == ".svg" else {"Title": title, "Software": "GASP"}
     canvas.savefig(file, format=file.suffix[1:], metadata=about)
 
@@ -81,18 +81,18 @@ def write(
     """Write figures into a new folder: pictures, the points of each as CSV, and all as JSON.
 
     Args:
-        figures: which.
-        out: a new or empty place.
-        runs: what they are of.
-        formats: of the pictures.
-        say: told how many figures are done.
+        figures: the figures.
+        out: a new or empty folder.
+        runs: names of the runs.
+        formats: formats of the pictures.
+        say: called with the figures that are done, and how many there are.
 
     Returns:
         The figures' names, which their files have.
 
     Raises:
         BadInput: something is there already, or the extra is not installed.
-        LogError: the place cannot be written.
+        LogError: the folder cannot be written.
     """
     names = _unique([figure.name for figure in figures])
     with atomic_folder(out) as folder:
@@ -101,14 +101,14 @@ def write(
                 _draw(figure, folder / f"{name}.{form}")
             _table(figure, folder / f"{name}.csv")
             say(done, len(figures))
-        told = {"runs": list(runs), "figures": [figure_json(figure) for figure in figures]}
-        (folder / NUMBERS).write_text(json.dumps(told, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        data = {"runs": list(runs), "figures": [figure_json(figure) for figure in figures]}
+        (folder / NUMBERS).write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return names
 
 
 def figure_json(figure: Figure) -> dict[str, Any]:
     """The figure as JSON; None for a number that is not finite."""
-    series = [one._asdict() | {"points": _plain(one.points), "band": _plain(one.band)} for one in figure.series]
+    series = [line._asdict() | {"points": _plain(line.points), "band": _plain(line.band)} for line in figure.series]
     return figure._asdict() | {"series": series}
 
 
@@ -117,20 +117,20 @@ def _plain(rows: Sequence[Sequence[float]]) -> list[list[float | None]]:
 
 
 def _unique(names: Sequence[str]) -> list[str]:
-    """Names for files, on disks too that know no capitals."""
-    found: dict[str, str] = {}
+    """Names for files that differ also where a file system ignores case."""
+    unique: dict[str, str] = {}
     for name in names:
         key = wanted = name or "figure"
         number = 1
-        while key.lower() in found:
+        while key.lower() in unique:
             number += 1
             key = f"{wanted}-{number}"
-        found[key.lower()] = key
-    return list(found.values())
+        unique[key.lower()] = key
+    return list(unique.values())
 
 
 def _table(figure: Figure, file: Path) -> None:
-    """A row for each point."""
+    """Write a CSV file with a row for each point."""
     with file.open("w", encoding="utf-8", newline="") as opened:
         rows = csv.writer(opened, lineterminator="\n")
         rows.writerow(["series", figure.x, figure.y, "low", "high"])
@@ -183,7 +183,7 @@ def _line(axes: Any, place: int, line: Series) -> None:
 
 
 def _names(axes: Any, lines: Sequence[tuple[int, Series]], row: float) -> None:
-    """The lines' names beside their ends, as on the page."""
+    """Label each line beside its last point."""
     low, high = axes.get_ylim()
     ends = sorted(((line.points[-1][1] - low) / (high - low), place, line) for place, line in lines)
     for (_, place, line), at in zip(ends, spread_labels([end for end, _, _ in ends], row, 0.0, 1.0), strict=True):

@@ -1,7 +1,4 @@
-"""The rows of a table on their way into files, with progress on stderr.
-
-Law: it changes no row.
-"""
+"""Rows of a table for exporters that write files, with progress on stderr."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from events.facts.log import Log
 
 
 def table_rows(table: str, log: Log, run: str, until: int) -> Iterator[dict[str, Any]]:
-    """The rows of a table by column, from events up to a position."""
+    """Rows of a table, each a dictionary by column, from events up to position `until`."""
     with progress(f"exporting {table}") as say:
         for row in TABLES[table].rows(log, run, until):
             say(row.position, until)
@@ -22,5 +19,5 @@ def table_rows(table: str, log: Log, run: str, until: int) -> Iterator[dict[str,
 
 
 def written_sentence(counts: dict[str, int], place: object) -> str:
-    """What was written, in words."""
+    """Counts of rows by table, as a phrase."""
     return f"{', '.join(f'{count} {table}' for table, count in counts.items())} into {place}"

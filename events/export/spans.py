@@ -1,12 +1,11 @@
 """Episodes as spans, under the GenAI semantic conventions of OpenTelemetry (attributes `gen_ai.*`; ours are `gasp.*`).
 
-An episode is a trace. Its own span (`invoke_workflow`) holds one for each answer of a model (`text_completion`, with the
-graph's node as `gen_ai.agent.name`) and one for each visit to the verifier (`execute_tool`); every other fact is an event on
-it. A span ends when its fact was appended and starts with the fact before it in the stream, so waiting for a common batch is
-part of it.
+An episode is a trace. Its own span (`invoke_workflow`) has a child for each generation of a model (`text_completion`, with the
+graph's node as `gen_ai.agent.name`) and one for each call of the verifier (`execute_tool`); every other fact is an event on it.
+A span starts with the fact before it in the stream and ends with its own, so it includes waiting for a batch.
 
-Law: counts, ids and names only; no text of a prompt, a completion, a program or a message leaves the log. Ids follow from
-hashes and times of events, so whoever receives an episode twice has it once. An episode that has not ended gives nothing.
+Guarantees: counts, ids and names only; no text of a prompt, completion, program or message leaves the log. Ids follow from
+hashes and times of events, so that an episode sent twice is one trace. Episodes that have not ended are left out.
 """
 
 from __future__ import annotations
@@ -41,33 +40,33 @@ FIELDS: Final = {
     *("iteration", "purpose", "question", "axis", "seat", "attempt", "parent", "task", "phase", "reason"),
     *("gap", "successes", "attempts", "best_share", "similarity", "aligned"),
 }
-"""Fields of facts that are shown, under `gasp.`. None of them holds text that a model wrote."""
+"""Fields of facts that become attributes `gasp.*`; none holds text that a model wrote."""
 
 Attributes = dict[str, str | bool | int | float | list[str]]
 
 
 def traces(log: Log, name: str) -> Iterator[list[ReadableSpan]]:
-    """The spans of each episode, once it has ended; its own is the last."""
+    """The spans of each episode that has ended, its own span last."""
     resource = Resource({"service.name": "gasp", "gasp.run": name})
     model = "unknown"
-    going: dict[str, _EpisodeTrace] = {}
+    open_episodes: dict[str, _EpisodeTrace] = {}
     for event in log.read():
         match event.fact:
             case RunStarted(config=config):
-                # Where a model's folder is, is nobody's business.
+                # Only the name of the model's folder, not its path.
                 model = PurePath(str(config.get("model", model))).name
             case EpisodeStarted():
-                going[event.stream] = _EpisodeTrace(event, model, resource)
-            case EpisodeFinished(reason=reason) if event.stream in going:
-                yield going.pop(event.stream).end(event, {"gasp.reason": reason})
-            case EpisodeFailed(error=error) if event.stream in going:
-                yield going.pop(event.stream).end(event, {"error.type": error}, Status(StatusCode.ERROR))
-            case _ if event.stream in going:
-                going[event.stream].go_on(event, log)
+                open_episodes[event.stream] = _EpisodeTrace(event, model, resource)
+            case EpisodeFinished(reason=reason) if event.stream in open_episodes:
+                yield open_episodes.pop(event.stream).end(event, {"gasp.reason": reason})
+            case EpisodeFailed(error=error) if event.stream in open_episodes:
+                yield open_episodes.pop(event.stream).end(event, {"error.type": error}, Status(StatusCode.ERROR))
+            case _ if event.stream in open_episodes:
+                open_episodes[event.stream].add_event(event, log)
 
 
 class _EpisodeTrace:
-    """An episode that has not ended."""
+    """The spans of an episode that has not ended."""
 
     def __init__(self, started: Event, model: str, resource: Resource) -> None:
         self._started = self._latest = started
@@ -77,7 +76,7 @@ class _EpisodeTrace:
         self._spans: list[ReadableSpan] = []
         self._moments: list[Moment] = []
 
-    def go_on(self, event: Event, log: Log) -> None:
+    def add_event(self, event: Event, log: Log) -> None:
         match event.fact:
             case QuestionProposed(seat=seat, generation=generation):
                 self._add(event, "text_completion", self._model, self._answer(f"teacher_{seat}", generation, log))
@@ -127,7 +126,7 @@ class _EpisodeTrace:
         rollouts, sampling = unpack_rollouts(log.get(generation.tokens)), generation.sampling
         full = [len(ids) >= sampling.max_tokens for ids in rollouts.ids]
         return {
-            # The weights are the run's own.
+            # No provider of models: the weights are those of the run.
             "gen_ai.provider.name": "gasp",
             "gen_ai.agent.name": node,
             "gen_ai.request.model": self._model,
@@ -148,7 +147,7 @@ def _shown(fact: Fact) -> Attributes:
 
 
 def _digest(event: Event, salt: str) -> str:
-    """Equal runs have equal hashes; their times tell them apart."""
+    """Hash and time: equal runs have equal hashes, but differ by time."""
     return sha256(f"{salt} {event.hash} {event.time.isoformat()}".encode()).hexdigest()
 
 

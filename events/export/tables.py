@@ -1,7 +1,6 @@
-"""The tables that a log is taken out as: one class a row, in which every column has its type and its meaning.
+"""The tables of exports, a class for the rows of each, in which every column has its type and its meaning.
 
-Law: this is the only place that says what a column is; frames, Parquet, JSONL, datasets and their cards follow it. Rows hold
-nothing that a clock said, so that equal logs give equal rows. It reads no log: see `events.export.table_rows`.
+Frames, Parquet, JSONL, datasets and their cards follow these classes. Rows hold no times, so that equal logs give equal rows.
 """
 
 from __future__ import annotations
@@ -20,26 +19,26 @@ from events.text.safe_text import printable
 _HALVES = re.compile("[\ud800-\udfff]")
 
 Text = Annotated[str, BeforeValidator(lambda text: _HALVES.sub("\N{REPLACEMENT CHARACTER}", text))]
-"""What somebody else wrote. Halves of surrogate pairs are replaced, because no format can hold them; the rest stays."""
+"""Untrusted text. Lone surrogates are replaced, because no format can hold them; the rest stays."""
 
 Name = Annotated[str, BeforeValidator(printable)]
-"""What somebody else named, and what becomes the name of a column."""
+"""Untrusted text that becomes the name of a column."""
 
 
 class TableRow(Value):
-    """One row."""
+    """A row of any table."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     run: Text
     """Name of the run."""
     position: int
-    """Place in the log of the event that the row is about."""
+    """Position of the event that the row is about."""
     stream: str
-    """That event's stream; an episode has a stream of its own."""
+    """Stream of that event; an episode has a stream of its own."""
 
     def columns(self) -> dict[str, Any]:
-        """The values by column: plain ones, arrays, and lists of plain dictionaries."""
+        """Values by column: plain ones, arrays, and lists of plain dictionaries."""
         return dict(self.__dict__)
 
 
@@ -47,9 +46,9 @@ class AttemptRow(TableRow):
     """A completion that was sampled: the student's answer to a question, or the teacher's proposal of one."""
 
     version: int
-    """Place in the stream of the event that holds the completion; with `index`, the completion's name."""
+    """Version of the event that holds the completion; `stream`, `version` and `index` name the completion."""
     index: int
-    """Place among the completions of its prompt."""
+    """Index among the completions of its prompt, from 0."""
     iteration: int | None = None
     """Iteration that it was played in; in an evaluation, iterations learned from before, or null while it goes on."""
     ending: str | None = None
@@ -59,9 +58,9 @@ class AttemptRow(TableRow):
     role: Role
     """Who wrote it."""
     task: Task | Seat
-    """The form in which the student was asked, or the teacher's seat."""
+    """The student's task, or the teacher's seat."""
     pair: int | None = None
-    """In deduction and abduction, which pair of the question was asked, its public pairs counted first."""
+    """In deduction and abduction, index of the test case that was asked, public ones counted first."""
     question: QuestionId
     """The question that was asked; of a proposal, the question that it is a variant of."""
     prompt: Text
@@ -91,7 +90,7 @@ class AttemptRow(TableRow):
     tests: str | None = None
     """What came of each test, a letter each (`events.facts.values.OUTCOME_LETTERS`); null also in logs of older schemas."""
     container: str | None = None
-    """Digest of the container image that the verdict was reached in."""
+    """Digest of the container image in which the verdict was reached."""
     policy: Digest
     """Digest of the weights that sampled it."""
     template: str
@@ -109,10 +108,10 @@ class AttemptRow(TableRow):
 
 
 class QuestionRow(TableRow):
-    """An appearance of a question: a goalpost, a proposal of the teacher (well-formed or not), or a question for practice."""
+    """An appearance of a question: a goalpost, a proposal of the teacher (well-formed or not), or a question of real data."""
 
     version: int
-    """Place in the stream; the proposal's completion has the same stream and version among the attempts."""
+    """Version of the event; the proposal's completion has the same stream and version among the attempts."""
     iteration: int | None = None
     """Iteration that it appeared in; null for goalposts."""
     ending: str | None = None
@@ -140,9 +139,9 @@ class QuestionRow(TableRow):
     mode: str | None = None
     """How inputs reach the program: `function` or `stdin`."""
     public: tuple[IOPair, ...] | None = None
-    """Pairs of input and output that the student is shown."""
+    """Test cases that the student is shown."""
     private: tuple[IOPair, ...] | None = None
-    """Pairs that judge an answer."""
+    """Test cases that only the verifier sees."""
     context: str | None = None
     """Imports and helpers that stand before every answer."""
     accepted: bool | None = None
@@ -195,7 +194,7 @@ class UpdateRow(TableRow):
     groups: int
     """Prompts whose completions were rewarded."""
     silent_groups: int
-    """Those of them that carry no signal."""
+    """Those of them with zero advantage."""
     samples: int
     """Completions that were computed."""
     tokens: int
@@ -207,9 +206,9 @@ class UpdateRow(TableRow):
 
     def columns(self) -> dict[str, Any]:
         """See `TableRow.columns`."""
-        found = super().columns()
-        del found["metrics"]
-        return found | self.metrics
+        columns = super().columns()
+        del columns["metrics"]
+        return columns | self.metrics
 
 
 class GapRow(TableRow):

@@ -1,6 +1,6 @@
 """Curves and settings for TensorBoard, as one event file: `tensorboard --logdir` shows its folder, or many such folders.
 
-Law: it needs nothing but `tensorboard`, neither TensorFlow nor torch. Times are those of the events.
+It needs `tensorboard` alone, neither TensorFlow nor torch. Times are those of the events.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def write(log: Store, out: Path, *, name: str) -> str:
     began = started.timestamp()
     with atomic_folder(out) as folder:
         writer = EventFileWriter(str(folder))
-        # The settings twice: as a table to read, and as hyperparameters to compare runs by.
+        # Settings twice: as a table to read, and as hyperparameters that compare runs.
         writer.add_event(Event(wall_time=began, summary=text_pb("settings", f"| setting | value |\n|---|---|\n{rows}")))
         writer.add_event(Event(wall_time=began, summary=hparams_pb(settings, trial_id=name, start_time_secs=began)))
         for point in points:

@@ -1,7 +1,7 @@
-"""Curves and settings as an offline run of Weights & Biases; `wandb sync` uploads it, if anybody wants that.
+"""Curves and settings as an offline run of Weights & Biases; `wandb sync` can upload it.
 
-Law: it never uses the network, whatever the environment says, and describes the run, not the machine that exports it. The id
-of the W&B run follows from the name and the log's first moment, so that a later export of the same run has the same id.
+Guarantees: no network is used, whatever the environment says; nothing describes the machine that exports. The id of the W&B run
+follows from the name and the time of the log's first event, so that a later export of the run has the same id.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from events.export.metrics import run_curves
 from events.stores.raw import Store
 
 PROJECT = "gasp"
-"""Of the W&B run; `wandb sync --project` takes another one."""
+"""Project of the W&B run; `wandb sync --project` changes it."""
 
 
 def write(log: Store, out: Path, *, name: str) -> str:
     """Write an offline run. See `events.export.Exporter`."""
-    # The process that wandb starts reads it.
+    # Read by the process that wandb starts.
     os.environ["WANDB_ERROR_REPORTING"] = "false"
     with requires_extra("wandb"):
         import wandb

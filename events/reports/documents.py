@@ -1,6 +1,6 @@
-"""Parts of documents that are drawn from the code: `python -m events.reports.documents docs/log.md` writes the table of facts.
+"""Generates parts of documents from the code: `python -m events.reports.documents docs/log.md` writes the table of facts.
 
-Law: what is drawn stands between two marks; the rest of a document is left alone. A test keeps every drawn part current.
+A generated part stands between two marks; the rest of the document is left alone. A test keeps generated parts current.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from pathlib import Path
 from events.facts.upcast import FACT_TYPES
 
 
-def replace_generated(text: str, name: str, drawn: str) -> str:
-    """The text with what was drawn between the marks of this name."""
+def replace_generated(text: str, name: str, part: str) -> str:
+    """The text with a new part between the marks of this name."""
     begin, end = f"<!-- {name}: begin (made by `make drawn`) -->", f"<!-- {name}: end -->"
     before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
-    return f"{before}{begin}\n{drawn}\n{end}{after}"
+    return f"{before}{begin}\n{part}\n{end}{after}"
 
 
 def facts_table() -> str:
     """Every kind of fact as a Markdown table."""
     rows = ["| kind | what happened | fields |", "|---|---|---|"]
     for kind, fact in FACT_TYPES.items():
-        said = (fact.__doc__ or "").split("\n")[0]
+        meaning = (fact.__doc__ or "").split("\n")[0]
         fields = ", ".join(f"`{name}`" for name in fact.model_fields if name != "kind")
-        rows.append(f"| `{kind}` | {said} | {fields} |")
+        rows.append(f"| `{kind}` | {meaning} | {fields} |")
     return "\n".join(rows)
 
 

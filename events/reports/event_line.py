@@ -1,7 +1,4 @@
-"""An event as one line for people: where and when, what, and the fact's fields, the long ones by their size.
-
-Law: the line is clean markup, whatever the event says. It prints nothing.
-"""
+"""An event as one line of clean markup: position, time, stream, kind, and the fact's fields, long ones by their size."""
 
 from __future__ import annotations
 
@@ -18,20 +15,20 @@ from events.text.safe_text import markup
 MAX_TEXT = 60
 """Characters of a text that are shown."""
 MAX_NUMBERS = 4
-"""Numbers of a list that are shown."""
+"""A list with more numbers is shown by its size."""
 
 _HASH = re.compile(r"[0-9a-f]{16,64}")
 
 
 def event_line(event: Event) -> str:
-    """The event's line."""
+    """The line, as markup."""
     when = f"[dim]{event.time:%m-%d %H:%M:%S}[/]"
     where = f"[cyan]{markup(event.stream)}[/] {event.version}"
-    return f"{event.position:>8}  {when}  {where}  [bold]{event.fact.kind}[/]  {markup(summary(event.fact))}"
+    return f"{event.position:>8}  {when}  {where}  [bold]{event.fact.kind}[/]  {markup(fact_summary(event.fact))}"
 
 
-def summary(fact: Fact) -> str:
-    """The fact's fields that are recorded, in a few words each; the text is as hostile as the fact."""
+def fact_summary(fact: Fact) -> str:
+    """The fact's recorded fields in a few words each; untrusted text stays in it."""
     values = {name: (info, getattr(fact, name)) for name, info in type(fact).model_fields.items() if name != "kind"}
     fields = {
         name: short_value(value) for name, (info, value) in values.items() if not (info.exclude_if and info.exclude_if(value))
@@ -40,7 +37,7 @@ def summary(fact: Fact) -> str:
 
 
 def short_value(value: Any) -> str:
-    """A value in a few words; nothing for nothing."""
+    """A value in a few words; empty for an empty value."""
     match value:
         case None | "" | () | []:
             return ""
@@ -55,9 +52,9 @@ def short_value(value: Any) -> str:
         case Generation():
             return f"{value.count} by {value.policy[:SHORT]}, {value.length} tokens"
         case tuple() if isinstance(value[0], Verdict):
-            found = Counter(verdict.outcome for verdict in value).most_common()
-            return ", ".join(f"{count} {outcome}" for outcome, count in found)
-        case tuple() if len(value) <= MAX_NUMBERS and all(isinstance(one, int | float) for one in value):
+            outcomes = Counter(verdict.outcome for verdict in value).most_common()
+            return ", ".join(f"{count} {outcome}" for outcome, count in outcomes)
+        case tuple() if len(value) <= MAX_NUMBERS and all(isinstance(number, int | float) for number in value):
             return ", ".join(map(short_value, value))
         case tuple() | dict():
             return f"({len(value)})"

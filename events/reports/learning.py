@@ -1,7 +1,4 @@
-"""Learning as lines for people: one for each optimizer step, in columns, readable in a window of 100.
-
-Law: everything comes from the summary of a log, so that the trainer, the live display and the trace say the same.
-"""
+"""Optimizer steps as lines in columns, for a window of 100 characters."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from typing import Final
 from events.facts.types import PolicyUpdated
 from events.facts.values import Phase
 from events.projections.run_summary import RunSummary, SeatFigures, staleness
+from events.text.phrases import MISSING
 
 _WIDTHS: Final = {
     "it": -3,
@@ -27,18 +25,21 @@ _WIDTHS: Final = {
     "stale": -5,
     "tokens/s": -8,
 }
-"""Columns and their widths, below 0 for numbers. `pass`: the student's pass rate on what the phase is about. `KL old`: from the
-policy that sampled, `KL ref`: from the run's first weights, where the loss has that term. `stale`: updates since sampling."""
+"""Widths of columns in characters, negative for numbers.
+
+`pass`: the student's pass rate on the questions of the phase. `KL old`: distance from the policy that sampled. `KL ref`:
+distance from the run's first weights, where the loss has that term. `stale`: updates since sampling.
+"""
 
 
 def step_header() -> str:
-    """What stands above the lines."""
+    """The line above the steps."""
     return _line(list(_WIDTHS))
 
 
 def step_lines(summary: RunSummary, update: PolicyUpdated) -> Iterator[str]:
-    """The steps of one of the summary's updates."""
-    speed = next(speed for known, speed in zip(summary.updates, summary.speeds, strict=True) if known is update)
+    """A line for each step of one of the summary's updates."""
+    speed = next(speed for other, speed in zip(summary.updates, summary.speeds, strict=True) if other is update)
     for step in update.steps:
         metrics = step.metrics
         yield _line(
@@ -46,16 +47,16 @@ def step_lines(summary: RunSummary, update: PolicyUpdated) -> Iterator[str]:
                 str(update.iteration),
                 update.policy,
                 step.phase,
-                _number(step.reward, ".2f"),
-                _number(_pass_rate(summary, update.iteration, step.phase), ".2f"),
-                _number(metrics.get("sampling/kl_k3"), ".1e"),
-                _number(metrics.get("kl"), ".1e"),
-                _number(metrics.get("entropy"), ".3f"),
-                _number(metrics.get("clip_ratio/region_mean"), ".3f"),
-                _number(metrics.get("grad_norm"), ".2f"),
+                _formatted(step.reward, ".2f"),
+                _formatted(_pass_rate(summary, update.iteration, step.phase), ".2f"),
+                _formatted(metrics.get("sampling/kl_k3"), ".1e"),
+                _formatted(metrics.get("kl"), ".1e"),
+                _formatted(metrics.get("entropy"), ".3f"),
+                _formatted(metrics.get("clip_ratio/region_mean"), ".3f"),
+                _formatted(metrics.get("grad_norm"), ".2f"),
                 f"{step.silent_groups}/{step.groups}",
-                _number(staleness(summary, update), "d"),
-                _number(speed, ",.0f"),
+                _formatted(staleness(summary, update), "d"),
+                _formatted(speed, ",.0f"),
             ]
         )
 
@@ -67,20 +68,20 @@ def _line(cells: list[str]) -> str:
     return " ".join(padded)
 
 
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else f"{value:{form}}"
+def _formatted(value: float | None, form: str) -> str:
+    return MISSING if value is None else f"{value:{form}}"
 
 
 def _pass_rate(summary: RunSummary, iteration: int, phase: Phase) -> float | None:
-    played = summary.iterations.get(iteration)
-    if played is None:
+    figures = summary.iterations.get(iteration)
+    if figures is None:
         return None
-    seats = {"open": SeatFigures(), **played.seats}
-    known = {
+    seats = {"open": SeatFigures(), **figures.seats}
+    rates = {
         "lemma": seats["easy"].pass_rate,
         "lift": seats["hard"].pass_rate,
         "open": seats["open"].pass_rate,
-        "solve": played.solve,
-        "practice": played.practice,
+        "solve": figures.solve,
+        "practice": figures.practice,
     }
-    return known[phase].value
+    return rates[phase].value

@@ -1,6 +1,6 @@
-"""Sudden shifts of a run: completion lengths and acceptance rates that jump against the iterations before.
+"""Sudden shifts: completion lengths and acceptance rates that jump against the iterations before.
 
-A shift is a reason to look, never a verdict. Thresholds: see `events.pure.reward_hacking`.
+A shift is a reason to look, never a verdict.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from events.index.rows import SignEntry
 from events.projections.run_summary import IterationFigures, RunSummary
 
 WINDOW: Final = 8
-"""Iterations before one that it is compared with."""
+"""Earlier iterations that an iteration is compared with, at most."""
 MIN_ITERATIONS: Final = 5
-"""Fewest of them that say what is usual."""
+"""Earlier iterations that a comparison needs, at least."""
 SUDDEN_DEVIATIONS: Final = 5.0
-"""Robust standard deviations that are sudden."""
+"""Robust standard deviations from which on a shift is sudden."""
 STEADY_SHARE: Final = 0.05
-"""Share of the mean length that is never sudden ..."""
+"""Standard deviation of lengths, as a share of the mean, that is assumed at least."""
 _NORMAL: Final = 1.4826
-"""Standard deviation of a normal variable whose median absolute deviation is 1."""
+"""Standard deviation of a normal distribution whose median absolute deviation is 1."""
 
 
 class _FigureSeries(NamedTuple):
-    """A figure over iterations."""
+    """A figure of iterations, in order."""
 
     rule: str
     name: str
     values: list[tuple[IterationFigures, float, float]]
-    """Each with the deviation that chance alone would give it, at least."""
+    """Iteration, value, and the standard deviation that chance alone gives the value, at least."""
 
 
 def sudden_shifts(summary: RunSummary) -> list[SignEntry]:
-    """Sudden shifts between an iteration and those before it; each once, where it begins."""
+    """Sudden shifts between an iteration and those before it, each where it begins, in order of positions."""
     played = [figures for figures in summary.iterations.values() if figures.ended is not None]
     signs = [sign for series in (*_lengths(played), *_acceptance(played)) for sign in _shifts(series)]
     return sorted(signs, key=lambda sign: sign.position)
@@ -44,17 +44,17 @@ def sudden_shifts(summary: RunSummary) -> list[SignEntry]:
 
 def _lengths(played: Sequence[IterationFigures]) -> Iterator[_FigureSeries]:
     for role in get_args(Role):
-        known = [(figures, figures.lengths[role]) for figures in played]
-        values = [(figures, length.value, STEADY_SHARE * length.value) for figures, length in known if length.value]
+        lengths = [(figures, figures.lengths[role]) for figures in played]
+        values = [(figures, length.value, STEADY_SHARE * length.value) for figures, length in lengths if length.value]
         yield _FigureSeries("length_shift", f"the mean completion of the {role}, in tokens,", values)
 
 
 def _acceptance(played: Sequence[IterationFigures]) -> Iterator[_FigureSeries]:
     for name in get_args(Seat):
-        known = [(figures, figures.seats[name]) for figures in played if name in figures.seats and figures.seats[name].proposed]
-        # As if one more had been accepted and one more rejected: no share is certain.
+        seats = [(figures, figures.seats[name]) for figures in played if name in figures.seats and figures.seats[name].proposed]
+        # One more accepted and one more rejected (Laplace): no share is certain.
         shares = [
-            (figures, seat.accepted / seat.proposed, (seat.accepted + 1) / (seat.proposed + 2)) for figures, seat in known
+            (figures, seat.accepted / seat.proposed, (seat.accepted + 1) / (seat.proposed + 2)) for figures, seat in seats
         ]
         values = [
             (figures, share, sqrt(likely * (1 - likely) / figures.seats[name].proposed)) for figures, share, likely in shares
@@ -64,14 +64,14 @@ def _acceptance(played: Sequence[IterationFigures]) -> Iterator[_FigureSeries]:
 
 def _shifts(series: _FigureSeries) -> Iterator[SignEntry]:
     shifted = False
-    for place, (figures, value, chance) in enumerate(series.values):
-        before = [usual for _, usual, _ in series.values[max(0, place - WINDOW) : place]]
+    for index, (figures, value, chance) in enumerate(series.values):
+        before = [usual for _, usual, _ in series.values[max(0, index - WINDOW) : index]]
         if len(before) < MIN_ITERATIONS:
             continue
         usual = median(before)
-        spread = max(_NORMAL * median(abs(one - usual) for one in before), chance)
-        far = abs(value - usual) / spread
-        if far >= SUDDEN_DEVIATIONS and not shifted:
-            said = f"{series.name} went from {usual:.3g} to {value:.3g}, {far:.0f} robust standard deviations"
-            yield SignEntry(position=figures.position, rule=series.rule, evidence=said, iteration=figures.number)
-        shifted = far >= SUDDEN_DEVIATIONS
+        spread = max(_NORMAL * median(abs(earlier - usual) for earlier in before), chance)
+        deviations = abs(value - usual) / spread
+        if deviations >= SUDDEN_DEVIATIONS and not shifted:
+            evidence = f"{series.name} went from {usual:.3g} to {value:.3g}, {deviations:.0f} robust standard deviations"
+            yield SignEntry(position=figures.position, rule=series.rule, evidence=evidence, iteration=figures.number)
+        shifted = deviations >= SUDDEN_DEVIATIONS

@@ -1,11 +1,10 @@
-"""Diagnosis: warnings about how a run learns, each with its evidence, a likely cause and what to try.
+"""Warnings about how a run learns, each with its evidence, a likely cause and advice; a pure function of the summary.
 
-Law: a pure function of the summary, hence of the log: live, at the end and years later it says the same. It is silent where
-there is little to go by, and warns of what has lasted for some updates. It stops nothing.
+Guarantees: a warning needs enough groups, and updates in a row, to be given; it stops nothing.
 
-Thresholds are ours, and the default pocket run of 40 iterations stays well away from them: entropy never fell below 26 % of
-the first, at most 73 % of a phase's groups were silent, completions grew by at most 31 %, and logprobs of the weights that
-sampled differed by less than a millionth of a nat. What they warn of is the papers'.
+The thresholds are ours; what they warn of is the papers'. The default pocket run of 40 iterations stays well away from them:
+entropy never fell below 26 % of the first, at most 73 % of a phase's groups had zero advantage, completions grew by at most
+31 %, and logprobs of the weights that sampled differed by less than a millionth of a nat.
 """
 
 from __future__ import annotations
@@ -18,31 +17,31 @@ from events.facts.values import OptimizerStep, Phase
 from events.projections.run_summary import RunningMean, RunSummary, staleness
 
 WINDOW: Final = 3
-"""Updates of a policy that are looked at, and as many of its first to compare with."""
+"""Latest updates of a policy that are compared with as many of its first."""
 MIN_ENTROPY_SHARE: Final = 0.1
-"""Share of the first entropy below which it has collapsed; from there on nothing new is tried (arXiv 2505.22617)."""
+"""Share of the first entropy below which the entropy has collapsed (arXiv 2505.22617)."""
 MAX_ZERO_ADVANTAGE: Final = 0.9
-"""Share of groups without signal above which a phase teaches nothing (DAPO's reason to sample anew, arXiv 2503.14476)."""
+"""Share of zero-advantage groups above which a phase teaches nothing (DAPO's reason to resample, arXiv 2503.14476)."""
 MIN_GROUPS: Final = 16
-"""Fewest groups of which a share is taken."""
+"""Groups that a share needs, at least."""
 MAX_LENGTH_GROWTH: Final = 2.0
-"""Growth of completions, without growth of the reward, that is a bias of the loss or a missing end (arXiv 2503.20783)."""
+"""Factor by which completions may grow without growth of the reward (arXiv 2503.20783)."""
 MAX_MISMATCH: Final = 0.02
-"""Mean distance, in nats, between the logprobs of sampler and trainer for the same weights; the trainer stops at 0.1."""
+"""Mean logprob mismatch of sampler and trainer for the same weights, in nats; the trainer stops at 0.1."""
 MAX_CLIPPED: Final = 0.3
-"""Share of clipped tokens above which most of a step is thrown away; PPO's is usually 0.1 to 0.2 (arXiv 1707.06347)."""
+"""Share of clipped tokens; PPO's is usually 0.1 to 0.2 (arXiv 1707.06347)."""
 MIN_EFFECTIVE: Final = 0.5
-"""Effective sample size over tokens below which old samples no longer stand for the policy."""
+"""Effective sample size, as a share of the tokens, that off-policy samples need."""
 LOGPROB_METRIC: Final = "sampling/sampling_logp_difference/mean"
-"""Metric: mean distance between the logprobs of the sampler and those of the trainer, as TRL names it."""
+"""TRL's name of the mean logprob mismatch of sampler and trainer."""
 
 
 Key = tuple[str, str, Phase]
-"""What makes two symptoms the same one, later."""
+"""Name, policy and phase: what identifies a warning while it lasts."""
 
 
 class TrainingWarning(NamedTuple):
-    """Something that is probably wrong."""
+    """Something that is probably wrong with an update."""
 
     name: str
     policy: str
@@ -54,32 +53,32 @@ class TrainingWarning(NamedTuple):
 
     @property
     def key(self) -> Key:
-        """Which symptom it is, for as long as it lasts."""
+        """What identifies the warning while it lasts."""
         return self.name, self.policy, self.phase
 
     def __str__(self) -> str:
-        """One line for people."""
+        """The warning as one line."""
         where = f"{self.policy}, {self.phase} of iteration {self.iteration}"
         return f"{self.name.replace('_', ' ')} ({where}): {self.evidence}; probably {self.cause}; {self.advice}"
 
 
 WARNING_NAMES: Final = ("entropy_collapse", "all_wrong", "all_right", "length_explosion", "off_policy", "logprob_mismatch")
-"""Every warning there is."""
+"""Names of all warnings."""
 
 
 def diagnose(summary: RunSummary) -> list[TrainingWarning]:
-    """What is wrong now, by the latest updates of each policy."""
-    found: list[TrainingWarning] = []
+    """Warnings about the latest updates of each policy."""
+    warnings: list[TrainingWarning] = []
     for policy in dict.fromkeys(update.policy for update in summary.updates):
         updates = [update for update in summary.updates if update.policy == policy]
-        found += _mismatch(summary, updates[-1])
+        warnings += _mismatch(summary, updates[-1])
         if len(updates) >= WINDOW:
-            found += _lasting(updates)
-    return found
+            warnings += _lasting(updates)
+    return warnings
 
 
 def _mismatch(summary: RunSummary, update: PolicyUpdated) -> Iterator[TrainingWarning]:
-    """Later steps, and samples of older weights, differ by what was learned since."""
+    """Only the first step, and only samples of the current weights: others differ by what was learned since."""
     first = next((step for step in update.steps if LOGPROB_METRIC in step.metrics), None)
     if first is not None and first.metrics[LOGPROB_METRIC] > MAX_MISMATCH and staleness(summary, update) == 0:
         yield TrainingWarning(
@@ -104,46 +103,46 @@ def _lasting(updates: Sequence[PolicyUpdated]) -> Iterator[TrainingWarning]:
 
 
 class _PhaseSteps:
-    """Steps of one phase, together."""
+    """Figures of one phase over several steps."""
 
     def __init__(self, steps: Sequence[OptimizerStep]) -> None:
         self._steps = steps
         self.groups = sum(step.groups for step in steps)
-        self.silent = sum(step.silent_groups for step in steps) / max(1, self.groups)
+        self.zero_advantage = sum(step.silent_groups for step in steps) / max(1, self.groups)
         self.reward = sum(step.reward * step.groups for step in steps) / max(1, self.groups)
         self.length = RunningMean(sum(step.tokens for step in steps), sum(step.samples for step in steps)).value
 
     def metric(self, name: str) -> float | None:
-        """Mean over tokens."""
-        known = [step for step in self._steps if name in step.metrics]
-        return RunningMean(sum(step.metrics[name] * step.tokens for step in known), sum(step.tokens for step in known)).value
+        """Mean of a metric over tokens."""
+        having = [step for step in self._steps if name in step.metrics]
+        return RunningMean(sum(step.metrics[name] * step.tokens for step in having), sum(step.tokens for step in having)).value
 
-    def silence(self) -> str | None:
-        """Why most completions without signal have none."""
+    def zero_advantage_reason(self) -> str | None:
+        """Why most zero-advantage groups have no advantage."""
         counts = {reason: sum(step.silent.get(reason, 0) for step in self._steps) for reason in ("all_wrong", "all_right")}
         reason = max(counts, key=counts.__getitem__)
         return reason if counts[reason] else None
 
 
 def _phase_warnings(before: _PhaseSteps, now: _PhaseSteps) -> Iterator[tuple[str, str, str, str]]:
-    """Name, evidence, cause and advice of what is wrong in a phase."""
-    if now.groups >= MIN_GROUPS and now.silent > MAX_ZERO_ADVANTAGE and (reason := now.silence()):
-        hard = reason == "all_wrong"
+    """Name, evidence, cause and advice of each warning about a phase."""
+    if now.groups >= MIN_GROUPS and now.zero_advantage > MAX_ZERO_ADVANTAGE and (reason := now.zero_advantage_reason()):
+        too_hard = reason == "all_wrong"
         yield (
             reason,
-            f"{now.silent:.0%} of {now.groups} groups carry no signal, most of them because every answer is {reason[4:]}",
+            f"{now.zero_advantage:.0%} of {now.groups} groups have zero advantage, most because every answer is {reason[4:]}",
             "questions beyond the policy, or answers that the prompt or the verifier does not understand"
-            if hard
+            if too_hard
             else "questions that the policy has learned already",
             "look at verdicts with events.trace, then take easier questions or more attempts"
-            if hard
+            if too_hard
             else "take harder questions, or stop here",
         )
-    was, entropy = before.metric("entropy"), now.metric("entropy")
-    if was and entropy is not None and entropy < MIN_ENTROPY_SHARE * was:
+    first_entropy, entropy = before.metric("entropy"), now.metric("entropy")
+    if first_entropy and entropy is not None and entropy < MIN_ENTROPY_SHARE * first_entropy:
         yield (
             "entropy_collapse",
-            f"entropy fell from {was:.3f} to {entropy:.3f} nats a token",
+            f"entropy fell from {first_entropy:.3f} to {entropy:.3f} nats a token",
             "steps that reward what is likely already, until nothing else is tried",
             "start a run on earlier weights (--set model=RUN/weights/DIGEST) with learn.clip_high=0.28, a learn.entropy bonus,"
             " or a lower learn.learning_rate",

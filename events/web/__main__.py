@@ -1,7 +1,4 @@
-"""`python -m events.web RUN...`: look at runs in a browser.
-
-Law: on loopback unless told otherwise, and elsewhere never without a token. It writes nothing but caches beside the logs.
-"""
+"""`python -m events.web RUN...`: serves the viewer, on loopback by default, and on other addresses only with a token."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from events.facts.errors import BadInput
 
 PORT = 8321
 PORTS_TRIED = 20
-"""Ports behind it that are tried if it is taken."""
+"""Ports that are tried, from `PORT` on, where none is given."""
 
 app = typer.Typer(name="python -m events.web", add_completion=False)
 
@@ -35,10 +32,10 @@ def web(
     ],
     host: Annotated[str, typer.Option(help="Address to listen at. Any but loopback needs a token.")] = "127.0.0.1",
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, show_default=str(PORT), help="Unless given, the next free one if taken.")
+        int | None, typer.Option(min=0, max=65535, show_default=str(PORT), help="By default the next free one if taken.")
     ] = None,
     token: Annotated[
-        str | None, typer.Option(help="What a browser must know. Made where one is needed and none is given.")
+        str | None, typer.Option(help="Secret that a browser must send. Made where one is needed and none is given.")
     ] = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
 ) -> None:
@@ -55,12 +52,12 @@ def web(
     local = is_loopback(host)
     token = token or (None if local else secrets.token_urlsafe(24))
     with closing(_listen(host, port)) as listening, closing(Viewer(runs)) as viewer:
-        taken = listening.getsockname()[1]
-        shown = f"[{host}]" if ":" in host else host
-        asking = f"?{urlencode({'token': token})}" if token else ""
-        address = f"http://{shown}:{taken}/{asking}"
-        names = {"localhost", "127.0.0.1", "[::1]", shown} if local else None
-        server = ViewerServer(make_app(viewer, hosts=names, token=token, cookie=f"gasp-{taken}"), viewer)
+        bound = listening.getsockname()[1]
+        name = f"[{host}]" if ":" in host else host
+        query = f"?{urlencode({'token': token})}" if token else ""
+        address = f"http://{name}:{bound}/{query}"
+        names = {"localhost", "127.0.0.1", "[::1]", name} if local else None
+        server = ViewerServer(make_app(viewer, hosts=names, token=token, cookie=f"gasp-{bound}"), viewer)
         sys.stdout.write(f"{address}\n")
         sys.stdout.flush()
         if open_it:
@@ -77,15 +74,15 @@ def _web_extra() -> Iterator[None]:
 
 
 def _listen(host: str, port: int | None) -> socket.socket:
-    """A socket that listens.
+    """A listening socket.
 
     Raises:
-        BadInput: the port is taken, or the host is not ours.
+        BadInput: the port is taken, or the host is not an address of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for tried in [port] if port is not None else range(PORT, PORT + PORTS_TRIED):
+    for candidate in [port] if port is not None else range(PORT, PORT + PORTS_TRIED):
         try:
-            return socket.create_server((host, tried), family=family)
+            return socket.create_server((host, candidate), family=family)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise BadInput(

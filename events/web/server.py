@@ -1,7 +1,7 @@
-"""The server of the viewer: uvicorn with limits on what a connection may do without saying anything.
+"""The viewer's server: uvicorn with timeouts for slow clients.
 
-A request, its body included, has to be whole ten seconds after the connection was made or the answer before it was sent;
-so has the reader of an answer to take it. Whoever is slower is let go: half-sent requests hold no connection.
+A request, its body included, must arrive within ten seconds after the connection was made or the response before it was sent,
+and a client must read on within a minute; otherwise the connection is aborted.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ if TYPE_CHECKING:
     from events.web.view.viewer import Viewer
 
 REQUEST_TIMEOUT_S: Final = 10.0
-"""How long a request may take to arrive, and how long a connection may be idle."""
+"""Seconds for a request to arrive, idle time before it included."""
 WRITE_TIMEOUT_S: Final = 60.0
-"""How long somebody may take no byte of an answer."""
+"""Seconds in which a client must read some of a response."""
 MAX_CONNECTIONS: Final = 512
-"""Connections at a time; more are told that the viewer is busy."""
+"""Connections at a time; more get status 503."""
 MAX_REQUEST_HEAD: Final = 256 * 1024
-"""Bytes of a request's head that are read at all; what is too long is said before that, by `events.web.security`."""
+"""Bytes of a request's head that are read; `events.web.security` refuses long requests below it."""
 
 
 class TimeoutProtocol(H11Protocol):
-    """HTTP/1.1 with a time limit on requests."""
+    """HTTP/1.1 with timeouts."""
 
-    _whole: asyncio.TimerHandle | None = None
-    _taken: asyncio.TimerHandle | None = None
+    _request_timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start to wait for a request."""
+        """Start the timer of the first request."""
         super().connection_made(transport)
-        self._expect()
+        self._start_request_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Take what came, and stop waiting once a request is whole."""
+        """Stop the timer once the request is complete."""
         super().data_received(data)
         if self.conn.their_state is not h11.SEND_BODY and self.conn.their_state is not h11.IDLE:
-            self._cancel()
+            self._stop_request_timer()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no request, or so long that it was not read."""
+        """Refuse a malformed request, or one that is too long to be read."""
         unread, _ = self.conn.trailing_data
         if len(unread) <= MAX_REQUEST_HEAD:
             super().send_400_response(msg)
@@ -57,46 +57,46 @@ class TimeoutProtocol(H11Protocol):
         self.transport.close()
 
     def on_response_complete(self) -> None:
-        """Wait for the rest of this request, or for the next one."""
+        """Start the timer of the next request, or of the rest of this one."""
         super().on_response_complete()
-        if self.conn.their_state in (h11.IDLE, h11.SEND_BODY) and self._whole is None:
-            self._expect()
+        if self.conn.their_state in (h11.IDLE, h11.SEND_BODY) and self._request_timer is None:
+            self._start_request_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
-        self._cancel()
+        """Stop all timers."""
+        self._stop_request_timer()
         self.resume_writing()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Start to wait for the reader of an answer."""
+        """Start the timer of a client that does not read."""
         super().pause_writing()
-        self._taken = self.loop.call_later(WRITE_TIMEOUT_S, self._let_go)
+        self._write_timer = self.loop.call_later(WRITE_TIMEOUT_S, self._abort)
 
     def resume_writing(self) -> None:
-        """Go on: the answer is being read."""
+        """Stop the timer of a client that reads again."""
         super().resume_writing()
-        if self._taken is not None:
-            self._taken.cancel()
-            self._taken = None
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
-    def _expect(self) -> None:
-        self._whole = self.loop.call_later(REQUEST_TIMEOUT_S, self._let_go)
+    def _start_request_timer(self) -> None:
+        self._request_timer = self.loop.call_later(REQUEST_TIMEOUT_S, self._abort)
 
-    def _cancel(self) -> None:
-        if self._whole is not None:
-            self._whole.cancel()
-            self._whole = None
+    def _stop_request_timer(self) -> None:
+        if self._request_timer is not None:
+            self._request_timer.cancel()
+            self._request_timer = None
 
-    def _let_go(self) -> None:
+    def _abort(self) -> None:
         self.transport.abort()
 
 
 class ViewerServer(uvicorn.Server):
-    """Lets live streams end when it is told to end; it would wait for them."""
+    """A server that ends live streams when it shuts down; uvicorn would wait for them."""
 
     def __init__(self, app: ASGIApp, viewer: Viewer) -> None:
-        """Serve an app, which shows the runs of a viewer."""
+        """Configure the server for an application and its viewer."""
         self._viewer = viewer
         config = uvicorn.Config(
             app,
@@ -113,6 +113,6 @@ class ViewerServer(uvicorn.Server):
         super().__init__(config)
 
     def handle_exit(self, sig: int, frame: object) -> None:
-        """End, and let the live streams end first."""
+        """End the live streams, then shut down."""
         self._viewer.end()
         super().handle_exit(sig, frame)  # type: ignore[arg-type]

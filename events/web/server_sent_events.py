@@ -1,7 +1,6 @@
-"""Tells browsers when a run moved: a stream of server-sent events, an address a run and one for all.
+"""Server-sent events: streams that report the position of a run, or of all runs; a browser then fetches its page again.
 
-Law: it says how far things are and nothing else; whoever hears it asks for the page again. It never blocks the event loop,
-and ends when the viewer does.
+Guarantees: the event loop is never blocked, and streams end with the viewer.
 """
 
 from __future__ import annotations
@@ -21,36 +20,36 @@ from events.web.view.run_handle import RunHandle
 from events.web.view.viewer import RESCAN_S, Viewer
 
 PAUSE_S = 0.3
-"""Shortest time between two moves that are told."""
+"""Seconds between two reports, at least."""
 HEARTBEAT_S = 15.0
-"""How often something is sent though nothing moved, so that lost connections are noticed."""
+"""Seconds after which a comment is sent though nothing changed, so that lost connections are noticed."""
 
 
 async def run_stream(request: Request) -> StreamingResponse:
     """The stream of one run."""
     viewer: Viewer = request.app.state.viewer
     run: RunHandle = await run_in_threadpool(viewer.run, request.path_params["run"])
-    return _stream(_moves(viewer, run.notifier, lambda: {"position": run.position, "finished": run.finished}, HEARTBEAT_S))
+    return _response(_reports(viewer, run.notifier, lambda: {"position": run.position, "finished": run.finished}, HEARTBEAT_S))
 
 
 async def all_runs_stream(request: Request) -> StreamingResponse:
-    """The stream of all runs; new ones are looked for while somebody listens."""
+    """The stream of all runs; folders are scanned for new runs while a client listens."""
     viewer: Viewer = request.app.state.viewer
-    return _stream(_moves(viewer, viewer.notifier, lambda: {"position": viewer.position, "finished": False}, RESCAN_S))
+    return _response(_reports(viewer, viewer.notifier, lambda: {"position": viewer.position, "finished": False}, RESCAN_S))
 
 
-def _stream(texts: AsyncIterator[str]) -> StreamingResponse:
+def _response(texts: AsyncIterator[str]) -> StreamingResponse:
     return StreamingResponse(texts, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
-async def _moves(viewer: Viewer, bell: Notifier, state: Callable[[], dict[str, Any]], patience: float) -> AsyncIterator[str]:
-    told = None
+async def _reports(viewer: Viewer, bell: Notifier, state: Callable[[], dict[str, Any]], timeout: float) -> AsyncIterator[str]:
+    last = None
     with bell.subscription() as rung:
         while not viewer.closing:
             rung.clear()
             now = await run_in_threadpool(state)
-            yield ": still here\n\n" if now == told else f"event: moved\ndata: {json.dumps(now)}\n\n"
-            told = now
+            yield ": still here\n\n" if now == last else f"event: moved\ndata: {json.dumps(now)}\n\n"
+            last = now
             await asyncio.sleep(PAUSE_S)
             with suppress(TimeoutError):
-                await asyncio.wait_for(rung.wait(), patience)
+                await asyncio.wait_for(rung.wait(), timeout)

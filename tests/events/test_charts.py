@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from events.__main__ import app
-from events.export.charts import BOOTSTRAP_DRAWS, REASONS, UNIT, Figure, Series, compare_figures, figures, spread_labels
+from events.export.charts import BOOTSTRAP_DRAWS, REASONS, UNIT, Figure, Series, compare_figures, run_figures, spread_labels
 from events.export.plots import NUMBERS, write
 from events.facts.errors import BadInput
 from events.facts.log import Log
@@ -63,7 +63,7 @@ def texts(picture: str) -> list[str | None]:
 
 
 def test_the_gap_is_that_of_play_and_that_of_examinations() -> None:
-    gap = by_name(figures(summary()))["gap"]
+    gap = by_name(run_figures(summary()))["gap"]
     assert points(gap, "while playing")[0] == (1, pytest.approx(0.8))
     assert [x for x, _ in points(gap, "evaluated")] == [0, 2]
     assert all(low <= y <= high for (_, y), (_, low, high) in zip(gap.series[1].points, gap.series[1].band, strict=True))
@@ -72,14 +72,14 @@ def test_the_gap_is_that_of_play_and_that_of_examinations() -> None:
 def test_examinations_have_the_intervals_of_the_estimators() -> None:
     said = summary()
     (first, _) = (one for one in said.evaluations if one.name == "test")
-    found = by_name(figures(said))["pass-at-test"]
+    found = by_name(run_figures(said))["pass-at-test"]
     low, high = pass_at_k_interval(first.attempts, sorted(first.successes.values()), min(first.pass_at), BOOTSTRAP_DRAWS)
     assert found.series[0].points[0] == (0, first.pass_at[min(first.pass_at)])
     assert found.series[0].band[0] == (0, low, high)
 
 
 def test_shares_of_proposals_add_up() -> None:
-    found = by_name(figures(summary()))
+    found = by_name(run_figures(summary()))
     (accepted,) = (y for x, y in points(found["acceptance"], "lemmas") if x == 1)
     rejected = {series.name: dict(series.points)[1] for series in found["rejected"].series}
     assert accepted == 0.5
@@ -93,37 +93,37 @@ def test_every_reason_of_rejection_is_in_one_line() -> None:
 
 
 def test_what_learning_says_has_a_line_for_each_policy() -> None:
-    found = by_name(figures(summary()))
+    found = by_name(run_figures(summary()))
     assert points(found["kl-reference"], "shared") == ((1, 0.01), (2, 0.01))
     assert points(found["silent"], "shared") == ((1, 0.25), (2, 0.25))
 
 
 def test_completions_are_as_long_as_their_tokens() -> None:
     said = summary()
-    found = points(by_name(figures(said))["length"], "student")
+    found = points(by_name(run_figures(said))["length"], "student")
     length = said.iterations[1].lengths["student"]
     assert found[0] == (1, length.total / length.count)
     assert said.iterations[1].tokens == sum(one.total for one in said.iterations[1].lengths.values())
 
 
 def test_figures_without_data_are_left_out() -> None:
-    assert figures(RunSummary()) == []
+    assert run_figures(RunSummary()) == []
     log = MemoryLog()
     example_run(log).run().goalpost().evaluate()
-    assert [figure.name for figure in figures(fold(RunSummary(), log.read()))] == ["pass-at-test"]
-    assert all(series.points for figure in figures(summary()) for series in figure.series)
+    assert [figure.name for figure in run_figures(fold(RunSummary(), log.read()))] == ["pass-at-test"]
+    assert all(series.points for figure in run_figures(summary()) for series in figure.series)
 
 
 def test_an_iteration_counts_once_it_has_ended() -> None:
     log = MemoryLog()
     example_run(log).run().goalpost().play().start(1).episode()
-    assert points(by_name(figures(fold(RunSummary(), log.read())))["gap"], "while playing")[-1][0] == 1
+    assert points(by_name(run_figures(fold(RunSummary(), log.read())))["gap"], "while playing")[-1][0] == 1
 
 
 def test_names_of_figures_are_fit_for_files_whatever_the_question_set_is_called() -> None:
     log = MemoryLog()
     example_run(log).run().goalpost().evaluate("../../etc/<b>").evaluate("x" * 500)
-    names = [figure.name for figure in figures(fold(RunSummary(), log.read()))]
+    names = [figure.name for figure in run_figures(fold(RunSummary(), log.read()))]
     assert names[0] == "pass-at-etc-b"
     assert all(len(name) < 100 for name in names)
 
@@ -132,10 +132,10 @@ def test_compared_runs_have_a_line_each_in_every_figure_that_they_share() -> Non
     one, log = summary(), MemoryLog()
     example_run(log).run().goalpost().play()
     other = fold(RunSummary(), log.read())
-    found = by_name(compare_figures({"one": figures(one), "other": figures(other)}))
+    found = by_name(compare_figures({"one": run_figures(one), "other": run_figures(other)}))
     assert [series.name for series in found["gap-while-playing"].series] == ["one", "other"]
     assert found["gap-evaluated"].series[1] == Series("other", ())
-    assert found["gap-while-playing"].series[0].points == by_name(figures(one))["gap"].series[0].points
+    assert found["gap-while-playing"].series[0].points == by_name(run_figures(one))["gap"].series[0].points
 
 
 @settings(deadline=None)
@@ -151,7 +151,7 @@ def test_names_with_room_stay_where_they_are_wanted() -> None:
 
 
 def test_a_drawn_figure_says_what_it_shows_to_who_cannot_see_it() -> None:
-    gap = by_name(figures(summary()))["gap"]
+    gap = by_name(run_figures(summary()))["gap"]
     tree = ElementTree.fromstring(figure_svg(gap))
     assert tree.get("role") == "img"
     assert tree.findtext("title") == "Gap to the goalposts"
@@ -188,7 +188,7 @@ def test_text_takes_no_effect_in_a_drawn_figure() -> None:
 
 
 def test_pictures_have_no_style_of_their_own() -> None:
-    picture = "".join(figure_svg(figure) for figure in figures(summary())) + sparkline([0, 1], label="x")
+    picture = "".join(figure_svg(figure) for figure in run_figures(summary())) + sparkline([0, 1], label="x")
     assert " style=" not in picture
     assert "<style" not in picture
 
@@ -280,7 +280,7 @@ def test_plots_are_pictures_with_their_numbers(recorded: Path, tmp_path: Path) -
 
 def test_equal_figures_give_equal_bytes(tmp_path: Path) -> None:
     for place in ("a", "b"):
-        write(figures(summary())[:3], tmp_path / place, ["one"])
+        write(run_figures(summary())[:3], tmp_path / place, ["one"])
     assert [(tmp_path / "a" / file.name).read_bytes() == file.read_bytes() for file in (tmp_path / "b").iterdir()] == [
         True
     ] * 10
@@ -289,7 +289,7 @@ def test_equal_figures_give_equal_bytes(tmp_path: Path) -> None:
 def test_the_numbers_beside_a_plot_are_the_points_of_its_figure(recorded: Path, tmp_path: Path) -> None:
     plot(recorded, "--out", tmp_path / "a", "--format", "svg")
     with closing(open_log(recorded / "log.sqlite")) as log:
-        gap = by_name(figures(fold(RunSummary(), log.read())))["gap"]
+        gap = by_name(run_figures(fold(RunSummary(), log.read())))["gap"]
     with (tmp_path / "a" / "gap.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["series"], float(row["iteration"]), float(row["mean gap"])) for row in rows] == [
@@ -348,4 +348,4 @@ def test_text_takes_no_effect_in_a_plot(tmp_path: Path) -> None:
 def test_throughput_is_tokens_by_the_clock() -> None:
     said = summary()
     said.iterations[1].ended = said.iterations[1].began + timedelta(seconds=2)
-    assert points(by_name(figures(said))["speed"], "playing")[0] == (1, said.iterations[1].tokens / 2)
+    assert points(by_name(run_figures(said))["speed"], "playing")[0] == (1, said.iterations[1].tokens / 2)

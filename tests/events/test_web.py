@@ -201,10 +201,10 @@ def test_a_policy_says_what_fed_it_and_where_it_was_played(browser: TestClient, 
         for event in example.log.read(kinds=("reward_given",))
         if first["learned"]["after"] < event.position <= first["learned"]["until"]
     ]
-    assert [row["position"] for row in first["fed"]] == rewards
+    assert [row["position"] for row in first["consumed"]] == rewards
     assert first["played"] == [[2, 2]]
     assert first["children"] == [lines[0]["digest"]]
-    students = [row for row in first["fed"] if row["role"] == "student"]
+    students = [row for row in first["consumed"] if row["role"] == "student"]
     assert students
     assert all(row["question"] for row in students)
     assert browser.get(f"/runs/first/policies/{lines[1]['digest'][:10]}.json").json() == first
@@ -222,7 +222,7 @@ def test_long_lists_are_paged_and_no_reward_is_left_out(tmp_path: Path) -> None:
         digest = browser.get(f"/runs/{slug}/policies.json").json()["lines"][0]["digest"]
         page = browser.get(f"/runs/{slug}/policies/{digest}.json").json()
         rest = browser.get(f"/runs/{slug}/policies/{digest}.json?after={page['more']}").json()
-        assert [len(page["fed"]), len(rest["fed"])] == [50, 10]
+        assert [len(page["consumed"]), len(rest["consumed"])] == [50, 10]
         seen, after = [], 0
         while after is not None:
             events = browser.get(f"/runs/{slug}/events.json?after={after}").json()

@@ -92,7 +92,7 @@ def test_viewer_lineage_and_trainer_agree_on_what_an_update_consumed(tmp_path: P
         with closing(Viewer([str(tmp_path / "run")])) as viewer:
             wait_until_indexed(viewer, "run")
             page = TestClient(make_app(viewer)).get(f"/runs/run/policies/{update.fact.digest}.json").json()
-        assert [row["position"] for row in page["fed"]] == trained
+        assert [row["position"] for row in page["consumed"]] == trained
 
 
 def test_weights_lead_to_all_updates_before_them() -> None:

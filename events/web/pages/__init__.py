@@ -1,7 +1,4 @@
-"""The pages, by their addresses; each has a `.json` twin.
-
-Law: a page is a function of what was request. It reads logs and indexes, and has no state.
-"""
+"""The pages by address; `.json` behind an address is its JSON endpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A prompt with all its answers."""
+"""A prompt with all its completions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from events.facts.log import Event, ReadableLog
 from events.facts.rollouts import unpack_rollouts
 from events.facts.types import AttemptsMade, AttemptsVerified, QuestionProposed, RewardGiven
 from events.facts.values import Digest, Verdict
-from events.index.rows import AppearanceEntry
-from events.index.rows import AttemptsEntry as Asking
+from events.index.rows import AppearanceEntry, AttemptsEntry
 from events.text.safe_text import one_line
 from events.web.pages.attempt import parse_index
 from events.web.view.not_found import NotFound
@@ -21,67 +20,67 @@ from events.web.view.page import Page, PageRequest
 ROWS: Final = 100
 """Answers on a page."""
 BEGINNING: Final = 120
-"""Characters of an answer in a list."""
+"""Characters of a completion in the list."""
 _FENCE: Final = "```"
 
 
 @dataclass(frozen=True)
 class AnswerRow:
-    """One of the answers."""
+    """One completion."""
 
     index: int
     beginning: str
-    """Of the completion, without its fences, its lines behind one another."""
+    """First lines of the completion without its fences, joined."""
     tokens: int
     same_as: int | None
-    """The first answer with the same text, where this one repeats it."""
+    """Index of the first completion with the same text, where this one repeats it."""
     verdict: Verdict | None
     reward: float | None
 
 
 @dataclass(frozen=True)
 class AnswersPage:
-    """A prompt and its answers."""
+    """What the page shows."""
 
     stream: str
     version: int
-    asking: Asking | None
-    """What is known about all of them together; None where the teacher was asked ..."""
+    attempts: AttemptsEntry | None
+    """Figures of the student's answers; None for a proposal."""
     proposal: AppearanceEntry | None
-    """... and wrote this."""
+    """The teacher's proposal; None for answers."""
     policy: Digest
-    """Who answered."""
+    """Weights that sampled."""
     prompt: str
     answers: list[AnswerRow]
-    """Those on this page."""
+    """Completions on this page."""
     count: int
     different: int
-    """How many different texts the answers have."""
+    """Number of different texts."""
     first: int
-    """The first answer that is shown."""
+    """Index of the first completion on this page."""
 
 
 def page(request: PageRequest) -> Page:
     """Make the page."""
     run, stream, version = request.run, request.params["stream"], parse_index(request.params["version"])
-    asking, proposal = run.index.answers_at(stream, version), run.index.appearance(stream, version)
-    known = asking or proposal
-    events = list(_about(run.log, stream, version, known.position)) if known is not None else []
-    made = events[0].fact if events else None
-    if not isinstance(made, AttemptsMade | QuestionProposed):
+    attempts, proposal = run.index.answers_at(stream, version), run.index.appearance(stream, version)
+    entry = attempts or proposal
+    events = list(_about(run.log, stream, version, entry.position)) if entry is not None else []
+    fact = events[0].fact if events else None
+    if not isinstance(fact, AttemptsMade | QuestionProposed):
         where = f"Nothing was answered at version {version} of {stream!r}, as far as the log is read"
         raise NotFound(f"{where}; begin at a question and follow its answers.")
-    texts = [str(text) for text in json.loads(run.log.get(made.generation.texts))]
-    prompt = run.log.get(made.generation.prompt).decode("utf-8", "surrogatepass")
+    texts = [str(text) for text in json.loads(run.log.get(fact.generation.texts))]
+    prompt = run.log.get(fact.generation.prompt).decode("utf-8", "surrogatepass")
     first = request.integer("first", 0) or 0
-    lengths = [len(ids) for ids in unpack_rollouts(run.log.get(made.generation.tokens)).ids]
+    lengths = [len(ids) for ids in unpack_rollouts(run.log.get(fact.generation.tokens)).ids]
     rows = _answers(texts, lengths, events)
     model = AnswersPage(
         stream,
         version,
-        asking,
-        None if asking is not None else proposal,
-        made.generation.policy,
+        attempts,
+        None if attempts is not None else proposal,
+        fact.generation.policy,
         prompt,
         rows[first : first + ROWS],
         len(rows),
@@ -92,7 +91,7 @@ def page(request: PageRequest) -> Page:
 
 
 def _about(log: ReadableLog, stream: str, version: int, position: int) -> Iterator[Event]:
-    """What was answered, and the verdicts and rewards it got."""
+    """The event with the completions, then their verdicts and rewards."""
     for event in log.read(stream, after=position - 1):
         match event.fact:
             case AttemptsVerified(of=of) | RewardGiven(of=of) if of == version:
@@ -106,10 +105,10 @@ def _answers(texts: list[str], lengths: list[int], events: list[Event]) -> list[
     rewards: dict[int, float] = {}
     for event in events:
         match event.fact:
-            case AttemptsVerified(verdicts=found):
-                verdicts = dict(enumerate(found))
-            case RewardGiven(rewards=given):
-                rewards = dict(enumerate(given))
+            case AttemptsVerified(verdicts=judged):
+                verdicts = dict(enumerate(judged))
+            case RewardGiven(rewards=values):
+                rewards = dict(enumerate(values))
     first: dict[str, int] = {}
     return [
         AnswerRow(

@@ -1,4 +1,4 @@
-"""The goalposts of a run as a table: how far the student is from each, and how that changed."""
+"""The goalposts of a run as a table, with the gap of each and how it changed."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ ALL: Final = 1_000_000
 
 @dataclass(frozen=True)
 class GoalpostsPage:
-    """A page of the table."""
+    """What the page shows."""
 
     goalposts: list[GoalpostEntry]
     count: int
-    """How many were found, on all pages together."""
+    """Goalposts on all pages together."""
     order: str
-    """The figure that they are sorted by."""
+    """Column that they are sorted by."""
     descending: bool
     text: str
-    """Found are those with these words in title or source, or at the beginning of the id ..."""
+    """Filter: words in title or source, or the start of the id."""
     source: str
-    """... from this question set, empty for all ..."""
+    """Filter: question set; empty for all."""
     solved: str
-    """... solved at least once (`yes`) or never (`no`); empty for both."""
+    """Filter: solved at least once (`yes`) or never (`no`); empty for both."""
     sources: list[str]
-    """Question sets that there are."""
+    """All question sets."""
     number: int
-    """Of the page, from 1."""
+    """Number of the page, from 1."""
     pages: int
 
 
@@ -44,14 +44,14 @@ def page(request: PageRequest) -> Page:
     order, descending = query.get("order") or "last_gap", query.get("descending") == "yes"
     number = request.integer("page", 1) or 1
     text, source, solved = query.get("text", "").strip(), query.get("source", ""), query.get("solved", "")
-    found, count = _found(run.index, text, source, solved, order, descending, (number - 1) * ROWS)
+    rows, count = _filtered(run.index, text, source, solved, order, descending, (number - 1) * ROWS)
     sources = sorted({figures.source for figures in run.summary().goalposts.values()})
     pages = max(1, -(-count // ROWS))
-    model = GoalpostsPage(found, count, order, descending, text, source, solved, sources, number, pages)
+    model = GoalpostsPage(rows, count, order, descending, text, source, solved, sources, number, pages)
     return Page("goalposts.html", "Goalposts", model)
 
 
-def _found(
+def _filtered(
     index: Index, text: str, source: str, solved: str, order: str, descending: bool, offset: int
 ) -> tuple[list[GoalpostEntry], int]:
     if not source and solved not in ("yes", "no"):

@@ -1,7 +1,4 @@
-"""The events themselves: a page of them, and one by its position, its permanent address.
-
-Law: no more than a page is read. Settings are shown without their secrets.
-"""
+"""The events of a log: a list, and one event by its position. Settings are shown without their secrets."""
 
 from __future__ import annotations
 
@@ -12,17 +9,17 @@ from events.facts.errors import BadInput
 from events.facts.log import Event
 from events.facts.types import AttemptsMade, QuestionProposed, RunStarted
 from events.facts.upcast import FACT_TYPES
-from events.reports.event_line import summary
+from events.reports.event_line import fact_summary
 from events.web.view.not_found import require
 from events.web.view.page import Page, PageRequest
 from events.web.view.settings import without_secrets
 
 ROWS: Final = 100
-"""Events on one page."""
+"""Events on a page."""
 
 
 class EventRow(NamedTuple):
-    """One event in the list."""
+    """An event in the list."""
 
     position: int
     stream: str
@@ -34,7 +31,7 @@ class EventRow(NamedTuple):
 
 
 def page(request: PageRequest) -> Page:
-    """A page of events; the latest ones unless told from where, or of which kind or stream."""
+    """Make the list; without a position, a kind or a stream it shows the latest events."""
     kinds, stream = [kind for kind in request.query.getlist("kind") if kind], request.query.get("stream") or None
     for kind in kinds:
         if kind not in FACT_TYPES:
@@ -57,12 +54,12 @@ def page(request: PageRequest) -> Page:
 
 
 def _line(event: Event) -> EventRow:
-    text = "" if isinstance(event.fact, RunStarted) else summary(event.fact)
+    text = "" if isinstance(event.fact, RunStarted) else fact_summary(event.fact)
     return EventRow(event.position, event.stream, event.version, event.fact.kind, event.time, text)
 
 
 def event_page(request: PageRequest) -> Page:
-    """One event, whole."""
+    """Make the page of one event."""
     position = int(request.params["position"])
     event = next(request.run.log.read(after=position - 1, limit=1), None) if 0 < position <= request.run.head else None
     event = require(event, f"There is no event at position {position}; the log ends at {request.run.head}.")
@@ -91,7 +88,7 @@ def event_page(request: PageRequest) -> Page:
 
 
 def _of(event: Event) -> int | None:
-    """Version, in the stream, of the completions that the event is about."""
+    """Version, in the event's stream, of the completions that the event is about."""
     if isinstance(event.fact, AttemptsMade | QuestionProposed):
         return event.version
     of = getattr(event.fact, "of", None)

@@ -1,4 +1,4 @@
-"""The lineage of policies: which weights came from which, what they learned from, and what they played."""
+"""The lineage of weights: what each came from, learned from, and was used for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from events.facts.types import PolicyUpdated
 from events.facts.values import Digest, Role
 from events.projections.run_summary import RunSummary
+from events.reports.run_overview import mean_reward
 from events.web.view.page import Page, PageRequest
 
 ROWS: Final = 60
@@ -14,15 +15,15 @@ ROWS: Final = 60
 
 
 class PolicyRow(NamedTuple):
-    """Weights that learned, or that a run began with."""
+    """Weights that an update made, or that a run started with."""
 
     digest: Digest
     parent: Digest | None
-    """None of weights that a run began with."""
+    """None for weights that a run started with."""
     policy: str
-    """`shared`, `teacher` or `student`; several where a run began with the same weights for all."""
+    """`shared`, `teacher` or `student`; several where a run started with the same weights for them."""
     iteration: int
-    """Iteration that they learned from; 0 of weights that a run began with."""
+    """Iteration that they learned from; 0 for weights that a run started with."""
     step: int
     groups: int
     silent_groups: int
@@ -32,9 +33,9 @@ class PolicyRow(NamedTuple):
     played: tuple[int, int] | None
     """First and last iteration that was played with them."""
     serving: tuple[Role, ...]
-    """Roles that use them now."""
+    """Roles that play with them now."""
     evaluations: int
-    """Evaluations of them."""
+    """Number of evaluations of them."""
 
 
 def page(request: PageRequest) -> Page:
@@ -59,7 +60,7 @@ def _first(summary: RunSummary) -> list[PolicyRow]:
     learning = {update.policy for update in summary.updates}
     lines = []
     for digest in dict.fromkeys(started.values()):
-        roles = [role for role, found in started.items() if found == digest]
+        roles = [role for role, weights in started.items() if weights == digest]
         names = "shared" if "shared" in learning else ", ".join(roles)
         lines.append(PolicyRow(digest, None, names, 0, 0, 0, 0, 0, 0, None, *_use(summary, digest)))
     return lines
@@ -84,16 +85,10 @@ def _lines(summary: RunSummary, updates: list[PolicyUpdated]) -> list[PolicyRow]
     ]
 
 
-def mean_reward(update: PolicyUpdated) -> float | None:
-    """Mean reward over the groups of all steps."""
-    groups = sum(step.groups for step in update.steps)
-    return sum(step.reward * step.groups for step in update.steps) / groups if groups else None
-
-
 def _use(summary: RunSummary, digest: Digest) -> tuple[tuple[int, int] | None, tuple[Role, ...], int]:
     played = played_with(summary, digest)
-    serving = tuple(role for role, found in summary.policies.items() if found == digest)
-    evaluations = sum(found.policy == digest for found in summary.evaluations)
+    serving = tuple(role for role, weights in summary.policies.items() if weights == digest)
+    evaluations = sum(evaluation.policy == digest for evaluation in summary.evaluations)
     return (played[0], played[-1]) if played else None, serving, evaluations
 
 

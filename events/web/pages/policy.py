@@ -1,4 +1,4 @@
-"""One policy: where it comes from, what fed it, how its steps went, and what was played and evaluated with it."""
+"""Weights: their parent, the rewards that they learned from, their steps, and what was played and evaluated with them."""
 
 from __future__ import annotations
 
@@ -10,43 +10,44 @@ from events.facts.digests import SHORT
 from events.facts.log import ReadableLog
 from events.facts.types import EvaluationFinished, PolicyServed, PolicyUpdated, RewardGiven
 from events.facts.values import Digest, Phase, QuestionId, Role
-from events.projections.lineage import consumed
+from events.projections.lineage import consumed as consumed_rewards
 from events.projections.run_summary import RunSummary
-from events.web.pages.policies import mean_reward, played_with
+from events.reports.run_overview import mean_reward
+from events.web.pages.policies import played_with
 from events.web.view.not_found import NotFound
 from events.web.view.page import Page, PageRequest
 from events.web.view.run_handle import RunHandle
 
 ROWS: Final = 50
-"""Rewards on one page."""
-PROOFS: Final = 20
-"""Servings that are shown."""
+"""Rewards on a page."""
+SERVINGS: Final = 20
+"""Weight-sync checks that are read."""
 _ID = 64
 """Hex digits of a digest."""
 
 
 class ConsumedReward(NamedTuple):
-    """Rewarded completions of one prompt, which the policy learned from."""
+    """Rewarded completions of one prompt, which the update consumed."""
 
     position: int
-    """Of the reward."""
+    """Position of the reward."""
     phase: Phase
     role: Role
     task: str
     stream: str
     version: int
-    """Of the completions."""
+    """Version of the completions."""
     question: QuestionId | None
-    """What was asked; None of a proposal, and where the index does not know it yet."""
+    """Question that was asked; None for a proposal, and where the index does not have it yet."""
     iteration: int | None
     completions: int
     reward: float
-    """Mean."""
+    """Mean reward."""
     best: float
 
 
 class ServingRow(NamedTuple):
-    """A proof that a role's model serves the policy."""
+    """A weight-sync check: the role's model server has these weights."""
 
     position: int
     role: Role
@@ -57,41 +58,41 @@ def page(request: PageRequest) -> Page:
     """Make the page."""
     run, summary = request.run, request.run.summary()
     digest = _digest(summary, request.params["digest"])
-    update = next((found for found in reversed(summary.updates) if found.digest == digest), None)
-    fed = list(_fed(run, update, request.integer("after"))) if update and update.source == 0 else []
+    update = next((update for update in reversed(summary.updates) if update.digest == digest), None)
+    consumed = list(_consumed(run, update, request.integer("after"))) if update and update.source == 0 else []
     model: dict[str, Any] = {
         "digest": digest,
         "learned": update,
         "reward": mean_reward(update) if update else None,
         "sources": summary.started.sources if summary.started else (),
-        "children": [found.digest for found in summary.updates if found.parent == digest],
-        "fed": fed[:ROWS],
-        "more": fed[ROWS - 1].position if len(fed) > ROWS else None,
+        "children": [child.digest for child in summary.updates if child.parent == digest],
+        "consumed": consumed[:ROWS],
+        "more": consumed[ROWS - 1].position if len(consumed) > ROWS else None,
         "served": list(_served(run.log, digest, update)),
         "played": _ranges(played_with(summary, digest)),
-        "evaluations": [_evaluation(found) for found in summary.evaluations if found.policy == digest],
-        "roles": [role for role, found in summary.policies.items() if found == digest],
+        "evaluations": [_evaluation(evaluation) for evaluation in summary.evaluations if evaluation.policy == digest],
+        "roles": [role for role, weights in summary.policies.items() if weights == digest],
     }
     return Page("policy.html", f"Policy {digest[:SHORT]}", model)
 
 
 def _digest(summary: RunSummary, prefix: str) -> Digest:
     started = summary.started.policies.values() if summary.started else ()
-    known = dict.fromkeys([*started, *(update.digest for update in summary.updates)])
-    found = [digest for digest in known if digest.startswith(prefix)]
-    if len(found) == 1 or prefix in found:
-        return Digest(prefix) if prefix in found else found[0]
-    which = f"{len(found)} policies have digests that start" if found else "No policy of this run has a digest that starts"
+    digests = dict.fromkeys([*started, *(update.digest for update in summary.updates)])
+    matches = [digest for digest in digests if digest.startswith(prefix)]
+    if len(matches) == 1 or prefix in matches:
+        return Digest(prefix) if prefix in matches else matches[0]
+    which = f"{len(matches)} policies have digests that start" if matches else "No policy of this run has a digest that starts"
     raise NotFound(f"{which} with {prefix[:_ID]!r}; the list of policies has them all.")
 
 
-def _fed(run: RunHandle, update: PolicyUpdated, after: int | None) -> Iterator[ConsumedReward]:
-    """What the update consumed, one row more than a page has."""
+def _consumed(run: RunHandle, update: PolicyUpdated, after: int | None) -> Iterator[ConsumedReward]:
+    """Rewards that the update consumed, one more than a page has."""
     log, index = run.log, run.index
-    for event in islice(consumed(log, update, after=after or 0), ROWS + 1):
+    for event in islice(consumed_rewards(log, update, after=after or 0), ROWS + 1):
         fact = event.fact
         assert isinstance(fact, RewardGiven)
-        made = index.answers_at(event.stream, fact.of) if fact.role == "student" else None
+        answers = index.answers_at(event.stream, fact.of) if fact.role == "student" else None
         yield ConsumedReward(
             event.position,
             fact.phase,
@@ -99,8 +100,8 @@ def _fed(run: RunHandle, update: PolicyUpdated, after: int | None) -> Iterator[C
             fact.task,
             event.stream,
             fact.of,
-            made.question if made else None,
-            made.iteration if made else None,
+            answers.question if answers else None,
+            answers.iteration if answers else None,
             len(fact.rewards),
             sum(fact.rewards) / len(fact.rewards) if fact.rewards else 0.0,
             max(fact.rewards, default=0.0),
@@ -109,13 +110,13 @@ def _fed(run: RunHandle, update: PolicyUpdated, after: int | None) -> Iterator[C
 
 def _served(log: ReadableLog, digest: Digest, update: PolicyUpdated | None) -> Iterator[ServingRow]:
     after = update.until if update and update.source == 0 else 0
-    for event in log.read(after=after, kinds=("policy_served",), limit=PROOFS):
+    for event in log.read(after=after, kinds=("policy_served",), limit=SERVINGS):
         if isinstance(event.fact, PolicyServed) and event.fact.policy == digest:
             yield ServingRow(event.position, event.fact.role, event.fact.difference)
 
 
 def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
-    """Numbers that follow one another, as first and last."""
+    """Runs of consecutive numbers, as first and last."""
     ranges: list[tuple[int, int]] = []
     for number in numbers:
         if ranges and number == ranges[-1][1] + 1:
@@ -125,13 +126,13 @@ def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
     return ranges
 
 
-def _evaluation(found: EvaluationFinished) -> dict[str, Any]:
-    solved = sum(count > 0 for count in found.successes.values())
+def _evaluation(fact: EvaluationFinished) -> dict[str, Any]:
+    solved = sum(count > 0 for count in fact.successes.values())
     return {
-        "name": found.name,
-        "iteration": found.iteration,
-        "questions": len(found.successes),
+        "name": fact.name,
+        "iteration": fact.iteration,
+        "questions": len(fact.successes),
         "solved": solved,
-        "attempts": found.attempts,
-        "pass_at": found.pass_at,
+        "attempts": fact.attempts,
+        "pass_at": fact.pass_at,
     }

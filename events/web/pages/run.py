@@ -1,4 +1,4 @@
-"""One run: where it stands, its curves, its iterations, what the teacher was refused, how healthy it is, its settings."""
+"""One run: headlines, warnings, figures, proposals by seat, iterations and settings."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from events.export.charts import figures
+from events.export.charts import run_figures
 from events.facts.values import Seat
 from events.projections.run_summary import IterationFigures, RunningMean, RunSummary, SeatFigures
 from events.reports.run_overview import solved_goalposts
 from events.reports.shifts import sudden_shifts
 from events.reports.training_warnings import diagnose
+from events.text.phrases import SEAT_NOUNS, plural
 from events.web.pages.runs import latest_gap, planned
 from events.web.view.page import Page, PageRequest
 from events.web.view.settings import flat_settings
 
 ROWS: Final = 20
-"""Iterations on one page."""
+"""Iterations on a page."""
 RECENT: Final = 5
-"""Iterations that "lately" means."""
-PROPOSALS: Final[dict[Seat, str]] = {"easy": "lemmas", "hard": "lifts", "open": "open questions"}
+"""Iterations that count as lately."""
 
 
 class Headline(NamedTuple):
-    """A figure that matters most."""
+    """One of the most important numbers."""
 
     name: str
     value: float | int | str | None
     note: str = ""
     form: str = "figure"
-    """The filter that writes it."""
+    """Template filter that formats it."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class IterationRow:
     failed: int
     gap: float | None
     practice: float | None
-    """Share of practice answers that passed."""
+    """Share of attempts at real data that passed."""
     reward: float | None
-    """The student's, on average."""
+    """The student's mean reward."""
     seats: dict[Seat, tuple[int, int]]
     """Accepted and proposed questions of each of the teacher's seats."""
     tokens: int
@@ -55,7 +55,7 @@ class IterationRow:
 
 
 class ProposalCounts(NamedTuple):
-    """What became of some proposals."""
+    """Counts of proposals by result."""
 
     proposed: int
     accepted: int
@@ -68,14 +68,14 @@ class SeatRow(NamedTuple):
 
     seat: Seat
     name: str
-    """What it proposes."""
+    """What it proposes, in the plural."""
     pass_rate: float | None
-    """Over the questions that were measured."""
+    """Mean of the questions whose pass rate was measured."""
     aligned: float | None
     """Share of questions whose statement and program agree."""
     ever: ProposalCounts
     lately: ProposalCounts
-    """The same in the latest iterations."""
+    """In the latest iterations."""
 
 
 def page(request: PageRequest) -> Page:
@@ -94,11 +94,11 @@ def page(request: PageRequest) -> Page:
         "iterations": lines[: -ROWS - 1 : -1],
         "earlier": lines[-ROWS].iteration if len(lines) > ROWS else None,
         "seats": run.derived(_seats),
-        "warnings": [symptom._asdict() for symptom in diagnose(summary)],
+        "warnings": [warning._asdict() for warning in diagnose(summary)],
         "shifts": run.derived(sudden_shifts),
         "recent": RECENT,
         "signs": run.index.sign_counts(),
-        "figures": run.derived(figures),
+        "figures": run.derived(run_figures),
         "settings": run.derived(flat_settings),
         "versions": summary.started.versions if summary.started else {},
         "inputs": summary.started.inputs if summary.started else {},
@@ -109,19 +109,19 @@ def page(request: PageRequest) -> Page:
 
 
 def headlines(summary: RunSummary) -> list[Headline]:
-    """Where the run stands, in some numbers."""
-    whole = planned(summary)
+    """The most important numbers of a run."""
+    total = planned(summary)
     rows = [
-        Headline("iterations", len(summary.iterations), f"of {whole}" if whole else ""),
+        Headline("iterations", len(summary.iterations), f"of {total}" if total else ""),
         Headline("gap now", latest_gap(summary), "mean of the latest iteration", "number"),
         Headline("goalposts solved", len(solved_goalposts(summary)), f"of {len(summary.goalposts)}: an answer passed"),
     ]
-    latest = {found.name: found for found in summary.evaluations}
-    for name, found in latest.items():
-        shares = ", ".join(f"@{k} {rate:.3f}" for k, rate in sorted(found.pass_at.items())[1:])
-        first = min(found.pass_at, default=None)
+    latest = {evaluation.name: evaluation for evaluation in summary.evaluations}
+    for name, evaluation in latest.items():
+        shares = ", ".join(f"@{k} {rate:.3f}" for k, rate in sorted(evaluation.pass_at.items())[1:])
+        first = min(evaluation.pass_at, default=None)
         if first is not None:
-            rows.append(Headline(f"{name} pass@{first}", found.pass_at[first], shares, "number"))
+            rows.append(Headline(f"{name} pass@{first}", evaluation.pass_at[first], shares, "number"))
     rows += [Headline("lemmas", summary.lemmas, "accepted"), Headline("lifts", summary.lifts, "accepted")]
     if summary.open_questions:
         rows.append(Headline("open questions", summary.open_questions, "accepted"))
@@ -162,7 +162,7 @@ def _seat(name: Seat, played: list[SeatFigures]) -> SeatRow:
         RunningMean(sum(mean.total for mean in means), sum(mean.count for mean in means))
         for means in ([seat.pass_rate for seat in played], [seat.aligned for seat in played])
     )
-    return SeatRow(name, PROPOSALS[name], rates.value, aligned.value, _proposals(played), _proposals(played[-RECENT:]))
+    return SeatRow(name, plural(SEAT_NOUNS[name]), rates.value, aligned.value, _proposals(played), _proposals(played[-RECENT:]))
 
 
 def _proposals(played: list[SeatFigures]) -> ProposalCounts:

@@ -12,12 +12,12 @@ from events.web.view.page import Page, PageRequest
 from events.web.view.run_handle import RunHandle
 
 PAGE = 50
-"""Runs on one page."""
+"""Runs on a page."""
 
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run in the list."""
+    """A run in the list."""
 
     name: str
     slug: str
@@ -26,7 +26,7 @@ class RunRow:
     """Why it cannot be read."""
     position: int = 0
     head: int = 0
-    """Where the figures stand, and where the log ends."""
+    """Last position of the log; `position` is how far it has been read."""
     recipe: str | None = None
     seed: int | None = None
     began: datetime | None = None
@@ -35,7 +35,7 @@ class RunRow:
     iterations: int = 0
     planned: int | None = None
     gap: float | None = None
-    """Over the goalposts that the latest iteration tried."""
+    """Mean gap of the goalposts that the latest iteration tried."""
     test: dict[int, float] | None = None
     """pass@k of the last evaluation on test questions."""
 
@@ -65,17 +65,17 @@ def _line(run: RunHandle) -> RunRow:
             len(summary.iterations),
             planned(summary),
             latest_gap(summary),
-            next((dict(found.pass_at) for found in reversed(summary.evaluations) if found.name.startswith("test")), None),
+            next((dict(fact.pass_at) for fact in reversed(summary.evaluations) if fact.name.startswith("test")), None),
         )
     except GaspError as error:
         return RunRow(run.name, run.slug, problem=str(error))
 
 
 def planned(summary: RunSummary) -> int | None:
-    """Iterations that the settings ask for; None where they do not say."""
+    """Iterations in the settings; None where they have none."""
     play = summary.started.config.get("play") if summary.started else None
-    found = play.get("iterations") if isinstance(play, dict) else None
-    return found if isinstance(found, int) else None
+    iterations = play.get("iterations") if isinstance(play, dict) else None
+    return iterations if isinstance(iterations, int) else None
 
 
 def latest_gap(summary: RunSummary) -> float | None:

@@ -1,4 +1,4 @@
-"""Search in a run: words of statements, programs and completions, and what is recorded about them."""
+"""Search in a run: words of statements, programs and completions, and recorded figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from events.web.view.page import Page, PageRequest
 ROWS: Final = 30
 """Hits on a page."""
 PATIENCE_S: Final = 0.08
-"""How long is looked for them; a page with fewer says how far that came."""
+"""Seconds of a search; a page with fewer hits says how far it came."""
 EXAMPLES: Final = (
     ("verdict:timeout", "answers that ran out of time"),
     ("kind:lemma accepted:yes passrate<0.5", "lemmas that the student solves less than half the time"),
@@ -43,22 +43,22 @@ MEANINGS: Final = {
     "iteration": "iteration it belongs to",
     "tokens": "completion tokens of the answers",
 }
-"""What each field is."""
+"""Meaning of each field."""
 
 
 @dataclass(frozen=True)
 class SearchField:
-    """A field of the language."""
+    """A field of the query language."""
 
     name: str
     meaning: str
     values: str
-    """What it can be compared with, in words."""
+    """Values that it takes, in words."""
 
 
 @dataclass(frozen=True)
 class SearchExample:
-    """A query."""
+    """An example query."""
 
     query: str
     finds: str
@@ -66,21 +66,21 @@ class SearchExample:
 
 @dataclass(frozen=True)
 class SearchPage:
-    """A query and a page of what it found."""
+    """What the page shows."""
 
     query: str
     error: str
-    """Why the query cannot be read; empty where it can."""
+    """Why the query is invalid; empty where it is valid."""
     hits: list[SearchHit]
     """The latest first."""
     words: list[str]
-    """What excerpts were searched for."""
+    """Words to mark in excerpts."""
     older: int | None
-    """What to ask for as `before` to go on with what is older; None where all was looked at."""
+    """Value of `before` for older hits; None where the whole log was searched."""
     partly: bool
-    """Whether there was no time to look for a full page; what is older may hold more, or nothing."""
+    """Whether the search ended before it filled a page."""
     fields: list[SearchField]
-    """Every field that can be asked for."""
+    """All fields."""
     examples: list[SearchExample]
 
 

@@ -1,4 +1,4 @@
-"""What is suspicious in a run, by rule, with the place of its evidence."""
+"""Signs of reward hacking in a run, by rule, with links to the evidence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROWS: Final = 50
 
 @dataclass(frozen=True)
 class RuleRow:
-    """A rule and how often it was met."""
+    """A rule and the number of its signs."""
 
     name: str
     meaning: str
@@ -27,17 +27,17 @@ class RuleRow:
 
 @dataclass(frozen=True)
 class SuspicionPage:
-    """A page of signs."""
+    """What the page shows."""
 
     rules: list[RuleRow]
     rule: str
-    """Shown are signs of this one; empty for all."""
+    """Rule whose signs are shown; empty for all."""
     shifts: list[SignEntry]
-    """What is suspicious about the run as a whole, the latest first."""
+    """Signs about the run as a whole, the latest first."""
     signs: list[SignEntry]
-    """What is suspicious about questions and answers, the latest first."""
+    """Signs about questions and answers, the latest first."""
     older: int | None
-    """What to ask for as `before` to see older ones; None where there are none."""
+    """Value of `before` for older signs; None where there are none."""
 
 
 def page(request: PageRequest) -> Page:
@@ -46,10 +46,10 @@ def page(request: PageRequest) -> Page:
     if rule and rule not in RULES:
         raise BadInput(f"There is no rule {rule!r}; the rules are {', '.join(RULES)}.")
     index, before = request.run.index, request.integer("before")
-    every = sudden_shifts(request.run.summary())[::-1]
-    counts = Counter(index.sign_counts()) + Counter(sign.rule for sign in every)
+    all_shifts = sudden_shifts(request.run.summary())[::-1]
+    counts = Counter(index.sign_counts()) + Counter(sign.rule for sign in all_shifts)
     signs = index.signs(rule=rule or None, before=before, limit=ROWS)
     rules = [RuleRow(name, meaning, counts[name]) for name, meaning in RULES.items()]
-    shifts = [sign for sign in every if rule in ("", sign.rule)] if before is None else []
+    shifts = [sign for sign in all_shifts if rule in ("", sign.rule)] if before is None else []
     older = signs[-1].position if len(signs) == ROWS else None
     return Page("suspicion.html", "Suspicion", SuspicionPage(rules, rule, shifts, signs, older))

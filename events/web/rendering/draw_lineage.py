@@ -1,6 +1,6 @@
-"""Draws a lineage: a lane for every policy, a point for every update, a line from its parent.
+"""Draws the lineage of weights as SVG: a lane a policy, a linked point an update, and a line from its parent.
 
-Law: drawn from the same rows as the table below it, which says in words what is drawn here. Every point is a link.
+The table of the same page has the same content in words.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ LANE: Final = 44
 """Height of a lane."""
 STEP: Final = 16
 LEFT: Final = 72
-"""Room for the lanes' names."""
+"""Width of the lanes' names."""
 
 
 def lineage_svg(lines: Sequence[PolicyRow], link: Callable[..., str]) -> Markup:
-    """Lines as the page has them, the latest first."""
-    told = list(reversed(lines))
-    lanes = {name: number for number, name in enumerate(dict.fromkeys(line.policy for line in told))}
-    columns = {number: column for column, number in enumerate(dict.fromkeys(line.iteration for line in told))}
+    """The drawing of rows, the latest first."""
+    rows = list(reversed(lines))
+    lanes = {name: number for number, name in enumerate(dict.fromkeys(line.policy for line in rows))}
+    columns = {number: column for column, number in enumerate(dict.fromkeys(line.iteration for line in rows))}
     places: dict[Digest, tuple[int, int]] = {}
-    ties, points = [], []
-    for line in told:
+    edges, points = [], []
+    for line in rows:
         x, y = LEFT + 12 + STEP * columns[line.iteration], 20 + LANE * lanes[line.policy]
         if line.parent in places:
-            ties.append(_tie(places[line.parent], (x, y)))
+            edges.append(_edge(places[line.parent], (x, y)))
         places[line.digest] = x, y
         points.append(_point(line, x, y, link("policies", line.digest)))
     names = [Markup('<text x="0" y="{}">{}</text>').format(24 + LANE * lane, name) for name, lane in lanes.items()]
     width, height = LEFT + 24 + STEP * max(1, len(columns)), LANE * max(1, len(lanes))
     return Markup(
         '<svg class="lineage" width="{0}" height="{1}" viewBox="0 0 {0} {1}" role="group" aria-label="{2}">{3}</svg>'
-    ).format(width, height, f"Lineage of {len(lines)} policies", Markup("").join([*names, *ties, *points]))
+    ).format(width, height, f"Lineage of {len(lines)} policies", Markup("").join([*names, *edges, *points]))
 
 
-def _tie(old: tuple[int, int], new: tuple[int, int]) -> Markup:
+def _edge(old: tuple[int, int], new: tuple[int, int]) -> Markup:
     (x, y), (u, v) = old, new
     middle = (x + u) / 2
     return Markup('<path d="M{} {}C{} {} {} {} {} {}"/>').format(x, y, middle, y, middle, v, u, v)

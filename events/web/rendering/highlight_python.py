@@ -1,7 +1,6 @@
-"""Colours Python as spans with classes.
+"""Highlights Python as spans with CSS classes.
 
-Law: total on hostile text: whatever is given comes out as itself, escaped and without control characters; what is too long
-to be looked at is left plain. No style is written inline, since pages allow none.
+Guarantees: any text comes out unchanged but for escaping and control characters; a text that is too long stays plain.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pygments.lexers.python import PythonLexer
 from events.text.safe_text import clean
 
 LONGEST: Final = 16_000
-"""Characters of a program that are coloured."""
+"""A program with more characters stays plain."""
 _CLASSES: Final = {
     "Token.Comment": "c",
     "Token.Literal.String": "s",
@@ -28,7 +27,7 @@ _CLASSES: Final = {
     "Token.Name.Class": "f",
     "Token.Name.Decorator": "d",
 }
-"""Classes by the beginning of pygments' names of kinds of tokens."""
+"""CSS classes by prefix of pygments' token types."""
 
 
 def highlight(program: str) -> Markup:

@@ -1,8 +1,7 @@
-"""Figures as SVG, drawn on the server: lines named at their ends, a light grid, round ticks, bands; no script, no style inside.
+"""Draws figures as SVG without scripts or inline styles; the style sheet has colours and fonts, under the class `figure`.
 
-Law: total and small. What cannot be drawn is left out, long lines are thinned to what a screen can show, names are
-escaped, and equal figures give equal texts. Lines differ by dashes and marks, not by colours alone; colours and letters are the
-style sheet's, under the class `figure`.
+Guarantees: numbers that cannot be drawn are left out, long lines are thinned, names are escaped, and equal figures give equal
+texts. Lines differ by dashes and marks, not by colours alone.
 """
 
 from __future__ import annotations
@@ -17,23 +16,23 @@ from events.export.charts import UNIT, Figure, Series, axis_range, drawable, spr
 from events.text.safe_text import one_line
 
 STYLES: Final = 6
-"""Colours, dashes and marks of lines; from the seventh line on, marks are hollow."""
+"""Combinations of colour, dashes and mark; from the seventh line on they repeat with hollow marks."""
 LINES: Final = 24
-"""Lines that are drawn; how many are not is said."""
+"""Lines that are drawn, at most."""
 POINTS: Final = 480
-"""Points of all lines and edges of bands together; of those between, the extremes stay."""
+"""Points of all lines and edges of bands together, at most, about."""
 MARKS: Final = 48
-"""Points that have a mark, with its value as a tooltip."""
+"""Points with a mark and a tooltip, at most, about."""
 TICKS: Final = 6
-"""Most ticks of an axis."""
+"""Ticks of an axis, at most."""
 _LETTER: Final = 7.4
-"""Width of a letter, in pixels, on average."""
+"""Mean width of a character, in pixels."""
 _ROW: Final = 14
-"""Height of a line's name."""
+"""Height of a label, in pixels."""
 _NAME: Final = 24
-"""Letters of a name."""
+"""Characters of a label, at most."""
 _SAME: Final = 1e-200
-"""Numbers nearer to each other than this are one."""
+"""Numbers that differ by less count as equal."""
 _TOP, _BOTTOM, _LEFT = 26, 34, 50
 _SHAPES: Final = (
     "m-2.4 0a2.4 2.4 0 1 0 4.8 0a2.4 2.4 0 1 0-4.8 0z",
@@ -43,11 +42,11 @@ _SHAPES: Final = (
     "m0 3.2l3-5.4h-6z",
     "m-3-1h6v2h-6z",
 )
-"""Marks around a place."""
+"""Paths of marks, around a point."""
 
 
 class _Axis(NamedTuple):
-    """From values to pixels."""
+    """Maps values to pixels."""
 
     low: float
     high: float
@@ -56,12 +55,12 @@ class _Axis(NamedTuple):
     ticks: tuple[float, ...]
 
     def at(self, value: float) -> float:
-        """Where a value lies."""
+        """Pixel of a value."""
         return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1)
 
 
 class _Line(NamedTuple):
-    """A line that can be drawn."""
+    """A line with its CSS class and mark."""
 
     style: str
     shape: str
@@ -69,39 +68,39 @@ class _Line(NamedTuple):
 
     @property
     def last(self) -> str:
-        """Its name and last value."""
+        """Label: name and last value."""
         return f"{one_line(self.series.name, _NAME)} {short_number(self.series.points[-1][1])}".strip()
 
 
 def figure_svg(figure: Figure, *, width: int = 520, height: int = 220) -> Markup:
-    """The figure, higher than asked where its lines' names need the room."""
+    """The drawing of a figure, `width` by at least `height` pixels; higher where the labels need it."""
     lines = list(_lines(figure.series))
     height = max(height, _TOP + _BOTTOM + _ROW * len(lines))
-    left_out = sum(bool(series.points) for series in figure.series[LINES:])
-    said = "; ".join(_said(line.series) for line in lines) or "no data"
+    omitted = sum(bool(series.points) for series in figure.series[LINES:])
+    description = "; ".join(_description(line.series) for line in lines) or "no data"
     body = _plot(figure, lines, width, height) if lines else _text(width / 2, height / 2, "no data", "middle")
     return Markup(
         '<svg class="figure" role="img" viewBox="0 0 {w} {h}" width="{w}" height="{h}"><title>{title}</title>'
-        "<desc>{y} by {x}: {said}{more}</desc>{body}</svg>"
+        "<desc>{y} by {x}: {description}{more}</desc>{body}</svg>"
     ).format(
         w=width,
         h=height,
         title=one_line(figure.title),
         x=one_line(figure.x),
         y=one_line(figure.y),
-        said=said,
-        more=f"; {left_out} lines are not drawn" if left_out else "",
+        description=description,
+        more=f"; {omitted} lines are not drawn" if omitted else "",
         body=body,
     )
 
 
 def sparkline(values: Sequence[float], *, label: str, limits: tuple[float, float] = UNIT) -> Markup:
-    """A line the size of a word, with a dot at its end; values beyond the limits lie on them."""
+    """A line of 90 by 18 pixels, with a dot at its end; values are clipped to the limits."""
     low, high = limits
-    known = [min(high, max(low, value)) for value in values if isfinite(value)]
-    known = [value for _, value in _thinned([(float(x), y) for x, y in enumerate(known)], 60)]
-    right, across = _Axis(0, max(1, len(known) - 1), 3, 87, ()), _Axis(low, high if high > low else low + 1, 15, 3, ())
-    places = [(right.at(x), across.at(y)) for x, y in enumerate(known)]
+    clipped = [min(high, max(low, value)) for value in values if isfinite(value)]
+    clipped = [value for _, value in _thinned([(float(x), y) for x, y in enumerate(clipped)], 60)]
+    right, across = _Axis(0, max(1, len(clipped) - 1), 3, 87, ()), _Axis(low, high if high > low else low + 1, 15, 3, ())
+    places = [(right.at(x), across.at(y)) for x, y in enumerate(clipped)]
     line = Markup('<path class="line" d="{}"/>').format(_path(places)) if len(places) > 1 else ""
     dot = Markup('<circle class="mark" cx="{}" cy="{}" r="2"/>').format(*places[-1]) if places else ""
     return Markup(
@@ -110,7 +109,7 @@ def sparkline(values: Sequence[float], *, label: str, limits: tuple[float, float
 
 
 def short_number(value: float) -> str:
-    """A number in three digits; whole thousands whole."""
+    """A number in three digits; thousands as integers."""
     if 1e3 <= abs(value) < 1e6:
         return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     mantissa, _, exponent = f"{value:.3g}".replace("-", "\N{MINUS SIGN}").partition("e")
@@ -118,21 +117,21 @@ def short_number(value: float) -> str:
 
 
 def _lines(series: Sequence[Series]) -> Iterator[_Line]:
-    """Those with a point that can be shown."""
-    fitting = series[:LINES]
-    edges = sum(1 + 2 * bool(one.band) for one in fitting)
-    for place, one in enumerate(fitting):
-        known = drawable(one)
-        if known.points:
-            kept = _thinned(known.points, max(20, POINTS // edges))
-            places = {x for x, _ in kept}
-            band = [edge for edge in known.band if edge[0] in places]
-            style = f"s{place % STYLES + 1}" + (" again" if place >= STYLES else "")
-            yield _Line(style, _SHAPES[place % STYLES], Series(one.name, tuple(kept), tuple(band)))
+    """Lines with a point that can be drawn."""
+    shown = series[:LINES]
+    edges = sum(1 + 2 * bool(line.band) for line in shown)
+    for number, original in enumerate(shown):
+        line = drawable(original)
+        if line.points:
+            kept = _thinned(line.points, max(20, POINTS // edges))
+            xs = {x for x, _ in kept}
+            band = [edge for edge in line.band if edge[0] in xs]
+            style = f"s{number % STYLES + 1}" + (" again" if number >= STYLES else "")
+            yield _Line(style, _SHAPES[number % STYLES], Series(line.name, tuple(kept), tuple(band)))
 
 
 def _thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
-    """The first, the last, and the lowest and highest of each stretch between."""
+    """The first and the last point, and the lowest and the highest of each stretch between, so that extremes stay."""
     if len(points) <= most:
         return list(points)
     stretch = -(-2 * (len(points) - 2) // (most - 2))
@@ -143,11 +142,11 @@ def _thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[flo
     return sorted(kept)
 
 
-def _said(series: Series) -> str:
+def _description(series: Series) -> str:
     values = [y for _, y in series.points]
-    course = f"{short_number(values[0])} to {short_number(values[-1])}" if len(values) > 1 else short_number(values[0])
+    change = f"{short_number(values[0])} to {short_number(values[-1])}" if len(values) > 1 else short_number(values[0])
     return (
-        f"{one_line(series.name, _NAME)} {course}, between {short_number(min(values))} and {short_number(max(values))}".strip()
+        f"{one_line(series.name, _NAME)} {change}, between {short_number(min(values))} and {short_number(max(values))}".strip()
     )
 
 
@@ -164,7 +163,7 @@ def _plot(figure: Figure, lines: Sequence[_Line], width: int, height: int) -> Ma
 
 
 def _axis(low: float, high: float, start: float, end: float, *, whole: bool = False, tight: bool = False) -> _Axis:
-    """An axis with round ticks; a tight one ends where its values end, others at a tick."""
+    """An axis with round ticks; a tight one ends at its values, others end at a tick."""
     if high - low <= max(_SAME, 1e-9 * max(abs(low), abs(high))):
         pad = 1.0 if abs(low) <= _SAME or (whole and abs(low) < 1e6) else abs(low) / 10
         low, high = low - pad, high + pad
@@ -204,9 +203,9 @@ def _drawn_line(line: _Line, right: _Axis, up: _Axis, step: int) -> Iterator[Mar
     places = [(right.at(x), up.at(y)) for x, y in line.series.points]
     if len(places) > 1:
         yield Markup('<path class="line {}" d="{}"/>').format(line.style, _path(places))
-    # Counted from the end, which is always marked.
-    for place in range(len(places) - 1, -1, -step):
-        (x, y), (at, value) = line.series.points[place], places[place]
+    # From the end, so that the last point is always marked.
+    for index in range(len(places) - 1, -1, -step):
+        (x, y), (at, value) = line.series.points[index], places[index]
         yield Markup('<path class="mark {}" d="M{:g} {:g}{}"><title>{}: {}</title></path>').format(
             line.style, at, value, line.shape, short_number(x), short_number(y)
         )
@@ -217,7 +216,7 @@ def _path(places: Iterable[tuple[float, float]]) -> str:
 
 
 def _names(lines: Sequence[_Line], right: _Axis, up: _Axis) -> Iterator[Markup]:
-    """The lines' names beside their ends, moved apart where they would cover each other."""
+    """Labels beside the ends of lines, moved apart where they would overlap."""
     wanted = sorted((up.at(line.series.points[-1][1]), place) for place, line in enumerate(lines))
     rows = spread_labels([y for y, _ in wanted], _ROW, up.end, up.start)
     for (y, place), at in zip(wanted, rows, strict=True):

@@ -1,6 +1,6 @@
-"""How templates write things: numbers, times, ids, and texts of others.
+"""Filters and functions of the templates.
 
-Law: what a model or the outside wrote passes `clean` or `line`; Jinja escapes whatever comes out. No filter judges content.
+Guarantees: untrusted text passes `clean` or `line`; Jinja escapes what comes out.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from events.export.charts import Figure
 from events.facts.digests import SHORT
+from events.text.phrases import MISSING, number, words
 from events.text.safe_text import clean, one_line
 from events.web.rendering.draw_lineage import lineage_svg
 from events.web.rendering.draw_tree import curriculum_svg, node_link, proposal_text, tree_key
@@ -23,67 +24,57 @@ from events.web.rendering.svg import figure_svg, sparkline
 WIDTH: Final = 100
 """Characters of a line of JSON."""
 DRAWINGS: Final = 256
-"""Drawings that are kept for the next one who asks; some kB each."""
+"""Figures whose drawings are cached; some kB each."""
 NUMBERS: Final = 120
-"""About so many numbers does the table of a figure have ..."""
+"""Numbers in the table of a figure, about."""
 FEWEST, MOST = 10, 40
-"""... in so many rows."""
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """With so many decimals, or a dash for nothing."""
-    return "–" if value is None else f"{value:.{digits}f}"
+"""Rows of that table."""
 
 
 def figure(value: Any) -> str:
-    """A number of any size in a few digits; whole ones whole."""
+    """A number in four digits; integers whole."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return "–" if value is None else str(value)
+        return MISSING if value is None else str(value)
     return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}") if isinstance(value, int) else f"{value:.4g}"
 
 
 def share(value: float | None) -> str:
-    """A share of 1 in percent."""
-    return "–" if value is None else f"{100 * value:.0f}\N{NARROW NO-BREAK SPACE}%"
+    """A share of 1 in percent, with a narrow space."""
+    return MISSING if value is None else f"{100 * value:.0f}\N{NARROW NO-BREAK SPACE}%"
 
 
 def short(digest: str | None) -> str:
-    """The first digits of an id."""
-    return "–" if digest is None else digest[:SHORT]
-
-
-def words(name: str) -> str:
-    """A name of ours as words."""
-    return name.replace("_", " ")
+    """The first digits of a digest or an id."""
+    return MISSING if digest is None else digest[:SHORT]
 
 
 def seconds(value: float | None) -> str:
     """A duration in its largest two units."""
     if value is None:
-        return "–"
-    whole = timedelta(seconds=round(value))
-    hours, rest = divmod(whole.seconds, 3600)
+        return MISSING
+    duration = timedelta(seconds=round(value))
+    hours, rest = divmod(duration.seconds, 3600)
     minutes, left = divmod(rest, 60)
-    parts = [(whole.days, "d"), (hours, "h"), (minutes, "min"), (left, "s")]
-    proposal_text = [f"{count}\N{NARROW NO-BREAK SPACE}{unit}" for count, unit in parts if count]
-    return " ".join(proposal_text[:2]) or "0\N{NARROW NO-BREAK SPACE}s"
+    parts = [(duration.days, "d"), (hours, "h"), (minutes, "min"), (left, "s")]
+    texts = [f"{count}\N{NARROW NO-BREAK SPACE}{unit}" for count, unit in parts if count]
+    return " ".join(texts[:2]) or "0\N{NARROW NO-BREAK SPACE}s"
 
 
 def ago(time: datetime | None) -> str:
-    """How long ago something was, in its largest unit."""
+    """Time since `time`, in its largest unit."""
     if time is None:
-        return "–"
+        return MISSING
     passed = max(0.0, (datetime.now(UTC) - time).total_seconds())
     return f"{seconds(passed).rpartition(' ')[0] or seconds(passed)} ago"
 
 
 def day(time: datetime | None) -> str:
-    """A time as people in one time zone write it (UTC)."""
-    return "–" if time is None else f"{time:%Y-%m-%d %H:%M}"
+    """A time to the minute."""
+    return MISSING if time is None else f"{time:%Y-%m-%d %H:%M}"
 
 
 def pretty(value: Any, depth: int = 0) -> str:
-    """Plain data as JSON for people, what is short on one line; characters that could hide something stay escaped."""
+    """Plain data as indented JSON in ASCII, short parts on one line."""
     flat = json.dumps(value)
     if len(flat) + depth <= WIDTH:
         return flat
@@ -99,23 +90,23 @@ def pretty(value: Any, depth: int = 0) -> str:
 
 
 class FigureRows(NamedTuple):
-    """The numbers behind a figure."""
+    """Rows of the table of a figure."""
 
     lines: list[tuple[float, list[float | None]]]
-    """At an x, a value a series; the first and the last are among them."""
+    """x, and the value of each series; the first and the last x are among them."""
     of: int
-    """How many there are."""
+    """Rows before they were thinned out."""
 
 
 def figure_rows(figure: Figure) -> FigureRows:
-    """The numbers behind a figure, thinned out where they are many."""
+    """Rows of the table of a figure, thinned out where they are many."""
     columns = [dict(series.points) for series in figure.series]
-    places = sorted({x for column in columns for x in column})
-    whole = len(places)
+    xs = sorted({x for column in columns for x in column})
+    total = len(xs)
     most = min(MOST, max(FEWEST, NUMBERS // max(1, len(columns))))
-    if whole > most:
-        places = [places[round(at * (whole - 1) / (most - 1))] for at in range(most)]
-    return FigureRows([(x, [column.get(x) for column in columns]) for x in places], whole)
+    if total > most:
+        xs = [xs[round(row * (total - 1) / (most - 1))] for row in range(most)]
+    return FigureRows([(x, [column.get(x) for column in columns]) for x in xs], total)
 
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {

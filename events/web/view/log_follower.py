@@ -1,7 +1,7 @@
-"""Follows one log: a thread keeps its summary and its index up to date, and rings when they moved.
+"""Follows one log: a thread keeps its summary and its index up to date, and notifies when they have changed.
 
-Law: the log is opened for reading only. Nobody waits for the thread: whoever asks gets what is known so far, and how far that
-is. The summary that is given out is a copy, which nobody changes any more.
+Guarantees: the log is opened read-only. Readers never wait for the thread: they get the figures so far, with their position,
+and the summary that they get is a copy that does not change any more.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from events.projections.run_summary import RunSummary
 from events.projections.snapshots import Snapshot
 
 IDLE_S = 300.0
-"""How long a log is followed after the last interest in it."""
+"""Seconds after the last request at which a log is no longer followed."""
 SNAPSHOT_EVERY = 10_000
-"""Events after which the summary is kept in a file, so that the next viewer starts from there."""
+"""Events after which a snapshot of the summary is written, for the next viewer."""
 RETRY_S = 5.0
-"""How long after an error it is tried again."""
+"""Seconds after an error at which the log is read again."""
 TURN_S = 1.0
-"""How long a summary or an index far behind is worked on before the other one has its turn, and listeners are told."""
+"""Seconds of work on the summary, or on the index, before the other has its turn and subscribers are notified."""
 
 
 class LogFollower:
-    """One log that is being followed, from when it is made until it is closed or nobody has asked for long."""
+    """Follows a log until it is closed, or has not been requested for `IDLE_S`."""
 
-    def __init__(self, where: str, ring: Callable[[], None]) -> None:
-        """Open the log and its index, and start to follow.
+    def __init__(self, where: str, notify: Callable[[], None]) -> None:
+        """Open the log and its index, and start the thread.
 
         Args:
             where: the log, as command lines name it.
-            ring: called after every move, from the thread.
+            notify: called by the thread after every change.
 
         Raises:
             BadInput: there is no such log.
             LogError: the log or its index cannot be opened.
         """
-        self._ring = ring
+        self._notify = notify
         self._log = open_run(where, read_only=True)
         try:
             place = index_path(where)
             self._indexing = Indexer(self._log, place)
             self._snapshot = Snapshot(place.with_suffix(".summary.json"), RunSummary)
-            self._summary, self._kept = self._snapshot.load(self._log)
+            self._summary, self._saved = self._snapshot.load(self._log)
         except BaseException:
             self._log.close()
             raise
@@ -60,11 +60,11 @@ class LogFollower:
         self._copy = _copied(self._summary)
         self._stop = threading.Event()
         self._index_wanted = False
-        self._asked = monotonic()
+        self._requested = monotonic()
         self.problem: GaspError | None = None
-        """Why it does not get on; None while it does."""
+        """Why the log cannot be followed; None while it can."""
         self.over = False
-        """Whether it has ended: nobody asked for long, or it was closed."""
+        """Whether the thread has ended."""
         self._thread = threading.Thread(target=self._follow, name=f"follow {place}", daemon=True)
         self._thread.start()
 
@@ -75,33 +75,33 @@ class LogFollower:
 
     @property
     def index(self) -> Index:
-        """The index, which is brought up to date from now on."""
+        """The index, which the thread keeps up to date from the first use on."""
         self._index_wanted = True
         return self._indexing.index
 
     @property
     def position(self) -> int:
-        """Up to where pages know the log: by its summary, and by its index if that was asked for."""
-        known = self._summary.position
-        return min(known, self._indexing.index.position) if self._index_wanted else known
+        """Position of what pages show: of the summary, or of the index if that is used and behind."""
+        position = self._summary.position
+        return min(position, self._indexing.index.position) if self._index_wanted else position
 
     def summary(self) -> RunSummary:
-        """The figures so far; a copy."""
+        """A copy of the summary so far."""
         with self._lock:
             if self._copy.position != self._summary.position:
                 self._copy = _copied(self._summary)
             return self._copy
 
-    def ask(self) -> None:
-        """Show interest."""
-        self._asked = monotonic()
+    def touch(self) -> None:
+        """Note a request, so that the log is followed on."""
+        self._requested = monotonic()
 
     def stop(self) -> None:
-        """Begin to end."""
+        """Tell the thread to end."""
         self._stop.set()
 
     def close(self) -> None:
-        """End, and release log and index."""
+        """Wait until the thread has ended and closed the log and the index."""
         self._stop.set()
         self._thread.join()
 
@@ -111,17 +111,17 @@ class LogFollower:
     def _follow(self) -> None:
         try:
             with closing(self._log.subscribe()) as subscription:
-                while not self._stopped() and monotonic() - self._asked < IDLE_S:
+                while not self._stopped() and monotonic() - self._requested < IDLE_S:
                     before = self.position
                     try:
                         self._catch_up()
                         self.problem = None
                     except GaspError as error:
                         self.problem = error
-                        self._ring()
+                        self._notify()
                         self._stop.wait(RETRY_S)
                     if self.position != before:
-                        self._ring()
+                        self._notify()
                     elif not self._stopped():
                         subscription.wait(POLL_INTERVAL_S)
         finally:
@@ -130,7 +130,7 @@ class LogFollower:
             self._log.close()
 
     def _catch_up(self) -> None:
-        """Take what there is into account, or as much of it as can be done in a turn each."""
+        """Apply new events to the summary, then to the index, for one turn each."""
         at, until = Head(self._summary.position, ""), monotonic() + TURN_S
         for event in self._log.read(after=at.position):
             with self._lock:
@@ -139,16 +139,16 @@ class LogFollower:
             if self._stopped() or monotonic() > until:
                 break
         else:
-            if at.digest and at.position - self._kept >= SNAPSHOT_EVERY:
+            if at.digest and at.position - self._saved >= SNAPSHOT_EVERY:
                 self._snapshot.save(self._summary, at)
-                self._kept = at.position
+                self._saved = at.position
         if self._index_wanted:
             until = monotonic() + TURN_S
             self._indexing.catch_up(stop=lambda: self._stopped() or monotonic() > until)
 
 
 def _copied(summary: RunSummary) -> RunSummary:
-    """A copy in common with the original are only facts, which are frozen, and iterations that have ended."""
+    """A copy that shares with the original only facts, which are frozen, and iterations that have ended."""
     new = copy.copy(summary)
     new.iterations = {
         number: figures if figures.ended else copy.deepcopy(figures) for number, figures in summary.iterations.items()

@@ -1,6 +1,6 @@
-"""A bell that threads ring and event loops hear.
+"""Notifies event loops from threads that something changed, without saying what.
 
-Law: ringing never waits and never fails. What happened is not said: whoever hears it looks.
+Guarantees: notifying never blocks and never fails.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from contextlib import contextmanager, suppress
 
 
 class Notifier:
-    """Rung from any thread."""
+    """Sets the events of its subscribers; may be used from any thread."""
 
     def __init__(self) -> None:
-        """Nobody listens yet."""
-        self._ears: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+        """Start without subscribers."""
+        self._subscribers: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
 
     def notify(self) -> None:
-        """Wake everybody who listens."""
-        for loop, heard in tuple(self._ears):
-            # A loop that has ended since hears nothing.
+        """Set the events of all subscribers."""
+        for loop, event in tuple(self._subscribers):
+            # A loop that has been closed since raises.
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(heard.set)
+                loop.call_soon_threadsafe(event.set)
 
     @contextmanager
     def subscription(self) -> Iterator[asyncio.Event]:
-        """Set whenever the bell rings; for the loop that is running."""
-        ear = asyncio.get_running_loop(), asyncio.Event()
-        self._ears.add(ear)
+        """An event of the running loop that is set at every notification."""
+        subscriber = asyncio.get_running_loop(), asyncio.Event()
+        self._subscribers.add(subscriber)
         try:
-            yield ear[1]
+            yield subscriber[1]
         finally:
-            self._ears.discard(ear)
+            self._subscribers.discard(subscriber)

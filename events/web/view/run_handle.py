@@ -1,8 +1,4 @@
-"""A run that can be looked at.
-
-Law: a log is opened when somebody first asks, and let go when nobody has for long, so that a folder of a thousand runs costs
-nothing but names. It reads only.
-"""
+"""A run of the viewer. Its log is opened at the first request and closed when it has not been requested for long."""
 
 from __future__ import annotations
 
@@ -22,78 +18,78 @@ from events.web.view.log_follower import LogFollower
 from events.web.view.notifier import Notifier
 
 PLAYING_S = 120.0
-"""Seconds for which a run that is not finished counts as played after its last event, or the last it told of its progress."""
+"""Seconds after its last event, or last write to a progress file, for which an unfinished run counts as playing."""
 PROGRESS_FILES = ("run.log", "trainer.log", "trainer.progress")
-"""Files of a run's folder that are written while it does something that takes long."""
+"""Files in a run's folder that are written during long work."""
 
 READING_BEHIND = 500
-"""A viewer that knows so many events fewer than there are is still reading; fewer are on their way all the time."""
+"""Events behind the log's end from which on a page says that the log is still being read."""
 
 T = TypeVar("T")
 RunState = Literal["playing", "silent", "finished"]
 
 
 class RunHandle:
-    """One run."""
+    """A run, whose log is open only while it is requested."""
 
-    def __init__(self, name: str, slug: str, where: str, everybody: Notifier) -> None:
-        """Open nothing yet.
+    def __init__(self, name: str, slug: str, where: str, all_runs: Notifier) -> None:
+        """Name the run, without opening its log.
 
         Args:
-            name: what the run is called; a folder's name, escape it.
-            slug: what it is called in addresses.
+            name: name of the run; untrusted text.
+            slug: name in addresses.
             where: the log, as command lines name it.
-            everybody: rung whenever any run moves.
+            all_runs: notified whenever any run changes.
         """
         self.name = name
         self.slug = slug
         self.where = where
         self.notifier = Notifier()
-        """Rung whenever this run moves."""
-        self._everybody = everybody
+        """Notified whenever this run changes."""
+        self._all_runs = all_runs
         self._lock = threading.Lock()
-        self._following: LogFollower | None = None
-        self._place: tuple[int, int] | None = None
+        self._follower: LogFollower | None = None
+        self._file_id: tuple[int, int] | None = None
         self._derived: dict[Callable[[RunSummary], Any], tuple[RunSummary, Any]] = {}
 
     def _open(self) -> LogFollower:
         with self._lock:
-            place = _file(self.where)
-            if self._following is None or self._following.over or place != self._place:
-                self._let_go()
-                self._following, self._place = LogFollower(self.where, self._ring), place
-            self._following.ask()
-            return self._following
+            file_id = _file_id(self.where)
+            if self._follower is None or self._follower.over or file_id != self._file_id:
+                self._close()
+                self._follower, self._file_id = LogFollower(self.where, self._notify), file_id
+            self._follower.touch()
+            return self._follower
 
-    def _ring(self) -> None:
+    def _notify(self) -> None:
         self.notifier.notify()
-        self._everybody.notify()
+        self._all_runs.notify()
 
     @property
     def log(self) -> ReadableLog:
-        """The log's reading half."""
+        """The log, read-only."""
         return self._open().log
 
     @property
     def index(self) -> Index:
-        """The log's index; whoever asks first makes it grow, and finds little in it."""
+        """The log's index; it is filled from the first request on."""
         return self._open().index
 
     def summary(self) -> RunSummary:
-        """The figures so far; a consistent copy."""
+        """A copy of the summary so far."""
         return self._open().summary()
 
     def derived(self, make: Callable[[RunSummary], T]) -> T:
-        """What a function makes of the figures so far; made once for as long as they stay the same."""
+        """What a function makes of the summary; cached while the summary stays the same."""
         summary = self.summary()
-        known = self._derived.get(make)
-        if known is None or known[0] is not summary:
-            known = self._derived[make] = summary, make(summary)
-        return cast(T, known[1])
+        cached = self._derived.get(make)
+        if cached is None or cached[0] is not summary:
+            cached = self._derived[make] = summary, make(summary)
+        return cast(T, cached[1])
 
     @property
     def position(self) -> int:
-        """Up to where the log is known."""
+        """Position up to which pages know the log."""
         return self._open().position
 
     @property
@@ -103,21 +99,21 @@ class RunHandle:
 
     @property
     def reading(self) -> bool:
-        """Whether much of the log is still to be read."""
+        """Whether much of the log has not been read yet."""
         return self.head - self.position > READING_BEHIND
 
     @property
     def finished(self) -> bool:
-        """Whether the run is over."""
+        """Whether the run has finished."""
         return self.summary().finished
 
     @property
     def state(self) -> RunState:
-        """Whether it is over, or goes on by the time of its last event or of what it told since."""
+        """Whether the run has finished, and if not, whether it was active lately."""
         summary = self.summary()
         if summary.finished:
             return "finished"
-        latest = max(summary.latest.timestamp() if summary.latest else 0.0, _told(self.where))
+        latest = max(summary.latest.timestamp() if summary.latest else 0.0, _last_progress(self.where))
         return "playing" if datetime.now(UTC).timestamp() - latest < PLAYING_S else "silent"
 
     @property
@@ -126,23 +122,23 @@ class RunHandle:
         return self._open().problem
 
     def stop(self) -> None:
-        """Begin to let the log go; `close` waits until it has gone."""
-        if self._following is not None:
-            self._following.stop()
+        """Tell the follower to end; `close` waits for it."""
+        if self._follower is not None:
+            self._follower.stop()
 
     def close(self) -> None:
-        """Let the log go."""
+        """Close the log."""
         with self._lock:
-            self._let_go()
+            self._close()
 
-    def _let_go(self) -> None:
-        if self._following is not None:
-            self._following.close()
-            self._following = None
+    def _close(self) -> None:
+        if self._follower is not None:
+            self._follower.close()
+            self._follower = None
 
 
-def _told(where: str) -> float:
-    """When a run last wrote into one of its files, in seconds since 1970; 0 where there are none."""
+def _last_progress(where: str) -> float:
+    """When a progress file of a run was last written, in seconds since 1970; 0 where there are none."""
     folder = Path(where) if Path(where).is_dir() else Path(where).parent
     latest = 0.0
     for name in PROGRESS_FILES:
@@ -151,14 +147,14 @@ def _told(where: str) -> float:
     return latest
 
 
-def _file(where: str) -> tuple[int, int] | None:
-    """Which file a log is in, so that another one in its place is noticed; None of a database.
+def _file_id(where: str) -> tuple[int, int] | None:
+    """Device and inode of a log's file, so that a replaced file is noticed; None for a database.
 
     Raises:
-        BadInput: it is gone.
+        BadInput: the file is gone.
     """
     path = locate_log(where)
     if isinstance(path, str):
         return None
-    found = path.stat()
-    return found.st_dev, found.st_ino
+    status = path.stat()
+    return status.st_dev, status.st_ino

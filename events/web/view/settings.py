@@ -1,7 +1,4 @@
-"""A run's settings as they may be shown.
-
-Law: what is a secret by its name or its form is masked, in pages and in their twins.
-"""
+"""A run's settings, in which secrets (by name or by form) are masked, for pages and JSON endpoints."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from events.text.secrets import MASK, is_secret, mask
 
 
 def without_secrets(value: Any, name: str = "") -> Any:
-    """Plain data without the secrets in it."""
+    """Plain data with its secrets masked."""
     match value:
         case Mapping():
             return {key: without_secrets(part, str(key)) for key, part in value.items()}
@@ -27,7 +24,7 @@ def without_secrets(value: Any, name: str = "") -> Any:
 
 
 def flat_settings(summary: RunSummary) -> dict[str, Any]:
-    """Every setting by its dotted name, in order of names."""
+    """Settings by dotted name, sorted by name."""
     config = summary.started.config if summary.started else {}
     return dict(sorted(_flat(without_secrets(config))))
 

@@ -1,7 +1,4 @@
-"""Classes for tokens: how likely each was, or whether the update made it likelier.
-
-Law: pure; a class is a step of a scale of which the legend names every step, so that colour is never the only sign.
-"""
+"""CSS classes of tokens, by probability or by advantage; a legend names every step, so that colour is never the only sign."""
 
 from __future__ import annotations
 
@@ -10,10 +7,10 @@ from typing import Final, NamedTuple
 
 
 class ColourStep(NamedTuple):
-    """A step of a scale."""
+    """A step of a colour scale."""
 
     name: str
-    """The class."""
+    """CSS class."""
     meaning: str
 
 
@@ -24,7 +21,7 @@ PROBABILITY_STEPS: Final = (
     ColourStep("p1", "0.05 to 0.2"),
     ColourStep("p0", "below 0.05"),
 )
-"""Steps of probability, the likeliest first."""
+"""From the most probable down."""
 ADVANTAGE_STEPS: Final = (
     ColourStep("a5", "advantage 1 or more: made likelier"),
     ColourStep("a4", "0.1 to 1"),
@@ -32,7 +29,7 @@ ADVANTAGE_STEPS: Final = (
     ColourStep("a2", "-1 to -0.1"),
     ColourStep("a1", "below -1: made unlikelier"),
 )
-"""Steps of the advantage."""
+"""From the largest advantage down."""
 _PROBABILITIES: Final = (0.9, 0.5, 0.2, 0.05)
 _ADVANTAGES: Final = (1.0, 0.1, -0.1, -1.0)
 

@@ -1,8 +1,4 @@
-"""All runs that are looked at, found where the command line said.
-
-Law: a folder of runs is looked through again and again, so that new runs appear by themselves; a run keeps its address for
-as long as the viewer lives.
-"""
+"""The runs that the viewer shows. Folders are scanned again and again, so that new runs appear; a run keeps its address."""
 
 from __future__ import annotations
 
@@ -22,14 +18,14 @@ from events.web.view.notifier import Notifier
 from events.web.view.run_handle import RunHandle
 
 RESCAN_S = 2.0
-"""How often folders are looked through again, at most."""
+"""Seconds between two scans of folders, at least."""
 WATCHED = 50
-"""Runs that are watched for somebody who looks at all of them."""
-_ODD = re.compile(r"[^A-Za-z0-9._-]+")
+"""Runs whose changes are reported to a client that looks at the list of runs."""
+_NOT_IN_SLUGS = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 class Viewer:
-    """The runs."""
+    """The runs at the places that a command line names."""
 
     def __init__(self, places: Sequence[str]) -> None:
         """Find the runs.
@@ -41,65 +37,65 @@ class Viewer:
             BadInput: there is nothing at a place.
         """
         self.notifier = Notifier()
-        """Rung whenever any run moves."""
+        """Notified whenever any run changes."""
         self.closing = False
         self._places = tuple(places)
         self._lock = threading.Lock()
         self._runs: dict[str, RunHandle] = {}
-        """By where they are."""
-        self._looked = 0.0
+        """By where the log is."""
+        self._scanned = 0.0
         for place in places:
             if not is_url(place) and not Path(place).exists():
                 raise BadInput(f"There is nothing at {place}; give a run's folder, its {LOG_NAME}, or a folder of runs.")
-        self._look()
+        self._scan()
 
     def runs(self) -> list[RunHandle]:
-        """Every run there is now, the one that was written to last first."""
+        """All runs, the one written to last first."""
         with self._lock:
-            if monotonic() - self._looked > RESCAN_S:
-                self._look()
+            if monotonic() - self._scanned > RESCAN_S:
+                self._scan()
             runs = list(self._runs.values())
         return sorted(runs, key=_written, reverse=True)
 
     def run(self, slug: str) -> RunHandle:
-        """The run of that name in addresses.
+        """The run of an address.
 
         Raises:
             NotFound: there is none.
         """
         with self._lock:
-            found = next((run for run in self._runs.values() if run.slug == slug), None)
-        if found is None:
+            match = next((run for run in self._runs.values() if run.slug == slug), None)
+        if match is None:
             runs = self.runs()
-            found = next((run for run in runs if run.slug == slug), None)
-        if found is None:
+            match = next((run for run in runs if run.slug == slug), None)
+        if match is None:
             names = ", ".join(run.slug for run in runs[:10]) or "none"
             raise NotFound(f"There is no run {slug!r} here; there are {names}{' …' if len(runs) > 10 else ''}.")
-        return found
+        return match
 
     @property
     def position(self) -> int:
-        """A number that grows with every run there is and every event of those that were written to last."""
+        """A number that grows with every new run, and with every event of the runs that are watched."""
         runs = self.runs()
         return len(runs) + sum(_position(run) for run in runs[:WATCHED])
 
     def end(self) -> None:
-        """Let live streams end."""
+        """End live streams."""
         self.closing = True
         self.notifier.notify()
         for run in self._runs.values():
             run.notifier.notify()
 
     def close(self) -> None:
-        """Let all logs go."""
+        """End live streams and close all logs."""
         self.end()
         for run in self._runs.values():
             run.stop()
         for run in self._runs.values():
             run.close()
 
-    def _look(self) -> None:
-        there = {where: None for place in self._places for where in _found(place)}
+    def _scan(self) -> None:
+        there = {where: None for place in self._places for where in _runs_at(place)}
         for where in [where for where in self._runs if where not in there]:
             self._runs.pop(where).close()
         slugs = {run.slug for run in self._runs.values()}
@@ -109,11 +105,11 @@ class Viewer:
                 slug = _slug(name, slugs)
                 slugs.add(slug)
                 self._runs[where] = RunHandle(name, slug, where, self.notifier)
-        self._looked = monotonic()
+        self._scanned = monotonic()
 
 
-def _found(place: str) -> Iterator[str]:
-    """Where the runs of a place are, as command lines name them."""
+def _runs_at(place: str) -> Iterator[str]:
+    """The runs at a place, as command lines name them."""
     if is_url(place):
         parts = urlsplit(place)
         query = parse_qs(parts.query)
@@ -135,21 +131,21 @@ def _position(run: RunHandle) -> int:
 
 
 def _name(where: str) -> str:
-    # A folder that cannot be read has its line in the list, which says why.
+    # A run that cannot be read still has its row in the list, which says why.
     with suppress(GaspError):
         return run_name(where)
     return Path(where).absolute().name
 
 
 def _slug(name: str, taken: set[str]) -> str:
-    # An address that ends so is that of a twin.
-    plain = _ODD.sub("-", name).removesuffix(".json").strip(".") or "run"
+    # Addresses that end in .json are JSON endpoints.
+    plain = _NOT_IN_SLUGS.sub("-", name).removesuffix(".json").strip(".") or "run"
     numbered = (plain if number == 1 else f"{plain}-{number}" for number in range(1, len(taken) + 2))
     return next(slug for slug in numbered if slug not in taken)
 
 
 def _written(run: RunHandle) -> float:
-    """When a run's file was written to last; what is in a database comes first."""
+    """When a run's file was last written; a run in a database counts as the latest."""
     if is_url(run.where):
         return float("inf")
     path = Path(run.where)
