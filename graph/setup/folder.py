@@ -70,25 +70,35 @@ def create_run(folder: Path, config: Config, inputs: RunInputs, url: str | None 
     if folder.exists():
         raise BadInput(f"Run folder {folder} exists; choose another --name, or go on with --resume {shlex.quote(str(folder))}.")
     refuse_unworkable(config, inputs.model)
-    digest = inputs.digest
-    unfinished = folder.parent / f".new-{os.getpid()}"
-    try:
-        unfinished.mkdir(parents=True)
+    with new_folder(folder) as unfinished:
         needed = MIN_FREE_BYTES + (_weights_bytes(config, inputs.model) if learns else 0)
         if shutil.disk_usage(unfinished).free < needed:
             raise BadInput(f"Less than {needed // 2**20} MiB are free where {folder} would be; free some, or set --runs.")
         if learns:
-            copy_weights(inputs.model, unfinished / "weights" / digest)
+            copy_weights(inputs.model, unfinished / "weights" / inputs.digest)
         if url is not None:
             (unfinished / URL_NAME).write_text(f"{url}\n")
         _start_log(url or unfinished / LOG_NAME, config, inputs)
+    return open_run(str(folder))
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder to fill, which becomes `folder` when the block ends, and is removed when it fails.
+
+    Raises:
+        BadInput: the file system does not allow it.
+    """
+    unfinished = folder.parent / f".new-{os.getpid()}"
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
         os.sync()
         unfinished.rename(folder)
     except OSError as error:
         raise BadInput(f"Run folder {folder} cannot be made: {error}; choose another --runs, or make room.") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return open_run(str(folder))
 
 
 def _weights_bytes(config: Config, model: Path) -> int:

@@ -7,8 +7,6 @@ With the settings and versions of its one source it makes the same weights, bit 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ from graph.settings.configure import with_overrides
 from graph.settings.model_location import copy_weights, model_folder
 from graph.settings.refusals import refuse_unworkable
 from graph.setup.assemble import run_started
+from graph.setup.folder import new_folder
 from graph.setup.provenance import commit, versions
 from trainer.job.update_schedule import TrainingSource
 
@@ -174,7 +173,8 @@ def open_or_create(folder: Path, plan: OfflinePlan) -> Log:
         raise BadInput(f"{folder} is there and is no run; name another folder.")
     log = open_run(str(folder))
     start = run_started(log)
-    if (start.config, start.sources, start.policies) != (plan.start.config, plan.start.sources, plan.start.policies):
+    same_settings = Config.recorded(start.config) == Config.recorded(plan.start.config)
+    if not same_settings or (start.sources, start.policies) != (plan.start.sources, plan.start.policies):
         log.close()
         raise BadInput(f"{folder} was started from other sources or with other settings; name another folder.")
     return log
@@ -207,20 +207,11 @@ def resume_plan(start: RunStarted, sources: tuple[SourceRun, ...]) -> OfflinePla
 
 
 def _create(folder: Path, plan: OfflinePlan) -> None:
-    unfinished = folder.parent / f".new-{os.getpid()}"
-    digest = plan.start.policies["student"]
-    try:
-        unfinished.mkdir(parents=True)
-        copy_weights(plan.model, unfinished / "weights" / digest)
+    with new_folder(folder) as unfinished:
+        copy_weights(plan.model, unfinished / "weights" / plan.start.policies["student"])
         with closing(open_log(unfinished / LOG_NAME, create=True)) as log:
             paths = [str(source.path) for source in plan.sources]
             log.append(RUN, [plan.start], expected=0, observed={SOURCE_PATHS: paths})
-        os.sync()
-        unfinished.rename(folder)
-    except OSError as error:
-        raise BadInput(f"Run folder {folder} cannot be made: {error}; choose another, or make room.") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def start_weights(sources: Sequence[SourceRun], model: str | None = None) -> Path:
