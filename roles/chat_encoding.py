@@ -1,8 +1,7 @@
-"""Turns requests into token ids, the same for every model that samples.
+"""Encodes requests as token ids, the same for every model that samples.
 
-Law: text of strangers never becomes a special token. Where a conversation is asked for, only what the chat template itself
-writes may hold them; and a prompt that is too long loses the beginning of its content, nothing of the template. It samples
-nothing and loads no weights.
+Guarantees: untrusted text never becomes a special token; in a conversation only the chat template itself writes special tokens.
+A prompt that is too long loses the beginning of its content and nothing of the template.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from roles.model import GenerationRequest
 
 _SYSTEM: Final = "c2f0a6c9-gasp-system"
 _CONTENT: Final = "c2f0a6c9-gasp-content"
-"""Stand where the texts go while the template is rendered, so that no template sees, trims or reads what strangers wrote."""
+"""Placeholders for the texts while the template is rendered, so that no template sees, trims or parses untrusted text."""
 
 
 class ChatEncoding:
-    """The tokenizer of a weights folder, and how a request is put to the model.
+    """The tokenizer of a weights folder, with its chat template.
 
     Args:
         folder: Weights in Hugging Face format; those of its base for an adapter.
@@ -38,7 +37,7 @@ class ChatEncoding:
 
         self._folder = folder
         self._limit = limit
-        # Without it transformers makes an empty tokenizer up.
+        # Without this file transformers makes up an empty tokenizer.
         if not (folder / "tokenizer.json").is_file():
             raise ModelError(
                 f"There is no tokenizer.json in {folder}; give a folder that holds a model in Hugging Face format."
@@ -46,30 +45,30 @@ class ChatEncoding:
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             self.ends = _end_token_ids(folder, self._tokenizer)
-            """Ids that end a completion: those of the generation settings and the tokenizer's own."""
+            """Ids that end a completion: those of the generation config and the tokenizer's own."""
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"Tokenizer in {folder} cannot be loaded ({error}); is the folder whole?") from error
         self._around = cache(self._render)
 
     def encode(self, request: GenerationRequest) -> tuple[int, ...]:
-        """The ids of a request's prompt, cut to the limit.
+        """The ids [P] of a request's prompt, cut to the limit.
 
         Raises:
-            BadInput: the tokenizer cannot hold the conversation.
+            BadInput: the tokenizer has no usable chat template, or the limit is too low for it.
         """
         if request.system is None:
             return self._plain(request.prompt)
         head, tail = self._around(request.system)
-        room = self._limit - len(head) - len(tail)
-        if room <= 0:
+        budget = self._limit - len(head) - len(tail)
+        if budget <= 0:
             raise BadInput(
                 f"The conversation around a prompt takes {len(head) + len(tail)} tokens, but max_prompt_tokens is "
                 f"{self._limit}; set it higher."
             )
-        return (*head, *self._text(request.prompt)[-room:], *tail)
+        return (*head, *self._text(request.prompt)[-budget:], *tail)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, special tokens written out."""
+        """The text of ids [T], special tokens included."""
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
 
@@ -116,8 +115,8 @@ class ChatEncoding:
 
 
 def _end_token_ids(folder: Path, tokenizer: Any) -> frozenset[int]:
-    named = folder / "generation_config.json"
-    settings = json.loads((named if named.exists() else folder / "config.json").read_text())
-    found = settings.get("eos_token_id")
-    ends = found if isinstance(found, list) else [found]
+    file = folder / "generation_config.json"
+    config = json.loads((file if file.exists() else folder / "config.json").read_text())
+    eos = config.get("eos_token_id")
+    ends = eos if isinstance(eos, list) else [eos]
     return frozenset(end for end in (*ends, tokenizer.eos_token_id) if end is not None)

@@ -1,6 +1,7 @@
 """`python -m roles.serve`: vLLM servers by hand, for as long as the command runs.
 
-Law: nothing is left of them when it ends, by whatever cause; and nobody on this machine gets in without the key.
+Guarantees: nothing is left of the servers when it ends, by whatever cause; and nobody on this machine uses them without the
+key.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 _KEY_VARIABLE = "VLLM_API_KEY"
 _PROGRESS_INTERVAL_S = 10.0
-"""Seconds between lines of progress where there is no terminal."""
+"""Seconds between lines of progress without a terminal."""
 
 HELP = """Serve a model with vLLM (OpenAI's protocol), until Ctrl-C.
 
@@ -51,18 +52,18 @@ def main(
     name: Annotated[str, typer.Option(help="What requests call it; the folder's name by default.")] = "",
     replicas: Annotated[int, typer.Option(min=1, help="Servers with the same weights (data parallelism).")] = 1,
     tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs of one server.")] = 1,
-    devices: Annotated[str, typer.Option(metavar="0,1,..", help="GPUs, dealt out in turn; all that are seen by default.")] = "",
+    devices: Annotated[str, typer.Option(metavar="0,1,..", help="GPUs, assigned in turn; by default all visible ones.")] = "",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the first server, the others follow; 0: free ones.")] = 0,
-    dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="What is computed in.")] = "float32",
+    dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Of weights and computation.")] = "float32",
     gpu_memory: Annotated[float, typer.Option(min=0.01, max=1, help="Share of a GPU's memory.")] = 0.9,
-    kv_cache_gib: Annotated[float, typer.Option(min=0.01, help="On a CPU, GiB of keys and values.")] = 1.0,
+    kv_cache_gib: Annotated[float, typer.Option(min=0.01, help="GiB of key-value cache, on a CPU.")] = 1.0,
     threads: Annotated[
         int, typer.Option(min=0, help="CPU threads of each; 0: OMP_NUM_THREADS, else its share of the cores.")
     ] = 0,
-    context: Annotated[int, typer.Option(min=0, help="Most tokens of prompt and completion; 0: as the model has it.")] = 0,
+    context: Annotated[int, typer.Option(min=0, help="Most tokens of prompt and completion; 0: the model's own limit.")] = 0,
     lora_rank: Annotated[int, typer.Option(min=0, help="Highest rank of adapters that may be loaded; 0: none.")] = 0,
-    sleep: Annotated[bool, typer.Option("--sleep", help="Let them give their GPU's memory back when asked.")] = False,
-    start_s: Annotated[float, typer.Option(min=1, help="Seconds in which a starting one may be silent and idle.")] = 900.0,
+    sleep: Annotated[bool, typer.Option("--sleep", help="Let them release their GPU's memory on request.")] = False,
+    start_s: Annotated[float, typer.Option(min=1, help="Seconds that a starting one may be silent and idle.")] = 900.0,
     logs: Annotated[Path, typer.Option(help="Folder for their logs.")] = Path("runs/serve"),
 ) -> None:
     """Put the settings together, then serve."""
@@ -93,10 +94,10 @@ def main(
 
 
 def _default_threads(model: str, replicas: int) -> int:
-    """CPU threads of each server: more than one would slow down a model as small as the pocket one."""
-    said = os.environ.get("OMP_NUM_THREADS", "")
-    if said.isdecimal() and int(said):
-        return int(said)
+    """CPU threads of each server: more than one would slow down a model as small as the pocket model."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdecimal() and int(threads):
+        return int(threads)
     return 1 if model == "pocket" else max(1, len(os.sched_getaffinity(0)) // replicas)
 
 
@@ -117,15 +118,15 @@ async def _serve(serving: ServingConfig) -> None:
     loop.add_signal_handler(signal.SIGHUP, task.cancel)
     console = detachable_console()
     with console.status("") as status:
-        told = -_PROGRESS_INTERVAL_S
+        printed = -_PROGRESS_INTERVAL_S
 
         def progress(seconds: float, line: str) -> None:
-            nonlocal told
+            nonlocal printed
             text = f"{serving.name} is loading, {seconds:.0f} s" + f": {line}" * bool(line)
             if console.is_terminal:
                 status.update(markup(text, console.width - 4))
-            elif seconds - told >= _PROGRESS_INTERVAL_S:
-                told = seconds
+            elif seconds - printed >= _PROGRESS_INTERVAL_S:
+                printed = seconds
                 console.print(markup(text), soft_wrap=True)
 
         fleet = await start_fleet(serving, progress)
@@ -140,13 +141,13 @@ async def _serve(serving: ServingConfig) -> None:
 
 
 def _usage_text(fleet: Fleet, serving: ServingConfig) -> str:
-    """How to use them."""
+    """How to use the servers, for the terminal."""
     key = f"in {_KEY_VARIABLE}"
     if not serving.key:
         file = fleet.folder / "key"
         file.write_text(fleet.key)
         key = f'export {_KEY_VARIABLE}="$(cat {file})"'
-    asked = json.dumps({"model": serving.name, "prompt": "def f(x):", "max_tokens": 16})
+    body = json.dumps({"model": serving.name, "prompt": "def f(x):", "max_tokens": 16})
     urls = json.dumps(list(fleet.urls))
     return "\n".join(
         [
@@ -154,7 +155,7 @@ def _usage_text(fleet: Fleet, serving: ServingConfig) -> str:
             *(f"  {server.url}   log: {server.log}" for server in fleet.servers),
             f"key:       {key}",
             f'try:       curl {fleet.urls[0]}/v1/completions -H "Authorization: Bearer ${_KEY_VARIABLE}" '
-            f"-H 'Content-Type: application/json' -d '{asked}'",
+            f"-H 'Content-Type: application/json' -d '{body}'",
             f"in a run:  --set serve.backend=vllm --set 'serve.urls={urls}'",
         ]
     )

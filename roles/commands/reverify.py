@@ -1,7 +1,7 @@
-"""`python -m roles reverify RUN`: judges recorded answers again, and reports every verdict that comes out otherwise.
+"""`python -m roles reverify RUN`: judges recorded attempts again, and reports every verdict that changes.
 
-Law: the same answers, questions and limits as recorded; the same image where the engine has it, and a word where not. It
-reads the log and writes nothing.
+Guarantees: the same completions, questions and limits as recorded, and the same image if the engine has it, else a warning. The
+log is read only.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from sandbox.host.docker_runner import DockerRunner
 from sandbox.runner import Job, Limits
 
 MAX_CONCURRENT = 8
-"""Recorded judgements that are repeated at a time."""
+"""Recorded judgements that are repeated at the same time."""
 _PROBE_JOB = Job(source="def f():\n    return 1\n", inputs=("",))
 
 
 class RecordedJudgement(NamedTuple):
-    """Verdicts as recorded, and the answers that they are about."""
+    """Recorded verdicts, and the attempts that they are about."""
 
     event: Event
     made: AttemptsMade
@@ -45,7 +45,7 @@ class RecordedJudgement(NamedTuple):
 
 
 class Flip(NamedTuple):
-    """A verdict that came out otherwise."""
+    """A verdict that has changed."""
 
     position: int
     stream: str
@@ -60,7 +60,7 @@ class Flip(NamedTuple):
 
 
 def judgements(log: Log) -> Iterator[RecordedJudgement]:
-    """Everything that was judged, in order."""
+    """All recorded judgements, in order."""
     made: dict[tuple[str, int], AttemptsMade] = {}
     for event in log.read(kinds={"attempts_made", "attempts_verified"}):
         if isinstance(event.fact, AttemptsMade):
@@ -71,46 +71,46 @@ def judgements(log: Log) -> Iterator[RecordedJudgement]:
 
 @dataclass
 class RunQuestions:
-    """The questions of a run: those in its log, and those of the question set that it is tested on."""
+    """The questions of a run: those in its log, and those of the question set that it is evaluated on."""
 
     log: Log
     blobs: dict[QuestionId, BlobHash] = field(default_factory=dict)
     tested: dict[QuestionId, Question] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Find them."""
+        """Read the log and load the question set."""
         for event in self.log.read(kinds={"run_started", "goalpost_added", "episode_started", "question_validated"}):
             match event.fact:
                 case GoalpostAdded() | EpisodeStarted() | QuestionValidated() as fact:
                     self.blobs[fact.question] = fact.blob
                 case RunStarted(config={"test": str(name)}) if name != "none":
                     try:
-                        found = load_questions(name, "test").questions
-                        # As logs have them that are older than the context of questions.
-                        bare = [one.model_copy(update={"context": ""}) for one in found if one.context]
-                        self.tested = {question.id: question for question in (*bare, *found)}
+                        questions = load_questions(name, "test").questions
+                        # Logs from before questions had a context name them by their ids without it.
+                        bare = [question.model_copy(update={"context": ""}) for question in questions if question.context]
+                        self.tested = {question.id: question for question in (*bare, *questions)}
                     except BadInput as error:
                         print_note(f"the questions of the run's tests are not there: {error}")
 
     def get(self, question: QuestionId) -> Question | None:
-        """The question, None if it is in neither."""
+        """The question; None if it is in neither."""
         blob = self.blobs.get(question)
         return self.tested.get(question) if blob is None else get_question(self.log, blob)
 
 
 @dataclass
 class Reverifier:
-    """Judges again under the recorded conditions."""
+    """Judges attempts again under the recorded conditions."""
 
     log: Log
     _runners: dict[str, DockerRunner] = field(default_factory=dict)
 
     async def flips(self, chosen: Iterable[tuple[RecordedJudgement, Question]]) -> AsyncGenerator[list[Flip], None]:
-        """For each judgement, in order, what came out otherwise.
+        """For each judgement, in order, the verdicts that change.
 
         Raises:
             SandboxError: the sandbox failed.
-            BadInput: the recorded limits are none that this version knows.
+            BadInput: this version does not know the recorded limits.
         """
         waiting: deque[asyncio.Task[list[Flip]]] = deque()
         try:
@@ -145,7 +145,7 @@ class Reverifier:
 
 
 async def _runner(provenance: Provenance) -> DockerRunner:
-    """A runner under the recorded conditions; with today's image, and a note, if the recorded one cannot be had."""
+    """A runner under the recorded conditions; with today's image, and a warning, if the engine has not the recorded one."""
     try:
         limits = Limits.model_validate(provenance.limits)
     except ValidationError as error:
@@ -166,12 +166,12 @@ async def _runner(provenance: Provenance) -> DockerRunner:
 
 
 async def _reverify(log: Log, count: int, seed: int, *, as_json: bool) -> int:
-    """Judge again and tell; how many flips there were."""
+    """Judge again and print the flips; how many there were."""
     questions, printer = RunQuestions(log), Printer()
-    found = list(judgements(log))
-    if 0 < count < len(found):
-        found = sorted(random.Random(seed).sample(found, count), key=lambda one: one.event.position)  # noqa: S311
-    known = [(one, question) for one in found if (question := questions.get(one.made.question)) is not None]
+    chosen = list(judgements(log))
+    if 0 < count < len(chosen):
+        chosen = sorted(random.Random(seed).sample(chosen, count), key=lambda judgement: judgement.event.position)  # noqa: S311
+    known = [(judgement, question) for judgement in chosen if (question := questions.get(judgement.made.question)) is not None]
     flips: list[Flip] = []
     with progress("judging again") as show:
         async with aclosing(Reverifier(log).flips(known)) as again:
@@ -181,8 +181,8 @@ async def _reverify(log: Log, count: int, seed: int, *, as_json: bool) -> int:
                 show(done, len(known))
                 flips += part
                 _print_flips(part, printer, as_json=as_json)
-    verdicts = sum(len(one.verified.verdicts) for one, _ in known)
-    counts = {"judgements": len(known), "verdicts": verdicts, "flips": len(flips), "unknown": len(found) - len(known)}
+    verdicts = sum(len(judgement.verified.verdicts) for judgement, _ in known)
+    counts = {"judgements": len(known), "verdicts": verdicts, "flips": len(flips), "unknown": len(chosen) - len(known)}
     if as_json:
         print_json(counts)
         return len(flips)
@@ -196,18 +196,18 @@ def _print_flips(flips: Sequence[Flip], printer: Printer, *, as_json: bool) -> N
         if as_json:
             print_json(flip.row())
             continue
-        old, new = (f"{one.outcome} {one.passed}/{one.total}" for one in (flip.old, flip.new))
+        old, new = (f"{verdict.outcome} {verdict.passed}/{verdict.total}" for verdict in (flip.old, flip.new))
         where = f"{flip.position:>8}  [cyan]{markup(flip.stream)}[/]  {flip.question}  attempt {flip.attempt}"
         printer.line(f"{where}  {old} → [bold]{new}[/]  {markup(flip.new.detail)}")
 
 
 def reverify(
     log: LogName,
-    sample: Annotated[int, typer.Option(help="So many judgements, drawn at random; 0 takes all.", min=0)] = 0,
+    sample: Annotated[int, typer.Option(help="Number of judgements, drawn at random; 0: all.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Judge recorded answers again and report every verdict that comes out otherwise; exit code 1 if there is one."""
+    """Judge recorded attempts again and report every verdict that changes; exit code 1 if there is one."""
     with closing(open_run(log)) as opened:
         flips = shutdown.run(_reverify(opened, sample, seed, as_json=as_json))
     raise typer.Exit(1 if flips else 0)

@@ -1,1 +1,1 @@
-"""vLLM servers of our own: what they are told, how they start, and how they end with us."""
+"""vLLM servers that this project starts: their command lines, their start, and their end."""

@@ -1,7 +1,7 @@
-"""Lets only those who know the key into a vLLM server; vLLM itself guards `/v1`, and not the paths that change weights.
+"""ASGI middleware that requires the API key for every path; vLLM itself guards `/v1` only, not the paths that change weights.
 
-Law: without the key in the environment variable `VLLM_API_KEY` nothing is answered, and neither is a browser's question of
-another page. It is loaded by the server, by name (`--middleware`), and imports nothing of ours.
+Guarantees: without the key in `VLLM_API_KEY` every request gets status 401, cross-site requests of a browser included. The
+server loads this file by name (`--middleware`); it imports nothing of this project.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ _App = Callable[[_Message, Callable[[], Awaitable[_Message]], _Send], Awaitable[
 
 
 class ApiKeyGuard:
-    """ASGI middleware: 401 for everything that does not bring the key."""
+    """Answers 401 to every request without the key."""
 
     def __init__(self, app: _App) -> None:
         self._app = app
-        self._wanted = f"Bearer {os.environ['VLLM_API_KEY']}".encode()
+        self._expected = f"Bearer {os.environ['VLLM_API_KEY']}".encode()
 
     async def __call__(self, scope: _Message, receive: Callable[[], Awaitable[_Message]], send: _Send) -> None:
-        """Answer, or let through."""
+        """Pass an authorised request on, and refuse all others."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        brought = dict(scope["headers"]).get(b"authorization", b"")
-        if scope["type"] == "http" and hmac.compare_digest(brought, self._wanted):
+        authorization = dict(scope["headers"]).get(b"authorization", b"")
+        if scope["type"] == "http" and hmac.compare_digest(authorization, self._expected):
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
             await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})

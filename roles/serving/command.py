@@ -1,7 +1,7 @@
-"""What a vLLM server is told: its command line and its environment, for the GPU build and for the CPU build.
+"""Command line and environment of a vLLM server, for the GPU build and for the CPU build.
 
-Law: sampling is what a request says and nothing else, so that logprobs are those of the distribution sampled from; no secret
-is on a command line, and none but the server's own key in its environment. It starts nothing and does not import vllm.
+Guarantees: sampling depends on the request only, so that logprobs are those of the distribution sampled from; no secret is on a
+command line, and none but the server's own key in its environment. vllm is not imported.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from events.facts.weights import ADAPTER_CONFIG_FILE
 from events.text.secrets import is_secret
 
 SUPPORTED_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Ranks that vLLM has kernels for; an adapter of a rank between is padded to the next."""
+"""Ranks that vLLM has kernels for; adapters of other ranks are padded to the next."""
 HOST = "127.0.0.1"
-"""Whoever reaches a server may change its weights, so that none listens on a network."""
+"""Servers listen on this address only, since whoever reaches one can change its weights."""
 
 
 @dataclass(frozen=True)
 class ServingConfig:
-    """What to serve, and on what."""
+    """Settings of vLLM servers."""
 
     weights: Path
     """Folder in Hugging Face format."""
     name: str
-    """What requests call these weights."""
+    """Model name in requests."""
     logs: Path
     """Folder for the servers' logs, one file each."""
     replicas: int = 1
@@ -43,31 +43,31 @@ class ServingConfig:
     tensor_parallel: int = 1
     """GPUs of one server."""
     devices: str = ""
-    """GPUs by number, such as `0,1`, dealt out to the servers in turn; empty: all that are seen."""
+    """GPUs by number, such as `0,1`, assigned to the servers in turn; empty: all visible ones."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """What is computed in."""
+    """Of weights and computation."""
     gpu_memory: float = 0.9
     """Share of a GPU's memory that a server takes."""
     kv_cache_gib: float = 1.0
-    """GiB of main memory for the keys and values of a server on a CPU."""
+    """GiB of main memory for the key-value cache of a server on a CPU."""
     threads: int = 1
-    """CPU threads of one server, where it computes on a CPU."""
+    """CPU threads of one server on a CPU."""
     context: int = 0
-    """Most tokens of prompt and completion together; 0: as many as the weights were made for."""
+    """Most tokens of prompt and completion together; 0: the model's own limit."""
     rank: int = 0
-    """Highest rank of adapters that may be loaded; 0: none may."""
+    """Highest rank of adapters that can be loaded; 0: none can."""
     adapters: int = 2
-    """Adapters that are used at once."""
+    """Adapters in use at the same time."""
     sleep: bool = False
-    """Whether servers can be asked to give their GPU's memory back for a while."""
+    """Whether servers can release their GPU's memory on request."""
     seed: int = 0
-    """Of requests that bring none."""
+    """For requests without a seed."""
     start_s: float = 900.0
-    """Seconds in which a server that starts may neither log nor compute anything."""
+    """A starting server that neither logs nor computes for so many seconds is given up."""
     port: int = 0
-    """Port of the first server, the others follow; 0: free ones."""
+    """Of the first server, the others follow; 0: free ports."""
     key: str = field(default="", repr=False)
-    """What requests must bring (`Authorization: Bearer KEY`); empty: a random one is made."""
+    """API key (`Authorization: Bearer KEY`); empty: a random one."""
 
 
 def built_for_cpu() -> bool:
@@ -86,7 +86,7 @@ def built_for_cpu() -> bool:
 
 def server_command(serving: ServingConfig, port: int, *, cpu: bool) -> list[str]:
     """The command line of one server."""
-    told = {
+    options = {
         "model": serving.weights.resolve(),
         "served-model-name": serving.name,
         "host": HOST,
@@ -95,36 +95,36 @@ def server_command(serving: ServingConfig, port: int, *, cpu: bool) -> list[str]
         "seed": serving.seed,
         "tensor-parallel-size": serving.tensor_parallel,
         "logprobs-mode": "processed_logprobs",
-        # A model's own generation_config would slip penalties and cut-offs into every request that does not name them.
+        # The model's own generation_config would add penalties and cut-offs to requests that do not name them.
         "generation-config": "vllm",
         "allowed-origins": "[]",
         "middleware": "roles.serving.api_key_guard.ApiKeyGuard",
     }
     if serving.context:
-        told["max-model-len"] = serving.context
+        options["max-model-len"] = serving.context
     if serving.rank:
-        told |= {"max-lora-rank": supported_rank(serving.rank), "max-loras": serving.adapters}
+        options |= {"max-lora-rank": supported_rank(serving.rank), "max-loras": serving.adapters}
     if cpu:
-        told["kv-cache-memory-bytes"] = int(serving.kv_cache_gib * 2**30)
+        options["kv-cache-memory-bytes"] = int(serving.kv_cache_gib * 2**30)
     else:
-        told["gpu-memory-utilization"] = serving.gpu_memory
+        options["gpu-memory-utilization"] = serving.gpu_memory
     switches = ["disable-uvicorn-access-log"]
     switches += ["enable-lora"] * bool(serving.rank) + ["enable-sleep-mode"] * serving.sleep
-    # A prompt that is read in pieces would wind back the request's random numbers, which torch cannot do on a CPU.
+    # Chunked prefill rewinds a request's random number generator, which torch cannot do on a CPU.
     switches += ["enforce-eager", "no-enable-chunked-prefill"] * cpu
-    # By module name: the command `vllm` asks for the version of a distribution that the CPU build does not have.
+    # By module name: the command `vllm` looks up the version of a distribution that the CPU build does not have.
     line = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
-    for name, value in told.items():
+    for name, value in options.items():
         line += [f"--{name}", str(value)]
     return line + [f"--{name}" for name in switches]
 
 
 def server_environment(serving: ServingConfig, folder: Path, key: str, devices: Sequence[str], *, cpu: bool) -> dict[str, str]:
-    """The environment of one server: ours without its secrets, and what vLLM reads there."""
-    ours = {name: value for name, value in os.environ.items() if not is_secret(name)}
-    # The guard is found by name, wherever this package lies.
-    path = [str(Path(roles.__file__).parent.parent), *filter(None, [ours.get("PYTHONPATH")])]
-    told = {
+    """The environment of one server: that of this process without secrets, and vLLM's own variables."""
+    inherited = {name: value for name, value in os.environ.items() if not is_secret(name)}
+    # The server imports the guard by name.
+    path = [str(Path(roles.__file__).parent.parent), *filter(None, [inherited.get("PYTHONPATH")])]
+    variables = {
         "PYTHONPATH": os.pathsep.join(path),
         "TMPDIR": str(folder),
         "VLLM_RPC_BASE_PATH": str(folder),
@@ -136,35 +136,34 @@ def server_environment(serving: ServingConfig, folder: Path, key: str, devices: 
         "NO_COLOR": "1",
     }
     if serving.rank:
-        told["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
+        variables["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
     if cpu:
-        told["OMP_NUM_THREADS"] = str(serving.threads)
-        # vLLM would bind the threads of all servers to the same cores.
-        ours = {"VLLM_CPU_OMP_THREADS_BIND": "nobind"} | ours
-        # Else the first request waits for a C++ compiler, up to a minute long, and parts of sampling are hardly faster for it.
-        ours = {"TORCH_COMPILE_DISABLE": "1"} | ours
+        variables["OMP_NUM_THREADS"] = str(serving.threads)
+        # vLLM would bind the threads of all servers to the same cores. With torch.compile the first request waits up to a
+        # minute for a C++ compiler, and sampling is hardly faster.
+        inherited = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCH_COMPILE_DISABLE": "1"} | inherited
     else:
-        told["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
-    return ours | told
+        variables["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+    return inherited | variables
 
 
 def supported_rank(rank: int) -> int:
-    """The next rank that vLLM takes.
+    """The smallest supported rank that is at least `rank`.
 
     Raises:
         BadInput: there is none.
     """
-    for taken in SUPPORTED_RANKS:
-        if taken >= rank:
-            return taken
+    for supported in SUPPORTED_RANKS:
+        if supported >= rank:
+            return supported
     raise BadInput(f"vLLM serves adapters up to rank {SUPPORTED_RANKS[-1]}, not {rank}; set a lower rank.")
 
 
 def assign_devices(serving: ServingConfig, *, cpu: bool) -> list[list[str]]:
-    """The GPUs of each server; none where there are none.
+    """The GPUs of each server; empty lists for the CPU build.
 
     Raises:
-        BadInput: they are fewer than asked for, or not named by number.
+        BadInput: there are too few, or `devices` does not name GPUs.
     """
     if cpu and (serving.devices or serving.sleep):
         raise BadInput(
@@ -173,20 +172,20 @@ def assign_devices(serving: ServingConfig, *, cpu: bool) -> list[list[str]]:
     if cpu:
         return [[]] * serving.replicas
     named = serving.devices or os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    found = [device.strip() for device in named.split(",")] if named else _visible_gpus()
-    if not all(re.fullmatch(r"\d+|(GPU|MIG)-[\w/-]+", device) for device in found) or len(set(found)) < len(found):
+    visible = [device.strip() for device in named.split(",")] if named else _visible_gpus()
+    if not all(re.fullmatch(r"\d+|(GPU|MIG)-[\w/-]+", device) for device in visible) or len(set(visible)) < len(visible):
         raise BadInput(f"{named!r} does not name GPUs; give different numbers with commas between, such as 0,1.")
     each = serving.tensor_parallel
-    if len(found) < serving.replicas * each:
+    if len(visible) < serving.replicas * each:
         raise BadInput(
-            f"{serving.replicas} servers on {each} GPUs each need {serving.replicas * each}, and there are {len(found)};"
+            f"{serving.replicas} servers on {each} GPUs each need {serving.replicas * each}, and there are {len(visible)};"
             " lower replicas or tensor_parallel, or name more devices."
         )
-    return [found[start * each : (start + 1) * each] for start in range(serving.replicas)]
+    return [visible[start * each : (start + 1) * each] for start in range(serving.replicas)]
 
 
 def check_config(serving: ServingConfig) -> None:
-    """Say early what vLLM would say late.
+    """Detect before the start what vLLM would report late.
 
     Raises:
         BadInput: there are no weights, they are an adapter's, or the rank is too high.
@@ -202,5 +201,7 @@ def _visible_gpus() -> list[str]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
-    said = subprocess.run([program, "--query-gpu=index", "--format=csv,noheader"], check=False, capture_output=True, text=True)
-    return said.stdout.split()
+    listing = subprocess.run(
+        [program, "--query-gpu=index", "--format=csv,noheader"], check=False, capture_output=True, text=True
+    )
+    return listing.stdout.split()

@@ -1,7 +1,7 @@
-"""vLLM servers that we start: from nothing to healthy, watched, and gone with us.
+"""A fleet of vLLM servers that this process starts, watches and ends.
 
-Law: a fleet lives and dies as one: when a server ends, all end, and whoever asks is told why. Nothing of it outlives its
-owner, see `roles.serving.supervisor`. It sends no prompts.
+Guarantees: when a server ends, all end, and later requests get the reason as an error. Nothing of a fleet outlives its owner,
+see `roles.serving.supervisor`. Not responsible for: requests.
 """
 
 from __future__ import annotations
@@ -21,59 +21,58 @@ from roles.serving.server import VllmServer, reserved_ports
 from roles.serving.supervised import ExitReport, SupervisedProgram, SupervisedPrograms, new_folder
 
 Progress = Callable[[float, str], None]
-"""Told seconds and the last line of a log while servers start."""
+"""Progress callback while servers start: elapsed seconds, and the last line of a log."""
 _POLL_S = 0.5
 
 
 class Fleet:
-    """Servers that answer; made by `start_fleet`."""
+    """Running servers, started by `start_fleet`."""
 
-    def __init__(self, servers: Sequence[VllmServer], key: str, folder: Path, kept: SupervisedPrograms) -> None:
+    def __init__(self, servers: Sequence[VllmServer], key: str, folder: Path, programs: SupervisedPrograms) -> None:
         self.servers = tuple(servers)
-        """Where they are, and their logs."""
         self.key = key
-        """What requests must bring: `Authorization: Bearer KEY`."""
+        """API key: `Authorization: Bearer KEY`."""
         self.folder = folder
-        """A folder that only this user can read, and that goes with the servers."""
-        self._kept = kept
-        self._death: str | None = None
+        """A folder that only this user can read, removed with the servers."""
+        self._programs = programs
+        self._exit_reason: str | None = None
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """Where the servers answer, without `/v1`."""
+        """Base URLs of the servers, without `/v1`."""
         return tuple(server.url for server in self.servers)
 
-    def death(self) -> str | None:
-        """Why the servers ended, in a sentence; None while they live."""
-        if self._death is None and (ended := self._kept.ended()) is not None:
-            self._death = self._autopsy(ended)
-        return self._death
+    def exit_reason(self) -> str | None:
+        """Why the servers ended, in a sentence; None while they run."""
+        if self._exit_reason is None and (report := self._programs.exit_report()) is not None:
+            self._exit_reason = self._describe(report)
+        return self._exit_reason
 
     def check(self) -> None:
-        """Nothing, while the servers live.
+        """Check that the servers run.
 
         Raises:
-            ModelError: one ended.
+            ModelError: one has ended.
         """
-        if (death := self.death()) is not None:
-            raise ModelError(death)
+        if (reason := self.exit_reason()) is not None:
+            raise ModelError(reason)
 
-    def signs(self) -> tuple[int, int]:
-        """What grows as long as the servers do something: bytes that they logged, and tenths of seconds that they computed."""
+    def activity(self) -> tuple[int, int]:
+        """Bytes logged and tenths of CPU seconds used by all servers: either grows as long as they do something."""
         logged = sum(server.log.stat().st_size for server in self.servers if server.log.exists())
-        return logged, cpu_time_tenths({self._kept.keeper, *descendants(self._kept.keeper)})
+        return logged, cpu_time_tenths({self._programs.supervisor_pid, *descendants(self._programs.supervisor_pid)})
 
     async def close(self) -> None:
-        """End the servers and all that belongs to them. Safe to call twice."""
-        self._death = self.death() or "The vLLM servers were closed; start others"
-        await asyncio.to_thread(self._kept.end)
+        """End the servers and remove their folder. Safe to call twice."""
+        self._exit_reason = self.exit_reason() or "The vLLM servers were closed; start others"
+        await asyncio.to_thread(self._programs.end)
 
-    def _autopsy(self, ended: ExitReport) -> str:
-        how = f"was killed by signal {-ended.code}" if ended.code < 0 else f"ended with code {ended.code}"
-        how += ", as the kernel does for want of memory" * (ended.code == -signal.SIGKILL)
-        if ended.number is None:
-            return f"The keeper of the vLLM servers {how}, and they with it; start them again"
-        server = self.servers[ended.number]
+    def _describe(self, report: ExitReport) -> str:
+        how = f"was killed by signal {-report.code}" if report.code < 0 else f"ended with code {report.code}"
+        how += ", as the kernel does for want of memory" * (report.code == -signal.SIGKILL)
+        if report.number is None:
+            return f"The supervisor of the vLLM servers {how}, and they with it; start them again"
+        server = self.servers[report.number]
         return f"vLLM server {server.number} {how}: {server.error_summary()} (all of it is in {server.log})"
 
 
@@ -81,8 +80,8 @@ async def start_fleet(serving: ServingConfig, progress: Progress = lambda second
     """Start servers and wait until all answer.
 
     Raises:
-        BadInput: vLLM, weights, GPUs or ports are not there.
-        ModelError: a server ended, or did nothing for `serving.start_s` before it answered.
+        BadInput: vLLM, weights, GPUs or ports are not available.
+        ModelError: a server ended, or did nothing for `serving.start_s` seconds before it answered.
     """
     check_config(serving)
     cpu = built_for_cpu()
@@ -121,22 +120,22 @@ def _make_log(folder: Path, port: int) -> Path:
 
 
 async def _wait_until_healthy(fleet: Fleet, limit_s: float, progress: Progress) -> None:
-    began = active = time.monotonic()
-    silent = list(fleet.servers)
+    began = last_active = time.monotonic()
+    starting = list(fleet.servers)
     before: object = None
-    while silent:
+    while starting:
         fleet.check()
         now = time.monotonic()
-        last = await asyncio.to_thread(silent[0].last_line)
-        # Large weights from a slow disk take any time; only who neither logs nor computes is stuck.
-        if (signs := await asyncio.to_thread(fleet.signs)) != before:
-            before, active = signs, now
-        if now - active > limit_s:
+        last = await asyncio.to_thread(starting[0].last_line)
+        # Loading weights from a slow disk takes any time; only a server that neither logs nor computes is stuck.
+        if (activity := await asyncio.to_thread(fleet.activity)) != before:
+            before, last_active = activity, now
+        if now - last_active > limit_s:
             raise ModelError(
-                f"vLLM server {silent[0].number} did nothing for {limit_s:g} s before it first answered, and said last: {last}"
-                f" (all of it is in {silent[0].log}); find out what holds it."
+                f"vLLM server {starting[0].number} did nothing for {limit_s:g} s before it answered; its last line: {last}"
+                f" (all of it is in {starting[0].log}); find out what holds it."
             )
         progress(now - began, last)
         await asyncio.sleep(_POLL_S)
-        well = await asyncio.gather(*(asyncio.to_thread(server.answers, fleet.key) for server in silent))
-        silent = [server for server, answered in zip(silent, well, strict=True) if not answered]
+        ready = await asyncio.gather(*(asyncio.to_thread(server.answers, fleet.key) for server in starting))
+        starting = [server for server, answers in zip(starting, ready, strict=True) if not answers]

@@ -1,7 +1,8 @@
-"""Ends processes that are provably ours: the descendants of a living one, or those that a dead keeper left.
+"""Finds and kills processes that provably belong to a fleet: descendants of its supervisor, or orphans of a dead one.
 
-Law: nothing is killed by a number alone. A left process is ours if it is in the session that the keeper named on disk had
-made and works in the folder that only we know; vLLM's engine renames itself over its environment, so no mark lasts there.
+Guarantees: no process is killed by its number alone. An orphan belongs to the fleet if it is in the session of the supervisor
+that is recorded on disk and works in the fleet's folder, whose name is random; vLLM's engine overwrites its environment with a
+new process title, so no marker lasts there.
 """
 
 from __future__ import annotations
@@ -20,48 +21,48 @@ from pathlib import Path
 from sandbox.engine.engine import process_start_time
 
 PREFIX = "gasp-serve-"
-"""Folders of fleets are called so, in the machine's folder for temporary files."""
+"""Prefix of the folders of fleets, in the machine's folder for temporary files."""
 RECORD = "record.json"
-"""In such a folder: who owns it, and who keeps its processes."""
+"""File in such a folder that names owner and supervisor."""
 GRACE_S = 10.0
-"""Seconds for servers to end politely, which takes them about two."""
+"""Seconds that servers have to end after SIGTERM; two are usual."""
 _SHARED_MEMORY_PREFIX = "vllm_dist_"
-"""Workers on a CPU share memory that is called by the file through which they met, and that no resource tracker knows."""
+"""Workers on a CPU share memory that has the name of their rendezvous file, and that no resource tracker removes."""
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # the kernel's name for it
 _TRACKER_S = 3.0
-"""Seconds for Python's resource trackers, which remove the shared memory of processes that were killed and then end."""
+"""Seconds that Python's resource trackers have to remove the shared memory of killed processes and exit."""
 
 
-def write_record(folder: Path, keeper: int) -> None:
-    """Write down that this process owns the folder and that `keeper` keeps what will run in it."""
-    named = {"owner": _identity(os.getpid()), "keeper": _identity(keeper), "where": _machine_identity()}
-    (folder / RECORD).write_text(json.dumps(named))
+def write_record(folder: Path, supervisor: int) -> None:
+    """Record that this process owns the folder, and the pid of the supervisor of the processes that will work there."""
+    record = {"owner": _identity(os.getpid()), "supervisor": _identity(supervisor), "machine": _machine_identity()}
+    (folder / RECORD).write_text(json.dumps(record))
 
 
 def descendants(root: int) -> set[int]:
-    """Every process below this one, the dead that nobody has asked after left out."""
+    """Every running process below this one; zombies are left out."""
     children: dict[int, list[int]] = {}
     for pid in _all_pids():
         fields = _stat(pid)
         if fields and fields[0] not in "ZX":
             children.setdefault(int(fields[1]), []).append(pid)
-    found: set[int] = set()
-    ahead = [root]
-    while ahead:
-        below = children.get(ahead.pop(), [])
-        found.update(below)
-        ahead.extend(below)
-    return found
+    below: set[int] = set()
+    unvisited = [root]
+    while unvisited:
+        pids = children.get(unvisited.pop(), [])
+        below.update(pids)
+        unvisited.extend(pids)
+    return below
 
 
 def cpu_time_tenths(pids: set[int]) -> int:
-    """Whole tenths of seconds of CPU time that processes have taken."""
+    """CPU time of processes, in whole tenths of seconds."""
     ticks = sum(int(fields[11]) + int(fields[12]) for pid in pids if (fields := _stat(pid)))
     return 10 * ticks // os.sysconf("SC_CLK_TCK")
 
 
 def kill_until_gone(alive: Callable[[], set[int]]) -> None:
-    """Kill until none is alive, resource trackers last."""
+    """Kill processes until none is alive, resource trackers last."""
     deadline = time.monotonic() + _TRACKER_S
     while pids := alive():
         trackers = {pid for pid in pids if _tracks_resources(pid)} if time.monotonic() < deadline else set()
@@ -72,17 +73,17 @@ def kill_until_gone(alive: Callable[[], set[int]]) -> None:
 
 
 def clear_folder(folder: Path) -> None:
-    """End what a dead keeper left in a folder of ours, and remove that."""
+    """Kill the orphans of a dead supervisor in the folder of its fleet, and remove the folder."""
     try:
-        keeper, _ = json.loads((folder / RECORD).read_text())["keeper"]
+        supervisor, _ = json.loads((folder / RECORD).read_text())["supervisor"]
     except FileNotFoundError:
         return
-    kill_until_gone(lambda: _orphans_in(folder, keeper))
+    kill_until_gone(lambda: _orphans_in(folder, supervisor))
     remove_folder(folder)
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder of ours in which nobody works any more, and memory that is called by it."""
+    """Remove the folder of a fleet after its processes, and the shared memory of these."""
     for file in folder.glob(f"{_SHARED_MEMORY_PREFIX}*"):
         for shared in _SHARED_MEMORY.glob(f"{glob.escape(file.name)}*"):
             shared.unlink(missing_ok=True)
@@ -90,36 +91,36 @@ def remove_folder(folder: Path) -> None:
 
 
 def clear_orphaned_fleets() -> int:
-    """Do so wherever owner and keeper are dead, on this machine and for this user; how many fleets there were.
+    """Call `clear_folder` for every fleet of this machine and user whose owner is dead; how many there were.
 
-    A keeper that is still at it is waited for.
+    A supervisor that is still ending its servers is waited for.
     """
     done = 0
     for file in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{RECORD}"):
         try:
-            named = json.loads(file.read_text())
-            foreign = file.parent.lstat().st_uid != os.getuid() or named["where"] != _machine_identity()
+            record = json.loads(file.read_text())
+            foreign = file.parent.lstat().st_uid != os.getuid() or record["machine"] != _machine_identity()
         except (OSError, ValueError, KeyError):
             continue
-        if foreign or _is_alive(named["owner"]):
+        if foreign or _is_alive(record["owner"]):
             continue
         deadline = time.monotonic() + GRACE_S + 2 * _TRACKER_S
-        while _is_alive(named["keeper"]) and time.monotonic() < deadline:
+        while _is_alive(record["supervisor"]) and time.monotonic() < deadline:
             time.sleep(0.1)
-        if not _is_alive(named["keeper"]):
+        if not _is_alive(record["supervisor"]):
             clear_folder(file.parent)
             done += 1
     return done
 
 
 def _orphans_in(folder: Path, session: int) -> set[int]:
-    """Processes of the session that work in the folder; a process that took the number since is in another folder."""
-    found = set()
+    """Processes of the session that work in the folder; a process that reuses the session's number works elsewhere."""
+    orphans = set()
     for pid in _all_pids():
         fields = _stat(pid)
         if fields and fields[0] not in "ZX" and int(fields[3]) == session and _cwd(pid) == str(folder):
-            found.add(pid)
-    return found
+            orphans.add(pid)
+    return orphans
 
 
 def _all_pids() -> list[int]:
@@ -127,7 +128,7 @@ def _all_pids() -> list[int]:
 
 
 def _stat(pid: int) -> list[str]:
-    """State, parent, group and session first; empty when it is gone."""
+    """Fields of /proc/PID/stat from the state on: state, parent, group, session, ...; empty if it has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -152,11 +153,11 @@ def _identity(pid: int) -> tuple[int, str]:
     return pid, process_start_time(pid)
 
 
-def _is_alive(name: tuple[int, str]) -> bool:
-    pid, started = name
+def _is_alive(identity: tuple[int, str]) -> bool:
+    pid, started = identity
     return process_start_time(pid) == started
 
 
 def _machine_identity() -> str:
-    """The machine since it was started, and the container on it: elsewhere a process number means another."""
+    """Boot id and pid namespace: process numbers are comparable only within both."""
     return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"

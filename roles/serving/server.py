@@ -1,6 +1,6 @@
-"""One vLLM server as seen from outside: where it answers, and what it says in its log.
+"""One vLLM server from outside: its address, its health and its log.
 
-Law: what a log says is made safe to show. It starts and ends nothing.
+Guarantees: lines of a log are safe to print. Not responsible for: starting and ending it.
 """
 
 from __future__ import annotations
@@ -25,78 +25,77 @@ _PREFIX = re.compile(r"^(?:\([\w-]+ pid=\d+\) ?)?(?:(?:ERROR|WARNING|INFO) [\d-]
 
 @dataclass
 class VllmServer:
-    """A server, from its start to its end."""
+    """A server that has been started."""
 
     number: int
-    """Its place among the replicas."""
+    """Among the replicas, from 0."""
     port: int
-    """Where it listens."""
     log: Path
-    """All that it says."""
+    """File with its standard output and standard error."""
     log_size_at_start: int = 0
     """Bytes of the log when it first answered."""
 
     @property
     def url(self) -> str:
-        """Where it answers, without `/v1`."""
+        """Base URL, without `/v1`."""
         return f"http://{HOST}:{self.port}"
 
     def answers(self, key: str) -> bool:
-        """Whether it does, and is well."""
+        """Whether its health check succeeds."""
         connection = http.client.HTTPConnection(HOST, self.port, timeout=5)
         try:
             connection.request("GET", "/health", headers={"Authorization": f"Bearer {key}"})
-            well = connection.getresponse().status == http.HTTPStatus.OK
+            healthy = connection.getresponse().status == http.HTTPStatus.OK
         except (OSError, http.client.HTTPException):
             return False
         finally:
             connection.close()
-        if well and not self.log_size_at_start:
+        if healthy and not self.log_size_at_start:
             self.log_size_at_start = self.log.stat().st_size
-        return well
+        return healthy
 
     def last_line(self) -> str:
-        """What it said last."""
+        """The last line of its log."""
         lines = self._lines(0)
         return lines[-1] if lines else ""
 
     def error_summary(self) -> str:
-        """What it ended of: the first error that was raised, for others come of it; else the last line."""
+        """The first exception in its log since it answered, since later ones are consequences; else the last line."""
         lines = self._lines(self.log_size_at_start)
         for number, line in enumerate(lines):
             if _ERROR_LINE.match(line):
-                # pydantic says on the next line what is wrong.
+                # pydantic gives the reason on the next line.
                 return one_line(" ".join(lines[number : number + 1 + ("validation error" in line)]), 300)
-        return lines[-1] if lines else "it said nothing"
+        return lines[-1] if lines else "its log is empty"
 
     def _lines(self, since: int) -> list[str]:
         try:
             with self.log.open("rb") as opened:
                 opened.seek(max(since, self.log.stat().st_size - _TAIL_BYTES))
-                said = opened.read().decode(errors="replace")
+                text = opened.read().decode(errors="replace")
         except OSError:
             return []
-        lines = (mask(one_line(_PREFIX.sub("", line), 300)) for line in said.splitlines())
-        # The second half of a warning of Python's says nothing.
+        lines = (mask(one_line(_PREFIX.sub("", line), 300)) for line in text.splitlines())
+        # The second line of Python's warnings has no information.
         return [line for line in lines if line and not line.startswith("warnings.warn(")]
 
 
 @contextmanager
 def reserved_ports(first: int, count: int) -> Iterator[list[int]]:
-    """Ports that nobody else is given meanwhile: we are bound to them too, and servers alone listen.
+    """Ports that no other process gets meanwhile: this process binds them too, while only servers listen.
 
     Args:
         first: the first port, the others follow; 0: any that are free.
         count: how many.
 
     Raises:
-        BadInput: one is in use, or not ours to have.
+        BadInput: one is in use, or not permitted.
     """
     with ExitStack() as held:
         ports = []
         for number in range(count):
             bound = held.enter_context(socket.socket())
-            # vLLM sets it too: two may be bound to a port as long as none listens.
+            # vLLM sets it, too: both may bind a port as long as only one listens.
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 bound.bind((HOST, first and first + number))

@@ -1,7 +1,7 @@
-"""Programs that end with us, however we end: our side of `roles.serving.supervisor`.
+"""Programs that end with this process, however it ends: the owner's side of `roles.serving.supervisor`.
 
-Law: nothing is started that a later process could not find and end; they have a folder of their own, which goes with them.
-It knows nothing of vLLM.
+Guarantees: every program that is started can be found and killed by a later process; the programs have a folder of their own,
+which is removed with them. Not responsible for: vLLM.
 """
 
 from __future__ import annotations
@@ -20,88 +20,89 @@ from events.facts.errors import BadInput
 from roles.serving.processes import GRACE_S, PREFIX, clear_folder, write_record
 
 _SOCKET_PATH = 107
-"""Bytes that the kernel allows the path of a Unix socket."""
+"""Most bytes of the path of a Unix socket (Linux)."""
 _SOCKET_NAME = "/" + "0" * 36
-"""How long the names of sockets in the folder are."""
+"""A name as long as those of sockets in the folder."""
 
 
 @dataclass(frozen=True)
 class SupervisedProgram:
-    """What to run."""
+    """A command to run."""
 
     command: list[str]
     """Program and arguments."""
     environment: dict[str, str]
-    """The whole of it."""
+    """All environment variables."""
     log: str
-    """File for all that it says."""
+    """File for standard output and standard error."""
 
 
 @dataclass(frozen=True)
 class ExitReport:
-    """Why all of them ended."""
+    """The exit that ended all programs."""
 
     number: int | None
-    """Place of the program that did so first; None: it was the keeper."""
+    """Of the program that ended first, from 0; None: the supervisor."""
     code: int
-    """Exit code; below 0, the signal."""
+    """Exit code; if negative, the signal."""
 
 
 class SupervisedPrograms:
-    """Programs that run, from now on, until one of them ends or we do.
+    """Starts programs that run until one of them or this process ends.
 
     Args:
-        folder: from `new_folder`; they work there.
-        programs: what to run.
+        folder: from `new_folder`; their working directory.
+        programs: to start.
     """
 
     def __init__(self, folder: Path, programs: Sequence[SupervisedProgram]) -> None:
         self._folder = folder
-        self._ended: ExitReport | None = None
-        self._keeper = subprocess.Popen(
+        self._exit: ExitReport | None = None
+        self._supervisor = subprocess.Popen(
             [sys.executable, "-m", "roles.serving.supervisor", str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
-        assert self._keeper.stdin is not None
-        write_record(folder, self._keeper.pid)
+        assert self._supervisor.stdin is not None
+        write_record(folder, self._supervisor.pid)
         with contextlib.suppress(BrokenPipeError):
-            self._keeper.stdin.write(json.dumps([asdict(program) for program in programs]).encode() + b"\n")
-            self._keeper.stdin.flush()
+            self._supervisor.stdin.write(json.dumps([asdict(program) for program in programs]).encode() + b"\n")
+            self._supervisor.stdin.flush()
 
     @property
-    def keeper(self) -> int:
-        """Process that they are below."""
-        return self._keeper.pid
+    def supervisor_pid(self) -> int:
+        """Process id of the supervisor, the parent of the programs."""
+        return self._supervisor.pid
 
-    def ended(self) -> ExitReport | None:
+    def exit_report(self) -> ExitReport | None:
         """Why they ended; None while all run."""
-        if self._ended is None and self._keeper.poll() is not None:
-            assert self._keeper.stdout is not None
-            said = self._keeper.stdout.read().split()
-            self._ended = ExitReport(int(said[0]), int(said[1])) if said else ExitReport(None, self._keeper.returncode)
-        return self._ended
+        if self._exit is None and self._supervisor.poll() is not None:
+            assert self._supervisor.stdout is not None
+            report = self._supervisor.stdout.read().split()
+            number, code = map(int, report) if report else (None, self._supervisor.returncode)
+            self._exit = ExitReport(number, code)
+        return self._exit
 
     def end(self) -> None:
-        """End them, and all that they started. Safe to call twice."""
-        assert self._keeper.stdin is not None
+        """End the programs and all that they started, and remove the folder. Safe to call twice."""
+        assert self._supervisor.stdin is not None
         with contextlib.suppress(OSError):
-            self._keeper.stdin.close()
+            self._supervisor.stdin.close()
         try:
-            self._keeper.wait(timeout=2 * GRACE_S)
+            self._supervisor.wait(timeout=2 * GRACE_S)
         except subprocess.TimeoutExpired:
-            self._keeper.kill()
-            self._keeper.wait()
-        self.ended()
+            self._supervisor.kill()
+            self._supervisor.wait()
+        self.exit_report()
         clear_folder(self._folder)
 
 
 def new_folder() -> Path:
-    """A folder for programs that are to be kept, for this user only.
+    """A new folder for supervised programs, readable by this user only.
 
     Raises:
-        BadInput: it would be too long a name for sockets.
+        BadInput: its path would be too long for sockets.
     """
     folder = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
     if len(f"{folder}{_SOCKET_NAME}") > _SOCKET_PATH:

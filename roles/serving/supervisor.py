@@ -1,7 +1,7 @@
-"""Stands between servers and who started them, so that neither outlives the other: `python -m roles.serving.supervisor FOLDER`.
+"""A process between servers and their owner, so that neither outlives the other: `python -m roles.serving.supervisor FOLDER`.
 
-Law: when the owner ends, by whatever cause, or closes the pipe, or one server ends, then everything below this process ends
-and the folder goes. It adopts what loses its parent, so that nothing below it can slip away. It knows nothing of vLLM.
+Guarantees: when the owner ends, by whatever cause, or closes the pipe, or one server ends, every process below this one is
+killed and the folder is removed. As a subreaper it adopts orphans, so no descendant escapes. Not responsible for: vLLM.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ _POLL_S = 0.5
 
 
 def main(folder: Path) -> None:
-    """Read the plan, one line of JSON on the standard input; start it, and stay until it is to end."""
+    """Read the programs, one line of JSON on standard input; run them until owner, pipe or one of them ends."""
     owner = os.getppid()
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    asked_to_end: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: asked_to_end.append(number))
+    signals: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     line = sys.stdin.buffer.readline()
-    plan = json.loads(line) if line else []
-    servers = {_start_server(server, folder, libc): number for number, server in enumerate(plan)}
-    while os.getppid() == owner and not asked_to_end and servers:
-        ended = _reap_exited(servers)
-        if ended:
-            _report_exit(*ended)
+    programs = json.loads(line) if line else []
+    servers = {_start_server(program, folder, libc): number for number, program in enumerate(programs)}
+    while os.getppid() == owner and not signals and servers:
+        exited = _reap_exited(servers)
+        if exited:
+            _report_exit(*exited)
             break
-        # The pipe says at once that its other end is closed; that the parent is another says it although a fork holds it open.
+        # A closed pipe shows at once that the owner has ended; a new parent shows it even if a fork of it holds the pipe.
         if select.select([sys.stdin.buffer], [], [], _POLL_S)[0]:
             break
     _terminate(servers)
@@ -47,7 +47,7 @@ def main(folder: Path) -> None:
 
 
 def _start_server(server: dict[str, object], folder: Path, libc: ctypes.CDLL) -> int:
-    def die_with_keeper() -> None:
+    def die_with_supervisor() -> None:
         libc.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
     with open(str(server["log"]), "wb") as log:
@@ -58,22 +58,22 @@ def _start_server(server: dict[str, object], folder: Path, libc: ctypes.CDLL) ->
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            preexec_fn=die_with_keeper,  # noqa: PLW1509  # this process has one thread
+            preexec_fn=die_with_supervisor,  # noqa: PLW1509  # this process has one thread
         )
-    # Waited for by number, together with whatever is adopted.
+    # `_reap_exited` waits for it, together with adopted orphans; Popen must not.
     process.returncode = 0
     return int(process.pid)
 
 
 def _reap_exited(servers: dict[int, int]) -> tuple[int, int] | None:
-    """Bury the dead; the number and the code of a server among them."""
-    found = None
+    """Reap exited children; number and exit code of a server among them, None if there is none."""
+    server = None
     with contextlib.suppress(ChildProcessError):
-        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            number = servers.pop(ended[0], None)
+        while (exited := os.waitpid(-1, os.WNOHANG))[0]:
+            number = servers.pop(exited[0], None)
             if number is not None:
-                found = number, os.waitstatus_to_exitcode(ended[1])
-    return found
+                server = number, os.waitstatus_to_exitcode(exited[1])
+    return server
 
 
 def _report_exit(number: int, code: int) -> None:

@@ -119,14 +119,14 @@ def test_the_command_serves_and_when_it_is_killed_nothing_is_left(temporary, com
 
 
 @pytest.mark.endurance
-def test_what_survives_a_killed_keeper_ends_at_the_next_start_and_ctrl_c_leaves_nothing(temporary, command):
+def test_what_survives_a_killed_supervisor_ends_at_the_next_start_and_ctrl_c_leaves_nothing(temporary, command):
     first = command()
     ours = wait_for_engine(first.pid)
-    (keeper,) = (pid for pid in ours["all"] if b"roles.serving.supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes())
-    os.kill(keeper, signal.SIGSTOP)
+    (supervisor,) = (pid for pid in ours["all"] if b"roles.serving.supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    os.kill(supervisor, signal.SIGSTOP)
     first.kill()
-    os.kill(keeper, signal.SIGKILL)
-    assert all_end([keeper])
+    os.kill(supervisor, signal.SIGKILL)
+    assert all_end([supervisor])
     assert any(process_start_time(pid) for pid in ours["engine"])
     assert len(left(temporary)) == 1
 

@@ -106,30 +106,30 @@ def test_a_child_of_the_owner_that_lives_on_does_not_keep_them_alive(owner):
 
 def test_when_a_program_is_killed_all_end_and_their_owner_is_told(temporary):
     kept, started = start_supervised(temporary / "log")
-    assert kept.ended() is None
+    assert kept.exit_report() is None
     os.kill(started["server"], signal.SIGKILL)
     assert nothing_left(started)
-    assert kept.ended() == ExitReport(0, -signal.SIGKILL)
+    assert kept.exit_report() == ExitReport(0, -signal.SIGKILL)
     kept.end()
 
 
-def test_when_the_keeper_is_killed_its_owner_ends_what_is_left(temporary):
+def test_when_the_supervisor_is_killed_its_owner_ends_what_is_left(temporary):
     kept, started = start_supervised(temporary / "log")
-    os.kill(started["keeper"], signal.SIGKILL)
+    os.kill(started["supervisor"], signal.SIGKILL)
     assert gone([started["server"]])
-    assert kept.ended() == ExitReport(None, -signal.SIGKILL)
+    assert kept.exit_report() == ExitReport(None, -signal.SIGKILL)
     assert process_start_time(started["engine"])
     kept.end()
     assert nothing_left(started)
 
 
-def test_what_is_left_when_keeper_and_owner_were_killed_ends_at_the_next_start(owner):
+def test_what_is_left_when_supervisor_and_owner_were_killed_ends_at_the_next_start(owner):
     process, started = owner()
-    os.kill(started["keeper"], signal.SIGSTOP)
+    os.kill(started["supervisor"], signal.SIGSTOP)
     process.kill()
     process.wait()
-    os.kill(started["keeper"], signal.SIGKILL)
-    assert gone([started["keeper"], started["server"]])
+    os.kill(started["supervisor"], signal.SIGKILL)
+    assert gone([started["supervisor"], started["server"]])
     assert process_start_time(started["engine"])
     assert clear_orphaned_fleets() == 1
     assert nothing_left(started)
@@ -144,9 +144,9 @@ def test_what_a_living_owner_keeps_is_left_alone(owner):
 def test_a_process_that_has_the_number_of_a_dead_keeper_now_is_left_alone(temporary):
     stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
     folder = new_folder()
-    kept = {"owner": (stranger.pid, "1"), "keeper": (stranger.pid, "1")}
+    kept = {"owner": (stranger.pid, "1"), "supervisor": (stranger.pid, "1")}
     where = f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
-    (folder / RECORD).write_text(json.dumps({**kept, "where": where}))
+    (folder / RECORD).write_text(json.dumps({**kept, "machine": where}))
     assert clear_orphaned_fleets() == 1
     assert not folder.exists()
     assert stranger.poll() is None
@@ -154,7 +154,9 @@ def test_a_process_that_has_the_number_of_a_dead_keeper_now_is_left_alone(tempor
     stranger.wait()
 
 
-@pytest.mark.parametrize("record", ['{"owner": [1, "0"], "keeper": [1, "0"], "where": "another machine"}', "{}", "no json"])
+@pytest.mark.parametrize(
+    "record", ['{"owner": [1, "0"], "supervisor": [1, "0"], "machine": "another machine"}', "{}", "no json"]
+)
 def test_a_folder_of_another_machine_or_with_an_unreadable_record_stays(temporary, record):
     folder = new_folder()
     (folder / RECORD).write_text(record)
@@ -323,7 +325,7 @@ def test_only_who_brings_the_key_is_let_in(monkeypatch, scope, let_in):
             "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig Value error, no sleep here",
         ),
         ("loading\n\x1b]0;owned\x07Killed\n\n", "\N{REPLACEMENT CHARACTER}]0;owned\N{REPLACEMENT CHARACTER}Killed"),
-        ("", "it said nothing"),
+        ("", "its log is empty"),
     ],
 )
 def test_the_last_words_of_a_server_are_the_first_error_and_safe_to_show(tmp_path, said, words):

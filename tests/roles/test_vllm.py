@@ -340,11 +340,11 @@ async def test_servers_answer_whoever_has_the_key_and_when_they_end_the_cause_is
     assert fetch(url, "/collective_rpc", fleet.key, health)[0] == 200
     assert [fetch(url, path, evil, body)[0] for path, body in (("/collective_rpc", health), ("/health", None))] == [401] * 2
     assert fleet.key not in fleet.servers[0].log.read_text()
-    below = wait_for_engine(json.loads((fleet.folder / RECORD).read_text())["keeper"][0])
+    below = wait_for_engine(json.loads((fleet.folder / RECORD).read_text())["supervisor"][0])
     server = next(pid for pid in below["all"] if b"api_server" in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(server, signal.SIGKILL)
     assert all_end(below["engine"])
-    while fleet.death() is None:
+    while fleet.exit_reason() is None:
         await asyncio.sleep(0.05)
     with pytest.raises(ModelError, match=r"vLLM server 0 was killed by signal 9.* \(all of it is in .*\.log\)"):
         fleet.check()

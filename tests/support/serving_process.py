@@ -44,10 +44,10 @@ def start_supervised(log: Path) -> tuple[SupervisedPrograms, dict[str, object]]:
         said = (folder / "engine").read_text().split() if (folder / "engine").exists() else []
     engine = int(said[0])
     server = int(Path(f"/proc/{engine}/stat").read_text().rpartition(")")[2].split()[1])
-    everybody = [kept.keeper, *descendants(kept.keeper)]
+    everybody = [kept.supervisor_pid, *descendants(kept.supervisor_pid)]
     return kept, {
         "folder": str(folder),
-        "keeper": kept.keeper,
+        "supervisor": kept.supervisor_pid,
         "server": server,
         "engine": engine,
         "everybody": everybody,
