@@ -308,5 +308,5 @@ def _mean_aligned(iterations: list[IterationFigures]) -> float | None:
 
 
 def _mean_diversity(iterations: list[IterationFigures]) -> float | None:
-    found = [value for figures in iterations if (value := _diversity(figures)) is not None]
-    return sum(found) / len(found) if found else None
+    values = [value for figures in iterations if (value := _diversity(figures)) is not None]
+    return sum(values) / len(values) if values else None

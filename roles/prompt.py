@@ -224,22 +224,22 @@ def _templates(folder: Path, chat: bool) -> dict[str, Template]:
     if wrong := sorted(set(files) - parts - set(names)) or sorted(set(names) - set(files)):
         what = "is no prompt of such a set" if wrong[0] in files else "is missing"
         raise BadInput(f"Prompt file {folder / wrong[0]}.md {what}; a set holds {', '.join(names)}, each as NAME.md.")
-    found: dict[str, Template] = {}
+    templates: dict[str, Template] = {}
     for name in names:
         owner = _SHARED.get(name, name)
         field, words = WORD_FIELDS.get(owner, ("", ()))
         if not any(f"{owner}.{word}" in files for word in words):
-            found[name] = files[name]
-        for word in words if name not in found else ():
+            templates[name] = files[name]
+        for word in words if name not in templates else ():
             part = f"{owner}.{word}"
             if part not in files:
                 raise BadInput(
                     f"Prompt file {folder / part}.md is missing: {owner} has texts for some words; write one for each."
                 )
-            found[f"{name}.{word}"] = _joined(folder / f"{name}.md", files[name], field, files[part])
-    for name, template in found.items():
+            templates[f"{name}.{word}"] = _joined(folder / f"{name}.md", files[name], field, files[part])
+    for name, template in templates.items():
         _check(folder, name, template)
-    return {name: _without_last_line_end(template) for name, template in found.items()} if chat else found
+    return {name: _without_last_line_end(template) for name, template in templates.items()} if chat else templates
 
 
 def _read(path: Path) -> Template:

@@ -47,9 +47,9 @@ app = typer.Typer(add_completion=False)
 class _Job:
     """What the command line asks for."""
 
-    asked: str
-    given: Config
-    """The settings as given."""
+    set_spec: str
+    base_config: Config
+    """The settings as the command line gives them."""
     config: Config
     """The filter's own, which its log begins with."""
     runs: Path
@@ -59,7 +59,7 @@ class _Job:
 
 @app.command()
 def main(
-    asked: Annotated[str, typer.Argument(metavar="SET", help="A question set, as in a run's settings; docs/questions.md.")],
+    set_spec: Annotated[str, typer.Argument(metavar="SET", help="A question set, as in a run's settings; docs/questions.md.")],
     out: Annotated[Path, typer.Option(help="File to write: the goalposts, a question a line.")],
     against: Annotated[
         list[str] | None,
@@ -84,29 +84,29 @@ def main(
     Each is asked only about what nobody before it has solved. The answers, with their verdicts, are in the log of
     runs/goalposts-DIGEST; beside FILE lies FILE's provenance. Stop it at any moment and repeat the command to go on.
     """
-    given = configure(config, overrides or [])
-    _writable(out, asked)
+    base_config = configure(config, overrides or [])
+    _writable(out, set_spec)
     how = [f"evaluate.attempts={samples}"]
     how += [] if temperature is None else [f"evaluate.sampling.temperature={temperature}"]
-    job = _Job(asked, given, with_overrides(_practice_settings(given, asked), how), runs, out, most)
+    job = _Job(set_spec, base_config, with_overrides(_practice_settings(base_config, set_spec), how), runs, out, most)
     _filter(job, against or [], further=further)
 
 
-def _writable(out: Path, asked: str) -> None:
+def _writable(out: Path, set_spec: str) -> None:
     """Refuse now what could not be written after a day of sampling."""
     if out.suffix != ".jsonl" or out.is_dir() or not os.access(out.parent, os.W_OK):
         raise BadInput(f"--out {out} cannot be written; give a file name that ends in .jsonl, in a folder that is there.")
-    place = None if asked == "pocket" else parse_spec(asked, "goalposts").place
+    place = None if set_spec == "pocket" else parse_spec(set_spec, "goalposts").place
     if out.exists() and place is not None and place.exists() and out.samefile(place):
         raise BadInput(f"--out {out} is the question set itself; give another file.")
 
 
-def _practice_settings(given: Config, questions: str) -> Config:
+def _practice_settings(base_config: Config, questions: str) -> Config:
     """A run that practises on a question set and does nothing else."""
     sets = {"goalposts": questions, "practice": "goalposts", "test": "none", "validation": "none"}
     # Examinations on its way would ask what the filter asks afterwards.
     plain = ["recipe=rlvr", "evaluate.every=0", "evaluate.every_samples=0"]
-    return with_overrides(given, [*plain, *(f"{key}={json.dumps(value)}" for key, value in sets.items())])
+    return with_overrides(base_config, [*plain, *(f"{key}={json.dumps(value)}" for key, value in sets.items())])
 
 
 def _filter(job: _Job, against: Sequence[str], *, further: bool) -> None:
@@ -130,7 +130,7 @@ def _filter(job: _Job, against: Sequence[str], *, further: bool) -> None:
             f"{len(goalpost_filter.left)} questions, {len(inputs.goalposts.left_out)} records left out; attempts are kept in"
             f" {folder}"
         )
-        if _keeps_errata(job.asked):
+        if _keeps_errata(job.set_spec):
             print_note(
                 "errata, which nobody can solve, are among them and will stay; errata=drop in the set's name leaves them out"
             )
@@ -151,12 +151,12 @@ def _filter(job: _Job, against: Sequence[str], *, further: bool) -> None:
         _write(job, inputs, goalpost_filter)
 
 
-def _keeps_errata(asked: str) -> bool:
+def _keeps_errata(set_spec: str) -> bool:
     from roles.questions.records import effective_options
 
-    if asked == "pocket":
+    if set_spec == "pocket":
         return False
-    spec = parse_spec(asked, "goalposts")
+    spec = parse_spec(set_spec, "goalposts")
     return bool(SOURCES[spec.name].errata) and effective_options(spec).get("errata") == "keep"
 
 
@@ -178,7 +178,7 @@ def _further(job: _Job, folder: Path, goalpost_filter: GoalpostFilter) -> Path:
     run, practice = job.runs / f"{folder.name}-further-{which}", folder / f"left-{which}.jsonl"
     if not practice.exists():
         save_questions(practice, goalpost_filter.left, goalpost_filter.rules)
-    config = _practice_settings(job.given, str(practice))
+    config = _practice_settings(job.base_config, str(practice))
     if not config.learn.keep_every:
         config = with_overrides(config, [f"learn.keep_every={max(1, config.play.iterations // CHECKPOINTS)}"])
     fresh = not holds_log(run)
@@ -201,10 +201,10 @@ def _write(job: _Job, inputs: RunInputs, goalpost_filter: GoalpostFilter) -> Non
     kept, config, last = goalpost_filter.left[: job.most], job.config, goalpost_filter.last
     Printer().show(_table(goalpost_filter.results))
     if not kept or last is None:
-        raise BadInput(f"Every question of {job.asked} is solved, so that no goalpost is left; filter harder questions.")
+        raise BadInput(f"Every question of {job.set_spec} is solved, so that no goalpost is left; filter harder questions.")
     save_questions(job.out, kept, goalpost_filter.rules)
     origin = GoalpostProvenance(
-        set=job.asked,
+        set=job.set_spec,
         questions=len(inputs.goalposts.questions),
         digest=inputs.digests()["goalposts"],
         left_out=dict(inputs.goalposts.left_out),

@@ -3,7 +3,7 @@
 GASP is played and nothing is learned, so that the base model's chances at the goalposts are known from as many samples as
 those of a model that learns, and an untrained teacher's questions can be looked at.
 
-How we differ: the paper's base model is examined only.
+How we differ: the paper's base model is only evaluated.
 """
 
 from __future__ import annotations

@@ -35,10 +35,10 @@ def model_folder(spec: str) -> Path:
         from roles.pocket import WEIGHTS
 
         return WEIGHTS
-    found = _HUB.fullmatch(spec)
+    match = _HUB.fullmatch(spec)
     folder = Path(spec).expanduser()
-    if found and not folder.is_dir():
-        folder = _fetched(found["name"], found["revision"])
+    if match and not folder.is_dir():
+        folder = _fetched(match["name"], match["revision"])
     if not (folder / "config.json").is_file():
         raise BadInput(
             f"There is no model in {spec!r}: a folder with config.json is expected, or a name of the hub such as"
@@ -61,14 +61,14 @@ def local_model_folder(spec: str) -> Path | None:
     Raises:
         BadInput: see `model_folder`.
     """
-    found = _HUB.fullmatch(spec)
-    if not found or Path(spec).expanduser().is_dir():
+    match = _HUB.fullmatch(spec)
+    if not match or Path(spec).expanduser().is_dir():
         return model_folder(spec)
     try:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:
         return None
-    config = try_to_load_from_cache(found["name"], "config.json", revision=found["revision"])
+    config = try_to_load_from_cache(match["name"], "config.json", revision=match["revision"])
     return Path(config).parent if isinstance(config, str) else None
 
 

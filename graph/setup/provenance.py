@@ -27,14 +27,14 @@ PACKAGES = (
 
 def versions(config: Config, weights: Path) -> dict[str, str]:
     """Versions that can change a result, and the number of threads where it is not one."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = "absent"
+            versions[package] = "absent"
     threads = threads_of(config, weights, processes=config.learn.processes)
-    return found if threads == 1 else {**found, "threads": str(threads)}
+    return versions if threads == 1 else {**versions, "threads": str(threads)}
 
 
 def commit() -> str:

@@ -70,12 +70,12 @@ def show(
     prompts = Prompts.named(name)
     question = _question(questions, "goalposts" if prompt == "easy" else "train", number)
     rendered = _rendered(prompts, prompt, question, axis)
-    found = next(row for row in prompt_rows(name, prompts) if row["hash"] == rendered.template)
-    found |= {"question": question.id} | ({"tokens": _tokens(model, rendered.text, prompts.system)} if model else {})
+    row = next(each for each in prompt_rows(name, prompts) if each["hash"] == rendered.template)
+    row |= {"question": question.id} | ({"tokens": _tokens(model, rendered.text, prompts.system)} if model else {})
     if as_json:
-        print_json({**found, "system": prompts.system, "text": rendered.text})
+        print_json({**row, "system": prompts.system, "text": rendered.text})
         return
-    for key, value in found.items():
+    for key, value in row.items():
         sys.stdout.write(f"{key}: {one_line(value if isinstance(value, str) else json.dumps(value))}\n")
     for heading, text in (("system", prompts.system), ("text", rendered.text)):
         if text is not None:
@@ -84,10 +84,10 @@ def show(
 
 def _question(spec: str, split: Split, number: int) -> Question:
     """A question of a set, counted from 1."""
-    found = load_questions(spec, split).questions
-    if number > len(found):
-        raise BadInput(f"Question set {spec!r} has {len(found)} questions, but --number is {number}; give a smaller one.")
-    return found[number - 1]
+    loaded = load_questions(spec, split).questions
+    if number > len(loaded):
+        raise BadInput(f"Question set {spec!r} has {len(loaded)} questions, but --number is {number}; give a smaller one.")
+    return loaded[number - 1]
 
 
 def _rendered(prompts: Prompts, name: str, question: Question, axis: Axis) -> Rendered:

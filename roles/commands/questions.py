@@ -49,8 +49,8 @@ def list_sets(
         print_json({"set": spec, **counts})
         return
     for heading, by in counts.items():
-        said = ", ".join(f"{name} {number}" for name, number in by.items()) if isinstance(by, dict) else str(by)
-        sys.stdout.write(f"{heading}: {one_line(said) or '–'}\n")
+        text = ", ".join(f"{name} {number}" for name, number in by.items()) if isinstance(by, dict) else str(by)
+        sys.stdout.write(f"{heading}: {one_line(text) or '–'}\n")
 
 
 def _list_names(as_json: bool) -> None:
@@ -79,8 +79,8 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a question: where it comes from, statement, public pairs, program, and how many pairs are private."""
-    entries = (found for found in records_of(spec, split) if isinstance(found, QuestionRecord))
-    entry = next((entry for place, entry in enumerate(entries, 1) if place == number), None)
+    entries = (record for record in records_of(spec, split) if isinstance(record, QuestionRecord))
+    entry = next((entry for index, entry in enumerate(entries, 1) if index == number), None)
     if entry is None:
         raise BadInput(f"Question set {spec} has fewer than {number} questions; give a smaller --number.")
     question = entry.question
@@ -97,8 +97,8 @@ def show(
         return
     for key, value in facts.items():
         sys.stdout.write(f"{key}: {one_line(value)}\n")
-    for place, pair in enumerate(question.public, 1):
-        texts |= {f"input {place}": pair.input, f"output {place}": pair.output}
+    for index, pair in enumerate(question.public, 1):
+        texts |= {f"input {index}": pair.input, f"output {index}": pair.output}
     for heading, text in texts.items():
         if text is not None:
             sys.stdout.write(f"--- {heading}\n{clean(text)}\n")
@@ -120,20 +120,20 @@ def validate(
     good = bad = 0
     left: Counter[str] = Counter()
     window = PromptWindow(Prompts.named(prompts), max_prompt_tokens, lambda: model) if model is not None else None
-    for found in records_of(spec, split):
-        match found:
-            case QuestionRecord() if (why := unpassable_reason(found.question, output_kb, window)) is None:
+    for record in records_of(spec, split):
+        match record:
+            case QuestionRecord() if (why := unpassable_reason(record.question, output_kb, window)) is None:
                 good += 1
                 continue
             case QuestionRecord():
-                said = f"{found.place}: nobody could pass it: {why}; raise that, or mend or remove the record."
+                text = f"{record.place}: nobody could pass it: {why}; raise that, or mend or remove the record."
             case LeftOutRecord():
-                left[found.reason] += 1
+                left[record.reason] += 1
                 continue
             case BadInput():
-                said = str(found)
+                text = str(record)
         bad += 1
-        sys.stdout.write(f"{one_line(said)}\n")
+        sys.stdout.write(f"{one_line(text)}\n")
         if bad == most:
             print_note(f"stopped after {bad} bad records; --most raises that")
             break
@@ -161,12 +161,12 @@ def label_fields(label: RecordLabel) -> dict[str, str]:
     return {key: value for key, value in label._asdict().items() if value}
 
 
-def count_records(found: Iterator[RecordOutcome]) -> dict[str, Any]:
+def count_records(records: Iterator[RecordOutcome]) -> dict[str, Any]:
     """How many questions there are, in all and of each kind, and what became of the other records."""
     total = wrong = 0
     kinds: dict[str, Counter[str]] = {name: Counter() for name in ("mode", "difficulty", "platform", "left out")}
-    for one in found:
-        match one:
+    for record in records:
+        match record:
             case QuestionRecord(label=label, question=question):
                 total += 1
                 for kind, value in (("mode", question.mode), ("difficulty", label.difficulty), ("platform", label.platform)):

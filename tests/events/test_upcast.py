@@ -32,7 +32,9 @@ def test_data_of_today_passes_unchanged() -> None:
 
 @pytest.mark.parametrize("schema", [-2, 2])
 def test_a_missing_way_is_an_error(schema: int) -> None:
-    with pytest.raises(LogError, match=rf"There is no way to read episode_failed of schema {schema}, this version knows 1; use"):
+    with pytest.raises(
+        LogError, match=rf"There is no way to read episode_failed of schema {schema}, this version knows 1; use"
+    ):
         upcast("episode_failed", schema, OLD, 1, UPCASTERS)
 
 

@@ -50,7 +50,7 @@ def test_a_file_is_held_to_the_same(tmp_path: Path):
         configure(tmp_path / "x.toml", [])
 
 
-def test_examinations_are_counted_without_counting():
+def test_evaluations_are_counted_without_counting():
     chance = random.Random(0)
     for _ in range(100):
         config = configure(

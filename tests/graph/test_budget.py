@@ -161,14 +161,14 @@ def test_a_hand_computed_iteration() -> None:
 
 
 @pytest.mark.parametrize(("last", "every", "count"), [(40, 0, 2), (50, 2, 26), (5, 2, 4), (0, 0, 1)])
-def test_examinations_are_counted(last: int, every: int, count: int) -> None:
+def test_evaluations_are_counted(last: int, every: int, count: int) -> None:
     config = with_settings(f"play.iterations={last}", f"evaluate.every={every}")
     assert count_evaluations(config) == count
     assert tokens_of_evaluation(config).answers == 2 * 100 * 20
     assert tokens_of_evaluation(with_overrides(config, ["test=none"])).answers == 100 * 20
 
 
-def test_a_budget_of_samples_ends_the_run_and_spaces_its_examinations() -> None:
+def test_a_budget_of_samples_ends_the_run_and_spaces_its_evaluations() -> None:
     practice = ("recipe=rlvr", "play.iterations=40", "play.practice=10", "play.practice_attempts=8", "validation=pocket")
     config = with_settings(*practice, "play.samples=1000", "evaluate.every_samples=300")
     assert tokens_of_iteration(config).answers == 80

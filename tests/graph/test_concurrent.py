@@ -11,7 +11,7 @@ from graph.play.scheduler import make_scheduler
 from graph.settings.config import Config
 
 
-async def test_a_slow_walk_holds_up_nobody() -> None:
+async def test_a_slow_episode_holds_up_nobody() -> None:
     acknowledgements, gate = [], asyncio.Event()
 
     async def slow() -> None:
@@ -30,7 +30,7 @@ async def test_a_slow_walk_holds_up_nobody() -> None:
     assert len(acknowledgements) == 7
 
 
-async def test_a_failing_walk_ends_the_others() -> None:
+async def test_a_failing_episode_ends_the_others() -> None:
     free, ended = Concurrent(), []
 
     async def endless() -> None:
@@ -48,7 +48,7 @@ async def test_a_failing_walk_ends_the_others() -> None:
     assert ended == [True] * 2
 
 
-async def test_no_walks_are_played_at_once() -> None:
+async def test_no_episodes_are_played_at_once() -> None:
     await make_scheduler("concurrent").play([])
 
 

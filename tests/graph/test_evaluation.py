@@ -60,13 +60,13 @@ def answered(log) -> list[str]:
 
 async def test_what_a_server_has_answered_is_kept_whatever_becomes_of_the_rest_and_only_that_is_asked_again() -> None:
     log, model = MemoryLog(), StallingModel(2)
-    examining = asyncio.create_task(evaluator(log, model).evaluate("test", QUESTIONS, 0))
+    evaluating = asyncio.create_task(evaluator(log, model).evaluate("test", QUESTIONS, 0))
     while len(answered(log)) < 3:
         await asyncio.sleep(0)
     assert model.asked == 5
-    examining.cancel()
+    evaluating.cancel()
     with suppress(asyncio.CancelledError):
-        await examining
+        await evaluating
     again = StallingModel(0)
     found = await evaluator(log, again).evaluate("test", QUESTIONS, 0)
     assert isinstance(found, EvaluationFinished)

@@ -55,7 +55,7 @@ async def play(rounds):
     return inner.batches, runner.batches, acknowledgements
 
 
-async def test_one_batch_goes_out_when_every_live_walk_waits():
+async def test_one_batch_goes_out_when_every_live_episode_waits():
     models, runners, _ = await play({"a": 2, "b": 1, "c": 2})
     assert models == [3, 2]
     assert runners == [3, 2]
@@ -80,7 +80,7 @@ async def test_model_and_sandbox_calls_of_one_moment_go_side_by_side():
     assert (model.batches, runner.batches) == ([2], [1])
 
 
-async def test_a_failing_service_stops_every_walk():
+async def test_a_failing_service_stops_every_episode():
     class Broken(EchoRunner):
         async def run(self, jobs):
             raise SandboxError("The engine is gone.")
@@ -99,7 +99,7 @@ async def test_a_failing_service_stops_every_walk():
     assert ended == [True, True]
 
 
-async def test_a_failing_walk_stops_the_others_at_the_next_batch():
+async def test_a_failing_episode_stops_the_others_at_the_next_batch():
     lockstep = Lockstep()
     runner = lockstep.runner(EchoRunner())
 

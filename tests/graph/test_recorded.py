@@ -250,7 +250,7 @@ async def test_a_recorded_answer_is_told_without_running_the_node_again():
     assert [event.fact.question for event in log.read("a")] == ["1", "2", "3"]
 
 
-async def test_every_visit_of_a_loop_is_its_own():
+async def test_every_node_execution_of_a_loop_is_its_own():
     log, node = MemoryLog(), speaking_node("1")
     await sequence_of(node, node, node).ainvoke(START_STATE, context=LogContext(log))
     assert len(node.executions) == 3
@@ -319,7 +319,7 @@ async def test_nodes_behind_a_send_have_streams_of_their_own_and_are_gathered_in
     assert log.head().position == 3
 
 
-async def test_the_same_visit_twice_at_once_has_one_answer():
+async def test_the_same_node_execution_twice_at_once_has_one_answer():
     log, ways = MemoryLog(), iter("12")
 
     async def slow(state: State, runtime: Runtime[LogContext]) -> list[Fact]:

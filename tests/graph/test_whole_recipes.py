@@ -68,11 +68,11 @@ class InstantTrainer:
 
 async def play(folder, config, log, runner):
     """Play a run that was created."""
-    given, learner = read_inputs(config), InstantTrainer(log, folder)
-    record_goalposts(log, given.goalposts)
+    inputs, trainer = read_inputs(config), InstantTrainer(log, folder)
+    record_goalposts(log, inputs.goalposts)
     async with open_models(config, last_served_weights(folder, config, log), folder, Activity()) as made:
         going = make_scheduler(config.play.order)
-        await assemble_play(folder, config, log, given, runner=runner, models=made, trainer=learner, scheduler=going).run()
+        await assemble_play(folder, config, log, inputs, runner=runner, models=made, trainer=trainer, scheduler=going).run()
 
 
 @pytest.fixture(scope="module")
