@@ -43,13 +43,15 @@ _GASP_WORDS = {
 """What the `gasp` command calls a module; the commands of `trainer` are its own."""
 
 
-def typed_command(module: str) -> str:
-    """What a person here would type to start a module of ours: `gasp WORD` where that began this process, else `python -m`."""
+def typed_command(command: str) -> str:
+    """What a person here would type for `MODULE [SUBCOMMAND]`: `gasp WORD` where that began this process, else `python -m`."""
+    module, _, subcommand = command.partition(" ")
     script = Path(sys.argv[0].rpartition(" ")[0])
     by_script = script.name == "gasp" and script.is_file() and module in _GASP_WORDS
     path = script if by_script else Path(sys.executable)
     program = shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
-    return f"{program} {_GASP_WORDS[module]}".rstrip() if by_script else f"{program} -m {module}"
+    words = (program, _GASP_WORDS[module], subcommand) if by_script else (program, "-m", module, subcommand)
+    return " ".join(filter(None, words))
 
 
 def run_app(app: typer.Typer) -> NoReturn:

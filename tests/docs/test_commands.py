@@ -64,7 +64,7 @@ def test_commands_name_the_script_that_began_them(tmp_path, monkeypatch):
     script.touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [f"{script} trace", "runs/run-001"])
-    assert typed_command("events.web") == "gasp web"
+    assert (typed_command("events.web"), typed_command("events verify")) == ("gasp web", "gasp log verify")
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "trace.py"), "runs/run-001"])
     assert typed_command("events.web").endswith("-m events.web")
 
