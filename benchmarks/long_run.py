@@ -54,7 +54,7 @@ from events.stores import open_log
 GOALPOST_COUNT, TEST, GUIDED, PRACTICE = 500, 100, 48, 16
 """Goalposts, questions of the test, and episodes of an iteration."""
 EVERY, EVERY_GOALPOST = 25, 5
-"""Iterations between examinations, and which goalposts are examined."""
+"""Iterations between evaluations, and which goalposts are evaluated."""
 PHASES: dict[Seat, Phase] = {"easy": "lemma", "hard": "lift"}
 
 

@@ -42,9 +42,11 @@ def _response(texts: AsyncIterator[str]) -> StreamingResponse:
     return StreamingResponse(texts, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
-async def _reports(viewer: Viewer, bell: Notifier, state: Callable[[], dict[str, Any]], timeout: float) -> AsyncIterator[str]:
+async def _reports(
+    viewer: Viewer, notifier: Notifier, state: Callable[[], dict[str, Any]], timeout: float
+) -> AsyncIterator[str]:
     last = None
-    with bell.subscription() as rung:
+    with notifier.subscription() as rung:
         while not viewer.closing:
             rung.clear()
             now = await run_in_threadpool(state)

@@ -104,7 +104,7 @@ def _writable(out: Path, set_spec: str) -> None:
 def _practice_settings(base_config: Config, questions: str) -> Config:
     """A run that practises on a question set and does nothing else."""
     sets = {"goalposts": questions, "practice": "goalposts", "test": "none", "validation": "none"}
-    # Examinations on its way would ask what the filter asks afterwards.
+    # Evaluations on its way would ask what the filter asks afterwards.
     plain = ["recipe=rlvr", "evaluate.every=0", "evaluate.every_samples=0"]
     return with_overrides(base_config, [*plain, *(f"{key}={json.dumps(value)}" for key, value in sets.items())])
 

@@ -107,9 +107,9 @@ class TransformersModel:
 
     async def logprobs_of(self, tokens: Sequence[int]) -> tuple[float, ...]:
         """Natural-log probability at temperature 1 of each of `tokens` [T] but the first, given those before it [T-1]."""
-        return await asyncio.to_thread(self._fingerprint, tokens)
+        return await asyncio.to_thread(self._logprobs_of, tokens)
 
-    def _fingerprint(self, tokens: Sequence[int]) -> tuple[float, ...]:
+    def _logprobs_of(self, tokens: Sequence[int]) -> tuple[float, ...]:
         import torch
 
         ids = torch.tensor([list(tokens)], device=self._model.device)

@@ -62,14 +62,14 @@ def texts(picture: str) -> list[str | None]:
     return [one.text for one in ElementTree.fromstring(picture).iter("text")]
 
 
-def test_the_gap_is_that_of_play_and_that_of_examinations() -> None:
+def test_the_gap_is_that_of_play_and_that_of_evaluations() -> None:
     gap = by_name(run_figures(summary()))["gap"]
     assert points(gap, "while playing")[0] == (1, pytest.approx(0.8))
     assert [x for x, _ in points(gap, "evaluated")] == [0, 2]
     assert all(low <= y <= high for (_, y), (_, low, high) in zip(gap.series[1].points, gap.series[1].band, strict=True))
 
 
-def test_examinations_have_the_intervals_of_the_estimators() -> None:
+def test_evaluations_have_the_intervals_of_the_estimators() -> None:
     said = summary()
     (first, _) = (one for one in said.evaluations if one.name == "test")
     found = by_name(run_figures(said))["pass-at-test"]

@@ -41,7 +41,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     return lambda: open_log(where)
 
 
-def test_a_watch_hears_appends_by_anybody_and_says_so_once(opened: Open) -> None:
+def test_a_subscription_reports_appends_by_anybody_and_says_so_once(opened: Open) -> None:
     mine, other = opened(), opened()
     mine.append("run", [episode_failed()])
     with closing(mine.subscribe()) as subscription:

@@ -149,7 +149,7 @@ def test_metrics_of_any_update_are_columns_of_all() -> None:
     ]
 
 
-def test_gaps_are_measured_by_episodes_and_by_examinations_of_goalposts() -> None:
+def test_gaps_are_measured_by_episodes_and_by_evaluations_of_goalposts() -> None:
     log = MemoryLog()
     tale = example_run(log).run().goalpost().start().episode(gap_successes=1).finish()
     tale.goalposts.append(question(1))

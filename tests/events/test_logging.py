@@ -73,7 +73,7 @@ def test_without_a_file_it_is_for_people_on_stderr(capsys: pytest.CaptureFixture
     assert "\x1b" not in err
 
 
-def test_a_program_that_configures_nothing_hears_nothing() -> None:
+def test_a_program_that_configures_nothing_logs_nothing() -> None:
     code = "from events.text.logging import logger; logger().error('heard', why=1)"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert (ended.stdout, ended.stderr) == ("", "")

@@ -111,7 +111,7 @@ def test_separate_policies_have_curves_of_their_own(log: MemoryLog) -> None:
     assert having(log, "teacher/loss") == having(log, "student/loss") == [(1, 0.5)]
 
 
-def test_examinations_are_told_by_set_and_k(log: MemoryLog) -> None:
+def test_evaluations_are_told_by_set_and_k(log: MemoryLog) -> None:
     example_run(log).run().evaluate(successes=2).evaluate("goalposts", successes=0)
     assert having(log, "eval/test/pass_at_1") == [(0, 0.1)]
     assert having(log, "eval/goalposts/solved") == [(0, 0)]

@@ -76,7 +76,7 @@ def test_rewards_are_means_over_completions(log: MemoryLog) -> None:
     assert figures.seats["hard"].reward.value == pytest.approx(-1.0)
 
 
-def test_totals_cover_the_run_and_tokens_include_examinations(log: MemoryLog) -> None:
+def test_totals_cover_the_run_and_tokens_include_evaluations(log: MemoryLog) -> None:
     example_run(log).run().goalpost().evaluate().play().end()
     summary = fold(RunSummary(), log.read())
     lengths = [event.fact.generation.length for event in log.read(kinds=("attempts_made", "question_proposed"))]
@@ -86,7 +86,7 @@ def test_totals_cover_the_run_and_tokens_include_examinations(log: MemoryLog) ->
     assert (summary.lemmas, summary.lifts, summary.position) == (2, 2, log.head().position)
 
 
-def test_updates_and_examinations_are_kept_whole(log: MemoryLog) -> None:
+def test_updates_and_evaluations_are_kept_whole(log: MemoryLog) -> None:
     example_run(log).run().goalpost().evaluate(successes=1).play().update(Digest("a" * 64)).evaluate(successes=9)
     summary = fold(RunSummary(), log.read())
     assert [(update.iteration, update.digest) for update in summary.updates] == [(1, "a" * 64)]

@@ -231,7 +231,7 @@ def test_attempts_that_agree_on_something_else_than_the_program_are_told(tmp_pat
     )
 
 
-def test_a_question_that_only_examinations_ask_is_found_by_its_whole_id(tmp_path: Path) -> None:
+def test_a_question_that_only_evaluations_ask_is_found_by_its_whole_id(tmp_path: Path) -> None:
     log = MemoryLog()
     record_example(log)
     index = indexed(log, tmp_path)

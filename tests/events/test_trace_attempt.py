@@ -91,7 +91,7 @@ def test_a_proposal_says_what_became_of_it() -> None:
     assert lift.question.id == lemma.proposal.question
 
 
-def test_an_examination_on_a_set_that_is_not_in_the_log_has_its_prompt_only() -> None:
+def test_an_evaluation_on_a_set_that_is_not_in_the_log_has_its_prompt_only() -> None:
     log = MemoryLog()
     record_example(log)
     story = stories(log, "evaluation/test/00000", AttemptsMade)[0]

@@ -51,7 +51,7 @@ def pages(browser: TestClient) -> dict[str, str]:
     return crawl(browser)
 
 
-def test_every_page_that_links_lead_to_is_there_with_its_twin_and_every_kind_of_page_is_reached(
+def test_every_page_that_links_lead_to_is_there_with_its_json_and_every_kind_of_page_is_reached(
     browser: TestClient, pages: dict[str, str]
 ) -> None:
     for address in pages:
@@ -167,9 +167,9 @@ def test_what_a_model_wrote_stays_text_wherever_it_is_shown(tmp_path: Path) -> N
             assert "<img" not in text, address
             assert not any("onerror" in (attrs or {}) for _, attrs in ParsedPage(text).tags), address
             assert text == clean(text), f"{address} holds characters that hide something"
-            twin_text = browser.get(json_address(address)).text
-            assert twin_text.isascii(), address
-            json.loads(twin_text)
+            json_text = browser.get(json_address(address)).text
+            assert json_text.isascii(), address
+            json.loads(json_text)
 
 
 def test_secrets_of_the_settings_are_shown_nowhere(browser: TestClient, pages: dict[str, str]) -> None:
@@ -180,7 +180,7 @@ def test_secrets_of_the_settings_are_shown_nowhere(browser: TestClient, pages: d
     assert SECRET not in browser.get("/runs/first/events/1.json").text
 
 
-def test_a_page_and_its_twin_show_the_same_figures(browser: TestClient) -> None:
+def test_a_page_and_its_json_show_the_same_figures(browser: TestClient) -> None:
     run = browser.get("/runs/first.json").json()
     heads = {head["name"]: head["value"] for head in run["headlines"]}
     assert heads["iterations"] == 2

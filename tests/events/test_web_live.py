@@ -113,7 +113,7 @@ def test_a_growing_log_is_told_live_and_the_page_follows(viewer: Viewer, example
         assert ">Finished" in client.get("/runs/first").text
 
 
-def test_the_list_of_runs_hears_of_new_runs(tmp_path: Path, viewer: Viewer) -> None:
+def test_the_list_of_runs_is_notified_of_new_runs(tmp_path: Path, viewer: Viewer) -> None:
     with served(viewer) as address, httpx.stream("GET", f"{address}/live", timeout=20) as answer:
         told_of = stream_messages(answer)
         before = next(told_of)["position"]

@@ -429,7 +429,7 @@ def test_an_episode_that_broke_off_says_on_what_and_one_that_goes_on_what_is_not
     assert re.search('aria-label="lemma proposal 1, axis (io|function): not judged yet"', site.page(place))
 
 
-def test_a_question_of_an_examination_is_known_by_its_prompt(site: Site) -> None:
+def test_a_question_of_an_evaluation_is_known_by_its_prompt(site: Site) -> None:
     made = site.json_address("/search?q=purpose:evaluation")["hits"][0]["answers"]
     data = site.json_address(f"/questions/{made['question']}")
     assert data["question"] is None

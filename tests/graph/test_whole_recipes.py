@@ -132,7 +132,7 @@ def test_the_student_learns_from_what_the_taught_seats_had_accepted(played_runs,
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_iteration_is_a_lesson_where_the_course_learns_and_else_changes_nothing(played_runs, name):
+def test_every_iteration_is_learned_where_the_plan_learns_and_else_changes_nothing(played_runs, name):
     events = played_runs(name)
     updates = facts(events, PolicyUpdated)
     assert [fact.iteration for fact in updates] == [1, 2]

@@ -173,7 +173,7 @@ async def test_a_completion_ends_once_its_text_holds_a_stop_text(model, store) -
     check(held, store[store.base])
 
 
-async def test_fingerprints_are_those_of_the_weights(model, store) -> None:
+async def test_logprobs_of_a_fixed_text_are_those_of_the_weights(model, store) -> None:
     inside = TransformersModel(store[store.base], store.base)
     assert await model.logprobs_of(TOKENS) == pytest.approx(await inside.logprobs_of(TOKENS), abs=1e-4)
 

@@ -89,7 +89,7 @@ class GraphContext:
 
 
 class SlowLog:
-    """A log whose appends wait before they are made, and again before anyone hears of them."""
+    """A log whose appends wait before they are made, and again before their outcome is known."""
 
     def __init__(self, log: Log, journal: NodeJournal) -> None:
         self._log = log

@@ -200,7 +200,7 @@ def test_what_adapters_say_of_the_probe_is_what_their_model_server_says(made, ru
     probes = [event.fact for event in tale.log.read(kinds=("policy_probed",))]
     assert len({probe.digest for probe in probes}) == 3
     for probe in probes:
-        found = TransformersModel(run / "weights" / probe.digest, probe.digest)._fingerprint(probe.tokens)
+        found = TransformersModel(run / "weights" / probe.digest, probe.digest)._logprobs_of(probe.tokens)
         assert list(probe.logprobs) == pytest.approx(found, abs=1e-5)
     assert len({probe.logprobs for probe in probes}) == 3
 

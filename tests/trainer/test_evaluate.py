@@ -64,7 +64,7 @@ def run(tmp_path_factory) -> Path:
     return folder
 
 
-def test_an_examination_of_a_run_is_in_its_log_and_says_how_sure_it_is(run):
+def test_an_evaluation_of_a_run_is_in_its_log_and_says_how_sure_it_is(run):
     found = json.loads(run_command(run, "--set", "practice", *SMALL, "--json"))
     with closing(open_run(str(run))) as log:
         (fact,) = [e.fact for e in log.read(found["stream"]) if isinstance(e.fact, EvaluationFinished)]
@@ -97,7 +97,7 @@ def test_a_model_gets_a_log_of_its_own_and_is_sampled_as_a_run_samples_it(run, t
     assert (alone["name"], alone["stream"], alone["successes"]) == (within["name"], within["stream"], within["successes"])
 
 
-def test_other_sampling_and_other_questions_are_another_examination(run):
+def test_other_sampling_and_other_questions_are_another_evaluation(run):
     lines = (QUESTIONS / "test.jsonl").read_text().splitlines()[:2]
     (run.parent / "own.jsonl").write_text("\n".join(lines))
     names = [

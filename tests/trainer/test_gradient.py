@@ -237,7 +237,7 @@ def test_every_loss_with_every_term_is_its_formula(world, computed, loss, terms)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_gradient_does_not_depend_on_how_a_lesson_is_cut(computed, loss) -> None:
+def test_the_gradient_does_not_depend_on_how_a_step_batch_is_cut(computed, loss) -> None:
     settings = LearnSettings(loss=loss, clip=CLIP, **TERMS["all"])
     close(computed(settings, 10**6), computed(settings, 32))
 

@@ -157,7 +157,7 @@ def test_the_weights_that_sampled_are_at_no_distance(model, weights, tmp_path) -
 
 
 @pytest.mark.parametrize("importance", ["none", "truncate"])
-def test_distance_from_what_sampled_is_a_figure_of_the_whole_lesson(model, weights, tmp_path, importance) -> None:
+def test_distance_from_what_sampled_is_a_figure_of_the_whole_step_batch(model, weights, tmp_path, importance) -> None:
     rollouts = make_samples(model)
     own = [logprobs(model, one.prompt_ids.tolist(), one.ids.tolist()).numpy() for one in rollouts]
     gone = np.concatenate(own).astype(np.float64) - np.concatenate([one.logprobs for one in rollouts])

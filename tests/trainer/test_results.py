@@ -137,7 +137,7 @@ def test_the_checkpoint_is_the_best_on_validation_whatever_test_says(lab):
     assert results.score("gasp", "last", 20).value == 1.0
 
 
-def test_runs_of_a_seed_share_the_examination_of_the_weights_that_they_begin_with(lab):
+def test_runs_of_a_seed_share_the_evaluation_of_the_weights_that_they_begin_with(lab):
     lab.run("base", 0, {("test", 0): [9, 9], ("validation", 0): [9, 9]})
     lab.run("gasp", 0, {("test", 5): [20, 20], ("validation", 5): [0, 0]})
     lab.run("azr", 0, {("test", 5): [20, 20]}, start=Digest("f" * 64))
@@ -161,7 +161,7 @@ def test_without_validation_nothing_is_chosen(lab):
     assert results.score("gasp", "last", 1).value == pytest.approx(0.2)
 
 
-def test_examinations_under_other_names_do_not_count(lab):
+def test_evaluations_under_other_names_do_not_count(lab):
     lab.run("gasp", 0, {("test-1f3c9a", 5): [20, 20], ("test", 0): [2, 2]})
     assert lab.results.outcomes("gasp")[0].last == 0
 

@@ -1,4 +1,4 @@
-// Keeps a page up to date: hears from the server that the run moved, fetches the same page again, and replaces every element
+// Keeps a page up to date: is notified by the server that the run moved, fetches the same page again, and replaces every element
 // marked `data-live` by the new one with the same id. Focus and scroll stay; what a reader has folded open stays open.
 "use strict";
 
