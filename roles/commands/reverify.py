@@ -153,13 +153,13 @@ async def _runner(provenance: Provenance) -> DockerRunner:
         raise BadInput(
             f"The verdicts were reached under a limit {key!r} that this version does not know; use its own."
         ) from error
-    recorded = DockerRunner(limits, run="reverify", image=provenance.image, say=print_note)
+    recorded = DockerRunner(limits, run="reverify", image=provenance.image, notify=print_note)
     try:
         await recorded.run([_PROBE_JOB])
         return recorded
     except SandboxError as error:
         await recorded.close()
-        today = DockerRunner(limits, run="reverify", say=print_note)
+        today = DockerRunner(limits, run="reverify", notify=print_note)
         image = await asyncio.to_thread(lambda: today.provenance.image)
         print_note(f"not with the recorded image {provenance.image[:19]} ({error}), but with {image[:19]}")
         return today

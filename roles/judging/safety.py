@@ -322,11 +322,6 @@ def operations(tree: ast.Module, entry: str) -> list[ProgramOperation]:
     return found + [ProgramOperation(tree, "body", index) for index in helpers]
 
 
-def without_each_statement(tree: ast.Module, entry: str) -> list[str]:
-    """The variants of a program without one of its `operations` each; it is degenerate if a variant has the same outputs."""
-    return [replace_operation(tree, operation, ast.Pass()) for operation in operations(tree, entry)]
-
-
 def replace_operation(tree: ast.Module, operation: ProgramOperation, statement: ast.stmt) -> str:
     """The program with another statement in place of an operation, and with a limit for all loops together."""
     block = getattr(operation.node, operation.block)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sandbox.engine.engine import process_start_time
+from sandbox.engine.engine import boot_id, process_start_time
 
 PREFIX = "gasp-serve-"
 """Prefix of the folders of fleets, in the machine's folder for temporary files."""
@@ -160,4 +160,4 @@ def _is_alive(identity: tuple[int, str]) -> bool:
 
 def _machine_identity() -> str:
     """Boot id and pid namespace: process numbers are comparable only within both."""
-    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    return f"{boot_id()} {os.readlink('/proc/self/ns/pid')}"

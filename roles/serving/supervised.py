@@ -18,9 +18,8 @@ from pathlib import Path
 
 from events.facts.errors import BadInput
 from roles.serving.processes import GRACE_S, PREFIX, clear_folder, write_record
+from sandbox.engine.engine import MAX_SOCKET_PATH
 
-_SOCKET_PATH = 107
-"""Most bytes of the path of a Unix socket (Linux)."""
 _SOCKET_NAME = "/" + "0" * 36
 """A name as long as those of sockets in the folder."""
 
@@ -105,7 +104,7 @@ def new_folder() -> Path:
         BadInput: its path would be too long for sockets.
     """
     folder = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
-    if len(f"{folder}{_SOCKET_NAME}") > _SOCKET_PATH:
+    if len(f"{folder}{_SOCKET_NAME}") > MAX_SOCKET_PATH:
         shutil.rmtree(folder)
         raise BadInput(f"{folder} is too long a name for sockets; set TMPDIR to a shorter one.")
     return folder

@@ -92,7 +92,7 @@ class PrivateEngine:
             return None
         return int(pid) if process_start_time(int(pid)) == started else None
 
-    def up(self, say: Notify = no_message) -> None:
+    def up(self, notify: Notify = no_message) -> None:
         """Start it unless it answers already. Safe to call from two processes at once.
 
         Raises:
@@ -113,16 +113,16 @@ class PrivateEngine:
             if is_answering(self.url) and self.pid():
                 return
             self._kill()
-            self._start(self._programs(say), say)
+            self._start(self._programs(notify), notify)
 
-    def down(self, say: Notify = no_message) -> None:
+    def down(self, notify: Notify = no_message) -> None:
         """Stop it and everything that runs in it. Its images stay."""
         if not self.state.is_dir():
             return
         with self._locked():
             pid = self.pid()
             if pid:
-                say("Stopping the private Docker engine.")
+                notify("Stopping the private Docker engine.")
                 with contextlib.suppress(OSError):
                     os.kill(_child_of(pid), signal.SIGTERM)
                 _wait_until(lambda: self.pid() is None, 15)
@@ -130,13 +130,13 @@ class PrivateEngine:
             for name in ("engine.pid", "docker.sock", "docker.pid"):
                 (self.state / name).unlink(missing_ok=True)
 
-    def purge(self, say: Notify = no_message) -> None:
+    def purge(self, notify: Notify = no_message) -> None:
         """Stop it and remove both of its folders."""
-        self.down(say)
+        self.down(notify)
         for folder in (self.data, self.state):
             if folder.is_symlink() or not (folder / _MARKER_FILE).is_file():
                 continue
-            say(f"Removing {folder}.")
+            notify(f"Removing {folder}.")
             shutil.rmtree(folder)
 
     @contextlib.contextmanager
@@ -151,14 +151,14 @@ class PrivateEngine:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _programs(self, say: Notify) -> dict[str, str]:
+    def _programs(self, notify: Notify) -> dict[str, str]:
         """Environment variables with dockerd on the PATH: the machine's own, else from unpacked packages."""
         path = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
         if shutil.which("dockerd", path=path):
             return {**os.environ, "PATH": path}
         root = self.data / "programs"
         if not (root / "usr/sbin/dockerd").exists():
-            say("No dockerd on this machine: fetching Debian's docker.io (65 MB) into the engine's own folder.")
+            notify("No dockerd on this machine: fetching Debian's docker.io (65 MB) into the engine's own folder.")
             debs = self.data / "debs"
             partial = self.data / "programs.partial"
             packages.unpack(packages.fetch_missing(["docker.io"], debs), partial)
@@ -167,8 +167,8 @@ class PrivateEngine:
         libraries = ":".join(str(folder) for folder in root.glob("usr/lib/*-linux-gnu"))
         return {**os.environ, "PATH": f"{root}/usr/sbin:{root}/usr/bin:{path}", "LD_LIBRARY_PATH": libraries}
 
-    def _start(self, environment: dict[str, str], say: Notify) -> None:
-        say(f"Starting a private Docker engine at {self.url}.")
+    def _start(self, environment: dict[str, str], notify: Notify) -> None:
+        notify(f"Starting a private Docker engine at {self.url}.")
         for name in ("docker.sock", "docker.pid"):
             (self.state / name).unlink(missing_ok=True)
         flags = [
@@ -249,6 +249,11 @@ def process_start_time(pid: int) -> str:
     return "" if fields[0] in "ZX" else fields[19]
 
 
+def boot_id() -> str:
+    """Random id of the machine's current boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
 def is_answering(url: str) -> bool:
     """Whether a Docker engine answers at this address.
 
@@ -283,7 +288,7 @@ def find_engine() -> EngineConnection | None:
     return None
 
 
-def connect(say: Notify = no_message) -> docker.DockerClient:
+def connect(notify: Notify = no_message) -> docker.DockerClient:
     """A client of the engine that answers; if none does, the private one is started.
 
     Raises:
@@ -291,7 +296,7 @@ def connect(say: Notify = no_message) -> docker.DockerClient:
     """
     connection = find_engine()
     if connection is None:
-        PrivateEngine.default().up(say)
+        PrivateEngine.default().up(notify)
         connection = find_engine()
     if connection is None:
         log = PrivateEngine.default().state / "engine.log"

@@ -58,7 +58,7 @@ def image_tag() -> str:
     return f"{REPOSITORY}:{content.hexdigest()[:12]}"
 
 
-def ensure_image(client: docker.DockerClient, say: Notify) -> str:
+def ensure_image(client: docker.DockerClient, notify: Notify) -> str:
     """The image's id, after building the image if the engine does not have it.
 
     Raises:
@@ -72,8 +72,8 @@ def ensure_image(client: docker.DockerClient, say: Notify) -> str:
     except docker.errors.ImageNotFound:
         pass
     try:
-        if not (_hub_answers() and _build_from_hub(client, name, say)):
-            _build_from_packages(client, name, say)
+        if not (_hub_answers() and _build_from_hub(client, name, notify)):
+            _build_from_packages(client, name, notify)
         return str(client.images.get(name).id)
     except docker.errors.DockerException as error:
         raise SandboxError(f"The sandbox image {name} could not be built: {error}; is the disk full?") from error
@@ -110,10 +110,10 @@ def _hub_answers() -> bool:
     return True
 
 
-def _build_from_hub(client: docker.DockerClient, name: str, say: Notify) -> bool:
+def _build_from_hub(client: docker.DockerClient, name: str, notify: Notify) -> bool:
     import docker
 
-    say(f"Building the sandbox image {name} from {DOCKERFILE.name}.")
+    notify(f"Building the sandbox image {name} from {DOCKERFILE.name}.")
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as tar:
         for path, data in {
@@ -126,18 +126,18 @@ def _build_from_hub(client: docker.DockerClient, name: str, say: Notify) -> bool
     try:
         client.images.build(fileobj=context, custom_context=True, tag=name, rm=True, forcerm=True)
     except (docker.errors.BuildError, docker.errors.APIError) as error:
-        say(f"The engine cannot build it from a hub: {error}.")
+        notify(f"The engine cannot build it from a hub: {error}.")
         return False
     return True
 
 
-def _build_from_packages(client: docker.DockerClient, name: str, say: Notify) -> None:
+def _build_from_packages(client: docker.DockerClient, name: str, notify: Notify) -> None:
     if not packages.available():
         raise SandboxError(
             f"The sandbox image {name} needs a hub or a Debian machine; let the engine reach docker.io, "
             f"or load an image of that name with `docker load`."
         )
-    say(f"Building the sandbox image {name} from distribution packages (Python 3.11).")
+    notify(f"Building the sandbox image {name} from distribution packages (Python 3.11).")
     with tempfile.TemporaryDirectory(prefix="gasp-image-") as folder:
         root = Path(folder, "root")
         packages.unpack(packages.fetch_exactly(DEBS, Path(folder, "debs")), root)

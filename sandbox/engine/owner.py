@@ -9,10 +9,9 @@ import contextlib
 import os
 import socket
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sandbox.engine.engine import process_start_time
+from sandbox.engine.engine import boot_id, process_start_time
 
 if TYPE_CHECKING:
     import docker
@@ -43,7 +42,7 @@ def labels(run: str) -> dict[str, str]:
         _START: process_start_time(pid),
         _RUN: run,
         _HOST: socket.gethostname(),
-        _BOOT: _boot_id(),
+        _BOOT: boot_id(),
     }
 
 
@@ -82,8 +81,4 @@ def remove_container(client: docker.DockerClient, container: str) -> None:
 def _owner_gone(labels: dict[str, str]) -> bool:
     if labels.get(_HOST) != socket.gethostname():
         return False
-    return labels.get(_BOOT) != _boot_id() or process_start_time(int(labels[_OWNER])) != labels.get(_START)
-
-
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return labels.get(_BOOT) != boot_id() or process_start_time(int(labels[_OWNER])) != labels.get(_START)

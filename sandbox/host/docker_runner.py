@@ -45,7 +45,7 @@ class DockerRunner:
         runtime: str = "",
         image: str = "",
         connect: Callable[[engine.Notify], docker.DockerClient] = engine.connect,
-        say: engine.Notify = engine.no_message,
+        notify: engine.Notify = engine.no_message,
     ) -> None:
         """Nothing starts yet.
 
@@ -56,11 +56,11 @@ class DockerRunner:
             runtime: OCI runtime by the engine's name for it; empty for the engine's default.
             image: id of an image that the engine has; empty for the image of this version of the code.
             connect: returns a client of the engine, and starts the engine if necessary.
-            say: progress callback for what takes long: starting an engine, building the image.
+            notify: progress callback for what takes long: starting an engine, building the image.
         """
         self._limits = limits or Limits()
         self._size = workers or len(os.sched_getaffinity(0))
-        self._pool = Pool(self._limits, run=run, runtime=runtime, image=image, connect=connect, say=say)
+        self._pool = Pool(self._limits, run=run, runtime=runtime, image=image, connect=connect, notify=notify)
         self._threads = ThreadPoolExecutor(self._size, thread_name_prefix="sandbox")
         atexit.register(self._close)
 

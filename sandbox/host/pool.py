@@ -36,7 +36,7 @@ class Pool:
         runtime: str,
         image: str,
         connect: Callable[[engine.Notify], docker.DockerClient],
-        say: engine.Notify,
+        notify: engine.Notify,
     ) -> None:
         """Nothing starts yet."""
         self._limits = limits
@@ -44,7 +44,7 @@ class Pool:
         self._runtime = runtime
         self._image = image
         self._connect = connect
-        self._say = say
+        self._notify = notify
         self._lock = threading.Lock()
         self._client: docker.DockerClient | None = None
         self._idle: list[Worker] = []
@@ -131,10 +131,10 @@ class Pool:
             if self._closed:
                 raise SandboxError("The sandbox is closed; make a new runner.")
             if self._client is None:
-                client = self._connect(self._say)
+                client = self._connect(self._notify)
                 require_runtime(client, self._runtime)
                 if not self._image:
-                    self._image = image_build.ensure_image(client, self._say)
+                    self._image = image_build.ensure_image(client, self._notify)
                 elif not image_build.has_image(client, self._image):
                     raise SandboxError(
                         f"The engine has no image {self._image}; copy it from the machine that has it with `docker save`."

@@ -7,16 +7,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 from asyncio import to_thread
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import IO, Any, Literal, NoReturn, Self, overload
+from typing import Any, Concatenate, Literal, NoReturn, ParamSpec, Self, TypeVar, overload
 
 from sandbox.interpreter.client import OutputCallback, Sandbox, dispatch_frame
 from sandbox.interpreter.connection import Frame
-from sandbox.interpreter.files import Filesystem, WriteEntry
-from sandbox.interpreter.values import Context, EntryInfo, Execution, SandboxInfo, WriteInfo
+from sandbox.interpreter.files import Filesystem
+from sandbox.interpreter.values import Context, Execution
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def _in_thread(
+    method: Callable[Concatenate[Any, _P], _T], attribute: str
+) -> Callable[Concatenate[Any, _P], Coroutine[Any, Any, _T]]:
+    """The asynchronous version of a method, which it calls in a thread on the object in an attribute of its own object."""
+
+    @functools.wraps(method)
+    async def call(self: Any, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return await to_thread(method, getattr(self, attribute), *args, **kwargs)
+
+    return call
 
 
 class AsyncSandbox:
@@ -100,39 +116,14 @@ class AsyncSandbox:
         finally:
             connection.cancel(number)
 
-    async def create_code_context(
-        self, cwd: str | None = None, language: str | None = None, request_timeout: float | None = None
-    ) -> Context:
-        """See `Sandbox.create_code_context`."""
-        return await to_thread(self._sandbox.create_code_context, cwd, language, request_timeout)
-
-    async def list_code_contexts(self) -> list[Context]:
-        """See `Sandbox.list_code_contexts`."""
-        return await to_thread(self._sandbox.list_code_contexts)
-
-    async def restart_code_context(self, context: Context | str) -> None:
-        """See `Sandbox.restart_code_context`."""
-        await to_thread(self._sandbox.restart_code_context, context)
-
-    async def remove_code_context(self, context: Context | str) -> None:
-        """See `Sandbox.remove_code_context`."""
-        await to_thread(self._sandbox.remove_code_context, context)
-
-    async def kill(self) -> bool:
-        """See `Sandbox.kill`."""
-        return await to_thread(self._sandbox.kill)
-
-    async def is_running(self) -> bool:
-        """See `Sandbox.is_running`."""
-        return self._sandbox.is_running()
-
-    async def set_timeout(self, timeout: float) -> None:
-        """See `Sandbox.set_timeout`."""
-        await to_thread(self._sandbox.set_timeout, timeout)
-
-    async def get_info(self) -> SandboxInfo:
-        """See `Sandbox.get_info`."""
-        return self._sandbox.get_info()
+    create_code_context = _in_thread(Sandbox.create_code_context, "_sandbox")
+    list_code_contexts = _in_thread(Sandbox.list_code_contexts, "_sandbox")
+    restart_code_context = _in_thread(Sandbox.restart_code_context, "_sandbox")
+    remove_code_context = _in_thread(Sandbox.remove_code_context, "_sandbox")
+    kill = _in_thread(Sandbox.kill, "_sandbox")
+    is_running = _in_thread(Sandbox.is_running, "_sandbox")
+    set_timeout = _in_thread(Sandbox.set_timeout, "_sandbox")
+    get_info = _in_thread(Sandbox.get_info, "_sandbox")
 
 
 class AsyncFilesystem:
@@ -164,34 +155,11 @@ class AsyncFilesystem:
         while chunk := await to_thread(next, chunks, b""):
             yield chunk
 
-    async def write(self, path: str, data: str | bytes | IO[Any], request_timeout: float | None = None) -> WriteInfo:
-        """See `Filesystem.write`."""
-        return await to_thread(self._files.write, path, data, request_timeout)
-
-    async def write_files(self, files: Sequence[WriteEntry], request_timeout: float | None = None) -> list[WriteInfo]:
-        """See `Filesystem.write_files`."""
-        return await to_thread(self._files.write_files, files, request_timeout)
-
-    async def list(self, path: str, depth: int | None = 1, request_timeout: float | None = None) -> list[EntryInfo]:
-        """See `Filesystem.list`."""
-        return await to_thread(self._files.list, path, depth, request_timeout)
-
-    async def exists(self, path: str, request_timeout: float | None = None) -> bool:
-        """See `Filesystem.exists`."""
-        return await to_thread(self._files.exists, path, request_timeout)
-
-    async def get_info(self, path: str, request_timeout: float | None = None) -> EntryInfo:
-        """See `Filesystem.get_info`."""
-        return await to_thread(self._files.get_info, path, request_timeout)
-
-    async def make_dir(self, path: str, request_timeout: float | None = None) -> bool:
-        """See `Filesystem.make_dir`."""
-        return await to_thread(self._files.make_dir, path, request_timeout)
-
-    async def remove(self, path: str, request_timeout: float | None = None) -> None:
-        """See `Filesystem.remove`."""
-        await to_thread(self._files.remove, path, request_timeout)
-
-    async def rename(self, old_path: str, new_path: str, request_timeout: float | None = None) -> EntryInfo:
-        """See `Filesystem.rename`."""
-        return await to_thread(self._files.rename, old_path, new_path, request_timeout)
+    write = _in_thread(Filesystem.write, "_files")
+    write_files = _in_thread(Filesystem.write_files, "_files")
+    list = _in_thread(Filesystem.list, "_files")
+    exists = _in_thread(Filesystem.exists, "_files")
+    get_info = _in_thread(Filesystem.get_info, "_files")
+    make_dir = _in_thread(Filesystem.make_dir, "_files")
+    remove = _in_thread(Filesystem.remove, "_files")
+    rename = _in_thread(Filesystem.rename, "_files")

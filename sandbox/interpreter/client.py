@@ -101,7 +101,7 @@ class Sandbox:
         run: str = "interpreter",
         runtime: str = "",
         connect: Callable[[engine.Notify], docker.DockerClient] = engine.connect,
-        say: engine.Notify = engine.no_message,
+        notify: engine.Notify = engine.no_message,
     ) -> Self:
         """Start a sandbox.
 
@@ -115,7 +115,7 @@ class Sandbox:
             run: name for the container's labels.
             runtime: OCI runtime by the engine's name for it; empty for the engine's default.
             connect: returns a client of the engine, and starts the engine if necessary.
-            say: progress callback for what takes long: starting an engine, building the image.
+            notify: progress callback for what takes long: starting an engine, building the image.
 
         Raises:
             InvalidArgumentException: an argument is not supported here.
@@ -124,10 +124,10 @@ class Sandbox:
         if template is not None or allow_internet_access:
             raise InvalidArgumentException(f"There is no template {template!r} and no network here; leave both out.")
         life = _checked_lifetime(timeout or DEFAULT_LIFETIME_S)
-        client = connect(say)
+        client = connect(notify)
         try:
             require_runtime(client, runtime)
-            image = image_build.ensure_image(client, say)
+            image = image_build.ensure_image(client, notify)
             owner.remove_orphans(client)
             settings = {"home": HOME, "envs": envs or {}, "limits": limits.model_dump(), "seconds": life}
             sandbox = cls(client, _start_container(client, image, limits, run, runtime, settings), image, limits)

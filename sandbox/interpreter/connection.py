@@ -13,12 +13,11 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from sandbox.host.stream import ContainerLost, Stream
+from sandbox.host.worker import GRACE_SECONDS
 from sandbox.interpreter import errors
 
 MAX_LIFETIME_S = 86_400.0
 """Longest lifetime of a sandbox."""
-GRACE_SECONDS = 30.0
-"""The host waits so much longer than the limit, for machines that are busy with other things."""
 Frame = dict[str, Any]
 FrameHandler = Callable[[Frame], object]
 """Takes the frames of one call, on the connection's own thread; it must not block."""
