@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
 
 from events.facts.values import Value, Verdict
 
@@ -13,14 +15,17 @@ class SettingsGroup(Value):
     model_config = ConfigDict(allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
+Reward = Annotated[float, Field(ge=-1000, le=1000)]
+
+
 class RewardSettings(SettingsGroup):
     """Rewards that the paper leaves open; the bands and the teacher's curves belong to the recipe."""
 
-    repeated: float = -0.5
+    repeated: Reward = -0.5
     """Reward of a proposal that is too similar to an accepted question."""
-    wrong: float = -0.5
+    wrong: Reward = -0.5
     """Reward of an attempt that fails [AZR: -0.5]; one that passes gets 1."""
-    malformed: float = -1.0
+    malformed: Reward = -1.0
     """Reward of a completion that holds no answer in the asked form [AZR: -1]."""
 
     def answer(self, verdict: Verdict) -> float:

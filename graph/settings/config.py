@@ -5,7 +5,7 @@ Guarantees: the resolved tree is the first event of a run's log, and nothing els
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -14,16 +14,22 @@ from events.facts.values import Role, Sampling, Task
 from graph.recipes import RECIPES
 from graph.recipes.recipe import Recipe
 from graph.recipes.rewards import RewardSettings, SettingsGroup
-from graph.settings.bounds import check_bounds, check_number_types
+from graph.settings.number_types import check_number_types
 from graph.settings.upcast import upcast
+
+MOST: Final = 10**9
+"""Largest number where nothing smaller is sensible, so that a typing error is refused."""
+Natural = Annotated[int, Field(ge=0, le=MOST)]
+PositiveInt = Annotated[int, Field(ge=1, le=MOST)]
+PositiveFloat = Annotated[float, Field(gt=0, le=MOST)]
 
 
 class TrainingSampling(SettingsGroup):
     """How completions that are trained on are sampled: from the whole distribution, since others have no usable logprobs."""
 
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Annotated[float, Field(ge=0.001, le=1_000)] = 1.0
     """Divides the logits [paper: 1]."""
-    max_tokens: Annotated[int, Field(ge=1)] = 128
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 128
     """Most tokens of one completion, end token included."""
 
     @property
@@ -38,30 +44,30 @@ class PlaySettings(SettingsGroup):
     order: Literal["lockstep", "concurrent"] = "lockstep"
     """How episodes are scheduled. `lockstep`: calls go out together once every episode waits, so that equal runs have equal
     logs. `concurrent`: calls go out as they come, which keeps servers busy; the order of events then depends on timing."""
-    iterations: Annotated[int, Field(ge=0)] = 40
+    iterations: Natural = 40
     """Iterations of play and learning [paper: about 50]; an upper bound where `samples` is set."""
-    samples: Annotated[int, Field(ge=0)] = 0
+    samples: Annotated[int, Field(ge=0, le=10**15)] = 0
     """Completions of the student, evaluations left out, after which no further iteration starts, so that recipes get equal
     budgets; 0: `iterations` alone decides."""
-    episodes: Annotated[int, Field(ge=0)] = 16
+    episodes: Annotated[int, Field(ge=0, le=10_000)] = 16
     """Self-play episodes an iteration: each from one goalpost, drawn uniformly without replacement, or unguided."""
-    attempts: Annotated[int, Field(ge=1)] = 10
+    attempts: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Attempts that measure the pass rate of a proposal [paper: 10]."""
-    gap_attempts: Annotated[int, Field(ge=1)] = 10
+    gap_attempts: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Attempts at its goalpost with which a guided episode begins; they are not trained on."""
-    max_attempts: Annotated[int, Field(ge=1)] = 3
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     """Proposals that each seat of the teacher may make in one episode until one is accepted."""
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)] = ("induction", "deduction", "abduction")
     """Tasks in which the student learns from accepted questions; one is drawn uniformly for each [paper: all three]."""
-    solve_attempts: Annotated[int, Field(ge=1)] = 4
+    solve_attempts: Annotated[int, Field(ge=1, le=10_000)] = 4
     """Attempts at a lemma or lift whose task is deduction or abduction; for induction the pass-rate attempts serve."""
-    practice: Annotated[int, Field(ge=0)] = 24
+    practice: Annotated[int, Field(ge=0, le=100_000)] = 24
     """Real questions an iteration (real-data RL), drawn uniformly from the training set."""
-    practice_attempts: Annotated[int, Field(ge=2)] = 8
+    practice_attempts: Annotated[int, Field(ge=2, le=10_000)] = 8
     """Attempts at each real question [paper: 8]."""
-    pairs: Annotated[int, Field(ge=2)] = 5
+    pairs: Annotated[int, Field(ge=2, le=100)] = 5
     """Input/output pairs of a proposed question [paper: 5]."""
-    public_pairs: Annotated[int, Field(ge=0)] = 2
+    public_pairs: Annotated[int, Field(ge=0, le=99)] = 2
     """How many of these the student is shown, fewer than `pairs` [paper: 2]."""
     solved_at: Annotated[float, Field(gt=0, le=1)] = 0.9
     """Pass rate at which a goalpost counts as solved, so that its episode ends without a lemma."""
@@ -85,9 +91,9 @@ class ServeSettings(SettingsGroup):
     urls: tuple[str, ...] = ()
     """Servers that run already, such as `http://gpu-1:8000`, all with the same model; empty: servers are started and stopped
     with the run."""
-    replicas: Annotated[int, Field(ge=1)] = 1
+    replicas: Annotated[int, Field(ge=1, le=1_000)] = 1
     """Servers to start for each set of weights, which share its requests (data parallelism)."""
-    tensor_parallel: Annotated[int, Field(ge=1)] = 1
+    tensor_parallel: Annotated[int, Field(ge=1, le=1_000)] = 1
     """GPUs of each server."""
     devices: str = ""
     """Numbers of the GPUs for sampling, such as `0,1`, dealt out to the servers in turn; empty: all that are visible."""
@@ -111,15 +117,15 @@ class VerifySettings(SettingsGroup):
     rules: Literal["auto", "own", "livecodebench", "evalplus"] = "auto"
     """How programs are run and outputs compared, see docs/verdicts.md. `auto`: as the question's benchmark does, and our `own`
     rules for questions of no benchmark."""
-    wall_seconds: Annotated[float, Field(gt=0)] = 6.0
+    wall_seconds: Annotated[float, Field(ge=0.1, le=86_400)] = 6.0
     """Wall-clock limit in seconds of one program on all its inputs, or on each if `per_test` [LiveCodeBench: 6 a test]."""
     per_test: bool = False
     """Whether each test of an attempt has time and memory of its own, and the first failure skips the others."""
-    memory_mb: Annotated[int, Field(ge=32)] = 256
+    memory_mb: Annotated[int, Field(ge=32, le=1_000_000)] = 256
     """Memory limit of one program, in MiB."""
-    output_kb: Annotated[int, Field(ge=1)] = 64
+    output_kb: Annotated[int, Field(ge=1, le=65_536)] = 64
     """Most that a program may print or return for one input, in KiB; questions that need more are left out before play."""
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0, le=1_000)] = 0
     """Sandbox containers; 0: one for each CPU core."""
     runtime: str = ""
     """Container runtime by its name in the Docker engine, such as gVisor's `runsc`; empty: the engine's default."""
@@ -128,9 +134,9 @@ class VerifySettings(SettingsGroup):
 class LoraSettings(SettingsGroup):
     """Low-rank adapters on the run's first weights, which stay as they are (arXiv 2106.09685)."""
 
-    rank: Annotated[int, Field(ge=0)] = 0
+    rank: Annotated[int, Field(ge=0, le=10_000)] = 0
     """Rank of the adapters; 0: no adapters, all weights are trained."""
-    alpha: Annotated[float, Field(gt=0)] = 32.0
+    alpha: PositiveFloat = 32.0
     """The adapter's output is scaled by `alpha` / `rank`."""
     modules: tuple[str, ...] = ()
     """Names of the linear layers that get an adapter, such as `q_proj`; empty: all but the output head."""
@@ -139,15 +145,15 @@ class LoraSettings(SettingsGroup):
 class LearnSettings(SettingsGroup):
     """How the trainer updates weights."""
 
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 3e-4
     """Learning rate after warm-up [paper: 1e-6 for 7B weights; tiny models need more]."""
-    teacher_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    teacher_learning_rate: Annotated[float, Field(gt=0, le=10)] | None = None
     """Learning rate of the teacher where it has weights of its own; unset: `learning_rate`."""
-    warm_up: Annotated[int, Field(ge=0)] = 10
+    warm_up: Natural = 10
     """Optimizer steps over which the learning rate rises from 0; none if the model comes with optimizer state."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Learning rate after warm-up; `linear` and `cosine` fall to 0."""
-    schedule_steps: Annotated[int, Field(ge=1)] = 160
+    schedule_steps: PositiveInt = 160
     """Optimizer steps after which it is 0; an iteration has up to four."""
     optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
     """`adamw_8bit`: moments of one byte each, by bitsandbytes (`pip install gasp[8bit]`)."""
@@ -165,44 +171,44 @@ class LearnSettings(SettingsGroup):
     """Whether zero-advantage groups are left out of the loss's averages too (DAPO's dynamic sampling)."""
     loss: Literal["dapo", "grpo", "dr_grpo", "cispo", "sapo", "gspo"] = "dapo"
     """TRL's loss of this name, normalised over the whole step batch; so `bnpo` would be `dapo`."""
-    clip: Annotated[float, Field(gt=0)] = 0.2
+    clip: PositiveFloat = 0.2
     """The ratio p / p_old is clipped at 1 - `clip` [GSPO: 3e-4]; `sapo` damps it softly instead."""
-    clip_high: Annotated[float, Field(gt=0)] | None = None
+    clip_high: PositiveFloat | None = None
     """The ratio is clipped at 1 + `clip_high` [DAPO: 0.28, GSPO: 4e-4, CISPO: 4]; unset: `clip`."""
-    delta: Annotated[float, Field(gt=1)] | None = None
+    delta: Annotated[float, Field(gt=1, le=MOST)] | None = None
     """Upper bound of the ratio where the advantage is negative, above 1 + `clip_high`; unset: none. Not for `cispo`, `sapo`."""
-    kl: Annotated[float, Field(ge=0)] = 0.0
+    kl: Annotated[float, Field(ge=0, le=MOST)] = 0.0
     """Coefficient of the KL divergence to the run's first weights; above 0 they stay in memory beside the policy."""
-    entropy: Annotated[float, Field(ge=0)] = 0.0
+    entropy: Annotated[float, Field(ge=0, le=MOST)] = 0.0
     """Coefficient of the entropy bonus [AZR: 0.001]."""
     importance: Literal["none", "truncate", "mask"] = "none"
     """`none`: p_old is the sampler's. Otherwise p_old is the policy's before the step, so nothing is clipped, and each token is
     weighted by p_old / p_sampled."""
-    importance_cap: Annotated[float, Field(ge=1)] = 2.0
+    importance_cap: Annotated[float, Field(ge=1, le=MOST)] = 2.0
     """Importance weights above this are cut to it (`truncate`), or their tokens are left out (`mask`)."""
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    max_grad_norm: PositiveFloat = 1.0
     """The norm of the gradient is clipped to this."""
-    batch_tokens: Annotated[int, Field(ge=512)] | None = None
+    batch_tokens: Annotated[int, Field(ge=512, le=MOST)] | None = None
     """Most padded tokens of one forward pass; gradients are accumulated over passes. Unset: 2048 for large models on a CPU,
     else 16384."""
-    staleness: Annotated[int, Field(ge=0)] = 0
+    staleness: Natural = 0
     """Iterations that play may be ahead of learning: iteration n is played with the weights after n - 1 - `staleness`."""
-    drift: Annotated[float, Field(gt=0)] | None = None
+    drift: PositiveFloat | None = None
     """Largest logprob mismatch of a token between sampler and trainer, in nats; above it the trainer stops. Unset: 0.02 where
     `precision` and `serve.dtype` are float32, else 2."""
-    epochs: Annotated[int, Field(ge=1)] = 1
+    epochs: Annotated[int, Field(ge=1, le=1_000)] = 1
     """Passes over the completions of an iteration; after the first they are off-policy, see `importance`."""
-    teacher_scale: Annotated[float, Field(ge=0)] = 1.0
+    teacher_scale: Annotated[float, Field(ge=0, le=MOST)] = 1.0
     """Factor on the teacher's advantages; at 0 the teacher is never updated."""
-    processes: Annotated[int, Field(ge=1)] = 1
+    processes: Annotated[int, Field(ge=1, le=1_000)] = 1
     """Training processes, each with a GPU of its own where there are any (data parallelism)."""
     shard: Literal["none", "zero2", "zero3"] = "none"
     """What the processes shard, by FSDP2: nothing, gradients and optimizer state (ZeRO-2), or weights too (ZeRO-3)."""
     devices: str = ""
     """Numbers of the GPUs for training, such as `2,3`, dealt out to the processes in turn; empty: all that are visible."""
-    keep: Annotated[int, Field(ge=1)] = 2
+    keep: PositiveInt = 2
     """Newest weights of each policy that are kept on disk, besides the first and those in use."""
-    keep_every: Annotated[int, Field(ge=0)] = 0
+    keep_every: Natural = 0
     """Also keep the weights of every so many iterations; 0: none."""
     keep_best: str = ""
     """Also keep the weights with the best pass@1 on the evaluated question set of this name, such as `test`; empty: none."""
@@ -231,18 +237,26 @@ class LearnSettings(SettingsGroup):
 class EvaluateSettings(SettingsGroup):
     """How progress is evaluated."""
 
-    questions: Annotated[int, Field(ge=1)] = 100
+    questions: PositiveInt = 100
     """Questions of each set, at most."""
-    attempts: Annotated[int, Field(ge=1)] = 20
+    attempts: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Attempts at each question; pass@k needs at least k."""
     first: bool = True
     """Whether a run's first weights are evaluated. Many runs that start from the same weights need this once."""
-    every: Annotated[int, Field(ge=0)] = 0
+    every: Natural = 0
     """Iterations between evaluations; 0: at the start and the end only."""
-    every_samples: Annotated[int, Field(ge=0)] = 0
+    every_samples: Annotated[int, Field(ge=0, le=10**15)] = 0
     """Completions of the student, as `play.samples` counts them, between evaluations; 0: they do not matter."""
     sampling: Sampling = Sampling(temperature=0.6, max_tokens=96)
     """How attempts are sampled [paper: temperature 0.6]."""
+
+    @model_validator(mode="after")
+    def _can_be_sampled(self) -> Self:
+        if self.sampling.max_tokens > 10**6 or not (
+            self.sampling.temperature == 0 or 0.001 <= self.sampling.temperature <= 1000
+        ):
+            raise ValueError("sampling.temperature must be 0 or from 0.001 to 1000, and sampling.max_tokens at most 1000000")
+        return self
 
 
 class Config(BaseSettings):
@@ -261,9 +275,9 @@ class Config(BaseSettings):
     """Prompt set: `base`, `instruct` or `pocket`, or a folder of your own."""
     policies: Literal["shared", "separate"] = "shared"
     """Whether teacher and student share weights [paper: shared]."""
-    max_prompt_tokens: Annotated[int, Field(ge=16)] = 256
+    max_prompt_tokens: Annotated[int, Field(ge=16, le=10_000_000)] = 256
     """Longer prompts are cut from the left; questions whose prompt is longer are left out before play."""
-    threads: Annotated[int, Field(ge=0)] = 0
+    threads: Annotated[int, Field(ge=0, le=1_000)] = 0
     """CPU threads of each process that samples or trains; 0: one for small models, else the cores. Other numbers change the
     last bits of weights and logprobs."""
     goalposts: str = "pocket"
@@ -292,11 +306,6 @@ class Config(BaseSettings):
     def _has_numbers_for_numbers(cls, tree: object) -> object:
         check_number_types(cls, tree)
         return tree
-
-    @model_validator(mode="after")
-    def _has_bounds(self) -> Self:
-        check_bounds(self)
-        return self
 
     def algorithm(self) -> Recipe:
         """The recipe that `recipe` names, with these rewards."""

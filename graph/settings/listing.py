@@ -10,9 +10,9 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from graph.settings.bounds import MAXIMA, MINIMA, nested_types
-from graph.settings.config import Config
+from graph.settings.config import MOST, Config
 from graph.settings.configure import all_settings
+from graph.settings.number_types import nested_types
 
 FIRST: Final = frozenset(
     (
@@ -32,7 +32,7 @@ def listing(*, everything: bool) -> Iterator[RenderableType]:
             group = key.partition(".")[0]
             yield Text(f"\n{group}: {Config.model_fields[group].description}", style="bold")
         if everything or key in FIRST:
-            values = _values(key, field)
+            values = _values(field)
             yield Text.assemble((key, "bold"), f" = {_default(default)}", (f"   ({values})" if values else "", "dim"))
             yield Padding(Text(" ".join((field.description or "").split())), (0, 0, 0, 4))
     if not everything:
@@ -47,7 +47,7 @@ def _default(value: Any) -> str:
     return "unset" if value is None else str(value) or "empty"
 
 
-def _values(key: str, field: FieldInfo) -> str:
+def _values(field: FieldInfo) -> str:
     """The values that a setting takes, in words; empty for texts."""
     types = list(nested_types(field.annotation))
     choices = ", ".join(str(choice) for kind in types if get_origin(kind) is Literal for choice in get_args(kind))
@@ -56,10 +56,7 @@ def _values(key: str, field: FieldInfo) -> str:
     if not {int, float} & set(types):
         return ""
     limits = [*field.metadata, *(limit for kind in types if isinstance(kind, FieldInfo) for limit in kind.metadata)]
-    # A number above 0 may be very small, unless a smallest one is set.
-    words = [f"above {limit.gt:g}" for limit in limits if hasattr(limit, "gt") and key not in MINIMA]
+    words = [f"above {limit.gt:g}" for limit in limits if hasattr(limit, "gt")]
     words += [f"from {limit.ge:g}" for limit in limits if hasattr(limit, "ge")]
-    words += [f"from {MINIMA[key]:g}"] if key in MINIMA else []
-    words += [f"to {limit.le:g}" for limit in limits if hasattr(limit, "le")]
-    words += [f"to {MAXIMA[key]:,}"] if key in MAXIMA else []
+    words += [f"to {limit.le:,}" for limit in limits if hasattr(limit, "le") and limit.le < MOST]
     return " ".join(words)
