@@ -145,7 +145,7 @@ def producers(folder: Path, url: str, *, rounds: int, events: int) -> list[Claim
         pairs: dict[str, tuple[Log, ApplicationRecorder]] = {
             "SQLite": (
                 stack.enter_context(closing(open_log(folder / "many.sqlite", create=True))),
-                _library_sqlite(stack, folder / "library.sqlite"),
+                library_sqlite(stack, folder / "library.sqlite"),
             ),
             "PostgreSQL": (
                 stack.enter_context(closing(open_log(f"{url}?run=many", create=True))),
@@ -202,7 +202,8 @@ def stored(stream: UUID, version: int, fact: Fact) -> StoredEvent:
     return StoredEvent(stream, version, type(fact).__name__, data_of(fact).encode())
 
 
-def _library_sqlite(stack: ExitStack, path: Path) -> SQLiteApplicationRecorder:
+def library_sqlite(stack: ExitStack, path: Path) -> SQLiteApplicationRecorder:
+    """A recorder of the library on a new file, closed with the stack."""
     datastore = SQLiteDatastore(str(path), pool_timeout=TIMEOUT_S, lock_timeout=TIMEOUT_S)
     stack.callback(datastore.close)
     recorder = SQLiteApplicationRecorder(datastore)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -24,6 +24,7 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 
 from benchmarks import repeated_log
 from benchmarks.command import made_once
+from benchmarks.log_appends import library_sqlite
 from benchmarks.rounds import Claim, interleaved
 from events.facts.rollouts import unpack_rollouts
 from events.facts.types import FACTS, AttemptsMade, QuestionProposed
@@ -58,12 +59,10 @@ def library_copy(log: Store, path: Path) -> None:
     """Write the same events as the library stores them; made once and kept."""
 
     def make(draft: Path) -> None:
-        datastore = SQLiteDatastore(str(draft))
-        recorder = SQLiteApplicationRecorder(datastore)
-        recorder.create_table()
-        for batch in batches(_stored(log)):
-            recorder.insert_events(batch)
-        datastore.close()
+        with ExitStack() as stack:
+            recorder = library_sqlite(stack, draft)
+            for batch in batches(_stored(log)):
+                recorder.insert_events(batch)
 
     made_once(path, make)
 

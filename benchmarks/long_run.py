@@ -160,7 +160,7 @@ class LongRun:
 
 
 class EpisodeWriter:
-    """An episode that is common; its facts are appended together."""
+    """Writes an episode, whose facts are appended together."""
 
     def __init__(self, player: SyntheticPlayer, stream: str) -> None:
         self._player, self._rng, self._stream = player, player.rng, stream

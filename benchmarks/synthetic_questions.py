@@ -36,7 +36,7 @@ OPERATIONS = (
     Operation("double each", "x = [2 * v for v in x]", lambda x: [2 * v for v in x]),
     Operation("keep the even ones", "x = [v for v in x if v % 2 == 0]", lambda x: [v for v in x if v % 2 == 0]),
     Operation("repeat it", "x = x + x", lambda x: x + x),
-    Operation("multiply each by its index", "x = [v * i for i, v in enumerate(x)]", lambda x: [v * i for i, v in enumerate(x)]),
+    Operation("multiply each by its place", "x = [v * i for i, v in enumerate(x)]", lambda x: [v * i for i, v in enumerate(x)]),
     Operation("leave out repeats", "x = list(dict.fromkeys(x))", lambda x: list(dict.fromkeys(x))),
     Operation("square each", "x = [v * v for v in x]", lambda x: [v * v for v in x]),
     Operation(
@@ -44,33 +44,15 @@ OPERATIONS = (
     ),
 )
 SUBJECTS = (
-    *(
-        "the steps of a walk",
-        "prices of a week",
-        "heights of towers",
-        "ages in a queue",
-        "scores of a match",
-        "tides of a harbour",
-    ),
-    *("marks of a class", "loads of a bridge", "seeds in a field", "beats of a song", "pages of chapters", "stops of a tram"),
-    *(
-        "lengths of planks",
-        "guests at tables",
-        "lamps of a street",
-        "depths of wells",
-        "weights of parcels",
-        "moves of a knight",
-    ),
-)
+    "the steps of a walk|prices of a week|heights of towers|ages in a queue|scores of a match|tides of a harbour|marks of"
+    " a class|loads of a bridge|seeds in a field|beats of a song|pages of chapters|stops of a tram|lengths of "
+    "planks|guests at tables|lamps of a street|depths of wells|weights of parcels|moves of a knight"
+).split("|")
 THOUGHTS = (
-    *(
-        "First I look at the examples.",
-        "The order of the steps matters here.",
-        "Each step keeps the list short.",
-        "Let me check.",
-    ),
-    *("This follows the statement word by word.", "An empty list needs no special care.", "I am not sure about the last step."),
-)
+    "First I look at the examples.|The order of the steps matters here.|Each step keeps the list short.|Let me "
+    "check.|This follows the statement word by word.|An empty list needs no special care.|I am not sure about the last "
+    "step."
+).split("|")
 HOSTILE = "<script>alert('completion')</script>\x1b[2J\u202e"
 """Text that pages and terminals must escape."""
 

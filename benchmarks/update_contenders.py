@@ -24,7 +24,7 @@ from benchmarks.command import run_main
 from benchmarks.update_cases import CASES, GROUP, REAL_MODEL_CASE, Setting, model_of, recorded_schedule, step_batch_of
 from trainer.data.replay import Rollout
 from trainer.job.update_schedule import UpdateSchedule
-from trainer.learn.loss import PolicyLoss
+from trainer.learn.loss import PolicyLoss, trl_arguments
 from trainer.learn.step import BETAS, Adam, take_step
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _grpo_trainer(model: Any, tokenizer: Any, rollouts: Sequence[Rollout], setti
 def _grpo_settings(rollouts: Sequence[Rollout], setting: Setting, folder: Path, micro: int) -> dict[str, Any]:
     """The same update, in TRL's words."""
     return {
-        "output_dir": str(folder),
+        **trl_arguments(folder, seed=42),
         "loss_type": "dapo",
         "beta": 0.0,
         "learning_rate": setting.learn.learning_rate,
@@ -231,13 +231,9 @@ def _grpo_settings(rollouts: Sequence[Rollout], setting: Setting, folder: Path, 
         "max_steps": 1,
         "use_cpu": setting.device == "cpu",
         "bf16": setting.learn.precision == "bfloat16",
-        "gradient_checkpointing": False,
+        "logging_strategy": "steps",
         "logging_steps": 1,
         "log_level": "error",
-        "report_to": "none",
-        "save_strategy": "no",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": False,
     }
 
 

@@ -13,7 +13,8 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -92,31 +93,31 @@ async def judge_both(
     trials, executions = await asyncio.gather(
         run_programs(runner, case.question, programs, "evalplus", per_test=per_test), runner.run(scripts)
     )
-    accepted = [one.runs[0].value.endswith(f"{ACCEPTED}\n") for one in executions]
+    accepted = [execution.runs[0].value.endswith(f"{ACCEPTED}\n") for execution in executions]
     return [(trials[program], own) for program, own in zip(programs, accepted, strict=True)]
 
 
 async def compare_references(runner: Runner, suite: Suite, cases: Sequence[SuiteCase]) -> tuple[Comparison, list[SuiteCase]]:
     """Whether every reference passes, and those cases where it is quick about it."""
-    found, quick = Comparison(Counter(), []), []
+    comparison, quick = Comparison(Counter(), []), []
     for case, ((trial, accepted),) in zip(
         cases,
         await asyncio.gather(*(judge_both(runner, case, [_reference(case)], per_test=True) for case in cases)),
         strict=True,
     ):
         passed = trial.verdict.outcome == "passed"
-        found.counts[passed, accepted] += 1
+        comparison.counts[passed, accepted] += 1
         if not (passed and accepted):
-            place = f"{suite.name}: {case.name}"
-            found.disagreements.append(Disagreement(place, trial.verdict.outcome, "accepts" if accepted else "rejects"))
+            where = f"{suite.name}: {case.name}"
+            comparison.disagreements.append(Disagreement(where, trial.verdict.outcome, "accepts" if accepted else "rejects"))
         elif trial.usage["seconds"] <= QUICK:
             quick.append(case)
-    return found, quick
+    return comparison, quick
 
 
 async def compare_mutants(runner: Runner, suite: Suite, cases: Sequence[SuiteCase], count: int, seed: int) -> Comparison:
     """Whether every mutant that the benchmark's own test rejects fails, on `count` mutants of each reference."""
-    found = Comparison(Counter(), [])
+    comparison = Comparison(Counter(), [])
     for case, results in zip(
         cases,
         await asyncio.gather(
@@ -126,11 +127,11 @@ async def compare_mutants(runner: Runner, suite: Suite, cases: Sequence[SuiteCas
     ):
         for number, (trial, accepted) in enumerate(results):
             passed = trial.verdict.outcome == "passed"
-            found.counts[passed, accepted] += 1
+            comparison.counts[passed, accepted] += 1
             if passed and not accepted:
-                place = f"{suite.name}: {case.name}, mutant {number}"
-                found.disagreements.append(Disagreement(place, "passed", "rejects"))
-    return found
+                where = f"{suite.name}: {case.name}, mutant {number}"
+                comparison.disagreements.append(Disagreement(where, "passed", "rejects"))
+    return comparison
 
 
 def _reference(case: SuiteCase) -> str:
@@ -152,83 +153,76 @@ async def compare_graded(runner: Runner, data: Path, rules: JudgingRules, most: 
     rows = list(records(data / "lcb/verdict_pairs.jsonl"))
     rows = sorted(rows if most is None else random.Random(1).sample(rows, most), key=lambda row: str(row["question_id"]))  # noqa: S311
     groups = {name: list(group) for name, group in groupby(rows, lambda row: str(row["question_id"]))}
-    found = Comparison(Counter(), [])
+    comparison = Comparison(Counter(), [])
     programs = {name: [row["solution"] for row in group] for name, group in groups.items()}
     trials = await asyncio.gather(
         *(run_programs(runner, questions[name], programs[name], rules, per_test=True) for name in groups)
     )
-    for group, of in zip(groups.values(), trials, strict=True):
+    for group, by_program in zip(groups.values(), trials, strict=True):
         for row in group:
-            verdict = of[row["solution"]].verdict
-            found.counts[verdict.outcome == "passed", row["official_checker_here"]] += 1
+            verdict = by_program[row["solution"]].verdict
+            comparison.counts[verdict.outcome == "passed", row["official_checker_here"]] += 1
             before = sum(result is True for result in row["results"])
             if verdict.outcome not in OUTCOMES[row["error_code"]] or verdict.passed != before:
                 theirs = f"{row['error_code'] or 'passed'} after {before} tests"
-                found.disagreements.append(
+                comparison.disagreements.append(
                     Disagreement(
                         f"LiveCodeBench, rules {rules}: {row['id']}", f"{verdict.outcome} after {verdict.passed}", theirs
                     )
                 )
-    return found
+    return comparison
+
+
+@asynccontextmanager
+async def _runner(limits: Limits) -> AsyncIterator[DockerRunner]:
+    runner = DockerRunner(limits, run="verdicts")
+    try:
+        yield runner
+    finally:
+        await runner.close()
 
 
 async def measure(data: Path, count: int, seed: int) -> list[str]:
-    """All of it, as lines of the document."""
+    """Measure everything; the lines of the section."""
     disagreements: list[Disagreement] = []
     rows: list[Sequence[str]] = []
     quick: list[tuple[Suite, list[SuiteCase]]] = []
-    whole = DockerRunner(ROOMY, run="verdicts")
-    try:
+    async with _runner(ROOMY) as whole:
         for suite in SUITES:
             with section.step(f"references of {suite.name}"):
-                found, able = await compare_references(whole, suite, suite.cases(data))
+                comparison, able = await compare_references(whole, suite, suite.cases(data))
             quick.append((suite, able))
-            disagreements += found.disagreements
-            counts = found.counts
+            disagreements += comparison.disagreements
+            counts = comparison.counts
             passed, accepted = (sum(n for key, n in counts.items() if key[place]) for place in (0, 1))
             rows.append((suite.name, str(counts.total()), str(passed), str(accepted), str(len(able))))
-    finally:
-        await whole.close()
     lines = [*table(["benchmark", "questions", "references that pass ours", "its own", "quick ones"], rows), ""]
     rows = []
-    short = DockerRunner(SHORT, run="verdicts")
-    try:
+    async with _runner(SHORT) as short:
         for suite, able in quick:
             with section.step(f"mutants of {suite.name}"):
-                found = await compare_mutants(short, suite, able, count, seed)
-            disagreements += found.disagreements
-            counts = found.counts
+                comparison = await compare_mutants(short, suite, able, count, seed)
+            disagreements += comparison.disagreements
+            counts = comparison.counts
             numbers = (counts[False, False], counts[True, False], counts[True, True], counts[False, True])
             rows.append((suite.name, str(counts.total()), *map(str, numbers)))
-    finally:
-        await short.close()
     heads = ["benchmark", "mutants", "rejected by both", "by its own test only", "accepted by both", "rejected by ours only"]
     lines += [*table(heads, rows), ""]
     rows = []
-    official = DockerRunner(OFFICIAL, run="verdicts")
-    try:
+    async with _runner(OFFICIAL) as official:
         for rules in ("own", "livecodebench"):
             with section.step(f"LiveCodeBench's graded solutions, rules {rules}"):
-                found = await compare_graded(official, data, rules)
-            disagreements += found.disagreements
-            counts = found.counts
+                comparison = await compare_graded(official, data, rules)
+            disagreements += comparison.disagreements
+            counts = comparison.counts
             numbers = (counts[True, True], counts[False, False], counts[True, False], counts[False, True])
-            rows.append((rules, str(counts.total()), *map(str, numbers), str(len(found.disagreements))))
-    finally:
-        await official.close()
-    heads = [
-        "rules",
-        "solutions",
-        "both pass",
-        "both fail",
-        "only ours passes",
-        "only theirs passes",
-        "differ in outcome or tests",
-    ]
+            rows.append((rules, str(counts.total()), *map(str, numbers), str(len(comparison.disagreements))))
+    sums = ["both pass", "both fail", "only ours passes", "only theirs passes", "differ in outcome or tests"]
+    heads = ["rules", "solutions", *sums]
     lines += [*table(heads, rows), ""]
     if not disagreements:
         return [*lines, "No disagreement."]
-    return [*lines, *table(["disagreement", "ours", "theirs", "cause"], [one.row() for one in disagreements])]
+    return [*lines, *table(["disagreement", "ours", "theirs", "cause"], [each.row() for each in disagreements])]
 
 
 def main(

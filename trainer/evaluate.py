@@ -31,11 +31,12 @@ from events.process import shutdown
 from events.process.activity import Activity
 from events.pure.estimators import CONFIDENCE, pass_at_k, pass_at_k_interval
 from events.text.safe_text import markup
+from events.text.validation import first_problem
 from graph.settings.config import Config, EvaluateSettings
 
 if TYPE_CHECKING:
     from roles.model import Model
-    from roles.questions.question_set import QuestionSet
+    from roles.questions.question_set import QuestionSet, Split
 
 app = typer.Typer(add_completion=False)
 
@@ -48,7 +49,6 @@ class EvaluatedPolicy:
     folder: Path
     config: Config
     weights: Path
-    """Their folder."""
     policy: Digest
     iteration: int
     """Iterations that it has learned from."""
@@ -160,8 +160,8 @@ def _settings(base: EvaluateSettings, temperature: float | None, **others: int |
     try:
         return EvaluateSettings(**(base.model_dump() | changed))
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise BadInput(f"--{problem['loc'][-1]} {problem['input']}: {problem['msg']}; choose another.") from error
+        setting, problem = first_problem(error)
+        raise BadInput(f"--{setting.rpartition('.')[2]}: {problem}; choose another value.") from error
 
 
 def _parse_ks(text: str, attempts: int) -> list[int]:
@@ -188,28 +188,20 @@ def question_set(config: Config, name: str, weights: Path) -> QuestionSet:
     from roles.questions.load import load_questions
     from roles.questions.question_set import QuestionList
 
-    match name:
-        case "goalposts":
-            questions = load_questions(config.goalposts, "goalposts")
-        case "practice":
-            if config.practice == "goalposts":
-                questions = load_questions(config.goalposts, "goalposts")
-            else:
-                questions = load_questions(config.practice, "train")
-        case "test" | "validation":
-            spec = config.test if name == "test" else config.validation
-            if spec == "none":
-                raise BadInput(f"The run has no {name} set; name another one with --set.")
-            questions = load_questions(spec, name)
-        case _:
-            questions = load_questions(name, "test")
-            name = questions.name
-    return passable_questions(
-        config,
-        QuestionList(name, questions.questions, questions.left_out, questions.rules, questions.names),
-        name,
-        lambda: weights,
-    )
+    goalposts: tuple[str, Split] = (config.goalposts, "goalposts")
+    sets: dict[str, tuple[str, Split]] = {
+        "goalposts": goalposts,
+        "practice": goalposts if config.practice == "goalposts" else (config.practice, "train"),
+        "test": (config.test, "test"),
+        "validation": (config.validation, "validation"),
+    }
+    spec, split = sets.get(name, (name, "test"))
+    if name in sets and spec == "none":
+        raise BadInput(f"The run has no {name} set; name another one with --set.")
+    loaded = load_questions(spec, split)
+    label = name if name in sets else loaded.name
+    questions = QuestionList(label, loaded.questions, loaded.left_out, loaded.rules, loaded.names)
+    return passable_questions(config, questions, label, lambda: weights)
 
 
 async def evaluate(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -77,7 +77,7 @@ def _tune(
     out: Path,
     model: str | None,
     settings: TuningSettings,
-    read_examples: Callable[[Log], Iterator[Example]],
+    read_examples: Callable[[Log], list[Example]],
     method: Callable[..., Digest],
 ) -> tuple[int, Digest]:
     """Tune on the distinct examples of all runs; returns their count and the digest of the weights."""

@@ -178,7 +178,7 @@ def test_alone_nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     assert World.join() == SINGLE_PROCESS
     assert SINGLE_PROCESS.broadcast("word") == "word"
-    assert SINGLE_PROCESS.sums({"a": 0.1}) == SINGLE_PROCESS.maxima({"a": 0.1}) == {"a": 0.1}
+    assert SINGLE_PROCESS.reduce({"a": 0.1}, "SUM") == SINGLE_PROCESS.reduce({"a": 0.1}, "MAX") == {"a": 0.1}
 
 
 @pytest.mark.parametrize("config", ["zero2", "zero3"])

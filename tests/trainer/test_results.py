@@ -34,11 +34,10 @@ from tests.support.paths import ROOT
 from trainer.experiments.claims import clauses
 from trainer.experiments.experiment_plan import ExperimentPlan, read_plan
 from trainer.experiments.outcome import run_outcome
-from trainer.experiments.page import page, plain
+from trainer.experiments.page import page, plain, question_strata
 from trainer.experiments.plots import PlotLine, draw
 from trainer.experiments.report import read, write
 from trainer.experiments.results import Results
-from trainer.experiments.strata import question_strata
 from trainer.experiments.teaching import normalized_program, teacher_measures
 
 Evaluations = Mapping[tuple[str, int], Sequence[int]]

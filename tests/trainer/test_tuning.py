@@ -30,8 +30,8 @@ def test_only_verified_answers_of_training_are_taken_once_and_as_sampled() -> No
     story = example_run(MemoryLog()).run().goalpost().start(2)
     story.episode(lemma=4, lift=None, gap_successes=3, attempts=10, task="induction")
     story.practice(passing=2, attempts=8).finish().evaluate(successes=5)
-    assert len(list(preferences.passed_completions(story.log))) == 4 + 2
-    pairs = list(preferences.preference_pairs(story.log))
+    assert len(preferences.passed_completions(story.log)) == 4 + 2
+    pairs = preferences.preference_pairs(story.log)
     assert len(pairs) == 4 + 2
     passed = {(one.prompt, one.ids) for one in preferences.passed_completions(story.log)}
     assert {(one.prompt, one.chosen) for one in pairs} == passed
@@ -45,7 +45,7 @@ def mean(model: Path, rows: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> fl
 
 
 def test_sft_makes_answers_that_passed_likelier_and_gives_the_same_bits_again(source, tmp_path) -> None:
-    start, answers = source.weights, list(preferences.passed_completions(source.log))
+    start, answers = source.weights, preferences.passed_completions(source.log)
     digests = []
     for name in ("one", "other"):
         tuning.prepare_process(start, tmp_path / name)
@@ -58,7 +58,7 @@ def test_sft_makes_answers_that_passed_likelier_and_gives_the_same_bits_again(so
 
 
 def test_dpo_moves_apart_what_passed_and_what_failed(source, tmp_path) -> None:
-    start, pairs = source.weights, list(preferences.preference_pairs(source.log))
+    start, pairs = source.weights, preferences.preference_pairs(source.log)
     tuning.prepare_process(start, tmp_path / "out")
     digest = tuning.dpo(start, pairs, [source.name()], TuningSettings(learning_rate=1e-3), tmp_path / "out")
     assert digest != weights_digest(start)

@@ -39,7 +39,6 @@ class MicroBatch:
     advantages: NDArray[np.float32]
     """Shape [B]."""
     temperature: float
-    """Of all its completions."""
 
     @property
     def tokens(self) -> int:

@@ -34,25 +34,20 @@ class PreferencePair:
     rejected: Tokens
 
 
-def passed_completions(log: Log) -> Iterator[PassedCompletion]:
+def passed_completions(log: Log) -> list[PassedCompletion]:
     """Every completion that passed, once."""
-    seen: set[PassedCompletion] = set()
-    for prompt, passed, _ in _generations(log):
-        for example in (PassedCompletion(prompt, ids) for ids in passed):
-            if example not in seen:
-                seen.add(example)
-                yield example
+    examples = (PassedCompletion(prompt, ids) for prompt, passed, _ in _generations(log) for ids in passed)
+    return list(dict.fromkeys(examples))
 
 
-def preference_pairs(log: Log) -> Iterator[PreferencePair]:
-    """For every generation, its completions that passed paired with as many that failed, in order."""
-    seen: set[PreferencePair] = set()
-    for prompt, passed, failed in _generations(log):
-        for chosen, rejected in zip(dict.fromkeys(passed), dict.fromkeys(failed), strict=False):
-            pair = PreferencePair(prompt, chosen, rejected)
-            if pair not in seen:
-                seen.add(pair)
-                yield pair
+def preference_pairs(log: Log) -> list[PreferencePair]:
+    """For every generation, its completions that passed paired with as many that failed, in order; equal pairs once."""
+    pairs = (
+        PreferencePair(prompt, chosen, rejected)
+        for prompt, passed, failed in _generations(log)
+        for chosen, rejected in zip(dict.fromkeys(passed), dict.fromkeys(failed), strict=False)
+    )
+    return list(dict.fromkeys(pairs))
 
 
 def _generations(log: Log) -> Iterator[tuple[Tokens, list[Tokens], list[Tokens]]]:

@@ -243,30 +243,13 @@ def _group(
         raise TrainerError(f"{where} rewards completions of an empty prompt; a prompt needs at least one token.")
     if not all(np.isfinite(row).all() for row in arrays.logprobs):
         raise TrainerError(f"{where} rewards completions with logprobs that are not numbers; check the model server.")
-    return RolloutGroup(
-        fact.phase,
-        fact.role,
-        fact.task,
-        fact.rewards,
-        event.position,
-        tuple(
-            Rollout(
-                event.stream,
-                fact.of,
-                index,
-                arrays.prompt,
-                arrays.ids[index],
-                arrays.logprobs[index],
-                fact.role,
-                fact.phase,
-                fact.task,
-                reward,
-                generation.policy,
-                generation.sampling.temperature,
-            )
-            for index, reward in enumerate(fact.rewards)
-        ),
+    origin = (event.stream, fact.of)
+    sampled = (generation.policy, generation.sampling.temperature)
+    rollouts = tuple(
+        Rollout(*origin, index, arrays.prompt, ids, logprobs, fact.role, fact.phase, fact.task, reward, *sampled)
+        for index, (ids, logprobs, reward) in enumerate(zip(arrays.ids, arrays.logprobs, fact.rewards, strict=True))
     )
+    return RolloutGroup(fact.phase, fact.role, fact.task, fact.rewards, event.position, rollouts)
 
 
 def is_run_over(log: Log, after: int) -> bool:

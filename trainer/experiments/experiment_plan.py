@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from events.facts.errors import BadInput
 from events.facts.values import Value
 from events.text.byte_order_mark import refuse_byte_order_mark
+from events.text.validation import first_problem
 from graph.settings.config import Config
 from graph.settings.configure import config_from, merged
 
@@ -38,7 +39,6 @@ class ExperimentPlan(Value):
     """Every recipe on every seed."""
 
     name: Name
-    """Name of the experiment, and of the folder with its runs."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     """Seeds, the same for each recipe."""
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -102,7 +102,7 @@ def read_plan(file: Path) -> ExperimentPlan:
 
 def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
-    key, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+    key, message = first_problem(error)
     if not key:
         return f"{message}."
     if first["type"] == "extra_forbidden":

@@ -45,17 +45,12 @@ class RunCosts:
     seconds: float
     """Time of play and training, evaluations included."""
     iterations: int
-    """Finished iterations."""
     student_samples: int
-    """Completions of the student in play."""
     teacher_samples: int
-    """Completions of the teacher in play."""
     evaluated_samples: int
     """Completions in evaluations, which nothing learns from."""
     updates: int
-    """Updates of all policies."""
     steps: int
-    """Optimizer steps."""
     played_tokens: int
     """Completion tokens in play."""
     evaluated_tokens: int

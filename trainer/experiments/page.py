@@ -12,14 +12,15 @@ from statistics import fmean
 from typing import Final, get_args
 
 from events.facts.types import Reason
-from events.facts.values import Seat
+from events.facts.values import QuestionId, Seat
 from events.pure.estimators import BOOTSTRAP_DRAWS, CONFIDENCE
 from events.text.safe_text import one_line
+from roles.pocket.world import read_statement
+from roles.questions.load import load_questions
 from trainer.experiments.claims import GUIDED, UNGUIDED, clauses, percent, points
 from trainer.experiments.figures import SEATS, TEACHER, DrawnPlot
 from trainer.experiments.outcome import RunCosts, RunOutcome
 from trainer.experiments.results import Results, WhichCheckpoint
-from trainer.experiments.strata import question_strata
 from trainer.experiments.teaching import MEASURES, pooled
 
 PLOTS: Final = "results"
@@ -187,6 +188,23 @@ def _strata(results: Results) -> Iterator[str]:
     if parts and rows:
         yield _table(["recipe", *(f"pass@{k}, {name} ({len(indices)})" for name, indices in parts.items())], rows)
         yield "*Target region*: all rare operations of the question are of those that goalposts are made of."
+
+
+def question_strata(questions: Sequence[QuestionId]) -> dict[str, list[int]]:
+    """Indices of the questions by stratum; empty for questions that are not the pocket world's."""
+    statements = {question.id: question.statement for question in load_questions("pocket", "test").questions}
+    if not questions or not statements.keys() >= set(questions):
+        return {}
+    strata: dict[str, list[int]] = {"target region": [], "elsewhere": []}
+    for index, question in enumerate(questions):
+        strata["target region" if _in_target_region(statements[question]) else "elsewhere"].append(index)
+    return {name: indices for name, indices in strata.items() if indices}
+
+
+def _in_target_region(statement: str) -> bool:
+    """Whether all rare operations are of the region that goalposts are made of."""
+    rare = [step.operation for step in read_statement(statement) or () if step.operation.rare]
+    return bool(rare) and all(operation.target for operation in rare)
 
 
 def _goalposts(results: Results) -> Iterator[str]:

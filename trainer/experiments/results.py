@@ -86,12 +86,8 @@ class Results:
         return questions
 
     def _all(self, name: str) -> list[Evaluation]:
-        return [
-            evaluation
-            for recipe in self.cells
-            for outcome in self.outcomes(recipe).values()
-            for evaluation in outcome.evaluations[name]
-        ]
+        runs = (outcome for recipe in self.cells for outcome in self.outcomes(recipe).values())
+        return [evaluation for run in runs for evaluation in run.evaluations[name]]
 
     def checkpoint(self, outcome: RunOutcome, when: WhichCheckpoint) -> int | None:
         """The iteration of a run's last or chosen checkpoint."""

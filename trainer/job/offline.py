@@ -112,11 +112,13 @@ class OfflinePlan:
     def training_sources(self) -> list[TrainingSource]:
         """The sources, with recorded rewards where recipe and reward settings are those of the source."""
         config = Config.recorded(self.start.config)
-        training_sources = []
-        for run, source in zip(self.sources, self.start.sources, strict=True):
-            same = (config.recipe, config.rewards) == (run.config.recipe, run.config.rewards)
-            training_sources.append(TrainingSource(run.log, source.until, None if same else config.algorithm()))
-        return training_sources
+        rewards = config.recipe, config.rewards
+        return [
+            TrainingSource(
+                run.log, source.until, None if (run.config.recipe, run.config.rewards) == rewards else config.algorithm()
+            )
+            for run, source in zip(self.sources, self.start.sources, strict=True)
+        ]
 
     def expects_recorded_weights(self) -> bool:
         """Whether the one source was learned with the same settings and versions, so that its weights must come out again."""
@@ -133,11 +135,7 @@ def plan_offline(
 ) -> OfflinePlan:
     """Plan a run that learns from recorded runs, with the settings of the first of them, changed by `overrides`.
 
-    Args:
-        sources: the recorded runs.
-        overrides: `key=value` settings.
-        recredit: name of the recipe that gives rewards and credit.
-        until: last position that counts, of the only source.
+    `recredit` names the recipe of rewards and credit; `until` is the last position that counts, where there is one source.
 
     Raises:
         BadInput: a source cannot be learned from, or a setting is wrong.
@@ -181,10 +179,10 @@ def open_or_create(folder: Path, plan: OfflinePlan) -> Log:
 
 
 def source_paths(log: Log) -> tuple[Path, ...]:
-    """The folders of the sources of a run that was trained offline.
+    """The folders of the sources of a run that was trained offline, as its log says.
 
     Raises:
-        BadInput: the log does not say.
+        BadInput: it does not say.
     """
     event = first_event(log, RUN)
     assert event is not None

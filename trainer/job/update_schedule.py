@@ -16,6 +16,7 @@ from events.facts.errors import ReplayDiverged, TrainerError
 from events.facts.log import Event, Log
 from events.facts.types import PolicyUpdated, RunStarted
 from events.projections.lineage import POLICY_ROLES, PolicyName
+from events.text.validation import first_problem
 from graph.recipes.recipe import Recipe
 from graph.settings.config import Config
 from trainer.data import replay
@@ -52,7 +53,7 @@ class UpdateSchedule:
             log: the run's own, which holds the updates made so far.
             start: its first fact.
             until: last position of `log` that counts.
-            sources: the logs that `start` names as its sources; without any, the run's own log is learned.
+            sources: the logs that `start` names; without any, the run's own log is learned.
             verify: whether updates have to be those that the sources recorded.
 
         Raises:
@@ -61,11 +62,9 @@ class UpdateSchedule:
         try:
             self.config = Config.recorded(start.config)
         except ValidationError as error:
-            problem = error.errors()[0]
-            setting = ".".join(map(str, problem["loc"]))
-            raise TrainerError(
-                f"The run's setting {setting} does not fit this version ({problem['msg']}); train it with its own version."
-            ) from error
+            setting, problem = first_problem(error)
+            message = f"The run's setting {setting} does not fit this version ({problem}); train it with its own version."
+            raise TrainerError(message) from error
         self.start = start
         self.policies: tuple[PolicyName, ...] = ("shared",) if self.config.policies == "shared" else ("teacher", "student")
         self._log = log

@@ -32,7 +32,6 @@ class Adapter:
 
     model: PreTrainedModel
     name: str
-    """The policy's name."""
     base: Digest
     """Digest of the base weights."""
 

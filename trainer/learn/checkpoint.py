@@ -103,14 +103,10 @@ def _moments(folder: Path) -> Mapping[str, Tensor] | None:
 def save(
     store: Path, parent: Path, state: Mapping[str, Tensor], moments: Mapping[str, Tensor], adapter: Adapter | None = None
 ) -> Digest:
-    """Write weights durably under their digest; returns it. Weights that equal `parent` are not written again.
+    """Write weights durably under their digest, with configuration and tokenizer of `parent`; returns the digest.
 
-    Args:
-        store: the folder of all weights.
-        parent: the folder of the weights before, whose configuration and tokenizer are copied.
-        state: the model's tensors by name, each in its own shape; ignored with an adapter.
-        moments: the optimizer's.
-        adapter: what to write instead of `state`.
+    `state` and `moments` are tensors by name; an adapter is written in place of `state`. Weights that equal `parent` are not
+    written again.
 
     Raises:
         TrainerError: the disk refuses.

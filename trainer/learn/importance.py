@@ -28,25 +28,18 @@ _RATIO_MEAN_SQUARE: Final = "sampling/importance_sampling_ratio/mean_square"
 
 
 def importance_weights(log_ratio: Tensor, kind: Literal["truncate", "mask"], cap: float) -> Tensor:
-    """The factor of each token's loss: min(r, cap), or r where it is at most `cap` and else 0.
+    """The factor of each token's loss [B, T] from log ratios [B, T]: min(r, cap), or r where it is at most `cap` and else 0.
 
     Truncated importance sampling is IMPALA's, arXiv 1802.01561; its use beside the clipped ratio is decoupled PPO's,
     arXiv 2110.00641.
-
-    Args:
-        log_ratio: shape [B, T].
-        kind: whether weights above `cap` are truncated or masked.
-        cap: the largest weight.
     """
     ratio = log_ratio.exp()
     return ratio.clamp(max=cap) if kind == "truncate" else ratio.masked_fill(ratio > cap, 0.0)
 
 
 def mismatch_metrics(log_ratio: Tensor, mask: Tensor) -> dict[str, float]:
-    """Means over the tokens of a micro-batch; `log_ratio` and `mask` have shape [B, T].
-
-    They are computed in float64, since squares of weights grow fast.
-    """
+    """Means over the tokens of a micro-batch; `log_ratio` and `mask` have shape [B, T]."""
+    # Squares of weights grow fast.
     log_ratio = log_ratio.double()
     ratio = log_ratio.exp()
     terms = {

@@ -16,12 +16,7 @@ from trainer.learn.importance import MISMATCH_MAX, MISMATCH_MEAN
 
 
 def check_mismatch(batch: StepBatch, metrics: Mapping[str, float], config: Config) -> None:
-    """Compare logged logprobs with recomputed ones.
-
-    Args:
-        batch: its rollouts.
-        metrics: those of its loss under the sampling weights, with `MISMATCH_MEAN` and `MISMATCH_MAX` in nats.
-        config: the run's settings.
+    """Compare logged logprobs with recomputed ones, by the metrics of the batch's loss under the sampling weights.
 
     Raises:
         TrainerError: they differ by more than arithmetic explains.

@@ -40,15 +40,7 @@ class Trainer:
     def __init__(
         self, log: Log, run: Path, schedule: UpdateSchedule, world: World = SINGLE_PROCESS, *, activity: Activity | None = None
     ) -> None:
-        """Continue after the last update in the log.
-
-        Args:
-            log: the run's.
-            run: its folder.
-            schedule: the updates to make.
-            world: the processes that make them.
-            activity: shows the progress of updates.
-        """
+        """Continue after the last update in the log; `run` is the run's folder, `activity` shows the progress of updates."""
         self._log = log
         self._schedule = schedule
         self._config = schedule.config

@@ -313,12 +313,30 @@ def _enable_recomputation(model: PreTrainedModel) -> None:
             layer.training = True
 
 
-def _arguments(learn: LearnSettings, *, seed: int, folder: Path, longest: int) -> Any:
+def trl_arguments(folder: Path, seed: int) -> dict[str, Any]:
+    """What every TRL trainer is told: write and report nothing, keep float32, and compute where torch can."""
     import torch
+
+    return {
+        "output_dir": str(folder),
+        # NumPy takes no larger seeds.
+        "seed": seed % 2**32,
+        "use_cpu": not torch.cuda.is_available(),
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "report_to": "none",
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    }
+
+
+def _arguments(learn: LearnSettings, *, seed: int, folder: Path, longest: int) -> Any:
     from trl import GRPOConfig
 
     return GRPOConfig(
-        output_dir=str(folder),
+        **trl_arguments(folder, seed),
         **LOSSES[learn.loss],
         epsilon=learn.clip,
         # TRL's CISPO takes the cap itself, its others the distance from 1.
@@ -327,17 +345,8 @@ def _arguments(learn: LearnSettings, *, seed: int, folder: Path, longest: int) -
         beta=0.0,
         entropy_coef=learn.entropy,
         max_completion_length=longest,
-        # NumPy takes no larger seeds; nothing that is drawn has an effect.
-        seed=seed % 2**32,
-        use_cpu=not torch.cuda.is_available(),
-        bf16=False,
-        gradient_checkpointing=False,
         per_device_train_batch_size=2,
         num_generations=2,
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
     )
 
 

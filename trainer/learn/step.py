@@ -82,9 +82,7 @@ class Adam:
                         raise TrainerError(f"The optimizer's moments of {name} have another shape; restore {OPTIMIZER_FILE}.")
                     state[key] = local_shard(value, blank)
         except KeyError as error:
-            raise TrainerError(
-                f"{OPTIMIZER_FILE} has no {error}; restore it, or start a run from weights without it."
-            ) from error
+            raise TrainerError(f"{OPTIMIZER_FILE} has no {error}; restore it, or start from weights without it.") from error
 
     def step(self, world: World = SINGLE_PROCESS) -> dict[str, float]:
         """Sum gradients over processes, clip them, take one step, and clear them.
@@ -101,11 +99,8 @@ class Adam:
                 f"The gradient norm is {norm} at Adam step {self.steps + 1}, and a run keeps its settings; start a new one with"
                 " a lower learn.learning_rate, or learn what was played by `gasp train --offline RUN` with --set."
             )
-        rate = (
-            self._rate
-            * min(1.0, (self.steps + 1) / max(1, self._settings.warm_up))
-            * schedule_factor(self._settings, self._taken)
-        )
+        warm_up = min(1.0, (self.steps + 1) / max(1, self._settings.warm_up))
+        rate = self._rate * warm_up * schedule_factor(self._settings, self._taken)
         self._torch.param_groups[0]["lr"] = rate
         self._torch.step()
         self._torch.zero_grad()
@@ -225,8 +220,12 @@ def evaluate_loss(
             sums[name] = sums.get(name, 0.0) + value * micro.tokens * weight
         done += micro.tokens
         progress(done, total_tokens)
-    sums = world.sums(sums)
+    sums = world.reduce(sums, "SUM")
     total, tokens = sums.pop("loss"), sums.pop("tokens")
     if not tokens:
         return {}
-    return {"loss": total, **step_metrics({name: value / tokens for name, value in sums.items()}), **world.maxima(largest)}
+    return {
+        "loss": total,
+        **step_metrics({name: value / tokens for name, value in sums.items()}),
+        **world.reduce(largest, "MAX"),
+    }

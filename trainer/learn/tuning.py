@@ -21,7 +21,7 @@ from events.facts.values import Digest, SourceLog
 from events.facts.weights import weights_digest
 from graph.settings.threads import default_threads
 from trainer.data.preferences import PassedCompletion, PreferencePair
-from trainer.learn.loss import keep_libraries_offline
+from trainer.learn.loss import keep_libraries_offline, trl_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -64,12 +64,10 @@ def sft(
     # TRL computes no loss on labels of -100.
     rows = [
         {"input_ids": [*example.prompt, *example.ids], "labels": [*(-100 for _ in example.prompt), *example.ids]}
-        for example in _require_rows(completions)
+        for example in completions
     ]
-    weights, tokenizer = _load(model)
-    settings = SFTConfig(**_arguments(tuning, out), max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
-    trainer = SFTTrainer(weights, args=settings, train_dataset=_dataset(rows), processing_class=tokenizer)
-    return _save(_train(trainer, say), model, out, {"method": "sft", **asdict(tuning), "examples": len(rows)}, sources)
+    arguments = SFTConfig(**_arguments(tuning, out), max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
+    return _tune("sft", SFTTrainer, arguments, rows, model, sources, tuning, out, say)
 
 
 def dpo(
@@ -91,26 +89,42 @@ def dpo(
 
     rows = [
         {"prompt_ids": list(pair.prompt), "chosen_ids": list(pair.chosen), "rejected_ids": list(pair.rejected)}
-        for pair in _require_rows(pairs)
+        for pair in pairs
     ]
-    weights, tokenizer = _load(model)
-    settings = DPOConfig(**_arguments(tuning, out), max_length=None, beta=tuning.beta)
-    trainer = TokenDPOTrainer(
-        weights, ref_model=_load(model)[0], args=settings, train_dataset=_dataset(rows), processing_class=tokenizer
-    )
-    return _save(_train(trainer, say), model, out, {"method": "dpo", **asdict(tuning), "examples": len(rows)}, sources)
+    arguments = DPOConfig(**_arguments(tuning, out), max_length=None, beta=tuning.beta)
+    return _tune("dpo", TokenDPOTrainer, arguments, rows, model, sources, tuning, out, say, ref_model=_load(model)[0])
 
 
-def _require_rows(rows: Sequence[Any]) -> Sequence[Any]:
+def _tune(
+    method: str,
+    trainer_class: Any,
+    arguments: Any,
+    rows: list[dict[str, list[int]]],
+    model: Path,
+    sources: Sequence[SourceLog],
+    tuning: TuningSettings,
+    out: Path,
+    say: ProgressCallback,
+    **models: Any,
+) -> Digest:
+    from datasets import Dataset
+    from transformers import PrinterCallback, TrainerCallback
+
+    class ReportSteps(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+        """Reports each step."""
+
+        def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+            say(state.global_step, state.max_steps)
+
     if not rows:
         raise BadInput("The logs hold nothing to tune on: no attempt passed, or none failed beside it; play longer.")
-    return rows
-
-
-def _dataset(rows: list[dict[str, list[int]]]) -> Any:
-    from datasets import Dataset
-
-    return Dataset.from_list(rows)
+    weights, tokenizer = _load(model)
+    dataset = Dataset.from_list(rows)
+    trainer = trainer_class(weights, args=arguments, train_dataset=dataset, processing_class=tokenizer, **models)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(ReportSteps)
+    trainer.train()
+    return _save(trainer.model, model, out, {"method": method, **asdict(tuning), "examples": len(rows)}, sources)
 
 
 def _load(model: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -125,38 +139,12 @@ def _load(model: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 
 def _arguments(tuning: TuningSettings, out: Path) -> dict[str, Any]:
-    import torch
-
     return {
-        "output_dir": str(_unfinished(out)),
+        **trl_arguments(_unfinished(out), tuning.seed),
         "learning_rate": tuning.learning_rate,
         "num_train_epochs": tuning.epochs,
         "per_device_train_batch_size": tuning.batch,
-        "seed": tuning.seed,
-        "use_cpu": not torch.cuda.is_available(),
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "report_to": "none",
-        "save_strategy": "no",
-        "logging_strategy": "no",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": False,
     }
-
-
-def _train(trainer: Any, say: ProgressCallback) -> Any:
-    from transformers import PrinterCallback, TrainerCallback
-
-    class ReportSteps(TrainerCallback):  # type: ignore[misc]  # transformers has no types
-        """Reports each step."""
-
-        def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
-            say(state.global_step, state.max_steps)
-
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(ReportSteps)
-    trainer.train()
-    return trainer.model
 
 
 def _save(model: Any, parent: Path, out: Path, how: dict[str, Any], sources: Sequence[SourceLog]) -> Digest:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from events.facts.errors import TrainerError
 from trainer.parallel import fsdp
@@ -37,10 +37,8 @@ class World:
     """The processes of one trainer, as one of them sees it."""
 
     rank: int = 0
-    """Number of this process."""
     size: int = 1
     stage: ShardingStage = 0
-    """What is sharded."""
 
     @classmethod
     def join(cls) -> World:
@@ -100,18 +98,11 @@ class World:
 
         Every process makes at least one, which gives it the names of the metrics; with sharding all make equally many.
         """
-        most = self.maxima({"passes": passes})["passes"] if self.stage else 1
+        most = self.reduce({"passes": passes}, "MAX")["passes"] if self.stage else 1
         return max(0, int(most) - passes)
 
-    def sums(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Sums by name over all processes; the names must be the same in all."""
-        return self._reduced(values, "SUM")
-
-    def maxima(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Maxima by name over all processes; the names must be the same in all."""
-        return self._reduced(values, "MAX")
-
-    def _reduced(self, values: Mapping[str, float], how: str) -> dict[str, float]:
+    def reduce(self, values: Mapping[str, float], how: Literal["SUM", "MAX"]) -> dict[str, float]:
+        """Sums or maxima by name over all processes; the names must be the same in all."""
         if self.size == 1:
             return dict(values)
         import torch
