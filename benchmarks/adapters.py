@@ -51,8 +51,8 @@ def alone(who: str, case: str, setting: Setting) -> dict[str, Any]:
         raise TrainerError(
             f"The update of {who} could not be measured: {done.stderr.strip()[-500:]}; see benchmarks.update_contenders"
         )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
 
 
 def adapters(model: Path, threads: int, groups: int, rounds: int, document: Path) -> None:

@@ -17,7 +17,7 @@ from evalplus.gen.util import trusted_exec  # type: ignore[import-not-found]
 from evalplus.sanitize import sanitize  # type: ignore[import-not-found]
 
 SLOW = 20.0
-"""Least seconds of one input, lest a busy machine decide."""
+"""Least seconds of one input, so that load on the machine changes no verdict."""
 
 
 def verdict(record: dict[str, Any], solutions: list[str]) -> list[bool]:
@@ -31,20 +31,20 @@ def verdict(record: dict[str, Any], solutions: list[str]) -> list[bool]:
         expected, times = trusted_exec(
             reference, inputs, entry, record_time=True, output_not_none=entry in MBPP_OUTPUT_NOT_NONE_TASKS
         )
-        for place, solution in enumerate(solutions):
+        for index, solution in enumerate(solutions):
             how = {"atol": record["atol"], "ref_time": times, "fast_check": True, "min_time_limit": SLOW}
-            found, _ = untrusted_check("mbpp" if mbpp else "humaneval", solution, inputs, entry, expected, **how)
-            passed[place] &= found == "pass"
+            status, _ = untrusted_check("mbpp" if mbpp else "humaneval", solution, inputs, entry, expected, **how)
+            passed[index] &= status == "pass"
     return passed
 
 
 def main() -> None:
-    """Answer every line: whether EvalPlus's own extraction passes, alone and behind the context."""
+    """Write a verdict for every line: whether EvalPlus's own extraction passes, alone and after the context."""
     for line in sys.stdin:
-        asked = json.loads(line)
-        alone = sanitize(asked["completion"], asked["record"]["entry_point"])
-        found = verdict(asked["record"], [alone, f"{asked['context']}\n\n{alone}" if asked["context"] else alone])
-        sys.stdout.write(json.dumps({"alone": found[0], "with_context": found[1]}) + "\n")
+        row = json.loads(line)
+        alone = sanitize(row["completion"], row["record"]["entry_point"])
+        passed = verdict(row["record"], [alone, f"{row['context']}\n\n{alone}" if row["context"] else alone])
+        sys.stdout.write(json.dumps({"alone": passed[0], "with_context": passed[1]}) + "\n")
         sys.stdout.flush()
 
 

@@ -26,7 +26,7 @@ from tests.support.postgres_server import find_postgres, postgres_server
 
 PACKAGES = ("eventsourcing", "langgraph", "langgraph-checkpoint-sqlite", "psycopg", "pydantic")
 NOTES = """\
-Everybody takes turns, round by round. Shown are medians with the lowest and the highest round; a ratio is taken within a round.
+All take turns, round by round. Shown are medians with the lowest and the highest round; a ratio is taken within a round.
 Appends wait for the disk alike: SQLite in WAL mode with synchronous=FULL (the library's default as well), PostgreSQL with
 synchronous_commit=on, all files in one folder, the same JSON as payload. The bare drivers insert rows that are finished; ours
 makes canonical JSON, validates it, hashes it into two chains, checks versions, counts, and keeps triggers and one more index.
@@ -37,8 +37,8 @@ three are the same."""
 
 def main(
     events: Annotated[int, typer.Option(help="Events of the long log.", min=1000)] = 1_000_000,
-    rounds: Annotated[int, typer.Option(help="How often everybody is measured.", min=1)] = 5,
-    appended: Annotated[int, typer.Option(help="Events that everybody appends one by one in a round.", min=64)] = 640,
+    rounds: Annotated[int, typer.Option(help="Rounds of measurement.", min=1)] = 5,
+    appended: Annotated[int, typer.Option(help="Events appended one by one in a round.", min=64)] = 640,
     folder: Annotated[Path, typer.Option(help="Where files are made, on the disk that is to be measured.")] = Path(
         "build/bench-log"
     ),

@@ -40,8 +40,8 @@ def mutants(source: str) -> list[str]:
     An operator is swapped, a number off by one, a condition negated, a statement left out, or nothing returned.
     """
     tree = ast.parse(source)
-    given = ast.unparse(tree)
-    return [one for one in dict.fromkeys(_all(tree)) if one != given]
+    original = ast.unparse(tree)
+    return [mutant for mutant in dict.fromkeys(_all(tree)) if mutant != original]
 
 
 def _all(tree: ast.Module) -> Iterator[str]:
@@ -54,7 +54,7 @@ def _all(tree: ast.Module) -> Iterator[str]:
 
 
 def _instead(name: str, value: object) -> Iterator[object]:
-    """What may stand in a field by mistake."""
+    """Mistaken values of a field."""
     match value:
         case ast.expr() if name == "test":
             yield ast.UnaryOp(ast.Not(), value)
@@ -65,8 +65,8 @@ def _instead(name: str, value: object) -> Iterator[object]:
         case [ast.cmpop() as first, *rest] if type(first) in SWAPS:
             yield [SWAPS[type(first)](), *rest]
         case [ast.stmt(), *_]:
-            for place, statement in enumerate(value):
+            for index, statement in enumerate(value):
                 if isinstance(statement, ast.Return) and statement.value is not None:
-                    yield [*value[:place], ast.Return(ast.Constant(None)), *value[place + 1 :]]
+                    yield [*value[:index], ast.Return(ast.Constant(None)), *value[index + 1 :]]
                 elif not isinstance(statement, KEPT):
-                    yield [*value[:place], ast.Pass(), *value[place + 1 :]]
+                    yield [*value[:index], ast.Pass(), *value[index + 1 :]]

@@ -96,14 +96,14 @@ class ViewerProcess:
 
     def peak_mb(self) -> float:
         """Its peak memory."""
-        found = re.search(r"VmHWM:\s*(\d+) kB", self._status.read_text())
-        assert found is not None
-        return int(found[1]) / 1000
+        match = re.search(r"VmHWM:\s*(\d+) kB", self._status.read_text())
+        assert match is not None
+        return int(match[1]) / 1000
 
 
 @contextmanager
 def serving(runs: Sequence[Path]) -> Iterator[ViewerProcess]:
-    """A viewer of runs, inside the context."""
+    """A viewer of runs, for the context."""
     command = [sys.executable, "-m", "events.web", "--port", "0", *map(str, runs)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -119,7 +119,7 @@ def page_addresses(client: PageClient) -> dict[str, str]:
     busiest = client.link(f"{run}/goalposts?order=episodes&descending=yes", f"{run}/goalposts/[0-9a-f]+")
     question = client.link(busiest, f"{run}/questions/.*")
     answers = client.link(question, f"{run}/answers/.*")
-    found = {
+    addresses = {
         "runs": "/",
         "run": run,
         "goalposts": client.link(run, f"{run}/goalposts"),
@@ -141,4 +141,4 @@ def page_addresses(client: PageClient) -> dict[str, str]:
         "the run compared": client.link(run, r"/compare\?run=.*"),
     }
     searches = {f"search: {what}, `{query}`": f"{run}/search?q={quote(query)}" for what, query in SEARCHES.items()}
-    return found | searches
+    return addresses | searches

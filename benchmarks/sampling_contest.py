@@ -29,12 +29,12 @@ SEED: Final = 1
 def pocket_prompts(count: int) -> list[str]:
     """Prompts of the pocket world, to its solver and its teacher in turn."""
     shipped = Prompts.named("pocket")
-    found = (
+    prompts = (
         prompt
         for question in load_questions("pocket", "train").questions
         for prompt in (shipped.induction(question), shipped.easy(question, "function"))
     )
-    return [prompt.text for prompt in islice(found, count)]
+    return [prompt.text for prompt in islice(prompts, count)]
 
 
 class SamplingContest:

@@ -40,7 +40,7 @@ MAX_SLOWDOWN_FORK, MIN_RATIO_POOL = 1.3, 20.0
 COLD_STARTS = 5
 PACKAGES = ("docker", "Pebble")
 NOTES = """\
-Everybody takes turns, round by round, with the same programs, and must get the same results. Shown are programs a second,
+All take turns, round by round, with the same programs, and must get the same results. Shown are programs a second,
 medians with the lowest and the highest round; a ratio is taken within a round. Ours is `DockerRunner`: one call with all
 programs of a round, every limit in force, each program in a confined process of its own. "bare fork" is the floor: a loop of
 `os.fork` and `exec(compile(...))` on the host, without limits or isolation, by the interpreter {floor} with the same modules
@@ -255,7 +255,7 @@ def _percentiles(seconds: list[float]) -> tuple[str, str]:
 
 
 def main(
-    rounds: Annotated[int, typer.Option(help="How often everybody is measured.", min=1)] = 5,
+    rounds: Annotated[int, typer.Option(help="Rounds of measurement.", min=1)] = 5,
     programs: Annotated[
         int, typer.Option(help="Programs of a round for the fast ones; a 20th to a 100th of it else.", min=2)
     ] = 200,

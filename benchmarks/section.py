@@ -31,10 +31,10 @@ def write(document: Path, name: str, title: str, lines: Sequence[str], command: 
 
 
 def machine(packages: Sequence[str]) -> str:
-    """What it was measured on, and with which versions."""
+    """The machine, and versions of packages."""
     info = Path("/proc/cpuinfo")
-    told = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    cpu = next((line.split(":")[1].strip() for line in told if line.startswith("model name")), "unknown CPU")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     versions = ", ".join((f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)))
     return (
@@ -45,7 +45,7 @@ def machine(packages: Sequence[str]) -> str:
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """Tell the person at the terminal what is measured, and how long that took."""
+    """Print what is measured, and how long that took."""
     began = time.perf_counter()
     sys.stderr.write(f"{what} ... ")
     sys.stderr.flush()
@@ -54,6 +54,6 @@ def step(what: str) -> Iterator[None]:
 
 
 def summary(claims: Sequence[Claim]) -> None:
-    """Tell the person at the terminal what came out."""
+    """Print ratios and aims."""
     for claim in claims:
         sys.stdout.write(f"{claim.ratio.median:8.2f}  {claim.what} / {claim.other}  {claim.aim}\n")

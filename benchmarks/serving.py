@@ -57,7 +57,7 @@ what those cost the server was not measured apart. Server and clients share the 
 
 
 def main(
-    rounds: Annotated[int, typer.Option(help="How often everybody is measured.", min=1)] = 5,
+    rounds: Annotated[int, typer.Option(help="Rounds of measurement.", min=1)] = 5,
     batch: Annotated[int, typer.Option(help="Completions sampled in this process.", min=1)] = 64,
     rows: Annotated[int, typer.Option(help="Completions asked of the server.", min=GROUP)] = 512,
     in_flight: Annotated[int, typer.Option(help="How many of them at once.", min=GROUP)] = 64,

@@ -32,7 +32,7 @@ SAME: Final = {"cpu": 1e-3, "cuda": 0.05}
 """Gradient norms of one update differ by less, relatively; on a GPU they are computed in bfloat16."""
 NOTES = """\
 One update on the same completions: gradient of the clipped loss averaged over all tokens (DAPO), clipped, one step of AdamW;
-at most {budget} padded tokens a forward pass. Everybody takes turns, round by round; shown are medians with the lowest and the
+at most {budget} padded tokens a forward pass. All take turns, round by round; shown are medians with the lowest and the
 highest round, a ratio is taken within a round. Gradient norms agreed to {agreed:.0e}. Ours includes the replay of the log and
 the credit, and reads the prompt of a group once. TRL's GRPOTrainer is given completions and advantages in place of sampling
 them, and is not charged for its data loader; it pads all completions to the longest, as it does. The bare loop sorts
@@ -41,7 +41,7 @@ peak above that of a process with loaded weights, over two updates in a process 
 
 
 def main(
-    rounds: Annotated[int, typer.Option(help="How often everybody is measured.", min=1)] = 5,
+    rounds: Annotated[int, typer.Option(help="Rounds of measurement.", min=1)] = 5,
     groups: Annotated[int, typer.Option(help="Prompts of the batch, eight completions each.", min=1)] = 8,
     shape: Annotated[str, typer.Option(help=f"pocket, or random weights in the shape of {' or '.join(SHAPES)}.")] = "pocket",
     device: Annotated[str, typer.Option(help="cpu (float32, one thread) or cuda (bfloat16; not yet run on any GPU).")] = "cpu",
@@ -95,10 +95,10 @@ def _measured(case: LengthCase, setting: Setting, rounds: int) -> tuple[dict[str
         return batch.tokens / made.seconds
 
     with TemporaryDirectory() as folder:
-        found = {name: kind(setting, schedule, Path(folder)) for name, kind in CONTENDERS.items()}
-        for contender in found.values():
+        contenders = {name: kind(setting, schedule, Path(folder)) for name, kind in CONTENDERS.items()}
+        for contender in contenders.values():
             contender.update()
-        turns = {name: lambda name=name, one=one: rate(name, one) for name, one in found.items()}  # type: ignore[misc]
+        turns = {name: lambda name=name, one=one: rate(name, one) for name, one in contenders.items()}  # type: ignore[misc]
         return interleaved(turns, rounds), norms, batch
 
 
@@ -118,8 +118,8 @@ def _agreed(norms: Mapping[str, list[float]], setting: Setting) -> float:
 
 def _bytes(who: str, case: str, setting: Setting) -> int:
     """What an update needs above the loaded weights, by a process that does nothing else."""
-    found = alone(who, case, setting)
-    return int(found["peak"] - found["before"])
+    measured = alone(who, case, setting)
+    return int(measured["peak"] - measured["before"])
 
 
 def _utilization(case: LengthCase, rates: Mapping[str, Rates], batch: StepBatch, setting: Setting, peak: float) -> str:

@@ -24,7 +24,7 @@ from benchmarks.command import run_main
 from benchmarks.update_cases import CASES, GROUP, REAL_MODEL_CASE, Setting, model_of, recorded_schedule, step_batch_of
 from trainer.data.replay import Rollout
 from trainer.job.update_schedule import UpdateSchedule
-from trainer.learn.loss import PolicyLoss, trl_arguments
+from trainer.learn.loss import PolicyLoss, trl_arguments, unused_reward
 from trainer.learn.step import BETAS, Adam, take_step
 
 if TYPE_CHECKING:
@@ -97,12 +97,12 @@ class BareLoop:
         return MeasuredUpdate(clock(self._setting.device) - began, float(norm))
 
     def _batches(self) -> list[list[Rollout]]:
-        found: list[list[Rollout]] = []
-        for one in sorted(self._batch.rollouts, key=lambda one: len(_text(one))):
-            if not found or (len(found[-1]) + 1) * len(_text(one)) > self._setting.learn.batch_tokens:
-                found.append([])
-            found[-1].append(one)
-        return found
+        batches: list[list[Rollout]] = []
+        for rollout in sorted(self._batch.rollouts, key=lambda rollout: len(_text(rollout))):
+            if not batches or (len(batches[-1]) + 1) * len(_text(rollout)) > self._setting.learn.batch_tokens:
+                batches.append([])
+            batches[-1].append(rollout)
+        return batches
 
     def _loss(self, rows: Sequence[Rollout]) -> Tensor:
         import torch
@@ -116,8 +116,8 @@ class BareLoop:
         advantages = torch.tensor([rollout.advantage for rollout in rows for _ in rollout.ids], device=device)
         with torch.autocast(self._setting.device, torch.bfloat16, enabled=learning.precision == "bfloat16"):
             hidden = self._model.base_model(input_ids=text, use_cache=False).last_hidden_state
-            found = self._logprobs(hidden[:, :-1][chosen], text[:, 1:][chosen])
-        ratio = (found - old).exp()
+            logprobs = self._logprobs(hidden[:, :-1][chosen], text[:, 1:][chosen])
+        ratio = (logprobs - old).exp()
         clipped = ratio.clamp(1 - learning.clip, 1 + learning.clip)
         return -torch.min(ratio * advantages, clipped * advantages).sum() / self._batch.tokens
 
@@ -206,7 +206,7 @@ def _grpo_trainer(model: Any, tokenizer: Any, rollouts: Sequence[Rollout], setti
         "advantage": [rollout.advantage for rollout in rollouts],
     }
     arguments = GRPOConfig(**_grpo_settings(rollouts, setting, folder, micro))
-    trainer = Replayed(model, _unused_reward, arguments, train_dataset=Dataset.from_dict(rows), processing_class=tokenizer)
+    trainer = Replayed(model, unused_reward, arguments, train_dataset=Dataset.from_dict(rows), processing_class=tokenizer)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Watch())
     return trainer
@@ -237,11 +237,6 @@ def _grpo_settings(rollouts: Sequence[Rollout], setting: Setting, folder: Path, 
     }
 
 
-def _unused_reward(**_: object) -> list[float]:
-    """GRPOTrainer demands a reward function, and nobody calls it."""
-    raise AssertionError
-
-
 Contender = OurTrainer | BareLoop | TrlTrainer
 CONTENDERS: Final[Mapping[str, type[Contender]]] = {"ours": OurTrainer, "trl": TrlTrainer, "bare": BareLoop}
 
@@ -259,13 +254,13 @@ def main(
     setting = Setting(shape, device, groups, model=model, threads=threads)
     schedule = recorded_schedule({**CASES, "answers": REAL_MODEL_CASE}[case], setting)
     with TemporaryDirectory() as folder:
-        found = CONTENDERS[contender](setting, schedule, Path(folder))
+        contestant = CONTENDERS[contender](setting, schedule, Path(folder))
         # The peak so far is that of loading and recording.
         Path("/proc/self/clear_refs").write_text("5")
         before = _bytes(device, "VmRSS", "memory_allocated")
-        found.update()
+        contestant.update()
         began = time.perf_counter()
-        update = found.update()
+        update = contestant.update()
         wall = time.perf_counter() - began
         peak = _bytes(device, "VmHWM", "max_memory_allocated")
     batch = step_batch_of(schedule)

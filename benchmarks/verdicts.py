@@ -70,7 +70,7 @@ class Disagreement(NamedTuple):
 
     @property
     def cause(self) -> str:
-        """Why it is no mistake of ours; empty where nobody knows."""
+        """Why it is no mistake of ours; empty if unexplained."""
         return CAUSES.get(self.place.rstrip("0123456789 ") if "mutant" in self.place else self.place, "")
 
     def row(self) -> tuple[str, ...]:

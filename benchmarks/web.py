@@ -1,7 +1,7 @@
 """`make bench-web`: measures the viewer on a log of a million events and writes its section of `docs/benchmarks.md`.
 
-All numbers of the section come from one run; an aim that was missed is marked. Pages are found by links, and requested of a
-viewer in a process of its own, in random order. The long log is made once and kept, with its index.
+All numbers of the section come from one run; an aim that was missed is marked. Pages are measurements by links, and requested
+of a viewer in a process of its own, in random order. The long log is made once and kept, with its index.
 
     python -m benchmarks.web --help
 """
@@ -99,13 +99,13 @@ def main(
         first = [started(run) for _ in range(starts)]
     with section.step("pages"), serving([run]) as server:
         client = PageClient(server.address)
-        found = measure_pages(client, page_addresses(client), rounds)
+        measurements = measure_pages(client, page_addresses(client), rounds)
         unit = median(client.get(UNIT).first_ms for _ in range(10 * rounds))
         memory = server.peak_mb()
     with section.step("runs compared"), serving(copies(run, folder / "compared")) as server:
         client = PageClient(server.address)
         side_by_side = {f"{count} runs compared": compared(run, count) for count in (2, COPIES)}
-        found |= measure_pages(client, side_by_side, rounds)
+        measurements |= measure_pages(client, side_by_side, rounds)
         more = server.peak_mb()
     sizes = ((run / name).stat().st_size / 1e6 for name in (LOG_NAME, INDEX_NAME))
     held = "a log of {} events, {} MB, with an index of {} MB".format(spaced(events), *map(spaced, sizes))
@@ -119,7 +119,7 @@ def main(
         "its size",
         f"< {MOST_MS} ms, < {MOST_KB} kB",
     ]
-    lines += ["", f"Pages of {held}; a static file takes {unit:.1f} ms:", "", *table(head, list(rows(found, unit)))]
+    lines += ["", f"Pages of {held}; a static file takes {unit:.1f} ms:", "", *table(head, list(rows(measurements, unit)))]
     met = "met" if memory < MOST_MB else "missed"
     lines += [
         "",
@@ -133,8 +133,8 @@ def main(
     head = ["events", "index", "events a second", "× reading the log", "its size", "by the log's", "memory"]
     lines += table(head, [index])
     section.write(document, "web", "The viewer", lines)
-    slowest = max(found, key=lambda name: found[name].page.middle_ms)
-    sys.stdout.write(f"{memory:.0f} MB; {unit:.1f} ms a file; {found[slowest].page.middle_ms:.0f} ms: {slowest}\n")
+    slowest = max(measurements, key=lambda name: measurements[name].page.middle_ms)
+    sys.stdout.write(f"{memory:.0f} MB; {unit:.1f} ms a file; {measurements[slowest].page.middle_ms:.0f} ms: {slowest}\n")
 
 
 def compared(run: Path, count: int) -> str:
@@ -215,9 +215,9 @@ def _figures(answers: Sequence[PageResponse]) -> PageFigures:
     return PageFigures(median(taken), taken[ceil(0.95 * len(taken)) - 1], max(answer.size for answer in answers) / 1000)
 
 
-def rows(found: Mapping[str, PageMeasurement], unit: float) -> Iterator[list[str]]:
+def rows(measurements: Mapping[str, PageMeasurement], unit: float) -> Iterator[list[str]]:
     """A table row for each page."""
-    for name, (page, its_json) in found.items():
+    for name, (page, its_json) in measurements.items():
         met = page.middle_ms < MOST_MS and page.kilobytes < MOST_KB
         yield [
             name,

@@ -64,7 +64,7 @@ def main(
     Each update writes weights/<digest> and then appends PolicyUpdated
     to the log. Stop it whenever you like, with Ctrl-C or kill -9: an
     update counts once it is in the log, and an unfinished one is done
-    again, with the same result. RUN/trainer.log tells what it does.
+    again, with the same result. RUN/trainer.log records what it does.
 
     With --offline OLD it makes a new run (OLD-offline, unless RUN names
     it) and trains it on what OLD has played, as OLD's own trainer did,

@@ -64,21 +64,21 @@ def _better(results: Results, when: WhichCheckpoint, checkpoint: str) -> Iterato
     done, k = results.complete(GUIDED, UNGUIDED), results.k
     ours, theirs = results.score(GUIDED, when, k), results.score(UNGUIDED, when, k)
     difference = results.difference(GUIDED, UNGUIDED, when, k)
-    known = done and ours is not None and theirs is not None and difference is not None
+    complete = done and ours is not None and theirs is not None and difference is not None
     numbers = f"{percent(ours)} against {percent(theirs)}"
     yield Clause(
         f"`{GUIDED}` is above `{UNGUIDED}` in test pass@{k} by more than {100 * MIN_MARGIN:.1f} points, at {checkpoint}",
-        difference.value > MIN_MARGIN if known and difference else None,
+        difference.value > MIN_MARGIN if complete and difference else None,
         f"{numbers}: {points(difference)} points",
     )
     yield Clause(
         "... and their intervals are apart",
-        ours.low > theirs.high if known and ours and theirs else None,
+        ours.low > theirs.high if complete and ours and theirs else None,
         numbers,
     )
     yield Clause(
         "... and the interval of their paired difference is above 0",
-        difference.low > 0 if known and difference else None,
+        difference.low > 0 if complete and difference else None,
         f"{points(difference)} points",
     )
 

@@ -22,13 +22,7 @@ PAGE: Final = "results.md"
 
 
 def write(plan: ExperimentPlan, folder: Path, out: Path, say: Callable[[str], None]) -> None:
-    """Write `results.md` and the folder `results` with its plots.
-
-    Args:
-        plan: the experiment.
-        folder: holds the folders of its runs.
-        out: the folder to write into.
-        say: called with messages for people.
+    """Read the runs of a plan in `folder`, and write `results.md` and the folder `results` with its plots into `out`.
 
     Raises:
         BadInput: a run is of another plan, two were evaluated on different questions, or the extra `plots` is not installed.

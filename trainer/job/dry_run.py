@@ -23,7 +23,9 @@ def describe_updates(schedule: UpdateSchedule) -> Iterator[str]:
             positions = f"positions {iteration.after + 1}–{iteration.until}{source}"
             update = f"iteration {iteration.iteration} · {name} · {positions}"
             yield f"{update} · {_describe(batches)} · digest {iteration.digest[:SHORT]}"
-            total.update(updates=1, steps=sum(bool(batch.rollouts) for batch in batches), **_size(batches))
+            total.update(updates=1, steps=sum(bool(batch.rollouts) for batch in batches))
+            total.update(samples=sum(len(batch.rollouts) for batch in batches))
+            total.update(tokens=sum(batch.learned_tokens for batch in batches))
             cursors[name] = replace(cursor, until=end.position)
     epochs = schedule.config.learn.epochs
     yield (
@@ -33,17 +35,12 @@ def describe_updates(schedule: UpdateSchedule) -> Iterator[str]:
 
 
 def _describe(batches: list[StepBatch]) -> str:
-    size, groups = _size(batches), sum(batch.groups for batch in batches)
+    rollouts = sum(len(batch.rollouts) for batch in batches)
+    groups, zero = sum(batch.groups for batch in batches), sum(batch.silent_groups for batch in batches)
     phases = ", ".join(f"{batch.phase} {len(batch.rollouts)}" for batch in batches) or "no rewards"
     silent: Counter[str] = Counter()
     for batch in batches:
         silent.update(batch.silent)
     reasons = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in sorted(silent.items()))
-    zero = sum(batch.silent_groups for batch in batches)
     without = f" · {zero} of {groups} groups without advantage{f' ({reasons})' if reasons else ''}"
-    return f"{size['samples']} samples ({phases}), {size['tokens']} tokens{without}"
-
-
-def _size(batches: list[StepBatch]) -> dict[str, int]:
-    rollouts = sum(len(batch.rollouts) for batch in batches)
-    return {"samples": rollouts, "tokens": sum(batch.learned_tokens for batch in batches)}
+    return f"{rollouts} samples ({phases}), {sum(batch.learned_tokens for batch in batches)} tokens{without}"

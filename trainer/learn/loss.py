@@ -123,7 +123,7 @@ class PolicyLoss:
         self._head = _TemperatureHead(model)
         self._trainer: Any = GRPOTrainer(
             model,
-            reward_funcs=_unused_reward,
+            reward_funcs=unused_reward,
             args=_arguments(learn, seed=seed, folder=folder, longest=longest),
             train_dataset=Dataset.from_dict({"prompt": ["", ""]}),
             processing_class=tokenizer,
@@ -314,7 +314,7 @@ def _enable_recomputation(model: PreTrainedModel) -> None:
 
 
 def trl_arguments(folder: Path, seed: int) -> dict[str, Any]:
-    """What every TRL trainer is told: write and report nothing, keep float32, and compute where torch can."""
+    """Arguments of every TRL trainer: nothing is written or reported, and float32 is kept."""
     import torch
 
     return {
@@ -350,6 +350,6 @@ def _arguments(learn: LearnSettings, *, seed: int, folder: Path, longest: int) -
     )
 
 
-def _unused_reward(**_: object) -> list[float]:
+def unused_reward(**_: object) -> list[float]:
     """Required by GRPOTrainer and never called: rewards come from the log."""
     raise AssertionError

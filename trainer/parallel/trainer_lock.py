@@ -23,24 +23,21 @@ def exclusive_trainer(run: Path, *, timeout_s: float = 0) -> Iterator[None]:
     """
     with (run / "trainer.lock").open("a+") as file:
         deadline = time.monotonic() + timeout_s
-        while not _try_lock(file):
-            if time.monotonic() >= deadline:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise BadInput(f"Another trainer (process {holder}) is working on {run}; stop it or wait, then try again.")
-            time.sleep(0.05)
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    file.seek(0)
+                    holder = file.read().strip() or "unknown"
+                    message = f"Another trainer (process {holder}) is working on {run}; stop it or wait, then try again."
+                    raise BadInput(message) from error
+                time.sleep(0.05)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
-
-
-def _try_lock(file: TextIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextmanager
