@@ -1,4 +1,4 @@
-"""The stores of the log, and how to open one."""
+"""Stores of the log, and how to open one."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def open_log(where: Path | str, *, create: bool = False, read_only: bool = False
     """The log in a file or in a PostgreSQL database.
 
     Args:
-        where: the file, usually `log.sqlite` in the directory of a run, or `postgresql://user@host/database?run=NAME`.
-        create: make an empty log there if there is none.
+        where: a file, usually `log.sqlite` in the directory of a run, or `postgresql://user@host/database?run=NAME`.
+        create: make an empty log if there is none.
         read_only: let the database refuse every write.
 
     Raises:
@@ -48,21 +48,21 @@ def open_log(where: Path | str, *, create: bool = False, read_only: bool = False
 
 
 def is_url(where: Path | str) -> bool:
-    """Whether this names a database, and not a file."""
+    """Whether it is the URL of a database, and not a file."""
     return isinstance(where, str) and where.startswith(_SCHEMES)
 
 
 def _open_postgres(url: str, *, create: bool, read_only: bool) -> PostgresLog:
     with _needs_driver():
         from events.stores import postgres, postgres_location
-    place = postgres_location.PostgresLocation.parse(url)
+    location = postgres_location.PostgresLocation.parse(url)
     if create:
-        postgres_location.create(place)
-    return postgres.PostgresLog(replace(place, read_only=read_only))
+        postgres_location.create(location)
+    return postgres.PostgresLog(replace(location, read_only=read_only))
 
 
 def runs_in_database(url: str) -> dict[str, Callable[[], Store]]:
-    """What opens the log of each run in a PostgreSQL database, by the run's name.
+    """Functions that open the log of each run in a PostgreSQL database, by the run's name.
 
     Raises:
         BadInput: the URL names no database.
@@ -70,11 +70,14 @@ def runs_in_database(url: str) -> dict[str, Callable[[], Store]]:
     """
     with _needs_driver():
         from events.stores import postgres, postgres_location
-    return {place.run: partial(postgres.PostgresLog, place) for place in postgres_location.PostgresLocation.parse(url).others()}
+    return {
+        location.run: partial(postgres.PostgresLog, location)
+        for location in postgres_location.PostgresLocation.parse(url).runs()
+    }
 
 
 def run_of_url(url: str) -> str:
-    """The name of the run that a URL names.
+    """The name of the run in a URL.
 
     Raises:
         BadInput: it names none.
@@ -85,13 +88,13 @@ def run_of_url(url: str) -> str:
 
 
 def recordable_url(url: str, run: str) -> str:
-    """The URL as it may be written down: it names its run, this one unless it names another, and holds no password.
+    """The URL as it may be recorded: with a run's name, `run` unless it has one, and without a password.
 
     Raises:
         BadInput: it holds one, or names no log in a database.
     """
     if not is_url(url):
-        raise BadInput(f"A log in a database is named postgresql://user@host/database?run=NAME, not {mask(url)}")
+        raise BadInput(f"A log in a database is named postgresql://user@host/database?run=NAME, not {mask(url)}.")
     with _needs_driver():
         from events.stores.postgres_location import recordable
     return recordable(url, run)
@@ -103,5 +106,5 @@ def _needs_driver() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise BadInput(
-            "A log in PostgreSQL needs psycopg, which is not installed; run `pip install 'gasp[postgres]'`."
+            "A log in PostgreSQL needs psycopg, which is not installed; run: pip install 'gasp[postgres]'."
         ) from error

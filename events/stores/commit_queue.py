@@ -1,8 +1,10 @@
-"""Group commit: appends that wait for the store at the same time share one transaction, and so one fsync.
+"""Group-commit queue: appends waiting for the store share one transaction, and so one fsync.
 
-Law: one commit at a time; appends keep the order in which they came; each has an outcome of its own. An append that finds
-the store idle commits on its caller's thread, so that one producer alone pays for no hand-over. All others wait for the one
-writer thread, which takes everything that waits, and ends when nothing has come for a while. It knows nothing of databases.
+Guarantees: one commit at a time; appends keep their order; each has its own outcome.
+
+An append that finds the store idle commits on its caller's thread, so that a single producer pays for no hand-over. All others
+wait for the one writer thread, which commits everything that waits, and ends when nothing has come for a while.
+Not responsible for: databases. `commit` is given.
 """
 
 from __future__ import annotations
@@ -19,15 +21,15 @@ from events.facts.log import Event
 from events.stores.transaction import AppendRequest, TransactionPlan
 
 MAX_GROUP = 512
-"""Appends that share a transaction at most."""
+"""Most appends that share a transaction."""
 LINGER_S = 1.0
-"""How long the writer thread waits for more before it ends."""
+"""Seconds that the writer thread waits for more before it ends."""
 CLOSE_TIMEOUT_S = 60.0
-"""How long closing a store waits for its last appends."""
+"""Seconds that closing a store waits for its last appends."""
 
 
 AppendOutcome = list[Event] | Exception
-"""What an append is told."""
+"""The events of an append, or the error that its caller gets."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,15 @@ class PendingAppend:
 
 
 class CommitQueue:
-    """The line in which appends wait for a store."""
+    """Group-commit queue of a store."""
 
     def __init__(self, commit: Callable[[Sequence[AppendRequest]], list[AppendOutcome]], *, linger_s: float = LINGER_S) -> None:
-        """Make an empty line.
+        """Make an empty queue.
 
         Args:
-            commit: appends the requests in one transaction, and says of each what came of it. If it raises, then
-                nothing was appended, unless it raises `InDoubt`.
-            linger_s: how long the writer thread waits for more before it ends.
+            commit: appends the requests in one transaction and returns an outcome for each. If it raises, nothing was
+                appended, unless it raises `InDoubt`.
+            linger_s: seconds that the writer thread waits for more before it ends.
         """
         self._commit = commit
         self._linger_s = linger_s
@@ -57,7 +59,7 @@ class CommitQueue:
         self._writer: threading.Thread | None = None
 
     def append(self, request: AppendRequest) -> list[Event]:
-        """The events told to this request. Returns when they are durable."""
+        """The events of the request. Returns when they are durable."""
         with self._changed:
             alone = not self._busy and not self._waiting
             self._busy = self._busy or alone
@@ -67,7 +69,7 @@ class CommitQueue:
         try:
             outcome = self._commit([request])[0]
         finally:
-            self._rest()
+            self._release()
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -79,23 +81,23 @@ class CommitQueue:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Let nobody commit while something else uses the store."""
+        """Let nobody commit while the block uses the store."""
         with self._changed:
             self._changed.wait_for(lambda: not self._busy)
             self._busy = True
         try:
             yield
         finally:
-            self._rest()
+            self._release()
 
     def flush(self) -> None:
-        """Return when nothing waits any more, or when a commit takes unreasonably long."""
+        """Return when nothing waits any more, or after `CLOSE_TIMEOUT_S`."""
         with self._changed:
             self._changed.wait_for(lambda: not self._busy and not self._waiting, CLOSE_TIMEOUT_S)
 
     def _enqueue(self, request: AppendRequest) -> PendingAppend:
         pending = PendingAppend(request)
-        # What is committed can no longer be cancelled, so nothing can.
+        # What is committed cannot be cancelled, so nothing can be.
         pending.outcome.set_running_or_notify_cancel()
         self._waiting.append(pending)
         if self._writer is None:
@@ -104,7 +106,7 @@ class CommitQueue:
         self._changed.notify_all()
         return pending
 
-    def _rest(self) -> None:
+    def _release(self) -> None:
         with self._changed:
             self._busy = False
             self._changed.notify_all()
@@ -112,10 +114,10 @@ class CommitQueue:
     def _write(self) -> None:
         while group := self._next():
             self._settle(group)
-            self._rest()
+            self._release()
 
     def _next(self) -> list[PendingAppend]:
-        """Everything that waits, when the store is idle; nothing when the writer may end."""
+        """Everything that waits, once the store is idle; nothing when the writer may end."""
         with self._changed:
             while self._busy or not self._waiting:
                 if not self._changed.wait(self._linger_s) and not self._busy and not self._waiting:
@@ -125,7 +127,7 @@ class CommitQueue:
             return [self._waiting.popleft() for _ in range(min(MAX_GROUP, len(self._waiting)))]
 
     def _settle(self, group: Sequence[PendingAppend]) -> None:
-        """Give every append its outcome. Raises nothing: whoever waits for an outcome is who gets the error."""
+        """Commit, and give every append its outcome. Raises nothing: errors go to those who wait."""
         try:
             outcomes = self._commit([pending.request for pending in group])
         except LogError as error:
@@ -150,11 +152,11 @@ def _set_outcomes(group: Sequence[PendingAppend], outcomes: Sequence[list[Event]
 
 
 def plan_all(plan: TransactionPlan, requests: Sequence[AppendRequest]) -> list[AppendOutcome]:
-    """Plan every request. One that cannot be planned leaves no trace in the plan, and its error is its outcome."""
+    """Plan every request. One that cannot be planned leaves no trace in the plan; its error is its outcome."""
     outcomes: list[AppendOutcome] = []
     for request in requests:
         try:
             outcomes.append(plan.add(request))
-        except Exception as error:  # an append's mistake is its own, whatever it is
+        except Exception as error:  # one append's mistake must not fail the others
             outcomes.append(error)
     return outcomes

@@ -1,7 +1,7 @@
-"""How much is in a stored log, whatever its length: the tally of its tip, and what the database says of blobs and bytes.
+"""Counts of a stored log: the tally of its tip, and the database's figures on blobs and bytes.
 
-Law: no event is opened. A log of a schema without a tally is counted row by row. It does not say whether any of it is sound:
-see `verify`.
+No event is opened, so that it takes the same time for a log of any length; a log of a schema without a tally is counted row by
+row. Not responsible for: soundness (`verify`).
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ from events.stores.tally import Tally
 
 
 class BlobStats(NamedTuple):
-    """The blobs of a log."""
+    """Counts of blobs."""
 
     number: int
     content: int
-    """Their bytes."""
+    """Bytes before compression."""
     stored: int
-    """Their bytes, compressed."""
+    """Bytes after compression."""
 
 
 class LogStats(NamedTuple):
-    """How much is in a log."""
+    """Counts of a log."""
 
     tip: Head
-    """Where it ends."""
+    """The end of the log."""
     tally: Tally
-    """Its counts up to there."""
+    """Counts of its events."""
     blobs: BlobStats
     size: int
     """Bytes that it takes in its store."""
 
 
 def log_stats(tip: Head, tally: str | None, rows: Iterable[Row], fetch: Fetch, size: str) -> LogStats:
-    """The figures of a log.
+    """The counts of a log.
 
     Args:
-        tip: where it ends.
-        tally: its tally as stored.
-        rows: its rows up to there.
-        fetch: asks the database.
-        size: asks for the bytes that the log takes.
+        tip: the end of the log.
+        tally: the stored tally, if the schema has one.
+        rows: all rows up to the tip, read only without a tally.
+        fetch: runs a query.
+        size: query for the bytes that the log takes.
     """
     counts = Tally.parse(tally) or Tally().add(rows)
     blobs = fetch("SELECT count(*), coalesce(sum(size), 0), coalesce(sum(length(content)), 0) FROM blobs", ())

@@ -77,8 +77,8 @@ class MemoryLog(Appends):
     def recorded(self, stream: str, key: str) -> list[Event] | None:
         """See `events.facts.log.Log.recorded`."""
         with self._lock:
-            found = self._recorded.get((stream, key))
-            return None if found is None else list(found)
+            events = self._recorded.get((stream, key))
+            return None if events is None else list(events)
 
     def version(self, stream: str) -> int:
         """See `events.facts.log.Log.version`."""
@@ -90,7 +90,7 @@ class MemoryLog(Appends):
             return Head(self._rows[-1].position, self._rows[-1].head) if self._rows else Head(0, ZERO_HASH)
 
     def changed(self) -> bool:
-        """Never: nobody else can append to it."""
+        """False: nobody else can append to it."""
         return False
 
     def subscribe(self) -> Subscription:

@@ -1,7 +1,7 @@
-"""Reads events from a database page by page, so that no reader holds a transaction or a whole log in memory.
+"""Reads rows from a SQL database page by page, so that no reader holds a transaction or a whole log in memory.
 
-Law: a page starts behind the last row of the one before, found by index, so that reading all costs the same per event at the
-end as at the beginning. Works for every database that can be asked in SQL.
+A page starts behind the last row of the one before, found by index, so that an event at the end costs as much as one at the
+beginning.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 from events.stores.rows import Row
 
 PAGE_SIZE = 500
-"""Events fetched at once."""
+"""Rows of a page."""
 COLUMNS = ", ".join(Row._fields)
-"""Columns of a row, in its order."""
+"""Columns of the table, in the order of `Row`."""
 
 Fetch = Callable[[str, Sequence[Any]], list[Any]]
-"""Runs a query and returns all it finds."""
+"""Runs a query, whose parameters are marked with `?`, and returns all rows."""
 
 
 def read_pages(
@@ -29,15 +29,15 @@ def read_pages(
     kinds: Collection[str] | None = None,
     limit: int | None = None,
 ) -> Iterator[Row]:
-    """The rows after one position and until another; of one stream and of some kinds if asked.
+    """Rows of positions `after` < p <= `until`; of one stream and of some kinds if asked.
 
     Args:
-        fetch: asks the database.
+        fetch: runs a query.
         stream: of this stream only.
-        after: rows behind this position.
-        until: rows up to this position.
+        after: position before the first.
+        until: last position.
         kinds: of these kinds only.
-        limit: so many at most.
+        limit: most rows.
     """
     if kinds is not None and not kinds:
         return
@@ -52,11 +52,11 @@ def read_pages(
     version = 0
     while limit is None or limit > 0:
         size = PAGE_SIZE if limit is None else min(PAGE_SIZE, limit)
-        place = [after, until] if stream is None else [stream, version, after, until]
-        found = fetch(query, [*place, *(kinds or ()), size])
-        yield from map(Row._make, found)
-        if len(found) < size:
+        bound = [after, until] if stream is None else [stream, version, after, until]
+        rows = fetch(query, [*bound, *(kinds or ()), size])
+        yield from map(Row._make, rows)
+        if len(rows) < size:
             return
-        last = Row._make(found[-1])
+        last = Row._make(rows[-1])
         after, version = last.position, last.version
         limit = None if limit is None else limit - size

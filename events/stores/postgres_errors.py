@@ -1,6 +1,6 @@
-"""What PostgreSQL's errors mean for a person: one sentence each, with what, which and what to do.
+"""Translates errors of PostgreSQL into the project's, with a sentence that says what to do.
 
-It does not handle an error, it only names it. No sentence holds a URL, because a URL may hold a password.
+No sentence holds a URL, because a URL may hold a password.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LOG_ERRORS: dict[type[psycopg.Error], str] = {
 
 @contextmanager
 def translate_errors(name: str) -> Iterator[None]:
-    """Turn errors of the driver into ours.
+    """Translate errors of the driver that the block raises.
 
     Raises:
         LogCorrupt: the database is damaged.
@@ -33,21 +33,20 @@ def translate_errors(name: str) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        said = " ".join(str(error).split())
+        text = " ".join(str(error).split())
         if isinstance(error, errors.DataCorrupted | errors.IndexCorrupted):
             raise LogCorrupt(
-                f"The log {name} is damaged ({said}); restore a backup, or migrate what is sound into a new log."
+                f"The log {name} is damaged ({text}); restore a backup, or migrate what is sound into a new log."
             ) from error
-        kinds = (sentence for kind, sentence in _LOG_ERRORS.items() if isinstance(error, kind))
-        sentence = next(kinds, None)
-        if sentence is None and is_connection_lost(error) and "password" in said:
+        sentence = next((sentence for kind, sentence in _LOG_ERRORS.items() if isinstance(error, kind)), None)
+        if sentence is None and is_connection_lost(error) and "password" in text:
             sentence = (
                 "The server of the log {name} lets nobody in without the right password; set PGPASSWORD or use ~/.pgpass."
             )
         if sentence is None and is_connection_lost(error):
             sentence = "The server of the log {name} cannot be reached ({error}); start it, or check the URL, then try again."
         sentence = sentence or "The log {name} cannot be used ({error}); resume the run once that is fixed."
-        raise LogError(sentence.format(name=name, error=said)) from error
+        raise LogError(sentence.format(name=name, error=text)) from error
 
 
 def is_connection_lost(error: psycopg.Error) -> bool:

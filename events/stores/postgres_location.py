@@ -1,7 +1,7 @@
-"""Where a log lives in PostgreSQL: `postgresql://user@host/database?run=NAME`, one database schema a run.
+"""Location of a log in PostgreSQL: `postgresql://user@host/database?run=NAME`, one database schema a run.
 
-Law: several runs share a database without seeing one another; without `run`, the name is `gasp`. A URL may hold a password,
-so no message ever shows one. It connects, makes a new log and knows one again; it knows nothing of events.
+Guarantees: several runs share a database without seeing one another; no message holds a URL, because it may hold a password.
+Without `run`, the run's name is `gasp`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from events.stores.postgres_errors import translate_errors
 from events.text.secrets import is_secret
 
 FIRST_SCHEMA, SCHEMA_VERSION = 2, 3
-"""Shapes of the tables that this version reads and writes, kept in the table `mark`. See `events.stores.schema`."""
+"""First and last schema that this version reads; kept in the table `mark`. See `events.stores.schema`."""
 DEFAULT_RUN = "gasp"
-"""Name of a run whose URL gives none."""
+"""Name of the run of a URL without one."""
 CREATE_LOCK = 0x47415350
-"""Advisory lock that is held while a log is made: `GASP` in ASCII."""
+"""Advisory lock held while a log is made: `GASP` in ASCII."""
 
 _RUN = re.compile(r"(?!pg_)[a-z0-9_][a-z0-9_.-]{0,49}")
 
@@ -33,40 +33,40 @@ class PostgresLocation:
     """A run's schema in a database."""
 
     conninfo: str
-    """What libpq needs; may hold a password."""
+    """Connection string of libpq; may hold a password."""
     run: str
     name: str
-    """How messages call it: without user and password."""
+    """Name in messages: without user and password."""
     read_only: bool = False
-    """Whether the server shall refuse every write."""
+    """Whether the server must refuse every write."""
 
     @classmethod
     def parse(cls, url: str) -> PostgresLocation:
-        """The place that a URL names.
+        """The location in a URL.
 
         Raises:
-            BadInput: it names none.
+            BadInput: it is not the URL of a log.
         """
         try:
             parts = urlsplit(url)
             options = dict(parse_qsl(parts.query, keep_blank_values=True))
             run = options.pop("run", DEFAULT_RUN)
             conninfo = parts._replace(query=urlencode(options, quote_via=quote)).geturl()
-            known = conninfo_to_dict(conninfo)
+            parameters = conninfo_to_dict(conninfo)
         except (ValueError, psycopg.Error):
-            message = "PostgreSQL does not understand the log's URL; write postgresql://user@host:port/database?run=NAME"
+            message = "PostgreSQL does not understand the log's URL; write postgresql://user@host:port/database?run=NAME."
             # Its own message may hold a part of the password.
             raise BadInput(message) from None
         if _RUN.fullmatch(run) is None or run == "information_schema":
             message = (
-                f"{run!r} cannot name a run; use up to 50 small letters, digits, '_', '-' and '.', and do not begin with pg_"
+                f"{run!r} cannot name a run; use up to 50 small letters, digits, '_', '-' and '.', and do not begin with pg_."
             )
             raise BadInput(message)
-        name = f"{known.get('host', 'localhost')}/{known.get('dbname', '')}, run {run}"
+        name = f"{parameters.get('host', 'localhost')}/{parameters.get('dbname', '')}, run {run}"
         return cls(conninfo, run, name)
 
-    def others(self) -> list[PostgresLocation]:
-        """Every run in the same database, this one too if it is there, by name.
+    def runs(self) -> list[PostgresLocation]:
+        """Locations of all runs in the same database, by name.
 
         Raises:
             LogError: the server cannot be reached.
@@ -75,12 +75,12 @@ class PostgresLocation:
             SELECT nspname FROM pg_namespace WHERE EXISTS (SELECT 1 FROM pg_class
             WHERE relnamespace = pg_namespace.oid AND relname = 'mark') ORDER BY nspname"""
         with self.connect() as db, translate_errors(self.name):
-            found = [str(name) for (name,) in db.execute(query)]
+            runs = [str(name) for (name,) in db.execute(query)]
         database = self.name.removesuffix(f", run {self.run}")
-        return [replace(self, run=run, name=f"{database}, run {run}") for run in found]
+        return [replace(self, run=run, name=f"{database}, run {run}") for run in runs]
 
     def connect(self) -> psycopg.Connection:
-        """A connection that commits each statement durably, unless a transaction is open, and sees this run only.
+        """A connection that commits each statement durably, unless a transaction is open, and sees only this run.
 
         Raises:
             LogError: the server cannot be reached.
@@ -98,57 +98,57 @@ class PostgresLocation:
 
     @property
     def channel(self) -> str:
-        """Where appends are announced."""
+        """Channel of LISTEN and NOTIFY for appends."""
         return f"gasp_{self.run}"
 
 
 def recordable(url: str, run: str) -> str:
     """See `events.stores.lasting_url`."""
-    place = PostgresLocation.parse(url)
-    if any(map(is_secret, conninfo_to_dict(place.conninfo))):
-        message = f"The URL of the log {place.name} holds a password, which would be written into the run's folder"
+    location = PostgresLocation.parse(url)
+    if any(map(is_secret, conninfo_to_dict(location.conninfo))):
+        message = f"The URL of the log {location.name} holds a password, which would be written into the run's folder"
         raise BadInput(f"{message}; leave it out, and set PGPASSWORD or use ~/.pgpass.")
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    found = parts._replace(query=urlencode({**options, "run": options.get("run", run)}, quote_via=quote)).geturl()
-    PostgresLocation.parse(found)
-    return found
+    recorded = parts._replace(query=urlencode({**options, "run": options.get("run", run)}, quote_via=quote)).geturl()
+    PostgresLocation.parse(recorded)
+    return recorded
 
 
-def check_schema(db: psycopg.Connection, place: PostgresLocation) -> int:
+def check_schema(db: psycopg.Connection, location: PostgresLocation) -> int:
     """The schema number of the log there, which this version can read.
 
     Raises:
         BadInput: it holds none, or a newer one.
     """
     if db.execute("SELECT to_regclass('mark'), to_regclass('tip')").fetchone() == (None, None):
-        raise BadInput(f"There is no log at {place.name}; check the URL, its `run` names the run.")
-    found = db.execute("SELECT application, schema_version FROM mark").fetchone()
-    if found is None or found[0] != "GASP":
-        raise BadInput(f"{place.name} is not a GASP log; check the URL, its `run` names the run.")
-    if not FIRST_SCHEMA <= found[1] <= SCHEMA_VERSION:
-        known = f"schemas {FIRST_SCHEMA} to {SCHEMA_VERSION}"
+        raise BadInput(f"There is no log at {location.name}; check the URL, its `run` names the run.")
+    mark = db.execute("SELECT application, schema_version FROM mark").fetchone()
+    if mark is None or mark[0] != "GASP":
+        raise BadInput(f"{location.name} is not a GASP log; check the URL, its `run` names the run.")
+    if not FIRST_SCHEMA <= mark[1] <= SCHEMA_VERSION:
+        readable = f"schemas {FIRST_SCHEMA} to {SCHEMA_VERSION}"
         raise BadInput(
-            f"The log {place.name} has schema {found[1]}, this version reads {known}; use the version that wrote it."
+            f"The log {location.name} has schema {mark[1]}, this version reads {readable}; use the version that wrote it."
         )
-    return int(found[1])
+    return int(mark[1])
 
 
-def create(place: PostgresLocation) -> None:
-    """Make an empty log there, unless there is one already.
+def create(location: PostgresLocation) -> None:
+    """Make an empty log, unless there is one already.
 
     Raises:
         BadInput: the schema holds something else.
         LogError: it cannot be made.
     """
-    with place.connect() as db, translate_errors(place.name), db.transaction():
+    with location.connect() as db, translate_errors(location.name), db.transaction():
         db.execute("SELECT pg_advisory_xact_lock(%s)", (CREATE_LOCK,))
-        if db.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (place.run,)).fetchone() is None:
-            db.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(place.run)))
+        if db.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (location.run,)).fetchone() is None:
+            db.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(location.run)))
         query = "SELECT count(*) FROM pg_class JOIN pg_namespace ON relnamespace = pg_namespace.oid WHERE nspname = %s"
-        if db.execute(query, (place.run,)).fetchone() == (0,):
+        if db.execute(query, (location.run,)).fetchone() == (0,):
             from events.stores.schema import postgres_ddl
 
             for statement in postgres_ddl(SCHEMA_VERSION):
                 db.execute(sql.SQL(statement))
-        check_schema(db, place)
+        check_schema(db, location)

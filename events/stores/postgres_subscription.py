@@ -1,6 +1,6 @@
-"""Hears appends to a log in PostgreSQL by LISTEN, on a connection of its own.
+"""Subscription to appends in PostgreSQL by LISTEN, on a connection of its own.
 
-Law: a notification is only a hint, so a lost connection is one as well: it may have carried some. It reads no events.
+A notification is only a hint, so a lost connection counts as one: it may have carried some.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from events.stores.postgres_location import PostgresLocation
 
 
 class PostgresSubscription:
-    """A `Subscription` on a place."""
+    """A `Subscription` to a log in PostgreSQL."""
 
-    def __init__(self, place: PostgresLocation) -> None:
-        self._place = place
+    def __init__(self, location: PostgresLocation) -> None:
+        self._location = location
         self._db = self._listen()
 
     def _listen(self) -> psycopg.Connection:
-        db = self._place.connect()
-        db.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._place.channel)))
+        db = self._location.connect()
+        db.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._location.channel)))
         return db
 
     def wait(self, seconds: float) -> bool:
         """See `events.facts.log.Subscription.wait`."""
-        with translate_errors(self._place.name):
+        with translate_errors(self._location.name):
             try:
                 return any(True for _ in self._db.notifies(timeout=seconds, stop_after=1))
             except psycopg.OperationalError as error:

@@ -1,6 +1,6 @@
-"""Rows, keys and blobs as a database keeps them: what maintenance copies, compares and checks.
+"""Rows, keys and blobs as stored: what maintenance copies, compares and checks.
 
-Law: it only reads, page by page, and gives rows as they are stored, sound or not.
+Guarantees: it only reads, page by page, and gives rows as they are stored, sound or not.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from events.stores.transaction import Key
 
 
 class RawLog:
-    """The stored form of a log."""
+    """A log as stored, without validation."""
 
     def __init__(self, fetch: Fetch, *, has_keys: bool = True) -> None:
         """Read nothing yet.
 
         Args:
-            fetch: asks the database.
-            has_keys: whether its schema has keys.
+            fetch: runs a query.
+            has_keys: whether the log's schema has keys.
         """
         self._fetch = fetch
         self._has_keys = has_keys
@@ -36,13 +36,13 @@ class RawLog:
 
     def row(self, position: int) -> Row | None:
         """The row at a position."""
-        found = self._fetch(f"SELECT {COLUMNS} FROM events WHERE position = ?", (position,))  # noqa: S608
-        return Row._make(found[0]) if found else None
+        rows = self._fetch(f"SELECT {COLUMNS} FROM events WHERE position = ?", (position,))  # noqa: S608
+        return Row._make(rows[0]) if rows else None
 
     def position_before_last(
         self, count: int, stream: str | None = None, *, until: int, kinds: Collection[str] | None = None
     ) -> int:
-        """The position behind which stand the last `count` events up to `until`; of one stream and of some kinds if asked."""
+        """The position before the last `count` events up to `until`; of one stream and of some kinds if asked."""
         # The unary plus keeps planners on the index of the stream.
         bounds, values = [f"{'' if stream is None else '+'}position <= ?"], [until, *(kinds or ())]
         if kinds:
@@ -54,11 +54,11 @@ class RawLog:
         query = f"""
             SELECT position FROM events WHERE {" AND ".join(bounds)}
             ORDER BY {order} DESC LIMIT 1 OFFSET ?"""  # noqa: S608  # constants only
-        found = self._fetch(query, [*values, count - 1]) if count else [(until + 1,)]
-        return int(found[0][0]) - 1 if found else 0
+        rows = self._fetch(query, [*values, count - 1]) if count else [(until + 1,)]
+        return int(rows[0][0]) - 1 if rows else 0
 
     def ends(self) -> dict[str, StreamEnd]:
-        """Where every stream ends."""
+        """The end of every stream."""
         query = """
             SELECT events.stream, events.version, events.hash FROM events
             JOIN (SELECT stream, max(version) AS version FROM events GROUP BY stream) AS last
@@ -66,20 +66,20 @@ class RawLog:
         return {stream: StreamEnd(version, hash_) for stream, version, hash_ in self._fetch(query, ())}
 
     def hash_at(self, stream: str, version: int) -> str | None:
-        """Hash of the event there."""
+        """Hash of the event of a stream's version; None if there is none."""
         query = "SELECT hash FROM events WHERE stream = ? AND version = ?"
-        found = self._fetch(query, (stream, version))
-        return str(found[0][0]) if found else None
+        rows = self._fetch(query, (stream, version))
+        return str(rows[0][0]) if rows else None
 
     def all_keys(self) -> Iterator[Key]:
-        """All keys."""
+        """All keys, by stream and key."""
         query = f"""
             SELECT stream, key, version, size FROM keys WHERE (stream, key) > (?, ?)
             ORDER BY stream, key LIMIT {PAGE_SIZE}"""  # noqa: S608  # constants only
-        place = "", ""
-        while self._has_keys and (found := self._fetch(query, place)):
-            for key in map(Key._make, found):
-                place = key.stream, key.key
+        last = "", ""
+        while self._has_keys and (rows := self._fetch(query, last)):
+            for key in map(Key._make, rows):
+                last = key.stream, key.key
                 yield key
 
     def packed(self, blob: BlobHash) -> PackedBlob:
@@ -88,29 +88,29 @@ class RawLog:
         Raises:
             LogCorrupt: it is missing or does not match its hash.
         """
-        found = self._fetch("SELECT hash, size, content FROM blobs WHERE hash = ?", (blob,))
-        unpack_blob(blob, found[0][2] if found else None)
-        return PackedBlob._make(found[0])
+        rows = self._fetch("SELECT hash, size, content FROM blobs WHERE hash = ?", (blob,))
+        unpack_blob(blob, rows[0][2] if rows else None)
+        return PackedBlob._make(rows[0])
 
 
 class Store(Log, Protocol):
     """A log that maintenance can copy from and to."""
 
     def raw(self) -> RawLog:
-        """What is stored."""
+        """The log as stored."""
         ...
 
     def stats(self) -> LogStats:
-        """How much there is."""
+        """Counts of events, blobs and bytes."""
         ...
 
     def append_rows(self, tip: Head, rows: Sequence[Row], blobs: Sequence[PackedBlob]) -> None:
-        """Append rows that were sealed already, in one transaction.
+        """Append rows that are hashed already, in one transaction.
 
         Args:
             tip: where the log must end for the rows to follow.
             rows: in order of position.
-            blobs: what they name; those that are there already are left out.
+            blobs: those that the rows name; the ones that are there already are left out.
 
         Raises:
             Conflict: the log ends elsewhere.
@@ -118,5 +118,5 @@ class Store(Log, Protocol):
         ...
 
     def append_keys(self, keys: Sequence[Key]) -> None:
-        """Keep these keys, apart from those that are there already."""
+        """Append those keys that are not there yet."""
         ...

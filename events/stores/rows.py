@@ -1,7 +1,6 @@
-"""The stored form of an event, shared by every store: seal facts into rows, open rows as events, find a break.
+"""The stored form of an event, shared by every store: hash facts into rows, validate rows into events, find corruption.
 
-Law: what a store keeps is exactly a `Row`; all hashing, upcasting and validating happens here, once for all stores.
-It does not do input or output.
+Guarantees: a store keeps exactly `Row`s; all hashing, upcasting and validating happens here. No I/O.
 """
 
 from __future__ import annotations
@@ -40,38 +39,38 @@ class Row(NamedTuple):
 
 
 class StreamEnd(NamedTuple):
-    """Where a stream ends."""
+    """The last version of a stream, and its hash."""
 
     version: int
     hash: str
 
 
 PROGRESS_EVERY = 500
-"""Events between two words on how far something is."""
+"""Events between two reports of progress."""
 EMPTY_STREAM = StreamEnd(0, ZERO_HASH)
-"""The end of a stream that has no event yet."""
+"""The end of a stream without events."""
 
 
 def utc_now() -> datetime:
-    """The wall clock."""
+    """Now, by the wall clock."""
     return datetime.now(UTC)
 
 
 def check_expected(stream: str, end: StreamEnd, expected: int | None) -> None:
-    """Refuse an append that was decided on an older state of the stream.
+    """Refuse an append that expects another version of the stream.
 
     Raises:
         Conflict: the stream is at another version.
     """
     if expected is not None and expected != end.version:
         message = (
-            f"stream {stream!r} is at version {end.version}, not at {expected}; another writer was faster, re-read and retry"
+            f"Stream {stream!r} is at version {end.version}, not at {expected}; another writer was faster, re-read and retry."
         )
         raise Conflict(message)
 
 
 def check_tip(name: str, tip: Head, expected: Head) -> None:
-    """Refuse rows that follow on from another end of the log.
+    """Refuse rows that follow on from another tip.
 
     Raises:
         Conflict: the log ends elsewhere.
@@ -91,7 +90,7 @@ def seal(
     causation: int | None,
     observed: Mapping[str, Any] | None,
 ) -> list[Row]:
-    """The rows that append `facts` to a stream that ends in `end`, in a log that ends in `tip`."""
+    """The rows of `facts` in a stream that ends in `end`, in a log that ends in `tip`."""
     rows: list[Row] = []
     version, prev_hash = end
     position, head = tip
@@ -136,9 +135,9 @@ def open_row(row: Row, upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS
             "observed": json.loads(observed) if observed != "{}" else {},
         }
     except ValueError as error:
-        what = f"{error.error_count()} wrong fields" if isinstance(error, ValidationError) else str(error)
-        raise LogCorrupt(f"Position {position} ({kind}) cannot be read: {what}; run verify.") from error
-    # The fact was validated and the database keeps the columns' types; validating once more costs as much as all the rest.
+        problem = f"{error.error_count()} wrong fields" if isinstance(error, ValidationError) else str(error)
+        raise LogCorrupt(f"Position {position} ({kind}) cannot be read: {problem}; run verify.") from error
+    # The fact was validated and the database keeps the columns' types; validating the event would double the time.
     event = _NEW(Event)
     _SET(event, "__dict__", fields)
     _SET(event, "__pydantic_fields_set__", _FIELDS)
@@ -147,8 +146,8 @@ def open_row(row: Row, upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS
     return event
 
 
-# The kind is known, so nothing need look for it in the data; and a class's attributes are slow to look up.
-_READERS = {kind: (known.SCHEMA, known.__pydantic_validator__.validate_json) for kind, known in FACT_TYPES.items()}
+# By kind: schema, and a validator that need not look for the kind in the data. Looking these up on classes is slow.
+_READERS = {kind: (cls.SCHEMA, cls.__pydantic_validator__.validate_json) for kind, cls in FACT_TYPES.items()}
 _NEW, _SET = Event.__new__, object.__setattr__
 _FIELDS = set(Event.model_fields)
 
@@ -160,7 +159,7 @@ def _blob_fields(cls: type[BaseModel]) -> tuple[str, ...]:
 
 
 def blobs_of(fact: Fact | Generation) -> Iterator[BlobHash]:
-    """Every blob that a fact names, its generation's included."""
+    """Every blob that a fact names, also in its generation."""
     values: dict[str, Any] = fact.__dict__
     for name in _blob_fields(type(fact)):
         value = values[name]
@@ -180,14 +179,14 @@ def find_corruption(
     upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS,
     named: set[bytes] | None = None,
 ) -> Corruption | None:
-    """Recompute everything that hashes promise, up to `tip`.
+    """Recompute all hashes, heads and blobs up to `tip`; None if all is well.
 
     Args:
-        rows: every row, in order of position.
-        tip: where the log says it ends.
-        get: gives a blob, and raises `LogCorrupt` for a missing or changed one.
-        upcasters: bring old facts to the shape of today.
-        named: gets the hash of every blob that an event names.
+        rows: all rows, in order of position.
+        tip: the stored end of the log.
+        get: returns a blob, or raises `LogCorrupt` for a missing or changed one.
+        upcasters: bring old facts to today's schema.
+        named: receives the hash of every blob that an event names.
     """
     chain = HashChain()
     seen: set[bytes] = set() if named is None else named
@@ -202,7 +201,7 @@ def find_corruption(
                     seen.add(bytes.fromhex(blob))
             chain.add(row)
     except (LogError, ValueError, TypeError) as error:
-        # What to do about it is for whoever asked.
+        # Without the advice in the message, which the caller gives.
         return Corruption(chain.tip.position + 1, str(error).partition("; ")[0])
     if chain.tip != tip:
         problem = f"the log promises {tip.position} events with another head; the tail was cut off or changed"
@@ -211,7 +210,7 @@ def find_corruption(
 
 
 def with_progress(rows: Iterable[Row], total: int, on_progress: ProgressCallback) -> Iterator[Row]:
-    """The rows, while somebody is told how many have gone by."""
+    """The rows, with progress reported as they pass."""
     for row in rows:
         if row.position % PROGRESS_EVERY == 0 or row.position == total:
             on_progress(row.position, total)
@@ -219,20 +218,20 @@ def with_progress(rows: Iterable[Row], total: int, on_progress: ProgressCallback
 
 
 class HashChain:
-    """Rows that follow one another, as far as they were added."""
+    """A chain of hashes that rows are added to, one after the other."""
 
     def __init__(self) -> None:
         self.tip = Head(0, ZERO_HASH)
-        """Where they end."""
+        """The end of the chain."""
         self.ends: dict[str, StreamEnd] = {}
-        """Where every stream ends."""
+        """The end of every stream."""
 
     def problem(self, row: Row) -> str | None:
-        """Why this row cannot be the next."""
+        """Why this row cannot be the next; None if it can."""
         return _problem(row, self.tip.position, self.tip.digest, self.ends.get(row.stream, EMPTY_STREAM))
 
     def add(self, row: Row) -> None:
-        """Take the row as the next."""
+        """Add the row."""
         self.tip = Head(row.position, row.head)
         self.ends[row.stream] = StreamEnd(row.version, row.hash)
 
@@ -261,7 +260,7 @@ def _problem(row: Row, position: int, head: str, end: StreamEnd) -> str | None:
 
 
 def checked_blob(blob: BlobHash, content: bytes | None) -> bytes:
-    """The content, if it is what the hash names.
+    """The content, checked against its hash.
 
     Raises:
         LogCorrupt: it is missing or does not match.

@@ -1,8 +1,9 @@
-"""The tables of a stored log, and what a database itself enforces: append-only, one place per event.
+"""Tables and triggers of a stored log, as SQL statements.
 
-Law: a changed table gets a new `SCHEMA_VERSION` and a way there that keeps every row as it is (1: events, blobs, tip; 2:
-keys as well; 3: a tally in the tip, and an index by kind). The triggers stop every UPDATE, DELETE and REPLACE that goes
-through SQL; they do not stop someone who drops them, which is what the hash chain is for. It does not run anything.
+Schemas: 1 has events, blobs and tip; 2 adds keys; 3 adds a tally in the tip, and an index by kind. A changed table gets a new
+`SCHEMA_VERSION` and a migration that keeps every row.
+
+The triggers refuse every UPDATE, DELETE and REPLACE by SQL. They do not stop someone who drops them; the hash chain shows that.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from sqlmodel import Field, Index, SQLModel, UniqueConstraint
 from events.facts.hashing import ZERO_HASH
 from events.stores.tally import Tally
 
-_WHOLE = BigInteger().with_variant(Integer(), "sqlite")
-"""Whole numbers of 64 bits, which SQLite calls INTEGER."""
-_GIVEN = {"autoincrement": False}
-"""For a key that the log itself counts."""
+_INT64 = BigInteger().with_variant(Integer(), "sqlite")
+"""Integers of 64 bits, which SQLite calls INTEGER."""
+_NOT_COUNTED = {"autoincrement": False}
+"""Column options of a key that the log itself counts."""
 
 
 class Table(SQLModel, registry=registry()):
-    """Base of our tables, with metadata of their own."""
+    """Base of the tables, with metadata of their own."""
 
 
 class EventRow(Table, table=True):
@@ -37,13 +38,13 @@ class EventRow(Table, table=True):
         {"sqlite_strict": True},
     )
 
-    position: int = Field(primary_key=True, sa_type=_WHOLE, sa_column_kwargs=_GIVEN)
+    position: int = Field(primary_key=True, sa_type=_INT64, sa_column_kwargs=_NOT_COUNTED)
     stream: str = Field(sa_type=Text)
-    version: int = Field(sa_type=_WHOLE)
+    version: int = Field(sa_type=_INT64)
     kind: str = Field(sa_type=Text)
     schema_version: int
     data: str = Field(sa_type=Text)
-    causation: int | None = Field(default=None, sa_type=_WHOLE)
+    causation: int | None = Field(default=None, sa_type=_INT64)
     prev_hash: str = Field(sa_type=Text)
     hash: str = Field(sa_type=Text)
     head: str = Field(sa_type=Text)
@@ -58,31 +59,31 @@ class BlobRow(Table, table=True):
     __table_args__ = ({"sqlite_strict": True},)
 
     hash: str = Field(primary_key=True, sa_type=Text)
-    size: int = Field(sa_type=_WHOLE)
+    size: int = Field(sa_type=_INT64)
     """Bytes before compression."""
     content: bytes
 
 
 class KeyRow(Table, table=True):
-    """`events.stores.transaction.Key` as a table. It is apart from the events, so that only appends with a key pay for it."""
+    """`events.stores.transaction.Key` as a table; apart from events, so that only appends with a key pay for it."""
 
     __tablename__ = "keys"
     __table_args__ = ({"sqlite_strict": True},)
 
     stream: str = Field(primary_key=True, sa_type=Text)
     key: str = Field(primary_key=True, sa_type=Text)
-    version: int = Field(sa_type=_WHOLE)
-    size: int = Field(sa_type=_WHOLE)
+    version: int = Field(sa_type=_INT64)
+    size: int = Field(sa_type=_INT64)
 
 
 class TipRow(Table, table=True):
-    """One row: where the log ends, and how much it holds. It is written with every append, so that a cut-off tail shows."""
+    """One row: the end of the log and its counts, written with every append, so that a cut-off tail shows."""
 
     __tablename__ = "tip"
     __table_args__ = ({"sqlite_strict": True},)
 
-    id: int = Field(primary_key=True, sa_column_kwargs=_GIVEN)
-    position: int = Field(sa_type=_WHOLE)
+    id: int = Field(primary_key=True, sa_column_kwargs=_NOT_COUNTED)
+    position: int = Field(sa_type=_INT64)
     head: str = Field(sa_type=Text)
     tally: str = Field(sa_type=Text)
     """`events.stores.tally.Tally` as JSON."""
@@ -138,7 +139,7 @@ def sqlite_ddl() -> list[str]:
 
 
 def sqlite_triggers(*, keyed: bool = True) -> dict[str, str]:
-    """The triggers of a log in SQLite, by their names; those of its keys only if it has keys."""
+    """Text of the triggers of a log in SQLite by name, without those of keys if it has none."""
     statements = [statement.strip() for statement in sqlite_ddl()]
     named = {statement.split()[2]: statement for statement in statements if statement.startswith("CREATE TRIGGER ")}
     return {name: statement for name, statement in named.items() if keyed or not name.startswith("keys_")}
@@ -185,7 +186,7 @@ END $$""",
 
 
 POSTGRES_TRIGGERS = ("events_append_only", "blobs_append_only", "keys_append_only", "tip_append_only", "tip_only_grows")
-"""The triggers of a log in PostgreSQL."""
+"""Names of the triggers of a log in PostgreSQL."""
 
 
 def postgres_ddl(schema_version: int) -> list[str]:

@@ -70,8 +70,8 @@ class SqlLog(Appends):
         """Connect to nothing yet.
 
         Args:
-            clock: says when events are appended.
-            upcasters: bring old facts to the shape of today.
+            clock: gives the time of appends.
+            upcasters: bring old facts to today's schema.
         """
         self._clock = clock
         self._upcasters = upcasters

@@ -54,8 +54,8 @@ class SqliteLog(SqlLog):
 
         Args:
             path: the file.
-            clock: says when events are appended.
-            upcasters: bring old facts to the shape of today.
+            clock: gives the time of appends.
+            upcasters: bring old facts to today's schema.
             damaged: read what can be read of a damaged file, and write nothing.
             read_only: let SQLite refuse every write, so that appending fails.
 
@@ -112,7 +112,7 @@ class SqliteLog(SqlLog):
         return self._reader.fetch(query, values)
 
     def _has_keys(self) -> bool:
-        # Another process may bring the file to the schema of today at any time.
+        # Another process may bring the file to schema 2 at any time.
         self._keyed = self._keyed or self._fetch("PRAGMA user_version")[0][0] >= KEYS_SINCE
         return self._keyed
 

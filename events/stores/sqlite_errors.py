@@ -1,7 +1,4 @@
-"""What SQLite's errors mean for a person: one sentence each, with what, which and what to do.
-
-It does not handle an error, it only names it.
-"""
+"""Translates errors of SQLite into the project's, with a sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ _LOG_ERRORS = {
 
 @contextmanager
 def translate_errors(path: Path) -> Iterator[None]:
-    """Turn errors of the driver into ours.
+    """Translate errors of the driver that the block raises.
 
     Raises:
         BadInput: the file is not a database at all.
@@ -44,8 +41,8 @@ def translate_errors(path: Path) -> Iterator[None]:
         if code == sqlite3.SQLITE_NOTADB:
             raise BadInput(f"{path} is not a GASP log; give the directory or the log.sqlite of a run.") from error
         if code == sqlite3.SQLITE_CORRUPT or "decode" in str(error):
-            rescue = f"gasp log repair {quote(str(path))} NEW"
-            message = f"The log {path} is damaged ({error}); restore a backup, or rescue what is sound: {rescue}"
+            rescue = f"python -m events repair {quote(str(path))} NEW"
+            message = f"The log {path} is damaged ({error}); restore a backup, or rescue what is sound: {rescue}."
             raise LogCorrupt(message) from error
         sentence = _LOG_ERRORS.get(code, "The log {path} cannot be used ({error}); resume the run once that is fixed.")
         raise LogError(sentence.format(path=path, error=error)) from error

@@ -1,7 +1,7 @@
-"""A log's file: make it, connect to it, know it again, bring it to the schema of today.
+"""A log's file: create it, connect to it, check its schema.
 
-Law: reading never changes a file. Old files are read and appended to as they are; one of schema 1 becomes schema 2 in the
-same transaction as its first append with a key, and only a copy (`migrate`) brings one to schema 3. It knows nothing of events.
+Guarantees: reading never changes a file. Old files are read and appended to as they are: schema 1 becomes schema 2 in the
+transaction of its first append with a key, and only a copy (`migrate`) has schema 3.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from events.facts.errors import BadInput, LogError
 from events.stores.sqlite_errors import translate_errors
 
 SCHEMA_VERSION = 3
-"""Shape of the tables that this version writes, kept in `PRAGMA user_version`. See `events.stores.schema`."""
+"""Schema that this version writes, kept in `PRAGMA user_version`. See `events.stores.schema`."""
 KEYS_SINCE = 2
 """Schema that brought keys."""
 APPLICATION_ID = 0x47415350
-"""`GASP` in ASCII, kept in `PRAGMA application_id`: marks the file as a log of ours."""
+"""`GASP` in ASCII, kept in `PRAGMA application_id`: marks the file as a log."""
 LOCK_TIMEOUT_S = 30.0
-"""How long an append waits for another writer."""
+"""Seconds that an append waits for another writer."""
 
 
 def connect(path: Path, *, damaged: bool = False, read_only: bool = False, immutable: bool = False) -> sqlite3.Connection:
@@ -28,9 +28,9 @@ def connect(path: Path, *, damaged: bool = False, read_only: bool = False, immut
 
     Args:
         path: the file.
-        damaged: read what can be read, even of a file that is shorter than it says; and write nothing.
+        damaged: read what can be read, even of a truncated file, and write nothing.
         read_only: let SQLite refuse every write.
-        immutable: take no lock and look at no file beside it, because nobody writes it.
+        immutable: take no lock and ignore files beside it, because nobody writes it.
     """
     address = f"{path.absolute().as_uri()}?mode={'ro' if read_only or immutable else 'rw'}{'&immutable=1' * immutable}"
     db = sqlite3.connect(address, uri=True, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False)
@@ -58,8 +58,8 @@ def check_schema(db: sqlite3.Connection, path: Path) -> int:
         raise BadInput(f"{path} is not a GASP log; give the directory or the log.sqlite of a run.")
     schema = schema_of(db)
     if not 1 <= schema <= SCHEMA_VERSION:
-        known = f"schemas 1 to {SCHEMA_VERSION}"
-        raise BadInput(f"The log {path} has schema {schema}, this version reads {known}; use the version that wrote it.")
+        readable = f"schemas 1 to {SCHEMA_VERSION}"
+        raise BadInput(f"The log {path} has schema {schema}, this version reads {readable}; use the version that wrote it.")
     return schema
 
 
@@ -94,7 +94,7 @@ def _is_empty(db: sqlite3.Connection) -> bool:
 
 
 def add_keys(db: sqlite3.Connection) -> None:
-    """Let a file of schema 1 have keys, inside the transaction that is open."""
+    """Bring a file of schema 1 to schema 2, inside the open transaction."""
     if schema_of(db) < KEYS_SINCE:
         from events.stores.schema import sqlite_keys
 

@@ -1,9 +1,9 @@
-"""Reading a log's file wherever it lies: in a folder that can be written, on a read-only file system, or in somebody else's.
+"""Reads a log's file wherever it lies: in a writable folder, on a read-only file system, or in another user's folder.
 
-SQLite keeps two files beside a log in WAL mode, and wants to make them even to read. Where it may not, there are two cases. If
-nothing waits in a write-ahead file, the log is opened as immutable, and opened anew as soon as it or its write-ahead file
-changes, because then somebody writes it from elsewhere. If something waits there and nobody keeps its index in memory, both
-files are copied into a temporary folder and read there.
+SQLite keeps two files beside a log in WAL mode, and makes them even to read. Where it may not, there are two cases:
+- The write-ahead file is empty or missing: the log is opened as immutable, and reopened when it or its write-ahead file
+  changes, because then somebody writes it from elsewhere.
+- The write-ahead file holds something: both files are copied into a temporary folder and read there.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from events.stores.sqlite_file import connect
 T = TypeVar("T")
 
 PENDING_SUFFIXES = ("-wal", "-journal")
-"""Files beside a log that hold what is not in it yet."""
+"""Suffixes of files beside a log that hold what is not in it yet."""
 _UNWRITABLE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
 _TRIES = 5
-"""How often a query is repeated whose file changed under it."""
+"""Attempts at a query whose file changes meanwhile."""
 
 
 class SqliteReader:
-    """A connection for reading, safe to share between threads, which take turns."""
+    """A connection for reading; threads that share it take turns."""
 
     def __init__(self, path: Path, *, damaged: bool = False, read_only: bool = False) -> None:
         """Open a log's file.
@@ -51,11 +51,11 @@ class SqliteReader:
         self._state: tuple[tuple[int, ...], ...] = ()
         self.lock = threading.RLock()
         self.immutable = False
-        """Whether nobody can write the file from here, and nobody seems to from elsewhere."""
+        """Whether the file is opened as immutable."""
         with translate_errors(path):
-            self._db = self._opened()
+            self._db = self._open()
 
-    def _opened(self) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Connection:
         self.immutable = False
         self._state = file_state(self._path)
         try:
@@ -64,12 +64,12 @@ class SqliteReader:
             if error.sqlite_errorcode & 0xFF not in _UNWRITABLE or os.access(self._path.parent, os.W_OK):
                 raise
         if any(size for _, _, size in self._state[1:]):
-            return _probed(connect(self._copied(), read_only=True))
+            return _probed(connect(self._make_copy(), read_only=True))
         self.immutable = True
         return _probed(connect(self._path, read_only=True, immutable=True))
 
-    def _copied(self) -> Path:
-        """A copy of the log with what waits beside it, which goes when the reader is closed.
+    def _make_copy(self) -> Path:
+        """A copy of the log and its write-ahead file, which `close` removes.
 
         Raises:
             LogError: there is no room for it.
@@ -78,7 +78,7 @@ class SqliteReader:
             if self._copy is None:
                 self._copy = TemporaryDirectory(prefix="gasp-log-")
             copy = Path(self._copy.name) / self._path.name
-            for name in (self._path.name, *(f"{self._path.name}{end}" for end in PENDING_SUFFIXES)):
+            for name in (self._path.name, *(f"{self._path.name}{suffix}" for suffix in PENDING_SUFFIXES)):
                 if self._path.with_name(name).is_file():
                     shutil.copyfile(self._path.with_name(name), copy.with_name(name))
         except OSError as error:
@@ -88,8 +88,8 @@ class SqliteReader:
             raise LogError(f"{message}; set TMPDIR to a folder with room for both, or copy them yourself.") from error
         return copy
 
-    def ask(self, what: Callable[[sqlite3.Connection], T]) -> T:
-        """What a function finds in the log.
+    def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Call a function with the connection.
 
         Raises:
             LogError: the log cannot be read.
@@ -98,26 +98,26 @@ class SqliteReader:
             for _ in range(_TRIES):
                 if self.immutable and file_state(self._path) != self._state:
                     self._db.close()
-                    self._db = self._opened()
+                    self._db = self._open()
                 try:
-                    return what(self._db)
+                    return query(self._db)
                 except sqlite3.Error:
                     if not self.immutable or file_state(self._path) == self._state:
                         raise
-            return what(self._db)
+            return query(self._db)
 
     def fetch(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        """All that a query finds."""
+        """All rows of a query."""
         return self.ask(lambda db: db.execute(query, values).fetchall())
 
     def new_connection(self) -> sqlite3.Connection:
-        """One more connection to what is read, in the same way."""
+        """One more connection of the same kind."""
         if self._copy is not None:
             return connect(Path(self._copy.name) / self._path.name, read_only=True)
         return connect(self._path, damaged=self._damaged, read_only=self._read_only, immutable=self.immutable)
 
     def close(self) -> None:
-        """Let the file go."""
+        """Release the file."""
         with self.lock:
             self._db.close()
             self._forget_copy()
@@ -129,20 +129,20 @@ class SqliteReader:
 
 
 def file_state(path: Path) -> tuple[tuple[int, ...], ...]:
-    """What changes when somebody writes a log: number, time and length of the file, and of those beside it."""
-    return tuple(_stat(path.with_name(f"{path.name}{end}")) for end in ("", *PENDING_SUFFIXES))
+    """Changes when somebody writes a log: inode, time and size of the file and of those beside it."""
+    return tuple(_stat(path.with_name(f"{path.name}{suffix}")) for suffix in ("", *PENDING_SUFFIXES))
 
 
 def _stat(path: Path) -> tuple[int, int, int]:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return 0, 0, 0
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _probed(db: sqlite3.Connection) -> sqlite3.Connection:
-    """The connection, which can read."""
+    """The connection, once it can read."""
     try:
         db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except BaseException:

@@ -1,7 +1,6 @@
-"""Hears appends to a log's file by asking SQLite for its data version, which costs a few microseconds.
+"""Subscription to appends in SQLite by polling its data version, which costs a few microseconds.
 
-Of a file that SQLite can only open as immutable, size and time are looked at instead. It reads no events and takes no lock, so
-any number of them may watch a run.
+For a file that SQLite can only open as immutable, size and time are polled instead. It takes no lock.
 """
 
 from __future__ import annotations
@@ -13,18 +12,18 @@ from events.stores.sqlite_errors import translate_errors
 from events.stores.sqlite_reader import SqliteReader, file_state
 
 POLL_INTERVAL_S = 0.02
-"""How often it asks."""
+"""Seconds between polls."""
 
 
 class SqliteSubscription:
-    """A `Subscription` on a file."""
+    """A `Subscription` to a log in a file."""
 
     def __init__(self, path: Path, reader: SqliteReader) -> None:
-        """Listen from now on.
+        """Subscribe from now on.
 
         Args:
             path: the log's file.
-            reader: what reads it, which says how it can be opened.
+            reader: the log's reader, which says how the file can be opened.
         """
         self._path = path
         with translate_errors(path):

@@ -1,4 +1,4 @@
-"""Blobs that were put and wait for the append that makes them durable. Compresses; does not store."""
+"""Blobs that wait, compressed, for the append that makes them durable."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class PackedBlob(NamedTuple):
 
 
 class Staging:
-    """Safe to share between threads."""
+    """Blobs that are not durable yet. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._packed: dict[BlobHash, PackedBlob] = {}
 
     def put(self, content: bytes) -> BlobHash:
-        """Take a blob in."""
+        """Stage a blob."""
         blob = blob_hash(content)
         packed = PackedBlob(blob, len(content), zlib.compress(content))
         with self._lock:
@@ -36,30 +36,30 @@ class Staging:
         return blob
 
     def get(self, blob: BlobHash) -> bytes | None:
-        """A waiting blob's content."""
+        """Content of a waiting blob; None if it does not wait."""
         with self._lock:
             packed = self._packed.get(blob)
         return None if packed is None else zlib.decompress(packed.content)
 
     def waiting(self) -> list[PackedBlob]:
-        """All that wait now."""
+        """All waiting blobs."""
         with self._lock:
             return list(self._packed.values())
 
     def forget(self, stored: Collection[PackedBlob]) -> None:
-        """Drop these, because they are durable."""
+        """Drop blobs that are durable now."""
         with self._lock:
             for packed in stored:
                 self._packed.pop(packed.hash, None)
 
     def clear(self) -> None:
-        """Drop all."""
+        """Drop all blobs."""
         with self._lock:
             self._packed.clear()
 
 
 def unpack_blob(blob: BlobHash, content: bytes | None) -> bytes:
-    """The content of a stored blob, if it is what the hash names.
+    """The content of a stored blob, checked against its hash.
 
     Raises:
         LogCorrupt: it is missing or does not match.

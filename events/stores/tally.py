@@ -1,6 +1,7 @@
-"""How much a log holds, kept in the row of its tip, so that nobody has to count a million events.
+"""Counts of a log, kept in the row of its tip, so that nobody has to count a million events.
 
-Law: it follows from the rows alone, is written in the transaction of its append, and `verify` counts again. It is in no hash.
+Guarantees: they follow from the rows alone, and are written in the transaction of an append; `verify` counts again. They are in
+no hash.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from events.stores.rows import Row
 TALLY_SINCE = 3
 """Schema that brought tallies."""
 KINDS_WITH_COMPLETIONS = ("question_proposed", "attempts_made")
-"""Kinds of events that hold what a model wrote."""
+"""Kinds of events that hold completions."""
 
 _ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 @dataclass
 class Tally:
-    """The counts of a log."""
+    """Counts of a log."""
 
     kinds: dict[str, int] = field(default_factory=dict)
     """Events by kind."""
@@ -42,34 +43,34 @@ class Tally:
                 first = row.stream.partition("/")[0]
                 self.streams[first] = self.streams.get(first, 0) + 1
             if row.kind in KINDS_WITH_COMPLETIONS:
-                # As it was stored, not upcast: another shape of these kinds must be heeded here.
+                # As stored, not upcast: a new schema of these kinds must be handled here.
                 generation = json.loads(row.data)["generation"]
                 self.rollouts += generation["count"]
                 self.tokens += generation["length"]
         return self
 
     def along(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """The rows, each of them counted when the next is asked for."""
+        """The rows; each is counted when the next is requested."""
         for row in rows:
             yield row
             self.add((row,))
 
     def broken(self, tip: Head, stored: str | None) -> Corruption | None:
-        """What is wrong with the stored tally of a log that holds what was counted here."""
+        """The difference between the stored tally and these counts; None if there is none."""
         if stored in (None, self.text()):
             return None
         return Corruption(tip.position, "the tally is not that of the events up to here; it was changed from outside")
 
     def text(self) -> str:
-        """The counts as they are stored."""
+        """The counts as stored."""
         return _ENCODE(vars(self))
 
     @classmethod
     def parse(cls, stored: str | None) -> Tally | None:
-        """The counts that were stored; None where none are.
+        """Stored counts; None if there are none.
 
         Raises:
-            LogCorrupt: they were changed from outside.
+            LogCorrupt: they cannot be read.
         """
         if stored is None:
             return None

@@ -1,7 +1,7 @@
-"""Plans one transaction of a store: the rows that the appends sharing it write, and what each append is told.
+"""Plans one transaction of a store: the rows and keys that its appends write, and the events that each append returns.
 
-Law: an append is planned whole or not at all, and sees those planned before it in the same transaction. A plan neither
-reads nor writes: the store fills in `ends` and `recorded` before it adds a request, and writes `rows` and `keys` after.
+Guarantees: an append is planned whole or not at all, and sees those planned before it in the same transaction.
+Not responsible for: I/O. The store sets `ends` and `recorded` before it adds a request, and writes `rows` and `keys` after.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from events.stores.tally import Tally
 
 @dataclass(frozen=True)
 class AppendRequest:
-    """What `append` was asked for."""
+    """Arguments of an append."""
 
     stream: str
     facts: Sequence[Fact]
@@ -36,7 +36,7 @@ class AppendRequest:
         """Refuse names that not every store can keep.
 
         Raises:
-            LogError: a name is empty, or is not text to a database.
+            LogError: a name is empty, or no text that databases take.
         """
         for name in (self.stream, self.key):
             if name is not None and (not name or "\0" in name or not _is_text(name)):
@@ -82,35 +82,35 @@ class Appends(ABC):
 
 
 class Key(NamedTuple):
-    """Which events of a stream were appended under a key; the order of the fields is the order of the table's columns."""
+    """Events of a stream that were appended under a key; the order of the fields is the order of the table's columns."""
 
     stream: str
     key: str
     version: int
-    """Version of the first of them."""
+    """Version of the first."""
     size: int
-    """How many there are."""
+    """Number of events."""
 
 
 @dataclass
 class TransactionPlan:
-    """What one transaction is going to write."""
+    """The rows and keys of one transaction."""
 
     tip: Head
-    """Where the log ends, planned rows included."""
+    """End of the log, planned rows included."""
     clock: Callable[[], datetime] = utc_now
     upcasters: Mapping[tuple[str, int], Upcaster] = field(default_factory=lambda: UPCASTERS)
     ends: dict[str, StreamEnd] = field(default_factory=dict)
-    """Where the streams end; one that is missing here is empty."""
+    """Ends of the streams; one that is missing here is empty."""
     recorded: dict[tuple[str, str], list[Event]] = field(default_factory=dict)
-    """Events that were appended earlier, by stream and key."""
+    """Events that were appended earlier under a key, by stream and key."""
     tally: Tally | None = None
     """Counts of the log, planned rows excluded; None where the log keeps none."""
     rows: list[Row] = field(default_factory=list)
     keys: list[Key] = field(default_factory=list)
 
     def add(self, request: AppendRequest) -> list[Event]:
-        """The events that the request is told: those it appends, or those that its key named already.
+        """The events of the request: those it appends, or those that were recorded under its key.
 
         Raises:
             Conflict: the stream is at another version.
