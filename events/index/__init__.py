@@ -1,5 +1,5 @@
-"""The index of a log: a database beside it that says where things are, so that no reader has to walk a million events.
+"""The index of a log: a database beside it that says where things are, so that no reader scans a million events.
 
-Law: an index is a cache. It is made from the log alone, follows it, is never believed where it comes from another log, and
-deleting it is always safe. What it points to is read from the log, which it never writes.
+Guarantees: it is a cache, made from the log alone. It follows the log, is made anew where it comes from another log, and may
+always be deleted. The log is never written.
 """

@@ -1,7 +1,7 @@
-"""What each fact means in rows of the index.
+"""Writes the rows of each fact to an index.
 
-Law: it keeps no state of its own but a few texts that can be read again, so that it goes on after any stop; every row follows
-from the log alone. It commits nothing: see `events.index.writer`.
+Guarantees: every row follows from the log alone; no state is kept but a cache of texts, so that it resumes after any stop.
+Not responsible for: transactions (`events.index.writer`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from events.text.safe_text import one_line
 TITLE_LENGTH = 120
 """Characters of a statement that a list shows."""
 GAPS_SHOWN = 60
-"""Gaps of a goalpost that a list shows at most."""
+"""Most gaps of a goalpost that a list shows."""
 
 ORIGINS: dict[Seat, Origin] = {"easy": "lemma", "hard": "lift", "open": "open"}
 _LAST = "(SELECT max(version) FROM appearances WHERE stream = ?)"
@@ -52,26 +52,26 @@ WHERE question = (SELECT question FROM goalposts WHERE question = ?) AND origin 
 
 
 class FactIndexer:
-    """Writes facts to an index."""
+    """Writes the rows of facts to an index."""
 
     def __init__(self, log: ReadableLog) -> None:
         self._texts = TextCache(log)
 
     def write(self, db: sqlite3.Connection, event: Event) -> None:
-        """Write what an event means."""
+        """Write the rows of an event."""
         match event.fact:
             case AttemptsMade():
-                self._made(db, event, event.fact)
+                self._attempts_made(db, event, event.fact)
             case AttemptsVerified():
-                self._verified(db, event, event.fact)
+                self._attempts_verified(db, event, event.fact)
             case RewardGiven():
-                _rewarded(db, event, event.fact)
+                _reward_given(db, event, event.fact)
             case QuestionProposed():
-                self._proposed(db, event, event.fact)
+                self._question_proposed(db, event, event.fact)
             case QuestionRejected() | QuestionValidated() | PassRateMeasured() | QuestionAccepted():
-                self._judged(db, event)
+                self._proposal_judged(db, event)
             case EpisodeStarted():
-                self._started(db, event, event.fact)
+                self._episode_started(db, event, event.fact)
             case EpisodeFinished(reason=reason):
                 db.execute("UPDATE episodes SET ending = ? WHERE stream = ?", (reason, event.stream))
             case EpisodeFailed():
@@ -79,28 +79,28 @@ class FactIndexer:
             case GapMeasured() as fact:
                 iteration, _, _ = _episode(db, event.stream)
                 student = db.execute("SELECT student FROM iterations WHERE iteration = ?", (iteration,)).fetchone()
-                told = (event.position, event.stream, iteration or 0, *(student or (None,)))
-                _measured(db, fact.question, (*told, fact.successes, fact.attempts, fact.best_share))
+                key = (event.position, event.stream, iteration or 0, *(student or (None,)))
+                _write_gap(db, fact.question, (*key, fact.successes, fact.attempts, fact.best_share))
             case EvaluationFinished():
-                _examined(db, event, event.fact)
+                _evaluation_finished(db, event, event.fact)
             case IterationStarted(iteration=iteration, policies=policies):
                 db.execute("INSERT OR REPLACE INTO iterations VALUES (?, ?)", (iteration, policies["student"]))
             case GoalpostAdded():
-                self._added(db, event, event.fact)
+                self._goalpost_added(db, event, event.fact)
 
-    def _added(self, db: sqlite3.Connection, event: Event, fact: GoalpostAdded) -> None:
+    def _goalpost_added(self, db: sqlite3.Connection, event: Event, fact: GoalpostAdded) -> None:
         question = self._texts.question(fact.blob)
         title = one_line(question.statement, TITLE_LENGTH)
         query = "INSERT OR IGNORE INTO goalposts (question, blob, title, source) VALUES (?, ?, ?, ?)"
         db.execute(query, (fact.question, fact.blob, title, storable_text(fact.source)))
-        _appear(
+        _write_appearance(
             db, event, origin="goalpost", question=fact.question, blob=fact.blob, title=title, source=storable_text(fact.source)
         )
         _write_text(db, "asked", 2 * event.position, searchable_text(question))
         about = SignEntry(event.position, "", "", None, fact.question, None, event.stream, event.version)
         write_question_signs(db, about, question, None)
 
-    def _started(self, db: sqlite3.Connection, event: Event, fact: EpisodeStarted) -> None:
+    def _episode_started(self, db: sqlite3.Connection, event: Event, fact: EpisodeStarted) -> None:
         row = (event.stream, event.position, fact.iteration, fact.purpose, fact.question, fact.axis)
         db.execute("INSERT INTO episodes VALUES (?, ?, ?, ?, ?, ?, NULL)", row)
         if fact.purpose == "guided":
@@ -109,30 +109,30 @@ class FactIndexer:
             question = self._texts.question(fact.blob)
             title = one_line(question.statement, TITLE_LENGTH)
             asked = {"question": fact.question, "blob": fact.blob, "title": title}
-            _appear(db, event, origin="practice", iteration=fact.iteration, **asked)
+            _write_appearance(db, event, origin="practice", iteration=fact.iteration, **asked)
             _write_text(db, "asked", 2 * event.position, searchable_text(question))
 
-    def _proposed(self, db: sqlite3.Connection, event: Event, fact: QuestionProposed) -> None:
+    def _question_proposed(self, db: sqlite3.Connection, event: Event, fact: QuestionProposed) -> None:
         iteration, axis, goalpost = _episode(db, event.stream)
         texts = self._texts.completions(fact.generation.texts)
         asked = {"seat": fact.seat, "parent": fact.parent, "origin": ORIGINS[fact.seat], "axis": axis, "goalpost": goalpost}
         wrote = {"texts": fact.generation.texts, "title": one_line(texts[0], TITLE_LENGTH)}
-        _appear(db, event, iteration=iteration, attempt=fact.attempt, **asked, **wrote)
+        _write_appearance(db, event, iteration=iteration, attempt=fact.attempt, **asked, **wrote)
         _write_text(db, "asked", 2 * event.position, texts[0])
 
-    def _judged(self, db: sqlite3.Connection, event: Event) -> None:
+    def _proposal_judged(self, db: sqlite3.Connection, event: Event) -> None:
         stream = event.stream
         match event.fact:
             case QuestionRejected() as fact:
                 query = "UPDATE appearances SET accepted = 0, reason = ?, detail = ? WHERE stream = ? AND version = "
                 db.execute(query + _LAST, (fact.reason, storable_text(fact.detail), stream, stream))
                 if fact.question is not None and fact.blob is not None:
-                    self._became(db, event, fact.question, fact.blob)
+                    self._set_question(db, event, fact.question, fact.blob)
             case QuestionValidated() as fact:
                 query = "UPDATE appearances SET similarity = ?, aligned = ? WHERE stream = ? AND version = "
                 db.execute(query + _LAST, (fact.similarity, fact.aligned, stream, stream))
-                self._became(db, event, fact.question, fact.blob)
-                self._examine(db, event, fact)
+                self._set_question(db, event, fact.question, fact.blob)
+                self._write_signs(db, event, fact)
             case PassRateMeasured() as fact:
                 query = "UPDATE appearances SET successes = ?, attempts = ?, agreeing = ? WHERE stream = ? AND version = "
                 db.execute(query + _LAST, (fact.successes, fact.attempts, fact.agreeing, stream, stream))
@@ -144,11 +144,11 @@ class FactIndexer:
                     _, _, goalpost = _episode(db, stream)
                     db.execute(f"UPDATE goalposts SET {counter} = {counter} + 1 WHERE question = ?", (goalpost,))  # noqa: S608
 
-    def _became(self, db: sqlite3.Connection, event: Event, question: QuestionId, blob: BlobHash) -> None:
-        """The last proposal of the stream turned out to be this question."""
+    def _set_question(self, db: sqlite3.Connection, event: Event, question: QuestionId, blob: BlobHash) -> None:
+        """Set the question of the stream's last proposal, which is known once it was parsed."""
         query = "SELECT position, texts, blob FROM appearances WHERE stream = ? ORDER BY version DESC LIMIT 1"
-        position, texts, known = db.execute(query, (event.stream,)).fetchone()
-        if known is not None:
+        position, texts, existing = db.execute(query, (event.stream,)).fetchone()
+        if existing is not None:
             return
         asked = self._texts.question(blob)
         title = one_line(asked.statement, TITLE_LENGTH)
@@ -159,13 +159,13 @@ class FactIndexer:
         if storable_text(asked.statement) not in written or storable_text(asked.program or "") not in written:
             _write_text(db, "asked", 2 * position + 1, searchable_text(asked))
 
-    def _examine(self, db: sqlite3.Connection, event: Event, fact: QuestionValidated) -> None:
+    def _write_signs(self, db: sqlite3.Connection, event: Event, fact: QuestionValidated) -> None:
         query = "SELECT position, version, iteration FROM appearances WHERE stream = ? ORDER BY version DESC LIMIT 1"
         position, version, iteration = db.execute(query, (event.stream,)).fetchone()
         about = SignEntry(position, "", "", iteration, fact.question, None, event.stream, version)
         write_question_signs(db, about, self._texts.question(fact.blob), fact.similarity)
 
-    def _made(self, db: sqlite3.Connection, event: Event, fact: AttemptsMade) -> None:
+    def _attempts_made(self, db: sqlite3.Connection, event: Event, fact: AttemptsMade) -> None:
         iteration, axis, goalpost = _episode(db, event.stream)
         made = fact.generation
         columns = (
@@ -176,24 +176,24 @@ class FactIndexer:
         db.execute(f"INSERT INTO answers ({columns}) VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
         _write_text(db, "answered", 2 * event.position, "\n".join(dict.fromkeys(self._texts.completions(made.texts))))
 
-    def _verified(self, db: sqlite3.Connection, event: Event, fact: AttemptsVerified) -> None:
+    def _attempts_verified(self, db: sqlite3.Connection, event: Event, fact: AttemptsVerified) -> None:
         counts = Counter(verdict.outcome for verdict in fact.verdicts)
         query = "UPDATE answers SET outcomes = ?, passed = ? WHERE stream = ? AND version = ?"
         query = f"{query} RETURNING position, iteration, task, question, texts"
-        told = db.execute(query, (json.dumps(counts), counts["passed"], event.stream, fact.of)).fetchall()
-        for position, iteration, task, question, texts in told:
-            found = db.execute(_ANSWERED, (event.stream, question, question)).fetchall()
-            places = [position, *(appearance for appearance, _ in found)]
-            rows = [(outcome, place) for outcome in counts for place in places]
-            db.executemany("INSERT OR IGNORE INTO outcomes VALUES (?, ?)", rows)
-            if task == "induction" and found and (asked := self._texts.question(found[0][1])).public:
+        rows = db.execute(query, (json.dumps(counts), counts["passed"], event.stream, fact.of)).fetchall()
+        for position, iteration, task, question, texts in rows:
+            questions = db.execute(_ANSWERED, (event.stream, question, question)).fetchall()
+            places = [position, *(appearance for appearance, _ in questions)]
+            outcome_rows = [(outcome, place) for outcome in counts for place in places]
+            db.executemany("INSERT OR IGNORE INTO outcomes VALUES (?, ?)", outcome_rows)
+            if task == "induction" and questions and (question_asked := self._texts.question(questions[0][1])).public:
                 outcomes = [verdict.outcome for verdict in fact.verdicts]
                 about = SignEntry(position, "", "", iteration, question, None, event.stream, fact.of)
-                programs = candidate_programs(self._texts.completions(texts), fact.provenance.rules, asked.entry)
-                write_signs(db, about, answer_signs(asked, programs, outcomes))
+                programs = candidate_programs(self._texts.completions(texts), fact.provenance.rules, question_asked.entry)
+                write_signs(db, about, answer_signs(question_asked, programs, outcomes))
 
 
-def _appear(db: sqlite3.Connection, event: Event, **columns: str | int | None) -> None:
+def _write_appearance(db: sqlite3.Connection, event: Event, **columns: str | int | None) -> None:
     columns |= {"position": event.position, "stream": event.stream, "version": event.version}
     query = f"INSERT INTO appearances ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
     db.execute(query, tuple(columns.values()))
@@ -204,13 +204,13 @@ def _write_text(db: sqlite3.Connection, table: str, row: int, text: str) -> None
 
 
 def _episode(db: sqlite3.Connection, stream: str) -> tuple[int | None, str | None, str | None]:
-    """Iteration, axis and goalpost of the episode whose stream it is."""
+    """Iteration, axis and goalpost of the episode in a stream; None three times for other streams."""
     query = "SELECT iteration, axis, iif(purpose = 'guided', question, NULL) FROM episodes WHERE stream = ?"
-    found: tuple[int, str, str | None] | None = db.execute(query, (stream,)).fetchone()
-    return found or (None, None, None)
+    row: tuple[int, str, str | None] | None = db.execute(query, (stream,)).fetchone()
+    return row or (None, None, None)
 
 
-def _rewarded(db: sqlite3.Connection, event: Event, fact: RewardGiven) -> None:
+def _reward_given(db: sqlite3.Connection, event: Event, fact: RewardGiven) -> None:
     at = (event.stream, fact.of)
     if fact.role == "student":
         query = "UPDATE answers SET reward = ?, rewarded_at = ? WHERE stream = ? AND version = ?"
@@ -219,22 +219,22 @@ def _rewarded(db: sqlite3.Connection, event: Event, fact: RewardGiven) -> None:
         db.execute("UPDATE appearances SET reward = ? WHERE stream = ? AND version = ?", (fact.rewards[0], *at))
 
 
-def _examined(db: sqlite3.Connection, event: Event, fact: EvaluationFinished) -> None:
+def _evaluation_finished(db: sqlite3.Connection, event: Event, fact: EvaluationFinished) -> None:
     query = "UPDATE answers SET iteration = ? WHERE stream = ? AND iteration IS NULL"
     db.execute(query, (fact.iteration, event.stream))
     for question, successes in fact.successes.items():
         if db.execute("SELECT 1 FROM goalposts WHERE question = ?", (question,)).fetchone():
-            told = (event.position, event.stream, fact.iteration, fact.policy)
-            _measured(db, question, (*told, successes, fact.attempts, None))
+            key = (event.position, event.stream, fact.iteration, fact.policy)
+            _write_gap(db, question, (*key, successes, fact.attempts, None))
 
 
-def _measured(db: sqlite3.Connection, goalpost: QuestionId, measure: tuple[Any, ...]) -> None:
-    """Write down a measure, and bring the goalpost's figures up to date."""
+def _write_gap(db: sqlite3.Connection, goalpost: QuestionId, measure: tuple[Any, ...]) -> None:
+    """Write a measured gap, and update the goalpost's figures."""
     db.execute("INSERT INTO gaps VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (goalpost, *measure))
-    found = db.execute("SELECT measures, stride, gaps FROM goalposts WHERE question = ?", (goalpost,)).fetchone()
-    if found is None:
+    row = db.execute("SELECT measures, stride, gaps FROM goalposts WHERE question = ?", (goalpost,)).fetchone()
+    if row is None:
         return
-    measures, stride, gaps = found[0], found[1], json.loads(found[2])
+    measures, stride, gaps = row[0], row[1], json.loads(row[2])
     _, _, iteration, _, successes, attempts, _ = measure
     gap = 1 - successes / attempts
     if measures % stride == 0:

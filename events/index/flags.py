@@ -1,7 +1,7 @@
-"""Suspicious things, found while a log is indexed.
+"""Writes signs of reward hacking to an index.
 
-Law: what is suspicious is said by `events.pure.reward_hacking`; here it is given its place. What one question repeats is known
-from the index itself: the first question whose program has the same shape.
+`events.pure.reward_hacking` finds the signs; here they get their place in the log. Which question another one repeats is read
+from the index itself: the first one whose program has the same structure.
 """
 
 from __future__ import annotations
@@ -20,51 +20,51 @@ _COLUMNS = "position, rule, evidence, iteration, question, other, stream, versio
 
 
 _COMPARISON_MARKS = ("==", "!=", "{", "case ", " is ", " in (", " in [", " in(", " in[", " not in")
-"""One of these is in every program that tells some inputs apart from others by their value."""
+"""One of these is in every program that compares its input with literals."""
 
 
 def candidate_programs(texts: Sequence[str], rules: JudgingRules, entry: str) -> list[str | None]:
-    """The program in each completion; None where there is none, or none that could tell some inputs apart from others.
+    """The program in each completion; None where there is none, or none that compares its input with literals.
 
     Args:
         texts: the completions.
-        rules: by which they were judged.
-        entry: what the question calls.
+        rules: judging rules of the question.
+        entry: function that the question calls.
     """
     parsed = {
         text: extract_program(text, rules, entry) for text in set(texts) if any(mark in text for mark in _COMPARISON_MARKS)
     }
-    return [found if isinstance(found := parsed.get(text), str) else None for text in texts]
+    return [program if isinstance(program := parsed.get(text), str) else None for text in texts]
 
 
 def write_question_signs(db: sqlite3.Connection, about: SignEntry, question: Question, similarity: float | None) -> None:
-    """Write down what is suspicious about a question.
+    """Write the signs in a question.
 
     Args:
         db: the index.
-        about: where it appeared; its id, and the iteration.
-        question: it.
-        similarity: the largest to an accepted one, where anybody measured it.
+        about: where it appeared, its id, and the iteration.
+        question: which is examined.
+        similarity: largest cosine similarity to an accepted question; None where it was not measured.
     """
-    found = question_signs(question, similarity)
+    signs = question_signs(question, similarity)
     if question.program is not None and about.question is not None:
-        form = structure_hash(question.program)
-        known = db.execute("SELECT question, position FROM shapes WHERE shape = ?", (form,)).fetchone()
-        if known is None:
-            db.execute("INSERT INTO shapes VALUES (?, ?, ?)", (form, about.question, about.position))
+        structure = structure_hash(question.program)
+        first = db.execute("SELECT question, position FROM shapes WHERE shape = ?", (structure,)).fetchone()
+        if first is None:
+            db.execute("INSERT INTO shapes VALUES (?, ?, ?)", (structure, about.question, about.position))
         else:
             same = (
-                "it is the question" if known[0] == about.question else "its program differs in names and layout only from that"
+                "it is the question" if first[0] == about.question else "its program differs in names and layout only from that"
             )
-            found = [sign for sign in found if sign.rule != "near_duplicate"]
-            found.append(WarningSign("near_duplicate", f"{same} of position {known[1]}"))
-            about = replace(about, other=known[0])
-    write_signs(db, about, found)
+            signs = [sign for sign in signs if sign.rule != "near_duplicate"]
+            signs.append(WarningSign("near_duplicate", f"{same} of position {first[1]}"))
+            about = replace(about, other=first[0])
+    write_signs(db, about, signs)
 
 
-def write_signs(db: sqlite3.Connection, about: SignEntry, found: Sequence[WarningSign]) -> None:
-    """Write signs down, all about the same."""
-    for sign in found:
+def write_signs(db: sqlite3.Connection, about: SignEntry, signs: Sequence[WarningSign]) -> None:
+    """Write signs, all at one place."""
+    for sign in signs:
         other = about.other if sign.rule == "near_duplicate" else None
         place = (about.iteration, about.question, other, about.stream, about.version, sign.index)
         row = (about.position, sign.rule, storable_text(sign.evidence), *place)

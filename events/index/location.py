@@ -1,6 +1,6 @@
-"""Where the index of a log lies: beside it, in the user's cache folder, or else in a temporary folder of the user's own.
+"""Location of a log's index: beside it, in the user's cache folder, or else in a temporary folder of the user.
 
-Nothing is written where a run is only looked at. It makes no index itself but `open_index`, which commands use.
+Nothing is written into a folder that is not writable.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PASSWORD = re.compile(r"(?<=//)([^/@:]*):[^/@]*@|(?<=[?&])password=[^&]*")
 
 
 def index_path(where: str) -> Path:
-    """Where the index of a log lies, by what a command line calls the log.
+    """The file of a log's index, by the name of the log on the command line.
 
     Raises:
         BadInput: there is no such log.
@@ -35,39 +35,39 @@ def index_path(where: str) -> Path:
         beside = log.with_name(INDEX_NAME if log.name == LOG_NAME else f"{log.name}.{INDEX_NAME}")
         if os.access(beside if beside.exists() else beside.parent, os.W_OK):
             return beside
-    named = _PASSWORD.sub(r"\1@", str(log))
-    return cache_folder() / f"{hashlib.sha256(named.encode()).hexdigest()[:32]}.sqlite"
+    name = _PASSWORD.sub(r"\1@", str(log))
+    return cache_folder() / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.sqlite"
 
 
 def cache_folder() -> Path:
-    """The folder of indexes that lie beside no log.
+    """The folder of indexes that do not lie beside their log.
 
     Raises:
-        LogError: there is no folder that could be written.
+        LogError: no folder can be written.
     """
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     # As the convention has it, a relative path counts as none.
     if base.is_absolute():
         return base / "gasp" / "index"
-    known = home_folder()
-    if known is not None and _can_hold(known / ".cache" / "gasp" / "index"):
-        return known / ".cache" / "gasp" / "index"
+    home = home_folder()
+    if home is not None and _can_hold(folder := home / ".cache" / "gasp" / "index"):
+        return folder
     return private_temp_folder() / "index"
 
 
 def _can_hold(folder: Path) -> bool:
     """Whether the folder can be written, or made."""
-    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
-    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
 
 
 @contextmanager
 def open_index(log: ReadableLog, where: str, on_progress: ProgressCallback = ignore_progress) -> Iterator[Index]:
-    """The index of a log, with all that the log holds by now.
+    """The index of a log, brought up to date.
 
     Args:
         log: the log.
-        where: what the command line calls it.
+        where: its name on the command line.
         on_progress: called now and then with the events done and their total.
     """
     with closing(Indexer(log, index_path(where))) as indexing:

@@ -1,9 +1,9 @@
-"""The language of searches: from a line of text to terms, and from terms to SQL.
+"""The query language of searches: parses a line of text into terms, and turns terms into SQL.
 
-Law: pure, and total: whatever is asked, the result is terms or one sentence that says what is wrong. Nothing of the query but
-known names becomes SQL; all else is a bound value.
+Guarantees: a query becomes terms, or raises one sentence that says what is wrong. Only known names become SQL; everything else
+is a bound value.
 
-    reverse "for x in" -passed*          texts hold the word and the phrase, and no word that begins so
+    reverse "for x in" -passed*          texts hold the word and the phrase, and no word with this prefix
     verdict:timeout axis:io passrate<0.2 fields; all must hold
     kind:lemma -accepted:yes goalpost:3f a minus negates
 """
@@ -38,15 +38,15 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "accepted": ("yes", "no"),
     "aligned": ("yes", "no"),
 }
-"""Fields whose values are known."""
+"""Fields with a fixed set of values."""
 NUMBERS: Final = ("passrate", "reward", "similarity", "iteration", "tokens")
-"""Fields that can be compared."""
+"""Numeric fields."""
 PREFIXES: Final[Mapping[str, int]] = {"policy": 64, "question": 16, "goalpost": 16}
-"""Fields that hold ids, of which the beginning is enough, and how long a whole id is, which an index finds at once."""
+"""Fields of ids, which match by prefix, with the length of a whole id, which matches by equality."""
 MAX_TERMS: Final = 64
-"""Terms of a query."""
+"""Most terms of a query."""
 AFTER_ALL_TEXTS: Final = "\U0010ffff"
-"""Behind every text that begins as the one before it."""
+"""Appended to a prefix, it sorts behind all texts with this prefix."""
 FIELDS: Final = (*CHOICES, *PREFIXES, "source", *NUMBERS)
 
 _VERDICT: Final = "EXISTS (SELECT 1 FROM outcomes WHERE outcomes.position = r.position AND outcome = ?)"
@@ -93,20 +93,20 @@ _TERM = re.compile(
 
 @dataclass(frozen=True)
 class QueryTerm:
-    """One thing that must hold."""
+    """One condition of a query."""
 
     value: str
-    """The text, or what the field is compared with."""
+    """The text, or the value that the field is compared with."""
     field: str | None = None
-    """None for a text."""
+    """None for a search in texts."""
     operator: str = ":"
     negated: bool = False
     prefix: bool = False
-    """Whether words that begin with the text's last word will do."""
+    """Whether the text's last word matches as a prefix."""
 
 
 class SqlQuery(NamedTuple):
-    """SQL with its values."""
+    """SQL with its parameters."""
 
     sql: str
     values: tuple[str | float | int, ...]
@@ -121,37 +121,37 @@ def parse_query(query: str) -> list[QueryTerm]:
     terms: list[QueryTerm] = []
     at, query = 0, storable_text(query).strip()
     while at < len(query):
-        found = _TERM.match(query, at)
-        if found is None or (query[found.end() : found.end() + 1] == '"' and not found["phrase"] and not found["word"]):
+        match = _TERM.match(query, at)
+        if match is None or (query[match.end() : match.end() + 1] == '"' and not match["phrase"] and not match["word"]):
             message = f"The query {query!r} has a phrase that does not end"
             raise BadInput(f"{message}; put another quotation mark behind it, or leave its first one out.")
-        terms.append(_term(found))
+        terms.append(_term(match))
         if len(terms) > MAX_TERMS:
             raise BadInput(
                 f"The query has more than {MAX_TERMS} terms; leave some out, or put words that follow one another in quotes."
             )
-        at = found.end()
+        at = match.end()
     return terms
 
 
-def _term(found: re.Match[str]) -> QueryTerm:
-    negated, name = bool(found["minus"]), found["field"]
-    value = found["word"] if found["phrase"] is None else found["phrase"]
+def _term(match: re.Match[str]) -> QueryTerm:
+    negated, name = bool(match["minus"]), match["field"]
+    value = match["word"] if match["phrase"] is None else match["phrase"]
     if name is None:
-        prefix = bool(found["star"]) or (found["phrase"] is None and value.endswith("*"))
+        prefix = bool(match["star"]) or (match["phrase"] is None and value.endswith("*"))
         if not any(character.isalnum() for character in value):
-            message = f"The query searches for {found[0].strip()!r}, in which there is no letter or digit"
-            raise BadInput(f'{message}; give a word, a "phrase", or a field: {", ".join(FIELDS)}')
+            message = f"The query searches for {match[0].strip()!r}, in which there is no letter or digit"
+            raise BadInput(f'{message}; give a word, a "phrase", or a field: {", ".join(FIELDS)}.')
         return QueryTerm(value, negated=negated, prefix=prefix)
     name = name.lower()
     if name not in FIELDS:
         message = f"The query asks for the field {name!r}, and the fields are {', '.join(FIELDS)}"
         raise BadInput(f'{message}; take one of them, or put a text that has a ":" or "=" in it in quotes.')
-    return QueryTerm(_value(name, found["operator"], value), name, found["operator"], negated)
+    return QueryTerm(_value(name, match["operator"], value), name, match["operator"], negated)
 
 
 def _value(name: str, operator: str, value: str) -> str:
-    """The value as it is compared.
+    """The value in the form in which it is compared.
 
     Raises:
         BadInput: the field has no such value.
@@ -167,7 +167,7 @@ def _value(name: str, operator: str, value: str) -> str:
     if name in CHOICES and value not in CHOICES[name]:
         raise BadInput(f"The query asks for {name} {value!r}, and there is no such; take one of {', '.join(CHOICES[name])}.")
     if not value:
-        raise BadInput(f"The query asks for {name} and says no value; write {name}:VALUE.")
+        raise BadInput(f"The query asks for {name} without a value; write {name}:VALUE.")
     return value
 
 
@@ -179,10 +179,10 @@ def _is_number(value: str) -> bool:
 
 
 def select_rows(terms: Sequence[QueryTerm], kind: Kind, *, after: int = 0, before: int, limit: int) -> SqlQuery | None:
-    """What finds the rows of one kind between two positions, the latest first; None if no row of this kind can be meant.
+    """SQL for the matching rows of one kind between two positions, the latest first; None if this kind lacks a queried field.
 
-    Where words are searched, rows are looked up from what the text index finds, where a verdict is, from the list of its
-    positions, and else one after the other: whichever it is gives the latest first and stops at the limit.
+    Rows are found by the text index if words are searched, else by the list of positions of a verdict, else by a scan. Each
+    gives the latest first and stops at the limit.
     """
     fields = [term for term in terms if term.field is not None]
     if any(term.field not in _COLUMNS[kind] for term in fields):
@@ -213,19 +213,19 @@ def select_rows(terms: Sequence[QueryTerm], kind: Kind, *, after: int = 0, befor
 def _without(words: Sequence[QueryTerm], kind: Kind, after: int, before: int) -> list[SqlQuery]:
     texts = _TEXTS[kind]
     inside = f"{texts} MATCH ? AND rowid > ? AND rowid < ?"
-    found = f"r.position NOT IN (SELECT rowid / 2 FROM {texts} WHERE {inside})"  # noqa: S608  # constants only
-    return [SqlQuery(found, (_quoted(term), 2 * after, 2 * before)) for term in words]
+    condition = f"r.position NOT IN (SELECT rowid / 2 FROM {texts} WHERE {inside})"  # noqa: S608  # constants only
+    return [SqlQuery(condition, (_quoted(term), 2 * after, 2 * before)) for term in words]
 
 
 def match_expression(words: Sequence[QueryTerm]) -> str:
-    """What the text index is asked for: all that are not negated, and none that is. At least one is not."""
+    """Expression of the text index for words, of which at least one is not negated."""
     wanted = " AND ".join(_quoted(term) for term in words if not term.negated)
     unwanted = " OR ".join(_quoted(term) for term in words if term.negated)
     return f"({wanted}) NOT ({unwanted})" if unwanted else wanted
 
 
 def _quoted(term: QueryTerm) -> str:
-    # Between quotes, nothing is a word of the text index's own language.
+    # Between quotes nothing is an operator of the text index.
     text = term.value.rstrip("*") if term.prefix else term.value
     return '"' + text.replace('"', '""') + '"' + ("*" if term.prefix else "")
 
@@ -238,12 +238,11 @@ def _condition(term: QueryTerm, column: str) -> SqlQuery:
     elif (whole := PREFIXES.get(term.field or "")) is not None:
         begin = term.value.lower()
         # Bounds instead of a pattern: an index finds them, and nothing in the value is more than text.
-        found = (
+        sql, values = (
             (f"{column} = ?", (begin,))
             if len(begin) >= whole
             else (f"{column} >= ? AND {column} < ?", (begin, begin + AFTER_ALL_TEXTS))
         )
-        sql, values = found
     else:
         sql, values = column, ({"yes": 1, "no": 0}.get(term.value, term.value),)
     return SqlQuery(f"NOT coalesce({sql}, 0)" if term.negated else f"({sql})", values)

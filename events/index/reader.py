@@ -1,7 +1,7 @@
 """Reads an index.
 
-Law: every question is answered from rows that lie together, without walking the log or the index. It is safe to share between
-threads, which take turns, and sees what is written as soon as that is committed.
+Guarantees: every query reads a bounded number of rows by an SQL index. Threads that share a reader take turns, and see what
+is written as soon as it is committed.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ ORDERS = (
     "best_gap",
     "solved_after",
 )
-"""What goalposts can be ordered by."""
+"""Columns that goalposts can be ordered by."""
 MAX_FOUND = 20
-"""Questions that `find` gives at most."""
+"""Most questions that `find` returns."""
 
 _STRETCH_POSITIONS = 20_000
-"""Positions that a search looks at before it asks for the time; those of a million rows take a fiftieth of what all take."""
+"""Positions that a search reads between two looks at the clock."""
 _POSITION_END = 2**63 - 1
 _GAP = "position, stream, iteration, policy, successes, attempts, best_share"
 _EPISODE = "stream, position, iteration, purpose, question, axis, ending"
@@ -48,21 +48,21 @@ _SIGN = "position, rule, evidence, iteration, question, other, stream, version, 
 
 
 class SearchPage(NamedTuple):
-    """What a search found until it ended."""
+    """Results of a search until it ended."""
 
     hits: list[SearchHit]
     """The latest first."""
     before: int
-    """Where it ended: all that stands from here on was looked at. What to go on with, unless it is 1."""
+    """Everything from this position on was searched; pass it on to continue, unless it is 1."""
 
 
 class Index:
-    """What a log holds, and where."""
+    """Queries on a log's index."""
 
-    def __init__(self, log: ReadableLog, place: Path) -> None:
-        """Open the index of a log, which has been made: see `events.index.writer`."""
-        self._place = place
-        self._db = connect(place, reading=True)
+    def __init__(self, log: ReadableLog, path: Path) -> None:
+        """Open an existing index; `events.index.writer` makes one."""
+        self._path = path
+        self._db = connect(path, reading=True)
         self._db.row_factory = sqlite3.Row
         self._lock = threading.Lock()
         self._texts = TextCache(log)
@@ -71,10 +71,10 @@ class Index:
         try:
             with self._lock:
                 return self._db.execute(
-                    query, [storable_text(one) if isinstance(one, str) else one for one in values]
+                    query, [storable_text(value) if isinstance(value, str) else value for value in values]
                 ).fetchall()
         except sqlite3.Error as error:
-            raise LogError(f"The index {self._place} cannot be read ({error}); delete it to have it made anew.") from error
+            raise LogError(f"The index {self._path} cannot be read ({error}); delete it to have it made anew.") from error
 
     @property
     def position(self) -> int:
@@ -84,26 +84,28 @@ class Index:
     def goalposts(
         self, *, where: str = "", order: str = "last_gap", descending: bool = False, limit: int = 200, offset: int = 0
     ) -> tuple[list[GoalpostEntry], int]:
-        """Goalposts, and how many there are in all.
+        """A page of goalposts, and how many match in all.
 
         Args:
-            where: words of which each must be in the title, begin the id, or be the source.
-            order: one of `ORDERS`; goalposts without such a figure come last.
-            descending: the largest first.
-            limit: so many at most.
-            offset: so many are left out first.
+            where: words, each of which must be in the title, begin the id, or be the source.
+            order: one of `ORDERS`; goalposts without a value come last.
+            descending: whether the largest comes first.
+            limit: most goalposts.
+            offset: goalposts to skip.
 
         Raises:
-            BadInput: they cannot be ordered so.
+            BadInput: `order` is unknown.
         """
         if order not in ORDERS:
             raise BadInput(f"Goalposts cannot be ordered by {order!r}; order them by one of {', '.join(ORDERS)}.")
         words = storable_text(where).lower().split()
-        found = " AND ".join(["(instr(lower(title), ?) OR instr(question, ?) = 1 OR lower(source) = ?)"] * len(words)) or "1"
+        condition = (
+            " AND ".join(["(instr(lower(title), ?) OR instr(question, ?) = 1 OR lower(source) = ?)"] * len(words)) or "1"
+        )
         values = [word for word in words for _ in range(3)]
-        count = self._ask(f"SELECT count(*) FROM goalposts WHERE {found}", *values)[0][0]  # noqa: S608  # constants only
+        count = self._ask(f"SELECT count(*) FROM goalposts WHERE {condition}", *values)[0][0]  # noqa: S608  # constants only
         by = f"{order} IS NULL, {order} {'DESC' if descending else 'ASC'}, rowid"
-        query = f"SELECT * FROM goalposts WHERE {found} ORDER BY {by} LIMIT ? OFFSET ?"  # noqa: S608  # constants only
+        query = f"SELECT * FROM goalposts WHERE {condition} ORDER BY {by} LIMIT ? OFFSET ?"  # noqa: S608  # constants only
         return [_goalpost(row) for row in self._ask(query, *values, limit, offset)], count
 
     def goalpost(self, question: QuestionId) -> GoalpostEntry | None:
@@ -111,12 +113,12 @@ class Index:
         return next(map(_goalpost, self._ask("SELECT * FROM goalposts WHERE question = ?", question)), None)
 
     def gaps(self, goalpost: QuestionId) -> list[GapEntry]:
-        """Every measure of a goalpost, in order."""
+        """Every measured gap of a goalpost, in order."""
         query = f"SELECT {_GAP} FROM gaps WHERE goalpost = ? ORDER BY position"  # noqa: S608  # constants only
         return [GapEntry(*row) for row in self._ask(query, goalpost)]
 
     def episodes(self, goalpost: QuestionId, *, before: int | None = None, limit: int = 20) -> list[EpisodeEntry]:
-        """The guided episodes of a goalpost, the latest first, those behind the position `before` left out."""
+        """The guided episodes of a goalpost, before a position if given, the latest first."""
         query = f"SELECT {_EPISODE} FROM episodes WHERE question = ? AND purpose = 'guided' AND position < ?"  # noqa: S608
         return [
             EpisodeEntry(*row)
@@ -124,44 +126,44 @@ class Index:
         ]
 
     def appearances(self, question: QuestionId, *, limit: int = 50) -> list[AppearanceEntry]:
-        """Where a question appeared, the first time first."""
+        """Where a question appeared, in order."""
         query = "SELECT * FROM appearances WHERE question = ? ORDER BY position LIMIT ?"
         return [_appearance(row) for row in self._ask(query, question, limit)]
 
     def appearance(self, stream: str, version: int) -> AppearanceEntry | None:
-        """The appearance with one event."""
+        """The appearance of an event."""
         query = "SELECT * FROM appearances WHERE stream = ? AND version = ?"
         return next(map(_appearance, self._ask(query, stream, version)), None)
 
     def proposals(self, stream: str) -> list[AppearanceEntry]:
-        """What the teacher proposed in an episode, in order."""
+        """The teacher's proposals in an episode, in order."""
         query = "SELECT * FROM appearances WHERE stream = ? AND seat IS NOT NULL ORDER BY version"
         return [_appearance(row) for row in self._ask(query, stream)]
 
     def answers(
         self, *, question: QuestionId | None = None, stream: str | None = None, before: int | None = None, limit: int = 50
     ) -> list[AttemptsEntry]:
-        """Answers, the latest first; to one question or of one stream if asked, those behind `before` left out."""
-        asked = {"question": question, "stream": stream}
-        known = {name: value for name, value in asked.items() if value is not None}
-        bounds = " AND ".join(["position < ?", *(f"{name} = ?" for name in known)])
+        """Attempts before a position if given, the latest first; at one question or of one stream if asked."""
+        columns = {"question": question, "stream": stream}
+        equal = {name: value for name, value in columns.items() if value is not None}
+        bounds = " AND ".join(["position < ?", *(f"{name} = ?" for name in equal)])
         query = f"SELECT * FROM answers WHERE {bounds} ORDER BY position DESC LIMIT ?"  # noqa: S608  # constants only
-        return [_answers(row) for row in self._ask(query, _before_or_end(before), *known.values(), limit)]
+        return [_answers(row) for row in self._ask(query, _before_or_end(before), *equal.values(), limit)]
 
     def answers_at(self, stream: str, version: int) -> AttemptsEntry | None:
-        """The answers of one event."""
+        """The attempts of an event."""
         query = "SELECT * FROM answers WHERE stream = ? AND version = ?"
         return next(map(_answers, self._ask(query, stream, version)), None)
 
     def find(self, prefix: str) -> list[AppearanceEntry]:
-        """Questions whose id begins so, each where it first appeared."""
+        """Questions whose id has a prefix, each where it first appeared."""
         prefix = storable_text(prefix)
         first = "SELECT min(position) FROM appearances WHERE question >= ? AND question < ? GROUP BY question LIMIT ?"
         query = f"SELECT * FROM appearances WHERE position IN ({first}) ORDER BY question"  # noqa: S608  # constants only
         return [_appearance(row) for row in self._ask(query, prefix, prefix + AFTER_ALL_TEXTS, MAX_FOUND)]
 
     def search(self, query: str, *, limit: int = 50, before: int | None = None) -> list[SearchHit]:
-        """What a query finds, the latest first, those behind the position `before` left out.
+        """Results of a query before a position if given, the latest first.
 
         Raises:
             BadInput: the query cannot be read; see `events.index.query` for its language.
@@ -169,7 +171,7 @@ class Index:
         return self.search_for(inf, query, limit=limit, before=before).hits
 
     def search_for(self, seconds: float, query: str, *, limit: int = 50, before: int | None = None) -> SearchPage:
-        """The same, but that it ends early after so many seconds, or somewhat more, and says how far it came.
+        """The same, but it ends after about so many seconds, and returns how far it came.
 
         Raises:
             BadInput: the query cannot be read.
@@ -177,7 +179,7 @@ class Index:
         terms, until = parse_query(query), monotonic() + seconds
         wanted = [term.value for term in terms if term.field is None and not term.negated]
         rows: dict[tuple[int, Kind], sqlite3.Row] = {}
-        # Between two stretches others have their turn.
+        # Between two stretches other threads have their turn.
         stretch = _STRETCH_POSITIONS if seconds < inf else _POSITION_END
         end = min(_before_or_end(before), self.position + 1)
         while end > 1 and len(rows) < limit:
@@ -205,15 +207,15 @@ class Index:
     def signs(
         self, *, rule: str | None = None, question: QuestionId | None = None, before: int | None = None, limit: int = 100
     ) -> list[SignEntry]:
-        """Suspicious things, the latest first; of one rule or question if asked, those behind `before` left out."""
-        asked = {"rule": rule, "question": question}
-        known = {name: value for name, value in asked.items() if value is not None}
-        bounds = " AND ".join(["position < ?", *(f"{name} = ?" for name in known)])
+        """Signs before a position if given, the latest first; of one rule or question if asked."""
+        columns = {"rule": rule, "question": question}
+        equal = {name: value for name, value in columns.items() if value is not None}
+        bounds = " AND ".join(["position < ?", *(f"{name} = ?" for name in equal)])
         query = f"SELECT {_SIGN} FROM signs WHERE {bounds} ORDER BY position DESC, number DESC LIMIT ?"  # noqa: S608
-        return [SignEntry(*row) for row in self._ask(query, _before_or_end(before), *known.values(), limit)]
+        return [SignEntry(*row) for row in self._ask(query, _before_or_end(before), *equal.values(), limit)]
 
     def sign_counts(self) -> dict[str, int]:
-        """How many suspicious things there are, by rule."""
+        """Number of signs by rule."""
         return {row[0]: row[1] for row in self._ask("SELECT rule, count(*) FROM signs GROUP BY rule ORDER BY rule")}
 
     def close(self) -> None:
@@ -236,12 +238,12 @@ def _goalpost(row: sqlite3.Row) -> GoalpostEntry:
 
 
 def _appearance(row: sqlite3.Row) -> AppearanceEntry:
-    told = {name: row[name] for name in AppearanceEntry.__dataclass_fields__}
+    fields = {name: row[name] for name in AppearanceEntry.__dataclass_fields__}
     for claim in ("accepted", "aligned"):
-        told[claim] = None if row[claim] is None else bool(row[claim])
-    return AppearanceEntry(**told)
+        fields[claim] = None if row[claim] is None else bool(row[claim])
+    return AppearanceEntry(**fields)
 
 
 def _answers(row: sqlite3.Row) -> AttemptsEntry:
-    told = {name: row[name] for name in AttemptsEntry.__dataclass_fields__}
-    return AttemptsEntry(**told | {"outcomes": json.loads(row["outcomes"])})
+    fields = {name: row[name] for name in AttemptsEntry.__dataclass_fields__}
+    return AttemptsEntry(**fields | {"outcomes": json.loads(row["outcomes"])})

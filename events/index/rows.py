@@ -1,7 +1,7 @@
-"""What an index answers with: short rows that say what is where.
+"""Entries of an index.
 
-Law: rows are frozen and plain, so that pages, commands and JSON take them as they are. Texts in them (titles, details) come
-from models and from the outside; whoever shows them makes them safe.
+Guarantees: entries are frozen plain data, for pages, commands and JSON. Titles and details may be hostile text; whoever
+shows them makes them safe.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from events.facts.types import Purpose, Reason
 from events.facts.values import Axis, BlobHash, Digest, Outcome, QuestionId, Seat, Task
 
 Origin = Literal["goalpost", "lemma", "lift", "open", "practice"]
-"""What a question is, or was to become."""
+"""The origin of a question: for proposals, what it was to become."""
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class AppearanceEntry:
 
     stream: str
     version: int
-    """With the stream, the name of the event that it appeared with."""
+    """Stream and version name the event of the appearance."""
     position: int
     origin: Origin
     question: QuestionId | None
     """None if the proposal was no question."""
     blob: BlobHash | None
-    """The question itself."""
+    """The question."""
     title: str
     """The statement on one line, cut."""
     iteration: int | None
@@ -44,31 +44,31 @@ class AppearanceEntry:
     """Counts the seat's proposals in the episode, from 1."""
     axis: Axis | None
     accepted: bool | None
-    """None before that is known, and for what nobody proposed."""
+    """None while that is open, and for questions that nobody proposed."""
     reason: Reason | None
     """Why it was rejected."""
     detail: str
-    """The same in words."""
+    """The reason in words."""
     similarity: float | None
     aligned: bool | None
     successes: int | None
     attempts: int | None
     """Attempts that measured the pass rate, and how many passed."""
     reward: float | None
-    """The teacher's."""
+    """The teacher's reward."""
     agreeing: int = 0
     """Failed attempts with the same outputs; see `PassRateMeasured`."""
 
 
 @dataclass(frozen=True)
 class AttemptsEntry:
-    """The student's answers to one prompt."""
+    """The student's attempts from one prompt."""
 
     stream: str
     version: int
     position: int
     iteration: int | None
-    """Iteration that they were played in; in an examination, iterations learned from before."""
+    """Iteration that they were made in; in an evaluation, iterations learned from before."""
     purpose: Purpose
     question: QuestionId
     task: Task
@@ -77,26 +77,26 @@ class AttemptsEntry:
     count: int
     tokens: int
     outcomes: dict[Outcome, int]
-    """How many ended how; empty without verdicts."""
+    """Attempts by outcome; empty without verdicts."""
     reward: float | None
-    """Mean reward; None where nothing is learned from them."""
+    """Mean reward; None if nothing is learned from them."""
     rewarded_at: int | None
     """Position of the reward: the update with `after` < it <= `until` learned from them."""
 
 
 @dataclass(frozen=True)
 class GapEntry:
-    """A measure of the gap to a goalpost, by an episode or by an examination."""
+    """A measured gap of a goalpost, in an episode or in an evaluation."""
 
     position: int
     stream: str
     iteration: int
-    """Iteration of the episode; for an examination, iterations learned from before."""
+    """Iteration of the episode; in an evaluation, iterations learned from before."""
     policy: Digest | None
     successes: int
     attempts: int
     best_share: float | None
-    """None in an examination."""
+    """None in an evaluation."""
 
     @property
     def gap(self) -> float:
@@ -106,7 +106,7 @@ class GapEntry:
 
 @dataclass(frozen=True)
 class GoalpostEntry:
-    """A goalpost in a list."""
+    """A goalpost and its figures."""
 
     question: QuestionId
     blob: BlobHash
@@ -114,22 +114,22 @@ class GoalpostEntry:
     source: str
     episodes: int
     lemmas: int
-    """Accepted."""
+    """Accepted lemmas."""
     lifts: int
-    """Accepted."""
+    """Accepted lifts."""
     gaps: tuple[float, ...]
-    """Every measure, in order; thinned out to at most 60, the first and the last among them."""
+    """Measured gaps, in order; thinned out to at most 60, with the first and the last."""
     first_gap: float | None
     last_gap: float | None
     best_gap: float | None
-    """The smallest."""
+    """The smallest gap."""
     solved_after: int | None
-    """Iteration of the first measure with a success; None without one."""
+    """Iteration of the first measured gap with a success; None without one."""
 
 
 @dataclass(frozen=True)
 class EpisodeEntry:
-    """One walk through the graph."""
+    """An episode."""
 
     stream: str
     position: int
@@ -144,32 +144,32 @@ class EpisodeEntry:
 
 @dataclass(frozen=True)
 class SignEntry:
-    """Something suspicious, with the place of its evidence."""
+    """A sign of reward hacking, with the event that holds its evidence."""
 
     position: int
-    """Of the event that holds the evidence."""
+    """Position of the event."""
     rule: str
-    """A name of `events.pure.reward_hacking.RULES`."""
+    """A key of `events.pure.reward_hacking.RULES`."""
     evidence: str
     """One sentence; may quote a model."""
     iteration: int | None = None
     question: QuestionId | None = None
     other: QuestionId | None = None
-    """Another question that it is about, e.g. the one that this one repeats."""
+    """Another question that is involved, e.g. the one that is repeated."""
     stream: str | None = None
     version: int | None = None
     index: int | None = None
-    """The attempt among the completions of the event."""
+    """Index of the attempt among the event's completions."""
 
 
 @dataclass(frozen=True)
 class SearchHit:
-    """Something that a search found."""
+    """A result of a search."""
 
     kind: Literal["question", "answers"]
     position: int
     appearance: AppearanceEntry | None = None
-    """Of a question."""
+    """Set for a question."""
     answers: AttemptsEntry | None = None
     excerpt: str = ""
-    """Where the text was found, cut; empty where none was asked for."""
+    """Text around the match; empty where no text was searched."""

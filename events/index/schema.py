@@ -1,7 +1,7 @@
-"""The tables of an index, and how its file is opened, made and emptied.
+"""Tables of an index; opens, creates and empties its file.
 
-Law: the file is a cache. One of another schema, or that is no database, is emptied or replaced, never repaired. What is written
-survives a crash of the process, not of the machine, which costs no more than making it again. It knows nothing of events.
+The file is a cache: one of another schema, or that is no database, is emptied or replaced, never repaired. What is written
+survives a crash of the process but not of the machine, which costs no more than making the index again.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from events.facts.errors import LogError
 from events.facts.hashing import ZERO_HASH
 
 SCHEMA_VERSION = 3
-"""Of the tables and of what is written to them; kept in `PRAGMA user_version`."""
+"""Schema of the tables and of their content; kept in `PRAGMA user_version`."""
 LOCK_TIMEOUT_S = 30.0
-"""How long a connection waits for another one that writes."""
+"""Seconds that a connection waits for another one that writes."""
 
 TABLES = (
     """CREATE TABLE iterations (iteration INTEGER PRIMARY KEY, student TEXT NOT NULL)""",
@@ -64,22 +64,22 @@ TABLES = (
 )
 
 
-def connect(place: Path, *, reading: bool = False) -> sqlite3.Connection:
+def connect(path: Path, *, reading: bool = False) -> sqlite3.Connection:
     """A connection that may be shared between threads.
 
     Args:
-        place: the file; made where it is missing, unless for reading.
-        reading: write nothing.
+        path: the file; created if it is missing, unless for reading.
+        reading: refuse to write.
 
     Raises:
         LogError: it cannot be opened.
     """
     try:
         if not reading:
-            place.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
         mode = "rw" if reading else "rwc"
         db = sqlite3.connect(
-            f"{place.absolute().as_uri()}?mode={mode}",
+            f"{path.absolute().as_uri()}?mode={mode}",
             uri=True,
             timeout=LOCK_TIMEOUT_S,
             isolation_level=None,
@@ -91,37 +91,37 @@ def connect(place: Path, *, reading: bool = False) -> sqlite3.Connection:
             db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=OFF")
     except (OSError, sqlite3.OperationalError) as error:
-        why = f"The index {place} cannot be opened ({error})"
-        raise LogError(f"{why}; free some disk, or set XDG_CACHE_HOME to a folder that you can write.") from error
+        message = f"The index {path} cannot be opened ({error})"
+        raise LogError(f"{message}; free some disk, or set XDG_CACHE_HOME to a folder that you can write.") from error
     return db
 
 
-def open_for_writing(place: Path) -> sqlite3.Connection:
-    """A connection for writing to an index of this schema; what was in a file of another one is gone."""
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """A connection for writing; a file of another schema is emptied."""
     try:
-        db = connect(place)
+        db = connect(path)
         create_tables(db, anew=False)
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
-            raise LogError(f"The index {place} cannot be made ({error}); delete it, or free some disk.") from error
-        # It is no database: nobody can have it open as one.
+            raise LogError(f"The index {path} cannot be made ({error}); delete it, or free some disk.") from error
+        # It is no database, so nobody has it open as one.
         for end in ("", "-wal", "-shm"):
-            place.with_name(f"{place.name}{end}").unlink(missing_ok=True)
-        db = connect(place)
+            path.with_name(f"{path.name}{end}").unlink(missing_ok=True)
+        db = connect(path)
         create_tables(db, anew=False)
     return db
 
 
 def create_tables(db: sqlite3.Connection, *, anew: bool) -> None:
-    """Make the tables, in place of whatever is there if that has another schema or if asked.
+    """Create the tables unless the file has them in this schema; `anew`: drop all rows first.
 
-    Tables go and the file stays, because another process may have it open; its consumer finds the checkpoint set back.
+    Tables are dropped and the file stays, because another process may have it open; its consumer finds the checkpoint reset.
     """
     db.execute("BEGIN IMMEDIATE")
     try:
         if anew or db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
-            while found := db.execute(_ANY_TABLE, ("checkpoint" if anew else "",)).fetchone():
-                db.execute(f'DROP TABLE "{found[0]}"')
+            while table := db.execute(_ANY_TABLE, ("checkpoint" if anew else "",)).fetchone():
+                db.execute(f'DROP TABLE "{table[0]}"')
             for statement in TABLES:
                 db.execute(statement)
             db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
@@ -134,7 +134,7 @@ def create_tables(db: sqlite3.Connection, *, anew: bool) -> None:
         raise
 
 
-# Virtual tables first: their own tables go with them.
+# Virtual tables first: dropping one drops its own tables.
 _ANY_TABLE = """
 SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name != ?
 ORDER BY sql LIKE 'CREATE VIRTUAL%' DESC LIMIT 1"""

@@ -1,7 +1,7 @@
-"""Indexing: makes a log's index and keeps it up to date.
+"""Makes a log's index and keeps it up to date.
 
-Law: a consumer of the log (`events.facts.consumers`), so rows and position change together, whoever crashes and however many
-do it at once. Unlike other consumers it starts anew where its rows come from another log, because an index is a cache.
+It is a consumer of the log (`events.facts.consumers`), so rows and checkpoint are written together, whatever crashes, however
+many processes index at once. Unlike other consumers it starts anew where its rows come from another log: an index is a cache.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from events.index.reader import Index
 from events.index.schema import create_tables, open_for_writing
 
 CONSUMER_NAME = "index"
-"""What the consumer is called."""
+"""Name of the consumer."""
 
 
 class Indexer:
-    """The index of one log, which it follows."""
+    """Writes the index of a log."""
 
     index: Index
-    """What reads it, also while it is written."""
+    """Reads the index, also while it is written."""
 
-    def __init__(self, log: ReadableLog, place: Path) -> None:
-        """Open the index in a file, which is made or emptied where it is not one of this version.
+    def __init__(self, log: ReadableLog, path: Path) -> None:
+        """Open the index in a file, which is created, or emptied if it has another schema.
 
         Args:
-            log: what is indexed.
-            place: the file; see `events.index.location`.
+            log: the log to index.
+            path: the file; see `events.index.location`.
 
         Raises:
             LogError: it cannot be written.
         """
         self._log = log
-        self._place = place
+        self._path = path
         self._lock = threading.Lock()
-        self._db = open_for_writing(place)
+        self._db = open_for_writing(path)
         self._consumer = Consumer(log, CONSUMER_NAME, self._db, FactIndexer(log).write)
-        self.index = Index(log, place)
+        self.index = Index(log, path)
 
     def catch_up(self, on_progress: ProgressCallback = ignore_progress, stop: Callable[[], bool] = lambda: False) -> None:
-        """Index what there is, until `stop` says so.
+        """Index what there is, or until `stop()` is true.
 
         Args:
             on_progress: called now and then with the events done and their total.
-            stop: asked now and then.
+            stop: called now and then.
 
         Raises:
             LogError: the log cannot be read, or the index not written.
@@ -60,21 +60,22 @@ class Indexer:
                 try:
                     self._consumer.catch_up(stop, on_progress)
                 except LogCorrupt:
-                    if self._follows():
+                    # The index is right, so the log itself is damaged.
+                    if self._belongs_to_log():
                         raise
                     create_tables(self._db, anew=True)
                     self._consumer.catch_up(stop, on_progress)
             except sqlite3.DatabaseError as error:
                 if type(error) not in (sqlite3.OperationalError, sqlite3.DatabaseError):
                     raise
-                message = f"The index {self._place} cannot be written ({error})"
+                message = f"The index {self._path} cannot be written ({error})"
                 raise LogError(f"{message}; free some disk, or delete it to have it made anew.") from error
 
-    def _follows(self) -> bool:
-        """Whether the index is one of this log, and the log itself is damaged."""
-        at = self._consumer.checkpoint
-        last = next(self._log.read(after=at.position - 1, limit=1), None)
-        return at.position == 0 or (last is not None and (last.position, last.head) == at)
+    def _belongs_to_log(self) -> bool:
+        """Whether the index is one of this log."""
+        checkpoint = self._consumer.checkpoint
+        last = next(self._log.read(after=checkpoint.position - 1, limit=1), None)
+        return checkpoint.position == 0 or (last is not None and (last.position, last.head) == checkpoint)
 
     def close(self) -> None:
         """Release the file."""

@@ -1,4 +1,4 @@
-"""Looking after logs: back up, repair, move between stores, merge. No function changes what a log says."""
+"""Maintenance of logs: back up, repair, copy between stores, merge. Recorded events are never changed."""
 
 from events.maintenance.backup import backup
 from events.maintenance.copy import CopyResult, migrate

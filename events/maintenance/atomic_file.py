@@ -1,4 +1,4 @@
-"""A new file that gets its name once it is whole: until then it is a draft beside its place, and goes if anything fails."""
+"""Writes a new file atomically: it gets its name once it is complete; until then it is a draft, which is removed on failure."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 from events.facts.errors import BadInput, LogError
 
 SQLITE_SUFFIXES = ("", "-wal", "-shm", "-journal")
-"""Endings of the files that SQLite makes for one database."""
+"""Suffixes of the files that SQLite makes for one database."""
 
 
 @contextmanager
 def write_atomically(target: Path, what: str) -> Iterator[Path]:
-    """A file beside the target to write into; afterwards it is the target.
+    """A draft beside the target to write into, which becomes the target when the block ends.
 
     Args:
-        target: the new file; its folder is made.
-        what: what it is called in errors, such as `backup`.
+        target: the new file; its folder is made if need be.
+        what: its name in errors, such as `backup`.
 
     Raises:
         BadInput: the target exists.
@@ -30,11 +30,11 @@ def write_atomically(target: Path, what: str) -> Iterator[Path]:
     path = target.with_name(f"{target.name}.draft-{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # The system says better than SQLite why a file cannot be made.
+        # The system's error says better than SQLite's why a file cannot be made.
         path.touch()
         yield path
         _sync(path)
-        _named(path, target)
+        _give_name(path, target)
         _sync(target.parent)
     except FileExistsError as error:
         raise BadInput(f"{target} exists; give the {what} a new name.") from error
@@ -47,7 +47,7 @@ def write_atomically(target: Path, what: str) -> Iterator[Path]:
 
 
 def check_new(target: Path, what: str) -> None:
-    """Refuse a target that is there.
+    """Refuse a target that exists.
 
     Raises:
         BadInput: it exists.
@@ -57,12 +57,12 @@ def check_new(target: Path, what: str) -> None:
 
 
 def write_error(target: Path, what: str, error: OSError) -> LogError:
-    """What is said when the target cannot be written."""
+    """The error of a target that cannot be written."""
     return LogError(f"The {what} {target} cannot be written ({error.strerror or error}); choose another place, or make room.")
 
 
-def _named(path: Path, target: Path) -> None:
-    # A link, unlike a renaming, never replaces what somebody else put there meanwhile.
+def _give_name(path: Path, target: Path) -> None:
+    # A link, unlike a rename, never replaces a file that was made meanwhile.
     try:
         os.link(path, target)
     except OSError as error:

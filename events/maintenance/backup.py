@@ -1,7 +1,8 @@
 """Backs a log up into one SQLite file, while a run may be writing it.
 
-Law: a backup is what the log was at one moment, it is verified before it gets its name, and it never replaces a file. To
-restore one, copy the file back, or migrate it into a new place. It does not rotate or schedule.
+Guarantees: a backup is the log at one moment, it is verified before it gets its name, and it never replaces a file. To restore
+one, copy the file back, or migrate it.
+Not responsible for: rotation and schedules.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from events.stores.sqlite_reader import SqliteReader
 
 
 def backup(where: Path | str, target: Path, on_progress: ProgressCallback = ignore_progress) -> Head:
-    """Copy the log at `where`, a file or a URL, into the new file `target`; where the copy ends.
+    """Copy the log at `where`, a file or a URL, into the new file `target`; returns the end of the copy.
 
     Raises:
         BadInput: there is no log, or `target` exists.
@@ -41,14 +42,14 @@ def backup(where: Path | str, target: Path, on_progress: ProgressCallback = igno
         else:
             _copy_file(Path(where), path)
         with closing(SqliteLog(path)) as copy:
-            broken, head = copy.verify(on_progress), copy.head()
-        if broken is not None:
-            message = f"The backup of {_name(where)} is wrong at position {broken.position}: {broken.problem}"
+            corruption, head = copy.verify(on_progress), copy.head()
+        if corruption is not None:
+            message = f"The backup of {_name(where)} is wrong at position {corruption.position}: {corruption.problem}"
             raise LogCorrupt(f"{message}; verify the log, and repair it if it is broken too.")
     return head
 
 
-_OF_THE_DISK = {
+_DISK_ERRORS = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_READONLY: errno.EROFS,
     sqlite3.SQLITE_CANTOPEN: errno.EACCES,
@@ -61,18 +62,18 @@ def _name(where: Path | str) -> str:
 
 
 def _copy_file(path: Path, target: Path) -> None:
-    def copied(source: sqlite3.Connection) -> None:
+    def copy_all(source: sqlite3.Connection) -> None:
         check_schema(source, path)
         try:
-            # In one step, so that it is one moment of the log; in WAL mode nobody waits for it.
+            # In one step, so that it is the log at one moment; in WAL mode nobody waits for it.
             with closing(sqlite3.connect(target)) as copy:
                 source.backup(copy)
         except sqlite3.Error as error:
-            # Said of the backup, and not of the log.
+            # An error of the backup, not of the log.
             code = error.sqlite_errorcode & 0xFF
-            if code in _OF_THE_DISK:
-                raise OSError(_OF_THE_DISK[code], os.strerror(_OF_THE_DISK[code])) from error
+            if code in _DISK_ERRORS:
+                raise OSError(_DISK_ERRORS[code], os.strerror(_DISK_ERRORS[code])) from error
             raise
 
     with closing(SqliteReader(path)) as reader:
-        reader.ask(copied)
+        reader.ask(copy_all)

@@ -1,7 +1,9 @@
-"""Copies a log into another store, row by row as it stands: hashes, heads, times, measures, keys and blobs stay.
+"""Copies a log into another store row by row: hashes, heads, times, measures, keys and blobs stay as they are.
 
-Law: every row is checked against the chain on its way, so a broken log cannot be copied unnoticed. The target is a sound
-log after every transaction, and a copy that was cut short goes on where it stopped. Blobs that no event names stay behind.
+Guarantees:
+- Every row is checked against the chain, so that a broken log cannot be copied unnoticed.
+- The target is a sound log after every transaction; a copy that was interrupted goes on where it stopped.
+- Blobs that no event names are left out.
 """
 
 from __future__ import annotations
@@ -19,20 +21,20 @@ from events.stores.staging import PackedBlob
 from events.stores.transaction import Key
 
 BATCH_BYTES = 8_000_000
-"""Bytes of blobs that go in one transaction, about."""
+"""Bytes of blobs after which a transaction ends."""
 
 
 class CopyResult(NamedTuple):
-    """What a copy did."""
+    """Result of a copy."""
 
     head: Head
-    """Where the target ends now."""
+    """End of the target."""
     events: int
-    """Events copied; fewer than the log has when an earlier copy was cut short."""
+    """Events copied now; fewer than the log has where an earlier copy was interrupted."""
 
 
 class CopyBatch:
-    """Rows on their way to a store, with the blobs they name."""
+    """Collects rows and the blobs that they name, and appends them to a store in batches."""
 
     def __init__(self, source: RawLog, target: Store) -> None:
         self._source = source
@@ -40,42 +42,42 @@ class CopyBatch:
         self._tip = target.head()
         self._rows: list[Row] = []
         self._blobs: list[PackedBlob] = []
-        self._known: set[BlobHash] = set()
-        self._load = 0
+        self._added: set[BlobHash] = set()
+        self._bytes = 0
         self.sent = 0
-        """Rows that arrived."""
+        """Rows appended."""
 
     def add(self, row: Row) -> None:
-        """Take one more row along."""
+        """Add a row; appends the batch when it is full."""
         for blob in blobs_of(open_row(row).fact):
-            if blob not in self._known:
-                self._known.add(blob)
+            if blob not in self._added:
+                self._added.add(blob)
                 self._blobs.append(self._source.packed(blob))
-                self._load += len(self._blobs[-1].content)
+                self._bytes += len(self._blobs[-1].content)
         self._rows.append(row)
-        if len(self._rows) >= PAGE_SIZE or self._load >= BATCH_BYTES:
-            self.send()
+        if len(self._rows) >= PAGE_SIZE or self._bytes >= BATCH_BYTES:
+            self.flush()
 
-    def send(self) -> None:
-        """Deliver what was added."""
+    def flush(self) -> None:
+        """Append what was added."""
         if self._rows:
             self._target.append_rows(self._tip, self._rows, self._blobs)
             self._tip = Head(self._rows[-1].position, self._rows[-1].head)
             self.sent += len(self._rows)
-            self._rows, self._blobs, self._load = [], [], 0
+            self._rows, self._blobs, self._bytes = [], [], 0
 
 
 def migrate(source: Store, target: Store, on_progress: ProgressCallback = ignore_progress) -> CopyResult:
     """Copy a whole log into an empty one, or into one that an earlier copy began; then verify the copy.
 
     Args:
-        source: what is copied, up to where it ends now.
+        source: the log to copy, up to its present end.
         target: an empty log, or the beginning of the same log.
         on_progress: called with the events copied and their total, then with those verified.
 
     Raises:
         BadInput: the target holds something else.
-        LogCorrupt: the source is broken; what came before that is copied.
+        LogCorrupt: the source is broken; the rows before that are copied.
     """
     end, start = source.head(), target.head()
     if start.position > end.position:
@@ -85,23 +87,25 @@ def migrate(source: Store, target: Store, on_progress: ProgressCallback = ignore
     if chain.tip != end:
         raise LogCorrupt(f"The source promises {end.position} events, but its tail was cut off or changed; repair it first.")
     copy_keys(raw, target, chain)
-    if (broken := target.verify(on_progress)) is not None:
-        raise LogCorrupt(f"The copy is wrong at position {broken.position}: {broken.problem}; empty the target and repeat.")
+    if (corruption := target.verify(on_progress)) is not None:
+        raise LogCorrupt(
+            f"The copy is wrong at position {corruption.position}: {corruption.problem}; empty the target and repeat."
+        )
     return CopyResult(target.head(), sent)
 
 
 def copy_rows(rows: Iterable[Row], source: RawLog, target: Store) -> tuple[HashChain, int]:
-    """Copy rows, the first of which has position 1, behind those that the target has; the chain, and how many were copied.
+    """Copy rows, from position 1 on, behind those that the target has; returns the chain and the number of rows copied.
 
     Raises:
         BadInput: the target holds another log.
         LogCorrupt: a row does not follow on.
     """
-    start, chain, parcel = target.head(), HashChain(), CopyBatch(source, target)
+    start, chain, batch = target.head(), HashChain(), CopyBatch(source, target)
     for row in rows:
         problem = chain.problem(row)
         if problem is not None:
-            parcel.send()
+            batch.flush()
             raise LogCorrupt(f"The source is broken at position {chain.tip.position + 1}: {problem}; repair it first.")
         chain.add(row)
         if row.position == start.position and chain.tip != start:
@@ -109,13 +113,13 @@ def copy_rows(rows: Iterable[Row], source: RawLog, target: Store) -> tuple[HashC
                 f"The target holds another log, with head {start.digest} at position {start.position}; give an empty one."
             )
         if row.position > start.position:
-            parcel.add(row)
-    parcel.send()
-    return chain, parcel.sent
+            batch.add(row)
+    batch.flush()
+    return chain, batch.sent
 
 
 def copy_keys(source: RawLog, target: Store, chain: HashChain) -> None:
-    """Copy the keys of what the chain holds."""
+    """Copy the keys of the chain's events."""
     keys: list[Key] = []
     for key in source.all_keys():
         end = chain.ends.get(key.stream)

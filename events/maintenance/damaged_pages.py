@@ -1,8 +1,8 @@
-"""Reads the rows of a damaged SQLite file page by page, without the trees that lead to them, which may be what is broken.
+"""Reads the rows of a damaged SQLite file page by page, without the B-trees that lead to them, which may be broken.
 
-Every leaf page is looked at, in the file and in its write-ahead file, and whatever has the shape of an event, a blob or a key
-is given. It proves nothing: hashes do that, of events by their chain and of blobs by their names. The format is that of
-"Database File Format" in SQLite's documentation.
+It reads every leaf page of the file and of its write-ahead file, and returns every record that has the shape of an event, a
+blob or a key. The format is "Database File Format" in SQLite's documentation.
+Not responsible for: proving them. Hashes do that, of events by their chain and of blobs by their names.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ from events.stores.staging import PackedBlob
 from events.stores.transaction import Key
 
 PAGE: Final = 4096
-"""Bytes of a page, where the file does not say."""
+"""Bytes of a page, if the file's header does not tell."""
 _LEAF: Final = 0x0D
 _HEADER: Final = 100
 _WAL_HEADER, _FRAME_HEADER = 32, 24
 _WAL_MAGIC: Final = (0x377F0682, 0x377F0683)
 _EVENT, _BLOB, _KEY = len(Row._fields), len(PackedBlob._fields), len(Key._fields)
 _HEX: Final = 13 + 2 * 64
-"""The type of a text of 64 bytes."""
+"""Record type of a text of 64 bytes."""
 _WIDTHS: Final = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)
-"""Bytes of a value by its type, where that is small."""
+"""Bytes of a value by its record type, for types below 10."""
 _LARGEST: Final = 1 << 31
-_SAID: Final = 1_000
+_PROGRESS_EVERY: Final = 1_000
 
 Value = int | float | str | bytes | None
 
 
 class _Cell(NamedTuple):
-    """Where a record begins."""
+    """Location of a record."""
 
     file: int
-    """0 is the log, 1 its write-ahead file."""
+    """0: the log; 1: its write-ahead file."""
     offset: int
     size: int
     rowid: int
 
 
 class DamagedPages:
-    """What the pages of a log's file hold."""
+    """Records in the pages of a log's file."""
 
     def __init__(self, path: Path, on_progress: ProgressCallback = ignore_progress) -> None:
-        """Look at every page.
+        """Read every page.
 
         Args:
-            path: the log's file; its write-ahead file lies beside it, or there is none.
+            path: the log's file; its write-ahead file, if any, lies beside it.
             on_progress: called with the pages read and their total.
         """
         self._maps = [_mapped(path), _mapped(path.with_name(f"{path.name}-wal"))]
@@ -66,22 +66,22 @@ class DamagedPages:
         starts = [(0, start) for start in range(0, len(self._maps[0]), self._size)]
         starts += [(1, start) for start in sorted(self._newer.values())]
         for done, (file, start) in enumerate(starts, 1):
-            self._look(file, start)
-            if done % _SAID == 0:
+            self._read_page(file, start)
+            if done % _PROGRESS_EVERY == 0:
                 on_progress(done, len(starts))
 
-    def _look(self, file: int, start: int) -> None:
+    def _read_page(self, file: int, start: int) -> None:
         data = self._maps[file]
         page = data[start : start + self._size]
         at = _HEADER if file == 0 and start == 0 else 0
         if len(page) < self._size or page[at] != _LEAF:
             return
         count = int.from_bytes(page[at + 3 : at + 5])
-        for place in range(at + 8, min(at + 8 + 2 * count, self._size - 1), 2):
+        for pointer in range(at + 8, min(at + 8 + 2 * count, self._size - 1), 2):
             with suppress(IndexError, ValueError):
-                self._take(file, start, page, int.from_bytes(page[place : place + 2]))
+                self._read_cell(file, start, page, int.from_bytes(page[pointer : pointer + 2]))
 
-    def _take(self, file: int, start: int, page: bytes, at: int) -> None:
+    def _read_cell(self, file: int, start: int, page: bytes, at: int) -> None:
         size, at = _varint(page, at)
         rowid, at = _varint(page, at)
         if not 0 < size < _LARGEST:
@@ -97,20 +97,20 @@ class DamagedPages:
                 self._keys[rowid] = cell
 
     def rows(self, position: int) -> Iterator[Row]:
-        """Whatever says that it is the event at a position."""
+        """All records that claim to be the event at a position."""
         for cell in reversed(self._events.get(position, ())):
             values = self._values(cell)
             if values is not None and all(isinstance(value, str) for value in (values[1], values[5], values[11])):
                 yield Row._make([cell.rowid, *values[1:]])
 
     def packed(self, blob: BlobHash) -> PackedBlob | None:
-        """What is stored under a blob's hash."""
+        """The record of a blob's hash; None if there is none."""
         cell = self._blobs.get(blob.encode())
         values = None if cell is None else self._values(cell)
         return None if values is None else PackedBlob._make(values)
 
     def found_keys(self) -> Iterator[tuple[int, Key]]:
-        """All keys, with the number of each among them."""
+        """All keys, each with its row id."""
         for number, cell in sorted(self._keys.items()):
             match self._values(cell):
                 case [str(stream), str(key), int(version), int(size)]:
@@ -118,11 +118,11 @@ class DamagedPages:
 
     @property
     def empty(self) -> bool:
-        """Whether there is no event at all."""
+        """Whether there is no event."""
         return not self._events
 
     def close(self) -> None:
-        """Let the files go."""
+        """Release the files."""
         for data in self._maps:
             if isinstance(data, mmap.mmap):
                 data.close()
@@ -173,13 +173,13 @@ def _mapped(path: Path) -> mmap.mmap | bytes:
 
 
 def _page_size(data: mmap.mmap | bytes) -> int:
-    said = int.from_bytes(data[16:18]) if data[:6] == b"SQLite" else 0
-    said = 1 << 16 if said == 1 else said
-    return said if said >= 512 and said & (said - 1) == 0 else PAGE
+    size = int.from_bytes(data[16:18]) if data[:6] == b"SQLite" else 0
+    size = 1 << 16 if size == 1 else size
+    return size if size >= 512 and size & (size - 1) == 0 else PAGE
 
 
 def _frames(data: mmap.mmap | bytes, size: int) -> Iterator[tuple[int, int]]:
-    """Page and place of every frame of the write-ahead file's last round, the newest of a page last."""
+    """Page number and offset of every frame since the write-ahead file's last reset, the newest of a page last."""
     if len(data) < _WAL_HEADER or int.from_bytes(data[:4]) not in _WAL_MAGIC or int.from_bytes(data[8:12]) != size:
         return
     salt = data[16:24]
@@ -199,7 +199,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _types(record: bytes, at: int) -> tuple[Sequence[int], int]:
-    """The types of a record's values, and where these begin."""
+    """The types of a record's values, and the offset of the values."""
     length, place = _varint(record, at)
     end = at + length
     types: list[int] = []

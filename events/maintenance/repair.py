@@ -1,9 +1,10 @@
-"""Rescues what is sound of a damaged log file: the longest beginning in which every hash and every blob is right.
+"""Rescues what is sound of a damaged log file: the longest prefix in which every hash and every blob is right.
 
-The damaged file is only copied, never opened, and the rescue goes into a new one, so nothing that could still be saved by
-better means is lost. Without being asked it only says what it would do. Rows are looked for page by page, wherever they lie in
-the file and whatever became of the trees that lead to them; the chain of hashes proves which are the log's first events. What
-is behind the first event that cannot be proved stays behind: positions have no gaps, and a head needs all before it.
+Guarantees: the damaged file is only copied, never opened, and the rescue is a new file, so that nothing is lost that could be
+saved by better means.
+
+Rows are searched page by page, whatever became of the B-trees that lead to them; the chain of hashes proves the first events.
+Everything behind the first event that is not proved is lost, because positions have no gaps and a head covers all before it.
 """
 
 from __future__ import annotations
@@ -31,33 +32,33 @@ from events.stores.transaction import Key
 
 
 class RepairReport(NamedTuple):
-    """What was found, and what was done."""
+    """Result of a repair, or of its dry run."""
 
     sound: Head
-    """Where the sound beginning ends."""
+    """End of the sound prefix."""
     promised: int | None
-    """Events that the log says it has; None if that cannot be read."""
+    """Events that the log's tip counts; None if it cannot be read."""
     broken: Corruption | None
-    """The first thing that is wrong; None if the log is sound."""
+    """The first corruption; None if the log is sound."""
     target: Path | None
-    """The new file with the sound beginning; None if nothing was written."""
+    """The new file with the sound prefix; None if nothing was written."""
     keys: bool = True
     """Whether the keys could be read. Without them, a repeated append is not recognised."""
 
     @property
     def lost(self) -> int | None:
-        """Events behind the sound beginning; None if nobody knows."""
+        """Events behind the sound prefix; None if unknown."""
         return None if self.promised is None else max(0, self.promised - self.sound.position)
 
-    def about(self, copy: Path, path: Path) -> RepairReport:
-        """The same, with the log's own name where a copy of it was examined."""
+    def rename_log(self, copy: Path, path: Path) -> RepairReport:
+        """The same, with the log's path in place of its copy's."""
         if self.broken is None:
             return self
         return self._replace(broken=self.broken._replace(problem=self.broken.problem.replace(str(copy), str(path))))
 
 
 def repair(path: Path, target: Path, *, dry_run: bool = True, on_progress: ProgressCallback = ignore_progress) -> RepairReport:
-    """Copy the sound beginning of the log at `path` into the new file `target`, if the log is broken and it is no dry run.
+    """Copy the sound prefix of the log at `path` into the new file `target`, if the log is broken and it is no dry run.
 
     Raises:
         BadInput: there is no log, or `target` exists.
@@ -69,7 +70,7 @@ def repair(path: Path, target: Path, *, dry_run: bool = True, on_progress: Progr
         raise BadInput(f"There is no log at {path}; give the log.sqlite of a run.")
     with _copied(path, target, dry_run=dry_run) as copy:
         try:
-            return _examined(copy, target, on_progress, dry_run=dry_run).about(copy, path)
+            return _repair_copy(copy, target, on_progress, dry_run=dry_run).rename_log(copy, path)
         except GaspError as error:
             raise type(error)(str(error).replace(str(copy), str(path))) from error
 
@@ -96,11 +97,11 @@ def _folder(target: Path, *, dry_run: bool) -> TemporaryDirectory[str]:
     except OSError:
         if not dry_run:
             raise
-        # Nothing will be written there, so nobody need be able to.
+        # A dry run writes nothing there.
         return TemporaryDirectory(prefix="gasp-repair-")
 
 
-def _examined(copy: Path, target: Path, on_progress: ProgressCallback, *, dry_run: bool) -> RepairReport:
+def _repair_copy(copy: Path, target: Path, on_progress: ProgressCallback, *, dry_run: bool) -> RepairReport:
     with ExitStack() as stack:
         log, promised = None, None
         try:
@@ -109,14 +110,14 @@ def _examined(copy: Path, target: Path, on_progress: ProgressCallback, *, dry_ru
             if broken is None:
                 return RepairReport(log.head(), promised, None, None)
         except (BadInput, LogError) as error:
-            broken, closed = Corruption(1, _without_advice(error)), error
+            broken, cause = Corruption(1, _without_advice(error)), error
         salvage = SalvagedRows(
             None if log is None else log.raw(), stack.enter_context(closing(DamagedPages(copy, on_progress)))
         )
         if log is None and salvage.empty:
-            if isinstance(closed, LogCorrupt):
-                raise LogCorrupt(f"{_without_advice(closed)}; nothing of it can be rescued, so restore a backup.")
-            raise closed
+            if isinstance(cause, LogCorrupt):
+                raise LogCorrupt(f"{_without_advice(cause)}; nothing of it can be rescued, so restore a backup.")
+            raise cause
         rows = salvage.sound(promised)
         if dry_run:
             tip = Head(0, ZERO_HASH)
@@ -128,14 +129,16 @@ def _examined(copy: Path, target: Path, on_progress: ProgressCallback, *, dry_ru
             with closing(SqliteLog(path)) as rescue:
                 chain, _ = copy_rows(rows, salvage, rescue)
                 copy_keys(salvage, rescue, chain)
-                again = rescue.verify()
-            if again is not None:
-                raise LogCorrupt(f"The rescue is wrong at position {again.position}: {again.problem}; restore a backup.")
+                corruption = rescue.verify()
+            if corruption is not None:
+                raise LogCorrupt(
+                    f"The rescue is wrong at position {corruption.position}: {corruption.problem}; restore a backup."
+                )
         return RepairReport(chain.tip, promised, broken, target, salvage.keyed)
 
 
 def _broken(log: SqliteLog, on_progress: ProgressCallback) -> tuple[Corruption | None, int | None]:
-    """What is wrong with a log, and how many events it promises."""
+    """The corruption of a log, and the number of events that its tip counts."""
     try:
         promised = log.head().position
     except LogError as error:
@@ -151,24 +154,24 @@ def _without_advice(error: GaspError) -> str:
 
 
 class SalvagedRows(RawLog):
-    """Rows of a damaged file, as SQLite finds them and as its pages hold them."""
+    """Rows of a damaged file, from SQLite and from its pages."""
 
     def __init__(self, raw: RawLog | None, pages: DamagedPages) -> None:
         """Read nothing yet.
 
         Args:
-            raw: what SQLite finds; None where it cannot open the file.
-            pages: what is in the pages.
+            raw: the log as SQLite reads it; None where it cannot open the file.
+            pages: the records in its pages.
         """
         self._raw = raw
         self._pages = pages
         self.empty = pages.empty
         """Whether no page holds an event."""
         self.keyed = True
-        """Whether no key is missing among those that were found; without them, a repeated append is not recognised."""
+        """Whether the row ids of the keys have no gap; without a key, a repeated append is not recognised."""
 
     def sound(self, promised: int | None) -> Iterator[Row]:
-        """Rows from the first on, as long as everything about them is right."""
+        """Rows from the first on, as long as their hashes and blobs are right."""
         chain = HashChain()
         while promised is None or chain.tip.position < promised:
             row = next((row for row in self._rows_at(chain.tip.position + 1) if self._fits(chain, row)), None)
@@ -195,18 +198,18 @@ class SalvagedRows(RawLog):
         return True
 
     def packed(self, blob: BlobHash) -> PackedBlob:
-        """See `events.stores.raw.Raw.packed`."""
-        found = self._pages.packed(blob)
+        """See `events.stores.raw.RawLog.packed`."""
+        packed = self._pages.packed(blob)
         with suppress(LogError):
-            if found is not None:
-                unpack_blob(blob, found.content)
-                return found
+            if packed is not None:
+                unpack_blob(blob, packed.content)
+                return packed
         if self._raw is None:
             raise LogCorrupt(f"Blob {blob} is missing.")
         return self._raw.packed(blob)
 
     def all_keys(self) -> Iterator[Key]:
-        """See `events.stores.raw.Raw.every_key`."""
+        """See `events.stores.raw.RawLog.all_keys`."""
         expected = 1
         for number, key in self._pages.found_keys():
             self.keyed = self.keyed and number == expected

@@ -106,5 +106,5 @@ def _needs_driver() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise BadInput(
-            "A log in PostgreSQL needs psycopg, which is not installed; run: pip install 'gasp[postgres]'."
+            "A log in PostgreSQL needs psycopg, which is not installed; run `pip install 'gasp[postgres]'`."
         ) from error

@@ -87,7 +87,7 @@ def test_a_stream_that_went_two_ways_is_a_conflict_at_the_first_difference(mine:
     tell(other, "new", "n")
     before = mine.head()
     report = merge(other, mine, dry_run=False)
-    assert report.conflicts == [StreamConflict("both", split, "the logs say different things from here on")]
+    assert report.conflicts == [StreamConflict("both", split, "the logs differ from here on")]
     assert (report.merged, mine.head()) == (False, before)
 
 

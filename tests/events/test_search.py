@@ -206,7 +206,7 @@ def test_a_query_is_a_row_of_terms(query: str, terms: list[QueryTerm]) -> None:
         ("passrate<few", "compares passrate with 'few', which is no number; write for instance passrate<0.5"),
         ("passrate:nan", "compares passrate with 'nan', which is no number; write"),
         ("axis>io", "compares axis by >, which only numbers can be: passrate, .*; write axis:VALUE"),
-        ("source:", "source and says no value; write source:VALUE"),
+        ("source:", "source without a value; write source:VALUE"),
         ('a "b', "has a phrase that does not end; put another quotation mark"),
         ("a ++", r"searches for '\+\+', in which there is no letter or digit; give a word, .* kind, verdict"),
     ],
