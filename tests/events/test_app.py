@@ -106,8 +106,8 @@ def test_a_lost_write_ahead_file_is_not_called_sound(tmp_path: Path, evidence: s
     assert ended.stdout.startswith("empty: 0 events")
     messages = {
         "shm": "log.sqlite-shm is there without",
-        "index": "index.sqlite tells of position",
-        "log": "trainer.log tells of position 2",
+        "index": "index.sqlite names position",
+        "log": "trainer.log names position 2",
     }
     assert messages.get(evidence, "") in ended.stdout
 
