@@ -71,10 +71,7 @@ class JudgedAttempts:
 
     @property
     def agreeing(self) -> int:
-        """Size of the largest group of failed attempts with equal outputs for all private inputs.
-
-        0 if it is smaller than `MIN_AGREEING`, or not larger than the number of attempts that passed.
-        """
+        """Most failed attempts with equal outputs for all private inputs; 0 if below `MIN_AGREEING` or no more than passed."""
         judged = zip(self.verdicts, self.output_digests, strict=True)
         failed = [digest for verdict, digest in judged if digest and verdict.outcome != "passed"]
         most = max(Counter(failed).values(), default=0)
@@ -120,13 +117,7 @@ class Verifier:
         return "own" if rules == "evalplus" and not is_function else rules
 
     async def judge(self, question: Question, task: Task, pair: int | None, texts: Sequence[str]) -> JudgedAttempts:
-        """Judge completions of the student.
-
-        Args:
-            question: that they are about.
-            task: of the student.
-            pair: number of the test case; None for task `induction`, which is about all.
-            texts: the completions.
+        """Judge completions; `pair` is the number of the test case, None for task `induction`, which is about all of them.
 
         Raises:
             SandboxError: the sandbox failed.

@@ -26,12 +26,8 @@ def containers() -> None:
     connection = engine.find_engine()
     table = Table("container", "run", "owner", "state", box=None)
     for container in owner.owned_containers(connection.client) if connection else ():
-        table.add_row(
-            container.id[:12],
-            escape(container.run),
-            f"{container.owner}{' (gone)' if container.orphan else ''}",
-            container.state,
-        )
+        ended = " (gone)" if container.orphan else ""
+        table.add_row(container.id[:12], escape(container.run), f"{container.owner}{ended}", container.state)
     RaisingConsole().print(table if table.row_count else "No sandbox containers.")
 
 
@@ -41,14 +37,11 @@ def clean(
 ) -> None:
     """Remove the containers whose owner is gone."""
     connection = engine.find_engine()
-    removed = (
-        [container for container in owner.owned_containers(connection.client) if everything or container.orphan]
-        if connection
-        else []
-    )
+    containers = owner.owned_containers(connection.client) if connection else []
+    removed = [container.id for container in containers if everything or container.orphan]
     for container in removed:
         assert connection is not None
-        owner.remove_container(connection.client, container.id)
+        owner.remove_container(connection.client, container)
     engine.print_message(f"Removed {len(removed)} containers.")
 
 

@@ -159,13 +159,10 @@ def python_equal_values(left: Any, right: Any) -> bool:
     first, second = (
         {key.replace(_BOOL_MARK, ""): item for key, item in _unique_entries(value).items()} for value in (left, right)
     )
-    if "dict" not in (left.kind, right.kind):
-        return first.keys() == second.keys()
-    return (
-        left.kind == right.kind
-        and first.keys() == second.keys()
-        and all(python_equal_values(first[key], second[key]) for key in first)
-    )
+    are_dicts = left.kind == right.kind == "dict"
+    if first.keys() != second.keys() or (not are_dicts and "dict" in (left.kind, right.kind)):
+        return False
+    return not are_dicts or all(python_equal_values(first[key], second[key]) for key in first)
 
 
 def _stdout_matches(expected: str, got: str) -> bool:

@@ -35,14 +35,10 @@ def down(
     """Stop the private engine, with everything that runs in it. Images stay; other engines are left alone."""
     private = engine.PrivateEngine.default()
     connection = engine.find_engine() if idle else None
-    if connection is not None and connection.url == private.url and _in_use(connection):
+    if connection is not None and connection.url == private.url and owner.in_use(connection.client):
         engine.print_message("The private Docker engine is in use and stays up.")
         return
     private.down(engine.print_message)
-
-
-def _in_use(connection: engine.EngineConnection) -> bool:
-    return any(not container.orphan for container in owner.owned_containers(connection.client))
 
 
 @engine_app.command()
@@ -55,9 +51,8 @@ def status() -> None:
     private = engine.PrivateEngine.default()
     where = f"private, process {private.pid()}" if connection.url == private.url else "not ours"
     images = ", ".join(image_build.installed_tags(connection.client)) or "none yet"
-    engine.print_message(
-        f"Docker {connection.client.version()['Version']} at {connection.url} ({where}); sandbox images: {images}."
-    )
+    version = connection.client.version()["Version"]
+    engine.print_message(f"Docker {version} at {connection.url} ({where}); sandbox images: {images}.")
 
 
 @engine_app.command()

@@ -61,6 +61,11 @@ def owned_containers(client: docker.DockerClient) -> list[OwnedContainer]:
     ]
 
 
+def in_use(client: docker.DockerClient) -> bool:
+    """Whether the engine has a container whose owner lives."""
+    return any(not container.orphan for container in owned_containers(client))
+
+
 def remove_orphans(client: docker.DockerClient) -> int:
     """Remove the containers whose owner has ended, and return how many there were."""
     orphans = [container for container in owned_containers(client) if container.orphan]

@@ -38,14 +38,8 @@ class Usage:
 def kill_and_reap_all(pid: int, at_once: bool = True) -> tuple[int, Usage]:
     """Kill and reap every other process of the container.
 
-    As pid 1 the server adopts all orphans: once there is no child to wait for, there is no other process.
-
-    Args:
-        pid: a child.
-        at_once: False waits until that child exits, then kills the others.
-
-    Returns:
-        Wait status of the child, and the usage of all processes.
+    As pid 1 the server adopts all orphans: once there is no child to wait for, there is no other process. With `at_once` false
+    the child `pid` may exit first. The result is the wait status of that child, and the usage of all processes.
     """
     status, used = 0, Usage()
     first = None if at_once else os.wait4(pid, 0)

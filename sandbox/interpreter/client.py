@@ -275,12 +275,7 @@ class Sandbox:
 def dispatch_frame(
     execution: Execution, frame: Frame, callbacks: Sequence[OutputCallback | None]
 ) -> tuple[OutputCallback | None, Any]:
-    """Add a frame to an execution; the callback for it and the value to call that with.
-
-    Args:
-        execution: of the cell so far.
-        frame: from the kernel.
-        callbacks: for standard output, standard error, results, errors.
+    """Add a frame to an execution; its callback (of those for stdout, stderr, results, errors) and the value to call that with.
 
     Raises:
         TimeoutException: the frame says that the cell ran too long.

@@ -42,12 +42,8 @@ MAX_TRACEBACK_CHARACTERS = 1 << 16
 def run_unprivileged(descriptors: tuple[int, ...], limits: dict[str, Any], uid: int, body: Callable[[], None]) -> NoReturn:
     """In a fork of the server: drop all rights, run `body` and exit.
 
-    Args:
-        descriptors: the only ones that stay, as 0, 1, 2 and so on; 0 stands for /dev/null, since a descriptor of the server's
-            would share flags and locks with it.
-        limits: `sandbox.runner.Limits` as data.
-        uid: of the code.
-        body: what to run.
+    Only these descriptors stay, as 0, 1, 2 and so on; 0 stands for /dev/null, since a descriptor of the server's would share
+    flags and locks with it.
     """
     code = 1
     try:

@@ -66,13 +66,7 @@ class _OutputStream:
 class ContextProcess:
     """One context: its queue of cells and, between `_start` and `on_exit`, its process.
 
-    Args:
-        name: of the context.
-        cwd: working directory of its process.
-        settings: of the sandbox.
-        selector: the kernel's; the callbacks of this context are registered there.
-        send: sends a frame to the host.
-        kill_others: kills all processes that the code has started.
+    It registers its callbacks with the kernel's selector; `kill_others` kills all processes that the code has started.
     """
 
     def __init__(
