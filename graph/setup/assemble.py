@@ -174,7 +174,11 @@ def make_runner(config: Config, run: str) -> Runner:
     from sandbox.host.docker_runner import DockerRunner
 
     return DockerRunner(
-        sandbox_limits(config), workers=config.verify.workers or None, run=run, runtime=config.verify.runtime, notify=logger().info
+        sandbox_limits(config),
+        workers=config.verify.workers or None,
+        run=run,
+        runtime=config.verify.runtime,
+        notify=logger().info,
     )
 
 
