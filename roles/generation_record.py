@@ -47,8 +47,3 @@ def completion_texts(log: Log, generation: Generation) -> list[str]:
 def put_question(log: Log, question: Question) -> BlobHash:
     """Stage a question as a blob."""
     return log.put(canonical(question))
-
-
-def get_question(log: Log, blob: BlobHash) -> Question:
-    """The question in a blob."""
-    return Question.model_validate_json(log.get(blob))

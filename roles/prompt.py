@@ -22,6 +22,7 @@ from events.facts.errors import BadInput
 from events.facts.values import Axis, IOPair, Question, Sampling, Task, Value, canonical
 from events.pure.answer_parsing import INPUTS
 from events.text.byte_order_mark import refuse_byte_order_mark
+from events.text.validation import first_problem
 from roles.judging.safety import ALLOWED_MODULES, BANNED_NAMES
 
 SHIPPED_PROMPTS: Final = Path(__file__).parent / "prompts"
@@ -207,11 +208,8 @@ def _rules(path: Path) -> PromptSetFormat:
         refuse_byte_order_mark(path)
         return PromptSetFormat.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise BadInput(
-            f"{path}, key {key}: {first['msg']}; it has the keys {', '.join(PromptSetFormat.model_fields)}."
-        ) from error
+        key, problem = first_problem(error)
+        raise BadInput(f"{path}, key {key}: {problem}; it has the keys {', '.join(PromptSetFormat.model_fields)}.") from error
     except (OSError, ValueError) as error:
         raise BadInput(f'{path} cannot be read ({error}); a prompt set has one that says form = "plain" or "chat".') from error
 

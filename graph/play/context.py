@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from events.facts.log import Log
+from events.facts.questions import read_question
 from events.projections.run_summary import AcceptedQuestions, fold
 from graph.recipes.recipe import Recipe
 from graph.settings.config import PlaySettings
-from roles.generation_record import get_question
 from roles.judging.similarity import Novelty
 from roles.solver import Solver
 from roles.teacher import Teacher
@@ -36,4 +36,4 @@ class NodeContext:
 def restore_novelty(log: Log, novelty: Novelty) -> None:
     """Fill the novelty buffers with every question that the log says was accepted."""
     accepted = fold(AcceptedQuestions(), log.read(kinds={"question_accepted"}))
-    novelty.add(*(get_question(log, blob) for blob in (*accepted.easy, *accepted.hard, *accepted.open)))
+    novelty.add(*(read_question(log, blob) for blob in (*accepted.easy, *accepted.hard, *accepted.open)))

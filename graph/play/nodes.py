@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from langgraph.runtime import Runtime
 
+from events.facts.questions import read_question
 from events.facts.types import (
     AttemptsMade,
     AttemptsVerified,
@@ -39,7 +40,7 @@ from graph.play.state import (
     trains_on_pass_rate_attempts,
 )
 from graph.settings.seeds import derive_seed, rng
-from roles.generation_record import completion_texts, get_question, put_question
+from roles.generation_record import completion_texts, put_question
 from roles.verifier import JudgedAttempts, RejectedProposal
 
 PHASE: dict[Seat, Phase] = {"easy": "lemma", "hard": "lift", "open": "open"}
@@ -54,7 +55,7 @@ async def goalpost_gap(state: PlayState, runtime: Runtime[NodeContext]) -> list[
     successes = sum(verdict.outcome == "passed" for verdict in verdicts)
     return [
         GapMeasured(
-            question=get_question(context.log, episode.question).id,
+            question=read_question(context.log, episode.question).id,
             successes=successes,
             attempts=len(verdicts),
             best_share=max(verdict.passed / verdict.total for verdict in verdicts),
@@ -67,7 +68,7 @@ async def goalpost_gap(state: PlayState, runtime: Runtime[NodeContext]) -> list[
 async def teacher_easy(state: PlayState, runtime: Runtime[NodeContext]) -> list[Fact]:
     """The easy seat writes a lemma for the goalpost."""
     context, episode = runtime.context, state["episode"]
-    goalpost = get_question(context.log, episode.question)
+    goalpost = read_question(context.log, episode.question)
     return [_proposed(episode, "easy", goalpost, await context.teacher.lemma(goalpost, episode.axis, _seed(episode, "easy")))]
 
 
@@ -75,8 +76,8 @@ async def teacher_easy(state: PlayState, runtime: Runtime[NodeContext]) -> list[
 async def teacher_hard(state: PlayState, runtime: Runtime[NodeContext]) -> list[Fact]:
     """The hard seat writes a lift of the lemma; it sees the goalpost only if the plan says so."""
     context, episode = runtime.context, state["episode"]
-    lemma = get_question(context.log, episode.accepted[0].question)
-    goalpost = get_question(context.log, episode.question) if context.recipe.plan.hard_seat_sees_goalpost else None
+    lemma = read_question(context.log, episode.accepted[0].question)
+    goalpost = read_question(context.log, episode.question) if context.recipe.plan.hard_seat_sees_goalpost else None
     return [
         _proposed(episode, "hard", lemma, await context.teacher.lift(lemma, episode.axis, _seed(episode, "hard"), goalpost))
     ]
@@ -86,7 +87,7 @@ async def teacher_hard(state: PlayState, runtime: Runtime[NodeContext]) -> list[
 async def teacher_open(state: PlayState, runtime: Runtime[NodeContext]) -> list[Fact]:
     """The open seat writes a question for one of the three tasks, unlike the references."""
     context, episode = runtime.context, state["episode"]
-    references = [get_question(context.log, blob) for blob in episode.references]
+    references = [read_question(context.log, blob) for blob in episode.references]
     task = _training_task(context, episode, "open")
     return [_proposed(episode, "open", references[0], await context.teacher.open(references, task, _seed(episode, "open")))]
 
@@ -128,7 +129,7 @@ async def solver(state: PlayState, runtime: Runtime[NodeContext]) -> list[Fact]:
 async def _attempt(
     context: NodeContext, episode: EpisodeState, purpose: Purpose, blob: BlobHash, task: Task, *, count: int
 ) -> AttemptsMade:
-    question = get_question(context.log, blob)
+    question = read_question(context.log, blob)
     key = (purpose, task, question.id)
     pair = None if task == "induction" else rng(episode.seed, "pair", *key).randrange(len(question.pairs))
     generation = await context.solver.answer(
@@ -181,7 +182,7 @@ async def _validate(context: NodeContext, episode: EpisodeState, version: int) -
 
 
 async def _judge(context: NodeContext, episode: EpisodeState, pending: PendingAttempts) -> list[Fact]:
-    question = get_question(context.log, pending.question)
+    question = read_question(context.log, pending.question)
     event = context.log.event(episode.stream, pending.version)
     assert event is not None
     made = event.fact

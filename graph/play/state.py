@@ -7,7 +7,7 @@ Not responsible for: deciding what comes next (`graph.play.edges`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from pydantic import Field
 
@@ -105,73 +105,48 @@ class PlayState(TypedDict):
 def fold_episode(episode: EpisodeState, events: Iterable[Event]) -> EpisodeState:
     """The state after more events of its stream."""
     for event in events:
-        episode = _after(episode, event).model_copy(update={"version": event.version})
+        episode = episode.model_copy(update={"version": event.version, **_changes(episode, event)})
     return episode
 
 
-def _after(state: EpisodeState, event: Event) -> EpisodeState:
+def _changes(state: EpisodeState, event: Event) -> dict[str, Any]:
     match event.fact:
-        case EpisodeStarted() as fact:
-            return state.model_copy(
-                update={
-                    "iteration": fact.iteration,
-                    "purpose": fact.purpose,
-                    "question": fact.blob,
-                    "axis": fact.axis,
-                    "seed": fact.seed,
-                }
-            )
+        case EpisodeStarted(iteration=iteration, purpose=purpose, blob=blob, axis=axis, seed=seed):
+            return {"iteration": iteration, "purpose": purpose, "question": blob, "axis": axis, "seed": seed}
         case ReferencesDrawn(references=references):
-            return state.model_copy(update={"references": references})
+            return {"references": references}
         case AttemptsMade():
             return _attempted(state, event.version, event.fact)
         case AttemptsVerified(of=of):
-            return state.model_copy(update={"pending": tuple(made for made in state.pending if made.version != of)})
+            return {"pending": tuple(made for made in state.pending if made.version != of)}
         case GapMeasured(gap=gap):
-            return state.model_copy(update={"gap": gap})
+            return {"gap": gap}
         case QuestionProposed(seat=seat, attempt=attempt):
-            return state.model_copy(
-                update={
-                    "proposal": event.version,
-                    "proposed": event.version,
-                    "seat": seat,
-                    "proposals": state.proposals | {seat: attempt},
-                }
-            )
+            proposals = state.proposals | {seat: attempt}
+            return {"proposal": event.version, "proposed": event.version, "seat": seat, "proposals": proposals}
         case QuestionRejected():
-            return state.model_copy(update={"proposal": None, "candidate": None})
+            return {"proposal": None, "candidate": None}
         case QuestionValidated(blob=blob):
-            return state.model_copy(update={"proposal": None, "candidate": blob})
+            return {"proposal": None, "candidate": blob}
         case QuestionAccepted(seat=seat, blob=blob):
-            return _accepted(state, AcceptedQuestion(seat=seat, question=blob))
+            accepted = AcceptedQuestion(seat=seat, question=blob)
+            return {"candidate": None, "accepted": (*state.accepted, accepted), "unsolved": (*state.unsolved, accepted)}
         case EpisodeFinished() | EpisodeFailed():
-            return state.model_copy(update={"ended": True})
+            return {"ended": True}
         case _:
-            return state
+            return {}
 
 
-def _attempted(state: EpisodeState, version: int, fact: AttemptsMade) -> EpisodeState:
+def _attempted(state: EpisodeState, version: int, fact: AttemptsMade) -> dict[str, Any]:
     asked = [state.question, *([state.candidate] if state.candidate else []), *(each.question for each in state.accepted)]
     # A question's id is a prefix of its blob's hash.
     blob = next(blob for blob in asked if blob.startswith(fact.question))
     pending = PendingAttempts(version=version, purpose=fact.purpose, question=blob, task=fact.task, pair=fact.pair)
-    return state.model_copy(
-        update={
-            "pending": (*state.pending, pending),
-            "unsolved": tuple(each for each in state.unsolved if fact.purpose != "solve" or each.question != blob),
-            "attempted": state.attempted or fact.purpose in {"gap", "practice"},
-        }
-    )
-
-
-def _accepted(state: EpisodeState, accepted: AcceptedQuestion) -> EpisodeState:
-    return state.model_copy(
-        update={
-            "candidate": None,
-            "accepted": (*state.accepted, accepted),
-            "unsolved": (*state.unsolved, accepted),
-        }
-    )
+    return {
+        "pending": (*state.pending, pending),
+        "unsolved": tuple(each for each in state.unsolved if fact.purpose != "solve" or each.question != blob),
+        "attempted": state.attempted or fact.purpose in {"gap", "practice"},
+    }
 
 
 def training_task(seed: int, seat: Seat, tasks: Sequence[Task]) -> Task:

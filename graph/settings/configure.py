@@ -20,6 +20,7 @@ from pydantic_settings import SettingsConfigDict
 
 from events.facts.errors import BadInput
 from events.text.byte_order_mark import refuse_byte_order_mark
+from events.text.validation import first_problem
 from graph.settings.config import Config
 
 
@@ -145,12 +146,11 @@ def naming_setting(setting: str) -> Iterator[None]:
 
 def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    key, why = first_problem(error)
     if first["type"] == "extra_forbidden":
         close = get_close_matches(key, [name for name, _, _ in all_settings()], n=1)
         hint = f"did you mean {close[0]!r}?" if close else "--settings --all lists them."
         return f"There is no setting {key!r}; {hint}"
-    why = first["ctx"]["error"] if first["type"] == "value_error" else first["msg"]
     if first["type"] == "value_error" and isinstance(first["input"], BaseModel | dict):
         # A validator of a whole group names its settings in the message; pydantic only names the group.
         group = f"{key}: " if key else ""

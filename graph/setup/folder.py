@@ -23,6 +23,7 @@ from events.facts.streams import RUN
 from events.facts.types import RunStarted
 from events.facts.weights import optimizer_digest
 from events.stores import open_log
+from events.text.validation import first_problem
 from graph.estimate.memory import MOMENT_BYTES
 from graph.settings.config import Config
 from graph.settings.model_location import copy_weights
@@ -156,5 +157,5 @@ def recorded_settings(folder: Path, first: RunStarted) -> Config:
     try:
         return Config.recorded(first.config)
     except ValidationError as error:
-        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        key, _ = first_problem(error)
         raise BadInput(f"The run in {folder} has a setting {key!r} that this version does not take; use its own.") from error

@@ -21,11 +21,13 @@ from events.cli.app import open_run
 from events.cli.output import AsJson, LogName, Printer, print_json, print_note, progress
 from events.facts.errors import BadInput, SandboxError
 from events.facts.log import Event, Log
+from events.facts.questions import read_question
 from events.facts.types import AttemptsMade, AttemptsVerified, EpisodeStarted, GoalpostAdded, QuestionValidated, RunStarted
 from events.facts.values import BlobHash, Provenance, Question, QuestionId, Verdict
 from events.process import shutdown
 from events.text.safe_text import markup
-from roles.generation_record import completion_texts, get_question
+from events.text.validation import first_problem
+from roles.generation_record import completion_texts
 from roles.questions.load import load_questions
 from roles.verifier import Verifier
 from sandbox.host.docker_runner import DockerRunner
@@ -95,7 +97,7 @@ class RunQuestions:
     def get(self, question: QuestionId) -> Question | None:
         """The question; None if it is in neither."""
         blob = self.blobs.get(question)
-        return self.tested.get(question) if blob is None else get_question(self.log, blob)
+        return self.tested.get(question) if blob is None else read_question(self.log, blob)
 
 
 @dataclass
@@ -149,7 +151,7 @@ async def _runner(provenance: Provenance) -> DockerRunner:
     try:
         limits = Limits.model_validate(provenance.limits)
     except ValidationError as error:
-        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        key, _ = first_problem(error)
         raise BadInput(
             f"The verdicts were reached under a limit {key!r} that this version does not know; use its own."
         ) from error

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from events.facts.errors import BadInput
 from events.facts.values import JudgingRules, Question
+from events.text.validation import first_problem
 from roles.questions import hub, livecodebench, triplets
 from roles.questions.fields import FieldError
 from roles.questions.files import FileRecord, read_records
@@ -123,9 +124,8 @@ def _found(row: FileRecord, source: BenchmarkSource, options: Options) -> Record
     except FieldError as error:
         return BadInput(f"{row.place}, {error}; mend or remove the record.")
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "record"
-        return BadInput(f"{row.place}, field {where}: {first['msg']}; mend or remove the record.")
+        field, problem = first_problem(error)
+        return BadInput(f"{row.place}, field {field or 'record'}: {problem}; mend or remove the record.")
     except RecursionError:
         return BadInput(f"{row.place}: a value is nested too deeply; mend or remove the record.")
     return QuestionRecord(row.place, label, question, rules)
