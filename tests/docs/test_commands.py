@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 import sys
 import tomllib
@@ -15,6 +14,7 @@ from typer.main import get_command
 
 from events.cli.app import typed_command
 from events.reports.documents import replace_generated
+from tests.support.documents import examples
 from tests.support.paths import ROOT
 from trainer import gasp
 from trainer.command_page import tables
@@ -23,13 +23,6 @@ COMMANDS = {command.name: command for commands in gasp.GROUPS.values() for comma
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 READERS = {"trace", "log", "lineage", "questions", "prompts", "estimate"}
 """Commands that need neither a sandbox nor a model."""
-
-
-def examples(page: Path) -> list[list[str]]:
-    """Words behind `gasp` of each line in the console blocks of a document."""
-    blocks = re.findall(r"^```console\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
-    lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
-    return [words[1:] for words in lines if words[:1] == ["gasp"]]
 
 
 def only_reads(words: list[str]) -> bool:

@@ -12,16 +12,12 @@ import pytest
 from events.reports.documents import facts_table, replace_generated
 from events.stores.schema import Table
 from graph.diagram import mermaid
+from tests.support.documents import blocks
 from tests.support.paths import ROOT
 
 LAYERS = ("events", "sandbox", "roles", "graph", "trainer")
 README = (ROOT / "README.md").read_text()
 LOG = (ROOT / "docs" / "log.md").read_text()
-
-
-def blocks(text: str, language: str) -> list[str]:
-    """The code blocks of a document."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 def table(text: str, heading: str) -> dict[str, set[str]]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import tomllib
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +22,7 @@ from events.projections.run_summary import RunSummary, fold
 from graph.recipes import RECIPES
 from graph.setup.assemble import read_inputs
 from graph.setup.folder import create_run, run_lock
+from tests.support.documents import examples
 from tests.support.paths import ROOT
 from tests.support.processes import start_command, wait_until
 from trainer.experiment import SMOKE
@@ -180,6 +184,22 @@ def test_a_finished_experiment_is_not_played_again(smoked):
     assert process.returncode == 0
     assert "playing" not in out
     assert heads == {run: (folder / run / "log.sqlite").read_bytes() for run in heads}
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_commands_of_the_readme_work_on_a_real_run(smoked, tmp_path):
+    """Those that need a sandbox or a model; tests/docs/test_commands.py runs those that only read."""
+    (tmp_path / "runs").mkdir()
+    shutil.copytree(smoked[0] / "gasp-0", tmp_path / "runs" / "run-001")
+    few = {"evaluate": ["--attempts", "2", "--questions", "2"], "train": ["--dry-run"], "resume": ["--plain"], "reverify": []}
+    shown = {words[0]: words for words in examples(ROOT / "README.md") if words[0] in few}
+    assert shown.keys() == few.keys()
+    for name, words in shown.items():
+        command = [sys.executable, "-m", "trainer.gasp", *words, *few[name]]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True)
+        assert (done.returncode, bool(done.stdout)) == (0, True), done.stderr
 
 
 TINY = """
