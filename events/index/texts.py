@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from events.facts.log import ReadableLog
+from events.facts.questions import read_question
 from events.facts.values import BlobHash, Question
 from events.text.safe_text import one_line
 
@@ -34,7 +35,7 @@ class TextCache:
 
     def question(self, blob: BlobHash) -> Question:
         """A question by its blob."""
-        return _cached(self._questions, blob, lambda: Question.model_validate_json(self._log.get(blob)))
+        return _cached(self._questions, blob, lambda: read_question(self._log, blob))
 
     def completions(self, blob: BlobHash) -> list[str]:
         """Completions by their blob."""

@@ -20,6 +20,7 @@ from events.facts.values import Digest
 from events.facts.weights import adapter_base, weights_digest
 from events.text.safe_text import one_line
 from events.text.secrets import mask
+from events.text.validation import first_problem
 from roles.chat_encoding import ChatEncoding
 from roles.model import Completion, GenerationReply, GenerationRequest
 from roles.models.replicas import Replicas, gather_or_cancel
@@ -257,8 +258,8 @@ def _parse_response(kind: type[_Response], url: str, content: bytes, name: str) 
     try:
         response = kind.model_validate_json(content)
     except ValidationError as error:
-        flaw = error.errors(include_url=False, include_input=False)[0]
-        raise _invalid_response(url, f"{'.'.join(map(str, flaw['loc']))}: {flaw['msg']}") from error
+        field, problem = first_problem(error)
+        raise _invalid_response(url, f"{field}: {problem}") from error
     if response.model != name:
         raise _invalid_response(url, f"it is from the model {response.model}, not {name}")
     return response

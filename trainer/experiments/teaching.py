@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from events.facts.log import Event, Log
+from events.facts.questions import read_question
 from events.facts.types import (
     EpisodeFailed,
     EpisodeFinished,
@@ -191,7 +192,7 @@ class _TeacherFold:
             measures["overlap"].add(len(own & goalpost) / len(own))
 
     def _question(self, blob: BlobHash) -> Question:
-        return Question.model_validate_json(self._log.get(blob))
+        return read_question(self._log, blob)
 
 
 def _is_copy(question: Question, program: str | None, shown: Question) -> bool:
