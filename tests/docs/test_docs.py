@@ -12,6 +12,7 @@ import pytest
 from events.reports.documents import facts_table, replace_generated
 from events.stores.schema import Table
 from graph.diagram import mermaid
+from graph.settings.configure import all_settings
 from tests.support.documents import blocks
 from tests.support.paths import ROOT
 
@@ -52,6 +53,15 @@ def test_the_examples_in_python_run(recorded, capsys):
         exec(compile(code, "docs/log.md", "exec"), names)
     names["log"].close()
     assert "Head(position=" in capsys.readouterr().out
+
+
+def test_every_setting_in_the_documents_exists():
+    settings = {setting for setting, _, _ in all_settings()}
+    groups = "|".join({setting.split(".")[0] for setting in settings if "." in setting})
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        named = set(re.findall(rf"(?:`|--set '?)((?:{groups})\.[a-z_.]+[a-z_])\b", page.read_text()))
+        gone = [name for name in named if not any(f"{setting}.".startswith(f"{name}.") for setting in settings)]
+        assert not gone, page
 
 
 def anchors(page: Path) -> set[str]:
