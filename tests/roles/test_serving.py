@@ -4,12 +4,10 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -48,17 +46,6 @@ def gone(pids, within=8.0):
 
 def nothing_left(started):
     return gone(started["everybody"]) and not any(map(os.path.exists, [started["folder"], *started["memory"]]))
-
-
-@pytest.fixture
-def temporary(monkeypatch):
-    """A folder for temporary files that no other test looks into, with a name short enough for sockets."""
-    folder = Path(tempfile.mkdtemp(prefix="gasp-"))
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    yield folder
-    clear_orphaned_fleets()
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

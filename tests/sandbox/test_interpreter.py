@@ -32,6 +32,7 @@ from sandbox.interpreter import (
 )
 from sandbox.interpreter.client import COMMAND, LIMITS, NOT_OFFERED
 from tests.docs.test_docs import ROOT, blocks
+from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.docker
 
@@ -57,13 +58,6 @@ def sandbox(shared):
 def of_run(run):
     found = engine.find_engine()
     return [item for item in owner.owned_containers(found.client) if item.run == run]
-
-
-def wait_until(condition, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "condition not met in time"
-        time.sleep(0.05)
 
 
 def alive(sandbox):
@@ -364,7 +358,7 @@ def test_a_fork_bomb_ends_with_its_cell_and_leaves_room(sandbox):
     bomb = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass"
     with pytest.raises(TimeoutException):
         sandbox.run_code(bomb, timeout=0.5)
-    wait_until(lambda: alive(sandbox) and sandbox.files.exists("/tmp"), 5)
+    wait_until(lambda: alive(sandbox) and sandbox.files.exists("/tmp"), seconds=5)
 
 
 def test_a_fork_that_comes_to_the_end_of_its_cell_takes_no_further_cell(sandbox):

@@ -3,10 +3,36 @@
 python -m tests.support.log_writer LOG NAME COUNT
 """
 
+import subprocess
 import sys
+from pathlib import Path
 
+from events.facts.log import Log
 from events.facts.types import EpisodeFailed, GoalpostAdded
 from events.stores import open_log
+from tests.support.paths import ROOT
+
+
+def start_writer(where: Path | str, name: str, count: int) -> subprocess.Popen[str]:
+    """Start this module as a process."""
+    command = [sys.executable, "-m", "tests.support.log_writer", str(where), name, str(count)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def acknowledged(process: subprocess.Popen[str]) -> list[tuple[int, str]]:
+    """What the writer said until it ended; a killed one's last line may be torn."""
+    lines = [line.split() for line in process.communicate()[0].splitlines()]
+    return [(int(line[0]), line[1]) for line in lines if len(line) == 2 and len(line[1]) == 64]
+
+
+def assert_holds(log: Log, acknowledgements: list[tuple[int, str]]) -> None:
+    """Nothing that was acknowledged is lost, nothing is torn, and the log is sound."""
+    events = {event.position: event for event in log.read()}
+    assert acknowledgements
+    assert all(events[position].hash == hash_ for position, hash_ in acknowledgements)
+    assert sorted(events) == list(range(1, len(events) + 1))
+    assert len(events) % 2 == 0
+    assert log.verify() is None
 
 
 def main(where: str, name: str, count: int) -> None:

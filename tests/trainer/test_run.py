@@ -23,6 +23,7 @@ from events.reports.learning import step_header
 from events.stores import open_log
 from events.stores.memory import MemoryLog
 from tests.support.paths import ROOT
+from tests.support.processes import wait_until
 from tests.support.tiny_model import TinyModelRun, tiny_weights
 from trainer.job.update_schedule import UpdateSchedule
 from trainer.learn.loop import Trainer
@@ -82,13 +83,6 @@ def updates(run: Path) -> list[PolicyUpdated]:
     with closing(open_log(run / "log.sqlite")) as log:
         facts = [event.fact for event in log.read("policy/shared")]
     return [fact for fact in facts if isinstance(fact, PolicyUpdated)]
-
-
-def wait_until(true: Callable[[], object], pause_s: float = 0.02) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(pause_s)
 
 
 def command(run: Path, *args: str) -> list[str]:
