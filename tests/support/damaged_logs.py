@@ -6,6 +6,8 @@ import os
 import sqlite3
 from pathlib import Path
 
+from events.stores.postgres_location import PostgresLocation
+
 PAGE = 4096
 
 
@@ -17,6 +19,15 @@ def execute_without_triggers(path: Path, *statements: str) -> None:
     for statement in statements:
         db.execute(statement)
     db.close()
+
+
+def execute_in_postgres(url: str, *statements: str) -> None:
+    """Change the database as its owner can: without the triggers."""
+    with PostgresLocation.parse(url).connect() as db:
+        for table in ("events", "blobs", "keys", "tip"):
+            db.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+        for statement in statements:
+            db.execute(statement)
 
 
 def corrupt_pages(path: Path, first: int = 2) -> None:
