@@ -32,11 +32,11 @@ def verify(
     Exit code 1 if something is wrong or missing, or if there is nothing to verify.
     """
     location, remarks = locate_log(log), list[str]()
-    lost = [found] if isinstance(location, Path) and (found := missing_wal(location)) else []
+    lost = [loss] if isinstance(location, Path) and (loss := missing_wal(location)) else []
     with closing(open_run(log)) as opened, progress("verifying") as say:
         broken, tip = opened.verify(say, remarks.append), opened.head()
-    if isinstance(location, Path) and (found := lost_tail(location, tip.position)):
-        lost.append(found)
+    if isinstance(location, Path) and (loss := lost_tail(location, tip.position)):
+        lost.append(loss)
     other = broken is None and head is not None and head != tip.digest
     if as_json:
         result = {"sound": broken is None, "same": not other, **tip._asdict(), "broken": broken_json(broken)}
@@ -85,35 +85,37 @@ def repair(
     if isinstance(path, str):
         raise BadInput("A database cannot be repaired, only a file; restore a backup, or migrate it as far as it is sound.")
     with progress("checking") as say:
-        found = maintenance.repair(path, target, dry_run=dry_run, on_progress=say)
+        report = maintenance.repair(path, target, dry_run=dry_run, on_progress=say)
     if as_json:
-        parts = found._asdict() | {"sound": found.sound._asdict(), "broken": broken_json(found.broken), "lost": found.lost}
-        print_json(parts | {"target": str(found.target) if found.target else None})
+        parts = report._asdict() | {"sound": report.sound._asdict(), "broken": broken_json(report.broken), "lost": report.lost}
+        print_json(parts | {"target": str(report.target) if report.target else None})
     else:
-        _print_repair(found)
-    if found.broken is not None and dry_run:
+        _print_repair(report)
+    if report.broken is not None and dry_run:
         raise typer.Exit(1)
 
 
-def _print_repair(found: maintenance.RepairReport) -> None:
+def _print_repair(report: maintenance.RepairReport) -> None:
     printer = Printer()
-    if found.broken is None:
-        printer.say(f"[green]sound[/]: {found.sound.position} events, nothing to repair")
+    if report.broken is None:
+        printer.say(f"[green]sound[/]: {report.sound.position} events, nothing to repair")
         return
-    lost = "nobody knows how many are lost" if found.lost is None else f"{found.lost} are lost"
-    printer.say(f"[red]broken[/] at position {found.broken.position}: {markup(found.broken.problem)}")
-    printer.say(f"{found.sound.position} events are sound, up to head {found.sound.digest}; {lost}")
-    if not found.keys:
+    lost = "how many are lost is unknown" if report.lost is None else f"{report.lost} are lost"
+    printer.say(f"[red]broken[/] at position {report.broken.position}: {markup(report.broken.problem)}")
+    printer.say(f"{report.sound.position} events are sound, up to head {report.sound.digest}; {lost}")
+    if not report.keys:
         printer.say("the keys cannot be read: a repeated append will not be recognised")
-    if found.target is None:
+    if report.target is None:
         printer.say("nothing was written; repeat with --no-dry-run to rescue them")
     else:
-        printer.say(f"[green]rescued[/] into {markup(str(found.target))}")
+        printer.say(f"[green]rescued[/] into {markup(str(report.target))}")
 
 
 def merge(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="The other log; it stays as it is.")],
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="The log that grows; nobody else may write it meanwhile.")],
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="The log that grows; no other process may write it meanwhile.")
+    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be merged.")] = False,
     partly: Annotated[bool, typer.Option("--partly", help="Merge what has no conflict though something has.")] = False,
     as_json: AsJson = False,

@@ -95,9 +95,9 @@ def metric_points(events: Iterable[Event]) -> Iterator[MetricPoint]:
                 values |= {f"warnings/{name}": name in warned for name in WARNING_NAMES}
                 yield _point(fact.iteration, event, {f"{fact.policy}/{name}": value for name, value in values.items()})
             case PolicyServed(role=role, difference=float()) as fact:
-                known = next((update.iteration for update in reversed(summary.updates) if update.digest == fact.policy), 0)
-                far = {"difference": fact.difference, "mean_difference": fact.mean_difference}
-                yield _point(known, event, {f"served/{role}/{name}": value for name, value in far.items()})
+                iteration = next((update.iteration for update in reversed(summary.updates) if update.digest == fact.policy), 0)
+                differences = {"difference": fact.difference, "mean_difference": fact.mean_difference}
+                yield _point(iteration, event, {f"served/{role}/{name}": value for name, value in differences.items()})
             case EvaluationFinished() as fact:
                 yield _point(fact.iteration, event, _evaluated(fact))
 
@@ -172,9 +172,9 @@ def _token_mean(steps: Iterable[OptimizerStep], name: str) -> float | None:
 
 def _evaluated(fact: EvaluationFinished) -> dict[str, float | None]:
     solved = [count > 0 for count in fact.successes.values()]
-    found = {f"pass_at_{k}": share for k, share in fact.pass_at.items()}
+    metrics = {f"pass_at_{k}": share for k, share in fact.pass_at.items()}
     return {
-        f"eval/{fact.name}/{name}": value for name, value in (found | {"solved": fmean(solved) if solved else None}).items()
+        f"eval/{fact.name}/{name}": value for name, value in (metrics | {"solved": fmean(solved) if solved else None}).items()
     }
 
 

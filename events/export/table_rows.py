@@ -33,6 +33,7 @@ from events.facts.types import (
 from events.facts.values import BlobHash, Digest, QuestionId
 from events.index.entries import ORIGINS
 from events.projections.proposals import ProposalState, apply_proposal
+from events.reports.run_overview import mean_reward
 
 _ENDS = ("episode_finished", "episode_failed", "evaluation_finished")
 _ATTEMPTS = ("episode_started", "question_proposed", "attempts_made", "attempts_verified", "reward_given", *_ENDS)
@@ -217,18 +218,17 @@ def updates(log: Log, run: str, until: int) -> Iterator[UpdateRow]:
     for event in _events(log, until, ("policy_updated",)):
         fact = event.fact
         assert isinstance(fact, PolicyUpdated)
-        groups = sum(step.groups for step in fact.steps)
         figures = {"groups", "silent_groups", "samples", "tokens", "reward"}
         yield UpdateRow(
             run=run,
             position=event.position,
             stream=event.stream,
             sample_digest=fact.samples,
-            groups=groups,
+            groups=sum(step.groups for step in fact.steps),
             silent_groups=sum(step.silent_groups for step in fact.steps),
             samples=sum(step.samples for step in fact.steps),
             tokens=sum(step.tokens for step in fact.steps),
-            reward=sum(step.reward * step.groups for step in fact.steps) / groups if groups else None,
+            reward=mean_reward(fact),
             metrics={
                 f"{step.phase}/{name}": value
                 for step in fact.steps

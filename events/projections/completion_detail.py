@@ -303,7 +303,7 @@ def advantages_of(log: ReadableLog, start: RunStarted | None, rewarded: Event) -
     counted = learnable_rewards(takewhile(lambda event: event.position <= ends[number], events))
     rewards = [(event.position, event.fact) for event in counted if isinstance(event.fact, RewardGiven)]
     learn = (start.config if start else {}).get("learn", {})
-    # Logs of older versions record no estimator that is known today: theirs was always this one.
+    # The settings name an estimator only where they override the recipe's, and every recipe of ours has this one.
     estimate = ADVANTAGE_ESTIMATORS.get(learn.get("credit", ""), trr_plus_plus_and_grpo)
     rows = estimate([RewardGroup(fact.phase, fact.role, fact.task, fact.rewards) for _, fact in rewards])
     for (position, fact), row in zip(rewards, rows, strict=True):

@@ -49,7 +49,7 @@ def latest_answers(index: Index, question: QuestionId) -> tuple[str, int, str]:
     """Stream and version of the latest answers to a question, and a phrase that says which they are.
 
     Raises:
-        BadInput: nobody has answered it.
+        BadInput: it has no answers.
     """
     answers = index.answers(question=question, limit=2)
     if not answers:

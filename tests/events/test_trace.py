@@ -22,7 +22,7 @@ from events.stores import open_log
 from events.stores.memory import MemoryLog
 from events.terminal import drawing, goalpost
 from events.terminal import question as questions
-from tests.support.example_runs import START_WEIGHTS, ExampleRun, example_run, question
+from tests.support.example_runs import START_WEIGHTS, ExampleRun, example_run, policy_updated, question
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]x[/red][/]\x9b31m\u202eevil\r\n\ud800"
 
@@ -128,6 +128,18 @@ def test_a_history_has_lifts_of_lemmas_and_knows_what_learned(tmp_path: Path) ->
         ("pass_rate", {"passed": 2, "wrong_answer": 8}, None),
         ("solve", {"passed": 2, "wrong_answer": 2}, 0.25),
     ]
+
+
+@pytest.mark.parametrize(("source", "learns"), [(0, True), (1, False)])
+def test_an_update_that_learned_from_another_log_did_not_learn_from_an_episode(
+    tmp_path: Path, source: int, learns: bool
+) -> None:
+    log = MemoryLog()
+    example_run(log).run().goalpost().play(guided=1, practice=0)
+    update = policy_updated(iteration=1, after=0, until=log.head().position).model_copy(update={"source": source})
+    log.append("policy/shared", [update])
+    (episode,) = episodes_of(log, tmp_path)
+    assert episode.learned == ((update.digest,) if learns else ())
 
 
 def test_a_narrow_window_cuts_no_word_of_the_overview() -> None:

@@ -1,6 +1,6 @@
 // Keys: `/` searches, `g` and a letter goes somewhere, `j` and `k` move through rows, Enter opens, `[` and `]` turn pages, `?`
 // lists the keys.
-// Nothing happens while somebody types, or holds Ctrl, Alt or Meta. All of it can be done with Tab and links as well.
+// Keys do nothing in an input, or with Ctrl, Alt or Meta. All of it can be done with Tab and links as well.
 "use strict";
 
 (() => {
@@ -34,13 +34,13 @@
       const list = document.createElement("dl");
       list.className = "facts";
       for (const [keys, name] of KEYS) {
-        const term = document.createElement("dt"), said = document.createElement("dd");
+        const term = document.createElement("dt"), meaning = document.createElement("dd");
         keys.split(" ").forEach((key, at) => {
           if (at) term.append(" ");
           term.append(Object.assign(document.createElement("kbd"), { textContent: key }));
         });
-        said.textContent = name;
-        list.append(term, said);
+        meaning.textContent = name;
+        list.append(term, meaning);
       }
       const close = Object.assign(document.createElement("button"), { textContent: "Close", type: "button" });
       close.addEventListener("click", () => dialog.close());

@@ -62,7 +62,7 @@
 
   const address = document.body.dataset.stream;
   if (!address || !document.querySelector("[data-live]")) return;
-  let stream = null, told = null; // what the server said last
+  let stream = null, reported = null; // what the server said last
 
   // Only a page that is seen listens: browsers allow few connections, and every tab would hold one.
   function listen() {
@@ -73,9 +73,9 @@
       stream = new EventSource(address);
       stream.addEventListener("moved", (event) => {
         // At the beginning it says where things stand, which may be a moment after the page was made.
-        if (told === null) last = Date.now();
-        if (event.data !== told) soon();
-        told = event.data;
+        if (reported === null) last = Date.now();
+        if (event.data !== reported) soon();
+        reported = event.data;
       });
     }
   }
