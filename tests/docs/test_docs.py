@@ -64,6 +64,15 @@ def test_every_setting_in_the_documents_exists():
         assert not gone, page
 
 
+def test_every_test_and_file_that_a_document_names_exists():
+    code = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    for page in (ROOT / "docs").glob("*.md"):
+        tests = set(re.findall(r"`(test_\w{20,})`", page.read_text()))
+        assert tests <= set(re.findall(r"def (test_\w+)", code)), page
+        files = re.findall(r"`((?:events|sandbox|roles|graph|trainer|tests|configs|docs)/[\w/.-]+)`", page.read_text())
+        assert [file for file in files if not (ROOT / file).exists()] == [], page
+
+
 def anchors(page: Path) -> set[str]:
     """The headings of a document, as links name them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
