@@ -118,6 +118,7 @@ class Consumer(Generic[Database]):
     def _consume_batch(self) -> int:
         with self._transaction():
             at = self._checkpoint("" if isinstance(self._db, sqlite3.Connection) else " FOR UPDATE")
+            # From the last consumed event on, to check that it is still the log that was consumed.
             events = list(self._log.read(after=max(at.position - 1, 0), limit=BATCH_SIZE + 1))
             if at.position:
                 self._check(at, events)

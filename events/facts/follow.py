@@ -35,11 +35,13 @@ def follow(
     """
     with closing(log.subscribe()) as subscription:
         while True:
+            # Asked before reading, so that what was appended until then is still yielded.
             last = stop()
             end = log.head().position
             for event in log.read(stream, after=after, kinds=kinds):
                 after = event.position
                 yield event
+            # Skips events of other streams and kinds next time.
             after = max(after, end)
             if last:
                 return

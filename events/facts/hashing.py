@@ -43,6 +43,7 @@ def data_of(fact: Fact) -> str:
     """
     try:
         data = canonical(fact).decode()
+        # Only an escaped surrogate can be half of a pair, and most texts hold none.
         if "\\ud" in data:
             json.dumps(json.loads(data), ensure_ascii=False).encode()
     except (ValueError, TypeError) as error:
@@ -55,6 +56,7 @@ def data_of(fact: Fact) -> str:
 
 def hash_event(prev_hash: str, *, stream: str, version: int, kind: str, schema: int, data: str, causation: int | None) -> str:
     """Hash of an event. `data` is the stored text, so that no later change of a class can change an old hash."""
+    # The data is spliced in as text; encoding it again would cost as much as everything else.
     opening = _ENCODE([prev_hash, stream, version, kind, schema])[:-1]
     content = f"{opening},{data},{'null' if causation is None else causation}]"
     return hashlib.sha256(content.encode()).hexdigest()

@@ -31,8 +31,8 @@ from events.facts.types import (
     RewardGiven,
 )
 from events.facts.values import BlobHash, QuestionId, Seat
-from events.index.flags import candidate_programs, write_question_signs, write_signs
 from events.index.rows import Origin, SignEntry
+from events.index.signs import candidate_programs, write_question_signs, write_signs
 from events.index.texts import TextCache, searchable_text, storable_text
 from events.pure.reward_hacking import answer_signs
 from events.text.safe_text import one_line
@@ -108,16 +108,16 @@ class FactIndexer:
         if fact.purpose == "practice":
             question = self._texts.question(fact.blob)
             title = one_line(question.statement, TITLE_LENGTH)
-            asked = {"question": fact.question, "blob": fact.blob, "title": title}
-            _write_appearance(db, event, origin="practice", iteration=fact.iteration, **asked)
+            columns = {"question": fact.question, "blob": fact.blob, "title": title}
+            _write_appearance(db, event, origin="practice", iteration=fact.iteration, **columns)
             _write_text(db, "asked", 2 * event.position, searchable_text(question))
 
     def _question_proposed(self, db: sqlite3.Connection, event: Event, fact: QuestionProposed) -> None:
         iteration, axis, goalpost = _episode(db, event.stream)
         texts = self._texts.completions(fact.generation.texts)
-        asked = {"seat": fact.seat, "parent": fact.parent, "origin": ORIGINS[fact.seat], "axis": axis, "goalpost": goalpost}
-        wrote = {"texts": fact.generation.texts, "title": one_line(texts[0], TITLE_LENGTH)}
-        _write_appearance(db, event, iteration=iteration, attempt=fact.attempt, **asked, **wrote)
+        proposal = {"seat": fact.seat, "parent": fact.parent, "origin": ORIGINS[fact.seat], "axis": axis, "goalpost": goalpost}
+        completion = {"texts": fact.generation.texts, "title": one_line(texts[0], TITLE_LENGTH)}
+        _write_appearance(db, event, iteration=iteration, attempt=fact.attempt, **proposal, **completion)
         _write_text(db, "asked", 2 * event.position, texts[0])
 
     def _proposal_judged(self, db: sqlite3.Connection, event: Event) -> None:
@@ -150,14 +150,15 @@ class FactIndexer:
         position, texts, existing = db.execute(query, (event.stream,)).fetchone()
         if existing is not None:
             return
-        asked = self._texts.question(blob)
-        title = one_line(asked.statement, TITLE_LENGTH)
+        parsed = self._texts.question(blob)
+        title = one_line(parsed.statement, TITLE_LENGTH)
         db.execute(
             "UPDATE appearances SET question = ?, blob = ?, title = ? WHERE position = ?", (question, blob, title, position)
         )
-        written = self._texts.completions(texts)[0]
-        if storable_text(asked.statement) not in written or storable_text(asked.program or "") not in written:
-            _write_text(db, "asked", 2 * position + 1, searchable_text(asked))
+        # The completion is searchable already; the question only where the completion does not hold it as it is.
+        completion = self._texts.completions(texts)[0]
+        if storable_text(parsed.statement) not in completion or storable_text(parsed.program or "") not in completion:
+            _write_text(db, "asked", 2 * position + 1, searchable_text(parsed))
 
     def _write_signs(self, db: sqlite3.Connection, event: Event, fact: QuestionValidated) -> None:
         query = "SELECT position, version, iteration FROM appearances WHERE stream = ? ORDER BY version DESC LIMIT 1"
@@ -167,14 +168,15 @@ class FactIndexer:
 
     def _attempts_made(self, db: sqlite3.Connection, event: Event, fact: AttemptsMade) -> None:
         iteration, axis, goalpost = _episode(db, event.stream)
-        made = fact.generation
+        generation = fact.generation
         columns = (
             "position, stream, version, iteration, purpose, question, task, pair, policy, count, tokens, texts, axis, goalpost"
         )
-        asked = (iteration, fact.purpose, fact.question, fact.task, fact.pair, made.policy, made.count, made.length, made.texts)
-        row = (event.position, event.stream, event.version, *asked, axis, goalpost)
+        request = (iteration, fact.purpose, fact.question, fact.task, fact.pair)
+        sampled = (generation.policy, generation.count, generation.length, generation.texts)
+        row = (event.position, event.stream, event.version, *request, *sampled, axis, goalpost)
         db.execute(f"INSERT INTO answers ({columns}) VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
-        _write_text(db, "answered", 2 * event.position, "\n".join(dict.fromkeys(self._texts.completions(made.texts))))
+        _write_text(db, "answered", 2 * event.position, "\n".join(dict.fromkeys(self._texts.completions(generation.texts))))
 
     def _attempts_verified(self, db: sqlite3.Connection, event: Event, fact: AttemptsVerified) -> None:
         counts = Counter(verdict.outcome for verdict in fact.verdicts)
@@ -183,8 +185,8 @@ class FactIndexer:
         rows = db.execute(query, (json.dumps(counts), counts["passed"], event.stream, fact.of)).fetchall()
         for position, iteration, task, question, texts in rows:
             questions = db.execute(_ANSWERED, (event.stream, question, question)).fetchall()
-            places = [position, *(appearance for appearance, _ in questions)]
-            outcome_rows = [(outcome, place) for outcome in counts for place in places]
+            positions = [position, *(appearance for appearance, _ in questions)]
+            outcome_rows = [(outcome, position) for outcome in counts for position in positions]
             db.executemany("INSERT OR IGNORE INTO outcomes VALUES (?, ?)", outcome_rows)
             if task == "induction" and questions and (question_asked := self._texts.question(questions[0][1])).public:
                 outcomes = [verdict.outcome for verdict in fact.verdicts]
@@ -239,6 +241,7 @@ def _write_gap(db: sqlite3.Connection, goalpost: QuestionId, measure: tuple[Any,
     gap = 1 - successes / attempts
     if measures % stride == 0:
         gaps.append(gap)
+    # Thinned out by half whenever the list is full, so that it stays short however long a run is.
     if len(gaps) == GAPS_SHOWN:
         gaps, stride = gaps[::2], 2 * stride
     db.execute(

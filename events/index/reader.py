@@ -47,7 +47,7 @@ _EPISODE = "stream, position, iteration, purpose, question, axis, ending"
 _SIGN = "position, rule, evidence, iteration, question, other, stream, version, attempt"
 
 
-class SearchPage(NamedTuple):
+class SearchResults(NamedTuple):
     """Results of a search until it ended."""
 
     hits: list[SearchHit]
@@ -170,7 +170,7 @@ class Index:
         """
         return self.search_for(inf, query, limit=limit, before=before).hits
 
-    def search_for(self, seconds: float, query: str, *, limit: int = 50, before: int | None = None) -> SearchPage:
+    def search_for(self, seconds: float, query: str, *, limit: int = 50, before: int | None = None) -> SearchResults:
         """The same, but it ends after about so many seconds, and returns how far it came.
 
         Raises:
@@ -193,7 +193,7 @@ class Index:
                 break
         latest = sorted(rows.items(), key=lambda item: item[0], reverse=True)[:limit]
         hits = [self._hit(kind, row, wanted) for (_, kind), row in latest]
-        return SearchPage(hits, hits[-1].position if len(hits) == limit else end)
+        return SearchResults(hits, hits[-1].position if len(hits) == limit else end)
 
     def _hit(self, kind: Kind, row: sqlite3.Row, wanted: Sequence[str]) -> SearchHit:
         texts: list[str] = []

@@ -22,6 +22,7 @@ from events.stores.transaction import Key
 PAGE: Final = 4096
 """Bytes of a page, if the file's header does not tell."""
 _LEAF: Final = 0x0D
+"""First byte of a leaf page of a table's B-tree."""
 _HEADER: Final = 100
 _WAL_HEADER, _FRAME_HEADER = 32, 24
 _WAL_MAGIC: Final = (0x377F0682, 0x377F0683)
@@ -33,7 +34,7 @@ _WIDTHS: Final = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)
 _LARGEST: Final = 1 << 31
 _PROGRESS_EVERY: Final = 1_000
 
-Value = int | float | str | bytes | None
+SqlValue = int | float | str | bytes | None
 
 
 class _Cell(NamedTuple):
@@ -76,6 +77,7 @@ class DamagedPages:
         at = _HEADER if file == 0 and start == 0 else 0
         if len(page) < self._size or page[at] != _LEAF:
             return
+        # The header has the number of cells; behind it are two bytes for each, which point to it.
         count = int.from_bytes(page[at + 3 : at + 5])
         for pointer in range(at + 8, min(at + 8 + 2 * count, self._size - 1), 2):
             with suppress(IndexError, ValueError):
@@ -88,13 +90,13 @@ class DamagedPages:
             return
         types, body = _types(page, at)
         cell = _Cell(file, start + at, size, rowid)
-        match len(types):
-            case length if length == _EVENT and types[0] == 0 and types[7:10] == [_HEX] * 3:
-                self._events.setdefault(rowid, []).append(cell)
-            case length if length == _BLOB and types[0] == _HEX and types[2] >= 12 and types[2] % 2 == 0:
-                self._blobs[page[body : body + 64]] = cell
-            case length if length == _KEY and all(kind > 12 and kind % 2 for kind in types[:2]):
-                self._keys[rowid] = cell
+        # The row id stands for an integer primary key, whose type is 0. Three hashes of 64 bytes are telling enough.
+        if len(types) == _EVENT and types[0] == 0 and types[7:10] == [_HEX] * 3:
+            self._events.setdefault(rowid, []).append(cell)
+        elif len(types) == _BLOB and types[0] == _HEX and types[2] >= 12 and types[2] % 2 == 0:
+            self._blobs[page[body : body + 64]] = cell
+        elif len(types) == _KEY and all(kind > 12 and kind % 2 for kind in types[:2]):
+            self._keys[rowid] = cell
 
     def rows(self, position: int) -> Iterator[Row]:
         """All records that claim to be the event at a position."""
@@ -127,11 +129,11 @@ class DamagedPages:
             if isinstance(data, mmap.mmap):
                 data.close()
 
-    def _values(self, cell: _Cell) -> list[Value] | None:
+    def _values(self, cell: _Cell) -> list[SqlValue] | None:
         try:
             record = self._record(cell)
             types, at = _types(record, 0)
-            values: list[Value] = []
+            values: list[SqlValue] = []
             for kind in types:
                 width = _WIDTHS[kind] if kind < len(_WIDTHS) else (kind - 12) // 2
                 values.append(_value(kind, record[at : at + width]))
@@ -141,6 +143,8 @@ class DamagedPages:
             return None
 
     def _record(self, cell: _Cell) -> bytes:
+        # A record that does not fit its page keeps a prefix there, whose length this formula of SQLite gives; the rest is a
+        # linked list of overflow pages, each of which begins with the number of the next.
         data, room = self._maps[cell.file], self._usable
         most = room - 35
         if cell.size <= most:
@@ -182,6 +186,7 @@ def _frames(data: mmap.mmap | bytes, size: int) -> Iterator[tuple[int, int]]:
     """Page number and offset of every frame since the write-ahead file's last reset, the newest of a page last."""
     if len(data) < _WAL_HEADER or int.from_bytes(data[:4]) not in _WAL_MAGIC or int.from_bytes(data[8:12]) != size:
         return
+    # Frames of earlier rounds lie behind the last one, with another salt.
     salt = data[16:24]
     for start in range(_WAL_HEADER, len(data) - _FRAME_HEADER - size + 1, _FRAME_HEADER + size):
         if data[start + 8 : start + 16] != salt:
@@ -190,26 +195,28 @@ def _frames(data: mmap.mmap | bytes, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A number of SQLite's variable-length encoding, and the offset behind it."""
     value = 0
-    for place in range(at, at + 8):
-        value = value << 7 | data[place] & 0x7F
-        if data[place] < 0x80:
-            return value, place + 1
+    for offset in range(at, at + 8):
+        value = value << 7 | data[offset] & 0x7F
+        if data[offset] < 0x80:
+            return value, offset + 1
     return value << 8 | data[at + 8], at + 9
 
 
 def _types(record: bytes, at: int) -> tuple[Sequence[int], int]:
     """The types of a record's values, and the offset of the values."""
-    length, place = _varint(record, at)
+    # A record begins with the length of its header, then has a type per value, then the values.
+    length, offset = _varint(record, at)
     end = at + length
     types: list[int] = []
-    while place < end and len(types) <= _EVENT:
-        kind, place = _varint(record, place)
+    while offset < end and len(types) <= _EVENT:
+        kind, offset = _varint(record, offset)
         types.append(kind)
     return types, end
 
 
-def _value(kind: int, raw: bytes) -> Value:
+def _value(kind: int, raw: bytes) -> SqlValue:
     if kind == 0:
         return None
     if kind in (8, 9):

@@ -80,6 +80,7 @@ def merge(
         else:
             (report.longer if here.version else report.new).append(stream)
             starts[stream] = here.version
+    # Leaving a stream out moves the positions of others, so this repeats until no fact names a position that moves.
     while moved := _moved(starts, source_log, target.head().digest, until):
         for conflict in moved:
             del starts[conflict.stream]

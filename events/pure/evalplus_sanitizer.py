@@ -47,6 +47,7 @@ def longest_parsable_lines(text: str) -> str:
     filled = [0]
     for line in lines:
         filled.append(filled[-1] + bool(line.strip()))
+    # From each first line, the longest part that parses; a later start can win only with more lines that are not blank.
     best, most, left = (0, 1), 0, MAX_PARSED
     for start, line in enumerate(lines):
         if filled[-1] - filled[start] <= most or left <= 0:

@@ -83,6 +83,7 @@ class HardcodedTestDetector:
                     sought |= table.keys() if pairs else set()
         sought = {form for form in sought if _is_telling(form)}
         public = sorted(sought & self._inputs.keys())
+        # More other values than public ones: an enumeration of what the question is about.
         if len(sought) > 2 * len(public):
             return None
         if answered:

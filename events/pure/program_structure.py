@@ -70,6 +70,7 @@ def _nodes(*parts: ast.AST) -> list[ast.AST]:
 
 def _normalised(tree: ast.Module) -> str:
     """The tree as text, with the names that it binds numbered in the order of binding."""
+    # Names are collected first, because a use may come before the binding.
     own: dict[str, str] = {}
     nodes = _nodes(tree)
     for node in nodes:
@@ -183,6 +184,7 @@ class _Flow:
 
     def mattering(self, body: list[ast.stmt]) -> set[_Value]:
         """Values on which something depends that is returned, decides a branch or is changed in place."""
+        # Forwards over the statements, to see what flows into what; then backwards from what is needed.
         for part in body:
             self._take(part, straight=True)
             if isinstance(part, ast.Return | ast.Raise):
@@ -229,5 +231,6 @@ class _Flow:
                 self._from[value_read].add(mix)
         for node in stored:
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                # Only an assignment that always runs hides the value before it.
                 self._now[node.id] += straight
                 self._from[node.id, self._now[node.id]] |= read

@@ -61,6 +61,7 @@ class CommitQueue:
     def append(self, request: AppendRequest) -> list[Event]:
         """The events of the request. Returns when they are durable."""
         with self._changed:
+            # An idle store: commit here, without a hand-over to the writer thread.
             alone = not self._busy and not self._waiting
             self._busy = self._busy or alone
             pending = None if alone else self._enqueue(request)

@@ -28,7 +28,7 @@ class Table(SQLModel, registry=registry()):
     """Base of the tables, with metadata of their own."""
 
 
-class EventRow(Table, table=True):
+class EventTable(Table, table=True):
     """`events.stores.rows.Row` as a table."""
 
     __tablename__ = "events"
@@ -52,7 +52,7 @@ class EventRow(Table, table=True):
     observed: str = Field(sa_type=Text)
 
 
-class BlobRow(Table, table=True):
+class BlobTable(Table, table=True):
     """Content-addressed bytes, zlib-compressed."""
 
     __tablename__ = "blobs"
@@ -64,7 +64,7 @@ class BlobRow(Table, table=True):
     content: bytes
 
 
-class KeyRow(Table, table=True):
+class KeyTable(Table, table=True):
     """`events.stores.transaction.Key` as a table; apart from events, so that only appends with a key pay for it."""
 
     __tablename__ = "keys"
@@ -76,7 +76,7 @@ class KeyRow(Table, table=True):
     size: int = Field(sa_type=_INT64)
 
 
-class TipRow(Table, table=True):
+class TipTable(Table, table=True):
     """One row: the end of the log and its counts, written with every append, so that a cut-off tail shows."""
 
     __tablename__ = "tip"
@@ -128,10 +128,10 @@ END"""
 def sqlite_ddl() -> list[str]:
     """The statements that make an empty log in SQLite."""
     return [
-        *_sqlite_table(EventRow, _EVENTS_NO_REPLACE),
-        *_sqlite_table(BlobRow, _BLOBS_NO_REPLACE),
-        *_sqlite_table(KeyRow, _KEYS_NO_REPLACE),
-        _created(TipRow),
+        *_sqlite_table(EventTable, _EVENTS_NO_REPLACE),
+        *_sqlite_table(BlobTable, _BLOBS_NO_REPLACE),
+        *_sqlite_table(KeyTable, _KEYS_NO_REPLACE),
+        _created(TipTable),
         _FORBIDDEN.format(table="tip", verb="delete"),
         _TIP_ONLY_GROWS,
         _FIRST_TIP,
@@ -147,7 +147,7 @@ def sqlite_triggers(*, keyed: bool = True) -> dict[str, str]:
 
 def sqlite_keys() -> list[str]:
     """The statements that bring a log of schema 1 to schema 2."""
-    return _sqlite_table(KeyRow, _KEYS_NO_REPLACE)
+    return _sqlite_table(KeyTable, _KEYS_NO_REPLACE)
 
 
 def _sqlite_table(row: type[Table], guard: str) -> list[str]:
@@ -198,7 +198,7 @@ def postgres_ddl(schema_version: int) -> list[str]:
     ]
     return [
         *statements,
-        *_indexes(EventRow, dialect),
+        *_indexes(EventTable, dialect),
         _FIRST_TIP,
         "CREATE TABLE mark (application text NOT NULL, schema_version integer NOT NULL)",
         f"INSERT INTO mark VALUES ('GASP', {schema_version})",  # noqa: S608  # a constant

@@ -88,6 +88,7 @@ def _ends(words: Sequence[str]) -> list[int]:
 def _changes(before: Sequence[str], after: Sequence[str], most: int) -> list[tuple[str, int, int, int, int]]:
     """Opcodes as of `difflib`; the middle is a single replacement where it has more than `most` pairs to compare."""
     shorter = min(len(before), len(after))
+    # Equal beginnings and ends cost nothing; only the middle is compared.
     head = next((i for i in range(shorter) if before[i] != after[i]), shorter)
     tail = next((i for i in range(shorter - head) if before[-1 - i] != after[-1 - i]), shorter - head)
     left, right = len(before) - tail, len(after) - tail

@@ -66,6 +66,6 @@ def write_signs(db: sqlite3.Connection, about: SignEntry, signs: Sequence[Warnin
     """Write signs, all at one place."""
     for sign in signs:
         other = about.other if sign.rule == "near_duplicate" else None
-        place = (about.iteration, about.question, other, about.stream, about.version, sign.index)
-        row = (about.position, sign.rule, storable_text(sign.evidence), *place)
+        columns = (about.iteration, about.question, other, about.stream, about.version, sign.index)
+        row = (about.position, sign.rule, storable_text(sign.evidence), *columns)
         db.execute(f"INSERT INTO signs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608  # constants only
