@@ -261,7 +261,7 @@ def main(
     ] = 200,
     document: Annotated[Path, typer.Option(help="Where the section is written.")] = section.DOCUMENT,
 ) -> None:
-    """Measure the sandbox against forks, interpreters, process pools and Docker itself. A slow_count minutes."""
+    """Measure the sandbox against forks, interpreters, process pools and Docker itself. A few minutes."""
     # The interpreter of the container is Debian's; where the host has it as well, the floor is not a slower build of it.
     python = shutil.which("python3.11", path="/usr/bin") or sys.executable
     lines = [section.machine(PACKAGES), "", NOTES.format(floor=f"`{python}`"), ""]

@@ -261,6 +261,7 @@ def run_function(job: dict[str, Any], inputs: list[PreparedArguments], max_bytes
         for _ in inputs:
             send(failed)
         return
+    # Each input is freed before the next call.
     inputs.reverse()
     while inputs:
         send(_call(namespace, cls, method, inputs.pop(), max_bytes))

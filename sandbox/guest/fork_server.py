@@ -238,6 +238,7 @@ class ForkServer:
         finally:
             for fd in outer:
                 os.close(fd)
+        # Without a start record the program never began: the child was parsing its inputs, or failed in code of ours.
         begun, parse_cpu = self._start_record(captures[0]) or (0.0, 0.0)
         cpu = usage.cpu - parse_cpu
         out_of_cpu = cpu >= limits["cpu_seconds"] - 0.1
@@ -266,6 +267,7 @@ class ForkServer:
         cause, running, begun = "", True, None
         deadline = time.monotonic() + PARSE_TIMEOUT_S
         try:
+            # Only exit and hang-up are polled at first: output of a quick child is collected once, after its exit.
             poll.poll(min(FIRST_POLL_MS, wall * 1000))
             for fd in outer:
                 poll.register(fd, select.POLLIN)

@@ -198,7 +198,7 @@ class Kernel:
     def _kill_others(self) -> None:
         """Kill every process but those of contexts and file requests, so that later cells can start processes."""
         for _ in range(_MAX_SWEEPS):
-            # Stop all of them before the first is killed: otherwise a fork bomb refills each place.
+            # Stop all of them before the first is killed: otherwise those that are left start new ones.
             stopped: set[int] = set()
             while running := self._others() - stopped:
                 _signal(running, signal.SIGSTOP)
@@ -207,7 +207,7 @@ class Kernel:
                 return
             _signal(stopped, signal.SIGKILL)
             time.sleep(_SWEEP_PAUSE_S)
-        # The fork bomb is faster than this loop: kill everything, and every context starts afresh.
+        # Processes start faster than this loop stops them: kill everything, and every context starts afresh.
         os.kill(-1, signal.SIGKILL)
 
     def _others(self) -> set[int]:
