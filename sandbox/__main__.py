@@ -14,7 +14,7 @@ from sandbox.engine import engine, owner
 
 sandbox_app = typer.Typer(
     name="sandbox",
-    help="Containers that run model-written programs. See also: python -m sandbox.engine --help",
+    help="Containers that run model-written programs. See also: gasp engine --help",
     no_args_is_help=True,
     add_completion=False,
 )

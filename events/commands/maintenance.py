@@ -47,7 +47,7 @@ def verify(
         for text in (*lost, *remarks):
             printer.say(markup(text))
         if broken is not None:
-            command = f"python -m events {'migrate' if is_url(log) else 'repair'} {quote(mask(log))} NEW"
+            command = f"gasp log {'migrate' if is_url(log) else 'repair'} {quote(mask(log))} NEW"
             print_note(f"restore a backup, or rescue what is sound before it: {command}")
     if broken is not None or other or lost or tip.position == 0 or any("trigger" in text for text in remarks):
         raise typer.Exit(1)

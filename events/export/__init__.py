@@ -58,7 +58,7 @@ FORMATS = {
     "mlflow": ExportFormat("events.export.mlflow:write", "mlflow"),
     "otel": ExportFormat("events.export.otel:write", "otel"),
 }
-"""Every format, by the name that `python -m events export --to` takes."""
+"""Every format, by the name that `gasp log export --to` takes."""
 
 
 def load_exporter(name: str) -> Exporter:

@@ -4,7 +4,7 @@
     frames.attempts("runs/run-001").group_by("iteration", "task").agg(pl.col("reward").mean())
 
 `events.export.tables` explains the columns. A frame holds the log as it was when it was read, in memory; for a log that does
-not fit, use `python -m events export`. Needs the extra `data`; `.to_pandas()` makes a frame of pandas.
+not fit, use `gasp log export`. Needs the extra `data`; `.to_pandas()` makes a frame of pandas.
 """
 
 from __future__ import annotations

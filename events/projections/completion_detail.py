@@ -159,7 +159,7 @@ def completion_detail(log: ReadableLog, where: str, stream: str, version: int, i
     events = list(log.read(stream))
     sampled = next((event for event in events if event.version == version), None)
     if sampled is None or not isinstance(sampled.fact, QuestionProposed | AttemptsMade):
-        raise BadInput(f"Nothing was generated at version {version} of {stream!r}; `python -m events show` lists its events.")
+        raise BadInput(f"Nothing was generated at version {version} of {stream!r}; `gasp log show` lists its events.")
     fact, generation = sampled.fact, sampled.fact.generation
     if not 0 <= index < generation.count:
         last = generation.count - 1

@@ -41,7 +41,7 @@ def translate_errors(path: Path) -> Iterator[None]:
         if code == sqlite3.SQLITE_NOTADB:
             raise BadInput(f"{path} is not a GASP log; give the directory or the log.sqlite of a run.") from error
         if code == sqlite3.SQLITE_CORRUPT or "decode" in str(error):
-            rescue = f"`python -m events repair {quote(str(path))} NEW`"
+            rescue = f"`gasp log repair {quote(str(path))} NEW`"
             message = f"The log {path} is damaged ({error}); restore a backup, or rescue what is sound: {rescue}."
             raise LogCorrupt(message) from error
         sentence = _LOG_ERRORS.get(code, "The log {path} cannot be used ({error}); resume the run once that is fixed.")

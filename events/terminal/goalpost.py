@@ -70,7 +70,7 @@ def goalpost_view(log: ReadableLog, index: Index, question: QuestionId, *, episo
     """
     goalpost = index.goalpost(question)
     if goalpost is None:
-        raise BadInput(f"No goalpost of this run has the id {question!r}; `python -m events.trace RUN` lists them.")
+        raise BadInput(f"No goalpost of this run has the id {question!r}; `gasp trace RUN` lists them.")
     gaps = index.gaps(question)
     histories = episode_histories(index, question, gaps, limit=goalpost.episodes)
     updates = policy_updates(log)

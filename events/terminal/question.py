@@ -66,7 +66,7 @@ def find_question(index: Index, prefix: str) -> QuestionId:
         return exact
     if not matches:
         message = f"No question of this run has an id that starts with {one_line(prefix, 40)!r}"
-        raise BadInput(f"{message}; leave it out to see goalposts, or find questions by `python -m events search RUN WORDS`.")
+        raise BadInput(f"{message}; leave it out to see goalposts, or find questions by `gasp log search RUN WORDS`.")
     if len(matches) > 1:
         some = ", ".join(f"{clean(question)} ({row.origin})" for question, row in list(matches.items())[:5])
         more = " or more" if len(matches) >= 20 else ""

@@ -118,7 +118,7 @@ def _gasp_error(request: Request, error: Exception) -> Response:
         case BadInput():
             return _error(request, 400, sentence)
         case LogCorrupt():
-            return _error(request, 500, f"{sentence} `python -m events verify` says where the log is damaged.")
+            return _error(request, 500, f"{sentence} `gasp log verify` says where the log is damaged.")
     return _error(request, 500, sentence)
 
 

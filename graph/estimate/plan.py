@@ -172,7 +172,7 @@ def _where(budget: Budget) -> Iterator[str]:
             yield f"{'servers' + whose:<13} {len(memory.serving)} x vLLM, {serve.dtype}{adapters}{sleep}: {each}"
     shard = "" if learn.shard == "none" else f", weights sharded ({learn.shard})"
     how = f"{learn.processes} processes{shard}" if learn.processes > 1 else "1 process"
-    yield f"trainer       {how}, {learn.precision}: {kind} {', '.join(memory.learning)}; python -m trainer.run RUN --follow"
+    yield f"trainer       {how}, {learn.precision}: {kind} {', '.join(memory.learning)}; gasp train RUN --follow"
     cached = f"keys and values of {_count(memory.cached)} tokens each"
     yield f"cache         {cached}; a prompt and its completion have up to {config.window}"
 

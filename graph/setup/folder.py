@@ -136,9 +136,7 @@ def reopen_run(folder: Path) -> tuple[Log, Config, RunInputs]:
     first = run_started(log)
     config = with_absolute_paths(recorded_settings(folder, first), log)
     if first.sources:
-        raise BadInput(
-            f"{folder} is trained offline and plays nothing; go on with python -m trainer.run {shlex.quote(str(folder))}"
-        )
+        raise BadInput(f"{folder} is trained offline and plays nothing; go on with gasp train {shlex.quote(str(folder))}")
     if removed := removed_settings(first.config):
         raise BadInput(f"{folder} was started with a setting {removed[0]} that this version lacks; go on with the old version.")
     inputs = read_inputs(config, folder / "weights" / first.policies["student"])

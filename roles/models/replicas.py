@@ -278,7 +278,7 @@ async def served_model_name(url: str, key: str | None, timeout_s: float = 600.0)
     except (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
         why = one_line(mask(f"{type(error).__name__}: {error}"), _MAX_MESSAGE_CHARACTERS)
         raise ModelError(
-            f"vLLM at {mask(url)} does not say what it serves ({why}); start it with python -m roles.serve, and put its key "
+            f"vLLM at {mask(url)} does not say what it serves ({why}); start it with `gasp serve`, and put its key "
             "into VLLM_API_KEY."
         ) from error
 

@@ -46,7 +46,7 @@ def status() -> None:
     """Show which engine answers, its version and the sandbox image. Starts nothing; exit code 1 when none answers."""
     connection = engine.find_engine()
     if connection is None:
-        engine.print_message("No Docker engine answers; start one with `python -m sandbox.engine up`.")
+        engine.print_message("No Docker engine answers; start one with `gasp engine up`.")
         raise typer.Exit(1)
     private = engine.PrivateEngine.default()
     where = f"private, process {private.pid()}" if connection.url == private.url else "not ours"

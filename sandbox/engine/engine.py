@@ -323,7 +323,7 @@ def _client(url: str | None) -> docker.DockerClient | None:
             where = url or os.environ.get("DOCKER_HOST") or DEFAULT_URL
             raise SandboxError(
                 f"The Docker engine at {where} has not answered for {ANSWER_SECONDS} s: the machine is overloaded, or it"
-                " hangs; try again later, or restart it (the private one with `python -m sandbox.engine down`)."
+                " hangs; try again later, or restart it (the private one with `gasp engine down`)."
             ) from error
         return None
     return client

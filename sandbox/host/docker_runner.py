@@ -121,7 +121,7 @@ class DockerRunner:
             name = hashlib.sha256(job.source.encode()).hexdigest()[:12]
             raise SandboxError(
                 f"Two workers were lost while they ran one program, which has no result (SHA-256 {name}; {first}; {second}); "
-                "look at `python -m sandbox.engine status`, then resume."
+                "look at `gasp engine status`, then resume."
             ) from second
         return done[0]
 

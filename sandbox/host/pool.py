@@ -121,8 +121,7 @@ class Pool:
         with self._lock:
             self._client = None
         raise SandboxError(
-            f"A sandbox container did not start: {lost[:300]}; "
-            "check the engine with `python -m sandbox.engine up`, then resume."
+            f"A sandbox container did not start: {lost[:300]}; check the engine with `gasp engine up`, then resume."
         )
 
     def _ready(self) -> docker.DockerClient:

@@ -315,6 +315,6 @@ def _start_container(
         if container is not None:
             container.close()
         raise SandboxException(
-            f"The sandbox's container did not start: {str(error)[:300]}; check the engine with `python -m sandbox.engine up`."
+            f"The sandbox's container did not start: {str(error)[:300]}; check the engine with `gasp engine up`."
         ) from error
     return container

@@ -153,5 +153,5 @@ def test_where_nothing_can_be_rescued_repair_does_not_advise_itself(
     os.truncate(path, 100)
     with pytest.raises(LogCorrupt, match=r"is damaged \(.*\); nothing of it can be rescued, so restore a backup\.$"):
         repair(path, target)
-    with pytest.raises(LogCorrupt, match=r"rescue what is sound: `python -m events repair /\S+ NEW`\.$"):
+    with pytest.raises(LogCorrupt, match=r"rescue what is sound: `gasp log repair /\S+ NEW`\.$"):
         open_log(path)

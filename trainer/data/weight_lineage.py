@@ -103,9 +103,7 @@ def find_generation(log: Log, name: str) -> tuple[GenerationLineage, int | None]
                     f"Rollout {generation.id} has {len(generation.rewards)} completions; give an index from 0, not {index}."
                 )
             return generation, int(index) if index else None
-    raise BadInput(
-        f"Nothing was generated at version {version} of {stream!r} in this log; list events by python -m events show."
-    )
+    raise BadInput(f"Nothing was generated at version {version} of {stream!r} in this log; `gasp log show` lists its events.")
 
 
 def consuming_updates(log: Log, generation: GenerationLineage) -> list[PositionedUpdate]:
