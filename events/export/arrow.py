@@ -50,6 +50,7 @@ def _type(annotation: Any) -> pa.DataType:
     inside = get_args(annotation)
     match get_origin(annotation):
         case types.UnionType | typing.Union:
+            # `X | None`: every column is nullable.
             (kind,) = {_type(option) for option in inside if option is not NoneType}
             return kind
         case typing.Literal:

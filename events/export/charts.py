@@ -168,6 +168,7 @@ def spread_labels(wanted: Sequence[float], gap: float, low: float, high: float) 
     for index, want in enumerate(wanted):
         least = max([low, *(last + gap for last in spread[-1:])])
         spread.append(min(max(want, least), high - gap * (len(wanted) - 1 - index)))
+    # A second pass, from the top down, moves labels apart that the upper limit pushed together.
     for index in range(len(spread) - 2, -1, -1):
         spread[index] = min(spread[index], spread[index + 1] - gap)
     return spread

@@ -115,7 +115,7 @@ class QuestionRow(TableRow):
     iteration: int | None = None
     """Iteration that it appeared in; null for goalposts."""
     ending: str | None = None
-    """Why its episode ended; null while it goes on, and for what nobody proposed."""
+    """Why its episode ended; null while it goes on, and for questions that are no proposals."""
     origin: Literal["goalpost", "lemma", "lift", "open", "practice"]
     """What it is, or was to become."""
     source: str | None = None
@@ -145,7 +145,7 @@ class QuestionRow(TableRow):
     context: str | None = None
     """Imports and helpers that stand before every answer."""
     accepted: bool | None = None
-    """Whether the proposal was accepted; null before that is known, and for what nobody proposed."""
+    """Whether the proposal was accepted; null before it is judged, and for questions that are no proposals."""
     reason: Reason | None = None
     """Why it was rejected."""
     detail: str | None = None

@@ -89,7 +89,7 @@ class CompletionDetail:
     prompt: str
     completion: str
     program: str | None
-    """The program in the completion, where one was asked for and found."""
+    """The program in the completion; None where the task asks for none, or none was found."""
     answer: str | None
     """Deduction and abduction: the literal in the completion."""
     malformed: str | None
@@ -240,7 +240,7 @@ def _rules(verified: Event | None) -> JudgingRules:
 def _parsed_fields(
     fact: QuestionProposed | AttemptsMade, text: str, start: RunStarted | None, rules: JudgingRules, question: Question | None
 ) -> dict[str, Any]:
-    """What the completion says, by the parser that the verifier uses."""
+    """Program or answer in the completion, by the verifier's parser."""
     fields: dict[str, Any] = {"program": None, "answer": None, "malformed": None}
     if isinstance(fact, QuestionProposed):
         inputs = (start.config if start else {}).get("play", {}).get("pairs", INPUTS)

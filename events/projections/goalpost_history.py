@@ -84,6 +84,7 @@ def episode_histories(
         limit: most episodes.
         before: leave out episodes that began at or after this position.
     """
+    # An episode measures its goalpost once, in its own stream.
     measures = {gap.stream: gap for gap in gaps}
     latest = index.episodes(goalpost, before=before, limit=limit)
     return [_history(index, episode, measures.get(episode.stream), gaps) for episode in reversed(latest)]

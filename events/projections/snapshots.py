@@ -53,6 +53,7 @@ class Snapshot(Generic[P]):
         self._fresh = fresh
         self._every = every
         self._adapter: TypeAdapter[P] = TypeAdapter(type(fresh()))
+        # A projection whose state has another schema cannot read the snapshot.
         schema = json.dumps([self._adapter.json_schema(), version], sort_keys=True)
         self._shape = hashlib.sha256(schema.encode()).hexdigest()
 
@@ -93,6 +94,7 @@ class Snapshot(Generic[P]):
         """Write the projection, which is at position and head `at` of its log; a failure to write is ignored."""
         state = self._adapter.dump_json(projection).decode()
         text = _SnapshotFile(shape=self._shape, position=at.position, head=at.digest, state=state).model_dump_json()
+        # Each process writes its own draft, and the rename is atomic.
         draft = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         # A cache that cannot be written is no reason to fail.
         with suppress(OSError):

@@ -62,6 +62,7 @@ def _split(decode: Callable[[list[int]], str], ids: list[int]) -> list[str]:
     before = done = 0
     for end in range(1, len(ids) + 1):
         prefix, text = decode(ids[before:done]), decode(ids[before:end])
+        # A character may span tokens: wait for the rest of its bytes.
         if text.endswith(_UNFINISHED) and end < len(ids) and end - done < _MAX_PENDING:
             texts.append("")
             continue

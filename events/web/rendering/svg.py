@@ -134,6 +134,7 @@ def _thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[flo
     """The first and the last point, and the lowest and the highest of each stretch between, so that extremes stay."""
     if len(points) <= most:
         return list(points)
+    # Two points stay of each stretch, so it is twice as long as the thinning factor.
     stretch = -(-2 * (len(points) - 2) // (most - 2))
     kept = {points[0], points[-1]}
     for start in range(1, len(points) - 1, stretch):
@@ -167,6 +168,7 @@ def _axis(low: float, high: float, start: float, end: float, *, whole: bool = Fa
     if high - low <= max(_SAME, 1e-9 * max(abs(low), abs(high))):
         pad = 1.0 if abs(low) <= _SAME or (whole and abs(low) < 1e6) else abs(low) / 10
         low, high = low - pad, high + pad
+    # Steps of 1, 2 or 5 times a power of ten, the smallest that needs no more than TICKS ticks.
     size = 10.0 ** floor(log10((high - low) / TICKS))
     step = next(factor * size for factor in (1, 2, 5, 10, 20) if (high - low) / (factor * size) <= TICKS - 1)
     step = max(1.0, step) if whole else step

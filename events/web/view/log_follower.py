@@ -49,9 +49,9 @@ class LogFollower:
         self._notify = notify
         self._log = open_run(where, read_only=True)
         try:
-            place = index_path(where)
-            self._indexing = Indexer(self._log, place)
-            self._snapshot = Snapshot(place.with_suffix(".summary.json"), RunSummary)
+            path = index_path(where)
+            self._indexing = Indexer(self._log, path)
+            self._snapshot = Snapshot(path.with_suffix(".summary.json"), RunSummary)
             self._summary, self._saved = self._snapshot.load(self._log)
         except BaseException:
             self._log.close()
@@ -63,9 +63,9 @@ class LogFollower:
         self._requested = monotonic()
         self.problem: GaspError | None = None
         """Why the log cannot be followed; None while it can."""
-        self.over = False
+        self.ended = False
         """Whether the thread has ended."""
-        self._thread = threading.Thread(target=self._follow, name=f"follow {place}", daemon=True)
+        self._thread = threading.Thread(target=self._follow, name=f"follow {path}", daemon=True)
         self._thread.start()
 
     @property
@@ -125,7 +125,7 @@ class LogFollower:
                     elif not self._stopped():
                         subscription.wait(POLL_INTERVAL_S)
         finally:
-            self.over = True
+            self.ended = True
             self._indexing.close()
             self._log.close()
 
@@ -133,6 +133,7 @@ class LogFollower:
         """Apply new events to the summary, then to the index, for one turn each."""
         at, until = Head(self._summary.position, ""), monotonic() + TURN_S
         for event in self._log.read(after=at.position):
+            # Pages copy the summary meanwhile.
             with self._lock:
                 self._summary.apply(event)
             at = Head(event.position, event.head)

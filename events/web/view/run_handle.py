@@ -55,7 +55,8 @@ class RunHandle:
     def _open(self) -> LogFollower:
         with self._lock:
             file_id = _file_id(self.where)
-            if self._follower is None or self._follower.over or file_id != self._file_id:
+            if self._follower is None or self._follower.ended or file_id != self._file_id:
+                # The follower ended when it was idle, or another file has taken the log's name.
                 self._close()
                 self._follower, self._file_id = LogFollower(self.where, self._notify), file_id
             self._follower.touch()

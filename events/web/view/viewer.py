@@ -95,11 +95,11 @@ class Viewer:
             run.close()
 
     def _scan(self) -> None:
-        there = {where: None for place in self._places for where in _runs_at(place)}
-        for where in [where for where in self._runs if where not in there]:
+        present = {where: None for place in self._places for where in _runs_at(place)}
+        for where in [where for where in self._runs if where not in present]:
             self._runs.pop(where).close()
         slugs = {run.slug for run in self._runs.values()}
-        for where in there:
+        for where in present:
             if where not in self._runs:
                 name = _name(where)
                 slug = _slug(name, slugs)
