@@ -79,9 +79,9 @@ def main(
     most: Annotated[int | None, typer.Option(min=1, help="Keep so many of them, the first.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder that holds the runs, and gets the filter's.")] = Path("runs"),
 ) -> None:
-    """Keep the questions of a set that nobody solves: first the model of the settings, then whoever is named, in this order.
+    """Keep the questions of a set that no policy solves: first the model of the settings, then those that are named, in order.
 
-    Each is asked only about what nobody before it has solved. The answers, with their verdicts, are in the log of
+    Each is asked only what none before it has solved. The attempts, with their verdicts, are in the log of
     runs/goalposts-DIGEST; beside FILE lies FILE's provenance. Stop it at any moment and repeat the command to go on.
     """
     base_config = configure(config, overrides or [])
@@ -102,7 +102,7 @@ def _writable(out: Path, set_spec: str) -> None:
 
 
 def _practice_settings(base_config: Config, questions: str) -> Config:
-    """A run that practises on a question set and does nothing else."""
+    """Settings of an RLVR run on a question set, with no other evaluation."""
     sets = {"goalposts": questions, "practice": "goalposts", "test": "none", "validation": "none"}
     # Evaluations on its way would ask what the filter asks afterwards.
     plain = ["recipe=rlvr", "evaluate.every=0", "evaluate.every_samples=0"]
@@ -132,7 +132,7 @@ def _filter(job: _Job, against: Sequence[str], *, further: bool) -> None:
         )
         if _keeps_errata(job.set_spec):
             print_note(
-                "errata, which nobody can solve, are among them and will stay; errata=drop in the set's name leaves them out"
+                "errata, which cannot be solved, are among them and will stay; errata=drop in the set's name leaves them out"
             )
 
         def on_result(result: PolicyResult) -> None:

@@ -10,60 +10,60 @@ from typing import Final
 from events.facts.values import Digest, Sampling, Value
 
 PROVENANCE_SUFFIX: Final = ".provenance.json"
-"""What stands in the place of `.jsonl` in the name of the file with it."""
+"""Suffix of the provenance file, in the place of `.jsonl`."""
 
 
 class PolicyResult(Value):
-    """A policy that was asked."""
+    """How a policy did on the questions that were left."""
 
     who: str
-    """The model or the run that it was taken from."""
+    """The model or run that it was taken from."""
     policy: Digest
-    """Its weights."""
+    """Digest of its weights."""
     iteration: int
-    """Iterations that it had learned from."""
+    """Iterations that it was trained on."""
     streams: tuple[str, ...]
-    """Where its answers are in the log."""
+    """Streams of the log with its attempts."""
     asked: int
-    """Questions that nobody before it had solved."""
+    """Questions that no policy before it had solved."""
     dropped: int
-    """How many of them it solved."""
+    """Questions that it solved."""
 
 
 class GoalpostProvenance(Value):
-    """Where a goalpost file comes from; it lies beside it."""
+    """The content of a provenance file."""
 
     set: str
-    """The question set, as it was named."""
+    """The question set, as the command named it."""
     questions: int
-    """How many it has."""
+    """Questions in the set."""
     digest: str
-    """SHA-256 of their ids, which the log's first event has as well."""
+    """SHA-256 (hex) of their ids, also in the log's first event."""
     left_out: dict[str, str]
-    """Records of the set that cannot be judged, such as errata, and why."""
+    """Reasons why records of the set cannot be judged, such as errata, by their names."""
     kept: int
     """Goalposts in the file."""
     unsolved: int
-    """Questions that nobody solved; above `kept` where fewer were wanted."""
+    """Questions that no policy solved; more than `kept` where `--most` said fewer."""
     file: str
-    """SHA-256 of the file."""
+    """SHA-256 (hex) of the file."""
     samples: int
-    """Answers without a success that each policy gave to a question which it did not solve."""
+    """Attempts of each policy at each question that it did not solve."""
     sampling: Sampling
-    """How they were drawn."""
+    """How attempts were sampled."""
     seed: int
-    """Of sampling."""
+    """Seed of sampling."""
     prompts: str
     """Digest of the prompt set."""
     named: tuple[str, ...]
-    """Whose policies were to be asked: models and runs."""
+    """Models and runs whose policies were asked."""
     policies: tuple[PolicyResult, ...]
-    """Who was asked, in this order; nobody twice."""
+    """Results, in the order of asking; no policy twice."""
     commit: str
     """Git commit of the code that started the log, or `unknown`."""
     log: str
-    """The folder's name."""
+    """Name of the filter's folder."""
     position: int
-    """Position in the log of the event that decided last ..."""
+    """Position in the log of the last event that counts ..."""
     head: str
-    """... and the head there."""
+    """... and the head hash there."""

@@ -79,7 +79,7 @@ async def _sample_again(log: Log, stream: str, model: Model, system: str | None,
         await model.generate([GenerationRequest(prompt, made.count, made.seed, made.sampling, system)])
     )
     for reply in replies:
-        # There is none where nobody else needed that batch.
+        # There is no reply where no other episode needed that batch.
         if reply is not None and blob_hash(_packed(reply)) != made.tokens:
             logger().warning("sampled_differently", stream=stream, seed=made.seed)
 

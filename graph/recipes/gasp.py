@@ -7,7 +7,7 @@ the band, -0.5 outside, -1 for a proposal that cannot be asked. Advantages by TR
 How we differ:
 1. All phases of an iteration play with the same weights and are learned one after the other at its end; the paper updates after
    each phase.
-2. Only accepted questions are learned from, though every proposal is rewarded; the paper says "valid" and no more.
+2. The student is trained on accepted questions only, though every proposal is rewarded; the paper only says "valid".
 3. A proposal that is too similar to an accepted one is rewarded with -0.5, which the paper does not say.
 """
 

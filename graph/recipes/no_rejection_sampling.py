@@ -1,6 +1,6 @@
 """GASP without rejection sampling, arXiv 2603.15957, table 2.
 
-Each seat proposes once. Whatever can be asked is learned from, and is what the hard seat goes on from; bands count for
+Each seat proposes once. Every valid proposal is trained on, and is what the hard seat goes on from; bands count for
 rewards only.
 
 How we differ:

@@ -1,6 +1,6 @@
 """RLVR: reinforcement learning on real questions alone, the baseline of arXiv 2603.15957, table 2.
 
-What is left of GASP + real-data RL where nobody proposes: GRPO (arXiv 2402.03300) within each real question, 1 for an answer
+GASP + real-data RL without self-play: GRPO (arXiv 2402.03300) within each real question, 1 for an answer
 that passes all tests, else 0.
 
 How we differ:

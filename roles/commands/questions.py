@@ -116,7 +116,7 @@ def validate(
     prompts: Annotated[str, typer.Option(help="With --model: what a run will have as prompts.")] = "instruct",
     max_prompt_tokens: Annotated[int, typer.Option(min=1, help="With --model: what a run will have as this.")] = 1024,
 ) -> None:
-    """Name file, line and field of every bad record, and every question that nobody could pass; exit 1 if there is one."""
+    """Name file, line and field of every bad record, and every question that no attempt could pass; exit 1 if there is one."""
     good = bad = 0
     left: Counter[str] = Counter()
     window = PromptWindow(Prompts.named(prompts), max_prompt_tokens, lambda: model) if model is not None else None
@@ -126,7 +126,7 @@ def validate(
                 good += 1
                 continue
             case QuestionRecord():
-                text = f"{record.place}: nobody could pass it: {why}; raise that, or mend or remove the record."
+                text = f"{record.place}: no attempt could pass it: {why}; raise that, or mend or remove the record."
             case LeftOutRecord():
                 left[record.reason] += 1
                 continue

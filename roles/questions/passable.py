@@ -120,7 +120,7 @@ def passable(
     names = {identity: questions.names.get(identity, f"question {identity}") for identity in reasons}
     listed = "; ".join(f"{names[identity]}: {why}" for identity, why in list(reasons.items())[:NAMED])
     more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
-    message = f"{use}: nobody could pass {len(reasons)} of {len(questions.questions)} questions ({listed}{more})"
+    message = f"{use}: no attempt could pass {len(reasons)} of {len(questions.questions)} questions ({listed}{more})"
     if len(reasons) == len(questions.questions):
         raise BadInput(f"{message}, so that none is left; raise the setting, or choose another set.")
     on_message(f"{message}; they are left out, unless the setting is raised")

@@ -1,4 +1,4 @@
-"""Questions that nobody could pass are told of before anything is sampled, whatever they come from."""
+"""Questions that no attempt could pass are told of before anything is sampled, whatever they come from."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_every_set_of_a_run_is_played_without_them(file, use, capsys):
     questions = given.goalposts.questions if use == "goalposts" else getattr(given, use)
     assert [question.private[0].output for question in questions] == ["1", "2"]
     err = capsys.readouterr().err
-    assert f"{use}: nobody could pass 1 of 3 questions" in err
+    assert f"{use}: no attempt could pass 1 of 3 questions" in err
     assert "line 2: private.0.output takes more than 64 KiB, verify.output_kb is 64" in " ".join(err.split())
     assert len(question_set(config, use, WEIGHTS).questions) == 2
 
@@ -71,7 +71,7 @@ def test_every_set_of_a_run_is_played_without_them(file, use, capsys):
 def test_a_set_of_nothing_else_is_refused(tmp_path):
     save_questions(tmp_path / "mine.jsonl", [asked(repr("x" * 70_000))])
     with pytest.raises(
-        BadInput, match=r"goalposts: nobody could pass 1 of 1 questions .*line 1.*verify\.output_kb.* none is left"
+        BadInput, match=r"goalposts: no attempt could pass 1 of 1 questions .*line 1.*verify\.output_kb.* none is left"
     ):
         read_inputs(Config(goalposts=str(tmp_path / "mine.jsonl")))
 
@@ -79,7 +79,7 @@ def test_a_set_of_nothing_else_is_refused(tmp_path):
 def test_validation_names_them(file):
     done = CliRunner().invoke(questions_app, ["validate", str(file)])
     assert done.exit_code == 1
-    assert "line 2: nobody could pass it: private.0.output takes more than 64 KiB, verify.output_kb is 64" in done.stdout
+    assert "line 2: no attempt could pass it: private.0.output takes more than 64 KiB, verify.output_kb is 64" in done.stdout
     assert CliRunner().invoke(questions_app, ["validate", str(file), "--output-kb", "100"]).exit_code == 0
     options = ["--output-kb", "100", "--model", str(WEIGHTS), "--prompts", "pocket", "--max-prompt-tokens", "2"]
     narrow = CliRunner().invoke(questions_app, ["validate", str(file), *options])
