@@ -171,7 +171,7 @@ def test_a_second_trainer_is_refused_in_one_sentence(fork_server, tmp_path) -> N
     assert fork_server.train(run) == 2
     lines = spoken((run / "screen").read_text())
     assert len(lines) == 1
-    assert f"another trainer (process {first})" in lines[0]
+    assert f"Another trainer (process {first})" in lines[0]
     os.kill(first, signal.SIGTERM)
     assert fork_server.wait(first) == 143
     assert fork_server.train(run) == 0
