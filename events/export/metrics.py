@@ -91,7 +91,7 @@ def metric_points(events: Iterable[Event]) -> Iterator[MetricPoint]:
                 yield _point(number, event, values)
             case PolicyUpdated() as fact:
                 values = update_metrics(fact) | {"staleness": staleness(summary, fact), "tokens_per_second": summary.speeds[-1]}
-                warned = {symptom.name for symptom in diagnose(summary) if symptom.policy == fact.policy}
+                warned = {warning.name for warning in diagnose(summary) if warning.policy == fact.policy}
                 values |= {f"warnings/{name}": name in warned for name in WARNING_NAMES}
                 yield _point(fact.iteration, event, {f"{fact.policy}/{name}": value for name, value in values.items()})
             case PolicyServed(role=role, difference=float()) as fact:
