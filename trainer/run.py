@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from trainer.learn.loop import Trainer
 
 POLL_S: Final = 0.03
-"""Seconds between polls of the log."""
+"""Seconds between looks at whether the run has started."""
+FOLLOW_WAIT_S: Final = 60.0
+"""Seconds without an append after which the log is looked at all the same."""
 LOCK_TIMEOUT_S: Final = 60.0
 """Seconds that a trainer with a parent waits for the trainer of an earlier parent, which ends a moment after it."""
 
@@ -165,15 +168,15 @@ def _train(trainer: Trainer, log: Log, say: Callable[[Event], None], *, follow: 
 
 
 def _follow(trainer: Trainer, log: Log, say: Callable[[Event], None]) -> None:
-    while True:
-        # Read before catching up, so that the last iterations of a run that ends meanwhile are still learned.
-        over = trainer.is_over()
-        for event in trainer.catch_up():
-            say(event)
-        if over:
-            return
-        while not log.changed():
-            time.sleep(POLL_S)
+    with closing(log.subscribe()) as subscription:
+        while True:
+            # Read before catching up, so that the last iterations of a run that ends meanwhile are still learned.
+            over = trainer.is_over()
+            for event in trainer.catch_up():
+                say(event)
+            if over:
+                return
+            subscription.wait(FOLLOW_WAIT_S)
 
 
 if __name__ == "__main__":

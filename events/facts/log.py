@@ -118,10 +118,6 @@ class ReadableLog(Protocol):
         """Last position and the head digest there; position 0 and 64 zeros when empty."""
         ...
 
-    def changed(self) -> bool:
-        """Whether another connection appended since the last call; cheap, for polling."""
-        ...
-
     def subscribe(self) -> Subscription:
         """A new subscription to appends by anybody, this log included. Close it after use."""
         ...

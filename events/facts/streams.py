@@ -12,7 +12,6 @@ RUN: Final = "run"
 GOALPOSTS: Final = "goalposts"
 """The run's goalposts."""
 _EPISODE: Final = "episode/"
-_EVALUATION: Final = "evaluation/"
 
 
 def episode_stream(iteration: int, number: int) -> str:
@@ -27,22 +26,17 @@ def policy_stream(policy: str) -> str:
 
 def evaluation_stream(question_set: str, iteration: int) -> str:
     """The stream of an evaluation after an iteration of a run: `evaluation/test/00003`."""
-    return f"{_EVALUATION}{question_set}/{iteration:05}"
+    return f"evaluation/{question_set}/{iteration:05}"
 
 
 def policy_evaluation_stream(question_set: str, policy: Digest, seed: int) -> str:
     """The stream of an evaluation of given weights outside a run: `evaluation/test/1f3c9a0b2d4e-0`."""
-    return f"{_EVALUATION}{question_set}/{policy[:NAME_DIGITS]}-{seed}"
+    return f"evaluation/{question_set}/{policy[:NAME_DIGITS]}-{seed}"
 
 
 def is_episode(stream: str) -> bool:
     """Whether it is the stream of an episode."""
     return stream.startswith(_EPISODE)
-
-
-def is_evaluation(stream: str) -> bool:
-    """Whether it is the stream of an evaluation."""
-    return stream.startswith(_EVALUATION)
 
 
 def iteration_of(stream: str) -> int:

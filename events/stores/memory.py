@@ -89,10 +89,6 @@ class MemoryLog(Appends):
         with self._lock:
             return Head(self._rows[-1].position, self._rows[-1].head) if self._rows else Head(0, ZERO_HASH)
 
-    def changed(self) -> bool:
-        """False: nobody else can append to it."""
-        return False
-
     def subscribe(self) -> Subscription:
         """See `events.facts.log.Log.subscribe`."""
         return MemorySubscription(self._grown, lambda: len(self._rows))

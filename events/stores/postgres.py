@@ -81,7 +81,6 @@ class PostgresLog(SqlLog):
             with translate_errors(self.name):
                 self.tallied = check_schema(self._reader, location) >= TALLY_SINCE
             self._writer = location.connect()
-            self._seen = self.head().position
         except BaseException:
             self._reader.close()
             raise
@@ -111,7 +110,6 @@ class PostgresLog(SqlLog):
         try:
             with self._few_round_trips(bulk):
                 plan = self._plan(requests)
-                before = plan.tip.position
                 outcomes = plan_all(plan, requests)
                 blobs = self._staging.waiting()
                 sent = bool(blobs or plan.rows or plan.keys)
@@ -122,9 +120,6 @@ class PostgresLog(SqlLog):
                 raise InDoubt(f"{message}; resume the run, or repeat the append under its key.") from error
             raise
         self._staging.forget(blobs)
-        with self._lock:
-            if before == self._seen:
-                self._seen = plan.tip.position
         return outcomes
 
     @contextmanager
@@ -186,12 +181,6 @@ class PostgresLog(SqlLog):
         if self._reader.closed:
             self._reader = self.location.connect()
         return self._reader.execute(self._sql(query).encode(), values).fetchall()
-
-    def changed(self) -> bool:
-        """See `events.facts.log.Log.changed`."""
-        with self._lock:
-            before, self._seen = self._seen, self.head().position
-            return self._seen != before
 
     def subscribe(self) -> Subscription:
         """See `events.facts.log.Log.subscribe`."""

@@ -26,7 +26,7 @@ from events.stores.rows import EMPTY_STREAM, StreamEnd, utc_now
 from events.stores.sql_base import ROWS_OF_KEY, SqlLog
 from events.stores.sqlite_errors import translate_errors
 from events.stores.sqlite_file import KEYS_SINCE, add_keys, check_schema
-from events.stores.sqlite_reader import SqliteReader, file_state
+from events.stores.sqlite_reader import SqliteReader
 from events.stores.sqlite_subscription import SqliteSubscription
 from events.stores.tally import TALLY_SINCE, Tally
 from events.stores.transaction import AppendRequest, TransactionPlan
@@ -73,8 +73,7 @@ class SqliteLog(SqlLog):
             schema = self._reader.ask(lambda db: check_schema(db, path))
             self._keyed, self.tallied = schema >= KEYS_SINCE, schema >= TALLY_SINCE
             with translate_errors(path):
-                self._writer, self._immutable = self._reader.new_connection(), self._reader.immutable
-                self._seen = self._data_version()
+                self._writer = self._reader.new_connection()
         except BaseException:
             self._reader.close()
             raise
@@ -118,18 +117,6 @@ class SqliteLog(SqlLog):
 
     def _make_keys(self, db: sqlite3.Connection) -> None:
         add_keys(db)
-
-    def changed(self) -> bool:
-        """See `events.facts.log.Log.changed`."""
-        with self._reader.lock, translate_errors(self.path):
-            before, self._seen = self._seen, self._data_version()
-            return self._seen != before
-
-    def _data_version(self) -> object:
-        if self._immutable:
-            return file_state(self.path)
-        # The writer's, so that only what others append counts.
-        return int(self._writer.execute("PRAGMA data_version").fetchone()[0])
 
     def subscribe(self) -> Subscription:
         """See `events.facts.log.Log.subscribe`."""

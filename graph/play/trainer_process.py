@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -115,7 +116,8 @@ class TrainerProcess:
 
     async def _wait_for(self, policy: str, kind: type[FactT], matches: Callable[[FactT], bool], what: str) -> FactT:
         warned = time.monotonic()
-        with self._activity.task("waiting for the trainer", note=lambda: last_progress(self._folder)):
+        waiting = self._activity.task("waiting for the trainer", note=lambda: last_progress(self._folder))
+        with waiting, closing(self._log.subscribe()) as subscription:
             while True:
                 # Before the log is read: a trainer that appends and then ends is not missed.
                 alive = self._alive
@@ -125,7 +127,7 @@ class TrainerProcess:
                 if not alive:
                     logger().error("trainer_ended", codes=[process.poll() for process in self._processes])
                     raise TrainerError(f"The trainer ended before it {what}: {self._last_words()}.")
-                while not self._log.changed() and self._alive:
+                while not subscription.wait(0) and self._alive:
                     await asyncio.sleep(POLL_S)
                     if time.monotonic() - warned > WARN_AFTER_S:
                         warned = time.monotonic()

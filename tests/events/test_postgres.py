@@ -131,16 +131,6 @@ def test_a_read_only_server_is_told_and_can_be_read(log_url: str) -> None:
     assert log.verify() is None
 
 
-def test_changed_tells_of_what_others_appended_only(log_url: str) -> None:
-    mine, other = open_log(log_url), open_log(log_url)
-    mine.append("run", [episode_failed()])
-    assert not mine.changed()
-    other.append("run", [episode_failed()])
-    mine.append("run", [episode_failed()])
-    assert mine.changed()
-    assert not mine.changed()
-
-
 def cut(url: str, query: str = "true") -> None:
     """End the connections of everybody else."""
     with psycopg.connect(url.partition("?")[0], autocommit=True) as db:

@@ -127,7 +127,6 @@ def test_a_read_only_log_that_somebody_writes_from_elsewhere_is_followed(mounted
             for number in range(3):
                 writing.append("late", [episode_failed(f"{number}")])
                 assert subscription.wait(5)
-                assert reading.changed()
                 assert reading.head().position == before + number + 1
         assert reading.verify() is None
         assert [event.position for event in reading.read("late")] == [before + 1, before + 2, before + 3]

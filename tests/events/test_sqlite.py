@@ -104,17 +104,6 @@ def test_blobs_are_compressed_and_stored_once(path: Path) -> None:
     assert rows[0][2] < 1000
 
 
-def test_changed_tells_appends_of_others_once(path: Path) -> None:
-    mine, other = open_log(path, create=True), open_log(path)
-    assert not mine.changed()
-    mine.append("run", [episode_failed()])
-    assert not mine.changed()
-    other.append("run", [episode_failed()])
-    assert mine.changed()
-    assert not mine.changed()
-    assert len(list(mine.read())) == 2
-
-
 def test_a_long_read_keeps_no_one_from_writing_and_holds_no_snapshot(path: Path) -> None:
     log, other = open_log(path, create=True), open_log(path)
     log.append("run", [episode_failed(str(number)) for number in range(1500)])
