@@ -66,6 +66,15 @@ def owner(temporary):
         process.stdout.close()
 
 
+async def test_a_fleet_that_was_closed_says_so(temporary):
+    programs, _ = start_supervised(temporary / "log")
+    fleet = Fleet([], "key", temporary, programs)
+    fleet.check()
+    await fleet.close()
+    with pytest.raises(ModelError, match="vLLM servers were closed"):
+        fleet.check()
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_programs_end_with_their_owner(owner, number):
     process, started = owner()

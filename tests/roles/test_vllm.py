@@ -342,5 +342,5 @@ async def test_servers_answer_whoever_has_the_key_and_when_they_end_the_cause_is
         fleet.check()
     await fleet.close()
     assert not fleet.folder.exists()
-    with pytest.raises(ModelError, match="vLLM servers were closed"):
+    with pytest.raises(ModelError, match="vLLM server 0 was killed by signal 9"):
         await model.generate([ask()])
