@@ -39,16 +39,16 @@ class RecordingLog(MemoryLog):
     def __init__(self, appends=()):
         super().__init__()
         self.appends = []
-        for blobs, stream, facts, details in appends:
+        for blobs, request in appends:
             for blob in blobs:
                 super().put(blob)
-            self.append(stream, facts, **details)
+            self._append(request)
 
-    def append(self, stream, facts, **details):
+    def _append(self, request):
         staged = list(self._staged.values())
-        recorded_messages = super().append(stream, facts, **details)
-        self.appends.append((staged, stream, list(facts), details))
-        return recorded_messages
+        events = super()._append(request)
+        self.appends.append((staged, request))
+        return events
 
 
 class IdleTrainer:
