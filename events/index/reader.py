@@ -76,6 +76,15 @@ class Index:
         except sqlite3.Error as error:
             raise LogError(f"The index {self._path} cannot be read ({error}); delete it to have it made anew.") from error
 
+    def _latest(
+        self, table: str, columns: str, before: int | None, limit: int, order: str = "position DESC", **values: str | None
+    ) -> list[sqlite3.Row]:
+        """Rows before a position, the latest first, whose columns have the given values; None allows any."""
+        equal = {name: value for name, value in values.items() if value is not None}
+        bounds = " AND ".join(["position < ?", *(f"{name} = ?" for name in equal)])
+        query = f"SELECT {columns} FROM {table} WHERE {bounds} ORDER BY {order} LIMIT ?"  # noqa: S608  # constants only
+        return self._ask(query, _before_or_end(before), *equal.values(), limit)
+
     @property
     def position(self) -> int:
         """Last position indexed."""
@@ -119,11 +128,8 @@ class Index:
 
     def episodes(self, goalpost: QuestionId, *, before: int | None = None, limit: int = 20) -> list[EpisodeEntry]:
         """The guided episodes of a goalpost, before a position if given, the latest first."""
-        query = f"SELECT {_EPISODE} FROM episodes WHERE question = ? AND purpose = 'guided' AND position < ?"  # noqa: S608
-        return [
-            EpisodeEntry(*row)
-            for row in self._ask(f"{query} ORDER BY position DESC LIMIT ?", goalpost, _before_or_end(before), limit)
-        ]
+        rows = self._latest("episodes", _EPISODE, before, limit, question=goalpost, purpose="guided")
+        return [EpisodeEntry(*row) for row in rows]
 
     def appearances(self, question: QuestionId, *, limit: int = 50) -> list[AppearanceEntry]:
         """Where a question appeared, in order."""
@@ -144,11 +150,7 @@ class Index:
         self, *, question: QuestionId | None = None, stream: str | None = None, before: int | None = None, limit: int = 50
     ) -> list[AttemptsEntry]:
         """Attempts before a position if given, the latest first; at one question or of one stream if asked."""
-        columns = {"question": question, "stream": stream}
-        equal = {name: value for name, value in columns.items() if value is not None}
-        bounds = " AND ".join(["position < ?", *(f"{name} = ?" for name in equal)])
-        query = f"SELECT * FROM answers WHERE {bounds} ORDER BY position DESC LIMIT ?"  # noqa: S608  # constants only
-        return [_answers(row) for row in self._ask(query, _before_or_end(before), *equal.values(), limit)]
+        return [_answers(row) for row in self._latest("answers", "*", before, limit, question=question, stream=stream)]
 
     def answers_at(self, stream: str, version: int) -> AttemptsEntry | None:
         """The attempts of an event."""
@@ -208,11 +210,8 @@ class Index:
         self, *, rule: str | None = None, question: QuestionId | None = None, before: int | None = None, limit: int = 100
     ) -> list[SignEntry]:
         """Signs before a position if given, the latest first; of one rule or question if asked."""
-        columns = {"rule": rule, "question": question}
-        equal = {name: value for name, value in columns.items() if value is not None}
-        bounds = " AND ".join(["position < ?", *(f"{name} = ?" for name in equal)])
-        query = f"SELECT {_SIGN} FROM signs WHERE {bounds} ORDER BY position DESC, number DESC LIMIT ?"  # noqa: S608
-        return [SignEntry(*row) for row in self._ask(query, _before_or_end(before), *equal.values(), limit)]
+        rows = self._latest("signs", _SIGN, before, limit, order="position DESC, number DESC", rule=rule, question=question)
+        return [SignEntry(*row) for row in rows]
 
     def sign_counts(self) -> dict[str, int]:
         """Number of signs by rule."""

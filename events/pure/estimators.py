@@ -80,8 +80,7 @@ def pass_at_k_interval(attempts: int, successes: Sequence[int], k: int, draws: i
     estimates = sorted(counts)
     shares = [counts[estimate] / len(successes) for estimate in estimates]
     drawn = np.random.default_rng(SEED).multinomial(len(successes), shares, size=draws)
-    low, high = np.quantile(drawn @ np.array(estimates) / len(successes), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return ConfidenceInterval(float(low), float(high))
+    return _middle(drawn @ np.array(estimates) / len(successes))
 
 
 def seed_mean_interval(scores: Sequence[Sequence[float]]) -> ConfidenceInterval:
@@ -149,6 +148,7 @@ def _drawn(count: int, what: Literal["questions", "these", "those"]) -> NDArray[
 
 
 def _middle(drawn: NDArray[np.float64]) -> ConfidenceInterval:
+    """The percentile interval of resampled values."""
     import numpy as np
 
     low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])

@@ -13,12 +13,12 @@ from typing import Final
 
 from events.facts.values import JudgingRules
 from events.pure.answer_parsing import Malformed, answer_section, parse_program
+from events.pure.program_structure import PARSE_ERRORS, parse_or_none, reachable
 
 MAX_ANSWER_LENGTH: Final = 32_000
 """Characters of an answer that are read."""
 MAX_PARSED: Final = 200_000
 """Characters that are parsed for one answer in all tries together; honest answers need a few ten thousand."""
-_PARSE_ERRORS: Final = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
 def extract_program(text: str, rules: JudgingRules, entry: str) -> str | Malformed:
@@ -35,7 +35,7 @@ def extract_program(text: str, rules: JudgingRules, entry: str) -> str | Malform
 def sanitize(text: str, entry: str) -> str | Malformed:
     """The program that EvalPlus 0.3.1 would run, given the name of the function that is asked for. Nothing is executed."""
     run = longest_parsable_lines(text[:MAX_ANSWER_LENGTH])
-    tree = _parsed(run)
+    tree = parse_or_none(run, MAX_ANSWER_LENGTH)
     if tree is None or not tree.body:
         return Malformed("no lines that are Python")
     return "\n".join(_kept(run, tree, entry)).strip() or run
@@ -80,18 +80,9 @@ def _wrong_line(part: str) -> int | None:
             ast.parse(part)
     except SyntaxError as error:
         return error.lineno or 0
-    except _PARSE_ERRORS:
+    except PARSE_ERRORS:
         return 0
     return None
-
-
-def _parsed(source: str) -> ast.Module | None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(source)
-    except _PARSE_ERRORS:
-        return None
 
 
 def _kept(source: str, tree: ast.Module, entry: str) -> Iterator[str]:
@@ -113,7 +104,7 @@ def _kept(source: str, tree: ast.Module, entry: str) -> Iterator[str]:
             case ast.Assign() | ast.AnnAssign():
                 if (assigned := _assigned(node)) is not None:
                     definitions.setdefault(assigned, node)
-    needed = _reachable(entry, {name: set(_named(node)) for name, node in definitions.items()})
+    needed = reachable([entry], {name: set(_named(node)) for name, node in definitions.items()})
     for node in [*imports, *(node for name, node in definitions.items() if name in needed)]:
         yield _source_of(lines, node)
 
@@ -123,15 +114,6 @@ def _assigned(node: ast.Assign | ast.AnnAssign) -> str | None:
     target = node.targets[0] if isinstance(node, ast.Assign) else node.target
     value = node.value if isinstance(node, ast.AnnAssign) or len(node.targets) == 1 else None
     return next((side.id for side in (target, value) if isinstance(side, ast.Name)), None)
-
-
-def _reachable(entry: str, needs: dict[str, set[str]]) -> set[str]:
-    reached, waiting = {entry}, [entry]
-    while waiting:
-        new = needs.get(waiting.pop(), set()) - reached
-        reached |= new
-        waiting += new
-    return reached
 
 
 def _named(node: ast.AST) -> Iterator[str]:

@@ -9,11 +9,13 @@ import ast
 import hashlib
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from itertools import count
-from typing import Final
+from typing import Final, TypeVar
 
 from events.facts.values import Question
+
+NodeT = TypeVar("NodeT", bound=Hashable)
 
 _LONGEST: Final = 16_000
 """Most characters of a program that is parsed; an answer may have as many."""
@@ -30,9 +32,9 @@ _TRACED: Final = (ast.Yield, ast.YieldFrom, ast.Await, ast.NamedExpr)
 """Expressions with an effect of their own."""
 
 
-def parse_or_none(program: str) -> ast.Module | None:
-    """The syntax tree; None if there is none."""
-    if len(program) > _LONGEST:
+def parse_or_none(program: str, limit: int = _LONGEST) -> ast.Module | None:
+    """The syntax tree; None if it cannot be parsed, or is longer than `limit` characters."""
+    if len(program) > limit:
         return None
     try:
         with warnings.catch_warnings():
@@ -40,6 +42,17 @@ def parse_or_none(program: str) -> ast.Module | None:
             return ast.parse(program)
     except PARSE_ERRORS:
         return None
+
+
+def reachable(start: Iterable[NodeT], edges: Mapping[NodeT, set[NodeT]]) -> set[NodeT]:
+    """All that can be reached from the start, which is part of it."""
+    reached = set(start)
+    waiting = list(reached)
+    while waiting:
+        new = edges.get(waiting.pop(), set()) - reached
+        reached |= new
+        waiting += new
+    return reached
 
 
 def structure_hash(program: str) -> str:
@@ -189,12 +202,7 @@ class _Flow:
             self._take(part, straight=True)
             if isinstance(part, ast.Return | ast.Raise):
                 break
-        reached, waiting = set(self._needed), list(self._needed)
-        while waiting:
-            new = self._from[waiting.pop()] - reached
-            reached |= new
-            waiting += new
-        return reached
+        return reachable(self._needed, self._from)
 
     def _values(self, *parts: ast.AST) -> set[_Value]:
         return {(name, self._now[name]) for name in _reads(_nodes(*parts))}
