@@ -90,7 +90,7 @@ class Liveness:
         self._since[id(task)] = time.monotonic()
         if self._watcher is None or self._lost is None:
             self._lost = asyncio.get_running_loop().create_future()
-            self._alive()
+            self.answered()
             self._watcher = asyncio.create_task(self._watch(self._lost))
         lost = self._lost
         try:
@@ -109,7 +109,7 @@ class Liveness:
 
     def answered(self) -> None:
         """Note that the server has answered something."""
-        self._alive()
+        self._seen, self._failures = time.monotonic(), 0
 
     @property
     def load(self) -> ServerLoad:
@@ -117,9 +117,6 @@ class Liveness:
         before, now = self._before, self._load
         rate = (now.tokens - before.tokens) / (now.at - before.at) if now.at > before.at > 0 else 0.0
         return replace(now, tokens=rate) if self._since else ServerLoad()
-
-    def _alive(self) -> None:
-        self._seen, self._failures = time.monotonic(), 0
 
     async def _watch(self, lost: asyncio.Future[None]) -> None:
         pause = min(_MAX_CHECK_INTERVAL_S, self._limit_s / _MIN_CHECKS)
@@ -140,7 +137,7 @@ class Liveness:
     async def _check(self) -> None:
         status, _ = await self._get("/health")
         if 0 < status < 500:
-            self._alive()
+            self.answered()
         else:
             self._failures += 1
         _, metrics = await self._get("/metrics")

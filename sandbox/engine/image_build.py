@@ -68,11 +68,7 @@ def ensure_image(client: docker.DockerClient, notify: Notify) -> str:
 
     name = image_tag()
     try:
-        return str(client.images.get(name).id)
-    except docker.errors.ImageNotFound:
-        pass
-    try:
-        if not (_hub_answers() and _build_from_hub(client, name, notify)):
+        if not has_image(client, name) and not (_hub_answers() and _build_from_hub(client, name, notify)):
             _build_from_packages(client, name, notify)
         return str(client.images.get(name).id)
     except docker.errors.DockerException as error:
@@ -80,7 +76,7 @@ def ensure_image(client: docker.DockerClient, notify: Notify) -> str:
 
 
 def has_image(client: docker.DockerClient, image: str) -> bool:
-    """Whether the engine has the image of this id."""
+    """Whether the engine has the image of this id or name."""
     import docker
 
     try:

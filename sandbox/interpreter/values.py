@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
@@ -29,8 +29,14 @@ class OutputMessage:
         return self.line
 
 
+class _Json:
+    def to_json(self) -> str:
+        """As a JSON object."""
+        return json.dumps(vars(self))
+
+
 @dataclass
-class ExecutionError:
+class ExecutionError(_Json):
     """The exception that the code raised, or the exit of its process."""
 
     name: str
@@ -39,10 +45,6 @@ class ExecutionError:
     """Its message."""
     traceback: str
     """Traceback, without frames of the sandbox itself."""
-
-    def to_json(self) -> str:
-        """As a JSON object."""
-        return json.dumps(asdict(self))
 
 
 @dataclass
@@ -82,15 +84,11 @@ FORMS = ("text", "html", "markdown", "svg", "png", "jpeg", "pdf", "latex", "json
 
 
 @dataclass
-class Logs:
+class Logs(_Json):
     """Standard output and standard error, in pieces as they arrived."""
 
     stdout: list[str] = field(default_factory=list)
     stderr: list[str] = field(default_factory=list)
-
-    def to_json(self) -> str:
-        """As a JSON object."""
-        return json.dumps(asdict(self))
 
 
 @dataclass
