@@ -158,18 +158,19 @@ def test_real_livecodebench_records_are_played_honestly(tmp_path):
     weights = Path(shutil.copytree(WEIGHTS, tmp_path / "weights"))
     config = json.loads((weights / "config.json").read_text())
     (weights / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}))
+    few = ("play.iterations=1", "play.episodes=3", "play.practice=2", "evaluate.questions=3", "evaluate.attempts=2")
     reading = (f"model={weights}", "max_prompt_tokens=2000")
-    finish(start_run(tmp_path, "--name", "lcb", settings=(*SMALL, "play.iterations=1", *reading, goalposts)))
+    finish(start_run(tmp_path, "--name", "lcb", settings=(*few, *reading, goalposts)))
     log = open_log(tmp_path / "lcb" / "log.sqlite")
     gaps = [event.fact.gap for event in log.read(kinds={"gap_measured"}) if isinstance(event.fact, GapMeasured)]
-    assert gaps == [1.0] * 6
+    assert gaps == [1.0] * 3
     verdicts = [
         verdict
         for event in log.read("evaluation/goalposts/00000")
         if isinstance(event.fact, AttemptsVerified)
         for verdict in event.fact.verdicts
     ]
-    assert len(verdicts) == 12 * 4
+    assert len(verdicts) == 3 * 2
     assert not any(verdict.outcome == "passed" for verdict in verdicts)
     assert not list(log.read(kinds={"episode_failed"}))
     log.close()

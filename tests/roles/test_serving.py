@@ -386,3 +386,5 @@ async def test_a_server_that_starts_is_given_up_only_if_it_does_nothing_at_all(t
             await _wait_until_healthy(fleet, 2, lambda seconds, line: None)
     finally:
         await fleet.close()
+    with pytest.raises(ModelError, match=says if "ended" in says else "were closed; start others"):
+        fleet.check()
