@@ -101,7 +101,7 @@ def test_what_cannot_be_written_is_one_sentence(mounted: Path, open_folder: Path
     ):
         ended = nobody(*command)
         assert ended.returncode == 1
-        assert ended.stderr.startswith("error: the ")
+        assert ended.stderr.startswith("error: The ")
         assert "Read-only file system" in ended.stderr
         assert ended.stderr.count("\n") == 1
     ended = nobody("events", "search", log, "def", XDG_CACHE_HOME=str(mounted))
