@@ -41,9 +41,10 @@ LONG_FILES = """
     graph/test_weight_sync graph/test_model_location docs/test_commands events/test_trace events/test_trace_command
     events/test_index events/test_backup graph/test_paths events/test_estimators graph/test_refusals graph/test_budget
     trainer/test_results trainer/test_step roles/test_questions_layouts roles/test_replicas roles/test_questions_hub
-    events/test_follow
+    events/test_follow events/test_trace_attempt roles/test_attention roles/test_chat_encoding roles/test_kv_cache
+    roles/test_prompts_command roles/test_similarity
 """.split()
-"""Files that take more than five seconds, the longest first: `make test` starts with them, and `make check` leaves them out."""
+"""Files that take more than five seconds or load torch, the longest first: `make test` starts with them, and `make check` leaves them out."""
 LONG_PATHS = {Path(__file__).parent / f"{name}.py": place for place, name in enumerate(LONG_FILES)}
 
 # A shell starts what runs in the background with Ctrl-C ignored, and every command that a test starts would inherit that.
