@@ -35,14 +35,14 @@ LONG_FILES = """
     benchmarks/test_web sandbox/test_interpreter trainer/test_offline events/test_postgres_durability trainer/test_loss
     roles/test_judging_rules events/test_web_guard trainer/test_loop trainer/test_evaluate events/test_app roles/test_serving
     graph/test_recorded events/test_exporters graph/test_run trainer/test_gradient events/test_shutdown graph/test_loop
-    roles/test_transformers events/test_race events/test_postgres events/test_hostile_arguments trainer/test_tuning
-    events/test_commands trainer/test_precision trainer/test_adapter trainer/test_weight_lineage trainer/test_prune
-    roles/test_pocket events/test_durability events/test_charts benchmarks/test_long_run benchmarks/test_serving
-    graph/test_weight_sync graph/test_model_location docs/test_commands events/test_trace events/test_trace_command
-    events/test_index events/test_backup graph/test_paths events/test_estimators graph/test_refusals graph/test_budget
-    trainer/test_results trainer/test_step roles/test_questions_layouts roles/test_replicas roles/test_questions_hub
-    events/test_follow events/test_trace_attempt roles/test_attention roles/test_chat_encoding roles/test_kv_cache
-    roles/test_prompts_command roles/test_similarity
+    events/test_sqlite events/test_tampering roles/test_transformers events/test_race events/test_postgres
+    events/test_hostile_arguments trainer/test_tuning events/test_commands trainer/test_precision trainer/test_adapter
+    trainer/test_weight_lineage trainer/test_prune roles/test_pocket events/test_durability events/test_charts
+    benchmarks/test_long_run benchmarks/test_serving graph/test_weight_sync graph/test_model_location docs/test_commands
+    events/test_trace events/test_trace_command events/test_index events/test_backup graph/test_paths events/test_estimators
+    graph/test_refusals graph/test_budget trainer/test_results trainer/test_step roles/test_questions_layouts
+    roles/test_replicas roles/test_questions_hub events/test_follow events/test_trace_attempt roles/test_attention
+    roles/test_chat_encoding roles/test_kv_cache roles/test_prompts_command roles/test_similarity
 """.split()
 """Files that take more than five seconds or load torch, the longest first: `make test` starts with them, and `make check` leaves them out."""
 LONG_PATHS = {Path(__file__).parent / f"{name}.py": place for place, name in enumerate(LONG_FILES)}
