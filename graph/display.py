@@ -226,7 +226,6 @@ def _row(figures: IterationFigures, steps: Sequence[OptimizerStep]) -> list[str]
 
 
 def _accepted(summary: RunSummary, joint: str) -> str:
-    """The numbers of accepted questions, in words."""
     if summary.open_questions:
         return f"{summary.open_questions} open questions"
     return f"{summary.lemmas} lemmas{joint}{summary.lifts} lifts"

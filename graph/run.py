@@ -124,11 +124,6 @@ def _folder(runs: Path, name: str | None, resume: str | None) -> Path:
 
 
 def _check_name(name: str) -> None:
-    """Check that a name can be a folder's and cannot be read as an option.
-
-    Raises:
-        BadInput: it is no such name.
-    """
     if Path(name).name != name or not name.strip(". ") or not name.isprintable() or name[0] in "- " or name[-1] == " ":
         raise BadInput(
             f"--name {name!r} is not a folder name; use letters, digits, '-' and '_', but no '-' first and no blanks around."
@@ -179,7 +174,6 @@ def play(folder: Path, config: Config | None, url: str | None, console: RaisingC
 
 
 def _stopped_within_iteration(log: Log) -> bool:
-    """Whether the run was stopped in the middle of an iteration."""
     kinds = [event.fact.kind for event in log.read(RUN, kinds={"iteration_started", "iteration_finished"})]
     return kinds[-1:] == ["iteration_started"]
 

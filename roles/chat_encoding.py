@@ -51,11 +51,7 @@ class ChatEncoding:
         self._around = cache(self._render)
 
     def encode(self, request: GenerationRequest) -> tuple[int, ...]:
-        """The ids [P] of a request's prompt, cut to the limit.
-
-        Raises:
-            BadInput: the tokenizer has no usable chat template, or the limit is too low for it.
-        """
+        """The ids [P] of a prompt, cut to the limit; BadInput without a usable chat template, or if the limit is too low."""
         if request.system is None:
             return self._plain(request.prompt)
         head, tail = self._around(request.system)

@@ -11,14 +11,7 @@ from roles.model import GenerationReply, GenerationRequest
 
 
 def record_generation(log: Log, request: GenerationRequest, reply: GenerationReply, template: str) -> Generation:
-    """Stage the reply's blobs, and return the `Generation`; the blobs become durable with the caller's append.
-
-    Args:
-        log: the log.
-        request: what was asked.
-        reply: what the model returned.
-        template: the hash of the prompt's template.
-    """
+    """Stage the reply's blobs, and return the `Generation`; the blobs become durable with the caller's append."""
     answers = reply.completions
     return Generation(
         policy=reply.policy,

@@ -62,19 +62,11 @@ class Model(Protocol):
         ...
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
-        """One reply per request, in order. All requests are one batch.
-
-        Raises:
-            ModelError: the model or its server failed; never because of the text.
-        """
+        """One reply per request, in order, as one batch. ModelError if model or server fails, never because of the text."""
         ...
 
     async def load_weights(self, weights: Path, policy: Digest) -> None:
-        """Replace the weights by those in a folder.
-
-        Raises:
-            ModelError: the weights are missing or their digest is not `policy`.
-        """
+        """Replace the weights by those in a folder; ModelError if they are missing or their digest is not `policy`."""
         ...
 
     async def logprobs_of(self, tokens: Sequence[int]) -> tuple[float, ...]:

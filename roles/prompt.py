@@ -81,15 +81,10 @@ class Rendered:
 
     text: str
     template: str
-    """`Template.hash` of its template."""
 
 
 class Prompts:
-    """A prompt set: the prompts of a folder.
-
-    Raises:
-        BadInput: a file is missing, unknown or wrong.
-    """
+    """A prompt set: the prompts of a folder; BadInput if a file is missing, unknown or wrong."""
 
     def __init__(self, folder: Path) -> None:
         self.rules: Final = _rules(folder / "set.toml")
@@ -102,11 +97,7 @@ class Prompts:
 
     @classmethod
     def named(cls, spec: str) -> Self:
-        """The set that the setting `prompts` names: one that is shipped, or a folder.
-
-        Raises:
-            BadInput: there is no such set, or a file of it is wrong.
-        """
+        """The set that the setting `prompts` names, shipped or a folder; BadInput if it is missing or a file of it is wrong."""
         shipped = shipped_sets()
         folder = SHIPPED_PROMPTS / spec if spec in shipped else Path(spec).expanduser()
         if not folder.is_dir():

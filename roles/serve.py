@@ -141,7 +141,6 @@ async def _serve(serving: ServingConfig) -> None:
 
 
 def _usage_text(fleet: Fleet, serving: ServingConfig) -> str:
-    """How to use the servers, for the terminal."""
     key = f"in {_KEY_VARIABLE}"
     if not serving.key:
         file = fleet.folder / "key"

@@ -27,19 +27,7 @@ class Solver:
     async def answer(
         self, question: Question, task: Task, pair: int | None, *, count: int, seed: int, sampling: Sampling
     ) -> Generation:
-        """Sample attempts at a question.
-
-        Args:
-            question: the question.
-            task: the form in which it is asked.
-            pair: index into `question.pairs`, for deduction and abduction; None for induction.
-            count: how many attempts.
-            seed: the seed of sampling.
-            sampling: how tokens are drawn.
-
-        Raises:
-            ModelError: the model failed.
-        """
+        """Sample attempts; `pair`: index into `question.pairs` for deduction and abduction, None for induction."""
         prompt = self._prompt(question, task, pair)
         request = GenerationRequest(prompt.text, count, seed, self.prompts.with_stop_texts(sampling), self.prompts.system)
         (reply,) = await self.model.generate([request])

@@ -31,29 +31,17 @@ class Teacher:
     """Inputs that a proposal must have."""
 
     async def lemma(self, goalpost: Question, axis: Axis, seed: int) -> Generation:
-        """The easy seat proposes a lemma of a goalpost.
-
-        Raises:
-            ModelError: the model failed.
-        """
+        """The easy seat proposes a lemma of a goalpost."""
         return await self._propose(self.prompts.easy(goalpost, axis, self.inputs), seed)
 
     async def lift(self, lemma: Question, axis: Axis, seed: int, goalpost: Question | None = None) -> Generation:
-        """The hard seat proposes a lift of a lemma, aimed at a goalpost if there is one.
-
-        Raises:
-            ModelError: the model failed.
-        """
+        """The hard seat proposes a lift of a lemma, aimed at a goalpost if there is one."""
         if goalpost is None:
             return await self._propose(self.prompts.hard(lemma, axis, self.inputs), seed)
         return await self._propose(self.prompts.aimed(lemma, goalpost, axis, self.inputs), seed)
 
     async def open(self, references: Sequence[Question], task: Task, seed: int) -> Generation:
-        """The open seat proposes a question for a task, unlike the references.
-
-        Raises:
-            ModelError: the model failed.
-        """
+        """The open seat proposes a question for a task, unlike the references."""
         return await self._propose(self.prompts.open(references, task, self.inputs), seed)
 
     async def _propose(self, prompt: Rendered, seed: int) -> Generation:

@@ -203,7 +203,6 @@ class Verifier:
         return ValidProposal(question, None if self.truth is None else reference_values == values)
 
     async def _run_all(self, question: Question, sources: Sequence[str]) -> list[tuple[str, ...]]:
-        """The outputs of programs for all inputs of a question."""
         inputs = tuple(pair.input for pair in question.pairs)
         results = await self.runner.run([Job(source=source, inputs=inputs) for source in sources]) if sources else []
         return [_output_values(result) for result in results]

@@ -58,20 +58,12 @@ def python_equal(expected: str, got: str) -> bool:
 
 
 def canonical_arguments(text: str) -> str:
-    """The canonical text of arguments: equal for `'ab',3` and `'ab', 3`.
-
-    Raises:
-        NotLiteral: the text is not a list of literals.
-    """
+    """The canonical text of arguments: equal for `'ab',3` and `'ab', 3`; NotLiteral if it is not a list of literals."""
     return canonical_text(outline_arguments(text))
 
 
 def canonical_text(value: Any) -> str:
-    """A text that is equal for equal values, and only for them: `1` and `1.0` are, `1` and `True` are not.
-
-    Args:
-        value: what `events.pure.literal.outline` gives.
-    """
+    """A text that is equal for equal values (of `outline`), and only for them: `1` and `1.0` are, `1` and `True` are not."""
     kind = type(value)
     if kind is int:
         return hex(value)

@@ -28,7 +28,6 @@ class Gpu:
 
     name: str
     memory: float
-    """Bytes."""
     peak: float
     """Peak FLOP/s in bfloat16."""
     price: float
@@ -56,11 +55,7 @@ GPU_HELP: Final = (
 
 
 def gpu_of(name: str | None, dims: ModelDims) -> Gpu:
-    """A kind of GPU by name, or the default for a model.
-
-    Raises:
-        BadInput: there is no GPU of this name.
-    """
+    """A kind of GPU by name, or the default for a model; BadInput if there is none of this name."""
     name = name or ("CPU" if dims.weights < CPU_MODEL_WEIGHTS else "H100")
     if name not in GPUS:
         raise BadInput(f"There is no GPU {name!r} in the table; take one of {', '.join(GPUS)}.")

@@ -84,11 +84,7 @@ KNOWN_MODELS: Final[dict[str, ModelDims]] = {
 
 
 def dims_of(model: str) -> ModelDims:
-    """The dims of the model that a setting names, from its files where they are here, else from the table.
-
-    Raises:
-        BadInput: the model is in neither, or its files are broken.
-    """
+    """The dims of the model that a setting names, from its files where they are here, else from the table; else BadInput."""
     folder = local_model_folder(model)
     if folder is not None:
         return read_dims(folder)
@@ -101,11 +97,7 @@ def dims_of(model: str) -> ModelDims:
 
 
 def read_dims(folder: Path) -> ModelDims:
-    """The dimensions in the `config.json` of a folder.
-
-    Raises:
-        BadInput: there are none, or the model is of another family.
-    """
+    """The dimensions in the `config.json` of a folder; BadInput if there are none, or the model is of another family."""
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text())
         if config["model_type"] not in FAMILIES:

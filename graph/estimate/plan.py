@@ -229,11 +229,7 @@ def intended_gpu(text: str) -> str | None:
 
 
 def with_estimates(file: Path) -> str:
-    """The text of a config file with its estimates updated.
-
-    Raises:
-        BadInput: it has no marks, or is no config file.
-    """
+    """The text of a config file with its estimates updated; BadInput if it has no marks, or is no config file."""
     text = file.read_text()
     gpu = intended_gpu(text)
     if gpu is None:

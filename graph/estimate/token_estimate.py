@@ -24,7 +24,6 @@ class TokenEstimate:
     learned: float = 0
     """How many of them are trained on."""
     tokens: float = 0
-    """Tokens that are sampled."""
     trained_tokens: float = 0
     """Tokens that are trained on, prompts included."""
 

@@ -45,8 +45,6 @@ app = typer.Typer(add_completion=False)
 
 @dataclass(frozen=True)
 class _Job:
-    """What the command line asks for."""
-
     set_spec: str
     base_config: Config
     """The settings as the command line gives them."""

@@ -46,7 +46,6 @@ class GoalpostFilter:
     config: Config
     """`evaluate` says how many attempts a policy gets, and how they are sampled."""
     name: str
-    """The name of the question set."""
     left: list[Question]
     """Questions that no policy has solved yet."""
     rules: Mapping[QuestionId, JudgingRules]
@@ -55,7 +54,6 @@ class GoalpostFilter:
     """Names under which policies were asked."""
     results: list[PolicyResult] = field(default_factory=list)
     last: Event | None = None
-    """The last `EvaluationFinished` event."""
 
     async def ask(self, who: NamedPolicies, on_result: Callable[[PolicyResult], None]) -> None:
         """Ask policies about the questions that are left; weights that were asked already are skipped.

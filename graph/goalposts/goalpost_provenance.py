@@ -19,7 +19,6 @@ class PolicyResult(Value):
     who: str
     """The model or run that it was taken from."""
     policy: Digest
-    """Digest of its weights."""
     iteration: int
     """Iterations that it was trained on."""
     streams: tuple[str, ...]
@@ -36,7 +35,6 @@ class GoalpostProvenance(Value):
     set: str
     """The question set, as the command named it."""
     questions: int
-    """Questions in the set."""
     digest: str
     """SHA-256 (hex) of their ids, also in the log's first event."""
     left_out: dict[str, str]
@@ -50,11 +48,8 @@ class GoalpostProvenance(Value):
     samples: int
     """Attempts of each policy at each question that it did not solve."""
     sampling: Sampling
-    """How attempts were sampled."""
     seed: int
-    """Seed of sampling."""
     prompts: str
-    """Digest of the prompt set."""
     named: tuple[str, ...]
     """Models and runs whose policies were asked."""
     policies: tuple[PolicyResult, ...]

@@ -26,11 +26,7 @@ class Concurrent:
         self.activity = activity or Activity()
 
     async def play(self, episodes: Sequence[Coroutine[Any, Any, None]], earlier: Sequence[EarlierCalls] = ()) -> None:
-        """Run all episodes to their end; calls from before a stop make no difference here.
-
-        Raises:
-            BaseException: the first one that an episode raised; the others are cancelled first.
-        """
+        """Run all episodes to their end, without regard to calls from before a stop; see `Scheduler.play`."""
         tasks = [asyncio.create_task(episode) for episode in episodes]
         try:
             for task in asyncio.as_completed(tasks):

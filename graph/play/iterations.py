@@ -80,11 +80,7 @@ class Play:
     """The student's completions, as far as the log was read."""
 
     async def run(self) -> None:
-        """Play whatever is missing in the log.
-
-        Raises:
-            GaspError: infrastructure failed; the run can be resumed.
-        """
+        """Play whatever is missing in the log; a GaspError leaves the run resumable."""
         played = sum(1 for _ in self.log.read(RUN, kinds={"iteration_finished"}))
         for iteration in itertools.count(played + 1):
             learned = max(0, iteration - 1 - self.config.learn.staleness)
@@ -166,11 +162,7 @@ class Play:
         )
 
     def _finish(self, iteration: int, episodes: Sequence[SampledEpisode]) -> int:
-        """Record the end of an iteration, and return how many of its episodes failed.
-
-        Raises:
-            GaspError: all episodes of one purpose failed.
-        """
+        """Record the end of an iteration, and return how many episodes failed; GaspError if all episodes of one purpose did."""
         failed: dict[str, list[EpisodeFailed]] = {}
         for episode in episodes:
             ends = [event.fact for event in self.log.read(episode.stream, kinds={"episode_failed"})]

@@ -27,8 +27,6 @@ BatchCall = Callable[[Sequence[Any]], Awaitable[list[Any]]]
 
 @dataclass
 class _LockstepEpisode:
-    """The scheduling state of one episode."""
-
     idle: asyncio.Event
     """Set while the episode waits for a batch, and once it has ended."""
     earlier: Sequence[Callable[[], Awaitable[None]] | None] = ()
@@ -55,15 +53,7 @@ class Lockstep:
         self.activity = activity or Activity()
 
     async def play(self, episodes: Sequence[Coroutine[Any, Any, None]], earlier: Sequence[EarlierCalls] = ()) -> None:
-        """Run all episodes to their end.
-
-        Args:
-            episodes: one coroutine an episode.
-            earlier: the calls that each has made before, if the run is resumed; empty otherwise.
-
-        Raises:
-            BaseException: the first one that an episode or a batch raised; the other episodes are cancelled first.
-        """
+        """Run all episodes to their end; see `Scheduler.play`."""
         tasks: list[asyncio.Task[None]] = []
         states: list[_LockstepEpisode] = []
         # Every episode that is not over still has its last call to finish. So batches before the smallest number of recorded

@@ -97,7 +97,6 @@ def _training_task(context: NodeContext, episode: EpisodeState, seat: Seat) -> T
 
 
 def _seed(episode: EpisodeState, seat: Seat) -> int:
-    """The seed of a seat's next proposal."""
     return derive_seed(episode.seed, seat, episode.proposals.get(seat, 0) + 1)
 
 

@@ -31,7 +31,6 @@ class EarlierCalls:
     calls: tuple[Callable[[], Awaitable[None]] | None, ...] = ()
     """In order. Each samples the same again; None where programs were run."""
     over: bool = False
-    """Whether the episode has ended."""
 
 
 def earlier_calls(

@@ -40,7 +40,6 @@ class PendingAttempts(Value):
     question: BlobHash
     """The question they answer."""
     task: Task
-    """The form in which it was asked."""
     pair: int | None
     """Index of the I/O pair that was asked about; None for induction."""
 
@@ -57,11 +56,9 @@ class EpisodeState(Value):
     """One episode so far."""
 
     stream: str
-    """Its stream in the log."""
     version: int = 0
     """Events folded; what the next append expects."""
     iteration: int = 0
-    """Iteration it belongs to."""
     purpose: Literal["guided", "unguided", "practice"] = "guided"
     """Self-play with a goalpost, without one, or attempts at a real question."""
     question: BlobHash = BlobHash("")
@@ -75,7 +72,6 @@ class EpisodeState(Value):
     gap: float | None = None
     """The measured gap, 0 to 1; None before."""
     proposals: dict[Seat, int] = Field(default_factory=dict)
-    """Proposals made by each seat."""
     proposal: int | None = None
     """Version of a `QuestionProposed` event that waits for the verifier."""
     candidate: BlobHash | None = None
@@ -83,7 +79,6 @@ class EpisodeState(Value):
     proposed: int = 0
     """Version of the `QuestionProposed` event that the candidate came from."""
     seat: Seat = "easy"
-    """The seat that proposed last."""
     pending: tuple[PendingAttempts, ...] = ()
     """Attempts that wait for the verifier."""
     accepted: tuple[AcceptedQuestion, ...] = ()

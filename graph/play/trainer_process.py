@@ -97,20 +97,12 @@ class TrainerProcess:
         return bool(self._processes) and all(process.poll() is None for process in self._processes)
 
     async def wait_for_update(self, policy: str, iteration: int) -> Digest:
-        """Wait for the trainer's update of a policy from an iteration, and return the new weights' digest.
-
-        Raises:
-            TrainerError: the trainer ended without having learned from the iteration.
-        """
+        """Wait for a policy's update from an iteration; the new weights' digest. TrainerError if the trainer ends before."""
         learned = f"learned from iteration {iteration}"
         return (await self._wait_for(policy, PolicyUpdated, lambda fact: fact.iteration == iteration, learned)).digest
 
     async def wait_for_probe(self, policy: str, digest: Digest) -> PolicyProbed:
-        """Wait for the trainer's logprobs of the probe under these weights of a policy.
-
-        Raises:
-            TrainerError: the trainer ended without having computed them.
-        """
+        """Wait for the trainer's logprobs of the probe under weights of a policy; TrainerError if the trainer ends before."""
         probed = f"probed the weights {digest[:SHORT]}"
         return await self._wait_for(policy, PolicyProbed, lambda fact: fact.digest == digest, probed)
 

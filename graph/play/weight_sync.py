@@ -43,11 +43,7 @@ def logprob_difference(served: Sequence[float], expected: Sequence[float]) -> Lo
 
 
 class WeightSyncChecker:
-    """Checks each sync of weights, and remembers the last one of each policy.
-
-    Args:
-        exact: whether server and trainer both compute in float32.
-    """
+    """Checks each sync of weights, and remembers the last one; `exact`: server and trainer both compute in float32."""
 
     def __init__(self, *, exact: bool) -> None:
         self._exact = exact

@@ -25,11 +25,7 @@ from graph.settings.config import Config
 
 
 def configure(file: Path | None, overrides: Sequence[str]) -> Config:
-    """The configuration from a TOML file, if there is one, and `key=value` overrides.
-
-    Raises:
-        BadInput: the file is unreadable or no TOML, a key is unknown, or a value is out of range.
-    """
+    """The configuration from a TOML file, if there is one, and `key=value` overrides; BadInput if anything is wrong."""
     if file is not None and not file.is_file():
         raise BadInput(f"There is no config file {file}; check the path, or leave it out to use the defaults.")
 
@@ -50,20 +46,12 @@ def configure(file: Path | None, overrides: Sequence[str]) -> Config:
 
 
 def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
-    """The configuration with `key=value` overrides applied.
-
-    Raises:
-        BadInput: a key is unknown, or a value is out of range.
-    """
+    """The configuration with `key=value` overrides applied; BadInput if a key is unknown, or a value is out of range."""
     return config_from(merged(config.model_dump(), _tree(overrides)))
 
 
 def config_from(tree: dict[str, Any]) -> Config:
-    """The configuration with a nested dict of settings applied to the defaults.
-
-    Raises:
-        BadInput: a key is unknown, or a value is out of range.
-    """
+    """The configuration with a nested dict of settings applied to the defaults; BadInput if one is unknown or out of range."""
     try:
         return Config(**tree)
     except ValidationError as error:

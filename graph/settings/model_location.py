@@ -26,11 +26,7 @@ _HUB: Final = re.compile(
 
 
 def model_folder(spec: str) -> Path:
-    """The weights folder that the setting `model` names; a model of the hub is fetched if need be.
-
-    Raises:
-        BadInput: there is no such model, or its files are incomplete.
-    """
+    """The weights folder that `model` names, fetched from the hub if need be; BadInput if it or a file of it is missing."""
     if spec == "pocket":
         from roles.pocket import WEIGHTS
 
@@ -56,11 +52,7 @@ def model_folder(spec: str) -> Path:
 
 
 def local_model_folder(spec: str) -> Path | None:
-    """Like `model_folder`, but fetches nothing; None where it would have to.
-
-    Raises:
-        BadInput: see `model_folder`.
-    """
+    """Like `model_folder`, but fetches nothing; None where it would have to."""
     match = _HUB.fullmatch(spec)
     if not match or Path(spec).expanduser().is_dir():
         return model_folder(spec)

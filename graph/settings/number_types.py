@@ -9,11 +9,7 @@ from pydantic import BaseModel
 
 
 def check_number_types(model: type[BaseModel], tree: object, prefix: str = "") -> None:
-    """Check that no number is given as true or false, which Python takes for 1 and 0.
-
-    Raises:
-        ValueError: one is; names the setting.
-    """
+    """Raise a ValueError that names the setting if a number is given as true or false, which Python takes for 1 and 0."""
     for name, value in tree.items() if isinstance(tree, dict) else ():
         field = model.model_fields.get(name)
         kinds = set() if field is None else set(nested_types(field.annotation))

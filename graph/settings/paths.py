@@ -36,7 +36,6 @@ def with_absolute_paths(config: Config, log: Log) -> Config:
 
 
 def _set(base: Path, spec: str) -> str:
-    """A question set: a file, or a name with a file."""
     head, mark, tail = spec.partition("?")
     name, colon, file = head.partition(":")
     if file:

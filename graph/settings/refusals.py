@@ -24,11 +24,7 @@ _GPUS: Final = ("/dev/nvidiactl", "/dev/kfd")
 
 
 def refuse_unworkable(config: Config, folder: Path) -> None:
-    """Check settings against the model in a folder and this machine.
-
-    Raises:
-        BadInput: the first reason why they cannot work.
-    """
+    """Check settings against the model in a folder and this machine; BadInput with the first reason why they cannot work."""
     for why in chain(_of_the_machine(config), refusals(config, folder)):
         raise BadInput(why)
 

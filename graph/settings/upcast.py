@@ -42,7 +42,6 @@ def removed_settings(tree: dict[str, Any]) -> list[str]:
 
 
 def _pop(tree: dict[str, Any], key: str, default: Any = None) -> Any:
-    """Remove a setting from a tree by its dotted key, and return its value."""
     *groups, name = key.split(".")
     for group in groups:
         tree = tree.get(group, {})

@@ -48,11 +48,7 @@ MIN_DISTINCT_OUTPUTS: Final = 3
 
 
 def run_started(log: Log) -> RunStarted:
-    """The first event of a run.
-
-    Raises:
-        BadInput: the log holds no run.
-    """
+    """The first event of a run; BadInput if the log holds no run."""
     if (started := find_run_started(log)) is not None:
         return started
     raise BadInput("The log holds no run: its first event is missing; the run never started, so start a new one.")
@@ -66,7 +62,6 @@ class RunInputs:
     """
 
     spec: str
-    """The setting `model`."""
     goalposts: QuestionSet
     practice: tuple[Question, ...]
     test: tuple[Question, ...]
@@ -98,15 +93,7 @@ class RunInputs:
 
 
 def read_inputs(config: Config, weights: Path | None = None) -> RunInputs:
-    """The question sets, prompts and embedding that a config names.
-
-    Args:
-        config: the settings.
-        weights: a folder with the model's tokenizer; None: the folder of the setting `model`.
-
-    Raises:
-        BadInput: one cannot be read.
-    """
+    """What a config names; `weights` has the tokenizer, by default the setting `model`. BadInput if anything cannot be read."""
 
     def load(use: Literal["goalposts", "practice", "test", "validation"], split: Split) -> QuestionSet:
         spec: str = getattr(config, use)
@@ -132,11 +119,7 @@ def read_inputs(config: Config, weights: Path | None = None) -> RunInputs:
 
 
 def passable_questions(config: Config, questions: QuestionSet, use: str, weights: Callable[[], Path]) -> QuestionSet:
-    """The questions of a set that can be passed under a run's settings; the others are named on standard error.
-
-    Raises:
-        BadInput: no question can be passed.
-    """
+    """The questions that can be passed under a run's settings, the others named on standard error; BadInput if none can."""
     return passable(
         questions,
         use,
@@ -161,11 +144,7 @@ def _training(config: Config, questions: QuestionSet) -> tuple[Question, ...]:
 
 
 def load_prompts(config: Config) -> Prompts:
-    """The prompts that a config names.
-
-    Raises:
-        BadInput: there is no such set, or a file of it is wrong.
-    """
+    """The prompts that a config names; BadInput if there is no such set, or a file of it is wrong."""
     return Prompts.named(config.prompts)
 
 
@@ -217,19 +196,7 @@ def make_evaluator(
     *,
     in_run: bool,
 ) -> Evaluator:
-    """An evaluator of a student.
-
-    Args:
-        log: gets attempts and results.
-        config: sampling, sandbox and verifier.
-        prompts: the prompt set.
-        rules: judging rules of the questions' benchmarks, see `make_verifier`.
-        model: the student.
-        runner: the sandbox.
-        activity: gets progress.
-        weights: folder of the student's weights, or of others of that size.
-        in_run: whether the evaluation belongs to a run.
-    """
+    """An evaluator of the student that `model` serves; `weights`: the folder of its weights, or of others of that size."""
     # Servers make their own batches, so no question waits for another.
     served = not config.repeatable
     scheduler = make_scheduler("concurrent" if served else config.play.order, activity)

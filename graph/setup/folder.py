@@ -40,11 +40,7 @@ MIN_FREE_BYTES = 500 * 2**20
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Lock the run for this process.
-
-    Raises:
-        BadInput: another process plays the run.
-    """
+    """Lock the run for this process; BadInput if another process plays it."""
     with (folder / "run.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,11 +81,7 @@ def create_run(folder: Path, config: Config, inputs: RunInputs, url: str | None 
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder to fill, which becomes `folder` when the block ends, and is removed when it fails.
-
-    Raises:
-        BadInput: the file system does not allow it.
-    """
+    """A hidden folder to fill, which becomes `folder` at the end, or is removed on failure; BadInput if it cannot be made."""
     unfinished = folder.parent / f".new-{os.getpid()}"
     try:
         unfinished.mkdir(parents=True)
@@ -125,11 +117,7 @@ def _start_log(location: Path | str, config: Config, inputs: RunInputs) -> None:
 
 
 def reopen_run(folder: Path) -> tuple[Log, Config, RunInputs]:
-    """An existing run, with the config and the inputs it was started with.
-
-    Raises:
-        BadInput: there is no run in the folder, it is of another version, or an input has changed.
-    """
+    """An existing run with its config and inputs; BadInput if it is missing or of another version, or an input has changed."""
     if not holds_log(folder):
         raise BadInput(f"There is no run in {folder} (no {LOG_NAME}, no {URL_NAME}); give the folder or the name of a run.")
     log = open_run(str(folder))
@@ -147,11 +135,7 @@ def reopen_run(folder: Path) -> tuple[Log, Config, RunInputs]:
 
 
 def recorded_settings(folder: Path, first: RunStarted) -> Config:
-    """The settings that the run in a folder was started with.
-
-    Raises:
-        BadInput: they are of another version.
-    """
+    """The settings that the run in a folder was started with; BadInput if they are of another version."""
     try:
         return Config.recorded(first.config)
     except ValidationError as error:

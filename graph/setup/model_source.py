@@ -134,11 +134,7 @@ def fleet_count(config: Config) -> int:
 
 
 def check_servers(config: Config, weights: PolicyWeights) -> None:
-    """Check that the servers of a run can be started here, before there is a run.
-
-    Raises:
-        BadInput: vLLM is not installed, or the settings ask for GPUs that are not here.
-    """
+    """Check that the servers of a run can be started here, before there is a run; BadInput if vLLM or a GPU is missing."""
     for key, devices in (("serve.devices", config.serve.devices), ("learn.devices", config.learn.devices)):
         if devices and not all(part.strip().isdecimal() for part in devices.split(",")):
             raise BadInput(f"Setting {key} cannot be {devices!r}: write numbers of GPUs with commas between them, such as 0,1.")

@@ -30,7 +30,6 @@ class Checkpoint:
     weights: Path
     policy: Digest
     iteration: int = 0
-    """Iterations that it was trained on."""
     probe: PolicyProbed | None = None
     """The trainer's logprobs for the weight-sync check; None where no trainer made the weights."""
 
@@ -40,19 +39,13 @@ class NamedPolicies:
     """Checkpoints that one model can serve, one after the other."""
 
     who: str
-    """The name that they were found by."""
     config: Config
     """How they are served."""
     checkpoints: tuple[Checkpoint, ...]
-    """In the order of training."""
 
 
 async def serve_checkpoint(model: Model, name: str, checkpoint: Checkpoint, checker: WeightSyncChecker) -> None:
-    """Let a model serve a checkpoint, with a weight-sync check where the trainer's logprobs are known.
-
-    Raises:
-        ModelError: it does not serve it.
-    """
+    """Let a model serve a checkpoint, with a weight-sync check where the trainer's logprobs are known; else ModelError."""
     if model.policy != checkpoint.policy:
         await model.load_weights(checkpoint.weights, checkpoint.policy)
     if checkpoint.probe is not None:
@@ -84,11 +77,7 @@ def find_policies(who: str, runs: Path, config: Config) -> NamedPolicies:
 
 
 def run_policies(folder: Path, config: Config, digest: str = "") -> NamedPolicies:
-    """The kept weights of a run's student, or those whose digest starts with `digest`.
-
-    Raises:
-        BadInput: there are none, or the digest fits several.
-    """
+    """The kept weights of a run's student, or those whose digest starts with `digest`; BadInput if none or several do."""
     with closing(open_run(str(folder))) as log:
         first = run_started(log)
         learned = {first.policies["student"]: 0}

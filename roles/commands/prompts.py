@@ -83,7 +83,6 @@ def show(
 
 
 def _question(spec: str, split: Split, number: int) -> Question:
-    """A question of a set, counted from 1."""
     loaded = load_questions(spec, split).questions
     if number > len(loaded):
         raise BadInput(f"Question set {spec!r} has {len(loaded)} questions, but --number is {number}; give a smaller one.")

@@ -143,11 +143,7 @@ def validate(
 
 
 def records_of(spec: str, split: Split) -> Iterator[RecordOutcome]:
-    """What becomes of each record of a set.
-
-    Raises:
-        BadInput: there is no such set, or nothing can be read at all.
-    """
+    """What becomes of each record of a set; BadInput if there is no such set, or nothing can be read at all."""
     if spec == "pocket":
         return (
             QuestionRecord(f"pocket, question {n}", RecordLabel(""), q)

@@ -80,7 +80,6 @@ class RunQuestions:
     tested: dict[QuestionId, Question] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Read the log and load the question set."""
         for event in self.log.read(kinds={"run_started", "goalpost_added", "episode_started", "question_validated"}):
             match event.fact:
                 case GoalpostAdded() | EpisodeStarted() | QuestionValidated() as fact:
@@ -168,7 +167,6 @@ async def _runner(provenance: Provenance) -> DockerRunner:
 
 
 async def _reverify(log: Log, count: int, seed: int, *, as_json: bool) -> int:
-    """Judge again and print the flips; how many there were."""
     questions, printer = RunQuestions(log), Printer()
     chosen = list(judgements(log))
     if 0 < count < len(chosen):

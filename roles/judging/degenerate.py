@@ -51,12 +51,7 @@ def text_objection(statement: str, program: str, inputs: Sequence[str]) -> str |
 
 
 def degenerate_reason(question: Question, tree: ast.Module) -> str | None:
-    """Why nothing can be learned from a question; None if something can.
-
-    Args:
-        question: with the outputs of its program.
-        tree: syntax tree of the program.
-    """
+    """Why nothing can be learned from a question with the outputs of its program; None if something can."""
     shown = len(question.statement) + len(question.program or "") + sum(len(p.input) + len(p.output) for p in question.pairs)
     if shown > MAX_PROMPT_CHARACTERS:
         return f"statement, program and pairs have {shown} characters; a prompt has room for {MAX_PROMPT_CHARACTERS}"
@@ -231,7 +226,6 @@ class _SplitExpander(ast.NodeTransformer):
 
 
 def _bounded_walk(tree: ast.Module) -> Iterator[ast.AST]:
-    """The nodes of a program, outer ones first, up to `_MAX_NODES`."""
     left = _MAX_NODES
     for node in ast.walk(tree):
         left -= sum(1 for _ in ast.walk(node)) if isinstance(node, ast.expr) else 0

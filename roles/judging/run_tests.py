@@ -32,7 +32,6 @@ class ProgramTrial:
     per_test: bool
     """Whether the limits are those of each test; then the first failure ends the trial. Else all tests run in one job."""
     job: Job
-    """The program with all tests."""
     outcomes: list[Outcome] = field(default_factory=list)
     """Of the tests that are decided, in their order."""
     detail: str = ""

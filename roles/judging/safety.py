@@ -68,7 +68,6 @@ def parse_source(source: str, longest: int = MAX_SOURCE_CHARACTERS) -> ast.Modul
 
 
 def _depth(tree: ast.AST) -> int:
-    """Levels of a tree, counted without recursion."""
     depth, level = 0, [tree]
     while level:
         depth += 1
@@ -229,7 +228,6 @@ def _format_reads_attributes(template: str) -> bool:
 
 
 def _own_attributes(tree: ast.Module) -> Iterator[str]:
-    """Attributes that the program itself defines."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             yield node.attr
@@ -273,7 +271,6 @@ def _scoped(node: ast.AST, local: frozenset[str]) -> Iterator[tuple[ast.AST, fro
 
 
 def _bound_names(body: Sequence[ast.AST]) -> Iterator[str]:
-    """Names that statements bind in their own scope."""
     for node in body:
         match node:
             case ast.Name(id=name, ctx=ast.Store()):
@@ -291,7 +288,6 @@ class ProgramOperation(NamedTuple):
     """A statement that should have an effect, by its place in the tree."""
 
     node: ast.AST
-    """Its parent."""
     block: str
     """Name of the parent's list of statements."""
     position: int

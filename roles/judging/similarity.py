@@ -38,11 +38,7 @@ class NgramEmbedding:
 
 
 class EncoderEmbedding:
-    """Mean of the last hidden states of an encoder in Hugging Face format, computed in this process.
-
-    Raises:
-        ModelError: the folder cannot be loaded.
-    """
+    """Mean of an encoder's last hidden states, computed in this process; ModelError if its folder cannot be loaded."""
 
     def __init__(self, folder: Path) -> None:
         from transformers import AutoModel, AutoTokenizer
@@ -66,11 +62,7 @@ class EncoderEmbedding:
 
 
 def embedding(spec: str) -> Embedding:
-    """The embedding that a setting names: `ngrams`, or an encoder's folder.
-
-    Raises:
-        BadInput: it is neither.
-    """
+    """The embedding that a setting names: `ngrams`, or an encoder's folder; BadInput if it is neither."""
     if spec == "ngrams":
         return NgramEmbedding()
     folder = Path(spec).expanduser()

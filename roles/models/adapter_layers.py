@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 
 def model_without_weights(folder: Path) -> Any:
-    """The model of a folder on the meta device: its layers without weights.
-
-    Raises:
-        BadInput: its `config.json` describes no causal language model that transformers knows.
-    """
+    """The model of a folder on the meta device: its layers without weights; BadInput if transformers knows no such model."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

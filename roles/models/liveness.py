@@ -81,11 +81,7 @@ class Liveness:
         self._before = self._load = ServerLoad()
 
     async def during(self, request: Coroutine[Any, Any, _T]) -> _T:
-        """Await a request, however long it takes while the server is alive.
-
-        Raises:
-            ServerLost: the server has answered nothing for too long.
-        """
+        """Await a request, however long it takes while the server is alive; ServerLost if it answers nothing for too long."""
         task = asyncio.create_task(request)
         self._since[id(task)] = time.monotonic()
         if self._watcher is None or self._lost is None:
@@ -145,7 +141,6 @@ class Liveness:
             self._before, self._load = self._load, load
 
     async def _get(self, path: str) -> tuple[int, str]:
-        """Status and text; status 0 if there is no answer."""
         try:
             async with asyncio.timeout(self._limit_s / 4):
                 return await self._fetch(path)

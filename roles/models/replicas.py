@@ -53,8 +53,6 @@ class _Replica:
 
 
 class _HttpError(Exception):
-    """A response with another status than 200."""
-
     def __init__(self, status: int, message: str, *, retry_later: bool) -> None:
         super().__init__(f"HTTP {status}: {message}")
         self.is_busy = status == 429 or (status == 503 and retry_later)
@@ -131,11 +129,7 @@ class Replicas:
         )
 
     async def ask(self, path: str, body: dict[str, Any]) -> tuple[str, bytes]:
-        """Send a request to one server; its URL and the body of its response.
-
-        Raises:
-            ModelError: the request failed for good.
-        """
+        """Send a request to one server; its URL and the body of its response. ModelError if it failed for good."""
         await self._wake()
         return await self._persist(self._servers, path, body)
 
@@ -154,11 +148,7 @@ class Replicas:
         return await self._all(path, body, absent_ok=absent_ok)
 
     async def load(self, weights: Path, policy: Digest) -> None:
-        """Replace the weights of every server.
-
-        Raises:
-            ModelError: a server did not load them.
-        """
+        """Replace the weights of every server; ModelError if one did not load them."""
         kwargs = {"weights_path": str(weights.resolve())}
         await self.ask_all("/collective_rpc", {"method": "reload_weights", "kwargs": kwargs})
         # Cached prefixes are of the old weights.
@@ -259,11 +249,7 @@ class Replicas:
 
 
 async def served_model_name(url: str, key: str | None, timeout_s: float = 600.0) -> str:
-    """The name under which a running server serves its model. There are no retries.
-
-    Raises:
-        ModelError: it cannot be reached, or does not answer in `timeout_s` seconds.
-    """
+    """The name under which a server serves its model, asked once; ModelError without an answer in `timeout_s` seconds."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         async with (

@@ -37,8 +37,6 @@ _MARGIN = 8
 
 @dataclass
 class _SamplingRow:
-    """One completion while it is being sampled."""
-
     prompt: tuple[int, ...]
     sampling: Sampling
     uniforms: np.ndarray[Any, np.dtype[np.float64]]
@@ -98,11 +96,7 @@ class TransformersModel:
         return self._policy
 
     async def load_weights(self, weights: Path, policy: Digest) -> None:
-        """Replace the weights by those in a folder.
-
-        Raises:
-            ModelError: the weights are missing or their digest is not `policy`.
-        """
+        """Replace the weights by those in a folder; see `Model.load_weights`."""
         await asyncio.to_thread(self._load, weights, policy)
 
     async def logprobs_of(self, tokens: Sequence[int]) -> tuple[float, ...]:
@@ -124,11 +118,7 @@ class TransformersModel:
         """Do nothing: the weights belong to this process."""
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
-        """One reply per request, in order.
-
-        Raises:
-            ModelError: sampling failed.
-        """
+        """One reply per request, in order; see `Model.generate`."""
         cancelled = threading.Event()
         try:
             return await asyncio.to_thread(self._generate, requests, cancelled)

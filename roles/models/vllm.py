@@ -106,11 +106,7 @@ class VllmModel:
         return self._adapter or self._replicas.name
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> list[GenerationReply]:
-        """One reply per request, in order.
-
-        Raises:
-            ModelError: a server failed, or sent an invalid response.
-        """
+        """One reply per request, in order; ModelError if a server failed, or sent an invalid response."""
         replies: list[GenerationReply | None] = [None] * len(requests)
         waiting = iter(enumerate(requests))
         total = sum(request.count for request in requests)
@@ -125,11 +121,7 @@ class VllmModel:
         return [reply for reply in replies if reply is not None]
 
     async def load_weights(self, weights: Path, policy: Digest) -> None:
-        """Make every server load other weights, or another adapter.
-
-        Raises:
-            ModelError: the weights are missing, their digest is not `policy`, they have another base, or a server failed.
-        """
+        """Make every server load other weights, or another adapter of the same base; see `Model.load_weights`."""
         digest, base = await asyncio.to_thread(lambda: (weights_digest(weights), adapter_base(weights)))
         if digest != policy:
             raise ModelError(f"Weights in {weights} are {digest[:SHORT]}, not {policy[:SHORT]}; give the right folder.")
@@ -250,11 +242,7 @@ class VllmModel:
 
 
 def _parse_response(kind: type[_Response], url: str, content: bytes, name: str) -> _Response:
-    """Validate a response of a server.
-
-    Raises:
-        ModelError: it is not of this kind, or of another model.
-    """
+    """Validate a response of a server; ModelError if it is not of this kind, or of another model."""
     try:
         response = kind.model_validate_json(content)
     except ValidationError as error:

@@ -133,7 +133,6 @@ def _batches(
 
 
 def _row(tokenizer: Any, example: CorpusExample) -> list[tuple[float, float]]:
-    """Ids with their weights."""
     parts = ((example.prompt, 0.0), (example.answer, 1.0), (example.tail, _TAIL))
     row = [(i, weight) for text, weight in parts if text for i in tokenizer(text)["input_ids"]]
     return [*row, (tokenizer.eos_token_id, 1.0)]

@@ -101,11 +101,7 @@ class EvalPlusTest:
     oracle: Oracle = "equal"
 
     def pairs(self) -> tuple[Literal["function", "checks"], tuple[IOPair, ...]]:
-        """The test in the form that keeps the most outside the sandbox.
-
-        Raises:
-            Wrong: it is too large.
-        """
+        """The test in the form that keeps the most outside the sandbox; FieldError if it is too large."""
         if self.expected is not None and self.oracle == "equal" and not self.tolerance and not any(map(_floats, self.expected)):
             pairs = [literal_pair(list(inputs), value) for inputs, value in zip(self.arguments, self.expected, strict=True)]
             if all(pairs):

@@ -15,7 +15,6 @@ class FieldError(ValueError):
     """A field that is missing, of the wrong type, or holds what cannot be used."""
 
     def __init__(self, field: str, problem: str) -> None:
-        """An error of a field."""
         super().__init__(f"field {field}: {problem}")
 
 
@@ -64,11 +63,7 @@ def json_type(value: object) -> str:
 
 
 def decode_json(text: str, field: str) -> Any:
-    """The JSON value that a field's text holds.
-
-    Raises:
-        Wrong: it holds none.
-    """
+    """The JSON value that a field's text holds; FieldError if it holds none."""
     try:
         return json.loads(text)
     except RecursionError as error:

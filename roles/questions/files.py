@@ -37,11 +37,7 @@ class _DuplicateKey(BadInput):
 
 
 def read_records(path: Path) -> Iterator[FileRecord | BadInput]:
-    """The records of a file in order; for a bad one, the error.
-
-    Raises:
-        BadInput: the file cannot be read at all.
-    """
+    """The records of a file in order; for a bad one, the error. BadInput if the file cannot be read at all."""
     if path.is_dir():
         raise BadInput(f"{path} is a folder; name a file in it.")
     try:

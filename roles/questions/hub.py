@@ -26,11 +26,7 @@ LIVECODEBENCH = "livecodebench/code_generation_lite"
 
 
 def hub_records(name: str) -> Iterator[FileRecord]:
-    """The records of a benchmark that is a table on the hub.
-
-    Raises:
-        BadInput: it cannot be fetched.
-    """
+    """The records of a benchmark that is a table on the hub; BadInput if it cannot be fetched."""
     repository, configuration = TABLES[name]
     try:
         from datasets import load_dataset
@@ -44,11 +40,7 @@ def hub_records(name: str) -> Iterator[FileRecord]:
 
 
 def hub_file(name: str) -> Path:
-    """A file of LiveCodeBench, downloaded if it is not here yet.
-
-    Raises:
-        BadInput: it cannot be fetched.
-    """
+    """A file of LiveCodeBench, downloaded if it is not here yet; BadInput if it cannot be fetched."""
     try:
         from huggingface_hub import hf_hub_download
 

@@ -22,11 +22,7 @@ ORACLES: dict[str, Oracle] = {"find_zero": "root"}
 
 
 def question_of(record: Record) -> Question:
-    """One record as a question.
-
-    Raises:
-        Wrong: a field is missing, of the wrong type, or holds no test.
-    """
+    """One record as a question; FieldError if a field is missing, of the wrong type, or holds no test."""
     prompt, entry = record.text("prompt"), record.text("entry_point")
     oracle = ORACLES.get(entry, "equal")
     program = prompt + record.text("canonical_solution")

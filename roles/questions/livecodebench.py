@@ -41,7 +41,7 @@ def question_of(record: Record, *, public_will_do: bool = False) -> Question:
         public_will_do: whether public tests may be used as private ones where there are none.
 
     Raises:
-        Wrong: a field is missing, of the wrong type, or does not decode.
+        FieldError: a field is missing, of the wrong type, or does not decode.
     """
     content = record.text("question_content")
     metadata = decode_json(record.text("metadata") or "{}", "metadata")
@@ -66,7 +66,6 @@ def question_of(record: Record, *, public_will_do: bool = False) -> Question:
 
 
 def _imports(starter: str) -> str:
-    """The imports of starter code, which as a whole is no program yet."""
     lines = [line.rstrip() for line in starter.split("\n")]
     imports = "\n".join(line for line in lines if line.startswith(("import ", "from ")))
     return imports if parse_source(imports) is not None else ""
@@ -91,11 +90,7 @@ def _private(value: Any) -> Any:
 
 
 def text_in_pickle(packed: bytes) -> str:
-    """The one string that a pickle holds, read off its opcodes without executing it.
-
-    Raises:
-        Wrong: it holds anything else.
-    """
+    """The one string that a pickle holds, read off its opcodes without executing it; FieldError if it holds anything else."""
     field = "private_test_cases"
     texts: list[str] = []
     try:
@@ -131,7 +126,6 @@ def _pair(test: Any, field: str, wanted: str) -> IOPair:
 
 
 def _literal(text: str, field: str) -> str:
-    """A JSON value as a Python literal."""
     try:
         return write(decode_json(text, field), LARGEST)
     except (NotLiteral, TooLarge) as error:

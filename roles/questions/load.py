@@ -45,5 +45,4 @@ def load_questions(spec: str, split: Split) -> QuestionSet:
 
 @cache
 def _pocket(split: Split) -> QuestionSet:
-    """The shipped questions of one split."""
     return QuestionList(f"pocket-{split}", load_questions(str(POCKET / f"{split}.jsonl"), split).questions)

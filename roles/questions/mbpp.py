@@ -28,11 +28,7 @@ ORACLES: dict[str, Oracle] = {
 
 
 def question_of(record: Record) -> Question:
-    """One record as a question.
-
-    Raises:
-        Wrong: a field is missing, of the wrong type, or holds no test.
-    """
+    """One record as a question; FieldError if a field is missing, of the wrong type, or holds no test."""
     return _plus(record) if "plus_input" in record.values else _original(record)
 
 
@@ -129,7 +125,6 @@ def _examples(source: str, entry: str) -> list[list[Any]]:
 
 
 def _columns(examples: list[list[Any]], size: int) -> list[list[Any]]:
-    """The examples of each argument."""
     return [[example[place] for example in examples if place < len(example)] for place in range(size)]
 
 

@@ -35,11 +35,9 @@ class BenchmarkSource:
     """A named question set."""
 
     about: str
-    """Its description."""
     question: Callable[[Record, Options], Question]
     """Turns a record into a question."""
     label: Callable[[Record], RecordLabel]
-    """The label of a record."""
     keys: Mapping[str, Values] = field(default_factory=dict)
     """Its options, besides `COMMON`, and their values."""
     admits: Callable[[RecordLabel, Options], bool] = lambda label, options: True
@@ -167,11 +165,7 @@ KEYS: Final = {name: {**source.keys, **COMMON} for name, source in SOURCES.items
 
 
 def parse_spec(text: str, split: Split) -> Spec:
-    """Parse a setting; its use chooses among MBPP's splits unless the setting does.
-
-    Raises:
-        BadInput: there is no such set, option or value.
-    """
+    """Parse a setting, whose use chooses among MBPP's splits unless it does; BadInput for an unknown set, option or value."""
     spec = parsed(text, KEYS)
     if "split" not in KEYS[spec.name] or "split" in spec.options:
         return spec

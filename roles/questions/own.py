@@ -17,12 +17,7 @@ ENTRY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)?")
 
 
 def question_of(record: Record) -> Question:
-    """A record as a question.
-
-    Raises:
-        ValidationError: it is not of the schema.
-        Wrong: it is, and could not be judged.
-    """
+    """A record as a question; ValidationError if it is not of the schema, FieldError if it is and could not be judged."""
     if "question_content" in record.values:
         raise FieldError("question_content", "this is a record of LiveCodeBench, which is named livecodebench:FILE")
     question = Question.model_validate({field: value for field, value in record.values.items() if field != "rules"})
@@ -53,11 +48,7 @@ def _value(mode: str, text: str) -> str:
 
 
 def rules_of(record: Record) -> JudgingRules:
-    """The rules that a record names, `own` where it names none.
-
-    Raises:
-        Wrong: there are no such rules.
-    """
+    """The rules that a record names, `own` where it names none; FieldError if there are no such rules."""
     named = record.text("rules", "own")
     for rules in get_args(JudgingRules):
         if rules == named:

@@ -35,7 +35,6 @@ class PromptWindow:
 
     prompts: Prompts
     limit: int
-    """`max_prompt_tokens`."""
     weights: Callable[[], Path]
     """Returns the folder with the tokenizer; called only if a prompt might be too long."""
 

@@ -28,7 +28,6 @@ class QuestionRecord(NamedTuple):
     label: RecordLabel
     question: Question
     rules: JudgingRules = "own"
-    """The judging rules of its benchmark."""
 
 
 class LeftOutRecord(NamedTuple):
@@ -44,11 +43,7 @@ RecordOutcome = QuestionRecord | LeftOutRecord | BadInput
 
 
 def read_question_records(spec: Spec) -> Iterator[RecordOutcome]:
-    """Read each record that the spec asks for.
-
-    Raises:
-        BadInput: nothing can be read at all.
-    """
+    """Read each record that the spec asks for; BadInput if nothing can be read at all."""
     source, options = SOURCES[spec.name], effective_options(spec)
     names: dict[str, str] = {}
     ids: dict[str, str] = {}
@@ -68,11 +63,7 @@ def read_question_records(spec: Spec) -> Iterator[RecordOutcome]:
 
 
 def effective_options(spec: Spec) -> dict[str, str]:
-    """The options of a spec, with those that `paper=...` stands for.
-
-    Raises:
-        BadInput: two options contradict each other.
-    """
+    """The options of a spec, with those that `paper=...` stands for; BadInput if two options contradict each other."""
     options = dict(spec.options)
     if (paper := options.get("paper")) is None:
         return options

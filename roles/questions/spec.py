@@ -25,7 +25,6 @@ class Spec:
     place: Path | None = None
     """The file or folder; None: the hub."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """Valid options."""
 
     @property
     def label(self) -> str:
@@ -37,15 +36,7 @@ class Spec:
 
 
 def parsed(text: str, keys: Mapping[str, Mapping[str, Values]]) -> Spec:
-    """Parse a setting.
-
-    Args:
-        text: the setting.
-        keys: options and their values, by the name of the set.
-
-    Raises:
-        BadInput: there is no such set, file, option or value.
-    """
+    """Parse a setting; `keys`: options and their values by set. BadInput for an unknown set, file, option or value."""
     head, mark, tail = text.partition("?")
     name, colon, place = head.partition(":")
     if name not in keys:

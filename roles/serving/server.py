@@ -82,11 +82,7 @@ class VllmServer:
 
 @contextmanager
 def reserved_ports(first: int, count: int) -> Iterator[list[int]]:
-    """Ports that no other process gets meanwhile: this process binds them too, while only servers listen.
-
-    Args:
-        first: the first port, the others follow; 0: any that are free.
-        count: how many.
+    """Ports from `first` on (0: any free ones) that no other process gets meanwhile: this process binds them, servers listen.
 
     Raises:
         BadInput: one is in use, or not permitted.

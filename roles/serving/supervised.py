@@ -29,9 +29,7 @@ class SupervisedProgram:
     """A command to run."""
 
     command: list[str]
-    """Program and arguments."""
     environment: dict[str, str]
-    """All environment variables."""
     log: str
     """File for standard output and standard error."""
 
@@ -98,11 +96,7 @@ class SupervisedPrograms:
 
 
 def new_folder() -> Path:
-    """A new folder for supervised programs, readable by this user only.
-
-    Raises:
-        BadInput: its path would be too long for sockets.
-    """
+    """A new folder for supervised programs, readable by this user only; BadInput if its path would be too long for sockets."""
     folder = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
     if len(f"{folder}{_SOCKET_NAME}") > MAX_SOCKET_PATH:
         shutil.rmtree(folder)

@@ -93,11 +93,7 @@ class PrivateEngine:
         return int(pid) if process_start_time(int(pid)) == started else None
 
     def up(self, notify: Notify = no_message) -> None:
-        """Start it unless it answers already. Safe to call from two processes at once.
-
-        Raises:
-            SandboxError: not root, no dockerd available, or it does not answer in time.
-        """
+        """Start it unless it answers already, safely from two processes at once; SandboxError if it cannot start here."""
         if is_answering(self.url) and self.pid():
             return
         if os.geteuid() != 0 or not (shutil.which("dockerd") or packages.available()):
@@ -255,11 +251,7 @@ def boot_id() -> str:
 
 
 def is_answering(url: str) -> bool:
-    """Whether a Docker engine answers at this address.
-
-    Raises:
-        SandboxError: something listens there and does not reply.
-    """
+    """Whether a Docker engine answers at this address; SandboxError if something listens there and does not reply."""
     client = _client(url)
     return client is not None and not client.close()
 
@@ -289,11 +281,7 @@ def find_engine() -> EngineConnection | None:
 
 
 def connect(notify: Notify = no_message) -> docker.DockerClient:
-    """A client of the engine that answers; if none does, the private one is started.
-
-    Raises:
-        SandboxError: none answers and none can be started here.
-    """
+    """A client of the engine that answers, else of the private one, which is started; SandboxError if it cannot be."""
     connection = find_engine()
     if connection is None:
         PrivateEngine.default().up(notify)

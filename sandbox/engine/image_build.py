@@ -59,11 +59,7 @@ def image_tag() -> str:
 
 
 def ensure_image(client: docker.DockerClient, notify: Notify) -> str:
-    """The image's id, after building the image if the engine does not have it.
-
-    Raises:
-        SandboxError: it can be built neither from a hub nor from distribution packages.
-    """
+    """The image's id, after building the image if the engine does not have it; SandboxError if it cannot be built."""
     import docker
 
     name = image_tag()

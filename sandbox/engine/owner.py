@@ -27,11 +27,9 @@ class OwnedContainer:
     run: str
     """Name of the run that it works for."""
     owner: int
-    """Process id of its owner."""
     state: str
     """State by the engine's name for it, such as `running`."""
     orphan: bool
-    """Whether its owner has ended."""
 
 
 def labels(run: str) -> dict[str, str]:

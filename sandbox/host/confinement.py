@@ -77,11 +77,7 @@ def confinement(limits: Limits, runtime: str = "") -> dict[str, Any]:
 
 
 def require_runtime(client: docker.DockerClient, runtime: str) -> None:
-    """Check that the engine has a container runtime; the empty name is its default.
-
-    Raises:
-        SandboxError: it has not.
-    """
+    """Check that the engine has a container runtime, the empty name being its default; SandboxError if it has not."""
     runtimes = sorted(client.info()["Runtimes"])
     if runtime and runtime not in runtimes:
         raise SandboxError(

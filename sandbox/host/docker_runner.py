@@ -71,11 +71,7 @@ class DockerRunner:
         return Provenance(image=self._pool.image, limits=limits)
 
     async def run(self, jobs: Sequence[Job]) -> list[JobResult]:
-        """Run the jobs, spread over the workers, and return their executions in the same order.
-
-        Raises:
-            SandboxError: the engine or a container failed and the jobs could not be run elsewhere.
-        """
+        """Run the jobs, spread over the workers, and return their executions in the same order; see `Runner.run`."""
         batches = _Batches(jobs, self._size)
 
         async def run_batches() -> None:
@@ -113,7 +109,6 @@ class DockerRunner:
         return done
 
     def _retry(self, job: Job, first: ContainerLost) -> JobResult:
-        """Run a job alone whose worker was lost."""
         done: list[JobResult] = []
         try:
             self._run_on_worker([job], done)
@@ -156,7 +151,6 @@ class _Batches:
         return batch
 
     def add_results(self, batch: range, results: Sequence[JobResult]) -> None:
-        """Store the results of a batch, and adapt the size of the next ones."""
         self.results.update(zip(batch, results, strict=True))
         slowest = max(result.seconds for result in results)
         self._largest = min(MAX_BATCH, int(TARGET_BATCH_SECONDS / slowest)) if slowest else MAX_BATCH

@@ -41,7 +41,6 @@ class ChildExit:
     cause: str = ""
     """Why the server killed or never started it: `tampered` or a key of `CAUSES`; empty if it exited by itself."""
     status: int = 0
-    """Wait status."""
     out_of_cpu: bool = False
     """Whether it used up its CPU time."""
     out_of_memory: bool = False

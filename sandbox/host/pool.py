@@ -38,7 +38,6 @@ class Pool:
         connect: Callable[[engine.Notify], docker.DockerClient],
         notify: engine.Notify,
     ) -> None:
-        """Nothing starts yet."""
         self._limits = limits
         self._run = run
         self._runtime = runtime
@@ -59,11 +58,7 @@ class Pool:
 
     @contextmanager
     def lend(self, hash_seed: int = 0) -> Iterator[Worker]:
-        """A worker with that hash seed, for this borrower alone.
-
-        Raises:
-            SandboxError: no worker is idle and none can be started.
-        """
+        """A worker with that hash seed, for this borrower alone; SandboxError if none is idle and none can be started."""
         worker = self._take(hash_seed)
         unfit = "lost"
         try:

@@ -39,7 +39,6 @@ class AsyncSandbox:
     """A running sandbox, created by `await AsyncSandbox.create()`. The methods are those of `Sandbox`."""
 
     def __init__(self, sandbox: Sandbox) -> None:
-        """Called by `create` and `connect` only."""
         self._sandbox = sandbox
         self.sandbox_id = sandbox.sandbox_id
         """Short id of the container."""

@@ -74,7 +74,6 @@ class Sandbox:
     """A sandbox that runs; `Sandbox.create()` makes one."""
 
     def __init__(self, client: docker.DockerClient, container: Container, image: str, limits: Limits) -> None:
-        """Called by `create` only."""
         self._client = client
         self._container = container
         self._image = image
@@ -140,11 +139,7 @@ class Sandbox:
 
     @classmethod
     def connect(cls, sandbox_id: str, timeout: float | None = None) -> Sandbox:
-        """The running sandbox with this id. It dies with the process that created it, so only that process can connect.
-
-        Raises:
-            SandboxNotFoundException: this process has no such running sandbox.
-        """
+        """The running sandbox with this id, else SandboxNotFoundException; only the process that created it can connect."""
         sandbox = _sandboxes.get(sandbox_id)
         if sandbox is None or not sandbox.is_running():
             raise SandboxNotFoundException(f"This process has no running sandbox {sandbox_id}; create one.")

@@ -88,11 +88,7 @@ class Connection:
             return next(frames)["value"]
 
     def checked(self, frame: Frame) -> Frame:
-        """The frame itself.
-
-        Raises:
-            SandboxException: the frame says that the call failed.
-        """
+        """The frame itself; SandboxException if it says that the call failed."""
         if frame["kind"] == "ended":
             raise errors.SandboxNotRunningException(f"The sandbox has ended: {self.ended}; create a new one.")
         if "refused" in frame:

@@ -31,7 +31,6 @@ class OutputMessage:
 
 class _Json:
     def to_json(self) -> str:
-        """As a JSON object."""
         return json.dumps(vars(self))
 
 
@@ -42,7 +41,6 @@ class ExecutionError(_Json):
     name: str
     """Type of the exception; `ProcessDied` if the process exited."""
     value: str
-    """Its message."""
     traceback: str
     """Traceback, without frames of the sandbox itself."""
 
@@ -162,7 +160,6 @@ class SandboxInfo:
 
     sandbox_id: str
     template_id: str
-    """Id of its image."""
     metadata: dict[str, str]
     started_at: datetime
     end_at: datetime
