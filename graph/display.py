@@ -173,22 +173,8 @@ def _symptoms(summary: RunSummary) -> Iterator[Text]:
 
 
 COLUMNS = (
-    "it",
-    "failed",
-    "gap",
-    "lemma p",
-    "lemmas",
-    "lift p",
-    "lifts",
-    "open p",
-    "open",
-    "real-data",
-    "aligned",
-    "diversity",
-    "rejected",
-    "mismatch",
-    "zero-adv",
-)
+    "it, failed, gap, lemma p, lemmas, lift p, lifts, open p, open, real-data, aligned, diversity, rejected, mismatch, zero-adv"
+).split(", ")
 
 
 def _learned(summary: RunSummary) -> dict[int, list[OptimizerStep]]:

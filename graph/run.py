@@ -131,11 +131,7 @@ def _check_name(name: str) -> None:
 
 
 def play(folder: Path, config: Config | None, url: str | None, console: RaisingConsole, *, plain: bool) -> None:
-    """Play a new run, or resume one when there is no config. When its terminal is closed it goes on without output.
-
-    Raises:
-        GaspError: something is wrong with the input, or failed; what was played is kept.
-    """
+    """Play a new run, or resume one when there is no config; a GaspError keeps what was played."""
     from events.cli.output import show_activity
     from events.text import logging
     from graph.display import final_report

@@ -19,11 +19,7 @@ def record_generation(log: Log, request: GenerationRequest, reply: GenerationRep
         prompt=log.put(request.prompt.encode("utf-8", "surrogatepass")),
         texts=log.put(json.dumps([answer.text for answer in answers]).encode()),
         tokens=log.put(
-            pack_rollouts(
-                reply.prompt_ids,
-                [answer.token_ids for answer in answers],
-                [answer.logprobs for answer in answers],
-            )
+            pack_rollouts(reply.prompt_ids, [answer.token_ids for answer in answers], [answer.logprobs for answer in answers])
         ),
         count=len(answers),
         length=sum(len(answer.token_ids) for answer in answers),

@@ -117,11 +117,7 @@ class Verifier:
         return "own" if rules == "evalplus" and not is_function else rules
 
     async def judge(self, question: Question, task: Task, pair: int | None, texts: Sequence[str]) -> JudgedAttempts:
-        """Judge completions; `pair` is the number of the test case, None for task `induction`, which is about all of them.
-
-        Raises:
-            SandboxError: the sandbox failed.
-        """
+        """Judge completions; `pair` is the number of the test case, None for task `induction`, which is about all of them."""
         if task == "induction":
             return await self._judge_programs(question, texts)
         assert pair is not None, f"{task} is about one test case"

@@ -32,9 +32,7 @@ def containers() -> None:
 
 
 @sandbox_app.command()
-def clean(
-    everything: Annotated[bool, typer.Option("--all", help="Also containers whose owner is alive.")] = False,
-) -> None:
+def clean(everything: Annotated[bool, typer.Option("--all", help="Also containers whose owner is alive.")] = False) -> None:
     """Remove the containers whose owner is gone."""
     connection = engine.find_engine()
     containers = owner.owned_containers(connection.client) if connection else []

@@ -213,11 +213,12 @@ async def evaluate(
         GaspError: model or sandbox failed; verified completions are kept.
     """
     from graph.play.evaluation import evaluation_name
-    from graph.setup.assemble import load_prompts, make_evaluator, make_runner
+    from graph.setup.assemble import make_evaluator, make_runner
+    from roles.prompt import Prompts
 
     log, config = evaluated.log, evaluated.config.model_copy(update={"evaluate": settings, "seed": seed})
     questions = question_list.questions[: settings.questions]
-    templates = load_prompts(config)
+    templates = Prompts.named(config.prompts)
     name = evaluation_name(question_list.name, questions, settings, templates.digest)
     stream = policy_evaluation_stream(name, evaluated.policy, seed)
     done = next((event.fact for event in log.read(stream, kinds=("evaluation_finished",))), None)

@@ -134,9 +134,8 @@ def _filter(job: _Job, against: Sequence[str], *, further: bool) -> None:
             )
 
         def on_result(result: PolicyResult) -> None:
-            print_note(
-                f"{_title(result)}: {result.asked} asked, {result.dropped} dropped, {result.asked - result.dropped} left"
-            )
+            who = f"{result.who}, {result.policy[:SHORT]} after {result.iteration} iterations"
+            print_note(f"{who}: {result.asked} asked, {result.dropped} dropped, {result.asked - result.dropped} left")
 
         try:
             for who in line:
@@ -227,10 +226,6 @@ def _write(job: _Job, inputs: RunInputs, goalpost_filter: GoalpostFilter) -> Non
         f"{origin.kept} of {origin.questions} questions are goalposts{left_out}: [bold]{markup(str(job.out))}[/], with their"
         f" provenance in {markup(str(beside))}"
     )
-
-
-def _title(result: PolicyResult) -> str:
-    return f"{result.who}, {result.policy[:SHORT]} after {result.iteration} iterations"
 
 
 def _table(results: Sequence[PolicyResult]) -> Table:

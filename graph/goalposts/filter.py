@@ -26,10 +26,11 @@ from graph.goalposts.goalpost_provenance import PolicyResult
 from graph.play.evaluation import Evaluator, evaluation_name
 from graph.play.weight_sync import WeightSyncChecker
 from graph.settings.config import Config, EvaluateSettings
-from graph.setup.assemble import load_prompts, make_evaluator, make_runner
+from graph.setup.assemble import make_evaluator, make_runner
 from graph.setup.model_source import PolicyWeights, open_models
 from graph.setup.named_policies import Checkpoint, NamedPolicies, serve_checkpoint
 from roles.model import Model
+from roles.prompt import Prompts
 from sandbox.runner import Runner
 
 FIRST_ROUND_DIVISOR: Final = 5
@@ -56,11 +57,7 @@ class GoalpostFilter:
     last: Event | None = None
 
     async def ask(self, who: NamedPolicies, on_result: Callable[[PolicyResult], None]) -> None:
-        """Ask policies about the questions that are left; weights that were asked already are skipped.
-
-        Raises:
-            GaspError: model or sandbox failed; what is done is kept.
-        """
+        """Ask policies about the questions that are left, each weights once; after a GaspError, what is done is kept."""
         self.named.append(who.who)
         asked = {result.policy for result in self.results}
         new = [checkpoint for checkpoint in who.checkpoints if checkpoint.policy not in asked]
@@ -110,7 +107,7 @@ class _PolicyServer:
 
     def __init__(self, filtering: GoalpostFilter, who: NamedPolicies, stack: AsyncExitStack) -> None:
         self.who = who
-        self.prompts = load_prompts(filtering.config)
+        self.prompts = Prompts.named(filtering.config.prompts)
         self._filtering = filtering
         self._stack = stack
         self.activity = Activity()

@@ -62,13 +62,7 @@ _observed: ContextVar[dict[str, dict[str, Any]]] = ContextVar("observed")
 
 
 def observe(what: str, number: int, measures: Any) -> None:
-    """Attach a measurement to the first event of the node execution that is going on; it stays outside hashes.
-
-    Args:
-        what: name of the measurement.
-        number: what it belongs to, such as an event's version.
-        measures: any JSON value. Outside of a node's execution it is dropped.
-    """
+    """Attach JSON to the first event of the node execution that is going on, outside hashes; without one it is dropped."""
     if (observed := _observed.get(None)) is not None:
         observed.setdefault(what, {})[str(number)] = measures
 

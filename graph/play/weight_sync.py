@@ -54,11 +54,7 @@ class WeightSyncChecker:
         return self._last[policy][0].digest if policy in self._last else None
 
     async def check(self, policy: str, model: Model, probe: PolicyProbed) -> LogprobDifference:
-        """Compare a model's logprobs of the probe's tokens with the trainer's.
-
-        Raises:
-            ModelError: they differ too much, or are exactly those of the previous weights.
-        """
+        """Compare a model's logprobs with the trainer's; ModelError if they differ too much, or are those of older weights."""
         served = await model.logprobs_of(probe.tokens)
         who = f"The model that was given the weights {probe.digest[:SHORT]} of the policy {policy}"
         if len(served) != len(probe.logprobs):

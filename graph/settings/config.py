@@ -313,11 +313,7 @@ class Config(BaseSettings):
 
     @classmethod
     def recorded(cls, tree: dict[str, Any]) -> Self:
-        """The settings in the first event of a log, whichever version wrote it.
-
-        Raises:
-            ValidationError: it has a setting that no version had.
-        """
+        """The settings in the first event of a log of any version; ValidationError for a setting that no version had."""
         return cls(**upcast(tree))
 
     @field_validator("recipe")

@@ -93,7 +93,7 @@ class RunInputs:
 
 
 def read_inputs(config: Config, weights: Path | None = None) -> RunInputs:
-    """What a config names; `weights` has the tokenizer, by default the setting `model`. BadInput if anything cannot be read."""
+    """The inputs that a config names; the tokenizer is in `weights`, else in `model`. BadInput if one cannot be read."""
 
     def load(use: Literal["goalposts", "practice", "test", "validation"], split: Split) -> QuestionSet:
         spec: str = getattr(config, use)
@@ -113,7 +113,7 @@ def read_inputs(config: Config, weights: Path | None = None) -> RunInputs:
         test=test.questions,
         validation=validation.questions,
         rules={**validation.rules, **test.rules, **practice.rules, **goalposts.rules},
-        prompts=load_prompts(config),
+        prompts=Prompts.named(config.prompts),
         embedding=embedding(config.verify.embedding),
     )
 
@@ -124,7 +124,7 @@ def passable_questions(config: Config, questions: QuestionSet, use: str, weights
         questions,
         use,
         config.verify.output_kb,
-        PromptWindow(load_prompts(config), config.max_prompt_tokens, weights),
+        PromptWindow(Prompts.named(config.prompts), config.max_prompt_tokens, weights),
         print_note,
     )
 
@@ -141,11 +141,6 @@ def _training(config: Config, questions: QuestionSet) -> tuple[Question, ...]:
             " has a function as its program; set practice to questions that have."
         )
     return tuple(rng(config.seed, "seeds").sample(seeds, min(plan.seeds, len(seeds))))
-
-
-def load_prompts(config: Config) -> Prompts:
-    """The prompts that a config names; BadInput if there is no such set, or a file of it is wrong."""
-    return Prompts.named(config.prompts)
 
 
 def make_runner(config: Config, run: str) -> Runner:

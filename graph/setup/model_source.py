@@ -128,11 +128,6 @@ async def _replicas(config: Config, weights: PolicyWeights, logs: Path, activity
     return replicas(fleet.urls, serving.name, weights.digest, key=fleet.key, check=fleet.check)
 
 
-def fleet_count(config: Config) -> int:
-    """How many sets of servers a run starts, one for each set of whole weights."""
-    return 1 if config.learn.lora.rank else len(set(config.policy_of.values()))
-
-
 def check_servers(config: Config, weights: PolicyWeights) -> None:
     """Check that the servers of a run can be started here, before there is a run; BadInput if vLLM or a GPU is missing."""
     for key, devices in (("serve.devices", config.serve.devices), ("learn.devices", config.learn.devices)):
@@ -148,7 +143,7 @@ def check_servers(config: Config, weights: PolicyWeights) -> None:
 def _serving(config: Config, weights: PolicyWeights, logs: Path) -> ServingConfig:
     from roles.serving.command import ServingConfig
 
-    serve = config.serve
+    serve, rank, policies = config.serve, config.learn.lora.rank, len(set(config.policy_of.values()))
     return ServingConfig(
         weights=weights.folder,
         name=weights.digest[:NAME_DIGITS],
@@ -160,10 +155,10 @@ def _serving(config: Config, weights: PolicyWeights, logs: Path) -> ServingConfi
         gpu_memory=serve.gpu_memory,
         kv_cache_gib=serve.kv_cache_gib,
         # Two policies with whole weights have servers of their own, which compute at the same time.
-        threads=threads_of(config, weights.folder, processes=serve.replicas * fleet_count(config)),
+        threads=threads_of(config, weights.folder, processes=serve.replicas * (1 if rank else policies)),
         context=config.window,
-        rank=config.learn.lora.rank,
-        adapters=len(set(config.policy_of.values())),
+        rank=rank,
+        adapters=policies,
         sleep=serve.sleep,
         # Every request has its own seed; this one only has to be one that vLLM takes.
         seed=config.seed % 2**32,

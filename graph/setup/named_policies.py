@@ -45,7 +45,7 @@ class NamedPolicies:
 
 
 async def serve_checkpoint(model: Model, name: str, checkpoint: Checkpoint, checker: WeightSyncChecker) -> None:
-    """Let a model serve a checkpoint, with a weight-sync check where the trainer's logprobs are known; else ModelError."""
+    """Let a model serve a checkpoint; ModelError if it does not, as far as the trainer's logprobs are there to check."""
     if model.policy != checkpoint.policy:
         await model.load_weights(checkpoint.weights, checkpoint.policy)
     if checkpoint.probe is not None:
@@ -77,7 +77,7 @@ def find_policies(who: str, runs: Path, config: Config) -> NamedPolicies:
 
 
 def run_policies(folder: Path, config: Config, digest: str = "") -> NamedPolicies:
-    """The kept weights of a run's student, or those whose digest starts with `digest`; BadInput if none or several do."""
+    """The kept weights of a run's student, or those whose digest starts with `digest`; BadInput unless there are some."""
     with closing(open_run(str(folder))) as log:
         first = run_started(log)
         learned = {first.policies["student"]: 0}

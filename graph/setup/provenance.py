@@ -10,18 +10,7 @@ from pathlib import Path
 from graph.settings.config import Config
 from graph.settings.threads import threads_of
 
-PACKAGES = (
-    "torch",
-    "transformers",
-    "trl",
-    "tokenizers",
-    "numpy",
-    "langgraph",
-    "pydantic",
-    "sqlmodel",
-    "docker",
-    "scikit-learn",
-)
+PACKAGES = "torch transformers trl tokenizers numpy langgraph pydantic sqlmodel docker scikit-learn".split()
 """Packages whose version can change a result."""
 
 

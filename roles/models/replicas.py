@@ -134,16 +134,7 @@ class Replicas:
         return await self._persist(self._servers, path, body)
 
     async def ask_all(self, path: str, body: dict[str, Any], *, absent_ok: bool = False) -> list[tuple[str, bytes]]:
-        """Send a request to every server; their URLs and the bodies of their responses.
-
-        Args:
-            path: of the request.
-            body: JSON.
-            absent_ok: whether status 404 counts as success, with an empty body.
-
-        Raises:
-            ModelError: the request failed at one of them.
-        """
+        """Like `ask` of every server; with `absent_ok`, status 404 counts as success, with an empty body."""
         await self._wake()
         return await self._all(path, body, absent_ok=absent_ok)
 

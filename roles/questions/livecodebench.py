@@ -34,14 +34,9 @@ MOST_OPCODES = 16
 
 
 def question_of(record: Record, *, public_will_do: bool = False) -> Question:
-    """One record as a question.
+    """One record as a question; FieldError if a field is missing, of the wrong type, or does not decode.
 
-    Args:
-        record: the record.
-        public_will_do: whether public tests may be used as private ones where there are none.
-
-    Raises:
-        FieldError: a field is missing, of the wrong type, or does not decode.
+    With `public_will_do`, public tests are used as private ones where there are none.
     """
     content = record.text("question_content")
     metadata = decode_json(record.text("metadata") or "{}", "metadata")

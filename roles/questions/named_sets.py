@@ -133,10 +133,7 @@ SOURCES: Final[dict[str, BenchmarkSource]] = {
         rules=_by_evalplus,
     ),
     "mbppplus": BenchmarkSource(
-        "MBPP+: a part of them with many more tests",
-        lambda record, _: mbpp.question_of(record),
-        _mbpp_task,
-        rules=_by_evalplus,
+        "MBPP+: a part of them with many more tests", lambda record, _: mbpp.question_of(record), _mbpp_task, rules=_by_evalplus
     ),
     "azr": BenchmarkSource(
         "Absolute Zero's triplets and induction records",

@@ -173,7 +173,7 @@ def assign_devices(serving: ServingConfig, *, cpu: bool) -> list[list[str]]:
 
 
 def check_config(serving: ServingConfig) -> None:
-    """BadInput for what vLLM would report late: there are no weights, they are an adapter's, or the rank is too high."""
+    """Raise BadInput for what vLLM would report late: no weights, those of an adapter, or too high a rank."""
     supported_rank(serving.rank)
     if (serving.weights / ADAPTER_CONFIG_FILE).exists():
         raise BadInput(f"{serving.weights} is an adapter; give the folder of its base, and a rank.")

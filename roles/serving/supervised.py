@@ -45,12 +45,7 @@ class ExitReport:
 
 
 class SupervisedPrograms:
-    """Starts programs that run until one of them or this process ends.
-
-    Args:
-        folder: from `new_folder`; their working directory.
-        programs: to start.
-    """
+    """Starts programs that run until one of them or this process ends; their working directory is from `new_folder`."""
 
     def __init__(self, folder: Path, programs: Sequence[SupervisedProgram]) -> None:
         self._folder = folder

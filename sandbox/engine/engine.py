@@ -181,20 +181,11 @@ class PrivateEngine:
             f"--cgroup-parent=/{self.cgroup}",
         ]
         alone = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        record = ["sh", "-c", _RECORD_PID_AND_EXEC, self.state / "engine.pid"]
+        command = [*record, *alone, "sh", "-c", _REAP_AND_RUN_DOCKERD, "dockerd", *flags]
         with (self.state / "engine.log").open("wb") as log:
             process = subprocess.Popen(
-                [
-                    "sh",
-                    "-c",
-                    _RECORD_PID_AND_EXEC,
-                    self.state / "engine.pid",
-                    *alone,
-                    "sh",
-                    "-c",
-                    _REAP_AND_RUN_DOCKERD,
-                    "dockerd",
-                    *flags,
-                ],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -35,13 +35,7 @@ class OwnedContainer:
 def labels(run: str) -> dict[str, str]:
     """Labels that make this process the owner of a container."""
     pid = os.getpid()
-    return {
-        _OWNER: str(pid),
-        _START: process_start_time(pid),
-        _RUN: run,
-        _HOST: socket.gethostname(),
-        _BOOT: boot_id(),
-    }
+    return {_OWNER: str(pid), _START: process_start_time(pid), _RUN: run, _HOST: socket.gethostname(), _BOOT: boot_id()}
 
 
 def owned_containers(client: docker.DockerClient) -> list[OwnedContainer]:

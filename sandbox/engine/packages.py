@@ -47,12 +47,7 @@ def _apt(arguments: Sequence[str], folder: Path) -> None:
     sandboxed = ["-q", "-o", "APT::Sandbox::User=root"]
     for attempt in (1, 2):
         done = subprocess.run(
-            ["apt-get", *sandboxed, *arguments],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=_APT_SECONDS,
-            check=False,
+            ["apt-get", *sandboxed, *arguments], cwd=folder, capture_output=True, text=True, timeout=_APT_SECONDS, check=False
         )
         if done.returncode == 0:
             return

@@ -20,12 +20,7 @@ from sandbox.host.confinement import require_runtime
 from sandbox.host.container import SECONDS_TO_START, Container
 from sandbox.host.stream import ContainerLost
 from sandbox.interpreter.connection import MAX_LIFETIME_S, Connection, Frame
-from sandbox.interpreter.errors import (
-    InvalidArgumentException,
-    SandboxException,
-    SandboxNotFoundException,
-    TimeoutException,
-)
+from sandbox.interpreter.errors import InvalidArgumentException, SandboxException, SandboxNotFoundException, TimeoutException
 from sandbox.interpreter.files import REQUEST_SECONDS, Filesystem
 from sandbox.interpreter.values import Context, Execution, ExecutionError, OutputMessage, Result, SandboxInfo, apply_frame
 from sandbox.runner import Limits

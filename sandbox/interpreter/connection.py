@@ -63,11 +63,7 @@ class Connection:
             self._send({"do": "interrupt", "with": {"call": number}, "call": 0})
 
     def frames(self, request: Frame, seconds: float) -> Generator[Frame, None, None]:
-        """Send a request and yield its frames as they arrive, the last of kind `done`.
-
-        Raises:
-            SandboxException: the stream ended, the request was refused, or no frame arrived for so many seconds.
-        """
+        """Send a request and yield its frames, the last of kind `done`; SandboxException if it is refused, or none arrives."""
         arrived: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         number = self.begin(request, arrived.put)
         try:
