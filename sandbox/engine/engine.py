@@ -181,7 +181,7 @@ class PrivateEngine:
             f"--cgroup-parent=/{self.cgroup}",
         ]
         alone = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        record = ["sh", "-c", _RECORD_PID_AND_EXEC, self.state / "engine.pid"]
+        record = ["sh", "-c", _RECORD_PID_AND_EXEC, str(self.state / "engine.pid")]
         command = [*record, *alone, "sh", "-c", _REAP_AND_RUN_DOCKERD, "dockerd", *flags]
         with (self.state / "engine.log").open("wb") as log:
             process = subprocess.Popen(
