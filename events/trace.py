@@ -74,13 +74,12 @@ def _trace_question(
         is_goalpost = index.goalpost(name) is not None
         if is_goalpost:
             goal = goalpost.goalpost_view(log, index, name, episodes=most)
-            _print(
-                lambda: goal.data, lambda: goalpost.draw_goalpost(goal, log, where, diff=diff), as_json=as_json, lines=follow
-            )
+            drawn = partial(goalpost.draw_goalpost, goal, log, where, diff=diff)
+            _print(lambda: goal.data, drawn, as_json=as_json, lines=follow)
         else:
             view = question.question_view(log, index, name)
-            shown = partial(question.draw_question, view, where, whole=most is None, diff=diff)
-            _print(lambda: view.data, shown, as_json=as_json, lines=follow)
+            drawn = partial(question.draw_question, view, where, whole=most is None, diff=diff)
+            _print(lambda: view.data, drawn, as_json=as_json, lines=follow)
     if follow and is_goalpost:
         following.follow_goalpost(log, where, name, after=after, diff=diff, as_json=as_json)
     elif follow:
@@ -92,8 +91,7 @@ def _trace_attempt(
     log: ReadableLog, where: str, prefix: str | None, number: int, answers: str | None, *, as_json: bool
 ) -> None:
     if answers is not None:
-        stream, version = attempts.parse_answers_name(answers)
-        among = ""
+        (stream, version), among = attempts.parse_answers_name(answers), ""
     elif prefix is not None:
         with progress("indexing") as say, open_index(log, where, say) as index:
             stream, version, among = attempts.latest_answers(index, question.find_question(index, prefix))

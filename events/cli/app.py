@@ -72,7 +72,6 @@ def run_app(app: typer.Typer) -> NoReturn:
 
 
 def _run(app: typer.Typer) -> int | str | None:
-    """Run a command line; its exit code."""
     code: int | str | None = 0
     try:
         try:
@@ -133,11 +132,7 @@ def holds_log(folder: Path) -> bool:
 
 
 def locate_log(where: str, *, new: bool = False) -> Path | str:
-    """The log that a command line names, as `open_log` takes it: a URL or a file.
-
-    Args:
-        where: a URL, a file, or the directory of a run.
-        new: whether the file may be missing.
+    """The log that a command line names by URL, file or directory of a run, as `open_log` takes it; a `new` one may be missing.
 
     Raises:
         BadInput: there is no log, or the directory holds two.
@@ -156,7 +151,6 @@ def locate_log(where: str, *, new: bool = False) -> Path | str:
 
 
 def _suggestion(where: str) -> str:
-    """What to give instead."""
     folder = Path(where)
     runs = sorted(path for path in folder.iterdir() if holds_log(path)) if folder.is_dir() else []
     if runs:

@@ -61,12 +61,7 @@ def print_note(text: str) -> None:
 
 @contextmanager
 def show_activity(activity: Activity | None = None, console: Console | None = None) -> Iterator[Activity]:
-    """Show an activity: live in a terminal, elsewhere as a line every ten seconds.
-
-    Args:
-        activity: what is shown; by default a new one, which is yielded.
-        console: where it is shown; by default standard error.
-    """
+    """Show an activity, by default a new one on standard error: live in a terminal, elsewhere as a line every ten seconds."""
     activity, console = activity or Activity(), console or detachable_console(stderr=True)
 
     def print_line(line: str) -> None:

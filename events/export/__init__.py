@@ -23,15 +23,7 @@ class Exporter(Protocol):
     """Writes a log in some format."""
 
     def __call__(self, log: Store, out: Path, *, name: str) -> str:
-        """Write it.
-
-        Args:
-            log: the log; a run may be writing it.
-            out: a new or empty folder.
-            name: name of the run.
-
-        Returns:
-            A phrase that says what was written.
+        """Write a log, which a run may be writing, into a new or empty folder; returns a phrase that says what was written.
 
         Raises:
             BadInput: the format cannot be written there.
@@ -118,8 +110,7 @@ def atomic_folder(out: Path) -> Iterator[Path]:
     except UnicodeEncodeError as error:
         raise BadInput(f"The name {out} is not UTF-8, which this format needs; name another folder with --out.") from error
     except OSError as error:
-        raise LogError(
-            f"The export {out} cannot be written ({error.strerror or error}); name another folder with --out."
-        ) from error
+        reason = error.strerror or error
+        raise LogError(f"The export {out} cannot be written ({reason}); name another folder with --out.") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -29,7 +29,6 @@ REASONS: Final[Mapping[str, tuple[Reason, ...]]] = {
 }
 """Reasons of rejection, by name of their line."""
 BOOTSTRAP_DRAWS: Final = 2_000
-"""Bootstrap resamples of an interval."""
 _LARGE: Final = 1e300
 """Larger numbers cannot be drawn: their differences are not finite."""
 _SLUG: Final = 80
@@ -113,11 +112,8 @@ def run_figures(summary: RunSummary) -> list[Figure]:
         *(_learning(wanted, updates) for wanted in _LEARNING),
         _speed(summary, ended),
     ]
-    return [
-        figure._replace(series=series)
-        for figure in candidates
-        if (series := tuple(line for line in figure.series if line.points))
-    ]
+    drawn = (figure._replace(series=tuple(line for line in figure.series if line.points)) for figure in candidates)
+    return [figure for figure in drawn if figure.series]
 
 
 def compare_figures(runs: Mapping[str, Sequence[Figure]]) -> list[Figure]:
@@ -130,14 +126,14 @@ def compare_figures(runs: Mapping[str, Sequence[Figure]]) -> list[Figure]:
                 key = figure.name, series.name
                 templates.setdefault(key, figure)
                 lines.setdefault(key, {})[run] = series._replace(name=run)
-    order = {name: number for number, name in enumerate(dict.fromkeys(name for name, _ in templates))}
+    order = list(dict.fromkeys(name for name, _ in templates))
     return [
         figure._replace(
             name=_slug(f"{name}-{line}"),
             title=f"{figure.title}: {line}",
             series=tuple(lines[name, line].get(run, Series(run, ())) for run in runs),
         )
-        for (name, line), figure in sorted(templates.items(), key=lambda item: order[item[0][0]])
+        for (name, line), figure in sorted(templates.items(), key=lambda item: order.index(item[0][0]))
     ]
 
 
@@ -234,23 +230,19 @@ def _rejections(ended: Iterable[IterationFigures]) -> Figure:
         seats = iteration.seats.values()
         if proposed := sum(seat.proposed for seat in seats):
             for name, reasons in REASONS.items():
-                lines[name].append(
-                    (iteration.number, sum(seat.rejected[reason] for seat in seats for reason in reasons) / proposed)
-                )
+                rejected = sum(seat.rejected[reason] for seat in seats for reason in reasons)
+                lines[name].append((iteration.number, rejected / proposed))
     series = (_line(name, points) for name, points in lines.items() if any(share for _, share in points))
     return Figure("rejected", "Proposals rejected, by reason", "iteration", "share of proposals", tuple(series), UNIT)
 
 
 def _rewards(ended: list[IterationFigures]) -> Figure:
     student = _line("student", ((iteration.number, iteration.student_reward.value) for iteration in ended))
-    seats = (
-        _line(
-            f"teacher, {name}",
-            ((iteration.number, iteration.seats[seat].reward.value) for iteration in ended if seat in iteration.seats),
-        )
-        for seat, name in SEATS.items()
-    )
-    return Figure("reward", "Rewards", "iteration", "mean reward", (student, *seats))
+    lines = [student]
+    for seat, name in SEATS.items():
+        rewards = ((iteration.number, iteration.seats[seat].reward.value) for iteration in ended if seat in iteration.seats)
+        lines.append(_line(f"teacher, {name}", rewards))
+    return Figure("reward", "Rewards", "iteration", "mean reward", tuple(lines))
 
 
 def _learning(wanted: _MetricFigure, updates: Iterable[tuple[str, float, Mapping[str, float | None]]]) -> Figure:

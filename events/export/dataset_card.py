@@ -64,14 +64,7 @@ _ITEMS = {pa.int32(): "int32", pa.float32(): "float32", pa.string(): "string"}
 
 
 def card(log: Log, head: Head, *, name: str, tables: Mapping[str, pa.Schema]) -> str:
-    """The card.
-
-    Args:
-        log: the log that the tables come from.
-        head: end of the log when they were read.
-        name: name of the run.
-        tables: columns of every table in the dataset.
-    """
+    """The card of a run's dataset, of which `tables` are the columns, read up to `head` of the log."""
     return _CARD.format(
         pretty=_quoted(f"GASP rollouts of {name}"),
         configs="\n".join(

@@ -33,7 +33,8 @@ def write(log: Store, out: Path, *, name: str) -> str:
     with atomic_folder(out) as folder:
         (folder / "data").mkdir()
         for table in TABLES:
-            path, columns = folder / "data" / f"{table}.parquet", _conversational(schema(table, log, head.position))
+            path, plain = folder / "data" / f"{table}.parquet", schema(table, log, head.position)
+            columns = pa.schema([field.with_type(_CONVERSATION) if field.name in CONVERSATIONS else field for field in plain])
             counts[table] = write_table(path, _conversations(table_rows(table, log, name, head.position)), columns)
             if counts[table]:
                 written[table] = columns
@@ -41,10 +42,6 @@ def write(log: Store, out: Path, *, name: str) -> str:
                 path.unlink()
         (folder / "README.md").write_text(card(log, head, name=name, tables=written), encoding="utf-8")
     return written_sentence(counts, out)
-
-
-def _conversational(columns: pa.Schema) -> pa.Schema:
-    return pa.schema([field.with_type(_CONVERSATION) if field.name in CONVERSATIONS else field for field in columns])
 
 
 def _conversations(plain: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:

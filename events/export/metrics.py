@@ -41,7 +41,6 @@ class MetricPoint(NamedTuple):
     step: int
     """Iteration; 0 is the start."""
     time: datetime
-    """Time of the event."""
     values: dict[str, float]
     """Values by metric."""
 
@@ -54,7 +53,6 @@ class RunCurves(NamedTuple):
     settings: dict[str, bool | float | str]
     """Settings by dotted name, and the identity of the log: `log.position`, `log.head`."""
     points: Iterator[MetricPoint]
-    """In the order of events."""
 
 
 def run_curves(log: Log) -> RunCurves:
@@ -85,10 +83,8 @@ def metric_points(events: Iterable[Event]) -> Iterator[MetricPoint]:
             case RewardGiven() as fact:
                 rewards.add(fact)
             case IterationFinished(iteration=number):
-                values = (
-                    iteration_metrics(summary.iterations[number]) | {"num_completion_tokens": summary.tokens} | rewards.values()
-                )
-                yield _point(number, event, values)
+                figures = iteration_metrics(summary.iterations[number])
+                yield _point(number, event, figures | {"num_completion_tokens": summary.tokens} | rewards.values())
             case PolicyUpdated() as fact:
                 values = update_metrics(fact) | {"staleness": staleness(summary, fact), "tokens_per_second": summary.speeds[-1]}
                 warned = {warning.name for warning in diagnose(summary) if warning.policy == fact.policy}
@@ -172,10 +168,8 @@ def _token_mean(steps: Iterable[OptimizerStep], name: str) -> float | None:
 
 def _evaluated(fact: EvaluationFinished) -> dict[str, float | None]:
     solved = [count > 0 for count in fact.successes.values()]
-    metrics = {f"pass_at_{k}": share for k, share in fact.pass_at.items()}
-    return {
-        f"eval/{fact.name}/{name}": value for name, value in (metrics | {"solved": fmean(solved) if solved else None}).items()
-    }
+    shares = {f"pass_at_{k}": share for k, share in fact.pass_at.items()} | {"solved": fmean(solved) if solved else None}
+    return {f"eval/{fact.name}/{name}": share for name, share in shares.items()}
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, bool | float | str]]:

@@ -58,11 +58,8 @@ def _fill(client: MlflowClient, curves: RunCurves, out: Path, name: str) -> None
     params = (Param(key, str(value)) for key, value in curves.settings.items())
     while some := list(islice(params, PARAMS)):
         client.log_batch(run, params=some)
-    metrics = (
-        Metric(key, value, _milliseconds(point.time), point.step)
-        for point in curves.points
-        for key, value in point.values.items()
-    )
+    values = ((point, key, value) for point in curves.points for key, value in point.values.items())
+    metrics = (Metric(key, value, _milliseconds(point.time), point.step) for point, key, value in values)
     while batch := list(islice(metrics, METRICS)):
         client.log_batch(run, metrics=batch)
         at = batch[-1].timestamp

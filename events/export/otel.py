@@ -38,9 +38,8 @@ def write(log: Store, out: Path, *, name: str) -> str:
         for number, spans in enumerate(traces(log, name), 1):
             file.write(_line(spans))
             if collector is not None and collector.export(spans) is not SpanExportResult.SUCCESS:
-                raise LogError(
-                    f"Trace {number} was not taken by the collector; check it and the OTEL_EXPORTER_OTLP_ variables."
-                )
+                failure = f"Trace {number} was not taken by the collector"
+                raise LogError(f"{failure}; check it and the OTEL_EXPORTER_OTLP_ variables.")
     return f"{number} traces of {name} to {out / FILE}{', and sent them' if collector else ''}"
 
 

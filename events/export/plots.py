@@ -78,17 +78,9 @@ def write(
     formats: Sequence[str] = FORMATS,
     say: ProgressCallback = ignore_progress,
 ) -> list[str]:
-    """Write figures into a new folder: pictures, the points of each as CSV, and all as JSON.
+    """Write figures of runs into a new or empty folder: pictures, the points of each as CSV, and all as JSON.
 
-    Args:
-        figures: the figures.
-        out: a new or empty folder.
-        runs: names of the runs.
-        formats: formats of the pictures.
-        say: called with the figures that are done, and how many there are.
-
-    Returns:
-        The figures' names, which their files have.
+    Returns the figures' names, which their files have.
 
     Raises:
         BadInput: something is there already, or the extra is not installed.
@@ -119,13 +111,10 @@ def _plain(rows: Sequence[Sequence[float]]) -> list[list[float | None]]:
 def _unique(names: Sequence[str]) -> list[str]:
     """Names for files that differ also where a file system ignores case."""
     unique: dict[str, str] = {}
-    for name in names:
-        key = wanted = name or "figure"
-        number = 1
-        while key.lower() in unique:
-            number += 1
-            key = f"{wanted}-{number}"
-        unique[key.lower()] = key
+    for wanted in (name or "figure" for name in names):
+        numbered = (wanted if number == 1 else f"{wanted}-{number}" for number in range(1, len(names) + 1))
+        name = next(name for name in numbered if name.lower() not in unique)
+        unique[name.lower()] = name
     return list(unique.values())
 
 

@@ -78,7 +78,7 @@ def attempts(log: Log, run: str, until: int) -> Iterator[AttemptRow]:
     for event in _events(log, until, _ATTEMPTS):
         stream = open_streams.setdefault(event.stream, _OpenStream())
         match event.fact:
-            case EpisodeStarted(iteration=iteration):
+            case EpisodeStarted(iteration=iteration) | EvaluationFinished(iteration=iteration):
                 stream.iteration = iteration
             case QuestionProposed() | AttemptsMade():
                 stream.made.append(event)
@@ -86,8 +86,6 @@ def attempts(log: Log, run: str, until: int) -> Iterator[AttemptRow]:
                 stream.verified[fact.of] = fact
             case RewardGiven() as fact:
                 stream.rewarded[fact.of] = event.position, fact
-            case EvaluationFinished(iteration=iteration):
-                stream.iteration = iteration
         if event.fact.kind in _ENDS:
             yield from _completions(log, run, open_streams.pop(event.stream), _ending(event))
     for stream in open_streams.values():
@@ -255,15 +253,9 @@ def gaps(log: Log, run: str, until: int) -> Iterator[GapRow]:
             case EvaluationFinished() as fact:
                 for question, successes in fact.successes.items():
                     if question in goalposts:
-                        yield GapRow(
-                            **columns,
-                            iteration=fact.iteration,
-                            policy=fact.policy,
-                            question=question,
-                            successes=successes,
-                            attempts=fact.attempts,
-                            gap=1 - successes / fact.attempts,
-                        )
+                        measure = fact.model_dump(include={"iteration", "policy", "attempts"})
+                        gap = 1 - successes / fact.attempts
+                        yield GapRow(**columns, **measure, question=question, successes=successes, gap=gap)
 
 
 TABLES: dict[str, ExportTable] = {
@@ -276,13 +268,9 @@ TABLES: dict[str, ExportTable] = {
 
 
 def _ending(event: Event) -> str | None:
-    match event.fact:
-        case EpisodeFinished(reason=reason):
-            return reason
-        case EpisodeFailed():
-            return "failed"
-        case _:
-            return None
+    if isinstance(event.fact, EpisodeFinished):
+        return event.fact.reason
+    return "failed" if isinstance(event.fact, EpisodeFailed) else None
 
 
 def _events(log: Log, until: int, kinds: Collection[str]) -> Iterator[Event]:

@@ -30,26 +30,18 @@ class BestAnswer:
 def best_answer(log: ReadableLog, index: Index, goalpost: QuestionId, gaps: Sequence[GapEntry]) -> BestAnswer | None:
     """The first answer that passed, or else the first that passed the largest share of its tests; None where none passed any.
 
-    Args:
-        log: holds the verdicts.
-        index: the log's index.
-        goalpost: id of the goalpost.
-        gaps: every measure of it, in order. Evaluations record no shares, so that of them only answers that passed count.
+    `gaps` are all measures, in order. Evaluations record no shares, so that of them only answers that passed count.
     """
     passed = next((gap for gap in gaps if gap.successes), None)
     measure = passed or max(gaps, key=lambda gap: gap.best_share or 0.0, default=None)
     if measure is None or not (measure.successes or measure.best_share):
         return None
     answers = [
-        (_share(verdict), BestAnswer(entry.stream, entry.version, number, verdict.outcome == "passed"))
+        (verdict.passed / max(1, verdict.total), BestAnswer(entry.stream, entry.version, number, verdict.outcome == "passed"))
         for entry in reversed(index.answers(question=goalpost, stream=measure.stream))
         for number, verdict in enumerate(_verdicts(log, entry.stream, entry.version, entry.position))
     ]
     return max(answers, key=lambda answer: (answer[1].passed, answer[0]), default=(0.0, None))[1]
-
-
-def _share(verdict: Verdict) -> float:
-    return verdict.passed / max(1, verdict.total)
 
 
 def _verdicts(log: ReadableLog, stream: str, version: int, after: int) -> tuple[Verdict, ...]:

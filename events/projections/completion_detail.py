@@ -35,7 +35,6 @@ from events.facts.types import (
 )
 from events.facts.values import (
     Digest,
-    Generation,
     IOPair,
     JudgingRules,
     Phase,
@@ -71,9 +70,8 @@ class CompletionDetail:
     stream: str
     version: int
     index: int
-    """Among the completions of its prompt, from 0."""
+    """Index among the `count` completions of its prompt, from 0."""
     count: int
-    """Completions of the prompt."""
     positions: CompletionPositions
     iteration: int | None
     """None in an evaluation."""
@@ -95,9 +93,7 @@ class CompletionDetail:
     malformed: str | None
     """Why the completion holds no answer of the asked form; None where it does."""
     proposal: ProposalState | None
-    """None for answers."""
     verdict: Verdict | None
-    """None for proposals, and before there is one."""
     provenance: Provenance | None
     """Image, limits and rules that the verdict was reached under."""
     used: dict[str, float]
@@ -105,7 +101,6 @@ class CompletionDetail:
     phase: Phase | None
     """Which optimizer step of its iteration the reward feeds."""
     reward: float | None
-    """None where nothing is learned from it."""
     advantage: float | None
     """By the run's advantage estimator over the iteration; None without a reward, before the iteration has ended, and in a
     failed episode."""
@@ -143,14 +138,7 @@ class CompletionDetail:
 
 
 def completion_detail(log: ReadableLog, where: str, stream: str, version: int, index: int) -> CompletionDetail:
-    """The completion `STREAM:VERSION/INDEX`.
-
-    Args:
-        log: where it was sampled.
-        where: what the command line calls the run; its tokenizer is looked for there.
-        stream: stream of the event that holds it.
-        version: version of that event.
-        index: its index among the event's completions, from 0.
+    """The completion `STREAM:VERSION/INDEX` of the run that the command line calls `where`.
 
     Raises:
         BadInput: there is no such completion.
@@ -168,8 +156,12 @@ def completion_detail(log: ReadableLog, where: str, stream: str, version: int, i
     question = _question(log, events, fact)
     verified = next((event for event in events if isinstance(event.fact, AttemptsVerified) and event.fact.of == version), None)
     rewarded = next((event for event in events if isinstance(event.fact, RewardGiven) and event.fact.of == version), None)
-    completion, ids, logprobs = _completion(log, sampled, generation, index)
-    texts = token_texts(where, generation.policy, ids)
+    texts, rollouts = json.loads(log.get(generation.texts)), unpack_rollouts(log.get(generation.tokens))
+    if {len(texts), len(rollouts.ids)} != {generation.count}:
+        wrong = f"Position {sampled.position} does not have the completions that it names"
+        raise LogCorrupt(f"{wrong}; the log is damaged, run verify.")
+    ids = tuple(rollouts.ids[index].tolist())
+    pieces = token_texts(where, generation.policy, ids)
     return CompletionDetail(
         stream=stream,
         version=version,
@@ -180,8 +172,8 @@ def completion_detail(log: ReadableLog, where: str, stream: str, version: int, i
         **_request_fields(fact),
         question=question,
         prompt=log.get(generation.prompt).decode("utf-8", "surrogatepass"),
-        completion=completion,
-        **_parsed_fields(fact, completion, start, _rules(verified), question),
+        completion=texts[index],
+        **_parsed_fields(fact, texts[index], start, _rules(verified), question),
         proposal=_proposal(events, version),
         **_verdict_fields(verified, version, index),
         **_reward_fields(log, start, events, rewarded, index),
@@ -189,8 +181,8 @@ def completion_detail(log: ReadableLog, where: str, stream: str, version: int, i
         sampling=generation.sampling,
         seed=generation.seed,
         ids=ids,
-        logprobs=logprobs,
-        pieces=None if texts is None else tuple(texts),
+        logprobs=tuple(rollouts.logprobs[index].tolist()),
+        pieces=None if pieces is None else tuple(pieces),
     )
 
 
@@ -212,18 +204,6 @@ def _question(log: ReadableLog, events: Sequence[Event], fact: QuestionProposed 
         if isinstance(event.fact, GoalpostAdded) and event.fact.question == wanted:
             return read_question(log, event.fact.blob)
     return None
-
-
-def _completion(
-    log: ReadableLog, sampled: Event, generation: Generation, index: int
-) -> tuple[str, tuple[int, ...], tuple[float, ...]]:
-    """Text, token ids and logprobs."""
-    texts, rollouts = json.loads(log.get(generation.texts)), unpack_rollouts(log.get(generation.tokens))
-    if {len(texts), len(rollouts.ids)} != {generation.count}:
-        raise LogCorrupt(
-            f"Position {sampled.position} does not have the completions that it names; the log is damaged, run verify."
-        )
-    return texts[index], tuple(rollouts.ids[index].tolist()), tuple(rollouts.logprobs[index].tolist())
 
 
 def _request_fields(fact: QuestionProposed | AttemptsMade) -> dict[str, Any]:

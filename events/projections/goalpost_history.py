@@ -25,7 +25,6 @@ class EpisodeHistory:
 
     stream: str
     position: int
-    """Where it began."""
     iteration: int
     axis: Axis
     ending: str | None
@@ -37,7 +36,6 @@ class EpisodeHistory:
     best_share: float | None
     """Largest share of tests that one answer to the goalpost passed, 0 to 1."""
     proposals: tuple[AppearanceEntry, ...]
-    """In order."""
 
     @property
     def lemmas(self) -> list[AppearanceEntry]:
@@ -75,15 +73,7 @@ class EpisodeDetail(EpisodeHistory):
 def episode_histories(
     index: Index, goalpost: QuestionId, gaps: Sequence[GapEntry], *, limit: int, before: int | None = None
 ) -> list[EpisodeHistory]:
-    """The latest episodes of a goalpost, the oldest first.
-
-    Args:
-        index: the log's index.
-        goalpost: id of the goalpost.
-        gaps: every measure of the goalpost, in order.
-        limit: most episodes.
-        before: leave out episodes that began at or after this position.
-    """
+    """The latest `limit` episodes of a goalpost that began before a position, the oldest first; `gaps` are all its measures."""
     # An episode measures its goalpost once, in its own stream.
     measures = {gap.stream: gap for gap in gaps}
     latest = index.episodes(goalpost, before=before, limit=limit)
@@ -106,14 +96,7 @@ def _history(index: Index, episode: EpisodeEntry, measure: GapEntry | None, gaps
 
 
 def episode_detail(log: ReadableLog, index: Index, episode: EpisodeHistory, updates: Sequence[PolicyUpdated]) -> EpisodeDetail:
-    """The episode with its answers and the updates that learned from it.
-
-    Args:
-        log: holds the episode's rewards.
-        index: the log's index.
-        episode: the episode.
-        updates: every update of the run.
-    """
+    """The episode with its answers and those of all updates of the run that learned from it."""
     ends = list(log.read(episode.stream, kinds=("reward_given", "episode_failed")))
     failures = (event.fact for event in ends if isinstance(event.fact, EpisodeFailed))
     return EpisodeDetail(

@@ -32,13 +32,7 @@ def learnable_rewards(events: Iterable[Event]) -> list[Event]:
 
 
 def consumed(log: ReadableLog, update: PolicyUpdated, *, after: int = 0) -> Iterator[Event]:
-    """The rewards that an update consumed, in order.
-
-    Args:
-        log: where the rewards are: the update's own log, or the source that it names.
-        update: the update.
-        after: leave out rewards up to this position.
-    """
+    """The rewards behind position `after` that an update consumed, in order, from its own log or the source that it names."""
     failed = {event.stream for event in _between(log, update.after, update.until, ("episode_failed",))}
     for event in _between(log, max(update.after, after), update.until, ("reward_given",)):
         if event.stream not in failed and isinstance(event.fact, RewardGiven) and event.fact.role in _roles(update):

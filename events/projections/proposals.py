@@ -29,7 +29,6 @@ class ProposalState:
     blob: BlobHash | None = None
     accepted: bool = False
     rejected: Reason | None = None
-    """Why it was rejected."""
     detail: str = ""
     similarity: float | None = None
     aligned: bool | None = None

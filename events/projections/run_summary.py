@@ -99,7 +99,6 @@ class SeatFigures:
     proposed: int = 0
     accepted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
-    """By reason."""
     pass_rate: RunningMean = field(default_factory=RunningMean)
     """Of validated questions whose pass rate was measured."""
     aligned: RunningMean = field(default_factory=RunningMean)
@@ -107,7 +106,6 @@ class SeatFigures:
     similarity: RunningMean = field(default_factory=RunningMean)
     """Largest similarity of a validated question to an accepted one, on average."""
     reward: RunningMean = field(default_factory=RunningMean)
-    """Of the seat's completions."""
     parents: set[QuestionId] = field(default_factory=set)
     """Questions that were varied."""
 
@@ -140,7 +138,6 @@ class IterationFigures:
     episodes: int
     """Episodes that were announced, those on real data included."""
     policies: Mapping[Role, Digest]
-    """Weights that each role plays with."""
     position: int = 0
     """Position of the event that began it."""
     ended: datetime | None = None
@@ -153,7 +150,6 @@ class IterationFigures:
     practice: RunningMean = field(default_factory=RunningMean)
     """Share of attempts at real data that passed."""
     student_reward: RunningMean = field(default_factory=RunningMean)
-    """Of the student's rewarded completions."""
     solve: RunningMean = field(default_factory=RunningMean)
     """Share of answers to accepted questions that were rewarded, that is, passed."""
     lengths: dict[Role, RunningMean] = field(default_factory=lambda: {"teacher": RunningMean(), "student": RunningMean()})
@@ -173,7 +169,6 @@ class GoalpostFigures:
 
     source: str
     measured: int = 0
-    """Measures of its gap."""
     first_gap: float | None = None
     last_gap: float | None = None
     best_share: float = 0.0
@@ -187,7 +182,6 @@ class CompletionCount:
     KINDS: ClassVar = frozenset({"attempts_made", "iteration_finished"})
     """Kinds of events that it needs."""
     position: int = 0
-    """Last position applied."""
     total: int = 0
     after: dict[int, int] = field(default_factory=lambda: {0: 0})
     """Completions at the end of each iteration."""
@@ -224,7 +218,6 @@ class RunSummary:
     """Last position applied."""
     began: datetime | None = None
     latest: datetime | None = None
-    """When the last event was appended."""
     started: RunStarted | None = None
     played: float = 0.0
     """Seconds between events, except between a stop and its resume, and after the end."""
@@ -237,7 +230,6 @@ class RunSummary:
     speeds: list[float | None] = field(default_factory=list)
     """Tokens/s of each update."""
     policies: dict[Role, Digest] = field(default_factory=dict)
-    """Weights in use."""
     served: dict[Role, PolicyServed] = field(default_factory=dict)
     """The last weight-sync check of each role."""
     lemmas: int = 0
@@ -246,7 +238,6 @@ class RunSummary:
     tokens: int = 0
     """Completion tokens of the whole run, evaluations included."""
     samples: CompletionCount = field(default_factory=CompletionCount)
-    """The student's completions."""
     _open: dict[str, _OpenEpisode] = field(default_factory=dict, repr=False)
     """Episodes that have not ended, by stream."""
 

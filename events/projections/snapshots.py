@@ -41,29 +41,15 @@ class Snapshot(Generic[P]):
     """The snapshot of one projection of one log."""
 
     def __init__(self, path: Path, fresh: Callable[[], P], *, version: int = 1, every: int = 10_000) -> None:
-        """Name the file, without reading it.
-
-        Args:
-            path: the file.
-            fresh: makes the projection of an empty log.
-            version: of what the projection computes; snapshots of other versions are ignored.
-            every: events after which a new snapshot is written.
-        """
-        self._path = path
-        self._fresh = fresh
-        self._every = every
+        """Name the file, without reading it. A snapshot of another `version` is ignored; `every` counts events between two."""
+        self._path, self._fresh, self._every = path, fresh, every
         self._adapter: TypeAdapter[P] = TypeAdapter(type(fresh()))
         # A projection whose state has another schema cannot read the snapshot.
         schema = json.dumps([self._adapter.json_schema(), version], sort_keys=True)
         self._shape = hashlib.sha256(schema.encode()).hexdigest()
 
     def fold(self, log: ReadableLog, say: ProgressCallback = ignore_progress) -> P:
-        """Fold the log to its end, from the snapshot on.
-
-        Args:
-            log: the log.
-            say: called with the events that are done, and how many there are.
-        """
+        """Fold the log to its end, from the snapshot on."""
         projection, start = self.load(log)
         at, end = Head(start, ""), log.head().position
         for event in log.read(after=start):
@@ -80,11 +66,8 @@ class Snapshot(Generic[P]):
         try:
             snapshot = _SnapshotFile.model_validate_json(self._path.read_bytes())
             last = next(log.read(after=snapshot.position - 1, limit=1), None)
-            if (
-                snapshot.shape == self._shape
-                and last is not None
-                and (last.position, last.head) == (snapshot.position, snapshot.head)
-            ):
+            at = None if last is None else (last.position, last.head)
+            if snapshot.shape == self._shape and at == (snapshot.position, snapshot.head):
                 return self._adapter.validate_json(snapshot.state), snapshot.position
         except (OSError, ValidationError):
             pass

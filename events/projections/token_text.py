@@ -22,11 +22,6 @@ def token_texts(where: str, policy: Digest, ids: Sequence[int]) -> list[str] | N
     """One text a token, which make the completion together; None where the run's tokenizer is not at hand.
 
     Where a character spans several tokens, the last of them has it and the others have an empty text.
-
-    Args:
-        where: what the command line calls the run.
-        policy: weights that sampled the tokens.
-        ids: token ids.
     """
     file = _tokenizer(where, policy)
     if file is None:

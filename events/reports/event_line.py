@@ -29,11 +29,9 @@ def event_line(event: Event) -> str:
 
 def fact_summary(fact: Fact) -> str:
     """The fact's recorded fields in a few words each; untrusted text stays in it."""
-    values = {name: (info, getattr(fact, name)) for name, info in type(fact).model_fields.items() if name != "kind"}
-    fields = {
-        name: short_value(value) for name, (info, value) in values.items() if not (info.exclude_if and info.exclude_if(value))
-    }
-    return " ".join(f"{name}={text}" for name, text in fields.items() if text)
+    fields = {name: (info, getattr(fact, name)) for name, info in type(fact).model_fields.items() if name != "kind"}
+    recorded = {name: value for name, (info, value) in fields.items() if not (info.exclude_if and info.exclude_if(value))}
+    return " ".join(f"{name}={text}" for name, value in recorded.items() if (text := short_value(value)))
 
 
 def short_value(value: Any) -> str:

@@ -16,13 +16,7 @@ _SEATS: Final[tuple[Seat, ...]] = ("easy", "hard")
 
 
 def explain_goalpost(goalpost: GoalpostEntry, gaps: Sequence[GapEntry], proposals: Iterable[AppearanceEntry]) -> str:
-    """The explanation.
-
-    Args:
-        goalpost: the goalpost.
-        gaps: every measure of it, in order.
-        proposals: what the teacher proposed in all of its episodes.
-    """
+    """The explanation, from all measures of the goalpost, in order, and what the teacher proposed in all of its episodes."""
     if not gaps:
         return "Not tried yet: nothing has measured it, neither an episode nor an evaluation."
     first = next((gap for gap in gaps if gap.successes), None)

@@ -62,10 +62,8 @@ def step_lines(summary: RunSummary, update: PolicyUpdated) -> Iterator[str]:
 
 
 def _line(cells: list[str]) -> str:
-    padded = (
-        cell.ljust(width) if width > 0 else cell.rjust(-width) for cell, width in zip(cells, _WIDTHS.values(), strict=True)
-    )
-    return " ".join(padded)
+    columns = zip(cells, _WIDTHS.values(), strict=True)
+    return " ".join(cell.ljust(width) if width > 0 else cell.rjust(-width) for cell, width in columns)
 
 
 def _formatted(value: float | None, form: str) -> str:

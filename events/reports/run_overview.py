@@ -78,13 +78,7 @@ def _iteration_json(figures: IterationFigures) -> dict[str, Any]:
 
 
 def overview(summary: RunSummary, name: str = "", *, whole: bool = False) -> RenderableType:
-    """The run in sentences and tables.
-
-    Args:
-        summary: the run.
-        name: what it is called; by default the name in its settings.
-        whole: whether tables show every row.
-    """
+    """The run in sentences and tables, every row of them if `whole`; it is called by the name in its settings by default."""
     parts: list[RenderableType] = [*_sentences(summary, name)]
     parts += [f"[yellow]warning[/]: {markup(str(warning))}" for warning in diagnose(summary)]
     tables = (
@@ -94,9 +88,9 @@ def overview(summary: RunSummary, name: str = "", *, whole: bool = False) -> Ren
         _evaluations(summary, whole),
         _goalposts(summary, whole),
     )
+    parts += [part for table in tables if table.row_count for part in ("", table)]
     served = list(_served(summary))
-    shown = [part for table in tables if table.row_count for part in ("", table)]
-    return Group(*parts, *shown, *(["", *served] if served else []))
+    return Group(*parts, *(["", *served] if served else []))
 
 
 def solved_goalposts(summary: RunSummary) -> set[QuestionId]:
@@ -119,11 +113,8 @@ def nearest_goalposts(summary: RunSummary) -> list[QuestionId]:
 
 def _evaluated(summary: RunSummary) -> dict[QuestionId, tuple[int, int]]:
     """Answers that passed in the last evaluation of each question, and how many there were."""
-    return {
-        question: (count, evaluation.attempts)
-        for evaluation in summary.evaluations
-        for question, count in evaluation.successes.items()
-    }
+    facts = summary.evaluations
+    return {question: (passed, fact.attempts) for fact in facts for question, passed in fact.successes.items()}
 
 
 def _sentences(summary: RunSummary, name: str) -> Iterator[str]:

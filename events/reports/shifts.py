@@ -53,12 +53,9 @@ def _acceptance(played: Sequence[IterationFigures]) -> Iterator[_FigureSeries]:
     for name in get_args(Seat):
         seats = [(figures, figures.seats[name]) for figures in played if name in figures.seats and figures.seats[name].proposed]
         # One more accepted and one more rejected (Laplace): no share is certain.
-        shares = [
-            (figures, seat.accepted / seat.proposed, (seat.accepted + 1) / (seat.proposed + 2)) for figures, seat in seats
-        ]
-        values = [
-            (figures, share, sqrt(likely * (1 - likely) / figures.seats[name].proposed)) for figures, share, likely in shares
-        ]
+        likely = [(seat.accepted + 1) / (seat.proposed + 2) for _, seat in seats]
+        chances = [sqrt(share * (1 - share) / seat.proposed) for share, (_, seat) in zip(likely, seats, strict=True)]
+        values = [(at, seat.accepted / seat.proposed, chance) for (at, seat), chance in zip(seats, chances, strict=True)]
         yield _FigureSeries("acceptance_shift", f"the share of proposals of the {name} seat that were accepted", values)
 
 

@@ -95,9 +95,8 @@ def _mismatch(summary: RunSummary, update: PolicyUpdated) -> Iterator[TrainingWa
 def _lasting(updates: Sequence[PolicyUpdated]) -> Iterator[TrainingWarning]:
     first, last = updates[: min(WINDOW, len(updates) - WINDOW)], updates[-WINDOW:]
     for phase in dict.fromkeys(step.phase for step in last[-1].steps):
-        before, now = (
-            _PhaseSteps([step for update in part for step in update.steps if step.phase == phase]) for part in (first, last)
-        )
+        steps = [[step for update in part for step in update.steps if step.phase == phase] for part in (first, last)]
+        before, now = map(_PhaseSteps, steps)
         for name, evidence, cause, advice in _phase_warnings(before, now):
             yield TrainingWarning(name, last[-1].policy, last[-1].iteration, phase, evidence, cause, advice)
 

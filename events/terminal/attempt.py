@@ -59,13 +59,7 @@ def latest_answers(index: Index, question: QuestionId) -> tuple[str, int, str]:
 
 
 def draw_attempt(detail: CompletionDetail, where: str, among: str = "") -> RenderableType:
-    """The completion, from its name to the next commands.
-
-    Args:
-        detail: the completion.
-        where: what the command line calls the run.
-        among: which answers its index counts among, as a phrase.
-    """
+    """The completion, from its name to the next commands; `among` says which answers its index counts among."""
     parts: list[RenderableType] = [_title(detail, among), *_facts(detail)]
     parts += ["", heading("Prompt"), indented(plain_text(detail.prompt.rstrip("\n")))]
     parts += ["", heading("Completion"), indented(_completion(detail))]
@@ -94,10 +88,8 @@ def _facts(detail: CompletionDetail) -> Iterator[Text]:
         what = f"The teacher's {detail.task} seat varies question {asked} {when}"
     else:
         what = f"Question {asked} as {detail.task}, for {words(detail.purpose)}, {when}"
-    sampling = detail.sampling
-    yield Text(
-        f"{what}. Sampled by {clean(detail.policy)[:SHORT]} at temperature {sampling.temperature:g}, seed {detail.seed}."
-    )
+    sampled = f"Sampled by {clean(detail.policy)[:SHORT]} at temperature {detail.sampling.temperature:g}, seed {detail.seed}."
+    yield Text(f"{what}. {sampled}")
     yield _verdict(detail)
     yield Text(_learning(detail))
 

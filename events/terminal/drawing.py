@@ -119,12 +119,7 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
 
 
 def next_commands(where: str, commands: Sequence[tuple[str, str, str]]) -> Text:
-    """Commands to type next; their lines are never broken, so that they can be copied.
-
-    Args:
-        where: what the command line calls the run.
-        commands: what each is for, the module, and the arguments behind the run.
-    """
+    """Commands to type next (purpose, module, arguments behind the run), in lines that are never broken, to be copied."""
     run, wide = shlex.quote(mask(clean(where))), max((len(what) for what, _, _ in commands), default=0)
     lines = [
         Text.assemble((what.ljust(wide + 2), "dim"), f"{typed_command(module)} {run} {arguments}".rstrip())

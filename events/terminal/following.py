@@ -55,8 +55,7 @@ def follow_run(log: ReadableLog, where: str, *, whole: bool = False, as_json: bo
     _print(overview_json(summary), runs.draw_run(summary, where, whole=whole), as_json=as_json)
     for event in follow(log, after=summary.position, stop=lambda: summary.finished):
         summary.apply(event)
-        line = _progress_line(event, summary)
-        if line is not None:
+        if (line := _progress_line(event, summary)) is not None:
             _print(overview_json(summary), line, as_json=as_json)
 
 
@@ -100,16 +99,7 @@ def _progress_line(event: Event, summary: RunSummary) -> Text | None:
 def follow_goalpost(
     log: ReadableLog, where: str, goalpost: QuestionId, *, after: int, diff: bool = False, as_json: bool = False
 ) -> None:
-    """Show new episodes of a goalpost when they end, and new evaluations of it.
-
-    Args:
-        log: the log.
-        where: what the command line calls it.
-        goalpost: id of the goalpost.
-        after: position behind which events are new.
-        diff: whether every variant is compared with its parent, however long the difference is.
-        as_json: whether to print JSON.
-    """
+    """Show episodes of a goalpost behind position `after` when they end, and evaluations of it."""
     for event in _until_run_ends(log, after, ("episode_finished", "episode_failed", "evaluation_finished")):
         if isinstance(event.fact, EvaluationFinished):
             fact = event.fact
@@ -137,15 +127,7 @@ def follow_question(
     unverified: dict[tuple[str, int], AttemptsMade | AttemptsEntry],
     as_json: bool = False,
 ) -> None:
-    """Show new answers to a question when they are verified.
-
-    Args:
-        log: the log.
-        question: id of the question.
-        after: position behind which events are new.
-        unverified: earlier answers without verdicts, by stream and version.
-        as_json: whether to print JSON.
-    """
+    """Show answers to a question behind position `after`, and the `unverified` before it, when they are verified."""
     for event in _until_run_ends(log, after, ("attempts_made", "attempts_verified")):
         match event.fact:
             case AttemptsMade() as fact if fact.question == question:

@@ -20,7 +20,8 @@ from events.index.rows import AppearanceEntry, AttemptsEntry, GapEntry, Goalpost
 from events.projections.best_answer import BestAnswer, best_answer
 from events.projections.goalpost_history import EpisodeDetail, episode_detail, episode_histories
 from events.reports.explanation import explain_goalpost, statement_doubt
-from events.terminal.drawing import diff_text, heading, indented, next_commands, plain_text, program_text
+from events.terminal.drawing import SHORT_DIFF, diff_text, heading, indented, next_commands, plain_text, program_text
+from events.terminal.question import question_parts
 from events.text.phrases import SEAT_NOUNS, count_text, share, words
 from events.text.safe_text import clean, one_line
 
@@ -90,14 +91,7 @@ def policy_updates(log: ReadableLog) -> list[PolicyUpdated]:
 
 
 def draw_goalpost(view: GoalpostView, log: ReadableLog, where: str, *, diff: bool = False) -> RenderableType:
-    """The goalpost, from the explanation to the next commands.
-
-    Args:
-        view: the goalpost.
-        log: holds its questions.
-        where: what the command line calls the run.
-        diff: whether every variant is compared with its parent, however long the difference is.
-    """
+    """The goalpost, from the explanation to the next commands; `diff` compares every variant with its parent, however long."""
     goalpost, question = view.goalpost, readable_question(log, view.goalpost.blob)
     title = Text.assemble((f"goalpost {clean(goalpost.question)}", "bold"), f" from {one_line(goalpost.source, 32)}")
     parts: list[RenderableType] = [title, plain_text(view.why), "", *_question(question, goalpost.blob)]
@@ -109,14 +103,7 @@ def draw_goalpost(view: GoalpostView, log: ReadableLog, where: str, *, diff: boo
 
 
 def _question(question: Question | None, blob: BlobHash) -> list[RenderableType]:
-    if question is None:
-        return [_unreadable(blob)]
-    parts: list[RenderableType] = [heading("Statement"), indented(plain_text(question.statement))]
-    if question.context:
-        parts += ["", heading("Code before every answer"), indented(program_text(question.context))]
-    if question.program is not None:
-        parts += ["", heading("Reference program"), indented(program_text(question.program))]
-    return parts
+    return [_unreadable(blob)] if question is None else question_parts(question)
 
 
 def _unreadable(blob: BlobHash) -> Text:
@@ -178,10 +165,7 @@ def _add_variant(node: Tree, question: Question | None, parent: Question | None,
         return
     if parent is None or parent.program is None:
         node.add(program_text(question.program))
-        return
-    old, new = parent.program, question.program
-    changed = diff_text(old, new, most=None) if diff else diff_text(old, new)
-    if changed is not None:
+    elif changed := diff_text(parent.program, question.program, most=None if diff else SHORT_DIFF):
         node.add(changed)
 
 
@@ -217,9 +201,8 @@ def _next(view: GoalpostView) -> list[tuple[str, str, str]]:
     accepted = [row.question for episode in view.episodes for row in episode.proposals if row.accepted and row.question]
     commands = [("its latest answers, one by one", "events.trace", f"{name} --attempt 0")]
     if best is not None:
-        commands.insert(
-            0, (best.name, "events.trace", f"--answers {one_line(best.stream)}:{best.version} --attempt {best.index}")
-        )
+        answer = f"--answers {one_line(best.stream)}:{best.version} --attempt {best.index}"
+        commands.insert(0, (best.name, "events.trace", answer))
     if accepted:
         commands.append(("its latest variant", "events.trace", clean(accepted[-1])[:SHORT]))
     commands.append(("every program compared", "events.trace", f"{name} --diff"))

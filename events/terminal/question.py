@@ -82,20 +82,17 @@ def question_view(log: ReadableLog, index: Index, question: QuestionId) -> Quest
     above = next((row.parent for row in appearances if row.parent), None)
     parents = index.appearances(above, limit=1) if above is not None else []
     parent = next((readable_question(log, row.blob) for row in parents if row.blob), None)
-    return QuestionView(
-        question, readable_question(log, blob), appearances, index.answers(question=question, limit=_ALL), parent
-    )
+    answers = index.answers(question=question, limit=_ALL)
+    return QuestionView(question, readable_question(log, blob), appearances, answers, parent)
 
 
 def draw_question(view: QuestionView, where: str, *, whole: bool = False, diff: bool = False) -> RenderableType:
     """The question, from what it is to the next commands."""
-    parts: list[RenderableType] = [_title(view), *_sentences(view)]
+    only_evaluated = "Only evaluations asked it: the log has its prompts and answers, but not the question itself."
+    sentence = _sentence(view.appearances[0]) if view.appearances else only_evaluated
+    parts: list[RenderableType] = [_title(view), Text(sentence)]
     if view.text is not None:
-        parts += ["", heading("Statement"), indented(plain_text(view.text.statement))]
-        if view.text.context:
-            parts += ["", heading("Code before every answer"), indented(program_text(view.text.context))]
-        if view.text.program is not None:
-            parts += ["", heading("Reference program"), indented(program_text(view.text.program))]
+        parts += ["", *question_parts(view.text)]
         parts += _differing(view, most=None if diff else 40)
         parts += ["", heading("Inputs and outputs"), indented(case_table(view.text))]
     if view.answers:
@@ -107,6 +104,16 @@ def draw_question(view: QuestionView, where: str, *, whole: bool = False, diff: 
     return Group(*parts, "", next_commands(where, _next(view)))
 
 
+def question_parts(question: Question) -> list[RenderableType]:
+    """Statement, code before every answer, and reference program."""
+    parts: list[RenderableType] = [heading("Statement"), indented(plain_text(question.statement))]
+    if question.context:
+        parts += ["", heading("Code before every answer"), indented(program_text(question.context))]
+    if question.program is not None:
+        parts += ["", heading("Reference program"), indented(program_text(question.program))]
+    return parts
+
+
 def _title(view: QuestionView) -> Text:
     first = view.appearances[0] if view.appearances else None
     kind = "evaluation" if first is None else str(first.origin)
@@ -115,12 +122,6 @@ def _title(view: QuestionView) -> Text:
     if first is not None and first.goalpost is not None:
         title.append(f" of goalpost {clean(first.goalpost)[:SHORT]}", "default")
     return title
-
-
-def _sentences(view: QuestionView) -> list[Text]:
-    if not view.appearances:
-        return [Text("Only evaluations asked it: the log has its prompts and answers, but not the question itself.")]
-    return [Text(_sentence(row)) for row in view.appearances[:1]]
 
 
 def _sentence(row: AppearanceEntry) -> str:

@@ -23,13 +23,7 @@ def load_summary(log: ReadableLog, where: str) -> RunSummary:
 
 
 def draw_run(summary: RunSummary, where: str, *, whole: bool = False) -> RenderableType:
-    """The overview and the next commands.
-
-    Args:
-        summary: the run.
-        where: what the command line calls it.
-        whole: whether tables show every row.
-    """
+    """The overview, every row of its tables if `whole`, and the next commands."""
     return Group(overview(summary, run_name(where), whole=whole), "", next_commands(where, _next(summary, whole)))
 
 

@@ -85,9 +85,8 @@ def _listen(host: str, port: int | None) -> socket.socket:
             return socket.create_server((host, candidate), family=family)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                raise BadInput(
-                    f"The viewer cannot listen at {host} ({error.strerror}); give --host an address of this machine."
-                ) from error
+                failure = f"The viewer cannot listen at {host} ({error.strerror})"
+                raise BadInput(f"{failure}; give --host an address of this machine.") from error
     which = f"Port {port} is" if port is not None else f"Ports {PORT} to {PORT + PORTS_TRIED - 1} are"
     raise BadInput(f"{which} taken at {host}; give another --port, or 0 for any that is free.")
 

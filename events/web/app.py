@@ -112,14 +112,10 @@ def _error(request: Request, status: int, sentence: str) -> Response:
 
 def _gasp_error(request: Request, error: Exception) -> Response:
     sentence = safe_message(str(error))
-    match error:
-        case NotFound():
-            return _error(request, 404, sentence)
-        case BadInput():
-            return _error(request, 400, sentence)
-        case LogCorrupt():
-            return _error(request, 500, f"{sentence} `gasp log verify` says where the log is damaged.")
-    return _error(request, 500, sentence)
+    if isinstance(error, LogCorrupt):
+        sentence = f"{sentence} `gasp log verify` says where the log is damaged."
+    status = 404 if isinstance(error, NotFound) else 400 if isinstance(error, BadInput) else 500
+    return _error(request, status, sentence)
 
 
 def _http_error(request: Request, error: Exception) -> Response:

@@ -53,18 +53,8 @@ class RequestGuard:
     """Checks requests, and adds headers to every response."""
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str] | None, token: str | None, cookie: str = "gasp") -> None:
-        """Guard an app.
-
-        Args:
-            app: the guarded application.
-            hosts: names that the Host header may have, without port; None allows any.
-            token: secret that a request must have; None for none.
-            cookie: name of the cookie that holds the token.
-        """
-        self._app = app
-        self._hosts = hosts
-        self._token = token
-        self._cookie = cookie
+        """Guard an app: `hosts` are the names that the Host header may have, without port; the cookie holds the token."""
+        self._app, self._hosts, self._token, self._cookie = app, hosts, token, cookie
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond, or pass the request to the application."""

@@ -10,8 +10,7 @@ from typing import Final
 from events.facts.log import Event, ReadableLog
 from events.facts.rollouts import unpack_rollouts
 from events.facts.types import AttemptsMade, AttemptsVerified, QuestionProposed, RewardGiven
-from events.facts.values import Digest, Verdict
-from events.index.rows import AppearanceEntry, AttemptsEntry
+from events.facts.values import Verdict
 from events.text.safe_text import one_line
 from events.web.pages.attempt import parse_index
 from events.web.view.not_found import NotFound
@@ -38,28 +37,6 @@ class AnswerRow:
     reward: float | None
 
 
-@dataclass(frozen=True)
-class AnswersPage:
-    """What the page shows."""
-
-    stream: str
-    version: int
-    attempts: AttemptsEntry | None
-    """Figures of the student's answers; None for a proposal."""
-    proposal: AppearanceEntry | None
-    """The teacher's proposal; None for answers."""
-    policy: Digest
-    """Weights that sampled."""
-    prompt: str
-    answers: list[AnswerRow]
-    """Completions on this page."""
-    count: int
-    different: int
-    """Number of different texts."""
-    first: int
-    """Index of the first completion on this page."""
-
-
 def page(request: PageRequest) -> Page:
     """Make the page."""
     run, stream, version = request.run, request.params["stream"], parse_index(request.params["version"])
@@ -71,22 +48,21 @@ def page(request: PageRequest) -> Page:
         where = f"Nothing was answered at version {version} of {stream!r}, as far as the log is read"
         raise NotFound(f"{where}; begin at a question and follow its answers.")
     texts = [str(text) for text in json.loads(run.log.get(fact.generation.texts))]
-    prompt = run.log.get(fact.generation.prompt).decode("utf-8", "surrogatepass")
     first = request.integer("first", 0) or 0
     lengths = [len(ids) for ids in unpack_rollouts(run.log.get(fact.generation.tokens)).ids]
     rows = _answers(texts, lengths, events)
-    model = AnswersPage(
-        stream,
-        version,
-        attempts,
-        None if attempts is not None else proposal,
-        fact.generation.policy,
-        prompt,
-        rows[first : first + ROWS],
-        len(rows),
-        len(set(texts)),
-        first,
-    )
+    model = {
+        "stream": stream,
+        "version": version,
+        "attempts": attempts,
+        "proposal": None if attempts is not None else proposal,
+        "policy": fact.generation.policy,
+        "prompt": run.log.get(fact.generation.prompt).decode("utf-8", "surrogatepass"),
+        "answers": rows[first : first + ROWS],
+        "count": len(rows),
+        "different": len(set(texts)),
+        "first": first,
+    }
     return Page("answers.html", f"Answers {stream}:{version}", model)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from events.facts.errors import BadInput
@@ -11,7 +10,7 @@ from events.pure.test_outcomes import JudgedTest, judged_tests
 from events.text.diff import DiffLine, diff_lines
 from events.web.view.not_found import NotFound
 from events.web.view.page import Page, PageRequest
-from events.web.view.token_classes import ADVANTAGE_STEPS, PROBABILITY_STEPS, ColourStep
+from events.web.view.token_classes import ADVANTAGE_STEPS, PROBABILITY_STEPS
 
 TOKENS: Final = 800
 """Tokens on a page."""
@@ -19,44 +18,25 @@ COMPARED: Final = 5_000
 """Characters of a program that are compared."""
 
 
-@dataclass(frozen=True)
-class AttemptPage:
-    """What the page shows."""
-
-    completion: CompletionDetail
-    tests: list[JudgedTest]
-    changes: list[DiffLine]
-    """How a wrong program differs from the reference; empty where there is nothing to compare."""
-    colour: str
-    """What colours the tokens: `logprob` or `advantage`."""
-    legend: tuple[ColourStep, ...]
-    """Meaning of the colours."""
-    first: int
-    """Index of the first token that is shown."""
-    until: int
-    """Index behind the last token that is shown."""
-
-
 def page(request: PageRequest) -> Page:
     """Make the page."""
     run, params = request.run, request.params
+    version, index = parse_index(params["version"]), parse_index(params["index"])
     try:
-        completion = completion_detail(
-            run.log, run.where, params["stream"], parse_index(params["version"]), parse_index(params["index"])
-        )
+        completion = completion_detail(run.log, run.where, params["stream"], version, index)
     except BadInput as error:
         raise NotFound(str(error)) from error
     first = min(request.integer("token", 0) or 0, max(0, len(completion.ids) - 1))
     colour = "advantage" if request.query.get("colour") == "advantage" else "logprob"
-    model = AttemptPage(
-        completion,
-        _tests(completion),
-        _changes(completion),
-        colour,
-        ADVANTAGE_STEPS if colour == "advantage" else PROBABILITY_STEPS,
-        first,
-        min(len(completion.ids), first + TOKENS),
-    )
+    model = {
+        "completion": completion,
+        "tests": _tests(completion),
+        "changes": _changes(completion),
+        "colour": colour,
+        "legend": ADVANTAGE_STEPS if colour == "advantage" else PROBABILITY_STEPS,
+        "first": first,
+        "until": min(len(completion.ids), first + TOKENS),
+    }
     kind = "Proposal" if completion.proposal is not None else "Attempt"
     return Page("attempt.html", f"{kind} {completion.index} of {completion.stream}:{completion.version}", model)
 

@@ -53,9 +53,6 @@ def _different(columns: list[Mapping[str, Any]]) -> dict[str, list[Any]]:
 def _numbers(summaries: list[RunSummary]) -> list[dict[str, Any]]:
     """Headlines, each with a value for each run."""
     columns = [{head.name: head for head in headlines(summary)} for summary in summaries]
-    names = dict.fromkeys(name for column in columns for name in column)
     forms = {name: head.form for column in columns for name, head in column.items()}
-    return [
-        {"name": name, "form": forms[name], "values": [column[name].value if name in column else None for column in columns]}
-        for name in names
-    ]
+    values = {name: [column[name].value if name in column else None for column in columns] for name in forms}
+    return [{"name": name, "form": form, "values": values[name]} for name, form in forms.items()]

@@ -13,7 +13,7 @@ from events.facts.questions import readable_question
 from events.facts.values import Question, QuestionId
 from events.index.reader import Index
 from events.index.rows import AppearanceEntry, AttemptsEntry, GapEntry, GoalpostEntry
-from events.projections.best_answer import BestAnswer, best_answer
+from events.projections.best_answer import best_answer
 from events.projections.goalpost_history import EpisodeDetail, EpisodeHistory, episode_detail, episode_histories
 from events.reports.explanation import explain_goalpost
 from events.text.diff import DiffLine, diff_lines
@@ -54,29 +54,6 @@ class EpisodeSection:
     """Proposals that were rejected, or are not judged yet."""
 
 
-@dataclass(frozen=True)
-class GoalpostPage:
-    """What the page shows."""
-
-    goalpost: GoalpostEntry
-    why: str
-    """Why it was or was not solved so far, in one or two sentences."""
-    best_answer: BestAnswer | None
-    """The answer to look at first; None where no answer passed a test."""
-    question: Question | None
-    """None where it cannot be read."""
-    gaps: list[GapEntry]
-    """Every measure, in order."""
-    figure: Figure
-    """The gaps as a figure."""
-    tree: list[EpisodeHistory | GapEntry]
-    """The latest episodes, and the evaluations among them, the oldest first."""
-    sections: list[EpisodeSection]
-    """The latest episodes of the tree in detail, the latest first."""
-    older: int | None
-    """Value of `before` for older episodes; None where there are none."""
-
-
 def page(request: PageRequest) -> Page:
     """Make the page."""
     run, index, before = request.run, request.run.index, request.integer("before")
@@ -85,26 +62,22 @@ def page(request: PageRequest) -> Page:
     episodes = episode_histories(index, name, gaps, before=before, limit=ROWS)
     latest, updates = episodes[-DETAILED:][::-1], run.summary().updates
     counted = (proposal for episode in index.episodes(name, limit=COUNTED) for proposal in index.proposals(episode.stream))
-    model = GoalpostPage(
-        goalpost=goalpost,
-        why=explain_goalpost(goalpost, gaps, counted),
-        best_answer=best_answer(run.log, index, name, gaps),
-        question=question,
-        gaps=gaps,
-        figure=_figure(gaps),
-        tree=_tree(episodes, gaps, before),
-        sections=[_section(run.log, question, episode_detail(run.log, index, episode, updates)) for episode in latest],
-        older=latest[-1].position if len(episodes) > DETAILED else None,
-    )
+    model = {
+        "goalpost": goalpost,
+        "why": explain_goalpost(goalpost, gaps, counted),
+        "best_answer": best_answer(run.log, index, name, gaps),
+        "question": question,
+        "gaps": gaps,
+        "figure": _figure(gaps),
+        "tree": _tree(episodes, gaps, before),
+        "sections": [_section(run.log, question, episode_detail(run.log, index, episode, updates)) for episode in latest],
+        "older": latest[-1].position if len(episodes) > DETAILED else None,
+    }
     return Page("goalpost.html", f"Goalpost {name[:SHORT]}", model)
 
 
 def _goalpost(index: Index, prefix: str) -> GoalpostEntry:
-    """The goalpost whose id starts with a prefix.
-
-    Raises:
-        NotFound: none or several do.
-    """
+    """The goalpost whose id starts with a prefix."""
     names = {row.question for row in index.find(prefix) if row.origin == "goalpost" and row.question is not None}
     goalpost = index.goalpost(names.pop() if len(names) == 1 else QuestionId(prefix))
     if goalpost is None:

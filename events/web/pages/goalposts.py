@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from events.index.reader import Index
@@ -15,29 +14,6 @@ ALL: Final = 1_000_000
 """More goalposts than a run has."""
 
 
-@dataclass(frozen=True)
-class GoalpostsPage:
-    """What the page shows."""
-
-    goalposts: list[GoalpostEntry]
-    count: int
-    """Goalposts on all pages together."""
-    order: str
-    """Column that they are sorted by."""
-    descending: bool
-    text: str
-    """Filter: words in title or source, or the start of the id."""
-    source: str
-    """Filter: question set; empty for all."""
-    solved: str
-    """Filter: solved at least once (`yes`) or never (`no`); empty for both."""
-    sources: list[str]
-    """All question sets."""
-    number: int
-    """Number of the page, from 1."""
-    pages: int
-
-
 def page(request: PageRequest) -> Page:
     """Make the page."""
     query, run = request.query, request.run
@@ -45,9 +21,18 @@ def page(request: PageRequest) -> Page:
     number = request.integer("page", 1) or 1
     text, source, solved = query.get("text", "").strip(), query.get("source", ""), query.get("solved", "")
     rows, count = _filtered(run.index, text, source, solved, order, descending, (number - 1) * ROWS)
-    sources = sorted({figures.source for figures in run.summary().goalposts.values()})
-    pages = max(1, -(-count // ROWS))
-    model = GoalpostsPage(rows, count, order, descending, text, source, solved, sources, number, pages)
+    model = {
+        "goalposts": rows,
+        "count": count,
+        "order": order,
+        "descending": descending,
+        "text": text,
+        "source": source,
+        "solved": solved,
+        "sources": sorted({figures.source for figures in run.summary().goalposts.values()}),
+        "number": number,
+        "pages": max(1, -(-count // ROWS)),
+    }
     return Page("goalposts.html", "Goalposts", model)
 
 
@@ -57,7 +42,5 @@ def _filtered(
     if not source and solved not in ("yes", "no"):
         return index.goalposts(where=text, order=order, descending=descending, limit=ROWS, offset=offset)
     rows, _ = index.goalposts(where=text, order=order, descending=descending, limit=ALL)
-    kept = [
-        row for row in rows if source in ("", row.source) and solved in ("", "yes" if row.solved_after is not None else "no")
-    ]
+    kept = [row for row in rows if source in ("", row.source) and solved in ("", "no" if row.solved_after is None else "yes")]
     return kept[offset : offset + ROWS], len(kept)

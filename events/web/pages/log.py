@@ -10,7 +10,7 @@ from events.facts.log import Event
 from events.facts.types import AttemptsMade, QuestionProposed, RunStarted
 from events.facts.upcast import FACT_TYPES
 from events.reports.event_line import fact_summary
-from events.web.view.not_found import require
+from events.web.view.not_found import NotFound
 from events.web.view.page import Page, PageRequest
 from events.web.view.settings import without_secrets
 
@@ -62,7 +62,8 @@ def event_page(request: PageRequest) -> Page:
     """Make the page of one event."""
     position = int(request.params["position"])
     event = next(request.run.log.read(after=position - 1, limit=1), None) if 0 < position <= request.run.head else None
-    event = require(event, f"There is no event at position {position}; the log ends at {request.run.head}.")
+    if event is None:
+        raise NotFound(f"There is no event at position {position}; the log ends at {request.run.head}.")
     fact: dict[str, Any] = event.fact.model_dump(mode="json")
     if isinstance(event.fact, RunStarted):
         fact = fact | {"config": without_secrets(fact["config"])}

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import Final
 
 from events.facts.digests import SHORT
 from events.facts.log import ReadableLog
 from events.facts.questions import readable_question
 from events.facts.types import AttemptsMade
-from events.facts.values import Outcome, Question, QuestionId
+from events.facts.values import Outcome, QuestionId
 from events.index.reader import Index
-from events.index.rows import AppearanceEntry, AttemptsEntry, SignEntry
+from events.index.rows import AppearanceEntry, AttemptsEntry
 from events.reports.explanation import statement_doubt
 from events.web.view.not_found import NotFound
 from events.web.view.page import Page, PageRequest
@@ -21,34 +20,6 @@ ROWS: Final = 50
 """Appearances, and answers, on a page."""
 LOOKED: Final = 20
 """Appearances whose episodes are searched for variants."""
-
-
-@dataclass(frozen=True)
-class QuestionPage:
-    """What the page shows."""
-
-    id: QuestionId
-    question: Question | None
-    """None where only evaluations asked it: the log then holds its prompts, not the question."""
-    prompt: str | None
-    """Prompt of the latest answers, where the log does not hold the question."""
-    title: str
-    appearances: list[AppearanceEntry]
-    """The first one first."""
-    parents: list[AppearanceEntry]
-    """First appearances of the questions that it varies."""
-    children: list[AppearanceEntry]
-    """Variants of it that the same episodes proposed."""
-    purposes: dict[str, dict[Outcome, int]]
-    """Outcomes of the answers on this page, by purpose."""
-    answers: list[AttemptsEntry]
-    """The latest first."""
-    older: int | None
-    """Value of `before` for older answers; None where there are none."""
-    signs: list[SignEntry]
-    """Signs of reward hacking in it."""
-    doubts: list[str]
-    """Reasons to think that its statement does not describe its program."""
 
 
 def page(request: PageRequest) -> Page:
@@ -65,20 +36,20 @@ def page(request: PageRequest) -> Page:
     purposes: dict[str, Counter[Outcome]] = {}
     for entry in answers:
         purposes.setdefault(entry.purpose, Counter()).update(entry.outcomes)
-    model = QuestionPage(
-        id=name,
-        question=question,
-        prompt=_prompt(run.log, answers[0]) if question is None and answers else None,
-        title="" if first is None else first.title,
-        appearances=appearances,
-        parents=[row for parent in parents for row in index.appearances(parent, limit=1)],
-        children=_children(index, name, appearances),
-        purposes={purpose: dict(counts.most_common()) for purpose, counts in purposes.items()},
-        answers=answers,
-        older=answers[-1].position if len(answers) == ROWS else None,
-        signs=index.signs(question=name, limit=ROWS),
-        doubts=[why for row in appearances if (why := statement_doubt(row.attempts, row.agreeing))],
-    )
+    model = {
+        "id": name,
+        "question": question,
+        "prompt": _prompt(run.log, answers[0]) if question is None and answers else None,
+        "title": "" if first is None else first.title,
+        "appearances": appearances,
+        "parents": [row for parent in parents for row in index.appearances(parent, limit=1)],
+        "children": _children(index, name, appearances),
+        "purposes": {purpose: dict(counts.most_common()) for purpose, counts in purposes.items()},
+        "answers": answers,
+        "older": answers[-1].position if len(answers) == ROWS else None,
+        "signs": index.signs(question=name, limit=ROWS),
+        "doubts": [why for row in appearances if (why := statement_doubt(row.attempts, row.agreeing))],
+    }
     return Page("question.html", f"Question {name[:SHORT]}", model)
 
 

@@ -128,10 +128,8 @@ def headlines(summary: RunSummary) -> list[Headline]:
     speed = summary.tokens / summary.played if summary.played else None
     rows.append(Headline("tokens", summary.tokens, "" if speed is None else f"{speed:.0f} a second, learning included"))
     rows.append(Headline("student's answers", summary.samples.total, "evaluations left out"))
-    rows.append(
-        Headline("time played", summary.played, f"resumed {summary.resumed} times" if summary.resumed else "", "seconds")
-    )
-    return rows
+    resumed = f"resumed {summary.resumed} times" if summary.resumed else ""
+    return [*rows, Headline("time played", summary.played, resumed, "seconds")]
 
 
 def _iteration(figures: IterationFigures, summary: RunSummary) -> IterationRow:
@@ -151,10 +149,9 @@ def _iteration(figures: IterationFigures, summary: RunSummary) -> IterationRow:
 
 
 def _seats(summary: RunSummary) -> list[SeatRow]:
-    seats = {name: None for figures in summary.iterations.values() for name, seat in figures.seats.items() if seat.proposed}
-    return [
-        _seat(name, [figures.seats[name] for figures in summary.iterations.values() if name in figures.seats]) for name in seats
-    ]
+    iterations = summary.iterations.values()
+    names = {name: None for figures in iterations for name, seat in figures.seats.items() if seat.proposed}
+    return [_seat(name, [figures.seats[name] for figures in iterations if name in figures.seats]) for name in names]
 
 
 def _seat(name: Seat, played: list[SeatFigures]) -> SeatRow:
@@ -167,6 +164,5 @@ def _seat(name: Seat, played: list[SeatFigures]) -> SeatRow:
 
 def _proposals(played: list[SeatFigures]) -> ProposalCounts:
     rejected = sum((seat.rejected for seat in played), Counter[str]())
-    return ProposalCounts(
-        sum(seat.proposed for seat in played), sum(seat.accepted for seat in played), dict(rejected.most_common())
-    )
+    proposed, accepted = sum(seat.proposed for seat in played), sum(seat.accepted for seat in played)
+    return ProposalCounts(proposed, accepted, dict(rejected.most_common()))

@@ -23,7 +23,6 @@ class RunRow:
     slug: str
     state: str = "unreadable"
     problem: str = ""
-    """Why it cannot be read."""
     position: int = 0
     head: int = 0
     """Last position of the log; `position` is how far it has been read."""
@@ -31,7 +30,6 @@ class RunRow:
     seed: int | None = None
     began: datetime | None = None
     latest: datetime | None = None
-    """When its last event was appended."""
     iterations: int = 0
     planned: int | None = None
     gap: float | None = None

@@ -56,34 +56,6 @@ class SearchField:
     """Values that it takes, in words."""
 
 
-@dataclass(frozen=True)
-class SearchExample:
-    """An example query."""
-
-    query: str
-    finds: str
-
-
-@dataclass(frozen=True)
-class SearchPage:
-    """What the page shows."""
-
-    query: str
-    error: str
-    """Why the query is invalid; empty where it is valid."""
-    hits: list[SearchHit]
-    """The latest first."""
-    words: list[str]
-    """Words to mark in excerpts."""
-    older: int | None
-    """Value of `before` for older hits; None where the whole log was searched."""
-    partly: bool
-    """Whether the search ended before it filled a page."""
-    fields: list[SearchField]
-    """All fields."""
-    examples: list[SearchExample]
-
-
 def page(request: PageRequest) -> Page:
     """Make the page."""
     query, error = request.query.get("q", "").strip(), ""
@@ -97,10 +69,17 @@ def page(request: PageRequest) -> Page:
     except BadInput as problem:
         error = str(problem)
     older = before if before > 1 else None
-    partly = older is not None and len(hits) < ROWS
-    fields = [SearchField(name, MEANINGS[name], _values(name)) for name in FIELDS]
-    examples = [SearchExample(example, finds) for example, finds in EXAMPLES]
-    return Page("search.html", "Search", SearchPage(query, error, hits, words, older, partly, fields, examples))
+    model = {
+        "query": query,
+        "error": error,
+        "hits": hits,
+        "words": words,
+        "older": older,
+        "partly": older is not None and len(hits) < ROWS,
+        "fields": [SearchField(name, MEANINGS[name], _values(name)) for name in FIELDS],
+        "examples": [{"query": example, "finds": finds} for example, finds in EXAMPLES],
+    }
+    return Page("search.html", "Search", model)
 
 
 def _values(name: str) -> str:

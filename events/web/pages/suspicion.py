@@ -3,41 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import Final
 
 from events.facts.errors import BadInput
-from events.index.rows import SignEntry
 from events.pure.reward_hacking import RULES
 from events.reports.shifts import sudden_shifts
 from events.web.view.page import Page, PageRequest
 
 ROWS: Final = 50
 """Signs on a page."""
-
-
-@dataclass(frozen=True)
-class RuleRow:
-    """A rule and the number of its signs."""
-
-    name: str
-    meaning: str
-    count: int
-
-
-@dataclass(frozen=True)
-class SuspicionPage:
-    """What the page shows."""
-
-    rules: list[RuleRow]
-    rule: str
-    """Rule whose signs are shown; empty for all."""
-    shifts: list[SignEntry]
-    """Signs about the run as a whole, the latest first."""
-    signs: list[SignEntry]
-    """Signs about questions and answers, the latest first."""
-    older: int | None
-    """Value of `before` for older signs; None where there are none."""
 
 
 def page(request: PageRequest) -> Page:
@@ -49,7 +23,11 @@ def page(request: PageRequest) -> Page:
     all_shifts = sudden_shifts(request.run.summary())[::-1]
     counts = Counter(index.sign_counts()) + Counter(sign.rule for sign in all_shifts)
     signs = index.signs(rule=rule or None, before=before, limit=ROWS)
-    rules = [RuleRow(name, meaning, counts[name]) for name, meaning in RULES.items()]
-    shifts = [sign for sign in all_shifts if rule in ("", sign.rule)] if before is None else []
-    older = signs[-1].position if len(signs) == ROWS else None
-    return Page("suspicion.html", "Suspicion", SuspicionPage(rules, rule, shifts, signs, older))
+    model = {
+        "rules": [{"name": name, "meaning": meaning, "count": counts[name]} for name, meaning in RULES.items()],
+        "rule": rule,
+        "shifts": [sign for sign in all_shifts if rule in ("", sign.rule)] if before is None else [],
+        "signs": signs,
+        "older": signs[-1].position if len(signs) == ROWS else None,
+    }
+    return Page("suspicion.html", "Suspicion", model)

@@ -86,10 +86,8 @@ def proposal_text(appearance: AppearanceEntry) -> str:
 def _row(row: EpisodeHistory | GapEntry, y: int, turn: int, link: Link) -> Markup:
     parts = [_text(54, y + 4, str(row.iteration), "number end")]
     if row.gap is not None:
-        parts += [
-            _text(96, y + 4, f"{row.gap:.2f}", "number end"),
-            _mark(_SPINE, y, "io", True, 1 - row.gap, radius=7, kind="gap"),
-        ]
+        parts.append(_text(96, y + 4, f"{row.gap:.2f}", "number end"))
+        parts.append(_mark(_SPINE, y, "io", True, 1 - row.gap, radius=7, kind="gap"))
     if isinstance(row, GapEntry):
         parts.append(_text(_SPINE + 18, y + 4, "evaluation", "note"))
         return Markup("<g>{}</g>").format(Markup("").join(parts))
@@ -107,18 +105,13 @@ def _node(x: int, y: int, appearance: AppearanceEntry, link: Link) -> Markup:
     rate = appearance.successes / appearance.attempts if appearance.attempts and appearance.successes is not None else None
     parts = [_mark(x, y, appearance.axis or "io", appearance.accepted, rate)]
     if rate is not None:
-        parts.append(
-            _text(
-                x + _RADIUS + 4,
-                y + 4,
-                f"{appearance.successes}/{appearance.attempts}",
-                "number" if appearance.accepted else "note",
-            )
-        )
+        solved = f"{appearance.successes}/{appearance.attempts}"
+        parts.append(_text(x + _RADIUS + 4, y + 4, solved, "number" if appearance.accepted else "note"))
     if appearance.reason:
         parts.append(_text(x - _RADIUS, y + _RADIUS + 12, words(appearance.reason), "note"))
+    text, inside = proposal_text(appearance), Markup("").join(parts)
     return Markup('<a href="{}" aria-label="{}"><title>{}</title>{}</a>').format(
-        node_link(appearance, link), proposal_text(appearance), proposal_text(appearance), Markup("").join(parts)
+        node_link(appearance, link), text, text, inside
     )
 
 

@@ -35,9 +35,8 @@ def mark_words(text: str, wanted: Sequence[str]) -> Markup:
     if not phrases:
         return escape(clean(text))
     parts = re.split(rf"(?<![^\W_])({'|'.join(phrases)})", clean(text), flags=re.IGNORECASE)
-    return Markup("").join(
-        Markup("<mark>{}</mark>").format(part) if number % 2 else escape(part) for number, part in enumerate(parts)
-    )
+    mark = Markup("<mark>{}</mark>")
+    return Markup("").join(mark.format(part) if number % 2 else escape(part) for number, part in enumerate(parts))
 
 
 def token_span(completion: CompletionDetail, index: int, colour: str) -> Markup:
@@ -46,9 +45,8 @@ def token_span(completion: CompletionDetail, index: int, colour: str) -> Markup:
     title = f"token {index}, id {completion.ids[index]}: logprob {logprob:.3f}, probability {exp(logprob):.2f}"
     if advantage is not None:
         title = f"{title}, advantage {advantage:+.2f}"
-    step = (
-        probability_step(logprob).name if colour == "logprob" else "" if advantage is None else advantage_step(advantage).name
-    )
+    by_advantage = "" if advantage is None else advantage_step(advantage).name
+    step = probability_step(logprob).name if colour == "logprob" else by_advantage
     # Without a tokenizer the id stands for the text.
     text = f"{completion.ids[index]} " if completion.pieces is None else clean(completion.pieces[index]).replace("\n", "⏎\n")
     return Markup('<span class="token {}" title="{}">{}</span>').format(step, title, text)

@@ -146,9 +146,8 @@ def _thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[flo
 def _description(series: Series) -> str:
     values = [y for _, y in series.points]
     change = f"{short_number(values[0])} to {short_number(values[-1])}" if len(values) > 1 else short_number(values[0])
-    return (
-        f"{one_line(series.name, _NAME)} {change}, between {short_number(min(values))} and {short_number(max(values))}".strip()
-    )
+    name, low, high = one_line(series.name, _NAME), short_number(min(values)), short_number(max(values))
+    return f"{name} {change}, between {low} and {high}".strip()
 
 
 def _plot(figure: Figure, lines: Sequence[_Line], width: int, height: int) -> Markup:

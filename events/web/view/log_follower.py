@@ -36,11 +36,7 @@ class LogFollower:
     """Follows a log until it is closed, or has not been requested for `IDLE_S`."""
 
     def __init__(self, where: str, notify: Callable[[], None]) -> None:
-        """Open the log and its index, and start the thread.
-
-        Args:
-            where: the log, as command lines name it.
-            notify: called by the thread after every change.
+        """Open the log and its index, and start the thread, which calls `notify` after every change.
 
         Raises:
             BadInput: there is no such log.
@@ -70,7 +66,7 @@ class LogFollower:
 
     @property
     def log(self) -> ReadableLog:
-        """The log."""
+        """The log, read-only."""
         return self._log
 
     @property
@@ -151,9 +147,7 @@ class LogFollower:
 def _copied(summary: RunSummary) -> RunSummary:
     """A copy that shares with the original only facts, which are frozen, and iterations that have ended."""
     new = copy.copy(summary)
-    new.iterations = {
-        number: figures if figures.ended else copy.deepcopy(figures) for number, figures in summary.iterations.items()
-    }
+    new.iterations = {number: each if each.ended else copy.deepcopy(each) for number, each in summary.iterations.items()}
     new.goalposts = {question: copy.copy(figures) for question, figures in summary.goalposts.items()}
     new.samples = copy.deepcopy(summary.samples)
     new.evaluations, new.updates, new.speeds = list(summary.evaluations), list(summary.updates), list(summary.speeds)

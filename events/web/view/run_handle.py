@@ -33,20 +33,9 @@ class RunHandle:
     """A run, whose log is open only while it is requested."""
 
     def __init__(self, name: str, slug: str, where: str, all_runs: Notifier) -> None:
-        """Name the run, without opening its log.
-
-        Args:
-            name: name of the run; untrusted text.
-            slug: name in addresses.
-            where: the log, as command lines name it.
-            all_runs: notified whenever any run changes.
-        """
-        self.name = name
-        self.slug = slug
-        self.where = where
-        self.notifier = Notifier()
-        """Notified whenever this run changes."""
-        self._all_runs = all_runs
+        """Name the run, without opening its log: an untrusted name, the slug in addresses, and the log as commands name it."""
+        self.name, self.slug, self.where = name, slug, where
+        self.notifier, self._all_runs = Notifier(), all_runs
         self._lock = threading.Lock()
         self._follower: LogFollower | None = None
         self._file_id: tuple[int, int] | None = None
@@ -128,7 +117,7 @@ class RunHandle:
             self._follower.stop()
 
     def close(self) -> None:
-        """Close the log."""
+        """Wait for the follower, which closes the log."""
         with self._lock:
             self._close()
 

@@ -28,10 +28,7 @@ class Viewer:
     """The runs at the places that a command line names."""
 
     def __init__(self, places: Sequence[str]) -> None:
-        """Find the runs.
-
-        Args:
-            places: run folders, log files, folders of runs, and postgresql:// URLs (without `run=`, all of the database).
+        """Find the runs at run folders, log files, folders of runs and postgresql:// URLs (without `run=`: all of a database).
 
         Raises:
             BadInput: there is nothing at a place.
