@@ -53,7 +53,7 @@ class RequestGuard:
     """Checks requests, and adds headers to every response."""
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str] | None, token: str | None, cookie: str = "gasp") -> None:
-        """Guard an app: `hosts` are the names that the Host header may have, without port; the cookie holds the token."""
+        """Guard an app: `hosts` are names that the Host header may have, without port; None allows any."""
         self._app, self._hosts, self._token, self._cookie = app, hosts, token, cookie
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
