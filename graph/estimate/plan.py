@@ -44,12 +44,7 @@ _MARKS: Final = re.compile(
 
 
 def plan(config: Config, gpu: str | None = None, price: float | None = None) -> list[str]:
-    """The lines of the report.
-
-    Args:
-        config: the settings.
-        gpu: the kind of GPU; None: the default for the model.
-        price: US dollars an hour and GPU; None: the assumed one.
+    """The lines of the report, for a kind of GPU and its price in US dollars an hour, both assumed if None.
 
     Raises:
         BadInput: there is no such GPU or question set.

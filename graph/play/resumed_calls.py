@@ -36,18 +36,9 @@ class EarlierCalls:
 def earlier_calls(
     log: Log, streams: Sequence[str], *, system: str | None, teacher: Model, student: Model, exact: bool
 ) -> list[EarlierCalls]:
-    """The earlier calls of each episode of an iteration, from its events.
+    """The earlier calls of each episode of an iteration, by stream; an empty list if the log is too old to say which.
 
-    Args:
-        log: the run's log.
-        streams: the streams of the episodes, in order.
-        system: the system message of the run's prompts.
-        teacher: the model that made proposals.
-        student: the model that wrote attempts.
-        exact: whether an equal batch gives equal completions. If not, nothing is sampled twice, and only the order is kept.
-
-    Returns:
-        One an episode; an empty list if the log is too old to say which calls there were.
+    `exact` says whether an equal batch gives equal completions. If not, nothing is sampled twice, and only the order is kept.
     """
     episodes = []
     for stream in streams:

@@ -44,5 +44,5 @@ class Scheduler(Protocol):
 
 
 def make_scheduler(order: Literal["lockstep", "concurrent"], activity: Activity | None = None) -> Scheduler:
-    """The pace that a setting names."""
+    """The scheduler that the setting `play.order` names."""
     return Lockstep(activity) if order == "lockstep" else Concurrent(activity)

@@ -166,14 +166,7 @@ def record_goalposts(log: Log, goalposts: QuestionSet) -> None:
 def make_verifier(
     config: Config, runner: Runner, rules: Mapping[QuestionId, JudgingRules], truth: ReferenceProgram | None = None
 ) -> Verifier:
-    """The verifier that a config describes.
-
-    Args:
-        config: the settings.
-        runner: what runs programs.
-        rules: judging rules of the questions' benchmarks, used where `verify.rules` is `auto`.
-        truth: the reference program of a statement, in a world that knows it.
-    """
+    """The verifier that a config describes; `rules` are used where `verify.rules` is `auto`."""
     play, verify = config.play, config.verify
     make = partial(Verifier, runner, play.pairs, play.public_pairs, MIN_DISTINCT_OUTPUTS, truth, per_test=verify.per_test)
     return make(ruled=rules) if verify.rules == "auto" else make(rules=verify.rules)

@@ -53,15 +53,9 @@ async def serve_checkpoint(model: Model, name: str, checkpoint: Checkpoint, chec
 
 
 def find_policies(who: str, runs: Path, config: Config) -> NamedPolicies:
-    """The policies of a name: `RUN`, `RUN@DIGEST`, or a model.
+    """The policies of a name: `RUN`, `RUN@DIGEST`, or a model; BadInput if their weights are not on disk.
 
-    Args:
-        who: the name.
-        runs: folder in which runs are looked for.
-        config: how they are served; for a run, `learn` is taken from the run.
-
-    Raises:
-        BadInput: there are none, or their weights are no longer on disk.
+    Runs are looked for in the folder `runs`; a run's `learn` replaces that of `config`.
     """
     run, _, digest = who.partition("@")
     for folder in (Path(run), runs / run):

@@ -17,9 +17,7 @@ POCKET: Final = Path(__file__).parents[1] / "pocket" / "questions"
 def load_questions(spec: str, split: Split) -> QuestionSet:
     """The question set named by a setting: `pocket`, `NAME[:FILE][?key=value&...]`, or a JSONL file; see docs/questions.md.
 
-    Args:
-        spec: the setting.
-        split: its use. It chooses among the pocket world's files, and among MBPP's splits unless the setting does.
+    `split`, its use, chooses among the pocket world's files, and among MBPP's splits unless the setting does.
 
     Raises:
         BadInput: no such set, no question in it, or a record is wrong.

@@ -101,17 +101,9 @@ def _size(mode: str, pair: IOPair, room: int) -> int:
 def passable(
     questions: QuestionSet, use: str, output_kb: int, window: PromptWindow | None, on_message: Callable[[str], None]
 ) -> QuestionSet:
-    """The questions of a set that an attempt could pass.
+    """The questions of a set that an attempt could pass (see `unpassable_reason`); BadInput if there is none.
 
-    Args:
-        questions: the set.
-        use: its use, such as `test`, for messages.
-        output_kb: see `unpassable_reason`.
-        window: see `unpassable_reason`.
-        on_message: gets one sentence about the questions that are left out.
-
-    Raises:
-        BadInput: no question can be passed.
+    `on_message` gets one sentence about those that are left out, which names the set's `use`, such as `test`.
     """
     reasons = {question.id: why for question in questions.questions if (why := unpassable_reason(question, output_kb, window))}
     if not reasons:
