@@ -132,11 +132,7 @@ def holds_log(folder: Path) -> bool:
 
 
 def locate_log(where: str, *, new: bool = False) -> Path | str:
-    """The log that a command line names by URL, file or directory of a run, as `open_log` takes it; a `new` one may be missing.
-
-    Raises:
-        BadInput: there is no log, or the directory holds two.
-    """
+    """The URL or file of the log that a command line names, which may be missing if `new`; BadInput if there is none or two."""
     if is_url(where):
         return where
     path = Path(where)
@@ -171,11 +167,7 @@ def _read_url(file: Path) -> str:
 
 
 def run_name(where: str) -> str:
-    """Name of a run: the `run` of a URL, the name of the directory, or the stem of a file that lies elsewhere.
-
-    Raises:
-        BadInput: there is no such file, or the URL names no run.
-    """
+    """Name of a run: the `run` of its URL, its directory, or the stem of a file elsewhere; BadInput if there is none."""
     log = locate_log(where)
     if isinstance(log, str):
         return run_of_url(log)

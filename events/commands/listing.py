@@ -41,11 +41,7 @@ def list_runs(
 
 
 def runs_in_folder(folder: Path) -> dict[str, Callable[[], Store]]:
-    """Functions that open the logs of the runs in a folder, by name of the run; the folder may be a run itself.
-
-    Raises:
-        BadInput: there is no such folder.
-    """
+    """Functions that open the logs of the runs in a folder, or of a single run, by name; BadInput if there is no folder."""
     if not folder.is_dir():
         raise BadInput(f"There is no folder {folder}; give the folder that holds the directories of your runs.")
     runs = [path for path in [folder, *sorted(folder.iterdir())] if holds_log(path)]

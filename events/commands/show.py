@@ -66,11 +66,7 @@ def tail(
 
 
 def check_kinds(kinds: Collection[str] | None) -> Collection[str] | None:
-    """The kinds, None for all.
-
-    Raises:
-        BadInput: there is no such kind.
-    """
+    """The kinds, None for all; BadInput if there is no such kind."""
     for kind in kinds or ():
         if kind not in FACT_TYPES:
             raise BadInput(f"There is no kind {kind!r}; the kinds are {', '.join(FACT_TYPES)}.")

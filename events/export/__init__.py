@@ -54,11 +54,7 @@ FORMATS = {
 
 
 def load_exporter(name: str) -> Exporter:
-    """The exporter of a format.
-
-    Raises:
-        BadInput: there is no such format, or a package that it needs is missing.
-    """
+    """The exporter of a format; BadInput if there is none, or a package that it needs is missing."""
     if name not in FORMATS:
         raise BadInput(f"There is no format {name!r}; the formats are {', '.join(FORMATS)}.")
     path, extra = FORMATS[name]
@@ -70,11 +66,7 @@ def load_exporter(name: str) -> Exporter:
 
 @contextmanager
 def requires_extra(extra: str) -> Iterator[None]:
-    """Import packages of an extra; some of them need a home folder.
-
-    Raises:
-        BadInput: one is missing.
-    """
+    """Import packages of an extra, of which some need a home folder; BadInput if one is missing."""
     ensure_home()
     try:
         yield
@@ -83,11 +75,7 @@ def requires_extra(extra: str) -> Iterator[None]:
 
 
 def check_empty(out: Path) -> None:
-    """Check that an export would overwrite nothing.
-
-    Raises:
-        BadInput: something is there already.
-    """
+    """Check that an export would overwrite nothing; BadInput if something is there already."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out} exists and is not empty; name a new folder with --out.")
 

@@ -16,8 +16,7 @@ from events.export import atomic_folder
 from events.export.arrow import schema
 from events.export.dataset_card import card
 from events.export.parquet import write_table
-from events.export.row_files import table_rows, written_sentence
-from events.export.table_rows import TABLES
+from events.export.table_rows import TABLES, table_rows, written_sentence
 from events.stores.raw import Store
 
 CONVERSATIONS: Final = {"prompt": "user", "completion": "assistant"}

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from events.export import atomic_folder
-from events.export.row_files import table_rows, written_sentence
-from events.export.table_rows import TABLES
+from events.export.table_rows import TABLES, table_rows, written_sentence
 from events.stores.raw import Store
 
 

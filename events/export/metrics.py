@@ -56,11 +56,7 @@ class RunCurves(NamedTuple):
 
 
 def run_curves(log: Log) -> RunCurves:
-    """The curves of a log; a run may be writing it.
-
-    Raises:
-        BadInput: it is empty.
-    """
+    """The curves of a log, which a run may be writing; BadInput if it is empty."""
     position, head = log.head()
     first = next(log.read(limit=1), None)
     if first is None:

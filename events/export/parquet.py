@@ -14,8 +14,7 @@ from pyarrow.parquet import ParquetWriter
 
 from events.export import atomic_folder
 from events.export.arrow import batches, schema
-from events.export.row_files import table_rows, written_sentence
-from events.export.table_rows import TABLES
+from events.export.table_rows import TABLES, table_rows, written_sentence
 from events.stores.raw import Store
 
 

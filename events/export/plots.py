@@ -53,11 +53,7 @@ _MARKED: Final = 24
 
 @contextmanager
 def paper_style() -> Iterator[type[Canvas]]:
-    """Apply the style, and yield matplotlib's class of figures.
-
-    Raises:
-        BadInput: the extra is not installed.
-    """
+    """Apply the style, and yield matplotlib's class of figures; BadInput if the extra is not installed."""
     with requires_extra("plots"):
         from matplotlib import style
         from matplotlib.figure import Figure as Canvas

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, NamedTuple
 
+from events.cli.output import progress
 from events.export.tables import AttemptRow, GapRow, QuestionRow, TableRow, UpdateRow
 from events.facts.errors import LogCorrupt
 from events.facts.log import Event, Log
@@ -69,11 +70,7 @@ class _OpenStream:
 
 
 def attempts(log: Log, run: str, until: int) -> Iterator[AttemptRow]:
-    """Every completion that was sampled.
-
-    Raises:
-        LogCorrupt: a blob is missing or damaged, or contradicts its event.
-    """
+    """Every completion that was sampled; LogCorrupt if a blob is missing or damaged, or contradicts its event."""
     open_streams: dict[str, _OpenStream] = {}
     for event in _events(log, until, _ATTEMPTS):
         stream = open_streams.setdefault(event.stream, _OpenStream())
@@ -149,11 +146,7 @@ class _OpenGuidedEpisode:
 
 
 def questions(log: Log, run: str, until: int) -> Iterator[QuestionRow]:
-    """Goalposts, proposals, and questions of real data.
-
-    Raises:
-        LogCorrupt: a blob is missing or damaged.
-    """
+    """Goalposts, proposals, and questions of real data; LogCorrupt if a blob is missing or damaged."""
     open_streams: dict[str, _OpenGuidedEpisode] = {}
     for event in _events(log, until, _QUESTIONS):
         columns = {"run": run, "position": event.position, "stream": event.stream, "version": event.version}
@@ -251,9 +244,9 @@ def gaps(log: Log, run: str, until: int) -> Iterator[GapRow]:
             case GapMeasured() as fact:
                 yield GapRow(**columns, iteration=iteration, policy=student, **fact.model_dump(exclude={"kind"}))
             case EvaluationFinished() as fact:
+                measure = fact.model_dump(include={"iteration", "policy", "attempts"})
                 for question, successes in fact.successes.items():
                     if question in goalposts:
-                        measure = fact.model_dump(include={"iteration", "policy", "attempts"})
                         gap = 1 - successes / fact.attempts
                         yield GapRow(**columns, **measure, question=question, successes=successes, gap=gap)
 
@@ -265,6 +258,19 @@ TABLES: dict[str, ExportTable] = {
     "gaps": ExportTable(GapRow, gaps),
 }
 """Every table, by name."""
+
+
+def table_rows(table: str, log: Log, run: str, until: int) -> Iterator[dict[str, Any]]:
+    """Rows of a table, each a dictionary by column, from events up to position `until`; shows progress."""
+    with progress(f"exporting {table}") as say:
+        for row in TABLES[table].rows(log, run, until):
+            say(row.position, until)
+            yield row.columns()
+
+
+def written_sentence(counts: dict[str, int], place: object) -> str:
+    """Counts of rows by table, as a phrase."""
+    return f"{', '.join(f'{count} {table}' for table, count in counts.items())} into {place}"
 
 
 def _ending(event: Event) -> str | None:

@@ -105,7 +105,6 @@ class CompletionDetail:
     """By the run's advantage estimator over the iteration; None without a reward, before the iteration has ended, and in a
     failed episode."""
     policy: Digest
-    """Weights that sampled it."""
     sampling: Sampling
     seed: int
     ids: tuple[int, ...]

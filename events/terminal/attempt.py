@@ -34,11 +34,7 @@ def attempt_json(detail: CompletionDetail) -> dict[str, Any]:
 
 
 def parse_answers_name(name: str) -> tuple[str, int]:
-    """Stream and version of answers that a command line names.
-
-    Raises:
-        BadInput: it is not of the form STREAM:VERSION.
-    """
+    """Stream and version of answers that a command line names; BadInput if it is not of the form STREAM:VERSION."""
     stream, _, version = name.rpartition(":")
     if not stream or not version.isdecimal() or len(version) > 15:
         raise BadInput(f"{one_line(name, 60)!r} names no answers; write STREAM:VERSION, as traces of a question show it.")
@@ -46,11 +42,7 @@ def parse_answers_name(name: str) -> tuple[str, int]:
 
 
 def latest_answers(index: Index, question: QuestionId) -> tuple[str, int, str]:
-    """Stream and version of the latest answers to a question, and a phrase that says which they are.
-
-    Raises:
-        BadInput: it has no answers.
-    """
+    """Stream and version of the latest answers to a question, and a phrase that says which; BadInput if it has none."""
     answers = index.answers(question=question, limit=2)
     if not answers:
         raise BadInput(f"Question {clean(question)} has no answers; name what the teacher wrote by --answers.")

@@ -138,8 +138,6 @@ def follow_question(
                 data = {"stream": event.stream, "version": of, "purpose": made.purpose, "task": made.task, "outcomes": outcomes}
                 text = f"{one_line(event.stream)}:{of} {words(made.purpose)} as {made.task}: {count_text(outcomes)}"
                 _print({"answers": data}, Text(text), as_json=as_json)
-            case _:
-                pass
 
 
 def _until_run_ends(log: ReadableLog, after: int, kinds: tuple[str, ...]) -> Iterator[Event]:

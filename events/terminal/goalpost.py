@@ -42,9 +42,7 @@ class GoalpostView:
     goalpost: GoalpostEntry
     gaps: list[GapEntry]
     why: str
-    """Why it was or was not solved so far, in one or two sentences."""
     best_answer: BestAnswer | None
-    """The answer to look at first; None where no answer passed a test."""
     episodes: list[EpisodeDetail]
     """The latest ones, the oldest first."""
 
@@ -64,11 +62,7 @@ class GoalpostView:
 
 
 def goalpost_view(log: ReadableLog, index: Index, question: QuestionId, *, episodes: int | None = EPISODES) -> GoalpostView:
-    """All that is shown of a goalpost, with its latest `episodes`, or with all of them.
-
-    Raises:
-        BadInput: the run has no such goalpost.
-    """
+    """All that is shown of a goalpost, with its latest `episodes`, or with all of them; BadInput if the run has no such one."""
     goalpost = index.goalpost(question)
     if goalpost is None:
         raise BadInput(f"No goalpost of this run has the id {question!r}; `gasp trace RUN` lists them.")

@@ -37,7 +37,6 @@ class QuestionView:
     text: Question | None
     """None where only evaluations asked it: the log then holds its prompts, not the question."""
     appearances: list[AppearanceEntry]
-    """In order."""
     answers: list[AttemptsEntry]
     """The latest first."""
     parent: Question | None
@@ -55,11 +54,7 @@ class QuestionView:
 
 
 def find_question(index: Index, prefix: str) -> QuestionId:
-    """The id of the goalpost or other question that starts with `prefix`.
-
-    Raises:
-        BadInput: none or several do.
-    """
+    """The id of the goalpost or other question that starts with `prefix`; BadInput if none or several do."""
     matches = {row.question: row for row in index.find(prefix) if row.question is not None}
     exact = QuestionId(prefix)
     if exact in matches or (not matches and index.answers(question=exact, limit=1)):

@@ -74,11 +74,7 @@ def _web_extra() -> Iterator[None]:
 
 
 def _listen(host: str, port: int | None) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        BadInput: the port is taken, or the host is not an address of this machine.
-    """
+    """A listening socket; BadInput if the port is taken, or the host is not an address of this machine."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for candidate in [port] if port is not None else range(PORT, PORT + PORTS_TRIED):
         try:

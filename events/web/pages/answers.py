@@ -29,7 +29,6 @@ class AnswerRow:
 
     index: int
     beginning: str
-    """First lines of the completion without its fences, joined."""
     tokens: int
     same_as: int | None
     """Index of the first completion with the same text, where this one repeats it."""

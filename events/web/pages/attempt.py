@@ -49,11 +49,7 @@ def _changes(completion: CompletionDetail) -> list[DiffLine]:
 
 
 def parse_index(text: str) -> int:
-    """An index in an address.
-
-    Raises:
-        NotFound: it is no whole number.
-    """
+    """An index in an address; NotFound if it is no whole number."""
     if not text.isascii() or not text.isdigit() or len(text) > 15:
         raise NotFound(f"The part {text!r} of the address is no whole number; begin at a question and follow its answers.")
     return int(text)

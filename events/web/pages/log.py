@@ -27,7 +27,6 @@ class EventRow(NamedTuple):
     kind: str
     time: datetime
     summary: str
-    """The fact's fields in a few words each."""
 
 
 def page(request: PageRequest) -> Page:

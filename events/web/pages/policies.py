@@ -19,11 +19,10 @@ class PolicyRow(NamedTuple):
 
     digest: Digest
     parent: Digest | None
-    """None for weights that a run started with."""
     policy: str
     """`shared`, `teacher` or `student`; several where a run started with the same weights for them."""
     iteration: int
-    """Iteration that they learned from; 0 for weights that a run started with."""
+    """Iteration that they learned from; 0, and no parent, for weights that a run started with."""
     step: int
     groups: int
     silent_groups: int
@@ -35,7 +34,6 @@ class PolicyRow(NamedTuple):
     serving: tuple[Role, ...]
     """Roles that play with them now."""
     evaluations: int
-    """Number of evaluations of them."""
 
 
 def page(request: PageRequest) -> Page:

@@ -27,10 +27,9 @@ _ID = 64
 
 
 class ConsumedReward(NamedTuple):
-    """Rewarded completions of one prompt, which the update consumed."""
+    """A reward that the update consumed: the mean and the best of the completions of one prompt."""
 
     position: int
-    """Position of the reward."""
     phase: Phase
     role: Role
     task: str
@@ -42,7 +41,6 @@ class ConsumedReward(NamedTuple):
     iteration: int | None
     completions: int
     reward: float
-    """Mean reward."""
     best: float
 
 
@@ -127,12 +125,11 @@ def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
 
 
 def _evaluation(fact: EvaluationFinished) -> dict[str, Any]:
-    solved = sum(count > 0 for count in fact.successes.values())
     return {
         "name": fact.name,
         "iteration": fact.iteration,
         "questions": len(fact.successes),
-        "solved": solved,
+        "solved": sum(count > 0 for count in fact.successes.values()),
         "attempts": fact.attempts,
         "pass_at": fact.pass_at,
     }

@@ -48,7 +48,7 @@ class IterationRow:
     reward: float | None
     """The student's mean reward."""
     seats: dict[Seat, tuple[int, int]]
-    """Accepted and proposed questions of each of the teacher's seats."""
+    """Accepted and proposed questions."""
     tokens: int
     seconds: float
     began: datetime
@@ -70,12 +70,10 @@ class SeatRow(NamedTuple):
     name: str
     """What it proposes, in the plural."""
     pass_rate: float | None
-    """Mean of the questions whose pass rate was measured."""
     aligned: float | None
     """Share of questions whose statement and program agree."""
     ever: ProposalCounts
     lately: ProposalCounts
-    """In the latest iterations."""
 
 
 def page(request: PageRequest) -> Page:

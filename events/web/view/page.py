@@ -59,11 +59,7 @@ class PageRequest:
         return f"{quote('/index' if self.address == '/' else self.address, safe='/')}.json{_query(dict(self.query))}"
 
     def integer(self, name: str, default: int | None = None) -> int | None:
-        """The query parameter of that name as an integer of at least 0.
-
-        Raises:
-            BadInput: it is no such integer.
-        """
+        """The query parameter of that name as an integer of at least 0; BadInput if it is none."""
         text = self.query.get(name, "")
         if not text:
             return default

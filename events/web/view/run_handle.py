@@ -138,11 +138,7 @@ def _last_progress(where: str) -> float:
 
 
 def _file_id(where: str) -> tuple[int, int] | None:
-    """Device and inode of a log's file, so that a replaced file is noticed; None for a database.
-
-    Raises:
-        BadInput: the file is gone.
-    """
+    """Device and inode of a log's file, so that a replaced file is noticed, None for a database; BadInput if it is gone."""
     path = locate_log(where)
     if isinstance(path, str):
         return None

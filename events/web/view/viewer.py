@@ -55,11 +55,7 @@ class Viewer:
         return sorted(runs, key=_written, reverse=True)
 
     def run(self, slug: str) -> RunHandle:
-        """The run of an address.
-
-        Raises:
-            NotFound: there is none.
-        """
+        """The run of an address; NotFound if there is none."""
         with self._lock:
             match = next((run for run in self._runs.values() if run.slug == slug), None)
         if match is None:
