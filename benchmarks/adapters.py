@@ -28,7 +28,7 @@ One update of adapters of rank {rank} on all linear layers of {model}: prompts o
 {budget} padded tokens, {threads} threads. Processes take turns, round by round, and the second update of each counts, in CPU
 seconds of all threads, which other work on the machine changes less than the clock. Gradient norms agreed to {apart:.0e}.
 Ours includes the replay of the log, credit, entropies and figures. The bare loop sorts rows by length, fills every forward
-pass, computes logits of {group_of} tokens at a time and no figures. Memory is what is resident at the peak of two updates."""
+pass, computes logits of {chunk} tokens at a time and no figures. Memory is what is resident at the peak of two updates."""
 
 
 def alone(who: str, case: str, setting: Setting) -> dict[str, Any]:
@@ -51,8 +51,7 @@ def alone(who: str, case: str, setting: Setting) -> dict[str, Any]:
         raise TrainerError(
             f"The update of {who} could not be measured: {done.stderr.strip()[-500:]}; see benchmarks.update_contenders"
         )
-    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return measured
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def adapters(model: Path, threads: int, groups: int, rounds: int, document: Path) -> None:
@@ -77,7 +76,7 @@ def adapters(model: Path, threads: int, groups: int, rounds: int, document: Path
         raise TrainerError(
             f"The gradient norms {norms} are {apart:.1e} apart, so these are not the same updates; compare losses"
         )
-    last, learn = made["ours"][-1], setting.learn
+    last = made["ours"][-1]
     what = f"completion tokens a CPU second ({last['tokens']} in {last['completions']})"
     claims = [Claim(what, rates["ours"], "a bare torch loop", rates["bare"], least=LEAST)]
     rows = []
@@ -85,17 +84,9 @@ def adapters(model: Path, threads: int, groups: int, rounds: int, document: Path
         peak = max(one["peak"] for one in made[who]) / 2**30
         wall = Rates(tuple(one["wall"] for one in made[who]))
         rows.append([name, f"{peak:.2f} GiB", f"{max(one['before'] for one in made[who]) / 2**30:.2f} GiB", f"{wall.show()} s"])
-    notes = NOTES.format(
-        rank=learn.lora.rank,
-        model=model.name,
-        group=GROUP,
-        budget=learn.batch_tokens,
-        threads=threads,
-        apart=apart,
-        group_of=CHUNK,
-    )
+    measured = {"model": model.name, "group": GROUP, "threads": threads, "apart": apart, "chunk": CHUNK}
+    notes = NOTES.format(rank=setting.learn.lora.rank, budget=setting.learn.batch_tokens, **measured)
     lines = [f"{section.machine(PACKAGES)}.", "", notes, "", *claims_table(claims), ""]
     lines += table(["an update", "memory at the peak", "before it", "by the clock"], rows)
-    command = "make bench-trainer ARGS='--model FOLDER'"
-    section.write(document, "adapters", "The trainer on a real model", lines, command)
+    section.write(document, "adapters", "The trainer on a real model", lines, "make bench-trainer ARGS='--model FOLDER'")
     section.summary(claims)

@@ -1,7 +1,4 @@
-"""`make bench-completions`: judges a file of completions by our verifier and by EvalPlus itself, and tells where they differ.
-
-python -m benchmarks.completions --help
-"""
+"""`make bench-completions`: judges a file of completions by our verifier and by EvalPlus itself, and says where they differ."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -124,16 +120,6 @@ def evalplus_verdicts(
     return verdicts
 
 
-def comparison_rows(
-    completions: list[CompletionRow], ours: list[Verdict], theirs: Iterable[EvalPlusVerdict | None]
-) -> list[dict[str, Any]]:
-    """A row for each completion."""
-    return [
-        {"task_id": completion.name, "ours": verdict.outcome, "detail": verdict.detail, **(their._asdict() if their else {})}
-        for completion, verdict, their in zip(completions, ours, theirs, strict=True)
-    ]
-
-
 def main(
     file: Annotated[Path, typer.Argument(help="JSON lines with task_id and completion.")],
     questions: Annotated[str, typer.Option("--set", metavar="SPEC", help="Their question set, such as humanevalplus:FILE.")],
@@ -156,10 +142,13 @@ def main(
     if any("base_input" not in row for row in rows.values()):
         raise BadInput(f"{spec.place} is not in EvalPlus's own layout (base_input, plus_input), which its verdicts need.")
     ours = asyncio.run(our_verdicts(completions))
-    theirs: list[EvalPlusVerdict | None] = (
-        [None] * len(completions) if evalplus is None else [*evalplus_verdicts(completions, rows, evalplus)]
+    theirs = (
+        [{}] * len(ours) if evalplus is None else [each._asdict() for each in evalplus_verdicts(completions, rows, evalplus)]
     )
-    table = comparison_rows(completions, ours, theirs)
+    table = [
+        {"task_id": completion.name, "ours": verdict.outcome, "detail": verdict.detail, **their}
+        for completion, verdict, their in zip(completions, ours, theirs, strict=True)
+    ]
     if out is not None:
         out.write_text("".join(json.dumps(row) + "\n" for row in table), encoding="utf-8")
     passed = sum(verdict.outcome == "passed" for verdict in ours)

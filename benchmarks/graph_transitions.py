@@ -7,7 +7,6 @@ Log and checkpointer write SQLite with synchronous=FULL.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
-from benchmarks.rounds import Claim, interleaved
+from benchmarks.rounds import Claim, interleaved, rate
 from events.facts.log import Event, Log
 from events.facts.types import Fact, GapMeasured
 from events.facts.values import QuestionId, Value
@@ -92,47 +91,24 @@ def compiled_loop(steps: int, *, record: bool, saver: BaseCheckpointSaver[Any] |
 
 
 def transition_claims(folder: Path, *, rounds: int, steps: int) -> list[Claim]:
-    """The recorded graph against the others.
-
-    Args:
-        folder: where files may be made.
-        rounds: how often each is measured.
-        steps: transitions of every episode.
-    """
+    """The recorded graph against the others, in episodes of `steps` transitions; files are made in `folder`."""
     with closing(open_log(folder / "episodes.sqlite", create=True)) as log:
 
         def measure(play: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], float]:
-            def rate() -> float:
-                began = time.perf_counter()
-                asyncio.run(play())
-                return EPISODES * steps / (time.perf_counter() - began)
-
-            return rate
+            return lambda: rate(EPISODES * steps, lambda: asyncio.run(play()))
 
         async def run(*, record: bool, saver: BaseCheckpointSaver[Any] | None = None) -> None:
             graph, context = compiled_loop(steps, record=record, saver=saver), LoopContext(log)
-            names = [f"episode/{uuid4()}" for _ in range(EPISODES)]
-            await asyncio.gather(
-                *(
-                    graph.ainvoke(
-                        {"episode": CountedEpisode(stream=name)}, {"configurable": {"thread_id": name}}, context=context
-                    )
-                    for name in names
-                )
-            )
+            states = [LoopState(episode=CountedEpisode(stream=f"episode/{uuid4()}")) for _ in range(EPISODES)]
+            threads = [{"configurable": {"thread_id": state["episode"].stream}} for state in states]
+            await asyncio.gather(*(graph.ainvoke(*each, context=context) for each in zip(states, threads, strict=True)))
 
         async def checkpointed() -> None:
             async with AsyncSqliteSaver.from_conn_string(str(folder / "checkpoints.sqlite")) as saver:
                 await run(record=False, saver=saver)
 
-        rates = interleaved(
-            {
-                "recorded": measure(lambda: run(record=True)),
-                "bare": measure(lambda: run(record=False)),
-                "checkpointed": measure(checkpointed),
-            },
-            rounds,
-        )
+        plays = {"recorded": lambda: run(record=True), "bare": lambda: run(record=False), "checkpointed": checkpointed}
+        rates = interleaved({name: measure(play) for name, play in plays.items()}, rounds)
     what = f"transitions of a recorded graph, {EPISODES} episodes"
     return [
         Claim(what, rates["recorded"], "the same graph, not recorded", rates["bare"], most=MAX_SLOWDOWN),

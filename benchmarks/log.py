@@ -1,9 +1,4 @@
-"""`make bench-log`: measures the event log and writes its section of `docs/benchmarks.md`.
-
-All numbers of the section come from one run; an aim that was missed is marked. The long log is made once and kept.
-
-    python -m benchmarks.log --help
-"""
+"""`make bench-log`: measures the event log and writes its section of `docs/benchmarks.md`."""
 
 from __future__ import annotations
 
@@ -39,9 +34,7 @@ def main(
     events: Annotated[int, typer.Option(help="Events of the long log.", min=1000)] = 1_000_000,
     rounds: Annotated[int, typer.Option(help="Rounds of measurement.", min=1)] = 5,
     appended: Annotated[int, typer.Option(help="Events appended one by one in a round.", min=64)] = 640,
-    folder: Annotated[Path, typer.Option(help="Where files are made, on the disk that is to be measured.")] = Path(
-        "build/bench-log"
-    ),
+    folder: Annotated[Path, typer.Option(help="Where files are made, on the disk to be measured.")] = Path("build/bench-log"),
     run: Annotated[Path | None, typer.Option(help="A run whose rollouts are weighed as well.")] = None,
     document: Annotated[Path, typer.Option(help="Where the section is written.")] = section.DOCUMENT,
 ) -> None:
@@ -73,7 +66,7 @@ def main(
         rollouts = [[name, *log_replay.bytes_a_rollout(path)] for name, path in weighed.items()]
     shutil.rmtree(fresh)
     many = f"{events:,}".replace(",", " ")
-    lines += ["", f"{NOTES}", "", *claims_table(claims), "", f"Commands on {many} events:", ""]
+    lines += ["", NOTES, "", *claims_table(claims), "", f"Commands on {many} events:", ""]
     lines += table(["command", "from start to end", "memory", "memory on 1 000 events", "aim"], commands)
     lines += [
         "",

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
+from itertools import starmap
 from pathlib import Path
 from urllib.parse import urlsplit
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
 from eventsourcing.persistence import ApplicationRecorder, StoredEvent
@@ -24,7 +25,7 @@ from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastor
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 
 from benchmarks.repeated_log import played_log
-from benchmarks.rounds import Claim, interleaved
+from benchmarks.rounds import Claim, interleaved, rate
 from events.facts.hashing import data_of
 from events.facts.log import Head, Log
 from events.facts.types import Fact
@@ -61,13 +62,9 @@ class Payload:
 
 
 def append_claims(folder: Path, url: str, *, rounds: int, events: int) -> list[Claim]:
-    """Our stores against the bare drivers, batch by batch.
+    """Our stores in `folder` and the PostgreSQL database `url` against the bare drivers, batch by batch.
 
-    Args:
-        folder: where files may be made.
-        url: a database of PostgreSQL, whose schemas may be made.
-        rounds: rounds of measurement.
-        events: events of a round with batches of one; ten times as many go in larger batches.
+    `events` are those of a round with batches of one; ten times as many go in larger batches.
     """
     claims, payload = [], Payload()
     with ExitStack() as stack:
@@ -75,34 +72,24 @@ def append_claims(folder: Path, url: str, *, rounds: int, events: int) -> list[C
             "SQLite": stack.enter_context(closing(open_log(folder / "ours.sqlite", create=True))),
             "PostgreSQL": stack.enter_context(closing(open_log(f"{url}?run=ours", create=True))),
         }
-        raw = {
-            "SQLite": ("raw sqlite3", _raw_sqlite(stack, folder)),
-            "PostgreSQL": ("raw psycopg", _raw_postgres(stack, url)),
-        }
+        raw = {"SQLite": ("raw sqlite3", _raw_sqlite(stack, folder)), "PostgreSQL": ("raw psycopg", _raw_postgres(stack, url))}
         for batch, (store, log) in itertools.product(BATCHES, logs.items()):
             count = events if batch == 1 else 10 * events // batch
             name, write = raw[store]
-            rates = interleaved(
-                {"ours": partial(_ours, log, payload, batch, count), "raw": partial(_raw, write, payload, batch, count)}, rounds
-            )
+            turns = {"ours": partial(_ours, log, payload, batch, count), "raw": partial(_raw, write, payload, batch, count)}
+            rates = interleaved(turns, rounds)
             claims.append(Claim(f"append to {store}, batch {batch}", rates["ours"], name, rates["raw"], MIN_RATIO_RAW))
     return claims
 
 
 def _ours(log: Log, payload: Payload, batch: int, count: int) -> float:
     work = [(f"episode/{uuid4()}", payload.facts(batch)) for _ in range(count)]
-    began = time.perf_counter()
-    for stream, facts in work:
-        log.append(stream, facts)
-    return batch * count / (time.perf_counter() - began)
+    return rate(batch * count, lambda: deque(starmap(log.append, work), maxlen=0))
 
 
 def _raw(write: Callable[[Sequence[Row]], object], payload: Payload, batch: int, count: int) -> float:
     work = [payload.rows(f"episode/{uuid4()}", payload.facts(batch)) for _ in range(count)]
-    began = time.perf_counter()
-    for rows in work:
-        write(rows)
-    return batch * count / (time.perf_counter() - began)
+    return rate(batch * count, lambda: deque(map(write, work), maxlen=0))
 
 
 def _raw_sqlite(stack: ExitStack, folder: Path) -> Callable[[Sequence[Row]], object]:
@@ -132,34 +119,17 @@ def _raw_postgres(stack: ExitStack, url: str) -> Callable[[Sequence[Row]], objec
 
 
 def producers(folder: Path, url: str, *, rounds: int, events: int) -> list[Claim]:
-    """Many threads that append one event at a time, ours against the library's recorders.
-
-    Args:
-        folder: where files may be made.
-        url: a database of PostgreSQL, whose schemas may be made.
-        rounds: rounds of measurement.
-        events: events of a round, all producers together.
-    """
+    """Many threads that append one event at a time, `events` of them in a round, to ours and by the library's recorders."""
     claims, payload = [], Payload()
     with ExitStack() as stack:
-        pairs: dict[str, tuple[Log, ApplicationRecorder]] = {
-            "SQLite": (
-                stack.enter_context(closing(open_log(folder / "many.sqlite", create=True))),
-                library_sqlite(stack, folder / "library.sqlite"),
-            ),
-            "PostgreSQL": (
-                stack.enter_context(closing(open_log(f"{url}?run=many", create=True))),
-                _library_postgres(stack, url),
-            ),
+        pairs: dict[str, tuple[Path | str, ApplicationRecorder]] = {
+            "SQLite": (folder / "many.sqlite", library_sqlite(stack, folder / "library.sqlite")),
+            "PostgreSQL": (f"{url}?run=many", _library_postgres(stack, url)),
         }
-        for store, (log, recorder) in pairs.items():
-            rates = interleaved(
-                {
-                    "ours": partial(_many, payload, events, _log_writer(log)),
-                    "library": partial(_many, payload, events, _library_writer(recorder)),
-                },
-                rounds,
-            )
+        for store, (place, recorder) in pairs.items():
+            log = stack.enter_context(closing(open_log(place, create=True)))
+            writers = {"ours": _log_writer(log), "library": _library_writer(recorder)}
+            rates = interleaved({name: partial(_many, payload, events, writer) for name, writer in writers.items()}, rounds)
             what = f"append to {store}, batch 1, {PRODUCERS} producers"
             claims.append(Claim(what, rates["ours"], "eventsourcing", rates["library"], MIN_RATIO_LIBRARY))
     return claims
@@ -176,9 +146,7 @@ def _many(payload: Payload, events: int, writer: Callable[[], Callable[[int, Fac
             write(version, fact)
 
     with ThreadPoolExecutor(PRODUCERS) as pool:
-        began = time.perf_counter()
-        list(pool.map(produce, work))
-        return each * PRODUCERS / (time.perf_counter() - began)
+        return rate(each * PRODUCERS, lambda: list(pool.map(produce, work)))
 
 
 def _log_writer(log: Log) -> Callable[[], Callable[[int, Fact], object]]:
@@ -192,14 +160,12 @@ def _log_writer(log: Log) -> Callable[[], Callable[[int, Fact], object]]:
 def _library_writer(recorder: ApplicationRecorder) -> Callable[[], Callable[[int, Fact], object]]:
     def writer() -> Callable[[int, Fact], object]:
         stream = uuid4()
-        return lambda version, fact: recorder.insert_events([stored(stream, version + 1, fact)])
+        # The payload is the very text that we store.
+        return lambda version, fact: recorder.insert_events(
+            [StoredEvent(stream, version + 1, type(fact).__name__, data_of(fact).encode())]
+        )
 
     return writer
-
-
-def stored(stream: UUID, version: int, fact: Fact) -> StoredEvent:
-    """A fact as the library stores it; the payload is the very text that we store."""
-    return StoredEvent(stream, version, type(fact).__name__, data_of(fact).encode())
 
 
 def library_sqlite(stack: ExitStack, path: Path) -> SQLiteApplicationRecorder:

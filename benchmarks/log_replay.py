@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
@@ -22,9 +22,9 @@ from uuid import NAMESPACE_URL, uuid5
 from eventsourcing.persistence import JSONTranscoder, StoredEvent
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 
-from benchmarks import repeated_log
 from benchmarks.command import made_once
 from benchmarks.log_appends import library_sqlite
+from benchmarks.repeated_log import RepeatedLog
 from benchmarks.rounds import Claim, interleaved
 from events.facts.rollouts import unpack_rollouts
 from events.facts.types import FACTS, AttemptsMade, QuestionProposed
@@ -50,7 +50,7 @@ def long_log(folder: Path, events: int) -> Path:
 
     def make(draft: Path) -> None:
         with closing(open_log(draft, create=True)) as log:
-            repeated_log.write(log, events)
+            RepeatedLog(log).grow(events)
 
     return made_once(folder / f"{events}.sqlite", make)
 
@@ -61,7 +61,8 @@ def library_copy(log: Store, path: Path) -> None:
     def make(draft: Path) -> None:
         with ExitStack() as stack:
             recorder = library_sqlite(stack, draft)
-            for batch in batches(_stored(log)):
+            events = _stored(log)
+            while batch := list(islice(events, BATCH)):
                 recorder.insert_events(batch)
 
     made_once(path, make)
@@ -70,13 +71,6 @@ def library_copy(log: Store, path: Path) -> None:
 def _stored(log: Store) -> Iterator[StoredEvent]:
     for row in log.raw().rows(until=log.head().position):
         yield StoredEvent(uuid5(NAMESPACE_URL, row.stream), row.version, row.kind, row.data.encode())
-
-
-def batches(events: Iterable[StoredEvent]) -> Iterator[list[StoredEvent]]:
-    """Events in lists of `BATCH`."""
-    rest = iter(events)
-    while batch := list(islice(rest, BATCH)):
-        yield batch
 
 
 def replay_claims(folder: Path, *, rounds: int, events: int) -> list[Claim]:
@@ -157,21 +151,15 @@ def bytes_a_rollout(path: Path) -> list[str]:
         for event in islice(log.read(kinds=("attempts_made", "question_proposed")), SAMPLE):
             assert isinstance(event.fact, AttemptsMade | QuestionProposed)
             generation = event.fact.generation
-            blobs += sum(
-                len(log.raw().packed(blob).content) for blob in (generation.prompt, generation.texts, generation.tokens)
-            )
+            hashes = (generation.prompt, generation.texts, generation.tokens)
+            blobs += sum(len(log.raw().packed(blob).content) for blob in hashes)
             as_json += len("\n".join(_lines(log, event.fact)).encode())
             rollouts += generation.count
             tokens += generation.length
     of_file = figures.size / figures.tally.rollouts
-    return [
-        f"{figures.tally.rollouts:,}".replace(",", " "),
-        f"{tokens / rollouts:.1f}",
-        f"{of_file:.0f}",
-        f"{blobs / rollouts:.0f}",
-        f"{as_json / rollouts:.0f}",
-        f"**{as_json / of_file / rollouts:.2f}**",
-    ]
+    sizes = [f"{size:.0f}" for size in (of_file, blobs / rollouts, as_json / rollouts)]
+    count = f"{figures.tally.rollouts:,}".replace(",", " ")
+    return [count, f"{tokens / rollouts:.1f}", *sizes, f"**{as_json / of_file / rollouts:.2f}**"]
 
 
 def _lines(log: Store, fact: AttemptsMade | QuestionProposed) -> Iterator[str]:

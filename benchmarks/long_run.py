@@ -2,8 +2,6 @@
 
 Everything but the times follows from the seed; the student gets better with the iterations. Unlike `benchmarks.repeated_log`,
 which repeats a few iterations quickly, every text is made for its place.
-
-    python -m benchmarks.long_run FOLDER --events 1000000
 """
 
 from __future__ import annotations
@@ -53,6 +51,7 @@ from events.stores import open_log
 
 GOALPOST_COUNT, TEST, GUIDED, PRACTICE = 500, 100, 48, 16
 """Goalposts, questions of the test, and episodes of an iteration."""
+EPISODES = GUIDED + PRACTICE
 EVERY, EVERY_GOALPOST = 25, 5
 """Iterations between evaluations, and which goalposts are evaluated."""
 PHASES: dict[Seat, Phase] = {"easy": "lemma", "hard": "lift"}
@@ -71,92 +70,82 @@ class LongRun:
 
     def write(self, events: int, say: ProgressCallback = ignore_progress) -> None:
         """Write the run, of so many events or somewhat more."""
-        config = {"recipe": "gasp", "seed": self._seed, "play": {"attempts": ATTEMPTS, "episodes": GUIDED + PRACTICE}}
-        policies: dict[Role, Digest] = {"teacher": self._player.policy, "student": self._player.policy}
+        player = self._player
+        config = {"recipe": "gasp", "seed": self._seed, "play": {"attempts": ATTEMPTS, "episodes": EPISODES}}
         versions = {"python": "3.11.7"}
-        self._player.append(RUN, [RunStarted(config=config, versions=versions, commit="unknown", policies=policies)])
-        added = [
-            GoalpostAdded(question=a.question.id, blob=self._player.blob(a.question), source="made up") for a in self._goalposts
-        ]
-        self._player.append(GOALPOSTS, added)
-        while self._player.log.head().position < events:
-            if self._player.iteration % EVERY == 0:
+        player.append(RUN, [RunStarted(config=config, versions=versions, commit="unknown", policies=self._policies)])
+        goalposts = [each.question for each in self._goalposts]
+        added = [GoalpostAdded(question=each.id, blob=player.blob(each), source="made up") for each in goalposts]
+        player.append(GOALPOSTS, added)
+        while player.log.head().position < events:
+            if player.iteration % EVERY == 0:
                 self._evaluate("test", self._test)
                 self._evaluate("goalposts", self._goalposts[::EVERY_GOALPOST])
             self._play()
-            say(min(self._player.log.head().position, events), events)
-        self._player.append(RUN, [RunFinished(iterations=self._player.iteration)])
-        self._player.flush()
+            say(min(player.log.head().position, events), events)
+        player.append(RUN, [RunFinished(iterations=player.iteration)])
+        player.flush()
+
+    @property
+    def _policies(self) -> dict[Role, Digest]:
+        return {"teacher": self._player.policy, "student": self._player.policy}
 
     def _play(self) -> None:
-        self._player.iteration += 1
-        policies: dict[Role, Digest] = {"teacher": self._player.policy, "student": self._player.policy}
-        self._player.append(
-            RUN, [IterationStarted(iteration=self._player.iteration, policies=policies, episodes=GUIDED + PRACTICE)]
-        )
-        failed = 0
-        for number in range(GUIDED + PRACTICE):
-            episode = EpisodeWriter(self._player, episode_stream(self._player.iteration, number))
-            failed += episode.real_data() if number >= GUIDED else episode.guided(self._player.rng.choice(self._goalposts))
-        self._player.append(
-            RUN, [IterationFinished(iteration=self._player.iteration, finished=GUIDED + PRACTICE - failed, failed=failed)]
-        )
-        self._player.flush()
+        player, failed = self._player, 0
+        player.iteration += 1
+        player.append(RUN, [IterationStarted(iteration=player.iteration, policies=self._policies, episodes=EPISODES)])
+        for number in range(EPISODES):
+            episode = EpisodeWriter(player, episode_stream(player.iteration, number))
+            failed += episode.real_data() if number >= GUIDED else episode.guided(player.rng.choice(self._goalposts))
+        player.append(RUN, [IterationFinished(iteration=player.iteration, finished=EPISODES - failed, failed=failed)])
+        player.flush()
         self._learn()
 
     def _learn(self) -> None:
-        until, parent = self._player.log.head().position, self._player.policy
-        self._player.policy = Digest(hashlib.sha256(f"{parent} {self._player.iteration}".encode()).hexdigest())
+        player = self._player
+        until, parent = player.log.head().position, player.policy
+        player.policy = Digest(hashlib.sha256(f"{parent} {player.iteration}".encode()).hexdigest())
         phases: tuple[Phase, ...] = ("lemma", "lift", "solve", "practice")
         update = PolicyUpdated(
             policy="shared",
             parent=parent,
-            digest=self._player.policy,
-            iteration=self._player.iteration,
+            digest=player.policy,
+            iteration=player.iteration,
             after=self._consumed,
             until=until,
             samples=hashlib.sha256(str(until).encode()).hexdigest(),
-            step=4 * self._player.iteration,
+            step=4 * player.iteration,
             steps=tuple(self._step(phase) for phase in phases),
         )
-        seconds = {"seconds": 20 + 5 * self._player.rng.random(), "tokens_per_second": 2500 + 500 * self._player.rng.random()}
-        self._player.log.append(policy_stream("shared"), [update], observed=seconds)
-        roles: tuple[Role, ...] = ("teacher", "student")
-        self._player.append(
-            RUN, [PolicyServed(role=role, policy=self._player.policy, difference=0.0, mean_difference=0.0) for role in roles]
-        )
+        seconds = {"seconds": 20 + 5 * player.rng.random(), "tokens_per_second": 2500 + 500 * player.rng.random()}
+        player.log.append(policy_stream("shared"), [update], observed=seconds)
+        digest = player.policy
+        served = [PolicyServed(role=role, policy=digest, difference=0.0, mean_difference=0.0) for role in self._policies]
+        player.append(RUN, served)
         self._consumed = until
 
     def _step(self, phase: Phase) -> OptimizerStep:
+        player, rng = self._player, self._player.rng
         metrics = {
-            "loss": self._player.rng.uniform(-0.05, 0.05),
-            "entropy": 0.3 + math.exp(-self._player.iteration / 200) + 0.05 * self._player.rng.random(),
-            "grad_norm": self._player.rng.uniform(0.1, 0.6),
+            "loss": rng.uniform(-0.05, 0.05),
+            "entropy": 0.3 + math.exp(-player.iteration / 200) + 0.05 * rng.random(),
+            "grad_norm": rng.uniform(0.1, 0.6),
             "learning_rate": 3e-4,
         }
-        samples = self._player.rng.randint(200, 400)
-        reward = self._player.skill(4) - 0.5 + 0.1 * self._player.rng.random()
-        return OptimizerStep(
-            phase=phase, groups=40, silent_groups=6, samples=samples, tokens=30 * samples, reward=reward, metrics=metrics
-        )
+        samples = rng.randint(200, 400)
+        counts = {"groups": 40, "silent_groups": 6, "samples": samples, "tokens": 30 * samples}
+        return OptimizerStep(phase=phase, **counts, reward=player.skill(4) - 0.5 + 0.1 * rng.random(), metrics=metrics)
 
     def _evaluate(self, name: str, questions: Sequence[SyntheticQuestion]) -> None:
-        stream = evaluation_stream(name, self._player.iteration)
-        facts: list[Fact] = []
-        successes = {}
+        player, facts, successes = self._player, list[Fact](), {}
         for number, question in enumerate(questions):
-            made, verified, passed = self._player.attempts("evaluation", question, 2 * number + 1)
+            made, verified, passed = player.attempts("evaluation", question, 2 * number + 1)
             facts += [made, verified]
             successes[question.question.id] = passed
         pass_at = {k: sum(1 - (1 - n / ATTEMPTS) ** k for n in successes.values()) / len(successes) for k in (1, ATTEMPTS)}
-        common = {
-            "iteration": self._player.iteration,
-            "policy": self._player.policy,
-            "sampling": SAMPLING,
-            "attempts": ATTEMPTS,
-        }
+        common = {"iteration": player.iteration, "policy": player.policy, "sampling": SAMPLING, "attempts": ATTEMPTS}
         facts.append(EvaluationFinished(name=name, successes=successes, pass_at=pass_at, **common))
-        self._player.append(stream, facts)
+        player.append(evaluation_stream(name, player.iteration), facts)
 
 
 class EpisodeWriter:
@@ -178,8 +167,8 @@ class EpisodeWriter:
         self._start("guided", goalpost)
         passed = self._attempt("gap", goalpost)
         gap, share = 1 - passed / ATTEMPTS, max(passed / ATTEMPTS, 0.4)
-        measured = GapMeasured(question=goalpost.question.id, successes=passed, attempts=ATTEMPTS, best_share=share, gap=gap)
-        self._facts.append(measured)
+        goal = goalpost.question.id
+        self._facts.append(GapMeasured(question=goal, successes=passed, attempts=ATTEMPTS, best_share=share, gap=gap))
         if self._rng.random() < 0.005:
             self._facts.append(EpisodeFailed(error="SandboxError", message="the engine did not answer"))
             self._player.append(self._stream, self._facts)
@@ -193,13 +182,9 @@ class EpisodeWriter:
 
     def _start(self, purpose: str, question: SyntheticQuestion) -> None:
         self._axis: Axis = self._rng.choice(("io", "function"))
-        common = {
-            "iteration": self._player.iteration,
-            "purpose": purpose,
-            "axis": self._axis,
-            "seed": self._rng.randrange(2**31),
-        }
-        self._facts.append(EpisodeStarted(question=question.question.id, blob=self._player.blob(question.question), **common))
+        iteration, seed, blob = self._player.iteration, self._rng.randrange(2**31), self._player.blob(question.question)
+        common = {"iteration": iteration, "purpose": purpose, "axis": self._axis, "seed": seed}
+        self._facts.append(EpisodeStarted(question=question.question.id, blob=blob, **common))
 
     def _end(self, reason: str) -> bool:
         self._facts.append(EpisodeFinished(reason=reason))
@@ -212,7 +197,6 @@ class EpisodeWriter:
         return passed
 
     def _rewarded_attempt(self, purpose: Purpose, question: SyntheticQuestion, phase: Phase, task: Task = "induction") -> None:
-        """Attempts that are rewarded."""
         self._attempt(purpose, question, task)
         self._reward(len(self._facts) - 1, phase, task)
 

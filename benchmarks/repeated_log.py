@@ -2,16 +2,14 @@
 
 Guarantees: kinds, sizes and blobs in the proportions of a run of the pocket model; everything follows from the seed; the log
 verifies, and every blob can be read.
-
-    python -m benchmarks.repeated_log LOG --events 1000000
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -20,7 +18,7 @@ from benchmarks.command import run_main
 from events.cli.app import locate_log
 from events.cli.output import progress
 from events.facts.hashing import data_of, hash_event, next_head
-from events.facts.log import Event, Head
+from events.facts.log import Event, Head, ProgressCallback, ignore_progress
 from events.facts.streams import episode_stream, is_episode, iteration_of
 from events.facts.values import BlobHash
 from events.stores import open_log
@@ -66,22 +64,20 @@ class RepeatedLog:
         self._blobs = {blob: log.get(blob) for event in events for blob in blobs_of(event.fact)}
         self._repetitions = 0
 
-    def grow(self, events: int) -> Iterator[int]:
-        """Append until there are so many events; yields their number after every transaction."""
+    def grow(self, events: int, say: ProgressCallback = ignore_progress) -> None:
+        """Append until there are so many events."""
         while self._tip.position < events:
             before, staging, rows = self._tip, Staging(), list[Row]()
             while len(rows) < LOAD and self._tip.position < events:
                 rows += self._repetition(staging, events - self._tip.position)
             self._store.append_rows(before, rows, staging.waiting())
-            yield self._tip.position
+            say(self._tip.position, events)
 
     def _repetition(self, staging: Staging, most: int) -> list[Row]:
         fresh = {blob: staging.put(vary_blob(content, self._repetitions)) for blob, content in self._blobs.items()}
         # Blob hashes inside an event are replaced by those of the varied blobs.
-        rows = [
-            self._row(event, HASH.sub(lambda match: fresh.get(BlobHash(match[0]), match[0]), data))
-            for event, data in self._events[:most]
-        ]
+        renew = partial(HASH.sub, lambda match: fresh.get(BlobHash(match[0]), match[0]))
+        rows = [self._row(event, renew(data)) for event, data in self._events[:most]]
         self._events = [part for part in self._events if part[0].fact.kind not in ONCE]
         self._repetitions += 1
         return rows
@@ -106,19 +102,13 @@ def vary_blob(content: bytes, times: int) -> bytes:
     return content + bytes(b" \t"[int(bit)] for bit in f"{times:b}")
 
 
-def write(store: Store, events: int, say: Callable[[int, int], None] = lambda done, total: None) -> None:
-    """Fill an empty store with so many events."""
-    for done in RepeatedLog(store).grow(events):
-        say(done, events)
-
-
 def main(
     log: Annotated[str, typer.Argument(metavar="LOG", help="A new file, or a postgresql:// URL.")],
     events: Annotated[int, typer.Option(help="How many events.", min=1)] = 1_000_000,
 ) -> None:
     """Write a long, plausible log."""
     with closing(open_log(locate_log(log, new=True), create=True)) as store, progress("writing") as say:
-        write(store, events, say)
+        RepeatedLog(store).grow(events, say)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ A ratio is taken of two rates of the same round; shown is the median of all roun
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -34,6 +35,13 @@ class Rates(NamedTuple):
     def range(self) -> tuple[float, float]:
         """The lowest and the highest."""
         return min(self.rounds), max(self.rounds)
+
+
+def rate(count: int, work: Callable[[], object]) -> float:
+    """Times a second that something is done, by the clock, where `work` does it `count` times."""
+    began = time.perf_counter()
+    work()
+    return count / (time.perf_counter() - began)
 
 
 def interleaved(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Rates]:

@@ -38,14 +38,7 @@ def pocket_prompts(count: int) -> list[str]:
 
 
 class SamplingContest:
-    """A model, prompts, and the number of tokens that each is to be completed with.
-
-    Args:
-        shape: As in `benchmarks.update_cases`.
-        case: How long completions are.
-        prompts: The prompts.
-        folder: Where the weights are written; empty.
-    """
+    """A model, written into an empty folder, prompts, and the number of tokens that each is to be completed with."""
 
     def __init__(self, shape: str, case: LengthCase, prompts: Sequence[str], folder: Path) -> None:
         self._bare, tokenizer = model_of(Setting(shape))

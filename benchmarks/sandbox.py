@@ -1,9 +1,7 @@
 """`make bench-sandbox`: measures the sandbox against other ways to run a program, into its section of `docs/benchmarks.md`.
 
-All numbers come from one run; all contenders run the same programs and must get the same results; an aim that was missed is
-marked. The programs are constants of this file: the unconfined contenders never run a program that a model wrote.
-
-    python -m benchmarks.sandbox --help
+All contenders run the same programs and must get the same results. The programs are constants of this file: the unconfined
+contenders never run a program that a model wrote.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ import typer
 
 from benchmarks import section, uncontained
 from benchmarks.command import run_main
-from benchmarks.rounds import Claim, Rates, claims_table, interleaved, table
+from benchmarks.rounds import Claim, Rates, claims_table, interleaved, rate, table
 from sandbox.engine import engine, image_build
 from sandbox.guest.fork_server import PRELOADED
 from sandbox.host.confinement import confinement
@@ -164,13 +162,6 @@ class DockerContender:
 
     def _command(self, program: BenchmarkProgram) -> list[str]:
         return ["python3.11", "-I", "-c", uncontained.script(program.source, program.arguments)]
-
-
-def rate(count: int, work: Callable[[], object]) -> float:
-    """Runs a second."""
-    began = time.perf_counter()
-    work()
-    return count / (time.perf_counter() - began)
 
 
 class SandboxContest:

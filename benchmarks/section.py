@@ -1,4 +1,7 @@
-"""A section of a document that a command rewrites between its marks, and the description of the machine it was measured on."""
+"""A section of a document that a command rewrites between its marks, with the machine that it was measured on.
+
+All numbers of a section come from one run; an aim that was missed is marked.
+"""
 
 from __future__ import annotations
 

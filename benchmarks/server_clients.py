@@ -44,14 +44,7 @@ class ClientRun(NamedTuple):
 
 
 class Clients:
-    """Both clients of a server.
-
-    Args:
-        fleet: The server, with the pocket model.
-        prompts: Requested each `group` times.
-        group: Completions of a prompt.
-        in_flight: Completions in flight at once.
-    """
+    """Both clients of a server with the pocket model; each requests `group` completions of a prompt, `in_flight` at once."""
 
     def __init__(self, fleet: Fleet, prompts: Sequence[str], group: int, in_flight: int) -> None:
         self._url, self._in_flight = fleet.urls[0], in_flight
@@ -59,9 +52,7 @@ class Clients:
         replicas = Replicas(fleet.urls, MODEL_NAME, weights_digest(WEIGHTS), in_flight=in_flight // group, key=fleet.key)
         self._model = VllmModel(replicas, WEIGHTS)
         # vLLM increments the seed for each completion of a prompt, so that single requests get the same completions.
-        self._requests = [
-            GenerationRequest(text, group, SEED + index * group, Sampling()) for index, text in enumerate(prompts)
-        ]
+        self._requests = [GenerationRequest(text, group, SEED + n * group, Sampling()) for n, text in enumerate(prompts)]
         encoding = ChatEncoding(WEIGHTS, 384)
         self._ids = [encoding.encode(request) for request in self._requests]
 
@@ -124,7 +115,6 @@ class Clients:
         await self._model.close()
 
     async def _reset(self) -> None:
-        """Reset the prefix cache of the server, and collect garbage here."""
         async with (
             aiohttp.ClientSession(headers=self._header, raise_for_status=True) as session,
             session.post(f"{self._url}/reset_prefix_cache"),

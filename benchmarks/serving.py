@@ -1,9 +1,6 @@
 """`make bench-serving`: measures sampling, in this process and from a vLLM server, and writes its section of the document.
 
-All numbers of the section come from one run; an aim that was missed is marked. A contender that makes another number of tokens
-than the others stops the benchmark.
-
-    python -m benchmarks.serving --help
+A contender that makes another number of tokens than the others stops the benchmark.
 """
 
 from __future__ import annotations
@@ -110,8 +107,7 @@ class Turns:
     """The runs of a client."""
 
     def __init__(self, runner: asyncio.Runner, request: Callable[[], Coroutine[Any, Any, ClientRun]]) -> None:
-        self._runner = runner
-        self._request = request
+        self._runner, self._request = runner, request
         self.runs = list[ClientRun]()
 
     def __call__(self) -> float:
@@ -152,7 +148,6 @@ def same(runs: Mapping[str, Sequence[ClientRun]]) -> int:
 
 @contextmanager
 def _served(runner: asyncio.Runner) -> Iterator[Fleet]:
-    """A server of our own with the pocket model."""
     with TemporaryDirectory() as logs:
         with section.step("starting a vLLM server"):
             fleet = runner.run(start_fleet(ServingConfig(WEIGHTS, MODEL_NAME, Path(logs), kv_cache_gib=1.0)))

@@ -57,10 +57,8 @@ class Suite:
 
     def cases(self, data: Path) -> list[SuiteCase]:
         """Its questions in the order of the file."""
-        return [
-            SuiteCase(str(record["task_id"]), self.read(Record(record)), self.test(record))
-            for record in records(data / self.file)
-        ]
+        rows = records(data / self.file)
+        return [SuiteCase(str(row["task_id"]), self.read(Record(row)), self.test(row)) for row in rows]
 
 
 def records(path: Path) -> Iterator[dict[str, Any]]:
@@ -71,10 +69,6 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
 
 def _check(record: dict[str, Any]) -> str:
     return f"{record['test']}\ncheck({record['entry_point']})"
-
-
-def _check_without_numpy(record: dict[str, Any]) -> str:
-    return NUMPY + _check(record)
 
 
 def _assertions(record: dict[str, Any]) -> str:
@@ -89,7 +83,7 @@ SUITES = (
         "HumanEval+ in HumanEval's layout",
         "humaneval/HumanEvalPlus-OriginFmt.jsonl.gz",
         humaneval.question_of,
-        _check_without_numpy,
+        lambda record: NUMPY + _check(record),
     ),
     Suite("MBPP", "mbpp/mbpp.jsonl", mbpp.question_of, _assertions),
     Suite("MBPP, sanitized", "mbpp/sanitized-mbpp.json", mbpp.question_of, _assertions),

@@ -62,31 +62,19 @@ class SyntheticPlayer:
     def attempts(
         self, purpose: Purpose, question: SyntheticQuestion, version: int, task: Task = "induction"
     ) -> tuple[AttemptsMade, AttemptsVerified, int]:
-        """Attempts at a question, their verdicts, and how many passed.
-
-        Args:
-            purpose: of the attempts.
-            question: the question.
-            version: of the attempts in their stream.
-            task: the form in which it is asked.
-        """
+        """Attempts at a question, to be appended as this version of their stream, their verdicts, and how many passed."""
         rng, chance = self.rng, self.skill(len(question.steps))
         wrong: tuple[Quality, ...] = ("wrong", "wrong", "wrong", "wrong", "wrong", "wrong", "slow", "broken", "empty")
         qualities = ["right" if rng.random() < chance else rng.choice(wrong) for _ in range(ATTEMPTS)]
         pair = None if task == "induction" else rng.randrange(len(question.question.pairs))
         texts = [completion_text(rng, question, quality) for quality in qualities]
         if pair is not None:
-            block, side = ("output", "output") if task == "deduction" else ("input", "input")
+            side = "output" if task == "deduction" else "input"
             right = getattr(question.question.pairs[pair], side)
-            texts = [f"```{block}\n{right if quality == 'right' else repr('none')}\n```" for quality in qualities]
+            texts = [f"```{side}\n{right if quality == 'right' else repr('none')}\n```" for quality in qualities]
             qualities = [quality if quality == "right" else "wrong" for quality in qualities]
-        made = AttemptsMade(
-            purpose=purpose,
-            question=question.question.id,
-            task=task,
-            pair=pair,
-            generation=self.generation(f"Solve: {question.question.statement}", texts),
-        )
+        generation = self.generation(f"Solve: {question.question.statement}", texts)
+        made = AttemptsMade(purpose=purpose, question=question.question.id, task=task, pair=pair, generation=generation)
         total = len(question.question.pairs) if pair is None else 1
         verdicts = tuple(_verdict(quality, total) for quality in qualities)
         return made, AttemptsVerified(of=version, verdicts=verdicts, provenance=PROVENANCE), qualities.count("right")

@@ -74,9 +74,8 @@ def synthetic_question(rng: random.Random, steps: tuple[Operation, ...]) -> Synt
             result = step.run(result)
         pairs.append(IOPair(input=repr(argument), output=repr(result)))
     statement = f"Given {rng.choice(SUBJECTS)}, {', '.join(step.words for step in steps)}."
-    return SyntheticQuestion(
-        steps, Question(statement=statement, program=_program(steps), public=tuple(pairs[:2]), private=tuple(pairs[2:]))
-    )
+    parts = {"public": tuple(pairs[:2]), "private": tuple(pairs[2:])}
+    return SyntheticQuestion(steps, Question(statement=statement, program=_program(steps), **parts))
 
 
 def random_steps(rng: random.Random, length: int) -> tuple[Operation, ...]:

@@ -1,9 +1,6 @@
 """`make bench-trainer`: measures an update of the trainer and writes its section of `docs/benchmarks.md`.
 
-All numbers of the section come from one run; an aim that was missed is marked. A contender that makes another update than
-ours, by the norm of its gradient, stops the benchmark.
-
-    python -m benchmarks.trainer --help
+A contender that makes another update than ours, by the norm of its gradient, stops the benchmark.
 """
 
 from __future__ import annotations
@@ -66,7 +63,9 @@ def main(
         for other in ("trl", "bare"):
             least = LEAST[name, other] if setting == Setting() else None
             claims.append(Claim(what, rates["ours"], NAMES[other], rates[other], least=least))
-        bytes_of = {who: _bytes(who, name, setting) for who in CONTENDERS}
+        # What an update needs above the loaded weights, by a process that does nothing else.
+        measured = {who: alone(who, name, setting) for who in CONTENDERS}
+        bytes_of = {who: row["peak"] - row["before"] for who, row in measured.items()}
         shares = [f"{bytes_of['ours'] / bytes_of[other]:.2f}" for other in ("trl", "bare")]
         memory.append([case.what, *(f"{value / 2**20:.0f} MiB" for value in bytes_of.values()), *shares])
         if peak is not None:
@@ -114,12 +113,6 @@ def _agreed(norms: Mapping[str, list[float]], setting: Setting) -> float:
             f"The gradient norms {norms} are {apart:.1e} apart, so these are not the same updates; compare losses"
         )
     return apart
-
-
-def _bytes(who: str, case: str, setting: Setting) -> int:
-    """What an update needs above the loaded weights, by a process that does nothing else."""
-    measured = alone(who, case, setting)
-    return int(measured["peak"] - measured["before"])
 
 
 def _utilization(case: LengthCase, rates: Mapping[str, Rates], batch: StepBatch, setting: Setting, peak: float) -> str:

@@ -35,15 +35,15 @@ RATE: Final = 1e-7
 
 
 class RandomModelShape(NamedTuple):
-    """A model with random weights, in the proportions of Qwen2.5-Coder."""
+    """A model with random weights, in the proportions of Qwen2.5-Coder and the words of `Qwen2Config`."""
 
-    width: int
-    layers: int
-    heads: int
-    key_values: int
-    inner: int
-    vocabulary: int
-    tied: bool
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    intermediate_size: int
+    vocab_size: int
+    tie_word_embeddings: bool
 
 
 SHAPES: Final = {
@@ -96,21 +96,15 @@ class Setting:
     @property
     def learn(self) -> LearnSettings:
         """Settings of all contenders."""
-        precision = "float32" if self.device == "cpu" else "bfloat16"
         if self.model is None:
+            precision = "float32" if self.device == "cpu" else "bfloat16"
             return LearnSettings(learning_rate=RATE, warm_up=0, precision=precision, batch_tokens=16384)
-        return LearnSettings(
-            learning_rate=RATE,
-            warm_up=0,
-            precision="bfloat16",
-            gradient_checkpointing=True,
-            lora=LoraSettings(rank=16),
-            batch_tokens=2048,
-        )
+        real = {"gradient_checkpointing": True, "lora": LoraSettings(rank=16), "batch_tokens": 2048}
+        return LearnSettings(learning_rate=RATE, warm_up=0, precision="bfloat16", **real)
 
 
 def model_of(setting: Setting) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The weights, alike whenever they are prompt_ids for.
+    """The weights, the same at every call.
 
     Raises:
         BadInput: there is no such device here.
@@ -129,16 +123,7 @@ def model_of(setting: Setting) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
         return model, tokenizer
     if setting.shape == "pocket":
         return AutoModelForCausalLM.from_pretrained(WEIGHTS, dtype=torch.float32).to(setting.device), tokenizer
-    shape = SHAPES[setting.shape]
-    config = Qwen2Config(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.width,
-        intermediate_size=shape.inner,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.key_values,
-        tie_word_embeddings=shape.tied,
-    )
+    config = Qwen2Config(**SHAPES[setting.shape]._asdict())
     torch.manual_seed(setting.seed)
     with torch.device(setting.device):
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32), tokenizer
@@ -159,9 +144,8 @@ class SizedScene(ExampleRun):
         prompt_ids = [rng.randrange(size) for _ in range(rng.randint(*self._case.prompt))]
         ids = [[rng.randrange(size) for _ in range(self._case.length(rng))] for _ in range(count)]
         logprobs = [_logprobs(self._model, prompt_ids, row) for row in ids]
-        return made.model_copy(
-            update={"tokens": self.log.put(pack_rollouts(prompt_ids, ids, logprobs)), "length": sum(map(len, ids))}
-        )
+        tokens = self.log.put(pack_rollouts(prompt_ids, ids, logprobs))
+        return made.model_copy(update={"tokens": tokens, "length": sum(map(len, ids))})
 
 
 def _logprobs(model: PreTrainedModel, prompt: list[int], ids: list[int]) -> list[float]:

@@ -2,8 +2,6 @@
 
 Every program runs in the sandbox, those of the benchmarks, too. Every disagreement is listed, with a cause that is written
 here by hand, or marked as unexplained.
-
-    python -m benchmarks.verdicts --help
 """
 
 from __future__ import annotations
@@ -100,11 +98,8 @@ async def judge_both(
 async def compare_references(runner: Runner, suite: Suite, cases: Sequence[SuiteCase]) -> tuple[Comparison, list[SuiteCase]]:
     """Whether every reference passes, and those cases where it is quick about it."""
     comparison, quick = Comparison(Counter(), []), []
-    for case, ((trial, accepted),) in zip(
-        cases,
-        await asyncio.gather(*(judge_both(runner, case, [_reference(case)], per_test=True) for case in cases)),
-        strict=True,
-    ):
+    judged = (judge_both(runner, case, [_reference(case)], per_test=True) for case in cases)
+    for case, ((trial, accepted),) in zip(cases, await asyncio.gather(*judged), strict=True):
         passed = trial.verdict.outcome == "passed"
         comparison.counts[passed, accepted] += 1
         if not (passed and accepted):
@@ -118,13 +113,8 @@ async def compare_references(runner: Runner, suite: Suite, cases: Sequence[Suite
 async def compare_mutants(runner: Runner, suite: Suite, cases: Sequence[SuiteCase], count: int, seed: int) -> Comparison:
     """Whether every mutant that the benchmark's own test rejects fails, on `count` mutants of each reference."""
     comparison = Comparison(Counter(), [])
-    for case, results in zip(
-        cases,
-        await asyncio.gather(
-            *(judge_both(runner, case, _sample_mutants(suite, case, count, seed), per_test=False) for case in cases)
-        ),
-        strict=True,
-    ):
+    judged = (judge_both(runner, case, _sample_mutants(suite, case, count, seed), per_test=False) for case in cases)
+    for case, results in zip(cases, await asyncio.gather(*judged), strict=True):
         for number, (trial, accepted) in enumerate(results):
             passed = trial.verdict.outcome == "passed"
             comparison.counts[passed, accepted] += 1
@@ -155,21 +145,16 @@ async def compare_graded(runner: Runner, data: Path, rules: JudgingRules, most: 
     groups = {name: list(group) for name, group in groupby(rows, lambda row: str(row["question_id"]))}
     comparison = Comparison(Counter(), [])
     programs = {name: [row["solution"] for row in group] for name, group in groups.items()}
-    trials = await asyncio.gather(
-        *(run_programs(runner, questions[name], programs[name], rules, per_test=True) for name in groups)
-    )
-    for group, by_program in zip(groups.values(), trials, strict=True):
+    judged = (run_programs(runner, questions[name], programs[name], rules, per_test=True) for name in groups)
+    for group, by_program in zip(groups.values(), await asyncio.gather(*judged), strict=True):
         for row in group:
             verdict = by_program[row["solution"]].verdict
             comparison.counts[verdict.outcome == "passed", row["official_checker_here"]] += 1
             before = sum(result is True for result in row["results"])
             if verdict.outcome not in OUTCOMES[row["error_code"]] or verdict.passed != before:
+                place, ours = f"LiveCodeBench, rules {rules}: {row['id']}", f"{verdict.outcome} after {verdict.passed}"
                 theirs = f"{row['error_code'] or 'passed'} after {before} tests"
-                comparison.disagreements.append(
-                    Disagreement(
-                        f"LiveCodeBench, rules {rules}: {row['id']}", f"{verdict.outcome} after {verdict.passed}", theirs
-                    )
-                )
+                comparison.disagreements.append(Disagreement(place, ours, theirs))
     return comparison
 
 
@@ -218,8 +203,7 @@ async def measure(data: Path, count: int, seed: int) -> list[str]:
             numbers = (counts[True, True], counts[False, False], counts[True, False], counts[False, True])
             rows.append((rules, str(counts.total()), *map(str, numbers), str(len(comparison.disagreements))))
     sums = ["both pass", "both fail", "only ours passes", "only theirs passes", "differ in outcome or tests"]
-    heads = ["rules", "solutions", *sums]
-    lines += [*table(heads, rows), ""]
+    lines += [*table(["rules", "solutions", *sums], rows), ""]
     if not disagreements:
         return [*lines, "No disagreement."]
     return [*lines, *table(["disagreement", "ours", "theirs", "cause"], [each.row() for each in disagreements])]

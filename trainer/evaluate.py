@@ -261,11 +261,8 @@ async def _serve(evaluated: EvaluatedPolicy, stack: AsyncExitStack, activity: Ac
 
 def result_dict(result: EvaluationFinished, ks: Sequence[int]) -> dict[str, Any]:
     """The result as JSON data, with an interval for each pass@k."""
-    counts = list(result.successes.values())
-    rows = {
-        k: {"value": pass_at_k(result.attempts, counts, k), **pass_at_k_interval(result.attempts, counts, k)._asdict()}
-        for k in ks
-    }
+    counts, attempts = list(result.successes.values()), result.attempts
+    rows = {k: {"value": pass_at_k(attempts, counts, k), **pass_at_k_interval(attempts, counts, k)._asdict()} for k in ks}
     return {**result.model_dump(mode="json"), "confidence": CONFIDENCE, "pass_at": rows}
 
 

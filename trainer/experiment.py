@@ -47,13 +47,9 @@ def main(
     file: Annotated[Path | None, typer.Argument(metavar="FILE.toml", help="The plan: docs/experiments.md.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder that holds the folder of the experiment.")] = RUNS,
     parallel: Annotated[int | None, typer.Option(min=1, help="Runs that play at once; one a core by default.")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Play nothing: estimate samples and hours of each recipe.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Play nothing: estimate each recipe's samples and hours.")] = False,
     report: Annotated[bool, typer.Option("--report", help="Play nothing: write tables and plots of the runs so far.")] = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder that the report is written into; `docs`, or with --smoke beside its runs.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report; `docs`, or with --smoke beside its runs.")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="Try everything at a tiny size; takes no FILE.")] = False,
 ) -> None:
     """Read the plan, then play it or report."""
@@ -72,9 +68,8 @@ def main(
         _report(plan, folder, out or (folder / "report" if smoke else Path("docs")))
     elif file is not None:
         where = "" if runs == RUNS else f" --runs {shlex.quote(str(runs))}"
-        print_note(
-            f"Write tables and plots with: {typed_command('trainer.experiment')} {shlex.quote(str(file))}{where} --report"
-        )
+        command = f"{typed_command('trainer.experiment')} {shlex.quote(str(file))}{where} --report"
+        print_note(f"Write tables and plots with: {command}")
 
 
 def _play(plan: ExperimentPlan, folder: Path, parallel: int) -> None:

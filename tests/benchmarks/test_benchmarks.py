@@ -19,7 +19,7 @@ NUMBER = r"[\d ]+(\.\d+)? \([\d ]+(\.\d+)?–[\d ]+(\.\d+)?\)"
 
 def test_the_long_log_is_sound_and_its_rollouts_read_back(tmp_path: Path) -> None:
     with closing(open_log(tmp_path / "log.sqlite", create=True)) as log:
-        repeated_log.write(log, 12_000)
+        repeated_log.RepeatedLog(log).grow(12_000)
         assert (log.head().position, log.verify()) == (12_000, None)
         kinds = log.stats().tally.kinds
         assert (kinds["run_started"], kinds["goalpost_added"]) == (1, repeated_log.GOALPOSTS)

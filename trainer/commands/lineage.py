@@ -37,9 +37,7 @@ def lineage(
     ] = None,
     run: Annotated[str | None, typer.Option(help="The run, as its folder or URL; else it is looked for in --runs.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
-    ancestors: Annotated[
-        bool, typer.Option("--ancestors", help="Show the updates before it, through their parents, too.")
-    ] = False,
+    ancestors: Annotated[bool, typer.Option("--ancestors", help="Show the updates before it too, through parents.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the rollouts that some weights learned from, or by --rollout the weights that learned from a rollout."""
@@ -85,10 +83,8 @@ def _show_weights(log: Log, run: str, digits: str, *, ancestors: bool, as_json: 
         printer.say(f"{markup(run)} started with these weights; no update in its log made them")
     for update, generations in updates:
         fact = update.fact
-        printer.say(
-            f"[bold]{fact.digest}[/] · {fact.policy} after iteration {fact.iteration},"
-            f" position {update.position} of {markup(run)}"
-        )
+        made = f"{fact.policy} after iteration {fact.iteration}, position {update.position}"
+        printer.say(f"[bold]{fact.digest}[/] · {made} of {markup(run)}")
         source = f" of source {fact.source}" if fact.source else ""
         counts = f"{len(generations)} rollouts with {sum(len(generation.rewards) for generation in generations)} completions"
         printer.say(f"made of {fact.parent[:DIGEST_DIGITS]} and positions {fact.after + 1}–{fact.until}{source}: {counts}")
@@ -137,9 +133,8 @@ def _table(generations: Sequence[GenerationLineage]) -> Table:
         table.add_column(title, no_wrap=title != "rewards")
     for row in generations:
         rewards = ", ".join(f"{count} × {reward:g}" for reward, count in Counter(row.rewards).items())
-        table.add_row(
-            markup(row.id), row.phase or "", row.task, row.question, row.goalpost or "", row.sampled_by[:DIGEST_DIGITS], rewards
-        )
+        cells = (row.phase or "", row.task, row.question, row.goalpost or "", row.sampled_by[:DIGEST_DIGITS], rewards)
+        table.add_row(markup(row.id), *cells)
     return table
 
 

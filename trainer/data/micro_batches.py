@@ -49,10 +49,7 @@ class MicroBatch:
 def micro_batches_of(rollouts: Sequence[Rollout], batch_tokens: int, *, shared: bool = True) -> list[MicroBatch]:
     """All rollouts in micro-batches of at most `batch_tokens` padded tokens, or of one rollout where that is longer.
 
-    Args:
-        rollouts: in any order.
-        batch_tokens: the budget.
-        shared: whether a prompt is read, and counts, once for all its completions in a micro-batch; else with each of them.
+    A `shared` prompt is read, and counts, once for all its completions in a micro-batch; else with each of them.
     """
     if not shared:
         return _with_own_prompts(rollouts, batch_tokens)

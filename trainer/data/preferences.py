@@ -63,5 +63,3 @@ def _generations(log: Log) -> Iterator[tuple[Tokens, list[Tokens], list[Tokens]]
                 for ids, verdict in zip(rollouts.ids, verdicts, strict=True):
                     by_result[verdict.outcome == "passed"].append(tuple(ids.tolist()))
                 yield tuple(rollouts.prompt.tolist()), by_result[True], by_result[False]
-            case _:
-                pass

@@ -36,6 +36,4 @@ def recredited_rewards(events: Iterable[Event], recipe: Recipe) -> dict[tuple[st
                 tasks[stream, event.version] = task
             case AttemptsVerified(of=of, verdicts=verdicts):
                 rewards[stream, of] = tuple(recipe.student_reward(verdict, tasks[stream, of]) for verdict in verdicts)
-            case _:
-                pass
     return rewards

@@ -13,9 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,14 +39,7 @@ from events.pure.advantages import RewardGroup
 from graph.recipes.recipe import Recipe
 from trainer.data import recrediting
 
-_KINDS: Final = (
-    "iteration_started",
-    "question_proposed",
-    "attempts_made",
-    "reward_given",
-    "episode_failed",
-    "iteration_finished",
-)
+_KINDS = ("iteration_started", "question_proposed", "attempts_made", "reward_given", "episode_failed", "iteration_finished")
 
 
 @dataclass(frozen=True)
@@ -169,13 +162,7 @@ def policy_digests(log: Log, name: PolicyName, start: RunStarted) -> list[Digest
 
 
 def iteration_rollouts(log: Log, cursor: Cursor, end: Event, recredit: Recipe | None = None) -> IterationRollouts:
-    """What a policy has to learn from the iteration that `end` finishes.
-
-    Args:
-        log: the log of the run that played it.
-        cursor: the policy's.
-        end: the iteration's `IterationFinished`.
-        recredit: the recipe whose rewards replace the recorded ones.
+    """What a policy has to learn from the iteration that `end` finishes; the recipe `recredit` replaces recorded rewards.
 
     Raises:
         TrainerError: the events contradict each other, or a completion comes from other weights than it should.
@@ -183,7 +170,7 @@ def iteration_rollouts(log: Log, cursor: Cursor, end: Event, recredit: Recipe | 
     """
     assert isinstance(end.fact, IterationFinished)
     kinds = _KINDS if recredit is None else (*_KINDS, *recrediting.KINDS)
-    events = list(_up_to(log.read(after=cursor.until, kinds=kinds), end.position))
+    events = list(takewhile(lambda event: event.position <= end.position, log.read(after=cursor.until, kinds=kinds)))
     recredited = {} if recredit is None else recrediting.recredited_rewards(events, recredit)
     counted = {event.position for event in learnable_rewards(events)}
     generations: dict[tuple[str, int], Generation] = {}
@@ -204,16 +191,7 @@ def iteration_rollouts(log: Log, cursor: Cursor, end: Event, recredit: Recipe | 
                 key = event.stream, event.fact.of
                 fact = event.fact.model_copy(update={"rewards": recredited[key]}) if key in recredited else event.fact
                 groups.append(_group(log, event, fact, generations.get(key), policies))
-            case _:
-                pass
     return IterationRollouts(end.fact.iteration, cursor.until, end.position, policies or {}, tuple(groups))
-
-
-def _up_to(events: Iterator[Event], position: int) -> Iterator[Event]:
-    for event in events:
-        if event.position > position:
-            return
-        yield event
 
 
 def _group(

@@ -66,10 +66,9 @@ def step_batches(
     phases: dict[Phase, list[list[Rollout]]] = {}
     for group, row in zip(groups, advantages, strict=True):
         if group.role in roles:
-            rollouts = zip(group.rollouts, row, strict=True)
-            phases.setdefault(group.phase, []).append(
-                [replace(rollout, advantage=advantage * scale[group.role]) for rollout, advantage in rollouts]
-            )
+            pairs = zip(group.rollouts, row, strict=True)
+            rollouts = [replace(rollout, advantage=advantage * scale[group.role]) for rollout, advantage in pairs]
+            phases.setdefault(group.phase, []).append(rollouts)
     return [_step_batch(phase, phases[phase], learn) for phase in PHASES if phase in phases]
 
 

@@ -98,10 +98,9 @@ def find_generation(log: Log, name: str) -> tuple[GenerationLineage, int | None]
         raise BadInput(f"{name!r} does not name a rollout; write STREAM:VERSION or STREAM:VERSION/INDEX.")
     for generation in _generations(log, 0, None, stream):
         if generation.id == f"{stream}:{version}":
-            if index and generation.rewards and int(index) >= len(generation.rewards):
-                raise BadInput(
-                    f"Rollout {generation.id} has {len(generation.rewards)} completions; give an index from 0, not {index}."
-                )
+            count = len(generation.rewards)
+            if index and count and int(index) >= count:
+                raise BadInput(f"Rollout {generation.id} has {count} completions; give an index from 0, not {index}.")
             return generation, int(index) if index else None
     raise BadInput(f"Nothing was generated at version {version} of {stream!r} in this log; `gasp log show` lists its events.")
 
@@ -130,16 +129,13 @@ def _generations(log: Log, after: int, until: int | None, stream: str | None = N
                 rewarded[event.stream, fact.of] = event.position, fact
             case EpisodeFailed():
                 failed.add(event.stream)
-            case _:
-                pass
     for (stream_of, version), fact in made.items():
         episode = episodes.get(stream_of)
         position, reward = rewarded.get((stream_of, version), (None, None))
-        proposal = isinstance(fact, QuestionProposed)
         yield GenerationLineage(
             id=f"{stream_of}:{version}",
             iteration=episode.iteration if episode else None,
-            role="teacher" if proposal else "student",
+            role="teacher" if isinstance(fact, QuestionProposed) else "student",
             task=fact.seat if isinstance(fact, QuestionProposed) else fact.task,
             question=fact.parent if isinstance(fact, QuestionProposed) else fact.question,
             goalpost=episode.question if episode and episode.purpose == "guided" else None,

@@ -71,11 +71,7 @@ def _better(results: Results, when: WhichCheckpoint, checkpoint: str) -> Iterato
         difference.value > MIN_MARGIN if complete and difference else None,
         f"{numbers}: {points(difference)} points",
     )
-    yield Clause(
-        "... and their intervals are apart",
-        ours.low > theirs.high if complete and ours and theirs else None,
-        numbers,
-    )
+    yield Clause("... and their intervals are apart", ours.low > theirs.high if complete and ours and theirs else None, numbers)
     yield Clause(
         "... and the interval of their paired difference is above 0",
         difference.low > 0 if complete and difference else None,

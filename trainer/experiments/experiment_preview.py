@@ -23,12 +23,8 @@ def budget_table(plan: ExperimentPlan) -> Group:
         config = plan.config(recipe, plan.seeds[0])
         dims = dims_of(config.model)
         budget = Budget(config, dims, gpu_of(None, dims))
-        counts = (
-            count_iterations(config),
-            tokens_of_iteration(config).answers,
-            count_evaluations(config),
-            tokens_of_evaluation(config).answers,
-        )
+        samples, answers = tokens_of_iteration(config).answers, tokens_of_evaluation(config).answers
+        counts = (count_iterations(config), samples, count_evaluations(config), answers)
         table.add_row(recipe, *(f"{count:,.0f}" for count in counts), f"{budget.hours():.1f}")
         hours += budget.hours() * len(plan.seeds)
         disk += budget.disk * len(plan.seeds)

@@ -49,9 +49,7 @@ def _learning(results: Results, folder: Path) -> Iterator[DrawnPlot]:
         for k in sorted({1, results.k}, reverse=True):
             label = f"{name} pass@{k}, %"
             yield from _curves(results, folder, name, f"{name}-pass-at-{k}.svg", label, partial(_percent, k=k))
-    yield from _curves(
-        results, folder, "goalposts", "goalposts.svg", "goalposts solved", lambda evaluation: len(evaluation.solved)
-    )
+    yield from _curves(results, folder, "goalposts", "goalposts.svg", "goalposts solved", lambda each: len(each.solved))
 
 
 def _percent(evaluation: Evaluation, k: int) -> float:

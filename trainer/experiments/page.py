@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from statistics import fmean
-from typing import Final, get_args
+from typing import Final, Literal, get_args
 
 from events.facts.types import Reason
 from events.facts.values import QuestionId, Seat
@@ -27,11 +27,7 @@ PLOTS: Final = "results"
 """Name of the folder of plots, beside the page."""
 BASELINES: Final = (UNGUIDED, "base")
 """Recipes that every other one is compared with."""
-CHECKPOINT_TITLES: Final[dict[WhichCheckpoint, str]] = {
-    "chosen": "the checkpoint chosen on validation",
-    "last": "the last checkpoint",
-}
-MISSING: Final = "–"
+CHECKPOINT_TITLES: dict[WhichCheckpoint, str] = {"chosen": "the checkpoint chosen on validation", "last": "the last checkpoint"}
 METHOD: Final = """\
 - pass@k is the unbiased estimator of Chen et al. (arXiv 2107.03374) from all answers to a question, averaged over questions
   and seeds. The checkpoint is chosen on validation, for each run the one with the best pass@{k}, the earlier of equals; no
@@ -208,20 +204,11 @@ def _in_target_region(statement: str) -> bool:
 
 
 def _goalposts(results: Results) -> Iterator[str]:
-    rows = []
-    for recipe in results.cells:
-        last, ever = results.solved(recipe, "last"), results.solved(recipe, "any")
-        if ever:
-            rows.append(
-                [
-                    f"`{recipe}`",
-                    " / ".join(str(len(solved)) for solved in last.values()),
-                    f"{len(results.union(recipe, 'last'))}: {percent(results.union_share(recipe, 'last'))}",
-                    " / ".join(str(len(solved)) for solved in ever.values()),
-                    f"{len(results.union(recipe, 'any'))}: {percent(results.union_share(recipe, 'any'))}",
-                    str(results.attempts(recipe)),
-                ]
-            )
+    rows = [
+        [f"`{recipe}`", *_solved(results, recipe, "last"), *_solved(results, recipe, "any"), str(results.attempts(recipe))]
+        for recipe in results.cells
+        if results.solved(recipe, "any")
+    ]
     if not rows:
         yield "No run was evaluated on goalposts."
         return
@@ -230,6 +217,11 @@ def _goalposts(results: Results) -> Iterator[str]:
         f"Solved of {len(results.questions['goalposts'])} goalposts, in the last evaluation and in any; *answers to each*: in"
         " all evaluations of all seeds. `base` is the control with equal samples: the first weights, asked as often."
     )
+
+
+def _solved(results: Results, recipe: str, when: Literal["last", "any"]) -> tuple[str, str]:
+    by_seed = " / ".join(str(len(solved)) for solved in results.solved(recipe, when).values())
+    return by_seed, f"{len(results.union(recipe, when))}: {percent(results.union_share(recipe, when))}"
 
 
 def _plots(drawn: Sequence[DrawnPlot]) -> Iterator[str]:
@@ -277,7 +269,7 @@ def _rejections(runs: Sequence[RunOutcome], seat: Seat, reasons: Sequence[Reason
 
 
 def _share(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.2f}"
+    return "–" if value is None else f"{value:.2f}"
 
 
 def _costs(results: Results) -> Iterator[str]:

@@ -34,15 +34,9 @@ class PlotLine(NamedTuple):
 def draw(
     file: Path, title: str, x: str, y: str, panels: Mapping[str, Sequence[PlotLine]], bounds: tuple[float, float] | None = None
 ) -> None:
-    """Write a plot.
+    """Write an .svg file: `title` is its text alternative, `x` and `y` label the axes, `panels` are lines by title.
 
-    Args:
-        file: an .svg file.
-        title: text alternative of the plot.
-        x: label of the horizontal axis.
-        y: label of the vertical axis.
-        panels: lines by the panel's title.
-        bounds: of the vertical axis, the same in all panels; None: those of the lines.
+    `bounds` are those of the vertical axis in all panels; by default those of the lines.
 
     Raises:
         BadInput: the extra `plots` is not installed.

@@ -63,13 +63,8 @@ def live_table(runs: Sequence[RunProcess]) -> Group:
     head = ", ".join(f"{counts[state]} {state}" for state in STATE_ORDER if counts[state])
     table = Table("recipe", "seed", "state", "played", "made", "doing", box=None, pad_edge=False, header_style="bold")
     for run in sorted(runs, key=lambda run: STATE_ORDER.index(run.state)):
-        table.add_row(
-            run.cell.recipe,
-            str(run.cell.seed),
-            run.state,
-            *_figures(run),
-            Text(run.last_line, no_wrap=True, overflow="ellipsis"),
-        )
+        doing = Text(run.last_line, no_wrap=True, overflow="ellipsis")
+        table.add_row(run.cell.recipe, str(run.cell.seed), run.state, *_figures(run), doing)
     return Group(Text(f"{len(runs)} runs: {head}", style="bold"), table)
 
 

@@ -101,8 +101,6 @@ def teacher_measures(log: Log) -> TeacherMeasures:
 
 @dataclass
 class _OpenEpisode:
-    """An episode that has not ended."""
-
     started: EpisodeStarted
     shown: frozenset[BlobHash]
     """Questions that the teacher was shown, and the goalpost."""
@@ -111,8 +109,6 @@ class _OpenEpisode:
 
 
 class _TeacherFold:
-    """Folds a log."""
-
     def __init__(self, log: Log) -> None:
         self._log = log
         self._episodes: dict[str, _OpenEpisode] = {}

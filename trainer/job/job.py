@@ -73,9 +73,8 @@ def open_job(
                 raise BadInput(f"How far {run} learns from its sources is in its log; leave out --until.")
             sources = stack.enter_context(offline.open_sources(offline.source_paths(log)))
             plan = offline.resume_plan(start, sources)
-        yield TrainingJob(
-            folder, log, None, plan.training_sources(), plan.expects_recorded_weights() if verify is None else verify
-        )
+        verify = plan.expects_recorded_weights() if verify is None else verify
+        yield TrainingJob(folder, log, None, plan.training_sources(), verify)
 
 
 def _in_memory(plan: offline.OfflinePlan) -> Log:

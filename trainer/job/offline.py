@@ -166,7 +166,11 @@ def open_or_create(folder: Path, plan: OfflinePlan) -> Log:
         BadInput: the folder holds something else.
     """
     if not folder.exists():
-        _create(folder, plan)
+        with new_folder(folder) as unfinished:
+            copy_weights(plan.model, unfinished / "weights" / plan.start.policies["student"])
+            with closing(open_log(unfinished / LOG_NAME, create=True)) as log:
+                paths = [str(source.path) for source in plan.sources]
+                log.append(RUN, [plan.start], expected=0, observed={SOURCE_PATHS: paths})
     if not holds_log(folder):
         raise BadInput(f"{folder} is there and is no run; name another folder.")
     log = open_run(str(folder))
@@ -202,14 +206,6 @@ def resume_plan(start: RunStarted, sources: tuple[SourceRun, ...]) -> OfflinePla
         if run.name(source.until).head != source.head:
             raise BadInput(f"{run.path} is not the log that {source.name} was; restore it, or start a new run.")
     return OfflinePlan(start, Path(), sources)
-
-
-def _create(folder: Path, plan: OfflinePlan) -> None:
-    with new_folder(folder) as unfinished:
-        copy_weights(plan.model, unfinished / "weights" / plan.start.policies["student"])
-        with closing(open_log(unfinished / LOG_NAME, create=True)) as log:
-            paths = [str(source.path) for source in plan.sources]
-            log.append(RUN, [plan.start], expected=0, observed={SOURCE_PATHS: paths})
 
 
 def start_weights(sources: Sequence[SourceRun], model: str | None = None) -> Path:

@@ -47,14 +47,10 @@ class UpdateSchedule:
         sources: Sequence[TrainingSource] = (),
         verify: bool = False,
     ) -> None:
-        """Read the settings of the run.
+        """Read the settings of the run from its first fact, `start`; `log` is its own, and holds the updates made so far.
 
-        Args:
-            log: the run's own, which holds the updates made so far.
-            start: its first fact.
-            until: last position of `log` that counts.
-            sources: the logs that `start` names; without any, the run's own log is learned.
-            verify: whether updates have to be those that the sources recorded.
+        `sources` are the logs that `start` names; without any, the run's own log is learned, up to the position `until`.
+        With `verify`, updates have to be those that the sources recorded.
 
         Raises:
             TrainerError: the settings are of another version.

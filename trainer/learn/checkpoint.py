@@ -81,7 +81,6 @@ def load_adapter(
 
 
 def _verified_folder(store: Path, digest: Digest, optimizer: Digest | None) -> Path:
-    """The folder of the weights, after checking its digests."""
     folder = store / digest
     if not folder.is_dir():
         raise TrainerError(f"The weights {digest} are not in {store}; restore the folder, or start a new run.")

@@ -80,15 +80,12 @@ class Trainer:
 
     def catch_up(self) -> Iterator[Event]:
         """Learn every iteration that waits, and yield each update once it is in the log."""
-        progress = True
-        while progress:
-            progress = False
+        while self.has_work():
             for name in self._cursors:
                 waiting = self._schedule.next(self._cursors[name])
                 if waiting is not None:
                     self._world.broadcast(f"{name} {waiting[1].position}")
                     yield self._advance(*waiting)
-                    progress = True
 
     def assist(self) -> None:
         """Take part in the updates of the leading process, until it ends."""
@@ -173,7 +170,6 @@ class Trainer:
 
     @cached_property
     def _batch_tokens(self) -> int:
-        """Padded tokens of a micro-batch."""
         import torch
 
         weights = weight_count(self._store / self._start.policies["student"])

@@ -34,11 +34,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 LOSSES: Final[dict[str, dict[str, str]]] = {
-    "dapo": {"loss_type": "dapo"},
-    "grpo": {"loss_type": "grpo"},
-    "dr_grpo": {"loss_type": "dr_grpo"},
-    "cispo": {"loss_type": "cispo"},
-    "sapo": {"loss_type": "sapo"},
+    **{name: {"loss_type": name} for name in ("dapo", "grpo", "dr_grpo", "cispo", "sapo")},
     "gspo": {"loss_type": "grpo", "importance_sampling_level": "sequence"},
 }
 """TRL's settings for each `learn.loss`. TRL's LUSPO and VESPO are missing: they differ from their formulas by over 1e-6."""
@@ -48,11 +44,7 @@ the allocator returns larger blocks to the kernel, which maps them again page by
 _TOKEN_AVERAGED: Final = ("dapo", "cispo")
 """Losses averaged over tokens; the others are averaged over completions."""
 _METRICS: Final = {
-    "entropy": "entropy",
-    "kl": "kl",
-    "clip_ratio/low_mean": "clip_ratio/low_mean",
-    "clip_ratio/high_mean": "clip_ratio/high_mean",
-    "clip_ratio/region_mean": "clip_ratio/region_mean",
+    **{name: name for name in ("entropy", "kl", "clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean")},
     "cispo_clip_ratio": "clip_ratio/region_mean",
 }
 """TRL's names of metrics to ours."""
@@ -62,7 +54,7 @@ HIDDEN_PACKAGES: Final = ("bitsandbytes", "vllm", "wandb")
 
 def keep_libraries_offline() -> None:
     """Keep Hugging Face libraries, and what they load, off the network and quiet. Call it before any of them is imported."""
-    variables = {
+    os.environ |= {
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_DATASETS_OFFLINE": "1",
@@ -73,7 +65,6 @@ def keep_libraries_offline() -> None:
         # TRL would import mlflow, which takes seconds and reports its use over the network.
         "DISABLE_MLFLOW_INTEGRATION": "TRUE",
     }
-    os.environ.update(variables)
     # OpenMP threads that spin while they wait take cores from other processes on the machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -198,11 +189,10 @@ class PolicyLoss:
         mask = self._inputs["completion_mask"]
         log_ratio = (logprobs.detach() - self._inputs["sampling_per_token_logps"]) * mask
         self._figures = mismatch_metrics(log_ratio, mask)
-        if self._learn.importance != "none":
+        if (kind := self._learn.importance) != "none":
             # Without old logprobs TRL takes these, so that this weight is p_old / p_sampled.
-            self._inputs["importance_sampling_ratio"] = importance_weights(
-                log_ratio, self._learn.importance, self._learn.importance_cap
-            )
+            weights = importance_weights(log_ratio, kind, self._learn.importance_cap)
+            self._inputs["importance_sampling_ratio"] = weights
         return logprobs, *rest
 
     def _reference_logprobs(self, micro: MicroBatch) -> Tensor:
@@ -210,11 +200,10 @@ class PolicyLoss:
         import torch
 
         assert self._reference is not None, "learn.kl needs a reference"
+        inputs = self._inputs
+        text = [torch.cat([inputs[f"prompt_{what}"], inputs[f"completion_{what}"]], 1) for what in ("ids", "mask")]
         with torch.no_grad():
             model = self._after_prompts(self._reference, micro)
-            text = [
-                torch.cat([self._inputs[f"prompt_{what}"], self._inputs[f"completion_{what}"]], 1) for what in ("ids", "mask")
-            ]
             logprobs: Tensor = self._score(model, *text, micro.ids.shape[1])[0]
         return logprobs
 

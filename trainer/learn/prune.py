@@ -62,8 +62,6 @@ class _WeightsUse:
                 self.used[fact.role] = (fact.policy,)
             case EvaluationFinished() if fact.name == self.keep.keep_best:
                 self.scores[fact.policy] = fact.pass_at[1]
-            case _:
-                pass
 
     def needed(self) -> set[Digest]:
         kept = self.first.union(*self.used.values())

@@ -49,12 +49,8 @@ class Adam:
     ) -> None:
         """Load moments: `<parameter>.exp_avg_sq`, a scalar `step`, and `<parameter>.exp_avg` where kept.
 
-        Args:
-            model: its parameters are stepped.
-            settings: learning rate, schedule and kind of optimizer.
-            carried: the moments, each in its parameter's shape; None for zeros. Those of another kind of optimizer are ignored.
-            policy: the policy whose learning rate applies.
-            taken: optimizer steps of the policy since the run began.
+        Those that are `carried` are in the shape of their parameters, None for zeros; those of another kind of optimizer are
+        ignored. The learning rate is that of `policy`, which has made `taken` optimizer steps since the run began.
 
         Raises:
             TrainerError: the moments are not this model's, or the optimizer is not installed.
@@ -122,13 +118,8 @@ class Adam:
 def schedule_factor(settings: LearnSettings, taken: int) -> float:
     """The factor in [0, 1] by which the schedule scales the learning rate, after `taken` steps of the run."""
     progress = min(1.0, taken / settings.schedule_steps)
-    match settings.schedule:
-        case "constant":
-            return 1.0
-        case "linear":
-            return 1.0 - progress
-        case "cosine":
-            return (1.0 + math.cos(math.pi * progress)) / 2
+    factors = {"constant": 1.0, "linear": 1.0 - progress, "cosine": (1.0 + math.cos(math.pi * progress)) / 2}
+    return factors[settings.schedule]
 
 
 def _new_optimizer(parameters: list[Parameter], settings: LearnSettings) -> Optimizer:
@@ -224,8 +215,5 @@ def evaluate_loss(
     total, tokens = sums.pop("loss"), sums.pop("tokens")
     if not tokens:
         return {}
-    return {
-        "loss": total,
-        **step_metrics({name: value / tokens for name, value in sums.items()}),
-        **world.reduce(largest, "MAX"),
-    }
+    means = step_metrics({name: value / tokens for name, value in sums.items()})
+    return {"loss": total, **means, **world.reduce(largest, "MAX")}

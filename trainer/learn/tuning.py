@@ -156,8 +156,7 @@ def _save(model: Any, parent: Path, out: Path, how: dict[str, Any], sources: Seq
         for file in parent.iterdir():
             if file.is_file() and not file.name.endswith(_NOT_COPIED) and not (folder / file.name).exists():
                 shutil.copyfile(file, folder / file.name)
-        logs = [source.model_dump() for source in sources]
-        made = {**how, "parent": weights_digest(parent), "logs": logs}
+        made = {**how, "parent": weights_digest(parent), "logs": [source.model_dump() for source in sources]}
         (folder / MADE_OF).write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
         os.sync()
         folder.rename(out)

@@ -27,12 +27,7 @@ from graph.play.trainer_process import PROGRESS_FILE
 
 @contextmanager
 def report_training(folder: Path, screen: Console | None) -> Iterator[Activity]:
-    """Report what the trainer does: in a file of the run, in the operational log, and on a screen.
-
-    Args:
-        folder: the run's.
-        screen: the terminal; None reports to none.
-    """
+    """Report what the trainer does: in a file of the run's folder, in the operational log, and on a screen if there is one."""
     file, fresh = folder / PROGRESS_FILE, folder / f"{PROGRESS_FILE}.new"
     activity = Activity()
 
