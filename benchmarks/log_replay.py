@@ -61,16 +61,12 @@ def library_copy(log: Store, path: Path) -> None:
     def make(draft: Path) -> None:
         with ExitStack() as stack:
             recorder = library_sqlite(stack, draft)
-            events = _stored(log)
+            rows = log.raw().rows(until=log.head().position)
+            events = (StoredEvent(uuid5(NAMESPACE_URL, row.stream), row.version, row.kind, row.data.encode()) for row in rows)
             while batch := list(islice(events, BATCH)):
                 recorder.insert_events(batch)
 
     made_once(path, make)
-
-
-def _stored(log: Store) -> Iterator[StoredEvent]:
-    for row in log.raw().rows(until=log.head().position):
-        yield StoredEvent(uuid5(NAMESPACE_URL, row.stream), row.version, row.kind, row.data.encode())
 
 
 def replay_claims(folder: Path, *, rounds: int, events: int) -> list[Claim]:

@@ -168,9 +168,9 @@ def open_or_create(folder: Path, plan: OfflinePlan) -> Log:
     if not folder.exists():
         with new_folder(folder) as unfinished:
             copy_weights(plan.model, unfinished / "weights" / plan.start.policies["student"])
-            with closing(open_log(unfinished / LOG_NAME, create=True)) as log:
+            with closing(open_log(unfinished / LOG_NAME, create=True)) as created:
                 paths = [str(source.path) for source in plan.sources]
-                log.append(RUN, [plan.start], expected=0, observed={SOURCE_PATHS: paths})
+                created.append(RUN, [plan.start], expected=0, observed={SOURCE_PATHS: paths})
     if not holds_log(folder):
         raise BadInput(f"{folder} is there and is no run; name another folder.")
     log = open_run(str(folder))
