@@ -41,17 +41,27 @@ Database = TypeVar("Database", bound="sqlite3.Connection | psycopg.Connection")
 _TABLE = "CREATE TABLE IF NOT EXISTS checkpoint (consumer text PRIMARY KEY, position bigint NOT NULL, head text NOT NULL)"
 
 
+@contextmanager
+def immediate_transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """A transaction that locks the file at once; it is rolled back if the block raises."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        # A full disk makes SQLite roll back by itself.
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
 class Consumer(Generic[Database]):
     """Applies each event of a log once to rows in a database."""
 
     def __init__(self, log: ReadableLog, name: str, db: Database, write: Callable[[Database, Event], None]) -> None:
         """Make the checkpoint's table in `db`, unless it is there.
 
-        Args:
-            log: what is consumed.
-            name: of the consumer; its checkpoint is kept under it.
-            db: where its rows live. Nobody else may use this connection meanwhile.
-            write: writes the rows of one event; must not commit.
+        Nobody else may use this connection meanwhile. `write` writes the rows of one event, and must not commit.
         """
         self.name = name
         self._log = log
@@ -71,18 +81,8 @@ class Consumer(Generic[Database]):
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        if not isinstance(self._db, sqlite3.Connection):
-            with self._db.transaction():
-                yield
-            return
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with immediate_transaction(self._db) if isinstance(self._db, sqlite3.Connection) else self._db.transaction():
             yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
 
     @property
     def position(self) -> int:
@@ -102,9 +102,7 @@ class Consumer(Generic[Database]):
     def catch_up(self, stop: Callable[[], bool] = lambda: False, on_progress: ProgressCallback = ignore_progress) -> int:
         """Consume what there is, or until `stop()` is true; returns how many events that was.
 
-        Args:
-            stop: called between transactions.
-            on_progress: called between transactions with the position consumed and the log's last position.
+        Both functions are called between transactions; `on_progress` with the position consumed and the log's last position.
 
         Raises:
             LogCorrupt: the log is not the one that was consumed so far.

@@ -15,12 +15,7 @@ NAME_DIGITS: Final = 12
 
 
 def find_digest(prefix: str, digests: Iterable[Digest], where: str) -> Digest:
-    """The one of the weights' digests that starts with a prefix.
-
-    Args:
-        prefix: hex digits; a whole digest is one, too.
-        digests: to choose from; the same one may come twice.
-        where: whose weights they are, for the message.
+    """The one of the digests that starts with a prefix, or is it; `where` tells the message whose weights they are.
 
     Raises:
         BadInput: none starts so, or several do.

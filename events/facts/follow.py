@@ -24,14 +24,9 @@ def follow(
     kinds: Collection[str] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
-    """Events after a position, in order; waits for more at the end of the log.
+    """Events after a position, in order, of one stream and of some kinds if asked; waits for more at the end of the log.
 
-    Args:
-        log: what to follow.
-        stream: of this stream only.
-        after: events behind this position.
-        kinds: of these kinds only.
-        stop: whether to end; what was appended before it became true is still yielded.
+    Ends once `stop()` is true; what was appended before that is still yielded.
     """
     with closing(log.subscribe()) as subscription:
         while True:

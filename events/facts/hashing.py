@@ -47,14 +47,12 @@ def data_of(fact: Fact) -> str:
         if "\\ud" in data:
             json.dumps(json.loads(data), ensure_ascii=False).encode()
     except (ValueError, TypeError) as error:
-        message = (
-            f"A fact of kind {kind_of(fact)} cannot be written as JSON ({error}); give it finite numbers and valid Unicode."
-        )
-        raise LogError(message) from error
+        message = f"A fact of kind {kind_of(fact)} cannot be written as JSON ({error})"
+        raise LogError(f"{message}; give it finite numbers and valid Unicode.") from error
     return data
 
 
-def hash_event(prev_hash: str, *, stream: str, version: int, kind: str, schema: int, data: str, causation: int | None) -> str:
+def hash_event(prev_hash: str, stream: str, version: int, kind: str, schema: int, data: str, causation: int | None) -> str:
     """Hash of an event. `data` is the stored text, so that no later change of a class can change an old hash."""
     # The data is spliced in as text; encoding it again would cost as much as everything else.
     opening = _ENCODE([prev_hash, stream, version, kind, schema])[:-1]

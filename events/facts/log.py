@@ -81,46 +81,33 @@ class Subscription(Protocol):
 
     def wait(self, seconds: float) -> bool:
         """Wait at most so long for an append since the last call; whether there was one. True may be a false alarm."""
-        ...
 
     def close(self) -> None:
         """Release it."""
-        ...
 
 
 class ReadableLog(Protocol):
     """The reading half of a log."""
 
     def read(
-        self,
-        stream: str | None = None,
-        *,
-        after: int = 0,
-        kinds: Collection[str] | None = None,
-        limit: int | None = None,
+        self, stream: str | None = None, *, after: int = 0, kinds: Collection[str] | None = None, limit: int | None = None
     ) -> Iterator[Event]:
         """Events behind position `after`, in order; of one stream and of some kinds if asked, `limit` at most."""
-        ...
 
     def event(self, stream: str, version: int) -> Event | None:
         """The event with this version in the stream; None if there is none."""
-        ...
 
     def recorded(self, stream: str, key: str) -> list[Event] | None:
         """The events that were appended to the stream under this key; None if there was no such append."""
-        ...
 
     def version(self, stream: str) -> int:
         """Version of the stream's last event, 0 if there is none."""
-        ...
 
     def head(self) -> Head:
         """Last position and the head digest there; position 0 and 64 zeros when empty."""
-        ...
 
     def subscribe(self) -> Subscription:
         """A new subscription to appends by anybody, this log included. Close it after use."""
-        ...
 
     def verify(
         self, on_progress: ProgressCallback = ignore_progress, on_anomaly: AnomalyCallback = ignore_anomaly
@@ -131,7 +118,6 @@ class ReadableLog(Protocol):
             on_progress: called now and then with the events verified and their total.
             on_anomaly: called, if all hashes hold, with each oddity that no hash covers: unreferenced blobs, missing triggers.
         """
-        ...
 
     def get(self, blob: BlobHash) -> bytes:
         """A blob's content, checked against its hash.
@@ -139,11 +125,9 @@ class ReadableLog(Protocol):
         Raises:
             LogCorrupt: it is missing or does not match.
         """
-        ...
 
     def close(self) -> None:
         """Release the store. Staged blobs that no append made durable are dropped."""
-        ...
 
 
 def first_event(log: ReadableLog, stream: str, kind: str | None = None) -> Event | None:
@@ -186,7 +170,6 @@ class Log(ReadableLog, Protocol):
             Conflict: the stream is at another version.
             LogError: the store failed; nothing was appended.
         """
-        ...
 
     def submit(
         self,
@@ -202,8 +185,6 @@ class Log(ReadableLog, Protocol):
 
         Appends keep the order in which they were submitted; those that wait at the same time share a commit.
         """
-        ...
 
     def put(self, content: bytes) -> BlobHash:
         """Stage a blob; the next append makes it durable. Equal contents are stored once."""
-        ...

@@ -52,34 +52,18 @@ FIELDS: Final = (*CHOICES, *PREFIXES, "source", *NUMBERS)
 _VERDICT: Final = "EXISTS (SELECT 1 FROM outcomes WHERE outcomes.position = r.position AND outcome = ?)"
 _COLUMNS: Final[Mapping[Kind, Mapping[str, str]]] = {
     "question": {
+        **{name: f"r.{name} = ?" for name in ("axis", "seat", "reason", "accepted", "aligned", "source")},
+        **{name: f"r.{name}" for name in ("question", "goalpost", "reward", "similarity", "iteration")},
         "kind": "r.origin = ?",
         "verdict": _VERDICT,
-        "axis": "r.axis = ?",
-        "seat": "r.seat = ?",
-        "reason": "r.reason = ?",
-        "accepted": "r.accepted = ?",
-        "aligned": "r.aligned = ?",
-        "question": "r.question",
-        "goalpost": "r.goalpost",
-        "source": "r.source = ?",
         "passrate": "1.0 * r.successes / r.attempts",
-        "reward": "r.reward",
-        "similarity": "r.similarity",
-        "iteration": "r.iteration",
     },
     "answers": {
+        **{name: f"r.{name} = ?" for name in ("axis", "task", "purpose")},
+        **{name: f"r.{name}" for name in ("policy", "question", "goalpost", "reward", "iteration", "tokens")},
         "kind": "'answers' = ?",
         "verdict": _VERDICT,
-        "axis": "r.axis = ?",
-        "task": "r.task = ?",
-        "purpose": "r.purpose = ?",
-        "policy": "r.policy",
-        "question": "r.question",
-        "goalpost": "r.goalpost",
         "passrate": "1.0 * r.passed / r.count",
-        "reward": "r.reward",
-        "iteration": "r.iteration",
-        "tokens": "r.tokens",
     },
 }
 _ROWS: Final[Mapping[Kind, str]] = {"question": "appearances", "answers": "answers"}

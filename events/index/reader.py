@@ -23,18 +23,7 @@ from events.index.rows import AppearanceEntry, AttemptsEntry, EpisodeEntry, GapE
 from events.index.schema import connect
 from events.index.texts import TextCache, excerpt, searchable_text, storable_text
 
-ORDERS = (
-    "question",
-    "title",
-    "source",
-    "episodes",
-    "lemmas",
-    "lifts",
-    "first_gap",
-    "last_gap",
-    "best_gap",
-    "solved_after",
-)
+ORDERS = tuple("question title source episodes lemmas lifts first_gap last_gap best_gap solved_after".split())
 """Columns that goalposts can be ordered by."""
 MAX_FOUND = 20
 """Most questions that `find` returns."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from events.facts.consumers import immediate_transaction
 from events.facts.errors import LogError
 from events.facts.hashing import ZERO_HASH
 
@@ -18,7 +19,7 @@ LOCK_TIMEOUT_S = 30.0
 """Seconds that a connection waits for another one that writes."""
 
 TABLES = (
-    """CREATE TABLE iterations (iteration INTEGER PRIMARY KEY, student TEXT NOT NULL)""",
+    "CREATE TABLE iterations (iteration INTEGER PRIMARY KEY, student TEXT NOT NULL)",
     """CREATE TABLE episodes (
         stream TEXT PRIMARY KEY, position INTEGER NOT NULL, iteration INTEGER NOT NULL, purpose TEXT NOT NULL,
         question TEXT NOT NULL, axis TEXT NOT NULL, ending TEXT) WITHOUT ROWID""",
@@ -52,7 +53,7 @@ TABLES = (
     # Positions of answers, and of the appearances of the questions that they answer.
     """CREATE TABLE outcomes (
         outcome TEXT NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (outcome, position)) WITHOUT ROWID""",
-    """CREATE TABLE shapes (shape TEXT PRIMARY KEY, question TEXT NOT NULL, position INTEGER NOT NULL) WITHOUT ROWID""",
+    "CREATE TABLE shapes (shape TEXT PRIMARY KEY, question TEXT NOT NULL, position INTEGER NOT NULL) WITHOUT ROWID",
     """CREATE TABLE signs (
         number INTEGER PRIMARY KEY, position INTEGER NOT NULL, rule TEXT NOT NULL, evidence TEXT NOT NULL, iteration INTEGER,
         question TEXT, other TEXT, stream TEXT, version INTEGER, attempt INTEGER)""",
@@ -65,11 +66,7 @@ TABLES = (
 
 
 def connect(path: Path, *, reading: bool = False) -> sqlite3.Connection:
-    """A connection that may be shared between threads.
-
-    Args:
-        path: the file; created if it is missing, unless for reading.
-        reading: refuse to write.
+    """A connection that may be shared between threads; it creates a missing file, or for `reading` refuses to write.
 
     Raises:
         LogError: it cannot be opened.
@@ -77,18 +74,9 @@ def connect(path: Path, *, reading: bool = False) -> sqlite3.Connection:
     try:
         if not reading:
             path.parent.mkdir(parents=True, exist_ok=True)
-        mode = "rw" if reading else "rwc"
-        db = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}",
-            uri=True,
-            timeout=LOCK_TIMEOUT_S,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        if reading:
-            db.execute("PRAGMA query_only=ON")
-        else:
-            db.execute("PRAGMA journal_mode=WAL")
+        address = f"{path.absolute().as_uri()}?mode={'rw' if reading else 'rwc'}"
+        db = sqlite3.connect(address, uri=True, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA query_only=ON" if reading else "PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=OFF")
     except (OSError, sqlite3.OperationalError) as error:
         message = f"The index {path} cannot be opened ({error})"
@@ -117,8 +105,7 @@ def create_tables(db: sqlite3.Connection, *, anew: bool) -> None:
 
     Tables are dropped and the file stays, because another process may have it open; its consumer finds the checkpoint reset.
     """
-    db.execute("BEGIN IMMEDIATE")
-    try:
+    with immediate_transaction(db):
         if anew or db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
             while table := db.execute(_ANY_TABLE, ("checkpoint" if anew else "",)).fetchone():
                 db.execute(f'DROP TABLE "{table[0]}"')
@@ -127,11 +114,6 @@ def create_tables(db: sqlite3.Connection, *, anew: bool) -> None:
             db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         if anew:
             db.execute("UPDATE checkpoint SET position = 0, head = ?", (ZERO_HASH,))
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
 
 
 # Virtual tables first: dropping one drops its own tables.

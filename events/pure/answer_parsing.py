@@ -134,13 +134,11 @@ def parse_input(text: str) -> str | Malformed:
 
 def parse_proposal(text: str, count: int = INPUTS) -> Proposal | Malformed:
     """A teacher's answer: a python block, a message block and an input block of exactly `count` lines."""
-    program, message, inputs_block = parse_program(text), fenced_block(text, "message"), fenced_block(text, "input")
-    for part in (program, message, inputs_block):
+    parts = (parse_program(text), fenced_block(text, "message"), fenced_block(text, "input"))
+    for part in parts:
         if isinstance(part, Malformed):
             return part
-    assert isinstance(program, str)
-    assert isinstance(message, str)
-    assert isinstance(inputs_block, str)
+    program, message, inputs_block = map(str, parts)
     lines = [line for line in inputs_block.split("\n") if line.strip() and not line.lstrip().startswith("#")]
     if len(lines) != count:
         return Malformed(f"{len(lines)} inputs instead of {count}")

@@ -57,12 +57,7 @@ def pass_at_k_interval(attempts: int, successes: Sequence[int], k: int, draws: i
     Whole questions are resampled, so that the interval covers both other questions of this kind and other attempts at them.
     Where all questions have the same estimate, resampling says nothing: then it is Wilson's score interval (1927) over
     questions, and for a single question over its attempts: that of the share p of passed ones, mapped by 1 - (1-p)^k.
-
-    Args:
-        attempts: as in `pass_at_k`.
-        successes: as there.
-        k: as there.
-        draws: resamples; fewer are faster and move a bound by some hundredths of the interval.
+    Fewer `draws` are faster and move a bound by some hundredths of the interval.
 
     Raises:
         ValueError: as in `pass_at_k`.

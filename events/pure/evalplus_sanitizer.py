@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from events.facts.values import JudgingRules
@@ -22,13 +22,7 @@ MAX_PARSED: Final = 200_000
 
 
 def extract_program(text: str, rules: JudgingRules, entry: str) -> str | Malformed:
-    """The program in a completion, by the rules that judge it.
-
-    Args:
-        text: the completion.
-        rules: `evalplus` uses `sanitize`, the others the last python block.
-        entry: name of the function that is asked for.
-    """
+    """The program in a completion: by the rules `evalplus` what `sanitize` finds, by others the last python block."""
     return sanitize(answer_section(text), entry) if rules == "evalplus" else parse_program(text)
 
 
@@ -130,10 +124,6 @@ def _named(node: ast.AST) -> Iterator[str]:
 
 
 def _source_of(lines: list[bytes], node: ast.stmt) -> str:
-    """The source text of a statement."""
-    assert node.end_lineno is not None
-    assert node.end_col_offset is not None
-    rows: Iterable[bytes] = lines[node.lineno - 1 : node.end_lineno]
-    *before, last = rows
+    *before, last = lines[node.lineno - 1 : node.end_lineno]
     text = b"\n".join([*before, last[: node.end_col_offset]])
     return text[node.col_offset :].decode()

@@ -56,18 +56,11 @@ class WarningSign:
 
 
 def question_signs(question: Question, similarity: float | None) -> list[WarningSign]:
-    """Signs in a question.
-
-    Args:
-        question: any.
-        similarity: largest cosine similarity to an accepted question; None where it was not measured.
-    """
-    return [*_near(similarity), *_ignoring(question), *_constant(question)]
-
-
-def _near(similarity: float | None) -> Iterator[WarningSign]:
+    """Signs in a question. Its similarity to an accepted one is the largest cosine; None where it was not measured."""
+    signs = [*_ignoring(question), *_constant(question)]
     if similarity is not None and similarity >= SIMILARITY_THRESHOLD:
-        yield WarningSign("near_duplicate", f"its similarity to an accepted question is {similarity:.3f}")
+        signs.insert(0, WarningSign("near_duplicate", f"its similarity to an accepted question is {similarity:.3f}"))
+    return signs
 
 
 def _ignoring(question: Question) -> Iterator[WarningSign]:
@@ -84,19 +77,12 @@ def _constant(question: Question) -> Iterator[WarningSign]:
         return
     output = outputs.pop()
     if len(inputs) >= (FEWEST_INPUTS_TWO_VALUED if output.strip("'\"").lower() in _TWO_VALUED else FEWEST_INPUTS):
-        yield WarningSign(
-            "constant_output", f"{len(inputs)} different inputs all give {one_line(output, _QUOTED) or 'nothing'}"
-        )
+        evidence = f"{len(inputs)} different inputs all give {one_line(output, _QUOTED) or 'nothing'}"
+        yield WarningSign("constant_output", evidence)
 
 
 def answer_signs(question: Question, programs: Sequence[str | None], outcomes: Sequence[Outcome]) -> list[WarningSign]:
-    """Signs in attempts at a question.
-
-    Args:
-        question: which was asked.
-        programs: one an attempt, None where it holds none.
-        outcomes: of their verdicts; empty where they have not been verified.
-    """
+    """Signs in attempts at a question, by their programs and the outcomes of their verdicts, empty before they are verified."""
     detector = HardcodedTestDetector(question)
     hardcoded = {program: detector.find(program) for program in dict.fromkeys(programs) if program is not None}
     signs = []

@@ -44,12 +44,10 @@ class CommitQueue:
     """Group-commit queue of a store."""
 
     def __init__(self, commit: Callable[[Sequence[AppendRequest]], list[AppendOutcome]], *, linger_s: float = LINGER_S) -> None:
-        """Make an empty queue.
+        """Make an empty queue. The writer thread waits `linger_s` seconds for more before it ends.
 
-        Args:
-            commit: appends the requests in one transaction and returns an outcome for each. If it raises, nothing was
-                appended, unless it raises `InDoubt`.
-            linger_s: seconds that the writer thread waits for more before it ends.
+        `commit` appends the requests in one transaction and returns an outcome for each. If it raises, nothing was appended,
+        unless it raises `InDoubt`.
         """
         self._commit = commit
         self._linger_s = linger_s
@@ -129,27 +127,21 @@ class CommitQueue:
 
     def _settle(self, group: Sequence[PendingAppend]) -> None:
         """Commit, and give every append its outcome. Raises nothing: errors go to those who wait."""
+        outcomes: Sequence[list[Event] | BaseException]
         try:
             outcomes = self._commit([pending.request for pending in group])
-        except LogError as error:
-            if len(group) > 1 and not isinstance(error, InDoubt):
+        except BaseException as error:
+            if len(group) > 1 and isinstance(error, LogError) and not isinstance(error, InDoubt):
                 # One append too large for the disk must not fail its neighbours.
                 for pending in group:
                     self._settle([pending])
+                return
+            outcomes = [error] * len(group)
+        for pending, outcome in zip(group, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                pending.outcome.set_exception(outcome)
             else:
-                _set_outcomes(group, [error] * len(group))
-        except BaseException as error:
-            _set_outcomes(group, [error] * len(group))
-        else:
-            _set_outcomes(group, outcomes)
-
-
-def _set_outcomes(group: Sequence[PendingAppend], outcomes: Sequence[list[Event] | BaseException]) -> None:
-    for pending, outcome in zip(group, outcomes, strict=True):
-        if isinstance(outcome, BaseException):
-            pending.outcome.set_exception(outcome)
-        else:
-            pending.outcome.set_result(outcome)
+                pending.outcome.set_result(outcome)
 
 
 def plan_all(plan: TransactionPlan, requests: Sequence[AppendRequest]) -> list[AppendOutcome]:

@@ -29,16 +29,7 @@ def read_pages(
     kinds: Collection[str] | None = None,
     limit: int | None = None,
 ) -> Iterator[Row]:
-    """Rows of positions `after` < p <= `until`; of one stream and of some kinds if asked.
-
-    Args:
-        fetch: runs a query.
-        stream: of this stream only.
-        after: position before the first.
-        until: last position.
-        kinds: of these kinds only.
-        limit: most rows.
-    """
+    """Rows of positions `after` < p <= `until`, of one stream and of some kinds if asked, `limit` at most."""
     if kinds is not None and not kinds:
         return
     # The unary plus keeps planners on the index of the stream.

@@ -21,12 +21,7 @@ class RawLog:
     """A log as stored, without validation."""
 
     def __init__(self, fetch: Fetch, *, has_keys: bool = True) -> None:
-        """Read nothing yet.
-
-        Args:
-            fetch: runs a query.
-            has_keys: whether the log's schema has keys.
-        """
+        """Read nothing yet; `has_keys` tells whether the log's schema has keys."""
         self._fetch = fetch
         self._has_keys = has_keys
 
@@ -98,11 +93,9 @@ class Store(Log, Protocol):
 
     def raw(self) -> RawLog:
         """The log as stored."""
-        ...
 
     def stats(self) -> LogStats:
         """Counts of events, blobs and bytes."""
-        ...
 
     def append_rows(self, tip: Head, rows: Sequence[Row], blobs: Sequence[PackedBlob]) -> None:
         """Append rows that are hashed already, in one transaction.
@@ -115,8 +108,6 @@ class Store(Log, Protocol):
         Raises:
             Conflict: the log ends elsewhere.
         """
-        ...
 
     def append_keys(self, keys: Sequence[Key]) -> None:
         """Append those keys that are not there yet."""
-        ...

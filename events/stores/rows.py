@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from events.facts.errors import Conflict, LogCorrupt, LogError
+from events.facts.errors import LogCorrupt, LogError
 from events.facts.hashing import ZERO_HASH, blob_hash, data_of, hash_event, kind_of, next_head
 from events.facts.log import Corruption, Event, Head, ProgressCallback
 from events.facts.types import Fact
@@ -56,35 +56,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def check_expected(stream: str, end: StreamEnd, expected: int | None) -> None:
-    """Refuse an append that expects another version of the stream.
-
-    Raises:
-        Conflict: the stream is at another version.
-    """
-    if expected is not None and expected != end.version:
-        message = (
-            f"Stream {stream!r} is at version {end.version}, not at {expected}; another writer was faster, re-read and retry."
-        )
-        raise Conflict(message)
-
-
-def check_tip(name: str, tip: Head, expected: Head) -> None:
-    """Refuse rows that follow on from another tip.
-
-    Raises:
-        Conflict: the log ends elsewhere.
-    """
-    if tip != expected:
-        message = f"The log {name} ends at position {tip.position}, not as expected at {expected.position}"
-        raise Conflict(f"{message}; somebody else appends to it, let nobody do so and repeat.")
-
-
 def seal(
     facts: Sequence[Fact],
-    *,
     stream: str,
     end: StreamEnd,
+    *,
     tip: Head,
     time: datetime,
     causation: int | None,
@@ -99,7 +75,7 @@ def seal(
     for fact in facts:
         position, version = position + 1, version + 1
         kind, schema, data = kind_of(fact), type(fact).SCHEMA, data_of(fact)
-        own = hash_event(prev_hash, stream=stream, version=version, kind=kind, schema=schema, data=data, causation=causation)
+        own = hash_event(prev_hash, stream, version, kind, schema, data, causation)
         head = next_head(head, own)
         rows.append(Row(position, stream, version, kind, schema, data, causation, prev_hash, own, head, stamp, measures))
         prev_hash, measures = own, "{}"
@@ -228,35 +204,24 @@ class HashChain:
 
     def problem(self, row: Row) -> str | None:
         """Why this row cannot be the next; None if it can."""
-        return _problem(row, self.tip.position, self.tip.digest, self.ends.get(row.stream, EMPTY_STREAM))
+        end = self.ends.get(row.stream, EMPTY_STREAM)
+        if row.position != self.tip.position + 1:
+            return f"the event is missing; the next one is at {row.position}"
+        if row.version != end.version + 1:
+            return f"stream {row.stream!r} goes from version {end.version} to {row.version}"
+        if row.prev_hash != end.hash:
+            return f"it does not follow on from version {end.version} of stream {row.stream!r}"
+        own = hash_event(row.prev_hash, row.stream, row.version, row.kind, row.schema_version, row.data, row.causation)
+        if own != row.hash:
+            return "its content does not match its hash"
+        if next_head(self.tip.digest, own) != row.head:
+            return "its head does not follow on from the one before"
+        return None
 
     def add(self, row: Row) -> None:
         """Add the row."""
         self.tip = Head(row.position, row.head)
         self.ends[row.stream] = StreamEnd(row.version, row.hash)
-
-
-def _problem(row: Row, position: int, head: str, end: StreamEnd) -> str | None:
-    if row.position != position + 1:
-        return f"the event is missing; the next one is at {row.position}"
-    if row.version != end.version + 1:
-        return f"stream {row.stream!r} goes from version {end.version} to {row.version}"
-    if row.prev_hash != end.hash:
-        return f"it does not follow on from version {end.version} of stream {row.stream!r}"
-    own = hash_event(
-        row.prev_hash,
-        stream=row.stream,
-        version=row.version,
-        kind=row.kind,
-        schema=row.schema_version,
-        data=row.data,
-        causation=row.causation,
-    )
-    if own != row.hash:
-        return "its content does not match its hash"
-    if next_head(head, own) != row.head:
-        return "its head does not follow on from the one before"
-    return None
 
 
 def checked_blob(blob: BlobHash, content: bytes | None) -> bytes:

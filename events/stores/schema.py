@@ -32,11 +32,7 @@ class EventTable(Table, table=True):
     """`events.stores.rows.Row` as a table."""
 
     __tablename__ = "events"
-    __table_args__ = (
-        UniqueConstraint("stream", "version"),
-        Index("events_kind", "kind", "position"),
-        {"sqlite_strict": True},
-    )
+    __table_args__ = (UniqueConstraint("stream", "version"), Index("events_kind", "kind", "position"), {"sqlite_strict": True})
 
     position: int = Field(primary_key=True, sa_type=_INT64, sa_column_kwargs=_NOT_COUNTED)
     stream: str = Field(sa_type=Text)

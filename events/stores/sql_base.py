@@ -17,16 +17,16 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, ClassVar
 
-from events.facts.errors import LogError
+from events.facts.errors import Conflict, LogError
 from events.facts.log import AnomalyCallback, Corruption, Event, Head, ProgressCallback, ignore_anomaly, ignore_progress
 from events.facts.upcast import UPCASTERS, Upcaster
 from events.facts.values import BlobHash
 from events.stores.anomalies import missing_triggers, unreferenced_blobs
 from events.stores.commit_queue import AppendOutcome, CommitQueue
-from events.stores.log_stats import LogStats, log_stats
+from events.stores.log_stats import BlobStats, LogStats
 from events.stores.paging import COLUMNS, read_pages
 from events.stores.raw import RawLog
-from events.stores.rows import Row, check_tip, find_corruption, open_row, utc_now, with_progress
+from events.stores.rows import Row, find_corruption, open_row, utc_now, with_progress
 from events.stores.staging import PackedBlob, Staging, unpack_blob
 from events.stores.tally import Tally
 from events.stores.transaction import AppendRequest, Appends, Key, TransactionPlan
@@ -67,12 +67,7 @@ class SqlLog(Appends):
     def __init__(
         self, *, clock: Callable[[], datetime] = utc_now, upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS
     ) -> None:
-        """Connect to nothing yet.
-
-        Args:
-            clock: gives the time of appends.
-            upcasters: bring old facts to today's schema.
-        """
+        """Connect to nothing yet; `clock` gives the time of appends."""
         self._clock = clock
         self._upcasters = upcasters
         self._staging = Staging()
@@ -225,14 +220,18 @@ class SqlLog(Appends):
 
     def stats(self) -> LogStats:
         """See `events.stores.raw.Store.stats`."""
-        tip, tally = self._end()
-        return log_stats(tip, tally, self.raw().rows(until=tip.position), self._fetch, self._size)
+        tip, stored = self._end()
+        tally = Tally.parse(stored) or Tally().add(self.raw().rows(until=tip.position))
+        blobs = self._fetch("SELECT count(*), coalesce(sum(size), 0), coalesce(sum(length(content)), 0) FROM blobs")[0]
+        return LogStats(tip, tally, BlobStats(*map(int, blobs)), int(self._fetch(self._size)[0][0]))
 
     def append_rows(self, tip: Head, rows: Sequence[Row], blobs: Sequence[PackedBlob]) -> None:
         """See `events.stores.raw.Store.append_rows`."""
         with self._queue.paused(), self._transaction() as db:
             end, tally = self._tip(db.execute(self._tip_query + self._lock_tip).fetchone())
-            check_tip(self.name, end, tip)
+            if end != tip:
+                message = f"The log {self.name} ends at position {end.position}, not as expected at {tip.position}"
+                raise Conflict(f"{message}; somebody else appends to it, let nobody do so and repeat.")
             plan = TransactionPlan(Head(rows[-1].position, rows[-1].head), tally=Tally.parse(tally), rows=list(rows))
             self._write(db, plan, blobs, bulk=True)
 

@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from events.facts.consumers import immediate_transaction
 from events.facts.errors import BadInput
 from events.facts.log import Corruption, Subscription
 from events.facts.upcast import UPCASTERS, Upcaster
@@ -52,12 +53,8 @@ class SqliteLog(SqlLog):
     ) -> None:
         """Open an existing log; `events.stores.open_log` also makes one.
 
-        Args:
-            path: the file.
-            clock: gives the time of appends.
-            upcasters: bring old facts to today's schema.
-            damaged: read what can be read of a damaged file, and write nothing.
-            read_only: let SQLite refuse every write, so that appending fails.
+        With `damaged`, what can be read of a damaged file is read, and nothing is written. With `read_only`, SQLite refuses
+        every write, so that appending fails.
 
         Raises:
             BadInput: there is no log of this version at `path`.
@@ -95,17 +92,8 @@ class SqliteLog(SqlLog):
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        db = self._writer
-        with translate_errors(self.path):
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                # A full disk makes SQLite roll back by itself.
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
+        with translate_errors(self.path), immediate_transaction(self._writer):
+            yield self._writer
 
     def _fetch(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         return self._reader.fetch(query, values)

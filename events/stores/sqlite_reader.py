@@ -34,12 +34,7 @@ class SqliteReader:
     """A connection for reading; threads that share it take turns."""
 
     def __init__(self, path: Path, *, damaged: bool = False, read_only: bool = False) -> None:
-        """Open a log's file.
-
-        Args:
-            path: the file.
-            damaged: read what can be read of a damaged file.
-            read_only: let SQLite refuse every write.
+        """Open a log's file; see `events.stores.sqlite_file.connect`.
 
         Raises:
             LogError: it cannot be read.

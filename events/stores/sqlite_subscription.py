@@ -19,12 +19,7 @@ class SqliteSubscription:
     """A `Subscription` to a log in a file."""
 
     def __init__(self, path: Path, reader: SqliteReader) -> None:
-        """Subscribe from now on.
-
-        Args:
-            path: the log's file.
-            reader: the log's reader, which says how the file can be opened.
-        """
+        """Subscribe from now on. The log's reader knows how its file can be opened."""
         self._path = path
         with translate_errors(path):
             self._db = None if reader.immutable else reader.new_connection()

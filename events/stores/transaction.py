@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from events.facts.errors import LogError
+from events.facts.errors import Conflict, LogError
 from events.facts.log import Event, Head
 from events.facts.types import Fact
 from events.facts.upcast import UPCASTERS, Upcaster
-from events.stores.rows import EMPTY_STREAM, Row, StreamEnd, check_expected, open_row, seal, utc_now
+from events.stores.rows import EMPTY_STREAM, Row, StreamEnd, open_row, seal, utc_now
 from events.stores.tally import Tally
 
 
@@ -120,15 +120,11 @@ class TransactionPlan:
         if key is not None and (stream, key) in self.recorded:
             return list(self.recorded[stream, key])
         end = self.ends.get(stream, EMPTY_STREAM)
-        check_expected(stream, end, request.expected)
+        if request.expected not in (None, end.version):
+            message = f"Stream {stream!r} is at version {end.version}, not at {request.expected}"
+            raise Conflict(f"{message}; another writer was faster, re-read and retry.")
         rows = seal(
-            request.facts,
-            stream=stream,
-            end=end,
-            tip=self.tip,
-            time=self.clock(),
-            causation=request.causation,
-            observed=request.observed,
+            request.facts, stream, end, tip=self.tip, time=self.clock(), causation=request.causation, observed=request.observed
         )
         events = [open_row(row, self.upcasters) for row in rows]
         if rows:
