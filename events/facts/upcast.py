@@ -62,11 +62,9 @@ def upcast(
         LogError: there is no upcaster, most likely because a newer version of the program wrote the event.
     """
     while schema != target:
-        step = upcasters.get((kind, schema))
-        if step is None:
-            raise LogError(
-                f"There is no way to read {kind} of schema {schema}, this version knows {target}; use a newer version."
-            )
+        if (step := upcasters.get((kind, schema))) is None:
+            message = f"There is no way to read {kind} of schema {schema}, this version knows {target}"
+            raise LogError(f"{message}; use a newer version.")
         data = step(data)
         schema += 1
     return data

@@ -66,9 +66,8 @@ def adapter_base(folder: Path) -> Path | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{ADAPTER_CONFIG_FILE} in {folder} names no base ({error!r}); restore the folder.") from error
     if not base.is_dir() or weights_digest(base) != base.name:
-        raise ModelError(
-            f"The adapter in {folder} needs the base {base}, which is missing or was changed; restore that folder."
-        )
+        message = f"The adapter in {folder} needs the base {base}, which is missing or was changed"
+        raise ModelError(f"{message}; restore that folder.")
     return base
 
 

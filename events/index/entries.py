@@ -90,12 +90,10 @@ class FactIndexer:
 
     def _goalpost_added(self, db: sqlite3.Connection, event: Event, fact: GoalpostAdded) -> None:
         question = self._texts.question(fact.blob)
-        title = one_line(question.statement, TITLE_LENGTH)
+        title, source = one_line(question.statement, TITLE_LENGTH), storable_text(fact.source)
         query = "INSERT OR IGNORE INTO goalposts (question, blob, title, source) VALUES (?, ?, ?, ?)"
-        db.execute(query, (fact.question, fact.blob, title, storable_text(fact.source)))
-        _write_appearance(
-            db, event, origin="goalpost", question=fact.question, blob=fact.blob, title=title, source=storable_text(fact.source)
-        )
+        db.execute(query, (fact.question, fact.blob, title, source))
+        _write_appearance(db, event, origin="goalpost", question=fact.question, blob=fact.blob, title=title, source=source)
         _write_text(db, "asked", 2 * event.position, searchable_text(question))
         about = SignEntry(event.position, "", "", None, fact.question, None, event.stream, event.version)
         write_question_signs(db, about, question, None)
@@ -152,9 +150,8 @@ class FactIndexer:
             return
         parsed = self._texts.question(blob)
         title = one_line(parsed.statement, TITLE_LENGTH)
-        db.execute(
-            "UPDATE appearances SET question = ?, blob = ?, title = ? WHERE position = ?", (question, blob, title, position)
-        )
+        query = "UPDATE appearances SET question = ?, blob = ?, title = ? WHERE position = ?"
+        db.execute(query, (question, blob, title, position))
         # The completion is searchable already; the question only where the completion does not hold it as it is.
         completion = self._texts.completions(texts)[0]
         if storable_text(parsed.statement) not in completion or storable_text(parsed.program or "") not in completion:

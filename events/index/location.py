@@ -63,13 +63,7 @@ def _can_hold(folder: Path) -> bool:
 
 @contextmanager
 def open_index(log: ReadableLog, where: str, on_progress: ProgressCallback = ignore_progress) -> Iterator[Index]:
-    """The index of a log, brought up to date.
-
-    Args:
-        log: the log.
-        where: its name on the command line.
-        on_progress: called now and then with the events done and their total.
-    """
+    """The index of a log, brought up to date; `where` is the log's name on the command line."""
     with closing(Indexer(log, index_path(where))) as indexing:
         indexing.catch_up(on_progress)
         yield indexing.index

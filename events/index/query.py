@@ -111,9 +111,8 @@ def parse_query(query: str) -> list[QueryTerm]:
             raise BadInput(f"{message}; put another quotation mark behind it, or leave its first one out.")
         terms.append(_term(match))
         if len(terms) > MAX_TERMS:
-            raise BadInput(
-                f"The query has more than {MAX_TERMS} terms; leave some out, or put words that follow one another in quotes."
-            )
+            message = f"The query has more than {MAX_TERMS} terms"
+            raise BadInput(f"{message}; leave some out, or put words that follow one another in quotes.")
         at = match.end()
     return terms
 
@@ -222,11 +221,9 @@ def _condition(term: QueryTerm, column: str) -> SqlQuery:
     elif (whole := PREFIXES.get(term.field or "")) is not None:
         begin = term.value.lower()
         # Bounds instead of a pattern: an index finds them, and nothing in the value is more than text.
-        sql, values = (
-            (f"{column} = ?", (begin,))
-            if len(begin) >= whole
-            else (f"{column} >= ? AND {column} < ?", (begin, begin + AFTER_ALL_TEXTS))
-        )
+        sql, values = f"{column} >= ? AND {column} < ?", (begin, begin + AFTER_ALL_TEXTS)
+        if len(begin) >= whole:
+            sql, values = f"{column} = ?", (begin,)
     else:
         sql, values = column, ({"yes": 1, "no": 0}.get(term.value, term.value),)
     return SqlQuery(f"NOT coalesce({sql}, 0)" if term.negated else f"({sql})", values)

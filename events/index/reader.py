@@ -57,11 +57,10 @@ class Index:
         self._texts = TextCache(log)
 
     def _ask(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        storable = [storable_text(value) if isinstance(value, str) else value for value in values]
         try:
             with self._lock:
-                return self._db.execute(
-                    query, [storable_text(value) if isinstance(value, str) else value for value in values]
-                ).fetchall()
+                return self._db.execute(query, storable).fetchall()
         except sqlite3.Error as error:
             raise LogError(f"The index {self._path} cannot be read ({error}); delete it to have it made anew.") from error
 
@@ -97,9 +96,8 @@ class Index:
         if order not in ORDERS:
             raise BadInput(f"Goalposts cannot be ordered by {order!r}; order them by one of {', '.join(ORDERS)}.")
         words = storable_text(where).lower().split()
-        condition = (
-            " AND ".join(["(instr(lower(title), ?) OR instr(question, ?) = 1 OR lower(source) = ?)"] * len(words)) or "1"
-        )
+        matching = "(instr(lower(title), ?) OR instr(question, ?) = 1 OR lower(source) = ?)"
+        condition = " AND ".join([matching] * len(words)) or "1"
         values = [word for word in words for _ in range(3)]
         count = self._ask(f"SELECT count(*) FROM goalposts WHERE {condition}", *values)[0][0]  # noqa: S608  # constants only
         by = f"{order} IS NULL, {order} {'DESC' if descending else 'ASC'}, rowid"

@@ -28,7 +28,6 @@ class AppearanceEntry:
     question: QuestionId | None
     """None if the proposal was no question."""
     blob: BlobHash | None
-    """The question."""
     title: str
     """The statement on one line, cut."""
     iteration: int | None
@@ -46,16 +45,14 @@ class AppearanceEntry:
     accepted: bool | None
     """None while that is open, and for questions that nobody proposed."""
     reason: Reason | None
-    """Why it was rejected."""
+    """Why it was rejected; `detail` says it in words."""
     detail: str
-    """The reason in words."""
     similarity: float | None
     aligned: bool | None
     successes: int | None
     attempts: int | None
     """Attempts that measured the pass rate, and how many passed."""
     reward: float | None
-    """The teacher's reward."""
     agreeing: int = 0
     """Failed attempts with the same outputs; see `PassRateMeasured`."""
 
@@ -147,7 +144,6 @@ class SignEntry:
     """A sign of reward hacking, with the event that holds its evidence."""
 
     position: int
-    """Position of the event."""
     rule: str
     """A key of `events.pure.reward_hacking.RULES`."""
     evidence: str

@@ -24,28 +24,14 @@ _COMPARISON_MARKS = ("==", "!=", "{", "case ", " is ", " in (", " in [", " in(",
 
 
 def candidate_programs(texts: Sequence[str], rules: JudgingRules, entry: str) -> list[str | None]:
-    """The program in each completion; None where there is none, or none that compares its input with literals.
-
-    Args:
-        texts: the completions.
-        rules: judging rules of the question.
-        entry: function that the question calls.
-    """
-    parsed = {
-        text: extract_program(text, rules, entry) for text in set(texts) if any(mark in text for mark in _COMPARISON_MARKS)
-    }
+    """The program in each completion; None where there is none, or none that compares its input with literals."""
+    comparing = {text for text in texts if any(mark in text for mark in _COMPARISON_MARKS)}
+    parsed = {text: extract_program(text, rules, entry) for text in comparing}
     return [program if isinstance(program := parsed.get(text), str) else None for text in texts]
 
 
 def write_question_signs(db: sqlite3.Connection, about: SignEntry, question: Question, similarity: float | None) -> None:
-    """Write the signs in a question.
-
-    Args:
-        db: the index.
-        about: where it appeared, its id, and the iteration.
-        question: which is examined.
-        similarity: largest cosine similarity to an accepted question; None where it was not measured.
-    """
+    """Write the signs in a question; `about` tells where it appeared, its id, and the iteration."""
     signs = question_signs(question, similarity)
     if question.program is not None and about.question is not None:
         structure = structure_hash(question.program)
@@ -53,9 +39,8 @@ def write_question_signs(db: sqlite3.Connection, about: SignEntry, question: Que
         if first is None:
             db.execute("INSERT INTO shapes VALUES (?, ?, ?)", (structure, about.question, about.position))
         else:
-            same = (
-                "it is the question" if first[0] == about.question else "its program differs in names and layout only from that"
-            )
+            is_same = first[0] == about.question
+            same = "it is the question" if is_same else "its program differs in names and layout only from that"
             signs = [sign for sign in signs if sign.rule != "near_duplicate"]
             signs.append(WarningSign("near_duplicate", f"{same} of position {first[1]}"))
             about = replace(about, other=first[0])

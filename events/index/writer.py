@@ -18,9 +18,6 @@ from events.index.entries import FactIndexer
 from events.index.reader import Index
 from events.index.schema import create_tables, open_for_writing
 
-CONSUMER_NAME = "index"
-"""Name of the consumer."""
-
 
 class Indexer:
     """Writes the index of a log."""
@@ -31,10 +28,6 @@ class Indexer:
     def __init__(self, log: ReadableLog, path: Path) -> None:
         """Open the index in a file, which is created, or emptied if it has another schema.
 
-        Args:
-            log: the log to index.
-            path: the file; see `events.index.location`.
-
         Raises:
             LogError: it cannot be written.
         """
@@ -42,15 +35,11 @@ class Indexer:
         self._path = path
         self._lock = threading.Lock()
         self._db = open_for_writing(path)
-        self._consumer = Consumer(log, CONSUMER_NAME, self._db, FactIndexer(log).write)
+        self._consumer = Consumer(log, "index", self._db, FactIndexer(log).write)
         self.index = Index(log, path)
 
     def catch_up(self, on_progress: ProgressCallback = ignore_progress, stop: Callable[[], bool] = lambda: False) -> None:
         """Index what there is, or until `stop()` is true.
-
-        Args:
-            on_progress: called now and then with the events done and their total.
-            stop: called now and then.
 
         Raises:
             LogError: the log cannot be read, or the index not written.

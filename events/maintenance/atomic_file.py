@@ -16,11 +16,7 @@ SQLITE_SUFFIXES = ("", "-wal", "-shm", "-journal")
 
 @contextmanager
 def write_atomically(target: Path, what: str) -> Iterator[Path]:
-    """A draft beside the target to write into, which becomes the target when the block ends.
-
-    Args:
-        target: the new file; its folder is made if need be.
-        what: its name in errors, such as `backup`.
+    """A draft beside the target to write into, which becomes the target when the block ends; errors call it `what`.
 
     Raises:
         BadInput: the target exists.

@@ -44,7 +44,8 @@ def backup(where: Path | str, target: Path, on_progress: ProgressCallback = igno
         with closing(SqliteLog(path)) as copy:
             corruption, head = copy.verify(on_progress), copy.head()
         if corruption is not None:
-            message = f"The backup of {_name(where)} is wrong at position {corruption.position}: {corruption.problem}"
+            name = "the database" if is_url(where) else where
+            message = f"The backup of {name} is wrong at position {corruption.position}: {corruption.problem}"
             raise LogCorrupt(f"{message}; verify the log, and repair it if it is broken too.")
     return head
 
@@ -55,10 +56,6 @@ _DISK_ERRORS = {
     sqlite3.SQLITE_CANTOPEN: errno.EACCES,
     sqlite3.SQLITE_IOERR: errno.EIO,
 }
-
-
-def _name(where: Path | str) -> str:
-    return "the database" if is_url(where) else str(where)
 
 
 def _copy_file(path: Path, target: Path) -> None:

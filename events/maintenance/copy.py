@@ -68,12 +68,7 @@ class CopyBatch:
 
 
 def migrate(source: Store, target: Store, on_progress: ProgressCallback = ignore_progress) -> CopyResult:
-    """Copy a whole log into an empty one, or into one that an earlier copy began; then verify the copy.
-
-    Args:
-        source: the log to copy, up to its present end.
-        target: an empty log, or the beginning of the same log.
-        on_progress: called with the events copied and their total, then with those verified.
+    """Copy a log up to its present end into an empty one, or into one that an earlier copy began; then verify the copy.
 
     Raises:
         BadInput: the target holds something else.
@@ -88,9 +83,8 @@ def migrate(source: Store, target: Store, on_progress: ProgressCallback = ignore
         raise LogCorrupt(f"The source promises {end.position} events, but its tail was cut off or changed; repair it first.")
     copy_keys(raw, target, chain)
     if (corruption := target.verify(on_progress)) is not None:
-        raise LogCorrupt(
-            f"The copy is wrong at position {corruption.position}: {corruption.problem}; empty the target and repeat."
-        )
+        message = f"The copy is wrong at position {corruption.position}: {corruption.problem}"
+        raise LogCorrupt(f"{message}; empty the target and repeat.")
     return CopyResult(target.head(), sent)
 
 
@@ -109,9 +103,8 @@ def copy_rows(rows: Iterable[Row], source: RawLog, target: Store) -> tuple[HashC
             raise LogCorrupt(f"The source is broken at position {chain.tip.position + 1}: {problem}; repair it first.")
         chain.add(row)
         if row.position == start.position and chain.tip != start:
-            raise BadInput(
-                f"The target holds another log, with head {start.digest} at position {start.position}; give an empty one."
-            )
+            message = f"The target holds another log, with head {start.digest} at position {start.position}"
+            raise BadInput(f"{message}; give an empty one.")
         if row.position > start.position:
             batch.add(row)
     batch.flush()

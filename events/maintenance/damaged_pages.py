@@ -51,12 +51,7 @@ class DamagedPages:
     """Records in the pages of a log's file."""
 
     def __init__(self, path: Path, on_progress: ProgressCallback = ignore_progress) -> None:
-        """Read every page.
-
-        Args:
-            path: the log's file; its write-ahead file, if any, lies beside it.
-            on_progress: called with the pages read and their total.
-        """
+        """Read every page of the log's file and of the write-ahead file beside it, if any."""
         self._maps = [_mapped(path), _mapped(path.with_name(f"{path.name}-wal"))]
         self._size = _page_size(self._maps[0])
         self._usable = self._size - (self._maps[0][20] if len(self._maps[0]) > 20 and self._maps[0][20] < 64 else 0)

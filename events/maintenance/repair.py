@@ -111,9 +111,8 @@ def _repair_copy(copy: Path, target: Path, on_progress: ProgressCallback, *, dry
                 return RepairReport(log.head(), promised, None, None)
         except (BadInput, LogError) as error:
             broken, cause = Corruption(1, _without_advice(error)), error
-        salvage = SalvagedRows(
-            None if log is None else log.raw(), stack.enter_context(closing(DamagedPages(copy, on_progress)))
-        )
+        pages = stack.enter_context(closing(DamagedPages(copy, on_progress)))
+        salvage = SalvagedRows(None if log is None else log.raw(), pages)
         if log is None and salvage.empty:
             if isinstance(cause, LogCorrupt):
                 raise LogCorrupt(f"{_without_advice(cause)}; nothing of it can be rescued, so restore a backup.")
@@ -131,9 +130,8 @@ def _repair_copy(copy: Path, target: Path, on_progress: ProgressCallback, *, dry
                 copy_keys(salvage, rescue, chain)
                 corruption = rescue.verify()
             if corruption is not None:
-                raise LogCorrupt(
-                    f"The rescue is wrong at position {corruption.position}: {corruption.problem}; restore a backup."
-                )
+                message = f"The rescue is wrong at position {corruption.position}: {corruption.problem}"
+                raise LogCorrupt(f"{message}; restore a backup.")
         return RepairReport(chain.tip, promised, broken, target, salvage.keyed)
 
 
@@ -157,12 +155,7 @@ class SalvagedRows(RawLog):
     """Rows of a damaged file, from SQLite and from its pages."""
 
     def __init__(self, raw: RawLog | None, pages: DamagedPages) -> None:
-        """Read nothing yet.
-
-        Args:
-            raw: the log as SQLite reads it; None where it cannot open the file.
-            pages: the records in its pages.
-        """
+        """Read nothing yet; `raw` is the log as SQLite reads it, None where it cannot open the file."""
         self._raw = raw
         self._pages = pages
         self.empty = pages.empty

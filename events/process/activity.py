@@ -73,7 +73,6 @@ class Activity:
         self._tasks: dict[str, tuple[ActivityTask, int]] = {}
         self._lock = threading.Lock()
         self.warnings: list[str] = []
-        """Warnings so far."""
 
     @contextmanager
     def task(

@@ -14,11 +14,7 @@ class RaisingConsole(Console):
     """Rich's console that raises on a closed pipe instead of ending the process."""
 
     def on_broken_pipe(self) -> NoReturn:
-        """Raise.
-
-        Raises:
-            BrokenPipeError: always.
-        """
+        """Raise `BrokenPipeError`."""
         raise BrokenPipeError
 
 

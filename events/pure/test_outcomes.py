@@ -31,14 +31,9 @@ class JudgedTest:
 def judged_tests(
     pairs: Sequence[IOPair], public: int, verdict: Verdict | None, *, per_test: bool, only: int | None = None
 ) -> list[JudgedTest]:
-    """All tests in order, or the single one of deduction and abduction.
+    """All tests in order, or the single one of deduction and abduction, `only` being the index of the pair asked for.
 
-    Args:
-        pairs: all of the question.
-        public: how many of them are public.
-        verdict: None where there is none yet.
-        per_test: whether the first failure ended the tests.
-        only: index of the pair that deduction or abduction asked for.
+    The first `public` pairs are public. `per_test` tells whether the first failure ended the tests.
     """
     indices = range(len(pairs)) if only is None else range(only, only + 1) if only < len(pairs) else range(0)
     return [

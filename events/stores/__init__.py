@@ -70,10 +70,8 @@ def runs_in_database(url: str) -> dict[str, Callable[[], Store]]:
     """
     with _needs_driver():
         from events.stores import postgres, postgres_location
-    return {
-        location.run: partial(postgres.PostgresLog, location)
-        for location in postgres_location.PostgresLocation.parse(url).runs()
-    }
+    locations = postgres_location.PostgresLocation.parse(url).runs()
+    return {location.run: partial(postgres.PostgresLog, location) for location in locations}
 
 
 def run_of_url(url: str) -> str:
@@ -105,6 +103,5 @@ def _needs_driver() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise BadInput(
-            "A log in PostgreSQL needs psycopg, which is not installed; run `pip install 'gasp[postgres]'`."
-        ) from error
+        message = "A log in PostgreSQL needs psycopg, which is not installed; run `pip install 'gasp[postgres]'`."
+        raise BadInput(message) from error

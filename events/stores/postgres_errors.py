@@ -35,9 +35,8 @@ def translate_errors(name: str) -> Iterator[None]:
     except psycopg.Error as error:
         text = " ".join(str(error).split())
         if isinstance(error, errors.DataCorrupted | errors.IndexCorrupted):
-            raise LogCorrupt(
-                f"The log {name} is damaged ({text}); restore a backup, or migrate what is sound into a new log."
-            ) from error
+            message = f"The log {name} is damaged ({text}); restore a backup, or migrate what is sound into a new log."
+            raise LogCorrupt(message) from error
         sentence = next((sentence for kind, sentence in _LOG_ERRORS.items() if isinstance(error, kind)), None)
         if sentence is None and is_connection_lost(error) and "password" in text:
             sentence = (

@@ -58,10 +58,8 @@ class PostgresLocation:
             # Its own message may hold a part of the password.
             raise BadInput(message) from None
         if _RUN.fullmatch(run) is None or run == "information_schema":
-            message = (
-                f"{run!r} cannot name a run; use up to 50 small letters, digits, '_', '-' and '.', and do not begin with pg_."
-            )
-            raise BadInput(message)
+            message = f"{run!r} cannot name a run; use up to 50 small letters, digits, '_', '-' and '.'"
+            raise BadInput(f"{message}, and do not begin with pg_.")
         name = f"{parameters.get('host', 'localhost')}/{parameters.get('dbname', '')}, run {run}"
         return cls(conninfo, run, name)
 
@@ -103,7 +101,7 @@ class PostgresLocation:
 
 
 def recordable(url: str, run: str) -> str:
-    """See `events.stores.lasting_url`."""
+    """See `events.stores.recordable_url`."""
     location = PostgresLocation.parse(url)
     if any(map(is_secret, conninfo_to_dict(location.conninfo))):
         message = f"The URL of the log {location.name} holds a password, which would be written into the run's folder"
@@ -128,9 +126,8 @@ def check_schema(db: psycopg.Connection, location: PostgresLocation) -> int:
         raise BadInput(f"{location.name} is not a GASP log; check the URL, its `run` names the run.")
     if not FIRST_SCHEMA <= mark[1] <= SCHEMA_VERSION:
         readable = f"schemas {FIRST_SCHEMA} to {SCHEMA_VERSION}"
-        raise BadInput(
-            f"The log {location.name} has schema {mark[1]}, this version reads {readable}; use the version that wrote it."
-        )
+        message = f"The log {location.name} has schema {mark[1]}, this version reads {readable}"
+        raise BadInput(f"{message}; use the version that wrote it.")
     return int(mark[1])
 
 

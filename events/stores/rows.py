@@ -155,14 +155,10 @@ def find_corruption(
     upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS,
     named: set[bytes] | None = None,
 ) -> Corruption | None:
-    """Recompute all hashes, heads and blobs up to `tip`; None if all is well.
+    """Recompute all hashes, heads and blobs of all rows up to the stored `tip`; None if all is well.
 
-    Args:
-        rows: all rows, in order of position.
-        tip: the stored end of the log.
-        get: returns a blob, or raises `LogCorrupt` for a missing or changed one.
-        upcasters: bring old facts to today's schema.
-        named: receives the hash of every blob that an event names.
+    `get` returns a blob, or raises `LogCorrupt` for a missing or changed one. `named` receives the hash of every blob that an
+    event names.
     """
     chain = HashChain()
     seen: set[bytes] = set() if named is None else named

@@ -189,9 +189,7 @@ def postgres_ddl(schema_version: int) -> list[str]:
     """The statements that make an empty log in the current schema of a PostgreSQL database."""
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # as SQLAlchemy has it
     statements = [str(CreateTable(table).compile(dialect=dialect)) for table in Table.metadata.sorted_tables]
-    guards = [
-        _PG_APPEND_ONLY.format(table=table, verbs="UPDATE OR DELETE OR TRUNCATE") for table in ("events", "blobs", "keys")
-    ]
+    guards = [_PG_APPEND_ONLY.format(table=name, verbs="UPDATE OR DELETE OR TRUNCATE") for name in ("events", "blobs", "keys")]
     return [
         *statements,
         *_indexes(EventTable, dialect),

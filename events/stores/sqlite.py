@@ -32,6 +32,8 @@ from events.stores.sqlite_subscription import SqliteSubscription
 from events.stores.tally import TALLY_SINCE, Tally
 from events.stores.transaction import AppendRequest, TransactionPlan
 
+_STREAM_END = "SELECT version, hash FROM events WHERE stream = ? ORDER BY version DESC LIMIT 1"
+
 
 class SqliteLog(SqlLog):
     """A `Log` in a file."""
@@ -81,7 +83,8 @@ class SqliteLog(SqlLog):
             plan = TransactionPlan(tip, self._clock, self._upcasters, tally=Tally.parse(tally))
             for request in requests:
                 if request.stream not in plan.ends:
-                    plan.ends[request.stream] = _stream_end(db, request.stream)
+                    row = db.execute(_STREAM_END, (request.stream,)).fetchone()
+                    plan.ends[request.stream] = StreamEnd(*row) if row else EMPTY_STREAM
                 if request.key is not None and self._has_keys():
                     plan.recorded |= self._by_key(db.execute(ROWS_OF_KEY, (request.stream, request.key)).fetchall())
             outcomes = plan_all(plan, requests)
@@ -131,9 +134,3 @@ class SqliteLog(SqlLog):
             self._staging.clear()
             self._reader.close()
             self._writer.close()
-
-
-def _stream_end(db: sqlite3.Connection, stream: str) -> StreamEnd:
-    query = "SELECT version, hash FROM events WHERE stream = ? ORDER BY version DESC LIMIT 1"
-    row = db.execute(query, (stream,)).fetchone()
-    return StreamEnd(*row) if row else EMPTY_STREAM

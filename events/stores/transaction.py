@@ -33,11 +33,7 @@ class AppendRequest:
     key: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse names that not every store can keep.
-
-        Raises:
-            LogError: a name is empty, or no text that databases take.
-        """
+        """Refuse names that not every store can keep."""
         for name in (self.stream, self.key):
             if name is not None and (not name or "\0" in name or not _is_text(name)):
                 raise LogError(f"{name!r} cannot name a stream or a key; give it some valid Unicode text without NUL.")

@@ -36,11 +36,7 @@ _AS_DATA = structlog.processors.ExceptionRenderer(structlog.tracebacks.Exception
 
 
 def configure(*, file: Path | None = None, **bound: str) -> None:
-    """Log from now on: JSON lines to a file, or text to stderr; `GASP_LOG_FORMAT` overrides the format.
-
-    Args:
-        file: where lines are appended.
-        bound: names and values that are in every line.
+    """Log from now on, `bound` in every line: JSON lines to a file, or text to stderr; `GASP_LOG_FORMAT` overrides the format.
 
     Raises:
         BadInput: the environment names an unknown format or level.
