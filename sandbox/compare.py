@@ -6,7 +6,10 @@ evaluated, and nothing that a program chose is hashed but text.
 
 from __future__ import annotations
 
+import gc
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
@@ -22,6 +25,19 @@ _BOOL_MARK = "\0"
 """Marks `True` and `False` in a canonical text, where they would else be 1 and 0; no literal has it otherwise."""
 
 
+@contextmanager
+def _no_cycle_search() -> Iterator[None]:
+    """Pause garbage collection: outlines hold no cycles, and searching them for some takes a fifth of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_no_cycle_search()
 def outputs_match(expected: str, got: str, mode: Literal["function", "stdin"] = "function") -> bool:
     """Whether `got` matches the expected output.
 
@@ -43,6 +59,7 @@ def outputs_match(expected: str, got: str, mode: Literal["function", "stdin"] = 
         return False
 
 
+@_no_cycle_search()
 def python_equal(expected: str, got: str) -> bool:
     """Whether `got` equals the expected output by Python's `==`, where a tuple at the top counts as a list.
 
