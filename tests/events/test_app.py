@@ -54,8 +54,7 @@ def test_verify_names_a_broken_position_and_fails(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
-    [(None, "There is no log at"), (b"x" * 5000, "is not a GASP log; give the directory")],
+    ("content", "sentence"), [(None, "There is no log at"), (b"x" * 5000, "is not a GASP log; give the directory")]
 )
 def test_bad_input_is_one_sentence_on_stderr(tmp_path: Path, content: bytes | None, sentence: str) -> None:
     if content is not None:

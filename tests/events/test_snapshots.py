@@ -104,13 +104,7 @@ class OtherKinds(Kinds):
     more: int = 0
 
 
-@pytest.mark.parametrize(
-    "again",
-    [
-        lambda path: Snapshot(path, Kinds, version=2),
-        lambda path: Snapshot(path, OtherKinds),
-    ],
-)
+@pytest.mark.parametrize("again", [lambda path: Snapshot(path, Kinds, version=2), lambda path: Snapshot(path, OtherKinds)])
 def test_a_snapshot_of_another_projection_is_not_used(
     log: ReadCountingLog, path: Path, again: Callable[[Path], Snapshot[Kinds]]
 ) -> None:

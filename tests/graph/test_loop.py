@@ -196,11 +196,7 @@ def finished(log) -> tuple[list[int], list[int], list[int]]:
 
 
 PRACTICE = {"iterations": 9, "episodes": 0, "practice": 1, "practice_attempts": 2}
-BUDGET = {
-    "recipe": "rlvr",
-    "play": {**PRACTICE, "samples": 7},
-    "evaluate": {"questions": 1, "attempts": 2, "every_samples": 3},
-}
+BUDGET = {"recipe": "rlvr", "play": {**PRACTICE, "samples": 7}, "evaluate": {"questions": 1, "attempts": 2, "every_samples": 3}}
 
 
 async def test_no_iteration_starts_once_the_students_samples_are_spent(runner, tmp_path):

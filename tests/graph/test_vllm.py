@@ -21,11 +21,7 @@ from roles.serving.processes import descendants
 from tests.support.processes import NEEDS_VLLM, all_end, finish, start_run, wait_until
 from trainer.learn.importance import MISMATCH_MAX, MISMATCH_MEAN
 
-pytestmark = [
-    pytest.mark.docker,
-    pytest.mark.slow,
-    NEEDS_VLLM,
-]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, NEEDS_VLLM]
 
 WHOLE = (
     "serve.backend=vllm",

@@ -32,13 +32,7 @@ from trainer.data.replay import Cursor
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
-SMALL = (
-    "play.iterations=2",
-    "play.episodes=6",
-    "play.practice=6",
-    "evaluate.questions=12",
-    "evaluate.attempts=4",
-)
+SMALL = ("play.iterations=2", "play.episodes=6", "play.practice=6", "evaluate.questions=12", "evaluate.attempts=4")
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,7 @@ CORPUS = {path.stem: tomllib.loads(path.read_text())["program"] for path in sort
 PROGRAMS = [program for programs in CORPUS.values() for program in programs]
 WORLD = Job(source=HERE.joinpath("world.py").read_text(), inputs=("",))
 GOOD = Job(
-    source="import os\ndef f(x):\n    assert os.listdir('/tmp') == []\n    return sorted(x)\n",
-    inputs=("[3, 1, 2]", "'ba'"),
+    source="import os\ndef f(x):\n    assert os.listdir('/tmp') == []\n    return sorted(x)\n", inputs=("[3, 1, 2]", "'ba'")
 )
 GOOD_VALUES = ["[1, 2, 3]", "['a', 'b']"]
 SHORT = Limits(wall_seconds=2, cpu_seconds=1)

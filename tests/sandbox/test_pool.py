@@ -97,11 +97,7 @@ inside.main()
 
 
 @pytest.mark.parametrize(
-    ("leak", "why"),
-    [
-        ("kept.append(inside.os.dup(0))", "descriptors"),
-        ("kept.append(bytearray(b'x') * (8 << 20))", "grew"),
-    ],
+    ("leak", "why"), [("kept.append(inside.os.dup(0))", "descriptors"), ("kept.append(bytearray(b'x') * (8 << 20))", "grew")]
 )
 async def test_a_worker_whose_server_leaks_is_replaced_and_no_job_notices(monkeypatch, leak, why):
     monkeypatch.setattr(worker, "COMMAND", ("python3.11", "-s", "-c", PLANTED.format(leak=leak)))

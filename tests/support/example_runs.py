@@ -268,8 +268,7 @@ class ExampleRun:
         proposed, asked = self._proposed(seat, attempt, parent), self._new_question()
         blob = self._blob(asked)
         self._say(
-            self.stream,
-            QuestionValidated(seat=seat, question=asked.id, blob=blob, similarity=similarity, aligned=aligned),
+            self.stream, QuestionValidated(seat=seat, question=asked.id, blob=blob, similarity=similarity, aligned=aligned)
         )
         made = self.attempt("pass_rate", asked, successes, attempts)
         fields = {"successes": successes, "attempts": attempts, "agreeing": agreeing}
@@ -343,8 +342,7 @@ class ExampleRun:
         gap = 1 - successes / attempts
         share = 1.0 if successes else 1 / 3
         self._say(
-            self.stream,
-            GapMeasured(question=goalpost.id, successes=successes, attempts=attempts, best_share=share, gap=gap),
+            self.stream, GapMeasured(question=goalpost.id, successes=successes, attempts=attempts, best_share=share, gap=gap)
         )
 
     def _proposed(self, seat: Seat, attempt: int, parent: Question) -> Event:

@@ -19,12 +19,7 @@ jsons = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=6,
 )
-samplings = st.builds(
-    Sampling,
-    temperature=st.floats(0, 10),
-    top_p=st.floats(0.01, 1),
-    max_tokens=st.integers(1, 10**6),
-)
+samplings = st.builds(Sampling, temperature=st.floats(0, 10), top_p=st.floats(0.01, 1), max_tokens=st.integers(1, 10**6))
 
 
 def values_of(annotation: Any) -> st.SearchStrategy[Any]:

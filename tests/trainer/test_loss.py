@@ -52,11 +52,7 @@ def make_samples(model, *, groups: int = 5, count: int = 6, noise: float = 0.3, 
             ids = [rng.randrange(VOCABULARY) for _ in range(rng.randint(1, 30))]
             old = logprobs(model, prompt, ids, temperature).numpy() + [rng.gauss(0, noise) for _ in ids]
             plain = sample(temperature=temperature)
-            one = {
-                "prompt_ids": np.array(prompt, np.int32),
-                "ids": np.array(ids, np.int32),
-                "logprobs": old.astype(np.float32),
-            }
+            one = {"prompt_ids": np.array(prompt, np.int32), "ids": np.array(ids, np.int32), "logprobs": old.astype(np.float32)}
             found.append(dataclasses.replace(plain, **one, advantage=rng.gauss(0, 1)))
     return found
 

@@ -218,11 +218,7 @@ def test_a_dry_run_tells_all_that_would_be_learned(recorded, tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "problem"),
-    [
-        (["play.attempts=3"], "was played already"),
-        (["learn.lr=1"], "learn.lr"),
-        (["model=nowhere"], "no model"),
-    ],
+    [(["play.attempts=3"], "was played already"), (["learn.lr=1"], "learn.lr"), (["model=nowhere"], "no model")],
 )
 def test_what_cannot_be_trained_offline_is_one_sentence(recorded, change, problem) -> None:
     with pytest.raises(BadInput, match=problem):
@@ -244,11 +240,7 @@ def test_a_run_that_plays_nothing_is_not_played_on(recorded, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "problem"),
-    [
-        (["--follow"], "leave out --follow"),
-        (["--recredit", "none"], "no recipe 'none'"),
-    ],
+    ("args", "problem"), [(["--follow"], "leave out --follow"), (["--recredit", "none"], "no recipe 'none'")]
 )
 def test_options_that_do_not_fit_together_are_told(recorded, args, problem) -> None:
     with pytest.raises(BadInput, match=problem):

@@ -125,8 +125,7 @@ def test_a_rollouts_blob_that_was_cut_is_an_error() -> None:
     example = example_run(log).run().start().open(question(7), "practice")
     generation = example.generation("Solve", 1).model_copy(update={"tokens": log.put(whole[: len(whole) // 2]), "length": 1})
     made = log.append(
-        example.stream,
-        [AttemptsMade(purpose="practice", question=question(7).id, task="induction", generation=generation)],
+        example.stream, [AttemptsMade(purpose="practice", question=question(7).id, task="induction", generation=generation)]
     )[0]
     example.reward(made, "practice", "student", "induction", [1.0]).finish()
     with pytest.raises(LogCorrupt, match="no token arrays"):

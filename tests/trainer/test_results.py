@@ -308,8 +308,7 @@ def test_what_a_rival_solves_too_is_not_solved_alone(lab):
 
 
 @pytest.mark.parametrize(
-    ("missing", "open_ones"),
-    [("gasp", range(12)), ("azr", [0, 1, 2, 3, 4, 5, 9, 11]), ("rlvr", [10, 11]), ("base", [8, 11])],
+    ("missing", "open_ones"), [("gasp", range(12)), ("azr", [0, 1, 2, 3, 4, 5, 9, 11]), ("rlvr", [10, 11]), ("base", [8, 11])]
 )
 def test_a_clause_about_a_run_that_is_not_over_is_open(lab, missing, open_ones):
     found = claim(lab, over=[recipe for recipe in ("gasp", "azr", "base", "rlvr") if recipe != missing])
