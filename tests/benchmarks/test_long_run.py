@@ -28,7 +28,6 @@ def made(seed: int) -> Log:
 
 @pytest.fixture(scope="module")
 def log() -> Log:
-    """A short one."""
     return made(1)
 
 

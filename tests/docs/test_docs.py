@@ -74,7 +74,6 @@ def test_every_test_and_file_that_a_document_names_exists():
 
 
 def anchors(page: Path) -> set[str]:
-    """The headings of a document, as links name them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 

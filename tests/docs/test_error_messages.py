@@ -13,7 +13,6 @@ NAMES = ("vLLM ", "apt-get ", "config.json ", "learn.optimizer ")
 
 
 def exceptions() -> set[str]:
-    """The names of our exceptions."""
     classes = (
         node
         for file in ("events/facts/errors.py", "events/web/view/not_found.py", "sandbox/interpreter/errors.py")

@@ -224,8 +224,7 @@ def test_an_output_is_a_literal(text: str) -> None:
     "text", ["f(1)", "__import__('os')", "x", "[" * 3000, "-" * 3000 + "1", "1 +", "(" * 150 + ")" * 150, "9" * 5000]
 )
 def test_anything_else_is_no_output(text: str) -> None:
-    found = parse_output(f"```output\n{text}\n```")
-    assert isinstance(found, Malformed) or text.startswith("(")
+    assert isinstance(parse_output(f"```output\n{text}\n```"), Malformed) or text.startswith("(")
 
 
 @given(plain)
@@ -267,8 +266,7 @@ def test_an_input_cannot_leave_its_brackets(text: str) -> None:
 
 
 def test_a_proposal_has_program_message_and_five_inputs() -> None:
-    found = parse_proposal(proposal())
-    assert found == Proposal("def f(x):\n    return x", "Say it.", ("1", "2", "3", "4", "5"))
+    assert parse_proposal(proposal()) == Proposal("def f(x):\n    return x", "Say it.", ("1", "2", "3", "4", "5"))
 
 
 @pytest.mark.parametrize("inputs", ["1\n2\n3\n4", "1\n2\n3\n4\n5\n6", "1\n2\n3\n4\nf(5)", ""])
@@ -277,8 +275,7 @@ def test_other_inputs_are_malformed(inputs: str) -> None:
 
 
 def test_a_proposal_without_a_message_is_malformed() -> None:
-    found = parse_proposal(proposal(message=" "))
-    assert found == Malformed("the message block is empty")
+    assert parse_proposal(proposal(message=" ")) == Malformed("the message block is empty")
 
 
 def test_reasons_do_not_repeat_the_models_text() -> None:

@@ -88,8 +88,7 @@ def test_verify_tells_of_what_no_hash_covers(run: Path) -> None:
 def test_a_lost_write_ahead_file_is_not_called_sound(tmp_path: Path, evidence: str) -> None:
     code = "import os, sys, pathlib; from tests.support.example_runs import example_run; from events.stores import open_log\n"
     code += "example_run(open_log(pathlib.Path(sys.argv[1]), create=True)).run().goalpost(); os.kill(os.getpid(), 9)"
-    log = tmp_path / "log.sqlite"
-    subprocess.run([sys.executable, "-c", code, str(log)], cwd=ROOT, check=False)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "log.sqlite")], cwd=ROOT, check=False)
     assert (tmp_path / "log.sqlite-wal").stat().st_size
     if evidence == "index":
         shutil.copytree(tmp_path, tmp_path / "copy")

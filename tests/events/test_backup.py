@@ -19,7 +19,6 @@ from tests.support.paths import ROOT
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
-    """Where a new log with an iteration is."""
     where: Path | str = tmp_path / "log.sqlite"
     if request.param == "postgres":
         where = f"{request.getfixturevalue('postgres')}?run=backup{os.getpid()}-{abs(hash(request.node.name))}"

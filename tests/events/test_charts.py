@@ -88,8 +88,7 @@ def test_shares_of_proposals_add_up() -> None:
 
 
 def test_every_reason_of_rejection_is_in_one_line() -> None:
-    named = [reason for reasons in REASONS.values() for reason in reasons]
-    assert sorted(named) == sorted(Reason.__args__)
+    assert sorted([reason for reasons in REASONS.values() for reason in reasons]) == sorted(Reason.__args__)
 
 
 def test_what_learning_says_has_a_line_for_each_policy() -> None:
@@ -131,8 +130,7 @@ def test_names_of_figures_are_fit_for_files_whatever_the_question_set_is_called(
 def test_compared_runs_have_a_line_each_in_every_figure_that_they_share() -> None:
     one, log = summary(), MemoryLog()
     example_run(log).run().goalpost().play()
-    other = fold(RunSummary(), log.read())
-    found = by_name(compare_figures({"one": run_figures(one), "other": run_figures(other)}))
+    found = by_name(compare_figures({"one": run_figures(one), "other": run_figures(fold(RunSummary(), log.read()))}))
     assert [series.name for series in found["gap-while-playing"].series] == ["one", "other"]
     assert found["gap-evaluated"].series[1] == Series("other", ())
     assert found["gap-while-playing"].series[0].points == by_name(run_figures(one))["gap"].series[0].points
@@ -151,8 +149,7 @@ def test_names_with_room_stay_where_they_are_wanted() -> None:
 
 
 def test_a_drawn_figure_says_what_it_shows_to_who_cannot_see_it() -> None:
-    gap = by_name(run_figures(summary()))["gap"]
-    tree = ElementTree.fromstring(figure_svg(gap))
+    tree = ElementTree.fromstring(figure_svg(by_name(run_figures(summary()))["gap"]))
     assert tree.get("role") == "img"
     assert tree.findtext("title") == "Gap to the goalposts"
     assert (tree.findtext("desc") or "").startswith("mean gap by iteration: while playing 0.8 to ")
@@ -172,8 +169,7 @@ def test_axes_have_round_ticks_that_hold_all_values() -> None:
 
 
 def test_a_share_is_drawn_from_0_to_1_and_what_is_beyond_widens_the_axis() -> None:
-    shares = line(0.4, 0.5)._replace(limits=UNIT)
-    ticks = texts(figure_svg(shares))
+    ticks = texts(figure_svg(line(0.4, 0.5)._replace(limits=UNIT)))
     assert (ticks[0], ticks[5]) == ("0", "1")
     assert "1.5" in texts(figure_svg(line(0.4, 1.4)._replace(limits=UNIT)))
 
@@ -261,7 +257,6 @@ def plot(*words: object) -> Result:
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run in a file."""
     folder = tmp_path_factory.mktemp("runs") / "one"
     folder.mkdir()
     with closing(open_log(folder / "log.sqlite", create=True)) as log:
@@ -270,8 +265,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_plots_are_pictures_with_their_numbers(recorded: Path, tmp_path: Path) -> None:
-    ended = plot(recorded, "--out", tmp_path / "a", "--json")
-    names = json.loads(ended.stdout)["figures"]
+    names = json.loads(plot(recorded, "--out", tmp_path / "a", "--json").stdout)["figures"]
     files = {file.name: file.read_bytes() for file in (tmp_path / "a").iterdir()}
     assert files.keys() == {f"{name}.{kind}" for name in names for kind in ("svg", "png", "csv")} | {NUMBERS}
     assert files["gap.png"].startswith(b"\x89PNG")
@@ -313,8 +307,7 @@ def test_several_runs_are_compared_and_those_of_one_name_are_numbered(recorded: 
 
 def test_plots_overwrite_nothing(recorded: Path, tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("mine")
-    ended = plot(recorded, "--out", tmp_path)
-    assert isinstance(ended.exception, BadInput)
+    assert isinstance(plot(recorded, "--out", tmp_path).exception, BadInput)
     assert [file.name for file in tmp_path.iterdir()] == ["note.txt"]
 
 

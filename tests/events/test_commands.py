@@ -35,7 +35,6 @@ RUNS = itertools.count()
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """The directory of a run that is over."""
     return played(tmp_path / "runs" / "first")
 
 
@@ -94,8 +93,7 @@ def test_show_chooses_a_stream_and_kinds(run: Path) -> None:
 
 
 def test_json_lines_hold_the_whole_event(run: Path) -> None:
-    found = objects("show", run, "--limit", 0)
-    assert found == [event.model_dump(mode="json") for event in recorded(run)]
+    assert objects("show", run, "--limit", 0) == [event.model_dump(mode="json") for event in recorded(run)]
 
 
 def test_a_line_says_what_happened_in_a_few_words(run: Path) -> None:

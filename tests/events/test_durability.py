@@ -24,7 +24,6 @@ RUNS = itertools.count()
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A new log."""
     if request.param == "sqlite":
         return str(tmp_path / "log.sqlite")
     return f"{request.getfixturevalue('postgres')}?run=durable{next(RUNS)}"

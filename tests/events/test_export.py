@@ -45,7 +45,6 @@ RUNS = itertools.count()
 
 
 def record_example(log: Log) -> ExampleRun:
-    """A run with everything in it."""
     tale = example_run(log).run(recipe="gasp", seed=3).goalpost(2).evaluate("goalposts").start(3)
     tale.episode(rejected=["degenerate"]).fail().practice().finish().update()
     return tale.start().episode(task="induction", lift=None).finish().update().end()
@@ -53,7 +52,6 @@ def record_example(log: Log) -> ExampleRun:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """The directory of a run."""
     with closing(open_log(tmp_path / "first" / "log.sqlite", create=True)) as log:
         record_example(log)
     return tmp_path / "first"
@@ -68,7 +66,6 @@ def export(*words: object, code: int = 0) -> Result:
 
 
 def written(log: Log, out: Path, to: str, name: str = "run") -> Path:
-    """What an exporter writes of a log in memory."""
     load_exporter(to)(log, out, name=name)
     return out
 

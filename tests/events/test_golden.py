@@ -65,8 +65,7 @@ def test_every_event_of_a_golden_log_reads_as_a_fact_of_today(golden: tuple[str,
 
 def test_questions_and_rollouts_of_a_golden_log_read_back(golden: tuple[str, SqliteLog]) -> None:
     _, log = golden
-    added = next(log.read("goalposts")).fact
-    assert Question.model_validate_json(log.get(BlobHash(added.blob))) == question(1000)
+    assert Question.model_validate_json(log.get(BlobHash(next(log.read("goalposts")).fact.blob))) == question(1000)
     for event in log.read(kinds=("attempts_made", "question_proposed")):
         generation = event.fact.generation
         rollouts = unpack_rollouts(log.get(generation.tokens))

@@ -46,7 +46,6 @@ def record_example(log: Log) -> ExampleRun:
 
 
 def evaluated(story: ExampleRun, successes: int) -> None:
-    """An evaluation on a goalpost."""
     fact = EvaluationFinished(
         name="goalposts",
         iteration=1,
@@ -61,13 +60,11 @@ def evaluated(story: ExampleRun, successes: int) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a run that is over."""
     return tmp_path_factory.mktemp("run")
 
 
 @pytest.fixture(scope="module")
 def log(folder: Path) -> Iterator[Log]:
-    """Its log, which no test changes."""
     with closing(open_log(folder / "log.sqlite", create=True)) as opened:
         record_example(opened)
         yield opened
@@ -75,7 +72,6 @@ def log(folder: Path) -> Iterator[Log]:
 
 @pytest.fixture(scope="module")
 def index(log: Log, folder: Path) -> Iterator[Index]:
-    """Its index, up to date."""
     with open_index(log, str(folder)) as found:
         yield found
 
@@ -186,8 +182,7 @@ def test_goalposts_are_ordered_filtered_and_paged(index: Index) -> None:
     assert index.goalposts(where="ADD 1001")[1] == 1
     assert index.goalposts(where=f"{every[0].question[:6]} scene")[0] == [every[0]]
     assert index.goalposts(where="100%' OR 1") == ([], 0)
-    unsolved = [one.solved_after for one in index.goalposts(order="solved_after", descending=True)[0]]
-    assert unsolved == [1, None, None]
+    assert [one.solved_after for one in index.goalposts(order="solved_after", descending=True)[0]] == [1, None, None]
     with pytest.raises(BadInput, match=r"ordered by 'gaps; DROP'.*; order them by one of question, "):
         index.goalposts(order="gaps; DROP")
 
@@ -366,7 +361,6 @@ def test_an_index_lies_beside_its_log_and_no_password_names_one(tmp_path: Path) 
 
 
 def proposed(story: ExampleRun, asked: Question, similarity: float = 0.5) -> None:
-    """A validated proposal."""
     story._proposed("easy", 1, story.goalposts[0])
     blob = story.log.put(canonical(asked))
     fact = QuestionValidated(seat="easy", question=asked.id, blob=blob, similarity=similarity, aligned=None)
@@ -374,7 +368,6 @@ def proposed(story: ExampleRun, asked: Question, similarity: float = 0.5) -> Non
 
 
 def answered(story: ExampleRun, asked: Question, texts: list[str]) -> None:
-    """Answers that fail."""
     made = story.generation("Solve", len(texts)).model_copy(update={"texts": story.log.put(json.dumps(texts).encode())})
     fact = AttemptsMade(purpose="pass_rate", question=asked.id, task="induction", generation=made)
     version = story.log.append(story.stream, [fact])[0].version

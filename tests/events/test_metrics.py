@@ -19,7 +19,6 @@ def log() -> MemoryLog:
 
 
 def having(log: MemoryLog, name: str) -> list[tuple[int, float]]:
-    """The curve of one metric."""
     return [(point.step, point.values[name]) for point in metric_points(log.read()) if name in point.values]
 
 

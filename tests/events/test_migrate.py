@@ -34,7 +34,6 @@ def source(tmp_path: Path) -> Store:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """An empty log."""
     if request.param == "postgres":
         return open_log(f"{request.getfixturevalue('postgres')}?run=migrate{next(RUNS)}", create=True)
     return open_log(tmp_path / "target.sqlite", create=True)

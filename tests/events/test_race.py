@@ -16,7 +16,6 @@ APPENDS = 60
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A new log."""
     where = str(tmp_path / "log.sqlite")
     if request.param == "postgres":
         where = f"{request.getfixturevalue('postgres')}?run=race"

@@ -26,7 +26,6 @@ def target(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def recorded_events(path: Path) -> list[Event]:
-    """What a log says, before anything happens to its file."""
     log = open_log(path, create=True)
     example_run(log).run().goalpost(2).play().update()
     log.append("keyed", [episode_failed()], key="k")

@@ -114,8 +114,7 @@ def test_folding_in_two_parts_gives_what_folding_at_once_gives(log: MemoryLog) -
     example_run(log).run().goalpost(2).evaluate().play().update().start(2).episode().fail().finish().end()
     whole = fold(RunSummary(), log.read())
     for cut in range(0, log.head().position, 7):
-        part = fold(RunSummary(), log.read(limit=cut))
-        assert fold(part, log.read(after=cut)) == whole
+        assert fold(fold(RunSummary(), log.read(limit=cut)), log.read(after=cut)) == whole
 
 
 def test_what_is_examined_after_the_end_is_no_play(log: MemoryLog) -> None:

@@ -41,7 +41,6 @@ def answered(story: ExampleRun) -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a run."""
     folder = tmp_path_factory.mktemp("run")
     with closing(open_log(folder / "log.sqlite", create=True)) as log:
         story = example_run(log).run().goalpost(2).start(4)
@@ -54,7 +53,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def index(run: Path) -> Iterator[Index]:
-    """Its index."""
     with closing(open_log(run / "log.sqlite")) as log, open_index(log, str(run)) as found:
         yield found
 

@@ -17,8 +17,6 @@ from tests.support.log_contract import episode_failed
 
 @dataclass
 class Kinds:
-    """How many events of each kind."""
-
     kinds: Counter[str] = field(default_factory=Counter)
     applied: int = 0
 
@@ -28,8 +26,6 @@ class Kinds:
 
 
 class ReadCountingLog(MemoryLog):
-    """A log that says how much was read of it."""
-
     events_read = 0
 
     def read(self, *args: object, **options: object):
@@ -39,8 +35,6 @@ class ReadCountingLog(MemoryLog):
 
 
 class PrefixLog(MemoryLog):
-    """A log that holds these events."""
-
     def __init__(self, events: list[Event]) -> None:
         super().__init__()
         self.events = events
@@ -62,8 +56,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_fold_goes_on_from_its_snapshot_and_comes_to_the_same(log: ReadCountingLog, path: Path) -> None:
-    snapshot = Snapshot(path, Kinds, every=1)
-    assert snapshot.fold(log) == fold(Kinds(), log.read())
+    assert Snapshot(path, Kinds, every=1).fold(log) == fold(Kinds(), log.read())
     log.append("run", [episode_failed(), episode_failed()])
     log.events_read = 0
     found = Snapshot(path, Kinds, every=1).fold(log)

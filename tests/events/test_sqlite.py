@@ -39,7 +39,6 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def log_file(path: Path) -> Path:
-    """A log with a whole iteration, closed."""
     log = open_log(path, create=True)
     example_run(log).run().goalpost(2).play().update()
     log.append("keyed", [episode_failed()], key="k")

@@ -60,8 +60,7 @@ def record_example(log: MemoryLog) -> ExampleRun:
 def test_the_overview_shows_the_run_in_sentences_and_tables() -> None:
     log = MemoryLog()
     record_example(log)
-    text = shown(overview(fold(RunSummary(), log.read())))
-    head, goalposts, teacher, *lines = text.splitlines()
+    head, goalposts, teacher, *lines = shown(overview(fold(RunSummary(), log.read()))).splitlines()
     rows = [line.split() for line in lines]
     assert head.startswith("little: finished, 2 iterations in 0:0")
     assert f" {log.head().position} events, " in head
@@ -199,8 +198,7 @@ def test_the_tree_shows_statements_rates_rewards_and_verdicts(tmp_path: Path) ->
     ):
         assert part in text
     lemma = next(line for line in text.splitlines() if "solved 5/10" in line)
-    lift = next(line for line in text.splitlines() if "solved 2/10" in line)
-    assert lift.index("lift") > lemma.index("lemma")
+    assert next(line for line in text.splitlines() if "solved 2/10" in line).index("lift") > lemma.index("lemma")
 
 
 def test_an_episode_that_goes_on_can_be_shown(tmp_path: Path) -> None:

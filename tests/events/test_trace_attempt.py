@@ -169,5 +169,4 @@ def test_differences_hold_both_texts_whole(seed: int) -> None:
     ],
 )
 def test_huge_texts_are_compared_in_bounded_work(old: str, new: str) -> None:
-    found = diff_lines(old, new)
-    assert "\n".join(line.text for line in found if line.mark != "-") == new
+    assert "\n".join(line.text for line in diff_lines(old, new) if line.mark != "-") == new

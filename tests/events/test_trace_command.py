@@ -179,12 +179,11 @@ def tell_hostile(log, asked: Question) -> ExampleRun:  # type: ignore[no-untyped
     started = EpisodeStarted(
         iteration=1, purpose="practice", question=asked.id, blob=log.put(canonical(asked)), axis="io", seed=0
     )
-    completion = f"Look {HOSTILE}\n```python\ndef f(x):\n    return '{HOSTILE}'\n```\n"
     generation = Generation(
         policy=START_WEIGHTS,
         template="t",
         prompt=log.put(HOSTILE.encode()),
-        texts=log.put(json.dumps([completion]).encode()),
+        texts=log.put(json.dumps([f"Look {HOSTILE}\n```python\ndef f(x):\n    return '{HOSTILE}'\n```\n"]).encode()),
         tokens=log.put(pack_rollouts([1], [[2, 3]], [[-0.5, -9.0]])),
         count=1,
         length=2,
@@ -218,7 +217,6 @@ def started(run: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def until(process: subprocess.Popen[str], words: str) -> list[str]:
-    """Lines up to one that holds these words."""
     assert process.stdout is not None
     lines = []
     for line in process.stdout:

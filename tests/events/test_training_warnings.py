@@ -75,8 +75,7 @@ def test_every_warning_is_planted_below():
 
 @pytest.mark.parametrize("name", WARNING_NAMES)
 def test_a_collapse_is_named_alone_and_with_its_numbers(name):
-    log = learned(*[step()] * 4, *[COLLAPSED[name]] * WINDOW)
-    (symptom,) = diagnose(fold(RunSummary(), log.read()))
+    (symptom,) = diagnose(fold(RunSummary(), learned(*[step()] * 4, *[COLLAPSED[name]] * WINDOW).read()))
     assert (symptom.name, symptom.policy, symptom.iteration, symptom.phase) == (name, "shared", 4 + WINDOW, "practice")
     assert any(char.isdigit() for char in symptom.evidence)
     assert f"{name.replace('_', ' ')} (shared, practice of iteration 7)" in str(symptom)
@@ -88,8 +87,7 @@ def test_what_is_healthy_is_silent():
 
 
 def test_one_odd_update_is_no_symptom():
-    odd = step(entropy=0.01, silent_groups=10, tokens=1200)
-    assert not names(learned(*[step()] * 4, odd, *[step()] * 2))
+    assert not names(learned(*[step()] * 4, step(entropy=0.01, silent_groups=10, tokens=1200), *[step()] * 2))
 
 
 def test_the_first_updates_are_compared_with_nothing():
@@ -107,8 +105,7 @@ def test_few_groups_are_no_share():
 def test_old_samples_differ_without_a_mismatch():
     off = step(**{"sampling__sampling_logp_difference__mean": 0.05})
     assert not names(learned(*[step()] * 4, off, stale=True))
-    recorded = learned(off)
-    assert not diagnose(fold(RunSummary(), recorded.read(kinds={"policy_updated"})))
+    assert not diagnose(fold(RunSummary(), learned(off).read(kinds={"policy_updated"})))
     assert names(learned(off)) == ["logprob_mismatch"]
 
 
@@ -118,8 +115,7 @@ def test_samples_that_no_longer_stand_for_the_policy_are_off_policy():
 
 
 def test_a_symptom_ends_when_its_cause_does():
-    log = learned(*[step()] * 4, *[COLLAPSED["entropy_collapse"]] * WINDOW, *[step()] * WINDOW)
-    assert not names(log)
+    assert not names(learned(*[step()] * 4, *[COLLAPSED["entropy_collapse"]] * WINDOW, *[step()] * WINDOW))
 
 
 def test_warnings_are_metrics_for_as_long_as_they_last():
@@ -134,8 +130,7 @@ def test_a_step_is_one_line_under_its_heading():
     summary = fold(RunSummary(), learned(step(kl=0.02), step(samples=0, tokens=0)).read())
     first, second = (line for update in summary.updates for line in step_lines(summary, update))
     assert len(step_header()) == len(first) == len(second) <= 100
-    cells = dict(zip(step_header().replace("KL ", "KL-").split(), first.split(), strict=True))
-    assert cells == {
+    assert dict(zip(step_header().replace("KL ", "KL-").split(), first.split(), strict=True)) == {
         "it": "1",
         "policy": "shared",
         "phase": "practice",

@@ -47,7 +47,6 @@ def browser(example: ExampleRun) -> Iterator[TestClient]:
 
 @pytest.fixture(scope="module")
 def pages(browser: TestClient) -> dict[str, str]:
-    """Pages of every kind, by their addresses."""
     return crawl(browser)
 
 
@@ -127,8 +126,7 @@ def test_what_is_not_found_or_makes_no_sense_is_one_sentence_and_no_traceback(
 
 def test_a_fault_of_a_page_shows_no_traceback(example: ExampleRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Viewer, "runs", lambda self: 1 / 0)
-    viewer = Viewer([str(example.log.path)])
-    answer = TestClient(make_app(viewer), raise_server_exceptions=False).get("/")
+    answer = TestClient(make_app(Viewer([str(example.log.path)])), raise_server_exceptions=False).get("/")
     assert answer.status_code == 500
     assert "fault of the viewer" in answer.text
     assert "ZeroDivisionError" not in answer.text
@@ -150,8 +148,7 @@ def test_a_damaged_log_is_a_page_that_says_to_run_verify(tmp_path: Path) -> None
 
 
 def test_what_a_model_wrote_stays_text_wherever_it_is_shown(tmp_path: Path) -> None:
-    name = "<script>alert(3)<\u2044script> & \"x'"
-    example = record_run(tmp_path / name, iterations=0)
+    example = record_run(tmp_path / "<script>alert(3)<\u2044script> & \"x'", iterations=0)
     where = add_hostile_goalpost(example)
     with closing(example.log), closing(Viewer([str(tmp_path)])) as viewer:
         slug = viewer.runs()[0].slug

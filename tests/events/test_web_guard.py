@@ -55,8 +55,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_looking_changes_nothing_but_the_cache_beside_the_log(tmp_path: Path) -> None:
-    example = record_run(tmp_path / "run")
-    example.log.close()
+    record_run(tmp_path / "run").log.close()
     before = digests(tmp_path / "run")
     with closing(Viewer([str(tmp_path / "run")])) as viewer:
         wait_until_indexed(viewer, "run")

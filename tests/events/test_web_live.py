@@ -69,21 +69,18 @@ def test_nothing_is_there_is_one_sentence(tmp_path: Path) -> None:
 
 def test_a_run_in_a_database_is_shown_and_followed(postgres: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    url = f"{postgres}?run=web_shown"
-    with closing(open_log(url, create=True)) as log:
+    with closing(open_log(f"{postgres}?run=web_shown", create=True)) as log:
         example = example_run(log).run(recipe="gasp").goalpost(1).play().update()
         with closing(Viewer([postgres])) as viewer:
             assert "web_shown" in [run.name for run in viewer.runs()]
             wait_until_indexed(viewer, "web_shown")
             example.play()
             wait_until_indexed(viewer, "web_shown")
-            page = TestClient(make_app(viewer)).get("/runs/web_shown.json").json()
-            assert page["headlines"][0]["value"] == 2
+            assert TestClient(make_app(viewer)).get("/runs/web_shown.json").json()["headlines"][0]["value"] == 2
 
 
 @contextmanager
 def served(viewer: Viewer) -> Iterator[str]:
-    """The real server, in a thread."""
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(make_app(viewer), log_level="warning", lifespan="off", timeout_graceful_shutdown=5))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])))

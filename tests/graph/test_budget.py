@@ -89,10 +89,8 @@ def test_a_hand_computed_learner() -> None:
     layer = 512 * (2 * (2 * 10 + 20 + 2 * 5 + 3 * 30) + 160)
     assert full.activations == 4 * 512 * 10 * 2 + layer
     assert full.trainer == 18 * weights + full.activations + full.gpu.base
-    kept = Memory(with_settings(*passes[:2]), SMALL, GPUS["H100"])
-    assert kept.activations == 2 * layer
-    eighth = Memory(with_settings("learn.optimizer=adamw_8bit"), SMALL, GPUS["H100"])
-    assert eighth.state == 10 * weights
+    assert Memory(with_settings(*passes[:2]), SMALL, GPUS["H100"]).activations == 2 * layer
+    assert Memory(with_settings("learn.optimizer=adamw_8bit"), SMALL, GPUS["H100"]).state == 10 * weights
     lora = Memory(with_settings("learn.lora.rank=1", "policies=separate"), SMALL, GPUS["H100"])
     assert lora.state == 4 * weights + (2 * 12 + 4) * SMALL.adapter(1)
     parts = Memory(with_settings(*passes, "learn.processes=4", "learn.shard=zero3"), SMALL, GPUS["H100"])

@@ -53,8 +53,7 @@ class InstantLearner:
 
     async def wait_for_update(self, policy, iteration):
         stream = f"policy/{policy}"
-        done = [event.fact.iteration for event in self.log.read(stream)]
-        if iteration not in done:
+        if iteration not in [event.fact.iteration for event in self.log.read(stream)]:
             fact = PolicyUpdated(
                 policy=policy,
                 parent="0" * 64,

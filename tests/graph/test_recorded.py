@@ -44,13 +44,10 @@ NodeKey = tuple[str, str]
 
 
 class GraphProcess:
-    """A process that forks plays."""
-
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
     def start(self, *what: str) -> int:
-        """Its process id."""
         self._process.stdin.write(" ".join(what) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
@@ -131,7 +128,6 @@ class GraphScenario:
                 assert answers == [other.fact.question for other in self.events if other.stream == stream][: len(answers)]
 
     def chains(self) -> dict[str, list[str]]:
-        """The hashes of every stream."""
         return {stream: [e.hash for e in self.events if e.stream == stream] for stream in {e.stream for e in self.events}}
 
 
@@ -147,7 +143,6 @@ def alive(pid: int) -> bool:
 def scenarios(
     graph_process: GraphProcess, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., GraphScenario]]:
-    """Makes scenes on a new log each."""
     made: list[GraphScenario] = []
 
     def make(store: str, shape: str, luck: str) -> GraphScenario:
@@ -195,8 +190,6 @@ def test_kill_9_at_random_moments_loses_nothing_and_doubles_nothing(scenarios, s
 
 @dataclass
 class LogContext:
-    """A context."""
-
     log: Log
 
 
@@ -223,7 +216,6 @@ def speaking_node(*words: str, name: str = "speaker", into: str | None = None) -
 
 
 def sequence_of(*nodes: Callable[..., Any]) -> Any:
-    """A graph of these nodes, one after the other."""
     graph = StateGraph(State, context_schema=LogContext)
     graph.add_sequence([(f"node {place}", node) for place, node in enumerate(nodes)])
     graph.add_edge(START, "node 0")

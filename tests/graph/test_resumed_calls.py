@@ -70,7 +70,6 @@ class IdleTrainer:
 
 @pytest.fixture(scope="module", params=["gasp_real", "azr"])
 def played(request, runner, tmp_path_factory):
-    """How to play a run on a log."""
     config = configure(None, [*SETTINGS, f"recipe={request.param}"])
     given, folder = read_inputs(config), tmp_path_factory.mktemp("run")
     model = TransformersModel(given.model, given.digest, max_prompt_tokens=config.max_prompt_tokens)

@@ -65,8 +65,7 @@ def test_help_and_a_dry_run_read_well_and_start_at_once(arguments, word):
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True, env={**os.environ, "COLUMNS": "100"})
     assert word in done.stdout
     heavy = ("torch", "transformers", "trl", "langgraph", "docker", "sklearn")
-    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert loaded.isdisjoint(heavy)
+    assert {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}.isdisjoint(heavy)
 
 
 def test_dry_run_prints_settings_that_can_be_read_back(graph_run, tmp_path):
@@ -217,7 +216,6 @@ def test_broken_weights_are_named_before_anything_starts(graph_run, tmp_path):
 
 
 def a_run(folder: Path, **config: object) -> Path:
-    """A log that holds the start of a run."""
     folder.mkdir(parents=True)
     with closing(open_log(folder / "log.sqlite", create=True)) as log:
         example_run(log).run(**config)
@@ -272,8 +270,7 @@ def test_a_run_in_the_database_is_not_overwritten(graph_run, tmp_path, postgres)
 
 
 def test_a_folder_with_two_logs_is_refused(graph_run, tmp_path, postgres):
-    folder = a_run(tmp_path / "runs" / "two")
-    (folder / "log.url").write_text(f"{postgres}?run=two\n")
+    (a_run(tmp_path / "runs" / "two") / "log.url").write_text(f"{postgres}?run=two\n")
     code, _, err = graph_run("--resume", "two")
     assert (code, one_sentence(err)) == (2, True)
     assert "holds both log.sqlite and log.url" in err

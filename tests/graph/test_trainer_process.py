@@ -42,7 +42,6 @@ def trainers(run: Path) -> list[psutil.Process]:
 
 
 def lifetimes(run: Path) -> list[dict[str, object]]:
-    """What trainers said when they were up, together."""
     path = run / "trainer.log"
     lines = path.read_text().splitlines() if path.exists() else []
     return [line for line in map(json.loads, lines) if "processes" in line]

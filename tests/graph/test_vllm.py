@@ -36,14 +36,12 @@ ADAPTERS = (*WHOLE, "learn.lora.rank=4", "learn.learning_rate=3e-3", "policies=s
 
 
 def wait(process: subprocess.Popen[str], run: Path, happened: Callable[[Event], bool]) -> None:
-    """Until something is in the log."""
     wait_until(lambda: holds_log(run), process, pause_s=0.1)
     with closing(open_log(run / "log.sqlite")) as log:
         wait_until(lambda: any(map(happened, log.read())), process, pause_s=0.1)
 
 
 def servers_of(run: Path) -> list[str]:
-    """What the servers held that were started for a run, in order."""
     lines = [json.loads(line) for line in (run / "run.log").read_text().splitlines()]
     return [line["model"] for line in lines if line["event"] == "servers_started"]
 

@@ -37,7 +37,6 @@ SMALL = ("play.iterations=2", "play.episodes=6", "play.practice=6", "evaluate.qu
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """One finished small run."""
     runs = tmp_path_factory.mktemp("runs")
     out = finish(start_run(runs, "--name", "whole", settings=SMALL))
     log = open_log(runs / "whole" / "log.sqlite")

@@ -49,8 +49,6 @@ SMALL = {
 
 
 class InstantTrainer:
-    """The trainer, in this process."""
-
     def __init__(self, log, folder):
         self._trainer = Trainer(log, folder, UpdateSchedule(log, find_run_started(log)))
         self._trainer.prepare()
@@ -67,7 +65,6 @@ class InstantTrainer:
 
 
 async def play(folder, config, log, runner):
-    """Play a run that was created."""
     inputs, trainer = read_inputs(config), InstantTrainer(log, folder)
     record_goalposts(log, inputs.goalposts)
     async with open_models(config, last_served_weights(folder, config, log), folder, Activity()) as made:

@@ -42,7 +42,6 @@ def packed(content):
 
 @pytest.fixture
 def written(tmp_path):
-    """Writes records to a file and gives its setting."""
 
     def write(*records, options=""):
         (tmp_path / "lcb.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))

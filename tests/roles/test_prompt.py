@@ -192,8 +192,7 @@ async def test_what_is_sent_has_the_stop_texts_and_the_system_message_of_the_set
     prompts, model, log = Prompts(copied), PromptCapturingModel(), MemoryLog()
     solver = Solver(model, prompts, log)
     made = await solver.answer(FUNCTION, "induction", None, count=1, seed=0, sampling=Sampling(stop=("###",)))
-    teacher = Teacher(model, prompts, log, Sampling())
-    proposed = await teacher.lemma(FUNCTION, "io", 0)
+    proposed = await Teacher(model, prompts, log, Sampling()).lemma(FUNCTION, "io", 0)
     assert [request.sampling.stop for request in model.asked] == [("###", "END"), ("END", "###")]
     assert [made.sampling.stop, proposed.sampling.stop] == [("###", "END"), ("END", "###")]
     assert {request.system for request in model.asked} == {prompts.system}

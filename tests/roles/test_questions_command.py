@@ -37,8 +37,7 @@ def test_every_bad_record_is_named_by_line_and_field(file):
     file.write_text(f'{question("good")}\n[1]\n{{"statement": "s"}}\n{{"statement": 3}}\n{question("good")}\n')
     ended = run("validate", file)
     assert ended.exit_code == 1
-    lines = ended.stdout.splitlines()
-    assert [line.removeprefix(f"{file}, ").split(":")[0] for line in lines] == [
+    assert [line.removeprefix(f"{file}, ").split(":")[0] for line in ended.stdout.splitlines()] == [
         "line 2", "line 3, field private", "line 4, field statement", "line 5",
     ]  # fmt: skip
     assert "1 good, 4 bad, 0 left out" in ended.stderr
@@ -104,12 +103,10 @@ def test_the_documents_name_every_set_and_every_setting():
         if line.startswith("| `") and line.count(" | ") == 3
     }
     assert rows == {name: set(keys) for name, keys in KEYS.items()}
-    hub_names = [*(repository for repository, _ in TABLES.values()), LIVECODEBENCH]
-    assert all(f"`{name}`" in DOC for name in hub_names)
+    assert all(f"`{name}`" in DOC for name in [*(repository for repository, _ in TABLES.values()), LIVECODEBENCH])
 
 
 def test_the_examples_of_the_documents_are_questions(tmp_path):
     (example,) = re.findall(r"```json\n(.*?)```", DOC, re.DOTALL)
     (tmp_path / "mine.jsonl").write_text(example)
-    ended = run("validate", tmp_path / "mine.jsonl")
-    assert "3 good, 0 bad" in ended.stderr
+    assert "3 good, 0 bad" in run("validate", tmp_path / "mine.jsonl").stderr

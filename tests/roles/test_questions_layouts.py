@@ -216,8 +216,7 @@ def test_results_in_any_order_pass_where_evalplus_lets_them():
 )
 def test_a_broken_record_is_one_error_that_names_line_and_field(tmp_path, name, record, changes, words):
     file = tmp_path / "file.jsonl"
-    broken = {key: value for key, value in (record | changes).items() if value is not ...}
-    file.write_text(json.dumps(broken) + "\n")
+    file.write_text(json.dumps({key: value for key, value in (record | changes).items() if value is not ...}) + "\n")
     with pytest.raises(BadInput, match=rf"file\.jsonl, line 1, {words}") as error:
         load_questions(f"{name}:{file}", "test")
     assert "\n" not in str(error.value)

@@ -36,15 +36,13 @@ class ReplicaScript:
 
 @asynccontextmanager
 async def served(*scripts: ReplicaScript):
-    """URLs of a server for each script."""
     runners, urls = [], []
     for script in scripts:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", script.handle)
         runner = web.AppRunner(app, handler_cancellation=True)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
         runners.append(runner)
         urls.append(f"http://127.0.0.1:{runner.addresses[0][1]}")
     try:

@@ -27,7 +27,6 @@ pytestmark = [pytest.mark.slow, NEEDS_VLLM]
 
 @pytest.fixture
 def command(temporary):
-    """Starts `python -m roles.serve pocket`."""
     processes = []
 
     def run():
@@ -44,7 +43,6 @@ def command(temporary):
 
 
 def fetch(url, path, key="", body=None):
-    """Status and answer of a server."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
     connection.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
@@ -75,7 +73,6 @@ def wait_for_engine(pid):
 
 
 def left(temporary):
-    """What fleets left in the folder for temporary files."""
     return list(temporary.glob("gasp-serve-*"))
 
 

@@ -37,7 +37,6 @@ from tests.support.serving_process import start_supervised
 
 
 def gone(pids, within=8.0):
-    """Whether they all end in time."""
     deadline = time.monotonic() + within
     while any(process_start_time(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -338,7 +337,6 @@ def test_an_error_from_before_a_server_first_answered_is_not_its_last(tmp_path):
 
 
 def serve(*arguments):
-    """Exit code, output and errors of the command."""
     done = subprocess.run(
         [sys.executable, "-m", "roles.serve", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )

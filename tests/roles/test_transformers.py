@@ -75,8 +75,7 @@ async def test_what_nobody_waits_for_any_more_is_not_sampled_to_its_end(model) -
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 async def test_logprobs_equal_a_plain_forward_pass(model, weights, temperature) -> None:
-    replies = await model.generate([ask(p, temperature=temperature) for p in PROMPTS])
-    for reply in replies:
+    for reply in await model.generate([ask(p, temperature=temperature) for p in PROMPTS]):
         for completion in reply.completions:
             wanted = forward(weights, reply.prompt_ids, completion.token_ids, temperature)
             for place, (token, logprob) in enumerate(zip(completion.token_ids, completion.logprobs, strict=True)):
@@ -166,8 +165,7 @@ async def test_temperature_zero_takes_the_likeliest_token(model, weights) -> Non
     (reply,) = await model.generate([ask(PROMPTS[2], temperature=0.0, count=2)])
     first, second = reply.completions
     assert first == second
-    wanted = forward(weights, reply.prompt_ids, first.token_ids, 1.0)
-    assert wanted.argmax(-1).tolist() == list(first.token_ids)
+    assert forward(weights, reply.prompt_ids, first.token_ids, 1.0).argmax(-1).tolist() == list(first.token_ids)
 
 
 async def test_top_p_leaves_out_the_tail_and_logprobs_say_so(model, weights) -> None:
@@ -175,8 +173,7 @@ async def test_top_p_leaves_out_the_tail_and_logprobs_say_so(model, weights) -> 
     for completion in reply.completions:
         plain = forward(weights, reply.prompt_ids, completion.token_ids, 1.0)
         for place, (token, logprob) in enumerate(zip(completion.token_ids, completion.logprobs, strict=True)):
-            above = plain[place].exp()[plain[place] > plain[place, token]].sum().item()
-            assert above < 0.3
+            assert plain[place].exp()[plain[place] > plain[place, token]].sum().item() < 0.3
             assert logprob > plain[place, token].item()
 
 

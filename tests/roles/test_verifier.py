@@ -57,8 +57,7 @@ async def test_a_program_gets_the_verdict_it_earns(verifier, answer, outcome, pa
 
 async def test_stdin_programs_are_judged_by_what_they_print(verifier):
     right = python("a, b = map(int, input().split())\nprint(a + b)")
-    wrong = python("print(7)")
-    verdicts, _ = await verifier.judge(ECHO, "induction", None, [right, wrong])
+    verdicts, _ = await verifier.judge(ECHO, "induction", None, [right, python("print(7)")])
     assert [(v.outcome, v.passed) for v in verdicts] == [("passed", 2), ("wrong_answer", 1)]
 
 

@@ -106,7 +106,6 @@ def ids(replies: list[GenerationReply]) -> list[list[tuple[int, ...]]]:
 
 
 def check(reply: GenerationReply, weights: Path, temperature: float = 1.0) -> None:
-    """The logprobs of a reply are those of the weights."""
     for completion in reply.completions:
         wanted = logprobs(load_model(weights), list(reply.prompt_ids), list(completion.token_ids), temperature)
         assert completion.logprobs == pytest.approx(wanted.tolist(), abs=1e-4)
@@ -135,8 +134,7 @@ async def test_prompts_ends_and_texts_are_as_in_process(model, store) -> None:
 
 async def test_same_seed_same_tokens_whatever_else_is_asked(model) -> None:
     alone = await model.generate([ask(PROMPTS[2])])
-    among = await model.generate([ask(prompt) for prompt in PROMPTS])
-    assert ids(alone)[0] == ids(among)[2]
+    assert ids(alone)[0] == ids(await model.generate([ask(prompt) for prompt in PROMPTS]))[2]
     assert ids(alone) != ids(await model.generate([ask(PROMPTS[2], seed=8)]))
     assert len(set(ids(alone)[0])) == 3
 
@@ -217,8 +215,7 @@ async def test_other_weights_than_asked_and_adapters_on_another_base_are_refused
 
 
 async def test_servers_that_rest_wake_up_by_themselves(fleet, store) -> None:
-    replicas = Replicas(fleet.urls, "gasp", store.base, key=fleet.key, sleeps=True)
-    model = VllmModel(replicas, store[store.base])
+    model = VllmModel(Replicas(fleet.urls, "gasp", store.base, key=fleet.key, sleeps=True), store[store.base])
     before, (old,) = await model.logprobs_of(TOKENS), await model.generate([ask()])
     await model.sleep()
     assert await model.generate([ask()]) == [old]

@@ -72,8 +72,7 @@ def test_no_call_stands_under_two_actions():
 
 def test_arguments_are_allowed_by_their_exact_value():
     # The kernel looks at half of the register that a filter compares: whatever is "not equal" could be equal in that half.
-    found = {item["op"] for rule in RULES for item in rule.get("args", [])}
-    assert found == {"SCMP_CMP_EQ", "SCMP_CMP_MASKED_EQ"}
+    assert {item["op"] for rule in RULES for item in rule.get("args", [])} == {"SCMP_CMP_EQ", "SCMP_CMP_MASKED_EQ"}
     assert {call for rule in RULES if "args" in rule for call in rule["names"]} == {"clone", "ioctl", "prctl", "socketpair"}
 
 

@@ -32,15 +32,13 @@ def of_run(client, run):
 
 
 async def test_executions_come_back_in_the_order_of_the_jobs(runner):
-    jobs = [job(f"def f(x): return x + {number}", "1", "10") for number in range(100)]
-    executions = await runner.run(jobs)
+    executions = await runner.run([job(f"def f(x): return x + {number}", "1", "10") for number in range(100)])
     assert [[run.value for run in item.runs] for item in executions] == [[str(n + 1), str(n + 10)] for n in range(100)]
     assert all(item.seconds > 0 for item in executions)
 
 
 async def test_concurrent_calls_share_the_workers(runner):
-    calls = [runner.run([job(f"def f(x): return {number}")] * 5) for number in range(20)]
-    results = await asyncio.gather(*calls)
+    results = await asyncio.gather(*[runner.run([job(f"def f(x): return {number}")] * 5) for number in range(20)])
     assert [{run.value for item in call for run in item.runs} for call in results] == [{str(n)} for n in range(20)]
 
 
@@ -118,8 +116,7 @@ async def test_random_state_differs_between_two_runs_of_one_job(runner):
 
 
 async def test_sets_of_strings_have_one_order_on_every_worker(runner):
-    source = "def f(x): return list(set(x))"
-    executions = await runner.run([job(source, "'hello world'")] * 40)
+    executions = await runner.run([job("def f(x): return list(set(x))", "'hello world'")] * 40)
     assert len({item.runs[0].value for item in executions}) == 1
 
 
@@ -156,8 +153,7 @@ async def test_jobs_survive_a_killed_worker():
             await asyncio.sleep(0.8)
             for item in of_run(client, "tests-kill-worker"):
                 await asyncio.to_thread(client.api.kill, item.id, "KILL")
-        executions = await running
-        assert [item.runs[0].value for item in executions] == ["1"] * 40
+        assert [item.runs[0].value for item in await running] == ["1"] * 40
         assert len(of_run(client, "tests-kill-worker")) <= 1
     finally:
         await runner.close()

@@ -93,7 +93,6 @@ class OwnerProcess:
             count -= said == "0"
 
     def subscription(self):
-        """Forget what was said until now."""
         while not self.said.empty():
             assert self.said.get().startswith(("0", "lost"))
 
@@ -121,7 +120,6 @@ def inside(private, name):
 
 
 def find_victim(name, private, owner_process, rng):
-    """The process that is to be killed."""
     if name == "owner":
         return owner_process.pid
     if name == "engine":

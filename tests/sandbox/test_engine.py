@@ -64,8 +64,7 @@ async def test_an_engine_killed_in_the_middle_is_an_error_and_the_next_start_wor
 
     again = DockerRunner(workers=2, connect=connect_to(private))
     try:
-        executions = await again.run(JOBS[:4])
-        assert [item.runs[0].value for item in executions] == ["1"] * 4
+        assert [item.runs[0].value for item in await again.run(JOBS[:4])] == ["1"] * 4
     finally:
         await again.close()
     assert client.containers.list(all=True) == []

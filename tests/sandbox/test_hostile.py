@@ -73,7 +73,6 @@ def traces(single):
 
 @pytest.fixture(scope="module")
 def world(single):
-    """What the world of a program looks like before any hostile one ran."""
     (execution,) = asyncio.run(single.run([WORLD]))
     assert execution.runs[0].status == "ok", execution
     return execution.runs[0].value

@@ -212,8 +212,7 @@ def test_environment_variables_last_for_the_sandbox_or_for_one_cell(sandbox):
 
 
 def test_an_execution_is_json_for_those_who_keep_it(sandbox):
-    execution = sandbox.run_code("print(1)\n2")
-    assert '"text": "2"' in execution.to_json()
+    assert '"text": "2"' in sandbox.run_code("print(1)\n2").to_json()
     assert Execution().to_json() == '{"results": [], "logs": "{\\"stdout\\": [], \\"stderr\\": []}", "error": null}'
 
 
@@ -708,8 +707,7 @@ async def test_the_same_is_there_for_asyncio(background):
         heard.append(message.line)
 
     await background.run_code("x = 2")
-    execution = await background.run_code("print('hi')\nx", on_stdout=listen)
-    assert (heard, execution.text) == (["hi\n"], "2")
+    assert (heard, (await background.run_code("print('hi')\nx", on_stdout=listen)).text) == (["hi\n"], "2")
     await background.files.write("a", b"\xff\x00" * 10**6)
     assert await background.files.read("a", format="bytes") == b"\xff\x00" * 10**6
     pieces = [piece async for piece in await background.files.read("a", format="stream")]

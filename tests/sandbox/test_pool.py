@@ -183,8 +183,7 @@ async def test_a_limit_may_be_shorter_than_any_look_at_the_clock():
     slow = Job(source="def f(x): return sum(range(x))", inputs=("10_000_000",))
     runner = DockerRunner(Limits(wall_seconds=0.0001), workers=1, run="tests-pool-limits")
     try:
-        executions = await runner.run([slow] * 5)
-        assert {run.status for execution in executions for run in execution.runs} == {"time_limit"}
+        assert {run.status for execution in await runner.run([slow] * 5) for run in execution.runs} == {"time_limit"}
     finally:
         await runner.close()
 

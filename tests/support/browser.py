@@ -40,7 +40,6 @@ PHONE = {"width": 360, "height": 740}
 
 
 def find_chromium() -> str | None:
-    """Where the browser is; None where there is none."""
     return next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
@@ -122,8 +121,6 @@ class BrowserMonitor:
 
 @dataclass
 class VisitedPage:
-    """A page, and what there is to complain about."""
-
     address: str
     kind: str
     text: str

@@ -19,14 +19,12 @@ class ContainerLeftovers:
         """Container ids, each with the folder on which its file system is mounted."""
 
     def look(self) -> None:
-        """Note the containers that there are now."""
         for item in owner.owned_containers(self._client):
             if item.run == self._run and item.id not in self.seen:
                 details = self._client.api.inspect_container(item.id)
                 self.seen[item.id] = ((details.get("GraphDriver") or {}).get("Data") or {}).get("MergedDir") or item.id
 
     def left(self) -> list[str]:
-        """Everything that is still there."""
         containers = [f"container {item.id}" for item in owner.owned_containers(self._client) if item.id in self.seen]
         return [*containers, *self._processes_and_mounts(), *self._control_groups()]
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """The code blocks of a document."""
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 

@@ -118,12 +118,10 @@ class ExampleRun:
         self._learned = 0
 
     def run(self, **config: object) -> ExampleRun:
-        """RunStarted."""
         versions = {"python": "3.11.2"}
         return self._say("run", RunStarted(config=config, versions=versions, commit="unknown", policies=self.policies))
 
     def goalpost(self, count: int = 1) -> ExampleRun:
-        """GoalpostAdded."""
         for _ in range(count):
             goalpost = question(1000 + len(self.goalposts))
             self.goalposts.append(goalpost)
@@ -131,7 +129,6 @@ class ExampleRun:
         return self
 
     def start(self, episodes: int = 1) -> ExampleRun:
-        """IterationStarted."""
         self.iteration += 1
         self._episodes = self._failed = 0
         return self._say("run", IterationStarted(iteration=self.iteration, policies=dict(self.policies), episodes=episodes))
@@ -176,7 +173,6 @@ class ExampleRun:
         return self._learn([easy, hard], task)._end("played")
 
     def practice(self, *, passing: int = 4, attempts: int = 8) -> ExampleRun:
-        """A whole practice episode."""
         asked = self._new_question()
         self.open(asked, "practice")
         made = self.attempt("practice", asked, passing, attempts)
@@ -191,12 +187,10 @@ class ExampleRun:
         return self._say(self.stream, EpisodeFailed(error="SandboxError", message=message))
 
     def finish(self) -> ExampleRun:
-        """IterationFinished."""
         finished = self._episodes - self._failed
         return self._say("run", IterationFinished(iteration=self.iteration, finished=finished, failed=self._failed))
 
     def play(self, *, guided: int = 2, practice: int = 1) -> ExampleRun:
-        """A whole iteration."""
         self.start(guided + practice)
         for _ in range(guided):
             self.episode()
@@ -219,7 +213,6 @@ class ExampleRun:
         asked = question(1)
         self.stream = f"evaluation/{name}/{self._learned:05}"
         self.attempt("evaluation", asked, successes, attempts)
-        pass_at = {1: successes / attempts, attempts: float(successes > 0)}
         return self._say(
             self.stream,
             EvaluationFinished(
@@ -229,12 +222,11 @@ class ExampleRun:
                 sampling=self._sampling,
                 attempts=attempts,
                 successes={asked.id: successes},
-                pass_at=pass_at,
+                pass_at={1: successes / attempts, attempts: float(successes > 0)},
             ),
         )
 
     def end(self) -> ExampleRun:
-        """RunFinished."""
         return self._say("run", RunFinished(iterations=self.iteration))
 
     def open(self, asked: Question, purpose: str) -> ExampleRun:
@@ -309,12 +301,11 @@ class ExampleRun:
         ids = [[self._random.randrange(self._vocabulary) for _ in range(self._random.randint(3, 8))] for _ in range(count)]
         logprobs = [[-math.log(self._vocabulary) + self._random.uniform(-0.5, 0.5) for _ in row] for row in ids]
         prompt_ids = [self._random.randrange(self._vocabulary) for _ in range(6)]
-        texts = [" ".join(f"t{token}" for token in row) for row in ids]
         return Generation(
             policy=self.policies[role],
             template=hashlib.sha256(b"template").hexdigest(),
             prompt=self.log.put(prompt.encode()),
-            texts=self.log.put(json.dumps(texts).encode()),
+            texts=self.log.put(json.dumps([" ".join(f"t{token}" for token in row) for row in ids]).encode()),
             tokens=self.log.put(pack_rollouts(prompt_ids, ids, logprobs)),
             count=count,
             length=sum(map(len, ids)),
@@ -333,8 +324,7 @@ class ExampleRun:
                 rewards = [1.0 if verdict.outcome == "passed" else -0.5 for verdict in passing]
                 self.reward(measured, "solve", "student", task, rewards)
             else:
-                made = self.attempt("solve", asked, 2, 4, task)
-                self.reward(made, "solve", "student", task, binary_rewards(2, 4))
+                self.reward(self.attempt("solve", asked, 2, 4, task), "solve", "student", task, binary_rewards(2, 4))
         return self
 
     def _measure_gap(self, goalpost: Question, successes: int, attempts: int) -> None:

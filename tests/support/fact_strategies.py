@@ -23,7 +23,6 @@ samplings = st.builds(Sampling, temperature=st.floats(0, 10), top_p=st.floats(0.
 
 
 def values_of(annotation: Any) -> st.SearchStrategy[Any]:
-    """Any value of a field's type."""
     if isinstance(annotation, typing.NewType):
         return values_of(annotation.__supertype__)
     if annotation is Any:
@@ -49,10 +48,8 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:
 
 
 def models_of(cls: type[BaseModel]) -> st.SearchStrategy[Any]:
-    """Any value of a class."""
     return st.builds(cls, **{name: values_of(field.annotation) for name, field in cls.model_fields.items()})
 
 
 def facts() -> st.SearchStrategy[Fact]:
-    """Any fact of any kind."""
     return st.one_of([models_of(cls) for cls in FACT_TYPES.values()])

@@ -34,15 +34,12 @@ class TrainerForkServer:
         self.pid = self._process.pid
 
     def start(self, run: Path, *args: str, **environment: str) -> int:
-        """Start a trainer and give its pid."""
         return self._ask({"args": [str(run), *args], "output": str(run / "screen"), "environment": environment})
 
     def wait(self, pid: int) -> int:
-        """Wait for the end of a trainer and give its exit code."""
         return self._ask({"wait": pid})
 
     def train(self, run: Path, *args: str) -> int:
-        """Run a trainer to its end."""
         return self.wait(self.start(run, *args))
 
     def close(self) -> None:

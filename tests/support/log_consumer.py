@@ -14,14 +14,12 @@ from events.stores import open_log
 
 
 def write(db: sqlite3.Connection, event: Event) -> None:
-    """Take long enough to be killed on the way."""
     db.execute("INSERT INTO seen VALUES (?, ?)", (event.position, event.fact.message))
     if event.position % 50 == 0:
         time.sleep(0.001)
 
 
 def main(folder: Path) -> None:
-    """Follow for ever."""
     db = sqlite3.connect(folder / "figures.sqlite", isolation_level=None)
     consumer = Consumer(open_log(folder / "log.sqlite"), "killed", db, write)
     sys.stdout.write("ready\n")

@@ -71,8 +71,7 @@ class LogContract:
 
     def test_a_batch_with_an_unwritable_fact_is_not_appended_at_all(self, log: Log) -> None:
         number = RunStarted(config={"rate": float("nan")}, versions={}, commit="unknown", policies={})
-        text = episode_failed("half of a pair: \ud800")
-        for bad in (number, text):
+        for bad in (number, episode_failed("half of a pair: \ud800")):
             with pytest.raises(LogError, match=r"cannot be written as JSON .*; give it"):
                 log.append("run", [episode_failed(), bad, episode_failed()])
         assert log.head().position == 0

@@ -14,7 +14,6 @@ from tests.support.paths import ROOT
 
 
 def start_writer(where: Path | str, name: str, count: int) -> subprocess.Popen[str]:
-    """Start this module as a process."""
     command = [sys.executable, "-m", "tests.support.log_writer", str(where), name, str(count)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
@@ -48,7 +47,6 @@ def main(where: str, name: str, count: int) -> None:
 
 
 def print_line(line: str) -> None:
-    """Acknowledge at once."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

@@ -11,7 +11,6 @@ from tests.support.browser import chromium, find_chromium, viewer_server, wait_f
 
 
 def main(run: Path, goalpost: str, folder: Path) -> None:
-    """Write run.png and goalpost.png."""
     browser = find_chromium()
     assert browser, "there is no Chromium; .ci/chromium installs it"
     with viewer_server(run) as address, chromium(browser) as one:

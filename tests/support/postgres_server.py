@@ -97,7 +97,6 @@ def run(*command: object) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])

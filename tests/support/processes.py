@@ -35,7 +35,6 @@ def start_command(module: str, *arguments: object, settings: Sequence[str] = ())
 
 
 def start_run(runs: Path, *arguments: str, settings: Sequence[str] = ()) -> subprocess.Popen[str]:
-    """Start `python -m graph.run` with its runs in a folder."""
     return start_command("graph.run", "--plain", "--runs", runs, *arguments, settings=settings)
 
 
@@ -61,7 +60,6 @@ def wait_until(
 
 
 def all_end(pids: Iterable[int], seconds: float = 60) -> bool:
-    """Whether processes end in time."""
     deadline, pids = time.monotonic() + seconds, list(pids)
     while any(map(process_start_time, pids)) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -32,8 +32,6 @@ class JitteryPostgresLog(PostgresLog):
 
 
 class JitterySqliteLog(SqliteLog):
-    """Writes, and then waits or gives up."""
-
     def _write(self, *args: Any, **options: Any) -> None:
         super()._write(*args, **options)
         sleep_randomly()

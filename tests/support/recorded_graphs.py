@@ -38,8 +38,6 @@ PAUSE_S = 0.004
 
 
 class StreamState(Value):
-    """What a stream has answered so far."""
-
     stream: str
     version: int = 0
     answers: tuple[str, ...] = ()
@@ -51,7 +49,6 @@ class StreamState(Value):
 
 
 def fold(progress: StreamState, events: Sequence[Event]) -> StreamState:
-    """The progress after more answers."""
     answers = (*progress.answers, *(event.fact.question for event in events if isinstance(event.fact, GoalpostAdded)))
     return StreamState(stream=progress.stream, version=len(answers), answers=answers)
 
@@ -63,14 +60,11 @@ class NodeJournal:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
 
     def tell(self, word: str, stream: str, execution: str) -> None:
-        """Write a line."""
         os.write(self._file, f"{word} {stream} {execution}\n".encode())
 
 
 @dataclass
 class GraphContext:
-    """The context: the log, and the work."""
-
     log: Log | SlowLog
     journal: NodeJournal
     luck: bool
@@ -100,7 +94,6 @@ class SlowLog:
         return getattr(self._log, name)
 
     def submit(self, stream: str, facts: Sequence[Fact], **details: Any) -> Future[list[Event]]:
-        """Append from another thread."""
         return self._pool.submit(self._append, stream, facts, details)
 
     def _append(self, stream: str, facts: Sequence[Fact], details: dict[str, Any]) -> list[Event]:
@@ -112,8 +105,6 @@ class SlowLog:
 
 
 class State(TypedDict, total=False):
-    """Of all shapes."""
-
     progress: StreamState
     left: StreamState
     right: StreamState
@@ -129,7 +120,6 @@ class Jobs(TypedDict):
 
 @recorded("progress", fold)
 async def plan(state: State, runtime: Runtime[GraphContext]) -> list[Fact]:
-    """Decide how many jobs there are."""
     return await runtime.context.work("plan", state["progress"])
 
 
@@ -142,13 +132,11 @@ async def meet(state: State, runtime: Runtime[GraphContext]) -> list[Fact]:
 
 @recorded("left", fold)
 async def left(state: State, runtime: Runtime[GraphContext]) -> list[Fact]:
-    """One of two branches."""
     return await runtime.context.work("left", state["left"])
 
 
 @recorded("right", fold)
 async def right(state: State, runtime: Runtime[GraphContext]) -> list[Fact]:
-    """The other one."""
     return await runtime.context.work("right", state["right"])
 
 
@@ -207,7 +195,6 @@ def job() -> Any:
 
 
 async def play(name: str, desk: GraphContext) -> None:
-    """From the start, whatever was played before."""
     states = {channel: StreamState(stream=channel) for channel in ("progress", "left", "right")}
     await compile_graph(name).ainvoke(states, context=desk)
 
@@ -229,7 +216,6 @@ def main() -> None:
 
 
 def report(number: int) -> None:
-    """At once."""
     sys.stdout.write(f"{number}\n")
     sys.stdout.flush()
 

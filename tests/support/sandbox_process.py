@@ -35,20 +35,17 @@ HOSTILE = {
 
 
 def job(number: int) -> Job:
-    """The program with this number."""
     source = list(HOSTILE)[number // 10 % len(HOSTILE)] if number % 10 == 9 else GOOD
     return Job(source=source, inputs=(str(number),))
 
 
 def is_expected(number: int, execution: JobResult) -> bool:
-    """Whether this came of it that should have."""
     (run,) = execution.runs
     source = job(number).source
     return run.value == f"[{number + 2}, {number + 1}]" if source == GOOD else run.status == HOSTILE[source]
 
 
 def print_line(line: str) -> None:
-    """To whoever listens, at once."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

@@ -44,13 +44,12 @@ def start_supervised(log: Path) -> tuple[SupervisedPrograms, dict[str, object]]:
         said = (folder / "engine").read_text().split() if (folder / "engine").exists() else []
     engine = int(said[0])
     server = int(Path(f"/proc/{engine}/stat").read_text().rpartition(")")[2].split()[1])
-    everybody = [kept.supervisor_pid, *descendants(kept.supervisor_pid)]
     return kept, {
         "folder": str(folder),
         "supervisor": kept.supervisor_pid,
         "server": server,
         "engine": engine,
-        "everybody": everybody,
+        "everybody": [kept.supervisor_pid, *descendants(kept.supervisor_pid)],
         "memory": ["/dev/shm/" + said[1], f"/dev/shm/vllm_dist_{engine}"],
     }
 

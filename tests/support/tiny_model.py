@@ -120,13 +120,11 @@ class TinyModelRun(ExampleRun):
         return self
 
     def serve(self, store: Path, digest: Digest) -> TinyModelRun:
-        """What follows is played by these weights."""
         self.policies = {"teacher": digest, "student": digest}
         self._model = load_model(store / digest)
         return self
 
     def generation(self, prompt: str, count: int, role: Role = "student") -> Generation:
-        """Random tokens with the model's logprobs."""
         made = super().generation(prompt, count, role)
         if self._model is None:
             return made

@@ -13,8 +13,7 @@ from trainer.data.replay import IterationRollouts, Rollout, RolloutGroup
 def sample_digest(attempts: pl.DataFrame, after: int, until: int) -> str:
     """The digest of what an update consumed, by the trainer's own formula, from nothing but rows."""
     consumed = pl.col("reward_position").is_between(after + 1, until) & (pl.col("ending") != "failed")
-    rows = attempts.filter(consumed).sort("reward_position", "index").iter_rows(named=True)
-    samples = tuple(map(_sample, rows))
+    samples = tuple(map(_sample, attempts.filter(consumed).sort("reward_position", "index").iter_rows(named=True)))
     return IterationRollouts(0, after, until, {}, (RolloutGroup("solve", "student", "induction", (), until, samples),)).digest
 
 

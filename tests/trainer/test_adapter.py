@@ -182,8 +182,7 @@ def test_separate_policies_are_two_adapters_on_the_first_weights_and_learn_apart
     teach(teach(tale))
     working = trainer(tale, run)
     working.prepare()
-    models = {working._policies.load(cursor).weights.model for cursor in working._cursors.values()}
-    assert len(models) == 1
+    assert len({working._policies.load(cursor).weights.model for cursor in working._cursors.values()}) == 1
     updates = [event.fact for event in working.catch_up()]
     for name in ("teacher", "student"):
         chain = [one for one in updates if one.policy == name]

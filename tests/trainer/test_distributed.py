@@ -54,7 +54,6 @@ def port() -> str:
 
 
 def launch(run: Path, config: str) -> None:
-    """Two processes, as a user starts them."""
     launcher = [str(Path(sys.executable).with_name("accelerate")), "launch", "--num_processes", "2"]
     launcher += ["--main_process_port", port(), "--config_file", str(ROOT / "docs" / "accelerate" / f"{config}.yaml")]
     command = [*launcher, "-m", "trainer.run", str(run), "--follow"]

@@ -90,8 +90,7 @@ def test_a_model_gets_a_log_of_its_own_and_is_sampled_as_a_run_samples_it(run, t
 
 
 def test_other_sampling_and_other_questions_are_another_evaluation(run):
-    lines = (QUESTIONS / "test.jsonl").read_text().splitlines()[:2]
-    (run.parent / "own.jsonl").write_text("\n".join(lines))
+    (run.parent / "own.jsonl").write_text("\n".join((QUESTIONS / "test.jsonl").read_text().splitlines()[:2]))
     names = [
         json.loads(run_command(run, "--set", which, "--attempts", "2", "-k", "1", "--questions", "2", *more, "--json"))["name"]
         for which, more in (("test", ()), ("test", ("--temperature", "1")), (run.parent / "own.jsonl", ()))

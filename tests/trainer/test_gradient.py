@@ -104,7 +104,6 @@ def score(model, one):
 
 
 def advantages(credit: str, groups: list[RolloutGroup]) -> list[np.ndarray]:
-    """The credits, written out."""
     rows = [np.array(group.rewards, np.float64) for group in groups]
     everything = np.concatenate(rows)
     within = [row - row.mean() for row in rows]
@@ -146,7 +145,6 @@ def surrogate(settings: LearnSettings, new, old, advantage: float, weight):
 
 
 def formula(world: SimpleNamespace, settings: LearnSettings):
-    """The loss of the batch."""
     import torch
 
     credits = advantages(settings.credit, world.groups)

@@ -36,8 +36,7 @@ def tell(made):
     """Begins a scene that the tiny weights play."""
 
     def begin(log: Log | None = None, *, honest: bool = True, **config) -> TinyModelRun:
-        scene = TinyModelRun(log or MemoryLog(), made[0], made[1], honest=honest)
-        return scene.run(**config).goalpost(2)
+        return TinyModelRun(log or MemoryLog(), made[0], made[1], honest=honest).run(**config).goalpost(2)
 
     return begin
 
@@ -75,7 +74,6 @@ def test_an_update_says_how_far_it_is_up_to_all_its_tokens(tell, run, monkeypatc
 
 
 def count(example: TinyModelRun, name: str = "shared") -> int:
-    """Updates of a policy in the log."""
     return sum(1 for _ in example.log.read(f"policy/{name}", kinds=("policy_updated",)))
 
 
@@ -124,8 +122,7 @@ def test_a_run_of_a_version_without_probes_gets_those_that_play_may_need(tell, r
 
 
 def test_each_phase_with_signal_is_one_optimizer_step(tell, run) -> None:
-    example = tell().start(3).episode(lemma=3).episode(lemma=5, lift=None).practice().finish()
-    [update] = learn(example, run)
+    [update] = learn(tell().start(3).episode(lemma=3).episode(lemma=5, lift=None).practice().finish(), run)
     assert [step.phase for step in update.steps] == ["lemma", "lift", "solve", "practice"]
     assert [step.samples > 0 for step in update.steps] == [True, True, True, True]
     assert update.step == 4
@@ -145,8 +142,7 @@ def test_what_clocks_say_stays_outside_of_the_hash(tell, run) -> None:
 
 
 def test_an_iteration_without_signal_is_consumed_with_the_same_weights(tell, run, made) -> None:
-    example = tell().start(1).practice(passing=0).finish().play()
-    first, second = learn(example, run)
+    first, second = learn(tell().start(1).practice(passing=0).finish().play(), run)
     assert (first.parent, first.digest, first.step) == (made[1], made[1], 0)
     assert [(step.samples, step.silent_groups) for step in first.steps] == [(0, 1)]
     assert second.parent == made[1] != second.digest
@@ -163,8 +159,7 @@ def test_failed_episodes_are_not_trained(tell, run) -> None:
 
     failed = story().practice(passing=5)
     failed.log.append(failed.stream, [EpisodeFailed(error="SandboxError", message="gone")])
-    alone = story().fail()
-    [one], [other] = learn(failed.finish(), run), learn(alone.finish(), run)
+    [one], [other] = learn(failed.finish(), run), learn(story().fail().finish(), run)
     assert one.steps[0].groups == 1
     assert (one.samples, one.digest) == (other.samples, other.digest)
 
@@ -189,8 +184,7 @@ def test_a_new_trainer_goes_on_exactly_where_the_last_one_stopped(tell, run, tmp
     whole = learn(straight, run)
     other = tmp_path / "other"
     shutil.copytree(run / "weights" / whole[0].parent, other / "weights" / whole[0].parent)
-    parts = [fact(next(trainer(stopped, other).catch_up())) for _ in range(3)]
-    assert parts == whole
+    assert [fact(next(trainer(stopped, other).catch_up())) for _ in range(3)] == whole
 
 
 def test_an_update_whose_append_was_lost_is_made_again_with_the_same_digest(tell, run) -> None:

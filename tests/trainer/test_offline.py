@@ -64,7 +64,6 @@ def train(folder: Path, plan: OfflinePlan, *, verify: bool = False, most: int = 
 
 
 def plan(*sources: Path, change: Sequence[str] = (), recredit: str | None = None, until: int | None = None) -> OfflinePlan:
-    """A plan whose logs are closed again."""
     with offline.open_sources(sources) as opened:
         return offline.plan_offline(opened, change, recredit=recredit, until=until)
 
@@ -80,8 +79,7 @@ def test_only_a_run_of_the_same_settings_and_versions_is_verified_unasked(record
 
 
 def test_a_recorded_run_retrained_gives_the_weights_that_the_live_run_gave(recorded, tmp_path) -> None:
-    order = plan(recorded)
-    again = train(tmp_path / "again", order, verify=True)
+    again = train(tmp_path / "again", plan(recorded), verify=True)
     assert [one.model_copy(update={"source": 0}) for one in again] == updates(recorded)
     with closing(open_run(str(tmp_path / "again"))) as log:
         assert log.verify() is None
@@ -93,8 +91,7 @@ def test_what_was_trained_offline_goes_on_where_it_was_stopped_and_is_made_once(
     order = plan(recorded)
     for count in range(ITERATIONS):
         assert len(train(tmp_path / "again", order, most=1)) == count + 1
-    whole = train(tmp_path / "again", order)
-    assert [one.digest for one in whole] == [one.digest for one in updates(recorded)]
+    assert [one.digest for one in train(tmp_path / "again", order)] == [one.digest for one in updates(recorded)]
     with closing(open_run(str(tmp_path / "again"))) as log:
         assert offline.source_paths(log) == (recorded.absolute(),)
 
@@ -147,8 +144,7 @@ def test_epochs_learn_each_iteration_again_with_importance_weights(recorded, tmp
 
 def test_until_a_position_counts_what_was_finished_there(recorded, tmp_path) -> None:
     ends = [one.until for one in updates(recorded)]
-    found = train(tmp_path / "part", plan(recorded, until=ends[1] + 1))
-    assert [one.until for one in found] == ends[:2]
+    assert [one.until for one in train(tmp_path / "part", plan(recorded, until=ends[1] + 1))] == ends[:2]
     with pytest.raises(BadInput, match="--until"):
         plan(recorded, recorded, until=5)
 

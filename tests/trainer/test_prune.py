@@ -121,10 +121,8 @@ def test_giving_up_is_a_fact_beside_the_update_and_the_files_go(run) -> None:
     made = [learn(folder, tale) for _ in range(4)]
     pruned = list(tale.log.read(kinds=("weights_pruned",)))
     assert [event.fact.digests for event in pruned] == [(made[0].digest,), (made[1].digest,)]
-    before = [next(tale.log.read(after=event.position - 3, limit=1)).fact for event in pruned]
-    assert before == [made[2], made[3]]
-    kept = {made[0].parent, made[2].digest, made[3].digest}
-    assert {path.name for path in (folder / "weights").iterdir()} == kept
+    assert [next(tale.log.read(after=event.position - 3, limit=1)).fact for event in pruned] == [made[2], made[3]]
+    assert {path.name for path in (folder / "weights").iterdir()} == {made[0].parent, made[2].digest, made[3].digest}
 
 
 def test_a_crash_before_the_files_went_is_made_good_at_the_next_start(run) -> None:

@@ -33,8 +33,7 @@ def broken_group(**change) -> ExampleRun:
     example = played().open(question(7), "practice")
     generation = example.generation("Solve", 3).model_copy(update=change)
     fact = AttemptsMade(purpose="practice", question=question(7).id, task="induction", generation=generation)
-    made = example.log.append(example.stream, [fact])[0]
-    example.reward(made, "practice", "student", "induction", [1.0, 0.0, 0.0])
+    example.reward(example.log.append(example.stream, [fact])[0], "practice", "student", "induction", [1.0, 0.0, 0.0])
     return example.finish()
 
 
@@ -144,8 +143,7 @@ def test_rollouts_that_cannot_be_learned_from_are_refused(prompt, ids, logprobs,
     log = MemoryLog()
     blob = log.put(pack_rollouts(prompt, ids, logprobs))
     example = example_run(log).run().start().open(question(7), "practice")
-    length = sum(map(len, ids))
-    generation = example.generation("Solve", 3).model_copy(update={"tokens": blob, "length": length})
+    generation = example.generation("Solve", 3).model_copy(update={"tokens": blob, "length": sum(map(len, ids))})
     fact = AttemptsMade(purpose="practice", question=question(7).id, task="induction", generation=generation)
     made = log.append(example.stream, [fact])[0]
     example.reward(made, "practice", "student", "induction", [1.0, 0.0, 0.0]).finish()

@@ -74,15 +74,12 @@ def record_evaluations(
 
 
 class ExperimentFolder:
-    """A folder of runs."""
-
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.recipes: dict[str, dict[str, object]] = {}
         self.seeds: set[int] = set()
 
     def run(self, recipe: str, seed: int, exams: Evaluations, **how: object) -> ExperimentFolder:
-        """Tell of a run."""
         self.recipes[recipe] = {}
         self.seeds.add(seed)
         (self.folder / f"{recipe}-{seed}").mkdir(parents=True)
@@ -100,7 +97,6 @@ class ExperimentFolder:
 
     @property
     def page(self) -> str:
-        """The page, without plots."""
         return page("lab", self.results, [])
 
 
@@ -184,10 +180,8 @@ def test_fewer_answers_allow_a_smaller_k_only(lab):
 def test_differences_are_paired_by_question(lab):
     """0.5 and 0.9 against 0.2 and 0.6: both are 0.3 above, whatever questions are drawn."""
     lab.run("gasp", 0, {("test", 0): [10, 18]}).run("azr", 0, {("test", 0): [4, 12]})
-    found = lab.results.difference("gasp", "azr", "last", 1)
-    assert found == pytest.approx((0.3, 0.3, 0.3))
-    own = lab.results.score("gasp", "last", 1)
-    assert own == pytest.approx((0.7, 0.5, 0.9))
+    assert lab.results.difference("gasp", "azr", "last", 1) == pytest.approx((0.3, 0.3, 0.3))
+    assert lab.results.score("gasp", "last", 1) == pytest.approx((0.7, 0.5, 0.9))
     assert lab.results.difference("azr", "azr", "last", 1) is None
     assert lab.results.difference("gasp", "base", "last", 1) is None
 
@@ -295,8 +289,7 @@ def test_the_share_of_goalposts_must_exceed_the_papers(lab, count, holds):
 @pytest.mark.parametrize(("count", "holds"), [(50, True), (49, False)])
 def test_a_rival_near_zero_solves_two_per_cent(lab, count, holds):
     """1 of 50 is 2 %, 1 of 49 is 2.04 %."""
-    rivals = {"azr": [1] + [0] * (count - 1)}
-    assert claim(lab, goalposts=[1] * count, rivals=rivals)[8:11] == [True, holds, True]
+    assert claim(lab, goalposts=[1] * count, rivals={"azr": [1] + [0] * (count - 1)})[8:11] == [True, holds, True]
 
 
 def test_with_fewer_samples_a_rival_can_fail_but_not_be_at_zero(lab):
@@ -339,7 +332,6 @@ class TeacherLog:
         return self.log.put(canonical(asked))
 
     def iteration(self, *record_evaluations) -> TeacherLog:
-        """Of proposals, each a question and what became of it."""
         self.tale.start(len(record_evaluations))
         for asked, fate in record_evaluations:
             self.tale.open(GOALPOST, "guided")
@@ -371,17 +363,15 @@ def log():
 
 def test_every_measure_of_the_teacher_is_counted_by_hand(log):
     sort = posed("sort it", "x = sorted(x)")
-    reverse = posed("sort it, reverse it", "x = sorted(x)", "x = x[::-1]")
     TeacherLog(log).iteration(
         (sort, "accepted"),
-        (reverse, "too_hard"),
+        (posed("sort it, reverse it", "x = sorted(x)", "x = x[::-1]"), "too_hard"),
         (posed("put it in order", "y = sorted(y)", name="y"), "not_novel"),
         (None, "malformed"),
         (posed("rotate it, sort it", "# noise", "z = z[1:] + z[:1]", "z = sorted(z)", name="z"), "degenerate"),
         (posed("reverse it, append 3", "x = x[::-1]", "x = x + [3]"), "late"),
     )
-    found = {name: (mean.total, mean.count) for name, mean in teacher_measures(log).of("easy", [1]).items()}
-    assert found == {
+    assert {name: (mean.total, mean.count) for name, mean in teacher_measures(log).of("easy", [1]).items()} == {
         "valid": (4, 6),  # not the malformed and the degenerate one
         "novel": (2, 4),  # neither the one at once nor the late one
         "accepted": (1, 6),
@@ -560,8 +550,7 @@ def test_text_takes_no_effect_in_a_plot(tmp_path):
     name = "$x^2$ <script>&"
     draw(tmp_path / "plot.svg", name, name, name, {name: [PlotLine(name, [(0, 1), (1, 2)], band=[(0, 2), (1, 3)])]})
     tree = ElementTree.parse(tmp_path / "plot.svg")
-    texts = [element.text for element in tree.iter("{http://www.w3.org/2000/svg}text")]
-    assert texts.count(name) == 4
+    assert [element.text for element in tree.iter("{http://www.w3.org/2000/svg}text")].count(name) == 4
     assert "{http://www.w3.org/2000/svg}script" not in {element.tag for element in tree.iter()}
 
 

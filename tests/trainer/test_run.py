@@ -72,7 +72,6 @@ def copy(played_run, tmp_path) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(fork_server, played_run, tmp_path_factory) -> list[PolicyUpdated]:
-    """The updates of a trainer that nobody disturbs."""
     run = tmp_path_factory.mktemp("straight") / "run"
     shutil.copytree(played_run, run)
     assert fork_server.train(run) == 0
@@ -160,8 +159,7 @@ def test_following_learns_each_iteration_as_it_is_finished_and_ends_with_the_run
 
 def resume(log: Log, run: Path) -> TinyModelRun:
     store = run / "weights"
-    digest = next(log.read("run")).fact.policies["student"]
-    return TinyModelRun(log, store, digest)
+    return TinyModelRun(log, store, next(log.read("run")).fact.policies["student"])
 
 
 def test_a_second_trainer_is_refused_in_one_sentence(fork_server, tmp_path) -> None:

@@ -21,8 +21,7 @@ from trainer.learn.tuning import MADE_OF, TuningSettings
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Iterator[SourceRun]:
-    run = play(tmp_path_factory.mktemp("runs") / "old", iterations=1)
-    with open_sources([run]) as (source,):
+    with open_sources([play(tmp_path_factory.mktemp("runs") / "old", iterations=1)]) as (source,):
         yield source
 
 
@@ -39,7 +38,6 @@ def test_only_verified_answers_of_training_are_taken_once_and_as_sampled() -> No
 
 
 def mean(model: Path, rows: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> float:
-    """Mean logprob of completions."""
     values = [float(logprobs(load_model(model), list(prompt), list(ids)).mean()) for prompt, ids in rows]
     return sum(values) / len(values)
 

@@ -25,7 +25,6 @@ from trainer.data.replay import Cursor
 
 
 def record_lineage(log=None) -> ExampleRun:
-    """Two iterations, both learned."""
     return example_run(log or MemoryLog()).run().goalpost(2).play().update().play(guided=1).update()
 
 
@@ -116,11 +115,10 @@ def test_what_names_no_rollout_is_refused(name) -> None:
 
 
 def command(cwd: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     return subprocess.run(
         [sys.executable, "-m", "trainer", "lineage", *args],
         cwd=cwd,
-        env=environment,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         check=False,
@@ -147,8 +145,7 @@ def test_the_command_finds_the_run_and_tells_both_ways(tmp_path) -> None:
         f"{first.fact.digest[:12]} ← {START_WEIGHTS[:12]}",
     ):
         assert words in shown
-    back = command(tmp_path, "--rollout", f"{rollouts[0].id}/0").stdout
-    assert f"learned by {digest}" in back
+    assert f"learned by {digest}" in command(tmp_path, "--rollout", f"{rollouts[0].id}/0").stdout
     shutil.copytree(folder, folder.with_name("copy"))
     refused = command(tmp_path, digest[:10])
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
