@@ -16,6 +16,7 @@ import pytest
 import structlog
 from starlette.testclient import TestClient
 
+from events.stores.memory import MemoryLog
 from events.web.app import make_app
 from events.web.view.viewer import Viewer
 from roles.serving.processes import clear_orphaned_fleets
@@ -139,6 +140,12 @@ def smoked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     done = subprocess.run(command, cwd=Path(__file__).parent.parent, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return runs / "smoke", done.stdout
+
+
+@pytest.fixture
+def log() -> MemoryLog:
+    """A new log in memory."""
+    return MemoryLog()
 
 
 @pytest.fixture

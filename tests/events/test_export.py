@@ -184,8 +184,7 @@ def test_the_card_says_how_the_data_was_made(run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [HOSTILE, "---\nx: y", "\udc80", "` | <b>"])
-def test_no_text_of_a_run_takes_effect_in_a_card(tmp_path: Path, name: str) -> None:
-    log = MemoryLog()
+def test_no_text_of_a_run_takes_effect_in_a_card(log: MemoryLog, tmp_path: Path, name: str) -> None:
     hostile(log)
     card = (written(log, tmp_path / "set", "huggingface", name) / "README.md").read_text(encoding="utf-8")
     head = yaml.safe_load(card.split("---\n")[1])
@@ -198,8 +197,7 @@ def test_no_text_of_a_run_takes_effect_in_a_card(tmp_path: Path, name: str) -> N
     assert all(len(dataset(tmp_path / "set", config["config_name"])) for config in head["configs"])
 
 
-def test_hostile_text_survives_in_every_format(tmp_path: Path) -> None:
-    log = MemoryLog()
+def test_hostile_text_survives_in_every_format(log: MemoryLog, tmp_path: Path) -> None:
     hostile(log)
     texts = [HOSTILE, f"\N{REPLACEMENT CHARACTER}{HOSTILE}"]
     assert (
@@ -211,8 +209,7 @@ def test_hostile_text_survives_in_every_format(tmp_path: Path) -> None:
     assert [row["completion"][0]["content"] for row in spoken][:2] == texts
 
 
-def test_json_lines_are_one_row_a_line_in_ascii_and_strict_json(tmp_path: Path) -> None:
-    log = MemoryLog()
+def test_json_lines_are_one_row_a_line_in_ascii_and_strict_json(log: MemoryLog, tmp_path: Path) -> None:
     hostile(log)
     folder = written(log, tmp_path / "jsonl", "jsonl")
 
@@ -270,8 +267,7 @@ def test_an_empty_folder_is_a_good_place(run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("to", FILES)
-def test_an_export_that_fails_leaves_nothing(tmp_path: Path, to: str) -> None:
-    log = MemoryLog()
+def test_an_export_that_fails_leaves_nothing(log: MemoryLog, tmp_path: Path, to: str) -> None:
     tale = record_example(log).start().open(question(1), "practice")
     generation = tale.generation("x", 2).model_copy(update={"tokens": "f" * 64})
     log.append(tale.stream, [AttemptsMade(purpose="practice", question="q", task="induction", generation=generation)])
@@ -281,8 +277,7 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path, to: str) -> None:
 
 
 @pytest.mark.parametrize("to", FILES)
-def test_a_full_disk_is_a_clear_error_and_leaves_nothing(small_disk: Path, to: str) -> None:
-    log = MemoryLog()
+def test_a_full_disk_is_a_clear_error_and_leaves_nothing(log: MemoryLog, small_disk: Path, to: str) -> None:
     tale = example_run(log).run().start().open(question(1), "practice")
     noise = log.put(json.dumps([random.Random(0).randbytes(600_000).hex()]).encode())
     generation = tale.generation("x", 1).model_copy(update={"texts": noise})
@@ -320,8 +315,7 @@ def test_equal_logs_give_equal_bytes_from_any_store(run: Path, tmp_path: Path, p
     assert others == [one, one]
 
 
-def test_batches_are_bounded_by_rows_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    log = MemoryLog()
+def test_batches_are_bounded_by_rows_and_by_bytes(log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
     record_example(log)
     until = log.head().position
     columns, rows = schema("attempts", log, until), [row.columns() for row in TABLES["attempts"].rows(log, "run", until)]

@@ -57,8 +57,7 @@ def record_example(log: MemoryLog) -> ExampleRun:
     return tale.update(Digest("a" * 64)).start(1).episode(gap_successes=4, lift=None).finish().end()
 
 
-def test_the_overview_shows_the_run_in_sentences_and_tables() -> None:
-    log = MemoryLog()
+def test_the_overview_shows_the_run_in_sentences_and_tables(log: MemoryLog) -> None:
     record_example(log)
     head, goalposts, teacher, *lines = shown(overview(fold(RunSummary(), log.read()))).splitlines()
     rows = [line.split() for line in lines]
@@ -75,16 +74,14 @@ def test_the_overview_shows_the_run_in_sentences_and_tables() -> None:
     ]
 
 
-def test_every_iteration_of_every_seat_is_shown_if_all_is_asked_for() -> None:
-    log = MemoryLog()
+def test_every_iteration_of_every_seat_is_shown_if_all_is_asked_for(log: MemoryLog) -> None:
     record_example(log)
     rows = [line.split() for line in shown(overview(fold(RunSummary(), log.read()), whole=True)).splitlines()]
     assert ["1", "easy", "2", "1", "0.50", "1.00", "0.25", "1", "-0.12", "1", "degenerate"] in rows
     assert any(row[:3] == ["1", "shared", "aaaaaaaa"] for row in rows)
 
 
-def test_a_long_run_has_an_overview_that_fits_on_a_screen() -> None:
-    log = MemoryLog()
+def test_a_long_run_has_an_overview_that_fits_on_a_screen(log: MemoryLog) -> None:
     tale = example_run(log).run().goalpost(40)
     for _ in range(30):
         tale.play(guided=1, practice=0).update().evaluate()
@@ -96,8 +93,7 @@ def test_a_long_run_has_an_overview_that_fits_on_a_screen() -> None:
     assert (numbers[0], numbers[-1], len(numbers)) == ("1", "30", 12)
 
 
-def test_the_overview_says_how_far_served_weights_are_from_the_trainers() -> None:
-    log = MemoryLog()
+def test_the_overview_says_how_far_served_weights_are_from_the_trainers(log: MemoryLog) -> None:
     record_example(log)
     for role, far in (("teacher", None), ("student", 0.5), ("student", 0.013)):
         log.append("run", [PolicyServed(role=role, policy=Digest("b" * 64), difference=far, mean_difference=far)])
@@ -111,8 +107,7 @@ def test_the_overview_of_an_empty_log_is_a_line() -> None:
     assert shown(overview(RunSummary())) == "run: not finished, 0 iterations in 0:00, 0 events, 0 tokens\n"
 
 
-def test_a_history_has_lifts_of_lemmas_and_knows_what_learned(tmp_path: Path) -> None:
-    log = MemoryLog()
+def test_a_history_has_lifts_of_lemmas_and_knows_what_learned(log: MemoryLog, tmp_path: Path) -> None:
     record_example(log)
     episodes = episodes_of(log, tmp_path)
     first, failed, last = episodes
@@ -131,9 +126,8 @@ def test_a_history_has_lifts_of_lemmas_and_knows_what_learned(tmp_path: Path) ->
 
 @pytest.mark.parametrize(("source", "learns"), [(0, True), (1, False)])
 def test_an_update_that_learned_from_another_log_did_not_learn_from_an_episode(
-    tmp_path: Path, source: int, learns: bool
+    log: MemoryLog, tmp_path: Path, source: int, learns: bool
 ) -> None:
-    log = MemoryLog()
     example_run(log).run().goalpost().play(guided=1, practice=0)
     update = policy_updated(iteration=1, after=0, until=log.head().position).model_copy(update={"source": source})
     log.append("policy/shared", [update])
@@ -141,8 +135,7 @@ def test_an_update_that_learned_from_another_log_did_not_learn_from_an_episode(
     assert episode.learned == ((update.digest,) if learns else ())
 
 
-def test_a_narrow_window_cuts_no_word_of_the_overview() -> None:
-    log = MemoryLog()
+def test_a_narrow_window_cuts_no_word_of_the_overview(log: MemoryLog) -> None:
     tale = record_example(log)
     console = Console(width=80, force_terminal=False)
     with console.capture() as capture:
@@ -152,8 +145,7 @@ def test_a_narrow_window_cuts_no_word_of_the_overview() -> None:
     assert all(asked.id[:8] in text for asked in tale.goalposts)
 
 
-def test_a_goalpost_reads_the_streams_of_the_episodes_that_are_shown_and_no_others(tmp_path: Path) -> None:
-    log = MemoryLog()
+def test_a_goalpost_reads_the_streams_of_the_episodes_that_are_shown_and_no_others(log: MemoryLog, tmp_path: Path) -> None:
     record_example(log)
     index, read = indexed(log, tmp_path), []
 
@@ -168,8 +160,7 @@ def test_a_goalpost_reads_the_streams_of_the_episodes_that_are_shown_and_no_othe
     assert len([position for stream, position in read if stream is None]) == 1
 
 
-def test_the_latest_episodes_are_shown_and_the_others_counted(tmp_path: Path) -> None:
-    log = MemoryLog()
+def test_the_latest_episodes_are_shown_and_the_others_counted(log: MemoryLog, tmp_path: Path) -> None:
     tale = example_run(log).run().goalpost()
     for _ in range(7):
         tale.play(guided=1, practice=0)
@@ -180,8 +171,7 @@ def test_the_latest_episodes_are_shown_and_the_others_counted(tmp_path: Path) ->
     assert f"-m events.trace runs/x {question(1000).id[:8]} --all" in text
 
 
-def test_the_tree_shows_statements_rates_rewards_and_verdicts(tmp_path: Path) -> None:
-    log = MemoryLog()
+def test_the_tree_shows_statements_rates_rewards_and_verdicts(log: MemoryLog, tmp_path: Path) -> None:
     record_example(log)
     text = tree(log, tmp_path)
     for part in (
@@ -201,15 +191,13 @@ def test_the_tree_shows_statements_rates_rewards_and_verdicts(tmp_path: Path) ->
     assert next(line for line in text.splitlines() if "solved 2/10" in line).index("lift") > lemma.index("lemma")
 
 
-def test_an_episode_that_goes_on_can_be_shown(tmp_path: Path) -> None:
-    log = MemoryLog()
+def test_an_episode_that_goes_on_can_be_shown(log: MemoryLog, tmp_path: Path) -> None:
     tale = example_run(log).run().goalpost().start()
     tale.open(tale.goalposts[0], "guided")
     assert "going on" in tree(log, tmp_path)
 
 
-def test_a_question_is_shown_with_its_answers_and_beside_its_parent(tmp_path: Path) -> None:
-    log = MemoryLog()
+def test_a_question_is_shown_with_its_answers_and_beside_its_parent(log: MemoryLog, tmp_path: Path) -> None:
     record_example(log)
     index = indexed(log, tmp_path)
     lemma, lift = (index.search(f"kind:{kind} accepted:yes")[0].appearance for kind in ("lemma", "lift"))
@@ -229,8 +217,7 @@ def test_a_question_is_shown_with_its_answers_and_beside_its_parent(tmp_path: Pa
     assert ["pass", "rate", "induction", "1", "10", "2/10", "8", "wrong", "answer,", "2", "passed"] in rows
 
 
-def test_attempts_that_agree_on_something_else_than_the_program_are_told(tmp_path: Path) -> None:
-    log = MemoryLog()
+def test_attempts_that_agree_on_something_else_than_the_program_are_told(log: MemoryLog, tmp_path: Path) -> None:
     tale = example_run(log).run().goalpost().start()
     tale.open(tale.goalposts[0], "guided")
     lemma, _ = tale.propose("easy", 1, tale.goalposts[0], 2, 10, agreeing=7)
@@ -241,8 +228,7 @@ def test_attempts_that_agree_on_something_else_than_the_program_are_told(tmp_pat
     )
 
 
-def test_a_question_that_only_evaluations_ask_is_found_by_its_whole_id(tmp_path: Path) -> None:
-    log = MemoryLog()
+def test_a_question_that_only_evaluations_ask_is_found_by_its_whole_id(log: MemoryLog, tmp_path: Path) -> None:
     record_example(log)
     index = indexed(log, tmp_path)
     asked = questions.find_question(index, question(1).id)
@@ -251,8 +237,7 @@ def test_a_question_that_only_evaluations_ask_is_found_by_its_whole_id(tmp_path:
     assert "evaluation/test/00000:1" in text
 
 
-def test_hostile_text_reaches_the_terminal_as_harmless_text(tmp_path: Path) -> None:
-    log = MemoryLog()
+def test_hostile_text_reaches_the_terminal_as_harmless_text(log: MemoryLog, tmp_path: Path) -> None:
     evil = HOSTILE[:-1]
     tale = example_run(log).run(name=evil).start()
     asked = Question(statement=evil, program=f"def f(x):\n    return '{evil}'", private=(IOPair(input=evil, output=evil),))
@@ -268,8 +253,7 @@ def test_hostile_text_reaches_the_terminal_as_harmless_text(tmp_path: Path) -> N
     assert "\u202e" not in text
 
 
-def test_questions_are_found_by_the_start_of_their_id(tmp_path: Path) -> None:
-    log = MemoryLog()
+def test_questions_are_found_by_the_start_of_their_id(log: MemoryLog, tmp_path: Path) -> None:
     example_run(log).goalpost(40)
     index = indexed(log, tmp_path)
     assert questions.find_question(index, question(1003).id[:6]) == question(1003).id
@@ -310,8 +294,7 @@ def test_the_command_prints_tables_and_trees(run: Path) -> None:
     assert "played" in command("events.trace", str(run), question(1000).id[:6]).stdout
 
 
-def test_a_statement_that_is_gone_does_not_hide_the_rest(tmp_path: Path) -> None:
-    log = MemoryLog()
+def test_a_statement_that_is_gone_does_not_hide_the_rest(log: MemoryLog, tmp_path: Path) -> None:
     asked = question(1000)
     log.append("goalposts", [GoalpostAdded(question=asked.id, blob=log.put(canonical(asked)), source="s")])
     view = goalpost.goalpost_view(log, indexed(log, tmp_path), asked.id)
@@ -397,8 +380,7 @@ def test_commands_to_copy_are_never_broken_and_hold_no_password(capsys: pytest.C
     assert text.count("x" * 200) == 2
 
 
-def test_code_that_stands_before_every_answer_is_shown(tmp_path: Path) -> None:
-    log = MemoryLog()
+def test_code_that_stands_before_every_answer_is_shown(log: MemoryLog, tmp_path: Path) -> None:
     asked = Question(statement="What?", context="from math import gcd", private=(IOPair(input="1", output="1"),))
     example_run(log).run(name="little")
     log.append("goalposts", [GoalpostAdded(question=asked.id, blob=log.put(canonical(asked)), source="test")])

@@ -30,8 +30,7 @@ def stories(log: MemoryLog, stream: str, kind: type[AttemptsMade | QuestionPropo
     return [completion_detail(log, "nowhere", stream, event.version, 0) for event in events]
 
 
-def test_an_attempt_says_what_was_asked_and_found_and_what_it_was_worth() -> None:
-    log = MemoryLog()
+def test_an_attempt_says_what_was_asked_and_found_and_what_it_was_worth(log: MemoryLog) -> None:
     record_example(log).finish().update(Digest("a" * 64))
     made = next(event for event in log.read("episode/00001/002") if isinstance(event.fact, AttemptsMade))
     first, last = (completion_detail(log, "nowhere", made.stream, made.version, index) for index in (0, 7))
@@ -48,8 +47,7 @@ def test_an_attempt_says_what_was_asked_and_found_and_what_it_was_worth() -> Non
     assert first.learned_by == ("a" * 64,)
 
 
-def test_an_advantage_is_what_the_credit_gives_beside_everything_that_the_iteration_rewarded() -> None:
-    log = MemoryLog()
+def test_an_advantage_is_what_the_credit_gives_beside_everything_that_the_iteration_rewarded(log: MemoryLog) -> None:
     record_example(log).finish()
     groups = [RewardGroup(fact.phase, fact.role, fact.task, fact.rewards) for fact in rewards(log)]
     wanted = [row[0] for row in trr_plus_plus_and_grpo(groups)]
@@ -58,16 +56,14 @@ def test_an_advantage_is_what_the_credit_gives_beside_everything_that_the_iterat
     assert found == wanted
 
 
-def test_the_runs_own_credit_and_scale_make_advantages() -> None:
-    log = MemoryLog()
+def test_the_runs_own_credit_and_scale_make_advantages(log: MemoryLog) -> None:
     record_example(log, learn={"credit": "dr_grpo", "teacher_scale": 0.0}).finish()
     practice, proposals = stories(log, "episode/00001/002", AttemptsMade), stories(log, "episode/00001/000", QuestionProposed)
     assert practice[0].advantage == 1.0 - (3 * 1.0 - 5 * 0.5) / 8
     assert {story.advantage for story in proposals} == {0.0}
 
 
-def test_nothing_is_said_to_be_better_than_expected_before_the_iteration_ends_or_in_a_failed_episode() -> None:
-    log = MemoryLog()
+def test_nothing_is_said_to_be_better_than_expected_before_the_iteration_ends_or_in_a_failed_episode(log: MemoryLog) -> None:
     tale = record_example(log)
     practice = stories(log, "episode/00001/002", AttemptsMade)[0]
     assert (practice.reward, practice.advantage, practice.learned_by) == (1.0, None, ())
@@ -77,8 +73,7 @@ def test_nothing_is_said_to_be_better_than_expected_before_the_iteration_ends_or
     assert (failed.reward, failed.advantage, failed.learned_by) == (1.0, None, ())
 
 
-def test_a_proposal_says_what_became_of_it() -> None:
-    log = MemoryLog()
+def test_a_proposal_says_what_became_of_it(log: MemoryLog) -> None:
     record_example(log)
     degenerate, lemma, lift = stories(log, "episode/00001/000", QuestionProposed)
     assert (degenerate.role, degenerate.task, degenerate.verdict) == ("teacher", "easy", None)
@@ -91,8 +86,7 @@ def test_a_proposal_says_what_became_of_it() -> None:
     assert lift.question.id == lemma.proposal.question
 
 
-def test_an_evaluation_on_a_set_that_is_not_in_the_log_has_its_prompt_only() -> None:
-    log = MemoryLog()
+def test_an_evaluation_on_a_set_that_is_not_in_the_log_has_its_prompt_only(log: MemoryLog) -> None:
     record_example(log)
     story = stories(log, "evaluation/test/00000", AttemptsMade)[0]
     assert (story.question, story.private, story.iteration, story.reward) == (None, (), None, None)
@@ -103,8 +97,7 @@ def test_an_evaluation_on_a_set_that_is_not_in_the_log_has_its_prompt_only() -> 
     ("version", "index", "message"),
     [(1, 0, "Nothing was generated at version 1"), (99, 0, "Nothing was"), (2, 8, "counted from 0 to 7"), (2, -1, "from 0")],
 )
-def test_attempts_that_were_not_made_are_named(version: int, index: int, message: str) -> None:
-    log = MemoryLog()
+def test_attempts_that_were_not_made_are_named(log: MemoryLog, version: int, index: int, message: str) -> None:
     record_example(log)
     with pytest.raises(BadInput, match=message):
         completion_detail(log, "", "episode/00001/002", version, index)

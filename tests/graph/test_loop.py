@@ -139,8 +139,7 @@ def facts(log, kind):
     return [event.fact for event in log.read() if isinstance(event.fact, kind)]
 
 
-async def test_a_bad_episode_is_data_and_its_siblings_go_on(runner, tmp_path):
-    log = MemoryLog()
+async def test_a_bad_episode_is_data_and_its_siblings_go_on(log, runner, tmp_path):
     await make_play(log, runner, FailingScript(OTHER.statement), tmp_path).run()
     failed = facts(log, EpisodeFailed)
     assert {(fact.error, fact.message) for fact in failed} == {("ValueError", "this prompt cannot be read")}
@@ -148,8 +147,7 @@ async def test_a_bad_episode_is_data_and_its_siblings_go_on(runner, tmp_path):
     assert len(facts(log, EpisodeFinished)) == 4
 
 
-async def test_when_every_guided_episode_fails_the_run_stops_and_can_go_on(runner, tmp_path):
-    log = MemoryLog()
+async def test_when_every_guided_episode_fails_the_run_stops_and_can_go_on(log, runner, tmp_path):
     script = FailingScript("easier")
     for iteration in (1, 2):
         with pytest.raises(GaspError, match=f"Every guided episode of iteration {iteration} failed.*--resume"):
@@ -198,39 +196,34 @@ PRACTICE = {"iterations": 9, "episodes": 0, "practice": 1, "practice_attempts": 
 BUDGET = {"recipe": "rlvr", "play": {**PRACTICE, "samples": 7}, "evaluate": {"questions": 1, "attempts": 2, "every_samples": 3}}
 
 
-async def test_no_iteration_starts_once_the_students_samples_are_spent(runner, tmp_path):
-    log = MemoryLog()
+async def test_no_iteration_starts_once_the_students_samples_are_spent(log, runner, tmp_path):
     await make_play(log, runner, ScriptedAnswers(), tmp_path, **BUDGET).run()
     # Two a question: 3 are crossed by the second iteration, 6 by the third, 7 are spent after the fourth.
     assert finished(log) == ([0, 2, 4, 6, 8], [0, 2, 3, 4], [4])
 
 
-async def test_iterations_end_a_run_whose_samples_are_not_spent(runner, tmp_path):
-    log = MemoryLog()
+async def test_iterations_end_a_run_whose_samples_are_not_spent(log, runner, tmp_path):
     await make_play(
         log, runner, ScriptedAnswers(), tmp_path, **{**BUDGET, "play": {**PRACTICE, "iterations": 2, "samples": 7}}
     ).run()
     assert finished(log) == ([0, 2, 4], [0, 2], [2])
 
 
-async def test_a_run_that_is_ahead_of_learning_stops_at_the_same_sample_and_learns_the_rest(runner, tmp_path):
-    log = MemoryLog()
+async def test_a_run_that_is_ahead_of_learning_stops_at_the_same_sample_and_learns_the_rest(log, runner, tmp_path):
     await make_play(log, runner, ScriptedAnswers(), tmp_path, **BUDGET, learn={"staleness": 2}).run()
     assert finished(log) == ([0, 2, 4, 6, 8], [0, 2, 3, 4], [4])
     assert [fact.iteration for fact in facts(log, PolicyUpdated)] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("crash", [9, 14, 23, 30])
-async def test_a_run_broken_off_ends_at_the_same_sample(runner, tmp_path, crash):
-    log = MemoryLog()
+async def test_a_run_broken_off_ends_at_the_same_sample(log, runner, tmp_path, crash):
     with pytest.raises(SandboxError):
         await make_play(Tripwire(log, crash), runner, ScriptedAnswers(), tmp_path, **BUDGET).run()
     await make_play(log, runner, ScriptedAnswers(), tmp_path, **BUDGET).run()
     assert finished(log) == ([0, 2, 4, 6, 8], [0, 2, 3, 4], [4])
 
 
-async def test_the_first_weights_are_examined_unless_told_otherwise(runner, tmp_path):
-    log = MemoryLog()
+async def test_the_first_weights_are_examined_unless_told_otherwise(log, runner, tmp_path):
     await make_play(
         log, runner, ScriptedAnswers(), tmp_path, **{**BUDGET, "evaluate": {**BUDGET["evaluate"], "first": False}}
     ).run()
@@ -245,9 +238,8 @@ async def test_validation_questions_are_examined_beside_the_others(runner, tmp_p
 
 
 @pytest.mark.parametrize("name", ["gasp", "gasp_real"])
-async def test_gasp_is_played_as_it_always_was(runner, tmp_path, name):
+async def test_gasp_is_played_as_it_always_was(log, runner, tmp_path, name):
     """Whatever other recipes need, the same seed asks, accepts and rewards the same, in the same order."""
-    log = MemoryLog()
     await make_play(log, runner, ScriptedAnswers(), tmp_path, recipe=name).run()
     digest = hashlib.sha256()
     for event in log.read():

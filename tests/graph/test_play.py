@@ -118,8 +118,7 @@ def facts(log, kind=None, stream="episode/00001/000"):
     return [event.fact for event in log.read(stream) if kind is None or isinstance(event.fact, kind)]
 
 
-async def test_an_episode_tells_its_story_in_order(runner):
-    log = MemoryLog()
+async def test_an_episode_tells_its_story_in_order(log, runner):
     final = await episode(log, runner, ScriptedAnswers())
     kinds = [fact.kind for fact in facts(log)]
     proposing = ["question_proposed", "question_rejected", "reward_given"]
@@ -142,8 +141,7 @@ async def test_an_episode_tells_its_story_in_order(runner):
     assert final.gap == 1.0
 
 
-async def test_rewards_are_the_recipes_and_name_what_they_reward(runner):
-    log = MemoryLog()
+async def test_rewards_are_the_recipes_and_name_what_they_reward(log, runner):
     await episode(log, runner, ScriptedAnswers())
     by_version = {event.version: event.fact for event in log.read("episode/00001/000")}
     teacher = [fact for fact in facts(log, RewardGiven) if fact.role == "teacher"]
@@ -159,8 +157,7 @@ async def test_rewards_are_the_recipes_and_name_what_they_reward(runner):
     assert all(len(fact.rewards) == by_version[fact.of].generation.count for fact in student)
 
 
-async def test_the_hard_seat_never_sees_the_goalpost(runner):
-    log = MemoryLog()
+async def test_the_hard_seat_never_sees_the_goalpost(log, runner):
     await episode(log, runner, ScriptedAnswers())
     lift = next(event.fact for event in log.read("episode/00001/000", kinds={"question_proposed"}) if event.fact.seat == "hard")
     prompt = log.get(lift.generation.prompt).decode()
@@ -168,16 +165,14 @@ async def test_the_hard_seat_never_sees_the_goalpost(runner):
     assert "sorted(x)" in prompt
 
 
-async def test_private_pairs_never_reach_the_student(runner):
-    log = MemoryLog()
+async def test_private_pairs_never_reach_the_student(log, runner):
     await episode(log, runner, ScriptedAnswers())
     prompts = [log.get(fact.generation.prompt).decode() for fact in facts(log, AttemptsMade) if fact.task == "induction"]
     assert prompts
     assert not any("[5, 4, 3]" in prompt for prompt in prompts)
 
 
-async def test_an_accepted_question_is_not_asked_again(runner):
-    log = MemoryLog()
+async def test_an_accepted_question_is_not_asked_again(log, runner):
     await episode(log, runner, ScriptedAnswers())
     await episode(log, runner, ScriptedAnswers(), stream="episode/00001/001", seed=6)
     again = facts(log, QuestionRejected, "episode/00001/001")
@@ -200,8 +195,7 @@ async def test_a_program_that_remembers_earlier_calls_is_nondeterministic(runner
     assert not facts(log, QuestionValidated)
 
 
-async def test_siblings_cannot_both_keep_the_same_question(runner):
-    log = MemoryLog()
+async def test_siblings_cannot_both_keep_the_same_question(log, runner):
     scripts = ScriptedAnswers(), ScriptedAnswers()
     lockstep = Lockstep()
 
@@ -240,8 +234,7 @@ async def test_questions_are_learned_from_in_the_forms_that_are_played(runner, t
     assert learned == set(tasks)
 
 
-async def test_a_goalpost_is_tried_as_often_as_is_set(runner):
-    log = MemoryLog()
+async def test_a_goalpost_is_tried_as_often_as_is_set(log, runner):
     await episode(log, runner, ScriptedAnswers(), gap_attempts=3)
     assert [fact.generation.count for fact in facts(log, AttemptsMade) if fact.purpose == "gap"] == [3]
     assert {fact.generation.count for fact in facts(log, AttemptsMade) if fact.purpose == "pass_rate"} == {
@@ -249,8 +242,7 @@ async def test_a_goalpost_is_tried_as_often_as_is_set(runner):
     }
 
 
-async def test_practice_is_one_round_of_attempts(runner):
-    log = MemoryLog()
+async def test_practice_is_one_round_of_attempts(log, runner):
     await episode(log, runner, ScriptedAnswers(), purpose="practice")
     assert [fact.kind for fact in facts(log)] == ["episode_started", "attempts_made", "attempts_verified", "reward_given"]
 
@@ -264,8 +256,7 @@ async def test_equal_episodes_have_equal_heads(runner):
     assert heads[0] == heads[1]
 
 
-async def test_what_every_attempt_used_is_beside_its_verdict(runner):
-    log = MemoryLog()
+async def test_what_every_attempt_used_is_beside_its_verdict(log, runner):
     await episode(log, runner, ScriptedAnswers())
     used = {}
     for event in log.read():
@@ -313,8 +304,7 @@ async def test_an_episode_broken_off_anywhere_ends_as_if_it_had_not_been(runner)
         assert facts(log) == facts(whole), f"crash before append {crash}"
 
 
-async def test_a_played_episode_started_over_asks_nobody(runner):
-    log = MemoryLog()
+async def test_a_played_episode_started_over_asks_nobody(log, runner):
     final = await episode(log, runner, ScriptedAnswers())
     head, (opening, *_) = log.head(), log.read("episode/00001/000")
     state = fold_episode(EpisodeState(stream=opening.stream), [opening])

@@ -225,15 +225,13 @@ def sequence_of(*nodes: Callable[..., Any]) -> Any:
 START_STATE = {"progress": StreamState(stream="a")}
 
 
-async def test_what_a_node_says_is_appended_and_folded():
-    log = MemoryLog()
+async def test_what_a_node_says_is_appended_and_folded(log):
     final = await sequence_of(speaking_node("1", "2"), speaking_node("3")).ainvoke(START_STATE, context=LogContext(log))
     assert final["progress"] == StreamState(stream="a", version=3, answers=("1", "2", "3"))
     assert [(event.version, event.causation) for event in log.read("a")] == [(1, None), (2, None), (3, 2)]
 
 
-async def test_a_recorded_answer_is_told_without_running_the_node_again():
-    log = MemoryLog()
+async def test_a_recorded_answer_is_told_without_running_the_node_again(log):
     await sequence_of(speaking_node("1"), speaking_node("2")).ainvoke(START_STATE, context=LogContext(log))
     again = speaking_node("something else")
     final = await sequence_of(again, again, speaking_node("3")).ainvoke(START_STATE, context=LogContext(log))
@@ -256,18 +254,16 @@ async def test_a_node_with_nothing_to_say_is_remembered_too():
     assert len(silent.executions) == 1
 
 
-async def test_an_error_in_a_node_appends_nothing():
+async def test_an_error_in_a_node_appends_nothing(log):
     async def fails(state: State, runtime: Runtime[LogContext]) -> list[Fact]:
         raise ValueError("no")
 
-    log = MemoryLog()
     with pytest.raises(ValueError, match="no"):
         await sequence_of(speaking_node("1"), recorded("progress", fold)(fails)).ainvoke(START_STATE, context=LogContext(log))
     assert log.head().position == 1
 
 
-async def test_another_writer_in_the_stream_is_an_error():
-    log = MemoryLog()
+async def test_another_writer_in_the_stream_is_an_error(log):
     log.append("a", [spoken_fact("uninvited")])
     with pytest.raises(Conflict):
         await sequence_of(speaking_node("1")).ainvoke(START_STATE, context=LogContext(log))
