@@ -5,22 +5,11 @@ import re
 from tests.support.paths import ROOT
 
 REPLACED = {
-    "examination": "evaluation",
-    "examiner": "evaluator",
-    "lesson": "step batch",
-    "pupil": "policy",
-    "syllabus": "update schedule",
-    "put up": "record",
-    "twin": "JSON endpoint, copy",
-    "nursery": "fork server",
-    "bell": "notifier",
-    "ears": "subscription",
-    "hears": "is notified of",
-    "bury": "reap",
-    "become nobody": "drop to uid 65534",
-    "fingerprint": "logprobs of a fixed text",
-    "law:": "Guarantees:",
-}
+    "examination": "evaluation", "examiner": "evaluator", "lesson": "step batch", "pupil": "policy",
+    "syllabus": "update schedule", "put up": "record", "twin": "JSON endpoint, copy", "nursery": "fork server",
+    "bell": "notifier", "ears": "subscription", "hears": "is notified of", "bury": "reap",
+    "become nobody": "drop to uid 65534", "fingerprint": "logprobs of a fixed text", "law:": "Guarantees:",
+}  # fmt: skip
 """Coined words, each with the word of the field that stands for it."""
 PATTERN = re.compile(rf"(?<![a-z])({'|'.join(REPLACED)})s?(?![a-z])", re.IGNORECASE)
 FOLDERS = ("events", "sandbox", "roles", "graph", "trainer", "benchmarks", "configs", "docs", "tests")

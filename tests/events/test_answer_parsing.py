@@ -22,31 +22,14 @@ from tests.sandbox.test_compare import plain
 LINES = st.lists(
     st.sampled_from(
         [
-            "<think>",
-            "</think>",
-            "<answer>",
-            "</answer>",
-            "  ~~~~ py title=x",
-            "~~~~",
-            "````",
-            "\r",
-            "```python",
-            "```",
-            "```input",
-            "```output",
-            "```message",
-            "def f(x):",
-            "    return x",
-            "1",
-            "[1, 2]",
-            "",
-            "]) + (",
-            "\0",
+            "<think>", "</think>", "<answer>", "</answer>", "  ~~~~ py title=x", "~~~~", "````",
+            "\r", "```python", "```", "```input", "```output", "```message", "def f(x):",
+            "    return x", "1", "[1, 2]", "", "]) + (", "\0",
         ]
     )
     | st.text(max_size=20),
     max_size=30,
-).map("\n".join)
+).map("\n".join)  # fmt: skip
 
 
 def proposal(program: str = "def f(x):\n    return x", message: str = "Say it.", inputs: str = "1\n2\n3\n4\n5") -> str:
@@ -82,16 +65,10 @@ def test_an_answer_that_was_cut_is_none_and_its_drafts_do_not_stand_in() -> None
 @pytest.mark.parametrize(
     "opening",
     [
-        "```python",
-        "``` Python",
-        "```PY",
-        "```python3 title='a'",
-        "```{.python .numberLines}",
-        "```python,x",
-        "~~~py",
-        "\t```python",
+        "```python", "``` Python", "```PY", "```python3 title='a'",
+        "```{.python .numberLines}", "```python,x", "~~~py", "\t```python",
     ],
-)
+)  # fmt: skip
 def test_a_language_is_read_in_any_case_and_with_attributes(opening: str) -> None:
     closing = "~~~" if opening.startswith("~") else "```"
     assert parse_program(f"{opening}\nx = 1\n{closing}") == "x = 1"
@@ -117,16 +94,10 @@ def test_an_indented_block_loses_its_own_indentation_only() -> None:
 @pytest.mark.parametrize(
     ("margin", "indent", "closes"),
     [
-        ("", "", True),
-        ("", "   ", True),
-        ("", "    ", False),
-        ("", "\t", False),
-        ("  ", "", True),
-        ("  ", "   ", True),
-        ("  ", "    ", False),
-        ("  ", "\t", True),
+        ("", "", True), ("", "   ", True), ("", "    ", False), ("", "\t", False), ("  ", "", True),
+        ("  ", "   ", True), ("  ", "    ", False), ("  ", "\t", True),
     ],
-)
+)  # fmt: skip
 def test_a_fence_closes_unless_it_is_indented_by_more_than_three_columns(margin: str, indent: str, closes: bool) -> None:
     found = parse_program(f"{margin}```python\n{margin}x = 1\n{margin}{indent}```\n{margin}y = 2\n{margin}```")
     assert found == ("x = 1" if closes else f"x = 1\n{indent}```\ny = 2")
@@ -175,23 +146,10 @@ def test_what_was_fenced_is_read_back(fence: str, closed: bool, lines: list[str]
 @pytest.mark.parametrize(
     "piece",
     [
-        "`",
-        "```\n",
-        "```",
-        "``` ",
-        "~~~\n```\n",
-        "<answer>\n",
-        "</think>",
-        "</think><answer>",
-        " ",
-        "\n",
-        "\r\n",
-        "\t```python\n",
-        "{",
-        "1,",
-        "(",
+        "`", "```\n", "```", "``` ", "~~~\n```\n", "<answer>\n", "</think>",
+        "</think><answer>", " ", "\n", "\r\n", "\t```python\n", "{", "1,", "(",
     ],
-)
+)  # fmt: skip
 def test_hostile_text_takes_time_in_proportion(piece: str) -> None:
     def seconds(length: int) -> float:
         text = "```python\n" + piece * (length // len(piece))

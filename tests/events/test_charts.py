@@ -239,14 +239,11 @@ def test_every_figure_can_be_drawn(series: list[Series], limits: tuple[float, fl
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (0.0, "0"),
-        (0.12345, "0.123"),
-        (-0.5, "\N{MINUS SIGN}0.5"),
-        (12345.6, "12\N{NARROW NO-BREAK SPACE}346"),
-        (4.9e-13, "4.9e\N{MINUS SIGN}13"),
+        (0.0, "0"), (0.12345, "0.123"), (-0.5, "\N{MINUS SIGN}0.5"),
+        (12345.6, "12\N{NARROW NO-BREAK SPACE}346"), (4.9e-13, "4.9e\N{MINUS SIGN}13"),
         (2.5e7, "2.5e07"),
     ],
-)
+)  # fmt: skip
 def test_numbers_are_short(value: float, said: str) -> None:
     assert short_number(value) == said
 

@@ -19,20 +19,9 @@ from tests.support.viewer_client import record_run
 
 NUMBERS = ["-1", "9" * 20, "9" * 400, str(2**63 - 1), str(2**63), "1.5", "x", ""]
 WORDS = [
-    "",
-    "a\nb",
-    "\x1b[31m",
-    "\udcff",
-    "x" * 10_000,
-    "a " * 5_000,
-    "' OR 1=1",
-    "NEAR(",
-    '"',
-    "-",
-    "kind:",
-    "\U0010ffff",
-    "~",
-]
+    "", "a\nb", "\x1b[31m", "\udcff", "x" * 10_000, "a " * 5_000, "' OR 1=1",
+    "NEAR(", '"', "-", "kind:", "\U0010ffff", "~",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -98,20 +87,9 @@ def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *
 
 PLACES = ["file", "folder", "fifo", "loop", "dangling", "half", "odd", "long", "deep", "null", "empty", "mem", "url"]
 TARGETS = [
-    "file",
-    "file in",
-    "full in",
-    "fifo",
-    "loop",
-    "loop in",
-    "dangling",
-    "odd in",
-    "long",
-    "deep",
-    "null",
-    "empty",
-    "proc",
-]
+    "file", "file in", "full in", "fifo", "loop", "loop in", "dangling",
+    "odd in", "long", "deep", "null", "empty", "proc",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("place", PLACES)

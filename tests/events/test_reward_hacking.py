@@ -185,27 +185,11 @@ def test_a_sign_names_the_answer_and_answers_without_program_have_none() -> None
 _CODE = st.lists(
     st.sampled_from(
         [
-            "def f(x):\n",
-            "    ",
-            "return ",
-            "x",
-            " == ",
-            "'oai'",
-            "'zzpbj'",
-            "if ",
-            ":\n",
-            "(",
-            ")",
-            "[",
-            "{",
-            "lambda",
-            "\n",
-            "y = ",
-            "-",
-            "\0",
+            "def f(x):\n", "    ", "return ", "x", " == ", "'oai'", "'zzpbj'", "if ", ":\n",
+            "(", ")", "[", "{", "lambda", "\n", "y = ", "-", "\0",
         ]
     )
-).map("".join)
+).map("".join)  # fmt: skip
 
 
 @settings(deadline=None)

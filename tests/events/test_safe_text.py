@@ -8,21 +8,10 @@ from rich.console import Console
 from events.text.safe_text import clean, markup, one_line
 
 ATTACKS = [
-    "\x1b[2J\x1b[H",
-    "\x1b]0;title\x07",
-    "\x1b]8;;http://evil\x1b\\click\x1b]8;;\x1b\\",
-    "\x1bP+q\x1b\\",
-    "\x9b2J",
-    "\x9d0;t\x9c",
-    "back\x08\x08\x08space",
-    "over\rwrite",
-    "\x00nul\x7fdel",
-    "\u202etxt.exe",
-    "\u2066isolate",
-    "zero\u200bwidth\ufeff",
-    "line\u2028separator",
-    "half \ud83d pair",
-]
+    "\x1b[2J\x1b[H", "\x1b]0;title\x07", "\x1b]8;;http://evil\x1b\\click\x1b]8;;\x1b\\", "\x1bP+q\x1b\\",
+    "\x9b2J", "\x9d0;t\x9c", "back\x08\x08\x08space", "over\rwrite", "\x00nul\x7fdel", "\u202etxt.exe",
+    "\u2066isolate", "zero\u200bwidth\ufeff", "line\u2028separator", "half \ud83d pair",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

@@ -244,16 +244,11 @@ def test_no_query_is_more_than_a_question(index: Index, query: str) -> None:
 @pytest.mark.parametrize(
     ("query", "finds"),
     [
-        ("solve OR nothing", False),
-        ("solve NOT half", False),
-        ("solve AND half", False),
-        ("NEAR(solve half)", False),
-        ("{text} solve", False),
-        ("^solve", True),
-        ("(solve) 'half'", True),
+        ("solve OR nothing", False), ("solve NOT half", False), ("solve AND half", False),
+        ("NEAR(solve half)", False), ("{text} solve", False), ("^solve", True), ("(solve) 'half'", True),
         ("solve*; half--", True),
     ],
-)
+)  # fmt: skip
 def test_the_text_indexs_own_language_is_only_text(index: Index, query: str, finds: bool) -> None:
     assert bool(index.search(query)) == finds
 

@@ -15,33 +15,18 @@ NAMED = [
     *("API_KEY_2", "PGPASSWORD", "passphrase", "apikey", "authToken", "DB_PWD"),
 ]
 WRITTEN = [
-    "{name}={secret}",
-    "{name}: {secret}",
-    'export {name}="{secret} and more {secret}"',
-    "'{name}': '{secret}', 'x': 1",
-    '{{"{name}": "{secret}\\" {secret}"}}',
-    '{{\\"{name}\\": \\"{secret} {secret}\\"}}',
-    "f({name}=b'{secret}')",
-    "http://host/?a=b&{name}={secret}&c=d",
-    "--{name} {secret} --other",
-    "---{name}={secret}",
-]
+    "{name}={secret}", "{name}: {secret}", 'export {name}="{secret} and more {secret}"',
+    "'{name}': '{secret}', 'x': 1", '{{"{name}": "{secret}\\" {secret}"}}',
+    '{{\\"{name}\\": \\"{secret} {secret}\\"}}', "f({name}=b'{secret}')", "http://host/?a=b&{name}={secret}&c=d",
+    "--{name} {secret} --other", "---{name}={secret}",
+]  # fmt: skip
 FORMS = [
-    f"password: {S}",
-    f"the OpenAI API key: {S}",
-    "Token: {0}\nand token: {0}".format(S.replace("7", "")),
-    f"Password={S}'{S}",
-    f"Authorization: Basic {S}",
-    f"proxy-authorization: Bearer {S}",
-    f"-H 'Authorization: token {S}'",
-    f"Bearer {S}",
-    f"Cookie: session={S}; other={S}",
-    f"postgres://me:{S}@host/db",
-    f"redis://:{S}@host",
-    f"https://me:{S}@x@host/path",
-    f"https://me:{S}/y@host/path",
+    f"password: {S}", f"the OpenAI API key: {S}", "Token: {0}\nand token: {0}".format(S.replace("7", "")),
+    f"Password={S}'{S}", f"Authorization: Basic {S}", f"proxy-authorization: Bearer {S}",
+    f"-H 'Authorization: token {S}'", f"Bearer {S}", f"Cookie: session={S}; other={S}", f"postgres://me:{S}@host/db",
+    f"redis://:{S}@host", f"https://me:{S}@x@host/path", f"https://me:{S}/y@host/path",
     f"see https://storage.example/a?sig={S}&x=1",
-]
+]  # fmt: skip
 TOKENS = [
     *("sk-proj-abcdefghijklmnopqrstuvwx", "sk-abcdefghijklmnopqrstuvwx", "ghp_abcdefghijklmnopqrstuvwxyz0123456789"),
     *("hf_abcdefghijklmnopqrstuvwx", "AKIAIOSFODNN7EXAMPLE", "glpat-abcdefghijklmnopqrst", "github_pat_11AAAAAAA0abcdefghijkl"),
@@ -49,43 +34,16 @@ TOKENS = [
 ]
 INNOCENT = [
     *("monkey=banana1", "keyboard: us", "token_ids: [1, 2]", "max_tokens: 96", "num_tokens=3", "keys: 3", "sorted(x, key=len)"),
-    *(
-        "primary_key: id1",
-        "eos_token: </s>1",
-        "tokenizer=gpt2",
-        "token: 5",
-        "public_key=abc1",
-        "pass: 3",
-        "passed=8",
-        "pass@1: 0.5",
-    ),
-    *(
-        "pass_rate: 0.5",
-        "bypass=a1",
-        "compass: n1",
-        "author: me",
-        "secretary: Bob1",
-        "http://localhost:8000/v1/a@b",
-        "PWD=/home/x",
-    ),
-    *(
-        "postgresql://me@host/db",
-        "bearer tokens",
-        "basic arithmetic",
-        "KeyError: 'abc1'",
-        "sk-learn-contrib-package",
-        "PATH=/usr/bin",
-    ),
-    *("give --token or none", "api_key: none", "the token: a word", "hotkey=F12345", "task-oriented-programming-with-things"),
-    *(
-        "password_file=/run/x",
-        "http://[::1]:8000/",
-        "next_token: foo12",
-        "top_k: 5 key: 'v1'",
-        "file_pat = 'a1b'",
-        "git@github.com:a/b",
-    ),
-]
+    "primary_key: id1", "eos_token: </s>1", "tokenizer=gpt2", "token: 5",
+    "public_key=abc1", "pass: 3", "passed=8", "pass@1: 0.5",
+    "pass_rate: 0.5", "bypass=a1", "compass: n1", "author: me",
+    "secretary: Bob1", "http://localhost:8000/v1/a@b", "PWD=/home/x",
+    "postgresql://me@host/db", "bearer tokens", "basic arithmetic",
+    "KeyError: 'abc1'", "sk-learn-contrib-package", "PATH=/usr/bin",
+    "give --token or none", "api_key: none", "the token: a word", "hotkey=F12345", "task-oriented-programming-with-things",
+    "password_file=/run/x", "http://[::1]:8000/", "next_token: foo12",
+    "top_k: 5 key: 'v1'", "file_pat = 'a1b'", "git@github.com:a/b",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("written", WRITTEN)
@@ -127,16 +85,9 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 PIECES = ["a", "a:", "a ", "a:a ", "://a:", "http://a:b", "@", ":/:", " ", "'", '"', "\\", '\\"', "-", "--a ", "--key ", "key="]
 PIECES += [
-    "password='",
-    "password ",
-    'token: "',
-    "-----BEGIN PRIVATE KEY-----",
-    "bearer ",
-    "basic ",
-    "sk-",
-    "eyJaaaaaaaa.",
-    "&key=",
-]
+    "password='", "password ", 'token: "', "-----BEGIN PRIVATE KEY-----",
+    "bearer ", "basic ", "sk-", "eyJaaaaaaaa.", "&key=",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,10 @@ from events.stores.memory import MemoryLog
 from tests.support.example_runs import example_run, policy_updated
 
 HEALTHY = {
-    "loss": 0.1,
-    "entropy": 0.5,
-    "clip_ratio/region_mean": 0.01,
-    "grad_norm": 0.3,
-    "sampling/sampling_logp_difference/mean": 1e-6,
-    "sampling/kl_k3": 1e-4,
+    "loss": 0.1, "entropy": 0.5, "clip_ratio/region_mean": 0.01, "grad_norm": 0.3,
+    "sampling/sampling_logp_difference/mean": 1e-6, "sampling/kl_k3": 1e-4,
     "sampling/effective_sample_share": 0.99,
-}
+}  # fmt: skip
 
 
 def step(phase="practice", *, reward=0.2, groups=10, silent_groups=2, silent=None, samples=40, tokens=800, **metrics):
@@ -131,20 +127,10 @@ def test_a_step_is_one_line_under_its_heading():
     first, second = (line for update in summary.updates for line in step_lines(summary, update))
     assert len(step_header()) == len(first) == len(second) <= 100
     assert dict(zip(step_header().replace("KL ", "KL-").split(), first.split(), strict=True)) == {
-        "it": "1",
-        "policy": "shared",
-        "phase": "practice",
-        "reward": "0.20",
-        "pass": "0.25",
-        "KL-old": "1.0e-04",
-        "KL-ref": "2.0e-02",
-        "entropy": "0.500",
-        "clip": "0.010",
-        "grad": "0.30",
-        "silent": "2/10",
-        "stale": "0",
-        "tokens/s": "1,234",
-    }
+        "it": "1", "policy": "shared", "phase": "practice", "reward": "0.20", "pass": "0.25",
+        "KL-old": "1.0e-04", "KL-ref": "2.0e-02", "entropy": "0.500", "clip": "0.010",
+        "grad": "0.30", "silent": "2/10", "stale": "0", "tokens/s": "1,234",
+    }  # fmt: skip
     assert second.split()[5:10] == ["–"] * 5
 
 

@@ -143,13 +143,9 @@ def test_what_does_not_fit_is_said() -> None:
 
 def test_a_hand_computed_iteration() -> None:
     settings = (
-        "play.episodes=3",
-        "play.max_attempts=4",
-        "play.attempts=10",
-        "play.solve_attempts=6",
-        "play.practice=5",
-        "play.practice_attempts=8",
-    )
+        "play.episodes=3", "play.max_attempts=4", "play.attempts=10",
+        "play.solve_attempts=6", "play.practice=5", "play.practice_attempts=8",
+    )  # fmt: skip
     usual, most = (tokens_of_iteration(with_settings(*settings), most=most) for most in (False, True))
     assert (usual.proposals, usual.answers) == (3 * 5, 10 * (3 + 15) + 6 * 2 / 3 * 6 + 40)
     assert usual.learned == 15 + 6 * (10 / 3 + 2 / 3 * 6) + 40

@@ -33,13 +33,9 @@ from tests.support.private_engine import private_engine
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 SMALL = {
-    "play.iterations": 6,
-    "play.episodes": 4,
-    "play.practice": 4,
-    "play.practice_attempts": 4,
-    "evaluate.questions": 6,
-    "evaluate.attempts": 2,
-}
+    "play.iterations": 6, "play.episodes": 4, "play.practice": 4,
+    "play.practice_attempts": 4, "evaluate.questions": 6, "evaluate.attempts": 2,
+}  # fmt: skip
 VICTIMS = ("trainer.run", "container", "engine", "graph.run")
 """What is killed, one after the other."""
 LAUNCHES = 20

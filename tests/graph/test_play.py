@@ -123,14 +123,9 @@ async def test_an_episode_tells_its_story_in_order(log, runner):
     kinds = [fact.kind for fact in facts(log)]
     proposing = ["question_proposed", "question_rejected", "reward_given"]
     asking = [
-        "question_proposed",
-        "question_validated",
-        "attempts_made",
-        "attempts_verified",
-        "pass_rate_measured",
-        "reward_given",
-        "question_accepted",
-    ]
+        "question_proposed", "question_validated", "attempts_made", "attempts_verified",
+        "pass_rate_measured", "reward_given", "question_accepted",
+    ]  # fmt: skip
     start = ["episode_started", "attempts_made", "attempts_verified", "gap_measured"]
     told = [kind for kind in kinds if kind in {*start, *proposing, *asking}]
     assert told[: len(start)] == start

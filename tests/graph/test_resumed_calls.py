@@ -20,17 +20,9 @@ from tests.support.processes import finish, start_run, wait_until
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 SETTINGS = (
-    "play.iterations=1",
-    "play.episodes=3",
-    "play.practice=3",
-    "play.practice_attempts=8",
-    "play.attempts=10",
-    "play.gap_attempts=10",
-    "play.max_attempts=2",
-    "evaluate.questions=3",
-    "evaluate.attempts=2",
-    "test=none",
-)
+    "play.iterations=1", "play.episodes=3", "play.practice=3", "play.practice_attempts=8", "play.attempts=10",
+    "play.gap_attempts=10", "play.max_attempts=2", "evaluate.questions=3", "evaluate.attempts=2", "test=none",
+)  # fmt: skip
 
 
 class RecordingLog(MemoryLog):

@@ -52,15 +52,10 @@ def test_an_adapter_counts_with_its_base(large) -> None:
 @pytest.mark.parametrize(
     ("settings", "processes", "expected"),
     [
-        ([], 1, 8),
-        (["learn.staleness=1"], 1, 4),
-        ([], 2, 4),
-        (["learn.staleness=2"], 3, 1),
-        ([], 16, 1),
-        (["threads=3"], 1, 3),
-        (["threads=3", "learn.staleness=1"], 2, 3),
+        ([], 1, 8), (["learn.staleness=1"], 1, 4), ([], 2, 4), (["learn.staleness=2"], 3, 1),
+        ([], 16, 1), (["threads=3"], 1, 3), (["threads=3", "learn.staleness=1"], 2, 3),
     ],
-)
+)  # fmt: skip
 def test_a_large_model_computes_in_the_cores_that_are_there(cores, large, settings, processes, expected) -> None:
     config = configure(None, settings)
     assert threads_of(config, large, processes=processes) == expected

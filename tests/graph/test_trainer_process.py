@@ -22,14 +22,9 @@ from tests.support.processes import PATIENCE_S, start_run, wait_until
 from trainer.learn.update_report import report_training
 
 SMALL = (
-    "play.iterations=1",
-    "play.episodes=3",
-    "play.practice=3",
-    "evaluate.questions=1",
-    "evaluate.attempts=1",
-    "learn.processes=2",
-    "learn.shard=zero3",
-)
+    "play.iterations=1", "play.episodes=3", "play.practice=3", "evaluate.questions=1",
+    "evaluate.attempts=1", "learn.processes=2", "learn.shard=zero3",
+)  # fmt: skip
 
 
 def trainers(run: Path) -> list[psutil.Process]:

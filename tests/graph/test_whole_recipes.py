@@ -36,16 +36,11 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 SMALL = {
     "play": {
-        "iterations": 2,
-        "episodes": 2,
-        "attempts": 4,
-        "max_attempts": 2,
-        "solve_attempts": 2,
-        "practice": 2,
-        "practice_attempts": 4,
+        "iterations": 2, "episodes": 2, "attempts": 4, "max_attempts": 2,
+        "solve_attempts": 2, "practice": 2, "practice_attempts": 4,
     },
     "evaluate": {"questions": 1, "attempts": 1},
-}
+}  # fmt: skip
 
 
 class InstantTrainer:

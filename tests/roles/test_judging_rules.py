@@ -84,15 +84,10 @@ async def test_answers_pass_by_our_rules_and_by_livecodebenchs(runner, question,
 @pytest.mark.parametrize(
     ("expected", "got", "verdict"),
     [
-        ("3", "3.0", True),
-        ("1", "True", True),
-        ("[1, 2]", "(1, 2)", True),
-        ("[[1], [2]]", "[(1,), (2,)]", False),
-        ("0.3", "0.30000000000000004", False),
-        ("'a'", "a", False),
-        ("1", "__import__('os')", False),
+        ("3", "3.0", True), ("1", "True", True), ("[1, 2]", "(1, 2)", True), ("[[1], [2]]", "[(1,), (2,)]", False),
+        ("0.3", "0.30000000000000004", False), ("'a'", "a", False), ("1", "__import__('os')", False),
     ],
-)
+)  # fmt: skip
 def test_livecodebench_compares_as_python_does(expected, got, verdict):
     assert python_equal(expected, got) is verdict
 

@@ -23,16 +23,10 @@ FUNCTIONAL = {"input": '[1, 2]\n"a"', "output": "true", "testtype": "functional"
 
 def record(**changes):
     values = {
-        "question_id": "abc1_a",
-        "question_content": "Add one.",
-        "platform": "atcoder",
-        "difficulty": "easy",
-        "contest_date": "2024-01-01T00:00:00",
-        "starter_code": "",
-        "metadata": "{}",
-        "public_test_cases": json.dumps([STDIN]),
-        "private_test_cases": packed(json.dumps([STDIN, STDIN])),
-    }
+        "question_id": "abc1_a", "question_content": "Add one.", "platform": "atcoder", "difficulty": "easy",
+        "contest_date": "2024-01-01T00:00:00", "starter_code": "", "metadata": "{}",
+        "public_test_cases": json.dumps([STDIN]), "private_test_cases": packed(json.dumps([STDIN, STDIN])),
+    }  # fmt: skip
     return {key: value for key, value in (values | changes).items() if value is not ...}
 
 
@@ -157,17 +151,11 @@ def test_a_name_or_a_question_may_stand_once(written):
 @pytest.mark.parametrize(
     ("options", "names"),
     [
-        ("", "abcd"),
-        ("?after=2024-08-01", "bc"),
-        ("?before=2024-08-01", "a"),
-        ("?after=2024-08-01&before=2024-10-01", "b"),
-        ("?paper=train", "a"),
-        ("?paper=test", "c"),
-        ("?platform=leetcode", "d"),
-        ("?difficulty=hard", "b"),
-        ("?mode=stdin&limit=2", "ab"),
+        ("", "abcd"), ("?after=2024-08-01", "bc"), ("?before=2024-08-01", "a"),
+        ("?after=2024-08-01&before=2024-10-01", "b"), ("?paper=train", "a"), ("?paper=test", "c"),
+        ("?platform=leetcode", "d"), ("?difficulty=hard", "b"), ("?mode=stdin&limit=2", "ab"),
     ],
-)
+)  # fmt: skip
 def test_windows_take_their_first_day_and_leave_their_last(written, options, names):
     records = [
         record(question_id="a", question_content="a", contest_date="2024-07-31T23:59:59"),

@@ -80,16 +80,10 @@ def test_the_files_of_a_release_in_the_local_cache_are_read(tmp_path):
     tests = json.dumps([{"input": "1", "output": "1", "testtype": "functional"}])
     for name in ("test.jsonl", "test2.jsonl"):
         record = {
-            "question_id": name,
-            "question_content": name,
-            "platform": "leetcode",
-            "difficulty": "easy",
-            "contest_date": "2024-01-01T00:00:00",
-            "starter_code": "",
-            "metadata": '{"func_name": "go"}',
-            "public_test_cases": tests,
-            "private_test_cases": tests,
-        }
+            "question_id": name, "question_content": name, "platform": "leetcode", "difficulty": "easy",
+            "contest_date": "2024-01-01T00:00:00", "starter_code": "", "metadata": '{"func_name": "go"}',
+            "public_test_cases": tests, "private_test_cases": tests,
+        }  # fmt: skip
         (snapshot / name).write_text(json.dumps(record) + "\n")
     assert offline(tmp_path, LOAD, "livecodebench?release=v2") == "['Solution.go', 'Solution.go']\n"
     assert "(test3.jsonl) cannot be had" in offline(tmp_path, LOAD, "livecodebench?release=v3")

@@ -47,14 +47,10 @@ def test_an_unknown_embedding_is_refused():
 @pytest.mark.parametrize(
     "source",
     [
-        "import os",
-        "from subprocess import run",
-        "import numpy.random, sys",
-        "eval('1')",
-        "x.__subclasses__()",
-        "def f():\n    global g",
+        "import os", "from subprocess import run", "import numpy.random, sys",
+        "eval('1')", "x.__subclasses__()", "def f():\n    global g",
     ],
-)
+)  # fmt: skip
 def test_unsafe_programs_are_objected_to(source):
     assert unsafe_reason(parse_source(source))
 

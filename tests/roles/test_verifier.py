@@ -185,14 +185,9 @@ async def test_judging_colliding_values_does_not_hold_up_the_event_loop(verifier
 
 async def test_failed_answers_that_agree_with_each_other_are_counted(verifier):
     said = [
-        "[v * 2 for v in x]",
-        "[v + v for v in x]",
-        "[v * v for v in x]",
-        "[2 * v for v in x]",
-        "[v for v in x]",
-        "1 / 0",
-        "2 / 0",
-    ]
+        "[v * 2 for v in x]", "[v + v for v in x]", "[v * v for v in x]",
+        "[2 * v for v in x]", "[v for v in x]", "1 / 0", "2 / 0",
+    ]  # fmt: skip
     judged = await verifier.judge(SQUARES, "induction", None, [python(f"def f(x):\n    return {one}") for one in said] + ["?"])
     assert judged.agreeing == 3
     alone = await verifier.judge(SQUARES, "induction", None, [python(f"def f(x):\n    return {one}") for one in said[2:]])

@@ -31,27 +31,14 @@ def test_whole_answers_are_read():
 @pytest.mark.parametrize(
     "answers",
     [
-        b"\xff" * 100,
-        b"\0\0\0\0",
-        frame(OK)[:-1],
-        frame(OK) + b"\0",
-        frame(OK) + frame(OK),
-        frame(["ok", "42", "", ""]),
-        frame(["ok", 42, ""]),
-        frame(["ok", "42", "and a reason"]),
-        frame(["runtime_error", "42", "a reason and a value"]),
-        frame(["runtime_error", "", ""]),
-        frame(["time_limit", "", "not for a child to say"]),
-        frame(["forbidden", "", "not for a child to say"]),
-        frame(["passed", "42", ""]),
-        frame(["ok", "\ud800", ""]),
-        frame([["ok"], "42", ""]),
-        frame(b"[" * 100_000),
-        frame(b"9" * 10_000),
-        frame(b"\xff\xfe"),
-        frame(b"null"),
+        b"\xff" * 100, b"\0\0\0\0", frame(OK)[:-1], frame(OK) + b"\0", frame(OK) + frame(OK),
+        frame(["ok", "42", "", ""]), frame(["ok", 42, ""]), frame(["ok", "42", "and a reason"]),
+        frame(["runtime_error", "42", "a reason and a value"]), frame(["runtime_error", "", ""]),
+        frame(["time_limit", "", "not for a child to say"]), frame(["forbidden", "", "not for a child to say"]),
+        frame(["passed", "42", ""]), frame(["ok", "\ud800", ""]), frame([["ok"], "42", ""]), frame(b"[" * 100_000),
+        frame(b"9" * 10_000), frame(b"\xff\xfe"), frame(b"null"),
     ],
-)
+)  # fmt: skip
 def test_what_is_no_answer_leaves_none_that_counts(answers):
     assert parse_replies(exit_status_of(answers), 1) is None
     assert stdout_reply(exit_status_of(answers)) == TAMPERED

@@ -114,16 +114,10 @@ def test_the_checkpoint_is_the_best_on_validation_whatever_test_says(lab):
         "gasp",
         0,
         {
-            ("validation", 0): [1, 0],
-            ("test", 0): [20, 20],
-            ("validation", 5): [1, 1],
-            ("test", 5): [10, 0],
-            ("validation", 10): [20, 20],
-            ("test", 10): [20, 20],
-            ("validation", 15): [20, 0],
-            ("test", 15): [5, 5],
+            ("validation", 0): [1, 0], ("test", 0): [20, 20], ("validation", 5): [1, 1], ("test", 5): [10, 0],
+            ("validation", 10): [20, 20], ("test", 10): [20, 20], ("validation", 15): [20, 0], ("test", 15): [5, 5],
         },
-    )
+    )  # fmt: skip
     results = lab.results
     assert results.outcomes("gasp")[0].chosen(20) == 5, "the earlier of equals, though pass@1 is better later"
     assert results.score("gasp", "chosen", 1).value == pytest.approx((10 + 0) / 40)
