@@ -51,7 +51,7 @@ def run(tmp_path_factory) -> Path:
     config = Config()
     with closing(create_run(folder, config, read_inputs(config))) as log:
         learned = policy_updated(iteration=1, after=0, until=1, parent=POCKET)
-        example = example_run(log, policy=POCKET).goalpost().start_command("trainer.evaluate").episode().finish()
+        example = example_run(log, policy=POCKET).goalpost().start().episode().finish()
         example.log.append("policy/shared", [learned.model_copy(update={"digest": POCKET})])
     return folder
 
