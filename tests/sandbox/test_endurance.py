@@ -33,13 +33,13 @@ PATIENCE_S = 60.0
 def servers(monkeypatch):
     """What the servers say about themselves after every job, by container: size in MiB and lowest free descriptor."""
     said: dict[str, list[tuple[float, int]]] = {}
-    drift = Worker._drift
+    unfit_reason = Worker._unfit_reason
 
     def noted(self, reply):
         said.setdefault(self.id, []).append(tuple(reply["server"]))
-        return drift(self, reply)
+        return unfit_reason(self, reply)
 
-    monkeypatch.setattr(Worker, "_drift", noted)
+    monkeypatch.setattr(Worker, "_unfit_reason", noted)
     return said
 
 
