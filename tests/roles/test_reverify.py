@@ -130,7 +130,7 @@ async def test_limits_that_this_version_does_not_know_are_an_error(tmp_path, run
 
 async def test_the_recorded_limits_are_in_force(tmp_path, runner):
     limits = runner.provenance.limits
-    await record(tmp_path / "log.sqlite", runner, hangs=True, limits={**limits, "wall_seconds": 0.001})
+    await record(tmp_path / "log.sqlite", runner, hangs=True, limits={**limits, "wall_seconds": 1e-6})
     done = reverify(tmp_path, "--json")
     assert done.returncode == 1, done.stderr
     assert done.stdout, done.stderr
