@@ -5,6 +5,7 @@ Guarantees: `gasp --help` imports no command, and a command imports no module of
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
@@ -88,6 +89,8 @@ def main() -> NoReturn:
     """Run the command that the command line names, and end the process with its exit code."""
     word = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if word in ("--help", "-h"):
+        # A reader that leaves early, such as `head`, ends this quietly.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         print(help_page())  # noqa: T201 (the output)
         sys.exit(0)
     command = next((one for commands in GROUPS.values() for one in commands if one.name == word), None)

@@ -42,6 +42,12 @@ def test_the_help_page_names_every_command_and_imports_none():
     assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
 
 
+def test_a_reader_of_the_help_page_may_leave_early():
+    command = f"{sys.executable} -m trainer.gasp --help | true"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
 def test_the_script_is_the_command():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["scripts"] == {"gasp": f"{gasp.main.__module__}:{gasp.main.__name__}"}
