@@ -149,13 +149,26 @@ def live_view(monitor: RunMonitor, iterations: int, doing: str, warnings: Sequen
     )
     nodes = "  ".join(f"{node} {count}" for node, count in sorted(monitor.nodes.items()))
     now = Text(f"{doing or 'waiting'}   {nodes}", style="dim", no_wrap=True, overflow="ellipsis")
-    table = Table(*COLUMNS, box=None, pad_edge=False, header_style="bold")
-    for figures in list(summary.iterations.values())[-TABLE_ITERATIONS:]:
-        table.add_row(*_row(figures, learned.get(figures.number, [])))
+    latest = list(summary.iterations.values())[-TABLE_ITERATIONS:]
+    table = _table([_row(figures, learned.get(figures.number, [])) for figures in latest])
     evaluations = [Text(_evaluation_line(evaluation)) for evaluation in summary.evaluations[-2:]]
     bar = Padding(ProgressBar(total=max(iterations, 1), completed=done, width=60), 0)
     warned = (Text(f"warning: {one_line(warning)}", style="yellow") for warning in warnings[-3:])
     return Group(head, bar, now, table, *_latest_steps(summary), *_symptoms(summary), *warned, *evaluations)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Table:
+    """Rows under those of `COLUMNS` that hold something, as wide as their longest word; only reasons take what is left."""
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    columns = [number for number in range(len(COLUMNS)) if any(row[number] for row in rows)]
+    for number in columns:
+        header = COLUMNS[number].replace("-", " ")
+        words = " ".join([header, *(row[number] for row in rows)]).split()
+        longest = max(map(len, words))
+        table.add_column(header, min_width=longest, max_width=None if header == "rejected" else longest)
+    for row in rows:
+        table.add_row(*(row[number] for number in columns))
+    return table
 
 
 def _latest_steps(summary: RunSummary) -> Iterator[Text]:

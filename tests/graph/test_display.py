@@ -9,15 +9,15 @@ from rich.console import Console
 from events.process.activity import Activity
 from events.process.console import RaisingConsole
 from events.stores.memory import MemoryLog
-from graph.display import RunMonitor, expected_iterations, final_report, live_view, progress_lines, show
+from graph.display import COLUMNS, RunMonitor, expected_iterations, final_report, live_view, progress_lines, show
 from graph.run import _display
 from graph.settings.config import Config, PlaySettings
 from tests.events.test_training_warnings import COLLAPSED, learned, step
 from tests.support.example_runs import example_run, question
 
 
-def text(renderable) -> str:
-    console = Console(file=io.StringIO(), width=240)
+def text(renderable, width: int = 240) -> str:
+    console = Console(file=io.StringIO(), width=width)
     console.print(renderable)
     return console.file.getvalue()
 
@@ -84,6 +84,13 @@ def test_the_screen_shows_the_latest_steps_and_every_symptom(played, tmp_path):
     for shown in (text(live_view(display_of(ill), 40, "")), text(final_report(ill, tmp_path))):
         assert "warning: all wrong (shared, practice of iteration 7): 100% of 30 groups" in " ".join(shown.split())
     assert sum("warning: all wrong" in line for _, line in progress_lines(display_of(ill).summary)) == 1
+
+
+def test_no_header_is_cut_on_a_terminal_of_80_columns(played):
+    shown = text(live_view(display_of(played), 40, ""), width=80)
+    assert set(" ".join(COLUMNS).replace("-", " ").split()) - set(shown.split()) == {"open", "rejected"}, (
+        "only columns without figures are left out"
+    )
 
 
 async def test_the_plain_display_tells_everything_once(played):
