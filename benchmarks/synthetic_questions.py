@@ -15,7 +15,7 @@ from events.facts.values import IOPair, Question
 Quality = Literal["right", "wrong", "slow", "broken", "empty"]
 
 
-class Operation(NamedTuple):
+class ListOperation(NamedTuple):
     """A step of a program."""
 
     words: str
@@ -24,22 +24,24 @@ class Operation(NamedTuple):
 
 
 OPERATIONS = (
-    Operation("reverse it", "x = x[::-1]", lambda x: x[::-1]),
-    Operation("sort it", "x = sorted(x)", sorted),
-    Operation("take running sums", "x = [sum(x[:i + 1]) for i in range(len(x))]", lambda x: list(accumulate(x))),
-    Operation("take running maxima", "x = [max(x[:i + 1]) for i in range(len(x))]", lambda x: list(accumulate(x, max))),
-    Operation("take the gaps", "x = [b - a for a, b in zip(x, x[1:])]", lambda x: [b - a for a, b in pairwise(x)]),
-    Operation("add up neighbours", "x = [a + b for a, b in zip(x, x[1:])]", lambda x: [a + b for a, b in pairwise(x)]),
-    Operation("drop the first", "x = x[1:]", lambda x: x[1:]),
-    Operation("rotate right", "x = x[-1:] + x[:-1]", lambda x: x[-1:] + x[:-1]),
-    Operation("append its length", "x = x + [len(x)]", lambda x: [*x, len(x)]),
-    Operation("double each", "x = [2 * v for v in x]", lambda x: [2 * v for v in x]),
-    Operation("keep the even ones", "x = [v for v in x if v % 2 == 0]", lambda x: [v for v in x if v % 2 == 0]),
-    Operation("repeat it", "x = x + x", lambda x: x + x),
-    Operation("multiply each by its place", "x = [v * i for i, v in enumerate(x)]", lambda x: [v * i for i, v in enumerate(x)]),
-    Operation("leave out repeats", "x = list(dict.fromkeys(x))", lambda x: list(dict.fromkeys(x))),
-    Operation("square each", "x = [v * v for v in x]", lambda x: [v * v for v in x]),
-    Operation(
+    ListOperation("reverse it", "x = x[::-1]", lambda x: x[::-1]),
+    ListOperation("sort it", "x = sorted(x)", sorted),
+    ListOperation("take running sums", "x = [sum(x[:i + 1]) for i in range(len(x))]", lambda x: list(accumulate(x))),
+    ListOperation("take running maxima", "x = [max(x[:i + 1]) for i in range(len(x))]", lambda x: list(accumulate(x, max))),
+    ListOperation("take the gaps", "x = [b - a for a, b in zip(x, x[1:])]", lambda x: [b - a for a, b in pairwise(x)]),
+    ListOperation("add up neighbours", "x = [a + b for a, b in zip(x, x[1:])]", lambda x: [a + b for a, b in pairwise(x)]),
+    ListOperation("drop the first", "x = x[1:]", lambda x: x[1:]),
+    ListOperation("rotate right", "x = x[-1:] + x[:-1]", lambda x: x[-1:] + x[:-1]),
+    ListOperation("append its length", "x = x + [len(x)]", lambda x: [*x, len(x)]),
+    ListOperation("double each", "x = [2 * v for v in x]", lambda x: [2 * v for v in x]),
+    ListOperation("keep the even ones", "x = [v for v in x if v % 2 == 0]", lambda x: [v for v in x if v % 2 == 0]),
+    ListOperation("repeat it", "x = x + x", lambda x: x + x),
+    ListOperation(
+        "multiply each by its place", "x = [v * i for i, v in enumerate(x)]", lambda x: [v * i for i, v in enumerate(x)]
+    ),
+    ListOperation("leave out repeats", "x = list(dict.fromkeys(x))", lambda x: list(dict.fromkeys(x))),
+    ListOperation("square each", "x = [v * v for v in x]", lambda x: [v * v for v in x]),
+    ListOperation(
         "add 7 to the large ones", "x = [v + 7 if v > 9 else v for v in x]", lambda x: [v + 7 if v > 9 else v for v in x]
     ),
 )
@@ -60,11 +62,11 @@ HOSTILE = "<script>alert('completion')</script>\x1b[2J\u202e"
 class SyntheticQuestion(NamedTuple):
     """A question with the operations of its program."""
 
-    steps: tuple[Operation, ...]
+    steps: tuple[ListOperation, ...]
     question: Question
 
 
-def synthetic_question(rng: random.Random, steps: tuple[Operation, ...]) -> SyntheticQuestion:
+def synthetic_question(rng: random.Random, steps: tuple[ListOperation, ...]) -> SyntheticQuestion:
     """A question about a row of operations."""
     pairs = []
     for _ in range(5):
@@ -78,12 +80,12 @@ def synthetic_question(rng: random.Random, steps: tuple[Operation, ...]) -> Synt
     return SyntheticQuestion(steps, Question(statement=statement, program=_program(steps), **parts))
 
 
-def random_steps(rng: random.Random, length: int) -> tuple[Operation, ...]:
+def random_steps(rng: random.Random, length: int) -> tuple[ListOperation, ...]:
     """A random row of operations."""
     return tuple(rng.choices(OPERATIONS, k=length))
 
 
-def vary_steps(rng: random.Random, steps: tuple[Operation, ...], change: int) -> tuple[Operation, ...]:
+def vary_steps(rng: random.Random, steps: tuple[ListOperation, ...], change: int) -> tuple[ListOperation, ...]:
     """The row, `change` operations longer or shorter, and with another operation in one index."""
     row = [*steps, *random_steps(rng, change)] if change > 0 else list(steps[: max(len(steps) + change, 2)])
     index = rng.randrange(len(row))
@@ -91,7 +93,7 @@ def vary_steps(rng: random.Random, steps: tuple[Operation, ...], change: int) ->
     return tuple(row)
 
 
-def _program(steps: tuple[Operation, ...]) -> str:
+def _program(steps: tuple[ListOperation, ...]) -> str:
     return "\n".join(["def f(x):", *(f"    {step.code}" for step in steps), "    return x"])
 
 

@@ -100,7 +100,7 @@ def teacher_measures(log: Log) -> TeacherMeasures:
 
 
 @dataclass
-class _OpenEpisode:
+class _TaughtEpisode:
     started: EpisodeStarted
     shown: frozenset[BlobHash]
     """Questions that the teacher was shown, and the goalpost."""
@@ -111,7 +111,7 @@ class _OpenEpisode:
 class _TeacherFold:
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._episodes: dict[str, _OpenEpisode] = {}
+        self._episodes: dict[str, _TaughtEpisode] = {}
         self._blobs: dict[QuestionId, BlobHash] = {}
         """Blobs of questions that may be a parent."""
         self._programs: set[str] = set()
@@ -124,7 +124,7 @@ class _TeacherFold:
                 self._blobs[question] = blob
             case EpisodeStarted(question=question, blob=blob) as fact:
                 self._blobs[question] = blob
-                self._episodes[event.stream] = _OpenEpisode(fact, frozenset([blob]))
+                self._episodes[event.stream] = _TaughtEpisode(fact, frozenset([blob]))
             case ReferencesDrawn(references=references):
                 self._episodes[event.stream].shown |= frozenset(references)
             case EpisodeFinished() | EpisodeFailed():
@@ -136,7 +136,7 @@ class _TeacherFold:
             case _ if event.stream in self._episodes:
                 self._apply_in_episode(event, self._episodes[event.stream])
 
-    def _apply_in_episode(self, event: Event, episode: _OpenEpisode) -> None:
+    def _apply_in_episode(self, event: Event, episode: _TaughtEpisode) -> None:
         match event.fact:
             case QuestionValidated(seat=seat, blob=blob, similarity=similarity, aligned=aligned):
                 episode.validated, measures = True, self._measures(episode, seat)
@@ -158,11 +158,11 @@ class _TeacherFold:
                 self._count_end(episode, measures, None)
                 self._add_overlap(episode, measures, blob)
 
-    def _measures(self, episode: _OpenEpisode, seat: Seat) -> Measures:
+    def _measures(self, episode: _TaughtEpisode, seat: Seat) -> Measures:
         return self.measures.seats.setdefault(seat, defaultdict(lambda: pooled(())))[episode.started.iteration]
 
     @staticmethod
-    def _count_end(episode: _OpenEpisode, measures: Measures, reason: Reason | None) -> None:
+    def _count_end(episode: _TaughtEpisode, measures: Measures, reason: Reason | None) -> None:
         # The novelty of a validated question is checked once more when its pass rate is known.
         valid = episode.validated or reason == "not_novel"
         measures["valid"].add(valid)
@@ -171,7 +171,7 @@ class _TeacherFold:
         if valid:
             measures["novel"].add(reason != "not_novel")
 
-    def _compare(self, episode: _OpenEpisode, measures: Measures, blob: BlobHash) -> None:
+    def _compare(self, episode: _TaughtEpisode, measures: Measures, blob: BlobHash) -> None:
         """Compare a question with those that the teacher was shown, and with all that it wrote before."""
         question = self._question(blob)
         program = normalized_program(question.program)
@@ -181,7 +181,7 @@ class _TeacherFold:
         if program is not None:
             self._programs.add(program)
 
-    def _add_overlap(self, episode: _OpenEpisode, measures: Measures, blob: BlobHash) -> None:
+    def _add_overlap(self, episode: _TaughtEpisode, measures: Measures, blob: BlobHash) -> None:
         """Add the overlap with the goalpost, in guided episodes of a world whose statements name operations."""
         own, goalpost = (motifs(self._question(each).statement) for each in (blob, episode.started.blob))
         if episode.started.purpose == "guided" and own and goalpost:
