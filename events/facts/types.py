@@ -317,6 +317,8 @@ class PolicyUpdated(Fact):
     """Each optimizer step."""
     optimizer: Digest | None = None
     """SHA-256 of the optimizer's state beside the weights; None where there is none, and in logs of schema 1."""
+    advantage_estimator: Annotated[str, Field(exclude_if=lambda name: not name)] = ""
+    """What made advantages of the rewards, a name in `events.pure.advantages`; empty in older logs."""
 
 
 class PolicyProbed(Fact):

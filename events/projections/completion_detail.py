@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from events.facts.errors import BadInput, LogCorrupt
 from events.facts.log import Event, ReadableLog, find_run_started
@@ -50,9 +50,12 @@ from events.facts.values import (
 from events.projections.lineage import consuming_weights, learnable_rewards
 from events.projections.proposals import ProposalState, apply_proposal
 from events.projections.token_text import token_texts
-from events.pure.advantages import ADVANTAGE_ESTIMATORS, RewardGroup, trr_plus_plus_and_grpo
+from events.pure.advantages import ADVANTAGE_ESTIMATORS, EstimatorName, RewardGroup
 from events.pure.answer_parsing import INPUTS, Malformed, parse_input, parse_output, parse_program, parse_proposal
 from events.pure.evalplus_sanitizer import extract_program
+
+ASSUMED_ESTIMATOR: Final[EstimatorName] = "trr_plus_plus_and_grpo"
+"""What all recipes but `azr` choose; without questions of real-data RL, which `azr` has not, it is the same as `azr`'s."""
 
 
 class CompletionPositions(NamedTuple):
@@ -102,8 +105,12 @@ class CompletionDetail:
     """Which optimizer step of its iteration the reward feeds."""
     reward: float | None
     advantage: float | None
-    """By the run's advantage estimator over the iteration; None without a reward, before the iteration has ended, and in a
-    failed episode."""
+    """By `advantage_estimator`, over the iteration; None without a reward, before the iteration has ended, and in a failed
+    episode."""
+    advantage_estimator: str
+    """Name of the run's advantage estimator."""
+    estimator_assumed: bool
+    """Whether neither an update nor the settings in the log name it, as in older logs; it is then the usual one of recipes."""
     policy: Digest
     sampling: Sampling
     seed: int
@@ -255,13 +262,15 @@ def _verdict_fields(verified: Event | None, version: int, index: int) -> dict[st
 def _reward_fields(
     log: ReadableLog, start: RunStarted | None, events: Sequence[Event], rewarded: Event | None, index: int
 ) -> dict[str, Any]:
+    updates = [event.fact for event in log.read(kinds=("policy_updated",)) if isinstance(event.fact, PolicyUpdated)]
+    estimator = recorded_estimator(start, updates)
+    fields = {"advantage_estimator": estimator or ASSUMED_ESTIMATOR, "estimator_assumed": estimator is None}
     if rewarded is None or not isinstance(rewarded.fact, RewardGiven):
-        return {"phase": None, "reward": None, "advantage": None, "learned_by": ()}
+        return fields | {"phase": None, "reward": None, "advantage": None, "learned_by": ()}
     failed = any(isinstance(event.fact, EpisodeFailed) for event in events)
-    advantages = None if failed else advantages_of(log, start, rewarded)
-    updates = (event.fact for event in log.read(kinds=("policy_updated",)))
-    learners = consuming_weights([fact for fact in updates if isinstance(fact, PolicyUpdated)], [rewarded])
-    return {
+    advantages = None if failed else advantages_of(log, start, rewarded, estimator or ASSUMED_ESTIMATOR)
+    learners = consuming_weights(updates, [rewarded])
+    return fields | {
         "phase": rewarded.fact.phase,
         "reward": rewarded.fact.rewards[index],
         "advantage": None if advantages is None else advantages[index],
@@ -269,7 +278,18 @@ def _reward_fields(
     }
 
 
-def advantages_of(log: ReadableLog, start: RunStarted | None, rewarded: Event) -> tuple[float, ...] | None:
+def recorded_estimator(start: RunStarted | None, updates: Iterable[PolicyUpdated]) -> EstimatorName | None:
+    """The advantage estimator of a run: that of its updates, which have one setting, or that which its settings name."""
+    names = [
+        *(update.advantage_estimator for update in updates),
+        (start.config if start else {}).get("learn", {}).get("credit"),
+    ]
+    return next((name for name in names if name in ADVANTAGE_ESTIMATORS), None)
+
+
+def advantages_of(
+    log: ReadableLog, start: RunStarted | None, rewarded: Event, estimator: EstimatorName
+) -> tuple[float, ...] | None:
     """Advantages of the completions that an event rewards, among all rewards of its iteration.
 
     None before the iteration has ended, because other rewards of the iteration count.
@@ -281,12 +301,11 @@ def advantages_of(log: ReadableLog, start: RunStarted | None, rewarded: Event) -
     events = log.read(after=ends[number - 1] if number else 0, kinds=("reward_given", "episode_failed"))
     counted = learnable_rewards(takewhile(lambda event: event.position <= ends[number], events))
     rewards = [(event.position, event.fact) for event in counted if isinstance(event.fact, RewardGiven)]
-    learn = (start.config if start else {}).get("learn", {})
-    # The settings name an estimator only where they override the recipe's, and every recipe of ours has this one.
-    estimate = ADVANTAGE_ESTIMATORS.get(learn.get("credit", ""), trr_plus_plus_and_grpo)
-    rows = estimate([RewardGroup(fact.phase, fact.role, fact.task, fact.rewards) for _, fact in rewards])
-    for (position, fact), row in zip(rewards, rows, strict=True):
+    groups = [RewardGroup(fact.phase, fact.role, fact.task, fact.rewards) for _, fact in rewards]
+    for (position, fact), row in zip(rewards, ADVANTAGE_ESTIMATORS[estimator](groups), strict=True):
         if position == rewarded.position:
-            scale = learn.get("teacher_scale", 1.0) if fact.role == "teacher" else 1.0
+            scale = (
+                (start.config if start else {}).get("learn", {}).get("teacher_scale", 1.0) if fact.role == "teacher" else 1.0
+            )
             return tuple(scale * advantage for advantage in row)
     return None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, pstdev
 from types import MappingProxyType
+from typing import Literal
 
 from events.facts.values import Phase, Role, Seat, Task
 
@@ -24,6 +25,9 @@ class RewardGroup:
 
 
 AdvantageEstimator = Callable[[Sequence[RewardGroup]], list[tuple[float, ...]]]
+EstimatorName = Literal[
+    "grpo", "dr_grpo", "rloo", "reinforce_plus_plus", "reinforce_plus_plus_baseline", "trr_plus_plus", "trr_plus_plus_and_grpo"
+]
 
 
 def standardise(values: Sequence[float], mean: float, deviation: float) -> tuple[float, ...]:
@@ -52,7 +56,7 @@ def trr_plus_plus(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
 
 
 def trr_plus_plus_and_grpo(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
-    """TRR++ over self-play and GRPO within each real question: the default of recipes, which `learn.credit` overrides."""
+    """TRR++ over self-play and GRPO within each real question: what recipes choose unless their paper has another."""
     self_play = iter(trr_plus_plus([group for group in groups if group.phase != "practice"]))
     real = iter(grpo([group for group in groups if group.phase == "practice"]))
     return [next(real if group.phase == "practice" else self_play) for group in groups]
@@ -88,7 +92,7 @@ def rloo(groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
     return [tuple(scale * value for value in row) for scale, row in zip(scales, dr_grpo(groups), strict=True)]
 
 
-ADVANTAGE_ESTIMATORS: Mapping[str, AdvantageEstimator] = MappingProxyType(
+ADVANTAGE_ESTIMATORS: Mapping[EstimatorName, AdvantageEstimator] = MappingProxyType(
     {
         "grpo": grpo,
         "dr_grpo": dr_grpo,
@@ -96,6 +100,7 @@ ADVANTAGE_ESTIMATORS: Mapping[str, AdvantageEstimator] = MappingProxyType(
         "reinforce_plus_plus": reinforce_plus_plus,
         "reinforce_plus_plus_baseline": reinforce_plus_plus_baseline,
         "trr_plus_plus": trr_plus_plus,
+        "trr_plus_plus_and_grpo": trr_plus_plus_and_grpo,
     }
 )
-"""By name, for `learn.credit`. Within-group estimators give 0 to groups of one, which a teacher's proposals are."""
+"""By name, for recipes and `learn.credit`. Within-group estimators give 0 to groups of one, which a teacher's proposals are."""

@@ -110,7 +110,8 @@ def _verdict(detail: CompletionDetail) -> Text:
 def _learning(detail: CompletionDetail) -> str:
     if detail.reward is None:
         return "No reward: nothing is learned from it."
-    advantage = "not known before its iteration ends" if detail.advantage is None else f"{detail.advantage:+.3f}"
+    estimator = f"by {detail.advantage_estimator}{' (assumed, the log names none)' if detail.estimator_assumed else ''}"
+    advantage = "not known before its iteration ends" if detail.advantage is None else f"{detail.advantage:+.3f} {estimator}"
     learned = ", ".join(clean(digest)[:SHORT] for digest in detail.learned_by)
     consumed = f"learned by {learned}" if learned else "not learned from yet"
     return f"Reward {detail.reward:g}, advantage {advantage}, {detail.phase} phase; {consumed}."

@@ -20,13 +20,12 @@ How we differ:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from events.facts.types import Reason
 from events.facts.values import Seat, Task, Verdict
-from events.pure.advantages import RewardGroup, trr_plus_plus
+from events.pure.advantages import EstimatorName
 from graph.recipes.recipe import Band, EpisodePlan
 from graph.recipes.rewards import RewardSettings
 
@@ -35,10 +34,11 @@ EPISODE_PLAN: Final = EpisodePlan(guided=(), references=6, seeds=256, axes=("fun
 
 @dataclass(frozen=True)
 class Azr:
-    """Rewards and credit of Absolute Zero."""
+    """Absolute Zero."""
 
     rewards: RewardSettings = field(default_factory=RewardSettings)
     plan: EpisodePlan = EPISODE_PLAN
+    advantage_estimator: EstimatorName = "trr_plus_plus"
     unlearnable: float = -0.5
     unfit: float = -1.0
 
@@ -59,10 +59,6 @@ class Azr:
     def student_reward(self, verdict: Verdict, task: Task) -> float:
         """1 if passed; for wrong and malformed answers see `RewardSettings`."""
         return self.rewards.answer(verdict)
-
-    def credit(self, groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
-        """TRR++ over all groups."""
-        return trr_plus_plus(groups)
 
 
 def azr(rewards: RewardSettings) -> Azr:

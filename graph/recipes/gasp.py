@@ -13,12 +13,11 @@ How we differ:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from events.facts.types import Reason
 from events.facts.values import Seat, Task, Verdict
-from events.pure.advantages import RewardGroup, trr_plus_plus_and_grpo
+from events.pure.advantages import EstimatorName
 from graph.recipes.recipe import Band, EpisodePlan
 from graph.recipes.rewards import RewardSettings
 
@@ -34,6 +33,7 @@ class Gasp:
 
     rewards: RewardSettings = field(default_factory=RewardSettings)
     plan: EpisodePlan = field(default_factory=EpisodePlan)
+    advantage_estimator: EstimatorName = "trr_plus_plus_and_grpo"
     easy_band: tuple[int, int] = (3, 7)
     hard_band: tuple[int, int] = (1, 5)
     easy_curve: tuple[float, float] = (0.5, 5)
@@ -61,10 +61,6 @@ class Gasp:
     def student_reward(self, verdict: Verdict, task: Task) -> float:
         """1 if passed; otherwise `rewards.wrong` or `rewards.malformed` (as in AZR, which GASP builds on)."""
         return self.rewards.answer(verdict)
-
-    def credit(self, groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
-        """TRR++ over self-play, GRPO within each practice question."""
-        return trr_plus_plus_and_grpo(groups)
 
 
 def gasp(rewards: RewardSettings) -> Gasp:

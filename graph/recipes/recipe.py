@@ -1,4 +1,4 @@
-"""The contract of a recipe: an algorithm by name, as an episode plan and pure functions from facts to rewards and advantages.
+"""The contract of a recipe: an algorithm by name, as an episode plan and pure functions from facts to rewards.
 
 A recipe samples nothing, stores nothing and sees no tokens, so a recorded run can be credited again under another recipe.
 Defaults are the paper's (arXiv 2603.15957).
@@ -6,13 +6,12 @@ Defaults are the paper's (arXiv 2603.15957).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from events.facts.types import Reason
 from events.facts.values import Axis, Seat, Task, Verdict
-from events.pure.advantages import RewardGroup
+from events.pure.advantages import EstimatorName
 
 Band = Literal["too_hard", "in_band", "too_easy"]
 """Where a pass rate lies relative to the band in which a seat's proposals are accepted."""
@@ -63,6 +62,11 @@ class Recipe(Protocol):
         """The episodes that it plays."""
         ...
 
+    @property
+    def advantage_estimator(self) -> EstimatorName:
+        """What makes advantages of the rewards of an iteration, unless `learn.credit` names another."""
+        ...
+
     def band(self, seat: Seat, successes: int, attempts: int) -> Band:
         """The band of a proposal's pass rate; with rejection sampling, only `in_band` is accepted."""
         ...
@@ -77,8 +81,4 @@ class Recipe(Protocol):
 
     def student_reward(self, verdict: Verdict, task: Task) -> float:
         """Reward of one attempt."""
-        ...
-
-    def credit(self, groups: Sequence[RewardGroup]) -> list[tuple[float, ...]]:
-        """Advantages of all groups of one iteration, in order: one number a completion."""
         ...

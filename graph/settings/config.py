@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from events.facts.values import Role, Sampling, Task
+from events.pure.advantages import EstimatorName
 from graph.recipes import RECIPES
 from graph.recipes.recipe import Recipe
 from graph.recipes.rewards import RewardSettings, SettingsGroup
@@ -163,9 +164,7 @@ class LearnSettings(SettingsGroup):
     """Whether activations inside layers are computed twice instead of kept: less memory, and prompts are not shared."""
     lora: LoraSettings = LoraSettings()
     """Adapters instead of all weights."""
-    credit: Literal[
-        "recipe", "grpo", "dr_grpo", "rloo", "reinforce_plus_plus", "reinforce_plus_plus_baseline", "trr_plus_plus"
-    ] = "recipe"
+    credit: Literal["recipe", EstimatorName] = "recipe"
     """How rewards become advantages; `recipe`: as the recipe does."""
     filter_silent: bool = False
     """Whether zero-advantage groups are left out of the loss's averages too (DAPO's dynamic sampling)."""

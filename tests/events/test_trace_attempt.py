@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from events.facts.errors import BadInput
-from events.facts.types import AttemptsMade, QuestionProposed, RewardGiven
-from events.facts.values import Digest
+from events.facts.types import FACTS, AttemptsMade, QuestionProposed, RewardGiven
+from events.facts.values import Digest, canonical
 from events.projections.completion_detail import CompletionDetail, completion_detail
 from events.pure.advantages import RewardGroup, trr_plus_plus_and_grpo
 from events.stores.memory import MemoryLog
 from events.text.diff import DiffLine, diff_lines
-from tests.support.example_runs import ExampleRun, example_run, question
+from tests.support.example_runs import ExampleRun, example_run, policy_updated, question
 
 
 def record_example(log: MemoryLog, **config: object) -> ExampleRun:
@@ -61,6 +61,24 @@ def test_the_runs_own_credit_and_scale_make_advantages(log: MemoryLog) -> None:
     practice, proposals = stories(log, "episode/00001/002", AttemptsMade), stories(log, "episode/00001/000", QuestionProposed)
     assert practice[0].advantage == 1.0 - (3 * 1.0 - 5 * 0.5) / 8
     assert {story.advantage for story in proposals} == {0.0}
+
+
+def test_the_estimator_that_an_update_records_makes_advantages_and_without_one_it_is_said_to_be_assumed(log: MemoryLog) -> None:
+    record_example(log, learn={"credit": "recipe"}).finish()
+    before = stories(log, "episode/00001/002", AttemptsMade)[0]
+    update = policy_updated(iteration=1, after=0, until=log.head().position)
+    log.append("policy/shared", [update.model_copy(update={"advantage_estimator": "dr_grpo"})])
+    after = stories(log, "episode/00001/002", AttemptsMade)[0]
+    assert (before.advantage_estimator, before.estimator_assumed) == ("trr_plus_plus_and_grpo", True)
+    assert (after.advantage_estimator, after.estimator_assumed) == ("dr_grpo", False)
+    assert after.advantage == 1.0 - (3 * 1.0 - 5 * 0.5) / 8
+
+
+def test_an_update_without_an_estimator_is_recorded_as_before_there_was_such_a_field() -> None:
+    update = policy_updated(iteration=1, after=0, until=2)
+    assert b"advantage_estimator" not in canonical(update)
+    named = update.model_copy(update={"advantage_estimator": "rloo"})
+    assert FACTS.validate_json(canonical(named)) == named
 
 
 def test_nothing_is_said_to_be_better_than_expected_before_the_iteration_ends_or_in_a_failed_episode(log: MemoryLog) -> None:

@@ -104,7 +104,21 @@ def test_json_of_each_has_these_fields(trace: Trace, run: Path) -> None:
     assert set(attempt) == {
         *("name", "stream", "version", "index", "count", "positions", "iteration", "purpose", "role", "task", "asked"),
         *("question", "pair", "prompt", "completion", "program", "answer", "malformed", "proposal", "verdict", "provenance"),
-        *("used", "phase", "reward", "advantage", "policy", "sampling", "seed", "ids", "logprobs", "pieces", "learned_by"),
+        *(
+            "used",
+            "phase",
+            "reward",
+            "advantage",
+            "advantage_estimator",
+            "estimator_assumed",
+            "policy",
+            "sampling",
+            "seed",
+            "ids",
+            "logprobs",
+            "pieces",
+            "learned_by",
+        ),
     }
     assert set(attempt["positions"]) == {"made", "verified", "rewarded"}
 

@@ -68,12 +68,12 @@ class Rollout:
     """Weights that sampled it."""
     temperature: float
     advantage: float = 0.0
-    """How much better than expected, by the recipe's credit; set by `trainer.data.step_batches`."""
+    """How much better than expected, by the advantage estimator; set by `trainer.data.step_batches`."""
 
 
 @dataclass(frozen=True)
 class RolloutGroup(RewardGroup):
-    """All completions of one prompt; a recipe's credit sees their rewards only."""
+    """All completions of one prompt; advantage estimators see their rewards only."""
 
     position: int
     """Position of the event that rewards them."""
@@ -133,6 +133,7 @@ class IterationRollouts:
             label = [rollout.stream, rollout.version, rollout.index, rollout.role, rollout.phase, rollout.task]
             numbers = [rollout.reward, rollout.policy, rollout.temperature]
             digest.update(json.dumps([*label, *numbers], separators=(",", ":")).encode())
+            # The length goes in as well, so that tokens cannot move between neighbouring arrays unseen.
             for array in (rollout.prompt_ids, rollout.ids, rollout.logprobs):
                 digest.update(len(array).to_bytes(8, "little"))
                 digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())

@@ -1,7 +1,7 @@
 """Step batches: gives the rollouts of an iteration their advantages and divides them into optimizer steps, one a phase.
 
 Guarantees:
-- The recipe computes the advantages; no algorithm is known here.
+- Recipe or settings name the advantage estimator; no algorithm is known here.
 - Rollouts that cannot move the weights are left out of the gradient but stay in the average, so that leaving them out changes
   no gradient. With `learn.filter_silent` zero-advantage groups leave the average as well.
 """
@@ -12,9 +12,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from events.facts.errors import TrainerError
 from events.facts.values import NoSignalReason, Phase, Role
-from events.pure.advantages import ADVANTAGE_ESTIMATORS
+from events.pure.advantages import ADVANTAGE_ESTIMATORS, EstimatorName
 from graph.recipes.recipe import Recipe
 from graph.settings.config import LearnSettings
 from trainer.data.replay import Rollout, RolloutGroup
@@ -49,19 +48,18 @@ PHASES: tuple[Phase, ...] = ("lemma", "lift", "open", "solve", "practice")
 """The order in which the phases of an iteration are learned."""
 
 
+def advantage_estimator(recipe: Recipe, learn: LearnSettings) -> EstimatorName:
+    """The settings' advantage estimator, or the recipe's where they leave it to the recipe."""
+    return recipe.advantage_estimator if learn.credit == "recipe" else learn.credit
+
+
 def step_batches(
     groups: Sequence[RolloutGroup], recipe: Recipe, learn: LearnSettings, roles: Collection[Role]
 ) -> list[StepBatch]:
-    """One batch for each phase in which these roles have groups, in the order of `PHASES`; none if the recipe learns nothing.
-
-    Raises:
-        TrainerError: the recipe's credit returned another number of advantages than there are completions.
-    """
+    """One batch for each phase in which these roles have groups, in the order of `PHASES`; none where nothing is learned."""
     if not recipe.plan.learns:
         return []
-    advantages = ADVANTAGE_ESTIMATORS.get(learn.credit, recipe.credit)(groups)
-    if [len(row) for row in advantages] != [len(group.rollouts) for group in groups]:
-        raise TrainerError(f"The recipe {recipe!r} must return one advantage a completion; correct its credit.")
+    advantages = ADVANTAGE_ESTIMATORS[advantage_estimator(recipe, learn)](groups)
     scale = {"teacher": learn.teacher_scale, "student": 1.0}
     phases: dict[Phase, list[list[Rollout]]] = {}
     for group, row in zip(groups, advantages, strict=True):

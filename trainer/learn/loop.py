@@ -25,7 +25,7 @@ from graph.estimate.memory import batch_tokens
 from graph.settings.threads import weight_count
 from trainer.data import replay
 from trainer.data.replay import Cursor
-from trainer.data.step_batches import StepBatch
+from trainer.data.step_batches import StepBatch, advantage_estimator
 from trainer.job.update_schedule import UpdateSchedule
 from trainer.learn import checkpoint, prune
 from trainer.learn.logprob_mismatch import check_mismatch
@@ -144,6 +144,7 @@ class Trainer:
             step=cursor.step + sum(step.samples > 0 for step in steps),
             steps=tuple(steps),
             optimizer=cursor.optimizer if digest == cursor.digest else optimizer_digest(self._store / digest),
+            advantage_estimator=advantage_estimator(self._config.algorithm(), self._config.learn),
         )
         pruned = prune.prunable_digests(self._log.read(kinds=prune.KINDS), fact, self._config.learn)
         facts = [fact, *probes, *([WeightsPruned(digests=pruned)] if pruned else [])]
