@@ -53,6 +53,7 @@ def outputs_match(expected: str, got: str, mode: Literal["function", "stdin"] = 
     if mode == "stdin":
         return _stdout_matches(expected, got)
     try:
+        # Parsed even if the texts are equal: a text that is no literal equals nothing, not even itself.
         value = outline(got)
         return got == expected or _values_match(outline(expected), value)
     except NotLiteral:
@@ -191,4 +192,5 @@ def _parse_decimals(line: str) -> list[Decimal] | None:
         numbers = [Decimal(token) for token in line.split()]
     except (InvalidOperation, ValueError):
         return None
+    # NaN equals no number, and comparing a signalling NaN would raise.
     return None if any(number.is_nan() for number in numbers) else numbers

@@ -236,6 +236,7 @@ def _write_gap(db: sqlite3.Connection, goalpost: QuestionId, measure: tuple[Any,
     measures, stride, gaps = row[0], row[1], json.loads(row[2])
     _, _, iteration, _, successes, attempts, _ = measure
     gap = 1 - successes / attempts
+    # Every `stride`-th gap is kept, and the last one is added when the list is read.
     if measures % stride == 0:
         gaps.append(gap)
     # Thinned out by half whenever the list is full, so that it stays short however long a run is.

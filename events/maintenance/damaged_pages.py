@@ -54,6 +54,7 @@ class DamagedPages:
         """Read every page of the log's file and of the write-ahead file beside it, if any."""
         self._maps = [_mapped(path), _mapped(path.with_name(f"{path.name}-wal"))]
         self._size = _page_size(self._maps[0])
+        # Byte 20 says how many bytes at the end of each page are reserved; 64 and more would be damage.
         self._usable = self._size - (self._maps[0][20] if len(self._maps[0]) > 20 and self._maps[0][20] < 64 else 0)
         self._events: dict[int, list[_Cell]] = {}
         self._blobs: dict[bytes, _Cell] = {}
@@ -95,6 +96,7 @@ class DamagedPages:
 
     def rows(self, position: int) -> Iterator[Row]:
         """All records that claim to be the event at a position."""
+        # Those of the write-ahead file were read last and are newer.
         for cell in reversed(self._events.get(position, ())):
             values = self._values(cell)
             if values is not None and all(isinstance(value, str) for value in (values[1], values[5], values[11])):
@@ -196,6 +198,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         value = value << 7 | data[offset] & 0x7F
         if data[offset] < 0x80:
             return value, offset + 1
+    # SQLite's ninth byte has no flag and eight bits of value.
     return value << 8 | data[at + 8], at + 9
 
 
@@ -205,6 +208,7 @@ def _types(record: bytes, at: int) -> tuple[Sequence[int], int]:
     length, offset = _varint(record, at)
     end = at + length
     types: list[int] = []
+    # No table of a log has more columns, and a damaged length may be huge.
     while offset < end and len(types) <= _EVENT:
         kind, offset = _varint(record, offset)
         types.append(kind)

@@ -130,6 +130,7 @@ def _values(text: str, build: Build) -> tuple[list[Any], list[Any], bool]:  # no
 
     A stack instead of recursion, few steps a token and few objects a container: this reads whatever a program says.
     """
+    # What a token that is no bracket stands for is immutable, so equal tokens of a text can share one value.
     memo = _TOKENS.copy()
     outer: list[tuple[str, list[Any], list[Any], int]] = []
     opening, depth, wanted = "", 0, True
@@ -139,6 +140,7 @@ def _values(text: str, build: Build) -> tuple[list[Any], list[Any], bool]:  # no
         value = memo.get(token, _UNKNOWN)
         if value is _OPENS or value is _CALLS:
             outer.append((opening, items, keys, depth))
+            # A call such as `set(` is no level of its own: in a value, `frozenset({1})` is one container.
             depth += value is _OPENS
             if mark or not wanted or depth > DEPTH:
                 raise NotLiteral("nested too deeply" if depth > DEPTH else "a bracket stands where no value can")
@@ -211,6 +213,7 @@ def _piece(piece: str) -> Any:
     """The value of one string literal."""
     start = min(place for place in (piece.find("'"), piece.find('"')) if place >= 0)
     prefix, quote = piece[:start].lower(), piece[start]
+    # Two quotes alone are an empty string; a triple-quoted one has at least six.
     around = 3 if piece.startswith(quote * 3, start) and len(piece) - start >= 6 else 1
     body = piece[start + around : -around]
     if "b" in prefix and not body.isascii():
@@ -243,6 +246,7 @@ def _character(escape: re.Match[str]) -> str:
 def _byte(escape: re.Match[str]) -> str:
     octal, short, *_, other = escape.groups()
     if octal is not None:
+        # Python keeps the low byte only.
         return chr(int(octal, 8) & 0xFF)
     if short is not None:
         return chr(int(short, 16))
@@ -355,6 +359,7 @@ class _Writer:
                 raise TooLarge("result is too long")
             self._add(repr(value))
         elif kind is int and value.bit_length() > LONG_INT_BITS:
+            # Measured before it is written, since the digits of a huge integer could fill the memory.
             if value.bit_length() > 4 * self._room:
                 raise TooLarge("result is too long")
             self._add(hex(value))

@@ -100,6 +100,7 @@ class CommitQueue:
         pending.outcome.set_running_or_notify_cancel()
         self._waiting.append(pending)
         if self._writer is None:
+            # A daemon, so that a forgotten log does not keep its process alive; `close` waits for what was submitted.
             self._writer = threading.Thread(target=self._write, name="log writer", daemon=True)
             self._writer.start()
         self._changed.notify_all()

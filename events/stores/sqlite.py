@@ -90,6 +90,7 @@ class SqliteLog(SqlLog):
             outcomes = plan_all(plan, requests)
             blobs = self._staging.waiting()
             self._write(db, plan, blobs)
+        # Only after the commit: until then a reader finds them in the staging, and after a failure the next append writes them.
         self._staging.forget(blobs)
         return outcomes
 

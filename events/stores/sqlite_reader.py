@@ -96,6 +96,7 @@ class SqliteReader:
                     self._db = self._open()
                 try:
                     return query(self._db)
+                # An immutable file is read without locks: what was read while somebody wrote it may be nonsense.
                 except sqlite3.Error:
                     if not self.immutable or file_state(self._path) == self._state:
                         raise

@@ -39,6 +39,7 @@ class _LockstepEpisode:
     """The call that waits for a batch."""
 
 
+# Each task has a context of its own, so that nodes and roles need not pass on which episode calls.
 _current_episode: ContextVar[_LockstepEpisode] = ContextVar("episode")
 
 
@@ -64,11 +65,13 @@ class Lockstep:
             for episode, before in zip(episodes, earlier or [EarlierCalls()] * len(episodes), strict=True):
                 state = _LockstepEpisode(asyncio.Event(), () if all_over else before.calls[first:], first)
                 states.append(state)
+                # The next one starts when this one waits, so that their first appends come in their order, too.
                 tasks.append(asyncio.create_task(self._run(state, episode)))
                 await state.idle.wait()
             while waiting := [state for state in states if state.call is not None]:
                 await self._batch(waiting)
                 for done in (task for task in tasks if task.done()):
+                    # Raises what ended an episode, since an error in one stops them all.
                     done.result()
             for task in tasks:
                 await task
@@ -76,6 +79,7 @@ class Lockstep:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            # Python warns of coroutines that were never started, unless they are closed.
             for episode in episodes[len(tasks) :]:
                 episode.close()
 

@@ -90,6 +90,7 @@ def recorded(
                 _observed.set(observed)
                 with bound_contextvars(node=node.__name__, **{channel: stream}):
                     facts = await node(state, runtime)
+                # Submitted and not appended, so that episodes which come here at the same time share a transaction.
                 appended = log.submit(
                     stream, facts, expected=before.version, causation=before.version or None, observed=observed, key=key
                 )

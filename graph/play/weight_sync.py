@@ -60,6 +60,7 @@ class WeightSyncChecker:
         if len(served) != len(probe.logprobs):
             raise ModelError(f"{who} returns {len(served)} logprobs for {len(probe.tokens)} tokens; restart its server.")
         difference = logprob_difference(served, probe.logprobs)
+        # In bfloat16 rounding alone can move a single token far, but not the mean.
         gap, limit, what = (
             (difference.largest, TOKEN_LIMIT, "in one token") if self._exact else (difference.mean, MEAN_LIMIT, "on average")
         )

@@ -104,6 +104,7 @@ def unsafe_reason(tree: ast.Module) -> str | None:
                 )
             case ast.Attribute(value=ast.Name(id=name), attr=attr) if name in modules and name not in local:
                 why = _module_objection(modules[name], attr) or _attribute_objection(attr, own)
+            # The one attribute with double underscores that ordinary classes need.
             case ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr="__init__"):
                 why = None
             case ast.Attribute(value=value, attr="format" | "format_map"):
@@ -128,6 +129,7 @@ def makes_sets(tree: ast.Module) -> bool:
     return any(
         isinstance(node, ast.Set | ast.SetComp)
         or (isinstance(node, ast.Name) and node.id in ("set", "frozenset"))
+        # An operation on the keys of a dict, such as `a.keys() & b.keys()`, gives a set.
         or (isinstance(node, ast.Attribute) and node.attr == "keys")
         for node in ast.walk(tree)
     )
@@ -154,6 +156,7 @@ def _attribute_objection(name: str, own: set[str]) -> str | None:
 
 
 def _module_objection(module: str, name: str) -> str | None:
+    # Allowed modules have imported others, which a program could reach as their attributes.
     value = getattr(import_module(module), name, None) if _import_objection(module) is None and _exists(module) else None
     return f"uses {module}.{name[:40]}" if isinstance(value, ModuleType) and _import_objection(value.__name__) else None
 
@@ -372,6 +375,7 @@ class _LoopLimiter(ast.NodeTransformer):
 
     def visit_Module(self, node: ast.Module) -> ast.Module:
         self.generic_visit(node)
+        # A docstring and imports from `__future__` have to stay first.
         first = sum(1 for part in node.body if isinstance(part, ast.ImportFrom) and part.module == "__future__")
         first += ast.get_docstring(node, clean=False) is not None
         node.body[first:first] = ast.parse(f"{_STEPS} = iter(range({MAX_LOOP_STEPS}))").body

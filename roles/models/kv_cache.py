@@ -53,6 +53,7 @@ def preallocated_cache(config: Any) -> Any:
 
 
 def _extended(states: Tensor, length: int) -> Tensor:
+    # Not zeroed: keys and values are views that end where tokens do, so the spare room is never read.
     longer = states.new_empty((*states.shape[:-2], length, states.shape[-1]))
     longer[..., : states.shape[-2], :] = states
     return longer

@@ -182,6 +182,7 @@ class Replicas:
                 await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads load, decides nothing
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
                 self._check()
+            # The server that failed last sorts behind all others.
             server = min(servers, key=lambda other: (bool(failure) and other is server, other.load))
             tries += 1
             try:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 def uniforms(seed: int, row: int, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     """`count` random numbers in [0, 1) of one row: counter-based, so that they depend on seed and row alone."""
+    # Philox draws from a key and a counter; a shared generator would tie a row's numbers to the rows before it.
     key = np.array([seed % 2**64, row], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).random(count)
 
@@ -44,6 +45,7 @@ def sample_tokens(
     u = torch.tensor(uniform, dtype=torch.float64, device=device)
     # Summed in float64: near 1 the steps of float32 are wider than many probabilities.
     heights = logprobs.exp().cumsum(dim=-1, dtype=torch.float64)
+    # The last height is 1 up to rounding, hence the scale; `right` passes over ids of probability 0.
     drawn = torch.searchsorted(heights, (u * heights[:, -1])[:, None], right=True)[:, 0]
     chosen = drawn.clamp(max=logits.shape[-1] - 1)
     if any(sampling.temperature == 0 for sampling in samplings):

@@ -46,6 +46,7 @@ class _SamplingRow:
 
     @property
     def uniform(self) -> float:
+        # A finished row stays in its batch for a while, and what it draws then is ignored.
         return float(self.uniforms[min(len(self.ids), len(self.uniforms) - 1)])
 
     @property
@@ -253,6 +254,7 @@ class TransformersModel:
         ids = torch.zeros((len(distinct), longest), dtype=torch.long)
         mask = torch.zeros((len(distinct), longest), dtype=torch.long)
         for i, prompt in enumerate(distinct):
+            # Padded on the left, so that the last column has every row's newest token.
             ids[i, longest - len(prompt) :] = torch.tensor(prompt)
             mask[i, longest - len(prompt) :] = 1
         ids, mask = ids.to(self._model.device), mask.to(self._model.device)
@@ -267,8 +269,10 @@ class TransformersModel:
         """Logits [B, vocabulary] after the new `ids` [B, T]; `mask` [B, S + T] covers the S cached tokens, too."""
         more: dict[str, Any] = {}
         if "position_ids" in self._parameters:
+            # Positions count tokens, not padding, so that a row's result does not depend on its batch.
             more["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         if "logits_to_keep" in self._parameters:
+            # Only the last is sampled from, and logits of a whole prompt may take more memory than its cache.
             more["logits_to_keep"] = 1
         logits: torch.Tensor = self._model(
             input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **more

@@ -120,6 +120,7 @@ class PrivateEngine:
             if pid:
                 notify("Stopping the private Docker engine.")
                 with contextlib.suppress(OSError):
+                    # The recorded process is `unshare`; its child is the shell that passes SIGTERM on to dockerd.
                     os.kill(_child_of(pid), signal.SIGTERM)
                 _wait_until(lambda: self.pid() is None, 15)
             self._kill()
@@ -172,6 +173,7 @@ class PrivateEngine:
             f"--exec-root={self.state}/exec",
             f"--pidfile={self.state}/docker.pid",
             f"--host={self.url}",
+            # Sandboxes have no network, so the engine needs no bridge and leaves the host's firewall alone.
             "--bridge=none",
             "--iptables=false",
             "--ip-forward=false",

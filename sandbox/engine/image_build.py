@@ -96,6 +96,7 @@ def _hub_answers() -> bool:
     try:
         urllib.request.urlopen(_HUB, timeout=3)
     except urllib.error.HTTPError as error:
+        # So a registry answers a request that has no token yet.
         return error.code == 401
     except OSError:
         return False

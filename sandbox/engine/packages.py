@@ -44,6 +44,7 @@ def unpack(packages: Sequence[Path], target: Path) -> None:
 
 def _apt(arguments: Sequence[str], folder: Path) -> None:
     """Run apt-get; on failure refresh the lists and try once more, since stale lists name packages that no longer exist."""
+    # Otherwise apt-get drops to a user of its own, who cannot write into our folder.
     sandboxed = ["-q", "-o", "APT::Sandbox::User=root"]
     for attempt in (1, 2):
         done = subprocess.run(

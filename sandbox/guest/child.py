@@ -191,6 +191,7 @@ def refuse_exec() -> None:
     A process that execs gets its files in /proc back, among them the score by which the kernel chooses whom to kill when memory
     runs out: it could have the server killed in its place.
     """
+    # The container's no-new-privileges lets a process without rights install a filter.
     prctl, program, _ = exec_filter()
     if prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, program, 0, 0):
         raise OSError(ctypes.get_errno(), "the kernel accepts no seccomp filter")
@@ -274,6 +275,7 @@ def _call(namespace: dict[str, Any], cls: str, method: str, prepared: PreparedAr
         arguments = marshal.loads(prepared) if isinstance(prepared, bytes) else prepared  # noqa: S302  # marshalled by us
         result = (getattr(namespace[cls](), method) if cls else namespace[method])(*arguments)
         value = literal.write(result, max_bytes)
+        # The writer counts characters, the limit is in bytes.
         return ("ok", value, "") if len(value.encode()) <= max_bytes else ("output_limit", "", "result is too long")
     except literal.NotLiteral as error:
         return "unprintable", "", str(error)[:200]
@@ -293,6 +295,7 @@ def run_stdin_program(job: dict[str, Any], send: SendReply) -> bool:
         was forked by the program and sends no reply.
     """
     own_pid = os.getpid()
+    # Handlers of the server's own libraries are not the program's.
     atexit._clear()
     streams = exit_output.standard_streams()
     failed = _run_as_main(job["source"])
@@ -338,6 +341,7 @@ def _execute_source(source: str, name: str) -> dict[str, Any]:
     except (SyntaxError, ValueError, RecursionError, OverflowError) as error:
         raise _CompileError(f"{type(error).__name__}: {error}") from None
     module = type(sys)(name)
+    # Registered, because `dataclasses` and `pickle` look a class's module up by its name.
     sys.modules[name] = module
     exec(code, module.__dict__)  # noqa: S102  # this is what the container is for
     return module.__dict__

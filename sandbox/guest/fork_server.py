@@ -137,12 +137,15 @@ class ForkServer:
         self._scratch = os.open(SCRATCH, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if os.fstat(self._scratch).st_dev == os.stat("/").st_dev:
             raise SystemExit("scratch folder is not a mount of its own")
+        # The number of files that can still be made: by it `_clean_up` knows that nothing is left.
         self._free = os.fstatvfs(self._scratch).f_ffree
         if not self._free:
             raise SystemExit("the scratch folder does not count its files")
         os.utime(self._scratch, (0, 0))
         self._memory = os.open("/proc/self/statm", os.O_RDONLY)
         self._oom = os.open(next(path for path in OOM_COUNTERS if os.path.exists(path)), os.O_RDONLY)
+        # Files in memory and not objects: a child is a copy of the server's objects, and other children's texts must not be
+        # among them.
         self._jobs, self._answers, self._outputs, self._waiting = (
             os.memfd_create(name) for name in ("jobs", "answers", "outputs", "waiting")
         )
@@ -253,6 +256,8 @@ class ForkServer:
         """When the program of a child began, and the CPU time that the child had used by then; None if it has not begun."""
         if answers.size < START_RECORD.size:
             return None
+        # The file holds what all children of the job sent, this one's last. Only its first bytes count: they are written before
+        # the program runs, so that it cannot forge them.
         record = os.pread(self._answers, START_RECORD.size, os.lseek(self._answers, 0, os.SEEK_CUR) - answers.size)
         begun, cpu = START_RECORD.unpack(record)
         return begun, cpu
@@ -369,7 +374,9 @@ def main() -> None:
     with open(os.devnull, "wb", buffering=0) as null:
         for _ in range(WARM_UP_RUNS):
             run_function(WARM_UP, [prepare_arguments(WARM_UP_INPUT)], 1024, lambda reply: write_frame(null.fileno(), reply))
+    # The warm-up program, which no other program may find.
     del sys.modules["solution"]
+    # A collection in a child would write to the header of every object, and so copy every page of the server.
     gc.collect()
     gc.freeze()
     ForkServer(requests, replies, uid).serve()

@@ -45,6 +45,7 @@ def kill_and_reap_all(pid: int, at_once: bool = True) -> tuple[int, Usage]:
     first = None if at_once else os.wait4(pid, 0)
     while True:
         with contextlib.suppress(ProcessLookupError):
+            # Again before every wait: a process that was forked during the last kill did not get the signal.
             os.kill(-1, signal.SIGKILL)
         try:
             reaped, code, usage = first or os.wait4(-1, 0)
@@ -80,6 +81,7 @@ def _remove_tree(name: str, scratch: int) -> None:
             os.unlink(inner, dir_fd=folder)
         except IsADirectoryError:
             os.chmod(inner, 0o700, dir_fd=folder)
+            # A random name, so that nothing which the program has put at the top is in the way.
             os.rename(inner, os.urandom(8).hex(), src_dir_fd=folder, dst_dir_fd=scratch)
     os.close(folder)
     os.rmdir(name, dir_fd=scratch)

@@ -76,6 +76,7 @@ class Stream:
             raise ContainerLost(f"the container ended. {self._stderr.decode('utf-8', 'replace')[-300:]}".strip())
         self._received += part
         while len(self._received) >= 8:
+            # The engine's own header of each chunk: which standard stream, three unused bytes, and the size.
             kind, size = struct.unpack_from("!BxxxI", self._received)
             if len(self._received) < 8 + size:
                 return

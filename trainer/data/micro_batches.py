@@ -61,6 +61,7 @@ def micro_batches_of(rollouts: Sequence[Rollout], batch_tokens: int, *, shared: 
         prompts[_prompt_key(rollout)] = len(rollout.prompt_ids)
         padded = len(prompts) * max(prompts.values()) + (len(batches[-1]) + 1 if batches else 1) * length
         other = batches and rollout.temperature != batches[-1][0].temperature
+        # The device is busy from here on, and rows of twice the length would make the shortest ones half padding.
         longer = batches and before >= MIN_SPLIT_TOKENS and length > 2 * len(batches[-1][0].ids)
         if not batches or other or longer or padded > batch_tokens:
             batches.append([])

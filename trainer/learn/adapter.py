@@ -74,6 +74,7 @@ class Adapter:
         from safetensors.torch import save_file
 
         config = self.model.peft_config[self.name]
+        # Written by hand, because peft's own file changes from version to version, and the digest would with it.
         settings = {
             "base_model_name_or_path": self.base,
             "bias": "none",

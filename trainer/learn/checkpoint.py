@@ -121,6 +121,7 @@ def save(
             adapter.write(folder)
         save_file(dict(moments), folder / OPTIMIZER_FILE)
         for file in folder.iterdir():
+            # Before the rename: otherwise a power failure could leave a complete name with empty files.
             _fsync(file)
         _fsync(folder)
         digest = weights_digest(folder)

@@ -39,7 +39,7 @@ def importance_weights(log_ratio: Tensor, kind: Literal["truncate", "mask"], cap
 
 def mismatch_metrics(log_ratio: Tensor, mask: Tensor) -> dict[str, float]:
     """Means over the tokens of a micro-batch; `log_ratio` and `mask` have shape [B, T]."""
-    # Squares of weights grow fast.
+    # In float64, because the square of a large weight overflows float32.
     log_ratio = log_ratio.double()
     ratio = log_ratio.exp()
     terms = {

@@ -122,6 +122,7 @@ class PolicyLoss:
         # Set only now: TRL would load a reference of its own for the one, and start vLLM for the other.
         self._trainer.beta = learn.kl
         self._trainer.use_vllm = learn.importance != "none"
+        # TRL computes the policy's logprobs in this method only, so what the log must be compared with is seen here.
         self._score: Callable[..., Any] = self._trainer._get_per_token_logps_and_entropies
         self._trainer._get_per_token_logps_and_entropies = self._score_and_measure
         self._inputs: dict[str, Any] = {}
@@ -161,6 +162,7 @@ class PolicyLoss:
             loss = trainer._compute_loss(self._after_prompts(self._head, micro), self._inputs)
         recorded = trainer._metrics["train"]
         metrics = {ours: float(recorded[theirs][-1]) for theirs, ours in _METRICS.items() if theirs in recorded}
+        # TRL would keep the metrics of every call until it logs, which it never does here.
         recorded.clear()
         return loss, {"clip_ratio/region_mean": 0.0, **metrics, **self._figures}
 
@@ -169,6 +171,7 @@ class PolicyLoss:
         import torch
 
         device = self._model.device
+        # A completion's first token is scored by the logits of the token before it, so TRL is given that one.
         last = micro.prompts[micro.prompt, micro.lengths[micro.prompt] - 1]
         inputs = {
             "prompt_ids": torch.from_numpy(last).to(device)[:, None],
@@ -224,6 +227,7 @@ def _with_cached_prompts(model: Any, micro: MicroBatch) -> Any:
     cached = torch.from_numpy(micro.lengths).to(model.device)[rows][:, None] - 1
     columns = torch.arange(prefixes.shape[1], device=model.device)[None, :]
     # Right padding needs no mask here: a causal model does not look ahead.
+    # With gradient: keys and values of the prompt depend on the weights as well.
     cache = model.base_model(input_ids=prefixes, use_cache=True).past_key_values
     cache.batch_select_indices(rows)
     takes_positions = "position_ids" in inspect.signature(model.base_model.forward).parameters
@@ -250,6 +254,7 @@ def _with_full_prompts(model: Any, micro: MicroBatch) -> Any:
     full, scored = torch.from_numpy(text).to(model.device), torch.from_numpy(positions).to(model.device)
 
     def call(*, attention_mask: Tensor, input_ids: Tensor, **rest: Any) -> Any:
+        # TRL's own inputs, the last prompt token and the completion, are part of `full`.
         with _keep_positions(model.base_model, scored):
             return model(input_ids=full, **rest)
 
@@ -270,6 +275,7 @@ class _TemperatureHead:
 
         utils._CHUNKED_LOGPROB_CHUNK_SIZE = _LOGITS_CHUNK
         if temperature not in self._forward:
+            # TRL wraps the present forward, so each head starts from the model as it was.
             self._model.forward = self._unfused
             utils.add_fused_lm_head(self._model, temperature=temperature, outputs=("log_probs", "entropy"))
             self._forward[temperature] = self._model.forward
@@ -334,6 +340,7 @@ def _arguments(learn: LearnSettings, *, seed: int, folder: Path, longest: int) -
         beta=0.0,
         entropy_coef=learn.entropy,
         max_completion_length=longest,
+        # The least that TRL accepts; it never forms a batch here.
         per_device_train_batch_size=2,
         num_generations=2,
     )

@@ -60,6 +60,7 @@ class PolicyStore:
     def save(self, cursor: Cursor, policy: TrainablePolicy) -> Digest:
         """Write changed weights and put the policy back; returns their digest."""
         old = policy.weights
+        # Replicated weights that drift apart would train on silently; a difference shows here, before anything is written.
         self._world.check_equal(old.model.parameters())
         state = {} if old.adapter else self._world.gather(old.model.state_dict())
         moments = self._world.gather(policy.adam.moments())

@@ -85,6 +85,7 @@ class World:
         import torch
         from torch import distributed
 
+        # Of fixed length, so that the others know how much to receive.
         data = torch.frombuffer(bytearray(message.encode().ljust(_MESSAGE_BYTES)), dtype=torch.uint8).clone()
         distributed.broadcast(data, src=0)
         return bytes(data.tolist()).decode().rstrip()

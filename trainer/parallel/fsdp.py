@@ -48,6 +48,8 @@ def shard(model: Module, sharding_stage: ShardingStage) -> None:
     from torch.distributed.fsdp import FSDPModule, fully_shard
     from transformers.modeling_layers import GradientCheckpointingLayer
 
+    # Layers before the model, whose unit takes the parameters that are left. It stays gathered after the forward pass, because
+    # the backward pass begins with it.
     for layer in [*(module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)), model]:
         fully_shard(layer, reshard_after_forward=sharding_stage == 3 and layer is not model)
         assert isinstance(layer, FSDPModule)

@@ -284,6 +284,7 @@ class ContextProcess:
                 self._send(self._cell["call"], kind, content=message)
             if self._interrupted:
                 self._kill_others()
+                # The context's own process stays; it has to reap what it had started, because zombies count against the limit.
                 self._post({"do": "reap"})
             self._finish("timeout" if self._interrupted else "ok", kept=True)
 

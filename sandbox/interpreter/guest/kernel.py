@@ -218,6 +218,7 @@ class Kernel:
         running = set()
         for name in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+                # The process's name, in brackets, may itself hold brackets; after it comes the state, Z or X for a dead one.
                 if file.read().rpartition(b")")[2].split()[0] not in b"ZX":
                     running.add(int(name))
         return running - ours
@@ -238,6 +239,7 @@ def main() -> None:
     """Warm up, serve."""
     requests, replies, uid = start_server()
     signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+    # As in the fork server: a collection in a context would copy every page of the kernel.
     gc.collect()
     gc.freeze()
     write_frame(replies, {"ready": sys.version.split()[0]})
