@@ -31,7 +31,7 @@ Ours includes the replay of the log, credit, entropies and figures. The bare loo
 pass, computes logits of {chunk} tokens at a time and no figures. Memory is what is resident at the peak of two updates."""
 
 
-def alone(who: str, case: str, setting: Setting) -> dict[str, Any]:
+def alone(contender: str, case: str, setting: Setting) -> dict[str, Any]:
     """What `benchmarks.update_contenders` prints of two updates in a process that does nothing else.
 
     Raises:
@@ -41,7 +41,7 @@ def alone(who: str, case: str, setting: Setting) -> dict[str, Any]:
     where += ["--threads", str(setting.threads)]
     where += [] if setting.model is None else ["--model", str(setting.model)]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.update_contenders", who, case, *where],
+        [sys.executable, "-m", "benchmarks.update_contenders", contender, case, *where],
         env={**os.environ, "OMP_NUM_THREADS": str(setting.threads)},
         capture_output=True,
         text=True,
@@ -49,7 +49,7 @@ def alone(who: str, case: str, setting: Setting) -> dict[str, Any]:
     )
     if done.returncode:
         raise TrainerError(
-            f"The update of {who} could not be measured: {done.stderr.strip()[-500:]}; see benchmarks.update_contenders"
+            f"The update of {contender} could not be measured: {done.stderr.strip()[-500:]}; see benchmarks.update_contenders"
         )
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
@@ -65,13 +65,13 @@ def adapters(model: Path, threads: int, groups: int, rounds: int, document: Path
     setting = Setting(groups=groups, model=model, threads=threads)
     made: dict[str, list[dict[str, Any]]] = {"ours": [], "bare": []}
 
-    def rate(who: str) -> float:
-        with section.step(f"an update by {who}"):
-            made[who].append(alone(who, "answers", setting))
-        return float(made[who][-1]["tokens"] / made[who][-1]["seconds"])
+    def rate(contender: str) -> float:
+        with section.step(f"an update by {contender}"):
+            made[contender].append(alone(contender, "answers", setting))
+        return float(made[contender][-1]["tokens"] / made[contender][-1]["seconds"])
 
-    rates = interleaved({who: lambda who=who: rate(who) for who in made}, rounds)  # type: ignore[misc]
-    norms = [one["norm"] for ones in made.values() for one in ones]
+    rates = interleaved({contender: lambda contender=contender: rate(contender) for contender in made}, rounds)  # type: ignore[misc]
+    norms = [row["norm"] for rows in made.values() for row in rows]
     if (apart := max(norms) / min(norms) - 1) > APART:
         raise TrainerError(
             f"The gradient norms {norms} are {apart:.1e} apart, so these are not the same updates; compare losses"
@@ -80,10 +80,12 @@ def adapters(model: Path, threads: int, groups: int, rounds: int, document: Path
     what = f"completion tokens a CPU second ({last['tokens']} in {last['completions']})"
     claims = [Claim(what, rates["ours"], "a bare torch loop", rates["bare"], least=LEAST)]
     rows = []
-    for who, name in (("ours", "ours"), ("bare", "a bare torch loop")):
-        peak = max(one["peak"] for one in made[who]) / 2**30
-        wall = Rates(tuple(one["wall"] for one in made[who]))
-        rows.append([name, f"{peak:.2f} GiB", f"{max(one['before'] for one in made[who]) / 2**30:.2f} GiB", f"{wall.show()} s"])
+    for contender, name in (("ours", "ours"), ("bare", "a bare torch loop")):
+        peak = max(row["peak"] for row in made[contender]) / 2**30
+        wall = Rates(tuple(row["wall"] for row in made[contender]))
+        rows.append(
+            [name, f"{peak:.2f} GiB", f"{max(row['before'] for row in made[contender]) / 2**30:.2f} GiB", f"{wall.show()} s"]
+        )
     measured = {"model": model.name, "group": GROUP, "threads": threads, "apart": apart, "chunk": CHUNK}
     notes = NOTES.format(rank=setting.learn.lora.rank, budget=setting.learn.batch_tokens, **measured)
     lines = [f"{section.machine(PACKAGES)}.", "", notes, "", *claims_table(claims), ""]

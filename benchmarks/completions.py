@@ -76,11 +76,11 @@ async def our_verdicts(completions: list[CompletionRow]) -> list[Verdict]:
         async with room:
             (verdict,), _ = await verifier.judge(completion.entry.question, "induction", None, [completion.text])
         done += 1
-        say(done, len(completions))
+        on_progress(done, len(completions))
         return verdict
 
     try:
-        with progress("our verdicts") as say:
+        with progress("our verdicts") as on_progress:
             return list(await asyncio.gather(*map(judge, completions)))
     finally:
         await runner.close()
@@ -105,7 +105,7 @@ def evalplus_verdicts(
             subprocess.Popen(
                 [python, JUDGE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             ) as judge,
-            progress("EvalPlus's verdicts") as say,
+            progress("EvalPlus's verdicts") as on_progress,
         ):
             assert judge.stdin is not None
             assert judge.stdout is not None
@@ -113,7 +113,7 @@ def evalplus_verdicts(
                 judge.stdin.write(line)
                 judge.stdin.flush()
                 verdicts.append(EvalPlusVerdict(**json.loads(judge.stdout.readline())))
-                say(len(verdicts), len(completions))
+                on_progress(len(verdicts), len(completions))
             judge.stdin.close()
     except (OSError, ValueError) as error:
         raise BadInput(f"{python} cannot ask EvalPlus ({error}); give a Python with `pip install evalplus==0.3.1`.") from error

@@ -126,8 +126,8 @@ def producers(folder: Path, url: str, *, rounds: int, events: int) -> list[Claim
             "SQLite": (folder / "many.sqlite", library_sqlite(stack, folder / "library.sqlite")),
             "PostgreSQL": (f"{url}?run=many", _library_postgres(stack, url)),
         }
-        for store, (place, recorder) in pairs.items():
-            log = stack.enter_context(closing(open_log(place, create=True)))
+        for store, (location, recorder) in pairs.items():
+            log = stack.enter_context(closing(open_log(location, create=True)))
             writers = {"ours": _log_writer(log), "library": _library_writer(recorder)}
             rates = interleaved({name: partial(_many, payload, events, writer) for name, writer in writers.items()}, rounds)
             what = f"append to {store}, batch 1, {PRODUCERS} producers"

@@ -68,7 +68,7 @@ class LongRun:
         self._goalposts = [synthetic_question(rng, random_steps(rng, rng.randint(3, 8))) for _ in range(GOALPOST_COUNT)]
         self._test = [synthetic_question(rng, random_steps(rng, rng.randint(2, 5))) for _ in range(TEST)]
 
-    def write(self, events: int, say: ProgressCallback = ignore_progress) -> None:
+    def write(self, events: int, on_progress: ProgressCallback = ignore_progress) -> None:
         """Write the run, of so many events or somewhat more."""
         player = self._player
         config = {"recipe": "gasp", "seed": self._seed, "play": {"attempts": ATTEMPTS, "episodes": EPISODES}}
@@ -82,7 +82,7 @@ class LongRun:
                 self._evaluate("test", self._test)
                 self._evaluate("goalposts", self._goalposts[::EVERY_GOALPOST])
             self._play()
-            say(min(player.log.head().position, events), events)
+            on_progress(min(player.log.head().position, events), events)
         player.append(RUN, [RunFinished(iterations=player.iteration)])
         player.flush()
 
@@ -120,8 +120,8 @@ class LongRun:
         seconds = {"seconds": 20 + 5 * player.rng.random(), "tokens_per_second": 2500 + 500 * player.rng.random()}
         player.log.append(policy_stream("shared"), [update], observed=seconds)
         digest = player.policy
-        served = [PolicyServed(role=role, policy=digest, difference=0.0, mean_difference=0.0) for role in self._policies]
-        player.append(RUN, served)
+        servings = [PolicyServed(role=role, policy=digest, difference=0.0, mean_difference=0.0) for role in self._policies]
+        player.append(RUN, servings)
         self._consumed = until
 
     def _step(self, phase: Phase) -> OptimizerStep:
@@ -167,8 +167,8 @@ class EpisodeWriter:
         self._start("guided", goalpost)
         passed = self._attempt("gap", goalpost)
         gap, share = 1 - passed / ATTEMPTS, max(passed / ATTEMPTS, 0.4)
-        goal = goalpost.question.id
-        self._facts.append(GapMeasured(question=goal, successes=passed, attempts=ATTEMPTS, best_share=share, gap=gap))
+        goalpost_id = goalpost.question.id
+        self._facts.append(GapMeasured(question=goalpost_id, successes=passed, attempts=ATTEMPTS, best_share=share, gap=gap))
         if self._rng.random() < 0.005:
             self._facts.append(EpisodeFailed(error="SandboxError", message="the engine did not answer"))
             self._player.append(self._stream, self._facts)
@@ -211,21 +211,23 @@ class EpisodeWriter:
         for attempt in (1, 2, 3):
             question = synthetic_question(self._rng, vary_steps(self._rng, parent.steps, change))
             proposed = len(self._facts) + 1
-            form = self._rng.random() > 0.1
-            written = self._player.generation(f"Vary: {parent.question.statement}", [proposal_text(question, form)])
+            well_formed = self._rng.random() > 0.1
+            written = self._player.generation(f"Vary: {parent.question.statement}", [proposal_text(question, well_formed)])
             self._facts.append(QuestionProposed(seat=seat, attempt=attempt, parent=parent.question.id, generation=written))
-            if self._judge(seat, question, proposed, band, form=form):
+            if self._judge(seat, question, proposed, band, well_formed=well_formed):
                 return question
         return None
 
-    def _judge(self, seat: Seat, question: SyntheticQuestion, proposed: int, band: tuple[int, int], *, form: bool) -> bool:
-        reward, reason, named = -1.0, None if form else "malformed", {}
-        if form:
+    def _judge(
+        self, seat: Seat, question: SyntheticQuestion, proposed: int, band: tuple[int, int], *, well_formed: bool
+    ) -> bool:
+        reward, reason, named = -1.0, None if well_formed else "malformed", {}
+        if well_formed:
             named = {"question": question.question.id, "blob": self._player.blob(question.question)}
             similarity = round(self._rng.betavariate(6, 2), 6)
             aligned = self._rng.choice((True, True, False, None))
             self._facts.append(QuestionValidated(seat=seat, similarity=similarity, aligned=aligned, **named))
-            tried = len(self._facts) + 1
+            attempts_version = len(self._facts) + 1
             passed = self._attempt("pass_rate", question)
             measured = PassRateMeasured(seat=seat, question=question.question.id, successes=passed, attempts=ATTEMPTS)
             self._facts.append(measured)
@@ -238,7 +240,7 @@ class EpisodeWriter:
         self._facts.append(QuestionAccepted(seat=seat, axis=self._axis, **named))
         task: Task = self._rng.choice(("induction", "deduction", "abduction"))
         if task == "induction":
-            self._reward(tried, "solve", task)
+            self._reward(attempts_version, "solve", task)
         else:
             self._rewarded_attempt("solve", question, "solve", task)
         return True
@@ -253,8 +255,8 @@ def main(
     if (folder / LOG_NAME).exists():
         raise BadInput(f"There is a log in {folder}; choose another directory, or remove it.")
     folder.mkdir(parents=True, exist_ok=True)
-    with closing(open_log(folder / LOG_NAME, create=True)) as log, progress("writing") as say:
-        LongRun(log, seed).write(events, say)
+    with closing(open_log(folder / LOG_NAME, create=True)) as log, progress("writing") as on_progress:
+        LongRun(log, seed).write(events, on_progress)
 
 
 if __name__ == "__main__":

@@ -64,14 +64,14 @@ class RepeatedLog:
         self._blobs = {blob: log.get(blob) for event in events for blob in blobs_of(event.fact)}
         self._repetitions = 0
 
-    def grow(self, events: int, say: ProgressCallback = ignore_progress) -> None:
+    def grow(self, events: int, on_progress: ProgressCallback = ignore_progress) -> None:
         """Append until there are so many events."""
         while self._tip.position < events:
             before, staging, rows = self._tip, Staging(), list[Row]()
             while len(rows) < LOAD and self._tip.position < events:
                 rows += self._repetition(staging, events - self._tip.position)
             self._store.append_rows(before, rows, staging.waiting())
-            say(self._tip.position, events)
+            on_progress(self._tip.position, events)
 
     def _repetition(self, staging: Staging, most: int) -> list[Row]:
         fresh = {blob: staging.put(vary_blob(content, self._repetitions)) for blob, content in self._blobs.items()}
@@ -107,8 +107,8 @@ def main(
     events: Annotated[int, typer.Option(help="How many events.", min=1)] = 1_000_000,
 ) -> None:
     """Write a long, plausible log."""
-    with closing(open_log(locate_log(log, new=True), create=True)) as store, progress("writing") as say:
-        RepeatedLog(store).grow(events, say)
+    with closing(open_log(locate_log(log, new=True), create=True)) as store, progress("writing") as on_progress:
+        RepeatedLog(store).grow(events, on_progress)
 
 
 if __name__ == "__main__":

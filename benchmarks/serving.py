@@ -118,7 +118,7 @@ class Turns:
     @property
     def cost(self) -> Rates:
         """CPU milliseconds for 1000 tokens; the first run does not count."""
-        return Rates(tuple(1e6 * one.cpu_seconds / sum(one.lengths) for one in self.runs[1:]))
+        return Rates(tuple(1e6 * run.cpu_seconds / sum(run.lengths) for run in self.runs[1:]))
 
 
 def _seconds(turns: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Rates]:
@@ -129,7 +129,7 @@ def _seconds(turns: Mapping[str, Callable[[], float]], rounds: int) -> dict[str,
 
 
 def _rates(tokens: int, seconds: Mapping[str, Rates]) -> dict[str, Rates]:
-    return {name: Rates(tuple(tokens / one for one in each.rounds)) for name, each in seconds.items()}
+    return {name: Rates(tuple(tokens / run for run in each.rounds)) for name, each in seconds.items()}
 
 
 def same(runs: Mapping[str, Sequence[ClientRun]]) -> int:
@@ -138,8 +138,8 @@ def same(runs: Mapping[str, Sequence[ClientRun]]) -> int:
     Raises:
         ModelError: they are not the same number for each completion.
     """
-    if len({tuple(one.lengths) for turns in runs.values() for one in turns}) > 1:
-        sums = {name: [sum(one.lengths) for one in turns] for name, turns in runs.items()}
+    if len({tuple(run.lengths) for turns in runs.values() for run in turns}) > 1:
+        sums = {name: [sum(run.lengths) for run in turns] for name, turns in runs.items()}
         raise ModelError(
             f"Not all made the same completions ({sums} tokens); do they request the same, and with the same seeds?"
         )

@@ -129,8 +129,8 @@ def model_of(setting: Setting) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32), tokenizer
 
 
-class SizedScene(ExampleRun):
-    """A scene in which completions are as long as a case says, with logprobs of the model's own."""
+class SizedRun(ExampleRun):
+    """An example run in which completions are as long as a case says, with logprobs of the model's own."""
 
     def __init__(self, log: MemoryLog, model: PreTrainedModel, case: LengthCase, seed: int) -> None:
         super().__init__(log, seed=seed, vocabulary=model.config.vocab_size, policy=START_WEIGHTS, sampling=Sampling())
@@ -159,9 +159,9 @@ def _logprobs(model: PreTrainedModel, prompt: list[int], ids: list[int]) -> list
 
 
 def recorded_schedule(case: LengthCase, setting: Setting) -> UpdateSchedule:
-    """A log with one iteration of practice, to be learned."""
+    """A log with one iteration of real-data RL, to be learned."""
     log = MemoryLog()
-    example = SizedScene(log, model_of(setting)[0], case, setting.seed)
+    example = SizedRun(log, model_of(setting)[0], case, setting.seed)
     example.run(learn=setting.learn.model_dump()).start(setting.groups)
     rng = random.Random(setting.seed)  # noqa: S311  # no secret
     for _ in range(setting.groups):
@@ -173,7 +173,7 @@ def recorded_schedule(case: LengthCase, setting: Setting) -> UpdateSchedule:
 
 
 def step_batch_of(schedule: UpdateSchedule) -> StepBatch:
-    """The step batch of the log, replayed and credited."""
+    """The step batch of the log, with advantages."""
     waiting = schedule.next(schedule.cursor("shared"))
     assert waiting is not None
     return schedule.step_batches(waiting[0], schedule.rollouts(*waiting))[0]

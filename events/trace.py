@@ -69,7 +69,7 @@ def trace(
 def _trace_question(
     log: ReadableLog, where: str, prefix: str, *, most: int | None, diff: bool, follow: bool, as_json: bool
 ) -> None:
-    with progress("indexing") as say, open_index(log, where, say) as index:
+    with progress("indexing") as on_progress, open_index(log, where, on_progress) as index:
         name, after = question.find_question(index, prefix), index.position
         is_goalpost = index.goalpost(name) is not None
         if is_goalpost:
@@ -93,7 +93,7 @@ def _trace_attempt(
     if answers is not None:
         (stream, version), among = attempts.parse_answers_name(answers), ""
     elif prefix is not None:
-        with progress("indexing") as say, open_index(log, where, say) as index:
+        with progress("indexing") as on_progress, open_index(log, where, on_progress) as index:
             stream, version, among = attempts.latest_answers(index, question.find_question(index, prefix))
     else:
         raise BadInput("--attempt needs a question, or --answers STREAM:VERSION; leave it out to see the run.")

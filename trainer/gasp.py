@@ -93,7 +93,7 @@ def main() -> NoReturn:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         print(help_page())  # noqa: T201 (the output)
         sys.exit(0)
-    command = next((one for commands in GROUPS.values() for one in commands if one.name == word), None)
+    command = next((command for commands in GROUPS.values() for command in commands if command.name == word), None)
     if command is None:
         sys.stderr.write(f"error: There is no command {word!r}; `gasp --help` lists them.\n")
         sys.exit(2)

@@ -156,24 +156,24 @@ def _trainer(job: TrainingJob, world: World, activity: Activity, *, follow: bool
     return Trainer(job.log, job.folder, schedule, world, activity=activity)
 
 
-def _train(trainer: Trainer, log: Log, say: Callable[[Event], None], *, follow: bool) -> None:
+def _train(trainer: Trainer, log: Log, on_update: Callable[[Event], None], *, follow: bool) -> None:
     if follow or trainer.has_work():
         trainer.prepare()
     if follow:
-        _follow(trainer, log, say)
+        _follow(trainer, log, on_update)
     else:
         for event in trainer.catch_up():
-            say(event)
+            on_update(event)
         trainer.finish()
 
 
-def _follow(trainer: Trainer, log: Log, say: Callable[[Event], None]) -> None:
+def _follow(trainer: Trainer, log: Log, on_update: Callable[[Event], None]) -> None:
     with closing(log.subscribe()) as subscription:
         while True:
             # Read before catching up, so that the last iterations of a run that ends meanwhile are still learned.
             over = trainer.is_over()
             for event in trainer.catch_up():
-                say(event)
+                on_update(event)
             if over:
                 return
             subscription.wait(FOLLOW_WAIT_S)

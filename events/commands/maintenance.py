@@ -33,8 +33,8 @@ def verify(
     """
     location, remarks = locate_log(log), list[str]()
     lost = [loss] if isinstance(location, Path) and (loss := missing_wal(location)) else []
-    with closing(open_run(log)) as opened, progress("verifying") as say:
-        broken, tip = opened.verify(say, remarks.append), opened.head()
+    with closing(open_run(log)) as opened, progress("verifying") as on_progress:
+        broken, tip = opened.verify(on_progress, remarks.append), opened.head()
     if isinstance(location, Path) and (loss := lost_tail(location, tip.position)):
         lost.append(loss)
     other = broken is None and head is not None and head != tip.digest
@@ -66,8 +66,8 @@ def _verdict(tip: Head, broken: Corruption | None, *, other: bool) -> str:
 
 def backup(log: LogName, target: NewFile, as_json: AsJson = False) -> None:
     """Copy a log, which a run may be writing, into one new file, and verify the copy."""
-    with progress("backing up") as say:
-        head = maintenance.backup(locate_log(log), target, say)
+    with progress("backing up") as on_progress:
+        head = maintenance.backup(locate_log(log), target, on_progress)
     if as_json:
         print_json({"target": str(target), **head._asdict()})
     else:
@@ -84,8 +84,8 @@ def repair(
     path = locate_log(log)
     if isinstance(path, str):
         raise BadInput("A database cannot be repaired, only a file; restore a backup, or migrate it as far as it is sound.")
-    with progress("checking") as say:
-        report = maintenance.repair(path, target, dry_run=dry_run, on_progress=say)
+    with progress("checking") as on_progress:
+        report = maintenance.repair(path, target, dry_run=dry_run, on_progress=on_progress)
     if as_json:
         parts = report._asdict() | {"sound": report.sound._asdict(), "broken": broken_json(report.broken), "lost": report.lost}
         print_json(parts | {"target": str(report.target) if report.target else None})
@@ -121,8 +121,8 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Merge another log, stream by stream. Exit code 1 if there is a conflict, and then nothing is merged unless --partly."""
-    with closing(open_run(source)) as theirs, closing(open_run(target)) as mine, progress("merging") as say:
-        report = maintenance.merge(theirs, mine, dry_run=dry_run, partly=partly, on_progress=say)
+    with closing(open_run(source)) as theirs, closing(open_run(target)) as mine, progress("merging") as on_progress:
+        report = maintenance.merge(theirs, mine, dry_run=dry_run, partly=partly, on_progress=on_progress)
         head = mine.head()
     if as_json:
         conflicts = [conflict._asdict() for conflict in report.conflicts]
@@ -148,9 +148,9 @@ def migrate(
     with (
         closing(open_run(source)) as old,
         closing(open_log(locate_log(target, new=True), create=True)) as new,
-        progress("migrating") as say,
+        progress("migrating") as on_progress,
     ):
-        copied = maintenance.migrate(old, new, say)
+        copied = maintenance.migrate(old, new, on_progress)
     if as_json:
         print_json({"copied": copied.events, **copied.head._asdict()})
     else:

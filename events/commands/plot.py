@@ -48,8 +48,8 @@ def plot(
     )
     if not figures:
         raise BadInput(f"There is nothing to plot in {', '.join(names)} yet; play an iteration first.")
-    with progress("plotting") as say:
-        written = write(figures, folder, names, wanted, say)
+    with progress("plotting") as on_progress:
+        written = write(figures, folder, names, wanted, on_progress)
     if as_json:
         print_json({"runs": names, "out": str(folder), "figures": written, "formats": wanted})
     else:

@@ -49,7 +49,11 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Find questions and answers by words, outcomes and figures."""
-    with closing(open_run(log, read_only=True)) as opened, progress("index") as say, open_index(opened, log, say) as index:
+    with (
+        closing(open_run(log, read_only=True)) as opened,
+        progress("index") as on_progress,
+        open_index(opened, log, on_progress) as index,
+    ):
         hits = index.search(" ".join(query), limit=limit, before=before)
     printer = Printer()
     for hit in hits:

@@ -50,13 +50,13 @@ Programs and texts were written by models: run none of them outside a sandbox.
 
 ## How it was made
 
-{made}
+{origin}
 
 ## Columns
 
 {columns}
 """
-FIRST = "attempts"
+DEFAULT_TABLE = "attempts"
 """The table that `load_dataset` loads by default."""
 _METRIC = "PHASE/METRIC"
 _DTYPES = {pa.string(): "string", pa.int64(): "int64", pa.float64(): "float64", pa.bool_(): "bool"}
@@ -68,17 +68,17 @@ def card(log: Log, head: Head, *, name: str, tables: Mapping[str, pa.Schema]) ->
     return _CARD.format(
         pretty=_quoted(f"GASP rollouts of {name}"),
         configs="\n".join(
-            f"- config_name: {table}\n  data_files: data/{table}.parquet\n  default: {json.dumps(table == FIRST)}"
+            f"- config_name: {table}\n  data_files: data/{table}.parquet\n  default: {json.dumps(table == DEFAULT_TABLE)}"
             for table in tables
         ),
         features="\n".join(_info(table, columns) for table, columns in tables.items()),
         name=_code(name),
-        made="\n".join(f"- {line}" for line in _made(log, head)),
+        origin="\n".join(f"- {line}" for line in _origin(log, head)),
         columns="\n\n".join(_columns(table, columns) for table, columns in tables.items()),
     )
 
 
-def _made(log: Log, head: Head) -> Iterator[str]:
+def _origin(log: Log, head: Head) -> Iterator[str]:
     if (started := find_run_started(log)) is not None:
         config = started.config
         yield f"recipe {_code(config.get('recipe'))}, seed {_code(config.get('seed'))}, code {_code(started.commit)}"

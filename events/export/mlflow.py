@@ -56,8 +56,8 @@ def _fill(client: MlflowClient, curves: RunCurves, out: Path, name: str) -> None
     experiment = client.create_experiment(EXPERIMENT, artifact_location=(out.absolute() / "artifacts").as_uri())
     run = client.create_run(experiment, start_time=at, run_name=name).info.run_id
     params = (Param(key, str(value)) for key, value in curves.settings.items())
-    while some := list(islice(params, PARAMS)):
-        client.log_batch(run, params=some)
+    while batch := list(islice(params, PARAMS)):
+        client.log_batch(run, params=batch)
     values = ((point, key, value) for point in curves.points for key, value in point.values.items())
     metrics = (Metric(key, value, _milliseconds(point.time), point.step) for point, key, value in values)
     while batch := list(islice(metrics, METRICS)):

@@ -72,7 +72,7 @@ def write(
     out: Path,
     runs: Sequence[str],
     formats: Sequence[str] = FORMATS,
-    say: ProgressCallback = ignore_progress,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> list[str]:
     """Write figures of runs into a new or empty folder: pictures, the points of each as CSV, and all as JSON.
 
@@ -88,7 +88,7 @@ def write(
             for form in formats:
                 _draw(figure, folder / f"{name}.{form}")
             _table(figure, folder / f"{name}.csv")
-            say(done, len(figures))
+            on_progress(done, len(figures))
         data = {"runs": list(runs), "figures": [figure_json(figure) for figure in figures]}
         (folder / NUMBERS).write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return names
@@ -125,13 +125,13 @@ def _table(figure: Figure, file: Path) -> None:
 
 
 def _draw(figure: Figure, file: Path) -> None:
-    lines = [(place, line) for place, series in enumerate(figure.series) if (line := drawable(series)).points]
+    lines = [(index, line) for index, series in enumerate(figure.series) if (line := drawable(series)).points]
     with paper_style() as canvas_of:
         height = max(_INCHES[1], 0.7 + 0.12 * len(lines))
         canvas = canvas_of(figsize=(_INCHES[0], height), layout="constrained")
         axes = canvas.subplots()
-        for place, line in lines:
-            _line(axes, place, line)
+        for index, line in lines:
+            _line(axes, index, line)
         low, high = axis_range([line for _, line in lines], figure.limits or (None if lines else UNIT))
         room = (high - low) * 0.03 or abs(low) / 10 or 1.0
         axes.set_ylim(low - room, high + room)
@@ -146,23 +146,23 @@ def _draw(figure: Figure, file: Path) -> None:
         save(canvas, file, one_line(figure.title))
 
 
-def _line(axes: Any, place: int, line: Series) -> None:
-    colour = _COLOURS[place % len(_COLOURS)]
+def _line(axes: Any, index: int, line: Series) -> None:
+    colour = _COLOURS[index % len(_COLOURS)]
     xs, ys = zip(*line.points, strict=True)
     if len(line.band) > 1:
-        places, low, high = zip(*line.band, strict=True)
-        axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
+        xs, low, high = zip(*line.band, strict=True)
+        axes.fill_between(xs, low, high, color=colour, alpha=0.15, linewidth=0)
     if len(line.band) == 1:
         axes.vlines(*line.band[0], color=colour, linewidth=0.7)
     axes.plot(
         *(xs, ys),
         color=colour,
-        linestyle=_DASHES[place % len(_DASHES)],
+        linestyle=_DASHES[index % len(_DASHES)],
         linewidth=1,
-        marker=_MARKS[place % len(_MARKS)],
+        marker=_MARKS[index % len(_MARKS)],
         markersize=2.5,
         markevery=-(-len(xs) // _MARKED),
-        markerfacecolor=colour if place < len(_MARKS) else "white",
+        markerfacecolor=colour if index < len(_MARKS) else "white",
         markeredgewidth=0.6,
     )
 
@@ -170,9 +170,9 @@ def _line(axes: Any, place: int, line: Series) -> None:
 def _names(axes: Any, lines: Sequence[tuple[int, Series]], row: float) -> None:
     """Label each line beside its last point."""
     low, high = axes.get_ylim()
-    ends = sorted(((line.points[-1][1] - low) / (high - low), place, line) for place, line in lines)
-    for (_, place, line), at in zip(ends, spread_labels([end for end, _, _ in ends], row, 0.0, 1.0), strict=True):
-        name, colour = one_line(line.name, _NAME), _COLOURS[place % len(_COLOURS)]
+    ends = sorted(((line.points[-1][1] - low) / (high - low), index, line) for index, line in lines)
+    for (_, index, line), at in zip(ends, spread_labels([end for end, _, _ in ends], row, 0.0, 1.0), strict=True):
+        name, colour = one_line(line.name, _NAME), _COLOURS[index % len(_COLOURS)]
         axes.annotate(
             name,
             xy=line.points[-1],

@@ -262,15 +262,15 @@ TABLES: dict[str, ExportTable] = {
 
 def table_rows(table: str, log: Log, run: str, until: int) -> Iterator[dict[str, Any]]:
     """Rows of a table, each a dictionary by column, from events up to position `until`; shows progress."""
-    with progress(f"exporting {table}") as say:
+    with progress(f"exporting {table}") as on_progress:
         for row in TABLES[table].rows(log, run, until):
-            say(row.position, until)
+            on_progress(row.position, until)
             yield row.columns()
 
 
-def written_sentence(counts: dict[str, int], place: object) -> str:
+def written_sentence(counts: dict[str, int], out: object) -> str:
     """Counts of rows by table, as a phrase."""
-    return f"{', '.join(f'{count} {table}' for table, count in counts.items())} into {place}"
+    return f"{', '.join(f'{count} {table}' for table, count in counts.items())} into {out}"
 
 
 def _ending(event: Event) -> str | None:

@@ -48,7 +48,7 @@ class Snapshot(Generic[P]):
         schema = json.dumps([self._adapter.json_schema(), version], sort_keys=True)
         self._shape = hashlib.sha256(schema.encode()).hexdigest()
 
-    def fold(self, log: ReadableLog, say: ProgressCallback = ignore_progress) -> P:
+    def fold(self, log: ReadableLog, on_progress: ProgressCallback = ignore_progress) -> P:
         """Fold the log to its end, from the snapshot on."""
         projection, start = self.load(log)
         at, end = Head(start, ""), log.head().position
@@ -56,7 +56,7 @@ class Snapshot(Generic[P]):
             projection.apply(event)
             at = Head(event.position, event.head)
             if at.position % REPORT_EVERY == 0:
-                say(at.position, max(at.position, end))
+                on_progress(at.position, max(at.position, end))
         if at.position - start >= self._every:
             self.save(projection, at)
         return projection

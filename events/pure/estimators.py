@@ -138,8 +138,8 @@ def _drawn(count: int, what: Literal["questions", "these", "those"]) -> NDArray[
     import numpy as np
 
     rng = np.random.default_rng([SEED, *what.encode()])
-    places = rng.integers(count, size=(BOOTSTRAP_DRAWS, count)) + count * np.arange(BOOTSTRAP_DRAWS)[:, None]
-    return np.bincount(places.ravel(), minlength=BOOTSTRAP_DRAWS * count).reshape(BOOTSTRAP_DRAWS, count) / count
+    indices = rng.integers(count, size=(BOOTSTRAP_DRAWS, count)) + count * np.arange(BOOTSTRAP_DRAWS)[:, None]
+    return np.bincount(indices.ravel(), minlength=BOOTSTRAP_DRAWS * count).reshape(BOOTSTRAP_DRAWS, count) / count
 
 
 def _middle(drawn: NDArray[np.float64]) -> ConfidenceInterval:

@@ -81,27 +81,27 @@ def read(text: str) -> object:
     Beyond `ast.literal_eval` it knows `nan`, `inf`, `frozenset()` and `frozenset` of a display; a tuple needs its brackets.
     Hostile text may make it slow: building a set takes quadratic time if its elements' hashes collide. See `outline`.
     """
-    return _one(_values(text, _built))
+    return _single_value(_values(text, _built))
 
 
 def outline(text: str) -> object:
     """The value that a literal stands for, with `Unordered` for every set and dict, in time in proportion to the text."""
-    return _one(_values(text, _outlined))
+    return _single_value(_values(text, _outlined))
 
 
 def read_arguments(text: str) -> tuple[object, ...]:
     """The values of comma separated literals: `'ab', 3`. Blank text is no argument."""
-    return _all(_values(text, _built))
+    return _all_values(_values(text, _built))
 
 
 def outline_arguments(text: str) -> tuple[object, ...]:
     """The same as `outline`."""
-    return _all(_values(text, _outlined))
+    return _all_values(_values(text, _outlined))
 
 
 def without_comments(text: str) -> str:
     """The same literals without comments; what is no literal stays as it is or becomes another one."""
-    return _PIECE.sub(lambda found: found[1] or "", text)
+    return _PIECE.sub(lambda match: match[1] or "", text)
 
 
 def write(value: object, limit: int) -> str:
@@ -111,15 +111,15 @@ def write(value: object, limit: int) -> str:
     return "".join(parts)
 
 
-def _one(found: tuple[list[Any], list[Any], bool]) -> object:
-    items, keys, comma = found
+def _single_value(parsed: tuple[list[Any], list[Any], bool]) -> object:
+    items, keys, comma = parsed
     if len(items) != 1 or keys or comma:
         raise NotLiteral("expected one literal")
     return items[0]
 
 
-def _all(found: tuple[list[Any], list[Any], bool]) -> tuple[object, ...]:
-    items, keys, comma = found
+def _all_values(parsed: tuple[list[Any], list[Any], bool]) -> tuple[object, ...]:
+    items, keys, comma = parsed
     if keys or comma:
         raise NotLiteral("expected literals between commas")
     return tuple(items)
@@ -211,7 +211,7 @@ def _text(token: str) -> object:
 
 def _piece(piece: str) -> Any:
     """The value of one string literal."""
-    start = min(place for place in (piece.find("'"), piece.find('"')) if place >= 0)
+    start = min(index for index in (piece.find("'"), piece.find('"')) if index >= 0)
     prefix, quote = piece[:start].lower(), piece[start]
     # Two quotes alone are an empty string; a triple-quoted one has at least six.
     around = 3 if piece.startswith(quote * 3, start) and len(piece) - start >= 6 else 1
@@ -230,10 +230,10 @@ def _character(escape: re.Match[str]) -> str:
         if octal is not None:
             return chr(int(octal, 8))
         if name is not None:
-            found = unicodedata.lookup(name)
-            if len(found) > 1:
+            character = unicodedata.lookup(name)
+            if len(character) > 1:
                 raise NotLiteral("a name of several characters")
-            return found
+            return character
         if other is None:
             return chr(int(short or middle or long, 16))
     except (KeyError, ValueError, OverflowError) as error:
@@ -259,13 +259,13 @@ def _numeral(token: str) -> int | float | complex:
     terms = _TERMS.fullmatch(token)
     if terms is None:
         raise NotLiteral("malformed number")
-    sign, one, joined, two = terms.groups()
-    first = _number(one)
+    sign, first_text, operator, second_text = terms.groups()
+    first = _number(first_text)
     if sign == "-":
         first = -first
-    if two is None:
+    if second_text is None:
         return first
-    second = _number(two)
+    second = _number(second_text)
     if isinstance(first, complex) or not isinstance(second, complex):
         raise NotLiteral("sums are not literals")
     try:
@@ -273,7 +273,7 @@ def _numeral(token: str) -> int | float | complex:
         real = -float(-first) if sign == "-" else float(first)
     except OverflowError as error:
         raise NotLiteral("the real part of a complex number is too large") from error
-    return complex(real, -second.imag if joined == "-" else second.imag)
+    return complex(real, -second.imag if operator == "-" else second.imag)
 
 
 def _number(text: str) -> int | float | complex:
@@ -374,8 +374,8 @@ class _Writer:
     def _put_container(self, value: Any, kind: type, depth: int) -> None:
         if kind is dict:
             self._add("{")
-            for place, (key, item) in enumerate(value.items()):
-                self._add(", " if place else "")
+            for index, (key, item) in enumerate(value.items()):
+                self._add(", " if index else "")
                 self.put(key, depth)
                 self._add(": ")
                 self.put(item, depth)
@@ -388,8 +388,8 @@ class _Writer:
         else:
             opening, closing = ("[", "]") if kind is list else ("(", ",)" if len(value) == 1 else ")")
             self._add(opening)
-            for place, item in enumerate(value):
-                self._add(", " if place else "")
+            for index, item in enumerate(value):
+                self._add(", " if index else "")
                 self.put(item, depth)
             self._add(closing)
 

@@ -32,15 +32,15 @@ SHORT_DIFF = 12
 _STYLES = {"-": ("red", "bold reverse red"), "+": ("green", "bold reverse green"), " ": ("dim", "dim")}
 
 
-def print_drawn(thing: RenderableType) -> None:
+def print_drawn(renderable: RenderableType) -> None:
     """Print it to stdout."""
     console = RaisingConsole(highlight=False)
     if console.is_terminal:
-        console.print(thing, crop=False)
+        console.print(renderable, crop=False)
         return
     console = RaisingConsole(highlight=False, width=WIDTH)
     with console.capture() as captured:
-        console.print(thing, crop=False)
+        console.print(renderable, crop=False)
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
     sys.stdout.flush()
 
@@ -100,9 +100,9 @@ def _line(line: DiffLine) -> Text:
     return drawn
 
 
-def indented(thing: RenderableType, by: int = 2) -> Padding:
+def indented(renderable: RenderableType, by: int = 2) -> Padding:
     """The renderable, `by` columns further to the right."""
-    return Padding.indent(thing, by)
+    return Padding.indent(renderable, by)
 
 
 def heading(text: str) -> Text:

@@ -63,10 +63,10 @@ def find_question(index: Index, prefix: str) -> QuestionId:
         message = f"No question of this run has an id that starts with {one_line(prefix, 40)!r}"
         raise BadInput(f"{message}; leave it out to see goalposts, or find questions by `gasp log search RUN WORDS`.")
     if len(matches) > 1:
-        some = ", ".join(f"{clean(question)} ({row.origin})" for question, row in list(matches.items())[:5])
+        listed = ", ".join(f"{clean(question)} ({row.origin})" for question, row in list(matches.items())[:5])
         more = " or more" if len(matches) >= 20 else ""
         message = f"{len(matches)}{more} questions have ids that start with {one_line(prefix, 40)!r}"
-        raise BadInput(f"{message}: {some}{', …' if len(matches) > 5 else ''}; give more digits.")
+        raise BadInput(f"{message}: {listed}{', …' if len(matches) > 5 else ''}; give more digits.")
     return next(iter(matches))
 
 

@@ -18,8 +18,8 @@ from events.text.safe_text import clean
 
 def load_summary(log: ReadableLog, where: str) -> RunSummary:
     """The run's summary, from the snapshot beside the log's index on; shows progress."""
-    with progress("reading") as say:
-        return Snapshot(index_path(where).with_suffix(".summary.json"), RunSummary).fold(log, say)
+    with progress("reading") as on_progress:
+        return Snapshot(index_path(where).with_suffix(".summary.json"), RunSummary).fold(log, on_progress)
 
 
 def draw_run(summary: RunSummary, where: str, *, whole: bool = False) -> RenderableType:

@@ -117,7 +117,7 @@ def _filter(job: _Job, against: Sequence[str], *, further: bool) -> None:
         inputs = read_inputs(job.config)
         base = NamedPolicies(job.config.model, job.config, (Checkpoint(inputs.model, inputs.digest),))
         # Looked up now, so that a missing policy is not found out after a day of sampling.
-        line = [base, *(find_policies(who, job.runs, job.config) for who in against)]
+        queue = [base, *(find_policies(name, job.runs, job.config) for name in against)]
         folder, log = _open(job, inputs)
     with closing(log), run_lock(folder):
         record_goalposts(log, inputs.goalposts)
@@ -138,8 +138,8 @@ def _filter(job: _Job, against: Sequence[str], *, further: bool) -> None:
             print_note(f"{who}: {result.asked} asked, {result.dropped} dropped, {result.asked - result.dropped} left")
 
         try:
-            for who in line:
-                shutdown.run(goalpost_filter.ask(who, on_result))
+            for policies in queue:
+                shutdown.run(goalpost_filter.ask(policies, on_result))
             if further and goalpost_filter.left:
                 shutdown.run(goalpost_filter.ask(run_policies(_further(job, folder, goalpost_filter), job.config), on_result))
         except KeyboardInterrupt:

@@ -56,15 +56,15 @@ class GoalpostFilter:
     results: list[PolicyResult] = field(default_factory=list)
     last: Event | None = None
 
-    async def ask(self, who: NamedPolicies, on_result: Callable[[PolicyResult], None]) -> None:
+    async def ask(self, policies: NamedPolicies, on_result: Callable[[PolicyResult], None]) -> None:
         """Ask policies about the questions that are left, each weights once; after a GaspError, what is done is kept."""
-        self.named.append(who.who)
+        self.named.append(policies.name)
         asked = {result.policy for result in self.results}
-        new = [checkpoint for checkpoint in who.checkpoints if checkpoint.policy not in asked]
+        new = [checkpoint for checkpoint in policies.checkpoints if checkpoint.policy not in asked]
         if not new:
-            print_note(f"{who.who}: the same weights as were asked before")
+            print_note(f"{policies.name}: the same weights as were asked before")
         async with AsyncExitStack() as stack:
-            server = _PolicyServer(self, who, stack)
+            server = _PolicyServer(self, policies, stack)
             for checkpoint in new:
                 if self.left:
                     self.results.append(await self._ask_policy(server, checkpoint))
@@ -77,7 +77,7 @@ class GoalpostFilter:
             stream = policy_evaluation_stream(name, checkpoint.policy, self.config.seed)
             event = self._finished(stream)
             if event is None:
-                what = f"{server.who.who}, {checkpoint.policy[:SHORT]}"
+                what = f"{server.policies.name}, {checkpoint.policy[:SHORT]}"
                 with server.activity.task(what), show_activity(server.activity):
                     evaluator = await server.evaluator(checkpoint, settings)
                     await evaluator.evaluate_in(stream, name, self.left, checkpoint.iteration)
@@ -90,7 +90,7 @@ class GoalpostFilter:
             if not self.left:
                 break
         return PolicyResult(
-            who=server.who.who,
+            who=server.policies.name,
             policy=checkpoint.policy,
             iteration=checkpoint.iteration,
             streams=tuple(streams),
@@ -105,25 +105,25 @@ class GoalpostFilter:
 class _PolicyServer:
     """Serves the checkpoints of one model, one after the other; model and sandbox are opened when the first has to answer."""
 
-    def __init__(self, filtering: GoalpostFilter, who: NamedPolicies, stack: AsyncExitStack) -> None:
-        self.who = who
+    def __init__(self, filtering: GoalpostFilter, policies: NamedPolicies, stack: AsyncExitStack) -> None:
+        self.policies = policies
         self.prompts = Prompts.named(filtering.config.prompts)
         self._filtering = filtering
         self._stack = stack
         self.activity = Activity()
         self._opened: tuple[Model, Runner] | None = None
-        self._sync_checker = WeightSyncChecker(exact=who.config.exact)
+        self._sync_checker = WeightSyncChecker(exact=policies.config.exact)
 
     async def evaluator(self, checkpoint: Checkpoint, settings: EvaluateSettings) -> Evaluator:
-        filtering, name = self._filtering, self.who.config.policy_of["student"]
+        filtering, name = self._filtering, self.policies.config.policy_of["student"]
         model, runner = self._opened = self._opened or await self._open(name, checkpoint)
         await serve_checkpoint(model, name, checkpoint, self._sync_checker)
-        config = filtering.config.model_copy(update={"evaluate": settings, "serve": self.who.config.serve})
+        config = filtering.config.model_copy(update={"evaluate": settings, "serve": self.policies.config.serve})
         log, weights = filtering.log, checkpoint.weights
         return make_evaluator(log, config, self.prompts, filtering.rules, model, runner, self.activity, weights, in_run=False)
 
     async def _open(self, name: str, checkpoint: Checkpoint) -> tuple[Model, Runner]:
-        folder, config = self._filtering.folder, self.who.config
+        folder, config = self._filtering.folder, self.policies.config
         runner = make_runner(config, folder.name)
         self._stack.push_async_callback(runner.close)
         # So that a missing Docker engine is reported before anything is sampled.

@@ -38,7 +38,7 @@ class Checkpoint:
 class NamedPolicies:
     """Checkpoints that one model can serve, one after the other."""
 
-    who: str
+    name: str
     config: Config
     """How they are served."""
     checkpoints: tuple[Checkpoint, ...]
@@ -52,22 +52,22 @@ async def serve_checkpoint(model: Model, name: str, checkpoint: Checkpoint, chec
         await checker.check(name, model, checkpoint.probe)
 
 
-def find_policies(who: str, runs: Path, config: Config) -> NamedPolicies:
+def find_policies(name: str, runs: Path, config: Config) -> NamedPolicies:
     """The policies of a name: `RUN`, `RUN@DIGEST`, or a model; BadInput if their weights are not on disk.
 
     Runs are looked for in the folder `runs`; a run's `learn` replaces that of `config`.
     """
-    run, _, digest = who.partition("@")
+    run, _, digest = name.partition("@")
     for folder in (Path(run), runs / run):
         if run and holds_log(folder):
             return run_policies(folder, config, digest)
-    if who != "pocket" and "/" not in who and not Path(who).is_dir():
+    if name != "pocket" and "/" not in name and not Path(name).is_dir():
         raise BadInput(
-            f"There is neither a run nor a model {who!r}; give the name or folder of a run, `pocket`, a folder, or a name of"
+            f"There is neither a run nor a model {name!r}; give the name or folder of a run, `pocket`, a folder, or a name of"
             " the hub such as Qwen/Qwen2.5-Coder-7B."
         )
-    weights = model_folder(who)
-    return NamedPolicies(who, config, (Checkpoint(weights, weights_digest(weights)),))
+    weights = model_folder(name)
+    return NamedPolicies(name, config, (Checkpoint(weights, weights_digest(weights)),))
 
 
 def run_policies(folder: Path, config: Config, digest: str = "") -> NamedPolicies:

@@ -67,8 +67,8 @@ def ancestry(log: Log, digits: str) -> list[PositionedUpdate]:
     """
     all_updates, start = updates(log), find_run_started(log)
     initial = set(start.policies.values()) if start else set()
-    known = initial.union(update.fact.digest for update in all_updates)
-    digest = find_digest(digits, known, "this log")
+    digests = initial.union(update.fact.digest for update in all_updates)
+    digest = find_digest(digits, digests, "this log")
     line: list[PositionedUpdate] = []
     for update in reversed(all_updates):
         fact = update.fact

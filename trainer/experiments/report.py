@@ -21,7 +21,7 @@ from trainer.experiments.results import Results
 PAGE: Final = "results.md"
 
 
-def write(plan: ExperimentPlan, folder: Path, out: Path, say: Callable[[str], None]) -> None:
+def write(plan: ExperimentPlan, folder: Path, out: Path, notify: Callable[[str], None]) -> None:
     """Read the runs of a plan in `folder`, and write `results.md` and the folder `results` with its plots into `out`.
 
     Raises:
@@ -30,11 +30,11 @@ def write(plan: ExperimentPlan, folder: Path, out: Path, say: Callable[[str], No
     """
     results = read(plan, folder)
     begun = sum(len(results.outcomes(recipe)) for recipe in results.cells)
-    say(f"read {begun} of {len(list(plan.cells()))} runs")
+    notify(f"read {begun} of {len(list(plan.cells()))} runs")
     out.mkdir(parents=True, exist_ok=True)
     drawn = draw_plots(results, out / PLOTS)
     (out / PAGE).write_text(page(plan.name, results, drawn), encoding="utf-8")
-    say(f"wrote {out / PAGE} and {len(drawn)} plots in {out / PLOTS}")
+    notify(f"wrote {out / PAGE} and {len(drawn)} plots in {out / PLOTS}")
 
 
 def read(plan: ExperimentPlan, folder: Path) -> Results:

@@ -51,7 +51,7 @@ def sft(
     sources: Sequence[SourceLog],
     tuning: TuningSettings,
     out: Path,
-    say: ProgressCallback = ignore_progress,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> Digest:
     """Tune a model on completions; returns the digest of the weights in `out`. `say` gets optimizer steps done and in total.
 
@@ -67,7 +67,7 @@ def sft(
         for example in completions
     ]
     arguments = SFTConfig(**_arguments(tuning, out), max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
-    return _tune("sft", SFTTrainer, arguments, rows, model, sources, tuning, out, say)
+    return _tune("sft", SFTTrainer, arguments, rows, model, sources, tuning, out, on_progress)
 
 
 def dpo(
@@ -76,7 +76,7 @@ def dpo(
     sources: Sequence[SourceLog],
     tuning: TuningSettings,
     out: Path,
-    say: ProgressCallback = ignore_progress,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> Digest:
     """Tune a model on preference pairs; otherwise as `sft`."""
     from trl import DPOConfig, DPOTrainer
@@ -92,7 +92,7 @@ def dpo(
         for pair in pairs
     ]
     arguments = DPOConfig(**_arguments(tuning, out), max_length=None, beta=tuning.beta)
-    return _tune("dpo", TokenDPOTrainer, arguments, rows, model, sources, tuning, out, say, ref_model=_load(model)[0])
+    return _tune("dpo", TokenDPOTrainer, arguments, rows, model, sources, tuning, out, on_progress, ref_model=_load(model)[0])
 
 
 def _tune(
@@ -104,7 +104,7 @@ def _tune(
     sources: Sequence[SourceLog],
     tuning: TuningSettings,
     out: Path,
-    say: ProgressCallback,
+    on_progress: ProgressCallback,
     **models: Any,
 ) -> Digest:
     from datasets import Dataset
@@ -114,7 +114,7 @@ def _tune(
         """Reports each step."""
 
         def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
-            say(state.global_step, state.max_steps)
+            on_progress(state.global_step, state.max_steps)
 
     if not rows:
         raise BadInput("The logs hold nothing to tune on: no attempt passed, or none failed beside it; play longer.")

@@ -26,13 +26,13 @@ def lineage_svg(lines: Sequence[PolicyRow], link: Callable[..., str]) -> Markup:
     rows = list(reversed(lines))
     lanes = {name: number for number, name in enumerate(dict.fromkeys(line.policy for line in rows))}
     columns = {number: column for column, number in enumerate(dict.fromkeys(line.iteration for line in rows))}
-    places: dict[Digest, tuple[int, int]] = {}
+    positions: dict[Digest, tuple[int, int]] = {}
     edges, points = [], []
     for line in rows:
         x, y = LEFT + 12 + STEP * columns[line.iteration], 20 + LANE * lanes[line.policy]
-        if line.parent in places:
-            edges.append(_edge(places[line.parent], (x, y)))
-        places[line.digest] = x, y
+        if line.parent in positions:
+            edges.append(_edge(positions[line.parent], (x, y)))
+        positions[line.digest] = x, y
         points.append(_point(line, x, y, link("policies", line.digest)))
     names = [Markup('<text x="0" y="{}">{}</text>').format(24 + LANE * lane, name) for name, lane in lanes.items()]
     width, height = LEFT + 24 + STEP * max(1, len(columns)), LANE * max(1, len(lanes))

@@ -100,9 +100,9 @@ def sparkline(values: Sequence[float], *, label: str, limits: tuple[float, float
     clipped = [min(high, max(low, value)) for value in values if isfinite(value)]
     clipped = [value for _, value in _thinned([(float(x), y) for x, y in enumerate(clipped)], 60)]
     right, across = _Axis(0, max(1, len(clipped) - 1), 3, 87, ()), _Axis(low, high if high > low else low + 1, 15, 3, ())
-    places = [(right.at(x), across.at(y)) for x, y in enumerate(clipped)]
-    line = Markup('<path class="line" d="{}"/>').format(_path(places)) if len(places) > 1 else ""
-    dot = Markup('<circle class="mark" cx="{}" cy="{}" r="2"/>').format(*places[-1]) if places else ""
+    points = [(right.at(x), across.at(y)) for x, y in enumerate(clipped)]
+    line = Markup('<path class="line" d="{}"/>').format(_path(points)) if len(points) > 1 else ""
+    dot = Markup('<circle class="mark" cx="{}" cy="{}" r="2"/>').format(*points[-1]) if points else ""
     return Markup(
         '<svg class="spark s1" role="img" viewBox="0 0 90 18" width="90" height="18"><title>{}</title>{}{}</svg>'
     ).format(one_line(label), line, dot)
@@ -201,27 +201,27 @@ def _band(line: _Line, right: _Axis, up: _Axis) -> Markup:
 
 
 def _drawn_line(line: _Line, right: _Axis, up: _Axis, step: int) -> Iterator[Markup]:
-    places = [(right.at(x), up.at(y)) for x, y in line.series.points]
-    if len(places) > 1:
-        yield Markup('<path class="line {}" d="{}"/>').format(line.style, _path(places))
+    points = [(right.at(x), up.at(y)) for x, y in line.series.points]
+    if len(points) > 1:
+        yield Markup('<path class="line {}" d="{}"/>').format(line.style, _path(points))
     # From the end, so that the last point is always marked.
-    for index in range(len(places) - 1, -1, -step):
-        (x, y), (at, value) = line.series.points[index], places[index]
+    for index in range(len(points) - 1, -1, -step):
+        (x, y), (at, value) = line.series.points[index], points[index]
         yield Markup('<path class="mark {}" d="M{:g} {:g}{}"><title>{}: {}</title></path>').format(
             line.style, at, value, line.shape, short_number(x), short_number(y)
         )
 
 
-def _path(places: Iterable[tuple[float, float]]) -> str:
-    return "M" + "L".join(f"{x:g} {y:g}" for x, y in places)
+def _path(points: Iterable[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:g} {y:g}" for x, y in points)
 
 
 def _names(lines: Sequence[_Line], right: _Axis, up: _Axis) -> Iterator[Markup]:
     """Labels beside the ends of lines, moved apart where they would overlap."""
-    wanted = sorted((up.at(line.series.points[-1][1]), place) for place, line in enumerate(lines))
+    wanted = sorted((up.at(line.series.points[-1][1]), index) for index, line in enumerate(lines))
     rows = spread_labels([y for y, _ in wanted], _ROW, up.end, up.start)
-    for (y, place), at in zip(wanted, rows, strict=True):
-        line, x = lines[place], right.at(lines[place].series.points[-1][0])
+    for (y, index), at in zip(wanted, rows, strict=True):
+        line, x = lines[index], right.at(lines[index].series.points[-1][0])
         if abs(at - y) > _ROW / 4 or right.end - x > 1:
             yield Markup('<path class="leader" d="M{} {}L{} {}"/>').format(x + 4, y, f"{right.end + 9:.1f}", f"{at:.1f}")
         yield _text(right.end + 11, at + 4, line.last, f"name {line.style}")

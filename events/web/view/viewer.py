@@ -27,7 +27,7 @@ _NOT_IN_SLUGS = re.compile(r"[^A-Za-z0-9._-]+")
 class Viewer:
     """The runs at the places that a command line names."""
 
-    def __init__(self, places: Sequence[str]) -> None:
+    def __init__(self, locations: Sequence[str]) -> None:
         """Find the runs at run folders, log files, folders of runs and postgresql:// URLs (without `run=`: all of a database).
 
         Raises:
@@ -36,14 +36,14 @@ class Viewer:
         self.notifier = Notifier()
         """Notified whenever any run changes."""
         self.closing = False
-        self._places = tuple(places)
+        self._locations = tuple(locations)
         self._lock = threading.Lock()
         self._runs: dict[str, RunHandle] = {}
         """By where the log is."""
         self._scanned = 0.0
-        for place in places:
-            if not is_url(place) and not Path(place).exists():
-                raise BadInput(f"There is nothing at {place}; give a run's folder, its {LOG_NAME}, or a folder of runs.")
+        for location in locations:
+            if not is_url(location) and not Path(location).exists():
+                raise BadInput(f"There is nothing at {location}; give a run's folder, its {LOG_NAME}, or a folder of runs.")
         self._scan()
 
     def runs(self) -> list[RunHandle]:
@@ -88,7 +88,7 @@ class Viewer:
             run.close()
 
     def _scan(self) -> None:
-        present = {where: None for place in self._places for where in _runs_at(place)}
+        present = {where: None for location in self._locations for where in _runs_at(location)}
         for where in [where for where in self._runs if where not in present]:
             self._runs.pop(where).close()
         slugs = {run.slug for run in self._runs.values()}
@@ -101,20 +101,20 @@ class Viewer:
         self._scanned = monotonic()
 
 
-def _runs_at(place: str) -> Iterator[str]:
+def _runs_at(location: str) -> Iterator[str]:
     """The runs at a place, as command lines name them."""
-    if is_url(place):
-        parts = urlsplit(place)
+    if is_url(location):
+        parts = urlsplit(location)
         query = parse_qs(parts.query)
         if "run" in query:
-            yield place
+            yield location
             return
-        for run in runs_in_database(place):
+        for run in runs_in_database(location):
             yield parts._replace(query=urlencode({**query, "run": run}, doseq=True)).geturl()
-    elif Path(place).is_file() or holds_log(Path(place)):
-        yield place
-    elif Path(place).is_dir():
-        yield from sorted(str(path) for path in Path(place).iterdir() if holds_log(path))
+    elif Path(location).is_file() or holds_log(Path(location)):
+        yield location
+    elif Path(location).is_dir():
+        yield from sorted(str(path) for path in Path(location).iterdir() if holds_log(path))
 
 
 def _position(run: RunHandle) -> int:
