@@ -1,4 +1,4 @@
-"""The event log: facts, values, stores, projections. Imports nothing of ours."""
+"""The event log: facts, values, stores, projections. Imports no other package of the project."""
 
 from events.process.startup import begin_command
 

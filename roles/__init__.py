@@ -1,4 +1,4 @@
-"""Who plays: teacher (easy and hard seat), solver, verifier; models, prompts, question sets."""
+"""Who plays: teacher, student and verifier; models, prompts, question sets."""
 
 from events.process.startup import begin_command
 

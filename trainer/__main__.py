@@ -1,4 +1,4 @@
-"""`python -m trainer`: the learner's commands; each module that is named here says what its own are."""
+"""`python -m trainer`: the commands that learn from logs, each of which its own module starts as well."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from events.cli.app import holds_log, open_run, run_app
 from events.cli.output import Printer, print_json, print_note, show_activity
 from events.facts.digests import NAME_DIGITS, SHORT, find_digest
 from events.facts.errors import BadInput
-from events.facts.log import Log
+from events.facts.log import Log, first_event
 from events.facts.streams import policy_evaluation_stream
 from events.facts.types import EvaluationFinished, PolicyProbed, PolicyUpdated
 from events.facts.values import Digest
@@ -75,7 +75,9 @@ def main(
     Settings default to those of the run's own evaluations. The completions, their verdicts and the result are appended to the
     run's log; for a MODEL to that of runs/evaluation-DIGEST. Stop it with Ctrl-C and repeat the command to go on.
     """
-    run = next((folder for folder in (Path(who), runs / who) if holds_log(folder)), None)
+    from graph.setup.named_policies import find_run
+
+    run = find_run(who, runs)
     if run is None and policy:
         raise BadInput(f"--policy is for runs, and there is no run {who!r}; give the name or folder of one.")
     if run is not None and config is not None:
@@ -138,12 +140,9 @@ def _policy_of_model(spec: str, file: Path | None, runs: Path) -> EvaluatedPolic
     from graph.settings.configure import configure
     from graph.setup.assemble import read_inputs
     from graph.setup.folder import create_run
+    from graph.setup.named_policies import refuse_unknown_model
 
-    if spec != "pocket" and "/" not in spec and not Path(spec).is_dir():
-        raise BadInput(
-            f"There is neither a run nor a model {spec!r}; give the name or folder of a run, `pocket`, a folder, or a name of"
-            " the hub such as Qwen/Qwen2.5-Coder-7B."
-        )
+    refuse_unknown_model(spec)
     config = configure(file, [f"model={json.dumps(spec)}"])
     run_inputs = read_inputs(config)
     folder = runs / f"evaluation-{run_inputs.digest[:NAME_DIGITS]}"
@@ -221,9 +220,9 @@ async def evaluate(
     templates = Prompts.named(config.prompts)
     name = evaluation_name(question_list.name, questions, settings, templates.digest)
     stream = policy_evaluation_stream(name, evaluated.policy, seed)
-    done = next((event.fact for event in log.read(stream, kinds=("evaluation_finished",))), None)
-    if isinstance(done, EvaluationFinished):
-        return stream, done
+    done = first_event(log, stream, "evaluation_finished")
+    if done is not None and isinstance(done.fact, EvaluationFinished):
+        return stream, done.fact
     async with AsyncExitStack() as stack:
         runner = make_runner(config, evaluated.folder.name)
         stack.push_async_callback(runner.close)

@@ -135,6 +135,12 @@ def first_event(log: ReadableLog, stream: str, kind: str | None = None) -> Event
     return next(log.read(stream, kinds=None if kind is None else (kind,), limit=1), None)
 
 
+def event_at(log: ReadableLog, position: int) -> Event | None:
+    """The event at a position; None if there is none."""
+    event = next(log.read(after=position - 1, limit=1), None)
+    return event if event is not None and event.position == position else None
+
+
 def find_run_started(log: ReadableLog) -> RunStarted | None:
     """The run's first fact; None where no run has begun."""
     event = first_event(log, RUN, "run_started")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from events.facts.consumers import Consumer
 from events.facts.errors import LogCorrupt, LogError
-from events.facts.log import ProgressCallback, ReadableLog, ignore_progress
+from events.facts.log import ProgressCallback, ReadableLog, event_at, ignore_progress
 from events.index.entries import FactIndexer
 from events.index.reader import Index
 from events.index.schema import create_tables, open_for_writing
@@ -63,8 +63,8 @@ class Indexer:
     def _belongs_to_log(self) -> bool:
         """Whether the index is one of this log."""
         checkpoint = self._consumer.checkpoint
-        last = next(self._log.read(after=checkpoint.position - 1, limit=1), None)
-        return checkpoint.position == 0 or (last is not None and (last.position, last.head) == checkpoint)
+        last = event_at(self._log, checkpoint.position)
+        return checkpoint.position == 0 or (last is not None and last.head == checkpoint.digest)
 
     def close(self) -> None:
         """Release the file."""

@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from events.facts.log import Head, ProgressCallback, ReadableLog, ignore_progress
+from events.facts.log import Head, ProgressCallback, ReadableLog, event_at, ignore_progress
 from events.projections.run_summary import Projection
 
 P = TypeVar("P", bound=Projection)
@@ -65,9 +65,8 @@ class Snapshot(Generic[P]):
         """The projection of the snapshot and its position; a fresh one and 0 if no snapshot can be used."""
         try:
             snapshot = _SnapshotFile.model_validate_json(self._path.read_bytes())
-            last = next(log.read(after=snapshot.position - 1, limit=1), None)
-            at = None if last is None else (last.position, last.head)
-            if snapshot.shape == self._shape and at == (snapshot.position, snapshot.head):
+            last = event_at(log, snapshot.position)
+            if snapshot.shape == self._shape and last is not None and last.head == snapshot.head:
                 return self._adapter.validate_json(snapshot.state), snapshot.position
         except (OSError, ValidationError):
             pass

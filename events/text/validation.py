@@ -1,4 +1,4 @@
-"""Says what pydantic found wrong."""
+"""The first problem in a validation error of pydantic, for messages."""
 
 from __future__ import annotations
 

@@ -52,20 +52,29 @@ async def serve_checkpoint(model: Model, name: str, checkpoint: Checkpoint, chec
         await checker.check(name, model, checkpoint.probe)
 
 
+def find_run(name: str, runs: Path) -> Path | None:
+    """The folder of a run, by its path or by its name in the folder `runs`; None if there is none."""
+    return next((folder for folder in (Path(name), runs / name) if name and holds_log(folder)), None)
+
+
+def refuse_unknown_model(name: str) -> None:
+    """Check that a name that is no run's can be a model's; BadInput if it cannot."""
+    if name != "pocket" and "/" not in name and not Path(name).is_dir():
+        raise BadInput(
+            f"There is neither a run nor a model {name!r}; give the name or folder of a run, `pocket`, a folder, or a name of"
+            " the hub such as Qwen/Qwen2.5-Coder-7B."
+        )
+
+
 def find_policies(name: str, runs: Path, config: Config) -> NamedPolicies:
     """The policies of a name: `RUN`, `RUN@DIGEST`, or a model; BadInput if their weights are not on disk.
 
     Runs are looked for in the folder `runs`; a run's `learn` replaces that of `config`.
     """
     run, _, digest = name.partition("@")
-    for folder in (Path(run), runs / run):
-        if run and holds_log(folder):
-            return run_policies(folder, config, digest)
-    if name != "pocket" and "/" not in name and not Path(name).is_dir():
-        raise BadInput(
-            f"There is neither a run nor a model {name!r}; give the name or folder of a run, `pocket`, a folder, or a name of"
-            " the hub such as Qwen/Qwen2.5-Coder-7B."
-        )
+    if (folder := find_run(run, runs)) is not None:
+        return run_policies(folder, config, digest)
+    refuse_unknown_model(name)
     weights = model_folder(name)
     return NamedPolicies(name, config, (Checkpoint(weights, weights_digest(weights)),))
 

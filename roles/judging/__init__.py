@@ -1,1 +1,1 @@
-"""Runs programs on the tests of a question, and examines proposals for safety, worth and novelty."""
+"""Runs programs on the tests of a question, and checks proposals for safety, worth and novelty."""

@@ -1,1 +1,1 @@
-"""Guest side of the wall: the files that are copied into the sandbox image."""
+"""Guest side of the trust boundary: the files that are copied into the sandbox image."""

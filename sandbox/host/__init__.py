@@ -1,1 +1,1 @@
-"""Host side of the wall: containers, the pool of warm workers, and what comes back from them."""
+"""Host side of the trust boundary: containers, the pool of warm workers, and what comes back from them."""

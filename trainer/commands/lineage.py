@@ -14,6 +14,7 @@ from rich.table import Table
 
 from events.cli.app import holds_log, open_run
 from events.cli.output import AsJson, Printer, print_json
+from events.facts.digests import SHORT
 from events.facts.errors import BadInput
 from events.facts.log import Log
 from events.text.safe_text import markup
@@ -25,9 +26,6 @@ from trainer.data.weight_lineage import (
     consuming_updates,
     find_generation,
 )
-
-DIGEST_DIGITS = 12
-"""Digits of a digest that are shown."""
 
 
 def lineage(
@@ -87,12 +85,12 @@ def _show_weights(log: Log, run: str, digits: str, *, ancestors: bool, as_json: 
         printer.say(f"[bold]{fact.digest}[/] · {made} of {markup(run)}")
         source = f" of source {fact.source}" if fact.source else ""
         counts = f"{len(generations)} rollouts with {sum(len(generation.rewards) for generation in generations)} completions"
-        printer.say(f"made of {fact.parent[:DIGEST_DIGITS]} and positions {fact.after + 1}–{fact.until}{source}: {counts}")
+        printer.say(f"made of {fact.parent[:SHORT]} and positions {fact.after + 1}–{fact.until}{source}: {counts}")
         printer.show(_table(generations))
         printer.say(f"questions: {_names(generation.question for generation in generations)}")
         printer.say(f"goalposts: {_names(generation.goalpost for generation in generations)}")
     if line and not ancestors:
-        printer.say(f"ancestors: {' ← '.join(parent[:DIGEST_DIGITS] for parent in parents)} (their rollouts: --ancestors)")
+        printer.say(f"ancestors: {' ← '.join(parent[:SHORT] for parent in parents)} (their rollouts: --ancestors)")
 
 
 def _consumed(log: Log, update: PositionedUpdate) -> list[GenerationLineage]:
@@ -133,7 +131,7 @@ def _table(generations: Sequence[GenerationLineage]) -> Table:
         table.add_column(title, no_wrap=title != "rewards")
     for row in generations:
         rewards = ", ".join(f"{count} × {reward:g}" for reward, count in Counter(row.rewards).items())
-        cells = (row.phase or "", row.task, row.question, row.goalpost or "", row.sampled_by[:DIGEST_DIGITS], rewards)
+        cells = (row.phase or "", row.task, row.question, row.goalpost or "", row.sampled_by[:SHORT], rewards)
         table.add_row(markup(row.id), *cells)
     return table
 

@@ -11,6 +11,7 @@ from dataclasses import fields
 from statistics import fmean
 from typing import Final, Literal, get_args
 
+from events.facts.digests import NAME_DIGITS
 from events.facts.types import Reason
 from events.facts.values import QuestionId, Seat
 from events.pure.estimators import BOOTSTRAP_DRAWS, CONFIDENCE
@@ -100,8 +101,8 @@ def _setting(results: Results) -> Iterator[str]:
         yield "No run has begun."
         return
     seeds = sorted({seed for row in results.cells.values() for seed in row})
-    commits = sorted({run.started.commit[:12] for run in runs})
-    weights = sorted({digest[:12] for run in runs for digest in run.started.policies.values()})
+    commits = sorted({run.started.commit[:NAME_DIGITS] for run in runs})
+    weights = sorted({digest[:NAME_DIGITS] for run in runs for digest in run.started.policies.values()})
     yield (
         f"{len(results.cells)} recipes on the seeds {', '.join(map(str, seeds))}; code of {', '.join(map(plain, commits))};"
         f" first weights {', '.join(map(plain, weights))}. {' '.join(_question_sets(runs))}"
@@ -117,7 +118,7 @@ def _question_sets(runs: Sequence[RunOutcome]) -> Iterator[str]:
         results = [evaluation.result for run in runs for evaluation in run.evaluations[name]]
         if results:
             how = sorted({f"{result.attempts} answers at temperature {result.sampling.temperature:g}" for result in results})
-            digest = plain(runs[0].started.inputs.get(name, "unknown")[:12])
+            digest = plain(runs[0].started.inputs.get(name, "unknown")[:NAME_DIGITS])
             yield f"{name.capitalize()}: {len(results[0].successes)} questions (set {digest}), {' or '.join(how)}."
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from events.cli.app import LOG_NAME, holds_log, open_run, run_name
 from events.facts.errors import BadInput
-from events.facts.log import Log, first_event
+from events.facts.log import Log, event_at, first_event
 from events.facts.streams import RUN
 from events.facts.types import RunStarted
 from events.facts.values import SourceLog
@@ -73,7 +73,8 @@ class SourceRun:
         end = self.log.head()
         position, head = end.position, end.digest
         if until is not None and until < position:
-            position, head = until, next((event.head for event in self.log.read(after=until - 1, limit=1)), "")
+            last = event_at(self.log, until)
+            position, head = until, "" if last is None else last.head
         return SourceLog(name=run_name(str(self.path)), until=position, head=head)
 
 

@@ -1,1 +1,1 @@
-"""Several processes that make one update."""
+"""Data parallelism: several processes make one update together."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from events.facts.errors import BadInput
-from events.facts.log import Event
+from events.facts.log import Event, event_at
 from events.facts.types import AttemptsMade, QuestionProposed, RunStarted
 from events.facts.upcast import FACT_TYPES
 from events.reports.event_line import fact_summary
@@ -60,7 +60,7 @@ def _line(event: Event) -> EventRow:
 def event_page(request: PageRequest) -> Page:
     """Make the page of one event."""
     position = int(request.params["position"])
-    event = next(request.run.log.read(after=position - 1, limit=1), None) if 0 < position <= request.run.head else None
+    event = event_at(request.run.log, position) if position <= request.run.head else None
     if event is None:
         raise NotFound(f"There is no event at position {position}; the log ends at {request.run.head}.")
     fact: dict[str, Any] = event.fact.model_dump(mode="json")

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from events.facts.digests import SHORT
+from events.facts.digests import SHORT, find_digest
+from events.facts.errors import BadInput
 from events.facts.log import ReadableLog
 from events.facts.types import EvaluationFinished, PolicyServed, PolicyUpdated, RewardGiven
 from events.facts.values import Digest, Phase, QuestionId, Role
@@ -22,8 +23,6 @@ ROWS: Final = 50
 """Rewards on a page."""
 SERVINGS: Final = 20
 """Weight-sync checks that are read."""
-_ID = 64
-"""Hex digits of a digest."""
 
 
 class ConsumedReward(NamedTuple):
@@ -76,12 +75,10 @@ def page(request: PageRequest) -> Page:
 
 def _digest(summary: RunSummary, prefix: str) -> Digest:
     started = summary.started.policies.values() if summary.started else ()
-    digests = dict.fromkeys([*started, *(update.digest for update in summary.updates)])
-    matches = [digest for digest in digests if digest.startswith(prefix)]
-    if len(matches) == 1 or prefix in matches:
-        return Digest(prefix) if prefix in matches else matches[0]
-    which = f"{len(matches)} policies have digests that start" if matches else "No policy of this run has a digest that starts"
-    raise NotFound(f"{which} with {prefix[:_ID]!r}; the list of policies has them all.")
+    try:
+        return find_digest(prefix, [*started, *(update.digest for update in summary.updates)], "this run")
+    except BadInput as error:
+        raise NotFound(str(error)) from error
 
 
 def _consumed(run: RunHandle, update: PolicyUpdated, after: int | None) -> Iterator[ConsumedReward]:

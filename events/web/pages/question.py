@@ -66,7 +66,7 @@ def _children(index: Index, name: QuestionId, appearances: list[AppearanceEntry]
 
 def _prompt(log: ReadableLog, answers: AttemptsEntry) -> str | None:
     """The prompt that was answered."""
-    event = next(log.read(answers.stream, after=answers.position - 1, limit=1), None)
+    event = log.event(answers.stream, answers.version)
     if event is None or not isinstance(event.fact, AttemptsMade):
         return None
     return log.get(event.fact.generation.prompt).decode("utf-8", "surrogatepass")
