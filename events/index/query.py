@@ -175,6 +175,7 @@ def select_rows(terms: Sequence[QueryTerm], kind: Kind, *, after: int = 0, befor
     words = [term for term in terms if term.field is None]
     if any(not term.negated for term in words):
         texts = _TEXTS[kind]
+        # CROSS JOIN fixes the order for SQLite's planner: matches first, then their rows.
         rows, position = f"{texts} CROSS JOIN {rows} ON r.position = {texts}.rowid / 2", f"{texts}.rowid"
         conditions.append(SqlQuery(f"{texts} MATCH ?", (match_expression(words),)))
     else:

@@ -138,5 +138,6 @@ def _carry_over(
         chain.add(moved)
     batch.flush()
     chosen = HashChain()
+    # Keys of other streams name events that were not merged, or are here already.
     chosen.ends = {stream: chain.ends[stream] for stream in starts}
     copy_keys(source_log, target, chosen)

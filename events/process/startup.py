@@ -44,6 +44,7 @@ def die_with_parent(parent: int) -> bool:
     import ctypes
 
     ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # The parent may have ended before the kernel was asked; then this process has another one by now.
     return os.getppid() == parent
 
 

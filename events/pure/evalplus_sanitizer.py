@@ -90,6 +90,7 @@ def _kept(source: str, tree: ast.Module, entry: str) -> Iterator[str]:
                 continue
             case ast.Import() | ast.ImportFrom():
                 imports.append(node)
+            # As in EvalPlus, what is decorated is left out, and so are functions that return nothing.
             case ast.ClassDef(name=name, decorator_list=[]):
                 definitions.setdefault(name, node)
             case ast.FunctionDef(name=name, decorator_list=[]) | ast.AsyncFunctionDef(name=name, decorator_list=[]):

@@ -43,6 +43,7 @@ class HardcodedTestDetector:
                 inputs, outputs = forms_of(pair)
                 self._outputs[pair] = frozenset(outputs)
                 self._inputs |= {form: pair for form in inputs if _is_telling(form)}
+        # Escapes and dicts can be written in several ways, so such a form rules no program out.
         self._marks = {"" if "\\" in form or "{" in form else _NON_WORD.sub("", form) for form in self._inputs}
         """Texts of which one must be in a program that hard-codes an input, whatever its layout."""
 

@@ -168,6 +168,7 @@ def _required(entry: _Function, method: bool) -> list[str]:
 
 def _idle(entry: _Function, parameters: list[str]) -> list[str]:
     inner = _nodes(*entry.body)
+    # Inner functions and kept generators read variables later, so only names that are never read are idle for sure.
     if any(isinstance(node, _OPAQUE) or isinstance(getattr(node, "value", None), ast.GeneratorExp) for node in inner):
         read = _reads(inner)
         return [name for name in parameters if name not in read]

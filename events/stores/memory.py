@@ -61,6 +61,7 @@ class MemoryLog(Appends):
         self, stream: str | None = None, *, after: int = 0, kinds: Collection[str] | None = None, limit: int | None = None
     ) -> Iterator[Event]:
         """See `events.facts.log.Log.read`. Ends where the log ended when reading began."""
+        # Rows are only ever added, so reading needs no lock.
         until = len(self._rows)
         for position in range(max(after, 0), until):
             if limit is not None and limit <= 0:

@@ -37,4 +37,5 @@ def printable(text: str) -> str:
 
 def markup(text: str, limit: int = MAX_MARKUP_LENGTH) -> str:
     """One line for rich in which no tag takes effect. A backslash at its end may show twice."""
+    # Cut before it is cleaned as well: most of a huge text would be cleaned for nothing.
     return escape(one_line(text[: 8 * limit], limit))

@@ -50,6 +50,8 @@ def sample_episodes(
         ("guided", pools.goalposts if plan.guided else (), play.episodes),
         ("practice", pools.practice, play.practice),
     ):
+        # A generator of its own for each purpose, so that the number of guided episodes does not change which real questions
+        # are drawn.
         drawn = rng(config.seed, purpose, iteration)
         for question in drawn.sample(list(pool), min(count, len(pool))):
             blob = put_question(log, question)

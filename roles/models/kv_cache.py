@@ -48,6 +48,7 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]  # transformers has
 def preallocated_cache(config: Any) -> Any:
     """A cache for a model; special layers, such as those of sliding windows, stay transformers'."""
     cache = DynamicCache(config=config)
+    # By exact type: a layer of a sliding window drops old tokens, which a buffer that only grows does not.
     cache.layers = [PreallocatedLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 

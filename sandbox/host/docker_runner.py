@@ -145,6 +145,7 @@ class _Batches:
 
     def next(self) -> range:
         """The next batch, empty after the last. Batches shrink towards the end, so that all workers end at the same time."""
+        # At most half of each worker's share of what is left.
         size = max(1, min(self._largest, (self._count - self._next) // (2 * self._workers)))
         batch = range(self._next, min(self._next + size, self._count))
         self._next = batch.stop

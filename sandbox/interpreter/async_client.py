@@ -49,6 +49,7 @@ class AsyncSandbox:
         """Start a sandbox; the arguments are those of `Sandbox.create`."""
         starting = asyncio.ensure_future(to_thread(Sandbox.create, *args, **options))
         try:
+            # A thread cannot be cancelled, so the start goes on and its result must not be lost.
             return cls(await asyncio.shield(starting))
         except asyncio.CancelledError:
             # Nobody will get the sandbox, so nobody would kill it.

@@ -30,6 +30,7 @@ def recredited_rewards(events: Iterable[Event], recipe: Recipe) -> dict[tuple[st
                 proposed[stream, seat] = event.version
             case PassRateMeasured(seat=seat, successes=successes, attempts=attempts):
                 rewards[stream, proposed[stream, seat]] = (round(recipe.teacher_reward(seat, successes, attempts), 9),)
+            # Proposals outside of their band were tried: the pass rate has given their reward.
             case QuestionRejected(seat=seat, reason=reason) if reason not in ("too_easy", "too_hard"):
                 rewards[stream, proposed[stream, seat]] = (recipe.rejection_reward(reason),)
             case AttemptsMade(task=task):

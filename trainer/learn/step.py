@@ -191,6 +191,7 @@ def evaluate_loss(
     """The loss of a batch and its metrics, empty without rollouts; `backward` accumulates the gradient in the parameters."""
     import torch
 
+    # Means of micro-batches weighted by their tokens, so that how a batch is cut changes no metric.
     sums = {"loss": 0.0, "tokens": 0.0}
     largest = {MISMATCH_MAX: 0.0}
     shared = loss.reads_prompt_once

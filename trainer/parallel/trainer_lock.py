@@ -21,6 +21,7 @@ def exclusive_trainer(run: Path, *, timeout_s: float = 0) -> Iterator[None]:
     Raises:
         BadInput: another trainer holds it.
     """
+    # Not truncated when it is opened: until this process has the lock, the file names the holder.
     with (run / "trainer.lock").open("a+") as file:
         deadline = time.monotonic() + timeout_s
         while True:
@@ -45,6 +46,7 @@ def redirect_output(path: Path) -> Iterator[TextIO]:
     """Redirect standard output and error of the process to a file; yields the stream that was standard error."""
     sys.stdout.flush()
     sys.stderr.flush()
+    # By descriptor, because libraries in C write past `sys.stdout`.
     out, err = os.dup(1), os.dup(2)
     with path.open("ab") as file:
         os.dup2(file.fileno(), 1)

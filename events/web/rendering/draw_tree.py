@@ -137,6 +137,7 @@ def _filled(x: int, y: int, radius: int, axis: Axis, level: float) -> str:
         return f"M{x - radius} {y + radius}h{2 * radius}v{-2 * radius * level:.1f}h{-2 * radius}z"
     if level >= 1:
         return f"M{x - radius} {y}a{radius} {radius} 0 1 0 {2 * radius} 0a{radius} {radius} 0 1 0 {-2 * radius} 0z"
+    # The chord at that height of the circle, and the arc below it, the longer one if more than half is filled.
     half = radius * sin(acos(1 - 2 * level))
     edge = y + radius - 2 * radius * level
     return f"M{x - half:.1f} {edge:.1f}A{radius} {radius} 0 {int(level > 0.5)} 0 {x + half:.1f} {edge:.1f}z"
