@@ -78,6 +78,7 @@ def seal(
         own = hash_event(prev_hash, stream, version, kind, schema, data, causation)
         head = next_head(head, own)
         rows.append(Row(position, stream, version, kind, schema, data, causation, prev_hash, own, head, stamp, measures))
+        # What was observed belongs to the whole append, and is kept with its first event.
         prev_hash, measures = own, "{}"
     return rows
 

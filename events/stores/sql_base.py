@@ -178,6 +178,7 @@ class SqlLog(Appends):
     ) -> Corruption | None:
         """See `events.facts.log.Log.verify`."""
         tip, stored = self._end()
+        # The end was read first: what others append meanwhile lies behind it, and is not judged.
         tally, blobs = Tally(), set[bytes]()
         rows = with_progress(tally.along(self.raw().rows(until=tip.position)), tip.position, on_progress)
         corruption = find_corruption(rows, tip, self._stored, self._upcasters, blobs)

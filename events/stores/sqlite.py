@@ -79,6 +79,7 @@ class SqliteLog(SqlLog):
 
     def _commit(self, requests: Sequence[AppendRequest]) -> list[AppendOutcome]:
         with self._transaction() as db:
+            # From here on no other process can move the tip behind which the plan writes.
             tip, tally = self._tip(db.execute(self._tip_query).fetchone())
             plan = TransactionPlan(tip, self._clock, self._upcasters, tally=Tally.parse(tally))
             for request in requests:

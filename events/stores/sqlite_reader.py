@@ -140,6 +140,7 @@ def _stat(path: Path) -> tuple[int, int, int]:
 def _probed(db: sqlite3.Connection) -> sqlite3.Connection:
     """The connection, once it can read."""
     try:
+        # SQLite opens a file only when it reads it.
         db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except BaseException:
         db.close()

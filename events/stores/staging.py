@@ -32,6 +32,7 @@ class Staging:
         blob = blob_hash(content)
         packed = PackedBlob(blob, len(content), zlib.compress(content))
         with self._lock:
+            # Compressed by now, so that threads do not wait for one another's compression.
             self._packed[blob] = packed
         return blob
 

@@ -122,6 +122,7 @@ class TransactionPlan:
         rows = seal(
             request.facts, stream, end, tip=self.tip, time=self.clock(), causation=request.causation, observed=request.observed
         )
+        # Read back as any reader would: what cannot be read again is refused before it is written.
         events = [open_row(row, self.upcasters) for row in rows]
         if rows:
             self.rows += rows

@@ -90,6 +90,7 @@ class Play:
                 with bound_contextvars(iteration=iteration):
                     await self._iterate(iteration)
                 played = iteration
+            # With staleness, the updates of the last iterations are still adopted, one by one.
             elif learned == played:
                 break
         self.log.append(RUN, [RunFinished(iterations=played)])

@@ -86,6 +86,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     try:
         unfinished.mkdir(parents=True)
         yield unfinished
+        # Before the rename: a folder that has its name is whole, even after a power failure.
         os.sync()
         unfinished.rename(folder)
     except OSError as error:
