@@ -165,7 +165,8 @@ def test_an_attempt_shows_what_it_was_worth_and_who_learned_from_it(trace: Trace
     lemma = variant(trace, run)
     text = trace(run, lemma, "--attempt", 0)
     assert "Verdict: passed, 5 of 5 tests passed" in text
-    assert re.search(r"Reward 1, advantage \+\d\.\d{3}, solve phase; learned by [0-9a-f]{8}\.", text)
+    estimator = r"trr_plus_plus_and_grpo \(assumed, the log names none\)"
+    assert re.search(rf"Reward 1, advantage \+\d\.\d{{3}} by {estimator}, solve phase; learned by [0-9a-f]{{8}}\.", text)
 
 
 @pytest.mark.parametrize(
