@@ -11,6 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from events.cli.app import open_run
+from events.facts.digests import SHORT
 from events.facts.errors import BadInput
 from events.facts.types import EpisodeFailed
 from events.stores import open_log
@@ -142,7 +143,7 @@ def test_the_command_finds_the_run_and_tells_both_ways(tmp_path) -> None:
         rollouts[0].id,
         rollouts[0].question,
         "goalposts:",
-        f"{first.fact.digest[:12]} ← {START_WEIGHTS[:12]}",
+        f"{first.fact.digest[:SHORT]} ← {START_WEIGHTS[:SHORT]}",
     ):
         assert words in shown
     assert f"learned by {digest}" in command(tmp_path, "--rollout", f"{rollouts[0].id}/0").stdout
