@@ -27,7 +27,7 @@ One update of adapters of rank {rank} on all linear layers of {model}: prompts o
 {group} a prompt; bfloat16 autocast over float32 weights, layers and logits computed again for the gradient, passes of at most
 {budget} padded tokens, {threads} threads. Processes take turns, round by round, and the second update of each counts, in CPU
 seconds of all threads, which other work on the machine changes less than the clock. Gradient norms agreed to {apart:.0e}.
-Ours includes the replay of the log, credit, entropies and figures. The bare loop sorts rows by length, fills every forward
+Ours includes the replay of the log, advantages, entropies and figures. The bare loop sorts rows by length, fills every forward
 pass, computes logits of {chunk} tokens at a time and no figures. Memory is what is resident at the peak of two updates."""
 
 

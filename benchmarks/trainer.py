@@ -31,7 +31,7 @@ NOTES = """\
 One update on the same completions: gradient of the clipped loss averaged over all tokens (DAPO), clipped, one step of AdamW;
 at most {budget} padded tokens a forward pass. All take turns, round by round; shown are medians with the lowest and the
 highest round, a ratio is taken within a round. Gradient norms agreed to {agreed:.0e}. Ours includes the replay of the log and
-the credit, and reads the prompt of a group once. TRL's GRPOTrainer is given completions and advantages in place of sampling
+advantages, and reads the prompt of a group once. TRL's GRPOTrainer is given completions and advantages in place of sampling
 them, and is not charged for its data loader; it pads all completions to the longest, as it does. The bare loop sorts
 completions by length, fills every forward pass, reads each completion with its prompt, and computes no figures. Memory is the
 peak above that of a process with loaded weights, over two updates in a process of its own."""

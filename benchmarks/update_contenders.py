@@ -54,7 +54,7 @@ def clock(device: str) -> float:
 
 
 class OurTrainer:
-    """The trainer: replay, credit, batches, loss, step."""
+    """The trainer: replay, advantages, batches, loss, step."""
 
     def __init__(self, setting: Setting, schedule: UpdateSchedule, folder: Path) -> None:
         model, tokenizer = model_of(setting)

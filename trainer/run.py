@@ -46,7 +46,7 @@ def main(
         typer.Option(metavar="OLD", help="Train a fresh policy on what this run has played; may be repeated."),
     ] = None,
     recredit: Annotated[
-        str | None, typer.Option(metavar="RECIPE", help="With --offline: rewards and credit as this recipe gives them.")
+        str | None, typer.Option(metavar="RECIPE", help="With --offline: rewards and advantages as this recipe gives them.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="With --offline: learn each iteration so many times.")] = None,
     overrides: Annotated[

@@ -53,7 +53,7 @@ class Azr:
         return 1 - successes / attempts if self.band(seat, successes, attempts) == "in_band" else self.unlearnable
 
     def rejection_reward(self, reason: Reason) -> float:
-        """-1; AZR knows no novelty, so that reason occurs only when a run of another recipe is credited again."""
+        """-1; AZR knows no novelty, so that reason occurs only when a run of another recipe is re-credited."""
         return self.rewards.repeated if reason == "not_novel" else self.unfit
 
     def student_reward(self, verdict: Verdict, task: Task) -> float:

@@ -5,7 +5,7 @@ R(p; 0.3, 5) there, -0.5 outside.
 
 How we differ:
 1. The seat is GASP's easy one, so its prompt asks for an easier variant of the goalpost; the paper prints no prompts.
-2. Where a run with two seats is credited anew, both are rewarded so.
+2. Where a run with two seats is re-credited, both are rewarded so.
 """
 
 from __future__ import annotations

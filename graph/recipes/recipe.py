@@ -1,6 +1,6 @@
 """The contract of a recipe: an algorithm by name, as an episode plan and pure functions from facts to rewards.
 
-A recipe samples nothing, stores nothing and sees no tokens, so a recorded run can be credited again under another recipe.
+A recipe samples nothing, stores nothing and sees no tokens, so a recorded run can be re-credited under another recipe.
 Defaults are the paper's (arXiv 2603.15957).
 """
 
