@@ -2,4 +2,5 @@
 
 from events.process.startup import begin_command
 
+# Here, because `python -m` imports the package first: so even an early Ctrl-C ends a command without a traceback.
 begin_command()
