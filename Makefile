@@ -10,11 +10,13 @@ export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 # A file of tests is run by one process, so that it makes its runs and servers once; tests/conftest.py deals the long ones first.
 # One process more than cores, because tests wait now and then, and four at most, because they take memory.
-PROCESSES := $(shell cores=$$(nproc); echo $$((cores < 4 ? cores + 1 : 4)))
+PROCESSES := $(shell cores=$$(env -u OMP_NUM_THREADS nproc); echo $$((cores < 4 ? cores + 1 : 4)))
 PYTEST := .venv/bin/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 TESTS := not endurance
+# What does not wait for another, at once; what each prints stays together.
+TOGETHER := $(MAKE) --no-print-directory -j $(if $(filter output-sync,$(.FEATURES)),-O)
 
-.PHONY: help setup run experiment lint check test test-all bench-log bench-sandbox bench-serving bench-trainer bench-verdicts bench-completions bench-web format drawn lock clean
+.PHONY: help setup run experiment lint formatted linted typed layered services engine check test test-all bench-log bench-sandbox bench-serving bench-trainer bench-verdicts bench-completions bench-web format drawn lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,8 +25,7 @@ $(READY): pyproject.toml requirements.lock requirements.vllm.lock
 	@echo "== making .venv with pinned dependencies (a few minutes the first time)"
 	@python3 -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed")'
 	@python3 -m venv .venv || { echo "== installing python3-venv"; apt-get -qq update; apt-get -qq install -y python3-venv; python3 -m venv .venv; }
-	@.venv/bin/pip install -qq --disable-pip-version-check -c requirements.lock -e '.[train,dev]'
-	@.venv/bin/pip install -qq --disable-pip-version-check --no-deps -r requirements.vllm.lock
+	@.ci/install
 	@touch $(READY)
 
 setup: $(READY)  ## Make .venv and install pinned dependencies
@@ -36,22 +37,32 @@ experiment: setup  ## Play every recipe on the pocket world (hours; repeat it to
 	@trap '$(PY) -m sandbox.engine down --idle' EXIT; $(PY) -m sandbox.engine up; \
 		$(PY) -m trainer.experiment configs/experiments/pocket.toml $(ARGS) && $(PY) -m trainer.experiment configs/experiments/pocket.toml --report
 
-lint: setup  ## Check format, lint, types and layers
+lint:  ## Check format, lint, types and layers
+	@$(TOGETHER) formatted linted typed layered
+
+formatted: setup
 	.venv/bin/ruff format --check .
+linted: setup
 	.venv/bin/ruff check .
+typed: setup
 	.venv/bin/mypy
+layered: setup
 	.venv/bin/lint-imports
+services:
+	@.ci/postgres
+	@.ci/chromium
+engine: setup
+	@$(PY) -m sandbox.engine up
 
 check: lint  ## Check as `lint`, then run the tests that need no Docker and take no time
 	$(PYTEST) -q -m "not docker and not slow and not endurance" $(ARGS)
 
-test: lint  ## Check as `lint`, then run the suite, Docker included, without endurance tests; ARGS='-k log' selects
-	@.ci/postgres
-	@.ci/chromium
-	@trap '$(PY) -m sandbox.engine down --idle' EXIT; $(PY) -m sandbox.engine up; $(PYTEST) -m "$(TESTS)" $(ARGS)
+test:  ## Check as `lint`, then run the suite, Docker included, without endurance tests; ARGS='-k log' selects
+	@trap 'if [ -f $(READY) ]; then $(PY) -m sandbox.engine down --idle; fi' EXIT; \
+		$(TOGETHER) typed services engine formatted linted layered; $(PYTEST) -m "$(TESTS)" $(ARGS)
 
 test-all:  ## Run the whole suite, endurance tests included, as CI does
-	@$(MAKE) test TESTS=
+	@$(MAKE) --no-print-directory test TESTS='not excerpt'
 
 bench-log: setup  ## Measure the event log (some minutes; a quiet machine is best) into docs/benchmarks.md; ARGS='--help' lists options
 	@.ci/postgres

@@ -45,8 +45,10 @@ LONG_FILES = """
     roles/test_replicas roles/test_questions_hub events/test_follow events/test_trace_attempt roles/test_attention
     roles/test_chat_encoding roles/test_kv_cache roles/test_prompts_command roles/test_similarity
 """.split()
-"""Files that take more than five seconds or load torch, the longest first: `make test` starts with them, and `make check` leaves them out."""
-LONG_PATHS = {Path(__file__).parent / f"{name}.py": place for place, name in enumerate(LONG_FILES)}
+"""Files that take more than five seconds or load torch, the longest first: `make test` starts with them. `-m "not slow"`, as in
+`make check`, leaves them out, quick tests and all, without importing them; it says so, and runs those that are named."""
+LONG_PATHS = {Path(__file__).parent / f"{name}.py": rank for rank, name in enumerate(LONG_FILES)}
+LEFT_OUT = pytest.StashKey[set[Path]]()
 
 # A shell starts what runs in the background with Ctrl-C ignored, and every command that a test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -54,9 +56,23 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Decide which files are left out; the processes that run tests and the one that reports do so alike."""
+    named = {(config.invocation_params.dir / argument.partition("::")[0]).resolve() for argument in config.args}
+    config.stash[LEFT_OUT] = LONG_PATHS.keys() - named if "not slow" in config.option.markexpr else set()
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Do not even import long files where slow tests are left out."""
-    return ("not slow" in config.option.markexpr and collection_path in LONG_PATHS) or None
+    return collection_path in config.stash[LEFT_OUT] or None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left out."""
+    if left_out := config.stash[LEFT_OUT]:
+        terminalreporter.write_line(
+            f"{len(left_out)} long files were left out: LONG_FILES in tests/conftest.py; name them to run their quick tests."
+        )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
