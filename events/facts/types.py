@@ -17,6 +17,7 @@ from events.facts.values import (
     BlobHash,
     Digest,
     Generation,
+    GgufFile,
     OptimizerStep,
     Phase,
     Provenance,
@@ -59,6 +60,8 @@ class RunStarted(Fact):
     """Content digests of question sets and prompts, by name."""
     sources: tuple[SourceLog, ...] = ()
     """Logs that it learns from, in this order; empty where it plays itself, and in logs of schema 1."""
+    dequantised: Annotated[GgufFile | None, Field(exclude_if=lambda file: file is None)] = None
+    """The file that its first weights were dequantised from; None where they were taken as they are."""
 
 
 class RunResumed(Fact):

@@ -83,6 +83,19 @@ def canonical(value: BaseModel) -> bytes:
 _ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
+class GgufFile(Value):
+    """A GGUF file whose weights were dequantised to float32."""
+
+    name: str
+    """Its name, without its folder."""
+    digest: str
+    """SHA-256 (hex) of its bytes."""
+    types: dict[str, int]
+    """Number of tensors by quantisation type, such as `Q4_K` or `F32`."""
+    converter: str
+    """The package that dequantised them, with its version."""
+
+
 class IOPair(Value):
     """An input and the output that a right program gives for it."""
 

@@ -36,11 +36,11 @@ def index_path(where: str) -> Path:
         if os.access(beside if beside.exists() else beside.parent, os.W_OK):
             return beside
     name = _PASSWORD.sub(r"\1@", str(log))
-    return cache_folder() / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.sqlite"
+    return cache_folder("index") / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.sqlite"
 
 
-def cache_folder() -> Path:
-    """The folder of indexes that do not lie beside their log.
+def cache_folder(kind: str) -> Path:
+    """The folder of this user for what can be made again, such as indexes that do not lie beside their log (`index`).
 
     Raises:
         LogError: no folder can be written.
@@ -48,11 +48,11 @@ def cache_folder() -> Path:
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     # As the convention has it, a relative path counts as none.
     if base.is_absolute():
-        return base / "gasp" / "index"
+        return base / "gasp" / kind
     home = home_folder()
-    if home is not None and _can_hold(folder := home / ".cache" / "gasp" / "index"):
+    if home is not None and _can_hold(folder := home / ".cache" / "gasp" / kind):
         return folder
-    return private_temp_folder() / "index"
+    return private_temp_folder() / kind
 
 
 def _can_hold(folder: Path) -> bool:

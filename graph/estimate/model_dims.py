@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from events.facts.errors import BadInput
+from graph.settings.gguf_folder import is_gguf
 from graph.settings.model_location import local_model_folder
 
 FAMILIES: Final = ("llama", "mistral", "qwen2", "qwen3")
@@ -85,6 +86,11 @@ KNOWN_MODELS: Final[dict[str, ModelDims]] = {
 
 def dims_of(model: str) -> ModelDims:
     """The dims of the model that a setting names, from its files where they are here, else from the table; else BadInput."""
+    if is_gguf(model):
+        from roles.models.gguf_config import model_config, read_model
+
+        file = Path(model).expanduser()
+        return _dims(model_config(read_model(file)), file)
     folder = local_model_folder(model)
     if folder is not None:
         return read_dims(folder)
@@ -99,20 +105,23 @@ def dims_of(model: str) -> ModelDims:
 def read_dims(folder: Path) -> ModelDims:
     """The dimensions in the `config.json` of a folder; BadInput if there are none, or the model is of another family."""
     try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-        if config["model_type"] not in FAMILIES:
-            raise BadInput(f"{folder} holds a {config['model_type']}; sizes are known for {', '.join(FAMILIES)} only.")
-        heads, width = config["num_attention_heads"], config["hidden_size"]
-        each = config.get("head_dim") or width // heads
-        return ModelDims(
-            layers=config["num_hidden_layers"],
-            width=width,
-            inner=config["intermediate_size"],
-            key_values=each * config.get("num_key_value_heads", heads),
-            vocabulary=config["vocab_size"],
-            tied=config.get("tie_word_embeddings", False),
-            queries=each * heads,
-            context=config["max_position_embeddings"],
-        )
+        return _dims(json.loads((folder / "config.json").read_text()), folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"config.json in {folder} does not have a model's dimensions ({error!r}); restore it.") from error
+
+
+def _dims(config: dict[str, Any], model: Path) -> ModelDims:
+    if config["model_type"] not in FAMILIES:
+        raise BadInput(f"{model} holds a {config['model_type']}; sizes are known for {', '.join(FAMILIES)} only.")
+    heads, width = config["num_attention_heads"], config["hidden_size"]
+    each = config.get("head_dim") or width // heads
+    return ModelDims(
+        layers=config["num_hidden_layers"],
+        width=width,
+        inner=config["intermediate_size"],
+        key_values=each * config.get("num_key_value_heads", heads),
+        vocabulary=config["vocab_size"],
+        tied=config.get("tie_word_embeddings", False),
+        queries=each * heads,
+        context=config["max_position_embeddings"],
+    )

@@ -30,6 +30,7 @@ from graph.estimate.token_estimate import (
 from graph.recipes import RECIPES
 from graph.settings.config import Config
 from graph.settings.configure import configure, naming_setting
+from graph.settings.gguf_folder import is_gguf
 from graph.settings.model_location import local_model_folder
 from roles.questions.load import load_questions
 from roles.questions.named_sets import parse_spec
@@ -105,6 +106,8 @@ def _whence(model: str) -> str:
         folder = local_model_folder(model)
     except BadInput as error:
         return str(error)
+    if is_gguf(model):
+        return "a GGUF file: dequantised to float32 when the run starts"
     if model == "pocket":
         return "which ships with the project"
     return "of the hub, not in the local cache: fetched when the run starts" if folder is None else f"from {folder}"

@@ -6,6 +6,7 @@ Those of `graph.settings.refusals` stop a run; the others are only shown.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +37,8 @@ def warnings(config: Config, budget: Budget | None) -> Iterator[str]:
     if config.prompts == "pocket" and config.model != "pocket":
         yield "prompts=pocket are in the pocket model's language; other models want prompts=base or prompts=instruct"
     folder = _here(config.model)
-    yield from refusals(config, folder)
+    with suppress(BadInput):  # a GGUF file that cannot be read, which the report says already
+        yield from refusals(config, folder)
     if budget is not None:
         yield from _of_the_model(config, budget, fetched=folder is not None)
 

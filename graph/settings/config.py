@@ -268,8 +268,8 @@ class Config(BaseSettings):
     recipe: str = "gasp_real"
     """The algorithm by name, see docs/recipes.md."""
     model: str = "pocket"
-    """`pocket`, a folder with a causal LM in Hugging Face format, or a name of the hub, such as `Qwen/Qwen2.5-Coder-7B` or
-    `Qwen/Qwen2.5-Coder-7B@REVISION`."""
+    """`pocket`, a folder with a causal LM in Hugging Face format, a GGUF file, whose weights are dequantised, or a name of the
+    hub, such as `Qwen/Qwen2.5-Coder-7B` or `Qwen/Qwen2.5-Coder-7B@REVISION`; see docs/models.md."""
     prompts: str = "pocket"
     """Prompt set: `base`, `instruct` or `pocket`, or a folder of your own."""
     policies: Literal["shared", "separate"] = "shared"

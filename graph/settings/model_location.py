@@ -1,4 +1,4 @@
-"""Finds the weights folder that the setting `model` names: the pocket model, a folder, or a model of the Hugging Face hub.
+"""Finds the weights folder that the setting `model` names: the pocket model, a folder, a model of the hub, or a GGUF file.
 
 Guarantees: from the hub only weights, configuration and tokenizer are fetched, never code; offline the local cache is used.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from events.facts.errors import BadInput
 from events.facts.weights import ADAPTER_CONFIG_FILE
 from events.text.safe_text import one_line
+from graph.settings.gguf_folder import converted_folder, is_converted, is_gguf
 
 HUB_FILES: Final = ("*.safetensors", "*.json", "merges.txt", "vocab.txt", "tokenizer*", "*.jinja")
 """Files that are fetched of a model of the hub."""
@@ -33,11 +35,13 @@ def model_folder(spec: str) -> Path:
         return WEIGHTS
     match = _HUB.fullmatch(spec)
     folder = Path(spec).expanduser()
-    if match and not folder.is_dir():
+    if is_gguf(spec):
+        folder = converted_folder(folder)
+    elif match and not folder.is_dir():
         folder = _fetched(match["name"], match["revision"])
     if not (folder / "config.json").is_file():
         raise BadInput(
-            f"There is no model in {spec!r}: a folder with config.json is expected, or a name of the hub such as"
+            f"There is no model in {spec!r}: a folder with config.json is expected, a GGUF file, or a name of the hub such as"
             " Qwen/Qwen2.5-Coder-7B; check --set model=..."
         )
     if not (folder / "tokenizer.json").is_file() and not (folder / ADAPTER_CONFIG_FILE).is_file():
@@ -52,7 +56,9 @@ def model_folder(spec: str) -> Path:
 
 
 def local_model_folder(spec: str) -> Path | None:
-    """Like `model_folder`, but fetches nothing; None where it would have to."""
+    """Like `model_folder`, but fetches and converts nothing; None where it would have to."""
+    if is_gguf(spec):
+        return None
     match = _HUB.fullmatch(spec)
     if not match or Path(spec).expanduser().is_dir():
         return model_folder(spec)
@@ -89,14 +95,15 @@ def _fetched(name: str, revision: str | None) -> Path:
 def copy_weights(source: Path, folder: Path) -> None:
     """Copy weights into a run.
 
-    Files in the hub's cache are content-addressed and never rewritten, so hard links are enough; files of other folders may
-    change and are copied.
+    Files in the hub's cache and converted ones are never rewritten, so hard links are enough; files of other folders may change
+    and are copied.
     """
-    shutil.copytree(source, folder, copy_function=_link_or_copy, ignore=shutil.ignore_patterns("*.md", ".*"))
+    copy = partial(_link_or_copy, fixed=is_converted(source))
+    shutil.copytree(source, folder, copy_function=copy, ignore=shutil.ignore_patterns("*.md", ".*"))
 
 
-def _link_or_copy(source: str, target: str) -> None:
-    if os.path.islink(source):
+def _link_or_copy(source: str, target: str, *, fixed: bool) -> None:
+    if fixed or os.path.islink(source):
         try:
             os.link(os.path.realpath(source), target)
             return

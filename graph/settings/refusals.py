@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from events.facts.errors import BadInput
 from graph.settings.config import Config
+from graph.settings.gguf_folder import is_gguf
 from roles.prompt import Prompts
 
 _CONTEXTS: Final = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "max_seq_len", "seq_length")
@@ -23,8 +24,12 @@ _GPUS: Final = ("/dev/nvidiactl", "/dev/kfd")
 """Device files of GPUs."""
 
 
-def refuse_unworkable(config: Config, folder: Path) -> None:
-    """Check settings against the model in a folder and this machine; BadInput with the first reason why they cannot work."""
+def refuse_unworkable(config: Config, folder: Path | None) -> None:
+    """Check settings against the model in a folder, or in a GGUF file that is not converted yet, and against this machine.
+
+    Raises:
+        BadInput: the first reason why they cannot work.
+    """
     for why in chain(_of_the_machine(config), refusals(config, folder)):
         raise BadInput(why)
 
@@ -40,7 +45,9 @@ def refusals(config: Config, folder: Path | None) -> Iterator[str]:
             f"learn.keep_best={learn.keep_best!r} names no question set that is evaluated; name one of"
             f" {', '.join(sorted(evaluated))}, or none."
         )
-    if folder is not None:
+    if folder is None and is_gguf(config.model):
+        yield from _of_the_file(config)
+    elif folder is not None:
         model_config = _read(folder / "config.json")
         yield from _of_the_model(config, folder, model_config)
         yield from _of_the_tokenizer(config, folder, model_config)
@@ -73,9 +80,23 @@ def _of_the_cores(config: Config) -> Iterator[str]:
             yield f"{name}={asked} is more than two for each of the cores here ({cores}), and there is no GPU; lower {name}."
 
 
+def _of_the_file(config: Config) -> Iterator[str]:
+    """Of a GGUF file that is not converted yet."""
+    from roles.models.gguf_config import model_config, read_model
+    from roles.models.gguf_tokenizer import has_chat_template
+
+    header = read_model(Path(config.model).expanduser())
+    yield from _of_the_context(config, model_config(header))
+    yield from _of_the_template(config, header.file, has_template=has_chat_template(header))
+
+
 def _of_the_model(config: Config, folder: Path, model_config: dict[str, Any]) -> Iterator[str]:
     if "quantization_config" in model_config:
         yield f"The weights in {folder} are quantised and cannot be trained; give the original model, in bfloat16."
+    yield from _of_the_context(config, model_config)
+
+
+def _of_the_context(config: Config, model_config: dict[str, Any]) -> Iterator[str]:
     most = max_context(model_config)
     if most is not None and config.window > most:
         asked = f"max_prompt_tokens ({config.max_prompt_tokens}) and max_tokens ({config.max_tokens})"
@@ -99,11 +120,7 @@ def max_context(config: dict[str, Any]) -> int | None:
 
 def _of_the_tokenizer(config: Config, folder: Path, model_config: dict[str, Any]) -> Iterator[str]:
     tokenizer = _read(folder / "tokenizer.json")
-    if Prompts.named(config.prompts).system is not None and not _has_template(folder):
-        yield (
-            f"prompts={config.prompts} are conversations, and the tokenizer in {folder} has no chat template; set prompts to"
-            " one for base models, or model to an instruct model."
-        )
+    yield from _of_the_template(config, folder, has_template=_has_template(folder))
     vocabulary = tokenizer.get("model", {}).get("vocab", {})
     ids = [*vocabulary.values()] if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
     ids += [token["id"] for token in tokenizer.get("added_tokens", ())]
@@ -112,6 +129,14 @@ def _of_the_tokenizer(config: Config, folder: Path, model_config: dict[str, Any]
         yield (
             f"The tokenizer in {folder} has token ids up to {max(ids)}, and its model knows {size} tokens; give the tokenizer"
             " that belongs to the model, or enlarge the model's embeddings."
+        )
+
+
+def _of_the_template(config: Config, model: Path, *, has_template: bool) -> Iterator[str]:
+    if Prompts.named(config.prompts).system is not None and not has_template:
+        yield (
+            f"prompts={config.prompts} are conversations, and the tokenizer in {model} has no chat template; set prompts to"
+            " one for base models, or model to an instruct model."
         )
 
 

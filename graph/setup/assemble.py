@@ -14,7 +14,7 @@ from events.facts.errors import BadInput
 from events.facts.log import Log, find_run_started
 from events.facts.streams import GOALPOSTS, RUN
 from events.facts.types import GoalpostAdded, PolicyServed, RunStarted
-from events.facts.values import Digest, JudgingRules, Question, QuestionId
+from events.facts.values import Digest, GgufFile, JudgingRules, Question, QuestionId
 from events.facts.weights import weights_digest
 from events.process.activity import Activity
 from events.text.logging import logger
@@ -27,7 +27,9 @@ from graph.play.trainer_process import TrainerProcess
 from graph.play.weight_sync import WeightSyncChecker
 from graph.settings.config import Config
 from graph.settings.configure import naming_setting
+from graph.settings.gguf_folder import gguf_source, is_gguf
 from graph.settings.model_location import model_folder
+from graph.settings.refusals import refuse_unworkable
 from graph.settings.seeds import rng
 from graph.settings.threads import weight_count
 from graph.setup.model_source import PolicyWeights
@@ -81,6 +83,11 @@ class RunInputs:
         """The digest of the first weights."""
         return weights_digest(self.model)
 
+    @property
+    def dequantised(self) -> GgufFile | None:
+        """The GGUF file that the first weights come from, if they do."""
+        return gguf_source(self.spec, self.model)
+
     def digests(self) -> dict[str, str]:
         """SHA-256 (hex) of each input, by name, so that a resumed run is sure to have the same."""
         sets = {"goalposts": self.goalposts.questions, "practice": self.practice, "test": self.test}
@@ -94,6 +101,9 @@ class RunInputs:
 
 def read_inputs(config: Config, weights: Path | None = None) -> RunInputs:
     """The inputs that a config names; the tokenizer is in `weights`, else in `model`. BadInput if one cannot be read."""
+    if weights is None and is_gguf(config.model):
+        # Before the minutes that dequantising a large model takes.
+        refuse_unworkable(config, None)
 
     def load(use: Literal["goalposts", "practice", "test", "validation"], split: Split) -> QuestionSet:
         spec: str = getattr(config, use)

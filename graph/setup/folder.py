@@ -110,6 +110,7 @@ def _start_log(location: Path | str, config: Config, inputs: RunInputs) -> None:
         commit=commit(),
         policies=dict.fromkeys(config.policy_of, inputs.digest),
         inputs=inputs.digests() | ({} if optimizer is None else {"optimizer": optimizer}),
+        dequantised=inputs.dequantised,
     )
     with closing(open_log(location, create=True)) as log:
         if log.head().position:

@@ -17,6 +17,7 @@ from events.facts.values import Digest
 from events.facts.weights import weights_digest
 from graph.play.weight_sync import WeightSyncChecker
 from graph.settings.config import Config
+from graph.settings.gguf_folder import is_gguf
 from graph.settings.model_location import model_folder
 from graph.setup.assemble import run_started
 from graph.setup.folder import recorded_settings
@@ -59,10 +60,10 @@ def find_run(name: str, runs: Path) -> Path | None:
 
 def refuse_unknown_model(name: str) -> None:
     """Check that a name that is no run's can be a model's; BadInput if it cannot."""
-    if name != "pocket" and "/" not in name and not Path(name).is_dir():
+    if name != "pocket" and "/" not in name and not is_gguf(name) and not Path(name).is_dir():
         raise BadInput(
-            f"There is neither a run nor a model {name!r}; give the name or folder of a run, `pocket`, a folder, or a name of"
-            " the hub such as Qwen/Qwen2.5-Coder-7B."
+            f"There is neither a run nor a model {name!r}; give the name or folder of a run, `pocket`, a folder, a GGUF file, or"
+            " a name of the hub such as Qwen/Qwen2.5-Coder-7B."
         )
 
 

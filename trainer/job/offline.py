@@ -24,6 +24,7 @@ from events.stores import open_log
 from graph.recipes import RECIPES
 from graph.settings.config import Config
 from graph.settings.configure import with_overrides
+from graph.settings.gguf_folder import gguf_source
 from graph.settings.model_location import copy_weights, model_folder
 from graph.settings.refusals import refuse_unworkable
 from graph.setup.assemble import run_started
@@ -156,6 +157,7 @@ def plan_offline(
         commit=commit(),
         policies=dict.fromkeys(config.policy_of, weights_digest(model)),
         sources=tuple(source.name(until) for source in sources),
+        dequantised=sources[0].start.dequantised if config.model == played.model else gguf_source(config.model, model),
     )
     return OfflinePlan(start, model, tuple(sources))
 
