@@ -129,8 +129,8 @@ def _sentences(summary: RunSummary, name: str) -> Iterator[str]:
         f"{summary.tokens} tokens"
     )
     if summary.started and (file := summary.started.dequantised):
-        kinds = markup(", ".join(file.types), 64)
-        yield f"Its first weights were dequantised from {markup(file.name, 64)} ({kinds}; SHA-256 {file.digest[:SHORT]}…)."
+        types = markup(", ".join(file.types), 64)
+        yield f"Its first weights were dequantised from {markup(file.name, 64)} ({types}; SHA-256 {file.digest[:SHORT]}…)."
     if summary.goalposts:
         tried = sum(figures.measured > 0 for figures in summary.goalposts.values())
         total = counted(len(summary.goalposts), "goalpost")

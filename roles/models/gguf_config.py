@@ -20,6 +20,8 @@ from roles.models.gguf_tokenizer import tokenizer_objection
 
 ARCHITECTURES: Final = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 """Classes of transformers by architecture of GGUF. Mistral's models are `llama`, too."""
+_FORM: Final = "5.10.0"
+"""Version of transformers in whose form `config.json` is; without one it takes the tokenizer for one with a known mistake."""
 _ROPE_FACTORS: Final = "rope_freqs.weight"
 """The tensor with Llama 3's factors of rotary frequencies."""
 _ROPE_SHAPE: Final = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
@@ -94,6 +96,7 @@ def model_config(header: GgufHeader) -> dict[str, Any]:
     return {
         "architectures": [ARCHITECTURES[header.architecture]],
         "model_type": header.architecture,
+        "transformers_version": _FORM,
         "dtype": "float32",
         "hidden_act": "silu",
         "hidden_size": width,
@@ -141,7 +144,7 @@ def _llama3_factors(
     factor: float,
     low_freq_factor: float,
     high_freq_factor: float,
-    original_max_position_embeddings: int,
+    original_max_position_embeddings: float,
 ) -> np.ndarray[Any, Any]:
     """By what Llama 3 divides the rotary frequencies [head / 2]: nothing for short waves, `factor` for long ones."""
     waves = 2 * np.pi * theta ** (np.arange(0, head, 2) / head)

@@ -34,8 +34,8 @@ def converter() -> str:
 def convert(header: GgufHeader, folder: Path) -> None:
     """Write model and tokenizer into an empty folder; BadInput if weights or tokenizer of the file cannot be used."""
     config, places = model_config(header), tensor_places(header)
-    write_tokenizer(header, folder)
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    write_tokenizer(header, folder)
     shards = list(_shards([tensor for tensor in header.tensors if tensor.name in places]))
     where: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):

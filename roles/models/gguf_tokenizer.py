@@ -51,6 +51,8 @@ SPLITTINGS: Final = {
     "refact": _DIGITS,
 }
 """By llama.cpp's name (`tokenizer.ggml.pre`), as in its `llama-vocab.cpp`."""
+_PROBE: Final = "def f(x):\n\n    return  x[12:345], 'it's' + \"½ e\u0301 日本\"\r\n"
+"""A text that splittings split differently."""
 _CONTROL: Final = 3
 _USER_DEFINED: Final = 4
 _ENDS: Final = ("eos", "eot", "eom")
@@ -78,7 +80,7 @@ def has_chat_template(header: GgufHeader) -> bool:
 
 
 def write_tokenizer(header: GgufHeader, folder: Path) -> None:
-    """Write tokenizer, chat template and the ids of the end tokens into a folder; BadInput if they do not fit together."""
+    """Write tokenizer, chat template and ids of the end tokens beside a `config.json`; BadInput if they do not fit together."""
     tokens: list[str] = _meta(header, "tokens")
     ids = {name: _meta(header, f"{name}_token_id") for name in (*_ENDS, "bos", "padding")}
     ids = {name: number for name, number in ids.items() if isinstance(number, int) and number < len(tokens)}
@@ -87,18 +89,32 @@ def write_tokenizer(header: GgufHeader, folder: Path) -> None:
         return tokens[ids[name]] if name in ids else None
 
     try:
-        _tokenizer(header, tokens, token("bos")).save(str(folder / "tokenizer.json"))
+        built = _tokenizer(header, tokens, token("bos"))
+        built.save(str(folder / "tokenizer.json"))
     except Exception as error:  # tokenizers, which is written in Rust, raises nothing narrower
         raise BadInput(
             f"The tokenizer of {header.file} cannot be built ({one_line(str(error), 200)}); download it again."
         ) from error
     named = {f"{name}_token": token(key) for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"))}
-    _write(
-        folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast", clean_up_tokenization_spaces=False, **named
-    )
+    _write(folder / "tokenizer_config.json", tokenizer_class="TokenizersBackend", clean_up_tokenization_spaces=False, **named)
     _write(folder / "generation_config.json", eos_token_id=sorted({ids[name] for name in _ENDS if name in ids}))
     if has_chat_template(header):
         (folder / "chat_template.jinja").write_text(str(header.metadata["tokenizer.chat_template"]), encoding="utf-8")
+    _check(header, folder, built.encode(_PROBE).ids)
+
+
+def _check(header: GgufHeader, folder: Path, ids: list[int]) -> None:
+    """Check that transformers, which has ways of its own with some families, gives a text the ids that it should have."""
+    from transformers import AutoTokenizer
+
+    try:
+        loaded: list[int] = AutoTokenizer.from_pretrained(folder, local_files_only=True)(_PROBE)["input_ids"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(
+            f"The tokenizer of {header.file} cannot be loaded ({one_line(str(error), 200)}); give another."
+        ) from error
+    if loaded != ids:
+        raise BadInput(f"The tokenizer of {header.file} is not one of a {header.architecture}; give the original model.")
 
 
 def _tokenizer(header: GgufHeader, tokens: list[str], begin: str | None) -> Tokenizer:

@@ -104,6 +104,13 @@ def test_the_tokenizer_splits_digits_as_its_family_does_and_loses_no_byte(tmp_pa
     assert together == (splitting in ("gpt-2", "llama-bpe", "llama3", "llama-v3"))
 
 
+def test_a_tokenizer_that_transformers_would_change_is_refused(tmp_path) -> None:
+    # Whatever its file says, transformers lets a Qwen2 split text as Qwen2 does.
+    file = write_gguf(tmp_path / "model.gguf", tiny_model("qwen2"), metadata={"tokenizer.ggml.pre": "llama-bpe"})
+    with pytest.raises(BadInput, match="is not one of a qwen2"):
+        converted(file, tmp_path / "model")
+
+
 def test_conversations_and_ends_are_those_of_the_file(tmp_path) -> None:
     turn = byte_tokens().index("<|turn|>")
     file = write_gguf(tmp_path / "model.gguf", tiny_model("qwen2"), metadata={"tokenizer.ggml.eot_token_id": turn})
