@@ -62,8 +62,8 @@ def refuse_unknown_model(name: str) -> None:
     """Check that a name that is no run's can be a model's; BadInput if it cannot."""
     if name != "pocket" and "/" not in name and not is_gguf(name) and not Path(name).is_dir():
         raise BadInput(
-            f"There is neither a run nor a model {name!r}; give the name or folder of a run, `pocket`, a folder, a GGUF file, or"
-            " a name of the hub such as Qwen/Qwen2.5-Coder-7B."
+            f"There is neither a run nor a model {name!r}; give the name or folder of a run, `pocket`, a folder, a GGUF file,"
+            " or a name of the hub such as Qwen/Qwen2.5-Coder-7B."
         )
 
 
