@@ -225,7 +225,9 @@ def updates(log: Log, run: str, until: int) -> Iterator[UpdateRow]:
                 for step in fact.steps
                 for name, value in [*step.model_dump(include=figures).items(), *step.metrics.items()]
             },
-            **fact.model_dump(include={"policy", "iteration", "parent", "digest", "after", "until", "step"}),
+            **fact.model_dump(
+                include={"policy", "iteration", "parent", "digest", "after", "until", "step", "advantage_estimator"}
+            ),
         )
 
 

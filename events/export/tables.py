@@ -189,6 +189,8 @@ class UpdateRow(TableRow):
     """... up to this one."""
     sample_digest: str
     """SHA-256 of the stream of samples that it saw."""
+    advantage_estimator: Text = ""
+    """What made advantages of the rewards; empty in older logs."""
     step: int
     """Optimizer steps taken since the run began."""
     groups: int
