@@ -45,12 +45,16 @@ def tokens_of_iteration(config: Config, *, most: bool = False) -> TokenEstimate:
     proposals = guided * len(plan.guided) * (tries if most else (1 + tries) / 2) + unguided
     questions = guided * len(set(plan.guided) & set(plan.student_trains_on))
     induction = play.tasks.count("induction") / len(play.tasks)
-    turned = questions * play.solve_attempts * (induction < 1 if most else 1 - induction)
-    kept = questions * max(play.attempts, play.solve_attempts) if most else turned + questions * play.attempts * induction
-    taught = kept + unguided * play.attempts
-    practised = play.practice * play.practice_attempts if plan.real_data else 0
-    answers = play.gap_attempts * guided + play.attempts * proposals + turned + practised
-    learned = proposals + taught + practised if plan.learns else 0
+    # Pass rates are measured by induction. Where the student learns another task of a question, it is answered anew for that;
+    # where it learns induction, it learns from the attempts that measured the pass rate.
+    answered_anew = questions * play.solve_attempts * (induction < 1 if most else 1 - induction)
+    guided_answers = (
+        questions * max(play.attempts, play.solve_attempts) if most else answered_anew + questions * play.attempts * induction
+    )
+    self_play = guided_answers + unguided * play.attempts
+    real_data = play.practice * play.practice_attempts if plan.real_data else 0
+    answers = play.gap_attempts * guided + play.attempts * proposals + answered_anew + real_data
+    learned = proposals + self_play + real_data if plan.learns else 0
     prompt = _length(config.max_prompt_tokens, PROMPT_TOKENS, most=most)
     proposal = _length(play.teacher.max_tokens, COMPLETION_TOKENS, most=most)
     answer = _length(play.student.max_tokens, COMPLETION_TOKENS, most=most)
@@ -87,6 +91,8 @@ def count_evaluations(config: Config) -> int:
         completing, both = max(0, last - 1), regular
     elif samples and last:
         completing = int(each * (last - 1) // samples)
+        # The i-th iteration completes another `samples` where floor(i * part) exceeds floor((i - 1) * part); `both` sums that
+        # over the multiples of `every`, which would otherwise count twice.
         part, step = each / samples, every * each / samples
         both = _floors(regular, step, step) - _floors(regular, step, step - part)
     return len({0, last}) + regular + completing - both - (last > 0 and not config.evaluate.first)

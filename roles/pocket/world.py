@@ -162,6 +162,7 @@ def split_of(steps: Composition) -> Split:
     if len(steps) < 3:
         return "train"
     byte = hashlib.sha256(structure(steps).encode()).digest()[0]
+    # Of 256 values: a tenth each for validation and test, a fifth for goalposts, the rest for training.
     if byte < 26:
         return "validation"
     if byte < 52:
