@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -70,7 +71,7 @@ def adapters(model: Path, threads: int, groups: int, rounds: int, document: Path
             made[contender].append(alone(contender, "answers", setting))
         return float(made[contender][-1]["tokens"] / made[contender][-1]["seconds"])
 
-    rates = interleaved({contender: lambda contender=contender: rate(contender) for contender in made}, rounds)  # type: ignore[misc]
+    rates = interleaved({contender: partial(rate, contender) for contender in made}, rounds)
     norms = [row["norm"] for rows in made.values() for row in rows]
     if (apart := max(norms) / min(norms) - 1) > APART:
         raise TrainerError(

@@ -10,11 +10,11 @@ import json
 import sys
 from typing import Any
 
-from evalplus.data.mbpp import mbpp_deserialize_inputs  # type: ignore[import-not-found]
-from evalplus.eval import untrusted_check  # type: ignore[import-not-found]
-from evalplus.eval._special_oracle import MBPP_OUTPUT_NOT_NONE_TASKS  # type: ignore[import-not-found]
-from evalplus.gen.util import trusted_exec  # type: ignore[import-not-found]
-from evalplus.sanitize import sanitize  # type: ignore[import-not-found]
+from evalplus.data.mbpp import mbpp_deserialize_inputs  # type: ignore[import-not-found]  # in a Python of its own
+from evalplus.eval import untrusted_check  # type: ignore[import-not-found]  # the same
+from evalplus.eval._special_oracle import MBPP_OUTPUT_NOT_NONE_TASKS  # type: ignore[import-not-found]  # the same
+from evalplus.gen.util import trusted_exec  # type: ignore[import-not-found]  # the same
+from evalplus.sanitize import sanitize  # type: ignore[import-not-found]  # the same
 
 SLOW = 20.0
 """Least seconds of one input, so that load on the machine changes no verdict."""

@@ -6,6 +6,7 @@ A contender that makes another update than ours, by the norm of its gradient, st
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Final
@@ -97,7 +98,7 @@ def _measured(case: LengthCase, setting: Setting, rounds: int) -> tuple[dict[str
         contenders = {name: kind(setting, schedule, Path(folder)) for name, kind in CONTENDERS.items()}
         for contender in contenders.values():
             contender.update()
-        turns = {name: lambda name=name, one=one: rate(name, one) for name, one in contenders.items()}  # type: ignore[misc]
+        turns = {name: partial(rate, name, contender) for name, contender in contenders.items()}
         return interleaved(turns, rounds), norms, batch
 
 

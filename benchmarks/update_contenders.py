@@ -189,7 +189,7 @@ def _grpo_trainer(model: Any, tokenizer: Any, rollouts: Sequence[Rollout], setti
                 "num_items_in_batch": mask.sum(),
             }
 
-    class Watch(TrainerCallback):  # type: ignore[misc]
+    class Watch(TrainerCallback):  # type: ignore[misc]  # transformers has no types
         began = 0.0
 
         def on_step_begin(self, *_: Any, **__: Any) -> None:

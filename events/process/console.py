@@ -25,7 +25,7 @@ class DetachableStream(io.TextIOBase):
         self._stream = stream
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
+    def encoding(self) -> str:  # type: ignore[override]  # a property, where TextIOBase has an attribute
         """Encoding of the terminal."""
         return self._stream.encoding
 

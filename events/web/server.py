@@ -34,7 +34,7 @@ class TimeoutProtocol(H11Protocol):
     _request_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio names a base class
         """Start the timer of the first request."""
         super().connection_made(transport)
         self._start_request_timer()
@@ -115,4 +115,4 @@ class ViewerServer(uvicorn.Server):
     def handle_exit(self, sig: int, frame: object) -> None:
         """End the live streams, then shut down."""
         self._viewer.end()
-        super().handle_exit(sig, frame)  # type: ignore[arg-type]
+        super().handle_exit(sig, frame)  # type: ignore[arg-type]  # uvicorn names a frame

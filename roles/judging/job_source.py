@@ -76,7 +76,7 @@ def apply_reliability_guard(source: str, *more: str) -> None:
         # Imported now, so that a later import brings no unguarded functions.
         vars(__import__(module)).update(dict.fromkeys(names.split()))
     vars(builtins).update(dict.fromkeys(more))
-    sys.modules.update(dict.fromkeys(ABSENT))  # type: ignore[arg-type]
+    sys.modules.update(dict.fromkeys(ABSENT))  # type: ignore[arg-type]  # None marks a module that cannot be imported
 
 
 def program_function(source: str, context: str, name: str) -> Callable[..., Any]:
@@ -280,7 +280,7 @@ def run_livecodebench_program(source: str, context: str) -> None:
     if "class Solution" in wrapped:
         raise AttributeError("LiveCodeBench's checker takes a program with a class Solution for one of LeetCode's")
     # As in the checker, it cannot be closed.
-    printed.close = lambda x: 1  # type: ignore[method-assign,misc,assignment]
+    printed.close = lambda x: 1  # type: ignore[method-assign,misc,assignment]  # a method is replaced
     with _fake_streams(text, printed), contextlib.suppress(SystemExit):
         body()
     if os.getpid() == own_pid:
@@ -295,11 +295,11 @@ def _fake_streams(text: str, printed: io.StringIO) -> Any:
     stdin, stdout, opened = sys.stdin, sys.stdout, builtins.open
     lines = iter(text.split("\n"))
     # A bug of the checker, kept: it patches the stream that a top-level import has bound, not the one that it puts in place.
-    stdin.read = lambda *_: text  # type: ignore[method-assign]
-    stdin.readline = lambda *_: next(lines)  # type: ignore[method-assign]
-    stdin.readlines = lambda *_: text.split("\n")  # type: ignore[method-assign]
+    stdin.read = lambda *_: text  # type: ignore[method-assign]  # as the checker does
+    stdin.readline = lambda *_: next(lines)  # type: ignore[method-assign]  # the same
+    stdin.readlines = lambda *_: text.split("\n")  # type: ignore[method-assign]  # the same
     sys.stdin, sys.stdout = FakeStdin(text), printed
-    builtins.open = lambda *_, **__: io.StringIO(text)  # type: ignore[assignment]
+    builtins.open = lambda *_, **__: io.StringIO(text)  # type: ignore[assignment]  # the same
     try:
         yield
     finally:
@@ -315,7 +315,7 @@ def _as_function(source: str, context: str) -> str:
             body = body[:-1] + last.body
         imports = [node for node in body if isinstance(node, (ast.Import, ast.ImportFrom))]
         (function,) = ast.parse("def wrapped_function(): pass").body
-        function.body = [node for node in body if node not in imports]  # type: ignore[attr-defined]
+        function.body = [node for node in body if node not in imports]  # type: ignore[attr-defined]  # it is a function
         return "\n".join((HEADER, context, *map(ast.unparse, imports), ast.unparse(function)))
     except Exception:
         return source

@@ -226,6 +226,7 @@ def _use_standard_streams(text: str, stdout: int) -> None:
     os.dup2(stdout, 1)
     os.close(stdin)
     os.close(stdout)
+    # Final for type checkers; but a program may read and write these as well as `sys.stdin` and `sys.stdout`.
     sys.stdin = sys.__stdin__ = os.fdopen(0, "r", encoding="utf-8", errors="surrogateescape", closefd=False)  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = os.fdopen(1, "w", encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]
 
@@ -238,6 +239,7 @@ def prepare_arguments(text: str) -> PreparedArguments:
         return str(error)
     except MemoryError:
         return "it does not fit into the memory"
+    # Literals are of types that marshal takes, which no type here can say.
     return marshal.dumps(arguments) if len(text) >= PACK_THRESHOLD and not _holds_set(arguments) else arguments  # type: ignore[arg-type]
 
 
@@ -300,7 +302,7 @@ def run_stdin_program(job: dict[str, Any], send: SendReply) -> bool:
     streams = exit_output.standard_streams()
     failed = _run_as_main(job["source"])
     with contextlib.suppress(BaseException):
-        threading._shutdown()  # type: ignore[attr-defined]
+        threading._shutdown()  # type: ignore[attr-defined]  # typeshed leaves it out
     atexit._run_exitfuncs()
     if os.getpid() != own_pid:
         return True

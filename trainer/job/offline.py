@@ -137,7 +137,7 @@ def plan_offline(
 ) -> OfflinePlan:
     """Plan a run that learns from recorded runs, with the settings of the first of them, changed by `overrides`.
 
-    `recredit` names the recipe of rewards and credit; `until` is the last position that counts, where there is one source.
+    `recredit` names the recipe of rewards and advantages; `until` is the last position that counts, where there is one source.
 
     Raises:
         BadInput: a source cannot be learned from, or a setting is wrong.

@@ -191,6 +191,7 @@ def _parse(source: str, name: str) -> ast.Module:
 
 
 def _compile(tree: ast.AST, name: str, mode: str) -> CodeType:
+    # The types of `compile` know no other flag that returns code.
     code: CodeType = compile(tree, name, mode, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)  # type: ignore[call-overload]
     return code
 
