@@ -7,7 +7,8 @@ over whole (other architectures, parts, scaled rotary embeddings, image encoders
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ import numpy as np
 from events.facts.errors import BadInput
 from events.text.safe_text import one_line
 from roles.models.gguf_header import GgufHeader, GgufTensor, read_header
-from roles.models.gguf_tokenizer import tokenizer_objection
+from roles.models.gguf_tokenizer import token_ids, tokenizer_objection
 
 ARCHITECTURES: Final = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 """Classes of transformers by architecture of GGUF. Mistral's models are `llama`, too."""
@@ -56,9 +57,14 @@ def read_model(file: Path) -> GgufHeader:
         BadInput: there is no such file, it is damaged, or it holds something else.
     """
     header = read_header(file)
-    for why in _objections(header):
-        raise BadInput(why)
-    tensor_places(header)
+    try:
+        for why in _objections(header):
+            raise BadInput(why)
+        tensor_places(header)
+    except BadInput:
+        raise
+    except (ValueError, TypeError, OverflowError) as error:
+        raise BadInput(f"{file} has metadata of a wrong kind ({one_line(str(error), 200)}); download it again.") from error
     return header
 
 
@@ -89,7 +95,7 @@ def _objections(header: GgufHeader) -> Iterator[str]:
 def model_config(header: GgufHeader) -> dict[str, Any]:
     """The `config.json` of the model, for weights in float32; BadInput if a size is missing or wrong."""
     shapes = {tensor.name: tensor.shape for tensor in header.tensors}
-    heads, width, tokens = _size(header, "attention.head_count"), _size(header, "embedding_length"), header.metadata
+    heads, width = _size(header, "attention.head_count"), _size(header, "embedding_length")
     head = _size(header, "attention.key_length", width // heads)
     if _size(header, "rope.dimension_count", head) != head or _size(header, "attention.value_length", head) != head:
         raise BadInput(f"{header.file} has heads of unequal sizes, which is not converted; give the original model.")
@@ -112,9 +118,9 @@ def model_config(header: GgufHeader) -> dict[str, Any]:
         "mlp_bias": header.architecture == "llama" and "blk.0.ffn_up.bias" in shapes,
         "vocab_size": shapes.get("token_embd.weight", (0,))[0],
         "tie_word_embeddings": "output.weight" not in shapes,
-        "bos_token_id": tokens.get("tokenizer.ggml.bos_token_id"),
-        "eos_token_id": tokens.get("tokenizer.ggml.eos_token_id"),
-        "pad_token_id": tokens.get("tokenizer.ggml.padding_token_id"),
+        "bos_token_id": token_ids(header).get("bos"),
+        "eos_token_id": token_ids(header).get("eos"),
+        "pad_token_id": token_ids(header).get("padding"),
     }
 
 
@@ -172,37 +178,30 @@ def tensor_places(header: GgufHeader) -> dict[str, str]:
     shapes = {tensor.name: tensor.shape for tensor in header.tensors if tensor.name != _ROPE_FACTORS}
     if config["num_hidden_layers"] > len(shapes):
         raise BadInput(f"{header.file} has fewer tensors than layers; download it again.")
-    expected: dict[str, tuple[str, tuple[int, ...]]] = {}
-    names = [*_model_names(config), *_layer_names(config)]
-    for source, target, (_, *axes) in names:
-        shape = tuple(sizes[axis] for axis in axes)
-        expected[source] = target, shape[:1] if source.endswith(".bias") else shape
+    places, expected = {}, {}
+    for source, target, axes in _tensors(config):
+        places[source], expected[source] = target, tuple(sizes[axis] for axis in axes)
     for name in sorted(shapes.keys() ^ expected.keys()):
         what = "lacks the tensor" if name in expected else f"has, for a {header.architecture}, the unknown tensor"
         raise BadInput(f"{header.file} {what} {one_line(name, 80)}; give the folder or the hub's name of the original model.")
-    for name, (_, shape) in expected.items():
+    for name, shape in expected.items():
         if shapes[name] != shape:
             raise BadInput(f"{header.file} has a tensor {name} of the shape {shapes[name]}, not {shape}; download it again.")
-    return {name: target for name, (target, _) in expected.items()}
+    return places
 
 
-def _model_names(config: dict[str, Any]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    for name, entry in _MODEL.items():
+def _tensors(config: dict[str, Any]) -> Iterator[tuple[str, str, Sequence[str]]]:
+    """Name in the file, name in transformers, and sizes, of every tensor of the model."""
+    for name, (place, *axes) in _MODEL.items():
         if name != "output" or not config["tie_word_embeddings"]:
-            yield f"{name}.weight", f"{entry[0]}.weight", entry
-
-
-def _layer_names(config: dict[str, Any]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Name in the file, name in transformers, and entry of the table, of each tensor of each layer."""
-    family = config["model_type"]
-    normed = {"attn_q_norm", "attn_k_norm"} if family == "qwen3" else set()
-    biased = {"attn_q", "attn_k", "attn_v"} if family == "qwen2" or config["attention_bias"] else set()
+            yield f"{name}.weight", f"{place}.weight", axes
+    missing = set() if config["model_type"] == "qwen3" else {"attn_q_norm", "attn_k_norm"}
+    biased = {"attn_q", "attn_k", "attn_v"} if config["model_type"] == "qwen2" or config["attention_bias"] else set()
     biased |= {"attn_output"} if config["attention_bias"] else set()
     biased |= {"ffn_gate", "ffn_up", "ffn_down"} if config["mlp_bias"] else set()
-    for number in range(config["num_hidden_layers"]):
-        for name, entry in _LAYER.items():
-            source, target = f"blk.{number}.{name}", f"model.layers.{number}.{entry[0]}"
-            if name not in ("attn_q_norm", "attn_k_norm") or name in normed:
-                yield f"{source}.weight", f"{target}.weight", entry
-            if name in biased:
-                yield f"{source}.bias", f"{target}.bias", entry
+    for number, (name, (place, *axes)) in product(range(config["num_hidden_layers"]), _LAYER.items()):
+        source, target = f"blk.{number}.{name}", f"model.layers.{number}.{place}"
+        if name not in missing:
+            yield f"{source}.weight", f"{target}.weight", axes
+        if name in biased:
+            yield f"{source}.bias", f"{target}.bias", axes[:1]

@@ -86,7 +86,7 @@ def read_header(file: Path) -> GgufHeader:
     except BadInput:
         raise
     except FileNotFoundError as error:
-        raise BadInput(f"There is no file {file}; check --set model=...") from error
+        raise BadInput(f"There is no file {file}; check the name of the model.") from error
     except (OSError, ValueError) as error:
         raise BadInput(f"{file} is no GGUF file that can be read ({one_line(str(error), 200)}); give another.") from error
 

@@ -76,27 +76,30 @@ def tokenizer_objection(header: GgufHeader) -> str | None:
 
 def has_chat_template(header: GgufHeader) -> bool:
     """Whether the file has a chat template."""
-    return bool(header.metadata.get("tokenizer.chat_template"))
+    template = header.metadata.get("tokenizer.chat_template")
+    return isinstance(template, str) and bool(template)
+
+
+def token_ids(header: GgufHeader) -> dict[str, int]:
+    """The ids of special tokens by their names in the metadata, such as `eos`; those that are no tokens are left out."""
+    ids = {name: _meta(header, f"{name}_token_id") for name in (*_ENDS, "bos", "padding")}
+    count = len(_meta(header, "tokens"))
+    return {name: number for name, number in ids.items() if isinstance(number, int) and 0 <= number < count}
 
 
 def write_tokenizer(header: GgufHeader, folder: Path) -> None:
     """Write tokenizer, chat template and ids of the end tokens beside a `config.json`; BadInput if they do not fit together."""
-    tokens: list[str] = _meta(header, "tokens")
-    ids = {name: _meta(header, f"{name}_token_id") for name in (*_ENDS, "bos", "padding")}
-    ids = {name: number for name, number in ids.items() if isinstance(number, int) and number < len(tokens)}
-
-    def token(name: str) -> str | None:
-        return tokens[ids[name]] if name in ids else None
-
+    tokens, ids = _meta(header, "tokens"), token_ids(header)
+    named = {name: tokens[number] for name, number in ids.items()}
     try:
-        built = _tokenizer(header, tokens, token("bos"))
+        built = _tokenizer(header, tokens, named.get("bos"))
         built.save(str(folder / "tokenizer.json"))
     except Exception as error:  # tokenizers, which is written in Rust, raises nothing narrower
         raise BadInput(
             f"The tokenizer of {header.file} cannot be built ({one_line(str(error), 200)}); download it again."
         ) from error
-    named = {f"{name}_token": token(key) for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"))}
-    _write(folder / "tokenizer_config.json", tokenizer_class="TokenizersBackend", clean_up_tokenization_spaces=False, **named)
+    special = {f"{name}_token": named.get(key) for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"))}
+    _write(folder / "tokenizer_config.json", tokenizer_class="TokenizersBackend", clean_up_tokenization_spaces=False, **special)
     _write(folder / "generation_config.json", eos_token_id=sorted({ids[name] for name in _ENDS if name in ids}))
     if has_chat_template(header):
         (folder / "chat_template.jinja").write_text(str(header.metadata["tokenizer.chat_template"]), encoding="utf-8")

@@ -113,7 +113,8 @@ def test_a_tokenizer_that_transformers_would_change_is_refused(tmp_path) -> None
 
 def test_conversations_and_ends_are_those_of_the_file(tmp_path) -> None:
     turn = byte_tokens().index("<|turn|>")
-    file = write_gguf(tmp_path / "model.gguf", tiny_model("qwen2"), metadata={"tokenizer.ggml.eot_token_id": turn})
+    metadata = {"tokenizer.ggml.eot_token_id": turn, "tokenizer.ggml.padding_token_id": 10_000}
+    file = write_gguf(tmp_path / "model.gguf", tiny_model("qwen2"), metadata=metadata)
     encoding = ChatEncoding(converted(file, tmp_path / "model"), 512)
     assert encoding.ends == {turn, byte_tokens().index("<|end|>")}
     ids = encoding.encode(GenerationRequest(prompt="hi", system="be brief", sampling=Sampling(), count=1, seed=0))
@@ -139,6 +140,9 @@ REFUSED = [
     ({"qwen2.attention.head_count": "many"}, {}, "attention.head_count that is a size"),
     ({"qwen2.context_length": 0}, {}, "context_length that is a size"),
     ({"qwen2.rope.dimension_count": 8}, {}, "heads of unequal sizes"),
+    ({"qwen2.rope.freq_base": "fast"}, {}, "metadata of a wrong kind"),
+    ({"split.count": [1, 2]}, {}, "metadata of a wrong kind"),
+    ({"tokenizer.ggml.pre": [1, 2]}, {}, "metadata of a wrong kind"),
     ({}, {"token_embd.weight": None}, r"tensor token_embd\.weight"),
     ({}, {"blk.0.attn_q.bias": None}, r"lacks the tensor blk\.0\.attn_q\.bias"),
     ({}, {"extra.weight": np.ones((2, 32), "f4")}, r"unknown tensor extra\.weight"),
