@@ -48,7 +48,7 @@ async def record(path, runner, *, planted=(), rules="own", per_test=False, hangs
         texts = answers if hangs else [text.replace("while True: pass", "return None") for text in answers]
         pair = None if task == "induction" else 0
         verdicts, _ = await verifier.judge(SQUARES, task, pair, texts)
-        verdicts_ = [passed(one.total) if (task, number) in planted else one for number, one in enumerate(verdicts)]
+        recorded = [passed(verdict.total) if (task, number) in planted else verdict for number, verdict in enumerate(verdicts)]
         blob = log.put(json.dumps(texts).encode())
         generation = Generation(
             policy=Digest("0" * 64), template="t", prompt=blob, texts=blob, tokens=blob,
@@ -56,7 +56,7 @@ async def record(path, runner, *, planted=(), rules="own", per_test=False, hangs
         )  # fmt: skip
         made = AttemptsMade(purpose="solve", question=SQUARES.id, task=task, pair=pair, generation=generation)
         provenance = verifier.provenance_of(SQUARES).model_copy(update=conditions)
-        log.append(f"episode/{task}", [made, AttemptsVerified(of=1, verdicts=tuple(verdicts_), provenance=provenance)])
+        log.append(f"episode/{task}", [made, AttemptsVerified(of=1, verdicts=tuple(recorded), provenance=provenance)])
     head = log.head()
     log.close()
     return head
@@ -101,9 +101,6 @@ async def test_every_planted_flip_is_reported_with_its_place(tmp_path, runner):
     assert [flip["new"]["outcome"] for flip in flips][:2] == ["wrong_answer", "time_limit"]
     assert [flip["position"] for flip in flips] == [3, 3, 5, 7]
     assert counts == {"judgements": 3, "verdicts": 9, "flips": 4, "unknown": 0}
-    shown = reverify(path)
-    assert "attempt 1  passed 2/2 → wrong_answer 1/2" in shown.stdout
-    assert "4 flips among 9 verdicts" in shown.stdout
 
 
 async def test_a_sample_is_drawn_by_its_seed(tmp_path, runner):
@@ -115,9 +112,11 @@ async def test_a_sample_is_drawn_by_its_seed(tmp_path, runner):
 
 
 async def test_another_image_than_the_recorded_one_is_told(tmp_path, runner):
-    await record(tmp_path / "log.sqlite", runner, image="sha256:" + "0" * 64)
+    await record(tmp_path / "log.sqlite", runner, planted={("induction", 1)}, image="sha256:" + "0" * 64)
     done = reverify(tmp_path)
-    assert done.returncode == 0
+    assert done.returncode == 1
+    assert "attempt 1  passed 2/2 → wrong_answer 1/2" in done.stdout
+    assert "1 flips among 9 verdicts" in done.stdout
     assert "not with the recorded image sha256:000000000000" in done.stderr
 
 
@@ -130,7 +129,7 @@ async def test_limits_that_this_version_does_not_know_are_an_error(tmp_path, run
 
 async def test_the_recorded_limits_are_in_force(tmp_path, runner):
     limits = runner.provenance.limits
-    await record(tmp_path / "log.sqlite", runner, hangs=True, limits={**limits, "wall_seconds": 1e-6})
+    await record(tmp_path / "log.sqlite", runner, limits={**limits, "wall_seconds": 1e-6})
     done = reverify(tmp_path, "--json")
     assert done.returncode == 1, done.stderr
     assert done.stdout, done.stderr

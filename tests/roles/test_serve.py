@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -46,72 +47,76 @@ def fetch(url, path, key="", body=None):
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
     connection.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
-    answer = connection.getresponse()
-    said = answer.read()
+    response = connection.getresponse()
+    content = response.read()
     connection.close()
-    return answer.status, said
+    return response.status, content
 
 
 def family(pid):
-    """Every process below, by name as vLLM gives it."""
-    names = {below: Path(f"/proc/{below}/cmdline").read_bytes().split(b"\0")[0].decode() for below in descendants(pid)}
-    return {"engine": [pid for pid, name in names.items() if name.startswith("VLLM::")], "all": list(names)}
+    """Every process below, and which of them is a vLLM server or its engine."""
+    commands = {below: Path(f"/proc/{below}/cmdline").read_bytes() for below in descendants(pid)}
+    return {
+        "all": list(commands),
+        "server": [pid for pid, command in commands.items() if b"api_server" in command],
+        "engine": [pid for pid, command in commands.items() if command.startswith(b"VLLM::")],
+    }
 
 
-def wait_for_engine(pid):
-    """The family once the engine is there, its worker being on its way or there too."""
+def wait_for_engine(pid, part="engine"):
+    """The family once the engine is there, or the server; what that starts is on its way or there too."""
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
-        try:
-            found = family(pid)
-        except OSError:
-            continue
-        if found["engine"]:
-            return found
-        time.sleep(0.2)
-    raise AssertionError("no engine was started")
+        with suppress(OSError):
+            processes = family(pid)
+            if processes[part]:
+                return processes
+        time.sleep(0.1)
+    raise AssertionError(f"no {part} was started")
 
 
 def left(temporary):
     return list(temporary.glob("gasp-serve-*"))
 
 
-def test_the_command_serves_and_when_it_is_killed_nothing_is_left(temporary, command):
-    process = command()
-    said = ""
-    while "in a run:" not in said:
-        line = process.stdout.readline()
-        assert line, process.stderr.read()
-        said += line
-    url = re.search(r"http://127\.0\.0\.1:\d+", said)[0]
-    key = Path(re.search(r'"\$\(cat (\S+)\)"', said)[1])
-    assert key.stat().st_mode & 0o077 == 0 or key.parent.stat().st_mode & 0o077 == 0
-    assert key.read_text() not in said
-    assert fetch(url, "/v1/models", key.read_text())[0] == 200
-    ours = wait_for_engine(process.pid)
-    process.kill()
-    assert all_end(ours["all"])
-    assert not left(temporary)
-
-
-@pytest.mark.endurance
-def test_what_survives_a_killed_supervisor_ends_at_the_next_start_and_ctrl_c_leaves_nothing(temporary, command):
+def test_what_serves_leaves_nothing_whoever_is_killed_or_stopped(temporary, command):
     first = command()
-    ours = wait_for_engine(first.pid)
-    (supervisor,) = (pid for pid in ours["all"] if b"roles.serving.supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    printed = ""
+    while "in a run:" not in printed:
+        line = first.stdout.readline()
+        assert line, first.stderr.read()
+        printed += line
+    url = re.search(r"http://127\.0\.0\.1:\d+", printed)[0]
+    key = Path(re.search(r'"\$\(cat (\S+)\)"', printed)[1])
+    assert key.stat().st_mode & 0o077 == 0 or key.parent.stat().st_mode & 0o077 == 0
+    assert key.read_text() not in printed
+    assert fetch(url, "/v1/models", key.read_text())[0] == 200
+
+    # The supervisor is killed as well: what survives ends at the next start.
+    survivors = wait_for_engine(first.pid)
+    (supervisor,) = (
+        pid for pid in survivors["all"] if b"roles.serving.supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    )
     os.kill(supervisor, signal.SIGSTOP)
     first.kill()
     os.kill(supervisor, signal.SIGKILL)
     assert all_end([supervisor])
-    assert any(process_start_time(pid) for pid in ours["engine"])
+    assert any(process_start_time(pid) for pid in survivors["engine"])
     assert len(left(temporary)) == 1
 
+    # The command alone is killed: its supervisor ends the rest.
     second = command()
-    assert all_end(ours["all"])
-    new = wait_for_engine(second.pid)
+    assert all_end(survivors["all"])
+    below = wait_for_engine(second.pid)
     assert len(left(temporary)) == 1
-    second.send_signal(signal.SIGINT)
-    _, err = second.communicate(timeout=60)
-    assert (second.returncode, err) == (130, "")
-    assert all_end(new["all"])
+    second.kill()
+    assert all_end(below["all"])
+    assert not left(temporary)
+
+    third = command()
+    below = wait_for_engine(third.pid, "server")
+    third.send_signal(signal.SIGINT)
+    _, err = third.communicate(timeout=60)
+    assert (third.returncode, err) == (130, "")
+    assert all_end(below["all"])
     assert not left(temporary)

@@ -1,16 +1,25 @@
-"""The private engine: from nothing to running, killed, started again, purged; and refusals that name the fix."""
+"""The private engine: from nothing to running, killed in every part, started again, purged; and refusals that name the fix."""
 
 import asyncio
+import contextlib
 import os
+import random
+import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import Queue
 
+import docker
+import psutil
 import pytest
 
 from events.facts.errors import SandboxError
-from sandbox.engine import engine, image_build
+from sandbox.engine import engine, image_build, owner
 from sandbox.host.docker_runner import DockerRunner
 from sandbox.runner import Job
 from tests.support.private_engine import private_engine, processes_naming
@@ -26,8 +35,6 @@ def private():
 
 def connect_to(private):
     def connect(say):
-        import docker
-
         private.up(say)
         return docker.DockerClient(base_url=private.url)
 
@@ -75,8 +82,121 @@ async def test_an_engine_killed_in_the_middle_is_an_error_and_the_next_start_wor
 def test_two_private_engines_build_an_image_of_the_same_id(private):
     # The engine that everybody shares is not asked: it keeps the image it has, of packages that may be older.
     with private_engine() as another:
-        ids = {image_build.ensure_image(connect_to(one)(engine.no_message), engine.no_message) for one in (private, another)}
+        ids = {image_build.ensure_image(connect_to(each)(engine.no_message), engine.no_message) for each in (private, another)}
     assert len(ids) == 1
+
+
+VICTIMS = ("engine", "dockerd", "worker", "shim", "owner", "owner")
+SHIM = "containerd-shim-runc-v2"
+PATIENCE_S = 60.0
+
+
+class OwnerProcess:
+    """A process that runs programs on the private engine, and what it prints."""
+
+    def __init__(self, private):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.sandbox_process", private.data, private.state],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: Queue[str] = Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self):
+        for line in self.process.stdout:
+            self.lines.put(line.strip())
+
+    def finish_calls(self, count):
+        """Wait until so many more calls have come to their end; none of their results may be wrong."""
+        while count:
+            line = self.lines.get(timeout=PATIENCE_S)
+            assert line == "0" or line.startswith("lost"), line
+            count -= line == "0"
+
+    def drop_lines(self):
+        """Forget what was printed so far, which must not be wrong either."""
+        while not self.lines.empty():
+            assert self.lines.get().startswith(("0", "lost"))
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+def inside(private, name):
+    """Processes of the engine by their name: pid and command line."""
+    found = {}
+    for process in psutil.Process(private.pid()).children(recursive=True):
+        # Programs come and go.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.name() == name:
+                found[process.pid] = " ".join(process.cmdline())
+    return found
+
+
+def find_victim(name, private, owner_process, rng):
+    if name == "owner":
+        return owner_process.pid
+    if name == "engine":
+        return private.pid()
+    if name == "dockerd":
+        return rng.choice(list(inside(private, "dockerd")))
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        # Now and then there is none, because it is being replaced.
+        with contextlib.suppress(psutil.NoSuchProcess, IndexError):
+            shim = psutil.Process(rng.choice(list(inside(private, SHIM))))
+            worker = shim.children()[0]
+            return shim.pid if name == "shim" else worker.pid
+        time.sleep(0.05)
+    raise AssertionError("there is no worker")
+
+
+def leaks(private, living):
+    """What there is in the engine, on its mounts and in control groups beyond the workers of the living owner."""
+    client = docker.DockerClient(base_url=private.url)
+    listed = owner.owned_containers(client)
+    ids = {item.id for item in listed}
+    found = [f"container {item.id[:12]} ({item.state}) of {item.owner}" for item in listed if item.owner != living]
+    found += [f"container {item.id[:12]} is {item.state}" for item in listed if item.state != "running"]
+    found += [f"shim {pid}" for pid, command in inside(private, SHIM).items() if not any(name in command for name in ids)]
+    for group in Path("/sys/fs/cgroup").glob(f"*/{private.cgroup}/*"):
+        if group.is_dir() and group.name not in ids:
+            found.append(f"control group {group}, processes {(group / 'cgroup.procs').read_text().split()}")
+    (dockerd,) = inside(private, "dockerd")
+    mounts = Path(f"/proc/{dockerd}/mounts").read_text().splitlines()
+    merged = [line.split()[1] for line in mounts if "/overlay2/" in line]
+    if len(merged) > len(ids):
+        found.append(f"{len(merged)} mounts of {len(ids)} containers: {merged}")
+    found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(private.data) in line]
+    client.close()
+    return found
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_whoever_is_killed_nothing_is_left_after_a_restart_and_no_result_is_wrong(private):
+    rng = random.Random(4)
+    # The engine has the image: tests above have built it.
+    worker = OwnerProcess(private)
+    try:
+        worker.finish_calls(1)
+        for name in rng.sample(VICTIMS, len(VICTIMS)):
+            time.sleep(rng.uniform(0, 0.6))
+            os.kill(find_victim(name, private, worker.process, rng), signal.SIGKILL)
+            if name == "owner":
+                worker.kill()
+                worker = OwnerProcess(private)
+            worker.drop_lines()
+            worker.finish_calls(2)
+            deadline = time.monotonic() + 5
+            while (left := leaks(private, worker.process.pid)) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert left == [], f"after {name} was killed"
+    finally:
+        worker.kill()
 
 
 @pytest.mark.docker

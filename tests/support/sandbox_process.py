@@ -18,7 +18,7 @@ from sandbox.host.docker_runner import DockerRunner
 from sandbox.runner import Job, JobResult, Limits
 
 LIMITS = Limits(wall_seconds=20, cpu_seconds=20)
-CALL = 100
+CALL = 50
 GOOD = "import heapq, json\ndef f(x):\n    return json.loads(json.dumps(heapq.nlargest(2, [x, x + 1, x + 2])))\n"
 HOSTILE = {
     "import os\ndef f(x): os._exit(0)": "exited",
