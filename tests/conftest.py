@@ -33,7 +33,7 @@ LONG_FILES = """
     sandbox/test_hostile graph/test_trainer_process roles/test_vllm roles/test_official sandbox/test_engine
     events/test_browser sandbox/test_docker_runner graph/test_goalposts benchmarks/test_benchmarks roles/test_reverify
     events/test_export graph/test_whole_recipes sandbox/test_pool events/test_read_only events/test_web_live
-    benchmarks/test_web sandbox/test_interpreter trainer/test_offline events/test_postgres_durability trainer/test_loss
+    benchmarks/test_web sandbox/test_interpreter_limits trainer/test_offline events/test_postgres_durability trainer/test_loss
     roles/test_judging_rules events/test_web_guard trainer/test_loop trainer/test_evaluate events/test_app roles/test_serving
     graph/test_recorded events/test_exporters graph/test_run trainer/test_gradient events/test_shutdown graph/test_loop
     events/test_sqlite events/test_tampering roles/test_transformers events/test_race events/test_postgres

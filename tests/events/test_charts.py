@@ -27,6 +27,7 @@ from events.pure.estimators import pass_at_k_interval
 from events.stores import open_log
 from events.stores.memory import MemoryLog
 from events.web.rendering.svg import LINES, figure_svg, short_number, sparkline
+from events.web.rendering.template_filters import figure_rows
 from tests.support.example_runs import example_run
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -339,3 +340,12 @@ def test_throughput_is_tokens_by_the_clock() -> None:
     said = summary()
     said.iterations[1].ended = said.iterations[1].began + timedelta(seconds=2)
     assert points(by_name(run_figures(said))["speed"], "playing")[0] == (1, said.iterations[1].tokens / 2)
+
+
+@pytest.mark.parametrize(("lines", "rows"), [(1, 40), (6, 20), (24, 10)])
+def test_the_more_lines_a_figure_has_the_fewer_rows_has_its_table(lines: int, rows: int) -> None:
+    points = tuple((float(x), 0.5) for x in range(200))
+    table = figure_rows(Figure("f", "F", "x", "y", tuple(Series(str(number), points) for number in range(lines))))
+    assert table.of == 200
+    assert len(table.lines) == rows
+    assert (table.lines[0][0], table.lines[-1][0]) == (0, 199)

@@ -1,7 +1,6 @@
 """The index says what the folds of the log say, whenever it is stopped, whatever else lies in its file, while the log grows."""
 
 import itertools
-import json
 import sqlite3
 import threading
 from collections import Counter
@@ -17,8 +16,8 @@ from events.export.table_rows import TABLES as FOLDS
 from events.facts.consumers import BATCH_SIZE
 from events.facts.errors import BadInput, LogCorrupt
 from events.facts.log import Log
-from events.facts.types import AttemptsMade, AttemptsVerified, EvaluationFinished, GapMeasured, QuestionValidated
-from events.facts.values import IOPair, Question, Sampling, Verdict, canonical
+from events.facts.types import EvaluationFinished, GapMeasured
+from events.facts.values import Question, Sampling
 from events.index.location import index_path, open_index
 from events.index.reader import Index
 from events.index.rows import AppearanceEntry, AttemptsEntry
@@ -28,7 +27,7 @@ from events.maintenance import migrate
 from events.stores import open_log
 from events.stores.memory import MemoryLog
 from tests.support.damaged_logs import execute_without_triggers
-from tests.support.example_runs import PROVENANCE, ExampleRun, example_run, question
+from tests.support.example_runs import ExampleRun, example_run, question
 
 RUNS = itertools.count()
 NAMES = [name.split()[2] for name in TABLES if name.startswith("CREATE TABLE")]
@@ -358,64 +357,6 @@ def test_an_index_lies_beside_its_log_and_no_password_names_one(tmp_path: Path) 
     urls = [f"postgresql://me{secret}@host/runs?run=one{more}" for secret, more in (("", ""), (":s3cr3t", ""), (":other", ""))]
     assert len({index_path(url) for url in urls}) == 1
     assert index_path("postgresql://me@host/runs?run=two") != index_path(urls[0])
-
-
-def proposed(story: ExampleRun, asked: Question, similarity: float = 0.5) -> None:
-    story._proposed("easy", 1, story.goalposts[0])
-    blob = story.log.put(canonical(asked))
-    fact = QuestionValidated(seat="easy", question=asked.id, blob=blob, similarity=similarity, aligned=None)
-    story.log.append(story.stream, [fact])
-
-
-def answered(story: ExampleRun, asked: Question, texts: list[str]) -> None:
-    made = story.generation("Solve", len(texts)).model_copy(update={"texts": story.log.put(json.dumps(texts).encode())})
-    fact = AttemptsMade(purpose="pass_rate", question=asked.id, task="induction", generation=made)
-    version = story.log.append(story.stream, [fact])[0].version
-    verdicts = (Verdict(outcome="wrong_answer", passed=0, total=3),) * len(texts)
-    story.log.append(story.stream, [AttemptsVerified(of=version, verdicts=verdicts, provenance=PROVENANCE)])
-
-
-def test_signs_say_where_their_evidence_is(tmp_path: Path) -> None:
-    log = MemoryLog()
-    story = example_run(log).run().goalpost().start(1)
-    story.open(story.goalposts[0], "guided")
-    first = question(3)
-    again = first.model_copy(
-        update={"statement": "Again.", "program": "def f(numbers):\n    return [one + 3 for one in numbers]"}
-    )
-    proposed(story, first)
-    proposed(story, again)
-    known = "```python\ndef f(xs):\n    if xs == [1, 2]:\n        return [4, 5]\n    return xs\n```"
-    answered(story, first, ["```python\ndef f(xs):\n    return xs\n```", known])
-    with closing(Indexer(log, tmp_path / "index.sqlite")) as indexing:
-        indexing.catch_up()
-        case, duplicate = indexing.index.signs()
-        assert indexing.index.sign_counts() == {"near_duplicate": 1, "special_cases_tests": 1}
-        assert indexing.index.signs(rule="near_duplicate") == [duplicate] == indexing.index.signs(before=case.position)
-    assert (duplicate.rule, duplicate.question, duplicate.other, duplicate.iteration) == (
-        "near_duplicate",
-        again.id,
-        first.id,
-        1,
-    )
-    assert (case.rule, case.question, case.index) == ("special_cases_tests", first.id, 1)
-    for sign in (case, duplicate):
-        event = next(log.read(sign.stream, after=sign.position - 1, limit=1))
-        assert (event.position, event.version) == (sign.position, sign.version)
-
-
-def test_text_that_no_database_takes_is_indexed_all_the_same(tmp_path: Path) -> None:
-    log = MemoryLog()
-    story = example_run(log).run().goalpost().start(1)
-    story.open(story.goalposts[0], "guided")
-    pairs = (IOPair(input="'\0'", output="'\0'"),) * 3
-    asked = Question(statement="one half of\0a pair", program="def f(x):\n    return '\0'", public=pairs, private=pairs)
-    proposed(story, asked)
-    answered(story, asked, ["whole \ud83d answer\0behind", "```python\nif x == '\ud800'\n```"])
-    with closing(Indexer(log, tmp_path / "index.sqlite")) as indexing:
-        indexing.catch_up()
-        assert [hit.kind for hit in indexing.index.search("behind")] == ["answers"]
-        assert [hit.appearance.question for hit in indexing.index.search('"a pair"')] == [asked.id]
 
 
 def test_questions_are_found_by_the_beginning_of_their_id(index: Index) -> None:

@@ -6,12 +6,11 @@ import time
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from events.export.charts import Figure, Series
 from events.facts.rollouts import pack_rollouts
 from events.facts.types import (
     AttemptsMade,
@@ -21,12 +20,10 @@ from events.facts.types import (
     QuestionRejected,
     QuestionValidated,
 )
-from events.facts.values import OUTCOME_LETTERS, IOPair, Outcome, Question, Verdict, canonical
+from events.facts.values import IOPair, Question, Verdict, canonical
 from events.index.reader import Index
-from events.pure.test_outcomes import judged_tests
 from events.stores import open_log
 from events.web.app import make_app
-from events.web.rendering.template_filters import figure_rows
 from events.web.view.viewer import Viewer
 from tests.support.example_runs import PROVENANCE, ExampleRun, example_run
 
@@ -153,9 +150,6 @@ def test_a_table_of_goalposts_has_pages(site: Site, monkeypatch: pytest.MonkeyPa
     assert [len(page["goalposts"]) for page in pages] == [2, 2]
     assert len({row["question"] for page in pages for row in page["goalposts"]}) == 4
     assert 'rel="next" href="/runs/little/goalposts?order=title&amp;page=2"' in site.page("/goalposts?order=title")
-
-
-def test_an_order_that_is_none_is_a_sentence(site: Site) -> None:
     assert "cannot be ordered by &#39;beauty&#39;" in site.page("/goalposts?order=beauty", 400)
 
 
@@ -274,30 +268,6 @@ def test_a_long_completion_has_pages(site: Site) -> None:
     assert f"token={pages[0]['until']}" in site.page(place)
 
 
-def pairs(count: int) -> list[IOPair]:
-    return [IOPair(input=str(place), output=str(place)) for place in range(count)]
-
-
-def results(passed: int, total: int, *, per_test: bool = False, **verdict: Any) -> list[str]:
-    found = Verdict.model_validate({"outcome": "wrong_answer", "passed": passed, "total": total, **verdict})
-    return [test.result for test in judged_tests(pairs(3), 1, found, per_test=per_test)]
-
-
-def test_in_older_logs_a_test_is_called_failed_only_where_the_verdict_leaves_no_other_way() -> None:
-    assert results(0, 3) == ["failed"] * 3
-    assert results(3, 3, outcome="passed") == ["passed"] * 3
-    assert results(1, 3) == ["not_recorded"] * 3
-    assert results(1, 3, per_test=True) == ["passed", "failed", "not_run"]
-    assert results(0, 1, outcome="malformed") == ["not_run"] * 3
-
-
-def test_a_verdict_that_tells_of_each_test_is_shown_test_by_test() -> None:
-    assert results(1, 3, tests="w.t") == ["wrong_answer", "passed", "time_limit"]
-    assert results(1, 3, tests=".r", per_test=True) == ["passed", "runtime_error", "not_run"]
-    assert results(0, 1, outcome="malformed", tests="") == ["not_run"] * 3
-    assert len(OUTCOME_LETTERS) == len(set(OUTCOME_LETTERS.values())) == len(get_args(Outcome)) - 1
-
-
 def test_a_search_marks_what_it_found_and_pages(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("events.web.pages.search.ROWS", 2)
     place = "/search?q=number+kind:goalpost"
@@ -317,15 +287,6 @@ def test_a_search_that_takes_long_says_how_far_it_came(site: Site, monkeypatch: 
     assert site.json_address(place)["partly"]
     assert "have been searched; this query needs time" in site.page(place)
     assert "Nothing found<" in site.page(f"{place}&before=3")
-
-
-@pytest.mark.parametrize(("lines", "rows"), [(1, 40), (6, 20), (24, 10)])
-def test_the_more_lines_a_figure_has_the_fewer_rows_has_its_table(lines: int, rows: int) -> None:
-    points = tuple((float(x), 0.5) for x in range(200))
-    found = figure_rows(Figure("f", "F", "x", "y", tuple(Series(str(number), points) for number in range(lines))))
-    assert found.of == 200
-    assert len(found.lines) == rows
-    assert (found.lines[0][0], found.lines[-1][0]) == (0, 199)
 
 
 def test_a_query_that_cannot_be_read_keeps_its_page_and_says_why(site: Site) -> None:
@@ -375,11 +336,8 @@ def test_what_is_missing_is_a_sentence(site: Site, place: str, sentence: str) ->
 def every_page(site: Site) -> Iterator[str]:
     attacked = next(row for row in site.json_address("/goalposts")["goalposts"] if row["source"] != "scene")
     yield from ("/goalposts", f"/goalposts/{attacked['question']}", f"/questions/{attacked['question']}", "/suspicion")
-    yield from (
-        "/search?q=alert",
-        "/search?q=kind:lemma+reason:malformed",
-        f"/search?q={HOSTILE.encode().hex()}%22%3Cscript%3E",
-    )
+    yield from ("/search?q=alert", "/search?q=kind:lemma+reason:malformed")
+    yield f"/search?q={HOSTILE.encode().hex()}%22%3Cscript%3E"
     for data in site.json_address(f"/goalposts/{attacked['question']}")["sections"]:
         for row in data["others"]:
             yield f"/attempts/{row['stream']}/{row['version']}/0"
@@ -392,7 +350,7 @@ def every_page(site: Site) -> Iterator[str]:
             yield f"/attempts/{made['stream']}/{made['version']}/1?colour=advantage"
 
 
-def test_hostile_text_stays_text_on_every_page(site: Site) -> None:
+def test_on_every_page_hostile_text_stays_text_and_live_parts_have_unique_ids(site: Site) -> None:
     places = list(every_page(site))
     assert len(places) >= 14
     for place in places:
@@ -401,6 +359,8 @@ def test_hostile_text_stays_text_on_every_page(site: Site) -> None:
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202e\u2066-\u2069]", page), place
         assert not re.search(r"<[^>]*\s(style|on\w+)=", page), place
         assert "49" not in re.findall(r"onload=x (\S+)", unescape(page)), place
+        names = re.findall(r'\sid="([^"]*)"', page)
+        assert len(names) == len(set(names)), place
 
 
 def test_a_hostile_program_is_coloured_and_complete(site: Site) -> None:
@@ -410,12 +370,6 @@ def test_a_hostile_program_is_coloured_and_complete(site: Site) -> None:
     assert code is not None
     assert '<span class="k">def</span>' in code[1]
     assert "</code></pre><script>alert('owned')</script>" in unescape(re.sub("</?span[^>]*>", "", code[1]))
-
-
-def test_pages_mark_their_live_parts_by_unique_ids(site: Site) -> None:
-    for place in every_page(site):
-        names = re.findall(r'\sid="([^"]*)"', site.page(place))
-        assert len(names) == len(set(names)), place
 
 
 def test_an_episode_that_broke_off_says_on_what_and_one_that_goes_on_what_is_not_known(site: Site) -> None:
