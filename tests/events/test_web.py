@@ -98,7 +98,7 @@ def test_pages_can_be_heard_labels_captions_landmarks_and_no_id_twice(pages: dic
     [
         ("/runs/none", 404, "there are first"),
         ("/nothing", 404, "no such page"),
-        ("/runs/first/policies/ffff", 404, "No policy"),
+        ("/runs/first/policies/ffff", 404, "No weights of this run have a digest"),
         ("/runs/first/events/999999", 404, "the log ends at"),
         ("/runs/first/events/0", 404, "no event"),
         ("/runs/first/events?after=-1", 400, "whole number"),
