@@ -61,7 +61,7 @@ class ChatEncoding:
                 f"The conversation around a prompt takes {len(head) + len(tail)} tokens, but max_prompt_tokens is "
                 f"{self._limit}; set it higher."
             )
-        return (*head, *self._text(request.prompt)[-budget:], *tail)
+        return (*head, *self.encode_text(request.prompt)[-budget:], *tail)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids [T], special tokens included."""
@@ -76,7 +76,8 @@ class ChatEncoding:
             raise BadInput(f"The prompt is empty, and the tokenizer in {self._folder} has no end token to stand for it.")
         return tuple(ids)
 
-    def _text(self, text: str, *, special: bool = False) -> list[int]:
+    def encode_text(self, text: str, *, special: bool = False) -> list[int]:
+        """The ids [T] of a text inside a prompt or a completion; markers in it become special tokens only if `special`."""
         ids: list[int] = self._tokenizer(text, add_special_tokens=False, split_special_tokens=not special, verbose=False)[
             "input_ids"
         ]
@@ -106,8 +107,8 @@ class ChatEncoding:
             raise BadInput(
                 f"The chat template in {self._folder} does not write each message once; set prompts to one for base models."
             )
-        middle = [*self._text(system), *self._text(rest, special=True)] if system else []
-        return (*self._text(head, special=True), *middle), tuple(self._text(tail, special=True))
+        middle = [*self.encode_text(system), *self.encode_text(rest, special=True)] if system else []
+        return (*self.encode_text(head, special=True), *middle), tuple(self.encode_text(tail, special=True))
 
 
 def _end_token_ids(folder: Path, tokenizer: Any) -> frozenset[int]:

@@ -18,13 +18,23 @@ def record_generation(log: Log, request: GenerationRequest, reply: GenerationRep
         template=template,
         prompt=log.put(request.prompt.encode("utf-8", "surrogatepass")),
         texts=log.put(json.dumps([answer.text for answer in answers]).encode()),
-        tokens=log.put(
-            pack_rollouts(reply.prompt_ids, [answer.token_ids for answer in answers], [answer.logprobs for answer in answers])
-        ),
+        tokens=log.put(pack_reply(reply)),
         count=len(answers),
         length=sum(len(answer.token_ids) for answer in answers),
         seed=request.seed,
         sampling=request.sampling,
+        parts=request.parts,
+    )
+
+
+def pack_reply(reply: GenerationReply) -> bytes:
+    """The token arrays of a reply, as they are logged."""
+    answers = reply.completions
+    return pack_rollouts(
+        reply.prompt_ids,
+        [answer.token_ids for answer in answers],
+        [answer.logprobs for answer in answers],
+        [answer.sampled for answer in answers],
     )
 
 

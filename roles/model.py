@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from events.facts.values import Digest, Sampling
+from events.facts.values import CompletionPart, Digest, Sampling
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class GenerationRequest:
     system: str | None = None
     """None: the prompt is sent as it is. Else the request is a conversation in the tokenizer's chat template: this system
     message (`""`: none), then the prompt as the user's message."""
+    parts: tuple[CompletionPart, ...] = ()
+    """The parts of every completion, one after the other. It ends with the stop text of the last one; where it ends in another
+    way before, by its end token for instance, the parts that are left do not follow. Empty: the model writes it whole."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Completion:
     """[T] natural-log probability of each id under the sampling distribution, after temperature."""
     stop: Literal["end", "text", "length"]
     """Why it ended: by the end token, by one of the sampling's stop texts, or at the maximal length."""
+    sampled: tuple[bool, ...] = ()
+    """[T] False for a token that was given, whose logprob is then 0. Empty: all were sampled."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ from events.facts.values import Axis, IOPair, Question, Sampling, Task, Value, c
 from events.pure.answer_parsing import INPUTS
 from events.text.byte_order_mark import refuse_byte_order_mark
 from events.text.validation import first_problem
+from roles.answer_form import AnswerForm, parse_form
 from roles.judging.safety import ALLOWED_MODULES, BANNED_NAMES
+from roles.model import GenerationRequest
 
 SHIPPED_PROMPTS: Final = Path(__file__).parent / "prompts"
 """The folder of the prompt sets that ship with the project."""
@@ -48,6 +50,14 @@ WORD_FIELDS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "open": ("task", ("induction", "deduction", "abduction")),
 }
 """Prompts with a field that takes one of a few words. A set may hold a text for each word, in `NAME.WORD.md`."""
+_PROPOSAL: Final = ("program", "message", "inputs")
+FORM_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "induction": ("program",),
+    "deduction": ("output",),
+    "abduction": ("input",),
+    "proposal": _PROPOSAL,
+}
+"""Answer forms that a set may hold, each in `NAME.form.md`, with their marks; `proposal` is for all prompts of the teacher."""
 _SHARED: Final = {"aimed": "hard"}
 """Prompts that share the word texts of another prompt."""
 _MARK: Final = re.compile(r"\{\{(\w+)\}\}")
@@ -72,7 +82,9 @@ class Template:
     version: str
     """The version of its file; with a word text, both versions with a dot between."""
     hash: str
-    """SHA-256 (hex) of its file; with a word text, of both files' hashes in a row."""
+    """SHA-256 (hex) of its file; with a word text or an answer form, of the files' hashes in a row."""
+    form: AnswerForm = ()
+    """The form of its completions; empty where the model writes them whole."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +93,7 @@ class Rendered:
 
     text: str
     template: str
+    form: AnswerForm = ()
 
 
 class Prompts:
@@ -111,10 +124,10 @@ class Prompts:
         hashes = "".join(f"{name}:{template.hash}\n" for name, template in sorted(self.templates.items()))
         return hashlib.sha256(canonical(self.rules) + hashes.encode()).hexdigest()
 
-    def with_stop_texts(self, sampling: Sampling) -> Sampling:
-        """The sampling with the set's stop texts added."""
-        more = tuple(text for text in self.rules.stop if text not in sampling.stop)
-        return sampling.model_copy(update={"stop": sampling.stop + more}) if more else sampling
+    def request(self, prompt: Rendered, count: int, seed: int, sampling: Sampling) -> GenerationRequest:
+        """Ask for completions of a prompt, with the stop texts of the set and the parts of the prompt's answer form."""
+        stop = tuple(dict.fromkeys((*sampling.stop, *self.rules.stop)))
+        return GenerationRequest(prompt.text, count, seed, sampling.model_copy(update={"stop": stop}), self.system, prompt.form)
 
     def induction(self, question: Question) -> Rendered:
         """Ask for the program, with the statement and the public pairs."""
@@ -161,7 +174,7 @@ class Prompts:
         choice = WORD_FIELDS.get(_SHARED.get(name, name))
         word = fields[choice[0]] if choice else ""
         template = self.templates.get(f"{name}.{word}") or self.templates[name]
-        return Rendered(_MARK.sub(lambda mark: fields[mark[1]], template.text), template.hash)
+        return Rendered(_MARK.sub(lambda mark: fields[mark[1]], template.text), template.hash, template.form)
 
 
 def shipped_sets() -> list[str]:
@@ -208,6 +221,7 @@ def _rules(path: Path) -> PromptSetFormat:
 def _templates(folder: Path, chat: bool) -> dict[str, Template]:
     """All prompts of a folder by name; those with word texts once for each word, as `NAME.WORD`."""
     files = {path.stem: _read(path) for path in sorted(folder.glob("*.md"))}
+    forms = {name: files.pop(f"{name}.form") for name in FORM_FIELDS if f"{name}.form" in files}
     names = (*PROMPT_NAMES, "system") if chat else PROMPT_NAMES
     parts = {f"{name}.{word}" for name, (_, words) in WORD_FIELDS.items() for word in words}
     if wrong := sorted(set(files) - parts - set(names)) or sorted(set(names) - set(files)):
@@ -228,6 +242,10 @@ def _templates(folder: Path, chat: bool) -> dict[str, Template]:
             templates[f"{name}.{word}"] = _joined(folder / f"{name}.md", files[name], field, files[part])
     for name, template in templates.items():
         _check(folder, name, template)
+        kind = name.partition(".")[0]
+        owner = kind if kind in FORM_FIELDS else "proposal"
+        if owner in forms and kind != "system":
+            templates[name] = _with_form(template, folder / f"{owner}.form.md", forms[owner], FORM_FIELDS[owner])
     return {name: _without_last_line_end(template) for name, template in templates.items()} if chat else templates
 
 
@@ -250,6 +268,12 @@ def _joined(path: Path, whole: Template, field: str, part: Template) -> Template
         raise BadInput(f"Prompt file {path} lacks the mark {mark}, for whose words there are texts; add it or remove them.")
     text = whole.text.replace(mark, part.text.rstrip("\n"))
     return Template(text, f"{whole.version}.{part.version}", hashlib.sha256((whole.hash + part.hash).encode()).hexdigest())
+
+
+def _with_form(template: Template, path: Path, form: Template, fields: tuple[str, ...]) -> Template:
+    digest = hashlib.sha256((template.hash + form.hash).encode()).hexdigest()
+    version = f"{template.version}+{form.version}"
+    return replace(template, form=parse_form(path, form.text, fields), version=version, hash=digest)
 
 
 def _check(folder: Path, name: str, template: Template) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from events.facts.log import Log
 from events.facts.values import Generation, Question, Sampling, Task
 from roles.generation_record import record_generation
-from roles.model import GenerationRequest, Model
+from roles.model import Model
 from roles.prompt import Prompts, Rendered
 
 
@@ -29,7 +29,7 @@ class Solver:
     ) -> Generation:
         """Sample attempts; `pair`: index into `question.pairs` for deduction and abduction, None for induction."""
         prompt = self._prompt(question, task, pair)
-        request = GenerationRequest(prompt.text, count, seed, self.prompts.with_stop_texts(sampling), self.prompts.system)
+        request = self.prompts.request(prompt, count, seed, sampling)
         (reply,) = await self.model.generate([request])
         return record_generation(self.log, request, reply, prompt.template)
 

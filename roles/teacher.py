@@ -15,7 +15,7 @@ from events.facts.log import Log
 from events.facts.values import Axis, Generation, Question, Sampling, Task
 from events.pure.answer_parsing import INPUTS
 from roles.generation_record import record_generation
-from roles.model import GenerationRequest, Model
+from roles.model import Model
 from roles.prompt import Prompts, Rendered
 
 
@@ -45,6 +45,6 @@ class Teacher:
         return await self._propose(self.prompts.open(references, task, self.inputs), seed)
 
     async def _propose(self, prompt: Rendered, seed: int) -> Generation:
-        request = GenerationRequest(prompt.text, 1, seed, self.prompts.with_stop_texts(self.sampling), self.prompts.system)
+        request = self.prompts.request(prompt, 1, seed, self.sampling)
         (reply,) = await self.model.generate([request])
         return record_generation(self.log, request, reply, prompt.template)

@@ -22,6 +22,7 @@ from events.pure.literal import NotLiteral, outline
 from events.text.safe_text import one_line
 from roles.judging.degenerate import degenerate_reason, text_objection
 from roles.judging.judging_rules import OUTCOME_OF_STATUS
+from roles.judging.needed_code import needed_source
 from roles.judging.run_tests import failure_detail, outcome_letters, run_detail, run_programs
 from roles.judging.safety import makes_sets, operations, parse_source, replace_operation, unparse_objection, unsafe_reason
 from sandbox.compare import canonical_arguments, canonical_text, outputs_match
@@ -149,21 +150,25 @@ class Verifier:
         first, backwards, *alone = await self.runner.run(
             [Job(source=proposal.program, inputs=job_inputs, hash_seed=seed) for job_inputs, seed in jobs]
         )
-        if failed := next((run for run in first.runs if run.status != "ok"), None):
+        chosen = chosen_inputs(first.runs, self.pairs)
+        if len(chosen) < self.pairs:
+            failed = next(run for run in first.runs if run.status != "ok")
             return RejectedProposal("broken", one_line(f"{failed.status}: {run_detail(failed)}", 200))
+        runs = [first.runs[number] for number in chosen]
         reruns = {
-            "in another order": backwards.runs[::-1],
-            "alone": [alone[order.index(number)].runs[0] for number in range(len(inputs))],
+            "in another order": [backwards.runs[::-1][number] for number in chosen],
+            "alone": [alone[order.index(number)].runs[0] for number in chosen],
         }
-        question = await asyncio.to_thread(self._check_outputs, proposal, tree, first, reruns)
-        return question if isinstance(question, RejectedProposal) else await self._check_operations(question, tree, first)
+        proposal = replace(proposal, inputs=tuple(inputs[number] for number in chosen))
+        question = await asyncio.to_thread(self._check_outputs, proposal, tree, runs, reruns)
+        return question if isinstance(question, RejectedProposal) else await self._check_operations(question, tree, runs)
 
     def _check_outputs(
-        self, proposal: Proposal, tree: ast.Module, first: JobResult, reruns: Mapping[str, Sequence[InputRun]]
+        self, proposal: Proposal, tree: ast.Module, first: Sequence[InputRun], reruns: Mapping[str, Sequence[InputRun]]
     ) -> Question | RejectedProposal:
         """The question of a proposal, unless its outputs differ between runs or nothing could be learned from it."""
         try:
-            values = [canonical_text(outline(run.value)) for run in first.runs]
+            values = [canonical_text(outline(run.value)) for run in first]
         except NotLiteral:
             return RejectedProposal("unsafe", "an output is not a value")
         for how, runs in reruns.items():
@@ -178,10 +183,10 @@ class Verifier:
         return question if reason is None else RejectedProposal("degenerate", reason, question)
 
     async def _check_operations(
-        self, question: Question, tree: ast.Module, first: JobResult
+        self, question: Question, tree: ast.Module, first: Sequence[InputRun]
     ) -> ValidProposal | RejectedProposal:
         """Reject a program with an operation that has no effect, and compare it with the reference program."""
-        values = _output_values(first)
+        values = tuple(run.value for run in first)
         reference = self.truth(question.statement) if self.truth else None
         parts = operations(tree, question.entry)
         if len(parts) > MAX_OPERATIONS:
@@ -203,8 +208,8 @@ class Verifier:
         results = await self.runner.run([Job(source=source, inputs=inputs) for source in sources]) if sources else []
         return [_output_values(result) for result in results]
 
-    def _question(self, statement: str, program: str, inputs: Sequence[str], result: JobResult) -> Question:
-        pairs = tuple(IOPair(input=text, output=run.value) for text, run in zip(inputs, result.runs, strict=True))
+    def _question(self, statement: str, program: str, inputs: Sequence[str], runs: Sequence[InputRun]) -> Question:
+        pairs = tuple(IOPair(input=text, output=run.value) for text, run in zip(inputs, runs, strict=True))
         cut = self.public_pairs
         return Question(statement=statement, program=program, public=pairs[:cut], private=pairs[cut:])
 
@@ -250,13 +255,25 @@ def _check_text(text: str, pairs: int) -> tuple[Proposal, ast.Module] | Rejected
     tree = parse_source(proposal.program)
     if tree is None:
         return RejectedProposal("broken", "the program does not parse")
+    proposal = replace(proposal, program=needed_source(proposal.program, tree, "f"))
+    tree = parse_source(proposal.program) or tree
     if (why := unparse_objection(tree) or unsafe_reason(tree)) is not None:
         return RejectedProposal("unsafe", why)
     if (why := text_objection(proposal.message, proposal.program, proposal.inputs)) is not None:
         return RejectedProposal("degenerate", why)
-    if len({*map(canonical_arguments, proposal.inputs)}) < pairs:
+    distinct: dict[str, str] = {}
+    for arguments in proposal.inputs:
+        distinct.setdefault(canonical_arguments(arguments), arguments)
+    if len(distinct) < pairs:
         return RejectedProposal("degenerate", "an input is repeated")
-    return proposal, tree
+    return replace(proposal, inputs=tuple(distinct.values())), tree
+
+
+def chosen_inputs(runs: Sequence[InputRun], count: int) -> list[int]:
+    """Numbers of the first `count` inputs that ran, those with an output of their own first; in the order of the inputs."""
+    ran = [number for number, run in enumerate(runs) if run.status == "ok"]
+    new = list({runs[number].value: number for number in reversed(ran)}.values())[::-1]
+    return sorted(sorted(ran, key=lambda number: (number not in new, number))[:count])
 
 
 def _output_values(result: JobResult) -> tuple[str, ...]:

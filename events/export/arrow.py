@@ -28,6 +28,7 @@ _TYPES: dict[Any, pa.DataType] = {
     bool: pa.bool_(),
     np.int32: pa.int32(),
     np.float32: pa.float32(),
+    np.bool_: pa.bool_(),
     IOPair: pa.struct([pa.field(name, pa.string()) for name in IOPair.model_fields]),
 }
 

@@ -117,6 +117,7 @@ def _completions(log: Log, run: str, stream: _OpenStream, ending: str | None) ->
                 prompt_ids=rollouts.prompt,
                 completion_ids=rollouts.ids[index],
                 logprobs=rollouts.logprobs[index],
+                sampled=rollouts.sampled[index],
                 reward=rewards[index],
                 reward_position=rewarded_at,
                 phase=rewarded.phase if rewarded else None,

@@ -72,7 +72,9 @@ class AttemptRow(TableRow):
     completion_ids: NDArray[np.int32]
     """The completion's tokens, as they were sampled, with the end token if there was one."""
     logprobs: NDArray[np.float32]
-    """Natural-log probability of each of them under the sampling distribution."""
+    """Natural-log probability of each of them under the sampling distribution; 0 where the token was given."""
+    sampled: NDArray[np.bool_]
+    """Of each token whether it was sampled; nothing is learned from one that was given."""
     reward: float | None = None
     """What the recipe gave; null where nothing is learned from the completion."""
     reward_position: int | None = None

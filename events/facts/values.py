@@ -169,6 +169,15 @@ class Sampling(Value):
     """Texts that end a completion once it holds one of them; they stay in it. Empty in logs of older schemas."""
 
 
+class CompletionPart(Value):
+    """A stretch of a completion that begins with a given text; what the model samples after it ends with the stop text."""
+
+    given: str
+    """Its tokens are not sampled, and nothing is learned from them."""
+    stop: Annotated[str, Field(min_length=1)]
+    """The next part follows when the model has written it."""
+
+
 class Generation(Value):
     """`count` completions of one prompt by one policy. Text and arrays are blobs; ids and logprobs are as sampled."""
 
@@ -185,11 +194,13 @@ class Generation(Value):
     count: int
     """Number of completions."""
     length: int
-    """Completion tokens, all completions together."""
+    """Completion tokens, all completions together, given ones included."""
     seed: int
     """Seed of the request."""
     sampling: Sampling
     """How the tokens were sampled."""
+    parts: Annotated[tuple[CompletionPart, ...], Field(exclude_if=lambda parts: not parts)] = ()
+    """The parts of each completion, by the answer form of its prompt; empty where the model wrote it whole."""
 
 
 class Verdict(Value):

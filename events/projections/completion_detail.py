@@ -116,6 +116,8 @@ class CompletionDetail:
     seed: int
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
+    sampled: tuple[bool, ...]
+    """Of each token whether it was sampled; the others were given."""
     pieces: tuple[str, ...] | None
     """Text of each token; None where the run's tokenizer is not at hand."""
     learned_by: tuple[Digest, ...]
@@ -188,6 +190,7 @@ def completion_detail(log: ReadableLog, where: str, stream: str, version: int, i
         seed=generation.seed,
         ids=ids,
         logprobs=tuple(rollouts.logprobs[index].tolist()),
+        sampled=tuple(rollouts.sampled[index].tolist()),
         pieces=None if pieces is None else tuple(pieces),
     )
 

@@ -12,11 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from events.pure.literal import NotLiteral, outline, outline_arguments, without_comments
+from events.pure.literal import NotLiteral, arguments_of_call, outline, outline_arguments, without_comments
 
 INPUTS: Final = 5
 """Inputs of a proposal: 2 public and 3 private pairs in the paper."""
 _MAX_PROGRAM_LENGTH: Final = 16_000
+_MOST_INPUTS: Final = 2
+"""So many times the inputs that were asked for are read; further ones are left out."""
 _FENCE: Final = re.compile(r"(?P<indent>[ \t]*)(?P<mark>`{3,}|~{3,})(?P<info>.*)")
 _INDENTED: Final = 4
 """A fence that is indented by so many columns more than the opening one is text of the block."""
@@ -42,15 +44,15 @@ class Proposal:
     message: str
     """The statement for the student."""
     inputs: tuple[str, ...]
-    """Argument literals, one text a call."""
+    """Argument literals, one text a call; at least as many as were asked for."""
 
 
-def fenced_block(text: str, language: str) -> str | Malformed:
+def fenced_block(text: str, language: str, *, lines_of_cut: bool = False) -> str | Malformed:
     """Content of the last fenced block of a language in the answer.
 
     Fences are CommonMark's: three or more backticks or tildes, closed by as many or more of the same; shorter fences, and those
     indented by more than three columns, are text of the block. A block may be indented as a whole. A block that is never closed
-    was truncated, and is no answer.
+    was truncated, and is no answer; with `lines_of_cut` its whole lines are.
     """
     content: Malformed | str = Malformed(f"no {language} block")
     opened: re.Match[str] | None = None
@@ -67,7 +69,9 @@ def fenced_block(text: str, language: str) -> str | Malformed:
         else:
             lines.append(_outdented(line, len(opened["indent"])))
     if opened is not None and _language(opened["info"]) == language:
-        return Malformed(f"the {language} block is not closed")
+        if not lines_of_cut:
+            return Malformed(f"the {language} block is not closed")
+        content, opened = "\n".join(lines[:-1]), None
     if opened is not None and isinstance(content, Malformed):
         return Malformed(f"{content.reason}, and another is not closed")
     return content if isinstance(content, Malformed) else _check_content(content, language)
@@ -133,24 +137,31 @@ def parse_input(text: str) -> str | Malformed:
 
 
 def parse_proposal(text: str, count: int = INPUTS) -> Proposal | Malformed:
-    """A teacher's answer: a python block, a message block and an input block of exactly `count` lines."""
-    parts = (parse_program(text), fenced_block(text, "message"), fenced_block(text, "input"))
+    """A teacher's answer: a python block, a message block and an input block of at least `count` inputs.
+
+    An input is a line with the arguments of a call, or with the call, `f(...)`, whatever follows it. Lines that are neither do
+    not count, nor does the last line of an input block that is not closed.
+    """
+    parts = (parse_program(text), fenced_block(text, "message"), fenced_block(text, "input", lines_of_cut=True))
     for part in parts:
         if isinstance(part, Malformed):
             return part
     program, message, inputs_block = map(str, parts)
-    lines = [line for line in inputs_block.split("\n") if line.strip() and not line.lstrip().startswith("#")]
-    if len(lines) != count:
-        return Malformed(f"{len(lines)} inputs instead of {count}")
-    inputs: list[str] = []
-    for line in lines:
-        arguments = _literals(outline_arguments, line, _ARGUMENTS)
-        if isinstance(arguments, Malformed):
-            return arguments
-        inputs.append(arguments)
+    lines = [line.strip() for line in inputs_block.split("\n")]
+    read = [_arguments(line) for line in lines if line and not line.startswith("#")]
+    inputs = [arguments for arguments in read if isinstance(arguments, str)]
+    if len(inputs) < count:
+        wrong = next((line for line in read if isinstance(line, Malformed)), None)
+        return wrong or Malformed(f"{len(inputs)} inputs instead of {count}")
     if len(message) > _MAX_PROGRAM_LENGTH:
         return Malformed("message too long")
-    return Proposal(program, message.strip(), tuple(inputs))
+    return Proposal(program, message.strip(), tuple(inputs[: count * _MOST_INPUTS]))
+
+
+def _arguments(line: str) -> str | Malformed:
+    """The arguments in a line of an input block."""
+    call = arguments_of_call(line.removeprefix(">>> "), "f")
+    return _literals(outline_arguments, line if call is None else call, _ARGUMENTS)
 
 
 def _literals(read: Callable[[str], object], text: str, wrong: str) -> str | Malformed:

@@ -148,9 +148,10 @@ def _tests(detail: CompletionDetail) -> RenderableType:
 
 
 def _measure(detail: CompletionDetail) -> str:
-    count = len(detail.ids)
+    count = sum(detail.sampled)
     mean = f", mean logprob {sum(detail.logprobs) / count:.3f}" if count else ""
-    return f"Tokens: {count}{mean}; ‹p› follows a token that was less likely than {SURE:g}"
+    given = f" and {len(detail.ids) - count} given ones, dim" if count < len(detail.ids) else ""
+    return f"Tokens: {count}{given}{mean}; ‹p› follows a token that was less likely than {SURE:g}"
 
 
 def _tokens(detail: CompletionDetail) -> Text:
@@ -160,7 +161,7 @@ def _tokens(detail: CompletionDetail) -> Text:
         piece = clean(detail.pieces[number]) if detail.pieces is not None else f"{token} "
         likely = math.exp(min(0.0, logprob)) if not math.isnan(logprob) else 0.0
         if likely >= SURE:
-            text.append(piece)
+            text.append(piece, None if detail.sampled[number] else "dim")
             continue
         style = "bold red" if likely < 0.1 else "yellow"
         body = piece.rstrip("\n ")

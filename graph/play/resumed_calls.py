@@ -13,11 +13,11 @@ from typing import Final
 
 from events.facts.hashing import blob_hash
 from events.facts.log import Log
-from events.facts.rollouts import pack_rollouts
 from events.facts.types import AttemptsMade, QuestionProposed
 from events.facts.values import Generation
 from events.text.logging import logger
 from graph.play.state import EpisodeState, fold_episode
+from roles.generation_record import pack_reply
 from roles.model import GenerationReply, GenerationRequest, Model
 
 OBSERVED_CALLS: Final = "calls"
@@ -66,14 +66,9 @@ async def _sample_again(log: Log, stream: str, model: Model, system: str | None,
     """Sample what was sampled before. That it comes out differently, as on another kind of processor, is said."""
     prompt = log.get(made.prompt).decode("utf-8", "surrogatepass")
     replies: list[GenerationReply | None] = list(
-        await model.generate([GenerationRequest(prompt, made.count, made.seed, made.sampling, system)])
+        await model.generate([GenerationRequest(prompt, made.count, made.seed, made.sampling, system, made.parts)])
     )
     for reply in replies:
         # There is no reply where no other episode needed that batch.
-        if reply is not None and blob_hash(_packed(reply)) != made.tokens:
+        if reply is not None and blob_hash(pack_reply(reply)) != made.tokens:
             logger().warning("sampled_differently", stream=stream, seed=made.seed)
-
-
-def _packed(reply: GenerationReply) -> bytes:
-    answers = reply.completions
-    return pack_rollouts(reply.prompt_ids, [answer.token_ids for answer in answers], [answer.logprobs for answer in answers])

@@ -11,6 +11,7 @@ import asyncio
 import inspect
 import logging
 import threading
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,14 +36,37 @@ _MARGIN = 8
 """Extra tokens that are decoded to look for a stop text, because a decoder may drop a space or a partial character at first."""
 
 
+@dataclass(frozen=True)
+class _Part:
+    given: list[int]
+    """Ids of the text that begins the part."""
+    stops: tuple[str, ...]
+    """Texts of which any ends it."""
+    ending: list[int]
+    """Ids of its own stop text, which is given where the model ends the part with the end token."""
+
+
 @dataclass
 class _SamplingRow:
     prompt: tuple[int, ...]
     sampling: Sampling
     uniforms: np.ndarray[Any, np.dtype[np.float64]]
+    parts: deque[_Part]
+    """The part that is being sampled, and those that follow; a completion that the model writes whole is one part."""
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    sampled: list[bool] = field(default_factory=list)
+    forced: deque[int] = field(default_factory=deque)
+    """Given ids that the model has not read yet."""
+    begin: int = 0
+    """Index in `ids` at which the model's text in the present part begins."""
     stop: Literal["end", "text", "length"] = "length"
+
+    def __post_init__(self) -> None:
+        # The first given text is read together with the prompt; the model writes at least one token.
+        for token in self.parts[0].given[: self.sampling.max_tokens - 1]:
+            self._append(token, 0.0, sampled=False)
+        self.begin = len(self.ids)
 
     @property
     def uniform(self) -> float:
@@ -52,6 +76,37 @@ class _SamplingRow:
     @property
     def done(self) -> bool:
         return self.stop != "length" or len(self.ids) >= self.sampling.max_tokens
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        return self.parts[0].stops
+
+    def take(self, token: int, logprob: float) -> int:
+        """Append the sampled token, or instead of it one that is given; returns the one that was appended."""
+        if self.forced:
+            token = self.forced.popleft()
+            self._append(token, 0.0, sampled=False)
+            self.begin = len(self.ids)
+        else:
+            self._append(token, logprob, sampled=True)
+        return token
+
+    def end_part(self, stop: Literal["end", "text", "length"]) -> int | None:
+        """End the part, or the completion with its last one; returns a given id that takes the place of the end token."""
+        if stop == "length" or len(self.parts) == 1:
+            self.stop = stop
+            return None
+        ended = self.parts.popleft()
+        self.forced.extend(self.parts[0].given if stop == "text" else [*ended.ending, *self.parts[0].given])
+        if stop == "text":
+            return None
+        del self.ids[-1], self.logprobs[-1], self.sampled[-1]
+        return self.take(0, 0.0)
+
+    def _append(self, token: int, logprob: float, *, sampled: bool) -> None:
+        self.ids.append(token)
+        self.logprobs.append(logprob)
+        self.sampled.append(sampled)
 
 
 class TransformersModel:
@@ -175,12 +230,17 @@ class TransformersModel:
 
         prompts = [self._encoding.encode(request) for request in requests]
         rows = [
-            _SamplingRow(prompt, request.sampling, uniforms(request.seed, number, request.sampling.max_tokens))
+            _SamplingRow(
+                prompt,
+                request.sampling,
+                uniforms(request.seed, number, request.sampling.max_tokens),
+                self._parts(request),
+            )
             for request, prompt in zip(requests, prompts, strict=True)
             for number in range(request.count)
         ]
         # Rows of similar length share a batch, since padding costs time.
-        order = sorted(rows, key=lambda row: (len(row.prompt), row.sampling.max_tokens))
+        order = sorted(rows, key=lambda row: (len(row.prompt) + len(row.ids), row.sampling.max_tokens))
 
         def note() -> str:
             return f"{sum(len(row.ids) for row in rows):,} tokens"
@@ -204,18 +264,30 @@ class TransformersModel:
 
     def _completion(self, row: _SamplingRow) -> Completion:
         text = self._encoding.decode(row.ids[:-1] if row.stop == "end" else row.ids)
-        return Completion(text, tuple(row.ids), tuple(row.logprobs), row.stop)
+        sampled = () if all(row.sampled) else tuple(row.sampled)
+        return Completion(text, tuple(row.ids), tuple(row.logprobs), row.stop, sampled)
+
+    def _parts(self, request: GenerationRequest) -> deque[_Part]:
+        def encoded(text: str) -> list[int]:
+            return self._encoding.encode_text(text)
+
+        stops = request.sampling.stop
+        return deque([_Part(encoded(part.given), (part.stop, *stops), encoded(part.stop)) for part in request.parts]) or deque(
+            [_Part([], stops, [])]
+        )
 
     def _stop(self, row: _SamplingRow) -> Literal["end", "text", "length"]:
-        """Why the row's last token ends it; `length` unless it does."""
+        """Why the row's last token ends its part; `length` unless it does."""
+        if not row.sampled[-1]:
+            return "length"
         if row.ids[-1] in self._encoding.ends:
             return "end"
-        if not row.sampling.stop:
+        if not row.stops:
             return "length"
         # A token has at least one byte, so a new stop text lies within so many tokens.
-        reach = max(len(text.encode()) for text in row.sampling.stop) + _MARGIN
-        tail = self._encoding.decode(row.ids[-reach:])
-        return "text" if any(text in tail for text in row.sampling.stop) else "length"
+        reach = max(len(text.encode()) for text in row.stops) + _MARGIN
+        tail = self._encoding.decode(row.ids[max(row.begin, len(row.ids) - reach) :])
+        return "text" if any(text in tail for text in row.stops) else "length"
 
     def _sample(self, rows: list[_SamplingRow], task: ActivityTask, cancelled: threading.Event) -> None:
         import torch
@@ -224,12 +296,13 @@ class TransformersModel:
         alive = list(rows)
         while not cancelled.is_set():
             chosen, logprobs = sample_tokens(logits, [row.sampling for row in alive], [row.uniform for row in alive])
-            for row, token, logprob in zip(alive, chosen.tolist(), logprobs.tolist(), strict=True):
+            for number, (row, token, logprob) in enumerate(zip(alive, chosen.tolist(), logprobs.tolist(), strict=True)):
                 if row.done:
                     continue
-                row.ids.append(token)
-                row.logprobs.append(logprob)
-                row.stop = self._stop(row)
+                taken = row.take(token, logprob)
+                given = row.end_part(self._stop(row))
+                if given is not None or taken != token:
+                    chosen[number] = taken if given is None else given
                 task.add(row.done)
             keep = [i for i, row in enumerate(alive) if not row.done]
             if not keep:
@@ -249,7 +322,8 @@ class TransformersModel:
 
         from roles.models.kv_cache import preallocated_cache
 
-        distinct = list(dict.fromkeys(row.prompt for row in rows))
+        texts = [(*row.prompt, *row.ids) for row in rows]
+        distinct = list(dict.fromkeys(texts))
         longest = max(len(p) for p in distinct)
         ids = torch.zeros((len(distinct), longest), dtype=torch.long)
         mask = torch.zeros((len(distinct), longest), dtype=torch.long)
@@ -261,7 +335,7 @@ class TransformersModel:
         cache = preallocated_cache(self._model.config)
         logits = self._forward(ids, mask, cache)
         row_of = {prompt: i for i, prompt in enumerate(distinct)}
-        index = torch.tensor([row_of[row.prompt] for row in rows], device=mask.device)
+        index = torch.tensor([row_of[text] for text in texts], device=mask.device)
         cache.batch_select_indices(index)
         return cache, mask[index], logits[index]
 

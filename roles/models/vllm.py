@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, FiniteFloat, NonNegativeInt, ValidationEr
 
 from events.facts.digests import SHORT
 from events.facts.errors import ModelError
-from events.facts.values import Digest
+from events.facts.values import Digest, Sampling
 from events.facts.weights import adapter_base, weights_digest
 from events.text.safe_text import one_line
 from events.text.secrets import mask
@@ -38,6 +38,10 @@ _NEUTRAL_SAMPLING: Final = {
     "spaces_between_special_tokens": False,
 }
 """Sent with every request, because a server takes missing values from the model's generation config."""
+
+
+_SEED_STEP: Final = 0x9E3779B97F4A7C15
+"""Between the seeds of a completion's parts; the completions of one request are closer to each other."""
 
 
 class _Logprobs(BaseModel):
@@ -201,31 +205,70 @@ class VllmModel:
         await self._replicas.close()
 
     async def _complete(self, request: GenerationRequest) -> GenerationReply:
-        prompt, sampling = self._encoding.encode(request), request.sampling
+        policy, prompt = self._policy, self._encoding.encode(request)
         # vLLM refuses several greedy completions, which would all be equal.
-        count = request.count if sampling.temperature > 0 else 1
-        name, policy = self._name, self._policy
+        count = request.count if request.sampling.temperature > 0 else 1
+        completions = await self._sample(prompt, Completion("", (), (), "text"), count, request.seed, request, 0)
+        for part in range(1, len(request.parts)):
+            seeds = [request.seed + _SEED_STEP * part + row for row in range(count)]
+            completions = [
+                longer
+                for longers in await gather_or_cancel(
+                    self._sample(prompt, completion, 1, seed, request, part)
+                    for completion, seed in zip(completions, seeds, strict=True)
+                )
+                for longer in longers
+            ]
+        return GenerationReply(policy, prompt, tuple(completions if count == request.count else completions * request.count))
+
+    async def _sample(
+        self, prompt: tuple[int, ...], begun: Completion, count: int, seed: int, request: GenerationRequest, part: int
+    ) -> list[Completion]:
+        """`count` continuations of a completion by a part; the completion itself where it ended before or has no room."""
+        sampling, stops = request.sampling, request.sampling.stop
+        if begun.stop == "length":
+            return [begun] * count
+        if request.parts:
+            stops = (request.parts[part].stop, *stops)
+            begun = self._give(begun, request.parts[part - 1].stop if part else "", request.parts[part].given, sampling)
+        room = sampling.max_tokens - len(begun.token_ids)
+        if room <= 0:
+            return [begun] * count
+        name, read = self._name, [*prompt, *begun.token_ids]
         body = {
             **_NEUTRAL_SAMPLING,
             "model": name,
-            "prompt": prompt,
+            "prompt": read,
             "n": count,
-            "seed": request.seed % 2**63,
-            "max_tokens": sampling.max_tokens,
+            "seed": seed % 2**63,
+            "max_tokens": room,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            "stop": sampling.stop,
+            "stop": stops,
             "stop_token_ids": sorted(self._encoding.ends),
             "logprobs": 0,
         }
         url, content = await self._replicas.ask("/v1/completions", body)
         choices = _parse_response(_CompletionResponse, url, content, name).choices
-        if len(choices) != count or any(choice.prompt_token_ids != list(prompt) for choice in choices):
+        if len(choices) != count or any(choice.prompt_token_ids != read for choice in choices):
             raise _invalid_response(url, "it answers another prompt, or another number of times")
-        completions = tuple(self._completion(url, choice) for choice in choices)
-        return GenerationReply(policy, prompt, completions if count == request.count else completions * request.count)
+        return [self._completion(url, begun, choice) for choice in choices]
 
-    def _completion(self, url: str, choice: _Choice) -> Completion:
+    def _give(self, completion: Completion, ending: str, given: str, sampling: Sampling) -> Completion:
+        """The completion with a given text, which has the stop text of the part before where that ended with the end token."""
+        kept = len(completion.token_ids) - (completion.stop == "end")
+        ids = self._encoding.encode_text(ending) if completion.stop == "end" else []
+        ids = [*ids, *self._encoding.encode_text(given)][: sampling.max_tokens - kept]
+        return Completion(
+            "",
+            (*completion.token_ids[:kept], *ids),
+            (*completion.logprobs[:kept], *[0.0] * len(ids)),
+            "length",
+            (*(completion.sampled or [True] * kept)[:kept], *[False] * len(ids)),
+        )
+
+    def _completion(self, url: str, begun: Completion, choice: _Choice) -> Completion:
+        """The completion that was begun, with what the server sampled after it."""
         ids, logprobs = choice.token_ids, choice.logprobs.token_logprobs
         ended = bool(ids) and ids[-1] in self._encoding.ends
         stop: Literal["end", "text", "length"] = "end" if ended else "length"
@@ -237,8 +280,14 @@ class VllmModel:
                 )
         if not ids or len(logprobs) != len(ids):
             raise _invalid_response(url, f"it gives {len(logprobs)} logprobs of {len(ids)} tokens")
-        text = self._encoding.decode(ids[:-1] if ended else ids)
-        return Completion(text, tuple(ids), tuple(logprobs), stop)
+        whole = (*begun.token_ids, *ids)
+        return Completion(
+            self._encoding.decode(whole[:-1] if ended else whole),
+            whole,
+            (*begun.logprobs, *logprobs),
+            stop,
+            (*begun.sampled, *[True] * len(ids)) if begun.sampled else (),
+        )
 
 
 def _parse_response(kind: type[_Response], url: str, content: bytes, name: str) -> _Response:

@@ -1,14 +1,15 @@
 """The in-process sampler on a tiny random model: exact logprobs, and randomness that ignores the batch."""
 
 import asyncio
+import itertools
 from pathlib import Path
 
 import pytest
 
 from events.facts.errors import ModelError
-from events.facts.values import Sampling
+from events.facts.values import CompletionPart, Sampling
 from events.facts.weights import weights_digest
-from roles.model import GenerationRequest
+from roles.model import Completion, GenerationRequest
 from roles.models.sampling import uniforms
 from roles.models.transformers import TransformersModel
 
@@ -226,3 +227,33 @@ def test_the_digest_sees_weights_and_tokenizer_but_not_the_optimizer(weights, tm
 def test_uniforms_depend_on_seed_and_row_alone() -> None:
     assert uniforms(5, 2, 8)[:4].tolist() == uniforms(5, 2, 4).tolist()
     assert uniforms(5, 2, 4).tolist() != uniforms(5, 3, 4).tolist() != uniforms(6, 3, 4).tolist()
+
+
+async def test_given_texts_begin_the_parts_of_a_completion(model, weights) -> None:
+    parts = tuple(CompletionPart(given=text, stop="e") for text in ("Given a ", "word, drop", " the vowels"))
+    request = GenerationRequest(PROMPTS[1], 12, 5, Sampling(max_tokens=60), parts=parts)
+    (reply,) = await model.generate([request])
+    given = [tuple(model._encoding.encode_text(part.given)) for part in parts]
+    assert {completion.stop for completion in reply.completions} >= {"text"}
+    for completion in reply.completions:
+        check_given(completion, given, tuple(model._encoding.encode_text("e")))
+        wanted = forward(weights, reply.prompt_ids, completion.token_ids, 1.0)
+        for row, token, logprob, sampled in zip(
+            wanted, completion.token_ids, completion.logprobs, completion.sampled, strict=True
+        ):
+            assert logprob == (pytest.approx(float(row[token]), abs=1e-4) if sampled else 0)
+
+
+def check_given(completion: Completion, parts: list[tuple[int, ...]], stop: tuple[int, ...]) -> None:
+    """Given ids stand where they should, and the other tokens are sampled; `stop` is given where a part ended by itself."""
+    marked = itertools.groupby(zip(completion.token_ids, completion.sampled, strict=True), key=lambda pair: pair[1])
+    runs = [(sampled, tuple(token for token, _ in run)) for sampled, run in marked]
+    given = [ids for sampled, ids in runs if not sampled]
+    assert runs[0][0] is False
+    assert given[0] == parts[0]
+    for ids, part in zip(given[1:-1], parts[1:], strict=False):
+        assert ids in (part, stop + part)
+    if completion.stop != "length":
+        assert given[-1] in (parts[-1], stop + parts[-1])
+        assert runs[-1][0] is True
+        assert len(given) == len(parts)

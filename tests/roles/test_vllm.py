@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from events.facts.errors import ModelError
-from events.facts.values import Digest, Sampling
+from events.facts.values import CompletionPart, Digest, Sampling
 from events.facts.weights import weights_digest
 from graph.settings.config import LoraSettings
 from roles.model import GenerationReply, GenerationRequest
@@ -26,6 +26,7 @@ from roles.serving.command import ServingConfig
 from roles.serving.fleet import Fleet, start_fleet
 from roles.serving.processes import RECORD
 from tests.roles.test_serve import fetch, wait_for_engine
+from tests.roles.test_transformers import check_given
 from tests.support.processes import NEEDS_VLLM, all_end
 from tests.support.tiny_model import load_model, logprobs
 from trainer.learn import checkpoint
@@ -161,6 +162,22 @@ async def test_a_completion_ends_once_its_text_holds_a_stop_text(model, store) -
         if cut.stop == "text":
             assert "\n" not in model._encoding.decode(cut.token_ids[:-1])
     check(held, store[store.base])
+
+
+async def test_given_texts_begin_the_parts_of_a_completion(model, store) -> None:
+    parts = tuple(CompletionPart(given=text, stop="e") for text in ("Given a list, ", "sort it, then", " drop"))
+    request = GenerationRequest(PROMPTS[0], 6, 7, Sampling(max_tokens=60), parts=parts)
+    reply, again = await model.generate([request, request])
+    assert reply == again
+    assert {completion.stop for completion in reply.completions} >= {"text"}
+    import torch
+
+    for completion in reply.completions:
+        given = [tuple(model._encoding.encode_text(part.given)) for part in parts]
+        check_given(completion, given, tuple(model._encoding.encode_text("e")))
+        wanted = logprobs(load_model(store[store.base]), list(reply.prompt_ids), list(completion.token_ids), 1.0)
+        sampled = torch.tensor(completion.sampled)
+        assert completion.logprobs == pytest.approx((wanted * sampled).tolist(), abs=1e-4)
 
 
 async def test_logprobs_of_a_fixed_text_are_those_of_the_weights(model, store) -> None:

@@ -25,6 +25,7 @@ def _sample(row: dict[str, Any]) -> Rollout:
         np.asarray(row["prompt_ids"], np.int32),
         np.asarray(row["completion_ids"], np.int32),
         np.asarray(row["logprobs"], np.float32),
+        np.asarray(row["sampled"], np.bool_),
         row["role"],
         row["phase"],
         row["task"],

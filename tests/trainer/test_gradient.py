@@ -70,7 +70,10 @@ def world(tmp_path_factory) -> SimpleNamespace:
 
 
 def make_samples(model) -> list[RolloutGroup]:
-    """Ragged groups of one phase; some all right, all wrong, alone or partly empty, and none sampled by the model as it is."""
+    """Ragged groups of one phase; some all right, all wrong, alone or partly empty, and none sampled by the model as it is.
+
+    Every third token of each other completion was given, so nothing may be learned from it.
+    """
     rng = random.Random(1)
     found = []
     rows = [(1, -0.5, 1), (1, 1), (-0.5, -0.5, -0.5), (1,), (-1, 1, -0.5, -0.5), (-1, 1)]
@@ -81,10 +84,12 @@ def make_samples(model) -> list[RolloutGroup]:
             ids = [rng.randrange(VOCABULARY) for _ in range(0 if (number, index) == (4, 3) else rng.randint(1, LONGEST))]
             heat = (1.0, 0.7)[number % 2]
             old = [float(value) + rng.gauss(0, NOISE) for value in logprobs(model, prompt, ids, heat)] if ids else []
+            sampled = np.array([index % 2 == 0 or token % 3 != 1 for token in range(len(ids))], np.bool_)
             arrays = {
                 "prompt_ids": np.array(prompt, np.int32),
                 "ids": np.array(ids, np.int32),
-                "logprobs": np.array(old, np.float32),
+                "logprobs": np.array(old, np.float32) * sampled,
+                "sampled": sampled,
             }
             task = ("induction", "deduction")[number % 2]
             made.append(dataclasses.replace(sample(temperature=heat), **arrays, reward=reward, task=task))
@@ -151,10 +156,11 @@ def formula(world: SimpleNamespace, settings: LearnSettings):
     kept = [n for n, row in enumerate(credits) if np.abs(row).max() > 1e-9 or not settings.filter_silent]
     means, sums, entropies = [], [], []
     for n in kept:
-        for one, advantage, (new, entropy), pull in zip(
+        for one, advantage, scores, other in zip(
             world.groups[n].rollouts, credits[n], world.scored[n], world.pulled[n], strict=True
         ):
-            sampled = torch.tensor(one.logprobs.astype(np.float64))
+            new, entropy, pull = (values[one.sampled] for values in (*scores, other))
+            sampled = torch.tensor(one.logprobs[one.sampled].astype(np.float64))
             on_policy = settings.importance == "none"
             weight = torch.ones_like(new) if on_policy else (new.detach() - sampled).exp()
             if settings.importance == "mask":

@@ -52,13 +52,14 @@ def make_samples(model, *, groups: int = 5, count: int = 6, noise: float = 0.3, 
             ids = [rng.randrange(VOCABULARY) for _ in range(rng.randint(1, 30))]
             old = logprobs(model, prompt, ids, temperature).numpy() + [rng.gauss(0, noise) for _ in ids]
             plain = sample(temperature=temperature)
-            one = {"prompt_ids": np.array(prompt, np.int32), "ids": np.array(ids, np.int32), "logprobs": old.astype(np.float32)}
-            found.append(dataclasses.replace(plain, **one, advantage=rng.gauss(0, 1)))
+            arrays = {"prompt_ids": np.array(prompt, np.int32), "ids": np.array(ids, np.int32)}
+            arrays |= {"logprobs": old.astype(np.float32), "sampled": np.ones(len(ids), np.bool_)}
+            found.append(dataclasses.replace(plain, **arrays, advantage=rng.gauss(0, 1)))
     return found
 
 
 def batch_of(rollouts: list[Rollout]) -> StepBatch:
-    tokens = sum(len(one.ids) for one in rollouts)
+    tokens = sum(one.tokens for one in rollouts)
     return StepBatch("solve", tuple(rollouts), 5, 0, silent={}, completions=len(rollouts), tokens=tokens, reward=0.0)
 
 
@@ -88,7 +89,7 @@ def test_logprobs_of_other_weights_show_as_mismatch(model, weights, tmp_path) ->
 
 def test_ids_beyond_the_vocabulary_are_an_error(model, weights, tmp_path) -> None:
     beyond = dataclasses.replace(
-        sample(), ids=np.array([VOCABULARY], np.int32), logprobs=np.zeros(1, np.float32), advantage=1.0
+        sample(1), ids=np.array([VOCABULARY], np.int32), logprobs=np.zeros(1, np.float32), advantage=1.0
     )
     with pytest.raises(TrainerError, match="beyond the model's 64"):
         step(policy_loss(model, weights, tmp_path), model, [beyond])

@@ -38,6 +38,7 @@ def sample(
         np.arange(prompt, dtype=np.int32),
         ids,
         -ids.astype(np.float32),
+        np.ones(length, np.bool_),
         role,
         phase,
         "induction" if role == "student" else "easy",

@@ -34,6 +34,8 @@ class MicroBatch:
     """Shape [B, T]."""
     mask: NDArray[np.int64]
     """Shape [B, T]: 1 on completion tokens, 0 on padding."""
+    sampled: NDArray[np.int64]
+    """Shape [B, T]: 1 on tokens that were sampled, 0 on those that were given and on padding."""
     logprobs: NDArray[np.float32]
     """Shape [B, T]: natural-log probabilities as sampled; 0 on padding."""
     advantages: NDArray[np.float32]
@@ -42,8 +44,8 @@ class MicroBatch:
 
     @property
     def tokens(self) -> int:
-        """Number of completion tokens."""
-        return int(self.mask.sum())
+        """Number of sampled tokens."""
+        return int(self.sampled.sum())
 
 
 def micro_batches_of(rollouts: Sequence[Rollout], batch_tokens: int, *, shared: bool = True) -> list[MicroBatch]:
@@ -97,6 +99,7 @@ def _pad(rows: Sequence[Rollout]) -> MicroBatch:
         prompt=np.asarray([row_of[_prompt_key(rollout)] for rollout in rows], np.int64),
         ids=_matrix([rollout.ids for rollout in rows], np.int64),
         mask=_matrix([np.ones_like(rollout.ids) for rollout in rows], np.int64),
+        sampled=_matrix([rollout.sampled for rollout in rows], np.int64),
         logprobs=_matrix([rollout.logprobs for rollout in rows], np.float32),
         advantages=np.asarray([rollout.advantage for rollout in rows], np.float32),
         temperature=rows[0].temperature,

@@ -59,7 +59,9 @@ class Rollout:
     ids: NDArray[np.int32]
     """Shape [T]."""
     logprobs: NDArray[np.float32]
-    """Shape [T]: natural-log probabilities of `ids`, as sampled."""
+    """Shape [T]: natural-log probabilities of `ids`, as sampled; 0 where the token was given."""
+    sampled: NDArray[np.bool_]
+    """Shape [T]: False where the token was given, so that nothing is learned from it."""
     role: Role
     phase: Phase
     task: Seat | Task
@@ -69,6 +71,11 @@ class Rollout:
     temperature: float
     advantage: float = 0.0
     """How much better than expected, by the advantage estimator; set by `trainer.data.step_batches`."""
+
+    @property
+    def tokens(self) -> int:
+        """Number of sampled tokens."""
+        return int(self.sampled.sum())
 
 
 @dataclass(frozen=True)
@@ -133,8 +140,10 @@ class IterationRollouts:
             label = [rollout.stream, rollout.version, rollout.index, rollout.role, rollout.phase, rollout.task]
             numbers = [rollout.reward, rollout.policy, rollout.temperature]
             digest.update(json.dumps([*label, *numbers], separators=(",", ":")).encode())
+            # A completion without given tokens has the digest that it had before completions could be given any.
+            marks = () if rollout.sampled.all() else (rollout.sampled,)
             # The length goes in as well, so that tokens cannot move between neighbouring arrays unseen.
-            for array in (rollout.prompt_ids, rollout.ids, rollout.logprobs):
+            for array in (rollout.prompt_ids, rollout.ids, rollout.logprobs, *marks):
                 digest.update(len(array).to_bytes(8, "little"))
                 digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
@@ -223,10 +232,12 @@ def _group(
     if not all(np.isfinite(row).all() for row in arrays.logprobs):
         raise TrainerError(f"{where} rewards completions with logprobs that are not numbers; check the model server.")
     origin = (event.stream, fact.of)
-    sampled = (generation.policy, generation.sampling.temperature)
+    conditions = (generation.policy, generation.sampling.temperature)
     rollouts = tuple(
-        Rollout(*origin, index, arrays.prompt, ids, logprobs, fact.role, fact.phase, fact.task, reward, *sampled)
-        for index, (ids, logprobs, reward) in enumerate(zip(arrays.ids, arrays.logprobs, fact.rewards, strict=True))
+        Rollout(*origin, index, arrays.prompt, ids, logprobs, sampled, fact.role, fact.phase, fact.task, reward, *conditions)
+        for index, (ids, logprobs, sampled, reward) in enumerate(
+            zip(arrays.ids, arrays.logprobs, arrays.sampled, fact.rewards, strict=True)
+        )
     )
     return RolloutGroup(fact.phase, fact.role, fact.task, fact.rewards, event.position, rollouts)
 

@@ -34,14 +34,14 @@ class StepBatch:
     completions: int
     """Completions over which the loss is averaged."""
     tokens: int
-    """Tokens of these completions."""
+    """Sampled tokens of these completions."""
     reward: float
     """Mean reward over all completions."""
 
     @property
     def learned_tokens(self) -> int:
-        """Tokens of `rollouts`."""
-        return sum(len(rollout.ids) for rollout in self.rollouts)
+        """Sampled tokens of `rollouts`."""
+        return sum(rollout.tokens for rollout in self.rollouts)
 
 
 PHASES: tuple[Phase, ...] = ("lemma", "lift", "open", "solve", "practice")
@@ -81,18 +81,18 @@ def _step_batch(phase: Phase, groups: Sequence[Sequence[Rollout]], learn: LearnS
         silent_groups=len(groups) - len(informative),
         silent=Counter(_no_signal_reasons(groups, learn)),
         completions=len(averaged),
-        tokens=sum(len(rollout.ids) for rollout in averaged),
+        tokens=sum(rollout.tokens for rollout in averaged),
         reward=sum(rewards) / len(rewards),
     )
 
 
 def _has_signal(rollout: Rollout) -> bool:
-    return rollout.advantage != 0 and len(rollout.ids) > 0
+    return rollout.advantage != 0 and rollout.tokens > 0
 
 
 def _has_gradient(rollout: Rollout, learn: LearnSettings) -> bool:
     """Whether a term of the loss that needs no reward, KL or entropy, moves the weights."""
-    return (learn.kl > 0 or learn.entropy > 0) and _role_learns(rollout, learn) and len(rollout.ids) > 0
+    return (learn.kl > 0 or learn.entropy > 0) and _role_learns(rollout, learn) and rollout.tokens > 0
 
 
 def _role_learns(rollout: Rollout, learn: LearnSettings) -> bool:
@@ -107,7 +107,7 @@ def _no_signal_reasons(groups: Sequence[Sequence[Rollout]], learn: LearnSettings
         for rollout in group:
             if _has_signal(rollout):
                 continue
-            if len(rollout.ids) == 0:
+            if rollout.tokens == 0:
                 yield "empty"
             elif not _role_learns(rollout, learn):
                 yield "untaught"

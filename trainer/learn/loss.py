@@ -178,6 +178,8 @@ class PolicyLoss:
             "prompt_mask": torch.ones((len(last), 1), dtype=torch.int64, device=device),
             "completion_ids": torch.from_numpy(micro.ids).to(device),
             "completion_mask": torch.from_numpy(micro.mask).to(device),
+            # TRL's name for what leaves tokens out of the loss that the model read but did not write.
+            "tool_mask": torch.from_numpy(micro.sampled).to(device),
             "sampling_per_token_logps": torch.from_numpy(micro.logprobs).to(device),
             "advantages": torch.from_numpy(micro.advantages).to(device),
             "num_items_in_batch": torch.tensor(float(batch.tokens), device=device),
@@ -189,7 +191,7 @@ class PolicyLoss:
     def _score_and_measure(self, *args: Any, **kwargs: Any) -> Any:
         """TRL's scoring of a micro-batch; keeps its mismatch metrics, and adds importance weights to the inputs of the loss."""
         logprobs, *rest = self._score(*args, **kwargs)
-        mask = self._inputs["completion_mask"]
+        mask = self._inputs["tool_mask"]
         log_ratio = (logprobs.detach() - self._inputs["sampling_per_token_logps"]) * mask
         self._figures = mismatch_metrics(log_ratio, mask)
         if (kind := self._learn.importance) != "none":

@@ -43,10 +43,12 @@ def token_span(completion: CompletionDetail, index: int, colour: str) -> Markup:
     """A token of a completion, with a class for its colour and its numbers as a tooltip."""
     logprob, advantage = completion.logprobs[index], completion.advantage
     title = f"token {index}, id {completion.ids[index]}: logprob {logprob:.3f}, probability {exp(logprob):.2f}"
+    if not completion.sampled[index]:
+        title, colour, advantage = f"token {index}, id {completion.ids[index]}: given, not sampled", "given", None
     if advantage is not None:
         title = f"{title}, advantage {advantage:+.2f}"
     by_advantage = "" if advantage is None else advantage_step(advantage).name
-    step = probability_step(logprob).name if colour == "logprob" else by_advantage
+    step = {"logprob": probability_step(logprob).name, "given": "given"}.get(colour, by_advantage)
     # Without a tokenizer the id stands for the text.
     text = f"{completion.ids[index]} " if completion.pieces is None else clean(completion.pieces[index]).replace("\n", "⏎\n")
     return Markup('<span class="token {}" title="{}">{}</span>').format(step, title, text)

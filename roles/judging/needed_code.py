@@ -1,0 +1,66 @@
+"""Leaves out of a proposed program what its entry does not need: tests, examples and a `main` that models write below it."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+from collections.abc import Iterator
+
+
+def needed_source(source: str, tree: ast.Module, entry: str) -> str:
+    """The program without top-level statements that its entry does not need; the same text where it needs all of them.
+
+    Asserts, plain calls such as `print(f(1))` and what stands below `if __name__ == "__main__"` go, and so do imports,
+    functions, classes and variables whose names nothing that is left uses.
+
+    Args:
+        source: A program.
+        tree: Its syntax tree.
+        entry: The function that is called; without it the program stays as it is.
+    """
+    statements = [statement for statement in tree.body if not _only_runs(statement)]
+    needed, kept = {entry}, [False] * len(statements)
+    found = True
+    while found:
+        found = False
+        for number, statement in enumerate(statements):
+            if not kept[number] and needed.intersection(_changed_names(statement)):
+                kept[number] = found = True
+                needed.update(node.id for node in ast.walk(statement) if isinstance(node, ast.Name))
+    body = [statement for statement, keep in zip(statements, kept, strict=True) if keep]
+    spans = [(_first_line(statement), statement.end_lineno or 0) for statement in body]
+    overlap = any(before[1] >= after[0] for before, after in itertools.pairwise(spans))
+    if len(body) in (0, len(tree.body)) or overlap:
+        return source
+    lines = source.split("\n")
+    return "\n".join(line for first, last in spans for line in lines[first - 1 : last])
+
+
+def _only_runs(statement: ast.stmt) -> bool:
+    """Whether a top-level statement changes no name: a test, a plain call or constant, or the body of a script."""
+    match statement:
+        case ast.Assert() | ast.Expr(value=ast.Constant() | ast.Call(func=ast.Name())):
+            return True
+        case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
+            return True
+        case _:
+            return False
+
+
+def _changed_names(statement: ast.stmt) -> Iterator[str]:
+    """Names that a top-level statement binds or whose values it may change."""
+    match statement:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            yield name
+        case ast.Import(names=names) | ast.ImportFrom(names=names):
+            yield from ((alias.asname or alias.name).partition(".")[0] for alias in names)
+        case ast.Assign(targets=targets):
+            # The base of `table[0] = 1` or `first.next = second`, too.
+            yield from (node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name))
+        case _:
+            yield from (node.id for node in ast.walk(statement) if isinstance(node, ast.Name))
+
+
+def _first_line(statement: ast.stmt) -> int:
+    decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
+    return min([statement.lineno, *(decorator.lineno for decorator in decorators)])
