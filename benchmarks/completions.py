@@ -68,7 +68,7 @@ async def our_verdicts(completions: list[CompletionRow]) -> list[Verdict]:
     """Our verdict on each completion, by the rules of its benchmark."""
     runner = DockerRunner(LIMITS, run="completions")
     ruled = {completion.entry.question.id: completion.entry.rules for completion in completions}
-    verifier = Verifier(runner, pairs=2, public_pairs=1, distinct=1, per_test=True, ruled=ruled)
+    verifier = Verifier(runner, pairs=2, public_pairs=1, per_test=True, ruled=ruled)
     room, done = asyncio.Semaphore(AT_ONCE), 0
 
     async def judge(completion: CompletionRow) -> Verdict:

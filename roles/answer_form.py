@@ -21,21 +21,23 @@ _MARK: Final = re.compile(r"\{\{(\w+)(\.\.\.)?\}\}")
 def parse_form(path: Path, text: str, fields: tuple[str, ...]) -> AnswerForm:
     """The form in a file: given text with a mark where the model writes.
 
-    It writes the rest of a line at a mark `{{field}}`, and any lines at `{{field...}}`, until it writes the line that follows.
+    At a mark `{{field}}` the model writes until the text that follows the mark on its line, or until the end of the line; at
+    `{{field...}}` it writes several lines, until the line that follows.
 
     Raises:
-        BadInput: a mark is missing or unknown, or no line follows it.
+        BadInput: a mark is missing or unknown, or nothing follows it.
     """
     given, *rest = _MARK.split(text)
-    names, many, between = rest[::3], rest[1::3], rest[2::3]
+    names, several, following = rest[::3], rest[1::3], rest[2::3]
     if set(names) != set(fields):
         marks = ", ".join(f"{{{{{field}}}}}" for field in fields)
         raise BadInput(f"Answer form {path} must have each of the marks {marks}, and no others.")
     parts: list[CompletionPart] = []
-    for several, following in zip(many, between, strict=True):
-        stop = "\n".join(following.split("\n", 2)[:2]) if several else "\n"
-        if not following.startswith("\n") or not stop.strip(" ") or (several and not stop.strip()):
-            raise BadInput(f"Answer form {path} must have a line end after each mark, and after one with `...` a line.")
-        parts.append(CompletionPart(given=given, stop=stop))
-        given = following.removeprefix(stop)
+    for many, after in zip(several, following, strict=True):
+        line, end, rest_of_text = after.partition("\n")
+        stop = f"\n{rest_of_text.partition(chr(10))[0]}" if many else line or end
+        if (many and (line or stop == "\n")) or not stop:
+            raise BadInput(f"Answer form {path} must have a text after each mark, which ends what the model writes.")
+        parts.append(CompletionPart(given=given, stops=(stop,) if many else tuple(dict.fromkeys((stop, "\n")))))
+        given = after.removeprefix(stop)
     return tuple(parts)

@@ -97,8 +97,6 @@ class Verifier:
     """Test cases of a proposal."""
     public_pairs: int
     """How many of them are public."""
-    distinct: int
-    """Fewest different outputs of a proposal."""
     truth: ReferenceProgram | None = None
     rules: JudgingRules = "own"
     """Judging rules ..."""
@@ -177,7 +175,7 @@ class Verifier:
                     "nondeterministic", f"an input gave another output {how}, in a fresh process with another hash seed"
                 )
         question = self._question(proposal.message, proposal.program, proposal.inputs, first)
-        if len({*values}) < min(self.distinct, len(values)):
+        if max(Counter(values).values()) > max(1, self.pairs - 2):
             return RejectedProposal("degenerate", "the outputs hardly differ", question)
         reason = degenerate_reason(question, tree)
         return question if reason is None else RejectedProposal("degenerate", reason, question)
@@ -270,10 +268,14 @@ def _check_text(text: str, pairs: int) -> tuple[Proposal, ast.Module] | Rejected
 
 
 def chosen_inputs(runs: Sequence[InputRun], count: int) -> list[int]:
-    """Numbers of the first `count` inputs that ran, those with an output of their own first; in the order of the inputs."""
-    ran = [number for number, run in enumerate(runs) if run.status == "ok"]
-    new = list({runs[number].value: number for number in reversed(ran)}.values())[::-1]
-    return sorted(sorted(ran, key=lambda number: (number not in new, number))[:count])
+    """Numbers of `count` inputs that ran, in order: the first ones, of which as few as possible have the same output."""
+    seen: Counter[str] = Counter()
+    ranked: list[tuple[int, int]] = []
+    for number, run in enumerate(runs):
+        if run.status == "ok":
+            ranked.append((seen[run.value], number))
+            seen[run.value] += 1
+    return sorted(number for _, number in sorted(ranked)[:count])
 
 
 def _output_values(result: JobResult) -> tuple[str, ...]:

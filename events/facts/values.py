@@ -170,12 +170,12 @@ class Sampling(Value):
 
 
 class CompletionPart(Value):
-    """A stretch of a completion that begins with a given text; what the model samples after it ends with the stop text."""
+    """A stretch of a completion that begins with a given text; what the model samples after it ends with a stop text."""
 
     given: str
     """Its tokens are not sampled, and nothing is learned from them."""
-    stop: Annotated[str, Field(min_length=1)]
-    """The next part follows when the model has written it."""
+    stops: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+    """The next part follows when the model has written one of them."""
 
 
 class Generation(Value):

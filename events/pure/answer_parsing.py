@@ -139,8 +139,8 @@ def parse_input(text: str) -> str | Malformed:
 def parse_proposal(text: str, count: int = INPUTS) -> Proposal | Malformed:
     """A teacher's answer: a python block, a message block and an input block of at least `count` inputs.
 
-    An input is a line with the arguments of a call, or with the call, `f(...)`, whatever follows it. Lines that are neither do
-    not count, nor does the last line of an input block that is not closed.
+    An input is a line with the arguments of a call, or with the call, `f(...)` or `assert f(...)`, whatever follows it. Lines
+    that are neither do not count, nor does the last line of an input block that is not closed.
     """
     parts = (parse_program(text), fenced_block(text, "message"), fenced_block(text, "input", lines_of_cut=True))
     for part in parts:
@@ -160,7 +160,7 @@ def parse_proposal(text: str, count: int = INPUTS) -> Proposal | Malformed:
 
 def _arguments(line: str) -> str | Malformed:
     """The arguments in a line of an input block."""
-    call = arguments_of_call(line.removeprefix(">>> "), "f")
+    call = arguments_of_call(line.removeprefix(">>> ").removeprefix("assert "), "f")
     return _literals(outline_arguments, line if call is None else call, _ARGUMENTS)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from events.cli.output import print_note
 from events.facts.errors import BadInput
@@ -44,9 +44,6 @@ from roles.solver import Solver
 from roles.teacher import Teacher
 from roles.verifier import ReferenceProgram, Verifier
 from sandbox.runner import Limits, Runner
-
-MIN_DISTINCT_OUTPUTS: Final = 3
-"""Fewest different outputs of a proposed question; with fewer it is degenerate."""
 
 
 def run_started(log: Log) -> RunStarted:
@@ -178,7 +175,7 @@ def make_verifier(
 ) -> Verifier:
     """The verifier that a config describes; `rules` are used where `verify.rules` is `auto`."""
     play, verify = config.play, config.verify
-    make = partial(Verifier, runner, play.pairs, play.public_pairs, MIN_DISTINCT_OUTPUTS, truth, per_test=verify.per_test)
+    make = partial(Verifier, runner, play.pairs, play.public_pairs, truth, per_test=verify.per_test)
     return make(ruled=rules) if verify.rules == "auto" else make(rules=verify.rules)
 
 

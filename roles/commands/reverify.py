@@ -142,7 +142,7 @@ class Reverifier:
         if name not in self._runners:
             self._runners[name] = await _runner(provenance)
         rules, per_test = provenance.rules, provenance.per_test
-        return Verifier(self._runners[name], pairs=1, public_pairs=0, distinct=1, rules=rules, per_test=per_test)
+        return Verifier(self._runners[name], pairs=1, public_pairs=0, rules=rules, per_test=per_test)
 
 
 async def _runner(provenance: Provenance) -> DockerRunner:

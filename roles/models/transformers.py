@@ -43,7 +43,7 @@ class _Part:
     stops: tuple[str, ...]
     """Texts of which any ends it."""
     ending: list[int]
-    """Ids of its own stop text, which is given where the model ends the part with the end token."""
+    """Ids of its own first stop text, which is given where the model ends the part with the end token."""
 
 
 @dataclass
@@ -272,9 +272,9 @@ class TransformersModel:
             return self._encoding.encode_text(text)
 
         stops = request.sampling.stop
-        return deque([_Part(encoded(part.given), (part.stop, *stops), encoded(part.stop)) for part in request.parts]) or deque(
-            [_Part([], stops, [])]
-        )
+        return deque(
+            [_Part(encoded(part.given), (*part.stops, *stops), encoded(part.stops[0])) for part in request.parts]
+        ) or deque([_Part([], stops, [])])
 
     def _stop(self, row: _SamplingRow) -> Literal["end", "text", "length"]:
         """Why the row's last token ends its part; `length` unless it does."""

@@ -229,8 +229,8 @@ class VllmModel:
         if begun.stop == "length":
             return [begun] * count
         if request.parts:
-            stops = (request.parts[part].stop, *stops)
-            begun = self._give(begun, request.parts[part - 1].stop if part else "", request.parts[part].given, sampling)
+            stops = (*request.parts[part].stops, *stops)
+            begun = self._give(begun, request.parts[part - 1].stops[0] if part else "", request.parts[part].given, sampling)
         room = sampling.max_tokens - len(begun.token_ids)
         if room <= 0:
             return [begun] * count

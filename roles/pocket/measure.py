@@ -53,7 +53,7 @@ class Measure:
     def __init__(self, model: Model, runner: Runner) -> None:
         self._model = model
         self._prompts = Prompts(SHIPPED_PROMPTS / "pocket")
-        self._verifier = Verifier(runner, pairs=5, public_pairs=2, distinct=3, truth=truth)
+        self._verifier = Verifier(runner, pairs=5, public_pairs=2, truth=truth)
 
     async def pass_rate(self, questions: Sequence[Question], sampling: Sampling, samples: int = _SAMPLES) -> float:
         """Mean pass rate over the questions."""

@@ -227,9 +227,35 @@ def test_a_proposal_has_program_message_and_five_inputs() -> None:
     assert parse_proposal(proposal()) == Proposal("def f(x):\n    return x", "Say it.", ("1", "2", "3", "4", "5"))
 
 
-@pytest.mark.parametrize("inputs", ["1\n2\n3\n4", "1\n2\n3\n4\n5\n6", "1\n2\n3\n4\nf(5)", ""])
-def test_other_inputs_are_malformed(inputs: str) -> None:
+@pytest.mark.parametrize("inputs", ["1\n2\n3\n4", "1\n2\n3\n4\nf(x)", "1\n2\n3\n4\nf(5", "1\n2\n3\n4\ng(5)", ""])
+def test_too_few_inputs_are_malformed(inputs: str) -> None:
     assert isinstance(parse_proposal(proposal(inputs=inputs)), Malformed)
+
+
+@pytest.mark.parametrize(
+    ("lines", "inputs"),
+    [
+        ("f(1)\n f( 2 )\n>>> f(3)\nassert f(4) == 5\nassert f(5)==", ("1", "2", "3", "4", "5")),
+        (
+            "f([1, ')']) # no\nf((1, 2), 'a') == f(3)\nf(1), 2\n4\n{1: 'f(2)'}",
+            ("[1, ')']", "(1, 2), 'a'", "1", "4", "{1: 'f(2)'}"),
+        ),
+        ("1\n2\n3\nf(x)\nlet me see\n4\n# 9\n5", ("1", "2", "3", "4", "5")),
+        ("\n".join(map(str, range(20))), tuple(map(str, range(10)))),
+    ],
+)
+def test_calls_are_inputs_and_other_lines_do_not_count(lines: str, inputs: tuple[str, ...]) -> None:
+    read = parse_proposal(proposal(inputs=lines))
+    assert isinstance(read, Proposal)
+    assert read.inputs == inputs
+
+
+def test_of_an_input_block_that_was_cut_the_whole_lines_count() -> None:
+    whole = "```python\nx = 1\n```\n```message\nSay it.\n```\n```input\n1\n2\n3\n4\n5\n6, 7"
+    read = parse_proposal(whole)
+    assert isinstance(read, Proposal)
+    assert read.inputs == ("1", "2", "3", "4", "5")
+    assert isinstance(parse_proposal(whole.replace("\n6, 7", "")), Malformed)
 
 
 def test_a_proposal_without_a_message_is_malformed() -> None:

@@ -51,7 +51,7 @@ class UnusedRunner(EchoRunner):
 def evaluator(log, model) -> Evaluator:
     going = Concurrent(Activity())
     solver = Solver(going.model(model), Prompts(SHIPPED_PROMPTS / "pocket"), log)
-    return Evaluator(log, solver, Verifier(going.runner(UnusedRunner()), 5, 2, 3), going, SETTINGS, seed=0, repeatable=False)
+    return Evaluator(log, solver, Verifier(going.runner(UnusedRunner()), 5, 2), going, SETTINGS, seed=0, repeatable=False)
 
 
 def answered(log) -> list[str]:

@@ -85,7 +85,7 @@ def node_context(log, runner, lockstep, script, play):
         log=log,
         teacher=Teacher(model, prompts, log, play.teacher.sampling),
         solver=Solver(model, prompts, log),
-        verifier=Verifier(lockstep.runner(runner), play.pairs, play.public_pairs, 3),
+        verifier=Verifier(lockstep.runner(runner), play.pairs, play.public_pairs),
         novelty=Novelty(NgramEmbedding()),
         recipe=Gasp(),
         play=play,

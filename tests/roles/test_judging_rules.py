@@ -36,7 +36,7 @@ def python(source):
 
 
 async def judged(runner, question, answers, **how):
-    verifier = Verifier(runner, pairs=5, public_pairs=2, distinct=3, **how)
+    verifier = Verifier(runner, pairs=5, public_pairs=2, **how)
     return (await verifier.judge(question, "induction", None, [python(answer) for answer in answers])).verdicts
 
 
@@ -122,7 +122,7 @@ async def test_the_first_failure_ends_a_trial_with_limits_per_test(brisk):
     shared = await judged(brisk, SLOW, [wrong, hangs, raises])
     assert [(v.outcome, v.passed) for v in shared] == [("wrong_answer", 3), ("time_limit", 2), ("runtime_error", 3)]
     assert [v.tests for v in shared] == [".w..", "..tt", "r..."]
-    verifier = Verifier(brisk, 5, 2, 3, per_test=True)
+    verifier = Verifier(brisk, 5, 2, per_test=True)
     verdicts, used = await verifier.judge(SLOW, "induction", None, [python(one) for one in (wrong, hangs, raises)])
     assert [(v.outcome, v.passed) for v in verdicts] == [("wrong_answer", 1), ("time_limit", 2), ("runtime_error", 0)]
     assert [v.tests for v in verdicts] == [".w", "..t", "r"]

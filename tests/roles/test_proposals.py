@@ -23,7 +23,7 @@ def proposal(source, inputs=LISTS, statement="Work out what is asked for."):
 
 @pytest.fixture
 def verifier(runner):
-    return Verifier(runner, pairs=5, public_pairs=2, distinct=3)
+    return Verifier(runner, pairs=5, public_pairs=2)
 
 
 HONEST = {
@@ -97,18 +97,14 @@ WORTHLESS = {
     "ninth": ("def f(x):\n    a = sum(x)\n    b = a + 1\n    c = b * 2\n    d = c - 3\n    e = d * d\n    g = e + a\n    h = g - 7\n    i = h * 2\n    j = i + c\n    k = j\n    junk = k * 5\n    return j", LISTS, "effect"),
     "dead in else": ("def f(x):\n    if len(x) > 2:\n        x = x[1:]\n    else:\n        y = x\n    return [v + 1 for v in x]", LISTS, "effect"),
     "dead with while": ("def f(n):\n    i = 0\n    while i < n:\n        i += 1\n        k = i\n    return i * i", NUMBERS, "effect"),
-    "unused helper": ("def g(v):\n    return v\ndef f(x):\n    return [v + 1 for v in x]", LISTS, "effect"),
     "set item by item": ("def f(n):\n    t = {}\n    t[3] = 81\n    t[10] = 17\n    t[4] = 55\n    t[7] = 23\n    t[21] = 99\n    return t[n]", NUMBERS, "table"),
     "named": ("def f(s):\n    return dict(ab=5, cd=8, ef=1, gh=0, ij=2)[s]", "'ab'\n'cd'\n'ef'\n'gh'\n'ij'", "table"),
     "computed values": ("def f(n):\n    return {3: 'a' * 3, 10: 'b' * 2, 4: 'c', 7: 'dd' * 2, 21: 'q' * 9}[n]", NUMBERS, "table"),
     "behind the return": ("def f(x):\n    return [v + 1 for v in x]\n    x = sorted(x)\n    return x", LISTS, "come to"),
     "if False": ("def f(x):\n    if False:\n        x = sorted(x)\n    return [v + 1 for v in x]", LISTS, "come to"),
     "if 1 > 2": ("def f(x):\n    if 1 > 2:\n        x = sorted(x)\n    return [v + 1 for v in x]", LISTS, "come to"),
-    "unused lambda": ("g = lambda v: v\ndef f(x):\n    return [v + 1 for v in x]", LISTS, "effect"),
-    "unused call": ("k = sum([1, 2])\ndef f(x):\n    return [v + 1 for v in x]", LISTS, "effect"),
     "expression": ("def f(x):\n    (y := sorted(x))\n    return [v + 1 for v in x]", LISTS, "effect"),
     "unused inner function": ("def f(x):\n    def g(v):\n        return v\n    return [v + 1 for v in x]", LISTS, "effect"),
-    "unused constant": ("K = 5\ndef f(x):\n    return [v + 1 for v in x]", LISTS, "effect"),
     "large": ("def f(n):\n    return 'ab' * 30000 + str(n)", NUMBERS, "characters"),
 }  # fmt: skip
 ADDS = "def f(x):\n    total = 0\n    for v in x:\n        total += v * v + 1\n    return total"

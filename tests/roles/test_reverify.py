@@ -41,7 +41,7 @@ async def record(path, runner, *, planted=(), rules="own", per_test=False, hangs
 
     Only with `hangs` does the third program really take for ever, which costs every judgement its whole time limit.
     """
-    verifier = Verifier(runner, pairs=2, public_pairs=0, distinct=1, rules=rules, per_test=per_test)
+    verifier = Verifier(runner, pairs=2, public_pairs=0, rules=rules, per_test=per_test)
     log = open_log(path, create=True)
     log.append("goalposts", [GoalpostAdded(question=SQUARES.id, blob=put_question(log, SQUARES), source="test")])
     for task, answers in ANSWERS.items():

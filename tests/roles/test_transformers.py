@@ -230,7 +230,7 @@ def test_uniforms_depend_on_seed_and_row_alone() -> None:
 
 
 async def test_given_texts_begin_the_parts_of_a_completion(model, weights) -> None:
-    parts = tuple(CompletionPart(given=text, stop="e") for text in ("Given a ", "word, drop", " the vowels"))
+    parts = tuple(CompletionPart(given=text, stops=("e",)) for text in ("Given a ", "word, drop", " the vowels"))
     request = GenerationRequest(PROMPTS[1], 12, 5, Sampling(max_tokens=60), parts=parts)
     (reply,) = await model.generate([request])
     given = [tuple(model._encoding.encode_text(part.given)) for part in parts]

@@ -33,7 +33,7 @@ def proposal(source, statement="Say it.", inputs="[1, 2]\n[3]\n[5, 5]\n[0]\n[7, 
 
 @pytest.fixture
 def verifier(runner):
-    return Verifier(runner, pairs=5, public_pairs=2, distinct=3, truth=lambda s: SQUARES.program if s == "squares" else None)
+    return Verifier(runner, pairs=5, public_pairs=2, truth=lambda s: SQUARES.program if s == "squares" else None)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ async def test_equal_answers_get_equal_verdicts_in_order(verifier):
         (proposal(SQUARES.program, inputs="[1]\n[2]"), "malformed"),
         (proposal(SQUARES.program, inputs="[1]\n[2]\n[1]\n[2]\n[3]"), "degenerate"),
         (proposal(SQUARES.program, inputs="[1]\n[2]\n[1 ]\n[2.0]\n[3]"), "degenerate"),
-        (proposal("import posix\ndef f(x):\n    return x"), "unsafe"),
+        (proposal("import posix\ndef f(x):\n    return posix.getpid() * x"), "unsafe"),
         (proposal("def f(x):\n    return " + "+".join(["x"] * 400)), "broken"),
         (proposal("def f(x):\n    return x" + ".a" * 1000), "broken"),
         ("(" * 5000, "malformed"),
@@ -192,3 +192,20 @@ async def test_failed_answers_that_agree_with_each_other_are_counted(verifier):
     assert judged.agreeing == 3
     alone = await verifier.judge(SQUARES, "induction", None, [python(f"def f(x):\n    return {one}") for one in said[2:]])
     assert alone.agreeing == 0
+
+
+async def test_the_first_inputs_that_run_are_kept_and_those_with_an_output_of_their_own_before_others(verifier):
+    source = "def f(x):\n    return 6 // x > 1"
+    lines = "f(0)\nf(1)\nf(2)\nassert f(3) == True\nf(4)\nf(0, 1)\nf(5)\nf(6)\nf(7)"
+    found = await verifier.validate(proposal(f"{source}\n\nassert f(2)\nprint(f(3))", inputs=lines))
+    assert isinstance(found, ValidProposal), found
+    assert [(pair.input, pair.output) for pair in found.question.pairs] == [
+        ("1", "True"), ("2", "True"), ("3", "True"), ("4", "False"), ("5", "False")
+    ]  # fmt: skip
+    assert found.question.program == source
+    few = await verifier.validate(proposal(source, inputs="f(0)\nf(0, 1)\nf(1)\nf(2)\nf(3)"))
+    assert (few.reason, "ZeroDivisionError" in few.detail) == ("broken", True)
+    alike = await verifier.validate(proposal(source, inputs="f(1)\nf(2)\nf(3)\nf(4)\nf(-7)\nf(0)"))
+    assert isinstance(alike, ValidProposal)
+    alike = await verifier.validate(proposal(source, inputs="f(1)\nf(2)\nf(3)\nf(4)\nf(0)\nf(0.5)"))
+    assert (alike.reason, alike.detail) == ("degenerate", "the outputs hardly differ")

@@ -165,7 +165,7 @@ async def test_a_completion_ends_once_its_text_holds_a_stop_text(model, store) -
 
 
 async def test_given_texts_begin_the_parts_of_a_completion(model, store) -> None:
-    parts = tuple(CompletionPart(given=text, stop="e") for text in ("Given a list, ", "sort it, then", " drop"))
+    parts = tuple(CompletionPart(given=text, stops=("e",)) for text in ("Given a list, ", "sort it, then", " drop"))
     request = GenerationRequest(PROMPTS[0], 6, 7, Sampling(max_tokens=60), parts=parts)
     reply, again = await model.generate([request, request])
     assert reply == again

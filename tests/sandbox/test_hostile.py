@@ -149,7 +149,7 @@ def checked(answer: str) -> Question:
 async def test_no_lie_about_a_result_passes(single, asks):
     lies = [program for name in ("answers", "interpreter") for program in CORPUS[name] if "time_limit" not in program["expect"]]
     texts = [f"```python\n{job(program).source}\n```" for program in lies]
-    verifier = Verifier(single, pairs=2, public_pairs=0, distinct=2)
+    verifier = Verifier(single, pairs=2, public_pairs=0)
     judged = await verifier.judge(asks(uuid.uuid4().hex), "induction", None, texts)
     assert len(judged.verdicts) == len(lies) > 60
     assert {verdict.passed for verdict in judged.verdicts} == {0}
@@ -173,7 +173,7 @@ def f(x):
 
 async def test_an_expected_answer_is_nowhere_in_the_memory_of_a_program(single):
     pair = IOPair(input="1", output="['gasp-own', 'gasp-secret']")
-    verifier = Verifier(single, pairs=1, public_pairs=0, distinct=1)
+    verifier = Verifier(single, pairs=1, public_pairs=0)
     question = Question(statement="gasp-statement", program="def f(x): return 'gasp-program'", private=(pair,))
     judged = await verifier.judge(question, "induction", None, [f"```python\n{SEARCH}\n```"])
     assert [verdict.outcome for verdict in judged.verdicts] == ["wrong_answer"]

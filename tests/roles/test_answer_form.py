@@ -1,0 +1,60 @@
+"""Answer forms: what is given, where the model's parts end, and what a set says that has none or a wrong one."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from events.facts.errors import BadInput
+from events.facts.values import CompletionPart, Sampling
+from roles.answer_form import parse_form
+from roles.prompt import SHIPPED_PROMPTS, Prompts
+from tests.roles.test_prompt import FUNCTION
+
+FORM = (
+    "```message\nWrite a function f that{{message}}\n```\n\n```python\ndef f{{program...}}\n```\n\n"
+    "assert f{{inputs}}==\nassert f{{inputs...}}\nend"
+)
+
+
+def test_a_part_ends_with_the_text_after_its_mark_or_with_its_line() -> None:
+    assert parse_form(Path("x"), FORM, ("message", "program", "inputs")) == (
+        CompletionPart(given="```message\nWrite a function f that", stops=("\n",)),
+        CompletionPart(given="```\n\n```python\ndef f", stops=("\n```",)),
+        CompletionPart(given="\n\nassert f", stops=("==", "\n")),
+        CompletionPart(given="\nassert f", stops=("\nend",)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("```\n{{program...}}\n```", "each of the marks {{message}}, {{program}}"),
+        ("{{message}}\n{{code}}\n{{program}}\n", "and no others"),
+        ("{{message}}{{program}}\n", "a text after each mark"),
+        ("{{message}}\n{{program...}}", "a text after each mark"),
+        ("{{message}}\n{{program...}} ```\n", "a text after each mark"),
+    ],
+)
+def test_a_form_that_cannot_be_followed_is_refused(text: str, why: str) -> None:
+    with pytest.raises(BadInput, match=r"Answer form here\.md must have") as error:
+        parse_form(Path("here.md"), text, ("message", "program"))
+    assert why in str(error.value)
+
+
+def test_a_form_is_part_of_the_prompts_it_is_for(tmp_path) -> None:
+    short = Prompts.named("short")
+    lemma, answer = short.easy(FUNCTION, "io"), short.induction(FUNCTION)
+    assert len(lemma.form) == 11
+    assert answer.form == (CompletionPart(given="```python\n", stops=("\n```",)),)
+    request = short.request(lemma, 2, 7, Sampling(stop=("mine",)))
+    assert (request.parts, request.sampling.stop) == (lemma.form, ("mine",))
+    shutil.copytree(SHIPPED_PROMPTS / "short", tmp_path / "set")
+    form = tmp_path / "set" / "proposal.form.md"
+    form.write_text(form.read_text().replace("version: 1", "version: 2"))
+    changed = Prompts.named(str(tmp_path / "set"))
+    assert changed.digest != short.digest
+    assert changed.easy(FUNCTION, "io").template != lemma.template
+    assert changed.induction(FUNCTION) == answer
+    form.unlink()
+    assert Prompts.named(str(tmp_path / "set")).easy(FUNCTION, "io").form == ()
