@@ -60,7 +60,7 @@ DEFAULT_TABLE = "attempts"
 """The table that `load_dataset` loads by default."""
 _METRIC = "PHASE/METRIC"
 _DTYPES = {pa.string(): "string", pa.int64(): "int64", pa.float64(): "float64", pa.bool_(): "bool"}
-_ITEMS = {pa.int32(): "int32", pa.float32(): "float32", pa.string(): "string"}
+_ITEMS = {pa.bool_(): "bool", pa.int32(): "int32", pa.float32(): "float32", pa.string(): "string"}
 
 
 def card(log: Log, head: Head, *, name: str, tables: Mapping[str, pa.Schema]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from events.pure.literal import NotLiteral, arguments_of_call, outline, outline_arguments, without_comments
+from events.pure.literal import NotLiteral, outline, outline_arguments, without_comments
 
 INPUTS: Final = 5
 """Inputs of a proposal: 2 public and 3 private pairs in the paper."""
@@ -22,6 +22,8 @@ _MOST_INPUTS: Final = 2
 _FENCE: Final = re.compile(r"(?P<indent>[ \t]*)(?P<mark>`{3,}|~{3,})(?P<info>.*)")
 _INDENTED: Final = 4
 """A fence that is indented by so many columns more than the opening one is text of the block."""
+# Escapes are a piece of their own, so that no text makes the search for a string's end begin anew at each of its quotes.
+_CALL_PIECE: Final = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|\\.|[][(){}]""")
 _WORD: Final = re.compile(r"[\s{.]*([A-Za-z0-9_+#-]+)")
 _ARGUMENTS: Final = "input is not a list of Python literals between commas"
 _PYTHON: Final = ("py", "python3", "py3")
@@ -160,8 +162,14 @@ def parse_proposal(text: str, count: int = INPUTS) -> Proposal | Malformed:
 
 def _arguments(line: str) -> str | Malformed:
     """The arguments in a line of an input block."""
-    call = arguments_of_call(line.removeprefix(">>> ").removeprefix("assert "), "f")
-    return _literals(outline_arguments, line if call is None else call, _ARGUMENTS)
+    line = line.removeprefix(">>> ").removeprefix("assert ")
+    depth = 0
+    for piece in _CALL_PIECE.finditer(line) if line.startswith("f(") else ():
+        depth += (piece[0] in "([{") - (piece[0] in ")]}")
+        if depth == 0:
+            line = line[2 : piece.start()]
+            break
+    return _literals(outline_arguments, line, _ARGUMENTS)
 
 
 def _literals(read: Callable[[str], object], text: str, wrong: str) -> str | Malformed:

@@ -99,19 +99,6 @@ def outline_arguments(text: str) -> tuple[object, ...]:
     return _all_values(_values(text, _outlined))
 
 
-def arguments_of_call(text: str, name: str) -> str | None:
-    """The text between the brackets of the call `NAME(...)` with which a text begins, whatever follows; None if it does not."""
-    if not text.startswith(f"{name}("):
-        return None
-    depth = 0
-    for match in _TOKEN.finditer(text, len(name) + 1):
-        kind = _TOKENS.get(match[1])
-        depth += (kind is _OPENS or kind is _CALLS) - (kind is _CLOSES)
-        if depth < 0:
-            return text[len(name) + 1 : match.start(1)]
-    return None
-
-
 def without_comments(text: str) -> str:
     """The same literals without comments; what is no literal stays as it is or becomes another one."""
     return _PIECE.sub(lambda match: match[1] or "", text)

