@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import symtable
 from collections.abc import Iterator
 
 
@@ -18,6 +19,10 @@ def needed_source(source: str, tree: ast.Module, entry: str) -> str:
         tree: Its syntax tree.
         entry: The function that is called; without it the program stays as it is.
     """
+    try:
+        scopes = {scope.get_lineno(): scope for scope in symtable.symtable(source, "program", "exec").get_children()}
+    except SyntaxError:
+        return source
     statements = [statement for statement in tree.body if not _only_runs(statement)]
     needed, kept = {entry}, [False] * len(statements)
     found = True
@@ -26,7 +31,7 @@ def needed_source(source: str, tree: ast.Module, entry: str) -> str:
         for number, statement in enumerate(statements):
             if not kept[number] and needed.intersection(_changed_names(statement)):
                 kept[number] = found = True
-                needed.update(node.id for node in ast.walk(statement) if isinstance(node, ast.Name))
+                needed.update(_read_names(statement, scopes))
     body = [statement for statement, keep in zip(statements, kept, strict=True) if keep]
     spans = [(_first_line(statement), statement.end_lineno or 0) for statement in body]
     overlap = any(before[1] >= after[0] for before, after in itertools.pairwise(spans))
@@ -54,11 +59,29 @@ def _changed_names(statement: ast.stmt) -> Iterator[str]:
             yield name
         case ast.Import(names=names) | ast.ImportFrom(names=names):
             yield from ((alias.asname or alias.name).partition(".")[0] for alias in names)
-        case ast.Assign(targets=targets):
-            # The base of `table[0] = 1` or `first.next = second`, too.
-            yield from (node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name))
         case _:
-            yield from (node.id for node in ast.walk(statement) if isinstance(node, ast.Name))
+            for node in ast.walk(statement):
+                match node:
+                    case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+                        yield name
+                    # `table[0] = 1`, `first.next = second` and `table.append(1)` change what a name stands for.
+                    case ast.Attribute(value=ast.Name(id=name)) | ast.Subscript(value=ast.Name(id=name)):
+                        yield name
+
+
+def _read_names(statement: ast.stmt, scopes: dict[int, symtable.SymbolTable]) -> Iterator[str]:
+    """Names of the module that a top-level statement reads, among others; not those that are local to a function in it."""
+    parts: list[ast.AST] = [statement]
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and statement.lineno in scopes:
+        yield from _global_names(scopes[statement.lineno])
+        parts = [part for part in ast.iter_child_nodes(statement) if part not in statement.body]
+    yield from (node.id for part in parts for node in ast.walk(part) if isinstance(node, ast.Name))
+
+
+def _global_names(scope: symtable.SymbolTable) -> Iterator[str]:
+    yield from (symbol.get_name() for symbol in scope.get_symbols() if symbol.is_global())
+    for inner in scope.get_children():
+        yield from _global_names(inner)
 
 
 def _first_line(statement: ast.stmt) -> int:
