@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
+PIP := .venv/bin/pip
 READY := .venv/.ready
 # Two OpenMP threads on shared cores are many times slower than one, and one is reproducible.
 export OMP_NUM_THREADS := 1
@@ -14,17 +15,19 @@ PROCESSES := $(shell cores=$$(env -u OMP_NUM_THREADS nproc); echo $$((cores < 4 
 PYTEST := .venv/bin/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 TESTS := not endurance
 # What does not wait for another, at once; what each prints stays together.
-TOGETHER := $(MAKE) --no-print-directory -j $(if $(filter output-sync,$(.FEATURES)),-O)
+TOGETHER := $(MAKE) --no-print-directory -j $(if $(filter output-sync,$(.FEATURES)),-Oline)
 
 .PHONY: help setup run experiment lint formatted linted typed layered services engine check test test-all bench-log bench-sandbox bench-serving bench-trainer bench-verdicts bench-completions bench-web format drawn lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(READY): pyproject.toml requirements.lock requirements.vllm.lock
+$(PIP):
 	@echo "== making .venv with pinned dependencies (a few minutes the first time)"
 	@python3 -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed")'
 	@python3 -m venv .venv || { echo "== installing python3-venv"; apt-get -qq update; apt-get -qq install -y python3-venv; python3 -m venv .venv; }
+
+$(READY): pyproject.toml requirements.lock requirements.vllm.lock | $(PIP)
 	@.ci/install
 	@touch $(READY)
 
@@ -48,7 +51,8 @@ typed: setup
 	.venv/bin/mypy
 layered: setup
 	.venv/bin/lint-imports
-services:
+# Not beside the making of .venv: both may call apt-get.
+services: | $(PIP)
 	@.ci/postgres
 	@.ci/chromium
 engine: setup

@@ -16,12 +16,12 @@ from events.cli.app import locate_log
 from events.facts.errors import BadInput
 from events.stores import open_log
 from tests.support.example_runs import example_run
+from tests.support.forked_cli import run_forked
 from tests.support.paths import ROOT
 
 
 def events(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "events", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    return run_forked("events", *arguments)
 
 
 @pytest.fixture

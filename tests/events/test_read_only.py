@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -47,12 +48,15 @@ def mounted(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     subprocess.run(["umount", "--lazy", place], check=True)
 
 
-def nobody(*command: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a module as somebody without an account, a home or a right to write."""
+def nobody(*commands: tuple[object, ...], **environment: str) -> list[subprocess.CompletedProcess[str]]:
+    """Run modules as somebody without an account, a home or a right to write; what is imported counts as the first one's."""
     rights = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
     who = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *rights]
     python = ["env", "-i", "PATH=/usr/bin:/bin", *(f"{name}={value}" for name, value in environment.items()), sys.executable]
-    return subprocess.run([*who, *python, "-m", *map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False)
+    words = json.dumps([list(map(str, command)) for command in commands])
+    line = [*who, *python, "-m", "tests.support.forked_cli", words]
+    lines = subprocess.run(line, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+    return [subprocess.CompletedProcess(command, *json.loads(line)) for command, line in zip(commands, lines, strict=True)]
 
 
 @pytest.fixture
@@ -82,10 +86,10 @@ def test_every_reading_command_works_on_a_read_only_file_system(mounted: Path, o
         ("events", "repair", log, mounted / "new"): f"sound: {events} events",
         ("events.trace", log): "goalposts",
     }
-    for command, said in (reading if run == "killed" else reading | others).items():
-        ended = nobody(*command, TMPDIR=str(open_folder))
+    commands = reading if run == "killed" else reading | others
+    for ended in nobody(*commands, TMPDIR=str(open_folder)):
         assert ended.returncode == 0, ended.stderr
-        assert said in ended.stdout
+        assert commands[ended.args] in ended.stdout
     assert not list(open_folder.glob("gasp-log-*"))
     with closing(open_log(open_folder / "backup.sqlite")) as backup:
         assert backup.head().position == events
@@ -93,29 +97,29 @@ def test_every_reading_command_works_on_a_read_only_file_system(mounted: Path, o
 
 def test_what_cannot_be_written_is_one_sentence(mounted: Path, open_folder: Path) -> None:
     log = mounted / "run"
-    for command in (
+    for ended in nobody(
         ("events", "backup", log, mounted / "b"),
         ("events", "repair", log, mounted / "r", "--no-dry-run"),
         ("events", "migrate", log, mounted / "m"),
         ("events", "export", log, "--to", "jsonl", "--out", mounted / "e"),
     ):
-        ended = nobody(*command)
         assert ended.returncode == 1
         assert ended.stderr.startswith("error: The ")
         assert "Read-only file system" in ended.stderr
         assert ended.stderr.count("\n") == 1
-    ended = nobody("events", "search", log, "def", XDG_CACHE_HOME=str(mounted))
+    search = ("events", "search", log, "def")
+    (ended,) = nobody(search, XDG_CACHE_HOME=str(mounted))
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
     assert "set XDG_CACHE_HOME to a folder that you can write" in ended.stderr
     (open_folder / f"gasp-{NOBODY}").symlink_to("/")
-    ended = nobody("events", "search", log, "def", TMPDIR=str(open_folder))
+    (ended,) = nobody(search, TMPDIR=str(open_folder))
     assert "is not a folder that only you can write" in ended.stderr
 
 
 @pytest.mark.parametrize("to", ["mlflow", "plots"])
 def test_libraries_that_look_for_a_home_find_one(mounted: Path, open_folder: Path, to: str) -> None:
     command = ["plot", mounted / "run"] if to == "plots" else ["export", mounted / "run", "--to", to]
-    ended = nobody("events", *command, "--out", open_folder / "out", TMPDIR=str(open_folder))
+    (ended,) = nobody(("events", *command, "--out", open_folder / "out"), TMPDIR=str(open_folder))
     assert ended.returncode == 0, ended.stderr
 
 
@@ -137,7 +141,7 @@ def test_a_read_only_log_that_somebody_writes_from_elsewhere_is_followed(mounted
 def test_a_log_in_a_folder_of_somebody_else_is_read_and_left_as_it_is(recorded: Path, open_folder: Path) -> None:
     shutil.copytree(recorded / "run", open_folder / "theirs")
     (open_folder / "theirs").chmod(0o755)
-    ended = nobody("events", "verify", open_folder / "theirs")
+    (ended,) = nobody(("events", "verify", open_folder / "theirs"))
     assert ended.stdout.startswith("sound: 124 events"), ended.stderr
     assert os.listdir(open_folder / "theirs") == ["log.sqlite"]
     with closing(sqlite3.connect(open_folder / "theirs" / "log.sqlite")) as db:

@@ -32,7 +32,7 @@ COMMANDS = (
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_a_command_that_still_imports_is_stopped_without_a_word(command, tmp_path):
-    for number, module in ((signal.SIGINT, "events"), (signal.SIGTERM, "typer"), (signal.SIGINT, "rich.console")):
+    for number, module in ((signal.SIGINT, "events"), (signal.SIGTERM, "rich.console")):
         process = subprocess.Popen(
             [sys.executable, "-X", "importtime", "-m", *command],
             cwd=tmp_path,
@@ -46,8 +46,8 @@ def test_a_command_that_still_imports_is_stopped_without_a_word(command, tmp_pat
             pass
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
-        said = [line for line in err.splitlines() if not line.startswith("import time:")]
-        assert (process.returncode, out, said) == (128 + number, "", []), module
+        errors = [line for line in err.splitlines() if not line.startswith("import time:")]
+        assert (process.returncode, out, errors) == (128 + number, "", []), module
 
 
 @pytest.fixture(scope="module")
