@@ -6,6 +6,7 @@ import types
 import typing
 from typing import Any
 
+from annotated_types import MinLen
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -37,6 +38,8 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:
     if annotation in simple:
         return simple[annotation]
     origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return not_empty(values_of(inside[0]), inside[1].metadata)
     if origin is typing.Literal:
         return st.sampled_from(inside)
     if origin is tuple:
@@ -47,8 +50,14 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:
     return st.one_of([values_of(option) for option in inside])
 
 
+def not_empty(values: st.SearchStrategy[Any], metadata: list[Any]) -> st.SearchStrategy[Any]:
+    """The values without empty ones, if that is what a field says of them."""
+    return values.filter(bool) if MinLen(1) in metadata else values
+
+
 def models_of(cls: type[BaseModel]) -> st.SearchStrategy[Any]:
-    return st.builds(cls, **{name: values_of(field.annotation) for name, field in cls.model_fields.items()})
+    fields = {name: not_empty(values_of(field.annotation), field.metadata) for name, field in cls.model_fields.items()}
+    return st.builds(cls, **fields)
 
 
 def facts() -> st.SearchStrategy[Fact]:
