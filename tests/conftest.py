@@ -23,7 +23,6 @@ from roles.serving.processes import clear_orphaned_fleets
 from sandbox.host.docker_runner import DockerRunner
 from sandbox.runner import Limits
 from tests.support.example_runs import ExampleRun
-from tests.support.forked_trainers import TrainerForkServer
 from tests.support.postgres_server import PostgresServer, find_postgres, postgres_server
 from tests.support.viewer_client import record_run, wait_until_indexed
 
@@ -138,14 +137,6 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield folder
     clear_orphaned_fleets()
     shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="session")
-def fork_server() -> Iterator[TrainerForkServer]:
-    """A process that forks trainers, which start in no time."""
-    fork_server = TrainerForkServer()
-    yield fork_server
-    fork_server.close()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.engine.engine import process_start_time
+from tests.support.forked_commands import ForkingPopen
 from tests.support.paths import ROOT
 
 PATIENCE_S = 300
@@ -27,15 +29,19 @@ def _has_vllm() -> bool:
 NEEDS_VLLM = pytest.mark.skipif(not _has_vllm(), reason="there is no vLLM for CPUs")
 
 
-def start_command(module: str, *arguments: object, settings: Sequence[str] = ()) -> subprocess.Popen[str]:
-    """Start `python -m MODULE ARGUMENTS --set SETTING ...`."""
+def start_command(
+    module: str, *arguments: object, settings: Sequence[str] = (), fresh: bool = True, **environment: str
+) -> subprocess.Popen[str]:
+    """Start `python -m MODULE ARGUMENTS --set SETTING ...`; not `fresh`: forked from a process that has imported everything."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     command += [part for setting in settings for part in ("--set", setting)]
-    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    kind = subprocess.Popen if fresh else ForkingPopen
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return kind(command, cwd=ROOT, text=True, env={**os.environ, **environment}, **pipes)
 
 
-def start_run(runs: Path, *arguments: str, settings: Sequence[str] = ()) -> subprocess.Popen[str]:
-    return start_command("graph.run", "--plain", "--runs", runs, *arguments, settings=settings)
+def start_run(runs: Path, *arguments: str, settings: Sequence[str] = (), fresh: bool = False) -> subprocess.Popen[str]:
+    return start_command("graph.run", "--plain", "--runs", runs, *arguments, settings=settings, fresh=fresh)
 
 
 def finish(process: subprocess.Popen[str]) -> str:

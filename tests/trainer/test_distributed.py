@@ -14,9 +14,8 @@ from safetensors.numpy import load_file
 from events.facts.errors import BadInput
 from events.facts.weights import OPTIMIZER_FILE
 from events.stores import open_log
-from tests.support.forked_trainers import TrainerForkServer
 from tests.support.tiny_model import TinyModelRun, load_model, tiny_weights
-from tests.trainer.test_run import ROOT, updates
+from tests.trainer.test_run import ROOT, start_trainer, updates
 from trainer.parallel.distributed import SINGLE_PROCESS, World
 from trainer.parallel.fsdp import sharding_stage
 
@@ -53,21 +52,21 @@ def port() -> str:
         return str(free.getsockname()[1])
 
 
-def launch(run: Path, config: str) -> None:
+def launch(config: str, *command: str) -> str:
+    """What two processes print that accelerate launches."""
     launcher = [str(Path(sys.executable).with_name("accelerate")), "launch", "--num_processes", "2"]
     launcher += ["--main_process_port", port(), "--config_file", str(ROOT / "docs" / "accelerate" / f"{config}.yaml")]
-    command = [*launcher, "-m", "trainer.run", str(run), "--follow"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    done = subprocess.run([*launcher, *command], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr
-    assert '"processes": 2' in (run / "trainer.log").read_text()
+    return done.stdout
 
 
-def train(fork_server: TrainerForkServer, run: Path, config: str | None = None, *options: str) -> None:
+def train(run: Path, config: str | None = None, *options: str) -> None:
     """One process, or two by the variables that a launcher sets."""
     where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port(), **STAGES[config]} if config else {}
     ranks = [{**where, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)] if config else [{}]
-    trainers = [fork_server.start(run, *options, **environment) for environment in ranks]
-    assert [fork_server.wait(pid) for pid in trainers] == [0 for _ in ranks], (run / "trainer.log").read_text()
+    trainers = [start_trainer(run, *options, **environment) for environment in ranks]
+    assert [trainer.wait() for trainer in trainers] == [0 for _ in ranks], (run / "trainer.log").read_text()
 
 
 def tensors(run: Path, digest: str, what: str = "*model.safetensors") -> dict[str, np.ndarray]:
@@ -106,31 +105,41 @@ def played_run(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def single_process_run(played_run: Path, fork_server: TrainerForkServer, tmp_path_factory) -> Path:
+def single_process_run(played_run: Path, tmp_path_factory) -> Path:
     run = shutil.copytree(played_run, tmp_path_factory.mktemp("alone") / "run")
-    train(fork_server, run)
+    train(run)
     return run
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [pytest.param("ddp", marks=pytest.mark.endurance), "zero3"])
-def test_two_processes_make_the_updates_of_one(config: str, played_run: Path, single_process_run: Path, tmp_path: Path) -> None:
+def test_processes_that_accelerate_launches_make_the_updates_of_one(
+    played_run: Path, single_process_run: Path, tmp_path: Path
+) -> None:
     run = shutil.copytree(played_run, tmp_path / "run")
-    launch(run, config)
-    assert f'"stage": {3 if config == "zero3" else 0}' in (run / "trainer.log").read_text()
+    launch("zero3", "-m", "trainer.run", str(run), "--follow")
+    trained = (run / "trainer.log").read_text()
+    assert '"processes": 2' in trained
+    assert '"stage": 3' in trained
     assert_same(single_process_run, run)
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
+def test_accelerate_sets_the_variables_of_whole_weights() -> None:
+    """A run that starts with them is in `test_a_run_goes_on_in_parts_or_whole`."""
+    variables = launch("ddp", "--no_python", "env").splitlines()
+    assert {"WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1", "RANK=0", "RANK=1", "LOCAL_RANK=0", "LOCAL_RANK=1"} <= set(variables)
+    assert not [line for line in variables if "FSDP" in line or "DEEPSPEED" in line]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("configs", [("zero2", "zero3"), ("zero3", None), ("ddp", "zero2")])
-def test_a_run_goes_on_in_parts_or_whole(
-    configs, played_run: Path, single_process_run: Path, fork_server: TrainerForkServer, tmp_path: Path
-) -> None:
+def test_a_run_goes_on_in_parts_or_whole(configs, played_run: Path, single_process_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(played_run, tmp_path / "run")
     first, second = configs
-    train(fork_server, run, first, "--until", str(updates(single_process_run)[0].until))
+    train(run, first, "--until", str(updates(single_process_run)[0].until))
     assert len(updates(run)) == 1
-    train(fork_server, run, second)
+    train(run, second)
     assert_same(single_process_run, run)
 
 
@@ -140,13 +149,11 @@ def test_a_run_goes_on_in_parts_or_whole(
     [{"lora": {"rank": 4, "alpha": 8}}, {"tied": True, "gradient_checkpointing": True, "kl": 0.1}],
     ids=["lora", "tied"],
 )
-def test_adapters_references_tied_and_recomputed_layers_are_sharded_too(
-    learn, fork_server: TrainerForkServer, tmp_path: Path
-) -> None:
+def test_adapters_references_tied_and_recomputed_layers_are_sharded_too(learn, tmp_path: Path) -> None:
     one = play(tmp_path / "one", **learn)
     two = shutil.copytree(one, tmp_path / "two")
-    train(fork_server, one)
-    train(fork_server, two, "zero3")
+    train(one)
+    train(two, "zero3")
     assert_same(one, two)
 
 

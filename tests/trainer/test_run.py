@@ -22,14 +22,15 @@ from events.facts.weights import weights_digest
 from events.reports.learning import step_header
 from events.stores import open_log
 from events.stores.memory import MemoryLog
+from tests.support.forked_commands import ForkingPopen
 from tests.support.paths import ROOT
-from tests.support.processes import wait_until
+from tests.support.processes import start_command, wait_until
 from tests.support.tiny_model import TinyModelRun, tiny_weights
 from trainer.job.update_schedule import UpdateSchedule
 from trainer.learn.loop import Trainer
 
-ITERATIONS = 12
-KILLS = 18
+ITERATIONS = 8
+KILLS = 12
 PATIENCE_S = 60
 
 pytestmark = pytest.mark.slow
@@ -71,11 +72,16 @@ def copy(played_run, tmp_path) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(fork_server, played_run, tmp_path_factory) -> list[PolicyUpdated]:
-    run = tmp_path_factory.mktemp("straight") / "run"
-    shutil.copytree(played_run, run)
-    assert fork_server.train(run) == 0
-    return updates(run)
+def straight(played_run, tmp_path_factory) -> Path:
+    """The run, after a trainer that nothing interrupted."""
+    run = shutil.copytree(played_run, tmp_path_factory.mktemp("straight") / "run")
+    assert train(run) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(straight) -> list[PolicyUpdated]:
+    return updates(straight)
 
 
 def updates(run: Path) -> list[PolicyUpdated]:
@@ -84,37 +90,43 @@ def updates(run: Path) -> list[PolicyUpdated]:
     return [fact for fact in facts if isinstance(fact, PolicyUpdated)]
 
 
-def command(run: Path, *args: str) -> list[str]:
-    return [sys.executable, "-m", "trainer.run", str(run), *args]
+def start_trainer(run: Path, *args: str, **environment: str) -> subprocess.Popen[bytes]:
+    """A forked trainer that prints to the file `screen` of the run."""
+    command = [sys.executable, "-m", "trainer.run", str(run), *args]
+    with (run / "screen").open("a") as screen:
+        return ForkingPopen(command, cwd=ROOT, stdout=screen, stderr=screen, env={**os.environ, **environment})
 
 
-def test_two_fresh_processes_make_the_same_bits(copy, uninterrupted) -> None:
-    runs = [copy("one"), copy("other")]
-    processes = [subprocess.Popen(command(run), cwd=ROOT, stderr=subprocess.PIPE, text=True) for run in runs]
-    said = [process.communicate(timeout=PATIENCE_S * 3)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
-    one, other = (updates(run) for run in runs)
-    assert one == other == uninterrupted
+def train(run: Path, *args: str) -> int:
+    return start_trainer(run, *args).wait(PATIENCE_S * 3)
+
+
+def test_two_processes_make_the_same_bits(copy, straight) -> None:
+    run = copy("other")
+    process = start_command("trainer.run", run)
+    _, lines = process.communicate(timeout=PATIENCE_S * 3)
+    assert process.returncode == 0
+    one, other = updates(straight), updates(run)
+    assert one == other
     assert len({update.digest for update in one}) == ITERATIONS
-    optimizers = [(run / "weights" / one[-1].digest / "optimizer.moments").read_bytes() for run in runs]
+    optimizers = [(folder / "weights" / one[-1].digest / "optimizer.moments").read_bytes() for folder in (straight, run)]
     assert optimizers[0] == optimizers[1]
-    for run, lines in zip(runs, said, strict=True):
-        iterations = [line.split()[0] for line in spoken(lines)[1:] if not line.startswith("warning: ")]
-        assert list(dict.fromkeys(iterations)) == [str(n + 1) for n in range(ITERATIONS)]
-        logged = [json.loads(line) for line in (run / "trainer.log").read_text().splitlines()]
-        assert [line["iteration"] for line in logged if line["event"] == "policy_updated"] == list(range(1, ITERATIONS + 1))
-        assert {line["run"] for line in logged} == {run.name}
-        assert (logged[0]["event"], logged[-1]["event"]) == ("trainer_started", "trainer_ended")
+    iterations = [line.split()[0] for line in spoken(lines)[1:] if not line.startswith("warning: ")]
+    assert list(dict.fromkeys(iterations)) == [str(n + 1) for n in range(ITERATIONS)]
+    logged = [json.loads(line) for line in (run / "trainer.log").read_text().splitlines()]
+    assert [line["iteration"] for line in logged if line["event"] == "policy_updated"] == list(range(1, ITERATIONS + 1))
+    assert {line["run"] for line in logged} == {run.name}
+    assert (logged[0]["event"], logged[-1]["event"]) == ("trainer_started", "trainer_ended")
 
 
-def test_kill_at_any_moment_loses_nothing_and_learns_nothing_twice(fork_server, copy, uninterrupted) -> None:
+def test_kill_at_any_moment_loses_nothing_and_learns_nothing_twice(copy, uninterrupted) -> None:
     run, rng = copy("killed"), random.Random(7)
     kills, halves = 0, 0
     while True:
-        pid = fork_server.start(run, "--follow")
+        process = start_trainer(run, "--follow")
         if kills < KILLS:
-            halves += kill(pid, run, rng, halfway=kills % 3 == 0)
-        code = fork_server.wait(pid)
+            halves += kill(process, run, rng, halfway=kills % 3 == 0)
+        code = process.wait()
         if code == 0:
             break
         assert code == -signal.SIGKILL
@@ -129,7 +141,7 @@ def test_kill_at_any_moment_loses_nothing_and_learns_nothing_twice(fork_server, 
     assert weights_digest(run / "weights" / uninterrupted[-1].digest) == uninterrupted[-1].digest
 
 
-def kill(pid: int, run: Path, rng: random.Random, *, halfway: bool) -> bool:
+def kill(process: subprocess.Popen[bytes], run: Path, rng: random.Random, *, halfway: bool) -> bool:
     """Kill a trainer while it writes weights, or at a random moment up to its first update; tells if weights were half written."""
     store = run / "weights"
     known = set(store.glob(".unfinished-*"))
@@ -139,21 +151,21 @@ def kill(pid: int, run: Path, rng: random.Random, *, halfway: bool) -> bool:
         with closing(open_log(run / "log.sqlite")) as log:
             end, learned = time.monotonic() + rng.uniform(0.0, 0.7), log.head()
             wait_until(lambda: time.monotonic() > end or log.head() != learned, pause_s=0.002)
-    os.kill(pid, signal.SIGKILL)
+    process.kill()
     return bool(set(store.glob(".unfinished-*")) - known)
 
 
-def test_following_learns_each_iteration_as_it_is_finished_and_ends_with_the_run(fork_server, tmp_path) -> None:
+def test_following_learns_each_iteration_as_it_is_finished_and_ends_with_the_run(tmp_path) -> None:
     run = play(tmp_path, iterations=0, finish=False)
-    pid = fork_server.start(run, "--follow", "--parent", str(fork_server.pid))
+    process = start_trainer(run, "--follow", "--parent", str(os.getpid()))
     with closing(open_log(run / "log.sqlite")) as log:
         example = resume(log, run)
         for iteration in (1, 2, 3):
             example.start(1).practice().finish()
-            wait_until(lambda done=iteration: len(updates(run)) == done)
+            wait_until(lambda done=iteration: len(updates(run)) == done, process)
             example.serve(run / "weights", updates(run)[-1].digest)
         example.end()
-        assert fork_server.wait(pid) == 0
+        assert process.wait() == 0
     assert [update.iteration for update in updates(run)] == [1, 2, 3]
 
 
@@ -162,51 +174,51 @@ def resume(log: Log, run: Path) -> TinyModelRun:
     return TinyModelRun(log, store, next(log.read("run")).fact.policies["student"])
 
 
-def test_a_second_trainer_is_refused_in_one_sentence(fork_server, tmp_path) -> None:
+def test_a_second_trainer_is_refused_in_one_sentence(tmp_path) -> None:
     run = play(tmp_path, iterations=0, finish=False)
-    first = fork_server.start(run, "--follow")
-    wait_until(lambda: (run / "trainer.lock").exists() and (run / "trainer.lock").read_text().strip() == str(first))
-    assert fork_server.train(run) == 2
+    first = start_trainer(run, "--follow")
+    wait_until(lambda: (run / "trainer.lock").exists() and (run / "trainer.lock").read_text().strip() == str(first.pid))
+    assert train(run) == 2
     lines = spoken((run / "screen").read_text())
     assert len(lines) == 1
-    assert f"Another trainer (process {first})" in lines[0]
-    os.kill(first, signal.SIGTERM)
-    assert fork_server.wait(first) == 143
-    assert fork_server.train(run) == 0
+    assert f"Another trainer (process {first.pid})" in lines[0]
+    first.terminate()
+    assert first.wait() == 143
+    assert train(run) == 0
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_polite_stop_leaves_no_traceback_and_the_rest_for_later(fork_server, copy, uninterrupted, number, code) -> None:
+def test_a_polite_stop_leaves_no_traceback_and_the_rest_for_later(copy, uninterrupted, number, code) -> None:
     run = copy("stopped")
-    pid = fork_server.start(run)
-    wait_until(lambda: len(updates(run)) >= 2)
-    os.kill(pid, number)
-    assert fork_server.wait(pid) in (code, 0)
+    process = start_trainer(run)
+    wait_until(lambda: len(updates(run)) >= 2 or process.poll() is not None)
+    process.send_signal(number)
+    assert process.wait() in (code, 0)
     assert "Traceback" not in (run / "screen").read_text() + (run / "trainer.out").read_text()
     stopped = json.loads((run / "trainer.log").read_text().splitlines()[-1])
     assert stopped["event"] in ("trainer_stopped", "trainer_ended")
     assert "exception" not in stopped
-    assert fork_server.train(run) == 0
+    assert train(run) == 0
     assert updates(run) == uninterrupted
 
 
-def test_a_trainer_whose_parent_is_another_process_ends(fork_server, tmp_path) -> None:
+def test_a_trainer_whose_parent_is_another_process_ends(tmp_path) -> None:
     run = play(tmp_path, iterations=0, finish=False)
-    assert fork_server.train(run, "--follow", "--parent", str(os.getpid())) == 0
+    assert train(run, "--follow", "--parent", str(os.getppid())) == 0
 
 
-def test_libraries_are_quiet(fork_server, copy) -> None:
+def test_libraries_are_quiet(copy) -> None:
     run = copy("quiet")
-    assert fork_server.train(run) == 0
+    assert train(run) == 0
     first, *lines = spoken((run / "screen").read_text())
     assert first == step_header()
     assert all(line.startswith("warning: ") or line.split()[0].isdigit() for line in lines)
 
 
-def test_damaged_weights_are_one_sentence(fork_server, copy) -> None:
+def test_damaged_weights_are_one_sentence(copy) -> None:
     run = copy("damaged")
     (run / "weights" / first_weights(run) / "config.json").write_text("{}")
-    assert fork_server.train(run) == 1
+    assert train(run) == 1
     [line] = spoken((run / "screen").read_text())
     assert line.startswith("error: ")
     assert "restore it" in line
@@ -225,9 +237,9 @@ def first_weights(run: Path) -> str:
         return str(next(log.read("run")).fact.policies["student"])
 
 
-def test_a_run_that_has_not_started_is_named(fork_server, tmp_path) -> None:
+def test_a_run_that_has_not_started_is_named(tmp_path) -> None:
     open_log(tmp_path / "log.sqlite", create=True).close()
-    assert fork_server.train(tmp_path) == 2
+    assert train(tmp_path) == 2
     assert "has not started" in (tmp_path / "screen").read_text()
 
 
