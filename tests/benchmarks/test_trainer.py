@@ -1,6 +1,7 @@
 """The benchmark of the trainer compares equal updates, and writes its section of the document."""
 
 import re
+import subprocess
 from pathlib import Path
 from typing import get_args
 
@@ -10,6 +11,7 @@ from benchmarks import update_contenders
 from benchmarks.trainer import _agreed, main
 from benchmarks.update_cases import CASES, LengthCase, Setting, recorded_schedule, step_batch_of
 from events.facts.errors import BadInput, TrainerError
+from tests.support.forked_commands import ForkingPopen
 from trainer.data.micro_batches import micro_batches_of
 
 
@@ -35,9 +37,12 @@ def test_another_update_stops_the_benchmark() -> None:
 
 
 @pytest.mark.endurance
-def test_the_benchmark_writes_its_section(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_benchmark_writes_its_section(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     document = tmp_path / "benchmarks.md"
-    main(rounds=1, groups=2, shape="pocket", device="cpu", peak=1.0, document=document)
+    monkeypatch.setattr(subprocess, "Popen", ForkingPopen)
+    main(rounds=1, groups=1, shape="pocket", device="cpu", peak=1.0, document=document)
     written = document.read_text()
     assert len(re.findall(r"\| \*\*\d+\.\d\d \(", written)) == len(capsys.readouterr().out.splitlines()) == 4
     assert written.count("MiB") == 6

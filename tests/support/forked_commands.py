@@ -29,13 +29,14 @@ from tests.support.paths import ROOT
 from trainer.learn.loss import HIDDEN_PACKAGES, hide_packages, keep_libraries_offline
 
 COMMANDS = {
+    "benchmarks.update_contenders": "benchmarks.update_contenders",
     "graph.run": "graph.run",
     "graph.goalposts": "graph.goalposts.__main__",
     "trainer.run": "trainer.run",
     "trainer.evaluate": "trainer.evaluate",
     "trainer.experiment": "trainer.experiment",
 }
-"""Where their Typer applications are."""
+"""Their modules."""
 _LIBRARIES = """
     docker langgraph.graph scipy.sparse sklearn.feature_extraction.text torch datasets transformers.models.qwen3.modeling_qwen3
     transformers.models.auto.modeling_auto transformers.models.auto.tokenization_auto trl.trainer.grpo_trainer matplotlib.pyplot
@@ -155,7 +156,9 @@ def become(request: dict[str, Any], files: list[int]) -> None:
     subprocess.Popen = ForkingPopen  # type: ignore[misc]
     code: Any = 1
     try:
-        module.run_app(module.app)
+        if hasattr(module, "app"):
+            module.run_app(module.app)
+        module.run_main(module.main)
     except SystemExit as end:
         code = end.code
     except BaseException as error:
