@@ -23,16 +23,21 @@ from graph.estimate.token_estimate import tokens_of_iteration
 from graph.settings.config import Config
 from graph.settings.configure import configure
 from roles.pocket import WEIGHTS
+from roles.serving.processes import descendants
 from tests.support.benchmark_data import record_file
 from tests.support.paths import ROOT
-from tests.support.processes import PATIENCE_S, finish, start_run, wait_until
+from tests.support.processes import PATIENCE_S, all_end, finish, start_command, start_run, wait_until
 from tests.support.training_samples import sample_digest
 from trainer.data import replay
 from trainer.data.replay import Cursor
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
-SMALL = ("play.iterations=2", "play.episodes=6", "play.practice=6", "evaluate.questions=12", "evaluate.attempts=4")
+FEW = (
+    "play.practice_attempts=4", "play.attempts=4", "play.gap_attempts=4", "play.max_attempts=2",
+    "evaluate.questions=3", "evaluate.attempts=2",
+)  # fmt: skip
+SMALL = ("play.iterations=2", "play.episodes=4", "play.practice=4", *FEW)
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +110,8 @@ def test_what_every_update_consumed_can_be_taken_out_and_proved(whole):
 
 def test_a_live_run_retrained_offline_gives_its_own_weights(whole, tmp_path):
     log, _ = whole
-    command = [sys.executable, "-m", "trainer.run", str(tmp_path / "new"), "--offline", str(log.path.parent), "--verify"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    start = ("trainer.run", tmp_path / "new", "--offline", log.path.parent, "--verify")
+    assert start_command(*start, fresh=False).wait(PATIENCE_S) == 0
     with closing(open_run(str(tmp_path / "new"))) as other:
         again, live = frames.updates(other), frames.updates(log)
     assert again["digest"].to_list() == live["digest"].to_list()
@@ -151,7 +156,7 @@ def test_real_livecodebench_records_are_played_honestly(tmp_path):
     weights = Path(shutil.copytree(WEIGHTS, tmp_path / "weights"))
     config = json.loads((weights / "config.json").read_text())
     (weights / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}))
-    few = ("play.iterations=1", "play.episodes=3", "play.practice=2", "evaluate.questions=3", "evaluate.attempts=2")
+    few = ("play.iterations=1", "play.episodes=3", "play.practice=2", *FEW)
     reading = (f"model={weights}", "max_prompt_tokens=2000")
     finish(start_run(tmp_path, "--name", "lcb", settings=(*few, *reading, goalposts)))
     log = open_log(tmp_path / "lcb" / "log.sqlite")
@@ -171,17 +176,18 @@ def test_real_livecodebench_records_are_played_honestly(tmp_path):
 
 def test_a_run_in_postgresql_goes_on_after_sigterm_ctrl_c_and_kill_9_and_policies_learn_separately(guarded_postgres, tmp_path):
     folder, hint = tmp_path / "x", f"--resume {tmp_path / 'x'}"
-    settings = ("policies=separate", "play.iterations=1", "play.episodes=4", "play.practice=3", *SMALL[3:])
+    settings = ("policies=separate", "play.iterations=1", "play.episodes=4", "play.practice=3", *FEW)
     process = start_run(tmp_path, "--name", "x", "--log", guarded_postgres, settings=settings)
     # First while models load, where no answer is there yet, then in the middle of play.
     wait_until((folder / "trainer.out").exists, process)
     with closing(open_run(str(folder))) as log:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
+            started = descendants(process.pid)
             process.send_signal(number)
             out, err = process.communicate(timeout=PATIENCE_S)
             if number != signal.SIGKILL:
                 assert (process.returncode, err, hint in out) == (128 + number, "", True)
-                assert not [line for line in os.popen("ps ax -o args") if str(tmp_path) in line and "trainer.run" in line]
+            assert all_end(started, 10)
             process, before = start_run(tmp_path, "--resume", "x"), log.head().position
             wait_until(lambda before=before: any(log.read(after=before, kinds={"attempts_verified"}, limit=1)), process)
         finish(process)
