@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -24,6 +23,7 @@ from sandbox.host.docker_runner import DockerRunner
 from sandbox.runner import Limits
 from tests.support.example_runs import ExampleRun
 from tests.support.postgres_server import PostgresServer, find_postgres, postgres_server
+from tests.support.processes import start_command
 from tests.support.viewer_client import record_run, wait_until_indexed
 
 LONG_FILES = """
@@ -143,10 +143,10 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def smoked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of the experiment that `--smoke` plays, its report in `report/` included, and what the command printed."""
     runs = tmp_path_factory.mktemp("runs")
-    command = [sys.executable, "-m", "trainer.experiment", "--smoke", "--runs", str(runs)]
-    done = subprocess.run(command, cwd=Path(__file__).parent.parent, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return runs / "smoke", done.stdout
+    process = start_command("trainer.experiment", "--smoke", "--runs", runs, fresh=False)
+    out, err = process.communicate()
+    assert process.returncode == 0, out + err
+    return runs / "smoke", out
 
 
 @pytest.fixture

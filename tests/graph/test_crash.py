@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import random
 import signal
 import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -26,15 +27,17 @@ from events.facts.types import (
     RewardGiven,
 )
 from events.stores import open_log
+from roles.serving.processes import descendants
 from sandbox.engine import engine
-from tests.support.paths import ROOT
 from tests.support.private_engine import private_engine
+from tests.support.processes import all_end, running, start_run, wait_until
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 SMALL = {
-    "play.iterations": 6, "play.episodes": 4, "play.practice": 4,
-    "play.practice_attempts": 4, "evaluate.questions": 6, "evaluate.attempts": 2,
+    "play.iterations": 4, "play.episodes": 4, "play.practice": 4,
+    "play.practice_attempts": 4, "play.attempts": 4, "play.gap_attempts": 4, "play.max_attempts": 2,
+    "evaluate.questions": 3, "evaluate.attempts": 2,
 }  # fmt: skip
 VICTIMS = ("trainer.run", "container", "engine", "graph.run")
 """What is killed, one after the other."""
@@ -52,65 +55,58 @@ def world(monkeypatch):
         yield private.data.parent
 
 
-def command(world: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "graph.run", "--plain", "--runs", str(world / "runs"), *arguments]
+def processes(world: Path, victim: str, run: int) -> list[int]:
+    """Live processes of a part of the run, or of the engine that is this test's own."""
+    if victim == "graph.run":
+        return [run]
+    if victim == "trainer.run":
+        return running(run, victim)
+    what = {"container": "sandbox.guest.fork_server", "engine": "dockerd"}[victim]
+    return [process.pid for process in psutil.process_iter() if of_engine(world, process, what)]
 
 
-def processes(world: Path, what: str) -> list[psutil.Process]:
-    """Live processes of this test's run or engine."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        line = " ".join(process.info["cmdline"] or [])
-        mine = str(world) in line or (what == "sandbox.guest.fork_server" and in_engine(world, process))
-        if mine and what in line:
-            found.append(process)
-    return found
-
-
-def in_engine(world: Path, process: psutil.Process) -> bool:
+def of_engine(world: Path, process: psutil.Process, what: str) -> bool:
     try:
-        return any(str(world) in " ".join(parent.cmdline()) for parent in process.parents())
+        family = [process, *(process.parents() if what != "dockerd" else [])]
+        return what in " ".join(process.cmdline()) and any(str(world) in " ".join(each.cmdline()) for each in family)
     except psutil.Error:
         return False
 
 
-def kill_part(world: Path, victim: str, run: int) -> bool:
-    """kill -9 one part of the run that this process plays; False when it is not there at the moment."""
-    # A trainer whose parent was killed lives until it looks for it, which it does not while its libraries load.
-    what = {"container": "sandbox.guest.fork_server", "engine": "dockerd", "trainer.run": f"--parent {run}"}.get(victim, victim)
-    found = processes(world, what)
-    for process in found[:1]:
-        process.send_signal(signal.SIGKILL)
-    return bool(found)
-
-
 def test_a_run_survives_kill_9_of_every_part(world):
     chance = random.Random(0)
-    settings = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
-    arguments = ["--name", "x", *settings]
+    settings = [f"{key}={value}" for key, value in SMALL.items()]
+    start = partial(start_run, world / "runs", "--name", "x", settings=settings, fresh=True)
     struck: list[str] = []
+    started: set[int] = set()
     seen = 0
     for _ in range(LAUNCHES):
-        process = subprocess.Popen(command(world, *arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = start()
+        wait_until(lambda process=process: running(process.pid, "trainer.run") or process.poll() is not None)
+        started |= descendants(process.pid)
         while process.poll() is None and len(struck) < len(VICTIMS):
             seen = wait_for_progress(world, process, seen)
             wait(process, 3 * chance.random())
             victim = VICTIMS[len(struck)]
-            if process.poll() is None and kill_part(world, victim, process.pid):
+            if process.poll() is None and (found := processes(world, victim, process.pid)):
+                os.kill(found[0], signal.SIGKILL)
                 struck.append(victim)
                 wait(process, 60 if victim != "container" else 0)
         out, err = process.communicate(timeout=300)
-        assert b"Traceback" not in err, err.decode()
+        assert "Traceback" not in err, err
         if process.returncode == 0:
             break
-        arguments = ["--resume", "x"] if (world / "runs" / "x").exists() else arguments
-    assert process.returncode == 0, (out + err).decode()
+        if (world / "runs" / "x").exists():
+            start = partial(start_run, world / "runs", "--resume", "x")
+    assert process.returncode == 0, out + err
     assert tuple(struck) == VICTIMS
     check(world / "runs" / "x")
-    wait_for_nobody(world)
+    # The trainer may take a moment to see that its parent is gone.
+    assert all_end(started, 10)
+    wait_until(lambda: not processes(world, "container", 0), seconds=10)
 
 
-def wait_for_progress(world: Path, process: subprocess.Popen[bytes], seen: int) -> int:
+def wait_for_progress(world: Path, process: subprocess.Popen[str], seen: int) -> int:
     """Until the log has grown by a step of play since the last strike; then where it is."""
     path = world / "runs" / "x" / "log.sqlite"
     while process.poll() is None:
@@ -123,19 +119,10 @@ def wait_for_progress(world: Path, process: subprocess.Popen[bytes], seen: int) 
     return seen
 
 
-def wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+def wait(process: subprocess.Popen[str], seconds: float) -> None:
     """Until the process ends, or that long."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=seconds)
-
-
-def wait_for_nobody(world: Path) -> None:
-    """No process of the run is left; the trainer may take a moment to see that its parent is gone."""
-    for what in ("graph.run", "trainer.run", "sandbox.guest.fork_server"):
-        deadline = time.monotonic() + 10
-        while (left := processes(world, what)) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert not left, what
 
 
 def check(folder: Path) -> None:

@@ -32,6 +32,7 @@ from roles.questions.load import load_questions
 from roles.questions.question_set import save_questions
 from tests.roles.test_livecodebench import record
 from tests.support.example_runs import policy_updated
+from tests.support.forked_commands import ForkingPopen
 from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
@@ -202,7 +203,8 @@ def test_errata_are_left_out_counted_and_named(tmp_path):
     assert "1 records left out" in said
 
 
-def test_a_further_run_practises_on_what_is_left_and_its_weights_are_asked_too(tmp_path):
+def test_a_further_run_practises_on_what_is_left_and_its_weights_are_asked_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", ForkingPopen)
     # Half known, and asked once, so that some are left and something is learned.
     save_questions(tmp_path / "half.jsonl", generate("train", 12, 7, rare=(1, 2)))
     small = ("iterations=2", "practice=4", "practice_attempts=6")

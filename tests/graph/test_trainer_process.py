@@ -18,22 +18,13 @@ from events.facts.types import PolicyUpdated
 from events.stores import open_log
 from graph.play.trainer_process import PROGRESS_FILE, last_progress
 from tests.support.paths import ROOT
-from tests.support.processes import PATIENCE_S, start_run, wait_until
+from tests.support.processes import PATIENCE_S, all_end, finish, running, start_run, wait_until
 from trainer.learn.update_report import report_training
 
 SMALL = (
-    "play.iterations=1", "play.episodes=3", "play.practice=3", "evaluate.questions=1",
-    "evaluate.attempts=1", "learn.processes=2", "learn.shard=zero3",
+    "play.iterations=1", "play.episodes=2", "play.practice=3", "play.practice_attempts=4", "play.attempts=4",
+    "play.gap_attempts=4", "play.max_attempts=2", "evaluate.questions=1", "evaluate.attempts=1", "learn.processes=2", "learn.shard=zero3",
 )  # fmt: skip
-
-
-def trainers(run: Path) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if "trainer.run" in words and str(run) in words:
-            found.append(process)
-    return found
 
 
 def lifetimes(run: Path) -> list[dict[str, object]]:
@@ -48,21 +39,25 @@ def test_two_processes_learn_and_none_is_left_after_kill_9_of_the_run_or_of_one_
     run = tmp_path / "runs" / "two"
     killed = start_run(tmp_path / "runs", "--name", "two", settings=SMALL)
     wait_until(lambda: lifetimes(run), killed)
-    assert len(trainers(run)) == 2
+    trainers = running(killed.pid, "trainer.run")
+    assert len(trainers) == 2
     killed.kill()
-    wait_until(lambda: not trainers(run))
+    killed.communicate()
+    assert all_end(trainers)
     broken = start_run(tmp_path / "runs", "--resume", "two")
-    wait_until(lambda: len(trainers(run)) == 2 and len(lifetimes(run)) > 1, broken)
-    trainers(run)[1].kill()
-    out, err = broken.communicate(timeout=PATIENCE_S)
+    wait_until(lambda: len(running(broken.pid, "trainer.run")) == 2 and len(lifetimes(run)) > 1, broken)
+    trainers = running(broken.pid, "trainer.run")
+    os.kill(trainers[1], signal.SIGKILL)
+    _, err = broken.communicate(timeout=PATIENCE_S)
     assert (broken.returncode, err.count("\n")) == (1, 1), err
     assert "trainer ended" in err
     assert "killed by signal 9 (Killed)" in err
-    assert not trainers(run)
+    assert all_end(trainers, 0)
     whole = start_run(tmp_path / "runs", "--resume", "two")
-    out, err = whole.communicate(timeout=PATIENCE_S)
-    assert whole.returncode == 0, out + err
-    assert not trainers(run)
+    wait_until(lambda: len(running(whole.pid, "trainer.run")) == 2, whole)
+    trainers = running(whole.pid, "trainer.run")
+    finish(whole)
+    assert all_end(trainers, 0)
     assert {(line["processes"], line["stage"]) for line in lifetimes(run)} == {(2, 3)}
     with closing(open_log(run / "log.sqlite")) as log:
         assert log.verify() is None

@@ -25,7 +25,8 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow, NEEDS_VLLM]
 
 WHOLE = (
     "serve.backend=vllm", "serve.kv_cache_gib=0.25", "play.iterations=2", "play.episodes=4",
-    "play.practice=4", "evaluate.questions=3", "evaluate.attempts=2",
+    "play.practice=4", "play.practice_attempts=6", "play.attempts=6", "play.gap_attempts=4", "play.max_attempts=2",
+    "evaluate.questions=2", "evaluate.attempts=2",
 )  # fmt: skip
 ADAPTERS = (*WHOLE, "learn.lora.rank=4", "learn.learning_rate=3e-3", "policies=separate", "play.order=concurrent")
 

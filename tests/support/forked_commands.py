@@ -38,7 +38,7 @@ COMMANDS = {
 }
 """Their modules."""
 _LIBRARIES = """
-    docker langgraph.graph scipy.sparse sklearn.feature_extraction.text torch datasets transformers.models.qwen3.modeling_qwen3
+    docker langgraph.graph scipy.sparse torch datasets transformers.models.qwen3.modeling_qwen3
     transformers.models.auto.modeling_auto transformers.models.auto.tokenization_auto trl.trainer.grpo_trainer matplotlib.pyplot
     graph.display graph.setup.assemble graph.setup.model_source roles.models.attention roles.models.transformers
     trainer.experiments.progress trainer.experiments.report trainer.job.job trainer.learn.loop trainer.learn.tuning
@@ -46,7 +46,7 @@ _LIBRARIES = """
 """.split()
 _CHILDREN = {"graph.run": 2, "trainer.experiment": 3}
 """How many commands each may start."""
-_SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
+_SET_PDEATHSIG, _SET_NAME, _SET_CHILD_SUBREAPER = 1, 15, 36
 _MESSAGE_BYTES = 2**20
 
 
@@ -100,6 +100,8 @@ def _server() -> socket.socket:
 
 def main() -> None:
     keep_libraries_offline()
+    # A run uses it, and only trainers hide it.
+    import_module("sklearn.feature_extraction.text")
     with hide_packages(HIDDEN_PACKAGES):
         for module in (*_LIBRARIES, *COMMANDS.values()):
             import_module(module)
@@ -154,6 +156,8 @@ def become(request: dict[str, Any], files: list[int]) -> None:
     sys.argv[0] = str(module.__file__)
     ForkingPopen.waiting = [_fork_waiting() for _ in range(_CHILDREN.get(name, 0))]
     subprocess.Popen = ForkingPopen  # type: ignore[misc]
+    # What `tests.support.processes.running` looks for.
+    ctypes.CDLL(None).prctl(_SET_NAME, name.encode(), 0, 0, 0)
     code: Any = 1
     try:
         if hasattr(module, "app"):

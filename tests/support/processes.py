@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from roles.serving.processes import descendants
 from sandbox.engine.engine import process_start_time
 from tests.support.forked_commands import ForkingPopen
 from tests.support.paths import ROOT
@@ -70,3 +71,15 @@ def all_end(pids: Iterable[int], seconds: float = 60) -> bool:
     while any(map(process_start_time, pids)) and time.monotonic() < deadline:
         time.sleep(0.05)
     return not any(map(process_start_time, pids))
+
+
+def running(root: int, module: str) -> list[int]:
+    """Processes below this one that run `python -m MODULE`, forked or fresh."""
+    return sorted(pid for pid in descendants(root) if module in (_read(pid, "comm"), *_read(pid, "cmdline").split("\0")))
+
+
+def _read(pid: int, name: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text().strip()
+    except OSError:
+        return ""

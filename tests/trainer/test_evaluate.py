@@ -110,7 +110,7 @@ def test_a_run_whose_log_is_in_postgresql_is_examined_there(postgres, tmp_path):
 
 def test_ctrl_c_loses_little_and_nothing_is_sampled_twice(tmp_path):
     command = ("pocket", "--runs", tmp_path, "--attempts", "64", "--questions", "8", "-k", "1", "--json")
-    process = start_command("trainer.evaluate", *command)
+    process = start_command("trainer.evaluate", *command, fresh=False)
     folder = tmp_path / f"evaluation-{POCKET[:12]}"
     deadline = time.monotonic() + 120
     while not folder.exists() and time.monotonic() < deadline:

@@ -12,7 +12,6 @@ import tomllib
 from contextlib import closing
 from pathlib import Path
 
-import psutil
 import pytest
 from rich.console import Console
 
@@ -22,9 +21,10 @@ from events.projections.run_summary import RunSummary, fold
 from graph.recipes import RECIPES
 from graph.setup.assemble import read_inputs
 from graph.setup.folder import create_run, run_lock
+from roles.serving.processes import descendants
 from tests.support.documents import examples
 from tests.support.paths import ROOT
-from tests.support.processes import start_command, wait_until
+from tests.support.processes import all_end, running, start_command, wait_until
 from trainer.experiment import SMOKE
 from trainer.experiments.experiment_plan import ExperimentPlan, read_plan
 from trainer.experiments.progress import describe_run, live_table
@@ -221,16 +221,6 @@ goalposts = "nowhere.jsonl"
 """
 
 
-def children(folder: Path, module: str = "") -> list[int]:
-    """Processes that play the experiment's runs, or learn from them."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if str(folder) in " ".join(words) and {"graph.run", "trainer.run"} & set(words) and module in ["", *words]:
-            found.append(process.pid)
-    return found
-
-
 def iterations(run: Path) -> int:
     if not holds_log(run):
         return 0
@@ -245,29 +235,38 @@ def test_an_experiment_goes_on_after_ctrl_c_and_kill_9_of_itself_and_of_a_run(tm
     arguments = (tmp_path / "tiny.toml", "--runs", tmp_path)
     folder, run = tmp_path / "tiny", tmp_path / "tiny" / "rlvr-0"
 
-    stopped = start_command("trainer.experiment", *arguments)
-    wait_until(lambda: holds_log(run) and children(folder, "trainer.run"))
+    def begin() -> subprocess.Popen[str]:
+        return start_command("trainer.experiment", *arguments, fresh=False)
+
+    stopped = begin()
+    wait_until(lambda: holds_log(run) and running(stopped.pid, "trainer.run"), stopped)
+    left = descendants(stopped.pid)
     stopped.send_signal(signal.SIGINT)
     _, err = stopped.communicate(timeout=60)
     assert (stopped.returncode, "repeat the command" in err, "Traceback" in err) == (130, True, False)
-    assert not children(folder)
+    assert all_end(left, 5)
 
-    killed = start_command("trainer.experiment", *arguments)
-    wait_until(lambda: children(folder, "trainer.run"))
+    killed = begin()
+    wait_until(lambda: running(killed.pid, "trainer.run"), killed)
+    left = descendants(killed.pid)
     killed.kill()
     killed.communicate()
 
     # At once, while what the killed one left still ends.
-    bereft = start_command("trainer.experiment", *arguments)
-    wait_until(lambda: iterations(run) >= 1)
-    (player,) = children(folder, "graph.run")
+    bereft = begin()
+    wait_until(lambda: iterations(run) >= 1, bereft)
+    (player,) = running(bereft.pid, "graph.run")
     os.kill(player, signal.SIGKILL)
     _, err = bereft.communicate(timeout=300)
     assert bereft.returncode == 1
     assert "rlvr-0 failed with signal 9 (Killed): " in err
     assert str(folder / "rlvr-0.out") in err
+    assert all_end(left)
 
-    out, err = start_command("trainer.experiment", *arguments).communicate(timeout=300)
+    last = begin()
+    wait_until(lambda: running(last.pid, "trainer.run"), last)
+    left = descendants(last.pid)
+    out, err = last.communicate(timeout=300)
     assert "rlvr seed 0: finished, iteration 3 of at most 40, 12 of 12 samples of the student" in out
     assert "broken-0 failed with exit code 2: " in err
     assert "error: 1 of 2 runs failed" in err
@@ -276,4 +275,4 @@ def test_an_experiment_goes_on_after_ctrl_c_and_kill_9_of_itself_and_of_a_run(tm
         summary = fold(RunSummary(), log.read())
     assert [update.iteration for update in summary.updates] == [1, 2, 3]
     assert (summary.finished, summary.samples.total) == (True, 12)
-    wait_until(lambda: not children(folder))
+    assert all_end(left)

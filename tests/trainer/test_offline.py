@@ -1,9 +1,7 @@
 """Learning from recorded runs: the same bits as live, other credit, several logs, and what diverges is named."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,7 +21,8 @@ from events.stores.memory import MemoryLog
 from graph.recipes.gasp import Gasp
 from graph.setup.folder import reopen_run
 from tests.support.example_runs import example_run
-from tests.trainer.test_run import ROOT, play, updates, wait_until
+from tests.support.processes import start_command, wait_until
+from tests.trainer.test_run import ROOT, play, updates
 from trainer.data import recrediting
 from trainer.job import offline
 from trainer.job.dry_run import describe_updates
@@ -252,10 +251,6 @@ def test_options_of_offline_training_need_it(recorded, args, problem) -> None:
         CliRunner().invoke(app, [str(recorded), *args], catch_exceptions=False)
 
 
-def command(*args: object) -> list[str]:
-    return [sys.executable, "-m", "trainer.run", *map(str, args)]
-
-
 def test_a_dry_run_needs_no_torch_and_leaves_nothing(recorded) -> None:
     before = sorted(recorded.parent.iterdir())
     code = "import sys; sys.argv[1:] = {!r}; import atexit; atexit.register(lambda: print('torch' in sys.modules)); import runpy; runpy.run_module('trainer.run', run_name='__main__')"
@@ -274,12 +269,14 @@ def test_a_dry_run_needs_no_torch_and_leaves_nothing(recorded) -> None:
 @pytest.mark.slow
 def test_the_command_survives_kill_9_and_ends_with_the_recorded_weights(recorded, tmp_path) -> None:
     out = tmp_path / "new"
-    first = subprocess.Popen(command(out, "--offline", recorded), cwd=ROOT, stderr=subprocess.PIPE)
-    wait_until(lambda: out.exists() and (out / "log.sqlite").exists() and updates(out))
-    os.kill(first.pid, signal.SIGKILL)
+    first = start_command("trainer.run", out, "--offline", recorded, fresh=False)
+    wait_until(lambda: out.exists() and (out / "log.sqlite").exists() and updates(out), first)
+    first.kill()
     first.communicate()
     # The folder says where its sources are.
-    subprocess.run(command(out), cwd=ROOT, check=True, capture_output=True)
+    second = start_command("trainer.run", out)
+    second.communicate()
+    assert second.returncode == 0
     assert [one.digest for one in updates(out)] == [one.digest for one in updates(recorded)]
     logged = [json.loads(line) for line in (out / "trainer.log").read_text().splitlines()]
     assert sum(line["event"] == "policy_updated" for line in logged) <= ITERATIONS

@@ -18,6 +18,7 @@ from events.facts.values import Digest
 from events.facts.weights import OPTIMIZER_FILE, optimizer_digest, weights_digest
 from graph.settings.config import LoraSettings
 from trainer.learn.adapter import Adapter
+from trainer.learn.loss import HIDDEN_PACKAGES, hide_packages
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +49,9 @@ def load(store: Path, digest: Digest, optimizer: Digest | None = None) -> Loaded
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with hide_packages(HIDDEN_PACKAGES):
+        from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = _verified_folder(store, digest, optimizer)
     try:

@@ -48,8 +48,8 @@ _METRICS: Final = {
     "cispo_clip_ratio": "clip_ratio/region_mean",
 }
 """TRL's names of metrics to ours."""
-HIDDEN_PACKAGES: Final = ("bitsandbytes", "vllm", "wandb")
-"""Packages that TRL and peft import where installed, and that nothing here needs: half of the CPU time of a start."""
+HIDDEN_PACKAGES: Final = ("bitsandbytes", "sklearn", "vllm", "wandb")
+"""Packages that TRL, peft and transformers import where installed, and that no trainer needs: half of the time of a start."""
 
 
 def keep_libraries_offline() -> None:
