@@ -27,7 +27,6 @@ from events.facts.types import (
     RewardGiven,
 )
 from events.stores import open_log
-from roles.serving.processes import descendants
 from sandbox.engine import engine
 from tests.support.private_engine import private_engine
 from tests.support.processes import all_end, running, start_run, wait_until
@@ -78,12 +77,12 @@ def test_a_run_survives_kill_9_of_every_part(world):
     settings = [f"{key}={value}" for key, value in SMALL.items()]
     start = partial(start_run, world / "runs", "--name", "x", settings=settings, fresh=True)
     struck: list[str] = []
-    started: set[int] = set()
+    trainers: set[int] = set()
     seen = 0
     for _ in range(LAUNCHES):
         process = start()
         wait_until(lambda process=process: running(process.pid, "trainer.run") or process.poll() is not None)
-        started |= descendants(process.pid)
+        trainers |= {*running(process.pid, "trainer.run")}
         while process.poll() is None and len(struck) < len(VICTIMS):
             seen = wait_for_progress(world, process, seen)
             wait(process, 3 * chance.random())
@@ -101,8 +100,8 @@ def test_a_run_survives_kill_9_of_every_part(world):
     assert process.returncode == 0, out + err
     assert tuple(struck) == VICTIMS
     check(world / "runs" / "x")
-    # The trainer may take a moment to see that its parent is gone.
-    assert all_end(started, 10)
+    # A trainer may take a moment to see that its parent is gone.
+    assert all_end(trainers, 10)
     wait_until(lambda: not processes(world, "container", 0), seconds=10)
 
 

@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 SMALL = {
     "play": {
-        "iterations": 2, "episodes": 2, "attempts": 4, "max_attempts": 2,
+        "iterations": 2, "episodes": 2, "attempts": 4, "gap_attempts": 4, "max_attempts": 2,
         "solve_attempts": 2, "practice": 2, "practice_attempts": 4,
     },
     "evaluate": {"questions": 1, "attempts": 1},
