@@ -24,7 +24,7 @@ from graph.setup.folder import create_run, run_lock
 from roles.serving.processes import descendants
 from tests.support.documents import examples
 from tests.support.paths import ROOT
-from tests.support.processes import all_end, running, start_command, wait_until
+from tests.support.processes import all_end, finish, running, start_command, wait_until
 from trainer.experiment import SMOKE
 from trainer.experiments.experiment_plan import ExperimentPlan, read_plan
 from trainer.experiments.progress import describe_run, live_table
@@ -179,9 +179,7 @@ def test_three_recipes_play_two_iterations_as_runs_of_their_own_and_are_reported
 def test_a_finished_experiment_is_not_played_again(smoked):
     folder, _ = smoked
     heads = {run: (folder / run / "log.sqlite").read_bytes() for _, _, run in SMOKE.cells()}
-    process = start_command("trainer.experiment", "--smoke", "--runs", folder.parent)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
+    out = finish(start_command("trainer.experiment", "--smoke", "--runs", folder.parent, fresh=False))
     assert "playing" not in out
     assert heads == {run: (folder / run / "log.sqlite").read_bytes() for run in heads}
 
