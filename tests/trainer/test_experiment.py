@@ -24,7 +24,7 @@ from graph.setup.folder import create_run, run_lock
 from roles.serving.processes import descendants
 from tests.support.documents import examples
 from tests.support.paths import ROOT
-from tests.support.processes import all_end, finish, running, start_command, wait_until
+from tests.support.processes import PATIENCE_S, all_end, running, start_command, wait_until
 from trainer.experiment import SMOKE
 from trainer.experiments.experiment_plan import ExperimentPlan, read_plan
 from trainer.experiments.progress import describe_run, live_table
@@ -179,7 +179,9 @@ def test_three_recipes_play_two_iterations_as_runs_of_their_own_and_are_reported
 def test_a_finished_experiment_is_not_played_again(smoked):
     folder, _ = smoked
     heads = {run: (folder / run / "log.sqlite").read_bytes() for _, _, run in SMOKE.cells()}
-    out = finish(start_command("trainer.experiment", "--smoke", "--runs", folder.parent, fresh=False))
+    process = start_command("trainer.experiment", "--smoke", "--runs", folder.parent, fresh=False)
+    out, _ = process.communicate()
+    assert process.returncode == 0
     assert "playing" not in out
     assert heads == {run: (folder / run / "log.sqlite").read_bytes() for run in heads}
 
@@ -240,7 +242,7 @@ def test_an_experiment_goes_on_after_ctrl_c_and_kill_9_of_itself_and_of_a_run(tm
     wait_until(lambda: holds_log(run) and running(stopped.pid, "trainer.run"), stopped)
     left = descendants(stopped.pid)
     stopped.send_signal(signal.SIGINT)
-    _, err = stopped.communicate(timeout=60)
+    _, err = stopped.communicate(timeout=PATIENCE_S)
     assert (stopped.returncode, "repeat the command" in err, "Traceback" in err) == (130, True, False)
     assert all_end(left, 5)
 
@@ -255,7 +257,7 @@ def test_an_experiment_goes_on_after_ctrl_c_and_kill_9_of_itself_and_of_a_run(tm
     wait_until(lambda: iterations(run) >= 1, bereft)
     (player,) = running(bereft.pid, "graph.run")
     os.kill(player, signal.SIGKILL)
-    _, err = bereft.communicate(timeout=300)
+    _, err = bereft.communicate(timeout=PATIENCE_S)
     assert bereft.returncode == 1
     assert "rlvr-0 failed with signal 9 (Killed): " in err
     assert str(folder / "rlvr-0.out") in err
@@ -264,7 +266,7 @@ def test_an_experiment_goes_on_after_ctrl_c_and_kill_9_of_itself_and_of_a_run(tm
     last = begin()
     wait_until(lambda: running(last.pid, "trainer.run"), last)
     left = descendants(last.pid)
-    out, err = last.communicate(timeout=300)
+    out, err = last.communicate(timeout=PATIENCE_S)
     assert "rlvr seed 0: finished, iteration 3 of at most 40, 12 of 12 samples of the student" in out
     assert "broken-0 failed with exit code 2: " in err
     assert "error: 1 of 2 runs failed" in err
