@@ -262,9 +262,16 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_plots_are_pictures_with_their_numbers(recorded: Path, tmp_path: Path) -> None:
-    names = json.loads(plot(recorded, "--out", tmp_path / "a", "--json").stdout)["figures"]
-    files = {file.name: file.read_bytes() for file in (tmp_path / "a").iterdir()}
+@pytest.fixture(scope="module")
+def plotted(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The plots of the run, and the names of its figures."""
+    folder = tmp_path_factory.mktemp("plots") / "a"
+    return folder, json.loads(plot(recorded, "--out", folder, "--json").stdout)["figures"]
+
+
+def test_plots_are_pictures_with_their_numbers(plotted: tuple[Path, list[str]]) -> None:
+    folder, names = plotted
+    files = {file.name: file.read_bytes() for file in folder.iterdir()}
     assert files.keys() == {f"{name}.{kind}" for name in names for kind in ("svg", "png", "csv")} | {NUMBERS}
     assert files["gap.png"].startswith(b"\x89PNG")
     assert ElementTree.fromstring(files["gap.svg"]).tag == f"{SVG}svg"
@@ -278,11 +285,11 @@ def test_equal_figures_give_equal_bytes(tmp_path: Path) -> None:
     ] * 10
 
 
-def test_the_numbers_beside_a_plot_are_the_points_of_its_figure(recorded: Path, tmp_path: Path) -> None:
-    plot(recorded, "--out", tmp_path / "a", "--format", "svg")
+def test_the_numbers_beside_a_plot_are_the_points_of_its_figure(recorded: Path, plotted: tuple[Path, list[str]]) -> None:
+    folder, _ = plotted
     with closing(open_log(recorded / "log.sqlite")) as log:
         gap = by_name(run_figures(fold(RunSummary(), log.read())))["gap"]
-    with (tmp_path / "a" / "gap.csv").open(encoding="utf-8", newline="") as file:
+    with (folder / "gap.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["series"], float(row["iteration"]), float(row["mean gap"])) for row in rows] == [
         (series.name, x, y) for series in gap.series for x, y in series.points
@@ -290,10 +297,9 @@ def test_the_numbers_beside_a_plot_are_the_points_of_its_figure(recorded: Path, 
     assert [(float(row["low"]), float(row["high"])) for row in rows if row["low"]] == [
         (low, high) for _, low, high in gap.series[1].band
     ]
-    output = json.loads((tmp_path / "a" / NUMBERS).read_text(encoding="utf-8"))
+    output = json.loads((folder / NUMBERS).read_text(encoding="utf-8"))
     assert output["runs"] == ["one"]
     assert output["figures"][0]["series"][0]["points"] == [list(point) for point in gap.series[0].points]
-    assert not list((tmp_path / "a").glob("*.png"))
 
 
 def test_several_runs_are_compared_and_those_of_one_name_are_numbered(recorded: Path, tmp_path: Path) -> None:
@@ -301,6 +307,7 @@ def test_several_runs_are_compared_and_those_of_one_name_are_numbered(recorded: 
     output = json.loads(ended.stdout)
     assert output["runs"] == ["one 1", "one 2"]
     assert "gap-while-playing" in output["figures"]
+    assert {file.suffix for file in (tmp_path / "a").iterdir()} == {".png", ".csv", ".json"}
 
 
 def test_plots_overwrite_nothing(recorded: Path, tmp_path: Path) -> None:

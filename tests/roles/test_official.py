@@ -24,7 +24,7 @@ from tests.support.benchmark_data import case_file, record_file
 
 pytestmark = pytest.mark.docker
 
-PATIENT = Limits(wall_seconds=120, cpu_seconds=4, memory_mb=1024, output_kb=4096)
+PATIENT = Limits(wall_seconds=120, cpu_seconds=2, memory_mb=1024, output_kb=4096)
 """Of the processor rather than by the clock, lest a busy machine decide."""
 
 
