@@ -74,11 +74,11 @@ async def test_answers_pass_by_our_rules_and_by_livecodebenchs(runner, question,
     sources = [source for _, source, _, _ in answers]
     ours = await judged(runner, question, sources)
     official = await judged(runner, question, sources, rules="livecodebench")
-    found = {
-        name: (one.outcome == "passed", two.outcome == "passed")
-        for (name, *_), one, two in zip(answers, ours, official, strict=True)
+    passes = {
+        name: (own.outcome == "passed", other.outcome == "passed")
+        for (name, *_), own, other in zip(answers, ours, official, strict=True)
     }
-    assert found == {name: (bool(own), bool(other)) for name, _, own, other in answers}
+    assert passes == {name: (bool(own), bool(other)) for name, _, own, other in answers}
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ async def test_the_first_failure_ends_a_trial_with_limits_per_test(brisk):
     assert [(v.outcome, v.passed) for v in shared] == [("wrong_answer", 3), ("time_limit", 2), ("runtime_error", 3)]
     assert [v.tests for v in shared] == [".w..", "..tt", "r..."]
     verifier = Verifier(brisk, 5, 2, per_test=True)
-    verdicts, used = await verifier.judge(SLOW, "induction", None, [python(one) for one in (wrong, hangs, raises)])
+    verdicts, used = await verifier.judge(SLOW, "induction", None, [python(program) for program in (wrong, hangs, raises)])
     assert [(v.outcome, v.passed) for v in verdicts] == [("wrong_answer", 1), ("time_limit", 2), ("runtime_error", 0)]
     assert [v.tests for v in verdicts] == [".w", "..t", "r"]
     assert used["seconds"][1] < 5, "two limits: once behind other tests, once alone"

@@ -54,8 +54,8 @@ async def test_completions_of_humaneval_plus_get_evalplus_verdict(patient):
         return (verdict.outcome == "passed") != (row["evalplus_with_preamble"]["plus"] == "pass")
 
     graded = rows("humaneval_completions.jsonl")
-    found = await asyncio.gather(*map(differs, graded))
-    assert [row["task_id"] for row, wrong in zip(graded, found, strict=True) if wrong] == []
+    differing = await asyncio.gather(*map(differs, graded))
+    assert [row["task_id"] for row, wrong in zip(graded, differing, strict=True) if wrong] == []
 
 
 async def test_programs_get_the_verdict_of_livecodebenchs_checker(patient):
@@ -69,8 +69,8 @@ async def test_programs_get_the_verdict_of_livecodebenchs_checker(patient):
         return (trials[row["program"]].verdict.outcome == "passed") != bool(row["official"])
 
     graded = rows("livecodebench_checker.jsonl")
-    found = await asyncio.gather(*map(differs, graded))
-    assert [row["name"] for row, wrong in zip(graded, found, strict=True) if wrong] == []
+    differing = await asyncio.gather(*map(differs, graded))
+    assert [row["name"] for row, wrong in zip(graded, differing, strict=True) if wrong] == []
 
 
 # What stands on the next lines is 2 and three lines, of which one is blank and the last does not end. Right is "5 7".
@@ -138,8 +138,8 @@ TOO_LONG_TEXTS = [("50 001 digits", "print(10**50000)", 0), ("without a number",
 )
 async def test_programs_run_as_livecodebenchs_checker_runs_them(patient, pair, programs):
     question = Question(statement="?", mode="stdin", private=(pair,))
-    found = await run_programs(patient, question, [program for _, program, _ in programs], "livecodebench", per_test=False)
-    verdicts = {name: int(found[program].verdict.outcome == "passed") for name, program, _ in programs}
+    trials = await run_programs(patient, question, [program for _, program, _ in programs], "livecodebench", per_test=False)
+    verdicts = {name: int(trials[program].verdict.outcome == "passed") for name, program, _ in programs}
     assert verdicts == {name: passes for name, _, passes in programs}
 
 
@@ -171,14 +171,14 @@ async def test_a_result_is_right_if_python_calls_it_equal_and_nobody_asks_it(pat
         if rules == "livecodebench"
         else ("get", "def get(): return ")
     )
-    found = {}
+    passed = {}
     for value, expected, _ in VALUES:
         question = Question(statement="?", entry=entry, private=(IOPair(input="", output=expected),))
         program = f"{HEAD}{start}{value}"
-        found[value] = (await run_programs(patient, question, [program], rules, per_test=False))[
+        passed[value] = (await run_programs(patient, question, [program], rules, per_test=False))[
             program
         ].verdict.outcome == "passed"
-    assert found == {value: bool(passes) for value, _, passes in VALUES}
+    assert passed == {value: bool(passes) for value, _, passes in VALUES}
 
 
 MORE = Question(
@@ -214,8 +214,8 @@ async def test_the_context_counts_and_evalplus_looks_at_definitions_only(patient
         verifier = Verifier(patient, 5, 2, ruled={question.id: rules})
         texts = [f"```python\n{program}\n\n```" for _, program, *_ in ANSWERS]
         verdicts, _ = await verifier.judge(question, "induction", None, texts)
-        found = {name: int(verdict.outcome == "passed") for (name, *_), verdict in zip(ANSWERS, verdicts, strict=True)}
-        assert found == {name: passes[place] for name, _, *passes in ANSWERS}, rules
+        passed = {name: int(verdict.outcome == "passed") for (name, *_), verdict in zip(ANSWERS, verdicts, strict=True)}
+        assert passed == {name: passes[place] for name, _, *passes in ANSWERS}, rules
         assert verifier.provenance_of(question).rules == rules
 
 
@@ -229,8 +229,8 @@ async def test_context_stands_before_programs_of_every_mode(patient):
     assert (await run_programs(patient, stdin, [future], "own", per_test=False))[future].verdict.outcome == "passed"
     for question, program in ((stdin, printing), (method, returning)):
         for rules in ("own", "livecodebench", "evalplus"):
-            found = await run_programs(patient, question, [program], rules, per_test=False)
-            assert found[program].verdict.outcome == "passed", (question.mode, rules)
+            trials = await run_programs(patient, question, [program], rules, per_test=False)
+            assert trials[program].verdict.outcome == "passed", (question.mode, rules)
 
 
 async def test_an_abduction_runs_the_program_behind_its_context(patient):
@@ -253,9 +253,9 @@ async def test_evalplus_leaves_programs_and_classes_to_our_own_rules(patient):
 def test_questions_keep_context_and_rules_in_a_file(tmp_path):
     plain = Question(statement="Plain.", private=(IOPair(input="1", output="1"),))
     save_questions(tmp_path / "q.jsonl", [MORE, plain], {MORE.id: "evalplus"})
-    found = load_questions(str(tmp_path / "q.jsonl"), "test")
-    assert found.questions == (MORE, plain)
-    assert found.rules == {MORE.id: "evalplus"}
+    loaded = load_questions(str(tmp_path / "q.jsonl"), "test")
+    assert loaded.questions == (MORE, plain)
+    assert loaded.rules == {MORE.id: "evalplus"}
     assert "context" not in (tmp_path / "q.jsonl").read_text().splitlines()[1]
     assert plain.id == "1e32b0d1cc6abb5e"
 
@@ -270,8 +270,8 @@ def test_a_file_of_completions_is_judged_and_a_python_without_evalplus_is_named(
     spec = f"humanevalplus:{tmp_path / 'set.jsonl'}"
     completions.main(tmp_path / "answers.jsonl", spec, None, tmp_path / "out.jsonl")
     assert capsys.readouterr().out == "1 of 2 pass\n"
-    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert [row["ours"] for row in found] == ["passed", "wrong_answer"]
+    judged = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["ours"] for row in judged] == ["passed", "wrong_answer"]
     with pytest.raises(BadInput, match=r"cannot ask EvalPlus .* give a Python with"):
         completions.main(tmp_path / "answers.jsonl", spec, Path("/usr/bin/false"))
     (tmp_path / "answers.jsonl").write_text('{"task_id": "HumanEval/9", "completion": "x"}')

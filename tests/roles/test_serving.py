@@ -307,7 +307,7 @@ def test_only_who_brings_the_key_is_let_in(monkeypatch, scope, let_in):
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("log", "words"),
     [
         (
             "(Worker pid=7) ERROR 11-22 19:45:37 [multiproc_executor.py:948] Traceback (most recent call last):\n"
@@ -323,8 +323,8 @@ def test_only_who_brings_the_key_is_let_in(monkeypatch, scope, let_in):
         ("", "its log is empty"),
     ],
 )
-def test_the_last_words_of_a_server_are_the_first_error_and_safe_to_show(tmp_path, said, words):
-    (tmp_path / "log").write_text(said)
+def test_the_last_words_of_a_server_are_the_first_error_and_safe_to_show(tmp_path, log, words):
+    (tmp_path / "log").write_text(log)
     assert VllmServer(0, 1, tmp_path / "log").error_summary() == words
 
 

@@ -191,9 +191,9 @@ async def test_other_weights_are_served_once_they_are_delivered(model, store) ->
     await model.load_weights(store[store.moved], store.moved)
     try:
         inside = TransformersModel(store[store.moved], store.moved)
-        found = await model.logprobs_of(TOKENS)
-        assert found == pytest.approx(await inside.logprobs_of(TOKENS), abs=1e-4)
-        assert found != pytest.approx(before, abs=0.1)
+        scored = await model.logprobs_of(TOKENS)
+        assert scored == pytest.approx(await inside.logprobs_of(TOKENS), abs=1e-4)
+        assert scored != pytest.approx(before, abs=0.1)
         (new,) = await model.generate([ask()])
         assert (old.policy, new.policy) == (store.base, store.moved)
         check(new, store[store.moved])
@@ -211,9 +211,9 @@ async def test_two_adapters_are_served_at_once_and_each_is_what_it_is_merged(rep
     answers = await asyncio.gather(*(policy.generate([ask(p) for p in PROMPTS[:3]]) for policy in (model, other)))
     for policy, replies, digest in zip((model, other), answers, store.adapters, strict=True):
         inside = TransformersModel(store[digest], digest)
-        found = await policy.logprobs_of(TOKENS)
-        assert found == pytest.approx(await inside.logprobs_of(TOKENS), abs=1e-4)
-        assert found != pytest.approx(plain, abs=0.1)
+        scored = await policy.logprobs_of(TOKENS)
+        assert scored == pytest.approx(await inside.logprobs_of(TOKENS), abs=1e-4)
+        assert scored != pytest.approx(plain, abs=0.1)
         for reply in replies:
             assert reply.policy == digest
             check(reply, store[digest])

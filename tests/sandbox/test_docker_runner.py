@@ -21,7 +21,7 @@ def job(source, *inputs, **more):
     return Job(source=source, inputs=inputs or ("1",), **more)
 
 
-async def one(runner, source, *inputs, **more):
+async def run_one(runner, source, *inputs, **more):
     (execution,) = await runner.run([job(source, *inputs, **more)])
     return execution.runs
 
@@ -53,8 +53,8 @@ async def test_a_job_without_inputs_has_no_runs(runner):
 async def test_arguments_and_results_are_literals_of_any_builtin_type(runner):
     values = ["None", "True", "-1", "1.5", "nan", "-inf", "(1+2j)", "'é\\n'", "b'x'", "[1]", "(1,)", "{'a': {1, 2}}"]
     values += ["set()", "frozenset()", "frozenset({1})", "()"]
-    assert [run.value for run in await one(runner, "def f(x): return x", *values)] == values
-    assert [run.value for run in await one(runner, "def f(*a): return a", "1, 'b'", " ")] == ["(1, 'b')", "()"]
+    assert [run.value for run in await run_one(runner, "def f(x): return x", *values)] == values
+    assert [run.value for run in await run_one(runner, "def f(*a): return a", "1, 'b'", " ")] == ["(1, 'b')", "()"]
 
 
 async def test_a_method_of_solution_is_called_on_a_fresh_object_for_each_input(runner):
@@ -65,52 +65,52 @@ class Solution:
         self.seen.append(a)
         return len(self.seen), a + b
 """
-    runs = await one(runner, source, "1, 2", "'a', 'b'", entry="Solution.add")
+    runs = await run_one(runner, source, "1, 2", "'a', 'b'", entry="Solution.add")
     assert [run.value for run in runs] == ["(1, 3)", "(1, 'ab')"]
 
 
 async def test_an_entry_that_is_missing_is_a_runtime_error_of_every_input(runner):
-    runs = await one(runner, "x = 1", "1", "2")
+    runs = await run_one(runner, "x = 1", "1", "2")
     assert {(run.status, run.detail) for run in runs} == {("runtime_error", "NameError: the program defines no f")}
 
 
 async def test_an_input_that_is_no_literal_is_a_runtime_error_and_is_not_evaluated(runner):
-    runs = await one(runner, "def f(x): return x", "__import__('os').getpid()", "2")
+    runs = await run_one(runner, "def f(x): return x", "__import__('os').getpid()", "2")
     assert [run.status for run in runs] == ["runtime_error", "ok"]
 
 
 async def test_an_exception_fails_one_input_and_not_the_next(runner):
-    runs = await one(runner, "def f(x): return 1 // x", "0", "1")
+    runs = await run_one(runner, "def f(x): return 1 // x", "0", "1")
     assert [run.status for run in runs] == ["runtime_error", "ok"]
     assert runs[0].detail == "ZeroDivisionError: integer division or modulo by zero"
 
 
 async def test_a_program_reads_real_standard_input_afresh_for_each_input(runner):
     source = "import sys\ncount = globals().get('count', 0) + 1\nprint(input() + sys.stdin.read(), __name__, count)"
-    runs = await one(runner, source, "a\nb", "é", mode="stdin")
+    runs = await run_one(runner, source, "a\nb", "é", mode="stdin")
     assert [run.value for run in runs] == ["ab __main__ 1\n", "é __main__ 1\n"]
 
 
 @pytest.mark.parametrize("reader", ["sys.stdin.buffer.read().decode()", "open(0).read()", "os.read(0, 99).decode()"])
 async def test_standard_input_can_be_read_in_every_usual_way(runner, reader):
-    (run,) = await one(runner, f"import os, sys\nprint({reader})", "x\ny", mode="stdin")
+    (run,) = await run_one(runner, f"import os, sys\nprint({reader})", "x\ny", mode="stdin")
     assert run.value == "x\ny\n"
 
 
 @pytest.mark.parametrize("ending", ["sys.exit()", "sys.exit(3)", "exit()", "os._exit(sys.stdout.flush() or 0)"])
 async def test_a_program_may_end_itself_after_printing(runner, ending):
-    (run,) = await one(runner, f"import os, sys\nprint(1)\n{ending}", "", mode="stdin")
+    (run,) = await run_one(runner, f"import os, sys\nprint(1)\n{ending}", "", mode="stdin")
     assert (run.status, run.value) == ("ok", "1\n")
 
 
 async def test_the_usual_modules_are_there(runner):
     source = "import math, heapq, bisect, collections, itertools, functools, re, json, decimal, typing, zoneinfo, ssl\n"
-    (run,) = await one(runner, source + "def f(x): return math.gcd(x, 4)", "6")
+    (run,) = await run_one(runner, source + "def f(x): return math.gcd(x, 4)", "6")
     assert run.value == "2"
 
 
 async def test_random_state_differs_between_two_runs_of_one_job(runner):
-    runs = [await one(runner, "import random\ndef f(x): return random.random()") for _ in range(4)]
+    runs = [await run_one(runner, "import random\ndef f(x): return random.random()") for _ in range(4)]
     assert len({run[0].value for run in runs}) == 4
 
 
@@ -123,9 +123,9 @@ async def test_reading_the_inputs_takes_none_of_the_programs_time():
     runner = DockerRunner(Limits(wall_seconds=2, cpu_seconds=1), workers=1, run="tests-reading")
     inputs = [str(list(range(start, start + 100_000))) for start in range(10)]
     try:
-        runs = await one(runner, "def f(x): return x[0] + len(x)", *inputs)
+        runs = await run_one(runner, "def f(x): return x[0] + len(x)", *inputs)
         assert [run.value for run in runs] == [str(start + 100_000) for start in range(10)], runs[-1]
-        (late,) = await one(runner, "import time\ndef f(x): time.sleep(3)", inputs[0])
+        (late,) = await run_one(runner, "import time\ndef f(x): time.sleep(3)", inputs[0])
         assert late.status == "time_limit"
     finally:
         await runner.close()
@@ -134,7 +134,7 @@ async def test_reading_the_inputs_takes_none_of_the_programs_time():
 @pytest.mark.parametrize("size", [10, 40_000])
 async def test_a_set_has_the_order_of_its_literal_however_large_the_input_is(runner, size):
     text = f"[{{8, 0, 16, 32}}, {{'a': {{24, 0, 8}}}}, {'0, ' * size}]"
-    runs = await one(runner, "def f(x): return list(x[0]), list(x[1]['a'])", text)
+    runs = await run_one(runner, "def f(x): return list(x[0]), list(x[1]['a'])", text)
     assert runs[0].value == repr((list({8, 0, 16, 32}), list({24, 0, 8})))
 
 
@@ -221,10 +221,10 @@ def test_two_runs_that_start_clean_up_and_end_beside_a_third_take_nothing_from_a
             before = {item.id for item in of_run(client, "tests-beside")}
             runs = [[sys.executable, "-c", NEIGHBOUR, f"tests-neighbour-{number}"] for number in (1, 2)]
             neighbours = [subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for run in runs]
-            said = [process.communicate(timeout=120)[0] for process in neighbours]
-            assert [process.returncode for process in neighbours] == [0, 0], said
-            assert all(text.count("engine_ready") == 2 for text in said), said
-            assert not any("worker_replaced" in text for text in said), said
+            outputs = [process.communicate(timeout=120)[0] for process in neighbours]
+            assert [process.returncode for process in neighbours] == [0, 0], outputs
+            assert all(text.count("engine_ready") == 2 for text in outputs), outputs
+            assert not any("worker_replaced" in text for text in outputs), outputs
             subprocess.run([sys.executable, "-m", "sandbox", "clean"], capture_output=True, check=True)
             assert {item.id for item in of_run(client, "tests-beside")} == before
             listed = subprocess.run([sys.executable, "-m", "sandbox", "status"], capture_output=True, text=True, check=True)

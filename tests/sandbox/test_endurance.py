@@ -15,15 +15,15 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 @pytest.fixture
 def servers(monkeypatch):
     """What the servers say about themselves after every job, by container: size in MiB and lowest free descriptor."""
-    said: dict[str, list[tuple[float, int]]] = {}
+    reports: dict[str, list[tuple[float, int]]] = {}
     unfit_reason = Worker._unfit_reason
 
     def noted(self, reply):
-        said.setdefault(self.id, []).append(tuple(reply["server"]))
+        reports.setdefault(self.id, []).append(tuple(reply["server"]))
         return unfit_reason(self, reply)
 
     monkeypatch.setattr(Worker, "_unfit_reason", noted)
-    return said
+    return reports
 
 
 async def test_thousands_of_programs_in_one_go_leave_host_and_workers_as_they_were(servers):
@@ -46,6 +46,6 @@ async def test_thousands_of_programs_in_one_go_leave_host_and_workers_as_they_we
     # Whatever earlier tests left to the garbage collector may go meanwhile; nothing may come.
     assert max(count for _, count in seen) <= descriptors
     assert len(servers) == 2, "a worker was replaced"
-    for said in servers.values():
-        assert max(size for size, _ in said) - said[0][0] < 1
-        assert {free for _, free in said} == {said[0][1]}
+    for reports in servers.values():
+        assert max(size for size, _ in reports) - reports[0][0] < 1
+        assert {free for _, free in reports} == {reports[0][1]}

@@ -193,16 +193,16 @@ def test_what_is_not_offered_says_so(sandbox, name):
 
 
 def test_contexts_share_files_and_nothing_else(sandbox):
-    one, other = sandbox.create_code_context(), sandbox.create_code_context(cwd="/")
+    first, other = sandbox.create_code_context(), sandbox.create_code_context(cwd="/")
     try:
-        sandbox.run_code("x = 1\nopen('/home/user/shared', 'w').write('s')", context=one)
+        sandbox.run_code("x = 1\nopen('/home/user/shared', 'w').write('s')", context=first)
         assert sandbox.run_code("x", context=other).error.name == "NameError"
         assert sandbox.run_code("import os\nopen('/home/user/shared').read(), os.getcwd()", context=other).text == "('s', '/')"
-        assert [context.id for context in sandbox.list_code_contexts()] == ["default", one.id, other.id]
-        sandbox.restart_code_context(one)
-        assert sandbox.run_code("x", context=one).error.name == "NameError"
+        assert [context.id for context in sandbox.list_code_contexts()] == ["default", first.id, other.id]
+        sandbox.restart_code_context(first)
+        assert sandbox.run_code("x", context=first).error.name == "NameError"
     finally:
-        sandbox.remove_code_context(one)
+        sandbox.remove_code_context(first)
         sandbox.remove_code_context(other.id)
 
 

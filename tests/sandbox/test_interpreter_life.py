@@ -157,12 +157,12 @@ def test_a_sandbox_goes_when_its_time_is_over_whatever_it_does():
 
 
 def test_two_sandboxes_share_nothing():
-    with Sandbox.create(run="tests-two") as one, Sandbox.create(run="tests-two") as other:
-        one.run_code("x = 1")
-        one.files.write("file", "1")
+    with Sandbox.create(run="tests-two") as first, Sandbox.create(run="tests-two") as other:
+        first.run_code("x = 1")
+        first.files.write("file", "1")
         assert other.run_code("x").error.name == "NameError"
         assert not other.files.exists("file")
-        one.kill()
+        first.kill()
         assert alive(other)
     wait_until(lambda: not of_run("tests-two"))
 

@@ -105,10 +105,10 @@ async def test_a_worker_whose_server_leaks_is_replaced_and_no_job_notices(monkey
     try:
         await runner.run([QUICK])
         before = containers("tests-drift")
-        with capture_logs() as said:
+        with capture_logs() as entries:
             executions = await runner.run([QUICK] * 20)
         assert [execution.runs[0].value for execution in executions] == ["1"] * 20
-        reasons = [entry["why"] for entry in said if entry["event"] == "worker_replaced"]
+        reasons = [entry["why"] for entry in entries if entry["event"] == "worker_replaced"]
         assert 1 <= len(reasons) <= 20
         assert all(why in reason for reason in reasons)
         assert len(containers("tests-drift")) == 1
@@ -120,9 +120,9 @@ async def test_a_worker_whose_server_leaks_is_replaced_and_no_job_notices(monkey
 async def test_large_jobs_and_many_of_them_make_no_worker_grow(alone):
     large = Job(source="def f(x): return len(x)", inputs=(repr("x" * (4 << 20)),))
     before = containers()
-    with capture_logs() as said:
+    with capture_logs() as entries:
         await alone.run([large] * 3 + [QUICK] * 200)
-    assert (containers(), said) == (before, [])
+    assert (containers(), entries) == (before, [])
 
 
 async def test_a_program_whose_workers_are_lost_twice_is_an_error_and_no_verdict(alone):
