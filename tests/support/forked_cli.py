@@ -15,12 +15,7 @@ import traceback
 from collections.abc import Sequence
 from subprocess import CompletedProcess
 
-import events.commands.export
-import events.commands.listing
-import events.commands.maintenance
-import events.commands.search
-import events.commands.show
-import events.commands.stats  # noqa: F401  # so that forks have them
+import events.__main__  # noqa: F401  # so that forks have it
 from tests.support.paths import ROOT
 
 
@@ -32,11 +27,9 @@ def run_forked(module: str, *arguments: object) -> CompletedProcess[str]:
     if not pid:
         _become(command, outputs)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    texts = []
+    texts = [os.pread(output, os.fstat(output).st_size, 0).decode() for output in outputs]
     for output in outputs:
-        with os.fdopen(output, encoding="utf-8") as file:
-            file.seek(0)
-            texts.append(file.read())
+        os.close(output)
     return CompletedProcess(command, code, *texts)
 
 
