@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from events.facts.errors import BadInput, ModelError
+from events.facts.errors import BadInput
 from events.facts.values import Question
 
 
@@ -37,30 +37,6 @@ class NgramEmbedding:
         return self._vectorise.transform(texts)
 
 
-class EncoderEmbedding:
-    """Mean of an encoder's last hidden states, computed in this process; ModelError if its folder cannot be loaded."""
-
-    def __init__(self, folder: Path) -> None:
-        from transformers import AutoModel, AutoTokenizer
-
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self._model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
-        except (OSError, ValueError) as error:
-            raise ModelError(f"The encoder in {folder} cannot be loaded ({error}); check --set verify.embedding=...") from error
-
-    def __call__(self, texts: Sequence[str]) -> Any:
-        """Rows of unit length, dense [N, hidden size]."""
-        import torch
-
-        rows = []
-        for text in texts:
-            ids = self._tokenizer(text, return_tensors="pt", truncation=True, max_length=512)
-            with torch.inference_mode():
-                rows.append(self._model(**ids).last_hidden_state.mean(dim=1)[0].double())
-        return torch.nn.functional.normalize(torch.stack(rows), dim=1).numpy()
-
-
 def embedding(spec: str) -> Embedding:
     """The embedding that a setting names: `ngrams`, or an encoder's folder; BadInput if it is neither."""
     if spec == "ngrams":
@@ -68,6 +44,8 @@ def embedding(spec: str) -> Embedding:
     folder = Path(spec).expanduser()
     if not (folder / "config.json").is_file():
         raise BadInput(f"There is no embedding {spec!r}: it is neither 'ngrams' nor a folder with config.json; check the path.")
+    from roles.judging.encoder import EncoderEmbedding
+
     return EncoderEmbedding(folder)
 
 

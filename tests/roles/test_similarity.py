@@ -8,7 +8,6 @@ from events.facts.errors import BadInput
 from events.facts.values import IOPair, Question
 from roles.judging.safety import operations, parse_source, replace_operation, unsafe_reason
 from roles.judging.similarity import NgramEmbedding, Novelty, embedding
-from tests.support.tiny_model import tiny_weights
 
 
 def question(statement, program="def f(x):\n    return x"):
@@ -30,13 +29,6 @@ def test_another_question_is_new_although_it_shares_words():
     novelty.add(question("sort the list, then reverse it", "def f(x):\n    return sorted(x)[::-1]"))
     other = question("sort the words, then join them", "def f(x):\n    return ''.join(sorted(x.split()))")
     assert 0.1 < novelty.similarity(other) < 0.95
-
-
-def test_an_encoder_in_a_folder_can_take_the_place_of_ngrams(tmp_path):
-    novelty = Novelty(embedding(str(tmp_path / tiny_weights(tmp_path))))
-    novelty.add(question("t3 t4 t5"))
-    assert novelty.similarity(question("t3 t4 t5")) == pytest.approx(1.0, abs=1e-6)
-    assert novelty.similarity(question("t9 t20 t31", "t40")) < 0.99
 
 
 def test_an_unknown_embedding_is_refused():
