@@ -112,9 +112,10 @@ class VerifySettings(SettingsGroup):
     """How proposals are validated and attempts judged."""
 
     similarity: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """Cosine similarity to an accepted question above which a proposal is not novel [paper: 0.95]."""
+    """Cosine similarity to an accepted question above which a proposal is not novel [paper: 0.95]. What it means depends on
+    `embedding`, see docs/proposals.md."""
     embedding: str = "ngrams"
-    """What similarity is measured in: `ngrams`, or a folder with an encoder in Hugging Face format."""
+    """What similarity is measured in: `ngrams`, or the folder of an encoder such as all-MiniLM-L6-v2."""
     rules: Literal["auto", "own", "livecodebench", "evalplus"] = "auto"
     """How programs are run and outputs compared, see docs/verdicts.md. `auto`: as the question's benchmark does, and our `own`
     rules for questions of no benchmark."""
