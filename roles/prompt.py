@@ -33,7 +33,7 @@ PROMPT_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "induction": frozenset({"mode", "statement", "pairs", "entry"}),
     "deduction": frozenset({"program", "input"}),
     "abduction": frozenset({"program", "output"}),
-    "easy": frozenset({"axis", "statement", "pairs", "inputs", "modules", "banned"}),
+    "easy": frozenset({"axis", "statement", "words", "pairs", "inputs", "modules", "banned"}),
     "hard": frozenset({"axis", "statement", "pairs", "inputs", "modules", "banned", "program"}),
     "aimed": frozenset({"axis", "statement", "pairs", "inputs", "modules", "banned", "program", "goalpost"}),
     "open": frozenset({"task", "statement", "pairs", "inputs", "modules", "banned", "program", "references"}),
@@ -61,6 +61,7 @@ FORM_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 _SHARED: Final = {"aimed": "hard"}
 """Prompts that share the word texts of another prompt."""
 _MARK: Final = re.compile(r"\{\{(\w+)\}\}")
+_TEST_LINES: Final = re.compile(r"(?:^.*:[ \t]*\n)?(?:^assert .*(?:\n|\Z))+", re.MULTILINE)
 _VERSION: Final = re.compile(r"version: ([1-9][0-9]*)\r?\n")
 
 
@@ -149,7 +150,8 @@ class Prompts:
 
     def easy(self, goalpost: Question, axis: Axis, inputs: int = INPUTS) -> Rendered:
         """Ask the teacher for a lemma of a goalpost; the goalpost's program is not shown."""
-        return self._render("easy", axis=axis, **_proposed(goalpost, inputs))
+        words = _TEST_LINES.sub("", goalpost.statement_with_context).strip()
+        return self._render("easy", axis=axis, words=words, **_proposed(goalpost, inputs))
 
     def hard(self, lemma: Question, axis: Axis, inputs: int = INPUTS) -> Rendered:
         """Ask the teacher for a lift of a lemma, which it sees with its program."""

@@ -335,3 +335,16 @@ def test_context_is_shown_once_wherever_the_question_is(name):
         ]
         assert [one.text.count("from sums import one") for one in asked] == [1, 1, 1]
         assert prompts.aimed(hidden, question, "io").text.count("from sums import one") >= 2
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("Add two numbers.\nYour code should pass these tests:\nassert f(1, 2) == 3\nassert f(0, 0) == 0", "Add two numbers."),
+        ("Say what assert does:\nit asserts.", "Say what assert does:\nit asserts."),
+        ("Add.\nassert f(1) == 1\nNothing else.\n", "Add.\nNothing else."),
+    ],
+)
+def test_the_words_of_a_goalpost_leave_its_tests_out(statement: str, words: str) -> None:
+    asked = Prompts.named("short").easy(FUNCTION.model_copy(update={"statement": statement}), "io").text
+    assert asked.startswith(f"Here is a Python problem that is too hard for a learner:\n\n{words}\n\nPose")
