@@ -27,7 +27,7 @@ from tests.support.processes import start_command
 from tests.support.viewer_client import record_run, wait_until_indexed
 
 LONG_FILES = """
-    graph/test_vllm graph/test_crash graph/test_whole trainer/test_experiment roles/test_benchmarks roles/test_serve
+    graph/test_real_model graph/test_vllm graph/test_crash graph/test_whole trainer/test_experiment roles/test_benchmarks roles/test_serve
     trainer/test_run trainer/test_distributed benchmarks/test_trainer graph/test_resumed_calls graph/test_trainer_process
     sandbox/test_engine roles/test_vllm events/test_browser sandbox/test_hostile sandbox/test_docker_runner
     graph/test_goalposts benchmarks/test_benchmarks roles/test_reverify events/test_export roles/test_official

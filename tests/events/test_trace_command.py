@@ -110,6 +110,7 @@ def test_json_of_each_has_these_fields(trace: Trace, run: Path) -> None:
             "reward",
             "advantage",
             "advantage_estimator",
+            "sampled",
             "estimator_assumed",
             "policy",
             "sampling",

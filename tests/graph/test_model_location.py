@@ -93,7 +93,9 @@ def test_the_cache_is_linked_into_a_run_and_a_folder_of_ones_own_is_copied(tmp_p
     assert weights_digest(snapshot) == weights_digest(WEIGHTS)
 
 
-@pytest.mark.parametrize("spec", ["../x", "./x", "x/..", ".hidden/x", "a--b/c", "a..b/c", "a/b-", f"a/{'b' * 95}"])
+@pytest.mark.parametrize(
+    "spec", ["../no-model", "./no-model", "no-model/..", ".hidden/x", "a--b/c", "a..b/c", "a/b-", f"a/{'b' * 95}"]
+)
 def test_what_is_no_name_of_the_hub_is_a_folder_that_is_not_found(spec) -> None:
     for find in (model_folder, local_model_folder):
         with pytest.raises(BadInput, match="There is no model in"):

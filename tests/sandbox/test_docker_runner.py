@@ -9,6 +9,7 @@ import pytest
 from events.facts.errors import SandboxError
 from sandbox.engine import engine, owner
 from sandbox.host.docker_runner import DockerRunner
+from sandbox.host.pool import MAX_START_ATTEMPTS
 from sandbox.runner import Job, Limits
 from tests.support.processes import wait_until
 
@@ -148,7 +149,8 @@ async def test_jobs_survive_a_killed_worker():
     try:
         client = engine.connect()
         running = asyncio.create_task(runner.run([SLOW] * 40))
-        for _ in range(3):
+        # Once less than a container is started again: on a slow machine each kill may meet one that is being started.
+        for _ in range(MAX_START_ATTEMPTS - 1):
             await asyncio.sleep(0.8)
             for item in of_run(client, "tests-kill-worker"):
                 await asyncio.to_thread(client.api.kill, item.id, "KILL")
