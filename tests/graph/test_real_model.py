@@ -30,8 +30,8 @@ QUESTIONS = (
 )
 SETTINGS = (
     "recipe=gasp_real", "prompts=short", "policies=separate", "serve.backend=vllm", "serve.kv_cache_gib=0.25", "serve.dtype=bfloat16",
-    "max_prompt_tokens=512", "play.order=concurrent", "play.iterations=1", "play.episodes=3", "play.gap_attempts=2", "play.attempts=4",
-    "play.max_attempts=2", "play.practice=3", "play.practice_attempts=6", "play.student.max_tokens=96", "play.teacher.max_tokens=320",
+    "max_prompt_tokens=512", "play.order=concurrent", "play.iterations=1", "play.episodes=2", "play.gap_attempts=2", "play.attempts=4",
+    "play.max_attempts=1", "play.practice=3", "play.practice_attempts=4", "play.student.max_tokens=64", "play.teacher.max_tokens=256",
     "learn.lora.rank=4", "learn.precision=bfloat16", "evaluate.questions=1", "evaluate.attempts=1", "evaluate.sampling.max_tokens=64",
 )  # fmt: skip
 
@@ -65,7 +65,7 @@ def test_a_real_model_proposes_answers_learns_and_is_served(tmp_path: Path, smol
         assert not [fact for fact in facts if fact.kind == "episode_failed"]
         (started,) = (fact for fact in facts if isinstance(fact, RunStarted))
         proposals = [fact.generation for fact in facts if isinstance(fact, QuestionProposed)]
-        assert len(proposals) >= 3
+        assert len(proposals) >= 2
         for generation in proposals:
             assert len(generation.parts) == 10
             (sampled,) = unpack_rollouts(log.get(generation.tokens)).sampled

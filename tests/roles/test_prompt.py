@@ -108,7 +108,8 @@ def test_every_set_asks_every_question_in_every_way(name: str, kind: str) -> Non
             assert not hidden or hidden not in rendered.text
         else:
             assert question.statement in rendered.text
-            assert render_pairs(question) in rendered.text
+            # A small teacher would copy the arguments of the goalpost's tests.
+            assert (render_pairs(question) in rendered.text) != (name == "short" and way.startswith("easy"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
