@@ -50,12 +50,11 @@ WORD_FIELDS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "open": ("task", ("induction", "deduction", "abduction")),
 }
 """Prompts with a field that takes one of a few words. A set may hold a text for each word, in `NAME.WORD.md`."""
-_PROPOSAL: Final = ("program", "message", "inputs")
 FORM_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "induction": ("program",),
     "deduction": ("output",),
     "abduction": ("input",),
-    "proposal": _PROPOSAL,
+    "proposal": ("program", "message", "inputs"),
 }
 """Answer forms that a set may hold, each in `NAME.form.md`, with their marks; `proposal` is for all prompts of the teacher."""
 _SHARED: Final = {"aimed": "hard"}

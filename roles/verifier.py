@@ -253,8 +253,8 @@ def _check_text(text: str, pairs: int) -> tuple[Proposal, ast.Module] | Rejected
     tree = parse_source(proposal.program)
     if tree is None:
         return RejectedProposal("broken", "the program does not parse")
-    proposal = replace(proposal, program=needed_source(proposal.program, tree, "f"))
-    tree = parse_source(proposal.program) or tree
+    if (needed := needed_source(proposal.program, tree, "f")) != proposal.program:
+        proposal, tree = replace(proposal, program=needed), ast.parse(needed)
     if (why := unparse_objection(tree) or unsafe_reason(tree)) is not None:
         return RejectedProposal("unsafe", why)
     if (why := text_objection(proposal.message, proposal.program, proposal.inputs)) is not None:

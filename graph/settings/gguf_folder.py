@@ -5,9 +5,12 @@ Guarantees: a folder is there whole or not at all, and never changes; a file is 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import shutil
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -70,19 +73,34 @@ def converted_folder(file: Path) -> Path:
         needed = 4 * sum(map(weight_count, header.tensors))
         if shutil.disk_usage(cache).free < needed:
             raise BadInput(f"Less than {needed // 2**20} MiB are free in {cache} for the weights of {file}; free some.")
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=cache) as unfinished:
-            made = Path(unfinished) / folder.name
-            made.mkdir()
-            convert(header, made)
-            (made / _RECORD).write_bytes(record.model_dump_json().encode())
-            # Another process may have been faster.
+        with _locked(cache):
+            for unfinished in cache.glob(".new-*"):
+                shutil.rmtree(unfinished)
             if not folder.is_dir():
-                made.rename(folder)
+                made = cache / f".new-{folder.name}"
+                made.mkdir()
+                try:
+                    convert(header, made)
+                    (made / _RECORD).write_bytes(record.model_dump_json().encode())
+                    made.rename(folder)
+                finally:
+                    shutil.rmtree(made, ignore_errors=True)
     except OSError as error:
         raise BadInput(
             f"The weights of {file} cannot be written to {cache} ({error}); make room, or set XDG_CACHE_HOME."
         ) from error
     return folder
+
+
+@contextmanager
+def _locked(cache: Path) -> Iterator[None]:
+    """One conversion at a time, so that an unfinished folder is one whose process was killed."""
+    descriptor = os.open(cache, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @lru_cache(maxsize=1)

@@ -91,9 +91,9 @@ class RunInputs:
         # Logs from before this setting have no digest of it.
         sets |= {"validation": self.validation} if self.validation else {}
         ids = {name: "".join(question.id for question in questions) for name, questions in sets.items()}
-        return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in ids.items()} | {
-            "prompts": self.prompts.digest
-        }
+        digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in ids.items()}
+        digests["prompts"] = self.prompts.digest
+        return digests if self.embedding.digest is None else {**digests, "embedding": self.embedding.digest}
 
 
 def read_inputs(config: Config, weights: Path | None = None) -> RunInputs:

@@ -73,13 +73,17 @@ def show(
     row = next(each for each in prompt_rows(name, prompts) if each["hash"] == rendered.template)
     row |= {"question": question.id} | ({"tokens": _tokens(model, rendered.text, prompts.system)} if model else {})
     if as_json:
-        print_json({**row, "system": prompts.system, "text": rendered.text})
+        parts = [part.model_dump(mode="json") for part in rendered.form]
+        print_json({**row, "system": prompts.system, "text": rendered.text, "parts": parts})
         return
     for key, value in row.items():
         sys.stdout.write(f"{key}: {one_line(value if isinstance(value, str) else json.dumps(value))}\n")
     for heading, text in (("system", prompts.system), ("text", rendered.text)):
         if text is not None:
             sys.stdout.write(f"--- {heading}\n{clean(text)}\n")
+    for part in rendered.form:
+        stops = " or ".join(map(json.dumps, part.stops))
+        sys.stdout.write(f"--- given, then the model writes until {stops}\n{clean(part.given)}\n")
 
 
 def _question(spec: str, split: Split, number: int) -> Question:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from events.facts.errors import ModelError
+from events.facts.weights import weights_digest
 from events.text.safe_text import one_line
 
 BATCH: Final = 16
@@ -39,6 +40,8 @@ class EncoderEmbedding:
         limits = _read_json(folder, "sentence_bert_config.json", {})
         self._lower = bool(limits.get("do_lower_case"))
         self._tokenizer, self._model = _load(folder)
+        self.digest: str | None = weights_digest(folder)
+        """SHA-256 (hex) of weights, config and tokenizer."""
         self.window: int = limits.get("max_seq_length") or min(
             self._tokenizer.model_max_length, getattr(self._model.config, "max_position_embeddings", 512)
         )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 import itertools
 import symtable
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 
 def needed_source(source: str, tree: ast.Module, entry: str) -> str:
     """The program without top-level statements that its entry does not need; the same text where it needs all of them.
 
-    Asserts, plain calls such as `print(f(1))` and what stands below `if __name__ == "__main__"` go, and so do imports,
-    functions, classes and variables whose names nothing that is left uses.
+    What stands below `if __name__ == "__main__"` goes, and so do asserts and calls that set up nothing that is needed, and
+    imports, functions, classes and variables whose names nothing that is left uses.
 
     Args:
         source: A program.
@@ -23,13 +23,15 @@ def needed_source(source: str, tree: ast.Module, entry: str) -> str:
         scopes = {scope.get_lineno(): scope for scope in symtable.symtable(source, "program", "exec").get_children()}
     except SyntaxError:
         return source
-    statements = [statement for statement in tree.body if not _only_runs(statement)]
+    # Calls of the entry itself set up nothing: it has to be the same without them.
+    helpers = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name != entry}
+    statements = [statement for statement in tree.body if not _is_script(statement)]
     needed, kept = {entry}, [False] * len(statements)
     found = True
     while found:
         found = False
         for number, statement in enumerate(statements):
-            if not kept[number] and needed.intersection(_changed_names(statement)):
+            if not kept[number] and needed.intersection(_changed_names(statement, helpers)):
                 kept[number] = found = True
                 needed.update(_read_names(statement, scopes))
     body = [statement for statement, keep in zip(statements, kept, strict=True) if keep]
@@ -41,32 +43,36 @@ def needed_source(source: str, tree: ast.Module, entry: str) -> str:
     return "\n".join(line for first, last in spans for line in lines[first - 1 : last])
 
 
-def _only_runs(statement: ast.stmt) -> bool:
-    """Whether a top-level statement changes no name: a test, a plain call or constant, or the body of a script."""
+def _is_script(statement: ast.stmt) -> bool:
+    """Whether a top-level statement is `if __name__ == ...`, whose body an imported module does not run."""
     match statement:
-        case ast.Assert() | ast.Expr(value=ast.Constant() | ast.Call(func=ast.Name())):
-            return True
         case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
             return True
         case _:
             return False
 
 
-def _changed_names(statement: ast.stmt) -> Iterator[str]:
-    """Names that a top-level statement binds or whose values it may change."""
+def _changed_names(statement: ast.stmt, helpers: Mapping[str, ast.FunctionDef]) -> Iterator[str]:
+    """Names that a top-level statement binds or whose values it may change, itself or by a helper that it calls."""
     match statement:
         case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
             yield name
         case ast.Import(names=names) | ast.ImportFrom(names=names):
             yield from ((alias.asname or alias.name).partition(".")[0] for alias in names)
         case _:
-            for node in ast.walk(statement):
-                match node:
-                    case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
-                        yield name
-                    # `table[0] = 1`, `first.next = second` and `table.append(1)` change what a name stands for.
-                    case ast.Attribute(value=ast.Name(id=name)) | ast.Subscript(value=ast.Name(id=name)):
-                        yield name
+            called = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)} & helpers.keys()
+            for part in (statement, *(helpers[name] for name in called)):
+                yield from _assigned_names(part)
+
+
+def _assigned_names(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+                yield name
+            # `table[0] = 1`, `first.next = second` and `table.append(1)` change what a name stands for.
+            case ast.Attribute(value=ast.Name(id=name)) | ast.Subscript(value=ast.Name(id=name)):
+                yield name
 
 
 def _read_names(statement: ast.stmt, scopes: dict[int, symtable.SymbolTable]) -> Iterator[str]:

@@ -17,6 +17,11 @@ from events.facts.values import Question
 class Embedding(Protocol):
     """Maps texts to unit vectors."""
 
+    @property
+    def digest(self) -> str | None:
+        """SHA-256 (hex) of its weights; None where it has none."""
+        ...
+
     def __call__(self, texts: Sequence[str]) -> Any:
         """Rows of unit length, shape [N, D], dense or scipy-sparse."""
         ...
@@ -24,6 +29,8 @@ class Embedding(Protocol):
 
 class NgramEmbedding:
     """Hashed word n-grams (1 to 3) by scikit-learn: stateless, without weights, equal on every machine."""
+
+    digest = None
 
     def __init__(self) -> None:
         from sklearn.feature_extraction.text import HashingVectorizer

@@ -56,6 +56,8 @@ def file(tmp_path) -> Path:
 
 
 def test_a_file_is_converted_once_and_linked_into_runs(tmp_path, cache, file, capfd) -> None:
+    # Of a conversion that was killed.
+    (cache / ".new-other").mkdir(parents=True)
     folder = model_folder(str(file))
     assert folder.parent == cache
     assert capfd.readouterr().err.count("dequantised to float32, once") == 1

@@ -20,6 +20,7 @@ def needed(source: str) -> str:
         f'{F}\n\ndef main():\n    print(f(1))\n\nif __name__ == "__main__":\n    main()',
         f'"""A module."""\nimport random, numpy as np\nfrom os import path\n{F}',
         f"{F}\nresult = f(1)\nclass Unused:\n    value = f(2)",
+        f"{F}\ndef show(y):\n    print(y)\nshow(f(2))\nassert show(f(1)) is None",
         f"{F}\nx = 3\nprint(f(x))\nfor x in range(3):\n    print(f(x))",
     ],
 )
@@ -37,6 +38,8 @@ def test_what_the_entry_does_not_need_is_left_out(source: str) -> None:
         "@cache\ndef f(x):\n    return x",
         "global_ = 1; rest = 2\ndef f(x): return x + global_ + rest",
         "def g(x):\n    return x",
+        "table = []\ndef fill(n):\n    for i in range(n):\n        table.append(i * i)\nfill(9)\ndef f(x):\n    return table[x]",
+        "def f(x):\n    return x + y\nprint(y := 3)",
         "count = 0\ndef f(x):\n    global count\n    count = x\n    return count",
         "scale = 2\nclass C:\n    def get(self, x):\n        return [scale * y for y in x]\n@C\ndef f(x: int = scale): return C().get(x)",
     ],

@@ -1,6 +1,5 @@
 """The in-container program refuses to start anywhere else: it kills what it sees and empties its scratch folder."""
 
-import os
 import subprocess
 import sys
 
@@ -9,21 +8,13 @@ import pytest
 from sandbox.engine import engine, owner
 from sandbox.host.container import ENVIRONMENT
 from sandbox.host.worker import COMMAND
+from tests.support.processes import refuses_on_the_host
 
 
 def test_it_refuses_on_the_host_even_with_the_flag_set(tmp_path):
     canary = tmp_path / "canary"
     canary.touch()
-    done = subprocess.run(
-        [sys.executable, "-m", "sandbox.guest.fork_server"],
-        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": os.getcwd()},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 78
-    assert "only as pid 1 of a GASP sandbox container" in done.stderr
+    refuses_on_the_host("sandbox.guest.fork_server", ENVIRONMENT)
     assert canary.exists()
 
 

@@ -27,7 +27,7 @@ GOOD = Job(
     source="import os\ndef f(x):\n    assert os.listdir('/tmp') == []\n    return sorted(x)\n", inputs=("[3, 1, 2]", "'ba'")
 )
 GOOD_VALUES = ["[1, 2, 3]", "['a', 'b']"]
-SHORT = Limits(wall_seconds=2, cpu_seconds=1)
+SHORT = Limits(wall_seconds=5, cpu_seconds=1)
 
 
 def job(program) -> Job:

@@ -30,7 +30,7 @@ from sandbox.interpreter import (
 from sandbox.interpreter.client import COMMAND, NOT_OFFERED
 from tests.docs.test_docs import ROOT, blocks
 from tests.sandbox.conftest import SMALL, alive
-from tests.support.processes import wait_until
+from tests.support.processes import refuses_on_the_host, wait_until
 
 pytestmark = pytest.mark.docker
 
@@ -207,16 +207,7 @@ def test_many_cells_and_files_leave_no_descriptors_behind(sandbox):
 
 
 def test_the_kernel_refuses_to_start_on_the_host():
-    done = subprocess.run(
-        [sys.executable, "-m", COMMAND[-1]],
-        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": os.getcwd()},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 78
-    assert "only as pid 1 of a GASP sandbox container" in done.stderr
+    refuses_on_the_host(COMMAND[-1], ENVIRONMENT)
 
 
 @pytest.mark.parametrize("missing", ["flag", "pid"])

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -83,3 +83,17 @@ def _read(pid: int, name: str) -> str:
         return Path(f"/proc/{pid}/{name}").read_text().strip()
     except OSError:
         return ""
+
+
+def refuses_on_the_host(module: str, environment: Mapping[str, str]) -> None:
+    """Assert that what is meant for a container does nothing outside one, whatever its environment says."""
+    done = subprocess.run(
+        [sys.executable, "-m", module],
+        env={**os.environ, **environment, "PYTHONPATH": os.getcwd()},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 78
+    assert "only as pid 1 of a GASP sandbox container" in done.stderr

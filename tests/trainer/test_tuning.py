@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from events.facts.errors import BadInput
+from events.facts.rollouts import pack_rollouts
+from events.facts.values import Generation, Role
 from events.facts.weights import weights_digest
 from events.stores.memory import MemoryLog
-from tests.support.example_runs import example_run
+from tests.support.example_runs import ExampleRun, example_run
 from tests.support.tiny_model import load_model, logprobs, tiny_weights
 from tests.trainer.test_run import play
 from trainer.data import preferences
@@ -35,6 +37,23 @@ def test_only_verified_answers_of_training_are_taken_once_and_as_sampled() -> No
     passed = {(one.prompt, one.ids) for one in preferences.passed_completions(story.log)}
     assert {(one.prompt, one.chosen) for one in pairs} == passed
     assert not any((one.prompt, one.rejected) in passed for one in pairs)
+
+
+def test_text_that_completions_begin_with_belongs_to_the_prompt(monkeypatch) -> None:
+    story = example_run(MemoryLog()).run().goalpost().start(1)
+    given = {0: [False, False, True, True], 1: [False, False, True], 2: [False, False, True, False, True], 3: [False, False]}
+
+    def generation(prompt: str, count: int, role: Role = "student") -> Generation:
+        made = ExampleRun.generation(story, prompt, count, role)
+        rows = [[5, 6, *range(10 * row + 10, 10 * row + 8 + len(marks))] for row, marks in given.items()]
+        blob = pack_rollouts([1, 2], rows, [[-1.0] * len(row) for row in rows], list(given.values()))
+        return made.model_copy(update={"tokens": story.log.put(blob), "count": 4})
+
+    monkeypatch.setattr(story, "generation", generation)
+    story.practice(passing=3, attempts=4)
+    passed = preferences.passed_completions(story.log)
+    assert [(one.prompt, one.ids) for one in passed] == [((1, 2, 5, 6), (10, 11)), ((1, 2, 5, 6), (20,))]
+    assert [(pair.chosen, pair.rejected) for pair in preferences.preference_pairs(story.log)] == [((10, 11), ())]
 
 
 def mean(model: Path, rows: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> float:

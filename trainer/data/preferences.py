@@ -1,7 +1,8 @@
 """Examples for warm starts: completions that passed, and pairs of one that passed and one that failed.
 
-Guarantees: in the log's order, as sampled, equal examples once. Evaluations and attempts at goalposts are left out, because
-they measure.
+Guarantees: in the log's order, as sampled, equal examples once. Text that completions begin with by their answer form is part
+of the prompt, so that nothing is learned from it. Left out are evaluations and attempts at goalposts, because they measure, and
+completions that were given text further on.
 """
 
 from __future__ import annotations
@@ -59,7 +60,11 @@ def _generations(log: Log) -> Iterator[tuple[Tokens, list[Tokens], list[Tokens]]
                 made[event.stream, event.version] = fact
             case AttemptsVerified(of=of, verdicts=verdicts) if (event.stream, of) in made:
                 rollouts = unpack_rollouts(log.get(made.pop((event.stream, of)).generation.tokens))
+                # The given beginning is the same in all completions of a prompt.
+                first = rollouts.sampled[0]
+                begin = int(first.argmax()) if first.any() else len(first)
                 by_result: dict[bool, list[Tokens]] = {True: [], False: []}
-                for ids, verdict in zip(rollouts.ids, verdicts, strict=True):
-                    by_result[verdict.outcome == "passed"].append(tuple(ids.tolist()))
-                yield tuple(rollouts.prompt.tolist()), by_result[True], by_result[False]
+                for ids, sampled, verdict in zip(rollouts.ids, rollouts.sampled, verdicts, strict=True):
+                    if sampled[begin:].all():
+                        by_result[verdict.outcome == "passed"].append(tuple(ids[begin:].tolist()))
+                yield (*rollouts.prompt.tolist(), *rollouts.ids[0][:begin].tolist()), by_result[True], by_result[False]
