@@ -109,7 +109,8 @@ def server_command(serving: ServingConfig, port: int, *, cpu: bool) -> list[str]
     # Chunked prefill rewinds a request's random number generator, which torch cannot do on a CPU.
     switches += ["enforce-eager", "no-enable-chunked-prefill"] * cpu
     # By module name: the command `vllm` looks up the version of a distribution that the CPU build does not have.
-    line = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    forks = cpu and serving.tensor_parallel == 1
+    line = [sys.executable, "-m", "roles.serving.cpu_api_server" if forks else "vllm.entrypoints.openai.api_server"]
     for name, value in options.items():
         line += [f"--{name}", str(value)]
     return line + [f"--{name}" for name in switches]
@@ -138,6 +139,9 @@ def server_environment(serving: ServingConfig, folder: Path, key: str, devices: 
         # vLLM would bind the threads of all servers to the same cores. With torch.compile the first request waits up to a
         # minute for a C++ compiler, and sampling is hardly faster.
         inherited = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCH_COMPILE_DISABLE": "1"} | inherited
+        # Only to bind threads does a single worker need a process beside its engine's: one more that imports vLLM.
+        if inherited["VLLM_CPU_OMP_THREADS_BIND"] == "nobind":
+            inherited = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"} | inherited
     else:
         variables["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
     return inherited | variables

@@ -182,7 +182,9 @@ def test_settings_become_flags(serving):
     cpu = flags(server_command(replace(serving, kv_cache_gib=2.5), 8000, cpu=True))
     assert cpu["--kv-cache-memory-bytes"] == str(5 * 2**29)
     assert {"--enforce-eager", "--no-enable-chunked-prefill"} <= set(cpu)
-    assert server_environment(replace(serving, threads=3), Path(), "key", [], cpu=True)["OMP_NUM_THREADS"] == "3"
+    environment = server_environment(replace(serving, threads=3), Path(), "key", [], cpu=True)
+    assert environment["OMP_NUM_THREADS"] == "3"
+    assert environment["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
     assert {"--gpu-memory-utilization", "--max-model-len", "--enable-lora", "--enable-sleep-mode"}.isdisjoint(cpu)
 
 
