@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import shutil
-import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -33,7 +32,7 @@ from graph.setup.named_policies import refuse_unknown_model
 from roles.models.gguf_tokenizer import SPLITTINGS, Splitting
 from roles.pocket import WEIGHTS
 from tests.graph.test_whole_recipes import play
-from tests.support.paths import ROOT
+from tests.support.processes import start_command
 from tests.support.tiny_gguf import tiny_model, write_gguf
 
 SMALL = {
@@ -181,8 +180,9 @@ def test_a_run_plays_and_learns_from_a_file_and_does_not_need_it_again(tmp_path,
     log.close()
     assert resumed == config
     again = tmp_path / "again"
-    command = [sys.executable, "-m", "trainer.run", str(again), "--offline", str(run), "--verify"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    process = start_command("trainer.run", again, "--offline", run, "--verify", fresh=False)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
     with closing(open_run(str(again))) as log:
         assert find_run_started(log).dequantised == first.dequantised
         assert [event.fact.digest for event in log.read(kinds=("policy_updated",))] == [update.digest]

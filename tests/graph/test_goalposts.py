@@ -137,7 +137,7 @@ def test_after_kill_9_it_goes_on_to_the_same_answers_and_goalposts(mixed, tmp_pa
     (tmp_path / "killed").mkdir()
     out, runs = tmp_path / "killed" / "kept.jsonl", tmp_path / "killed" / "runs"
     command = [sys.executable, "-m", "graph.goalposts", str(mixed), *more, "--out", str(out), "--runs", str(runs)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = ForkingPopen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not list(runs.glob("goalposts-*/log.sqlite")) and time.monotonic() < deadline:
         time.sleep(0.02)

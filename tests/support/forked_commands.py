@@ -35,6 +35,7 @@ COMMANDS = {
     "trainer.run": "trainer.run",
     "trainer.evaluate": "trainer.evaluate",
     "trainer.experiment": "trainer.experiment",
+    "trainer.gasp": "trainer.gasp",
 }
 """Their modules."""
 _LIBRARIES = """
@@ -162,7 +163,10 @@ def become(request: dict[str, Any], files: list[int]) -> None:
     try:
         if hasattr(module, "app"):
             module.run_app(module.app)
-        module.run_main(module.main)
+        elif hasattr(module, "run_main"):
+            module.run_main(module.main)
+        else:
+            module.main()
     except SystemExit as end:
         code = end.code
     except BaseException as error:

@@ -23,6 +23,7 @@ from graph.setup.assemble import read_inputs
 from graph.setup.folder import create_run, run_lock
 from roles.serving.processes import descendants
 from tests.support.documents import examples
+from tests.support.forked_commands import ForkingPopen
 from tests.support.paths import ROOT
 from tests.support.processes import PATIENCE_S, all_end, running, start_command, wait_until
 from trainer.experiment import SMOKE
@@ -197,9 +198,9 @@ def test_commands_of_the_readme_work_on_a_real_run(smoked, tmp_path):
     assert shown.keys() == few.keys()
     for name, words in shown.items():
         command = [sys.executable, "-m", "trainer.gasp", *words, *few[name]]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True)
-        assert (done.returncode, bool(done.stdout)) == (0, True), done.stderr
+        process = ForkingPopen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        out, err = process.communicate()
+        assert (process.returncode, bool(out)) == (0, True), err
 
 
 TINY = """

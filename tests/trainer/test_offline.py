@@ -274,7 +274,7 @@ def test_the_command_survives_kill_9_and_ends_with_the_recorded_weights(recorded
     first.kill()
     first.communicate()
     # The folder says where its sources are.
-    second = start_command("trainer.run", out)
+    second = start_command("trainer.run", out, fresh=False)
     second.communicate()
     assert second.returncode == 0
     assert [one.digest for one in updates(out)] == [one.digest for one in updates(recorded)]
