@@ -17,7 +17,7 @@ TESTS := not endurance
 # What does not wait for another, at once; what each prints stays together.
 TOGETHER := $(MAKE) --no-print-directory -j $(if $(filter output-sync,$(.FEATURES)),-Oline)
 
-.PHONY: help setup run experiment lint formatted linted typed layered services engine check test test-all bench-log bench-sandbox bench-serving bench-trainer bench-verdicts bench-completions bench-web format drawn lock clean
+.PHONY: help setup run run-qwen experiment lint formatted linted typed layered services engine check test test-all bench-log bench-sandbox bench-serving bench-trainer bench-verdicts bench-completions bench-web format drawn lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,17 @@ setup: $(READY)  ## Make .venv and install pinned dependencies
 
 run: setup  ## Play the default run (about ten minutes on two cores); ARGS='--set seed=1' changes it
 	@trap '$(PY) -m sandbox.engine down --idle' EXIT; $(PY) -m sandbox.engine up; $(PY) -m graph.run $(ARGS)
+
+# Where the model and MBPP come from: names of the hub, or a folder (or GGUF file) and mbpp:FILE.
+MODEL ?= Qwen/Qwen2.5-Coder-0.5B-Instruct
+MBPP ?= mbpp
+run-qwen: export HF_HUB_OFFLINE := 0
+run-qwen: setup  ## Play GASP on Qwen2.5-Coder-0.5B and MBPP (hours on two cores; repeat it to go on); MODEL, MBPP and ARGS change it
+	@trap '$(PY) -m sandbox.engine down --idle' EXIT; $(PY) -m sandbox.engine up; mkdir -p runs; \
+		$(PY) -m graph.goalposts "$(MBPP)?split=train" --config configs/qwen-0.5b-cpu.toml --set model=$(MODEL) --samples 50 \
+			--out runs/mbpp-goalposts.jsonl --rest runs/mbpp-practice.jsonl; \
+		if [ -d runs/qwen ]; then $(PY) -m graph.run --resume qwen; else $(PY) -m graph.run configs/qwen-0.5b-cpu.toml --name qwen \
+			--set model=$(MODEL) --set "validation=$(MBPP)?split=validation" --set "test=$(MBPP)?split=test" $(ARGS); fi
 
 experiment: setup  ## Play every recipe on the pocket world (hours; repeat it to go on) and write docs/results.md
 	@trap '$(PY) -m sandbox.engine down --idle' EXIT; $(PY) -m sandbox.engine up; \

@@ -130,11 +130,12 @@ def main(
     count: Annotated[int, typer.Option(min=1, help="Proposals, each of another question, drawn by the seed.")] = 100,
     attempts: Annotated[int, typer.Option(min=0, help="Attempts of the student at each valid proposal; 0 for none.")] = 0,
     max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a proposal.")] = 400,
+    temperature: Annotated[float, typer.Option(min=0, help="Of proposals; the student answers at 1.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Draws questions and tokens.")] = 0,
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Of weights and computation.")] = "bfloat16",
     show: Annotated[int, typer.Option(min=0, help="Proposals to print.")] = 0,
 ) -> None:
-    """Print what becomes of a model's proposals at temperature 1. Needs Docker."""
+    """Print what becomes of a model's proposals. Needs Docker."""
     prompt_set, folder = Prompts.named(prompts), model_folder(model)
     loaded = [q for q in load_questions(questions, "train").questions if seat == "easy" or q.program is not None]
     if len(loaded) < count:
@@ -158,14 +159,20 @@ def main(
         verifier = Verifier(runner, pairs=5, public_pairs=2)
         try:
             with show_activity(activity):
-                given = Sampling(max_tokens=max_tokens)
-                outcomes = await propose(served, verifier, prompt_set, drawn, seat, seed, given)
-                return await attempt(served, verifier, prompt_set, outcomes, seat, attempts, given) if attempts else outcomes
+                proposing = Sampling(temperature=temperature, max_tokens=max_tokens)
+                outcomes = await propose(served, verifier, prompt_set, drawn, seat, seed, proposing)
+                answering = Sampling(max_tokens=max_tokens)
+                return (
+                    await attempt(served, verifier, prompt_set, outcomes, seat, attempts, answering) if attempts else outcomes
+                )
         finally:
             await runner.close()
 
     outcomes = shutdown.run(measured())
-    lines = [f"{Path(model).name}, prompts {prompts}, {questions.partition('?')[0].partition(':')[0]}, temperature 1", ""]
+    lines = [
+        f"{Path(model).name}, prompts {prompts}, {questions.partition('?')[0].partition(':')[0]}, temperature {temperature:g}",
+        "",
+    ]
     lines += report(seat, outcomes, attempts)
     for outcome in outcomes[:show]:
         lines += ["", f"=== {outcome.reason} {outcome.detail}", outcome.text]

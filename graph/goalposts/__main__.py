@@ -52,6 +52,7 @@ class _Job:
     """The filter's own, which its log begins with."""
     runs: Path
     out: Path
+    rest: Path | None
     most: int | None
 
 
@@ -59,6 +60,7 @@ class _Job:
 def main(
     set_spec: Annotated[str, typer.Argument(metavar="SET", help="A question set, as in a run's settings; docs/questions.md.")],
     out: Annotated[Path, typer.Option(help="File to write: the goalposts, a question a line.")],
+    rest: Annotated[Path | None, typer.Option(help="File to write as well: the questions that somebody solved.")] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
@@ -83,20 +85,24 @@ def main(
     runs/goalposts-DIGEST; beside FILE lies FILE's provenance. Stop it at any moment and repeat the command to go on.
     """
     base_config = configure(config, overrides or [])
-    _writable(out, set_spec)
+    for file, option in ((out, "--out"), (rest, "--rest")):
+        if file is not None:
+            _writable(file, option, set_spec)
+    if rest is not None and rest.absolute() == out.absolute():
+        raise BadInput(f"--rest {rest} is the file of --out as well; give two names.")
     how = [f"evaluate.attempts={samples}"]
     how += [] if temperature is None else [f"evaluate.sampling.temperature={temperature}"]
-    job = _Job(set_spec, base_config, with_overrides(_practice_settings(base_config, set_spec), how), runs, out, most)
+    job = _Job(set_spec, base_config, with_overrides(_practice_settings(base_config, set_spec), how), runs, out, rest, most)
     _filter(job, against or [], further=further)
 
 
-def _writable(out: Path, set_spec: str) -> None:
+def _writable(file: Path, option: str, set_spec: str) -> None:
     """Refuse now what could not be written after a day of sampling."""
-    if out.suffix != ".jsonl" or out.is_dir() or not os.access(out.parent, os.W_OK):
-        raise BadInput(f"--out {out} cannot be written; give a file name that ends in .jsonl, in a folder that is there.")
+    if file.suffix != ".jsonl" or file.is_dir() or not os.access(file.parent, os.W_OK):
+        raise BadInput(f"{option} {file} cannot be written; give a file name that ends in .jsonl, in a folder that is there.")
     place = None if set_spec == "pocket" else parse_spec(set_spec, "goalposts").place
-    if out.exists() and place is not None and place.exists() and out.samefile(place):
-        raise BadInput(f"--out {out} is the question set itself; give another file.")
+    if file.exists() and place is not None and place.exists() and file.samefile(place):
+        raise BadInput(f"{option} {file} is the question set itself; give another file.")
 
 
 def _practice_settings(base_config: Config, questions: str) -> Config:
@@ -161,8 +167,9 @@ def _open(job: _Job, inputs: RunInputs) -> tuple[Path, Log]:
     """The folder of the filter and its log, created if need be."""
     from graph.setup.folder import create_run
 
-    # Everything that the attempts depend on, and the first policy that is asked.
-    decides = [job.config.model_dump_json(), inputs.digest, json.dumps(inputs.digests(), sort_keys=True)]
+    # Everything that the attempts depend on, and the first policy that is asked; only `_further` plays episodes and learns.
+    settings = job.config.model_dump_json(exclude={"play", "learn", "rewards"})
+    decides = [settings, str(job.config.exact), inputs.digest, json.dumps(inputs.digests(), sort_keys=True)]
     folder = job.runs / f"goalposts-{hashlib.sha256(chr(0).join(decides).encode()).hexdigest()[:NAME_DIGITS]}"
     return folder, open_run(str(folder)) if holds_log(folder) else create_run(folder, job.config, inputs, learns=False)
 
@@ -171,7 +178,8 @@ def _further(job: _Job, folder: Path, goalpost_filter: GoalpostFilter) -> Path:
     """The folder of a finished RLVR run on the questions that are left; it is played or resumed first, if need be."""
     from roles.questions.question_set import save_questions
 
-    which = hashlib.sha256("".join(question.id for question in goalpost_filter.left).encode()).hexdigest()[:6]
+    decides = [job.base_config.model_dump_json(), *(question.id for question in goalpost_filter.left)]
+    which = hashlib.sha256("".join(decides).encode()).hexdigest()[:6]
     run, practice = job.runs / f"{folder.name}-further-{which}", folder / f"left-{which}.jsonl"
     if not practice.exists():
         save_questions(practice, goalpost_filter.left, goalpost_filter.rules)
@@ -200,6 +208,9 @@ def _write(job: _Job, inputs: RunInputs, goalpost_filter: GoalpostFilter) -> Non
     if not kept or last is None:
         raise BadInput(f"Every question of {job.set_spec} is solved, so that no goalpost is left; filter harder questions.")
     save_questions(job.out, kept, goalpost_filter.rules)
+    if job.rest is not None:
+        left = {question.id for question in goalpost_filter.left}
+        save_questions(job.rest, [q for q in inputs.goalposts.questions if q.id not in left], goalpost_filter.rules)
     origin = GoalpostProvenance(
         set=job.set_spec,
         questions=len(inputs.goalposts.questions),

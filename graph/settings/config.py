@@ -272,7 +272,7 @@ class Config(BaseSettings):
     """`pocket`, a folder with a causal LM in Hugging Face format, a GGUF file, whose weights are dequantised, or a name of the
     hub, such as `Qwen/Qwen2.5-Coder-7B` or `Qwen/Qwen2.5-Coder-7B@REVISION`; see docs/models.md."""
     prompts: str = "pocket"
-    """Prompt set: `base`, `instruct` or `pocket`, or a folder of your own."""
+    """Prompt set: `base`, `instruct`, `short` or `pocket`, or a folder of your own."""
     policies: Literal["shared", "separate"] = "shared"
     """Whether teacher and student share weights [paper: shared]."""
     max_prompt_tokens: Annotated[int, Field(ge=16, le=10_000_000)] = 256

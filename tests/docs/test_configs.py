@@ -24,7 +24,13 @@ FILES = sorted(FOLDER.glob("*.toml"))
 
 
 def test_all_ready_files_are_there():
-    assert [file.stem for file in FILES] == ["paper-7b-4xh100", "pocket", "qwen-0.5b-lora-24gb", "qwen-1.5b-1gpu"]
+    assert [file.stem for file in FILES] == [
+        "paper-7b-4xh100",
+        "pocket",
+        "qwen-0.5b-cpu",
+        "qwen-0.5b-lora-24gb",
+        "qwen-1.5b-1gpu",
+    ]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -98,8 +98,9 @@ def run(unsolvable) -> Path:
 
 def test_what_is_solved_drops_and_the_rest_stays_with_a_provenance_that_the_log_confirms(mixed, tmp_path):
     out = tmp_path / "kept.jsonl"
-    kept, origin, said = run_goalposts(out, mixed, *SMALL)
+    kept, origin, said = run_goalposts(out, mixed, *SMALL, "--rest", tmp_path / "rest.jsonl")
     assert kept == UNHEARD
+    assert list(load_questions(str(tmp_path / "rest.jsonl"), "practice").questions) == EASY
     assert (origin.questions, origin.kept, origin.unsolved, origin.samples) == (9, 3, 3, 10)
     assert (origin.named, origin.seed, origin.sampling.temperature) == (("pocket",), 0, 1)
     (asked,) = origin.policies
@@ -124,7 +125,9 @@ def test_what_is_solved_drops_and_the_rest_stays_with_a_provenance_that_the_log_
 
 def test_a_filter_that_is_done_asks_nobody_again_and_writes_the_same(mixed, tmp_path):
     run_goalposts(tmp_path / "a.jsonl", mixed, *SMALL)
-    _, origin, _ = run_goalposts(tmp_path / "b.jsonl", mixed, *SMALL)
+    _, origin, _ = run_goalposts(
+        tmp_path / "b.jsonl", mixed, *SMALL, "--set", "learn.learning_rate=0.1", "--set", "play.episodes=1"
+    )
     with closing(log_of(tmp_path / "b.jsonl", origin)) as log:
         assert log.head().position == origin.position
     for suffix in (".jsonl", ".provenance.json"):
@@ -241,6 +244,8 @@ def test_where_all_is_solved_there_is_no_goalpost(tmp_path):
             "No weights of the student that are kept in .* have a digest that starts with .0000",
         ),
         (("mixed.jsonl", "--out", "kept.txt"), "ends in .jsonl"),
+        (("mixed.jsonl", "--rest", "rest.txt"), "--rest rest.txt cannot be written"),
+        (("mixed.jsonl", "--rest", "kept.jsonl"), "is the file of --out as well"),
         (("mixed.jsonl", "--out", "nowhere/kept.jsonl"), "in a folder that is there"),
         (("jsonl:mixed.jsonl?limit=4", "--out", "mixed.jsonl"), "is the question set itself"),
         (("mixed.jsonl", "--set", "model=nobody"), "nobody"),
