@@ -27,22 +27,23 @@ from tests.support.processes import start_command
 from tests.support.viewer_client import record_run, wait_until_indexed
 
 LONG_FILES = """
-    graph/test_real_model graph/test_vllm graph/test_crash graph/test_whole trainer/test_experiment roles/test_benchmarks roles/test_serve
-    trainer/test_run trainer/test_distributed benchmarks/test_trainer graph/test_resumed_calls graph/test_trainer_process
-    sandbox/test_engine roles/test_vllm events/test_browser sandbox/test_hostile sandbox/test_docker_runner
-    graph/test_goalposts benchmarks/test_benchmarks roles/test_reverify events/test_export roles/test_official
-    graph/test_whole_recipes sandbox/test_pool events/test_read_only events/test_web_live benchmarks/test_web
-    sandbox/test_interpreter_limits trainer/test_offline sandbox/test_endurance events/test_postgres_durability
-    trainer/test_loss roles/test_judging_rules events/test_web_guard trainer/test_loop trainer/test_evaluate
-    events/test_app roles/test_serving graph/test_recorded events/test_exporters graph/test_run trainer/test_gradient
-    events/test_shutdown graph/test_loop events/test_sqlite events/test_tampering roles/test_transformers events/test_race
-    events/test_postgres events/test_hostile_arguments trainer/test_tuning events/test_commands trainer/test_precision
-    trainer/test_adapter trainer/test_weight_lineage trainer/test_prune roles/test_pocket events/test_durability
-    events/test_charts benchmarks/test_long_run benchmarks/test_serving graph/test_weight_sync graph/test_gguf_model
-    roles/test_gguf graph/test_model_location docs/test_commands events/test_trace events/test_trace_command
-    graph/test_paths events/test_estimators graph/test_refusals graph/test_budget trainer/test_results trainer/test_step
-    roles/test_questions_layouts roles/test_replicas roles/test_questions_hub events/test_follow roles/test_attention
-    roles/test_chat_encoding roles/test_kv_cache roles/test_prompts_command roles/test_similarity
+    graph/test_vllm sandbox/test_engine trainer/test_distributed trainer/test_experiment graph/test_crash
+    graph/test_real_model graph/test_resumed_calls events/test_browser roles/test_benchmarks sandbox/test_hostile
+    graph/test_whole trainer/test_run benchmarks/test_trainer graph/test_trainer_process roles/test_serve roles/test_vllm
+    sandbox/test_docker_runner graph/test_goalposts benchmarks/test_benchmarks roles/test_reverify events/test_export
+    roles/test_official graph/test_whole_recipes sandbox/test_pool events/test_read_only events/test_web_live
+    benchmarks/test_web sandbox/test_interpreter_limits trainer/test_offline sandbox/test_endurance
+    events/test_postgres_durability trainer/test_loss roles/test_judging_rules events/test_web_guard trainer/test_loop
+    trainer/test_evaluate events/test_app roles/test_serving graph/test_recorded events/test_exporters graph/test_run
+    trainer/test_gradient events/test_shutdown graph/test_loop events/test_sqlite events/test_tampering
+    roles/test_transformers events/test_race events/test_postgres events/test_hostile_arguments trainer/test_tuning
+    events/test_commands trainer/test_precision trainer/test_adapter trainer/test_weight_lineage trainer/test_prune
+    roles/test_pocket events/test_durability events/test_charts benchmarks/test_long_run benchmarks/test_serving
+    graph/test_weight_sync graph/test_gguf_model roles/test_gguf graph/test_model_location docs/test_commands
+    events/test_trace events/test_trace_command graph/test_paths events/test_estimators graph/test_refusals graph/test_budget
+    trainer/test_results trainer/test_step roles/test_questions_layouts roles/test_replicas roles/test_questions_hub
+    events/test_follow roles/test_attention roles/test_chat_encoding roles/test_kv_cache roles/test_prompts_command
+    roles/test_similarity
 """.split()
 """Files that take more than five seconds or load torch, the longest first: `make test` starts with them. `-m "not slow"`, as in
 `make check`, leaves them out, quick tests and all, without importing them; it says so, and runs those that are named."""
