@@ -45,7 +45,8 @@ run-qwen: setup  ## Play GASP on Qwen2.5-Coder-0.5B and MBPP (hours on two cores
 		$(PY) -m graph.goalposts "$(MBPP)?split=train" --config configs/qwen-0.5b-cpu.toml --set model=$(MODEL) --samples 50 \
 			--out runs/mbpp-goalposts.jsonl --rest runs/mbpp-practice.jsonl; \
 		if [ -d runs/qwen ]; then $(PY) -m graph.run --resume qwen; else $(PY) -m graph.run configs/qwen-0.5b-cpu.toml --name qwen \
-			--set model=$(MODEL) --set "validation=$(MBPP)?split=validation" --set "test=$(MBPP)?split=test" $(ARGS); fi
+			--set model=$(MODEL) --set goalposts=runs/mbpp-goalposts.jsonl --set practice=runs/mbpp-practice.jsonl \
+			--set "validation=$(MBPP)?split=validation" --set "test=$(MBPP)?split=test" $(ARGS); fi
 
 experiment: setup  ## Play every recipe on the pocket world (hours; repeat it to go on) and write docs/results.md
 	@trap '$(PY) -m sandbox.engine down --idle' EXIT; $(PY) -m sandbox.engine up; \

@@ -29,8 +29,6 @@ from graph.settings.configure import configure, with_overrides
 
 LEARNING_MFU: Final = 0.4
 """Share of a GPU's peak FLOP/s that training reaches (MFU)."""
-SAMPLING_MFU: Final = 0.15
-"""Share of a GPU's peak FLOP/s that sampling reaches, in large batches."""
 DISK_BYTES_PER_S: Final = 2e9
 """Bytes a second that the disk reads or writes."""
 VERDICTS_PER_S: Final = 100.0
@@ -79,7 +77,7 @@ class Budget:
     def sampling_s(self, work: TokenEstimate) -> float:
         """Seconds of sampling, at two FLOPs a weight and token, and of verdicts."""
         flops = 2 * self.dims.weights * work.tokens
-        sampling = flops / (sum(map(len, self.memory.serving)) * self.gpu.peak * SAMPLING_MFU)
+        sampling = flops / (sum(map(len, self.memory.serving)) * self.gpu.peak * self.gpu.sampling_mfu)
         return sampling + work.answers / VERDICTS_PER_S
 
     def learning_s(self, work: TokenEstimate) -> float:

@@ -34,6 +34,8 @@ class Gpu:
     """US dollars an hour."""
     base: float = 2e9
     """Bytes of a process before it computes: CUDA context, libraries, communication buffers."""
+    sampling_mfu: float = 0.15
+    """Share of its peak that sampling reaches, in large batches."""
 
 
 GPUS: Final = {
@@ -45,10 +47,10 @@ GPUS: Final = {
         Gpu("L40S", 48e9, 362e12, 1.0),
         Gpu("RTX4090", 24e9, 165e12, 0.4),
         Gpu("L4", 24e9, 121e12, 0.7),
-        Gpu("CPU", 8e9, 2e11, 0.0, 0.5e9),
+        Gpu("CPU", 16e9, 2.6e11, 0.0, 0.5e9, sampling_mfu=0.4),
     )
 }
-"""Kinds of GPU by name; `CPU` is one core with AVX-512 and its share of main memory."""
+"""Kinds of GPU by name; `CPU` is two cores with AVX-512, as measured (docs/scaling.md), and their main memory."""
 GPU_HELP: Final = (
     f"Kind of GPU to plan for: {', '.join(GPUS)}; CPU by default for models of less than 0.1 B weights, else H100."
 )

@@ -15,7 +15,7 @@ from typing import Final
 from events.facts.errors import BadInput
 from events.facts.values import Sampling
 from events.text.safe_text import printable
-from graph.estimate.budget import DISK_BYTES_PER_S, LEARNING_MFU, SAMPLING_MFU, VERDICTS_PER_S, Budget
+from graph.estimate.budget import DISK_BYTES_PER_S, LEARNING_MFU, VERDICTS_PER_S, Budget
 from graph.estimate.memory import GPUS, gpu_of
 from graph.estimate.model_dims import dims_of
 from graph.estimate.settings_warnings import warnings
@@ -199,7 +199,7 @@ def estimates(budget: Budget) -> Iterator[str]:
     lengths = f"{PROMPT_TOKENS} tokens a prompt and {COMPLETION_TOKENS} a completion, or half of what is allowed"
     yield f"assumed       {lengths}; {VERDICTS_PER_S:g} verdicts a second;"
     yield (
-        f"              {LEARNING_MFU:.0%} of the peak in training, {SAMPLING_MFU:.0%} in sampling;"
+        f"              {LEARNING_MFU:.0%} of the peak in training, {gpu.sampling_mfu:.0%} in sampling;"
         f" {DISK_BYTES_PER_S / 1e9:g} GB/s of disk"
     )
 
