@@ -14,6 +14,7 @@ from events.cli.app import run_app, typed_command
 from events.cli.output import Printer, print_note
 from events.facts.errors import BadInput, GaspError
 from events.process.console import detachable_console
+from graph.estimate.memory import GPU_HELP
 from trainer.experiments.experiment_plan import ExperimentPlan, read_plan
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
@@ -45,22 +46,28 @@ SMOKE: Final = ExperimentPlan(
 @app.command(help=HELP)
 def main(
     file: Annotated[Path | None, typer.Argument(metavar="FILE.toml", help="The plan: docs/experiments.md.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of all runs; may be repeated.")
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Folder that holds the folder of the experiment.")] = RUNS,
     parallel: Annotated[int | None, typer.Option(min=1, help="Runs that play at once; one a core by default.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Play nothing: estimate each recipe's samples and hours.")] = False,
+    gpu: Annotated[str | None, typer.Option(help=f"With --dry-run. {GPU_HELP}")] = None,
     report: Annotated[bool, typer.Option("--report", help="Play nothing: write tables and plots of the runs so far.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of the report; `docs`, or with --smoke beside its runs.")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="Try everything at a tiny size; takes no FILE.")] = False,
 ) -> None:
     """Read the plan, then play it or report."""
-    if (file is None) != smoke:
-        raise BadInput("Give the FILE.toml of a plan, or --smoke, and not both; --help shows examples.")
-    plan = SMOKE if file is None else read_plan(file)
+    if (file is None) != smoke or (smoke and overrides):
+        raise BadInput(
+            "Give the FILE.toml of a plan, or --smoke, and not both, and --set with a plan only; --help shows examples."
+        )
+    plan = SMOKE if file is None else read_plan(file, overrides or [])
     folder = runs / plan.name
     if dry_run:
         from trainer.experiments.experiment_preview import budget_table
 
-        Printer().show(budget_table(plan))
+        Printer().show(budget_table(plan, gpu))
         return
     if not report:
         _play(plan, folder, parallel or len(os.sched_getaffinity(0)))
@@ -68,7 +75,8 @@ def main(
         _report(plan, folder, out or (folder / "report" if smoke else Path("docs")))
     elif file is not None:
         where = "" if runs == RUNS else f" --runs {shlex.quote(str(runs))}"
-        command = f"{typed_command('trainer.experiment')} {shlex.quote(str(file))}{where} --report"
+        changed = "".join(f" --set {shlex.quote(override)}" for override in overrides or ())
+        command = f"{typed_command('trainer.experiment')} {shlex.quote(str(file))}{changed}{where} --report"
         print_note(f"Write tables and plots with: {command}")
 
 

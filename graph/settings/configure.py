@@ -35,7 +35,7 @@ def configure(file: Path | None, overrides: Sequence[str]) -> Config:
     try:
         if file is not None:
             refuse_byte_order_mark(file)
-        config_from = FromFile(**_tree(overrides))
+        config_from = FromFile(**settings_tree(overrides))
         return Config(**config_from.model_dump())
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"Config file {file} is not valid TOML: {error}; mend that line.") from error
@@ -47,7 +47,7 @@ def configure(file: Path | None, overrides: Sequence[str]) -> Config:
 
 def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
     """The configuration with `key=value` overrides applied; BadInput if a key is unknown, or a value is out of range."""
-    return config_from(merged(config.model_dump(), _tree(overrides)))
+    return config_from(merged(config.model_dump(), settings_tree(overrides)))
 
 
 def config_from(tree: dict[str, Any]) -> Config:
@@ -100,7 +100,8 @@ def to_toml(config: Config) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _tree(overrides: Sequence[str]) -> dict[str, Any]:
+def settings_tree(overrides: Sequence[str]) -> dict[str, Any]:
+    """`key=value` overrides as a nested dict; BadInput if one is not of this form."""
     tree: dict[str, Any] = {}
     for override in overrides:
         key, equals, text = override.partition("=")

@@ -56,6 +56,15 @@ def test_a_recipe_adds_to_the_settings_of_all_and_may_be_a_variant_of_another():
     assert slow.learn.learning_rate == 1e-5
 
 
+def test_a_setting_of_all_runs_can_be_changed_on_the_command_line(tmp_path):
+    (tmp_path / "plan.toml").write_text(PLAN)
+    changed = read_plan(tmp_path / "plan.toml", ["play.episodes=4", "model=elsewhere"]).config("rlvr", 1)
+    assert (changed.recipe, changed.seed, changed.model) == ("rlvr", 1, "elsewhere")
+    assert (changed.play.iterations, changed.play.episodes) == (2, 4)
+    with pytest.raises(BadInput, match=r"settings.seed is not for all runs"):
+        read_plan(tmp_path / "plan.toml", ["seed=3"])
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
@@ -93,6 +102,7 @@ def test_a_wrong_plan_is_one_sentence(tmp_path, old, new, words):
     [
         ([], "Give the FILE.toml of a plan, or --smoke"),
         (["--smoke", READY], "Give the FILE.toml of a plan, or --smoke"),
+        (["--smoke", "--set", "model=x"], "--set with a plan only"),
         (["/nowhere/plan.toml"], "Plan /nowhere/plan.toml cannot be read"),
         ([READY, "--runs", "/dev/null"], "Folder /dev/null/pocket cannot be made"),
         ([READY, "--report", "--runs", "/nowhere"], "There are no runs in /nowhere/pocket"),
@@ -117,6 +127,15 @@ def test_the_ready_plan_compares_all_recipes_on_equal_samples():
     assert len({(config.play.samples, config.evaluate.every_samples) for config in learning}) == 1
     evaluated = 1 + learning[0].play.samples // learning[0].evaluate.every_samples
     assert {1 + config.play.iterations for config in configs if config.recipe == "base"} == {evaluated}
+
+
+def test_the_plan_for_a_real_model_gives_every_recipe_the_same_samples_and_evaluations():
+    real = read_plan(READY.with_name("mbpp.toml"))
+    configs = [real.config(recipe, seed) for recipe, seed, _ in real.cells()]
+    assert {config.recipe for config in configs} == {"gasp", "gasp_real", "azr", "rlvr", "base"}
+    learning = [config for config in configs if config.recipe != "base"]
+    assert len({(config.play.samples, config.evaluate, config.learn, config.play.student) for config in learning}) == 1
+    assert not learning[0].evaluate.first
 
 
 def test_a_plan_on_paper_names_every_recipe_and_starts_nothing(tmp_path):

@@ -6,7 +6,7 @@ Guarantees: the settings of all runs are resolved when the plan is read, so that
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, Self
 
@@ -17,7 +17,7 @@ from events.facts.values import Value
 from events.text.byte_order_mark import refuse_byte_order_mark
 from events.text.validation import first_problem
 from graph.settings.config import Config
-from graph.settings.configure import config_from, merged
+from graph.settings.configure import config_from, merged, settings_tree
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=60)]
 """A name that a folder may have."""
@@ -77,8 +77,8 @@ class ExperimentPlan(Value):
         return (Cell(recipe, seed, f"{recipe}-{seed}") for seed in self.seeds for recipe in self.recipes)
 
 
-def read_plan(file: Path) -> ExperimentPlan:
-    """The plan in a TOML file.
+def read_plan(file: Path, overrides: Sequence[str] = ()) -> ExperimentPlan:
+    """The plan in a TOML file, with `key=value` overrides of the settings that all runs share.
 
     Raises:
         BadInput: it cannot be read, or has a setting that no run takes.
@@ -86,6 +86,9 @@ def read_plan(file: Path) -> ExperimentPlan:
     try:
         refuse_byte_order_mark(file)
         plan = ExperimentPlan.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+        if overrides:
+            shared = merged(plan.settings, settings_tree(overrides))
+            plan = ExperimentPlan.model_validate(plan.model_dump() | {"settings": shared})
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"Plan {file} is not valid TOML: {error}; mend that line.") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -15,14 +15,14 @@ from trainer.experiments.experiment_plan import ExperimentPlan
 COLUMNS = ("recipe", "iterations", "student samples each", "evaluations", "answers each", "hours a run")
 
 
-def budget_table(plan: ExperimentPlan) -> Group:
-    """A row for each recipe, and the sum of all runs."""
+def budget_table(plan: ExperimentPlan, gpu: str | None = None) -> Group:
+    """A row for each recipe, and the sum of all runs, on a kind of GPU or the default for their model."""
     table = Table(*COLUMNS, box=None, pad_edge=False, header_style="bold")
     hours = disk = 0.0
     for recipe in plan.recipes:
         config = plan.config(recipe, plan.seeds[0])
         dims = dims_of(config.model)
-        budget = Budget(config, dims, gpu_of(None, dims))
+        budget = Budget(config, dims, gpu_of(gpu, dims))
         samples, answers = tokens_of_iteration(config).answers, tokens_of_evaluation(config).answers
         counts = (count_iterations(config), samples, count_evaluations(config), answers)
         table.add_row(recipe, *(f"{count:,.0f}" for count in counts), f"{budget.hours():.1f}")
