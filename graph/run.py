@@ -33,7 +33,7 @@ from graph.settings.listing import listing
 if TYPE_CHECKING:
     from events.facts.log import Log
     from events.process.activity import Activity
-    from graph.setup.assemble import RunInputs
+    from graph.setup.session import Session
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 
@@ -47,6 +47,7 @@ at any moment, go on with `--resume`. It goes on when its terminal goes away.
 - `gasp run --set seed=1 --set play.iterations=10` changes settings (`--settings` lists the first, `--all` every one)
 - `gasp run --dry-run my.toml` shows what would run, on which GPUs, for how long and for how much
 - `gasp run --resume run-001` goes on after a stop or a crash
+- `gasp run --join run-001` plays shares of a run that another process plays (`--set play.shares=4`)
 - `gasp run --set goalposts=questions.jsonl` plays towards your own questions
 """
 
@@ -67,6 +68,13 @@ def main(
         ),
     ] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run, by name or folder.")] = None,
+    join: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Play shares of this run, by name, folder or the URL of its log, until it is over."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="With --join URL: the folder of the run, which holds its weights.")
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print what would run, on what and at what cost, and the resolved settings as TOML."),
@@ -82,6 +90,14 @@ def main(
         RaisingConsole().print(*listing(everything=all_settings), sep="\n")
         return
     console = detachable_console()
+    plain = plain or not console.is_terminal or console.is_dumb_terminal
+    if join is not None:
+        if config_file or overrides or name or log or resume or dry_run:
+            raise BadInput("--join plays with the settings and the log that the run was started with; leave out the rest.")
+        join_and_play(join, runs, weights, console, plain=plain)
+        return
+    if weights is not None:
+        raise BadInput("--weights says where a run's weights are to a player that joins it; add --join.")
     if resume is not None and (config_file or overrides or name or log):
         raise BadInput(
             "--resume goes on with the settings and the log that the run was started with; "
@@ -101,7 +117,7 @@ def main(
         raise BadInput("--gpu and --price are for estimates; add --dry-run.")
     folder = _folder(runs, name, resume)
     url = None if log is None else recordable_url(log, folder.name)
-    play(folder, config, url, console, plain=plain or not console.is_terminal or console.is_dumb_terminal)
+    play(folder, config, url, console, plain=plain)
 
 
 def resume(
@@ -138,10 +154,9 @@ def play(folder: Path, config: Config | None, url: str | None, console: RaisingC
     from graph.setup.assemble import read_inputs
     from graph.setup.folder import create_run, reopen_run, run_lock
     from graph.setup.model_source import PolicyWeights, check_servers
+    from graph.setup.session import open_session
 
-    # For torch in this process, the trainer and servers: waiting threads sleep, since the processes share the cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    _prepare_process()
     fresh = config is not None
     with show_activity(console=console) as activity, activity.task(f"preparing {folder}"):
         if config is None:
@@ -150,7 +165,7 @@ def play(folder: Path, config: Config | None, url: str | None, console: RaisingC
             inputs = read_inputs(config)
             check_servers(config, PolicyWeights(inputs.model, inputs.digest))
             log = create_run(folder, config, inputs, url)
-    with closing(log), run_lock(folder):
+    with closing(log), run_lock(folder), open_session(folder, config, log, inputs) as session:
         finished = first_event(log, RUN, "run_finished") is not None
         if not fresh and not finished:
             if not config.repeatable and _stopped_within_iteration(log):
@@ -161,7 +176,7 @@ def play(folder: Path, config: Config | None, url: str | None, console: RaisingC
         try:
             if not finished:
                 with logging.log_lifetime("run", position=log.head().position):
-                    shutdown.run(_play_run(folder, config, log, inputs, console, plain=plain))
+                    shutdown.run(_play_run(session, console, plain=plain))
         except BaseException:
             again = f"{typed_command('graph.run')} --resume {shlex.quote(str(folder))}"
             console.print(f"The run is kept; go on with: {escape(again)}", style="dim", soft_wrap=True, highlight=False)
@@ -169,21 +184,49 @@ def play(folder: Path, config: Config | None, url: str | None, console: RaisingC
         console.print(final_report(log, folder), crop=False)
 
 
+def _prepare_process() -> None:
+    # For torch in this process, the trainer and servers: waiting threads sleep, since the processes share the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def _stopped_within_iteration(log: Log) -> bool:
     kinds = [event.fact.kind for event in log.read(RUN, kinds={"iteration_started", "iteration_finished"})]
     return kinds[-1:] == ["iteration_started"]
 
 
-async def _play_run(folder: Path, config: Config, log: Log, inputs: RunInputs, console: RaisingConsole, *, plain: bool) -> None:
+def join_and_play(where: str, runs: Path, folder: Path | None, console: RaisingConsole, *, plain: bool) -> None:
+    """Play shares of a run that others play, until it is finished."""
+    from events.cli.output import show_activity
+    from events.text import logging
+    from graph.setup.join import join_run
+    from graph.setup.session import open_session
+
+    _prepare_process()
+    with show_activity(console=console) as activity, activity.task(f"joining {where}"):
+        joined = join_run(where, runs, folder)
+    run = joined.folder, joined.config, joined.log, joined.inputs
+    with closing(joined.log), open_session(*run, joined=True) as session:
+        logs = joined.folder / "players"
+        logs.mkdir(exist_ok=True)
+        logging.configure(file=logs / f"{session.player}.log", run=joined.folder.name)
+        with logging.log_lifetime("player", position=session.log.head().position):
+            shutdown.run(_play_run(session, console, plain=plain))
+    console.print(f"The run is finished; this was the player {session.player}.", style="dim", soft_wrap=True, highlight=False)
+
+
+async def _play_run(session: Session, console: RaisingConsole, *, plain: bool) -> None:
     """Play, and close everything at the end, however it ends."""
     from events.cli.output import show_activity
     from events.process.activity import Activity
     from graph.display import REFRESH_S, log_progress
+    from graph.play.player import Player
     from graph.play.scheduler import make_scheduler
     from graph.play.trainer_process import TrainerProcess
     from graph.setup.assemble import assemble_play, last_served_weights, make_runner, record_goalposts
     from graph.setup.model_source import open_models
 
+    folder, config, log, inputs = session.folder, session.config, session.log, session.inputs
     activity = Activity()
     runner, trainer = make_runner(config, folder.name), TrainerProcess(folder, log, config.learn, activity)
 
@@ -191,15 +234,23 @@ async def _play_run(folder: Path, config: Config, log: Log, inputs: RunInputs, c
         # So that a missing Docker engine is reported before anything is sampled.
         with activity.task("preparing the sandbox"):
             await asyncio.to_thread(lambda: runner.provenance)
-        record_goalposts(log, inputs.goalposts)
-        # The trainer loads at the same time as the models.
-        trainer.start()
+        if not session.joined:
+            record_goalposts(log, inputs.goalposts)
+            # The trainer loads at the same time as the models.
+            trainer.start()
         async with open_models(config, last_served_weights(folder, config, log), folder, activity) as models:
-            scheduler = make_scheduler(config.play.order, activity)
-            player = assemble_play(
-                folder, config, log, inputs, runner=runner, models=models, trainer=trainer, scheduler=scheduler
+            play = assemble_play(
+                folder,
+                config,
+                log,
+                inputs,
+                runner=runner,
+                models=models,
+                trainer=trainer,
+                scheduler=make_scheduler(config.play.order, activity),
+                claims=session.claims,
             )
-            await player.run()
+            await (Player(play).run() if session.joined else play.run())
 
     logging_progress = asyncio.create_task(log_progress(activity))
     displaying = asyncio.create_task(_display(log, console, config, activity, plain=plain))

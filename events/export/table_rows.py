@@ -83,6 +83,10 @@ def attempts(log: Log, run: str, until: int) -> Iterator[AttemptRow]:
                 stream.verified[fact.of] = fact
             case RewardGiven() as fact:
                 stream.rewarded[fact.of] = event.position, fact
+        if isinstance(event.fact, EvaluationFinished):
+            for share in [name for name in open_streams if name.startswith(f"{event.stream}/")]:
+                open_streams[share].iteration = event.fact.iteration
+                yield from _completions(log, run, open_streams.pop(share), None)
         if event.fact.kind in _ENDS:
             yield from _completions(log, run, open_streams.pop(event.stream), _ending(event))
     for stream in open_streams.values():

@@ -4,6 +4,7 @@ GaspError
 ├── BadInput            what the user gave is wrong: config, files, directories (exit code 2)
 ├── LogError            the log cannot be read or written
 │   ├── Conflict        another writer was faster: re-read and retry
+│   ├── LogUnreachable  its server cannot be reached: wait and repeat
 │   ├── InDoubt         the server was lost during a commit: repeat under a key, or re-read
 │   └── LogCorrupt      hash chain or blob does not match
 ├── SandboxError        Docker engine, image or container failed (a failing program is a verdict, no error)
@@ -35,6 +36,10 @@ class LogError(GaspError):
 
 class Conflict(LogError):
     """The stream is not at the expected version."""
+
+
+class LogUnreachable(LogError):
+    """The server of the log cannot be reached; nothing was appended."""
 
 
 class InDoubt(LogError):

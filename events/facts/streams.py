@@ -29,6 +29,11 @@ def evaluation_stream(question_set: str, iteration: int) -> str:
     return f"evaluation/{question_set}/{iteration:05}"
 
 
+def evaluation_share_stream(evaluation: str, share: int) -> str:
+    """The stream of a share's attempts in an evaluation: `evaluation/test/00003/1`."""
+    return f"{evaluation}/{share}"
+
+
 def policy_evaluation_stream(question_set: str, policy: Digest, seed: int) -> str:
     """The stream of an evaluation of given weights outside a run: `evaluation/test/1f3c9a0b2d4e-0`."""
     return f"evaluation/{question_set}/{policy[:NAME_DIGITS]}-{seed}"
@@ -37,6 +42,11 @@ def policy_evaluation_stream(question_set: str, policy: Digest, seed: int) -> st
 def is_episode(stream: str) -> bool:
     """Whether it is the stream of an episode."""
     return stream.startswith(_EPISODE)
+
+
+def is_shared(stream: str) -> bool:
+    """Whether several players may append to it: the stream of an episode, or of a share of an evaluation."""
+    return is_episode(stream) or stream.count("/") == 3
 
 
 def iteration_of(stream: str) -> int:

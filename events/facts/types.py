@@ -291,6 +291,8 @@ class IterationFinished(Fact):
     """Episodes that finished."""
     failed: int
     """Episodes that failed."""
+    cross_share_repeats: Annotated[int, Field(exclude_if=lambda count: not count)] = 0
+    """Accepted questions that are too similar to one that another share accepted in the same iteration."""
 
 
 class PolicyUpdated(Fact):

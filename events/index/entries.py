@@ -219,8 +219,9 @@ def _reward_given(db: sqlite3.Connection, event: Event, fact: RewardGiven) -> No
 
 
 def _evaluation_finished(db: sqlite3.Connection, event: Event, fact: EvaluationFinished) -> None:
-    query = "UPDATE answers SET iteration = ? WHERE stream = ? AND iteration IS NULL"
-    db.execute(query, (fact.iteration, event.stream))
+    # The attempts of shares are in streams below that of the evaluation; `0` follows `/`.
+    query = "UPDATE answers SET iteration = ? WHERE (stream = ? OR (stream > ? AND stream < ?)) AND iteration IS NULL"
+    db.execute(query, (fact.iteration, event.stream, f"{event.stream}/", f"{event.stream}0"))
     for question, successes in fact.successes.items():
         if db.execute("SELECT 1 FROM goalposts WHERE question = ?", (question,)).fetchone():
             key = (event.position, event.stream, fact.iteration, fact.policy)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import errors
 
-from events.facts.errors import LogCorrupt, LogError
+from events.facts.errors import LogCorrupt, LogError, LogUnreachable
 
 _LOG_ERRORS: dict[type[psycopg.Error], str] = {
     errors.DiskFull: "The server's disk is full, so the log {name} took nothing of this append; free space and resume the run.",
@@ -28,6 +28,7 @@ def translate_errors(name: str) -> Iterator[None]:
 
     Raises:
         LogCorrupt: the database is damaged.
+        LogUnreachable: the connection is lost, or cannot be made.
         LogError: anything else that keeps the log from being read or written.
     """
     try:
@@ -43,7 +44,9 @@ def translate_errors(name: str) -> Iterator[None]:
                 "The server of the log {name} lets nobody in without the right password; set PGPASSWORD or use ~/.pgpass."
             )
         if sentence is None and is_connection_lost(error):
-            sentence = "The server of the log {name} cannot be reached ({error}); start it, or check the URL, then try again."
+            raise LogUnreachable(
+                f"The server of the log {name} cannot be reached ({text}); start it, or check the URL, then try again."
+            ) from error
         sentence = sentence or "The log {name} cannot be used ({error}); resume the run once that is fixed."
         raise LogError(sentence.format(name=name, error=text)) from error
 

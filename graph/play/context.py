@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from events.facts.log import Log
+from events.facts.log import Event, Log
 from events.facts.questions import read_question
+from events.facts.streams import iteration_of
+from events.facts.types import QuestionAccepted
+from events.facts.values import Question
 from events.projections.run_summary import AcceptedQuestions, fold
 from graph.recipes.recipe import Recipe
 from graph.settings.config import PlaySettings
@@ -37,3 +40,19 @@ def restore_novelty(log: Log, novelty: Novelty) -> None:
     """Fill the novelty buffers with every question that the log says was accepted."""
     accepted = fold(AcceptedQuestions(), log.read(kinds={"question_accepted"}))
     novelty.add(*(read_question(log, blob) for blob in (*accepted.easy, *accepted.hard, *accepted.open)))
+
+
+def accepted_by_iteration(log: Log, until: int) -> dict[int, list[Question]]:
+    """The questions that each iteration up to `until` has accepted, in the order of streams and versions."""
+    accepted: dict[int, list[Event]] = {}
+    for event in log.read(kinds={"question_accepted"}):
+        if (iteration := iteration_of(event.stream)) <= until:
+            accepted.setdefault(iteration, []).append(event)
+    return {
+        iteration: [
+            read_question(log, event.fact.blob)
+            for event in sorted(accepted[iteration], key=lambda event: (event.stream, event.version))
+            if isinstance(event.fact, QuestionAccepted)
+        ]
+        for iteration in sorted(accepted)
+    }

@@ -73,7 +73,10 @@ def _unguided(
     log: Log, config: Config, plan: EpisodePlan, seeds: Sequence[Question], iteration: int, first: int
 ) -> Iterator[SampledEpisode]:
     """Unguided episodes; references are drawn uniformly from seeds and open questions that earlier iterations accepted."""
-    accepted = (event for event in log.read(kinds={"question_accepted"}) if iteration_of(event.stream) < iteration)
+    accepted = [event for event in log.read(kinds={"question_accepted"}) if iteration_of(event.stream) < iteration]
+    if config.play.shares > 1:
+        # Positions depend on how fast each player was.
+        accepted.sort(key=lambda event: (event.stream, event.version))
     buffer: list[Question | BlobHash] = [*seeds, *fold(AcceptedQuestions(), accepted).open]
     drawn = rng(config.seed, "unguided", iteration)
     for number in range(first, first + config.play.episodes):

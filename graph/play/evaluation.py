@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from events.facts.log import Log
+from events.facts.log import Log, first_event
 from events.facts.streams import evaluation_stream
 from events.facts.types import AttemptsMade, AttemptsVerified, EvaluationFinished
 from events.facts.values import Generation, Question, QuestionId, canonical
@@ -79,28 +79,48 @@ class Evaluator:
 
     async def evaluate_in(self, stream: str, name: str, questions: Sequence[Question], iteration: int) -> EvaluationFinished:
         """Like `evaluate`, in a stream of the caller's choice."""
+        finished = first_event(self.log, stream, "evaluation_finished")
+        if finished is not None and isinstance(finished.fact, EvaluationFinished):
+            return finished.fact
+        return self.finish(stream, name, questions, iteration, await self.ask(stream, name, questions))
+
+    def successes(self, stream: str) -> dict[QuestionId, int]:
+        """Passed attempts at each question whose attempts in a stream are verified."""
         events = list(self.log.read(stream))
-        for event in events:
-            if isinstance(event.fact, EvaluationFinished):
-                return event.fact
         made = {event.version: event.fact.question for event in events if isinstance(event.fact, AttemptsMade)}
         verified = [event.fact for event in events if isinstance(event.fact, AttemptsVerified)]
-        successes = {made[fact.of]: sum(verdict.outcome == "passed" for verdict in fact.verdicts) for fact in verified}
+        return {made[fact.of]: sum(verdict.outcome == "passed" for verdict in fact.verdicts) for fact in verified}
+
+    async def ask(
+        self, stream: str, name: str, questions: Sequence[Question], evaluation: str | None = None
+    ) -> dict[QuestionId, int]:
+        """Ask what has no attempts in a stream yet, and return the passed attempts at each question.
+
+        Where the stream is that of a share, `evaluation` is that of the whole, from whose name the seeds derive.
+        """
+        successes = self.successes(stream)
 
         async def ask(question: Question) -> None:
-            generation = await self._attempt(stream, question)
+            generation = await self._attempt(evaluation or stream, question)
             # Otherwise it was sampled again only to fill its batch, whose size affects the rounding of the others.
             if question.id not in successes:
-                successes[question.id] = await self._judge(stream, question, generation)
+                key = None if evaluation is None else question.id
+                successes[question.id] = await self._judge(stream, question, generation, key)
                 task(len(successes), len(questions))
 
-        size = self.batch_questions or len(questions)
+        size = self.batch_questions or max(1, len(questions))
         with self.scheduler.activity.task(f"evaluating {name}, questions") as task:
             task(len(successes), len(questions))
             for start in range(0, len(questions), size):
                 batch = questions[start : start + size]
                 missing = [question for question in batch if question.id not in successes]
                 await self.scheduler.play([ask(question) for question in (batch if missing and self.repeatable else missing)])
+        return successes
+
+    def finish(
+        self, stream: str, name: str, questions: Sequence[Question], iteration: int, successes: Mapping[QuestionId, int]
+    ) -> EvaluationFinished:
+        """Append the result of an evaluation whose questions have all been asked."""
         finished = self._finished(name, iteration, {question.id: successes[question.id] for question in questions})
         self.log.append(stream, [finished])
         return finished
@@ -111,7 +131,7 @@ class Evaluator:
             question, "induction", None, count=settings.attempts, seed=seed, sampling=settings.sampling
         )
 
-    async def _judge(self, stream: str, question: Question, generation: Generation) -> int:
+    async def _judge(self, stream: str, question: Question, generation: Generation, key: str | None) -> int:
         """Append attempts and verdicts of a question, and return how many passed."""
         verdicts, used = await self.verifier.judge(question, "induction", None, completion_texts(self.log, generation))
         version = self.log.version(stream)
@@ -122,6 +142,7 @@ class Evaluator:
                 AttemptsVerified(of=version + 1, verdicts=tuple(verdicts), provenance=self.verifier.provenance_of(question)),
             ],
             expected=version,
+            key=key,
             observed={"used": {str(version + 1): used}},
         )
         return sum(verdict.outcome == "passed" for verdict in verdicts)

@@ -10,16 +10,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 from structlog.contextvars import bound_contextvars
 
 from events.facts.digests import SHORT
 from events.facts.errors import GaspError, LogError, ModelError, SandboxError
-from events.facts.log import Log
-from events.facts.streams import RUN, policy_stream
+from events.facts.log import Event, Log, first_event
+from events.facts.questions import read_question
+from events.facts.streams import RUN, evaluation_share_stream, evaluation_stream, policy_stream
 from events.facts.types import (
     EpisodeFailed,
     EpisodeFinished,
@@ -28,6 +31,7 @@ from events.facts.types import (
     PolicyProbed,
     PolicyServed,
     PolicyUpdated,
+    QuestionAccepted,
     ReferencesDrawn,
     RunFinished,
 )
@@ -37,20 +41,27 @@ from events.text.logging import logger, seconds_since
 from events.text.safe_text import one_line
 from events.text.secrets import mask
 from graph.play.build import Graph
-from graph.play.context import NodeContext
+from graph.play.context import NodeContext, accepted_by_iteration
 from graph.play.edges import end_reason
 from graph.play.episode_sampling import QuestionPools, SampledEpisode, sample_episodes
 from graph.play.evaluation import Evaluator
+from graph.play.player_log import PlayerLog
 from graph.play.resumed_calls import EarlierCalls, earlier_calls
 from graph.play.scheduler import Scheduler
+from graph.play.shares import Share, ShareBoard, SharePlayer
 from graph.play.state import EpisodeState, fold_episode
 from graph.play.trainer_process import TrainerProcess
-from graph.play.weight_sync import WeightSyncChecker
+from graph.play.weight_sync import LogprobDifference, WeightSyncChecker
 from graph.settings.config import Config
+from roles.judging.similarity import Novelty
 from roles.model import Model
 
 MAX_NODE_EXECUTIONS = 1000
 """Upper bound on node executions of one episode; settings allow far fewer."""
+OPENING_KEY: Final = "opening"
+"""Key of the append that begins an episode."""
+END_KEY: Final = "end"
+"""Key of the append that ends an episode, whether it finished or failed."""
 
 
 @dataclass
@@ -78,6 +89,10 @@ class Play:
     validation: Sequence[Question] = ()
     samples: CompletionCount = field(default_factory=CompletionCount)
     """The student's completions, as far as the log was read."""
+    share_player: SharePlayer | None = None
+    """Plays shares where `play.shares` is above 1."""
+    _remembered: int = 0
+    """Iterations whose accepted questions are in the novelty buffer that shares begin with."""
 
     async def run(self) -> None:
         """Play whatever is missing in the log; a GaspError leaves the run resumable."""
@@ -93,7 +108,7 @@ class Play:
             # With staleness, the updates of the last iterations are still adopted, one by one.
             elif learned == played:
                 break
-        self.log.append(RUN, [RunFinished(iterations=played)])
+        self.log.append(RUN, [RunFinished(iterations=played)], key=f"run finished@{self.log.version(RUN)}")
 
     def _samples(self, iteration: int) -> int:
         """Completions of the student up to the end of an iteration."""
@@ -129,26 +144,100 @@ class Play:
         await self._evaluate(iteration)
 
     async def _iterate(self, iteration: int) -> None:
-        pools = QuestionPools(self.goalposts, self.practice, self.seeds)
-        episodes = list(sample_episodes(self.log, self.config, self.context.recipe.plan, pools, iteration))
+        episodes = self.episodes(iteration)
         events = self.log.read(RUN, kinds={"iteration_started", "iteration_finished"})
         facts = [event.fact for event in events]
         resumed = any(isinstance(fact, IterationStarted) and fact.iteration == iteration for fact in facts)
         if not resumed:
             started = IterationStarted(iteration=iteration, policies=self.policies, episodes=len(episodes))
-            self.log.append(RUN, [started])
+            self.log.append(RUN, [started], key=f"iteration started@{iteration}")
         if not any(isinstance(fact, IterationFinished) and fact.iteration == iteration for fact in facts):
             began = time.monotonic()
-            earlier = self._earlier_calls(episodes) if resumed else []
-            with self.scheduler.activity.task(f"episodes of iteration {iteration}", len(episodes)) as task:
-
-                async def play(episode: SampledEpisode) -> None:
-                    await self._play_episode(episode)
-                    task.add()
-
-                await self.scheduler.play([play(episode) for episode in episodes], earlier)
+            if self.share_player is None:
+                earlier = self._earlier_calls(episodes) if resumed else []
+                await self._play_episodes(f"episodes of iteration {iteration}", episodes, self.context, earlier)
+            else:
+                await self.share_player.play_all(ShareBoard(self.log, self.iteration_shares(iteration)))
             failed = self._finish(iteration, episodes)
             logger().info("iteration_finished", episodes=len(episodes), failed=failed, seconds=seconds_since(began))
+
+    def episodes(self, iteration: int) -> list[SampledEpisode]:
+        """The episodes of an iteration."""
+        pools = QuestionPools(self.goalposts, self.practice, self.seeds)
+        return list(sample_episodes(self.log, self.config, self.context.recipe.plan, pools, iteration))
+
+    async def _play_episodes(
+        self, what: str, episodes: Sequence[SampledEpisode], context: NodeContext, earlier: Sequence[EarlierCalls]
+    ) -> None:
+        with self.scheduler.activity.task(what, len(episodes)) as task:
+
+            async def play(episode: SampledEpisode) -> None:
+                await self._play_episode(episode, context)
+                task.add()
+
+            await self.scheduler.play([play(episode) for episode in episodes], earlier)
+
+    def iteration_shares(self, iteration: int) -> list[Share]:
+        """The shares of an iteration: an episode belongs to the share of its number modulo `play.shares`."""
+        episodes, count = self.episodes(iteration), self.config.play.shares
+        return [
+            Share(
+                f"share {number} of iteration {iteration}",
+                {episode.stream: 1 for episode in own},
+                partial(self._play_share, number, iteration, own),
+                partial(self._give_up, own),
+            )
+            for number in range(count)
+            if (own := episodes[number::count])
+        ]
+
+    async def _play_share(self, number: int, iteration: int, episodes: Sequence[SampledEpisode]) -> None:
+        context = replace(self.context, novelty=self._share_novelty(iteration, episodes))
+        what = f"episodes of share {number} of iteration {iteration}"
+        await self._play_episodes(what, episodes, context, self._earlier_calls(episodes))
+
+    def _share_novelty(self, iteration: int, episodes: Sequence[SampledEpisode]) -> Novelty:
+        """What a share's proposals are compared with: all that earlier iterations accepted, and what the share has."""
+        # Each iteration's questions at once and each own one alone, whenever a player joined, since batches affect rounding.
+        for earlier, questions in accepted_by_iteration(self.log, iteration - 1).items():
+            if earlier > self._remembered:
+                self.context.novelty.add(*questions)
+                self._remembered = earlier
+        novelty = self.context.novelty.copy()
+        for question in self._accepted(episodes):
+            novelty.add(question)
+        return novelty
+
+    def _accepted(self, episodes: Sequence[SampledEpisode]) -> Iterator[Question]:
+        for episode in episodes:
+            for event in self.log.read(episode.stream, kinds={"question_accepted"}):
+                if isinstance(event.fact, QuestionAccepted):
+                    yield read_question(self.log, event.fact.blob)
+
+    def _cross_share_repeats(self, episodes: Sequence[SampledEpisode]) -> int:
+        """How many questions a share accepted that are too similar to one of a share before it, which it could not know."""
+        repeats, before = 0, self.context.novelty.empty()
+        for number in range(self.config.play.shares):
+            own = list(self._accepted(episodes[number :: self.config.play.shares]))
+            repeats += sum(before.similarity(question) > self.context.similarity for question in own)
+            before.add(*own)
+        return repeats
+
+    def _give_up(self, episodes: Sequence[SampledEpisode]) -> None:
+        """Record that the open episodes of a share failed, because their players died."""
+        message = "Every player of its share died, several in a row; see run.log and the machines' kernel logs."
+        failed = EpisodeFailed(error="PlayerLost", message=message)
+        for episode in episodes:
+            version = self.log.version(episode.stream)
+            if version == 0:
+                version = len(self._open(episode))
+            state = fold_episode(EpisodeState(stream=episode.stream), self.log.read(episode.stream))
+            if not state.ended:
+                self.log.append(episode.stream, [failed], expected=version, key=END_KEY)
+
+    def _open(self, sampled: SampledEpisode) -> list[Event]:
+        references = [ReferencesDrawn(references=sampled.references)] if sampled.references else []
+        return self.log.append(sampled.stream, [sampled.fact, *references], expected=0, key=OPENING_KEY)
 
     def _earlier_calls(self, episodes: Sequence[SampledEpisode]) -> list[EarlierCalls]:
         """The calls that an interrupted iteration has made already."""
@@ -169,7 +258,11 @@ class Play:
             ends = [event.fact for event in self.log.read(episode.stream, kinds={"episode_failed"})]
             failed.setdefault(episode.fact.purpose, []).extend(fact for fact in ends if isinstance(fact, EpisodeFailed))
         count = sum(map(len, failed.values()))
-        self.log.append(RUN, [IterationFinished(iteration=iteration, finished=len(episodes) - count, failed=count)])
+        repeats = 0 if self.share_player is None else self._cross_share_repeats(episodes)
+        finished = IterationFinished(
+            iteration=iteration, finished=len(episodes) - count, failed=count, cross_share_repeats=repeats
+        )
+        self.log.append(RUN, [finished], key=f"iteration finished@{iteration}")
         for purpose, failures in failed.items():
             if len(failures) == sum(episode.fact.purpose == purpose for episode in episodes):
                 raise GaspError(
@@ -178,29 +271,28 @@ class Play:
                 )
         return count
 
-    async def _play_episode(self, sampled: SampledEpisode) -> None:
+    async def _play_episode(self, sampled: SampledEpisode, context: NodeContext) -> None:
         """Play one episode from wherever the log says it is. Only here an error becomes data."""
         stream = sampled.stream
         episode = fold_episode(EpisodeState(stream=stream), self.log.read(stream))
+        began = episode.version
         try:
             if episode.version == 0:
-                references = [ReferencesDrawn(references=sampled.references)] if sampled.references else []
-                episode = fold_episode(episode, self.log.append(stream, [sampled.fact, *references], expected=0))
+                episode = fold_episode(episode, self._open(sampled))
             if episode.ended:
                 return
-            final = await self.graph.ainvoke(
-                {"episode": episode}, {"recursion_limit": MAX_NODE_EXECUTIONS}, context=self.context
-            )
+            final = await self.graph.ainvoke({"episode": episode}, {"recursion_limit": MAX_NODE_EXECUTIONS}, context=context)
             episode = final["episode"]
-            reason = end_reason(episode, self.config.play.solved_at, self.context.recipe.plan)
-            self.log.append(stream, [EpisodeFinished(reason=reason)], expected=episode.version)
+            reason = end_reason(episode, self.config.play.solved_at, context.recipe.plan)
+            self.log.append(stream, [EpisodeFinished(reason=reason)], expected=episode.version, key=END_KEY)
         except (LogError, SandboxError, ModelError):
             raise
         except Exception as error:
             # The event has the error's message only; the traceback is for the operator and goes to run.log.
             logger().exception("episode_failed", episode=stream)
             failed = EpisodeFailed(error=type(error).__name__, message=one_line(mask(str(error)), 500))
-            self.log.append(stream, [failed])
+            version = self.log.own_version(stream, began) if isinstance(self.log, PlayerLog) else None
+            self.log.append(stream, [failed], expected=version, key=END_KEY)
 
     async def _serve(self, iteration: int) -> None:
         """Serve the weights that exist after an iteration, check that they are in use, and record that."""
@@ -215,6 +307,17 @@ class Play:
             await self._sync_weights(policy, probe)
 
     async def _sync_weights(self, policy: str, probe: PolicyProbed) -> None:
+        digest, gap = probe.digest, await self.load_weights(policy, probe)
+        served = [event.fact for event in self.log.read(RUN, kinds={"policy_served"})]
+        last = {fact.role: fact.policy for fact in served if isinstance(fact, PolicyServed)}
+        numbers = {"difference": round(gap.largest, 6), "mean_difference": round(gap.mean, 6)}
+        roles = [role for role in self._roles_of[policy] if last.get(role) != digest]
+        facts = [PolicyServed(role=role, policy=digest, **numbers) for role in roles]
+        if facts:
+            self.log.append(RUN, facts, key=f"{policy} served@{len(served)}")
+
+    async def load_weights(self, policy: str, probe: PolicyProbed) -> LogprobDifference:
+        """Let the model of a policy serve the weights of a probe, and compare its logprobs; ModelError if they differ."""
         model, digest = self.models[policy], probe.digest
         began = time.monotonic()
         with self.scheduler.activity.task(f"syncing the weights {digest[:SHORT]}"):
@@ -224,25 +327,53 @@ class Play:
         logger().info(
             "weights_served", policy=policy, digest=digest, seconds=seconds_since(began), difference=gap.largest, mean=gap.mean
         )
-        served = [event.fact for event in self.log.read(RUN, kinds={"policy_served"})]
-        last = {fact.role: fact.policy for fact in served if isinstance(fact, PolicyServed)}
-        numbers = {"difference": round(gap.largest, 6), "mean_difference": round(gap.mean, 6)}
-        roles = [role for role in self._roles_of[policy] if last.get(role) != digest]
-        facts = [PolicyServed(role=role, policy=digest, **numbers) for role in roles]
-        if facts:
-            self.log.append(RUN, facts)
+        return gap
 
     async def _evaluate(self, iteration: int) -> None:
         """Evaluate the student at the start, at the end, and between as often as `evaluate` says."""
-        if not self._is_due(iteration):
+        if not self.is_due(iteration):
             return
-        for name, questions in (("goalposts", self.goalposts), ("validation", self.validation), ("test", self.test)):
-            if questions:
-                began = time.monotonic()
-                await self.evaluator.evaluate(name, questions[: self.config.evaluate.questions], iteration)
-                logger().info("evaluated", set=name, iteration=iteration, seconds=seconds_since(began))
+        if self.share_player is not None:
+            await self.share_player.play_all(ShareBoard(self.log, self.evaluation_shares(iteration)))
+        for name, questions in self._evaluated_sets().items():
+            began = time.monotonic()
+            if self.share_player is None:
+                await self.evaluator.evaluate(name, questions, iteration)
+            else:
+                self._merge(name, questions, iteration)
+            logger().info("evaluated", set=name, iteration=iteration, seconds=seconds_since(began))
 
-    def _is_due(self, iteration: int) -> bool:
+    def _evaluated_sets(self) -> dict[str, Sequence[Question]]:
+        sets = {"goalposts": self.goalposts, "validation": self.validation, "test": self.test}
+        return {name: questions[: self.config.evaluate.questions] for name, questions in sets.items() if questions}
+
+    def evaluation_shares(self, iteration: int) -> list[Share]:
+        """The shares of the evaluations after an iteration, those left out that are finished."""
+        shares, count = [], self.config.play.shares
+        for name, questions in self._evaluated_sets().items():
+            evaluation = evaluation_stream(name, iteration)
+            if first_event(self.log, evaluation, "evaluation_finished") is not None:
+                continue
+            for number in range(count):
+                if own := questions[number::count]:
+                    stream = evaluation_share_stream(evaluation, number)
+                    play = partial(self._evaluate_share, stream, name, own, evaluation)
+                    shares.append(Share(f"share {number} of {evaluation}", {stream: len(own)}, play))
+        return shares
+
+    async def _evaluate_share(self, stream: str, name: str, questions: Sequence[Question], evaluation: str) -> None:
+        await self.evaluator.ask(stream, name, questions, evaluation)
+
+    def _merge(self, name: str, questions: Sequence[Question], iteration: int) -> None:
+        """Append the result of an evaluation whose shares have ended, unless the log has it."""
+        stream = evaluation_stream(name, iteration)
+        if first_event(self.log, stream, "evaluation_finished") is None:
+            parts = [self.evaluator.successes(evaluation_share_stream(stream, n)) for n in range(self.config.play.shares)]
+            successes = {question: count for part in parts for question, count in part.items()}
+            self.evaluator.finish(stream, name, questions, iteration, successes)
+
+    def is_due(self, iteration: int) -> bool:
+        """Whether the weights after an iteration are evaluated."""
         settings = self.config.evaluate
         if self._is_last(iteration):
             return True

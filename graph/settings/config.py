@@ -50,6 +50,11 @@ class PlaySettings(SettingsGroup):
     samples: Annotated[int, Field(ge=0, le=10**15)] = 0
     """Completions of the student, evaluations left out, after which no further iteration starts, so that recipes get equal
     budgets; 0: `iterations` alone decides."""
+    shares: Annotated[int, Field(ge=1, le=1_000, exclude_if=lambda shares: shares == 1)] = 1
+    """Parts that the episodes of an iteration and the questions of an evaluation are divided into, so that several players can
+    play a run; see docs/scaling.md. Episodes of different shares are not batched together."""
+    patience_s: Annotated[float, Field(ge=0.1, le=86_400, exclude_if=lambda seconds: seconds == 600)] = 600
+    """Seconds without an event after which the coordinator plays a share that another player has claimed."""
     episodes: Annotated[int, Field(ge=0, le=10_000)] = 16
     """Self-play episodes an iteration: each from one goalpost, drawn uniformly without replacement, or unguided."""
     attempts: Annotated[int, Field(ge=1, le=10_000)] = 10

@@ -17,12 +17,14 @@ from events.facts.types import GoalpostAdded, PolicyServed, RunStarted
 from events.facts.values import Digest, GgufFile, JudgingRules, Question, QuestionId
 from events.facts.weights import weights_digest
 from events.process.activity import Activity
+from events.stores.claims import Claims
 from events.text.logging import logger
 from graph.play.build import build
 from graph.play.context import NodeContext, restore_novelty
 from graph.play.evaluation import Evaluator, questions_at_once
 from graph.play.iterations import Play
 from graph.play.scheduler import Scheduler, make_scheduler
+from graph.play.shares import SharePlayer
 from graph.play.trainer_process import TrainerProcess
 from graph.play.weight_sync import WeightSyncChecker
 from graph.settings.config import Config
@@ -220,8 +222,9 @@ def assemble_play(
     models: dict[str, Model],
     trainer: TrainerProcess,
     scheduler: Scheduler,
+    claims: Claims | None = None,
 ) -> Play:
-    """The run with all its parts, ready to play."""
+    """The run with all its parts, ready to play; with `claims`, where it is played in shares."""
     teacher, student = (scheduler.model(models[config.policy_of[role]]) for role in ("teacher", "student"))
     solver = Solver(student, inputs.prompts, log)
     verifier = make_verifier(config, scheduler.runner(runner), inputs.rules, _truth(config.goalposts))
@@ -235,7 +238,10 @@ def assemble_play(
         play=config.play,
         similarity=config.verify.similarity,
     )
-    restore_novelty(log, context.novelty)
+    shared = config.play.shares > 1
+    if not shared:
+        restore_novelty(log, context.novelty)
+    assert shared == (claims is not None)
     return Play(
         folder=folder,
         config=config,
@@ -263,6 +269,7 @@ def assemble_play(
         validation=inputs.validation,
         sync_checker=WeightSyncChecker(exact=config.exact),
         policies=dict(run_started(log).policies),
+        share_player=None if claims is None else SharePlayer(log, claims, scheduler.activity, config.play.patience_s),
     )
 
 

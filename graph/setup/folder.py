@@ -23,6 +23,7 @@ from events.facts.streams import RUN
 from events.facts.types import RunStarted
 from events.facts.weights import optimizer_digest
 from events.stores import open_log
+from events.stores.raw import Store
 from events.text.validation import first_problem
 from graph.estimate.memory import MOMENT_BYTES
 from graph.settings.config import Config
@@ -49,7 +50,7 @@ def run_lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def create_run(folder: Path, config: Config, inputs: RunInputs, url: str | None = None, *, learns: bool = True) -> Log:
+def create_run(folder: Path, config: Config, inputs: RunInputs, url: str | None = None, *, learns: bool = True) -> Store:
     """Create a run: its folder, a copy of the first weights, and the first event of its log.
 
     Args:
@@ -118,11 +119,17 @@ def _start_log(location: Path | str, config: Config, inputs: RunInputs) -> None:
         log.append(RUN, [fact], expected=0, observed=working_directory())
 
 
-def reopen_run(folder: Path) -> tuple[Log, Config, RunInputs]:
+def reopen_run(folder: Path) -> tuple[Store, Config, RunInputs]:
     """An existing run with its config and inputs; BadInput if it is missing or of another version, or an input has changed."""
     if not holds_log(folder):
         raise BadInput(f"There is no run in {folder} (no {LOG_NAME}, no {URL_NAME}); give the folder or the name of a run.")
     log = open_run(str(folder))
+    config, inputs = recorded_run(folder, log)
+    return log, config, inputs
+
+
+def recorded_run(folder: Path, log: Log) -> tuple[Config, RunInputs]:
+    """Config and inputs of the run of a log, with its weights in a folder; BadInput as for `reopen_run`."""
     first = run_started(log)
     config = with_absolute_paths(recorded_settings(folder, first), log)
     if first.sources:
@@ -133,7 +140,7 @@ def reopen_run(folder: Path) -> tuple[Log, Config, RunInputs]:
     changed = sorted(name for name, digest in inputs.digests().items() if first.inputs.get(name) != digest)
     if changed:
         raise BadInput(f"The {changed[0]} of {folder} changed since the run started; put the old files back, or start anew.")
-    return log, config, inputs
+    return config, inputs
 
 
 def recorded_settings(folder: Path, first: RunStarted) -> Config:

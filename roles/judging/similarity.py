@@ -63,6 +63,16 @@ class Novelty:
         self._embedding = embedding
         self._rows: Any = None
 
+    def copy(self) -> Novelty:
+        """A buffer that begins with the same questions."""
+        copied = self.empty()
+        copied._rows = self._rows
+        return copied
+
+    def empty(self) -> Novelty:
+        """An empty buffer with the same embedding."""
+        return Novelty(self._embedding)
+
     @staticmethod
     def text(question: Question) -> str:
         """The text that is embedded: statement and program."""

@@ -1,7 +1,8 @@
 """Replay: reads from the log what a policy has to learn from the next finished iteration.
 
 Guarantees:
-- Deterministic. Rollouts are in the order of their rewards' positions.
+- Deterministic. Rollouts are in the order of their rewards' positions; where several players may have played (`play.shares`
+  above 1), in the order of streams and versions, so that equal facts give equal weights.
 - Token ids and logprobs are the logged ones; text is never tokenised again.
 - Failed episodes contribute nothing; a completion that was sampled by other weights than the iteration's is an error.
 
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.facts.errors import TrainerError
-from events.facts.log import Event, Log
+from events.facts.log import Event, Log, find_run_started
 from events.facts.rollouts import unpack_rollouts
 from events.facts.streams import policy_stream
 from events.facts.types import (
@@ -185,7 +186,7 @@ def iteration_rollouts(log: Log, cursor: Cursor, end: Event, recredit: Recipe | 
     counted = {event.position for event in learnable_rewards(events)}
     generations: dict[tuple[str, int], Generation] = {}
     policies: dict[Role, Digest] | None = None
-    groups: list[RolloutGroup] = []
+    groups: list[tuple[Event, RolloutGroup]] = []
     for event in events:
         match event.fact:
             case IterationStarted(iteration=number) if number == end.fact.iteration:
@@ -200,8 +201,16 @@ def iteration_rollouts(log: Log, cursor: Cursor, end: Event, recredit: Recipe | 
                     )
                 key = event.stream, event.fact.of
                 fact = event.fact.model_copy(update={"rewards": recredited[key]}) if key in recredited else event.fact
-                groups.append(_group(log, event, fact, generations.get(key), policies))
-    return IterationRollouts(end.fact.iteration, cursor.until, end.position, policies or {}, tuple(groups))
+                groups.append((event, _group(log, event, fact, generations.get(key), policies)))
+    if shares(find_run_started(log)) > 1:
+        groups.sort(key=lambda pair: (pair[0].stream, pair[0].version))
+    ordered = tuple(group for _, group in groups)
+    return IterationRollouts(end.fact.iteration, cursor.until, end.position, policies or {}, ordered)
+
+
+def shares(start: RunStarted | None) -> int:
+    """The setting `play.shares` of a run; 1 for runs that were recorded before there was one."""
+    return 1 if start is None else int(start.config.get("play", {}).get("shares", 1))
 
 
 def _group(

@@ -13,6 +13,8 @@ from events.facts.log import Log, find_run_started
 from events.facts.streams import RUN
 from events.facts.types import RunStarted
 from events.stores.memory import MemoryLog
+from events.stores.patient import PatientLog
+from trainer.data import replay
 from trainer.job import offline
 from trainer.job.update_schedule import TrainingSource, UpdateSchedule
 
@@ -67,7 +69,8 @@ def open_job(
             if start is None or not start.sources:
                 if verify is not None:
                     raise BadInput("--verify compares with a recorded run; name one by --offline.")
-                yield TrainingJob(folder, log, until)
+                # Where several players play, a database that restarts ends none of them, and not the trainer either.
+                yield TrainingJob(folder, PatientLog(log) if replay.shares(start) > 1 else log, until)
                 return
             if until is not None:
                 raise BadInput(f"How far {run} learns from its sources is in its log; leave out --until.")

@@ -67,7 +67,8 @@ class Trainer:
             probed = {event.fact.digest for event in self._log.read(cursor.stream) if isinstance(event.fact, PolicyProbed)}
             newest = replay.policy_digests(self._log, name, self._start)[-1 - self._config.learn.staleness :]
             facts = [self._policies.probe_stored(name, digest) for digest in dict.fromkeys(newest) if digest not in probed]
-            for event in self._log.append(cursor.stream, facts, expected=cursor.version) if facts else ():
+            key = f"probe@{cursor.version}"
+            for event in self._log.append(cursor.stream, facts, expected=cursor.version, key=key) if facts else ():
                 self._cursors[name] = self._cursors[name].advanced(event)
 
     def has_work(self) -> bool:
@@ -149,7 +150,8 @@ class Trainer:
         pruned = prune.prunable_digests(self._log.read(kinds=prune.KINDS), fact, self._config.learn)
         facts = [fact, *probes, *([WeightsPruned(digests=pruned)] if pruned else [])]
         observed = {"seconds": seconds, "tokens_per_second": sum(step.tokens for step in steps) / seconds}
-        events = self._log.append(cursor.stream, facts, expected=cursor.version, observed=observed)
+        key = f"update@{cursor.version}"
+        events = self._log.append(cursor.stream, facts, expected=cursor.version, observed=observed, key=key)
         self._world.broadcast("appended")
         return events
 

@@ -1,0 +1,49 @@
+"""A run as one process plays it: as its coordinator, or as a player that joined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from events.facts.errors import BadInput
+from events.facts.log import Log
+from events.stores.claims import Claims, open_claims
+from events.stores.raw import Store
+from graph.play.player_log import PlayerLog, player_name
+from graph.settings.config import Config
+from graph.setup.assemble import RunInputs
+
+COORDINATOR: Final = "coordinator"
+"""Claim of the one process that opens iterations, starts the trainer and delivers weights."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run that this process plays."""
+
+    folder: Path
+    config: Config
+    log: Log
+    inputs: RunInputs
+    player: str
+    """Name of this process among the players; empty where the run has one share."""
+    claims: Claims | None
+    """None where the run has one share."""
+    joined: bool
+    """Whether another process is the coordinator."""
+
+
+@contextmanager
+def open_session(folder: Path, config: Config, log: Store, inputs: RunInputs, *, joined: bool = False) -> Iterator[Session]:
+    """Take part in a run; BadInput if this process wants to be its coordinator and another one is."""
+    if config.play.shares == 1:
+        yield Session(folder, config, log, inputs, "", None, joined)
+        return
+    player = player_name()
+    with closing(open_claims(log)) as claims:
+        if not joined and claims.take(COORDINATOR) is None:
+            raise BadInput(f"Another process coordinates the run {folder}; join it with --join, or stop that process first.")
+        yield Session(folder, config, PlayerLog(log, player), inputs, player, claims, joined)

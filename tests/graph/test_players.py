@@ -1,0 +1,121 @@
+"""Players as processes: one is killed, one stopped and woken, the coordinator killed and resumed; weights are those of one."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from events.facts.errors import BadInput
+from events.facts.types import EpisodeFinished, PolicyServed, PolicyUpdated
+from events.stores import open_log
+from graph.setup import join
+from tests.support.processes import finish, start_command, start_run, wait_until
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+SETTINGS = (
+    "play.shares=4", "play.patience_s=5", "play.iterations=2", "play.episodes=3", "play.practice=3", "play.practice_attempts=4",
+    "play.attempts=4", "play.gap_attempts=4", "play.max_attempts=1", "evaluate.questions=3", "evaluate.attempts=2",
+    "evaluate.first=false", "test=none",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Path:
+    """The folder of a run that one process played."""
+    runs = tmp_path_factory.mktemp("runs")
+    finish(start_run(runs, "--name", "alone", settings=SETTINGS))
+    return runs / "alone"
+
+
+def test_the_weights_are_those_of_one_player_whatever_happens_to_the_players(alone):
+    runs = alone.parent
+    folder = runs / "many"
+    coordinator = start_run(runs, "--name", "many", settings=SETTINGS)
+    wait_until((folder / "log.sqlite").exists, coordinator, pause_s=0.01)
+    # It waits until the others are there, lest it play everything alone.
+    os.kill(coordinator.pid, signal.SIGSTOP)
+    killed, stopped, patient = (start_run(runs, "--join", "many") for _ in range(3))
+    wait_until(lambda: sum("player_ready" in path.read_text() for path in folder.glob("players/*.log")) == 3)
+    os.kill(coordinator.pid, signal.SIGCONT)
+    wait_until(lambda: appended(folder, killed.pid) and appended(folder, stopped.pid), coordinator, pause_s=0.02)
+    killed.kill()
+    os.kill(stopped.pid, signal.SIGSTOP)
+    wait_until(lambda: count(folder, "iteration_finished"), coordinator, pause_s=0.02)
+    coordinator.kill()
+    os.kill(stopped.pid, signal.SIGCONT)
+    coordinator.communicate()
+    killed.communicate()
+    finish(start_run(runs, "--resume", "many"))
+    for player in (stopped, patient):
+        assert "The run is finished" in finish(player)
+    assert record(folder) == record(alone)
+    assert count(folder, "run_resumed") == 1
+
+
+def events(folder: Path) -> list:
+    with closing(open_log(folder / "log.sqlite")) as log:
+        assert log.verify() is None
+        return list(log.read())
+
+
+def count(folder: Path, kind: str) -> int:
+    return sum(event.fact.kind == kind for event in events(folder))
+
+
+def appended(folder: Path, pid: int) -> bool:
+    """Whether a player has appended something."""
+    return any(f"-{pid}-" in event.observed.get("player", "") for event in events(folder))
+
+
+def record(folder: Path) -> tuple[dict, list]:
+    """The last hash of every episode's and evaluation's stream, and of every update its weights and what it learned from."""
+    hashes = {event.stream: (event.version, event.hash) for event in events(folder) if event.stream.startswith("e")}
+    updates = [event.fact for event in events(folder) if isinstance(event.fact, PolicyUpdated)]
+    ends = [event.stream for event in events(folder) if isinstance(event.fact, EpisodeFinished)]
+    assert len(ends) == len(set(ends)) == 12
+    return hashes, [(fact.iteration, fact.digest, fact.samples) for fact in updates]
+
+
+def test_who_cannot_join_gets_a_sentence_and_appends_nothing(alone, monkeypatch):
+    runs, before = alone.parent, len(events(alone))
+    for where, folder, sentence in (
+        ("nowhere", None, "There is no run 'nowhere' to join"),
+        ("postgresql://127.0.0.1/db", None, "holds no weights of the run; name its folder"),
+    ):
+        with pytest.raises(BadInput, match=sentence):
+            join.join_run(where, runs, folder)
+    monkeypatch.setattr(join, "versions", lambda *_: {"torch": "1.0"})
+    with pytest.raises(BadInput, match=r"was started with .*, and this player has .*; install what the run has"):
+        join.join_run("alone", runs, None)
+    monkeypatch.undo()
+    other = join.recorded_run
+    with monkeypatch.context() as patch:
+        patch.setattr("graph.setup.assemble.Prompts.digest", "another", raising=True)
+        with pytest.raises(BadInput, match=r"The prompts of .* changed since the run started"):
+            join.join_run("alone", runs, None)
+    assert join.recorded_run is other
+    command = start_command("graph.run", "--join", "alone", "--name", "x", fresh=False)
+    assert "--join plays with the settings and the log" in command.communicate()[1]
+    assert len(events(alone)) == before
+
+
+def test_a_player_with_a_flipped_bit_in_its_weights_is_refused(alone, tmp_path):
+    run = shutil.copytree(alone, tmp_path / "flipped")
+    last = next(event.fact.policy for event in reversed(events(run)) if isinstance(event.fact, PolicyServed))
+    with (run / "weights" / last / "model.safetensors").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([byte ^ 1]))
+    before = len(events(run))
+    player = start_run(tmp_path, "--join", "flipped")
+    assert re.search(r"error: Weights in .* are \w+, not \w+; give the right folder", player.communicate()[1])
+    assert player.returncode == 1
+    assert len(events(run)) == before
