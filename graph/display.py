@@ -42,6 +42,8 @@ REFRESH_S = 0.5
 """Seconds between two reads of the log."""
 TABLE_ITERATIONS = 10
 """Rows of the live table: the latest iterations."""
+PLAYERS_SHOWN = 8
+"""Players in the live display."""
 SEATS: tuple[Seat, ...] = ("easy", "hard", "open")
 
 
@@ -154,7 +156,20 @@ def live_view(monitor: RunMonitor, iterations: int, doing: str, warnings: Sequen
     evaluations = [Text(_evaluation_line(evaluation)) for evaluation in summary.evaluations[-2:]]
     bar = Padding(ProgressBar(total=max(iterations, 1), completed=done, width=60), 0)
     warned = (Text(f"warning: {one_line(warning)}", style="yellow") for warning in warnings[-3:])
-    return Group(head, bar, now, table, *_latest_steps(summary), *_symptoms(summary), *warned, *evaluations)
+    players = _players(summary, datetime.now(UTC))
+    return Group(head, bar, now, *players, table, *_latest_steps(summary), *_symptoms(summary), *warned, *evaluations)
+
+
+def _players(summary: RunSummary, now: datetime) -> Iterator[Text]:
+    """What each player does, those that appended last first."""
+    latest = sorted(summary.players.figures.values(), key=lambda player: player.latest, reverse=True)
+    for player in latest[:PLAYERS_SHOWN]:
+        since, silent = (format_duration(_seconds(time, now)) for time in (player.since, player.latest))
+        speed = "" if player.speed is None else f", {player.speed:,.0f} tokens/s"
+        line = f"{player.name}: {player.share} since {since}, silent for {silent}, {player.episodes} episodes{speed}"
+        yield Text(one_line(line), style="dim", no_wrap=True, overflow="ellipsis")
+    if len(latest) > PLAYERS_SHOWN:
+        yield Text(f"and {len(latest) - PLAYERS_SHOWN} other players", style="dim")
 
 
 def _table(rows: Sequence[Sequence[str]]) -> Table:

@@ -11,7 +11,7 @@ import shlex
 import signal
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -51,6 +51,11 @@ at any moment, go on with `--resume`. It goes on when its terminal goes away.
 - `gasp run --set goalposts=questions.jsonl` plays towards your own questions
 """
 
+JOIN: Any = typer.Option(
+    metavar="RUN", help="Play shares of this run, by name, folder or the URL of its log, until it is over."
+)
+WEIGHTS: Any = typer.Option(metavar="FOLDER", help="With --join URL: the folder of the run, which holds its weights.")
+
 
 @app.command(help=HELP)
 def main(
@@ -68,13 +73,8 @@ def main(
         ),
     ] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run, by name or folder.")] = None,
-    join: Annotated[
-        str | None,
-        typer.Option(metavar="RUN", help="Play shares of this run, by name, folder or the URL of its log, until it is over."),
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="With --join URL: the folder of the run, which holds its weights.")
-    ] = None,
+    join: Annotated[str | None, JOIN] = None,
+    weights: Annotated[Path | None, WEIGHTS] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print what would run, on what and at what cost, and the resolved settings as TOML."),
@@ -91,13 +91,10 @@ def main(
         return
     console = detachable_console()
     plain = plain or not console.is_terminal or console.is_dumb_terminal
-    if join is not None:
-        if config_file or overrides or name or log or resume or dry_run:
-            raise BadInput("--join plays with the settings and the log that the run was started with; leave out the rest.")
-        join_and_play(join, runs, weights, console, plain=plain)
+    if join is not None or weights is not None:
+        _refuse_with_join(join, config_file, overrides, name, log, resume, dry_run)
+        join_and_play(join or "", runs, weights, console, plain=plain)
         return
-    if weights is not None:
-        raise BadInput("--weights says where a run's weights are to a player that joins it; add --join.")
     if resume is not None and (config_file or overrides or name or log):
         raise BadInput(
             "--resume goes on with the settings and the log that the run was started with; "
@@ -118,6 +115,13 @@ def main(
     folder = _folder(runs, name, resume)
     url = None if log is None else recordable_url(log, folder.name)
     play(folder, config, url, console, plain=plain)
+
+
+def _refuse_with_join(join: str | None, *others: object) -> None:
+    if join is None:
+        raise BadInput("--weights says where a run's weights are to a player that joins it; add --join.")
+    if any(others):
+        raise BadInput("--join plays with the settings and the log that the run was started with; leave out the rest.")
 
 
 def resume(

@@ -36,6 +36,7 @@ from events.facts.types import (
     RunStarted,
 )
 from events.facts.values import BlobHash, Digest, QuestionId, Role, Seat
+from events.projections.players import Players
 
 
 class Projection(Protocol):
@@ -238,6 +239,8 @@ class RunSummary:
     tokens: int = 0
     """Completion tokens of the whole run, evaluations included."""
     samples: CompletionCount = field(default_factory=CompletionCount)
+    players: Players = field(default_factory=Players)
+    """Who plays which share; empty where `play.shares` is 1."""
     _open: dict[str, _OpenEpisode] = field(default_factory=dict, repr=False)
     """Episodes that have not ended, by stream."""
 
@@ -245,6 +248,7 @@ class RunSummary:
         """See `Projection.apply`."""
         self._tick(event)
         self.samples.apply(event)
+        self.players.apply(event, self.shares)
         match event.fact:
             case RunStarted() as fact:
                 self.started, self.policies = fact, dict(fact.policies)
@@ -272,6 +276,12 @@ class RunSummary:
                 self.tokens += generation.length
         if event.stream in self._open:
             self._episode(event, self._open[event.stream])
+
+    @property
+    def shares(self) -> int:
+        """The setting `play.shares`."""
+        play = self.started.config.get("play") if self.started else None
+        return int(play.get("shares", 1)) if isinstance(play, dict) else 1
 
     def _tick(self, event: Event) -> None:
         # Evaluations after the end are not part of the run.

@@ -13,12 +13,26 @@ from rich.table import Table
 from events.facts.digests import SHORT
 from events.facts.types import EvaluationFinished, PolicyUpdated
 from events.facts.values import QuestionId, Seat
+from events.process.activity import format_duration
+from events.projections.players import PlayerFigures
 from events.projections.run_summary import IterationFigures, RunSummary, SeatFigures
 from events.reports.training_warnings import diagnose
 from events.text.phrases import MISSING, count_text, counted, number, share
 from events.text.safe_text import markup
 
-_LEFT = {"seat", "rejected", "set", "goalpost", "source", "solved", "policy", "first weights", "last weights"}
+_LEFT = {
+    "seat",
+    "rejected",
+    "set",
+    "goalpost",
+    "source",
+    "solved",
+    "policy",
+    "first weights",
+    "last weights",
+    "player",
+    "plays",
+}
 """Columns that are aligned to the left."""
 _BROKEN = {"rejected", "source", "pass@k"}
 """Columns whose cells may be broken where a window is narrow; ids are not, because people copy them."""
@@ -42,8 +56,14 @@ def overview_json(summary: RunSummary) -> dict[str, Any]:
         "updates": [update.model_dump(mode="json") for update in summary.updates],
         "warnings": [warning._asdict() for warning in diagnose(summary)],
         "evaluations": [evaluation.model_dump(mode="json") for evaluation in summary.evaluations],
+        "players": [_player_json(player) for player in summary.players.figures.values()],
         "goalposts": {question: asdict(figures) for question, figures in summary.goalposts.items()},
     }
+
+
+def _player_json(player: PlayerFigures) -> dict[str, Any]:
+    times = {"since": player.since.isoformat(), "latest": player.latest.isoformat()}
+    return asdict(player) | times | {"speed": player.speed}
 
 
 def _iteration_json(figures: IterationFigures) -> dict[str, Any]:
@@ -87,6 +107,7 @@ def overview(summary: RunSummary, name: str = "", *, whole: bool = False) -> Ren
         _learning(summary) if whole else _policies(summary),
         _evaluations(summary, whole),
         _goalposts(summary, whole),
+        _players(summary),
     )
     parts += [part for table in tables if table.row_count for part in ("", table)]
     served = list(_served(summary))
@@ -212,6 +233,23 @@ def _seats(summary: RunSummary) -> Table:
     for name, seat in totals.items():
         if seat.proposed:
             table.add_row(name, *_seat(seat))
+    return table
+
+
+def _players(summary: RunSummary) -> Table:
+    """Who played, what, and how fast; empty where one process plays."""
+    table = _table("Players", "player", "plays", "for", "silent", "episodes", "tokens", "tokens/s")
+    for player in summary.players.figures.values():
+        latest = summary.latest or player.latest
+        table.add_row(
+            markup(player.name, 64),
+            markup(player.share, 64),
+            format_duration((player.latest - player.since).total_seconds()),
+            format_duration((latest - player.latest).total_seconds()),
+            str(player.episodes),
+            str(player.tokens),
+            "" if player.speed is None else f"{player.speed:.0f}",
+        )
     return table
 
 

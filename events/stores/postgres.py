@@ -44,7 +44,7 @@ _ROWS_OF_KEYS = KEYED_ROWS.format(
 _COPY = f"COPY events ({COLUMNS}) FROM STDIN"
 _ENABLED_TRIGGERS = """
 SELECT tgname, tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
-WHERE relnamespace = current_schema()::regnamespace AND tgenabled <> 'D'"""
+WHERE relnamespace = quote_ident(current_schema())::regnamespace AND tgenabled <> 'D'"""
 
 
 class PostgresLog(SqlLog):

@@ -12,16 +12,13 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Final
 
 from events.facts.errors import Conflict
 from events.facts.log import Event, Log
 from events.facts.streams import is_shared
+from events.projections.players import OBSERVED_PLAYER
 from events.stores.patient import OUTAGE_S, PatientLog
 from events.stores.transaction import AppendRequest
-
-OBSERVED_PLAYER: Final = "player"
-"""Observation of appends to streams that several players may play: the name of the player."""
 
 
 def player_name() -> str:

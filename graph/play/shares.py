@@ -18,9 +18,9 @@ from typing import Final
 from events.facts.errors import Conflict
 from events.facts.log import Event, Log
 from events.process.activity import Activity
+from events.projections.players import OBSERVED_PLAYER
 from events.stores.claims import Claims
 from events.text.logging import logger
-from graph.play.player_log import OBSERVED_PLAYER
 
 END_KINDS: Final = frozenset({"episode_finished", "episode_failed", "attempts_verified"})
 POLL_S: Final = 0.1
@@ -163,7 +163,10 @@ class SharePlayer:
     def _lost(self, claim: str, progress: ShareProgress, before: _Lost | None) -> _Lost:
         """Count the players that died in a share; those that left it, or died later than others, have appended something."""
         deaths = before.deaths + 1 if before is not None and before.length == progress.length else 1
-        logger().warning("share_lost", share=claim, player=progress.player, deaths=deaths)
+        self.activity.warn(
+            f"A player ({progress.player or 'which appended nothing'}) ended before its {claim} did; another one goes on. If"
+            " nobody stopped it, see its log in players/ and whether the kernel killed it for want of memory."
+        )
         return _Lost(deaths, progress.length, time.monotonic())
 
     @staticmethod

@@ -74,6 +74,7 @@ def test_runs_in_one_database_do_not_see_one_another(postgres: str) -> None:
     other.append("run", [episode_failed("other")], key="k")
     assert [event.fact.message for event in one.read()] == ["one"]
     assert [event.fact.message for event in other.read()] == ["other"]
+    assert other.verify() is None
 
 
 def test_a_url_without_a_run_means_the_run_gasp(postgres: str) -> None:

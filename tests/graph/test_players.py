@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
 import signal
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from starlette.testclient import TestClient
 
 from events.facts.errors import BadInput
 from events.facts.types import EpisodeFinished, PolicyServed, PolicyUpdated
+from events.projections.run_summary import RunSummary, fold
+from events.reports.run_overview import overview
 from events.stores import open_log
+from events.web.app import make_app
+from events.web.view.viewer import Viewer
+from graph.display import _players
 from graph.setup import join
 from tests.support.processes import finish, start_command, start_run, wait_until
+from tests.support.viewer_client import wait_until_indexed
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -57,6 +67,26 @@ def test_the_weights_are_those_of_one_player_whatever_happens_to_the_players(alo
         assert "The run is finished" in finish(player)
     assert record(folder) == record(alone)
     assert count(folder, "run_resumed") == 1
+    is_shown(folder)
+
+
+def is_shown(folder: Path) -> None:
+    """Assert that the terminal and the viewer say who played what."""
+    with closing(open_log(folder / "log.sqlite")) as log:
+        summary = fold(RunSummary(), log.read())
+    players = summary.players.figures
+    assert len(players) == 5
+    assert sum(player.episodes for player in players.values()) == 12
+    assert sum(player.tokens for player in players.values()) == summary.tokens
+    with closing(Viewer([str(folder)])) as viewer:
+        wait_until_indexed(viewer, folder.name)
+        page = TestClient(make_app(viewer)).get(f"/runs/{folder.name}").text
+    console = Console(file=io.StringIO(), width=300)
+    console.print(overview(summary), *_players(summary, datetime.now(UTC)))
+    for player in players.values():
+        for text in (page, console.file.getvalue()):
+            assert player.name in text
+            assert player.share in text
 
 
 def events(folder: Path) -> list:

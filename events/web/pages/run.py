@@ -92,6 +92,7 @@ def page(request: PageRequest) -> Page:
         "iterations": lines[: -ROWS - 1 : -1],
         "earlier": lines[-ROWS].iteration if len(lines) > ROWS else None,
         "seats": run.derived(_seats),
+        "players": sorted(summary.players.figures.values(), key=lambda player: player.latest, reverse=True),
         "warnings": [warning._asdict() for warning in diagnose(summary)],
         "shifts": run.derived(sudden_shifts),
         "recent": RECENT,
