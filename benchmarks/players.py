@@ -236,7 +236,7 @@ def kill_often(url: str, config: Config, latency_s: float, players: int, chance:
     kills = seen = 0
     while roles:
         time.sleep(chance.uniform(0.05, 0.5))
-        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+        while roles and (ended := os.waitpid(-1, os.WNOHANG))[0]:
             assert ended[1] == 0, f"a player ended with {ended[1]}"
             del roles[ended[0]]
         position, finished = _progress(url)

@@ -46,7 +46,7 @@ def is_episode(stream: str) -> bool:
 
 def is_shared(stream: str) -> bool:
     """Whether several players may append to it: the stream of an episode, or of a share of an evaluation."""
-    return is_episode(stream) or stream.count("/") == 3
+    return is_episode(stream) or (stream.startswith("evaluation/") and stream.count("/") == 3)
 
 
 def iteration_of(stream: str) -> int:

@@ -19,7 +19,7 @@ from typing import Final
 from structlog.contextvars import bound_contextvars
 
 from events.facts.digests import SHORT
-from events.facts.errors import GaspError, LogError, ModelError, SandboxError
+from events.facts.errors import Conflict, GaspError, LogError, ModelError, SandboxError
 from events.facts.log import Event, Log, first_event
 from events.facts.questions import read_question
 from events.facts.streams import RUN, evaluation_share_stream, evaluation_stream, policy_stream
@@ -171,11 +171,13 @@ class Play:
     ) -> None:
         with self.scheduler.activity.task(what, len(episodes)) as task:
 
-            async def play(episode: SampledEpisode) -> None:
-                await self._play_episode(episode, context)
+            async def play(episode: SampledEpisode, version: int | None) -> None:
+                await self._play_episode(episode, context, version)
                 task.add()
 
-            await self.scheduler.play([play(episode) for episode in episodes], earlier)
+            versions: list[int | None] = [calls.version for calls in earlier] or [None] * len(episodes)
+            playing = [play(episode, version) for episode, version in zip(episodes, versions, strict=True)]
+            await self.scheduler.play(playing, earlier)
 
     def iteration_shares(self, iteration: int) -> list[Share]:
         """The shares of an iteration: an episode belongs to the share of its number modulo `play.shares`."""
@@ -271,11 +273,17 @@ class Play:
                 )
         return count
 
-    async def _play_episode(self, sampled: SampledEpisode, context: NodeContext) -> None:
-        """Play one episode from wherever the log says it is. Only here an error becomes data."""
+    async def _play_episode(self, sampled: SampledEpisode, context: NodeContext, version: int | None) -> None:
+        """Play one episode from wherever the log says it is. Only here an error becomes data.
+
+        `version` is that of its stream when its earlier calls were read; None where they do not matter.
+        """
         stream = sampled.stream
         episode = fold_episode(EpisodeState(stream=stream), self.log.read(stream))
         began = episode.version
+        if self.share_player is not None and version is not None and began > version:
+            # Its next call would be in another batch than the calls of the others that it was together with.
+            raise Conflict(f"Another player goes on with {stream}; leave the share to it.")
         try:
             if episode.version == 0:
                 episode = fold_episode(episode, self._open(sampled))
@@ -291,8 +299,8 @@ class Play:
             # The event has the error's message only; the traceback is for the operator and goes to run.log.
             logger().exception("episode_failed", episode=stream)
             failed = EpisodeFailed(error=type(error).__name__, message=one_line(mask(str(error)), 500))
-            version = self.log.own_version(stream, began) if isinstance(self.log, PlayerLog) else None
-            self.log.append(stream, [failed], expected=version, key=END_KEY)
+            expected = self.log.own_version(stream, began) if isinstance(self.log, PlayerLog) else None
+            self.log.append(stream, [failed], expected=expected, key=END_KEY)
 
     async def _serve(self, iteration: int) -> None:
         """Serve the weights that exist after an iteration, check that they are in use, and record that."""

@@ -68,11 +68,13 @@ class Lockstep:
                 # The next one starts when this one waits, so that their first appends come in their order, too.
                 tasks.append(asyncio.create_task(self._run(state, episode)))
                 await state.idle.wait()
-            while waiting := [state for state in states if state.call is not None]:
-                await self._batch(waiting)
+            while True:
                 for done in (task for task in tasks if task.done()):
-                    # Raises what ended an episode, since an error in one stops them all.
+                    # Raises what ended an episode, since an error in one stops them all, before a batch goes out without it.
                     done.result()
+                if not (waiting := [state for state in states if state.call is not None]):
+                    break
+                await self._batch(waiting)
             for task in tasks:
                 await task
         finally:

@@ -31,6 +31,8 @@ class EarlierCalls:
     calls: tuple[Callable[[], Awaitable[None]] | None, ...] = ()
     """In order. Each samples the same again; None where programs were run."""
     over: bool = False
+    version: int = 0
+    """Version of its stream when they were read."""
 
 
 def earlier_calls(
@@ -58,7 +60,7 @@ def earlier_calls(
             if exact
         }
         over = fold_episode(EpisodeState(stream=stream), events).ended
-        episodes.append(EarlierCalls(tuple(again.get(number) for number in sorted(kinds)), over))
+        episodes.append(EarlierCalls(tuple(again.get(number) for number in sorted(kinds)), over, len(events)))
     return episodes
 
 
