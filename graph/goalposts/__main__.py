@@ -110,6 +110,8 @@ def _practice_settings(base_config: Config, questions: str) -> Config:
     sets = {"goalposts": questions, "practice": "goalposts", "test": "none", "validation": "none"}
     # Evaluations on its way would ask what the filter asks afterwards.
     plain = ["recipe=rlvr", "evaluate.every=0", "evaluate.every_samples=0"]
+    if base_config.learn.keep_best in ("test", "validation"):
+        plain.append("learn.keep_best=")
     return with_overrides(base_config, [*plain, *(f"{key}={json.dumps(value)}" for key, value in sets.items())])
 
 
