@@ -126,7 +126,7 @@ def test_what_is_solved_drops_and_the_rest_stays_with_a_provenance_that_the_log_
 def test_a_filter_that_is_done_asks_nobody_again_and_writes_the_same(mixed, tmp_path):
     run_goalposts(tmp_path / "a.jsonl", mixed, *SMALL)
     _, origin, _ = run_goalposts(
-        tmp_path / "b.jsonl", mixed, *SMALL, "--set", "learn.learning_rate=0.1", "--set", "play.episodes=1"
+        tmp_path / "b.jsonl", mixed, *SMALL, "--set", "learn.keep_best=test", "--set", "play.episodes=1"
     )
     with closing(log_of(tmp_path / "b.jsonl", origin)) as log:
         assert log.head().position == origin.position
