@@ -9,7 +9,7 @@ import asyncio
 import os
 import shlex
 import signal
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,7 +54,12 @@ at any moment, go on with `--resume`. It goes on when its terminal goes away.
 JOIN: Any = typer.Option(
     metavar="RUN", help="Play shares of this run, by name, folder or the URL of its log, until it is over."
 )
-WEIGHTS: Any = typer.Option(metavar="FOLDER", help="With --join URL: the folder of the run, which holds its weights.")
+WEIGHTS: Any = typer.Option(
+    metavar="FOLDER|URL", help="With --join URL: the folder of the run, or the address of its coordinator's --serve-weights."
+)
+SERVE_WEIGHTS: Any = typer.Option(
+    metavar="HOST:PORT", help="Give weights to players without the run's folder, who need the token in GASP_WEIGHTS_TOKEN."
+)
 
 
 @app.command(help=HELP)
@@ -74,7 +79,8 @@ def main(
     ] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run, by name or folder.")] = None,
     join: Annotated[str | None, JOIN] = None,
-    weights: Annotated[Path | None, WEIGHTS] = None,
+    weights: Annotated[str | None, WEIGHTS] = None,
+    serve_weights: Annotated[str | None, SERVE_WEIGHTS] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print what would run, on what and at what cost, and the resolved settings as TOML."),
@@ -92,7 +98,7 @@ def main(
     console = detachable_console()
     plain = plain or not console.is_terminal or console.is_dumb_terminal
     if join is not None or weights is not None:
-        _refuse_with_join(join, config_file, overrides, name, log, resume, dry_run)
+        _refuse_with_join(join, config_file, overrides, name, log, resume, dry_run, serve_weights)
         join_and_play(join or "", runs, weights, console, plain=plain)
         return
     if resume is not None and (config_file or overrides or name or log):
@@ -114,7 +120,17 @@ def main(
         raise BadInput("--gpu and --price are for estimates; add --dry-run.")
     folder = _folder(runs, name, resume)
     url = None if log is None else recordable_url(log, folder.name)
-    play(folder, config, url, console, plain=plain)
+    with _serving(folder, serve_weights):
+        play(folder, config, url, console, plain=plain)
+
+
+def _serving(folder: Path, address: str | None) -> AbstractContextManager[object]:
+    """Serves the weights of a run while it is played, if there is an address."""
+    if address is None:
+        return nullcontext()
+    from graph.setup.weights_transfer import serve_weights
+
+    return serve_weights(folder / "weights", address)
 
 
 def _refuse_with_join(join: str | None, *others: object) -> None:
@@ -199,7 +215,7 @@ def _stopped_within_iteration(log: Log) -> bool:
     return kinds[-1:] == ["iteration_started"]
 
 
-def join_and_play(where: str, runs: Path, folder: Path | None, console: RaisingConsole, *, plain: bool) -> None:
+def join_and_play(where: str, runs: Path, weights: str | None, console: RaisingConsole, *, plain: bool) -> None:
     """Play shares of a run that others play, until it is finished."""
     from events.cli.output import show_activity
     from events.text import logging
@@ -208,9 +224,9 @@ def join_and_play(where: str, runs: Path, folder: Path | None, console: RaisingC
 
     _prepare_process()
     with show_activity(console=console) as activity, activity.task(f"joining {where}"):
-        joined = join_run(where, runs, folder)
+        joined = join_run(where, runs, weights)
     run = joined.folder, joined.config, joined.log, joined.inputs
-    with closing(joined.log), open_session(*run, joined=True) as session:
+    with closing(joined.log), open_session(*run, joined=True, fetch=joined.fetch) as session:
         logs = joined.folder / "players"
         logs.mkdir(exist_ok=True)
         logging.configure(file=logs / f"{session.player}.log", run=joined.folder.name)
@@ -254,6 +270,7 @@ async def _play_run(session: Session, console: RaisingConsole, *, plain: bool) -
                 scheduler=make_scheduler(config.play.order, activity),
                 claims=session.claims,
             )
+            play.fetch = session.fetch
             await (Player(play).run() if session.joined else play.run())
 
     logging_progress = asyncio.create_task(log_progress(activity))

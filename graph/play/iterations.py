@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -91,6 +91,8 @@ class Play:
     """The student's completions, as far as the log was read."""
     share_player: SharePlayer | None = None
     """Plays shares where `play.shares` is above 1."""
+    fetch: Callable[[Digest], None] | None = None
+    """Brings weights into the folder, where that is not shared."""
     _remembered: int = 0
     """Iterations whose accepted questions are in the novelty buffer that shares begin with."""
 
@@ -329,6 +331,8 @@ class Play:
         model, digest = self.models[policy], probe.digest
         began = time.monotonic()
         with self.scheduler.activity.task(f"syncing the weights {digest[:SHORT]}"):
+            if self.fetch is not None:
+                await asyncio.to_thread(self.fetch, digest)
             if model.policy != digest:
                 await model.load_weights(self.folder / "weights" / digest, digest)
             gap = await self.sync_checker.check(policy, model, probe)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from events.cli.app import holds_log, open_run
 from events.facts.errors import BadInput
-from events.facts.types import RunStarted
-from events.stores import is_url
+from events.facts.streams import RUN
+from events.facts.types import PolicyServed, RunStarted
+from events.facts.values import Digest
+from events.stores import is_url, run_of_url
 from events.stores.raw import Store
 from graph.settings.config import Config
 from graph.setup.assemble import RunInputs, run_started
 from graph.setup.folder import recorded_run
 from graph.setup.provenance import commit, versions
+from graph.setup.weights_transfer import fetch_weights, remove_pruned
 
 
 @dataclass(frozen=True)
@@ -25,30 +30,41 @@ class JoinedRun:
     log: Store
     config: Config
     inputs: RunInputs
+    fetch: Callable[[Digest], None] | None = None
+    """Brings weights into the folder where that is not the run's own."""
 
 
-def join_run(where: str, runs: Path, folder: Path | None) -> JoinedRun:
+def join_run(where: str, runs: Path, weights: str | None) -> JoinedRun:
     """Open a run to play shares of it.
 
     Args:
         where: its name, its folder, or the URL of its log.
         runs: the folder that names are looked for in.
-        folder: where its weights are, if `where` is a URL.
+        weights: where its weights are, if `where` is a URL: the run's folder as seen from here, or the URL of its coordinator's
+            server of weights, from which they are fetched into a folder in `runs`.
 
     Raises:
         BadInput: there is no such run, it has one share only, or this player has other inputs or versions.
         LogError: the log cannot be read.
     """
-    if not is_url(where):
-        folder = next((path for path in (Path(where), runs / where) if holds_log(path)), None)
-        if folder is None:
+    fetched = weights is not None and weights.startswith(("http://", "https://"))
+    if is_url(where):
+        folder = runs / f"{run_of_url(where)}.player" if fetched else Path(weights or "")
+    else:
+        found = next((path for path in (Path(where), runs / where) if holds_log(path)), None)
+        if found is None:
             raise BadInput(f"There is no run {where!r} to join; give its folder, its name, or the URL of its log.")
-    if folder is None or not (folder / "weights").is_dir():
-        raise BadInput(f"{folder or where} holds no weights of the run; name its folder, as seen from here, by --weights.")
+        folder = found
+    store = folder / "weights"
+    if not fetched and (weights == "" or not store.is_dir()):
+        raise BadInput(f"{weights or where} holds no weights of the run; name its folder, as seen from here, by --weights.")
     log = open_run(where if is_url(where) else str(folder))
     try:
         first = run_started(log)
-        weights = folder / "weights"
+        fetch = partial(_fetch, str(weights).rstrip("/"), log, store) if fetched else None
+        if fetch is not None:
+            for policy in {*first.policies.values(), *_served(log)}:
+                fetch(policy)
         config, inputs = recorded_run(folder, log)
         if config.play.shares == 1:
             raise BadInput(f"The run {where} has one share, which one process plays; start runs with --set play.shares=4.")
@@ -56,11 +72,22 @@ def join_run(where: str, runs: Path, folder: Path | None) -> JoinedRun:
             raise BadInput(
                 "Players cannot share the servers of serve.urls yet; leave serve.urls empty, so that each starts its own."
             )
-        _refuse_other_code(first, config, weights / first.policies["student"])
+        _refuse_other_code(first, config, store / first.policies["student"])
     except BaseException:
         log.close()
         raise
-    return JoinedRun(folder, log, config, inputs)
+    return JoinedRun(folder, log, config, inputs, fetch)
+
+
+def _served(log: Store) -> set[Digest]:
+    """The weights that each role was served with last."""
+    facts = (event.fact for event in log.read(RUN, kinds=("policy_served",)))
+    return set({fact.role: fact.policy for fact in facts if isinstance(fact, PolicyServed)}.values())
+
+
+def _fetch(url: str, log: Store, store: Path, digest: Digest) -> None:
+    fetch_weights(url, digest, store)
+    remove_pruned(log, store)
 
 
 def _refuse_other_code(first: RunStarted, config: Config, weights: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Final
 
 from events.facts.errors import BadInput
 from events.facts.log import Log
+from events.facts.values import Digest
 from events.stores.claims import Claims, open_claims
 from events.stores.raw import Store
 from graph.play.player_log import PlayerLog, player_name
@@ -34,10 +35,20 @@ class Session:
     """None where the run has one share."""
     joined: bool
     """Whether another process is the coordinator."""
+    fetch: Callable[[Digest], None] | None = None
+    """Brings weights into the folder, where that is not shared."""
 
 
 @contextmanager
-def open_session(folder: Path, config: Config, log: Store, inputs: RunInputs, *, joined: bool = False) -> Iterator[Session]:
+def open_session(
+    folder: Path,
+    config: Config,
+    log: Store,
+    inputs: RunInputs,
+    *,
+    joined: bool = False,
+    fetch: Callable[[Digest], None] | None = None,
+) -> Iterator[Session]:
     """Take part in a run; BadInput if this process wants to be its coordinator and another one is."""
     if config.play.shares == 1:
         yield Session(folder, config, log, inputs, "", None, joined)
@@ -46,4 +57,4 @@ def open_session(folder: Path, config: Config, log: Store, inputs: RunInputs, *,
     with closing(open_claims(log)) as claims:
         if not joined and claims.take(COORDINATOR) is None:
             raise BadInput(f"Another process coordinates the run {folder}; join it with --join, or stop that process first.")
-        yield Session(folder, config, PlayerLog(log, player), inputs, player, claims, joined)
+        yield Session(folder, config, PlayerLog(log, player), inputs, player, claims, joined, fetch)

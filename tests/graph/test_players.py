@@ -118,6 +118,7 @@ def test_who_cannot_join_gets_a_sentence_and_appends_nothing(alone, monkeypatch)
     for where, folder, sentence in (
         ("nowhere", None, "There is no run 'nowhere' to join"),
         ("postgresql://127.0.0.1/db", None, "holds no weights of the run; name its folder"),
+        ("postgresql://127.0.0.1/db", "nowhere", "nowhere holds no weights of the run; name its folder"),
     ):
         with pytest.raises(BadInput, match=sentence):
             join.join_run(where, runs, folder)
