@@ -82,6 +82,8 @@ class Comparison:
     """Our completions by our verifier."""
     rejudged: dict[str, bool] = field(default_factory=dict)
     """Our completions by EvalPlus's sanitizer and tests, behind the context that the question shows."""
+    alone: dict[str, bool] = field(default_factory=dict)
+    """The same without the context, as EvalPlus judges its own."""
     theirs: dict[str, bool] = field(default_factory=dict)
     """EvalPlus's completions by EvalPlus."""
 
@@ -160,16 +162,22 @@ def their_verdicts(
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
     }
-    _run([python, GENERATE, json.dumps(job)], variables)
-    (samples,) = [path for path in (out / benchmark).glob("*.jsonl") if not path.name.endswith(".raw.jsonl")]
-    results = samples.with_name(f"{samples.stem}_eval_results.json")
     names = {str(row["task_id"]) for row in records(file)}
+    if not names <= {str(row["task_id"]) for samples in _samples(out / benchmark) for row in records(samples)}:
+        _run([python, GENERATE, json.dumps(job)], variables)
+    (samples,) = _samples(out / benchmark)
+    results = samples.with_name(f"{samples.stem}_eval_results.json")
     if not results.exists() or json.loads(results.read_text())["eval"].keys() != names:
         results.unlink(missing_ok=True)
         judge = ["-m", "evalplus.evaluate", "--dataset", benchmark, "--samples", samples, "--min_time_limit", str(SLOW)]
         _run([python, *judge], variables)
     rows = json.loads(results.read_text())["eval"]
     return {name: rows[name][0]["base_status"] == rows[name][0]["plus_status"] == "pass" for name in rows}
+
+
+def _samples(folder: Path) -> list[Path]:
+    """The file of what EvalPlus's sanitizer made of its completions, if there is one; what it was made of is beside it."""
+    return [path for path in folder.glob("*.jsonl") if not path.name.endswith(".raw.jsonl")]
 
 
 def _run(command: Sequence[str | Path], variables: dict[str, str]) -> None:
@@ -180,16 +188,17 @@ def _run(command: Sequence[str | Path], variables: dict[str, str]) -> None:
 
 def report(comparisons: Sequence[Comparison]) -> Iterator[str]:
     """A table in Markdown, and the questions on which verdicts differ."""
-    head = ["benchmark", "prompts", "questions", "ours", "ours, judged by EvalPlus", "EvalPlus", "difference"]
+    head = ["benchmark", "prompts", "questions", "ours", "judged by EvalPlus", "without context", "EvalPlus", "difference"]
     rows, notes = [], []
     for each in comparisons:
         row = [each.benchmark, f"`{each.prompts}`", str(len(each.ours)), _percent(each.ours)]
         if not each.theirs:
-            rows.append([*row, *["–"] * 5])
+            rows.append([*row, *["–"] * 6])
             continue
         ours, theirs = each.only(each.ours, each.theirs), each.only(each.theirs, each.ours)
         difference = f"{100 * (len(ours) - len(theirs)) / len(each.ours):+.1f}"
-        rows.append([*row, _percent(each.rejudged), _percent(each.theirs), difference, str(len(ours)), str(len(theirs))])
+        judged = map(_percent, (each.rejudged, each.alone, each.theirs))
+        rows.append([*row, *judged, difference, str(len(ours)), str(len(theirs))])
         lists = {
             "only ours passes": ours,
             "only EvalPlus's passes": theirs,
@@ -242,7 +251,9 @@ def main(
         comparison = Comparison(title, Path(prompt_set).name, {name: ours.get(name, False) for name in rows})
         if evalplus is not None:
             judged = evalplus_verdicts(completions, rows, evalplus)
-            comparison.rejudged = {row.name: verdict.with_context for row, verdict in zip(completions, judged, strict=True)}
+            named = [(row.name, verdict) for row, verdict in zip(completions, judged, strict=True)]
+            comparison.rejudged = {name: verdict.with_context for name, verdict in named}
+            comparison.alone = {name: verdict.alone for name, verdict in named}
             base = Prompts.named(prompt_set).rules.form == "plain"
             comparison.theirs = their_verdicts(evalplus, folder, name, file, out, base=base, threads=threads)
         comparisons.append(comparison)

@@ -12,6 +12,7 @@ import io
 import math
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import aiohttp
@@ -44,16 +45,19 @@ class ClientRun(NamedTuple):
 
 
 class Clients:
-    """Both clients of a server with the pocket model; each requests `group` completions of a prompt, `in_flight` at once."""
+    """Both clients of a server; each requests `group` completions of a prompt, `in_flight` at once."""
 
-    def __init__(self, fleet: Fleet, prompts: Sequence[str], group: int, in_flight: int) -> None:
+    def __init__(
+        self, fleet: Fleet, prompts: Sequence[str], group: int, in_flight: int, weights: Path = WEIGHTS, max_tokens: int = 128
+    ) -> None:
         self._url, self._in_flight = fleet.urls[0], in_flight
         self._header = {"Authorization": f"Bearer {fleet.key}"}
-        replicas = Replicas(fleet.urls, MODEL_NAME, weights_digest(WEIGHTS), in_flight=in_flight // group, key=fleet.key)
-        self._model = VllmModel(replicas, WEIGHTS)
+        replicas = Replicas(fleet.urls, MODEL_NAME, weights_digest(weights), in_flight=in_flight // group, key=fleet.key)
+        self._model = VllmModel(replicas, weights)
+        sampling = Sampling(max_tokens=max_tokens)
         # vLLM increments the seed for each completion of a prompt, so that single requests get the same completions.
-        self._requests = [GenerationRequest(text, group, SEED + n * group, Sampling()) for n, text in enumerate(prompts)]
-        encoding = ChatEncoding(WEIGHTS, 384)
+        self._requests = [GenerationRequest(text, group, SEED + n * group, sampling) for n, text in enumerate(prompts)]
+        encoding = ChatEncoding(weights, 384)
         self._ids = [encoding.encode(request) for request in self._requests]
 
     async def ours(self) -> ClientRun:

@@ -87,7 +87,7 @@ def in_process(prompts: Sequence[str], cases: Iterable[LengthCase], rounds: int)
 def from_server(rows: int, in_flight: int, rounds: int) -> tuple[list[Claim], list[str]]:
     """Our client against vLLM's own, and a table of their CPU costs."""
     claims, costs = list[Claim](), list[list[str]]()
-    with asyncio.Runner() as runner, _served(runner) as fleet:
+    with asyncio.Runner() as runner, served(runner) as fleet:
         for what, group in (("each prompt once", 1), (f"each prompt {GROUP} times", GROUP)):
             with section.step(f"from the server, {what}"):
                 clients = Clients(fleet, pocket_prompts(rows // group), group, in_flight)
@@ -147,10 +147,11 @@ def same(runs: Mapping[str, Sequence[ClientRun]]) -> int:
 
 
 @contextmanager
-def _served(runner: asyncio.Runner) -> Iterator[Fleet]:
+def served(runner: asyncio.Runner, weights: Path = WEIGHTS, **settings: Any) -> Iterator[Fleet]:
+    """A vLLM server with the weights of a folder, in float32 unless the settings of `ServingConfig` say otherwise."""
     with TemporaryDirectory() as logs:
         with section.step("starting a vLLM server"):
-            fleet = runner.run(start_fleet(ServingConfig(WEIGHTS, MODEL_NAME, Path(logs), kv_cache_gib=1.0)))
+            fleet = runner.run(start_fleet(ServingConfig(weights, MODEL_NAME, Path(logs), **settings)))
         try:
             yield fleet
         finally:

@@ -99,7 +99,8 @@ class Setting:
         if self.model is None:
             precision = "float32" if self.device == "cpu" else "bfloat16"
             return LearnSettings(learning_rate=RATE, warm_up=0, precision=precision, batch_tokens=16384)
-        real = {"gradient_checkpointing": True, "lora": LoraSettings(rank=16), "batch_tokens": 2048}
+        budget = 2048 if self.device == "cpu" else 16384
+        real = {"gradient_checkpointing": True, "lora": LoraSettings(rank=16), "batch_tokens": budget}
         return LearnSettings(learning_rate=RATE, warm_up=0, precision="bfloat16", **real)
 
 

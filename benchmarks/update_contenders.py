@@ -265,6 +265,7 @@ def main(
         peak = _bytes(device, "VmHWM", "max_memory_allocated")
     batch = step_batch_of(schedule)
     measured = {"before": before, "peak": peak, "wall": wall, "tokens": batch.tokens, "completions": batch.completions}
+    measured["read"] = sum(len(_text(rollout)) for rollout in batch.rollouts)
     sys.stdout.write(json.dumps({**update._asdict(), **measured}) + "\n")
 
 

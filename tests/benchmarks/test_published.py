@@ -41,8 +41,8 @@ def test_the_table_has_rates_and_the_questions_that_one_side_alone_solves():
         report([Comparison("MBPP+", "short", ours, {**ours, "Mbpp/6": True}, theirs), Comparison("MBPP+", "base", ours)])
     )
     assert lines[2:4] == [
-        "| MBPP+ | `short` | 4 | 50.0 | 75.0 | 75.0 | -25.0 | 1 | 2 |",
-        "| MBPP+ | `base` | 4 | 50.0 | – | – | – | – | – |",
+        "| MBPP+ | `short` | 4 | 50.0 | 75.0 | 50.0 | 75.0 | -25.0 | 1 | 2 |",
+        "| MBPP+ | `base` | 4 | 50.0 | – | – | – | – | – | – |",
     ]
     assert lines[5::2] == [
         "MBPP+, `short`, only ours passes: Mbpp/3.",
