@@ -18,8 +18,10 @@ AnswerForm = tuple[CompletionPart, ...]
 _MARK: Final = re.compile(r"\{\{(\w+)(\.\.\.)?\}\}")
 
 
-def parse_form(path: Path, text: str, fields: tuple[str, ...]) -> AnswerForm:
+def parse_form(path: Path, text: str, fields: tuple[str, ...], filled: tuple[str, ...] = ()) -> AnswerForm:
     """The form in a file: given text with a mark where the model writes.
+
+    Marks `{{field}}` of `filled` stay in the given text, for the prompt's rendering to fill.
 
     At a mark `{{field}}` the model writes until the text that follows the mark on its line, or until the end of the line; at
     `{{field...}}` it writes several lines, until the line that follows.
@@ -29,6 +31,9 @@ def parse_form(path: Path, text: str, fields: tuple[str, ...]) -> AnswerForm:
     """
     given, *rest = _MARK.split(text)
     names, several, following = rest[::3], rest[1::3], rest[2::3]
+    while names and names[0] in filled and not several[0]:
+        given += f"{{{{{names.pop(0)}}}}}{following.pop(0)}"
+        several.pop(0)
     if set(names) != set(fields):
         marks = ", ".join(f"{{{{{field}}}}}" for field in fields)
         raise BadInput(f"Answer form {path} must have each of the marks {marks}, and no others.")

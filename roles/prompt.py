@@ -8,6 +8,7 @@ Guarantees:
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import re
 import tomllib
@@ -24,7 +25,7 @@ from events.pure.answer_parsing import INPUTS
 from events.text.byte_order_mark import refuse_byte_order_mark
 from events.text.validation import first_problem
 from roles.answer_form import AnswerForm, parse_form
-from roles.judging.safety import ALLOWED_MODULES, BANNED_NAMES
+from roles.judging.safety import ALLOWED_MODULES, BANNED_NAMES, parse_source
 from roles.model import GenerationRequest
 
 SHIPPED_PROMPTS: Final = Path(__file__).parent / "prompts"
@@ -57,6 +58,8 @@ FORM_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "proposal": ("program", "message", "inputs"),
 }
 """Answer forms that a set may hold, each in `NAME.form.md`, with their marks; `proposal` is for all prompts of the teacher."""
+FORM_GIVEN: Final[Mapping[str, tuple[str, ...]]] = {"induction": ("beginning",)}
+"""Marks that may stand before the first mark of an answer form; what fills them is given."""
 _SHARED: Final = {"aimed": "hard"}
 """Prompts that share the word texts of another prompt."""
 _MARK: Final = re.compile(r"\{\{(\w+)\}\}")
@@ -72,6 +75,8 @@ class PromptSetFormat(Value):
     message in `system.md`."""
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Texts that end a completion, besides the model's end token; they stay in it."""
+    of: Annotated[str, Field(exclude_if=lambda name: not name)] = ""
+    """The shipped set that has the files which are not in this folder."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class Prompts:
     def __init__(self, folder: Path) -> None:
         self.rules: Final = _rules(folder / "set.toml")
         """How prompts are sent."""
-        templates = _templates(folder, self.rules.form == "chat")
+        templates = _templates(folder, self.rules)
         self.system: Final = templates["system"].text if "system" in templates else None
         """The system message (`""`: none); None where prompts are sent as they are."""
         self.templates: Final[Mapping[str, Template]] = templates
@@ -137,6 +142,7 @@ class Prompts:
             statement=question.statement_with_context,
             pairs=render_pairs(question),
             entry=question.entry,
+            beginning=_beginning(question),
         )
 
     def deduction(self, program: str, pair: IOPair) -> Rendered:
@@ -175,7 +181,12 @@ class Prompts:
         choice = WORD_FIELDS.get(_SHARED.get(name, name))
         word = fields[choice[0]] if choice else ""
         template = self.templates.get(f"{name}.{word}") or self.templates[name]
-        return Rendered(_MARK.sub(lambda mark: fields[mark[1]], template.text), template.hash, template.form)
+
+        def filled(text: str) -> str:
+            return _MARK.sub(lambda mark: fields[mark[1]], text)
+
+        form = tuple(part.model_copy(update={"given": filled(part.given)}) for part in template.form)
+        return Rendered(filled(template.text), template.hash, form)
 
 
 def shipped_sets() -> list[str]:
@@ -191,6 +202,16 @@ def render_pairs(question: Question) -> str:
         return "\n".join(p.input for p in question.public)
     name = question.entry.rpartition(".")[2]
     return "\n".join(f"{name}({p.input}) == {p.output}" for p in question.public)
+
+
+def _beginning(question: Question) -> str:
+    """How a program begins: the statement where it is code up to a function's docstring, else the statement as a docstring."""
+    statement = question.statement_with_context
+    tree = parse_source(statement)
+    if tree is not None and tree.body and isinstance(tree.body[-1], ast.FunctionDef):
+        return statement
+    quoted = statement.replace('"""', "'''")
+    return f'"""\n{quoted}\n"""'
 
 
 def _proposed(parent: Question, inputs: int) -> dict[str, str]:
@@ -219,9 +240,12 @@ def _rules(path: Path) -> PromptSetFormat:
         raise BadInput(f'{path} cannot be read ({error}); a prompt set has one that says form = "plain" or "chat".') from error
 
 
-def _templates(folder: Path, chat: bool) -> dict[str, Template]:
+def _templates(folder: Path, rules: PromptSetFormat) -> dict[str, Template]:
     """All prompts of a folder by name; those with word texts once for each word, as `NAME.WORD`."""
-    files = {path.stem: _read(path) for path in sorted(folder.glob("*.md"))}
+    chat, shared = rules.form == "chat", [SHIPPED_PROMPTS / rules.of] if rules.of else []
+    files = {path.stem: _read(path) for place in (*shared, folder) for path in sorted(place.glob("*.md"))}
+    if shared and not chat:
+        files.pop("system", None)
     forms = {name: files.pop(f"{name}.form") for name in FORM_FIELDS if f"{name}.form" in files}
     names = (*PROMPT_NAMES, "system") if chat else PROMPT_NAMES
     parts = {f"{name}.{word}" for name, (_, words) in WORD_FIELDS.items() for word in words}
@@ -246,7 +270,7 @@ def _templates(folder: Path, chat: bool) -> dict[str, Template]:
         kind = name.partition(".")[0]
         owner = kind if kind in FORM_FIELDS else "proposal"
         if owner in forms and kind != "system":
-            templates[name] = _with_form(template, folder / f"{owner}.form.md", forms[owner], FORM_FIELDS[owner])
+            templates[name] = _with_form(template, folder / f"{owner}.form.md", forms[owner], owner)
     return {name: _without_last_line_end(template) for name, template in templates.items()} if chat else templates
 
 
@@ -271,10 +295,12 @@ def _joined(path: Path, whole: Template, field: str, part: Template) -> Template
     return Template(text, f"{whole.version}.{part.version}", hashlib.sha256((whole.hash + part.hash).encode()).hexdigest())
 
 
-def _with_form(template: Template, path: Path, form: Template, fields: tuple[str, ...]) -> Template:
+def _with_form(template: Template, path: Path, form: Template, owner: str) -> Template:
     digest = hashlib.sha256((template.hash + form.hash).encode()).hexdigest()
     version = f"{template.version}+{form.version}"
-    return replace(template, form=parse_form(path, form.text, fields), version=version, hash=digest)
+    return replace(
+        template, form=parse_form(path, form.text, FORM_FIELDS[owner], FORM_GIVEN.get(owner, ())), version=version, hash=digest
+    )
 
 
 def _check(folder: Path, name: str, template: Template) -> None:

@@ -26,6 +26,18 @@ def test_a_part_ends_with_the_text_after_its_mark_or_with_its_line() -> None:
     )
 
 
+def test_a_program_that_is_completed_begins_with_its_question() -> None:
+    prompts, stub = Prompts.named("completion"), 'import math\n\n\ndef f(x):\n    """Turn {{x}}."""'
+    quoted = "\"\"\"\nTurn '''x'''.\n\"\"\""
+    for statement, beginning in ((stub, stub), ('Turn """x""".', quoted), ("x = 1", '"""\nx = 1\n"""')):
+        (part,) = prompts.induction(FUNCTION.model_copy(update={"statement": statement})).form
+        assert part == CompletionPart(given=f"```python\n{beginning}\n", stops=("\n```",))
+    short = Prompts.named("short")
+    assert prompts.rules.form == "plain"
+    assert prompts.system is None
+    assert prompts.easy(FUNCTION, "io").form == short.easy(FUNCTION, "io").form
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
