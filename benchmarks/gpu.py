@@ -157,10 +157,10 @@ def report(rows: Sequence[dict[str, Any]]) -> list[str]:
     def shown(value: float | None, scale: float) -> str:
         return "–" if value is None else f"{value * scale:,.3g}" if value * scale < 1000 else f"{value * scale:,.0f}"
 
-    lines = [
-        [name, *(shown(row[kind].get(key), scale) for row in rows for kind, key in ((part, key), ("estimate", theirs)))]
-        for name, part, key, theirs, scale in figures
-    ]
+    lines = []
+    for name, part, key, key_of_estimate, scale in figures:
+        pairs = [(row[part].get(key), row["estimate"].get(key_of_estimate)) for row in rows]
+        lines.append([name, *(shown(value, scale) for pair in pairs for value in pair)])
     return table(["figure", *(f"{row['model']}, {what}" for row in rows for what in ("measured", "estimated"))], lines)
 
 
