@@ -2,10 +2,12 @@
 
 import gzip
 import json
+import subprocess
 
 import pytest
 
 from benchmarks.published import Comparison, OurSampling, our_verdicts, report
+from tests.support.forked_commands import ForkingPopen
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -23,10 +25,11 @@ RECORDS = [
 ]
 
 
-def test_verdicts_and_completions_of_an_evaluation_are_read_by_name(tmp_path):
+def test_verdicts_and_completions_of_an_evaluation_are_read_by_name(tmp_path, monkeypatch):
     """The pocket model solves neither; both completions are there to be judged again."""
     file = tmp_path / "records.jsonl.gz"
     file.write_bytes(gzip.compress("".join(json.dumps(record) + "\n" for record in RECORDS).encode()))
+    monkeypatch.setattr(subprocess, "Popen", ForkingPopen)
     sampling = OurSampling("transformers", threads=1, max_prompt_tokens=256, max_tokens=96)
     verdicts, completions = our_verdicts("pocket", f"humanevalplus:{file}", "pocket", tmp_path, sampling)
     assert verdicts == {"HumanEval/0": False, "HumanEval/1": False}
@@ -37,9 +40,8 @@ def test_verdicts_and_completions_of_an_evaluation_are_read_by_name(tmp_path):
 def test_the_table_has_rates_and_the_questions_that_one_side_alone_solves():
     ours = {"Mbpp/2": True, "Mbpp/3": True, "Mbpp/4": False, "Mbpp/6": False}
     theirs = {"Mbpp/2": True, "Mbpp/3": False, "Mbpp/4": True, "Mbpp/6": True}
-    lines = list(
-        report([Comparison("MBPP+", "short", ours, {**ours, "Mbpp/6": True}, theirs), Comparison("MBPP+", "base", ours)])
-    )
+    compared = Comparison("MBPP+", "short", ours, rejudged={**ours, "Mbpp/6": True}, alone=ours, theirs=theirs)
+    lines = list(report([compared, Comparison("MBPP+", "base", ours)]))
     assert lines[2:4] == [
         "| MBPP+ | `short` | 4 | 50.0 | 75.0 | 50.0 | 75.0 | -25.0 | 1 | 2 |",
         "| MBPP+ | `base` | 4 | 50.0 | – | – | – | – | – | – |",
