@@ -237,7 +237,7 @@ def main(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of each sampler.")] = 2,
     document: Annotated[Path | None, typer.Option(help="Document whose section is rewritten.")] = None,
 ) -> None:
-    """Print the table of a model's greedy pass rates, ours and EvalPlus's. Needs Docker."""
+    """Print the table of a model's greedy pass rates, ours and EvalPlus's: of all that the folder has. Needs Docker."""
     sampling = OurSampling(backend, url, threads)
     folder, comparisons = model_folder(model), list[Comparison]()
     out.mkdir(parents=True, exist_ok=True)
@@ -257,8 +257,11 @@ def main(
             base = Prompts.named(prompt_set).rules.form == "plain"
             comparison.theirs = their_verdicts(evalplus, folder, name, file, out, base=base, threads=threads)
         comparisons.append(comparison)
-    (out / "results.json").write_text(json.dumps([asdict(comparison) for comparison in comparisons], indent=1))
-    lines = [f"{section.machine(PACKAGES)}; {Path(model).name}.", "", *report(comparisons)]
+    results = out / "results.json"
+    before = [Comparison(**each) for each in json.loads(results.read_text())] if results.exists() else []
+    known = {(each.benchmark, each.prompts, len(each.ours)): each for each in (*before, *comparisons)}
+    results.write_text(json.dumps([asdict(comparison) for comparison in known.values()], indent=1))
+    lines = [f"{section.machine(PACKAGES)}; {Path(model).name}.", "", *report(list(known.values()))]
     if document is not None:
         section.write(document, "published", "Benchmarks as published", lines, "python -m benchmarks.published")
     sys.stdout.write(clean("\n".join(lines)) + "\n")
