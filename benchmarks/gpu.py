@@ -34,7 +34,7 @@ from events.facts.errors import GaspError
 from events.facts.log import Log
 from events.facts.types import IterationFinished, IterationStarted, PolicyUpdated
 from events.text.safe_text import clean, one_line
-from graph.estimate.budget import LEARNING_MFU, SAMPLING_MFU, Budget
+from graph.estimate.budget import LEARNING_MFU, Budget
 from graph.estimate.memory import GPUS
 from graph.estimate.model_dims import ModelDims, dims_of
 from graph.estimate.token_estimate import tokens_of_iteration
@@ -126,7 +126,7 @@ def estimated(budget: Budget) -> dict[str, float]:
         "play_tokens_per_second": work.tokens / play_s,
         "update_s": update_s,
         "whole_s": play_s + update_s + budget.weight_sync_s,
-        "sampling_tokens_per_second": SAMPLING_MFU * budget.gpu.peak / (2 * budget.dims.weights),
+        "sampling_tokens_per_second": budget.gpu.sampling_mfu * budget.gpu.peak / (2 * budget.dims.weights),
         "mfu": LEARNING_MFU,
     }
 
@@ -171,9 +171,7 @@ def main(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
     ] = None,
-    gpu: Annotated[
-        str, typer.Option(help=f"What this machine has: {', '.join(GPUS)}; on a CPU the peak is one core's.")
-    ] = "H200",
+    gpu: Annotated[str, typer.Option(help=f"What this machine has: {', '.join(GPUS)}; CPU for a trial.")] = "H200",
     rows: Annotated[int, typer.Option(min=GROUP, help="Completions that the server is asked for at once.")] = 512,
     max_tokens: Annotated[int, typer.Option(min=1, help="Their most tokens.")] = 256,
     groups: Annotated[int, typer.Option(min=1, help=f"Prompts of the update, {GROUP} completions each.")] = 32,
@@ -184,11 +182,11 @@ def main(
     measured = []
     for folder in (model_folder(str(each)) for each in model):
         settings, dims = configure(config, [f"model={json.dumps(str(folder))}", *changes]), dims_of(str(folder))
-        threads, device = default_threads(folder), "cpu" if gpu == "CPU" else "cuda"
-        setting = Setting(device=device, groups=groups, model=folder, threads=threads)
+        device = "cpu" if gpu == "CPU" else "cuda"
+        setting = Setting(device=device, groups=groups, model=folder, threads=default_threads(folder))
         parts = {
             "sampling": partial(sampling, folder, settings.serve.dtype, rows, max_tokens),
-            "update": partial(update, folder, dims, setting, kind.peak * (threads if device == "cpu" else 1)),
+            "update": partial(update, folder, dims, setting, kind.peak),
             "iteration": partial(iteration, folder, config, changes, out / "runs", seconds),
         }
         figures = {name: attempt(f"{folder.name}: {name}", part) for name, part in parts.items()}
