@@ -43,8 +43,8 @@ from graph.settings.model_location import model_folder
 from graph.settings.threads import default_threads
 
 PACKAGES: Final = ("torch", "transformers", "trl", "peft")
-UNEVALUATED: Final = ("test=none", "validation=none", "evaluate.first=false")
-"""Settings of the measured run besides those of the file."""
+UNEVALUATED: Final = ("test=none", "validation=none", "evaluate.first=false", "evaluate.questions=1", "evaluate.attempts=1")
+"""Settings of the measured run besides those of the file: one attempt is evaluated, after the last iteration."""
 
 
 def sampling(model: Path, dtype: str, rows: int, max_tokens: int) -> dict[str, float]:
